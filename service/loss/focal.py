@@ -1,0 +1,239 @@
+"""`FocalLoss` and `focal_loss`: the loss as torch users call it, differentiable, on any device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from service.loss.formula import (
+    focal_from_log_odds,
+    sigmoid_cross_entropy,
+    sigmoid_log_odds,
+    smoothed_focal,
+    softmax_log_odds,
+)
+from service.messages import ClassCounts, LossConfig, Mode, Reduction
+
+
+class FocalLoss(nn.Module):
+    """Focal loss of Lin et al. 2017 (arXiv:1708.02002), equation 5: alpha_t (1 - p_t)^gamma (-log p_t).
+
+    Args:
+        alpha: Class weights: a number in [0, 1] for the positive class of two, the other getting 1 - alpha; or one
+            weight >= 0 per class as list, tuple, numpy array or tensor, e.g. `len(labels) / class_counts`; or None.
+        gamma: Focusing parameter >= 0; 0 is the weighted cross-entropy.
+        device: Where to compute, e.g. `"cuda"`, `"cuda:1"` or `"cpu"`; inputs are moved there.
+        mode: `"softmax"` or `"sigmoid"` (independent labels; a list alpha then has one alpha in [0, 1] per label).
+        reduction: `"mean"` over the examples that count, `"sum"`, `"weighted_mean"` (divides by the sum of alpha_t,
+            as torch's cross-entropy does) or `"none"`.
+        ignore_index: Target that takes an example out of the loss, or None.
+        positive_class: The class a single alpha belongs to; 0 reproduces few-shot-learning-nlp 1.0.4.
+        label_smoothing: In [0, 1), softmax only.
+
+    Attributes:
+        alpha: float64 buffer, or None: softmax (C,) weights, sigmoid (L,) or (1,) weights of the positives.
+        gamma: float.
+        device: str, follows `.to()`.
+
+    Raises:
+        ValueError: A parameter out of its range, or a CUDA device where torch finds none.
+    """
+
+    alpha: Tensor | None
+    _placement: Tensor
+
+    def __init__(
+        self,
+        alpha: Any = None,
+        gamma: float = 2,
+        device: str | torch.device = "cuda",
+        *,
+        mode: Mode = "softmax",
+        reduction: Reduction = "mean",
+        ignore_index: int | None = -100,
+        positive_class: int = 1,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        config = LossConfig.parse(
+            {
+                "alpha": plain_alpha(alpha),
+                "gamma": gamma,
+                "mode": mode,
+                "reduction": reduction,
+                "ignore_index": ignore_index,
+                "positive_class": positive_class,
+                "label_smoothing": label_smoothing,
+            }
+        )
+        super().__init__()
+        self._hold(config, device)
+
+    @classmethod
+    def from_config(cls, config: LossConfig, device: str | torch.device) -> FocalLoss:
+        """The instance that a validated configuration describes."""
+        module = cls.__new__(cls)
+        nn.Module.__init__(module)
+        module._hold(config, device)
+        return module
+
+    def _hold(self, config: LossConfig, device: str | torch.device) -> None:
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device {str(device)!r} asked for, but torch finds no CUDA device: pass device='cpu'")
+        self.config = config
+        self.gamma = float(config.gamma)
+        weights = None if config.weights is None else torch.tensor(config.weights, dtype=torch.float64, device=device)
+        self.register_buffer("alpha", weights)
+        # alpha may be None, and then there is no other tensor that knows where .to() has put the module.
+        self.register_buffer("_placement", torch.empty(0, device=device), persistent=False)
+
+    @property
+    def device(self) -> str:
+        return str(self._placement.device)
+
+    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The reduced focal loss.
+
+        Args:
+            inputs: Logits, floating. Softmax: (C,), (N, C) or (N, C, d1, ...). Sigmoid: any shape.
+            targets: Softmax: class indices in [0, C) or `ignore_index`, integers, the shape of `inputs` without C.
+                Sigmoid: the shape of `inputs`, values in [0, 1] or `ignore_index`.
+
+        Returns:
+            A scalar, or for `"none"` the loss per target; float32, float64 for float64 inputs. A mean over nothing
+            is 0, with a gradient of zeros. For sigmoid inputs of (N, L) the mean is over examples, each the mean over
+            its labels that are not ignored.
+
+        Raises:
+            ValueError: Shapes that do not fit, or a target that is out of range.
+        """
+        inputs, targets = inputs.to(self.device), targets.to(self.device)
+        if self.config.mode == "softmax":
+            return self._softmax(inputs, targets)
+        return self._sigmoid(inputs, targets)
+
+    def _softmax(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        logits = inputs.unsqueeze(0) if inputs.dim() == 1 else inputs
+        logits = logits.movedim(1, -1)
+        shape = targets.shape if inputs.dim() > 1 else (1, *targets.shape)
+        if logits.shape[:-1] != shape:
+            raise ValueError(f"logits {tuple(inputs.shape)} do not fit targets {tuple(targets.shape)}")
+        if targets.is_floating_point() or targets.dtype == torch.bool:
+            raise ValueError(f"softmax targets are integer class indices, got {targets.dtype}")
+        num_classes = logits.shape[-1]
+        check_num_classes(num_classes, self.alpha)
+        flat = targets.reshape(-1).long()
+        counts = torch.ones_like(flat, dtype=torch.bool)
+        if self.config.ignore_index is not None:
+            counts = flat != self.config.ignore_index
+        wrong = counts & ((flat < 0) | (flat >= num_classes))
+        if wrong.any():
+            raise ValueError(f"target {flat[wrong][0].item()} is outside [0, {num_classes})")
+        known = flat.masked_fill(~counts, 0)
+        # Rows that do not count are replaced, not multiplied by 0: what stands in them must not reach the rest.
+        rows = logits.reshape(-1, num_classes).masked_fill(~counts.unsqueeze(1), 0)
+        if self.config.label_smoothing:
+            loss = smoothed_focal(rows, known, self.gamma, self.config.label_smoothing, self.alpha).loss
+        else:
+            loss = focal_from_log_odds(softmax_log_odds(rows, known), self.gamma)
+            if self.alpha is not None:
+                loss = loss * self.alpha[known]
+        alpha_t = torch.ones_like(loss) if self.alpha is None else self.alpha[known].to(loss)
+        return self._reduce(loss, alpha_t, counts, inputs.dtype, targets.shape)
+
+    def _sigmoid(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        if inputs.shape != targets.shape:
+            raise ValueError(f"logits {tuple(inputs.shape)} do not fit targets {tuple(targets.shape)}")
+        if self.alpha is not None and len(self.alpha) not in (1, inputs.shape[-1] if inputs.dim() else 1):
+            raise ValueError(f"alpha has {len(self.alpha)} values, the logits {inputs.shape[-1]} labels")
+        counts = torch.ones_like(targets, dtype=torch.bool)
+        if self.config.ignore_index is not None:
+            counts = targets != self.config.ignore_index
+        known = targets.masked_fill(~counts, 0)
+        if not ((known >= 0) & (known <= 1)).all():
+            raise ValueError("sigmoid targets lie in [0, 1]")
+        logits = inputs.masked_fill(~counts, 0)
+        loss, alpha_t = sigmoid_focal(logits, known, self.gamma, self.alpha)
+        if self.config.reduction == "none" or inputs.dim() <= 1:
+            return self._reduce(loss, alpha_t, counts, inputs.dtype, targets.shape)
+        labels = counts.flatten(1).sum(1)
+        per_example = loss.masked_fill(~counts, 0).flatten(1).sum(1) / labels.clamp(min=1)
+        alpha_of_example = alpha_t.masked_fill(~counts, 0).flatten(1).sum(1) / labels.clamp(min=1)
+        return self._reduce(per_example, alpha_of_example, labels > 0, inputs.dtype, targets.shape[:1])
+
+    def _reduce(
+        self, loss: Tensor, alpha_t: Tensor, counts: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
+    ) -> Tensor:
+        loss = torch.where(counts, loss, 0)
+        match self.config.reduction:
+            case "none":
+                reduced = loss.reshape(shape)
+            case "sum":
+                reduced = loss.sum()
+            case "mean":
+                reduced = loss.sum() / counts.sum().clamp(min=1)
+            case _:
+                weight = torch.where(counts, alpha_t, 0).sum()
+                reduced = loss.sum() / torch.where(weight > 0, weight, 1)
+        return reduced.to(torch.float64 if dtype == torch.float64 else torch.float32)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self.config, name)!r}" for name in type(self.config).model_fields)
+
+
+def focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    alpha: Any = None,
+    gamma: float = 2,
+    mode: Mode = "softmax",
+    reduction: Reduction = "mean",
+    ignore_index: int | None = -100,
+    positive_class: int = 1,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """`FocalLoss` as a function, on the device of the logits; arguments, shapes and errors are the module's."""
+    module = FocalLoss(
+        alpha,
+        gamma,
+        logits.device,
+        mode=mode,
+        reduction=reduction,
+        ignore_index=ignore_index,
+        positive_class=positive_class,
+        label_smoothing=label_smoothing,
+    )
+    return module(logits, targets)  # type: ignore[no-any-return]
+
+
+def sigmoid_focal(logits: Tensor, targets: Tensor, gamma: float, alpha: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Loss and alpha_t of every label, float64; alpha (1,) or (L,) weighs positives, 1 - alpha negatives."""
+    log_odds = sigmoid_log_odds(logits, targets)
+    loss = focal_from_log_odds(log_odds, gamma, sigmoid_cross_entropy(logits, targets))
+    if alpha is None:
+        return loss, torch.ones_like(loss)
+    y = targets.double()
+    alpha_t = alpha * y + (1 - alpha) * (1 - y)
+    return loss * alpha_t, alpha_t
+
+
+def check_num_classes(num_classes: int, alpha: Tensor | None) -> None:
+    """Raise ValueError where a softmax over `num_classes` has no meaning under these weights."""
+    if num_classes < 2:  # noqa: PLR2004
+        raise ValueError(f"softmax mode needs at least 2 classes, the logits have {num_classes}")
+    if alpha is not None and len(alpha) != num_classes:
+        raise ValueError(f"alpha has {len(alpha)} weights, the logits {num_classes} classes")
+
+
+def plain_alpha(alpha: Any) -> Any:
+    """Numbers, lists, numpy arrays and tensors as the configuration spells them."""
+    if isinstance(alpha, Tensor | np.ndarray | np.generic):
+        alpha = alpha.tolist()
+    if isinstance(alpha, list | tuple):
+        return tuple(item.item() if isinstance(item, Tensor | np.generic) else item for item in alpha)
+    if isinstance(alpha, int) and not isinstance(alpha, bool):
+        return float(alpha)
+    return alpha.model_dump() if isinstance(alpha, ClassCounts) else alpha

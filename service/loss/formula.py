@@ -1,0 +1,200 @@
+"""The focal loss by its one number per example: z = log(p_t / (1 - p_t)).
+
+One function makes z from logits and targets, one makes the loss from z; these two are the plain implementation that
+every faster one is tested against. With CE = softplus(-z) and log(1 - p_t) = -softplus(z), equation 5 of Lin et al.
+2017 reads FL = alpha_t exp(-gamma softplus(z)) softplus(-z): no `1 - exp(-ce)`, which rounds easy rows to zero, and
+no power of 1 - p_t, whose gradient is NaN for gamma < 1.
+
+What runs over all logits runs in float32 (float64 for float64 logits). What is left of a row, a handful of numbers,
+goes on in float64: its cost is that of one more class, and it keeps the relative error of the loss near that of the
+sum of exponentials for every gamma.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+class Moments(NamedTuple):
+    """What the scores beyond the loss need of pi_j = exp(x_j - M) / s, the softmax over j != t; both (N,) float64.
+
+    Args:
+        squared: Sum of pi_j^2.
+        entropy: Entropy of pi in nats.
+    """
+
+    squared: Tensor
+    entropy: Tensor
+
+
+class SoftmaxStatistics(NamedTuple):
+    """What one pass over the logits leaves of each row; x_t is the target's logit, M the largest of the others.
+
+    Args:
+        logit_margin: (N,) float64, x_t - M; +inf where every other class is masked with -inf.
+        log_others: (N,) float64, log s with s = sum over j != t of exp(x_j - M).
+        prediction: (N,) int64, the smallest index of the largest logit.
+        valid: (N,) bool, False where a logit is NaN or +inf, or the target's is -inf.
+        moments: Only where asked for.
+    """
+
+    logit_margin: Tensor
+    log_others: Tensor
+    prediction: Tensor
+    valid: Tensor
+    moments: Moments | None
+
+    @property
+    def log_odds(self) -> Tensor:
+        """z = (x_t - M) - log s; never log-sum-exp minus x_t, which loses the gap under a shared offset."""
+        return self.logit_margin - self.log_others
+
+
+def compute_dtype(logits: Tensor) -> torch.dtype:
+    """The dtype of the pass over all logits: float32, or float64 where the logits are."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def softmax_statistics(logits: Tensor, targets: Tensor, *, moments: bool = False) -> SoftmaxStatistics:
+    """Reduce each row of logits to what every score follows from.
+
+    Args:
+        logits: (N, C) of any floating dtype, C >= 2.
+        targets: (N,) int64 in [0, C).
+        moments: Also what entropy, EL2N and the gradient norm need.
+    """
+    index = targets.unsqueeze(1)
+    logits = logits.to(compute_dtype(logits))
+    target_logit = logits.gather(1, index).squeeze(1).double()
+    others = logits.scatter(1, index, -torch.inf)
+    largest, position = others.detach().max(1)
+    masked = torch.isneginf(largest)
+    # M is a constant here: it cancels from z, so the gradient is right without its own.
+    weights = (others - largest.masked_fill(masked, 0).unsqueeze(1)).exp()
+    total = weights.sum(1).double().masked_fill(masked, 1)
+    first_of_ties = (target_logit == largest) & (targets < position)
+    return SoftmaxStatistics(
+        logit_margin=torch.where(masked, torch.inf, target_logit - largest),
+        log_others=total.log(),
+        prediction=torch.where((target_logit > largest) | first_of_ties, targets, position),
+        valid=target_logit.isfinite() & (largest < torch.inf),
+        moments=_moments(weights.detach(), total.detach()) if moments else None,
+    )
+
+
+def _moments(weights: Tensor, total: Tensor) -> Moments:
+    # xlogy(w, w) is w log w, and 0 at w = 0.
+    entropy = total.log() - torch.xlogy(weights, weights).sum(1).double() / total
+    return Moments(weights.square().sum(1).double() / total.square(), entropy.clamp(min=0))
+
+
+def softmax_log_odds(logits: Tensor, targets: Tensor) -> Tensor:
+    """z = log(p_t / (1 - p_t)) of a softmax, (N,) float64; see `softmax_statistics` for the arguments."""
+    return softmax_statistics(logits, targets).log_odds
+
+
+def sigmoid_log_odds(logits: Tensor, targets: Tensor) -> Tensor:
+    """z of a sigmoid, any shape, float64: (2y - 1) x for y in {0, 1}.
+
+    A soft y has p_t = y p + (1 - y)(1 - p), as torchvision's `sigmoid_focal_loss` has it.
+    """
+    x, y = logits.double(), targets.double()
+    hard = (2 * y - 1) * x
+    soft = (y != 0) & (y != 1)
+    if not soft.any():
+        return hard
+    inside = torch.where(soft, y, 0.5)
+    log_p, log_q = logsigmoid(x), logsigmoid(-x)
+    log_y, log_rest = inside.log(), torch.log1p(-inside)
+    log_p_t = torch.logaddexp(log_y + log_p, log_rest + log_q)
+    log_one_minus = torch.logaddexp(log_y + log_q, log_rest + log_p)
+    return torch.where(soft, log_p_t - log_one_minus, hard)
+
+
+def sigmoid_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy with logits, unreduced, float64; y may be soft."""
+    x, y = logits.double(), targets.double()
+    # A term of weight 0 is left out, not multiplied: 0 times an infinite log is NaN.
+    positive = torch.where(y == 0, 0, -y * logsigmoid(x))
+    return positive + torch.where(y == 1, 0, -(1 - y) * logsigmoid(-x))
+
+
+def focal_from_log_odds(log_odds: Tensor, gamma: float, cross_entropy: Tensor | None = None) -> Tensor:
+    """FL / alpha_t = exp(-gamma softplus(z)) CE, with CE = softplus(-z) unless soft targets bring their own.
+
+    Finite gradients for every gamma >= 0, at p_t -> 1 as well.
+    """
+    if cross_entropy is None:
+        cross_entropy = -logsigmoid(log_odds)
+    if gamma == 0:
+        return cross_entropy
+    return torch.exp(gamma * logsigmoid(-log_odds)) * cross_entropy
+
+
+def log_focal_from_log_odds(log_odds: Tensor, gamma: float) -> Tensor:
+    """log(FL / alpha_t): keeps an order among easy examples whose loss underflows."""
+    cross_entropy = -logsigmoid(log_odds)
+    # softplus(-z) is exp(-z) to the last bit of float64 from z = 37 on, and 0 in it from z = 745.
+    log_cross_entropy = torch.where(log_odds > 37, -log_odds, cross_entropy.log())
+    return log_cross_entropy if gamma == 0 else gamma * logsigmoid(-log_odds) + log_cross_entropy
+
+
+def focal_slope(log_odds: Tensor, gamma: float) -> Tensor:
+    """-d(FL / alpha_t) / dz = exp(-gamma softplus(z)) (gamma sigmoid(z) softplus(-z) + sigmoid(-z)) >= 0."""
+    slope = torch.sigmoid(-log_odds)
+    if gamma == 0:
+        return slope
+    focusing = gamma * torch.sigmoid(log_odds) * -logsigmoid(log_odds)
+    return torch.exp(gamma * logsigmoid(-log_odds)) * (focusing + slope)
+
+
+class SmoothedLoss(NamedTuple):
+    """The loss against a smoothed target, and the norm of its gradient in the logits; both (N,) float64."""
+
+    loss: Tensor
+    cross_entropy: Tensor
+    grad_norm: Tensor
+
+
+def smoothed_focal(
+    logits: Tensor, targets: Tensor, gamma: float, smoothing: float, weights: Tensor | None
+) -> SmoothedLoss:
+    """Softmax focal loss against y = (1 - smoothing) onehot(t) + smoothing / C: the sum over j of y_j alpha_j FL_j.
+
+    At gamma 0 it is torch's cross-entropy with `label_smoothing` and `weight`. Every class has its own
+    z_j = log(p_j / (1 - p_j)), made from the row's largest logit so that each 1 - p_j keeps its digits.
+
+    Args:
+        logits: (N, C) finite, any floating dtype.
+        targets: (N,) int64 in [0, C).
+        gamma: >= 0.
+        smoothing: In [0, 1).
+        weights: (C,) float64, or None for all 1.
+    """
+    x = logits.double()
+    num_classes = x.shape[1]
+    top = x.detach().argmax(1, keepdim=True)
+    is_top = torch.zeros_like(x, dtype=torch.bool).scatter(1, top, value=True)
+    shifted = x - x.gather(1, top)
+    log_rest = shifted.masked_fill(is_top, -torch.inf).logsumexp(1, keepdim=True)
+    log_total = torch.log1p(log_rest.exp())
+    log_p = shifted - log_total
+    # The largest p_j has 1 - p_j = rest / (1 + rest), any other p_j is at most 1/2.
+    log_one_minus = torch.where(is_top, log_rest - log_total, torch.log1p(-log_p.exp().masked_fill(is_top, 0)))
+    share = torch.full_like(x, smoothing / num_classes)
+    share = share.scatter_add(1, targets.unsqueeze(1), torch.full_like(top, 1 - smoothing, dtype=x.dtype))
+    weighted = share if weights is None else share * weights
+    loss = (weighted * focal_from_log_odds(log_p - log_one_minus, gamma, -log_p)).sum(1)
+    with torch.no_grad():
+        # d FL / dx_k = p_k sum_j w_j - w_k with w_j = y_j alpha_j g_j / (1 - p_j) and g the slope; the quotient
+        # -log p / (1 - p) goes to 1 with p, where both of its sides underflow.
+        p = log_p.exp()
+        quotient = torch.where(log_one_minus < -37, 1, -log_p / log_one_minus.exp())
+        pull = weighted * torch.exp(gamma * log_one_minus) * (gamma * p * quotient + 1)
+        grad_norm = (p * pull.sum(1, keepdim=True) - pull).norm(dim=1)
+        cross_entropy = -(share * log_p).sum(1)
+    return SmoothedLoss(loss, cross_entropy, grad_norm)

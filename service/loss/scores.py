@@ -1,0 +1,216 @@
+"""Every score of every example, from one pass over the logits; no gradients, no exceptions for bad values.
+
+`score` takes a chunk of rows on the instance's device. Rows that cannot be scored are marked, so that the caller can
+name them or leave them out; what is computed for them is meaningless and masked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from service.loss.focal import FocalLoss, sigmoid_focal
+from service.loss.formula import (
+    SoftmaxStatistics,
+    focal_from_log_odds,
+    focal_slope,
+    log_focal_from_log_odds,
+    sigmoid_cross_entropy,
+    sigmoid_log_odds,
+    smoothed_focal,
+    softmax_statistics,
+)
+
+NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "grad_norm"})
+
+
+class RowState(IntEnum):
+    """Whether a row counts, and if not, why."""
+
+    COUNTED = 0
+    IGNORED = 1
+    BAD_TARGET = 2
+    BAD_LOGIT = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What is known of each row of a chunk.
+
+    Args:
+        state: (N,) int8 `RowState`.
+        loss: (N,) float64, unreduced; 0 in rows that do not count.
+        log_loss: (N,) float64, its logarithm, which does not underflow; -inf in rows that do not count.
+        alpha_t: (N,) float64; 0 in rows that do not count.
+        outputs: (N,) float64 for each further output, NaN in rows that do not count; `prediction` int64, -1 there,
+            (N, L) in sigmoid mode with L > 1.
+    """
+
+    state: Tensor
+    loss: Tensor
+    log_loss: Tensor
+    alpha_t: Tensor
+    outputs: dict[str, Tensor]
+
+
+@torch.no_grad()
+def score(module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
+    """The scores of a chunk of rows.
+
+    Args:
+        module: The configured loss.
+        logits: Softmax (N, C), sigmoid (N, L); any floating dtype, on the module's device.
+        targets: Softmax (N,) integers; sigmoid (N, L), any number.
+        outputs: Names out of `service.messages.OUTPUTS`; `loss` and `contribution` add nothing here.
+    """
+    wanted = [name for name in outputs if name not in ("loss", "contribution")]
+    if module.config.mode == "softmax":
+        return _score_softmax(module, logits, targets, wanted)
+    return _score_sigmoid(module, logits, targets, wanted)
+
+
+def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
+    config, alpha, num_classes = module.config, module.alpha, logits.shape[1]
+    state = torch.zeros(len(targets), dtype=torch.int8, device=targets.device)
+    state[(targets < 0) | (targets >= num_classes)] = RowState.BAD_TARGET
+    if config.ignore_index is not None:
+        state[targets == config.ignore_index] = RowState.IGNORED
+    known = targets.long().masked_fill(state != RowState.COUNTED, 0)
+    row = softmax_statistics(logits, known, moments=not NEED_MOMENTS.isdisjoint(wanted))
+    valid = row.valid & logits.isfinite().all(1) if config.label_smoothing else row.valid
+    state[(state == RowState.COUNTED) & ~valid] = RowState.BAD_LOGIT
+    counted = state == RowState.COUNTED
+
+    alpha_t = torch.ones_like(row.logit_margin) if alpha is None else alpha[known]
+    grad_norm = None
+    if config.label_smoothing:
+        safe = logits.masked_fill(~counted.unsqueeze(1), 0)
+        smoothed = smoothed_focal(safe, known, module.gamma, config.label_smoothing, alpha)
+        loss, log_loss, grad_norm = smoothed.loss, smoothed.loss.log(), smoothed.grad_norm
+    else:
+        loss = alpha_t * focal_from_log_odds(row.log_odds, module.gamma)
+        log_loss = alpha_t.log() + log_focal_from_log_odds(row.log_odds, module.gamma)
+    values = _softmax_outputs(row, alpha_t, module.gamma, num_classes, wanted)
+    if grad_norm is not None and "grad_norm" in values:
+        values["grad_norm"] = grad_norm
+    return _masked(counted, state, loss, log_loss, alpha_t, values)
+
+
+def _softmax_outputs(
+    row: SoftmaxStatistics, alpha_t: Tensor, gamma: float, num_classes: int, wanted: list[str]
+) -> dict[str, Tensor]:
+    z = row.log_odds
+    p_t, rest = torch.sigmoid(z), torch.sigmoid(-z)
+    values: dict[str, Tensor] = {}
+    if row.moments is not None:
+        spread = (1 + row.moments.squared).sqrt()
+        # The entropy of "t or not t", and that of the others in the share of cases in which it is not t. As z goes
+        # to infinity (1 - p_t) z goes to 0 while z alone does not.
+        doubt = torch.where(rest > 0, rest * -logsigmoid(-z), 0)
+        entropy = torch.where(p_t > 0, p_t * -logsigmoid(z), 0) + doubt + rest * row.moments.entropy
+        values["entropy"] = entropy
+        values["confidence_weighted_entropy"] = _confidence_weighted_entropy(entropy, p_t, num_classes)
+        values["el2n"] = rest * spread
+        values["grad_norm"] = alpha_t * focal_slope(z, gamma) * spread
+    values["cross_entropy"] = -logsigmoid(z)
+    values["p_t"] = p_t
+    values["log_odds"] = z
+    values["prediction"] = row.prediction
+    values["logit_margin"] = row.logit_margin
+    # p_t less the largest other probability (1 - p_t) / s, moved to [0, 1] as cleanlab does.
+    values["normalized_margin"] = (p_t - rest * torch.exp(-row.log_others) + 1) / 2
+    return {name: values[name] for name in wanted}
+
+
+def _confidence_weighted_entropy(entropy: Tensor, p_t: Tensor, num_classes: int) -> Tensor:
+    """cleanlab's label-quality score (cleanlab/rank.py): log(r + 1) / r with r = normalised entropy / p_t."""
+    smallest = 1e-6
+    ratio = entropy / math.log(num_classes) / p_t.clamp(min=smallest)
+    return torch.log1p(ratio) / ratio.clamp(min=smallest)
+
+
+def _score_sigmoid(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
+    """The labels of an example are independent: losses, cross-entropies and entropies are means over them, margins
+    and probabilities those of its worst label, norms those of the vector of its labels."""
+    config = module.config
+    present = torch.ones_like(targets, dtype=torch.bool)
+    if config.ignore_index is not None:
+        present = targets != config.ignore_index
+    bad_target = present & ~((targets >= 0) & (targets <= 1))
+    x, y = logits.double(), targets.double().masked_fill(~present | bad_target, 0)
+    bad_logit = present & (x.isnan() | (x == torch.inf) | (torch.isneginf(x) & (y > 0)))
+    state = torch.zeros(len(targets), dtype=torch.int8, device=targets.device)
+    state[bad_logit.any(1)] = RowState.BAD_LOGIT
+    state[bad_target.any(1)] = RowState.BAD_TARGET
+    state[~present.any(1)] = RowState.IGNORED
+    counted = state == RowState.COUNTED
+    x = x.masked_fill(~present | ~counted.unsqueeze(1), 0)
+
+    labels = present.sum(1).clamp(min=1)
+
+    def mean(values: Tensor) -> Tensor:
+        return values.masked_fill(~present, 0).sum(1) / labels
+
+    label_loss, label_alpha = sigmoid_focal(x, y, module.gamma, module.alpha)
+    alpha_t, loss = mean(label_alpha), mean(label_loss)
+    z, label_ce = sigmoid_log_odds(x, y), sigmoid_cross_entropy(x, y)
+    hard = (y == 0) | (y == 1)
+    log_soft = label_ce.log() + module.gamma * logsigmoid(-z)
+    label_log = label_alpha.log() + torch.where(hard, log_focal_from_log_odds(z, module.gamma), log_soft)
+    log_loss = label_log.masked_fill(~present, -torch.inf).logsumexp(1) - labels.log()
+
+    worst = z.masked_fill(~present, torch.inf).amin(1)
+    p, q = torch.sigmoid(x), torch.sigmoid(-x)
+    error = (1 - y) * p - y * q
+    entropy = torch.where(p > 0, -p * logsigmoid(x), 0) + torch.where(q > 0, -q * logsigmoid(-x), 0)
+    mean_entropy = mean(entropy)
+    values = {
+        "cross_entropy": mean(label_ce),
+        "p_t": torch.sigmoid(worst),
+        "log_odds": worst,
+        "prediction": (x > 0).long().masked_fill(~present, -1),
+        "logit_margin": worst,
+        "normalized_margin": torch.sigmoid(worst),
+        "entropy": mean_entropy,
+        "confidence_weighted_entropy": _confidence_weighted_entropy(mean_entropy, torch.sigmoid(worst), 2),
+        "el2n": error.masked_fill(~present, 0).norm(dim=1),
+        "grad_norm": _sigmoid_slope(x, y, z, label_ce, module.gamma, label_alpha).masked_fill(~present, 0).norm(dim=1)
+        / labels,
+    }
+    if logits.shape[1] == 1:
+        values["prediction"] = values["prediction"].squeeze(1)
+    return _masked(counted, state, loss, log_loss, alpha_t, {name: values[name] for name in wanted})
+
+
+def _sigmoid_slope(x: Tensor, y: Tensor, z: Tensor, ce: Tensor, gamma: float, alpha_t: Tensor) -> Tensor:
+    """dFL/dx of each label, with m = 1 - p_t = y (1 - p) + (1 - y) p:
+    alpha_t m^gamma ((p - y) + gamma (1 - 2y) CE p (1 - p) / m)."""
+    log_m = logsigmoid(-z)
+    difference = (1 - y) * torch.sigmoid(x) - y * torch.sigmoid(-x)
+    # p (1 - p) / m is p_t for a hard label, also where both sides underflow.
+    soft_ratio = torch.exp(logsigmoid(x) + logsigmoid(-x) - log_m)
+    ratio = torch.where((y == 0) | (y == 1), torch.sigmoid(z), soft_ratio)
+    factor = torch.exp(gamma * log_m) if gamma else torch.ones_like(x)
+    return alpha_t * factor * (difference + gamma * (1 - 2 * y) * ce * ratio)
+
+
+def _masked(
+    counted: Tensor, state: Tensor, loss: Tensor, log_loss: Tensor, alpha_t: Tensor, values: dict[str, Tensor]
+) -> Scores:
+    outputs = {}
+    for name, value in values.items():
+        mask = counted if value.dim() == 1 else counted.unsqueeze(1)
+        outputs[name] = torch.where(mask, value, -1 if name == "prediction" else torch.nan)
+    return Scores(
+        state=state,
+        loss=torch.where(counted, loss, 0),
+        log_loss=torch.where(counted, log_loss, -torch.inf),
+        alpha_t=torch.where(counted, alpha_t, 0),
+        outputs=outputs,
+    )

@@ -1,0 +1,95 @@
+"""Every setting once: name, default, unit and help. Command line wins over environment, environment over default."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "FOCAL_LOSS_"
+MIB = 1024 * 1024
+
+
+def _split_keys(value: object) -> object:
+    return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """The settings of one service process; each is also `FOCAL_LOSS_<NAME>` and `focal-loss serve --<name>`."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+
+    host: Annotated[str, Field(description="Address to listen on; only loopback unless api_keys are set.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")] = 8000
+    api_keys: Annotated[
+        tuple[SecretStr, ...],
+        NoDecode,
+        BeforeValidator(_split_keys),
+        Field(description="Bearer keys, separated by commas; none: no key is asked for."),
+    ] = ()
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (CUDA where there is one), cpu, cuda or cuda:N.")
+    ] = "auto"
+    workers: Annotated[
+        int, Field(ge=1, le=64, description="Threads that decode, compute and encode; requests at work at once.")
+    ] = 2
+    queue_size: Annotated[int, Field(ge=1, description="Requests held at once, at work or not; more get 429.")] = 64
+    max_body_bytes: Annotated[int, Field(ge=1, description="Bytes of one request body; more get 413.")] = 256 * MIB
+    max_queued_bytes: Annotated[
+        int, Field(ge=1, description="Bytes of all request bodies held at once; more get 429.")
+    ] = 1024 * MIB
+    max_elements: Annotated[int, Field(ge=1, description="Logits (rows x classes) in one batch; more get 413.")] = 2**27
+    max_examples: Annotated[int, Field(ge=1, description="Rows in one request; more get 413.")] = 10_000_000
+    max_configs: Annotated[
+        int, Field(ge=1, description="Configurations held on the device; the least recently used goes first.")
+    ] = 256
+    body_timeout_s: Annotated[
+        float, Field(gt=0, description="Seconds for a request body to arrive in full; later gets 408.")
+    ] = 60.0
+    drain_delay_s: Annotated[
+        float, Field(ge=0, description="Seconds between SIGTERM, when /readyz turns 503, and the end of accepting.")
+    ] = 1.0
+    drain_timeout_s: Annotated[
+        int, Field(ge=0, description="Seconds that requests in flight have to finish after that.")
+    ] = 30
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="debug, info, warning or error.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "console"], Field(description="json, console, or auto: console on a terminal.")
+    ] = "auto"
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_long_enough(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        shortest = 16
+        for number, key in enumerate(keys, start=1):
+            if len(key.get_secret_value()) < shortest:
+                raise ValueError(f"key {number} has fewer than {shortest} characters")
+        return keys
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Settings:
+        if not self.api_keys and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines: set api_keys "
+                f"({ENV_PREFIX}API_KEYS) or listen on 127.0.0.1"
+            )
+        if self.max_queued_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_queued_bytes ({self.max_queued_bytes}) is below max_body_bytes ({self.max_body_bytes}): "
+                "the largest body would never be taken"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
