@@ -22,6 +22,7 @@
   - QueueFullError                  429 queue_full              more work than the service may hold
   - DeviceOutOfMemoryError          503 out_of_memory           even the smallest chunk does not fit
   - DeviceUnavailableError          503 device_unavailable      the device does not answer
+  - DrainingError                   503 draining                the process is about to end
 
 Raised where the fault is found, with the value and what is allowed; turned into a reply in one place
 (`service.api.problems`).
@@ -49,9 +50,7 @@ class LossServiceError(Exception):
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
 
-    def __init__(
-        self, detail: str, *, errors: Sequence[ErrorItem] = (), headers: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, detail: str, *, errors: Sequence[ErrorItem] = (), headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = list(errors)
@@ -195,3 +194,9 @@ class DeviceUnavailableError(LossServiceError):
     """The device does not answer."""
 
     status, code, title = 503, "device_unavailable", "Device unavailable"
+
+
+class DrainingError(LossServiceError):
+    """The process has been told to end and takes leave of its balancer."""
+
+    status, code, title = 503, "draining", "Draining"

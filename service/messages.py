@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -29,7 +29,6 @@ from pydantic import (
 from service.errors import ErrorItem, InvalidConfigError, InvalidRequestError, UnknownOutputError
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 OUTPUTS = (
@@ -68,7 +67,9 @@ class ClassCounts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    class_counts: Annotated[tuple[int, ...], BeforeValidator(_as_tuple), Field(min_length=2)]
+    class_counts: Annotated[
+        tuple[Annotated[int, Field(lt=2**63)], ...], BeforeValidator(_as_tuple), Field(min_length=2)
+    ]
     scheme: Literal["inverse", "effective"] = "inverse"
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
 
@@ -93,7 +94,7 @@ class ClassCounts(BaseModel):
             context.prec = 50
             beta = Decimal(repr(self.beta))
             raw = [(1 - beta) / (1 - beta**count) for count in self.class_counts]
-            scale = len(raw) / sum(raw)
+            scale = len(raw) / sum(raw, Decimal(0))
             return tuple(float(weight * scale) for weight in raw)
 
 
@@ -145,7 +146,7 @@ class LossConfig(BaseModel):
                 raise ValueError("class_counts are for softmax mode; in sigmoid mode give one alpha per label")
             if isinstance(self.alpha, tuple) and any(alpha > 1 for alpha in self.alpha):
                 raise ValueError(f"in sigmoid mode each alpha lies in [0, 1], got {list(self.alpha)}")
-        if isinstance(self.alpha, tuple) and self.mode == "softmax" and len(self.alpha) < 2:  # noqa: PLR2004
+        if isinstance(self.alpha, tuple) and self.mode == "softmax" and len(self.alpha) < 2:
             raise ValueError("softmax mode needs at least two classes, so a list alpha has at least two weights")
         return self
 
@@ -199,11 +200,16 @@ def error_items(err: ValidationError, prefix: Sequence[str | int]) -> list[Error
     for error in err.errors(include_url=False, include_context=False):
         loc = [*prefix]
         for position, part in enumerate(error["loc"]):
-            if not (position == 1 and error["loc"][0] == "alpha" and part in branches):
+            if not (position > 0 and error["loc"][position - 1] == "alpha" and part in branches):
                 loc.append(part)
+        if error["type"] == "extra_forbidden":
+            items.append({"loc": loc, "msg": f"unknown field {str(loc[-1])[:100]!r}"})
+            continue
         msg = error["msg"].removeprefix("Value error, ")
-        if isinstance(error["input"], int | float | str) and error["type"] not in ("value_error", "missing"):
-            msg += f", got {str(error['input'])[:100]!r}" if isinstance(error["input"], str) else f", got {error['input']}"
+        if isinstance(error["input"], int | float | str | None) and error["type"] not in ("value_error", "missing"):
+            msg += (
+                f", got {str(error['input'])[:100]!r}" if isinstance(error["input"], str) else f", got {error['input']}"
+            )
         items.append({"loc": loc, "msg": msg})
     return items
 
@@ -258,6 +264,7 @@ class RequestOptions(BaseModel):
 
 
 Ids = Sequence[str | int]
+Column = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,8 +301,8 @@ class Hard:
     batch: int
     index: int
     id: str | int | None
-    loss: float
-    contribution: float
+    loss: np.floating[Any]
+    contribution: np.floating[Any]
 
 
 @dataclass(frozen=True)
@@ -331,7 +338,7 @@ class BatchResult:
     num_examples: int
     num_ignored: int
     num_excluded: int
-    per_example: dict[str, np.ndarray[Any, np.dtype[Any]]]
+    per_example: dict[str, Column]
     ids: Ids | None = None
 
 
@@ -348,8 +355,3 @@ class LossResult:
     batches: tuple[BatchResult, ...]
     hardest: tuple[Hard, ...] = ()
     excluded: tuple[Excluded, ...] = ()
-
-
-def finite_or_none(value: float) -> float | None:
-    """JSON has neither NaN nor infinity: both are null there."""
-    return value if math.isfinite(value) else None

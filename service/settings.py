@@ -21,7 +21,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
-    host: Annotated[str, Field(description="Address to listen on; only loopback unless api_keys are set.")] = "127.0.0.1"
+    host: Annotated[str, Field(description="Address to listen on; only loopback unless api_keys are set.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, Field(ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")] = 8000
     api_keys: Annotated[
         tuple[SecretStr, ...],
@@ -30,7 +32,8 @@ class Settings(BaseSettings):
         Field(description="Bearer keys, separated by commas; none: no key is asked for."),
     ] = ()
     device: Annotated[
-        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (CUDA where there is one), cpu, cuda or cuda:N.")
+        str,
+        Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (CUDA where there is one), cpu, cuda or cuda:N."),
     ] = "auto"
     workers: Annotated[
         int, Field(ge=1, le=64, description="Threads that decode, compute and encode; requests at work at once.")

@@ -1,0 +1,1 @@
+"""The loss: the formula, the module that torch users call, and every score of every example."""

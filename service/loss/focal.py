@@ -80,7 +80,11 @@ class FocalLoss(nn.Module):
         return module
 
     def _hold(self, config: LossConfig, device: str | torch.device) -> None:
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        try:
+            kind = torch.device(device).type
+        except (RuntimeError, TypeError) as err:
+            raise ValueError(f"torch knows no device {device!r}") from err
+        if kind == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device {str(device)!r} asked for, but torch finds no CUDA device: pass device='cpu'")
         self.config = config
         self.gamma = float(config.gamma)
@@ -115,19 +119,19 @@ class FocalLoss(nn.Module):
         return self._sigmoid(inputs, targets)
 
     def _softmax(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        if inputs.dim() == 0:
+            raise ValueError("softmax logits have at least the dimension of the classes, got a scalar")
         logits = inputs.unsqueeze(0) if inputs.dim() == 1 else inputs
         logits = logits.movedim(1, -1)
         shape = targets.shape if inputs.dim() > 1 else (1, *targets.shape)
         if logits.shape[:-1] != shape:
             raise ValueError(f"logits {tuple(inputs.shape)} do not fit targets {tuple(targets.shape)}")
-        if targets.is_floating_point() or targets.dtype == torch.bool:
+        if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
             raise ValueError(f"softmax targets are integer class indices, got {targets.dtype}")
         num_classes = logits.shape[-1]
         check_num_classes(num_classes, self.alpha)
         flat = targets.reshape(-1).long()
-        counts = torch.ones_like(flat, dtype=torch.bool)
-        if self.config.ignore_index is not None:
-            counts = flat != self.config.ignore_index
+        counts = not_ignored(flat, self.config.ignore_index)
         wrong = counts & ((flat < 0) | (flat >= num_classes))
         if wrong.any():
             raise ValueError(f"target {flat[wrong][0].item()} is outside [0, {num_classes})")
@@ -146,14 +150,12 @@ class FocalLoss(nn.Module):
     def _sigmoid(self, inputs: Tensor, targets: Tensor) -> Tensor:
         if inputs.shape != targets.shape:
             raise ValueError(f"logits {tuple(inputs.shape)} do not fit targets {tuple(targets.shape)}")
-        if self.alpha is not None and len(self.alpha) not in (1, inputs.shape[-1] if inputs.dim() else 1):
-            raise ValueError(f"alpha has {len(self.alpha)} values, the logits {inputs.shape[-1]} labels")
-        counts = torch.ones_like(targets, dtype=torch.bool)
-        if self.config.ignore_index is not None:
-            counts = targets != self.config.ignore_index
-        known = targets.masked_fill(~counts, 0)
-        if not ((known >= 0) & (known <= 1)).all():
-            raise ValueError("sigmoid targets lie in [0, 1]")
+        check_num_labels(inputs.shape[-1] if inputs.dim() > 1 else 1, self.config)
+        counts = not_ignored(targets, self.config.ignore_index)
+        known = targets.double().masked_fill(~counts, 0)
+        wrong = ~((known >= 0) & (known <= 1))
+        if wrong.any():
+            raise ValueError(f"sigmoid targets lie in [0, 1], got {known[wrong][0].item()}")
         logits = inputs.masked_fill(~counts, 0)
         loss, alpha_t = sigmoid_focal(logits, known, self.gamma, self.alpha)
         if self.config.reduction == "none" or inputs.dim() <= 1:
@@ -222,10 +224,25 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, gamma: float, alpha: Tensor |
 
 def check_num_classes(num_classes: int, alpha: Tensor | None) -> None:
     """Raise ValueError where a softmax over `num_classes` has no meaning under these weights."""
-    if num_classes < 2:  # noqa: PLR2004
+    if num_classes < 2:
         raise ValueError(f"softmax mode needs at least 2 classes, the logits have {num_classes}")
     if alpha is not None and len(alpha) != num_classes:
         raise ValueError(f"alpha has {len(alpha)} weights, the logits {num_classes} classes")
+
+
+def check_num_labels(num_labels: int, config: LossConfig) -> None:
+    """Raise ValueError where a sigmoid configuration has a list alpha of another length than there are labels."""
+    if isinstance(config.alpha, tuple) and len(config.alpha) != num_labels:
+        raise ValueError(f"alpha has {len(config.alpha)} values, the logits {num_labels} labels")
+
+
+def not_ignored(targets: Tensor, ignore_index: int | None) -> Tensor:
+    """Where targets count, bool."""
+    if ignore_index is None:
+        return torch.ones_like(targets, dtype=torch.bool)
+    # Torch compares a narrow integer tensor with a number modulo the tensor's range: uint8 156 == -100.
+    wide = targets.double() if targets.is_floating_point() else targets.long()
+    return wide != ignore_index
 
 
 def plain_alpha(alpha: Any) -> Any:

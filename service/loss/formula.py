@@ -123,13 +123,19 @@ def sigmoid_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return positive + torch.where(y == 1, 0, -(1 - y) * logsigmoid(-x))
 
 
+def cross_entropy_from_log_odds(log_odds: Tensor) -> Tensor:
+    """-log p_t = softplus(-z)."""
+    # 0 less the logarithm, not its negative: an easy row has loss 0, and -0 would reach the reader's JSON.
+    return 0 - logsigmoid(log_odds)
+
+
 def focal_from_log_odds(log_odds: Tensor, gamma: float, cross_entropy: Tensor | None = None) -> Tensor:
     """FL / alpha_t = exp(-gamma softplus(z)) CE, with CE = softplus(-z) unless soft targets bring their own.
 
     Finite gradients for every gamma >= 0, at p_t -> 1 as well.
     """
     if cross_entropy is None:
-        cross_entropy = -logsigmoid(log_odds)
+        cross_entropy = cross_entropy_from_log_odds(log_odds)
     if gamma == 0:
         return cross_entropy
     return torch.exp(gamma * logsigmoid(-log_odds)) * cross_entropy

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from service.loss.focal import FocalLoss, sigmoid_focal
+from service.loss.focal import FocalLoss, not_ignored, sigmoid_focal
 from service.loss.formula import (
     SoftmaxStatistics,
+    cross_entropy_from_log_odds,
     focal_from_log_odds,
     focal_slope,
     log_focal_from_log_odds,
@@ -77,11 +78,11 @@ def score(module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[
 
 def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
     config, alpha, num_classes = module.config, module.alpha, logits.shape[1]
+    targets = targets.long()
     state = torch.zeros(len(targets), dtype=torch.int8, device=targets.device)
     state[(targets < 0) | (targets >= num_classes)] = RowState.BAD_TARGET
-    if config.ignore_index is not None:
-        state[targets == config.ignore_index] = RowState.IGNORED
-    known = targets.long().masked_fill(state != RowState.COUNTED, 0)
+    state[~not_ignored(targets, config.ignore_index)] = RowState.IGNORED
+    known = targets.masked_fill(state != RowState.COUNTED, 0)
     row = softmax_statistics(logits, known, moments=not NEED_MOMENTS.isdisjoint(wanted))
     valid = row.valid & logits.isfinite().all(1) if config.label_smoothing else row.valid
     state[(state == RowState.COUNTED) & ~valid] = RowState.BAD_LOGIT
@@ -118,7 +119,7 @@ def _softmax_outputs(
         values["confidence_weighted_entropy"] = _confidence_weighted_entropy(entropy, p_t, num_classes)
         values["el2n"] = rest * spread
         values["grad_norm"] = alpha_t * focal_slope(z, gamma) * spread
-    values["cross_entropy"] = -logsigmoid(z)
+    values["cross_entropy"] = cross_entropy_from_log_odds(z)
     values["p_t"] = p_t
     values["log_odds"] = z
     values["prediction"] = row.prediction
@@ -138,12 +139,10 @@ def _confidence_weighted_entropy(entropy: Tensor, p_t: Tensor, num_classes: int)
 def _score_sigmoid(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
     """The labels of an example are independent: losses, cross-entropies and entropies are means over them, margins
     and probabilities those of its worst label, norms those of the vector of its labels."""
-    config = module.config
-    present = torch.ones_like(targets, dtype=torch.bool)
-    if config.ignore_index is not None:
-        present = targets != config.ignore_index
-    bad_target = present & ~((targets >= 0) & (targets <= 1))
-    x, y = logits.double(), targets.double().masked_fill(~present | bad_target, 0)
+    present = not_ignored(targets, module.config.ignore_index)
+    x, y = logits.double(), targets.double()
+    bad_target = present & ~((y >= 0) & (y <= 1))
+    y = y.masked_fill(~present | bad_target, 0)
     bad_logit = present & (x.isnan() | (x == torch.inf) | (torch.isneginf(x) & (y > 0)))
     state = torch.zeros(len(targets), dtype=torch.int8, device=targets.device)
     state[bad_logit.any(1)] = RowState.BAD_LOGIT

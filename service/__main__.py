@@ -1,0 +1,5 @@
+"""`python -m service`: the command `focal-loss`."""
+
+from service.cli import main
+
+main()

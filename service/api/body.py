@@ -1,0 +1,87 @@
+"""Reading a request's body: once, into one buffer, within its limits of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError
+
+
+async def read_body(
+    request: Request, *, max_bytes: int, timeout_s: float, hold: Callable[[int], None] = lambda count: None
+) -> bytearray:
+    """The body of a request.
+
+    Args:
+        request: Not yet read.
+        max_bytes: More is refused, before anything is read where `Content-Length` says so.
+        timeout_s: Seconds for the whole body.
+        hold: Told of the bytes that are about to be held, before they are; may refuse by raising.
+
+    Raises:
+        BodyTooLargeError: More bytes than the limit.
+        BodyTimeoutError: They did not come in time.
+        DecodeError: `Content-Length` is not what came.
+        ClientDisconnect: The client left.
+    """
+    declared = _content_length(request)
+    if declared is not None and declared > max_bytes:
+        raise _too_large(declared, max_bytes)
+    try:
+        async with asyncio.timeout(timeout_s):
+            if declared is None:
+                return await _read_chunked(request, max_bytes, hold)
+            hold(declared)
+            return await _read_declared(request, declared)
+    except TimeoutError as err:
+        raise BodyTimeoutError(f"the body did not arrive in {timeout_s:g} s", headers={"Connection": "close"}) from err
+
+
+def _content_length(request: Request) -> int | None:
+    text = request.headers.get("content-length")
+    if text is None:
+        return None if "transfer-encoding" in request.headers else 0
+    if not (text.isascii() and text.isdigit()):
+        raise DecodeError(f"Content-Length {text[:50]!r} is not a number")
+    return int(text)
+
+
+def _too_large(count: int, limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body has {count} bytes or more, the limit is {limit} (max_body_bytes)")
+
+
+async def _read_declared(request: Request, length: int) -> bytearray:
+    body = bytearray(length)
+    view, position = memoryview(body), 0
+    async for chunk in _chunks(request):
+        end = position + len(chunk)
+        if end > length:
+            raise DecodeError(f"Content-Length says {length} bytes, more came")
+        view[position:end] = chunk
+        position = end
+    if position != length:
+        raise DecodeError(f"Content-Length says {length} bytes, {position} came")
+    return body
+
+
+async def _read_chunked(request: Request, max_bytes: int, hold: Callable[[int], None]) -> bytearray:
+    body = bytearray()
+    async for chunk in _chunks(request):
+        if len(body) + len(chunk) > max_bytes:
+            raise _too_large(len(body) + len(chunk), max_bytes)
+        hold(len(chunk))
+        body += chunk
+    return body
+
+
+async def _chunks(request: Request):  # type: ignore[no-untyped-def]
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        yield message.get("body", b"")
+        if not message.get("more_body", False):
+            return

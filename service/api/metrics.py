@@ -1,0 +1,65 @@
+"""The Prometheus metrics of one service process."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from service import __version__
+from service.engine import Engine
+from service.messages import LossResult
+from service.registry import LossRegistry
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Counters, gauges and histograms in a registry of their own, so that two apps in one process do not collide."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, engine: Engine, losses: LossRegistry) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "focal_loss_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
+        )
+        self.duration = Histogram(
+            "focal_loss_request_duration_seconds",
+            "From the first byte of a request to the last of its reply.",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.phase = Histogram(
+            "focal_loss_phase_duration_seconds",
+            "Phases of a loss request: receive, queue, decode, compute, encode.",
+            ("phase",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.examples = Counter("focal_loss_examples", "Examples scored.", ("kind",), registry=self.registry)
+        self.batches = Counter("focal_loss_batches", "Batches scored.", registry=self.registry)
+        self._gauge("focal_loss_requests_held", "Requests held, at work or waiting.", lambda: engine.requests)
+        self._gauge("focal_loss_request_bytes_held", "Bytes of request bodies held.", lambda: engine.queued_bytes)
+        self._gauge("focal_loss_configs_held", "Configurations on the device.", lambda: len(losses))
+        self._gauge(
+            "focal_loss_out_of_memory_retries",
+            "Chunks made smaller because the device ran out of memory.",
+            lambda: engine.out_of_memory_retries,
+        )
+        info = Gauge("focal_loss_info", "Version and device.", ("version", "device"), registry=self.registry)
+        info.labels(__version__, engine.device).set(1)
+
+    def _gauge(self, name: str, help_text: str, value: object) -> None:
+        Gauge(name, help_text, registry=self.registry).set_function(value)  # type: ignore[arg-type]
+
+    def count(self, result: LossResult) -> None:
+        """Count what a result holds."""
+        self.batches.inc(len(result.batches))
+        self.examples.labels("ignored").inc(result.num_ignored)
+        self.examples.labels("excluded").inc(result.num_excluded)
+        self.examples.labels("counted").inc(result.num_examples - result.num_ignored - result.num_excluded)
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)

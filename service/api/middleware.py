@@ -1,0 +1,110 @@
+"""What stands before every route: request ids, the log line, metrics, errors and keys. Pure ASGI."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+import traceback
+import uuid
+from collections.abc import Sequence
+
+import structlog
+from pydantic import SecretStr
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.metrics import Metrics
+from service.api.problems import problem_response
+from service.errors import LossServiceError, UnauthorizedError
+
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+
+log = structlog.get_logger("service.access")
+
+
+class RequestContext:
+    """Gives every request an id, and every error that comes up its reply; logs and counts what was answered.
+
+    Neither bodies nor the texts of errors are logged: they may hold logits, labels or keys.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        status, fields = 0, {"request_id": request_id, "method": scope["method"], "path": scope["path"]}
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            fields["code"] = "client_disconnected"
+        except LossServiceError as err:
+            fields["code"] = err.code
+            if not status:
+                await problem_response(err)(scope, receive, send_with_id)
+        except Exception as err:
+            frames = "".join(traceback.format_tb(err.__traceback__))
+            log.error(  # noqa: TRY400  the text of the exception may hold logits
+                "unexpected error", **fields, error=type(err).__name__, traceback=frames
+            )
+            fields["code"] = LossServiceError.code
+            if not status:
+                fault = LossServiceError(f"unexpected error; the log has it under request id {request_id}")
+                await problem_response(fault)(scope, receive, send_with_id)
+        finally:
+            elapsed = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unknown")
+            self.metrics.requests.labels(scope["method"], route, str(status)).inc()
+            self.metrics.duration.labels(scope["method"], route).observe(elapsed)
+            quiet = scope["path"] in OPEN_PATHS or scope["path"] == "/metrics"
+            level = log.debug if quiet else log.info
+            level("request", **fields, status=status, duration_ms=round(elapsed * 1000, 3))
+
+
+class BearerAuth:
+    """Asks for a bearer key on every path but /healthz and /readyz (RFC 6750).
+
+    Args:
+        app: What is behind it.
+        keys: At least one.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Sequence[SecretStr]) -> None:
+        self.app = app
+        # Digests have one length, so that comparing them tells nothing of a key's.
+        self._digests = [_digest(key.get_secret_value()) for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+            digest = _digest(given.strip())
+            # Every key is compared, whichever fits.
+            known = sum(secrets.compare_digest(digest, each) for each in self._digests)
+            if scheme.lower() != "bearer" or not known:
+                raise UnauthorizedError(
+                    "this service wants 'Authorization: Bearer <key>' with one of its keys",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        await self.app(scope, receive, send)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,34 @@
+"""Every error as `application/problem+json` (RFC 9457), the framework's own included."""
+
+from __future__ import annotations
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import LossServiceError, MethodNotAllowedError, NotFoundError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem_response(error: LossServiceError) -> Response:
+    """The reply that an error is."""
+    return Response(
+        orjson.dumps(error.problem()), status_code=error.status, headers=error.headers, media_type=MEDIA_TYPE
+    )
+
+
+async def on_http_exception(request: Request, exception: Exception) -> Response:
+    """Starlette's own errors: unknown paths and methods."""
+    assert isinstance(exception, HTTPException)
+    headers = dict(exception.headers or {})
+    kinds = {404: NotFoundError, 405: MethodNotAllowedError}
+    details = {404: f"nothing is served at {request.url.path}", 405: f"{request.method} is not served here"}
+    kind = kinds.get(exception.status_code)
+    if kind is not None:
+        return problem_response(kind(details[exception.status_code], headers=headers))
+    status, code = exception.status_code, f"http_{exception.status_code}"
+    members = {"type": "about:blank", "title": str(exception.detail), "status": status}
+    members |= {"detail": str(exception.detail), "code": code}
+    return Response(orjson.dumps(members), status_code=status, headers=headers, media_type=MEDIA_TYPE)

@@ -1,0 +1,43 @@
+"""What the routes share: one `Service` on `app.state`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from service.api.metrics import Metrics
+from service.engine import Engine
+from service.evaluation import Limits
+from service.registry import LossRegistry
+from service.settings import Settings
+
+
+@dataclass(eq=False)
+class Service:
+    """The parts of one running service.
+
+    Args:
+        settings: As given.
+        engine: The device and its threads.
+        registry: The losses on that device.
+        metrics: What /metrics shows.
+        draining: True from SIGTERM on.
+    """
+
+    settings: Settings
+    engine: Engine
+    registry: LossRegistry
+    metrics: Metrics
+    draining: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.settings.max_elements, self.settings.max_examples)
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request came to."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service

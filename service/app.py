@@ -1,0 +1,66 @@
+"""The composition root: settings to a FastAPI app with everything wired."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from service import __version__
+from service.api import configs, docs, health, loss, openapi
+from service.api.metrics import Metrics
+from service.api.middleware import BearerAuth, RequestContext
+from service.api.problems import on_http_exception
+from service.api.state import Service
+from service.engine import Engine, resolve_device
+from service.registry import LossRegistry
+from service.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service as an ASGI app; two apps share nothing.
+
+    Args:
+        settings: Default: from the environment.
+
+    Raises:
+        DeviceUnavailableError: The settings name a device that is not there.
+    """
+    settings = settings or Settings()
+    device = resolve_device(settings.device)
+    engine = Engine(
+        device,
+        workers=settings.workers,
+        queue_size=settings.queue_size,
+        max_queued_bytes=settings.max_queued_bytes,
+    )
+    registry = LossRegistry(device, settings.max_configs)
+    service = Service(settings, engine, registry, Metrics(engine, registry))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        engine.close()
+
+    middleware = [Middleware(RequestContext, metrics=service.metrics)]
+    if settings.api_keys:
+        middleware.append(Middleware(BearerAuth, keys=settings.api_keys))
+    app = FastAPI(
+        title="Focal Loss Service",
+        version=__version__,
+        description="Which examples hurt a model most, and why: focal loss per batch and per example.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        middleware=middleware,
+        exception_handlers={HTTPException: on_http_exception},
+    )
+    app.state.service = service
+    for part in (loss, configs, health, docs):
+        app.include_router(part.router)
+    docs.mount_assets(app)
+    openapi.document(app, wants_key=bool(settings.api_keys))
+    return app

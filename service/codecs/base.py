@@ -1,0 +1,30 @@
+"""What a codec is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from service.messages import LossRequest, LossResult
+
+
+class Codec(Protocol):
+    """One wire format of `POST /loss`.
+
+    Args:
+        media_type: The name it answers with.
+        aliases: Further names under which it is accepted.
+    """
+
+    media_type: str
+    aliases: tuple[str, ...]
+
+    def decode(self, body: bytearray) -> LossRequest:
+        """The request that a body says; binary tensors are views into it.
+
+        Raises:
+            DecodeError: The body is not of this format.
+            InvalidRequestError: It is, and says no valid request.
+        """
+
+    def encode(self, result: LossResult) -> bytes:
+        """The body of the reply."""

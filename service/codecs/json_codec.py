@@ -1,0 +1,273 @@
+"""`application/json`: arrays go from simdjson's tape to tensors without a Python object per number.
+
+Numbers are float64, as JSON has them. simdjson's `as_buffer` flattens whatever it is given, so the shape is checked
+row by row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import simdjson
+import torch
+
+from service.errors import (
+    DecodeError,
+    InvalidIdsError,
+    InvalidLogitError,
+    InvalidRequestError,
+    InvalidTargetError,
+    ShapeError,
+)
+from service.messages import Batch, BatchResult, LossRequest, LossResult, RequestOptions
+
+TENSORS = ("logits", "targets", "ids")
+
+
+class JsonCodec:
+    """Contract section 2, JSON; null stands for a value that is not there or not finite."""
+
+    media_type = "application/json"
+    aliases: tuple[str, ...] = ()
+
+    def decode(self, body: bytearray) -> LossRequest:
+        """See `Codec.decode`."""
+        try:
+            document = simdjson.Parser().parse(body)
+        except (ValueError, RuntimeError) as err:
+            raise DecodeError(f"the body is not JSON: {err}") from err
+        if not isinstance(document, simdjson.Object):
+            raise InvalidRequestError("the body is a JSON object with logits and targets, or batches")
+        reader = _Reader(has_brackets=body.count(b"["))
+        return reader.request(document)
+
+    def encode(self, result: LossResult) -> bytes:
+        """See `Codec.encode`."""
+        return orjson.dumps(to_json(result), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def to_json(result: LossResult) -> dict[str, Any]:
+    """The reply as orjson takes it: numpy arrays in it, NaN and infinities become null."""
+    return {
+        "config_id": result.config_id,
+        "device": result.device,
+        "loss": result.loss,
+        "num_examples": result.num_examples,
+        "num_ignored": result.num_ignored,
+        "num_excluded": result.num_excluded,
+        "batches": [_batch_to_json(batch) for batch in result.batches],
+        "hardest": hardest_to_json(result),
+        "excluded": excluded_to_json(result),
+    }
+
+
+def hardest_to_json(result: LossResult) -> list[dict[str, Any]]:
+    """The hardest examples; `id` only where the request has ids."""
+    return [_without_missing_id(vars(hard)) for hard in result.hardest]
+
+
+def excluded_to_json(result: LossResult) -> list[dict[str, Any]]:
+    """The excluded rows; `id` only where the request has ids."""
+    return [_without_missing_id(vars(row)) for row in result.excluded]
+
+
+def _without_missing_id(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if name != "id" or value is not None}
+
+
+def _batch_to_json(batch: BatchResult) -> dict[str, Any]:
+    members: dict[str, Any] = {
+        "loss": batch.loss,
+        "loss_sum": batch.loss_sum,
+        "alpha_sum": batch.alpha_sum,
+        "num_examples": batch.num_examples,
+        "num_ignored": batch.num_ignored,
+        "num_excluded": batch.num_excluded,
+        "per_example": dict(batch.per_example),
+    }
+    prediction = batch.per_example.get("prediction")
+    if prediction is not None and (prediction < 0).any():
+        members["per_example"]["prediction"] = _null_where_negative(prediction.tolist())
+    return members
+
+
+def _null_where_negative(predictions: list[Any]) -> list[Any]:
+    return [
+        _null_where_negative(value) if isinstance(value, list) else None if value < 0 else value
+        for value in predictions
+    ]
+
+
+class _Reader:
+    """Reads one parsed document.
+
+    Nested arrays hide from `as_buffer`. They cannot be there when the document has as many opening brackets as arrays
+    that were met; a bracket inside a string makes the count too large, and then every row is looked at.
+    """
+
+    def __init__(self, *, has_brackets: int) -> None:
+        self._brackets_left = has_brackets
+        self._to_check: list[tuple[Any, int, str]] = []
+
+    def request(self, document: Any) -> LossRequest:
+        fields = _names(document)
+        options = RequestOptions.parse({name: self._plain(document[name]) for name in fields - {*TENSORS, "batches"}})
+        if "batches" in fields:
+            for name in TENSORS:
+                if name in fields:
+                    raise InvalidRequestError(
+                        f"give batches or {name}, not both", errors=[_item([name], "batches is given as well")]
+                    )
+            batches = self._batches(document["batches"])
+        else:
+            batches = (self._batch(document, 0, []),)
+        if self._brackets_left:
+            for array, number, part in self._to_check:
+                _check_numbers(array, number, part)
+        return LossRequest(options, batches)
+
+    def _batches(self, array: Any) -> tuple[Batch, ...]:
+        if not isinstance(array, simdjson.Array):
+            raise InvalidRequestError("batches is a list of batches", errors=[_item(["batches"], "not a list")])
+        self._brackets_left -= 1
+        batches = []
+        for number, batch in enumerate(array):
+            loc: list[str | int] = ["batches", number]
+            if not isinstance(batch, simdjson.Object):
+                raise InvalidRequestError(f"batch {number} is not an object", errors=[_item(loc, "not an object")])
+            for name in batch:
+                if name not in TENSORS:
+                    msg = f"unknown field {name[:100]!r}; a batch has {', '.join(TENSORS)}"
+                    raise InvalidRequestError(f"batch {number}: {msg}", errors=[_item([*loc, name], msg)])
+            batches.append(self._batch(batch, number, loc))
+        return tuple(batches)
+
+    def _batch(self, fields: Any, number: int, loc: list[str | int]) -> Batch:
+        names = _names(fields)
+        for name in ("logits", "targets"):
+            if name not in names:
+                raise InvalidRequestError(f"batch {number}: {name} missing", errors=[_item([*loc, name], "missing")])
+        logits = torch.from_numpy(self._numbers(fields["logits"], number, "logits", "d"))
+        try:
+            targets = self._numbers(fields["targets"], number, "targets", "i")
+        except _NotOfThisTypeError:
+            targets = self._numbers(fields["targets"], number, "targets", "d")
+        ids = self._ids(fields["ids"], number) if "ids" in names else None
+        return Batch(logits, torch.from_numpy(targets), ids)
+
+    def _numbers(self, array: Any, number: int, part: str, kind: str) -> np.ndarray[Any, np.dtype[Any]]:
+        """A list of numbers, or of rows of numbers of one length, as an array."""
+        shape = _shape(array, number, part)
+        dtype = {"d": np.float64, "i": np.int64}[kind]
+        if 0 in shape:
+            values = np.empty(shape, dtype)
+        else:
+            try:
+                flat = np.frombuffer(array.as_buffer(of_type=kind), dtype)
+            except (TypeError, ValueError) as err:
+                if kind == "i":
+                    raise _NotOfThisTypeError from err
+                _check_numbers(array, number, part)
+                raise DecodeError(f"batch {number}: {part} has a number that float64 cannot hold: {err}") from err
+            if flat.size != np.prod(shape):
+                _check_numbers(array, number, part)
+            values = flat.reshape(shape).copy()
+        self._brackets_left -= 1 if len(shape) == 1 else 1 + shape[0]
+        self._to_check.append((array, number, part))
+        return values
+
+    def _ids(self, array: Any, number: int) -> list[str | int]:
+        if not isinstance(array, simdjson.Array):
+            raise InvalidIdsError(
+                f"batch {number}: ids is a list", errors=[_item(["batches", number, "ids"], "not a list")]
+            )
+        ids: list[str | int] = self._plain(array)
+        for row, identity in enumerate(ids):
+            if type(identity) not in (str, int):
+                msg = f"an id is a string or an integer, got {_named(identity)}"
+                raise InvalidIdsError(
+                    f"batch {number}, row {row}: {msg}", errors=[_item(["batches", number, "ids", row], msg)]
+                )
+        return ids
+
+    def _plain(self, value: Any) -> Any:
+        """A Python object; takes its arrays off the count of brackets."""
+        if isinstance(value, simdjson.Array):
+            value = value.as_list()
+        elif isinstance(value, simdjson.Object):
+            value = value.as_dict()
+        self._brackets_left -= _count_lists(value)
+        return value
+
+
+class _NotOfThisTypeError(Exception):
+    """The numbers are not all integers."""
+
+
+def _item(loc: list[Any], msg: str) -> Any:
+    return {"loc": loc, "msg": msg}
+
+
+def _names(fields: Any) -> set[str]:
+    names = list(fields.keys())
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DecodeError(f"field {twice[:100]!r} stands twice in one object")
+    return set(names)
+
+
+def _count_lists(value: Any) -> int:
+    if isinstance(value, list):
+        return 1 + sum(_count_lists(item) for item in value if isinstance(item, list | dict))
+    if isinstance(value, dict):
+        return sum(_count_lists(item) for item in value.values())
+    return 0
+
+
+def _shape(array: Any, number: int, part: str) -> tuple[int, ...]:
+    kind = InvalidRequestError
+    if not isinstance(array, simdjson.Array):
+        raise kind(f"batch {number}: {part} is a list", errors=[_item(["batches", number, part], "not a list")])
+    rows = len(array)
+    if rows == 0 or not isinstance(array[0], simdjson.Array):
+        return (rows,)
+    columns = len(array[0])
+    for row, values in enumerate(array):
+        found = len(values) if isinstance(values, simdjson.Array) else None
+        if found != columns:
+            found_text = "is not a list" if found is None else f"has {found} values"
+            msg = f"row {row} of {part} {found_text}, row 0 has {columns}"
+            raise ShapeError(f"batch {number}: {msg}", errors=[_item(["batches", number, part, row], msg)])
+    return rows, columns
+
+
+def _check_numbers(array: Any, number: int, part: str) -> None:
+    """Raise for the first value that is not a number, with its place."""
+    for row, column, value in _cells(array):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            where = f"batch {number}, row {row}" + ("" if column is None else f", column {column}")
+            msg = f"{_named(value)} is not a number"
+            loc = ["batches", number, part, row] + ([] if column is None else [column])
+            kind = InvalidLogitError if part == "logits" else InvalidTargetError
+            raise kind(f"{where}: {msg}", errors=[_item(loc, msg)])
+
+
+def _cells(array: Any) -> Iterator[tuple[int, int | None, Any]]:
+    nested = isinstance(array[0], simdjson.Array)
+    for row, values in enumerate(array):
+        if nested and isinstance(values, simdjson.Array):
+            for column, value in enumerate(values):
+                yield row, column, value
+        else:
+            yield row, None, values
+
+
+def _named(value: Any) -> str:
+    if isinstance(value, simdjson.Array | list):
+        return "a list"
+    if isinstance(value, simdjson.Object | dict):
+        return "an object"
+    return orjson.dumps(value).decode()[:100]

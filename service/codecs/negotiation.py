@@ -1,0 +1,62 @@
+"""From `Content-Type` and `Accept` to a codec."""
+
+from __future__ import annotations
+
+from service.codecs.base import Codec
+from service.codecs.json_codec import JsonCodec
+from service.codecs.safetensors_codec import SafetensorsCodec
+from service.errors import NotAcceptableError, UnsupportedMediaTypeError
+
+CODECS: tuple[Codec, ...] = (JsonCodec(), SafetensorsCodec())
+BY_MEDIA_TYPE = {name: codec for codec in CODECS for name in (codec.media_type, *codec.aliases)}
+KNOWN = ", ".join(codec.media_type for codec in CODECS)
+
+
+def reader(content_type: str | None) -> Codec:
+    """The codec for a request's `Content-Type`; parameters are ignored.
+
+    Raises:
+        UnsupportedMediaTypeError: There is none, or no type is given; lists the known.
+    """
+    name = (content_type or "").partition(";")[0].strip().lower()
+    if name not in BY_MEDIA_TYPE:
+        given = f"Content-Type {name[:100]!r} is not known" if name else "Content-Type is missing"
+        raise UnsupportedMediaTypeError(f"{given}; known are {KNOWN}", headers={"Accept": KNOWN})
+    return BY_MEDIA_TYPE[name]
+
+
+def writer(accept: str | None, default: Codec) -> Codec:
+    """The codec for a reply: the best that `Accept` allows (RFC 9110, 12.5.1), the request's own among equals.
+
+    Raises:
+        NotAcceptableError: It allows none; lists the known.
+    """
+    if accept is None or not accept.strip():
+        return default
+    ranges = [_media_range(text) for text in accept.split(",") if text.strip()]
+    candidates = (default, *(codec for codec in CODECS if codec is not default))
+    best = max(candidates, key=lambda codec: _quality(codec, ranges))
+    if _quality(best, ranges) <= 0:
+        raise NotAcceptableError(f"Accept {accept[:200]!r} allows none of {KNOWN}")
+    return best
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    name, *parameters = (part.strip().lower() for part in text.split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                return name, min(max(float(value), 0.0), 1.0)
+            except ValueError:
+                return name, 0.0
+    return name, 1.0
+
+
+def _quality(codec: Codec, ranges: list[tuple[str, float]]) -> float:
+    """The q of the most specific range that names the codec; 0 where none does."""
+    qualities = dict(reversed(ranges))
+    for name in (codec.media_type, *codec.aliases, "application/*", "*/*"):
+        if name in qualities:
+            return qualities[name]
+    return 0.0

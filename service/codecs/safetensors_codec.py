@@ -1,0 +1,254 @@
+"""`application/x-safetensors`: tensors are views into the request's body, nothing is copied.
+
+The library's own `deserialize` copies every tensor, so the header is read here, by the rules of the format
+(huggingface/safetensors, README "Format" and safetensors/src/tensor.rs): `u64` little-endian header length, a JSON
+object, then the tensors' bytes without holes or overlaps. Replies are written by the library.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from safetensors.numpy import save
+from torch import Tensor
+
+from service.codecs.json_codec import excluded_to_json, hardest_to_json
+from service.errors import DecodeError, InvalidIdsError, InvalidRequestError
+from service.messages import Batch, Ids, LossRequest, LossResult, RequestOptions
+
+MAX_HEADER_BYTES = 16 * 1024 * 1024
+MAX_TENSORS = 4096
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+LOGIT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+NAME = re.compile(r"(logits|targets|ids)(?:\.(0|[1-9][0-9]{0,8}))?")
+
+
+class SafetensorsCodec:
+    """Contract section 2, safetensors; what is no tensor stands as JSON under the metadata key `request`."""
+
+    media_type = "application/x-safetensors"
+    aliases: tuple[str, ...] = ("application/vnd.safetensors",)
+
+    def decode(self, body: bytearray) -> LossRequest:
+        """See `Codec.decode`."""
+        tensors, metadata = read_safetensors(body)
+        unknown = metadata.keys() - {"request", "format"}
+        if unknown:
+            raise InvalidRequestError(f"unknown metadata key {sorted(unknown)[0][:100]!r}; known is 'request'")
+        fields = _request_fields(metadata.get("request", "{}"))
+        ids_of = _ids_in_json(fields)
+        return LossRequest(RequestOptions.parse(fields), _batches(tensors, ids_of))
+
+    def encode(self, result: LossResult) -> bytes:
+        """See `Codec.encode`."""
+        batches = result.batches
+        tensors: dict[str, Any] = {
+            "loss": np.array(_number(result.loss)),
+            "batch_loss": np.array([_number(batch.loss) for batch in batches], np.float64),
+            "batch_loss_sum": np.array([batch.loss_sum for batch in batches], np.float64),
+            "batch_alpha_sum": np.array([batch.alpha_sum for batch in batches], np.float64),
+            "batch_num_examples": np.array([batch.num_examples for batch in batches], np.int64),
+            "batch_num_ignored": np.array([batch.num_ignored for batch in batches], np.int64),
+            "batch_num_excluded": np.array([batch.num_excluded for batch in batches], np.int64),
+        }
+        for name in batches[0].per_example if batches else ():
+            tensors[f"per_example.{name}"] = np.concatenate([batch.per_example[name] for batch in batches])
+        metadata = {
+            "config_id": result.config_id,
+            "device": result.device,
+            "hardest": _json_text(hardest_to_json(result)),
+            "excluded": _json_text(excluded_to_json(result)),
+        }
+        return save(tensors, metadata)
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _json_text(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def read_safetensors(body: bytearray) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file in memory.
+
+    Args:
+        body: The whole file; the tensors are views into it, but for those whose offset does not fit their dtype.
+
+    Raises:
+        DecodeError: It breaks a rule of the format, or has a dtype that no tensor here may have.
+    """
+    header, start = _header(body)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise DecodeError("safetensors: __metadata__ maps strings to strings")
+    if len(header) > MAX_TENSORS:
+        raise DecodeError(f"safetensors: {len(header)} tensors, at most {MAX_TENSORS} are taken")
+    entries = sorted(((*_entry(name, value), name) for name, value in header.items()), key=lambda entry: entry[:2])
+    position = 0
+    tensors = {}
+    for begin, end, dtype, shape, name in entries:
+        if begin != position:
+            raise DecodeError(f"safetensors: tensor {name!r} begins at {begin}, the one before ends at {position}")
+        position = end
+        if end > len(body) - start:
+            raise DecodeError(f"safetensors: tensor {name!r} ends at {end}, the data has {len(body) - start} bytes")
+        tensors[name] = _view(body, start + begin, dtype, shape)
+    if position != len(body) - start:
+        raise DecodeError(f"safetensors: the data has {len(body) - start} bytes, the tensors {position}")
+    return tensors, metadata
+
+
+def _header(body: bytearray) -> tuple[dict[str, Any], int]:
+    prefix = 8
+    length = int.from_bytes(body[:prefix], "little")
+    if len(body) < prefix or length > len(body) - prefix:
+        raise DecodeError(f"safetensors: a header of {length} bytes does not fit a body of {len(body)}")
+    if length > MAX_HEADER_BYTES:
+        raise DecodeError(f"safetensors: a header of {length} bytes, at most {MAX_HEADER_BYTES} are taken")
+    text = bytes(body[prefix : prefix + length])
+    if not text.startswith(b"{"):
+        raise DecodeError("safetensors: the header does not begin with '{'")
+    try:
+        header = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as err:
+        raise DecodeError(f"safetensors: the header is not JSON: {err}") from err
+    return header, prefix + length
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return members
+
+
+def _entry(name: str, entry: Any) -> tuple[int, int, torch.dtype, tuple[int, ...]]:
+    """Begin, end, dtype and shape of one tensor, checked against each other."""
+    shown = repr(name[:100])
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise DecodeError(f"safetensors: tensor {shown} needs dtype, shape and data_offsets, and nothing else")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise DecodeError(f"safetensors: tensor {shown} has dtype {str(dtype)[:20]!r}, taken are {', '.join(DTYPES)}")
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        raise DecodeError(f"safetensors: tensor {shown} needs a shape and two data_offsets of integers >= 0")
+    size = DTYPES[dtype].itemsize
+    for dimension in shape:
+        size *= dimension
+    begin, end = offsets
+    if end - begin != size:
+        raise DecodeError(f"safetensors: tensor {shown} has {end - begin} bytes, its shape {shape} needs {size}")
+    return begin, end, DTYPES[dtype], tuple(shape)
+
+
+def _are_sizes(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) <= 8
+        and all(type(value) is int and 0 <= value < 2**63 for value in values)
+    )
+
+
+def _view(body: bytearray, offset: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    count = 1
+    for dimension in shape:
+        count *= dimension
+    if count == 0:
+        return torch.empty(shape, dtype=dtype)
+    tensor = torch.frombuffer(body, dtype=torch.uint8, count=count * dtype.itemsize, offset=offset)
+    if tensor.data_ptr() % dtype.itemsize:
+        tensor = tensor.clone()
+    return tensor.view(dtype).reshape(shape)
+
+
+def _request_fields(text: str) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(text)
+    except orjson.JSONDecodeError as err:
+        raise DecodeError(f"safetensors: metadata 'request' is not JSON: {err}") from err
+    if not isinstance(fields, dict):
+        raise InvalidRequestError("safetensors: metadata 'request' is a JSON object")
+    return fields
+
+
+def _ids_in_json(fields: dict[str, Any]) -> dict[int, Any]:
+    """Ids that are strings cannot be tensors: taken out of the request's JSON, by batch."""
+    found: dict[int, Any] = {}
+    if "ids" in fields:
+        found[0] = fields.pop("ids")
+    batches = fields.pop("batches", [])
+    if not isinstance(batches, list) or not all(
+        isinstance(batch, dict) and batch.keys() <= {"ids"} for batch in batches
+    ):
+        raise InvalidRequestError(
+            "safetensors: batches in the metadata 'request' may hold ids only; logits and targets are tensors",
+            errors=[{"loc": ["batches"], "msg": "only ids may stand here"}],
+        )
+    found.update({number: batch["ids"] for number, batch in enumerate(batches) if "ids" in batch})
+    for number, ids in found.items():
+        if not isinstance(ids, list) or not all(type(identity) in (str, int) for identity in ids):
+            raise InvalidIdsError(
+                f"batch {number}: ids is a list of strings or integers",
+                errors=[{"loc": ["batches", number, "ids"], "msg": "not a list of strings or integers"}],
+            )
+    return found
+
+
+def _batches(tensors: dict[str, Tensor], ids_of: dict[int, Any]) -> tuple[Batch, ...]:
+    parts: dict[int, dict[str, Tensor]] = {}
+    numbered = set()
+    for name, tensor in tensors.items():
+        match = NAME.fullmatch(name)
+        if match is None:
+            raise InvalidRequestError(
+                f"unknown tensor {name[:100]!r}; known are logits, targets, ids, each alone or with .0, .1, ...",
+                errors=[{"loc": [name[:100]], "msg": "unknown tensor"}],
+            )
+        numbered.add(match[2] is not None)
+        parts.setdefault(int(match[2] or 0), {})[match[1]] = tensor
+    if len(numbered) > 1:
+        raise InvalidRequestError("name the tensors logits and targets, or logits.0, targets.0, ...; not both")
+    if not numbered:
+        raise InvalidRequestError("logits and targets missing", errors=[{"loc": ["logits"], "msg": "missing"}])
+    if sorted(parts) != list(range(len(parts))):
+        raise InvalidRequestError(f"batches are numbered from 0 without gaps, got {sorted(parts)[:20]}")
+    if ids_of and max(ids_of) >= len(parts):
+        raise InvalidRequestError(f"ids are given for batch {max(ids_of)}, there are {len(parts)} batches")
+    return tuple(_batch(number, parts[number], ids_of.get(number)) for number in range(len(parts)))
+
+
+def _batch(number: int, part: dict[str, Tensor], ids: Ids | None) -> Batch:
+    for name in ("logits", "targets"):
+        if name not in part:
+            raise InvalidRequestError(
+                f"batch {number}: {name} missing", errors=[{"loc": ["batches", number, name], "msg": "missing"}]
+            )
+    if part["logits"].dtype not in LOGIT_DTYPES:
+        msg = f"logits are F16, BF16, F32 or F64, got {part['logits'].dtype}".replace("torch.", "")
+        raise InvalidRequestError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "logits"], "msg": msg}])
+    if "ids" in part:
+        if ids is not None:
+            raise InvalidIdsError(f"batch {number}: ids are given as a tensor and in the metadata")
+        tensor = part["ids"]
+        if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.dim() != 1:
+            raise InvalidIdsError(f"batch {number}: an ids tensor is one-dimensional and of integers")
+        ids = tensor.tolist()
+    return Batch(part["logits"], part["targets"], ids)

@@ -1,0 +1,198 @@
+"""The device and the work on it: admission, worker threads, chunks that fit, and what to do when memory runs out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError, QueueFullError
+from service.loss.focal import FocalLoss
+from service.loss.scores import Scores, score
+
+T = TypeVar("T")
+
+# Logits of one chunk. On the CPU its float32 copy and its exponentials stay in the last-level cache; on CUDA a chunk
+# is large enough to keep the device busy and small beside its memory.
+CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**26}
+
+
+def resolve_device(wanted: str) -> str:
+    """`auto` is CUDA where there is one, else the CPU; the answer names the device in full, e.g. `cuda:0`.
+
+    Raises:
+        DeviceUnavailableError: CUDA is asked for and there is none, or not that many.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        return wanted
+    device = torch.device(wanted)
+    index = device.index or 0
+    if index >= torch.cuda.device_count():
+        raise DeviceUnavailableError(f"device {wanted} asked for, torch finds {torch.cuda.device_count()} CUDA devices")
+    return f"cuda:{index}"
+
+
+class Engine:
+    """One device, its worker threads, and a bound on the work that waits for them.
+
+    Args:
+        device: `cpu` or `cuda:N`.
+        workers: Threads that decode, compute and encode.
+        queue_size: Requests admitted at once.
+        max_queued_bytes: Bytes of request bodies admitted at once.
+    """
+
+    def __init__(self, device: str, *, workers: int, queue_size: int, max_queued_bytes: int) -> None:
+        self.device = device
+        self.queue_size = queue_size
+        self.max_queued_bytes = max_queued_bytes
+        self.chunk_elements = CHUNK_ELEMENTS[torch.device(device).type]
+        self.requests = 0
+        self.queued_bytes = 0
+        self.out_of_memory_retries = 0
+        self._lock = Lock()
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="engine")
+
+    @contextmanager
+    def admit(self) -> Iterator[Admission]:
+        """A place for one request, from before its body is read until its reply is made.
+
+        Raises:
+            QueueFullError: No place is left.
+        """
+        with self._lock:
+            if self.requests >= self.queue_size:
+                raise QueueFullError(
+                    f"{self.queue_size} requests are held already (queue_size)", headers={"Retry-After": "1"}
+                )
+            self.requests += 1
+        admission = Admission(self)
+        try:
+            yield admission
+        finally:
+            with self._lock:
+                self.requests -= 1
+                self.queued_bytes -= admission.held_bytes
+
+    def hold(self, admission: Admission, count: int) -> None:
+        """Count bytes of a body as held; they are given back when the admission ends.
+
+        Raises:
+            QueueFullError: That would be more than `max_queued_bytes`.
+        """
+        with self._lock:
+            if self.queued_bytes + count > self.max_queued_bytes:
+                raise QueueFullError(
+                    f"{self.queued_bytes} bytes of request bodies are held, {count} more would pass "
+                    f"{self.max_queued_bytes} (max_queued_bytes)",
+                    headers={"Retry-After": "1"},
+                )
+            self.queued_bytes += count
+            admission.held_bytes += count
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do the work on a worker thread; the event loop goes on."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def close(self) -> None:
+        """Wait for the work at hand and end the threads."""
+        self._executor.shutdown(wait=True)
+
+    def check(self) -> None:
+        """Have the device compute something.
+
+        Raises:
+            DeviceUnavailableError: It does not.
+        """
+        try:
+            answer = torch.ones(8, device=self.device).sum().item()
+        except RuntimeError as err:
+            raise DeviceUnavailableError(f"{self.device} does not answer: {err}") from err
+        if answer != 8:
+            raise DeviceUnavailableError(f"{self.device} adds eight ones to {answer}")
+
+    def score(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
+        """The scores of all rows, on the host, computed in chunks; halves the chunk while memory runs out.
+
+        Args:
+            module: On this engine's device.
+            logits: (N, C) or (N, L) on the host.
+            targets: (N,) or (N, L) on the host.
+            outputs: See `service.loss.scores.score`.
+
+        Raises:
+            DeviceOutOfMemoryError: Not even one row fits.
+        """
+        total = len(logits)
+        rows = max(1, self.chunk_elements // max(1, logits.shape[1]))
+        parts: list[Scores] = []
+        start = 0
+        while start < total or not parts:
+            chunk = slice(start, start + rows)
+            try:
+                parts.append(self._score_chunk(module, logits[chunk], targets[chunk], outputs))
+            except (RuntimeError, MemoryError) as err:
+                if not _is_out_of_memory(err):
+                    raise
+                rows = self._smaller(min(rows, total - start), err)
+            else:
+                start += rows
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _score_chunk(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
+        scores = score(module, logits.to(self.device), targets.to(self.device), outputs)
+        if self.device == "cpu":
+            return scores
+        return Scores(
+            scores.state.cpu(),
+            scores.loss.cpu(),
+            scores.log_loss.cpu(),
+            scores.alpha_t.cpu(),
+            {name: value.cpu() for name, value in scores.outputs.items()},
+        )
+
+    def _smaller(self, rows: int, err: Exception) -> int:
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+        if rows <= 1:
+            raise DeviceOutOfMemoryError(
+                f"{self.device} has no memory for even one row", headers={"Retry-After": "5"}
+            ) from err
+        with self._lock:
+            self.out_of_memory_retries += 1
+        return rows // 2
+
+
+class Admission:
+    """The place of one request in the engine's bounds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.held_bytes = 0
+
+    def hold(self, count: int) -> None:
+        """See `Engine.hold`."""
+        self._engine.hold(self, count)
+
+
+def _is_out_of_memory(err: Exception) -> bool:
+    # The CPU allocator has no exception class of its own.
+    return isinstance(err, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(err)
+
+
+def _joined(parts: list[Scores]) -> Scores:
+    return Scores(
+        torch.cat([part.state for part in parts]),
+        torch.cat([part.loss for part in parts]),
+        torch.cat([part.log_loss for part in parts]),
+        torch.cat([part.alpha_t for part in parts]),
+        {name: torch.cat([part.outputs[name] for part in parts]) for name in parts[0].outputs},
+    )
