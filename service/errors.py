@@ -11,6 +11,8 @@
   - BodyTooLargeError               413 body_too_large          more bytes than max_body_bytes
   - TooManyElementsError            413 too_many_elements       a batch with more logits than max_elements
   - TooManyExamplesError            413 too_many_examples       a request with more rows than max_examples
+  - HeadTimeoutError                408 head_timeout            request line and headers stopped arriving
+  - HeadTooLargeError               431 head_too_large          more bytes of them than max_head_bytes
   - UnsupportedMediaTypeError       415 unsupported_media_type
   - InvalidRequestError             422 invalid_request         unknown field, wrong type, missing part
     - InvalidConfigError            422 invalid_config          a configuration that means nothing
@@ -110,6 +112,18 @@ class BodyTimeoutError(LossServiceError):
     """The body did not arrive in time."""
 
     status, code, title = 408, "body_timeout", "Body timed out"
+
+
+class HeadTimeoutError(LossServiceError):
+    """Request line and headers did not arrive in time."""
+
+    status, code, title = 408, "head_timeout", "Request head timed out"
+
+
+class HeadTooLargeError(LossServiceError):
+    """Request line and headers have more bytes than the service takes."""
+
+    status, code, title = 431, "head_too_large", "Request head too large"
 
 
 class BodyTooLargeError(LossServiceError):

@@ -12,6 +12,7 @@ import uvicorn
 from service.api.state import Service
 from service.app import create_app
 from service.logs import configure_logs
+from service.protocol import bounded_protocol
 from service.settings import Settings
 
 log = structlog.get_logger("service.server")
@@ -30,6 +31,7 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         ws="none",
+        http=bounded_protocol(max_head_bytes=settings.max_head_bytes, head_timeout_s=settings.head_timeout_s),
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
     log.info("starting", device=service.engine.device, keys=len(settings.api_keys))

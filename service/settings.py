@@ -48,6 +48,12 @@ class Settings(BaseSettings):
     max_configs: Annotated[
         int, Field(ge=1, description="Configurations held on the device; the least recently used goes first.")
     ] = 256
+    max_head_bytes: Annotated[int, Field(ge=1024, description="Bytes of request line and headers; more get 431.")] = (
+        64 * 1024
+    )
+    head_timeout_s: Annotated[
+        float, Field(gt=0, description="Seconds for request line and headers to arrive; later gets 408.")
+    ] = 30.0
     body_timeout_s: Annotated[
         float, Field(gt=0, description="Seconds for a request body to arrive in full; later gets 408.")
     ] = 60.0

@@ -6,6 +6,7 @@ row by row here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,12 @@ from service.errors import (
 from service.messages import Batch, BatchResult, LossRequest, LossResult, RequestOptions
 
 TENSORS = ("logits", "targets", "ids")
+OPTIONS = RequestOptions.model_fields.keys()
+# Room for one class weight per entry of the largest vocabularies; Python objects are bulky, so there is an end to it.
+MAX_OPTION_VALUES = 2**20
+UNKNOWN_NAMED = 20
+# simdjson keeps the length of an array in 24 bits and stops counting there.
+MAX_COUNTED = 2**24 - 1
 
 
 class JsonCodec:
@@ -42,7 +49,10 @@ class JsonCodec:
         if not isinstance(document, simdjson.Object):
             raise InvalidRequestError("the body is a JSON object with logits and targets, or batches")
         reader = _Reader(has_brackets=body.count(b"["))
-        return reader.request(document)
+        try:
+            return reader.request(document)
+        except RecursionError as err:
+            raise DecodeError("the body is JSON nested too deep") from err
 
     def encode(self, result: LossResult) -> bytes:
         """See `Codec.encode`."""
@@ -110,20 +120,24 @@ class _Reader:
 
     def __init__(self, *, has_brackets: int) -> None:
         self._brackets_left = has_brackets
+        self._option_values_left = MAX_OPTION_VALUES
         self._to_check: list[tuple[Any, int, str]] = []
 
     def request(self, document: Any) -> LossRequest:
-        fields = _names(document)
-        options = RequestOptions.parse({name: self._plain(document[name]) for name in fields - {*TENSORS, "batches"}})
+        fields = _members(document)
+        given = {name: self._plain(value) for name, value in fields.items() if name in OPTIONS}
+        # Named in the error, and never looked at: there is no bound on what stands there.
+        unknown = [name for name in fields if name not in OPTIONS and name not in (*TENSORS, "batches")]
+        options = RequestOptions.parse(given | dict.fromkeys(unknown[:UNKNOWN_NAMED]))
         if "batches" in fields:
             for name in TENSORS:
                 if name in fields:
                     raise InvalidRequestError(
                         f"give batches or {name}, not both", errors=[_item([name], "batches is given as well")]
                     )
-            batches = self._batches(document["batches"])
+            batches = self._batches(fields["batches"])
         else:
-            batches = (self._batch(document, 0, []),)
+            batches = (self._batch(fields, 0, []),)
         if self._brackets_left:
             for array, number, part in self._to_check:
                 _check_numbers(array, number, part)
@@ -138,24 +152,24 @@ class _Reader:
             loc: list[str | int] = ["batches", number]
             if not isinstance(batch, simdjson.Object):
                 raise InvalidRequestError(f"batch {number} is not an object", errors=[_item(loc, "not an object")])
-            for name in batch:
+            fields = _members(batch)
+            for name in fields:
                 if name not in TENSORS:
                     msg = f"unknown field {name[:100]!r}; a batch has {', '.join(TENSORS)}"
-                    raise InvalidRequestError(f"batch {number}: {msg}", errors=[_item([*loc, name], msg)])
-            batches.append(self._batch(batch, number, loc))
+                    raise InvalidRequestError(f"batch {number}: {msg}", errors=[_item([*loc, name[:100]], msg)])
+            batches.append(self._batch(fields, number, loc))
         return tuple(batches)
 
-    def _batch(self, fields: Any, number: int, loc: list[str | int]) -> Batch:
-        names = _names(fields)
+    def _batch(self, fields: dict[str, Any], number: int, loc: list[str | int]) -> Batch:
         for name in ("logits", "targets"):
-            if name not in names:
+            if name not in fields:
                 raise InvalidRequestError(f"batch {number}: {name} missing", errors=[_item([*loc, name], "missing")])
         logits = torch.from_numpy(self._numbers(fields["logits"], number, "logits", "d"))
         try:
             targets = self._numbers(fields["targets"], number, "targets", "i")
         except _NotOfThisTypeError:
             targets = self._numbers(fields["targets"], number, "targets", "d")
-        ids = self._ids(fields["ids"], number) if "ids" in names else None
+        ids = self._ids(fields["ids"], number) if "ids" in fields else None
         return Batch(logits, torch.from_numpy(targets), ids)
 
     def _numbers(self, array: Any, number: int, part: str, kind: str) -> np.ndarray[Any, np.dtype[Any]]:
@@ -172,7 +186,7 @@ class _Reader:
                     raise _NotOfThisTypeError from err
                 _check_numbers(array, number, part)
                 raise DecodeError(f"batch {number}: {part} has a number that float64 cannot hold: {err}") from err
-            if flat.size != np.prod(shape):
+            if flat.size != math.prod(shape):
                 _check_numbers(array, number, part)
             values = flat.reshape(shape).copy()
         self._brackets_left -= 1 if len(shape) == 1 else 1 + shape[0]
@@ -184,22 +198,27 @@ class _Reader:
             raise InvalidIdsError(
                 f"batch {number}: ids is a list", errors=[_item(["batches", number, "ids"], "not a list")]
             )
-        ids: list[str | int] = self._plain(array)
-        for row, identity in enumerate(ids):
+        self._brackets_left -= 1
+        ids: list[str | int] = []
+        for row, identity in enumerate(array):
             if type(identity) not in (str, int):
                 msg = f"an id is a string or an integer, got {_named(identity)}"
                 raise InvalidIdsError(
                     f"batch {number}, row {row}: {msg}", errors=[_item(["batches", number, "ids", row], msg)]
                 )
+            ids.append(identity)
         return ids
 
     def _plain(self, value: Any) -> Any:
-        """A Python object; takes its arrays off the count of brackets."""
+        """A Python object; takes its arrays off the count of brackets and its values off what options may have."""
+        self._option_values_left -= 1
+        if self._option_values_left < 0:
+            raise InvalidRequestError(f"config and the other options have more than {MAX_OPTION_VALUES} values")
         if isinstance(value, simdjson.Array):
-            value = value.as_list()
-        elif isinstance(value, simdjson.Object):
-            value = value.as_dict()
-        self._brackets_left -= _count_lists(value)
+            self._brackets_left -= 1
+            return [self._plain(item) for item in value]
+        if isinstance(value, simdjson.Object):
+            return {name: self._plain(item) for name, item in _members(value).items()}
         return value
 
 
@@ -211,32 +230,31 @@ def _item(loc: list[Any], msg: str) -> Any:
     return {"loc": loc, "msg": msg}
 
 
-def _names(fields: Any) -> set[str]:
-    names = list(fields.keys())
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DecodeError(f"field {twice[:100]!r} stands twice in one object")
-    return set(names)
+def _members(fields: Any) -> dict[str, Any]:
+    """The members of an object, by one walk: simdjson looks a name up from the first member on."""
+    members: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name in members:
+            raise DecodeError(f"field {name[:100]!r} stands twice in one object")
+        members[name] = value
+    return members
 
 
-def _count_lists(value: Any) -> int:
-    if isinstance(value, list):
-        return 1 + sum(_count_lists(item) for item in value if isinstance(item, list | dict))
-    if isinstance(value, dict):
-        return sum(_count_lists(item) for item in value.values())
-    return 0
+def _length(array: Any) -> int:
+    length = len(array)
+    return length if length < MAX_COUNTED else sum(1 for _ in array)
 
 
 def _shape(array: Any, number: int, part: str) -> tuple[int, ...]:
     kind = InvalidRequestError
     if not isinstance(array, simdjson.Array):
         raise kind(f"batch {number}: {part} is a list", errors=[_item(["batches", number, part], "not a list")])
-    rows = len(array)
+    rows = _length(array)
     if rows == 0 or not isinstance(array[0], simdjson.Array):
         return (rows,)
-    columns = len(array[0])
+    columns = _length(array[0])
     for row, values in enumerate(array):
-        found = len(values) if isinstance(values, simdjson.Array) else None
+        found = _length(values) if isinstance(values, simdjson.Array) else None
         if found != columns:
             found_text = "is not a list" if found is None else f"has {found} values"
             msg = f"row {row} of {part} {found_text}, row 0 has {columns}"

@@ -2,7 +2,8 @@
 
 The library's own `deserialize` copies every tensor, so the header is read here, by the rules of the format
 (huggingface/safetensors, README "Format" and safetensors/src/tensor.rs): `u64` little-endian header length, a JSON
-object, then the tensors' bytes without holes or overlaps. Replies are written by the library.
+object, then the tensors' bytes without holes or overlaps. The library's `save` writes the metadata in an order that
+changes from call to call; replies are written here as well, so that one result always has the same bytes.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from typing import Any
 import numpy as np
 import orjson
 import torch
-from safetensors.numpy import save
 from torch import Tensor
 
 from service.codecs.json_codec import excluded_to_json, hardest_to_json
 from service.errors import DecodeError, InvalidIdsError, InvalidRequestError
-from service.messages import Batch, Ids, LossRequest, LossResult, RequestOptions
+from service.messages import Batch, Column, Ids, LossRequest, LossResult, RequestOptions
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_TENSORS = 4096
@@ -35,6 +35,7 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+WRITTEN = {"<f4": "F32", "<f8": "F64", "<i8": "I64"}
 LOGIT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 NAME = re.compile(r"(logits|targets|ids)(?:\.(0|[1-9][0-9]{0,8}))?")
 
@@ -58,7 +59,7 @@ class SafetensorsCodec:
     def encode(self, result: LossResult) -> bytes:
         """See `Codec.encode`."""
         batches = result.batches
-        tensors: dict[str, Any] = {
+        tensors: dict[str, Column] = {
             "loss": np.array(_number(result.loss)),
             "batch_loss": np.array([_number(batch.loss) for batch in batches], np.float64),
             "batch_loss_sum": np.array([batch.loss_sum for batch in batches], np.float64),
@@ -75,7 +76,7 @@ class SafetensorsCodec:
             "hardest": _json_text(hardest_to_json(result)),
             "excluded": _json_text(excluded_to_json(result)),
         }
-        return save(tensors, metadata)
+        return write_safetensors(tensors, metadata)
 
 
 def _number(value: float | None) -> float:
@@ -84,6 +85,26 @@ def _number(value: float | None) -> float:
 
 def _json_text(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def write_safetensors(tensors: dict[str, Column], metadata: dict[str, str]) -> bytes:
+    """A safetensors file; the largest items first, then by name, so that every tensor is aligned.
+
+    Args:
+        tensors: float32, float64 or int64.
+        metadata: Written in the order given.
+    """
+    ordered = sorted(tensors.items(), key=lambda named: (-named[1].itemsize, named[0]))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    position = 0
+    for name, array in ordered:
+        offsets = [position, position + array.nbytes]
+        header[name] = {"dtype": WRITTEN[array.dtype.str], "shape": array.shape, "data_offsets": offsets}
+        position = offsets[1]
+    text = orjson.dumps(header)
+    text += b" " * (-len(text) % 8)
+    parts = [len(text).to_bytes(8, "little"), text]
+    return b"".join([*parts, *(np.ascontiguousarray(array).data for _, array in ordered)])
 
 
 def read_safetensors(body: bytearray) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -106,10 +127,10 @@ def read_safetensors(body: bytearray) -> tuple[dict[str, Tensor], dict[str, str]
     tensors = {}
     for begin, end, dtype, shape, name in entries:
         if begin != position:
-            raise DecodeError(f"safetensors: tensor {name!r} begins at {begin}, the one before ends at {position}")
+            raise DecodeError(f"safetensors: tensor {name[:100]!r} begins at {begin}, the one before ends at {position}")
         position = end
         if end > len(body) - start:
-            raise DecodeError(f"safetensors: tensor {name!r} ends at {end}, the data has {len(body) - start} bytes")
+            raise DecodeError(f"safetensors: tensor {name[:100]!r} ends at {end}, the data has {len(body) - start} bytes")
         tensors[name] = _view(body, start + begin, dtype, shape)
     if position != len(body) - start:
         raise DecodeError(f"safetensors: the data has {len(body) - start} bytes, the tensors {position}")

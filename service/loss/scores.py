@@ -151,7 +151,7 @@ def _score_sigmoid(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: l
     counted = state == RowState.COUNTED
     x = x.masked_fill(~present | ~counted.unsqueeze(1), 0)
 
-    labels = present.sum(1).clamp(min=1)
+    labels = present.sum(1).clamp(min=1).double()
 
     def mean(values: Tensor) -> Tensor:
         return values.masked_fill(~present, 0).sum(1) / labels

@@ -1,0 +1,89 @@
+"""A service in a process of its own, as a user runs it, on a free port of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+STARTS_WITHIN_S = 90.0
+ENDS_WITHIN_S = 60.0
+
+
+class ServerProcess:
+    """One running `python -m service serve`.
+
+    Args:
+        process: The process.
+        url: Where it listens.
+        log_path: Where its standard error goes, one JSON object a line.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
+        self.process = process
+        self.url = url
+        self.log_path = log_path
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def log(self) -> list[dict[str, Any]]:
+        """All log lines so far."""
+        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the process now."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def service_environment(**settings: str) -> dict[str, str]:
+    """This process's environment without settings of the service but those given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FOCAL_LOSS_")}
+    return kept | {f"FOCAL_LOSS_{name.upper()}": value for name, value in settings.items()}
+
+
+@contextmanager
+def running_server(tmp_path: Path, *options: str, **settings: str) -> Iterator[ServerProcess]:
+    """Start a service, wait until it is ready, and end it after the block."""
+    log_path = tmp_path / "service.log"
+    command = [sys.executable, "-m", "service", "serve", "--port", "0", *options]
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, stderr=log, stdout=log, env=service_environment(**settings))
+    try:
+        yield ServerProcess(process, _wait_until_ready(process, log_path), log_path)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(ENDS_WITHIN_S)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> str:
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while time.monotonic() < deadline:
+        found = re.search(r"running on (http://127\.0\.0\.1:\d+)", log_path.read_text())
+        if found and httpx.get(f"{found[1]}/readyz").is_success:
+            return found[1]
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise AssertionError(f"the service did not start (exit status {process.poll()}):\n{log_path.read_text()}")
+
+
+def wait_for(condition: Any, what: str, within_s: float = 30.0) -> None:
+    """Poll until the condition holds."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {within_s} s"
+        time.sleep(0.01)
