@@ -33,8 +33,8 @@ def resolve_device(wanted: str) -> str:
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cpu":
         return wanted
-    device = torch.device(wanted)
-    index = device.index or 0
+    # Not by torch.device, which keeps the number in 8 bits: cuda:256 is cuda:0 to it.
+    index = int(wanted.partition(":")[2] or 0)
     if index >= torch.cuda.device_count():
         raise DeviceUnavailableError(f"device {wanted} asked for, torch finds {torch.cuda.device_count()} CUDA devices")
     return f"cuda:{index}"

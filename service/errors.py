@@ -14,6 +14,7 @@
   - HeadTimeoutError                408 head_timeout            request line and headers stopped arriving
   - HeadTooLargeError               431 head_too_large          more bytes of them than max_head_bytes
   - UnsupportedMediaTypeError       415 unsupported_media_type
+  - UnsupportedEncodingError        415 unsupported_encoding    a Content-Encoding that is not read
   - InvalidRequestError             422 invalid_request         unknown field, wrong type, missing part
     - InvalidConfigError            422 invalid_config          a configuration that means nothing
     - UnknownOutputError            422 unknown_output          a name that is not in `outputs`
@@ -148,6 +149,12 @@ class UnsupportedMediaTypeError(LossServiceError):
     """No codec reads this `Content-Type`."""
 
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class UnsupportedEncodingError(LossServiceError):
+    """The body's `Content-Encoding` is none that the service reads."""
+
+    status, code, title = 415, "unsupported_encoding", "Unsupported content encoding"
 
 
 class InvalidRequestError(LossServiceError):

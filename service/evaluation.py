@@ -136,11 +136,11 @@ def _shaped_softmax(config: LossConfig, number: int, logits: Tensor, targets: Te
         raise _shape_error(
             number, "logits", f"alpha has {len(config.weights)} weights, the logits {num_classes} classes"
         )
-    if targets.is_floating_point():
-        fractional = torch.nonzero(targets != targets.trunc()).flatten()
-        row = int(fractional[0]) if len(fractional) else 0
-        value = targets[row].item() if len(targets) else targets.dtype
-        msg = f"softmax targets are integer class indices, got {value}"
+    if targets.is_floating_point() and len(targets):
+        # A row that no int64 could hold is the one to name; where all could, the first stands for the dtype.
+        no_integer = torch.nonzero((targets != targets.trunc()) | (targets.abs() >= 2.0**63)).flatten()
+        row = int(no_integer[0]) if len(no_integer) else 0
+        msg = f"softmax targets are integer class indices, got {_spelled(targets[row].item())}"
         raise InvalidTargetError(
             f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "targets", row], "msg": msg}]
         )
@@ -155,7 +155,9 @@ def _shaped_sigmoid(config: LossConfig, number: int, logits: Tensor, targets: Te
     if targets.dim() not in (1, 2):
         raise _shape_error(number, "targets", f"sigmoid mode takes targets (N,) or (N, L), got {list(targets.shape)}")
     if logits.dim() == 1:
-        logits = logits.unsqueeze(1)
+        # JSON has one empty list for every number of labels.
+        labels_of_empty = len(config.alpha) if isinstance(config.alpha, tuple) and not len(logits) else 1
+        logits = logits.reshape(len(logits), labels_of_empty)
     if targets.dim() == 1 and (logits.shape[1] == 1 or not len(targets)):
         targets = targets.reshape(logits.shape)
     if logits.shape != targets.shape:

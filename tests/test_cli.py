@@ -49,9 +49,7 @@ def test_every_setting_is_an_option_with_its_default_and_variable() -> None:
         (["--device", "cuda:99"], {}, "cuda:99"),
     ],
 )
-def test_a_bad_setting_is_one_line_and_exit_status_2(
-    arguments: list[str], settings: dict[str, str], says: str
-) -> None:
+def test_a_bad_setting_is_one_line_and_exit_status_2(arguments: list[str], settings: dict[str, str], says: str) -> None:
     ended = focal_loss("serve", *arguments, **settings)
     assert ended.returncode == 2
     assert says in ended.stderr

@@ -12,10 +12,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.api.body import read_body
+from service.api.encoding import compressed, inflated, reply_coding, request_coding
 from service.api.openapi import LOSS_BODY, LOSS_REPLIES
 from service.api.state import Service, service_of
 from service.codecs.base import Codec
 from service.codecs.negotiation import reader, writer
+from service.engine import Admission
 from service.errors import InvalidRequestError
 from service.evaluation import evaluate
 from service.loss.focal import FocalLoss
@@ -32,38 +34,32 @@ router = APIRouter(tags=["loss"])
 )
 async def post_loss(request: Request) -> Response:
     """Stateless and exact: the same input gives the same result in every format and every split into batches."""
-    service = service_of(request)
-    codec = reader(request.headers.get("content-type"))
-    reply_codec = writer(request.headers.get("accept"), codec)
-    overrides = _overrides(request.query_params)
-    timing = _Timing()
+    service, settings = service_of(request), service_of(request).settings
+    exchange = _Exchange.of(request)
     with service.engine.admit() as admission:
         body = await read_body(
-            request,
-            max_bytes=service.settings.max_body_bytes,
-            timeout_s=service.settings.body_timeout_s,
-            hold=admission.hold,
+            request, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s, hold=admission.hold
         )
-        timing.end("receive")
-        content = await service.engine.run(partial(_answer, service, codec, reply_codec, body, overrides, timing))
-    for phase, seconds in timing.phases.items():
+        exchange.timing.end("receive")
+        content = await service.engine.run(partial(_answer, service, exchange, body, admission))
+    for phase, seconds in exchange.timing.phases.items():
         service.metrics.phase.labels(phase).observe(seconds)
-    return Response(content, media_type=reply_codec.media_type, headers={"Server-Timing": timing.header()})
+    return Response(content, media_type=exchange.writer.media_type, headers=exchange.reply_headers())
 
 
-def _answer(
-    service: Service, codec: Codec, reply_codec: Codec, body: bytearray, overrides: dict[str, Any], timing: _Timing
-) -> bytes:
+def _answer(service: Service, exchange: _Exchange, body: bytearray, admission: Admission) -> bytes:
     """The whole way of a body to its reply, on a worker thread."""
+    timing = exchange.timing
     timing.end("queue")
-    request = codec.decode(body)
-    options = _with_overrides(request.options, overrides)
+    body = inflated(body, exchange.request_coding, service.settings.max_body_bytes, admission.hold)
+    request = exchange.reader.decode(body)
+    options = _with_overrides(request.options, exchange.overrides)
     timing.end("decode")
     module = _module(service, options)
     result = evaluate(service.engine, module, LossRequest(options, request.batches), service.limits)
     service.metrics.count(result)
     timing.end("compute")
-    content = reply_codec.encode(result)
+    content = compressed(exchange.writer.encode(result), exchange.reply_coding)
     timing.end("encode")
     return content
 
@@ -101,6 +97,35 @@ def _with_overrides(options: RequestOptions, overrides: dict[str, Any]) -> Reque
     if "config_id" in overrides:
         fields["config"] = None
     return RequestOptions.parse(fields | overrides)
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """What the head of a request says of its body and of the reply."""
+
+    reader: Codec
+    writer: Codec
+    request_coding: str
+    reply_coding: str
+    overrides: dict[str, Any]
+    timing: _Timing
+
+    @classmethod
+    def of(cls, request: Request) -> _Exchange:
+        headers = request.headers
+        codec = reader(headers.get("content-type"))
+        return cls(
+            reader=codec,
+            writer=writer(headers.get("accept"), codec),
+            request_coding=request_coding(headers.get("content-encoding")),
+            reply_coding=reply_coding(headers.get("accept-encoding")),
+            overrides=_overrides(request.query_params),
+            timing=_Timing(),
+        )
+
+    def reply_headers(self) -> dict[str, str]:
+        headers = {"Server-Timing": self.timing.header(), "Vary": "Accept, Accept-Encoding"}
+        return headers if self.reply_coding == "identity" else headers | {"Content-Encoding": self.reply_coding}
 
 
 @dataclass

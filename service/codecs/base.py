@@ -27,4 +27,8 @@ class Codec(Protocol):
         """
 
     def encode(self, result: LossResult) -> bytes:
-        """The body of the reply."""
+        """The body of the reply.
+
+        Raises:
+            ShapeError: This format has no room for batches of such different shapes.
+        """

@@ -7,7 +7,7 @@ row by row here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ TENSORS = ("logits", "targets", "ids")
 OPTIONS = RequestOptions.model_fields.keys()
 # Room for one class weight per entry of the largest vocabularies; Python objects are bulky, so there is an end to it.
 MAX_OPTION_VALUES = 2**20
+MAX_OPTION_FIELDS = 100
 UNKNOWN_NAMED = 20
 # simdjson keeps the length of an array in 24 bits and stops counting there.
 MAX_COUNTED = 2**24 - 1
@@ -124,9 +125,9 @@ class _Reader:
         self._to_check: list[tuple[Any, int, str]] = []
 
     def request(self, document: Any) -> LossRequest:
-        fields = _members(document)
-        given = {name: self._plain(value) for name, value in fields.items() if name in OPTIONS}
-        # Named in the error, and never looked at: there is no bound on what stands there.
+        fields = _names(document)
+        given = {name: self._plain(document[name]) for name in fields if name in OPTIONS}
+        # Named in the error and not looked at: there is no bound on what stands there.
         unknown = [name for name in fields if name not in OPTIONS and name not in (*TENSORS, "batches")]
         options = RequestOptions.parse(given | dict.fromkeys(unknown[:UNKNOWN_NAMED]))
         if "batches" in fields:
@@ -135,9 +136,9 @@ class _Reader:
                     raise InvalidRequestError(
                         f"give batches or {name}, not both", errors=[_item([name], "batches is given as well")]
                     )
-            batches = self._batches(fields["batches"])
+            batches = self._batches(document["batches"])
         else:
-            batches = (self._batch(fields, 0, []),)
+            batches = (self._batch(document, fields, 0, []),)
         if self._brackets_left:
             for array, number, part in self._to_check:
                 _check_numbers(array, number, part)
@@ -152,24 +153,24 @@ class _Reader:
             loc: list[str | int] = ["batches", number]
             if not isinstance(batch, simdjson.Object):
                 raise InvalidRequestError(f"batch {number} is not an object", errors=[_item(loc, "not an object")])
-            fields = _members(batch)
+            fields = _names(batch)
             for name in fields:
                 if name not in TENSORS:
                     msg = f"unknown field {name[:100]!r}; a batch has {', '.join(TENSORS)}"
                     raise InvalidRequestError(f"batch {number}: {msg}", errors=[_item([*loc, name[:100]], msg)])
-            batches.append(self._batch(fields, number, loc))
+            batches.append(self._batch(batch, fields, number, loc))
         return tuple(batches)
 
-    def _batch(self, fields: dict[str, Any], number: int, loc: list[str | int]) -> Batch:
+    def _batch(self, batch: Any, fields: Collection[str], number: int, loc: list[str | int]) -> Batch:
         for name in ("logits", "targets"):
             if name not in fields:
                 raise InvalidRequestError(f"batch {number}: {name} missing", errors=[_item([*loc, name], "missing")])
-        logits = torch.from_numpy(self._numbers(fields["logits"], number, "logits", "d"))
+        logits = torch.from_numpy(self._numbers(batch["logits"], number, "logits", "d"))
         try:
-            targets = self._numbers(fields["targets"], number, "targets", "i")
+            targets = self._numbers(batch["targets"], number, "targets", "i")
         except _NotOfThisTypeError:
-            targets = self._numbers(fields["targets"], number, "targets", "d")
-        ids = self._ids(fields["ids"], number) if "ids" in fields else None
+            targets = self._numbers(batch["targets"], number, "targets", "d")
+        ids = self._ids(batch["ids"], number) if "ids" in fields else None
         return Batch(logits, torch.from_numpy(targets), ids)
 
     def _numbers(self, array: Any, number: int, part: str, kind: str) -> np.ndarray[Any, np.dtype[Any]]:
@@ -201,7 +202,7 @@ class _Reader:
         self._brackets_left -= 1
         ids: list[str | int] = []
         for row, identity in enumerate(array):
-            if type(identity) not in (str, int):
+            if not isinstance(identity, str | int) or isinstance(identity, bool):
                 msg = f"an id is a string or an integer, got {_named(identity)}"
                 raise InvalidIdsError(
                     f"batch {number}, row {row}: {msg}", errors=[_item(["batches", number, "ids", row], msg)]
@@ -218,7 +219,11 @@ class _Reader:
             self._brackets_left -= 1
             return [self._plain(item) for item in value]
         if isinstance(value, simdjson.Object):
-            return {name: self._plain(item) for name, item in _members(value).items()}
+            names = _names(value)
+            if len(names) > MAX_OPTION_FIELDS:
+                raise InvalidRequestError(f"an object in the options has {len(names)} fields, none takes so many")
+            # A name goes to simdjson as a C string, so none with a NUL in it is found; no option has such a name.
+            return {name: None if "\0" in name else self._plain(value[name]) for name in names}
         return value
 
 
@@ -230,14 +235,14 @@ def _item(loc: list[Any], msg: str) -> Any:
     return {"loc": loc, "msg": msg}
 
 
-def _members(fields: Any) -> dict[str, Any]:
-    """The members of an object, by one walk: simdjson looks a name up from the first member on."""
-    members: dict[str, Any] = {}
-    for name, value in fields.items():
-        if name in members:
+def _names(fields: Any) -> dict[str, None]:
+    """The names of an object's members, in their order, each once."""
+    names: dict[str, None] = {}
+    for name in fields.keys():  # noqa: SIM118
+        if name in names:
             raise DecodeError(f"field {name[:100]!r} stands twice in one object")
-        members[name] = value
-    return members
+        names[name] = None
+    return names
 
 
 def _length(array: Any) -> int:

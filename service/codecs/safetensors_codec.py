@@ -9,6 +9,7 @@ changes from call to call; replies are written here as well, so that one result 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from service.codecs.json_codec import excluded_to_json, hardest_to_json
-from service.errors import DecodeError, InvalidIdsError, InvalidRequestError
+from service.errors import DecodeError, ErrorItem, InvalidIdsError, InvalidRequestError, ShapeError
 from service.messages import Batch, Column, Ids, LossRequest, LossResult, RequestOptions
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
@@ -69,7 +70,7 @@ class SafetensorsCodec:
             "batch_num_excluded": np.array([batch.num_excluded for batch in batches], np.int64),
         }
         for name in batches[0].per_example if batches else ():
-            tensors[f"per_example.{name}"] = np.concatenate([batch.per_example[name] for batch in batches])
+            tensors[f"per_example.{name}"] = _joined(name, [batch.per_example[name] for batch in batches])
         metadata = {
             "config_id": result.config_id,
             "device": result.device,
@@ -77,6 +78,15 @@ class SafetensorsCodec:
             "excluded": _json_text(excluded_to_json(result)),
         }
         return write_safetensors(tensors, metadata)
+
+
+def _joined(name: str, columns: list[Column]) -> Column:
+    """One output of all batches; only a `prediction` of several labels has a second dimension."""
+    for number, column in enumerate(columns):
+        if column.shape[1:] != columns[0].shape[1:]:
+            msg = f"{name} has another number of labels than in batch 0, and one tensor cannot hold both: ask for JSON"
+            raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "logits"], "msg": msg}])
+    return np.concatenate(columns)
 
 
 def _number(value: float | None) -> float:
@@ -127,10 +137,10 @@ def read_safetensors(body: bytearray) -> tuple[dict[str, Tensor], dict[str, str]
     tensors = {}
     for begin, end, dtype, shape, name in entries:
         if begin != position:
-            raise DecodeError(f"safetensors: tensor {name[:100]!r} begins at {begin}, the one before ends at {position}")
+            raise DecodeError(f"safetensors: {name[:100]!r} begins at {begin}, the tensor before ends at {position}")
         position = end
         if end > len(body) - start:
-            raise DecodeError(f"safetensors: tensor {name[:100]!r} ends at {end}, the data has {len(body) - start} bytes")
+            raise DecodeError(f"safetensors: {name[:100]!r} ends at {end}, the data has {len(body) - start} bytes")
         tensors[name] = _view(body, start + begin, dtype, shape)
     if position != len(body) - start:
         raise DecodeError(f"safetensors: the data has {len(body) - start} bytes, the tensors {position}")
@@ -148,7 +158,8 @@ def _header(body: bytearray) -> tuple[dict[str, Any], int]:
     if not text.startswith(b"{"):
         raise DecodeError("safetensors: the header does not begin with '{'")
     try:
-        header = json.loads(text, object_pairs_hook=_without_duplicates)
+        # Decoded here: given bytes, json would guess at UTF-16 and UTF-32 as well.
+        header = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as err:
         raise DecodeError(f"safetensors: the header is not JSON: {err}") from err
     return header, prefix + length
@@ -158,6 +169,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a name stands twice in one object")
+    # Half of a surrogate pair passes json and cannot be written into the reply that would name it.
+    "".join(members).encode()
     return members
 
 
@@ -171,9 +184,10 @@ def _entry(name: str, entry: Any) -> tuple[int, int, torch.dtype, tuple[int, ...
         raise DecodeError(f"safetensors: tensor {shown} has dtype {str(dtype)[:20]!r}, taken are {', '.join(DTYPES)}")
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         raise DecodeError(f"safetensors: tensor {shown} needs a shape and two data_offsets of integers >= 0")
-    size = DTYPES[dtype].itemsize
-    for dimension in shape:
-        size *= dimension
+    size = DTYPES[dtype].itemsize * math.prod(shape)
+    # Of an empty tensor too, since torch multiplies the other dimensions for its strides.
+    if math.prod(max(dimension, 1) for dimension in shape) >= 2**63:
+        raise DecodeError(f"safetensors: tensor {shown} has a shape {shape} that overflows")
     begin, end = offsets
     if end - begin != size:
         raise DecodeError(f"safetensors: tensor {shown} has {end - begin} bytes, its shape {shape} needs {size}")
@@ -189,9 +203,7 @@ def _are_sizes(values: Any) -> bool:
 
 
 def _view(body: bytearray, offset: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    count = 1
-    for dimension in shape:
-        count *= dimension
+    count = math.prod(shape)
     if count == 0:
         return torch.empty(shape, dtype=dtype)
     tensor = torch.frombuffer(body, dtype=torch.uint8, count=count * dtype.itemsize, offset=offset)
@@ -203,7 +215,9 @@ def _view(body: bytearray, offset: int, dtype: torch.dtype, shape: tuple[int, ..
 def _request_fields(text: str) -> dict[str, Any]:
     try:
         fields = orjson.loads(text)
-    except orjson.JSONDecodeError as err:
+        # orjson takes the last of two members with one name.
+        json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as err:
         raise DecodeError(f"safetensors: metadata 'request' is not JSON: {err}") from err
     if not isinstance(fields, dict):
         raise InvalidRequestError("safetensors: metadata 'request' is a JSON object")
@@ -213,6 +227,10 @@ def _request_fields(text: str) -> dict[str, Any]:
 def _ids_in_json(fields: dict[str, Any]) -> dict[int, Any]:
     """Ids that are strings cannot be tensors: taken out of the request's JSON, by batch."""
     found: dict[int, Any] = {}
+    if "ids" in fields and "batches" in fields:
+        raise InvalidRequestError(
+            "give batches or ids, not both", errors=[{"loc": ["ids"], "msg": "batches is given as well"}]
+        )
     if "ids" in fields:
         found[0] = fields.pop("ids")
     batches = fields.pop("batches", [])
@@ -266,10 +284,14 @@ def _batch(number: int, part: dict[str, Tensor], ids: Ids | None) -> Batch:
         msg = f"logits are F16, BF16, F32 or F64, got {part['logits'].dtype}".replace("torch.", "")
         raise InvalidRequestError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "logits"], "msg": msg}])
     if "ids" in part:
-        if ids is not None:
-            raise InvalidIdsError(f"batch {number}: ids are given as a tensor and in the metadata")
         tensor = part["ids"]
-        if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.dim() != 1:
-            raise InvalidIdsError(f"batch {number}: an ids tensor is one-dimensional and of integers")
+        fault = None
+        if ids is not None:
+            fault = "ids are given as a tensor and in the metadata"
+        elif tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.dim() != 1:
+            fault = "an ids tensor is one-dimensional and of integers"
+        if fault is not None:
+            item: ErrorItem = {"loc": ["batches", number, "ids"], "msg": fault}
+            raise InvalidIdsError(f"batch {number}: {fault}", errors=[item])
         ids = tensor.tolist()
     return Batch(part["logits"], part["targets"], ids)

@@ -1,0 +1,147 @@
+"""`Content-Encoding` of requests and `Accept-Encoding` of replies: gzip, deflate (RFC 9110: zlib's format) and zstd."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+
+from service.errors import BodyTooLargeError, DecodeError, NotAcceptableError, UnsupportedEncodingError
+
+# In the order of preference among equals.
+CODINGS = ("zstd", "gzip", "deflate")
+# The point is a slow line, not an archive.
+FAST_LEVEL = 1
+GZIP_WINDOW = 31
+STEP_BYTES = 1024 * 1024
+
+
+def request_coding(content_encoding: str | None) -> str:
+    """The one coding of a request's body, or `identity`.
+
+    Raises:
+        UnsupportedEncodingError: It is none that the service reads, or there are several.
+    """
+    coding = (content_encoding or "identity").strip().lower().removeprefix("x-")
+    if coding not in (*CODINGS, "identity"):
+        known = ", ".join(CODINGS)
+        raise UnsupportedEncodingError(
+            f"Content-Encoding {coding[:100]!r} is not known; known are {known}", headers={"Accept-Encoding": known}
+        )
+    return coding
+
+
+def inflating(source: BinaryIO, coding: str) -> BinaryIO:
+    """The plain bytes of a coded source, read as they are asked for; `read(n)` returns at most n.
+
+    Raises (on read):
+        OSError: What comes is not of this coding, or ends too early.
+    """
+    if coding == "identity":
+        return source
+    if coding == "deflate":
+        return cast(BinaryIO, _DeflateReader(source))
+    return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(source, mode="r"), coding))
+
+
+def inflated(body: bytearray, coding: str, max_bytes: int, hold: Callable[[int], None]) -> bytearray:
+    """A coded body in full; it is never larger in memory than the limit.
+
+    Args:
+        body: As it came.
+        coding: See `request_coding`.
+        max_bytes: Of the inflated body.
+        hold: Told of the bytes that are about to be held; may refuse by raising.
+
+    Raises:
+        BodyTooLargeError: It inflates to more bytes than the limit.
+        DecodeError: It is not of this coding.
+    """
+    if coding == "identity":
+        return body
+    reader = inflating(io.BytesIO(body), coding)
+    plain = bytearray()
+    try:
+        while step := reader.read(min(STEP_BYTES, max_bytes - len(plain) + 1)):
+            if len(plain) + len(step) > max_bytes:
+                raise BodyTooLargeError(f"the body inflates to more than {max_bytes} bytes (max_body_bytes)")
+            hold(len(step))
+            plain += step
+    except OSError as err:
+        raise DecodeError(f"the body is not {coding}: {err}") from err
+    return plain
+
+
+class _DeflateReader(io.RawIOBase):
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._inflate = zlib.decompressobj()
+        self._pending = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        while True:
+            self._pending = self._pending or self._source.read(STEP_BYTES)
+            if self._inflate.eof:
+                if self._pending:
+                    raise OSError("bytes follow the end of the zlib stream")
+                return b""
+            if not self._pending:
+                raise OSError("the zlib stream ends too early")
+            try:
+                plain = self._inflate.decompress(self._pending, max(size, 0))
+            except zlib.error as err:
+                raise OSError(str(err)) from err
+            self._pending = self._inflate.unconsumed_tail or self._inflate.unused_data
+            if plain:
+                return plain
+
+
+def reply_coding(accept_encoding: str | None, codings: Sequence[str] = CODINGS) -> str:
+    """The coding of a reply: the best that `Accept-Encoding` allows (RFC 9110, 12.5.3), or `identity`.
+
+    Args:
+        accept_encoding: As sent; None and the empty value mean `identity`.
+        codings: Those to choose from, the preferred first.
+
+    Raises:
+        NotAcceptableError: It allows neither one of them nor `identity`.
+    """
+    quality = dict(_coding_quality(text) for text in (accept_encoding or "").split(",") if text.strip())
+    anything_else = quality.get("*", 0.0)
+    # Identity is acceptable unless it, or everything, is ruled out.
+    offered = {coding: quality.get(coding, anything_else) for coding in codings}
+    offered["identity"] = quality.get("identity", anything_else if "*" in quality else 1e-9)
+    best = max(offered, key=lambda coding: offered[coding])
+    if offered[best] <= 0:
+        raise NotAcceptableError(f"Accept-Encoding {accept_encoding!r} allows none of {', '.join(offered)}")
+    return best
+
+
+def _coding_quality(text: str) -> tuple[str, float]:
+    name, _, parameter = text.partition(";")
+    key, _, value = parameter.partition("=")
+    if key.strip().lower() != "q":
+        return name.strip().lower(), 1.0
+    try:
+        return name.strip().lower(), min(max(float(value), 0.0), 1.0)
+    except ValueError:
+        return name.strip().lower(), 0.0
+
+
+def compressed(content: bytes, coding: str) -> bytes:
+    """The content in a coding."""
+    match coding:
+        case "zstd":
+            return cast(bytes, pa.Codec("zstd", compression_level=FAST_LEVEL).compress(content, asbytes=True))
+        case "gzip":
+            return zlib.compress(content, FAST_LEVEL, wbits=GZIP_WINDOW)
+        case "deflate":
+            return zlib.compress(content, FAST_LEVEL)
+        case _:
+            return content

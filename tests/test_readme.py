@@ -1,0 +1,122 @@
+"""The README tells the truth: settings, routes, outputs, errors, layers, and its commands run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from service import __version__
+from service.app import create_app
+from service.errors import LossServiceError
+from service.messages import OUTPUTS, LossConfig
+from service.settings import ENV_PREFIX, Settings
+from tests.live.server_process import ServerProcess, running_server
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^##+ {re.escape(title)}\n(.*?)(?=^##+ |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def first_cells(text: str) -> list[str]:
+    return re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
+
+
+def test_every_setting_is_listed_with_its_default_and_meaning() -> None:
+    for name, field in Settings.model_fields.items():
+        default = "none" if field.default == () else field.default
+        row = f"| `--{name.replace('_', '-')}` | `{ENV_PREFIX}{name.upper()}` | {default} | {field.description} |"
+        assert row in section("Settings")
+    assert len(first_cells(section("Settings"))) == len(Settings.model_fields)
+
+
+def test_every_route_is_listed() -> None:
+    listed = set(re.findall(r"`((?:GET|PUT|POST|DELETE) [^`]+)`", section("API")))
+    paths = create_app(Settings()).openapi()["paths"]
+    served = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    assert listed == served | {"GET /openapi.json", "GET /docs"}
+
+
+def test_every_output_field_and_error_is_listed() -> None:
+    request = section("Request")
+    assert [cell for cell in first_cells(request) if cell in OUTPUTS] == list(OUTPUTS)
+    assert first_cells(section("Configuration")) == list(LossConfig.model_fields)
+
+    def kinds(kind: type[LossServiceError]) -> list[type[LossServiceError]]:
+        return [kind, *(each for child in kind.__subclasses__() for each in kinds(child))]
+
+    rows = re.findall(r"^\| ([\d, ]+) \| (.+) \|$", section("Errors"), re.MULTILINE)
+    for kind in kinds(LossServiceError):
+        assert any(str(kind.status) in status and f"`{kind.code}`" in codes for status, codes in rows), kind.code
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    table = section("Architecture")
+    for requirement in [*project["dependencies"], *extras["server"], *extras["demo"]]:
+        name = re.split(r"[<>=;\[]", requirement)[0]
+        assert re.search(rf"^\| .*\b{re.escape(name)}\b.* \| .+ \|$", table, re.MULTILINE), name
+
+
+def test_the_drawn_layers_are_the_checked_ones() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    drawing, lowest = section("Architecture"), 0
+    for layer in contracts[0]["layers"][1:]:
+        places = [drawing.find(name.strip().replace(".", "/")) for name in layer.split("|")]
+        assert min(places) > lowest, layer
+        lowest = max(places)
+
+
+def test_the_changelog_has_the_version() -> None:
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> ServerProcess:
+    with running_server(tmp_path_factory.mktemp("readme")) as running:
+        yield running
+
+
+def shell_blocks(title: str) -> list[str]:
+    return re.findall(r"```bash\n(.*?)```", section(title), re.DOTALL)
+
+
+def run(block: str, server: ServerProcess, folder: Path) -> str:
+    block = block.replace("http://127.0.0.1:8000", server.url).replace(".venv/bin/python", sys.executable)
+    return subprocess.run(["bash", "-euc", block], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_json_example_answers_as_printed(server: ServerProcess, tmp_path: Path) -> None:
+    _, json_block, _ = shell_blocks("Ask it yourself")
+    printed = re.search(r"```json\n(.*?)```", section("Ask it yourself"), re.DOTALL)
+    assert printed
+    got, expected = json.loads(run(json_block, server, tmp_path)), json.loads(printed[1])
+    assert got.keys() == expected.keys()
+    assert got["config_id"] == expected["config_id"]
+    assert got["batches"][0]["per_example"]["loss"] == pytest.approx(expected["batches"][0]["per_example"]["loss"])
+
+
+def test_the_safetensors_example_runs(server: ServerProcess, tmp_path: Path) -> None:
+    _, _, safetensors_block = shell_blocks("Ask it yourself")
+    loss, shape = run(safetensors_block, server, tmp_path).split(maxsplit=1)
+    assert 4 < float(loss) < 6
+    assert shape.strip() == "(4096,)"
+
+
+def test_the_printed_error_is_the_services_own(server: ServerProcess, tmp_path: Path) -> None:
+    printed = re.search(r"```json\n(.*?)```", section("Errors"), re.DOTALL)
+    assert printed
+    body = json.dumps({"logits": [[0] * 10] * 18, "targets": [0] * 17 + [12]})
+    block = f"curl -s http://127.0.0.1:8000/loss -H 'Content-Type: application/json' -d '{body}'"
+    assert json.loads(run(block, server, tmp_path)) == json.loads(printed[1])
