@@ -60,6 +60,8 @@ class Engine:
         self.out_of_memory_retries = 0
         self._lock = Lock()
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="engine")
+        # A stream lives as long as its client likes: it must not take a worker away from the other requests.
+        self._streams = ThreadPoolExecutor(queue_size, thread_name_prefix="stream")
 
     @contextmanager
     def admit(self) -> Iterator[Admission]:
@@ -102,9 +104,14 @@ class Engine:
         """Do the work on a worker thread; the event loop goes on."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
+    async def run_stream(self, work: Callable[[], T]) -> T:
+        """The same for work that waits for its client, on a thread of its own."""
+        return await asyncio.get_running_loop().run_in_executor(self._streams, work)
+
     def close(self) -> None:
         """Wait for the work at hand and end the threads."""
         self._executor.shutdown(wait=True)
+        self._streams.shutdown(wait=True)
 
     def check(self) -> None:
         """Have the device compute something.

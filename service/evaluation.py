@@ -22,7 +22,18 @@ from service.errors import (
 )
 from service.loss.focal import FocalLoss
 from service.loss.scores import RowState, Scores
-from service.messages import Batch, BatchResult, Column, Excluded, Hard, LossConfig, LossRequest, LossResult, Reduction
+from service.messages import (
+    Batch,
+    BatchResult,
+    Column,
+    Excluded,
+    Hard,
+    LossConfig,
+    LossRequest,
+    LossResult,
+    Reduction,
+    RequestOptions,
+)
 
 ERRORS_NAMED = 20
 EXCLUDED_NAMED = 1000
@@ -41,80 +52,107 @@ class Limits:
     max_examples: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    scores: Scores
-    result: BatchResult
-    loss: Column
-    contribution: Column
-
-
 def evaluate(engine: Engine, module: FocalLoss, request: LossRequest, limits: Limits) -> LossResult:
-    """Compute a request.
+    """Compute a request; all of it is checked for shapes and limits before anything is computed.
 
     Args:
         engine: Where to compute.
         module: The configured loss, on the engine's device.
         request: As decoded; nothing in it is trusted yet.
-        limits: Checked before anything is computed.
+        limits: How large it may be.
 
     Raises:
-        TooManyElementsError: A batch is larger than the limit.
         TooManyExamplesError: The request has more rows than the limit.
-        ShapeError: Shapes or lengths do not fit each other or the configuration.
-        InvalidIdsError: Ids are not unique in the request.
-        InvalidLogitError: A bad logit, unless such rows are to be excluded; names batch, row, column and value.
-        InvalidTargetError: The same for a target.
-        DeviceOutOfMemoryError: Not even one row fits.
+        Beside those of `Evaluation.add`.
     """
-    _check_limits(request.batches, limits)
-    shaped = [_shaped(module.config, number, batch) for number, batch in enumerate(request.batches)]
-    _check_ids(request.batches)
-    scored: list[_Scored] = []
-    excluded: list[Excluded] = []
-    for number, (batch, (logits, targets)) in enumerate(zip(request.batches, shaped, strict=True)):
-        scores = engine.score(module, logits, targets, request.options.outputs)
-        bad = torch.nonzero(scores.state >= RowState.BAD_TARGET).squeeze(1).tolist()
-        if bad and request.options.on_invalid == "error":
-            raise _bad_rows(module.config, number, bad, logits, targets)
-        for row in bad[: EXCLUDED_NAMED - len(excluded)]:
-            fault = _fault(module.config, number, row, logits[row], targets[row])
-            identity = batch.ids[row] if batch.ids is not None else None
-            excluded.append(Excluded(number, row, identity, fault.code, fault.detail))
-        scored.append(_scored(batch, scores, module.config.reduction, request.options.outputs, len(bad)))
-    results = tuple(one.result for one in scored)
-    return LossResult(
-        config_id=module.config.config_id,
-        device=engine.device,
-        loss=_reduced(
-            module.config.reduction,
-            sum(result.loss_sum for result in results),
-            sum(result.alpha_sum for result in results),
-            sum(result.num_examples - result.num_ignored - result.num_excluded for result in results),
-        ),
-        num_examples=sum(result.num_examples for result in results),
-        num_ignored=sum(result.num_ignored for result in results),
-        num_excluded=sum(result.num_excluded for result in results),
-        batches=results,
-        hardest=_hardest(scored, request.options.top_k),
-        excluded=tuple(excluded),
-    )
-
-
-def _check_limits(batches: Sequence[Batch], limits: Limits) -> None:
-    for number, batch in enumerate(batches):
-        if batch.logits.numel() > limits.max_elements:
-            raise TooManyElementsError(
-                f"batch {number} has {batch.logits.numel()} logits, the limit is {limits.max_elements} (max_elements)"
-            )
-    total = sum(batch.num_examples for batch in batches)
+    evaluation = Evaluation(engine, module, request.options, limits)
+    total = sum(batch.num_examples for batch in request.batches)
     if total > limits.max_examples:
         raise TooManyExamplesError(f"the request has {total} rows, the limit is {limits.max_examples} (max_examples)")
+    for number, batch in enumerate(request.batches):
+        _shaped(module.config, number, batch, limits)
+    check_ids(request.batches)
+    return evaluation.result(tuple(evaluation.add(batch) for batch in request.batches))
 
 
-def _shaped(config: LossConfig, number: int, batch: Batch) -> tuple[Tensor, Tensor]:
+class Evaluation:
+    """A request that is computed batch by batch; what it keeps does not grow with their number.
+
+    Args:
+        engine: Where to compute.
+        module: The configured loss, on the engine's device.
+        options: Of the request.
+        limits: How large a batch may be.
+    """
+
+    def __init__(self, engine: Engine, module: FocalLoss, options: RequestOptions, limits: Limits) -> None:
+        self._engine = engine
+        self._module = module
+        self._options = options
+        self._limits = limits
+        self._batches = self._num_examples = self._num_ignored = self._num_excluded = 0
+        self._loss_sum = self._alpha_sum = 0.0
+        self._hardest: list[Hard] = []
+        self._excluded: list[Excluded] = []
+
+    def add(self, batch: Batch) -> BatchResult:
+        """Compute the next batch; whether its ids are unique is for `check_ids`.
+
+        Raises:
+            TooManyElementsError: It is larger than the limit.
+            ShapeError: Shapes or lengths do not fit each other or the configuration.
+            InvalidLogitError: A bad logit, unless such rows are to be excluded; names batch, row, column and value.
+            InvalidTargetError: The same for a target.
+            DeviceOutOfMemoryError: Not even one row fits.
+        """
+        number, config = self._batches, self._module.config
+        logits, targets = _shaped(config, number, batch, self._limits)
+        scores = self._engine.score(self._module, logits, targets, self._options.outputs)
+        bad = torch.nonzero(scores.state >= RowState.BAD_TARGET).squeeze(1).tolist()
+        if bad and self._options.on_invalid == "error":
+            raise _bad_rows(config, number, bad, logits, targets)
+        for row in bad[: EXCLUDED_NAMED - len(self._excluded)]:
+            fault = _fault(config, number, row, logits[row], targets[row])
+            self._excluded.append(Excluded(number, row, _id(batch, row), fault.code, fault.detail))
+        result, columns = _reduced_batch(batch, scores, config.reduction, self._options.outputs, len(bad))
+        self._hardest += _hardest(number, batch, scores, columns, self._options.top_k)
+        self._hardest = sorted(self._hardest, key=lambda hard: (-hard.log_loss, hard.batch, hard.index))
+        del self._hardest[self._options.top_k :]
+        self._batches += 1
+        self._num_examples += result.num_examples
+        self._num_ignored += result.num_ignored
+        self._num_excluded += result.num_excluded
+        self._loss_sum += result.loss_sum
+        self._alpha_sum += result.alpha_sum
+        return result
+
+    def result(self, batches: tuple[BatchResult, ...] = ()) -> LossResult:
+        """The totals of all batches so far, with those batches that are given."""
+        num_counted = self._num_examples - self._num_ignored - self._num_excluded
+        return LossResult(
+            config_id=self._module.config.config_id,
+            device=self._engine.device,
+            loss=_reduced(self._module.config.reduction, self._loss_sum, self._alpha_sum, num_counted),
+            num_examples=self._num_examples,
+            num_ignored=self._num_ignored,
+            num_excluded=self._num_excluded,
+            batches=batches,
+            hardest=tuple(self._hardest),
+            excluded=tuple(self._excluded),
+        )
+
+
+def _id(batch: Batch, row: int) -> str | int | None:
+    return batch.ids[row] if batch.ids is not None else None
+
+
+def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits) -> tuple[Tensor, Tensor]:
     """Logits (N, C) or (N, L) and targets (N,) or (N, L), or the error that says what does not fit."""
     logits, targets = batch.logits, batch.targets
+    if logits.numel() > limits.max_elements:
+        raise TooManyElementsError(
+            f"batch {number} has {logits.numel()} logits, the limit is {limits.max_elements} (max_elements)"
+        )
     if batch.ids is not None and len(batch.ids) != batch.num_examples:
         raise _shape_error(number, "ids", f"{len(batch.ids)} ids for {batch.num_examples} rows of logits")
     if len(logits.shape) > 0 and len(targets.shape) > 0 and len(logits) != len(targets):
@@ -175,13 +213,18 @@ def _shape_error(number: int, part: str, msg: str) -> ShapeError:
     return ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part], "msg": msg}])
 
 
-def _check_ids(batches: Sequence[Batch]) -> None:
+def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
+    """Raise where an id stands twice in these batches, the first of which has this number in its request.
+
+    Raises:
+        InvalidIdsError: Names both places.
+    """
     seen: dict[str | int, tuple[int, int]] = {}
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(batches, start=first):
         for row, identity in enumerate(batch.ids or ()):
-            first = seen.setdefault(identity, (number, row))
-            if first != (number, row):
-                msg = f"id {str(identity)[:100]!r} is already that of batch {first[0]}, row {first[1]}"
+            earlier = seen.setdefault(identity, (number, row))
+            if earlier != (number, row):
+                msg = f"id {str(identity)[:100]!r} is already that of batch {earlier[0]}, row {earlier[1]}"
                 raise InvalidIdsError(
                     f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "ids", row], "msg": msg}]
                 )
@@ -256,7 +299,10 @@ def _reduced(reduction: Reduction, loss_sum: float, alpha_sum: float, num_counte
     return None if reduction == "none" or divisor == 0 else loss_sum / divisor
 
 
-def _scored(batch: Batch, scores: Scores, reduction: Reduction, outputs: Sequence[str], num_excluded: int) -> _Scored:
+def _reduced_batch(
+    batch: Batch, scores: Scores, reduction: Reduction, outputs: Sequence[str], num_excluded: int
+) -> tuple[BatchResult, dict[str, Column]]:
+    """The result of a batch, and all columns that are known of it."""
     state, loss = scores.state.numpy(), scores.loss.numpy()
     num_ignored = int((state == RowState.IGNORED).sum())
     num_counted = len(loss) - num_ignored - num_excluded
@@ -280,24 +326,20 @@ def _scored(batch: Batch, scores: Scores, reduction: Reduction, outputs: Sequenc
         per_example={name: columns[name] for name in outputs},
         ids=batch.ids,
     )
-    return _Scored(scores, result, columns["loss"], columns["contribution"])
+    return result, columns
 
 
-def _hardest(scored: Sequence[_Scored], top_k: int) -> tuple[Hard, ...]:
-    """The k largest losses of the request by their logarithms, then by position; only rows that count."""
-    if not top_k or not scored:
-        return ()
-    log_loss = np.concatenate([one.scores.log_loss.numpy() for one in scored])
-    rows = np.flatnonzero(np.concatenate([one.scores.state.numpy() for one in scored]) == RowState.COUNTED)
+def _hardest(number: int, batch: Batch, scores: Scores, columns: dict[str, Column], top_k: int) -> list[Hard]:
+    """The k largest losses of a batch by their logarithms, then by position; only rows that count."""
+    if not top_k:
+        return []
+    log_loss = scores.log_loss.numpy()
+    rows = np.flatnonzero(scores.state.numpy() == RowState.COUNTED)
     if len(rows) > top_k:
         smallest = np.partition(log_loss[rows], -top_k)[-top_k]
         rows = rows[log_loss[rows] >= smallest]
     rows = rows[np.argsort(-log_loss[rows], kind="stable")][:top_k]
-    starts = np.cumsum([0, *(one.result.num_examples for one in scored)])
-    numbers = np.searchsorted(starts, rows, side="right") - 1
-    hardest = []
-    for number, index in zip(numbers.tolist(), (rows - starts[numbers]).tolist(), strict=True):
-        one = scored[number]
-        identity = one.result.ids[index] if one.result.ids is not None else None
-        hardest.append(Hard(number, index, identity, one.loss[index], one.contribution[index]))
-    return tuple(hardest)
+    loss, contribution = columns["loss"], columns["contribution"]
+    return [
+        Hard(number, row, _id(batch, row), loss[row], contribution[row], float(log_loss[row])) for row in rows.tolist()
+    ]

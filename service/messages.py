@@ -296,13 +296,14 @@ class LossRequest:
 
 @dataclass(frozen=True)
 class Hard:
-    """One of the hardest examples of a request."""
+    """One of the hardest examples of a request; `log_loss` orders them where the loss itself underflows."""
 
     batch: int
     index: int
     id: str | int | None
     loss: np.floating[Any]
     contribution: np.floating[Any]
+    log_loss: float
 
 
 @dataclass(frozen=True)

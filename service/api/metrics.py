@@ -7,7 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from service import __version__
 from service.engine import Engine
-from service.messages import LossResult
+from service.messages import BatchResult
 from service.registry import LossRegistry
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -53,9 +53,9 @@ class Metrics:
     def _gauge(self, name: str, help_text: str, value: object) -> None:
         Gauge(name, help_text, registry=self.registry).set_function(value)  # type: ignore[arg-type]
 
-    def count(self, result: LossResult) -> None:
-        """Count what a result holds."""
-        self.batches.inc(len(result.batches))
+    def count(self, result: BatchResult) -> None:
+        """Count a batch."""
+        self.batches.inc()
         self.examples.labels("ignored").inc(result.num_ignored)
         self.examples.labels("excluded").inc(result.num_excluded)
         self.examples.labels("counted").inc(result.num_examples - result.num_ignored - result.num_excluded)

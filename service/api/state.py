@@ -9,6 +9,8 @@ from starlette.requests import Request
 from service.api.metrics import Metrics
 from service.engine import Engine
 from service.evaluation import Limits
+from service.loss.focal import FocalLoss
+from service.messages import LossConfig, RequestOptions
 from service.registry import LossRegistry
 from service.settings import Settings
 
@@ -34,6 +36,16 @@ class Service:
     @property
     def limits(self) -> Limits:
         return Limits(self.settings.max_elements, self.settings.max_examples)
+
+    def module(self, options: RequestOptions) -> FocalLoss:
+        """The instance that a request names or describes; counts as a use.
+
+        Raises:
+            UnknownConfigError: It names one that is not held.
+        """
+        if options.config_id is not None:
+            return self.registry.use_id(options.config_id)
+        return self.registry.use(options.config or LossConfig())
 
 
 def service_of(request: Request) -> Service:

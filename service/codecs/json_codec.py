@@ -77,7 +77,10 @@ def to_json(result: LossResult) -> dict[str, Any]:
 
 def hardest_to_json(result: LossResult) -> list[dict[str, Any]]:
     """The hardest examples; `id` only where the request has ids."""
-    return [_without_missing_id(vars(hard)) for hard in result.hardest]
+    return [
+        _without_missing_id({name: value for name, value in vars(hard).items() if name != "log_loss"})
+        for hard in result.hardest
+    ]
 
 
 def excluded_to_json(result: LossResult) -> list[dict[str, Any]]:
@@ -211,20 +214,24 @@ class _Reader:
         return ids
 
     def _plain(self, value: Any) -> Any:
-        """A Python object; takes its arrays off the count of brackets and its values off what options may have."""
-        self._option_values_left -= 1
-        if self._option_values_left < 0:
-            raise InvalidRequestError(f"config and the other options have more than {MAX_OPTION_VALUES} values")
+        """A Python object; takes its arrays off the count of brackets."""
         if isinstance(value, simdjson.Array):
+            self._take(len(value))
             self._brackets_left -= 1
             return [self._plain(item) for item in value]
         if isinstance(value, simdjson.Object):
             names = _names(value)
             if len(names) > MAX_OPTION_FIELDS:
                 raise InvalidRequestError(f"an object in the options has {len(names)} fields, none takes so many")
+            self._take(len(names))
             # A name goes to simdjson as a C string, so none with a NUL in it is found; no option has such a name.
             return {name: None if "\0" in name else self._plain(value[name]) for name in names}
         return value
+
+    def _take(self, count: int) -> None:
+        self._option_values_left -= count
+        if self._option_values_left < 0:
+            raise InvalidRequestError(f"config and the other options have more than {MAX_OPTION_VALUES} values")
 
 
 class _NotOfThisTypeError(Exception):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from service.codecs.arrow_codec import ArrowCodec
 from service.codecs.base import Codec
 from service.codecs.json_codec import JsonCodec
 from service.codecs.safetensors_codec import SafetensorsCodec
 from service.errors import NotAcceptableError, UnsupportedMediaTypeError
 
-CODECS: tuple[Codec, ...] = (JsonCodec(), SafetensorsCodec())
+CODECS: tuple[Codec, ...] = (JsonCodec(), SafetensorsCodec(), ArrowCodec())
 BY_MEDIA_TYPE = {name: codec for codec in CODECS for name in (codec.media_type, *codec.aliases)}
 KNOWN = ", ".join(codec.media_type for codec in CODECS)
 

@@ -1,0 +1,52 @@
+"""`application/vnd.apache.arrow.stream` as a whole: for requests or replies that meet another format on the way.
+
+Arrow in and Arrow out goes batch by batch instead, see `service.api.arrow_stream`.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+
+from service.codecs.arrow_reader import ArrowStream
+from service.codecs.arrow_writer import ArrowResultWriter
+from service.messages import BatchResult, LossRequest, LossResult, RequestOptions
+
+
+class ArrowCodec:
+    """Contract section 2, Arrow."""
+
+    media_type = "application/vnd.apache.arrow.stream"
+    aliases: tuple[str, ...] = ()
+
+    def decode(self, body: bytearray) -> LossRequest:
+        """See `Codec.decode`."""
+        # A body that is held already bounds its messages; what they inflate to may be as much again.
+        stream = ArrowStream(io.BytesIO(body), max(len(body), MIN_MESSAGE_BYTES))
+        return LossRequest(RequestOptions.parse(stream.request_fields), tuple(stream))
+
+    def encode(self, result: LossResult) -> bytes:
+        """See `Codec.encode`."""
+        batches = result.batches
+        columns = [column for batch in batches for column in batch.per_example.values()]
+        is_double = any(column.dtype == np.float64 for column in columns)
+        writer = ArrowResultWriter(
+            list(batches[0].per_example) if batches else [],
+            id_type=_id_type(batches),
+            float_type=pa.float64() if is_double else pa.float32(),
+            many_labels=any(batch.per_example.get("prediction", np.empty(0)).ndim > 1 for batch in batches),
+        )
+        return b"".join([*map(writer.batch, batches), writer.end(result)])
+
+
+MIN_MESSAGE_BYTES = 1024 * 1024
+
+
+def _id_type(batches: tuple[BatchResult, ...]) -> pa.DataType | None:
+    ids = [identity for batch in batches for identity in batch.ids or ()]
+    if not ids:
+        return None
+    return cast(pa.DataType, pa.string() if any(isinstance(identity, str) for identity in ids) else pa.int64())
