@@ -1,0 +1,63 @@
+# The service in a container: CUDA comes with torch's own wheels, so the base is a plain Python and one file serves
+# CPU and GPU hosts. Any Debian-like base with `python3` >= 3.11 and its `venv` module will do.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+
+FROM ${BASE} AS base
+ENV PATH=/opt/venv/bin:$PATH
+
+FROM base AS build
+# How pip reaches its registry; each is pip's own environment variable. Left out, pip asks PyPI.
+ARG PIP_INDEX_URL=
+ARG PIP_EXTRA_INDEX_URL=
+ARG PIP_FIND_LINKS=
+ARG PIP_CERT=
+# Anything else for `pip install`.
+ARG PIP_ARGS=
+# Which torch, e.g. "torch==2.13.0"; with the constraints file it has to agree with the version there.
+ARG TORCH=torch
+# The tested versions; empty takes the newest that pyproject.toml allows.
+ARG CONSTRAINTS=constraints.txt
+
+# pip lives in a venv of its own, so that the one that ships holds no installer.
+RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
+
+# Dependencies before the code: a change in service/ does not fetch torch again.
+WORKDIR /src
+COPY pyproject.toml constraints*.txt ./
+RUN python3 -c 'import tomllib; \
+p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+print(*p["dependencies"], *p["optional-dependencies"]["server"], sep="\n")' > requirements.txt \
+ && /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir ${CONSTRAINTS:+-c "$CONSTRAINTS"} ${PIP_ARGS} \
+    -r requirements.txt "${TORCH}"
+
+COPY README.md ./
+COPY service service
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-deps ${PIP_ARGS} .
+
+FROM base AS service
+LABEL org.opencontainers.image.title="focal-loss-service" \
+      org.opencontainers.image.description="Focal loss as a service: per-batch losses and what each example adds to them."
+# The number is fixed, so that a volume keeps its owner from one image to the next and an orchestrator can see in the
+# image that it does not run as root.
+RUN groupadd --gid 10001 focal-loss \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin focal-loss \
+ && install -d -o 10001 -g 10001 -m 0750 /data
+COPY --from=build /opt/venv /opt/venv
+
+# On a host that other machines reach the service wants FOCAL_LOSS_API_KEYS and says so if they are missing.
+# Only /tmp and /data are written to, the root file system may be read-only.
+ENV FOCAL_LOSS_HOST=0.0.0.0 \
+    FOCAL_LOSS_PORT=8000 \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001:10001
+WORKDIR /data
+VOLUME /data
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-I", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['FOCAL_LOSS_PORT']), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["focal-loss"]
+CMD ["serve"]
