@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import signal
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -56,6 +58,8 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 @_with_settings
 def serve(**options: Any) -> None:
     """Serve until SIGTERM or Ctrl-C. A command-line option wins over its environment variable."""
+    # As process 1 of a container there is no default: a SIGTERM before uvicorn's handler is set would be lost.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         from service.server import serve as serve_until_told  # the base install has no torch
     except ModuleNotFoundError as err:

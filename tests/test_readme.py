@@ -98,7 +98,7 @@ def run(block: str, server: ServerProcess, folder: Path) -> str:
 
 
 def test_the_json_example_answers_as_printed(server: ServerProcess, tmp_path: Path) -> None:
-    _, json_block, _ = shell_blocks("Ask it yourself")
+    _, json_block, *_ = shell_blocks("Ask it yourself")
     printed = re.search(r"```json\n(.*?)```", section("Ask it yourself"), re.DOTALL)
     assert printed
     got, expected = json.loads(run(json_block, server, tmp_path)), json.loads(printed[1])
@@ -108,10 +108,15 @@ def test_the_json_example_answers_as_printed(server: ServerProcess, tmp_path: Pa
 
 
 def test_the_safetensors_example_runs(server: ServerProcess, tmp_path: Path) -> None:
-    _, _, safetensors_block = shell_blocks("Ask it yourself")
+    _, _, safetensors_block, _ = shell_blocks("Ask it yourself")
     loss, shape = run(safetensors_block, server, tmp_path).split(maxsplit=1)
     assert 4 < float(loss) < 6
     assert shape.strip() == "(4096,)"
+
+
+def test_the_arrow_example_runs(server: ServerProcess, tmp_path: Path) -> None:
+    *_, arrow_block = shell_blocks("Ask it yourself")
+    assert run(arrow_block, server, tmp_path).split(maxsplit=1) == ["1000000", "['index', 'loss', 'prediction']\n"]
 
 
 def test_the_printed_error_is_the_services_own(server: ServerProcess, tmp_path: Path) -> None:

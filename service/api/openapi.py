@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
@@ -16,7 +17,7 @@ from service.api.problems import MEDIA_TYPE as PROBLEM
 from service.errors import LossServiceError
 from service.messages import DEFAULT_OUTPUTS, OUTPUTS, ClassCounts, LossConfig, RequestOptions
 
-JSON, SAFETENSORS = "application/json", "application/x-safetensors"
+JSON, SAFETENSORS, ARROW = "application/json", "application/x-safetensors", "application/vnd.apache.arrow.stream"
 SCHEMAS = "#/components/schemas/"
 
 EXAMPLE_OPTIONS = {
@@ -41,6 +42,13 @@ EXAMPLE_SAFETENSORS = save(
     },
     {"request": json.dumps({**EXAMPLE_OPTIONS, "ids": EXAMPLE_REQUEST["ids"]})},
 )
+EXAMPLE_ARROW_TABLE = pa.table(
+    {
+        "logits": pa.array(EXAMPLE_REQUEST["logits"], pa.list_(pa.float32(), 3)),
+        "targets": EXAMPLE_REQUEST["targets"],
+        "id": EXAMPLE_REQUEST["ids"],
+    }
+).replace_schema_metadata({"request": json.dumps(EXAMPLE_OPTIONS)})
 EXAMPLE_REPLY = {
     "config_id": LossConfig.parse(EXAMPLE_OPTIONS["config"]).config_id,
     "device": "cpu",
@@ -151,6 +159,13 @@ def _binary(summary: str, content: bytes) -> dict[str, Any]:
     }
 
 
+def _arrow_stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
 LOSS_BODY: dict[str, Any] = {
     "parameters": [
         {
@@ -177,6 +192,10 @@ LOSS_BODY: dict[str, Any] = {
                 },
             },
             SAFETENSORS: _binary("The same two examples; what is no tensor is in the metadata", EXAMPLE_SAFETENSORS),
+            ARROW: _binary(
+                "The same two examples; answered batch by batch while the stream arrives",
+                _arrow_stream(EXAMPLE_ARROW_TABLE),
+            ),
         },
     },
 }
@@ -222,6 +241,7 @@ LOSS_REPLIES: dict[int | str, dict[str, Any]] = {
                 "examples": {"contract": {"summary": "Answer to the first example", "value": EXAMPLE_REPLY}},
             },
             SAFETENSORS: {"schema": {"type": "string", "format": "binary"}},
+            ARROW: {"schema": {"type": "string", "format": "binary"}},
         },
     },
     **PROBLEMS,

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pytest
 from safetensors.numpy import load, save
 
@@ -95,6 +96,9 @@ def test_openapi_examples_are_real(client: httpx.Client) -> None:
     binary = base64.b64decode(bodies["application/x-safetensors"]["examples"]["contract"]["value"])
     reply = client.post("/loss", content=binary, headers=SAFETENSORS)
     assert load(reply.content)["loss"] == pytest.approx(answer["loss"], rel=1e-6)
+    stream = base64.b64decode(bodies["application/vnd.apache.arrow.stream"]["examples"]["contract"]["value"])
+    arrow = client.post("/loss", content=stream, headers={"Content-Type": "application/vnd.apache.arrow.stream"})
+    assert pa.ipc.open_stream(arrow.content).read_all()["p_t"].to_pylist() == pytest.approx([0.8337810, 0.2427819])
     for example in document["paths"]["/configs"]["put"]["requestBody"]["content"]["application/json"][
         "examples"
     ].values():
