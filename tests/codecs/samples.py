@@ -1,0 +1,57 @@
+"""A result made by hand, for the encoders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from service.messages import BatchResult, Excluded, Hard, LossResult
+
+
+def result(per_example: dict[str, np.ndarray[Any, Any]] | None = None) -> LossResult:
+    """Two batches, an ignored and an excluded row, a null loss; or one batch with the outputs given."""
+    if per_example is not None:
+        rows = len(next(iter(per_example.values())))
+        return LossResult("fl_0", "cpu", 0.0, rows, 0, 0, (BatchResult(0.0, 0.0, 0.0, rows, 0, 0, per_example),))
+    first = BatchResult(
+        loss=0.5,
+        loss_sum=0.5,
+        alpha_sum=1.0,
+        num_examples=3,
+        num_ignored=1,
+        num_excluded=1,
+        per_example={
+            "loss": np.array([0.5, 0, np.nan], np.float32),
+            "p_t": np.array([0.75, np.nan, np.nan], np.float32),
+            "prediction": np.array([1, -1, -1]),
+        },
+        ids=["a", "b", 7],
+    )
+    second = BatchResult(
+        loss=None,
+        loss_sum=0.25,
+        alpha_sum=0.0,
+        num_examples=1,
+        num_ignored=0,
+        num_excluded=0,
+        per_example={
+            "loss": np.array([0.25], np.float32),
+            "p_t": np.array([0.125], np.float32),
+            "prediction": np.array([0]),
+        },
+    )
+    return LossResult(
+        config_id="fl_0123456789abcdef",
+        device="cpu",
+        loss=0.5,
+        num_examples=4,
+        num_ignored=1,
+        num_excluded=1,
+        batches=(first, second),
+        hardest=(
+            Hard(0, 0, "a", np.float32(0.5), np.float32(0.5), -0.7),
+            Hard(1, 0, None, np.float32(0.25), np.float32(0.25), -1.4),
+        ),
+        excluded=(Excluded(0, 2, 7, "invalid_logit", "NaN"),),
+    )

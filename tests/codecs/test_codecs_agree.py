@@ -1,0 +1,122 @@
+"""The same batches through JSON and through safetensors: one meaning, one result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.codecs.base import Codec
+from service.codecs.json_codec import JsonCodec
+from service.codecs.safetensors_codec import SafetensorsCodec
+from service.engine import Engine
+from service.evaluation import Limits, evaluate
+from service.loss.focal import FocalLoss
+from service.messages import OUTPUTS, LossConfig, LossResult
+from tests.strategies import PlainBatch, softmax_batches
+
+# cleanlab's quotient of entropy and p_t jumps where both are next to 0, so that the width of a float decides.
+AGREE = [name for name in OUTPUTS if name != "confidence_weighted_entropy"]
+LIMITS = Limits(1000, 1000)
+configs = st.fixed_dictionaries(
+    {"gamma": st.sampled_from([0, 0.5, 2, 5]), "reduction": st.sampled_from(["mean", "sum", "weighted_mean", "none"])}
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+    yield engine
+    engine.close()
+
+
+def json_body(batches: list[PlainBatch], options: dict[str, Any]) -> bytearray:
+    fields = [
+        {"logits": batch.logits.tolist(), "targets": batch.targets.tolist()}
+        | ({} if batch.ids is None else {"ids": batch.ids})
+        for batch in batches
+    ]
+    return bytearray(json.dumps({**options, "batches": fields}).encode())
+
+
+def safetensors_body(batches: list[PlainBatch], options: dict[str, Any]) -> bytearray:
+    tensors = {}
+    for number, batch in enumerate(batches):
+        tensors |= {f"logits.{number}": batch.logits, f"targets.{number}": batch.targets}
+    ids = [{} if batch.ids is None else {"ids": batch.ids} for batch in batches]
+    return bytearray(safetensors.numpy.save(tensors, {"request": json.dumps({**options, "batches": ids})}))
+
+
+def computed(engine: Engine, codec: Codec, body: bytearray) -> LossResult:
+    request = codec.decode(body)
+    return evaluate(engine, FocalLoss.from_config(request.options.config or LossConfig(), "cpu"), request, LIMITS)
+
+
+def close(first: object, second: object, scale: float = 1.0) -> None:
+    # float32 holds nothing smaller than 1e-45, and holds that with no digits to spare.
+    assert np.allclose(np.float64(first), np.float64(second), rtol=2e-5, atol=1e-37 + 1e-6 * scale, equal_nan=True)
+
+
+@settings(deadline=None, max_examples=100)
+@given(batches=softmax_batches(), config=configs, top_k=st.integers(0, 20))
+def test_the_same_request_gives_the_same_result(
+    engine: Engine, batches: list[PlainBatch], config: dict[str, Any], top_k: int
+) -> None:
+    options = {"config": config, "outputs": list(OUTPUTS), "top_k": top_k}
+    text = computed(engine, JsonCodec(), json_body(batches, options))
+    binary = computed(engine, SafetensorsCodec(), safetensors_body(batches, options))
+    assert text.config_id == binary.config_id
+    assert (text.num_examples, text.num_ignored, text.num_excluded) == (
+        binary.num_examples,
+        binary.num_ignored,
+        binary.num_excluded,
+    )
+    close(np.nan if text.loss is None else text.loss, np.nan if binary.loss is None else binary.loss, scale=0)
+    assert len(text.hardest) == len(binary.hardest) == min(top_k, text.num_examples - text.num_ignored)
+    for one, other, batch in zip(text.batches, binary.batches, batches, strict=True):
+        assert one.ids == other.ids == batch.ids
+        assert (one.num_examples, one.num_ignored) == (other.num_examples, other.num_ignored)
+        close(one.loss_sum, other.loss_sum, scale=0)
+        close(one.alpha_sum, other.alpha_sum, scale=0)
+        assert list(one.per_example) == list(other.per_example) == list(OUTPUTS)
+        for name in AGREE:
+            if name == "prediction":
+                assert np.array_equal(one.per_example[name], other.per_example[name])
+            else:
+                # Differences of logits are near 0 where their float32 sides are not.
+                scale = 30 if name in ("log_odds", "logit_margin") else 1
+                close(one.per_example[name], other.per_example[name], scale)
+
+
+@settings(deadline=None, max_examples=40)
+@given(batches=softmax_batches(), top_k=st.integers(0, 5))
+def test_the_same_result_reads_the_same_in_both_replies(engine: Engine, batches: list[PlainBatch], top_k: int) -> None:
+    options = {"outputs": ["loss", "p_t", "prediction"], "top_k": top_k}
+    result = computed(engine, SafetensorsCodec(), safetensors_body(batches, options))
+    text = json.loads(JsonCodec().encode(result))
+    body = SafetensorsCodec().encode(result)
+    tensors = safetensors.numpy.load(body)
+    metadata = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])["__metadata__"]
+
+    assert (metadata["config_id"], metadata["device"]) == (text["config_id"], text["device"])
+    assert json.loads(metadata["hardest"]) == text["hardest"]
+    assert null_as_nan([text["loss"]]) == pytest.approx([tensors["loss"].item()], nan_ok=True)
+    assert tensors["batch_num_examples"].tolist() == [batch["num_examples"] for batch in text["batches"]]
+    losses = null_as_nan([batch["loss"] for batch in text["batches"]])
+    assert tensors["batch_loss"].tolist() == pytest.approx(losses, nan_ok=True)
+    for name in options["outputs"]:
+        column = [value for batch in text["batches"] for value in batch["per_example"][name]]
+        if name == "prediction":
+            assert tensors["per_example.prediction"].tolist() == [-1 if value is None else value for value in column]
+        else:
+            assert np.array_equal(tensors[f"per_example.{name}"], np.float32(null_as_nan(column)), equal_nan=True)
+
+
+def null_as_nan(values: list[Any]) -> list[float]:
+    return [np.nan if value is None else value for value in values]

@@ -1,0 +1,38 @@
+"""Rows of logits on which focal losses are known to go wrong, and the configurations to try on them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+GAMMAS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SCALES = (1.0, 10.0, 100.0, 1e3, 1e4)
+OFFSETS = (0.0, 1e4, -1e4)
+
+
+def difficult_rows(dtype: torch.dtype, scale: float, offset: float) -> tuple[Tensor, Tensor]:
+    """(24, 5) logits in [-scale, scale] + offset as `dtype` stores them, and targets.
+
+    A quarter each: uniform; the target nearly tied with another class; far above all others; far below one.
+    """
+    generator = torch.Generator().manual_seed(7)
+    logits = (torch.rand(24, 5, generator=generator, dtype=torch.float64) * 2 - 1) * scale
+    targets = torch.randint(0, 5, (24,), generator=generator)
+    row = torch.arange(24)
+    other = (targets + 1) % 5
+    tied, easy, hard = row[6:12], row[12:18], row[18:]
+    gaps = torch.tensor([0, 1e-6, -1e-6, 1e-3, 0.1, -0.5], dtype=torch.float64)
+    logits[tied, targets[tied]] = logits[tied].amax(1)
+    logits[tied, other[tied]] = logits[tied, targets[tied]] + gaps
+    logits[easy] = -logits[easy].abs()
+    logits[easy, targets[easy]] = torch.linspace(0, scale, 6, dtype=torch.float64)
+    logits[hard, targets[hard]] = torch.linspace(-scale, 0, 6, dtype=torch.float64)
+    logits[hard, other[hard]] = scale
+    return (logits + offset).to(dtype), targets
+
+
+def all_difficult_rows(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`difficult_rows` of every scale and offset, (360, 5)."""
+    batches = [difficult_rows(dtype, scale, offset) for scale in SCALES for offset in OFFSETS]
+    return torch.cat([logits for logits, _ in batches]), torch.cat([targets for _, targets in batches])
