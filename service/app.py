@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from service import __version__
-from service.api import configs, docs, health, loss, openapi
+from service.api import configs, docs, health, inference_protocol, loss, openapi
 from service.api.metrics import Metrics
 from service.api.middleware import BearerAuth, RequestContext
 from service.api.problems import on_http_exception
@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         exception_handlers={HTTPException: on_http_exception},
     )
     app.state.service = service
-    for part in (loss, configs, health, docs):
+    for part in (loss, configs, inference_protocol, health, docs):
         app.include_router(part.router)
     docs.mount_assets(app)
     openapi.document(app, wants_key=bool(settings.api_keys))

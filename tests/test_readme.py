@@ -119,6 +119,16 @@ def test_the_arrow_example_runs(server: ServerProcess, tmp_path: Path) -> None:
     assert run(arrow_block, server, tmp_path).split(maxsplit=1) == ["1000000", "['index', 'loss', 'prediction']\n"]
 
 
+def test_the_triton_example_runs(server: ServerProcess, tmp_path: Path) -> None:
+    example = re.search(r"```python\n(.*?)```", section("Open Inference Protocol"), re.DOTALL)
+    assert example
+    script = tmp_path / "example.py"
+    script.write_text(example[1].replace("127.0.0.1:8000", server.url.removeprefix("http://")))
+    shown = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
+    loss, contributions = shown.replace("[", "").replace("]", "").split()
+    assert float(contributions) == pytest.approx(float(loss), rel=1e-4)
+
+
 def test_the_printed_error_is_the_services_own(server: ServerProcess, tmp_path: Path) -> None:
     printed = re.search(r"```json\n(.*?)```", section("Errors"), re.DOTALL)
     assert printed

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from service import __version__
-from service.api.state import service_of
+from service.api.state import Service, service_of
 from service.errors import DeviceUnavailableError, DrainingError
 
 DEVICE_ANSWERS_WITHIN_S = 5.0
@@ -26,6 +26,17 @@ async def healthz() -> JSONResponse:
 async def readyz(request: Request) -> JSONResponse:
     """200 where the device computes; 503 where it does not, and from SIGTERM on. Needs no key."""
     service = service_of(request)
+    await check_ready(service)
+    return JSONResponse({"ready": True, "device": service.engine.device})
+
+
+async def check_ready(service: Service) -> None:
+    """Raise where the service should get no work.
+
+    Raises:
+        DrainingError: It is ending.
+        DeviceUnavailableError: Its device does not compute, or not in time.
+    """
     if service.draining:
         raise DrainingError("the service is ending and takes no new work", headers={"Retry-After": "5"})
     try:
@@ -35,7 +46,6 @@ async def readyz(request: Request) -> JSONResponse:
         raise DeviceUnavailableError(
             f"{service.engine.device} did not answer within {DEVICE_ANSWERS_WITHIN_S:g} s"
         ) from err
-    return JSONResponse({"ready": True, "device": service.engine.device})
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

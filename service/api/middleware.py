@@ -59,7 +59,7 @@ class RequestContext:
         except LossServiceError as err:
             fields["code"] = err.code
             if not status:
-                await problem_response(err)(scope, receive, send_with_id)
+                await problem_response(err, scope["path"])(scope, receive, send_with_id)
         except Exception as err:
             frames = "".join(traceback.format_tb(err.__traceback__))
             log.error(  # noqa: TRY400  the text of the exception may hold logits
@@ -68,7 +68,7 @@ class RequestContext:
             fields["code"] = LossServiceError.code
             if not status:
                 fault = LossServiceError(f"unexpected error; the log has it under request id {request_id}")
-                await problem_response(fault)(scope, receive, send_with_id)
+                await problem_response(fault, scope["path"])(scope, receive, send_with_id)
         finally:
             elapsed = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unknown")

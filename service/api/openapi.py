@@ -213,6 +213,40 @@ CONFIG_BODY: dict[str, Any] = {
         },
     }
 }
+INFER_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {"type": "object"},
+                "examples": {
+                    "contract": {
+                        "summary": "The example of POST /loss",
+                        "value": {
+                            "parameters": {"config": json.dumps(EXAMPLE_OPTIONS["config"])},
+                            "inputs": [
+                                {
+                                    "name": "logits",
+                                    "datatype": "FP32",
+                                    "shape": [2, 3],
+                                    "data": EXAMPLE_REQUEST["logits"],
+                                },
+                                {
+                                    "name": "targets",
+                                    "datatype": "INT64",
+                                    "shape": [2],
+                                    "data": EXAMPLE_REQUEST["targets"],
+                                },
+                            ],
+                            "outputs": [{"name": "loss"}, {"name": "contribution"}],
+                        },
+                    }
+                },
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
 
 
 def _problem(status: int) -> dict[str, Any]:

@@ -12,11 +12,15 @@ from service.errors import LossServiceError, MethodNotAllowedError, NotFoundErro
 MEDIA_TYPE = "application/problem+json"
 
 
-def problem_response(error: LossServiceError) -> Response:
-    """The reply that an error is."""
-    return Response(
-        orjson.dumps(error.problem()), status_code=error.status, headers=error.headers, media_type=MEDIA_TYPE
-    )
+INFERENCE_PROTOCOL = "/v2"
+
+
+def problem_response(error: LossServiceError, path: str) -> Response:
+    """The reply that an error is; clients of the Open Inference Protocol read its text from a member `error`."""
+    members = error.problem()
+    if path == INFERENCE_PROTOCOL or path.startswith(f"{INFERENCE_PROTOCOL}/"):
+        members["error"] = error.detail
+    return Response(orjson.dumps(members), status_code=error.status, headers=error.headers, media_type=MEDIA_TYPE)
 
 
 async def on_http_exception(request: Request, exception: Exception) -> Response:
@@ -27,7 +31,7 @@ async def on_http_exception(request: Request, exception: Exception) -> Response:
     details = {404: f"nothing is served at {request.url.path}", 405: f"{request.method} is not served here"}
     kind = kinds.get(exception.status_code)
     if kind is not None:
-        return problem_response(kind(details[exception.status_code], headers=headers))
+        return problem_response(kind(details[exception.status_code], headers=headers), request.url.path)
     status, code = exception.status_code, f"http_{exception.status_code}"
     members = {"type": "about:blank", "title": str(exception.detail), "status": status}
     members |= {"detail": str(exception.detail), "code": code}

@@ -104,14 +104,14 @@ def _batch_to_json(batch: BatchResult) -> dict[str, Any]:
     }
     prediction = batch.per_example.get("prediction")
     if prediction is not None and (prediction < 0).any():
-        members["per_example"]["prediction"] = _null_where_negative(prediction.tolist())
+        members["per_example"]["prediction"] = null_where_negative(prediction.tolist())
     return members
 
 
-def _null_where_negative(predictions: list[Any]) -> list[Any]:
+def null_where_negative(predictions: list[Any]) -> list[Any]:
+    """Predictions, or lists of them, with None in place of -1."""
     return [
-        _null_where_negative(value) if isinstance(value, list) else None if value < 0 else value
-        for value in predictions
+        null_where_negative(value) if isinstance(value, list) else None if value < 0 else value for value in predictions
     ]
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from service.codecs.json_codec import excluded_to_json, hardest_to_json
+from service.codecs.tensors import tensor_view
 from service.errors import DecodeError, ErrorItem, InvalidIdsError, InvalidRequestError, ShapeError
 from service.messages import Batch, Column, Ids, LossRequest, LossResult, RequestOptions
 
@@ -141,7 +142,7 @@ def read_safetensors(body: bytearray) -> tuple[dict[str, Tensor], dict[str, str]
         position = end
         if end > len(body) - start:
             raise DecodeError(f"safetensors: {name[:100]!r} ends at {end}, the data has {len(body) - start} bytes")
-        tensors[name] = _view(body, start + begin, dtype, shape)
+        tensors[name] = tensor_view(body, start + begin, dtype, shape)
     if position != len(body) - start:
         raise DecodeError(f"safetensors: the data has {len(body) - start} bytes, the tensors {position}")
     return tensors, metadata
@@ -200,16 +201,6 @@ def _are_sizes(values: Any) -> bool:
         and len(values) <= 8
         and all(type(value) is int and 0 <= value < 2**63 for value in values)
     )
-
-
-def _view(body: bytearray, offset: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    count = math.prod(shape)
-    if count == 0:
-        return torch.empty(shape, dtype=dtype)
-    tensor = torch.frombuffer(body, dtype=torch.uint8, count=count * dtype.itemsize, offset=offset)
-    if tensor.data_ptr() % dtype.itemsize:
-        tensor = tensor.clone()
-    return tensor.view(dtype).reshape(shape)
 
 
 def _request_fields(text: str) -> dict[str, Any]:
