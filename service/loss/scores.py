@@ -83,7 +83,9 @@ def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: l
     state[(targets < 0) | (targets >= num_classes)] = RowState.BAD_TARGET
     state[~not_ignored(targets, config.ignore_index)] = RowState.IGNORED
     known = targets.masked_fill(state != RowState.COUNTED, 0)
-    row = softmax_statistics(logits, known, moments=not NEED_MOMENTS.isdisjoint(wanted))
+    row = softmax_statistics(
+        logits, known, prediction="prediction" in wanted, moments=not NEED_MOMENTS.isdisjoint(wanted)
+    )
     valid = row.valid & logits.isfinite().all(1) if config.label_smoothing else row.valid
     state[(state == RowState.COUNTED) & ~valid] = RowState.BAD_LOGIT
     counted = state == RowState.COUNTED
@@ -122,7 +124,8 @@ def _softmax_outputs(
     values["cross_entropy"] = cross_entropy_from_log_odds(z)
     values["p_t"] = p_t
     values["log_odds"] = z
-    values["prediction"] = row.prediction
+    if row.prediction is not None:
+        values["prediction"] = row.prediction
     values["logit_margin"] = row.logit_margin
     # p_t less the largest other probability (1 - p_t) / s, moved to [0, 1] as cleanlab does.
     values["normalized_margin"] = (p_t - rest * torch.exp(-row.log_others) + 1) / 2

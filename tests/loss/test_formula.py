@@ -86,7 +86,7 @@ class TestSoftmaxStatistics:
         self, logits: list[float], expected: int
     ) -> None:
         predictions = {
-            softmax_statistics(torch.tensor([logits]), torch.tensor([target])).prediction.item()
+            softmax_statistics(torch.tensor([logits]), torch.tensor([target]), prediction=True).prediction.item()
             for target in range(3)
             if logits[target] > -INF
         }
