@@ -220,7 +220,8 @@ def _tensors(entries: list[dict[str, Any]], body: bytearray, offset: int) -> dic
         needed = math.prod(shape) * DATATYPES[datatype].itemsize
         if type(size) is not int or size != needed:
             raise DecodeError(
-                f"input {name}: binary_data_size is {str(size)[:MAX_NAME]}, {datatype} of shape {list(shape)} has {needed}"
+                f"input {name}: binary_data_size is {str(size)[:MAX_NAME]}, "
+                f"{datatype} of shape {list(shape)} has {needed} bytes"
             )
         if offset + size > len(body):
             raise DecodeError(f"input {name}: expecting {offset + size - len(body)} additional bytes")

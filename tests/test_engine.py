@@ -1,0 +1,319 @@
+"""Admission, chunks, and what happens when memory runs out; the device that runs out of it is a fake."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor
+
+from service.engine import CHUNK_ELEMENTS, Engine, resolve_device
+from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError, QueueFullError
+from service.loss.focal import FocalLoss
+from service.loss.scores import Scores
+from service.messages import OUTPUTS
+
+MESSAGE_OF_THE_CPU_ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "4000000000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+class SmallEngine(Engine):
+    """An engine whose device has room for a number of rows, after the first chunk for another, and fails on more."""
+
+    def __init__(self, room: int, error: Exception, room_later: int | None = None) -> None:
+        super().__init__("cpu", workers=1, queue_size=4, max_queued_bytes=100)
+        self.room = room
+        self.room_later = room if room_later is None else room_later
+        self.error = error
+        self.tried: list[int] = []
+
+    def _score_chunk(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
+        self.tried.append(len(logits))
+        if len(logits) > self.room:
+            raise self.error
+        self.room = self.room_later
+        return super()._score_chunk(module, logits, targets, outputs)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine("cpu", workers=2, queue_size=3, max_queued_bytes=100)
+    yield engine
+    engine.close()
+
+
+def batch(rows: int, classes: int = 4) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    targets = torch.randint(0, classes, (rows,), generator=generator)
+    targets[::7] = -100
+    targets[3::11] = classes
+    return torch.randn(rows, classes, generator=generator) * 5, targets
+
+
+def assert_same(scores: Scores, expected: Scores) -> None:
+    assert torch.equal(scores.state, expected.state)
+    for name in ("loss", "log_loss", "alpha_t"):
+        torch.testing.assert_close(getattr(scores, name), getattr(expected, name), rtol=1e-6, atol=1e-12)
+    assert list(scores.outputs) == list(expected.outputs)
+    for name, values in scores.outputs.items():
+        torch.testing.assert_close(values, expected.outputs[name], rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+class TestChunks:
+    @pytest.mark.parametrize("chunk_elements", [1, 3, 4, 5, 7, 36, 399, 400, 401, 10_000])
+    def test_the_size_of_a_chunk_does_not_show(self, engine: Engine, chunk_elements: int) -> None:
+        module = FocalLoss([1, 2, 0.5, 0], device="cpu")
+        logits, targets = batch(100)
+        expected = engine.score(module, logits, targets, OUTPUTS)
+        assert set(expected.state.tolist()) == {0, 1, 2}
+        engine.chunk_elements = chunk_elements
+        assert_same(engine.score(module, logits, targets, OUTPUTS), expected)
+
+    @pytest.mark.parametrize("chunk_elements", [1, 3, 4, 100])
+    def test_labels(self, engine: Engine, chunk_elements: int) -> None:
+        module = FocalLoss([0.25, 0.5, 0.75], device="cpu", mode="sigmoid", ignore_index=-1)
+        logits = torch.linspace(-5, 5, 60).reshape(20, 3)
+        targets = torch.arange(60).remainder(3).reshape(20, 3).roll(1, 0) - 1
+        expected = engine.score(module, logits, targets, OUTPUTS)
+        engine.chunk_elements = chunk_elements
+        scores = engine.score(module, logits, targets, OUTPUTS)
+        assert scores.outputs["prediction"].shape == (20, 3)
+        assert_same(scores, expected)
+
+    @pytest.mark.parametrize("rows", [0, 1])
+    def test_few_rows(self, rows: int) -> None:
+        engine = SmallEngine(1, MemoryError())
+        logits, targets = batch(rows)
+        scores = engine.score(FocalLoss(device="cpu"), logits, targets, OUTPUTS)
+        assert engine.tried == [rows]
+        assert scores.loss.shape == (rows,)
+        assert scores.outputs["entropy"].shape == (rows,)
+
+    def test_chunks_are_of_the_size_that_is_set(self) -> None:
+        engine = SmallEngine(1000, MemoryError())
+        engine.chunk_elements = 40
+        engine.score(FocalLoss(device="cpu"), *batch(25), ["loss"])
+        assert engine.tried == [10, 10, 5]
+        assert engine.out_of_memory_retries == 0
+
+    def test_wide_rows_come_one_by_one(self) -> None:
+        engine = SmallEngine(1, MemoryError())
+        engine.chunk_elements = 3
+        engine.score(FocalLoss(device="cpu"), *batch(4), ["loss"])
+        assert engine.tried == [1, 1, 1, 1]
+
+    def test_a_device_starts_with_chunks_of_its_own_size(self, engine: Engine) -> None:
+        assert engine.chunk_elements == CHUNK_ELEMENTS["cpu"]
+
+
+class TestOutOfMemory:
+    @pytest.mark.parametrize(
+        "error",
+        [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError(MESSAGE_OF_THE_CPU_ALLOCATOR)],
+    )
+    def test_chunks_are_halved_until_they_fit(self, engine: Engine, error: Exception) -> None:
+        small = SmallEngine(20, error)
+        module = FocalLoss(device="cpu")
+        logits, targets = batch(100)
+        scores = small.score(module, logits, targets, OUTPUTS)
+        assert small.tried == [100, 50, 25, 12, 12, 12, 12, 12, 12, 12, 12, 4]
+        assert small.out_of_memory_retries == 3
+        assert_same(scores, engine.score(module, logits, targets, OUTPUTS))
+
+    def test_memory_that_runs_out_in_the_middle(self, engine: Engine) -> None:
+        small = SmallEngine(40, MemoryError(), room_later=5)
+        small.chunk_elements = 4 * 40
+        module = FocalLoss(device="cpu")
+        logits, targets = batch(100)
+        scores = small.score(module, logits, targets, OUTPUTS)
+        assert small.tried == [40, 40, 20, 10, *[5] * 12]
+        assert small.out_of_memory_retries == 3
+        assert_same(scores, engine.score(module, logits, targets, OUTPUTS))
+
+    def test_not_even_one_row(self) -> None:
+        small = SmallEngine(0, torch.OutOfMemoryError("CUDA out of memory"))
+        logits, targets = batch(9)
+        with pytest.raises(DeviceOutOfMemoryError) as caught:
+            small.score(FocalLoss(device="cpu"), logits, targets, OUTPUTS)
+        assert caught.value.status == 503
+        assert int(caught.value.headers["Retry-After"]) > 0
+        assert small.tried == [9, 4, 2, 1]
+        assert small.out_of_memory_retries == 3
+        assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+
+    def test_the_next_request_is_served(self) -> None:
+        small = SmallEngine(0, MemoryError())
+        module = FocalLoss(device="cpu")
+        logits, targets = batch(9)
+        with pytest.raises(DeviceOutOfMemoryError), small.admit() as admission:
+            admission.hold(50)
+            small.score(module, logits, targets, OUTPUTS)
+        assert (small.requests, small.queued_bytes) == (0, 0)
+        small.room = small.room_later = 100
+        small.tried.clear()
+        with small.admit() as admission:
+            admission.hold(100)
+            assert len(small.score(module, logits, targets, OUTPUTS).loss) == 9
+        assert small.tried == [9]
+
+    @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("memory")])
+    def test_another_error_is_not_taken_for_it(self, error: Exception) -> None:
+        small = SmallEngine(0, error)
+        with pytest.raises(type(error), match=str(error)):
+            small.score(FocalLoss(device="cpu"), *batch(9), OUTPUTS)
+        assert small.tried == [9]
+        assert small.out_of_memory_retries == 0
+
+
+class TestAdmission:
+    def test_as_many_requests_as_are_set(self, engine: Engine) -> None:
+        with engine.admit(), engine.admit(), engine.admit():
+            assert engine.requests == 3
+            with pytest.raises(QueueFullError) as caught, engine.admit():
+                pass
+            assert caught.value.status == 429
+            assert caught.value.headers["Retry-After"] == "1"
+            assert "queue_size" in caught.value.detail
+            assert engine.requests == 3
+        assert engine.requests == 0
+
+    def test_as_many_bytes_as_are_set(self, engine: Engine) -> None:
+        with engine.admit() as first, engine.admit() as second:
+            first.hold(60)
+            second.hold(0)
+            second.hold(40)
+            for admission in (first, second):
+                with pytest.raises(QueueFullError) as caught:
+                    admission.hold(1)
+                assert "max_queued_bytes" in caught.value.detail
+                assert caught.value.headers["Retry-After"] == "1"
+            assert engine.queued_bytes == 100
+        assert engine.queued_bytes == 0
+
+    def test_what_is_refused_is_not_counted(self, engine: Engine) -> None:
+        with engine.admit() as admission:
+            with pytest.raises(QueueFullError):
+                admission.hold(101)
+            assert engine.queued_bytes == 0
+            admission.hold(100)
+        assert engine.queued_bytes == 0
+
+    @pytest.mark.parametrize("error", [ValueError("in the codec"), asyncio.CancelledError(), KeyboardInterrupt()])
+    def test_an_exception_gives_everything_back(self, engine: Engine, error: BaseException) -> None:
+        with pytest.raises(type(error)), engine.admit() as admission:
+            admission.hold(70)
+            raise error
+        assert (engine.requests, engine.queued_bytes) == (0, 0)
+
+    def test_a_request_that_ends_gives_back_its_own(self, engine: Engine) -> None:
+        with engine.admit() as first:
+            first.hold(30)
+            with engine.admit() as second:
+                second.hold(50)
+            assert (engine.requests, engine.queued_bytes) == (1, 30)
+
+    def test_many_threads_at_once(self) -> None:
+        engine = Engine("cpu", workers=1, queue_size=5, max_queued_bytes=30)
+        threads = 16
+        together, decided = threading.Barrier(threads), threading.Barrier(threads)
+
+        def ask(_: int) -> str:
+            together.wait()
+            try:
+                with engine.admit() as admission:
+                    try:
+                        admission.hold(10)
+                    except QueueFullError:
+                        decided.wait()
+                        return "no bytes"
+                    decided.wait()
+                    return "admitted"
+            except QueueFullError:
+                decided.wait()
+                return "no place"
+
+        with ThreadPoolExecutor(threads) as pool:
+            answers = list(pool.map(ask, range(threads)))
+        assert {answer: answers.count(answer) for answer in answers} == {"admitted": 3, "no bytes": 2, "no place": 11}
+        assert (engine.requests, engine.queued_bytes) == (0, 0)
+
+
+class TestWorkers:
+    def test_work_is_done_on_a_thread_of_the_engine(self, engine: Engine) -> None:
+        name = asyncio.run(engine.run(lambda: threading.current_thread().name))
+        assert name.startswith("engine")
+
+    def test_as_many_at_once_as_there_are_workers(self, engine: Engine) -> None:
+        both = threading.Barrier(2)
+
+        async def two() -> list[int]:
+            return list(await asyncio.gather(*(engine.run(lambda: both.wait(timeout=60)) for _ in range(2))))
+
+        assert sorted(asyncio.run(two())) == [0, 1]
+
+    def test_an_error_reaches_who_asked(self, engine: Engine) -> None:
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(engine.run(lambda: 1 // 0))
+
+    def test_closing_waits_for_the_work_at_hand(self) -> None:
+        engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+        started, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+        def work() -> None:
+            started.set()
+            go_on.wait(timeout=60)
+            done.set()
+
+        async def close_while_it_works() -> None:
+            running = asyncio.ensure_future(engine.run(work))
+            await asyncio.to_thread(started.wait, 60)
+            closing = asyncio.ensure_future(asyncio.to_thread(engine.close))
+            await asyncio.sleep(0)
+            assert not done.is_set()
+            go_on.set()
+            await closing
+            assert done.is_set()
+            await running
+
+        asyncio.run(close_while_it_works())
+        with pytest.raises(RuntimeError, match="shutdown"):
+            asyncio.run(engine.run(work))
+
+
+class TestDevice:
+    def test_the_cpu_answers(self, engine: Engine) -> None:
+        engine.check()
+
+    def test_a_device_that_does_not_answer(self, engine: Engine) -> None:
+        # torch's meta device takes tensors and computes nothing.
+        engine.device = "meta"
+        with pytest.raises(DeviceUnavailableError, match="meta"):
+            engine.check()
+
+    def test_the_cpu_is_the_cpu(self) -> None:
+        assert resolve_device("cpu") == "cpu"
+
+    def test_auto_is_cuda_where_there_is_one(self) -> None:
+        assert resolve_device("auto") == ("cuda:0" if torch.cuda.is_available() else "cpu")
+
+    @pytest.mark.parametrize("number", [100, 127, 128, 255, 256, 257, 65_536, 99_999, 2**32, 2**64])
+    def test_a_device_number_that_is_not_there(self, number: int) -> None:
+        with pytest.raises(DeviceUnavailableError, match=f"cuda:{number} "):
+            resolve_device(f"cuda:{number}")
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+    @pytest.mark.parametrize("wanted", ["cuda", "cuda:0"])
+    def test_cuda_where_there_is_none(self, wanted: str) -> None:
+        with pytest.raises(DeviceUnavailableError, match="finds 0 CUDA devices"):
+            resolve_device(wanted)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+    @pytest.mark.parametrize("wanted", ["cuda", "cuda:0"])
+    def test_cuda_is_named_in_full(self, wanted: str) -> None:
+        assert resolve_device(wanted) == "cuda:0"
