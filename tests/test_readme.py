@@ -93,7 +93,8 @@ def shell_blocks(title: str) -> list[str]:
 
 
 def run(block: str, server: ServerProcess, folder: Path) -> str:
-    block = block.replace("http://127.0.0.1:8000", server.url).replace(".venv/bin/python", sys.executable)
+    block = block.replace("http://127.0.0.1:8000", server.url)
+    block = block.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
     return subprocess.run(["bash", "-euc", block], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
@@ -117,6 +118,12 @@ def test_the_safetensors_example_runs(server: ServerProcess, tmp_path: Path) -> 
 def test_the_arrow_example_runs(server: ServerProcess, tmp_path: Path) -> None:
     *_, arrow_block = shell_blocks("Ask it yourself")
     assert run(arrow_block, server, tmp_path).split(maxsplit=1) == ["1000000", "['index', 'loss', 'prediction']\n"]
+
+
+def test_the_score_example_runs(server: ServerProcess, tmp_path: Path) -> None:
+    (block,) = shell_blocks("Score files")
+    assert "ready    yes" in run(block, server, tmp_path)
+    assert (tmp_path / "scored.parquet").exists()
 
 
 def test_the_triton_example_runs(server: ServerProcess, tmp_path: Path) -> None:

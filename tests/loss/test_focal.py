@@ -579,15 +579,22 @@ class TestModule:
         ours = focal_loss(logits, targets.to(dtype), mode="sigmoid")
         assert torch.equal(ours, focal_loss(logits, targets, mode="sigmoid"))
 
-    def test_the_logits_are_left_as_they_were(self) -> None:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_logits_and_targets_are_left_as_they_were(self, dtype: torch.dtype) -> None:
         logits, targets = random_batch(5, 3)
-        targets[0] = -100
+        logits, targets[0] = logits.to(dtype), -100
         before = logits.clone(), targets.clone()
         focal_loss(logits, targets, label_smoothing=0.1)
         focal_loss(logits, targets)
         focal_loss(logits, logits.sigmoid().round(), mode="sigmoid")
         assert torch.equal(logits, before[0])
         assert torch.equal(targets, before[1])
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_the_value_is_the_same_with_and_without_a_gradient(self, dtype: torch.dtype) -> None:
+        logits, targets = all_difficult_rows(dtype)
+        without = focal_loss(logits, targets, reduction="none")
+        assert torch.equal(focal_loss(logits.clone().requires_grad_(), targets, reduction="none"), without)
 
     def test_function_and_module_agree(self) -> None:
         logits, targets = random_batch(5, 2)

@@ -92,6 +92,16 @@ class TestSoftmaxStatistics:
         }
         assert predictions == {expected}
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_prediction_is_the_first_of_many_ties_in_a_wide_row(self, dtype: torch.dtype) -> None:
+        logits = torch.zeros(64, 1000, dtype=dtype)
+        first = torch.arange(64) * 15
+        logits[torch.arange(1000) >= first.unsqueeze(1)] = 1
+        for targets in (first, torch.zeros(64).long(), torch.full((64,), 999)):
+            row = softmax_statistics(logits, targets, prediction=True)
+            assert row.prediction is not None
+            assert torch.equal(row.prediction, first)
+
     @pytest.mark.parametrize("bad", [math.nan, INF])
     @pytest.mark.parametrize("column", [0, 1, 2])
     def test_nan_and_plus_inf_make_a_row_invalid_wherever_they_stand(self, bad: float, column: int) -> None:

@@ -135,6 +135,16 @@ class TestContract:
         assert all(len(value) == 0 for value in scores.outputs.values())
         assert list(scores.outputs) == FURTHER
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    def test_logits_and_targets_are_left_as_they_were(self, dtype: torch.dtype, smoothing: float) -> None:
+        logits, targets = moderate_batch()
+        logits, targets[0] = logits.to(dtype), -100
+        before = logits.clone(), targets.clone()
+        scores_of(logits, targets, module_of(label_smoothing=smoothing))
+        assert torch.equal(logits, before[0])
+        assert torch.equal(targets, before[1])
+
     def test_no_graph_is_kept(self) -> None:
         logits, targets = moderate_batch()
         scores = scores_of(logits.requires_grad_(), targets)

@@ -1,0 +1,29 @@
+"""The Python client of the service: numpy, torch, Arrow or lists in, numpy out. Loads neither torch nor fastapi."""
+
+from service.client.async_client import AsyncLossClient, AsyncLossStream
+from service.client.errors import ClientError, ConnectionFailedError, RequestTimeoutError, UnexpectedReplyError
+from service.client.results import HardExample, HeldConfig, LossReply, ServiceInfo
+from service.client.retry import RetryPolicy
+from service.client.sync_client import LossClient, LossStream
+from service.errors import LossServiceError
+from service.messages import BatchResult, Excluded, LossConfig
+
+__all__ = [
+    "AsyncLossClient",
+    "AsyncLossStream",
+    "BatchResult",
+    "ClientError",
+    "ConnectionFailedError",
+    "Excluded",
+    "HardExample",
+    "HeldConfig",
+    "LossClient",
+    "LossConfig",
+    "LossReply",
+    "LossServiceError",
+    "LossStream",
+    "RequestTimeoutError",
+    "RetryPolicy",
+    "ServiceInfo",
+    "UnexpectedReplyError",
+]

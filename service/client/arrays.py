@@ -1,0 +1,250 @@
+"""Whatever holds numbers, as bytes of a known dtype: numpy, torch, Arrow, DLPack, lists. Loads none of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
+from service.messages import Column, Ids
+
+WIRE_DTYPES = {
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float32": "F32",
+    "float64": "F64",
+    "uint8": "U8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+}
+# What the service does not take, as the smallest that it takes and that holds every value.
+WIDENED = {"bool": "uint8", "int8": "int16", "uint16": "int32", "uint32": "int64", "uint64": "int64"}
+ID_COLUMNS = ("id", "ids")
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """An array ready to be sent: its bytes are a view into what was given wherever that is possible.
+
+    Args:
+        dtype: As safetensors spells it, e.g. `F32`.
+        shape: Its dimensions.
+        data: Little-endian bytes, C order.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+
+@dataclass(frozen=True, eq=False)
+class SentBatch:
+    """One batch ready to be sent; ids stay here and come back into the reply."""
+
+    logits: Tensor
+    targets: Tensor
+    ids: Ids | None
+
+    @property
+    def num_examples(self) -> int:
+        return self.logits.shape[0] if self.logits.shape else 0
+
+    @property
+    def nbytes(self) -> int:
+        return self.logits.data.nbytes + self.targets.data.nbytes
+
+    def owned(self) -> SentBatch:
+        """The same with bytes of its own, so that the caller may use its arrays again."""
+        logits, targets = (
+            Tensor(tensor.dtype, tensor.shape, memoryview(bytes(tensor.data))) for tensor in (self.logits, self.targets)
+        )
+        return SentBatch(logits, targets, self.ids)
+
+
+def sent_batch(batch: Any, number: int = 0) -> SentBatch:
+    """A batch in any of its forms.
+
+    Args:
+        batch: `(logits, targets)`, `(logits, targets, ids)`, a mapping or Arrow table with columns of these names.
+        number: Its position in the request, for messages.
+
+    Raises:
+        InvalidRequestError: It is none of these, or holds something that is no number.
+        ShapeError: Rows of different lengths.
+        InvalidIdsError: Ids that are not unique, not strings or integers, or not one for each row.
+    """
+    if _package(batch) == "pyarrow":
+        return _sent(*_arrow_parts(batch, number), number)
+    if isinstance(batch, Mapping):
+        ids = next((batch[name] for name in ID_COLUMNS if name in batch), None)
+        return _sent(_member(batch, "logits", number), _member(batch, "targets", number), ids, number)
+    if isinstance(batch, Sequence) and len(batch) in (2, 3):
+        logits, targets, ids = (*batch, None)[:3]
+        return _sent(logits, targets, ids, number)
+    raise InvalidRequestError(
+        f"batch {number}: a batch is (logits, targets), (logits, targets, ids), a mapping or an Arrow table, "
+        f"got {type(batch).__name__}"
+    )
+
+
+def _member(batch: Mapping[str, Any], name: str, number: int) -> Any:
+    if name not in batch:
+        raise InvalidRequestError(
+            f"batch {number}: {name} missing", errors=[{"loc": ["batches", number, name], "msg": "missing"}]
+        )
+    return batch[name]
+
+
+def _sent(logits: Any, targets: Any, ids: Any, number: int) -> SentBatch:
+    sent = tensor(logits, "logits", number), tensor(targets, "targets", number)
+    rows = sent[0].shape[0] if sent[0].shape else 0
+    return SentBatch(*sent, None if ids is None else checked_ids(ids, rows, number))
+
+
+def tensor(value: Any, part: str, number: int = 0) -> Tensor:
+    """An array, tensor or nested list, ready to be sent.
+
+    Args:
+        value: Floats are sent as they are (float16, bfloat16, float32, float64); lists of numbers as float64 or int64.
+            A torch tensor may be on any device and require gradients.
+        part: `logits` or `targets`; integer logits are sent as float64.
+        number: Of its batch, for messages.
+
+    Raises:
+        InvalidRequestError: It holds something that is no number.
+        ShapeError: A list whose rows differ in length.
+        InvalidTargetError: An unsigned target of 2^63 or more.
+    """
+    name, array = _named_array(value, part, number)
+    if part == "logits" and array.dtype.kind in "iub" and name != "bfloat16":
+        name = "float64"
+    elif array.dtype.kind == "f" and name not in WIRE_DTYPES:
+        name = "float64"  # numpy's longdouble
+    name = WIDENED.get(name, name)
+    if name not in WIRE_DTYPES:
+        msg = f"{part} are numbers, got {name}"
+        raise InvalidRequestError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part], "msg": msg}])
+    if array.dtype == np.uint64 and name == "int64" and array.size and int(array.max()) >= 2**63:
+        raise InvalidTargetError(f"batch {number}: target {array.max()} is outside int64")
+    if name != "bfloat16":
+        array = array.astype(np.dtype(name).newbyteorder("<"), copy=False)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return Tensor(WIRE_DTYPES[name], array.shape, flat.view(np.uint8).data)
+
+
+def _named_array(value: Any, part: str, number: int) -> tuple[str, Column]:
+    """The name of the dtype, and the array; of bfloat16, for which numpy has no dtype, its bits."""
+    if _package(value) == "torch":
+        return _torch_array(value)
+    if _package(value) == "pyarrow":
+        array = _arrow_array(value, part, number)
+        return array.dtype.name, array
+    try:
+        only_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+        array = np.from_dlpack(value) if only_dlpack else np.asarray(value)
+    except (ValueError, TypeError, BufferError, RuntimeError) as err:
+        raise _not_an_array(value, part, number, err) from err
+    # The bfloat16 of ml_dtypes, which JAX uses.
+    return array.dtype.name, array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+
+
+def _not_an_array(value: Any, part: str, number: int, err: Exception) -> InvalidRequestError:
+    rows = value if isinstance(value, Sequence) else ()
+    lengths = [len(row) if isinstance(row, Sequence) else None for row in rows]
+    for row, length in enumerate(lengths):
+        if length != lengths[0]:
+            found = "is a number" if length is None else f"has {length} values"
+            msg = f"row {row} of {part} {found}, row 0 has {lengths[0] if lengths[0] is not None else 'none'}"
+            return ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}])
+    return InvalidRequestError(f"batch {number}: {part} cannot be read as an array: {err}")
+
+
+def _package(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
+
+
+def _torch_array(value: Any) -> tuple[str, Column]:
+    torch = sys.modules["torch"]  # it has made the value
+    host = value.detach().cpu()
+    name = str(host.dtype).removeprefix("torch.")
+    if name == "bfloat16":
+        return name, host.contiguous().view(torch.int16).numpy()
+    return name, host.numpy()
+
+
+def _arrow_parts(table: Any, number: int) -> tuple[Any, Any, Any]:
+    names = getattr(getattr(table, "schema", None), "names", None)
+    if names is None:
+        raise InvalidRequestError(f"batch {number}: a batch is a table or record batch, got {type(table).__name__}")
+    columns = {name: table.column(name) for name in ("logits", "targets", *ID_COLUMNS) if name in names}
+    logits, targets = (_member(columns, name, number) for name in ("logits", "targets"))
+    ids = next((columns[name].to_pylist() for name in ID_COLUMNS if name in columns), None)
+    return logits, targets, ids
+
+
+def _arrow_array(column: Any, part: str, number: int) -> Column:
+    """An Arrow column (N,) or, of lists of one length, (N, C); its memory itself where it has no nulls."""
+    if hasattr(column, "combine_chunks"):
+        column = column.combine_chunks()
+    column = getattr(column, "storage", column)
+    _refuse_nulls(column, part, number, 1)
+    rows = len(column)
+    if not hasattr(column, "flatten") or not hasattr(column.type, "value_type"):
+        return _plain(column)
+    if hasattr(column.type, "list_size"):
+        width = column.type.list_size
+    else:
+        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+        width = int(lengths[0]) if rows else 0
+        if (lengths != width).any():
+            row = int((lengths != width).argmax())
+            msg = f"row {row} of {part} has {lengths[row]} values, row 0 has {width}"
+            raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}])
+    values = column.flatten()
+    _refuse_nulls(values, part, number, width)
+    return _plain(values).reshape(rows, width)
+
+
+def _plain(column: Any) -> Column:
+    values: Column = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _refuse_nulls(column: Any, part: str, number: int, width: int) -> None:
+    if column.null_count:
+        row = int(column.is_null().to_numpy(zero_copy_only=False).argmax()) // width
+        msg = f"{part} is null"
+        raise InvalidRequestError(
+            f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}]
+        )
+
+
+def checked_ids(ids: Any, rows: int, number: int = 0) -> Ids:
+    """Ids as a list of strings or integers; the service never needs to see them.
+
+    Raises:
+        InvalidIdsError: One is neither, or stands twice.
+        ShapeError: There is not one for each row.
+    """
+    values = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    if len(values) != rows:
+        msg = f"{len(values)} ids for {rows} rows of logits"
+        raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "ids"], "msg": msg}])
+    seen: dict[str | int, int] = {}
+    for row, identity in enumerate(values):
+        if type(identity) not in (str, int):
+            raise _bad_id(number, row, f"an id is a string or an integer, got {str(identity)[:100]!r}")
+        if seen.setdefault(identity, row) != row:
+            raise _bad_id(number, row, f"id {str(identity)[:100]!r} is already that of row {seen[identity]}")
+    return values
+
+
+def _bad_id(number: int, row: int, msg: str) -> InvalidIdsError:
+    return InvalidIdsError(
+        f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "ids", row], "msg": msg}]
+    )

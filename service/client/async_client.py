@@ -1,0 +1,250 @@
+"""`AsyncLossClient`: `LossClient`, awaited; under asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from service.client import calls
+from service.client.arrays import SentBatch, sent_batch
+from service.client.errors import ClientError, ConnectionFailedError, network_error, shift_batches
+from service.client.grouping import Grouping, Progress, Totals
+from service.client.results import HeldConfig, LossReply, ServiceInfo
+from service.client.retry import ONCE, Retries, RetryPolicy
+from service.errors import LossServiceError
+from service.messages import DEFAULT_OUTPUTS, BatchResult, LossConfig, OnInvalid
+
+T = TypeVar("T")
+Batches = Iterable[Any] | AsyncIterable[Any]
+
+
+class AsyncLossClient:
+    """A connection to one service; every argument and error is that of `LossClient`.
+
+    Args:
+        url: Address of the service.
+        api_key: Bearer key; default: the environment variable FOCAL_LOSS_API_KEY, and none where it is not set.
+        timeout_s: Seconds without progress in sending or receiving; connecting has at most 5.
+        retry: How often and how long to repeat what may be repeated.
+        transport: Instead of the network, e.g. `httpx.ASGITransport`.
+        sleep: How to wait between two attempts, seconds.
+    """
+
+    def __init__(
+        self,
+        url: str = calls.DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        retry: RetryPolicy | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._retry = retry or RetryPolicy()
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(transport=transport, **calls.connection_arguments(self.url, api_key, timeout_s))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def loss(
+        self,
+        logits: Any,
+        targets: Any = None,
+        *,
+        ids: Any = None,
+        config: calls.ConfigLike = None,
+        outputs: Iterable[str] = DEFAULT_OUTPUTS,
+        top_k: int = 0,
+        on_invalid: OnInvalid = "error",
+    ) -> LossReply:
+        """See `LossClient.loss`; the arrays must not change until it returns."""
+        batch = calls.one_batch(logits, targets, ids)
+        return await self.loss_batches([batch], config=config, outputs=outputs, top_k=top_k, on_invalid=on_invalid)
+
+    async def loss_batches(
+        self,
+        batches: Iterable[Any],
+        *,
+        config: calls.ConfigLike = None,
+        outputs: Iterable[str] = DEFAULT_OUTPUTS,
+        top_k: int = 0,
+        on_invalid: OnInvalid = "error",
+    ) -> LossReply:
+        """See `LossClient.loss_batches`; the arrays must not change until it returns."""
+        sent = [sent_batch(batch, number) for number, batch in enumerate(batches)]
+        return await self._send(calls.loss_call(sent, calls.loss_fields(config, outputs, top_k, on_invalid)))
+
+    def stream(
+        self,
+        batches: Batches,
+        *,
+        config: calls.ConfigLike = None,
+        outputs: Iterable[str] = DEFAULT_OUTPUTS,
+        top_k: int = 0,
+        on_invalid: OnInvalid = "error",
+        progress: Progress | None = None,
+    ) -> AsyncLossStream:
+        """See `LossClient.stream`; the batches may come from an async iterable too."""
+        fields = calls.loss_fields(config, outputs, top_k, on_invalid)
+        totals = Totals("none", top_k)
+
+        async def send(group: Sequence[SentBatch]) -> LossReply:
+            if not totals.num_batches:
+                used = (await self.get_config(config)).config if isinstance(config, str) else calls.config_of(config)
+                totals.reduction = used.reduction
+            return await self._send(calls.loss_call(group, fields))
+
+        return AsyncLossStream(totals, _results(batches, send, totals, progress))
+
+    async def put_config(self, config: LossConfig | Mapping[str, Any]) -> HeldConfig:
+        """See `LossClient.put_config`."""
+        return await self._send(calls.put_config_call(config))
+
+    async def configs(self) -> list[HeldConfig]:
+        """See `LossClient.configs`."""
+        return await self._send(calls.configs_call())
+
+    async def get_config(self, config_id: str) -> HeldConfig:
+        """See `LossClient.get_config`."""
+        return await self._send(calls.get_config_call(config_id))
+
+    async def delete_config(self, config_id: str) -> None:
+        """See `LossClient.delete_config`."""
+        await self._send(calls.delete_config_call(config_id))
+
+    async def info(self) -> ServiceInfo:
+        """See `LossClient.info`."""
+        version = await self._send(calls.version_call())
+        try:
+            device = await self._send(calls.device_call(), ONCE)
+        except LossServiceError as err:
+            return ServiceInfo(self.url, version, False, None, err.detail)
+        return ServiceInfo(self.url, version, True, device)
+
+    async def ready(self) -> bool:
+        """See `LossClient.ready`."""
+        try:
+            await self._send(calls.device_call(), ONCE)
+        except (LossServiceError, ConnectionFailedError):
+            return False
+        return True
+
+    async def _send(self, call: calls.Call[T], policy: RetryPolicy | None = None) -> T:
+        retries = Retries(policy or self._retry, repeatable=call.repeatable)
+        while True:
+            try:
+                return await self._send_once(call)
+            except (LossServiceError, ClientError) as err:
+                wait_s = retries.wait_s(err)
+                if wait_s is None:
+                    raise
+            await self._sleep(wait_s)
+
+    async def _send_once(self, call: calls.Call[T]) -> T:
+        request = self._http.build_request(**call.arguments())
+        try:
+            response = await self._http.send(request)
+        except httpx.TransportError as err:
+            raise network_error(err, str(request.url)) from err
+        return call.result(response)
+
+
+class AsyncLossStream(AsyncIterator[BatchResult]):
+    """Results in the order of their batches; `close` ends it early. Nothing is sent before the first is asked for.
+
+    Args:
+        totals: Filled as replies come.
+        results: The results.
+    """
+
+    def __init__(self, totals: Totals, results: AsyncGenerator[BatchResult, None]) -> None:
+        self._totals = totals
+        self._results = results
+
+    async def __anext__(self) -> BatchResult:
+        return await anext(self._results)
+
+    @property
+    def totals(self) -> LossReply:
+        """See `LossStream.totals`."""
+        return self._totals.reply()
+
+    async def close(self) -> None:
+        """Give up the request under way and ask for nothing more."""
+        await self._results.aclose()
+
+
+async def _results(
+    batches: Batches,
+    send: Callable[[Sequence[SentBatch]], Awaitable[LossReply]],
+    totals: Totals,
+    progress: Progress | None,
+) -> AsyncGenerator[BatchResult, None]:
+    async def received(sent: asyncio.Future[LossReply] | None) -> Sequence[BatchResult]:
+        if sent is None:
+            return ()
+        try:
+            reply = await sent
+        except LossServiceError as err:
+            shift_batches(err, totals.num_batches)
+            raise
+        totals.add(reply)
+        if progress is not None:
+            progress(totals.num_batches, totals.num_examples)
+        return reply.batches
+
+    ahead: asyncio.Future[LossReply] | None = None
+    try:
+        async for group in _groups(batches):
+            done = await received(ahead)
+            ahead = asyncio.ensure_future(send(group))
+            for result in done:
+                yield result
+        for result in await received(ahead):
+            yield result
+    finally:
+        if ahead is not None and not ahead.done():
+            ahead.cancel()
+
+
+async def _groups(batches: Batches) -> AsyncIterator[list[SentBatch]]:
+    grouping, number = Grouping(), 0
+    async for batch in _each(batches):
+        if complete := grouping.add(sent_batch(batch, number)):
+            yield complete
+        number += 1
+    if rest := grouping.rest():
+        yield rest
+
+
+async def _each(batches: Batches) -> AsyncIterator[Any]:
+    if isinstance(batches, AsyncIterable):
+        async for batch in batches:
+            yield batch
+    else:
+        for batch in batches:
+            yield batch

@@ -1,0 +1,275 @@
+"""`LossClient`: the service as a Python object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from service.client import calls
+from service.client.arrays import SentBatch, sent_batch
+from service.client.errors import ClientError, ConnectionFailedError, network_error, shift_batches
+from service.client.grouping import Grouping, Progress, Totals
+from service.client.results import HeldConfig, LossReply, ServiceInfo
+from service.client.retry import ONCE, Retries, RetryPolicy
+from service.errors import LossServiceError
+from service.messages import DEFAULT_OUTPUTS, BatchResult, LossConfig, OnInvalid
+
+T = TypeVar("T")
+
+
+class LossClient:
+    """A connection to one service; safe to use from many threads.
+
+    Args:
+        url: Address of the service.
+        api_key: Bearer key; default: the environment variable FOCAL_LOSS_API_KEY, and none where it is not set.
+        timeout_s: Seconds without progress in sending or receiving; connecting has at most 5.
+        retry: How often and how long to repeat what may be repeated.
+        transport: Instead of the network, e.g. `httpx.MockTransport`.
+        sleep: How to wait between two attempts, seconds.
+
+    Every method raises the classes of `service.errors` (one for each `code`, with `detail`, `errors` and `status`) for
+    what the service refuses; ConnectionFailedError, RequestTimeoutError or UnexpectedReplyError where it gives no
+    answer.
+    """
+
+    def __init__(
+        self,
+        url: str = calls.DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        retry: RetryPolicy | None = None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._retry = retry or RetryPolicy()
+        self._sleep = sleep
+        self._http = httpx.Client(transport=transport, **calls.connection_arguments(self.url, api_key, timeout_s))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def loss(
+        self,
+        logits: Any,
+        targets: Any = None,
+        *,
+        ids: Any = None,
+        config: calls.ConfigLike = None,
+        outputs: Iterable[str] = DEFAULT_OUTPUTS,
+        top_k: int = 0,
+        on_invalid: OnInvalid = "error",
+    ) -> LossReply:
+        """The loss of one batch and what each example adds to it.
+
+        Args:
+            logits: (N, C), sigmoid mode (N,), (N, 1) or (N, L): numpy array, torch tensor, Arrow column, anything with
+                `__array__` or `__dlpack__`, or nested lists; float16, bfloat16, float32 or float64. Or an Arrow table
+                or record batch with the columns `logits`, `targets` and perhaps `id`, and no further argument.
+            targets: (N,) integers; sigmoid mode the shape of the logits, in [0, 1].
+            ids: One string or integer per example, unique.
+            config: The configuration, the `config_id` of one that the service holds, or None for all defaults.
+            outputs: Names of the README's table.
+            top_k: How many of the hardest examples to name.
+            on_invalid: `error`, or `exclude` to leave rows with a bad logit or target out of every sum.
+
+        Raises:
+            InvalidRequestError: Or the class of it that says what is wrong; the message names row and value.
+        """
+        batch = calls.one_batch(logits, targets, ids)
+        return self.loss_batches([batch], config=config, outputs=outputs, top_k=top_k, on_invalid=on_invalid)
+
+    def loss_batches(
+        self,
+        batches: Iterable[Any],
+        *,
+        config: calls.ConfigLike = None,
+        outputs: Iterable[str] = DEFAULT_OUTPUTS,
+        top_k: int = 0,
+        on_invalid: OnInvalid = "error",
+    ) -> LossReply:
+        """The loss of several batches in one request; `loss` is over all of them.
+
+        Args:
+            batches: Each `(logits, targets)`, `(logits, targets, ids)`, a mapping with these names, or an Arrow table.
+            config: See `loss`, as for the rest.
+            outputs: See `loss`.
+            top_k: Over all batches.
+            on_invalid: See `loss`.
+        """
+        sent = [sent_batch(batch, number) for number, batch in enumerate(batches)]
+        return self._send(calls.loss_call(sent, calls.loss_fields(config, outputs, top_k, on_invalid)))
+
+    def stream(
+        self,
+        batches: Iterable[Any],
+        *,
+        config: calls.ConfigLike = None,
+        outputs: Iterable[str] = DEFAULT_OUTPUTS,
+        top_k: int = 0,
+        on_invalid: OnInvalid = "error",
+        progress: Progress | None = None,
+    ) -> LossStream:
+        """The result of each batch, in order and in constant memory, however many there are.
+
+        Batches are copied and grouped into requests of about 16 MiB; while the results of one are taken the next is
+        under way, and none beyond it.
+
+        Args:
+            batches: As for `loss_batches`; read as results are taken.
+            config: See `loss`, as for the rest.
+            outputs: See `loss`.
+            top_k: Over the whole stream; see `LossStream.totals`.
+            on_invalid: See `loss`.
+            progress: Called with the batches and the examples done, after each request.
+        """
+        config = self.get_config(config).config if isinstance(config, str) else calls.config_of(config)
+        fields = calls.loss_fields(config, outputs, top_k, on_invalid)
+        totals = Totals(config.reduction, top_k)
+
+        def send(group: Sequence[SentBatch]) -> LossReply:
+            return self._send(calls.loss_call(group, fields))
+
+        return LossStream(totals, _results(batches, send, totals, progress))
+
+    def put_config(self, config: LossConfig | Mapping[str, Any]) -> HeldConfig:
+        """Hold a configuration on the device; one of the same meaning is held once."""
+        return self._send(calls.put_config_call(config))
+
+    def configs(self) -> list[HeldConfig]:
+        """All configurations held, the most recently used first."""
+        return self._send(calls.configs_call())
+
+    def get_config(self, config_id: str) -> HeldConfig:
+        """One of them.
+
+        Raises:
+            UnknownConfigError: It is not held.
+        """
+        return self._send(calls.get_config_call(config_id))
+
+    def delete_config(self, config_id: str) -> None:
+        """Let a configuration go.
+
+        Raises:
+            UnknownConfigError: It is not held.
+        """
+        self._send(calls.delete_config_call(config_id))
+
+    def info(self) -> ServiceInfo:
+        """What answers at this address, of which version, on which device."""
+        version = self._send(calls.version_call())
+        try:
+            device = self._send(calls.device_call(), ONCE)
+        except LossServiceError as err:
+            return ServiceInfo(self.url, version, False, None, err.detail)
+        return ServiceInfo(self.url, version, True, device)
+
+    def ready(self) -> bool:
+        """Whether the service takes work now; False too where nothing answers."""
+        try:
+            self._send(calls.device_call(), ONCE)
+        except (LossServiceError, ConnectionFailedError):
+            return False
+        return True
+
+    def _send(self, call: calls.Call[T], policy: RetryPolicy | None = None) -> T:
+        retries = Retries(policy or self._retry, repeatable=call.repeatable)
+        while True:
+            try:
+                return self._send_once(call)
+            except (LossServiceError, ClientError) as err:
+                wait_s = retries.wait_s(err)
+                if wait_s is None:
+                    raise
+            self._sleep(wait_s)
+
+    def _send_once(self, call: calls.Call[T]) -> T:
+        request = self._http.build_request(**call.arguments())
+        try:
+            response = self._http.send(request)
+        except httpx.TransportError as err:
+            raise network_error(err, str(request.url)) from err
+        return call.result(response)
+
+
+class LossStream(Iterator[BatchResult]):
+    """Results in the order of their batches; `close` ends it early.
+
+    Args:
+        totals: Filled as replies come.
+        results: The results.
+    """
+
+    def __init__(self, totals: Totals, results: Iterator[BatchResult]) -> None:
+        self._totals = totals
+        self._results = results
+
+    def __next__(self) -> BatchResult:
+        return next(self._results)
+
+    @property
+    def totals(self) -> LossReply:
+        """The loss, counts, hardest and excluded examples of all requests answered so far; batches counted from 0."""
+        return self._totals.reply()
+
+    def close(self) -> None:
+        """Wait for the request under way and ask for nothing more."""
+        if hasattr(self._results, "close"):
+            self._results.close()
+
+
+def _results(
+    batches: Iterable[Any],
+    send: Callable[[Sequence[SentBatch]], LossReply],
+    totals: Totals,
+    progress: Progress | None,
+) -> Iterator[BatchResult]:
+    def received(sent: Future[LossReply] | None) -> Sequence[BatchResult]:
+        if sent is None:
+            return ()
+        try:
+            reply = sent.result()
+        except LossServiceError as err:
+            shift_batches(err, totals.num_batches)
+            raise
+        totals.add(reply)
+        if progress is not None:
+            progress(totals.num_batches, totals.num_examples)
+        return reply.batches
+
+    pool = ThreadPoolExecutor(1, thread_name_prefix="loss-stream")
+    try:
+        ahead: Future[LossReply] | None = None
+        for group in _groups(batches):
+            done = received(ahead)
+            ahead = pool.submit(send, group)
+            yield from done
+        yield from received(ahead)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _groups(batches: Iterable[Any]) -> Iterator[list[SentBatch]]:
+    grouping = Grouping()
+    for number, batch in enumerate(batches):
+        if complete := grouping.add(sent_batch(batch, number)):
+            yield complete
+    if rest := grouping.rest():
+        yield rest

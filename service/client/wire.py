@@ -1,0 +1,145 @@
+"""Requests and replies of `POST /loss` as safetensors, without a second copy of the logits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from service.client.arrays import SentBatch, Tensor
+from service.client.results import HardExample, LossReply
+from service.messages import BatchResult, Column, Excluded, Ids
+
+MEDIA_TYPE = "application/x-safetensors"
+HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
+# The HTTP stack copies each piece that it is given, and what is left of it at each send: small ones stay in the cache.
+PIECE_BYTES = 256 * 1024
+ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1}
+READ_DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8"}
+
+
+class Body:
+    """A request's body in pieces; may be sent again and again.
+
+    Args:
+        buffers: Its bytes, in order; they are read when the request is sent.
+    """
+
+    def __init__(self, buffers: Sequence[bytes | memoryview]) -> None:
+        self._buffers = buffers
+        self.length = sum(map(len, buffers))
+
+    def __iter__(self) -> Iterator[bytes]:
+        small: list[bytes | memoryview] = []
+        size = 0
+        for buffer in self._buffers:
+            for start in range(0, len(buffer), PIECE_BYTES):
+                piece = buffer[start : start + PIECE_BYTES]
+                if size + len(piece) > PIECE_BYTES:
+                    yield b"".join(small)
+                    small, size = [], 0
+                small.append(piece)
+                size += len(piece)
+        yield b"".join(small)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self:
+            yield piece
+
+
+def loss_body(batches: Sequence[SentBatch], fields: dict[str, Any]) -> Body:
+    """A safetensors file with the tensors `logits.0`, `targets.0`, ... of a request.
+
+    Args:
+        batches: At least one.
+        fields: The rest of the request: config or config_id, outputs, top_k, on_invalid.
+    """
+    tensors: dict[str, Tensor] = {}
+    for number, batch in enumerate(batches):
+        tensors |= {f"logits.{number}": batch.logits, f"targets.{number}": batch.targets}
+    # The largest items first: every tensor is aligned, and the service reads it where it lies.
+    ordered = sorted(tensors.items(), key=lambda named: -ITEM_BYTES[named[1].dtype])
+    header: dict[str, Any] = {"__metadata__": {"request": orjson.dumps(fields).decode()}}
+    position = 0
+    for name, tensor in ordered:
+        end = position + tensor.data.nbytes
+        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [position, end]}
+        position = end
+    text = orjson.dumps(header)
+    text += b" " * (-len(text) % 8)
+    return Body([len(text).to_bytes(8, "little"), text, *(tensor.data for _, tensor in ordered)])
+
+
+def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossReply:
+    """The result that a reply says, its columns views into the reply.
+
+    Args:
+        content: A safetensors file as the service writes it.
+        ids: Of the batches that were sent.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is none, or tensors are missing.
+    """
+    tensors, metadata = _tensors(content)
+    counts = [tensors[f"batch_{name}"] for name in ("num_examples", "num_ignored", "num_excluded")]
+    columns = {
+        name.removeprefix("per_example."): array for name, array in tensors.items() if name.startswith("per_example.")
+    }
+    ends = np.cumsum(counts[0]).tolist()
+    batches = tuple(
+        BatchResult(
+            loss=_number(tensors["batch_loss"][number]),
+            loss_sum=float(tensors["batch_loss_sum"][number]),
+            alpha_sum=float(tensors["batch_alpha_sum"][number]),
+            num_examples=int(counts[0][number]),
+            num_ignored=int(counts[1][number]),
+            num_excluded=int(counts[2][number]),
+            per_example={name: array[end - int(counts[0][number]) : end] for name, array in columns.items()},
+            ids=ids[number],
+        )
+        for number, end in enumerate(ends)
+    )
+    return LossReply(
+        config_id=metadata["config_id"],
+        device=metadata["device"],
+        loss=_number(tensors["loss"]),
+        num_examples=int(counts[0].sum()),
+        num_ignored=int(counts[1].sum()),
+        num_excluded=int(counts[2].sum()),
+        batches=batches,
+        hardest=tuple(_hard(row, ids) for row in orjson.loads(metadata["hardest"])),
+        excluded=tuple(_excluded(row, ids) for row in orjson.loads(metadata["excluded"])),
+    )
+
+
+def _tensors(content: bytes) -> tuple[dict[str, Column], dict[str, str]]:
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    metadata = header.pop("__metadata__")
+    tensors = {}
+    for name, entry in header.items():
+        dtype = np.dtype(READ_DTYPES[entry["dtype"]])
+        begin, end = entry["data_offsets"]
+        array = np.frombuffer(content, dtype, (end - begin) // dtype.itemsize, start + begin)
+        tensors[name] = array.reshape(entry["shape"])
+    return tensors, metadata
+
+
+def _number(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _id(row: dict[str, Any], ids: Sequence[Ids | None]) -> str | int | None:
+    of_batch = ids[row["batch"]]
+    return None if of_batch is None else of_batch[row["index"]]
+
+
+def _hard(row: dict[str, Any], ids: Sequence[Ids | None]) -> HardExample:
+    return HardExample(row["batch"], row["index"], _id(row, ids), row["loss"], row["contribution"])
+
+
+def _excluded(row: dict[str, Any], ids: Sequence[Ids | None]) -> Excluded:
+    return Excluded(row["batch"], row["index"], _id(row, ids), row["code"], row["msg"])

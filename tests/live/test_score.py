@@ -1,0 +1,167 @@
+"""`focal-loss score` as a user runs it: against a service, killed in the middle, its exit statuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from tests.live.server_process import ServerProcess, service_environment, wait_for
+
+ROWS, CLASSES, BATCH_ROWS = 40_000, 10, 500
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    logits = pa.array(rng.standard_normal(ROWS * CLASSES).astype(np.float32))
+    table = pa.table(
+        {
+            "logits": pa.FixedSizeListArray.from_arrays(logits, CLASSES),
+            "targets": rng.integers(0, CLASSES, ROWS),
+            "id": [f"row-{row}" for row in range(ROWS)],
+        }
+    )
+    path = tmp_path_factory.mktemp("rows") / "rows.parquet"
+    pyarrow.parquet.write_table(table, path)
+    return path
+
+
+def command(*arguments: Any) -> list[str]:
+    return [sys.executable, "-m", "service", "score", *map(str, arguments), "--batch-rows", str(BATCH_ROWS)]
+
+
+def score(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, env=service_environment(), timeout=120, check=False
+    )
+
+
+def test_a_service_and_this_process_score_alike(server: ServerProcess, rows: Path, tmp_path: Path) -> None:
+    remote = score(rows, "-o", tmp_path / "remote.parquet", "--url", server.url, "--gamma", "1.5")
+    assert remote.returncode == 0, remote.stderr
+    local = score(rows, "-o", tmp_path / "local.parquet", "--local", "--device", "cpu", "--gamma", "1.5")
+    assert local.returncode == 0, local.stderr
+    one, other = (pyarrow.parquet.read_table(tmp_path / f"{name}.parquet") for name in ("remote", "local"))
+    assert one.equals(other)
+    assert len(one) == ROWS
+    for shown in (remote.stderr, local.stderr):
+        assert f"{ROWS} examples" in shown
+        assert "Worst classes" in shown
+        assert "Hardest examples" in shown
+
+
+def test_killed_at_any_moment_it_goes_on_and_gives_the_same_file(
+    server: ServerProcess, rows: Path, tmp_path: Path
+) -> None:
+    whole = score(rows, "-o", tmp_path / "whole.parquet", "--url", server.url)
+    assert whole.returncode == 0, whole.stderr
+    output = tmp_path / "out.parquet"
+    parts = tmp_path / "out.parquet.parts"
+    arguments = command(rows, "-o", output, "--url", server.url)
+    kept = 0
+    for wanted in (1, 9, 25, 60):
+        process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, env=service_environment())
+        wait_for(lambda wanted=wanted: len(list(parts.glob("part-*.parquet"))) >= wanted, f"{wanted} parts")
+        process.kill()
+        assert process.wait(30) == -signal.SIGKILL
+        assert not output.exists()
+        finished = sorted(parts.glob("part-*.parquet"))
+        assert len(finished) >= kept
+        kept = len(finished)
+        for part in finished:
+            assert len(pyarrow.parquet.read_table(part)) == BATCH_ROWS
+        times = {part: part.stat().st_mtime_ns for part in finished}
+    last = score(rows, "-o", output, "--url", server.url)
+    assert last.returncode == 0, last.stderr
+    assert times  # the parts of the killed runs were used, and are gone with the folder
+    assert not parts.exists()
+    assert output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_a_service_that_goes_away_is_exit_status_1_and_the_rest_follows(rows: Path, tmp_path: Path) -> None:
+    ended = score(rows, "-o", tmp_path / "out.parquet", "--url", "http://127.0.0.1:9")
+    assert ended.returncode == 1
+    assert "127.0.0.1:9" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["absent.parquet", "-o", "out.parquet"], 2, "absent.parquet"),
+        (["rows.csv", "-o", "out.xlsx"], 2, ".xlsx"),
+        (["rows.csv", "-o", "out.csv", "--gamma", "-1"], 2, "gamma"),
+        (["rows.csv", "-o", "out.csv", "--outputs", "margin"], 2, "margin"),
+        (["rows.csv", "-o", "out.csv", "--config", "{"], 2, "--config"),
+        (["rows.csv", "-o", "out.csv", "--alpha", "1,x"], 2, "--alpha"),
+        (["rows.csv", "-o", "out.csv", "--targets", "truth"], 2, "truth"),
+        (["rows.csv", "-o", "out.csv"], 3, "rows.csv, row 1: target 7"),
+    ],
+)
+def test_exit_statuses_and_their_one_line(tmp_path: Path, arguments: list[str], status: int, says: str) -> None:
+    (tmp_path / "rows.csv").write_text("logit_0,logit_1,label\n1,2,0\n1,2,7\n")
+    paths = [str(tmp_path / word) if word.startswith(("absent", "rows", "out")) else word for word in arguments]
+    ended = score(*paths, "--local")
+    assert ended.returncode == status, ended.stderr
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_pipe_in_and_out(server: ServerProcess) -> None:
+    lines = "".join(json.dumps({"logits": [row, 0.5], "label": 0}) + "\n" for row in range(20))
+    ended = subprocess.run(
+        command("-", "--format", "jsonl", "-o", "-", "--url", server.url),
+        input=lines,
+        capture_output=True,
+        text=True,
+        env=service_environment(),
+        timeout=60,
+        check=True,
+    )
+    scored = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [row["row"] for row in scored] == list(range(20))
+    assert scored[0]["loss"] > scored[19]["loss"]
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(server: ServerProcess, rows: Path) -> None:
+    with subprocess.Popen(
+        command(rows, "-o", "-", "--url", server.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=service_environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b'{"id":"row-0"')
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_info_and_configs_say_what_the_service_holds(server: ServerProcess) -> None:
+    def shown(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "service", *arguments, "--url", server.url],
+            capture_output=True,
+            text=True,
+            env=service_environment(),
+            timeout=60,
+            check=True,
+        ).stdout
+
+    info = json.loads(shown("info", "--json"))
+    assert info["ready"] is True
+    assert info["device"] in shown("info")
+    held = json.loads(shown("configs", "--json"))
+    assert all(one["config_id"].startswith("fl_") for one in held)
+    for one in held[:5]:
+        assert one["config_id"] in shown("configs")
