@@ -151,15 +151,18 @@ class TestOutOfMemory:
         small = SmallEngine(0, MemoryError())
         module = FocalLoss(device="cpu")
         logits, targets = batch(9)
-        with pytest.raises(DeviceOutOfMemoryError), small.admit() as admission:
-            admission.hold(50)
-            small.score(module, logits, targets, OUTPUTS)
+
+        def request() -> Scores:
+            with small.admit() as admission:
+                admission.hold(100)
+                return small.score(module, logits, targets, OUTPUTS)
+
+        with pytest.raises(DeviceOutOfMemoryError):
+            request()
         assert (small.requests, small.queued_bytes) == (0, 0)
         small.room = small.room_later = 100
         small.tried.clear()
-        with small.admit() as admission:
-            admission.hold(100)
-            assert len(small.score(module, logits, targets, OUTPUTS).loss) == 9
+        assert len(request().loss) == 9
         assert small.tried == [9]
 
     @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("memory")])
@@ -206,9 +209,13 @@ class TestAdmission:
 
     @pytest.mark.parametrize("error", [ValueError("in the codec"), asyncio.CancelledError(), KeyboardInterrupt()])
     def test_an_exception_gives_everything_back(self, engine: Engine, error: BaseException) -> None:
-        with pytest.raises(type(error)), engine.admit() as admission:
-            admission.hold(70)
-            raise error
+        def request() -> None:
+            with engine.admit() as admission:
+                admission.hold(70)
+                raise error
+
+        with pytest.raises(type(error)):
+            request()
         assert (engine.requests, engine.queued_bytes) == (0, 0)
 
     def test_a_request_that_ends_gives_back_its_own(self, engine: Engine) -> None:
@@ -274,8 +281,8 @@ class TestWorkers:
             running = asyncio.ensure_future(engine.run(work))
             await asyncio.to_thread(started.wait, 60)
             closing = asyncio.ensure_future(asyncio.to_thread(engine.close))
-            await asyncio.sleep(0)
-            assert not done.is_set()
+            _, pending = await asyncio.wait({closing}, timeout=0.05)
+            assert pending == {closing}
             go_on.set()
             await closing
             assert done.is_set()

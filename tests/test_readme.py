@@ -120,6 +120,21 @@ def test_the_arrow_example_runs(server: ServerProcess, tmp_path: Path) -> None:
     assert run(arrow_block, server, tmp_path).split(maxsplit=1) == ["1000000", "['index', 'loss', 'prediction']\n"]
 
 
+def run_python(title: str, server: ServerProcess, folder: Path) -> str:
+    example = re.search(r"```python\n(.*?)```", section(title), re.DOTALL)
+    assert example
+    script = folder / "example.py"
+    script.write_text(example[1].replace("127.0.0.1:8000", server.url.removeprefix("http://")))
+    return subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_python_example_runs(server: ServerProcess, tmp_path: Path) -> None:
+    shown = run_python("From Python", server, tmp_path).splitlines()
+    assert "(1000,)" in shown[0]
+    assert "1000 rows" in shown
+    assert shown[-1] == "batch 0, row 3, column 4: logit NaN"
+
+
 def test_the_score_example_runs(server: ServerProcess, tmp_path: Path) -> None:
     (block,) = shell_blocks("Score files")
     assert "ready    yes" in run(block, server, tmp_path)
@@ -127,11 +142,7 @@ def test_the_score_example_runs(server: ServerProcess, tmp_path: Path) -> None:
 
 
 def test_the_triton_example_runs(server: ServerProcess, tmp_path: Path) -> None:
-    example = re.search(r"```python\n(.*?)```", section("Open Inference Protocol"), re.DOTALL)
-    assert example
-    script = tmp_path / "example.py"
-    script.write_text(example[1].replace("127.0.0.1:8000", server.url.removeprefix("http://")))
-    shown = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
+    shown = run_python("Open Inference Protocol", server, tmp_path)
     loss, contributions = shown.replace("[", "").replace("]", "").split()
     assert float(contributions) == pytest.approx(float(loss), rel=1e-4)
 

@@ -24,6 +24,7 @@ from service.client.errors import ClientError, ConnectionFailedError, network_er
 from service.client.grouping import Grouping, Progress, Totals
 from service.client.results import HeldConfig, LossReply, ServiceInfo
 from service.client.retry import ONCE, Retries, RetryPolicy
+from service.client.wire import Body
 from service.errors import LossServiceError
 from service.messages import DEFAULT_OUTPUTS, BatchResult, LossConfig, OnInvalid
 
@@ -165,7 +166,10 @@ class AsyncLossClient:
             await self._sleep(wait_s)
 
     async def _send_once(self, call: calls.Call[T]) -> T:
-        request = self._http.build_request(**call.arguments())
+        arguments = call.arguments()
+        if isinstance(call.content, Body):
+            arguments["content"] = call.content.pieces()
+        request = self._http.build_request(**arguments)
         try:
             response = await self._http.send(request)
         except httpx.TransportError as err:

@@ -45,7 +45,8 @@ class Body:
                 size += len(piece)
         yield b"".join(small)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The same for httpx.AsyncClient, which takes what can be iterated in both ways for synchronous."""
         for piece in self:
             yield piece
 
