@@ -134,7 +134,7 @@ class LossConfig(BaseModel):
     gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     reduction: Reduction = "mean"
     ignore_index: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = -100
-    positive_class: Literal[0, 1] = 1
+    positive_class: Annotated[int, Field(ge=0, le=1)] = 1
     label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
 
     @model_validator(mode="after")

@@ -231,6 +231,8 @@ INVALID = [
     ({"ignore_index": 2**63}, ["ignore_index"], "9223372036854775808"),
     ({"positive_class": 2}, ["positive_class"], "2"),
     ({"positive_class": "1"}, ["positive_class"], "'1'"),
+    ({"positive_class": True}, ["positive_class"], "True"),
+    ({"positive_class": 1.0}, ["positive_class"], "1.0"),
     ({"label_smoothing": 1}, ["label_smoothing"], "1"),
     ({"label_smoothing": -0.1}, ["label_smoothing"], "-0.1"),
     ({"label_smoothing": NAN}, ["label_smoothing"], "nan"),

@@ -113,6 +113,8 @@ class FocalLoss(nn.Module):
         Raises:
             ValueError: Shapes that do not fit, or a target that is out of range.
         """
+        if not inputs.is_floating_point():
+            raise ValueError(f"logits are floating, got {inputs.dtype}")
         inputs, targets = inputs.to(self.device), targets.to(self.device)
         if self.config.mode == "softmax":
             return self._softmax(inputs, targets)

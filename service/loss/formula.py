@@ -173,7 +173,6 @@ class SmoothedLoss(NamedTuple):
     """The loss against a smoothed target, and the norm of its gradient in the logits; both (N,) float64."""
 
     loss: Tensor
-    cross_entropy: Tensor
     grad_norm: Tensor
 
 
@@ -213,5 +212,4 @@ def smoothed_focal(
         quotient = torch.where(log_one_minus < -37, 1, -log_p / log_one_minus.exp())
         pull = weighted * torch.exp(gamma * log_one_minus) * (gamma * p * quotient + 1)
         grad_norm = (p * pull.sum(1, keepdim=True) - pull).norm(dim=1)
-        cross_entropy = -(share * log_p).sum(1)
-    return SmoothedLoss(loss, cross_entropy, grad_norm)
+    return SmoothedLoss(loss, grad_norm)
