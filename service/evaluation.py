@@ -299,6 +299,8 @@ def _reduced(reduction: Reduction, loss_sum: float, alpha_sum: float, num_counte
     return None if reduction == "none" or divisor == 0 else loss_sum / divisor
 
 
+# What is past float32 is inf in a float32 column, as IEEE 754 rounds it; the sums are float64 and go on.
+@np.errstate(over="ignore")
 def _reduced_batch(
     batch: Batch, scores: Scores, reduction: Reduction, outputs: Sequence[str], num_excluded: int
 ) -> tuple[BatchResult, dict[str, Column]]:

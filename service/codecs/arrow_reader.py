@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -64,12 +65,12 @@ class ArrowStream:
         except BodyTooLargeError as err:
             # No schema has this size: what stands at the place of its length is no length.
             raise DecodeError("arrow: the body is no Arrow IPC stream") from err
-        _check_schema(self.schema)
 
     def _open(self) -> None:
         with _Decoding(self._source):
             self._messages = pa.ipc.MessageReader.open_stream(pa.PythonFile(self._source, mode="r"))
             self.schema = self._read_schema()
+            _check_schema(self.schema)
 
     def _read_schema(self) -> pa.Schema:
         message = self._next_message()
@@ -116,8 +117,8 @@ class ArrowStream:
                 message = self._next_message()
                 if message is None:
                     return
-                batch = self._record_batch(message, number)
-            yield _batch(batch, number)
+                batch = _batch(self._record_batch(message, number), number)
+            yield batch
             number += 1
 
     def _next_message(self) -> Any:
@@ -290,6 +291,7 @@ def _tensor(array: pa.Array, number: int, part: str, kind: type[LossServiceError
     _refuse_nulls(array, number, part, kind)
     rows = len(array)
     if not _is_list(array.type):
+        _refuse_too_large(array, number, part, kind)
         return _flat_tensor(array)
     columns = _row_length(array, number, part)
     values = array.flatten()
@@ -301,6 +303,18 @@ def _tensor(array: pa.Array, number: int, part: str, kind: type[LossServiceError
             errors=[{"loc": ["batches", number, part, row, column], "msg": "null is not a number"}],
         )
     return _flat_tensor(values).reshape(rows, columns)
+
+
+def _refuse_too_large(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> None:
+    """A uint64 beyond int64 is no class of any model."""
+    if array.type == pa.uint64() and len(array):
+        largest = pc.max(array).as_py()
+        if largest >= 2**63:
+            row = pc.index(array, pa.scalar(largest, pa.uint64())).as_py()
+            msg = f"{largest} is too large"
+            raise kind(
+                f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}]
+            )
 
 
 def _row_length(array: pa.Array, number: int, part: str) -> int:

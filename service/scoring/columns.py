@@ -16,6 +16,9 @@ TARGET_NAMES = ("targets", "target", "labels", "label", "y")
 ID_NAMES = ("id", "ids")
 NUMBERED = re.compile(r"logits?[_.-]?(\d+)")
 
+# Stands for a target that is missing; no class, and no sensible ignore_index.
+NO_TARGET = -(2**63)
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -81,50 +84,92 @@ def _guess(names: Sequence[str], candidates: Sequence[str], what: str, where: st
     raise UsageError(f"{where}: name the {what} with --{what}: {fault}")
 
 
-def matrix(columns: Sequence[pa.Array], names: Sequence[str], where: str, first_row: int) -> Array:
+@dataclass(frozen=True)
+class Place:
+    """Where a chunk begins.
+
+    Args:
+        path: Of the file.
+        first_row: In that file, from 0.
+    """
+
+    path: str
+    first_row: int
+
+    def fault(self, row: int, name: str, msg: str) -> DataError:
+        """The error that names a value of the chunk's row."""
+        return DataError(f"{self.path}, row {self.first_row + row}, column {name!r}: {msg}")
+
+
+def matrix(columns: Sequence[pa.Array], names: Sequence[str], place: Place, *, keep_missing: bool) -> Array:
     """Logits (N, C), of one list column or of C number columns; a single number column gives (N,).
+
+    Args:
+        columns: As read.
+        names: Of the columns.
+        place: For messages.
+        keep_missing: A missing value becomes NaN.
 
     Raises:
         DataError: Names file, row and column of a value that is no number, or of a row of another length.
     """
-    parts = [_numbers(column, name, where, first_row) for column, name in zip(columns, names, strict=True)]
+    parts = [_numbers(column, name, place, keep_missing) for column, name in zip(columns, names, strict=True)]
     return parts[0] if len(parts) == 1 else np.column_stack(parts)
 
 
-def vector(column: pa.Array, name: str, where: str, first_row: int) -> Array:
-    """Targets (N,), or (N, L) of a list column."""
-    values = _numbers(column, name, where, first_row)
-    if values.dtype.kind == "f" and values.ndim == 1 and len(values) and (values == np.trunc(values)).all():
-        # CSV and JSONL write classes as 3.0 where a value was missing once.
-        return values.astype(np.int64)
-    return values
+def vector(column: pa.Array, name: str, place: Place, *, whole: bool, keep_missing: bool) -> Array:
+    """Targets (N,), or (N, L) of a list column.
+
+    Args:
+        column: As read.
+        name: Of the column.
+        place: For messages.
+        whole: Floats that are whole numbers become integers: CSV, and files in which one was missing once, have 3.0.
+        keep_missing: A missing value becomes NaN, or NO_TARGET among whole numbers.
+    """
+    values = _numbers(column, name, place, keep_missing)
+    if not whole or values.dtype.kind != "f" or values.ndim != 1:
+        return values
+    missing = np.isnan(values)
+    if (values[~missing] != np.trunc(values[~missing])).any() or (missing.any() and not keep_missing):
+        return values
+    return np.where(missing, 0, values).astype(np.int64) + np.where(missing, NO_TARGET, 0)
 
 
-def _numbers(column: pa.Array, name: str, where: str, first_row: int) -> Array:
-    if column.null_count:
-        row = first_row + column.is_null().index(True).as_py()
-        raise DataError(f"{where}, row {row}, column {name!r}: no value")
+def _numbers(column: pa.Array, name: str, place: Place, keep_missing: bool) -> Array:
+    if column.null_count and not keep_missing:
+        raise place.fault(column.is_null().index(True).as_py(), name, "no value")
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        return _flat(column, name, where)
-    values = _flat(column.flatten(), name, where)
-    rows = len(column)
-    width = len(values) // rows if rows else 0
-    if not pa.types.is_fixed_size_list(kind):
-        lengths = column.value_lengths().to_numpy()
-        wrong = np.flatnonzero(lengths != (lengths[0] if rows else 0))
-        if len(wrong):
-            row = int(wrong[0])
-            raise DataError(
-                f"{where}, row {first_row + row}, column {name!r}: {lengths[row]} values, "
-                f"row {first_row} has {lengths[0]}"
-            )
-    return values.reshape(rows, width)
+        return _flat(column, name, place)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    kept = column.drop_null() if column.null_count else column
+    values = _flat(kept.flatten(), name, place)
+    width = _row_length(kept, np.flatnonzero(present), name, place)
+    if present.all():
+        return values.reshape(len(column), width)
+    rows = np.full((len(column), width), np.nan, values.dtype if values.dtype.kind == "f" else np.float64)
+    rows[present] = values.reshape(-1, width)
+    return rows
 
 
-def _flat(column: pa.Array, name: str, where: str) -> Array:
+def _row_length(column: pa.Array, rows: Array, name: str, place: Place) -> int:
+    """The length that all lists have; `rows` are their places in the chunk."""
+    if pa.types.is_fixed_size_list(column.type):
+        return int(column.type.list_size)
+    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+    if not len(lengths):
+        return 0
+    wrong = np.flatnonzero(lengths != lengths[0])
+    if len(wrong):
+        first = f"row {place.first_row + int(rows[0])} has {lengths[0]}"
+        raise place.fault(int(rows[wrong[0]]), name, f"{lengths[wrong[0]]} values, {first}")
+    return int(lengths[0])
+
+
+def _flat(column: pa.Array, name: str, place: Place) -> Array:
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise DataError(f"{where}, column {name!r}: {column.type} is no number")
+        raise DataError(f"{place.path}, column {name!r}: {column.type} is no number")
     # A null within a list becomes NaN, which the loss names with its row and column.
     values: Array = column.to_numpy(zero_copy_only=False)
     return values

@@ -12,13 +12,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 from safetensors import SafetensorError, safe_open
 
-from service.scoring.columns import Array, ColumnNames, matrix, vector
+from service.scoring.columns import Array, ColumnNames, Place, ResolvedColumns, matrix, vector
 from service.scoring.errors import DataError, UsageError
+from service.scoring.readers import READERS
 
 FORMATS = {
     ".parquet": "parquet",
@@ -33,6 +32,8 @@ FORMATS = {
     ".safetensors": "safetensors",
 }
 STANDARD_INPUT = "-"
+# Of the logits of one chunk: well below what a service takes in one request.
+CHUNK_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,29 @@ def count_rows(sources: Sequence[Source]) -> int | None:
     return total
 
 
-def read_chunks(source: Source, names: ColumnNames, rows: int) -> Iterator[Chunk]:
-    """The rows of a source, `rows` at a time, the last chunk smaller; always cut at the same places.
+@dataclass(frozen=True)
+class Reading:
+    """How to cut and to take what a file holds.
+
+    Args:
+        names: Of the columns.
+        rows: Of one chunk at most; wide rows make smaller ones.
+        whole_targets: Targets are classes: whole floats become integers.
+        keep_missing: A missing value becomes one that the loss refuses (NaN, NO_TARGET) instead of an error here.
+    """
+
+    names: ColumnNames
+    rows: int
+    whole_targets: bool = True
+    keep_missing: bool = False
+
+    def rows_of(self, width: int, itemsize: int) -> int:
+        """Rows of one chunk, of so many logits each."""
+        return min(self.rows, max(1, CHUNK_BYTES // max(1, width * itemsize)))
+
+
+def read_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
+    """The rows of a source chunk by chunk, the last one smaller; always cut at the same places.
 
     Raises:
         DataError: The file is not of its format, or a value is no number; names file, row and column.
@@ -124,9 +146,9 @@ def read_chunks(source: Source, names: ColumnNames, rows: int) -> Iterator[Chunk
     """
     try:
         if source.format in ("npz", "safetensors"):
-            yield from _array_chunks(source, names, rows)
+            yield from _array_chunks(source, reading)
         else:
-            yield from _table_chunks(source, names, rows)
+            yield from _table_chunks(source, reading)
     except (pa.ArrowException, SafetensorError, OSError, ValueError, KeyError) as err:
         raise DataError(f"{source.path}: {err}") from err
 
@@ -140,73 +162,35 @@ def _opened(source: Source) -> BinaryIO:
     return io.BytesIO(sys.stdin.buffer.read())
 
 
-def _table_chunks(source: Source, names: ColumnNames, rows: int) -> Iterator[Chunk]:
+def _table_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
     with _opened(source) as file:
-        schema, batches = _record_batches(source, file)
-        columns = names.resolve(schema.names, source.path)
+        columns, batches = READERS[source.format](file, reading.names, source.path)
         first_row = 0
-        for table in _recut(schema, batches, columns.all, rows):
+        for table in _recut(batches, columns, reading):
+            where = Place(source.path, first_row)
             parts = [table.column(name).combine_chunks() for name in columns.logits]
-            logits = matrix(parts, columns.logits, source.path, first_row)
-            targets = vector(table.column(columns.targets).combine_chunks(), columns.targets, source.path, first_row)
+            logits = matrix(parts, columns.logits, where, keep_missing=reading.keep_missing)
+            targets = vector(
+                table.column(columns.targets).combine_chunks(),
+                columns.targets,
+                where,
+                whole=reading.whole_targets,
+                keep_missing=reading.keep_missing,
+            )
             ids = table.column(columns.id).to_pylist() if columns.id else None
             yield Chunk(source, first_row, logits, targets, ids)
             first_row += len(table)
 
 
-def _record_batches(source: Source, file: BinaryIO) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    match source.format:
-        case "parquet":
-            parquet = pyarrow.parquet.ParquetFile(file)
-            return parquet.schema_arrow, parquet.iter_batches()
-        case "csv":
-            # One thread: only then does an error tell its row.
-            options = pyarrow.csv.ReadOptions(use_threads=False)
-            csv = pyarrow.csv.open_csv(file, read_options=options)
-            return csv.schema, iter(csv)
-        case "jsonl":
-            jsonl = pyarrow.json.open_json(file)
-            return jsonl.schema, iter(jsonl)
-        case _:
-            return _arrow_batches(file)
-
-
-def _arrow_batches(file: BinaryIO) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    head = file.read(8)
-    rest = _Rejoined(head, file)
-    if not head.startswith(b"ARROW1"):
-        stream = pa.ipc.open_stream(pa.PythonFile(rest, mode="r"))
-        return stream.schema, iter(stream)
-    opened = pa.ipc.open_file(file if file.seekable() else io.BytesIO(head + file.read()))
-    return opened.schema, (opened.get_batch(number) for number in range(opened.num_record_batches))
-
-
-class _Rejoined:
-    """A file whose first bytes have been read already."""
-
-    def __init__(self, head: bytes, file: BinaryIO) -> None:
-        self._head = head
-        self._file = file
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        taken, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
-        return taken + self._file.read(size - len(taken) if size >= 0 else -1)
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def _recut(schema: pa.Schema, batches: Iterator[pa.RecordBatch], names: Sequence[str], rows: int) -> Iterator[pa.Table]:
-    """Tables of exactly `rows` rows, whatever the batches of the file are."""
-    fields = pa.schema([schema.field(name) for name in dict.fromkeys(names)])
+def _recut(batches: Iterator[pa.RecordBatch], columns: ResolvedColumns, reading: Reading) -> Iterator[pa.Table]:
+    """Tables of one number of rows, whatever the batches of the file are."""
     waiting: list[pa.RecordBatch] = []
-    count = 0
+    count = rows = 0
     for batch in batches:
-        waiting.append(batch.select(fields.names))
+        if not len(batch):
+            continue
+        rows = rows or reading.rows_of(*_width(batch, columns))
+        waiting.append(batch.select(list(dict.fromkeys(columns.all))))
         count += len(batch)
         if count >= rows:
             table = pa.Table.from_batches(waiting)
@@ -218,11 +202,21 @@ def _recut(schema: pa.Schema, batches: Iterator[pa.RecordBatch], names: Sequence
         yield pa.Table.from_batches(waiting)
 
 
-def _array_chunks(source: Source, names: ColumnNames, rows: int) -> Iterator[Chunk]:
-    arrays = _arrays(source, names)
-    logits, targets, ids = arrays
+def _width(batch: pa.RecordBatch, columns: ResolvedColumns) -> tuple[int, int]:
+    """Logits of the first row, and bytes of each."""
+    kind = batch.schema.field(columns.logits[0]).type
+    first = batch.column(columns.logits[0])[0]
+    width = len(first) if hasattr(kind, "value_type") and first.is_valid else len(columns.logits)
+    value = getattr(kind, "value_type", kind)
+    return width, value.bit_width // 8 if pa.types.is_floating(value) or pa.types.is_integer(value) else 8
+
+
+def _array_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
+    logits, targets, ids = _arrays(source, reading.names)
     if len(logits) != len(targets) or (ids is not None and len(ids) != len(logits)):
-        raise DataError(f"{source.path}: {len(logits)} rows of logits, {len(targets)} targets")
+        found = "" if ids is None else f", {len(ids)} ids"
+        raise DataError(f"{source.path}: {len(logits)} rows of logits, {len(targets)} targets{found}")
+    rows = reading.rows_of(int(np.prod(logits.shape[1:])), logits.itemsize)
     for start in range(0, len(logits), rows):
         part = slice(start, start + rows)
         chunk_ids = None if ids is None else ids[part].tolist()

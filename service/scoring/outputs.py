@@ -29,13 +29,19 @@ def check_output(output: str) -> None:
 
 
 @contextmanager
-def table_writer(output: str, schema: pa.Schema) -> Iterator[Write]:
-    """A function that appends a table; the file is in its place, in full, when the block ends well."""
+def table_writer(output: str, schema: pa.Schema, folder: Path) -> Iterator[Write]:
+    """A function that appends a table; the file is in its place, in full, when the block ends well.
+
+    Args:
+        output: A file, or `-`.
+        schema: Of every table.
+        folder: Where the file grows, so that what a killed run leaves goes with the parts.
+    """
     if output == STANDARD_OUTPUT:
         yield _json_lines(sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    with written_beside(Path(output)) as beside, beside.open("wb") as file:
+    with written_beside(Path(output), folder) as beside, beside.open("wb") as file:
         with _format_writer(Path(output).suffix.lower(), file, schema) as write:
             yield write
         file.flush()

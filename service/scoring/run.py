@@ -15,9 +15,9 @@ from service import __version__
 from service.client.errors import ClientError
 from service.errors import InvalidRequestError, LossServiceError
 from service.messages import BatchResult, LossConfig, OnInvalid
-from service.scoring.columns import ColumnNames
+from service.scoring.columns import NO_TARGET, ColumnNames
 from service.scoring.errors import DataError, ScoringError
-from service.scoring.inputs import STANDARD_INPUT, Chunk, Source, read_chunks
+from service.scoring.inputs import STANDARD_INPUT, Chunk, Reading, Source, read_chunks
 from service.scoring.outputs import STANDARD_OUTPUT, check_output, table_writer
 from service.scoring.scorers import Scorer
 from service.scoring.store import PartStore
@@ -103,7 +103,7 @@ def _run(
     scorer: Scorer,
     progress: Progress,
 ) -> Summary:
-    summary = Summary(options.config.reduction, options.top_k)
+    summary = Summary(options.config.reduction, options.top_k, options.config.ignore_index)
     count = 0
     for number, chunk in enumerate(_chunks(sources, options)):
         if not store.has(number):
@@ -117,8 +117,14 @@ def _run(
 
 
 def _chunks(sources: Sequence[Source], options: ScoringOptions) -> Iterator[Chunk]:
+    reading = Reading(
+        options.columns,
+        options.batch_rows,
+        whole_targets=options.config.mode == "softmax",
+        keep_missing=options.on_invalid == "exclude",
+    )
     for source in sources:
-        yield from read_chunks(source, options.columns, options.batch_rows)
+        yield from read_chunks(source, reading)
 
 
 def _scored(scorer: Scorer, chunk: Chunk) -> BatchResult:
@@ -149,7 +155,8 @@ def _part(chunk: Chunk, result: BatchResult, names_file: bool) -> pa.Table:
     columns = {"row" if chunk.ids is None else "id": pa.array(identity)}
     if names_file:
         columns["file"] = pa.array([chunk.source.path] * rows)
-    columns["target"] = _arrow(chunk.targets)
+    missing = chunk.targets == NO_TARGET if chunk.targets.dtype == np.int64 and chunk.targets.ndim == 1 else None
+    columns["target"] = _arrow(chunk.targets) if missing is None else pa.array(chunk.targets, mask=missing)
     for name, values in result.per_example.items():
         columns[name] = _arrow(values)
     sums = ("num_examples", "num_ignored", "num_excluded", "loss_sum", "alpha_sum")
@@ -166,7 +173,7 @@ def _assemble(store: PartStore, count: int, output: str, options: ScoringOptions
     first = store.read(0) if count else pa.table({"row": pa.array([], pa.int64()), "loss": pa.array([], pa.float64())})
     schema = _finished(first, options, summary).schema
     try:
-        with table_writer(output, schema) as write:
+        with table_writer(output, schema, store.folder) as write:
             for number in range(count):
                 write(_finished(store.read(number), options, summary).cast(schema))
     except BrokenPipeError:

@@ -44,6 +44,9 @@ class PartStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         manifest = self.folder / MANIFEST
         if not manifest.exists():
+            # Left over from a run that was killed while it forgot them; nobody knows of what they are.
+            for part in self.folder.glob("part-*.parquet"):
+                part.unlink()
             with written_beside(manifest) as beside:
                 beside.write_text(json.dumps({"fingerprint": digest}))
         if json.loads(manifest.read_text())["fingerprint"] != digest:
@@ -71,18 +74,23 @@ class PartStore:
 
 
 @contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """A place to write that becomes `path` when the block ends well, after its bytes are on the disk."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def written_beside(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """A place to write that becomes `path` when the block ends well, after its bytes are on the disk.
+
+    Args:
+        path: What is to be there in full or not at all.
+        folder: Where that place is, on the same disk; default: that of `path`.
+    """
+    beside = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
         yield beside
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY)
+        directory = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(directory)
         finally:
-            os.close(folder)
+            os.close(directory)
     finally:
         beside.unlink(missing_ok=True)

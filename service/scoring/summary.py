@@ -21,10 +21,12 @@ class Summary:
     Args:
         reduction: Of the configuration.
         top_k: Hardest examples to keep.
+        ignore_index: The target that is no class.
     """
 
     reduction: Reduction
     top_k: int
+    ignore_index: int | None = None
     num_examples: int = 0
     num_ignored: int = 0
     num_excluded: int = 0
@@ -55,7 +57,7 @@ class Summary:
         self.alpha_sum += float(metadata["alpha_sum"])
         losses = part.column("loss").to_numpy()
         self._add_classes(part, losses)
-        order = np.argsort(-np.nan_to_num(losses, nan=-1), kind="stable")[: self.top_k]
+        order = np.argsort(-losses, kind="stable")[: min(self.top_k, len(losses) - int(np.isnan(losses).sum()))]
         names = part.column(0).take(pa.array(order)).to_pylist()
         self.hardest += [
             (float(losses[row]), first + int(row), str(name)) for row, name in zip(order, names, strict=True)
@@ -67,7 +69,9 @@ class Summary:
         if not pa.types.is_integer(targets.type):
             return
         known = ~np.isnan(losses)
-        labels, inverse = np.unique(targets.to_numpy()[known], return_inverse=True)
+        if self.ignore_index is not None:
+            known &= targets.to_numpy() != self.ignore_index
+        labels, inverse = np.unique(targets.to_numpy()[known].astype(np.int64), return_inverse=True)
         counts, sums = np.bincount(inverse), np.bincount(inverse, losses[known])
         for label, count, loss in zip(labels.tolist(), counts.tolist(), sums.tolist(), strict=True):
             earlier = self.of_class.get(label, (0, 0.0))

@@ -1,18 +1,22 @@
-"""The same batches through JSON and through safetensors: one meaning, one result."""
+"""The same batches through every format: one meaning, one result."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.codecs.arrow_codec import ArrowCodec
 from service.codecs.base import Codec
+from service.codecs.inference_protocol import decode_request
 from service.codecs.json_codec import JsonCodec
 from service.codecs.safetensors_codec import SafetensorsCodec
 from service.engine import Engine
@@ -53,6 +57,20 @@ def safetensors_body(batches: list[PlainBatch], options: dict[str, Any]) -> byte
     return bytearray(safetensors.numpy.save(tensors, {"request": json.dumps({**options, "batches": ids})}))
 
 
+def arrow_body(batches: list[PlainBatch], options: dict[str, Any]) -> bytearray:
+    named = batches[0].ids is not None
+    width = batches[0].logits.shape[1]
+    kinds = [pa.field("logits", pa.list_(pa.float32(), width)), pa.field("targets", pa.int64())]
+    schema = pa.schema([*kinds, *([pa.field("id", pa.string())] if named else [])], {"request": json.dumps(options)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            logits = pa.FixedSizeListArray.from_arrays(pa.array(batch.logits.ravel()), width)
+            ids = [pa.array(batch.ids, pa.string())] if named else []
+            writer.write_batch(pa.record_batch([logits, pa.array(batch.targets), *ids], schema=schema))
+    return bytearray(sink.getvalue())
+
+
 def computed(engine: Engine, codec: Codec, body: bytearray) -> LossResult:
     request = codec.decode(body)
     return evaluate(engine, FocalLoss.from_config(request.options.config or LossConfig(), "cpu"), request, LIMITS)
@@ -63,14 +81,21 @@ def close(first: object, second: object, scale: float = 1.0) -> None:
     assert np.allclose(np.float64(first), np.float64(second), rtol=2e-5, atol=1e-37 + 1e-6 * scale, equal_nan=True)
 
 
+@pytest.mark.parametrize("codec", [SafetensorsCodec(), ArrowCodec()], ids=lambda codec: codec.media_type)
 @settings(deadline=None, max_examples=100)
 @given(batches=softmax_batches(), config=configs, top_k=st.integers(0, 20))
 def test_the_same_request_gives_the_same_result(
-    engine: Engine, batches: list[PlainBatch], config: dict[str, Any], top_k: int
+    engine: Engine, codec: Codec, batches: list[PlainBatch], config: dict[str, Any], top_k: int
 ) -> None:
     options = {"config": config, "outputs": list(OUTPUTS), "top_k": top_k}
+    is_arrow = isinstance(codec, ArrowCodec)
+    if is_arrow:
+        # A column has one type.
+        batches = [
+            replace(batch, ids=[f"{i!r}" for i in batch.ids] if batch.ids is not None else None) for batch in batches
+        ]
     text = computed(engine, JsonCodec(), json_body(batches, options))
-    binary = computed(engine, SafetensorsCodec(), safetensors_body(batches, options))
+    binary = computed(engine, codec, (arrow_body if is_arrow else safetensors_body)(batches, options))
     assert text.config_id == binary.config_id
     assert (text.num_examples, text.num_ignored, text.num_excluded) == (
         binary.num_examples,
@@ -92,6 +117,29 @@ def test_the_same_request_gives_the_same_result(
                 # Differences of logits are near 0 where their float32 sides are not.
                 scale = 30 if name in ("log_odds", "logit_margin") else 1
                 close(one.per_example[name], other.per_example[name], scale)
+
+
+@settings(deadline=None, max_examples=60)
+@given(batches=softmax_batches(most=1), config=configs, binary=st.booleans())
+def test_the_inference_protocol_gives_the_same_result(
+    engine: Engine, batches: list[PlainBatch], config: dict[str, Any], binary: bool
+) -> None:
+    (batch,) = batches
+    entries, tail = [], b""
+    for name, datatype, array in (("logits", "FP32", batch.logits), ("targets", "INT64", batch.targets)):
+        entry = {"name": name, "datatype": datatype, "shape": list(array.shape)}
+        content = array.tobytes()
+        entries.append(
+            entry | ({"parameters": {"binary_data_size": len(content)}} if binary else {"data": array.tolist()})
+        )
+        tail += content if binary else b""
+    header = json.dumps({"inputs": entries, "parameters": {"config": json.dumps(config)}}).encode()
+    request = decode_request(bytearray(header + tail), len(header)).loss_request
+    assert request.options.config is not None
+    got = evaluate(engine, FocalLoss.from_config(request.options.config, "cpu"), request, LIMITS)
+    text = computed(engine, JsonCodec(), json_body([replace(batch, ids=None)], {"config": config}))
+    close(np.nan if text.loss is None else text.loss, np.nan if got.loss is None else got.loss, scale=0)
+    close(text.batches[0].per_example["contribution"], got.batches[0].per_example["contribution"])
 
 
 @settings(deadline=None, max_examples=40)

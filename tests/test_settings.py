@@ -1,0 +1,198 @@
+"""Settings: where they come from, and which ones a service refuses to start with."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from service.settings import ENV_PREFIX, MIB, Settings, is_loopback
+
+KEY, OTHER_KEY = "k" * 16, "another-key-of-24-letters"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"{ENV_PREFIX}{name.upper()}", raising=False)
+
+
+def keys(settings: Settings) -> list[str]:
+    return [key.get_secret_value() for key in settings.api_keys]
+
+
+def test_the_defaults_are_safe_and_stand_together() -> None:
+    settings = Settings()
+    assert settings.host == "127.0.0.1"
+    assert settings.api_keys == ()
+    assert settings.max_body_bytes == 256 * MIB
+    assert settings.max_queued_bytes >= settings.max_body_bytes
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert not field.is_required(), name
+
+
+class TestSources:
+    @pytest.mark.parametrize(
+        ("name", "text", "value"),
+        [
+            ("HOST", "127.0.0.2", "127.0.0.2"),
+            ("PORT", "0", 0),
+            ("DEVICE", "cpu", "cpu"),
+            ("MAX_BODY_BYTES", "1000", 1000),
+            ("BODY_TIMEOUT_S", "2.5", 2.5),
+            ("LOG_FORMAT", "json", "json"),
+        ],
+    )
+    def test_the_environment(self, monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any) -> None:
+        monkeypatch.setenv(ENV_PREFIX + name, text)
+        assert getattr(Settings(), name.lower()) == value
+
+    def test_an_argument_wins_over_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(f"{ENV_PREFIX}PORT", "9000")
+        monkeypatch.setenv(f"{ENV_PREFIX}WORKERS", "3")
+        settings = Settings(port=9100)
+        assert (settings.port, settings.workers) == (9100, 3)
+
+    def test_a_wrong_value_in_the_environment_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(f"{ENV_PREFIX}PORT", "http")
+        with pytest.raises(ValidationError, match="port"):
+            Settings()
+
+    def test_an_unknown_argument_is_refused(self) -> None:
+        with pytest.raises(ValidationError, match="prot"):
+            Settings(prot=1)  # type: ignore[call-arg]
+
+    def test_settings_do_not_change(self) -> None:
+        settings = Settings()
+        with pytest.raises(ValidationError, match="frozen"):
+            settings.port = 1  # type: ignore[misc]
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            (KEY, [KEY]),
+            (f"{KEY},{OTHER_KEY}", [KEY, OTHER_KEY]),
+            (f" {KEY} ,, {OTHER_KEY} ,", [KEY, OTHER_KEY]),
+            ("", []),
+            (" , ", []),
+        ],
+    )
+    def test_a_list_with_commas(self, monkeypatch: pytest.MonkeyPatch, text: str, expected: list[str]) -> None:
+        monkeypatch.setenv(f"{ENV_PREFIX}API_KEYS", text)
+        assert keys(Settings()) == expected
+
+    def test_a_tuple(self) -> None:
+        assert keys(Settings(api_keys=(SecretStr(KEY),))) == [KEY]
+
+    def test_a_short_key_is_named_by_its_number_only(self) -> None:
+        short = "s" * 15
+        with pytest.raises(ValidationError) as caught:
+            Settings(api_keys=f"{KEY},{short}")  # type: ignore[arg-type]
+        assert "key 2 has fewer than 16 characters" in str(caught.value)
+
+    def test_keys_are_not_shown(self) -> None:
+        settings = Settings(api_keys=(SecretStr(KEY),))
+        assert KEY not in repr(settings)
+        assert KEY not in str(settings.model_dump())
+
+
+class TestHost:
+    LOOPBACK = ("127.0.0.1", "127.255.255.254", "::1", "localhost")
+    REACHABLE = (
+        "0.0.0.0",
+        "::",
+        "192.168.1.5",
+        "10.0.0.1",
+        "::ffff:10.0.0.1",
+        "example.com",
+        "localhost.evil.example",
+        "",
+    )
+
+    @pytest.mark.parametrize("host", LOOPBACK)
+    def test_loopback_needs_no_keys(self, host: str) -> None:
+        assert is_loopback(host)
+        assert Settings(host=host).host == host
+
+    @pytest.mark.parametrize("host", REACHABLE)
+    def test_any_other_address_does(self, host: str) -> None:
+        assert not is_loopback(host)
+        with pytest.raises(ValidationError) as caught:
+            Settings(host=host)
+        assert f"{ENV_PREFIX}API_KEYS" in str(caught.value)
+        assert Settings(host=host, api_keys=(SecretStr(KEY),)).host == host
+
+    @pytest.mark.parametrize("api_keys", ["", " , "])
+    def test_an_empty_list_of_keys_is_none(self, monkeypatch: pytest.MonkeyPatch, api_keys: str) -> None:
+        monkeypatch.setenv(f"{ENV_PREFIX}HOST", "0.0.0.0")
+        monkeypatch.setenv(f"{ENV_PREFIX}API_KEYS", api_keys)
+        with pytest.raises(ValidationError, match="set api_keys"):
+            Settings()
+
+
+class TestBounds:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("port", -1),
+            ("port", 65_536),
+            ("device", "gpu"),
+            ("device", "cuda:"),
+            ("device", "cuda:-1"),
+            ("device", "cuda:0\n"),
+            ("device", "CPU"),
+            ("workers", 0),
+            ("workers", 65),
+            ("queue_size", 0),
+            ("max_body_bytes", 0),
+            ("max_queued_bytes", 0),
+            ("max_elements", 0),
+            ("max_examples", 0),
+            ("max_configs", 0),
+            ("max_head_bytes", 1023),
+            ("head_timeout_s", 0),
+            ("head_timeout_s", float("nan")),
+            ("body_timeout_s", 0),
+            ("body_timeout_s", -1),
+            ("body_timeout_s", float("nan")),
+            ("drain_delay_s", -0.1),
+            ("drain_timeout_s", -1),
+            ("log_level", "trace"),
+            ("log_format", "xml"),
+        ],
+    )
+    def test_what_is_out_of_range_is_refused_by_name(self, name: str, value: Any) -> None:
+        with pytest.raises(ValidationError) as caught:
+            Settings(**{name: value})
+        assert re.search(rf"^{name}$", str(caught.value), re.MULTILINE)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("port", 65_535),
+            ("device", "cuda:12"),
+            ("device", "cuda"),
+            ("workers", 64),
+            ("queue_size", 1),
+            ("max_body_bytes", 1),
+            ("max_configs", 1),
+            ("max_head_bytes", 1024),
+            ("drain_delay_s", 0),
+            ("drain_timeout_s", 0),
+        ],
+    )
+    def test_the_ends_of_the_ranges(self, name: str, value: Any) -> None:
+        assert getattr(Settings(**{name: value}), name) == value
+
+    def test_the_largest_body_must_fit_what_may_be_held(self) -> None:
+        assert Settings(max_body_bytes=1000, max_queued_bytes=1000).max_queued_bytes == 1000
+        with pytest.raises(ValidationError, match=r"max_queued_bytes \(999\) is below max_body_bytes \(1000\)"):
+            Settings(max_body_bytes=1000, max_queued_bytes=999)
