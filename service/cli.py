@@ -193,10 +193,11 @@ def info(
 
 def _asked(url: str, question: Callable[[LossClient], T]) -> T:
     from service.client.errors import ClientError
+    from service.client.retry import ONCE
     from service.client.sync_client import LossClient
 
     try:
-        with LossClient(url) as client:
+        with LossClient(url, retry=ONCE) as client:
             return question(client)
     except (LossServiceError, ClientError) as err:
         _fail(str(err), 1)

@@ -100,6 +100,12 @@ class Engine:
             self.queued_bytes += count
             admission.held_bytes += count
 
+    def release(self, admission: Admission) -> None:
+        """Give back the bytes that an admission holds."""
+        with self._lock:
+            self.queued_bytes -= admission.held_bytes
+            admission.held_bytes = 0
+
     async def run(self, work: Callable[[], T]) -> T:
         """Do the work on a worker thread; the event loop goes on."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -188,6 +194,10 @@ class Admission:
     def hold(self, count: int) -> None:
         """See `Engine.hold`."""
         self._engine.hold(self, count)
+
+    def release(self) -> None:
+        """See `Engine.release`."""
+        self._engine.release(self)
 
 
 def _is_out_of_memory(err: Exception) -> bool:

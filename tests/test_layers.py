@@ -8,7 +8,18 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["service", "service.cli", "service.messages", "service.errors", "service.settings"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "service",
+        "service.cli",
+        "service.client",
+        "service.scoring.command",
+        "service.messages",
+        "service.errors",
+        "service.settings",
+    ],
+)
 def test_what_the_client_needs_loads_neither_torch_nor_fastapi(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'fastapi', 'uvicorn'}} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

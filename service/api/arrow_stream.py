@@ -24,6 +24,7 @@ from service.api.state import Service
 from service.codecs.arrow_codec import ArrowCodec
 from service.codecs.arrow_reader import ArrowStream
 from service.codecs.arrow_writer import ArrowResultWriter
+from service.engine import Admission
 from service.errors import BodyTimeoutError, LossServiceError
 from service.evaluation import Evaluation, check_ids
 from service.messages import RequestOptions
@@ -44,8 +45,8 @@ class ArrowStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         timeout_s = self._service.settings.body_timeout_s
-        with self._service.engine.admit():
-            connection = _Connection(asyncio.get_running_loop(), receive, send, timeout_s)
+        with self._service.engine.admit() as admission:
+            connection = _Connection(asyncio.get_running_loop(), receive, send, timeout_s, admission)
             await self._service.engine.run_stream(lambda: _answer(self._service, self._exchange, connection))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -69,6 +70,7 @@ def _answer(service: Service, exchange: Exchange, connection: _Connection) -> No
             service.metrics.count(result)
             writer = writer or _writer(stream, options)
             connection.write(writer.batch(result))
+            connection.release()
         writer = writer or _writer(stream, options)
         connection.write(writer.end(evaluation.result()))
     except LossServiceError as err:
@@ -95,13 +97,22 @@ class _Connection:
         receive: Of the request.
         send: Of the reply.
         timeout_s: Seconds without progress, either way.
+        admission: Counts the bytes of the batch at hand.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive, send: Send, timeout_s: float) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        receive: Receive,
+        send: Send,
+        timeout_s: float,
+        admission: Admission,
+    ) -> None:
         self._loop = loop
         self._receive = receive
         self._send = send
         self._timeout_s = timeout_s
+        self._admission = admission
         self._pending = memoryview(b"")
         self._more = True
         self._started = False
@@ -114,9 +125,14 @@ class _Connection:
             if not self._pending:
                 self._pending = memoryview(self._next_body())
             step = self._pending[: size - len(taken)]
+            self._admission.hold(len(step))
             self._pending = self._pending[len(step) :]
             taken += step
         return taken
+
+    def release(self) -> None:
+        """What has been read so far is not held any more."""
+        self._admission.release()
 
     def readable(self) -> bool:
         return True

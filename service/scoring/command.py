@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.client.errors import ClientError
+from service.client.retry import ONCE
 from service.client.sync_client import LossClient
 from service.errors import LossServiceError
 from service.messages import LossConfig, OnInvalid, RequestOptions
@@ -97,11 +98,13 @@ class ScoreCommand:
                 raise UsageError(err.detail) from err
             yield scorer
             return
-        with LossClient(self.url) as client:
+        # A service that is lost on the way is waited for; one that was never there is not.
+        with LossClient(self.url, retry=ONCE) as client:
             try:
                 client.info()
             except (LossServiceError, ClientError) as err:
                 raise ScoringError(f"{err}; 'focal-loss serve' starts a service, --local does without") from err
+        with LossClient(self.url) as client:
             yield RemoteScorer(client, options.config, options.scored, self.on_invalid)
 
 

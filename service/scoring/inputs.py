@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet
 from safetensors import SafetensorError, safe_open
@@ -149,7 +151,7 @@ def read_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
             yield from _array_chunks(source, reading)
         else:
             yield from _table_chunks(source, reading)
-    except (pa.ArrowException, SafetensorError, OSError, ValueError, KeyError) as err:
+    except (pa.ArrowException, SafetensorError, BadZipFile, EOFError, OSError, ValueError, KeyError) as err:
         raise DataError(f"{source.path}: {err}") from err
 
 
@@ -165,7 +167,7 @@ def _opened(source: Source) -> BinaryIO:
 def _table_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
     with _opened(source) as file:
         columns, batches = READERS[source.format](file, reading.names, source.path)
-        first_row = 0
+        first_row, width = 0, None
         for table in _recut(batches, columns, reading):
             where = Place(source.path, first_row)
             parts = [table.column(name).combine_chunks() for name in columns.logits]
@@ -178,6 +180,9 @@ def _table_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
                 keep_missing=reading.keep_missing,
             )
             ids = table.column(columns.id).to_pylist() if columns.id else None
+            width = logits.shape[1:] if width is None else width
+            if logits.shape[1:] != width:
+                raise where.fault(0, columns.logits[0], f"{logits.shape[1]} values, row 0 has {width[0]}")
             yield Chunk(source, first_row, logits, targets, ids)
             first_row += len(table)
 
@@ -234,4 +239,16 @@ def _arrays(source: Source, names: ColumnNames) -> tuple[Array, Array, Array | N
     with safe_open(source.path, framework="numpy") as tensors:
         columns = names.resolve(list(tensors.keys()), source.path)
         ids = tensors.get_tensor(columns.id) if columns.id else None
-        return tensors.get_tensor(columns.logits[0]), tensors.get_tensor(columns.targets), ids
+        halved = tensors.get_slice(columns.logits[0]).get_dtype() == "BF16"
+        logits = _bfloat16(source.path, columns.logits[0]) if halved else tensors.get_tensor(columns.logits[0])
+        return logits, tensors.get_tensor(columns.targets), ids
+
+
+def _bfloat16(path: str, name: str) -> Array:
+    """A tensor that numpy has no dtype for, as float32, which holds each of its values; the library has checked it."""
+    with open(path, "rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        entry = orjson.loads(file.read(start - 8))[name]
+    begin, end = entry["data_offsets"]
+    bits = np.fromfile(path, np.dtype("<u2"), (end - begin) // 2, offset=start + begin)
+    return (bits.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])

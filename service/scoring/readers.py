@@ -102,6 +102,7 @@ def read_jsonl(file: BinaryIO, names: ColumnNames, where: str) -> tuple[Resolved
 
 
 def _json_rows(file: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each row and the bytes of its line; a truth value becomes text, since Arrow would take it for a number."""
     number = 0
     for line in file:
         if not line.strip():
@@ -112,8 +113,18 @@ def _json_rows(file: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], int
             row = _with_nan(line, where, number)
         if not isinstance(row, dict):
             raise DataError(f"{where}, row {number}: not a JSON object")
-        yield row, len(line)
+        yield ({name: _without_booleans(row[name]) for name in row} if _may_hold_booleans(line) else row), len(line)
         number += 1
+
+
+def _may_hold_booleans(line: bytes) -> bool:
+    return b"true" in line or b"false" in line
+
+
+def _without_booleans(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_booleans(one) for one in value]
+    return json.dumps(value) if isinstance(value, bool) else value
 
 
 def _with_nan(line: bytes, where: str, number: int) -> Any:

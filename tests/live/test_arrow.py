@@ -21,7 +21,7 @@ from service.messages import OUTPUTS
 from tests.live.arrow_client import MEDIA_TYPE, duplex, ipc_pieces, read_batches
 from tests.live.server_process import ServerProcess, running_server, wait_for
 from tests.live.test_errors import check_problem
-from tests.live.test_operations import held_requests
+from tests.live.test_operations import half_sent, held_requests
 
 ARROW = {"Content-Type": MEDIA_TYPE}
 
@@ -362,6 +362,23 @@ def test_a_compressed_request_is_inflated_as_it_arrives(client: httpx.Client, se
     broken = client.post("/loss", content=gzip.compress(content)[:-20], headers=ARROW | {"Content-Encoding": "gzip"})
     *_, (_, metadata) = read_batches(broken.content)
     assert json.loads(metadata["error"])["code"] == "malformed_body"
+
+
+def test_the_batch_at_hand_counts_among_the_bytes_held(tmp_path: Path) -> None:
+    limits = ("--max-body-bytes", "100000", "--max-queued-bytes", "100000")
+    with running_server(tmp_path, *limits) as server, httpx.Client(base_url=server.url) as client:
+        # 20 batches of 40 kB each pass, one at a time.
+        batches = [record_batch(1400, seed=seed) for seed in range(20)]
+        *parts, _ = read_batches(client.post("/loss", content=stream_bytes(*batches), headers=ARROW).content)
+        assert len(parts) == 20
+        large = stream_bytes(record_batch(5000))
+        check_problem(client.post("/loss", content=large, headers=ARROW), 413, "body_too_large")
+        two = stream_bytes(record_batch(2800))
+        with half_sent(server, 90_000):
+            wait_for(lambda: held_requests(client) == 1, "a request is held")
+            check_problem(client.post("/loss", content=two, headers=ARROW), 429, "queue_full")
+        wait_for(lambda: held_requests(client) == 0, "the place is free")
+        assert client.post("/loss", content=two, headers=ARROW).status_code == 200
 
 
 def test_a_client_that_leaves_in_the_middle_frees_its_place(server: ServerProcess, client: httpx.Client) -> None:

@@ -1,0 +1,222 @@
+"""The bytes that the client sends: what holds numbers becomes the tensors that safetensors' own reader finds."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.torch import load
+
+from service.client import LossClient
+from service.client.arrays import sent_batch, tensor
+from service.client.calls import loss_fields
+from service.client.errors import shift_batches
+from service.client.grouping import Grouping
+from service.client.wire import PIECE_BYTES, loss_body
+from service.errors import (
+    InvalidConfigError,
+    InvalidIdsError,
+    InvalidLogitError,
+    InvalidRequestError,
+    InvalidTargetError,
+    ShapeError,
+    UnknownOutputError,
+)
+
+LOGITS = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def sent(*batches: Any, **fields: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    body = loss_body([sent_batch(batch, number) for number, batch in enumerate(batches)], fields)
+    content = b"".join(body)
+    assert len(content) == body.length
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return load(content), json.loads(header["__metadata__"]["request"])
+
+
+shapes = hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=7)
+logits_dtypes = st.sampled_from([np.float16, np.float32, np.float64, ">f4", ">f8"])
+target_dtypes = st.sampled_from([np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64])
+
+
+@given(st.lists(shapes.flatmap(lambda shape: hnp.arrays(logits_dtypes, shape)), min_size=1, max_size=4), st.data())
+def test_any_arrays_arrive_bit_for_bit(logits: list[np.ndarray[Any, Any]], data: st.DataObject) -> None:
+    targets = [data.draw(hnp.arrays(target_dtypes, array.shape[:1])) for array in logits]
+    got, request = sent(*zip(logits, targets, strict=True), top_k=3)
+    assert request == {"top_k": 3}
+    for number, (array, labels) in enumerate(zip(logits, targets, strict=True)):
+        arrived = got[f"logits.{number}"].numpy()
+        assert arrived.dtype == array.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(arrived, array)
+        np.testing.assert_array_equal(got[f"targets.{number}"].numpy().astype(np.int64), labels.astype(np.int64))
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        LOGITS,
+        np.asfortranarray(LOGITS),
+        np.repeat(LOGITS, 2, axis=1)[:, ::2],
+        torch.from_numpy(LOGITS),
+        torch.from_numpy(LOGITS).requires_grad_(),
+        torch.from_numpy(LOGITS.T.copy()).T,
+        torch.from_numpy(LOGITS).bfloat16(),
+        torch.from_numpy(LOGITS).half(),
+        LOGITS.tolist(),
+        LOGITS.astype(int),
+        LOGITS.astype(np.longdouble),
+        pa.FixedSizeListArray.from_arrays(pa.array(LOGITS.ravel()), 3),
+        pa.chunked_array([pa.array([[0.0, 1.0, 2.0]]), pa.array([[3.0, 4.0, 5.0]])]),
+        pa.array([[9.0] * 3, *LOGITS.tolist()]).slice(1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_kind_of_array_holds_the_same_numbers(logits: Any) -> None:
+    got, _ = sent((logits, [0, 1]))
+    assert got["logits.0"].double().tolist() == LOGITS.tolist()
+    if isinstance(logits, torch.Tensor):
+        assert got["logits.0"].dtype == logits.dtype
+
+
+class OnlyDlpack:
+    """An array of a library that numpy knows nothing of."""
+
+    def __dlpack__(self, **arguments: Any) -> Any:
+        return LOGITS.__dlpack__(**arguments)
+
+    def __dlpack_device__(self) -> Any:
+        return LOGITS.__dlpack_device__()
+
+
+def test_dlpack_is_enough() -> None:
+    assert sent((OnlyDlpack(), [0, 1]))[0]["logits.0"].tolist() == LOGITS.tolist()
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"logits": LOGITS, "targets": [0, 1], "ids": ["a", "b"]},
+        pa.table({"id": ["a", "b"], "logits": LOGITS.tolist(), "targets": [0, 1]}),
+        pa.record_batch({"targets": [0, 1], "logits": LOGITS.tolist(), "ids": ["a", "b"]}),
+        (LOGITS, torch.tensor([0, 1]), np.array(["a", "b"])),
+    ],
+    ids=["mapping", "table", "record batch", "tuple"],
+)
+def test_ids_stay_with_the_client(batch: Any) -> None:
+    assert sent_batch(batch).ids == ["a", "b"]
+    got, _ = sent(batch)
+    assert sorted(got) == ["logits.0", "targets.0"]
+    assert got["targets.0"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("batch", "kind", "says"),
+    [
+        (([[1, 2], [3]], [0, 0]), ShapeError, "batch 4: row 1 of logits has 1 values, row 0 has 2"),
+        (([["a", "b"]], [0]), InvalidRequestError, "batch 4: logits are numbers, got str"),
+        (([[None, 1.0]], [0]), InvalidRequestError, "batch 4: logits are numbers, got object"),
+        ((LOGITS.astype(complex), [0, 1]), InvalidRequestError, "complex"),
+        ((LOGITS, np.array([0, 2**63], np.uint64)), InvalidTargetError, "outside int64"),
+        ((LOGITS, [0, 1], ["a"]), ShapeError, "1 ids for 2 rows"),
+        ((LOGITS, [0, 1], ["a", "a"]), InvalidIdsError, "batch 4, row 1: id 'a' is already that of row 0"),
+        ((LOGITS, [0, 1], ["a", 1.5]), InvalidIdsError, "row 1: .*1.5"),
+        ((LOGITS, [0, 1], [True, False]), InvalidIdsError, "row 0: .*True"),
+        ({"logits": LOGITS}, InvalidRequestError, "targets missing"),
+        (pa.table({"logits": LOGITS.tolist()}), InvalidRequestError, "targets missing"),
+        (pa.table({"logits": [[1.0], [1.0, 2.0]], "targets": [0, 0]}), ShapeError, "row 1 of logits has 2 values"),
+        (pa.table({"logits": [[1.0], None], "targets": [0, 0]}), InvalidRequestError, "row 1: logits is null"),
+        (pa.table({"logits": [[1.0], [None]], "targets": [0, 0]}), InvalidRequestError, "row 1: logits is null"),
+        (LOGITS, InvalidRequestError, "a batch is"),
+    ],
+)
+def test_what_is_no_batch_is_named(batch: Any, kind: type[Exception], says: str) -> None:
+    with pytest.raises(kind, match=says):
+        sent_batch(batch, 4)
+
+
+def test_the_options_are_checked_before_anything_is_sent() -> None:
+    assert loss_fields("fl_1", "loss, p_t")["outputs"] == ["loss", "p_t"]
+    assert loss_fields({"alpha": np.array([1, 3.0])}, ["loss"])["config"]["alpha"] == [1, 3]
+    with pytest.raises(UnknownOutputError, match="margin"):
+        loss_fields(None, ["margin"])
+    with pytest.raises(InvalidConfigError, match="gama"):
+        loss_fields({"gama": 1}, ["loss"])
+    with pytest.raises(InvalidRequestError, match="top_k"):
+        loss_fields(None, ["loss"], top_k=-1)
+
+
+def test_the_logits_are_sent_from_where_they_lie() -> None:
+    logits = np.zeros((1 << 20, 16), np.float32)
+    targets = np.zeros(len(logits), np.int64)
+    tracemalloc.start()
+    try:
+        pieces = sum(len(piece) for piece in loss_body([sent_batch((logits, targets))], {}))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert pieces > logits.nbytes
+    assert peak < 8 * PIECE_BYTES
+
+
+def test_a_group_has_one_width_one_dtype_and_bytes_of_its_own() -> None:
+    grouping = Grouping(max_bytes=200, max_batches=3)
+    array = np.zeros((2, 3), np.float32)
+    kinds = [array, array, array, array, array.astype(np.float64), np.zeros((2, 4)), np.zeros((9, 4)), np.zeros((1, 4))]
+    groups = [group for logits in kinds if (group := grouping.add(sent_batch((logits, [0] * len(logits)))))]
+    groups.append(grouping.rest())
+    assert [[batch.logits.shape for batch in group] for group in groups] == [
+        [(2, 3)] * 3,
+        [(2, 3)],
+        [(2, 3)],
+        [(2, 4)],
+        [(9, 4)],
+        [(1, 4)],
+    ]
+    array += 7
+    assert not any(groups[0][0].logits.data)
+    assert grouping.rest() == []
+
+
+def test_a_stream_reads_its_input_no_further_than_it_must() -> None:
+    read = 0
+
+    def batches() -> Iterator[Any]:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield np.zeros((2**20, 8), np.float32), np.zeros(2**20, np.uint8)
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        problem = InvalidLogitError(
+            "batch 0, row 5: logit NaN", errors=[{"loc": ["batches", 0, "logits", 5], "msg": ""}]
+        )
+        return httpx.Response(422, json=problem.problem())
+
+    with LossClient("http://service", transport=httpx.MockTransport(refuse)) as client:
+        stream = client.stream(batches())
+        assert read == 0
+        with pytest.raises(InvalidLogitError):
+            next(stream)
+    assert read <= 3
+
+
+def test_an_error_is_moved_to_the_batch_of_the_stream() -> None:
+    error = InvalidLogitError("batch 2, row 5: logit NaN", errors=[{"loc": ["batches", 2, "logits", 5], "msg": "NaN"}])
+    shift_batches(error, 40)
+    assert str(error) == error.detail == "batch 42, row 5: logit NaN"
+    assert error.errors[0]["loc"] == ["batches", 42, "logits", 5]
+
+
+def test_empty_and_scalar_arrays_have_bytes_too() -> None:
+    assert tensor(np.empty((0, 3), np.float32), "logits").data.nbytes == 0
+    assert tensor(3.5, "logits").shape == ()
