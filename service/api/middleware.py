@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.metrics import Metrics
 from service.api.problems import problem_response
-from service.errors import LossServiceError, UnauthorizedError
+from service.errors import DeviceOutOfMemoryError, LossServiceError, UnauthorizedError
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -60,6 +60,13 @@ class RequestContext:
             fields["code"] = err.code
             if not status:
                 await problem_response(err, scope["path"])(scope, receive, send_with_id)
+        except MemoryError:
+            fields["code"] = DeviceOutOfMemoryError.code
+            if not status:
+                fault = DeviceOutOfMemoryError(
+                    "the service has no memory for this request now", headers={"Retry-After": "5"}
+                )
+                await problem_response(fault, scope["path"])(scope, receive, send_with_id)
         except Exception as err:
             frames = "".join(traceback.format_tb(err.__traceback__))
             log.error(  # noqa: TRY400  the text of the exception may hold logits

@@ -108,6 +108,8 @@ def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: l
 def _softmax_outputs(
     row: SoftmaxStatistics, alpha_t: Tensor, gamma: float, num_classes: int, wanted: list[str]
 ) -> dict[str, Tensor]:
+    if not wanted:
+        return {}
     z = row.log_odds
     p_t, rest = torch.sigmoid(z), torch.sigmoid(-z)
     values: dict[str, Tensor] = {}

@@ -22,12 +22,14 @@ Reader = Callable[[BinaryIO, ColumnNames, str], tuple[ResolvedColumns, Batches]]
 
 BLOCK_BYTES = 8 * 1024 * 1024
 BLOCK_ROWS = 16_384
+READ_BYTES = 1024 * 1024
 CSV_FAULT = re.compile(r"(?:In CSV column #(\d+)|CSV parse error): Row #(\d+): (.*)", re.DOTALL)
 
 
 def read_parquet(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
     """Only the columns that are wanted, about BLOCK_BYTES at a time."""
-    parquet = pyarrow.parquet.ParquetFile(file)
+    # Read ahead, pyarrow would hold every row group that it has read until the last batch.
+    parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES)
     columns = names.resolve(parquet.schema_arrow.names, where)
     metadata = parquet.metadata
     nbytes = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))

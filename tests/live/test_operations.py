@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -343,6 +344,21 @@ def test_the_server_survives_abrupt_clients_and_many_of_them(server: ServerProce
     for thread in threads:
         thread.join(60)
     assert results == [200] * 400
+
+
+def test_without_memory_it_is_503_and_the_next_request_works(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        assert client.post("/loss", json=ROWS).status_code == 200
+        taken = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        room = 100_000_000
+        resource.prlimit(server.process.pid, resource.RLIMIT_AS, (taken + room, resource.RLIM_INFINITY))
+        logits = np.zeros((2 * room // 40, 10), np.float32)
+        body = save({"logits": logits, "targets": np.zeros(len(logits), np.int64)})
+        reply = client.post("/loss", content=body, headers=SAFETENSORS)
+        check_problem(reply, 503, "out_of_memory")
+        assert int(reply.headers["retry-after"]) >= 1
+        assert client.post("/loss", json=ROWS).status_code == 200
+        assert held_requests(client) == 0
 
 
 def test_kill_9_and_a_new_start(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from service.scoring import inputs
 from service.scoring.columns import ColumnNames
 from service.scoring.errors import DataError
 from service.scoring.inputs import Chunk, Reading, Source, find_sources, read_chunks
+from service.scoring.readers import read_parquet
 from service.scoring.store import MANIFEST, PartStore
 from tests.scoring.test_run import FailingScorer, score, write_input
 
@@ -152,6 +154,28 @@ def test_wide_rows_make_small_chunks(tmp_path: Path, ending: str, monkeypatch: p
     found = chunks(path)
     assert {len(chunk.logits) for chunk in found[:-1]} == {4 if doubles else 8}
     assert [chunk.first_row for chunk in found] == list(range(0, 25, 4 if doubles else 8))
+
+
+class CountingFile(io.FileIO):
+    """Counts what is read of it."""
+
+    total = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(-1 if size is None else size) or b""
+        self.total += len(content)
+        return content
+
+
+def test_of_a_parquet_file_only_what_is_taken_is_read(tmp_path: Path) -> None:
+    path, logits = tmp_path / "in.parquet", np.random.default_rng(0).standard_normal(2_000_000)
+    table = pa.table({"logits": pa.FixedSizeListArray.from_arrays(pa.array(logits), 20), "y": np.zeros(100_000, int)})
+    pyarrow.parquet.write_table(table, path, row_group_size=2_000)
+    with CountingFile(path) as file:
+        _, batches = read_parquet(file, ColumnNames(), "in")  # type: ignore[arg-type]
+        rows = len(next(batches))
+        assert file.total < path.stat().st_size / 2
+        assert rows + sum(map(len, batches)) == 100_000
 
 
 def test_bfloat16_tensors_are_read_exactly(tmp_path: Path) -> None:
