@@ -6,27 +6,29 @@ parameter of the request.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from service import __version__
-from service.api.body import read_body
-from service.api.encoding import compressed, inflated, request_coding
+from service.api.encoding import compressed, request_coding
+from service.api.exchange import Timing
 from service.api.health import check_ready
+from service.api.loss import answered, computed
 from service.api.openapi import INFER_BODY, PROBLEMS
 from service.api.problems import INFERENCE_PROTOCOL
 from service.api.state import Service, service_of
 from service.codecs.inference_protocol import (
     INPUT_DATATYPES,
     OUTPUT_DATATYPES,
+    InferRequest,
     decode_request,
     encode_response,
 )
 from service.errors import DecodeError, InvalidRequestError, NotFoundError, UnknownConfigError
-from service.evaluation import evaluate
-from service.messages import LossRequest, RequestOptions
+from service.messages import LossRequest
 
 MODEL, VERSION, PLATFORM = "focal_loss", "1", "focal-loss-service_torch"
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -84,21 +86,25 @@ async def model_ready(request: Request, model: str, version: str = VERSION) -> J
 @router.post("/models/{model}/versions/{version}/infer", summary="Infer by a version", openapi_extra=INFER_BODY)
 async def infer(request: Request, model: str, version: str = VERSION) -> Response:
     """One batch; tensors as JSON or as binary data behind it, in both directions."""
-    service, settings, headers = service_of(request), service_of(request).settings, request.headers
+    service, headers, timing = service_of(request), request.headers, Timing()
     _check_model(service, model, version)
-    coding, length = request_coding(headers.get("content-encoding")), _header_length(headers.get(HEADER_LENGTH))
+    length = _header_length(headers.get(HEADER_LENGTH))
     # The asynchronous Triton client announces codings that it cannot read. What it, and the synchronous one, ask for
     # in earnest is one coding alone.
     wanted = headers.get("accept-encoding", "").strip().lower()
     reply_coding = wanted if wanted in ("gzip", "deflate") else "identity"
-    with service.engine.admit() as admission:
-        body = await read_body(
-            request, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s, hold=admission.hold
-        )
-        content, reply_length = await service.engine.run(
-            lambda: _answer(service, model, inflated(body, coding, settings.max_body_bytes, admission.hold), length)
-        )
-    reply = Response(compressed(content, reply_coding), media_type="application/json")
+
+    def answer(body: bytearray) -> tuple[bytes, int | None]:
+        infer_request = _of_model(decode_request(body, length), model)
+        result = computed(service, infer_request.loss_request, timing)
+        content, reply_length = encode_response(result, infer_request, model, VERSION)
+        content = compressed(content, reply_coding)
+        timing.end("encode")
+        return content, reply_length
+
+    content, reply_length = await answered(request, timing, request_coding(headers.get("content-encoding")), answer)
+    reply = Response(content, media_type="application/json")
+    reply.headers.update({"Server-Timing": timing.header(), "Vary": "Accept-Encoding"})
     if reply_coding != "identity":
         reply.headers["Content-Encoding"] = reply_coding
     if reply_length is not None:
@@ -107,23 +113,15 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
     return reply
 
 
-def _answer(service: Service, model: str, body: bytearray, length: int | None) -> tuple[bytes, int | None]:
-    request = decode_request(body, length)
+def _of_model(request: InferRequest, model: str) -> InferRequest:
+    """The request with the configuration that the model's name is, where it is one."""
+    if model == MODEL:
+        return request
     options = request.loss_request.options
-    if model != MODEL:
-        options = _of_model(options, model)
-    result = evaluate(
-        service.engine, service.module(options), LossRequest(options, request.loss_request.batches), service.limits
-    )
-    for batch in result.batches:
-        service.metrics.count(batch)
-    return encode_response(result, request, model, VERSION)
-
-
-def _of_model(options: RequestOptions, model: str) -> RequestOptions:
     if options.config is not None or options.config_id not in (None, model):
         raise InvalidRequestError(f"model {model} is a configuration: give another one to model {MODEL} only")
-    return options.model_copy(update={"config_id": model})
+    options = options.model_copy(update={"config_id": model})
+    return replace(request, loss_request=LossRequest(options, request.loss_request.batches))
 
 
 def _check_model(service: Service, model: str, version: str) -> None:
@@ -143,4 +141,5 @@ def _header_length(text: str | None) -> int | None:
         return None
     if not (text.isascii() and text.isdigit()):
         raise DecodeError(f"{HEADER_LENGTH} {text[:50]!r} is not a number")
-    return int(text)
+    # Twenty digits are past every body; Python refuses to read more than 4300.
+    return int(text.lstrip("0")[:20] or 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -10,12 +12,13 @@ from starlette.responses import Response
 from service.api.arrow_stream import ArrowStreamResponse, streams
 from service.api.body import read_body
 from service.api.encoding import compressed, inflated
-from service.api.exchange import Exchange
+from service.api.exchange import Exchange, Timing
 from service.api.openapi import LOSS_BODY, LOSS_REPLIES
 from service.api.state import Service, service_of
-from service.engine import Admission
 from service.evaluation import evaluate
-from service.messages import LossRequest
+from service.messages import LossRequest, LossResult
+
+T = TypeVar("T")
 
 router = APIRouter(tags=["loss"])
 
@@ -28,34 +31,58 @@ router = APIRouter(tags=["loss"])
 )
 async def post_loss(request: Request) -> Response:
     """Stateless and exact: the same input gives the same result in every format and every split into batches."""
-    service, settings = service_of(request), service_of(request).settings
-    exchange = Exchange.of(request)
+    service, exchange = service_of(request), Exchange.of(request)
     if streams(exchange):
         return ArrowStreamResponse(service, exchange)
+    content = await answered(request, exchange.timing, exchange.request_coding, partial(_answer, service, exchange))
+    return Response(content, media_type=exchange.writer.media_type, headers=exchange.reply_headers())
+
+
+async def answered(request: Request, timing: Timing, coding: str, answer: Callable[[bytearray], T]) -> T:
+    """What a request's body is answered with: a place in the queue, the body, one hop to a worker thread.
+
+    Args:
+        request: Not yet read.
+        timing: Gets the phases `receive` and `queue`; all of its phases are counted when the answer is there.
+        coding: Of the body; see `request_coding`.
+        answer: Called on the worker thread with the inflated body.
+
+    Raises:
+        QueueFullError: No place is left, for the request or for its bytes.
+        Beside those of `read_body`, `inflated` and `answer`.
+    """
+    service, settings = service_of(request), service_of(request).settings
+
+    def work(body: bytearray) -> T:
+        timing.end("queue")
+        return answer(inflated(body, coding, settings.max_body_bytes, admission.hold))
+
     with service.engine.admit() as admission:
         body = await read_body(
             request, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s, hold=admission.hold
         )
-        exchange.timing.end("receive")
-        content = await service.engine.run(partial(_answer, service, exchange, body, admission))
-    for phase, seconds in exchange.timing.phases.items():
+        timing.end("receive")
+        content = await service.engine.run(partial(work, body))
+    for phase, seconds in timing.phases.items():
         service.metrics.phase.labels(phase).observe(seconds)
-    return Response(content, media_type=exchange.writer.media_type, headers=exchange.reply_headers())
+    return content
 
 
-def _answer(service: Service, exchange: Exchange, body: bytearray, admission: Admission) -> bytes:
-    """The whole way of a body to its reply, on a worker thread."""
-    timing = exchange.timing
-    timing.end("queue")
-    body = inflated(body, exchange.request_coding, service.settings.max_body_bytes, admission.hold)
-    request = exchange.reader.decode(body)
-    options = exchange.options(request.options)
+def computed(service: Service, request: LossRequest, timing: Timing) -> LossResult:
+    """The result of a decoded request, counted; ends the phases `decode` and `compute`."""
     timing.end("decode")
-    module = service.module(options)
-    result = evaluate(service.engine, module, LossRequest(options, request.batches), service.limits)
+    result = evaluate(service.engine, service.module(request.options), request, service.limits)
     for batch in result.batches:
         service.metrics.count(batch)
     timing.end("compute")
+    return result
+
+
+def _answer(service: Service, exchange: Exchange, body: bytearray) -> bytes:
+    """An inflated body to its reply, on a worker thread."""
+    request = exchange.reader.decode(body)
+    request = LossRequest(exchange.options(request.options), request.batches)
+    result = computed(service, request, exchange.timing)
     content = compressed(exchange.writer.encode(result), exchange.reply_coding)
-    timing.end("encode")
+    exchange.timing.end("encode")
     return content

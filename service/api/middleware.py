@@ -61,12 +61,10 @@ class RequestContext:
             if not status:
                 await problem_response(err, scope["path"])(scope, receive, send_with_id)
         except MemoryError:
-            fields["code"] = DeviceOutOfMemoryError.code
+            lack = DeviceOutOfMemoryError("no memory for this request now", headers={"Retry-After": "5"})
+            fields["code"] = lack.code
             if not status:
-                fault = DeviceOutOfMemoryError(
-                    "the service has no memory for this request now", headers={"Retry-After": "5"}
-                )
-                await problem_response(fault, scope["path"])(scope, receive, send_with_id)
+                await problem_response(lack, scope["path"])(scope, receive, send_with_id)
         except Exception as err:
             frames = "".join(traceback.format_tb(err.__traceback__))
             log.error(  # noqa: TRY400  the text of the exception may hold logits

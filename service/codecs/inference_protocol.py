@@ -7,8 +7,8 @@ docs/protocol/extension_binary_data.md. Binary tensors are views into the body.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import orjson
 import torch
 from torch import Tensor
 
-from service.codecs.json_codec import null_where_negative
+from service.codecs.json_codec import excluded_to_json, hardest_to_json
 from service.codecs.tensors import tensor_view
 from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
 from service.messages import OUTPUTS, Batch, Column, LossRequest, LossResult, RequestOptions
@@ -47,7 +47,7 @@ OUTPUT_DATATYPES = {
     **{name: "INT64" if name == "prediction" else "FP32" for name in OUTPUTS if name != "loss"},
 }
 DEFAULT_OUTPUTS = (LOSS, PER_EXAMPLE_LOSS, "contribution")
-PARAMETERS = ("config", "config_id", "on_invalid")
+PARAMETERS = ("config", "config_id", "top_k", "on_invalid")
 RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
 ELSEWHERE = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "classification")
 
@@ -92,7 +92,7 @@ def decode_request(body: bytearray, header_length: int | None) -> InferRequest:
             f"Inference-Header-Content-Length is {length}, the body has {len(body)} bytes; a body without a JSON "
             "header is not taken"
         )
-    header = _json_object(body[:length])
+    header = _json_object(memoryview(body)[:length])
     parameters = _parameters(header, "request")
     tensors = _tensors(_objects(header, "inputs"), body, length)
     for name in INPUT_DATATYPES:
@@ -107,7 +107,12 @@ def decode_request(body: bytearray, header_length: int | None) -> InferRequest:
 
 
 def encode_response(result: LossResult, request: InferRequest, model: str, version: str) -> tuple[bytes, int | None]:
-    """The body of the answer, and the length of its JSON where binary tensors follow it."""
+    """The body of the answer, and the length of its JSON where binary tensors follow it.
+
+    A number that is not there or not finite is null in JSON; a prediction that is not there is -1 in both forms, since
+    the client makes an INT64 array of it. The protocol's parameters are strings and numbers, so that `hardest` and
+    `excluded` are JSON texts.
+    """
     outputs, tail = [], []
     for wanted in request.outputs:
         values = _values(result, wanted.name)
@@ -120,13 +125,19 @@ def encode_response(result: LossResult, request: InferRequest, model: str, versi
             content = np.ascontiguousarray(values).tobytes()
             entry["parameters"] = {"binary_data_size": len(content)}
             tail.append(content)
-        elif wanted.name == "prediction":
-            entry["data"] = null_where_negative(values.ravel().tolist())
         else:
             entry["data"] = values.ravel()
         outputs.append(entry)
     header: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
-    header["parameters"] = {"config_id": result.config_id, "device": result.device}
+    header["parameters"] = {
+        "config_id": result.config_id,
+        "device": result.device,
+        "num_examples": result.num_examples,
+        "num_ignored": result.num_ignored,
+        "num_excluded": result.num_excluded,
+        "hardest": _json_text(hardest_to_json(result)),
+        "excluded": _json_text(excluded_to_json(result)),
+    }
     if request.id is not None:
         header["id"] = request.id
     text = orjson.dumps(header, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -140,7 +151,11 @@ def _values(result: LossResult, name: str) -> Column:
     return values if name == "prediction" else values.astype(np.float32)
 
 
-def _json_object(text: bytearray) -> dict[str, Any]:
+def _json_text(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def _json_object(text: memoryview) -> dict[str, Any]:
     try:
         header = orjson.loads(text)
     except orjson.JSONDecodeError as err:
@@ -190,12 +205,14 @@ def _options(parameters: dict[str, Any], outputs: tuple[RequestedOutput, ...]) -
 def _outputs(entries: list[dict[str, Any]], *, binary: bool) -> tuple[RequestedOutput, ...]:
     if not entries:
         return tuple(RequestedOutput(name, binary) for name in DEFAULT_OUTPUTS)
-    outputs = []
+    outputs: list[RequestedOutput] = []
     for position, entry in enumerate(entries):
         name = entry.get("name")
         if not isinstance(name, str) or name not in OUTPUT_DATATYPES:
             msg = f"unknown output {str(name)[:MAX_NAME]!r}; known are {', '.join(OUTPUT_DATATYPES)}"
             raise UnknownOutputError(msg, errors=[{"loc": ["outputs", position], "msg": msg}])
+        if any(output.name == name for output in outputs):
+            raise DecodeError(f"output {name} stands twice")
         parameters = _parameters(entry, f"output {name}")
         outputs.append(RequestedOutput(name, parameters.get("binary_data", binary) is True))
     return tuple(outputs)
@@ -253,25 +270,35 @@ def _tensor_of_json(data: Any, datatype: str, shape: tuple[int, ...], name: str)
         raise DecodeError(f"input {name}: {datatype} is taken as binary data only")
     if not isinstance(data, list):
         raise DecodeError(f"input {name}: data is a list")
-    values = list(_flat(data, name, 1))
+    values, dtype = _flat(data, shape, name), DATATYPES[datatype]
+    taken = (int, float) if dtype.is_floating_point else (int,)
+    if not {*map(type, values)} <= {*taken}:
+        position = next(position for position, value in enumerate(values) if type(value) not in taken)
+        shown = orjson.dumps(values[position]).decode()[:MAX_NAME]
+        raise DecodeError(f"input {name}: value {position} is {shown}, which is no {datatype}")
+    if dtype.is_floating_point:
+        tensor = torch.from_numpy(np.array(values, np.float64)).to(dtype)
+        # JSON has no infinity: one that is here comes of a number that the datatype cannot hold.
+        outside = torch.nonzero(tensor.isinf()).flatten().tolist()
+    else:
+        bounds = torch.iinfo(dtype)
+        outside = [position for position, value in enumerate(values) if not bounds.min <= value <= bounds.max]
+        tensor = torch.tensor([] if outside else values, dtype=dtype)
+    if outside:
+        raise DecodeError(f"input {name}: value {outside[0]} is {values[outside[0]]}, which {datatype} cannot hold")
+    return tensor.reshape(shape)
+
+
+def _flat(data: list[Any], shape: tuple[int, ...], name: str) -> list[Any]:
+    """The values of data that is flat, or nested exactly as the shape says."""
+    values = data
+    if data and isinstance(data[0], list):
+        fits = len(data) == shape[0]
+        for size in shape[1:]:
+            fits = fits and all(isinstance(row, list) and len(row) == size for row in values)
+            values = list(chain.from_iterable(values)) if fits else []
+        if not fits:
+            raise DecodeError(f"input {name}: data is nested otherwise than its shape {list(shape)} says")
     if len(values) != math.prod(shape):
         raise DecodeError(f"input {name}: data has {len(values)} values, shape {list(shape)} needs {math.prod(shape)}")
-    dtype = DATATYPES[datatype]
-    if not dtype.is_floating_point:
-        bounds = torch.iinfo(dtype)
-        for position, value in enumerate(values):
-            if not isinstance(value, int) or not bounds.min <= value <= bounds.max:
-                raise DecodeError(f"input {name}: value {position} is {value}, which is no {datatype}")
-    return torch.tensor(values, dtype=dtype).reshape(shape)
-
-
-def _flat(data: list[Any], name: str, depth: int) -> Iterator[int | float]:
-    if depth > MAX_DIMENSIONS:
-        raise DecodeError(f"input {name}: data is nested more than {MAX_DIMENSIONS} deep")
-    for value in data:
-        if isinstance(value, list):
-            yield from _flat(value, name, depth + 1)
-        elif type(value) in (int, float):
-            yield value
-        else:
-            raise DecodeError(f"input {name}: data has {orjson.dumps(value).decode()[:MAX_NAME]}, which is no number")
+    return values

@@ -157,8 +157,55 @@ def test_sigmoid_and_ignored_rows(model: triton.InferenceServerClient) -> None:
     wanted = [triton.InferRequestedOutput("prediction", binary_data=False), triton.InferRequestedOutput("p_t")]
     result = model.infer("focal_loss", sent, outputs=wanted, parameters={"config": '{"mode": "sigmoid"}'})
     prediction = result.get_response()["outputs"][0]
-    assert (prediction["shape"], prediction["data"]) == ([2, 2], [1, 0, None, 1])
+    assert (prediction["shape"], prediction["data"]) == ([2, 2], [1, 0, -1, 1])
+    assert result.as_numpy("prediction").tolist() == [[1, 0], [-1, 1]]
     assert result.as_numpy("p_t").shape == (2,)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_ignored_rows_come_as_arrays_in_both_forms(model: triton.InferenceServerClient, binary: bool) -> None:
+    targets = TARGETS.copy()
+    targets[0] = -100
+    names = ("loss", "per_example_loss", "p_t", "prediction")
+    wanted = [triton.InferRequestedOutput(name, binary_data=binary) for name in names]
+    result = model.infer(
+        "focal_loss", inputs_of(targets=targets), outputs=wanted, parameters={"config": '{"reduction": "none"}'}
+    )
+    assert np.isnan(result.as_numpy("loss")).tolist() == [True]
+    assert result.as_numpy("per_example_loss")[0] == 0
+    assert np.isnan(result.as_numpy("p_t")).tolist() == [True] + [False] * (ROWS - 1)
+    assert result.as_numpy("prediction").tolist() == [-1, *LOGITS.argmax(1)[1:]]
+
+
+def test_the_hardest_and_the_excluded_rows_are_named(model: triton.InferenceServerClient, client: httpx.Client) -> None:
+    logits = LOGITS.copy()
+    logits[4, 1] = np.nan
+    options = {"top_k": 3, "on_invalid": "exclude"}
+    parameters = model.infer("focal_loss", inputs_of(logits), parameters=options).get_response()["parameters"]
+    assert (parameters["num_examples"], parameters["num_ignored"], parameters["num_excluded"]) == (ROWS, 0, 1)
+    assert [row["index"] for row in json.loads(parameters["excluded"])] == [4]
+    without = [row for row in expected(client, top_k=4)["hardest"] if row["index"] != 4]
+    hardest = json.loads(parameters["hardest"])
+    assert [row["index"] for row in hardest] == [row["index"] for row in without[:3]]
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1.5", "", "999999999999"])
+def test_a_header_length_that_is_none_is_refused(client: httpx.Client, length: str) -> None:
+    headers = {"Inference-Header-Content-Length": length}
+    reply = client.post("/v2/models/focal_loss/infer", content=b"{}", headers=headers)
+    assert (reply.status_code, reply.json()["code"]) == (400, "malformed_body")
+    assert "Inference-Header-Content-Length" in reply.json()["error"]
+
+
+def test_infer_is_timed_as_post_loss_is(client: httpx.Client) -> None:
+    entries = [
+        {"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]},
+        {"name": "targets", "datatype": "INT64", "shape": [1], "data": [0]},
+    ]
+    reply = client.post("/v2/models/focal_loss/infer", content=json.dumps({"inputs": entries}))
+    phases = [phase.partition(";")[0] for phase in reply.headers["server-timing"].split(", ")]
+    assert phases == ["receive", "queue", "decode", "compute", "encode"]
+    assert reply.headers["vary"] == "Accept-Encoding"
 
 
 @pytest.mark.parametrize(
