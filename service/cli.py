@@ -100,7 +100,7 @@ def score(
     outputs: Annotated[str, typer.Option(help="Scores, with commas.")] = "loss,contribution,p_t,prediction",
     top_k: Annotated[int, typer.Option(min=0, help="Hardest examples in the summary.")] = 10,
     on_invalid: Annotated[OnInvalid, typer.Option(help="Of a bad row: end, or leave it out.")] = "error",
-    batch_rows: Annotated[int, typer.Option(min=1, help="Rows of one request.")] = 10_000,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Rows of one request, at most 64 MiB.")] = 50_000,
     url: Annotated[str, typer.Option(help="Address of the service; its key is FOCAL_LOSS_API_KEY.")] = DEFAULT_URL,
     local: Annotated[bool, typer.Option("--local", help="Compute in this process, without a service.")] = False,
     device: Annotated[str, typer.Option(help="For --local: auto, cpu, cuda or cuda:N.")] = "auto",

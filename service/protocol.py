@@ -11,10 +11,9 @@ import http
 import uuid
 from typing import Any
 
-import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api.problems import MEDIA_TYPE
+from service.api.problems import MEDIA_TYPE, problem_response
 from service.errors import DecodeError, HeadTimeoutError, HeadTooLargeError, LossServiceError
 
 
@@ -97,7 +96,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, error: LossServiceError) -> None:
-        content = orjson.dumps(error.problem())
+        path = getattr(self, "url", b"").decode("latin-1").partition("?")[0]
+        content = bytes(problem_response(error, path).body)
         head = (
             f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
             f"content-length: {len(content)}\r\nx-request-id: {uuid.uuid4().hex}\r\nconnection: close\r\n\r\n"

@@ -258,6 +258,8 @@ def test_a_head_without_end_is_431_and_what_is_not_http_is_400(tmp_path: Path) -
             assert headers["content-type"] == "application/problem+json"
         assert client.get("/healthz", headers={"A": "x" * 1500}).status_code == 200
         assert client.get("/healthz", headers={"A": "x" * 2500}).status_code == 431
+        # Clients of the Open Inference Protocol read the text of an error from its member `error`.
+        assert "2048" in client.get("/v2/health/live", headers={"A": "x" * 2500}).json()["error"]
 
 
 def test_logs_are_json_with_the_request_id_and_never_hold_data(tmp_path: Path) -> None:
