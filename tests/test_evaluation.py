@@ -149,7 +149,7 @@ class TestReductions:
         assert second is not None
         assert result.loss == pytest.approx((first + 3 * second) / 4, rel=1e-12)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=40)
     @given(batches=softmax_batches(), reduction=st.sampled_from(REDUCTIONS), gamma=st.sampled_from([0, 2]))
     def test_contributions_add_up_to_the_loss(self, batches: list[PlainBatch], reduction: str, gamma: float) -> None:
         parts = [Batch(torch.from_numpy(one.logits).double(), torch.from_numpy(one.targets)) for one in batches]
@@ -384,7 +384,7 @@ class TestHardest:
         result = compute([batch([[0.0, 1.0]], [0]), batch([[0.0, 2.0]], [0], [0])], top_k=5)
         assert [hard.id for hard in result.hardest] == [0, None]
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=40)
     @given(batches=softmax_batches(), top_k=st.integers(0, 20))
     def test_it_is_the_start_of_the_order_by_loss(self, batches: list[PlainBatch], top_k: int) -> None:
         parts = [Batch(torch.from_numpy(one.logits).double(), torch.from_numpy(one.targets)) for one in batches]

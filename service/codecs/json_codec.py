@@ -7,6 +7,7 @@ row by row here.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -254,7 +255,9 @@ def _names(fields: Any) -> dict[str, None]:
 
 def _length(array: Any) -> int:
     length = len(array)
-    return length if length < MAX_COUNTED else sum(1 for _ in array)
+    if length >= MAX_COUNTED:
+        ((length, _),) = deque(enumerate(array, start=1), maxlen=1)
+    return length
 
 
 def _shape(array: Any, number: int, part: str) -> tuple[int, ...]:

@@ -82,7 +82,7 @@ def close(first: object, second: object, scale: float = 1.0) -> None:
 
 
 @pytest.mark.parametrize("codec", [SafetensorsCodec(), ArrowCodec()], ids=lambda codec: codec.media_type)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(batches=softmax_batches(), config=configs, top_k=st.integers(0, 20))
 def test_the_same_request_gives_the_same_result(
     engine: Engine, codec: Codec, batches: list[PlainBatch], config: dict[str, Any], top_k: int
@@ -119,7 +119,7 @@ def test_the_same_request_gives_the_same_result(
                 close(one.per_example[name], other.per_example[name], scale)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(batches=softmax_batches(most=1), config=configs, binary=st.booleans())
 def test_the_inference_protocol_gives_the_same_result(
     engine: Engine, batches: list[PlainBatch], config: dict[str, Any], binary: bool
