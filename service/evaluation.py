@@ -270,6 +270,7 @@ def _faults(
                 yield InvalidLogitError, "logits", column, "logit -inf on the target: its loss is infinite"
             elif value == -np.inf and smoothed:
                 yield InvalidLogitError, "logits", column, "logit -inf with label_smoothing: its loss is infinite"
+        yield InvalidLogitError, "logits", target, "differs from the largest other logit by more than float64 holds"
         return
     labels = range(num_classes)
     present = [config.ignore_index is None or targets[label].item() != config.ignore_index for label in labels]

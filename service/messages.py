@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -56,6 +57,13 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _not_empty(values: tuple[float, ...]) -> tuple[float, ...]:
+    # Not min_length: with fail_fast it counts the values before the first bad one.
+    if not values:
+        raise ValueError("a list has at least 1 weight, got []")
+    return values
+
+
 def _alpha_kind(value: object) -> str:
     if isinstance(value, dict | ClassCounts):
         return "class_counts"
@@ -68,7 +76,7 @@ class ClassCounts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     class_counts: Annotated[
-        tuple[Annotated[int, Field(lt=2**63)], ...], BeforeValidator(_as_tuple), Field(min_length=2)
+        tuple[Annotated[int, Field(lt=2**63)], ...], Field(fail_fast=True), BeforeValidator(_as_tuple)
     ]
     scheme: Literal["inverse", "effective"] = "inverse"
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -76,6 +84,8 @@ class ClassCounts(BaseModel):
     @field_validator("class_counts")
     @classmethod
     def _each_class_has_examples(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
+        if len(counts) < 2:
+            raise ValueError(f"at least 2 classes have counts, got {len(counts)}")
         for label, count in enumerate(counts):
             if count <= 0:
                 raise ValueError(f"class {label} has count {count}: every class needs at least one example")
@@ -101,8 +111,10 @@ class ClassCounts(BaseModel):
 SingleAlpha = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Tag("single")]
 AlphaPerClass = Annotated[
     tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
+    # One bad weight is named; a million would make the error larger than the request.
+    Field(fail_fast=True),
     BeforeValidator(_as_tuple),
-    Field(min_length=1),
+    AfterValidator(_not_empty),
     Tag("per_class"),
 ]
 Alpha = Annotated[SingleAlpha | AlphaPerClass | Annotated[ClassCounts, Tag("class_counts")], Discriminator(_alpha_kind)]
@@ -227,7 +239,7 @@ class RequestOptions(BaseModel):
 
     config: LossConfig | None = None
     config_id: str | None = None
-    outputs: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = DEFAULT_OUTPUTS
+    outputs: Annotated[tuple[str, ...], Field(fail_fast=True), BeforeValidator(_as_tuple)] = DEFAULT_OUTPUTS
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     on_invalid: OnInvalid = "error"
 

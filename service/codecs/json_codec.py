@@ -127,6 +127,9 @@ class _Reader:
         self._brackets_left = has_brackets
         self._option_values_left = MAX_OPTION_VALUES
         self._to_check: list[tuple[Any, int, str]] = []
+        # JSON has no NaN: null is how a logit that is none is spelled. Only where such rows may be left out does it
+        # get as far as the loss, which marks them.
+        self._null_is_nan = False
 
     def request(self, document: Any) -> LossRequest:
         fields = _names(document)
@@ -134,6 +137,7 @@ class _Reader:
         # Named in the error and not looked at: there is no bound on what stands there.
         unknown = [name for name in fields if name not in OPTIONS and name not in (*TENSORS, "batches")]
         options = RequestOptions.parse(given | dict.fromkeys(unknown[:UNKNOWN_NAMED]))
+        self._null_is_nan = options.on_invalid == "exclude"
         if "batches" in fields:
             for name in TENSORS:
                 if name in fields:
@@ -145,7 +149,7 @@ class _Reader:
             batches = (self._batch(document, fields, 0, []),)
         if self._brackets_left:
             for array, number, part in self._to_check:
-                _check_numbers(array, number, part)
+                self._check(array, number, part)
         return LossRequest(options, batches)
 
     def _batches(self, array: Any) -> tuple[Batch, ...]:
@@ -189,14 +193,19 @@ class _Reader:
             except (TypeError, ValueError) as err:
                 if kind == "i":
                     raise _NotOfThisTypeError from err
-                _check_numbers(array, number, part)
-                raise DecodeError(f"batch {number}: {part} has a number that float64 cannot hold: {err}") from err
+                self._check(array, number, part)
+                if not (self._null_is_nan and part == "logits"):
+                    raise DecodeError(f"batch {number}: {part} has a number that float64 cannot hold: {err}") from err
+                flat = np.array([np.nan if value is None else value for _, _, value in _cells(array)], dtype)
             if flat.size != math.prod(shape):
-                _check_numbers(array, number, part)
+                self._check(array, number, part)
             values = flat.reshape(shape).copy()
         self._brackets_left -= 1 if len(shape) == 1 else 1 + shape[0]
         self._to_check.append((array, number, part))
         return values
+
+    def _check(self, array: Any, number: int, part: str) -> None:
+        _check_numbers(array, number, part, nulls=self._null_is_nan and part == "logits")
 
     def _ids(self, array: Any, number: int) -> list[str | int]:
         if not isinstance(array, simdjson.Array):
@@ -277,9 +286,11 @@ def _shape(array: Any, number: int, part: str) -> tuple[int, ...]:
     return rows, columns
 
 
-def _check_numbers(array: Any, number: int, part: str) -> None:
-    """Raise for the first value that is not a number, with its place."""
+def _check_numbers(array: Any, number: int, part: str, *, nulls: bool) -> None:
+    """Raise for the first value that is not a number, or null where these are taken, with its place."""
     for row, column, value in _cells(array):
+        if nulls and value is None:
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             where = f"batch {number}, row {row}" + ("" if column is None else f", column {column}")
             msg = f"{_named(value)} is not a number"

@@ -37,7 +37,7 @@ class SoftmaxStatistics(NamedTuple):
     Args:
         logit_margin: (N,) float64, x_t - M; +inf where every other class is masked with -inf.
         log_others: (N,) float64, log s with s = sum over j != t of exp(x_j - M).
-        valid: (N,) bool, False where a logit is NaN or +inf, or the target's is -inf.
+        valid: (N,) bool, False where a logit is NaN or +inf, the target's is -inf, or their difference overflows.
         prediction: (N,) int64, the smallest index of the largest logit; only where asked for.
         moments: Only where asked for.
     """
@@ -82,10 +82,11 @@ def softmax_statistics(
     # In place where no gradient needs what was there: half the time, and no second copy of the logits.
     weights = (others - shift).exp() if others.requires_grad else others.sub_(shift).exp_()
     total = weights.sum(1).double().masked_fill(masked, 1)
+    margin = torch.where(masked, torch.inf, target_logit - largest)
     return SoftmaxStatistics(
-        logit_margin=torch.where(masked, torch.inf, target_logit - largest),
+        logit_margin=margin,
         log_others=total.log(),
-        valid=target_logit.isfinite() & (largest < torch.inf),
+        valid=target_logit.isfinite() & (largest < torch.inf) & (masked | margin.isfinite()),
         prediction=predicted,
         moments=_moments(weights.detach(), total.detach()) if moments else None,
     )

@@ -116,6 +116,25 @@ def test_many_bad_rows_are_counted_and_the_first_are_named(client: httpx.Client)
     assert rows == set(range(20))
 
 
+def test_a_difference_of_logits_beyond_float64_is_named(client: httpx.Client) -> None:
+    body = {"logits": [[0.0, 1.0], [1.7e308, -1.7e308]], "targets": [0, 1]}
+    problem = check_problem(client.post("/loss", json=body), 422, "invalid_logit")
+    assert "batch 0, row 1, column 1" in problem["detail"]
+
+
+def test_a_long_list_of_faults_gives_a_short_error(client: httpx.Client) -> None:
+    faults: list[dict[str, Any]] = [
+        {"config": {"alpha": ["x"] * 100_000}},
+        {"config": {"alpha": {"class_counts": ["x"] * 100_000}}},
+        {"outputs": [1] * 100_000},
+    ]
+    for fault in faults:
+        reply = client.post("/loss", json=ROWS | fault)
+        assert reply.status_code == 422
+        assert len(reply.content) < 10_000
+    assert len(client.put("/configs", json={"alpha": ["x"] * 100_000}).content) < 10_000
+
+
 def test_errors_of_shape_stay_errors_where_bad_rows_are_excluded(client: httpx.Client) -> None:
     body = {"on_invalid": "exclude", "logits": [[1, 2], [3]], "targets": [0, 1]}
     check_problem(client.post("/loss", json=body), 422, "invalid_shape")

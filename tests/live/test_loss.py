@@ -286,6 +286,17 @@ def test_exclude_leaves_bad_rows_out_and_lists_them(client: httpx.Client) -> Non
     assert len(json.loads(metadata["excluded"])) == 2
 
 
+def test_exclude_takes_a_null_of_json_for_a_logit_that_is_none(client: httpx.Client) -> None:
+    reply = post(client, on_invalid="exclude", logits=[[1, None], [0, 1]], targets=[0, 1])
+    assert reply["num_excluded"] == 1
+    assert reply["excluded"][0]["msg"].endswith("column 1: logit NaN")
+    assert reply["batches"][0]["per_example"]["loss"][0] is None
+    assert reply["loss"] == pytest.approx(post(client, logits=[[0, 1]], targets=[1])["loss"])
+    for bad in ("1", True, [1]):
+        body = {"on_invalid": "exclude", "logits": [[1, bad], [0, None]], "targets": [0, 1]}
+        assert client.post("/loss", json=body).json()["code"] == "invalid_logit"
+
+
 def test_hardest_orders_underflowing_losses_then_position(client: httpx.Client) -> None:
     # The losses of all but the last underflow to 0 in float64; their logarithms do not.
     logits = [[900.0, 0], [800.0, 0], [1000.0, 0], [800.0, 0], [0, 1.0]]
