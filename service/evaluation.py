@@ -33,6 +33,8 @@ from service.messages import (
     LossResult,
     Reduction,
     RequestOptions,
+    divisor,
+    reduced,
 )
 
 ERRORS_NAMED = 20
@@ -132,7 +134,7 @@ class Evaluation:
         return LossResult(
             config_id=self._module.config.config_id,
             device=self._engine.device,
-            loss=_reduced(self._module.config.reduction, self._loss_sum, self._alpha_sum, num_counted),
+            loss=reduced(self._module.config.reduction, self._loss_sum, self._alpha_sum, num_counted),
             num_examples=self._num_examples,
             num_ignored=self._num_ignored,
             num_excluded=self._num_excluded,
@@ -290,16 +292,6 @@ def _spelled(value: float) -> str:
     return "NaN" if value != value else f"{value:+}" if value in (np.inf, -np.inf) else f"{value}"  # noqa: PLR0124
 
 
-def _divisor(reduction: Reduction, alpha_sum: float, num_counted: int) -> float:
-    return {"mean": num_counted, "weighted_mean": alpha_sum, "sum": 1, "none": 1}[reduction]
-
-
-def _reduced(reduction: Reduction, loss_sum: float, alpha_sum: float, num_counted: int) -> float | None:
-    """The reduced loss; None for `none`, and for a mean over nothing."""
-    divisor = _divisor(reduction, alpha_sum, num_counted)
-    return None if reduction == "none" or divisor == 0 else loss_sum / divisor
-
-
 # What is past float32 is inf in a float32 column, as IEEE 754 rounds it; the sums are float64 and go on.
 @np.errstate(over="ignore")
 def _reduced_batch(
@@ -310,17 +302,17 @@ def _reduced_batch(
     num_ignored = int((state == RowState.IGNORED).sum())
     num_counted = len(loss) - num_ignored - num_excluded
     loss_sum, alpha_sum = float(loss.sum()), float(scores.alpha_t.numpy().sum())
-    divisor = _divisor(reduction, alpha_sum, num_counted) or 1
+    by = divisor(reduction, alpha_sum, num_counted) or 1
     dtype = np.float64 if batch.logits.dtype == torch.float64 else np.float32
     columns: dict[str, Column] = {
         # Nothing is known of the loss of an excluded row; to the sum it adds nothing.
         "loss": np.where(state >= RowState.BAD_TARGET, np.nan, loss).astype(dtype),
-        "contribution": (loss / divisor).astype(dtype),
+        "contribution": (loss / by).astype(dtype),
     }
     for name, values in scores.outputs.items():
         columns[name] = values.numpy() if name == "prediction" else values.numpy().astype(dtype)
     result = BatchResult(
-        loss=_reduced(reduction, loss_sum, alpha_sum, num_counted),
+        loss=reduced(reduction, loss_sum, alpha_sum, num_counted),
         loss_sum=loss_sum,
         alpha_sum=alpha_sum,
         num_examples=len(loss),

@@ -368,3 +368,14 @@ class LossResult:
     batches: tuple[BatchResult, ...]
     hardest: tuple[Hard, ...] = ()
     excluded: tuple[Excluded, ...] = ()
+
+
+def divisor(reduction: Reduction, alpha_sum: float, num_counted: int) -> float:
+    """What a sum of losses is divided by (contract section 1); 0 for a mean over nothing."""
+    return {"mean": num_counted, "weighted_mean": alpha_sum}.get(reduction, 1)
+
+
+def reduced(reduction: Reduction, loss_sum: float, alpha_sum: float, num_counted: int) -> float | None:
+    """The loss of many examples; None for `none`, and for a mean over nothing."""
+    by = divisor(reduction, alpha_sum, num_counted)
+    return None if reduction == "none" or by == 0 else loss_sum / by

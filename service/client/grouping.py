@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from service.client.arrays import SentBatch
 from service.client.results import HardExample, LossReply
-from service.messages import Excluded, Reduction
+from service.messages import Excluded, Reduction, reduced
 
 # Large enough that a request's own cost does not count, small enough that many fit beside each other in a service.
 GROUP_BYTES = 16 * 1024 * 1024
@@ -106,14 +106,3 @@ class Totals:
             hardest=tuple(self._hardest),
             excluded=tuple(self._excluded),
         )
-
-
-def divisor(reduction: Reduction, alpha_sum: float, num_counted: int) -> float:
-    """What a sum of losses is divided by."""
-    return {"mean": num_counted, "weighted_mean": alpha_sum}.get(reduction, 1)
-
-
-def reduced(reduction: Reduction, loss_sum: float, alpha_sum: float, num_counted: int) -> float | None:
-    """The loss of many examples, as contract section 2 has it; None for `none` and for a mean over nothing."""
-    by = divisor(reduction, alpha_sum, num_counted)
-    return None if reduction == "none" or by == 0 else loss_sum / by

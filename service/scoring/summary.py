@@ -9,7 +9,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from service.messages import Reduction
+from service.messages import Reduction, divisor, reduced
 
 CLASSES_SHOWN = 10
 
@@ -38,13 +38,16 @@ class Summary:
     @property
     def divisor(self) -> float:
         """What turns a loss into a contribution to the whole."""
-        counted = self.num_examples - self.num_ignored - self.num_excluded
-        return {"mean": counted, "weighted_mean": self.alpha_sum}.get(self.reduction, 1.0)
+        return divisor(self.reduction, self.alpha_sum, self._num_counted)
 
     @property
     def loss(self) -> float | None:
         """Over all rows of all files."""
-        return None if self.reduction == "none" or not self.divisor else self.loss_sum / self.divisor
+        return reduced(self.reduction, self.loss_sum, self.alpha_sum, self._num_counted)
+
+    @property
+    def _num_counted(self) -> int:
+        return self.num_examples - self.num_ignored - self.num_excluded
 
     def add(self, part: pa.Table) -> None:
         """Count a part: its metadata has the sums, its columns the rest."""
