@@ -80,9 +80,9 @@ class Engine:
         try:
             yield admission
         finally:
+            self.release(admission)
             with self._lock:
                 self.requests -= 1
-                self.queued_bytes -= admission.held_bytes
 
     def hold(self, admission: Admission, count: int) -> None:
         """Count bytes of a body as held; they are given back when the admission ends.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -266,7 +267,7 @@ def _faults(
             return
         smoothed = config.label_smoothing > 0
         for column, value in enumerate(logits.tolist()):
-            if value != value or value == np.inf:  # noqa: PLR0124
+            if math.isnan(value) or value == math.inf:
                 yield InvalidLogitError, "logits", column, f"logit {_spelled(value)}"
             elif value == -np.inf and column == target:
                 yield InvalidLogitError, "logits", column, "logit -inf on the target: its loss is infinite"
@@ -282,14 +283,14 @@ def _faults(
             yield InvalidTargetError, "targets", label, f"target {_spelled(target_value)} is outside [0, 1]{ignore}"
     for label in labels:
         value, target_value = float(logits[label]), targets[label].item()
-        if present[label] and (value != value or value == np.inf):  # noqa: PLR0124
+        if present[label] and (math.isnan(value) or value == math.inf):
             yield InvalidLogitError, "logits", label, f"logit {_spelled(value)}"
         elif present[label] and value == -np.inf and target_value > 0:
             yield InvalidLogitError, "logits", label, "logit -inf on a positive label: its loss is infinite"
 
 
 def _spelled(value: float) -> str:
-    return "NaN" if value != value else f"{value:+}" if value in (np.inf, -np.inf) else f"{value}"  # noqa: PLR0124
+    return "NaN" if math.isnan(value) else f"{value:+}" if math.isinf(value) else f"{value}"
 
 
 # What is past float32 is inf in a float32 column, as IEEE 754 rounds it; the sums are float64 and go on.

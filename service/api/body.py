@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -44,8 +44,17 @@ def _content_length(request: Request) -> int | None:
     text = request.headers.get("content-length")
     if text is None:
         return None if "transfer-encoding" in request.headers else 0
+    return header_number("Content-Length", text)
+
+
+def header_number(name: str, text: str) -> int:
+    """The number >= 0 that a header holds.
+
+    Raises:
+        DecodeError: It holds none.
+    """
     if not (text.isascii() and text.isdigit()):
-        raise DecodeError(f"Content-Length {text[:50]!r} is not a number")
+        raise DecodeError(f"{name} {text[:50]!r} is not a number")
     # Twenty digits are past every limit; Python refuses to read more than 4300.
     return int(text.lstrip("0")[:20] or 0)
 
@@ -78,7 +87,7 @@ async def _read_chunked(request: Request, max_bytes: int, hold: Callable[[int], 
     return body
 
 
-async def _chunks(request: Request):  # type: ignore[no-untyped-def]
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":

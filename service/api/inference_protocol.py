@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from service import __version__
+from service.api.body import header_number
 from service.api.encoding import compressed, request_coding
 from service.api.exchange import Timing
 from service.api.health import check_ready
@@ -27,7 +28,7 @@ from service.codecs.inference_protocol import (
     decode_request,
     encode_response,
 )
-from service.errors import DecodeError, InvalidRequestError, NotFoundError, UnknownConfigError
+from service.errors import InvalidRequestError, NotFoundError, UnknownConfigError
 from service.messages import LossRequest
 
 MODEL, VERSION, PLATFORM = "focal_loss", "1", "focal-loss-service_torch"
@@ -88,7 +89,7 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
     """One batch; tensors as JSON or as binary data behind it, in both directions."""
     service, headers, timing = service_of(request), request.headers, Timing()
     _check_model(service, model, version)
-    length = _header_length(headers.get(HEADER_LENGTH))
+    length = header_number(HEADER_LENGTH, headers[HEADER_LENGTH]) if HEADER_LENGTH in headers else None
     # The asynchronous Triton client announces codings that it cannot read. What it, and the synchronous one, ask for
     # in earnest is one coding alone.
     wanted = headers.get("accept-encoding", "").strip().lower()
@@ -134,12 +135,3 @@ def _check_model(service: Service, model: str, version: str) -> None:
             ) from err
     if version != VERSION:
         raise NotFoundError(f"model {model} has version {VERSION} only, not {version[:100]!r}")
-
-
-def _header_length(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise DecodeError(f"{HEADER_LENGTH} {text[:50]!r} is not a number")
-    # Twenty digits are past every body; Python refuses to read more than 4300.
-    return int(text.lstrip("0")[:20] or 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -50,8 +52,8 @@ class Metrics:
         info = Gauge("focal_loss_info", "Version and device.", ("version", "device"), registry=self.registry)
         info.labels(__version__, engine.device).set(1)
 
-    def _gauge(self, name: str, help_text: str, value: object) -> None:
-        Gauge(name, help_text, registry=self.registry).set_function(value)  # type: ignore[arg-type]
+    def _gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        Gauge(name, help_text, registry=self.registry).set_function(value)
 
     def count(self, result: BatchResult) -> None:
         """Count a batch."""

@@ -56,23 +56,10 @@ class RequestContext:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             fields["code"] = "client_disconnected"
-        except LossServiceError as err:
-            fields["code"] = err.code
-            if not status:
-                await problem_response(err, scope["path"])(scope, receive, send_with_id)
-        except MemoryError:
-            lack = DeviceOutOfMemoryError("no memory for this request now", headers={"Retry-After": "5"})
-            fields["code"] = lack.code
-            if not status:
-                await problem_response(lack, scope["path"])(scope, receive, send_with_id)
         except Exception as err:
-            frames = "".join(traceback.format_tb(err.__traceback__))
-            log.error(  # noqa: TRY400  the text of the exception may hold logits
-                "unexpected error", **fields, error=type(err).__name__, traceback=frames
-            )
-            fields["code"] = LossServiceError.code
+            fault = _fault(err, fields)
+            fields["code"] = fault.code
             if not status:
-                fault = LossServiceError(f"unexpected error; the log has it under request id {request_id}")
                 await problem_response(fault, scope["path"])(scope, receive, send_with_id)
         finally:
             elapsed = time.perf_counter() - started
@@ -82,6 +69,18 @@ class RequestContext:
             quiet = scope["path"] in OPEN_PATHS or scope["path"] == "/metrics"
             level = log.debug if quiet else log.info
             level("request", **fields, status=status, duration_ms=round(elapsed * 1000, 3))
+
+
+def _fault(err: Exception, fields: dict[str, str]) -> LossServiceError:
+    """The error to answer with; what nobody expected is logged and told without its text."""
+    if isinstance(err, LossServiceError):
+        return err
+    if isinstance(err, MemoryError):
+        return DeviceOutOfMemoryError("no memory for this request now", headers={"Retry-After": "5"})
+    # The text of the exception may hold logits.
+    frames = "".join(traceback.format_tb(err.__traceback__))
+    log.error("unexpected error", **fields, error=type(err).__name__, traceback=frames)
+    return LossServiceError(f"unexpected error; the log has it under request id {fields['request_id']}")
 
 
 class BearerAuth:

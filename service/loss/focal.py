@@ -217,11 +217,14 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, gamma: float, alpha: Tensor |
     """Loss and alpha_t of every label, float64; alpha (1,) or (L,) weighs positives, 1 - alpha negatives."""
     log_odds = sigmoid_log_odds(logits, targets)
     loss = focal_from_log_odds(log_odds, gamma, sigmoid_cross_entropy(logits, targets))
-    if alpha is None:
-        return loss, torch.ones_like(loss)
-    y = targets.double()
-    alpha_t = alpha * y + (1 - alpha) * (1 - y)
+    alpha_t = sigmoid_alpha_t(targets, alpha)
     return loss * alpha_t, alpha_t
+
+
+def sigmoid_alpha_t(targets: Tensor, alpha: Tensor | None) -> Tensor:
+    """alpha_t of every label, float64: alpha y + (1 - alpha)(1 - y), or 1."""
+    y = targets.double()
+    return torch.ones_like(y) if alpha is None else alpha * y + (1 - alpha) * (1 - y)
 
 
 def check_num_classes(num_classes: int, alpha: Tensor | None) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from service.loss.focal import FocalLoss, not_ignored, sigmoid_focal
+from service.loss.focal import FocalLoss, not_ignored, sigmoid_alpha_t
 from service.loss.formula import (
     SoftmaxStatistics,
     cross_entropy_from_log_odds,
@@ -161,14 +161,15 @@ def _score_sigmoid(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: l
     def mean(values: Tensor) -> Tensor:
         return values.masked_fill(~present, 0).sum(1) / labels
 
-    label_loss, label_alpha = sigmoid_focal(x, y, module.gamma, module.alpha)
-    alpha_t, loss = mean(label_alpha), mean(label_loss)
-    z, label_ce = sigmoid_log_odds(x, y), sigmoid_cross_entropy(x, y)
+    z, label_ce, label_alpha = sigmoid_log_odds(x, y), sigmoid_cross_entropy(x, y), sigmoid_alpha_t(y, module.alpha)
+    alpha_t, loss = mean(label_alpha), mean(focal_from_log_odds(z, module.gamma, label_ce) * label_alpha)
     hard = (y == 0) | (y == 1)
     log_soft = label_ce.log() + module.gamma * logsigmoid(-z)
     label_log = label_alpha.log() + torch.where(hard, log_focal_from_log_odds(z, module.gamma), log_soft)
     log_loss = label_log.masked_fill(~present, -torch.inf).logsumexp(1) - labels.log()
 
+    if not wanted:
+        return _masked(counted, state, loss, log_loss, alpha_t, {})
     worst = z.masked_fill(~present, torch.inf).amin(1)
     p, q = torch.sigmoid(x), torch.sigmoid(-x)
     error = (1 - y) * p - y * q
