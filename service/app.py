@@ -10,10 +10,25 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from service import __version__
-from service.api import configs, docs, health, inference_protocol, loss, openapi
+from service.api import (
+    configs,
+    diagnostics,
+    docs,
+    examples,
+    exports,
+    health,
+    inference_protocol,
+    loss,
+    openapi,
+    queues,
+)
+from service.api import (
+    runs as run_routes,
+)
 from service.api.metrics import Metrics
 from service.api.middleware import BearerAuth, RequestContext
 from service.api.problems import on_http_exception
+from service.api.run_work import RunWork
 from service.api.state import Service
 from service.engine import Engine, resolve_device
 from service.registry import LossRegistry
@@ -38,12 +53,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_queued_bytes=settings.max_queued_bytes,
     )
     registry = LossRegistry(device, settings.max_configs)
-    service = Service(settings, engine, registry, Metrics(engine, registry))
+    runs = RunWork(settings, engine)
+    service = Service(settings, engine, registry, Metrics(engine, registry), runs)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         engine.close()
+        runs.close()
 
     middleware = [Middleware(RequestContext, metrics=service.metrics)]
     if settings.api_keys:
@@ -59,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         exception_handlers={HTTPException: on_http_exception},
     )
     app.state.service = service
-    for part in (loss, configs, inference_protocol, health, docs):
+    for part in (loss, configs, run_routes, examples, diagnostics, queues, exports, inference_protocol, health, docs):
         app.include_router(part.router)
     docs.mount_assets(app)
     openapi.document(app, wants_key=bool(settings.api_keys))

@@ -5,12 +5,21 @@
   - UnauthorizedError               401 unauthorized            no bearer key, or not one of ours
   - NotFoundError                   404 not_found               no such path
     - UnknownConfigError            404 unknown_config          a config_id the service does not hold
+    - UnknownRunError               404 unknown_run             no run of this name is kept
+    - UnknownEpochError             404 unknown_epoch           the run has no rows of this epoch
+    - UnknownExampleError           404 unknown_example         the run has no example of this id
+    - UnknownQueueError             404 unknown_queue           the run has no queue of this name
   - MethodNotAllowedError           405 method_not_allowed
   - NotAcceptableError              406 not_acceptable          no reply format that Accept allows
   - BodyTimeoutError                408 body_timeout            the body stopped arriving
+  - ConflictError                   409 conflict                the name is taken by other content
+    - RunConflictError              409 run_conflict
+    - BatchConflictError            409 batch_conflict
+    - QueueConflictError            409 queue_conflict
   - BodyTooLargeError               413 body_too_large          more bytes than max_body_bytes
   - TooManyElementsError            413 too_many_elements       a batch with more logits than max_elements
   - TooManyExamplesError            413 too_many_examples       a request with more rows than max_examples
+  - RunFullError                    413 run_full                a run with more rows than max_run_rows
   - HeadTimeoutError                408 head_timeout            request line and headers stopped arriving
   - HeadTooLargeError               431 head_too_large          more bytes of them than max_head_bytes
   - UnsupportedMediaTypeError       415 unsupported_media_type
@@ -22,10 +31,13 @@
     - InvalidLogitError             422 invalid_logit           NaN, +inf, or -inf on the target
     - InvalidTargetError            422 invalid_target          outside the classes and not ignore_index
     - InvalidIdsError               422 invalid_ids             not unique, or not strings or integers
+    - InvalidNameError              422 invalid_name            a name that no run, batch or queue may have
   - QueueFullError                  429 queue_full              more work than the service may hold
   - DeviceOutOfMemoryError          503 out_of_memory           even the smallest chunk does not fit
   - DeviceUnavailableError          503 device_unavailable      the device does not answer
   - DrainingError                   503 draining                the process is about to end
+  - StorageUnavailableError         503 storage_unavailable     the data directory cannot be read or written
+  - StorageFullError                507 storage_full            no room is left where runs are kept
 
 Raised where the fault is found, with the value and what is allowed; turned into a reply in one place
 (`service.api.problems`).
@@ -97,6 +109,30 @@ class UnknownConfigError(NotFoundError):
     code, title = "unknown_config", "Unknown configuration"
 
 
+class UnknownRunError(NotFoundError):
+    """No run of this name is kept."""
+
+    code, title = "unknown_run", "Unknown run"
+
+
+class UnknownEpochError(NotFoundError):
+    """The run has no rows of this epoch."""
+
+    code, title = "unknown_epoch", "Unknown epoch"
+
+
+class UnknownExampleError(NotFoundError):
+    """The run has no example of this id."""
+
+    code, title = "unknown_example", "Unknown example"
+
+
+class UnknownQueueError(NotFoundError):
+    """The run has no queue of this name."""
+
+    code, title = "unknown_queue", "Unknown queue"
+
+
 class MethodNotAllowedError(LossServiceError):
     """The path exists, the method does not."""
 
@@ -113,6 +149,36 @@ class BodyTimeoutError(LossServiceError):
     """The body did not arrive in time."""
 
     status, code, title = 408, "body_timeout", "Body timed out"
+
+
+class ConflictError(LossServiceError):
+    """The name is taken by other content."""
+
+    status, code, title = 409, "conflict", "Conflict"
+
+
+class RunConflictError(ConflictError):
+    """A run of this name and with another description is kept."""
+
+    code, title = "run_conflict", "Run exists with another description"
+
+
+class BatchConflictError(ConflictError):
+    """A batch of this name and with other content is kept."""
+
+    code, title = "batch_conflict", "Batch exists with other content"
+
+
+class QueueConflictError(ConflictError):
+    """A queue of this name and made from another request is kept."""
+
+    code, title = "queue_conflict", "Queue exists with another request"
+
+
+class RunFullError(LossServiceError):
+    """The run would have more rows than the service keeps in one."""
+
+    status, code, title = 413, "run_full", "Run full"
 
 
 class HeadTimeoutError(LossServiceError):
@@ -199,6 +265,12 @@ class InvalidIdsError(InvalidRequestError):
     code, title = "invalid_ids", "Invalid ids"
 
 
+class InvalidNameError(InvalidRequestError):
+    """A name that no run, batch or queue may have."""
+
+    code, title = "invalid_name", "Invalid name"
+
+
 class QueueFullError(LossServiceError):
     """The service holds as much work as it may."""
 
@@ -221,3 +293,15 @@ class DrainingError(LossServiceError):
     """The process has been told to end and takes leave of its balancer."""
 
     status, code, title = 503, "draining", "Draining"
+
+
+class StorageUnavailableError(LossServiceError):
+    """The place where runs are kept cannot be read or written."""
+
+    status, code, title = 503, "storage_unavailable", "Storage unavailable"
+
+
+class StorageFullError(LossServiceError):
+    """No room is left where runs are kept; what is kept stays readable."""
+
+    status, code, title = 507, "storage_full", "Storage full"

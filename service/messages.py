@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cached_property
@@ -287,11 +287,13 @@ class Batch:
         logits: Floating tensor on the CPU; softmax (N, C), sigmoid (N,), (N, 1) or (N, L).
         targets: (N,) integers, or (N, L) in sigmoid mode.
         ids: One string or integer per example, or None.
+        attributes: One value per example under each name, for a run to keep; None where there are none.
     """
 
     logits: torch.Tensor
     targets: torch.Tensor
     ids: Ids | None = None
+    attributes: Mapping[str, Sequence[Any]] | None = None
 
     @property
     def num_examples(self) -> int:

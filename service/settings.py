@@ -48,6 +48,15 @@ class Settings(BaseSettings):
     max_configs: Annotated[
         int, Field(ge=1, description="Configurations held on the device; the least recently used goes first.")
     ] = 256
+    data_dir: Annotated[
+        str, Field(min_length=1, description="Folder of the runs, or an fsspec URL (s3://bucket/path, ...).")
+    ] = "~/.local/share/focal-loss-service"
+    max_run_rows: Annotated[int, Field(ge=1, description="Rows of one run, all epochs together; more get 413.")] = (
+        1_000_000_000
+    )
+    query_memory_bytes: Annotated[
+        int, Field(ge=64 * MIB, description="Bytes of memory for all queries over runs; what needs more goes to disk.")
+    ] = 1024 * MIB
     max_head_bytes: Annotated[int, Field(ge=1024, description="Bytes of request line and headers; more get 431.")] = (
         64 * 1024
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
+import orjson
 from starlette.requests import ClientDisconnect, Request
 
-from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError
+from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError, UnsupportedMediaTypeError
 
 
 async def read_body(
@@ -95,3 +97,27 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
         if not message.get("more_body", False):
             return
+
+
+MAX_JSON_BYTES = 8 * 1024 * 1024
+
+
+async def read_json(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """The decoded body of a request that is small and JSON.
+
+    Raises:
+        UnsupportedMediaTypeError: It is another format.
+        DecodeError: It is not JSON.
+        Beside those of `read_body`.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaTypeError(
+            f"the body here is application/json, got {kind[:100]!r}", headers={"Accept": "application/json"}
+        )
+    timeout_s = request.app.state.service.settings.body_timeout_s
+    body = await read_body(request, max_bytes=max_bytes, timeout_s=timeout_s)
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as err:
+        raise DecodeError(f"the body is not JSON: {err}") from err

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from service.api.body import read_body
+from service.api.body import read_json
 from service.api.openapi import CONFIG_BODY, PROBLEMS
 from service.api.state import service_of
-from service.codecs.json_codec import JsonCodec
-from service.codecs.negotiation import reader
-from service.errors import DecodeError, UnsupportedMediaTypeError
 from service.messages import LossConfig
 from service.registry import HeldLoss
-
-MAX_CONFIG_BYTES = 8 * 1024 * 1024
 
 router = APIRouter(prefix="/configs", tags=["configurations"], responses=PROBLEMS)
 
@@ -26,14 +20,7 @@ router = APIRouter(prefix="/configs", tags=["configurations"], responses=PROBLEM
 async def put_config(request: Request) -> JSONResponse:
     """201 where the instance is new, 200 where one of the same meaning is held already."""
     service = service_of(request)
-    if not isinstance(reader(request.headers.get("content-type")), JsonCodec):
-        raise UnsupportedMediaTypeError("a configuration is application/json", headers={"Accept": "application/json"})
-    body = await read_body(request, max_bytes=MAX_CONFIG_BYTES, timeout_s=service.settings.body_timeout_s)
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as err:
-        raise DecodeError(f"the body is not JSON: {err}") from err
-    config = LossConfig.parse(fields)
+    config = LossConfig.parse(await read_json(request))
     held, new = await service.engine.run(lambda: service.registry.put(config))
     return JSONResponse(_described(held), status_code=201 if new else 200)
 

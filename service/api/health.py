@@ -24,7 +24,10 @@ async def healthz() -> JSONResponse:
 
 @router.get("/readyz", summary="Ready for work")
 async def readyz(request: Request) -> JSONResponse:
-    """200 where the device computes; 503 where it does not, and from SIGTERM on. Needs no key."""
+    """200 where the device computes and the store can be written; 503 or 507 where not, and from SIGTERM on.
+
+    Needs no key.
+    """
     service = service_of(request)
     await check_ready(service)
     return JSONResponse({"ready": True, "device": service.engine.device})
@@ -36,6 +39,7 @@ async def check_ready(service: Service) -> None:
     Raises:
         DrainingError: It is ending.
         DeviceUnavailableError: Its device does not compute, or not in time.
+        StorageUnavailableError, StorageFullError: Nothing can be written where runs are kept.
     """
     if service.draining:
         raise DrainingError("the service is ending and takes no new work", headers={"Retry-After": "5"})
@@ -46,6 +50,7 @@ async def check_ready(service: Service) -> None:
         raise DeviceUnavailableError(
             f"{service.engine.device} did not answer within {DEVICE_ANSWERS_WITHIN_S:g} s"
         ) from err
+    await asyncio.to_thread(service.runs.store.check)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

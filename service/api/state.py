@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from service.api.metrics import Metrics
+from service.api.run_work import RunWork
 from service.engine import Engine
 from service.evaluation import Limits
 from service.loss.focal import FocalLoss
@@ -24,6 +25,7 @@ class Service:
         engine: The device and its threads.
         registry: The losses on that device.
         metrics: What /metrics shows.
+        runs: The store of runs and its threads.
         draining: True from SIGTERM on.
     """
 
@@ -31,6 +33,7 @@ class Service:
     engine: Engine
     registry: LossRegistry
     metrics: Metrics
+    runs: RunWork
     draining: bool = False
 
     @property

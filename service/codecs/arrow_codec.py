@@ -22,10 +22,10 @@ class ArrowCodec:
     media_type = "application/vnd.apache.arrow.stream"
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: bytearray) -> LossRequest:
+    def decode(self, body: bytearray, *, with_attributes: bool = False) -> LossRequest:
         """See `Codec.decode`."""
         # A body that is held already bounds its messages; what they inflate to may be as much again.
-        stream = ArrowStream(io.BytesIO(body), max(len(body), MIN_MESSAGE_BYTES))
+        stream = ArrowStream(io.BytesIO(body), max(len(body), MIN_MESSAGE_BYTES), with_attributes=with_attributes)
         return LossRequest(RequestOptions.parse(stream.request_fields), tuple(stream))
 
     def encode(self, result: LossResult) -> bytes:

@@ -50,6 +50,7 @@ class ArrowStream:
     Args:
         source: Read as batches are asked for.
         max_message_bytes: Of one message, as it comes and inflated.
+        with_attributes: Whether further columns are attributes of the examples.
 
     Raises:
         DecodeError: What comes is no Arrow IPC stream.
@@ -57,7 +58,8 @@ class ArrowStream:
         InvalidRequestError: The schema has a column or a type that is not taken.
     """
 
-    def __init__(self, source: BinaryIO, max_message_bytes: int) -> None:
+    def __init__(self, source: BinaryIO, max_message_bytes: int, *, with_attributes: bool = False) -> None:
+        self._with_attributes = with_attributes
         self._source = _LimitedSource(source, max_message_bytes)
         self._max_message_bytes = max_message_bytes
         try:
@@ -70,7 +72,7 @@ class ArrowStream:
         with _Decoding(self._source):
             self._messages = pa.ipc.MessageReader.open_stream(pa.PythonFile(self._source, mode="r"))
             self.schema = self._read_schema()
-            _check_schema(self.schema)
+            _check_schema(self.schema, with_attributes=self._with_attributes)
 
     def _read_schema(self) -> pa.Schema:
         message = self._next_message()
@@ -237,10 +239,11 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def _check_schema(schema: pa.Schema) -> None:
+def _check_schema(schema: pa.Schema, *, with_attributes: bool) -> None:
     for name in schema.names:
-        if name not in COLUMNS or schema.names.count(name) > 1:
-            fault = "twice" if name in COLUMNS else "unknown"
+        known = name in COLUMNS or (with_attributes and _is_attribute(schema, name))
+        if not known or schema.names.count(name) > 1:
+            fault = "twice" if known else "unknown" if not with_attributes else "of a type that no attribute has"
             msg = f"column {name[:100]!r} is {fault}; taken are {', '.join(COLUMNS)}"
             raise InvalidRequestError(f"arrow: {msg}", errors=[{"loc": [name[:100]], "msg": msg}])
     for name in ("logits", "targets"):
@@ -259,6 +262,23 @@ def _check_schema(schema: pa.Schema) -> None:
             raise _type_error("id", identity, "strings or integers")
 
 
+def _is_attribute(schema: pa.Schema, name: str) -> bool:
+    kind = schema.field(schema.names.index(name)).type
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_boolean,
+        pa.types.is_temporal,
+        pa.types.is_decimal,
+        pa.types.is_null,
+    )
+    return any(test(plain) for test in tests)
+
+
 def _type_error(name: str, kind: pa.DataType, wanted: str) -> InvalidRequestError:
     msg = f"column {name} is {wanted}, got {kind}"
     return InvalidRequestError(f"arrow: {msg}", errors=[{"loc": [name], "msg": msg}])
@@ -272,7 +292,9 @@ def _batch(record_batch: pa.RecordBatch, number: int) -> Batch:
         column = record_batch.column("id")
         _refuse_nulls(column, number, "ids", InvalidIdsError)
         ids = column.to_pylist()
-    return Batch(logits, targets, ids)
+    further = [name for name in record_batch.schema.names if name not in COLUMNS]
+    attributes = {name: record_batch.column(name).to_pylist() for name in further}
+    return Batch(logits, targets, ids, attributes or None)
 
 
 def _refuse_nulls(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> None:

@@ -18,8 +18,12 @@ class Codec(Protocol):
     media_type: str
     aliases: tuple[str, ...]
 
-    def decode(self, body: bytearray) -> LossRequest:
+    def decode(self, body: bytearray, *, with_attributes: bool = False) -> LossRequest:
         """The request that a body says; binary tensors are views into it.
+
+        Args:
+            body: As a whole.
+            with_attributes: Whether a batch may carry attributes of its examples, as those of a run may.
 
         Raises:
             DecodeError: The body is not of this format.

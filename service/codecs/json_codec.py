@@ -42,7 +42,7 @@ class JsonCodec:
     media_type = "application/json"
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: bytearray) -> LossRequest:
+    def decode(self, body: bytearray, *, with_attributes: bool = False) -> LossRequest:
         """See `Codec.decode`."""
         try:
             document = simdjson.Parser().parse(body)
@@ -50,7 +50,7 @@ class JsonCodec:
             raise DecodeError(f"the body is not JSON: {err}") from err
         if not isinstance(document, simdjson.Object):
             raise InvalidRequestError("the body is a JSON object with logits and targets, or batches")
-        reader = _Reader(has_brackets=body.count(b"["))
+        reader = _Reader(has_brackets=body.count(b"["), with_attributes=with_attributes)
         try:
             return reader.request(document)
         except RecursionError as err:
@@ -123,7 +123,8 @@ class _Reader:
     that were met; a bracket inside a string makes the count too large, and then every row is looked at.
     """
 
-    def __init__(self, *, has_brackets: int) -> None:
+    def __init__(self, *, has_brackets: int, with_attributes: bool) -> None:
+        self._parts = (*TENSORS, "attributes") if with_attributes else TENSORS
         self._brackets_left = has_brackets
         self._option_values_left = MAX_OPTION_VALUES
         self._to_check: list[tuple[Any, int, str]] = []
@@ -135,11 +136,11 @@ class _Reader:
         fields = _names(document)
         given = {name: self._plain(document[name]) for name in fields if name in OPTIONS}
         # Named in the error and not looked at: there is no bound on what stands there.
-        unknown = [name for name in fields if name not in OPTIONS and name not in (*TENSORS, "batches")]
+        unknown = [name for name in fields if name not in OPTIONS and name not in (*self._parts, "batches")]
         options = RequestOptions.parse(given | dict.fromkeys(unknown[:UNKNOWN_NAMED]))
         self._null_is_nan = options.on_invalid == "exclude"
         if "batches" in fields:
-            for name in TENSORS:
+            for name in self._parts:
                 if name in fields:
                     raise InvalidRequestError(
                         f"give batches or {name}, not both", errors=[_item([name], "batches is given as well")]
@@ -179,7 +180,14 @@ class _Reader:
         except _NotOfThisTypeError:
             targets = self._numbers(batch["targets"], number, "targets", "d")
         ids = self._ids(batch["ids"], number) if "ids" in fields else None
-        return Batch(logits, torch.from_numpy(targets), ids)
+        attributes = self._attributes(batch["attributes"]) if "attributes" in fields else None
+        return Batch(logits, torch.from_numpy(targets), ids, attributes)
+
+    def _attributes(self, value: Any) -> dict[str, list[Any]] | None:
+        if isinstance(value, simdjson.Object):
+            self._brackets_left -= sum(isinstance(value[name], simdjson.Array) for name in _names(value))
+            value = value.as_dict()
+        return check_attributes(value)
 
     def _numbers(self, array: Any, number: int, part: str, kind: str) -> np.ndarray[Any, np.dtype[Any]]:
         """A list of numbers, or of rows of numbers of one length, as an array."""
@@ -242,6 +250,29 @@ class _Reader:
         self._option_values_left -= count
         if self._option_values_left < 0:
             raise InvalidRequestError(f"config and the other options have more than {MAX_OPTION_VALUES} values")
+
+
+def check_attributes(value: Any) -> dict[str, list[Any]] | None:
+    """Attributes as they stand in JSON: under each name a list of strings, numbers, booleans or nulls.
+
+    Raises:
+        InvalidRequestError: Something else; names the attribute and the row.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise InvalidRequestError(
+            "attributes is an object of lists", errors=[_item(["attributes"], "not an object of lists")]
+        )
+    for name, values in value.items():
+        if not isinstance(values, list):
+            msg = f"attribute {name[:100]!r} is a list with one value per example"
+            raise InvalidRequestError(msg, errors=[_item(["attributes", name[:100]], "not a list")])
+        for row, one in enumerate(values):
+            if isinstance(one, list | dict):
+                msg = f"attribute {name[:100]!r}, row {row}: {_named(one)} is no string, number, boolean or null"
+                raise InvalidRequestError(msg, errors=[_item(["attributes", name[:100], row], msg)])
+    return value
 
 
 class _NotOfThisTypeError(Exception):

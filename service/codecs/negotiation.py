@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from service.codecs.arrow_codec import ArrowCodec
 from service.codecs.base import Codec
 from service.codecs.json_codec import JsonCodec
@@ -27,18 +29,33 @@ def reader(content_type: str | None) -> Codec:
 
 
 def writer(accept: str | None, default: Codec) -> Codec:
-    """The codec for a reply: the best that `Accept` allows (RFC 9110, 12.5.1), the request's own among equals.
+    """The codec for a reply: the best that `Accept` allows, the request's own among equals.
 
     Raises:
         NotAcceptableError: It allows none; lists the known.
     """
-    if accept is None or not accept.strip():
-        return default
-    ranges = [_media_range(text) for text in accept.split(",") if text.strip()]
     candidates = (default, *(codec for codec in CODECS if codec is not default))
-    best = max(candidates, key=lambda codec: _quality(codec, ranges))
+    names = {name: codec for codec in candidates for name in (codec.media_type, *codec.aliases)}
+    return names[best_media_type(accept, list(names), KNOWN)]
+
+
+def best_media_type(accept: str | None, offered: Sequence[str], known: str | None = None) -> str:
+    """The media type of a reply: the best that `Accept` allows (RFC 9110, 12.5.1), the first among equals.
+
+    Args:
+        accept: The header.
+        offered: What there is, the default first.
+        known: What to list where none is allowed; default: what is offered.
+
+    Raises:
+        NotAcceptableError: None is allowed.
+    """
+    if accept is None or not accept.strip():
+        return offered[0]
+    ranges = [_media_range(text) for text in accept.split(",") if text.strip()]
+    best = max(offered, key=lambda name: _quality(name, ranges))
     if _quality(best, ranges) <= 0:
-        raise NotAcceptableError(f"Accept {accept[:200]!r} allows none of {KNOWN}")
+        raise NotAcceptableError(f"Accept {accept[:200]!r} allows none of {known or ', '.join(offered)}")
     return best
 
 
@@ -54,10 +71,10 @@ def _media_range(text: str) -> tuple[str, float]:
     return name, 1.0
 
 
-def _quality(codec: Codec, ranges: list[tuple[str, float]]) -> float:
-    """The q of the most specific range that names the codec; 0 where none does."""
+def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
+    """The q of the most specific range that names the type; 0 where none does."""
     qualities = dict(reversed(ranges))
-    for name in (codec.media_type, *codec.aliases, "application/*", "*/*"):
+    for name in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
         if name in qualities:
             return qualities[name]
     return 0.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import orjson
 import torch
 from torch import Tensor
 
-from service.codecs.json_codec import excluded_to_json, hardest_to_json
+from service.codecs.json_codec import check_attributes, excluded_to_json, hardest_to_json
 from service.codecs.tensors import tensor_view
 from service.errors import DecodeError, ErrorItem, InvalidIdsError, InvalidRequestError, ShapeError
 from service.messages import Batch, Column, Ids, LossRequest, LossResult, RequestOptions
@@ -48,7 +49,7 @@ class SafetensorsCodec:
     media_type = "application/x-safetensors"
     aliases: tuple[str, ...] = ("application/vnd.safetensors",)
 
-    def decode(self, body: bytearray) -> LossRequest:
+    def decode(self, body: bytearray, *, with_attributes: bool = False) -> LossRequest:
         """See `Codec.decode`."""
         tensors, metadata = read_safetensors(body)
         unknown = metadata.keys() - {"request", "format"}
@@ -56,7 +57,13 @@ class SafetensorsCodec:
             raise InvalidRequestError(f"unknown metadata key {sorted(unknown)[0][:100]!r}; known is 'request'")
         fields = _request_fields(metadata.get("request", "{}"))
         ids_of = _ids_in_json(fields)
-        return LossRequest(RequestOptions.parse(fields), _batches(tensors, ids_of))
+        attributes = check_attributes(fields.pop("attributes", None)) if with_attributes else None
+        options, batches = RequestOptions.parse(fields), _batches(tensors, ids_of)
+        if attributes is not None:
+            if len(batches) != 1:
+                raise InvalidRequestError(f"attributes go with one batch, there are {len(batches)}")
+            batches = (replace(batches[0], attributes=attributes),)
+        return LossRequest(options, batches)
 
     def encode(self, result: LossResult) -> bytes:
         """See `Codec.encode`."""

@@ -57,6 +57,7 @@ def service_environment(**settings: str) -> dict[str, str]:
 @contextmanager
 def running_server(tmp_path: Path, *options: str, **settings: str) -> Iterator[ServerProcess]:
     """Start a service, wait until it is ready, and end it after the block."""
+    settings.setdefault("data_dir", str(tmp_path / "data"))
     log_path = tmp_path / "service.log"
     command = [sys.executable, "-m", "service", "serve", "--port", "0", *options]
     with log_path.open("wb") as log:

@@ -1,0 +1,89 @@
+"""A data set too large for memory: chunks of rows that can be read again, and sums that no chunking changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some rows of a data set.
+
+    Args:
+        targets: (n,) int64 class indices in [0, C).
+        logits: (n, C) float32 or float64; finite, or -inf in a class that the row rules out, never in its target.
+
+    Raises:
+        ValueError: There is not one row of logits for each target, or a target is not in [0, C).
+    """
+
+    targets: Integers
+    logits: NDArray[np.floating[Any]]
+
+    def __post_init__(self) -> None:
+        if self.logits.ndim != 2 or len(self.logits) != len(self.targets):
+            raise ValueError(
+                f"{len(self.targets)} targets need as many rows of logits, not the shape {self.logits.shape}"
+            )
+        num_classes = self.logits.shape[1]
+        if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < num_classes:
+            raise ValueError(f"targets must lie in [0, {num_classes})")
+
+
+Chunks = Callable[[], Iterable[Chunk]]
+"""Each call starts another pass over the same rows."""
+
+
+def softmax(logits: NDArray[np.floating[Any]]) -> Floats:
+    """Probabilities of each row, whatever rows lie beside it.
+
+    Args:
+        logits: (n, C) of any floating dtype, C >= 1; -inf gives the probability 0.
+
+    Returns:
+        (n, C) float64, each row the same to the last bit in a chunk of any size or memory order.
+    """
+    # Rows laid out one way only: numpy adds up a row in another order when it is strided.
+    p = np.array(logits, dtype=np.float64, order="C")
+    p -= p.max(axis=1, keepdims=True)
+    np.exp(p, out=p)
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+class ProbabilitySums:
+    """Sums of probabilities by group, independent of the order of the rows and of the chunks they come in.
+
+    A probability is rounded to a multiple of 2^-52 and added as an integer, in two halves of 26 bits: float64 adds
+    such halves exactly up to 2^27 rows of a chunk, int64 up to 2^37 rows in all.
+    """
+
+    def __init__(self, groups: int) -> None:
+        self.counts: Integers = np.zeros(groups, dtype=np.int64)
+        self._high: Integers = np.zeros(groups, dtype=np.int64)
+        self._low: Integers = np.zeros(groups, dtype=np.int64)
+
+    def add(self, groups: Integers, probabilities: Floats) -> None:
+        """Take in rows: `groups` (n,) in [0, number of groups), `probabilities` (n,) in [0, 1]."""
+        size = len(self.counts)
+        scaled = probabilities * 2.0**26
+        high = np.floor(scaled)
+        low = np.rint((scaled - high) * 2.0**26)
+        self.counts += np.bincount(groups, minlength=size)
+        self._high += np.bincount(groups, high, size).astype(np.int64)
+        self._low += np.bincount(groups, low, size).astype(np.int64)
+
+    def means(self, empty: float) -> Floats:
+        """(groups,) float64: the mean of each group, `empty` where there are no rows."""
+        parts = zip(self._high.tolist(), self._low.tolist(), self.counts.tolist(), strict=True)
+        # Python divides integers of any size with one rounding.
+        return np.array([((high << 26) + low) / (n << 52) if n else empty for high, low, n in parts])

@@ -1,0 +1,183 @@
+"""Queues: made once from a run as it is, kept with their rows, and read with what has been said since."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from service.errors import InvalidRequestError, QueueConflictError, UnknownQueueError
+from service.mining.reasons import reason
+from service.mining.requests import QueueRequest, Strategy
+from service.mining.selection import Row, Rule, interleaved, select, shared_out
+from service.mining.strategies import Ranking, ranking
+from service.runs.examples import add_attributes
+from service.runs.names import check_name
+from service.runs.queries import View, Weighting
+from service.runs.store import RunStore, Snapshot
+
+FOLDER = "queues"
+NAMES_TRIED = 10_000
+LABEL_BLIND = "ambiguous ignores the label: it finds examples that are hard to call, not labels that are wrong"
+
+
+def create_queue(
+    store: RunStore, view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]
+) -> tuple[dict[str, Any], bool]:
+    """Make a queue, keep it, and say whether it is new.
+
+    Args:
+        store: Where to keep it.
+        view: Of the run.
+        request: What is asked for.
+        weighting: For the losses.
+        reviewed: The ids that have a verdict.
+
+    Raises:
+        InvalidRequestError: Quotas that do not fit the run, or a strategy that it has not the data for.
+        QueueConflictError: There is one of this name, made from another request.
+    """
+    asked = {**request.model_dump(mode="json"), "alpha": weighting.alpha, "gamma": weighting.gamma}
+    if request.name is not None:
+        check_name("queue", request.name)
+        held = store.document(view.snapshot, FOLDER, request.name)
+        if held is not None:
+            return _same(held, asked), False
+    content = _content(view, request, weighting, reviewed, asked)
+    if request.name is not None:
+        new = store.add_document(view.snapshot, FOLDER, request.name, {"name": request.name, **content})
+        return _same(queue(store, view.snapshot, request.name), asked), new
+    taken = set(store.documents(view.snapshot, FOLDER))
+    for number in range(1, NAMES_TRIED):
+        name = f"{request.strategy}-{number}"
+        if name not in taken and store.add_document(view.snapshot, FOLDER, name, {"name": name, **content}):
+            return {"name": name, **content}, True
+    raise QueueConflictError(f"the run has {NAMES_TRIED} queues of {request.strategy}; give this one a name")
+
+
+def _same(held: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    differs = [key for key, value in asked.items() if _plain(held["request"].get(key)) != _plain(value)]
+    if differs:
+        raise QueueConflictError(f"queue {held['name']} exists with another {', '.join(differs)}")
+    return held
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def queue(store: RunStore, snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """A queue as it was made.
+
+    Raises:
+        UnknownQueueError: The run has none of this name.
+    """
+    check_name("queue", name)
+    held = store.document(snapshot, FOLDER, name)
+    if held is None:
+        raise UnknownQueueError(f"run {snapshot.name} has no queue {name}")
+    found: dict[str, Any] = held
+    return found
+
+
+def queues(store: RunStore, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """All queues of a run by name, with their rows."""
+    held = [store.document(snapshot, FOLDER, name) for name in store.documents(snapshot, FOLDER)]
+    return [one for one in held if one is not None]
+
+
+def _content(
+    view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str], asked: dict[str, Any]
+) -> dict[str, Any]:
+    epoch = view.snapshot.epoch(request.epoch)
+    totals = view.row(f"SELECT count(*) AS n, coalesce(sum(loss), 0.0) AS loss FROM {view.scored(weighting, epoch)}")
+    rule = _rule(view, request, epoch)
+    left_out = list(reviewed) if request.leaves_out_reviewed else []
+    candidates = _Candidates(view, request, weighting, epoch, left_out, of_each_class=bool(rule.reserved))
+    rows = select(rule, candidates.fetch)
+    names = view.snapshot.description.class_names
+    for rank, row in enumerate(rows, start=1):
+        del row["attributes"]
+        row["rank"] = rank
+        row["share"] = row["loss"] / totals["loss"] if totals["loss"] else 0.0
+        row["reason"] = reason(row, names)
+    return {
+        "run": view.snapshot.name,
+        "created_at": datetime.now(UTC).isoformat(),
+        "strategy": request.strategy,
+        "epoch": epoch,
+        "num_examples": totals["n"],
+        "request": asked,
+        # Its random rows speak for all examples: they were drawn from all, by no further rule.
+        "is_control": "random" in request.parts and not left_out and not request.prefers_some,
+        "warnings": [LABEL_BLIND] if "ambiguous" in request.parts else [],
+        "rows": rows,
+    }
+
+
+class _Candidates:
+    """The candidates of a request, best first; of a mix interleaved by share."""
+
+    def __init__(
+        self,
+        view: View,
+        request: QueueRequest,
+        weighting: Weighting,
+        epoch: int,
+        left_out: Sequence[str],
+        *,
+        of_each_class: bool,
+    ) -> None:
+        self._view = view
+        self._rankings: list[tuple[Strategy, float, Ranking]] = [
+            (strategy, share, ranking(strategy, view, weighting, epoch, request))
+            for strategy, share in request.parts.items()
+        ]
+        self._left_out = left_out
+        self._of_each_class = of_each_class
+        self._with_attributes = request.at_most is not None
+
+    def fetch(self, number: int) -> tuple[list[Row], bool]:
+        parts = [(share, self._ranked(strategy, one, number)) for strategy, share, one in self._rankings]
+        rows = interleaved(parts)
+        if self._with_attributes:
+            add_attributes(self._view, rows)
+        return rows, all(self._is_complete(ranked, number) for _, ranked in parts)
+
+    def _ranked(self, strategy: Strategy, one: Ranking, number: int) -> list[Row]:
+        condition = "id NOT IN (SELECT unnest(?::VARCHAR[]))" if self._left_out else "true"
+        parameters = [self._left_out] if self._left_out else []
+        rows = self._view.rows(one.sql(condition, number, of_each_class=self._of_each_class), parameters)
+        for row in rows:
+            row["strategy"] = strategy
+        return rows
+
+    def _is_complete(self, ranked: Sequence[Row], number: int) -> bool:
+        if self._of_each_class:
+            return max(Counter(row["target"] for row in ranked).values(), default=0) < number
+        return len(ranked) < number
+
+
+def _rule(view: View, request: QueueRequest, epoch: int) -> Rule:
+    quotas, least = request.per_class, request.min_per_class
+    if quotas is None and not least:
+        return Rule(request.budget, at_most=request.at_most)
+    counts = {
+        row["target"]: row["n"]
+        for row in view.rows(f"SELECT target, count(*) AS n FROM {view.stored(epoch)} GROUP BY target ORDER BY target")
+    }
+    if isinstance(quotas, dict):
+        unknown = [label for label in quotas if int(label) >= (view.snapshot.num_classes or 0)]
+        if unknown:
+            msg = f"per_class names class {unknown[0]}, the run has {view.snapshot.num_classes} classes"
+            raise InvalidRequestError(msg, errors=[{"loc": ["per_class", unknown[0]], "msg": msg}])
+        reserved = {int(label): number for label, number in quotas.items()}
+        return Rule(request.budget, reserved, open=False, at_most=request.at_most)
+    if least * len(counts) > request.budget:
+        msg = f"min_per_class {least} for {len(counts)} classes is more than the budget {request.budget}"
+        raise InvalidRequestError(msg, errors=[{"loc": ["min_per_class"], "msg": msg}])
+    if quotas is None:
+        return Rule(request.budget, dict.fromkeys(counts, least), at_most=request.at_most)
+    weights: dict[int, float] = {label: 1.0 if quotas == "equal" else float(n) for label, n in counts.items()}
+    return Rule(request.budget, shared_out(request.budget, weights, least), at_most=request.at_most)

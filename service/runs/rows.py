@@ -1,0 +1,157 @@
+"""A row of a run: what is kept of an example in one epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import torch
+
+from service.errors import InvalidIdsError, InvalidTargetError, ShapeError
+from service.messages import Batch, BatchResult, LossConfig
+
+SCORES = ("log_odds", "logit_margin", "normalized_margin", "entropy", "el2n")
+KEPT_OUTPUTS = (*SCORES, "prediction")
+MAX_ID_CHARACTERS = 1000
+SCHEMA = pa.schema(
+    [
+        pa.field("epoch", pa.int32(), nullable=False),
+        pa.field("batch", pa.string(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("target", pa.int32(), nullable=False),
+        pa.field("prediction", pa.int32(), nullable=False),
+        *(pa.field(name, pa.float32(), nullable=False) for name in SCORES),
+        pa.field("logits", pa.list_(pa.float32())),
+        pa.field("attributes", pa.string()),
+    ]
+)
+
+
+def check_rows(config: LossConfig, batches: Sequence[Batch]) -> None:
+    """Raise where a run cannot keep a batch that `/loss` would take.
+
+    Raises:
+        InvalidIdsError: A batch has no ids, or one that is too long or empty; or two are one as text.
+        ShapeError: An example has several labels.
+        InvalidTargetError: A sigmoid target is neither 0 nor 1.
+    """
+    seen: dict[str, tuple[int, int]] = {}
+    for number, batch in enumerate(batches):
+        if batch.ids is None:
+            raise InvalidIdsError(
+                f"batch {number}: ids missing; a run knows its examples by them",
+                errors=[{"loc": ["batches", number, "ids"], "msg": "missing"}],
+            )
+        for row, identity in enumerate(map(str, batch.ids)):
+            earlier = seen.setdefault(identity, (number, row))
+            if earlier != (number, row):
+                msg = f"id {identity[:100]!r} is already that of batch {earlier[0]}, row {earlier[1]}; a run compares "
+                raise _id_error(number, row, msg + "ids as text")
+            if not 0 < len(identity) <= MAX_ID_CHARACTERS:
+                raise _id_error(number, row, f"an id has 1 to {MAX_ID_CHARACTERS} characters, got {len(identity)}")
+        if config.mode == "sigmoid":
+            _check_binary(config, number, batch)
+
+
+def _id_error(number: int, row: int, msg: str) -> InvalidIdsError:
+    return InvalidIdsError(
+        f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "ids", row], "msg": msg}]
+    )
+
+
+def _check_binary(config: LossConfig, number: int, batch: Batch) -> None:
+    if batch.logits.dim() > 1 and batch.logits.shape[1] != 1:
+        msg = f"a run keeps one label for each example, these have {batch.logits.shape[1]}"
+        raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "logits"], "msg": msg}])
+    targets = batch.targets.flatten().double()
+    soft = (targets != 0) & (targets != 1) & (targets >= 0) & (targets <= 1)
+    if config.ignore_index is not None:
+        soft &= targets != config.ignore_index
+    if soft.any():
+        row = int(torch.nonzero(soft)[0])
+        msg = f"a run keeps labels, and {targets[row].item()} is neither 0 nor 1"
+        raise InvalidTargetError(
+            f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "targets", row], "msg": msg}]
+        )
+
+
+def class_logits(batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Logits (N, C) in float32; a sigmoid logit x is the two classes [0, x], which have its probabilities."""
+    logits = batch.logits.float()
+    if logits.dim() == 1 or logits.shape[1] == 1:
+        positive = logits.reshape(-1)
+        logits = torch.stack([torch.zeros_like(positive), positive], dim=1)
+    return logits.numpy()
+
+
+def attribute_texts(batch: Batch) -> list[str] | None:
+    """The attributes of each example as a JSON object, None where the batch has none."""
+    if not batch.attributes:
+        return None
+    names = list(batch.attributes)
+    return [
+        orjson.dumps(
+            {name: value for name, value in zip(names, values, strict=True) if value is not None},
+            option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,
+            default=str,
+        ).decode()
+        for values in zip(*batch.attributes.values(), strict=True)
+    ]
+
+
+def content_digest(batches: Sequence[Batch]) -> str:
+    """What two sendings of the same rows have in common, in whatever format: 64 hex digits."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        logits = np.ascontiguousarray(class_logits(batch))
+        targets = batch.targets.flatten().double() if batch.targets.is_floating_point() else batch.targets.long()
+        for part in (logits, targets.double().numpy()):
+            digest.update(repr(part.shape).encode())
+            digest.update(part.data)
+        digest.update(orjson.dumps([str(identity) for identity in batch.ids or ()]))
+        digest.update(orjson.dumps(attribute_texts(batch)))
+    return digest.hexdigest()
+
+
+def stored_rows(
+    epoch: int, name: str, batches: Sequence[Batch], results: Sequence[BatchResult], *, store_logits: bool
+) -> pa.Table:
+    """The rows that count, in the order sent; those that are ignored or excluded have no label to look at."""
+    first, tables = 0, []
+    for batch, result in zip(batches, results, strict=True):
+        tables.append(_rows(epoch, name, first, batch, result, store_logits=store_logits))
+        first += batch.num_examples
+    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+
+
+def _rows(epoch: int, name: str, first: int, batch: Batch, result: BatchResult, *, store_logits: bool) -> pa.Table:
+    columns = result.per_example
+    counted = np.flatnonzero(~np.isnan(columns["log_odds"]))
+    attributes = attribute_texts(batch)
+    logits = pa.nulls(len(counted), SCHEMA.field("logits").type)
+    if store_logits:
+        values = class_logits(batch)[counted]
+        offsets = np.arange(0, values.size + 1, max(1, values.shape[1]), dtype=np.int32)
+        logits = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
+    ids = batch.ids or ()
+    arrays = {
+        "epoch": pa.array(np.full(len(counted), epoch, np.int32)),
+        "batch": pa.array([name] * len(counted), pa.string()),
+        "row": pa.array((counted + first).astype(np.int32)),
+        "id": pa.array([str(ids[row]) for row in counted.tolist()], pa.string()),
+        "target": pa.array(batch.targets.flatten().numpy()[counted].astype(np.int32)),
+        "prediction": pa.array(columns["prediction"][counted].astype(np.int32)),
+        **{score: pa.array(columns[score][counted].astype(np.float32)) for score in SCORES},
+        "logits": logits,
+        "attributes": pa.array(
+            None if attributes is None else [attributes[row] for row in counted.tolist()], pa.string()
+        )
+        if attributes is not None
+        else pa.nulls(len(counted), pa.string()),
+    }
+    return pa.table(arrays, schema=SCHEMA)

@@ -1,0 +1,344 @@
+"""Confident learning against cleanlab 2.9.0, on its own test arrays, on random data and on data full of ties."""
+
+from __future__ import annotations
+
+import functools
+import tracemalloc
+from unittest import mock
+
+import cleanlab
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from service.diagnostics.chunks import Chunk, Chunks
+from service.diagnostics.label_errors import ConfidentLearning, Overlap, confident_learning, suspected
+from tests.diagnostics.samples import DataSet, data_set, data_sets, random_data_set
+
+FIELDS = ("thresholds", "counts", "confident_joint", "calibrated_joint", "suspects")
+REMOVED_CLASS = (
+    [0, 0, 0, 0, 1, 2, 2, 2],
+    [[0.9, 0.1, 0], [0.8, 0.1, 0.1], [0.1, 0, 0.9], [0.9, 0, 0.1], [0.1, 0.3, 0.6], *3 * [[0.1, 0, 0.9]]],
+)
+ONE_WRONG = (
+    [0, 0, *7 * [1], 2],
+    [[0.9, 0.1, 0], [0.6, 0.2, 0.2], [0.1, 0, 0.9], *6 * [[0.1, 0.8, 0.1]], [0.1, 0.1, 0.8]],
+)
+FIRST_OF_TWO = [
+    *(0.7110397298505661, 0.6367131487519773, 0.7571834730987641, 0.6394163729473307, 0.5853684039196656),
+    *(0.6675968116482668, 0.7240647829106976, 0.740474240697777, 0.7148252196621883),
+]
+ISSUE_158 = [
+    [0.27916167, 0.14589103, 0.29264585, 0.28230144],
+    [0.13429196, 0.12536383, 0.47943979, 0.26090442],
+    [0.41348584, 0.13463275, 0.25845595, 0.19342546],
+    [0.27753469, 0.12295569, 0.33125886, 0.26825075],
+    [0.11649856, 0.11219034, 0.51857122, 0.25273988],
+    [0.38010026, 0.25572261, 0.13305410, 0.23112304],
+    [0.31583755, 0.13630690, 0.29246806, 0.25538750],
+    [0.30240076, 0.16925207, 0.26499082, 0.26335636],
+    [0.44524505, 0.27410085, 0.08305069, 0.19760341],
+    [0.22903975, 0.07783631, 0.38035414, 0.31276980],
+    [0.25071560, 0.12072900, 0.32551729, 0.30303812],
+    [0.43809229, 0.14401381, 0.20839300, 0.20950090],
+    [0.20749181, 0.11883556, 0.38402152, 0.28965111],
+    [0.43840254, 0.13538447, 0.24518806, 0.18102493],
+    [0.28504779, 0.10309750, 0.34258602, 0.26926868],
+    [0.38425408, 0.29168969, 0.15181255, 0.17224368],
+    [0.19339907, 0.10804265, 0.37570368, 0.32285460],
+    [0.21509781, 0.07190167, 0.38914722, 0.32385330],
+    [0.27040334, 0.13037840, 0.32842320, 0.27079507],
+    [0.40590210, 0.16713560, 0.24889193, 0.17807036],
+]
+
+
+def found_in(data: DataSet, size: int | None = None) -> ConfidentLearning:
+    return confident_learning(data.chunks(size), data.num_classes)
+
+
+def same(first: ConfidentLearning, second: ConfidentLearning) -> bool:
+    """To the last bit."""
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in FIELDS)
+
+
+def assert_equals_cleanlab(data: DataSet, size: int | None = None) -> None:
+    """Everything that cleanlab has a name for. Its sort is made stable, as that of equal remainders else depends on
+    the processor (numpy picks AVX-512, AVX2 or plain code, which order ties differently)."""
+    found, given_and_p = found_in(data, size), {"labels": data.targets, "pred_probs": data.p}
+    with mock.patch.object(np, "argsort", functools.partial(np.argsort, kind="stable")):
+        thresholds = cleanlab.count.get_confident_thresholds(**given_and_p)
+        joint = cleanlab.count.compute_confident_joint(**given_and_p, calibrate=False)
+        calibrated = cleanlab.count.compute_confident_joint(**given_and_p, calibrate=True)
+        q = cleanlab.count.estimate_joint(**given_and_p)
+        issues = cleanlab.count.num_label_issues(**given_and_p, estimation_method="off_diagonal")
+        more = cleanlab.count.num_label_issues(**given_and_p, estimation_method="off_diagonal_calibrated")
+        flagged = cleanlab.filter.find_label_issues(**given_and_p, filter_by="confident_learning", n_jobs=1)
+        health = cleanlab.dataset.overall_label_health_score(**given_and_p, verbose=False)
+        table = cleanlab.dataset.rank_classes_by_label_quality(**given_and_p).sort_values("Class Index")
+        pairs = cleanlab.dataset.find_overlapping_classes(**given_and_p)
+
+    np.testing.assert_allclose(found.thresholds, thresholds, rtol=1e-13, atol=2**-52)
+    np.testing.assert_array_equal(found.confident_joint, joint)
+    np.testing.assert_array_equal(found.calibrated_joint, calibrated)
+    np.testing.assert_allclose(found.joint, q, atol=1e-15)
+    assert (found.num_label_issues, found.num_label_issues_calibrated) == (issues, more)
+    np.testing.assert_array_equal(suspected(data.whole(), found)[0], flagged)
+    assert found.health == pytest.approx(health, abs=1e-15)
+    columns = {
+        "Label Issues": found.label_issues,
+        "Inverse Label Issues": found.inverse_label_issues,
+        "Label Noise": found.label_noise,
+        "Inverse Label Noise": found.inverse_label_noise,
+        "Label Quality Score": found.label_quality,
+    }
+    for name, values in columns.items():
+        np.testing.assert_allclose(values, table[name].to_numpy(), atol=1e-12, err_msg=name)
+    expected = {(a, b): (n, share) for a, b, n, share in pairs.itertuples(index=False) if n}
+    ours = found.overlapping_classes()
+    assert {(pair.first, pair.second): (pair.count, pytest.approx(pair.probability)) for pair in ours} == expected
+    assert [pair.count for pair in ours] == sorted((n for n, _ in expected.values()), reverse=True)
+
+
+def test_a_label_error_among_eight_rows() -> None:
+    data = data_set(*REMOVED_CLASS)
+    found = found_in(data)
+    np.testing.assert_allclose(found.thresholds, [0.675, 0.3, 0.9])
+    assert found.confident_joint.tolist() == found.calibrated_joint.tolist() == [[3, 0, 1], [0, 1, 0], [0, 0, 3]]
+    np.testing.assert_array_equal(found.joint, found.calibrated_joint / 8)
+    mask, suggested = suspected(data.whole(), found)
+    assert np.flatnonzero(mask).tolist() == [2]
+    assert suggested.tolist() == [0, 0, 2, 0, 1, 2, 2, 2]
+    assert found.most_confused.tolist() == [2, -1, -1]
+    assert found.overlapping_classes() == [Overlap(0, 2, 1, 0.125)]
+    assert_equals_cleanlab(data)
+
+
+def test_a_class_whose_last_row_moves_leaves_the_count() -> None:
+    data = data_set([0, 0, 0, 0, 2, 2, 2, 2], REMOVED_CLASS[1])
+    found = found_in(data)
+    assert found.thresholds[1] == 2
+    assert found.confident_joint[1].tolist() == [0, 1, 0]
+    assert found.calibrated_joint.tolist() == [[3, 0, 1], [0, 0, 0], [0, 0, 4]]
+    assert (found.label_noise[1], found.label_quality[1], found.inverse_label_noise[1]) == (0, 1, 0)
+    assert_equals_cleanlab(data)
+
+
+def test_the_two_estimates_differ() -> None:
+    p = np.array(FIRST_OF_TWO)
+    data = data_set([0, 1, 1, 1, 1, 0, 0, 1, 0], np.stack([p, 1 - p], axis=1))
+    found = found_in(data)
+    np.testing.assert_allclose(found.thresholds, [0.704382, 0.328169], atol=1e-6)
+    assert found.confident_joint.tolist() == [[3, 1], [2, 3]]
+    assert (found.num_label_issues, found.num_label_issues_calibrated) == (2, 3)
+    assert_equals_cleanlab(data)
+
+
+def test_health_and_class_noise() -> None:
+    data = data_set(*ONE_WRONG)
+    found = found_in(data)
+    assert np.flatnonzero(suspected(data.whole(), found)[0]).tolist() == [2]
+    assert found.health == 0.9
+    assert found.label_noise.tolist() == [0, 1 / 7, 0]
+    assert found.suspects.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
+    assert_equals_cleanlab(data)
+
+
+@pytest.mark.parametrize("last", [[0.95, 0, 0.05, 0], [0.9, 0.025, 0.025, 0.05]])
+def test_absent_classes(last: list[float]) -> None:
+    rows = [[0.9, 0.1, 0, 0], [0.8, 0.1, 0.1, 0], [0.1, 0, 0.9, 0], last]
+    data = data_set([0, 0, 2, 2], rows)
+    assert suspected(data.whole(), found_in(data))[0].tolist() == [False, False, False, True]
+    assert_equals_cleanlab(data)
+
+
+def test_a_model_that_confuses_everything_gives_numbers() -> None:
+    data = data_set([3, 3, 1, 3, 0, 2, 2, 2, 0, 2, 2, 1, 0, 0, 0, 0, 2, 1, 3, 3], ISSUE_158)
+    found = found_in(data)
+    assert found.confident_joint.diagonal().all()
+    assert np.isfinite(found.noise_matrix).all()
+    assert np.isfinite(found.inverse_noise_matrix).all()
+    assert_equals_cleanlab(data)
+
+
+@pytest.mark.parametrize("size", [7, None])
+def test_thousands_of_equal_rows(size: int | None) -> None:
+    targets, p = np.repeat([1, 0], 2500), np.tile([0.95, 0.05, 0, 0], (5000, 1))
+    p[0] = [0.94, 0.06, 0, 0]
+    data = data_set(targets, p)
+    mask, suggested = suspected(data.whole(), found_in(data, size))
+    # Row 0 alone reaches the threshold of class 1, the mean that it raises, and misses that of class 0.
+    assert np.flatnonzero(mask).tolist() == list(range(1, 2500))
+    assert suggested.tolist() == [1, *4999 * [0]]
+    assert_equals_cleanlab(data, size)
+
+
+def test_a_hundred_classes_of_tied_probabilities() -> None:
+    weights = np.random.default_rng(0).integers(1, 100, (5000, 100))
+    assert_equals_cleanlab(data_set(np.repeat(np.arange(100), 50), weights / weights.sum(axis=1, keepdims=True)), 1000)
+
+
+def test_a_thousand_classes() -> None:
+    assert_equals_cleanlab(random_data_set(4000, 1000, 1, signal=6), 1000)
+
+
+def test_rows_that_reach_no_threshold_are_left_out() -> None:
+    data = data_set([0, 0, 1, 1], [[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.5, 0.5]])
+    mask, suggested = suspected(data.whole(), found_in(data))
+    assert suggested.tolist() == [0, -1, 1, -1]
+    assert not mask.any()
+    assert_equals_cleanlab(data)
+
+
+def test_the_diagonal_is_at_least_one_where_every_row_is_confidently_another_class() -> None:
+    data = data_set([0, 0, 1, 1], [[0.1, 0.9], [0.1, 0.9], [0.9, 0.1], [0.9, 0.1]])
+    assert found_in(data).confident_joint.tolist() == [[1, 2], [2, 1]]
+    assert_equals_cleanlab(data)
+
+
+@given(data_sets(), st.sampled_from([1, 7, None]))
+def test_equals_cleanlab(data: DataSet, size: int | None) -> None:
+    assume(len(np.unique(data.targets)) > 1)  # cleanlab refuses a single label
+    assert_equals_cleanlab(data, size)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("rows", "classes", "missing"), [(60, 2, 0), (500, 3, 1), (2000, 10, 3), (3000, 40, 5)])
+def test_equals_cleanlab_on_random_data(rows: int, classes: int, missing: int, seed: int) -> None:
+    assert_equals_cleanlab(random_data_set(rows, classes, seed, missing=missing), 256)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_matrices_are_cleanlabs(seed: int) -> None:
+    data = random_data_set(1500, 5, seed)
+    found = found_in(data)
+    _, noise, inverse = cleanlab.count.estimate_latent(found.calibrated_joint, data.targets)
+    np.testing.assert_allclose(found.noise_matrix, noise, atol=1e-14)
+    np.testing.assert_allclose(found.inverse_noise_matrix, inverse, atol=1e-14)
+
+
+@given(data_sets())
+def test_noise_matrices_are_distributions(data: DataSet) -> None:
+    found = found_in(data)
+    np.testing.assert_allclose(found.noise_matrix.sum(axis=0), found.calibrated_joint.any(axis=0))
+    np.testing.assert_allclose(found.inverse_noise_matrix.sum(axis=0), found.counts > 0)
+
+
+@given(data_sets(), st.randoms(use_true_random=False))
+def test_neither_chunks_nor_order_nor_layout_change_a_bit(data: DataSet, random: object) -> None:
+    whole = found_in(data)
+    order = np.random.default_rng(random.getrandbits(32)).permutation(len(data.targets))  # type: ignore[attr-defined]
+    shuffled = DataSet(data.targets[order], np.asfortranarray(data.logits[order]))
+    assert all(same(whole, found_in(other, size)) for other in (data, shuffled) for size in (1, 7, None))
+
+
+def test_chunks_do_not_change_a_bit_of_a_larger_data_set() -> None:
+    data = random_data_set(5000, 12, 3)
+    whole = found_in(data)
+    assert all(same(whole, found_in(data, size)) for size in (1, 7, 1000))
+
+
+@given(data_sets())
+def test_invariants(data: DataSet) -> None:
+    found = found_in(data)
+    mask, suggested = suspected(data.whole(), found)
+    np.testing.assert_array_equal(found.counts, np.bincount(data.targets, minlength=data.num_classes))
+    np.testing.assert_array_equal(found.calibrated_joint.sum(axis=1), found.counts)
+    assert found.calibrated_joint.min() >= 0
+    assert not mask[data.p.argmax(axis=1) == data.targets].any()
+    pairs = np.zeros_like(found.suspects)
+    for target, other in zip(data.targets[mask], suggested[mask], strict=True):
+        pairs[target, other] += 1
+    np.testing.assert_array_equal(found.suspects, pairs)
+    for k, other in enumerate(found.most_confused):
+        row = [(-count, j) for j, count in enumerate(found.calibrated_joint[k]) if j != k and count]
+        assert other == (min(row)[1] if row else -1)
+
+
+def test_overlaps_come_in_order_and_only_as_many_as_asked_for() -> None:
+    joint = np.array([[5, 1, 2, 0], [1, 5, 0, 3], [1, 0, 5, 0], [0, 0, 0, 5]])
+    found = ConfidentLearning(np.ones(4), joint.sum(axis=1), joint, joint, joint)
+    share = 1 / joint.sum()
+    expected = [Overlap(0, 2, 3, 3 * share), Overlap(1, 3, 3, 3 * share), Overlap(0, 1, 2, 2 * share)]
+    assert found.overlapping_classes() == expected
+    assert found.overlapping_classes(2) == expected[:2]
+
+
+def test_what_rounding_leaves_over_goes_to_the_last_of_equal_classes() -> None:
+    # Two of four rows of class 0 are confident, one in each class: 2 1/2 rounds to 2, and five rows are to be shared.
+    p = [[0.9, 0.1], [0.1, 0.9], *3 * [[0.49, 0.51]], *2 * [[0.2, 0.8]]]
+    found = found_in(data_set([0, 0, 0, 0, 0, 1, 1], p))
+    assert found.confident_joint.tolist() == [[1, 1], [0, 2]]
+    assert found.calibrated_joint.tolist() == [[2, 3], [0, 2]]
+
+
+def test_probabilities_within_a_millionth_count_as_equal() -> None:
+    def suggested_at(below: float) -> int:
+        p = [[0.5 + below, 0.5 - below], [0.5 - below, 0.5 + below], [0.2, 0.8], [0.2, 0.8]]
+        data = data_set([0, 0, 1, 1], p)
+        return int(suspected(data.whole(), found_in(data))[1][1])
+
+    assert suggested_at(0.9e-6) == 0
+    assert suggested_at(1.1e-6) == -1
+
+
+def test_a_tie_with_the_given_label_is_no_label_error() -> None:
+    def flagged(lead: float) -> bool:
+        # Class 0 has the threshold 0.45, class 1 that of 0.7: the row that the classes share reaches class 0 alone.
+        p = [[0.45, 0.1, 0.45], [0.5 + lead, 0.5 - lead, 0], [0, 0.9, 0.1]]
+        data = data_set([0, 1, 1], p)
+        return bool(suspected(data.whole(), found_in(data))[0][1])
+
+    assert not flagged(0)
+    assert not flagged(0.4e-6)
+    assert flagged(0.6e-6)
+
+
+def test_thresholds_do_not_fall_below_two_millionths() -> None:
+    data = data_set([0, 1], [[1e-9, 1 - 1e-9], [1e-9, 1 - 1e-9]])
+    assert found_in(data).thresholds[0] == 2e-6
+
+
+@pytest.mark.parametrize("chunks", [lambda: iter([]), lambda: [Chunk(np.zeros(0, np.int64), np.zeros((0, 3)))]])
+def test_no_rows(chunks: Chunks) -> None:
+    found = confident_learning(chunks, 3)
+    assert found.confident_joint.tolist() == np.eye(3).tolist()
+    assert found.health is None
+    assert (found.num_examples, found.num_label_issues, found.num_label_issues_calibrated) == (0, 0, 0)
+    assert found.thresholds.tolist() == [2, 2, 2]
+    for zeros in (found.joint, found.noise_matrix, found.inverse_noise_matrix, found.label_noise):
+        assert not zeros.any()
+    assert found.most_confused.tolist() == [-1, -1, -1]
+    assert found.overlapping_classes() == []
+
+
+def test_one_class() -> None:
+    found = found_in(DataSet(np.zeros(3, np.int64), np.array([[1.0], [2], [-3]])))
+    assert found.calibrated_joint.tolist() == [[3]]
+    assert found.health == 1
+
+
+def test_another_number_of_classes_is_refused() -> None:
+    data = random_data_set(9, 3, 0)
+    with pytest.raises(ValueError, match="3 classes, not 4"):
+        confident_learning(data.chunks(), 4)
+    with pytest.raises(ValueError, match="2 classes, not 3"):
+        suspected(random_data_set(9, 2, 0).whole(), found_in(data))
+
+
+def test_two_passes_in_memory_that_does_not_grow() -> None:
+    def peak(number: int) -> int:
+        block, passes = random_data_set(500, 6, 0).whole(), []
+
+        def chunks() -> list[Chunk]:
+            passes.append(None)
+            return [block] * number
+
+        tracemalloc.start()
+        confident_learning(chunks, 6)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(passes) == 2
+        return most
+
+    assert peak(400) < peak(4) + 8 * 500
