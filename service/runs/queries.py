@@ -81,12 +81,14 @@ class Weighting:
     @property
     def sql(self) -> str:
         """The columns of the losses, after those of `_ROWS`."""
-        alpha = "1.0" if self.alpha is None else f"[{', '.join(map(repr, self.alpha))}][target + 1]::DOUBLE"
+        weights = None if self.alpha is None else ", ".join(map(repr, self.alpha))
+        alpha = "1::DOUBLE" if weights is None else f"(CAST([{weights}] AS DOUBLE[]))[target + 1]"
+        gamma = f"{self.gamma!r}::DOUBLE"
         return f"""
             {alpha} AS alpha_t,
-            alpha_t * exp(-{self.gamma!r} * not_easy) * cross_entropy AS loss,
+            alpha_t * exp(-{gamma} * not_easy) * cross_entropy AS loss,
             CASE WHEN alpha_t = 0 THEN '-infinity'::DOUBLE
-                 ELSE ln(alpha_t) - {self.gamma!r} * not_easy + CASE WHEN z > 30 THEN -z ELSE ln(cross_entropy) END
+                 ELSE ln(alpha_t) - {gamma} * not_easy + CASE WHEN z > 30 THEN -z ELSE ln(cross_entropy) END
             END AS log_loss"""
 
 
