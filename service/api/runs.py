@@ -25,7 +25,7 @@ from service.mining.reviews import history, progress, verdicts
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
 from service.runs.rows import KEPT_OUTPUTS, check_rows, class_logits, content_digest, stored_rows
-from service.runs.store import Footer, Snapshot, holds_batch
+from service.runs.store import Footer, Snapshot
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=PROBLEMS)
 
@@ -174,20 +174,17 @@ def _keep(
 def _store(
     service: Service, snapshot: Snapshot, epoch: int, batch: str, request: LossRequest, result: LossResult
 ) -> bool:
-    store, batches = service.runs.store, request.batches
-    digest = content_digest(batches)
-    if holds_batch((one for one in snapshot.data if one.epoch == epoch), batch, digest):
-        return False
+    batches = request.batches
     rows = stored_rows(epoch, batch, batches, result.batches, store_logits=snapshot.description.store_logits)
     footer = Footer(
         rows=len(rows),
-        batches={batch: digest},
+        batches={batch: content_digest(batches)},
         num_ignored=result.num_ignored,
         num_excluded=result.num_excluded,
         has_attributes=any(one.attributes for one in batches),
     )
     num_classes = max((class_logits(one).shape[1] for one in batches if one.num_examples), default=snapshot.num_classes)
-    new = store.add(snapshot, epoch, batch, rows, footer, num_classes)
+    new = service.runs.store.add(snapshot, epoch, batch, rows, footer, num_classes)
     files = 1 + sum(one.epoch == epoch for one in snapshot.data)
     service.runs.merge_later(snapshot.root, epoch, files)
     return new

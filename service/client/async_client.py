@@ -13,6 +13,8 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import aclosing
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -20,10 +22,12 @@ import httpx
 
 from service.client import calls
 from service.client.arrays import SentBatch, sent_batch
-from service.client.errors import ClientError, ConnectionFailedError, network_error, shift_batches
+from service.client.async_runs import AsyncRunClient
+from service.client.errors import ClientError, ConnectionFailedError, error_of, network_error, shift_batches
 from service.client.grouping import Grouping, Progress, Totals
 from service.client.results import HeldConfig, LossReply, ServiceInfo
 from service.client.retry import ONCE, Retries, RetryPolicy
+from service.client.run_calls import put_run_call, runs_call, written
 from service.client.wire import Body
 from service.errors import LossServiceError
 from service.messages import DEFAULT_OUTPUTS, BatchResult, LossConfig, OnInvalid
@@ -97,7 +101,7 @@ class AsyncLossClient:
     ) -> LossReply:
         """See `LossClient.loss_batches`; the arrays must not change until it returns."""
         sent = [sent_batch(batch, number) for number, batch in enumerate(batches)]
-        return await self._send(calls.loss_call(sent, calls.loss_fields(config, outputs, top_k, on_invalid)))
+        return await self.send(calls.loss_call(sent, calls.loss_fields(config, outputs, top_k, on_invalid)))
 
     def stream(
         self,
@@ -117,31 +121,31 @@ class AsyncLossClient:
             if not totals.num_batches:
                 used = (await self.get_config(config)).config if isinstance(config, str) else calls.config_of(config)
                 totals.reduction = used.reduction
-            return await self._send(calls.loss_call(group, fields))
+            return await self.send(calls.loss_call(group, fields))
 
         return AsyncLossStream(totals, _results(batches, send, totals, progress))
 
     async def put_config(self, config: LossConfig | Mapping[str, Any]) -> HeldConfig:
         """See `LossClient.put_config`."""
-        return await self._send(calls.put_config_call(config))
+        return await self.send(calls.put_config_call(config))
 
     async def configs(self) -> list[HeldConfig]:
         """See `LossClient.configs`."""
-        return await self._send(calls.configs_call())
+        return await self.send(calls.configs_call())
 
     async def get_config(self, config_id: str) -> HeldConfig:
         """See `LossClient.get_config`."""
-        return await self._send(calls.get_config_call(config_id))
+        return await self.send(calls.get_config_call(config_id))
 
     async def delete_config(self, config_id: str) -> None:
         """See `LossClient.delete_config`."""
-        await self._send(calls.delete_config_call(config_id))
+        await self.send(calls.delete_config_call(config_id))
 
     async def info(self) -> ServiceInfo:
         """See `LossClient.info`."""
-        version = await self._send(calls.version_call())
+        version = await self.send(calls.version_call())
         try:
-            device = await self._send(calls.device_call(), ONCE)
+            device = await self.send(calls.device_call(), ONCE)
         except LossServiceError as err:
             return ServiceInfo(self.url, version, False, None, err.detail)
         return ServiceInfo(self.url, version, True, device)
@@ -149,16 +153,47 @@ class AsyncLossClient:
     async def ready(self) -> bool:
         """See `LossClient.ready`."""
         try:
-            await self._send(calls.device_call(), ONCE)
+            await self.send(calls.device_call(), ONCE)
         except (LossServiceError, ConnectionFailedError):
             return False
         return True
 
-    async def _send(self, call: calls.Call[T], policy: RetryPolicy | None = None) -> T:
-        retries = Retries(policy or self._retry, repeatable=call.repeatable)
+    async def put_run(
+        self,
+        name: str,
+        *,
+        config: LossConfig | Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        display: Mapping[str, Any] | None = None,
+        store_logits: bool = True,
+    ) -> AsyncRunClient:
+        """See `LossClient.put_run`."""
+        await self.send(put_run_call(name, config, class_names, display, store_logits=store_logits))
+        return AsyncRunClient(self, name)
+
+    def run(self, name: str) -> AsyncRunClient:
+        """See `LossClient.run`; not awaited."""
+        return AsyncRunClient(self, name)
+
+    async def runs(self) -> list[dict[str, Any]]:
+        """See `LossClient.runs`."""
+        return await self.send(runs_call())
+
+    async def send(self, call: calls.Call[T], policy: RetryPolicy | None = None) -> T:
+        """See `LossClient.send`."""
+        return await self._repeated(lambda: self._send_once(call), call.repeatable, policy)
+
+    async def save(self, call: calls.Call[Any], path: Path) -> None:
+        """See `LossClient.save`."""
+        await self._repeated(lambda: self._save_once(call, path), call.repeatable)
+
+    async def _repeated(
+        self, attempt: Callable[[], Awaitable[T]], repeatable: bool, policy: RetryPolicy | None = None
+    ) -> T:
+        retries = Retries(policy or self._retry, repeatable=repeatable)
         while True:
             try:
-                return await self._send_once(call)
+                return await attempt()
             except (LossServiceError, ClientError) as err:
                 wait_s = retries.wait_s(err)
                 if wait_s is None:
@@ -175,6 +210,19 @@ class AsyncLossClient:
         except httpx.TransportError as err:
             raise network_error(err, str(request.url)) from err
         return call.result(response)
+
+    async def _save_once(self, call: calls.Call[Any], path: Path) -> None:
+        request = self._http.build_request(**call.arguments())
+        try:
+            async with aclosing(await self._http.send(request, stream=True)) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise error_of(response)
+                with written(path) as file:
+                    async for piece in response.aiter_bytes():
+                        file.write(piece)
+        except httpx.TransportError as err:
+            raise network_error(err, str(request.url)) from err
 
 
 class AsyncLossStream(AsyncIterator[BatchResult]):

@@ -105,13 +105,23 @@ def loss_fields(
     Raises:
         InvalidRequestError: Or the class of it that says what is wrong.
     """
+    fields = output_fields(outputs, top_k, on_invalid)
+    if isinstance(config, str):
+        return fields | {"config_id": config}
+    return fields | {"config": config_of(config).model_dump(mode="json")}
+
+
+def output_fields(outputs: Iterable[str], top_k: int, on_invalid: OnInvalid) -> dict[str, Any]:
+    """What is to come back of a batch, checked.
+
+    Raises:
+        InvalidRequestError: Or the class of it that says what is wrong.
+    """
     if isinstance(outputs, str):
         outputs = [name.strip() for name in outputs.split(",")]
     fields: dict[str, Any] = {"outputs": list(outputs), "top_k": top_k, "on_invalid": on_invalid}
     RequestOptions.parse(fields)
-    if isinstance(config, str):
-        return fields | {"config_id": config}
-    return fields | {"config": config_of(config).model_dump(mode="json")}
+    return fields
 
 
 def one_batch(logits: Any, targets: Any, ids: Any) -> Any:
@@ -121,6 +131,11 @@ def one_batch(logits: Any, targets: Any, ids: Any) -> Any:
 
 def loss_call(batches: Sequence[SentBatch], fields: dict[str, Any]) -> Call[LossReply]:
     """`POST /loss`: stateless, so it may be sent again."""
+    return Call("POST", "/loss", reply_reader(batches), loss_body(batches, fields), HEADERS)
+
+
+def reply_reader(batches: Sequence[SentBatch]) -> Callable[[httpx.Response], LossReply]:
+    """How the reply to these batches is read."""
     ids = [batch.ids for batch in batches]
 
     def read(response: httpx.Response) -> LossReply:
@@ -129,7 +144,7 @@ def loss_call(batches: Sequence[SentBatch], fields: dict[str, Any]) -> Call[Loss
             raise ValueError(f"{len(reply.batches)} results for {len(batches)} batches")
         return reply
 
-    return Call("POST", "/loss", read, loss_body(batches, fields), HEADERS)
+    return read
 
 
 def put_config_call(config: LossConfig | Mapping[str, Any]) -> Call[HeldConfig]:

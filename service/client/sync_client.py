@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,10 +14,12 @@ import httpx
 
 from service.client import calls
 from service.client.arrays import SentBatch, sent_batch
-from service.client.errors import ClientError, ConnectionFailedError, network_error, shift_batches
+from service.client.errors import ClientError, ConnectionFailedError, error_of, network_error, shift_batches
 from service.client.grouping import Grouping, Progress, Totals
 from service.client.results import HeldConfig, LossReply, ServiceInfo
 from service.client.retry import ONCE, Retries, RetryPolicy
+from service.client.run_calls import put_run_call, runs_call, written
+from service.client.runs import RunClient
 from service.errors import LossServiceError
 from service.messages import DEFAULT_OUTPUTS, BatchResult, LossConfig, OnInvalid
 
@@ -114,7 +118,7 @@ class LossClient:
             on_invalid: See `loss`.
         """
         sent = [sent_batch(batch, number) for number, batch in enumerate(batches)]
-        return self._send(calls.loss_call(sent, calls.loss_fields(config, outputs, top_k, on_invalid)))
+        return self.send(calls.loss_call(sent, calls.loss_fields(config, outputs, top_k, on_invalid)))
 
     def stream(
         self,
@@ -144,17 +148,17 @@ class LossClient:
         totals = Totals(config.reduction, top_k)
 
         def send(group: Sequence[SentBatch]) -> LossReply:
-            return self._send(calls.loss_call(group, fields))
+            return self.send(calls.loss_call(group, fields))
 
         return LossStream(totals, _results(batches, send, totals, progress))
 
     def put_config(self, config: LossConfig | Mapping[str, Any]) -> HeldConfig:
         """Hold a configuration on the device; one of the same meaning is held once."""
-        return self._send(calls.put_config_call(config))
+        return self.send(calls.put_config_call(config))
 
     def configs(self) -> list[HeldConfig]:
         """All configurations held, the most recently used first."""
-        return self._send(calls.configs_call())
+        return self.send(calls.configs_call())
 
     def get_config(self, config_id: str) -> HeldConfig:
         """One of them.
@@ -162,7 +166,7 @@ class LossClient:
         Raises:
             UnknownConfigError: It is not held.
         """
-        return self._send(calls.get_config_call(config_id))
+        return self.send(calls.get_config_call(config_id))
 
     def delete_config(self, config_id: str) -> None:
         """Let a configuration go.
@@ -170,13 +174,13 @@ class LossClient:
         Raises:
             UnknownConfigError: It is not held.
         """
-        self._send(calls.delete_config_call(config_id))
+        self.send(calls.delete_config_call(config_id))
 
     def info(self) -> ServiceInfo:
         """What answers at this address, of which version, on which device."""
-        version = self._send(calls.version_call())
+        version = self.send(calls.version_call())
         try:
-            device = self._send(calls.device_call(), ONCE)
+            device = self.send(calls.device_call(), ONCE)
         except LossServiceError as err:
             return ServiceInfo(self.url, version, False, None, err.detail)
         return ServiceInfo(self.url, version, True, device)
@@ -184,16 +188,56 @@ class LossClient:
     def ready(self) -> bool:
         """Whether the service takes work now; False too where nothing answers."""
         try:
-            self._send(calls.device_call(), ONCE)
+            self.send(calls.device_call(), ONCE)
         except (LossServiceError, ConnectionFailedError):
             return False
         return True
 
-    def _send(self, call: calls.Call[T], policy: RetryPolicy | None = None) -> T:
-        retries = Retries(policy or self._retry, repeatable=call.repeatable)
+    def put_run(
+        self,
+        name: str,
+        *,
+        config: LossConfig | Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        display: Mapping[str, Any] | None = None,
+        store_logits: bool = True,
+    ) -> RunClient:
+        """Make a run, or find it as it was made with the same description.
+
+        Args:
+            name: 1 to 100 of `A-Z a-z 0-9 . _ -`, the first no dot.
+            config: Of the loss; None: all defaults.
+            class_names: One for each class.
+            display: Whatever a page or a tool wants to remember of the run.
+            store_logits: Keep the logits: needed for label errors and calibration.
+
+        Raises:
+            RunConflictError: It exists with another description.
+        """
+        self.send(put_run_call(name, config, class_names, display, store_logits=store_logits))
+        return RunClient(self, name)
+
+    def run(self, name: str) -> RunClient:
+        """A run by its name; asks nothing of the service yet."""
+        return RunClient(self, name)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs by name, each as `RunClient.describe` tells it."""
+        return self.send(runs_call())
+
+    def send(self, call: calls.Call[T], policy: RetryPolicy | None = None) -> T:
+        """Send a call, repeat it as far as it may be, and read its reply."""
+        return self._repeated(lambda: self._send_once(call), call.repeatable, policy)
+
+    def save(self, call: calls.Call[Any], path: Path) -> None:
+        """Send a call and write the body of its reply to a file, piece by piece; it is there in full or not at all."""
+        self._repeated(lambda: self._save_once(call, path), call.repeatable)
+
+    def _repeated(self, attempt: Callable[[], T], repeatable: bool, policy: RetryPolicy | None = None) -> T:
+        retries = Retries(policy or self._retry, repeatable=repeatable)
         while True:
             try:
-                return self._send_once(call)
+                return attempt()
             except (LossServiceError, ClientError) as err:
                 wait_s = retries.wait_s(err)
                 if wait_s is None:
@@ -207,6 +251,19 @@ class LossClient:
         except httpx.TransportError as err:
             raise network_error(err, str(request.url)) from err
         return call.result(response)
+
+    def _save_once(self, call: calls.Call[Any], path: Path) -> None:
+        request = self._http.build_request(**call.arguments())
+        try:
+            with closing(self._http.send(request, stream=True)) as response:
+                if not response.is_success:
+                    response.read()
+                    raise error_of(response)
+                with written(path) as file:
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+        except httpx.TransportError as err:
+            raise network_error(err, str(request.url)) from err
 
 
 class LossStream(Iterator[BatchResult]):

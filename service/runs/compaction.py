@@ -15,7 +15,7 @@ from typing import BinaryIO
 import pyarrow.parquet as pq
 
 from service.runs.files import Files
-from service.runs.rows import SCHEMA
+from service.runs.schema import SCHEMA
 from service.runs.store import DataFile, Footer, RunStore, parquet_writer
 
 MERGED_AT_ONCE = 32

@@ -1,4 +1,4 @@
-"""A row of a run: what is kept of an example in one epoch."""
+"""From a batch and its result to the rows that are kept of it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,10 @@ import torch
 
 from service.errors import InvalidIdsError, InvalidTargetError, ShapeError
 from service.messages import Batch, BatchResult, LossConfig
+from service.runs.schema import SCHEMA, SCORES
 
-SCORES = ("log_odds", "logit_margin", "normalized_margin", "entropy", "el2n")
 KEPT_OUTPUTS = (*SCORES, "prediction")
 MAX_ID_CHARACTERS = 1000
-SCHEMA = pa.schema(
-    [
-        pa.field("epoch", pa.int32(), nullable=False),
-        pa.field("batch", pa.string(), nullable=False),
-        pa.field("row", pa.int32(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("target", pa.int32(), nullable=False),
-        pa.field("prediction", pa.int32(), nullable=False),
-        *(pa.field(name, pa.float32(), nullable=False) for name in SCORES),
-        pa.field("logits", pa.list_(pa.float32())),
-        pa.field("attributes", pa.string()),
-    ]
-)
 
 
 def check_rows(config: LossConfig, batches: Sequence[Batch]) -> None:

@@ -269,12 +269,14 @@ class RunStore:
             num_classes: Of its logits; None for a batch without rows.
 
         Raises:
-            BatchConflictError: Another process has put other content there in this moment.
+            BatchConflictError: The run has a batch of this name with other content.
             RunFullError: The run would have more rows than it may.
             ShapeError: The run has another number of classes.
             UnknownRunError: The run was deleted in this moment.
         """
-        root, held = snapshot.root, snapshot.rows()
+        root, held, digest = snapshot.root, snapshot.rows(), footer.batches[batch]
+        if holds_batch((one for one in snapshot.data if one.epoch == epoch), batch, digest):
+            return False
         if held + len(rows) > self._max_run_rows:
             raise RunFullError(f"run {snapshot.name} has {held} rows, {len(rows)} more pass {self._max_run_rows}")
         if num_classes is not None:
@@ -283,7 +285,7 @@ class RunStore:
         new = self.files.create(path, lambda file: write_parquet(file, rows, footer))
         self._check_still_there(snapshot)
         # What counts is what the run shows now: the file of that name, or one that has replaced it.
-        if not holds_batch(self.epoch_files(root, epoch), batch, footer.batches[batch]):
+        if not holds_batch(self.epoch_files(root, epoch), batch, digest):
             raise StorageUnavailableError(f"batch {batch} of epoch {epoch} was written and is not there")
         return new
 

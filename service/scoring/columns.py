@@ -30,11 +30,13 @@ class ColumnNames:
         logits: One list column, or the columns of the classes in their order.
         targets: One column.
         id: One column, or None where there may be none.
+        attributes: Further columns to read; None: all that are left.
     """
 
     logits: tuple[str, ...] | None = None
     targets: str | None = None
     id: str | None = None
+    attributes: tuple[str, ...] | None = ()
 
     def resolve(self, names: Sequence[str], where: str) -> ResolvedColumns:
         """The columns of a file with these names.
@@ -42,13 +44,15 @@ class ColumnNames:
         Raises:
             UsageError: A name that is not there, or nothing that could be guessed without doubt.
         """
-        for name in (*(self.logits or ()), self.targets, self.id):
+        for name in (*(self.logits or ()), self.targets, self.id, *(self.attributes or ())):
             if name is not None and name not in names:
                 raise UsageError(f"{where}: no column {name!r}; there are {', '.join(map(repr, names))}")
         logits = self.logits or _guess_logits(names, where)
         targets = self.targets or _guess(names, TARGET_NAMES, "targets", where)
         identity = self.id or next((name for name in ID_NAMES if name in names), None)
-        return ResolvedColumns(logits, targets, identity)
+        used = {*logits, targets, identity}
+        attributes = names if self.attributes is None else self.attributes
+        return ResolvedColumns(logits, targets, identity, tuple(name for name in attributes if name not in used))
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,11 @@ class ResolvedColumns:
     logits: tuple[str, ...]
     targets: str
     id: str | None
+    attributes: tuple[str, ...] = ()
 
     @property
     def all(self) -> list[str]:
-        return [*self.logits, self.targets, *([self.id] if self.id else [])]
+        return [*self.logits, self.targets, *([self.id] if self.id else []), *self.attributes]
 
 
 def _guess_logits(names: Sequence[str], where: str) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ class ScoreCommand:
         """
         sources = find_sources(self.inputs, self.input_format)
         options = self._options()
-        with self._scorer(options) as scorer, _progress(console, count_rows(sources)) as report:
+        with self._scorer(options) as scorer, shown_progress(console, count_rows(sources), "scoring") as report:
             summary = score_files(sources, self.output, options, scorer, restart=self.restart, progress=report)
         summary.show(console)
         if self.output != "-":
@@ -82,7 +82,7 @@ class ScoreCommand:
         names = tuple(name.strip() for name in self.outputs.split(",") if name.strip())
         try:
             RequestOptions.parse({"outputs": list(names)})
-            config = LossConfig.parse(_config_fields(self.config) | self.changes)
+            config = LossConfig.parse(config_fields(self.config) | self.changes)
         except LossServiceError as err:
             raise UsageError(err.detail) from err
         return ScoringOptions(config, names, self.top_k, self.on_invalid, self.columns, self.batch_rows)
@@ -108,7 +108,12 @@ class ScoreCommand:
             yield RemoteScorer(client, options.config, options.scored, self.on_invalid)
 
 
-def _config_fields(text: str | None) -> dict[str, Any]:
+def config_fields(text: str | None) -> dict[str, Any]:
+    """The members of `--config`.
+
+    Raises:
+        UsageError: It is neither a JSON object nor a file with one.
+    """
     if text is None:
         return {}
     if not text.lstrip().startswith("{"):
@@ -126,12 +131,12 @@ def _config_fields(text: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(console: Console, total: int | None) -> Iterator[Report]:
+def shown_progress(console: Console, total: int | None, doing: str) -> Iterator[Report]:
     """A bar with rate and time left on a terminal, a line every few seconds elsewhere."""
     if not console.is_terminal:
         yield _PlainProgress(console)
         return
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task("rows", total=total, rate="")
         started, done = time.monotonic(), 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import io
+import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import BadZipFile
@@ -69,6 +70,7 @@ class Chunk:
         logits: (N, C) or (N,).
         targets: (N,) or (N, L).
         ids: One per row, or None.
+        attributes: One value per row under each name.
     """
 
     source: Source
@@ -76,6 +78,7 @@ class Chunk:
     logits: Array
     targets: Array
     ids: list[str | int] | None
+    attributes: dict[str, list[Any]] = field(default_factory=dict)
 
 
 def find_sources(inputs: Sequence[str], input_format: str | None) -> list[Source]:
@@ -183,8 +186,15 @@ def _table_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
             width = logits.shape[1:] if width is None else width
             if logits.shape[1:] != width:
                 raise where.fault(0, columns.logits[0], f"{logits.shape[1]} values, row 0 has {width[0]}")
-            yield Chunk(source, first_row, logits, targets, ids)
+            yield Chunk(source, first_row, logits, targets, ids, _attributes(table, columns, source.format))
             first_row += len(table)
+
+
+def _attributes(table: pa.Table, columns: ResolvedColumns, file_format: str) -> dict[str, list[Any]]:
+    values = {name: table.column(name).to_pylist() for name in columns.attributes}
+    if file_format != "jsonl":
+        return values
+    return {name: [None if text is None else json.loads(text) for text in texts] for name, texts in values.items()}
 
 
 def _recut(batches: Iterator[pa.RecordBatch], columns: ResolvedColumns, reading: Reading) -> Iterator[pa.Table]:
@@ -217,23 +227,27 @@ def _width(batch: pa.RecordBatch, columns: ResolvedColumns) -> tuple[int, int]:
 
 
 def _array_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
-    logits, targets, ids = _arrays(source, reading.names)
-    if len(logits) != len(targets) or (ids is not None and len(ids) != len(logits)):
-        found = "" if ids is None else f", {len(ids)} ids"
+    logits, targets, ids, attributes = _arrays(source, reading.names)
+    if {len(part) for part in (targets, *([] if ids is None else [ids]), *attributes.values())} != {len(logits)}:
+        found = "".join(
+            f", {len(part)} {name}" for name, part in ({"ids": ids} | attributes).items() if part is not None
+        )
         raise DataError(f"{source.path}: {len(logits)} rows of logits, {len(targets)} targets{found}")
     rows = reading.rows_of(int(np.prod(logits.shape[1:])), logits.itemsize)
     for start in range(0, len(logits), rows):
         part = slice(start, start + rows)
         chunk_ids = None if ids is None else ids[part].tolist()
-        yield Chunk(source, start, logits[part], targets[part], chunk_ids)
+        of_rows = {name: values[part].tolist() for name, values in attributes.items()}
+        yield Chunk(source, start, logits[part], targets[part], chunk_ids, of_rows)
 
 
-def _arrays(source: Source, names: ColumnNames) -> tuple[Array, Array, Array | None]:
+def _arrays(source: Source, names: ColumnNames) -> tuple[Array, Array, Array | None, dict[str, Array]]:
     if source.format == "npz":
         with _opened(source) as file, np.load(file, allow_pickle=False) as archive:
             columns = names.resolve(archive.files, source.path)
             ids = archive[columns.id] if columns.id else None
-            return archive[columns.logits[0]], archive[columns.targets], ids
+            attributes = {name: archive[name] for name in columns.attributes}
+            return archive[columns.logits[0]], archive[columns.targets], ids, attributes
     if source.path == STANDARD_INPUT:
         raise UsageError("safetensors is read from a file, not from standard input")
     with safe_open(source.path, framework="numpy") as tensors:
@@ -241,7 +255,8 @@ def _arrays(source: Source, names: ColumnNames) -> tuple[Array, Array, Array | N
         ids = tensors.get_tensor(columns.id) if columns.id else None
         halved = tensors.get_slice(columns.logits[0]).get_dtype() == "BF16"
         logits = _bfloat16(source.path, columns.logits[0]) if halved else tensors.get_tensor(columns.logits[0])
-        return logits, tensors.get_tensor(columns.targets), ids
+        attributes = {name: tensors.get_tensor(name) for name in columns.attributes}
+        return logits, tensors.get_tensor(columns.targets), ids, attributes
 
 
 def _bfloat16(path: str, name: str) -> Array:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, BinaryIO
 
 import orjson
@@ -49,12 +49,13 @@ def read_arrow(file: BinaryIO, names: ColumnNames, where: str) -> tuple[Resolved
 
 
 def read_csv(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
-    """Numbers as float64, ids as text: types guessed from the first rows would not fit a later one."""
+    """Numbers as float64, all else as text: types guessed from the first rows would not fit a later one."""
     head = file.readline()
     header = next(csv.reader([head.decode("utf-8-sig")]), [])
     columns = names.resolve(header, where)
     types = dict.fromkeys(columns.logits, pa.float64()) | {columns.targets: pa.float64()}
     types |= {columns.id: pa.string()} if columns.id else {}
+    types |= dict.fromkeys(columns.attributes, pa.string())
     convert = pyarrow.csv.ConvertOptions(include_columns=columns.all, column_types=types, null_values=[""])
     # One thread: only then does an error tell its row.
     read = pyarrow.csv.ReadOptions(use_threads=False)
@@ -79,8 +80,11 @@ def _csv_error(text: str, header: list[str], where: str) -> DataError:
 
 
 def read_jsonl(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
-    """Line by line: pyarrow's reader takes ids that look like a date for one, and knows rows by their block only."""
-    rows = _json_rows(file, where)
+    """Line by line: pyarrow's reader takes ids that look like a date for one, and knows rows by their block only.
+
+    An attribute is whatever JSON it is, and its column the text of that.
+    """
+    rows = _json_rows(file, where, names)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{where}: no rows")
@@ -103,8 +107,9 @@ def read_jsonl(file: BinaryIO, names: ColumnNames, where: str) -> tuple[Resolved
     return columns, batches()
 
 
-def _json_rows(file: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """Each row and the bytes of its line; a truth value becomes text, since Arrow would take it for a number."""
+def _json_rows(file: BinaryIO, where: str, names: ColumnNames) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each row and the bytes of its line."""
+    as_is: Collection[str] = ()
     number = 0
     for line in file:
         if not line.strip():
@@ -115,7 +120,11 @@ def _json_rows(file: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], int
             row = _with_nan(line, where, number)
         if not isinstance(row, dict):
             raise DataError(f"{where}, row {number}: not a JSON object")
-        yield ({name: _without_booleans(row[name]) for name in row} if _may_hold_booleans(line) else row), len(line)
+        if not number and names.attributes != ():
+            as_is = names.resolve(list(row), where).attributes
+        if _may_hold_booleans(line):
+            row = {name: row[name] if name in as_is else _without_booleans(row[name]) for name in row}
+        yield row, len(line)
         number += 1
 
 
@@ -147,6 +156,9 @@ def _json_batch(
     arrays = {}
     for name in columns.all:
         values = [row.get(name) for row in block]
+        if name in columns.attributes:
+            arrays[name] = pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
+            continue
         # Targets are integers in one file and lists of numbers in another; a chunk has one type.
         kind = types.get(name)
         try:

@@ -131,12 +131,12 @@ def _scored(scorer: Scorer, chunk: Chunk) -> BatchResult:
     try:
         return scorer.score(chunk)
     except InvalidRequestError as err:
-        raise DataError(f"{chunk.source.path}{_place(err, chunk.first_row)}") from err
+        raise DataError(f"{chunk.source.path}{place_in_file(err, chunk.first_row)}") from err
     except (LossServiceError, ClientError) as err:
         raise ScoringError(f"{err}; the same command goes on where this one stopped") from err
 
 
-def _place(err: LossServiceError, first_row: int) -> str:
+def place_in_file(err: LossServiceError, first_row: int) -> str:
     """Row and column in the file, from those in the batch."""
     if not err.errors:
         return f": {err.detail}"
