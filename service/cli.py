@@ -6,29 +6,37 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Column, Table
 
 from service import __version__
+from service.commands.app import register
+from service.commands.console import (
+    DEFAULT_URL,
+    INTERRUPTED,
+    USAGE_ERROR,
+    AsJson,
+    Url,
+    asked,
+    errors,
+    fail,
+    json_text,
+    numbers,
+    output,
+)
+from service.commands.runs import app as runs_app
 from service.errors import LossServiceError
 from service.messages import OnInvalid, error_items
 from service.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
-    from service.client.sync_client import LossClient
-
-T = TypeVar("T")
-USAGE_ERROR = 2
-INTERRUPTED = 130
-DEFAULT_URL = "http://127.0.0.1:8000"
+    pass
 
 app = typer.Typer(name="focal-loss", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-errors = Console(stderr=True)
+app.add_typer(runs_app)
 
 
 @app.callback()
@@ -71,7 +79,7 @@ def serve(**options: Any) -> None:
     try:
         from service.server import serve as serve_until_told  # the base install has no torch
     except ModuleNotFoundError as err:
-        _fail(f"{err.name} is not installed: pip install 'focal-loss-service[server]'")
+        fail(f"{err.name} is not installed: pip install 'focal-loss-service[server]'")
     try:
         serve_until_told(Settings(**{name: value for name, value in options.items() if value is not None}))
     except ValidationError as err:
@@ -79,7 +87,7 @@ def serve(**options: Any) -> None:
             errors.print(f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}", style="red", markup=False)
         raise typer.Exit(USAGE_ERROR) from err
     except LossServiceError as err:
-        _fail(err.detail)
+        fail(err.detail)
 
 
 @app.command()
@@ -101,7 +109,7 @@ def score(
     top_k: Annotated[int, typer.Option(min=0, help="Hardest examples in the summary.")] = 10,
     on_invalid: Annotated[OnInvalid, typer.Option(help="Of a bad row: end, or leave it out.")] = "error",
     batch_rows: Annotated[int, typer.Option(min=1, help="Rows of one request, at most 64 MiB.")] = 50_000,
-    url: Annotated[str, typer.Option(help="Address of the service; its key is FOCAL_LOSS_API_KEY.")] = DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     local: Annotated[bool, typer.Option("--local", help="Compute in this process, without a service.")] = False,
     device: Annotated[str, typer.Option(help="For --local: auto, cpu, cuda or cuda:N.")] = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Forget what an interrupted run has done.")] = False,
@@ -114,7 +122,7 @@ def score(
     from service.scoring.command import ScoreCommand
     from service.scoring.errors import ScoringError
 
-    changes: dict[str, Any] = {"alpha": _alpha(alpha), "gamma": gamma, "mode": mode, "reduction": reduction}
+    changes: dict[str, Any] = {"alpha": numbers(alpha), "gamma": gamma, "mode": mode, "reduction": reduction}
     command = ScoreCommand(
         inputs=tuple(inputs),
         output=output,
@@ -134,7 +142,7 @@ def score(
     try:
         command.run(errors)
     except ScoringError as err:
-        _fail(str(err), err.exit_status)
+        fail(str(err), err.exit_status)
     except BrokenPipeError as err:
         # Whoever read standard output has had enough.
         sys.stdout = None
@@ -144,25 +152,15 @@ def score(
         raise typer.Exit(INTERRUPTED) from err
 
 
-def _alpha(text: str | None) -> float | list[float] | None:
-    if text is None:
-        return None
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        _fail(f"--alpha {text}: a number, or numbers with commas between them")
-    return numbers if len(numbers) > 1 else numbers[0]
-
-
 @app.command()
 def configs(
-    url: Annotated[str, typer.Option(help="Address of the service; its key is FOCAL_LOSS_API_KEY.")] = DEFAULT_URL,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
 ) -> None:
     """List the configurations that a service holds."""
-    held = _asked(url, lambda client: client.configs())
+    held = asked(url, lambda client: client.configs())
     if as_json:
-        typer.echo(_json([{**vars(one), "config": one.config.model_dump(mode="json")} for one in held]))
+        typer.echo(json_text([{**vars(one), "config": one.config.model_dump(mode="json")} for one in held]))
         return
     table = Table(Column("config_id", no_wrap=True), "mode", "gamma", "alpha", "reduction", "uses", "last used")
     for one in held:
@@ -171,18 +169,18 @@ def configs(
         table.add_row(
             one.config_id, one.config.mode, f"{one.config.gamma:g}", alpha, one.config.reduction, str(one.uses), used
         )
-    Console().print(table)
+    output.print(table)
 
 
 @app.command()
 def info(
-    url: Annotated[str, typer.Option(help="Address of the service; its key is FOCAL_LOSS_API_KEY.")] = DEFAULT_URL,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
 ) -> None:
     """Say what answers at an address: version, device, readiness."""
-    found = _asked(url, lambda client: client.info())
+    found = asked(url, lambda client: client.info())
     if as_json:
-        typer.echo(_json({**vars(found), "client_version": __version__}))
+        typer.echo(json_text({**vars(found), "client_version": __version__}))
         return
     ready = "yes" if found.ready else f"no: {found.reason}"
     typer.echo(
@@ -191,25 +189,7 @@ def info(
     )
 
 
-def _asked(url: str, question: Callable[[LossClient], T]) -> T:
-    from service.client.errors import ClientError
-    from service.client.retry import ONCE
-    from service.client.sync_client import LossClient
-
-    try:
-        with LossClient(url, retry=ONCE) as client:
-            return question(client)
-    except (LossServiceError, ClientError) as err:
-        _fail(str(err), 1)
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-
-
-def _fail(message: str, exit_status: int = USAGE_ERROR) -> NoReturn:
-    errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(exit_status)
+register(app)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ async def get_examples(request: Request, run: str) -> Response:
     service = service_of(request)
     named = ("sort", "limit", "cursor", "epoch", "alpha", "gamma", "target", "prediction", "correct", ATTRIBUTE)
     query = Query(request, *named, *BOUNDS)
-    media_type = best_media_type(request.headers.get("accept"), list(_FORMATS))
+    media_type = best_media_type(request.headers.get("accept"), dict.fromkeys(_FORMATS, ()))
     limit = query.integer("limit", least=1, most=MAX_LIMIT) or 100
     order, filtered = Order.parse(query.text("sort") or "-loss"), _filter(query)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from service.codecs.arrow_codec import ArrowCodec
 from service.codecs.base import Codec
@@ -35,27 +35,27 @@ def writer(accept: str | None, default: Codec) -> Codec:
         NotAcceptableError: It allows none; lists the known.
     """
     candidates = (default, *(codec for codec in CODECS if codec is not default))
-    names = {name: codec for codec in candidates for name in (codec.media_type, *codec.aliases)}
-    return names[best_media_type(accept, list(names), KNOWN)]
+    best = best_media_type(accept, {codec.media_type: codec.aliases for codec in candidates})
+    return BY_MEDIA_TYPE[best]
 
 
-def best_media_type(accept: str | None, offered: Sequence[str], known: str | None = None) -> str:
+def best_media_type(accept: str | None, offered: Mapping[str, Sequence[str]]) -> str:
     """The media type of a reply: the best that `Accept` allows (RFC 9110, 12.5.1), the first among equals.
 
     Args:
         accept: The header.
-        offered: What there is, the default first.
-        known: What to list where none is allowed; default: what is offered.
+        offered: What there is, each with its other names; the default first.
 
     Raises:
-        NotAcceptableError: None is allowed.
+        NotAcceptableError: None is allowed; lists what is offered.
     """
     if accept is None or not accept.strip():
-        return offered[0]
+        return next(iter(offered))
     ranges = [_media_range(text) for text in accept.split(",") if text.strip()]
-    best = max(offered, key=lambda name: _quality(name, ranges))
-    if _quality(best, ranges) <= 0:
-        raise NotAcceptableError(f"Accept {accept[:200]!r} allows none of {known or ', '.join(offered)}")
+    qualities = {name: _quality((name, *aliases), ranges) for name, aliases in offered.items()}
+    best = max(offered, key=qualities.__getitem__)
+    if qualities[best] <= 0:
+        raise NotAcceptableError(f"Accept {accept[:200]!r} allows none of {', '.join(sorted(offered))}")
     return best
 
 
@@ -71,10 +71,10 @@ def _media_range(text: str) -> tuple[str, float]:
     return name, 1.0
 
 
-def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
-    """The q of the most specific range that names the type; 0 where none does."""
+def _quality(names: Sequence[str], ranges: list[tuple[str, float]]) -> float:
+    """The q of the most specific range that has one of the names; 0 where none does."""
     qualities = dict(reversed(ranges))
-    for name in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+    for name in (*names, f"{names[0].partition('/')[0]}/*", "*/*"):
         if name in qualities:
             return qualities[name]
     return 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from service.errors import InvalidConfigError
 from service.runs.queries import View, Weighting
 
 MOVES_NAMED = 50
@@ -28,7 +29,11 @@ def compare(
         weighting: For the losses of both.
         epochs: Of the one and of the other.
         top: How many are the hardest; default: one in a hundred, at least 10.
+
+    Raises:
+        InvalidConfigError: `other` has another number of classes than the loss has weights.
     """
+    _check_fits(weighting, other)
     counts = view.row(
         f"""SELECT (SELECT count(DISTINCT id) FROM {view.stored(epochs[0])}) AS before,
             (SELECT count(DISTINCT id) FROM {other.stored(epochs[1])}) AS after"""
@@ -54,10 +59,18 @@ def compare(
         view.cursor.execute("DROP TABLE IF EXISTS ranked")
 
 
+def _check_fits(weighting: Weighting, other: View) -> None:
+    weights, num_classes = weighting.alpha, other.snapshot.num_classes
+    if weights is not None and num_classes is not None and len(weights) != num_classes:
+        msg = f"alpha has {len(weights)} weights, run {other.snapshot.name} {num_classes} classes"
+        raise InvalidConfigError(msg, errors=[{"loc": ["query", "alpha"], "msg": msg}])
+
+
 def _joined(view: View, other: View, weighting: Weighting, epochs: tuple[int, int]) -> str:
     def once(of: View, epoch: int) -> str:
         """One row for each id: the hardest, where an id came twice."""
-        return f"""(SELECT id, arg_max(target, log_loss) AS target, arg_max(prediction, log_loss) AS prediction,
+        return f"""(SELECT id, arg_max(target, (log_loss, batch, row)) AS target,
+            arg_max(prediction, (log_loss, batch, row)) AS prediction,
             max(loss) AS loss, max(log_loss) AS log_loss FROM {of.scored(weighting, epoch)} GROUP BY id)"""
 
     return f"""SELECT id, a.target AS target_before, b.target AS target_after, a.prediction AS prediction_before,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from service.runs.queries import View, Weighting
@@ -14,7 +15,7 @@ def concentration(view: View, weighting: Weighting, epoch: int) -> dict[str, Any
     """Gini coefficient, Lorenz points, and the share of the loss in the hardest 1, 5 and 10 % of the examples.
 
     - gini: sum_i (2i - n - 1) x_(i) / (n sum x) with losses x ascending; 0 where all are equal;
-    - lorenz: 101 pairs (share of the examples, easiest first; share of the loss that they have);
+    - lorenz: at most 101 pairs (share of the examples, easiest first; share of the loss that they have);
     - top_1_percent, ...: share of the loss in the ceil(n / 100) hardest, ...
 
     All null for a run without loss.
@@ -27,7 +28,7 @@ def concentration(view: View, weighting: Weighting, epoch: int) -> dict[str, Any
             sum((2 * i - n - 1) * loss) AS weighted, {top} FROM ({ranked}) GROUP BY step ORDER BY step"""
     )
     number, total = sum(row["number"] for row in rows), sum(row["loss"] for row in rows)
-    if not total:
+    if not total or math.isinf(total):
         return {"gini": None, "lorenz": None, **{f"top_{p}_percent": None for p in (1, 5, 10)}}
     lorenz, examples, loss = [[0.0, 0.0]], 0, 0.0
     for row in rows:
@@ -41,10 +42,10 @@ def histogram(view: View, weighting: Weighting, epoch: int) -> dict[str, Any]:
     """How many examples have which loss: bins [edges[i], edges[i + 1]), the last one closed.
 
     The first begins at 0; the others are a quarter of a decade wide, down to 1e-8 of the largest loss, since losses
-    spread over many decades.
+    spread over many decades. None for a run without loss, or with one that no double holds.
     """
     largest = view.row(f"SELECT max(loss) AS largest FROM {view.scored(weighting, epoch)}")["largest"]
-    if not largest:
+    if not largest or math.isinf(largest):
         return {"edges": [], "counts": []}
     steps = BINS_PER_DECADE * DECADES
     edges = [0.0, *(largest * 10 ** ((step - steps) / BINS_PER_DECADE) for step in range(steps)), largest]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.errors import InvalidRequestError
+from service.runs.examples import LAST_SENT
 from service.runs.queries import View, Weighting
 
 UNIT = 2**30
@@ -63,7 +64,7 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
 
     moved = f"""SELECT *, prediction = target AS correct, CAST(p_t * {UNIT} AS HUGEINT) AS p,
             lag(prediction = target) OVER (PARTITION BY id ORDER BY epoch, batch, row) AS was_correct FROM {rows}"""
-    sums = f"""SELECT id, arg_max(target, epoch) AS target, count(*) AS epochs,
+    sums = f"""SELECT id, arg_max(target, {LAST_SENT}) AS target, count(*) AS epochs,
             sum(p) AS p_sum, sum(p * p) AS p_squares, count(*) FILTER (correct) AS correctness,
             {_total(MARGIN)} / {UNIT} / count(*) AS area_under_margin,
             {_total("least(loss, 1e15)")} / {UNIT} / count(*) AS mean_loss,

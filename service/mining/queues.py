@@ -10,7 +10,7 @@ from typing import Any
 from service.errors import InvalidRequestError, QueueConflictError, UnknownQueueError
 from service.mining.reasons import reason
 from service.mining.requests import QueueRequest, Strategy
-from service.mining.selection import Row, Rule, interleaved, select, shared_out
+from service.mining.selection import Candidates, Part, Row, Rule, interleaved, select, shared_out
 from service.mining.strategies import Ranking, ranking
 from service.runs.examples import add_attributes
 from service.runs.names import check_name
@@ -94,12 +94,16 @@ def _content(
     totals = view.row(f"SELECT count(*) AS n, coalesce(sum(loss), 0.0) AS loss FROM {view.scored(weighting, epoch)}")
     rule = _rule(view, request, epoch)
     left_out = list(reviewed) if request.leaves_out_reviewed else []
-    candidates = _Candidates(view, request, weighting, epoch, left_out, of_each_class=bool(rule.reserved))
-    rows = select(rule, candidates.fetch)
+    source = _Source(view, request, weighting, epoch, left_out, of_each_class=bool(rule.reserved))
+    rows, candidates = select(rule, source.fetch)
+    # Its random rows speak for all examples: they were drawn from all, by no further rule.
+    is_control = "random" in request.parts and not left_out and not request.prefers_some
+    drawn = _drawn(candidates, rows) if is_control else set()
     names = view.snapshot.description.class_names
     for rank, row in enumerate(rows, start=1):
-        del row["attributes"]
+        del row["attributes"], row["place"]
         row["rank"] = rank
+        row["control"] = row["id"] in drawn
         row["share"] = row["loss"] / totals["loss"] if totals["loss"] else 0.0
         row["reason"] = reason(row, names)
     return {
@@ -109,14 +113,22 @@ def _content(
         "epoch": epoch,
         "num_examples": totals["n"],
         "request": asked,
-        # Its random rows speak for all examples: they were drawn from all, by no further rule.
-        "is_control": "random" in request.parts and not left_out and not request.prefers_some,
+        "is_control": is_control,
         "warnings": [LABEL_BLIND] if "ambiguous" in request.parts else [],
         "rows": rows,
     }
 
 
-class _Candidates:
+def _drawn(candidates: Candidates, rows: Sequence[Row]) -> set[str]:
+    """The ids that were drawn at random for a queue, those too that another strategy of a mix had put there already.
+
+    Without them the sample would lack the examples that the other strategies like.
+    """
+    last = next((place for place, row in enumerate(candidates.rows) if rows and row is rows[-1]), -1)
+    return {row["id"] for row in candidates.rows[: last + 1] if row["strategy"] == "random"}
+
+
+class _Source:
     """The candidates of a request, best first; of a mix interleaved by share."""
 
     def __init__(
@@ -138,25 +150,24 @@ class _Candidates:
         self._of_each_class = of_each_class
         self._with_attributes = request.at_most is not None
 
-    def fetch(self, number: int) -> tuple[list[Row], bool]:
-        parts = [(share, self._ranked(strategy, one, number)) for strategy, share, one in self._rankings]
-        rows = interleaved(parts)
+    def fetch(self, number: int) -> Candidates:
+        found = interleaved([self._part(strategy, share, one, number) for strategy, share, one in self._rankings])
         if self._with_attributes:
-            add_attributes(self._view, rows)
-        return rows, all(self._is_complete(ranked, number) for _, ranked in parts)
+            add_attributes(self._view, found.rows)
+        return found
 
-    def _ranked(self, strategy: Strategy, one: Ranking, number: int) -> list[Row]:
+    def _part(self, strategy: Strategy, share: float, one: Ranking, number: int) -> Part:
         condition = "id NOT IN (SELECT unnest(?::VARCHAR[]))" if self._left_out else "true"
         parameters = [self._left_out] if self._left_out else []
         rows = self._view.rows(one.sql(condition, number, of_each_class=self._of_each_class), parameters)
-        for row in rows:
+        for place, row in enumerate(rows, start=1):
             row["strategy"] = strategy
-        return rows
-
-    def _is_complete(self, ranked: Sequence[Row], number: int) -> bool:
-        if self._of_each_class:
-            return max(Counter(row["target"] for row in ranked).values(), default=0) < number
-        return len(ranked) < number
+            row.setdefault("place", place)
+        if not self._of_each_class:
+            return Part(share, rows, {None: rows[-1]["place"]} if len(rows) == number else {})
+        fetched = Counter(row["target"] for row in rows)
+        last = {row["target"]: row["place"] for row in rows}
+        return Part(share, rows, {label: last[label] for label, n in fetched.items() if n == number})
 
 
 def _rule(view: View, request: QueueRequest, epoch: int) -> Rule:

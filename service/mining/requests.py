@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,6 +23,7 @@ Strategy = Literal[
     "random",
 ]
 MAX_BUDGET = 100_000
+CLASS_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class AtMost(BaseModel):
@@ -74,7 +76,7 @@ class QueueRequest(BaseModel):
         if (self.strategy == "mix") != bool(self.mix):
             raise ValueError("mix names the share of each strategy, and goes with the strategy mix alone")
         if isinstance(self.per_class, dict):
-            if not all(label.isascii() and label.isdigit() for label in self.per_class):
+            if not all(CLASS_INDEX.fullmatch(label) for label in self.per_class):
                 raise ValueError("per_class maps class indices to numbers of rows")
             if sum(self.per_class.values()) > self.budget:
                 raise ValueError(f"per_class asks for {sum(self.per_class.values())} rows, the budget is {self.budget}")

@@ -77,8 +77,10 @@ def add_reviews(store: RunStore, view: View, value: Any) -> int:
         label = _label(view.snapshot, number, one)
         kept.append({**one.model_dump(), "id": str(one.id), "label": label, "at": now})
     if kept:
-        # By time, so that the last word is the last name.
-        store.add_document(view.snapshot, FOLDER, f"{time.time_ns():020d}-{uuid4().hex[:12]}", kept)
+        # By time, so that the last word is the last name; also where a clock is set back.
+        said = store.documents(view.snapshot, FOLDER)
+        stamp = max(time.time_ns(), int(said[-1].partition("-")[0]) + 1 if said else 0)
+        store.add_document(view.snapshot, FOLDER, f"{stamp:020d}-{uuid4().hex[:12]}", kept)
     return len(kept)
 
 
@@ -116,14 +118,14 @@ def progress(store: RunStore, snapshot: Snapshot, last: dict[str, dict[str, Any]
 
     - precision: of the rows that a strategy put into queues and that have a verdict of ok or wrong, the share that
       was wrong; with its 95 % Wilson interval;
-    - error_rate: the same of random rows that were drawn from all examples: an unbiased estimate for the whole run.
+    - error_rate: the same of rows that were drawn at random from all examples: an unbiased estimate for the whole run.
     """
     of_strategy: dict[str, set[str]] = {}
     control: set[str] = set()
     for one in queues(store, snapshot):
         for row in one["rows"]:
             of_strategy.setdefault(row["strategy"], set()).add(row["id"])
-            if one["is_control"] and row["strategy"] == "random":
+            if row["control"]:
                 control.add(row["id"])
     found = [review["verdict"] for review in last.values()]
     return {
@@ -164,13 +166,13 @@ def wilson(successes: int, trials: int) -> tuple[float | None, float | None]:
 def expected_yield(rows: Sequence[dict[str, Any]], precision: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """How many wrong labels the rows of a queue may hold.
 
-    A strategy with at least ten verdicts is trusted with its precision so far; else the model's own doubt, the sum of
-    1 - p_t, is all there is.
+    A strategy with at least ten verdicts of ok or wrong is trusted with its precision so far; else the model's own
+    doubt, the sum of 1 - p_t, is all there is.
     """
     total, by_reviews = 0.0, 0
     for row in rows:
         so_far = precision.get(row["strategy"])
-        if so_far is not None and so_far["share"] is not None and so_far["reviewed"] >= LEAST_REVIEWS:
+        if so_far is not None and so_far["reviewed"] - so_far["unsure"] >= LEAST_REVIEWS:
             total += so_far["share"]
             by_reviews += 1
         else:

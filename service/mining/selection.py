@@ -5,13 +5,49 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
+
+import orjson
 
 from service.mining.requests import AtMost
 
 Row = dict[str, Any]
-Fetch = Callable[[int], tuple[Sequence[Row], bool]]
 GROWTH = 16
+NO_END = (float("inf"), 0)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The beginning of one ranking.
+
+    Args:
+        share: Of the queue.
+        rows: In their order, each with its `place` in the whole ranking, from 1.
+        ends: The last place of each class of which there may be more rows; under None that of all classes together.
+    """
+
+    share: float
+    rows: Sequence[Row]
+    ends: Mapping[int | None, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Rows that a queue may take, as far as they are fetched.
+
+    Args:
+        rows: In their order; of each class those that come first.
+        known: Among how many of them no row of any class is missing.
+        cut: The classes of which there may be more, None for any.
+    """
+
+    rows: Sequence[Row]
+    known: int
+    cut: frozenset[int | None] = frozenset()
+
+
+Fetch = Callable[[int], Candidates]
 
 
 @dataclass(frozen=True)
@@ -30,48 +66,54 @@ class Rule:
     open: bool = True
     at_most: AtMost | None = None
 
-    def choose(self, candidates: Sequence[Row]) -> list[Row]:
+    def choose(self, candidates: Candidates) -> list[Row]:
         """The rows taken, in the order of the candidates."""
         taken: dict[str, int] = {}
         classes: Counter[int] = Counter()
-        values: Counter[Any] = Counter()
+        values: Counter[bytes] = Counter()
 
         def take(place: int, row: Row) -> None:
-            value = None if self.at_most is None else row["attributes"].get(self.at_most.attribute)
+            value = self._capped_value(row)
             capped = self.at_most is not None and value is not None and values[value] >= self.at_most.count
             if row["id"] not in taken and len(taken) < self.budget and not capped:
                 taken[row["id"]] = place
                 classes[row["target"]] += 1
-                values[value] += 1
+                if value is not None:
+                    values[value] += 1
 
-        for place, row in enumerate(candidates):
+        for place, row in enumerate(candidates.rows):
             if classes[row["target"]] < self.reserved.get(row["target"], 0):
                 take(place, row)
         if self.open:
-            for place, row in enumerate(candidates):
+            for place, row in enumerate(candidates.rows[: candidates.known]):
                 take(place, row)
-        return [candidates[place] for place in sorted(taken.values())]
+        return [candidates.rows[place] for place in sorted(taken.values())]
 
-    def is_met(self, chosen: Sequence[Row]) -> bool:
+    def _capped_value(self, row: Row) -> bytes | None:
+        """The attribute as JSON: it may be a list, and 1 is not true."""
+        value = None if self.at_most is None else row["attributes"].get(self.at_most.attribute)
+        return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+    def is_met(self, chosen: Sequence[Row], candidates: Candidates) -> bool:
         """Whether more candidates could change nothing."""
         classes = Counter(row["target"] for row in chosen)
-        reserved = all(classes[label] >= number for label, number in self.reserved.items())
-        return reserved and (not self.open or len(chosen) == self.budget)
+        unmet = {label for label, number in self.reserved.items() if classes[label] < number}
+        return unmet.isdisjoint(candidates.cut) and (not self.open or len(chosen) == self.budget)
 
 
-def select(rule: Rule, fetch: Fetch) -> list[Row]:
-    """The rows of a queue, from as few candidates as it takes.
+def select(rule: Rule, fetch: Fetch) -> tuple[list[Row], Candidates]:
+    """The rows of a queue, from as few candidates as it takes, and these candidates.
 
     Args:
         rule: What to take.
-        fetch: The first so many candidates, and whether these are all.
+        fetch: The first so many candidates: of each class, where the rule reserves places, else in all.
     """
-    number = 2 * rule.budget + 64
+    number = 2 * max(rule.reserved.values(), default=rule.budget) + 64
     while True:
-        candidates, complete = fetch(number)
+        candidates = fetch(number)
         chosen = rule.choose(candidates)
-        if complete or rule.is_met(chosen):
-            return chosen
+        if not candidates.cut or rule.is_met(chosen, candidates):
+            return chosen, candidates
         number *= GROWTH
 
 
@@ -95,16 +137,27 @@ def shared_out(budget: int, weights: Mapping[int, float], least: int = 0) -> dic
     return {label: number + least for label, number in places.items()}
 
 
-def interleaved(parts: Sequence[tuple[float, Sequence[Row]]]) -> list[Row]:
+def interleaved(parts: Sequence[Part]) -> Candidates:
     """The rows of several rankings, each as often as its share in every beginning of the list.
 
-    Args:
-        parts: The share and the rows of each.
+    Where the rows of a class end that one ranking has given, those that others have beyond are left out: what is
+    missing would come before them.
     """
-    total = sum(share for share, _ in parts)
-    placed = [
-        ((position + 0.5) * total / share, number, row)
-        for number, (share, rows) in enumerate(parts)
-        for position, row in enumerate(rows)
+    total = sum(part.share for part in parts)
+
+    def position(number: int, place: int) -> tuple[float, int]:
+        return (place - 0.5) * total / parts[number].share, number
+
+    ends: dict[int | None, tuple[float, int]] = {}
+    for number, part in enumerate(parts):
+        for label, place in part.ends.items():
+            ends[label] = min(ends.get(label, NO_END), position(number, place))
+    placed = [(position(number, row["place"]), row) for number, part in enumerate(parts) for row in part.rows]
+    without_gap = [
+        (at, row)
+        for at, row in sorted(placed, key=itemgetter(0))
+        if at <= min(ends.get(row["target"], NO_END), ends.get(None, NO_END))
     ]
-    return [row for _, _, row in sorted(placed, key=lambda entry: entry[:2])]
+    first_end = min(ends.values(), default=NO_END)
+    known = sum(at <= first_end for at, _ in without_gap)
+    return Candidates([row for _, row in without_gap], known, frozenset(ends))

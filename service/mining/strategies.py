@@ -46,15 +46,17 @@ class Ranking:
     suggested_p: str = SUGGESTED_P
 
     def sql(self, condition: str, limit: int, *, of_each_class: bool) -> str:
-        """The first `limit` candidates that fulfil a further condition, of all or of each class, in their order."""
+        """The first `limit` candidates that fulfil a further condition, of all or of each class, in their order.
+
+        Of each class, they have their `place` among all that fulfil it, from 1.
+        """
         order = f"{self.order}, id, batch, row"
-        first = (
-            f"QUALIFY row_number() OVER (PARTITION BY target ORDER BY {order}) <= {limit} ORDER BY {order}"
-            if of_each_class
-            else f"ORDER BY {order} LIMIT {limit}"
-        )
+        first, place = f"ORDER BY {order} LIMIT {limit}", ""
+        if of_each_class:
+            first = f"QUALIFY row_number() OVER (PARTITION BY target ORDER BY {order}) <= {limit} ORDER BY {order}"
+            place = f", row_number() OVER (ORDER BY {order}) AS place"
         return f"""SELECT id, batch, row, epoch, target, prediction, {", ".join(SCORE_NAMES)}, attributes,
-            ({self.score})::DOUBLE AS score, {self.suggested} AS suggested, {self.suggested_p} AS suggested_p
+            ({self.score})::DOUBLE AS score, {self.suggested} AS suggested, {self.suggested_p} AS suggested_p{place}
             FROM {self.source} WHERE {self.where} AND {condition} {first}"""
 
 
@@ -93,8 +95,10 @@ def _semi_hard(view: View, weighting: Weighting, epoch: int, request: QueueReque
 
 
 def _top_share(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    running = f"""(SELECT *, sum(loss) OVER () AS all_loss, coalesce(sum(loss) OVER (ORDER BY log_loss DESC, id, batch,
-        row ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before FROM {view.scored(weighting, epoch)})"""
+    # The whole loss in the same order too: in another one its last digits would be others on every run.
+    ordered = "ORDER BY log_loss DESC, id, batch, row ROWS BETWEEN UNBOUNDED PRECEDING AND"
+    running = f"""(SELECT *, sum(loss) OVER ({ordered} UNBOUNDED FOLLOWING) AS all_loss,
+        coalesce(sum(loss) OVER ({ordered} 1 PRECEDING), 0) AS before FROM {view.scored(weighting, epoch)})"""
     return Ranking(running, "loss", "log_loss DESC", f"before < {request.share!r} * all_loss")
 
 

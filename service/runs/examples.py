@@ -16,6 +16,8 @@ from service.runs.queries import SCORE_NAMES, View, Weighting
 
 # What makes the order total, after the keys asked for.
 TIES = ("id", "batch", "row")
+# By what the last of several rows of an example is the last.
+LAST_SENT = "(epoch, batch, row)"
 # A loss that underflows still has an order: by its logarithm.
 SORTABLE = {
     **{name: name for name in SCORE_NAMES},
@@ -24,6 +26,7 @@ SORTABLE = {
 }
 RANGES = SCORE_NAMES
 TEXTS = ("id", "batch")
+INTEGERS = ("target", "prediction", "row")
 SHOWN = ("id", "target", "prediction", *SCORE_NAMES, "epoch", "batch", "row")
 
 
@@ -61,12 +64,13 @@ class Filter:
         if self.correct is not None:
             conditions.append(f"(prediction = target) = {str(self.correct).lower()}")
         for name, text in self.attributes.items():
-            last = "arg_max(json_extract_string(attributes, ?), epoch)"
+            # What was sent last may lack the attribute; arg_max would pass over a null.
+            last = f"arg_max(coalesce('=' || json_extract_string(attributes, ?), '-'), {LAST_SENT})"
             stored = view.stored(with_attributes=True)
             conditions.append(
                 f"id IN (SELECT id FROM {stored} WHERE attributes IS NOT NULL GROUP BY id HAVING {last} = ?)"
             )
-            parameters += [json_path(name), text]
+            parameters += [json_pointer(name), f"={text}"]
         if self.ids is not None:
             conditions.append("list_contains(?::VARCHAR[], id)")
             parameters.append(list(self.ids))
@@ -148,11 +152,13 @@ def page(
         cursor: `next_cursor` of the page before, None for the first.
 
     Raises:
-        InvalidRequestError: The cursor is not one of this order.
+        InvalidRequestError: The cursor is not one of this order, epoch and loss.
     """
     condition, parameters = filtered.sql(view)
+    # What must not change from page to page: an epoch that comes meanwhile would be a list of other rows.
+    listing = f"{epoch} {weighting} {order.sql}"
     if cursor is not None:
-        after, values = order.after(_last_values(cursor, order))
+        after, values = order.after(_last_values(cursor, order, listing))
         condition, parameters = f"{condition} AND {after}", parameters + values
     rows = view.rows(
         f"SELECT {', '.join(SHOWN)}, attributes, log_loss FROM {view.scored(weighting, epoch)} "
@@ -160,7 +166,7 @@ def page(
         parameters,
     )
     more, rows = len(rows) > limit, rows[:limit]
-    next_cursor = _cursor(rows[-1], order) if more else None
+    next_cursor = _cursor(rows[-1], order, listing) if more else None
     add_attributes(view, rows)
     for row in rows:
         del row["log_loss"]
@@ -176,22 +182,26 @@ def count(view: View, weighting: Weighting, epoch: int, filtered: Filter) -> int
 
 def add_attributes(view: View, rows: Sequence[dict[str, Any]]) -> None:
     """Give each row its example's attributes, as last sent in any epoch, decoded; `{}` where there are none."""
-    lacking = list({row["id"] for row in rows if row.get("attributes") is None})
-    found: dict[str, str] = {}
-    if lacking and view.snapshot.urls(with_attributes=True):
+    last = max((one.epoch for one in view.snapshot.data if one.footer.has_attributes), default=None)
+    # A row that brings its own out of the last epoch that has any needs no search.
+    lacking = [row for row in rows if row.get("attributes") is None or row["epoch"] != last]
+    if lacking and last is not None:
         sql = (
-            f"SELECT id, arg_max(attributes, epoch) AS attributes FROM {view.stored(with_attributes=True)} "
+            f"SELECT id, arg_max(attributes, {LAST_SENT}) AS attributes FROM {view.stored(with_attributes=True)} "
             "WHERE attributes IS NOT NULL AND id IN (SELECT unnest(?::VARCHAR[])) GROUP BY id"
         )
-        found = {row["id"]: row["attributes"] for row in view.rows(sql, [lacking])}
+        ids = list({row["id"] for row in lacking})
+        found = {row["id"]: row["attributes"] for row in view.rows(sql, [ids])}
+        for row in lacking:
+            row["attributes"] = found.get(row["id"])
     for row in rows:
-        text = row.get("attributes") or found.get(row["id"])
+        text = row.get("attributes")
         row["attributes"] = orjson.loads(text) if text else {}
 
 
-def json_path(name: str) -> str:
-    """The place of an attribute in its JSON object, for DuckDB."""
-    return '$."' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def json_pointer(name: str) -> str:
+    """The place of an attribute in its JSON object (RFC 6901), for DuckDB, whose paths know no empty name."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def example(view: View, weighting: Weighting, epoch: int, identity: str) -> dict[str, Any]:
@@ -223,7 +233,7 @@ def example(view: View, weighting: Weighting, epoch: int, identity: str) -> dict
 def _percentiles(view: View, weighting: Weighting, epoch: int, row: Mapping[str, Any]) -> dict[str, float | None]:
     columns = {name: SORTABLE[name] for name in SCORE_NAMES}
     parts = [
-        f"(count(*) FILTER ({column} < ?) + 0.5 * count(*) FILTER ({column} = ?)) / count(*) * 100 AS {name}"
+        f"(count(*) FILTER ({column} < ?) + 0.5 * count(*) FILTER ({column} = ?)) / nullif(count(*), 0) * 100 AS {name}"
         for name, column in columns.items()
     ]
     values = [row[column] for column in columns.values() for _ in range(2)]
@@ -241,22 +251,30 @@ def _probabilities(view: View, row: Mapping[str, Any]) -> tuple[list[float] | No
     return logits, [weight / sum(weights) for weight in weights]
 
 
-def _cursor(row: Mapping[str, Any], order: Order) -> str:
+def _cursor(row: Mapping[str, Any], order: Order, listing: str) -> str:
     # Floats in hex: the next page begins at exactly this value.
     values = [value.hex() if isinstance(value, float) else value for value in (row[name] for name, _ in order.columns)]
-    text = orjson.dumps({"order": order.sql, "last": values})
+    text = orjson.dumps({"of": listing, "last": values})
     return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
 
-def _last_values(cursor: str, order: Order) -> list[Any]:
+def _last_values(cursor: str, order: Order, listing: str) -> list[Any]:
     try:
         fields = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        # Of another order it has no values.
-        last = fields["last"] if fields["order"] == order.sql else ()
-        return [
-            float.fromhex(value) if isinstance(value, str) and column not in TEXTS else value
-            for value, (column, _) in zip(last, order.columns, strict=True)
-        ]
+        # Of another listing it has no values.
+        last = fields["last"] if fields["of"] == listing else ()
+        return [_read(column, value) for value, (column, _) in zip(last, order.columns, strict=True)]
     except (ValueError, KeyError, TypeError, binascii.Error) as err:
-        msg = "the cursor is not one that a page of this order gave"
+        msg = "the cursor is not one that a page of this order, epoch and loss gave; name the epoch to stay with it"
         raise InvalidRequestError(msg, errors=[{"loc": ["query", "cursor"], "msg": msg}]) from err
+
+
+def _read(column: str, value: Any) -> Any:
+    """A value of a cursor; nobody vouches that it is still as it was given."""
+    if column in INTEGERS:
+        if not isinstance(value, int) or abs(value) >= 2**31:
+            raise TypeError(f"{column} is an integer")
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{column} is a text")
+    return value if column in TEXTS else float.fromhex(value)

@@ -139,7 +139,8 @@ class RunQueries:
                 return question(View(cursor, snapshot))
             except duckdb.OutOfMemoryException as err:
                 raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
-            except (duckdb.IOException, FileNotFoundError) as err:
+            # From the midst of a stream it comes as an OSError of Arrow.
+            except (duckdb.IOException, OSError) as err:
                 if attempt == FILES_MOVED - 1:
                     raise StorageUnavailableError(f"a file of run {run} cannot be read: {err}") from err
             finally:

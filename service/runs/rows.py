@@ -24,7 +24,7 @@ def check_rows(config: LossConfig, batches: Sequence[Batch]) -> None:
 
     Raises:
         InvalidIdsError: A batch has no ids, or one that is too long or empty; or two are one as text.
-        ShapeError: An example has several labels.
+        ShapeError: An example has several labels, or an attribute has another number of values than there are rows.
         InvalidTargetError: A sigmoid target is neither 0 nor 1.
     """
     seen: dict[str, tuple[int, int]] = {}
@@ -41,6 +41,13 @@ def check_rows(config: LossConfig, batches: Sequence[Batch]) -> None:
                 raise _id_error(number, row, msg + "ids as text")
             if not 0 < len(identity) <= MAX_ID_CHARACTERS:
                 raise _id_error(number, row, f"an id has 1 to {MAX_ID_CHARACTERS} characters, got {len(identity)}")
+        for name, values in (batch.attributes or {}).items():
+            if len(values) != batch.num_examples:
+                msg = f"attribute {name[:100]!r} has {len(values)} values for {batch.num_examples} rows"
+                raise ShapeError(
+                    f"batch {number}: {msg}",
+                    errors=[{"loc": ["batches", number, "attributes", name[:100]], "msg": msg}],
+                )
         if config.mode == "sigmoid":
             _check_binary(config, number, batch)
 
@@ -92,17 +99,17 @@ def attribute_texts(batch: Batch) -> list[str] | None:
 
 
 def content_digest(batches: Sequence[Batch]) -> str:
-    """What two sendings of the same rows have in common, in whatever format: 64 hex digits."""
-    digest = hashlib.sha256()
+    """What two sendings of the same rows have in common, in whatever format and split: 64 hex digits."""
+    logits, targets, texts = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     for batch in batches:
-        logits = np.ascontiguousarray(class_logits(batch))
-        targets = batch.targets.flatten().double() if batch.targets.is_floating_point() else batch.targets.long()
-        for part in (logits, targets.double().numpy()):
-            digest.update(repr(part.shape).encode())
-            digest.update(part.data)
-        digest.update(orjson.dumps([str(identity) for identity in batch.ids or ()]))
-        digest.update(orjson.dumps(attribute_texts(batch)))
-    return digest.hexdigest()
+        values = np.ascontiguousarray(class_logits(batch))
+        if len(values):
+            logits.update(values.data)
+            # float64 holds every class index, and sigmoid targets of any dtype.
+            targets.update(batch.targets.flatten().double().numpy().data)
+            attributes = attribute_texts(batch) or [None] * len(values)
+            texts.update(orjson.dumps([*zip(map(str, batch.ids or ()), attributes, strict=True)])[1:-1] + b",")
+    return hashlib.sha256(logits.digest() + targets.digest() + texts.digest()).hexdigest()
 
 
 def stored_rows(

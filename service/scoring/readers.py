@@ -108,7 +108,7 @@ def read_jsonl(file: BinaryIO, names: ColumnNames, where: str) -> tuple[Resolved
 
 
 def _json_rows(file: BinaryIO, where: str, names: ColumnNames) -> Iterator[tuple[dict[str, Any], int]]:
-    """Each row and the bytes of its line."""
+    """Each row and the bytes of its line; a truth value becomes text, since Arrow would take it for a number."""
     as_is: Collection[str] = ()
     number = 0
     for line in file:

@@ -1,0 +1,47 @@
+"""Batches for a run, in every format of the wire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from safetensors.numpy import save
+
+JSON, SAFETENSORS, ARROW = "application/json", "application/x-safetensors", "application/vnd.apache.arrow.stream"
+
+
+def batch_of(number: int, seed: int = 0, num_classes: int = 3) -> dict[str, Any]:
+    """Logits that float32 holds, targets, ids and attributes, as JSON has them."""
+    rng = np.random.default_rng(seed)
+    return {
+        "logits": rng.standard_normal((number, num_classes)).astype(np.float32).astype(float).tolist(),
+        "targets": rng.integers(0, num_classes, number).tolist(),
+        "ids": [f"{seed}-{row}" for row in range(number)],
+        "attributes": {"text": [f"text {row}" for row in range(number)], "group": [row % 3 for row in range(number)]},
+    }
+
+
+def encoded(batch: dict[str, Any], media_type: str) -> bytes:
+    """The batch in a format; options beside the tensors go where the format has them."""
+    tensors = ("logits", "targets")
+    rest = {name: value for name, value in batch.items() if name not in tensors}
+    if media_type == JSON:
+        return json.dumps(batch).encode()
+    if media_type == SAFETENSORS:
+        arrays = {"logits": np.array(batch["logits"], np.float32), "targets": np.array(batch["targets"])}
+        return bytes(save(arrays, {"request": json.dumps(rest)}))
+    options = {name: value for name, value in rest.items() if name not in ("ids", "attributes")}
+    table = pa.table(
+        {
+            "logits": pa.array(batch["logits"], pa.list_(pa.float32())),
+            "targets": pa.array(batch["targets"], pa.int64()),
+            "id": batch["ids"],
+            **batch.get("attributes", {}),
+        }
+    ).replace_schema_metadata({"request": json.dumps(options)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=4)
+    return bytes(sink.getvalue())
