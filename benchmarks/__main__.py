@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import arrow_stream, loss_alone
+from benchmarks import arrow_stream, loss_alone, runs
 from benchmarks.row import Row
 from service import __version__
 
@@ -22,7 +22,7 @@ def main() -> int:
         f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}"
     )
     rows: list[Row] = []
-    for benchmark in (loss_alone, arrow_stream):
+    for benchmark in (loss_alone, arrow_stream, runs):
         console.print(f"running {benchmark.__name__} ...")
         rows += benchmark.run()
     table = Table()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.memory import PeakMemory
 from benchmarks.row import Row
 from tests.live.arrow_client import duplex, ipc_pieces, read_batches
 from tests.live.server_process import ServerProcess, running_server
@@ -24,7 +24,7 @@ def run() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder)) as server:
         pass_through(server, ROWS_PER_BATCH)
         before = server.memory_bytes()
-        watcher = _PeakMemory(server)
+        watcher = PeakMemory(server)
         started = time.perf_counter()
         with watcher:
             pass_through(server, ROWS)
@@ -63,24 +63,3 @@ def pass_through(server: ServerProcess, rows: int) -> None:
     with duplex(server, pieces()) as response:
         answered = sum(len(part) for part, _ in read_batches(response))
     assert answered == rows, f"{answered} of {rows} rows were answered"
-
-
-class _PeakMemory:
-    """The largest memory of a server while the block runs, looked at ten times a second."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        self.peak = server.memory_bytes()
-        self._server = server
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *exception: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.1):
-            self.peak = max(self.peak, self._server.memory_bytes())

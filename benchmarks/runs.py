@@ -1,0 +1,125 @@
+"""A run of a million examples, ten classes and five epochs: how long what people wait for takes, and in what memory."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from safetensors.numpy import save
+
+from benchmarks.memory import PeakMemory
+from benchmarks.row import Row
+from tests.live.server_process import running_server
+
+EXAMPLES, CLASSES, EPOCHS, ROWS_PER_BATCH, REPEATS = 1_000_000, 10, 5, 62_500, 5
+MAX_GROWTH_MB = 1600
+SAFETENSORS = "application/x-safetensors"
+
+
+def run() -> list[Row]:
+    """Rows for the ingestion beside `/loss`, for a page, queues, diagnostics and dynamics, and for the memory."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_server(Path(folder)) as server,
+        httpx.Client(base_url=server.url, timeout=300) as client,
+        PeakMemory(server) as watcher,
+    ):
+        before = server.memory_bytes()
+        rows = [_ingest(client)]
+        rows += _questions(client)
+        growth = (watcher.peak - before) / 1e6
+        stored = sum(path.stat().st_size for path in Path(folder, "data").rglob("*.parquet")) / 1e6
+    rows.append(
+        Row(
+            what=f"growth of the server's memory over all of that ({stored:.0f} MB of Parquet)",
+            ours=f"{growth:.0f} MB",
+            bar=f"< {MAX_GROWTH_MB} MB",
+            met=growth < MAX_GROWTH_MB,
+        )
+    )
+    return rows
+
+
+def _ingest(client: httpx.Client) -> Row:
+    """All batches into the run, and the same bodies to `/loss` in turn."""
+    client.put("/runs/r", json={"config": {"gamma": 2.0}}).raise_for_status()
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, CLASSES, EXAMPLES)
+    kept_s = stateless_s = 0.0
+    for epoch in range(EPOCHS):
+        for number in range(EXAMPLES // ROWS_PER_BATCH):
+            rows = slice(number * ROWS_PER_BATCH, (number + 1) * ROWS_PER_BATCH)
+            body = _body(rng, targets[rows], rows, epoch)
+            kept_s += _timed(lambda: _put(client, f"/runs/r/epochs/{epoch}/batches/{number}", body))  # noqa: B023
+            stateless_s += _timed(lambda: _post(client, body))  # noqa: B023
+    return Row(
+        what=f"{EXAMPLES * EPOCHS} rows x {CLASSES} into a run, durable, against the same on /loss",
+        ours=f"{EXAMPLES * EPOCHS / kept_s / 1e6:.2f} M rows/s",
+        other=f"{EXAMPLES * EPOCHS / stateless_s / 1e6:.2f} M rows/s",
+        ratio=f"{stateless_s / kept_s:.2f}",
+    )
+
+
+def _body(rng: np.random.Generator, targets: np.ndarray[Any, Any], rows: slice, epoch: int) -> bytes:
+    logits = rng.standard_normal((len(targets), CLASSES)).astype(np.float32)
+    logits[np.arange(len(targets)), targets] += epoch
+    # One label in twenty is wrong.
+    given = np.where(rng.random(len(targets)) < 0.05, (targets + 1) % CLASSES, targets)
+    ids = [f"example-{row}" for row in range(rows.start, rows.stop)]
+    return bytes(save({"logits": logits, "targets": given}, {"request": json.dumps({"ids": ids})}))
+
+
+def _put(client: httpx.Client, path: str, body: bytes) -> None:
+    client.put(path, content=body, headers={"Content-Type": SAFETENSORS}).raise_for_status()
+
+
+def _post(client: httpx.Client, body: bytes) -> None:
+    client.post("/loss", content=body, headers={"Content-Type": SAFETENSORS}).raise_for_status()
+
+
+def _questions(client: httpx.Client) -> list[Row]:
+    def ask(path: str) -> Callable[[], None]:
+        return lambda: _answered(client.get(f"/runs/r/{path}"))
+
+    def queue(strategy: str, **more: Any) -> Callable[[], None]:
+        return lambda: _answered(client.post("/runs/r/queues", json={"strategy": strategy, "budget": 50} | more))
+
+    asked = [
+        ("a page of 100 examples, the largest loss first", ask("examples")),
+        ("a filtered page under another gamma", ask("examples?target=3&sort=entropy&gamma=0.5")),
+        ("one example with its percentiles and course", ask("examples/example-4711")),
+        ("a queue of 50 by logit_margin", queue("logit_margin")),
+        ("a queue of 50 by area_under_margin", queue("area_under_margin")),
+        ("a queue of 50 by suspected_errors", queue("suspected_errors")),
+        ("a queue of 50 by top_loss, equal classes", queue("top_loss", per_class="equal")),
+        ("diagnostics", ask("diagnostics")),
+        ("dynamics over five epochs", ask("dynamics")),
+    ]
+    return [_row(what, question) for what, question in asked]
+
+
+def _answered(response: httpx.Response) -> None:
+    response.raise_for_status()
+
+
+def _row(what: str, question: Callable[[], None]) -> Row:
+    seconds = [_timed(question) for _ in range(REPEATS)]
+    median = statistics.median(seconds)
+    return Row(
+        what=f"{EXAMPLES} x {CLASSES} x {EPOCHS} epochs: {what}",
+        ours=f"{median:.2f} s",
+        spread=f"{min(seconds):.2f} - {max(seconds):.2f} s",
+    )
+
+
+def _timed(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
