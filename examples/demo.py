@@ -2,6 +2,7 @@
 
 Starts the service, trains a small model on real data of which a known part of the labels is flipped, posts
 out-of-sample logits and the given labels to /loss as safetensors and as JSON, and looks at the hardest examples.
+Then `kept_run` keeps a training run, epoch by epoch, and mines it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from kept_run import keep_and_mine
 from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load, save
@@ -35,14 +38,14 @@ console = Console()
 
 
 @contextmanager
-def running_service() -> Iterator[str]:
-    """A service process on a free port of this machine; ends with the block."""
+def running_service(folder: Path) -> Iterator[str]:
+    """A service process on a free port of this machine, its runs in the folder; ends with the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log_path = Path(os.devnull)
-    with log_path.open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "service", "serve", "--port", str(port)], stderr=log)
+    command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--data-dir", str(folder / "data")]
+    with Path(os.devnull).open("w") as log:
+        process = subprocess.Popen(command, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 120
@@ -137,19 +140,21 @@ def main() -> None:
     logits = out_of_sample_logits(images, given)
     ids = np.arange(len(given))
     console.print("Starting the service ...")
-    with running_service() as url, httpx.Client(base_url=url, timeout=60) as client:
+    folder = Path(tempfile.mkdtemp(prefix="focal-loss-demo-"))
+    with running_service(folder) as url, httpx.Client(base_url=url, timeout=60) as client:
         device = client.get("/readyz").json()["device"]
         binary, text = post_safetensors(client, logits, given, ids), post_json(client, logits, given, ids)
-    tensors, reply = load(binary.content), text.json()
-    console.print(f"The service at {url} computed on {device}.")
-    console.print(f"Loss by safetensors {tensors['loss']:.6f}, by JSON {reply['loss']:.6f}.")
-    if not np.isclose(tensors["loss"], reply["loss"], rtol=1e-5):
-        raise SystemExit("the two formats differ")
-    show_batches(reply)
-    found = show_hardest(reply, given, flipped)
-    console.print(
-        f"{found} of the {SHOWN} hardest examples carry a flipped label; {FLIPPED_SHARE:.0%} would by chance."
-    )
+        tensors, reply = load(binary.content), text.json()
+        console.print(f"The service at {url} computed on {device}.")
+        console.print(f"Loss by safetensors {tensors['loss']:.6f}, by JSON {reply['loss']:.6f}.")
+        if not np.isclose(tensors["loss"], reply["loss"], rtol=1e-5):
+            raise SystemExit("the two formats differ")
+        show_batches(reply)
+        found = show_hardest(reply, given, flipped)
+        console.print(
+            f"{found} of the {SHOWN} hardest examples carry a flipped label; {FLIPPED_SHARE:.0%} would by chance."
+        )
+        keep_and_mine(url, images, given, flipped, folder)
 
 
 if __name__ == "__main__":

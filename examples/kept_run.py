@@ -1,0 +1,113 @@
+"""The second half of `make demo`: keep a training run epoch by epoch, diagnose it, and mine it for wrong labels."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+
+from service.client import LossClient
+
+EPOCHS, BUDGET, SHOWN = 50, 50, 5
+RUN, DIGITS = "digits", [str(digit) for digit in range(10)]
+STRATEGIES = {"top_loss": "loss of the last epoch", "area_under_margin": "margin over the first 10 epochs"}
+
+console = Console()
+
+
+def keep_and_mine(url: str, images: np.ndarray, given: np.ndarray, flipped: np.ndarray, folder: Path) -> None:
+    """Push a run, print what the service says of it, and write a file for Label Studio into the folder."""
+    console.print(f"\nTraining a small network on all of it, and keeping its logits of {EPOCHS} epochs as a run ...")
+    ids = np.arange(len(given))
+    with LossClient(url) as client:
+        run = client.put_run(RUN, config={"gamma": 2.0}, class_names=DIGITS)
+        pictures = {"image": [picture(image) for image in images]}
+        for epoch, logits in enumerate(logits_of_epochs(images, given)):
+            # What an example looks like is said once.
+            run.push(epoch, "all", logits, given, ids, attributes=pictures if epoch == 0 else None)
+        show_diagnostics(run.diagnostics(), run.dynamics(limit=0))
+        queues = {}
+        for strategy, meaning in STRATEGIES.items():
+            first = 10 if strategy == "area_under_margin" else None
+            queues[strategy] = run.create_queue(strategy, budget=BUDGET, first=first)
+            found = sum(bool(flipped[int(row["id"])]) for row in queues[strategy]["rows"])
+            console.print(f"Queue of {BUDGET} by {strategy} ({meaning}): {found} flipped labels found.")
+        show_queue(queues["area_under_margin"], flipped)
+        path = folder / "digits.label-studio.json"
+        tool = {"object_tag": "Image", "to_name": "image"}
+        name = queues["area_under_margin"]["name"]
+        run.export(path, format="label-studio", queue=name, **tool)
+        config = httpx.get(f"{url}/runs/{RUN}/label-studio/config", params=tool).raise_for_status().text
+        check_for_label_studio(config, path)
+
+
+def logits_of_epochs(images: np.ndarray, given: np.ndarray) -> list[np.ndarray]:
+    """Logits (N, 10) of the training data after each epoch: what any training loop has at hand."""
+    scaled = StandardScaler().fit_transform(images)
+    model = MLPClassifier(64, learning_rate_init=3e-3, batch_size=32, random_state=0)
+    epochs = []
+    for _ in range(EPOCHS):
+        model.partial_fit(scaled, given, classes=np.arange(10))
+        hidden = np.maximum(scaled @ model.coefs_[0] + model.intercepts_[0], 0)
+        epochs.append((hidden @ model.coefs_[1] + model.intercepts_[1]).astype(np.float32))
+    return epochs
+
+
+def picture(image: np.ndarray) -> str:
+    """A digit as a data URL, so that the task needs no other file."""
+    sink = io.BytesIO()
+    grey = Image.fromarray((255 - image.reshape(8, 8) * 15.9).astype(np.uint8))
+    grey.resize((64, 64), Image.Resampling.NEAREST).save(sink, "PNG")
+    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode()
+
+
+def show_diagnostics(found: dict, learned: dict) -> None:
+    table = Table(title=f"The run after epoch {found['epoch']}")
+    for column in ("class", "examples", "mean loss", "label noise", "often truly"):
+        table.add_column(column, justify="right")
+    for row in found["classes"]:
+        truly = "-" if row["often_truly"] is None else str(row["often_truly"])
+        noise = f"{row['label_noise']:.1%}"
+        table.add_row(row["name"], str(row["count"]), f"{row['mean_loss']:.4f}", noise, truly)
+    console.print(table)
+    hardest, regions = found["concentration"]["top_1_percent"], learned["summary"]["regions"]
+    console.print(f"The hardest 1 % of the examples have {hardest:.0%} of the loss.")
+    console.print(f"Estimated wrong labels: {found['label_errors']['estimated']}.")
+    console.print(f"Never learned: {learned['summary']['never_learned']}; hard to learn: {regions['hard_to_learn']}.")
+    for warning in found["warnings"]:
+        console.print(f"Warning: {warning['message']}")
+
+
+def show_queue(queue: dict, flipped: np.ndarray) -> None:
+    table = Table(title=f"The first {SHOWN} of queue {queue['name']}")
+    for column in ("rank", "id", "given", "suggested", "why", "flipped by us"):
+        table.add_column(column)
+    for row in queue["rows"][:SHOWN]:
+        mark = "yes" if flipped[int(row["id"])] else "-"
+        table.add_row(str(row["rank"]), row["id"], str(row["target"]), str(row["suggested"]), row["reason"], mark)
+    console.print(table)
+
+
+def check_for_label_studio(labelling_config: str, path: Path) -> None:
+    """Have Label Studio's own code look at every task of the file."""
+    from label_studio_sdk.label_interface import LabelInterface
+
+    interface = LabelInterface(labelling_config)
+    tasks = json.loads(path.read_text())
+    accepted = sum(
+        interface.validate_task({"data": task["data"]})
+        and all(interface.validate_prediction(prediction) for prediction in task["predictions"])
+        for task in tasks
+    )
+    console.print(f"{path}: {accepted} of {len(tasks)} tasks accepted by Label Studio's validator.")
+    if accepted != len(tasks):
+        raise SystemExit("Label Studio would refuse the file")
