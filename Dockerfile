@@ -47,6 +47,7 @@ COPY --from=build /opt/venv /opt/venv
 # On a host that other machines reach the service wants FOCAL_LOSS_API_KEYS and says so if they are missing.
 # Only /tmp and /data are written to, the root file system may be read-only.
 ENV FOCAL_LOSS_HOST=0.0.0.0 \
+    FOCAL_LOSS_DATA_DIR=/data \
     FOCAL_LOSS_PORT=8000 \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -73,7 +73,7 @@ def put_batch_call(
         epoch: 0 or more.
         batch_name: Of the batch within the epoch.
         batch: As `LossClient.loss_batches` takes one, or a SentBatch; with ids.
-        attributes: One value per example under each name: anything that JSON has; other values become text.
+        attributes: One value per example under each name.
         outputs: What comes back of each example.
         top_k: How many of the hardest examples to name.
         on_invalid: Of a bad row.

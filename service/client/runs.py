@@ -64,8 +64,9 @@ class RunClient:
             logits: As for `LossClient.loss`.
             targets: As for `LossClient.loss`.
             ids: One string or integer per example; an example has the same one in every epoch and run.
-            attributes: One value per example under each name, e.g. `{"text": [...], "annotator": [...]}`: shown,
-                filtered by, and exported as the task's data.
+            attributes: One value per example under each name, e.g. `{"text": [...], "annotator": [...]}`: strings,
+                numbers, booleans or None; dates and the like become text. Shown, filtered by, and exported as the
+                task's data.
             outputs: What comes back of each example.
             top_k: How many of the hardest examples to name.
             on_invalid: `error`, or `exclude` to leave rows with a bad logit or target out.

@@ -46,7 +46,9 @@ def push(
     number_rows: Annotated[
         bool, typer.Option("--number-rows", help="Ids are the rows' numbers, over all files.")
     ] = False,
-    attributes: Annotated[str | None, typer.Option(help="Further columns to keep, with commas, or all.")] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="Further columns to keep, with commas, or all; lists as JSON.")
+    ] = None,
     on_invalid: Annotated[OnInvalid, typer.Option(help="Of a bad row: end, or leave it out.")] = "error",
     batch_rows: Annotated[int, typer.Option(min=1, help="Rows of one batch, at most 64 MiB.")] = 20_000,
     prefix: Annotated[str | None, typer.Option(help="Begins the batches' names, instead of the file's path.")] = None,

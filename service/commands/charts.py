@@ -40,8 +40,8 @@ def _axes(x_label: str, x_ticks: Sequence[tuple[float, str]], y_ticks: Sequence[
     return parts
 
 
-def _bar(x: float, y: float, width: float, told: str) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_y(0) - y:.1f}"'
+def _bar(x: float, y: float, width: float, told: str, opacity: float = 1.0) -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_y(0) - y:.1f}" fill-opacity="{opacity:.2f}"'
     return f'<rect class="bar" {place}><title>{told}</title></rect>'
 
 
@@ -88,13 +88,16 @@ def reliability(bins: Sequence[tuple[float, float, int, float | None]]) -> str:
     Args:
         bins: (lower, upper, count, accuracy or None), bounds and accuracy in [0, 1].
     """
+    most = max((count for _, _, count, _ in bins), default=1) or 1
     parts = _axes("confidence of the model", SHARES[1:], SHARES)
     for lower, upper, count, accuracy in bins:
         if accuracy is None:
             continue
         x, y = _x(lower), _y(accuracy)
         told = f"{count} examples with confidence {lower:.0%} to {upper:.0%}: {accuracy:.1%} right"
-        parts.append(_bar(x + 0.5, y, _x(upper) - x - 1, told))
+        # What few examples say is pale.
+        opacity = 0.25 + 0.75 * (count / most) ** 0.5
+        parts.append(_bar(x + 0.5, y, _x(upper) - x - 1, told, opacity))
     parts.append(f'<line class="even" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>')
     return _svg("How often the model is right at which confidence", parts)
 

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from rich.console import Console
 
 from service.client.errors import ClientError
 from service.client.grouping import Totals
 from service.client.results import LossReply
+from service.client.retry import ONCE
 from service.client.runs import RunClient
 from service.client.sync_client import LossClient
-from service.errors import BatchConflictError, InvalidRequestError, LossServiceError, UnknownRunError
+from service.errors import BatchConflictError, ConflictError, InvalidRequestError, LossServiceError, UnknownRunError
 from service.messages import OnInvalid
 from service.scoring.columns import ColumnNames
 from service.scoring.command import shown_progress
@@ -70,8 +72,10 @@ class PushCommand:
             ScoringError: See `service.scoring.errors` for the exit status of each kind.
         """
         sources = find_sources(self.inputs, self.input_format)
-        with LossClient(self.url) as client:
+        # A service that is lost on the way is waited for; one that was never there is not.
+        with LossClient(self.url, retry=ONCE) as client:
             config = self._description(client)["config"]
+        with LossClient(self.url) as client:
             totals = Totals(config["reduction"], 0)
             reading = Reading(
                 self.columns,
@@ -105,7 +109,8 @@ class PushCommand:
         except InvalidRequestError as err:
             raise UsageError(str(err)) from err
         except (LossServiceError, ClientError) as err:
-            raise ScoringError(str(err)) from err
+            kind = UsageError if isinstance(err, ConflictError) else ScoringError
+            raise kind(str(err)) from err
 
     def _named(self, sources: list[Source], reading: Reading) -> Iterator[tuple[str, Chunk, list[str | int]]]:
         """Each chunk with the name of its batch and its ids."""
@@ -142,7 +147,7 @@ class PushCommand:
                 chunk.logits,
                 chunk.targets,
                 ids,
-                attributes=chunk.attributes,
+                attributes={name: [_scalar(one) for one in values] for name, values in chunk.attributes.items()},
                 outputs=("loss",),
                 on_invalid=self.on_invalid,
             )
@@ -153,6 +158,11 @@ class PushCommand:
             raise DataError(f"{chunk.source.path}{place_in_file(err, chunk.first_row)}") from err
         except (LossServiceError, ClientError) as err:
             raise ScoringError(f"{err}; the same command sends what is missing") from err
+
+
+def _scalar(value: Any) -> Any:
+    """What an attribute may be: of a list or a structure its JSON."""
+    return orjson.dumps(value, default=str).decode() if isinstance(value, list | dict) else value
 
 
 def batch_prefix(source: Source) -> str:

@@ -28,7 +28,7 @@ MEANING = (
     "ranking until few are wrong, and let a random sample tell what is left.",
     "A model that was trained on these very examples has learned some wrong labels by heart. Logits of examples that "
     "it has not seen, or of the first epochs, are better evidence.",
-    "Confidence means what it says only where the calibration below is good.",
+    "Confidence means what it says only where the bars of the calibration lie on its dashed line.",
 )
 
 
@@ -43,12 +43,10 @@ def report(found: Findings) -> str:
         *(f'<p class="warning" role="note">{escape(warning["message"])}</p>' for warning in one["warnings"]),
         _charts(found),
         _label_errors(found),
-        _examples(found),
         _classes(found),
         _confusion(found),
-        _section(
-            "What these numbers can tell, and what not", f"<ul>{''.join(f'<li>{escape(t)}' for t in MEANING)}</ul>"
-        ),
+        _section("What these numbers can tell, and what not", _list(MEANING)),
+        _examples(found),
         f"<footer>focal-loss {escape(__version__)}, {made}</footer>",
     )
     return (
@@ -120,7 +118,7 @@ def _calibration(measured: dict[str, Any]) -> str:
     fitted = measured["temperature"]
     note = (
         f"Sure by {percent(measured['confidence'])} on average and right in {percent(measured['accuracy'])}; bars on "
-        "the dashed line would be honest."
+        "the dashed line would be honest, pale ones have few examples."
     )
     note += "" if fitted is None else f" Logits divided by {number(fitted, 3)} come nearest to it."
     return _section("Calibration", charts.reliability(bins), note)
@@ -138,11 +136,9 @@ def _label_errors(found: Findings) -> str:
     if found.dynamics is not None:
         parts.append(f"<p>Over the epochs: {escape(learned(found.dynamics))}</p>")
     if pairs:
-        rows = [
-            (f"{found.name(pair['first'])} / {found.name(pair['second'])}", str(pair["count"]))
-            for pair in pairs[:PAIRS_SHOWN]
-        ]
-        parts.append(_table((("classes taken for each other", ""), ("wrong labels, estimated", "n")), rows))
+        named = [(f"{found.name(one['first'])} / {found.name(one['second'])}", one["count"]) for one in pairs]
+        chips = "".join(f"<li>{escape(classes)}<b>{count:,}</b></li>" for classes, count in named[:PAIRS_SHOWN])
+        parts.append(f'<p>Classes taken for each other, and about how often:</p><ul class="chips">{chips}</ul>')
     return _section("Label errors", "".join(parts)) if parts else ""
 
 

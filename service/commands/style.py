@@ -31,7 +31,7 @@ thead th{color:var(--soft);font-weight:600;font-size:13px;white-space:nowrap;ver
 .id{overflow-wrap:anywhere;min-width:13ch;font-family:ui-monospace,Menlo,Consolas,monospace;font-size:13px}
 .text{overflow-wrap:anywhere;min-width:20ch;max-width:52ch;color:var(--soft)}
 .share{position:relative;min-width:90px}
-.share i{position:absolute;left:0;bottom:2px;height:3px;border-radius:2px;background:var(--blue)}
+.share i{position:absolute;left:10px;bottom:3px;height:3px;border-radius:2px;background:var(--blue)}
 svg{display:block;width:100%;height:auto}
 svg text{fill:var(--soft);font-size:12px}
 svg .grid{stroke:var(--line)}

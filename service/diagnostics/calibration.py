@@ -53,7 +53,7 @@ class Calibration:
         nll: Mean cross-entropy in nats.
         temperature: The T > 0 that minimises the mean cross-entropy of logits / T. None where there is none: every
             row's target has its largest logit (T = 0 would be best), or the logits are no better than chance
-            (T = infinity would be).
+            (T = infinity would be), or differ by so little (1e-150) that no pass finds it.
         nll_scaled: Mean cross-entropy of logits / temperature; None without a temperature.
     """
 
@@ -158,7 +158,8 @@ class _Slope:
 
 
 def _best_slope(chunks: Chunks, start: _Slope, one: _Slope) -> _Slope | None:
-    """The slope at the best beta; None where the cross-entropy falls towards beta = 0 or infinity.
+    """The slope at the best beta; None where the cross-entropy falls towards beta = 0 or infinity, or where
+    the passes do not suffice.
 
     Args:
         chunks: Starts a pass.
@@ -169,9 +170,10 @@ def _best_slope(chunks: Chunks, start: _Slope, one: _Slope) -> _Slope | None:
         return None
     low, best = start, one
     high: _Slope | None = None
-    for _ in range(MOST_PASSES - 1):
-        if abs(best.newton() - best.beta) <= ACCURACY * best.beta:
-            break
+    passes = 1
+    while not abs(best.newton() - best.beta) <= ACCURACY * best.beta:
+        if passes == MOST_PASSES:
+            return None
         if best.too_low:
             low = best
         else:
@@ -179,6 +181,7 @@ def _best_slope(chunks: Chunks, start: _Slope, one: _Slope) -> _Slope | None:
         best = _Slope(_next_beta(best, low, high))
         for chunk in chunks():
             best.add(chunk)
+        passes += 1
     return best
 
 

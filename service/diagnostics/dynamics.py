@@ -94,9 +94,10 @@ def area_under_margin(view: View, first: int | None = None) -> str:
 
 
 REGIONS = ("easy", "ambiguous", "hard_to_learn", "between")
+AVERAGED = ("confidence", "variability", "area_under_margin")
 _SUMMARY = f"""SELECT count(*) AS num_examples, count(*) FILTER (never_learned) AS never_learned,
-    count(*) FILTER (forgetting_events > 0) AS forgotten, avg(confidence) AS mean_confidence,
-    avg(variability) AS mean_variability, avg(area_under_margin) AS mean_area_under_margin,
+    count(*) FILTER (forgetting_events > 0) AS forgotten,
+    {", ".join(f"({_total(name)} / {UNIT} / count(*))::DOUBLE AS mean_{name}" for name in AVERAGED)},
     {", ".join(f"count(*) FILTER (region = '{name}') AS {name}" for name in REGIONS)} FROM dynamics"""
 
 

@@ -107,7 +107,7 @@ def content_digest(batches: Sequence[Batch]) -> str:
             logits.update(values.data)
             # float64 holds every class index, and sigmoid targets of any dtype.
             targets.update(batch.targets.flatten().double().numpy().data)
-            attributes = attribute_texts(batch) or [None] * len(values)
+            attributes: Sequence[str | None] = attribute_texts(batch) or [None] * len(values)
             texts.update(orjson.dumps([*zip(map(str, batch.ids or ()), attributes, strict=True)])[1:-1] + b",")
     return hashlib.sha256(logits.digest() + targets.digest() + texts.digest()).hexdigest()
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.special
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -40,6 +40,7 @@ def test_softmax_of_a_row_is_the_same_in_any_company_and_layout(classes: int) ->
         np.testing.assert_array_equal(softmax(logits[row : row + 1])[0], whole[row])
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.float64, st.integers(0, 30), elements=st.floats(0, 1)), st.randoms(use_true_random=False))
 def test_sums_are_exact_to_half_a_unit(values: np.ndarray[Any, Any], random: Any) -> None:
     groups = np.array([random.randrange(3) for _ in values], dtype=np.int64)

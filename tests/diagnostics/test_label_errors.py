@@ -9,7 +9,7 @@ from unittest import mock
 import cleanlab
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from service.diagnostics.chunks import Chunk, Chunks
@@ -196,6 +196,7 @@ def test_the_diagonal_is_at_least_one_where_every_row_is_confidently_another_cla
     assert_equals_cleanlab(data)
 
 
+@settings(deadline=None)
 @given(data_sets(), st.sampled_from([1, 7, None]))
 def test_equals_cleanlab(data: DataSet, size: int | None) -> None:
     assume(len(np.unique(data.targets)) > 1)  # cleanlab refuses a single label
@@ -217,6 +218,7 @@ def test_noise_matrices_are_cleanlabs(seed: int) -> None:
     np.testing.assert_allclose(found.inverse_noise_matrix, inverse, atol=1e-14)
 
 
+@settings(deadline=None)
 @given(data_sets())
 def test_noise_matrices_are_distributions(data: DataSet) -> None:
     found = found_in(data)
@@ -224,6 +226,7 @@ def test_noise_matrices_are_distributions(data: DataSet) -> None:
     np.testing.assert_allclose(found.inverse_noise_matrix.sum(axis=0), found.counts > 0)
 
 
+@settings(deadline=None)
 @given(data_sets(), st.randoms(use_true_random=False))
 def test_neither_chunks_nor_order_nor_layout_change_a_bit(data: DataSet, random: object) -> None:
     whole = found_in(data)
@@ -238,6 +241,7 @@ def test_chunks_do_not_change_a_bit_of_a_larger_data_set() -> None:
     assert all(same(whole, found_in(data, size)) for size in (1, 7, 1000))
 
 
+@settings(deadline=None)
 @given(data_sets())
 def test_invariants(data: DataSet) -> None:
     found = found_in(data)
@@ -328,7 +332,8 @@ def test_another_number_of_classes_is_refused() -> None:
 
 def test_two_passes_in_memory_that_does_not_grow() -> None:
     def peak(number: int) -> int:
-        block, passes = random_data_set(500, 6, 0).whole(), []
+        block = random_data_set(500, 6, 0).whole()
+        passes: list[None] = []
 
         def chunks() -> list[Chunk]:
             passes.append(None)

@@ -1,0 +1,160 @@
+"""`TrainerRunCallback` in a real Trainer, with a tiny model that comes from no network."""
+
+from __future__ import annotations
+
+import logging
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from service.client import LossClient, RecordingError, RunClient
+from service.errors import ShapeError
+from tests.live.server_process import ServerProcess, running_server
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
+
+# What they warn of is theirs.
+pytestmark = pytest.mark.filterwarnings("default")
+
+ROWS, LENGTH, CLASSES = 30, 6, 3
+RNG = np.random.default_rng(0)
+DATA: list[dict[str, Any]] = [
+    {
+        "input_ids": RNG.integers(5, 50, LENGTH).tolist(),
+        "attention_mask": [1] * LENGTH,
+        "labels": int(RNG.integers(CLASSES)),
+        "id": f"row-{row}",
+        "text": f"text {row}",
+    }
+    for row in range(ROWS)
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("transformers")) as running:
+        yield running
+
+
+@pytest.fixture
+def run(server: ServerProcess) -> Iterator[RunClient]:
+    with LossClient(server.url) as client:
+        made = client.put_run("trainer")
+        yield made
+        made.delete()
+
+
+def trained(folder: Path, *callbacks: Any, epochs: int = 2, data: Any = DATA) -> Any:
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=LENGTH,
+        num_labels=CLASSES,
+    )
+    model = transformers.BertForSequenceClassification(config)
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=8,
+        per_device_eval_batch_size=7,
+        learning_rate=1e-2,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        seed=1,
+    )
+    trainer = transformers.Trainer(model=model, args=arguments, train_dataset=data, callbacks=list(callbacks))
+    trainer.train()
+    return model
+
+
+def callback(*arguments: Any, **options: Any) -> Any:
+    from service.client.transformers_callback import TrainerRunCallback
+
+    return TrainerRunCallback(*arguments, **options)
+
+
+def logits_of(model: Any) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=torch.tensor([row["input_ids"] for row in DATA])).logits
+    return found
+
+
+def test_each_epoch_is_kept_with_the_logits_of_the_model_at_its_end(run: RunClient, tmp_path: Path) -> None:
+    model = trained(tmp_path, callback(run, DATA, ids="id", attributes=("text",)))
+    assert [(one["epoch"], one["num_examples"]) for one in run.describe()["epochs"]] == [(0, ROWS), (1, ROWS)]
+    kept = {row["id"]: row for row in run.all_examples(epoch=1)}
+    for number, logits in enumerate(logits_of(model).tolist()):
+        row = kept[f"row-{number}"]
+        assert row["target"] == DATA[number]["labels"]
+        assert row["attributes"] == {"text": f"text {number}"}
+        assert run.example(row["id"])["logits"] == pytest.approx(logits, abs=1e-5)
+
+
+def test_training_goes_as_it_goes_without(run: RunClient, tmp_path: Path) -> None:
+    states = []
+    for callbacks in ((), (callback(run, DATA, batch_size=4),)):
+        random.seed(7)
+        np.random.seed(7)
+        model = trained(tmp_path, *callbacks)
+        assert model.training
+        shared = random.random(), float(np.random.rand()), float(torch.rand(()))
+        states.append(([value.clone() for value in model.state_dict().values()], shared))
+    (plain, numbers), (recorded, others) = states
+    assert all(torch.equal(one, other) for one, other in zip(plain, recorded, strict=True))
+    assert numbers == others
+
+
+def test_a_held_out_set_is_recorded_now_and_then(run: RunClient, tmp_path: Path) -> None:
+    trained(tmp_path, callback(run, DATA[:5], every=2, prefix="held-out"), epochs=4)
+    assert [(one["epoch"], one["num_examples"]) for one in run.describe()["epochs"]] == [(0, 5), (2, 5)]
+    assert {(row["id"], row["batch"]) for row in run.all_examples()} == {
+        (str(row), "held-out-000000") for row in range(5)
+    }
+
+
+def test_what_a_run_cannot_keep_is_said_before_training(run: RunClient, tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match="2 ids for 30 rows"):
+        callback(run, DATA, ids=["a", "b"])
+    unlabelled = [{name: value for name, value in row.items() if name != "labels"} for row in DATA]
+    with pytest.raises(ShapeError, match="one label"):
+        trained(tmp_path, callback(run, unlabelled))
+    with pytest.raises(KeyError, match="name"):
+        trained(tmp_path, callback(run, DATA, ids="name"))
+
+
+def test_a_service_that_refuses_costs_no_training(
+    server: ServerProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LossClient(server.url) as client, caplog.at_level(logging.WARNING):
+        lenient = callback(client.run("absent"), DATA)
+        trained(tmp_path, lenient)
+        assert "60 rows were not kept" in caplog.text
+        assert len(lenient.errors) == 2
+        with pytest.raises(RecordingError):
+            trained(tmp_path, callback(client.run("absent"), DATA, strict=True))
+
+
+def test_without_transformers_it_says_what_is_missing() -> None:
+    code = (
+        "import sys; sys.modules['transformers'] = None\n"
+        "import service.client\n"
+        "try:\n    import service.client.transformers_callback\n"
+        "except ModuleNotFoundError as err:\n    print(err)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown == "transformers is not installed: pip install transformers\n"

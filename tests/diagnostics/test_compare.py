@@ -1,0 +1,188 @@
+"""Two runs example by example against dictionaries and sorting in Python, and Spearman's rho of scipy."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from service.diagnostics.compare import MOVES_NAMED, compare
+from service.errors import InvalidConfigError
+from service.runs.queries import View, Weighting
+from tests.runs.kept import Kept, Rows, kept, noisy, scored
+
+FOCAL = Weighting((1.0, 2.0, 0.5), 2.0)
+
+
+@pytest.fixture
+def runs() -> Iterator[Kept]:
+    with kept() as made:
+        made.make(run="a")
+        made.make(run="b")
+        yield made
+
+
+def compared(
+    runs: Kept,
+    top: int | None = None,
+    epochs: tuple[int, int] = (0, 0),
+    weighting: Weighting = FOCAL,
+    names: tuple[str, str] = ("a", "b"),
+) -> dict[str, Any]:
+    def ask(view: View) -> dict[str, Any]:
+        return compare(view, View(view.cursor, runs.store.snapshot(names[1])), weighting, epochs, top)
+
+    return runs.ask(ask, names[0])
+
+
+def once(rows: Rows) -> dict[str, dict[str, Any]]:
+    """One row for each id: the hardest; of equal ones the last."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: (row["log_loss"], row["batch"], row["row"])):
+        found[row["id"]] = row
+    return found
+
+
+def ranks(rows: dict[str, dict[str, Any]], ids: set[str]) -> dict[str, int]:
+    order = sorted(ids, key=lambda identity: (-rows[identity]["log_loss"], identity))
+    return {identity: rank for rank, identity in enumerate(order, start=1)}
+
+
+def by_hand(runs: Kept, top: int | None, epochs: tuple[int, int]) -> dict[str, Any]:
+    before, after = (
+        once(scored(runs.raw(run, epoch), FOCAL.alpha, FOCAL.gamma)) for run, epoch in zip("ab", epochs, strict=True)
+    )
+    ids = before.keys() & after.keys()
+    old, new = ranks(before, ids), ranks(after, ids)
+    size = min(len(ids), max(10, math.ceil(len(ids) / 100)) if top is None else top)
+    hard_before, hard_after = ({name for name in ids if rank[name] <= size} for rank in (old, new))
+    moved = sorted(
+        (name for name in ids if old[name] != new[name]), key=lambda name: (-abs(old[name] - new[name]), name)
+    )
+    classes = []
+    for label in sorted({after[name]["target"] for name in ids}):
+        of = [name for name in ids if after[name]["target"] == label]
+        classes.append(
+            {
+                "class": label,
+                "count": len(of),
+                "mean_loss_before": statistics.fmean(before[name]["loss"] for name in of),
+                "mean_loss_after": statistics.fmean(after[name]["loss"] for name in of),
+                "num_newly_hard": len(hard_after.difference(hard_before) & set(of)),
+                "num_resolved": len(hard_before.difference(hard_after) & set(of)),
+            }
+        )
+    return {
+        "num_common": len(ids),
+        "num_only_before": len(before.keys() - ids),
+        "num_only_after": len(after.keys() - ids),
+        "top": size,
+        "overlap": len(hard_before & hard_after) / size if size else None,
+        "num_newly_hard": len(hard_after - hard_before),
+        "num_resolved": len(hard_before - hard_after),
+        "num_relabelled": sum(before[name]["target"] != after[name]["target"] for name in ids),
+        "num_predicted_otherwise": sum(before[name]["prediction"] != after[name]["prediction"] for name in ids),
+        "mean_loss_before": statistics.fmean(before[name]["loss"] for name in ids) if ids else None,
+        "mean_loss_after": statistics.fmean(after[name]["loss"] for name in ids) if ids else None,
+        "classes": classes,
+        "newly_hard": sorted(hard_after - hard_before, key=new.__getitem__)[:MOVES_NAMED],
+        "resolved": sorted(hard_before - hard_after, key=old.__getitem__)[:MOVES_NAMED],
+        "moves": moved[:MOVES_NAMED],
+        "ranks": (old, new),
+        "rows": (before, after),
+    }
+
+
+def agree(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    old, new = wanted.pop("ranks")
+    before, after = wanted.pop("rows")
+    for name in ("newly_hard", "resolved", "moves"):
+        for row in found[name]:
+            identity = row["id"]
+            assert (row["rank_before"], row["rank_after"]) == (old[identity], new[identity])
+            for key in ("target", "prediction", "loss"):
+                for side, rows in (("before", before), ("after", after)):
+                    assert row[f"{key}_{side}"] == pytest.approx(rows[identity][key], rel=1e-12)
+        found[name] = [row["id"] for row in found[name]]
+    rho = found.pop("rank_correlation")
+    if len(old) > 1:
+        names = sorted(old)
+        assert rho == pytest.approx(spearmanr([old[n] for n in names], [new[n] for n in names]).statistic, abs=1e-12)
+    else:
+        assert rho is None
+    for name, value in wanted.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            assert [list(row) for row in found[name]] == [list(row) for row in value]
+            assert [[*row.values()] for row in found[name]] == [pytest.approx([*row.values()]) for row in value]
+        else:
+            assert found[name] == (pytest.approx(value) if isinstance(value, float) else value), name
+
+
+def test_runs_that_share_some_examples(runs: Kept) -> None:
+    for run, start, seed in (("a", 0, 1), ("b", 100, 2)):
+        logits, targets = noisy(400, 3, seed)
+        runs.put(logits, targets, [f"e{start + row}" for row in range(400)], run=run)
+    for top in (None, 1, 37, 300, 10_000):
+        found = compared(runs, top)
+        assert found["before"] == {"run": "a", "epoch": 0, "num_examples": 400}
+        assert found["after"] == {"run": "b", "epoch": 0, "num_examples": 400}
+        agree(found, by_hand(runs, top, (0, 0)))
+    orjson.dumps(compared(runs))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_few_examples_with_ties_and_ids_that_come_twice(data: st.DataObject) -> None:
+    top = data.draw(st.none() | st.integers(1, 6))
+    with kept() as runs:
+        for run in "ab":
+            runs.make(run=run)
+            for batch in range(data.draw(st.integers(1, 2))):
+                ids = data.draw(st.lists(st.integers(0, 8), min_size=1, max_size=9, unique=True))
+                logits = data.draw(
+                    st.lists(st.lists(st.integers(-2, 2), min_size=3, max_size=3), min_size=len(ids), max_size=len(ids))
+                )
+                targets = data.draw(st.lists(st.integers(0, 2), min_size=len(ids), max_size=len(ids)))
+                runs.put(np.float32(logits), targets, ids, run=run, epoch=4, batch=f"b{batch}")
+        agree(compared(runs, top, (4, 4)), by_hand(runs, top, (4, 4)))
+
+
+def test_two_epochs_of_one_run_and_a_run_with_itself(runs: Kept) -> None:
+    for epoch in (0, 1):
+        logits, targets = noisy(50, 3, epoch)
+        runs.put(logits, targets, run="a", epoch=epoch)
+    same = compared(runs, names=("a", "a"))
+    assert (same["overlap"], same["rank_correlation"], same["num_common"]) == (1, 1, 50)
+    assert (same["newly_hard"], same["resolved"], same["moves"]) == ([], [], [])
+    across = compared(runs, epochs=(0, 1), names=("a", "a"))
+    assert (across["before"]["epoch"], across["after"]["epoch"]) == (0, 1)
+    assert across["overlap"] < 1
+    assert across["moves"]
+
+
+def test_runs_that_share_nothing_and_runs_without_rows(runs: Kept) -> None:
+    empty = compared(runs)
+    assert (empty["num_common"], empty["top"], empty["overlap"], empty["rank_correlation"]) == (0, 0, None, None)
+    runs.put([[0.0, 1, 2]], [1], ["x"], run="a")
+    runs.put([[0.0, 1, 2]], [1], ["y"], run="b")
+    found = compared(runs)
+    assert (found["num_common"], found["num_only_before"], found["num_only_after"]) == (0, 1, 1)
+    assert (found["classes"], found["moves"], found["mean_loss_after"]) == ([], [], None)
+    orjson.dumps(found)
+
+
+def test_weights_that_do_not_fit_the_other_run_are_refused(runs: Kept) -> None:
+    runs.put([[0.0, 1, 2]], [1], ["x"], run="a")
+    runs.put([[0.0, 1, 2, 3]], [3], ["x"], run="b")
+    with pytest.raises(InvalidConfigError, match="run b 4 classes"):
+        compared(runs)
+    found = compared(runs, weighting=Weighting(None, 2.0))
+    assert (found["num_common"], found["num_relabelled"]) == (1, 1)

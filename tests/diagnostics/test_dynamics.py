@@ -1,0 +1,248 @@
+"""Statistics over epochs against loops in Python and the published cases, to the bit whatever the files and threads."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.diagnostics.dynamics import COLUMNS, REGIONS, area_under_margin, dynamics_page
+from service.errors import InvalidRequestError
+from service.runs.queries import View, Weighting
+from tests.runs.kept import Kept, Rows, kept, noisy, scored
+
+FOCAL = Weighting(None, 2.0)
+
+
+@pytest.fixture
+def runs() -> Iterator[Kept]:
+    with kept() as made:
+        made.make()
+        yield made
+
+
+def page(runs: Kept, run: str = "r", weighting: Weighting = FOCAL, **options: Any) -> dict[str, Any]:
+    return runs.ask(lambda view: dynamics_page(view, weighting, **{"limit": 10_000} | options), run)
+
+
+def table(runs: Kept, run: str = "r", **options: Any) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in page(runs, run, **options)["rows"]}
+
+
+def by_definition(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Rows with their scores, by epoch, batch and row."""
+    of: defaultdict[str, Rows] = defaultdict(list)
+    for row in rows:
+        of[row["id"]].append(row)
+    found = {}
+    for identity, course in of.items():
+        right = [row["prediction"] == row["target"] for row in course]
+        confidence = statistics.fmean(row["p_t"] for row in course)
+        variability = statistics.pstdev(row["p_t"] for row in course)
+        first = next((row["epoch"] for row, is_right in zip(course, right, strict=True) if is_right), None)
+        found[identity] = {
+            "id": identity,
+            "target": course[-1]["target"],
+            "epochs": len(course),
+            "confidence": confidence,
+            "variability": variability,
+            "correctness": sum(right),
+            "threshold_closeness": confidence * (1 - confidence),
+            "area_under_margin": statistics.fmean(row["logit_margin"] for row in course),
+            "mean_loss": statistics.fmean(row["loss"] for row in course),
+            "forgetting_events": sum(was and not now for was, now in pairwise(right)),
+            "never_learned": not any(right),
+            "first_learned": first,
+            "region": region(confidence, variability),
+        }
+    return found
+
+
+def region(confidence: float, variability: float) -> str:
+    if variability >= 0.2:
+        return "ambiguous"
+    return "easy" if confidence >= 0.75 else "hard_to_learn" if confidence <= 0.25 else "between"
+
+
+def agree(found: dict[str, dict[str, Any]], wanted: dict[str, dict[str, Any]]) -> None:
+    assert found.keys() == wanted.keys()
+    for identity, row in wanted.items():
+        assert tuple(found[identity]) == COLUMNS
+        for name, value in row.items():
+            close = pytest.approx(value, abs=1e-8) if isinstance(value, float) else value
+            assert found[identity][name] == close, (identity, name)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_every_statistic_is_that_of_its_definition(data: st.DataObject) -> None:
+    """Examples miss epochs, come twice in one, and change their label."""
+    epochs = data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=5, unique=True))
+    first = data.draw(st.none() | st.integers(1, 6))
+    with kept() as runs:
+        runs.make({"gamma": 1.5, "alpha": [1, 3, 0.5]})
+        for epoch in epochs:
+            for batch in range(data.draw(st.integers(1, 2))):
+                ids = data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=6, unique=True))
+                seed = data.draw(st.integers(0, 2**20))
+                logits, targets = noisy(len(ids), 3, seed, spread=1)
+                runs.put(logits, targets, ids, epoch=epoch, batch=f"b{batch}")
+        weighting = runs.ask(lambda view: view.weighting())
+        window = sorted(epochs)[:first]
+        rows = [row for row in scored(runs.raw(), weighting.alpha, weighting.gamma) if row["epoch"] in window]
+        found = page(runs, weighting=weighting, first=first)
+        wanted = by_definition(rows)
+        agree({row["id"]: row for row in found["rows"]}, wanted)
+        assert found["epochs"] == window
+        alone = runs.ask(lambda view: view.rows(f"SELECT * FROM {area_under_margin(view, first)}"))
+        assert {row["id"]: row["area_under_margin"] for row in alone} == {
+            row["id"]: row["area_under_margin"] for row in found["rows"]
+        }
+        check_totals(found, wanted)
+
+
+def check_totals(found: dict[str, Any], wanted: dict[str, dict[str, Any]]) -> None:
+    rows, totals = list(wanted.values()), found["summary"]
+    assert found["num_matching"] == totals["num_examples"] == len(rows)
+    assert totals["never_learned"] == sum(row["never_learned"] for row in rows)
+    assert totals["forgotten"] == sum(row["forgetting_events"] > 0 for row in rows)
+    for name in ("confidence", "variability", "area_under_margin"):
+        assert totals[f"mean_{name}"] == pytest.approx(statistics.fmean(row[name] for row in rows), abs=1e-8)
+    assert totals["regions"] == {name: sum(row["region"] == name for row in rows) for name in REGIONS}
+
+
+def test_the_published_cases_of_the_area_under_the_margin(runs: Kept) -> None:
+    """`test/test_aum.py` and the README of asappresearch/aum; its -3.02 is a misprint of -3.20."""
+    runs.put([[1.0, 2, 3], [6, 5, 4]], [1, 0], ["a", "b"], epoch=0)
+    assert [row["area_under_margin"] for row in table(runs).values()] == [-1, 1]
+    runs.put([[9.0, 7, 8]], [0], ["b"], epoch=1)
+    assert table(runs)["b"]["area_under_margin"] == 1
+    runs.put([[7.0, 8, 9]], [2], ["a"], epoch=1, batch="second")
+    assert table(runs)["a"]["area_under_margin"] == 0
+    runs.make(run="readme")
+    for epoch, (cat, dog) in enumerate([(1.26, -3.20), (1.15, -4.37)]):
+        runs.put(np.float32([[cat, 0], [dog, 0]]), [0, 0], ["cat", "dog"], run="readme", epoch=epoch)
+    found = table(runs, "readme")
+    assert found["cat"]["area_under_margin"] == pytest.approx(1.205, abs=1e-6)
+    assert found["dog"]["area_under_margin"] == pytest.approx(-3.785, abs=1e-6)
+
+
+def learned(runs: Kept, run: str, right: dict[int, bool], first: int | None = None) -> tuple[Any, ...]:
+    runs.make(run=run)
+    for epoch, is_right in right.items():
+        runs.put([[0.0, 1.0 if is_right else -1.0]], [1], ["x"], run=run, epoch=epoch)
+    row = table(runs, run, first=first)["x"]
+    return row["forgetting_events"], row["never_learned"], row["first_learned"], row["correctness"], row["epochs"]
+
+
+def test_forgetting_by_hand(runs: Kept) -> None:
+    yes, no = True, False
+    assert learned(runs, "1", {0: no, 1: no}) == (0, True, None, 0, 2)
+    assert learned(runs, "2", {0: yes, 1: yes}) == (0, False, 0, 2, 2)
+    assert learned(runs, "3", {0: no, 1: yes, 2: no, 3: yes, 4: no}) == (2, False, 1, 2, 5)
+    # Epochs that it was not in are no evidence: right in 1, wrong in 7.
+    assert learned(runs, "4", {7: no, 1: yes, 9: no}) == (1, False, 1, 1, 3)
+    assert learned(runs, "5", {0: yes, 1: no, 2: yes}, first=1) == (0, False, 0, 1, 1)
+    assert learned(runs, "6", {3: no, 5: yes, 8: no}, first=2) == (0, False, 5, 1, 2)
+
+
+def test_confidence_and_variability_by_hand(runs: Kept) -> None:
+    odds = [math.log(p / (1 - p)) for p in (0.2, 0.4, 0.9)]
+    for epoch, z in enumerate(odds):
+        runs.put([[0.0, z]], [1], ["x"], epoch=epoch)
+    row = table(runs)["x"]
+    assert row["confidence"] == pytest.approx(0.5, abs=1e-7)
+    assert row["variability"] == pytest.approx(math.sqrt(0.26 / 3), abs=1e-7)
+    assert (row["threshold_closeness"], row["region"]) == (pytest.approx(0.25, abs=1e-7), "ambiguous")
+    runs.make(run="same")
+    for epoch in range(3):
+        runs.put([[0.0, 1.1]], [1], ["x"], run="same", epoch=epoch)
+    assert table(runs, "same")["x"]["variability"] == 0
+
+
+def test_masks_and_heavy_losses_stay_finite(runs: Kept) -> None:
+    runs.put([[0, -math.inf], [-3e38, 3e37]], [0, 0], ["sure", "lost"], epoch=0)
+    runs.put([[0, 1.0], [0.0, 1.0]], [0, 0], ["sure", "lost"], epoch=1)
+    found = table(runs, weighting=Weighting((1e10, 1.0), 0.0))
+    assert found["sure"]["area_under_margin"] == (1e9 - 1) / 2
+    assert found["lost"]["area_under_margin"] == (-1e9 - 1) / 2
+    assert all(math.isfinite(row["mean_loss"]) for row in found.values())
+    orjson.dumps(found)
+
+
+def test_the_same_to_the_bit_in_whatever_files_order_and_number_of_threads() -> None:
+    data = [(epoch, *noisy(320, 4, epoch)) for epoch in range(2)]
+    seen: list[list[Any]] = []
+    with kept() as runs:
+        for layout in range(3):
+            run = f"r{layout}"
+            runs.make(run=run)
+            for epoch, logits, targets in data[:: -1 if layout else 1]:
+                step = (320, 10, 80)[layout]
+                for start in range(0, 320, step):
+                    part = slice(start, start + step)
+                    names = [f"e{row}" for row in range(320)][part]
+                    runs.put(logits[part], targets[part], names, run=run, epoch=epoch, batch=f"b{start:03d}")
+            if layout == 1:
+                assert runs.merge(0, run) == 32
+            for threads in (1, 2, 5):
+
+                def question(view: View, threads: int = threads) -> dict[str, Any]:
+                    view.cursor.execute(f"SET threads = {threads}")
+                    return dynamics_page(view, FOCAL, limit=10_000)
+
+                found = runs.ask(question, run)
+                seen.append([found["rows"], found["summary"]])
+    assert len(seen) == 9
+    assert all(one == seen[0] for one in seen)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_pages_are_sorted_by_any_column_nulls_last_then_by_id(shared: Kept, name: str, sign: str) -> None:
+    rows = page(shared, sort="id")["rows"]
+    assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
+    valued = sorted((row for row in rows if row[name] is not None), key=lambda row: row[name], reverse=sign == "-")
+    wanted = [row["id"] for row in valued] + [row["id"] for row in rows if row[name] is None]
+    parts = [page(shared, sort=sign + name, limit=17, offset=offset) for offset in range(0, 60, 17)]
+    assert [row["id"] for part in parts for row in part["rows"]] == wanted
+    assert {part["num_matching"] for part in parts} == {60}
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Kept]:
+    with kept() as made:
+        made.make()
+        for epoch in range(3):
+            logits, targets = noisy(60, 3, epoch)
+            made.put(logits, targets, epoch=epoch)
+        yield made
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_pages_of_one_region(shared: Kept, name: str) -> None:
+    rows = [row for row in page(shared)["rows"] if row["region"] == name]
+    found = page(shared, region=name)
+    assert found["rows"] == rows
+    assert rows
+    assert found["num_matching"] == len(rows)
+    assert found["summary"]["num_examples"] == 60
+
+
+def test_what_is_not_known_is_refused_and_an_empty_run_has_no_rows(runs: Kept) -> None:
+    for options in ({"sort": "loss"}, {"sort": "--id"}, {"sort": "id; DROP"}, {"region": "x' OR true"}):
+        with pytest.raises(InvalidRequestError, match="known are"):
+            page(runs, **options)
+    found = page(runs)
+    assert (found["rows"], found["epochs"], found["num_matching"]) == ([], [], 0)
+    assert found["summary"]["mean_confidence"] is None
+    assert found["summary"]["regions"] == dict.fromkeys(REGIONS, 0)

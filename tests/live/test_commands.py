@@ -1,0 +1,410 @@
+"""The commands about runs as a user runs them: against a service, killed in the middle, their exit statuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from service.client import LossClient, RunClient
+from tests.live.server_process import ServerProcess, running_server, service_environment, wait_for
+
+ROWS, CLASSES = 400, 4
+NAMES = ["cat", "dog", "owl", "<i>elk</i>"]
+HOSTILE = "</td><script>alert('x')</script>"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("commands")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[LossClient]:
+    with LossClient(server.url) as connected:
+        yield connected
+
+
+def data(rows: int = ROWS, seed: int = 0) -> dict[str, Any]:
+    """Columns of a small data set in which one label in twenty is wrong."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, CLASSES, rows)
+    given = np.where(rng.random(rows) < 0.05, (truth + 1) % CLASSES, truth)
+    logits = rng.standard_normal((rows, CLASSES)).astype(np.float32)
+    logits[np.arange(rows), truth] += 4
+    texts = [f"text {row}" for row in range(rows)]
+    texts[0] = HOSTILE
+    ids = [f"row-{row}" for row in range(rows)]
+    return {"logits": logits, "targets": given, "id": ids, "text": texts, "group": [row % 3 for row in range(rows)]}
+
+
+@pytest.fixture(scope="module")
+def run(client: LossClient) -> RunClient:
+    made = client.put_run("animals", config={"gamma": 2.0}, class_names=NAMES)
+    for epoch in range(2):
+        rows = data()
+        logits = rows["logits"] * (1 + epoch)
+        attributes = {"text": rows["text"], "group": rows["group"]}
+        made.push(epoch, "all", logits, rows["targets"], rows["id"], attributes=attributes)
+    return made
+
+
+def arguments(*words: Any, url: str) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "service", *map(str, words), "--url", url]
+
+
+def focal_loss(server: ServerProcess, *words: Any, status: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(
+        arguments(*words, url=server.url),
+        capture_output=True,
+        text=True,
+        env=service_environment() | {"COLUMNS": "200"},
+        timeout=120,
+        check=False,
+        **options,
+    )
+    assert ended.returncode == status, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended
+
+
+def parquet(path: Path, columns: dict[str, Any]) -> Path:
+    logits = pa.FixedSizeListArray.from_arrays(pa.array(columns["logits"].ravel()), columns["logits"].shape[1])
+    pyarrow.parquet.write_table(pa.table({**columns, "logits": logits}), path)
+    return path
+
+
+def test_runs_are_created_listed_shown_and_deleted(server: ServerProcess) -> None:
+    create = ("runs", "create", "made", "--class-names", "a,b", "--alpha", "1,3", "--gamma", "1.5", "--no-logits")
+    for _ in range(2):
+        focal_loss(server, *create)
+    assert "made exists with another" in focal_loss(server, "runs", "create", "made", status=2).stderr
+    shown = json.loads(focal_loss(server, "runs", "show", "made", "--json").stdout)
+    assert (shown["config"]["alpha"], shown["class_names"], shown["store_logits"]) == ([1, 3], ["a", "b"], False)
+    assert "2: a, b" in focal_loss(server, "runs", "show", "made").stdout
+    assert "made" in focal_loss(server, "runs").stdout
+    assert "made" in [one["run"] for one in json.loads(focal_loss(server, "runs", "list", "--json").stdout)]
+    focal_loss(server, "runs", "delete", "made", input="n\n", status=1)
+    focal_loss(server, "runs", "delete", "made", "--yes")
+    assert "made" in focal_loss(server, "runs", "show", "made", status=2).stderr
+
+
+def written(folder: Path, ending: str, columns: dict[str, Any]) -> Path:
+    path = folder / f"rows{ending}"
+    match ending:
+        case ".parquet":
+            parquet(path, columns)
+        case ".npz":
+            np.savez(path, **columns)
+        case ".jsonl":
+            rows = [
+                dict(zip(columns, values, strict=True)) for values in zip(*map(listed, columns.values()), strict=True)
+            ]
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        case ".csv":
+            with path.open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow([*(f"logit_{label}" for label in range(CLASSES)), "label", "id", "text", "group"])
+                for values in zip(*map(listed, columns.values()), strict=True):
+                    writer.writerow([*values[0], *values[1:]])
+    return path
+
+
+def listed(column: Any) -> list[Any]:
+    values: list[Any] = column.tolist() if hasattr(column, "tolist") else column
+    return values
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".npz", ".jsonl", ".csv"])
+def test_push_reads_what_score_reads(server: ServerProcess, client: LossClient, tmp_path: Path, ending: str) -> None:
+    name = f"pushed{ending}"
+    path = written(tmp_path, ending, data(100))
+    words = ("push", name, path, "--epoch", 3, "--create", "--gamma", "1", "--attributes", "all", "--batch-rows", 30)
+    assert "100 rows in 4 batches" in focal_loss(server, *words).stderr
+    focal_loss(server, *words)
+    told = client.run(name).describe()
+    assert ([one["epoch"] for one in told["epochs"]], told["num_rows"], told["config"]["gamma"]) == ([3], 100, 1)
+    assert len({row["batch"] for row in client.run(name).all_examples()}) == 4
+    group = "2" if ending == ".csv" else 2
+    assert client.run(name).example("row-5")["attributes"] == {"text": "text 5", "group": group}
+    reply = client.loss(data(100)["logits"], data(100)["targets"], config={"gamma": 1})
+    assert client.run(name).diagnostics()["loss"]["value"] == pytest.approx(reply.loss, rel=1e-4)
+
+
+def test_a_push_that_was_killed_is_given_again_and_every_row_is_there_once(
+    server: ServerProcess, client: LossClient, tmp_path: Path
+) -> None:
+    path = parquet(tmp_path / "rows.parquet", data(20_000))
+    run = client.put_run("killed")
+    words = arguments("push", "killed", path, "--epoch", 0, "--batch-rows", 200, url=server.url)
+
+    def kept() -> int:
+        return int(run.describe()["num_rows"])
+
+    for wanted in (1, 3_000, 9_000):
+        process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=service_environment())
+        wait_for(lambda wanted=wanted: kept() >= wanted, f"{wanted} rows")
+        process.kill()
+        assert process.wait(30) == -signal.SIGKILL
+        assert kept() < 20_000
+    focal_loss(server, *words[5:-2])
+    assert run.describe()["epochs"][0]["num_examples"] == 20_000
+    assert {row["id"] for row in run.all_examples()} == {f"row-{row}" for row in range(20_000)}
+    assert run.diagnostics()["num_duplicates"] == 0
+
+
+def test_files_of_one_name_and_rows_without_ids(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
+    columns = {name: values for name, values in data(10).items() if name != "id"}
+    for folder in ("monday", "tuesday"):
+        (tmp_path / folder).mkdir()
+        parquet(tmp_path / folder / "part 0.parquet", columns)
+    words = "push", "numbered", tmp_path / "monday", tmp_path / "tuesday", "--create"
+    assert "--number-rows" in focal_loss(server, *words, status=2).stderr
+    focal_loss(server, *words, "--number-rows")
+    rows = list(client.run("numbered").all_examples())
+    assert sorted(int(row["id"]) for row in rows) == list(range(20))
+    assert len({row["batch"] for row in rows}) == 2
+    assert all(re.fullmatch(r"part-0-[0-9a-f]{8}-000000", row["batch"]) for row in rows)
+
+
+def test_a_push_that_cannot_be(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("id,logit_0,logit_1,label\na,1,2,0\nb,1,2,1\n")
+    assert "--create" in focal_loss(server, "push", "absent", rows, status=2).stderr
+    assert "--create" in focal_loss(server, "push", "absent", rows, "--gamma", 2, status=2).stderr
+    assert "gone.csv" in focal_loss(server, "push", "absent", tmp_path / "gone.csv", status=2).stderr
+    focal_loss(server, "push", "bad", rows, "--create", "--prefix", "rows")
+    with rows.open("a") as file:
+        file.write("c,1,2,7\n")
+    assert "rows.csv, row 2: target 7" in focal_loss(server, "push", "bad", rows, "--epoch", 1, status=3).stderr
+    assert "1 excluded" in focal_loss(server, "push", "bad", rows, "--epoch", 1, "--on-invalid", "exclude").stderr
+    assert (
+        "other content"
+        in focal_loss(server, "push", "bad", rows, "--prefix", "rows", "--on-invalid", "exclude", status=2).stderr
+    )
+    assert client.run("bad").describe()["epochs"][0]["num_examples"] == 2
+    nobody = arguments("push", "bad", rows, url="http://127.0.0.1:9")
+    ended = subprocess.run(nobody, capture_output=True, text=True, env=service_environment(), check=False)
+    assert (ended.returncode, "127.0.0.1:9" in ended.stderr, "Traceback" in ended.stderr) == (1, True, False)
+
+
+def test_diagnose_says_what_the_service_says(server: ServerProcess, run: RunClient) -> None:
+    shown = focal_loss(server, "diagnose", "animals").stdout
+    found = run.diagnostics()
+    assert f"about {found['label_errors']['estimated']} wrong labels" in shown
+    for part in ("concentration", "at gamma 0", "calibration", "Most confused", "Over the epochs", *NAMES):
+        assert part in shown
+    what_if = json.loads(focal_loss(server, "diagnose", "animals", "--json", "--gamma", 0, "--epoch", 0).stdout)
+    assert {name: value for name, value in what_if.items() if name != "dynamics"} == run.diagnostics(epoch=0, gamma=0)
+    assert what_if["dynamics"]["num_examples"] == ROWS
+    weighted = json.loads(focal_loss(server, "diagnose", "animals", "--json", "--alpha", "1,2,3,4").stdout)
+    assert weighted["alpha"] == [1, 2, 3, 4]
+    assert "no epoch 9" in focal_loss(server, "diagnose", "animals", "--epoch", 9, status=2).stderr
+
+
+def test_warnings_come_in_plain_words(server: ServerProcess, client: LossClient) -> None:
+    rows = data(200)
+    run = client.put_run("learned", store_logits=False)
+    run.push(0, "b", rows["logits"] * 100, rows["logits"].argmax(1), rows["id"])
+    shown = focal_loss(server, "diagnose", "learned").stdout
+    assert "Careful: The model agrees with 100.00% of the labels." in shown
+    assert "wrong labels" not in shown.split("Careful")[0]
+
+
+class Page(HTMLParser):
+    """What an HTML file has: tags with their attributes, headings, all of its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "line", "rect", "polyline"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("line", "rect", "polyline"):
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, text: str) -> None:
+        self.text += text
+
+
+def test_the_report_is_one_page_that_fetches_and_runs_nothing(
+    server: ServerProcess, run: RunClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    focal_loss(server, "diagnose", "animals", "--html", path)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "img", "iframe", "object", "i>elk"}
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "src"]
+    assert "http" not in path.read_text(encoding="utf-8")
+    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 3
+    titles = "Losses", "Where the loss sits", "Calibration", "Label errors", "Classes", "Confusion matrix"
+    for title in (*titles, "What these numbers can tell, and what not", "Where to look first", "row-"):
+        assert title in page.text
+    assert NAMES[3] in page.text
+    assert page.text.count("row-") == 50
+    first = run.examples(sort="logit_margin", limit=1)["rows"][0]["id"]
+    assert page.text.index(first) == page.text.index("row-")
+
+
+def test_the_report_shows_hostile_texts_as_texts(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
+    run = client.put_run("hostile", class_names=[HOSTILE, "b"])
+    logits, ids = np.array([[0, 5], [4, 0]], np.float32), [HOSTILE, '"quoted"']
+    run.push(0, "b", logits, [0, 0], ids, attributes={"text": [HOSTILE, "x"]})
+    focal_loss(server, "diagnose", "hostile", "--html", tmp_path / "r.html")
+    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.text.count(HOSTILE) >= 5
+
+
+def test_a_run_without_rows_has_tables_and_a_report_too(
+    server: ServerProcess, client: LossClient, tmp_path: Path
+) -> None:
+    client.put_run("empty", class_names=["a", "b"])
+    shown = focal_loss(server, "diagnose", "empty", "--html", tmp_path / "r.html").stdout
+    assert "no examples yet" in shown
+    assert "no examples yet" in Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
+
+
+def test_mine_shows_keeps_and_writes_a_queue(server: ServerProcess, run: RunClient, tmp_path: Path) -> None:
+    words = ("mine", "animals", "--budget", 12, "--name", "monday", "--per-class", "0=5,3=7", "--at-most", "group=6")
+    shown = focal_loss(server, *words).stdout
+    kept = run.queue("monday")
+    assert (kept["request"]["per_class"], kept["request"]["at_most"]) == (
+        {"0": 5, "3": 7},
+        {"attribute": "group", "count": 6},
+    )
+    assert all(row["id"] in shown for row in kept["rows"])
+    assert "Queue monday" in shown
+    assert "wrong labels among them" in shown
+    for ending in (".csv", ".jsonl", ".json"):
+        focal_loss(server, *words, "-o", tmp_path / f"queue{ending}")
+    ids = [row["id"] for row in kept["rows"]]
+    with (tmp_path / "queue.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ids
+    assert [row["text"] for row in rows] == [row["attributes"]["text"] for row in kept["rows"]]
+    assert [json.loads(line)["id"] for line in (tmp_path / "queue.jsonl").read_text().splitlines()] == ids
+    assert json.loads((tmp_path / "queue.json").read_text())["rows"] == kept["rows"]
+    mixed = focal_loss(server, "mine", "animals", "--strategy", "mix", "--mix", "top_loss=0.5,random=0.5", "--json")
+    assert {row["strategy"] for row in json.loads(mixed.stdout)["rows"]} == {"top_loss", "random"}
+    assert "another" in focal_loss(server, "mine", "animals", "--name", "monday", status=2).stderr
+    assert "--at-most" in focal_loss(server, "mine", "animals", "--at-most", "group", status=2).stderr
+    assert "magic" in focal_loss(server, "mine", "animals", "--strategy", "magic", status=2).stderr
+
+
+def test_export_takes_the_format_from_the_ending(server: ServerProcess, run: RunClient, tmp_path: Path) -> None:
+    run.create_queue("top_loss", 5, name="five")
+    for ending, format_name in {
+        "q.csv": "csv",
+        "q.jsonl": "jsonl",
+        "q.parquet": "parquet",
+        "q.label-studio.json": "label-studio",
+        "q.argilla.jsonl": "argilla",
+    }.items():
+        shown = focal_loss(server, "export", "animals", "-o", tmp_path / ending, "--queue", "five", "--to-name", "text")
+        assert f"({format_name})" in shown.stderr
+        assert (tmp_path / ending).read_bytes() == run.export(format=format_name, queue="five", to_name="text")
+    focal_loss(server, "export", "animals", "-o", tmp_path / "all.json", "--format", "label-studio")
+    assert len(json.loads((tmp_path / "all.json").read_text())) == ROWS
+    assert "--format" in focal_loss(server, "export", "animals", "-o", tmp_path / "x.json", status=2).stderr
+    assert "no such folder" in focal_loss(server, "export", "animals", "-o", tmp_path / "no" / "x.csv", status=2).stderr
+    assert (
+        "gone" in focal_loss(server, "export", "animals", "-o", tmp_path / "y.csv", "--queue", "gone", status=2).stderr
+    )
+    assert not (tmp_path / "y.csv").exists()
+
+
+def test_compare_says_what_changed(server: ServerProcess, client: LossClient, run: RunClient) -> None:
+    rows = data()
+    after = client.put_run("after", class_names=NAMES)
+    after.push(0, "b", rows["logits"][::-1], rows["targets"], rows["id"])
+    shown = focal_loss(server, "compare", "animals", "after").stdout
+    for part in ("animals, epoch 1", "after, epoch 0", f"common  {ROWS}", "Newly hard", "Resolved", "Largest moves"):
+        assert part in shown
+    asked = focal_loss(server, "compare", "animals", "after", "--json", "--top", 7, "--epoch", 0, "--gamma", 0)
+    assert json.loads(asked.stdout) == run.compare("after", top=7, epoch=0, gamma=0)
+    assert "nothing" in focal_loss(server, "compare", "animals", "nothing", status=2).stderr
+
+
+def test_review_takes_options_and_files(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
+    rows = data(60)
+    run = client.put_run("reviewed", class_names=NAMES)
+    run.push(0, "b", rows["logits"], rows["targets"], rows["id"])
+    run.create_queue("logit_margin", 10, name="q")
+    words = "review", "reviewed", "--ok", "row-1,row-2", "--wrong", "row-3=dog,row-4=2", "--unsure", "row-5"
+    assert "5 reviews are kept" in focal_loss(server, *words, "--reviewer", "kim", "--queue", "q").stdout
+    said = {one["id"]: one for one in run.reviews()["reviews"]}
+    assert [said[f"row-{row}"]["label"] for row in (3, 4)] == [1, 2]
+    assert {one["reviewer"] for one in said.values()} == {"kim"}
+    focal_loss(server, "review", "reviewed", "--take-back", "row-5")
+    assert run.reviews()["num_unsure"] == 0
+    export = tmp_path / "q.csv"
+    run.export(export, format="csv", queue="q")
+    with export.open(newline="") as file:
+        exported = list(csv.DictReader(file))
+    for row in exported[:3]:
+        row.update(verdict="wrong", verdict_label="cat")
+    with export.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(exported[0]))
+        writer.writeheader()
+        writer.writerows(exported)
+    before = run.reviews()["num_reviewed"]
+    shown = focal_loss(server, "review", "reviewed", export).stdout
+    assert "3 reviews are kept" in shown
+    assert "logit_margin" in shown
+    last = {one["id"]: one for one in run.reviews()["reviews"]}
+    assert all((last[row["id"]]["verdict"], last[row["id"]]["label"]) == ("wrong", 0) for row in exported[:3])
+    assert run.reviews()["num_reviewed"] <= before + 3
+    (tmp_path / "bad.jsonl").write_text('{"verdict": "ok"}\n')
+    assert "row 0" in focal_loss(server, "review", "reviewed", tmp_path / "bad.jsonl", status=3).stderr
+    assert "no reviews" in focal_loss(server, "review", "reviewed", status=2).stderr
+    assert "gone" in focal_loss(server, "review", "reviewed", "--ok", "gone", status=2).stderr
+
+
+def test_every_command_has_help_and_names_the_service_that_is_not_there(tmp_path: Path) -> None:
+    for words in (
+        ["runs"],
+        ["runs", "show", "x"],
+        ["diagnose", "x"],
+        ["mine", "x"],
+        ["export", "x", "-o", str(tmp_path / "x.csv")],
+        ["compare", "x", "y"],
+        ["review", "x", "--ok", "a"],
+    ):
+        nobody = arguments(*words, url="http://127.0.0.1:9")
+        ended = subprocess.run(nobody, capture_output=True, text=True, env=service_environment(), check=False)
+        assert (ended.returncode, "127.0.0.1:9" in ended.stderr, "Traceback" in ended.stderr) == (1, True, False)
+        shown = subprocess.run(
+            [*nobody[: 6 + (words[0] == "runs" and len(words) > 1)], "--help"],
+            capture_output=True,
+            text=True,
+            env=service_environment(),
+            check=True,
+        ).stdout
+        assert "--url" in shown

@@ -1,0 +1,278 @@
+"""Queues: kept under a name, made from a request, under quotas and caps, and the same whatever the files."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from service.errors import (
+    InvalidNameError,
+    InvalidRequestError,
+    QueueConflictError,
+    UnknownEpochError,
+    UnknownQueueError,
+)
+from service.mining.queues import create_queue, queue, queues
+from service.mining.requests import QueueRequest
+from service.mining.reviews import progress
+from service.runs.queries import View
+from tests.runs.kept import Kept, kept, noisy
+
+NAMES = ["cat", "dog", "emu"]
+
+
+@pytest.fixture
+def runs() -> Iterator[Kept]:
+    """100 rows of class 0, 20 of class 1 and 3 of class 2, in groups of ten."""
+    with kept() as made:
+        made.make(class_names=NAMES)
+        logits, _ = noisy(123, 3, 5)
+        groups = [f"g{row // 10}" for row in range(123)]
+        made.put(logits, [0] * 100 + [1] * 20 + [2] * 3, attributes={"group": groups})
+        yield made
+
+
+def create(
+    runs: Kept, request: dict[str, Any], reviewed: Sequence[str] = (), run: str = "r", gamma: float | None = None
+) -> tuple[dict[str, Any], bool]:
+    asked = QueueRequest.parse({"strategy": "top_loss"} | request)
+    return runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(None, gamma), reviewed), run)
+
+
+def classes(made: dict[str, Any]) -> dict[int, int]:
+    return dict(Counter(row["target"] for row in made["rows"]))
+
+
+def ids(made: dict[str, Any]) -> list[str]:
+    return [row["id"] for row in made["rows"]]
+
+
+def test_a_queue_is_kept_with_its_rows_ranks_shares_and_reasons(runs: Kept) -> None:
+    made, new = create(runs, {"budget": 7})
+    assert new
+    assert made["name"] == "top_loss-1"
+    assert (made["run"], made["strategy"], made["epoch"], made["num_examples"]) == ("r", "top_loss", 0, 123)
+    held = queue(runs.store, runs.store.snapshot("r"), "top_loss-1")
+    assert orjson.dumps(held) == orjson.dumps(made)
+    assert [row["rank"] for row in made["rows"]] == list(range(1, 8))
+    losses = runs.ask(lambda view: view.row(f"SELECT fsum(loss) AS l FROM {view.scored(view.weighting())}"))["l"]
+    for row in made["rows"]:
+        assert row["share"] == pytest.approx(row["loss"] / losses, rel=1e-12)
+        assert row["reason"].startswith(f"Loss {row['loss']:.4g}, ")
+        assert NAMES[row["target"]] in row["reason"]
+        assert not {"attributes", "place"} & set(row)
+
+
+def test_the_same_request_under_a_name_changes_nothing_and_another_is_a_conflict(runs: Kept) -> None:
+    made, new = create(runs, {"name": "mine", "budget": 5})
+    again, newer = create(runs, {"name": "mine", "budget": 5, "seed": 0}, reviewed=ids(made))
+    assert (new, newer) == (True, False)
+    assert again == made
+    runs.put(noisy(50, 3, 6)[0], [0] * 50, [f"n{row}" for row in range(50)], epoch=1)
+    assert create(runs, {"name": "mine", "budget": 5})[0] == made
+    for other, said in (
+        ({"budget": 6}, "budget"),
+        ({"strategy": "random", "budget": 5}, "strategy"),
+        ({"budget": 5, "seed": 1}, "seed"),
+        ({"budget": 5, "per_class": {"0": 1}}, "per_class"),
+        ({"budget": 5, "epoch": 0}, "epoch"),
+    ):
+        with pytest.raises(QueueConflictError, match=said):
+            create(runs, {"name": "mine"} | other)
+    with pytest.raises(QueueConflictError, match="gamma"):
+        create(runs, {"name": "mine", "budget": 5}, gamma=0.5)
+    assert [one["name"] for one in queues(runs.store, runs.store.snapshot("r"))] == ["mine"]
+
+
+def test_queues_without_a_name_are_numbered_and_bad_names_are_refused(runs: Kept) -> None:
+    create(runs, {"name": "top_loss-2", "budget": 1})
+    assert [create(runs, {"budget": 1})[0]["name"] for _ in range(3)] == ["top_loss-1", "top_loss-3", "top_loss-4"]
+    assert create(runs, {"strategy": "mix", "mix": {"random": 1}, "budget": 1})[0]["name"] == "mix-1"
+    for name in ("", "../x", ".x", "a/b", "ü", "x" * 101):
+        with pytest.raises(InvalidNameError):
+            create(runs, {"name": name})
+        with pytest.raises(InvalidNameError):
+            queue(runs.store, runs.store.snapshot("r"), name)
+    with pytest.raises(UnknownQueueError):
+        queue(runs.store, runs.store.snapshot("r"), "other")
+    with pytest.raises(UnknownEpochError):
+        create(runs, {"epoch": 4})
+
+
+def test_what_has_a_verdict_is_left_out_unless_the_queue_is_a_control(runs: Kept) -> None:
+    first = ids(create(runs, {"budget": 10})[0])
+    after = create(runs, {"budget": 10}, reviewed=first)[0]
+    assert ids(after) == ids(create(runs, {"budget": 20})[0])[10:]
+    assert ids(create(runs, {"budget": 10, "exclude_reviewed": False}, reviewed=first)[0]) == first
+    drawn = ids(create(runs, {"strategy": "random", "budget": 10})[0])
+    assert ids(create(runs, {"strategy": "random", "budget": 10}, reviewed=drawn)[0]) == drawn
+    other = create(runs, {"strategy": "random", "budget": 10, "exclude_reviewed": True}, reviewed=drawn)[0]
+    assert not set(ids(other)) & set(drawn)
+
+
+def test_quotas_of_classes(runs: Kept) -> None:
+    assert classes(create(runs, {"budget": 9, "per_class": "equal"})[0]) == {0: 3, 1: 3, 2: 3}
+    # Class 2 has three rows for its ten places; the other seven go to the hardest.
+    refilled = create(runs, {"budget": 30, "per_class": "equal"})[0]
+    assert classes(refilled)[2] == 3
+    assert min(classes(refilled)[label] for label in (0, 1)) >= 10
+    assert len(refilled["rows"]) == 30
+    # 123 rows: 16.26, 3.25 and 0.49 places of 20.
+    assert classes(create(runs, {"budget": 20, "per_class": "proportional"})[0]) == {0: 16, 1: 3, 2: 1}
+    assert classes(create(runs, {"budget": 20, "per_class": {"1": 4, "2": 9}})[0]) == {1: 4, 2: 3}
+    least = classes(create(runs, {"budget": 20, "min_per_class": 2})[0])
+    assert min(least.values()) >= 2
+    assert create(runs, {"budget": 20, "per_class": {}})[0]["rows"] == []
+    losses = [row["loss"] for row in refilled["rows"]]
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"budget": 5, "min_per_class": 2},
+        {"budget": 5, "per_class": {"3": 1}},
+        {"budget": 5, "per_class": {"999999999": 1}},
+        {"budget": 5, "per_class": {"9" * 5000: 1}},
+        {"budget": 5, "per_class": {"0": 3, "00": 1}},
+        {"budget": 5, "per_class": {"0": 3, "1": 3}},
+        {"budget": 5, "per_class": {"-1": 1}},
+        {"budget": 5, "per_class": {"²": 1}},
+        {"budget": 5, "per_class": {"0": 1}, "min_per_class": 1},
+        {"budget": 5, "per_class": "fair"},
+        {"budget": 0},
+        {"budget": 100_001},
+        {"budget": True},
+        {"budget": 5, "margin": 0},
+        {"budget": 5, "share": 1.5},
+        {"budget": 5, "share": math.nan},
+        {"budget": 5, "seed": 2**63},
+        {"budget": 5, "mix": {"random": 1.0}},
+        {"strategy": "mix"},
+        {"strategy": "mix", "mix": {}},
+        {"strategy": "mix", "mix": {"mix": 1.0}},
+        {"strategy": "mix", "mix": {"random": math.inf}},
+        {"strategy": "best"},
+        {"at_most": {"attribute": "group", "count": 0}},
+        {"queue": "x"},
+    ],
+)
+def test_requests_that_mean_nothing_are_refused(runs: Kept, request_: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        create(runs, request_)
+    assert caught.value.errors
+    assert queues(runs.store, runs.store.snapshot("r")) == []
+
+
+def test_no_more_than_so_many_rows_have_one_value_of_an_attribute(runs: Kept) -> None:
+    made = create(runs, {"budget": 20, "at_most": {"attribute": "group", "count": 2}})[0]
+    groups = Counter(int(identity[1:]) // 10 for identity in ids(made))
+    assert len(made["rows"]) == 20
+    assert max(groups.values()) == 2
+    free = create(runs, {"budget": 20, "at_most": {"attribute": "nobody", "count": 1}})[0]
+    assert ids(free) == ids(create(runs, {"budget": 20})[0])
+    runs.make(run="lists")
+    runs.put(np.zeros((4, 2)), [0] * 4, run="lists", attributes={"tags": [["a"], ["a"], {"b": 1}, None]})
+    made = create(runs, {"at_most": {"attribute": "tags", "count": 1}}, run="lists")[0]
+    assert ids(made) == ["e0000", "e0002", "e0003"]
+
+
+def test_an_example_that_comes_twice_is_once_in_a_queue_by_its_harder_row() -> None:
+    with kept() as runs:
+        runs.make()
+        runs.put([[0.0, 3], [0.0, 1]], [1, 1], ["a", "b"], batch="1")
+        runs.put([[0.0, -3]], [1], ["a"], batch="2")
+        made = create(runs, {})[0]
+        assert [(row["id"], row["batch"]) for row in made["rows"]] == [("a", "2"), ("b", "1")]
+        assert made["num_examples"] == 3
+
+
+def test_a_mix_names_the_strategy_of_each_row_and_warns_of_one_that_ignores_the_label(runs: Kept) -> None:
+    made = create(runs, {"strategy": "mix", "mix": {"logit_margin": 0.75, "ambiguous": 0.25}, "budget": 40})[0]
+    assert len(set(ids(made))) == 40
+    assert 5 <= Counter(row["strategy"] for row in made["rows"])["ambiguous"] <= 15
+    assert len(made["warnings"]) == 1
+    assert create(runs, {"budget": 3})[0]["warnings"] == []
+
+
+def test_only_rows_that_were_drawn_from_all_examples_are_a_control(runs: Kept) -> None:
+    alone = create(runs, {"strategy": "random", "budget": 10, "seed": 3})[0]
+    assert alone["is_control"]
+    assert [row["control"] for row in alone["rows"]] == [True] * 10
+    for request in (
+        {"strategy": "top_loss"},
+        {"strategy": "random", "per_class": "equal"},
+        {"strategy": "random", "min_per_class": 1},
+        {"strategy": "random", "at_most": {"attribute": "group", "count": 1}},
+    ):
+        made = create(runs, request)[0]
+        assert not made["is_control"]
+        assert not any(row["control"] for row in made["rows"])
+    reviewed = create(runs, {"strategy": "random", "exclude_reviewed": True}, reviewed=["e0001"])[0]
+    assert not reviewed["is_control"]
+
+
+def test_what_another_strategy_has_taken_first_is_in_the_control_of_a_mix_all_the_same(runs: Kept) -> None:
+    """Else the control would lack the hardest examples, and tell too low an error rate."""
+    everything = ids(create(runs, {"strategy": "random", "budget": 123, "seed": 3})[0])
+    made = create(runs, {"strategy": "mix", "mix": {"top_loss": 1, "random": 1}, "budget": 60, "seed": 3})[0]
+    control = {row["id"] for row in made["rows"] if row["control"]}
+    assert made["is_control"]
+    assert control == set(everything[: len(control)])
+    assert {row["strategy"] for row in made["rows"] if row["control"]} == {"random", "top_loss"}
+    last = {identity: {"verdict": "wrong"} for identity in ids(made)}
+    found = progress(runs.store, runs.store.snapshot("r"), last)
+    assert found["error_rate"]["reviewed"] == len(set(everything))
+
+
+REQUESTS: list[dict[str, Any]] = [
+    {"strategy": "suspected_errors"},
+    {"strategy": "area_under_margin"},
+    {"strategy": "top_share", "share": 0.7},
+    {"strategy": "random", "budget": 30, "per_class": "equal"},
+    {"strategy": "mix", "mix": {"top_loss": 0.5, "ambiguous": 0.3, "random": 0.2}, "budget": 40, "min_per_class": 3},
+    {"strategy": "ambiguous", "budget": 30, "at_most": {"attribute": "group", "count": 2}},
+]
+
+
+def test_the_same_queue_in_whatever_files_and_number_of_threads() -> None:
+    logits, targets = noisy(320, 3, 8)
+    names, groups = [f"e{row}" for row in range(320)], [f"g{row % 17}" for row in range(320)]
+    seen: list[Any] = []
+    with kept() as runs:
+        for layout, step in enumerate((5, 10)):
+            run = f"r{layout}"
+            runs.make(run=run)
+            starts = range(0, 320, step)
+            for start in starts if layout else reversed(starts):
+                part = slice(start, start + step)
+                runs.put(
+                    logits[part],
+                    targets[part],
+                    names[part],
+                    run=run,
+                    batch=f"{start}",
+                    attributes={"group": groups[part]},
+                )
+            for threads in (1, 3):
+
+                def threaded(view: View, threads: int = threads) -> None:
+                    view.cursor.execute(f"SET threads = {threads}")
+
+                runs.ask(threaded, run)
+                seen.append([_told(create(runs, request, run=run)[0]) for request in REQUESTS])
+            assert runs.merge(0, run) >= 32
+            seen.append([_told(create(runs, request, run=run)[0]) for request in REQUESTS])
+    assert all(len(rows) > 10 for rows in seen[0])
+    assert all(one == seen[0] for one in seen)
+
+
+def _told(made: dict[str, Any]) -> list[tuple[Any, ...]]:
+    names = ("rank", "id", "target", "strategy", "score", "suggested", "suggested_p", "control", "reason")
+    return [tuple(row[name] for name in names) for row in made["rows"]]

@@ -1,0 +1,84 @@
+"""Every strategy's one sentence, with its numbers and at their ends."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+import pytest
+
+from service.mining.reasons import reason
+from service.mining.requests import Strategy
+
+ROW: dict[str, Any] = {
+    "target": 1,
+    "suggested": 0,
+    "suggested_p": 0.9,
+    "p_t": 0.08765,
+    "loss": 2.34567,
+    "share": 0.0123,
+    "logit_margin": -2.5,
+    "normalized_margin": 0.125,
+    "entropy": 0.6931,
+    "score": -1.25,
+}
+MODEL = "the model gives dog 8.8 % and cat 90.0 %."
+SENTENCES = {
+    "top_loss": "Loss 2.346, 1.2 % of the epoch's whole loss",
+    "top_share": "Loss 2.346, 1.2 % of the epoch's whole loss",
+    "logit_margin": "The label's logit lies 2.5 behind the best other one",
+    "semi_hard": "Right, by a margin of only -2.5",
+    "area_under_margin": "Over the epochs the label's logit margin was -1.25 on average",
+    "self_confidence": "The label has a probability of only 8.8 %",
+    "normalized_margin": "Normalised margin 0.125 (0 worst, 1 best)",
+    "ambiguous": "The model is undecided, entropy 0.6931 nats",
+    "suspected_errors": "Confident learning counts the label as an error",
+    "random": "Drawn at random, as a control",
+}
+
+
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+def test_each_strategy_says_why(strategy: str) -> None:
+    said = reason(ROW | {"strategy": strategy}, ["cat", "dog"])
+    assert said == f"{SENTENCES[strategy]}: {MODEL}"
+    assert "\n" not in said
+    assert said.count(". ") == 0
+
+
+def test_classes_without_names_and_a_model_that_agrees() -> None:
+    row = ROW | {"strategy": "random"}
+    assert reason(row, None).endswith("the model gives class 1 8.8 % and class 0 90.0 %.")
+    agrees = row | {"suggested": None, "suggested_p": None}
+    assert reason(agrees, None).endswith(": the model agrees with class 1 (8.8 %).")
+    assert reason(agrees, ["a", "b"]).endswith(": the model agrees with b (8.8 %).")
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.0, "0.00 %"),
+        (1e-300, "under 0.01 %"),
+        (0.0000999, "under 0.01 %"),
+        (0.0001, "0.01 %"),
+        (0.005, "0.50 %"),
+        (0.01, "1.0 %"),
+        (0.5, "50.0 %"),
+        (0.99, "99.0 %"),
+        (0.9912, "99.12 %"),
+        (0.99995, "over 99.99 %"),
+        (1.0, "100.00 %"),
+    ],
+)
+def test_a_share_is_never_rounded_to_nothing_or_to_all(share: float, said: str) -> None:
+    row = ROW | {"strategy": "self_confidence", "p_t": share}
+    assert reason(row, None).startswith(f"The label has a probability of only {said}: ")
+
+
+def test_margins_on_both_sides_of_zero_and_without_end() -> None:
+    def said(margin: float) -> str:
+        return reason(ROW | {"strategy": "logit_margin", "logit_margin": margin}, None).partition(":")[0]
+
+    assert said(0.0) == said(-0.0) == "The label's logit lies 0 behind the best other one"
+    assert said(3.14159) == "The label's logit lies 3.142 before the best other one"
+    assert said(-1e-9) == "The label's logit lies 1e-09 behind the best other one"
+    assert said(math.inf) == "The label's logit lies inf before the best other one"

@@ -1,0 +1,229 @@
+"""Each strategy against sorting the stored rows in Python, and confident learning against cleanlab."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from cleanlab.filter import find_label_issues
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from service.errors import InvalidRequestError
+from service.mining.queues import create_queue
+from service.mining.requests import QueueRequest
+from service.runs.queries import Weighting
+from tests.runs.kept import Kept, Rows, kept, noisy, scored
+
+OWN = Weighting((1.0, 0.25, 2.0), 2.0)
+EVERYTHING = 10_000
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Kept]:
+    """Three epochs of 300 rows; in the last one thirty ids come twice."""
+    with kept() as made:
+        made.make({"alpha": list(OWN.alpha or ())})
+        for epoch in range(3):
+            logits, targets = noisy(300, 3, epoch)
+            # Labels stay; only the logits move.
+            targets = noisy(300, 3, 0)[1]
+            ids = [f"e{row}" for row in range(300)]
+            made.put(logits, targets, ids, epoch=epoch)
+            if epoch == 2:
+                made.put(noisy(30, 3, 9)[0], targets[:30], ids[:30], epoch=epoch, batch="again")
+        yield made
+
+
+def mined(runs: Kept, strategy: str, run: str = "r", **request: Any) -> dict[str, Any]:
+    asked = QueueRequest.parse({"strategy": strategy, "budget": EVERYTHING} | request)
+    return runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(), [])[0], run)
+
+
+def ranked(rows: Rows, key: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str, int]]:
+    """Smallest key first, then by id, batch and row; each id once."""
+    seen: dict[str, tuple[str, str, int]] = {}
+    for row in sorted(rows, key=lambda row: (key(row), row["id"], row["batch"], row["row"])):
+        seen.setdefault(row["id"], (row["id"], row["batch"], row["row"]))
+    return list(seen.values())
+
+
+def places(queue: dict[str, Any]) -> list[tuple[str, str, int]]:
+    return [(row["id"], row["batch"], row["row"]) for row in queue["rows"]]
+
+
+KEYS: dict[str, tuple[str, int]] = {
+    "top_loss": ("log_loss", -1),
+    "logit_margin": ("logit_margin", 1),
+    "self_confidence": ("log_odds", 1),
+    "normalized_margin": ("normalized_margin", 1),
+    "ambiguous": ("entropy", -1),
+}
+SCORES = {"top_loss": "loss", "self_confidence": "p_t", "ambiguous": "entropy"}
+
+
+@pytest.mark.parametrize("strategy", KEYS)
+@pytest.mark.parametrize("epoch", [None, 1])
+def test_a_ranking_is_that_of_its_score(runs: Kept, strategy: str, epoch: int | None) -> None:
+    column, sign = KEYS[strategy]
+    rows = scored(runs.raw(epoch=2 if epoch is None else epoch), OWN.alpha, OWN.gamma)
+    found = mined(runs, strategy, epoch=epoch)
+    assert places(found) == ranked(rows, lambda row: sign * row[column])
+    assert found["epoch"] == (2 if epoch is None else epoch)
+    by_place = {(row["id"], row["batch"], row["row"]): row for row in rows}
+    for row, place in zip(found["rows"], places(found), strict=True):
+        assert row["score"] == pytest.approx(by_place[place][SCORES.get(strategy, strategy)], rel=1e-12)
+        assert row["strategy"] == strategy
+
+
+@pytest.mark.parametrize("margin", [0.25, 1.0, 3.0])
+def test_semi_hard_rows_are_right_by_a_margin_that_is_small(runs: Kept, margin: float) -> None:
+    rows = [row for row in scored(runs.raw(epoch=2)) if 0 < row["logit_margin"] <= margin]
+    found = mined(runs, "semi_hard", margin=margin)
+    assert places(found) == ranked(rows, lambda row: row["logit_margin"])
+    assert {row["logit_margin"] for row in found["rows"]} >= {margin}
+    assert all(row["prediction"] == row["target"] and row["suggested"] is None for row in found["rows"])
+
+
+@pytest.mark.parametrize("first", [None, 1, 2, 9])
+def test_area_under_the_margin_ranks_by_the_mean_over_epochs(runs: Kept, first: int | None) -> None:
+    margins: defaultdict[str, list[float]] = defaultdict(list)
+    for row in runs.raw():
+        if first is None or row["epoch"] < first:
+            margins[row["id"]].append(row["logit_margin"])
+    # Margins are multiples of 1/4: sums of them are exact.
+    means = {identity: sum(values) / len(values) for identity, values in margins.items()}
+    found = mined(runs, "area_under_margin", first=first)
+    assert places(found) == ranked(runs.raw(epoch=2), lambda row: round(means[row["id"]], 8))
+    assert [row["score"] for row in found["rows"]] == pytest.approx(
+        [means[row["id"]] for row in found["rows"]], abs=1e-8
+    )
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.9, 1.0])
+def test_top_share_is_the_smallest_set_that_has_the_share(runs: Kept, share: float) -> None:
+    rows = sorted(scored(runs.raw(epoch=1), OWN.alpha, OWN.gamma), key=lambda row: (-row["log_loss"], row["id"]))
+    losses = [row["loss"] for row in rows]
+    found = mined(runs, "top_share", share=share, epoch=1)
+    number = len(found["rows"])
+    assert [row["id"] for row in found["rows"]] == [row["id"] for row in rows[:number]]
+    total = math.fsum(losses)
+    assert math.fsum(losses[:number]) >= share * total * (1 - 1e-12)
+    assert math.fsum(losses[: number - 1]) < share * total * (1 + 1e-12)
+
+
+def test_top_share_by_hand() -> None:
+    with kept() as runs:
+        runs.make({"alpha": [1, 2, 4], "gamma": 0})
+        # Three equal rows a class: losses 1, 2 and 4 thirds of log 3.
+        runs.put(np.zeros((9, 3)), [0, 1, 2] * 3)
+        for share, number in [(1e-9, 1), (4 / 21 - 0.01, 1), (0.25, 2), (0.6, 4), (0.99, 9), (1, 9)]:
+            assert len(mined(runs, "top_share", share=share)["rows"]) == number, share
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**62])
+def test_random_is_the_order_of_a_digest_of_seed_and_id(runs: Kept, seed: int) -> None:
+    found = mined(runs, "random", seed=seed)
+    assert places(found) == ranked(
+        runs.raw(epoch=2), lambda row: hashlib.md5(f"{seed}:{row['id']}".encode()).hexdigest()
+    )
+    few = mined(runs, "random", seed=seed, budget=20)
+    assert places(few) == places(found)[:20]
+
+
+def test_random_is_uniform() -> None:
+    """Of 50 examples 10 are drawn with each of 120 seeds: every example as often as any other."""
+    with kept() as runs:
+        runs.make()
+        runs.put(np.zeros((50, 2)), [0] * 50)
+        drawn: Counter[str] = Counter()
+        for seed in range(120):
+            digests = runs.ask(lambda view, s=seed: view.rows(_draw(view, s)))
+            drawn.update(row["id"] for row in digests)
+    assert sum(drawn.values()) == 1200
+    # Drawing without replacement spreads less than chance: the test is on the safe side of both ends.
+    assert 0.001 < chisquare([drawn[f"e{row:04d}"] for row in range(50)]).pvalue < 0.99999
+
+
+def _draw(view: Any, seed: int) -> str:
+    from service.mining.strategies import ranking
+
+    request = QueueRequest.parse({"strategy": "random", "seed": seed})
+    return ranking("random", view, Weighting(None, 2.0), 0, request).sql("true", 10, of_each_class=False)
+
+
+@pytest.mark.parametrize(("classes", "seed"), [(2, 1), (3, 2), (7, 3), (20, 4)])
+def test_suspected_errors_are_those_of_cleanlab(classes: int, seed: int) -> None:
+    logits, targets = noisy(500, classes, seed, spread=1.5)
+    with kept() as runs:
+        runs.make()
+        for start in range(0, 500, 200):
+            part = slice(start, start + 200)
+            runs.put(logits[part], targets[part], [f"e{row}" for row in range(500)][part], batch=f"b{start}")
+        found = mined(runs, "suspected_errors")
+    x = logits.astype(np.float64)
+    p = np.exp(x - x.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    wanted = np.flatnonzero(find_label_issues(targets, p, filter_by="confident_learning", n_jobs=1))
+    assert len(wanted) > 10
+    assert {row["id"] for row in found["rows"]} == {f"e{row}" for row in wanted}
+    assert [row["log_odds"] for row in found["rows"]] == sorted(row["log_odds"] for row in found["rows"])
+    for row in found["rows"]:
+        of = int(row["id"][1:])
+        assert row["suggested"] != row["target"]
+        assert row["suggested_p"] == pytest.approx(p[of, row["suggested"]], rel=1e-12)
+
+
+def test_what_the_model_would_give_instead_and_its_probability(runs: Kept) -> None:
+    logits = {(row["batch"], row["row"]): row["logits"] for row in runs.raw(epoch=2)}
+    for row in mined(runs, "top_loss")["rows"]:
+        x = np.array(logits[row["batch"], row["row"]], dtype=np.float64)
+        p = np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+        if x.argmax() == row["target"]:
+            assert (row["suggested"], row["suggested_p"]) == (None, None)
+        else:
+            assert row["suggested"] == x.argmax()
+            assert row["suggested_p"] == pytest.approx(p.max(), abs=1e-6)
+
+
+def test_a_run_without_logits_has_no_suspected_errors() -> None:
+    with kept() as runs:
+        runs.make(store_logits=False)
+        runs.put([[0.0, 1.0]], [1])
+        with pytest.raises(InvalidRequestError, match="no logits"):
+            mined(runs, "suspected_errors")
+        assert len(mined(runs, "top_loss")["rows"]) == 1
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-40, 40), st.integers(0, 1)), min_size=1, max_size=30),
+    st.sampled_from([0, 0.5, 2, 5]),
+)
+def test_for_two_classes_all_orders_are_one(pairs: list[tuple[int, int]], gamma: float) -> None:
+    with kept() as runs:
+        runs.make({"gamma": gamma})
+        runs.put([[0.0, x / 8] for x, _ in pairs], [y for _, y in pairs])
+        orders = [places(mined(runs, strategy)) for strategy in [*KEYS, "area_under_margin"] if strategy != "ambiguous"]
+        z = {row["id"]: row["log_odds"] for row in runs.raw()}
+        by_el2n = ranked(runs.raw(), lambda row: -row["el2n"])
+    assert orders == [orders[0]] * 5
+    assert orders[0] == sorted(orders[0], key=lambda place: (z[place[0]], place[0])) == by_el2n
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+def test_without_class_weights_the_loss_ranks_as_self_confidence(gamma: float) -> None:
+    with kept() as runs:
+        runs.make({"gamma": gamma})
+        logits, targets = noisy(200, 5, 7)
+        # Far beyond where the loss itself is zero.
+        logits[:20, 0] += np.arange(20, dtype=np.float32) * 80
+        targets[:20] = 0
+        runs.put(logits, targets)
+        assert places(mined(runs, "top_loss")) == places(mined(runs, "self_confidence"))

@@ -1,0 +1,137 @@
+"""Runs that are kept as `PUT /runs/{run}/epochs/{epoch}/batches/{batch}` keeps them, and their rows by other means.
+
+`Kept.raw` reads the Parquet files with pyarrow, and `scored` computes every score in numpy from the paper's formula:
+neither goes through DuckDB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from service.engine import Engine
+from service.evaluation import Limits, evaluate
+from service.loss.focal import FocalLoss
+from service.messages import Batch, LossRequest, LossResult, RequestOptions
+from service.runs.compaction import compact
+from service.runs.files import open_files
+from service.runs.manifest import RunDescription
+from service.runs.queries import RunQueries, View
+from service.runs.rows import KEPT_OUTPUTS, check_rows, class_logits, content_digest, stored_rows
+from service.runs.store import Footer, RunStore, Snapshot
+
+T = TypeVar("T")
+Rows = list[dict[str, Any]]
+LIMITS = Limits(10**8, 10**7)
+
+
+class Kept:
+    """A store in a folder of its own, and what asks it."""
+
+    def __init__(self, folder: str, memory_bytes: int) -> None:
+        self.store = RunStore(open_files(folder), 10**7)
+        self.queries = RunQueries(self.store, memory_bytes)
+        self._engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+
+    def close(self) -> None:
+        self.queries.close()
+        self._engine.close()
+
+    def make(self, config: dict[str, Any] | None = None, run: str = "r", **description: Any) -> Snapshot:
+        return self.store.create(run, RunDescription.parse({"config": config or {}, **description}))[0]
+
+    def put(
+        self,
+        logits: Any,
+        targets: Any,
+        ids: Sequence[str | int] | None = None,
+        *,
+        run: str = "r",
+        epoch: int = 0,
+        batch: str = "b",
+        attributes: Mapping[str, Sequence[Any]] | None = None,
+        on_invalid: str = "error",
+    ) -> LossResult:
+        """Post a batch as the route does; ids default to `e0000`, ..."""
+        snapshot = self.store.snapshot(run)
+        config, description = snapshot.description.config, snapshot.description
+        tensor = torch.tensor(np.asarray(logits))
+        names = [f"e{row:04d}" for row in range(len(tensor))] if ids is None else list(ids)
+        batches = (Batch(tensor, torch.tensor(np.asarray(targets)), names, attributes),)
+        check_rows(config, batches)
+        options = RequestOptions.parse({"outputs": ["loss", *KEPT_OUTPUTS], "on_invalid": on_invalid})
+        module = FocalLoss.from_config(config, "cpu")
+        result = evaluate(self._engine, module, LossRequest(options, batches), LIMITS)
+        rows = stored_rows(epoch, batch, batches, result.batches, store_logits=description.store_logits)
+        footer = Footer(
+            rows=len(rows),
+            batches={batch: content_digest(batches)},
+            num_ignored=result.num_ignored,
+            num_excluded=result.num_excluded,
+            has_attributes=bool(attributes),
+        )
+        num_classes = class_logits(batches[0]).shape[1] if len(tensor) else snapshot.num_classes
+        self.store.add(snapshot, epoch, batch, rows, footer, num_classes)
+        return result
+
+    def ask(self, question: Callable[[View], T], run: str = "r") -> T:
+        return self.queries.ask(run, question)
+
+    def raw(self, run: str = "r", epoch: int | None = None) -> Rows:
+        """The rows of all files, by epoch, batch and row."""
+        snapshot = self.store.snapshot(run)
+        rows = [row for url in snapshot.urls(epoch) for row in pq.ParquetFile(url).read().to_pylist()]
+        return sorted(rows, key=lambda row: (row["epoch"], row["batch"], row["row"]))
+
+    def merge(self, epoch: int, run: str = "r") -> int:
+        """Merge the files of an epoch, however few they are."""
+        return compact(self.store, self.store.snapshot(run).root, epoch)
+
+
+@contextmanager
+def kept(memory_bytes: int = 2**30) -> Iterator[Kept]:
+    with TemporaryDirectory() as folder:
+        runs = Kept(folder, memory_bytes)
+        try:
+            yield runs
+        finally:
+            runs.close()
+
+
+def scored(rows: Sequence[dict[str, Any]], alpha: Sequence[float] | None = None, gamma: float = 2.0) -> Rows:
+    """The rows with every score of `SCORE_NAMES`, alpha_t and log_loss: float64, from the stored log_odds."""
+    # Where a mask makes it infinite the scores are those of a number that is as good as infinite.
+    z = np.array([row["log_odds"] for row in rows], dtype=np.float64).clip(-1e30, 1e30)
+    weights = np.array([1.0 if alpha is None else alpha[row["target"]] for row in rows])
+    cross_entropy, not_easy = np.logaddexp(0, -z), np.logaddexp(0, z)
+    with np.errstate(divide="ignore"):
+        log_ce = np.where(z > 30, -z, np.log(cross_entropy))
+        log_loss = np.where(weights == 0, -np.inf, np.log(weights) - gamma * not_easy + log_ce)
+        loss = weights * np.exp(-gamma * not_easy) * cross_entropy
+    columns = {
+        "alpha_t": weights,
+        "cross_entropy": cross_entropy,
+        "p_t": np.exp(-cross_entropy),
+        "loss": loss,
+        "log_loss": log_loss,
+    }
+    return [row | {name: values[place].item() for name, values in columns.items()} for place, row in enumerate(rows)]
+
+
+def noisy(rows: int, classes: int, seed: int, *, spread: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits in float32 and targets of which some are wrong; halves and quarters, so that there are many ties."""
+    generator = np.random.default_rng(seed)
+    true = generator.integers(0, classes, rows)
+    logits = np.round(generator.normal(size=(rows, classes)) * spread * 4) / 4
+    logits[np.arange(rows), true] += 2
+    targets = np.where(generator.random(rows) < 0.2, generator.integers(0, classes, rows), true)
+    return logits.astype(np.float32), targets
+
+
+__all__ = ["Kept", "kept", "noisy", "scored"]

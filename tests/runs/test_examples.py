@@ -1,0 +1,294 @@
+"""Pages of examples against sorting in Python: order, cursors, filters, attributes, percentiles, and odd names."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterator
+from functools import cmp_to_key
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import example as example_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import InvalidRequestError, UnknownExampleError
+from service.runs.examples import SHOWN, SORTABLE, Filter, Order, Page, count, example, page
+from service.runs.queries import SCORE_NAMES, View, Weighting
+from tests.runs.kept import Kept, Rows, kept, noisy, scored
+
+OWN = Weighting((1.0, 0.0, 2.0), 2.0)
+ODD_IDS = ["it's", 'a"b', "a/b/../c", "ü中\U0001f408", "'; DROP TABLE x; --", "%_", "\\", " ", "-1", "null", "a\nb"]
+ODD_NAMES = ['a"b', "a.b", "$x", "a\\b", "*", "", "a/b", "a~b", "~1", "[0]", "0", "ü中", "a\nb", "#", "it's"]
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Kept]:
+    """Two epochs of 120 rows with many ties; in the last one twenty ids come twice, and a mask and zeros."""
+    with kept() as made:
+        made.make({"alpha": [1, 0, 2]})
+        for epoch in (0, 3):
+            for batch in range(3):
+                logits, targets = noisy(40, 3, seed=10 * epoch + batch)
+                logits[:3], targets[:3] = [[0, -math.inf, -math.inf], [0, 0, 0], [-0.0, 0, 60]], [0, 2, 2]
+                ids = [f"e{batch * 40 + row - (20 if epoch and batch == 1 else 0)}" for row in range(40)]
+                made.put(logits, targets, ids, epoch=epoch, batch=f"b{batch}")
+        yield made
+
+
+@pytest.fixture
+def fresh() -> Iterator[Kept]:
+    with kept() as made:
+        made.make()
+        yield made
+
+
+def pages(runs: Kept, text: str, limit: int, epoch: int = 3, filtered: Filter = Filter()) -> list[Page]:  # noqa: B008
+    """All pages, each from the cursor of the one before."""
+
+    def ask(view: View) -> list[Page]:
+        order, found, cursor = Order.parse(text), [], None
+        while not found or cursor is not None:
+            found.append(page(view, OWN, epoch, filtered=filtered, order=order, limit=limit, cursor=cursor))
+            cursor = found[-1].next_cursor
+        return found
+
+    return runs.ask(ask)
+
+
+def place(row: dict[str, Any]) -> tuple[str, int]:
+    return row["batch"], row["row"]
+
+
+def by(text: str, rows: Rows) -> list[tuple[str, int]]:
+    """The places of the rows in an order, by comparing two at a time."""
+
+    def compare(one: dict[str, Any], two: dict[str, Any]) -> int:
+        for part in [*text.split(","), "id", "batch", "row"]:
+            name = part.strip().removeprefix("-")
+            name = "log_loss" if name == "loss" else name
+            if one[name] != two[name]:
+                return (1 if one[name] > two[name] else -1) * (-1 if part.strip().startswith("-") else 1)
+        return 0
+
+    return [place(row) for row in sorted(rows, key=cmp_to_key(compare))]
+
+
+@pytest.mark.parametrize("name", SORTABLE)
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_every_key_sorts_and_ties_go_by_id(runs: Kept, name: str, sign: str) -> None:
+    rows = scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma)
+    (found,) = pages(runs, sign + name, 1000)
+    assert [place(row) for row in found.rows] == by(sign + name, rows)
+    assert len({place(row) for row in found.rows}) == 120
+    assert [list(row) for row in found.rows] == [[*SHOWN, "attributes"]] * 120
+
+
+@settings(max_examples=20, deadline=None)
+@example_of([("-", "loss")], 1, 3)
+@given(
+    st.lists(st.tuples(st.sampled_from(["", "-"]), st.sampled_from(sorted(SORTABLE))), min_size=1, max_size=4),
+    st.integers(9, 130),
+    st.sampled_from([0, 3]),
+)
+def test_pages_cover_every_row_once_in_order(runs: Kept, keys: list[tuple[str, str]], limit: int, epoch: int) -> None:
+    text = ",".join(sign + name for sign, name in keys)
+    found = pages(runs, text, limit, epoch)
+    assert [len(one.rows) for one in found[:-1]] == [limit] * (len(found) - 1)
+    assert 1 <= len(found[-1].rows) <= limit
+    rows = scored(runs.raw(epoch=epoch), OWN.alpha, OWN.gamma)
+    assert [place(row) for one in found for row in one.rows] == by(text, rows)
+
+
+def test_the_numbers_of_a_page_are_those_of_the_rows(runs: Kept) -> None:
+    (found,) = pages(runs, "batch,row", 1000)
+    for got, wanted in zip(found.rows, scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma), strict=True):
+        for name in SHOWN:
+            value = wanted[name]
+            assert got[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-12, abs=1e-300)), name
+        assert got["attributes"] == {}
+
+
+Turned = Callable[[dict[str, Any]], Any]
+FORGERIES: list[Turned] = [
+    lambda fields: fields | {"last": []},
+    lambda fields: fields | {"last": [*fields["last"], 1]},
+    lambda fields: fields | {"last": [None, *fields["last"][1:]]},
+    lambda fields: fields | {"last": ["no number", *fields["last"][1:]]},
+    lambda fields: fields | {"last": [1, *fields["last"][1:]]},
+    lambda fields: fields | {"last": [fields["last"][0], 5, *fields["last"][2:]]},
+    lambda fields: fields | {"last": [*fields["last"][:-1], "7"]},
+    lambda fields: fields | {"last": [*fields["last"][:-1], 2**63]},
+    lambda fields: fields | {"last": [*fields["last"][:-1], [1]]},
+    lambda fields: {"last": fields["last"]},
+    lambda fields: [1],
+    lambda fields: "text",
+    lambda fields: None,
+]
+
+
+def refused(runs: Kept, cursor: str, text: str = "-loss", weighting: Weighting = OWN, epoch: int = 3) -> None:
+    with pytest.raises(InvalidRequestError, match="cursor") as caught:
+        runs.ask(
+            lambda view: page(
+                view, weighting, epoch, filtered=Filter(), order=Order.parse(text), limit=5, cursor=cursor
+            )
+        )
+    assert caught.value.errors[0]["loc"] == ["query", "cursor"]
+
+
+def test_a_cursor_of_another_order_loss_or_epoch_is_refused_and_so_is_one_that_is_made_up(runs: Kept) -> None:
+    cursor = pages(runs, "-loss", 5)[0].next_cursor
+    assert cursor is not None
+    for text in ("loss", "-loss,target", "-cross_entropy", "-loss,-id"):
+        refused(runs, cursor, text)
+    refused(runs, cursor, weighting=Weighting(None, 2.0))
+    refused(runs, cursor, weighting=Weighting(OWN.alpha, 0.0))
+    refused(runs, cursor, epoch=0)
+    fields = orjson.loads(base64.urlsafe_b64decode(cursor + "=="))
+    for turned in FORGERIES:
+        refused(runs, base64.urlsafe_b64encode(orjson.dumps(turned(fields))).decode().rstrip("="))
+    for text in ("", "x", "....", "ü", "0" * 5000, cursor[:-3]):
+        refused(runs, text)
+
+
+def test_an_unknown_sort_key_is_refused_and_the_known_are_named() -> None:
+    for text in ("", "lose", "loss,", "--loss", "loss;id", "log_loss", "+loss"):
+        with pytest.raises(InvalidRequestError, match="p_t") as caught:
+            Order.parse(text)
+        assert caught.value.errors[0]["loc"] == ["query", "sort"]
+    assert Order.parse(" -loss , id ").keys == (("loss", True), ("id", False))
+
+
+def matching(runs: Kept, filtered: Filter, epoch: int = 3) -> list[tuple[str, int]]:
+    found = [place(row) for one in pages(runs, "batch,row", 7, epoch, filtered) for row in one.rows]
+    assert runs.ask(lambda view: count(view, OWN, epoch, filtered)) == len(found)
+    return found
+
+
+def expected(runs: Kept, keep: Callable[[dict[str, Any]], bool]) -> list[tuple[str, int]]:
+    return [place(row) for row in scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma) if keep(row)]
+
+
+def test_filters_by_class_and_by_whether_the_prediction_is_right(runs: Kept) -> None:
+    for label in (0, 1, 2, 3):
+        assert matching(runs, Filter(equal={"target": label})) == expected(
+            runs, lambda row, k=label: row["target"] == k
+        )
+        both = Filter(equal={"target": label, "prediction": 1})
+        assert matching(runs, both) == expected(runs, lambda row, k=label: (row["target"], row["prediction"]) == (k, 1))
+    for flag in (True, False):
+        wanted = expected(runs, lambda row, f=flag: (row["target"] == row["prediction"]) is f)
+        assert matching(runs, Filter(correct=flag)) == wanted != []
+
+
+@pytest.mark.parametrize("name", SCORE_NAMES)
+def test_filters_by_the_range_of_a_score_with_both_ends(runs: Kept, name: str) -> None:
+    values = sorted({row[name] for row in pages(runs, "id", 1000)[0].rows})
+    low, high = values[len(values) // 3], values[2 * len(values) // 3]
+    rows = pages(runs, "batch,row", 1000)[0].rows
+    for filtered, wanted in [
+        (Filter(at_least={name: low}), [row for row in rows if row[name] >= low]),
+        (Filter(at_most={name: high}), [row for row in rows if row[name] <= high]),
+        (Filter(at_least={name: low}, at_most={name: low}), [row for row in rows if row[name] == low]),
+        (Filter(at_least={name: math.nextafter(low, math.inf)}), [row for row in rows if row[name] > low]),
+    ]:
+        assert matching(runs, filtered) == [place(row) for row in wanted]
+    assert matching(runs, Filter(at_least={name: math.nan})) == []
+
+
+def test_filters_by_ids(runs: Kept) -> None:
+    ids = ["e7", "e25", "nobody", "e7"]
+    assert matching(runs, Filter(ids=ids)) == expected(runs, lambda row: row["id"] in ids) != []
+    assert matching(runs, Filter(ids=[])) == []
+
+
+def test_the_attributes_that_were_sent_last_count_for_rows_and_filters(fresh: Kept) -> None:
+    logits = np.zeros((3, 2), dtype=np.float32)
+    fresh.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=0, attributes={"group": ["x", "y", None], "n": [1, 2.5, True]})
+    fresh.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=2, batch="z", attributes={"n": [7, None, None]})
+    fresh.put(logits[:1], [0], ["b"], epoch=2, batch="a", attributes={"group": ["early"]})
+    fresh.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=5)
+    held = {"a": {"n": 7}, "b": {}, "c": {}}
+    for epoch, among in ((0, "abc"), (5, "abc")):
+        found = {row["id"]: row["attributes"] for row in pages(fresh, "id", 1, epoch)[0].rows}
+        assert found == {"a": {"n": 7}}
+        rows = [row for one in pages(fresh, "id", 2, epoch) for row in one.rows]
+        assert {row["id"]: row["attributes"] for row in rows} == {name: held[name] for name in among}
+    own = {place(row): row["attributes"] for row in pages(fresh, "id", 9, 2)[0].rows}
+    assert own == {("z", 0): {"n": 7}, ("z", 1): {}, ("z", 2): {}, ("a", 0): {"group": "early"}}
+    for name, text, wanted in [("n", "7", ["a"]), ("group", "x", []), ("group", "y", []), ("group", "early", [])]:
+        filtered = Filter(attributes={name: text})
+        assert [row["id"] for row in pages(fresh, "id", 9, 5, filtered)[0].rows] == wanted, (name, text)
+    assert fresh.ask(lambda view: example(view, OWN, 0, "a"))["attributes"] == {"n": 7}
+
+
+def test_attributes_are_compared_as_texts_and_all_must_hold(fresh: Kept) -> None:
+    values = ["x", 1, 1.0, True, [1, "a"], {"k": None}, "", None]
+    names = [f"e{place}" for place in range(len(values))]
+    fresh.put(np.zeros((8, 2)), [0] * 8, names, attributes={"v": values, "w": ["1"] * 8})
+
+    def found(**attributes: str) -> list[str]:
+        return [row["id"] for row in pages(fresh, "id", 9, 0, Filter(attributes=attributes))[0].rows]
+
+    wanted = {"x": ["e0"], "1": ["e1"], "1.0": ["e2"], "true": ["e3"], '[1,"a"]': ["e4"], '{"k":null}': ["e5"]}
+    assert {text: found(v=text) for text in wanted} == wanted
+    assert (found(v=""), found(v="null"), found(v="-"), found(u="x")) == (["e6"], [], [], [])
+    assert (found(v="1", w="1"), found(v="1", w="2")) == (["e1"], [])
+
+
+def test_odd_names_of_attributes_and_odd_ids_are_only_text(fresh: Kept) -> None:
+    logits = np.zeros((len(ODD_IDS), 2), dtype=np.float32)
+    attributes = {name: [f"{name}={identity}" for identity in ODD_IDS] for name in ODD_NAMES}
+    fresh.put(logits, [0] * len(ODD_IDS), ODD_IDS, attributes=attributes)
+    assert [row["id"] for one in pages(fresh, "id", 1, 0) for row in one.rows] == sorted(ODD_IDS)
+    for identity in ODD_IDS:
+        found = fresh.ask(lambda view, identity=identity: example(view, OWN, 0, identity))
+        assert found["attributes"] == {name: f"{name}={identity}" for name in ODD_NAMES}
+        assert [row["id"] for row in pages(fresh, "id", 9, 0, Filter(ids=[identity]))[0].rows] == [identity]
+    for name in ODD_NAMES:
+        filtered = Filter(attributes={name: f"{name}=%_"})
+        assert [row["id"] for row in pages(fresh, "id", 9, 0, filtered)[0].rows] == ["%_"], name
+        assert pages(fresh, "id", 9, 0, Filter(attributes={name: "%"}))[0].rows == []
+
+
+def test_an_example_has_its_scores_their_percentiles_and_its_course(runs: Kept) -> None:
+    now = scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma)
+    for identity in ("e5", "e25", "e0", "e119"):
+        of = [row for row in scored(runs.raw(), OWN.alpha, OWN.gamma) if row["id"] == identity]
+        found = runs.ask(lambda view, identity=identity: example(view, OWN, 3, identity))
+        shown = ([row for row in of if row["epoch"] == 3] or of)[-1]
+        assert (found["batch"], found["row"], found["epoch"]) == (shown["batch"], shown["row"], shown["epoch"])
+        for name in SCORE_NAMES:
+            key = "log_loss" if name == "loss" else name
+            below = sum(row[key] < shown[key] for row in now) + 0.5 * sum(row[key] == shown[key] for row in now)
+            assert found["percentiles"][name] == pytest.approx(100 * below / len(now)), name
+        assert [(row["epoch"], place(row)) for row in found["course"]] == [(row["epoch"], place(row)) for row in of]
+        assert all(list(row) == list(SHOWN) for row in found["course"])
+        x = np.array(shown["logits"], dtype=np.float64)
+        assert found["logits"] == shown["logits"]
+        np.testing.assert_allclose(found["probabilities"], np.exp(x - x.max()) / np.exp(x - x.max()).sum())
+        orjson.dumps(found)
+
+
+def test_an_example_that_the_epoch_lacks_is_shown_as_it_last_was(fresh: Kept) -> None:
+    fresh.put([[0.0, 1.0]], [1], ["a"], epoch=0)
+    fresh.put([[0.0, 1.0], [0.0, 3.0]], [1, -100], ["b", "a"], epoch=1)
+    fresh.put([[0.0, 1.0]], [-100], ["c"], epoch=2)
+    found = fresh.ask(lambda view: example(view, OWN, 1, "a"))
+    assert (found["epoch"], found["percentiles"]["p_t"]) == (0, 50)
+    empty = fresh.ask(lambda view: example(view, OWN, 2, "a"))
+    assert set(empty["percentiles"].values()) == {None}
+    for identity in ("c", "", "A"):
+        with pytest.raises(UnknownExampleError):
+            fresh.ask(lambda view, identity=identity: example(view, OWN, 1, identity))
+
+
+def test_a_run_that_keeps_no_logits_has_no_probabilities(fresh: Kept) -> None:
+    fresh.make(run="bare", store_logits=False)
+    fresh.put([[0.0, 1.0]], [1], ["a"], run="bare")
+    found = fresh.ask(lambda view: example(view, OWN, 0, "a"), "bare")
+    assert (found["logits"], found["probabilities"]) == (None, None)

@@ -1,0 +1,237 @@
+"""Losses in SQL against float64 numpy, 40-digit arithmetic and the service's own loss; and what a question survives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+
+from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError, UnknownRunError
+from service.runs.queries import SCORE_NAMES, View, Weighting, quoted
+from tests.runs.kept import Kept, kept, noisy, scored
+
+INF = math.inf
+GAMMAS = (0.0, 0.5, 2.0, 5.0)
+ALPHAS = (None, (1.0, 1.0), (0.25, 3.0), (0.0, 1.0))
+# Both signs, from where everything underflows to where nothing does, and the seams of the formula at 0 and 30.
+MAGNITUDES = (0.0, 1e-30, 1e-6, 0.1, 0.5, 1, 5, 20, 29.999998, 30, 30.000002, 40, 100, 700, 730, 746, 1e3, 1e4)
+ODDS = sorted({sign * value for sign in (-1.0, 1.0) for value in MAGNITUDES})
+
+
+@pytest.fixture
+def runs() -> Iterator[Kept]:
+    with kept() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def odds() -> Iterator[Kept]:
+    """Two classes, where z is the difference of the logits; both labels, and masks that make it infinite."""
+    with kept() as made:
+        made.make()
+        logits = [[0.0, z] for z in ODDS] + [[z, 0.0] for z in ODDS] + [[1.0, -INF], [-INF, 2.0], [0.0, 1e300]]
+        targets = [1] * len(ODDS) + [0] * len(ODDS) + [0, 1, 0]
+        with np.errstate(over="ignore"):  # the last one is past float32
+            made.put(np.array(logits, dtype=np.float64), targets)
+        yield made
+
+
+def table(runs: Kept, weighting: Weighting, epoch: int | None = None, run: str = "r") -> list[dict[str, Any]]:
+    def ask(view: View) -> list[dict[str, Any]]:
+        return view.rows(f"SELECT * FROM {view.scored(weighting, epoch)} ORDER BY epoch, batch, row")
+
+    return runs.ask(ask, run)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_every_score_is_that_of_the_formula(odds: Kept, alpha: tuple[float, ...] | None, gamma: float) -> None:
+    found, wanted = table(odds, Weighting(alpha, gamma)), scored(odds.raw(), alpha, gamma)
+    assert len(found) == 2 * len(ODDS) + 3
+    for name in ("alpha_t", "cross_entropy", "p_t", "loss", "log_loss"):
+        got, want = (np.clip([row[name] for row in rows], -1e30, 1e30) for rows in (found, wanted))
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-318, err_msg=name)
+    for name in ("log_odds", "logit_margin", "normalized_margin", "entropy", "el2n"):
+        assert [row[name] for row in found] == [row[name] for row in wanted], name
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_the_logarithm_of_the_loss_has_an_order_where_the_loss_underflows(odds: Kept, gamma: float) -> None:
+    for row in table(odds, Weighting((0.25, 3.0), gamma)):
+        if math.isfinite(row["log_odds"]):
+            z = mpmath.mpf(row["log_odds"])
+            ce, rest = mpmath.log1p(mpmath.exp(-z)), mpmath.log1p(mpmath.exp(z))
+            wanted = mpmath.log(row["alpha_t"]) - gamma * rest + mpmath.log(ce)
+            assert row["log_loss"] == pytest.approx(float(wanted), rel=1e-13, abs=1e-12)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_without_class_weights_focal_loss_ranks_as_cross_entropy(odds: Kept, gamma: float) -> None:
+    rows = [row for row in table(odds, Weighting(None, gamma)) if math.isfinite(row["log_odds"])]
+    rows.sort(key=lambda row: row["log_odds"])
+    logs = [row["log_loss"] for row in rows]
+    assert all(
+        one["log_loss"] > two["log_loss"] for one, two in pairwise(rows) if two["log_odds"] - one["log_odds"] > 1e-7
+    )
+    assert logs == sorted(logs, reverse=True)
+
+
+def test_infinite_odds_have_the_scores_of_their_limits(odds: Kept) -> None:
+    masked, _, wrong = table(odds, Weighting(None, 2.0))[-3:]
+    assert (masked["log_odds"], masked["p_t"], masked["cross_entropy"], masked["loss"]) == (INF, 1, 0, 0)
+    assert (wrong["log_odds"], wrong["p_t"]) == (-INF, 0)
+    assert wrong["loss"] == wrong["cross_entropy"] >= 1e29
+    assert wrong["log_loss"] > masked["log_loss"]
+
+
+CONFIGS: list[dict[str, Any]] = [
+    {},
+    {"gamma": 0},
+    {"gamma": 0.5, "alpha": [1, 2.5, 0]},
+    {"gamma": 5, "alpha": {"class_counts": [9, 3, 1], "scheme": "effective", "beta": 0.9}},
+    {"alpha": {"class_counts": [9, 3, 1]}},
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_run_shows_the_losses_that_it_answered_and_what_if_those_of_another_configuration(
+    runs: Kept, config: dict[str, Any]
+) -> None:
+    logits, targets = noisy(200, 3, seed=1)
+    runs.make(config, "asked")
+    runs.make(run="other")
+    answered = runs.put(logits, targets, run="asked").batches[0].per_example["loss"]
+    runs.put(logits, targets, run="other")
+    own = runs.ask(lambda view: view.weighting(), "asked")
+    assert own == Weighting.of(runs.store.snapshot("asked").description.config)
+    shown = [row["loss"] for row in table(runs, own, run="asked")]
+    np.testing.assert_allclose(shown, answered, rtol=3e-6, atol=1e-30)
+    alpha = () if own.alpha is None else own.alpha
+    what_if = runs.ask(lambda view: view.weighting(alpha, own.gamma), "other")
+    assert [row["loss"] for row in table(runs, what_if, run="other")] == shown
+
+
+@pytest.mark.parametrize(
+    ("config", "weights"),
+    [
+        ({"mode": "sigmoid"}, None),
+        ({"mode": "sigmoid", "alpha": 0.25}, (0.75, 0.25)),
+        ({"mode": "sigmoid", "alpha": [0.25]}, (0.75, 0.25)),
+        ({"mode": "sigmoid", "alpha": 0.25, "positive_class": 0, "gamma": 0.5}, (0.25, 0.75)),
+    ],
+)
+@pytest.mark.parametrize("column", [False, True])
+def test_a_sigmoid_run_has_two_classes(
+    runs: Kept, config: dict[str, Any], weights: tuple[float, ...] | None, column: bool
+) -> None:
+    x, y = np.linspace(-8, 8, 41, dtype=np.float32), np.arange(41) % 2
+    runs.make(config)
+    answered = runs.put(x[:, None] if column else x, y[:, None] if column else y).batches[0].per_example["loss"]
+    weighting = runs.ask(lambda view: view.weighting())
+    assert weighting.alpha == weights
+    rows = table(runs, weighting)
+    np.testing.assert_allclose([row["loss"] for row in rows], answered, rtol=1e-5)
+    p = 1 / (1 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose([row["p_t"] for row in rows], np.where(y == 1, p, 1 - p), rtol=1e-6)
+    assert [row["logits"] for row in runs.raw()] == [[0, value] for value in x.tolist()]
+    assert [row["prediction"] for row in rows] == (x > 0).astype(int).tolist()
+
+
+def test_one_number_is_the_weight_of_class_1_and_too_many_or_bad_weights_are_refused(runs: Kept) -> None:
+    runs.make({"alpha": [2, 3], "gamma": 1})
+    runs.put([[0.0, 1.0]], [1])
+    assert runs.ask(lambda view: view.weighting((0.25,))) == Weighting((0.75, 0.25), 1.0)
+    assert runs.ask(lambda view: view.weighting((), 5)) == Weighting(None, 5.0)
+    assert runs.ask(lambda view: view.weighting(None, 0)) == Weighting((2.0, 3.0), 0.0)
+    for alpha, gamma in [
+        ((1, 2, 3), None),
+        ((-1.0, 2.0), None),
+        ((1.5,), None),
+        (None, -1),
+        (None, INF),
+        (None, math.nan),
+    ]:
+        with pytest.raises(InvalidConfigError):
+            runs.ask(lambda view, a=alpha, g=gamma: view.weighting(a, g))
+
+
+def test_a_run_without_batches_has_the_same_columns(runs: Kept) -> None:
+    runs.make()
+    names = runs.ask(lambda view: view.reader(f"SELECT * FROM {view.scored(view.weighting(), 0)}").schema.names)
+    runs.put([[0.0, 1.0]], [1])
+    assert {*SCORE_NAMES, "id", "target", "prediction", "log_loss", "attributes"} <= set(names)
+    assert names == runs.ask(lambda view: view.reader(f"SELECT * FROM {view.scored(view.weighting())}").schema.names)
+    with pytest.raises(UnknownRunError):
+        runs.ask(lambda view: view.rows("SELECT 1"), "other")
+
+
+def test_a_question_is_asked_again_when_files_are_merged_under_it(runs: Kept) -> None:
+    runs.make()
+    for number in range(32):
+        logits, targets = noisy(5, 3, number)
+        runs.put(logits, targets, [f"{number}-{row}" for row in range(5)], batch=f"b{number}")
+    wanted, merged = runs.raw(), []
+
+    def question(view: View) -> list[dict[str, Any]]:
+        if not merged:
+            merged.append(runs.merge(0))
+        return view.rows(f"SELECT * FROM {view.stored(0)} ORDER BY epoch, batch, row")
+
+    assert runs.ask(question) == wanted
+    assert merged == [32]
+    assert len(runs.store.snapshot("r").urls()) == 1
+
+
+def test_a_file_that_goes_away_in_the_midst_of_a_stream_is_a_question_asked_again(runs: Kept) -> None:
+    runs.make()
+    runs.put([[0.0, 1.0]], [1])
+    asked = []
+
+    def question(view: View) -> list[dict[str, Any]]:
+        asked.append(view)
+        if len(asked) == 1:
+            raise OSError('IO Error: Cannot open file "..": No such file or directory')  # as Arrow's reader says it
+        return view.rows(f"SELECT id FROM {view.stored()}")
+
+    assert runs.ask(question) == [{"id": "e0000"}]
+    assert len(asked) == 2
+
+
+def test_a_file_that_is_gone_for_good_is_named_as_trouble_of_the_storage(runs: Kept) -> None:
+    runs.make()
+    runs.put([[0.0, 1.0]], [1])
+    asked = []
+
+    def question(view: View) -> object:
+        asked.append(view)
+        return view.rows("SELECT * FROM read_parquet('/nowhere/at/all.parquet')")
+
+    with pytest.raises(StorageUnavailableError):
+        runs.ask(question)
+    assert len(asked) == 5
+
+
+def test_what_does_not_fit_in_memory_goes_to_the_disk_and_then_is_refused() -> None:
+    with kept(memory_bytes=48 * 2**20) as runs:
+        runs.make()
+        runs.put([[0.0, 1.0]], [1])
+        numbers = "SELECT hash(range) AS h, 'a text of some length ' || range AS t FROM range(1000000)"
+        found = runs.ask(
+            lambda view: view.row(
+                f"SELECT max(n) AS n FROM (SELECT row_number() OVER (ORDER BY h, t) AS n FROM ({numbers}))"
+            )
+        )
+        assert found["n"] == 1_000_000
+        with pytest.raises(StorageFullError, match="query_memory_bytes"):
+            runs.ask(lambda view: view.row(f"SELECT length(string_agg(t, ',')) AS n FROM ({numbers})"))
+
+
+def test_a_text_in_sql_is_quoted(runs: Kept) -> None:
+    runs.make()
+    for text in ("", "it's", "''", "\\'; DROP TABLE x; --", "ü\n"):
+        assert runs.ask(lambda view, text=text: view.row(f"SELECT {quoted(text)} AS t")) == {"t": text}
