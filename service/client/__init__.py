@@ -1,12 +1,14 @@
 """The Python client of the service: numpy, torch, Arrow or lists in, numpy out. Loads neither torch nor fastapi."""
 
-from service.client.async_client import AsyncLossClient, AsyncLossStream
+from service.client.async_client import AsyncLossClient
 from service.client.async_runs import AsyncRunClient
+from service.client.async_streams import AsyncLossStream
 from service.client.errors import ClientError, ConnectionFailedError, RequestTimeoutError, UnexpectedReplyError
 from service.client.results import HardExample, HeldConfig, LossReply, ServiceInfo
 from service.client.retry import RetryPolicy
 from service.client.runs import RunClient
-from service.client.sync_client import LossClient, LossStream
+from service.client.streams import LossStream
+from service.client.sync_client import LossClient
 from service.client.training import RecordingError, RunRecorder
 from service.errors import LossServiceError
 from service.messages import BatchResult, Excluded, LossConfig

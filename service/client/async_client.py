@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -23,17 +20,17 @@ import httpx
 from service.client import calls
 from service.client.arrays import SentBatch, sent_batch
 from service.client.async_runs import AsyncRunClient
-from service.client.errors import ClientError, ConnectionFailedError, error_of, network_error, shift_batches
-from service.client.grouping import Grouping, Progress, Totals
+from service.client.async_streams import AsyncLossStream, Batches, stream_results
+from service.client.errors import ClientError, ConnectionFailedError, error_of, network_error
+from service.client.grouping import Progress, Totals
 from service.client.results import HeldConfig, LossReply, ServiceInfo
 from service.client.retry import ONCE, Retries, RetryPolicy
 from service.client.run_calls import put_run_call, runs_call, written
 from service.client.wire import Body
 from service.errors import LossServiceError
-from service.messages import DEFAULT_OUTPUTS, BatchResult, LossConfig, OnInvalid
+from service.messages import DEFAULT_OUTPUTS, LossConfig, OnInvalid
 
 T = TypeVar("T")
-Batches = Iterable[Any] | AsyncIterable[Any]
 
 
 class AsyncLossClient:
@@ -123,7 +120,7 @@ class AsyncLossClient:
                 totals.reduction = used.reduction
             return await self.send(calls.loss_call(group, fields))
 
-        return AsyncLossStream(totals, _results(batches, send, totals, progress))
+        return AsyncLossStream(totals, stream_results(batches, send, totals, progress))
 
     async def put_config(self, config: LossConfig | Mapping[str, Any]) -> HeldConfig:
         """See `LossClient.put_config`."""
@@ -223,80 +220,3 @@ class AsyncLossClient:
                         file.write(piece)
         except httpx.TransportError as err:
             raise network_error(err, str(request.url)) from err
-
-
-class AsyncLossStream(AsyncIterator[BatchResult]):
-    """Results in the order of their batches; `close` ends it early. Nothing is sent before the first is asked for.
-
-    Args:
-        totals: Filled as replies come.
-        results: The results.
-    """
-
-    def __init__(self, totals: Totals, results: AsyncGenerator[BatchResult, None]) -> None:
-        self._totals = totals
-        self._results = results
-
-    async def __anext__(self) -> BatchResult:
-        return await anext(self._results)
-
-    @property
-    def totals(self) -> LossReply:
-        """See `LossStream.totals`."""
-        return self._totals.reply()
-
-    async def close(self) -> None:
-        """Give up the request under way and ask for nothing more."""
-        await self._results.aclose()
-
-
-async def _results(
-    batches: Batches,
-    send: Callable[[Sequence[SentBatch]], Awaitable[LossReply]],
-    totals: Totals,
-    progress: Progress | None,
-) -> AsyncGenerator[BatchResult, None]:
-    async def received(sent: asyncio.Future[LossReply] | None) -> Sequence[BatchResult]:
-        if sent is None:
-            return ()
-        try:
-            reply = await sent
-        except LossServiceError as err:
-            shift_batches(err, totals.num_batches)
-            raise
-        totals.add(reply)
-        if progress is not None:
-            progress(totals.num_batches, totals.num_examples)
-        return reply.batches
-
-    ahead: asyncio.Future[LossReply] | None = None
-    try:
-        async for group in _groups(batches):
-            done = await received(ahead)
-            ahead = asyncio.ensure_future(send(group))
-            for result in done:
-                yield result
-        for result in await received(ahead):
-            yield result
-    finally:
-        if ahead is not None and not ahead.done():
-            ahead.cancel()
-
-
-async def _groups(batches: Batches) -> AsyncIterator[list[SentBatch]]:
-    grouping, number = Grouping(), 0
-    async for batch in _each(batches):
-        if complete := grouping.add(sent_batch(batch, number)):
-            yield complete
-        number += 1
-    if rest := grouping.rest():
-        yield rest
-
-
-async def _each(batches: Batches) -> AsyncIterator[Any]:
-    if isinstance(batches, AsyncIterable):
-        async for batch in batches:
-            yield batch
-    else:
-        for batch in batches:
-            yield batch

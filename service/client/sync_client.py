@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +13,15 @@ import httpx
 
 from service.client import calls
 from service.client.arrays import SentBatch, sent_batch
-from service.client.errors import ClientError, ConnectionFailedError, error_of, network_error, shift_batches
-from service.client.grouping import Grouping, Progress, Totals
+from service.client.errors import ClientError, ConnectionFailedError, error_of, network_error
+from service.client.grouping import Progress, Totals
 from service.client.results import HeldConfig, LossReply, ServiceInfo
 from service.client.retry import ONCE, Retries, RetryPolicy
 from service.client.run_calls import put_run_call, runs_call, written
 from service.client.runs import RunClient
+from service.client.streams import LossStream, stream_results
 from service.errors import LossServiceError
-from service.messages import DEFAULT_OUTPUTS, BatchResult, LossConfig, OnInvalid
+from service.messages import DEFAULT_OUTPUTS, LossConfig, OnInvalid
 
 T = TypeVar("T")
 
@@ -150,7 +150,7 @@ class LossClient:
         def send(group: Sequence[SentBatch]) -> LossReply:
             return self.send(calls.loss_call(group, fields))
 
-        return LossStream(totals, _results(batches, send, totals, progress))
+        return LossStream(totals, stream_results(batches, send, totals, progress))
 
     def put_config(self, config: LossConfig | Mapping[str, Any]) -> HeldConfig:
         """Hold a configuration on the device; one of the same meaning is held once."""
@@ -264,69 +264,3 @@ class LossClient:
                         file.write(piece)
         except httpx.TransportError as err:
             raise network_error(err, str(request.url)) from err
-
-
-class LossStream(Iterator[BatchResult]):
-    """Results in the order of their batches; `close` ends it early.
-
-    Args:
-        totals: Filled as replies come.
-        results: The results.
-    """
-
-    def __init__(self, totals: Totals, results: Iterator[BatchResult]) -> None:
-        self._totals = totals
-        self._results = results
-
-    def __next__(self) -> BatchResult:
-        return next(self._results)
-
-    @property
-    def totals(self) -> LossReply:
-        """The loss, counts, hardest and excluded examples of all requests answered so far; batches counted from 0."""
-        return self._totals.reply()
-
-    def close(self) -> None:
-        """Wait for the request under way and ask for nothing more."""
-        if hasattr(self._results, "close"):
-            self._results.close()
-
-
-def _results(
-    batches: Iterable[Any],
-    send: Callable[[Sequence[SentBatch]], LossReply],
-    totals: Totals,
-    progress: Progress | None,
-) -> Iterator[BatchResult]:
-    def received(sent: Future[LossReply] | None) -> Sequence[BatchResult]:
-        if sent is None:
-            return ()
-        try:
-            reply = sent.result()
-        except LossServiceError as err:
-            shift_batches(err, totals.num_batches)
-            raise
-        totals.add(reply)
-        if progress is not None:
-            progress(totals.num_batches, totals.num_examples)
-        return reply.batches
-
-    pool = ThreadPoolExecutor(1, thread_name_prefix="loss-stream")
-    try:
-        ahead: Future[LossReply] | None = None
-        for group in _groups(batches):
-            done = received(ahead)
-            ahead = pool.submit(send, group)
-            yield from done
-        yield from received(ahead)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _groups(batches: Iterable[Any]) -> Iterator[list[SentBatch]]:
-    grouping = Grouping()
-    for number, batch in enumerate(batches):
-        if complete := grouping.add(sent_batch(batch, number)):
-            yield complete
-    if rest := grouping.rest():
-        yield rest

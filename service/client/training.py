@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from service.client.arrays import SentBatch, Tensor, sent_batch
+from service.client.errors import ClientError
 from service.client.runs import RunClient
 from service.errors import InvalidIdsError, InvalidRequestError
 from service.messages import OnInvalid
@@ -196,12 +197,19 @@ class RunRecorder:
                 self.errors.append(error)
 
     def _work(self) -> None:
+        gone: ClientError | None = None
         while (named := self._waiting.get()) is not None:
+            if gone is not None and self._closed:
+                # Training is over: nobody waits for each batch again until a service that is gone gives no answer.
+                self._lose(named, gone)
+                continue
             try:
                 self._send(named)
             except Exception as err:
+                gone = err if isinstance(err, ClientError) else None
                 self._lose(named, err)
             else:
+                gone = None
                 self.num_sent += named.batch.num_examples
 
     def _send(self, named: _Named) -> None:

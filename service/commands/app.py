@@ -199,6 +199,8 @@ def export(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Write a queue or a whole epoch for a labelling tool."""
+    from service.commands.export import format_of
+
     options: dict[str, Any] = {
         "queue": queue,
         "epoch": epoch,
@@ -210,7 +212,7 @@ def export(
         "image_root": image_root,
         **what_if(alpha, gamma),
     }
-    chosen = format_name or _format_of(to)
+    chosen = format_name or format_of(to)
     if not to.parent.is_dir():
         fail(f"{to.parent}: no such folder")
     try:
@@ -218,25 +220,6 @@ def export(
     except OSError as err:
         fail(f"{to}: {err}", 1)
     said(f"written to {to} ({chosen})")
-
-
-# Longer endings first.
-ENDINGS = {
-    ".label-studio.json": "label-studio",
-    ".argilla.jsonl": "argilla",
-    ".labels.json": "fiftyone",
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}
-
-
-def _format_of(path: Path) -> str:
-    for ending, name in ENDINGS.items():
-        if path.name.lower().endswith(ending):
-            return name
-    fail(f"{path}: its ending does not say the format: give --format, or one of {', '.join(ENDINGS)}")
 
 
 def compare(

@@ -96,15 +96,14 @@ def listed(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def table(*columns: str | Column, title: str | None = None) -> Table:
+def table(*columns: str, title: str | None = None) -> Table:
     """A table whose cells are plain text; names that begin with `>` head numbers."""
     headed = [
-        Column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
-        if isinstance(column, str)
-        else column
+        Column(column[1:], justify="right", no_wrap=True) if column.startswith(">") else Column(column, overflow="fold")
         for column in columns
     ]
-    return Table(*headed, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    style: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "box": SIMPLE_HEAD}
+    return Table(*headed, title=title, padding=(0, 1, 0, 0), pad_edge=False, **style)
 
 
 def add_row(to: Table, *cells: Any) -> None:

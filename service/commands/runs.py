@@ -41,12 +41,12 @@ def list_runs(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json_text(kept))
         return
-    shown = table("run", ">classes", ">epochs", ">examples", ">rows", "loss", ">reviewed", ">wrong", "created")
+    shown = table("run", ">classes", ">epochs", ">examples", "loss", ">reviewed", ">wrong", ">created")
     for one in kept:
         reviews = one["reviews"]
-        counts = len(one["epochs"]), one["num_examples"], one["num_rows"]
+        counts = len(one["epochs"]), one["num_examples"]
         reviewed = reviews["num_reviewed"], reviews["num_wrong"]
-        add_row(shown, one["run"], one["num_classes"], *counts, _loss(one["config"]), *reviewed, one["created_at"][:16])
+        add_row(shown, one["run"], one["num_classes"], *counts, _loss(one["config"]), *reviewed, one["created_at"][:10])
     output.print(shown)
 
 

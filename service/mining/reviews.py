@@ -160,7 +160,8 @@ def wilson(successes: int, trials: int) -> tuple[float | None, float | None]:
     share, square = successes / trials, Z_95**2
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     half = Z_95 / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At the ends the interval ends there too, and rounding would leave a hair.
+    return middle - half if successes else 0.0, middle + half if successes < trials else 1.0
 
 
 def expected_yield(rows: Sequence[dict[str, Any]], precision: dict[str, dict[str, Any]]) -> dict[str, Any]:

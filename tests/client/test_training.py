@@ -6,13 +6,14 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
 
-from service.client import LossClient, RecordingError, RunClient, RunRecorder
+from service.client import LossClient, RecordingError, RetryPolicy, RunClient, RunRecorder
 from service.errors import BatchConflictError, InvalidIdsError, InvalidRequestError, ShapeError, UnknownRunError
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess, running_server, wait_for
 
 ROWS, CLASSES = 100, 3
 GENERATOR = torch.Generator().manual_seed(0)
@@ -179,6 +180,23 @@ def test_a_service_that_does_not_answer_holds_training_up_for_so_long_in_all(cap
     assert raised.value.num_lost == recorder.num_lost
     assert recorder.num_sent == ROWS - recorder.num_lost == 10 * len(run.asked)
     assert run.asked == sorted(run.asked)
+
+
+def test_a_service_that_is_gone_is_not_asked_for_each_batch_again_in_the_end() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        wait_for(lambda: recorder._closed, "the end of training")
+        raise httpx.ConnectError("no", request=request)
+
+    transport, policy = httpx.MockTransport(answer), RetryPolicy(attempts=3)
+    with LossClient(transport=transport, retry=policy, sleep=lambda seconds: None) as client:
+        recorder = RunRecorder(client.run("gone"), batch_rows=20)
+        record(recorder, 0, step=20)
+        with pytest.raises(RecordingError, match="100 rows were not kept"):
+            recorder.close()
+    assert len(asked) == 3
 
 
 def test_training_waits_for_room_rather_than_lose_rows() -> None:

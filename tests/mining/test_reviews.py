@@ -183,8 +183,8 @@ def test_the_interval_by_published_values() -> None:
     ]:
         assert [round(end or 0.0, 4) for end in wilson(successes, trials)] == [low, high]
     assert wilson(0, 0) == (None, None)
-    assert wilson(20, 20)[1] == 1
-    assert wilson(0, 7)[0] == 0
+    for trials in range(1, 300):
+        assert (wilson(trials, trials)[1], wilson(0, trials)[0]) == (1, 0)
 
 
 def test_the_yield_is_that_of_the_reviews_where_there_are_ten_verdicts_and_else_the_models_doubt() -> None:

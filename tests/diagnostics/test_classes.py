@@ -1,0 +1,125 @@
+"""Class table, confusion matrix and suggested weights against counting with sklearn and numpy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from sklearn.metrics import confusion_matrix, recall_score
+
+from service.diagnostics.classes import CONFUSIONS_NAMED, class_table, confusion, suggested_alpha
+from service.runs.queries import Weighting
+from tests.runs.kept import Kept, kept, noisy, scored
+
+FOCAL = Weighting((1.0, 2.0, 0.0, 3.0, 1.0), 1.0)
+
+
+@pytest.fixture
+def runs() -> Iterator[Kept]:
+    """Two epochs; five classes, of which the last is never a label and class 2 has weight 0."""
+    with kept() as made:
+        made.make(class_names=list("abcde"))
+        for epoch in (0, 1):
+            logits, targets = noisy(300, 5, epoch)
+            made.put(logits[:200], targets[:200] % 4, epoch=epoch)
+            made.put(logits[200:], targets[200:] % 4, epoch=epoch, batch="c")
+        yield made
+
+
+def table(runs: Kept, weighting: Weighting = FOCAL, epoch: int = 0) -> list[dict[str, Any]]:
+    return runs.ask(lambda view: class_table(view, weighting, epoch))
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_the_table_of_classes(runs: Kept, epoch: int) -> None:
+    rows = scored(runs.raw(epoch=epoch), FOCAL.alpha, FOCAL.gamma)
+    targets, predictions = ([row[name] for row in rows] for name in ("target", "prediction"))
+    recalls = recall_score(targets, predictions, labels=range(4), average=None)
+    found, total = table(runs, epoch=epoch), sum(row["loss"] for row in rows)
+    assert [(row["class"], row["name"]) for row in found] == list(enumerate("abcde"))
+    for row in found[:4]:
+        label = row["class"]
+        of = [one["loss"] for one in rows if one["target"] == label]
+        others = Counter(one["prediction"] for one in rows if one["target"] == label and one["prediction"] != label)
+        worst = min(others, key=lambda k: (-others[k], k))
+        assert (row["count"], row["predicted"]) == (len(of), predictions.count(label))
+        assert row["loss_sum"] == pytest.approx(sum(of))
+        assert row["mean_loss"] == pytest.approx(sum(of) / len(of))
+        assert row["loss_share"] == pytest.approx(sum(of) / total)
+        assert row["recall"] == pytest.approx(recalls[label])
+        assert row["most_confused"] == {"class": worst, "count": others[worst]}
+    assert found[2]["loss_sum"] == 0
+    assert found[4] == {
+        "class": 4,
+        "name": "e",
+        "count": 0,
+        "loss_sum": 0,
+        "loss_share": 0,
+        "mean_loss": None,
+        "recall": None,
+        "predicted": predictions.count(4),
+        "most_confused": None,
+    }
+    orjson.dumps(found)
+
+
+def test_ties_of_confusions_go_to_the_smaller_class() -> None:
+    with kept() as runs:
+        runs.make()
+        runs.put(np.eye(3)[[2, 1, 0, 2, 1]], [0, 0, 0, 1, 2])
+        found = table(runs, Weighting(None, 2.0))
+        assert [row["most_confused"] for row in found] == [
+            {"class": 1, "count": 1},
+            {"class": 2, "count": 1},
+            {"class": 1, "count": 1},
+        ]
+        largest = runs.ask(lambda view: confusion(view, 0))["largest"]
+    assert [(cell["target"], cell["prediction"], cell["count"]) for cell in largest] == [
+        (0, 1, 1),
+        (0, 2, 1),
+        (1, 2, 1),
+        (2, 1, 1),
+    ]
+
+
+def test_a_table_without_loss_or_without_examples() -> None:
+    with kept() as runs:
+        runs.make(class_names=["a", "b"])
+        empty = table(runs, Weighting(None, 2.0))
+        assert [(row["count"], row["loss_share"], row["recall"]) for row in empty] == [(0, None, None)] * 2
+        assert runs.ask(lambda view: confusion(view, 0)) == {"matrix": [[0, 0], [0, 0]], "largest": []}
+        runs.put([[0.0, 1.0]], [0])
+        assert [row["loss_share"] for row in table(runs, Weighting((0.0, 1.0), 2.0))] == [None, None]
+        runs.make(run="unknown")
+        assert runs.ask(lambda view: class_table(view, Weighting(None, 2.0), 0), "unknown") == []
+
+
+@pytest.mark.parametrize("classes", [2, 5, 30, 201])
+def test_the_matrix_is_that_of_sklearn_and_the_largest_cells_are_named(classes: int) -> None:
+    logits, targets = noisy(900, classes, classes, spread=1)
+    with kept() as runs:
+        runs.make()
+        runs.put(logits, targets)
+        found = runs.ask(lambda view: confusion(view, 0))
+    wanted = confusion_matrix(targets, logits.argmax(1), labels=range(classes))
+    assert found["matrix"] == (wanted.tolist() if classes <= 200 else None)
+    cells = [(-wanted[i, j], i, j) for i in range(classes) for j in range(classes) if i != j and wanted[i, j]]
+    largest = [(-cell["count"], cell["target"], cell["prediction"]) for cell in found["largest"]]
+    assert largest == sorted(cells)[:CONFUSIONS_NAMED]
+    assert len(largest) <= CONFUSIONS_NAMED
+
+
+def test_suggested_weights_are_those_of_the_formulas() -> None:
+    counts = np.array([900.0, 90.0, 10.0, 1.0])
+    found = suggested_alpha([{"count": int(count)} for count in counts])
+    assert found is not None
+    np.testing.assert_allclose(found["inverse"], counts.sum() / counts, rtol=1e-14)
+    effective = (1 - 0.999) / (1 - 0.999**counts)
+    np.testing.assert_allclose(found["effective"], effective / effective.sum() * 4, rtol=1e-10)
+    assert suggested_alpha([{"count": 5}, {"count": 0}]) is None
+    assert suggested_alpha([{"count": 5}]) is None
+    assert suggested_alpha([]) is None
