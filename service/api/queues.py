@@ -33,10 +33,11 @@ async def post_queue(request: Request, run: str) -> Response:
 
     def work(view: View) -> tuple[dict[str, Any], bool]:
         last = verdicts(history(service.runs.store, view.snapshot))
-        made, new = create_queue(service.runs.store, view, wanted, query.weighting(view), list(last))
-        return _shown(service, view, made, 0, ROWS_AT_ONCE), new
+        return create_queue(service.runs.store, view, wanted, query.weighting(view), list(last))
 
-    answer, new = await service.runs.ask(run, work)
+    made, new = await service.runs.ask(run, work)
+    # A question of its own: asked again, it makes no second queue.
+    answer = await service.runs.ask(run, lambda view: _shown(service, view, made, 0, ROWS_AT_ONCE))
     return json_response(answer, 201 if new else 200)
 
 

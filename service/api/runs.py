@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from service.api.openapi import PROBLEMS
 from service.api.query import LARGEST
 from service.api.run_openapi import RUN_BATCH_BODY, RUN_BODY
 from service.api.state import Service, service_of
-from service.errors import InvalidNameError, InvalidRequestError
+from service.errors import InvalidNameError, InvalidRequestError, UnknownRunError
 from service.evaluation import evaluate
 from service.messages import LossRequest, LossResult
 from service.mining.reviews import history, progress, verdicts
@@ -52,8 +53,13 @@ async def list_runs(request: Request) -> Response:
     service = service_of(request)
 
     def work() -> list[dict[str, Any]]:
-        store = service.runs.store
-        return [described(store.snapshot(name)) | _reviewed(service, store.snapshot(name)) for name in store.names()]
+        found = []
+        for name in service.runs.store.names():
+            # One may be deleted in this moment.
+            with suppress(UnknownRunError):
+                snapshot = service.runs.store.snapshot(name)
+                found.append(described(snapshot) | _reviewed(service, snapshot))
+        return found
 
     return json_response({"runs": await service.runs.do(work)})
 

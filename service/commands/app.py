@@ -38,7 +38,7 @@ def push(
     inputs: Annotated[
         list[str], typer.Argument(help="Parquet, Arrow, CSV, JSONL, .npz or safetensors; folders, globs, or - .")
     ],
-    epoch: Annotated[int, typer.Option(min=0, help="Of the rows.")] = 0,
+    epoch: Annotated[int, typer.Option(min=0, help="Of the rows.", show_default=False)],
     input_format: Annotated[str | None, typer.Option("--format", help="Where the ending does not say.")] = None,
     logits: Annotated[str | None, typer.Option(help="A list column, or the classes' columns with commas.")] = None,
     targets: Annotated[str | None, typer.Option(help="The column of the labels.")] = None,

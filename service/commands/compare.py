@@ -40,14 +40,13 @@ def show_comparison(found: dict[str, Any], names: list[str] | None, console: Con
 
 
 def _show_moved(rows: list[dict[str, Any]], title: str, names: list[str] | None, console: Console) -> None:
-    shown = table(
-        "id", "label", "predicted before", "after", ">loss before", ">after", ">rank before", ">after", title=title
-    )
+    shown = table("id", "label", "predicted", ">loss", ">rank", title=title)
     for row in rows:
         label = class_name(row["target_after"], names)
         if row["target_before"] != row["target_after"]:
             label = f"{class_name(row['target_before'], names)} -> {label}"
         predicted = class_name(row["prediction_before"], names), class_name(row["prediction_after"], names)
         losses = number(row["loss_before"], 3), number(row["loss_after"], 3)
-        add_row(shown, row["id"], label, *predicted, *losses, row["rank_before"], row["rank_after"])
+        ranks = str(row["rank_before"]), str(row["rank_after"])
+        add_row(shown, row["id"], label, *map(" -> ".join, (predicted, losses, ranks)))
     console.print(shown)

@@ -149,4 +149,4 @@ def _loss(config: dict[str, Any]) -> str:
         "" if alpha is None else f" alpha {', '.join(map(number, alpha[:4])) if isinstance(alpha, list) else alpha}"
     )
     more = ", ..." if isinstance(alpha, list) and len(alpha) > 4 else ""
-    return f"{config['mode']} gamma {number(config['gamma'])}{weights}{more}"
+    return f"{config['mode']}, gamma {number(config['gamma'])}{weights}{more}"

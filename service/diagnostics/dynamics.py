@@ -58,9 +58,7 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
         weighting: For `mean_loss`.
         first: Only that many of the run's first epochs.
     """
-    epochs = view.snapshot.epochs if first is None else view.snapshot.epochs[:first]
-    last = epochs[-1] if epochs else -1
-    rows = f"(SELECT * FROM {view.scored(weighting)} WHERE epoch <= {last})"
+    rows = f"(SELECT * FROM {view.scored(weighting)} WHERE epoch <= {last_epoch(view, first)})"
 
     moved = f"""SELECT *, prediction = target AS correct, CAST(p_t * {UNIT} AS HUGEINT) AS p,
             lag(prediction = target) OVER (PARTITION BY id ORDER BY epoch, batch, row) AS was_correct FROM {rows}"""
@@ -87,10 +85,13 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
 
 def area_under_margin(view: View, first: int | None = None) -> str:
     """A subquery with `id` and `area_under_margin` alone, as `dynamics` has it; several times as fast."""
-    epochs = view.snapshot.epochs if first is None else view.snapshot.epochs[:first]
-    last = epochs[-1] if epochs else -1
     return f"""(SELECT id, ({_total(MARGIN)} / {UNIT} / count(*))::DOUBLE AS area_under_margin
-        FROM {view.stored()} WHERE epoch <= {last} GROUP BY id)"""
+        FROM {view.stored()} WHERE epoch <= {last_epoch(view, first)} GROUP BY id)"""
+
+
+def last_epoch(view: View, first: int | None) -> int:
+    """The last of the run's first epochs, or of all; -1 where there is none."""
+    return max(view.snapshot.epochs[:first], default=-1)
 
 
 REGIONS = ("easy", "ambiguous", "hard_to_learn", "between")
@@ -143,10 +144,9 @@ def dynamics_page(
     finally:
         view.cursor.execute("DROP TABLE IF EXISTS dynamics")
     regions = {name: totals.pop(name) for name in REGIONS}
-    epochs = view.snapshot.epochs if first is None else view.snapshot.epochs[:first]
     return {
         "run": view.snapshot.name,
-        "epochs": epochs,
+        "epochs": view.snapshot.epochs[:first],
         "num_matching": number,
         "summary": {**totals, "regions": regions},
         "rows": rows,

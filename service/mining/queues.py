@@ -11,7 +11,7 @@ from service.errors import InvalidRequestError, QueueConflictError, UnknownQueue
 from service.mining.reasons import reason
 from service.mining.requests import QueueRequest, Strategy
 from service.mining.selection import Candidates, Part, Row, Rule, interleaved, select, shared_out
-from service.mining.strategies import Ranking, ranking
+from service.mining.strategies import Ranking, ranking, suggest_over_epochs
 from service.runs.examples import add_attributes
 from service.runs.names import check_name
 from service.runs.queries import View, Weighting
@@ -96,6 +96,7 @@ def _content(
     left_out = list(reviewed) if request.leaves_out_reviewed else []
     source = _Source(view, request, weighting, epoch, left_out, of_each_class=bool(rule.reserved))
     rows, candidates = select(rule, source.fetch)
+    suggest_over_epochs(view, [row for row in rows if row["strategy"] == "area_under_margin"], request.first)
     # Its random rows speak for all examples: they were drawn from all, by no further rule.
     is_control = "random" in request.parts and not left_out and not request.prefers_some
     drawn = _drawn(candidates, rows) if is_control else set()

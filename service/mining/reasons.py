@@ -8,14 +8,15 @@ from typing import Any
 
 def reason(row: Mapping[str, Any], class_names: Sequence[str] | None) -> str:
     """The sentence for a row of a queue, by its `strategy`."""
-    given = _name(row["target"], class_names)
-    suggested = row["suggested"]
-    model = (
-        f"the model agrees with {given} ({_percent(row['p_t'])})"
-        if suggested is None
-        else f"the model gives {given} {_percent(row['p_t'])} and {_name(suggested, class_names)} "
-        f"{_percent(row['suggested_p'])}"
-    )
+    given, p_t = _name(row["target"], class_names), _percent(row["p_t"])
+    suggested = None if row["suggested"] is None else _name(row["suggested"], class_names)
+    if suggested is None:
+        model = f"the model agrees with {given} ({p_t})"
+    elif "suggested_epochs" in row:
+        epochs = f"{row['suggested_epochs']} of {row['num_epochs']} epochs"
+        model = f"the model called it {suggested} in {epochs}, and gives {given} {p_t} now"
+    else:
+        model = f"the model gives {given} {p_t} and {suggested} {_percent(row['suggested_p'])}"
     return f"{_BY_STRATEGY[row['strategy']](row)}: {model}."
 
 

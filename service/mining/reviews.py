@@ -168,7 +168,7 @@ def expected_yield(rows: Sequence[dict[str, Any]], precision: dict[str, dict[str
     """How many wrong labels the rows of a queue may hold.
 
     A strategy with at least ten verdicts of ok or wrong is trusted with its precision so far; else the model's own
-    doubt, the sum of 1 - p_t, is all there is.
+    doubt is all there is: 1 - p_t, of `area_under_margin` the share of epochs that called the row another class.
     """
     total, by_reviews = 0.0, 0
     for row in rows:
@@ -177,10 +177,10 @@ def expected_yield(rows: Sequence[dict[str, Any]], precision: dict[str, dict[str
             total += so_far["share"]
             by_reviews += 1
         else:
-            total += 1 - row["p_t"]
+            total += row["suggested_epochs"] / row["num_epochs"] if "suggested_epochs" in row else 1 - row["p_t"]
     caveat = (
         "From the precision so far of the strategy: later rows are less suspicious than earlier ones, so expect fewer."
         if by_reviews == len(rows) and rows
-        else "The sum of 1 - p_t: true only as far as the model is calibrated and has not seen the examples."
+        else "The model's own doubt: true only as far as it is calibrated and has not seen the examples."
     )
     return {"wrong_labels": total, "rows": len(rows), "caveat": caveat}

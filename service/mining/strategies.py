@@ -5,7 +5,7 @@ Every order ends with id, batch and row, so it is total and the same on every ru
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from service.diagnostics.chunks import softmax
-from service.diagnostics.dynamics import area_under_margin
+from service.diagnostics.dynamics import area_under_margin, last_epoch
 from service.diagnostics.label_errors import confident_learning, suspected
 from service.diagnostics.rows import chunks_of, placed_chunks
 from service.errors import InvalidRequestError
@@ -83,6 +83,36 @@ def _lowest(score: str) -> Callable[[View, Weighting, int, QueueRequest], Rankin
 def _area_under_margin(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
     source = f"({view.scored(weighting, epoch)} JOIN {area_under_margin(view, request.first)} USING (id))"
     return Ranking(source, "area_under_margin", "area_under_margin ASC")
+
+
+def suggest_over_epochs(view: View, rows: Sequence[dict[str, Any]], first: int | None) -> None:
+    """Give rows of `area_under_margin` the class that the model called them most often instead of their label.
+
+    In the last epoch it may have learned the label by heart. `suggested_epochs` is in how many of `num_epochs`; the
+    probability is that of the last epoch, null where it is that of another class.
+
+    Args:
+        view: Of the run.
+        rows: Of a queue.
+        first: Only that many of the run's first epochs.
+    """
+    ids = [row["id"] for row in rows]
+    if not ids:
+        return
+    condition = f"epoch <= {last_epoch(view, first)} AND id IN (SELECT unnest(?::VARCHAR[]))"
+    called = view.rows(
+        f"SELECT id, prediction, count(*) AS n FROM {view.stored()} WHERE {condition} AND prediction != target "
+        "GROUP BY ALL ORDER BY n, prediction DESC",
+        [ids],
+    )
+    most = {row["id"]: (row["prediction"], row["n"]) for row in called}
+    counted = view.rows(f"SELECT id, count(*) AS n FROM {view.stored()} WHERE {condition} GROUP BY id", [ids])
+    number = {row["id"]: row["n"] for row in counted}
+    for row in rows:
+        suggested, epochs = most.get(row["id"], (None, 0))
+        if suggested != row["suggested"]:
+            row["suggested"], row["suggested_p"] = suggested, None
+        row["suggested_epochs"], row["num_epochs"] = epochs, number[row["id"]]
 
 
 def _ambiguous(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:

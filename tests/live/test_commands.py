@@ -171,7 +171,7 @@ def test_files_of_one_name_and_rows_without_ids(server: ServerProcess, client: L
     for folder in ("monday", "tuesday"):
         (tmp_path / folder).mkdir()
         parquet(tmp_path / folder / "part 0.parquet", columns)
-    words = "push", "numbered", tmp_path / "monday", tmp_path / "tuesday", "--create"
+    words = "push", "numbered", tmp_path / "monday", tmp_path / "tuesday", "--create", "--epoch", 0
     assert "--number-rows" in focal_loss(server, *words, status=2).stderr
     focal_loss(server, *words, "--number-rows")
     rows = list(client.run("numbered").all_examples())
@@ -182,21 +182,24 @@ def test_files_of_one_name_and_rows_without_ids(server: ServerProcess, client: L
 
 def test_a_push_that_cannot_be(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
     rows = tmp_path / "rows.csv"
+    focal_loss(server, "push", "absent", rows, status=2)
     rows.write_text("id,logit_0,logit_1,label\na,1,2,0\nb,1,2,1\n")
-    assert "--create" in focal_loss(server, "push", "absent", rows, status=2).stderr
-    assert "--create" in focal_loss(server, "push", "absent", rows, "--gamma", 2, status=2).stderr
-    assert "gone.csv" in focal_loss(server, "push", "absent", tmp_path / "gone.csv", status=2).stderr
-    focal_loss(server, "push", "bad", rows, "--create", "--prefix", "rows")
+    assert "--create" in focal_loss(server, "push", "absent", rows, "--epoch", 0, status=2).stderr
+    assert "--create" in focal_loss(server, "push", "absent", rows, "--epoch", 0, "--gamma", 2, status=2).stderr
+    assert "gone.csv" in focal_loss(server, "push", "absent", tmp_path / "gone.csv", "--epoch", 0, status=2).stderr
+    focal_loss(server, "push", "bad", rows, "--epoch", 0, "--create", "--prefix", "rows")
     with rows.open("a") as file:
         file.write("c,1,2,7\n")
     assert "rows.csv, row 2: target 7" in focal_loss(server, "push", "bad", rows, "--epoch", 1, status=3).stderr
     assert "1 excluded" in focal_loss(server, "push", "bad", rows, "--epoch", 1, "--on-invalid", "exclude").stderr
     assert (
         "other content"
-        in focal_loss(server, "push", "bad", rows, "--prefix", "rows", "--on-invalid", "exclude", status=2).stderr
+        in focal_loss(
+            server, "push", "bad", rows, "--epoch", 0, "--prefix", "rows", "--on-invalid", "exclude", status=2
+        ).stderr
     )
     assert client.run("bad").describe()["epochs"][0]["num_examples"] == 2
-    nobody = arguments("push", "bad", rows, url="http://127.0.0.1:9")
+    nobody = arguments("push", "bad", rows, "--epoch", 0, url="http://127.0.0.1:9")
     ended = subprocess.run(nobody, capture_output=True, text=True, env=service_environment(), check=False)
     assert (ended.returncode, "127.0.0.1:9" in ended.stderr, "Traceback" in ended.stderr) == (1, True, False)
 
