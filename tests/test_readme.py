@@ -125,7 +125,7 @@ def run_python(title: str, server: ServerProcess, folder: Path) -> str:
     assert example
     script = folder / "example.py"
     script.write_text(example[1].replace("127.0.0.1:8000", server.url.removeprefix("http://")))
-    return subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_python_example_runs(server: ServerProcess, tmp_path: Path) -> None:
@@ -139,6 +139,32 @@ def test_the_score_example_runs(server: ServerProcess, tmp_path: Path) -> None:
     (block,) = shell_blocks("Score files")
     assert "ready    yes" in run(block, server, tmp_path)
     assert (tmp_path / "scored.parquet").exists()
+
+
+def test_the_example_of_a_run_runs(server: ServerProcess, tmp_path: Path) -> None:
+    (block,) = shell_blocks("Keep runs, find wrong labels")
+    answers = run(block, server, tmp_path)
+    assert '"next_cursor":"' in answers
+    (task,) = json.loads((tmp_path / "pets.json").read_text())
+    assert task["data"]["given_label"] == "dog"
+    shown = run_python("Keep runs, find wrong labels", server, tmp_path).splitlines()
+    assert int(shown[0].split()[0]) > 30
+    assert shown[1].startswith("Over the epochs the label's logit margin was -")
+    assert int(shown[2].split()[0]) > 40
+
+
+def test_the_commands_for_runs_run(server: ServerProcess, tmp_path: Path) -> None:
+    (block,) = shell_blocks("On the command line")
+    shown = run(block, server, tmp_path)
+    assert "wrong labels" in shown
+    assert "<html" in (tmp_path / "report.html").read_text()
+    assert len((tmp_path / "monday.csv").read_text().splitlines()) == 51
+    assert len(json.loads((tmp_path / "monday.label-studio.json").read_text())) == 50
+    assert "mail" in shown
+
+
+def test_the_training_loop_runs(server: ServerProcess, tmp_path: Path) -> None:
+    assert run_python("In a training loop", server, tmp_path) == "3 epochs are kept\n"
 
 
 def test_the_triton_example_runs(server: ServerProcess, tmp_path: Path) -> None:

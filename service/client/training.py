@@ -18,6 +18,8 @@ from service.errors import InvalidIdsError, InvalidRequestError
 from service.messages import OnInvalid
 
 ERRORS_KEPT = 100
+# Of one batch: with many classes it has fewer rows, far from the size of a body that a service takes.
+BATCH_BYTES = 32 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ class RunRecorder:
 
     Args:
         run: Where the rows go.
-        batch_rows: Rows of one batch.
+        batch_rows: Rows of one batch; fewer where they have more than 32 MiB.
         max_waiting: Batches held in memory before `add` waits.
         patience_s: Seconds that training may be held up in all.
         prefix: Begins the names of the batches.
@@ -96,6 +98,7 @@ class RunRecorder:
         self._numbers: dict[int, int] = {}
         self._parts: list[SentBatch] = []
         self._ids: set[str] = set()
+        self._nbytes = 0
         self._attributes: dict[str, list[Any]] = {}
         self._waiting: queue.Queue[_Named | None] = queue.Queue(max_waiting)
         self._lock = threading.Lock()
@@ -146,9 +149,10 @@ class RunRecorder:
             raise InvalidRequestError("the rows before had other attributes")
         self._parts.append(rows)
         self._ids |= ids
+        self._nbytes += rows.nbytes
         for name, values in (attributes or {}).items():
             self._attributes.setdefault(name, []).extend(values)
-        if len(self._ids) >= self._batch_rows:
+        if len(self._ids) >= self._batch_rows or self._nbytes >= BATCH_BYTES:
             self._flush()
         self._raise_if_strict()
 
@@ -177,7 +181,7 @@ class RunRecorder:
         number = self._numbers.get(self._epoch, 0)
         self._numbers[self._epoch] = number + 1
         named = _Named(self._epoch, f"{self._prefix}-{number:06}", _joined(self._parts), self._attributes)
-        self._parts, self._ids, self._attributes = [], set(), {}
+        self._parts, self._ids, self._nbytes, self._attributes = [], set(), 0, {}
         started = time.monotonic()
         try:
             self._waiting.put(named, timeout=max(0.0, self._patience_s))

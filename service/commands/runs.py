@@ -144,9 +144,8 @@ def _interval(share: dict[str, Any]) -> str:
 
 
 def _loss(config: dict[str, Any]) -> str:
-    alpha = config["alpha"]
-    weights = (
-        "" if alpha is None else f" alpha {', '.join(map(number, alpha[:4])) if isinstance(alpha, list) else alpha}"
-    )
-    more = ", ..." if isinstance(alpha, list) and len(alpha) > 4 else ""
-    return f"{config['mode']}, gamma {number(config['gamma'])}{weights}{more}"
+    alpha, told = config["alpha"], f"{config['mode']}, gamma {number(config['gamma'])}"
+    if alpha is None:
+        return told
+    weights = alpha if isinstance(alpha, list) else [alpha]
+    return f"{told}, alpha {', '.join(map(number, weights[:4]))}{', ...' if len(weights) > 4 else ''}"

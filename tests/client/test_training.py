@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.client import LossClient, RecordingError, RetryPolicy, RunClient, RunRecorder
+from service.client import LossClient, RecordingError, RetryPolicy, RunClient, RunRecorder, training
 from service.errors import BatchConflictError, InvalidIdsError, InvalidRequestError, ShapeError, UnknownRunError
 from tests.live.server_process import ServerProcess, running_server, wait_for
 
@@ -67,6 +67,15 @@ def test_every_row_of_every_epoch_arrives(run: RunClient) -> None:
     expected = (LOGITS.double() * 3).log_softmax(1)[torch.arange(ROWS), TARGETS]
     assert [-rows[row]["cross_entropy"] for row in range(ROWS)] == pytest.approx(expected.tolist(), rel=1e-4)
     assert {row["batch"] for row in rows.values()} == {f"rank-0-{number:06}" for number in range(4)}
+
+
+def test_wide_rows_make_smaller_batches(run: RunClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 8 rows of 3 float32 and one int64 each.
+    monkeypatch.setattr(training, "BATCH_BYTES", 2 * 8 * 20)
+    with RunRecorder(run) as recorder:
+        record(recorder, 0)
+    (epoch,) = run.describe()["epochs"]
+    assert (epoch["num_examples"], epoch["num_batches"]) == (ROWS, 7)
 
 
 def test_the_loop_may_use_its_arrays_again(run: RunClient) -> None:
