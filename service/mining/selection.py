@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from operator import itemgetter
 from typing import Any
 
@@ -126,10 +127,11 @@ def shared_out(budget: int, weights: Mapping[int, float], least: int = 0) -> dic
         least: For each class with a weight, before the rest is shared out.
     """
     present = {label: weight for label, weight in weights.items() if weight > 0}
-    total, rest = sum(present.values()), budget - least * len(present)
+    total, rest = sum(map(Fraction, present.values())), budget - least * len(present)
     if not present or rest < 0:
         return dict.fromkeys(present, budget // max(1, len(present)))
-    exact = {label: rest * weight / total for label, weight in present.items()}
+    # As fractions: equal remainders are equal then, whatever a double makes of them.
+    exact = {label: rest * Fraction(weight) / total for label, weight in present.items()}
     places = {label: int(number) for label, number in exact.items()}
     by_remainder = sorted(present, key=lambda label: (places[label] - exact[label], label))
     for label in by_remainder[: rest - sum(places.values())]:
@@ -153,11 +155,7 @@ def interleaved(parts: Sequence[Part]) -> Candidates:
         for label, place in part.ends.items():
             ends[label] = min(ends.get(label, NO_END), position(number, place))
     placed = [(position(number, row["place"]), row) for number, part in enumerate(parts) for row in part.rows]
-    without_gap = [
-        (at, row)
-        for at, row in sorted(placed, key=itemgetter(0))
-        if at <= min(ends.get(row["target"], NO_END), ends.get(None, NO_END))
-    ]
+    without_gap = [(at, row) for at, row in sorted(placed, key=itemgetter(0)) if at <= ends.get(row["target"], NO_END)]
     first_end = min(ends.values(), default=NO_END)
     known = sum(at <= first_end for at, _ in without_gap)
     return Candidates([row for _, row in without_gap], known, frozenset(ends))

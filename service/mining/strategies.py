@@ -101,12 +101,14 @@ def suggest_over_epochs(view: View, rows: Sequence[dict[str, Any]], first: int |
         return
     condition = f"epoch <= {last_epoch(view, first)} AND id IN (SELECT unnest(?::VARCHAR[]))"
     called = view.rows(
-        f"SELECT id, prediction, count(*) AS n FROM {view.stored()} WHERE {condition} AND prediction != target "
-        "GROUP BY ALL ORDER BY n, prediction DESC",
+        f"SELECT id, prediction, count(DISTINCT epoch) AS n FROM {view.stored()} "
+        f"WHERE {condition} AND prediction != target GROUP BY ALL ORDER BY n, prediction DESC",
         [ids],
     )
     most = {row["id"]: (row["prediction"], row["n"]) for row in called}
-    counted = view.rows(f"SELECT id, count(*) AS n FROM {view.stored()} WHERE {condition} GROUP BY id", [ids])
+    counted = view.rows(
+        f"SELECT id, count(DISTINCT epoch) AS n FROM {view.stored()} WHERE {condition} GROUP BY id", [ids]
+    )
     number = {row["id"]: row["n"] for row in counted}
     for row in rows:
         suggested, epochs = most.get(row["id"], (None, 0))

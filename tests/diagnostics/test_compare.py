@@ -179,6 +179,14 @@ def test_runs_that_share_nothing_and_runs_without_rows(runs: Kept) -> None:
     orjson.dumps(found)
 
 
+def test_of_an_id_that_comes_twice_with_one_loss_the_last_row_counts(runs: Kept) -> None:
+    runs.put([[0.0, 1, 1], [0.0, 2, 1]], [0, 0], ["y", "x"], run="a", batch="1")
+    runs.put([[0.0, 1, 2]], [0], ["x"], run="a", batch="2")
+    runs.put([[0.0, 1, 3], [0.0, 0, 0]], [0, 0], ["y", "x"], run="b")
+    agree(compared(runs, 1), by_hand(runs, 1, (0, 0)))
+    assert [(row["id"], row["prediction_before"]) for row in compared(runs, 1)["resolved"]] == [("x", 2)]
+
+
 def test_weights_that_do_not_fit_the_other_run_are_refused(runs: Kept) -> None:
     runs.put([[0.0, 1, 2]], [1], ["x"], run="a")
     runs.put([[0.0, 1, 2, 3]], [3], ["x"], run="b")

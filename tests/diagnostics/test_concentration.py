@@ -106,6 +106,13 @@ def test_all_of_the_loss_in_one_row(runs: Kept) -> None:
     assert bins["edges"][1] == pytest.approx(3000e-8)
 
 
+def test_a_loss_on_an_edge_is_in_the_bin_above_and_the_largest_in_the_last(runs: Kept) -> None:
+    runs.put(np.zeros((3, 3)), [0, 1, 2])
+    bins = found(runs, Weighting((1.0, 0.1, 1e-9), 0.0))[1]
+    assert bins["edges"][29] == bins["edges"][-1] * 0.1
+    assert {place: number for place, number in enumerate(bins["counts"]) if number} == {0: 1, 29: 1, 32: 1}
+
+
 @pytest.mark.parametrize("weighting", [Weighting((0.0, 1.0), 2.0), Weighting(None, 2.0)])
 @pytest.mark.parametrize("rows", [0, 3])
 def test_without_loss_nothing_is_said(weighting: Weighting, rows: int) -> None:

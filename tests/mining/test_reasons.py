@@ -53,6 +53,13 @@ def test_classes_without_names_and_a_model_that_agrees() -> None:
     assert reason(agrees, ["a", "b"]).endswith(": the model agrees with b (8.8 %).")
 
 
+def test_what_the_model_said_over_the_epochs() -> None:
+    row = ROW | {"strategy": "area_under_margin", "suggested_p": None, "suggested_epochs": 3, "num_epochs": 10}
+    said = reason(row, ["cat", "dog"]).partition(": ")[2]
+    assert said == "the model called it cat in 3 of 10 epochs, and gives dog 8.8 % now."
+    assert reason(row | {"suggested": None}, None).endswith(": the model agrees with class 1 (8.8 %).")
+
+
 @pytest.mark.parametrize(
     ("share", "said"),
     [

@@ -198,7 +198,9 @@ def test_the_yield_is_that_of_the_reviews_where_there_are_ten_verdicts_and_else_
     assert expected_yield(rows, {"top_loss": so_far(4, 5, 20)})["wrong_labels"] == 1.25
     trusted = expected_yield(rows, {"top_loss": so_far(4, 6, 0)})
     assert (trusted["wrong_labels"], trusted["rows"]) == (0.4 + 0.5, 2)
-    assert "1 - p_t" in trusted["caveat"]
+    assert "calibrated" in trusted["caveat"]
+    over_epochs = [row | {"suggested_epochs": 3, "num_epochs": 4} for row in rows]
+    assert expected_yield(over_epochs, {})["wrong_labels"] == 1.5
     both = expected_yield(rows, {"top_loss": so_far(4, 6, 0), "random": so_far(0, 50, 0)})
     assert both["wrong_labels"] == 0.4
     assert "precision so far" in both["caveat"]

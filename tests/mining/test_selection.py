@@ -104,7 +104,7 @@ rules = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rankings(), rules, st.integers(1, 9), st.integers(2, 4))
 def test_few_candidates_give_what_all_of_them_give(parts: Ranked, rule: Rule, first: int, growth: int) -> None:
     budget = max(rule.budget, sum(rule.reserved.values()))
@@ -152,6 +152,16 @@ def test_a_class_that_has_fewer_rows_than_its_places_does_not_make_it_fetch_the_
     assert source.asked == 2 * 10 + 64
 
 
+def test_rows_of_other_classes_do_not_stand_in_for_better_ones_that_are_not_fetched_yet() -> None:
+    rows = rows_of(*[0] * 50, *[1] * 5)
+    source, rule = Source([(1.0, rows)], of_each_class=True), Rule(4, {1: 1})
+    few = source.fetch(2)
+    assert [row["id"] for row in few.rows] == ["0", "1", "50", "51"]
+    assert (few.known, few.cut) == (2, {0, 1})
+    assert not rule.is_met(rule.choose(few), few)
+    assert [row["id"] for row in select(rule, source.fetch)[0]] == ["0", "1", "2", "50"]
+
+
 def test_quotas_are_filled_first_and_the_rest_is_refilled_by_rank_or_left_empty() -> None:
     rows = rows_of(0, 0, 0, 0, 1, 0, 2)
     known = Candidates(rows, len(rows))
@@ -191,6 +201,8 @@ def test_places_by_hand() -> None:
     assert shared_out(10, {0: 1, 1: 1, 2: 1}) == {0: 4, 1: 3, 2: 3}
     assert shared_out(10, {0: 90, 1: 9, 2: 1}, least=1) == {0: 7, 1: 2, 2: 1}
     assert shared_out(2, {0: 1, 1: 1, 2: 1}) == {0: 1, 1: 1, 2: 0}
+    # All remainders are 0.4, in doubles that of 2.4 is a little less: the smaller class is first.
+    assert shared_out(4, {0: 1, 1: 6, 2: 1, 3: 1, 4: 1}) == {0: 1, 1: 3, 2: 0, 3: 0, 4: 0}
     assert shared_out(5, {}) == {}
 
 

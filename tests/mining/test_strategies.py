@@ -125,6 +125,10 @@ def test_top_share_by_hand() -> None:
         runs.put(np.zeros((9, 3)), [0, 1, 2] * 3)
         for share, number in [(1e-9, 1), (4 / 21 - 0.01, 1), (0.25, 2), (0.6, 4), (0.99, 9), (1, 9)]:
             assert len(mined(runs, "top_share", share=share)["rows"]) == number, share
+        runs.make(run="even")
+        runs.put(np.zeros((4, 2)), [0] * 4, run="even")
+        # The share is met exactly: no row more.
+        assert [len(mined(runs, "top_share", "even", share=k / 4)["rows"]) for k in (1, 2, 3, 4)] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**62])
@@ -190,6 +194,24 @@ def test_what_the_model_would_give_instead_and_its_probability(runs: Kept) -> No
         else:
             assert row["suggested"] == x.argmax()
             assert row["suggested_p"] == pytest.approx(p.max(), abs=1e-6)
+
+
+@pytest.mark.parametrize("first", [None, 2])
+def test_over_the_epochs_the_model_would_give_what_it_said_most_often(runs: Kept, first: int | None) -> None:
+    epochs: defaultdict[str, set[int]] = defaultdict(set)
+    called: defaultdict[str, defaultdict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for row in runs.raw():
+        if first is None or row["epoch"] < first:
+            epochs[row["id"]].add(row["epoch"])
+            if row["prediction"] != row["target"]:
+                called[row["id"]][row["prediction"]].add(row["epoch"])
+    for row in mined(runs, "area_under_margin", first=first)["rows"]:
+        others = called[row["id"]]
+        most = min(others, key=lambda label: (-len(others[label]), label)) if others else None
+        assert (row["suggested"], row["num_epochs"]) == (most, len(epochs[row["id"]]))
+        assert row["suggested_epochs"] == (0 if most is None else len(others[most]))
+        now = None if row["prediction"] == row["target"] else row["prediction"]
+        assert (row["suggested_p"] is None) is (most is None or most != now)
 
 
 def test_a_run_without_logits_has_no_suspected_errors() -> None:

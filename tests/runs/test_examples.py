@@ -54,6 +54,7 @@ def pages(runs: Kept, text: str, limit: int, epoch: int = 3, filtered: Filter = 
         while not found or cursor is not None:
             found.append(page(view, OWN, epoch, filtered=filtered, order=order, limit=limit, cursor=cursor))
             cursor = found[-1].next_cursor
+            assert len(found) < 200, "the pages have no end"
         return found
 
     return runs.ask(ask)

@@ -19,7 +19,7 @@ INF = math.inf
 GAMMAS = (0.0, 0.5, 2.0, 5.0)
 ALPHAS = (None, (1.0, 1.0), (0.25, 3.0), (0.0, 1.0))
 # Both signs, from where everything underflows to where nothing does, and the seams of the formula at 0 and 30.
-MAGNITUDES = (0.0, 1e-30, 1e-6, 0.1, 0.5, 1, 5, 20, 29.999998, 30, 30.000002, 40, 100, 700, 730, 746, 1e3, 1e4)
+MAGNITUDES = (0.0, 1e-30, 1e-6, 0.1, 0.5, 1, 5, 21, 29.999998, 30, 30.000002, 40, 100, 700, 730, 746, 1e3, 1e4)
 ODDS = sorted({sign * value for sign in (-1.0, 1.0) for value in MAGNITUDES})
 
 
