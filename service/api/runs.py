@@ -26,7 +26,7 @@ from service.mining.reviews import history, progress, verdicts
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
 from service.runs.rows import KEPT_OUTPUTS, check_rows, class_logits, content_digest, stored_rows
-from service.runs.store import Footer, Snapshot
+from service.runs.snapshot import Footer, Snapshot
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=PROBLEMS)
 

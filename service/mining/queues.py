@@ -15,7 +15,8 @@ from service.mining.strategies import Ranking, ranking, suggest_over_epochs
 from service.runs.examples import add_attributes
 from service.runs.names import check_name
 from service.runs.queries import View, Weighting
-from service.runs.store import RunStore, Snapshot
+from service.runs.snapshot import Snapshot
+from service.runs.store import RunStore
 
 FOLDER = "queues"
 NAMES_TRIED = 10_000

@@ -15,7 +15,8 @@ from service.errors import InvalidRequestError, UnknownExampleError
 from service.messages import error_items, summary
 from service.mining.queues import queues
 from service.runs.queries import View
-from service.runs.store import RunStore, Snapshot
+from service.runs.snapshot import Snapshot
+from service.runs.store import RunStore
 
 FOLDER = "reviews"
 MAX_REVIEWS = 10_000

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from service.runs.files import Files
 from service.runs.schema import SCHEMA
-from service.runs.store import DataFile, Footer, RunStore, parquet_writer
+from service.runs.snapshot import DataFile, Footer
+from service.runs.store import RunStore, parquet_writer
 
 MERGED_AT_ONCE = 32
 # A file of this many rows is read as fast as two of half its size.

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError
 from service.messages import LossConfig
-from service.runs.store import RunStore, Snapshot
+from service.runs.snapshot import Snapshot
+from service.runs.store import RunStore
 
 T = TypeVar("T")
 FILES_MOVED = 5

@@ -15,14 +15,8 @@ deleted, whether it still lies there or not: so merging can die at any moment. S
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
-from threading import Lock
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import orjson
@@ -30,159 +24,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.errors import (
-    BatchConflictError,
     RunConflictError,
     RunFullError,
     ShapeError,
     StorageUnavailableError,
-    UnknownEpochError,
     UnknownRunError,
 )
 from service.runs.files import Files
+from service.runs.held import Held
 from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import check_name
+from service.runs.snapshot import DataFile, Footer, Snapshot, holds_batch
 
 MANIFEST = "run.json"
-METADATA_KEY = b"focal_loss"
 ROW_GROUP_ROWS = 65_536
 FOOTERS_HELD = 100_000
 DOCUMENT_BYTES_HELD = 64 * 1024 * 1024
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Footer:
-    """What a data file says of itself.
-
-    Args:
-        rows: That are kept in it.
-        batches: The digest of each batch in it.
-        replaces: Names of the files whose rows are in it.
-        num_ignored: Rows of these batches that were not kept because their target is `ignore_index`.
-        num_excluded: The same because they were invalid.
-        has_attributes: Whether any row has.
-    """
-
-    rows: int
-    batches: dict[str, str]
-    replaces: tuple[str, ...] = ()
-    num_ignored: int = 0
-    num_excluded: int = 0
-    has_attributes: bool = False
-
-    @property
-    def metadata(self) -> dict[bytes, bytes]:
-        """As it stands in the Parquet file."""
-        return {METADATA_KEY: orjson.dumps(vars(self))}
-
-    @classmethod
-    def of(cls, file: BinaryIO) -> Footer:
-        fields = orjson.loads((pq.read_schema(file).metadata or {})[METADATA_KEY])
-        return cls(**{**fields, "replaces": tuple(fields["replaces"])})
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file with rows of one epoch."""
-
-    epoch: int
-    name: str
-    path: str
-    footer: Footer
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """A run as it was at one moment: its manifest and the files that count.
-
-    Args:
-        name: Of the run.
-        manifest: As it was made.
-        num_classes: None before the first batch, where the description does not say it.
-        data: By epoch and name.
-        files: Where they lie.
-    """
-
-    name: str
-    manifest: Manifest
-    num_classes: int | None
-    data: tuple[DataFile, ...]
-    files: Files
-
-    @property
-    def description(self) -> RunDescription:
-        return self.manifest.description
-
-    @property
-    def root(self) -> str:
-        """The folder of its data."""
-        return f"runs/{self.name}/{self.manifest.uid}"
-
-    @cached_property
-    def epochs(self) -> list[int]:
-        """Those that have batches, ascending."""
-        return sorted({one.epoch for one in self.data})
-
-    def epoch(self, wanted: int | None = None) -> int:
-        """The epoch asked for, or the last one; 0 of a run that has none yet.
-
-        Raises:
-            UnknownEpochError: The run has no batch of it; lists those it has.
-        """
-        if wanted is None:
-            return self.epochs[-1] if self.epochs else 0
-        if wanted not in self.epochs:
-            has = ", ".join(map(str, self.epochs[:20])) or "none yet"
-            raise UnknownEpochError(f"run {self.name} has no epoch {wanted}; it has {has}")
-        return wanted
-
-    def urls(self, epoch: int | None = None, *, with_attributes: bool = False) -> list[str]:
-        """The files of an epoch, or of all; perhaps only those that carry attributes."""
-        return [
-            self.files.url(one.path)
-            for one in self.data
-            if (epoch is None or one.epoch == epoch) and (one.footer.has_attributes or not with_attributes)
-        ]
-
-    def rows(self, epoch: int | None = None) -> int:
-        return sum(one.footer.rows for one in self.data if epoch is None or one.epoch == epoch)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The same for the same rows, however they are spread over files."""
-        content = sorted((one.epoch, *item) for one in self.data for item in one.footer.batches.items())
-        return hashlib.sha256(orjson.dumps([self.manifest.uid, content])).hexdigest()
-
-
-class Held(Generic[T]):
-    """What was read lately, up to a size; safe for many threads.
-
-    Args:
-        most: The sum of sizes.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._size = 0
-        self._values: OrderedDict[str, tuple[T, int]] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: str) -> T | None:
-        with self._lock:
-            if key not in self._values:
-                return None
-            self._values.move_to_end(key)
-            return self._values[key][0]
-
-    def put(self, key: str, value: T, size: int) -> None:
-        with self._lock:
-            if key in self._values or size > self._most:
-                return
-            self._values[key] = value, size
-            self._size += size
-            while self._size > self._most:
-                self._size -= self._values.popitem(last=False)[1][1]
 
 
 class RunStore:
@@ -381,22 +238,6 @@ class RunStore:
 
     def _document_path(self, snapshot: Snapshot, folder: str, name: str) -> str:
         return f"{snapshot.root}/{folder}/{name}.json"
-
-
-def holds_batch(data: Iterable[DataFile], batch: str, digest: str) -> bool:
-    """Whether the files of an epoch hold this batch with this content.
-
-    Raises:
-        BatchConflictError: They hold it with other content.
-    """
-    for one in data:
-        if batch in one.footer.batches:
-            if one.footer.batches[batch] != digest:
-                raise BatchConflictError(
-                    f"batch {batch} of epoch {one.epoch} is kept with other content; a batch never changes"
-                )
-            return True
-    return False
 
 
 def write_parquet(file: BinaryIO, rows: pa.Table, footer: Footer) -> None:

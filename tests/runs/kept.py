@@ -24,7 +24,8 @@ from service.runs.files import open_files
 from service.runs.manifest import RunDescription
 from service.runs.queries import RunQueries, View
 from service.runs.rows import KEPT_OUTPUTS, check_rows, class_logits, content_digest, stored_rows
-from service.runs.store import Footer, RunStore, Snapshot
+from service.runs.snapshot import Footer, Snapshot
+from service.runs.store import RunStore
 
 T = TypeVar("T")
 Rows = list[dict[str, Any]]

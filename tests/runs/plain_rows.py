@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from service.runs.schema import SCHEMA, SCORES
-from service.runs.store import Footer, RunStore
+from service.runs.snapshot import Footer
+from service.runs.store import RunStore
 
 NUM_CLASSES = 3
 

@@ -25,7 +25,8 @@ from service.runs.compaction import MERGED_AT_ONCE, compact
 from service.runs.files import LocalFiles, RemoteFiles, open_files
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
-from service.runs.store import Footer, RunStore
+from service.runs.snapshot import Footer
+from service.runs.store import RunStore
 from tests.runs.plain_rows import NUM_CLASSES, add, ids_in, rows_of
 
 PLAIN = RunDescription()
