@@ -60,7 +60,9 @@ async def get_examples(request: Request, run: str) -> Response:
     answer = await service.runs.ask(run, work)
     headers = {"Vary": "Accept"}
     if answer["next_cursor"] is not None:
-        following = urlencode({**dict(request.query_params), "cursor": answer["next_cursor"]})
+        # A cursor is one of this epoch, which may not be the last any more when the next page is asked for.
+        at = {"epoch": answer["epoch"], "cursor": answer["next_cursor"]}
+        following = urlencode({**dict(request.query_params), **at})
         headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
     if media_type == "application/json":
         return json_response(answer, headers=headers)

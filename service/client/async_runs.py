@@ -78,6 +78,8 @@ class AsyncRunClient:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
+            # Another epoch may have come meanwhile.
+            query["epoch"] = page["epoch"]
 
     async def example(self, example_id: str | int, **query: Any) -> JSON:
         """See `RunClient.example`."""

@@ -109,6 +109,8 @@ class RunClient:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
+            # Another epoch may have come meanwhile.
+            query["epoch"] = page["epoch"]
 
     def example(self, example_id: str | int, *, epoch: int | None = None, alpha: Any = None, gamma: Any = None) -> JSON:
         """Every score of an example with its percentile, its probabilities, its course over the epochs, its reviews."""

@@ -11,7 +11,7 @@ import orjson
 from service.exports.rows import ExportRow
 from service.mining.reasons import reason
 from service.mining.strategies import SUGGESTED, SUGGESTED_P
-from service.runs.examples import add_attributes
+from service.runs.examples import LAST_SENT, add_attributes
 from service.runs.queries import SCORE_NAMES, View, Weighting
 
 ROWS_AT_ONCE = 10_000
@@ -42,7 +42,7 @@ def epoch_rows(
             row_number() OVER (ORDER BY log_loss DESC, id) AS rank
         FROM (SELECT * FROM {view.scored(weighting, epoch)}
               QUALIFY row_number() OVER (PARTITION BY id ORDER BY log_loss DESC, batch, row) = 1))"""
-    attributes = f"""(SELECT id AS of, arg_max(attributes, epoch) AS attributes_now
+    attributes = f"""(SELECT id AS of, arg_max(attributes, {LAST_SENT}) AS attributes_now
         FROM {view.stored(with_attributes=True)} WHERE attributes IS NOT NULL GROUP BY id)"""
     wanted = "true" if ids is None else "id IN (SELECT unnest(?::VARCHAR[]))"
     sql = f"""SELECT id, target, prediction, {", ".join(SCORE_NAMES)}, rank, share, attributes_now AS attributes,

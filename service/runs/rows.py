@@ -75,8 +75,14 @@ def _check_binary(config: LossConfig, number: int, batch: Batch) -> None:
 
 
 def class_logits(batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Logits (N, C) in float32; a sigmoid logit x is the two classes [0, x], which have its probabilities."""
+    """Logits (N, C) in float32; a sigmoid logit x is the two classes [0, x], which have its probabilities.
+
+    What float64 holds and float32 does not becomes the largest number of float32: infinite is only what came so.
+    """
     logits = batch.logits.float()
+    if batch.logits.dtype == torch.float64:
+        largest = torch.finfo(torch.float32).max
+        logits = torch.where(batch.logits.isfinite(), logits.clamp(-largest, largest), logits)
     if logits.dim() == 1 or logits.shape[1] == 1:
         positive = logits.reshape(-1)
         logits = torch.stack([torch.zeros_like(positive), positive], dim=1)
@@ -123,6 +129,8 @@ def stored_rows(
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
+# A score past float32 is infinite in its column, as IEEE 754 rounds it.
+@np.errstate(over="ignore")
 def _rows(epoch: int, name: str, first: int, batch: Batch, result: BatchResult, *, store_logits: bool) -> pa.Table:
     columns = result.per_example
     counted = np.flatnonzero(~np.isnan(columns["log_odds"]))

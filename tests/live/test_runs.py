@@ -222,6 +222,28 @@ def test_pages_lead_to_each_other_by_link(client: httpx.Client, new_run: NewRun)
     problem(client.get(f"/runs/{run}/examples?epoch=5"), 404, "unknown_epoch")
 
 
+def test_pages_stay_in_their_epoch_when_another_one_comes(client: httpx.Client, new_run: NewRun) -> None:
+    run = new_run()
+    put(client, run, batch_of(5))
+    page = client.get(f"/runs/{run}/examples?limit=3")
+    put(client, run, batch_of(5, seed=1), "1/b")
+    rest = client.get(page.links["next"]["url"]).json()
+    assert rest["epoch"] == 0
+    assert len(rest["rows"]) == 2
+
+
+def test_logits_past_float32_are_kept_finite(client: httpx.Client, new_run: NewRun) -> None:
+    run = new_run()
+    batch = {"logits": [[1e300, 0.0, -1e300], [0.0, 1.0, 2.0]], "targets": [0, 2], "ids": ["a", "b"]}
+    assert put(client, run, batch).status_code == 201
+    one = client.get(f"/runs/{run}/examples/a").json()
+    assert one["probabilities"] == [1.0, 0.0, 0.0]
+    assert one["loss"] == 0
+    found = client.get(f"/runs/{run}/diagnostics").json()
+    assert found["label_errors"]["estimated"] == 0
+    assert found["calibration"]["accuracy"] == 1
+
+
 def test_an_id_of_any_text_is_found(client: httpx.Client, new_run: NewRun) -> None:
     ids = ["a/b", "../x", "ü?&=#%", "'; DROP TABLE x; --", '"quoted"', "  spaced "]
     run, batch = new_run(), batch_of(6) | {"ids": ids}

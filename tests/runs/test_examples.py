@@ -165,7 +165,7 @@ def test_an_unknown_sort_key_is_refused_and_the_known_are_named() -> None:
 
 
 def matching(runs: Kept, filtered: Filter, epoch: int = 3) -> list[tuple[str, int]]:
-    found = [place(row) for one in pages(runs, "batch,row", 7, epoch, filtered) for row in one.rows]
+    found = [place(row) for one in pages(runs, "batch,row", 41, epoch, filtered) for row in one.rows]
     assert runs.ask(lambda view: count(view, OWN, epoch, filtered)) == len(found)
     return found
 
