@@ -222,6 +222,9 @@ def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
     Raises:
         InvalidIdsError: Names both places.
     """
+    ids = [identity for batch in batches for identity in batch.ids or ()]
+    if len(set(ids)) == len(ids):
+        return
     seen: dict[str | int, tuple[int, int]] = {}
     for number, batch in enumerate(batches, start=first):
         for row, identity in enumerate(batch.ids or ()):

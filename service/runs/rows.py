@@ -27,20 +27,12 @@ def check_rows(config: LossConfig, batches: Sequence[Batch]) -> None:
         ShapeError: An example has several labels, or an attribute has another number of values than there are rows.
         InvalidTargetError: A sigmoid target is neither 0 nor 1.
     """
-    seen: dict[str, tuple[int, int]] = {}
     for number, batch in enumerate(batches):
         if batch.ids is None:
             raise InvalidIdsError(
                 f"batch {number}: ids missing; a run knows its examples by them",
                 errors=[{"loc": ["batches", number, "ids"], "msg": "missing"}],
             )
-        for row, identity in enumerate(map(str, batch.ids)):
-            earlier = seen.setdefault(identity, (number, row))
-            if earlier != (number, row):
-                msg = f"id {identity[:100]!r} is already that of batch {earlier[0]}, row {earlier[1]}; a run compares "
-                raise _id_error(number, row, msg + "ids as text")
-            if not 0 < len(identity) <= MAX_ID_CHARACTERS:
-                raise _id_error(number, row, f"an id has 1 to {MAX_ID_CHARACTERS} characters, got {len(identity)}")
         for name, values in (batch.attributes or {}).items():
             if len(values) != batch.num_examples:
                 msg = f"attribute {name[:100]!r} has {len(values)} values for {batch.num_examples} rows"
@@ -50,6 +42,21 @@ def check_rows(config: LossConfig, batches: Sequence[Batch]) -> None:
                 )
         if config.mode == "sigmoid":
             _check_binary(config, number, batch)
+    texts = [str(identity) for batch in batches for identity in batch.ids or ()]
+    if len(set(texts)) < len(texts) or not all(0 < len(text) <= MAX_ID_CHARACTERS for text in texts):
+        _refuse_ids(batches)
+
+
+def _refuse_ids(batches: Sequence[Batch]) -> None:
+    seen: dict[str, tuple[int, int]] = {}
+    for number, batch in enumerate(batches):
+        for row, identity in enumerate(map(str, batch.ids or ())):
+            earlier = seen.setdefault(identity, (number, row))
+            if earlier != (number, row):
+                msg = f"id {identity[:100]!r} is already that of batch {earlier[0]}, row {earlier[1]}; a run compares "
+                raise _id_error(number, row, msg + "ids as text")
+            if not 0 < len(identity) <= MAX_ID_CHARACTERS:
+                raise _id_error(number, row, f"an id has 1 to {MAX_ID_CHARACTERS} characters, got {len(identity)}")
 
 
 def _id_error(number: int, row: int, msg: str) -> InvalidIdsError:
