@@ -259,6 +259,22 @@ def test_the_images_health_check_passes_in_the_container(
     assert done.returncode == 0, done.stderr
 
 
+def test_a_run_survives_a_kill_of_the_container(engine: Engine, image: str) -> None:
+    batch = {name: REQUEST[name] for name in ("logits", "targets", "ids")}
+    with _container(engine, image) as (name, client):
+        assert client.put("/runs/r", json={}, headers=AUTHORIZED).status_code == httpx.codes.CREATED
+        kept = client.put("/runs/r/epochs/0/batches/b", json=batch, headers=AUTHORIZED)
+        assert kept.status_code == httpx.codes.CREATED, kept.text
+        assert engine("kill", name).returncode == 0
+        assert engine("start", name).returncode == 0
+        address = engine("port", name, "8000/tcp").stdout.split()[0]
+        with httpx.Client(base_url=f"http://{address}", trust_env=False, timeout=30) as again:
+            _wait_until_ready(engine, name, again)
+            rows = again.get("/runs/r/examples", headers=AUTHORIZED).json()["rows"]
+            assert {row["id"] for row in rows} == {"a", "b"}
+            assert again.get("/runs/r/diagnostics", headers=AUTHORIZED).status_code == httpx.codes.OK
+
+
 def test_sigterm_ends_it_with_0(engine: Engine, image: str) -> None:
     with _container(engine, image) as (name, client):
         assert client.post("/loss", json=REQUEST, headers=AUTHORIZED).status_code == httpx.codes.OK

@@ -321,6 +321,27 @@ def test_a_run_is_a_label_studio_backend(client: httpx.Client, new_run: NewRun) 
     assert client.post(f"{base}/webhook", json={"action": "x"}).json() == {"status": "Unknown event"}
 
 
+def test_the_documented_bodies_are_taken(client: httpx.Client, new_run: NewRun) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+
+    def bodies(path: str, method: str) -> list[Any]:
+        content = paths[path][method]["requestBody"]["content"][JSON]
+        return [example["value"] for example in content["examples"].values()]
+
+    described = [new_run(**body) for body in bodies("/runs/{run}", "put")]
+    batch = "/runs/{run}/epochs/{epoch}/batches/{batch}"
+    for run in described:
+        for body in bodies(batch, "put"):
+            path = batch.format(run=run, epoch=0, batch="b")
+            assert client.put(path, json=body).status_code == 201
+        for body in bodies("/runs/{run}/queues", "post"):
+            assert client.post(f"/runs/{run}/queues", json=body).status_code == 201
+        for body in bodies("/runs/{run}/reviews", "post"):
+            assert client.post(f"/runs/{run}/reviews", json=body).status_code == 201
+        for body in bodies("/runs/{run}/label-studio/predict", "post"):
+            assert client.post(f"/runs/{run}/label-studio/predict", json=body).status_code == 200
+
+
 def test_a_full_disk_is_507_and_the_run_stays_readable(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
