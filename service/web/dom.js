@@ -23,6 +23,12 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** The head of a table; a name in a list of its own stands over figures. */
+export function head(...names) {
+  return h("thead", {}, h("tr", {}, names.map((name) =>
+    h("th", { scope: "col", class: Array.isArray(name) && "num" }, name))));
+}
+
 /** A filled share of a line; the width is set by script, as the policy forbids style attributes. */
 export function bar(share, kind = "") {
   const inner = h("span", { class: `bar-fill ${kind}` });

@@ -1,23 +1,36 @@
 // One example with everything: probabilities, scores and what they mean, its course, what was said of it.
 
 import { get, path } from "./api.js";
-import { bar, h, number, percent, svg, when } from "./dom.js";
+import { bar, h, head, number, percent, svg, when } from "./dom.js";
 import { className, crumbs, shown, verdictText } from "./parts.js";
 import { toQueue, toRun } from "./route.js";
 
 const MOST_CLASSES = 15;
 
-// Each with what it is, in words; `high` says that a large value is what speaks against the label.
+// Each with its value in words; `true` says that a large value is what speaks against the label.
 const SCORES = [
-  ["loss", "Focal loss", "What this example adds to the loss.", true],
-  ["cross_entropy", "Cross-entropy", "The loss before focusing: minus the logarithm of p(label).", true],
-  ["p_t", "p(label)", "The probability that the model gives the label.", false],
-  ["log_odds", "Log odds", "The label against all other classes together; below 0 they win.", false],
-  ["logit_margin", "Logit margin", "The label's logit less the best other one; below 0 the model prefers another class.", false],
-  ["normalized_margin", "Normalised margin", "The label's probability against the best other one, from 0 to 1.", false],
-  ["entropy", "Entropy", "How undecided the model is, whatever the label.", true],
-  ["el2n", "EL2N", "How far the probabilities lie from the label.", true],
+  ["loss", "Focal loss", (value, one) => `What it adds to the loss: ${times(value, one)} its plain cross-entropy.`, true],
+  ["cross_entropy", "Cross-entropy", () => "The loss before focusing: minus the logarithm of p(label).", true],
+  ["p_t", "p(label)", (value) => `The model gives the label ${percent(value)}.`, false],
+  ["log_odds", "Log odds", (value) => (value < 0 ? "All other classes together win against the label."
+    : "The label wins against all other classes together."), false],
+  ["logit_margin", "Logit margin", (value) => (value < 0 ? "The best other class is ahead of the label."
+    : "The label is ahead of every other class."), false],
+  ["normalized_margin", "Normalised margin", (value) => `The label against the best other class: ${
+    value < 0.5 ? "behind" : "ahead"}, on a scale where 0.5 is a draw.`, false],
+  ["entropy", "Entropy", (value, one) => `The model is ${decided(value, one)}, whatever the label.`, true],
+  ["el2n", "EL2N", (value) => `Its probabilities lie ${value > 1 ? "far from" : value > 0.5 ? "off" : "close to"
+    } the label, on a scale from 0 to 1.41.`, true],
 ];
+
+function times(loss, { cross_entropy: plain }) {
+  return plain > 0 ? `${number(loss / plain, 2)} times` : "nothing of";
+}
+
+function decided(entropy, { probabilities }) {
+  const share = probabilities ? entropy / Math.log(probabilities.length) : entropy;
+  return share > 0.66 ? "undecided" : share > 0.33 ? "in some doubt" : "decided";
+}
 
 export async function exampleView({ parts, query, signal }) {
   const [, name, , id] = parts;
@@ -63,13 +76,12 @@ function probabilities(run, one) {
 
 function scores(one) {
   return h("table", { class: "stacked" }, h("caption", { class: "hidden-text" }, `Scores in epoch ${one.epoch}`),
-    h("thead", {}, h("tr", {}, ["Score", "Value", "Among the epoch's examples", "What it is"].map((text) =>
-      h("th", { scope: "col" }, text)))),
+    head("Score", ["Value"], "Among all of the epoch", "In words"),
     h("tbody", {}, SCORES.filter(([key]) => key in one).map(([key, title, meaning, high]) => h("tr", {},
       h("th", { scope: "row" }, title),
       h("td", { class: "num", "data-label": "Value" }, number(one[key])),
-      h("td", { "data-label": "Among the epoch's examples" }, place(one.percentiles[key], high)),
-      h("td", { class: "muted" }, meaning)))));
+      h("td", { "data-label": "Among all" }, place(one.percentiles[key], high)),
+      h("td", { class: "muted" }, meaning(one[key], one))))));
 }
 
 function place(percentile, high) {
@@ -86,11 +98,11 @@ function verdicts(run, reviews) {
     one.comment && h("p", {}, one.comment))));
 }
 
-const WIDTH = 480, HEIGHT = 130, LEFT = 44, PAD = 12;
+const WIDTH = 380, HEIGHT = 130, LEFT = 46, PAD = 12;
 
 function course(run, rows) {
   const table = h("details", {}, h("summary", {}, "As a table"), h("table", {},
-    h("thead", {}, h("tr", {}, ["Epoch", "Prediction", "p(label)", "Margin", "Loss"].map((text) => h("th", { scope: "col" }, text)))),
+    head("Epoch", "Prediction", ["p(label)"], ["Margin"], ["Loss"]),
     h("tbody", {}, rows.map((row) => h("tr", {}, h("th", { scope: "row" }, String(row.epoch)),
       h("td", {}, className(run, row.prediction)),
       ["p_t", "logit_margin", "loss"].map((key) => h("td", { class: "num" }, number(row[key], 3))))))));
@@ -114,7 +126,7 @@ function line(rows, key, title, limits, text) {
     svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": named, class: "chart" },
       [...new Set([low, 0, high])].map((value) => [
         svg("line", { x1: LEFT, x2: WIDTH - PAD, y1: y(value), y2: y(value), class: value === 0 ? "zero" : "grid" }),
-        svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, text(value))]),
+        svg("text", { x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, text(value))]),
       svg("polyline", { points: rows.map((row) => `${x(row)},${y(row[key])}`).join(" "), class: "line" }),
       rows.map((row) => svg("circle", { cx: x(row), cy: y(row[key]), r: 3.5, class: "point" },
         svg("title", {}, `epoch ${row.epoch}: ${text(row[key])}`))),

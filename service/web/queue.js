@@ -1,7 +1,7 @@
 // A queue, the page that people live in: one row at a time with everything needed to judge it, and the list beside.
 
 import { get, path } from "./api.js";
-import { announce, bar, dialog, h, number, problem } from "./dom.js";
+import { announce, bar, dialog, h, head, number, problem } from "./dom.js";
 import { ACTIONS, listen, showKeys, shownKey } from "./keys.js";
 import { className, classOptions, crumbs, labels, precisionText, shown, strategyName, tile, verdictBadge, verdictText } from "./parts.js";
 import { Reviews } from "./review.js";
@@ -68,8 +68,7 @@ class QueuePage {
         h("div", { class: "rows" }, this.#filters(), this.count,
           h("div", { class: "card table-card" }, h("table", { class: "stacked rows-table" },
             h("caption", { class: "hidden-text" }, "Rows of the queue, the most suspicious first"),
-            h("thead", {}, h("tr", {}, ["#", "Example", "Given → suggested", "Why it is here", "Loss", "Verdict"].map((text) =>
-              h("th", { scope: "col" }, text)))),
+            head(["#"], "Example", "Given → suggested", "Why it is here", "Loss", "Verdict"),
             this.body)), this.more)));
     this.tell();
   }
@@ -269,8 +268,8 @@ class QueuePage {
     this.tiles.replaceChildren(
       tile("Reviewed", h("span", {}, `${number(reviewed)} of ${number(all)}`), bar(reviewed / all, "good")),
       tile("Wrong labels here", judged.length ? `${number(wrong)} of ${number(judged.length)}` : "–", "of the rows judged so far"),
-      tile(`Precision of ${strategyName(strategy).toLowerCase()}`, share, sure),
-      tile("Expected in all rows", `about ${number(Math.round(expected.wrong_labels))}`, expected.caveat));
+      tile("Precision of the strategy", share, sure),
+      tile("Expected in all rows", `about ${number(Math.round(expected.wrong_labels))}`, h("span", { class: "caveat" }, expected.caveat)));
   }
 
   async loadMore() {

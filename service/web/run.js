@@ -1,7 +1,7 @@
 // One run: its numbers, what to be careful about, its queues, and a form to make another.
 
 import { call, get, path } from "./api.js";
-import { bar, h, number, percent, problem, when } from "./dom.js";
+import { bar, h, head, number, percent, problem, when } from "./dom.js";
 import { STRATEGIES, className, crumbs, precisionText, strategyName, tile } from "./parts.js";
 import { toQueue } from "./route.js";
 
@@ -55,8 +55,7 @@ function queueTable(run, queues) {
   }
   return h("div", { class: "card table-card" }, h("table", { class: "stacked" },
     h("caption", { class: "hidden-text" }, "Queues of this run"),
-    h("thead", {}, h("tr", {}, ["Queue", "Strategy", "Reviewed", "Precision of the strategy", "Made"].map((text) =>
-      h("th", { scope: "col" }, text)))),
+    head("Queue", "Strategy", "Reviewed", "Precision of the strategy", "Made"),
     h("tbody", {}, queues.map((one) => h("tr", {},
       h("th", { scope: "row" }, h("a", { href: toQueue(run.run, one.name) }, one.name)),
       h("td", { "data-label": "Strategy" }, strategyName(one.strategy)),

@@ -1,7 +1,7 @@
 // All runs: what a team keeps, how much of it has been looked at, and what that found.
 
 import { call, get, path } from "./api.js";
-import { announce, dialog, h, number, percent, problem } from "./dom.js";
+import { announce, dialog, h, head, number, percent, problem } from "./dom.js";
 import { toRun } from "./route.js";
 
 export async function runsView({ signal, refused }) {
@@ -16,9 +16,8 @@ export async function runsView({ signal, refused }) {
     told,
     h("div", { class: "card table-card" }, h("table", { class: "stacked" },
       h("caption", { class: "hidden-text" }, "All runs, by name"),
-      h("thead", {}, h("tr", {}, ["Run", "Examples", "Classes", "Epochs", "Mean loss", "Wrong labels, estimated",
-        "Reviewed", "Precision so far", ""].map((name) =>
-        h("th", { scope: "col" }, name || h("span", { class: "hidden-text" }, "Delete"))))),
+      head("Run", ["Examples"], ["Classes"], ["Epochs"], ["Mean loss"], ["Wrong labels, estimated"], ["Reviewed"],
+        ["Precision so far"], h("span", { class: "hidden-text" }, "Delete")),
       body)));
   for (const run of runs) body.append(row(run, told, seen, refused));
   return section;
