@@ -92,7 +92,7 @@ class QueuePage {
       } }, options);
       select.value = this.filter[name];
       if (select.selectedIndex < 0) this.filter[name] = select.value = "";
-      return h("label", { for: `filter-${name}` }, label, select);
+      return h("div", {}, h("label", { for: `filter-${name}` }, label), select);
     };
     const all = (text) => h("option", { value: "" }, text);
     return h("div", { class: "filters", role: "group", "aria-label": "Filter the rows" },
