@@ -16,7 +16,7 @@ export function path(...parts) {
 }
 
 export async function call(method, where, body, signal) {
-  const options = { method, headers: { Accept: "application/json" }, credentials: "same-origin", signal };
+  const options = { method, headers: { Accept: "application/json" }, credentials: "same-origin", cache: "no-store", signal };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);

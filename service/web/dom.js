@@ -46,8 +46,11 @@ export function number(value, digits = 4) {
 }
 
 export function percent(share, digits = 1) {
-  return share === null || share === undefined ? "–" : `${(100 * share).toFixed(digits)} %`;
+  return share === null || share === undefined ? "–" : `${(100 * share).toFixed(digits)}\u00a0%`;
 }
+
+/** A sentence of the service, whose figures stay with their unit at the end of a line. */
+export const sentence = (text) => text.replaceAll(" %", "\u00a0%");
 
 export function when(text) {
   const date = new Date(text);

@@ -1,7 +1,7 @@
 // A queue, the page that people live in: one row at a time with everything needed to judge it, and the list beside.
 
 import { get, path } from "./api.js";
-import { announce, bar, dialog, h, head, number, problem } from "./dom.js";
+import { announce, bar, dialog, h, head, number, problem, sentence } from "./dom.js";
 import { ACTIONS, listen, showKeys, shownKey } from "./keys.js";
 import { className, classOptions, crumbs, labels, precisionText, shown, strategyName, tile, verdictBadge, verdictText } from "./parts.js";
 import { Reviews } from "./review.js";
@@ -59,13 +59,12 @@ class QueuePage {
       h("h1", { class: "wrap" }, queue.name),
       h("p", { class: "lead" }, this.#asked()),
       queue.warnings.length > 0 && h("ul", { class: "notice warn" }, queue.warnings.map((text) => h("li", {}, text))),
-      this.tiles,
       h("div", { class: "review" },
         h("section", { class: "focus", "aria-label": "Row under review" }, this.told,
           h("div", { class: "card" }, this.content,
             h("div", { class: "actions", role: "group", "aria-label": "Verdict" },
-              keep, accept, other, h("div", { class: "small-actions" }, skip, undo, previous, next, help)))),
-        h("div", { class: "rows" }, this.#filters(), this.count,
+              keep, accept, other, h("div", { class: "small-actions" }, skip, undo, help, previous, next)))),
+        h("div", { class: "rows" }, this.tiles, this.#filters(), this.count,
           h("div", { class: "card table-card" }, h("table", { class: "stacked rows-table" },
             h("caption", { class: "hidden-text" }, "Rows of the queue, the most suspicious first"),
             head(["#"], "Example", "Given → suggested", "Why it is here", "Loss", "Verdict"),
@@ -138,7 +137,7 @@ class QueuePage {
         "aria-label": `Row ${row.rank}` }, String(row.rank))),
       h("th", { scope: "row", class: "brief" }, shown(row), this.#exampleLink(row)),
       h("td", { "data-label": "Given → suggested" }, labels(this.run, row)),
-      h("td", { class: "why" }, row.reason),
+      h("td", { class: "why" }, sentence(row.reason)),
       h("td", { class: "loss", "data-label": "Loss" }, h("span", { class: "progress" }, bar(row.loss / (this.largest || 1), "bad"), number(row.loss, 3))),
       h("td", { class: "end", "data-label": "Verdict" }, verdictBadge(this.run, row)));
   }
@@ -183,10 +182,11 @@ class QueuePage {
     this.buttons.accept.firstChild.textContent = none ? "No suggestion" : `Accept ${className(this.run, row.suggested)}`;
     this.buttons.keep.firstChild.textContent = `Keep ${className(this.run, row.target)}`;
     this.content.replaceChildren(
-      h("div", { class: "focus-head" }, h("span", { class: "muted" }, `Row ${row.rank} of ${number(this.queue.num_rows)}`), verdictBadge(this.run, row)),
+      h("div", { class: "focus-head" }, h("span", { class: "muted" }, `Row ${row.rank} of ${number(this.queue.num_rows)}, `,
+        `${number(this.reviewed())} reviewed`), verdictBadge(this.run, row)),
       h("p", { class: "big-labels" }, labels(this.run, row)),
       shown(row, { rest: true }),
-      h("p", { class: "reason" }, row.reason),
+      h("p", { class: "reason" }, sentence(row.reason)),
       h("p", { class: "more" }, this.#exampleLink(row)));
   }
 
@@ -254,14 +254,18 @@ class QueuePage {
       this.elements.set(row, fresh);
       this.mark();
     }
-    if (row === this.current) this.focus();
+    this.focus();
     this.tell();
+  }
+
+  reviewed() {
+    return this.before + this.queue.rows.filter((row) => row.verdict !== null).length;
   }
 
   /** Progress and precision so far. */
   tell() {
     const { rows, num_rows: all, strategy, expected_yield: expected } = this.queue;
-    const reviewed = this.before + rows.filter((row) => row.verdict !== null).length;
+    const reviewed = this.reviewed();
     const judged = rows.filter((row) => row.verdict === "ok" || row.verdict === "wrong");
     const wrong = judged.filter((row) => row.verdict === "wrong").length;
     const [share, sure] = precisionText(this.progress.precision[strategy]);

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,60 +9,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import numpy as np
 import pytest
 
-from service.client import LossClient
+from tests.live.browser import (
+    HOSTILE,
+    KEY,
+    NAMELESS,
+    NAMES,
+    Watched,
+    push,
+    queue_rows,
+    reviews,
+    take_back_all,
+    tile,
+)
 from tests.live.server_process import ServerProcess, running_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = sync_api.expect
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(not importlib.util.find_spec("playwright"), reason="playwright is not installed"),
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path"),
-]
-
-KEY = "a-key-of-twenty-four-letters"
-NAMES = ["spam", "ham", "newsletter", "invoice", "support"]
-ROWS, QUEUED = 300, 60
-HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"
-# A red square; nothing is asked of another host for it.
-PICTURE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='9' height='9' fill='red'/></svg>"
-SUBJECTS = ["Your parcel is waiting", "Re: meeting on Thursday", "Invoice 2291 is due", "Ten ways to save", "I am locked out"]
-
-
-def push(url: str, key: str | None = None) -> None:
-    """A run with names, texts and two epochs; one of bare rows with pictures; their queues."""
-    rng = np.random.default_rng(1)
-    truth = rng.integers(0, 5, ROWS)
-    given = np.where(rng.random(ROWS) < 0.1, (truth + 1) % 5, truth)
-    texts = [f"{SUBJECTS[row % 5]}. Message {row}: please answer before the end of the week." for row in range(ROWS)]
-    ids = [f"inbox/{row:04d}" for row in range(ROWS)]
-    with LossClient(url, api_key=key) as client:
-        mail = client.put_run("mail", class_names=NAMES)
-        for epoch in range(3):
-            logits = rng.standard_normal((ROWS, 5)).astype(np.float32)
-            logits[np.arange(ROWS), truth] += 1 + epoch
-            if epoch == 2:
-                first = int(np.argmax(truth != given))
-                logits[first, truth[first]] += 9
-                texts[first] = HOSTILE
-            attributes = {"text": texts, "annotator": [["kim", "lee"][row % 2] for row in range(ROWS)]}
-            mail.push(epoch, "all", logits, given, ids, attributes=attributes)
-        mail.create_queue("logit_margin", budget=QUEUED, name="monday")
-        bare = client.put_run("bare")
-        pictures = {"thumbnail": [PICTURE] * 20, "size": list(range(20))}
-        bare.push(0, "all", rng.standard_normal((20, 3)).astype(np.float32), [0] * 20, range(20), attributes=pictures)
-        bare.create_queue("top_loss", budget=20, name="all")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
+    with sync_api.sync_playwright() as playwright:
         options = ["--headless", "--no-sandbox", "--disable-gpu"]
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         yield started
@@ -75,24 +48,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with running_server(tmp_path_factory.mktemp("page")) as running:
         push(running.url)
         yield running
-
-
-class Watched:
-    """A page; what it logged, and what it asked of others than the service."""
-
-    def __init__(self, browser: Browser, server: ServerProcess, **options: Any) -> None:
-        self.context = browser.new_context(base_url=server.url, **options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
-        self.errors: list[str] = []
-        self.elsewhere: list[str] = []
-        self.page.on("console", lambda one: self.errors.append(one.text) if one.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda one: None if self._ours(one.url, server) else self.elsewhere.append(one.url))
-
-    @staticmethod
-    def _ours(url: str, server: ServerProcess) -> bool:
-        return url.startswith((server.url, "data:"))
 
 
 @pytest.fixture
@@ -110,28 +65,7 @@ def page(watched: Watched) -> Page:
     return watched.page
 
 
-def reviews(server: ServerProcess, run: str = "mail") -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{server.url}/runs/{run}/reviews").json()
-    return answer
-
-
-def queue_rows(server: ServerProcess, run: str = "mail", name: str = "monday") -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = httpx.get(f"{server.url}/runs/{run}/queues/{name}").json()["rows"]
-    return rows
-
-
-def take_back_all(server: ServerProcess) -> None:
-    taken = [{"id": row["id"], "verdict": None} for row in queue_rows(server)]
-    httpx.post(f"{server.url}/runs/mail/reviews", json=taken).raise_for_status()
-
-
-def tile(page: Page, name: str) -> Any:
-    return page.locator(".tile", has=page.locator("dt", has_text=name)).locator("strong")
-
-
 def test_runs_show_their_counts_and_lead_to_a_queue(watched: Watched, server: ServerProcess) -> None:
-    from playwright.sync_api import expect
-
     page, estimated = watched.page, httpx.get(f"{server.url}/runs/mail/diagnostics").json()["label_errors"]["estimated"]
     page.goto("/")
     row = page.get_by_role("row", name="mail")
@@ -157,8 +91,6 @@ def test_runs_show_their_counts_and_lead_to_a_queue(watched: Watched, server: Se
 
 
 def test_fifty_are_reviewed_by_keyboard_and_are_still_there_after_a_reload(page: Page, server: ServerProcess) -> None:
-    from playwright.sync_api import expect
-
     take_back_all(server)
     rows = queue_rows(server)
     page.goto("/#/runs/mail/queues/monday")
@@ -200,8 +132,6 @@ def test_fifty_are_reviewed_by_keyboard_and_are_still_there_after_a_reload(page:
 
 
 def test_filters_and_the_row_are_in_the_address(page: Page, server: ServerProcess) -> None:
-    from playwright.sync_api import expect
-
     take_back_all(server)
     rows = queue_rows(server)
     label = rows[0]["target"]
@@ -225,8 +155,6 @@ def test_filters_and_the_row_are_in_the_address(page: Page, server: ServerProces
 
 
 def test_what_the_service_does_not_take_stays_unreviewed(watched: Watched, server: ServerProcess) -> None:
-    from playwright.sync_api import expect
-
     take_back_all(server)
     page = watched.page
     page.goto("/#/runs/mail/queues/monday")
@@ -252,8 +180,6 @@ def test_what_the_service_does_not_take_stays_unreviewed(watched: Watched, serve
 
 
 def test_an_example_with_everything(page: Page, server: ServerProcess) -> None:
-    from playwright.sync_api import expect
-
     take_back_all(server)
     row = queue_rows(server)[0]
     said = [{"id": row["id"], "verdict": "wrong", "label": row["suggested"], "reviewer": "kim"}]
@@ -274,8 +200,6 @@ def test_an_example_with_everything(page: Page, server: ServerProcess) -> None:
 
 
 def test_without_names_classes_are_numbers_and_pictures_are_shown(page: Page) -> None:
-    from playwright.sync_api import expect
-
     page.goto("/#/runs/bare/queues/all")
     focus = page.get_by_role("region", name="Row under review")
     expect(focus.locator(".label.given")).to_have_text("class 0")
@@ -285,8 +209,6 @@ def test_without_names_classes_are_numbers_and_pictures_are_shown(page: Page) ->
 
 
 def test_deleting_a_run_asks_first(page: Page, server: ServerProcess) -> None:
-    from playwright.sync_api import expect
-
     httpx.put(f"{server.url}/runs/doomed", json={}).raise_for_status()
     page.goto("/")
     delete = page.get_by_role("button", name="Delete run doomed")
@@ -303,8 +225,6 @@ def test_deleting_a_run_asks_first(page: Page, server: ServerProcess) -> None:
 
 
 def test_keys_can_be_looked_up_and_turned_off(page: Page, server: ServerProcess) -> None:
-    from playwright.sync_api import expect
-
     take_back_all(server)
     page.goto("/#/runs/mail/queues/monday/1")
     expect(tile(page, "Reviewed")).to_have_text("0 of 60")
@@ -320,8 +240,6 @@ def test_keys_can_be_looked_up_and_turned_off(page: Page, server: ServerProcess)
 
 
 def test_what_is_not_there_is_said(watched: Watched) -> None:
-    from playwright.sync_api import expect
-
     watched.page.goto("/#/runs/nothing")
     expect(watched.page.get_by_role("alert")).to_contain_text("nothing")
     assert all("404" in error for error in watched.errors)
@@ -329,8 +247,6 @@ def test_what_is_not_there_is_said(watched: Watched) -> None:
 
 
 def test_signing_in_and_out(browser: Browser, tmp_path: Path) -> None:
-    from playwright.sync_api import expect
-
     with running_server(tmp_path, api_keys=KEY) as server:
         push(server.url, KEY)
         watched = Watched(browser, server)
@@ -365,8 +281,6 @@ def test_signing_in_and_out(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_with_no_runs_the_page_says_how_to_push_one(browser: Browser, tmp_path: Path) -> None:
-    from playwright.sync_api import expect
-
     with running_server(tmp_path) as server:
         watched = Watched(browser, server)
         watched.page.goto("/")
@@ -381,8 +295,6 @@ def test_with_no_runs_the_page_says_how_to_push_one(browser: Browser, tmp_path: 
 def test_every_view_fits_its_window(
     browser: Browser, server: ServerProcess, tmp_path: Path, width: int, scheme: Any
 ) -> None:
-    from playwright.sync_api import expect
-
     folder = Path(os.environ.get("FOCAL_LOSS_SCREENSHOTS", tmp_path))
     watched = Watched(browser, server, viewport={"width": width, "height": 844}, color_scheme=scheme)
     page = watched.page
@@ -395,15 +307,12 @@ def test_every_view_fits_its_window(
         "example": f"/#/runs/mail/examples/{row}",
     }
     for name, address in views.items():
+        page.goto("about:blank")
         page.goto(address)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        nameless = page.evaluate(
-            "[...document.querySelectorAll('button, a, input, select, img')].filter((one) => !(one.innerText || "
-            "one.textContent || one.getAttribute('aria-label') || one.getAttribute('alt') !== null || one.labels?.length)).length"
-        )
-        assert nameless == 0, name
+        assert page.evaluate(NAMELESS) == 0, name
         page.screenshot(path=folder / f"{name}-{width}-{scheme}.png")
     watched.context.close()
     assert (watched.errors, watched.elsewhere) == ([], [])
