@@ -20,6 +20,7 @@ from service.api import (
     inference_protocol,
     loss,
     openapi,
+    page,
     queues,
 )
 from service.api import (
@@ -29,6 +30,7 @@ from service.api.metrics import Metrics
 from service.api.middleware import BearerAuth, RequestContext
 from service.api.problems import on_http_exception
 from service.api.run_work import RunWork
+from service.api.sessions import Sessions
 from service.api.state import Service
 from service.engine import Engine, resolve_device
 from service.registry import LossRegistry
@@ -54,7 +56,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     registry = LossRegistry(device, settings.max_configs)
     runs = RunWork(settings, engine)
-    service = Service(settings, engine, registry, Metrics(engine, registry), runs)
+    sessions = Sessions(settings.api_keys)
+    service = Service(settings, engine, registry, Metrics(engine, registry), runs, sessions)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -64,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     middleware = [Middleware(RequestContext, metrics=service.metrics)]
     if settings.api_keys:
-        middleware.append(Middleware(BearerAuth, keys=settings.api_keys))
+        middleware.append(Middleware(BearerAuth, sessions=sessions))
     app = FastAPI(
         title="Focal Loss Service",
         version=__version__,
@@ -76,7 +79,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         exception_handlers={HTTPException: on_http_exception},
     )
     app.state.service = service
-    for part in (loss, configs, run_routes, examples, diagnostics, queues, exports, inference_protocol, health, docs):
+    runs_parts = (run_routes, examples, diagnostics, queues, exports)
+    for part in (loss, configs, *runs_parts, inference_protocol, health, docs, page):
         app.include_router(part.router)
     docs.mount_assets(app)
     openapi.document(app, wants_key=bool(settings.api_keys))

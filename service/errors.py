@@ -3,6 +3,7 @@
 - LossServiceError                  500 internal_error
   - DecodeError                     400 malformed_body          bytes that are not what their media type says
   - UnauthorizedError               401 unauthorized            no bearer key, or not one of ours
+  - CrossSiteError                  403 cross_site              a browser's session used from another page than ours
   - NotFoundError                   404 not_found               no such path
     - UnknownConfigError            404 unknown_config          a config_id the service does not hold
     - UnknownRunError               404 unknown_run             no run of this name is kept
@@ -95,6 +96,12 @@ class UnauthorizedError(LossServiceError):
     """Keys are set and the request carries none of them."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class CrossSiteError(LossServiceError):
+    """A change asked for with a browser's session, by another page than the service's own."""
+
+    status, code, title = 403, "cross_site", "Cross-site request refused"
 
 
 class NotFoundError(LossServiceError):

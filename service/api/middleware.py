@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import secrets
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
 
 import structlog
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.metrics import Metrics
 from service.api.problems import problem_response
+from service.api.sessions import Sessions, refuse_cross_site
 from service.errors import DeviceOutOfMemoryError, LossServiceError, UnauthorizedError
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+PAGE_PATHS, PAGE_FILES = frozenset({"/", "/session"}), "/web/"
 
 log = structlog.get_logger("service.access")
 
@@ -84,31 +82,37 @@ def _fault(err: Exception, fields: dict[str, str]) -> LossServiceError:
 
 
 class BearerAuth:
-    """Asks for a bearer key on every path but /healthz and /readyz (RFC 6750).
+    """Asks for a bearer key (RFC 6750), or the session of who has signed in to the page with one.
+
+    Open without either: /healthz and /readyz, the page's own files, and where one signs in.
 
     Args:
         app: What is behind it.
-        keys: At least one.
+        sessions: Of at least one key.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[SecretStr]) -> None:
+    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
         self.app = app
-        # Digests have one length, so that comparing them tells nothing of a key's.
-        self._digests = [_digest(key.get_secret_value()) for key in keys]
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-            digest = _digest(given.strip())
-            # Every key is compared, whichever fits.
-            known = sum(secrets.compare_digest(digest, each) for each in self._digests)
-            if scheme.lower() != "bearer" or not known:
-                raise UnauthorizedError(
-                    "this service wants 'Authorization: Bearer <key>' with one of its keys",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+        if scope["type"] == "http" and not _is_open(scope["path"]):
+            self._check(scope["method"], Headers(scope=scope))
         await self.app(scope, receive, send)
 
+    def _check(self, method: str, headers: Headers) -> None:
+        # A key that is wrong stays wrong, whoever is signed in.
+        if "authorization" not in headers and self._sessions.signed_in(headers):
+            refuse_cross_site(method, headers)
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        known = self._sessions.place_of(given.strip()) is not None
+        if scheme.lower() != "bearer" or not known:
+            raise UnauthorizedError(
+                "this service wants 'Authorization: Bearer <key>' with one of its keys",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path in PAGE_PATHS or path.startswith(PAGE_FILES)

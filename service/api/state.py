@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from service.api.metrics import Metrics
 from service.api.run_work import RunWork
+from service.api.sessions import Sessions
 from service.engine import Engine
 from service.evaluation import Limits
 from service.loss.focal import FocalLoss
@@ -26,6 +27,7 @@ class Service:
         registry: The losses on that device.
         metrics: What /metrics shows.
         runs: The store of runs and its threads.
+        sessions: Who is signed in to the page.
         draining: True from SIGTERM on.
     """
 
@@ -34,6 +36,7 @@ class Service:
     registry: LossRegistry
     metrics: Metrics
     runs: RunWork
+    sessions: Sessions
     draining: bool = False
 
     @property

@@ -1,0 +1,107 @@
+// All runs: what a team keeps, how much of it has been looked at, and what that found.
+
+import { call, get, path } from "./api.js";
+import { announce, dialog, h, head, number, percent, problem } from "./dom.js";
+import { toRun } from "./route.js";
+
+export async function runsView({ signal, refused }) {
+  const { runs } = await get("runs", signal);
+  if (runs.length === 0) return empty();
+  const told = h("div", {});
+  const body = h("tbody", {});
+  const seen = watcher(signal);
+  const section = h("section", {},
+    h("h1", {}, "Runs"),
+    h("p", { class: "lead" }, "A run is what a model said of a data set. Open one to find labels that may be wrong."),
+    told,
+    h("div", { class: "card table-card" }, h("table", { class: "stacked" },
+      h("caption", { class: "hidden-text" }, "All runs, by name"),
+      head("Run", ["Examples"], ["Classes"], ["Epochs"], ["Mean loss"], ["Wrong labels, estimated"], ["Reviewed"],
+        ["Precision so far"], h("span", { class: "hidden-text" }, "Delete")),
+      body)));
+  for (const run of runs) body.append(row(run, told, seen, refused));
+  return section;
+}
+
+function row(run, told, seen, refused) {
+  const loss = h("td", { class: "num", "data-label": "Mean loss" }, "…");
+  const wrong = h("td", { class: "num", "data-label": "Wrong labels, estimated" }, "…");
+  const { num_reviewed: reviewed, num_wrong: bad, num_ok: good } = run.reviews;
+  const element = h("tr", {},
+    h("th", { scope: "row" }, h("a", { href: toRun(run.run) }, run.run)),
+    h("td", { class: "num", "data-label": "Examples" }, number(run.num_examples)),
+    h("td", { class: "num", "data-label": "Classes" }, number(run.num_classes)),
+    h("td", { class: "num", "data-label": "Epochs" }, number(run.epochs.length)),
+    loss, wrong,
+    h("td", { class: "num", "data-label": "Reviewed" }, number(reviewed)),
+    h("td", { class: "num", "data-label": "Precision so far" },
+      bad + good ? `${percent(bad / (bad + good), 0)} (${bad} of ${bad + good})` : "–"),
+    h("td", { class: "end" }, h("button", {
+      class: "quiet danger", type: "button", "aria-label": `Delete run ${run.run}`,
+      onclick: () => askToDelete(run, element, told, refused),
+    }, "Delete")));
+  if (run.num_examples === 0) loss.textContent = wrong.textContent = "–";
+  else {
+    seen(element, async (signal) => {
+      const found = await get(path("runs", run.run, "diagnostics"), signal).catch(() => null);
+      loss.textContent = number(found?.loss.mean, 3);
+      wrong.textContent = number(found?.label_errors?.estimated);
+    });
+  }
+  return element;
+}
+
+/** Diagnostics read a whole epoch: only for runs that are in view, one after the other. */
+function watcher(signal) {
+  const work = new Map();
+  let last = Promise.resolve();
+  const observer = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((one) => one.isIntersecting && work.has(one.target))) {
+      const job = work.get(entry.target);
+      work.delete(entry.target);
+      last = last.then(() => (signal.aborted ? null : job(signal)));
+    }
+  });
+  signal.addEventListener("abort", () => observer.disconnect());
+  return (element, job) => {
+    work.set(element, job);
+    observer.observe(element);
+  };
+}
+
+function askToDelete(run, element, told, refused) {
+  const content = h("form", { method: "dialog" },
+    h("h2", {}, `Delete ${run.run}?`),
+    h("p", {}, `${number(run.num_rows)} rows, its queues and ${number(run.reviews.num_reviewed)} verdicts go with it. ` +
+      "It cannot be brought back."),
+    h("div", { class: "buttons" },
+      h("button", { value: "", autofocus: true }, "Keep it"),
+      h("button", { value: "delete", class: "primary danger" }, "Delete for good")));
+  dialog(`Delete ${run.run}?`, content, async () => {
+    try {
+      await call("DELETE", path("runs", run.run));
+      element.remove();
+      announce(`${run.run} is deleted.`);
+      if (!document.querySelector("tbody tr")) document.getElementById("main").replaceChildren(empty());
+    } catch (error) {
+      if (!refused(error)) told.replaceChildren(problem(error));
+    }
+  });
+}
+
+function empty() {
+  const base = new URL(".", location.href).href.replace(/\/$/, "");
+  const command = `focal-loss push my-run predictions.csv --epoch 0 --create --url ${base}`;
+  const copy = h("button", { type: "button", class: "quiet", onclick: async () => {
+    // Only pages of a secure context may write to the clipboard.
+    await navigator.clipboard?.writeText(command).then(() => announce("Copied."), () => null);
+  } }, "Copy");
+  return h("section", { class: "card narrow" },
+    h("h1", {}, "No runs yet"),
+    h("p", {}, "A run keeps what a model said of each example: its logits and the label it was given. " +
+      "Push the first one from a file with the columns id, label, logit_0, logit_1, …:"),
+    h("div", { class: "command" }, h("code", {}, command), navigator.clipboard ? copy : null),
+    h("p", { class: "muted" }, "Columns such as text or image come along with --attributes text,image. ",
+      "Where keys are set, the command reads one from FOCAL_LOSS_API_KEY. Then reload this page."),
+    h("p", {}, h("a", { href: "docs" }, "Or push from a training loop: the API")));
+}

@@ -1,0 +1,92 @@
+"""The page in a browser: a run to look at, and a window that is watched for errors and for other hosts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+
+from service.client import LossClient
+from tests.live.server_process import ServerProcess
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+KEY = "a-key-of-twenty-four-letters"
+NAMES = ["spam", "ham", "newsletter", "invoice", "support"]
+ROWS, QUEUED = 300, 60
+HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"
+# A red square; nothing is asked of another host for it.
+SQUARE = "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='9' height='9' fill='red'/></svg>"
+PICTURE = f"data:image/svg+xml,{SQUARE}"
+SUBJECTS = ["Your parcel is waiting", "Re: meeting on Thursday", "Invoice 2291", "Ten ways to save", "I am locked out"]
+
+
+def push(url: str, key: str | None = None) -> None:
+    """A run with names, texts and two epochs; one of bare rows with pictures; their queues."""
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 5, ROWS)
+    given = np.where(rng.random(ROWS) < 0.1, (truth + 1) % 5, truth)
+    texts = [f"{SUBJECTS[row % 5]}. Message {row}: please answer before the end of the week." for row in range(ROWS)]
+    ids = [f"inbox/{row:04d}" for row in range(ROWS)]
+    with LossClient(url, api_key=key) as client:
+        mail = client.put_run("mail", class_names=NAMES)
+        for epoch in range(3):
+            logits = rng.standard_normal((ROWS, 5)).astype(np.float32)
+            logits[np.arange(ROWS), truth] += 1 + epoch
+            if epoch == 2:
+                first = int(np.argmax(truth != given))
+                logits[first, truth[first]] += 9
+                texts[first] = HOSTILE
+            attributes = {"text": texts, "annotator": [["kim", "lee"][row % 2] for row in range(ROWS)]}
+            mail.push(epoch, "all", logits, given, ids, attributes=attributes)
+        mail.create_queue("logit_margin", budget=QUEUED, name="monday")
+        bare = client.put_run("bare")
+        pictures = {"thumbnail": [PICTURE] * 20, "size": list(range(20))}
+        bare.push(0, "all", rng.standard_normal((20, 3)).astype(np.float32), [0] * 20, range(20), attributes=pictures)
+        bare.create_queue("top_loss", budget=20, name="all")
+
+
+# Elements that a screen reader has no name for.
+NAMELESS = """
+    [...document.querySelectorAll("button, a, input, select, img")].filter((one) => !(one.textContent
+        || one.getAttribute("aria-label") || one.getAttribute("alt") !== null || one.labels?.length)).length
+"""
+
+
+class Watched:
+    """A page; what it logged, and what it asked of others than the service."""
+
+    def __init__(self, browser: Browser, server: ServerProcess, **options: Any) -> None:
+        self.context = browser.new_context(base_url=server.url, **options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(10_000)
+        self.errors: list[str] = []
+        self.elsewhere: list[str] = []
+        self.page.on("console", lambda one: self.errors.append(one.text) if one.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda one: None if self._ours(one.url, server) else self.elsewhere.append(one.url))
+
+    @staticmethod
+    def _ours(url: str, server: ServerProcess) -> bool:
+        return url.startswith((server.url, "data:", "about:"))
+
+
+def reviews(server: ServerProcess, run: str = "mail") -> dict[str, Any]:
+    answer: dict[str, Any] = httpx.get(f"{server.url}/runs/{run}/reviews").json()
+    return answer
+
+
+def queue_rows(server: ServerProcess, run: str = "mail", name: str = "monday") -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = httpx.get(f"{server.url}/runs/{run}/queues/{name}").json()["rows"]
+    return rows
+
+
+def take_back_all(server: ServerProcess) -> None:
+    taken = [{"id": row["id"], "verdict": None} for row in queue_rows(server)]
+    httpx.post(f"{server.url}/runs/mail/reviews", json=taken).raise_for_status()
+
+
+def tile(page: Page, name: str) -> Locator:
+    return page.locator(".tile", has=page.locator("dt", has_text=name)).locator("strong")
