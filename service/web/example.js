@@ -24,7 +24,7 @@ const SCORES = [
 ];
 
 function times(loss, { cross_entropy: plain }) {
-  return plain > 0 ? `${number(loss / plain, 2)} times` : "nothing of";
+  return plain > 0 ? `${number(loss / plain, 3)} times` : "nothing of";
 }
 
 function decided(entropy, { probabilities }) {

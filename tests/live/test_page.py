@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ import pytest
 
 from tests.live.browser import (
     HOSTILE,
-    KEY,
     NAMELESS,
     NAMES,
     Watched,
@@ -28,19 +26,7 @@ from tests.live.server_process import ServerProcess, running_server
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = sync_api.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
-        options = ["--headless", "--no-sandbox", "--disable-gpu"]
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield started
-        started.close()
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
 
 @pytest.fixture(scope="module")
@@ -244,50 +230,6 @@ def test_what_is_not_there_is_said(watched: Watched) -> None:
     expect(watched.page.get_by_role("alert")).to_contain_text("nothing")
     assert all("404" in error for error in watched.errors)
     watched.errors.clear()
-
-
-def test_signing_in_and_out(browser: Browser, tmp_path: Path) -> None:
-    with running_server(tmp_path, api_keys=KEY) as server:
-        push(server.url, KEY)
-        watched = Watched(browser, server)
-        page = watched.page
-        page.goto("/#/runs/mail/queues/monday/7")
-        expect(page.get_by_label("Key")).to_be_focused()
-        page.keyboard.type("not the key of it")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_contain_text("this is not a key of this service")
-        page.keyboard.type(KEY)
-        page.keyboard.press("Enter")
-        expect(page.locator("[aria-current=true] .rank")).to_have_text("7")
-        (cookie,) = watched.context.cookies()
-        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
-        assert page.evaluate("document.cookie") == ""
-        page.keyboard.press("k")
-        expect(tile(page, "Reviewed")).to_have_text("1 of 60")
-        # A session that ends in the middle asks for the key, and leads back to the row.
-        watched.context.clear_cookies()
-        page.keyboard.press("k")
-        page.get_by_label("Key").fill(KEY)
-        page.keyboard.press("Enter")
-        expect(tile(page, "Reviewed")).to_have_text("1 of 60")
-        page.get_by_role("button", name="Sign out").click()
-        expect(page.get_by_label("Key")).to_be_visible()
-        page.reload()
-        expect(page.get_by_label("Key")).to_be_visible()
-        assert all("401" in error for error in watched.errors)
-        assert watched.elsewhere == []
-        watched.context.close()
-        assert KEY not in server.log_path.read_text()
-
-
-def test_with_no_runs_the_page_says_how_to_push_one(browser: Browser, tmp_path: Path) -> None:
-    with running_server(tmp_path) as server:
-        watched = Watched(browser, server)
-        watched.page.goto("/")
-        expect(watched.page.locator("code")).to_contain_text(f"--url {server.url}")
-        expect(watched.page.get_by_role("heading", level=1)).to_have_text("No runs yet")
-        watched.context.close()
-        assert (watched.errors, watched.elsewhere) == ([], [])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
