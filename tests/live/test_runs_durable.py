@@ -9,10 +9,10 @@ import httpx
 from tests.live.run_batches import JSON, SAFETENSORS, batch_of, encoded
 from tests.live.server_process import ServerProcess, running_server
 
-ROUNDS = 3
+ROUNDS = 2
 CLIENTS = 4
 ROWS = 7
-BATCHES_OF_A_ROUND = 200
+BATCHES_OF_A_ROUND = 150
 
 
 def send(client: httpx.Client, number: int) -> int | None:
@@ -51,7 +51,7 @@ def test_every_batch_that_was_acknowledged_survives_sigkill_once(tmp_path: Path)
             httpx.put(f"{server.url}/runs/r", json={}).raise_for_status()
             first = number * BATCHES_OF_A_ROUND
             acknowledged |= send_until_killed(
-                server, list(range(first, first + BATCHES_OF_A_ROUND)), rng.randint(20, 150)
+                server, list(range(first, first + BATCHES_OF_A_ROUND)), rng.randint(20, 100)
             )
             assert server.process.wait(30) == -9
 

@@ -14,7 +14,7 @@ from service.runs.store import RunStore
 from tests.runs.plain_rows import add, ids_in
 from tests.runs.writer import ids_of
 
-ROUNDS = 8
+ROUNDS = 6
 WRITERS = 2
 
 
