@@ -331,7 +331,7 @@ def _check_numbers(array: Any, number: int, part: str, *, nulls: bool) -> None:
 
 
 def _cells(array: Any) -> Iterator[tuple[int, int | None, Any]]:
-    nested = isinstance(array[0], simdjson.Array)
+    nested = len(array) > 0 and isinstance(array[0], simdjson.Array)
     for row, values in enumerate(array):
         if nested and isinstance(values, simdjson.Array):
             for column, value in enumerate(values):

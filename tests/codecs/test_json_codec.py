@@ -215,3 +215,11 @@ class TestEncode:
         batch = BatchResult(None, 0.0, 0.0, 0, 0, 0, nothing)
         got = json.loads(CODEC.encode(LossResult("fl_0", "cpu", None, 0, 0, 0, (batch,))))
         assert got["batches"][0]["per_example"] == {"loss": [], "prediction": []}
+
+
+def test_a_bracket_in_an_id_beside_an_empty_batch_is_no_fault() -> None:
+    body = (
+        b'{"batches": [{"logits": [], "targets": [], "ids": []}, {"logits": [[0, 0]], "targets": [0], "ids": ["["]}]}'
+    )
+    _, batch = JsonCodec().decode(bytearray(body)).batches
+    assert batch.ids == ["["]
