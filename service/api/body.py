@@ -117,6 +117,15 @@ async def read_json(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> Any
         )
     timeout_s = request.app.state.service.settings.body_timeout_s
     body = await read_body(request, max_bytes=max_bytes, timeout_s=timeout_s)
+    return decoded_json(body)
+
+
+def decoded_json(body: bytearray) -> Any:
+    """What a body says.
+
+    Raises:
+        DecodeError: It is not JSON.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as err:

@@ -9,11 +9,10 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 
-import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.api.body import read_body
+from service.api.body import decoded_json, read_body
 from service.api.runs import json_response
 from service.api.sessions import COOKIE, LIFETIME_S, refuse_cross_site
 from service.api.state import service_of
@@ -119,10 +118,7 @@ async def delete_session(request: Request) -> Response:
 
 
 def _key(body: bytearray) -> str:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as err:
-        raise DecodeError(f"the body is not JSON: {err}") from err
+    value = decoded_json(body)
     if not isinstance(value, dict) or not isinstance(value.get("key"), str):
         raise DecodeError('the body has to be {"key": "..."}')
     return str(value["key"]).strip()

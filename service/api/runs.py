@@ -25,7 +25,7 @@ from service.messages import LossRequest, LossResult
 from service.mining.reviews import history, progress, verdicts
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
-from service.runs.rows import KEPT_OUTPUTS, check_rows, class_logits, content_digest, stored_rows
+from service.runs.rows import KEPT_OUTPUTS, check_rows, content_digest, num_classes, stored_rows
 from service.runs.snapshot import Footer, Snapshot
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=PROBLEMS)
@@ -189,8 +189,8 @@ def _store(
         num_excluded=result.num_excluded,
         has_attributes=any(one.attributes for one in batches),
     )
-    num_classes = max((class_logits(one).shape[1] for one in batches if one.num_examples), default=snapshot.num_classes)
-    new = service.runs.store.add(snapshot, epoch, batch, rows, footer, num_classes)
+    classes = max((num_classes(one) for one in batches if one.num_examples), default=snapshot.num_classes)
+    new = service.runs.store.add(snapshot, epoch, batch, rows, footer, classes)
     files = 1 + sum(one.epoch == epoch for one in snapshot.data)
     service.runs.merge_later(snapshot.root, epoch, files)
     return new

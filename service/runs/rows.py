@@ -81,6 +81,15 @@ def _check_binary(config: LossConfig, number: int, batch: Batch) -> None:
         )
 
 
+def num_classes(batch: Batch) -> int:
+    """C of `class_logits`."""
+    return 2 if _is_one_logit(batch) else int(batch.logits.shape[1])
+
+
+def _is_one_logit(batch: Batch) -> bool:
+    return batch.logits.dim() == 1 or batch.logits.shape[1] == 1
+
+
 def class_logits(batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Logits (N, C) in float32; a sigmoid logit x is the two classes [0, x], which have its probabilities.
 
@@ -90,7 +99,7 @@ def class_logits(batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
     if batch.logits.dtype == torch.float64:
         largest = torch.finfo(torch.float32).max
         logits = torch.where(batch.logits.isfinite(), logits.clamp(-largest, largest), logits)
-    if logits.dim() == 1 or logits.shape[1] == 1:
+    if _is_one_logit(batch):
         positive = logits.reshape(-1)
         logits = torch.stack([torch.zeros_like(positive), positive], dim=1)
     return logits.numpy()
