@@ -6,13 +6,19 @@ The page is served as it lies in `service/web`; it has no build step and asks th
 from __future__ import annotations
 
 import hashlib
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
+from pathlib import Path
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.api.body import decoded_json, read_body
+from service.api.encoding import GZIP_WINDOW, reply_coding
 from service.api.runs import json_response
 from service.api.sessions import COOKIE, LIFETIME_S, refuse_cross_site
 from service.api.state import service_of
@@ -26,6 +32,8 @@ MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+# What draws the charts comes out of a package: its name here, the distribution, the place in it.
+PACKAGED = {"plotly.min.js": ("plotly", "plotly/package_data/plotly.min.js")}
 # Pictures of examples come from wherever the data set's attributes point.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https: http:; "
@@ -54,12 +62,23 @@ class _File:
 def _read() -> dict[str, _File]:
     """Every file of the page by its name. Only these names are served, so no path leads out of the folder."""
     found = {}
-    for entry in files("service").joinpath("web").iterdir():
-        media_type = MEDIA_TYPES.get("." + entry.name.rpartition(".")[2])
-        if entry.is_file() and media_type is not None:
-            content = entry.read_bytes()
-            found[entry.name] = _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+    for name, content in _contents():
+        media_type = MEDIA_TYPES.get("." + name.rpartition(".")[2])
+        if media_type is not None:
+            found[name] = _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
     return found
+
+
+def _contents() -> Iterator[tuple[str, bytes]]:
+    for entry in files("service").joinpath("web").iterdir():
+        if entry.is_file():
+            yield entry.name, entry.read_bytes()
+    for name, (package, place) in PACKAGED.items():
+        try:
+            yield name, Path(str(distribution(package).locate_file(place))).read_bytes()
+        except (PackageNotFoundError, FileNotFoundError):
+            # A loss is computed without charts too; the page says that they are missing.
+            continue
 
 
 _FILES = _read()
@@ -86,7 +105,17 @@ def _served(request: Request, name: str) -> Response:
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if file.tag in known:
         return Response(status_code=304, headers=headers)
+    headers["Vary"] = "Accept-Encoding"
+    if reply_coding(request.headers.get("accept-encoding"), ("gzip",)) == "gzip":
+        headers["Content-Encoding"] = "gzip"
+        return Response(_gzipped(name), headers=headers, media_type=file.media_type)
     return Response(file.content, headers=headers, media_type=file.media_type)
+
+
+@lru_cache
+def _gzipped(name: str) -> bytes:
+    """A file of the page, compressed once."""
+    return zlib.compress(_FILES[name].content, wbits=GZIP_WINDOW)
 
 
 @router.get("/session")

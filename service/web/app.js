@@ -13,6 +13,10 @@ const main = document.getElementById("main");
 const signOut = document.getElementById("sign-out");
 let leave = new AbortController();
 
+/** The views of a run beside its first one, by their place in the address. */
+const PLACES = {
+};
+
 /** A view is `async (context) => element`; `context.signal` ends with it. */
 function chosen(parts) {
   if (parts.length === 0) return ["Runs", runsView];
@@ -20,7 +24,8 @@ function chosen(parts) {
   if (parts.length === 2) return [parts[1], runView];
   if (parts[2] === "queues" && parts.length <= 5) return [`${parts[3]} – ${parts[1]}`, queueView];
   if (parts[2] === "examples" && parts.length === 4) return [`${parts[3]} – ${parts[1]}`, exampleView];
-  return null;
+  const place = parts.length === 3 && PLACES[parts[2]];
+  return place ? [`${place[0]} – ${parts[1]}`, place[1]] : null;
 }
 
 async function show({ focus = true } = {}) {

@@ -1,6 +1,7 @@
 // What several views show: class names, an example as people see it, verdicts.
 
 import { h, number } from "./dom.js";
+import { address, toRun } from "./route.js";
 
 export const STRATEGIES = {
   logit_margin: ["Logit margin", "The label's logit farthest behind the best other one: usually the best for wrong labels."],
@@ -86,6 +87,20 @@ export function verdictBadge(run, row) {
 export function crumbs(...links) {
   return h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("ol", {},
     links.map(([text, href]) => h("li", {}, href ? h("a", { href }, text) : h("span", { "aria-current": "page" }, text)))));
+}
+
+/** The views of a run; the place is what follows its name in the address. */
+const PLACES = [["", "Overview"]];
+
+/** What stands over each view of a run: where it is, its name, and the way to the others. */
+export function runHead(name, current) {
+  return [
+    crumbs(["Runs", "#/"], [name]),
+    h("h1", { class: "wrap" }, name),
+    h("nav", { class: "places", "aria-label": `Views of ${name}` }, h("ul", {}, PLACES.map(([place, text]) =>
+      h("li", {}, h("a", { href: place ? address(["runs", name, place]) : toRun(name),
+        "aria-current": place === current ? "page" : null }, text))))),
+  ];
 }
 
 export function tile(name, value, note) {
