@@ -9,25 +9,26 @@ from starlette.responses import Response
 
 from service.api.openapi import PROBLEMS
 from service.api.query import Query
-from service.api.run_openapi import COMPARE_QUERY, DYNAMICS_QUERY, WHAT_IF_QUERY
+from service.api.run_openapi import COMPARE_QUERY, DIAGNOSTICS_QUERY, DYNAMICS_QUERY
 from service.api.runs import json_response
 from service.api.state import service_of
 from service.diagnostics.compare import compare
-from service.diagnostics.dynamics import dynamics_page
+from service.diagnostics.dynamics import MOST_BINS, dynamics_page
 from service.diagnostics.summary import diagnostics
 from service.runs.queries import View
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=PROBLEMS)
 
 
-@router.get("/{run}/diagnostics", summary="What an epoch says of the data set", openapi_extra=WHAT_IF_QUERY)
+@router.get("/{run}/diagnostics", summary="What an epoch says of the data set", openapi_extra=DIAGNOSTICS_QUERY)
 async def get_diagnostics(request: Request, run: str) -> Response:
     """Counts, loss, classes, confusions, histogram, concentration, calibration, label errors, suggested alpha, and
-    warnings in plain words. `alpha` and `gamma` ask what if, without posting again."""
-    query = Query(request, "epoch", "alpha", "gamma")
+    warnings in plain words. `alpha` and `gamma` ask what if, without posting again; `fields` asks for some of it."""
+    query = Query(request, "fields", "epoch", "alpha", "gamma")
+    fields = query.names("fields")
 
     def work(view: View) -> dict[str, Any]:
-        return diagnostics(view, query.weighting(view), query.epoch(view))
+        return diagnostics(view, query.weighting(view), query.epoch(view), fields)
 
     return json_response(await service_of(request).runs.ask(run, work))
 
@@ -35,8 +36,9 @@ async def get_diagnostics(request: Request, run: str) -> Response:
 @router.get("/{run}/dynamics", summary="How the examples were learned", openapi_extra=DYNAMICS_QUERY)
 async def get_dynamics(request: Request, run: str) -> Response:
     """Over the epochs, or the first of them: confidence, variability, correctness, area under the margin, forgetting,
-    first learned, region of the data map; a page of examples and the totals of all."""
-    query = Query(request, "first", "sort", "limit", "offset", "region", "alpha", "gamma")
+    first learned, region of the data map; a page of examples and the totals of all. `bins` asks for the data map as a
+    grid."""
+    query = Query(request, "first", "sort", "limit", "offset", "region", "bins", "alpha", "gamma")
     limit, offset = query.integer("limit", most=100_000), query.integer("offset")
 
     def work(view: View) -> dict[str, Any]:
@@ -48,6 +50,7 @@ async def get_dynamics(request: Request, run: str) -> Response:
             region=query.text("region"),
             limit=100 if limit is None else limit,
             offset=offset or 0,
+            bins=query.integer("bins", least=1, most=MOST_BINS),
         )
 
     return json_response(await service_of(request).runs.ask(run, work))

@@ -35,6 +35,11 @@ class Query:
     def text(self, name: str) -> str | None:
         return self._values.get(name)
 
+    def names(self, name: str) -> list[str] | None:
+        """Names with commas between them."""
+        text = self._values.get(name)
+        return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
     def below(self, prefix: str) -> dict[str, str]:
         """What begins with a prefix, without it."""
         return {name.removeprefix(prefix): value for name, value in self._values.items() if name.startswith(prefix)}

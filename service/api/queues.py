@@ -13,7 +13,7 @@ from service.api.query import Query
 from service.api.run_openapi import QUEUE_BODY, REVIEWS_BODY
 from service.api.runs import json_response
 from service.api.state import Service, service_of
-from service.mining.queues import create_queue, queue, queues
+from service.mining.queues import create_queue, preview, queue, queues
 from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews, expected_yield, history, progress, verdicts
 from service.runs.examples import add_attributes
@@ -27,9 +27,18 @@ router = APIRouter(prefix="/runs/{run}", tags=["runs"], responses=PROBLEMS)
 @router.post("/queues", summary="Make a queue", status_code=201, openapi_extra=QUEUE_BODY)
 async def post_queue(request: Request, run: str) -> Response:
     """The rows to look at next, chosen now and kept: 201. With a name the same request again gives what is kept (200),
-    another one 409. `alpha` and `gamma` in the query rank by another loss."""
-    service, query = service_of(request), Query(request, "alpha", "gamma")
+    another one 409. `alpha` and `gamma` in the query rank by another loss; `preview=true` answers what would be made,
+    and keeps nothing: 200."""
+    service, query = service_of(request), Query(request, "preview", "alpha", "gamma")
     wanted = QueueRequest.parse(await read_json(request))
+    if query.flag("preview"):
+
+        def shown(view: View) -> dict[str, Any]:
+            last = verdicts(history(service.runs.store, view.snapshot))
+            made = preview(view, wanted, query.weighting(view), list(last))
+            return _shown(service, view, made, 0, ROWS_AT_ONCE)
+
+        return json_response(await service.runs.ask(run, shown))
 
     def work(view: View) -> tuple[dict[str, Any], bool]:
         last = verdicts(history(service.runs.store, view.snapshot))

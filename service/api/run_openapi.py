@@ -33,6 +33,7 @@ PAGE = {
     "offset": ("After how many rows", INTEGER),
 }
 WHAT_IF_QUERY = _query(**EPOCH, **WHAT_IF)
+DIAGNOSTICS_QUERY = _query(fields=("Only these members, with commas; default: all", TEXT), **EPOCH, **WHAT_IF)
 EXAMPLES_QUERY = _query(
     sort=("Scores with commas, a minus for descending; default -loss", TEXT),
     limit=("Rows at most, default 100", INTEGER),
@@ -49,6 +50,7 @@ DYNAMICS_QUERY = _query(
     first=("Only the first epochs", INTEGER),
     sort=("A column, with a minus for descending; default area_under_margin", TEXT),
     region=("easy, ambiguous, hard_to_learn or between", TEXT),
+    bins=("The data map as a grid of so many by so many cells", INTEGER),
     **PAGE,
     **WHAT_IF,
 )
@@ -95,10 +97,11 @@ QUEUE_BODY = _json_body(
             "budget": 100,
             "exclude_reviewed": False,
         },
+        "of some": {"strategy": "top_loss", "only": {"target": 1, "ranges": {"loss": [1.0, None]}}},
         "by class": {"name": "monday", "strategy": "top_loss", "budget": 100, "per_class": "equal"},
     }
 )
-QUEUE_BODY |= _query(**WHAT_IF)
+QUEUE_BODY |= _query(preview=("Make it, and keep nothing", BOOLEAN), **WHAT_IF)
 REVIEWS_BODY = _json_body(
     {"two": [{"id": "a", "verdict": "ok"}, {"id": "b", "verdict": "wrong", "label": 2, "reviewer": "kim"}]},
     {"type": "array", "items": {"type": "object"}},

@@ -117,10 +117,17 @@ class RunClient:
         query = {"epoch": epoch, "alpha": alpha, "gamma": gamma}
         return self._client.send(run_calls.example_call(self.name, example_id, **query))
 
-    def diagnostics(self, *, epoch: int | None = None, alpha: Any = None, gamma: float | None = None) -> JSON:
+    def diagnostics(
+        self,
+        *,
+        fields: Iterable[str] | None = None,
+        epoch: int | None = None,
+        alpha: Any = None,
+        gamma: float | None = None,
+    ) -> JSON:
         """What an epoch, by default the last one, says of the data set: counts, loss, classes, confusions, histogram,
-        concentration, calibration, label errors, suggested alpha, and warnings in plain words."""
-        query = {"epoch": epoch, "alpha": alpha, "gamma": gamma}
+        concentration, calibration, label errors, suggested alpha, and warnings in plain words; or only some fields."""
+        query = {"fields": None if fields is None else list(fields), "epoch": epoch, "alpha": alpha, "gamma": gamma}
         return self._client.send(run_calls.asked_of_run(self.name, "diagnostics", **query))
 
     def dynamics(
@@ -131,6 +138,7 @@ class RunClient:
         region: str | None = None,
         limit: int | None = None,
         offset: int | None = None,
+        bins: int | None = None,
         alpha: Any = None,
         gamma: float | None = None,
     ) -> JSON:
@@ -142,11 +150,12 @@ class RunClient:
             region: `easy`, `ambiguous`, `hard_to_learn` or `between`.
             limit: Rows at most, default 100.
             offset: After how many rows.
+            bins: `map`, the data map as a grid of so many by so many cells.
             alpha: What if.
             gamma: What if.
         """
         query: JSON = {"first": first, "sort": sort, "region": region, "limit": limit, "offset": offset}
-        query |= {"alpha": alpha, "gamma": gamma}
+        query |= {"bins": bins, "alpha": alpha, "gamma": gamma}
         return self._client.send(run_calls.asked_of_run(self.name, "dynamics", **query))
 
     def create_queue(
@@ -160,7 +169,7 @@ class RunClient:
             alpha: What if.
             gamma: What if.
             members: `name` (the same request again then gives the same queue), `mix`, `per_class`, `min_per_class`,
-                `at_most`, `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`.
+                `at_most`, `only`, `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`.
 
         Raises:
             QueueConflictError: There is a queue of this name, made from another request.

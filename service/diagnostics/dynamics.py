@@ -94,12 +94,18 @@ def last_epoch(view: View, first: int | None) -> int:
     return max(view.snapshot.epochs[:first], default=-1)
 
 
+# p_t lies between 0 and 1, so its standard deviation is at most a half.
+LARGEST_VARIABILITY = 0.5
+MOST_BINS = 200
 REGIONS = ("easy", "ambiguous", "hard_to_learn", "between")
 AVERAGED = ("confidence", "variability", "area_under_margin")
 _SUMMARY = f"""SELECT count(*) AS num_examples, count(*) FILTER (never_learned) AS never_learned,
     count(*) FILTER (forgetting_events > 0) AS forgotten,
     {", ".join(f"({_total(name)} / {UNIT} / count(*))::DOUBLE AS mean_{name}" for name in AVERAGED)},
     {", ".join(f"count(*) FILTER (region = '{name}') AS {name}" for name in REGIONS)} FROM dynamics"""
+_MAP = """SELECT (least(floor(confidence * {bins}), {bins} - 1) + 0.5) / {bins} AS confidence,
+    (least(floor(variability / {width}), {bins} - 1) + 0.5) * {width} AS variability,
+    count(*) AS count, avg(correctness / epochs) AS correctness FROM dynamics GROUP BY 1, 2 ORDER BY 1, 2"""
 
 
 def dynamics_page(
@@ -111,6 +117,7 @@ def dynamics_page(
     region: str | None = None,
     limit: int = 100,
     offset: int = 0,
+    bins: int | None = None,
 ) -> dict[str, Any]:
     """Some examples with their dynamics, and the totals of all.
 
@@ -122,6 +129,8 @@ def dynamics_page(
         region: Only the examples of one region.
         limit: How many.
         offset: After how many.
+        bins: `map`, the data map as a grid of so many by so many cells; each that has examples with its middle, their
+            number, and the mean share of their epochs in which they are right.
 
     Raises:
         InvalidRequestError: An unknown sort key or region; lists the known.
@@ -141,6 +150,7 @@ def dynamics_page(
         )
         number = view.row(f"SELECT count(*) AS n FROM dynamics WHERE {condition}")["n"]
         totals = view.row(_SUMMARY)
+        cells = {} if bins is None else {"map": view.rows(_MAP.format(bins=bins, width=LARGEST_VARIABILITY / bins))}
     finally:
         view.cursor.execute("DROP TABLE IF EXISTS dynamics")
     regions = {name: totals.pop(name) for name in REGIONS}
@@ -149,6 +159,7 @@ def dynamics_page(
         "epochs": view.snapshot.epochs[:first],
         "num_matching": number,
         "summary": {**totals, "regions": regions},
+        **cells,
         "rows": rows,
     }
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from service.diagnostics.dynamics import dynamics
 from service.errors import InvalidRequestError, QueueConflictError, UnknownQueueError
 from service.mining.reasons import reason
-from service.mining.requests import QueueRequest, Strategy
+from service.mining.requests import Only, QueueRequest, Strategy
 from service.mining.selection import Candidates, Part, Row, Rule, interleaved, select, shared_out
 from service.mining.strategies import Ranking, ranking, suggest_over_epochs
 from service.runs.examples import add_attributes
@@ -39,13 +40,13 @@ def create_queue(
         InvalidRequestError: Quotas that do not fit the run, or a strategy that it has not the data for.
         QueueConflictError: There is one of this name, made from another request.
     """
-    asked = {**request.model_dump(mode="json"), "alpha": weighting.alpha, "gamma": weighting.gamma}
+    asked = _asked(request, weighting)
     if request.name is not None:
         check_name("queue", request.name)
         held = store.document(view.snapshot, FOLDER, request.name)
         if held is not None:
             return _same(held, asked), False
-    content = _content(view, request, weighting, reviewed, asked)
+    content = _content(view, request, weighting, reviewed)
     if request.name is not None:
         new = store.add_document(view.snapshot, FOLDER, request.name, {"name": request.name, **content})
         return _same(queue(store, view.snapshot, request.name), asked), new
@@ -55,6 +56,10 @@ def create_queue(
         if name not in taken and store.add_document(view.snapshot, FOLDER, name, {"name": name, **content}):
             return {"name": name, **content}, True
     raise QueueConflictError(f"the run has {NAMES_TRIED} queues of {request.strategy}; give this one a name")
+
+
+def _asked(request: QueueRequest, weighting: Weighting) -> dict[str, Any]:
+    return {**request.model_dump(mode="json"), "alpha": weighting.alpha, "gamma": weighting.gamma}
 
 
 def _same(held: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
@@ -88,14 +93,21 @@ def queues(store: RunStore, snapshot: Snapshot) -> list[dict[str, Any]]:
     return [one for one in held if one is not None]
 
 
-def _content(
-    view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str], asked: dict[str, Any]
-) -> dict[str, Any]:
+def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]) -> dict[str, Any]:
+    """The queue that `create_queue` would make, kept nowhere and without a name."""
+    return {"name": None, **_content(view, request, weighting, reviewed)}
+
+
+def _content(view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]) -> dict[str, Any]:
     epoch = view.snapshot.epoch(request.epoch)
     totals = view.row(f"SELECT count(*) AS n, coalesce(sum(loss), 0.0) AS loss FROM {view.scored(weighting, epoch)}")
-    rule = _rule(view, request, epoch)
+    allowed = _allowed(view, request.only, weighting, request.first)
+    rule = _rule(view, request, weighting, epoch, allowed)
     left_out = list(reviewed) if request.leaves_out_reviewed else []
-    source = _Source(view, request, weighting, epoch, left_out, of_each_class=bool(rule.reserved))
+    condition, parameters = allowed
+    if left_out:
+        condition, parameters = f"{condition} AND id NOT IN (SELECT unnest(?::VARCHAR[]))", [*parameters, left_out]
+    source = _Source(view, request, weighting, epoch, (condition, parameters), of_each_class=bool(rule.reserved))
     rows, candidates = select(rule, source.fetch)
     suggest_over_epochs(view, [row for row in rows if row["strategy"] == "area_under_margin"], request.first)
     # Its random rows speak for all examples: they were drawn from all, by no further rule.
@@ -114,7 +126,7 @@ def _content(
         "strategy": request.strategy,
         "epoch": epoch,
         "num_examples": totals["n"],
-        "request": asked,
+        "request": _asked(request, weighting),
         "is_control": is_control,
         "warnings": [LABEL_BLIND] if "ambiguous" in request.parts else [],
         "rows": rows,
@@ -130,6 +142,26 @@ def _drawn(candidates: Candidates, rows: Sequence[Row]) -> set[str]:
     return {row["id"] for row in candidates.rows[: last + 1] if row["strategy"] == "random"}
 
 
+Condition = tuple[str, list[Any]]
+
+
+def _allowed(view: View, only: Only | None, weighting: Weighting, first: int | None) -> Condition:
+    """Which rows a queue may take, as SQL with its parameters."""
+    if only is None:
+        return "true", []
+    condition, parameters = only.filter.sql(view)
+    if only.over_epochs:
+        bounds = []
+        for name, pair in only.over_epochs.items():
+            for sign, bound in zip((">=", "<="), pair, strict=True):
+                if bound is not None:
+                    bounds.append(f"{name} {sign} ?::DOUBLE")
+                    parameters.append(bound)
+        within = " AND ".join(bounds) or "true"
+        condition += f" AND id IN (SELECT id FROM {dynamics(view, weighting, first)} WHERE {within})"
+    return condition, parameters
+
+
 class _Source:
     """The candidates of a request, best first; of a mix interleaved by share."""
 
@@ -139,7 +171,7 @@ class _Source:
         request: QueueRequest,
         weighting: Weighting,
         epoch: int,
-        left_out: Sequence[str],
+        allowed: Condition,
         *,
         of_each_class: bool,
     ) -> None:
@@ -148,7 +180,7 @@ class _Source:
             (strategy, share, ranking(strategy, view, weighting, epoch, request))
             for strategy, share in request.parts.items()
         ]
-        self._left_out = left_out
+        self._allowed = allowed
         self._of_each_class = of_each_class
         self._with_attributes = request.at_most is not None
 
@@ -159,8 +191,7 @@ class _Source:
         return found
 
     def _part(self, strategy: Strategy, share: float, one: Ranking, number: int) -> Part:
-        condition = "id NOT IN (SELECT unnest(?::VARCHAR[]))" if self._left_out else "true"
-        parameters = [self._left_out] if self._left_out else []
+        condition, parameters = self._allowed
         rows = self._view.rows(one.sql(condition, number, of_each_class=self._of_each_class), parameters)
         for place, row in enumerate(rows, start=1):
             row["strategy"] = strategy
@@ -172,14 +203,14 @@ class _Source:
         return Part(share, rows, {label: last[label] for label, n in fetched.items() if n == number})
 
 
-def _rule(view: View, request: QueueRequest, epoch: int) -> Rule:
+def _rule(view: View, request: QueueRequest, weighting: Weighting, epoch: int, allowed: Condition) -> Rule:
     quotas, least = request.per_class, request.min_per_class
     if quotas is None and not least:
         return Rule(request.budget, at_most=request.at_most)
-    counts = {
-        row["target"]: row["n"]
-        for row in view.rows(f"SELECT target, count(*) AS n FROM {view.stored(epoch)} GROUP BY target ORDER BY target")
-    }
+    condition, parameters = allowed
+    source = view.stored(epoch) if request.only is None else view.scored(weighting, epoch)
+    counted = f"SELECT target, count(*) AS n FROM {source} WHERE {condition} GROUP BY target ORDER BY target"
+    counts = {row["target"]: row["n"] for row in view.rows(counted, parameters)}
     if isinstance(quotas, dict):
         unknown = [label for label in quotas if int(label) >= (view.snapshot.num_classes or 0)]
         if unknown:

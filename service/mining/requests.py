@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from service.errors import InvalidRequestError
 from service.messages import error_items, summary
+from service.runs.examples import RANGES, Filter
 
 Strategy = Literal[
     "top_loss",
@@ -23,6 +24,8 @@ Strategy = Literal[
     "random",
 ]
 MAX_BUDGET = 100_000
+OVER_EPOCHS = ("confidence", "variability")
+Bound = Annotated[float, Field(allow_inf_nan=False)] | None
 CLASS_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -33,6 +36,56 @@ class AtMost(BaseModel):
 
     attribute: str
     count: Annotated[int, Field(ge=1)]
+
+
+class Only(BaseModel):
+    """Which examples a queue may take; all that is given has to hold.
+
+    Args:
+        target: The given class.
+        prediction: The predicted class.
+        correct: Whether they are the same.
+        ids: Only these.
+        attributes: The text that an attribute must have, as last sent.
+        ranges: The least and the largest value of a score of the epoch, or of `confidence` or `variability` over the
+            epochs; null for no bound.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    target: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    prediction: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    correct: bool | None = None
+    ids: Annotated[list[str], Field(min_length=1, max_length=MAX_BUDGET)] | None = None
+    attributes: dict[str, str] = {}
+    # JSON has lists for them.
+    ranges: dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> Only:
+        for name in self.ranges:
+            if name not in (*RANGES, *OVER_EPOCHS):
+                raise ValueError(f"no range of {name[:100]!r}; known are {', '.join((*RANGES, *OVER_EPOCHS))}")
+        return self
+
+    @property
+    def filter(self) -> Filter:
+        """What it says of the rows of an epoch."""
+        equal = {"target": self.target, "prediction": self.prediction}
+        bounds = {name: pair for name, pair in self.ranges.items() if name in RANGES}
+        return Filter(
+            equal={name: value for name, value in equal.items() if value is not None},
+            at_least={name: least for name, (least, _) in bounds.items() if least is not None},
+            at_most={name: largest for name, (_, largest) in bounds.items() if largest is not None},
+            correct=self.correct,
+            attributes=self.attributes,
+            ids=self.ids,
+        )
+
+    @property
+    def over_epochs(self) -> dict[str, tuple[float | None, float | None]]:
+        """The ranges of what is known over the epochs alone."""
+        return {name: pair for name, pair in self.ranges.items() if name in OVER_EPOCHS}
 
 
 class QueueRequest(BaseModel):
@@ -46,6 +99,7 @@ class QueueRequest(BaseModel):
         per_class: `equal`, `proportional` (to the classes' counts), or how many of each class.
         min_per_class: At least so many of each class that has them.
         at_most: See `AtMost`.
+        only: See `Only`.
         exclude_reviewed: Leave out what has a verdict; default true, for `random` alone false, since a control slice
             speaks for all examples.
         seed: Of `random`.
@@ -64,6 +118,7 @@ class QueueRequest(BaseModel):
     per_class: Literal["equal", "proportional"] | dict[str, Annotated[int, Field(ge=0)]] | None = None
     min_per_class: Annotated[int, Field(ge=0)] = 0
     at_most: AtMost | None = None
+    only: Only | None = None
     exclude_reviewed: bool | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     epoch: Annotated[int, Field(ge=0)] | None = None
@@ -98,7 +153,7 @@ class QueueRequest(BaseModel):
     @property
     def prefers_some(self) -> bool:
         """Whether a rule beside the strategy decides over its rows."""
-        return bool(self.per_class or self.min_per_class or self.at_most)
+        return bool(self.per_class or self.min_per_class or self.at_most or self.only)
 
     @classmethod
     def parse(cls, value: Any) -> QueueRequest:

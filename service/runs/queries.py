@@ -7,7 +7,8 @@ log(1 - p_t) = -(max(z, 0) + log(1 + e)), and FL = alpha_t exp(-gamma softplus(z
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -24,6 +25,7 @@ from service.runs.store import RunStore
 
 T = TypeVar("T")
 FILES_MOVED = 5
+ANSWERS_HELD = 128
 STORED = "epoch, batch, row, id, target, prediction, log_odds, logit_margin, normalized_margin, entropy, el2n"
 SCORE_NAMES = (
     "loss",
@@ -103,6 +105,29 @@ _ROWS = f"""
     CASE WHEN z >= 0 THEN 1 / (1 + e) ELSE e / (1 + e) END AS p_t"""
 
 
+class Answers:
+    """What was found in runs, held as long as it is among the last asked for; safe for many threads."""
+
+    def __init__(self, number: int = ANSWERS_HELD) -> None:
+        self._number = number
+        self._held: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = Lock()
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What is held under the key, else what is computed now. Two that ask at once may both compute."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                found: T = self._held[key]
+                return found
+        computed = compute()
+        with self._lock:
+            self._held[key] = computed
+            while len(self._held) > self._number:
+                self._held.popitem(last=False)
+        return computed
+
+
 class RunQueries:
     """Questions about runs; safe for many threads.
 
@@ -114,6 +139,7 @@ class RunQueries:
     def __init__(self, store: RunStore, memory_bytes: int) -> None:
         self.store = store
         self._memory_bytes = memory_bytes
+        self._answers = Answers()
         self._lock = Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._temporary: TemporaryDirectory[str] | None = None
@@ -137,7 +163,7 @@ class RunQueries:
             snapshot = self.store.snapshot(run)
             cursor = self._cursor()
             try:
-                return question(View(cursor, snapshot))
+                return question(View(cursor, snapshot, self._answers))
             except duckdb.OutOfMemoryException as err:
                 raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
             # From the midst of a stream it comes as an OSError of Arrow.
@@ -171,11 +197,22 @@ class View:
     Args:
         cursor: A connection of this thread.
         snapshot: The run.
+        answers: Of earlier views.
     """
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot, answers: Answers | None = None) -> None:
         self.cursor = cursor
         self.snapshot = snapshot
+        self._answers = answers or Answers()
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What `compute` finds; asked again it is held, while the run's rows are the same. Nobody may change it.
+
+        Args:
+            key: Of the question and all that it depends on beside the rows.
+            compute: Asks it.
+        """
+        return self._answers.once((self.snapshot.fingerprint, key), compute)
 
     def weighting(self, alpha: tuple[float, ...] | None = None, gamma: float | None = None) -> Weighting:
         """The run's own, or what if."""

@@ -246,3 +246,21 @@ def test_what_is_not_known_is_refused_and_an_empty_run_has_no_rows(runs: Kept) -
     assert (found["rows"], found["epochs"], found["num_matching"]) == ([], [], 0)
     assert found["summary"]["mean_confidence"] is None
     assert found["summary"]["regions"] == dict.fromkeys(REGIONS, 0)
+
+
+def test_the_map_counts_every_example_in_its_cell(shared: Kept) -> None:
+    rows = page(shared)["rows"]
+    for bins in (1, 3, 40):
+        of: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+        for row in rows:
+            cell = (min(int(row["confidence"] * bins), bins - 1), min(int(row["variability"] * 2 * bins), bins - 1))
+            of[cell].append(row["correctness"] / row["epochs"])
+        found = page(shared, bins=bins, limit=0)
+        assert found["rows"] == []
+        assert [(cell["confidence"], cell["variability"]) for cell in found["map"]] == [
+            (pytest.approx((x + 0.5) / bins), pytest.approx((y + 0.5) / bins / 2)) for x, y in sorted(of)
+        ]
+        assert [cell["count"] for cell in found["map"]] == [len(of[cell]) for cell in sorted(of)]
+        means = [statistics.fmean(of[cell]) for cell in sorted(of)]
+        assert [cell["correctness"] for cell in found["map"]] == pytest.approx(means)
+    assert "map" not in page(shared)

@@ -13,7 +13,11 @@ import torch
 from cleanlab.dataset import health_summary
 from torch.nn.functional import cross_entropy
 
-from service.diagnostics.summary import diagnostics
+from service.diagnostics import summary
+from service.diagnostics.concentration import histogram
+from service.diagnostics.summary import FIELDS, diagnostics
+from service.errors import InvalidRequestError
+from service.runs.queries import View, Weighting
 from tests.runs.kept import Kept, kept, noisy, scored
 
 KEYS = [
@@ -23,10 +27,10 @@ KEYS = [
     "num_examples",
     "num_ignored",
     "num_excluded",
-    "num_duplicates",
     "num_classes",
     "alpha",
     "gamma",
+    "num_duplicates",
     "loss",
     "classes",
     "confusion",
@@ -273,3 +277,36 @@ def test_warnings_name_their_numbers(runs: Kept) -> None:
     assert "k1 (1), k2 (0)" in found["small_classes"]
     assert "and 19 more" in found["small_classes"]
     assert "1 rows of epoch 1" in {one["code"]: one["message"] for one in told(runs, 1)["warnings"]}["duplicated_ids"]
+
+
+def test_some_fields_are_those_of_the_whole(runs: Kept) -> None:
+    runs.make()
+    runs.put(*plain())
+    whole = told(runs)
+    for field in FIELDS:
+        found = runs.ask(lambda view, field=field: diagnostics(view, view.weighting(), 0, [field]))
+        assert set(found) == set(KEYS) - set(FIELDS) | {field}
+        assert found[field] == whole[field]
+    with pytest.raises(InvalidRequestError, match="unknown field 'histograms'; known are num_duplicates, loss"):
+        runs.ask(lambda view: diagnostics(view, view.weighting(), 0, ["loss", "histograms"]))
+
+
+def test_a_field_is_computed_once_for_the_same_rows_and_loss(runs: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(view: View, weighting: Weighting, epoch: int) -> dict[str, Any]:
+        asked.append((weighting.gamma, epoch))
+        return histogram(view, weighting, epoch)
+
+    monkeypatch.setattr(summary, "histogram", counted)
+    runs.make()
+    runs.put(*plain())
+    assert told(runs) == told(runs)
+    told(runs, gamma=0.5)
+    assert asked == [(2.0, 0), (0.5, 0)]
+    # Merged files hold the same rows; a further batch does not.
+    runs.put(*plain(30, 2), [f"n{row}" for row in range(30)], batch="more")
+    assert told(runs)["histogram"]["counts"] != []
+    runs.merge(0)
+    told(runs)
+    assert asked[2:] == [(2.0, 0)]
