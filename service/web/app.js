@@ -1,8 +1,11 @@
 // Which view is shown, and signing in where the service asks for a key.
 
 import { call, get } from "./api.js";
+import { classesView } from "./classes.js";
 import { h, loading, problem } from "./dom.js";
 import { exampleView } from "./example.js";
+import { examplesView } from "./examples.js";
+import { mapView } from "./map.js";
 import { queueView } from "./queue.js";
 import { here } from "./route.js";
 import { runView } from "./run.js";
@@ -15,6 +18,9 @@ let leave = new AbortController();
 
 /** The views of a run beside its first one, by their place in the address. */
 const PLACES = {
+  classes: ["Classes", classesView],
+  examples: ["Examples", examplesView],
+  map: ["Data map", mapView],
 };
 
 /** A view is `async (context) => element`; `context.signal` ends with it. */

@@ -90,7 +90,7 @@ export function crumbs(...links) {
 }
 
 /** The views of a run; the place is what follows its name in the address. */
-const PLACES = [["", "Overview"]];
+const PLACES = [["", "Overview"], ["examples", "Examples"], ["classes", "Classes"], ["map", "Data map"]];
 
 /** What stands over each view of a run: where it is, its name, and the way to the others. */
 export function runHead(name, current) {

@@ -25,4 +25,5 @@ export const toRuns = () => "#/";
 export const toRun = (run) => address(["runs", run]);
 export const toQueue = (run, queue, rank, query) =>
   address(["runs", run, "queues", queue, ...(rank ? [rank] : [])], query);
+export const toExamples = (run, query) => address(["runs", run, "examples"], query);
 export const toExample = (run, id, query) => address(["runs", run, "examples", id], query);
