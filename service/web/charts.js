@@ -68,7 +68,7 @@ function visible(element, signal) {
 
 function base(height) {
   return {
-    height, margin: { l: 56, r: 16, t: 10, b: 44 }, showlegend: false, bargap: 0.06, dragmode: false, hovermode: "closest",
+    height, margin: { l: 64, r: 16, t: 10, b: 44 }, showlegend: false, bargap: 0.06, dragmode: false, hovermode: "closest",
     paper_bgcolor: "transparent", plot_bgcolor: "transparent",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("muted") },
     hoverlabel: { bgcolor: colour("surface"), bordercolor: colour("line"), font: { color: colour("text") } },

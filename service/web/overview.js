@@ -27,7 +27,7 @@ export function histogramCard(run, found, signal) {
     }],
     layout: {
       xaxis: { title: { text: "focal loss" }, showgrid: false, ...ticks(bins) },
-      yaxis: { title: { text: "examples" }, type: "log", dtick: 1, rangemode: "tozero" },
+      yaxis: { title: { text: "examples", standoff: 6 }, type: "log", dtick: 1, rangemode: "tozero" },
     },
   });
   return card("Losses", h("p", { class: "muted" },
@@ -44,7 +44,13 @@ export function histogramCard(run, found, signal) {
 /** Names at every fourth edge: a decade apart. */
 function ticks(bins) {
   const marked = bins.map((bin, place) => [place - 0.5, bin.least]).filter((_, place) => (bins.length - 1 - place) % 4 === 3);
-  return { tickvals: marked.map(([place]) => place), ticktext: marked.map(([, least]) => (least ? number(least, 2) : "0")) };
+  return { tickangle: 0, tickvals: marked.map(([place]) => place), ticktext: marked.map(([, least]) => edge(least)) };
+}
+
+/** An edge in few letters. */
+function edge(value) {
+  if (value === 0 || value >= 0.01) return number(value, 1);
+  return value.toExponential(0);
 }
 
 /** The Lorenz curve, under any gamma. */
@@ -66,7 +72,7 @@ export function concentrationCard(run, found, signal) {
     ],
     layout: {
       xaxis: { title: { text: "examples, the easiest first" }, tickformat: ".0%", range: [0, 1], showgrid: false },
-      yaxis: { title: { text: "share of the loss" }, tickformat: ".0%", range: [0, 1.01] },
+      yaxis: { title: { text: "share of the loss", standoff: 6 }, tickformat: ".0%", range: [0, 1.01] },
     },
   });
   const figure = chart("", "Lorenz curve of the loss; the sentence above it has its numbers", draw, {
@@ -120,7 +126,7 @@ export function calibrationCard(found, signal) {
     ],
     layout: {
       xaxis: { title: { text: "what the model says" }, tickformat: ".0%", range: [0, 1.04], showgrid: false },
-      yaxis: { title: { text: "how often it is right" }, tickformat: ".0%", range: [0, 1.06] },
+      yaxis: { title: { text: "how often it is right", standoff: 6 }, tickformat: ".0%", range: [0, 1.06] },
     },
   });
   const off = calibration.confidence - calibration.accuracy;
