@@ -2,7 +2,8 @@
 
 Starts the service, trains a small model on real data of which a known part of the labels is flipped, posts
 out-of-sample logits and the given labels to /loss as safetensors and as JSON, and looks at the hardest examples.
-Then `kept_run` keeps a training run, epoch by epoch, and mines it.
+Then `kept_run` keeps a training run, epoch by epoch, and mines it. Its runs stay where `make run` looks for them, so
+that the page shows them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from kept_run import keep_and_mine
+from kept_run import RUN, keep_and_mine
 from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load, save
@@ -38,12 +39,12 @@ console = Console()
 
 
 @contextmanager
-def running_service(folder: Path) -> Iterator[str]:
-    """A service process on a free port of this machine, its runs in the folder; ends with the block."""
+def running_service() -> Iterator[str]:
+    """A service process on a free port of this machine, with the settings that any other has; ends with the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--data-dir", str(folder / "data")]
+    command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
     with Path(os.devnull).open("w") as log:
         process = subprocess.Popen(command, stderr=log)
     url = f"http://127.0.0.1:{port}"
@@ -140,8 +141,7 @@ def main() -> None:
     logits = out_of_sample_logits(images, given)
     ids = np.arange(len(given))
     console.print("Starting the service ...")
-    folder = Path(tempfile.mkdtemp(prefix="focal-loss-demo-"))
-    with running_service(folder) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with running_service() as url, httpx.Client(base_url=url, timeout=60) as client:
         device = client.get("/readyz").json()["device"]
         binary, text = post_safetensors(client, logits, given, ids), post_json(client, logits, given, ids)
         tensors, reply = load(binary.content), text.json()
@@ -154,7 +154,8 @@ def main() -> None:
         console.print(
             f"{found} of the {SHOWN} hardest examples carry a flipped label; {FLIPPED_SHARE:.0%} would by chance."
         )
-        keep_and_mine(url, images, given, flipped, folder)
+        keep_and_mine(url, images, given, flipped, logits, Path(tempfile.mkdtemp(prefix="focal-loss-demo-")))
+    console.print(f"\nReview what was found: make run, then http://127.0.0.1:8000/#/runs/{RUN}")
 
 
 if __name__ == "__main__":

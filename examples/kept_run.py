@@ -1,4 +1,4 @@
-"""The second half of `make demo`: keep a training run epoch by epoch, diagnose it, and mine it for wrong labels."""
+"""The second half of `make demo`: keep two runs, one of them epoch by epoch, and mine it for wrong labels."""
 
 from __future__ import annotations
 
@@ -15,22 +15,28 @@ from rich.table import Table
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
-from service.client import LossClient
+from service.client import LossClient, RunClient
 
 EPOCHS, BUDGET, SHOWN = 50, 50, 5
-RUN, DIGITS = "digits", [str(digit) for digit in range(10)]
+HELD_OUT = "demo-digits-held-out"
+RUN, DIGITS = "demo-digits", [str(digit) for digit in range(10)]
 STRATEGIES = {"top_loss": "loss of the last epoch", "area_under_margin": "margin over the first 10 epochs"}
 
 console = Console()
 
 
-def keep_and_mine(url: str, images: np.ndarray, given: np.ndarray, flipped: np.ndarray, folder: Path) -> None:
-    """Push a run, print what the service says of it, and write a file for Label Studio into the folder."""
+def keep_and_mine(
+    url: str, images: np.ndarray, given: np.ndarray, flipped: np.ndarray, held_out: np.ndarray, folder: Path
+) -> None:
+    """Push the runs, print what the service says of one, and write a file for Label Studio into the folder."""
     console.print(f"\nTraining a small network on all of it, and keeping its logits of {EPOCHS} epochs as a run ...")
     ids = np.arange(len(given))
     with LossClient(url) as client:
-        run = client.put_run(RUN, config={"gamma": 2.0}, class_names=DIGITS)
         pictures = {"image": [picture(image) for image in images]}
+        once = new_run(client, HELD_OUT)
+        once.push(0, "all", held_out, given, ids, attributes=pictures)
+        once.create_queue("logit_margin", budget=BUDGET)
+        run = new_run(client, RUN)
         for epoch, logits in enumerate(logits_of_epochs(images, given)):
             # What an example looks like is said once.
             run.push(epoch, "all", logits, given, ids, attributes=pictures if epoch == 0 else None)
@@ -48,6 +54,13 @@ def keep_and_mine(url: str, images: np.ndarray, given: np.ndarray, flipped: np.n
         run.export(path, format="label-studio", queue=name, **tool)
         config = httpx.get(f"{url}/runs/{RUN}/label-studio/config", params=tool).raise_for_status().text
         check_for_label_studio(config, path)
+
+
+def new_run(client: LossClient, name: str) -> RunClient:
+    """A run without rows; one of an earlier demo goes, with the verdicts that it got."""
+    if name in [one["run"] for one in client.runs()]:
+        client.run(name).delete()
+    return client.put_run(name, config={"gamma": 2.0}, class_names=DIGITS)
 
 
 def logits_of_epochs(images: np.ndarray, given: np.ndarray) -> list[np.ndarray]:
