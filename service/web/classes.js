@@ -74,7 +74,7 @@ function cell(run, row, column, largest) {
   if (column === "count") return number(value);
   if (column === "mean_loss") return number(value, 3);
   if (column === "often_truly") return className(run, value);
-  if (column === "loss_share") return h("span", { class: "progress" }, bar(value / (largest || 1), "bad"), percent(value, 0));
+  if (column === "loss_share") return h("span", { class: "progress" }, bar(value / (largest || 1), "bad"), h("span", { class: "share" }, percent(value, 0)));
   return percent(value);
 }
 
