@@ -59,8 +59,8 @@ async def list_queues(request: Request, run: str) -> Response:
 
 @router.get("/queues/{queue_name}", summary="The rows of a queue", openapi_extra=QUEUE_QUERY)
 async def get_queue(request: Request, run: str, queue_name: str) -> Response:
-    """Each with its scores, the reason why it is there, its attributes and its verdict; in an order, all or those that a
-    filter leaves, `limit` of them from `offset` on or around a rank. `num_matching` counts all that it leaves."""
+    """Each with its scores, the reason why it is there, attributes and verdict; in an order, all or those that a filter
+    leaves, `limit` of them from `offset` on or around a rank. `num_matching` counts all that it leaves."""
     service, wanted = service_of(request), _wanted(Query(request, *QUEUE_PARAMETERS, ATTRIBUTE))
 
     def work(view: View) -> dict[str, Any]:
