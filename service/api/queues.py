@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -116,8 +117,10 @@ def _progress(service: Service, view: View) -> dict[str, Any]:
 
 
 def _summary(one: Listing, last: Verdicts) -> dict[str, Any]:
-    reviewed = pc.is_in(one.rows["id"], pa.array(list(last), pa.string()))
-    return one.head | {"num_rows": one.rows.num_rows, "num_reviewed": pc.sum(reviewed).as_py() or 0}
+    reviewed = one.rows["id"].filter(pc.is_in(one.rows["id"], pa.array(list(last), pa.string()))).to_pylist()
+    said = Counter(last[identity]["verdict"] for identity in reviewed)
+    numbers = {f"num_{verdict}": said[verdict] for verdict in ("wrong", "ok", "unsure")}
+    return one.head | {"num_rows": one.rows.num_rows, "num_reviewed": len(reviewed), **numbers}
 
 
 def _shown(service: Service, view: View, one: dict[str, Any], offset: int, limit: int) -> dict[str, Any]:
