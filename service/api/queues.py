@@ -120,7 +120,13 @@ def _summary(one: Listing, last: Verdicts) -> dict[str, Any]:
     reviewed = one.rows["id"].filter(pc.is_in(one.rows["id"], pa.array(list(last), pa.string()))).to_pylist()
     said = Counter(last[identity]["verdict"] for identity in reviewed)
     numbers = {f"num_{verdict}": said[verdict] for verdict in ("wrong", "ok", "unsure")}
-    return one.head | {"num_rows": one.rows.num_rows, "num_reviewed": len(reviewed), **numbers}
+    counts = one.rows["target"].value_counts().to_pylist()
+    return one.head | {
+        "num_rows": one.rows.num_rows,
+        "num_per_class": {str(count["values"]): count["counts"] for count in counts},
+        "num_reviewed": len(reviewed),
+        **numbers,
+    }
 
 
 def _shown(service: Service, view: View, one: dict[str, Any], offset: int, limit: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def test_filters_sorts_and_pages_are_those_of_a_scan(client: TestClient) -> None
     assert found["rows"] == [{"id": row["id"], "rank": row["rank"]} for row in fitting[1:3]]
     numbers = ("num_matching", "num_rows", "num_reviewed", "num_ok", "num_wrong", "num_unsure")
     assert [found[name] for name in numbers] == [len(fitting), 40, 10, 5, 0, 5]
+    assert found["num_per_class"] == {str(k): n for k, n in Counter(row["target"] for row in rows).items()}
     around = client.get(QUEUE, params={"around": 33, "limit": 10}).json()
     assert (around["offset"], around["rows"]) == (30, rows[30:])
     assert client.get(QUEUE, params={"ranks": "9,3"}).json()["rows"] == [rows[2], rows[8]]
