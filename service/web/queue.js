@@ -185,7 +185,7 @@ class QueuePage {
     for (const [name, button] of this.sorts) {
       const sorted = asked.tab === "selected" ? null : asked.sorted(name);
       button.disabled = asked.tab === "selected";
-      button.lastChild.textContent = sorted ? `${sorted.descending ? "↓" : "↑"}${asked.sort.length > 1 ? sorted.place : ""}` : "";
+      button.lastChild.textContent = sorted ? `${sorted.descending ? "↓" : "↑"}${asked.sort.length > 1 ? ` ${sorted.place}` : ""}` : "";
       button.dataset.sorted = sorted ? (sorted.descending ? "descending" : "ascending") : "none";
     }
     for (const cell of new Set([...this.sorts.values()].map((button) => button.parentElement))) {
