@@ -126,9 +126,9 @@ function mixInputs() {
   const element = h("fieldset", { class: "mix" }, h("legend", {}, "Share of each strategy, in %"), rows, add);
   const row = (name, share) => {
     const line = h("div", { class: "mix-row" },
-      h("select", { "aria-label": "Strategy of the mix" }, single.map(([value, [text]]) => h("option", { value }, text))),
+      h("select", { "aria-label": "Part of the mix" }, single.map(([value, [text]]) => h("option", { value }, text))),
       h("input", { type: "number", min: 0.1, max: 100, step: "any", required: true, value: share, "aria-label": "Its share in %" }),
-      h("button", { type: "button", class: "quiet", "aria-label": "Leave this strategy out", onclick: () => {
+      h("button", { type: "button", class: "quiet", "aria-label": "Leave this part out", onclick: () => {
         line.remove();
         tidy();
         add.focus();

@@ -213,7 +213,7 @@ def test_the_form_makes_a_mix_and_says_what_to_expect(page: Page, server: Server
     take_back_all(server)
     page.goto("/#/runs/mail")
     page.get_by_label("Strategy", exact=True).select_option("mix")
-    page.get_by_label("Strategy of the mix").nth(0).select_option("area_under_margin")
+    page.get_by_label("Part of the mix").nth(0).select_option("area_under_margin")
     page.get_by_label("Its share in %").nth(0).fill("50")
     page.get_by_label("Its share in %").nth(1).fill("50")
     page.get_by_label("How many examples").fill("20")
