@@ -52,6 +52,16 @@ class Query:
             _refuse(name, f"{name} is an integer from {least} to {most}, got {text[:50]!r}")
         return int(text)
 
+    def integers(self, name: str) -> list[int] | None:
+        """Integers with commas."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        parts = text.split(",")
+        if not all(part.isascii() and part.isdigit() and int(part[:20]) <= LARGEST for part in parts):
+            _refuse(name, f"{name} are integers from 0 to {LARGEST} with commas, got {text[:50]!r}")
+        return [int(part) for part in parts]
+
     def number(self, name: str) -> float | None:
         text = self._values.get(name)
         return None if text is None else _number(name, text)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.api.body import read_json
+from service.api.examples import ATTRIBUTE, MAX_LIMIT
 from service.api.openapi import PROBLEMS
 from service.api.query import Query
-from service.api.run_openapi import QUEUE_BODY, REVIEWS_BODY
+from service.api.run_openapi import QUEUE_BODY, QUEUE_QUERY, REVIEWS_BODY
 from service.api.runs import json_response
 from service.api.state import Service, service_of
-from service.mining.queues import create_queue, preview, queue, queues
+from service.mining.listing import EQUAL, Listing, Verdicts, Wanted, listing, listings, page, parse_order, parse_verdict
+from service.mining.queues import create_queue, preview
 from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews, expected_yield, history, progress, verdicts
-from service.runs.examples import add_attributes
 from service.runs.queries import View
 
 ROWS_AT_ONCE = 100
+QUEUE_PARAMETERS = tuple(one["name"] for one in QUEUE_QUERY["parameters"])
 
 router = APIRouter(prefix="/runs/{run}", tags=["runs"], responses=PROBLEMS)
 
@@ -57,21 +62,39 @@ async def list_queues(request: Request, run: str) -> Response:
 
     def work(view: View) -> list[dict[str, Any]]:
         last = verdicts(history(service.runs.store, view.snapshot))
-        return [_summary(one, last) for one in queues(service.runs.store, view.snapshot)]
+        return [_summary(one, last) for one in listings(service.runs.store, view.snapshot)]
 
     return json_response({"queues": await service.runs.ask(run, work)})
 
 
-@router.get("/queues/{queue_name}", summary="The rows of a queue")
+@router.get("/queues/{queue_name}", summary="The rows of a queue", openapi_extra=QUEUE_QUERY)
 async def get_queue(request: Request, run: str, queue_name: str) -> Response:
-    """By rank, `limit` of them from `offset` on, each with its scores, the reason why it is there, and its verdict."""
-    service, query = service_of(request), Query(request, "limit", "offset")
-    limit, offset = query.integer("limit", least=1, most=100_000) or ROWS_AT_ONCE, query.integer("offset") or 0
+    """Each with its scores, the reason why it is there, attributes and verdict; in an order, all or those that a filter
+    leaves, `limit` of them from `offset` on or around a rank. `num_matching` counts all that it leaves."""
+    service, wanted = service_of(request), _wanted(Query(request, *QUEUE_PARAMETERS, ATTRIBUTE))
 
     def work(view: View) -> dict[str, Any]:
-        return _shown(service, view, queue(service.runs.store, view.snapshot, queue_name), offset, limit)
+        return _page(service, view, listing(service.runs.store, view.snapshot, queue_name), wanted)
 
     return json_response(await service.runs.ask(run, work))
+
+
+def _wanted(query: Query) -> Wanted:
+    equal = {name: query.integer(name) for name in EQUAL}
+    sort, verdict, fields = (query.text(name) for name in ("sort", "verdict", "fields"))
+    return Wanted(
+        equal={name: value for name, value in equal.items() if value is not None},
+        verdict=parse_verdict(verdict) if verdict else None,
+        attributes=query.below(ATTRIBUTE),
+        text=query.text("text"),
+        ranks=query.integers("ranks"),
+        order=parse_order(sort) if sort else (),
+        limit=query.integer("limit", least=1, most=MAX_LIMIT) or ROWS_AT_ONCE,
+        offset=query.integer("offset") or 0,
+        around=query.integer("around"),
+        fields=fields.split(",") if fields else None,
+        facets=query.flag("facets") or False,
+    )
 
 
 @router.post("/reviews", summary="Say what reviewers found", status_code=201, openapi_extra=REVIEWS_BODY)
@@ -102,22 +125,25 @@ def _progress(service: Service, view: View) -> dict[str, Any]:
     return progress(store, view.snapshot, verdicts(history(store, view.snapshot)))
 
 
-def _summary(one: dict[str, Any], last: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    rows = one["rows"]
-    reviewed = sum(row["id"] in last for row in rows)
-    return {name: value for name, value in one.items() if name != "rows"} | {
-        "num_rows": len(rows),
-        "num_reviewed": reviewed,
+def _summary(one: Listing, last: Verdicts) -> dict[str, Any]:
+    reviewed = one.rows["id"].filter(pc.is_in(one.rows["id"], pa.array(list(last), pa.string()))).to_pylist()
+    said = Counter(last[identity]["verdict"] for identity in reviewed)
+    numbers = {f"num_{verdict}": said[verdict] for verdict in ("wrong", "ok", "unsure")}
+    counts = one.rows["target"].value_counts().to_pylist()
+    return one.head | {
+        "num_rows": one.rows.num_rows,
+        "num_per_class": {str(count["values"]): count["counts"] for count in counts},
+        "num_reviewed": len(reviewed),
+        **numbers,
     }
 
 
 def _shown(service: Service, view: View, one: dict[str, Any], offset: int, limit: int) -> dict[str, Any]:
+    return _page(service, view, Listing.of(one), Wanted(offset=offset, limit=limit))
+
+
+def _page(service: Service, view: View, one: Listing, wanted: Wanted) -> dict[str, Any]:
     store = service.runs.store
     last = verdicts(history(store, view.snapshot))
-    rows = [dict(row) for row in one["rows"][offset : offset + limit]]
-    add_attributes(view, rows)
-    for row in rows:
-        said = last.get(row["id"])
-        row["verdict"], row["verdict_label"] = (said["verdict"], said["label"]) if said else (None, None)
-    precision = progress(store, view.snapshot, last)["precision"]
-    return _summary(one, last) | {"expected_yield": expected_yield(one["rows"], precision), "rows": rows}
+    expected = expected_yield(one.doubts, progress(store, view.snapshot, last)["precision"])
+    return _summary(one, last) | {"expected_yield": expected} | page(view, one, last, wanted)

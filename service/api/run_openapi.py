@@ -102,6 +102,23 @@ QUEUE_BODY = _json_body(
     }
 )
 QUEUE_BODY |= _query(preview=("Make it, and keep nothing", BOOLEAN), **WHAT_IF)
+QUEUE_QUERY = _query(
+    sort=(
+        "rank (the default), id, target, prediction, suggested, verdict, score, share, and scores, with commas",
+        TEXT,
+    ),
+    target=("The given class", INTEGER),
+    prediction=("The predicted class", INTEGER),
+    suggested=("The suggested class", INTEGER),
+    verdict=("open, reviewed, ok, wrong or unsure", TEXT),
+    text=("What the id or an attribute contains; attribute.NAME=text asks for one attribute as a whole", TEXT),
+    ranks=("Only the rows of these ranks, with commas", TEXT),
+    limit=("Rows at most, default 100", INTEGER),
+    offset=("After how many rows", INTEGER),
+    around=("Instead of offset: the page with the row of this rank", INTEGER),
+    fields=("Only these members of each row, with commas", TEXT),
+    facets=("Tell the attributes with up to 20 texts", BOOLEAN),
+)
 REVIEWS_BODY = _json_body(
     {"two": [{"id": "a", "verdict": "ok"}, {"id": "b", "verdict": "wrong", "label": 2, "reviewer": "kim"}]},
     {"type": "array", "items": {"type": "object"}},

@@ -104,13 +104,26 @@ class AsyncRunClient:
         """See `RunClient.queues`."""
         return await self._client.send(run_calls.queues_call(self.name))
 
-    async def queue(self, name: str) -> JSON:
+    async def queue(
+        self,
+        name: str,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        attributes: Mapping[str, str] | None = None,
+        **query: Any,
+    ) -> JSON:
         """See `RunClient.queue`."""
-        return await self._completed(await self._client.send(run_calls.queue_call(self.name, name, 0)))
+        options = {"attributes": attributes, **query}
+        page = await self._client.send(run_calls.queue_call(self.name, name, offset, limit, **options))
+        return page if limit is not None else await self._completed(page, offset, **options)
 
-    async def _completed(self, queue: JSON) -> JSON:
-        while len(queue["rows"]) < queue["num_rows"]:
-            rest = await self._client.send(run_calls.queue_call(self.name, queue["name"], len(queue["rows"])))
+    async def _completed(self, queue: JSON, offset: int = 0, **query: Any) -> JSON:
+        while offset + len(queue["rows"]) < queue["num_matching"]:
+            after = offset + len(queue["rows"])
+            rest = await self._client.send(run_calls.queue_call(self.name, queue["name"], after, **query))
+            if not rest["rows"]:
+                break
             queue["rows"] += rest["rows"]
         return queue
 

@@ -100,8 +100,11 @@ def _attributes_text(attributes: Mapping[str, Any]) -> orjson.Fragment:
 
 def examples_call(name: str, attributes: Mapping[str, str] | None = None, **query: Any) -> Call[dict[str, Any]]:
     """`GET /runs/{run}/examples`: one page."""
-    of_attributes = {f"attribute.{key}": value for key, value in (attributes or {}).items()}
-    return Call("GET", run_path(name, "examples") + query_text(**query, **of_attributes), _object)
+    return Call("GET", run_path(name, "examples") + query_text(**query, **_attribute_query(attributes)), _object)
+
+
+def _attribute_query(attributes: Mapping[str, str] | None) -> dict[str, str]:
+    return {f"attribute.{key}": value for key, value in (attributes or {}).items()}
 
 
 def example_call(name: str, example_id: str | int, **query: Any) -> Call[dict[str, Any]]:
@@ -128,9 +131,18 @@ def queues_call(name: str) -> Call[list[dict[str, Any]]]:
     return Call("GET", run_path(name, "queues"), lambda response: list(response.json()["queues"]))
 
 
-def queue_call(name: str, queue: str, offset: int) -> Call[dict[str, Any]]:
-    """`GET /runs/{run}/queues/{queue}`: PAGE_ROWS rows from `offset` on."""
-    return Call("GET", run_path(name, "queues", queue) + query_text(limit=PAGE_ROWS, offset=offset), _object)
+def queue_call(
+    name: str,
+    queue: str,
+    offset: int,
+    limit: int | None = None,
+    attributes: Mapping[str, str] | None = None,
+    **query: Any,
+) -> Call[dict[str, Any]]:
+    """`GET /runs/{run}/queues/{queue}`: a page of rows from `offset` on, of PAGE_ROWS where no limit is given."""
+    page = {"limit": limit or PAGE_ROWS, "offset": offset}
+    text = query_text(**query, **_attribute_query(attributes), **page)
+    return Call("GET", run_path(name, "queues", queue) + text, _object)
 
 
 def add_reviews_call(name: str, reviews: Iterable[Mapping[str, Any]]) -> Call[dict[str, Any]]:

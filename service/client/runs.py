@@ -181,13 +181,36 @@ class RunClient:
         """All queues by name, without their rows."""
         return self._client.send(run_calls.queues_call(self.name))
 
-    def queue(self, name: str) -> JSON:
-        """A queue with all its rows by rank, each with scores, `reason`, attributes and verdict."""
-        return self._completed(self._client.send(run_calls.queue_call(self.name, name, 0)))
+    def queue(
+        self,
+        name: str,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        attributes: Mapping[str, str] | None = None,
+        **query: Any,
+    ) -> JSON:
+        """The rows of a queue by rank, each with scores, `reason`, attributes and verdict; `num_matching` counts them.
 
-    def _completed(self, queue: JSON) -> JSON:
-        while len(queue["rows"]) < queue["num_rows"]:
-            rest = self._client.send(run_calls.queue_call(self.name, queue["name"], len(queue["rows"])))
+        Args:
+            name: Of the queue.
+            limit: Rows at most; None: all, asked for page after page.
+            offset: After how many rows.
+            attributes: The text that each of these attributes must have.
+            query: `sort` (rank, id, target, prediction, suggested, verdict, and scores, with commas, a minus for
+                descending), `target`, `prediction`, `suggested`, `verdict` (`open`, `reviewed`, `ok`, `wrong`,
+                `unsure`), `text`, `ranks`, `around`, `fields`, `facets`.
+        """
+        options = {"attributes": attributes, **query}
+        page = self._client.send(run_calls.queue_call(self.name, name, offset, limit, **options))
+        return page if limit is not None else self._completed(page, offset, **options)
+
+    def _completed(self, queue: JSON, offset: int = 0, **query: Any) -> JSON:
+        while offset + len(queue["rows"]) < queue["num_matching"]:
+            after = offset + len(queue["rows"])
+            rest = self._client.send(run_calls.queue_call(self.name, queue["name"], after, **query))
+            if not rest["rows"]:
+                break
             queue["rows"] += rest["rows"]
         return queue
 

@@ -87,12 +87,6 @@ def queue(store: RunStore, snapshot: Snapshot, name: str) -> dict[str, Any]:
     return found
 
 
-def queues(store: RunStore, snapshot: Snapshot) -> list[dict[str, Any]]:
-    """All queues of a run by name, with their rows."""
-    held = [store.document(snapshot, FOLDER, name) for name in store.documents(snapshot, FOLDER)]
-    return [one for one in held if one is not None]
-
-
 def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]) -> dict[str, Any]:
     """The queue that `create_queue` would make, kept nowhere and without a name."""
     return {"name": None, **_content(view, request, weighting, reviewed)}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.messages import error_items, summary
-from service.mining.queues import queues
+from service.mining.listing import listings
 from service.runs.queries import View
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
@@ -123,9 +125,15 @@ def progress(store: RunStore, snapshot: Snapshot, last: dict[str, dict[str, Any]
     """
     of_strategy: dict[str, set[str]] = {}
     control: set[str] = set()
-    for one in queues(store, snapshot):
-        for row in one["rows"]:
-            of_strategy.setdefault(row["strategy"], set()).add(row["id"])
+    is_controlled = False
+    reviewed = pa.array(list(last), pa.string())
+    for one in listings(store, snapshot):
+        for strategy in one.doubts:
+            of_strategy.setdefault(strategy, set())
+        is_controlled |= bool(pc.any(one.rows["control"]).as_py())
+        said = one.rows.select(["id", "strategy", "control"]).filter(pc.is_in(one.rows["id"], reviewed))
+        for row in said.to_pylist():
+            of_strategy[row["strategy"]].add(row["id"])
             if row["control"]:
                 control.add(row["id"])
     found = [review["verdict"] for review in last.values()]
@@ -135,7 +143,7 @@ def progress(store: RunStore, snapshot: Snapshot, last: dict[str, dict[str, Any]
         "num_ok": found.count("ok"),
         "num_unsure": found.count("unsure"),
         "precision": {name: share_wrong(ids, last) for name, ids in sorted(of_strategy.items())},
-        "error_rate": share_wrong(control, last) if control else None,
+        "error_rate": share_wrong(control, last) if is_controlled else None,
     }
 
 
@@ -165,23 +173,28 @@ def wilson(successes: int, trials: int) -> tuple[float | None, float | None]:
     return middle - half if successes else 0.0, middle + half if successes < trials else 1.0
 
 
-def expected_yield(rows: Sequence[dict[str, Any]], precision: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """How many wrong labels the rows of a queue may hold.
+def expected_yield(doubts: Mapping[str, tuple[int, float]], precision: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """How many wrong labels a queue may hold.
 
     A strategy with at least ten verdicts of ok or wrong is trusted with its precision so far; else the model's own
-    doubt is all there is: 1 - p_t, of `area_under_margin` the share of epochs that called the row another class.
+    doubt is all there is.
+
+    Args:
+        doubts: Of each strategy in the queue, how many rows it has and how many are wrong by the model's doubt.
+        precision: Of each strategy, as `progress` gives it.
     """
-    total, by_reviews = 0.0, 0
-    for row in rows:
-        so_far = precision.get(row["strategy"])
+    total, by_reviews, rows = 0.0, 0, 0
+    for strategy, (number, doubt) in doubts.items():
+        so_far = precision.get(strategy)
+        rows += number
         if so_far is not None and so_far["reviewed"] - so_far["unsure"] >= LEAST_REVIEWS:
-            total += so_far["share"]
-            by_reviews += 1
+            total += number * so_far["share"]
+            by_reviews += number
         else:
-            total += row["suggested_epochs"] / row["num_epochs"] if "suggested_epochs" in row else 1 - row["p_t"]
+            total += doubt
     caveat = (
         "From the precision so far of the strategy: later rows are less suspicious than earlier ones, so expect fewer."
-        if by_reviews == len(rows) and rows
+        if by_reviews == rows and rows
         else "The model's own doubt: true only as far as it is calibrated and has not seen the examples."
     )
-    return {"wrong_labels": total, "rows": len(rows), "caveat": caveat}
+    return {"wrong_labels": total, "rows": rows, "caveat": caveat}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,14 +94,7 @@ class Order:
         Raises:
             InvalidRequestError: A name that is not known; lists the known.
         """
-        keys = []
-        for part in text.split(","):
-            name = part.strip().removeprefix("-")
-            if name not in SORTABLE:
-                msg = f"unknown sort key {name[:100]!r}; known are {', '.join(SORTABLE)}"
-                raise InvalidRequestError(msg, errors=[{"loc": ["query", "sort"], "msg": msg}])
-            keys.append((name, part.strip().startswith("-")))
-        return cls(tuple(keys))
+        return cls(sort_keys(text, SORTABLE))
 
     @property
     def columns(self) -> list[tuple[str, bool]]:
@@ -122,6 +115,22 @@ class Order:
             alternatives.append(f"({equal}{column} {'<' if descending else '>'} ?)")
             parameters += [*last[: place + 1]]
         return f"({' OR '.join(alternatives)})", parameters
+
+
+def sort_keys(text: str, known: Collection[str]) -> tuple[tuple[str, bool], ...]:
+    """(name, descending) of each part of `-loss,target`.
+
+    Raises:
+        InvalidRequestError: A name that is not known; lists the known.
+    """
+    keys = []
+    for part in text.split(","):
+        name = part.strip().removeprefix("-")
+        if name not in known:
+            msg = f"unknown sort key {name[:100]!r}; known are {', '.join(known)}"
+            raise InvalidRequestError(msg, errors=[{"loc": ["query", "sort"], "msg": msg}])
+        keys.append((name, part.strip().startswith("-")))
+    return tuple(keys)
 
 
 @dataclass(frozen=True)
@@ -186,10 +195,7 @@ def add_attributes(view: View, rows: Sequence[dict[str, Any]]) -> None:
     # A row that brings its own out of the last epoch that has any needs no search.
     lacking = [row for row in rows if row.get("attributes") is None or row["epoch"] != last]
     if lacking and last is not None:
-        sql = (
-            f"SELECT id, arg_max(attributes, {LAST_SENT}) AS attributes FROM {view.stored(with_attributes=True)} "
-            "WHERE attributes IS NOT NULL AND id IN (SELECT unnest(?::VARCHAR[])) GROUP BY id"
-        )
+        sql = f"SELECT id, attributes FROM {last_attributes(view, 'SELECT unnest(?::VARCHAR[])')}"
         ids = list({row["id"] for row in lacking})
         found = {row["id"]: row["attributes"] for row in view.rows(sql, [ids])}
         for row in lacking:
@@ -197,6 +203,14 @@ def add_attributes(view: View, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         text = row.get("attributes")
         row["attributes"] = orjson.loads(text) if text else {}
+
+
+def last_attributes(view: View, ids: str) -> str:
+    """A subquery: the attributes, as JSON texts, that were sent last for each of the examples of a query of ids."""
+    return (
+        f"(SELECT id, arg_max(attributes, {LAST_SENT}) AS attributes FROM {view.stored(with_attributes=True)} "
+        f"WHERE attributes IS NOT NULL AND id IN ({ids}) GROUP BY id)"
+    )
 
 
 def json_pointer(name: str) -> str:

@@ -15,8 +15,9 @@ deleted, whether it still lies there or not: so merging can die at any moment. S
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from uuid import uuid4
 
 import orjson
@@ -40,6 +41,9 @@ MANIFEST = "run.json"
 ROW_GROUP_ROWS = 65_536
 FOOTERS_HELD = 100_000
 DOCUMENT_BYTES_HELD = 64 * 1024 * 1024
+MADE_BYTES_HELD = 64 * 1024 * 1024
+
+T = TypeVar("T")
 
 
 class RunStore:
@@ -55,6 +59,7 @@ class RunStore:
         self._max_run_rows = max_run_rows
         self._footers: Held[Footer] = Held(FOOTERS_HELD)
         self._documents: Held[bytes] = Held(DOCUMENT_BYTES_HELD)
+        self._made: Held[Any] = Held(MADE_BYTES_HELD)
 
     def create(self, name: str, description: RunDescription) -> tuple[Snapshot, bool]:
         """Make a run, and say whether it is new.
@@ -220,6 +225,23 @@ class RunStore:
                 return None
             self._documents.put(path, content, len(content))
         return orjson.loads(content)
+
+    def held_as(self, snapshot: Snapshot, folder: str, name: str, make: Callable[[], T], size: Callable[[T], int]) -> T:
+        """What is made of a document, held in memory within a bound: a document that is there never changes.
+
+        Args:
+            snapshot: The run.
+            folder: The kind of the document.
+            name: Of the document.
+            make: Makes it; what it raises is not held.
+            size: How many bytes it takes.
+        """
+        path = self._document_path(snapshot, folder, name)
+        made: T | None = self._made.get(path)
+        if made is None:
+            made = make()
+            self._made.put(path, made, size(made))
+        return made
 
     def documents(self, snapshot: Snapshot, folder: str) -> list[str]:
         """The names of all JSON documents of one kind, sorted."""

@@ -9,10 +9,12 @@ export const ACTIONS = [
   ["keep", ["1", "k"], "Keep", "The given label is right"],
   ["accept", ["2", "a"], "Accept", "Take the suggested label"],
   ["other", ["3", "o"], "Other …", "Choose another class"],
+  ["unsure", ["4", "d"], "Not sure", "Say that it cannot be told"],
   ["skip", ["s"], "Skip", "Leave it open and go on"],
-  ["undo", ["u"], "Undo", "Take back the last verdict"],
+  ["undo", ["u"], "Undo", "Take back the last verdict, or the last step for many"],
   ["next", ["j", "ArrowDown"], "Next", "Go to the next row"],
   ["previous", ["ArrowUp"], "Previous", "Go to the row before"],
+  ["pick", ["x"], "Select", "Select the row, or no longer"],
   ["help", ["?"], "Keys", "Show this list"],
 ];
 
@@ -21,7 +23,7 @@ export function listen(act, signal) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) return;
     // Where keys mean something else they keep their meaning.
-    if (event.target.closest("input, select, textarea, summary")) return;
+    if (event.target.closest("input:not([type=checkbox]), select, textarea, summary")) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const found = ACTIONS.find(([, keys]) => keys.includes(key));
     if (!found || (keysAreOff() && found[0] !== "help")) return;

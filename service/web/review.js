@@ -1,12 +1,12 @@
-// The verdicts of a queue: each is sent at once, in the order they were given, and counts when the service has it.
+// The verdicts of a queue: each step is sent at once, in the order they were given, and counts when the service has it.
 
 import { call, path } from "./api.js";
 
 export class Reviews {
   /**
    * @param run The name of the run.
-   * @param queue A queue as the API tells it; its rows are changed in place.
-   * @param changed Called with a row and, where it could not be kept, the error.
+   * @param queue The name of the queue.
+   * @param changed Called with the rows of a step and, where it could not be kept, the error; rows are changed in place.
    */
   constructor(run, queue, changed) {
     this.run = run;
@@ -15,47 +15,60 @@ export class Reviews {
     this.done = [];
     this.waiting = Promise.resolve();
     this.unsaved = 0;
+    this.counted = { ok: 0, wrong: 0, unsure: 0 };
   }
 
-  /** Say something of a row. It stays as it was if the service does not take it. */
-  say(row, verdict, label = null) {
+  /** Say something of rows, as one step: `[{ row, verdict, label }]`. They stay as they were if the service does not take it. */
+  say(step) {
     // What is on its way already counts as said.
-    this.done.push({ row, ...(row.said || { verdict: row.verdict, label: row.verdict_label }) });
-    this.#send(row, verdict, label);
+    const before = step.map(({ row }) => ({ row, ...(row.said || { verdict: row.verdict, label: row.verdict_label }) }));
+    this.done.push(before);
+    this.#send(step, before, false);
   }
 
-  /** Take back the last that was said, else what was said of this row; the row it was about, or null. */
+  /** Take back the last step, else what was said of this row; the rows it was about, or null. */
   undo(current) {
     const last = this.done.pop();
     if (!last && (!current || current.verdict === null)) return null;
-    const row = last ? last.row : current;
-    this.#send(row, last?.verdict ?? null, last?.label ?? null, last);
-    return row;
+    const step = last || [{ row: current, verdict: null, label: null }];
+    this.#send(step, last, true);
+    return step.map(({ row }) => row);
   }
 
-  #send(row, verdict, label, undone = null) {
-    row.saving = (row.saving || 0) + 1;
-    row.said = { verdict, label };
+  #send(step, entry, undone) {
+    const rows = step.map(({ row }) => row);
+    for (const { row, verdict, label } of step) {
+      row.saving = (row.saving || 0) + 1;
+      row.said = { verdict, label };
+    }
     this.unsaved += 1;
-    this.changed(row);
-    const entry = undone ? null : this.done[this.done.length - 1];
-    const review = { id: row.id, verdict, label: verdict === "wrong" ? label : null, queue: this.queue.name };
+    this.changed(rows);
+    const reviews = step.map(({ row, verdict, label }) =>
+      ({ id: row.id, verdict, label: verdict === "wrong" ? label : null, queue: this.queue }));
     this.waiting = this.waiting.then(async () => {
       let failed = null;
       try {
-        this.progress = await call("POST", path("runs", this.run, "reviews"), [review]);
-        row.verdict = verdict;
-        row.verdict_label = review.label;
+        this.progress = await call("POST", path("runs", this.run, "reviews"), reviews);
+        step.forEach(({ row, verdict }, place) => this.#keep(row, verdict, reviews[place].label));
       } catch (error) {
         failed = error;
         // What was not kept cannot be taken back, and what was not taken back still can.
-        if (undone) this.done.push(undone);
-        else this.done = this.done.filter((one) => one !== entry);
+        if (!undone) this.done = this.done.filter((one) => one !== entry);
+        else if (entry) this.done.push(entry);
       }
-      row.saving -= 1;
-      if (!row.saving) row.said = null;
+      for (const row of rows) {
+        row.saving -= 1;
+        if (!row.saving) row.said = null;
+      }
       this.unsaved -= 1;
-      this.changed(row, failed);
+      this.changed(rows, failed);
     });
+  }
+
+  #keep(row, verdict, label) {
+    if (row.verdict !== null) this.counted[row.verdict] -= 1;
+    if (verdict !== null) this.counted[verdict] += 1;
+    row.verdict = verdict;
+    row.verdict_label = label;
   }
 }

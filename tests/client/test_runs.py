@@ -202,6 +202,20 @@ def test_a_queue_comes_with_all_its_rows(run: RunClient, monkeypatch: pytest.Mon
         run.queue("tuesday")
 
 
+def test_the_rows_of_a_queue_can_be_filtered_sorted_and_paged(run: RunClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_calls, "PAGE_ROWS", 4)
+    made = run.create_queue("top_loss", budget=50, name="monday")
+    target = made["rows"][0]["target"]
+    fitting = sorted((row for row in made["rows"] if row["target"] == target), key=lambda row: row["entropy"])
+    assert len(fitting) > 8
+    found = run.queue("monday", target=target, sort="entropy")
+    assert [row["id"] for row in found["rows"]] == [row["id"] for row in fitting]
+    some = run.queue("monday", target=target, sort="entropy", limit=5, offset=2, fields=["id"])
+    assert some["rows"] == [{"id": row["id"]} for row in fitting[2:7]]
+    assert some["num_matching"] == len(fitting)
+    assert run.queue("monday", attributes={"nobody": "x"}, verdict="open")["rows"] == []
+
+
 def test_reviews_are_kept_and_counted(run: RunClient) -> None:
     said = run.review([{"id": IDS[0], "verdict": "wrong", "label": "elk"}, {"id": IDS[1], "verdict": "ok"}])
     assert (said["added"], said["num_wrong"]) == (2, 1)
@@ -301,6 +315,7 @@ def test_the_asynchronous_client_does_the_same(
             made = await again.create_queue("top_loss", 30, name="q")
             assert [row["rank"] for row in made["rows"]] == list(range(1, 31))
             assert (await again.queue("q"))["rows"] == made["rows"]
+            assert (await again.queue("q", sort="-rank", offset=2))["rows"] == made["rows"][-3::-1]
             assert [one["name"] for one in await again.queues()] == ["q"]
             assert (await again.review([{"id": IDS[0], "verdict": "ok"}]))["added"] == 1
             assert await again.reviews() == run.reviews()

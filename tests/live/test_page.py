@@ -228,6 +228,7 @@ def test_keys_can_be_looked_up_and_turned_off(page: Page, server: ServerProcess)
 def test_what_is_not_there_is_said(watched: Watched) -> None:
     watched.page.goto("/#/runs/nothing")
     expect(watched.page.get_by_role("alert")).to_contain_text("nothing")
+    watched.page.wait_for_load_state("networkidle")
     assert all("404" in error for error in watched.errors)
     watched.errors.clear()
 

@@ -10,7 +10,8 @@ import pytest
 
 from service.diagnostics.dynamics import dynamics_page
 from service.errors import InvalidRequestError
-from service.mining.queues import create_queue, preview, queues
+from service.mining.listing import listings
+from service.mining.queues import create_queue, preview
 from service.mining.requests import QueueRequest
 from tests.runs.kept import Kept, kept, noisy
 
@@ -85,7 +86,7 @@ def test_random_rows_of_some_examples_say_nothing_of_all(runs: Kept) -> None:
 def test_a_preview_is_the_queue_and_keeps_nothing(runs: Kept) -> None:
     asked = QueueRequest.parse({"strategy": "logit_margin", "budget": 7})
     shown = runs.ask(lambda view: preview(view, asked, view.weighting(), []))
-    assert queues(runs.store, runs.store.snapshot("r")) == []
+    assert listings(runs.store, runs.store.snapshot("r")) == []
     kept_one, _ = runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(), []))
     assert shown | {"name": kept_one["name"], "created_at": kept_one["created_at"]} == kept_one
 

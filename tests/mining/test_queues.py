@@ -18,7 +18,8 @@ from service.errors import (
     UnknownEpochError,
     UnknownQueueError,
 )
-from service.mining.queues import create_queue, queue, queues
+from service.mining.listing import listings
+from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
 from service.mining.reviews import progress
 from service.runs.queries import View
@@ -87,7 +88,7 @@ def test_the_same_request_under_a_name_changes_nothing_and_another_is_a_conflict
             create(runs, {"name": "mine"} | other)
     with pytest.raises(QueueConflictError, match="gamma"):
         create(runs, {"name": "mine", "budget": 5}, gamma=0.5)
-    assert [one["name"] for one in queues(runs.store, runs.store.snapshot("r"))] == ["mine"]
+    assert [one.head["name"] for one in listings(runs.store, runs.store.snapshot("r"))] == ["mine"]
 
 
 def test_queues_without_a_name_are_numbered_and_bad_names_are_refused(runs: Kept) -> None:
@@ -167,7 +168,7 @@ def test_requests_that_mean_nothing_are_refused(runs: Kept, request_: dict[str, 
     with pytest.raises(InvalidRequestError) as caught:
         create(runs, request_)
     assert caught.value.errors
-    assert queues(runs.store, runs.store.snapshot("r")) == []
+    assert listings(runs.store, runs.store.snapshot("r")) == []
 
 
 def test_no_more_than_so_many_rows_have_one_value_of_an_attribute(runs: Kept) -> None:

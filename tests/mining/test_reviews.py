@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from service.errors import InvalidRequestError, UnknownExampleError
+from service.mining.listing import doubts
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.mining.reviews import (
@@ -194,15 +195,15 @@ def test_the_yield_is_that_of_the_reviews_where_there_are_ten_verdicts_and_else_
         words = ["wrong"] * wrong + ["ok"] * ok + ["unsure"] * unsure
         return share_wrong(map(str, range(99)), {str(n): {"verdict": word} for n, word in enumerate(words)})
 
-    assert expected_yield(rows, {})["wrong_labels"] == 1.25
-    assert expected_yield(rows, {"top_loss": so_far(4, 5, 20)})["wrong_labels"] == 1.25
-    trusted = expected_yield(rows, {"top_loss": so_far(4, 6, 0)})
+    assert expected_yield(doubts(rows), {})["wrong_labels"] == 1.25
+    assert expected_yield(doubts(rows), {"top_loss": so_far(4, 5, 20)})["wrong_labels"] == 1.25
+    trusted = expected_yield(doubts(rows), {"top_loss": so_far(4, 6, 0)})
     assert (trusted["wrong_labels"], trusted["rows"]) == (0.4 + 0.5, 2)
     assert "calibrated" in trusted["caveat"]
     over_epochs = [row | {"suggested_epochs": 3, "num_epochs": 4} for row in rows]
-    assert expected_yield(over_epochs, {})["wrong_labels"] == 1.5
-    both = expected_yield(rows, {"top_loss": so_far(4, 6, 0), "random": so_far(0, 50, 0)})
+    assert expected_yield(doubts(over_epochs), {})["wrong_labels"] == 1.5
+    both = expected_yield(doubts(rows), {"top_loss": so_far(4, 6, 0), "random": so_far(0, 50, 0)})
     assert both["wrong_labels"] == 0.4
     assert "precision so far" in both["caveat"]
-    assert expected_yield([], {})["wrong_labels"] == 0
-    assert math.isfinite(expected_yield(rows, {"top_loss": so_far(0, 0, 30)})["wrong_labels"])
+    assert expected_yield(doubts([]), {})["wrong_labels"] == 0
+    assert math.isfinite(expected_yield(doubts(rows), {"top_loss": so_far(0, 0, 30)})["wrong_labels"])
