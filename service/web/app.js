@@ -1,8 +1,10 @@
 // Which view is shown, and signing in where the service asks for a key.
 
 import { call, get } from "./api.js";
+import { compareView } from "./compare.js";
 import { h, loading, problem } from "./dom.js";
 import { exampleView } from "./example.js";
+import { exportView } from "./export.js";
 import { queueView } from "./queue.js";
 import { here } from "./route.js";
 import { runView } from "./run.js";
@@ -15,6 +17,8 @@ let leave = new AbortController();
 
 /** The views of a run beside its first one, by their place in the address. */
 const PLACES = {
+  compare: ["Compare", compareView],
+  export: ["Export", exportView],
 };
 
 /** A view is `async (context) => element`; `context.signal` ends with it. */
