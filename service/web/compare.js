@@ -55,7 +55,7 @@ class ComparePage {
     changed(top, "top");
     const field = (label, input) => h("div", {}, h("label", { for: input.id }, label), input);
     return h("form", { class: "card compare-form", onsubmit: (event) => event.preventDefault() },
-      field(`Epoch of ${run.run}, before`, this.epoch), field("Run after", other), field("Its epoch", this.otherEpoch),
+      field(`Before: ${run.run}, epoch`, this.epoch), field("After: run", other), field("After: epoch", this.otherEpoch),
       field("How many count as the hardest", top), this.swap);
   }
 
@@ -185,8 +185,9 @@ class ComparePage {
   }
 
   #classes(found) {
-    return h("section", { class: "card table-card", "aria-label": "Classes" }, h("table", { class: "stacked" },
-      h("caption", { class: "table-title" }, "By class, as given after"),
+    return h("section", { class: "card", "aria-label": "Classes" }, h("h2", {}, "Classes"),
+      h("p", { class: "muted" }, "By the label given after."), h("table", { class: "stacked" },
+      h("caption", { class: "hidden-text" }, "What changed, class by class"),
       head("Class", ["Examples"], ["Mean loss before"], ["Mean loss after"], ["Newly hard"], ["Resolved"]),
       h("tbody", {}, found.classes.map((row) => h("tr", {},
         h("th", { scope: "row" }, className(this.run, row.class)),

@@ -202,7 +202,7 @@ function verdict({ validator, rows }) {
 
 /** A flat file, a line for each column: the rows are few, the columns many. */
 function table({ columns, rows }) {
-  return h("div", { class: "card table-card" }, h("table", { class: "flat" },
+  return h("div", { class: "card table-card", tabindex: 0, role: "region", "aria-label": "The first rows" }, h("table", { class: "flat" },
     h("caption", { class: "hidden-text" }, "The first rows, one in each column"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Column"), rows.map((_, place) => h("th", { scope: "col" }, `Row ${place + 1}`)))),
     h("tbody", {}, columns.map((name) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, name)),
@@ -224,5 +224,5 @@ function configCard(config) {
     // Only pages of a secure context may write to the clipboard.
     navigator.clipboard ? copy : null),
   h("p", { class: "muted" }, "Put it into the project's settings, Labeling Interface, Code: it has the names and classes of this file."),
-  h("pre", { tabindex: 0, "aria-label": "Labelling configuration" }, h("code", {}, config)));
+  h("pre", { tabindex: 0, role: "region", "aria-label": "Labelling configuration" }, h("code", {}, config)));
 }

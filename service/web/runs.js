@@ -29,7 +29,7 @@ function row(run, told, seen, refused, box) {
   const wrong = h("td", { class: "num", "data-label": "Wrong labels, estimated" }, "…");
   const { num_reviewed: reviewed, num_wrong: bad, num_ok: good } = run.reviews;
   const element = h("tr", {},
-    h("td", {}, box),
+    h("td", { "data-label": box && "Compare" }, box),
     h("th", { scope: "row" }, h("a", { href: toRun(run.run) }, run.run)),
     h("td", { class: "num", "data-label": "Examples" }, number(run.num_examples)),
     h("td", { class: "num", "data-label": "Classes" }, number(run.num_classes)),
