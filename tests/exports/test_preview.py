@@ -21,6 +21,7 @@ from tests.exports.examples import CLASSES, INFINITE, PLAIN, ROWS, options, whol
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
 ]
+csv.field_size_limit(1 << 20)
 EVERY = pytest.mark.parametrize("name", FORMATS)
 SOUND = [
     replace(PLAIN, rank=rank, id=f"row-{rank}", attributes={"text": "a", "image": f"{rank}.png"}) for rank in (1, 2)
@@ -40,7 +41,6 @@ def read_by_others(name: str, content: bytes) -> list[Any]:
         case "fiftyone":
             return [{image: label} for image, label in json.loads(content)["labels"].items()]
         case "csv":
-            csv.field_size_limit(1_000_000)
             return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
         case "parquet":
             return list(pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist())
