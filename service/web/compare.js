@@ -23,7 +23,8 @@ export async function compareView({ parts, query, signal, refused }) {
 class ComparePage {
   constructor(run, runs, { query, signal, refused }) {
     Object.assign(this, { run, runs, signal, refused, axis: "rank" });
-    this.values = Object.fromEntries(["with", "epoch", "other_epoch", "top", "alpha", "gamma"].map((key) => [key, query.get(key) || ""]));
+    const keys = ["with", "epoch", "other_epoch", "top", "alpha", "gamma"];
+    this.values = Object.fromEntries(keys.map((key) => [key, query.get(key) || ""]));
     this.found = h("div", {});
     this.swap = h("a", {}, "Swap before and after");
     this.element = h("section", {}, runHead(run.run, "compare"),
@@ -37,13 +38,21 @@ class ComparePage {
     this.epoch = h("select", { id: "compare-epoch" });
     this.otherEpoch = h("select", { id: "compare-other-epoch" });
     const other = h("select", { id: "compare-with" }, h("option", { value: "" }, "Choose a run"),
-      runs.map((one) => h("option", { value: one.run }, one.run === run.run ? `${one.run} itself, at another epoch` : one.run)));
-    if (values.with && !runs.some((one) => one.run === values.with)) other.append(h("option", { value: values.with }, values.with));
+      runs.map((one) => h("option", { value: one.run },
+        one.run === run.run ? `${one.run} itself, at another epoch` : one.run)));
+    // Said by the service, in its own words, until another one is chosen.
+    if (values.with && !runs.some((one) => one.run === values.with)) {
+      other.append(h("option", { value: values.with }, values.with));
+    }
     other.value = values.with;
     const top = h("input", { id: "compare-top", type: "number", min: 1, placeholder: "one in a hundred" });
     top.value = values.top;
     this.#epochs();
-    const changed = (input, key, then = () => {}) => input.addEventListener("change", () => { values[key] = input.value; then(); this.update(); });
+    const changed = (input, key, then = () => {}) => input.addEventListener("change", () => {
+      values[key] = input.value;
+      then();
+      this.update();
+    });
     changed(other, "with", () => {
       values.other_epoch = "";
       // A run is not compared with the same epoch of itself, unless somebody wants it.
@@ -55,7 +64,8 @@ class ComparePage {
     changed(top, "top");
     const field = (label, input) => h("div", {}, h("label", { for: input.id }, label), input);
     return h("form", { class: "card compare-form", onsubmit: (event) => event.preventDefault() },
-      field(`Before: ${run.run}, epoch`, this.epoch), field("After: run", other), field("After: epoch", this.otherEpoch),
+      field(`Before: ${run.run}, epoch`, this.epoch),
+      field("After: run", other), field("After: epoch", this.otherEpoch),
       field("How many count as the hardest", top), this.swap);
   }
 
@@ -80,7 +90,8 @@ class ComparePage {
     if (this.element.isConnected) history.replaceState(null, "", address(["runs", run.run, "compare"], values));
     const { with: other, ...asked } = values;
     this.swap.hidden = !other;
-    this.swap.href = address(["runs", other, "compare"], { ...values, with: run.run, epoch: values.other_epoch, other_epoch: values.epoch });
+    const swapped = { ...values, with: run.run, epoch: values.other_epoch, other_epoch: values.epoch };
+    this.swap.href = address(["runs", other, "compare"], swapped);
     if (!other) {
       this.found.replaceChildren(h("p", { class: "card muted" }, "Choose the run that came after. ",
         run.epochs.length > 1 ? "A run can be compared with itself, at another epoch." : ""));
@@ -98,7 +109,8 @@ class ComparePage {
 
   #show(found, signal) {
     if (!found.num_common) {
-      this.found.replaceChildren(h("p", { class: "notice warn" }, "The two have no example in common: examples are the same where their ids are."));
+      this.found.replaceChildren(h("p", { class: "notice warn" },
+        "The two have no example in common: examples are the same where their ids are."));
       return;
     }
     this.found.replaceChildren(
@@ -144,9 +156,11 @@ class ComparePage {
     kinds.moves = found.moves.filter((row) => !named.has(row.id));
     const all = Object.values(kinds).flat();
     if (!all.length) return null;
-    const axis = h("select", { id: "compare-axis" }, h("option", { value: "rank" }, "Rank (1 is the hardest)"), h("option", { value: "loss" }, "Loss"));
+    const axis = h("select", { id: "compare-axis" },
+      h("option", { value: "rank" }, "Rank (1 is the hardest)"), h("option", { value: "loss" }, "Loss"));
     axis.value = this.axis;
-    const words = `${number(found.num_newly_hard)} newly hard, ${number(found.num_resolved)} resolved and the largest moves of rank.`;
+    const words = `${number(found.num_newly_hard)} newly hard, ${number(found.num_resolved)} resolved ` +
+      `and the largest moves of rank.`;
     const figure = chart(null, words, () => this.#drawing(kinds, all), {
       height: 400, table: this.#table("Largest moves of rank", found.moves, found.after.run), signal,
       on: { plotly_click: ({ points: [point] }) => {
@@ -156,10 +170,12 @@ class ComparePage {
     });
     axis.addEventListener("change", () => { this.axis = axis.value; figure.redraw(); });
     return h("section", { class: "card", "aria-label": "Moves" }, h("h2", {}, "What has moved"),
-      h("p", { class: "muted" }, "Before across, after upwards. On the line nothing has changed. Click a point to open its example."),
+      h("p", { class: "muted" }, "Before across, after upwards. On the line nothing has changed. " +
+        "Click a point to open its example."),
       h("div", { class: "compare-tools" }, h("div", {}, h("label", { for: "compare-axis" }, "Show"), axis),
         h("ul", { class: "legend", "aria-label": "Colours" }, Object.entries(KINDS).map(([kind, [text, tone]]) =>
-          h("li", {}, h("span", { class: `dot ${tone}`, "aria-hidden": "true" }), `${text} (${number(kinds[kind].length)})`)))),
+          h("li", {}, h("span", { class: `dot ${tone}`, "aria-hidden": "true" }),
+            `${text} (${number(kinds[kind].length)})`)))),
       figure);
   }
 
@@ -168,13 +184,16 @@ class ComparePage {
     const at = (row, when) => (by === "rank" ? row[`rank_${when}`] : Math.max(row[`loss_${when}`], LEAST_LOSS));
     const values = all.flatMap((row) => [at(row, "before"), at(row, "after")]);
     const ends = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
-    const line = { type: "scatter", mode: "lines", x: ends, y: ends, hoverinfo: "skip", line: { color: colour("muted"), width: 1, dash: "dot" } };
+    const line = { type: "scatter", mode: "lines", x: ends, y: ends, hoverinfo: "skip",
+      line: { color: colour("muted"), width: 1, dash: "dot" } };
     const points = Object.entries(kinds).map(([kind, rows]) => {
       const [, tone, symbol] = KINDS[kind];
       return {
-        type: "scatter", mode: "markers", x: rows.map((row) => at(row, "before")), y: rows.map((row) => at(row, "after")),
+        type: "scatter", mode: "markers",
+        x: rows.map((row) => at(row, "before")), y: rows.map((row) => at(row, "after")),
         customdata: rows.map((row) => [kind, row.id]), hoverinfo: "text",
-        text: rows.map((row) => `${plain(row.id)}: ${by} ${number(at(row, "before"), 3)} → ${number(at(row, "after"), 3)}`),
+        text: rows.map((row) =>
+          `${plain(row.id)}: ${by} ${number(at(row, "before"), 3)} → ${number(at(row, "after"), 3)}`),
         marker: { color: colour(tone), symbol, size: 9, opacity: 0.8 },
       };
     });
@@ -201,11 +220,13 @@ class ComparePage {
 const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
 function arrow(before, after) {
-  return h("span", {}, before, h("span", { class: "muted", "aria-hidden": "true" }, " → "), h("span", { class: "hidden-text" }, " then "), after);
+  return h("span", {}, before, h("span", { class: "muted", "aria-hidden": "true" }, " → "),
+    h("span", { class: "hidden-text" }, " then "), after);
 }
 
 function said(found) {
-  const hard = found.num_newly_hard === 1 ? "1 example has become hard" : `${number(found.num_newly_hard)} examples have become hard`;
+  const hard = found.num_newly_hard === 1 ? "1 example has become hard"
+    : `${number(found.num_newly_hard)} examples have become hard`;
   const resolved = `${number(found.num_resolved)} ${found.num_resolved === 1 ? "is" : "are"} resolved`;
   return sentence(`${hard}, ${resolved}; ${Math.round(100 * found.overlap)} % of the hardest are the same.`);
 }
@@ -213,9 +234,12 @@ function said(found) {
 function tiles(found) {
   const { before, after, num_only_before: gone, num_only_after: come } = found;
   return h("dl", { class: "tiles" },
-    tile("Examples in common", number(found.num_common), gone || come ? `${number(gone)} only before, ${number(come)} only after` : "all of both"),
-    tile("Mean loss", arrow(number(found.mean_loss_before, 3), number(found.mean_loss_after, 3)), "of those in common, under the loss of the run before"),
+    tile("Examples in common", number(found.num_common),
+      gone || come ? `${number(gone)} only before, ${number(come)} only after` : "all of both"),
+    tile("Mean loss", arrow(number(found.mean_loss_before, 3), number(found.mean_loss_after, 3)),
+      "of those in common, under the loss of the run before"),
     tile("Hardest that are the same", percent(found.overlap, 0), `of the ${number(found.top)} hardest of each`),
     tile("Rank correlation", number(found.rank_correlation, 3), "1: the same order; 0: none in common"),
-    tile("Relabelled", number(found.num_relabelled), `${number(found.num_predicted_otherwise)} are predicted otherwise; epoch ${before.epoch}, then ${after.epoch}`));
+    tile("Relabelled", number(found.num_relabelled),
+      `${number(found.num_predicted_otherwise)} are predicted otherwise; epoch ${before.epoch}, then ${after.epoch}`));
 }

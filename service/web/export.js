@@ -34,7 +34,8 @@ export async function exportView({ parts, query, signal, refused }) {
     get(path("runs", name), signal), get(path("runs", name, "queues"), signal),
   ]);
   if (!run.num_examples) {
-    return h("section", {}, runHead(name, "export"), h("p", { class: "card muted" }, "The run has no examples yet: there is nothing to export."));
+    return h("section", {}, runHead(name, "export"),
+      h("p", { class: "card muted" }, "The run has no examples yet: there is nothing to export."));
   }
   const sample = await get(`${path("runs", name, "examples")}?limit=${SAMPLE}`, signal);
   return new ExportPage(run, queues, sample.rows, { query, signal, refused }).element;
@@ -44,7 +45,8 @@ export async function exportView({ parts, query, signal, refused }) {
 function defaults(rows) {
   const attributes = rows.flatMap((row) => Object.entries(row.attributes || {}));
   const picture = attributes.find(([key, value]) => pictureOf(key, value))?.[0];
-  const words = attributes.some(([key]) => key === "text") ? "text" : attributes.find(([, value]) => typeof value === "string")?.[0];
+  const words = attributes.some(([key]) => key === "text") ? "text"
+    : attributes.find(([, value]) => typeof value === "string")?.[0];
   return {
     from_name: "label", to_name: picture ? "image" : "text", object_tag: picture ? "Image" : "Text",
     data_key: picture || words || "text", image_key: picture || "image", image_root: "",
@@ -58,7 +60,7 @@ class ExportPage {
     this.values = { ...defaults(sample), format: "label-studio", queue: "", epoch: "", ...given };
     if (!TARGETS[this.values.format]) this.values.format = "label-studio";
     // What stands in the address and has no field here (another gamma, say) stays in it.
-    this.kept = Object.fromEntries(["alpha", "gamma"].filter((key) => given[key] !== undefined).map((key) => [key, given[key]]));
+    this.kept = Object.fromEntries(Object.entries(given).filter(([key]) => ["alpha", "gamma"].includes(key)));
     this.names = [...new Set(sample.flatMap((row) => Object.keys(row.attributes || {})))].sort();
     this.told = h("div", { "aria-live": "polite" });
     this.rows = h("div", { class: "export-rows" });
@@ -68,7 +70,8 @@ class ExportPage {
     this.element = h("section", {}, runHead(run.run, "export"),
       h("p", { class: "lead" }, "Hand the examples over in the order of review. Nothing is changed here by it."),
       h("div", { class: "export" },
-        h("form", { class: "card", onsubmit: (event) => event.preventDefault() }, this.#targets(), this.#what(), this.fields),
+        h("form", { class: "card", onsubmit: (event) => event.preventDefault() },
+          this.#targets(), this.#what(), this.fields),
         h("div", {}, h("div", { class: "export-head" }, h("h2", {}, "The first rows of the file"), this.download),
           this.told, this.rows, this.config)));
     this.#showFields();
@@ -76,7 +79,8 @@ class ExportPage {
   }
 
   #targets() {
-    return h("fieldset", { class: "targets" }, h("legend", {}, "For"), Object.entries(TARGETS).map(([format, [name, what]]) =>
+    return h("fieldset", { class: "targets" }, h("legend", {}, "For"),
+      Object.entries(TARGETS).map(([format, [name, what]]) =>
       h("label", {}, h("input", { type: "radio", name: "format", value: format, checked: format === this.values.format,
         onchange: () => { this.values.format = format; this.#showFields(); this.update(); } }),
       h("span", {}, h("strong", {}, name), h("small", {}, what)))));
@@ -125,7 +129,8 @@ class ExportPage {
     const { values } = this;
     const used = FIELDS.filter(([, , , formats]) => formats.includes(values.format)).map(([key]) => key);
     const whole = values.queue ? { queue: values.queue } : { epoch: values.epoch };
-    const all = { format: values.format, ...whole, ...this.kept, ...Object.fromEntries(used.map((key) => [key, values[key]])) };
+    const named = Object.fromEntries(used.map((key) => [key, values[key]]));
+    const all = { format: values.format, ...whole, ...this.kept, ...named };
     return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== ""));
   }
 
@@ -188,23 +193,31 @@ const configWords = ({ from_name, to_name, data_key, object_tag }) => {
 
 /** Who has looked at the rows, and what they say. */
 function verdict({ validator, rows }) {
-  if (!validator) return h("div", { class: "notice warn" }, h("strong", {}, "Not checked"), h("p", {}, "Nobody has looked at these rows; see below how to have them checked."));
+  const notice = (kind, title, ...more) => h("div", { class: `notice ${kind}` }, h("strong", {}, title), more);
+  if (!validator) {
+    return notice("warn", "Not checked",
+      h("p", {}, "Nobody has looked at these rows; see below how to have them checked."));
+  }
   const all = rows.length === 1 ? "the row" : `all ${number(rows.length)} rows`;
   const { name, version, accepted, refused } = validator;
   const tool = version ? `${name} ${version}` : name;
-  const who = { label_studio_sdk: `Label Studio's own validator (${tool})`, "documented format": "The check of the documented format" }[name]
-    || `${tool}, reading them back,`;
-  if (!refused.length) return h("div", { class: "notice good" }, h("strong", {}, "Accepted"), h("p", {}, `${who} takes ${all} shown.`));
-  return h("div", { class: "notice bad" }, h("strong", {}, accepted ? "Some rows are refused" : "Refused"),
+  const who = {
+    label_studio_sdk: `Label Studio's own validator (${tool})`,
+    "documented format": "The check of the documented format",
+  }[name] || `${tool}, reading them back,`;
+  if (!refused.length) return notice("good", "Accepted", h("p", {}, `${who} takes ${all} shown.`));
+  return notice("bad", accepted ? "Some rows are refused" : "Refused",
     h("p", {}, `${who} refuses ${number(refused.length)} of ${number(rows.length)} rows shown.`),
     h("ul", {}, refused.map((one) => h("li", {}, `Row ${one.row} (${one.id || "no id"}): ${one.reason}`))));
 }
 
 /** A flat file, a line for each column: the rows are few, the columns many. */
 function table({ columns, rows }) {
-  return h("div", { class: "card table-card", tabindex: 0, role: "region", "aria-label": "The first rows" }, h("table", { class: "flat" },
+  const region = { class: "card table-card", tabindex: 0, role: "region", "aria-label": "The first rows" };
+  return h("div", region, h("table", { class: "flat" },
     h("caption", { class: "hidden-text" }, "The first rows, one in each column"),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Column"), rows.map((_, place) => h("th", { scope: "col" }, `Row ${place + 1}`)))),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Column"),
+      rows.map((_, place) => h("th", { scope: "col" }, `Row ${place + 1}`)))),
     h("tbody", {}, columns.map((name) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, name)),
       rows.map((row) => h("td", { dir: "auto" }, cell(row[name]))))))));
 }
@@ -217,12 +230,18 @@ function cell(value) {
 
 function configCard(config) {
   const copy = h("button", { type: "button", class: "quiet", onclick: async () => {
-    await navigator.clipboard.writeText(config).then(() => announce("Copied."), () => announce("The browser does not let this page copy."));
-    copy.textContent = "Copied";
+    try {
+      await navigator.clipboard.writeText(config);
+      copy.textContent = "Copied";
+      announce("Copied.");
+    } catch {
+      announce("The browser does not let this page copy.");
+    }
   } }, "Copy");
   return h("section", { class: "card" }, h("div", { class: "export-head" }, h("h2", {}, "Labelling configuration"),
     // Only pages of a secure context may write to the clipboard.
     navigator.clipboard ? copy : null),
-  h("p", { class: "muted" }, "Put it into the project's settings, Labeling Interface, Code: it has the names and classes of this file."),
+  h("p", { class: "muted" }, "Put it into the project's settings, Labeling Interface, Code: " +
+    "it has the names and classes of this file."),
   h("pre", { tabindex: 0, role: "region", "aria-label": "Labelling configuration" }, h("code", {}, config)));
 }

@@ -17,7 +17,8 @@ export function json(value, name, { open = true, opened = new Map(), path = name
   if (!entries.length) return h("div", { class: "json-leaf" }, key(name), `${before}${after}`);
   const inner = h("details", { open: opened.get(path) ?? open },
     h("summary", {}, key(name), h("span", { class: "muted" }, `${before} ${number(entries.length)} ${after}`)),
-    h("div", { class: "json-inner" }, entries.map(([each, part]) => json(part, each, { opened, path: `${path}\n${each}` }))));
+    h("div", { class: "json-inner" },
+      entries.map(([each, part]) => json(part, each, { opened, path: `${path}\n${each}` }))));
   inner.addEventListener("toggle", () => opened.set(path, inner.open));
   return inner;
 }

@@ -67,7 +67,8 @@ function comparison(runs) {
   const tell = () => {
     const ticked = chosen().length;
     button.disabled = ticked !== 2;
-    hint.textContent = ["Tick two runs to compare them.", "Tick one more.", "", "Tick two runs, not more."][Math.min(ticked, 3)];
+    const hints = ["Tick two runs to compare them.", "Tick one more.", "", "Tick two runs, not more."];
+    hint.textContent = hints[Math.min(ticked, 3)];
   };
   tell();
   for (const run of runs.filter((one) => one.num_examples)) {
