@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -14,13 +15,14 @@ from starlette.responses import FileResponse, Response
 from service.api.body import read_json
 from service.api.openapi import PROBLEMS
 from service.api.query import Query
-from service.api.run_openapi import EXPORT_QUERY, LABEL_STUDIO_BODY
+from service.api.run_openapi import EXPORT_PREVIEW_QUERY, EXPORT_QUERY, LABEL_STUDIO_BODY
 from service.api.runs import json_response
 from service.api.state import Service, service_of
 from service.errors import InvalidRequestError
-from service.exports.formats import find_format
+from service.exports.formats import ExportFormat, find_format
 from service.exports.label_studio import labelling_config
 from service.exports.label_studio_backend import health_reply, predict_reply, setup_reply, webhook_reply
+from service.exports.preview import preview
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows, queue_rows
 from service.mining.queues import queue
@@ -29,6 +31,8 @@ from service.runs.files import storage_errors
 from service.runs.queries import View
 
 TOOL_OPTIONS = ("from_name", "to_name", "data_key", "object_tag", "image_key", "image_root")
+EXPORT_PARAMETERS = ("queue", "format", "epoch", "alpha", "gamma", *TOOL_OPTIONS)
+PREVIEW_ROWS, MAX_PREVIEW_ROWS = 3, 20
 MAX_TASKS_BYTES = 64 * 1024 * 1024
 
 router = APIRouter(prefix="/runs/{run}", tags=["runs"], responses=PROBLEMS)
@@ -39,7 +43,7 @@ async def get_export(request: Request, run: str) -> Response:
     """A file in the format of Label Studio, Argilla or FiftyOne, or CSV, JSONL or Parquet. Without `queue` all examples
     of the epoch, the largest loss first."""
     service = service_of(request)
-    query = Query(request, "queue", "format", "epoch", "alpha", "gamma", *TOOL_OPTIONS)
+    query = Query(request, *EXPORT_PARAMETERS)
     written = find_format(query.text("format") or "jsonl")
 
     def work(view: View) -> str:
@@ -56,11 +60,38 @@ async def get_export(request: Request, run: str) -> Response:
         return path
 
     path = await service.runs.ask(run, work)
-    name = f"{query.text('queue') or run}{written.ending}"
+    name = _file_name(query, run, written)
     return FileResponse(path, media_type=written.media_type, filename=name, background=BackgroundTask(os.unlink, path))
 
 
-def _export(service: Service, view: View, query: Query) -> tuple[ExportOptions, Any]:
+@router.get("/export/preview", summary="The first rows of an export, checked", openapi_extra=EXPORT_PREVIEW_QUERY)
+async def get_export_preview(request: Request, run: str) -> Response:
+    """What the same query of `/export` writes for the first rows; what the tool's own validator, where there is one,
+    says of them; and notes for who loads the file."""
+    service = service_of(request)
+    query = Query(request, *EXPORT_PARAMETERS, "rows")
+    name = query.text("format") or "jsonl"
+    written = find_format(name)
+    wanted = query.integer("rows", least=1, most=MAX_PREVIEW_ROWS) or PREVIEW_ROWS
+
+    def work(view: View) -> dict[str, Any]:
+        options, rows = _export(service, view, query)
+        return {
+            "format": name,
+            "file_name": _file_name(query, run, written),
+            "media_type": written.media_type,
+            "num_rows": options.total,
+            **preview(name, list(islice(rows, wanted)), options, _labels(view)),
+        }
+
+    return json_response(await service.runs.ask(run, work))
+
+
+def _file_name(query: Query, run: str, written: ExportFormat) -> str:
+    return f"{query.text('queue') or run}{written.ending}"
+
+
+def _export(service: Service, view: View, query: Query) -> tuple[ExportOptions, Iterator[ExportRow]]:
     store, name = service.runs.store, query.text("queue")
     last = verdicts(history(store, view.snapshot))
     if name is not None:
@@ -92,11 +123,15 @@ async def label_studio_config(request: Request, run: str) -> Response:
     query = Query(request, *TOOL_OPTIONS)
 
     def work(view: View) -> str:
-        names = view.snapshot.description.class_names
-        labels = names or tuple(str(label) for label in range(view.snapshot.num_classes or 0))
-        return labelling_config(labels, _options(view, query, None, view.snapshot.epoch(), 0))
+        return labelling_config(_labels(view), _options(view, query, None, view.snapshot.epoch(), 0))
 
     return Response(await service_of(request).runs.ask(run, work), media_type="application/xml")
+
+
+def _labels(view: View) -> tuple[str, ...]:
+    """The names of the classes, their numbers where they have none."""
+    names = view.snapshot.description.class_names
+    return names or tuple(str(label) for label in range(view.snapshot.num_classes or 0))
 
 
 @router.get("/label-studio", summary="Label Studio ML backend: up")

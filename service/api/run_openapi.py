@@ -60,17 +60,21 @@ COMPARE_QUERY = _query(
     **EPOCH,
     **WHAT_IF,
 )
-EXPORT_QUERY = _query(
-    format=("label-studio, argilla, fiftyone, csv, jsonl (default) or parquet", TEXT),
-    queue=("A queue; default: all examples of the epoch, the largest loss first", TEXT),
-    from_name=("Label Studio: the control; Argilla: the question. Default label", TEXT),
-    to_name=("Label Studio: the object; Argilla: the field. Default text", TEXT),
-    data_key=("The attribute that is shown; default: the one called to_name", TEXT),
-    object_tag=("Label Studio's tag: Text, Image, Audio, HyperText", TEXT),
-    image_key=("FiftyOne: the attribute with the path of the image; default image", TEXT),
-    image_root=("FiftyOne: what such a path begins with", TEXT),
+EXPORT: dict[str, tuple[str, dict[str, Any]]] = {
+    "format": ("label-studio, argilla, fiftyone, csv, jsonl (default) or parquet", TEXT),
+    "queue": ("A queue; default: all examples of the epoch, the largest loss first", TEXT),
+    "from_name": ("Label Studio: the control; Argilla: the question. Default label", TEXT),
+    "to_name": ("Label Studio: the object; Argilla: the field. Default text", TEXT),
+    "data_key": ("The attribute that is shown; default: the one called to_name", TEXT),
+    "object_tag": ("Label Studio's tag: Text, Image, Audio, HyperText", TEXT),
+    "image_key": ("FiftyOne: the attribute with the path of the image; default image", TEXT),
+    "image_root": ("FiftyOne: what such a path begins with", TEXT),
     **EPOCH,
     **WHAT_IF,
+}
+EXPORT_QUERY = _query(**EXPORT)
+EXPORT_PREVIEW_QUERY = _query(
+    rows=("Rows to show, default 3, at most 20", {**INTEGER, "minimum": 1, "maximum": 20}), **EXPORT
 )
 EXAMPLE_BATCH = {
     "logits": [[2.0, 0.1, -1.0], [0.3, 0.2, 0.9]],

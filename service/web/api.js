@@ -16,6 +16,12 @@ export function path(...parts) {
 }
 
 export async function call(method, where, body, signal) {
+  const reply = await answered(method, where, body, signal);
+  return reply.status === 204 ? null : reply.json();
+}
+
+/** The reply, where it is one that was hoped for. */
+async function answered(method, where, body, signal) {
   const options = { method, headers: { Accept: "application/json" }, credentials: "same-origin", cache: "no-store", signal };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
@@ -28,10 +34,11 @@ export async function call(method, where, body, signal) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { title: "No answer", detail: "The service does not answer. Is it still running?" });
   }
-  if (reply.status === 204) return null;
-  const content = await reply.json().catch(() => ({}));
-  if (!reply.ok) throw new Problem(reply.status, content);
-  return content;
+  if (!reply.ok) throw new Problem(reply.status, await reply.json().catch(() => ({})));
+  return reply;
 }
 
 export const get = (where, signal) => call("GET", where, undefined, signal);
+
+/** What is no JSON, as text. */
+export const text = async (where, signal) => (await answered("GET", where, undefined, signal)).text();

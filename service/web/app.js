@@ -2,9 +2,11 @@
 
 import { call, get } from "./api.js";
 import { classesView } from "./classes.js";
+import { compareView } from "./compare.js";
 import { h, loading, problem } from "./dom.js";
 import { exampleView } from "./example.js";
 import { examplesView } from "./examples.js";
+import { exportView } from "./export.js";
 import { mapView } from "./map.js";
 import { queueView } from "./queue.js";
 import { here } from "./route.js";
@@ -21,6 +23,8 @@ const PLACES = {
   classes: ["Classes", classesView],
   examples: ["Examples", examplesView],
   map: ["Data map", mapView],
+  compare: ["Compare", compareView],
+  export: ["Export", exportView],
 };
 
 /** A view is `async (context) => element`; `context.signal` ends with it. */

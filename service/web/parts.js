@@ -33,7 +33,7 @@ export function classOptions(run) {
 const IMAGE_END = /\.(png|jpe?g|gif|webp|avif|svg|bmp)$/i;
 
 /** The picture that an attribute is, if it is one. SVG is safe here: as an image it runs no script. */
-function pictureOf(name, value) {
+export function pictureOf(name, value) {
   if (typeof value !== "string") return null;
   if (/^data:image\//i.test(value)) return value;
   if (!/^https?:\/\//i.test(value)) return null;
@@ -90,7 +90,9 @@ export function crumbs(...links) {
 }
 
 /** The views of a run; the place is what follows its name in the address. */
-const PLACES = [["", "Overview"], ["examples", "Examples"], ["classes", "Classes"], ["map", "Data map"]];
+const PLACES = [
+  ["", "Overview"], ["examples", "Examples"], ["classes", "Classes"], ["map", "Data map"], ["compare", "Compare"], ["export", "Export"],
+];
 
 /** What stands over each view of a run: where it is, its name, and the way to the others. */
 export function runHead(name, current) {

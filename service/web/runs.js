@@ -2,7 +2,7 @@
 
 import { call, get, path } from "./api.js";
 import { announce, dialog, h, head, number, percent, problem } from "./dom.js";
-import { toRun } from "./route.js";
+import { address, toRun } from "./route.js";
 
 export async function runsView({ signal, refused }) {
   const { runs } = await get("runs", signal);
@@ -10,24 +10,26 @@ export async function runsView({ signal, refused }) {
   const told = h("div", {});
   const body = h("tbody", {});
   const seen = watcher(signal);
+  const ticked = comparison(runs);
   const section = h("section", {},
     h("h1", {}, "Runs"),
     h("p", { class: "lead" }, "A run is what a model said of a data set. Open one to find labels that may be wrong."),
-    told,
+    told, ticked.bar,
     h("div", { class: "card table-card" }, h("table", { class: "stacked" },
       h("caption", { class: "hidden-text" }, "All runs, by name"),
-      head("Run", ["Examples"], ["Classes"], ["Epochs"], ["Mean loss"], ["Wrong labels, estimated"], ["Reviewed"],
-        ["Precision so far"], h("span", { class: "hidden-text" }, "Delete")),
+      head(h("span", { class: "hidden-text" }, "Compare"), "Run", ["Examples"], ["Classes"], ["Epochs"], ["Mean loss"],
+        ["Wrong labels, estimated"], ["Reviewed"], ["Precision so far"], h("span", { class: "hidden-text" }, "Delete")),
       body)));
-  for (const run of runs) body.append(row(run, told, seen, refused));
+  for (const run of runs) body.append(row(run, told, seen, refused, ticked.box(run)));
   return section;
 }
 
-function row(run, told, seen, refused) {
+function row(run, told, seen, refused, box) {
   const loss = h("td", { class: "num", "data-label": "Mean loss" }, "…");
   const wrong = h("td", { class: "num", "data-label": "Wrong labels, estimated" }, "…");
   const { num_reviewed: reviewed, num_wrong: bad, num_ok: good } = run.reviews;
   const element = h("tr", {},
+    h("td", { "data-label": box && "Compare" }, box),
     h("th", { scope: "row" }, h("a", { href: toRun(run.run) }, run.run)),
     h("td", { class: "num", "data-label": "Examples" }, number(run.num_examples)),
     h("td", { class: "num", "data-label": "Classes" }, number(run.num_classes)),
@@ -49,6 +51,30 @@ function row(run, told, seen, refused) {
     });
   }
   return element;
+}
+
+/** Two runs to tick; the older one is what was before. */
+function comparison(runs) {
+  const boxes = new Map();
+  const chosen = () => runs.filter((run) => boxes.get(run)?.isConnected && boxes.get(run).checked);
+  const hint = h("span", { class: "muted", role: "status" });
+  const button = h("button", { type: "button", onclick: () => {
+    tell();
+    if (button.disabled) return;
+    const [before, after] = chosen().sort((a, b) => Date.parse(a.created_at) - Date.parse(b.created_at));
+    location.hash = address(["runs", before.run, "compare"], { with: after.run });
+  } }, "Compare");
+  const tell = () => {
+    const ticked = chosen().length;
+    button.disabled = ticked !== 2;
+    const hints = ["Tick two runs to compare them.", "Tick one more.", "", "Tick two runs, not more."];
+    hint.textContent = hints[Math.min(ticked, 3)];
+  };
+  tell();
+  for (const run of runs.filter((one) => one.num_examples)) {
+    boxes.set(run, h("input", { type: "checkbox", "aria-label": `Compare ${run.run}`, onchange: tell }));
+  }
+  return { bar: runs.length > 1 && h("div", { class: "compare-runs" }, button, hint), box: (run) => boxes.get(run) };
 }
 
 /** Diagnostics read a whole epoch: only for runs that are in view, one after the other. */
