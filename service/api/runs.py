@@ -146,7 +146,7 @@ def _keep(
     service: Service, exchange: Exchange, snapshot: Snapshot, epoch: int, batch: str, body: bytearray
 ) -> tuple[bool, bytes]:
     """An inflated body to rows on the disk and then to its reply, on a worker thread; whether the batch is new."""
-    request = exchange.reader.decode(body, with_attributes=True)
+    request = exchange.reader.decode(body, with_attributes=True, max_bytes=service.settings.max_body_bytes)
     options = exchange.options(request.options)
     config = snapshot.description.config
     if options.config is not None or options.config_id not in (None, config.config_id):
