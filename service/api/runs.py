@@ -124,8 +124,8 @@ def _reviewed(service: Service, snapshot: Snapshot) -> dict[str, Any]:
     openapi_extra=RUN_BATCH_BODY,
 )
 async def put_batch(request: Request, run: str, epoch: str, batch: str) -> Response:
-    """Any format of `/loss`, ids required. Answers what `/loss` answers, once the rows are on the disk: 201, or 200
-    where the same content is there already; 409 with other content."""
+    """Any format of `/loss`, ids required; further columns of a file are attributes. Answers what `/loss` answers, once
+    the rows are on the disk: 201, or 200 where the same content is there already; 409 with other content."""
     service, exchange = service_of(request), Exchange.of(request)
     check_name("batch", batch)
     if not (epoch.isascii() and epoch.isdigit() and int(epoch[:20]) <= LARGEST):

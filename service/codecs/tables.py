@@ -145,6 +145,8 @@ def request_of(table: pa.Table, columns: ResolvedColumns, options: RequestOption
     table = table.select(columns.all)
     check_size(sum(_plain_size(chunk) for column in table.columns for chunk in column.chunks), max_bytes)
     check_rows(len(table))
+    # Now that each value may be written out, it is: dictionaries are slow to read from.
+    table = pa.table({name: _written_out(table.column(name)) for name in columns.all})
     missing = options.on_invalid == "exclude"
     try:
         parts = [_whole(table, name) for name in columns.logits]
@@ -180,11 +182,13 @@ def refused(err: ColumnError, columns: ResolvedColumns) -> InvalidRequestError |
 
 
 def _whole(table: pa.Table, name: str) -> pa.Array:
-    """A column in one piece, and as what it holds: the numbers of a tensor, the values of a dictionary."""
+    """A column in one piece; a tensor as the list that it is stored as."""
     column = table.column(name).combine_chunks()
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+    return column.storage if isinstance(column, pa.ExtensionArray) else column
+
+
+def _written_out(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def _logits(values: Array, max_bytes: int) -> Tensor:
@@ -207,7 +211,7 @@ def _tensor(values: Array) -> Tensor:
 
 
 def _ids(column: pa.ChunkedArray, name: str) -> list[str | int]:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    kind = column.type
     tests = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     fault, row = None, []
     if not any(test(kind) for test in tests):
