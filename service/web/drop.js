@@ -54,7 +54,7 @@ export function dropZone(view) {
 const mediaType = (file) => MEDIA_TYPES[file.name.split(".").pop().toLowerCase()];
 
 /** What runs and batches may be called, made of what a file is called. */
-const named = (text) => text.replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^\.+/, "").slice(0, 90) || "run";
+const named = (text) => text.replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[.-]+|-+$/g, "").slice(0, 90) || "run";
 
 /** The name of each file's batch; two files of one name have two. */
 function batchNames(files) {
@@ -161,10 +161,10 @@ async function send({ run, epoch, files, description, signal, tell }) {
     // Not ended by the signal: who knows then whether the run is there?
     if (description) made = (await ask("PUT", where, description)).status === 201;
     for (const [place, file] of files.entries()) {
-      const of = files.length > 1 ? `File ${place + 1} of ${files.length}: ` : "";
+      const of = files.length > 1 ? `File ${place + 1} of ${files.length}. ` : "";
       const progress = (count) => {
-        if (count < file.size) tell(`${of}sent ${megabytes(count)} of ${megabytes(file.size)}`, count / file.size);
-        else tell(`${of}computing the losses …`, null);
+        if (count < file.size) tell(`${of}Sent ${megabytes(count)} of ${megabytes(file.size)}`, count / file.size);
+        else tell(`${of}Computing the losses …`, null);
       };
       progress(0);
       signal.throwIfAborted();
@@ -179,15 +179,18 @@ async function send({ run, epoch, files, description, signal, tell }) {
   }
 }
 
+/** Row and class of a value, as the service names its place. */
+function rowOf([first, , , row, column]) {
+  if (first !== "batches" || row === undefined) return "";
+  return `row ${row}${column === undefined ? "" : `, class ${column}`}:`;
+}
+
 /** What the service said, where it is, and what helps. */
 function complaint(error, { run, epoch, files }) {
   const told = problem(error);
-  const places = error.errors.filter(({ loc }) => loc[0] === "batches");
-  if (error.errors.length > 1) {
-    told.append(h("ul", {}, error.errors.slice(0, ERRORS_SHOWN).map(({ loc, msg }) =>
-      h("li", {}, [...loc.slice(places.length ? 2 : 0), ""].join(" · "), msg))));
-  }
-  if (places.some(({ loc }) => loc.some((part) => part > 0))) {
+  const others = error.errors.slice(1, ERRORS_SHOWN);
+  if (others.length) told.append(h("ul", {}, others.map(({ loc, msg }) => h("li", {}, [rowOf(loc), msg].join(" ").trim()))));
+  if (error.errors.some(({ loc }) => rowOf(loc))) {
     told.append(h("p", {}, "Rows are counted from 0, without the line of names."));
   }
   if ((error.status === 413 && error.code !== "run_full") || error.status === 408) {
