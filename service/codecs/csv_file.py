@@ -9,7 +9,7 @@ import pyarrow as pa
 from service.codecs.base import inflated_bytes
 from service.codecs.columns import ColumnError
 from service.codecs.csv_rows import csv_rows, header_of
-from service.codecs.tables import check_rows, check_size, decoding, find_columns, refused, request_of
+from service.codecs.tables import check_size, decoding, find_columns, refused, request_of
 from service.messages import LossRequest, RequestOptions
 
 
@@ -34,5 +34,5 @@ class CsvReader:
                     check_size(sum(one.nbytes for one in rows), max_bytes)
             except ColumnError as err:
                 raise refused(err, columns) from err
-            check_rows(len(rows))
-            return request_of(pa.Table.from_batches(rows), columns, RequestOptions(), max_bytes)
+            table = pa.Table.from_batches(rows) if rows else pa.table({name: [] for name in columns.all})
+            return request_of(table, columns, RequestOptions(), max_bytes)

@@ -48,7 +48,8 @@ def claimed_size(body: bytearray, schema: pq.ParquetSchema, names: list[str]) ->
         chunks, rows = _field(group, 1, list), _field(group, 3, int)
         if len(chunks) != len(leaves):
             raise DecodeError(f"parquet: a row group of {len(chunks)} columns, the schema has {len(leaves)}")
-        for position, leaf in wanted:
+        # Of a group without rows nothing is read, and its offsets may lead nowhere.
+        for position, leaf in wanted if rows else ():
             size = values = 0
             for inflated, count, encoding in _pages(body, _field(chunks[position], 3, dict)):
                 pages += 1

@@ -64,16 +64,6 @@ def check_size(count: int, max_bytes: int) -> None:
         raise BodyTooLargeError(f"the rows of the file take {count} bytes, the limit is {max_bytes} (max_body_bytes)")
 
 
-def check_rows(count: int) -> None:
-    """Raise where a file has no rows.
-
-    Raises:
-        InvalidRequestError: It has none.
-    """
-    if not count:
-        raise InvalidRequestError("batch 0: the file has no rows", errors=[{"loc": ["batches", 0], "msg": "no rows"}])
-
-
 def find_columns(names: list[str], *, with_attributes: bool) -> ResolvedColumns:
     """Which columns of a file hold what; those that are nothing else are attributes, if there may be any.
 
@@ -144,7 +134,11 @@ def request_of(table: pa.Table, columns: ResolvedColumns, options: RequestOption
     """
     table = table.select(columns.all)
     check_size(sum(_plain_size(chunk) for column in table.columns for chunk in column.chunks), max_bytes)
-    check_rows(len(table))
+    if not len(table):
+        # Nothing says how many classes there would be.
+        nothing = torch.empty(0), torch.empty(0, dtype=torch.int64)
+        ids: list[str | int] | None = [] if columns.id else None
+        return LossRequest(options, (Batch(*nothing, ids, {name: [] for name in columns.attributes} or None),))
     # Now that each value may be written out, it is: dictionaries are slow to read from.
     table = pa.table({name: _written_out(table.column(name)) for name in columns.all})
     missing = options.on_invalid == "exclude"

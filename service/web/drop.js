@@ -1,6 +1,6 @@
 // Files that are dropped on the list of runs, or chosen there, become a run: one batch for each file.
 
-import { ask, call, get, path, upload } from "./api.js";
+import { Problem, ask, call, get, path, upload } from "./api.js";
 import { announce, dialog, h, number, problem } from "./dom.js";
 import { toRun } from "./route.js";
 
@@ -173,6 +173,7 @@ async function send({ run, epoch, files, description, signal, tell }) {
       const reply = await upload(batch, file, mediaType(file), { progress, signal });
       kept += reply.num_examples;
     }
+    if (!kept) throw new Problem(200, { title: "Nothing to keep", detail: "There are no rows in it." });
   } catch (error) {
     if (made && (signal.aborted || !kept)) await call("DELETE", where).catch(() => null);
     throw error;

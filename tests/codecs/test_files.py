@@ -115,6 +115,13 @@ def test_options_stand_in_the_metadata_of_the_schema(write: Any) -> None:
         refused(reader, write(made.replace_schema_metadata({"request": text})))
 
 
+@pytest.mark.parametrize("reader", [ARROW, PARQUET], ids=lambda reader: reader.media_type)
+def test_a_file_without_rows_is_an_empty_batch(reader: Reader) -> None:
+    for body in (body_of(reader, table(text=TEXTS).slice(0, 0)), b"logit_0,logit_1,label,id,text\n"):
+        batch = read(CSV if body.startswith(b"logit") else reader, body, with_attributes=True)
+        assert (batch.logits.shape, batch.targets.shape, batch.ids, batch.attributes) == ((0,), (0,), [], {"text": []})
+
+
 def test_a_csv_may_begin_with_a_mark_and_end_its_lines_in_two_ways() -> None:
     body = "\ufefflogit_0,logit_1,label\r\n1,2,1\r\n-inf,nan,0\n".encode()
     batch = read(CSV, body)
@@ -167,7 +174,6 @@ def test_a_fault_is_named_with_row_and_column(
         (["1,2,0,a", "1,2"], "row 1: Expected 4 columns, got 2", [1]),
         (["1,2,0,a,9"], "row 0: Expected 4 columns, got 5", [0]),
         (["1,2,0,\udcff"], "row 0, column 'id': .*invalid UTF8", [0]),
-        ([], "the file has no rows", []),
     ],
 )
 def test_a_fault_in_a_csv_is_named_with_row_and_column(lines: list[str], says: str, loc: list[Any]) -> None:

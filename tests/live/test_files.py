@@ -73,6 +73,15 @@ def test_the_other_columns_are_attributes_of_a_run(client: httpx.Client, reader:
         client.delete("/runs/from-a-file")
 
 
+def test_a_file_without_rows_has_no_loss(client: httpx.Client) -> None:
+    for media_type, body in (
+        (CSV.media_type, b"logit_0,logit_1,label\n"),
+        (PARQUET.media_type, parquet_file(TABLE[:0])),
+    ):
+        reply = post(client, media_type, body).json()
+        assert (reply["loss"], reply["num_examples"]) == (None, 0)
+
+
 def test_what_is_wrong_with_a_file_is_said(client: httpx.Client) -> None:
     def detail(reader: Any, table: pa.Table, status: int, code: str) -> str:
         return problem(post(client, reader.media_type, body_of(reader, table)), status, code)

@@ -169,6 +169,8 @@ def test_several_files_are_batches_of_one_epoch_and_a_known_run_gets_the_next(
 
 
 def test_keys_alone_choose_a_file_and_make_the_run(page: Page, server: ServerProcess) -> None:
+    # Playwright catches choosers only some time after the first one is waited for.
+    page.on("filechooser", lambda chooser: None)
     page.goto("/")
     page.locator(".drop").wait_for()
     for _ in range(10):
@@ -210,6 +212,11 @@ def test_what_is_wrong_is_said_and_leaves_no_run(watched: Watched, server: Serve
         assert "bad" not in names(server)
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
+    drop(page, ("bad.csv", b"id,label,logit_0,logit_1\n"))
+    make(page)
+    expect(alert).to_contain_text("There are no rows in it")
+    assert "bad" not in names(server)
+    page.keyboard.press("Escape")
     drop(page, ("notes.docx", b"PK"))
     expect(page.get_by_role("alert")).to_contain_text("notes.docx is of no known kind")
     expect(page.get_by_role("dialog")).to_have_count(0)
