@@ -111,15 +111,22 @@ def test_the_json_example_answers_as_printed(server: ServerProcess, tmp_path: Pa
 
 
 def test_the_safetensors_example_runs(server: ServerProcess, tmp_path: Path) -> None:
-    _, _, safetensors_block, _ = shell_blocks("Ask it yourself")
+    _, _, safetensors_block, _, _ = shell_blocks("Ask it yourself")
     loss, shape = run(safetensors_block, server, tmp_path).split(maxsplit=1)
     assert 4 < float(loss) < 6
     assert shape.strip() == "(4096,)"
 
 
 def test_the_arrow_example_runs(server: ServerProcess, tmp_path: Path) -> None:
-    *_, arrow_block = shell_blocks("Ask it yourself")
+    *_, arrow_block, _ = shell_blocks("Ask it yourself")
     assert run(arrow_block, server, tmp_path).split(maxsplit=1) == ["1000000", "['index', 'loss', 'prediction']\n"]
+
+
+def test_the_file_example_runs(server: ServerProcess, tmp_path: Path) -> None:
+    *_, file_block = shell_blocks("Ask it yourself")
+    reply = json.loads(run(file_block, server, tmp_path))
+    assert reply["batches"][0]["per_example"]["prediction"] == [0, 2]
+    assert reply["hardest"][0]["id"] == "b"
 
 
 def run_python(title: str, server: ServerProcess, folder: Path) -> str:

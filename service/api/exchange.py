@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 
 from service.api.encoding import reply_coding, request_coding
-from service.codecs.base import Codec
+from service.codecs.base import Codec, Reader
 from service.codecs.negotiation import reader, writer
 from service.errors import InvalidRequestError
 from service.messages import RequestOptions
@@ -22,7 +22,7 @@ QUERY_PARAMETERS = ("config_id", "outputs", "top_k")
 class Exchange:
     """What the head of a request says of its body and of the reply."""
 
-    reader: Codec
+    reader: Reader
     writer: Codec
     request_coding: str
     reply_coding: str
@@ -33,10 +33,10 @@ class Exchange:
     def of(cls, request: Request) -> Exchange:
         """Raises what is wrong with the head, before any of the body is read."""
         headers = request.headers
-        codec = reader(headers.get("content-type"))
+        found = reader(headers.get("content-type"))
         return cls(
-            reader=codec,
-            writer=writer(headers.get("accept"), codec),
+            reader=found,
+            writer=writer(headers.get("accept"), found),
             request_coding=request_coding(headers.get("content-encoding")),
             reply_coding=reply_coding(headers.get("accept-encoding")),
             overrides=_overrides(request.query_params),

@@ -80,7 +80,7 @@ def computed(service: Service, request: LossRequest, timing: Timing) -> LossResu
 
 def _answer(service: Service, exchange: Exchange, body: bytearray) -> bytes:
     """An inflated body to its reply, on a worker thread."""
-    request = exchange.reader.decode(body)
+    request = exchange.reader.decode(body, max_bytes=service.settings.max_body_bytes)
     request = LossRequest(exchange.options(request.options), request.batches)
     result = computed(service, request, exchange.timing)
     content = compressed(exchange.writer.encode(result), exchange.reply_coding)

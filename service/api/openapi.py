@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
@@ -18,6 +20,7 @@ from service.errors import LossServiceError
 from service.messages import DEFAULT_OUTPUTS, OUTPUTS, ClassCounts, LossConfig, RequestOptions
 
 JSON, SAFETENSORS, ARROW = "application/json", "application/x-safetensors", "application/vnd.apache.arrow.stream"
+ARROW_FILE, PARQUET, CSV = "application/vnd.apache.arrow.file", "application/vnd.apache.parquet", "text/csv"
 SCHEMAS = "#/components/schemas/"
 
 EXAMPLE_OPTIONS = {
@@ -49,6 +52,7 @@ EXAMPLE_ARROW_TABLE = pa.table(
         "id": EXAMPLE_REQUEST["ids"],
     }
 ).replace_schema_metadata({"request": json.dumps(EXAMPLE_OPTIONS)})
+EXAMPLE_CSV = "id,logit_0,logit_1,logit_2,label\na,2.0,0.1,-1.0,0\nb,0.3,0.2,0.9,1\n"
 EXAMPLE_REPLY = {
     "config_id": LossConfig.parse(EXAMPLE_OPTIONS["config"]).config_id,
     "device": "cpu",
@@ -159,13 +163,29 @@ def _binary(summary: str, content: bytes) -> dict[str, Any]:
     }
 
 
-def _arrow_stream(table: pa.Table) -> bytes:
+def _arrow(table: pa.Table, opened: Callable[[pa.BufferOutputStream, pa.Schema], Any]) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    with opened(sink, table.schema) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
 
 
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())
+
+
+FILE_BODIES: dict[str, Any] = {
+    ARROW_FILE: _binary("The same two examples as an Arrow file", _arrow(EXAMPLE_ARROW_TABLE, pa.ipc.new_file)),
+    PARQUET: _binary("The same two examples as a Parquet file", _parquet(EXAMPLE_ARROW_TABLE)),
+    CSV: {
+        "schema": {"type": "string"},
+        "examples": {
+            "contract": {"summary": "The same two examples, all options left as they are", "value": EXAMPLE_CSV}
+        },
+    },
+}
 LOSS_BODY: dict[str, Any] = {
     "parameters": [
         {
@@ -194,8 +214,9 @@ LOSS_BODY: dict[str, Any] = {
             SAFETENSORS: _binary("The same two examples; what is no tensor is in the metadata", EXAMPLE_SAFETENSORS),
             ARROW: _binary(
                 "The same two examples; answered batch by batch while the stream arrives",
-                _arrow_stream(EXAMPLE_ARROW_TABLE),
+                _arrow(EXAMPLE_ARROW_TABLE, pa.ipc.new_stream),
             ),
+            **FILE_BODIES,
         },
     },
 }
@@ -268,7 +289,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 LOSS_REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The loss of every batch and the contribution of every example, in the format of the request "
-        "unless Accept asks for another.",
+        "unless Accept asks for another; a Parquet, Arrow or CSV file is answered in JSON.",
         "content": {
             JSON: {
                 "schema": {"$ref": SCHEMAS + "LossResult"},

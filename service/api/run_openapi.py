@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.api.openapi import FILE_BODIES
+
 TEXT, INTEGER, NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
 BOOLEAN = {"type": "boolean"}
 
@@ -92,6 +94,7 @@ RUN_BODY = _json_body(
 RUN_BATCH_BODY = _json_body({"contract": EXAMPLE_BATCH})
 for _binary in ("application/x-safetensors", "application/vnd.apache.arrow.stream"):
     RUN_BATCH_BODY["requestBody"]["content"][_binary] = {"schema": {"type": "string", "format": "binary"}}
+RUN_BATCH_BODY["requestBody"]["content"] |= FILE_BODIES
 QUEUE_BODY = _json_body(
     {
         "margin": {"strategy": "logit_margin", "budget": 50},

@@ -124,8 +124,8 @@ def _reviewed(service: Service, snapshot: Snapshot) -> dict[str, Any]:
     openapi_extra=RUN_BATCH_BODY,
 )
 async def put_batch(request: Request, run: str, epoch: str, batch: str) -> Response:
-    """Any format of `/loss`, ids required. Answers what `/loss` answers, once the rows are on the disk: 201, or 200
-    where the same content is there already; 409 with other content."""
+    """Any format of `/loss`, ids required; further columns of a file are attributes. Answers what `/loss` answers, once
+    the rows are on the disk: 201, or 200 where the same content is there already; 409 with other content."""
     service, exchange = service_of(request), Exchange.of(request)
     check_name("batch", batch)
     if not (epoch.isascii() and epoch.isdigit() and int(epoch[:20]) <= LARGEST):
@@ -146,7 +146,7 @@ def _keep(
     service: Service, exchange: Exchange, snapshot: Snapshot, epoch: int, batch: str, body: bytearray
 ) -> tuple[bool, bytes]:
     """An inflated body to rows on the disk and then to its reply, on a worker thread; whether the batch is new."""
-    request = exchange.reader.decode(body, with_attributes=True)
+    request = exchange.reader.decode(body, with_attributes=True, max_bytes=service.settings.max_body_bytes)
     options = exchange.options(request.options)
     config = snapshot.description.config
     if options.config is not None or options.config_id not in (None, config.config_id):

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from service.codecs.arrow_reader import ArrowStream
 from service.codecs.arrow_writer import ArrowResultWriter
+from service.codecs.base import inflated_bytes
 from service.messages import BatchResult, LossRequest, LossResult, RequestOptions
 
 
@@ -22,10 +23,10 @@ class ArrowCodec:
     media_type = "application/vnd.apache.arrow.stream"
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False) -> LossRequest:
-        """See `Codec.decode`."""
-        # A body that is held already bounds its messages; what they inflate to may be as much again.
-        stream = ArrowStream(io.BytesIO(body), max(len(body), MIN_MESSAGE_BYTES), with_attributes=with_attributes)
+    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+        """See `Reader.decode`."""
+        max_bytes = inflated_bytes(body, max_bytes)
+        stream = ArrowStream(io.BytesIO(body), max_bytes, with_attributes=with_attributes)
         return LossRequest(RequestOptions.parse(stream.request_fields), tuple(stream))
 
     def encode(self, result: LossResult) -> bytes:
@@ -40,9 +41,6 @@ class ArrowCodec:
             many_labels=any(batch.per_example.get("prediction", np.empty(0)).ndim > 1 for batch in batches),
         )
         return b"".join([*map(writer.batch, batches), writer.end(result)])
-
-
-MIN_MESSAGE_BYTES = 1024 * 1024
 
 
 def _id_type(batches: tuple[BatchResult, ...]) -> pa.DataType | None:

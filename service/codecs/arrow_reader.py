@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from service.codecs.attributes import attribute_values, is_attribute
+from service.codecs.columns import is_list
 from service.errors import (
     BodyTooLargeError,
     DecodeError,
@@ -104,13 +106,13 @@ class ArrowStream:
     def is_double(self) -> bool:
         """Whether logits are float64."""
         kind = _storage_type(self.schema.field("logits").type)
-        return bool((kind.value_type if _is_list(kind) else kind) == pa.float64())
+        return bool((kind.value_type if is_list(kind) else kind) == pa.float64())
 
     @property
     def has_many_labels(self) -> bool:
         """Whether an example may have several labels: its targets are a list, and not of one."""
         kind = _storage_type(self.schema.field("targets").type)
-        return _is_list(kind) and not (pa.types.is_fixed_size_list(kind) and kind.list_size == 1)
+        return is_list(kind) and not (pa.types.is_fixed_size_list(kind) and kind.list_size == 1)
 
     def __iter__(self) -> Iterator[Batch]:
         number = 0
@@ -192,10 +194,11 @@ class _Decoding:
 
 
 def inflated_size(message: Any) -> int:
-    """The bytes that the buffers of a record batch message claim to hold; 0 where they are not compressed.
+    """The bytes that the buffers of a record batch or dictionary claim to hold; 0 where they are not compressed.
 
     Reads the flatbuffer of `Message` and `RecordBatch` (Arrow's format/Message.fbs): the fields `header` (2) of the
-    one, `buffers` (2) and `compression` (3) of the other. Each compressed buffer begins with its plain length.
+    one, `buffers` (2) and `compression` (3) of the other; a `DictionaryBatch` has its `RecordBatch` in `data` (1).
+    Each compressed buffer begins with its plain length.
     """
     metadata, body = memoryview(message.metadata), memoryview(message.body)
 
@@ -214,6 +217,11 @@ def inflated_size(message: Any) -> int:
     if header is None:
         raise DecodeError("arrow: a message without a header")
     record_batch = header + number("<I", header)
+    if message.type == "dictionary":
+        data = member(record_batch, 1)
+        if data is None:
+            raise DecodeError("arrow: a dictionary without data")
+        record_batch = data + number("<I", data)
     buffers = member(record_batch, 2)
     if member(record_batch, 3) is None or buffers is None:
         return 0
@@ -235,13 +243,9 @@ def _storage_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
 def _check_schema(schema: pa.Schema, *, with_attributes: bool) -> None:
     for name in schema.names:
-        known = name in COLUMNS or (with_attributes and _is_attribute(schema, name))
+        known = name in COLUMNS or (with_attributes and is_attribute(schema.field(schema.names.index(name)).type))
         if not known or schema.names.count(name) > 1:
             fault = "twice" if known else "unknown" if not with_attributes else "of a type that no attribute has"
             msg = f"column {name[:100]!r} is {fault}; taken are {', '.join(COLUMNS)}"
@@ -250,33 +254,16 @@ def _check_schema(schema: pa.Schema, *, with_attributes: bool) -> None:
         if name not in schema.names:
             raise InvalidRequestError(f"arrow: column {name} missing", errors=[{"loc": [name], "msg": "missing"}])
     logits, targets = (_storage_type(schema.field(name).type) for name in ("logits", "targets"))
-    value = logits.value_type if _is_list(logits) else logits
+    value = logits.value_type if is_list(logits) else logits
     if not pa.types.is_floating(value):
         raise _type_error("logits", logits, "a list of float16, float32 or float64")
-    value = targets.value_type if _is_list(targets) else targets
+    value = targets.value_type if is_list(targets) else targets
     if value not in TORCH_DTYPES and value not in CAST_TO_INT64:
         raise _type_error("targets", targets, "integers, or lists of them; in sigmoid mode floats too")
     if "id" in schema.names:
         identity = schema.field("id").type
         if not (pa.types.is_integer(identity) or pa.types.is_string(identity) or pa.types.is_large_string(identity)):
             raise _type_error("id", identity, "strings or integers")
-
-
-def _is_attribute(schema: pa.Schema, name: str) -> bool:
-    kind = schema.field(schema.names.index(name)).type
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    tests = (
-        pa.types.is_string,
-        pa.types.is_large_string,
-        pa.types.is_string_view,
-        pa.types.is_integer,
-        pa.types.is_floating,
-        pa.types.is_boolean,
-        pa.types.is_temporal,
-        pa.types.is_decimal,
-        pa.types.is_null,
-    )
-    return any(test(plain) for test in tests)
 
 
 def _type_error(name: str, kind: pa.DataType, wanted: str) -> InvalidRequestError:
@@ -293,7 +280,7 @@ def _batch(record_batch: pa.RecordBatch, number: int) -> Batch:
         _refuse_nulls(column, number, "ids", InvalidIdsError)
         ids = column.to_pylist()
     further = [name for name in record_batch.schema.names if name not in COLUMNS]
-    attributes = {name: record_batch.column(name).to_pylist() for name in further}
+    attributes = {name: attribute_values(record_batch.column(name), name) for name in further}
     return Batch(logits, targets, ids, attributes or None)
 
 
@@ -312,7 +299,7 @@ def _tensor(array: pa.Array, number: int, part: str, kind: type[LossServiceError
         array = array.storage
     _refuse_nulls(array, number, part, kind)
     rows = len(array)
-    if not _is_list(array.type):
+    if not is_list(array.type):
         _refuse_too_large(array, number, part, kind)
         return _flat_tensor(array)
     columns = _row_length(array, number, part)

@@ -6,29 +6,37 @@ from typing import Protocol
 
 from service.messages import LossRequest, LossResult
 
+MIN_INFLATED_BYTES = 1024 * 1024
 
-class Codec(Protocol):
-    """One wire format of `POST /loss`.
+
+class Reader(Protocol):
+    """A format of requests.
 
     Args:
-        media_type: The name it answers with.
+        media_type: Its name.
         aliases: Further names under which it is accepted.
     """
 
     media_type: str
     aliases: tuple[str, ...]
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False) -> LossRequest:
+    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
         """The request that a body says; binary tensors are views into it.
 
         Args:
             body: As a whole.
             with_attributes: Whether a batch may carry attributes of its examples, as those of a run may.
+            max_bytes: What a compressed format may inflate to; None: as much as the body has, but 1 MiB at least.
 
         Raises:
             DecodeError: The body is not of this format.
-            InvalidRequestError: It is, and says no valid request.
+            BodyTooLargeError: It inflates to more.
+            InvalidRequestError: It is of this format, and says no valid request.
         """
+
+
+class Codec(Reader, Protocol):
+    """A format of requests and of replies; it answers under its own name."""
 
     def encode(self, result: LossResult) -> bytes:
         """The body of the reply.
@@ -36,3 +44,8 @@ class Codec(Protocol):
         Raises:
             ShapeError: This format has no room for batches of such different shapes.
         """
+
+
+def inflated_bytes(body: bytearray, max_bytes: int | None) -> int:
+    """`max_bytes` of `Reader.decode`, with what None means there."""
+    return max(len(body), MIN_INFLATED_BYTES) if max_bytes is None else max_bytes

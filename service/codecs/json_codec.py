@@ -42,8 +42,8 @@ class JsonCodec:
     media_type = "application/json"
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False) -> LossRequest:
-        """See `Codec.decode`."""
+    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+        """See `Reader.decode`."""
         try:
             document = simdjson.Parser().parse(body)
         except (ValueError, RuntimeError) as err:

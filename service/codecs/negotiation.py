@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from service.codecs.arrow_codec import ArrowCodec
-from service.codecs.base import Codec
+from service.codecs.arrow_file import ArrowFileReader
+from service.codecs.base import Codec, Reader
+from service.codecs.csv_file import CsvReader
 from service.codecs.json_codec import JsonCodec
+from service.codecs.parquet_file import ParquetReader
 from service.codecs.safetensors_codec import SafetensorsCodec
 from service.errors import NotAcceptableError, UnsupportedMediaTypeError
 
+# The first is the answer where the request's own format is for requests only.
 CODECS: tuple[Codec, ...] = (JsonCodec(), SafetensorsCodec(), ArrowCodec())
-BY_MEDIA_TYPE = {name: codec for codec in CODECS for name in (codec.media_type, *codec.aliases)}
-KNOWN = ", ".join(codec.media_type for codec in CODECS)
+READERS: tuple[Reader, ...] = (*CODECS, ArrowFileReader(), ParquetReader(), CsvReader())
+BY_MEDIA_TYPE = {name: known for known in READERS for name in (known.media_type, *known.aliases)}
+KNOWN = ", ".join(known.media_type for known in READERS)
 
 
-def reader(content_type: str | None) -> Codec:
-    """The codec for a request's `Content-Type`; parameters are ignored.
+def reader(content_type: str | None) -> Reader:
+    """What reads a request's `Content-Type`; parameters are ignored.
 
     Raises:
-        UnsupportedMediaTypeError: There is none, or no type is given; lists the known.
+        UnsupportedMediaTypeError: Nothing does, or no type is given; lists the known.
     """
     name = (content_type or "").partition(";")[0].strip().lower()
     if name not in BY_MEDIA_TYPE:
@@ -28,15 +33,14 @@ def reader(content_type: str | None) -> Codec:
     return BY_MEDIA_TYPE[name]
 
 
-def writer(accept: str | None, default: Codec) -> Codec:
+def writer(accept: str | None, asked: Reader) -> Codec:
     """The codec for a reply: the best that `Accept` allows, the request's own among equals.
 
     Raises:
         NotAcceptableError: It allows none; lists the known.
     """
-    candidates = (default, *(codec for codec in CODECS if codec is not default))
-    best = best_media_type(accept, {codec.media_type: codec.aliases for codec in candidates})
-    return BY_MEDIA_TYPE[best]
+    offered = {codec.media_type: codec for codec in sorted(CODECS, key=lambda codec: codec is not asked)}
+    return offered[best_media_type(accept, {name: codec.aliases for name, codec in offered.items()})]
 
 
 def best_media_type(accept: str | None, offered: Mapping[str, Sequence[str]]) -> str:

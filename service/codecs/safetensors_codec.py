@@ -49,8 +49,8 @@ class SafetensorsCodec:
     media_type = "application/x-safetensors"
     aliases: tuple[str, ...] = ("application/vnd.safetensors",)
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False) -> LossRequest:
-        """See `Codec.decode`."""
+    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+        """See `Reader.decode`."""
         tensors, metadata = read_safetensors(body)
         unknown = metadata.keys() - {"request", "format"}
         if unknown:

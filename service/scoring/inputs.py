@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from safetensors import SafetensorError, safe_open
 
-from service.scoring.columns import Array, ColumnNames, Place, ResolvedColumns, matrix, vector
+from service.codecs.columns import Array, ColumnError, ResolvedColumns, matrix, vector
+from service.scoring.columns import ColumnNames
 from service.scoring.errors import DataError, UsageError
 from service.scoring.readers import READERS
 
@@ -154,6 +155,8 @@ def read_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
             yield from _array_chunks(source, reading)
         else:
             yield from _table_chunks(source, reading)
+    except ColumnError as err:
+        raise DataError(f"{source.path}{err.place and ', '}{err.place}: {err.msg}") from err
     except (pa.ArrowException, SafetensorError, BadZipFile, EOFError, OSError, ValueError, KeyError) as err:
         raise DataError(f"{source.path}: {err}") from err
 
@@ -172,20 +175,19 @@ def _table_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
         columns, batches = READERS[source.format](file, reading.names, source.path)
         first_row, width = 0, None
         for table in _recut(batches, columns, reading):
-            where = Place(source.path, first_row)
             parts = [table.column(name).combine_chunks() for name in columns.logits]
-            logits = matrix(parts, columns.logits, where, keep_missing=reading.keep_missing)
+            logits = matrix(parts, columns.logits, first_row, keep_missing=reading.keep_missing)
             targets = vector(
                 table.column(columns.targets).combine_chunks(),
                 columns.targets,
-                where,
+                first_row,
                 whole=reading.whole_targets,
                 keep_missing=reading.keep_missing,
             )
             ids = table.column(columns.id).to_pylist() if columns.id else None
             width = logits.shape[1:] if width is None else width
             if logits.shape[1:] != width:
-                raise where.fault(0, columns.logits[0], f"{logits.shape[1]} values, row 0 has {width[0]}")
+                raise ColumnError(f"{logits.shape[1]} values, row 0 has {width[0]}", first_row, columns.logits[0])
             yield Chunk(source, first_row, logits, targets, ids, _attributes(table, columns, source.format))
             first_row += len(table)
 

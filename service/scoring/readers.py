@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import re
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import orjson
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
-from service.scoring.columns import ColumnNames, ResolvedColumns
+from service.codecs.columns import ResolvedColumns
+from service.codecs.csv_rows import csv_rows, header_of
+from service.scoring.columns import ColumnNames
 from service.scoring.errors import DataError
 
 Batches = Iterator[pa.RecordBatch]
@@ -23,7 +22,6 @@ Reader = Callable[[BinaryIO, ColumnNames, str], tuple[ResolvedColumns, Batches]]
 BLOCK_BYTES = 8 * 1024 * 1024
 BLOCK_ROWS = 16_384
 READ_BYTES = 1024 * 1024
-CSV_FAULT = re.compile(r"(?:In CSV column #(\d+)|CSV parse error): Row #(\d+): (.*)", re.DOTALL)
 
 
 def read_parquet(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
@@ -49,34 +47,11 @@ def read_arrow(file: BinaryIO, names: ColumnNames, where: str) -> tuple[Resolved
 
 
 def read_csv(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
-    """Numbers as float64, all else as text: types guessed from the first rows would not fit a later one."""
+    """Numbers as float64, all else as text."""
     head = file.readline()
-    header = next(csv.reader([head.decode("utf-8-sig")]), [])
+    header = header_of(head)
     columns = names.resolve(header, where)
-    types = dict.fromkeys(columns.logits, pa.float64()) | {columns.targets: pa.float64()}
-    types |= {columns.id: pa.string()} if columns.id else {}
-    types |= dict.fromkeys(columns.attributes, pa.string())
-    convert = pyarrow.csv.ConvertOptions(include_columns=columns.all, column_types=types, null_values=[""])
-    # One thread: only then does an error tell its row.
-    read = pyarrow.csv.ReadOptions(use_threads=False)
-
-    def batches() -> Batches:
-        try:
-            source = pa.PythonFile(_Rejoined(head, file), mode="r")
-            yield from pyarrow.csv.open_csv(source, read_options=read, convert_options=convert)
-        except pa.ArrowInvalid as err:
-            raise _csv_error(str(err), header, where) from err
-
-    return columns, batches()
-
-
-def _csv_error(text: str, header: list[str], where: str) -> DataError:
-    """pyarrow counts the header as row 1."""
-    fault = CSV_FAULT.search(text)
-    if fault is None:
-        return DataError(f"{where}: {text}")
-    column = f", column {header[int(fault[1])]!r}" if fault[1] else ""
-    return DataError(f"{where}, row {int(fault[2]) - 2}{column}: {fault[3]}")
+    return columns, csv_rows(cast(BinaryIO, _Rejoined(head, file)), header, columns)
 
 
 def read_jsonl(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:

@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from service import __version__
 from service.client.errors import ClientError
+from service.codecs.columns import NO_TARGET
 from service.errors import InvalidRequestError, LossServiceError
 from service.messages import BatchResult, LossConfig, OnInvalid
-from service.scoring.columns import NO_TARGET, ColumnNames
+from service.scoring.columns import ColumnNames
 from service.scoring.errors import DataError, ScoringError
 from service.scoring.inputs import STANDARD_INPUT, Chunk, Reading, Source, read_chunks
 from service.scoring.outputs import STANDARD_OUTPUT, check_output, table_writer

@@ -2,11 +2,13 @@
 
 import { call, get, path } from "./api.js";
 import { announce, dialog, h, head, number, percent, problem } from "./dom.js";
+import { dropZone } from "./drop.js";
 import { address, toRun } from "./route.js";
 
-export async function runsView({ signal, refused }) {
+export async function runsView(view) {
+  const { signal } = view;
   const { runs } = await get("runs", signal);
-  if (runs.length === 0) return empty();
+  if (runs.length === 0) return empty(view);
   const told = h("div", {});
   const body = h("tbody", {});
   const seen = watcher(signal);
@@ -14,17 +16,17 @@ export async function runsView({ signal, refused }) {
   const section = h("section", {},
     h("h1", {}, "Runs"),
     h("p", { class: "lead" }, "A run is what a model said of a data set. Open one to find labels that may be wrong."),
-    told, ticked.bar,
+    told, dropZone(view), ticked.bar,
     h("div", { class: "card table-card" }, h("table", { class: "stacked" },
       h("caption", { class: "hidden-text" }, "All runs, by name"),
       head(h("span", { class: "hidden-text" }, "Compare"), "Run", ["Examples"], ["Classes"], ["Epochs"], ["Mean loss"],
         ["Wrong labels, estimated"], ["Reviewed"], ["Precision so far"], h("span", { class: "hidden-text" }, "Delete")),
       body)));
-  for (const run of runs) body.append(row(run, told, seen, refused, ticked.box(run)));
+  for (const run of runs) body.append(row(run, told, seen, view, ticked.box(run)));
   return section;
 }
 
-function row(run, told, seen, refused, box) {
+function row(run, told, seen, view, box) {
   const loss = h("td", { class: "num", "data-label": "Mean loss" }, "…");
   const wrong = h("td", { class: "num", "data-label": "Wrong labels, estimated" }, "…");
   const { num_reviewed: reviewed, num_wrong: bad, num_ok: good } = run.reviews;
@@ -40,7 +42,7 @@ function row(run, told, seen, refused, box) {
       bad + good ? `${percent(bad / (bad + good), 0)} (${bad} of ${bad + good})` : "–"),
     h("td", { class: "end" }, h("button", {
       class: "quiet danger", type: "button", "aria-label": `Delete run ${run.run}`,
-      onclick: () => askToDelete(run, element, told, refused),
+      onclick: () => askToDelete(run, element, told, view),
     }, "Delete")));
   if (run.num_examples === 0) loss.textContent = wrong.textContent = "–";
   else {
@@ -95,7 +97,7 @@ function watcher(signal) {
   };
 }
 
-function askToDelete(run, element, told, refused) {
+function askToDelete(run, element, told, view) {
   const content = h("form", { method: "dialog" },
     h("h2", {}, `Delete ${run.run}?`),
     h("p", {}, `${number(run.num_rows)} rows, its queues and ${number(run.reviews.num_reviewed)} verdicts go with it. ` +
@@ -108,14 +110,14 @@ function askToDelete(run, element, told, refused) {
       await call("DELETE", path("runs", run.run));
       element.remove();
       announce(`${run.run} is deleted.`);
-      if (!document.querySelector("tbody tr")) document.getElementById("main").replaceChildren(empty());
+      if (!document.querySelector("tbody tr")) document.getElementById("main").replaceChildren(empty(view));
     } catch (error) {
-      if (!refused(error)) told.replaceChildren(problem(error));
+      if (!view.refused(error)) told.replaceChildren(problem(error));
     }
   });
 }
 
-function empty() {
+function empty(view) {
   const base = new URL(".", location.href).href.replace(/\/$/, "");
   const command = `focal-loss push my-run predictions.csv --epoch 0 --create --url ${base}`;
   const copy = h("button", { type: "button", class: "quiet", onclick: async () => {
@@ -125,7 +127,9 @@ function empty() {
   return h("section", { class: "card narrow" },
     h("h1", {}, "No runs yet"),
     h("p", {}, "A run keeps what a model said of each example: its logits and the label it was given. " +
-      "Push the first one from a file with the columns id, label, logit_0, logit_1, …:"),
+      "Make the first one from a file with the columns id, label, logit_0, logit_1, …"),
+    dropZone(view),
+    h("p", {}, "Or push it from a terminal, which takes files of any size:"),
     h("div", { class: "command" }, h("code", {}, command), navigator.clipboard ? copy : null),
     h("p", { class: "muted" }, "Columns such as text or image come along with --attributes text,image. ",
       "Where keys are set, the command reads one from FOCAL_LOSS_API_KEY. Then reload this page."),

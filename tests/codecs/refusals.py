@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import orjson
 import pytest
 
-from service.codecs.base import Codec
+from service.codecs.base import Reader
 from service.errors import LossServiceError
 from service.messages import LossRequest
 
 
-def refused(codec: Codec, body: bytes) -> LossServiceError:
+def refused(codec: Reader, body: bytes) -> LossServiceError:
     """The error that a body gets: one of ours, for the client's fault, small, and fit to be sent."""
     with pytest.raises(LossServiceError) as caught:
         codec.decode(bytearray(body))
@@ -22,10 +23,10 @@ def refused(codec: Codec, body: bytes) -> LossServiceError:
     return error
 
 
-def outcome(codec: Codec, body: bytes | bytearray) -> LossRequest | LossServiceError:
+def outcome(codec: Reader, body: bytes | bytearray, **options: Any) -> LossRequest | LossServiceError:
     """What a body is read as, or the error that it gets; any other exception is the test's failure."""
     try:
-        return codec.decode(bytearray(body))
+        return codec.decode(bytearray(body), **options)
     except LossServiceError as error:
         sent(error)
         return error

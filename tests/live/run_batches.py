@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 JSON, SAFETENSORS, ARROW = "application/json", "application/x-safetensors", "application/vnd.apache.arrow.stream"
+ARROW_FILE, PARQUET = "application/vnd.apache.arrow.file", "application/vnd.apache.parquet"
+KINDS = (JSON, SAFETENSORS, ARROW, ARROW_FILE, PARQUET)
 
 
 def batch_of(number: int, seed: int = 0, num_classes: int = 3) -> dict[str, Any]:
@@ -42,6 +45,10 @@ def encoded(batch: dict[str, Any], media_type: str) -> bytes:
         }
     ).replace_schema_metadata({"request": json.dumps(options)})
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    if media_type == PARQUET:
+        pq.write_table(table, sink)
+        return bytes(sink.getvalue())
+    opened = pa.ipc.new_file if media_type == ARROW_FILE else pa.ipc.new_stream
+    with opened(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=4)
     return bytes(sink.getvalue())

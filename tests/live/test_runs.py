@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.live.run_batches import ARROW, JSON, SAFETENSORS, batch_of, encoded
+from tests.live.run_batches import JSON, KINDS, SAFETENSORS, batch_of, encoded
 from tests.live.server_process import running_server
 
 NewRun = Callable[..., str]
@@ -45,7 +45,7 @@ def problem(response: httpx.Response, status: int, code: str) -> str:
     return str(response.json()["detail"])
 
 
-@pytest.mark.parametrize("kind", [JSON, SAFETENSORS, ARROW])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_is_answered_as_loss_answers_it_and_kept(client: httpx.Client, new_run: NewRun, kind: str) -> None:
     config = {"alpha": [1.0, 2.0, 4.0], "gamma": 1.5}
     run, batch = new_run(config=config), batch_of(10) | {"outputs": ["loss", "p_t"], "top_k": 2}
@@ -67,7 +67,7 @@ def test_a_batch_is_answered_as_loss_answers_it_and_kept(client: httpx.Client, n
 def test_the_same_content_in_another_format_is_the_same_batch(client: httpx.Client, new_run: NewRun) -> None:
     run, batch = new_run(), batch_of(10)
     assert put(client, run, batch, kind=JSON).status_code == 201
-    for kind in (JSON, SAFETENSORS, ARROW):
+    for kind in KINDS:
         assert put(client, run, batch, kind=kind).status_code == 200
     assert client.get(f"/runs/{run}").json()["num_rows"] == 10
     assert put(client, run, batch, "1/b").status_code == 201
