@@ -4,7 +4,7 @@ import { get, path } from "./api.js";
 import { bar, h, head, number, percent, problem } from "./dom.js";
 import { openQueue } from "./made_queue.js";
 import { STRATEGIES, className, classOptions, labels, runHead, shown, verdictBadge } from "./parts.js";
-import { address, toExample } from "./route.js";
+import { address, here, toExample } from "./route.js";
 
 const AT_ONCE = 100;
 const MOST_ROWS = 100_000;
@@ -66,7 +66,10 @@ function exampleRow(run, row, largest) {
 
 /** A form whose every change is another address. */
 function filters(run, asked, rows) {
-  const go = (changed) => { location.hash = address(["runs", run.run, "examples"], { ...asked, ...changed }); };
+  // From the address of now: the next choice may come before this one is answered.
+  const go = (changed) => {
+    location.hash = address(["runs", run.run, "examples"], { ...Object.fromEntries(here().query), ...changed });
+  };
   const choice = (key, label, options) => {
     const select = h("select", { id: `filter-${key}`, onchange: () => go({ [key]: select.value }) }, options);
     select.value = asked[key] ?? "";
@@ -74,6 +77,11 @@ function filters(run, asked, rows) {
   };
   const bound = (key, label) => h("div", {}, h("label", { for: `filter-${key}` }, label),
     h("input", { id: `filter-${key}`, type: "number", min: 0, step: "any", value: asked[key] ?? "", onchange: (event) => go({ [key]: event.target.value }) }));
+  /** The sort of the address with another first or second key. */
+  const sorted = (first, second) => {
+    const [one, two = ""] = (here().query.get("sort") || "-loss").split(",");
+    return [first ?? one, second ?? two].filter(Boolean).join(",");
+  };
   const any = (text) => h("option", { value: "" }, text);
   const [by, then] = (asked.sort || "-loss").split(",");
   const sorts = (id, label, value, options, change) => {
@@ -88,8 +96,8 @@ function filters(run, asked, rows) {
     choice("correct", "The model", [any("says anything"), h("option", { value: "true" }, "agrees"), h("option", { value: "false" }, "disagrees")]),
     bound("min_loss", "Loss from"), bound("max_loss", "Loss to"),
     attributeFilters(asked, rows, go),
-    sorts("sort-first", "Sort by", by, orders(), (value) => go({ sort: [value, then].filter(Boolean).join(",") })),
-    sorts("sort-then", "then by", then || "", [any("–"), ...orders()], (value) => go({ sort: [by, value].filter(Boolean).join(",") })));
+    sorts("sort-first", "Sort by", by, orders(), (value) => go({ sort: sorted(value, null) })),
+    sorts("sort-then", "then by", then || "", [any("–"), ...orders()], (value) => go({ sort: sorted(null, value) })));
 }
 
 const FEW = 20, SHORT = 40;

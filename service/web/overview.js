@@ -23,11 +23,11 @@ export function histogramCard(run, found, signal) {
   const draw = () => ({
     data: [{
       type: "bar", x: bins.map((_, place) => place), y: bins.map((bin) => bin.count || null), marker: { color: colour("accent") },
-      hovertemplate: bins.map((bin) => `loss ${text(bin)}: ${number(bin.count)} examples; click to see them<extra></extra>`),
+      hovertemplate: bins.map((bin) => `loss ${text(bin)}: ${number(bin.count)} ${bin.count === 1 ? "example" : "examples"}; click to look<extra></extra>`),
     }],
     layout: {
       xaxis: { title: { text: "focal loss" }, showgrid: false, ...ticks(bins) },
-      yaxis: { title: { text: "examples", standoff: 6 }, type: "log", dtick: 1, rangemode: "tozero" },
+      yaxis: { title: { text: "examples", standoff: 6 }, type: "log", dtick: 1, range: [-0.4, Math.log10(Math.max(...counts)) + 0.15] },
     },
   });
   return card("Losses", h("p", { class: "muted" },

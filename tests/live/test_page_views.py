@@ -64,12 +64,13 @@ def test_a_bar_of_the_histogram_leads_to_its_examples(page: Page, server: Server
     page.goto("/#/runs/mail")
     card = chart(page, "Losses")
     bars = card.locator(".bars .point path")
-    drawn = [count for count in asked(server, "diagnostics?fields=histogram")["histogram"]["counts"] if count]
+    counts = asked(server, "diagnostics?fields=histogram")["histogram"]["counts"]
+    drawn = counts[next(place for place, count in enumerate(counts) if count) :]
     expect(bars).to_have_count(len(drawn))
     box = bars.last.bounding_box()
     assert box
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    expect(card.locator(".hoverlayer")).to_contain_text(f"{drawn[-1]} examples")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=5)
+    expect(card.locator(".hoverlayer")).to_contain_text(f": {drawn[-1]} example")
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(page).to_have_url(re.compile("examples.*min_loss="))
     expect(page.locator("tbody tr")).to_have_count(drawn[-1])
@@ -171,6 +172,7 @@ def test_a_box_on_the_data_map_becomes_a_queue(page: Page, server: ServerProcess
     page.mouse.move(x + width / 3, y + height * 0.8, steps=4)
     page.mouse.move(x + width * 0.7, y + height * 0.6, steps=4)
     page.mouse.up()
+    expect(page.locator("#confidence-1")).not_to_have_value("")
     bounds = [float(page.locator(f"#{axis}-1").input_value()) for axis in ("confidence", "variability")]
     learned = asked(server, "dynamics?limit=1000")["rows"]
     inside = {row["id"] for row in learned if row["confidence"] <= bounds[0] and row["variability"] <= bounds[1]}
