@@ -20,8 +20,9 @@ demo: setup            ## train a small model on real digits and find its mislab
 run: setup             ## serve on 127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
 
+# Two processes, each with whole files of tests: much of the time goes into waiting for services and browsers.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup           ## format, lint, types, import layers; changes nothing
 	$(BIN)/ruff format --check .

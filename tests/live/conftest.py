@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -30,14 +31,15 @@ def client(server: ServerProcess) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, driven by Playwright; where one of them is missing, the test is skipped.
+    """Debian's Chromium, driven by Playwright; where it is missing, the test is skipped, or fails where it has to run.
 
     Not longer than a module: while Playwright runs, no other test of this thread can start an event loop.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        pytest.skip("no Chromium on the path")
+        missing = pytest.fail if os.environ.get("FOCAL_LOSS_TEST_BROWSER") == "required" else pytest.skip
+        missing("no Chromium on the path")
     with sync_api.sync_playwright() as playwright:
         options = ["--headless", "--no-sandbox", "--disable-gpu"]
         started = playwright.chromium.launch(executable_path=chromium, args=options)
