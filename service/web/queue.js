@@ -9,7 +9,7 @@ import { className, classOptions, crumbs, labels, precisionText, shown, strategy
 import { filters } from "./queue_filters.js";
 import { QueueQuery, TABS } from "./queue_query.js";
 import { Reviews } from "./review.js";
-import { toExample, toQueue, toRun } from "./route.js";
+import { address, toExample, toQueue, toRun } from "./route.js";
 
 const ROWS_AT_ONCE = 100;
 /** What of a row is needed to say something of it. */
@@ -78,7 +78,8 @@ class QueuePage {
     this.element = h("section", { class: "queue" },
       crumbs(["Runs", "#/"], [run.run, toRun(run.run)], [queue.name]),
       h("h1", { class: "wrap" }, queue.name),
-      h("p", { class: "lead" }, asked(run, queue)),
+      h("p", { class: "lead" }, asked(run, queue), " ",
+        h("a", { href: address(["runs", run.run, "export"], { queue: queue.name }) }, "Export it")),
       queue.warnings.length > 0 && h("ul", { class: "notice warn" }, queue.warnings.map((text) => h("li", {}, text))),
       h("div", { class: "review" },
         h("section", { class: "focus", "aria-label": "Row under review" }, this.told,

@@ -228,8 +228,14 @@ def test_numbers_that_take_long_do_not_hold_up_the_page(page: Page, server: Serv
     expect(tile(page, "Mean loss")).not_to_have_text("…")
 
 
-VIEWS = ["", "runs/mail", "runs/mail/examples", "runs/mail/examples/inbox%2F0001", "runs/mail/classes", "runs/mail/map",
-         "runs/mail/queues/monday", "runs/bare", "nowhere"]  # fmt: skip
+RUN_VIEWS = ["", "/examples", "/examples/inbox%2F0001", "/classes", "/map", "/queues/monday", "/export?queue=monday"]
+VIEWS = [
+    "",
+    *(f"runs/mail{view}" for view in RUN_VIEWS),
+    "runs/mail/compare?with=mail&other_epoch=0",
+    "runs/bare",
+    "nowhere",
+]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
