@@ -28,9 +28,9 @@ export const colour = (name) => getComputedStyle(document.documentElement).getPr
  * @param title What is drawn, above it.
  * @param words The same as a sentence, for a screen reader.
  * @param draw Gives Plotly's `{ data, layout }`, in the colours of now.
- * @param options height in px; `table`, an element; `on`, listeners by Plotly's names; signal, ends it; tools, its buttons.
+ * @param options height in px; `table`, an element; `on`, listeners by Plotly's names; signal, ends it.
  */
-export function chart(title, words, draw, { height = 260, table = null, on = {}, signal, config = {} } = {}) {
+export function chart(title, words, draw, { height = 260, table = null, on = {}, signal } = {}) {
   const place = h("div", { class: "plot", role: "img", "aria-label": words });
   place.style.height = `${height}px`;
   const figure = h("figure", { class: "chart-figure" }, title && h("figcaption", {}, title), place,
@@ -39,7 +39,7 @@ export function chart(title, words, draw, { height = 260, table = null, on = {},
   const paint = async () => {
     const { data, layout } = draw();
     await Plotly.react(place, data, { ...base(height), ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) },
-      { displayModeBar: false, responsive: true, showTips: false, doubleClick: false, ...config });
+      { displayModeBar: false, responsive: true, showTips: false, doubleClick: false });
   };
   // Plotly measures the element, so it has to be on the page.
   const ready = visible(place, signal).then(loaded).then(async (found) => {

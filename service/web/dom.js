@@ -1,18 +1,8 @@
 // Elements out of data. Text goes in as text, never as markup: what a data set holds is nobody's code.
 
-const SVG = "http://www.w3.org/2000/svg";
-
 /** An element: `on...` properties are listeners, others attributes; null and false leave an attribute out. */
 export function h(tag, attributes = {}, ...children) {
-  return fill(document.createElement(tag), attributes, children);
-}
-
-/** The same for SVG. */
-export function svg(tag, attributes = {}, ...children) {
-  return fill(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function fill(element, attributes, children) {
+  const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);

@@ -1,7 +1,8 @@
 // One example with everything: probabilities, scores and what they mean, its course, what was said of it.
 
 import { get, path } from "./api.js";
-import { bar, h, head, number, percent, svg, when } from "./dom.js";
+import { chart, colour } from "./charts.js";
+import { bar, h, head, number, percent, when } from "./dom.js";
 import { className, crumbs, shown, verdictText } from "./parts.js";
 import { toQueue, toRun } from "./route.js";
 
@@ -50,7 +51,7 @@ export async function exampleView({ parts, query, signal }) {
         card("Verdicts", verdicts(run, one.reviews))),
       h("div", {},
         card("What the model believes", probabilities(run, one)),
-        card("Over the epochs", course(run, one.course)))),
+        card("Over the epochs", course(run, one.course, signal)))),
     card("Scores", scores(one)));
 }
 
@@ -98,9 +99,7 @@ function verdicts(run, reviews) {
     one.comment && h("p", {}, one.comment))));
 }
 
-const WIDTH = 380, HEIGHT = 130, LEFT = 46, PAD = 12;
-
-function course(run, rows) {
+function course(run, rows, signal) {
   const table = h("details", {}, h("summary", {}, "As a table"), h("table", {},
     head("Epoch", "Prediction", ["p(label)"], ["Margin"], ["Loss"]),
     h("tbody", {}, rows.map((row) => h("tr", {}, h("th", { scope: "row" }, String(row.epoch)),
@@ -108,28 +107,25 @@ function course(run, rows) {
       ["p_t", "logit_margin", "loss"].map((key) => h("td", { class: "num" }, number(row[key], 3))))))));
   if (rows.length < 2) return [h("p", { class: "muted" }, "The run has one epoch of it so far."), table];
   return [
-    line(rows, "p_t", "p(label)", [0, 1], (value) => percent(value, 0)),
-    line(rows, "logit_margin", "Logit margin: below the line the model prefers another class", null, (value) => number(value, 2)),
+    line(rows, "p_t", "p(label)", [0, 1.05], (value) => percent(value, 0), signal),
+    line(rows, "logit_margin", "Logit margin: below the line the model prefers another class", null, (value) => number(value, 2), signal),
     table,
   ];
 }
 
-/** A line over the epochs with its zero, ends and points; `limits` null: those of the values and zero. */
-function line(rows, key, title, limits, text) {
-  const values = rows.map((row) => row[key]);
-  const [low, high] = limits || [Math.min(0, ...values), Math.max(0, ...values)];
-  const first = rows[0].epoch, span = rows[rows.length - 1].epoch - first || 1;
-  const x = (row) => LEFT + ((row.epoch - first) / span) * (WIDTH - LEFT - PAD);
-  const y = (value) => PAD + (1 - (value - low) / (high - low || 1)) * (HEIGHT - 2 * PAD - 12);
+/** A line over the epochs; `range` null: as far as the values go, zero included. */
+function line(rows, key, title, range, text, signal) {
   const named = `${title}: ${rows.map((row) => `epoch ${row.epoch} ${text(row[key])}`).join(", ")}`;
-  return h("figure", {}, h("figcaption", {}, title),
-    svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": named, class: "chart" },
-      [...new Set([low, 0, high])].map((value) => [
-        svg("line", { x1: LEFT, x2: WIDTH - PAD, y1: y(value), y2: y(value), class: value === 0 ? "zero" : "grid" }),
-        svg("text", { x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, text(value))]),
-      svg("polyline", { points: rows.map((row) => `${x(row)},${y(row[key])}`).join(" "), class: "line" }),
-      rows.map((row) => svg("circle", { cx: x(row), cy: y(row[key]), r: 3.5, class: "point" },
-        svg("title", {}, `epoch ${row.epoch}: ${text(row[key])}`))),
-      svg("text", { x: LEFT, y: HEIGHT - 2 }, `epoch ${first}`),
-      svg("text", { x: WIDTH - PAD, y: HEIGHT - 2, "text-anchor": "end" }, `epoch ${first + span}`)));
+  const draw = () => ({
+    data: [{
+      x: rows.map((row) => row.epoch), y: rows.map((row) => row[key]), mode: "lines+markers",
+      line: { color: colour("accent"), width: 2 }, marker: { color: colour("accent"), size: 5 },
+      hovertemplate: rows.map((row) => `epoch ${row.epoch}: ${text(row[key])}<extra></extra>`),
+    }],
+    layout: {
+      xaxis: { title: { text: "epoch" }, showgrid: false, tickformat: "d", nticks: Math.min(rows.length + 1, 9) },
+      yaxis: { rangemode: "tozero", zeroline: true, zerolinecolor: colour("muted"), ...(range && { range, tickformat: ".0%" }) },
+    },
+  });
+  return chart(title, named, draw, { height: 190, signal });
 }
