@@ -13,10 +13,9 @@ const single = Object.entries(STRATEGIES).filter(([name]) => name !== "mix");
 
 /**
  * @param run The run as the API tells it.
- * @param found Its diagnostics, or null where they are not known.
  * @param refused Told of errors first; true where it has dealt with one.
  */
-export function newQueue(run, found, refused) {
+export function newQueue(run, refused) {
   const told = h("div", {});
   const meaning = h("p", { class: "muted", id: "meaning", "aria-live": "polite" });
   const strategy = h("select", { id: "strategy", "aria-describedby": "meaning" },
@@ -27,7 +26,7 @@ export function newQueue(run, found, refused) {
     h("option", { value: "" }, "As they come"), h("option", { value: "equal" }, "The same number of each class"),
     h("option", { value: "proportional" }, "In proportion to the classes"),
     run.num_classes <= MOST_QUOTAS && h("option", { value: "numbers" }, "A number for each class"));
-  const each = quotaInputs(run, found);
+  const each = quotaInputs(run);
   const more = moreChoices(run);
   const name = h("input", { id: "name", maxlength: 100, autocomplete: "off", placeholder: "optional" });
   const button = h("button", { class: "primary", type: "submit" }, "Make queue");
@@ -211,11 +210,10 @@ function moreChoices(run) {
   });
 }
 
-function quotaInputs(run, found) {
-  const counts = found?.classes || [];
+function quotaInputs(run) {
   return h("fieldset", { class: "quotas", hidden: true }, h("legend", {}, "At most of each class"),
     Array.from({ length: Math.min(run.num_classes || 0, MOST_QUOTAS) }, (_, label) => h("label", {},
-      h("span", {}, className(run, label), counts[label] && h("small", { class: "muted" }, ` of ${number(counts[label].count)}`)),
+      h("span", {}, className(run, label)),
       h("input", { type: "number", min: 0, value: 10, "data-class": label }))));
 }
 

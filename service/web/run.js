@@ -16,7 +16,6 @@ export async function runView({ parts, signal, refused }) {
   const told = h("div", {});
   const charts = h("div", { class: "cards" });
   const tiles = h("div", {}, numbers(run, null));
-  const form = h("div", {}, newQueue(run, null, refused));
   const section = h("section", {},
     runHead(name, ""),
     h("p", { class: "lead" }, `${number(run.num_classes)} classes, ${epochs} ${epochs === 1 ? "epoch" : "epochs"}, ` +
@@ -25,7 +24,7 @@ export async function runView({ parts, signal, refused }) {
     tiles, told,
     h("div", { class: "columns" },
       h("div", {}, h("h2", {}, "Queues"), queueTable(run, queues)),
-      h("div", {}, h("h2", {}, "New queue"), form)),
+      h("div", {}, h("h2", {}, "New queue"), newQueue(run, refused))),
     charts);
   // They read the whole epoch, the first time they are asked for: what is known already does not wait.
   if (run.num_examples) diagnose();
