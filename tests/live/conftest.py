@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.live.browser import Watched
 from tests.live.server_process import ServerProcess, running_server
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,18 @@ def browser() -> Iterator[Browser]:
         started = playwright.chromium.launch(executable_path=chromium, args=options)
         yield started
         started.close()
+
+
+@pytest.fixture
+def watched(browser: Browser, server: ServerProcess) -> Iterator[Watched]:
+    """A window of a desk; the test fails if the page logged an error or asked anything of another host."""
+    made = Watched(browser, server, viewport={"width": 1440, "height": 900})
+    yield made
+    made.context.close()
+    assert made.errors == []
+    assert made.elsewhere == []
+
+
+@pytest.fixture
+def page(watched: Watched) -> Page:
+    return watched.page

@@ -36,21 +36,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
-@pytest.fixture
-def watched(browser: Browser, server: ServerProcess) -> Iterator[Watched]:
-    """A window of a desk; the test fails if the page logged an error or asked anything of another host."""
-    made = Watched(browser, server, viewport={"width": 1440, "height": 900})
-    yield made
-    made.context.close()
-    assert made.errors == []
-    assert made.elsewhere == []
-
-
-@pytest.fixture
-def page(watched: Watched) -> Page:
-    return watched.page
-
-
 def test_runs_show_their_counts_and_lead_to_a_queue(watched: Watched, server: ServerProcess) -> None:
     page, estimated = watched.page, httpx.get(f"{server.url}/runs/mail/diagnostics").json()["label_errors"]["estimated"]
     page.goto("/")

@@ -44,21 +44,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
-@pytest.fixture
-def watched(browser: Browser, server: ServerProcess) -> Iterator[Watched]:
-    """A window of a desk; the test fails if the page logged an error or asked anything of another host."""
-    made = Watched(browser, server, viewport={"width": 1440, "height": 900})
-    yield made
-    made.context.close()
-    assert made.errors == []
-    assert made.elsewhere == []
-
-
-@pytest.fixture
-def page(watched: Watched) -> Page:
-    return watched.page
-
-
 def test_two_runs_of_the_list_are_compared(page: Page, server: ServerProcess) -> None:
     page.goto("/")
     compare = page.get_by_role("button", name="Compare")

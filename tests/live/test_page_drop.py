@@ -17,7 +17,7 @@ from tests.live.browser import NAMELESS, Watched, tile
 from tests.live.server_process import ServerProcess, running_server
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
@@ -49,21 +49,6 @@ DROP = """([files, selector]) => {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with running_server(tmp_path_factory.mktemp("drop"), max_body_bytes=str(2**20)) as running:
         yield running
-
-
-@pytest.fixture
-def watched(browser: Browser, server: ServerProcess) -> Iterator[Watched]:
-    """A window; the test fails if the page logged an error or asked anything of another host."""
-    made = Watched(browser, server, viewport={"width": 1440, "height": 900})
-    yield made
-    made.context.close()
-    assert made.errors == []
-    assert made.elsewhere == []
-
-
-@pytest.fixture
-def page(watched: Watched) -> Page:
-    return watched.page
 
 
 def drop(page: Page, *files: tuple[str, bytes], on: str = "main") -> None:

@@ -27,21 +27,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
-@pytest.fixture
-def watched(browser: Browser, server: ServerProcess) -> Iterator[Watched]:
-    """A window of a desk; the test fails if the page logged an error or asked anything of another host."""
-    made = Watched(browser, server, viewport={"width": 1440, "height": 1000})
-    yield made
-    made.context.close()
-    assert made.errors == []
-    assert made.elsewhere == []
-
-
-@pytest.fixture
-def page(watched: Watched) -> Page:
-    return watched.page
-
-
 def asked(server: ServerProcess, path: str) -> dict[str, Any]:
     answer: dict[str, Any] = httpx.get(f"{server.url}/runs/mail/{path}").raise_for_status().json()
     return answer
