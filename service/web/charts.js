@@ -22,6 +22,9 @@ function loaded() {
 /** A colour of the page's style. */
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+/** Plotly reads a little markup in its texts; an id is none. */
+export const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+
 /**
  * A chart with what it says in words; what can be read off it stands in `table` too, for who cannot see it.
  *

@@ -1,7 +1,7 @@
 // Two runs, or two epochs of one: what has become hard, what is resolved, what has moved.
 
 import { get, path } from "./api.js";
-import { chart, colour } from "./charts.js";
+import { chart, colour, plain } from "./charts.js";
 import { h, head, number, percent, problem, sentence } from "./dom.js";
 import { className, runHead, tile } from "./parts.js";
 import { address, toExample } from "./route.js";
@@ -215,9 +215,6 @@ class ComparePage {
           h("td", { class: "num", "data-label": name }, number(value, 3))))))));
   }
 }
-
-/** Plotly reads a little markup in its texts; an id is none. */
-const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
 function arrow(before, after) {
   return h("span", {}, before, h("span", { class: "muted", "aria-hidden": "true" }, " → "),

@@ -1,9 +1,9 @@
 // A queue or an epoch as a file for a tool: what for, under which names, and its first rows before anyone loads them.
 
 import { get, path, text } from "./api.js";
-import { announce, h, number, problem } from "./dom.js";
+import { h, number, problem } from "./dom.js";
 import { json } from "./json.js";
-import { pictureOf, runHead } from "./parts.js";
+import { copyButton, pictureOf, runHead } from "./parts.js";
 import { address } from "./route.js";
 
 const TYPING_MS = 250;
@@ -229,18 +229,8 @@ function cell(value) {
 }
 
 function configCard(config) {
-  const copy = h("button", { type: "button", class: "quiet", onclick: async () => {
-    try {
-      await navigator.clipboard.writeText(config);
-      copy.textContent = "Copied";
-      announce("Copied.");
-    } catch {
-      announce("The browser does not let this page copy.");
-    }
-  } }, "Copy");
   return h("section", { class: "card" }, h("div", { class: "export-head" }, h("h2", {}, "Labelling configuration"),
-    // Only pages of a secure context may write to the clipboard.
-    navigator.clipboard ? copy : null),
+    copyButton(config)),
   h("p", { class: "muted" }, "Put it into the project's settings, Labeling Interface, Code: " +
     "it has the names and classes of this file."),
   h("pre", { tabindex: 0, role: "region", "aria-label": "Labelling configuration" }, h("code", {}, config)));

@@ -1,7 +1,7 @@
 // The data map (Swayamdipta et al. 2020): how sure the model was of each label over the epochs, and how steadily.
 
 import { get, path } from "./api.js";
-import { chart, colour } from "./charts.js";
+import { chart, colour, plain } from "./charts.js";
 import { h, head, number, percent } from "./dom.js";
 import { openQueue } from "./made_queue.js";
 import { runHead } from "./parts.js";
@@ -93,14 +93,14 @@ class DataMap {
     return {
       data: [{
         type: "scatter", mode: "markers", x: points.map((one) => one.variability), y: points.map((one) => one.confidence),
-        customdata: points.map((one) => one.id ?? one.count),
+        customdata: points.map((one) => one.id),
+        text: points.map((one) => (found.map ? `${number(one.count)} ${one.count === 1 ? "example" : "examples"}` : plain(one.id))),
         marker: {
           color: points.map((one) => one.correctness), cmin: 0, cmax: 1, colorscale: [[0, bad], [0.5, middle], [1, good]], opacity: 0.65, line: { width: 0 },
           symbol: found.map ? "square" : "circle", size: found.map ? points.map((one) => 3 + 9 * Math.sqrt(one.count / most)) : 6,
         },
         selected: { marker: { opacity: 0.95 } }, unselected: { marker: { opacity: 0.2 } },
-        hovertemplate: found.map ? "%{customdata} examples: confidence %{y:.2f}, variability %{x:.2f}<extra></extra>"
-          : "%{customdata}: confidence %{y:.2f}, variability %{x:.2f}<extra></extra>",
+        hovertemplate: "%{text}: confidence %{y:.2f}, variability %{x:.2f}<extra></extra>",
       }],
       layout: {
         dragmode: "select", selectionrevision: 1, margin: { l: 56, r: 16, t: 16, b: 48 },

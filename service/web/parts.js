@@ -1,6 +1,6 @@
 // What several views show: class names, an example as people see it, verdicts.
 
-import { h, number } from "./dom.js";
+import { announce, h, number } from "./dom.js";
 import { address, toRun } from "./route.js";
 
 export const STRATEGIES = {
@@ -114,4 +114,19 @@ export function precisionText(one) {
   if (!one || one.share === null) return ["–", "no verdicts yet"];
   const interval = `${Math.round(100 * one.low)}–${Math.round(100 * one.high)} % (95 %)`;
   return [`${Math.round(100 * one.share)} %`, `${number(one.wrong)} of ${number(one.reviewed - one.unsure)} wrong; ${interval}`];
+}
+
+/** A button that copies a text; null where the browser lets no page do so, as without a secure context. */
+export function copyButton(text) {
+  if (!navigator.clipboard) return null;
+  const button = h("button", { type: "button", class: "quiet", onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+      announce("Copied.");
+    } catch {
+      announce("The browser does not let this page copy.");
+    }
+  } }, "Copy");
+  return button;
 }

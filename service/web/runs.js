@@ -3,6 +3,7 @@
 import { call, get, path } from "./api.js";
 import { announce, dialog, h, head, number, percent, problem } from "./dom.js";
 import { dropZone } from "./drop.js";
+import { copyButton } from "./parts.js";
 import { address, toRun } from "./route.js";
 
 export async function runsView(view) {
@@ -120,17 +121,13 @@ function askToDelete(run, element, told, view) {
 function empty(view) {
   const base = new URL(".", location.href).href.replace(/\/$/, "");
   const command = `focal-loss push my-run predictions.csv --epoch 0 --create --url ${base}`;
-  const copy = h("button", { type: "button", class: "quiet", onclick: async () => {
-    // Only pages of a secure context may write to the clipboard.
-    await navigator.clipboard?.writeText(command).then(() => announce("Copied."), () => null);
-  } }, "Copy");
   return h("section", { class: "card narrow" },
     h("h1", {}, "No runs yet"),
     h("p", {}, "A run keeps what a model said of each example: its logits and the label it was given. " +
       "Make the first one from a file with the columns id, label, logit_0, logit_1, …"),
     dropZone(view),
     h("p", {}, "Or push it from a terminal, which takes files of any size:"),
-    h("div", { class: "command" }, h("code", {}, command), navigator.clipboard ? copy : null),
+    h("div", { class: "command" }, h("code", {}, command), copyButton(command)),
     h("p", { class: "muted" }, "Columns such as text or image come along with --attributes text,image. ",
       "Where keys are set, the command reads one from FOCAL_LOSS_API_KEY. Then reload this page."),
     h("p", {}, h("a", { href: "docs" }, "Or push from a training loop: the API")));
