@@ -14,7 +14,7 @@ from torch import Tensor
 
 from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError, QueueFullError
 from service.loss.focal import FocalLoss
-from service.loss.scores import Scores, score
+from service.loss.scores import Scores, is_fused, score
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ class Engine:
             DeviceOutOfMemoryError: Not even one row fits.
         """
         total = len(logits)
-        rows = max(1, self.chunk_elements // max(1, logits.shape[1]))
+        rows = max(1, total if is_fused(module, logits) else self.chunk_elements // max(1, logits.shape[1]))
         parts: list[Scores] = []
         start = 0
         while start < total or not parts:

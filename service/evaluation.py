@@ -22,7 +22,8 @@ from service.errors import (
     TooManyExamplesError,
 )
 from service.loss.focal import FocalLoss
-from service.loss.scores import RowState, Scores
+from service.loss.row_state import RowState
+from service.loss.scores import Scores
 from service.messages import (
     Batch,
     BatchResult,

@@ -98,18 +98,29 @@ class TestChunks:
     def test_chunks_are_of_the_size_that_is_set(self) -> None:
         engine = SmallEngine(1000, MemoryError())
         engine.chunk_elements = 40
-        engine.score(FocalLoss(device="cpu"), *batch(25), ["loss"])
+        engine.score(in_chunks(), *batch(25), ["loss"])
         assert engine.tried == [10, 10, 5]
         assert engine.out_of_memory_retries == 0
 
     def test_wide_rows_come_one_by_one(self) -> None:
         engine = SmallEngine(1, MemoryError())
         engine.chunk_elements = 3
-        engine.score(FocalLoss(device="cpu"), *batch(4), ["loss"])
+        engine.score(in_chunks(), *batch(4), ["loss"])
         assert engine.tried == [1, 1, 1, 1]
+
+    def test_what_is_fused_goes_in_one_piece(self) -> None:
+        engine = SmallEngine(1000, MemoryError())
+        engine.chunk_elements = 40
+        engine.score(FocalLoss(device="cpu"), *batch(25), ["loss"])
+        assert engine.tried == [25]
 
     def test_a_device_starts_with_chunks_of_its_own_size(self, engine: Engine) -> None:
         assert engine.chunk_elements == CHUNK_ELEMENTS["cpu"]
+
+
+def in_chunks() -> FocalLoss:
+    """A loss that needs memory beside the logits."""
+    return FocalLoss(device="cpu", label_smoothing=0.1)
 
 
 class TestOutOfMemory:
@@ -129,7 +140,7 @@ class TestOutOfMemory:
     def test_memory_that_runs_out_in_the_middle(self, engine: Engine) -> None:
         small = SmallEngine(40, MemoryError(), room_later=5)
         small.chunk_elements = 4 * 40
-        module = FocalLoss(device="cpu")
+        module = in_chunks()
         logits, targets = batch(100)
         scores = small.score(module, logits, targets, OUTPUTS)
         assert small.tried == [40, 40, 20, 10, *[5] * 12]

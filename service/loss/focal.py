@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from service.loss import fused_cpu
 from service.loss.formula import (
     focal_from_log_odds,
     sigmoid_cross_entropy,
@@ -15,6 +16,7 @@ from service.loss.formula import (
     smoothed_focal,
     softmax_log_odds,
 )
+from service.loss.row_state import RowState
 from service.messages import ClassCounts, LossConfig, Mode, Reduction
 
 
@@ -132,14 +134,21 @@ class FocalLoss(nn.Module):
             raise ValueError(f"softmax targets are integer class indices, got {targets.dtype}")
         num_classes = logits.shape[-1]
         check_num_classes(num_classes, self.alpha)
-        flat = targets.reshape(-1).long()
+        flat, rows = targets.reshape(-1).long(), logits.reshape(-1, num_classes)
+        if not self.config.label_smoothing and fused_cpu.applies(rows):
+            found = fused_cpu.score_rows(rows, flat, self.gamma, self.alpha, self.config.ignore_index)
+            wrong = found.state == RowState.BAD_TARGET
+            if wrong.any():
+                raise ValueError(f"target {flat[wrong][0].item()} is outside [0, {num_classes})")
+            counts = found.state != RowState.IGNORED
+            return self._reduce(found.loss, found.alpha_t, counts, inputs.dtype, targets.shape)
         counts = not_ignored(flat, self.config.ignore_index)
         wrong = counts & ((flat < 0) | (flat >= num_classes))
         if wrong.any():
             raise ValueError(f"target {flat[wrong][0].item()} is outside [0, {num_classes})")
         known = flat.masked_fill(~counts, 0)
         # Rows that do not count are replaced, not multiplied by 0: what stands in them must not reach the rest.
-        rows = logits.reshape(-1, num_classes).masked_fill(~counts.unsqueeze(1), 0)
+        rows = rows.masked_fill(~counts.unsqueeze(1), 0)
         if self.config.label_smoothing:
             loss = smoothed_focal(rows, known, self.gamma, self.config.label_smoothing, self.alpha).loss
         else:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from service.loss import fused_cpu
 from service.loss.focal import FocalLoss, not_ignored, sigmoid_alpha_t
 from service.loss.formula import (
     SoftmaxStatistics,
@@ -27,17 +27,9 @@ from service.loss.formula import (
     smoothed_focal,
     softmax_statistics,
 )
+from service.loss.row_state import RowState
 
 NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "grad_norm"})
-
-
-class RowState(IntEnum):
-    """Whether a row counts, and if not, why."""
-
-    COUNTED = 0
-    IGNORED = 1
-    BAD_TARGET = 2
-    BAD_LOGIT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +68,32 @@ def score(module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[
     return _score_sigmoid(module, logits, targets, wanted)
 
 
+def is_fused(module: FocalLoss, logits: Tensor) -> bool:
+    """Whether `score` takes no memory that grows with the number of classes."""
+    return module.config.mode == "softmax" and not module.config.label_smoothing and fused_cpu.applies(logits)
+
+
+def _score_fused(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
+    found = fused_cpu.score_rows(
+        logits,
+        targets,
+        module.gamma,
+        module.alpha,
+        module.config.ignore_index,
+        log_loss=True,
+        statistics=bool(wanted),
+        prediction="prediction" in wanted,
+        moments=not NEED_MOMENTS.isdisjoint(wanted),
+    )
+    values = {}
+    if found.statistics is not None:
+        values = _softmax_outputs(found.statistics, found.alpha_t, module.gamma, logits.shape[1], wanted)
+    return _masked(found.state == RowState.COUNTED, found.state, found.loss, found.log_loss, found.alpha_t, values)
+
+
 def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
+    if is_fused(module, logits):
+        return _score_fused(module, logits, targets, wanted)
     config, alpha, num_classes = module.config, module.alpha, logits.shape[1]
     targets = targets.long()
     state = torch.zeros(len(targets), dtype=torch.int8, device=targets.device)
@@ -99,7 +116,7 @@ def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: l
     else:
         loss = alpha_t * focal_from_log_odds(row.log_odds, module.gamma)
         log_loss = alpha_t.log() + log_focal_from_log_odds(row.log_odds, module.gamma)
-    values = _softmax_outputs(row, alpha_t, module.gamma, num_classes, wanted)
+    values = _softmax_outputs(row, alpha_t, module.gamma, num_classes, wanted) if wanted else {}
     if grad_norm is not None and "grad_norm" in values:
         values["grad_norm"] = grad_norm
     return _masked(counted, state, loss, log_loss, alpha_t, values)
@@ -108,8 +125,6 @@ def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: l
 def _softmax_outputs(
     row: SoftmaxStatistics, alpha_t: Tensor, gamma: float, num_classes: int, wanted: list[str]
 ) -> dict[str, Tensor]:
-    if not wanted:
-        return {}
     z = row.log_odds
     p_t, rest = torch.sigmoid(z), torch.sigmoid(-z)
     values: dict[str, Tensor] = {}

@@ -1,0 +1,173 @@
+"""The softmax loss on the CPU, fused: each row is read once, in blocks that stay in cache, by vectors and threads.
+
+What it computes is what `formula` says, the plain implementation that it is tested against.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from service.loss import cpu_kernel
+from service.loss.cpu_kernel import (
+    ALPHA_T,
+    ENTROPY,
+    LANES,
+    LOG_LOSS,
+    LOG_OTHERS,
+    LOGIT_MARGIN,
+    LOSS,
+    SHORT_ROW,
+    SQUARED,
+    STEPS,
+)
+from service.loss.formula import Moments, SoftmaxStatistics, compute_dtype
+from service.loss.row_state import RowState
+
+# Logits below which one more thread costs more than it takes over.
+THREAD_ELEMENTS = 2**18
+
+# How 16-bit floats look to numpy; see `cpu_kernel.widened`.
+AS_STORED = {torch.float32: None, torch.float64: None, torch.bfloat16: torch.int16, torch.float16: torch.uint16}
+
+
+class FusedScores(NamedTuple):
+    """What `score_rows` finds for each row.
+
+    Args:
+        state: (N,) int8 `RowState`.
+        loss: (N,) float64, unreduced. Here and below: meaningless in rows that do not count.
+        alpha_t: (N,) float64.
+        log_loss: (N,) float64; the loss itself where it is not asked for.
+        statistics: Where asked for.
+    """
+
+    state: Tensor
+    loss: Tensor
+    alpha_t: Tensor
+    log_loss: Tensor
+    statistics: SoftmaxStatistics | None
+
+
+def applies(logits: Tensor) -> bool:
+    """Whether `score_rows` takes these logits: plain CPU tensors of which no one wants a derivative or a trace."""
+    return (
+        type(logits) in (Tensor, torch.nn.Parameter)
+        and logits.device.type == "cpu"
+        and logits.dtype in AS_STORED
+        and not (logits.requires_grad and torch.is_grad_enabled())
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and torch.autograd.forward_ad._current_level < 0
+        and not torch._C._functorch.is_functorch_wrapped_tensor(logits)
+    )
+
+
+def score_rows(
+    logits: Tensor,
+    targets: Tensor,
+    gamma: float,
+    weights: Tensor | None,
+    ignore_index: int | None,
+    *,
+    log_loss: bool = False,
+    statistics: bool = False,
+    prediction: bool = False,
+    moments: bool = False,
+) -> FusedScores:
+    """Softmax focal loss of each row, and what other scores follow from.
+
+    Args:
+        logits: (N, C) that `applies` takes, C >= 2.
+        targets: (N,) integers.
+        gamma: >= 0.
+        weights: (C,) float64, or None for all 1.
+        ignore_index: Target of a row that does not count, or None.
+        log_loss: Also its logarithm.
+        statistics: Also the statistics (and the logarithm); `prediction` and `moments` are in them where asked for.
+        prediction: See `softmax_statistics`.
+        moments: See `softmax_statistics`.
+    """
+    count, num_classes = logits.shape
+    rows = 7 if moments else 5 if statistics else 3 if log_loss else 2
+    values, state = np.empty((rows, count)), np.empty(count, np.int8)
+    position = np.empty(count if prediction else 0, np.int64)
+    alphas = np.empty((2, 0))
+    if weights is not None:
+        alphas = torch.stack((weights.double(), weights.double().log())).numpy()
+    arguments = (
+        _as_numpy(logits),
+        _as_numpy(targets.long()),
+        float(gamma),
+        alphas,
+        ignore_index is not None,
+        ignore_index or 0,
+        values,
+        state,
+        position,
+    )
+    steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
+    # By torch, which aligns it to cache lines.
+    space = torch.zeros(STEPS + steps, LANES, dtype=compute_dtype(logits))
+    _over_threads(arguments, space, count, logits.numel())
+    found = [torch.from_numpy(row) for row in values]
+    return FusedScores(
+        state=torch.from_numpy(state),
+        loss=found[LOSS],
+        alpha_t=found[ALPHA_T],
+        log_loss=found[LOG_LOSS if rows > LOG_LOSS else LOSS],
+        statistics=SoftmaxStatistics(
+            logit_margin=found[LOGIT_MARGIN],
+            log_others=found[LOG_OTHERS],
+            valid=torch.from_numpy(state != RowState.BAD_LOGIT),
+            prediction=torch.from_numpy(position) if prediction else None,
+            moments=Moments(found[SQUARED], found[ENTROPY]) if moments else None,
+        )
+        if rows > LOG_OTHERS
+        else None,
+    )
+
+
+def _as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    stored = AS_STORED.get(tensor.dtype)
+    array = (tensor if stored is None else tensor.view(stored)).detach().numpy()
+    # Only arrays of this kind: the kernel would be compiled anew for another.
+    return np.require(array, requirements=("C", "A"))
+
+
+def _over_threads(arguments: tuple[Any, ...], space: Tensor, count: int, elements: int) -> None:
+    """Blocks of rows over as many threads as torch has, this one among them."""
+    parts = max(1, min(torch.get_num_threads(), elements // THREAD_ELEMENTS))
+    blocks = -(-count // LANES)
+    bounds = pairwise(min(count, LANES * (blocks * part // parts)) for part in range(parts + 1))
+    first = next(bounds)
+    others = [
+        _threads().submit(partial(cpu_kernel.score_rows, *arguments, torch.zeros_like(space).numpy(), *part))
+        for part in bounds
+    ]
+    cpu_kernel.score_rows(*arguments, space.numpy(), *first)
+    for other in others:
+        other.result()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="loss")
+
+
+# A forked process has the pool but none of its threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
+def warm_up() -> None:
+    """Compile for every dtype of logits, or load what an earlier process has compiled."""
+    for dtype in AS_STORED:
+        score_rows(torch.zeros(1, 2, dtype=dtype), torch.zeros(1, dtype=torch.int64), 2, None, None)
