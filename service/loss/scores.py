@@ -223,6 +223,8 @@ def _sigmoid_slope(x: Tensor, y: Tensor, z: Tensor, ce: Tensor, gamma: float, al
 def _masked(
     counted: Tensor, state: Tensor, loss: Tensor, log_loss: Tensor, alpha_t: Tensor, values: dict[str, Tensor]
 ) -> Scores:
+    if counted.numpy(force=True).all():
+        return Scores(state, loss, log_loss, alpha_t, values)
     outputs = {}
     for name, value in values.items():
         mask = counted if value.dim() == 1 else counted.unsqueeze(1)
