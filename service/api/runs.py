@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,9 +24,10 @@ from service.errors import InvalidNameError, InvalidRequestError, UnknownRunErro
 from service.evaluation import evaluate
 from service.messages import LossRequest, LossResult
 from service.mining.reviews import history, progress, verdicts
+from service.runs.incoming import Incoming, incoming
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
-from service.runs.rows import KEPT_OUTPUTS, check_rows, content_digest, num_classes, stored_rows
+from service.runs.rows import KEPT_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Footer, Snapshot
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=PROBLEMS)
@@ -154,14 +156,15 @@ def _keep(
             f"a batch of a run has the run's configuration, {config.config_id}",
             errors=[{"loc": ["config"], "msg": "not the run's"}],
         )
-    check_rows(config, request.batches)
+    batches = incoming(config, request.batches)
     wanted = options.outputs
     outputs = tuple(dict.fromkeys((*wanted, *KEPT_OUTPUTS)))
     options = options.model_copy(update={"config": config, "config_id": None, "outputs": outputs})
     exchange.timing.end("decode")
-    result = evaluate(service.engine, service.module(options), LossRequest(options, request.batches), service.limits)
+    module, request = service.module(options), LossRequest(options, request.batches)
+    result = evaluate(service.engine, module, request, service.limits, unique_ids=True)
     exchange.timing.end("compute")
-    new = _store(service, snapshot, epoch, batch, request, result)
+    new = _store(service, snapshot, epoch, batch, batches, result)
     exchange.timing.end("store")
     if new:
         for one in result.batches:
@@ -178,18 +181,17 @@ def _keep(
 
 
 def _store(
-    service: Service, snapshot: Snapshot, epoch: int, batch: str, request: LossRequest, result: LossResult
+    service: Service, snapshot: Snapshot, epoch: int, batch: str, batches: Sequence[Incoming], result: LossResult
 ) -> bool:
-    batches = request.batches
     rows = stored_rows(epoch, batch, batches, result.batches, store_logits=snapshot.description.store_logits)
     footer = Footer(
         rows=len(rows),
         batches={batch: content_digest(batches)},
         num_ignored=result.num_ignored,
         num_excluded=result.num_excluded,
-        has_attributes=any(one.attributes for one in batches),
+        has_attributes=any(one.batch.attributes for one in batches),
     )
-    classes = max((num_classes(one) for one in batches if one.num_examples), default=snapshot.num_classes)
+    classes = max((one.num_classes for one in batches if len(one.ids)), default=snapshot.num_classes)
     new = service.runs.store.add(snapshot, epoch, batch, rows, footer, classes)
     files = 1 + sum(one.epoch == epoch for one in snapshot.data)
     service.runs.merge_later(snapshot.root, epoch, files)
