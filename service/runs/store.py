@@ -22,7 +22,6 @@ from uuid import uuid4
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from service.errors import (
     RunConflictError,
@@ -35,10 +34,10 @@ from service.runs.files import Files
 from service.runs.held import Held
 from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import check_name
+from service.runs.parquet import write_parquet
 from service.runs.snapshot import DataFile, Footer, Snapshot, holds_batch
 
 MANIFEST = "run.json"
-ROW_GROUP_ROWS = 65_536
 FOOTERS_HELD = 100_000
 DOCUMENT_BYTES_HELD = 64 * 1024 * 1024
 MADE_BYTES_HELD = 64 * 1024 * 1024
@@ -260,25 +259,6 @@ class RunStore:
 
     def _document_path(self, snapshot: Snapshot, folder: str, name: str) -> str:
         return f"{snapshot.root}/{folder}/{name}.json"
-
-
-def write_parquet(file: BinaryIO, rows: pa.Table, footer: Footer) -> None:
-    """The rows as Parquet with their footer."""
-    with parquet_writer(file, rows.schema, footer) as writer:
-        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-
-
-def parquet_writer(file: BinaryIO, schema: pa.Schema, footer: Footer) -> pq.ParquetWriter:
-    """A writer of one data file."""
-    return pq.ParquetWriter(
-        file,
-        schema.with_metadata(footer.metadata),
-        compression="zstd",
-        compression_level=1,
-        # Floats have no repeats to gain from.
-        use_dictionary=["batch", "target", "prediction", "epoch"],
-        write_statistics=["epoch", "target"],
-    )
 
 
 def _write(file: BinaryIO, content: bytes) -> None:
