@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -164,33 +165,45 @@ def _keep(
     module, request = service.module(options), LossRequest(options, request.batches)
     result = evaluate(service.engine, module, request, service.limits, unique_ids=True)
     exchange.timing.end("compute")
-    new = _store(service, snapshot, epoch, batch, batches, result)
+    # Rows are written by one thread; beside it another one has the time for these.
+    digest = service.runs.beside(partial(content_digest, batches))
+    reply = service.runs.beside(partial(_reply, exchange, result, wanted))
+    new = _store(service, snapshot, epoch, batch, batches, result, digest)
     exchange.timing.end("store")
     if new:
         for one in result.batches:
             service.metrics.count(one)
-    shown = replace(
-        result,
-        batches=tuple(
-            replace(one, per_example={name: one.per_example[name] for name in wanted}) for one in result.batches
-        ),
-    )
-    content = compressed(exchange.writer.encode(shown), exchange.reply_coding)
+    content = reply.result()
     exchange.timing.end("encode")
     return new, content
 
 
+def _reply(exchange: Exchange, result: LossResult, wanted: Sequence[str]) -> bytes:
+    """The body of the reply, with those outputs that were asked for."""
+    batches = (replace(one, per_example={name: one.per_example[name] for name in wanted}) for one in result.batches)
+    return compressed(exchange.writer.encode(replace(result, batches=tuple(batches))), exchange.reply_coding)
+
+
 def _store(
-    service: Service, snapshot: Snapshot, epoch: int, batch: str, batches: Sequence[Incoming], result: LossResult
+    service: Service,
+    snapshot: Snapshot,
+    epoch: int,
+    batch: str,
+    batches: Sequence[Incoming],
+    result: LossResult,
+    digest: Future[str],
 ) -> bool:
     rows = stored_rows(epoch, batch, batches, result.batches, store_logits=snapshot.description.store_logits)
-    footer = Footer(
-        rows=len(rows),
-        batches={batch: content_digest(batches)},
-        num_ignored=result.num_ignored,
-        num_excluded=result.num_excluded,
-        has_attributes=any(one.batch.attributes for one in batches),
-    )
+
+    def footer() -> Footer:
+        return Footer(
+            rows=len(rows),
+            batches={batch: digest.result()},
+            num_ignored=result.num_ignored,
+            num_excluded=result.num_excluded,
+            has_attributes=any(one.batch.attributes for one in batches),
+        )
+
     classes = max((one.num_classes for one in batches if len(one.ids)), default=snapshot.num_classes)
     new = service.runs.store.add(snapshot, epoch, batch, rows, footer, classes)
     files = 1 + sum(one.epoch == epoch for one in snapshot.data)

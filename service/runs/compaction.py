@@ -78,11 +78,12 @@ def _merge(files: Files, folder: str, group: Sequence[DataFile]) -> None:
     digest = hashlib.sha256("\n".join(footer.replaces).encode()).hexdigest()[:16]
 
     def write(file: BinaryIO) -> None:
-        with parquet_writer(file, SCHEMA, footer, small=True) as writer:
+        with parquet_writer(file, SCHEMA, small=True) as writer:
             for one in group:
                 with files.open(one.path) as part:
                     for rows in pq.ParquetFile(part).iter_batches():
                         writer.write_batch(rows)
+            writer.add_key_value_metadata(footer.metadata)
 
     files.create(f"{folder}/level{level}-{digest}.parquet", write)
 

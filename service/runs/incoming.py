@@ -26,26 +26,12 @@ class Incoming:
     Args:
         batch: As decoded; its shapes are still unchecked.
         ids: As text.
+        attributes: Those of each example as a JSON object, None where the batch has none.
     """
 
     batch: Batch
     ids: pa.StringArray
-
-    @cached_property
-    def attributes(self) -> pa.StringArray | None:
-        """Those of each example as a JSON object, None where the batch has none."""
-        if not self.batch.attributes:
-            return None
-        names = list(self.batch.attributes)
-        texts = [
-            orjson.dumps(
-                {name: value for name, value in zip(names, values, strict=True) if value is not None},
-                option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,
-                default=str,
-            ).decode()
-            for values in zip(*self.batch.attributes.values(), strict=True)
-        ]
-        return pa.array(texts, pa.string())
+    attributes: pa.StringArray | None
 
     @cached_property
     def logits(self) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -92,7 +78,7 @@ def incoming(config: LossConfig, batches: Sequence[Batch]) -> tuple[Incoming, ..
                 )
         if config.mode == "sigmoid":
             _check_binary(config, number, batch)
-    taken = tuple(Incoming(batch, _texts(batch.ids or ())) for batch in batches)
+    taken = tuple(Incoming(batch, _texts(batch.ids or ()), _attributes(batch)) for batch in batches)
     _check_ids(batches, pa.chunked_array([one.ids for one in taken], pa.string()))
     return taken
 
@@ -102,6 +88,21 @@ def _texts(ids: Ids) -> pa.StringArray:
         return pa.array(ids, pa.string())
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return pa.array([str(identity) for identity in ids], pa.string())
+
+
+def _attributes(batch: Batch) -> pa.StringArray | None:
+    if not batch.attributes:
+        return None
+    names = list(batch.attributes)
+    texts = [
+        orjson.dumps(
+            {name: value for name, value in zip(names, values, strict=True) if value is not None},
+            option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,
+            default=str,
+        ).decode()
+        for values in zip(*batch.attributes.values(), strict=True)
+    ]
+    return pa.array(texts, pa.string())
 
 
 def _check_ids(batches: Sequence[Batch], ids: pa.ChunkedArray) -> None:

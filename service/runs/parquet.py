@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
@@ -21,19 +22,19 @@ LOOKED_AT = 1000
 PAST_HALF = np.uint32(2**13 - 1)
 
 
-def write_parquet(file: BinaryIO, rows: pa.Table, footer: Footer) -> None:
-    """The rows of a batch with their footer."""
-    with parquet_writer(file, rows.schema, footer, small=_compress_well(rows)) as writer:
+def write_parquet(file: BinaryIO, rows: pa.Table, footer: Callable[[], Footer]) -> None:
+    """The rows of a batch, then their footer."""
+    with parquet_writer(file, rows.schema, small=_compress_well(rows)) as writer:
         writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+        writer.add_key_value_metadata(footer().metadata)
 
 
-def parquet_writer(file: BinaryIO, schema: pa.Schema, footer: Footer, *, small: bool) -> pq.ParquetWriter:
-    """A writer of one data file.
+def parquet_writer(file: BinaryIO, schema: pa.Schema, *, small: bool) -> pq.ParquetWriter:
+    """A writer of one data file, whose footer is still to be added.
 
     Args:
         file: To write to.
         schema: `SCHEMA`.
-        footer: Of the file.
         small: Whether floats are taken apart byte by byte and compressed with zstd, which makes of random float32 a
             fifth less and of what came in half precision two thirds less, in twice the time. Else lz4 takes the
             repeats that there are.
@@ -41,7 +42,7 @@ def parquet_writer(file: BinaryIO, schema: pa.Schema, footer: Footer, *, small: 
     coding, encoding = ("zstd", "BYTE_STREAM_SPLIT") if small else ("lz4", "PLAIN")
     return pq.ParquetWriter(
         file,
-        schema.with_metadata(footer.metadata),
+        schema,
         compression=dict.fromkeys(TEXTS, "zstd") | dict.fromkeys(NUMBERS, "none") | dict.fromkeys(FLOATS, coding),
         column_encoding=dict.fromkeys(NUMBERS, "DELTA_BINARY_PACKED") | dict.fromkeys(FLOATS, encoding),
         use_dictionary=["batch"],

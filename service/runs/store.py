@@ -117,7 +117,13 @@ class RunStore:
             raise UnknownRunError(f"no run {name} is kept")
 
     def add(
-        self, snapshot: Snapshot, epoch: int, batch: str, rows: pa.Table, footer: Footer, num_classes: int | None
+        self,
+        snapshot: Snapshot,
+        epoch: int,
+        batch: str,
+        rows: pa.Table,
+        footer: Callable[[], Footer],
+        num_classes: int | None,
     ) -> bool:
         """Keep the rows of a batch; when this returns they are durable. False where they were there already.
 
@@ -126,7 +132,7 @@ class RunStore:
             epoch: Of the batch.
             batch: Its name.
             rows: Of `service.runs.rows.SCHEMA`.
-            footer: What its file says of itself.
+            footer: Gives what its file says of itself; where the batch is new, asked for once its rows are written.
             num_classes: Of its logits; None for a batch without rows.
 
         Raises:
@@ -135,8 +141,9 @@ class RunStore:
             ShapeError: The run has another number of classes.
             UnknownRunError: The run was deleted in this moment.
         """
-        root, held, digest = snapshot.root, snapshot.rows(), footer.batches[batch]
-        if holds_batch((one for one in snapshot.data if one.epoch == epoch), batch, digest):
+        root, held = snapshot.root, snapshot.rows()
+        there = [one for one in snapshot.data if one.epoch == epoch and batch in one.footer.batches]
+        if there and holds_batch(there, batch, footer().batches[batch]):
             return False
         if held + len(rows) > self._max_run_rows:
             raise RunFullError(f"run {snapshot.name} has {held} rows, {len(rows)} more pass {self._max_run_rows}")
@@ -146,7 +153,7 @@ class RunStore:
         new = self.files.create(path, lambda file: write_parquet(file, rows, footer))
         self._check_still_there(snapshot)
         # What counts is what the run shows now: the file of that name, or one that has replaced it.
-        if not holds_batch(self.epoch_files(root, epoch), batch, digest):
+        if not holds_batch(self.epoch_files(root, epoch), batch, footer().batches[batch]):
             raise StorageUnavailableError(f"batch {batch} of epoch {epoch} was written and is not there")
         return new
 

@@ -79,7 +79,7 @@ class Kept:
             has_attributes=bool(attributes),
         )
         num_classes = taken[0].num_classes if len(tensor) else snapshot.num_classes
-        self.store.add(snapshot, epoch, batch, rows, footer, num_classes)
+        self.store.add(snapshot, epoch, batch, rows, lambda: footer, num_classes)
         return result
 
     def ask(self, question: Callable[[View], T], run: str = "r") -> T:
