@@ -22,7 +22,7 @@ from service.errors import (
 )
 from service.runs import compaction
 from service.runs.compaction import MERGED_AT_ONCE, compact
-from service.runs.files import LocalFiles, RemoteFiles, open_files
+from service.runs.files import AHEAD_BYTES, LocalFiles, RemoteFiles, open_files
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
 from service.runs.snapshot import Footer
@@ -293,6 +293,20 @@ class TestFaults:
         monkeypatch.setattr(type(store.files), "create", lambda *_: (_ for _ in ()).throw(StorageFullError("full")))
         with pytest.raises(StorageFullError):
             store.check()
+
+
+def test_a_file_made_in_many_pieces_is_whole_and_synced_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [
+        bytes([number]) * size for number, size in enumerate((1, AHEAD_BYTES - 1, AHEAD_BYTES, 3 * AHEAD_BYTES, 5))
+    ]
+    synced: list[int] = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.fstat(file).st_size), sync(file)))
+    files = LocalFiles(tmp_path)
+    assert files.create("f", lambda file: [file.write(part) for part in parts])
+    with files.open("f") as file:
+        assert file.read() == b"".join(parts)
+    assert synced[0] == sum(map(len, parts))
 
 
 def test_a_location_is_a_folder_or_an_url(tmp_path: Path) -> None:
