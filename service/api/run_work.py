@@ -41,14 +41,19 @@ class RunWork:
         self._merging: set[tuple[str, int]] = set()
         self._lock = Lock()
 
-    async def do(self, work: Callable[[], T]) -> T:
+    async def do(self, work: Callable[[], T], *, at_once: bool = False) -> T:
         """Do the work on a thread.
+
+        Args:
+            work: To do.
+            at_once: It takes no time, and is not to wait for questions and merging.
 
         Raises:
             QueueFullError: As many requests are held as may be.
         """
         with self._engine.admit():
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            executor = self._beside if at_once else self._executor
+            return await asyncio.get_running_loop().run_in_executor(executor, work)
 
     def beside(self, work: Callable[[], T]) -> Future[T]:
         """Do a part of a request's work on another thread than that which asks; the part waits for nothing."""

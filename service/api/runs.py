@@ -134,7 +134,7 @@ async def put_batch(request: Request, run: str, epoch: str, batch: str) -> Respo
     if not (epoch.isascii() and epoch.isdigit() and int(epoch[:20]) <= LARGEST):
         msg = f"an epoch is an integer from 0 to {LARGEST}, got {epoch[:50]!r}"
         raise InvalidNameError(msg, errors=[{"loc": ["epoch"], "msg": msg}])
-    snapshot = await service.runs.do(lambda: service.runs.store.snapshot(run))
+    snapshot = await service.runs.do(lambda: service.runs.store.snapshot(run), at_once=True)
     keep = partial(_keep, service, exchange, snapshot, int(epoch), batch)
     new, content = await answered(request, exchange.timing, exchange.request_coding, keep)
     return Response(
