@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import TypeVar
 
@@ -37,17 +37,27 @@ class RunWork:
         self.queries = RunQueries(self.store, settings.query_memory_bytes)
         self._engine = engine
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="runs")
+        self._beside = ThreadPoolExecutor(settings.workers, thread_name_prefix="beside")
         self._merging: set[tuple[str, int]] = set()
         self._lock = Lock()
 
-    async def do(self, work: Callable[[], T]) -> T:
+    async def do(self, work: Callable[[], T], *, at_once: bool = False) -> T:
         """Do the work on a thread.
+
+        Args:
+            work: To do.
+            at_once: It takes no time, and is not to wait for questions and merging.
 
         Raises:
             QueueFullError: As many requests are held as may be.
         """
         with self._engine.admit():
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            executor = self._beside if at_once else self._executor
+            return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+    def beside(self, work: Callable[[], T]) -> Future[T]:
+        """Do a part of a request's work on another thread than that which asks; the part waits for nothing."""
+        return self._beside.submit(work)
 
     async def ask(self, run: str, question: Callable[[View], T]) -> T:
         """What a question finds in a run; see `RunQueries.ask`."""
@@ -75,4 +85,5 @@ class RunWork:
     def close(self) -> None:
         """Wait for the work at hand and end the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+        self._beside.shutdown(wait=True)
         self.queries.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,9 +25,10 @@ from service.errors import InvalidNameError, InvalidRequestError, UnknownRunErro
 from service.evaluation import evaluate
 from service.messages import LossRequest, LossResult
 from service.mining.reviews import history, progress, verdicts
+from service.runs.incoming import Incoming, incoming
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
-from service.runs.rows import KEPT_OUTPUTS, check_rows, content_digest, num_classes, stored_rows
+from service.runs.rows import KEPT_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Footer, Snapshot
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=PROBLEMS)
@@ -131,7 +134,7 @@ async def put_batch(request: Request, run: str, epoch: str, batch: str) -> Respo
     if not (epoch.isascii() and epoch.isdigit() and int(epoch[:20]) <= LARGEST):
         msg = f"an epoch is an integer from 0 to {LARGEST}, got {epoch[:50]!r}"
         raise InvalidNameError(msg, errors=[{"loc": ["epoch"], "msg": msg}])
-    snapshot = await service.runs.do(lambda: service.runs.store.snapshot(run))
+    snapshot = await service.runs.do(lambda: service.runs.store.snapshot(run), at_once=True)
     keep = partial(_keep, service, exchange, snapshot, int(epoch), batch)
     new, content = await answered(request, exchange.timing, exchange.request_coding, keep)
     return Response(
@@ -154,42 +157,54 @@ def _keep(
             f"a batch of a run has the run's configuration, {config.config_id}",
             errors=[{"loc": ["config"], "msg": "not the run's"}],
         )
-    check_rows(config, request.batches)
+    batches = incoming(config, request.batches)
     wanted = options.outputs
     outputs = tuple(dict.fromkeys((*wanted, *KEPT_OUTPUTS)))
     options = options.model_copy(update={"config": config, "config_id": None, "outputs": outputs})
     exchange.timing.end("decode")
-    result = evaluate(service.engine, service.module(options), LossRequest(options, request.batches), service.limits)
+    module, request = service.module(options), LossRequest(options, request.batches)
+    result = evaluate(service.engine, module, request, service.limits, unique_ids=True)
     exchange.timing.end("compute")
-    new = _store(service, snapshot, epoch, batch, request, result)
+    # Rows are written by one thread; beside it another one has the time for these.
+    digest = service.runs.beside(partial(content_digest, batches))
+    reply = service.runs.beside(partial(_reply, exchange, result, wanted))
+    new = _store(service, snapshot, epoch, batch, batches, result, digest)
     exchange.timing.end("store")
     if new:
         for one in result.batches:
             service.metrics.count(one)
-    shown = replace(
-        result,
-        batches=tuple(
-            replace(one, per_example={name: one.per_example[name] for name in wanted}) for one in result.batches
-        ),
-    )
-    content = compressed(exchange.writer.encode(shown), exchange.reply_coding)
+    content = reply.result()
     exchange.timing.end("encode")
     return new, content
 
 
+def _reply(exchange: Exchange, result: LossResult, wanted: Sequence[str]) -> bytes:
+    """The body of the reply, with those outputs that were asked for."""
+    batches = (replace(one, per_example={name: one.per_example[name] for name in wanted}) for one in result.batches)
+    return compressed(exchange.writer.encode(replace(result, batches=tuple(batches))), exchange.reply_coding)
+
+
 def _store(
-    service: Service, snapshot: Snapshot, epoch: int, batch: str, request: LossRequest, result: LossResult
+    service: Service,
+    snapshot: Snapshot,
+    epoch: int,
+    batch: str,
+    batches: Sequence[Incoming],
+    result: LossResult,
+    digest: Future[str],
 ) -> bool:
-    batches = request.batches
     rows = stored_rows(epoch, batch, batches, result.batches, store_logits=snapshot.description.store_logits)
-    footer = Footer(
-        rows=len(rows),
-        batches={batch: content_digest(batches)},
-        num_ignored=result.num_ignored,
-        num_excluded=result.num_excluded,
-        has_attributes=any(one.attributes for one in batches),
-    )
-    classes = max((num_classes(one) for one in batches if one.num_examples), default=snapshot.num_classes)
+
+    def footer() -> Footer:
+        return Footer(
+            rows=len(rows),
+            batches={batch: digest.result()},
+            num_ignored=result.num_ignored,
+            num_excluded=result.num_excluded,
+            has_attributes=any(one.batch.attributes for one in batches),
+        )
+
+    classes = max((one.num_classes for one in batches if len(one.ids)), default=snapshot.num_classes)
     new = service.runs.store.add(snapshot, epoch, batch, rows, footer, classes)
     files = 1 + sum(one.epoch == epoch for one in snapshot.data)
     service.runs.merge_later(snapshot.root, epoch, files)

@@ -8,7 +8,6 @@ changes from call to call; replies are written here as well, so that one result 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import replace
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from service.codecs.json_codec import check_attributes, excluded_to_json, hardest_to_json
+from service.codecs.strict_json import read_strict_json
 from service.codecs.tensors import tensor_view
 from service.errors import DecodeError, ErrorItem, InvalidIdsError, InvalidRequestError, ShapeError
 from service.messages import Batch, Column, Ids, LossRequest, LossResult, RequestOptions
@@ -40,6 +40,8 @@ DTYPES = {
 }
 WRITTEN = {"<f4": "F32", "<f8": "F64", "<i8": "I64"}
 LOGIT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+# A set of types, since a truth value is an int to isinstance.
+ID_TYPES = frozenset((str, int))
 NAME = re.compile(r"(logits|targets|ids)(?:\.(0|[1-9][0-9]{0,8}))?")
 
 
@@ -162,24 +164,13 @@ def _header(body: bytearray) -> tuple[dict[str, Any], int]:
         raise DecodeError(f"safetensors: a header of {length} bytes does not fit a body of {len(body)}")
     if length > MAX_HEADER_BYTES:
         raise DecodeError(f"safetensors: a header of {length} bytes, at most {MAX_HEADER_BYTES} are taken")
-    text = bytes(body[prefix : prefix + length])
+    text = bytes(memoryview(body)[prefix : prefix + length])
     if not text.startswith(b"{"):
         raise DecodeError("safetensors: the header does not begin with '{'")
     try:
-        # Decoded here: given bytes, json would guess at UTF-16 and UTF-32 as well.
-        header = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as err:
+        return read_strict_json(text), prefix + length
+    except ValueError as err:
         raise DecodeError(f"safetensors: the header is not JSON: {err}") from err
-    return header, prefix + length
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    # Half of a surrogate pair passes json and cannot be written into the reply that would name it.
-    "".join(members).encode()
-    return members
 
 
 def _entry(name: str, entry: Any) -> tuple[int, int, torch.dtype, tuple[int, ...]]:
@@ -212,10 +203,8 @@ def _are_sizes(values: Any) -> bool:
 
 def _request_fields(text: str) -> dict[str, Any]:
     try:
-        fields = orjson.loads(text)
-        # orjson takes the last of two members with one name.
-        json.loads(text, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as err:
+        fields = read_strict_json(text.encode())
+    except ValueError as err:
         raise DecodeError(f"safetensors: metadata 'request' is not JSON: {err}") from err
     if not isinstance(fields, dict):
         raise InvalidRequestError("safetensors: metadata 'request' is a JSON object")
@@ -241,7 +230,7 @@ def _ids_in_json(fields: dict[str, Any]) -> dict[int, Any]:
         )
     found.update({number: batch["ids"] for number, batch in enumerate(batches) if "ids" in batch})
     for number, ids in found.items():
-        if not isinstance(ids, list) or not all(type(identity) in (str, int) for identity in ids):
+        if not isinstance(ids, list) or not ID_TYPES.issuperset(map(type, ids)):
             raise InvalidIdsError(
                 f"batch {number}: ids is a list of strings or integers",
                 errors=[{"loc": ["batches", number, "ids"], "msg": "not a list of strings or integers"}],

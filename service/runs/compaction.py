@@ -15,9 +15,10 @@ from typing import BinaryIO
 import pyarrow.parquet as pq
 
 from service.runs.files import Files
+from service.runs.parquet import parquet_writer
 from service.runs.schema import SCHEMA
 from service.runs.snapshot import DataFile, Footer
-from service.runs.store import RunStore, parquet_writer
+from service.runs.store import RunStore
 
 MERGED_AT_ONCE = 32
 # A file of this many rows is read as fast as two of half its size.
@@ -77,11 +78,12 @@ def _merge(files: Files, folder: str, group: Sequence[DataFile]) -> None:
     digest = hashlib.sha256("\n".join(footer.replaces).encode()).hexdigest()[:16]
 
     def write(file: BinaryIO) -> None:
-        with parquet_writer(file, SCHEMA, footer) as writer:
+        with parquet_writer(file, SCHEMA, small=True) as writer:
             for one in group:
                 with files.open(one.path) as part:
                     for rows in pq.ParquetFile(part).iter_batches():
                         writer.write_batch(rows)
+            writer.add_key_value_metadata(footer.metadata)
 
     files.create(f"{folder}/level{level}-{digest}.parquet", write)
 

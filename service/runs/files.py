@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 from uuid import uuid4
 
 import fsspec
@@ -24,6 +24,7 @@ from service.errors import LossServiceError, StorageFullError, StorageUnavailabl
 STAGED = ".staged-"
 # A file that is still being written is younger than this; an older one was left by a process that died.
 STAGED_FOR_AT_MOST_S = 3600.0
+AHEAD_BYTES = 512 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -117,7 +118,7 @@ class LocalFiles:
             staged = place.parent / f"{STAGED}{uuid4().hex}"
             try:
                 with open(staged, "xb") as file:
-                    write(file)
+                    write(cast(BinaryIO, _Ahead(file)))
                     file.flush()
                     os.fsync(file.fileno())
                 # Not rename, which would replace a file that another process has put there.
@@ -238,6 +239,31 @@ class RemoteFiles:
     @contextmanager
     def lock(self, path: str) -> Iterator[bool]:
         yield False
+
+
+class _Ahead:
+    """A file that the kernel begins to write while more of it is made, so that fsync has less left to wait for.
+
+    Args:
+        file: Opened to write, at its start.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._made = self._begun = 0
+
+    def write(self, data: Any) -> int:
+        written = self._file.write(data)
+        self._made += written
+        # Linux begins to write what is dirty of a range that is not needed (mm/fadvise.c); macOS has no such call.
+        if self._made - self._begun >= AHEAD_BYTES and hasattr(os, "posix_fadvise"):
+            self._file.flush()
+            os.posix_fadvise(self._file.fileno(), self._begun, self._made - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = self._made
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _make_folder(folder: Path) -> None:

@@ -45,7 +45,7 @@ class Footer:
 
     @classmethod
     def of(cls, file: BinaryIO) -> Footer:
-        fields = orjson.loads((pq.read_schema(file).metadata or {})[METADATA_KEY])
+        fields = orjson.loads((pq.read_metadata(file).metadata or {})[METADATA_KEY])
         return cls(**{**fields, "replaces": tuple(fields["replaces"])})
 
 

@@ -22,7 +22,6 @@ from uuid import uuid4
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from service.errors import (
     RunConflictError,
@@ -35,10 +34,10 @@ from service.runs.files import Files
 from service.runs.held import Held
 from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import check_name
+from service.runs.parquet import write_parquet
 from service.runs.snapshot import DataFile, Footer, Snapshot, holds_batch
 
 MANIFEST = "run.json"
-ROW_GROUP_ROWS = 65_536
 FOOTERS_HELD = 100_000
 DOCUMENT_BYTES_HELD = 64 * 1024 * 1024
 MADE_BYTES_HELD = 64 * 1024 * 1024
@@ -118,7 +117,13 @@ class RunStore:
             raise UnknownRunError(f"no run {name} is kept")
 
     def add(
-        self, snapshot: Snapshot, epoch: int, batch: str, rows: pa.Table, footer: Footer, num_classes: int | None
+        self,
+        snapshot: Snapshot,
+        epoch: int,
+        batch: str,
+        rows: pa.Table,
+        footer: Callable[[], Footer],
+        num_classes: int | None,
     ) -> bool:
         """Keep the rows of a batch; when this returns they are durable. False where they were there already.
 
@@ -127,7 +132,7 @@ class RunStore:
             epoch: Of the batch.
             batch: Its name.
             rows: Of `service.runs.rows.SCHEMA`.
-            footer: What its file says of itself.
+            footer: Gives what its file says of itself; where the batch is new, asked for once its rows are written.
             num_classes: Of its logits; None for a batch without rows.
 
         Raises:
@@ -136,8 +141,9 @@ class RunStore:
             ShapeError: The run has another number of classes.
             UnknownRunError: The run was deleted in this moment.
         """
-        root, held, digest = snapshot.root, snapshot.rows(), footer.batches[batch]
-        if holds_batch((one for one in snapshot.data if one.epoch == epoch), batch, digest):
+        root, held = snapshot.root, snapshot.rows()
+        there = [one for one in snapshot.data if one.epoch == epoch and batch in one.footer.batches]
+        if there and holds_batch(there, batch, footer().batches[batch]):
             return False
         if held + len(rows) > self._max_run_rows:
             raise RunFullError(f"run {snapshot.name} has {held} rows, {len(rows)} more pass {self._max_run_rows}")
@@ -147,7 +153,7 @@ class RunStore:
         new = self.files.create(path, lambda file: write_parquet(file, rows, footer))
         self._check_still_there(snapshot)
         # What counts is what the run shows now: the file of that name, or one that has replaced it.
-        if not holds_batch(self.epoch_files(root, epoch), batch, digest):
+        if not holds_batch(self.epoch_files(root, epoch), batch, footer().batches[batch]):
             raise StorageUnavailableError(f"batch {batch} of epoch {epoch} was written and is not there")
         return new
 
@@ -260,25 +266,6 @@ class RunStore:
 
     def _document_path(self, snapshot: Snapshot, folder: str, name: str) -> str:
         return f"{snapshot.root}/{folder}/{name}.json"
-
-
-def write_parquet(file: BinaryIO, rows: pa.Table, footer: Footer) -> None:
-    """The rows as Parquet with their footer."""
-    with parquet_writer(file, rows.schema, footer) as writer:
-        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-
-
-def parquet_writer(file: BinaryIO, schema: pa.Schema, footer: Footer) -> pq.ParquetWriter:
-    """A writer of one data file."""
-    return pq.ParquetWriter(
-        file,
-        schema.with_metadata(footer.metadata),
-        compression="zstd",
-        compression_level=1,
-        # Floats have no repeats to gain from.
-        use_dictionary=["batch", "target", "prediction", "epoch"],
-        write_statistics=["epoch", "target"],
-    )
 
 
 def _write(file: BinaryIO, content: bytes) -> None:

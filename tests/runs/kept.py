@@ -21,9 +21,10 @@ from service.loss.focal import FocalLoss
 from service.messages import Batch, LossRequest, LossResult, RequestOptions
 from service.runs.compaction import compact
 from service.runs.files import open_files
+from service.runs.incoming import incoming
 from service.runs.manifest import RunDescription
 from service.runs.queries import RunQueries, View
-from service.runs.rows import KEPT_OUTPUTS, check_rows, class_logits, content_digest, stored_rows
+from service.runs.rows import KEPT_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Footer, Snapshot
 from service.runs.store import RunStore
 
@@ -65,20 +66,20 @@ class Kept:
         tensor = torch.tensor(np.asarray(logits))
         names = [f"e{row:04d}" for row in range(len(tensor))] if ids is None else list(ids)
         batches = (Batch(tensor, torch.tensor(np.asarray(targets)), names, attributes),)
-        check_rows(config, batches)
+        taken = incoming(config, batches)
         options = RequestOptions.parse({"outputs": ["loss", *KEPT_OUTPUTS], "on_invalid": on_invalid})
         module = FocalLoss.from_config(config, "cpu")
-        result = evaluate(self._engine, module, LossRequest(options, batches), LIMITS)
-        rows = stored_rows(epoch, batch, batches, result.batches, store_logits=description.store_logits)
+        result = evaluate(self._engine, module, LossRequest(options, batches), LIMITS, unique_ids=True)
+        rows = stored_rows(epoch, batch, taken, result.batches, store_logits=description.store_logits)
         footer = Footer(
             rows=len(rows),
-            batches={batch: content_digest(batches)},
+            batches={batch: content_digest(taken)},
             num_ignored=result.num_ignored,
             num_excluded=result.num_excluded,
             has_attributes=bool(attributes),
         )
-        num_classes = class_logits(batches[0]).shape[1] if len(tensor) else snapshot.num_classes
-        self.store.add(snapshot, epoch, batch, rows, footer, num_classes)
+        num_classes = taken[0].num_classes if len(tensor) else snapshot.num_classes
+        self.store.add(snapshot, epoch, batch, rows, lambda: footer, num_classes)
         return result
 
     def ask(self, question: Callable[[View], T], run: str = "r") -> T:

@@ -31,7 +31,7 @@ def rows_of(epoch: int, batch: str, ids: list[str]) -> pa.Table:
 
 def add(store: RunStore, run: str, epoch: int, batch: str, ids: list[str], digest: str = "same") -> bool:
     rows = rows_of(epoch, batch, ids)
-    return store.add(store.snapshot(run), epoch, batch, rows, Footer(len(rows), {batch: digest}), NUM_CLASSES)
+    return store.add(store.snapshot(run), epoch, batch, rows, lambda: Footer(len(rows), {batch: digest}), NUM_CLASSES)
 
 
 def ids_in(store: RunStore, run: str, epoch: int) -> list[str]:

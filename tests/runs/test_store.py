@@ -22,7 +22,7 @@ from service.errors import (
 )
 from service.runs import compaction
 from service.runs.compaction import MERGED_AT_ONCE, compact
-from service.runs.files import LocalFiles, RemoteFiles, open_files
+from service.runs.files import AHEAD_BYTES, LocalFiles, RemoteFiles, open_files
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
 from service.runs.snapshot import Footer
@@ -86,7 +86,7 @@ def test_a_batch_for_a_run_that_was_deleted_meanwhile_is_refused_and_leaves_noth
     store.delete("r")
     store.create("r", RunDescription.parse({"config": {"gamma": 0}}))
     with pytest.raises(UnknownRunError, match="deleted"):
-        store.add(before, 0, "b", rows_of(0, "b", ["x"]), Footer(1, {"b": "d"}), NUM_CLASSES)
+        store.add(before, 0, "b", rows_of(0, "b", ["x"]), lambda: Footer(1, {"b": "d"}), NUM_CLASSES)
     assert store.snapshot("r").data == ()
     assert before.manifest.uid not in store.files.folders("runs/r")
 
@@ -97,12 +97,12 @@ def test_all_batches_have_as_many_classes_as_the_first(store: RunStore) -> None:
     add(store, "r", 0, "b", ["x"])
     assert store.snapshot("r").num_classes == NUM_CLASSES
     with pytest.raises(ShapeError, match="4 classes, run r has 3"):
-        store.add(store.snapshot("r"), 0, "c", rows_of(0, "c", ["y"]), Footer(1, {"c": "d"}), 4)
+        store.add(store.snapshot("r"), 0, "c", rows_of(0, "c", ["y"]), lambda: Footer(1, {"c": "d"}), 4)
     # A process that has not yet seen the first batch.
     stale = store.snapshot("r")
     object.__setattr__(stale, "num_classes", None)
     with pytest.raises(ShapeError):
-        store.add(stale, 0, "c", rows_of(0, "c", ["y"]), Footer(1, {"c": "d"}), 4)
+        store.add(stale, 0, "c", rows_of(0, "c", ["y"]), lambda: Footer(1, {"c": "d"}), 4)
 
 
 def test_a_run_has_an_end(tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ class TestMerging:
         compact(local, stale.root, 0)
         compact(local, stale.root, 0)
         with pytest.raises(BatchConflictError):
-            local.add(stale, 0, "7", rows_of(0, "7", ["other"]), Footer(1, {"7": "other"}), NUM_CLASSES)
-        assert local.add(stale, 0, "8", rows_of(0, "8", ["8"]), Footer(1, {"8": "same"}), NUM_CLASSES)
+            local.add(stale, 0, "7", rows_of(0, "7", ["other"]), lambda: Footer(1, {"7": "other"}), NUM_CLASSES)
+        assert local.add(stale, 0, "8", rows_of(0, "8", ["8"]), lambda: Footer(1, {"8": "same"}), NUM_CLASSES)
         assert ids_in(local, "r", 0) == sorted(map(str, range(MERGED_AT_ONCE)))
 
     def test_only_one_process_merges_at_a_time(self, local: RunStore) -> None:
@@ -293,6 +293,20 @@ class TestFaults:
         monkeypatch.setattr(type(store.files), "create", lambda *_: (_ for _ in ()).throw(StorageFullError("full")))
         with pytest.raises(StorageFullError):
             store.check()
+
+
+def test_a_file_made_in_many_pieces_is_whole_and_synced_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [
+        bytes([number]) * size for number, size in enumerate((1, AHEAD_BYTES - 1, AHEAD_BYTES, 3 * AHEAD_BYTES, 5))
+    ]
+    synced: list[int] = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.fstat(file).st_size), sync(file)))
+    files = LocalFiles(tmp_path)
+    assert files.create("f", lambda file: [file.write(part) for part in parts])
+    with files.open("f") as file:
+        assert file.read() == b"".join(parts)
+    assert synced[0] == sum(map(len, parts))
 
 
 def test_a_location_is_a_folder_or_an_url(tmp_path: Path) -> None:

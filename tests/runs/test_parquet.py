@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.runs.parquet import parquet_writer, write_parquet
+from service.runs.schema import SCHEMA
+from service.runs.snapshot import Footer
+from tests.runs.plain_rows import rows_of
+
+FOOTER = Footer(2000, {"b": "d"})
+
+
+def rows_with(logits: np.ndarray) -> pa.Table:
+    rows = rows_of(3, "b", [f"e{row}" for row in range(len(logits))])
+    place = SCHEMA.get_field_index("logits")
+    return rows.set_column(place, SCHEMA.field(place), pa.array(list(logits), pa.list_(pa.float32())))
+
+
+def random_logits(kind: type) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(2000, 8)).astype(kind).astype(np.float32)
+
+
+def written(rows: pa.Table) -> io.BytesIO:
+    file = io.BytesIO()
+    write_parquet(file, rows, lambda: FOOTER)
+    return file
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_every_way_of_writing_keeps_every_value(small: bool) -> None:
+    rows, file = rows_with(random_logits(np.float32)), io.BytesIO()
+    with parquet_writer(file, SCHEMA, small=small) as writer:
+        writer.write_table(rows)
+    assert pq.read_table(file).equals(rows)
+
+
+def test_logits_that_came_in_half_precision_take_half_the_room() -> None:
+    whole, half = (written(rows_with(random_logits(kind))) for kind in (np.float32, np.float16))
+    sizes = [pq.read_metadata(file).row_group(0).column(11).total_compressed_size for file in (whole, half)]
+    assert pq.read_metadata(half).row_group(0).column(11).path_in_schema == "logits.list.element"
+    assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_the_footer_says_what_the_file_is() -> None:
+    assert Footer.of(written(rows_with(random_logits(np.float32)))) == FOOTER
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_rows_without_logits(number: int) -> None:
+    rows = rows_with(np.zeros((number, 2)))
+    place = SCHEMA.get_field_index("logits")
+    rows = rows.set_column(place, SCHEMA.field(place), pa.nulls(number, SCHEMA.field(place).type))
+    assert pq.read_table(written(rows)).equals(rows)
