@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError, QueueFullError
+from service.loss import fused_cpu
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores, is_fused, score
 
@@ -62,6 +63,8 @@ class Engine:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         # A stream lives as long as its client likes: it must not take a worker away from the other requests.
         self._streams = ThreadPoolExecutor(queue_size, thread_name_prefix="stream")
+        if device == "cpu":
+            fused_cpu.warm_up()
 
     @contextmanager
     def admit(self) -> Iterator[Admission]:

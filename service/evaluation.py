@@ -116,7 +116,7 @@ class Evaluation:
         number, config = self._batches, self._module.config
         logits, targets = _shaped(config, number, batch, self._limits)
         scores = self._engine.score(self._module, logits, targets, self._options.outputs)
-        bad = torch.nonzero(scores.state >= RowState.BAD_TARGET).squeeze(1).tolist()
+        bad = np.flatnonzero(scores.state.numpy() >= RowState.BAD_TARGET).tolist()
         if bad and self._options.on_invalid == "error":
             raise _bad_rows(config, number, bad, logits, targets)
         for row in bad[: EXCLUDED_NAMED - len(self._excluded)]:

@@ -167,7 +167,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
+@cache
 def warm_up() -> None:
-    """Compile for every dtype of logits, or load what an earlier process has compiled."""
+    """Compile for every dtype of logits, once on a machine, or load what an earlier process has compiled."""
     for dtype in AS_STORED:
         score_rows(torch.zeros(1, 2, dtype=dtype), torch.zeros(1, dtype=torch.int64), 2, None, None)
