@@ -41,12 +41,13 @@ def _exp(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _store(sums, num_rows, row, mask, target_logit, largest, total, squared, w_log_w, MOMENTS: tl.constexpr):  # type: ignore[no-untyped-def]
-    tl.store(sums + row, target_logit, mask=mask)
-    tl.store(sums + num_rows + row, largest, mask=mask)
-    tl.store(sums + 2 * num_rows + row, total, mask=mask)
+    place, step = sums + row, num_rows.to(tl.int64)
+    tl.store(place, target_logit, mask=mask)
+    tl.store(place + step, largest, mask=mask)
+    tl.store(place + 2 * step, total, mask=mask)
     if MOMENTS:
-        tl.store(sums + 3 * num_rows + row, squared, mask=mask)
-        tl.store(sums + 4 * num_rows + row, w_log_w, mask=mask)
+        tl.store(place + 3 * step, squared, mask=mask)
+        tl.store(place + 4 * step, w_log_w, mask=mask)
 
 
 # The numbers are not specialised: what a client sends would otherwise compile a kernel for every shape of its own.
@@ -110,7 +111,7 @@ def _fold(  # type: ignore[no-untyped-def]
     if (first <= target) & (target < first + BLOCK):
         x = tl.where(lane == target - first, float("-inf"), x)
     tile_largest = tl.max(x, 0)
-    if PREDICTION:
+    if PREDICTION:  # noqa: SIM102 - one is decided when the kernel is compiled, the other when it runs
         # Of equal logits the first counts.
         if tile_largest > largest:
             position = first + tl.min(tl.where(x == tile_largest, lane, BLOCK), 0)
@@ -167,7 +168,16 @@ def _reduce_wide(  # type: ignore[no-untyped-def]
             x, whole, lane, target, largest, position, total, squared, w_log_w, BLOCK, PREDICTION, MOMENTS, FAST
         )
     _store(
-        sums, num_rows, row, None, target_logit, largest, tl.sum(total, 0), tl.sum(squared, 0), tl.sum(w_log_w, 0), MOMENTS
+        sums,
+        num_rows,
+        row,
+        None,
+        target_logit,
+        largest,
+        tl.sum(total, 0),
+        tl.sum(squared, 0),
+        tl.sum(w_log_w, 0),
+        MOMENTS,
     )
     if PREDICTION:
         tl.store(positions + row, position)
@@ -226,9 +236,7 @@ def _launch(logits: Tensor, targets: Tensor, sums: Tensor, positions: Tensor, **
             per_warp = TILE_BYTES_PER_WARP // sums.element_size()
             rows, warps = max(1, per_warp // block), max(1, block // per_warp)
             grid = (triton.cdiv(num_rows, rows),)
-            _reduce_narrow[grid](
-                *tensors, *numbers, ALIGN=align, ROWS=rows, BLOCK=block, num_warps=warps, **flags
-            )
+            _reduce_narrow[grid](*tensors, *numbers, ALIGN=align, ROWS=rows, BLOCK=block, num_warps=warps, **flags)
 
 
 def _predicted(positions: Tensor, largest: Tensor, targets: Tensor, target_logit: Tensor) -> Tensor:
