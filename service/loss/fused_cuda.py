@@ -227,7 +227,7 @@ def _launch(logits: Tensor, targets: Tensor, sums: Tensor, positions: Tensor, **
     block = triton.next_power_of_2(num_classes)
     wide_block = WIDE_TILE_BYTES // sums.element_size()
     # Triton launches on the current device, which is not that of the tensors where there are several.
-    with torch.cuda.device_of(logits):
+    with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]
         if block > wide_block:
             _reduce_wide[(num_rows,)](
                 *tensors, *numbers, ALIGN=align, BLOCK=wide_block, STAGES=STAGES, num_warps=WIDE_WARPS, **flags

@@ -256,9 +256,10 @@ def test_each_logit_is_loaded_once_and_the_targets_from_the_cache(
 
 
 @pytest.fixture(scope="module")
-def compiled() -> dict[str, dict[str, Any]]:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What the compiler makes of the kernels for two generations of GPUs; no GPU is needed for that."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
     script = Path(__file__).with_name("compile_kernels.py")
     made = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, env=environment)
     return json.loads(made.stdout)  # type: ignore[no-any-return]
