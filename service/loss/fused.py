@@ -40,13 +40,11 @@ def _by_triton(logits: Tensor, targets: Tensor, *, prediction: bool, moments: bo
         from service.loss import fused_cuda
 
         return fused_cuda.softmax_statistics(logits, targets, prediction=prediction, moments=moments)
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
     except Exception as err:
         # Triton has no one class for its faults: a missing package, compiler or driver library, a cache that cannot
         # be written or executed from, a device it does not know.
-        if "out of memory" in str(err):
-            raise torch.OutOfMemoryError(str(err)) from err
+        if isinstance(err, MemoryError) or "out of memory" in str(err):
+            raise
         if not _no_kernel.is_set():
             _no_kernel.set()
             log.warning("no fused kernel, the plain implementation is used", error=f"{type(err).__name__}: {err}")
