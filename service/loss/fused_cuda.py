@@ -223,7 +223,7 @@ def _launch(logits: Tensor, targets: Tensor, sums: Tensor, positions: Tensor, **
     align = gcd(num_classes, logits.stride(0), VECTOR_BYTES // logits.element_size())
     tensors = (logits, targets, sums, positions)
     numbers = (num_rows, logits.stride(0) // align, num_classes // align)
-    flags["FAST"] = sums.dtype == torch.float32 and not triton.knobs.runtime.interpret
+    flags["FAST"] = sums.dtype == torch.float32 and isinstance(_exp, triton.JITFunction)
     block = triton.next_power_of_2(num_classes)
     wide_block = WIDE_TILE_BYTES // sums.element_size()
     # Triton launches on the current device, which is not that of the tensors where there are several.
