@@ -260,8 +260,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     """What the compiler makes of the kernels for two generations of GPUs; no GPU is needed for that."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
-    script = Path(__file__).with_name("compile_kernels.py")
-    made = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, env=environment)
+    command = [sys.executable, "-m", "tests.loss.compile_kernels"]
+    root = Path(__file__).parents[2]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root)
     return json.loads(made.stdout)  # type: ignore[no-any-return]
 
 
