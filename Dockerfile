@@ -43,13 +43,23 @@ RUN groupadd --gid 10001 focal-loss \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin focal-loss \
  && install -d -o 10001 -g 10001 -m 0750 /data
 COPY --from=build /opt/venv /opt/venv
+# Triton, which comes with torch's CUDA wheels, compiles its way to the driver on first use. A CPU image has no Triton and
+# gets no compiler; without one the service would compute by plain torch and say so.
+RUN if python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("triton") is None)'; then \
+      headers=$(python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
+      apt-get update \
+      && apt-get install -y --no-install-recommends gcc libc6-dev $([ -e "$headers/Python.h" ] || echo python3-dev) \
+      && rm -rf /var/lib/apt/lists/*; \
+    fi
 
 # On a host that other machines reach the service wants FOCAL_LOSS_API_KEYS and says so if they are missing.
-# Only /tmp and /data are written to, the root file system may be read-only.
+# Only /tmp and /data are written to, the root file system may be read-only. Compiled kernels go to /data: engines mount a
+# tmpfs such as /tmp without the right to execute from it.
 ENV FOCAL_LOSS_HOST=0.0.0.0 \
     FOCAL_LOSS_DATA_DIR=/data \
     FOCAL_LOSS_PORT=8000 \
     HOME=/tmp \
+    TRITON_CACHE_DIR=/data/triton \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility

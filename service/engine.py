@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from service.device_transfer import Chunk, Transfer, transfers
 from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError, QueueFullError
 from service.loss import fused_cpu
 from service.loss.focal import FocalLoss
@@ -19,9 +20,9 @@ from service.loss.scores import Scores, is_fused, score
 
 T = TypeVar("T")
 
-# Logits of one chunk. On the CPU its float32 copy and its exponentials stay in the last-level cache; on CUDA a chunk
-# is large enough to keep the device busy and small beside its memory.
-CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**26}
+# Logits of one chunk. On the CPU its float32 copy and its exponentials stay in the last-level cache; on CUDA the bus
+# needs about a millisecond for it, beside which starting the work is short, and a large body has several to overlap.
+CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}
 
 
 def resolve_device(wanted: str) -> str:
@@ -60,6 +61,7 @@ class Engine:
         self.queued_bytes = 0
         self.out_of_memory_retries = 0
         self._lock = Lock()
+        self._transfer = transfers(device)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         # A stream lives as long as its client likes: it must not take a worker away from the other requests.
         self._streams = ThreadPoolExecutor(queue_size, thread_name_prefix="stream")
@@ -147,33 +149,41 @@ class Engine:
         Raises:
             DeviceOutOfMemoryError: Not even one row fits.
         """
+        transfer = self._transfer()
+        try:
+            parts = self._score_chunks(transfer, module, logits, targets, outputs)
+        finally:
+            # Also after an error: what is on its way reads the logits, which are the caller's.
+            transfer.finish()
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _score_chunks(
+        self, transfer: Transfer, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]
+    ) -> list[Scores]:
         total = len(logits)
         rows = max(1, total if is_fused(module, logits) else self.chunk_elements // max(1, logits.shape[1]))
         parts: list[Scores] = []
-        start = 0
+        start, ahead = 0, None
         while start < total or not parts:
-            chunk = slice(start, start + rows)
+            here, after = slice(start, start + rows), slice(start + rows, start + 2 * rows)
+            chunk: Chunk | None
             try:
-                parts.append(self._score_chunk(module, logits[chunk], targets[chunk], outputs))
+                chunk = ahead or transfer.upload(logits[here], targets[here])
+                # Before this chunk is computed, so that the next one is on its way meanwhile.
+                ahead = transfer.upload(logits[after], targets[after]) if after.start < total else None
+                parts.append(transfer.download(self._score_chunk(module, *transfer.start(chunk), outputs)))
             except (RuntimeError, MemoryError) as err:
                 if not _is_out_of_memory(err):
                     raise
+                chunk = ahead = None
+                transfer.finish()
                 rows = self._smaller(min(rows, total - start), err)
             else:
                 start += rows
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts
 
     def _score_chunk(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
-        scores = score(module, logits.to(self.device), targets.to(self.device), outputs)
-        if self.device == "cpu":
-            return scores
-        return Scores(
-            scores.state.cpu(),
-            scores.loss.cpu(),
-            scores.log_loss.cpu(),
-            scores.alpha_t.cpu(),
-            {name: value.cpu() for name, value in scores.outputs.items()},
-        )
+        return score(module, logits, targets, outputs)
 
     def _smaller(self, rows: int, err: Exception) -> int:
         if self.device != "cpu":
@@ -204,8 +214,10 @@ class Admission:
 
 
 def _is_out_of_memory(err: Exception) -> bool:
-    # The CPU allocator has no exception class of its own.
-    return isinstance(err, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(err)
+    # The allocators of the CPU and of pinned memory have no exception class of their own, nor has Triton.
+    return isinstance(err, torch.OutOfMemoryError | MemoryError) or any(
+        text in str(err) for text in ("can't allocate memory", "out of memory")
+    )
 
 
 def _joined(parts: list[Scores]) -> Scores:

@@ -14,8 +14,8 @@ from service.loss.formula import (
     sigmoid_cross_entropy,
     sigmoid_log_odds,
     smoothed_focal,
-    softmax_log_odds,
 )
+from service.loss.fused import needs_gradient, softmax_statistics
 from service.loss.fused_cpu import FusedScores
 from service.loss.row_state import RowState
 from service.messages import ClassCounts, LossConfig, Mode, Reduction, reduced
@@ -147,12 +147,13 @@ class FocalLoss(nn.Module):
         if wrong.any():
             raise ValueError(f"target {flat[wrong][0].item()} is outside [0, {num_classes})")
         known = flat.masked_fill(~counts, 0)
-        # Rows that do not count are replaced, not multiplied by 0: what stands in them must not reach the rest.
-        rows = rows.masked_fill(~counts.unsqueeze(1), 0)
+        if needs_gradient(rows):
+            # Rows that do not count are replaced, not multiplied by 0: what stands in them must not reach the rest.
+            rows = rows.masked_fill(~counts.unsqueeze(1), 0)
         if self.config.label_smoothing:
             loss = smoothed_focal(rows, known, self.gamma, self.config.label_smoothing, self.alpha).loss
         else:
-            loss = focal_from_log_odds(softmax_log_odds(rows, known), self.gamma)
+            loss = focal_from_log_odds(softmax_statistics(rows, known).log_odds, self.gamma)
             if self.alpha is not None:
                 loss = loss * self.alpha[known]
         alpha_t = torch.ones_like(loss) if self.alpha is None else self.alpha[known].to(loss)

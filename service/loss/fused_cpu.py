@@ -29,6 +29,7 @@ from service.loss.cpu_kernel import (
     STEPS,
 )
 from service.loss.formula import Moments, SoftmaxStatistics, compute_dtype
+from service.loss.fused import needs_gradient
 from service.loss.row_state import RowState
 
 # Logits below which one more thread costs more than it takes over.
@@ -62,7 +63,7 @@ def applies(logits: Tensor) -> bool:
         type(logits) in (Tensor, torch.nn.Parameter)
         and logits.device.type == "cpu"
         and logits.dtype in AS_STORED
-        and not (logits.requires_grad and torch.is_grad_enabled())
+        and not needs_gradient(logits)
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and torch.autograd.forward_ad._current_level < 0

@@ -25,8 +25,8 @@ from service.loss.formula import (
     sigmoid_cross_entropy,
     sigmoid_log_odds,
     smoothed_focal,
-    softmax_statistics,
 )
+from service.loss.fused import softmax_statistics
 from service.loss.row_state import RowState
 
 NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "grad_norm"})
