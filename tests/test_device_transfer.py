@@ -17,7 +17,7 @@ from service.errors import DeviceOutOfMemoryError
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores
 from service.messages import OUTPUTS
-from tests.test_engine import assert_same, batch
+from tests.test_engine import assert_same, batch, in_chunks
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
@@ -68,13 +68,13 @@ class RecordedEngine(Engine):
 
 def expected(rows: int) -> Scores:
     engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
-    return engine.score(FocalLoss(device="cpu"), *batch(rows), OUTPUTS)
+    return engine.score(in_chunks(), *batch(rows), OUTPUTS)
 
 
 class TestOrder:
     def test_the_next_chunk_is_sent_before_this_one_is_computed(self) -> None:
         engine = RecordedEngine()
-        scores = engine.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
+        scores = engine.score(in_chunks(), *batch(25), OUTPUTS)
         assert engine.steps == [
             *("upload 10", "upload 10", "compute 10", "download 10"),
             *("upload 5", "compute 10", "download 10"),
@@ -85,12 +85,12 @@ class TestOrder:
     @pytest.mark.parametrize("rows", [0, 1, 10])
     def test_one_chunk(self, rows: int) -> None:
         engine = RecordedEngine()
-        assert len(engine.score(FocalLoss(device="cpu"), *batch(rows), OUTPUTS).loss) == rows
+        assert len(engine.score(in_chunks(), *batch(rows), OUTPUTS).loss) == rows
         assert engine.steps == [f"upload {rows}", f"compute {rows}", f"download {rows}", "finish"]
 
     def test_memory_that_runs_out_when_the_next_chunk_is_sent(self) -> None:
         engine = RecordedEngine(upload_room={3: 5})
-        scores = engine.score(FocalLoss(device="cpu"), *batch(35), OUTPUTS)
+        scores = engine.score(in_chunks(), *batch(35), OUTPUTS)
         assert engine.steps[:8] == [
             *("upload 10", "upload 10", "compute 10", "download 10"),
             *("upload 10", "finish", "upload 5", "upload 5"),
@@ -100,7 +100,7 @@ class TestOrder:
 
     def test_memory_that_runs_out_while_the_next_chunk_is_there(self) -> None:
         engine = RecordedEngine(failing={2: torch.OutOfMemoryError("CUDA out of memory")})
-        scores = engine.score(FocalLoss(device="cpu"), *batch(20), OUTPUTS)
+        scores = engine.score(in_chunks(), *batch(20), OUTPUTS)
         assert engine.steps == [
             *("upload 10", "upload 10", "compute 10", "download 10", "compute 10", "finish"),
             *("upload 5", "upload 5", "compute 5", "download 5", "compute 5", "download 5", "finish"),
@@ -110,14 +110,14 @@ class TestOrder:
     def test_no_room_for_one_row(self) -> None:
         engine = RecordedEngine(upload_room=dict.fromkeys(range(1, 9), 0))
         with pytest.raises(DeviceOutOfMemoryError):
-            engine.score(FocalLoss(device="cpu"), *batch(20), OUTPUTS)
+            engine.score(in_chunks(), *batch(20), OUTPUTS)
         assert [step for step in engine.steps if step != "finish"] == ["upload 10", "upload 5", "upload 2", "upload 1"]
         assert engine.steps[-1] == "finish"
 
     def test_an_error_waits_for_what_is_on_its_way(self) -> None:
         engine = RecordedEngine(failing={1: ValueError("in the middle")})
         with pytest.raises(ValueError, match="in the middle"):
-            engine.score(FocalLoss(device="cpu"), *batch(20), OUTPUTS)
+            engine.score(in_chunks(), *batch(20), OUTPUTS)
         assert engine.steps == ["upload 10", "upload 10", "compute 10", "finish"]
 
     @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ class TestOrder:
     )
     def test_memory_runs_out_under_several_names(self, text: str) -> None:
         engine = RecordedEngine(failing={1: RuntimeError(text)})
-        engine.score(FocalLoss(device="cpu"), *batch(10), OUTPUTS)
+        engine.score(in_chunks(), *batch(10), OUTPUTS)
         assert engine.out_of_memory_retries == 1
 
 
@@ -177,9 +177,7 @@ class TestStreams:
     def test_a_chunk_waits_for_its_copy_and_the_next_but_one_for_the_chunk(self, steps: list[str]) -> None:
         transfer = CudaTransfer("cpu", FakeStream("copies", steps))  # type: ignore[arg-type]
         logits, targets = batch(2)
-        scores = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1).score(
-            FocalLoss(device="cpu"), logits, targets, OUTPUTS
-        )
+        scores = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1).score(in_chunks(), logits, targets, OUTPUTS)
 
         def upload(number: int) -> list[str]:
             return ["enter copies", "pin 2", "pin 2", f"record copies {number}", "leave copies"]
@@ -206,7 +204,7 @@ class TestStreams:
         engine.chunk_elements = 40
         copies: Any = FakeStream("copies", steps)
         engine._transfer = lambda: CudaTransfer("cpu", copies)
-        assert_same(engine.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS), expected(25))
+        assert_same(engine.score(in_chunks(), *batch(25), OUTPUTS), expected(25))
         assert copies.events == 3
         assert steps[-2:] == ["host waits for copies", "host waits for computing 3"]
 

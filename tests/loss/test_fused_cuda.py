@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from torch import Tensor
 
-from service.loss import formula, fused, fused_cuda
+from service.loss import formula, fused, fused_cpu, fused_cuda
 from service.loss.focal import FocalLoss
 from service.loss.formula import SoftmaxStatistics
 from service.loss.scores import score
@@ -295,6 +295,7 @@ class TestChoice:
     @pytest.fixture
     def on_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Tensor, "is_cuda", property(lambda tensor: True))
+        monkeypatch.setattr(fused_cpu, "applies", lambda logits: False)
         monkeypatch.setattr(fused, "_no_kernel", type(fused._no_kernel)())
 
     @pytest.fixture
