@@ -22,7 +22,6 @@ from service.messages import LossRequest, LossResult
 T = TypeVar("T")
 
 
-
 class BareRoute(APIRoute):
     """A route whose endpoint takes the request alone: FastAPI documents it and has nothing to read or to solve."""
 
