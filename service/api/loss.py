@@ -73,8 +73,7 @@ async def answered(request: Request, timing: Timing, coding: str, answer: Callab
         )
         timing.end("receive")
         content = await service.engine.run(partial(work, body))
-    for phase, seconds in timing.phases.items():
-        service.metrics.phase.labels(phase).observe(seconds)
+    service.metrics.count_phases(timing.phases)
     return content
 
 
