@@ -17,6 +17,7 @@ from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError, Queue
 from service.loss import fused_cpu
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores, is_fused, score
+from service.workers import Workers
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ class Engine:
         self.out_of_memory_retries = 0
         self._lock = Lock()
         self._transfer = transfers(device)
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="engine")
+        self._workers = Workers(workers, "engine")
         # A stream lives as long as its client likes: it must not take a worker away from the other requests.
         self._streams = ThreadPoolExecutor(queue_size, thread_name_prefix="stream")
         if device == "cpu":
@@ -113,7 +114,7 @@ class Engine:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do the work on a worker thread; the event loop goes on."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await self._workers.run(work)
 
     async def run_stream(self, work: Callable[[], T]) -> T:
         """The same for work that waits for its client, on a thread of its own."""
@@ -121,7 +122,7 @@ class Engine:
 
     def close(self) -> None:
         """Wait for the work at hand and end the threads."""
-        self._executor.shutdown(wait=True)
+        self._workers.close()
         self._streams.shutdown(wait=True)
 
     def check(self) -> None:

@@ -4,33 +4,60 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from functools import partial
+from typing import Literal, TextIO
 
 import structlog
+
+
+class StreamLogger:
+    """Where structlog's lines end: the stream of a handler, under its lock, without a `LogRecord` for each line.
+
+    Args:
+        handler: Writes the lines of the standard library to the same stream.
+        name: Of the logger, e.g. `service.access`.
+    """
+
+    def __init__(self, handler: logging.StreamHandler[TextIO], name: str) -> None:
+        self._handler = handler
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        """Write a line; one that cannot be written must not fail what it tells of."""
+        self._handler.acquire()
+        try:
+            self._handler.stream.write(line + "\n")
+            self._handler.flush()
+        except (OSError, ValueError):
+            pass
+        finally:
+            self._handler.release()
+
+    debug = info = warning = error = critical = msg
 
 
 def configure_logs(level: str, log_format: Literal["auto", "json", "console"]) -> None:
     """Send structlog's and the standard library's logs (uvicorn's among them) to standard error in one format."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
-    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.PositionalArgumentsFormatter()],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=partial(StreamLogger, handler),
+        cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers = [handler]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from types import FrameType
@@ -35,6 +36,9 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
     log.info("starting", device=service.engine.device, keys=len(settings.api_keys))
+    # What stands now stands to the end. Walking it again and again stopped every request for a quarter of a second.
+    gc.collect()
+    gc.freeze()
     DrainingServer(config, service).run()
 
 

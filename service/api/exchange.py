@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from service.errors import InvalidRequestError
 from service.messages import RequestOptions
 
 QUERY_PARAMETERS = ("config_id", "outputs", "top_k")
+NEGOTIATED = ("content-type", "accept", "content-encoding", "accept-encoding")
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,9 @@ class Exchange:
     @classmethod
     def of(cls, request: Request) -> Exchange:
         """Raises what is wrong with the head, before any of the body is read."""
-        headers = request.headers
-        found = reader(headers.get("content-type"))
-        return cls(
-            reader=found,
-            writer=writer(headers.get("accept"), found),
-            request_coding=request_coding(headers.get("content-encoding")),
-            reply_coding=reply_coding(headers.get("accept-encoding")),
-            overrides=_overrides(request.query_params),
-            timing=Timing(),
-        )
+        found = _negotiated(*(request.headers.get(name) for name in NEGOTIATED))
+        overrides = _overrides(request.query_params) if request.scope["query_string"] else {}
+        return cls(*found, overrides=overrides, timing=Timing())
 
     def options(self, options: RequestOptions) -> RequestOptions:
         """The options of the body with those of the query over them."""
@@ -73,6 +68,15 @@ class Timing:
     def header(self) -> str:
         """The phases as `Server-Timing` has them, milliseconds."""
         return ", ".join(f"{phase};dur={seconds * 1000:.3f}" for phase, seconds in self.phases.items())
+
+
+# A client sends the same four headers again and again.
+@lru_cache(maxsize=64)
+def _negotiated(
+    content_type: str | None, accept: str | None, content_encoding: str | None, accept_encoding: str | None
+) -> tuple[Reader, Codec, str, str]:
+    found = reader(content_type)
+    return found, writer(accept, found), request_coding(content_encoding), reply_coding(accept_encoding)
 
 
 def _overrides(query: Mapping[str, str]) -> dict[str, Any]:

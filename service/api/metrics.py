@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -22,25 +23,28 @@ class Metrics:
 
     def __init__(self, engine: Engine, losses: LossRegistry) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
+        requests = Counter(
             "focal_loss_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
         )
-        self.duration = Histogram(
+        duration = Histogram(
             "focal_loss_request_duration_seconds",
             "From the first byte of a request to the last of its reply.",
             ("method", "route"),
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.phase = Histogram(
+        phase = Histogram(
             "focal_loss_phase_duration_seconds",
             "Phases of a loss request: receive, queue, decode, compute, encode.",
             ("phase",),
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.examples = Counter("focal_loss_examples", "Examples scored.", ("kind",), registry=self.registry)
-        self.batches = Counter("focal_loss_batches", "Batches scored.", registry=self.registry)
+        examples = Counter("focal_loss_examples", "Examples scored.", ("kind",), registry=self.registry)
+        # The library looks for a child under its lock, by the strings of its labels; here each is looked for once.
+        self._requests, self._duration = cache(requests.labels), cache(duration.labels)
+        self._phase, self._examples = cache(phase.labels), cache(examples.labels)
+        self._batches = Counter("focal_loss_batches", "Batches scored.", registry=self.registry)
         self._gauge("focal_loss_requests_held", "Requests held, at work or waiting.", lambda: engine.requests)
         self._gauge("focal_loss_request_bytes_held", "Bytes of request bodies held.", lambda: engine.queued_bytes)
         self._gauge("focal_loss_configs_held", "Configurations on the device.", lambda: len(losses))
@@ -55,12 +59,22 @@ class Metrics:
     def _gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         Gauge(name, help_text, registry=self.registry).set_function(value)
 
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request; `route` is the path with its parameters as names."""
+        self._requests(method, route, str(status)).inc()
+        self._duration(method, route).observe(seconds)
+
+    def count_phases(self, phases: Mapping[str, float]) -> None:
+        """Count how many seconds each phase of a loss request took."""
+        for phase, seconds in phases.items():
+            self._phase(phase).observe(seconds)
+
     def count(self, result: BatchResult) -> None:
         """Count a batch."""
-        self.batches.inc()
-        self.examples.labels("ignored").inc(result.num_ignored)
-        self.examples.labels("excluded").inc(result.num_excluded)
-        self.examples.labels("counted").inc(result.num_examples - result.num_ignored - result.num_excluded)
+        self._batches.inc()
+        self._examples("ignored").inc(result.num_ignored)
+        self._examples("excluded").inc(result.num_excluded)
+        self._examples("counted").inc(result.num_examples - result.num_ignored - result.num_excluded)
 
     def exposition(self) -> bytes:
         """All of it in Prometheus' text format."""

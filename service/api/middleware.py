@@ -62,8 +62,7 @@ class RequestContext:
         finally:
             elapsed = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unknown")
-            self.metrics.requests.labels(scope["method"], route, str(status)).inc()
-            self.metrics.duration.labels(scope["method"], route).observe(elapsed)
+            self.metrics.count_request(scope["method"], route, status, elapsed)
             quiet = scope["path"] in OPEN_PATHS or scope["path"] == "/metrics"
             level = log.debug if quiet else log.info
             level("request", **fields, status=status, duration_ms=round(elapsed * 1000, 3))

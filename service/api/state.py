@@ -16,6 +16,9 @@ from service.messages import LossConfig, RequestOptions
 from service.registry import LossRegistry
 from service.settings import Settings
 
+# One object, so that its config_id is computed once.
+DEFAULT_CONFIG = LossConfig()
+
 
 @dataclass(eq=False)
 class Service:
@@ -51,7 +54,7 @@ class Service:
         """
         if options.config_id is not None:
             return self.registry.use_id(options.config_id)
-        return self.registry.use(options.config or LossConfig())
+        return self.registry.use(options.config or DEFAULT_CONFIG)
 
 
 def service_of(request: Request) -> Service:

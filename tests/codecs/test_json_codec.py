@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from service.codecs.json_codec import JsonCodec
+from service.errors import LossServiceError
 from service.messages import BatchResult, Excluded, Hard, LossConfig, LossRequest, LossResult
 from tests.codecs.samples import result
 
@@ -223,3 +224,37 @@ def test_a_bracket_in_an_id_beside_an_empty_batch_is_no_fault() -> None:
     )
     _, batch = JsonCodec().decode(bytearray(body)).batches
     assert batch.ids == ["["]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"logits": [[1, 2]], "targets": [0], "ids": ["["], "config": {"alpha": [1, 2]}, "outputs": ["p_t"]},
+        {"logits": [[0.5], [1]], "targets": [[0.25], [1]], "config": {"mode": "sigmoid"}},
+        {"logits": [[1, None]], "targets": [0], "on_invalid": "exclude"},
+        {"batches": [{"logits": [], "targets": []}, {"logits": [0.5], "targets": [1]}]},
+        {"logits": [[1, 2]], "targets": [0], "attributes": {"split": ["train"]}},
+        {"logits": [[1, [2]]], "targets": [0]},
+        {"logits": [[1, 2], [3]], "targets": [0, 1]},
+        {"logits": [[1, 2]], "targets": ["a"]},
+        {"logits": [[1, 2]], "targets": [0], "config": {"gamma": -1}},
+        "[1",
+        "[" * 2000,
+    ],
+)
+def test_a_request_leaves_nothing_behind_for_the_next(fields: dict[str, Any] | str) -> None:
+    codec, first = JsonCodec(), fields if isinstance(fields, str) else json.dumps(fields)
+    kept: list[LossServiceError | LossRequest] = []
+    for _ in range(3):
+        try:
+            kept.append(codec.decode(bytearray(first.encode()), with_attributes=True))
+        except LossServiceError as err:
+            kept.append(err)
+        request = codec.decode(bytearray(b'{"logits": [[3, 4], [5, 6]], "targets": [1, 0]}'))
+        assert request.batches[0].logits.tolist() == [[3, 4], [5, 6]]
+    first_kept, *others = (vars(one) if isinstance(one, LossServiceError) else tensors(one) for one in kept)
+    assert all(other == first_kept for other in others)
+
+
+def tensors(request: LossRequest) -> list[Any]:
+    return [(repr(batch.logits.tolist()), batch.targets.tolist(), batch.ids) for batch in request.batches]
