@@ -69,8 +69,8 @@ def put_load(
         raise LoadError("wrk is not installed (Debian's package wrk)")
     # One thread: with two cores a second one would take from the server.
     options = ["--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s", "--timeout", "60s"]
-    pairs = [word for pair in headers.items() for word in pair]
-    command = ["wrk", *options, "--script", str(SCRIPT), url, "--", str(body), "yes" if count_statuses else "no", *pairs]
+    arguments = [str(body), "yes" if count_statuses else "no", *(word for pair in headers.items() for word in pair)]
+    command = ["wrk", *options, "--script", str(SCRIPT), url, "--", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     load = parse(ended.stdout + ended.stderr)
     if not count_statuses and (load.refused or load.broken or not load.requests):

@@ -1,0 +1,46 @@
+"""Triton by nvidia-pytriton: tensors in its own protocol, in JSON or in its binary extension."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pytriton.decorators import batch
+from pytriton.model_config import ModelConfig, Tensor
+from pytriton.triton import Triton, TritonConfig
+
+from benchmarks.peers.arguments import port
+from benchmarks.peers.formats import loss_fn
+from benchmarks.process import free_port
+
+
+@batch
+def focal(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """Triton's batch is the examples, so the batch's loss is repeated for each."""
+    per_example = loss_fn.per_example(torch.from_numpy(logits), torch.from_numpy(targets[:, 0])).numpy()[:, None]
+    return {"loss": np.broadcast_to(per_example.mean(), per_example.shape).copy(), "per_example": per_example}
+
+
+if __name__ == "__main__":
+    config = TritonConfig(
+        http_address="127.0.0.1",
+        http_port=port(),
+        grpc_port=free_port(),
+        metrics_port=free_port(),
+        allow_metrics=False,
+        log_verbose=0,
+    )
+    with Triton(config=config) as triton:
+        triton.bind(
+            model_name="focal",
+            infer_func=focal,
+            inputs=[
+                Tensor(name="logits", dtype=np.float32, shape=(-1,)),
+                Tensor(name="targets", dtype=np.int64, shape=(1,)),
+            ],
+            outputs=[
+                Tensor(name="loss", dtype=np.float32, shape=(1,)),
+                Tensor(name="per_example", dtype=np.float32, shape=(1,)),
+            ],
+            config=ModelConfig(max_batch_size=2**20),
+        )
+        triton.serve()
