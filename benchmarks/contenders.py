@@ -84,14 +84,15 @@ class Contender:
             raise StartError(f"{self.venv} is not there")
         small = Batch.random(64, 10)
 
-        def ready(process: Process) -> bool:
-            return not any(self.fault(process, small, media_type, folder) for media_type in self.paths)
+        def fault(process: Process) -> str:
+            faults = (self.fault(process, small, media_type, folder) for media_type in self.paths)
+            return next(filter(None, faults), "")
 
         command = [self.python, "-m", *self.arguments]
         log = folder / f"{self.arguments[0]}.log"
         environment = {f"FOCAL_LOSS_{name.upper()}": str(value) for name, value in settings.items()}
         environment.setdefault("FOCAL_LOSS_DATA_DIR", str(folder / "data"))
-        with running(command, log, ready=ready, within_s=STARTS_WITHIN_S, **environment) as process:
+        with running(command, log, fault=fault, within_s=STARTS_WITHIN_S, **environment) as process:
             yield process
 
 

@@ -101,14 +101,14 @@ def memory_of(pid: int | str, field: str) -> int:
 
 @contextmanager
 def running(
-    command: Sequence[str], log: Path, *, ready: Callable[[Process], bool], within_s: float, **environment: str
+    command: Sequence[str], log: Path, *, fault: Callable[[Process], str], within_s: float, **environment: str
 ) -> Iterator[Process]:
     """Start `command PORT`, wait until it is ready, and end all of its processes after the block.
 
     Args:
         command: Without the port, which is added as the last word.
         log: A file for its output.
-        ready: Asked until it says yes.
+        fault: What is wrong with it; asked until it says nothing.
         within_s: How long it may take.
         environment: More variables; those of the service are taken away.
 
@@ -127,7 +127,7 @@ def running(
         )
     process = Process(popen, port, log)
     try:
-        _wait(process, ready, within_s)
+        _wait(process, fault, within_s)
         yield process
     finally:
         _end(process)
@@ -138,13 +138,13 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)} | more
 
 
-def _wait(process: Process, ready: Callable[[Process], bool], within_s: float) -> None:
+def _wait(process: Process, fault: Callable[[Process], str], within_s: float) -> None:
     deadline = time.monotonic() + within_s
-    while not ready(process):
+    while wrong := fault(process):
         ended = process.popen.poll()
         if ended is not None or time.monotonic() > deadline:
-            what = f"ended with status {ended}" if ended is not None else f"was not ready within {within_s:.0f} s"
-            raise StartError(f"{what}: ...{process.log.read_text(errors='replace').strip()[-600:]}")
+            what = f"ended with status {ended}" if ended is not None else f"not ready within {within_s:.0f} s, {wrong}"
+            raise StartError(f"{what}: ...{process.log.read_text(errors='replace').strip()[-300:]}")
         time.sleep(0.1)
 
 

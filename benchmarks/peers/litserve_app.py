@@ -1,6 +1,6 @@
 """LitServe: its JSON as it comes, and safetensors bytes by a request handler that leaves the body as it is."""
 
-from __future__ import annotations
+# Without postponed annotations: LitServe looks at them.
 
 from typing import Any
 

@@ -28,7 +28,7 @@ class BytesWorker(Worker):
         torch.set_num_threads(1)
 
     def deserialize(self, data: bytes) -> bytes:
-        return data
+        return bytes(data)  # a bytearray, which safetensors does not take
 
     def serialize(self, data: bytes) -> bytes:
         return data

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
+
 import numpy as np
 import torch
 from pytriton.decorators import batch
@@ -21,6 +24,8 @@ def focal(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
+    # Triton's Python stub would load the system's libpython instead of the one of this interpreter.
+    os.environ["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
     config = TritonConfig(
         http_address="127.0.0.1",
         http_port=port(),

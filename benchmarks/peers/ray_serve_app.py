@@ -1,6 +1,6 @@
 """Ray Serve: a FastAPI app as the ingress of a deployment."""
 
-from __future__ import annotations
+# Without postponed annotations: FastAPI reads them in the replicas, where this module is not loaded.
 
 from typing import Any
 
