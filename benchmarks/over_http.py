@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -86,6 +87,8 @@ def run(folder: Path, options: Options) -> Iterator[Row]:
                 up[peer] = stack.enter_context(peer.running(folder))
             except StartError as err:
                 down[peer] = str(err)
+        for process in up.values():
+            process.send(signal.SIGSTOP)
         for case in cases:
             yield from _Measured(case, up, down, folder).rows(options.rounds)
     for case in cases:
@@ -108,7 +111,8 @@ class _Measured:
     def rows(self, rounds: int) -> Iterator[Row]:
         """Checked, warmed up, measured in turn."""
         for one in list(self.up):
-            fault = one.fault(self.up[one], self.batch, self.case.media_type, self.folder)
+            with self.up[one].awake():
+                fault = one.fault(self.up[one], self.batch, self.case.media_type, self.folder)
             if fault:
                 self._drop(one, fault)
         self._round(WARM_UP_S)
@@ -134,7 +138,8 @@ class _Measured:
     def _load(self, one: Contender, seconds: int) -> Load:
         body = one.body(self.batch, self.case.media_type, self.folder)
         url = self.up[one].url + one.paths[self.case.media_type]
-        return put_load(url, body.path, body.headers, clients=self.case.clients, seconds=seconds)
+        with self.up[one].awake():
+            return put_load(url, body.path, body.headers, clients=self.case.clients, seconds=seconds)
 
     def _drop(self, one: Contender, reason: str) -> None:
         if one is OURS:
