@@ -17,7 +17,7 @@ from benchmarks.row import Row
 
 Part = Callable[[Path, Options], Iterator[Row]]
 PARTS: dict[str, Part] = {
-    "loss": lambda folder, options: iter(loss_alone.run()),
+    "loss": lambda folder, options: loss_alone.run(),
     "http": over_http.run,
     "stream": lambda folder, options: iter(arrow_stream.run()),
     "runs": lambda folder, options: iter(runs.run()),

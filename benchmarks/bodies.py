@@ -53,14 +53,18 @@ class Body:
         return self.path.stat().st_size
 
 
+_WRITTEN: dict[Path, Body] = {}
+
+
 def write(batch: Batch, media_type: str, folder: Path) -> Body:
     """The body of a batch, written once for each format and shape."""
     rows, classes = batch.logits.shape
     path = folder / f"{rows}x{classes}.{media_type.rpartition('/')[2]}"
-    content, headers = _encoded(batch, media_type)
-    if not path.exists():
+    if path not in _WRITTEN:
+        content, headers = _encoded(batch, media_type)
         path.write_bytes(content)
-    return Body(path, {"Content-Type": media_type} | headers)
+        _WRITTEN[path] = Body(path, {"Content-Type": media_type} | headers)
+    return _WRITTEN[path]
 
 
 def _encoded(batch: Batch, media_type: str) -> tuple[bytes, dict[str, str]]:

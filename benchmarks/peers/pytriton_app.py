@@ -7,7 +7,6 @@ import sysconfig
 
 import numpy as np
 import torch
-from pytriton.decorators import batch
 from pytriton.model_config import ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
@@ -16,10 +15,13 @@ from benchmarks.peers.formats import loss_fn
 from benchmarks.process import free_port
 
 
-@batch
-def focal(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
-    """Triton's batch is the examples, so the batch's loss is repeated for each."""
-    per_example = loss_fn.per_example(torch.from_numpy(logits), torch.from_numpy(targets[:, 0])).numpy()[:, None]
+def focal(requests: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """Triton's batch is the examples, so the loss is repeated for each; requests that come together stay apart."""
+    return [_scored(torch.from_numpy(each["logits"]), torch.from_numpy(each["targets"][:, 0])) for each in requests]
+
+
+def _scored(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, np.ndarray]:
+    per_example = loss_fn.per_example(logits, targets).numpy()[:, None]
     return {"loss": np.broadcast_to(per_example.mean(), per_example.shape).copy(), "per_example": per_example}
 
 
@@ -29,6 +31,7 @@ if __name__ == "__main__":
     config = TritonConfig(
         http_address="127.0.0.1",
         http_port=port(),
+        grpc_address="127.0.0.1",
         grpc_port=free_port(),
         metrics_port=free_port(),
         allow_metrics=False,
