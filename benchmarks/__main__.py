@@ -1,37 +1,55 @@
-"""Runs every benchmark in one process group, on this machine, and prints one table."""
+"""Runs benchmarks on this machine and prints one table: `python -m benchmarks [PART]... [--case ...] [--peer ...]`."""
 
 from __future__ import annotations
 
-import platform
-import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
 
-import torch
+import typer
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import arrow_stream, loss_alone, runs
+from benchmarks import arrow_stream, loss_alone, over_http, runs
+from benchmarks.over_http import Options
+from benchmarks.report import header, markdown, table
 from benchmarks.row import Row
-from service import __version__
+
+Part = Callable[[Path, Options], Iterator[Row]]
+PARTS: dict[str, Part] = {
+    "loss": lambda folder, options: loss_alone.run(),
+    "http": over_http.run,
+    "stream": lambda folder, options: iter(arrow_stream.run()),
+    "runs": lambda folder, options: iter(runs.run()),
+}
 
 
-def main() -> int:
-    console = Console(width=150)
-    console.print(
-        f"focal-loss-service {__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{platform.machine()}, {torch.get_num_threads()} threads, "
-        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}"
-    )
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    parts: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}; none: all.")] = None,
+    case: Annotated[list[str] | None, typer.Option(help="http: requests with this in their name, e.g. 64x10.")] = None,
+    peer: Annotated[list[str] | None, typer.Option(help="http: servers with this in their name.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="http: how often each server is measured.")] = over_http.ROUNDS,
+    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the README's table here.")] = None,
+) -> None:
+    """Exit status 1 where a row is below its bar."""
+    console = Console(width=180)
+    lines = header()
+    console.print("\n".join(lines), highlight=False)
     rows: list[Row] = []
-    for benchmark in (loss_alone, arrow_stream, runs):
-        console.print(f"running {benchmark.__name__} ...")
-        rows += benchmark.run()
-    table = Table()
-    for column in ("what", "ours", "other", "ratio", "spread", "bar"):
-        table.add_column(column)
-    for row in rows:
-        table.add_row(row.what, row.ours, row.other, row.ratio, row.spread, row.verdict)
-    console.print(table)
-    return 0 if all(row.met for row in rows) else 1
+    with tempfile.TemporaryDirectory() as folder:
+        for name in parts or PARTS:
+            console.print(f"running {name} ...")
+            for row in PARTS[name](Path(folder), Options(case or (), peer or (), rounds)):
+                console.print("  ", *(cell for cell in row.cells if cell), sep="  ", highlight=False)
+                rows.append(row)
+    console.print(table(rows))
+    if markdown_file is not None:
+        markdown_file.write_text(markdown(lines, rows))
+    raise typer.Exit(0 if all(row.met for row in rows) else 1)
 
 
-sys.exit(main())
+app()

@@ -1,63 +1,134 @@
-"""The loss and its contributions by the service's engine, beside the textbook formula in eager torch."""
+"""The loss in one process, beside the seed's formula in eager torch: time, and memory beyond the logits."""
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.row import Row
+from benchmarks.peers.seed_loss import FocalLoss as SeedLoss
+from benchmarks.process import ROOT, memory_of
+from benchmarks.row import Row, in_turn, over
 from service.engine import Engine
-from service.loss.focal import FocalLoss
+from service.loss.focal import FocalLoss, focal_loss
 from service.messages import LossConfig
 
-RUNS = 7
-SHAPES = ((65_536, 1_000), (8_192, 32_000), (65_536, 10))
+ROUNDS = 7
+SHAPES = {(65_536, 1_000): 3.0, (8_192, 32_000): 3.0, (65_536, 10): 2.0}
+HALVES = (torch.bfloat16, torch.float16)
+MOST_EXTRA_MEMORY = 0.05
 
 
-def eager(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
-    """Cross-entropy per example and 1 - exp(-ce), as most implementations have it."""
-    cross_entropy = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    return ((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy).mean()
+def run() -> Iterator[Row]:
+    """Time against eager, with the bars of `SHAPES`; half precision against float32; memory."""
+    for shape, bar in SHAPES.items():
+        yield from _against_eager(shape, bar)
+    for shape in SHAPES:
+        yield from _against_float32(shape)
+    for shape in SHAPES:
+        yield _memory(shape)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def example(shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Standard normal logits and uniform targets."""
+    torch.manual_seed(0)
+    return torch.randn(shape).to(dtype), torch.randint(0, shape[1], shape[:1])
 
 
-def run() -> list[Row]:
-    """One row per shape; the two take turns, so that a slow moment of the machine meets both."""
+def ours(logits: Tensor, targets: Tensor) -> Tensor:
+    """The mean, without a gradient."""
+    with torch.no_grad():
+        return focal_loss(logits, targets)
+
+
+def eager(logits: Tensor, targets: Tensor) -> Tensor:
+    """The mean by the seed's formula."""
+    with torch.no_grad():
+        return SeedLoss()(logits, targets)
+
+
+def seconds(work: Callable[..., object], logits: Tensor, targets: Tensor) -> Callable[[], float]:
+    """Something that times one call; a shape that takes less than a hundredth of a second is called ten times."""
+    calls = 10 if logits.numel() < 10**7 else 1
+
+    def timed() -> float:
+        started = time.perf_counter()
+        for _ in range(calls):
+            work(logits, targets)
+        return (time.perf_counter() - started) / calls
+
+    timed()
+    return timed
+
+
+def _against_eager(shape: tuple[int, int], bar: float) -> Iterator[Row]:
+    logits, targets = example(shape)
+    torch.testing.assert_close(ours(logits, targets), eager(logits, targets), rtol=1e-4, atol=1e-5)
     engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
     module = FocalLoss.from_config(LossConfig(), "cpu")
-    rows = []
-    for examples, classes in SHAPES:
-        logits = torch.randn(examples, classes)
-        targets = torch.randint(0, classes, (examples,))
 
-        def ours(logits: Tensor = logits, targets: Tensor = targets) -> object:
-            return engine.score(module, logits, targets, ("loss", "contribution"))
+    def scored(logits: Tensor, targets: Tensor) -> object:
+        return engine.score(module, logits, targets, ("loss", "contribution"))
 
-        def other(logits: Tensor = logits, targets: Tensor = targets) -> object:
-            with torch.no_grad():
-                return eager(logits, targets)
-
-        ours(), other()
-        pairs = [(seconds(ours), seconds(other)) for _ in range(RUNS)]
-        ratios = [theirs / mine for mine, theirs in pairs]
-        rows.append(
-            Row(
-                what=f"loss alone, {examples} x {classes} float32, against eager torch",
-                ours=f"{statistics.median(mine for mine, _ in pairs) * 1000:.1f} ms",
-                other=f"{statistics.median(theirs for _, theirs in pairs) * 1000:.1f} ms",
-                ratio=f"{statistics.median(ratios):.2f}",
-                spread=f"{min(ratios):.2f} - {max(ratios):.2f}",
-            )
-        )
+    alone, theirs, per_example = in_turn([seconds(work, logits, targets) for work in (ours, eager, scored)], ROUNDS)
     engine.close()
-    return rows
+    what = f"loss alone, {_size(shape)} float32, against eager torch"
+    yield Row(what, _ms(alone), _ms(theirs), over(theirs, alone), at_least=bar)
+    yield Row(f"{what}, with contributions", _ms(per_example), _ms(theirs), over(theirs, per_example))
+
+
+def _against_float32(shape: tuple[int, int]) -> Iterator[Row]:
+    logits, targets = example(shape)
+    halves = [logits.to(dtype) for dtype in HALVES]
+    full, *times = in_turn([seconds(ours, each, targets) for each in (logits, *halves)], ROUNDS)
+    for dtype, half in zip(HALVES, times, strict=True):
+        what = f"loss alone, {_size(shape)} {str(dtype).removeprefix('torch.')}, against float32"
+        yield Row(what, _ms(half), _ms(full), over(full, half), at_least=1.0)
+
+
+def _memory(shape: tuple[int, int]) -> Row:
+    shares = [_extra_memory(which, shape) for which in ("ours", "eager")]
+    return Row(
+        f"loss alone, {_size(shape)} float32, extra memory over the logits' bytes",
+        f"{shares[0]:.1%}",
+        f"{shares[1]:.1%}",
+        [shares[0]],
+        at_most=MOST_EXTRA_MEMORY,
+    )
+
+
+def _extra_memory(which: str, shape: tuple[int, int]) -> float:
+    """Growth of the peak of a fresh process over one call, as a share of the logits' bytes."""
+    command = [sys.executable, "-m", "benchmarks.loss_alone", which, *map(str, shape)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return float(json.loads(ended.stdout))
+
+
+def _measure_memory(which: str, rows: int, classes: int) -> float:
+    work = ours if which == "ours" else eager
+    # What is loaded and compiled by the first call is no memory of the second.
+    work(*example((64, classes)))
+    logits, targets = example((rows, classes))
+    before = memory_of("self", "VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    work(logits, targets)
+    return (memory_of("self", "VmHWM") - before) / (logits.numel() * logits.element_size())
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} x {shape[1]}"
+
+
+def _ms(times: Sequence[float]) -> str:
+    return f"{statistics.median(times) * 1000:.3g} ms"
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure_memory(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))

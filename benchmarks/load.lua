@@ -1,0 +1,41 @@
+-- wrk -s load.lua URL -- BODY_FILE COUNT_STATUSES [NAME VALUE]...
+-- Posts one body with these headers, and prints what came of it as one line of JSON.
+
+local threads = {}
+
+function setup(thread)
+  table.insert(threads, thread)
+end
+
+function init(arguments)
+  local file = assert(io.open(arguments[1], "rb"))
+  wrk.method = "POST"
+  wrk.body = file:read("*a")
+  file:close()
+  for index = 3, #arguments, 2 do
+    wrk.headers[arguments[index]] = arguments[index + 1]
+  end
+  counts = ""
+  if arguments[2] == "yes" then
+    -- wrk parses every reply's head for this, so it is defined only where statuses are asked for.
+    local seen = {}
+    function response(status)
+      seen[status] = (seen[status] or 0) + 1
+      local parts = {}
+      for each, count in pairs(seen) do
+        table.insert(parts, string.format('"%d":%d', each, count))
+      end
+      counts = table.concat(parts, ",")
+    end
+  end
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  -- The load has one thread.
+  io.write(string.format(
+    '\nload {"seconds":%.6f,"requests":%d,"refused":%d,"broken":%d,"p50_ms":%.3f,"p99_ms":%.3f,"statuses":{%s}}\n',
+    summary.duration / 1e6, summary.requests, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, threads[1]:get("counts")))
+end
