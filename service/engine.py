@@ -166,12 +166,12 @@ class Engine:
         parts: list[Scores] = []
         start, ahead = 0, None
         while start < total or not parts:
-            here, after = slice(start, start + rows), slice(start + rows, start + 2 * rows)
+            after = start + rows
             chunk: Chunk | None
             try:
-                chunk = ahead or transfer.upload(logits[here], targets[here])
+                chunk = ahead or transfer.upload(*_part(logits, targets, start, rows))
                 # Before this chunk is computed, so that the next one is on its way meanwhile.
-                ahead = transfer.upload(logits[after], targets[after]) if after.start < total else None
+                ahead = transfer.upload(*_part(logits, targets, after, rows)) if after < total else None
                 parts.append(transfer.download(self._score_chunk(module, *transfer.start(chunk), outputs)))
             except (RuntimeError, MemoryError) as err:
                 if not _is_out_of_memory(err):
@@ -212,6 +212,12 @@ class Admission:
     def release(self) -> None:
         """See `Engine.release`."""
         self._engine.release(self)
+
+
+def _part(logits: Tensor, targets: Tensor, start: int, rows: int) -> tuple[Tensor, Tensor]:
+    if rows >= len(logits):
+        return logits, targets
+    return logits[start : start + rows], targets[start : start + rows]
 
 
 def _is_out_of_memory(err: Exception) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 from service.loss import cpu_kernel
 from service.loss.cpu_kernel import (
     ALPHA_T,
+    BAD_LOGIT,
     ENTROPY,
     LANES,
     LOG_LOSS,
@@ -30,7 +31,6 @@ from service.loss.cpu_kernel import (
 )
 from service.loss.formula import Moments, SoftmaxStatistics, compute_dtype
 from service.loss.fused import needs_gradient
-from service.loss.row_state import RowState
 
 # Logits below which one more thread costs more than it takes over.
 THREAD_ELEMENTS = 2**18
@@ -98,8 +98,8 @@ def score_rows(
     """
     count, num_classes = logits.shape
     rows = 7 if moments else 5 if statistics else 3 if log_loss else 2
-    values, state = np.empty((rows, count)), np.empty(count, np.int8)
-    position = np.empty(count if prediction else 0, np.int64)
+    values, state = torch.empty(rows, count, dtype=torch.float64), torch.empty(count, dtype=torch.int8)
+    position = torch.empty(count if prediction else 0, dtype=torch.int64)
     alphas = np.empty((2, 0))
     if weights is not None:
         alphas = torch.stack((weights.double(), weights.double().log())).numpy()
@@ -110,25 +110,25 @@ def score_rows(
         alphas,
         ignore_index is not None,
         ignore_index or 0,
-        values,
-        state,
-        position,
+        values.numpy(),
+        state.numpy(),
+        position.numpy(),
     )
     steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
     # By torch, which aligns it to cache lines.
-    space = torch.zeros(STEPS + steps, LANES, dtype=compute_dtype(logits))
+    space = torch.empty(STEPS + steps, LANES, dtype=compute_dtype(logits))
     _over_threads(arguments, space, count, logits.numel())
-    found = [torch.from_numpy(row) for row in values]
+    found = values.unbind()
     return FusedScores(
-        state=torch.from_numpy(state),
+        state=state,
         loss=found[LOSS],
         alpha_t=found[ALPHA_T],
         log_loss=found[LOG_LOSS if rows > LOG_LOSS else LOSS],
         statistics=SoftmaxStatistics(
             logit_margin=found[LOGIT_MARGIN],
             log_others=found[LOG_OTHERS],
-            valid=torch.from_numpy(state != RowState.BAD_LOGIT),
-            prediction=torch.from_numpy(position) if prediction else None,
+            valid=state != BAD_LOGIT,
+            prediction=position if prediction else None,
             moments=Moments(found[SQUARED], found[ENTROPY]) if moments else None,
         )
         if rows > LOG_OTHERS
@@ -138,19 +138,22 @@ def score_rows(
 
 def _as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
     stored = AS_STORED.get(tensor.dtype)
-    array = (tensor if stored is None else tensor.view(stored)).detach().numpy()
+    array = (tensor if stored is None else tensor.view(stored)).numpy(force=True)
     # Only arrays of this kind: the kernel would be compiled anew for another.
-    return np.require(array, requirements=("C", "A"))
+    return array if array.flags.c_contiguous and array.flags.aligned else np.require(array, requirements=("C", "A"))
 
 
 def _over_threads(arguments: tuple[Any, ...], space: Tensor, count: int, elements: int) -> None:
     """Blocks of rows over as many threads as torch has, this one among them."""
-    parts = max(1, min(torch.get_num_threads(), elements // THREAD_ELEMENTS))
+    parts = min(torch.get_num_threads(), elements // THREAD_ELEMENTS)
+    if parts <= 1:
+        cpu_kernel.score_rows(*arguments, space.numpy(), 0, count)
+        return
     blocks = -(-count // LANES)
     bounds = pairwise(min(count, LANES * (blocks * part // parts)) for part in range(parts + 1))
     first = next(bounds)
     others = [
-        _threads().submit(partial(cpu_kernel.score_rows, *arguments, torch.zeros_like(space).numpy(), *part))
+        _threads().submit(partial(cpu_kernel.score_rows, *arguments, torch.empty_like(space).numpy(), *part))
         for part in bounds
     ]
     cpu_kernel.score_rows(*arguments, space.numpy(), *first)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -29,6 +30,8 @@ from service.loss.formula import (
 from service.loss.fused import softmax_statistics
 from service.loss.row_state import RowState
 
+# As a number: numpy takes many times as long to compare with a member of an enumeration.
+COUNTED = int(RowState.COUNTED)
 NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "grad_norm"})
 
 
@@ -52,7 +55,6 @@ class Scores:
     outputs: dict[str, Tensor]
 
 
-@torch.no_grad()
 def score(module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
     """The scores of a chunk of rows.
 
@@ -63,6 +65,8 @@ def score(module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[
         outputs: Names out of `service.messages.OUTPUTS`; `loss` and `contribution` add nothing here.
     """
     wanted = [name for name in outputs if name not in ("loss", "contribution")]
+    if is_fused(module, logits):
+        return _score_fused(module, logits, targets, wanted)
     if module.config.mode == "softmax":
         return _score_softmax(module, logits, targets, wanted)
     return _score_sigmoid(module, logits, targets, wanted)
@@ -88,12 +92,13 @@ def _score_fused(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: lis
     values = {}
     if found.statistics is not None:
         values = _softmax_outputs(found.statistics, found.alpha_t, module.gamma, logits.shape[1], wanted)
-    return _masked(found.state == RowState.COUNTED, found.state, found.loss, found.log_loss, found.alpha_t, values)
+    if np.count_nonzero(found.state.numpy() != COUNTED) == 0:
+        return Scores(found.state, found.loss, found.log_loss, found.alpha_t, values)
+    return _masked(found.state == COUNTED, found.state, found.loss, found.log_loss, found.alpha_t, values)
 
 
+@torch.no_grad()
 def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
-    if is_fused(module, logits):
-        return _score_fused(module, logits, targets, wanted)
     config, alpha, num_classes = module.config, module.alpha, logits.shape[1]
     targets = targets.long()
     state = torch.zeros(len(targets), dtype=torch.int8, device=targets.device)
@@ -156,6 +161,7 @@ def _confidence_weighted_entropy(entropy: Tensor, p_t: Tensor, num_classes: int)
     return torch.log1p(ratio) / ratio.clamp(min=smallest)
 
 
+@torch.no_grad()
 def _score_sigmoid(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
     """The labels of an example are independent: losses, cross-entropies and entropies are means over them, margins
     and probabilities those of its worst label, norms those of the vector of its labels."""
@@ -223,8 +229,6 @@ def _sigmoid_slope(x: Tensor, y: Tensor, z: Tensor, ce: Tensor, gamma: float, al
 def _masked(
     counted: Tensor, state: Tensor, loss: Tensor, log_loss: Tensor, alpha_t: Tensor, values: dict[str, Tensor]
 ) -> Scores:
-    if counted.numpy(force=True).all():
-        return Scores(state, loss, log_loss, alpha_t, values)
     outputs = {}
     for name, value in values.items():
         mask = counted if value.dim() == 1 else counted.unsqueeze(1)
