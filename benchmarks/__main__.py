@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import arrow_stream, loss_alone, over_http, runs
+from benchmarks import arrow_stream, gpu, growth, loss_alone, over_http, runs
 from benchmarks.over_http import Options
 from benchmarks.report import header, markdown, table
 from benchmarks.row import Row
@@ -19,8 +19,10 @@ Part = Callable[[Path, Options], Iterator[Row]]
 PARTS: dict[str, Part] = {
     "loss": lambda folder, options: loss_alone.run(),
     "http": over_http.run,
-    "stream": lambda folder, options: iter(arrow_stream.run()),
+    "growth": lambda folder, options: growth.run(folder),
+    "stream": lambda folder, options: arrow_stream.run(folder),
     "runs": lambda folder, options: iter(runs.run()),
+    "gpu": lambda folder, options: gpu.run(),
 }
 
 
