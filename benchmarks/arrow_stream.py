@@ -16,8 +16,8 @@ from benchmarks.process import Process
 from benchmarks.row import Row, over
 from tests.live.arrow_client import duplex, ipc_pieces, read_batches
 
-# What a stream of one row takes is the fixed cost of a request. It is taken off stream by stream, in turn, so many times
-# a round, and the median counts.
+# Rows of a stream, and how often it is sent in a round, each time after a stream of one row: what that one takes is the
+# fixed cost of a request, and the median of the differences counts.
 REPEATS = {1_000: 100, 100_000: 10, 10_000_000: 1}
 ROWS_PER_BATCH, CLASSES, ROUNDS = 50_000, 10, 3
 MOST_GROWTH, MOST_SLOWER = 0.4, 1.25

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -16,7 +17,7 @@ from service.settings import Settings
 
 BODIES = ((JSON, 64, 10), (SAFETENSORS, 4096, 100))
 CLIENTS = (1, 2, 4, 8, 16, 32, 64)
-ROUNDS, SECONDS = 3, 2
+ROUNDS, SECONDS, SETTLE_S = 3, 2, 0.5
 LEAST_SHARE = 0.9
 # Twice the load: so many clients, who wait between requests so that together they ask for twice the peak.
 CROWD, PEAK_CLIENTS, CROWD_SECONDS = 256, 16, 4
@@ -36,10 +37,11 @@ def least_share_of_peak(rates: Sequence[float]) -> float:
 
 
 def _clients(process: Process, folder: Path, media_type: str, rows: int, classes: int) -> Row:
+    _load(process, folder, media_type, rows, classes, clients=PEAK_CLIENTS)  # warms up
     rounds = [
         [_load(process, folder, media_type, rows, classes, clients=clients).rate for clients in CLIENTS]
-        for _ in range(ROUNDS + 1)
-    ][1:]  # the first one warms up
+        for _ in range(ROUNDS)
+    ]
     rates = [statistics.median(column) for column in zip(*rounds, strict=True)]
     shown = ", ".join(f"{clients}: {rate:.0f}" for clients, rate in zip(CLIENTS, rates, strict=True))
     return Row(
@@ -86,6 +88,8 @@ def _load(
     process: Process, folder: Path, media_type: str, rows: int, classes: int, *, clients: int, **more: float
 ) -> Load:
     body = OURS.body(Batch.random(rows, classes), media_type, folder)
+    # wrk ends in the middle of its requests, whose places in the queue are free only when they are worked off.
+    time.sleep(SETTLE_S)
     options = {"seconds": SECONDS, "count_statuses": True} | more
     return put_load(process.url + OURS.paths[media_type], body.path, body.headers, clients=clients, **options)
 
