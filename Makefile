@@ -34,8 +34,19 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup
-	$(BIN)/python -m benchmarks
+# The peers of the benchmarks stay away from what the service needs. Where one cannot be installed, its rows say so.
+bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peers; BENCH="http growth" for parts of it
+	$(BIN)/python -m benchmarks --markdown build/measured.md $(BENCH)
+
+.venv-peers/ready: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	-.venv-peers/bin/python -m pip install --disable-pip-version-check --requirement $<
+	@touch $@
+
+.venv-pytriton/ready: benchmarks/peers/requirements-pytriton.txt
+	$(PYTHON) -m venv .venv-pytriton
+	-.venv-pytriton/bin/python -m pip install --disable-pip-version-check --requirement $<
+	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-peers .venv-pytriton build dist *.egg-info

@@ -21,7 +21,7 @@ PARTS: dict[str, Part] = {
     "http": over_http.run,
     "growth": lambda folder, options: growth.run(folder),
     "stream": lambda folder, options: arrow_stream.run(folder),
-    "runs": lambda folder, options: iter(runs.run()),
+    "runs": lambda folder, options: runs.run(folder),
     "gpu": lambda folder, options: gpu.run(),
 }
 
