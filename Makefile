@@ -1,6 +1,7 @@
 # Needs Python >= 3.11 and make; everything else goes into .venv.
 PYTHON ?= python3
 PORT ?= 8000
+MARKDOWN ?= build/measured.md
 BIN := .venv/bin
 
 .PHONY: setup demo run test check format bench clean
@@ -35,8 +36,8 @@ format: setup
 	$(BIN)/ruff format .
 
 # The peers of the benchmarks stay away from what the service needs. Where one cannot be installed, its rows say so.
-bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peers; BENCH="http growth" for parts of it
-	$(BIN)/python -m benchmarks --markdown build/measured.md $(BENCH)
+bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peers; BENCH="http growth": parts; MARKDOWN=README.md: figures
+	$(BIN)/python -m benchmarks --markdown $(MARKDOWN) $(BENCH)
 
 .venv-peers/ready: benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv .venv-peers

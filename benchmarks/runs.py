@@ -87,6 +87,12 @@ def _questions(client: httpx.Client) -> list[Row]:
     def ask(path: str) -> Callable[[], None]:
         return lambda: _answered(client.get(f"/runs/r/{path}"))
 
+    # The diagnostics of a run are held, so each question is about another gamma.
+    gammas = iter(range(1, REPEATS + 1))
+
+    def diagnose() -> None:
+        _answered(client.get("/runs/r/diagnostics", params={"gamma": next(gammas) + 0.5}))
+
     def queue(strategy: str, **more: Any) -> Callable[[], None]:
         return lambda: _answered(client.post("/runs/r/queues", json={"strategy": strategy, "budget": 50} | more))
 
@@ -98,7 +104,7 @@ def _questions(client: httpx.Client) -> list[Row]:
         ("a queue of 50 by area_under_margin", queue("area_under_margin")),
         ("a queue of 50 by suspected_errors", queue("suspected_errors")),
         ("a queue of 50 by top_loss, equal classes", queue("top_loss", per_class="equal")),
-        ("diagnostics", ask("diagnostics")),
+        ("diagnostics", diagnose),
         ("dynamics over five epochs", ask("dynamics")),
     ]
     return [_row(what, question) for what, question in asked]
