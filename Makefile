@@ -1,6 +1,7 @@
 # Needs Python >= 3.11 and make; everything else goes into .venv.
 PYTHON ?= python3
 PORT ?= 8000
+MARKDOWN ?= build/measured.md
 BIN := .venv/bin
 
 .PHONY: setup demo run test check format bench clean
@@ -34,8 +35,19 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup
-	$(BIN)/python -m benchmarks
+# The peers of the benchmarks stay away from what the service needs. Where one cannot be installed, its rows say so.
+bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peers; BENCH="http growth": parts; MARKDOWN=README.md: figures
+	$(BIN)/python -m benchmarks --markdown $(MARKDOWN) $(BENCH)
+
+.venv-peers/ready: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	-.venv-peers/bin/python -m pip install --disable-pip-version-check --requirement $<
+	@touch $@
+
+.venv-pytriton/ready: benchmarks/peers/requirements-pytriton.txt
+	$(PYTHON) -m venv .venv-pytriton
+	-.venv-pytriton/bin/python -m pip install --disable-pip-version-check --requirement $<
+	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-peers .venv-pytriton build dist *.egg-info

@@ -10,19 +10,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import arrow_stream, loss_alone, over_http, runs
+from benchmarks import arrow_stream, gpu, growth, loss_alone, over_http, runs
+from benchmarks.load import LoadError
 from benchmarks.over_http import Options
-from benchmarks.report import header, markdown, table
+from benchmarks.process import StartError
+from benchmarks.report import header, markdown, put_into, table
 from benchmarks.row import Row
 
 Part = Callable[[Path, Options], Iterator[Row]]
 PARTS: dict[str, Part] = {
     "loss": lambda folder, options: loss_alone.run(),
     "http": over_http.run,
-    "stream": lambda folder, options: iter(arrow_stream.run()),
-    "runs": lambda folder, options: iter(runs.run()),
+    "growth": lambda folder, options: growth.run(folder),
+    "stream": lambda folder, options: arrow_stream.run(folder),
+    "runs": lambda folder, options: runs.run(folder),
+    "gpu": lambda folder, options: gpu.run(),
 }
-
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,23 +36,36 @@ def main(
     case: Annotated[list[str] | None, typer.Option(help="http: requests with this in their name, e.g. 64x10.")] = None,
     peer: Annotated[list[str] | None, typer.Option(help="http: servers with this in their name.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="http: how often each server is measured.")] = over_http.ROUNDS,
-    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the README's table here.")] = None,
+    into: Annotated[
+        Path | None, typer.Option("--markdown", help="Put the tables here: between its marks, or as the whole file.")
+    ] = None,
 ) -> None:
-    """Exit status 1 where a row is below its bar."""
+    """Exit status 1 where a row is below its bar or a part failed, 2 where a part is unknown."""
+    unknown = set(parts or ()) - set(PARTS)
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not one of {', '.join(PARTS)}")
     console = Console(width=180)
     lines = header()
-    console.print("\n".join(lines), highlight=False)
-    rows: list[Row] = []
+    console.print("\n\n".join(lines), highlight=False)
+    measured: dict[str, list[Row]] = {}
+    failures = []
     with tempfile.TemporaryDirectory() as folder:
         for name in parts or PARTS:
             console.print(f"running {name} ...")
-            for row in PARTS[name](Path(folder), Options(case or (), peer or (), rounds)):
-                console.print("  ", *(cell for cell in row.cells if cell), sep="  ", highlight=False)
-                rows.append(row)
+            measured[name] = []
+            try:
+                for row in PARTS[name](Path(folder), Options(case or (), peer or (), rounds)):
+                    console.print("   ", " | ".join(filter(None, row.cells)), highlight=False)
+                    measured[name].append(row)
+            except (LoadError, StartError) as err:
+                failures.append(f"{name} failed: {err}")
+    rows = [row for part in measured.values() for row in part]
     console.print(table(rows))
-    if markdown_file is not None:
-        markdown_file.write_text(markdown(lines, rows))
-    raise typer.Exit(0 if all(row.met for row in rows) else 1)
+    console.print("\n".join(failures), highlight=False)
+    if into is not None:
+        put_into(into, markdown(lines, measured))
+    raise typer.Exit(0 if all(row.met for row in rows) and not failures else 1)
 
 
-app()
+if __name__ == "__main__":
+    app()

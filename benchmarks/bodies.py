@@ -85,7 +85,10 @@ def _encoded(batch: Batch, media_type: str) -> tuple[bytes, dict[str, str]]:
 
 def is_right(batch: Batch, content: bytes, headers: Mapping[str, str]) -> bool:
     """Whether an answer has the batch's mean loss and the loss of every example."""
-    loss, per_example = _READERS[headers["content-type"].partition(";")[0]](content, headers)
+    media_type = headers.get("content-type", "").partition(";")[0]
+    if media_type not in _READERS:
+        return False
+    loss, per_example = _READERS[media_type](content, headers)
     right: bool = np.shape(per_example) == batch.per_example.shape
     return right and bool(
         np.isclose(loss, batch.per_example.mean(), rtol=1e-4)

@@ -1,4 +1,4 @@
--- wrk -s load.lua URL -- BODY_FILE COUNT_STATUSES [NAME VALUE]...
+-- wrk -s load.lua URL -- BODY_FILE COUNT_STATUSES PAUSE_MS [NAME VALUE]...
 -- Posts one body with these headers, and prints what came of it as one line of JSON.
 
 local threads = {}
@@ -12,8 +12,14 @@ function init(arguments)
   wrk.method = "POST"
   wrk.body = file:read("*a")
   file:close()
-  for index = 3, #arguments, 2 do
+  for index = 4, #arguments, 2 do
     wrk.headers[arguments[index]] = arguments[index + 1]
+  end
+  local pause = tonumber(arguments[3])
+  if pause > 0 then
+    function delay()
+      return pause * (0.5 + math.random())
+    end
   end
   counts = ""
   if arguments[2] == "yes" then

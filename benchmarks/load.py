@@ -1,4 +1,4 @@
-"""Load by wrk, a generator outside Python: clients that each send a request as soon as the last one is answered."""
+"""Load by wrk, a generator outside Python: clients that each have one request on the way."""
 
 from __future__ import annotations
 
@@ -58,9 +58,16 @@ def parse(output: str) -> Load:
 
 
 def put_load(
-    url: str, body: Path, headers: Mapping[str, str], *, clients: int, seconds: int, count_statuses: bool = False
+    url: str,
+    body: Path,
+    headers: Mapping[str, str],
+    *,
+    clients: int,
+    seconds: int,
+    count_statuses: bool = False,
+    pause_s: float = 0,
 ) -> Load:
-    """Post the file's bytes by so many clients for so long.
+    """Post the file's bytes by so many clients for so long; each waits `pause_s` on average before a request.
 
     Raises:
         LoadError: wrk is missing or failed, connections broke, or answers were no 2xx though statuses are not counted.
@@ -69,8 +76,9 @@ def put_load(
         raise LoadError("wrk is not installed (Debian's package wrk)")
     # One thread: with two cores a second one would take from the server.
     options = ["--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s", "--timeout", "60s"]
-    arguments = [str(body), "yes" if count_statuses else "no", *(word for pair in headers.items() for word in pair)]
-    command = ["wrk", *options, "--script", str(SCRIPT), url, "--", *arguments]
+    arguments = [str(body), "yes" if count_statuses else "no", str(round(pause_s * 1000))]
+    pairs = [word for pair in headers.items() for word in pair]
+    command = ["wrk", *options, "--script", str(SCRIPT), url, "--", *arguments, *pairs]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     load = parse(ended.stdout + ended.stderr)
     if not count_statuses and (load.refused or load.broken):

@@ -20,7 +20,7 @@ from service.engine import Engine
 from service.loss.focal import FocalLoss, focal_loss
 from service.messages import LossConfig
 
-ROUNDS = 7
+ROUNDS = 5
 SHAPES = {(65_536, 1_000): 3.0, (8_192, 32_000): 3.0, (65_536, 10): 2.0}
 HALVES = (torch.bfloat16, torch.float16)
 MOST_EXTRA_MEMORY = 0.05

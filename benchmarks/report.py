@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,16 @@ from rich.table import Table
 
 from benchmarks.contenders import OURS, PEERS
 from benchmarks.row import COLUMNS, Row
+
+BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->"
+TITLES = {
+    "loss": "the loss in one process",
+    "http": "over HTTP",
+    "growth": "under more clients and more load",
+    "stream": "streams",
+    "runs": "runs",
+    "gpu": "on a GPU",
+}
 
 
 def header() -> list[str]:
@@ -53,8 +63,24 @@ def table(rows: Sequence[Row]) -> Table:
     return made
 
 
-def markdown(lines: Sequence[str], rows: Sequence[Row]) -> str:
-    """The same for the README."""
-    head = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
-    body = [f"| {' | '.join(cell.replace('|', '/') for cell in row.cells)} |" for row in rows]
-    return "\n".join([*lines, "", *head, *body, ""])
+def markdown(lines: Sequence[str], measured: Mapping[str, Sequence[Row]]) -> str:
+    """A table for each part, after the machine and the versions."""
+    blocks = ["\n\n".join(lines)]
+    for name, rows in measured.items():
+        head = [f"| {TITLES.get(name, name)} | {' | '.join(COLUMNS[1:])} |", "|" + "---|" * len(COLUMNS)]
+        body = [f"| {' | '.join(_escaped(cell) for cell in row.cells)} |" for row in rows]
+        blocks.append("\n".join([*head, *body]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _escaped(cell: str) -> str:
+    return " ".join(cell.replace("|", "\\|").split())
+
+
+def put_into(path: Path, text: str) -> None:
+    """Replace what stands between the marks of a file; one without them is written anew."""
+    old = path.read_text() if path.exists() else ""
+    before, begin, rest = old.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{before}{begin}\n{text}{end}{after}" if begin and end else text)

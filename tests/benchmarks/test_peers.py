@@ -1,0 +1,59 @@
+"""The peers that run in our environment answer right over HTTP, and the load reaches them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bodies import JSON, SAFETENSORS, Batch, is_right, write
+from benchmarks.contenders import FLOOR, TEN_MINUTE, Contender
+from benchmarks.load import put_load
+from benchmarks.process import StartError
+from tests.loss.reference import relative_error, softmax_focal
+
+BATCH = Batch.random(300, 7)
+
+
+def test_the_batch_has_the_right_losses() -> None:
+    for row in range(0, 300, 50):
+        exact = softmax_focal(tuple(BATCH.logits[row].tolist()), int(BATCH.targets[row]), 2.0)
+        assert relative_error(float(BATCH.per_example[row]), exact) < 1e-5
+
+
+def test_the_ten_minute_app_answers_right_and_wrong_answers_are_seen(tmp_path: Path) -> None:
+    with TEN_MINUTE.running(tmp_path) as process:
+        assert TEN_MINUTE.fault(process, BATCH, JSON, tmp_path) == ""
+        wrong = Batch(BATCH.logits[:200], BATCH.targets[:200], BATCH.per_example[100:])
+        assert TEN_MINUTE.fault(process, wrong, JSON, tmp_path) == "wrong answer"
+        assert process.memory_bytes() > 10**7
+        process.forget_peak()
+        assert process.peak_bytes() >= process.memory_bytes() * 0.9
+    assert process.popen.poll() is not None
+
+
+def test_an_answer_in_an_unknown_format_is_wrong() -> None:
+    assert not is_right(BATCH, b"ok", {"content-type": "text/plain"})
+    assert not is_right(BATCH, b"ok", {})
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_the_floor_takes_the_load_of_wrk(tmp_path: Path) -> None:
+    body = write(BATCH, SAFETENSORS, tmp_path)
+    with FLOOR.running(tmp_path) as process:
+        load = put_load(f"{process.url}/", body.path, body.headers, clients=2, seconds=1, count_statuses=True)
+    assert load.statuses == {"200": load.requests}
+    assert load.rate > 10
+    assert 0 < load.p50_ms <= load.p99_ms
+
+
+def test_a_peer_that_does_not_start_says_why(tmp_path: Path) -> None:
+    absent = Contender("absent", ("benchmarks.peers.absent",), {JSON: "/"}, "", "")
+    with pytest.raises(StartError, match="No module named"), absent.running(tmp_path):
+        pass
+    with (
+        pytest.raises(StartError, match=r"\.venv-absent"),
+        Contender("absent", (), {}, "", "", venv=".venv-absent").running(tmp_path),
+    ):
+        pass
