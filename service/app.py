@@ -80,7 +80,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     runs_parts = (run_routes, examples, diagnostics, queues, exports)
-    for part in (loss, configs, *runs_parts, inference_protocol, health, docs, page):
+    # Included, a router is matched twice; this one is asked for most.
+    app.router.routes.extend(loss.router.routes)
+    for part in (configs, *runs_parts, inference_protocol, health, docs, page):
         app.include_router(part.router)
     docs.mount_assets(app)
     openapi.document(app, wants_key=bool(settings.api_keys))
