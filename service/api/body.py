@@ -9,12 +9,18 @@ from typing import Any
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
+from service.buffers import fresh
 from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError, UnsupportedMediaTypeError
 
 
 async def read_body(
-    request: Request, *, max_bytes: int, timeout_s: float, hold: Callable[[int], None] = lambda count: None
-) -> bytearray:
+    request: Request,
+    *,
+    max_bytes: int,
+    timeout_s: float,
+    hold: Callable[[int], None] = lambda count: None,
+    buffer: Callable[[int], memoryview] = lambda length: fresh(length).data,
+) -> memoryview:
     """The body of a request.
 
     Args:
@@ -22,6 +28,7 @@ async def read_body(
         max_bytes: More is refused, before anything is read where `Content-Length` says so.
         timeout_s: Seconds for the whole body.
         hold: Told of the bytes that are about to be held, before they are; may refuse by raising.
+        buffer: Makes the memory for a body of so many bytes.
 
     Raises:
         BodyTooLargeError: More bytes than the limit.
@@ -37,7 +44,7 @@ async def read_body(
             if declared is None:
                 return await _read_chunked(request, max_bytes, hold)
             hold(declared)
-            return await _read_declared(request, declared)
+            return await _read_declared(request, buffer(declared))
     except TimeoutError as err:
         raise BodyTimeoutError(f"the body did not arrive in {timeout_s:g} s", headers={"Connection": "close"}) from err
 
@@ -65,28 +72,34 @@ def _too_large(count: int, limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body has {count} bytes or more, the limit is {limit} (max_body_bytes)")
 
 
-async def _read_declared(request: Request, length: int) -> bytearray:
-    body = bytearray(length)
-    view, position = memoryview(body), 0
-    async for chunk in _chunks(request):
-        end = position + len(chunk)
-        if end > length:
-            raise DecodeError(f"Content-Length says {length} bytes, more came")
-        view[position:end] = chunk
-        position = end
-    if position != length:
-        raise DecodeError(f"Content-Length says {length} bytes, {position} came")
+async def _read_declared(request: Request, body: memoryview) -> memoryview:
+    receive_into = request.scope.get("extensions", {}).get("receive_into")
+    position = await (receive_into(body) if receive_into else _copy_into(body, request))
+    if position != len(body):
+        raise DecodeError(f"Content-Length says {len(body)} bytes, {position} came")
     return body
 
 
-async def _read_chunked(request: Request, max_bytes: int, hold: Callable[[int], None]) -> bytearray:
+async def _copy_into(body: memoryview, request: Request) -> int:
+    """What `receive_into` does, for servers without that extension."""
+    position = 0
+    async for chunk in _chunks(request):
+        end = position + len(chunk)
+        if end > len(body):
+            raise DecodeError(f"Content-Length says {len(body)} bytes, more came")
+        body[position:end] = chunk
+        position = end
+    return position
+
+
+async def _read_chunked(request: Request, max_bytes: int, hold: Callable[[int], None]) -> memoryview:
     body = bytearray()
     async for chunk in _chunks(request):
         if len(body) + len(chunk) > max_bytes:
             raise _too_large(len(body) + len(chunk), max_bytes)
         hold(len(chunk))
         body += chunk
-    return body
+    return memoryview(body)
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
@@ -120,7 +133,7 @@ async def read_json(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> Any
     return decoded_json(body)
 
 
-def decoded_json(body: bytearray) -> Any:
+def decoded_json(body: memoryview) -> Any:
     """What a body says.
 
     Raises:

@@ -16,6 +16,7 @@ import orjson
 import simdjson
 import torch
 
+from service.codecs.base import Body
 from service.errors import (
     DecodeError,
     InvalidIdsError,
@@ -47,7 +48,7 @@ class JsonCodec:
     def __init__(self) -> None:
         self._parsers: deque[simdjson.Parser] = deque(maxlen=PARSERS_KEPT)
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
         """See `Reader.decode`."""
         try:
             parser = self._parsers.pop()
@@ -64,7 +65,7 @@ class JsonCodec:
         return orjson.dumps(to_json(result), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _decoded(parser: simdjson.Parser, body: bytearray, *, with_attributes: bool) -> LossRequest:
+def _decoded(parser: simdjson.Parser, body: Body, *, with_attributes: bool) -> LossRequest:
     try:
         document = parser.parse(body)
     except (ValueError, RuntimeError) as err:
@@ -310,7 +311,7 @@ def _names(fields: Any) -> dict[str, None]:
     return names
 
 
-def _brackets(body: bytearray) -> int:
+def _brackets(body: Body) -> int:
     # A quarter of the time of body.count, which compares byte by byte.
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord("[")))
 
