@@ -1,7 +1,8 @@
-"""uvicorn's HTTP/1.1 protocol with the limits it lacks: size and time of a request's head, and our error shape.
+"""uvicorn's HTTP/1.1 protocol with what it lacks: limits of size and time of a request's head, our error shape, and a
+way for a body from the socket into the application's own buffer.
 
-uvicorn's httptools protocol takes a head of any size and waits for it for ever (uvicorn issue 157), and answers what
-is not HTTP in plain text.
+uvicorn's httptools protocol takes a head of any size and waits for it for ever (uvicorn issue 157), answers what
+is not HTTP in plain text, and copies a body four times before the application has it.
 """
 
 from __future__ import annotations
@@ -9,46 +10,66 @@ from __future__ import annotations
 import asyncio
 import http
 import uuid
+import weakref
+from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.problems import MEDIA_TYPE, problem_response
 from service.errors import DecodeError, HeadTimeoutError, HeadTooLargeError, LossServiceError
 
+NOTHING = memoryview(b"")
+# What comes with a head is copied on its way through the parser.
+HEAD_READ_BYTES = 16 * 1024
+SCRATCH_BYTES = 256 * 1024
+
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection. Subclasses set the two limits.
+    """One connection. Subclasses set what stands here without a value.
 
     Args:
         max_head_bytes: Bytes of request line and headers.
         head_timeout_s: Seconds for them to arrive, from the connection or from their first byte.
+        scratch: Where heads are received, and what goes through the parser; shared by all connections of a loop, since
+            what is received there is used up at once.
     """
 
     max_head_bytes: int
     head_timeout_s: float
+    scratch: memoryview
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes: int | None = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._reader = _Reader(self, self.scratch)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head is awaited from here on."""
         super().connection_made(transport)
+        transport.set_protocol(self._reader)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """No head is awaited any more."""
         self._head_arrived()
         super().connection_lost(exc)
+        # It leads back here by its extension.
+        self.scope = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Count what arrives while a head is incomplete."""
-        arriving = self._head_bytes is not None
+        arriving, before = self._head_bytes is not None, self.cycle
         super().data_received(data)
-        # What is still incomplete after parsing is all head; a complete one has been counted in on_header.
-        if arriving and self._head_bytes is not None:
+        if self.cycle is not before:
+            if self.cycle.more_body:
+                # The rest of the body stays where it is until the application asks for it.
+                self.flow.pause_reading()
+        elif arriving and self._head_bytes is not None:
+            # All of it is head, still incomplete; a complete one has been counted when its end came.
             self._head_bytes += len(data)
             self._check_head_size()
 
@@ -65,6 +86,63 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(self._too_large())
         else:
             super().on_headers_complete()
+            # Not the cycle itself: it holds the scope, and what goes round in a circle waits for the collector.
+            extensions: dict[str, Any] = {"receive_into": partial(self._receive_into, weakref.ref(self.cycle))}
+            self.scope["extensions"] = extensions
+
+    def in_body(self) -> bool:
+        """Whether what arrives next belongs to a body."""
+        return self.cycle is not None and self.cycle.more_body
+
+    async def _receive_into(self, cycle_ref: weakref.ref[RequestResponseCycle], body: memoryview) -> int:
+        """The ASGI extension `receive_into`: the whole body at once, its bulk written by the kernel where it is wanted.
+
+        Args:
+            cycle_ref: The request, nothing of whose body has been asked for by `receive`.
+            body: Writable bytes, as many as the request's `Content-Length` says.
+
+        Returns:
+            How many bytes came; fewer than there is room for only where there are no more.
+
+        Raises:
+            ClientDisconnect: The client left.
+        """
+        cycle = cycle_ref()
+        if cycle is None:
+            raise ClientDisconnect
+        if cycle.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            cycle.waiting_for_100_continue = False
+        if cycle.disconnected or cycle.response_complete:
+            raise ClientDisconnect
+        came = len(cycle.body)
+        body[:came] = cycle.body
+        cycle.body = bytearray()
+        cycle.message_event.clear()
+        if not cycle.more_body:
+            return came
+        rest = self._reader.fill(body[came:])
+        self.flow.resume_reading()
+        try:
+            if not await rest:
+                raise ClientDisconnect
+        except asyncio.CancelledError:
+            self._abandon(cycle)
+            raise
+        return len(body)
+
+    def body_received(self) -> None:
+        """The rest of the body went past the parser, which still waits for it: a new one takes the next request."""
+        self.cycle.more_body = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def _abandon(self, cycle: RequestResponseCycle) -> None:
+        """Nobody wants the rest of a body, and where it ends is not known any more: its reply is the last."""
+        if cycle.more_body:
+            self._reader.stop()
+            self.flow.pause_reading()
+            cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         """Uvicorn's answer to what is not HTTP, as a problem; none where another answer has closed the connection."""
@@ -106,7 +184,71 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
+class _Reader(asyncio.BufferedProtocol):
+    """Between the transport and the HTTP protocol: says where the kernel writes what arrives.
+
+    Not the HTTP protocol itself, since uvicorn's is an `asyncio.Protocol`, and such a one is given bytes.
+
+    Args:
+        protocol: Of this connection.
+        scratch: Where the HTTP protocol's part goes.
+    """
+
+    def __init__(self, protocol: BoundedHttpProtocol, scratch: memoryview) -> None:
+        self._protocol = protocol
+        self._scratch = scratch
+        self._rest = NOTHING
+        self._filled: asyncio.Future[bool]
+
+    def fill(self, rest: memoryview) -> asyncio.Future[bool]:
+        """Have the kernel write here until it is full; whether it has been filled, or the client left."""
+        self._rest = rest
+        # No exception for a client that leaves: by its traceback it would keep the body until the next collection.
+        self._filled = self._protocol.loop.create_future()
+        return self._filled
+
+    def stop(self) -> None:
+        """Have the kernel write to the scratch buffer again."""
+        self._rest = NOTHING
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._rest:
+            return self._rest
+        return self._scratch if self._protocol.in_body() else self._scratch[:HEAD_READ_BYTES]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self._rest:
+            self._protocol.data_received(bytes(self._scratch[:nbytes]))
+            return
+        self._rest = self._rest[nbytes:]
+        if not self._rest:
+            self._end(filled=True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
+        if self._rest:
+            self._end(filled=False)
+
+    def eof_received(self) -> None:
+        self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def _end(self, *, filled: bool) -> None:
+        # An empty view would keep the whole body.
+        self._rest = NOTHING
+        if filled:
+            self._protocol.body_received()
+        if not self._filled.done():
+            self._filled.set_result(filled)
+
+
 def bounded_protocol(*, max_head_bytes: int, head_timeout_s: float) -> type[BoundedHttpProtocol]:
     """The protocol class with its limits, as uvicorn's `http` takes it."""
-    limits = {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s}
+    scratch = memoryview(bytearray(SCRATCH_BYTES))
+    limits = {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s, "scratch": scratch}
     return type("LimitedHttpProtocol", (BoundedHttpProtocol,), limits)

@@ -47,7 +47,7 @@ def inflating(source: BinaryIO, coding: str) -> BinaryIO:
     return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(source, mode="r"), coding))
 
 
-def inflated(body: bytearray, coding: str, max_bytes: int, hold: Callable[[int], None]) -> bytearray:
+def inflated(body: memoryview, coding: str, max_bytes: int, hold: Callable[[int], None]) -> memoryview:
     """A coded body in full; it is never larger in memory than the limit.
 
     Args:
@@ -72,7 +72,7 @@ def inflated(body: bytearray, coding: str, max_bytes: int, hold: Callable[[int],
             plain += step
     except OSError as err:
         raise DecodeError(f"the body is not {coding}: {err}") from err
-    return plain
+    return memoryview(plain)
 
 
 class _DeflateReader(io.RawIOBase):

@@ -95,7 +95,7 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
     wanted = headers.get("accept-encoding", "").strip().lower()
     reply_coding = wanted if wanted in ("gzip", "deflate") else "identity"
 
-    def answer(body: bytearray) -> tuple[bytes, int | None]:
+    def answer(body: memoryview) -> tuple[bytes, int | None]:
         infer_request = _of_model(decode_request(body, length), model)
         result = computed(service, infer_request.loss_request, timing)
         content, reply_length = encode_response(result, infer_request, model, VERSION)

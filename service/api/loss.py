@@ -38,7 +38,7 @@ async def post_loss(request: Request) -> Response:
     return Response(content, media_type=exchange.writer.media_type, headers=exchange.reply_headers())
 
 
-async def answered(request: Request, timing: Timing, coding: str, answer: Callable[[bytearray], T]) -> T:
+async def answered(request: Request, timing: Timing, coding: str, answer: Callable[[memoryview], T]) -> T:
     """What a request's body is answered with: a place in the queue, the body, one hop to a worker thread.
 
     Args:
@@ -53,7 +53,7 @@ async def answered(request: Request, timing: Timing, coding: str, answer: Callab
     """
     service, settings = service_of(request), service_of(request).settings
 
-    def work(body: bytearray) -> T:
+    def work(body: memoryview) -> T:
         timing.end("queue")
         return answer(inflated(body, coding, settings.max_body_bytes, admission.hold))
 
@@ -78,7 +78,7 @@ def computed(service: Service, request: LossRequest, timing: Timing) -> LossResu
     return result
 
 
-def _answer(service: Service, exchange: Exchange, body: bytearray) -> bytes:
+def _answer(service: Service, exchange: Exchange, body: memoryview) -> bytes:
     """An inflated body to its reply, on a worker thread."""
     request = exchange.reader.decode(body, max_bytes=service.settings.max_body_bytes)
     request = LossRequest(exchange.options(request.options), request.batches)

@@ -146,7 +146,7 @@ async def delete_session(request: Request) -> Response:
     return _with_cookie(request, "", 0)
 
 
-def _key(body: bytearray) -> str:
+def _key(body: memoryview) -> str:
     value = decoded_json(body)
     if not isinstance(value, dict) or not isinstance(value.get("key"), str):
         raise DecodeError('the body has to be {"key": "..."}')

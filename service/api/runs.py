@@ -143,7 +143,7 @@ async def put_batch(request: Request, run: str, epoch: str, batch: str) -> Respo
 
 
 def _keep(
-    service: Service, exchange: Exchange, snapshot: Snapshot, epoch: int, batch: str, body: bytearray
+    service: Service, exchange: Exchange, snapshot: Snapshot, epoch: int, batch: str, body: memoryview
 ) -> tuple[bool, bytes]:
     """An inflated body to rows on the disk and then to its reply, on a worker thread; whether the batch is new."""
     request = exchange.reader.decode(body, with_attributes=True, max_bytes=service.settings.max_body_bytes)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from service.codecs.arrow_reader import ArrowStream
 from service.codecs.arrow_writer import ArrowResultWriter
-from service.codecs.base import inflated_bytes
+from service.codecs.base import Body, inflated_bytes
 from service.messages import BatchResult, LossRequest, LossResult, RequestOptions
 
 
@@ -23,7 +23,7 @@ class ArrowCodec:
     media_type = "application/vnd.apache.arrow.stream"
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
         """See `Reader.decode`."""
         max_bytes = inflated_bytes(body, max_bytes)
         stream = ArrowStream(io.BytesIO(body), max_bytes, with_attributes=with_attributes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from service.codecs.arrow_reader import inflated_size
-from service.codecs.base import inflated_bytes
+from service.codecs.base import Body, inflated_bytes
 from service.codecs.tables import (
     check_attributes,
     check_size,
@@ -32,13 +32,13 @@ class ArrowFileReader:
     media_type = "application/vnd.apache.arrow.file"
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
         """See `Reader.decode`."""
         max_bytes = inflated_bytes(body, max_bytes)
         stream = pa.py_buffer(body)
         with decoding("arrow"):
-            if body.startswith(MAGIC):
-                if not body.endswith(MAGIC):
+            if bytes(body[: len(MAGIC)]) == MAGIC:
+                if bytes(body[-len(MAGIC) :]) != MAGIC:
                     raise DecodeError("arrow: the file ends before its footer")
                 stream = stream.slice(MAGIC_BYTES)
             _check_claims(stream, max_bytes)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from service.messages import LossRequest, LossResult
+
+# A request's body: writable, since tensors are views into it.
+Body: TypeAlias = bytearray | memoryview
 
 MIN_INFLATED_BYTES = 1024 * 1024
 
@@ -20,7 +23,7 @@ class Reader(Protocol):
     media_type: str
     aliases: tuple[str, ...]
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
         """The request that a body says; binary tensors are views into it.
 
         Args:
@@ -46,6 +49,6 @@ class Codec(Reader, Protocol):
         """
 
 
-def inflated_bytes(body: bytearray, max_bytes: int | None) -> int:
+def inflated_bytes(body: Body, max_bytes: int | None) -> int:
     """`max_bytes` of `Reader.decode`, with what None means there."""
     return max(len(body), MIN_INFLATED_BYTES) if max_bytes is None else max_bytes

@@ -6,7 +6,7 @@ import io
 
 import pyarrow as pa
 
-from service.codecs.base import inflated_bytes
+from service.codecs.base import Body, inflated_bytes
 from service.codecs.columns import ColumnError
 from service.codecs.csv_rows import csv_rows, header_of
 from service.codecs.tables import check_size, decoding, find_columns, refused, request_of
@@ -19,7 +19,7 @@ class CsvReader:
     media_type = "text/csv"
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
         """See `Reader.decode`."""
         max_bytes = inflated_bytes(body, max_bytes)
         source = io.BytesIO(body)

@@ -16,6 +16,7 @@ import orjson
 import torch
 from torch import Tensor
 
+from service.codecs.base import Body
 from service.codecs.json_codec import excluded_to_json, hardest_to_json
 from service.codecs.tensors import tensor_view
 from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
@@ -75,7 +76,7 @@ class InferRequest:
     id: str | None
 
 
-def decode_request(body: bytearray, header_length: int | None) -> InferRequest:
+def decode_request(body: Body, header_length: int | None) -> InferRequest:
     """The request that a body says.
 
     Args:
@@ -218,7 +219,7 @@ def _outputs(entries: list[dict[str, Any]], *, binary: bool) -> tuple[RequestedO
     return tuple(outputs)
 
 
-def _tensors(entries: list[dict[str, Any]], body: bytearray, offset: int) -> dict[str, Tensor]:
+def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for entry in entries:
         name = str(entry.get("name"))

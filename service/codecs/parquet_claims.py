@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from service.codecs.base import Body
 from service.errors import DecodeError, InvalidRequestError
 
 MAX_FOOTER_BYTES = 8 * 1024 * 1024
@@ -23,7 +24,7 @@ DELTA_BYTE_ARRAY = 7
 Fields = dict[int, Any]
 
 
-def claimed_size(body: bytearray, schema: pq.ParquetSchema, names: list[str]) -> int:
+def claimed_size(body: Body, schema: pq.ParquetSchema, names: list[str]) -> int:
     """The bytes that columns claim to hold, page by page; a text as a number, and once in its dictionary.
 
     Args:
@@ -65,14 +66,14 @@ def claimed_size(body: bytearray, schema: pq.ParquetSchema, names: list[str]) ->
     return total
 
 
-def _footer(body: bytearray) -> Fields:
+def _footer(body: Body) -> Fields:
     length = int.from_bytes(body[-8:-4], "little")
     if length > min(MAX_FOOTER_BYTES, len(body) - 8):
         raise DecodeError(f"parquet: a footer of {length} bytes, at most {MAX_FOOTER_BYTES} are taken")
     return _struct(body, len(body) - 8 - length, 0)[0]
 
 
-def _pages(body: bytearray, chunk: Fields) -> Iterator[tuple[int, int, int]]:
+def _pages(body: Body, chunk: Fields) -> Iterator[tuple[int, int, int]]:
     """The inflated bytes, the values and the encoding of a chunk's pages; a dictionary's values count as none."""
     # ColumnMetaData: 7 total_compressed_size, 9 data_page_offset, 11 dictionary_page_offset.
     start = _field(chunk, 9, int)
@@ -101,7 +102,7 @@ def _field(fields: Any, number: int, kind: type[Any]) -> Any:
     return value
 
 
-def _struct(body: bytearray, position: int, depth: int) -> tuple[Fields, int]:
+def _struct(body: Body, position: int, depth: int) -> tuple[Fields, int]:
     """A struct with its integers, structs and lists by their numbers, and where it ends."""
     if depth > 12:
         raise DecodeError("parquet: a header nested too deep")
@@ -119,7 +120,7 @@ def _struct(body: bytearray, position: int, depth: int) -> tuple[Fields, int]:
     return fields, position + 1
 
 
-def _value(body: bytearray, position: int, kind: int, depth: int) -> tuple[Any, int]:
+def _value(body: Body, position: int, kind: int, depth: int) -> tuple[Any, int]:
     match kind:
         case 1 | 2 | 3:
             return None, position + 1
@@ -138,7 +139,7 @@ def _value(body: bytearray, position: int, kind: int, depth: int) -> tuple[Any, 
             raise DecodeError(f"parquet: a header with a field of type {kind}")
 
 
-def _list(body: bytearray, position: int, depth: int) -> tuple[list[Any], int]:
+def _list(body: Body, position: int, depth: int) -> tuple[list[Any], int]:
     if depth > 12:
         raise DecodeError("parquet: a header nested too deep")
     head = body[position]
@@ -155,12 +156,12 @@ def _list(body: bytearray, position: int, depth: int) -> tuple[list[Any], int]:
     return values, position
 
 
-def _integer(body: bytearray, position: int) -> tuple[int, int]:
+def _integer(body: Body, position: int) -> tuple[int, int]:
     value, position = _varint(body, position)
     return (value >> 1) ^ -(value & 1), position
 
 
-def _varint(body: bytearray, position: int) -> tuple[int, int]:
+def _varint(body: Body, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         byte = body[position]

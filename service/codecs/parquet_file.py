@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.codecs.base import inflated_bytes
+from service.codecs.base import Body, inflated_bytes
 from service.codecs.parquet_claims import claimed_size
 from service.codecs.tables import (
     check_attributes,
@@ -28,7 +28,7 @@ class ParquetReader:
     media_type = "application/vnd.apache.parquet"
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
         """See `Reader.decode`."""
         max_bytes = inflated_bytes(body, max_bytes)
         with decoding("parquet"):

@@ -19,6 +19,7 @@ import orjson
 import torch
 from torch import Tensor
 
+from service.codecs.base import Body
 from service.codecs.json_codec import check_attributes, excluded_to_json, hardest_to_json
 from service.codecs.tensors import tensor_view
 from service.errors import DecodeError, ErrorItem, InvalidIdsError, InvalidRequestError, ShapeError
@@ -49,7 +50,7 @@ class SafetensorsCodec:
     media_type = "application/x-safetensors"
     aliases: tuple[str, ...] = ("application/vnd.safetensors",)
 
-    def decode(self, body: bytearray, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
         """See `Reader.decode`."""
         tensors, metadata = read_safetensors(body)
         unknown = metadata.keys() - {"request", "format"}
@@ -125,7 +126,7 @@ def write_safetensors(tensors: dict[str, Column], metadata: dict[str, str]) -> b
     return b"".join([*parts, *(np.ascontiguousarray(array).data for _, array in ordered)])
 
 
-def read_safetensors(body: bytearray) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(body: Body) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file in memory.
 
     Args:
@@ -155,7 +156,7 @@ def read_safetensors(body: bytearray) -> tuple[dict[str, Tensor], dict[str, str]
     return tensors, metadata
 
 
-def _header(body: bytearray) -> tuple[dict[str, Any], int]:
+def _header(body: Body) -> tuple[dict[str, Any], int]:
     prefix = 8
     length = int.from_bytes(body[:prefix], "little")
     if len(body) < prefix or length > len(body) - prefix:

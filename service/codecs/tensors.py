@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from service.codecs.base import Body
 
-def tensor_view(body: bytearray, offset: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+
+def tensor_view(body: Body, offset: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
     """A tensor in the bytes of a body: a view where the offset is aligned, else a copy.
 
     Args:

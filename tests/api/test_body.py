@@ -49,7 +49,7 @@ def read(
     chunked: bool = False,
     hold: Callable[[int], None] = lambda count: None,
     timeout_s: float = 60,
-) -> bytearray:
+) -> memoryview:
     headers = [] if length is None else [(b"content-length", str(length).encode())]
     if chunked:
         headers.append((b"transfer-encoding", b"chunked"))
@@ -72,7 +72,7 @@ class TestRead:
     def test_the_bytes_in_their_order(self, bodies: tuple[bytes, ...], declared: bool) -> None:
         client = Client(*chunks(*bodies))
         body = read(client, length=11) if declared else read(client, chunked=True)
-        assert isinstance(body, bytearray)
+        assert isinstance(body, memoryview)
         assert body == b"hello world"
         assert client.received == len(bodies)
 
@@ -91,6 +91,40 @@ class TestRead:
     @pytest.mark.parametrize("length", ["011", "0" * 50 + "11"])
     def test_zeros_before_a_length(self, length: str) -> None:
         assert read(Client(chunk(b"hello world", more=False)), length=length) == b"hello world"
+
+
+class TestReceiveInto:
+    """A server with the extension of `service.protocol`."""
+
+    def read(self, length: int, came: bytes, log: list[object]) -> memoryview:
+        async def receive_into(body: memoryview) -> int:
+            log.append("asked")
+            body[: len(came)] = came
+            return len(came)
+
+        headers = [(b"content-length", str(length).encode())]
+        scope = {"type": "http", "method": "POST", "path": "/loss", "query_string": b"", "headers": headers}
+        scope["extensions"] = {"receive_into": receive_into}
+        client = Client()
+        body = asyncio.run(read_body(Request(scope, client.receive), max_bytes=LIMIT, timeout_s=60, hold=log.append))
+        assert client.received == 0
+        return body
+
+    @pytest.mark.parametrize("came", [b"", b"hello"])
+    def test_the_bytes_once_they_are_held(self, came: bytes) -> None:
+        log: list[object] = []
+        assert self.read(len(came), came, log) == came
+        assert log == [len(came), "asked"]
+
+    def test_less_than_the_length_says(self) -> None:
+        with pytest.raises(DecodeError, match="says 5 bytes, 4 came"):
+            self.read(5, b"hell", [])
+
+    def test_too_large_a_body_is_not_asked_for(self) -> None:
+        log: list[object] = []
+        with pytest.raises(BodyTooLargeError):
+            self.read(LIMIT + 1, b"", log)
+        assert log == []
 
 
 class TestTooLarge:
