@@ -32,6 +32,7 @@ from service.api.problems import on_http_exception
 from service.api.run_work import RunWork
 from service.api.sessions import Sessions
 from service.api.state import Service
+from service.buffers import Buffers
 from service.engine import Engine, resolve_device
 from service.registry import LossRegistry
 from service.settings import Settings
@@ -57,7 +58,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     registry = LossRegistry(device, settings.max_configs)
     runs = RunWork(settings, engine)
     sessions = Sessions(settings.api_keys)
-    service = Service(settings, engine, registry, Metrics(engine, registry), runs, sessions)
+    buffers = Buffers(settings.max_kept_bytes)
+    service = Service(settings, engine, buffers, registry, Metrics(engine, registry), runs, sessions)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

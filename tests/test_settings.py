@@ -154,6 +154,7 @@ class TestBounds:
             ("queue_size", 0),
             ("max_body_bytes", 0),
             ("max_queued_bytes", 0),
+            ("max_kept_bytes", -1),
             ("max_elements", 0),
             ("max_examples", 0),
             ("max_configs", 0),

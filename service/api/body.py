@@ -6,15 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import numpy as np
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
+from service.buffers import fresh
 from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError, UnsupportedMediaTypeError
 
 
 async def read_body(
-    request: Request, *, max_bytes: int, timeout_s: float, hold: Callable[[int], None] = lambda count: None
+    request: Request,
+    *,
+    max_bytes: int,
+    timeout_s: float,
+    hold: Callable[[int], None] = lambda count: None,
+    buffer: Callable[[int], memoryview] = lambda length: fresh(length).data,
 ) -> memoryview:
     """The body of a request.
 
@@ -23,6 +28,7 @@ async def read_body(
         max_bytes: More is refused, before anything is read where `Content-Length` says so.
         timeout_s: Seconds for the whole body.
         hold: Told of the bytes that are about to be held, before they are; may refuse by raising.
+        buffer: Makes the memory for a body of so many bytes.
 
     Raises:
         BodyTooLargeError: More bytes than the limit.
@@ -38,7 +44,7 @@ async def read_body(
             if declared is None:
                 return await _read_chunked(request, max_bytes, hold)
             hold(declared)
-            return await _read_declared(request, declared)
+            return await _read_declared(request, buffer(declared))
     except TimeoutError as err:
         raise BodyTimeoutError(f"the body did not arrive in {timeout_s:g} s", headers={"Connection": "close"}) from err
 
@@ -66,12 +72,11 @@ def _too_large(count: int, limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body has {count} bytes or more, the limit is {limit} (max_body_bytes)")
 
 
-async def _read_declared(request: Request, length: int) -> memoryview:
-    body = np.empty(length, np.uint8).data
+async def _read_declared(request: Request, body: memoryview) -> memoryview:
     receive_into = request.scope.get("extensions", {}).get("receive_into")
     position = await (receive_into(body) if receive_into else _copy_into(body, request))
-    if position != length:
-        raise DecodeError(f"Content-Length says {length} bytes, {position} came")
+    if position != len(body):
+        raise DecodeError(f"Content-Length says {len(body)} bytes, {position} came")
     return body
 
 

@@ -59,7 +59,11 @@ async def answered(request: Request, timing: Timing, coding: str, answer: Callab
 
     with service.engine.admit() as admission:
         body = await read_body(
-            request, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s, hold=admission.hold
+            request,
+            max_bytes=settings.max_body_bytes,
+            timeout_s=settings.body_timeout_s,
+            hold=admission.hold,
+            buffer=service.buffers.take,
         )
         timing.end("receive")
         content = await service.engine.run(partial(work, body))

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from service.api.metrics import Metrics
 from service.api.run_work import RunWork
 from service.api.sessions import Sessions
+from service.buffers import Buffers
 from service.engine import Engine
 from service.evaluation import Limits
 from service.loss.focal import FocalLoss
@@ -24,6 +25,7 @@ class Service:
     Args:
         settings: As given.
         engine: The device and its threads.
+        buffers: The memory for bodies of requests.
         registry: The losses on that device.
         metrics: What /metrics shows.
         runs: The store of runs and its threads.
@@ -33,6 +35,7 @@ class Service:
 
     settings: Settings
     engine: Engine
+    buffers: Buffers
     registry: LossRegistry
     metrics: Metrics
     runs: RunWork
