@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from service.api.arrow_stream import ArrowStreamResponse, streams
 from service.api.body import read_body
@@ -23,11 +24,18 @@ T = TypeVar("T")
 
 
 class BareRoute(APIRoute):
-    """A route whose endpoint takes the request alone: FastAPI documents it and has nothing to read or to solve."""
+    """A route whose endpoint takes the request alone: FastAPI documents it and has nothing to read or to solve.
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The endpoint itself."""
-        return self.endpoint
+    It stands among the routes of the app; an included router would go by FastAPI's own way to the endpoint.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.app = self._respond
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 router = APIRouter(tags=["loss"], route_class=BareRoute)

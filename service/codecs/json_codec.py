@@ -332,7 +332,7 @@ def _shape(array: Any, number: int, part: str) -> tuple[int, ...]:
         return (rows,)
     columns = _length(array[0])
     # `_length` in line, for all but the longest rows: there may be thousands of them.
-    if columns < MAX_COUNTED and all(type(values) is simdjson.Array and len(values) == columns for values in array):
+    if columns < MAX_COUNTED and {len(row) if type(row) is simdjson.Array else -1 for row in array} == {columns}:
         return rows, columns
     for row, values in enumerate(array):
         found = _length(values) if isinstance(values, simdjson.Array) else None
