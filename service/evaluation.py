@@ -22,7 +22,7 @@ from service.errors import (
     TooManyExamplesError,
 )
 from service.loss.focal import FocalLoss
-from service.loss.row_state import RowState
+from service.loss.row_state import BAD_TARGET, COUNTED, IGNORED
 from service.loss.scores import Scores
 from service.messages import (
     Batch,
@@ -38,9 +38,6 @@ from service.messages import (
     divisor,
     reduced,
 )
-
-# As numbers: numpy takes many times as long to compare with a member of an enumeration.
-COUNTED, IGNORED, FIRST_BAD = int(RowState.COUNTED), int(RowState.IGNORED), int(RowState.BAD_TARGET)
 
 ERRORS_NAMED = 20
 EXCLUDED_NAMED = 1000
@@ -119,7 +116,7 @@ class Evaluation:
         number, config = self._batches, self._module.config
         logits, targets = _shaped(config, number, batch, self._limits)
         scores = self._engine.score(self._module, logits, targets, self._options.outputs)
-        bad = np.flatnonzero(scores.state.numpy() >= FIRST_BAD).tolist()
+        bad = np.flatnonzero(scores.state.numpy() >= BAD_TARGET).tolist()
         if bad and self._options.on_invalid == "error":
             raise _bad_rows(config, number, bad, logits, targets)
         for row in bad[: EXCLUDED_NAMED - len(self._excluded)]:
@@ -318,7 +315,7 @@ def _reduced_batch(
     dtype = np.float64 if batch.logits.dtype == torch.float64 else np.float32
     columns: dict[str, Column] = {
         # Nothing is known of the loss of an excluded row; to the sum it adds nothing.
-        "loss": np.where(state >= FIRST_BAD, np.nan, loss).astype(dtype),
+        "loss": np.where(state >= BAD_TARGET, np.nan, loss).astype(dtype),
         "contribution": (loss / by).astype(dtype),
     }
     for name, values in scores.outputs.items():

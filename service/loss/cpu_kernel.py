@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from service.loss.row_state import RowState
+from service.loss.row_state import BAD_LOGIT, BAD_TARGET, COUNTED, IGNORED
 
 LANES = 64
 # Steps whose sum stays in float32: the rounding of a sum of 32 is below that of its terms' exponentials.
@@ -31,8 +31,6 @@ SHORT_ROW = 128
 
 # What a row of `values` holds; a caller that needs less gives fewer rows.
 LOSS, ALPHA_T, LOG_LOSS, LOGIT_MARGIN, LOG_OTHERS, SQUARED, ENTROPY = range(7)
-
-COUNTED, IGNORED, BAD_TARGET, BAD_LOGIT = (int(state) for state in RowState)
 
 # A product may fuse with a sum. Division by zero gives what IEEE 754 says: an exception would forbid vectors.
 VECTOR_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}

@@ -17,7 +17,7 @@ from service.loss.formula import (
 )
 from service.loss.fused import needs_gradient, softmax_statistics
 from service.loss.fused_cpu import FusedScores
-from service.loss.row_state import RowState
+from service.loss.row_state import BAD_TARGET, IGNORED
 from service.messages import ClassCounts, LossConfig, Mode, Reduction, reduced
 
 
@@ -138,7 +138,7 @@ class FocalLoss(nn.Module):
         flat, rows = targets.reshape(-1).long(), logits.reshape(-1, num_classes)
         if not self.config.label_smoothing and fused_cpu.applies(rows):
             found = fused_cpu.score_rows(rows, flat, self.gamma, self.alpha, self.config.ignore_index)
-            bad = np.flatnonzero(found.state.numpy() == RowState.BAD_TARGET)
+            bad = np.flatnonzero(found.state.numpy() == BAD_TARGET)
             if len(bad):
                 raise ValueError(f"target {flat[bad[0]].item()} is outside [0, {num_classes})")
             return self._reduce_fused(found, inputs.dtype, targets.shape)
@@ -161,7 +161,7 @@ class FocalLoss(nn.Module):
 
     def _reduce_fused(self, found: FusedScores, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
         """As `_reduce`, by numpy: torch's threads would take longer to meet than the sums take."""
-        counts = found.state.numpy() != RowState.IGNORED
+        counts = found.state.numpy() != IGNORED
         loss, alpha_t = (np.where(counts, values.numpy(), 0) for values in (found.loss, found.alpha_t))
         of_result = torch.float64 if dtype == torch.float64 else torch.float32
         if self.config.reduction == "none":

@@ -104,11 +104,6 @@ def _moments(weights: Tensor, total: Tensor) -> Moments:
     return Moments(weights.square().sum(1).double() / total.square(), entropy.clamp(min=0))
 
 
-def softmax_log_odds(logits: Tensor, targets: Tensor) -> Tensor:
-    """z = log(p_t / (1 - p_t)) of a softmax, (N,) float64; see `softmax_statistics` for the arguments."""
-    return softmax_statistics(logits, targets).log_odds
-
-
 def sigmoid_log_odds(logits: Tensor, targets: Tensor) -> Tensor:
     """z of a sigmoid, any shape, float64: (2y - 1) x for y in {0, 1}.
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from service.loss import cpu_kernel
 from service.loss.cpu_kernel import (
     ALPHA_T,
-    BAD_LOGIT,
     ENTROPY,
     LANES,
     LOG_LOSS,
@@ -31,6 +30,7 @@ from service.loss.cpu_kernel import (
 )
 from service.loss.formula import Moments, SoftmaxStatistics, compute_dtype
 from service.loss.fused import needs_gradient
+from service.loss.row_state import BAD_LOGIT
 
 # Logits below which one more thread costs more than it takes over.
 THREAD_ELEMENTS = 2**18

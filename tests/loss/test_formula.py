@@ -19,7 +19,6 @@ from service.loss.formula import (
     sigmoid_cross_entropy,
     sigmoid_log_odds,
     smoothed_focal,
-    softmax_log_odds,
     softmax_statistics,
 )
 from tests.loss import reference
@@ -42,7 +41,7 @@ class TestSoftmaxStatistics:
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_log_odds_are_the_logarithm_of_p_over_one_minus_p(self, dtype: torch.dtype) -> None:
         logits, targets = all_difficult_rows(dtype)
-        z = softmax_log_odds(logits, targets)
+        z = softmax_statistics(logits, targets).log_odds
         assert z.dtype == torch.float64
         for row, target, ours in zip(logits.tolist(), targets.tolist(), z.tolist(), strict=True):
             of_target = reference.softmax(tuple(row))[target]
@@ -143,7 +142,7 @@ class TestSoftmaxStatistics:
     def test_log_odds_pass_gradcheck(self) -> None:
         logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
         targets = torch.tensor([0, 1, 2, 3, 0, 1])
-        assert gradcheck(lambda x: softmax_log_odds(x, targets), logits.requires_grad_())
+        assert gradcheck(lambda x: softmax_statistics(x, targets).log_odds, logits.requires_grad_())
 
 
 class TestFocalFromLogOdds:
