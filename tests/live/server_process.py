@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +42,14 @@ class ServerProcess:
     def log(self) -> list[dict[str, Any]]:
         """All log lines so far."""
         return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+
+    def refuses_connections(self) -> bool:
+        """Whether nobody listens on its port any more."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        except ConnectionRefusedError:
+            return True
+        return False
 
     def memory_bytes(self) -> int:
         """Resident memory of the process now."""

@@ -192,14 +192,7 @@ def test_a_large_body_on_its_way_when_sigterm_comes_is_answered(tmp_path: Path) 
             wait_for(lambda: held_requests(client) == 1, "the request is held")
         server.process.send_signal(signal.SIGTERM)
 
-        def refused() -> bool:
-            try:
-                socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
-            except ConnectionRefusedError:
-                return True
-            return False
-
-        wait_for(refused, "no new connection is taken")
+        wait_for(server.refuses_connections, "no new connection is taken")
         connection.socket.sendall(sent[2 * MB :])
         connection.check(LARGE)
         assert connection.at_end()

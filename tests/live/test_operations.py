@@ -292,14 +292,7 @@ def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path) -> None:
             assert newcomer.get("/healthz").status_code == 200
             assert newcomer.post("/loss", json=ROWS).status_code == 200
 
-        def refused() -> bool:
-            try:
-                socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
-            except ConnectionRefusedError:
-                return True
-            return False
-
-        wait_for(refused, "no new connection is taken")
+        wait_for(server.refuses_connections, "no new connection is taken")
         assert server.process.poll() is None
         for connection in in_flight:
             connection.sendall(content[1:])
