@@ -36,34 +36,40 @@ from service.buffers import Buffers
 from service.engine import Engine, resolve_device
 from service.registry import LossRegistry
 from service.settings import Settings
+from service.siblings import Siblings
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service as an ASGI app; two apps share nothing.
+def create_app(settings: Settings | None = None, siblings: Siblings | None = None) -> FastAPI:
+    """The service as an ASGI app; two apps share nothing but what their siblings do.
 
     Args:
         settings: Default: from the environment.
+        siblings: This process and the others of the service; default: there are none.
 
     Raises:
         DeviceUnavailableError: The settings name a device that is not there.
     """
-    settings = settings or Settings()
+    settings, siblings = settings or Settings(), siblings or Siblings()
     device = resolve_device(settings.device)
     engine = Engine(
         device,
         workers=settings.workers,
         queue_size=settings.queue_size,
         max_queued_bytes=settings.max_queued_bytes,
+        siblings=siblings,
     )
     registry = LossRegistry(device, settings.max_configs)
-    runs = RunWork(settings, engine)
+    runs = RunWork(settings, engine, settings.query_memory_bytes // siblings.processes)
     sessions = Sessions(settings.api_keys)
-    buffers = Buffers(settings.max_kept_bytes)
-    service = Service(settings, engine, buffers, registry, Metrics(engine, registry), runs, sessions)
+    buffers = Buffers(settings.max_kept_bytes // siblings.processes)
+    metrics = Metrics(engine, registry)
+    service = Service(settings, engine, buffers, registry, metrics, runs, sessions, siblings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await siblings.open(service.answer)
         yield
+        siblings.close()
         engine.close()
         runs.close()
 

@@ -17,6 +17,7 @@ from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError, Queue
 from service.loss import fused_cpu
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores, is_fused, score
+from service.siblings import BYTES, REQUESTS, Siblings
 from service.workers import Workers
 
 T = TypeVar("T")
@@ -51,15 +52,17 @@ class Engine:
         workers: Threads that decode, compute and encode.
         queue_size: Requests admitted at once.
         max_queued_bytes: Bytes of request bodies admitted at once.
+        siblings: The processes that these bounds hold for together.
     """
 
-    def __init__(self, device: str, *, workers: int, queue_size: int, max_queued_bytes: int) -> None:
+    def __init__(
+        self, device: str, *, workers: int, queue_size: int, max_queued_bytes: int, siblings: Siblings | None = None
+    ) -> None:
         self.device = device
         self.queue_size = queue_size
         self.max_queued_bytes = max_queued_bytes
         self.chunk_elements = CHUNK_ELEMENTS[torch.device(device).type]
-        self.requests = 0
-        self.queued_bytes = 0
+        self._siblings = siblings or Siblings()
         self.out_of_memory_retries = 0
         self._lock = Lock()
         self._transfer = transfers(device)
@@ -69,6 +72,16 @@ class Engine:
         if device == "cpu":
             fused_cpu.warm_up()
 
+    @property
+    def requests(self) -> int:
+        """Requests that this process holds."""
+        return self._siblings.of(REQUESTS)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of request bodies that this process holds."""
+        return self._siblings.of(BYTES)
+
     @contextmanager
     def admit(self) -> Iterator[Admission]:
         """A place for one request, from before its body is read until its reply is made.
@@ -77,18 +90,18 @@ class Engine:
             QueueFullError: No place is left.
         """
         with self._lock:
-            if self.requests >= self.queue_size:
+            if self._siblings.total(REQUESTS) >= self.queue_size:
                 raise QueueFullError(
                     f"{self.queue_size} requests are held already (queue_size)", headers={"Retry-After": "1"}
                 )
-            self.requests += 1
+            self._siblings.add(REQUESTS, 1)
         admission = Admission(self)
         try:
             yield admission
         finally:
             self.release(admission)
             with self._lock:
-                self.requests -= 1
+                self._siblings.add(REQUESTS, -1)
 
     def hold(self, admission: Admission, count: int) -> None:
         """Count bytes of a body as held; they are given back when the admission ends.
@@ -97,19 +110,20 @@ class Engine:
             QueueFullError: That would be more than `max_queued_bytes`.
         """
         with self._lock:
-            if self.queued_bytes + count > self.max_queued_bytes:
+            held = self._siblings.total(BYTES)
+            if held + count > self.max_queued_bytes:
                 raise QueueFullError(
-                    f"{self.queued_bytes} bytes of request bodies are held, {count} more would pass "
+                    f"{held} bytes of request bodies are held, {count} more would pass "
                     f"{self.max_queued_bytes} (max_queued_bytes)",
                     headers={"Retry-After": "1"},
                 )
-            self.queued_bytes += count
+            self._siblings.add(BYTES, count)
             admission.held_bytes += count
 
     def release(self, admission: Admission) -> None:
         """Give back the bytes that an admission holds."""
         with self._lock:
-            self.queued_bytes -= admission.held_bytes
+            self._siblings.add(BYTES, -admission.held_bytes)
             admission.held_bytes = 0
 
     async def run(self, work: Callable[[], T]) -> T:

@@ -11,6 +11,7 @@ import asyncio
 import http
 import uuid
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,11 +36,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         head_timeout_s: Seconds for them to arrive, from the connection or from their first byte.
         scratch: Where heads are received, and what goes through the parser; shared by all connections of a loop, since
             what is received there is used up at once.
+        on_lost: Called when the connection is closed.
     """
 
     max_head_bytes: int
     head_timeout_s: float
     scratch: memoryview
+    on_lost: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,6 +62,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         # It leads back here by its extension.
         self.scope = None  # type: ignore[assignment]
+        self.on_lost()
 
     def data_received(self, data: bytes) -> None:
         """Count what arrives while a head is incomplete."""
@@ -247,8 +251,14 @@ class _Reader(asyncio.BufferedProtocol):
             self._filled.set_result(filled)
 
 
-def bounded_protocol(*, max_head_bytes: int, head_timeout_s: float) -> type[BoundedHttpProtocol]:
-    """The protocol class with its limits, as uvicorn's `http` takes it."""
-    scratch = memoryview(bytearray(SCRATCH_BYTES))
-    limits = {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s, "scratch": scratch}
-    return type("LimitedHttpProtocol", (BoundedHttpProtocol,), limits)
+def bounded_protocol(
+    *, max_head_bytes: int, head_timeout_s: float, on_lost: Callable[[], None] = lambda: None
+) -> type[BoundedHttpProtocol]:
+    """The protocol class with its values, as uvicorn's `http` takes it."""
+    members = {
+        "max_head_bytes": max_head_bytes,
+        "head_timeout_s": head_timeout_s,
+        "scratch": memoryview(bytearray(SCRATCH_BYTES)),
+        "on_lost": staticmethod(on_lost),
+    }
+    return type("LimitedHttpProtocol", (BoundedHttpProtocol,), members)

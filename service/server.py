@@ -1,10 +1,15 @@
-"""Running the app under uvicorn, with a graceful end."""
+"""Running the app under uvicorn, in one process or several, with a graceful end."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import os
 import signal
+import socket
+import sys
 import time
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -12,9 +17,16 @@ import uvicorn
 
 from service.api.state import Service
 from service.app import create_app
+from service.engine import resolve_device
 from service.logs import configure_logs
-from service.protocol import bounded_protocol
+from service.loss import fused_cpu
+from service.protocol import BoundedHttpProtocol, bounded_protocol
 from service.settings import Settings
+from service.siblings import CLOSED, Siblings
+from service.supervisor import Seat, Supervisor
+
+MOST_PROCESSES = 4
+CONNECTIONS_AT_ONCE = 16
 
 log = structlog.get_logger("service.server")
 
@@ -22,8 +34,20 @@ log = structlog.get_logger("service.server")
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; returns when all requests in flight are answered."""
     configure_logs(settings.log_level, settings.log_format)
-    app = create_app(settings)
+    processes, seat = number_of_processes(settings), None
+    if processes > 1:
+        # Compiled once, before the processes part; so is the memory of all that is imported.
+        fused_cpu.warm_up()
+        _freeze()
+        seat = Supervisor(settings, processes).run()
+    siblings = seat.siblings if seat else Siblings()
+    app = create_app(settings, siblings)
     service: Service = app.state.service
+    protocol = bounded_protocol(
+        max_head_bytes=settings.max_head_bytes,
+        head_timeout_s=settings.head_timeout_s,
+        on_lost=partial(siblings.add, CLOSED, 1),
+    )
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -32,24 +56,93 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         ws="none",
-        http=bounded_protocol(max_head_bytes=settings.max_head_bytes, head_timeout_s=settings.head_timeout_s),
+        http=protocol,
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
     log.info("starting", device=service.engine.device, keys=len(settings.api_keys))
+    _freeze()
+    DrainingServer(config, protocol, service, seat).run()
+
+
+def number_of_processes(settings: Settings) -> int:
+    """As the settings say; CUDA has one by itself, since each process takes memory of the device."""
+    if settings.processes:
+        return settings.processes
+    # Elsewhere than on Linux, forking is not there or not safe.
+    if sys.platform != "linux" or resolve_device(settings.device) != "cpu":
+        return 1
+    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+
+
+def _freeze() -> None:
     # What stands now stands to the end. Walking it again and again stopped every request for a quarter of a second.
     gc.collect()
     gc.freeze()
-    DrainingServer(config, service).run()
 
 
 class DrainingServer(uvicorn.Server):
     """Between SIGTERM and the end of accepting it answers as before while /readyz is 503, so that a balancer can
-    take it out; a second signal, or SIGINT, ends accepting at once. The exit status is 0."""
+    take it out; a second signal, or SIGINT, ends accepting at once. The exit status is 0.
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    Args:
+        config: Of uvicorn.
+        protocol: Its `http`.
+        service: That it serves.
+        seat: Where its connections come from, in a child; None: it listens itself.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        protocol: type[BoundedHttpProtocol],
+        service: Service,
+        seat: Seat | None = None,
+    ) -> None:
         super().__init__(config)
+        self._protocol = protocol
         self._service = service
+        self._seat = seat
         self._stop_at: float | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's start, or that of a child, which has nothing to listen on."""
+        if self._seat is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        channel = self._seat.channel
+        channel.setblocking(False)
+        asyncio.get_running_loop().add_reader(channel, self._take, channel)
+        channel.send(b"r")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's end; a child takes no connection any more."""
+        if self._seat is not None:
+            asyncio.get_running_loop().remove_reader(self._seat.channel)
+        await super().shutdown(sockets)
+
+    def _take(self, channel: socket.socket) -> None:
+        for _ in range(CONNECTIONS_AT_ONCE):
+            try:
+                message, files, _, _ = socket.recv_fds(channel, 1, 1)
+            except BlockingIOError:
+                return
+            if not message:
+                # The first process was killed, and with it the service.
+                self._service.siblings.remove_sockets()
+                os._exit(1)
+            for file in files:
+                task = asyncio.create_task(self._connect(socket.socket(fileno=file)))
+                self._connecting.add(task)
+                task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        made = partial(
+            self._protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        await asyncio.get_running_loop().connect_accepted_socket(made, connection)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn's handler of SIGTERM and SIGINT."""

@@ -17,7 +17,7 @@ def _split_keys(value: object) -> object:
 
 
 class Settings(BaseSettings):
-    """The settings of one service process; each is also `FOCAL_LOSS_<NAME>` and `focal-loss serve --<name>`."""
+    """The settings of one service; each is also `FOCAL_LOSS_<NAME>` and `focal-loss serve --<name>`."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
@@ -35,8 +35,18 @@ class Settings(BaseSettings):
         str,
         Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (CUDA where there is one), cpu, cuda or cuda:N."),
     ] = "auto"
+    processes: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=64,
+            description="Processes that answer, behind one port; 0: as many as cores, at most 4, on the CPU, and 1 on "
+            "CUDA.",
+        ),
+    ] = 0
     workers: Annotated[
-        int, Field(ge=1, le=64, description="Threads that decode, compute and encode; requests at work at once.")
+        int,
+        Field(ge=1, le=64, description="Threads of each process that decode, compute and encode; requests at work."),
     ] = 2
     queue_size: Annotated[int, Field(ge=1, description="Requests held at once, at work or not; more get 429.")] = 64
     max_body_bytes: Annotated[int, Field(ge=1, description="Bytes of one request body; more get 413.")] = 256 * MIB

@@ -56,5 +56,5 @@ async def check_ready(service: Service) -> None:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Requests, durations, phases, examples, bounds and what is held, in Prometheus' text format."""
-    exposed = service_of(request).metrics
-    return Response(exposed.exposition(), media_type=exposed.content_type)
+    service = service_of(request)
+    return Response(await service.exposition(), media_type=service.metrics.content_type)

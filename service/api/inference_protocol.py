@@ -62,7 +62,7 @@ async def ready(request: Request) -> JSONResponse:
 @router.get("/models/{model}/versions/{version}", summary="A model's version")
 async def model_metadata(request: Request, model: str, version: str = VERSION) -> JSONResponse:
     """Inputs and outputs with their datatypes and shapes; further datatypes are taken."""
-    _check_model(service_of(request), model, version)
+    await _check_model(service_of(request), model, version)
     shapes = {"loss": [1], "logits": [-1, -1]}
     inputs = [_tensor(name, {"logits": "FP32", "targets": "INT64"}[name], shapes) for name in INPUT_DATATYPES]
     outputs = [_tensor(name, datatype, shapes) for name, datatype in OUTPUT_DATATYPES.items()]
@@ -78,7 +78,7 @@ def _tensor(name: str, datatype: str, shapes: dict[str, list[int]]) -> dict[str,
 @router.get("/models/{model}/versions/{version}/ready", summary="A model's version is ready")
 async def model_ready(request: Request, model: str, version: str = VERSION) -> JSONResponse:
     """200 where the model is held and the device computes."""
-    _check_model(service_of(request), model, version)
+    await _check_model(service_of(request), model, version)
     await check_ready(service_of(request))
     return JSONResponse({"name": model, "ready": True})
 
@@ -88,7 +88,7 @@ async def model_ready(request: Request, model: str, version: str = VERSION) -> J
 async def infer(request: Request, model: str, version: str = VERSION) -> Response:
     """One batch; tensors as JSON or as binary data behind it, in both directions."""
     service, headers, timing = service_of(request), request.headers, Timing()
-    _check_model(service, model, version)
+    await _check_model(service, model, version)
     length = header_number(HEADER_LENGTH, headers[HEADER_LENGTH]) if HEADER_LENGTH in headers else None
     # The asynchronous Triton client announces codings that it cannot read. What it, and the synchronous one, ask for
     # in earnest is one coding alone.
@@ -125,10 +125,10 @@ def _of_model(request: InferRequest, model: str) -> InferRequest:
     return replace(request, loss_request=LossRequest(options, request.loss_request.batches))
 
 
-def _check_model(service: Service, model: str, version: str) -> None:
+async def _check_model(service: Service, model: str, version: str) -> None:
     if model != MODEL:
         try:
-            service.registry.get(model)
+            await service.held(model)
         except UnknownConfigError as err:
             raise UnknownConfigError(
                 f"no model {model[:100]!r}: there are {MODEL} and the config_ids that are held"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from service import __version__
 from service.engine import Engine
@@ -14,6 +18,9 @@ from service.messages import BatchResult
 from service.registry import LossRegistry
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+# Of these every process has much the same; of all others the sum counts.
+ALIKE = frozenset({"focal_loss_info", "focal_loss_configs_held"})
 
 
 class Metrics:
@@ -76,6 +83,36 @@ class Metrics:
         self._examples("excluded").inc(result.num_excluded)
         self._examples("counted").inc(result.num_examples - result.num_ignored - result.num_excluded)
 
-    def exposition(self) -> bytes:
-        """All of it in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def exposition(self) -> str:
+        """What this process has counted, in Prometheus' text format."""
+        return generate_latest(self.registry).decode()
+
+
+def summed(expositions: Sequence[str]) -> str:
+    """The metrics of several processes of one service as those of one."""
+    families: dict[str, Metric] = {}
+    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for text in expositions:
+        for family in text_string_to_metric_families(text):
+            families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            together = values.setdefault(family.name, {})
+            for sample in family.samples:
+                key = sample.name, tuple(sample.labels.items())
+                together[key] = _joined(family.name, together[key], sample.value) if key in together else sample.value
+    for name, family in families.items():
+        family.samples = [Sample(sample, dict(labels), value) for (sample, labels), value in values[name].items()]
+    return generate_latest(_Collected([*families.values()])).decode()
+
+
+def _joined(name: str, one: float, other: float) -> float:
+    if name.endswith("_created"):
+        return min(one, other)
+    return max(one, other) if name in ALIKE else one + other
+
+
+class _Collected(Collector):
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Sequence[Metric]:
+        return self._families

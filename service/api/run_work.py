@@ -30,11 +30,12 @@ class RunWork:
     Args:
         settings: As given.
         engine: Whose bound of requests holds here too.
+        query_memory_bytes: What the questions of this process may take.
     """
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(self, settings: Settings, engine: Engine, query_memory_bytes: int) -> None:
         self.store = RunStore(open_files(settings.data_dir), settings.max_run_rows)
-        self.queries = RunQueries(self.store, settings.query_memory_bytes)
+        self.queries = RunQueries(self.store, query_memory_bytes)
         self._engine = engine
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="runs")
         self._beside = ThreadPoolExecutor(settings.workers, thread_name_prefix="beside")

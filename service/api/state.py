@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 
-from service.api.metrics import Metrics
+from service.api.metrics import Metrics, summed
 from service.api.run_work import RunWork
 from service.api.sessions import Sessions
 from service.buffers import Buffers
 from service.engine import Engine
+from service.errors import UnknownConfigError
 from service.evaluation import Limits
 from service.loss.focal import FocalLoss
 from service.messages import LossConfig, RequestOptions
-from service.registry import LossRegistry
+from service.registry import HeldLoss, LossRegistry, merged, unknown_config
 from service.settings import Settings
+from service.siblings import Siblings
 
 # One object, so that its config_id is computed once.
 DEFAULT_CONFIG = LossConfig()
@@ -33,6 +37,7 @@ class Service:
         metrics: What /metrics shows.
         runs: The store of runs and its threads.
         sessions: Who is signed in to the page.
+        siblings: This process and the others of the service.
         draining: True from SIGTERM on.
     """
 
@@ -43,6 +48,7 @@ class Service:
     metrics: Metrics
     runs: RunWork
     sessions: Sessions
+    siblings: Siblings
     draining: bool = False
 
     @property
@@ -50,14 +56,65 @@ class Service:
         return Limits(self.settings.max_elements, self.settings.max_examples)
 
     def module(self, options: RequestOptions) -> FocalLoss:
-        """The instance that a request names or describes; counts as a use.
+        """The instance that a request names or describes, counted as a use; not for the event loop.
 
         Raises:
-            UnknownConfigError: It names one that is not held.
+            UnknownConfigError: It names one that no process holds.
         """
-        if options.config_id is not None:
+        if options.config_id is None:
+            return self.registry.use(options.config or DEFAULT_CONFIG)
+        try:
             return self.registry.use_id(options.config_id)
-        return self.registry.use(options.config or DEFAULT_CONFIG)
+        except UnknownConfigError:
+            for held in self.siblings.ask_from_thread({"held": options.config_id}):
+                for one in held:
+                    return self.registry.use(HeldLoss.from_json(one).config)
+            raise
+
+    async def put(self, config: LossConfig) -> bool:
+        """Make sure that an instance is on the device; whether no process held one."""
+        elsewhere = await self.siblings.ask({"held": config.config_id})
+        return await self.engine.run(partial(self.registry.put, config)) and not any(elsewhere)
+
+    async def held(self, config_id: str | None = None) -> list[HeldLoss]:
+        """What all processes hold, the most recently used first: everything, or what is under an id.
+
+        Raises:
+            UnknownConfigError: Nothing is under this id.
+        """
+        answers = await self.siblings.ask({"held": config_id})
+        theirs = [HeldLoss.from_json(one) for answer in answers for one in answer]
+        ours = [held for held in self.registry.snapshot() if config_id in (None, held.config_id)]
+        held = merged([*ours, *theirs])
+        if config_id is not None and not held:
+            raise unknown_config(config_id)
+        return held
+
+    async def drop(self, config_id: str) -> None:
+        """Let an instance go in every process.
+
+        Raises:
+            UnknownConfigError: None holds it.
+        """
+        dropped = await self.siblings.ask({"drop": config_id})
+        if not any([self.registry.drop(config_id), *dropped]):
+            raise unknown_config(config_id)
+
+    async def exposition(self) -> str:
+        """The metrics of all processes together, in Prometheus' text format."""
+        ours, theirs = self.metrics.exposition(), await self.siblings.ask("metrics")
+        return summed([ours, *theirs]) if theirs else ours
+
+    def answer(self, question: Any) -> Any:
+        """What another process asks; see `Siblings.open`."""
+        match question:
+            case {"held": config_id}:
+                return [held.to_json() for held in self.registry.snapshot() if config_id in (None, held.config_id)]
+            case {"drop": config_id}:
+                return self.registry.drop(config_id)
+            case "metrics":
+                return self.metrics.exposition()
+        raise ValueError(f"unknown question {question!r}")
 
 
 def service_of(request: Request) -> Service:
