@@ -90,6 +90,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(self._too_large())
         else:
             super().on_headers_complete()
+            self.cycle.transport = _HeadWithBody(self.transport, self.loop)  # type: ignore[assignment]
             # Not the cycle itself: it holds the scope, and what goes round in a circle waits for the collector.
             extensions: dict[str, Any] = {"receive_into": partial(self._receive_into, weakref.ref(self.cycle))}
             self.scope["extensions"] = extensions
@@ -186,6 +187,42 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + content)
         self.transport.close()
+
+
+class _HeadWithBody:
+    """A transport that sends a reply's head and the first of its body together: one packet, one call of the kernel.
+
+    Args:
+        transport: Of the connection.
+        loop: At whose next turn a head is sent whose body has not come.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send it, or keep it where it is a head."""
+        if self._head:
+            self._transport.writelines((self._head, data))
+            self._head = b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100 "):
+            self._head = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection when all is sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
 
 
 class _Reader(asyncio.BufferedProtocol):
