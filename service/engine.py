@@ -86,6 +86,15 @@ class Engine:
         """Bytes of request bodies that this process holds."""
         return self._siblings.of(BYTES)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no place is left."""
+        return self._siblings.total(REQUESTS) >= self.queue_size
+
+    def full(self) -> QueueFullError:
+        """The error that says so."""
+        return QueueFullError(f"{self.queue_size} requests are held already (queue_size)", headers={"Retry-After": "1"})
+
     @contextmanager
     def admit(self) -> Iterator[Admission]:
         """A place for one request, from before its body is read until its reply is made.
@@ -94,10 +103,8 @@ class Engine:
             QueueFullError: No place is left.
         """
         with self._lock:
-            if self._siblings.total(REQUESTS) >= self.queue_size:
-                raise QueueFullError(
-                    f"{self.queue_size} requests are held already (queue_size)", headers={"Retry-After": "1"}
-                )
+            if self.is_full:
+                raise self.full()
             self._siblings.add(REQUESTS, 1)
         admission = Admission(self)
         try:
