@@ -85,6 +85,8 @@ def create_app(settings: Settings | None = None, siblings: Siblings | None = Non
         lifespan=lifespan,
         middleware=middleware,
         exception_handlers={HTTPException: on_http_exception},
+        # We have metrics of our own; and its logs would have the texts of errors, in which there may be data.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
     runs_parts = (run_routes, examples, diagnostics, queues, exports)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from threading import Lock
 from typing import TypeVar
 
@@ -25,6 +25,9 @@ T = TypeVar("T")
 # Logits of one chunk. On the CPU its float32 copy and its exponentials stay in the last-level cache; on CUDA the bus
 # needs about a millisecond for it, beside which starting the work is short, and a large body has several to overlap.
 CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}
+
+# Seconds that a body may take to arrive before the next one may begin. In a fast network they are enough for some MB.
+TURN_S = 0.05
 
 
 def resolve_device(wanted: str) -> str:
@@ -65,6 +68,7 @@ class Engine:
         self._siblings = siblings or Siblings()
         self.out_of_memory_retries = 0
         self._lock = Lock()
+        self._turns = asyncio.Semaphore(workers)
         self._transfer = transfers(device)
         self._workers = Workers(workers, "engine")
         # A stream lives as long as its client likes: it must not take a worker away from the other requests.
@@ -82,6 +86,15 @@ class Engine:
         """Bytes of request bodies that this process holds."""
         return self._siblings.of(BYTES)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no place is left."""
+        return self._siblings.total(REQUESTS) >= self.queue_size
+
+    def full(self) -> QueueFullError:
+        """The error that says so."""
+        return QueueFullError(f"{self.queue_size} requests are held already (queue_size)", headers={"Retry-After": "1"})
+
     @contextmanager
     def admit(self) -> Iterator[Admission]:
         """A place for one request, from before its body is read until its reply is made.
@@ -90,10 +103,8 @@ class Engine:
             QueueFullError: No place is left.
         """
         with self._lock:
-            if self._siblings.total(REQUESTS) >= self.queue_size:
-                raise QueueFullError(
-                    f"{self.queue_size} requests are held already (queue_size)", headers={"Retry-After": "1"}
-                )
+            if self.is_full:
+                raise self.full()
             self._siblings.add(REQUESTS, 1)
         admission = Admission(self)
         try:
@@ -125,6 +136,32 @@ class Engine:
         with self._lock:
             self._siblings.add(BYTES, -admission.held_bytes)
             admission.held_bytes = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Callable[[], None]]:
+        """A turn to receive a large body and have it worked on; there are as many as workers.
+
+        A body that would only wait for a worker waits at its client, where it takes no memory and no cache of ours. One
+        that is long on its way gives its turn to the next, and goes on beside it.
+
+        Yields:
+            What to call when the body is there.
+        """
+        await self._turns.acquire()
+        kept = True
+
+        def give_away() -> None:
+            nonlocal kept
+            kept = False
+            self._turns.release()
+
+        timer = asyncio.get_running_loop().call_later(TURN_S, give_away)
+        try:
+            yield timer.cancel
+        finally:
+            timer.cancel()
+            if kept:
+                give_away()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do the work on a worker thread; the event loop goes on."""

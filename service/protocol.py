@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import http
+import math
 import uuid
 import weakref
 from collections.abc import Callable
@@ -19,8 +20,10 @@ import httptools
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.api.problems import MEDIA_TYPE, problem_response
+from service.api.problems import problem_response
 from service.errors import DecodeError, HeadTimeoutError, HeadTooLargeError, LossServiceError
+
+Refusal = Callable[[bytes, bytes, list[tuple[bytes, bytes]]], tuple[LossServiceError, str] | None]
 
 NOTHING = memoryview(b"")
 # What comes with a head is copied on its way through the parser.
@@ -37,18 +40,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         scratch: Where heads are received, and what goes through the parser; shared by all connections of a loop, since
             what is received there is used up at once.
         on_lost: Called when the connection is closed.
+        refusal: From method, target and headers of a request to what it is refused with, and the request's id, before
+            anything is made of it; or None.
     """
 
     max_head_bytes: int
     head_timeout_s: float
     scratch: memoryview
     on_lost: Callable[[], None]
+    refusal: Refusal
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes: int | None = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader = _Reader(self, self.scratch)
+        # The bytes that a refused request still has to come; chunks come without a number.
+        self._refused_bytes: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head is awaited from here on."""
@@ -68,6 +76,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Count what arrives while a head is incomplete."""
         arriving, before = self._head_bytes is not None, self.cycle
         super().data_received(data)
+        if self._refused_bytes is not None and self._refused_bytes < math.inf:
+            self._reader.skip(int(self._refused_bytes))
         if self.cycle is not before:
             if self.cycle.more_body:
                 # The rest of the body stays where it is until the application asks for it.
@@ -86,13 +96,31 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """The head is there: the request starts unless it is too large."""
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         self._head_arrived()
+        idle = self.cycle is None or self.cycle.response_complete
         if size > self.max_head_bytes:
             self._refuse(self._too_large())
+        elif idle and (refused := self.refusal(self.parser.get_method(), self.url, self.headers)):
+            self._refuse_and_go_on(*refused)
         else:
             super().on_headers_complete()
+            self.cycle.transport = _HeadWithBody(self.transport, self.loop)  # type: ignore[assignment]
             # Not the cycle itself: it holds the scope, and what goes round in a circle waits for the collector.
             extensions: dict[str, Any] = {"receive_into": partial(self._receive_into, weakref.ref(self.cycle))}
             self.scope["extensions"] = extensions
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body; of a refused one only its length counts."""
+        if self._refused_bytes is None:
+            super().on_body(body)
+        else:
+            self._refused_bytes -= len(body)
+
+    def on_message_complete(self) -> None:
+        """All of a request has come."""
+        if self._refused_bytes is None:
+            super().on_message_complete()
+        else:
+            self._refused_bytes = None
 
     def in_body(self) -> bool:
         """Whether what arrives next belongs to a body."""
@@ -137,7 +165,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def body_received(self) -> None:
         """The rest of the body went past the parser, which still waits for it: a new one takes the next request."""
-        self.cycle.more_body = False
+        if self._refused_bytes is None:
+            self.cycle.more_body = False
+        self._refused_bytes = None
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
@@ -177,15 +207,69 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             f"request line and headers have more than {self.max_head_bytes} bytes (max_head_bytes)"
         )
 
-    def _refuse(self, error: LossServiceError) -> None:
-        path = getattr(self, "url", b"").decode("latin-1").partition("?")[0]
-        content = bytes(problem_response(error, path).body)
-        head = (
-            f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
-            f"content-length: {len(content)}\r\nx-request-id: {uuid.uuid4().hex}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + content)
+    def _refuse(self, error: LossServiceError, request_id: str | None = None) -> None:
+        self._refused_bytes = math.inf
+        self.transport.write(self._problem(error, request_id or uuid.uuid4().hex, b"connection: close\r\n"))
         self.transport.close()
+
+    def _refuse_and_go_on(self, error: LossServiceError, request_id: str) -> None:
+        """Answer at once, and take the next request after this one's body."""
+        if self.expect_100_continue or not self.parser.should_keep_alive():
+            # Whether a body comes after this answer is for the client to say.
+            self._refuse(error, request_id)
+            return
+        self.transport.write(self._problem(error, request_id))
+        length = dict(self.headers).get(b"content-length")
+        self._refused_bytes = math.inf if length is None else int(length)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _problem(self, error: LossServiceError, request_id: str, more: bytes = b"") -> bytes:
+        reply = problem_response(error, getattr(self, "url", b"").decode("latin-1").partition("?")[0])
+        lines = [*self.server_state.default_headers, *reply.raw_headers, (b"x-request-id", request_id.encode())]
+        return b"".join(
+            (
+                f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}\r\n".encode(),
+                *(b"%b: %b\r\n" % line for line in lines),
+                more + b"\r\n",
+                bytes(reply.body),
+            )
+        )
+
+
+class _HeadWithBody:
+    """A transport that sends a reply's head and the first of its body together: one packet, one call of the kernel.
+
+    Args:
+        transport: Of the connection.
+        loop: At whose next turn a head is sent whose body has not come.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send it, or keep it where it is a head."""
+        if self._head:
+            self._transport.writelines((self._head, data))
+            self._head = b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100 "):
+            self._head = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection when all is sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
 
 
 class _Reader(asyncio.BufferedProtocol):
@@ -202,6 +286,7 @@ class _Reader(asyncio.BufferedProtocol):
         self._protocol = protocol
         self._scratch = scratch
         self._rest = NOTHING
+        self._skipped = 0
         self._filled: asyncio.Future[bool]
 
     def fill(self, rest: memoryview) -> asyncio.Future[bool]:
@@ -215,12 +300,23 @@ class _Reader(asyncio.BufferedProtocol):
         """Have the kernel write to the scratch buffer again."""
         self._rest = NOTHING
 
+    def skip(self, count: int) -> None:
+        """Have the kernel write so many bytes where nobody reads them."""
+        self._skipped = count
+
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._rest:
             return self._rest
+        if self._skipped:
+            return self._scratch[: self._skipped]
         return self._scratch if self._protocol.in_body() else self._scratch[:HEAD_READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._skipped:
+            self._skipped -= nbytes
+            if not self._skipped:
+                self._protocol.body_received()
+            return
         if not self._rest:
             self._protocol.data_received(bytes(self._scratch[:nbytes]))
             return
@@ -252,7 +348,11 @@ class _Reader(asyncio.BufferedProtocol):
 
 
 def bounded_protocol(
-    *, max_head_bytes: int, head_timeout_s: float, on_lost: Callable[[], None] = lambda: None
+    *,
+    max_head_bytes: int,
+    head_timeout_s: float,
+    on_lost: Callable[[], None] = lambda: None,
+    refusal: Refusal = lambda method, target, headers: None,
 ) -> type[BoundedHttpProtocol]:
     """The protocol class with its values, as uvicorn's `http` takes it."""
     members = {
@@ -260,5 +360,6 @@ def bounded_protocol(
         "head_timeout_s": head_timeout_s,
         "scratch": memoryview(bytearray(SCRATCH_BYTES)),
         "on_lost": staticmethod(on_lost),
+        "refusal": staticmethod(refusal),
     }
     return type("LimitedHttpProtocol", (BoundedHttpProtocol,), members)

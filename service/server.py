@@ -15,6 +15,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from service.api.shedding import Shedding
 from service.api.state import Service
 from service.app import create_app
 from service.engine import resolve_device
@@ -47,6 +48,7 @@ def serve(settings: Settings) -> None:
         max_head_bytes=settings.max_head_bytes,
         head_timeout_s=settings.head_timeout_s,
         on_lost=partial(siblings.add, CLOSED, 1),
+        refusal=Shedding(service),
     )
     config = uvicorn.Config(
         app,

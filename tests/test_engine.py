@@ -304,6 +304,79 @@ class TestWorkers:
             asyncio.run(engine.run(work))
 
 
+class TestTurns:
+    """Who may receive a large body: as many as workers, and none waits long for one that comes slowly."""
+
+    @pytest.fixture(autouse=True)
+    def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("service.engine.TURN_S", 0.02)
+
+    def test_as_many_as_workers_in_the_order_of_asking(self, engine: Engine) -> None:
+        order: list[int] = []
+
+        async def take(number: int, end: asyncio.Event) -> None:
+            async with engine.turn() as arrived:
+                arrived()
+                order.append(number)
+                await end.wait()
+
+        async def run() -> None:
+            ends = [asyncio.Event() for _ in range(4)]
+            tasks = [asyncio.create_task(take(number, end)) for number, end in enumerate(ends)]
+            # Of a body that is there the turn is kept, however long the work takes.
+            await asyncio.wait(tasks, timeout=0.1)
+            assert order == [0, 1]
+            ends[1].set()
+            await asyncio.wait(tasks, timeout=0.1)
+            assert order == [0, 1, 2]
+            for end in ends:
+                end.set()
+            await asyncio.gather(*tasks)
+            assert order == [0, 1, 2, 3]
+
+        asyncio.run(run())
+
+    def test_a_slow_body_gives_its_turn_away_once(self, engine: Engine) -> None:
+        order: list[str] = []
+
+        async def slow(end: asyncio.Event) -> None:
+            async with engine.turn():
+                await end.wait()
+
+        async def quick(name: str, end: asyncio.Event) -> None:
+            async with engine.turn() as arrived:
+                arrived()
+                order.append(name)
+                await end.wait()
+
+        async def run() -> None:
+            slow_ends, quick_end = asyncio.Event(), asyncio.Event()
+            slow_ones = [asyncio.create_task(slow(slow_ends)) for _ in range(2)]
+            quick_ones = [asyncio.create_task(quick(name, quick_end)) for name in "abc"]
+            await asyncio.wait(quick_ones, timeout=0.5)
+            assert order == ["a", "b"]
+            slow_ends.set()
+            await asyncio.gather(*slow_ones)
+            await asyncio.wait(quick_ones, timeout=0.1)
+            assert order == ["a", "b"]
+            quick_end.set()
+            await asyncio.gather(*quick_ones)
+            assert order == ["a", "b", "c"]
+
+        asyncio.run(run())
+
+    def test_an_error_gives_it_back(self, engine: Engine) -> None:
+        async def run() -> None:
+            for _ in range(3):
+                with pytest.raises(KeyError):
+                    async with engine.turn():
+                        raise KeyError
+            async with asyncio.timeout(5), engine.turn(), engine.turn():
+                pass
+
+        asyncio.run(run())
+
+
 class TestDevice:
     def test_the_cpu_answers(self, engine: Engine) -> None:
         engine.check()

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import httptools
 import numpy as np
+import orjson
 import pytest
 import uvicorn
 from hypothesis import given
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 from uvicorn.server import ServerState
 
-from service.protocol import HEAD_READ_BYTES, SCRATCH_BYTES, BoundedHttpProtocol, bounded_protocol
+from service.errors import LossServiceError, QueueFullError
+from service.protocol import HEAD_READ_BYTES, SCRATCH_BYTES, BoundedHttpProtocol, Refusal, bounded_protocol
 
 LARGE = 3 * SCRATCH_BYTES + 7
 
@@ -109,8 +111,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await answer(send, await body_of(scope, receive))
 
 
-def connected(app: App) -> tuple[Wire, BoundedHttpProtocol]:
-    kind = bounded_protocol(max_head_bytes=4096, head_timeout_s=60)
+def connected(app: App, refusal: Refusal = lambda *_: None) -> tuple[Wire, BoundedHttpProtocol]:
+    kind = bounded_protocol(max_head_bytes=4096, head_timeout_s=60, refusal=refusal)
     config = uvicorn.Config(cast(Any, app), lifespan="off", log_config=None)
     protocol = kind(config=config, server_state=ServerState(), app_state={}, _loop=asyncio.get_running_loop())
     wire = Wire()
@@ -463,6 +465,87 @@ def test_a_length_that_could_be_read_in_two_ways_is_no_request(head: bytes) -> N
         wire.send(b"POST /x HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\nhello")
         await settled()
         assert replies(wire).statuses == [400]
+        assert wire.closed
+
+    asyncio.run(check())
+
+
+def full(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[LossServiceError, str] | None:
+    """Refuses the requests that say so in a header, whose value becomes the id."""
+    number = dict(headers).get(b"x-full")
+    return None if number is None else (QueueFullError("full", headers={"Retry-After": "1"}), number.decode())
+
+
+@given(data=st.data(), kinds=st.lists(st.tuples(SIZES, st.booleans(), st.booleans()), min_size=1, max_size=4))
+def test_what_is_refused_at_once_leaves_the_connection_to_the_next(
+    data: st.DataObject, kinds: list[tuple[int, bool, bool]]
+) -> None:
+    sent = b""
+    for number, (size, refused, in_chunks) in enumerate(kinds):
+        whole = chunked(content(size, number)) if in_chunks else request(content(size, number))
+        sent += whole.replace(b"\r\n", b"\r\nX-Full: %d\r\n" % number, 1) if refused else whole
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=8)))
+
+    async def check() -> None:
+        wire, protocol = connected(echo, full)
+        for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True):
+            wire.send(sent[start:end])
+            await settled()
+        for _ in kinds:
+            await settled()
+        got = replies(wire)
+        assert len(got.statuses) == len(kinds)
+        for number, (size, refused, _) in enumerate(kinds):
+            if got.statuses[number] == 200:
+                # A refused one gets here only behind a request that was not answered yet.
+                assert got.bodies[number] == content(size, number)
+                assert not refused or (number and got.statuses[number - 1] == 200)
+            else:
+                assert refused
+                assert (got.statuses[number], got.headers[number][b"x-request-id"]) == (429, b"%d" % number)
+                assert got.headers[number][b"retry-after"] == b"1"
+                assert orjson.loads(got.bodies[number])["code"] == "queue_full"
+        assert not wire.closed
+        assert not wire.kernel
+        if protocol.timeout_keep_alive_task is not None:
+            protocol.timeout_keep_alive_task.cancel()
+
+    asyncio.run(check())
+
+
+def test_the_body_of_what_is_refused_passes_no_parser() -> None:
+    async def check() -> None:
+        wire, protocol = connected(echo, full)
+        wire.send(request(content(LARGE), "X-Full: 1"))
+        assert wire.largest_read == SCRATCH_BYTES
+        assert protocol.cycle is None
+        wire.send(request(b"after"))
+        await settled()
+        assert replies(wire).statuses == [429, 200]
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("header", ["Connection: close", "Expect: 100-continue"])
+def test_a_refusal_ends_the_connection_where_it_is_not_known_what_comes_next(header: str) -> None:
+    async def check() -> None:
+        wire, _ = connected(echo, full)
+        wire.send(request(b"x" * 100, "X-Full: 1", header))
+        await settled()
+        got = replies(wire)
+        assert got.statuses == [429]
+        assert got.headers[0][b"connection"] == b"close"
+        assert wire.closed
+
+    asyncio.run(check())
+
+
+def test_the_body_behind_a_head_that_is_too_large_is_nobodys() -> None:
+    async def check() -> None:
+        wire, _ = connected(echo)
+        wire.send(request(b"x" * 100, f"A: {'x' * 5000}"))
+        await settled()
+        assert replies(wire).statuses == [431]
         assert wire.closed
 
     asyncio.run(check())

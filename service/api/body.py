@@ -36,7 +36,7 @@ async def read_body(
         DecodeError: `Content-Length` is not what came.
         ClientDisconnect: The client left.
     """
-    declared = _content_length(request)
+    declared = content_length(request)
     if declared is not None and declared > max_bytes:
         raise _too_large(declared, max_bytes)
     try:
@@ -49,7 +49,12 @@ async def read_body(
         raise BodyTimeoutError(f"the body did not arrive in {timeout_s:g} s", headers={"Connection": "close"}) from err
 
 
-def _content_length(request: Request) -> int | None:
+def content_length(request: Request) -> int | None:
+    """The bytes that a request announces; None where they come in chunks without a number.
+
+    Raises:
+        DecodeError: `Content-Length` is no number.
+    """
     text = request.headers.get("content-length")
     if text is None:
         return None if "transfer-encoding" in request.headers else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.api.arrow_stream import ArrowStreamResponse, streams
-from service.api.body import read_body
+from service.api.body import content_length, read_body
 from service.api.encoding import compressed, inflated
 from service.api.exchange import Exchange, Timing
 from service.api.openapi import LOSS_BODY, LOSS_REPLIES
@@ -21,6 +22,9 @@ from service.evaluation import evaluate
 from service.messages import LossRequest, LossResult
 
 T = TypeVar("T")
+
+# A smaller body is there before a turn would be.
+SMALL_BODY_BYTES = 64 * 1024
 
 
 class BareRoute(APIRoute):
@@ -57,7 +61,7 @@ async def post_loss(request: Request) -> Response:
 
 
 async def answered(request: Request, timing: Timing, coding: str, answer: Callable[[memoryview], T]) -> T:
-    """What a request's body is answered with: a place in the queue, the body, one hop to a worker thread.
+    """What a request's body is answered with: a place in the queue, a turn, the body, one hop to a worker thread.
 
     Args:
         request: Not yet read.
@@ -76,17 +80,25 @@ async def answered(request: Request, timing: Timing, coding: str, answer: Callab
         return answer(inflated(body, coding, settings.max_body_bytes, admission.hold))
 
     with service.engine.admit() as admission:
-        body = await read_body(
-            request,
-            max_bytes=settings.max_body_bytes,
-            timeout_s=settings.body_timeout_s,
-            hold=admission.hold,
-            buffer=service.buffers.take,
-        )
-        timing.end("receive")
-        content = await service.engine.run(partial(work, body))
+        length = content_length(request)
+        small = length is not None and length < SMALL_BODY_BYTES
+        async with nullcontext(_nothing) if small else service.engine.turn() as arrived:
+            body = await read_body(
+                request,
+                max_bytes=settings.max_body_bytes,
+                timeout_s=settings.body_timeout_s,
+                hold=admission.hold,
+                buffer=service.buffers.take,
+            )
+            arrived()
+            timing.end("receive")
+            content = await service.engine.run(partial(work, body))
     service.metrics.count_phases(timing.phases)
     return content
+
+
+def _nothing() -> None:
+    """There is no turn to keep."""
 
 
 def computed(service: Service, request: LossRequest, timing: Timing) -> LossResult:

@@ -24,6 +24,11 @@ PAGE_PATHS, PAGE_FILES = frozenset({"/", "/session"}), "/web/"
 log = structlog.get_logger("service.access")
 
 
+def request_id_of(sent: str) -> str:
+    """The id that a client has given its request where it can be taken, else a new one."""
+    return sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+
+
 class RequestContext:
     """Gives every request an id, and every error that comes up its reply; logs and counts what was answered.
 
@@ -39,8 +44,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        sent = Headers(scope=scope).get("x-request-id", "")
-        request_id = sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        request_id = request_id_of(Headers(scope=scope).get("x-request-id", ""))
         status, fields = 0, {"request_id": request_id, "method": scope["method"], "path": scope["path"]}
 
         async def send_with_id(message: Message) -> None:
@@ -104,9 +108,7 @@ class BearerAuth:
         if "authorization" not in headers and self._sessions.signed_in(headers):
             refuse_cross_site(method, headers)
             return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        known = self._sessions.place_of(given.strip()) is not None
-        if scheme.lower() != "bearer" or not known:
+        if not self._sessions.has_key(headers.get("authorization", "")):
             raise UnauthorizedError(
                 "this service wants 'Authorization: Bearer <key>' with one of its keys",
                 headers={"WWW-Authenticate": "Bearer"},

@@ -46,6 +46,12 @@ class Sessions:
         fits = [secrets.compare_digest(digest, each) for each in self._digests]
         return fits.index(True) if any(fits) else None
 
+    def has_key(self, authorization: str) -> bool:
+        """Whether a header `Authorization` is `Bearer` with one of the keys (RFC 6750)."""
+        scheme, _, given = authorization.partition(" ")
+        known = self.place_of(given.strip()) is not None
+        return known and scheme.lower() == "bearer"
+
     def token(self, place: int, now: float | None = None) -> str:
         """A new token for the key at this place, good for `LIFETIME_S` seconds."""
         expires = int(time.time() if now is None else now) + LIFETIME_S

@@ -1,0 +1,76 @@
+"""What a full service says from the head alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from service.api.shedding import Shedding
+from service.api.state import Service
+from service.app import create_app
+from service.settings import Settings
+from service.siblings import REQUESTS
+
+KEY = "a-long-enough-key"
+
+
+@pytest.fixture(params=[(), (SecretStr(KEY),)], ids=["open", "with keys"])
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    service: Service = create_app(Settings(queue_size=2, data_dir=str(tmp_path), api_keys=request.param)).state.service
+    yield service
+    service.engine.close()
+    service.runs.close()
+
+
+def fill(service: Service, requests: int = 2) -> None:
+    service.siblings.add(REQUESTS, requests)
+
+
+def headers(service: Service, *more: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    keys = service.settings.api_keys
+    return [*more, *((b"authorization", f"Bearer {key.get_secret_value()}".encode()) for key in keys)]
+
+
+def test_nothing_is_refused_while_there_is_a_place(service: Service) -> None:
+    fill(service, 1)
+    assert Shedding(service)(b"POST", b"/loss", headers(service)) is None
+
+
+@pytest.mark.parametrize("target", [b"/loss", b"/loss?top_k=3"])
+def test_a_request_without_a_place_is_refused_and_counted(service: Service, target: bytes) -> None:
+    fill(service)
+    refused = Shedding(service)(b"POST", target, headers(service, (b"x-request-id", b"mine")))
+    assert refused is not None
+    error, request_id = refused
+    assert (error.status, error.code, request_id) == (429, "queue_full", "mine")
+    assert error.headers == {"Retry-After": "1"}
+    counted = 'focal_loss_requests_total{method="POST",route="/loss",status="429"} 1.0'
+    assert counted in service.metrics.exposition()
+    with pytest.raises(type(error)) as caught, service.engine.admit():
+        pass
+    assert caught.value.problem() == error.problem()
+
+
+def test_an_id_that_cannot_be_taken_is_replaced(service: Service) -> None:
+    fill(service)
+    refused = Shedding(service)(b"POST", b"/loss", headers(service, (b"x-request-id", b"a b\xff")))
+    assert refused is not None
+    assert len(refused[1]) == 32
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), [(b"GET", b"/loss"), (b"POST", b"/lossy"), (b"POST", b"/loss/x"), (b"GET", b"/metrics")]
+)
+def test_everything_else_goes_its_way(service: Service, method: bytes, target: bytes) -> None:
+    fill(service)
+    assert Shedding(service)(method, target, headers(service)) is None
+
+
+@pytest.mark.parametrize("value", [b"", b"Bearer another-long-key-x", b"Basic " + KEY.encode(), KEY.encode(), b"\xff"])
+def test_who_has_no_key_hears_that_first(service: Service, value: bytes) -> None:
+    fill(service)
+    refused = Shedding(service)(b"POST", b"/loss", [(b"authorization", value)])
+    assert (refused is None) == bool(service.settings.api_keys)
