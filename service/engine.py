@@ -90,11 +90,13 @@ class Engine:
             QueueFullError: No place is left.
         """
         with self._lock:
-            if self._siblings.total(REQUESTS) >= self.queue_size:
+            # Counted before it is looked: of processes that do both at once none may miss the other.
+            self._siblings.add(REQUESTS, 1)
+            if self._siblings.total(REQUESTS) > self.queue_size:
+                self._siblings.add(REQUESTS, -1)
                 raise QueueFullError(
                     f"{self.queue_size} requests are held already (queue_size)", headers={"Retry-After": "1"}
                 )
-            self._siblings.add(REQUESTS, 1)
         admission = Admission(self)
         try:
             yield admission
@@ -110,14 +112,15 @@ class Engine:
             QueueFullError: That would be more than `max_queued_bytes`.
         """
         with self._lock:
+            self._siblings.add(BYTES, count)
             held = self._siblings.total(BYTES)
-            if held + count > self.max_queued_bytes:
+            if held > self.max_queued_bytes:
+                self._siblings.add(BYTES, -count)
                 raise QueueFullError(
-                    f"{held} bytes of request bodies are held, {count} more would pass "
+                    f"{held - count} bytes of request bodies are held, {count} more would pass "
                     f"{self.max_queued_bytes} (max_queued_bytes)",
                     headers={"Retry-After": "1"},
                 )
-            self._siblings.add(BYTES, count)
             admission.held_bytes += count
 
     def release(self, admission: Admission) -> None:

@@ -10,7 +10,7 @@ import json
 import mmap
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,10 @@ class Siblings:
             return
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with suppress(ConnectionError):
+            # Who asks and leaves gets no answer; no more does who asks what is no question.
+            with closing(writer), suppress(ConnectionError, ValueError):
                 writer.write(json.dumps(answer(json.loads(await reader.read()))).encode())
                 await writer.drain()
-            writer.close()
 
         self._loop = asyncio.get_running_loop()
         path = self._folder / str(self.number)
@@ -125,7 +125,12 @@ class Siblings:
         """The same from another thread than the event loop's, which it waits for."""
         if self._loop is None:
             return []
-        return asyncio.run_coroutine_threadsafe(self.ask(question), self._loop).result()
+        asked = asyncio.run_coroutine_threadsafe(self.ask(question), self._loop)
+        try:
+            return asked.result(2 * ANSWER_WITHIN_S)
+        except TimeoutError:
+            # The loop waits for this thread, at its end.
+            return []
 
 
 async def _asked(path: Path, question: Any) -> Any:
