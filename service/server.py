@@ -86,6 +86,7 @@ def _freeze() -> None:
 class DrainingServer(uvicorn.Server):
     """Between SIGTERM and the end of accepting it answers as before while /readyz is 503, so that a balancer can
     take it out; a second signal, or SIGINT, ends accepting at once. The exit status is 0.
+    To a child each SIGTERM is the first one; whether it was a second one, the first process says.
 
     Args:
         config: Of uvicorn.
@@ -177,9 +178,9 @@ class DrainingServer(uvicorn.Server):
         """uvicorn's handler of SIGTERM and SIGINT."""
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
-        elif sig == signal.SIGINT or self._service.draining:
+        elif sig == signal.SIGINT or (self._service.draining and self._seat is None):
             self.should_exit = True
-        else:
+        elif self._stop_at is None:
             self._stop_at = time.monotonic() + self._service.settings.drain_delay_s
         self._service.draining = True
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import mmap
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,6 +20,9 @@ from typing import Any
 REQUESTS, BYTES, CLOSED = range(3)
 KINDS = 3
 ANSWER_WITHIN_S = 5.0
+# The path of a Unix socket has at most 107 bytes, here with a slash and a number.
+LONGEST_FOLDER = 100
+PREFIX = "focal-loss-"
 
 
 class Counts:
@@ -131,6 +136,17 @@ class Siblings:
         except TimeoutError:
             # The loop waits for this thread, at its end.
             return []
+
+
+def folder_for_sockets() -> Path:
+    """A new folder in which only this user can write, with a path that is short enough for sockets.
+
+    Raises:
+        OSError: None can be made.
+    """
+    longest = LONGEST_FOLDER - len(f"/{PREFIX}12345678")
+    short = len(os.fsencode(tempfile.gettempdir())) <= longest
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=None if short else "/tmp"))
 
 
 async def _asked(path: Path, question: Any) -> Any:

@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,7 @@ import structlog
 
 from service.listeners import bound, url_of
 from service.settings import Settings
-from service.siblings import CLOSED, Counts, Siblings
+from service.siblings import CLOSED, Counts, Siblings, folder_for_sockets
 
 BACKLOG, ACCEPTED_AT_ONCE = 2048, 64
 START_FAILED = 3
@@ -32,8 +31,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STARTS_AGAIN_AFTER_S = 1.0
 # So long nothing is accepted where no child takes a connection, and where the system has no room for one.
 FULL_FOR_S, NO_ROOM_FOR_S = 0.01, 1.0
-# The path of a Unix socket has at most 107 bytes, here with a slash and a number.
-LONGEST_FOLDER = 100
 
 log = structlog.get_logger("service.supervisor")
 
@@ -106,8 +103,7 @@ class Supervisor:
         sys.exit(self._status)
 
     def _supervise(self) -> None:
-        self._bind()
-        self._folder = _new_folder()
+        self._prepare()
         woken, wakes = socket.socketpair()
         for end in (woken, wakes):
             end.setblocking(False)
@@ -130,11 +126,16 @@ class Supervisor:
             for key, _ in self._selector.select(None if due is None else max(0.0, due - time.monotonic())):
                 key.data()
 
-    def _bind(self) -> None:
+    def _prepare(self) -> None:
         try:
             self._listeners = bound(self._settings.host, self._settings.port)
         except OSError as err:
             self._cannot_listen(err)
+            sys.exit(START_FAILED)
+        try:
+            self._folder = folder_for_sockets()
+        except OSError as err:
+            log.error("no folder for the sockets of the processes", error=str(err))  # noqa: TRY400
             sys.exit(START_FAILED)
 
     def _start(self, number: int) -> None:
@@ -224,11 +225,16 @@ class Supervisor:
             self._pass_on(signal.SIGINT)
 
     def _pass_on(self, kind: int) -> None:
-        """SIGTERM lets the children be taken out of a balancer first; a second signal, or SIGINT, ends accepting."""
-        delay_s = 0 if self._ends or kind == signal.SIGINT else self._settings.drain_delay_s
+        """SIGTERM lets the children be taken out of a balancer first; a second one, or SIGINT, ends accepting."""
+        now = time.monotonic()
+        if kind == signal.SIGTERM and self._ends:
+            if self._accepts_until is None or self._accepts_until <= now:
+                return
+            # To a child two of one kind are one, since who ends a service may tell all of its processes.
+            kind = signal.SIGINT
         self._ends = True
         self._vacant.clear()
-        self._accepts_until = time.monotonic() + delay_s
+        self._accepts_until = now + (self._settings.drain_delay_s if kind == signal.SIGTERM else 0)
         for child in self._children.values():
             os.kill(child.pid, kind)
 
@@ -289,17 +295,3 @@ class Supervisor:
         if self._waiting is not None:
             self._waiting.close()
         self._listeners, self._waiting, self._accepts_again_at = [], None, None
-
-
-def _new_folder() -> Path:
-    """For the sockets of the children, whose paths the system wants short.
-
-    Raises:
-        SystemExit: Nowhere can one be made.
-    """
-    try:
-        short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER - len("/focal-loss-12345678")
-        return Path(tempfile.mkdtemp(prefix="focal-loss-", dir=None if short else "/tmp"))
-    except OSError as err:
-        log.error("no folder for the sockets of the processes", error=str(err))  # noqa: TRY400
-        sys.exit(START_FAILED)
