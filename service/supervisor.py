@@ -115,8 +115,7 @@ class Supervisor:
         while self._children or self._vacant:
             now = time.monotonic()
             for number in [number for number, when in self._vacant.items() if when <= now]:
-                del self._vacant[number]
-                self._start(number)
+                self._fill(number)
             if self._accepts_until is not None and self._accepts_until <= now:
                 self._close_listeners()
             if self._accepts_again_at is not None and self._accepts_again_at <= now:
@@ -138,11 +137,27 @@ class Supervisor:
             log.error("no folder for the sockets of the processes", error=str(err))  # noqa: TRY400
             sys.exit(START_FAILED)
 
+    def _fill(self, number: int) -> None:
+        del self._vacant[number]
+        try:
+            self._start(number)
+        except OSError as err:
+            log.error("a process was not started", process=number, error=str(err))  # noqa: TRY400
+            if self._serves:
+                self._vacant[number] = time.monotonic() + STARTS_AGAIN_AFTER_S
+            else:
+                self._status = START_FAILED
+                self._pass_on(signal.SIGINT)
+
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # A signal that comes now is for the parent, which the child would wake.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            raise
         if pid == 0:
             signal.set_wakeup_fd(-1)
             for kind in SIGNALS:

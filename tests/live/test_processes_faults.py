@@ -32,6 +32,17 @@ from tests.live.test_operations import ROWS, held_requests, read_reply
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several processes need Linux")
 
 
+THIRD_FORK_FAILS = """
+import errno, itertools, os
+fork, count = os.fork, itertools.count(1)
+def failing():
+    if next(count) == 3:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    return fork()
+os.fork = failing
+"""
+
+
 class TestAChildThatEnds:
     def test_killed_it_comes_back_and_what_it_held_is_forgotten(self, tmp_path: Path) -> None:
         with running_server(tmp_path, processes="2", queue_size="2") as server:
@@ -63,6 +74,18 @@ class TestAChildThatEnds:
             assert httpx.post(f"{server.url}/loss", json=ROWS, timeout=60).status_code == 200
             wait_for(lambda: len(server.children()) == 2, "both are started again")
             assert not set(killed) & set(server.children())
+
+    def test_without_room_for_another_process_it_is_tried_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "sitecustomize.py").write_text(THIRD_FORK_FAILS)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+        with running_server(tmp_path, processes="2") as server:
+            victim, other = server.children()
+            os.kill(victim, signal.SIGKILL)
+            wait_for(lambda: "a process was not started" in server.log_path.read_text(), "the fork fails")
+            assert shares(server, 2) == {other: 2}
+            wait_for(lambda: len(server.children()) == 2, "another is started")
 
     def test_told_to_end_it_finishes_while_others_take_what_comes(self, tmp_path: Path) -> None:
         with running_server(tmp_path, processes="2", drain_delay_s="0") as server, held_by_each(server) as held:
