@@ -20,17 +20,14 @@ from pathlib import Path
 
 import structlog
 
-from service.listeners import bound, url_of
+from service.listeners import Door, bound, url_of
 from service.settings import Settings
 from service.siblings import CLOSED, Counts, Siblings, folder_for_sockets
 
-BACKLOG, ACCEPTED_AT_ONCE = 2048, 64
 START_FAILED = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # So long after the start of one that died its place stays empty.
 STARTS_AGAIN_AFTER_S = 1.0
-# So long nothing is accepted where no child takes a connection, and where the system has no room for one.
-FULL_FOR_S, NO_ROOM_FOR_S = 0.01, 1.0
 
 log = structlog.get_logger("service.supervisor")
 
@@ -79,13 +76,11 @@ class Supervisor:
         self._counts = Counts(processes)
         self._folder = Path()
         self._selector = selectors.DefaultSelector()
-        self._listeners: list[socket.socket] = []
+        self._door = Door(self._selector, self._give)
         self._children: dict[int, _Child] = {}
         # Children to start, and when. Each of the first ones waits for the one before, so that a fault is told once.
         self._vacant = {0: 0.0}
         self._accepts_until: float | None = None
-        self._accepts_again_at: float | None = None
-        self._waiting: socket.socket | None = None
         self._serves = self._ends = False
         self._status = 0
 
@@ -117,17 +112,17 @@ class Supervisor:
             for number in [number for number, when in self._vacant.items() if when <= now]:
                 self._fill(number)
             if self._accepts_until is not None and self._accepts_until <= now:
-                self._close_listeners()
-            if self._accepts_again_at is not None and self._accepts_again_at <= now:
-                self._accept_again()
-            times = [self._accepts_again_at, self._accepts_until if self._listeners else None, *self._vacant.values()]
+                self._door.close()
+            if self._door.opens_at is not None and self._door.opens_at <= now:
+                self._door.open_again()
+            times = [self._door.opens_at, self._accepts_until if self._door.listeners else None, *self._vacant.values()]
             due = min((when for when in times if when is not None), default=None)
             for key, _ in self._selector.select(None if due is None else max(0.0, due - time.monotonic())):
                 key.data()
 
     def _prepare(self) -> None:
         try:
-            self._listeners = bound(self._settings.host, self._settings.port)
+            self._door.listeners = bound(self._settings.host, self._settings.port)
         except OSError as err:
             self._cannot_listen(err)
             sys.exit(START_FAILED)
@@ -167,7 +162,7 @@ class Supervisor:
             # A terminal's Ctrl-C is for the first process alone.
             os.setpgrp()
             self._selector.close()
-            for other in (ours, *self._listeners, *(child.channel for child in self._children.values())):
+            for other in (ours, *self._door.sockets, *(child.channel for child in self._children.values())):
                 other.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             raise _BornError(Seat(Siblings(number, self._counts, self._folder, self._processes), theirs))
@@ -204,17 +199,14 @@ class Supervisor:
 
     def _listen(self) -> None:
         try:
-            for listener in self._listeners:
-                listener.listen(BACKLOG)
+            self._door.open()
         except OSError as err:
-            # Who does not listen yet shares the port with others of that kind.
             self._cannot_listen(err)
             self._status = START_FAILED
             self._pass_on(signal.SIGINT)
             return
         self._serves = True
-        self._watch_listeners()
-        log.info(f"running on {url_of(self._listeners[0])}", processes=self._processes)
+        log.info(f"running on {url_of(self._door.listeners[0])}", processes=self._processes)
 
     def _cannot_listen(self, err: OSError) -> None:
         log.error("cannot listen", host=self._settings.host, port=self._settings.port, error=str(err.strerror).lower())
@@ -253,40 +245,6 @@ class Supervisor:
         for child in self._children.values():
             os.kill(child.pid, kind)
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
-            # The other listener may have found that there is no room.
-            if self._accepts_again_at is not None:
-                return
-            try:
-                connection, _ = listener.accept()
-            except (BlockingIOError, ConnectionError):
-                return
-            except OSError as err:
-                log.warning("a connection was not accepted", error=type(err).__name__, text=err.strerror)
-                self._pause(NO_ROOM_FOR_S)
-                return
-            if not self._give(connection):
-                self._waiting = connection
-                self._pause(FULL_FOR_S)
-
-    def _pause(self, seconds: float) -> None:
-        """Leave who connects where they are, in the system's own queue."""
-        self._accepts_again_at = time.monotonic() + seconds
-        for listener in self._listeners:
-            self._selector.unregister(listener)
-
-    def _accept_again(self) -> None:
-        if self._waiting is not None and not self._give(self._waiting):
-            self._accepts_again_at = time.monotonic() + FULL_FOR_S
-            return
-        self._waiting = self._accepts_again_at = None
-        self._watch_listeners()
-
-    def _watch_listeners(self) -> None:
-        for listener in self._listeners:
-            self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
-
     def _give(self, connection: socket.socket) -> bool:
         """To the child with the fewest connections, or the next one where it takes none; whether one took it."""
         for number in sorted((number for number, child in self._children.items() if child.ready), key=self._open):
@@ -295,18 +253,8 @@ class Supervisor:
             except OSError:
                 continue  # its channel is full, or it ends
             self._children[number].given += 1
-            connection.close()
             return True
         return False
 
     def _open(self, number: int) -> int:
         return self._children[number].given - self._counts.of(number, CLOSED)
-
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            if listener in self._selector.get_map():
-                self._selector.unregister(listener)
-            listener.close()
-        if self._waiting is not None:
-            self._waiting.close()
-        self._listeners, self._waiting, self._accepts_again_at = [], None, None
