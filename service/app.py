@@ -35,7 +35,7 @@ from service.api.state import Service
 from service.buffers import Buffers
 from service.engine import Engine, resolve_device
 from service.registry import LossRegistry
-from service.settings import Settings
+from service.settings import LEAST_QUERY_BYTES, Settings
 from service.siblings import Siblings
 
 
@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None, siblings: Siblings | None = Non
         siblings=siblings,
     )
     registry = LossRegistry(device, settings.max_configs)
-    runs = RunWork(settings, engine, settings.query_memory_bytes // siblings.processes)
+    runs = RunWork(settings, engine, max(settings.query_memory_bytes // siblings.processes, LEAST_QUERY_BYTES))
     sessions = Sessions(settings.api_keys)
     buffers = Buffers(settings.max_kept_bytes // siblings.processes)
     metrics = Metrics(engine, registry)

@@ -103,9 +103,11 @@ class Engine:
             QueueFullError: No place is left.
         """
         with self._lock:
-            if self.is_full:
-                raise self.full()
+            # Counted before it is looked: of processes that do both at once none may miss the other.
             self._siblings.add(REQUESTS, 1)
+            if self._siblings.total(REQUESTS) > self.queue_size:
+                self._siblings.add(REQUESTS, -1)
+                raise self.full()
         admission = Admission(self)
         try:
             yield admission
@@ -121,14 +123,15 @@ class Engine:
             QueueFullError: That would be more than `max_queued_bytes`.
         """
         with self._lock:
+            self._siblings.add(BYTES, count)
             held = self._siblings.total(BYTES)
-            if held + count > self.max_queued_bytes:
+            if held > self.max_queued_bytes:
+                self._siblings.add(BYTES, -count)
                 raise QueueFullError(
-                    f"{held} bytes of request bodies are held, {count} more would pass "
+                    f"{held - count} bytes of request bodies are held, {count} more would pass "
                     f"{self.max_queued_bytes} (max_queued_bytes)",
                     headers={"Retry-After": "1"},
                 )
-            self._siblings.add(BYTES, count)
             admission.held_bytes += count
 
     def release(self, admission: Admission) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 
@@ -67,11 +68,13 @@ def serve(settings: Settings) -> None:
 
 
 def number_of_processes(settings: Settings) -> int:
-    """As the settings say; CUDA has one by itself, since each process takes memory of the device."""
+    """As the settings say, on Linux; CUDA has one by itself, since each process takes memory of the device."""
+    # Elsewhere forking is not there or not safe.
+    if sys.platform != "linux":
+        return 1
     if settings.processes:
         return settings.processes
-    # Elsewhere than on Linux, forking is not there or not safe.
-    if sys.platform != "linux" or resolve_device(settings.device) != "cpu":
+    if resolve_device(settings.device) != "cpu":
         return 1
     return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
 
@@ -85,6 +88,7 @@ def _freeze() -> None:
 class DrainingServer(uvicorn.Server):
     """Between SIGTERM and the end of accepting it answers as before while /readyz is 503, so that a balancer can
     take it out; a second signal, or SIGINT, ends accepting at once. The exit status is 0.
+    To a child each SIGTERM is the first one; whether it was a second one, the first process says.
 
     Args:
         config: Of uvicorn.
@@ -116,43 +120,69 @@ class DrainingServer(uvicorn.Server):
         channel = self._seat.channel
         channel.setblocking(False)
         asyncio.get_running_loop().add_reader(channel, self._take, channel)
-        channel.send(b"r")
+        try:
+            channel.send(b"r")
+        except OSError:
+            self._orphaned()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's end; a child takes no connection any more."""
+        """uvicorn's end; a child is given no connection any more, but has those that it was given."""
         if self._seat is not None:
-            asyncio.get_running_loop().remove_reader(self._seat.channel)
+            channel = self._seat.channel
+            asyncio.get_running_loop().remove_reader(channel)
+            # From here on the first process finds that it cannot send, and gives what comes to another child.
+            channel.shutdown(socket.SHUT_RD)
+            while self._take_one(channel):
+                pass
+            if self._connecting:
+                await asyncio.wait(self._connecting)
         await super().shutdown(sockets)
 
     def _take(self, channel: socket.socket) -> None:
-        for _ in range(CONNECTIONS_AT_ONCE):
-            try:
-                message, files, _, _ = socket.recv_fds(channel, 1, 1)
-            except BlockingIOError:
-                return
-            if not message:
-                # The first process was killed, and with it the service.
-                self._service.siblings.remove_sockets()
-                os._exit(1)
-            for file in files:
-                task = asyncio.create_task(self._connect(socket.socket(fileno=file)))
-                self._connecting.add(task)
-                task.add_done_callback(self._connecting.discard)
+        with suppress(BlockingIOError):
+            for _ in range(CONNECTIONS_AT_ONCE):
+                if not self._take_one(channel):
+                    self._orphaned()
+
+    def _take_one(self, channel: socket.socket) -> bool:
+        """A connection, if the channel is not at its end.
+
+        Raises:
+            BlockingIOError: None waits.
+        """
+        message, files, _, _ = socket.recv_fds(channel, 1, 1)
+        for file in files:
+            task = asyncio.create_task(self._connect(socket.socket(fileno=file)))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+        if message and not files:
+            log.warning("a connection was lost: no file descriptor is left for it")
+            self._protocol.on_lost()
+        return bool(message)
 
     async def _connect(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         made = partial(
             self._protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        await asyncio.get_running_loop().connect_accepted_socket(made, connection)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(made, connection)
+        except OSError:
+            connection.close()
+            self._protocol.on_lost()
+
+    def _orphaned(self) -> None:
+        """The first process was killed, and with it the service."""
+        self._service.siblings.remove_sockets()
+        os._exit(1)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn's handler of SIGTERM and SIGINT."""
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
-        elif sig == signal.SIGINT or self._service.draining:
+        elif sig == signal.SIGINT or (self._service.draining and self._seat is None):
             self.should_exit = True
-        else:
+        elif self._stop_at is None:
             self._stop_at = time.monotonic() + self._service.settings.drain_delay_s
         self._service.draining = True
 

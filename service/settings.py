@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "FOCAL_LOSS_"
 MIB = 1024 * 1024
+LEAST_QUERY_BYTES = 64 * MIB
 
 
 def _split_keys(value: object) -> object:
@@ -59,7 +60,10 @@ class Settings(BaseSettings):
     max_elements: Annotated[int, Field(ge=1, description="Logits (rows x classes) in one batch; more get 413.")] = 2**27
     max_examples: Annotated[int, Field(ge=1, description="Rows in one request; more get 413.")] = 10_000_000
     max_configs: Annotated[
-        int, Field(ge=1, description="Configurations held on the device; the least recently used goes first.")
+        int,
+        Field(
+            ge=1, description="Configurations that a process holds on the device; the least recently used goes first."
+        ),
     ] = 256
     data_dir: Annotated[
         str, Field(min_length=1, description="Folder of the runs, or an fsspec URL (s3://bucket/path, ...).")
@@ -68,7 +72,10 @@ class Settings(BaseSettings):
         1_000_000_000
     )
     query_memory_bytes: Annotated[
-        int, Field(ge=64 * MIB, description="Bytes of memory for all queries over runs; what needs more goes to disk.")
+        int,
+        Field(
+            ge=LEAST_QUERY_BYTES, description="Bytes of memory for all queries over runs; what needs more goes to disk."
+        ),
     ] = 1024 * MIB
     max_head_bytes: Annotated[int, Field(ge=1024, description="Bytes of request line and headers; more get 431.")] = (
         64 * 1024

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import mmap
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from typing import Any
 REQUESTS, BYTES, CLOSED = range(3)
 KINDS = 3
 ANSWER_WITHIN_S = 5.0
+# The path of a Unix socket has at most 107 bytes, here with a slash and a number.
+LONGEST_FOLDER = 100
+PREFIX = "focal-loss-"
 
 
 class Counts:
@@ -93,10 +98,10 @@ class Siblings:
             return
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with suppress(ConnectionError):
+            # Who asks and leaves gets no answer; no more does who asks what is no question.
+            with closing(writer), suppress(ConnectionError, ValueError):
                 writer.write(json.dumps(answer(json.loads(await reader.read()))).encode())
                 await writer.drain()
-            writer.close()
 
         self._loop = asyncio.get_running_loop()
         path = self._folder / str(self.number)
@@ -125,7 +130,23 @@ class Siblings:
         """The same from another thread than the event loop's, which it waits for."""
         if self._loop is None:
             return []
-        return asyncio.run_coroutine_threadsafe(self.ask(question), self._loop).result()
+        asked = asyncio.run_coroutine_threadsafe(self.ask(question), self._loop)
+        try:
+            return asked.result(2 * ANSWER_WITHIN_S)
+        except TimeoutError:
+            # The loop waits for this thread, at its end.
+            return []
+
+
+def folder_for_sockets() -> Path:
+    """A new folder in which only this user can write, with a path that is short enough for sockets.
+
+    Raises:
+        OSError: None can be made.
+    """
+    longest = LONGEST_FOLDER - len(f"/{PREFIX}12345678")
+    short = len(os.fsencode(tempfile.gettempdir())) <= longest
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=None if short else "/tmp"))
 
 
 async def _asked(path: Path, question: Any) -> Any:

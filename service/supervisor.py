@@ -8,25 +8,22 @@ them all, and gives each to the child that has the fewest.
 from __future__ import annotations
 
 import os
-import select
 import selectors
 import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
+from service.listeners import Door, bound, url_of
 from service.settings import Settings
-from service.siblings import CLOSED, Counts, Siblings
+from service.siblings import CLOSED, Counts, Siblings, folder_for_sockets
 
-BACKLOG, ACCEPTED_AT_ONCE = 2048, 64
 START_FAILED = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # So long after the start of one that died its place stays empty.
@@ -79,7 +76,7 @@ class Supervisor:
         self._counts = Counts(processes)
         self._folder = Path()
         self._selector = selectors.DefaultSelector()
-        self._listeners: list[socket.socket] = []
+        self._door = Door(self._selector, self._give)
         self._children: dict[int, _Child] = {}
         # Children to start, and when. Each of the first ones waits for the one before, so that a fault is told once.
         self._vacant = {0: 0.0}
@@ -101,39 +98,71 @@ class Supervisor:
         sys.exit(self._status)
 
     def _supervise(self) -> None:
-        self._listeners = _bound(self._settings.host, self._settings.port)
-        self._folder = Path(tempfile.mkdtemp(prefix="focal-loss-"))
+        self._prepare()
         woken, wakes = socket.socketpair()
         for end in (woken, wakes):
             end.setblocking(False)
-        self._selector.register(woken, selectors.EVENT_READ, partial(woken.recv, 4096))
+        self._selector.register(woken, selectors.EVENT_READ, partial(self._signalled, woken))
         signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
-        for kind in SIGNALS:
-            signal.signal(kind, self._pass_on)
+        for kind in (*SIGNALS, signal.SIGCHLD):
+            # The byte that wakes says which: a handler would run amid anything.
+            signal.signal(kind, lambda *_: None)
         while self._children or self._vacant:
             now = time.monotonic()
             for number in [number for number, when in self._vacant.items() if when <= now]:
-                del self._vacant[number]
-                self._start(number)
+                self._fill(number)
             if self._accepts_until is not None and self._accepts_until <= now:
-                self._close_listeners()
-            due = [*self._vacant.values(), *filter(None, [self._accepts_until if self._listeners else None])]
-            for key, _ in self._selector.select(max(0.0, min(due) - now) if due else None):
+                self._door.close()
+            if self._door.opens_at is not None and self._door.opens_at <= now:
+                self._door.open_again()
+            times = [self._door.opens_at, self._accepts_until if self._door.listeners else None, *self._vacant.values()]
+            due = min((when for when in times if when is not None), default=None)
+            for key, _ in self._selector.select(None if due is None else max(0.0, due - time.monotonic())):
                 key.data()
+
+    def _prepare(self) -> None:
+        try:
+            self._door.listeners = bound(self._settings.host, self._settings.port)
+        except OSError as err:
+            self._cannot_listen(err)
+            sys.exit(START_FAILED)
+        try:
+            self._folder = folder_for_sockets()
+        except OSError as err:
+            log.error("no folder for the sockets of the processes", error=str(err))  # noqa: TRY400
+            sys.exit(START_FAILED)
+
+    def _fill(self, number: int) -> None:
+        del self._vacant[number]
+        try:
+            self._start(number)
+        except OSError as err:
+            log.error("a process was not started", process=number, error=str(err))  # noqa: TRY400
+            if self._serves:
+                self._vacant[number] = time.monotonic() + STARTS_AGAIN_AFTER_S
+            else:
+                self._status = START_FAILED
+                self._pass_on(signal.SIGINT)
 
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # A signal that comes now is for the parent, whose handler the child would run.
+        # A signal that comes now is for the parent, which the child would wake.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            raise
         if pid == 0:
             signal.set_wakeup_fd(-1)
             for kind in SIGNALS:
-                signal.signal(kind, lambda *_: sys.exit(0))
+                # Not an exception, which what is at work just then may keep to itself.
+                signal.signal(kind, lambda *_: os._exit(0))
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             # A terminal's Ctrl-C is for the first process alone.
             os.setpgrp()
             self._selector.close()
-            for other in (ours, *self._listeners, *(child.channel for child in self._children.values())):
+            for other in (ours, *self._door.sockets, *(child.channel for child in self._children.values())):
                 other.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             raise _BornError(Seat(Siblings(number, self._counts, self._folder, self._processes), theirs))
@@ -143,33 +172,56 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, partial(self._hear, number))
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def _signalled(self, woken: socket.socket) -> None:
+        for kind in woken.recv(4096):
+            if kind == signal.SIGCHLD:
+                self._bury_the_dead()
+            else:
+                self._pass_on(kind)
+
     def _hear(self, number: int) -> None:
-        """A child is ready, or has ended."""
+        """A child is ready, or ends."""
         child = self._children[number]
         try:
-            ready = child.channel.recv(1)
+            heard = child.channel.recv(1)
         except OSError:
-            ready = b""
-        if not ready:
-            self._bury(number)
+            heard = b""
+        child.ready = bool(heard)
+        if not heard:
+            # It may still take a while to end, which SIGCHLD tells.
+            self._selector.unregister(child.channel)
+        elif self._serves or self._ends:
             return
-        child.ready = True
-        if self._serves or self._ends:
-            return
-        if number + 1 < self._processes:
+        elif number + 1 < self._processes:
             self._vacant[number + 1] = 0
+        else:
+            self._listen()
+
+    def _listen(self) -> None:
+        try:
+            self._door.open()
+        except OSError as err:
+            self._cannot_listen(err)
+            self._status = START_FAILED
+            self._pass_on(signal.SIGINT)
             return
         self._serves = True
-        for listener in self._listeners:
-            listener.listen(BACKLOG)
-            self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
-        log.info(f"running on {_url(self._listeners[0])}", processes=self._processes)
+        log.info(f"running on {url_of(self._door.listeners[0])}", processes=self._processes)
 
-    def _bury(self, number: int) -> None:
+    def _cannot_listen(self, err: OSError) -> None:
+        log.error("cannot listen", host=self._settings.host, port=self._settings.port, error=str(err.strerror).lower())
+
+    def _bury_the_dead(self) -> None:
+        for number, child in list(self._children.items()):
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                self._bury(number, os.waitstatus_to_exitcode(status))
+
+    def _bury(self, number: int, status: int) -> None:
         child = self._children.pop(number)
-        self._selector.unregister(child.channel)
+        if child.channel in self._selector.get_map():
+            self._selector.unregister(child.channel)
         child.channel.close()
-        status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
         self._counts.forget(number)
         if self._serves and not self._ends:
             log.error("a process ended and is started again", process=number, pid=child.pid, status=status)
@@ -177,77 +229,32 @@ class Supervisor:
             return
         self._status = self._status or abs(status)
         if not self._ends:
-            self._pass_on(signal.SIGTERM, None)
+            self._pass_on(signal.SIGINT)
 
-    def _pass_on(self, kind: int, frame: FrameType | None) -> None:
-        """SIGTERM lets the children be taken out of a balancer first; a second signal, or SIGINT, ends accepting."""
-        delay_s = 0 if self._ends or kind == signal.SIGINT else self._settings.drain_delay_s
+    def _pass_on(self, kind: int) -> None:
+        """SIGTERM lets the children be taken out of a balancer first; a second one, or SIGINT, ends accepting."""
+        now = time.monotonic()
+        if kind == signal.SIGTERM and self._ends:
+            if self._accepts_until is None or self._accepts_until <= now:
+                return
+            # To a child two of one kind are one, since who ends a service may tell all of its processes.
+            kind = signal.SIGINT
         self._ends = True
         self._vacant.clear()
-        self._accepts_until = time.monotonic() + delay_s
+        self._accepts_until = now + (self._settings.drain_delay_s if kind == signal.SIGTERM else 0)
         for child in self._children.values():
             os.kill(child.pid, kind)
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
+    def _give(self, connection: socket.socket) -> bool:
+        """To the child with the fewest connections, or the next one where it takes none; whether one took it."""
+        for number in sorted((number for number, child in self._children.items() if child.ready), key=self._open):
             try:
-                connection, _ = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as err:
-                log.warning("a connection was not accepted", error=type(err).__name__, text=err.strerror)
-                return
-            with connection:
-                self._give(connection)
-
-    def _give(self, connection: socket.socket) -> None:
-        """To the child with the fewest connections, or the next one where its channel is full."""
-        while ready := {number: child for number, child in self._children.items() if child.ready}:
-            for number in sorted(ready, key=self._open):
-                try:
-                    socket.send_fds(ready[number].channel, [b"c"], [connection.fileno()])
-                except OSError:
-                    continue  # full, or its process has ended
-                ready[number].given += 1
-                return
-            select.select([], [child.channel for child in ready.values()], [], 1)
+                socket.send_fds(self._children[number].channel, [b"c"], [connection.fileno()])
+            except OSError:
+                continue  # its channel is full, or it ends
+            self._children[number].given += 1
+            return True
+        return False
 
     def _open(self, number: int) -> int:
         return self._children[number].given - self._counts.of(number, CLOSED)
-
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            if self._serves:
-                self._selector.unregister(listener)
-            listener.close()
-        self._listeners = []
-
-
-def _bound(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of the host, all with one port.
-
-    Raises:
-        SystemExit: None can be had.
-    """
-    listeners: list[socket.socket] = []
-    try:
-        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            listener = socket.socket(family)
-            listeners.append(listener)
-            listener.setblocking(False)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Accepted sockets inherit it.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((address[0], port, *address[2:]))
-            port = listener.getsockname()[1]
-    except OSError as err:
-        log.error("cannot listen", host=host, port=port, error=str(err))  # noqa: TRY400
-        sys.exit(START_FAILED)
-    return listeners
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -22,10 +22,10 @@ ENDS_WITHIN_S = 60.0
 
 
 class ServerProcess:
-    """One running `python -m service serve`.
+    """One running `python -m service serve`, with all its processes.
 
     Args:
-        process: The process.
+        process: The first one.
         url: Where it listens.
         log_path: Where its standard error goes, one JSON object a line.
     """
@@ -51,10 +51,28 @@ class ServerProcess:
             return True
         return False
 
+    def children(self) -> list[int]:
+        """The processes that the first one has started and that have not ended."""
+        pid = self.process.pid
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [child for child in children if is_running(child)]
+
     def memory_bytes(self) -> int:
-        """Resident memory of the process now."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        """Memory of all processes now; a page that several of them share is counted once."""
+        return sum(_proportional_bytes(pid) for pid in (self.process.pid, *self.children()))
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _proportional_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def service_environment(**settings: str) -> dict[str, str]:
@@ -82,7 +100,7 @@ def running_server(tmp_path: Path, *options: str, **settings: str) -> Iterator[S
 def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> str:
     deadline = time.monotonic() + STARTS_WITHIN_S
     while time.monotonic() < deadline:
-        found = re.search(r"running on (http://127\.0\.0\.1:\d+)", log_path.read_text())
+        found = re.search(r"running on (http://\S+:\d+)", log_path.read_text())
         if found and httpx.get(f"{found[1]}/readyz").is_success:
             return found[1]
         if process.poll() is not None:

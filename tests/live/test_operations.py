@@ -341,7 +341,11 @@ def test_the_server_survives_abrupt_clients_and_many_of_them(server: ServerProce
 
 
 def test_without_memory_it_is_503_and_the_next_request_works(tmp_path: Path) -> None:
-    with running_server(tmp_path) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    # One process: it is the one whose memory is limited.
+    with (
+        running_server(tmp_path, processes="1") as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
         assert client.post("/loss", json=ROWS).status_code == 200
         taken = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
         room = 100_000_000
