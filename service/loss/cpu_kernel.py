@@ -34,11 +34,12 @@ LOSS, ALPHA_T, LOG_LOSS, LOGIT_MARGIN, LOG_OTHERS, SQUARED, ENTROPY = range(7)
 # What a row of `sums` holds.
 SUMS = LOSS_SUM, ALPHA_SUM, NUM_COUNTED, NUM_BAD_TARGETS = range(4)
 
-# A product may fuse with a sum. Division by zero gives what IEEE 754 says: an exception would forbid vectors.
-VECTOR_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
+# A product may fuse with a sum. Division by zero gives what IEEE 754 says: an exception would forbid vectors. Nothing is
+# allocated, so no references are counted: atomic steps for every row of an array, a tenth of the time of short rows.
+VECTOR_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "_nrt": False}
 _vector: Any = njit(**VECTOR_OPTIONS)
 # Sums over 64 lanes, in whatever order the vectors make of them, which is the same for all rows.
-_lanes_sum: Any = njit(fastmath={"contract", "reassoc"}, error_model="numpy")
+_lanes_sum: Any = njit(**{**VECTOR_OPTIONS, "fastmath": {"contract", "reassoc"}})
 _intrinsic: Any = intrinsic
 _overload: Any = overload
 
@@ -235,22 +236,24 @@ def score_rows(
     prediction: Any,
     sums: Any,
     space: Any,
+    lanes: Any,
+    whole: Any,
     start: int,
     stop: int,
 ) -> None:
     """Rows from `start` to `stop`, into values (2 to 7, N) float64, state (N,) int8, prediction (N,) or (0,) int64.
 
-    Or, where values are (2, 0), only the sums (4, N / 64 rounded up) float64 of each block.
+    Or, where values are (2, 0), only the sums (4, N / 64 rounded up) float64 of each block. To work in: see `scratch_rows`.
     """
     num_classes = logits.shape[1]
     moments, positions = len(values) > SQUARED, len(prediction) > 0
     short = num_classes <= SHORT_ROW
-    known, kind, position = np.zeros(LANES, np.int64), np.zeros(LANES, np.int8), np.zeros(LANES, np.int32)
+    known, kind, position = whole[0], whole[1], whole[2]
     # Of 64 rows: the target's logit, the largest other one, and the sums of w, w^2 and w log w over the others.
-    row, across, work = np.zeros((5, LANES)), np.zeros((3, LANES)), np.ones((9, LANES))
+    row, across, work = lanes[:5], lanes[5:8], lanes[8:]
+    work[ALPHA_T] = 1
     # In this order: a store to the weights is then never taken for one to the block, whose address ends alike.
-    weights, block = space[:STEPS], space[STEPS:]
-    top, partial = np.empty_like(block[0]), np.empty((3, LANES), block.dtype)
+    weights, block, partial, top = space[:STEPS], space[STEPS:-4], space[-4:-1], space[-1]
     for first in range(start, stop, LANES):
         count = min(LANES, stop - first)
         _look_up(targets[first : first + count], num_classes, has_ignored, ignored, known, kind)
@@ -280,8 +283,10 @@ def score_rows(
         _finish(row, known, kind, gamma, alphas, work, len(values))
         if values.shape[1] > 0:
             for k in range(len(values)):
-                values[k, first : first + count] = work[k, :count]
-            state[first : first + count] = kind[:count]
+                for lane in range(count):
+                    values[k, first + lane] = work[k, lane]
+            for lane in range(count):
+                state[first + lane] = kind[lane]
         else:
             _add_rows(work, kind, sums[:, first // LANES])
 

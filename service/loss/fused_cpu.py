@@ -6,6 +6,7 @@ What it computes is what `formula` says, the plain implementation that it is tes
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
@@ -166,11 +167,14 @@ def _run(
         ignore_index or 0,
         *(tensor.numpy() for tensor in into),
     )
-    num_classes = logits.shape[1]
+    _over_threads(arguments, partial(_scratch, logits.shape[1], compute_dtype(logits)), len(logits), logits.numel())
+
+
+def _scratch(num_classes: int, dtype: torch.dtype) -> Iterator[np.ndarray[Any, Any]]:
+    """What a call of the kernel works in; from torch, which aligns it to cache lines."""
     steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
-    # By torch, which aligns it to cache lines.
-    space = torch.empty(STEPS + steps, LANES, dtype=compute_dtype(logits))
-    _over_threads(arguments, space, len(logits), logits.numel())
+    for rows, kind in ((STEPS + steps + 4, dtype), (17, torch.float64), (3, torch.int64)):
+        yield torch.empty(rows, LANES, dtype=kind).numpy()
 
 
 def _as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
@@ -180,20 +184,20 @@ def _as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
     return array if array.flags.c_contiguous and array.flags.aligned else np.require(array, requirements=("C", "A"))
 
 
-def _over_threads(arguments: tuple[Any, ...], space: Tensor, count: int, elements: int) -> None:
+def _over_threads(arguments: tuple[Any, ...], scratch: Callable[[], Iterable[Any]], count: int, elements: int) -> None:
     """Blocks of rows over as many threads as torch has, this one among them."""
     parts = min(torch.get_num_threads(), elements // THREAD_ELEMENTS)
     if parts <= 1:
-        cpu_kernel.score_rows(*arguments, space.numpy(), 0, count)
+        cpu_kernel.score_rows(*arguments, *scratch(), 0, count)
         return
     blocks = -(-count // LANES)
     bounds = pairwise(min(count, LANES * (blocks * part // parts)) for part in range(parts + 1))
     first = next(bounds)
     others = [
-        _threads().submit(partial(cpu_kernel.score_rows, *arguments, torch.empty_like(space).numpy(), *part))
+        _threads().submit(partial(cpu_kernel.score_rows, *arguments, *scratch(), *part))
         for part in bounds
     ]
-    cpu_kernel.score_rows(*arguments, space.numpy(), *first)
+    cpu_kernel.score_rows(*arguments, *scratch(), *first)
     for other in others:
         other.result()
 
