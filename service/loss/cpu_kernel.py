@@ -258,7 +258,7 @@ def score_rows(
         count = min(LANES, stop - first)
         _look_up(targets[first : first + count], num_classes, has_ignored, ignored, known, kind)
         if short:
-            _load_rows(logits[first : first + count], known, block, row[0])
+            _load_rows(logits[first : first + count], known, block, weights[0].view(np.int32), row[0])
             _maxima(block, top)
             for lane in range(count):
                 row[1, lane] = top[lane]
@@ -303,15 +303,47 @@ def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, kn
 
 
 @_vector
-def _load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None:
+def _load_rows(logits: Any, targets: Any, block: Any, pair: Any, target_logit: Any) -> None:
     """Short rows into lanes; the target's logit is taken out and masked."""
     stays_a_call()
+    _transpose(logits, block, pair)
     for lane in range(len(logits)):
+        # Numbers without a sign are not looked at for counting from the end.
+        target = np.uintp(targets[lane])
+        target_logit[lane] = block[target, lane]
+        block[target, lane] = -np.inf
+
+
+def _transpose(logits: Any, block: Any, pair: Any) -> None:
+    """Classes one after the other: the places in a lane's row are far apart, those in the block side by side."""
+    raise NotImplementedError("for compiled code only")
+
+
+@_overload(_transpose, jit_options=VECTOR_OPTIONS)
+def _typed_transpose(logits: Any, block: Any, pair: Any) -> Any:
+    half = np.int16 if logits.dtype == types.int16 else np.uint16
+
+    def single(logits: Any, block: Any, pair: Any) -> None:
         for k in range(logits.shape[1]):
-            block[k, lane] = widened(logits[lane, k])
-    for lane in range(len(logits)):
-        target_logit[lane] = block[targets[lane], lane]
-        block[targets[lane], lane] = -np.inf
+            for lane in range(len(logits)):
+                block[k, lane] = logits[lane, k]
+
+    def halves(logits: Any, block: Any, pair: Any) -> None:
+        num_classes = logits.shape[1]
+        for j in range(num_classes >> 1):
+            even, odd = np.uintp(2 * j), np.uintp(2 * j + 1)
+            # One load for both; then vectors take them apart.
+            for lane in range(len(logits)):
+                pair[lane] = np.int32(np.uint16(logits[lane, even])) | np.int32(logits[lane, odd]) << np.int32(16)
+            for lane in range(LANES):
+                block[even, lane] = widened(half(pair[lane]))
+            for lane in range(LANES):
+                block[odd, lane] = widened(half(pair[lane] >> 16))
+        for k in range(num_classes - num_classes % 2, num_classes):
+            for lane in range(len(logits)):
+                block[k, lane] = widened(logits[lane, k])
+
+    return single if isinstance(logits.dtype, types.Float) else halves
 
 
 @_vector

@@ -193,10 +193,7 @@ def _over_threads(arguments: tuple[Any, ...], scratch: Callable[[], Iterable[Any
     blocks = -(-count // LANES)
     bounds = pairwise(min(count, LANES * (blocks * part // parts)) for part in range(parts + 1))
     first = next(bounds)
-    others = [
-        _threads().submit(partial(cpu_kernel.score_rows, *arguments, *scratch(), *part))
-        for part in bounds
-    ]
+    others = [_threads().submit(partial(cpu_kernel.score_rows, *arguments, *scratch(), *part)) for part in bounds]
     cpu_kernel.score_rows(*arguments, *scratch(), *first)
     for other in others:
         other.result()
