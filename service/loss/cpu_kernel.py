@@ -31,10 +31,15 @@ SHORT_ROW = 128
 
 # What a row of `values` holds; a caller that needs less gives fewer rows.
 LOSS, ALPHA_T, LOG_LOSS, LOGIT_MARGIN, LOG_OTHERS, SQUARED, ENTROPY = range(7)
+# What a row of `sums` holds.
+SUMS = LOSS_SUM, ALPHA_SUM, NUM_COUNTED, NUM_BAD_TARGETS = range(4)
 
-# A product may fuse with a sum. Division by zero gives what IEEE 754 says: an exception would forbid vectors.
-VECTOR_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
+# A product may fuse with a sum. Division by zero gives what IEEE 754 says: an exception would forbid vectors. Nothing is
+# allocated, so no references are counted: atomic steps for every row of an array, a tenth of the time of short rows.
+VECTOR_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "_nrt": False}
 _vector: Any = njit(**VECTOR_OPTIONS)
+# Sums over 64 lanes, in whatever order the vectors make of them, which is the same for all rows.
+_lanes_sum: Any = njit(**{**VECTOR_OPTIONS, "fastmath": {"contract", "reassoc"}})
 _intrinsic: Any = intrinsic
 _overload: Any = overload
 
@@ -229,28 +234,31 @@ def score_rows(
     values: Any,
     state: Any,
     prediction: Any,
+    sums: Any,
     space: Any,
+    lanes: Any,
+    whole: Any,
     start: int,
     stop: int,
 ) -> None:
-    """Rows from `start` to `stop`, into values (2 to 7, N) float64, state (N,) int8, prediction (N,) or (0,) int64."""
+    """Rows from `start` to `stop`, into values (2 to 7, N) float64, state (N,) int8, prediction (N,) or (0,) int64.
+
+    Or, where values are (2, 0), only the sums (4, N / 64 rounded up) float64 of each block. To work in: see `scratch_rows`.
+    """
     num_classes = logits.shape[1]
     moments, positions = len(values) > SQUARED, len(prediction) > 0
     short = num_classes <= SHORT_ROW
-    known, position = np.zeros(LANES, np.int64), np.zeros(LANES, np.int32)
+    known, kind, position = whole[0], whole[1], whole[2]
     # Of 64 rows: the target's logit, the largest other one, and the sums of w, w^2 and w log w over the others.
-    row, sums, work = np.zeros((5, LANES)), np.zeros((3, LANES)), np.ones((9, LANES))
+    row, across, work = lanes[:5], lanes[5:8], lanes[8:]
+    work[ALPHA_T] = 1
     # In this order: a store to the weights is then never taken for one to the block, whose address ends alike.
-    weights, block = space[:STEPS], space[STEPS:]
-    top, partial = np.empty_like(block[0]), np.empty((3, LANES), block.dtype)
+    weights, block, partial, top = space[:STEPS], space[STEPS:-4], space[-4:-1], space[-1]
     for first in range(start, stop, LANES):
         count = min(LANES, stop - first)
-        for lane in range(count):
-            target = targets[first + lane]
-            state[first + lane] = _state_of(target, num_classes, has_ignored, ignored)
-            known[lane] = target if state[first + lane] == COUNTED else 0
+        _look_up(targets[first : first + count], num_classes, has_ignored, ignored, known, kind)
         if short:
-            _load_rows(logits[first : first + count], known, block, row[0])
+            _load_rows(logits[first : first + count], known, block, weights[0].view(np.int32), row[0])
             _maxima(block, top)
             for lane in range(count):
                 row[1, lane] = top[lane]
@@ -267,31 +275,75 @@ def score_rows(
                 if positions:
                     prediction[first + lane] = _first_position(block, row[1, lane])
                 top[:] = row[1, lane]
-                _sums(block, top, weights, partial, sums, moments)
+                _sums(block, top, weights, partial, across, moments)
                 for k in range(3 if moments else 1):
-                    row[2 + k, lane] = _sum(sums[k])
+                    row[2 + k, lane] = _sum(across[k])
         if positions:
             _with_target(row, known, prediction[first : first + count])
-        _finish(row, known, gamma, alphas, work, values[:, first : first + count], state[first : first + count])
+        _finish(row, known, kind, gamma, alphas, work, len(values))
+        if values.shape[1] > 0:
+            for k in range(len(values)):
+                for lane in range(count):
+                    values[k, first + lane] = work[k, lane]
+            for lane in range(count):
+                state[first + lane] = kind[lane]
+        else:
+            _add_rows(work, kind, sums[:, first // LANES])
 
 
 @_vector
-def _state_of(target: int, num_classes: int, has_ignored: bool, ignored: int) -> int:
-    if has_ignored and target == ignored:
-        return IGNORED
-    return COUNTED if 0 <= target < num_classes else BAD_TARGET
+def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, known: Any, state: Any) -> None:
+    """The states of 64 rows by their targets, and the targets of those that count; past the last row they are ignored."""
+    state[:], known[:] = IGNORED, 0
+    for lane in range(len(targets)):
+        target = targets[lane]
+        counts = 0 <= target < num_classes
+        known[lane] = target if counts else 0
+        state[lane] = IGNORED if has_ignored and target == ignored else COUNTED if counts else BAD_TARGET
 
 
 @_vector
-def _load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None:
+def _load_rows(logits: Any, targets: Any, block: Any, pair: Any, target_logit: Any) -> None:
     """Short rows into lanes; the target's logit is taken out and masked."""
     stays_a_call()
+    _transpose(logits, block, pair)
     for lane in range(len(logits)):
+        # Numbers without a sign are not looked at for counting from the end.
+        target = np.uintp(targets[lane])
+        target_logit[lane] = block[target, lane]
+        block[target, lane] = -np.inf
+
+
+def _transpose(logits: Any, block: Any, pair: Any) -> None:
+    """Classes one after the other: the places in a lane's row are far apart, those in the block side by side."""
+    raise NotImplementedError("for compiled code only")
+
+
+@_overload(_transpose, jit_options=VECTOR_OPTIONS)
+def _typed_transpose(logits: Any, block: Any, pair: Any) -> Any:
+    half = np.int16 if logits.dtype == types.int16 else np.uint16
+
+    def single(logits: Any, block: Any, pair: Any) -> None:
         for k in range(logits.shape[1]):
-            block[k, lane] = widened(logits[lane, k])
-    for lane in range(len(logits)):
-        target_logit[lane] = block[targets[lane], lane]
-        block[targets[lane], lane] = -np.inf
+            for lane in range(len(logits)):
+                block[k, lane] = logits[lane, k]
+
+    def halves(logits: Any, block: Any, pair: Any) -> None:
+        num_classes = logits.shape[1]
+        for j in range(num_classes >> 1):
+            even, odd = np.uintp(2 * j), np.uintp(2 * j + 1)
+            # One load for both; then vectors take them apart.
+            for lane in range(len(logits)):
+                pair[lane] = np.int32(np.uint16(logits[lane, even])) | np.int32(logits[lane, odd]) << np.int32(16)
+            for lane in range(LANES):
+                block[even, lane] = widened(half(pair[lane]))
+            for lane in range(LANES):
+                block[odd, lane] = widened(half(pair[lane] >> 16))
+        for k in range(num_classes - num_classes % 2, num_classes):
+            for lane in range(len(logits)):
+                block[k, lane] = widened(logits[lane, k])
+
+    return single if isinstance(logits.dtype, types.Float) else halves
 
 
 @_vector
@@ -328,13 +380,13 @@ def _largest(lanes: Any) -> Any:
     return lanes[0]
 
 
-@_vector
+@_lanes_sum
 def _sum(lanes: Any) -> Any:
-    """The sum of 64, in the same way."""
-    for half in (32, 16, 8, 4, 2, 1):
-        for lane in range(half):
-            lanes[lane] += lanes[lane + half]
-    return lanes[0]
+    """The sum of 64."""
+    total = 0.0
+    for lane in range(LANES):
+        total += lanes[lane]
+    return total
 
 
 @_vector
@@ -409,25 +461,22 @@ def _add_up(log_weights: Any, weights: Any, partial: Any, moments: bool) -> None
 
 
 @_vector
-def _finish(row: Any, targets: Any, gamma: float, alphas: Any, work: Any, values: Any, state: Any) -> None:
-    """From the sums of 64 rows to their state and to what `values` has room for."""
+def _finish(row: Any, targets: Any, state: Any, gamma: float, alphas: Any, work: Any, wanted: int) -> None:
+    """From the sums of 64 rows to their state and to as many of their values as are wanted."""
     z, cross_entropy = work[ENTROPY + 1], work[ENTROPY + 2]
     _log_odds(row, work[LOGIT_MARGIN], work[LOG_OTHERS], z)
-    for lane in range(len(state)):
-        if not np.isfinite(z[lane]) and state[lane] == COUNTED:
-            alone = row[1, lane] == -np.inf and np.isfinite(row[0, lane]) and z[lane] == np.inf
-            state[lane] = COUNTED if alone else BAD_LOGIT
-    _losses(z, gamma, cross_entropy, work[LOSS], work[LOG_LOSS], len(values) > LOG_LOSS)
+    for lane in range(LANES):
+        alone = (row[1, lane] == -np.inf) & (abs(row[0, lane]) < np.inf) & (z[lane] == np.inf)
+        valid = alone | (abs(z[lane]) < np.inf)
+        state[lane] = state[lane] if valid | (state[lane] != COUNTED) else BAD_LOGIT
+    _losses(z, gamma, cross_entropy, work[LOSS], work[LOG_LOSS], wanted > LOG_LOSS)
     if alphas.shape[1] > 0:
         for lane in range(LANES):
             work[ALPHA_T, lane] = alphas[0, targets[lane]]
             work[LOSS, lane] *= work[ALPHA_T, lane]
             work[LOG_LOSS, lane] += alphas[1, targets[lane]]
-    if len(values) > SQUARED:
+    if wanted > SQUARED:
         _moments(row[2:], work[LOG_OTHERS], work[SQUARED], work[ENTROPY])
-    for k in range(len(values)):
-        for lane in range(len(state)):
-            values[k, lane] = work[k, lane]
 
 
 @_vector
@@ -470,3 +519,17 @@ def _moments(sums: Any, log_total: Any, squared: Any, entropy: Any) -> None:
         total = sums[0, lane] if sums[0, lane] >= 1 else 1.0
         squared[lane] = sums[1, lane] / (total * total)
         entropy[lane] = max(log_total[lane] - sums[2, lane] / total, 0.0)
+
+
+@_lanes_sum
+def _add_rows(work: Any, state: Any, sums: Any) -> None:
+    """The sums of 64 rows, of those that are not ignored."""
+    stays_a_call()
+    loss, alpha, counted, bad = 0.0, 0.0, 0, 0
+    for lane in range(LANES):
+        counts = state[lane] != IGNORED
+        loss += work[LOSS, lane] if counts else 0.0
+        alpha += work[ALPHA_T, lane] if counts else 0.0
+        counted += counts
+        bad += state[lane] == BAD_TARGET
+    sums[LOSS_SUM], sums[ALPHA_SUM], sums[NUM_COUNTED], sums[NUM_BAD_TARGETS] = loss, alpha, counted, bad

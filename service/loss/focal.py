@@ -16,7 +16,6 @@ from service.loss.formula import (
     smoothed_focal,
 )
 from service.loss.fused import needs_gradient, softmax_statistics
-from service.loss.fused_cpu import FusedScores
 from service.loss.row_state import BAD_TARGET, IGNORED
 from service.messages import ClassCounts, LossConfig, Mode, Reduction, reduced
 
@@ -137,11 +136,9 @@ class FocalLoss(nn.Module):
         check_num_classes(num_classes, self.alpha)
         flat, rows = targets.reshape(-1).long(), logits.reshape(-1, num_classes)
         if not self.config.label_smoothing and fused_cpu.applies(rows):
-            found = fused_cpu.score_rows(rows, flat, self.gamma, self.alpha, self.config.ignore_index)
-            bad = np.flatnonzero(found.state.numpy() == BAD_TARGET)
-            if len(bad):
-                raise ValueError(f"target {flat[bad[0]].item()} is outside [0, {num_classes})")
-            return self._reduce_fused(found, inputs.dtype, targets.shape)
+            fused = self._fused(rows, flat, inputs.dtype, targets.shape)
+            if fused is not None:
+                return fused
         counts = not_ignored(flat, self.config.ignore_index)
         wrong = counts & ((flat < 0) | (flat >= num_classes))
         if wrong.any():
@@ -159,14 +156,22 @@ class FocalLoss(nn.Module):
         alpha_t = torch.ones_like(loss) if self.alpha is None else self.alpha[known].to(loss)
         return self._reduce(loss, alpha_t, counts, inputs.dtype, targets.shape)
 
-    def _reduce_fused(self, found: FusedScores, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-        """As `_reduce`, by numpy: torch's threads would take longer to meet than the sums take."""
-        counts = found.state.numpy() != IGNORED
-        loss, alpha_t = (np.where(counts, values.numpy(), 0) for values in (found.loss, found.alpha_t))
+    def _fused(self, rows: Tensor, targets: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor | None:
+        """`_softmax` where `fused_cpu` applies; None where a target is out of range."""
+        arguments = (rows, targets, self.gamma, self.alpha, self.config.ignore_index)
         of_result = torch.float64 if dtype == torch.float64 else torch.float32
         if self.config.reduction == "none":
+            found = fused_cpu.score_rows(*arguments)
+            state = found.state.numpy()
+            if (state == BAD_TARGET).any():
+                return None
+            # By numpy: torch's threads would take longer to meet than this takes.
+            loss = np.where(state == IGNORED, 0, found.loss.numpy())
             return torch.from_numpy(loss).reshape(shape).to(of_result)
-        value = reduced(self.config.reduction, float(loss.sum()), float(alpha_t.sum()), int(counts.sum()))
+        sums = fused_cpu.sum_rows(*arguments)
+        if sums.num_bad_targets:
+            return None
+        value = reduced(self.config.reduction, sums.loss, sums.alpha_t, sums.num_counted)
         return torch.tensor(value or 0.0, dtype=of_result)
 
     def _sigmoid(self, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ What it computes is what `formula` says, the plain implementation that it is tes
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
@@ -27,6 +28,7 @@ from service.loss.cpu_kernel import (
     SHORT_ROW,
     SQUARED,
     STEPS,
+    SUMS,
 )
 from service.loss.formula import Moments, SoftmaxStatistics, compute_dtype
 from service.loss.fused import needs_gradient
@@ -55,6 +57,22 @@ class FusedScores(NamedTuple):
     alpha_t: Tensor
     log_loss: Tensor
     statistics: SoftmaxStatistics | None
+
+
+class FusedSums(NamedTuple):
+    """What `sum_rows` finds of all rows together.
+
+    Args:
+        loss: The sum over the rows that are not ignored.
+        alpha_t: Likewise.
+        num_counted: Number of rows that are not ignored.
+        num_bad_targets: Number of rows whose target is out of range; where there are any, the rest has no meaning.
+    """
+
+    loss: float
+    alpha_t: float
+    num_counted: int
+    num_bad_targets: int
 
 
 def applies(logits: Tensor) -> bool:
@@ -96,28 +114,11 @@ def score_rows(
         prediction: See `softmax_statistics`.
         moments: See `softmax_statistics`.
     """
-    count, num_classes = logits.shape
+    count = len(logits)
     rows = 7 if moments else 5 if statistics else 3 if log_loss else 2
     values, state = torch.empty(rows, count, dtype=torch.float64), torch.empty(count, dtype=torch.int8)
     position = torch.empty(count if prediction else 0, dtype=torch.int64)
-    alphas = np.empty((2, 0))
-    if weights is not None:
-        alphas = torch.stack((weights.double(), weights.double().log())).numpy()
-    arguments = (
-        _as_numpy(logits),
-        _as_numpy(targets.long()),
-        float(gamma),
-        alphas,
-        ignore_index is not None,
-        ignore_index or 0,
-        values.numpy(),
-        state.numpy(),
-        position.numpy(),
-    )
-    steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
-    # By torch, which aligns it to cache lines.
-    space = torch.empty(STEPS + steps, LANES, dtype=compute_dtype(logits))
-    _over_threads(arguments, space, count, logits.numel())
+    _run(logits, targets, gamma, weights, ignore_index, values, state, position, torch.empty(len(SUMS), 0).double())
     found = values.unbind()
     return FusedScores(
         state=state,
@@ -136,6 +137,46 @@ def score_rows(
     )
 
 
+def sum_rows(
+    logits: Tensor, targets: Tensor, gamma: float, weights: Tensor | None, ignore_index: int | None
+) -> FusedSums:
+    """What `score_rows` finds, added up while it is found: nothing is kept of a row.
+
+    The sums are those of 64 rows each, added pairwise, in float64: the same for any number of threads.
+    """
+    values, state = torch.empty(2, 0, dtype=torch.float64), torch.empty(0, dtype=torch.int8)
+    sums = torch.empty(len(SUMS), -(-len(logits) // LANES), dtype=torch.float64)
+    _run(logits, targets, gamma, weights, ignore_index, values, state, torch.empty(0, dtype=torch.int64), sums)
+    loss, alpha_t, num_counted, num_bad_targets = sums.numpy().sum(1).tolist()
+    return FusedSums(loss, alpha_t, int(num_counted), int(num_bad_targets))
+
+
+def _run(
+    logits: Tensor, targets: Tensor, gamma: float, weights: Tensor | None, ignore_index: int | None, *into: Tensor
+) -> None:
+    """The kernel, with values, state, prediction and sums to write to."""
+    alphas = np.empty((2, 0))
+    if weights is not None:
+        alphas = torch.stack((weights.double(), weights.double().log())).numpy()
+    arguments = (
+        _as_numpy(logits),
+        _as_numpy(targets.long()),
+        float(gamma),
+        alphas,
+        ignore_index is not None,
+        ignore_index or 0,
+        *(tensor.numpy() for tensor in into),
+    )
+    _over_threads(arguments, partial(_scratch, logits.shape[1], compute_dtype(logits)), len(logits), logits.numel())
+
+
+def _scratch(num_classes: int, dtype: torch.dtype) -> Iterator[np.ndarray[Any, Any]]:
+    """What a call of the kernel works in; from torch, which aligns it to cache lines."""
+    steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
+    for rows, kind in ((STEPS + steps + 4, dtype), (17, torch.float64), (3, torch.int64)):
+        yield torch.empty(rows, LANES, dtype=kind).numpy()
+
+
 def _as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
     stored = AS_STORED.get(tensor.dtype)
     array = (tensor if stored is None else tensor.view(stored)).numpy(force=True)
@@ -143,20 +184,17 @@ def _as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
     return array if array.flags.c_contiguous and array.flags.aligned else np.require(array, requirements=("C", "A"))
 
 
-def _over_threads(arguments: tuple[Any, ...], space: Tensor, count: int, elements: int) -> None:
+def _over_threads(arguments: tuple[Any, ...], scratch: Callable[[], Iterable[Any]], count: int, elements: int) -> None:
     """Blocks of rows over as many threads as torch has, this one among them."""
     parts = min(torch.get_num_threads(), elements // THREAD_ELEMENTS)
     if parts <= 1:
-        cpu_kernel.score_rows(*arguments, space.numpy(), 0, count)
+        cpu_kernel.score_rows(*arguments, *scratch(), 0, count)
         return
     blocks = -(-count // LANES)
     bounds = pairwise(min(count, LANES * (blocks * part // parts)) for part in range(parts + 1))
     first = next(bounds)
-    others = [
-        _threads().submit(partial(cpu_kernel.score_rows, *arguments, torch.empty_like(space).numpy(), *part))
-        for part in bounds
-    ]
-    cpu_kernel.score_rows(*arguments, space.numpy(), *first)
+    others = [_threads().submit(partial(cpu_kernel.score_rows, *arguments, *scratch(), *part)) for part in bounds]
+    cpu_kernel.score_rows(*arguments, *scratch(), *first)
     for other in others:
         other.result()
 
