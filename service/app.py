@@ -33,6 +33,7 @@ from service.api.run_work import RunWork
 from service.api.sessions import Sessions
 from service.api.state import Service
 from service.buffers import Buffers
+from service.codecs import json_numbers
 from service.engine import Engine, resolve_device
 from service.registry import LossRegistry
 from service.settings import Settings
@@ -49,6 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or Settings()
     device = resolve_device(settings.device)
+    json_numbers.warm_up()
     engine = Engine(
         device,
         workers=settings.workers,
