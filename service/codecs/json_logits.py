@@ -12,7 +12,7 @@ from service.codecs.json_numbers import Numbers, read_numbers
 
 LOGITS = re.compile(rb'"logits"[ \t\n\r]*:[ \t\n\r]*\[')
 # Integers that stand for the arrays: an integer has one spelling, so that none is there where these digits are not.
-STAND_IN, MAX_ARRAYS = 702_431_915_286_137, 10_000
+STAND_IN, MAX_ARRAYS = 702_431_915_286_134, 10_000
 
 
 class Parted(NamedTuple):

@@ -1,9 +1,9 @@
 """JSON's arrays of numbers from text to float64 in one pass, compiled by numba; what `json_logits` uses.
 
-Each number becomes the float64 nearest to what is written, as with Python's `float`. That its digits are read eight at
-a time within a word is known from Lemire, Number parsing at a gigabyte per second (2021, arXiv:2101.11408, section 7);
-the rounding is double-double arithmetic (Dekker 1971, A floating-point technique for extending the available precision)
-that knows its error and gives up where that matters.
+Each number becomes the float64 nearest to what is written, as with Python's `float`. Reading eight digits at a time
+within a word is known from Lemire, Number parsing at a gigabyte per second (2021, arXiv:2101.11408); the product with a
+power of ten is double-double arithmetic (Dekker 1971, A floating-point technique for extending the available precision)
+that knows its error and gives up where that matters: at ties, which no number of 19 digits below 10^15 is.
 
 A branch that goes now this way, now that costs as much as a whole number here. What differs between the numbers of
 usual data, their lengths and signs, is computed without one; the branches are for what is rare.
@@ -23,8 +23,10 @@ from numba.extending import intrinsic
 
 from service.loss.cpu_kernel import compiled, stays_a_call
 
-_inner: Any = njit(error_model="numpy")
-_inlined: Any = njit(error_model="numpy", forceinline=True)
+# Said of each, or they have what their caller has: a product fused with a sum could make `_multiplied` wrong.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False}
+_inner: Any = njit(**_OPTIONS)
+_inlined: Any = njit(**_OPTIONS, forceinline=True)
 _intrinsic: Any = intrinsic
 _tuple: Any = types.UniTuple
 
@@ -284,9 +286,9 @@ def _read_usual(text: Any, place: int, negative: bool) -> Any:
 def _multiplied(significands: Any, tens: Any, tens_left: Any, numbers: Any) -> bool:
     """Give the numbers their float64; whether all are known to be the nearest ones.
 
-    In units of the product the powers of ten err by 2^-106, what is left out below is 2^-106, and the rounding of what
-    is added up is 2^-103. So the right product lies between those with 2^-98 more and less, and where both round to
-    one float64, so does the right one.
+    In units of the product, the powers of ten err by up to 2^-106, left * tens_left, which is left out, has as much,
+    and what is made here of numbers below 2^-51 is rounded by less than 2^-102 in all. So the right product lies
+    between those with 2^-98 more and less, and where both of these round to one float64, so does the right one.
     """
     stays_a_call()
     unclear = 0
