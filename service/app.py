@@ -33,6 +33,7 @@ from service.api.run_work import RunWork
 from service.api.sessions import Sessions
 from service.api.state import Service
 from service.buffers import Buffers
+from service.codecs import json_numbers
 from service.engine import Engine, resolve_device
 from service.registry import LossRegistry
 from service.settings import LEAST_QUERY_BYTES, Settings
@@ -51,6 +52,7 @@ def create_app(settings: Settings | None = None, siblings: Siblings | None = Non
     """
     settings, siblings = settings or Settings(), siblings or Siblings()
     device = resolve_device(settings.device)
+    json_numbers.warm_up()
     engine = Engine(
         device,
         workers=settings.workers,

@@ -214,7 +214,7 @@ def _log_near_one(f: Any) -> Any:
     return f - (half_square - s * (half_square + p * z))
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compiled on its first call, without the GIL, and kept on disk where numba finds a place to write to."""
     options: dict[str, Any] = {"nogil": True, **VECTOR_OPTIONS}
     try:
@@ -223,7 +223,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
         return njit(**options)(function)
 
 
-@_compiled
+@compiled
 def score_rows(
     logits: Any,
     targets: Any,

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from service.codecs.json_codec import JsonCodec
+from service.codecs.json_codec import MIN_PARTED_BYTES, JsonCodec
 from service.errors import LossServiceError
 from service.messages import BatchResult, Excluded, Hard, LossConfig, LossRequest, LossResult
+from tests.codecs.parted import bodies_parted_from
 from tests.codecs.samples import result
 
 CODEC = JsonCodec()
+
+
+@pytest.fixture(autouse=True, scope="module", params=[MIN_PARTED_BYTES, 0], ids=["usual", "parted"])
+def _parted(request: pytest.FixtureRequest) -> Iterator[None]:
+    with bodies_parted_from(request.param):
+        yield
 
 
 def decode(fields: dict[str, Any] | str) -> LossRequest:

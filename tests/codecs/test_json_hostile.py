@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.codecs.json_codec import MAX_COUNTED, MAX_OPTION_VALUES, JsonCodec
+from service.codecs.json_codec import MAX_COUNTED, MAX_OPTION_VALUES, MIN_PARTED_BYTES, JsonCodec
 from service.errors import (
     DecodeError,
     InvalidConfigError,
@@ -22,10 +23,19 @@ from service.errors import (
     ShapeError,
     UnknownOutputError,
 )
+from tests.codecs.parted import bodies_parted_from
 from tests.codecs.refusals import Stopwatch, outcome, refused
 from tests.strategies import is_number, json_values
 
 CODEC = JsonCodec()
+
+
+@pytest.fixture(autouse=True, scope="module", params=[MIN_PARTED_BYTES, 0], ids=["usual", "parted"])
+def _parted(request: pytest.FixtureRequest) -> Iterator[None]:
+    with bodies_parted_from(request.param):
+        yield
+
+
 VALID = {"logits": [[1, 2.5], [3, 4]], "targets": [0, 1], "ids": ["a", "b"], "config": {"alpha": [1, 2]}, "top_k": 1}
 
 

@@ -1,0 +1,212 @@
+"""Whether the logits are read apart or with the rest of a JSON body, it is read as the same or refused the same."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.codecs.json_codec import JsonCodec
+from service.codecs.json_logits import MAX_ARRAYS, STAND_IN, parted
+from service.errors import LossServiceError
+from service.messages import LossRequest
+from tests.codecs.parted import NEVER, bodies_parted_from
+from tests.codecs.refusals import outcome
+
+ONE = b'{"logits": [[1.5, -2], [0.1, 3e-5]], "targets": [0, 1], "ids": ["a", "[\\""], "outputs": ["p_t"]}'
+BATCHES = (
+    b'{"batches": [{"logits": [[1.25, -2.0]], "targets": [0]}, {"targets": [1, 0], "logits" : [3.5, 4]}], '
+    b'"config": {"gamma": 1.5, "mode": "sigmoid"}, "top_k": 3}'
+)
+ATTRIBUTES = (
+    b'{"on_invalid": "exclude", "logits": [[1, 2],[3, 4]], "targets": [0, 1], "attributes": {"x": ["\xc3\xa9", 1]}}'
+)
+BODIES = [ONE, BATCHES, ATTRIBUTES]
+# What JSON's grammar and this reader look at.
+TOKENS = [bytes([byte]) for byte in b'[]{},:"\\0123456789.-+eE \t\n\r\0\f\x80\xff\xc3/nutf']
+TOKENS += [
+    b"null",
+    b"true",
+    b'"logits"',
+    b'"logits":',
+    b"[[",
+    b"]]",
+    b"1e400",
+    b"-0",
+    b"\\u0073",
+    b'"logits": [1, 2], ',
+]
+TOKENS += [
+    b"\xef\xbb\xbf",
+    b"702431915286134",
+    b"7024319152861340000",
+    b"[1",
+    b"[1.5]",
+    b'\\"logits":[',
+    b'{"logits":[1]}',
+]
+
+
+def plain(got: LossRequest | LossServiceError) -> Any:
+    """All there is to it, in what can be compared."""
+    if isinstance(got, LossServiceError):
+        return type(got), got.problem(), got.headers
+    batches = [
+        [(tensor.dtype, tensor.shape, tensor.numpy().tobytes()) for tensor in (batch.logits, batch.targets)]
+        + [repr(batch.ids), repr(batch.attributes)]
+        for batch in got.batches
+    ]
+    return got.options, batches
+
+
+def same(body: bytes) -> Any:
+    """What both ways make of a body."""
+    whole, apart = [], []
+    for attributes in (False, True):
+        for size, found in ((NEVER, whole), (0, apart)):
+            with bodies_parted_from(size):
+                found.append(plain(outcome(JsonCodec(), body, with_attributes=attributes)))
+    assert whole == apart
+    return whole[0]
+
+
+def mutated(body: bytes, chance: random.Random, changes: int) -> bytes:
+    """Bytes or tokens replaced, inserted, cut out, doubled."""
+    for _ in range(changes):
+        place, token = chance.randrange(len(body) + 1), chance.choice(TOKENS)
+        kind = chance.randrange(6)
+        end = min(len(body), place + (chance.randrange(12) if kind > 1 else 1))
+        body = {
+            0: body[:place] + token + body[end:],
+            1: body[:place] + token + body[place:],
+            2: body[:place] + body[end:],
+            3: body[:end] + body[place:],
+            4: body[:place] + token + body[end:],
+            5: body[:place] + body[place:end].swapcase() + body[end:],
+        }[kind]
+    return body
+
+
+def with_room(body: bytes) -> bytes:
+    """With space around, so that no number is too near to an end to be read in the usual way."""
+    return b" " * 40 + body + b" " * 80
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(BODIES), st.randoms(use_true_random=False), st.integers(0, 4))
+def test_bodies_changed_at_random(body: bytes, chance: random.Random, changes: int) -> None:
+    changed = mutated(body, chance, changes)
+    same(changed)
+    same(with_room(changed))
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_byte_replaced_or_left_out_anywhere(body: bytes) -> None:
+    for place in range(len(body)):
+        for token in (b"", b'"', b"[", b"]", b",", b" ", b"1"):
+            same(with_room(body[:place] + token + body[place + 1 :]))
+        same(body[:place])
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_these_are_read_apart(body: bytes) -> None:
+    found = parted(bytearray(body + b'{"logits":' + b"[" + b"1," * 200 + b"1]"))
+    assert found is not None
+    assert len(found.logits) == 1 + body.count(b'"logits"')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"logits": [1, 2], "logits": [1, 2], "targets": [0, 1]}',
+        b'{"logits": [1, 2], "logit\\u0073": [1, 2], "targets": [0, 1]}',
+        b'{"logit\\u0073": [1, 2], "targets": [0, 1]}',
+        b'{"config": {"logits": [1, 2]}, "logits": [1, 2], "targets": [0, 1]}',
+        b'{"attributes": {"logits": [1, 2]}, "logits": [1, 2], "targets": [0, 1]}',
+        b'{"logits": [1, 2], "targets": [0, 1], "attributes": {"logits": [[1], 2]}}',
+        b'{"logits": [1, 2], "targets": {"logits": [0, 1]}}',
+        b'{"logits": {"logits": [1, 2]}, "targets": [0, 1]}',
+        b'{"ids": ["\\"logits\\":[1,2]", "logits"], "logits": [1, 2], "targets": [0, 1]}',
+        b'{"ids": ["\\\\", "logits"], "logits": [1, 2], "targets": [0, 1]}',
+        b'{"ids": ["\\"logits": [1, 2], "b"], "logits": [1, 2], "targets": [0, 1]}',
+        b'{"outputs": ["logits"], "logits": [1, 2], "targets": [0, 1]}',
+        b'{"logits": [1, 2], "targets": [0, 1], "ids": ["\xff", "b"]}',
+        b'{"logits": [1, 2] 3, "targets": [0, 1]}',
+        b'{"logits": [1, 2]3, "targets": [0, 1]}',
+        b'{"logits": [1, 2].5, "targets": [0, 1]}',
+        b'{"logits": [1, 2]e5, "targets": [0, 1]}',
+        b'{"logits": [1, 2], "targets": [0, 1]} x',
+        b'{"logits": [1, 2], "targets": [0, 1]}\0',
+        b'{"logits": [1, 2], "targets": [0, 1]',
+        b'\xef\xbb\xbf{"logits": [1, 2], "targets": [0, 1]}',
+        b'{"logits": [1, null], "targets": [0, 1], "on_invalid": "exclude"}',
+        b'{"logits": [[1, [2]], [3, 4]], "targets": [0, 1]}',
+        b'{"logits": [[1, 2], [3, 4]], "targets": [0, [1]]}',
+        b'{"logits": [[1, 2], [3, 4]], "targets": [0, 1, [2]], "ids": ["[", "]"]}',
+        b'{"logits": [[1, 2], [3]], "targets": [0, 1]}',
+        b'{"logits": [9007199254740993, 1e23], "targets": [0, 1]}',
+        b'{"logits": [1e400, 1], "targets": [0, 1]}',
+        b'{"logits": [1e-400, 5e-324], "targets": [0, 1]}',
+        b'{"logits": [-0, -0.0, -0e0, 18446744073709551615, -9223372036854775808], "targets": [0, 1]}',
+        b'{"logits": [-9223372036854775809], "targets": [0, 1]}',
+        b'{"logits": [18446744073709551616], "targets": [0, 1]}',
+        b'[{"logits": [1, 2], "targets": [0, 1]}]',
+        b'"logits": [1, 2]',
+        b'"logits":[1,2]',
+        b'{"batches": {"logits": [1, 2]}}',
+        b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}], "logits": [1, 2]}',
+        b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}, {"logits": [1, "2"], "targets": [0, 1]}]}',
+        b'{"batches": [{"logits": [1, 2], "targets": [0, 1], "logits": [1, 2]}]}',
+        b'{"logits": %d0000, "targets": [0, 1], "x": {"logits": [1, 2]}}' % STAND_IN,
+        b'{"logits": %d0000, "targets": [0, 1], "attributes": {"logits": [1, 2]}}' % STAND_IN,
+        b'{"logits": %d0001, "targets": [0, 1], "config": {"logits": [1, 2]}}' % STAND_IN,
+        b'{"logits": [1, 2], "targets": [0, 1], "ids": ["%d0000", "b"]}' % STAND_IN,
+        b'{"logits": [1, 2], "targets": [0, 1], "ids": [%d0000, 1]}' % STAND_IN,
+    ],
+)
+def test_what_might_mislead(body: bytes) -> None:
+    for text in (body, body.replace(b"1, 2]", b"1.5, 2" + b", -0.25" * 300 + b"]")):
+        same(text)
+
+
+def test_the_tensors_are_memory_of_their_own() -> None:
+    body = bytearray(ONE)
+    with bodies_parted_from(0):
+        (batch,) = JsonCodec().decode(memoryview(body)).batches
+    body[:] = b" " * len(body)
+    batch.logits.add_(1)
+    assert batch.logits.tolist() == [[2.5, -1], [1.1, 1.00003]]
+    # Nothing holds on to the body.
+    body.extend(b"more")
+
+
+def test_more_batches_than_are_read_apart() -> None:
+    batch = b'{"logits": [[1.5, 2]], "targets": [0]}'
+    for count in (MAX_ARRAYS - 1, MAX_ARRAYS, MAX_ARRAYS + 1):
+        body = b'{"batches": [%s]}' % b", ".join([batch] * count)
+        with bodies_parted_from(0):
+            batches = JsonCodec().decode(bytearray(body)).batches
+        assert len(batches) == count
+        assert all(one.logits.tolist() == [[1.5, 2]] for one in (*batches[:2], *batches[-2:]))
+
+
+@pytest.mark.parametrize("array", [b"[" + b"1," * 400_000 + b"1]", b"[" + b"[1.25, -3.5]," * 80_000 + b"[1, 2]]"])
+@pytest.mark.parametrize("behind", [b"", b', "ids": ["a"]'])
+def test_memory_is_bounded_by_the_bodys_bytes(array: bytes, behind: bytes) -> None:
+    body = bytearray(b'{"logits": %s, "targets": [0]%s}' % (array, behind))
+    np.frombuffer(body, np.uint8)
+    tracemalloc.start()
+    try:
+        with bodies_parted_from(0):
+            (batch,) = JsonCodec().decode(body).batches
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Asked for, half of the bytes are numbers; kept, as many as there are.
+    assert most < 4.1 * len(body) + 100_000
+    assert kept < 8 * batch.logits.numel() + 100_000
