@@ -34,8 +34,8 @@ LOSS, ALPHA_T, LOG_LOSS, LOGIT_MARGIN, LOG_OTHERS, SQUARED, ENTROPY = range(7)
 # What a row of `sums` holds.
 SUMS = LOSS_SUM, ALPHA_SUM, NUM_COUNTED, NUM_BAD_TARGETS = range(4)
 
-# A product may fuse with a sum. Division by zero gives what IEEE 754 says: an exception would forbid vectors. Nothing is
-# allocated, so no references are counted: atomic steps for every row of an array, a tenth of the time of short rows.
+# A product may fuse with a sum. Division by zero gives what IEEE 754 says: an exception would forbid vectors. Nothing
+# is allocated, and so no references are counted: atomic steps for every row of an array, a tenth of short rows' time.
 VECTOR_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "_nrt": False}
 _vector: Any = njit(**VECTOR_OPTIONS)
 # Sums over 64 lanes, in whatever order the vectors make of them, which is the same for all rows.
@@ -243,7 +243,8 @@ def score_rows(
 ) -> None:
     """Rows from `start` to `stop`, into values (2 to 7, N) float64, state (N,) int8, prediction (N,) or (0,) int64.
 
-    Or, where values are (2, 0), only the sums (4, N / 64 rounded up) float64 of each block. To work in: see `scratch_rows`.
+    Or, where values are (2, 0), into sums (4, N / 64 rounded up) float64 of each 64 rows. It works in space (32 + steps
+    + 4, 64) of the type that it computes in, lanes (17, 64) float64 and whole (3, 64) int64.
     """
     num_classes = logits.shape[1]
     moments, positions = len(values) > SQUARED, len(prediction) > 0
@@ -282,18 +283,14 @@ def score_rows(
             _with_target(row, known, prediction[first : first + count])
         _finish(row, known, kind, gamma, alphas, work, len(values))
         if values.shape[1] > 0:
-            for k in range(len(values)):
-                for lane in range(count):
-                    values[k, first + lane] = work[k, lane]
-            for lane in range(count):
-                state[first + lane] = kind[lane]
+            _keep_rows(work, kind, values[:, first : first + count], state[first : first + count])
         else:
             _add_rows(work, kind, sums[:, first // LANES])
 
 
 @_vector
 def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, known: Any, state: Any) -> None:
-    """The states of 64 rows by their targets, and the targets of those that count; past the last row they are ignored."""
+    """The states of 64 rows by their targets, and targets to look up; what is past the last row is ignored."""
     state[:], known[:] = IGNORED, 0
     for lane in range(len(targets)):
         target = targets[lane]
@@ -335,9 +332,9 @@ def _typed_transpose(logits: Any, block: Any, pair: Any) -> Any:
             # One load for both; then vectors take them apart.
             for lane in range(len(logits)):
                 pair[lane] = np.int32(np.uint16(logits[lane, even])) | np.int32(logits[lane, odd]) << np.int32(16)
-            for lane in range(LANES):
+            for lane in range(len(pair)):
                 block[even, lane] = widened(half(pair[lane]))
-            for lane in range(LANES):
+            for lane in range(len(pair)):
                 block[odd, lane] = widened(half(pair[lane] >> 16))
         for k in range(num_classes - num_classes % 2, num_classes):
             for lane in range(len(logits)):
@@ -465,7 +462,7 @@ def _finish(row: Any, targets: Any, state: Any, gamma: float, alphas: Any, work:
     """From the sums of 64 rows to their state and to as many of their values as are wanted."""
     z, cross_entropy = work[ENTROPY + 1], work[ENTROPY + 2]
     _log_odds(row, work[LOGIT_MARGIN], work[LOG_OTHERS], z)
-    for lane in range(LANES):
+    for lane in range(len(state)):
         alone = (row[1, lane] == -np.inf) & (abs(row[0, lane]) < np.inf) & (z[lane] == np.inf)
         valid = alone | (abs(z[lane]) < np.inf)
         state[lane] = state[lane] if valid | (state[lane] != COUNTED) else BAD_LOGIT
@@ -521,12 +518,21 @@ def _moments(sums: Any, log_total: Any, squared: Any, entropy: Any) -> None:
         entropy[lane] = max(log_total[lane] - sums[2, lane] / total, 0.0)
 
 
+@_vector
+def _keep_rows(work: Any, kind: Any, values: Any, state: Any) -> None:
+    for k in range(len(values)):
+        for lane in range(len(state)):
+            values[k, lane] = work[k, lane]
+    for lane in range(len(state)):
+        state[lane] = kind[lane]
+
+
 @_lanes_sum
 def _add_rows(work: Any, state: Any, sums: Any) -> None:
     """The sums of 64 rows, of those that are not ignored."""
     stays_a_call()
     loss, alpha, counted, bad = 0.0, 0.0, 0, 0
-    for lane in range(LANES):
+    for lane in range(len(state)):
         counts = state[lane] != IGNORED
         loss += work[LOSS, lane] if counts else 0.0
         alpha += work[ALPHA_T, lane] if counts else 0.0

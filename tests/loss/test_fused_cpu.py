@@ -18,7 +18,7 @@ from service.loss import cpu_kernel, fused_cpu
 from service.loss.cpu_kernel import LANES, SHORT_ROW, STEPS
 from service.loss.focal import FocalLoss, focal_loss
 from service.loss.formula import focal_from_log_odds, log_focal_from_log_odds, softmax_statistics
-from service.loss.fused_cpu import FusedScores, applies, score_rows
+from service.loss.fused_cpu import FusedScores, FusedSums, applies, score_rows, sum_rows
 from service.loss.row_state import RowState
 from tests.loss.samples import DTYPES
 
@@ -174,6 +174,79 @@ class TestRows:
         assert some.moments is None
 
 
+def of_rows(logits: Tensor, targets: Tensor, weights: Tensor | None) -> FusedSums:
+    """What `sum_rows` is to find, from what `score_rows` says of each row."""
+    found = score_rows(logits, targets, 2.0, weights, -100)
+    counts = found.state != RowState.IGNORED
+    bad = found.state == RowState.BAD_TARGET
+    return FusedSums(
+        found.loss[counts].sum().item(), found.alpha_t[counts].sum().item(), int(counts.sum()), int(bad.sum())
+    )
+
+
+class TestSums:
+    @pytest.mark.parametrize("rows", [0, 1, LANES - 1, LANES, LANES + 1, 5 * LANES + 3])
+    @pytest.mark.parametrize("classes", [2, 5, 300])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_they_are_those_of_the_rows(self, dtype: torch.dtype, classes: int, rows: int) -> None:
+        logits, targets = batch(rows, classes, dtype)
+        logits[::3] = NAN
+        targets[::3] = -100
+        weights = torch.linspace(0, 2, classes, dtype=torch.float64)
+        for alphas in (None, weights):
+            ours = sum_rows(logits, targets, 2.0, alphas, -100)
+            assert ours == pytest.approx(of_rows(logits, targets, alphas), rel=1e-14)
+            assert ours.num_counted == rows - len(targets[::3])
+
+    @pytest.mark.parametrize("threads", [2, 3])
+    @pytest.mark.parametrize("classes", [7, 200])
+    def test_threads_change_no_bit(self, classes: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        logits, targets = batch(999, classes)
+        alone = sum_rows(logits, targets, 2.0, None, None)
+        monkeypatch.setattr(fused_cpu, "THREAD_ELEMENTS", 1)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        assert sum_rows(logits, targets, 2.0, None, None) == alone
+
+    def test_nothing_counts(self) -> None:
+        logits, targets = batch(100, 4)
+        assert sum_rows(logits, torch.full_like(targets, -100), 2.0, None, -100) == (0, 0, 0, 0)
+
+    def test_an_index_of_a_class_can_be_ignored(self) -> None:
+        logits, targets = batch(100, 4)
+        kept = targets != 3
+        ours = sum_rows(logits, targets, 2.0, None, 3)
+        assert ours == pytest.approx(sum_rows(logits[kept], targets[kept], 2.0, None, None), rel=1e-14)
+
+    @pytest.mark.parametrize("classes", [4, 150])
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean", "none"])
+    def test_the_first_bad_target_is_named(self, reduction: Any, classes: int) -> None:
+        logits, targets = batch(3 * LANES, classes)
+        targets[[LANES + 2, 2 * LANES]] = torch.tensor([classes + 7, -1])
+        assert sum_rows(logits, targets, 2.0, None, -100).num_bad_targets == 2
+        with pytest.raises(ValueError, match=rf"^target {classes + 7} is outside \[0, {classes}\)$"):
+            focal_loss(logits, targets, reduction=reduction)
+
+    @pytest.mark.parametrize("value", [NAN, INF])
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean"])
+    def test_bad_logits_reach_the_sum_unless_they_are_ignored(self, reduction: Any, value: float) -> None:
+        logits, targets = batch(100, 4)
+        expected = focal_loss(logits[1:], targets[1:], reduction=reduction)
+        logits[0] = value
+        assert focal_loss(logits, targets, reduction=reduction).isnan()
+        targets[0] = -100
+        torch.testing.assert_close(focal_loss(logits, targets, reduction=reduction), expected)
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean"])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_every_reduction_as_the_plain_way_does_it(self, dtype: torch.dtype, reduction: Any) -> None:
+        logits, targets = batch(500, 9, dtype)
+        targets[::5] = -100
+        options: dict[str, Any] = {"alpha": list(range(1, 10)), "reduction": reduction}
+        # What needs a gradient is not fused.
+        plain = focal_loss(logits.clone().requires_grad_(), targets, **options)
+        torch.testing.assert_close(focal_loss(logits, targets, **options), plain.detach(), rtol=2e-6, atol=0)
+
+
 class TestInputs:
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_strides_and_places_of_any_kind(self, dtype: torch.dtype) -> None:
@@ -260,9 +333,10 @@ print(f"{focal_loss(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64)).item()
 """
 
 PEAK = """
-import re, torch
+import re, sys, torch
 from service.loss.focal import focal_loss
-logits, targets = torch.randn(40_000, 1_000), torch.zeros(40_000, dtype=torch.int64)
+rows, classes = int(sys.argv[1]), int(sys.argv[2])
+logits, targets = torch.randn(rows, classes), torch.zeros(rows, dtype=torch.int64)
 focal_loss(logits[:100], targets[:100])
 def memory(name):
     return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
@@ -273,8 +347,9 @@ print((memory("VmHWM") - before) / logits.nbytes)
 """
 
 
-def printed(program: str) -> str:
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+def printed(program: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", program, *arguments]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert found.returncode == 0, found.stderr
     return found.stdout.strip()
 
@@ -288,5 +363,6 @@ class TestProcess:
         assert printed(UNWRITABLE) == "0.173287"
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-    def test_memory_beside_the_logits(self) -> None:
-        assert float(printed(PEAK)) < 0.05
+    @pytest.mark.parametrize("shape", [("40000", "1000"), ("65536", "10")])
+    def test_memory_beside_the_logits(self, shape: tuple[str, str]) -> None:
+        assert float(printed(PEAK, *shape)) < 0.05
