@@ -11,8 +11,8 @@ from service.codecs.base import Body
 from service.codecs.json_numbers import Numbers, read_numbers
 
 LOGITS = re.compile(rb'"logits"[ \t\n\r]*:[ \t\n\r]*\[')
-# Integers that stand for the arrays: an integer has one spelling, so that none is there where these digits are not.
-STAND_IN, MAX_ARRAYS = 702_431_915_286_134, 10_000
+# The integers from here on stand for the arrays, so many at most.
+STAND_IN, MAX_ARRAYS = 7_024_319_152_861_340_000, 10_000
 
 
 class Parted(NamedTuple):
@@ -30,8 +30,9 @@ class Parted(NamedTuple):
 def parted(body: Body) -> Parted | None:
     """The arrays of a body that stand behind the name `logits`, and what is left.
 
-    The rest is JSON where the body is, for an array is replaced by an integer. Whether an array is a batch's logits is
-    for its reader to say, by where it meets the integer.
+    Where the body is JSON, a quote that is followed by a colon ends a name, so that the array is its value, and with an
+    integer in its place the rest is JSON; where the body is none, the rest is none. Whose value it is, its reader says:
+    that of a batch has to have one of these integers, and each only once, so that those of a client lead to an error.
 
     Returns:
         None where there are none, where one is not of numbers alone, or where they are less than half of the body.
@@ -42,18 +43,14 @@ def parted(body: Body) -> Parted | None:
     place = left = 0
     while found := LOGITS.search(body, place):
         start = found.end() - 1
-        # Behind a backslash it is no name, but within one.
-        if text[found.start() - 1] == ord("\\") or len(logits) == MAX_ARRAYS:
-            return None
-        read = read_numbers(text, start)
+        read = read_numbers(text, start) if len(logits) < MAX_ARRAYS else None
         if read is None:
             return None
-        stand_in = STAND_IN * MAX_ARRAYS + len(logits)
+        stand_in = STAND_IN + len(logits)
         logits[stand_in], end = read
         parts += [body[place:start], b"%d " % stand_in]
         left += start - place
         place = end
     if 2 * (left + len(text) - place) > len(text):
         return None
-    rest = b"".join((*parts, body[place:]))
-    return Parted(rest, logits) if rest.count(b"%d" % STAND_IN) == len(logits) else None
+    return Parted(b"".join((*parts, body[place:])), logits)

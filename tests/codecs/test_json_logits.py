@@ -136,6 +136,11 @@ def test_these_are_read_apart(body: bytes) -> None:
         b'{"ids": ["\\"logits": [1, 2], "b"], "logits": [1, 2], "targets": [0, 1]}',
         b'{"outputs": ["logits"], "logits": [1, 2], "targets": [0, 1]}',
         b'{"logits": [1, 2], "targets": [0, 1], "ids": ["\xff", "b"]}',
+        b'{"logits": [1, 2], "targets": [0, 1], "attributes": {"x\\"logits": [1, 2]}}',
+        b'{"batches": [{"logits": %d, "targets": [0, 1]}, {"logits": [1, 2], "targets": [0, 1]}]}' % STAND_IN,
+        b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}, {"logits": %d, "targets": [0, 1]}]}' % STAND_IN,
+        b'{"batches": [{"logits": %d, "targets": [0]}, {"logits": [1, 2], "targets": [0, 1]}, '
+        b'{"logits": [3, 1, 2], "targets": [0, 1]}]}' % (STAND_IN + 1),
         b'{"logits": [1, 2] 3, "targets": [0, 1]}',
         b'{"logits": [1, 2]3, "targets": [0, 1]}',
         b'{"logits": [1, 2].5, "targets": [0, 1]}',
@@ -162,11 +167,11 @@ def test_these_are_read_apart(body: bytes) -> None:
         b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}], "logits": [1, 2]}',
         b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}, {"logits": [1, "2"], "targets": [0, 1]}]}',
         b'{"batches": [{"logits": [1, 2], "targets": [0, 1], "logits": [1, 2]}]}',
-        b'{"logits": %d0000, "targets": [0, 1], "x": {"logits": [1, 2]}}' % STAND_IN,
-        b'{"logits": %d0000, "targets": [0, 1], "attributes": {"logits": [1, 2]}}' % STAND_IN,
-        b'{"logits": %d0001, "targets": [0, 1], "config": {"logits": [1, 2]}}' % STAND_IN,
-        b'{"logits": [1, 2], "targets": [0, 1], "ids": ["%d0000", "b"]}' % STAND_IN,
-        b'{"logits": [1, 2], "targets": [0, 1], "ids": [%d0000, 1]}' % STAND_IN,
+        b'{"logits": %d, "targets": [0, 1], "x": {"logits": [1, 2]}}' % STAND_IN,
+        b'{"logits": %d, "targets": [0, 1], "attributes": {"logits": [1, 2]}}' % STAND_IN,
+        b'{"logits": %d, "targets": [0, 1], "config": {"logits": [1, 2]}}' % STAND_IN,
+        b'{"logits": [1, 2], "targets": [0, 1], "ids": ["%d", "b"]}' % STAND_IN,
+        b'{"logits": [1, 2], "targets": [0, 1], "ids": [%d, 1]}' % STAND_IN,
     ],
 )
 def test_what_might_mislead(body: bytes) -> None:
