@@ -29,6 +29,8 @@ from service.supervisor import Seat, Supervisor
 
 MOST_PROCESSES = 4
 CONNECTIONS_AT_ONCE = 16
+# So long a child takes no connection after there was no file descriptor for one.
+RESTS_FOR_S = 1.0
 
 log = structlog.get_logger("service.server")
 
@@ -110,6 +112,7 @@ class DrainingServer(uvicorn.Server):
         self._seat = seat
         self._stop_at: float | None = None
         self._connecting: set[asyncio.Task[None]] = set()
+        self._rests: asyncio.TimerHandle | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's start, or that of a child, which has nothing to listen on."""
@@ -129,11 +132,14 @@ class DrainingServer(uvicorn.Server):
         """uvicorn's end; a child is given no connection any more, but has those that it was given."""
         if self._seat is not None:
             channel = self._seat.channel
-            asyncio.get_running_loop().remove_reader(channel)
             # From here on the first process finds that it cannot send, and gives what comes to another child.
             channel.shutdown(socket.SHUT_RD)
-            while self._take_one(channel):
-                pass
+            with suppress(BlockingIOError):
+                while self._take_one(channel):
+                    pass
+            asyncio.get_running_loop().remove_reader(channel)
+            if self._rests is not None:
+                self._rests.cancel()
             if self._connecting:
                 await asyncio.wait(self._connecting)
         await super().shutdown(sockets)
@@ -148,7 +154,7 @@ class DrainingServer(uvicorn.Server):
         """A connection, if the channel is not at its end.
 
         Raises:
-            BlockingIOError: None waits.
+            BlockingIOError: None waits, or none can be had now.
         """
         message, files, _, _ = socket.recv_fds(channel, 1, 1)
         for file in files:
@@ -156,9 +162,17 @@ class DrainingServer(uvicorn.Server):
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
         if message and not files:
+            # The others wait in the channel. Were they lost at once, this child would have the fewest, and get all.
             log.warning("a connection was lost: no file descriptor is left for it")
             self._protocol.on_lost()
+            self._rest(channel)
+            raise BlockingIOError
         return bool(message)
+
+    def _rest(self, channel: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(channel)
+        self._rests = loop.call_later(RESTS_FOR_S, loop.add_reader, channel, self._take, channel)
 
     async def _connect(self, connection: socket.socket) -> None:
         connection.setblocking(False)
