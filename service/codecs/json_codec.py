@@ -40,9 +40,9 @@ MAX_OPTION_FIELDS = 100
 UNKNOWN_NAMED = 20
 # simdjson keeps the length of an array in 24 bits and stops counting there.
 MAX_COUNTED = 2**24 - 1
-# A parser's memory is a few times the body, and costs as much as a third of the parsing to get anew: 4096 rows of 100
-# logits, a large batch, are 8.5 MB. Of a body of nothing but short numbers it is up to 12 times the body.
-PARSERS_KEPT, MAX_KEPT_BYTES = 4, 16 * 1024 * 1024
+# A parser's memory is a few times what it has parsed, 12 times where that is short numbers, and costs as much as a third
+# of the parsing to get anew. The logits of large bodies are not for it.
+PARSERS_KEPT, MAX_KEPT_BYTES = 4, 4 * 1024 * 1024
 # Below that, looking for the logits takes as long as it saves.
 MIN_PARTED_BYTES = 8 * 1024
 
