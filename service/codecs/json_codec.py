@@ -40,8 +40,8 @@ MAX_OPTION_FIELDS = 100
 UNKNOWN_NAMED = 20
 # simdjson keeps the length of an array in 24 bits and stops counting there.
 MAX_COUNTED = 2**24 - 1
-# A parser's memory is a few times what it has parsed, 12 times where that is short numbers, and costs as much as a third
-# of the parsing to get anew. The logits of large bodies are not for it.
+# A parser's memory is a few times what it has parsed, 12 times where that is short numbers, and costs as much as a
+# third of the parsing to get anew. The logits of large bodies are not for it.
 PARSERS_KEPT, MAX_KEPT_BYTES = 4, 4 * 1024 * 1024
 # Below that, looking for the logits takes as long as it saves.
 MIN_PARTED_BYTES = 8 * 1024
