@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import http
 import math
-import uuid
+import secrets
 import weakref
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import httptools
@@ -209,7 +209,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: LossServiceError, request_id: str | None = None) -> None:
         self._refused_bytes = math.inf
-        self.transport.write(self._problem(error, request_id or uuid.uuid4().hex, b"connection: close\r\n"))
+        self.transport.write(self._problem(error, request_id or secrets.token_hex(16), b"connection: close\r\n"))
         self.transport.close()
 
     def _refuse_and_go_on(self, error: LossServiceError, request_id: str) -> None:
@@ -224,16 +224,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _problem(self, error: LossServiceError, request_id: str, more: bytes = b"") -> bytes:
-        reply = problem_response(error, getattr(self, "url", b"").decode("latin-1").partition("?")[0])
-        lines = [*self.server_state.default_headers, *reply.raw_headers, (b"x-request-id", request_id.encode())]
-        return b"".join(
-            (
-                f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}\r\n".encode(),
-                *(b"%b: %b\r\n" % line for line in lines),
-                more + b"\r\n",
-                bytes(reply.body),
-            )
-        )
+        head, body = _rendered(error, getattr(self, "url", b"").decode("latin-1").partition("?")[0])
+        default = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        return b"%b%b%bx-request-id: %b\r\n\r\n%b" % (head, default, more, request_id.encode(), body)
+
+
+@lru_cache(maxsize=16)
+def _rendered(error: LossServiceError, path: str) -> tuple[bytes, bytes]:
+    """Status and headers, without the end, and the body; made once for an error that is given again and again."""
+    reply = problem_response(error, path)
+    status = f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}\r\n".encode()
+    return status + b"".join(b"%b: %b\r\n" % header for header in reply.raw_headers), bytes(reply.body)
 
 
 class _HeadWithBody:

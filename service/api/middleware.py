@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 import traceback
-import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,7 +26,7 @@ log = structlog.get_logger("service.access")
 
 def request_id_of(sent: str) -> str:
     """The id that a client has given its request where it can be taken, else a new one."""
-    return sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+    return sent if SANE_REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
 
 
 class RequestContext:

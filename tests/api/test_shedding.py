@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from service.api.shedding import Shedding
 from service.api.state import Service
@@ -74,3 +75,21 @@ def test_who_has_no_key_hears_that_first(service: Service, value: bytes) -> None
     fill(service)
     refused = Shedding(service)(b"POST", b"/loss", [(b"authorization", value)])
     assert (refused is None) == bool(service.settings.api_keys)
+
+
+def test_of_many_refusals_one_line_a_second_is_logged_with_their_number(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    fill(service)
+    shedding = Shedding(service)
+    with capture_logs() as lines:
+        for seconds in (0, 0.4, 0.5, 0.2):
+            now += seconds
+            assert shedding(b"POST", b"/loss", headers(service, (b"x-request-id", b"r%d" % len(lines))))
+    assert [(line["event"], line["request_id"], line["requests"]) for line in lines] == [
+        ("refused", "r0", 1),
+        ("refused", "r1", 3),
+    ]
+    assert {(line["status"], line["code"], line["log_level"]) for line in lines} == {(429, "queue_full", "warning")}
