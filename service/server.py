@@ -19,6 +19,7 @@ import uvicorn
 from service.api.shedding import Shedding
 from service.api.state import Service
 from service.app import create_app
+from service.codecs import json_numbers
 from service.engine import resolve_device
 from service.logs import configure_logs
 from service.loss import fused_cpu
@@ -42,6 +43,7 @@ def serve(settings: Settings) -> None:
     if processes > 1:
         # Compiled once, before the processes part; so is the memory of all that is imported.
         fused_cpu.warm_up()
+        json_numbers.warm_up()
         _freeze()
         seat = Supervisor(settings, processes).run()
     siblings = seat.siblings if seat else Siblings()
