@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from service import __version__
 from service.api import (
@@ -27,7 +28,7 @@ from service.api import (
     runs as run_routes,
 )
 from service.api.metrics import Metrics
-from service.api.middleware import BearerAuth, RequestContext
+from service.api.middleware import BearerAuth, RequestContext, StraightTo
 from service.api.problems import on_http_exception
 from service.api.run_work import RunWork
 from service.api.sessions import Sessions
@@ -78,6 +79,8 @@ def create_app(settings: Settings | None = None, siblings: Siblings | None = Non
     middleware = [Middleware(RequestContext, metrics=service.metrics)]
     if settings.api_keys:
         middleware.append(Middleware(BearerAuth, sessions=sessions))
+    (post_loss,) = (route for route in loss.router.routes if isinstance(route, Route))
+    middleware.append(Middleware(StraightTo, route=post_loss))
     app = FastAPI(
         title="Focal Loss Service",
         version=__version__,

@@ -17,7 +17,7 @@ from service.errors import InvalidRequestError
 from service.messages import RequestOptions
 
 QUERY_PARAMETERS = ("config_id", "outputs", "top_k")
-NEGOTIATED = ("content-type", "accept", "content-encoding", "accept-encoding")
+NEGOTIATED = (b"content-type", b"accept", b"content-encoding", b"accept-encoding")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class Exchange:
     @classmethod
     def of(cls, request: Request) -> Exchange:
         """Raises what is wrong with the head, before any of the body is read."""
-        found = _negotiated(*(request.headers.get(name) for name in NEGOTIATED))
+        # Of a header that is given twice the first one counts, as everywhere.
+        given = dict(reversed(request.scope["headers"]))
+        found = _negotiated(*map(given.get, NEGOTIATED))
         overrides = _overrides(request.query_params) if request.scope["query_string"] else {}
         return cls(*found, overrides=overrides, timing=Timing())
 
@@ -72,9 +74,10 @@ class Timing:
 
 # A client sends the same four headers again and again.
 @lru_cache(maxsize=64)
-def _negotiated(
-    content_type: str | None, accept: str | None, content_encoding: str | None, accept_encoding: str | None
-) -> tuple[Reader, Codec, str, str]:
+def _negotiated(*given: bytes | None) -> tuple[Reader, Codec, str, str]:
+    content_type, accept, content_encoding, accept_encoding = (
+        None if value is None else value.decode("latin-1") for value in given
+    )
     found = reader(content_type)
     return found, writer(accept, found), request_coding(content_encoding), reply_coding(accept_encoding)
 
