@@ -14,6 +14,8 @@ from rich.table import Table
 
 from benchmarks.contenders import OURS, PEERS
 from benchmarks.row import COLUMNS, Row
+from service.server import number_of_processes
+from service.settings import Settings
 
 BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->"
 TITLES = {
@@ -34,7 +36,8 @@ def header() -> list[str]:
     return [
         f"Machine: {_cpu()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}, {gpu}.",
         f"Ours: focal-loss-service {OURS.version()}, torch {torch.__version__} with {torch.get_num_threads()} threads, "
-        f"Python {platform.python_version()}, default settings. Load: {_wrk()}.",
+        f"Python {platform.python_version()}, default settings, which here are {number_of_processes(Settings())} "
+        f"processes. Load: {_wrk()}.",
         f"Peers: {'; '.join(peers)}.",
     ]
 
