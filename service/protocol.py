@@ -221,6 +221,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.write(self._problem(error, request_id))
         length = dict(self.headers).get(b"content-length")
         self._refused_bytes = math.inf if length is None else int(length)
+        self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _problem(self, error: LossServiceError, request_id: str, more: bytes = b"") -> bytes:

@@ -549,3 +549,20 @@ def test_the_body_behind_a_head_that_is_too_large_is_nobodys() -> None:
         assert wire.closed
 
     asyncio.run(check())
+
+
+def test_refusals_behind_each_other_leave_one_timer_that_the_next_request_ends() -> None:
+    async def check() -> None:
+        wire, protocol = connected(echo, full)
+
+        def timers() -> int:
+            scheduled = cast(Any, asyncio.get_running_loop())._scheduled
+            ends = protocol.timeout_keep_alive_handler
+            return sum(not timer.cancelled() and timer._callback == ends for timer in scheduled)
+
+        wire.send(request(b"x", "X-Full: 1") + request(b"y", "X-Full: 2"))
+        assert timers() == 1
+        wire.send(request(b"z" * 10)[:-1])
+        assert timers() == 0
+
+    asyncio.run(check())
