@@ -159,16 +159,17 @@ class TestAChildThatIsStuck:
             check_gone(children, temporary)
 
     def test_without_file_descriptors_it_leaves_connections_where_they_are(self, tmp_path: Path) -> None:
-        with running_server(tmp_path, processes="2") as server:
+        # Those that wait for a descriptor, one in a second, send no head meanwhile.
+        with running_server(tmp_path, processes="2", head_timeout_s="600") as server:
             starved, other = server.children()
             soft, hard = resource.prlimit(starved, resource.RLIMIT_NOFILE)
-            used = max(int(file.name) for file in Path(f"/proc/{starved}/fd").iterdir())
-            resource.prlimit(starved, resource.RLIMIT_NOFILE, (used + 3, hard))
             with ExitStack() as stack:
+                client = stack.enter_context(through(server, other))
+                used = max(int(file.name) for file in Path(f"/proc/{starved}/fd").iterdir())
+                resource.prlimit(starved, resource.RLIMIT_NOFILE, (used + 3, hard))
                 connections = [stack.enter_context(connected(server)) for _ in range(30)]
                 wait_for(lambda: "no file descriptor" in server.log_path.read_text(), "one is lost")
-                with through(server, other) as client:
-                    assert client.post("/loss", json=ROWS).status_code == 200
+                assert client.post("/loss", json=ROWS).status_code == 200
                 resource.prlimit(starved, resource.RLIMIT_NOFILE, (soft, hard))
                 answers = []
                 for connection in connections:
