@@ -311,18 +311,19 @@ class TestTurns:
     def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("service.engine.TURN_S", 0.02)
 
-    def test_as_many_as_workers_in_the_order_of_asking(self, engine: Engine) -> None:
-        order: list[int] = []
+    async def quick(self, engine: Engine, order: list[int | str], name: int | str, end: asyncio.Event) -> None:
+        """A body that is there at once, and whose work takes until `end`."""
+        async with engine.turn() as arrived:
+            arrived()
+            order.append(name)
+            await end.wait()
 
-        async def take(number: int, end: asyncio.Event) -> None:
-            async with engine.turn() as arrived:
-                arrived()
-                order.append(number)
-                await end.wait()
+    def test_as_many_as_workers_in_the_order_of_asking(self, engine: Engine) -> None:
+        order: list[int | str] = []
 
         async def run() -> None:
             ends = [asyncio.Event() for _ in range(4)]
-            tasks = [asyncio.create_task(take(number, end)) for number, end in enumerate(ends)]
+            tasks = [asyncio.create_task(self.quick(engine, order, number, end)) for number, end in enumerate(ends)]
             # Of a body that is there the turn is kept, however long the work takes.
             await asyncio.wait(tasks, timeout=0.1)
             assert order == [0, 1]
@@ -337,22 +338,16 @@ class TestTurns:
         asyncio.run(run())
 
     def test_a_slow_body_gives_its_turn_away_once(self, engine: Engine) -> None:
-        order: list[str] = []
+        order: list[int | str] = []
 
         async def slow(end: asyncio.Event) -> None:
             async with engine.turn():
                 await end.wait()
 
-        async def quick(name: str, end: asyncio.Event) -> None:
-            async with engine.turn() as arrived:
-                arrived()
-                order.append(name)
-                await end.wait()
-
         async def run() -> None:
             slow_ends, quick_end = asyncio.Event(), asyncio.Event()
             slow_ones = [asyncio.create_task(slow(slow_ends)) for _ in range(2)]
-            quick_ones = [asyncio.create_task(quick(name, quick_end)) for name in "abc"]
+            quick_ones = [asyncio.create_task(self.quick(engine, order, name, quick_end)) for name in "abc"]
             await asyncio.wait(quick_ones, timeout=0.5)
             assert order == ["a", "b"]
             slow_ends.set()

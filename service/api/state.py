@@ -84,8 +84,7 @@ class Service:
         """
         answers = await self.siblings.ask({"held": config_id})
         theirs = [HeldLoss.from_json(one) for answer in answers for one in answer]
-        ours = [held for held in self.registry.snapshot() if config_id in (None, held.config_id)]
-        held = merged([*ours, *theirs])
+        held = merged([*self._held_here(config_id), *theirs])
         if config_id is not None and not held:
             raise unknown_config(config_id)
         return held
@@ -109,12 +108,15 @@ class Service:
         """What another process asks; see `Siblings.open`."""
         match question:
             case {"held": config_id}:
-                return [held.to_json() for held in self.registry.snapshot() if config_id in (None, held.config_id)]
+                return [held.to_json() for held in self._held_here(config_id)]
             case {"drop": config_id}:
                 return self.registry.drop(config_id)
             case "metrics":
                 return self.metrics.exposition()
         raise ValueError(f"unknown question {question!r}")
+
+    def _held_here(self, config_id: str | None) -> list[HeldLoss]:
+        return [held for held in self.registry.snapshot() if config_id in (None, held.config_id)]
 
 
 def service_of(request: Request) -> Service:
