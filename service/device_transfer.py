@@ -2,8 +2,8 @@
 
 On CUDA a chunk goes through pinned memory and a stream of its own, so that it is transferred while the one before it is
 computed. Pinned memory comes from torch, which keeps it for the next chunk and gives it out again only when the copies
-from it are done; logits that are pinned already are sent from where they lie. Scores come back into pinned memory, and
-the host waits once, for the last of them.
+from it are done; logits that are pinned already are sent from where they lie. Scores come back into pinned memory by
+themselves, and the host waits once, for the last of them.
 
 The order of the steps is tested without a GPU; that they overlap has not been seen on one.
 """
@@ -15,8 +15,6 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-
-from service.loss.scores import Scores
 
 
 class Chunk(NamedTuple):
@@ -36,8 +34,8 @@ class Transfer(Protocol):
     def start(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
         """Logits and targets for what is computed from here on."""
 
-    def download(self, scores: Scores) -> Scores:
-        """Send off what was computed last; it is there after `finish`."""
+    def computed(self) -> None:
+        """All is asked for of the chunk that was started last; its scores are there after `finish`."""
 
     def finish(self) -> None:
         """Wait for everything that was sent off."""
@@ -52,8 +50,8 @@ class HostTransfer:
     def start(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
         return chunk.logits, chunk.targets
 
-    def download(self, scores: Scores) -> Scores:
-        return scores
+    def computed(self) -> None:
+        pass
 
     def finish(self) -> None:
         pass
@@ -92,16 +90,8 @@ class CudaTransfer:
             tensor.record_stream(computing)
         return chunk.logits, chunk.targets
 
-    def download(self, scores: Scores) -> Scores:
-        host = Scores(
-            _to_host(scores.state),
-            _to_host(scores.loss),
-            _to_host(scores.log_loss),
-            _to_host(scores.alpha_t),
-            {name: _to_host(value) for name, value in scores.outputs.items()},
-        )
+    def computed(self) -> None:
         self._computed = torch.cuda.current_stream(self._device).record_event()
-        return host
 
     def finish(self) -> None:
         self._copies.synchronize()
@@ -120,8 +110,3 @@ def transfers(device: str) -> Callable[[], Transfer]:
 def pinned(tensor: Tensor) -> Tensor:
     """The tensor in memory that the device reads by itself; copied unless it lies there."""
     return tensor if tensor.is_pinned() else tensor.pin_memory()
-
-
-def _to_host(tensor: Tensor) -> Tensor:
-    # Not blocking, torch takes pinned memory for the copy.
-    return tensor.to("cpu", non_blocking=True)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from threading import Lock
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -226,7 +227,8 @@ class Engine:
                 chunk = ahead or transfer.upload(*_part(logits, targets, start, rows))
                 # Before this chunk is computed, so that the next one is on its way meanwhile.
                 ahead = transfer.upload(*_part(logits, targets, after, rows)) if after < total else None
-                parts.append(transfer.download(self._score_chunk(module, *transfer.start(chunk), outputs)))
+                parts.append(self._score_chunk(module, *transfer.start(chunk), outputs))
+                transfer.computed()
             except (RuntimeError, MemoryError) as err:
                 if not _is_out_of_memory(err):
                     raise
@@ -283,9 +285,9 @@ def _is_out_of_memory(err: Exception) -> bool:
 
 def _joined(parts: list[Scores]) -> Scores:
     return Scores(
-        torch.cat([part.state for part in parts]),
-        torch.cat([part.loss for part in parts]),
-        torch.cat([part.log_loss for part in parts]),
-        torch.cat([part.alpha_t for part in parts]),
-        {name: torch.cat([part.outputs[name] for part in parts]) for name in parts[0].outputs},
+        np.concatenate([part.state for part in parts]),
+        np.concatenate([part.loss for part in parts]),
+        np.concatenate([part.log_loss for part in parts]),
+        np.concatenate([part.alpha_t for part in parts]),
+        {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs},
     )

@@ -116,7 +116,7 @@ class Evaluation:
         number, config = self._batches, self._module.config
         logits, targets = _shaped(config, number, batch, self._limits)
         scores = self._engine.score(self._module, logits, targets, self._options.outputs)
-        bad = np.flatnonzero(scores.state.numpy() >= BAD_TARGET).tolist()
+        bad = (scores.state >= BAD_TARGET).nonzero()[0].tolist()
         if bad and self._options.on_invalid == "error":
             raise _bad_rows(config, number, bad, logits, targets)
         for row in bad[: EXCLUDED_NAMED - len(self._excluded)]:
@@ -307,10 +307,10 @@ def _reduced_batch(
     batch: Batch, scores: Scores, reduction: Reduction, outputs: Sequence[str], num_excluded: int
 ) -> tuple[BatchResult, dict[str, Column]]:
     """The result of a batch, and all columns that are known of it."""
-    state, loss = scores.state.numpy(), scores.loss.numpy()
+    state, loss = scores.state, scores.loss
     num_ignored = int(np.count_nonzero(state == IGNORED))
     num_counted = len(loss) - num_ignored - num_excluded
-    loss_sum, alpha_sum = float(loss.sum()), float(scores.alpha_t.numpy().sum())
+    loss_sum, alpha_sum = float(loss.sum()), float(scores.alpha_t.sum())
     by = divisor(reduction, alpha_sum, num_counted) or 1
     dtype = np.float64 if batch.logits.dtype == torch.float64 else np.float32
     columns: dict[str, Column] = {
@@ -319,7 +319,7 @@ def _reduced_batch(
         "contribution": (loss / by).astype(dtype),
     }
     for name, values in scores.outputs.items():
-        columns[name] = values.numpy() if name == "prediction" else values.numpy().astype(dtype)
+        columns[name] = values if name == "prediction" else values.astype(dtype)
     result = BatchResult(
         loss=reduced(reduction, loss_sum, alpha_sum, num_counted),
         loss_sum=loss_sum,
@@ -337,8 +337,8 @@ def _hardest(number: int, batch: Batch, scores: Scores, columns: dict[str, Colum
     """The k largest losses of a batch by their logarithms, then by position; only rows that count."""
     if not top_k:
         return []
-    log_loss = scores.log_loss.numpy()
-    rows = np.flatnonzero(scores.state.numpy() == COUNTED)
+    log_loss = scores.log_loss
+    rows = (scores.state == COUNTED).nonzero()[0]
     if len(rows) > top_k:
         smallest = np.partition(log_loss[rows], -top_k)[-top_k]
         rows = rows[log_loss[rows] >= smallest]

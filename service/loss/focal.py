@@ -162,11 +162,10 @@ class FocalLoss(nn.Module):
         of_result = torch.float64 if dtype == torch.float64 else torch.float32
         if self.config.reduction == "none":
             found = fused_cpu.score_rows(*arguments)
-            state = found.state.numpy()
-            if (state == BAD_TARGET).any():
+            if (found.state == BAD_TARGET).any():
                 return None
             # By numpy: torch's threads would take longer to meet than this takes.
-            loss = np.where(state == IGNORED, 0, found.loss.numpy())
+            loss = np.where(found.state == IGNORED, 0, found.loss)
             return torch.from_numpy(loss).reshape(shape).to(of_result)
         sums = fused_cpu.sum_rows(*arguments)
         if sums.num_bad_targets:

@@ -6,11 +6,11 @@ What it computes is what `formula` says, the plain implementation that it is tes
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -30,15 +30,20 @@ from service.loss.cpu_kernel import (
     STEPS,
     SUMS,
 )
-from service.loss.formula import Moments, SoftmaxStatistics, compute_dtype
+from service.loss.formula import Moments, SoftmaxStatistics
 from service.loss.fused import needs_gradient
 from service.loss.row_state import BAD_LOGIT
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 # Logits below which one more thread costs more than it takes over.
 THREAD_ELEMENTS = 2**18
 
 # How 16-bit floats look to numpy; see `cpu_kernel.widened`.
 AS_STORED = {torch.float32: None, torch.float64: None, torch.bfloat16: torch.int16, torch.float16: torch.uint16}
+
+CACHE_LINE = 64
+NO_SUMS = np.empty((len(SUMS), 0))
 
 
 class FusedScores(NamedTuple):
@@ -49,13 +54,13 @@ class FusedScores(NamedTuple):
         loss: (N,) float64, unreduced. Here and below: meaningless in rows that do not count.
         alpha_t: (N,) float64.
         log_loss: (N,) float64; the loss itself where it is not asked for.
-        statistics: Where asked for.
+        statistics: Where asked for; tensors, since what follows from them is computed by torch.
     """
 
-    state: Tensor
-    loss: Tensor
-    alpha_t: Tensor
-    log_loss: Tensor
+    state: Array
+    loss: Array
+    alpha_t: Array
+    log_loss: Array
     statistics: SoftmaxStatistics | None
 
 
@@ -114,27 +119,22 @@ def score_rows(
         prediction: See `softmax_statistics`.
         moments: See `softmax_statistics`.
     """
-    count = len(logits)
+    count = logits.shape[0]
     rows = 7 if moments else 5 if statistics else 3 if log_loss else 2
-    values, state = torch.empty(rows, count, dtype=torch.float64), torch.empty(count, dtype=torch.int8)
-    position = torch.empty(count if prediction else 0, dtype=torch.int64)
-    _run(logits, targets, gamma, weights, ignore_index, values, state, position, torch.empty(len(SUMS), 0).double())
-    found = values.unbind()
-    return FusedScores(
-        state=state,
-        loss=found[LOSS],
-        alpha_t=found[ALPHA_T],
-        log_loss=found[LOG_LOSS if rows > LOG_LOSS else LOSS],
-        statistics=SoftmaxStatistics(
-            logit_margin=found[LOGIT_MARGIN],
-            log_others=found[LOG_OTHERS],
-            valid=state != BAD_LOGIT,
-            prediction=position if prediction else None,
-            moments=Moments(found[SQUARED], found[ENTROPY]) if moments else None,
+    values, state = np.empty((rows, count)), np.empty(count, np.int8)
+    position = np.empty(count if prediction else 0, np.int64)
+    _run(logits, targets, gamma, weights, ignore_index, values, state, position, NO_SUMS)
+    found = None
+    if rows > LOG_OTHERS:
+        row = torch.from_numpy(values)
+        found = SoftmaxStatistics(
+            logit_margin=row[LOGIT_MARGIN],
+            log_others=row[LOG_OTHERS],
+            valid=torch.from_numpy(state != BAD_LOGIT),
+            prediction=torch.from_numpy(position) if prediction else None,
+            moments=Moments(row[SQUARED], row[ENTROPY]) if moments else None,
         )
-        if rows > LOG_OTHERS
-        else None,
-    )
+    return FusedScores(state, values[LOSS], values[ALPHA_T], values[LOG_LOSS if rows > LOG_LOSS else LOSS], found)
 
 
 def sum_rows(
@@ -144,15 +144,15 @@ def sum_rows(
 
     The sums are those of 64 rows each, added pairwise, in float64: the same for any number of threads.
     """
-    values, state = torch.empty(2, 0, dtype=torch.float64), torch.empty(0, dtype=torch.int8)
-    sums = torch.empty(len(SUMS), -(-len(logits) // LANES), dtype=torch.float64)
-    _run(logits, targets, gamma, weights, ignore_index, values, state, torch.empty(0, dtype=torch.int64), sums)
-    loss, alpha_t, num_counted, num_bad_targets = sums.numpy().sum(1).tolist()
+    values, state, position = np.empty((2, 0)), np.empty(0, np.int8), np.empty(0, np.int64)
+    sums = np.empty((len(SUMS), -(-logits.shape[0] // LANES)))
+    _run(logits, targets, gamma, weights, ignore_index, values, state, position, sums)
+    loss, alpha_t, num_counted, num_bad_targets = sums.sum(1).tolist()
     return FusedSums(loss, alpha_t, int(num_counted), int(num_bad_targets))
 
 
 def _run(
-    logits: Tensor, targets: Tensor, gamma: float, weights: Tensor | None, ignore_index: int | None, *into: Tensor
+    logits: Tensor, targets: Tensor, gamma: float, weights: Tensor | None, ignore_index: int | None, *into: Array
 ) -> None:
     """The kernel, with values, state, prediction and sums to write to."""
     alphas = np.empty((2, 0))
@@ -165,36 +165,48 @@ def _run(
         alphas,
         ignore_index is not None,
         ignore_index or 0,
-        *(tensor.numpy() for tensor in into),
+        *into,
     )
-    _over_threads(arguments, partial(_scratch, logits.shape[1], compute_dtype(logits)), len(logits), logits.numel())
+    count, num_classes = logits.shape
+    computing = np.float64 if logits.dtype == torch.float64 else np.float32
+
+    def work(start: int, stop: int) -> None:
+        cpu_kernel.score_rows(*arguments, *_scratch(num_classes, computing), start, stop)
+
+    _over_threads(work, count, count * num_classes)
 
 
-def _scratch(num_classes: int, dtype: torch.dtype) -> Iterator[np.ndarray[Any, Any]]:
-    """What a call of the kernel works in; from torch, which aligns it to cache lines."""
+def _scratch(num_classes: int, dtype: type[np.floating[Any]]) -> tuple[Array, Array, Array]:
+    """What a call of the kernel works in, aligned to cache lines; parts of one buffer, as if all took 8 bytes."""
     steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
-    for rows, kind in ((STEPS + steps + 4, dtype), (17, torch.float64), (3, torch.int64)):
-        yield torch.empty(rows, LANES, dtype=kind).numpy()
+    rows, line = STEPS + steps + 4, 8 * LANES
+    buffer = np.empty((rows + 17 + 3) * line + CACHE_LINE, np.uint8)
+    first = -buffer.ctypes.data % CACHE_LINE
+    return (
+        np.ndarray((rows, LANES), dtype, buffer, first),
+        np.ndarray((17, LANES), np.float64, buffer, first + rows * line),
+        np.ndarray((3, LANES), np.int64, buffer, first + (rows + 17) * line),
+    )
 
 
-def _as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+def _as_numpy(tensor: Tensor) -> Array:
     stored = AS_STORED.get(tensor.dtype)
     array = (tensor if stored is None else tensor.view(stored)).numpy(force=True)
     # Only arrays of this kind: the kernel would be compiled anew for another.
     return array if array.flags.c_contiguous and array.flags.aligned else np.require(array, requirements=("C", "A"))
 
 
-def _over_threads(arguments: tuple[Any, ...], scratch: Callable[[], Iterable[Any]], count: int, elements: int) -> None:
-    """Blocks of rows over as many threads as torch has, this one among them."""
+def _over_threads(work: Callable[[int, int], None], count: int, elements: int) -> None:
+    """Work on blocks of rows, from one to another, over as many threads as torch has, this one among them."""
     parts = min(torch.get_num_threads(), elements // THREAD_ELEMENTS)
     if parts <= 1:
-        cpu_kernel.score_rows(*arguments, *scratch(), 0, count)
+        work(0, count)
         return
     blocks = -(-count // LANES)
     bounds = pairwise(min(count, LANES * (blocks * part // parts)) for part in range(parts + 1))
     first = next(bounds)
-    others = [_threads().submit(partial(cpu_kernel.score_rows, *arguments, *scratch(), *part)) for part in bounds]
-    cpu_kernel.score_rows(*arguments, *scratch(), *first)
+    others = [_threads().submit(work, *part) for part in bounds]
+    work(*first)
     for other in others:
         other.result()
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -27,6 +28,7 @@ from service.loss.formula import (
     smoothed_focal,
 )
 from service.loss.fused import softmax_statistics
+from service.loss.fused_cpu import Array
 from service.loss.row_state import COUNTED, RowState
 
 NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "grad_norm"})
@@ -34,7 +36,7 @@ NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "gra
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What is known of each row of a chunk.
+    """What is known of each row of a chunk, on the host. From CUDA it comes when what was asked of the stream is done.
 
     Args:
         state: (N,) int8 `RowState`.
@@ -45,11 +47,11 @@ class Scores:
             (N, L) in sigmoid mode with L > 1.
     """
 
-    state: Tensor
-    loss: Tensor
-    log_loss: Tensor
-    alpha_t: Tensor
-    outputs: dict[str, Tensor]
+    state: Array
+    loss: Array
+    log_loss: Array
+    alpha_t: Array
+    outputs: dict[str, Array]
 
 
 def score(module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
@@ -88,10 +90,13 @@ def _score_fused(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: lis
     )
     values = {}
     if found.statistics is not None:
-        values = _softmax_outputs(found.statistics, found.alpha_t, module.gamma, logits.shape[1], wanted)
-    if (found.state.numpy() == COUNTED).all():
-        return Scores(found.state, found.loss, found.log_loss, found.alpha_t, values)
-    return _masked(found.state == COUNTED, found.state, found.loss, found.log_loss, found.alpha_t, values)
+        alpha_t = torch.from_numpy(found.alpha_t)
+        values = _softmax_outputs(found.statistics, alpha_t, module.gamma, logits.shape[1], wanted)
+    if not np.count_nonzero(found.state != COUNTED):
+        outputs = {name: value.numpy() for name, value in values.items()}
+        return Scores(found.state, found.loss, found.log_loss, found.alpha_t, outputs)
+    state, loss, log_loss, alpha_t = map(torch.from_numpy, (found.state, found.loss, found.log_loss, found.alpha_t))
+    return _masked(state == COUNTED, state, loss, log_loss, alpha_t, values)
 
 
 @torch.no_grad()
@@ -229,11 +234,16 @@ def _masked(
     outputs = {}
     for name, value in values.items():
         mask = counted if value.dim() == 1 else counted.unsqueeze(1)
-        outputs[name] = torch.where(mask, value, -1 if name == "prediction" else torch.nan)
+        outputs[name] = _on_host(torch.where(mask, value, -1 if name == "prediction" else torch.nan))
     return Scores(
-        state=state,
-        loss=torch.where(counted, loss, 0),
-        log_loss=torch.where(counted, log_loss, -torch.inf),
-        alpha_t=torch.where(counted, alpha_t, 0),
+        state=_on_host(state),
+        loss=_on_host(torch.where(counted, loss, 0)),
+        log_loss=_on_host(torch.where(counted, log_loss, -torch.inf)),
+        alpha_t=_on_host(torch.where(counted, alpha_t, 0)),
         outputs=outputs,
     )
+
+
+def _on_host(tensor: Tensor) -> Array:
+    # Not blocking, torch takes pinned memory for the copy.
+    return tensor.to("cpu", non_blocking=True).numpy()

@@ -317,7 +317,7 @@ class TestChoice:
         scores, loss = score(module, logits, targets, OUTPUTS), module(logits, targets)
         assert calls == [8, 8]
         module.config = module.config.model_copy(update={"reduction": "none"})
-        torch.testing.assert_close(module(logits, targets), scores.loss.float())
+        torch.testing.assert_close(module(logits, targets), torch.from_numpy(scores.loss).float())
         assert torch.isfinite(loss)
 
     def test_a_gradient_takes_the_plain_way(self, on_cuda: None, calls: list[int]) -> None:
