@@ -216,7 +216,7 @@ class Engine:
     def _score_chunks(
         self, transfer: Transfer, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]
     ) -> list[Scores]:
-        total = len(logits)
+        total = logits.shape[0]
         rows = max(1, total if is_fused(module, logits) else self.chunk_elements // max(1, logits.shape[1]))
         parts: list[Scores] = []
         start, ahead = 0, None
@@ -271,7 +271,7 @@ class Admission:
 
 
 def _part(logits: Tensor, targets: Tensor, start: int, rows: int) -> tuple[Tensor, Tensor]:
-    if rows >= len(logits):
+    if rows >= logits.shape[0]:
         return logits, targets
     return logits[start : start + rows], targets[start : start + rows]
 

@@ -76,11 +76,10 @@ def evaluate(
     total = sum(batch.num_examples for batch in request.batches)
     if total > limits.max_examples:
         raise TooManyExamplesError(f"the request has {total} rows, the limit is {limits.max_examples} (max_examples)")
-    for number, batch in enumerate(request.batches):
-        _shaped(module.config, number, batch, limits)
+    shaped = [_shaped(module.config, number, batch, limits) for number, batch in enumerate(request.batches)]
     if not unique_ids:
         check_ids(request.batches)
-    return evaluation.result(tuple(evaluation.add(batch) for batch in request.batches))
+    return evaluation.result(tuple(map(evaluation.add_shaped, request.batches, shaped)))
 
 
 class Evaluation:
@@ -113,8 +112,12 @@ class Evaluation:
             InvalidTargetError: The same for a target.
             DeviceOutOfMemoryError: Not even one row fits.
         """
+        return self.add_shaped(batch, _shaped(self._module.config, self._batches, batch, self._limits))
+
+    def add_shaped(self, batch: Batch, shaped: tuple[Tensor, Tensor]) -> BatchResult:
+        """`add` with the batch's logits (N, C) or (N, L) and targets (N,) or (N, L), which were checked before."""
         number, config = self._batches, self._module.config
-        logits, targets = _shaped(config, number, batch, self._limits)
+        logits, targets = shaped
         scores = self._engine.score(self._module, logits, targets, self._options.outputs)
         bad = (scores.state >= BAD_TARGET).nonzero()[0].tolist()
         if bad and self._options.on_invalid == "error":
@@ -163,7 +166,7 @@ def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits) -> tu
         )
     if batch.ids is not None and len(batch.ids) != batch.num_examples:
         raise _shape_error(number, "ids", f"{len(batch.ids)} ids for {batch.num_examples} rows of logits")
-    if len(logits.shape) > 0 and len(targets.shape) > 0 and len(logits) != len(targets):
+    if logits.dim() and targets.dim() and logits.shape[0] != targets.shape[0]:
         raise _shape_error(number, "targets", f"{len(targets)} targets for {len(logits)} rows of logits")
     return (_shaped_softmax if config.mode == "softmax" else _shaped_sigmoid)(config, number, logits, targets)
 
@@ -315,7 +318,7 @@ def _reduced_batch(
     dtype = np.float64 if batch.logits.dtype == torch.float64 else np.float32
     columns: dict[str, Column] = {
         # Nothing is known of the loss of an excluded row; to the sum it adds nothing.
-        "loss": np.where(state >= BAD_TARGET, np.nan, loss).astype(dtype),
+        "loss": (np.where(state >= BAD_TARGET, np.nan, loss) if num_excluded else loss).astype(dtype),
         "contribution": (loss / by).astype(dtype),
     }
     for name, values in scores.outputs.items():
