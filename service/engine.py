@@ -217,7 +217,8 @@ class Engine:
         self, transfer: Transfer, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]
     ) -> list[Scores]:
         total = logits.shape[0]
-        rows = max(1, total if is_fused(module, logits) else self.chunk_elements // max(1, logits.shape[1]))
+        at_once = self.device == "cpu" and is_fused(module, logits)
+        rows = max(1, total if at_once else self.chunk_elements // max(1, logits.shape[1]))
         parts: list[Scores] = []
         start, ahead = 0, None
         while start < total or not parts:

@@ -88,6 +88,15 @@ class TestOrder:
         assert len(engine.score(in_chunks(), *batch(rows), OUTPUTS).loss) == rows
         assert engine.steps == [f"upload {rows}", f"compute {rows}", "computed", "finish"]
 
+    def test_what_the_host_computes_at_once_goes_to_a_device_in_chunks(self) -> None:
+        engine = RecordedEngine()
+        engine.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
+        assert engine.steps == ["upload 25", "compute 25", "computed", "finish"]
+        engine.steps.clear()
+        engine.device = "cuda:0"
+        engine.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
+        assert [step for step in engine.steps if step.startswith("upload")] == ["upload 10", "upload 10", "upload 5"]
+
     def test_memory_that_runs_out_when_the_next_chunk_is_sent(self) -> None:
         engine = RecordedEngine(upload_room={3: 5})
         scores = engine.score(in_chunks(), *batch(35), OUTPUTS)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
+from threading import get_ident
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -41,6 +42,8 @@ THREAD_ELEMENTS = 2**18
 
 # How 16-bit floats look to numpy; see `cpu_kernel.widened`.
 AS_STORED = {torch.float32: None, torch.float64: None, torch.bfloat16: torch.int16, torch.float16: torch.uint16}
+
+PLAIN = (Tensor, torch.nn.Parameter)
 
 CACHE_LINE = 64
 NO_SUMS = np.empty((len(SUMS), 0))
@@ -80,12 +83,15 @@ class FusedSums(NamedTuple):
     num_bad_targets: int
 
 
+def takes(logits: Tensor) -> bool:
+    """Whether `score_rows` takes these logits: plain CPU tensors."""
+    return logits.is_cpu and logits.dtype in AS_STORED and type(logits) in PLAIN
+
+
 def applies(logits: Tensor) -> bool:
-    """Whether `score_rows` takes these logits: plain CPU tensors of which no one wants a derivative or a trace."""
+    """Whether it does and no one wants a derivative or a trace of what it computes."""
     return (
-        type(logits) in (Tensor, torch.nn.Parameter)
-        and logits.device.type == "cpu"
-        and logits.dtype in AS_STORED
+        takes(logits)
         and not needs_gradient(logits)
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -109,7 +115,7 @@ def score_rows(
     """Softmax focal loss of each row, and what other scores follow from.
 
     Args:
-        logits: (N, C) that `applies` takes, C >= 2.
+        logits: (N, C) that `takes` takes, C >= 2.
         targets: (N,) integers.
         gamma: >= 0.
         weights: (C,) float64, or None for all 1.
@@ -160,7 +166,7 @@ def _run(
         alphas = torch.stack((weights.double(), weights.double().log())).numpy()
     arguments = (
         _as_numpy(logits),
-        _as_numpy(targets.long()),
+        _as_numpy(targets if targets.dtype == torch.int64 else targets.long()),
         float(gamma),
         alphas,
         ignore_index is not None,
@@ -171,12 +177,14 @@ def _run(
     computing = np.float64 if logits.dtype == torch.float64 else np.float32
 
     def work(start: int, stop: int) -> None:
-        cpu_kernel.score_rows(*arguments, *_scratch(num_classes, computing), start, stop)
+        cpu_kernel.score_rows(*arguments, *_scratch(num_classes, computing, get_ident()), start, stop)
 
     _over_threads(work, count, count * num_classes)
 
 
-def _scratch(num_classes: int, dtype: type[np.floating[Any]]) -> tuple[Array, Array, Array]:
+# Each thread has its own, and has it again for the next rows: to make it takes as long as to score some of them.
+@lru_cache(maxsize=8)
+def _scratch(num_classes: int, dtype: type[np.floating[Any]], thread: int) -> tuple[Array, Array, Array]:
     """What a call of the kernel works in, aligned to cache lines; parts of one buffer, as if all took 8 bytes."""
     steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
     rows, line = STEPS + steps + 4, 8 * LANES

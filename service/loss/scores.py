@@ -73,7 +73,7 @@ def score(module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[
 
 def is_fused(module: FocalLoss, logits: Tensor) -> bool:
     """Whether `score` takes no memory that grows with the number of classes."""
-    return module.config.mode == "softmax" and not module.config.label_smoothing and fused_cpu.applies(logits)
+    return module.config.mode == "softmax" and not module.config.label_smoothing and fused_cpu.takes(logits)
 
 
 def _score_fused(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:

@@ -154,6 +154,16 @@ class TestRows:
             assert np.array_equal(part.loss, whole.loss[start:stop])
             assert np.array_equal(part.log_loss, whole.log_loss[start:stop])
 
+    @pytest.mark.parametrize("classes", [7, 333])
+    def test_what_the_last_rows_left_behind_changes_no_bit(self, classes: int) -> None:
+        logits, targets = batch(70, classes)
+        before = everything(logits, targets)
+        everything(torch.full_like(logits, NAN), torch.full_like(targets, classes + 1))
+        after = everything(logits[:5], targets[:5])
+        assert np.array_equal(after.loss, before.loss[:5])
+        assert np.array_equal(after.log_loss, before.log_loss[:5])
+        assert np.array_equal(after.state, before.state[:5])
+
     def test_threads_change_no_bit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         logits, targets = batch(1000, 7)
         alone = everything(logits, targets)
