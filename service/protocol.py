@@ -126,18 +126,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Whether what arrives next belongs to a body."""
         return self.cycle is not None and self.cycle.more_body
 
-    async def _receive_into(self, cycle_ref: weakref.ref[RequestResponseCycle], body: memoryview) -> int:
+    async def _receive_into(
+        self, cycle_ref: weakref.ref[RequestResponseCycle], body: memoryview, timeout_s: float | None = None
+    ) -> int:
         """The ASGI extension `receive_into`: the whole body at once, its bulk written by the kernel where it is wanted.
 
         Args:
             cycle_ref: The request, nothing of whose body has been asked for by `receive`.
             body: Writable bytes, as many as the request's `Content-Length` says.
+            timeout_s: Seconds to wait for what has not come with the head.
 
         Returns:
             How many bytes came; fewer than there is room for only where there are no more.
 
         Raises:
             ClientDisconnect: The client left.
+            TimeoutError: The rest did not come in time.
         """
         cycle = cycle_ref()
         if cycle is None:
@@ -156,9 +160,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         rest = self._reader.fill(body[came:])
         self.flow.resume_reading()
         try:
-            if not await rest:
-                raise ClientDisconnect
-        except asyncio.CancelledError:
+            async with asyncio.timeout(timeout_s):
+                if not await rest:
+                    raise ClientDisconnect
+        except (asyncio.CancelledError, TimeoutError):
             self._abandon(cycle)
             raise
         return len(body)

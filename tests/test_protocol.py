@@ -373,15 +373,16 @@ def test_neither_a_buffer_nor_its_request_waits_for_the_collector() -> None:
         gc.enable()
 
 
-def test_the_reply_to_a_body_that_is_given_up_is_the_last() -> None:
+@pytest.mark.parametrize("timeouts", [(0, None), (None, 0)])
+def test_the_reply_to_a_body_that_is_given_up_is_the_last(timeouts: tuple[int | None, int | None]) -> None:
     freed = asyncio.Event()
 
     async def impatient(scope: Any, receive: Any, send: Any) -> None:
         body = np.empty(LARGE, np.uint8)
         weakref.finalize(body, freed.set)
         try:
-            async with asyncio.timeout(0):
-                await scope["extensions"]["receive_into"](body.data)
+            async with asyncio.timeout(timeouts[0]):
+                await scope["extensions"]["receive_into"](body.data, timeouts[1])
         except TimeoutError:
             await asyncio.sleep(0)
         del body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError, Uns
 
 async def read_body(
     request: Request,
+    declared: int | None,
     *,
     max_bytes: int,
     timeout_s: float,
@@ -25,6 +27,7 @@ async def read_body(
 
     Args:
         request: Not yet read.
+        declared: Its `content_length`.
         max_bytes: More is refused, before anything is read where `Content-Length` says so.
         timeout_s: Seconds for the whole body.
         hold: Told of the bytes that are about to be held, before they are; may refuse by raising.
@@ -36,15 +39,14 @@ async def read_body(
         DecodeError: `Content-Length` is not what came.
         ClientDisconnect: The client left.
     """
-    declared = content_length(request)
     if declared is not None and declared > max_bytes:
         raise _too_large(declared, max_bytes)
     try:
-        async with asyncio.timeout(timeout_s):
-            if declared is None:
+        if declared is None:
+            async with asyncio.timeout(timeout_s):
                 return await _read_chunked(request, max_bytes, hold)
-            hold(declared)
-            return await _read_declared(request, buffer(declared))
+        hold(declared)
+        return await _read_declared(request, buffer(declared), timeout_s)
     except TimeoutError as err:
         raise BodyTimeoutError(f"the body did not arrive in {timeout_s:g} s", headers={"Connection": "close"}) from err
 
@@ -77,23 +79,24 @@ def _too_large(count: int, limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body has {count} bytes or more, the limit is {limit} (max_body_bytes)")
 
 
-async def _read_declared(request: Request, body: memoryview) -> memoryview:
-    receive_into = request.scope.get("extensions", {}).get("receive_into")
-    position = await (receive_into(body) if receive_into else _copy_into(body, request))
+async def _read_declared(request: Request, body: memoryview, timeout_s: float) -> memoryview:
+    receive_into = request.scope.get("extensions", {}).get("receive_into") or partial(_copy_into, request)
+    position = await receive_into(body, timeout_s)
     if position != len(body):
         raise DecodeError(f"Content-Length says {len(body)} bytes, {position} came")
     return body
 
 
-async def _copy_into(body: memoryview, request: Request) -> int:
+async def _copy_into(request: Request, body: memoryview, timeout_s: float) -> int:
     """What `receive_into` does, for servers without that extension."""
     position = 0
-    async for chunk in _chunks(request):
-        end = position + len(chunk)
-        if end > len(body):
-            raise DecodeError(f"Content-Length says {len(body)} bytes, more came")
-        body[position:end] = chunk
-        position = end
+    async with asyncio.timeout(timeout_s):
+        async for chunk in _chunks(request):
+            end = position + len(chunk)
+            if end > len(body):
+                raise DecodeError(f"Content-Length says {len(body)} bytes, more came")
+            body[position:end] = chunk
+            position = end
     return position
 
 
@@ -134,7 +137,7 @@ async def read_json(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> Any
             f"the body here is application/json, got {kind[:100]!r}", headers={"Accept": "application/json"}
         )
     timeout_s = request.app.state.service.settings.body_timeout_s
-    body = await read_body(request, max_bytes=max_bytes, timeout_s=timeout_s)
+    body = await read_body(request, content_length(request), max_bytes=max_bytes, timeout_s=timeout_s)
     return decoded_json(body)
 
 

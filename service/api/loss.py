@@ -73,7 +73,8 @@ async def answered(request: Request, timing: Timing, coding: str, answer: Callab
         QueueFullError: No place is left, for the request or for its bytes.
         Beside those of `read_body`, `inflated` and `answer`.
     """
-    service, settings = service_of(request), service_of(request).settings
+    service = service_of(request)
+    settings = service.settings
 
     def work(body: memoryview) -> T:
         timing.end("queue")
@@ -85,6 +86,7 @@ async def answered(request: Request, timing: Timing, coding: str, answer: Callab
         async with nullcontext(_nothing) if small else service.engine.turn() as arrived:
             body = await read_body(
                 request,
+                length,
                 max_bytes=settings.max_body_bytes,
                 timeout_s=settings.body_timeout_s,
                 hold=admission.hold,

@@ -17,7 +17,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.api.body import decoded_json, read_body
+from service.api.body import content_length, decoded_json, read_body
 from service.api.encoding import GZIP_WINDOW, reply_coding
 from service.api.runs import json_response
 from service.api.sessions import COOKIE, LIFETIME_S, refuse_cross_site
@@ -132,7 +132,8 @@ async def post_session(request: Request) -> Response:
     """Sign in with a key: 204 and a cookie that scripts cannot read and other sites cannot send."""
     refuse_cross_site("POST", request.headers)
     service = service_of(request)
-    body = await read_body(request, max_bytes=MAX_KEY_BYTES, timeout_s=service.settings.body_timeout_s)
+    timeout_s = service.settings.body_timeout_s
+    body = await read_body(request, content_length(request), max_bytes=MAX_KEY_BYTES, timeout_s=timeout_s)
     place = service.sessions.place_of(_key(body))
     if place is None:
         raise UnauthorizedError("this is not a key of this service", headers={"WWW-Authenticate": "Bearer"})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from service.api.body import read_body
+from service.api.body import content_length, read_body
 from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError, QueueFullError
 
 LIMIT = 100
@@ -55,7 +55,7 @@ def read(
         headers.append((b"transfer-encoding", b"chunked"))
     scope = {"type": "http", "method": "POST", "path": "/loss", "query_string": b"", "headers": headers}
     request = Request(scope, client.receive)
-    return asyncio.run(read_body(request, max_bytes=LIMIT, timeout_s=timeout_s, hold=hold))
+    return asyncio.run(read_body(request, content_length(request), max_bytes=LIMIT, timeout_s=timeout_s, hold=hold))
 
 
 class TestRead:
@@ -97,7 +97,8 @@ class TestReceiveInto:
     """A server with the extension of `service.protocol`."""
 
     def read(self, length: int, came: bytes, log: list[object]) -> memoryview:
-        async def receive_into(body: memoryview) -> int:
+        async def receive_into(body: memoryview, timeout_s: float) -> int:
+            assert timeout_s == 60
             log.append("asked")
             body[: len(came)] = came
             return len(came)
@@ -106,7 +107,8 @@ class TestReceiveInto:
         scope = {"type": "http", "method": "POST", "path": "/loss", "query_string": b"", "headers": headers}
         scope["extensions"] = {"receive_into": receive_into}
         client = Client()
-        body = asyncio.run(read_body(Request(scope, client.receive), max_bytes=LIMIT, timeout_s=60, hold=log.append))
+        request = Request(scope, client.receive)
+        body = asyncio.run(read_body(request, length, max_bytes=LIMIT, timeout_s=60, hold=log.append))
         assert client.received == 0
         return body
 
@@ -119,6 +121,14 @@ class TestReceiveInto:
     def test_less_than_the_length_says(self) -> None:
         with pytest.raises(DecodeError, match="says 5 bytes, 4 came"):
             self.read(5, b"hell", [])
+
+    def test_it_does_not_come_in_time(self) -> None:
+        async def receive_into(body: memoryview, timeout_s: float) -> int:
+            raise TimeoutError
+
+        request = Request({"type": "http", "extensions": {"receive_into": receive_into}})
+        with pytest.raises(BodyTimeoutError, match="in 60 s"):
+            asyncio.run(read_body(request, 5, max_bytes=LIMIT, timeout_s=60))
 
     def test_too_large_a_body_is_not_asked_for(self) -> None:
         log: list[object] = []
@@ -194,7 +204,7 @@ class TestWrongLength:
         headers = [(b"content-length", length.encode("latin-1", "replace"))]
         request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, client.receive)
         with pytest.raises(DecodeError) as caught:
-            asyncio.run(read_body(request, max_bytes=LIMIT, timeout_s=60))
+            asyncio.run(read_body(request, content_length(request), max_bytes=LIMIT, timeout_s=60))
         assert client.received == 0
         assert len(caught.value.detail) < 200
 
