@@ -43,6 +43,7 @@ THREAD_ELEMENTS = 2**18
 # How 16-bit floats look to numpy; see `cpu_kernel.widened`.
 AS_STORED = {torch.float32: None, torch.float64: None, torch.bfloat16: torch.int16, torch.float16: torch.uint16}
 
+# Other kinds of tensors may mean something else by their values.
 PLAIN = (Tensor, torch.nn.Parameter)
 
 CACHE_LINE = 64
