@@ -173,7 +173,8 @@ def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits) -> tu
 
 def _shaped_softmax(config: LossConfig, number: int, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     if logits.shape == (0,) and targets.numel() == 0:
-        return logits.reshape(0, 2), targets.reshape(0).long()
+        # JSON has one empty list for every number of classes.
+        return logits.reshape(0, len(config.weights or (1, 1))), targets.reshape(0).long()
     if logits.dim() != 2:
         raise _shape_error(number, "logits", f"softmax mode takes logits (N, C), got shape {list(logits.shape)}")
     if targets.dim() != 1:

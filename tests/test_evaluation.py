@@ -645,10 +645,10 @@ class TestEmpty:
                 OUTPUTS, 0
             )
 
-    @pytest.mark.parametrize("mode", ["softmax", "sigmoid"])
-    def test_the_empty_list_of_json_fits_every_alpha(self, mode: str) -> None:
+    @pytest.mark.parametrize("more", [{}, {"mode": "sigmoid"}, {"label_smoothing": 0.1}])
+    def test_the_empty_list_of_json_fits_every_alpha(self, more: dict[str, Any]) -> None:
         empty = batch([], torch.zeros(0, dtype=torch.int64))
-        result = compute([empty], {"mode": mode, "alpha": [0.1, 0.2, 0.3], "reduction": "sum"}, outputs=list(OUTPUTS))
+        result = compute([empty], {"alpha": [0.1, 0.2, 0.3], "reduction": "sum"} | more, outputs=list(OUTPUTS))
         assert result.loss == 0
         assert result.batches[0].num_examples == 0
 
