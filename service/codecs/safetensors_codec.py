@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from functools import lru_cache
+from itertools import starmap
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -27,6 +31,7 @@ from service.messages import Batch, Column, Ids, LossRequest, LossResult, Reques
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_TENSORS = 4096
+KEPT_HEADER_BYTES = 4096
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -44,6 +49,16 @@ LOGIT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # A set of types, since a truth value is an int to isinstance.
 ID_TYPES = frozenset((str, int))
 NAME = re.compile(r"(logits|targets|ids)(?:\.(0|[1-9][0-9]{0,8}))?")
+
+
+class _Entry(NamedTuple):
+    """A tensor: from `begin` to `end` in the data."""
+
+    name: str
+    begin: int
+    end: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
 
 
 class SafetensorsCodec:
@@ -128,7 +143,7 @@ def write_safetensors(tensors: dict[str, Column], metadata: dict[str, str]) -> b
     return b"".join([*parts, *(np.ascontiguousarray(array).data for _, array in ordered)])
 
 
-def read_safetensors(body: Body) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(body: Body) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     """Tensors and metadata of a safetensors file in memory.
 
     Args:
@@ -137,28 +152,47 @@ def read_safetensors(body: Body) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         DecodeError: It breaks a rule of the format, or has a dtype that no tensor here may have.
     """
-    header, start = _header(body)
+    text, start = _header(body)
+    entries, metadata = (_kept_layout if len(text) <= KEPT_HEADER_BYTES else _layout)(text)
+    size = len(body) - start
+    end = 0
+    tensors = {}
+    for name, begin, end, dtype, shape in entries:
+        if end > size:
+            raise DecodeError(f"safetensors: {name[:100]!r} ends at {end}, the data has {size} bytes")
+        tensors[name] = tensor_view(body, start + begin, dtype, shape)
+    if end != size:
+        raise DecodeError(f"safetensors: the data has {size} bytes, the tensors {end}")
+    return tensors, metadata
+
+
+def _layout(text: bytes) -> tuple[tuple[_Entry, ...], Mapping[str, str]]:
+    """What a header says: the tensors in the order of their bytes, and the metadata."""
+    try:
+        header = read_strict_json(text)
+    except ValueError as err:
+        raise DecodeError(f"safetensors: the header is not JSON: {err}") from err
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise DecodeError("safetensors: __metadata__ maps strings to strings")
     if len(header) > MAX_TENSORS:
         raise DecodeError(f"safetensors: {len(header)} tensors, at most {MAX_TENSORS} are taken")
-    entries = sorted(((*_entry(name, value), name) for name, value in header.items()), key=lambda entry: entry[:2])
+    entries = sorted(starmap(_entry, header.items()), key=lambda entry: (entry.begin, entry.end))
     position = 0
-    tensors = {}
-    for begin, end, dtype, shape, name in entries:
-        if begin != position:
-            raise DecodeError(f"safetensors: {name[:100]!r} begins at {begin}, the tensor before ends at {position}")
-        position = end
-        if end > len(body) - start:
-            raise DecodeError(f"safetensors: {name[:100]!r} ends at {end}, the data has {len(body) - start} bytes")
-        tensors[name] = tensor_view(body, start + begin, dtype, shape)
-    if position != len(body) - start:
-        raise DecodeError(f"safetensors: the data has {len(body) - start} bytes, the tensors {position}")
-    return tensors, metadata
+    for entry in entries:
+        if entry.begin != position:
+            shown = repr(entry.name[:100])
+            raise DecodeError(f"safetensors: {shown} begins at {entry.begin}, the tensor before ends at {position}")
+        position = entry.end
+    return tuple(entries), MappingProxyType(metadata)
 
 
-def _header(body: Body) -> tuple[dict[str, Any], int]:
+# A client sends batches of one size, and with them the same header.
+_kept_layout = lru_cache(maxsize=64)(_layout)
+
+
+def _header(body: Body) -> tuple[bytes, int]:
+    """The text of the header, and where the data begins."""
     prefix = 8
     length = int.from_bytes(body[:prefix], "little")
     if len(body) < prefix or length > len(body) - prefix:
@@ -168,14 +202,11 @@ def _header(body: Body) -> tuple[dict[str, Any], int]:
     text = bytes(memoryview(body)[prefix : prefix + length])
     if not text.startswith(b"{"):
         raise DecodeError("safetensors: the header does not begin with '{'")
-    try:
-        return read_strict_json(text), prefix + length
-    except ValueError as err:
-        raise DecodeError(f"safetensors: the header is not JSON: {err}") from err
+    return text, prefix + length
 
 
-def _entry(name: str, entry: Any) -> tuple[int, int, torch.dtype, tuple[int, ...]]:
-    """Begin, end, dtype and shape of one tensor, checked against each other."""
+def _entry(name: str, entry: Any) -> _Entry:
+    """One tensor, what is said of it checked against each other."""
     shown = repr(name[:100])
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise DecodeError(f"safetensors: tensor {shown} needs dtype, shape and data_offsets, and nothing else")
@@ -191,7 +222,7 @@ def _entry(name: str, entry: Any) -> tuple[int, int, torch.dtype, tuple[int, ...
     begin, end = offsets
     if end - begin != size:
         raise DecodeError(f"safetensors: tensor {shown} has {end - begin} bytes, its shape {shape} needs {size}")
-    return begin, end, DTYPES[dtype], tuple(shape)
+    return _Entry(name, begin, end, DTYPES[dtype], tuple(shape))
 
 
 def _are_sizes(values: Any) -> bool:

@@ -96,6 +96,19 @@ class TestDecode:
         assert torch.equal(batch.targets, TARGETS)
         assert batch.ids == ["a", 5]
 
+    @pytest.mark.parametrize("more", [-1, 1])
+    def test_of_a_header_that_was_read_before_the_data_is_still_checked(self, more: int) -> None:
+        CODEC.decode(bytearray(GOLDEN_REQUEST))
+        other = (GOLDEN_REQUEST + b"\0")[: len(GOLDEN_REQUEST) + more]
+        assert f"the data has {40 + more} bytes" in refused(CODEC, other).detail
+        assert CODEC.decode(bytearray(GOLDEN_REQUEST)).batches[0].ids == ["a", 5]
+
+    def test_a_header_that_is_too_long_to_keep_is_read_all_the_same(self) -> None:
+        ids = [f"example {number}" for number in range(1000)]
+        tensors = {"logits": torch.ones(1000, 2), "targets": torch.zeros(1000, dtype=torch.int64)}
+        for _ in range(2):
+            assert decode(tensors, {"ids": ids}).batches[0].ids == ids
+
     def test_every_field(self) -> None:
         options = decode(
             {"logits": LOGITS, "targets": TARGETS},
