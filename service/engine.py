@@ -88,9 +88,9 @@ class Engine:
         return self._siblings.of(BYTES)
 
     @property
-    def is_full(self) -> bool:
-        """Whether no place is left."""
-        return self._siblings.total(REQUESTS) >= self.queue_size
+    def free_places(self) -> int:
+        """How many more requests would be admitted now."""
+        return max(0, self.queue_size - self._siblings.total(REQUESTS))
 
     def full(self) -> QueueFullError:
         """The error that says so."""

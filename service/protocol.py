@@ -42,6 +42,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         on_lost: Called when the connection is closed.
         refusal: From method, target and headers of a request to what it is refused with, and the request's id, before
             anything is made of it; or None.
+        wait_for_place: Called after a refusal with what lets the connection go on; until then nothing is read from it.
     """
 
     max_head_bytes: int
@@ -49,6 +50,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     scratch: memoryview
     on_lost: Callable[[], None]
     refusal: Refusal
+    wait_for_place: Callable[[Callable[[], None]], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -218,7 +220,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _refuse_and_go_on(self, error: LossServiceError, request_id: str) -> None:
-        """Answer at once, and take the next request after this one's body."""
+        """Answer at once, and take this one's body and the next request when there may be a place for it."""
         if self.expect_100_continue or not self.parser.should_keep_alive():
             # Whether a body comes after this answer is for the client to say.
             self._refuse(error, request_id)
@@ -228,6 +230,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._refused_bytes = math.inf if length is None else int(length)
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.flow.pause_reading()
+        self.wait_for_place(self._go_on)
+
+    def _go_on(self) -> None:
+        # A request that came in one piece with the refused one says itself when its body is wanted.
+        if not self.in_body() and not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _problem(self, error: LossServiceError, request_id: str, more: bytes = b"") -> bytes:
         head, body = _rendered(error, getattr(self, "url", b"").decode("latin-1").partition("?")[0])
@@ -360,6 +369,7 @@ def bounded_protocol(
     head_timeout_s: float,
     on_lost: Callable[[], None] = lambda: None,
     refusal: Refusal = lambda method, target, headers: None,
+    wait_for_place: Callable[[Callable[[], None]], None] = lambda go_on: go_on(),
 ) -> type[BoundedHttpProtocol]:
     """The protocol class with its values, as uvicorn's `http` takes it."""
     members = {
@@ -368,5 +378,6 @@ def bounded_protocol(
         "scratch": memoryview(bytearray(SCRATCH_BYTES)),
         "on_lost": staticmethod(on_lost),
         "refusal": staticmethod(refusal),
+        "wait_for_place": staticmethod(wait_for_place),
     }
     return type("LimitedHttpProtocol", (BoundedHttpProtocol,), members)

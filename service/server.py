@@ -16,7 +16,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from service.api.shedding import Shedding
+from service.api.shedding import Line, Shedding
 from service.api.state import Service
 from service.app import create_app
 from service.codecs import json_numbers
@@ -54,6 +54,7 @@ def serve(settings: Settings) -> None:
         head_timeout_s=settings.head_timeout_s,
         on_lost=partial(siblings.add, CLOSED, 1),
         refusal=Shedding(service),
+        wait_for_place=Line(lambda: service.engine.free_places).wait,
     )
     config = uvicorn.Config(
         app,

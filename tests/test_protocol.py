@@ -111,8 +111,11 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await answer(send, await body_of(scope, receive))
 
 
-def connected(app: App, refusal: Refusal = lambda *_: None) -> tuple[Wire, BoundedHttpProtocol]:
-    kind = bounded_protocol(max_head_bytes=4096, head_timeout_s=60, refusal=refusal)
+def connected(
+    app: App, refusal: Refusal = lambda *_: None, wait_for_place: Callable[[Callable[[], None]], None] | None = None
+) -> tuple[Wire, BoundedHttpProtocol]:
+    more = {} if wait_for_place is None else {"wait_for_place": wait_for_place}
+    kind = bounded_protocol(max_head_bytes=4096, head_timeout_s=60, refusal=refusal, **more)
     config = uvicorn.Config(cast(Any, app), lifespan="off", log_config=None)
     protocol = kind(config=config, server_state=ServerState(), app_state={}, _loop=asyncio.get_running_loop())
     wire = Wire()
@@ -523,6 +526,48 @@ def test_the_body_of_what_is_refused_passes_no_parser() -> None:
         wire.send(request(b"after"))
         await settled()
         assert replies(wire).statuses == [429, 200]
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_who_is_refused_is_not_read_until_it_may_go_on(size: int) -> None:
+    line: list[Callable[[], None]] = []
+
+    async def check() -> None:
+        wire, _ = connected(echo, full, line.append)
+        wire.send(request(content(size), "X-Full: 1"))
+        for letter in b"after", b"that":
+            wire.send(request(letter))
+        await settled()
+        assert replies(wire).statuses == [429]
+        assert wire.kernel.endswith(request(b"after") + request(b"that"))
+        (go_on,) = line
+        go_on()
+        await settled()
+        assert replies(wire).bodies[1:] == [b"after", b"that"]
+
+    asyncio.run(check())
+
+
+def test_who_has_left_or_sends_a_body_meanwhile_is_left_alone_when_it_may_go_on() -> None:
+    line: list[Callable[[], None]] = []
+
+    async def check() -> None:
+        wire, _ = connected(echo, full, line.append)
+        wire.send(request(b"x", "X-Full: 1") + request(content(LARGE))[:-LARGE])
+        # The next one came along; its body is not read before the application asks for it.
+        line.pop()()
+        assert wire.paused
+        wire.send(content(LARGE))
+        await settled()
+        assert replies(wire).bodies[1] == content(LARGE)
+
+        wire.send(request(b"y", "X-Full: 2"))
+        wire.close()
+        wire.paused = True
+        line.pop()()
+        assert wire.paused
 
     asyncio.run(check())
 

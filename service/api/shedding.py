@@ -1,12 +1,15 @@
-"""What a full service answers: at once, before anything is made of a request.
+"""What a full service answers: at once, before anything is made of a request; and when it listens again.
 
 Whoever is refused asks again. Taken through the whole app, a refusal would cost a fifth of an answer, and a crowd would
-take the time of those who have a place.
+take the time of those who have a place. So would one that does not wait as long as `Retry-After` says.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import deque
+from collections.abc import Callable
 
 import structlog
 
@@ -16,6 +19,10 @@ from service.errors import LossServiceError
 
 PATH = b"/loss"
 LOGGED_EVERY_S = 1.0
+# As Retry-After says.
+WAITS_S = 1.0
+# More often, places are given away that others are about to take; a full queue takes about as long to be worked off.
+LOOKS_EVERY_S = 0.02
 
 log = structlog.get_logger("service.access")
 
@@ -39,7 +46,7 @@ class Shedding:
         self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]
     ) -> tuple[LossServiceError, str] | None:
         """The error and the request's id; None for what is not refused here."""
-        if not self._service.engine.is_full or method != b"POST" or target.partition(b"?")[0] != PATH:
+        if self._service.engine.free_places or method != b"POST" or target.partition(b"?")[0] != PATH:
             return None
         given = dict(headers)
         if self._service.settings.api_keys and not self._service.sessions.has_key(
@@ -59,3 +66,34 @@ class Shedding:
         fields = {"request_id": request_id, "method": "POST", "path": "/loss", "code": self._error.code}
         log.warning("refused", **fields, status=self._error.status, requests=self._not_logged)
         self._not_logged, self._logged_at = 0, now
+
+
+class Line:
+    """Who was refused, in the order in which they came; see `BoundedHttpProtocol.wait_for_place`.
+
+    Args:
+        free_places: How many of them could be admitted now.
+    """
+
+    def __init__(self, free_places: Callable[[], int]) -> None:
+        self._free_places = free_places
+        # Each with the time when it has waited long enough.
+        self._waiting: deque[tuple[float, Callable[[], None]]] = deque()
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Have it called once there is a place and nobody before it waits, but after `WAITS_S` at the latest."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_later(LOOKS_EVERY_S, self._look)
+        self._waiting.append((loop.time() + WAITS_S, go_on))
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        free, now = self._free_places(), loop.time()
+        let_in = []
+        while self._waiting and (len(let_in) < free or self._waiting[0][0] <= now):
+            let_in.append(self._waiting.popleft()[1])
+        if self._waiting:
+            loop.call_later(LOOKS_EVERY_S, self._look)
+        for go_on in let_in:
+            go_on()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from service.api.shedding import Shedding
+from service.api import shedding as shedding_module
+from service.api.shedding import LOOKS_EVERY_S, WAITS_S, Line, Shedding
 from service.api.state import Service
 from service.app import create_app
 from service.settings import Settings
@@ -93,3 +95,83 @@ def test_of_many_refusals_one_line_a_second_is_logged_with_their_number(
         ("refused", "r1", 3),
     ]
     assert {(line["status"], line["code"], line["log_level"]) for line in lines} == {(429, "queue_full", "warning")}
+
+
+class Clock:
+    """An event loop whose time passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._calls: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> None:
+        self._calls.append((self.now + delay, call))
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._calls
+
+    def pass_to(self, now: float) -> None:
+        while due := [each for each in self._calls if each[0] <= now]:
+            first = min(due, key=lambda each: each[0])
+            self._calls.remove(first)
+            self.now = first[0]
+            first[1]()
+        self.now = now
+
+
+class TestLine:
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        clock = Clock()
+        monkeypatch.setattr(shedding_module.asyncio, "get_running_loop", lambda: clock)
+        return clock
+
+    def test_as_many_go_on_as_there_are_places_in_the_order_in_which_they_came(self, clock: Clock) -> None:
+        free, gone = 0, []
+        line = Line(lambda: free)
+        for number in range(5):
+            line.wait(partial(gone.append, number))
+        clock.pass_to(0.5)
+        assert gone == []
+        free = 2
+        clock.pass_to(0.5 + LOOKS_EVERY_S)
+        assert gone == [0, 1]
+        free = 9
+        clock.pass_to(0.5 + 2 * LOOKS_EVERY_S)
+        assert gone == [0, 1, 2, 3, 4]
+        assert clock.is_idle
+
+    def test_nobody_waits_longer_than_retry_after_says(self, clock: Clock) -> None:
+        gone: list[int] = []
+        line = Line(lambda: 0)
+        line.wait(partial(gone.append, 0))
+        clock.pass_to(0.5)
+        line.wait(partial(gone.append, 1))
+        clock.pass_to(WAITS_S - 0.01)
+        assert gone == []
+        clock.pass_to(WAITS_S + LOOKS_EVERY_S)
+        assert gone == [0]
+        clock.pass_to(0.5 + WAITS_S + LOOKS_EVERY_S)
+        assert gone == [0, 1]
+        assert clock.is_idle
+
+    def test_who_comes_back_waits_again(self, clock: Clock) -> None:
+        free, gone = 1, []
+        line = Line(lambda: free)
+
+        def again() -> None:
+            gone.append(clock.now)
+            if len(gone) < 3:
+                line.wait(again)
+
+        line.wait(again)
+        clock.pass_to(1)
+        assert gone == pytest.approx([LOOKS_EVERY_S, 2 * LOOKS_EVERY_S, 3 * LOOKS_EVERY_S])
+        assert clock.is_idle
+
+    def test_the_wait_is_what_the_refusal_says(self, service: Service) -> None:
+        assert service.engine.full().headers == {"Retry-After": str(int(WAITS_S))}
