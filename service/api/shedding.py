@@ -90,7 +90,7 @@ class Line:
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         free, now = self._free_places(), loop.time()
-        let_in = []
+        let_in: list[Callable[[], None]] = []
         while self._waiting and (len(let_in) < free or self._waiting[0][0] <= now):
             let_in.append(self._waiting.popleft()[1])
         if self._waiting:

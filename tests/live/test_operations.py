@@ -31,11 +31,16 @@ ROWS = {"logits": [[1, 2], [3, 4]], "targets": [0, 1]}
 def half_sent(server: ServerProcess, content_length: int, sent: bytes = b"{") -> socket.socket:
     """A connection that has sent the head of a loss request and the beginning of its body."""
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    begin(connection, content_length, sent)
+    return connection
+
+
+def begin(connection: socket.socket, content_length: int, sent: bytes) -> None:
+    """Send the head of a loss request and the beginning of its body."""
     head = (
         f"POST /loss HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {content_length}\r\n\r\n"
     )
     connection.sendall(head.encode() + sent)
-    return connection
 
 
 def read_reply(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
@@ -207,6 +212,25 @@ def test_a_full_queue_is_429_with_retry_after_and_frees_itself(tmp_path: Path) -
         for connection in held:
             connection.close()
         wait_for(lambda: held_requests(client) == 0, "the places are free")
+
+
+def test_who_is_refused_and_asks_again_at_once_waits_for_a_place(tmp_path: Path) -> None:
+    content = json.dumps(ROWS).encode()
+    with running_server(tmp_path, queue_size="1", processes="1") as server, httpx.Client(base_url=server.url) as client:
+
+        def answer_of_who_asks_twice() -> int:
+            with half_sent(server, len(content)) as holder:
+                wait_for(lambda: held_requests(client) == 1, "the place is taken")
+                other = half_sent(server, len(content), content)
+                assert read_reply(other)[0] == 429
+                begin(other, len(content), content)
+                holder.sendall(content[1:])
+                assert read_reply(holder)[0] == 200
+                with other:
+                    return read_reply(other)[0]
+
+        # It waits a second, no longer: on a machine that stands still it is refused again.
+        assert 200 in [answer_of_who_asks_twice() for _ in range(3)]
 
 
 def test_held_bytes_are_bounded(tmp_path: Path) -> None:
