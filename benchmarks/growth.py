@@ -20,17 +20,17 @@ CLIENTS = (1, 2, 4, 8, 16, 32, 64)
 # Short and many: the speed of a machine that is shared wanders, and of few rates the least is that of the worst noise.
 ROUNDS, SECONDS, SETTLE_S = 15, 1, 0.3
 LEAST_SHARE = 0.9
-# Twice the load: so many clients, who wait between requests so that together they ask for twice the peak.
+# Overload: so many clients, who wait between requests so that together they ask for twice the peak, or do not wait.
 CROWD, PEAK_CLIENTS, CROWD_SECONDS = 256, 16, 3
 CROWD_ROUNDS, PEAK_SECONDS = 9, 2
 
 
 def run(folder: Path) -> Iterator[Row]:
-    """A row for the clients and one for the overload, for a small JSON and a middling binary body."""
+    """A row for the clients and two for the overload, for a small JSON and a middling binary body."""
     with OURS.running(folder) as process:
         for body in BODIES:
             yield _clients(process, folder, *body)
-            yield _overload(process, folder, *body)
+            yield from _overload(process, folder, *body)
 
 
 def least_share_of_peak(rates: Sequence[float]) -> float:
@@ -55,26 +55,26 @@ def _clients(process: Process, folder: Path, media_type: str, rows: int, classes
     )
 
 
-def _overload(process: Process, folder: Path, media_type: str, rows: int, classes: int) -> Row:
-    peaks, crowds = [], []
+def _overload(process: Process, folder: Path, media_type: str, rows: int, classes: int) -> Iterator[Row]:
+    peaks, pausing, impatient = [], [], []
     for _ in range(CROWD_ROUNDS):
         peak = _load(process, folder, media_type, rows, classes, clients=PEAK_CLIENTS, seconds=PEAK_SECONDS)
         # Half of the requests wait for a full queue, the rest are refused at once.
         pause_s = (CROWD - Settings.model_fields["queue_size"].default) / (2 * peak.rate)
+        crowd = {"clients": CROWD, "seconds": CROWD_SECONDS}
         peaks.append(peak)
-        crowds.append(
-            _load(process, folder, media_type, rows, classes, clients=CROWD, seconds=CROWD_SECONDS, pause_s=pause_s)
+        pausing.append(_load(process, folder, media_type, rows, classes, **crowd, pause_s=pause_s))
+        impatient.append(_load(process, folder, media_type, rows, classes, **crowd))
+    for kind, crowds in (("for twice the peak", pausing), ("again at once", impatient)):
+        asked = statistics.median(crowd.requests / crowd.seconds for crowd in crowds)
+        good = statistics.median(crowd.rate for crowd in crowds)
+        yield Row(
+            f"{_name(media_type, rows, classes)}, {CROWD} clients asking {kind}, share of the peak, rest shed",
+            f"{good:.0f} req/s and {asked - good:.0f} of {', '.join(_refusals(crowds))}",
+            f"peak {statistics.median(peak.rate for peak in peaks):.0f} req/s",
+            [_kept(peak, crowd) for peak, crowd in zip(peaks, crowds, strict=True)],
+            at_least=LEAST_SHARE,
         )
-    shares = [_kept(peak, crowd) for peak, crowd in zip(peaks, crowds, strict=True)]
-    asked = statistics.median(crowd.requests / crowd.seconds for crowd in crowds)
-    good = statistics.median(crowd.rate for crowd in crowds)
-    return Row(
-        f"{_name(media_type, rows, classes)}, {CROWD} clients asking {asked:.0f} req/s, share of the peak, rest shed",
-        f"{good:.0f} req/s and {asked - good:.0f} of {', '.join(_refusals(crowds))}",
-        f"peak {statistics.median(peak.rate for peak in peaks):.0f} req/s",
-        shares,
-        at_least=LEAST_SHARE,
-    )
 
 
 def _kept(peak: Load, crowd: Load) -> float:

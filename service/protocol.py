@@ -24,6 +24,7 @@ from service.api.problems import problem_response
 from service.errors import DecodeError, HeadTimeoutError, HeadTooLargeError, LossServiceError
 
 Refusal = Callable[[bytes, bytes, list[tuple[bytes, bytes]]], tuple[LossServiceError, str] | None]
+Wait = Callable[[Callable[[], None]], None]
 
 NOTHING = memoryview(b"")
 # What comes with a head is copied on its way through the parser.
@@ -50,7 +51,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     scratch: memoryview
     on_lost: Callable[[], None]
     refusal: Refusal
-    wait_for_place: Callable[[Callable[[], None]], None]
+    wait_for_place: Wait
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -369,7 +370,7 @@ def bounded_protocol(
     head_timeout_s: float,
     on_lost: Callable[[], None] = lambda: None,
     refusal: Refusal = lambda method, target, headers: None,
-    wait_for_place: Callable[[Callable[[], None]], None] = lambda go_on: go_on(),
+    wait_for_place: Wait = lambda go_on: go_on(),
 ) -> type[BoundedHttpProtocol]:
     """The protocol class with its values, as uvicorn's `http` takes it."""
     members = {

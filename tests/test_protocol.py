@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from uvicorn.server import ServerState
 
 from service.errors import LossServiceError, QueueFullError
-from service.protocol import HEAD_READ_BYTES, SCRATCH_BYTES, BoundedHttpProtocol, Refusal, bounded_protocol
+from service.protocol import HEAD_READ_BYTES, SCRATCH_BYTES, BoundedHttpProtocol, Refusal, Wait, bounded_protocol
 
 LARGE = 3 * SCRATCH_BYTES + 7
 
@@ -112,10 +112,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def connected(
-    app: App, refusal: Refusal = lambda *_: None, wait_for_place: Callable[[Callable[[], None]], None] | None = None
+    app: App, refusal: Refusal = lambda *_: None, wait_for_place: Wait = lambda go_on: go_on()
 ) -> tuple[Wire, BoundedHttpProtocol]:
-    more = {} if wait_for_place is None else {"wait_for_place": wait_for_place}
-    kind = bounded_protocol(max_head_bytes=4096, head_timeout_s=60, refusal=refusal, **more)
+    kind = bounded_protocol(max_head_bytes=4096, head_timeout_s=60, refusal=refusal, wait_for_place=wait_for_place)
     config = uvicorn.Config(cast(Any, app), lifespan="off", log_config=None)
     protocol = kind(config=config, server_state=ServerState(), app_state={}, _loop=asyncio.get_running_loop())
     wire = Wire()

@@ -221,12 +221,11 @@ def test_who_is_refused_and_asks_again_at_once_waits_for_a_place(tmp_path: Path)
         def answer_of_who_asks_twice() -> int:
             with half_sent(server, len(content)) as holder:
                 wait_for(lambda: held_requests(client) == 1, "the place is taken")
-                other = half_sent(server, len(content), content)
-                assert read_reply(other)[0] == 429
-                begin(other, len(content), content)
-                holder.sendall(content[1:])
-                assert read_reply(holder)[0] == 200
-                with other:
+                with half_sent(server, len(content), content) as other:
+                    assert read_reply(other)[0] == 429
+                    begin(other, len(content), content)
+                    holder.sendall(content[1:])
+                    assert read_reply(holder)[0] == 200
                     return read_reply(other)[0]
 
         # It waits a second, no longer: on a machine that stands still it is refused again.
