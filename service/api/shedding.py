@@ -21,8 +21,8 @@ PATH = b"/loss"
 LOGGED_EVERY_S = 1.0
 # As Retry-After says.
 WAITS_S = 1.0
-# More often, places are given away that others are about to take; a full queue takes about as long to be worked off.
-LOOKS_EVERY_S = 0.02
+# More often, places would be given away that those who were let in before are about to take.
+LOOKS_EVERY_S = 0.1
 
 log = structlog.get_logger("service.access")
 
