@@ -18,11 +18,11 @@ from service.settings import Settings
 BODIES = ((JSON, 64, 10), (SAFETENSORS, 4096, 100))
 CLIENTS = (1, 2, 4, 8, 16, 32, 64)
 # Short and many: the speed of a machine that is shared wanders, and of few rates the least is that of the worst noise.
-ROUNDS, SECONDS, SETTLE_S = 15, 1, 0.3
+ROUNDS, SECONDS, SETTLE_S = 11, 1, 0.3
 LEAST_SHARE = 0.9
 # Overload: so many clients, who wait between requests so that together they ask for twice the peak, or do not wait.
 CROWD, PEAK_CLIENTS, CROWD_SECONDS = 256, 16, 3
-CROWD_ROUNDS, PEAK_SECONDS = 9, 2
+CROWD_ROUNDS, PEAK_SECONDS = 7, 2
 
 
 def run(folder: Path) -> Iterator[Row]:
