@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,6 +36,9 @@ from service.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
     pass
+
+# Of glibc's malloc.h.
+M_ARENA_MAX = -8
 
 app = typer.Typer(name="focal-loss", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(runs_app)
@@ -70,12 +75,20 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _share_one_heap() -> None:
+    """Have glibc's malloc keep no heap for each thread: what one gives back would be of no use to the others. Before the
+    first thread, which torch's import starts."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
 @app.command()
 @_with_settings
 def serve(**options: Any) -> None:
     """Serve until SIGTERM or Ctrl-C. A command-line option wins over its environment variable."""
     # As process 1 of a container there is no default: a SIGTERM before uvicorn's handler is set would be lost.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _share_one_heap()
     try:
         from service.server import serve as serve_until_told  # the base install has no torch
     except ModuleNotFoundError as err:

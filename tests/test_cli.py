@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
@@ -25,6 +26,40 @@ def focal_loss(*arguments: str, **settings: str) -> subprocess.CompletedProcess[
 
 def test_version() -> None:
     assert focal_loss("version").stdout.strip() == __version__
+
+
+HEAPS = """
+import ctypes, sys, threading
+from service import cli
+
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+if sys.argv[1] == "shared":
+    cli._share_one_heap()
+met = threading.Barrier(4)
+
+
+def work():
+    libc.malloc(1000)
+    met.wait()
+
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(1, b"w")))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc has a heap for each thread")
+@pytest.mark.parametrize(("how", "heaps"), [("shared", 1), ("as it is", 4)])
+def test_threads_share_one_heap(how: str, heaps: int) -> None:
+    ended = subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, text=True, timeout=60, check=True)
+    found = ended.stdout.count("<heap nr=")
+    assert found == 1 if heaps == 1 else found >= heaps
 
 
 def test_every_setting_is_an_option_with_its_default_and_variable() -> None:
