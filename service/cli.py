@@ -76,8 +76,10 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _share_one_heap() -> None:
-    """Have glibc's malloc keep no heap for each thread: what one gives back would be of no use to the others. Before the
-    first thread, which torch's import starts."""
+    """Have glibc's malloc keep no heap for each thread: what one gives back would be of no use to the others.
+
+    Before the first thread, which torch's import starts.
+    """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
