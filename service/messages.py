@@ -252,6 +252,9 @@ class RequestOptions(BaseModel):
             InvalidConfigError: The same for what is under `config`.
             UnknownOutputError: `outputs` names an unknown score; lists the known.
         """
+        # Most requests say nothing: none is made anew for them, whatever their format.
+        if value == {}:
+            return DEFAULT_OPTIONS
         try:
             options = cls.model_validate(value)
         except ValidationError as err:
@@ -274,6 +277,8 @@ class RequestOptions(BaseModel):
                 msg = f"unknown output {name[:100]!r}; known are {', '.join(OUTPUTS)}"
                 raise UnknownOutputError(msg, errors=[{"loc": ["outputs", position], "msg": msg}])
 
+
+DEFAULT_OPTIONS = RequestOptions()
 
 Ids = Sequence[str | int]
 Column = np.ndarray[Any, np.dtype[Any]]

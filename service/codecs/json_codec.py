@@ -34,7 +34,6 @@ from service.messages import Batch, BatchResult, LossRequest, LossResult, Reques
 
 TENSORS = ("logits", "targets", "ids")
 OPTIONS = RequestOptions.model_fields.keys()
-DEFAULTS = RequestOptions()
 # Room for one class weight per entry of the largest vocabularies; Python objects are bulky, so there is an end to it.
 MAX_OPTION_VALUES = 2**20
 MAX_OPTION_FIELDS = 100
@@ -180,8 +179,7 @@ class _Reader:
         given = {name: self._plain(document[name]) for name in fields if name in OPTIONS}
         # Named in the error and not looked at: there is no bound on what stands there.
         unknown = [name for name in fields if name not in OPTIONS and name not in (*self._parts, "batches")]
-        given |= dict.fromkeys(unknown[:UNKNOWN_NAMED])
-        options = RequestOptions.parse(given) if given else DEFAULTS
+        options = RequestOptions.parse(given | dict.fromkeys(unknown[:UNKNOWN_NAMED]))
         self._null_is_nan = options.on_invalid == "exclude"
         if "batches" in fields:
             for name in self._parts:
