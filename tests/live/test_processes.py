@@ -42,6 +42,12 @@ class TestOneService:
         # A connection of before may count for a moment more.
         assert all(each - 1 <= share <= each + 1 for share in found.values())
 
+    def test_no_two_requests_have_the_same_id(self, several: ServerProcess) -> None:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(through(several, child)) for child in several.children()]
+            ids = [client.post("/loss", json=ROWS).headers["x-request-id"] for _ in range(20) for client in clients]
+        assert len(set(ids)) == len(ids)
+
     def test_a_configuration_is_held_by_all(self, several: ServerProcess) -> None:
         one, *others = several.children()
         config = {"gamma": 1.25 + len(others)}
