@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -37,9 +38,17 @@ def headers(service: Service, *more: tuple[bytes, bytes]) -> list[tuple[bytes, b
     return [*more, *((b"authorization", f"Bearer {key.get_secret_value()}".encode()) for key in keys)]
 
 
-def test_nothing_is_refused_while_there_is_a_place(service: Service) -> None:
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_as_many_are_let_through_as_there_are_places(service: Service) -> None:
     fill(service, 1)
-    assert Shedding(service)(b"POST", b"/loss", headers(service)) is None
+    shedding = Shedding(service)
+    assert shedding(b"POST", b"/loss", headers(service)) is None
+    # It has not taken its place yet, which is there all the same for one request only.
+    assert shedding(b"POST", b"/loss", headers(service)) is not None
+    assert shedding(b"GET", b"/loss", headers(service)) is None
+    await asyncio.sleep(0)
+    assert shedding(b"POST", b"/loss", headers(service)) is None
 
 
 @pytest.mark.parametrize("target", [b"/loss", b"/loss?top_k=3"])
