@@ -16,22 +16,24 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from service.loss.arrays import Rows, as_tensor
+
 
 class Chunk(NamedTuple):
     """Rows of logits and targets on the device, once `ready` has happened."""
 
-    logits: Tensor
-    targets: Tensor
+    logits: Rows
+    targets: Rows
     ready: torch.cuda.Event | None = None
 
 
 class Transfer(Protocol):
     """The way to one device and back, for the chunks of one request."""
 
-    def upload(self, logits: Tensor, targets: Tensor) -> Chunk:
+    def upload(self, logits: Rows, targets: Rows) -> Chunk:
         """Send rows off; at most the chunk before this one is still at work when it returns."""
 
-    def start(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    def start(self, chunk: Chunk) -> tuple[Rows, Rows]:
         """Logits and targets for what is computed from here on."""
 
     def computed(self) -> None:
@@ -44,10 +46,10 @@ class Transfer(Protocol):
 class HostTransfer:
     """Where the device is the host, nothing moves."""
 
-    def upload(self, logits: Tensor, targets: Tensor) -> Chunk:
+    def upload(self, logits: Rows, targets: Rows) -> Chunk:
         return Chunk(logits, targets)
 
-    def start(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    def start(self, chunk: Chunk) -> tuple[Rows, Rows]:
         return chunk.logits, chunk.targets
 
     def computed(self) -> None:
@@ -70,25 +72,26 @@ class CudaTransfer:
         self._copies = copies
         self._computed: torch.cuda.Event | None = None
 
-    def upload(self, logits: Tensor, targets: Tensor) -> Chunk:
+    def upload(self, logits: Rows, targets: Rows) -> Chunk:
         # Two chunks are on the device at most: the one that is computed next and this one.
         if self._computed is not None:
             self._computed.synchronize()
         with torch.cuda.stream(self._copies):
             return Chunk(
-                pinned(logits).to(self._device, non_blocking=True),
-                pinned(targets).to(self._device, non_blocking=True),
+                pinned(as_tensor(logits)).to(self._device, non_blocking=True),
+                pinned(as_tensor(targets)).to(self._device, non_blocking=True),
                 self._copies.record_event(),
             )
 
-    def start(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    def start(self, chunk: Chunk) -> tuple[Rows, Rows]:
         computing = torch.cuda.current_stream(self._device)
         if chunk.ready is not None:
             computing.wait_event(chunk.ready)
-        for tensor in (chunk.logits, chunk.targets):
+        tensors = as_tensor(chunk.logits), as_tensor(chunk.targets)
+        for tensor in tensors:
             # It was allocated for the other stream, which must not have its memory again before this one is done.
             tensor.record_stream(computing)
-        return chunk.logits, chunk.targets
+        return tensors
 
     def computed(self) -> None:
         self._computed = torch.cuda.current_stream(self._device).record_event()

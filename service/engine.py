@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from service.device_transfer import Chunk, Transfer, transfers
 from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError, QueueFullError
 from service.loss import fused_cpu
+from service.loss.arrays import Rows
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores, is_fused, score
 from service.siblings import BYTES, REQUESTS, Siblings
@@ -193,7 +193,7 @@ class Engine:
         if answer != 8:
             raise DeviceUnavailableError(f"{self.device} adds eight ones to {answer}")
 
-    def score(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
+    def score(self, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]) -> Scores:
         """The scores of all rows, on the host, computed in chunks; halves the chunk while memory runs out.
 
         Args:
@@ -214,7 +214,7 @@ class Engine:
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     def _score_chunks(
-        self, transfer: Transfer, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]
+        self, transfer: Transfer, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]
     ) -> list[Scores]:
         total = logits.shape[0]
         at_once = self.device == "cpu" and is_fused(module, logits)
@@ -240,7 +240,7 @@ class Engine:
                 start += rows
         return parts
 
-    def _score_chunk(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
+    def _score_chunk(self, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]) -> Scores:
         return score(module, logits, targets, outputs)
 
     def _smaller(self, rows: int, err: Exception) -> int:
@@ -271,7 +271,7 @@ class Admission:
         self._engine.release(self)
 
 
-def _part(logits: Tensor, targets: Tensor, start: int, rows: int) -> tuple[Tensor, Tensor]:
+def _part(logits: Rows, targets: Rows, start: int, rows: int) -> tuple[Rows, Rows]:
     if rows >= logits.shape[0]:
         return logits, targets
     return logits[start : start + rows], targets[start : start + rows]

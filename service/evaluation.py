@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from service.engine import Engine
 from service.errors import (
@@ -114,7 +112,7 @@ class Evaluation:
         """
         return self.add_shaped(batch, _shaped(self._module.config, self._batches, batch, self._limits))
 
-    def add_shaped(self, batch: Batch, shaped: tuple[Tensor, Tensor]) -> BatchResult:
+    def add_shaped(self, batch: Batch, shaped: tuple[Column, Column]) -> BatchResult:
         """`add` with the batch's logits (N, C) or (N, L) and targets (N,) or (N, L), which were checked before."""
         number, config = self._batches, self._module.config
         logits, targets = shaped
@@ -157,27 +155,27 @@ def _id(batch: Batch, row: int) -> str | int | None:
     return batch.ids[row] if batch.ids is not None else None
 
 
-def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits) -> tuple[Tensor, Tensor]:
+def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits) -> tuple[Column, Column]:
     """Logits (N, C) or (N, L) and targets (N,) or (N, L), or the error that says what does not fit."""
     logits, targets = batch.logits, batch.targets
-    if logits.numel() > limits.max_elements:
+    if logits.size > limits.max_elements:
         raise TooManyElementsError(
-            f"batch {number} has {logits.numel()} logits, the limit is {limits.max_elements} (max_elements)"
+            f"batch {number} has {logits.size} logits, the limit is {limits.max_elements} (max_elements)"
         )
     if batch.ids is not None and len(batch.ids) != batch.num_examples:
         raise _shape_error(number, "ids", f"{len(batch.ids)} ids for {batch.num_examples} rows of logits")
-    if logits.dim() and targets.dim() and logits.shape[0] != targets.shape[0]:
+    if logits.ndim and targets.ndim and logits.shape[0] != targets.shape[0]:
         raise _shape_error(number, "targets", f"{len(targets)} targets for {len(logits)} rows of logits")
     return (_shaped_softmax if config.mode == "softmax" else _shaped_sigmoid)(config, number, logits, targets)
 
 
-def _shaped_softmax(config: LossConfig, number: int, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    if logits.shape == (0,) and targets.numel() == 0:
+def _shaped_softmax(config: LossConfig, number: int, logits: Column, targets: Column) -> tuple[Column, Column]:
+    if logits.shape == (0,) and targets.size == 0:
         # JSON has one empty list for every number of classes.
-        return logits.reshape(0, len(config.weights or (1, 1))), targets.reshape(0).long()
-    if logits.dim() != 2:
+        return logits.reshape(0, len(config.weights or (1, 1))), targets.reshape(0).astype(np.int64)
+    if logits.ndim != 2:
         raise _shape_error(number, "logits", f"softmax mode takes logits (N, C), got shape {list(logits.shape)}")
-    if targets.dim() != 1:
+    if targets.ndim != 1:
         raise _shape_error(number, "targets", f"softmax mode takes targets (N,), got shape {list(targets.shape)}")
     num_classes = logits.shape[1]
     if num_classes < 2:
@@ -186,29 +184,29 @@ def _shaped_softmax(config: LossConfig, number: int, logits: Tensor, targets: Te
         raise _shape_error(
             number, "logits", f"alpha has {len(config.weights)} weights, the logits {num_classes} classes"
         )
-    if targets.is_floating_point() and len(targets):
+    if targets.dtype.kind not in "iub" and len(targets):
         # A row that no int64 could hold is the one to name; where all could, the first stands for the dtype.
-        no_integer = torch.nonzero((targets != targets.trunc()) | (targets.abs() >= 2.0**63)).flatten()
-        row = int(no_integer[0]) if len(no_integer) else 0
-        msg = f"softmax targets are integer class indices, got {_spelled(targets[row].item())}"
+        values = targets.astype(np.float64)
+        row = int(((values != np.trunc(values)) | (np.abs(values) >= 2.0**63)).argmax())
+        msg = f"softmax targets are integer class indices, got {_spelled(float(values[row]))}"
         raise InvalidTargetError(
             f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "targets", row], "msg": msg}]
         )
     return logits, targets
 
 
-def _shaped_sigmoid(config: LossConfig, number: int, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    if logits.dim() not in (1, 2):
+def _shaped_sigmoid(config: LossConfig, number: int, logits: Column, targets: Column) -> tuple[Column, Column]:
+    if logits.ndim not in (1, 2):
         raise _shape_error(
             number, "logits", f"sigmoid mode takes logits (N,) or (N, L), got shape {list(logits.shape)}"
         )
-    if targets.dim() not in (1, 2):
+    if targets.ndim not in (1, 2):
         raise _shape_error(number, "targets", f"sigmoid mode takes targets (N,) or (N, L), got {list(targets.shape)}")
-    if logits.dim() == 1:
+    if logits.ndim == 1:
         # JSON has one empty list for every number of labels.
         labels_of_empty = len(config.alpha) if isinstance(config.alpha, tuple) and not len(logits) else 1
         logits = logits.reshape(len(logits), labels_of_empty)
-    if targets.dim() == 1 and (logits.shape[1] == 1 or not len(targets)):
+    if targets.ndim == 1 and (logits.shape[1] == 1 or not len(targets)):
         targets = targets.reshape(logits.shape)
     if logits.shape != targets.shape:
         detail = f"logits {list(logits.shape)} and targets {list(targets.shape)} differ in sigmoid mode"
@@ -246,7 +244,7 @@ def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
 
 
 def _bad_rows(
-    config: LossConfig, number: int, rows: Sequence[int], logits: Tensor, targets: Tensor
+    config: LossConfig, number: int, rows: Sequence[int], logits: Column, targets: Column
 ) -> LossServiceError:
     faults = [_fault(config, number, row, logits[row], targets[row]) for row in rows[:ERRORS_NAMED]]
     items = [item for fault in faults for item in fault.errors]
@@ -254,7 +252,7 @@ def _bad_rows(
     return type(faults[0])(detail, errors=items)
 
 
-def _fault(config: LossConfig, number: int, row: int, logits: Tensor, targets: Tensor) -> LossServiceError:
+def _fault(config: LossConfig, number: int, row: int, logits: Column, targets: Column) -> LossServiceError:
     """What is wrong with a row that was marked bad."""
     for kind, part, column, msg in _faults(config, logits, targets):
         place: list[str | int] = ["batches", number, part, row]
@@ -268,7 +266,7 @@ def _fault(config: LossConfig, number: int, row: int, logits: Tensor, targets: T
 
 
 def _faults(
-    config: LossConfig, logits: Tensor, targets: Tensor
+    config: LossConfig, logits: Column, targets: Column
 ) -> Iterator[tuple[type[LossServiceError], str, int | None, str]]:
     ignore = "" if config.ignore_index is None else f" and is not ignore_index ({config.ignore_index})"
     num_classes = len(logits)
@@ -316,7 +314,7 @@ def _reduced_batch(
     num_counted = len(loss) - num_ignored - num_excluded
     loss_sum, alpha_sum = float(loss.sum()), float(scores.alpha_t.sum())
     by = divisor(reduction, alpha_sum, num_counted) or 1
-    dtype = np.float64 if batch.logits.dtype == torch.float64 else np.float32
+    dtype = np.float64 if batch.logits.dtype == np.float64 else np.float32
     columns: dict[str, Column] = {
         # Nothing is known of the loss of an excluded row; to the sum it adds nothing.
         "loss": (np.where(state >= BAD_TARGET, np.nan, loss) if num_excluded else loss).astype(dtype),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
@@ -28,9 +28,6 @@ from pydantic import (
 )
 
 from service.errors import ErrorItem, InvalidConfigError, InvalidRequestError, UnknownOutputError
-
-if TYPE_CHECKING:
-    import torch
 
 OUTPUTS = (
     "loss",
@@ -289,20 +286,20 @@ class Batch:
     """Logits and targets as they came, still unchecked against a configuration.
 
     Args:
-        logits: Floating tensor on the CPU; softmax (N, C), sigmoid (N,), (N, 1) or (N, L).
+        logits: float16, bfloat16 (of ml_dtypes), float32 or float64; softmax (N, C), sigmoid (N,), (N, 1) or (N, L).
         targets: (N,) integers, or (N, L) in sigmoid mode.
         ids: One string or integer per example, or None.
         attributes: One value per example under each name, for a run to keep; None where there are none.
     """
 
-    logits: torch.Tensor
-    targets: torch.Tensor
+    logits: Column
+    targets: Column
     ids: Ids | None = None
     attributes: Mapping[str, Sequence[Any]] | None = None
 
     @property
     def num_examples(self) -> int:
-        return int(self.logits.shape[0]) if self.logits.dim() else 0
+        return int(self.logits.shape[0]) if self.logits.ndim else 0
 
 
 @dataclass(frozen=True, eq=False)

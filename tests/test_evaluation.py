@@ -24,6 +24,7 @@ from service.errors import (
     TooManyExamplesError,
 )
 from service.evaluation import ERRORS_NAMED, EXCLUDED_NAMED, Limits, evaluate
+from service.loss.arrays import as_array
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores
 from service.messages import OUTPUTS, Batch, LossConfig, LossRequest, LossResult, RequestOptions
@@ -54,13 +55,17 @@ def _close_the_engine() -> Iterator[None]:
     ENGINE.close()
 
 
+def of_tensors(logits: Tensor, targets: Tensor, ids: Sequence[str | int] | None = None) -> Batch:
+    return Batch(as_array(logits), as_array(targets), ids)
+
+
 def tensor(values: Any, dtype: torch.dtype | None = None) -> Tensor:
     return torch.tensor(values, dtype=dtype) if dtype else torch.tensor(values)
 
 
 def batch(logits: Any, targets: Any, ids: list[str | int] | None = None) -> Batch:
     """Numbers as JSON has them: float64 logits, int64 targets where all are integers."""
-    return Batch(tensor(logits, torch.float64), targets if isinstance(targets, Tensor) else tensor(targets), ids)
+    return of_tensors(tensor(logits, torch.float64), targets if isinstance(targets, Tensor) else tensor(targets), ids)
 
 
 def compute(
@@ -129,7 +134,7 @@ class TestReductions:
         parts, start = [], 0
         for size in sizes:
             logits = tensor(LOGITS[start : start + size], torch.float64).reshape(size, 3)
-            parts.append(Batch(logits, tensor(TARGETS[start : start + size], torch.int64)))
+            parts.append(of_tensors(logits, tensor(TARGETS[start : start + size], torch.int64)))
             start += size
         result, whole = compute(parts, config), compute([batch(LOGITS, TARGETS)], config)
         assert result.loss == (None if whole.loss is None else pytest.approx(whole.loss, rel=1e-14))
@@ -152,7 +157,7 @@ class TestReductions:
     @settings(deadline=None, max_examples=40)
     @given(batches=softmax_batches(), reduction=st.sampled_from(REDUCTIONS), gamma=st.sampled_from([0, 2]))
     def test_contributions_add_up_to_the_loss(self, batches: list[PlainBatch], reduction: str, gamma: float) -> None:
-        parts = [Batch(torch.from_numpy(one.logits).double(), torch.from_numpy(one.targets)) for one in batches]
+        parts = [of_tensors(torch.from_numpy(one.logits).double(), torch.from_numpy(one.targets)) for one in batches]
         result = compute(parts, {"reduction": reduction, "gamma": gamma})
         for one in result.batches:
             total = math.fsum(one.per_example["contribution"])
@@ -167,7 +172,7 @@ class TestReductions:
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
     def test_columns_have_the_width_of_the_logits(self, dtype: torch.dtype) -> None:
-        result = compute([Batch(tensor(LOGITS, dtype), tensor(TARGETS))], outputs=list(OUTPUTS))
+        result = compute([of_tensors(tensor(LOGITS, dtype), tensor(TARGETS))], outputs=list(OUTPUTS))
         width = np.float64 if dtype == torch.float64 else np.float32
         (one,) = result.batches
         assert list(one.per_example) == list(OUTPUTS)
@@ -182,7 +187,7 @@ class TestReductions:
 
     def test_a_loss_that_float32_cannot_hold(self) -> None:
         logits = tensor([[3e38, -3e38], [1, 2]], torch.float32)
-        result = compute([Batch(logits, tensor([1, 0]))], {"reduction": "sum"}, outputs=["loss", "log_odds"])
+        result = compute([of_tensors(logits, tensor([1, 0]))], {"reduction": "sum"}, outputs=["loss", "log_odds"])
         assert result.loss == pytest.approx(6e38)
         assert column(result, "loss")[0] == INF
 
@@ -230,7 +235,7 @@ class TestRowsThatDoNotCount:
 
     def test_a_class_that_lies_past_the_width_of_the_targets(self) -> None:
         logits = torch.zeros(1, 300, dtype=torch.float64)
-        result = compute([Batch(logits, tensor([156], torch.uint8))], outputs=["p_t"])
+        result = compute([of_tensors(logits, tensor([156], torch.uint8))], outputs=["p_t"])
         assert column(result, "p_t") == pytest.approx([1 / 300])
 
     def test_weights_of_zero(self) -> None:
@@ -288,7 +293,7 @@ class TestExcluded:
 
     def test_the_first_thousand_are_named_and_all_are_counted(self) -> None:
         rows = EXCLUDED_NAMED - 400
-        bad = Batch(torch.full((rows, 2), NAN), torch.zeros(rows, dtype=torch.int64))
+        bad = of_tensors(torch.full((rows, 2), NAN), torch.zeros(rows, dtype=torch.int64))
         result = compute([bad, batch(LOGITS[:1], [0]), bad, bad], on_invalid="exclude", limits=Limits(10_000, 10_000))
         assert result.num_excluded == 3 * rows
         assert [one.num_excluded for one in result.batches] == [rows, 0, rows, rows]
@@ -337,7 +342,7 @@ class TestHardest:
         for size in (5, 0, 12, 1, 30):
             logits, targets = rng.normal(size=(size, 4)) * 3, rng.integers(0, 4, size)
             ids = [f"id-{next(names)}" for _ in range(size)]
-            parts.append(Batch(torch.from_numpy(logits), torch.from_numpy(targets), ids))
+            parts.append(of_tensors(torch.from_numpy(logits), torch.from_numpy(targets), ids))
         full = compute(parts, {"reduction": "weighted_mean", "alpha": [1, 2, 3, 4]}, top_k=100)
         losses = [
             (loss, number, index)
@@ -387,7 +392,7 @@ class TestHardest:
     @settings(deadline=None, max_examples=40)
     @given(batches=softmax_batches(), top_k=st.integers(0, 20))
     def test_it_is_the_start_of_the_order_by_loss(self, batches: list[PlainBatch], top_k: int) -> None:
-        parts = [Batch(torch.from_numpy(one.logits).double(), torch.from_numpy(one.targets)) for one in batches]
+        parts = [of_tensors(torch.from_numpy(one.logits).double(), torch.from_numpy(one.targets)) for one in batches]
         result = compute(parts, top_k=top_k)
         places = [(hard.batch, hard.index) for hard in result.hardest]
         counted = [
@@ -449,7 +454,7 @@ class TestLimits:
 
     def test_rows_without_a_column_count_too(self) -> None:
         logits = torch.empty(2**40, 0)
-        error = refused([Batch(logits, torch.empty(2**40, 0, dtype=torch.int64))])
+        error = refused([of_tensors(logits, torch.empty(2**40, 0, dtype=torch.int64))])
         assert isinstance(error, TooManyExamplesError)
 
 
@@ -572,7 +577,7 @@ class TestRefusals:
     def test_every_bad_row_is_named_up_to_a_bound(self) -> None:
         logits = torch.zeros(50, 2, dtype=torch.float64)
         logits[10:, 1] = NAN
-        error = refused([Batch(logits, torch.zeros(50, dtype=torch.int64))])
+        error = refused([of_tensors(logits, torch.zeros(50, dtype=torch.int64))])
         assert locations(error) == [["batches", 0, "logits", row, 1] for row in range(10, 10 + ERRORS_NAMED)]
         assert error.detail == "batch 0, row 10, column 1: logit NaN (and 39 more rows)"
 
@@ -584,7 +589,7 @@ class TestRefusals:
     @pytest.mark.parametrize("mode", ["softmax", "sigmoid"])
     @pytest.mark.parametrize(("rows", "targets"), [(2, 3), (3, 2), (0, 1), (1, 0)])
     def test_lengths_that_differ(self, mode: str, rows: int, targets: int) -> None:
-        error = refused([Batch(torch.zeros(rows, 2), torch.zeros(targets, dtype=torch.int64))], {"mode": mode})
+        error = refused([of_tensors(torch.zeros(rows, 2), torch.zeros(targets, dtype=torch.int64))], {"mode": mode})
         assert isinstance(error, ShapeError)
         assert locations(error) == [["batches", 0, "targets"]]
         assert f"{targets} targets for {rows} rows" in error.detail
@@ -617,7 +622,7 @@ class TestRefusals:
         ],
     )
     def test_shapes(self, logits: Any, targets: Any, config: Any, part: str, told: str) -> None:
-        error = refused([Batch(torch.zeros(logits), torch.zeros(targets, dtype=torch.int64))], config)
+        error = refused([of_tensors(torch.zeros(logits), torch.zeros(targets, dtype=torch.int64))], config)
         assert isinstance(error, ShapeError)
         assert locations(error) == [["batches", 0, part]]
         assert told in error.detail
@@ -636,7 +641,7 @@ class TestEmpty:
     def test_an_empty_batch(self, reduction: str, loss: float | None, mode: str, shape: tuple[int, ...]) -> None:
         config = {"mode": mode, "reduction": reduction}
         for dtype in (torch.int64, torch.float64):
-            empty = Batch(torch.zeros(shape, dtype=torch.float64), torch.zeros(0, dtype=dtype), [])
+            empty = of_tensors(torch.zeros(shape, dtype=torch.float64), torch.zeros(0, dtype=dtype), [])
             result = compute([empty], config, outputs=list(OUTPUTS), top_k=3)
             assert (result.loss, result.batches[0].loss) == (loss, loss)
             assert (result.num_examples, result.num_ignored, result.num_excluded) == (0, 0, 0)
@@ -669,7 +674,7 @@ class TestSigmoid:
     @pytest.mark.parametrize("targets_shape", [(4,), (4, 1)])
     @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float32, torch.float64, torch.bool])
     def test_one_label(self, logits_shape: tuple[int, ...], targets_shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        part = Batch(
+        part = of_tensors(
             tensor(self.LOGITS, torch.float64).reshape(logits_shape),
             tensor(self.TARGETS).to(dtype).reshape(targets_shape),
         )
@@ -715,6 +720,6 @@ class TestSigmoid:
         assert result.loss == pytest.approx(-0.25 * math.log(p) - 0.75 * math.log(1 - p), rel=1e-12)
 
     def test_an_unsigned_target_is_no_missing_label(self) -> None:
-        error = refused([Batch(torch.zeros(2, 1), tensor([[0], [156]], torch.uint8))], {"mode": "sigmoid"})
+        error = refused([of_tensors(torch.zeros(2, 1), tensor([[0], [156]], torch.uint8))], {"mode": "sigmoid"})
         assert isinstance(error, InvalidTargetError)
         assert "156" in error.detail

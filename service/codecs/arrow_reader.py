@@ -11,11 +11,10 @@ import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import Tensor
 
 from service.codecs.attributes import attribute_values, is_attribute
 from service.codecs.columns import is_list
@@ -29,21 +28,17 @@ from service.errors import (
     LossServiceError,
     ShapeError,
 )
-from service.messages import Batch
+from service.messages import Batch, Column
 
 COLUMNS = ("logits", "targets", "id")
-TORCH_DTYPES = {
-    pa.float16(): torch.float16,
-    pa.float32(): torch.float32,
-    pa.float64(): torch.float64,
-    pa.int8(): torch.int8,
-    pa.int16(): torch.int16,
-    pa.int32(): torch.int32,
-    pa.int64(): torch.int64,
-    pa.uint8(): torch.uint8,
-}
 # torch has no arithmetic for these: they are cast, after a check that they fit.
 CAST_TO_INT64 = (pa.uint16(), pa.uint32(), pa.uint64())
+# Types of numbers; those of logits are floating.
+TAKEN = (
+    *(pa.float16(), pa.float32(), pa.float64()),
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+    *(pa.uint8(), *CAST_TO_INT64),
+)
 
 
 class ArrowStream:
@@ -258,7 +253,7 @@ def _check_schema(schema: pa.Schema, *, with_attributes: bool) -> None:
     if not pa.types.is_floating(value):
         raise _type_error("logits", logits, "a list of float16, float32 or float64")
     value = targets.value_type if is_list(targets) else targets
-    if value not in TORCH_DTYPES and value not in CAST_TO_INT64:
+    if value not in TAKEN:
         raise _type_error("targets", targets, "integers, or lists of them; in sigmoid mode floats too")
     if "id" in schema.names:
         identity = schema.field("id").type
@@ -272,8 +267,8 @@ def _type_error(name: str, kind: pa.DataType, wanted: str) -> InvalidRequestErro
 
 
 def _batch(record_batch: pa.RecordBatch, number: int) -> Batch:
-    logits = _tensor(record_batch.column("logits"), number, "logits", InvalidLogitError)
-    targets = _tensor(record_batch.column("targets"), number, "targets", InvalidTargetError)
+    logits = _array(record_batch.column("logits"), number, "logits", InvalidLogitError)
+    targets = _array(record_batch.column("targets"), number, "targets", InvalidTargetError)
     ids = None
     if "id" in record_batch.schema.names:
         column = record_batch.column("id")
@@ -293,15 +288,15 @@ def _refuse_nulls(array: pa.Array, number: int, part: str, kind: type[LossServic
         )
 
 
-def _tensor(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> Tensor:
-    """The column as a tensor (N,) or (N, C), without a copy where its memory may be written to."""
+def _array(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> Column:
+    """The column as an array (N,) or (N, C), without a copy."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     _refuse_nulls(array, number, part, kind)
     rows = len(array)
     if not is_list(array.type):
         _refuse_too_large(array, number, part, kind)
-        return _flat_tensor(array)
+        return _flat(array)
     columns = _row_length(array, number, part)
     values = array.flatten()
     if values.null_count:
@@ -311,7 +306,7 @@ def _tensor(array: pa.Array, number: int, part: str, kind: type[LossServiceError
             f"batch {number}, row {row}, column {column}: null is not a number",
             errors=[{"loc": ["batches", number, part, row, column], "msg": "null is not a number"}],
         )
-    return _flat_tensor(values).reshape(rows, columns)
+    return _flat(values).reshape(rows, columns)
 
 
 def _refuse_too_large(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> None:
@@ -338,13 +333,10 @@ def _row_length(array: pa.Array, number: int, part: str) -> int:
     return int(columns)
 
 
-def _flat_tensor(values: pa.Array) -> Tensor:
+def _flat(values: pa.Array) -> Column:
     if values.type in CAST_TO_INT64:
         values = values.cast(pa.int64())
-    dtype = TORCH_DTYPES[values.type]
     buffer = values.buffers()[1]
     if not len(values) or buffer is None:
-        return torch.empty(0, dtype=dtype)
-    if not buffer.is_mutable:
-        return torch.from_numpy(values.to_numpy(zero_copy_only=False).copy())
-    return torch.frombuffer(buffer, dtype=dtype, count=len(values), offset=values.offset * dtype.itemsize)
+        return np.empty(0, values.type.to_pandas_dtype())
+    return np.frombuffer(buffer, values.type.to_pandas_dtype(), len(values), values.offset * values.type.byte_width)

@@ -13,28 +13,28 @@ from typing import Any
 
 import numpy as np
 import orjson
-import torch
-from torch import Tensor
+from ml_dtypes import bfloat16
 
+from service.codecs.arrays import array_view, overflows
 from service.codecs.base import Body
 from service.codecs.json_codec import excluded_to_json, hardest_to_json
-from service.codecs.tensors import tensor_view
 from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
 from service.messages import OUTPUTS, Batch, Column, LossRequest, LossResult, RequestOptions
 
 MAX_NAME = 100
 MAX_DIMENSIONS = 8
 DATATYPES = {
-    "FP16": torch.float16,
-    "BF16": torch.bfloat16,
-    "FP32": torch.float32,
-    "FP64": torch.float64,
-    "INT8": torch.int8,
-    "INT16": torch.int16,
-    "INT32": torch.int32,
-    "INT64": torch.int64,
-    "UINT8": torch.uint8,
+    "FP16": np.dtype(np.float16),
+    "BF16": np.dtype(bfloat16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "UINT8": np.dtype(np.uint8),
 }
+LARGEST = DATATYPES["FP64"]
 BINARY_ONLY = ("FP16", "BF16")
 INPUT_DATATYPES = {
     "logits": ("FP16", "BF16", "FP32", "FP64"),
@@ -219,8 +219,8 @@ def _outputs(entries: list[dict[str, Any]], *, binary: bool) -> tuple[RequestedO
     return tuple(outputs)
 
 
-def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
+def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str, Column]:
+    tensors: dict[str, Column] = {}
     for entry in entries:
         name = str(entry.get("name"))
         if name not in INPUT_DATATYPES or name in tensors:
@@ -233,7 +233,7 @@ def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str
         if ("data" in entry) == (size is not None):
             raise DecodeError(f"input {name} needs either data or parameters.binary_data_size")
         if size is None:
-            tensors[name] = _tensor_of_json(entry["data"], datatype, shape, name)
+            tensors[name] = _array_of_json(entry["data"], datatype, shape, name)
             continue
         needed = math.prod(shape) * DATATYPES[datatype].itemsize
         if type(size) is not int or size != needed:
@@ -243,7 +243,7 @@ def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str
             )
         if offset + size > len(body):
             raise DecodeError(f"input {name}: expecting {offset + size - len(body)} additional bytes")
-        tensors[name] = tensor_view(body, offset, DATATYPES[datatype], shape)
+        tensors[name] = array_view(body, offset, DATATYPES[datatype], shape)
         offset += size
     if offset != len(body):
         raise DecodeError(f"unexpected additional input data: {len(body) - offset} bytes")
@@ -261,33 +261,35 @@ def _datatype(entry: dict[str, Any], name: str) -> str:
 def _shape(entry: dict[str, Any], name: str) -> tuple[int, ...]:
     shape = entry.get("shape")
     sizes = isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**63 for size in shape)
-    if not isinstance(shape, list) or not sizes or not 1 <= len(shape) <= MAX_DIMENSIONS or math.prod(shape) >= 2**63:
+    if not isinstance(shape, list) or not sizes or not 1 <= len(shape) <= MAX_DIMENSIONS or overflows(shape, LARGEST):
         raise DecodeError(f"input {name}: shape is a list of integers >= 0, got {str(shape)[:MAX_NAME]}")
     return tuple(shape)
 
 
-def _tensor_of_json(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> Tensor:
+def _array_of_json(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> Column:
     if datatype in BINARY_ONLY:
         raise DecodeError(f"input {name}: {datatype} is taken as binary data only")
     if not isinstance(data, list):
         raise DecodeError(f"input {name}: data is a list")
     values, dtype = _flat(data, shape, name), DATATYPES[datatype]
-    taken = (int, float) if dtype.is_floating_point else (int,)
+    floating = dtype.kind == "f"
+    taken = (int, float) if floating else (int,)
     if not {*map(type, values)} <= {*taken}:
         position = next(position for position, value in enumerate(values) if type(value) not in taken)
         shown = orjson.dumps(values[position]).decode()[:MAX_NAME]
         raise DecodeError(f"input {name}: value {position} is {shown}, which is no {datatype}")
-    if dtype.is_floating_point:
-        tensor = torch.from_numpy(np.array(values, np.float64)).to(dtype)
+    if floating:
+        with np.errstate(over="ignore"):
+            array = np.array(values, np.float64).astype(dtype)
         # JSON has no infinity: one that is here comes of a number that the datatype cannot hold.
-        outside = torch.nonzero(tensor.isinf()).flatten().tolist()
+        outside = np.isinf(array).nonzero()[0].tolist()
     else:
-        bounds = torch.iinfo(dtype)
+        bounds = np.iinfo(dtype)
         outside = [position for position, value in enumerate(values) if not bounds.min <= value <= bounds.max]
-        tensor = torch.tensor([] if outside else values, dtype=dtype)
+        array = np.array([] if outside else values, dtype)
     if outside:
         raise DecodeError(f"input {name}: value {outside[0]} is {values[outside[0]]}, which {datatype} cannot hold")
-    return tensor.reshape(shape)
+    return array.reshape(shape)
 
 
 def _flat(data: list[Any], shape: tuple[int, ...], name: str) -> list[Any]:

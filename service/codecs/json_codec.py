@@ -1,4 +1,4 @@
-"""`application/json`: arrays go from simdjson's tape to tensors without a Python object per number, and in large
+"""`application/json`: arrays go from simdjson's tape to numpy without a Python object per number, and in large
 bodies the logits do not even go over the tape.
 
 Numbers are float64, as JSON has them. simdjson's `as_buffer` flattens whatever it is given, so the shape is checked
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import orjson
 import simdjson
-import torch
 
 from service.codecs.base import Body
 from service.codecs.json_logits import parted
@@ -216,14 +215,14 @@ class _Reader:
         for name in ("logits", "targets"):
             if name not in fields:
                 raise InvalidRequestError(f"batch {number}: {name} missing", errors=[_item([*loc, name], "missing")])
-        logits = torch.from_numpy(self._numbers(batch["logits"], number, "logits", "d"))
+        logits = self._numbers(batch["logits"], number, "logits", "d")
         try:
             targets = self._numbers(batch["targets"], number, "targets", "i")
         except _NotOfThisTypeError:
             targets = self._numbers(batch["targets"], number, "targets", "d")
         ids = self._ids(batch["ids"], number) if "ids" in fields else None
         attributes = self._attributes(batch["attributes"]) if "attributes" in fields else None
-        return Batch(logits, torch.from_numpy(targets), ids, attributes)
+        return Batch(logits, targets, ids, attributes)
 
     def _attributes(self, value: Any) -> dict[str, list[Any]] | None:
         if isinstance(value, simdjson.Object):

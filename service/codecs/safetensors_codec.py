@@ -19,13 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
-import torch
-from torch import Tensor
+from ml_dtypes import bfloat16
 
+from service.codecs.arrays import array_view, overflows
 from service.codecs.base import Body
 from service.codecs.json_codec import check_attributes, excluded_to_json, hardest_to_json
 from service.codecs.strict_json import read_strict_json
-from service.codecs.tensors import tensor_view
 from service.errors import DecodeError, ErrorItem, InvalidIdsError, InvalidRequestError, ShapeError
 from service.messages import Batch, Column, Ids, LossRequest, LossResult, RequestOptions
 
@@ -33,19 +32,19 @@ MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_TENSORS = 4096
 KEPT_HEADER_BYTES = 4096
 DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(bfloat16),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
 }
 WRITTEN = {"<f4": "F32", "<f8": "F64", "<i8": "I64"}
-LOGIT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+LOGIT_DTYPES = tuple(DTYPES[name] for name in ("F64", "F32", "F16", "BF16"))
 # A set of types, since a truth value is an int to isinstance.
 ID_TYPES = frozenset((str, int))
 NAME = re.compile(r"(logits|targets|ids)(?:\.(0|[1-9][0-9]{0,8}))?")
@@ -57,7 +56,7 @@ class _Entry(NamedTuple):
     name: str
     begin: int
     end: int
-    dtype: torch.dtype
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
 
@@ -143,7 +142,7 @@ def write_safetensors(tensors: dict[str, Column], metadata: dict[str, str]) -> b
     return b"".join([*parts, *(np.ascontiguousarray(array).data for _, array in ordered)])
 
 
-def read_safetensors(body: Body) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+def read_safetensors(body: Body) -> tuple[dict[str, Column], Mapping[str, str]]:
     """Tensors and metadata of a safetensors file in memory.
 
     Args:
@@ -160,7 +159,7 @@ def read_safetensors(body: Body) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     for name, begin, end, dtype, shape in entries:
         if end > size:
             raise DecodeError(f"safetensors: {name[:100]!r} ends at {end}, the data has {size} bytes")
-        tensors[name] = tensor_view(body, start + begin, dtype, shape)
+        tensors[name] = array_view(body, start + begin, dtype, shape)
     if end != size:
         raise DecodeError(f"safetensors: the data has {size} bytes, the tensors {end}")
     return tensors, metadata
@@ -216,8 +215,7 @@ def _entry(name: str, entry: Any) -> _Entry:
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         raise DecodeError(f"safetensors: tensor {shown} needs a shape and two data_offsets of integers >= 0")
     size = DTYPES[dtype].itemsize * math.prod(shape)
-    # Of an empty tensor too, since torch multiplies the other dimensions for its strides.
-    if math.prod(max(dimension, 1) for dimension in shape) >= 2**63:
+    if overflows(shape, DTYPES[dtype]):
         raise DecodeError(f"safetensors: tensor {shown} has a shape {shape} that overflows")
     begin, end = offsets
     if end - begin != size:
@@ -270,8 +268,8 @@ def _ids_in_json(fields: dict[str, Any]) -> dict[int, Any]:
     return found
 
 
-def _batches(tensors: dict[str, Tensor], ids_of: dict[int, Any]) -> tuple[Batch, ...]:
-    parts: dict[int, dict[str, Tensor]] = {}
+def _batches(tensors: dict[str, Column], ids_of: dict[int, Any]) -> tuple[Batch, ...]:
+    parts: dict[int, dict[str, Column]] = {}
     numbered = set()
     for name, tensor in tensors.items():
         match = NAME.fullmatch(name)
@@ -293,21 +291,21 @@ def _batches(tensors: dict[str, Tensor], ids_of: dict[int, Any]) -> tuple[Batch,
     return tuple(_batch(number, parts[number], ids_of.get(number)) for number in range(len(parts)))
 
 
-def _batch(number: int, part: dict[str, Tensor], ids: Ids | None) -> Batch:
+def _batch(number: int, part: dict[str, Column], ids: Ids | None) -> Batch:
     for name in ("logits", "targets"):
         if name not in part:
             raise InvalidRequestError(
                 f"batch {number}: {name} missing", errors=[{"loc": ["batches", number, name], "msg": "missing"}]
             )
     if part["logits"].dtype not in LOGIT_DTYPES:
-        msg = f"logits are F16, BF16, F32 or F64, got {part['logits'].dtype}".replace("torch.", "")
+        msg = f"logits are F16, BF16, F32 or F64, got {part['logits'].dtype}"
         raise InvalidRequestError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "logits"], "msg": msg}])
     if "ids" in part:
         tensor = part["ids"]
         fault = None
         if ids is not None:
             fault = "ids are given as a tensor and in the metadata"
-        elif tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.dim() != 1:
+        elif tensor.dtype.kind not in "iu" or tensor.ndim != 1:
             fault = "an ids tensor is one-dimensional and of integers"
         if fault is not None:
             item: ErrorItem = {"loc": ["batches", number, "ids"], "msg": fault}

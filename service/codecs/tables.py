@@ -13,8 +13,6 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import Tensor
 
 from service.codecs.attributes import attribute_values, is_attribute
 from service.codecs.columns import (
@@ -136,7 +134,7 @@ def request_of(table: pa.Table, columns: ResolvedColumns, options: RequestOption
     check_size(sum(_plain_size(chunk) for column in table.columns for chunk in column.chunks), max_bytes)
     if not len(table):
         # Nothing says how many classes there would be.
-        nothing = torch.empty(0), torch.empty(0, dtype=torch.int64)
+        nothing = np.empty(0, np.float32), np.empty(0, np.int64)
         ids: list[str | int] | None = [] if columns.id else None
         return LossRequest(options, (Batch(*nothing, ids, {name: [] for name in columns.attributes} or None),))
     # Now that each value may be written out, it is: dictionaries are slow to read from.
@@ -185,23 +183,19 @@ def _written_out(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _logits(values: Array, max_bytes: int) -> Tensor:
+def _logits(values: Array, max_bytes: int) -> Array:
     if values.dtype.kind != "f":
         check_size(8 * values.size, max_bytes)
         values = values.astype(np.float64)
-    return _tensor(values)
+    return values
 
 
-def _targets(values: Array, name: str) -> Tensor:
+def _targets(values: Array, name: str) -> Array:
     if values.dtype == np.uint64 and values.size and values.max() >= 2**63:
         row = int(np.argmax(values.reshape(len(values), -1).max(axis=1)))
         raise ColumnError(f"{values.max()} is too large", row, name)
     # torch has no arithmetic for the others.
-    return _tensor(values.astype(np.int64) if values.dtype.kind == "u" and values.itemsize > 1 else values)
-
-
-def _tensor(values: Array) -> Tensor:
-    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+    return values.astype(np.int64) if values.dtype.kind == "u" and values.itemsize > 1 else values
 
 
 def _ids(column: pa.ChunkedArray, name: str) -> list[str | int]:

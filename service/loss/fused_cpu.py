@@ -11,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from itertools import pairwise
 from threading import get_ident
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from ml_dtypes import bfloat16
 from torch import Tensor
 
 from service.loss import cpu_kernel
+from service.loss.arrays import Array, Rows, as_array
 from service.loss.cpu_kernel import (
     ALPHA_T,
     ENTROPY,
@@ -35,13 +37,13 @@ from service.loss.formula import Moments, SoftmaxStatistics
 from service.loss.fused import needs_gradient
 from service.loss.row_state import BAD_LOGIT
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-
 # Logits below which one more thread costs more than it takes over.
 THREAD_ELEMENTS = 2**18
 
-# How 16-bit floats look to numpy; see `cpu_kernel.widened`.
-AS_STORED = {torch.float32: None, torch.float64: None, torch.bfloat16: torch.int16, torch.float16: torch.uint16}
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+# How 16-bit floats look to the kernel; see `cpu_kernel.widened`.
+AS_STORED = {np.dtype(bfloat16): np.int16, np.dtype(np.float16): np.uint16}
 
 # Other kinds of tensors may mean something else by their values.
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -84,9 +86,9 @@ class FusedSums(NamedTuple):
     num_bad_targets: int
 
 
-def takes(logits: Tensor) -> bool:
-    """Whether `score_rows` takes these logits: plain CPU tensors."""
-    return logits.is_cpu and logits.dtype in AS_STORED and type(logits) in PLAIN
+def takes(logits: Rows) -> bool:
+    """Whether `score_rows` takes these logits: an array or a plain CPU tensor."""
+    return isinstance(logits, np.ndarray) or (logits.is_cpu and logits.dtype in DTYPES and type(logits) in PLAIN)
 
 
 def applies(logits: Tensor) -> bool:
@@ -102,8 +104,8 @@ def applies(logits: Tensor) -> bool:
 
 
 def score_rows(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Rows,
+    targets: Rows,
     gamma: float,
     weights: Tensor | None,
     ignore_index: int | None,
@@ -144,9 +146,7 @@ def score_rows(
     return FusedScores(state, values[LOSS], values[ALPHA_T], values[LOG_LOSS if rows > LOG_LOSS else LOSS], found)
 
 
-def sum_rows(
-    logits: Tensor, targets: Tensor, gamma: float, weights: Tensor | None, ignore_index: int | None
-) -> FusedSums:
+def sum_rows(logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, ignore_index: int | None) -> FusedSums:
     """What `score_rows` finds, added up while it is found: nothing is kept of a row.
 
     The sums are those of 64 rows each, added pairwise, in float64: the same for any number of threads.
@@ -159,15 +159,18 @@ def sum_rows(
 
 
 def _run(
-    logits: Tensor, targets: Tensor, gamma: float, weights: Tensor | None, ignore_index: int | None, *into: Array
+    logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, ignore_index: int | None, *into: Array
 ) -> None:
     """The kernel, with values, state, prediction and sums to write to."""
     alphas = np.empty((2, 0))
     if weights is not None:
-        alphas = torch.stack((weights.double(), weights.double().log())).numpy()
+        alpha = as_array(weights).astype(np.float64)
+        with np.errstate(divide="ignore"):
+            alphas = np.stack((alpha, np.log(alpha)))
+    rows = as_array(logits)
     arguments = (
-        _as_numpy(logits),
-        _as_numpy(targets if targets.dtype == torch.int64 else targets.long()),
+        _as_kernel_takes(rows.view(AS_STORED.get(rows.dtype, rows.dtype))),
+        _as_kernel_takes(as_array(targets).astype(np.int64, copy=False)),
         float(gamma),
         alphas,
         ignore_index is not None,
@@ -175,7 +178,7 @@ def _run(
         *into,
     )
     count, num_classes = logits.shape
-    computing = np.float64 if logits.dtype == torch.float64 else np.float32
+    computing = np.float64 if rows.dtype == np.float64 else np.float32
 
     def work(start: int, stop: int) -> None:
         cpu_kernel.score_rows(*arguments, *_scratch(num_classes, computing, get_ident()), start, stop)
@@ -198,11 +201,12 @@ def _scratch(num_classes: int, dtype: type[np.floating[Any]], thread: int) -> tu
     )
 
 
-def _as_numpy(tensor: Tensor) -> Array:
-    stored = AS_STORED.get(tensor.dtype)
-    array = (tensor if stored is None else tensor.view(stored)).numpy(force=True)
+def _as_kernel_takes(array: Array) -> Array:
     # Only arrays of this kind: the kernel would be compiled anew for another.
-    return array if array.flags.c_contiguous and array.flags.aligned else np.require(array, requirements=("C", "A"))
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned and flags.writeable:
+        return array
+    return np.require(array, requirements=("C", "A", "W"))
 
 
 def _over_threads(work: Callable[[int, int], None], count: int, elements: int) -> None:
@@ -233,5 +237,5 @@ if hasattr(os, "register_at_fork"):
 @cache
 def warm_up() -> None:
     """Compile for every dtype of logits, once on a machine, or load what an earlier process has compiled."""
-    for dtype in AS_STORED:
+    for dtype in DTYPES:
         score_rows(torch.zeros(1, 2, dtype=dtype), torch.zeros(1, dtype=torch.int64), 2, None, None)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from service.loss import fused_cpu
+from service.loss.arrays import Array, Rows, as_tensor
 from service.loss.focal import FocalLoss, not_ignored, sigmoid_alpha_t
 from service.loss.formula import (
     SoftmaxStatistics,
@@ -28,7 +29,6 @@ from service.loss.formula import (
     smoothed_focal,
 )
 from service.loss.fused import softmax_statistics
-from service.loss.fused_cpu import Array
 from service.loss.row_state import COUNTED, RowState
 
 NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "grad_norm"})
@@ -54,29 +54,28 @@ class Scores:
     outputs: dict[str, Array]
 
 
-def score(module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
+def score(module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]) -> Scores:
     """The scores of a chunk of rows.
 
     Args:
         module: The configured loss.
-        logits: Softmax (N, C), sigmoid (N, L); any floating dtype, on the module's device.
+        logits: Softmax (N, C), sigmoid (N, L); any floating dtype; tensors on the module's device.
         targets: Softmax (N,) integers; sigmoid (N, L), any number.
         outputs: Names out of `service.messages.OUTPUTS`; `loss` and `contribution` add nothing here.
     """
     wanted = [name for name in outputs if name not in ("loss", "contribution")]
     if is_fused(module, logits):
         return _score_fused(module, logits, targets, wanted)
-    if module.config.mode == "softmax":
-        return _score_softmax(module, logits, targets, wanted)
-    return _score_sigmoid(module, logits, targets, wanted)
+    by_torch = _score_softmax if module.config.mode == "softmax" else _score_sigmoid
+    return by_torch(module, as_tensor(logits), as_tensor(targets), wanted)
 
 
-def is_fused(module: FocalLoss, logits: Tensor) -> bool:
+def is_fused(module: FocalLoss, logits: Rows) -> bool:
     """Whether `score` takes no memory that grows with the number of classes."""
     return module.config.mode == "softmax" and not module.config.label_smoothing and fused_cpu.takes(logits)
 
 
-def _score_fused(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
+def _score_fused(module: FocalLoss, logits: Rows, targets: Rows, wanted: list[str]) -> Scores:
     found = fused_cpu.score_rows(
         logits,
         targets,

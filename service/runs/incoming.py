@@ -11,7 +11,6 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from service.errors import InvalidIdsError, InvalidTargetError, ShapeError
 from service.messages import Batch, Ids, LossConfig
@@ -40,14 +39,15 @@ class Incoming:
         What float64 holds and float32 does not becomes the largest number of float32: infinite is only what came so.
         """
         given = self.batch.logits
-        logits = given.float()
-        if given.dtype == torch.float64:
-            largest = torch.finfo(torch.float32).max
-            logits = torch.where(given.isfinite(), logits.clamp(-largest, largest), logits)
+        with np.errstate(over="ignore"):
+            logits = given.astype(np.float32)
+        if given.dtype == np.float64:
+            largest = np.finfo(np.float32).max
+            logits = np.where(np.isfinite(given), logits.clip(-largest, largest), logits)
         if _is_one_logit(self.batch):
             positive = logits.reshape(-1)
-            logits = torch.stack([torch.zeros_like(positive), positive], dim=1)
-        return np.ascontiguousarray(logits.numpy())
+            logits = np.stack([np.zeros_like(positive), positive], axis=1)
+        return np.ascontiguousarray(logits)
 
     @property
     def num_classes(self) -> int:
@@ -129,15 +129,15 @@ def _id_error(number: int, row: int, msg: str) -> InvalidIdsError:
 
 
 def _check_binary(config: LossConfig, number: int, batch: Batch) -> None:
-    if batch.logits.dim() > 1 and batch.logits.shape[1] != 1:
+    if batch.logits.ndim > 1 and batch.logits.shape[1] != 1:
         msg = f"a run keeps one label for each example, these have {batch.logits.shape[1]}"
         raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "logits"], "msg": msg}])
-    targets = batch.targets.flatten().double()
+    targets = batch.targets.ravel().astype(np.float64)
     soft = (targets != 0) & (targets != 1) & (targets >= 0) & (targets <= 1)
     if config.ignore_index is not None:
         soft &= targets != config.ignore_index
     if soft.any():
-        row = int(torch.nonzero(soft)[0])
+        row = int(soft.argmax())
         msg = f"a run keeps labels, and {targets[row].item()} is neither 0 nor 1"
         raise InvalidTargetError(
             f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "targets", row], "msg": msg}]
@@ -145,4 +145,4 @@ def _check_binary(config: LossConfig, number: int, batch: Batch) -> None:
 
 
 def _is_one_logit(batch: Batch) -> bool:
-    return batch.logits.dim() == 1 or batch.logits.shape[1] == 1
+    return batch.logits.ndim == 1 or batch.logits.shape[1] == 1

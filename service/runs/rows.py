@@ -28,7 +28,7 @@ def content_digest(batches: Sequence[Incoming]) -> str:
         if len(one.logits):
             logits.update(one.logits.data)
             # float64 holds every class index, and sigmoid targets of any dtype.
-            targets.update(one.batch.targets.flatten().double().numpy().data)
+            targets.update(one.batch.targets.ravel().astype(np.float64).data)
             for part in _pairs(one):
                 texts.update(part)
     return hashlib.sha256(logits.digest() + targets.digest() + texts.digest()).hexdigest()
@@ -74,7 +74,7 @@ def _rows(epoch: int, name: str, first: int, one: Incoming, result: BatchResult,
         "batch": pa.repeat(pa.scalar(name, pa.string()), number),
         "row": pa.array((counted + first).astype(np.int32)),
         "id": _taken(one.ids, kept),
-        "target": pa.array(one.batch.targets.flatten().numpy()[kept].astype(np.int32)),
+        "target": pa.array(one.batch.targets.ravel()[kept].astype(np.int32)),
         "prediction": pa.array(columns["prediction"][kept].astype(np.int32)),
         **{score: pa.array(columns[score][kept].astype(np.float32, copy=False)) for score in SCORES},
         "logits": _lists(one.logits[kept]) if store_logits else pa.nulls(number, SCHEMA.field("logits").type),

@@ -67,11 +67,9 @@ class LocalScorer:
 
     def score(self, chunk: Chunk) -> BatchResult:
         """See `Scorer.score`."""
-        import torch
-
         from service.evaluation import Limits, evaluate
         from service.messages import Batch, LossRequest
 
-        batch = Batch(torch.from_numpy(chunk.logits.copy()), torch.from_numpy(chunk.targets.copy()))
+        batch = Batch(chunk.logits, chunk.targets)
         request = LossRequest(self._options, (batch,))
-        return evaluate(self._engine, self._module, request, Limits(batch.logits.numel(), len(chunk.logits))).batches[0]
+        return evaluate(self._engine, self._module, request, Limits(batch.logits.size, len(chunk.logits))).batches[0]

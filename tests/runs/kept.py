@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 
 from service.engine import Engine
 from service.evaluation import Limits, evaluate
@@ -63,9 +62,8 @@ class Kept:
         """Post a batch as the route does; ids default to `e0000`, ..."""
         snapshot = self.store.snapshot(run)
         config, description = snapshot.description.config, snapshot.description
-        tensor = torch.tensor(np.asarray(logits))
-        names = [f"e{row:04d}" for row in range(len(tensor))] if ids is None else list(ids)
-        batches = (Batch(tensor, torch.tensor(np.asarray(targets)), names, attributes),)
+        names = [f"e{row:04d}" for row in range(len(logits))] if ids is None else list(ids)
+        batches = (Batch(np.asarray(logits), np.asarray(targets), names, attributes),)
         taken = incoming(config, batches)
         options = RequestOptions.parse({"outputs": ["loss", *KEPT_OUTPUTS], "on_invalid": on_invalid})
         module = FocalLoss.from_config(config, "cpu")
@@ -78,7 +76,7 @@ class Kept:
             num_excluded=result.num_excluded,
             has_attributes=bool(attributes),
         )
-        num_classes = taken[0].num_classes if len(tensor) else snapshot.num_classes
+        num_classes = taken[0].num_classes if len(logits) else snapshot.num_classes
         self.store.add(snapshot, epoch, batch, rows, lambda: footer, num_classes)
         return result
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +17,7 @@ from service.messages import Batch, LossConfig
 from service.runs.incoming import MAX_ID_CHARACTERS, incoming
 from service.runs.rows import content_digest
 
-LOGITS, TARGETS = torch.arange(12.0).reshape(4, 3), torch.tensor([0, 1, 2, 0])
+LOGITS, TARGETS = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([0, 1, 2, 0])
 SIGMOID = LossConfig(mode="sigmoid")
 GIVEN: dict[str, tuple[LossConfig, list[Batch]]] = {
     "e02d357d523aa4f4a38c6231148818f0be0bce1d3d945520c392cb35e330388d": (
@@ -41,8 +40,8 @@ GIVEN: dict[str, tuple[LossConfig, list[Batch]]] = {
         SIGMOID,
         [
             Batch(
-                torch.tensor([1e300, -1, 0, 2], dtype=torch.float64),
-                torch.tensor([1.0, 0, 1, -100]),
+                np.array([1e300, -1, 0, 2]),
+                np.array([1.0, 0, 1, -100], np.float32),
                 ["a", "b", "c", "d"],
             )
         ],
@@ -91,13 +90,13 @@ def written_out(ids: Sequence[str | int], attributes: Mapping[str, Sequence[Any]
 def test_a_digest_is_of_the_rows_as_json(ids: list[str | int], with_attributes: bool) -> None:
     number = len(ids)
     attributes = {"b": list(range(number)), "a": ['"'] * number} if with_attributes else None
-    batch = Batch(torch.zeros(number, 2), torch.zeros(number, dtype=torch.int64), ids, attributes)
+    batch = Batch(np.zeros((number, 2), np.float32), np.zeros(number, np.int64), ids, attributes)
     assert content_digest(incoming(LossConfig(), [batch])) == written_out(ids, attributes)
 
 
 class TestIds:
     def refused(self, *ids: list[str | int]) -> InvalidIdsError:
-        batches = [Batch(torch.zeros(len(part), 2), torch.zeros(len(part), dtype=torch.int64), part) for part in ids]
+        batches = [Batch(np.zeros((len(part), 2), np.float32), np.zeros(len(part), np.int64), part) for part in ids]
         with pytest.raises(InvalidIdsError) as error:
             incoming(LossConfig(), batches)
         return error.value
@@ -114,5 +113,5 @@ class TestIds:
 
     def test_its_length_is_in_characters(self) -> None:
         ids: list[str | int] = ["€" * MAX_ID_CHARACTERS, "b"]
-        (one,) = incoming(LossConfig(), [Batch(torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64), ids)])
+        (one,) = incoming(LossConfig(), [Batch(np.zeros((2, 2), np.float32), np.zeros(2, np.int64), ids)])
         assert one.ids.to_pylist() == ids
