@@ -56,7 +56,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes: int | None = 0
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_timer = _Timer(self.loop, self._head_is_late)
+        self._idle_timer = _Timer(self.loop, self.timeout_keep_alive_handler)
         self._reader = _Reader(self, self.scratch)
         # The bytes that a refused request still has to come; chunks come without a number.
         self._refused_bytes: float | None = None
@@ -69,8 +70,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """No head is awaited any more."""
-        self._head_arrived()
         super().connection_lost(exc)
+        self._head_timer.end()
+        self._idle_timer.end()
         # It leads back here by its extension.
         self.scope = None  # type: ignore[assignment]
         self.on_lost()
@@ -124,6 +126,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             super().on_message_complete()
         else:
             self._refused_bytes = None
+
+    def on_response_complete(self) -> None:
+        """uvicorn's, but that its timer is one for all requests of the connection."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_timer.set(self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_timer.unset()
 
     def in_body(self) -> bool:
         """Whether what arrives next belongs to a body."""
@@ -192,15 +208,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(DecodeError(msg))
 
     def _await_head(self) -> None:
-        self._head_arrived()
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(self.head_timeout_s, self._head_is_late)
+        self._head_timer.set(self.head_timeout_s)
 
     def _head_arrived(self) -> None:
         self._head_bytes = None
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self._head_timer.unset()
 
     def _head_is_late(self) -> None:
         self._refuse(HeadTimeoutError(f"the request's head did not arrive in {self.head_timeout_s:g} s"))
@@ -229,8 +242,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.write(self._problem(error, request_id))
         length = dict(self.headers).get(b"content-length")
         self._refused_bytes = math.inf if length is None else int(length)
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._idle_timer.set(self.timeout_keep_alive)
         self.flow.pause_reading()
         self.wait_for_place(self._go_on)
 
@@ -251,6 +263,50 @@ def _rendered(error: LossServiceError, path: str) -> tuple[bytes, bytes]:
     reply = problem_response(error, path)
     status = f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}\r\n".encode()
     return status + b"".join(b"%b: %b\r\n" % header for header in reply.raw_headers), bytes(reply.body)
+
+
+class _Timer:
+    """Calls once its time has come, unless it was unset or set anew: which happens with each request, and so may cost
+    nothing. Of the loop's timers it takes another only when one has run out; uvloop works for each that is cancelled.
+
+    Args:
+        loop: Of the connection.
+        call: What to call.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+        self._loop = loop
+        self._call = call
+        self._due: float | None = None
+        self._running: asyncio.TimerHandle | None = None
+
+    def set(self, delay_s: float) -> None:
+        """Call so many seconds from now; they are the same each time."""
+        self._due = self._loop.time() + delay_s
+        if self._running is None:
+            self._running = self._loop.call_later(delay_s, self._look)
+
+    def unset(self) -> None:
+        """Do not call."""
+        self._due = None
+
+    def end(self) -> None:
+        """Do not call, ever again."""
+        self._due = None
+        if self._running is not None:
+            self._running.cancel()
+            self._running = None
+
+    def _look(self) -> None:
+        self._running = None
+        if self._due is None:
+            return
+        left = self._due - self._loop.time()
+        if left > 0:
+            self._running = self._loop.call_later(left, self._look)
+        else:
+            self._due = None
+            self._call()
 
 
 class _HeadWithBody:
