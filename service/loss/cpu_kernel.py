@@ -28,6 +28,8 @@ LANES = 64
 STEPS = 32
 # Up to this many classes a row is a lane.
 SHORT_ROW = 128
+# What `transpose_tile` takes at once.
+TILE_ROWS, TILE_CLASSES = 8, 4
 
 # What a row of `values` holds; a caller that needs less gives fewer rows.
 LOSS, ALPHA_T, LOG_LOSS, LOGIT_MARGIN, LOG_OTHERS, SQUARED, ENTROPY = range(7)
@@ -104,19 +106,72 @@ def prefetch(_typing: Any, array: Any, index: Any) -> Any:
     return types.none(array, types.intp), generate
 
 
+def _llvm_widened(builder: Any, kind: Any, value: Any) -> Any:
+    """What `widened` says, of a value or of a vector of them."""
+    count = value.type.count if isinstance(value.type, ir.VectorType) else None
+
+    def shape(scalar: Any) -> Any:
+        return scalar if count is None else ir.VectorType(scalar, count)
+
+    if kind == types.int16:
+        wide = builder.zext(value, shape(ir.IntType(32)))
+        shifted = builder.shl(wide, ir.Constant(wide.type, 16 if count is None else [16] * count))
+        return builder.bitcast(shifted, shape(ir.FloatType()))
+    if kind == types.uint16:
+        return builder.fpext(builder.bitcast(value, shape(ir.HalfType())), shape(ir.FloatType()))
+    return value
+
+
 @_intrinsic
 def widened(_typing: Any, value: Any) -> Any:
     """float32 of a bfloat16 in an int16 or a float16 in an uint16; float32 and float64 as they are."""
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        if value == types.int16:
-            shifted = builder.shl(builder.zext(args[0], ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
-            return builder.bitcast(shifted, ir.FloatType())
-        if value == types.uint16:
-            return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
-        return args[0]
+        return _llvm_widened(builder, value, args[0])
 
     return (value if isinstance(value, types.Float) else types.float32)(value), generate
+
+
+@_intrinsic
+def transpose_tile(_typing: Any, rows: Any, row: Any, column: Any, columns: Any) -> Any:
+    """TILE_CLASSES values of each of TILE_ROWS rows, from a row and column on, widened, to columns[column:, row:].
+
+    By shuffles of vectors: taken one by one, values cost a load and a store each.
+    """
+
+    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        source, row, column, target = args
+
+        def shuffled(first: Any, second: Any, mask: tuple[int, ...]) -> Any:
+            return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), len(mask)), mask))
+
+        places = _places(context, builder, rows, source, row, column, TILE_ROWS, TILE_CLASSES)
+        loaded = [builder.load(place, align=rows.dtype.bitwidth // 8) for place in places]
+        joined = [shuffled(loaded[k], loaded[k + 4], tuple(range(8))) for k in range(4)]
+        vectors = [_llvm_widened(builder, rows.dtype, vector) for vector in joined]
+        # Zipped twice, 4 rows of 4 values are 4 columns; here in each half of the vectors by itself.
+        zips = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
+        for _ in range(2):
+            vectors = [shuffled(vectors[k], vectors[k + 2], mask) for k in range(2) for mask in zips]
+        places = _places(context, builder, columns, target, column, row, TILE_CLASSES, TILE_ROWS)
+        for vector, place in zip(vectors, places, strict=True):
+            builder.store(vector, place, align=columns.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(rows, types.intp, types.intp, columns), generate
+
+
+def _places(
+    context: Any, builder: Any, kind: Any, array: Any, first: Any, second: Any, count: int, length: int
+) -> list[Any]:
+    """Where vectors of some length begin, one below the other, the uppermost at array[first, second]."""
+    held = context.make_array(kind)(context, builder, array)
+    stride = builder.extract_value(held.strides, 0)
+    start = builder.bitcast(builder.gep(held.data, [second]), ir.IntType(8).as_pointer())
+    start = builder.gep(start, [builder.mul(stride, first)])
+    steps = [builder.mul(stride, ir.Constant(stride.type, k)) for k in range(count)]
+    vector = ir.VectorType(_llvm_type(kind.dtype), length)
+    return [builder.bitcast(builder.gep(start, [step]), vector.as_pointer()) for step in steps]
 
 
 @_vector
@@ -259,7 +314,7 @@ def score_rows(
         count = min(LANES, stop - first)
         _look_up(targets[first : first + count], num_classes, has_ignored, ignored, known, kind)
         if short:
-            _load_rows(logits[first : first + count], known, block, weights[0].view(np.int32), row[0])
+            _load_rows(logits[first : first + count], known, block, row[0])
             _maxima(block, top)
             for lane in range(count):
                 row[1, lane] = top[lane]
@@ -300,10 +355,10 @@ def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, kn
 
 
 @_vector
-def _load_rows(logits: Any, targets: Any, block: Any, pair: Any, target_logit: Any) -> None:
+def _load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None:
     """Short rows into lanes; the target's logit is taken out and masked."""
     stays_a_call()
-    _transpose(logits, block, pair)
+    _transpose(logits, block)
     for lane in range(len(logits)):
         # Numbers without a sign are not looked at for counting from the end.
         target = np.uintp(targets[lane])
@@ -311,36 +366,18 @@ def _load_rows(logits: Any, targets: Any, block: Any, pair: Any, target_logit: A
         block[target, lane] = -np.inf
 
 
-def _transpose(logits: Any, block: Any, pair: Any) -> None:
-    """Classes one after the other: the places in a lane's row are far apart, those in the block side by side."""
-    raise NotImplementedError("for compiled code only")
-
-
-@_overload(_transpose, jit_options=VECTOR_OPTIONS)
-def _typed_transpose(logits: Any, block: Any, pair: Any) -> Any:
-    half = np.int16 if logits.dtype == types.int16 else np.uint16
-
-    def single(logits: Any, block: Any, pair: Any) -> None:
-        for k in range(logits.shape[1]):
-            for lane in range(len(logits)):
-                block[k, lane] = logits[lane, k]
-
-    def halves(logits: Any, block: Any, pair: Any) -> None:
-        num_classes = logits.shape[1]
-        for j in range(num_classes >> 1):
-            even, odd = np.uintp(2 * j), np.uintp(2 * j + 1)
-            # One load for both; then vectors take them apart.
-            for lane in range(len(logits)):
-                pair[lane] = np.int32(np.uint16(logits[lane, even])) | np.int32(logits[lane, odd]) << np.int32(16)
-            for lane in range(len(pair)):
-                block[even, lane] = widened(half(pair[lane]))
-            for lane in range(len(pair)):
-                block[odd, lane] = widened(half(pair[lane] >> 16))
-        for k in range(num_classes - num_classes % 2, num_classes):
-            for lane in range(len(logits)):
+@_vector
+def _transpose(logits: Any, block: Any) -> None:
+    """Rows become lanes, tile by tile; the last tile of a row or of all rows begins as early as it must to fit."""
+    count, num_classes = logits.shape
+    if count < TILE_ROWS or num_classes < TILE_CLASSES:
+        for k in range(num_classes):
+            for lane in range(count):
                 block[k, lane] = widened(logits[lane, k])
-
-    return single if isinstance(logits.dtype, types.Float) else halves
+        return
+    for lane in range(0, count, TILE_ROWS):
+        for k in range(0, num_classes, TILE_CLASSES):
+            transpose_tile(logits, min(lane, count - TILE_ROWS), min(k, num_classes - TILE_CLASSES), block)
 
 
 @_vector
