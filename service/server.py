@@ -49,12 +49,14 @@ def serve(settings: Settings) -> None:
     siblings = seat.siblings if seat else Siblings()
     app = create_app(settings, siblings)
     service: Service = app.state.service
+    # The others let those in who wait for them: each as many as its share of the places.
+    line = Line(lambda: -(-service.engine.free_places // siblings.processes))
     protocol = bounded_protocol(
         max_head_bytes=settings.max_head_bytes,
         head_timeout_s=settings.head_timeout_s,
         on_lost=partial(siblings.add, CLOSED, 1),
         refusal=Shedding(service),
-        wait_for_place=Line(lambda: service.engine.free_places).wait,
+        wait_for_place=line.wait,
     )
     config = uvicorn.Config(
         app,

@@ -82,7 +82,7 @@ class Line:
     """Who was refused, in the order in which they came; see `BoundedHttpProtocol.wait_for_place`.
 
     Args:
-        free_places: How many of them could be admitted now.
+        free_places: How many of them may be let in now.
     """
 
     def __init__(self, free_places: Callable[[], int]) -> None:
