@@ -41,6 +41,7 @@ from service.loss.row_state import BAD_LOGIT
 THREAD_ELEMENTS = 2**18
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+NUMPY_DTYPES = (np.float32, np.float64, bfloat16, np.float16)
 
 # How 16-bit floats look to the kernel; see `cpu_kernel.widened`.
 AS_STORED = {np.dtype(bfloat16): np.int16, np.dtype(np.float16): np.uint16}
@@ -87,8 +88,10 @@ class FusedSums(NamedTuple):
 
 
 def takes(logits: Rows) -> bool:
-    """Whether `score_rows` takes these logits: an array or a plain CPU tensor."""
-    return isinstance(logits, np.ndarray) or (logits.is_cpu and logits.dtype in DTYPES and type(logits) in PLAIN)
+    """Whether `score_rows` takes these logits: an array or a plain CPU tensor of floats."""
+    if isinstance(logits, np.ndarray):
+        return logits.dtype in NUMPY_DTYPES
+    return logits.is_cpu and logits.dtype in DTYPES and type(logits) in PLAIN
 
 
 def applies(logits: Tensor) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from service.loss import cpu_kernel, fused_cpu
+from service.loss.arrays import as_array
 from service.loss.cpu_kernel import LANES, SHORT_ROW, STEPS
 from service.loss.focal import FocalLoss, focal_loss
 from service.loss.formula import focal_from_log_odds, log_focal_from_log_odds, softmax_statistics
@@ -274,6 +275,22 @@ class TestInputs:
         kernels = len(cpu_kernel.score_rows.signatures)
         misplaced = torch.from_numpy(unaligned.copy()).view(dtype).reshape(40, 6)
         assert np.array_equal(everything(misplaced, targets).loss, expected)
+        assert len(cpu_kernel.score_rows.signatures) == kernels
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_arrays_of_any_kind(self, dtype: torch.dtype) -> None:
+        logits, targets = batch(40, 6, dtype)
+        expected = everything(logits, targets).loss
+        array = as_array(logits)
+        read_only = np.frombuffer(array.tobytes(), array.dtype).reshape(40, 6)
+        unaligned = np.frombuffer(b"x" + array.tobytes(), array.dtype, offset=1).reshape(40, 6)
+        assert not read_only.flags.writeable
+        assert not unaligned.flags.aligned
+        kernels = len(cpu_kernel.score_rows.signatures)
+        for kind in (array, read_only, unaligned, np.asfortranarray(array), array[::-1][::-1]):
+            for narrow in (np.int8, np.uint8, np.int64):
+                found = score_rows(kind, as_array(targets).astype(narrow), 2.0, None, None)
+                assert np.array_equal(found.loss, expected)
         assert len(cpu_kernel.score_rows.signatures) == kernels
 
     def test_logits_are_read_only(self) -> None:

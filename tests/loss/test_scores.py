@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -159,6 +160,12 @@ class TestContract:
         scores_of(logits, targets, module_of(label_smoothing=smoothing))
         assert torch.equal(logits, before[0])
         assert torch.equal(targets, before[1])
+
+    @pytest.mark.parametrize("dtype", [np.int32, np.int64])
+    def test_logits_that_are_whole_numbers_are_those_numbers(self, dtype: type[np.signedinteger[Any]]) -> None:
+        logits, targets = np.array([[3, -1, 0], [2, 2, 7]]), np.array([0, 1])
+        found = score(module_of(), logits.astype(dtype), targets, OUTPUTS)
+        np.testing.assert_allclose(found.loss, score(module_of(), logits.astype(float), targets, OUTPUTS).loss, 1e-6)
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.1])
     def test_no_graph_is_kept_where_the_logits_want_one(self, smoothing: float) -> None:
