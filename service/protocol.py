@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.api.problems import problem_response
 from service.errors import DecodeError, HeadTimeoutError, HeadTooLargeError, LossServiceError
+from service.timer import Timer
 
 Refusal = Callable[[bytes, bytes, list[tuple[bytes, bytes]]], tuple[LossServiceError, str] | None]
 Wait = Callable[[Callable[[], None]], None]
@@ -56,8 +57,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes: int | None = 0
-        self._head_timer = _Timer(self.loop, self._head_is_late)
-        self._idle_timer = _Timer(self.loop, self.timeout_keep_alive_handler)
+        self._head_timer = Timer(self.loop, self._head_is_late)
+        self._idle_timer = Timer(self.loop, self.timeout_keep_alive_handler)
         self._reader = _Reader(self, self.scratch)
         # The bytes that a refused request still has to come; chunks come without a number.
         self._refused_bytes: float | None = None
@@ -263,50 +264,6 @@ def _rendered(error: LossServiceError, path: str) -> tuple[bytes, bytes]:
     reply = problem_response(error, path)
     status = f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}\r\n".encode()
     return status + b"".join(b"%b: %b\r\n" % header for header in reply.raw_headers), bytes(reply.body)
-
-
-class _Timer:
-    """Calls once its time has come, unless it was unset or set anew: which happens with each request, and so may cost
-    nothing. Of the loop's timers it takes another only when one has run out; uvloop works for each that is cancelled.
-
-    Args:
-        loop: Of the connection.
-        call: What to call.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-        self._loop = loop
-        self._call = call
-        self._due: float | None = None
-        self._running: asyncio.TimerHandle | None = None
-
-    def set(self, delay_s: float) -> None:
-        """Call so many seconds from now; they are the same each time."""
-        self._due = self._loop.time() + delay_s
-        if self._running is None:
-            self._running = self._loop.call_later(delay_s, self._look)
-
-    def unset(self) -> None:
-        """Do not call."""
-        self._due = None
-
-    def end(self) -> None:
-        """Do not call, ever again."""
-        self._due = None
-        if self._running is not None:
-            self._running.cancel()
-            self._running = None
-
-    def _look(self) -> None:
-        self._running = None
-        if self._due is None:
-            return
-        left = self._due - self._loop.time()
-        if left > 0:
-            self._running = self._loop.call_later(left, self._look)
-        else:
-            self._due = None
-            self._call()
 
 
 class _HeadWithBody:

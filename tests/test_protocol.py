@@ -7,7 +7,6 @@ import gc
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, cast
 
 import httptools
@@ -21,15 +20,9 @@ from starlette.requests import ClientDisconnect
 from uvicorn.server import ServerState
 
 from service.errors import LossServiceError, QueueFullError
-from service.protocol import (
-    HEAD_READ_BYTES,
-    SCRATCH_BYTES,
-    BoundedHttpProtocol,
-    Refusal,
-    Wait,
-    _Timer,
-    bounded_protocol,
-)
+from service.protocol import HEAD_READ_BYTES, SCRATCH_BYTES, BoundedHttpProtocol, Refusal, Wait, bounded_protocol
+from service.timer import Timer
+from tests.clock import Clock
 
 LARGE = 3 * SCRATCH_BYTES + 7
 
@@ -604,89 +597,12 @@ def test_the_body_behind_a_head_that_is_too_large_is_nobodys() -> None:
     asyncio.run(check())
 
 
-class Clock:
-    """An event loop whose time passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_later(self, delay: float, call: Callable[[], None]) -> Any:
-        timer = (self.now + delay, call)
-        self.timers.append(timer)
-        return SimpleNamespace(cancel=lambda: self.timers.remove(timer))
-
-    def pass_to(self, now: float) -> None:
-        while due := [timer for timer in self.timers if timer[0] <= now]:
-            self.now, call = min(due, key=lambda timer: timer[0])
-            self.timers.remove((self.now, call))
-            call()
-        self.now = now
-
-
-class TestTimer:
-    @pytest.fixture
-    def clock(self) -> Clock:
-        return Clock()
-
-    @pytest.fixture
-    def calls(self) -> list[float]:
-        return []
-
-    @pytest.fixture
-    def timer(self, clock: Clock, calls: list[float]) -> _Timer:
-        return _Timer(cast(Any, clock), lambda: calls.append(clock.now))
-
-    def test_it_calls_once_when_its_time_has_come(self, clock: Clock, timer: _Timer, calls: list[float]) -> None:
-        timer.set(5)
-        clock.pass_to(4.9)
-        assert calls == []
-        clock.pass_to(20)
-        assert calls == [5]
-        timer.set(5)
-        clock.pass_to(40)
-        assert calls == [5, 25]
-
-    def test_set_anew_it_calls_later_and_takes_one_timer_of_the_loop(
-        self, clock: Clock, timer: _Timer, calls: list[float]
-    ) -> None:
-        for tenth in range(81):
-            clock.pass_to(tenth / 10)
-            timer.set(5)
-            assert len(clock.timers) == 1
-        clock.pass_to(30)
-        assert calls == [13]
-        assert not clock.timers
-
-    def test_unset_it_does_not_call(self, clock: Clock, timer: _Timer, calls: list[float]) -> None:
-        timer.set(5)
-        timer.unset()
-        clock.pass_to(3)
-        timer.set(5)
-        clock.pass_to(6)
-        timer.unset()
-        clock.pass_to(30)
-        assert calls == []
-        assert not clock.timers
-
-    def test_its_end_leaves_nothing_in_the_loop(self, clock: Clock, timer: _Timer, calls: list[float]) -> None:
-        timer.end()
-        timer.set(5)
-        timer.end()
-        assert not clock.timers
-        clock.pass_to(30)
-        assert calls == []
-
-
 @pytest.mark.parametrize("behind", [b"", request(b"z" * 10)[:-1]])
 def test_after_refusals_an_idle_connection_is_closed_in_time_and_one_with_a_request_is_not(behind: bytes) -> None:
     async def check() -> None:
         wire, protocol = connected(echo, full)
         clock = Clock()
-        protocol._idle_timer = _Timer(cast(Any, clock), protocol.timeout_keep_alive_handler)
+        protocol._idle_timer = Timer(cast(Any, clock), protocol.timeout_keep_alive_handler)
         wire.send(request(b"x", "X-Full: 1") + request(b"y", "X-Full: 2"))
         clock.pass_to(protocol.timeout_keep_alive / 2)
         if behind:

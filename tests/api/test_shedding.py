@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from service.api.state import Service
 from service.app import create_app
 from service.settings import Settings
 from service.siblings import REQUESTS
+from tests.clock import Clock
 
 KEY = "a-long-enough-key"
 
@@ -104,32 +105,6 @@ def test_of_many_refusals_one_line_a_second_is_logged_with_their_number(
         ("refused", "r1", 3),
     ]
     assert {(line["status"], line["code"], line["log_level"]) for line in lines} == {(429, "queue_full", "warning")}
-
-
-class Clock:
-    """An event loop whose time passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._calls: list[tuple[float, Callable[[], None]]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_later(self, delay: float, call: Callable[[], None]) -> None:
-        self._calls.append((self.now + delay, call))
-
-    @property
-    def is_idle(self) -> bool:
-        return not self._calls
-
-    def pass_to(self, now: float) -> None:
-        while due := [each for each in self._calls if each[0] <= now]:
-            first = min(due, key=lambda each: each[0])
-            self._calls.remove(first)
-            self.now = first[0]
-            first[1]()
-        self.now = now
 
 
 class TestLine:
