@@ -16,7 +16,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from service.api.shedding import Line, Shedding
+from service.api.shedding import Line, Shedding, room
 from service.api.state import Service
 from service.app import create_app
 from service.codecs import json_numbers
@@ -49,8 +49,7 @@ def serve(settings: Settings) -> None:
     siblings = seat.siblings if seat else Siblings()
     app = create_app(settings, siblings)
     service: Service = app.state.service
-    # The others let those in who wait for them: each as many as its share of the places.
-    line = Line(lambda: -(-service.engine.free_places // siblings.processes))
+    line = Line(partial(room, service))
     protocol = bounded_protocol(
         max_head_bytes=settings.max_head_bytes,
         head_timeout_s=settings.head_timeout_s,

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         int,
         Field(ge=1, le=64, description="Threads of each process that decode, compute and encode; requests at work."),
     ] = 2
-    queue_size: Annotated[int, Field(ge=1, description="Requests held at once, at work or not; more get 429.")] = 64
+    queue_size: Annotated[int, Field(ge=1, description="Requests held at once, at work or not; more get 429.")] = 128
     max_body_bytes: Annotated[int, Field(ge=1, description="Bytes of one request body; more get 413.")] = 256 * MIB
     max_queued_bytes: Annotated[
         int, Field(ge=1, description="Bytes of all request bodies held at once; more get 429.")

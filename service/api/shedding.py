@@ -21,8 +21,9 @@ PATH = b"/loss"
 LOGGED_EVERY_S = 1.0
 # As Retry-After says.
 WAITS_S = 1.0
-# More often, places would be given away that those who were let in before are about to take.
-LOOKS_EVERY_S = 0.1
+# More often, places would be given away that those who were let in before are about to take; more seldom, many would
+# come at once, and find too few.
+LOOKS_EVERY_S = 0.05
 
 log = structlog.get_logger("service.access")
 
@@ -78,15 +79,25 @@ class Shedding:
         self._not_logged, self._logged_at = 0, now
 
 
+def room(service: Service) -> int:
+    """How many of those who wait for a place this process may let in now.
+
+    They fill half of the queue, where all processes let their share in. In a queue that they fill whole, who comes by
+    himself finds no place, is refused, and waits in turn: as many requests again for nothing.
+    """
+    engine, siblings = service.engine, service.siblings
+    return max(0, -(-(engine.free_places - engine.queue_size // 2) // siblings.processes))
+
+
 class Line:
     """Who was refused, in the order in which they came; see `BoundedHttpProtocol.wait_for_place`.
 
     Args:
-        free_places: How many of them may be let in now.
+        room: How many of them may be let in now.
     """
 
-    def __init__(self, free_places: Callable[[], int]) -> None:
-        self._free_places = free_places
+    def __init__(self, room: Callable[[], int]) -> None:
+        self._room = room
         # Each with the time when it has waited long enough.
         self._waiting: deque[tuple[float, Callable[[], None]]] = deque()
 
@@ -99,9 +110,9 @@ class Line:
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        free, now = self._free_places(), loop.time()
+        room, now = self._room(), loop.time()
         let_in: list[Callable[[], None]] = []
-        while self._waiting and (len(let_in) < free or self._waiting[0][0] <= now):
+        while self._waiting and (len(let_in) < room or self._waiting[0][0] <= now):
             let_in.append(self._waiting.popleft()[1])
         if self._waiting:
             loop.call_later(LOOKS_EVERY_S, self._look)

@@ -12,11 +12,11 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from service.api import shedding as shedding_module
-from service.api.shedding import LOOKS_EVERY_S, WAITS_S, Line, Shedding
+from service.api.shedding import LOOKS_EVERY_S, WAITS_S, Line, Shedding, room
 from service.api.state import Service
 from service.app import create_app
 from service.settings import Settings
-from service.siblings import REQUESTS
+from service.siblings import REQUESTS, Counts, Siblings
 from tests.clock import Clock
 
 KEY = "a-long-enough-key"
@@ -105,6 +105,35 @@ def test_of_many_refusals_one_line_a_second_is_logged_with_their_number(
         ("refused", "r1", 3),
     ]
     assert {(line["status"], line["code"], line["log_level"]) for line in lines} == {(429, "queue_full", "warning")}
+
+
+@pytest.mark.parametrize(
+    ("queue_size", "held", "processes", "let_in"),
+    [
+        (8, 0, 1, 4),
+        (8, 3, 1, 1),
+        (8, 4, 1, 0),
+        (8, 8, 1, 0),
+        (8, 1, 2, 2),
+        (8, 4, 2, 0),
+        # The smallest queues let somebody in, too, when nobody is there.
+        (1, 0, 1, 1),
+        (1, 1, 1, 0),
+        (2, 0, 2, 1),
+        (3, 1, 1, 1),
+    ],
+)
+def test_who_waits_fills_half_of_the_queue(
+    tmp_path: Path, queue_size: int, held: int, processes: int, let_in: int
+) -> None:
+    siblings = Siblings(counts=Counts(processes), processes=processes)
+    service: Service = create_app(Settings(queue_size=queue_size, data_dir=str(tmp_path)), siblings).state.service
+    try:
+        siblings.counts.add(processes - 1, REQUESTS, held)
+        assert room(service) == let_in
+    finally:
+        service.engine.close()
+        service.runs.close()
 
 
 class TestLine:
