@@ -22,7 +22,7 @@ ROUNDS, SECONDS, SETTLE_S = 11, 1, 0.3
 LEAST_SHARE = 0.9
 # Overload: so many clients, who wait between requests so that together they ask for twice the peak, or do not wait.
 CROWD, PEAK_CLIENTS, CROWD_SECONDS = 256, 16, 3
-CROWD_ROUNDS, PEAK_SECONDS = 13, 2
+CROWD_ROUNDS, PEAK_SECONDS = 11, 2
 
 
 def run(folder: Path) -> Iterator[Row]:

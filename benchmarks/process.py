@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Process:
-    """A running server, the leader of its session.
+    """A running server, the leader of its process group.
 
     Args:
         popen: Its first process.
@@ -47,16 +47,16 @@ class Process:
         return f"http://127.0.0.1:{self.port}"
 
     def pids(self) -> list[int]:
-        """The first process and all that descend from it or share its session."""
+        """The first process and all that descend from it or share its group."""
         parents, found = {}, {self.popen.pid}
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
-                # After the name, which may hold anything: state, parent, group, session.
+                # After the name, which may hold anything: state, parent, group.
                 fields = path.read_text().rpartition(")")[2].split()
             except OSError:
                 continue  # it has ended meanwhile
             parents[int(path.parent.name)] = int(fields[1])
-            if int(fields[3]) == self.popen.pid:
+            if int(fields[2]) == self.popen.pid:
                 found.add(int(path.parent.name))
         grown = True
         while grown:
@@ -138,7 +138,9 @@ def running(
             stderr=output,
             cwd=ROOT,
             env=_environment(environment),
-            start_new_session=True,
+            # In the session of the load: autogroup gives each session the same part of the cores, to a load of one
+            # thread as much as to all threads of a server.
+            process_group=0,
         )
     process = Process(popen, port, log)
     try:
