@@ -110,9 +110,9 @@ class Line:
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        room, now = self._room(), loop.time()
+        places, now = self._room(), loop.time()
         let_in: list[Callable[[], None]] = []
-        while self._waiting and (len(let_in) < room or self._waiting[0][0] <= now):
+        while self._waiting and (len(let_in) < places or self._waiting[0][0] <= now):
             let_in.append(self._waiting.popleft()[1])
         if self._waiting:
             loop.call_later(LOOKS_EVERY_S, self._look)
