@@ -70,6 +70,7 @@ class Engine:
         self.out_of_memory_retries = 0
         self._lock = Lock()
         self._turns = asyncio.Semaphore(workers)
+        self._waiting_for_turn = 0
         self._transfer = transfers(device)
         self._workers = Workers(workers, "engine")
         # A stream lives as long as its client likes: it must not take a worker away from the other requests.
@@ -86,6 +87,11 @@ class Engine:
     def queued_bytes(self) -> int:
         """Bytes of request bodies that this process holds."""
         return self._siblings.of(BYTES)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a worker of this process."""
+        return self._waiting_for_turn + self._workers.waiting
 
     @property
     def free_places(self) -> int:
@@ -151,7 +157,11 @@ class Engine:
         Yields:
             What to call when the body is there.
         """
-        await self._turns.acquire()
+        self._waiting_for_turn += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self._waiting_for_turn -= 1
         kept = True
 
         def give_away() -> None:

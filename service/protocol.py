@@ -26,6 +26,7 @@ from service.timer import Timer
 
 Refusal = Callable[[bytes, bytes, list[tuple[bytes, bytes]]], tuple[LossServiceError, str] | None]
 Wait = Callable[[Callable[[], None]], None]
+AfterAnswer = Callable[[bytes, Callable[[], None]], bool]
 
 NOTHING = memoryview(b"")
 # What comes with a head is copied on its way through the parser.
@@ -45,6 +46,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         refusal: From method, target and headers of a request to what it is refused with, and the request's id, before
             anything is made of it; or None.
         wait_for_place: Called after a refusal with what lets the connection go on; until then nothing is read from it.
+        after_answer: The same after an answer, with the request's target; whether nothing is to be read until then.
     """
 
     max_head_bytes: int
@@ -53,6 +55,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     on_lost: Callable[[], None]
     refusal: Refusal
     wait_for_place: Wait
+    after_answer: AfterAnswer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -129,7 +132,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refused_bytes = None
 
     def on_response_complete(self) -> None:
-        """uvicorn's, but that its timer is one for all requests of the connection."""
+        """uvicorn's, but that its timer is one for all requests of the connection, and the next may have to wait."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -138,6 +141,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self._idle_timer.set(self.timeout_keep_alive)
+            if not self.in_body() and self.after_answer(self.url, self._go_on):
+                self.flow.pause_reading()
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_timer.unset()
@@ -384,6 +389,7 @@ def bounded_protocol(
     on_lost: Callable[[], None] = lambda: None,
     refusal: Refusal = lambda method, target, headers: None,
     wait_for_place: Wait = lambda go_on: go_on(),
+    after_answer: AfterAnswer = lambda target, go_on: False,
 ) -> type[BoundedHttpProtocol]:
     """The protocol class with its values, as uvicorn's `http` takes it."""
     members = {
@@ -393,5 +399,6 @@ def bounded_protocol(
         "on_lost": staticmethod(on_lost),
         "refusal": staticmethod(refusal),
         "wait_for_place": staticmethod(wait_for_place),
+        "after_answer": staticmethod(after_answer),
     }
     return type("LimitedHttpProtocol", (BoundedHttpProtocol,), members)

@@ -56,6 +56,7 @@ def serve(settings: Settings) -> None:
         on_lost=partial(siblings.add, CLOSED, 1),
         refusal=Shedding(service),
         wait_for_place=line.wait,
+        after_answer=line.after_answer,
     )
     config = uvicorn.Config(
         app,

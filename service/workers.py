@@ -32,6 +32,11 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that are asked for and not begun."""
+        return self._jobs.qsize()
+
     async def run(self, work: Callable[[], T]) -> T:
         """What the work returns or raises, done on one of the threads; not begun if nobody waits for it by then.
 

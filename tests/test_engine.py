@@ -338,6 +338,32 @@ class TestTurns:
 
         asyncio.run(run())
 
+    def test_who_has_none_yet_waits_for_a_worker_and_so_does_work(self, engine: Engine) -> None:
+        begun, go_on = threading.Semaphore(0), threading.Event()
+
+        def work() -> None:
+            begun.release()
+            go_on.wait(60)
+
+        async def run() -> None:
+            end = asyncio.Event()
+            tasks = [asyncio.create_task(self.quick(engine, [], number, end)) for number in range(5)]
+            await asyncio.sleep(0)
+            assert engine.waiting == 3
+            works = [asyncio.create_task(engine.run(work)) for _ in range(3)]
+            for _ in range(2):
+                await asyncio.to_thread(begun.acquire)
+            assert engine.waiting == 4
+            tasks.pop().cancel()
+            await asyncio.sleep(0)
+            assert engine.waiting == 3
+            go_on.set()
+            end.set()
+            await asyncio.gather(*tasks, *works)
+            assert engine.waiting == 0
+
+        asyncio.run(run())
+
     def test_a_slow_body_gives_its_turn_away_once(self, engine: Engine) -> None:
         order: list[int | str] = []
 

@@ -20,7 +20,15 @@ from starlette.requests import ClientDisconnect
 from uvicorn.server import ServerState
 
 from service.errors import LossServiceError, QueueFullError
-from service.protocol import HEAD_READ_BYTES, SCRATCH_BYTES, BoundedHttpProtocol, Refusal, Wait, bounded_protocol
+from service.protocol import (
+    HEAD_READ_BYTES,
+    SCRATCH_BYTES,
+    AfterAnswer,
+    BoundedHttpProtocol,
+    Refusal,
+    Wait,
+    bounded_protocol,
+)
 from service.timer import Timer
 from tests.clock import Clock
 
@@ -114,9 +122,18 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def connected(
-    app: App, refusal: Refusal = lambda *_: None, wait_for_place: Wait = lambda go_on: go_on()
+    app: App,
+    refusal: Refusal = lambda *_: None,
+    wait_for_place: Wait = lambda go_on: go_on(),
+    after_answer: AfterAnswer = lambda *_: False,
 ) -> tuple[Wire, BoundedHttpProtocol]:
-    kind = bounded_protocol(max_head_bytes=4096, head_timeout_s=60, refusal=refusal, wait_for_place=wait_for_place)
+    kind = bounded_protocol(
+        max_head_bytes=4096,
+        head_timeout_s=60,
+        refusal=refusal,
+        wait_for_place=wait_for_place,
+        after_answer=after_answer,
+    )
     config = uvicorn.Config(cast(Any, app), lifespan="off", log_config=None)
     protocol = kind(config=config, server_state=ServerState(), app_state={}, _loop=asyncio.get_running_loop())
     wire = Wire()
@@ -568,6 +585,67 @@ def test_who_has_left_or_sends_a_body_meanwhile_is_left_alone_when_it_may_go_on(
         wire.paused = True
         line.pop()()
         assert wire.paused
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_who_is_answered_is_not_read_either_while_it_stands_in_line(size: int) -> None:
+    line: list[Callable[[], None]] = []
+
+    def stand(target: bytes, go_on: Callable[[], None]) -> bool:
+        assert target == b"/x?y"
+        line.append(go_on)
+        return len(line) < 3
+
+    async def check() -> None:
+        wire, _ = connected(echo, after_answer=stand)
+        first, second, third = (request(content(size, number)).replace(b"/x", b"/x?y", 1) for number in range(3))
+        wire.send(first)
+        await settled()
+        wire.send(second)
+        await settled()
+        assert replies(wire).bodies == [content(size, 0)]
+        assert bytes(wire.kernel) == second
+        line[0]()
+        await settled()
+        assert replies(wire).bodies[1:] == [content(size, 1)]
+        # Who may go on before there is anything is read when it comes.
+        line[1]()
+        wire.send(third)
+        await settled()
+        wire.send(third)
+        await settled()
+        assert replies(wire).bodies[2:] == [content(size, 2)] * 2
+
+    asyncio.run(check())
+
+
+def test_what_was_sent_behind_a_request_is_answered_before_anybody_stands_in_line() -> None:
+    line: list[Callable[[], None]] = []
+
+    async def check() -> None:
+        wire, _ = connected(echo, after_answer=lambda target, go_on: not line.append(go_on))
+        wire.send(request(b"one") + request(b"two"))
+        await settled()
+        assert replies(wire).bodies == [b"one", b"two"]
+        assert wire.paused
+        assert len(line) == 1
+
+    asyncio.run(check())
+
+
+def test_whose_body_is_not_wanted_does_not_stand_in_line_before_it_has_come() -> None:
+    async def unwanted(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, b"no", 413)
+
+    async def check() -> None:
+        wire, _ = connected(unwanted, after_answer=lambda target, go_on: True)
+        whole = request(content(LARGE))
+        wire.send(whole[:-LARGE])
+        await settled()
+        assert replies(wire).statuses == [413]
+        assert not wire.paused
 
     asyncio.run(check())
 

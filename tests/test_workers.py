@@ -48,6 +48,24 @@ def test_work_that_nobody_waits_for_is_not_begun(one: Workers) -> None:
     assert not begun.is_set()
 
 
+def test_what_is_not_begun_waits(one: Workers) -> None:
+    go_on, begun = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go_on.wait(60)
+
+    async def three() -> None:
+        asked = [asyncio.ensure_future(one.run(work)) for _ in range(3)]
+        await asyncio.to_thread(begun.wait, 60)
+        assert one.waiting == 2
+        go_on.set()
+        await asyncio.gather(*asked)
+        assert one.waiting == 0
+
+    asyncio.run(three())
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_answer_to_who_has_gone_is_dropped(one: Workers, fails: bool) -> None:
     begun, go_on = threading.Event(), threading.Event()

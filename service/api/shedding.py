@@ -21,11 +21,15 @@ PATH = b"/loss"
 LOGGED_EVERY_S = 1.0
 # As Retry-After says.
 WAITS_S = 1.0
-# More often, places would be given away that those who were let in before are about to take; more seldom, many would
-# come at once, and find too few.
+# Who was let in may send nothing, and then nobody comes in for him when he is answered.
 LOOKS_EVERY_S = 0.05
 
 log = structlog.get_logger("service.access")
+
+
+def wants_place(target: bytes) -> bool:
+    """Whether a request for this has a place in the queue."""
+    return target.partition(b"?")[0] == PATH
 
 
 class Shedding:
@@ -49,7 +53,7 @@ class Shedding:
         self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]
     ) -> tuple[LossServiceError, str] | None:
         """The error and the request's id; None for what is not refused here."""
-        if method != b"POST" or target.partition(b"?")[0] != PATH:
+        if method != b"POST" or not wants_place(target):
             return None
         if self._service.engine.free_places > self._let_through:
             if not self._let_through:
@@ -82,15 +86,22 @@ class Shedding:
 def room(service: Service) -> int:
     """How many of those who wait for a place this process may let in now.
 
-    They fill half of the queue, where all processes let their share in. In a queue that they fill whole, who comes by
-    himself finds no place, is refused, and waits in turn: as many requests again for nothing.
+    They fill its share of half of the queue: in one that they fill whole, who comes by himself finds no place, is
+    refused, and waits in turn. One more comes in whenever little work waits here, or else those who have a place and
+    are slow to send would hold up all others.
     """
-    engine, siblings = service.engine, service.siblings
-    return max(0, -(-(engine.free_places - engine.queue_size // 2) // siblings.processes))
+    engine, processes = service.engine, service.siblings.processes
+    half = engine.queue_size - engine.queue_size // 2
+    share = -(-half // processes)
+    one_more = int(engine.waiting <= share // 4)
+    return min(engine.free_places, max(share - engine.requests, one_more))
 
 
 class Line:
-    """Who was refused, in the order in which they came; see `BoundedHttpProtocol.wait_for_place`.
+    """Who was refused, and behind him who is answered meanwhile, in the order in which they came.
+
+    Without the latter those who have a place would keep it, and the others would be refused again and again.
+    See `BoundedHttpProtocol.wait_for_place` and `after_answer`.
 
     Args:
         room: How many of them may be let in now.
@@ -100,21 +111,42 @@ class Line:
         self._room = room
         # Each with the time when it has waited long enough.
         self._waiting: deque[tuple[float, Callable[[], None]]] = deque()
+        self._looks = False
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Have it called once there is a place and nobody before it waits, but after `WAITS_S` at the latest."""
         loop = asyncio.get_running_loop()
-        if not self._waiting:
+        if not self._looks:
+            self._looks = True
             loop.call_later(LOOKS_EVERY_S, self._look)
         self._waiting.append((loop.time() + WAITS_S, go_on))
 
+    def after_answer(self, target: bytes, go_on: Callable[[], None]) -> bool:
+        """Have who was answered wait behind those who wait, if any do, and the first of them take the place.
+
+        Args:
+            target: Of the request. Who asked for something else than a loss had no place.
+            go_on: As for `wait`.
+
+        Returns:
+            Whether he waits.
+        """
+        if not self._waiting or not wants_place(target):
+            return False
+        self.wait(go_on)
+        self._let_in(min(1, self._room()))
+        return True
+
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        places, now = self._room(), loop.time()
+        self._let_in(self._room())
+        self._looks = bool(self._waiting)
+        if self._looks:
+            asyncio.get_running_loop().call_later(LOOKS_EVERY_S, self._look)
+
+    def _let_in(self, most: int) -> None:
+        now = asyncio.get_running_loop().time()
         let_in: list[Callable[[], None]] = []
-        while self._waiting and (len(let_in) < places or self._waiting[0][0] <= now):
+        while self._waiting and (len(let_in) < most or self._waiting[0][0] <= now):
             let_in.append(self._waiting.popleft()[1])
-        if self._waiting:
-            loop.call_later(LOOKS_EVERY_S, self._look)
         for go_on in let_in:
             go_on()

@@ -15,6 +15,7 @@ from service.api import shedding as shedding_module
 from service.api.shedding import LOOKS_EVERY_S, WAITS_S, Line, Shedding, room
 from service.api.state import Service
 from service.app import create_app
+from service.engine import Engine
 from service.settings import Settings
 from service.siblings import REQUESTS, Counts, Siblings
 from tests.clock import Clock
@@ -110,30 +111,57 @@ def test_of_many_refusals_one_line_a_second_is_logged_with_their_number(
 @pytest.mark.parametrize(
     ("queue_size", "held", "processes", "let_in"),
     [
-        (8, 0, 1, 4),
-        (8, 3, 1, 1),
-        (8, 4, 1, 0),
-        (8, 8, 1, 0),
-        (8, 1, 2, 2),
-        (8, 4, 2, 0),
+        (8, [0], 1, 4),
+        (8, [3], 1, 1),
+        (8, [4], 1, 0),
+        (8, [8], 1, 0),
+        # Each process has its share, however many the others hold, as long as there is a place at all.
+        (8, [1, 0], 2, 1),
+        (8, [0, 6], 2, 2),
+        (8, [0, 7], 2, 1),
+        (8, [0, 8], 2, 0),
+        (8, [2, 0], 2, 0),
         # The smallest queues let somebody in, too, when nobody is there.
-        (1, 0, 1, 1),
-        (1, 1, 1, 0),
-        (2, 0, 2, 1),
-        (3, 1, 1, 1),
+        (1, [0], 1, 1),
+        (1, [1], 1, 0),
+        (2, [0], 2, 1),
+        (3, [1], 1, 1),
     ],
 )
 def test_who_waits_fills_half_of_the_queue(
-    tmp_path: Path, queue_size: int, held: int, processes: int, let_in: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue_size: int, held: list[int], processes: int, let_in: int
 ) -> None:
-    siblings = Siblings(counts=Counts(processes), processes=processes)
-    service: Service = create_app(Settings(queue_size=queue_size, data_dir=str(tmp_path)), siblings).state.service
+    service = with_held(tmp_path, queue_size, held, processes)
     try:
-        siblings.counts.add(processes - 1, REQUESTS, held)
+        monkeypatch.setattr(Engine, "waiting", queue_size)
         assert room(service) == let_in
     finally:
         service.engine.close()
         service.runs.close()
+
+
+@pytest.mark.parametrize(
+    ("held", "waiting", "let_in"), [(8, 2, 1), (8, 3, 0), (15, 0, 1), (16, 0, 0), (5, 0, 3), (5, 9, 3)]
+)
+def test_one_more_comes_in_when_those_who_have_a_place_give_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, waiting: int, let_in: int
+) -> None:
+    service = with_held(tmp_path, 16, [held], 1)
+    try:
+        monkeypatch.setattr(Engine, "waiting", waiting)
+        # The share is 8 places, and a quarter of it is little work. At 5 the places decide.
+        assert room(service) == let_in
+    finally:
+        service.engine.close()
+        service.runs.close()
+
+
+def with_held(tmp_path: Path, queue_size: int, held: list[int], processes: int) -> Service:
+    siblings = Siblings(counts=Counts(processes), processes=processes)
+    for process, count in enumerate(held):
+        siblings.counts.add(process, REQUESTS, count)
+    service: Service = create_app(Settings(queue_size=queue_size, data_dir=str(tmp_path)), siblings).state.service
+    return service
 
 
 class TestLine:
@@ -185,6 +213,44 @@ class TestLine:
         clock.pass_to(1)
         assert gone == pytest.approx([LOOKS_EVERY_S, 2 * LOOKS_EVERY_S, 3 * LOOKS_EVERY_S])
         assert clock.is_idle
+
+    @pytest.mark.parametrize("target", [b"/loss", b"/loss?top_k=3"])
+    def test_who_is_answered_lets_the_first_in_and_stands_behind_the_last(self, clock: Clock, target: bytes) -> None:
+        free, gone = 5, []
+        line = Line(lambda: free)
+        line.wait(partial(gone.append, 0))
+        line.wait(partial(gone.append, 1))
+        assert line.after_answer(target, partial(gone.append, 2))
+        # One for one, without a look.
+        assert gone == [0]
+        free = 0
+        assert line.after_answer(target, partial(gone.append, 3))
+        assert gone == [0]
+        free = 1
+        assert line.after_answer(target, partial(gone.append, 4))
+        assert gone == [0, 1]
+        free = 9
+        clock.pass_to(LOOKS_EVERY_S)
+        assert gone == [0, 1, 2, 3, 4]
+        assert clock.is_idle
+
+    def test_where_nobody_waits_or_no_place_was_taken_nobody_stands_in_line(self, clock: Clock) -> None:
+        gone: list[int] = []
+        line = Line(lambda: 9)
+        assert not line.after_answer(b"/loss", partial(gone.append, 0))
+        line.wait(partial(gone.append, 1))
+        assert not line.after_answer(b"/healthz", partial(gone.append, 2))
+        assert gone == []
+        clock.pass_to(1)
+        assert gone == [1]
+        assert clock.is_idle
+
+    def test_there_is_one_look_at_a_time(self, clock: Clock) -> None:
+        line = Line(lambda: 1)
+        line.wait(lambda: None)
+        assert line.after_answer(b"/loss", lambda: None)
+        line.wait(lambda: None)
+        assert len(clock.timers) == 1
 
     def test_the_wait_is_what_the_refusal_says(self, service: Service) -> None:
         assert service.engine.full().headers == {"Retry-After": str(int(WAITS_S))}

@@ -232,6 +232,29 @@ def test_who_is_refused_and_asks_again_at_once_waits_for_a_place(tmp_path: Path)
         assert 200 in [answer_of_who_asks_twice() for _ in range(3)]
 
 
+def test_in_a_crowd_that_never_pauses_everybody_has_his_turn(tmp_path: Path) -> None:
+    content = json.dumps(ROWS).encode()
+    statuses: list[list[int]] = [[] for _ in range(16)]
+
+    def ask_again_and_again(number: int, until: float) -> None:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            while time.monotonic() < until:
+                begin(connection, len(content), content)
+                statuses[number].append(read_reply(connection)[0])
+
+    with running_server(tmp_path, queue_size="4", processes="1") as server:
+        until = time.monotonic() + 3
+        crowd = [threading.Thread(target=ask_again_and_again, args=(number, until)) for number in range(16)]
+        for thread in crowd:
+            thread.start()
+        for thread in crowd:
+            thread.join()
+    answered = sorted(seen.count(200) for seen in statuses)
+    # Where those who have a place keep it, the others are refused once a second.
+    assert answered[0] > answered[-1] / 2
+    assert sum(seen.count(429) for seen in statuses) < sum(answered) / 10
+
+
 def test_held_bytes_are_bounded(tmp_path: Path) -> None:
     limits = ("--max-body-bytes", "1000", "--max-queued-bytes", "1500")
     with running_server(tmp_path, *limits) as server, httpx.Client(base_url=server.url) as client:
