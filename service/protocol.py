@@ -128,6 +128,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """All of a request has come."""
         if self._refused_bytes is None:
             super().on_message_complete()
+            if self.cycle.response_complete:
+                # Of who was answered before, uvicorn would wait for a body for ever.
+                self.cycle.more_body = False
         else:
             self._refused_bytes = None
 

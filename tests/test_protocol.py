@@ -635,10 +635,12 @@ def test_what_was_sent_behind_a_request_is_answered_before_anybody_stands_in_lin
     asyncio.run(check())
 
 
-def test_whose_body_is_not_wanted_does_not_stand_in_line_before_it_has_come() -> None:
-    async def unwanted(scope: Any, receive: Any, send: Any) -> None:
-        await answer(send, b"no", 413)
+async def unwanted(scope: Any, receive: Any, send: Any) -> None:
+    """An app that answers before a body has come."""
+    await answer(send, b"no", 413)
 
+
+def test_whose_body_is_not_wanted_does_not_stand_in_line_before_it_has_come() -> None:
     async def check() -> None:
         wire, _ = connected(unwanted, after_answer=lambda target, go_on: True)
         whole = request(content(LARGE))
@@ -646,6 +648,30 @@ def test_whose_body_is_not_wanted_does_not_stand_in_line_before_it_has_come() ->
         await settled()
         assert replies(wire).statuses == [413]
         assert not wire.paused
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("whole", [request(content(LARGE)), chunked(content(LARGE))])
+def test_behind_a_body_that_was_not_wanted_a_refused_one_may_go_on_too(whole: bytes) -> None:
+    line: list[Callable[[], None]] = []
+
+    async def check() -> None:
+        wire, protocol = connected(unwanted, full, line.append)
+        wire.send(whole[:100])
+        await settled()
+        wire.send(whole[100:])
+        await settled()
+        assert not protocol.in_body()
+        wire.send(request(content(LARGE), "X-Full: 1"))
+        wire.send(request(b"after"))
+        await settled()
+        assert replies(wire).statuses == [413, 429]
+        (go_on,) = line
+        go_on()
+        await settled()
+        assert replies(wire).statuses == [413, 429, 413]
+        assert not wire.kernel
 
     asyncio.run(check())
 
