@@ -21,7 +21,7 @@ PATH = b"/loss"
 LOGGED_EVERY_S = 1.0
 # As Retry-After says.
 WAITS_S = 1.0
-# Who was let in may send nothing, and then nobody comes in for him when he is answered.
+# Besides, at each answer one comes in; but who was let in may send nothing, and is never answered.
 LOOKS_EVERY_S = 0.05
 
 log = structlog.get_logger("service.access")
