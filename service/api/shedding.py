@@ -111,13 +111,11 @@ class Line:
         self._room = room
         # Each with the time when it has waited long enough.
         self._waiting: deque[tuple[float, Callable[[], None]]] = deque()
-        self._looks = False
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Have it called once there is a place and nobody before it waits, but after `WAITS_S` at the latest."""
         loop = asyncio.get_running_loop()
-        if not self._looks:
-            self._looks = True
+        if not self._waiting:
             loop.call_later(LOOKS_EVERY_S, self._look)
         self._waiting.append((loop.time() + WAITS_S, go_on))
 
@@ -134,19 +132,21 @@ class Line:
         if not self._waiting or not wants_place(target):
             return False
         self.wait(go_on)
-        self._let_in(min(1, self._room()))
+        for first in self._leave(min(1, self._room())):
+            first()
         return True
 
     def _look(self) -> None:
-        self._let_in(self._room())
-        self._looks = bool(self._waiting)
-        if self._looks:
+        leaving = self._leave(self._room())
+        if self._waiting:
             asyncio.get_running_loop().call_later(LOOKS_EVERY_S, self._look)
-
-    def _let_in(self, most: int) -> None:
-        now = asyncio.get_running_loop().time()
-        let_in: list[Callable[[], None]] = []
-        while self._waiting and (len(let_in) < most or self._waiting[0][0] <= now):
-            let_in.append(self._waiting.popleft()[1])
-        for go_on in let_in:
+        for go_on in leaving:
             go_on()
+
+    def _leave(self, most: int) -> list[Callable[[], None]]:
+        """Take the first ones out of the line, and all who have waited long enough."""
+        now = asyncio.get_running_loop().time()
+        leaving: list[Callable[[], None]] = []
+        while self._waiting and (len(leaving) < most or self._waiting[0][0] <= now):
+            leaving.append(self._waiting.popleft()[1])
+        return leaving

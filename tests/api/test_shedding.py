@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +24,27 @@ from tests.clock import Clock
 KEY = "a-long-enough-key"
 
 
+@contextmanager
+def service_with(
+    tmp_path: Path, queue_size: int, held: Sequence[int] = (0,), api_keys: tuple[SecretStr, ...] = ()
+) -> Iterator[Service]:
+    """Of as many processes as hold requests."""
+    siblings = Siblings(counts=Counts(len(held)), processes=len(held))
+    for process, count in enumerate(held):
+        siblings.counts.add(process, REQUESTS, count)
+    settings = Settings(queue_size=queue_size, data_dir=str(tmp_path), api_keys=api_keys)
+    service: Service = create_app(settings, siblings).state.service
+    try:
+        yield service
+    finally:
+        service.engine.close()
+        service.runs.close()
+
+
 @pytest.fixture(params=[(), (SecretStr(KEY),)], ids=["open", "with keys"])
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
-    service: Service = create_app(Settings(queue_size=2, data_dir=str(tmp_path), api_keys=request.param)).state.service
-    yield service
-    service.engine.close()
-    service.runs.close()
+    with service_with(tmp_path, 2, api_keys=request.param) as service:
+        yield service
 
 
 def fill(service: Service, requests: int = 2) -> None:
@@ -109,35 +125,31 @@ def test_of_many_refusals_one_line_a_second_is_logged_with_their_number(
 
 
 @pytest.mark.parametrize(
-    ("queue_size", "held", "processes", "let_in"),
+    ("queue_size", "held", "let_in"),
     [
-        (8, [0], 1, 4),
-        (8, [3], 1, 1),
-        (8, [4], 1, 0),
-        (8, [8], 1, 0),
+        (8, [0], 4),
+        (8, [3], 1),
+        (8, [4], 0),
+        (8, [8], 0),
         # Each process has its share, however many the others hold, as long as there is a place at all.
-        (8, [1, 0], 2, 1),
-        (8, [0, 6], 2, 2),
-        (8, [0, 7], 2, 1),
-        (8, [0, 8], 2, 0),
-        (8, [2, 0], 2, 0),
+        (8, [1, 0], 1),
+        (8, [0, 6], 2),
+        (8, [0, 7], 1),
+        (8, [0, 8], 0),
+        (8, [2, 0], 0),
         # The smallest queues let somebody in, too, when nobody is there.
-        (1, [0], 1, 1),
-        (1, [1], 1, 0),
-        (2, [0], 2, 1),
-        (3, [1], 1, 1),
+        (1, [0], 1),
+        (1, [1], 0),
+        (2, [0, 0], 1),
+        (3, [1], 1),
     ],
 )
 def test_who_waits_fills_half_of_the_queue(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue_size: int, held: list[int], processes: int, let_in: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue_size: int, held: list[int], let_in: int
 ) -> None:
-    service = with_held(tmp_path, queue_size, held, processes)
-    try:
-        monkeypatch.setattr(Engine, "waiting", queue_size)
+    monkeypatch.setattr(Engine, "waiting", queue_size)
+    with service_with(tmp_path, queue_size, held) as service:
         assert room(service) == let_in
-    finally:
-        service.engine.close()
-        service.runs.close()
 
 
 @pytest.mark.parametrize(
@@ -146,22 +158,10 @@ def test_who_waits_fills_half_of_the_queue(
 def test_one_more_comes_in_when_those_who_have_a_place_give_no_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, waiting: int, let_in: int
 ) -> None:
-    service = with_held(tmp_path, 16, [held], 1)
-    try:
-        monkeypatch.setattr(Engine, "waiting", waiting)
+    monkeypatch.setattr(Engine, "waiting", waiting)
+    with service_with(tmp_path, 16, [held]) as service:
         # The share is 8 places, and a quarter of it is little work. At 5 the places decide.
         assert room(service) == let_in
-    finally:
-        service.engine.close()
-        service.runs.close()
-
-
-def with_held(tmp_path: Path, queue_size: int, held: list[int], processes: int) -> Service:
-    siblings = Siblings(counts=Counts(processes), processes=processes)
-    for process, count in enumerate(held):
-        siblings.counts.add(process, REQUESTS, count)
-    service: Service = create_app(Settings(queue_size=queue_size, data_dir=str(tmp_path)), siblings).state.service
-    return service
 
 
 class TestLine:
