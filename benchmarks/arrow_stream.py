@@ -14,7 +14,7 @@ import pyarrow as pa
 from benchmarks.contenders import OURS
 from benchmarks.process import Process
 from benchmarks.row import Row, over
-from tests.live.arrow_client import duplex, ipc_pieces, read_batches
+from tests.contract.arrow_client import duplex, ipc_pieces, read_batches
 
 # Rows of a stream, and how often it is sent in a round, each time after a stream of one row: what that one takes is the
 # fixed cost of a request, and the median of the differences counts.

@@ -28,7 +28,7 @@ def run() -> Iterator[Row]:
 
 
 def _measured(what: str, shape: tuple[int, int], dtype: torch.dtype) -> Iterator[Row]:
-    from service.loss.fused_cuda import softmax_statistics
+    from service.loss.kernels.cuda import softmax_statistics
 
     logits = torch.randn(shape, device="cuda", dtype=dtype)
     targets = torch.randint(0, shape[1], shape[:1], device="cuda")

@@ -16,9 +16,9 @@ from torch import Tensor
 from benchmarks.peers.seed_loss import FocalLoss as SeedLoss
 from benchmarks.process import ROOT, memory_of
 from benchmarks.row import Row, in_turn, over
-from service.engine import Engine
+from service.compute.device import Engine
 from service.loss.focal import FocalLoss, focal_loss
-from service.messages import LossConfig
+from service.schema.config import LossConfig
 
 ROUNDS = 5
 # Their ratios are close to 1, closest where all logits stay in cache; rounds are short there.

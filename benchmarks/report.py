@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.contenders import OURS, PEERS
 from benchmarks.row import COLUMNS, Row
-from service.server import number_of_processes
+from service.server.run import number_of_processes
 from service.settings import Settings
 
 BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->"

@@ -41,7 +41,7 @@
   - StorageFullError                507 storage_full            no room is left where runs are kept
 
 Raised where the fault is found, with the value and what is allowed; turned into a reply in one place
-(`service.api.problems`).
+(`service.api.http.problems`).
 """
 
 from __future__ import annotations

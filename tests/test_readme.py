@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from service import __version__
-from service.app import create_app
+from service.api.app import create_app
 from service.errors import LossServiceError
-from service.messages import OUTPUTS, LossConfig
+from service.schema.config import LossConfig
+from service.schema.request import OUTPUTS
 from service.settings import ENV_PREFIX, Settings
 from tests.live.server_process import ServerProcess, running_server
 

@@ -13,9 +13,9 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from service import __version__
-from service.engine import Engine
-from service.messages import BatchResult
-from service.registry import LossRegistry
+from service.compute.device import Engine
+from service.compute.registry import LossRegistry
+from service.schema.result import BatchResult
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 

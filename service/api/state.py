@@ -8,18 +8,19 @@ from typing import Any
 
 from starlette.requests import Request
 
+from service.api.background import RunWork
+from service.api.http.buffers import Buffers
 from service.api.metrics import Metrics, summed
-from service.api.run_work import RunWork
-from service.api.sessions import Sessions
-from service.buffers import Buffers
-from service.engine import Engine
+from service.api.middleware.sessions import Sessions
+from service.compute.device import Engine
+from service.compute.evaluation import Limits
+from service.compute.registry import HeldLoss, LossRegistry, merged, unknown_config
+from service.compute.siblings import Siblings
 from service.errors import UnknownConfigError
-from service.evaluation import Limits
 from service.loss.focal import FocalLoss
-from service.messages import LossConfig, RequestOptions
-from service.registry import HeldLoss, LossRegistry, merged, unknown_config
+from service.schema.config import LossConfig
+from service.schema.request import RequestOptions
 from service.settings import Settings
-from service.siblings import Siblings
 
 # One object, so that its config_id is computed once.
 DEFAULT_CONFIG = LossConfig()

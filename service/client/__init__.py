@@ -11,7 +11,8 @@ from service.client.streams import LossStream
 from service.client.sync_client import LossClient
 from service.client.training import RecordingError, RunRecorder
 from service.errors import LossServiceError
-from service.messages import BatchResult, Excluded, LossConfig
+from service.schema.config import LossConfig
+from service.schema.result import BatchResult, Excluded
 
 __all__ = [
     "AsyncLossClient",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
-from service.messages import Column, Ids
+from service.schema.request import Column, Ids
 
 WIRE_DTYPES = {
     "float16": "F16",

@@ -28,7 +28,8 @@ from service.client.retry import ONCE, Retries, RetryPolicy
 from service.client.run_calls import put_run_call, runs_call, written
 from service.client.wire import Body
 from service.errors import LossServiceError
-from service.messages import DEFAULT_OUTPUTS, LossConfig, OnInvalid
+from service.schema.config import LossConfig
+from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ from service.client.errors import UnexpectedReplyError, error_of
 from service.client.results import HeldConfig, LossReply
 from service.client.wire import HEADERS, Body, loss_body, read_reply
 from service.errors import InvalidConfigError
-from service.messages import LossConfig, OnInvalid, RequestOptions
+from service.schema.config import LossConfig
+from service.schema.request import OnInvalid, RequestOptions
 from service.settings import ENV_PREFIX, is_loopback
 
 DEFAULT_URL = "http://127.0.0.1:8000"

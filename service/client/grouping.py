@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from service.client.arrays import SentBatch
 from service.client.results import HardExample, LossReply
-from service.messages import Excluded, Reduction, reduced
+from service.schema.config import Reduction
+from service.schema.result import Excluded, reduced
 
 # Large enough that a request's own cost does not count, small enough that many fit beside each other in a service.
 GROUP_BYTES = 16 * 1024 * 1024

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from service.messages import BatchResult, Column, Excluded, LossConfig
+from service.schema.config import LossConfig
+from service.schema.request import Column
+from service.schema.result import BatchResult, Excluded
 
 
 @dataclass(frozen=True)

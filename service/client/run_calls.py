@@ -17,7 +17,8 @@ from service.client.calls import Call, config_of, output_fields, reply_reader
 from service.client.results import LossReply
 from service.client.wire import HEADERS, loss_body
 from service.errors import InvalidIdsError, InvalidNameError, InvalidRequestError
-from service.messages import LossConfig, OnInvalid
+from service.schema.config import LossConfig
+from service.schema.request import OnInvalid
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 # Rows of a queue or of a page that are asked for at once where all are wanted.

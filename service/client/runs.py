@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from service.client import run_calls
 from service.client.calls import one_batch
 from service.client.results import LossReply
-from service.messages import DEFAULT_OUTPUTS, OnInvalid
+from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
 
 if TYPE_CHECKING:
     from service.client.sync_client import LossClient

@@ -11,7 +11,7 @@ from service.client.errors import shift_batches
 from service.client.grouping import Grouping, Progress, Totals
 from service.client.results import LossReply
 from service.errors import LossServiceError
-from service.messages import BatchResult
+from service.schema.result import BatchResult
 
 
 class LossStream(Iterator[BatchResult]):

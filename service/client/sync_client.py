@@ -21,7 +21,8 @@ from service.client.run_calls import put_run_call, runs_call, written
 from service.client.runs import RunClient
 from service.client.streams import LossStream, stream_results
 from service.errors import LossServiceError
-from service.messages import DEFAULT_OUTPUTS, LossConfig, OnInvalid
+from service.schema.config import LossConfig
+from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from service.client.arrays import SentBatch, Tensor, sent_batch
 from service.client.errors import ClientError
 from service.client.runs import RunClient
 from service.errors import InvalidIdsError, InvalidRequestError
-from service.messages import OnInvalid
+from service.schema.request import OnInvalid
 
 ERRORS_KEPT = 100
 # Of one batch: with many classes it has fewer rows, far from the size of a body that a service takes.

@@ -11,7 +11,8 @@ import orjson
 
 from service.client.arrays import SentBatch, Tensor
 from service.client.results import HardExample, LossReply
-from service.messages import BatchResult, Column, Excluded, Ids
+from service.schema.request import Column, Ids
+from service.schema.result import BatchResult, Excluded
 
 MEDIA_TYPE = "application/x-safetensors"
 HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}

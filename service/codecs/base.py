@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from service.messages import LossRequest, LossResult
-
-# A request's body: writable, since tensors are views into it.
-Body: TypeAlias = bytearray | memoryview
+from service.formats.arrays import Body
+from service.schema.request import LossRequest
+from service.schema.result import LossResult
 
 MIN_INFLATED_BYTES = 1024 * 1024
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.codecs.base import Body
 from service.codecs.json_numbers import Numbers, read_numbers
+from service.formats.arrays import Body
 
 LOGITS = re.compile(rb'"logits"[ \t\n\r]*:[ \t\n\r]*\[')
 # The integers from here on stand for the arrays, so many at most.

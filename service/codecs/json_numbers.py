@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from service.loss.cpu_kernel import compiled, stays_a_call
+from service.loss.kernels.cpu_rows import compiled, stays_a_call
 
 # Said of each, or they have what their caller has: a product fused with a sum could make `_multiplied` wrong.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False}

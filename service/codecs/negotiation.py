@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from service.codecs.arrow_codec import ArrowCodec
-from service.codecs.arrow_file import ArrowFileReader
+from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.base import Codec, Reader
-from service.codecs.csv_file import CsvReader
-from service.codecs.json_codec import JsonCodec
-from service.codecs.parquet_file import ParquetReader
-from service.codecs.safetensors_codec import SafetensorsCodec
+from service.codecs.json import JsonCodec
+from service.codecs.safetensors import SafetensorsCodec
+from service.codecs.tables.arrow_file import ArrowFileReader
+from service.codecs.tables.csv import CsvReader
+from service.codecs.tables.parquet import ParquetReader
 from service.errors import NotAcceptableError, UnsupportedMediaTypeError
 
 # The first is the answer where the request's own format is for requests only.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.messages import ClassCounts
 from service.runs.queries import View, Weighting
+from service.schema.config import ClassCounts
 
 # A matrix of more cells is no picture any more, and a long reply.
 MATRIX_CLASSES = 200

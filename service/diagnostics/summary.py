@@ -14,8 +14,8 @@ from service.diagnostics.label_errors import ConfidentLearning, confident_learni
 from service.diagnostics.rows import chunks_of
 from service.diagnostics.warnings import warnings
 from service.errors import InvalidRequestError
-from service.messages import reduced
 from service.runs.queries import View, Weighting
+from service.schema.result import reduced
 
 PAIRS_NAMED = 100
 

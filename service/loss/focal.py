@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from service.loss import fused_cpu
 from service.loss.formula import (
     focal_from_log_odds,
     sigmoid_cross_entropy,
     sigmoid_log_odds,
     smoothed_focal,
 )
-from service.loss.fused import needs_gradient, softmax_statistics
+from service.loss.kernels import cpu as fused_cpu
+from service.loss.kernels.choose import needs_gradient, softmax_statistics
 from service.loss.row_state import BAD_TARGET, IGNORED
-from service.messages import ClassCounts, LossConfig, Mode, Reduction, reduced
+from service.schema.config import ClassCounts, LossConfig, Mode, Reduction
+from service.schema.result import reduced
 
 
 class FocalLoss(nn.Module):

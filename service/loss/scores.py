@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from service.loss import fused_cpu
 from service.loss.arrays import Array, Rows, as_tensor
 from service.loss.focal import FocalLoss, not_ignored, sigmoid_alpha_t
 from service.loss.formula import (
@@ -28,7 +27,8 @@ from service.loss.formula import (
     sigmoid_log_odds,
     smoothed_focal,
 )
-from service.loss.fused import softmax_statistics
+from service.loss.kernels import cpu as fused_cpu
+from service.loss.kernels.choose import softmax_statistics
 from service.loss.row_state import COUNTED, RowState
 
 NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "grad_norm"})

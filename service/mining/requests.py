@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import InvalidRequestError
-from service.messages import error_items, summary
 from service.runs.examples import RANGES, Filter
+from service.schema.faults import error_items, summary
 
 Strategy = Literal[
     "top_loss",

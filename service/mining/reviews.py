@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.errors import InvalidRequestError, UnknownExampleError
-from service.messages import error_items, summary
 from service.mining.listing import listings
 from service.runs.queries import View
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
+from service.schema.faults import error_items, summary
 
 FOLDER = "reviews"
 MAX_REVIEWS = 10_000

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.errors import InvalidIdsError, InvalidTargetError, ShapeError
-from service.messages import Batch, Ids, LossConfig
+from service.schema.config import LossConfig
+from service.schema.request import Batch, Ids
 
 MAX_ID_CHARACTERS = 1000
 

@@ -9,7 +9,8 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from service.errors import InvalidConfigError, InvalidRequestError
-from service.messages import LossConfig, error_items, summary
+from service.schema.config import LossConfig
+from service.schema.faults import error_items, summary
 
 MAX_CLASSES = 1_000_000
 

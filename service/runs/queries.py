@@ -19,9 +19,9 @@ import duckdb
 import pyarrow as pa
 
 from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError
-from service.messages import LossConfig
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
+from service.schema.config import LossConfig
 
 T = TypeVar("T")
 FILES_MOVED = 5

@@ -11,9 +11,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.messages import BatchResult
 from service.runs.incoming import Incoming
 from service.runs.schema import SCHEMA, SCORES
+from service.schema.result import BatchResult
 
 KEPT_OUTPUTS = (*SCORES, "prediction")
 

@@ -1,18 +1,18 @@
 // Which view is shown, and signing in where the service asks for a key.
 
-import { call, get } from "./api.js";
-import { classesView } from "./classes.js";
-import { compareView } from "./compare.js";
-import { h, loading, problem } from "./dom.js";
-import { exampleView } from "./example.js";
-import { examplesView } from "./examples.js";
-import { exportView } from "./export.js";
-import { mapView } from "./map.js";
-import { queueView } from "./queue.js";
-import { here } from "./route.js";
-import { runView } from "./run.js";
-import { runsView } from "./runs.js";
-import { signInView } from "./signin.js";
+import { call, get } from "./lib/api.js";
+import { classesView } from "./views/classes.js";
+import { compareView } from "./views/compare.js";
+import { h, loading, problem } from "./lib/dom.js";
+import { exampleView } from "./views/example.js";
+import { examplesView } from "./views/examples.js";
+import { exportView } from "./views/export.js";
+import { mapView } from "./views/map.js";
+import { queueView } from "./views/queue.js";
+import { here } from "./lib/route.js";
+import { runView } from "./views/run.js";
+import { runsView } from "./views/runs.js";
+import { signInView } from "./views/signin.js";
 
 const main = document.getElementById("main");
 const signOut = document.getElementById("sign-out");

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.metrics import SECONDS, Metrics, summed
-from service.engine import Engine
-from service.messages import LossConfig
-from service.registry import LossRegistry
+from service.compute.device import Engine
+from service.compute.registry import LossRegistry
+from service.schema.config import LossConfig
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.codecs.arrow_file import ArrowFileReader
 from service.codecs.base import Reader
-from service.codecs.csv_file import CsvReader
-from service.codecs.parquet_file import ParquetReader
+from service.codecs.tables.arrow_file import ArrowFileReader
+from service.codecs.tables.csv import CsvReader
+from service.codecs.tables.parquet import ParquetReader
 
 ARROW, PARQUET, CSV = ArrowFileReader(), ParquetReader(), CsvReader()
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from service.codecs import json_codec
+from service.codecs import json as json_codec
 
 NEVER = 2**62
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.codecs.base import Reader
 from service.errors import LossServiceError
-from service.messages import LossRequest
+from service.schema.request import LossRequest
 
 
 def refused(codec: Reader, body: bytes) -> LossServiceError:

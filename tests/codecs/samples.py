@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from service.messages import BatchResult, Excluded, Hard, LossResult
+from service.schema.result import BatchResult, Excluded, Hard, LossResult
 
 
 def result(per_example: dict[str, np.ndarray[Any, Any]] | None = None) -> LossResult:

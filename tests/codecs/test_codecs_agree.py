@@ -14,15 +14,17 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.codecs.arrow_codec import ArrowCodec
+from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.base import Codec
-from service.codecs.inference_protocol import decode_request
-from service.codecs.json_codec import JsonCodec
-from service.codecs.safetensors_codec import SafetensorsCodec
-from service.engine import Engine
-from service.evaluation import Limits, evaluate
+from service.codecs.json import JsonCodec
+from service.codecs.open_inference import decode_request
+from service.codecs.safetensors import SafetensorsCodec
+from service.compute.device import Engine
+from service.compute.evaluation import Limits, evaluate
 from service.loss.focal import FocalLoss
-from service.messages import OUTPUTS, LossConfig, LossResult
+from service.schema.config import LossConfig
+from service.schema.request import OUTPUTS
+from service.schema.result import LossResult
 from tests.strategies import PlainBatch, softmax_batches
 
 # cleanlab's quotient of entropy and p_t jumps where both are next to 0, so that the width of a float decides.

@@ -14,7 +14,7 @@ import pytest
 
 from service.codecs.base import Reader
 from service.errors import DecodeError, InvalidIdsError, InvalidLogitError, InvalidTargetError, ShapeError
-from service.messages import Batch
+from service.schema.request import Batch
 from tests.codecs.file_bodies import ARROW, CSV, PARQUET, arrow_file, arrow_stream, body_of, parquet_file
 from tests.codecs.refusals import refused
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.codecs.json_codec import MAX_COUNTED, MAX_OPTION_VALUES, MIN_PARTED_BYTES, JsonCodec
+from service.codecs.json import MAX_COUNTED, MAX_OPTION_VALUES, MIN_PARTED_BYTES, JsonCodec
 from service.errors import (
     DecodeError,
     InvalidConfigError,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.codecs.json_codec import JsonCodec
+from service.codecs.json import JsonCodec
 from service.codecs.json_logits import MAX_ARRAYS, STAND_IN, parted
 from service.errors import LossServiceError
-from service.messages import LossRequest
+from service.schema.request import LossRequest
 from tests.codecs.parted import NEVER, bodies_parted_from
 from tests.codecs.refusals import outcome
 

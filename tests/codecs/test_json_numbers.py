@@ -264,7 +264,7 @@ def test_nothing_behind_the_end_of_the_text_is_read() -> None:
 def test_it_is_compiled_before_the_first_request_and_still_there_after_a_fork(tmp_path: Path) -> None:
     code = """
 import os, time
-from service.app import create_app
+from service.api.app import create_app
 from service.codecs import json_numbers
 from service.settings import Settings
 create_app(Settings(device="cpu"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.codecs.json_codec import JsonCodec
+from service.codecs.json import JsonCodec
 from service.codecs.negotiation import CODECS, reader, writer
-from service.codecs.safetensors_codec import SafetensorsCodec
+from service.codecs.safetensors import SafetensorsCodec
 from service.errors import NotAcceptableError, UnsupportedMediaTypeError
 
 JSON, SAFETENSORS = reader("application/json"), reader("application/x-safetensors")

@@ -14,12 +14,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.codecs.safetensors_codec import MAX_HEADER_BYTES, MAX_TENSORS, SafetensorsCodec
-from service.engine import Engine
+from service.codecs.safetensors import MAX_HEADER_BYTES, MAX_TENSORS, SafetensorsCodec
+from service.compute.device import Engine
+from service.compute.evaluation import Limits, evaluate
 from service.errors import DecodeError, InvalidRequestError, LossServiceError
-from service.evaluation import Limits, evaluate
 from service.loss.focal import FocalLoss
-from service.messages import LossConfig
+from service.schema.config import LossConfig
 from tests.codecs.refusals import outcome, refused
 from tests.strategies import json_values
 

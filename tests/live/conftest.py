@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.live.browser import Watched
+from tests.browser.browser import Watched
 from tests.live.server_process import ServerProcess, running_server
 
 if TYPE_CHECKING:

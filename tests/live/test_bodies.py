@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from tests.contract.test_errors import SAFETENSORS, check_problem
 from tests.live.server_process import ServerProcess, running_server, wait_for
-from tests.live.test_errors import SAFETENSORS, check_problem
 from tests.live.test_operations import ROWS, held_requests
 
 MB = 1_000_000

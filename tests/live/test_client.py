@@ -38,7 +38,7 @@ from service.errors import (
     UnknownConfigError,
     UnknownOutputError,
 )
-from service.messages import OUTPUTS
+from service.schema.request import OUTPUTS
 from tests.live.server_process import ServerProcess, running_server
 from tests.live.test_operations import KEY, half_sent, wait_for
 
@@ -328,7 +328,7 @@ def test_a_base_install_is_enough_for_the_client() -> None:
     hidden = ("torch", "fastapi", "starlette", "uvicorn", "simdjson", "prometheus_client", "structlog")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n"
-        "import service.client, service.cli, service.scoring.command\n"
+        "import service.client, service.cli.main, service.cli.score.command\n"
         "print(sorted(name for name in ('torch', 'fastapi', 'uvicorn') if sys.modules[name]))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

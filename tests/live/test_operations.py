@@ -21,8 +21,8 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import load, save
 
+from tests.contract.test_errors import SAFETENSORS, check_problem
 from tests.live.server_process import ServerProcess, running_server, service_environment, wait_for
-from tests.live.test_errors import SAFETENSORS, check_problem
 
 KEY, OTHER_KEY = "a-long-enough-key-1", "a-long-enough-key-2"
 ROWS = {"logits": [[1, 2], [3, 4]], "targets": [0, 1]}

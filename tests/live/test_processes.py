@@ -11,7 +11,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live.run_batches import JSON
+from tests.contract.run_batches import JSON
+from tests.contract.test_errors import check_problem
 from tests.live.server_process import ServerProcess, running_server, wait_for
 from tests.live.several_processes import (
     CONTENT,
@@ -20,7 +21,6 @@ from tests.live.several_processes import (
     shares,
     through,
 )
-from tests.live.test_errors import check_problem
 from tests.live.test_operations import ROWS, half_sent, held_requests
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several processes need Linux")

@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.live.run_batches import JSON, SAFETENSORS, batch_of, encoded
+from tests.contract.run_batches import JSON, SAFETENSORS, batch_of, encoded
+from tests.contract.test_errors import check_problem
 from tests.live.server_process import is_running, running_server, wait_for
 from tests.live.several_processes import (
     HEALTH,
@@ -26,7 +27,6 @@ from tests.live.several_processes import (
     stopped,
     through,
 )
-from tests.live.test_errors import check_problem
 from tests.live.test_operations import ROWS, held_requests, read_reply
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several processes need Linux")

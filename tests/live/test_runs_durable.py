@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.live.run_batches import JSON, SAFETENSORS, batch_of, encoded
+from tests.contract.run_batches import JSON, SAFETENSORS, batch_of, encoded
 from tests.live.server_process import ServerProcess, running_server
 
 ROUNDS = 2

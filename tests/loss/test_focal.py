@@ -19,7 +19,7 @@ from torch.autograd import gradcheck
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from service.loss.focal import FocalLoss, focal_loss, sigmoid_focal
-from service.messages import ClassCounts, LossConfig
+from service.schema.config import ClassCounts, LossConfig
 from tests.loss import reference
 from tests.loss.samples import DTYPES, GAMMAS, all_difficult_rows
 

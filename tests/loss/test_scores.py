@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from service.loss.focal import FocalLoss
 from service.loss.row_state import RowState
 from service.loss.scores import score
-from service.messages import OUTPUTS
+from service.schema.request import OUTPUTS
 from tests.loss import reference
 from tests.loss.samples import DTYPES, GAMMAS, all_difficult_rows
 

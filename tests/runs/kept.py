@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 
-from service.engine import Engine
-from service.evaluation import Limits, evaluate
+from service.compute.device import Engine
+from service.compute.evaluation import Limits, evaluate
 from service.loss.focal import FocalLoss
-from service.messages import Batch, LossRequest, LossResult, RequestOptions
 from service.runs.compaction import compact
 from service.runs.files import open_files
 from service.runs.incoming import incoming
@@ -26,6 +25,8 @@ from service.runs.queries import RunQueries, View
 from service.runs.rows import KEPT_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Footer, Snapshot
 from service.runs.store import RunStore
+from service.schema.request import Batch, LossRequest, RequestOptions
+from service.schema.result import LossResult
 
 T = TypeVar("T")
 Rows = list[dict[str, Any]]

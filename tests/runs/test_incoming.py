@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidIdsError
-from service.messages import Batch, LossConfig
 from service.runs.incoming import MAX_ID_CHARACTERS, incoming
 from service.runs.rows import content_digest
+from service.schema.config import LossConfig
+from service.schema.request import Batch
 
 LOGITS, TARGETS = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([0, 1, 2, 0])
 SIGMOID = LossConfig(mode="sigmoid")

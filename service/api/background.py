@@ -1,0 +1,90 @@
+"""Work on runs off the event loop: questions to the store, and merging files when nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import TypeVar
+
+import structlog
+
+from service.compute.device import Engine
+from service.errors import LossServiceError
+from service.runs.compaction import MERGED_AT_ONCE, compact
+from service.runs.files import open_files
+from service.runs.queries import RunQueries, View
+from service.runs.store import RunStore
+from service.settings import Settings
+
+T = TypeVar("T")
+THREADS = 2
+
+log = structlog.get_logger("service.runs")
+
+
+class RunWork:
+    """The store of runs and the threads that ask it; the loss has its own.
+
+    Args:
+        settings: As given.
+        engine: Whose bound of requests holds here too.
+        query_memory_bytes: What the questions of this process may take.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, query_memory_bytes: int) -> None:
+        self.store = RunStore(open_files(settings.data_dir), settings.max_run_rows)
+        self.queries = RunQueries(self.store, query_memory_bytes)
+        self._engine = engine
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="runs")
+        self._beside = ThreadPoolExecutor(settings.workers, thread_name_prefix="beside")
+        self._merging: set[tuple[str, int]] = set()
+        self._lock = Lock()
+
+    async def do(self, work: Callable[[], T], *, at_once: bool = False) -> T:
+        """Do the work on a thread.
+
+        Args:
+            work: To do.
+            at_once: It takes no time, and is not to wait for questions and merging.
+
+        Raises:
+            QueueFullError: As many requests are held as may be.
+        """
+        with self._engine.admit():
+            executor = self._beside if at_once else self._executor
+            return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+    def beside(self, work: Callable[[], T]) -> Future[T]:
+        """Do a part of a request's work on another thread than that which asks; the part waits for nothing."""
+        return self._beside.submit(work)
+
+    async def ask(self, run: str, question: Callable[[View], T]) -> T:
+        """What a question finds in a run; see `RunQueries.ask`."""
+        return await self.do(lambda: self.queries.ask(run, question))
+
+    def merge_later(self, root: str, epoch: int, files: int) -> None:
+        """Merge the files of an epoch in the background, where there are enough of them."""
+        key = (root, epoch)
+        with self._lock:
+            if files < MERGED_AT_ONCE or key in self._merging:
+                return
+            self._merging.add(key)
+        self._executor.submit(self._merge, root, epoch)
+
+    def _merge(self, root: str, epoch: int) -> None:
+        try:
+            compact(self.store, root, epoch)
+        except (LossServiceError, OSError) as err:
+            # A full disk, or a run that was deleted: the files stay as they are and are read as well as before.
+            log.warning("merging failed", root=root, epoch=epoch, error=type(err).__name__)
+        finally:
+            with self._lock:
+                self._merging.discard((root, epoch))
+
+    def close(self) -> None:
+        """Wait for the work at hand and end the threads."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._beside.shutdown(wait=True)
+        self.queries.close()

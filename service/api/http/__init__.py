@@ -1,0 +1,1 @@
+"""HTTP plumbing that the routes share: bodies, encodings, problems, documentation."""

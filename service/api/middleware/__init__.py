@@ -1,0 +1,1 @@
+"""ASGI middleware: request ids, logs, metrics, errors, authentication."""

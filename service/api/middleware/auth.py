@@ -1,0 +1,47 @@
+"""Authentication: bearer keys (RFC 6750), and sessions of the page."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.middleware.sessions import Sessions, refuse_cross_site
+from service.errors import UnauthorizedError
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+PAGE_PATHS, PAGE_FILES = frozenset({"/", "/session"}), "/web/"
+
+
+class BearerAuth:
+    """Asks for a bearer key (RFC 6750), or the session of who has signed in to the page with one.
+
+    Open without either: /healthz and /readyz, the page's own files, and where one signs in.
+
+    Args:
+        app: What is behind it.
+        sessions: Of at least one key.
+    """
+
+    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+        self.app = app
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
+            self._check(scope["method"], Headers(scope=scope))
+        await self.app(scope, receive, send)
+
+    def _check(self, method: str, headers: Headers) -> None:
+        # A key that is wrong stays wrong, whoever is signed in.
+        if "authorization" not in headers and self._sessions.signed_in(headers):
+            refuse_cross_site(method, headers)
+            return
+        if not self._sessions.has_key(headers.get("authorization", "")):
+            raise UnauthorizedError(
+                "this service wants 'Authorization: Bearer <key>' with one of its keys",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path in PAGE_PATHS or path.startswith(PAGE_FILES)

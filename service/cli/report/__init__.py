@@ -1,0 +1,1 @@
+"""`focal-loss report`: one HTML file about a run."""

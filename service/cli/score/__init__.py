@@ -1,0 +1,1 @@
+"""`focal-loss score`: files in, scores out, resumable."""

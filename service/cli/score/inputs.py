@@ -1,0 +1,271 @@
+"""Files of logits and targets as chunks of rows, in constant memory where the format allows it."""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+from zipfile import BadZipFile
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet
+from safetensors import SafetensorError, safe_open
+
+from service.cli.score.columns import ColumnNames
+from service.cli.score.errors import DataError, UsageError
+from service.cli.score.readers import READERS
+from service.formats.columns import Array, ColumnError, ResolvedColumns, matrix, vector
+
+FORMATS = {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".npz": "npz",
+    ".safetensors": "safetensors",
+}
+STANDARD_INPUT = "-"
+# Of the logits of one chunk: well below what a service takes in one request.
+CHUNK_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input.
+
+    Args:
+        path: A file, or `-` for standard input.
+        format: One of the values of FORMATS.
+    """
+
+    path: str
+    format: str
+
+    @property
+    def fingerprint(self) -> list[Any]:
+        """What changes when the file does."""
+        if self.path == STANDARD_INPUT:
+            return [self.path]
+        status = Path(self.path).stat()
+        return [str(Path(self.path).resolve()), status.st_size, status.st_mtime_ns]
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Rows that lie behind each other in one file.
+
+    Args:
+        source: Where they are from.
+        first_row: Position of the first in its file, from 0.
+        logits: (N, C) or (N,).
+        targets: (N,) or (N, L).
+        ids: One per row, or None.
+        attributes: One value per row under each name.
+    """
+
+    source: Source
+    first_row: int
+    logits: Array
+    targets: Array
+    ids: list[str | int] | None
+    attributes: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def find_sources(inputs: Sequence[str], input_format: str | None) -> list[Source]:
+    """The files that names, folders and globs stand for, each in its sorted order.
+
+    Raises:
+        UsageError: Nothing is there, or a format is not known.
+    """
+    sources = []
+    for given in inputs:
+        if given == STANDARD_INPUT:
+            if input_format is None:
+                raise UsageError("standard input has no name to tell its format by: give --format")
+            sources.append(Source(given, input_format))
+            continue
+        if Path(given).is_dir():
+            paths = sorted(str(path) for path in Path(given).rglob("*") if path.suffix.lower() in FORMATS)
+        else:
+            paths = [given] if Path(given).exists() else sorted(glob.glob(given, recursive=True))
+        if not paths:
+            raise UsageError(f"{given}: no such file, and no file of a known format in it")
+        sources += [Source(path, input_format or _format_of(path)) for path in paths]
+    return sources
+
+
+def _format_of(path: str) -> str:
+    ending = Path(path).suffix.lower()
+    if ending not in FORMATS:
+        raise UsageError(f"{path}: ending {ending!r} is not known; give --format, or one of {', '.join(FORMATS)}")
+    return FORMATS[ending]
+
+
+def count_rows(sources: Sequence[Source]) -> int | None:
+    """How many rows there are, where the formats tell without being read."""
+    total = 0
+    for source in sources:
+        if source.path == STANDARD_INPUT or source.format != "parquet":
+            return None
+        total += pyarrow.parquet.ParquetFile(source.path).metadata.num_rows
+    return total
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to cut and to take what a file holds.
+
+    Args:
+        names: Of the columns.
+        rows: Of one chunk at most; wide rows make smaller ones.
+        whole_targets: Targets are classes: whole floats become integers.
+        keep_missing: A missing value becomes one that the loss refuses (NaN, NO_TARGET) instead of an error here.
+    """
+
+    names: ColumnNames
+    rows: int
+    whole_targets: bool = True
+    keep_missing: bool = False
+
+    def rows_of(self, width: int, itemsize: int) -> int:
+        """Rows of one chunk, of so many logits each."""
+        return min(self.rows, max(1, CHUNK_BYTES // max(1, width * itemsize)))
+
+
+def read_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
+    """The rows of a source chunk by chunk, the last one smaller; always cut at the same places.
+
+    Raises:
+        DataError: The file is not of its format, or a value is no number; names file, row and column.
+        UsageError: The columns are not there.
+    """
+    try:
+        if source.format in ("npz", "safetensors"):
+            yield from _array_chunks(source, reading)
+        else:
+            yield from _table_chunks(source, reading)
+    except ColumnError as err:
+        raise DataError(f"{source.path}{err.place and ', '}{err.place}: {err.msg}") from err
+    except (pa.ArrowException, SafetensorError, BadZipFile, EOFError, OSError, ValueError, KeyError) as err:
+        raise DataError(f"{source.path}: {err}") from err
+
+
+def _opened(source: Source) -> BinaryIO:
+    if source.path != STANDARD_INPUT:
+        return open(source.path, "rb")
+    if source.format in ("csv", "jsonl", "arrow"):
+        return sys.stdin.buffer
+    # These are read from their end.
+    return io.BytesIO(sys.stdin.buffer.read())
+
+
+def _table_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
+    with _opened(source) as file:
+        columns, batches = READERS[source.format](file, reading.names, source.path)
+        first_row, width = 0, None
+        for table in _recut(batches, columns, reading):
+            parts = [table.column(name).combine_chunks() for name in columns.logits]
+            logits = matrix(parts, columns.logits, first_row, keep_missing=reading.keep_missing)
+            targets = vector(
+                table.column(columns.targets).combine_chunks(),
+                columns.targets,
+                first_row,
+                whole=reading.whole_targets,
+                keep_missing=reading.keep_missing,
+            )
+            ids = table.column(columns.id).to_pylist() if columns.id else None
+            width = logits.shape[1:] if width is None else width
+            if logits.shape[1:] != width:
+                raise ColumnError(f"{logits.shape[1]} values, row 0 has {width[0]}", first_row, columns.logits[0])
+            yield Chunk(source, first_row, logits, targets, ids, _attributes(table, columns, source.format))
+            first_row += len(table)
+
+
+def _attributes(table: pa.Table, columns: ResolvedColumns, file_format: str) -> dict[str, list[Any]]:
+    values = {name: table.column(name).to_pylist() for name in columns.attributes}
+    if file_format != "jsonl":
+        return values
+    return {name: [None if text is None else json.loads(text) for text in texts] for name, texts in values.items()}
+
+
+def _recut(batches: Iterator[pa.RecordBatch], columns: ResolvedColumns, reading: Reading) -> Iterator[pa.Table]:
+    """Tables of one number of rows, whatever the batches of the file are."""
+    waiting: list[pa.RecordBatch] = []
+    count = rows = 0
+    for batch in batches:
+        if not len(batch):
+            continue
+        rows = rows or reading.rows_of(*_width(batch, columns))
+        waiting.append(batch.select(list(dict.fromkeys(columns.all))))
+        count += len(batch)
+        if count >= rows:
+            table = pa.Table.from_batches(waiting)
+            for start in range(0, count - rows + 1, rows):
+                yield table.slice(start, rows)
+            rest = table.slice(count - count % rows)
+            waiting, count = rest.to_batches(), len(rest)
+    if count:
+        yield pa.Table.from_batches(waiting)
+
+
+def _width(batch: pa.RecordBatch, columns: ResolvedColumns) -> tuple[int, int]:
+    """Logits of the first row, and bytes of each."""
+    kind = batch.schema.field(columns.logits[0]).type
+    first = batch.column(columns.logits[0])[0]
+    width = len(first) if hasattr(kind, "value_type") and first.is_valid else len(columns.logits)
+    value = getattr(kind, "value_type", kind)
+    return width, value.bit_width // 8 if pa.types.is_floating(value) or pa.types.is_integer(value) else 8
+
+
+def _array_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
+    logits, targets, ids, attributes = _arrays(source, reading.names)
+    if {len(part) for part in (targets, *([] if ids is None else [ids]), *attributes.values())} != {len(logits)}:
+        found = "".join(
+            f", {len(part)} {name}" for name, part in ({"ids": ids} | attributes).items() if part is not None
+        )
+        raise DataError(f"{source.path}: {len(logits)} rows of logits, {len(targets)} targets{found}")
+    rows = reading.rows_of(int(np.prod(logits.shape[1:])), logits.itemsize)
+    for start in range(0, len(logits), rows):
+        part = slice(start, start + rows)
+        chunk_ids = None if ids is None else ids[part].tolist()
+        of_rows = {name: values[part].tolist() for name, values in attributes.items()}
+        yield Chunk(source, start, logits[part], targets[part], chunk_ids, of_rows)
+
+
+def _arrays(source: Source, names: ColumnNames) -> tuple[Array, Array, Array | None, dict[str, Array]]:
+    if source.format == "npz":
+        with _opened(source) as file, np.load(file, allow_pickle=False) as archive:
+            columns = names.resolve(archive.files, source.path)
+            ids = archive[columns.id] if columns.id else None
+            attributes = {name: archive[name] for name in columns.attributes}
+            return archive[columns.logits[0]], archive[columns.targets], ids, attributes
+    if source.path == STANDARD_INPUT:
+        raise UsageError("safetensors is read from a file, not from standard input")
+    with safe_open(source.path, framework="numpy") as tensors:
+        columns = names.resolve(list(tensors.keys()), source.path)
+        ids = tensors.get_tensor(columns.id) if columns.id else None
+        halved = tensors.get_slice(columns.logits[0]).get_dtype() == "BF16"
+        logits = _bfloat16(source.path, columns.logits[0]) if halved else tensors.get_tensor(columns.logits[0])
+        attributes = {name: tensors.get_tensor(name) for name in columns.attributes}
+        return logits, tensors.get_tensor(columns.targets), ids, attributes
+
+
+def _bfloat16(path: str, name: str) -> Array:
+    """A tensor that numpy has no dtype for, as float32, which holds each of its values; the library has checked it."""
+    with open(path, "rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        entry = orjson.loads(file.read(start - 8))[name]
+    begin, end = entry["data_offsets"]
+    bits = np.fromfile(path, np.dtype("<u2"), (end - begin) // 2, offset=start + begin)
+    return (bits.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])

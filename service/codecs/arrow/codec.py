@@ -1,0 +1,52 @@
+"""`application/vnd.apache.arrow.stream` as a whole: for requests or replies that meet another format on the way.
+
+Arrow in and Arrow out goes batch by batch instead, see `service.api.routes.arrow_stream`.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+
+from service.codecs.arrow.reader import ArrowStream
+from service.codecs.arrow.writer import ArrowResultWriter
+from service.codecs.base import inflated_bytes
+from service.formats.arrays import Body
+from service.schema.request import LossRequest, RequestOptions
+from service.schema.result import BatchResult, LossResult
+
+
+class ArrowCodec:
+    """Contract section 2, Arrow."""
+
+    media_type = "application/vnd.apache.arrow.stream"
+    aliases: tuple[str, ...] = ()
+
+    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+        """See `Reader.decode`."""
+        max_bytes = inflated_bytes(body, max_bytes)
+        stream = ArrowStream(io.BytesIO(body), max_bytes, with_attributes=with_attributes)
+        return LossRequest(RequestOptions.parse(stream.request_fields), tuple(stream))
+
+    def encode(self, result: LossResult) -> bytes:
+        """See `Codec.encode`."""
+        batches = result.batches
+        columns = [column for batch in batches for column in batch.per_example.values()]
+        is_double = any(column.dtype == np.float64 for column in columns)
+        writer = ArrowResultWriter(
+            list(batches[0].per_example) if batches else [],
+            id_type=_id_type(batches),
+            float_type=pa.float64() if is_double else pa.float32(),
+            many_labels=any(batch.per_example.get("prediction", np.empty(0)).ndim > 1 for batch in batches),
+        )
+        return b"".join([*map(writer.batch, batches), writer.end(result)])
+
+
+def _id_type(batches: tuple[BatchResult, ...]) -> pa.DataType | None:
+    ids = [identity for batch in batches for identity in batch.ids or ()]
+    if not ids:
+        return None
+    return cast(pa.DataType, pa.string() if any(isinstance(identity, str) for identity in ids) else pa.int64())

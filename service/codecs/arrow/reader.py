@@ -1,0 +1,342 @@
+"""Reading an Arrow IPC stream record batch by record batch, with nothing in it trusted.
+
+pyarrow's reader checks the structure of a message, not its content, and allocates what a compressed buffer claims to
+hold (Arrow's "Security Considerations", docs/source/format/Security.rst). So the schema is held against a list of
+what is taken, claimed sizes are read before anything is inflated, and every batch is validated in full.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.errors import (
+    BodyTooLargeError,
+    DecodeError,
+    InvalidIdsError,
+    InvalidLogitError,
+    InvalidRequestError,
+    InvalidTargetError,
+    LossServiceError,
+    ShapeError,
+)
+from service.formats.attributes import attribute_values, is_attribute
+from service.formats.columns import is_list
+from service.schema.request import Batch, Column
+
+COLUMNS = ("logits", "targets", "id")
+# torch has no arithmetic for these: they are cast, after a check that they fit.
+CAST_TO_INT64 = (pa.uint16(), pa.uint32(), pa.uint64())
+# Types of numbers; those of logits are floating.
+TAKEN = (
+    *(pa.float16(), pa.float32(), pa.float64()),
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+    *(pa.uint8(), *CAST_TO_INT64),
+)
+
+
+class ArrowStream:
+    """The record batches of a stream as batches of logits and targets.
+
+    Args:
+        source: Read as batches are asked for.
+        max_message_bytes: Of one message, as it comes and inflated.
+        with_attributes: Whether further columns are attributes of the examples.
+
+    Raises:
+        DecodeError: What comes is no Arrow IPC stream.
+        BodyTooLargeError: A message is larger than the limit.
+        InvalidRequestError: The schema has a column or a type that is not taken.
+    """
+
+    def __init__(self, source: BinaryIO, max_message_bytes: int, *, with_attributes: bool = False) -> None:
+        self._with_attributes = with_attributes
+        self._source = _LimitedSource(source, max_message_bytes)
+        self._max_message_bytes = max_message_bytes
+        try:
+            self._open()
+        except BodyTooLargeError as err:
+            # No schema has this size: what stands at the place of its length is no length.
+            raise DecodeError("arrow: the body is no Arrow IPC stream") from err
+
+    def _open(self) -> None:
+        with _Decoding(self._source):
+            self._messages = pa.ipc.MessageReader.open_stream(pa.PythonFile(self._source, mode="r"))
+            self.schema = self._read_schema()
+            _check_schema(self.schema, with_attributes=self._with_attributes)
+
+    def _read_schema(self) -> pa.Schema:
+        message = self._next_message()
+        if message is None:
+            raise DecodeError("arrow: the stream is empty")
+        if message.type != "schema":
+            raise DecodeError(f"arrow: the stream begins with a {message.type}, not with a schema")
+        return pa.ipc.read_schema(message)
+
+    @property
+    def request_fields(self) -> Any:
+        """The JSON under the schema's metadata key `request`, decoded; an empty object where there is none.
+
+        Raises:
+            DecodeError: It is not JSON.
+        """
+        text = (self.schema.metadata or {}).get(b"request", b"{}")
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError as err:
+            raise DecodeError(f"arrow: schema metadata 'request' is not JSON: {err}") from err
+
+    @property
+    def id_type(self) -> pa.DataType | None:
+        """The type of the `id` column, None where there is none."""
+        return self.schema.field("id").type if "id" in self.schema.names else None
+
+    @property
+    def is_double(self) -> bool:
+        """Whether logits are float64."""
+        kind = _storage_type(self.schema.field("logits").type)
+        return bool((kind.value_type if is_list(kind) else kind) == pa.float64())
+
+    @property
+    def has_many_labels(self) -> bool:
+        """Whether an example may have several labels: its targets are a list, and not of one."""
+        kind = _storage_type(self.schema.field("targets").type)
+        return is_list(kind) and not (pa.types.is_fixed_size_list(kind) and kind.list_size == 1)
+
+    def __iter__(self) -> Iterator[Batch]:
+        number = 0
+        while True:
+            with _Decoding(self._source):
+                message = self._next_message()
+                if message is None:
+                    return
+                batch = _batch(self._record_batch(message, number), number)
+            yield batch
+            number += 1
+
+    def _next_message(self) -> Any:
+        try:
+            return self._messages.read_next_message()
+        except StopIteration:
+            return None
+
+    def _record_batch(self, message: Any, number: int) -> pa.RecordBatch:
+        if message.type != "record batch":
+            raise DecodeError(f"arrow: message {number} is a {message.type}, not a record batch")
+        claimed = inflated_size(message)
+        if claimed > self._max_message_bytes:
+            raise BodyTooLargeError(
+                f"batch {number} inflates to {claimed} bytes, the limit is {self._max_message_bytes} (max_body_bytes)"
+            )
+        batch = pa.ipc.read_record_batch(message, self.schema)
+        batch.validate(full=True)
+        return batch
+
+
+class _LimitedSource:
+    """A source that refuses to read more at once than the limit, and remembers what it was refused for."""
+
+    def __init__(self, source: BinaryIO, max_bytes: int) -> None:
+        self._source = source
+        self._max_bytes = max_bytes
+        self.failure: Exception | None = None
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes | bytearray:
+        try:
+            self._check(size)
+            return self._source.read(size)
+        except Exception as err:
+            self.failure = err
+            raise
+
+    def _check(self, size: int) -> None:
+        if not 0 <= size <= self._max_bytes:
+            raise BodyTooLargeError(
+                f"arrow: a message of {size} bytes, the limit is {self._max_bytes} (max_body_bytes)"
+            )
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Decoding:
+    """Turns what pyarrow raises into a DecodeError, and what the source failed for back into itself."""
+
+    def __init__(self, source: _LimitedSource) -> None:
+        self._source = source
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        failure = self._source.failure or err
+        if isinstance(failure, pa.ArrowException | OSError | ValueError | struct.error) and not isinstance(
+            failure, LossServiceError
+        ):
+            raise DecodeError(f"arrow: {failure}") from err
+        if failure is not None and failure is not err:
+            raise failure
+
+
+def inflated_size(message: Any) -> int:
+    """The bytes that the buffers of a record batch or dictionary claim to hold; 0 where they are not compressed.
+
+    Reads the flatbuffer of `Message` and `RecordBatch` (Arrow's format/Message.fbs): the fields `header` (2) of the
+    one, `buffers` (2) and `compression` (3) of the other; a `DictionaryBatch` has its `RecordBatch` in `data` (1).
+    Each compressed buffer begins with its plain length.
+    """
+    metadata, body = memoryview(message.metadata), memoryview(message.body)
+
+    def number(layout: str, position: int) -> int:
+        value: int = struct.unpack_from(layout, metadata, position)[0]
+        return value
+
+    def member(table: int, index: int) -> int | None:
+        vtable = table - number("<i", table)
+        if 4 + 2 * index >= number("<H", vtable):
+            return None
+        offset = number("<H", vtable + 4 + 2 * index)
+        return table + offset if offset else None
+
+    header = member(number("<I", 0), 2)
+    if header is None:
+        raise DecodeError("arrow: a message without a header")
+    record_batch = header + number("<I", header)
+    if message.type == "dictionary":
+        data = member(record_batch, 1)
+        if data is None:
+            raise DecodeError("arrow: a dictionary without data")
+        record_batch = data + number("<I", data)
+    buffers = member(record_batch, 2)
+    if member(record_batch, 3) is None or buffers is None:
+        return 0
+    vector = buffers + number("<I", buffers)
+    total = 0
+    for position in range(vector + 4, vector + 4 + 16 * number("<I", vector), 16):
+        offset, length = number("<q", position), number("<q", position + 8)
+        if length:
+            plain = struct.unpack_from("<q", body, offset)[0]
+            total += length if plain < 0 else plain
+    return total
+
+
+def _storage_type(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.FixedShapeTensorType):
+        if len(kind.shape) != 1 or kind.permutation not in (None, [0]):
+            raise InvalidRequestError(f"arrow: a fixed_shape_tensor has one dimension here, got shape {kind.shape}")
+        return kind.storage_type
+    return kind
+
+
+def _check_schema(schema: pa.Schema, *, with_attributes: bool) -> None:
+    for name in schema.names:
+        known = name in COLUMNS or (with_attributes and is_attribute(schema.field(schema.names.index(name)).type))
+        if not known or schema.names.count(name) > 1:
+            fault = "twice" if known else "unknown" if not with_attributes else "of a type that no attribute has"
+            msg = f"column {name[:100]!r} is {fault}; taken are {', '.join(COLUMNS)}"
+            raise InvalidRequestError(f"arrow: {msg}", errors=[{"loc": [name[:100]], "msg": msg}])
+    for name in ("logits", "targets"):
+        if name not in schema.names:
+            raise InvalidRequestError(f"arrow: column {name} missing", errors=[{"loc": [name], "msg": "missing"}])
+    logits, targets = (_storage_type(schema.field(name).type) for name in ("logits", "targets"))
+    value = logits.value_type if is_list(logits) else logits
+    if not pa.types.is_floating(value):
+        raise _type_error("logits", logits, "a list of float16, float32 or float64")
+    value = targets.value_type if is_list(targets) else targets
+    if value not in TAKEN:
+        raise _type_error("targets", targets, "integers, or lists of them; in sigmoid mode floats too")
+    if "id" in schema.names:
+        identity = schema.field("id").type
+        if not (pa.types.is_integer(identity) or pa.types.is_string(identity) or pa.types.is_large_string(identity)):
+            raise _type_error("id", identity, "strings or integers")
+
+
+def _type_error(name: str, kind: pa.DataType, wanted: str) -> InvalidRequestError:
+    msg = f"column {name} is {wanted}, got {kind}"
+    return InvalidRequestError(f"arrow: {msg}", errors=[{"loc": [name], "msg": msg}])
+
+
+def _batch(record_batch: pa.RecordBatch, number: int) -> Batch:
+    logits = _array(record_batch.column("logits"), number, "logits", InvalidLogitError)
+    targets = _array(record_batch.column("targets"), number, "targets", InvalidTargetError)
+    ids = None
+    if "id" in record_batch.schema.names:
+        column = record_batch.column("id")
+        _refuse_nulls(column, number, "ids", InvalidIdsError)
+        ids = column.to_pylist()
+    further = [name for name in record_batch.schema.names if name not in COLUMNS]
+    attributes = {name: attribute_values(record_batch.column(name), name) for name in further}
+    return Batch(logits, targets, ids, attributes or None)
+
+
+def _refuse_nulls(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> None:
+    if array.null_count:
+        row = array.is_null().index(True).as_py()
+        raise kind(
+            f"batch {number}, row {row}: {part} is null",
+            errors=[{"loc": ["batches", number, part, row], "msg": "null"}],
+        )
+
+
+def _array(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> Column:
+    """The column as an array (N,) or (N, C), without a copy."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    _refuse_nulls(array, number, part, kind)
+    rows = len(array)
+    if not is_list(array.type):
+        _refuse_too_large(array, number, part, kind)
+        return _flat(array)
+    columns = _row_length(array, number, part)
+    values = array.flatten()
+    if values.null_count:
+        place = values.is_null().index(True).as_py()
+        row, column = divmod(place, columns)
+        raise kind(
+            f"batch {number}, row {row}, column {column}: null is not a number",
+            errors=[{"loc": ["batches", number, part, row, column], "msg": "null is not a number"}],
+        )
+    return _flat(values).reshape(rows, columns)
+
+
+def _refuse_too_large(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> None:
+    """A uint64 beyond int64 is no class of any model."""
+    if array.type == pa.uint64() and len(array):
+        largest = pc.max(array).as_py()
+        if largest >= 2**63:
+            row = pc.index(array, pa.scalar(largest, pa.uint64())).as_py()
+            msg = f"{largest} is too large"
+            raise kind(
+                f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}]
+            )
+
+
+def _row_length(array: pa.Array, number: int, part: str) -> int:
+    if pa.types.is_fixed_size_list(array.type):
+        return int(array.type.list_size)
+    lengths = array.value_lengths()
+    columns = lengths[0].as_py() if len(array) else 0
+    for row, length in enumerate(lengths.to_numpy(zero_copy_only=False)):
+        if length != columns:
+            msg = f"row {row} of {part} has {length} values, row 0 has {columns}"
+            raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}])
+    return int(columns)
+
+
+def _flat(values: pa.Array) -> Column:
+    if values.type in CAST_TO_INT64:
+        values = values.cast(pa.int64())
+    buffer = values.buffers()[1]
+    if not len(values) or buffer is None:
+        return np.empty(0, values.type.to_pandas_dtype())
+    return np.frombuffer(buffer, values.type.to_pandas_dtype(), len(values), values.offset * values.type.byte_width)

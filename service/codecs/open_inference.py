@@ -1,0 +1,307 @@
+"""The Open Inference Protocol v2 with its binary tensor data extension: bytes to a request, a result to bytes.
+
+Sources: open-inference-protocol, specification/protocol/inference_rest.md; triton-inference-server/server,
+docs/protocol/extension_binary_data.md. Binary tensors are views into the body.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from ml_dtypes import bfloat16
+
+from service.codecs.json import excluded_to_json, hardest_to_json
+from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
+from service.formats.arrays import Body, array_view, overflows
+from service.schema.request import OUTPUTS, Batch, Column, LossRequest, RequestOptions
+from service.schema.result import LossResult
+
+MAX_NAME = 100
+MAX_DIMENSIONS = 8
+DATATYPES = {
+    "FP16": np.dtype(np.float16),
+    "BF16": np.dtype(bfloat16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "UINT8": np.dtype(np.uint8),
+}
+LARGEST = DATATYPES["FP64"]
+BINARY_ONLY = ("FP16", "BF16")
+INPUT_DATATYPES = {
+    "logits": ("FP16", "BF16", "FP32", "FP64"),
+    "targets": ("INT8", "INT16", "INT32", "INT64", "UINT8", "FP32", "FP64"),
+}
+# `loss` is the batch's: a scalar, as a model's loss is. The loss of each example has a name of its own.
+LOSS, PER_EXAMPLE_LOSS = "loss", "per_example_loss"
+OUTPUT_DATATYPES = {
+    LOSS: "FP64",
+    PER_EXAMPLE_LOSS: "FP32",
+    **{name: "INT64" if name == "prediction" else "FP32" for name in OUTPUTS if name != "loss"},
+}
+DEFAULT_OUTPUTS = (LOSS, PER_EXAMPLE_LOSS, "contribution")
+PARAMETERS = ("config", "config_id", "top_k", "on_invalid")
+RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
+ELSEWHERE = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "classification")
+
+
+@dataclass(frozen=True)
+class RequestedOutput:
+    """An output that a client wants, and whether as bytes."""
+
+    name: str
+    binary: bool
+
+
+@dataclass(frozen=True, eq=False)
+class InferRequest:
+    """A decoded inference request.
+
+    Args:
+        loss_request: What to compute; its options have no configuration where the model's name is one.
+        outputs: In the order to answer.
+        id: Given back with the answer.
+    """
+
+    loss_request: LossRequest
+    outputs: tuple[RequestedOutput, ...]
+    id: str | None
+
+
+def decode_request(body: Body, header_length: int | None) -> InferRequest:
+    """The request that a body says.
+
+    Args:
+        body: JSON, then the binary tensors in the order of the inputs.
+        header_length: Bytes of the JSON (`Inference-Header-Content-Length`); None: all of the body.
+
+    Raises:
+        DecodeError: It breaks the protocol; says where.
+        InvalidRequestError: A parameter, input or datatype that the model does not take.
+    """
+    length = len(body) if header_length is None else header_length
+    if not 0 < length <= len(body):
+        raise DecodeError(
+            f"Inference-Header-Content-Length is {length}, the body has {len(body)} bytes; a body without a JSON "
+            "header is not taken"
+        )
+    header = _json_object(memoryview(body)[:length])
+    parameters = _parameters(header, "request")
+    tensors = _tensors(_objects(header, "inputs"), body, length)
+    for name in INPUT_DATATYPES:
+        if name not in tensors:
+            raise InvalidRequestError(f"input {name} missing", errors=[{"loc": ["inputs", name], "msg": "missing"}])
+    outputs = _outputs(_objects(header, "outputs"), binary=parameters.get("binary_data_output") is True)
+    identity = header.get("id")
+    if identity is not None and not isinstance(identity, str):
+        raise DecodeError("id is a string")
+    request = LossRequest(_options(parameters, outputs), (Batch(tensors["logits"], tensors["targets"]),))
+    return InferRequest(request, outputs, identity)
+
+
+def encode_response(result: LossResult, request: InferRequest, model: str, version: str) -> tuple[bytes, int | None]:
+    """The body of the answer, and the length of its JSON where binary tensors follow it.
+
+    A number that is not there or not finite is null in JSON; a prediction that is not there is -1 in both forms, since
+    the client makes an INT64 array of it. The protocol's parameters are strings and numbers, so that `hardest` and
+    `excluded` are JSON texts.
+    """
+    outputs, tail = [], []
+    for wanted in request.outputs:
+        values = _values(result, wanted.name)
+        entry: dict[str, Any] = {
+            "name": wanted.name,
+            "datatype": OUTPUT_DATATYPES[wanted.name],
+            "shape": list(values.shape),
+        }
+        if wanted.binary:
+            content = np.ascontiguousarray(values).tobytes()
+            entry["parameters"] = {"binary_data_size": len(content)}
+            tail.append(content)
+        else:
+            entry["data"] = values.ravel()
+        outputs.append(entry)
+    header: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
+    header["parameters"] = {
+        "config_id": result.config_id,
+        "device": result.device,
+        "num_examples": result.num_examples,
+        "num_ignored": result.num_ignored,
+        "num_excluded": result.num_excluded,
+        "hardest": _json_text(hardest_to_json(result)),
+        "excluded": _json_text(excluded_to_json(result)),
+    }
+    if request.id is not None:
+        header["id"] = request.id
+    text = orjson.dumps(header, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"".join([text, *tail]), len(text) if any(tail) else None
+
+
+def _values(result: LossResult, name: str) -> Column:
+    if name == LOSS:
+        return np.array([np.nan if result.loss is None else result.loss])
+    values = result.batches[0].per_example["loss" if name == PER_EXAMPLE_LOSS else name]
+    return values if name == "prediction" else values.astype(np.float32)
+
+
+def _json_text(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def _json_object(text: memoryview) -> dict[str, Any]:
+    try:
+        header = orjson.loads(text)
+    except orjson.JSONDecodeError as err:
+        raise DecodeError(
+            f"the JSON part is not JSON: {err}; NaN and infinities can only be sent as binary tensors"
+        ) from err
+    if not isinstance(header, dict):
+        raise DecodeError("the JSON part is an object with inputs")
+    return header
+
+
+def _objects(header: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    values = header.get(name, [])
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise DecodeError(f"{name} is a list of objects")
+    return values
+
+
+def _parameters(owner: dict[str, Any], what: str) -> dict[str, Any]:
+    parameters = owner.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise DecodeError(f"parameters of {what} are an object")
+    for name in ELSEWHERE:
+        # A classification of 0 is how a client spells none.
+        if parameters.get(name):
+            raise DecodeError(f"parameter {name!r} of {what} is not supported")
+    return parameters
+
+
+def _options(parameters: dict[str, Any], outputs: tuple[RequestedOutput, ...]) -> RequestOptions:
+    for name in parameters:
+        if name not in PARAMETERS and name not in RESERVED and not name.startswith("triton_"):
+            raise InvalidRequestError(
+                f"unknown parameter {name[:MAX_NAME]!r}; known are {', '.join(PARAMETERS)}",
+                errors=[{"loc": ["parameters", name[:MAX_NAME]], "msg": "unknown parameter"}],
+            )
+    fields = {name: parameters[name] for name in PARAMETERS if name in parameters}
+    if isinstance(fields.get("config"), str):
+        try:
+            fields["config"] = orjson.loads(fields["config"])
+        except orjson.JSONDecodeError as err:
+            raise DecodeError(f"parameter config is not JSON: {err}") from err
+    names = ["loss" if output.name == PER_EXAMPLE_LOSS else output.name for output in outputs if output.name != LOSS]
+    return RequestOptions.parse({**fields, "outputs": names})
+
+
+def _outputs(entries: list[dict[str, Any]], *, binary: bool) -> tuple[RequestedOutput, ...]:
+    if not entries:
+        return tuple(RequestedOutput(name, binary) for name in DEFAULT_OUTPUTS)
+    outputs: list[RequestedOutput] = []
+    for position, entry in enumerate(entries):
+        name = entry.get("name")
+        if not isinstance(name, str) or name not in OUTPUT_DATATYPES:
+            msg = f"unknown output {str(name)[:MAX_NAME]!r}; known are {', '.join(OUTPUT_DATATYPES)}"
+            raise UnknownOutputError(msg, errors=[{"loc": ["outputs", position], "msg": msg}])
+        if any(output.name == name for output in outputs):
+            raise DecodeError(f"output {name} stands twice")
+        parameters = _parameters(entry, f"output {name}")
+        outputs.append(RequestedOutput(name, parameters.get("binary_data", binary) is True))
+    return tuple(outputs)
+
+
+def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str, Column]:
+    tensors: dict[str, Column] = {}
+    for entry in entries:
+        name = str(entry.get("name"))
+        if name not in INPUT_DATATYPES or name in tensors:
+            fault = "stands twice" if name in tensors else "is unknown"
+            msg = f"input {name[:MAX_NAME]!r} {fault}; known are {', '.join(INPUT_DATATYPES)}"
+            raise InvalidRequestError(msg, errors=[{"loc": ["inputs"], "msg": msg}])
+        datatype, shape = _datatype(entry, name), _shape(entry, name)
+        parameters = _parameters(entry, f"input {name}")
+        size = parameters.get("binary_data_size")
+        if ("data" in entry) == (size is not None):
+            raise DecodeError(f"input {name} needs either data or parameters.binary_data_size")
+        if size is None:
+            tensors[name] = _array_of_json(entry["data"], datatype, shape, name)
+            continue
+        needed = math.prod(shape) * DATATYPES[datatype].itemsize
+        if type(size) is not int or size != needed:
+            raise DecodeError(
+                f"input {name}: binary_data_size is {str(size)[:MAX_NAME]}, "
+                f"{datatype} of shape {list(shape)} has {needed} bytes"
+            )
+        if offset + size > len(body):
+            raise DecodeError(f"input {name}: expecting {offset + size - len(body)} additional bytes")
+        tensors[name] = array_view(body, offset, DATATYPES[datatype], shape)
+        offset += size
+    if offset != len(body):
+        raise DecodeError(f"unexpected additional input data: {len(body) - offset} bytes")
+    return tensors
+
+
+def _datatype(entry: dict[str, Any], name: str) -> str:
+    datatype = entry.get("datatype")
+    if datatype not in INPUT_DATATYPES[name]:
+        msg = f"input {name} has datatype {str(datatype)[:MAX_NAME]!r}, taken are {', '.join(INPUT_DATATYPES[name])}"
+        raise InvalidRequestError(msg, errors=[{"loc": ["inputs", name, "datatype"], "msg": msg}])
+    return str(datatype)
+
+
+def _shape(entry: dict[str, Any], name: str) -> tuple[int, ...]:
+    shape = entry.get("shape")
+    sizes = isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**63 for size in shape)
+    if not isinstance(shape, list) or not sizes or not 1 <= len(shape) <= MAX_DIMENSIONS or overflows(shape, LARGEST):
+        raise DecodeError(f"input {name}: shape is a list of integers >= 0, got {str(shape)[:MAX_NAME]}")
+    return tuple(shape)
+
+
+def _array_of_json(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> Column:
+    if datatype in BINARY_ONLY:
+        raise DecodeError(f"input {name}: {datatype} is taken as binary data only")
+    if not isinstance(data, list):
+        raise DecodeError(f"input {name}: data is a list")
+    values, dtype = _flat(data, shape, name), DATATYPES[datatype]
+    floating = dtype.kind == "f"
+    taken = (int, float) if floating else (int,)
+    if not {*map(type, values)} <= {*taken}:
+        position = next(position for position, value in enumerate(values) if type(value) not in taken)
+        shown = orjson.dumps(values[position]).decode()[:MAX_NAME]
+        raise DecodeError(f"input {name}: value {position} is {shown}, which is no {datatype}")
+    if floating:
+        with np.errstate(over="ignore"):
+            array = np.array(values, np.float64).astype(dtype)
+        # JSON has no infinity: one that is here comes of a number that the datatype cannot hold.
+        outside = np.isinf(array).nonzero()[0].tolist()
+    else:
+        bounds = np.iinfo(dtype)
+        outside = [position for position, value in enumerate(values) if not bounds.min <= value <= bounds.max]
+        array = np.array([] if outside else values, dtype)
+    if outside:
+        raise DecodeError(f"input {name}: value {outside[0]} is {values[outside[0]]}, which {datatype} cannot hold")
+    return array.reshape(shape)
+
+
+def _flat(data: list[Any], shape: tuple[int, ...], name: str) -> list[Any]:
+    """The values of data that is flat, or nested exactly as the shape says."""
+    values = data
+    if data and isinstance(data[0], list):
+        fits = len(data) == shape[0]
+        for size in shape[1:]:
+            fits = fits and all(isinstance(row, list) and len(row) == size for row in values)
+            values = list(chain.from_iterable(values)) if fits else []
+        if not fits:
+            raise DecodeError(f"input {name}: data is nested otherwise than its shape {list(shape)} says")
+    if len(values) != math.prod(shape):
+        raise DecodeError(f"input {name}: data has {len(values)} values, shape {list(shape)} needs {math.prod(shape)}")
+    return values

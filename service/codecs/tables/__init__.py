@@ -1,0 +1,1 @@
+"""Whole files of rows: Arrow, Parquet, CSV."""

@@ -1,0 +1,172 @@
+"""What a Parquet file claims to hold, read from its own headers before any of it is inflated.
+
+pyarrow allocates what pages claim, and a page of few bytes may hold many values. Its Python view of the metadata is
+no help: over a broken chunk it ends the process. So footer and page headers, which are structs in Thrift's compact
+protocol (parquet-format/src/main/thrift/parquet.thrift), are read here; only the numbers that matter are understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from service.errors import DecodeError, InvalidRequestError
+from service.formats.arrays import Body
+
+MAX_FOOTER_BYTES = 8 * 1024 * 1024
+MAX_PAGES = 2**17
+WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}
+# Each text may be one that grows by a letter out of the text before: their size is nowhere said.
+DELTA_BYTE_ARRAY = 7
+
+Fields = dict[int, Any]
+
+
+def claimed_size(body: Body, schema: pq.ParquetSchema, names: list[str]) -> int:
+    """The bytes that columns claim to hold, page by page; a text as a number, and once in its dictionary.
+
+    Args:
+        body: The whole file.
+        schema: Of it.
+        names: Of the columns, of which nested ones have several in the file.
+
+    Raises:
+        DecodeError: The headers contradict each other, or lead out of the file.
+        InvalidRequestError: A column is written in a way that does not tell its size, or in too many pages.
+    """
+    leaves = [schema.column(position) for position in range(len(schema))]
+    # As pyarrow chooses: a column, and all that lies in it.
+    wanted = [
+        (position, leaf)
+        for position, leaf in enumerate(leaves)
+        if any(leaf.path == name or leaf.path.startswith(f"{name}.") for name in names)
+    ]
+    total = pages = 0
+    # FileMetaData: 4 row_groups. RowGroup: 1 columns, 3 num_rows. ColumnChunk: 3 meta_data.
+    for group in _field(_footer(body), 4, list):
+        chunks, rows = _field(group, 1, list), _field(group, 3, int)
+        if len(chunks) != len(leaves):
+            raise DecodeError(f"parquet: a row group of {len(chunks)} columns, the schema has {len(leaves)}")
+        # Of a group without rows nothing is read, and its offsets may lead nowhere.
+        for position, leaf in wanted if rows else ():
+            size = values = 0
+            for inflated, count, encoding in _pages(body, _field(chunks[position], 3, dict)):
+                pages += 1
+                if pages > MAX_PAGES:
+                    raise InvalidRequestError(f"parquet: more than {MAX_PAGES} pages; write it with larger ones")
+                if leaf.physical_type == "BYTE_ARRAY" and encoding == DELTA_BYTE_ARRAY:
+                    msg = f"column {leaf.path[:100]!r} has the encoding DELTA_BYTE_ARRAY, which is not taken"
+                    raise InvalidRequestError(f"parquet: {msg}: write it with another")
+                size, values = size + inflated, values + count
+            if values < rows or (leaf.max_repetition_level == 0 and values != rows):
+                raise DecodeError(f"parquet: column {leaf.path[:100]!r} has {values} values in {rows} rows")
+            total += max(size, values * (WIDTHS.get(leaf.physical_type) or max(1, leaf.length)))
+    return total
+
+
+def _footer(body: Body) -> Fields:
+    length = int.from_bytes(body[-8:-4], "little")
+    if length > min(MAX_FOOTER_BYTES, len(body) - 8):
+        raise DecodeError(f"parquet: a footer of {length} bytes, at most {MAX_FOOTER_BYTES} are taken")
+    return _struct(body, len(body) - 8 - length, 0)[0]
+
+
+def _pages(body: Body, chunk: Fields) -> Iterator[tuple[int, int, int]]:
+    """The inflated bytes, the values and the encoding of a chunk's pages; a dictionary's values count as none."""
+    # ColumnMetaData: 7 total_compressed_size, 9 data_page_offset, 11 dictionary_page_offset.
+    start = _field(chunk, 9, int)
+    if 11 in chunk and 0 < _field(chunk, 11, int) < start:
+        start = chunk[11]
+    position, end = start, start + _field(chunk, 7, int)
+    if end > len(body):
+        raise DecodeError(f"parquet: a column from {start} to {end}, the file has {len(body)} bytes")
+    while position < end:
+        header, position = _struct(body, position, 0)
+        values = encoding = 0
+        # PageHeader: 2 and 3 the sizes, inflated and in the file; 5 and 8 the headers of data pages, in which 1 is
+        # the number of values, and the encoding is 2 or 4.
+        for kind, place in ((5, 2), (8, 4)):
+            if kind in header:
+                data = _field(header, kind, dict)
+                values, encoding = values + _field(data, 1, int), _field(data, place, int)
+        position += _field(header, 3, int)
+        yield _field(header, 2, int), values, encoding
+
+
+def _field(fields: Any, number: int, kind: type[Any]) -> Any:
+    value = fields.get(number) if isinstance(fields, dict) else None
+    if not isinstance(value, kind) or (kind is int and value < 0):
+        raise DecodeError(f"parquet: field {number} of a header is {str(value)[:20]}")
+    return value
+
+
+def _struct(body: Body, position: int, depth: int) -> tuple[Fields, int]:
+    """A struct with its integers, structs and lists by their numbers, and where it ends."""
+    if depth > 12:
+        raise DecodeError("parquet: a header nested too deep")
+    fields: Fields = {}
+    number = 0
+    while head := body[position]:
+        position += 1
+        if head >> 4:
+            number += head >> 4
+        else:
+            number, position = _integer(body, position)
+        # A truth value stands in its head.
+        if head & 15 not in (1, 2):
+            fields[number], position = _value(body, position, head & 15, depth)
+    return fields, position + 1
+
+
+def _value(body: Body, position: int, kind: int, depth: int) -> tuple[Any, int]:
+    match kind:
+        case 1 | 2 | 3:
+            return None, position + 1
+        case 4 | 5 | 6:
+            return _integer(body, position)
+        case 7:
+            return None, position + 8
+        case 8:
+            length, position = _varint(body, position)
+            return None, position + length
+        case 9 | 10:
+            return _list(body, position, depth + 1)
+        case 12:
+            return _struct(body, position, depth + 1)
+        case _:
+            raise DecodeError(f"parquet: a header with a field of type {kind}")
+
+
+def _list(body: Body, position: int, depth: int) -> tuple[list[Any], int]:
+    if depth > 12:
+        raise DecodeError("parquet: a header nested too deep")
+    head = body[position]
+    position += 1
+    count = head >> 4
+    if count == 15:
+        count, position = _varint(body, position)
+    if count > MAX_FOOTER_BYTES:
+        raise DecodeError(f"parquet: a list of {count} in a header")
+    values = []
+    for _ in range(count):
+        value, position = _value(body, position, head & 15, depth)
+        values.append(value)
+    return values, position
+
+
+def _integer(body: Body, position: int) -> tuple[int, int]:
+    value, position = _varint(body, position)
+    return (value >> 1) ^ -(value & 1), position
+
+
+def _varint(body: Body, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = body[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position
+    raise DecodeError("parquet: a number of more than ten bytes")

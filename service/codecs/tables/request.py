@@ -1,0 +1,238 @@
+"""From a table that somebody wrote for themselves to a request: columns are found by their names.
+
+A file is one batch. What it holds may be as large as a body may be, however small it is packed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.errors import (
+    BodyTooLargeError,
+    DecodeError,
+    InvalidIdsError,
+    InvalidLogitError,
+    InvalidRequestError,
+    InvalidTargetError,
+    ShapeError,
+)
+from service.formats.attributes import attribute_values, is_attribute
+from service.formats.columns import (
+    TARGET_NAMES,
+    Array,
+    ColumnError,
+    NotANumberError,
+    ResolvedColumns,
+    RowLengthError,
+    guess_id,
+    guess_logits,
+    guess_targets,
+    matrix,
+    vector,
+)
+from service.schema.request import Batch, LossRequest, RequestOptions
+
+NAMES_SHOWN = 20
+VIEW = np.dtype([("length", "<i4"), ("rest", "V12")])
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Turns what a reader raises over a broken file into a DecodeError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError, struct.error) as err:
+        raise DecodeError(f"{name}: {str(err)[:500]}") from err
+
+
+def check_size(count: int, max_bytes: int) -> None:
+    """Raise where the rows of a file are larger than a body may be.
+
+    Raises:
+        BodyTooLargeError: They are.
+    """
+    if count > max_bytes:
+        raise BodyTooLargeError(f"the rows of the file take {count} bytes, the limit is {max_bytes} (max_body_bytes)")
+
+
+def find_columns(names: list[str], *, with_attributes: bool) -> ResolvedColumns:
+    """Which columns of a file hold what; those that are nothing else are attributes, if there may be any.
+
+    Raises:
+        InvalidRequestError: Logits or targets are not there, or a name stands twice; names the columns that are there.
+    """
+    there = ", ".join(repr(name[:100]) for name in names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+    logits = guess_logits(names)
+    if not logits:
+        raise _column_error("logits", f"no column 'logits' and no logit_0, logit_1, ...; the columns are {there}")
+    targets = guess_targets(names)
+    if len(targets) != 1:
+        fault = f"both {targets[0]!r} and {targets[1]!r} could be it" if targets else f"the columns are {there}"
+        raise _column_error("targets", f"targets are one column named {', '.join(TARGET_NAMES)}; {fault}")
+    identity = guess_id(names)
+    used = {*logits, targets[0], identity}
+    # pandas writes its index without a name.
+    attributes = [name for name in names if name and name not in used] if with_attributes else []
+    columns = ResolvedColumns(logits, targets[0], identity, tuple(attributes))
+    for name in columns.all:
+        if names.count(name) > 1:
+            raise _column_error(name[:100], f"column {name[:100]!r} stands twice")
+    return columns
+
+
+def check_attributes(schema: pa.Schema, columns: ResolvedColumns) -> None:
+    """Raise where a column is of a type that no attribute has.
+
+    Raises:
+        InvalidRequestError: Names it.
+    """
+    for name in columns.attributes:
+        kind = schema.field(name).type
+        if not is_attribute(kind):
+            msg = f"column {name[:100]!r} is {str(kind)[:100]}; attributes are text, numbers, truth values or times"
+            raise _column_error(name[:100], f"{msg}: leave it out")
+
+
+def _column_error(name: str, msg: str) -> InvalidRequestError:
+    return InvalidRequestError(f"batch 0: {msg}", errors=[{"loc": ["batches", 0, name], "msg": msg}])
+
+
+def options_of(schema: pa.Schema, name: str) -> RequestOptions:
+    """The options that stand as JSON under the schema's metadata key `request`; the defaults where there are none.
+
+    Raises:
+        DecodeError: It is not JSON.
+        InvalidRequestError: See `RequestOptions.parse`.
+    """
+    try:
+        return RequestOptions.parse(orjson.loads((schema.metadata or {}).get(b"request", b"{}")))
+    except orjson.JSONDecodeError as err:
+        raise DecodeError(f"{name}: schema metadata 'request' is not JSON: {err}") from err
+
+
+def request_of(table: pa.Table, columns: ResolvedColumns, options: RequestOptions, max_bytes: int) -> LossRequest:
+    """The request with a table as its one batch.
+
+    Args:
+        table: At least the columns; its values are checked here.
+        columns: Which is what.
+        options: Of the request.
+        max_bytes: Of the columns, with each text as often as it stands in a row.
+
+    Raises:
+        BodyTooLargeError: They are larger.
+        InvalidRequestError: A value that cannot be taken; names row and column.
+    """
+    table = table.select(columns.all)
+    check_size(sum(_plain_size(chunk) for column in table.columns for chunk in column.chunks), max_bytes)
+    if not len(table):
+        # Nothing says how many classes there would be.
+        nothing = np.empty(0, np.float32), np.empty(0, np.int64)
+        ids: list[str | int] | None = [] if columns.id else None
+        return LossRequest(options, (Batch(*nothing, ids, {name: [] for name in columns.attributes} or None),))
+    # Now that each value may be written out, it is: dictionaries are slow to read from.
+    table = pa.table({name: _written_out(table.column(name)) for name in columns.all})
+    missing = options.on_invalid == "exclude"
+    try:
+        parts = [_whole(table, name) for name in columns.logits]
+        logits = matrix(parts, columns.logits, 0, keep_missing=missing)
+        targets = vector(_whole(table, columns.targets), columns.targets, 0, whole=True, keep_missing=missing)
+        batch = Batch(
+            _logits(logits, max_bytes),
+            _targets(targets, columns.targets),
+            _ids(table.column(columns.id), columns.id) if columns.id else None,
+            {name: attribute_values(table.column(name), name) for name in columns.attributes} or None,
+        )
+    except ColumnError as err:
+        raise refused(err, columns) from err
+    return LossRequest(options, (batch,))
+
+
+def refused(err: ColumnError, columns: ResolvedColumns) -> InvalidRequestError | DecodeError:
+    """The error of a request for one of a column."""
+    kind: type[InvalidRequestError | DecodeError] = DecodeError
+    loc: list[str | int] = ["batches", 0]
+    loc += [] if err.row is None else [err.row]
+    msg = err.msg[:500]
+    if err.column == columns.targets:
+        kind, loc = InvalidTargetError, ["batches", 0, "targets", *loc[2:]]
+        if isinstance(err, NotANumberError):
+            msg += "; a label is the number of its class, counted from 0"
+    elif err.column in columns.logits:
+        position = [columns.logits.index(err.column)] if len(columns.logits) > 1 and err.row is not None else []
+        kind, loc = InvalidLogitError, ["batches", 0, "logits", *loc[2:], *position]
+    if isinstance(err, RowLengthError):
+        kind = ShapeError
+    return kind(f"batch 0{err.place and ', '}{err.place}: {msg}", errors=[{"loc": loc, "msg": msg}])
+
+
+def _whole(table: pa.Table, name: str) -> pa.Array:
+    """A column in one piece; a tensor as the list that it is stored as."""
+    column = table.column(name).combine_chunks()
+    return column.storage if isinstance(column, pa.ExtensionArray) else column
+
+
+def _written_out(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _logits(values: Array, max_bytes: int) -> Array:
+    if values.dtype.kind != "f":
+        check_size(8 * values.size, max_bytes)
+        values = values.astype(np.float64)
+    return values
+
+
+def _targets(values: Array, name: str) -> Array:
+    if values.dtype == np.uint64 and values.size and values.max() >= 2**63:
+        row = int(np.argmax(values.reshape(len(values), -1).max(axis=1)))
+        raise ColumnError(f"{values.max()} is too large", row, name)
+    # torch has no arithmetic for the others.
+    return values.astype(np.int64) if values.dtype.kind == "u" and values.itemsize > 1 else values
+
+
+def _ids(column: pa.ChunkedArray, name: str) -> list[str | int]:
+    kind = column.type
+    tests = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    fault, row = None, []
+    if not any(test(kind) for test in tests):
+        fault = f"ids are strings or integers, column {name[:100]!r} is {str(kind)[:100]}"
+    elif column.null_count:
+        row = [column.is_null().index(True).as_py()]
+        fault = f"column {name[:100]!r} has no value in row {row[0]}"
+    if fault is not None:
+        raise InvalidIdsError(f"batch 0: {fault}", errors=[{"loc": ["batches", 0, "ids", *row], "msg": fault}])
+    ids: list[str | int] = column.to_pylist()
+    return ids
+
+
+def _plain_size(array: pa.Array) -> int:
+    """Bytes of an array with every value written out, which those of dictionaries and views are not."""
+    if pa.types.is_dictionary(array.type):
+        lengths, rows = _text_lengths(array.dictionary), array.indices.drop_null().to_numpy()
+        plain = 16 * len(rows) if lengths is None else lengths[rows].sum()
+    elif pa.types.is_string_view(array.type):
+        lengths = _text_lengths(array)
+        plain = 0 if lengths is None else lengths.sum()
+    else:
+        plain = 0
+    return int(array.nbytes) + int(plain)
+
+
+def _text_lengths(values: pa.Array) -> Array | None:
+    """Bytes of each text, None where there is no text; Arrow has no function for those of views."""
+    kind = values.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        lengths: Array = pc.binary_length(values).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        return lengths
+    if not pa.types.is_string_view(kind):
+        return None
+    views = np.frombuffer(values.buffers()[1], VIEW)[values.offset : values.offset + len(values)]
+    return np.where(values.is_valid().to_numpy(zero_copy_only=False), views["length"], 0).astype(np.int64)

@@ -1,1 +1,0 @@
-"""The commands of `focal-loss` that speak with a service about runs; each parses, asks, and prints."""

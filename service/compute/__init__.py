@@ -1,0 +1,1 @@
+"""Computation: the device, transfers, worker threads, evaluation of requests."""

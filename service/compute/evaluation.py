@@ -1,0 +1,340 @@
+"""From a decoded request to its result: shapes, bad rows, reductions, contributions and the hardest examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.compute.device import Engine
+from service.errors import (
+    ErrorItem,
+    InvalidIdsError,
+    InvalidLogitError,
+    InvalidTargetError,
+    LossServiceError,
+    ShapeError,
+    TooManyElementsError,
+    TooManyExamplesError,
+)
+from service.loss.focal import FocalLoss
+from service.loss.row_state import BAD_TARGET, COUNTED, IGNORED
+from service.loss.scores import Scores
+from service.schema.config import LossConfig, Reduction
+from service.schema.request import Batch, Column, LossRequest, RequestOptions
+from service.schema.result import BatchResult, Excluded, Hard, LossResult, divisor, reduced
+
+ERRORS_NAMED = 20
+EXCLUDED_NAMED = 1000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a request may be.
+
+    Args:
+        max_elements: Logits in one batch.
+        max_examples: Rows in one request.
+    """
+
+    max_elements: int
+    max_examples: int
+
+
+def evaluate(
+    engine: Engine, module: FocalLoss, request: LossRequest, limits: Limits, *, unique_ids: bool = False
+) -> LossResult:
+    """Compute a request; all of it is checked for shapes and limits before anything is computed.
+
+    Args:
+        engine: Where to compute.
+        module: The configured loss, on the engine's device.
+        request: As decoded; nothing in it is trusted yet.
+        limits: How large it may be.
+        unique_ids: Its ids are known to differ, and are not compared again.
+
+    Raises:
+        TooManyExamplesError: The request has more rows than the limit.
+        Beside those of `Evaluation.add`.
+    """
+    evaluation = Evaluation(engine, module, request.options, limits)
+    total = sum(batch.num_examples for batch in request.batches)
+    if total > limits.max_examples:
+        raise TooManyExamplesError(f"the request has {total} rows, the limit is {limits.max_examples} (max_examples)")
+    shaped = [_shaped(module.config, number, batch, limits) for number, batch in enumerate(request.batches)]
+    if not unique_ids:
+        check_ids(request.batches)
+    return evaluation.result(tuple(map(evaluation.add_shaped, request.batches, shaped)))
+
+
+class Evaluation:
+    """A request that is computed batch by batch; what it keeps does not grow with their number.
+
+    Args:
+        engine: Where to compute.
+        module: The configured loss, on the engine's device.
+        options: Of the request.
+        limits: How large a batch may be.
+    """
+
+    def __init__(self, engine: Engine, module: FocalLoss, options: RequestOptions, limits: Limits) -> None:
+        self._engine = engine
+        self._module = module
+        self._options = options
+        self._limits = limits
+        self._batches = self._num_examples = self._num_ignored = self._num_excluded = 0
+        self._loss_sum = self._alpha_sum = 0.0
+        self._hardest: list[Hard] = []
+        self._excluded: list[Excluded] = []
+
+    def add(self, batch: Batch) -> BatchResult:
+        """Compute the next batch; whether its ids are unique is for `check_ids`.
+
+        Raises:
+            TooManyElementsError: It is larger than the limit.
+            ShapeError: Shapes or lengths do not fit each other or the configuration.
+            InvalidLogitError: A bad logit, unless such rows are to be excluded; names batch, row, column and value.
+            InvalidTargetError: The same for a target.
+            DeviceOutOfMemoryError: Not even one row fits.
+        """
+        return self.add_shaped(batch, _shaped(self._module.config, self._batches, batch, self._limits))
+
+    def add_shaped(self, batch: Batch, shaped: tuple[Column, Column]) -> BatchResult:
+        """`add` with the batch's logits (N, C) or (N, L) and targets (N,) or (N, L), which were checked before."""
+        number, config = self._batches, self._module.config
+        logits, targets = shaped
+        scores = self._engine.score(self._module, logits, targets, self._options.outputs)
+        bad = (scores.state >= BAD_TARGET).nonzero()[0].tolist()
+        if bad and self._options.on_invalid == "error":
+            raise _bad_rows(config, number, bad, logits, targets)
+        for row in bad[: EXCLUDED_NAMED - len(self._excluded)]:
+            fault = _fault(config, number, row, logits[row], targets[row])
+            self._excluded.append(Excluded(number, row, _id(batch, row), fault.code, fault.detail))
+        result, columns = _reduced_batch(batch, scores, config.reduction, self._options.outputs, len(bad))
+        self._hardest += _hardest(number, batch, scores, columns, self._options.top_k)
+        self._hardest = sorted(self._hardest, key=lambda hard: (-hard.log_loss, hard.batch, hard.index))
+        del self._hardest[self._options.top_k :]
+        self._batches += 1
+        self._num_examples += result.num_examples
+        self._num_ignored += result.num_ignored
+        self._num_excluded += result.num_excluded
+        self._loss_sum += result.loss_sum
+        self._alpha_sum += result.alpha_sum
+        return result
+
+    def result(self, batches: tuple[BatchResult, ...] = ()) -> LossResult:
+        """The totals of all batches so far, with those batches that are given."""
+        num_counted = self._num_examples - self._num_ignored - self._num_excluded
+        return LossResult(
+            config_id=self._module.config.config_id,
+            device=self._engine.device,
+            loss=reduced(self._module.config.reduction, self._loss_sum, self._alpha_sum, num_counted),
+            num_examples=self._num_examples,
+            num_ignored=self._num_ignored,
+            num_excluded=self._num_excluded,
+            batches=batches,
+            hardest=tuple(self._hardest),
+            excluded=tuple(self._excluded),
+        )
+
+
+def _id(batch: Batch, row: int) -> str | int | None:
+    return batch.ids[row] if batch.ids is not None else None
+
+
+def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits) -> tuple[Column, Column]:
+    """Logits (N, C) or (N, L) and targets (N,) or (N, L), or the error that says what does not fit."""
+    logits, targets = batch.logits, batch.targets
+    if logits.size > limits.max_elements:
+        raise TooManyElementsError(
+            f"batch {number} has {logits.size} logits, the limit is {limits.max_elements} (max_elements)"
+        )
+    if batch.ids is not None and len(batch.ids) != batch.num_examples:
+        raise _shape_error(number, "ids", f"{len(batch.ids)} ids for {batch.num_examples} rows of logits")
+    if logits.ndim and targets.ndim and logits.shape[0] != targets.shape[0]:
+        raise _shape_error(number, "targets", f"{len(targets)} targets for {len(logits)} rows of logits")
+    return (_shaped_softmax if config.mode == "softmax" else _shaped_sigmoid)(config, number, logits, targets)
+
+
+def _shaped_softmax(config: LossConfig, number: int, logits: Column, targets: Column) -> tuple[Column, Column]:
+    if logits.shape == (0,) and targets.size == 0:
+        # JSON has one empty list for every number of classes.
+        return logits.reshape(0, len(config.weights or (1, 1))), targets.reshape(0).astype(np.int64)
+    if logits.ndim != 2:
+        raise _shape_error(number, "logits", f"softmax mode takes logits (N, C), got shape {list(logits.shape)}")
+    if targets.ndim != 1:
+        raise _shape_error(number, "targets", f"softmax mode takes targets (N,), got shape {list(targets.shape)}")
+    num_classes = logits.shape[1]
+    if num_classes < 2:
+        raise _shape_error(number, "logits", f"softmax mode needs at least 2 classes, the logits have {num_classes}")
+    if config.weights is not None and len(config.weights) != num_classes:
+        raise _shape_error(
+            number, "logits", f"alpha has {len(config.weights)} weights, the logits {num_classes} classes"
+        )
+    if targets.dtype.kind not in "iub" and len(targets):
+        # A row that no int64 could hold is the one to name; where all could, the first stands for the dtype.
+        values = targets.astype(np.float64)
+        row = int(((values != np.trunc(values)) | (np.abs(values) >= 2.0**63)).argmax())
+        msg = f"softmax targets are integer class indices, got {_spelled(float(values[row]))}"
+        raise InvalidTargetError(
+            f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "targets", row], "msg": msg}]
+        )
+    return logits, targets
+
+
+def _shaped_sigmoid(config: LossConfig, number: int, logits: Column, targets: Column) -> tuple[Column, Column]:
+    if logits.ndim not in (1, 2):
+        raise _shape_error(
+            number, "logits", f"sigmoid mode takes logits (N,) or (N, L), got shape {list(logits.shape)}"
+        )
+    if targets.ndim not in (1, 2):
+        raise _shape_error(number, "targets", f"sigmoid mode takes targets (N,) or (N, L), got {list(targets.shape)}")
+    if logits.ndim == 1:
+        # JSON has one empty list for every number of labels.
+        labels_of_empty = len(config.alpha) if isinstance(config.alpha, tuple) and not len(logits) else 1
+        logits = logits.reshape(len(logits), labels_of_empty)
+    if targets.ndim == 1 and (logits.shape[1] == 1 or not len(targets)):
+        targets = targets.reshape(logits.shape)
+    if logits.shape != targets.shape:
+        detail = f"logits {list(logits.shape)} and targets {list(targets.shape)} differ in sigmoid mode"
+        raise _shape_error(number, "targets", detail)
+    labels = logits.shape[1]
+    if labels < 1:
+        raise _shape_error(number, "logits", "sigmoid mode needs at least one label, the logits have none")
+    if isinstance(config.alpha, tuple) and len(config.alpha) != labels:
+        raise _shape_error(number, "logits", f"alpha has {len(config.alpha)} values, the logits {labels} labels")
+    return logits, targets
+
+
+def _shape_error(number: int, part: str, msg: str) -> ShapeError:
+    return ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part], "msg": msg}])
+
+
+def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
+    """Raise where an id stands twice in these batches, the first of which has this number in its request.
+
+    Raises:
+        InvalidIdsError: Names both places.
+    """
+    ids = [identity for batch in batches for identity in batch.ids or ()]
+    if len(set(ids)) == len(ids):
+        return
+    seen: dict[str | int, tuple[int, int]] = {}
+    for number, batch in enumerate(batches, start=first):
+        for row, identity in enumerate(batch.ids or ()):
+            earlier = seen.setdefault(identity, (number, row))
+            if earlier != (number, row):
+                msg = f"id {str(identity)[:100]!r} is already that of batch {earlier[0]}, row {earlier[1]}"
+                raise InvalidIdsError(
+                    f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "ids", row], "msg": msg}]
+                )
+
+
+def _bad_rows(
+    config: LossConfig, number: int, rows: Sequence[int], logits: Column, targets: Column
+) -> LossServiceError:
+    faults = [_fault(config, number, row, logits[row], targets[row]) for row in rows[:ERRORS_NAMED]]
+    items = [item for fault in faults for item in fault.errors]
+    detail = faults[0].detail if len(rows) == 1 else f"{faults[0].detail} (and {len(rows) - 1} more rows)"
+    return type(faults[0])(detail, errors=items)
+
+
+def _fault(config: LossConfig, number: int, row: int, logits: Column, targets: Column) -> LossServiceError:
+    """What is wrong with a row that was marked bad."""
+    for kind, part, column, msg in _faults(config, logits, targets):
+        place: list[str | int] = ["batches", number, part, row]
+        where = f"batch {number}, row {row}"
+        if column is not None:
+            place.append(column)
+            where += f", column {column}"
+        item: ErrorItem = {"loc": place, "msg": msg}
+        return kind(f"{where}: {msg}", errors=[item])
+    raise AssertionError(f"row {row} of batch {number} was marked bad and nothing is wrong with it")
+
+
+def _faults(
+    config: LossConfig, logits: Column, targets: Column
+) -> Iterator[tuple[type[LossServiceError], str, int | None, str]]:
+    ignore = "" if config.ignore_index is None else f" and is not ignore_index ({config.ignore_index})"
+    num_classes = len(logits)
+    if config.mode == "softmax":
+        target = int(targets.item())
+        if not 0 <= target < num_classes:
+            yield InvalidTargetError, "targets", None, f"target {target} is outside [0, {num_classes}){ignore}"
+            return
+        smoothed = config.label_smoothing > 0
+        for column, value in enumerate(logits.tolist()):
+            if math.isnan(value) or value == math.inf:
+                yield InvalidLogitError, "logits", column, f"logit {_spelled(value)}"
+            elif value == -np.inf and column == target:
+                yield InvalidLogitError, "logits", column, "logit -inf on the target: its loss is infinite"
+            elif value == -np.inf and smoothed:
+                yield InvalidLogitError, "logits", column, "logit -inf with label_smoothing: its loss is infinite"
+        yield InvalidLogitError, "logits", target, "differs from the largest other logit by more than float64 holds"
+        return
+    labels = range(num_classes)
+    present = [config.ignore_index is None or targets[label].item() != config.ignore_index for label in labels]
+    for label in labels:
+        target_value = targets[label].item()
+        if present[label] and not 0 <= target_value <= 1:
+            yield InvalidTargetError, "targets", label, f"target {_spelled(target_value)} is outside [0, 1]{ignore}"
+    for label in labels:
+        value, target_value = float(logits[label]), targets[label].item()
+        if present[label] and (math.isnan(value) or value == math.inf):
+            yield InvalidLogitError, "logits", label, f"logit {_spelled(value)}"
+        elif present[label] and value == -np.inf and target_value > 0:
+            yield InvalidLogitError, "logits", label, "logit -inf on a positive label: its loss is infinite"
+
+
+def _spelled(value: float) -> str:
+    return "NaN" if math.isnan(value) else f"{value:+}" if math.isinf(value) else f"{value}"
+
+
+# What is past float32 is inf in a float32 column, as IEEE 754 rounds it; the sums are float64 and go on.
+@np.errstate(over="ignore")
+def _reduced_batch(
+    batch: Batch, scores: Scores, reduction: Reduction, outputs: Sequence[str], num_excluded: int
+) -> tuple[BatchResult, dict[str, Column]]:
+    """The result of a batch, and all columns that are known of it."""
+    state, loss = scores.state, scores.loss
+    num_ignored = int(np.count_nonzero(state == IGNORED))
+    num_counted = len(loss) - num_ignored - num_excluded
+    loss_sum, alpha_sum = float(loss.sum()), float(scores.alpha_t.sum())
+    by = divisor(reduction, alpha_sum, num_counted) or 1
+    dtype = np.float64 if batch.logits.dtype == np.float64 else np.float32
+    columns: dict[str, Column] = {
+        # Nothing is known of the loss of an excluded row; to the sum it adds nothing.
+        "loss": (np.where(state >= BAD_TARGET, np.nan, loss) if num_excluded else loss).astype(dtype),
+        "contribution": (loss / by).astype(dtype),
+    }
+    for name, values in scores.outputs.items():
+        columns[name] = values if name == "prediction" else values.astype(dtype)
+    result = BatchResult(
+        loss=reduced(reduction, loss_sum, alpha_sum, num_counted),
+        loss_sum=loss_sum,
+        alpha_sum=alpha_sum,
+        num_examples=len(loss),
+        num_ignored=num_ignored,
+        num_excluded=num_excluded,
+        per_example={name: columns[name] for name in outputs},
+        ids=batch.ids,
+    )
+    return result, columns
+
+
+def _hardest(number: int, batch: Batch, scores: Scores, columns: dict[str, Column], top_k: int) -> list[Hard]:
+    """The k largest losses of a batch by their logarithms, then by position; only rows that count."""
+    if not top_k:
+        return []
+    log_loss = scores.log_loss
+    rows = (scores.state == COUNTED).nonzero()[0]
+    if len(rows) > top_k:
+        smallest = np.partition(log_loss[rows], -top_k)[-top_k]
+        rows = rows[log_loss[rows] >= smallest]
+    rows = rows[np.argsort(-log_loss[rows], kind="stable")][:top_k]
+    loss, contribution = columns["loss"], columns["contribution"]
+    return [
+        Hard(number, row, _id(batch, row), loss[row], contribution[row], float(log_loss[row])) for row in rows.tolist()
+    ]

@@ -1,0 +1,1 @@
+"""File and wire formats, without torch and without the schema of requests."""

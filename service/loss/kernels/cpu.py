@@ -1,0 +1,244 @@
+"""The softmax loss on the CPU, fused: each row is read once, in blocks that stay in cache, by vectors and threads.
+
+What it computes is what `formula` says, the plain implementation that it is tested against.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
+from itertools import pairwise
+from threading import get_ident
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ml_dtypes import bfloat16
+from torch import Tensor
+
+from service.loss.arrays import Array, Rows, as_array
+from service.loss.formula import Moments, SoftmaxStatistics
+from service.loss.kernels import cpu_rows as cpu_kernel
+from service.loss.kernels.choose import needs_gradient
+from service.loss.kernels.cpu_rows import (
+    ALPHA_T,
+    ENTROPY,
+    LANES,
+    LOG_LOSS,
+    LOG_OTHERS,
+    LOGIT_MARGIN,
+    LOSS,
+    SHORT_ROW,
+    SQUARED,
+    STEPS,
+    SUMS,
+)
+from service.loss.row_state import BAD_LOGIT
+
+# Logits below which one more thread costs more than it takes over.
+THREAD_ELEMENTS = 2**18
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+NUMPY_DTYPES = (np.float32, np.float64, bfloat16, np.float16)
+
+# How 16-bit floats look to the kernel; see `cpu_kernel.widened`.
+AS_STORED = {np.dtype(bfloat16): np.int16, np.dtype(np.float16): np.uint16}
+
+# Other kinds of tensors may mean something else by their values.
+PLAIN = (Tensor, torch.nn.Parameter)
+
+CACHE_LINE = 64
+NO_SUMS = np.empty((len(SUMS), 0))
+
+
+class FusedScores(NamedTuple):
+    """What `score_rows` finds for each row.
+
+    Args:
+        state: (N,) int8 `RowState`.
+        loss: (N,) float64, unreduced. Here and below: meaningless in rows that do not count.
+        alpha_t: (N,) float64.
+        log_loss: (N,) float64; the loss itself where it is not asked for.
+        statistics: Where asked for; tensors, since what follows from them is computed by torch.
+    """
+
+    state: Array
+    loss: Array
+    alpha_t: Array
+    log_loss: Array
+    statistics: SoftmaxStatistics | None
+
+
+class FusedSums(NamedTuple):
+    """What `sum_rows` finds of all rows together.
+
+    Args:
+        loss: The sum over the rows that are not ignored.
+        alpha_t: Likewise.
+        num_counted: Number of rows that are not ignored.
+        num_bad_targets: Number of rows whose target is out of range; where there are any, the rest has no meaning.
+    """
+
+    loss: float
+    alpha_t: float
+    num_counted: int
+    num_bad_targets: int
+
+
+def takes(logits: Rows) -> bool:
+    """Whether `score_rows` takes these logits: an array or a plain CPU tensor of floats."""
+    if isinstance(logits, np.ndarray):
+        return logits.dtype in NUMPY_DTYPES
+    return logits.is_cpu and logits.dtype in DTYPES and type(logits) in PLAIN
+
+
+def applies(logits: Tensor) -> bool:
+    """Whether it does and no one wants a derivative or a trace of what it computes."""
+    return (
+        takes(logits)
+        and not needs_gradient(logits)
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and torch.autograd.forward_ad._current_level < 0
+        and not torch._C._functorch.is_functorch_wrapped_tensor(logits)
+    )
+
+
+def score_rows(
+    logits: Rows,
+    targets: Rows,
+    gamma: float,
+    weights: Tensor | None,
+    ignore_index: int | None,
+    *,
+    log_loss: bool = False,
+    statistics: bool = False,
+    prediction: bool = False,
+    moments: bool = False,
+) -> FusedScores:
+    """Softmax focal loss of each row, and what other scores follow from.
+
+    Args:
+        logits: (N, C) that `takes` takes, C >= 2.
+        targets: (N,) integers.
+        gamma: >= 0.
+        weights: (C,) float64, or None for all 1.
+        ignore_index: Target of a row that does not count, or None.
+        log_loss: Also its logarithm.
+        statistics: Also the statistics (and the logarithm); `prediction` and `moments` are in them where asked for.
+        prediction: See `softmax_statistics`.
+        moments: See `softmax_statistics`.
+    """
+    count = logits.shape[0]
+    rows = 7 if moments else 5 if statistics else 3 if log_loss else 2
+    values, state = np.empty((rows, count)), np.empty(count, np.int8)
+    position = np.empty(count if prediction else 0, np.int64)
+    _run(logits, targets, gamma, weights, ignore_index, values, state, position, NO_SUMS)
+    found = None
+    if rows > LOG_OTHERS:
+        row = torch.from_numpy(values)
+        found = SoftmaxStatistics(
+            logit_margin=row[LOGIT_MARGIN],
+            log_others=row[LOG_OTHERS],
+            valid=torch.from_numpy(state != BAD_LOGIT),
+            prediction=torch.from_numpy(position) if prediction else None,
+            moments=Moments(row[SQUARED], row[ENTROPY]) if moments else None,
+        )
+    return FusedScores(state, values[LOSS], values[ALPHA_T], values[LOG_LOSS if rows > LOG_LOSS else LOSS], found)
+
+
+def sum_rows(logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, ignore_index: int | None) -> FusedSums:
+    """What `score_rows` finds, added up while it is found: nothing is kept of a row.
+
+    The sums are those of 64 rows each, added pairwise, in float64: the same for any number of threads.
+    """
+    values, state, position = np.empty((2, 0)), np.empty(0, np.int8), np.empty(0, np.int64)
+    sums = np.empty((len(SUMS), -(-logits.shape[0] // LANES)))
+    _run(logits, targets, gamma, weights, ignore_index, values, state, position, sums)
+    loss, alpha_t, num_counted, num_bad_targets = sums.sum(1).tolist()
+    return FusedSums(loss, alpha_t, int(num_counted), int(num_bad_targets))
+
+
+def _run(
+    logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, ignore_index: int | None, *into: Array
+) -> None:
+    """The kernel, with values, state, prediction and sums to write to."""
+    alphas = np.empty((2, 0))
+    if weights is not None:
+        alpha = as_array(weights).astype(np.float64)
+        with np.errstate(divide="ignore"):
+            alphas = np.stack((alpha, np.log(alpha)))
+    rows = as_array(logits)
+    arguments = (
+        _as_kernel_takes(rows.view(AS_STORED.get(rows.dtype, rows.dtype))),
+        _as_kernel_takes(as_array(targets).astype(np.int64, copy=False)),
+        float(gamma),
+        alphas,
+        ignore_index is not None,
+        ignore_index or 0,
+        *into,
+    )
+    count, num_classes = logits.shape
+    computing = np.float64 if rows.dtype == np.float64 else np.float32
+
+    def work(start: int, stop: int) -> None:
+        cpu_kernel.score_rows(*arguments, *_scratch(num_classes, computing, get_ident()), start, stop)
+
+    _over_threads(work, count, count * num_classes)
+
+
+# Each thread has its own, and has it again for the next rows: to make it takes as long as to score some of them.
+@lru_cache(maxsize=8)
+def _scratch(num_classes: int, dtype: type[np.floating[Any]], thread: int) -> tuple[Array, Array, Array]:
+    """What a call of the kernel works in, aligned to cache lines; parts of one buffer, as if all took 8 bytes."""
+    steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
+    rows, line = STEPS + steps + 4, 8 * LANES
+    buffer = np.empty((rows + 17 + 3) * line + CACHE_LINE, np.uint8)
+    first = -buffer.ctypes.data % CACHE_LINE
+    return (
+        np.ndarray((rows, LANES), dtype, buffer, first),
+        np.ndarray((17, LANES), np.float64, buffer, first + rows * line),
+        np.ndarray((3, LANES), np.int64, buffer, first + (rows + 17) * line),
+    )
+
+
+def _as_kernel_takes(array: Array) -> Array:
+    # Only arrays of this kind: the kernel would be compiled anew for another.
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned and flags.writeable:
+        return array
+    return np.require(array, requirements=("C", "A", "W"))
+
+
+def _over_threads(work: Callable[[int, int], None], count: int, elements: int) -> None:
+    """Work on blocks of rows, from one to another, over as many threads as torch has, this one among them."""
+    parts = min(torch.get_num_threads(), elements // THREAD_ELEMENTS)
+    if parts <= 1:
+        work(0, count)
+        return
+    blocks = -(-count // LANES)
+    bounds = pairwise(min(count, LANES * (blocks * part // parts)) for part in range(parts + 1))
+    first = next(bounds)
+    others = [_threads().submit(work, *part) for part in bounds]
+    work(*first)
+    for other in others:
+        other.result()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="loss")
+
+
+# A forked process has the pool but none of its threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
+@cache
+def warm_up() -> None:
+    """Compile for every dtype of logits, once on a machine, or load what an earlier process has compiled."""
+    for dtype in DTYPES:
+        score_rows(torch.zeros(1, 2, dtype=dtype), torch.zeros(1, dtype=torch.int64), 2, None, None)

@@ -1,0 +1,1 @@
+"""Vocabulary that server, client and commands share; imports neither torch nor fastapi."""

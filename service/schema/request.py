@@ -1,0 +1,114 @@
+"""A decoded loss request: options and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from service.errors import InvalidConfigError, InvalidRequestError, UnknownOutputError
+from service.schema.config import LossConfig, as_tuple
+from service.schema.faults import error_items, summary
+
+OUTPUTS = (
+    "loss",
+    "contribution",
+    "cross_entropy",
+    "p_t",
+    "log_odds",
+    "prediction",
+    "logit_margin",
+    "normalized_margin",
+    "entropy",
+    "confidence_weighted_entropy",
+    "el2n",
+    "grad_norm",
+)
+DEFAULT_OUTPUTS = ("loss", "contribution")
+
+
+OnInvalid = Literal["error", "exclude"]
+
+
+class RequestOptions(BaseModel):
+    """Everything of a loss request but its tensors; the same fields in every format."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    config: LossConfig | None = None
+    config_id: str | None = None
+    outputs: Annotated[tuple[str, ...], Field(fail_fast=True), BeforeValidator(as_tuple)] = DEFAULT_OUTPUTS
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    on_invalid: OnInvalid = "error"
+
+    @classmethod
+    def parse(cls, value: object) -> RequestOptions:
+        """The options that a decoded JSON object says.
+
+        Raises:
+            InvalidRequestError: Unknown field or wrong type; names each.
+            InvalidConfigError: The same for what is under `config`.
+            UnknownOutputError: `outputs` names an unknown score; lists the known.
+        """
+        # Most requests say nothing: none is made anew for them, whatever their format.
+        if value == {}:
+            return DEFAULT_OPTIONS
+        try:
+            options = cls.model_validate(value)
+        except ValidationError as err:
+            items = error_items(err, [])
+            of_config = all(item["loc"][:1] == ["config"] for item in items)
+            kind = InvalidConfigError if of_config else InvalidRequestError
+            raise kind(summary(items), errors=items) from err
+        options.check()
+        return options
+
+    def check(self) -> None:
+        """Raise what pydantic's types cannot say."""
+        if self.config is not None and self.config_id is not None:
+            raise InvalidRequestError(
+                "give config or config_id, not both",
+                errors=[{"loc": ["config_id"], "msg": "config is given as well"}],
+            )
+        for position, name in enumerate(self.outputs):
+            if name not in OUTPUTS:
+                msg = f"unknown output {name[:100]!r}; known are {', '.join(OUTPUTS)}"
+                raise UnknownOutputError(msg, errors=[{"loc": ["outputs", position], "msg": msg}])
+
+
+DEFAULT_OPTIONS = RequestOptions()
+
+Ids = Sequence[str | int]
+Column = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Logits and targets as they came, still unchecked against a configuration.
+
+    Args:
+        logits: float16, bfloat16 (of ml_dtypes), float32 or float64; softmax (N, C), sigmoid (N,), (N, 1) or (N, L).
+        targets: (N,) integers, or (N, L) in sigmoid mode.
+        ids: One string or integer per example, or None.
+        attributes: One value per example under each name, for a run to keep; None where there are none.
+    """
+
+    logits: Column
+    targets: Column
+    ids: Ids | None = None
+    attributes: Mapping[str, Sequence[Any]] | None = None
+
+    @property
+    def num_examples(self) -> int:
+        return int(self.logits.shape[0]) if self.logits.ndim else 0
+
+
+@dataclass(frozen=True, eq=False)
+class LossRequest:
+    """A decoded `POST /loss`."""
+
+    options: RequestOptions
+    batches: tuple[Batch, ...]

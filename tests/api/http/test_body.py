@@ -1,0 +1,254 @@
+"""Reading a body: the client behind `receive` is a fake that counts what is asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+
+from service.api.http.body import content_length, read_body
+from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError, QueueFullError
+
+LIMIT = 100
+
+
+class Client:
+    """Sends the messages that it has, then nothing more, and keeps the connection open."""
+
+    def __init__(self, *messages: dict[str, Any], on_receive: Callable[[], None] = lambda: None) -> None:
+        self.messages = list(messages)
+        self.received = 0
+        self.on_receive = on_receive
+
+    async def receive(self) -> dict[str, Any]:
+        self.received += 1
+        self.on_receive()
+        if not self.messages:
+            await asyncio.Event().wait()
+        return self.messages.pop(0)
+
+
+def chunk(body: bytes, *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def chunks(*bodies: bytes) -> list[dict[str, Any]]:
+    return [chunk(body, more=number < len(bodies)) for number, body in enumerate(bodies, start=1)]
+
+
+GONE = {"type": "http.disconnect"}
+
+
+def read(
+    client: Client,
+    *,
+    length: str | int | None = None,
+    chunked: bool = False,
+    hold: Callable[[int], None] = lambda count: None,
+    timeout_s: float = 60,
+) -> memoryview:
+    headers = [] if length is None else [(b"content-length", str(length).encode())]
+    if chunked:
+        headers.append((b"transfer-encoding", b"chunked"))
+    scope = {"type": "http", "method": "POST", "path": "/loss", "query_string": b"", "headers": headers}
+    request = Request(scope, client.receive)
+    return asyncio.run(read_body(request, content_length(request), max_bytes=LIMIT, timeout_s=timeout_s, hold=hold))
+
+
+class TestRead:
+    @pytest.mark.parametrize(
+        "bodies",
+        [
+            (b"hello world",),
+            (b"hello", b" ", b"world"),
+            (b"", b"hello world", b""),
+            (*[b"%c" % c for c in b"hello world"],),
+        ],
+    )
+    @pytest.mark.parametrize("declared", [True, False])
+    def test_the_bytes_in_their_order(self, bodies: tuple[bytes, ...], declared: bool) -> None:
+        client = Client(*chunks(*bodies))
+        body = read(client, length=11) if declared else read(client, chunked=True)
+        assert isinstance(body, memoryview)
+        assert body == b"hello world"
+        assert client.received == len(bodies)
+
+    def test_without_length_and_without_chunks_there_is_no_body(self) -> None:
+        assert read(Client(chunk(b"", more=False))) == b""
+
+    def test_a_message_without_a_body(self) -> None:
+        assert read(Client({"type": "http.request"}), length=0) == b""
+
+    @pytest.mark.parametrize("size", [LIMIT - 1, LIMIT])
+    def test_up_to_the_limit(self, size: int) -> None:
+        body = b"x" * size
+        assert read(Client(chunk(body, more=False)), length=size) == body
+        assert read(Client(*chunks(body[:50], body[50:])), chunked=True) == body
+
+    @pytest.mark.parametrize("length", ["011", "0" * 50 + "11"])
+    def test_zeros_before_a_length(self, length: str) -> None:
+        assert read(Client(chunk(b"hello world", more=False)), length=length) == b"hello world"
+
+
+class TestReceiveInto:
+    """A server with the extension of `service.server.protocol`."""
+
+    def read(self, length: int, came: bytes, log: list[object]) -> memoryview:
+        async def receive_into(body: memoryview, timeout_s: float) -> int:
+            assert timeout_s == 60
+            log.append("asked")
+            body[: len(came)] = came
+            return len(came)
+
+        headers = [(b"content-length", str(length).encode())]
+        scope = {"type": "http", "method": "POST", "path": "/loss", "query_string": b"", "headers": headers}
+        scope["extensions"] = {"receive_into": receive_into}
+        client = Client()
+        request = Request(scope, client.receive)
+        body = asyncio.run(read_body(request, length, max_bytes=LIMIT, timeout_s=60, hold=log.append))
+        assert client.received == 0
+        return body
+
+    @pytest.mark.parametrize("came", [b"", b"hello"])
+    def test_the_bytes_once_they_are_held(self, came: bytes) -> None:
+        log: list[object] = []
+        assert self.read(len(came), came, log) == came
+        assert log == [len(came), "asked"]
+
+    def test_less_than_the_length_says(self) -> None:
+        with pytest.raises(DecodeError, match="says 5 bytes, 4 came"):
+            self.read(5, b"hell", [])
+
+    def test_it_does_not_come_in_time(self) -> None:
+        async def receive_into(body: memoryview, timeout_s: float) -> int:
+            raise TimeoutError
+
+        request = Request({"type": "http", "extensions": {"receive_into": receive_into}})
+        with pytest.raises(BodyTimeoutError, match="in 60 s"):
+            asyncio.run(read_body(request, 5, max_bytes=LIMIT, timeout_s=60))
+
+    def test_too_large_a_body_is_not_asked_for(self) -> None:
+        log: list[object] = []
+        with pytest.raises(BodyTooLargeError):
+            self.read(LIMIT + 1, b"", log)
+        assert log == []
+
+
+class TestTooLarge:
+    @pytest.mark.parametrize("length", [LIMIT + 1, 2**64, "9" * 25, "1" + "0" * 5000, "0" * 30 + "1" + "0" * 30])
+    def test_a_declared_length_is_refused_before_anything_is_read(self, length: str | int) -> None:
+        held: list[int] = []
+        client = Client(chunk(b"x"))
+        with pytest.raises(BodyTooLargeError) as caught:
+            read(client, length=length, hold=held.append)
+        assert client.received == 0
+        assert held == []
+        assert "max_body_bytes" in caught.value.detail
+        assert str(LIMIT) in caught.value.detail
+        assert len(caught.value.detail) < 200
+
+    def test_chunks_are_refused_with_the_one_that_is_too_much(self) -> None:
+        held: list[int] = []
+        client = Client(chunk(b"x" * 60), chunk(b"x" * 40), chunk(b"x"), chunk(b"never asked for"))
+        with pytest.raises(BodyTooLargeError):
+            read(client, chunked=True, hold=held.append)
+        assert client.received == 3
+        assert held == [60, 40]
+
+    def test_one_large_chunk(self) -> None:
+        held: list[int] = []
+        with pytest.raises(BodyTooLargeError):
+            read(Client(chunk(b"x" * (LIMIT + 1))), chunked=True, hold=held.append)
+        assert held == []
+
+
+class TestHold:
+    def test_a_declared_body_is_held_before_it_is_asked_for(self) -> None:
+        log: list[object] = []
+        client = Client(*chunks(b"ab", b"c"), on_receive=lambda: log.append("receive"))
+        read(client, length=3, hold=log.append)
+        assert log == [3, "receive", "receive"]
+
+    def test_each_chunk_is_held_as_it_comes(self) -> None:
+        log: list[object] = []
+        client = Client(*chunks(b"ab", b"", b"cde"), on_receive=lambda: log.append("receive"))
+        read(client, chunked=True, hold=log.append)
+        assert log == ["receive", 2, "receive", 0, "receive", 3]
+
+    @staticmethod
+    def refuse(count: int) -> None:
+        raise QueueFullError(f"no room for {count}")
+
+    def test_a_declared_body_that_is_not_taken_is_not_read(self) -> None:
+        client = Client(chunk(b"abc", more=False))
+        with pytest.raises(QueueFullError, match="no room for 3"):
+            read(client, length=3, hold=self.refuse)
+        assert client.received == 0
+
+    def test_a_chunk_that_is_not_taken_ends_the_reading(self) -> None:
+        client = Client(*chunks(b"ab", b"c"))
+        with pytest.raises(QueueFullError, match="no room for 2"):
+            read(client, chunked=True, hold=self.refuse)
+        assert client.received == 1
+
+
+class TestWrongLength:
+    @pytest.mark.parametrize(
+        "length", ["", "-1", "+5", "5.0", "5, 5", "0x5", "5 ", " ", "five", "٣", "1_0", "²", "x" * 5000]
+    )
+    def test_a_length_that_is_no_number(self, length: str) -> None:
+        client = Client(chunk(b"hello", more=False))
+        headers = [(b"content-length", length.encode("latin-1", "replace"))]
+        request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, client.receive)
+        with pytest.raises(DecodeError) as caught:
+            asyncio.run(read_body(request, content_length(request), max_bytes=LIMIT, timeout_s=60))
+        assert client.received == 0
+        assert len(caught.value.detail) < 200
+
+    @pytest.mark.parametrize("bodies", [(b"hello!",), (b"hel", b"lo", b"!"), (b"", b"hello world")])
+    def test_more_than_it_says(self, bodies: tuple[bytes, ...]) -> None:
+        with pytest.raises(DecodeError, match="says 5 bytes, more came"):
+            read(Client(*chunks(*bodies)), length=5)
+
+    @pytest.mark.parametrize("bodies", [(b"hell",), (b"he", b"l"), (b"",)])
+    def test_less_than_it_says(self, bodies: tuple[bytes, ...]) -> None:
+        with pytest.raises(DecodeError, match=f"says 5 bytes, {sum(map(len, bodies))} came"):
+            read(Client(*chunks(*bodies)), length=5)
+
+    def test_a_body_that_nothing_announces(self) -> None:
+        with pytest.raises(DecodeError, match="says 0 bytes"):
+            read(Client(chunk(b"hello", more=False)))
+
+
+class TestGoneOrSlow:
+    @pytest.mark.parametrize("before", [(), (chunk(b"ab"),), (chunk(b"ab"), chunk(b"c"))])
+    @pytest.mark.parametrize("framing", [{"length": 5}, {"chunked": True}])
+    def test_a_client_that_leaves(self, before: tuple[dict[str, Any], ...], framing: dict[str, Any]) -> None:
+        with pytest.raises(ClientDisconnect):
+            read(Client(*before, GONE), **framing)
+
+    @pytest.mark.parametrize("before", [(), (chunk(b"ab"),)])
+    @pytest.mark.parametrize("framing", [{"length": 5}, {"chunked": True}])
+    def test_a_client_that_stops_sending(self, before: tuple[dict[str, Any], ...], framing: dict[str, Any]) -> None:
+        client = Client(*before)
+        with pytest.raises(BodyTimeoutError) as caught:
+            read(client, timeout_s=0.01, **framing)
+        assert caught.value.status == 408
+        assert caught.value.headers == {"Connection": "close"}
+        assert "0.01 s" in caught.value.detail
+        assert client.received == len(before) + 1
+
+    def test_the_time_is_for_the_whole_body(self) -> None:
+        class Dripping(Client):
+            async def receive(self) -> dict[str, Any]:
+                self.received += 1
+                await asyncio.sleep(0)
+                return chunk(b"")
+
+        client = Dripping()
+        with pytest.raises(BodyTimeoutError):
+            read(client, chunked=True, timeout_s=0.05)
+        assert client.received > 1

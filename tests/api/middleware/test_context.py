@@ -1,0 +1,98 @@
+"""What nobody expected: a 500 in the shape of every error, with its text neither told nor logged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from service.api.app import create_app
+from service.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "code"),
+    [(RuntimeError("logits 123.456"), 500, "internal_error"), (MemoryError("logits 123.456"), 503, "out_of_memory")],
+)
+def test_an_unexpected_exception_is_a_problem_without_its_text(raised: Exception, status: int, code: str) -> None:
+    app = create_app(Settings(device="cpu"))
+
+    @app.get("/fails")
+    async def fails() -> None:
+        raise raised
+
+    async def get() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+            return await client.get("/fails", headers={"X-Request-ID": "looked-for"})
+
+    with capture_logs() as logs:
+        reply = asyncio.run(get())
+    app.state.service.engine.close()
+    assert (reply.status_code, reply.json()["code"]) == (status, code)
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.headers["x-request-id"] == "looked-for"
+    assert "123.456" not in reply.text
+    assert "123.456" not in str(logs)
+    assert logs[-1]["code"] == code
+    unexpected = [line for line in logs if line["event"] == "unexpected error"]
+    assert [line["error"] for line in unexpected] == (["RuntimeError"] if status == 500 else [])
+    assert all("test_context.py" in line["traceback"] for line in unexpected)
+
+
+class TestStraightTo:
+    """One path and method pass the framework's layers by, everything else goes through them."""
+
+    @pytest.fixture
+    def asked(self, tmp_path: Path) -> Iterator[Callable[..., httpx.Response]]:
+        app = create_app(Settings(device="cpu", data_dir=str(tmp_path)))
+
+        def ask(method: str, path: str, *, root_path: str = "", **more: Any) -> httpx.Response:
+            async def send() -> httpx.Response:
+                transport = httpx.ASGITransport(app=app, root_path=root_path)
+                async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                    return await client.request(method, path, **more)
+
+            return asyncio.run(send())
+
+        yield ask
+        app.state.service.engine.close()
+        app.state.service.runs.close()
+
+    @pytest.mark.parametrize(
+        ("method", "path", "status", "route"),
+        [
+            ("POST", "/loss", 200, "/loss"),
+            ("POST", "/loss?top_k=1", 200, "/loss"),
+            ("GET", "/loss", 405, "/loss"),
+            ("POST", "/loss/x", 404, "unknown"),
+            ("POST", "/lossy", 404, "unknown"),
+        ],
+    )
+    def test_who_is_answered_by_whom(
+        self, asked: Callable[..., httpx.Response], method: str, path: str, status: int, route: str
+    ) -> None:
+        reply = asked(method, path, json={"logits": [[1, 2], [3, 4]], "targets": [0, 1]})
+        assert reply.status_code == status
+        assert ("code" in reply.json()) == (status != 200)
+        counted = f'focal_loss_requests_total{{method="{method}",route="{route}",status="{status}"}} 1.0'
+        assert counted in asked("GET", "/metrics").text
+
+    def test_under_a_prefix_the_framework_finds_the_route(self, asked: Callable[..., httpx.Response]) -> None:
+        content = {"logits": [[1, 2], [3, 4]], "targets": [0, 1]}
+        assert asked("POST", "/prefix/loss", root_path="/prefix", json=content).status_code == 200
+
+    def test_of_a_header_that_is_given_twice_the_first_counts(self, asked: Callable[..., httpx.Response]) -> None:
+        headers = [("Content-Type", "application/json"), ("Content-Type", "text/nonsense")]
+        content = b'{"logits": [[1, 2]], "targets": [0]}'
+        assert asked("POST", "/loss", content=content, headers=headers).status_code == 200
+        assert asked("POST", "/loss", content=content, headers=headers[::-1]).status_code == 415
+
+    def test_its_errors_are_problems_as_everywhere(self, asked: Callable[..., httpx.Response]) -> None:
+        reply = asked("POST", "/loss", json={"logits": [[1, 2]], "targets": [5]}, headers={"X-Request-ID": "mine"})
+        assert (reply.status_code, reply.json()["code"]) == (422, "invalid_target")
+        assert reply.headers["x-request-id"] == "mine"

@@ -1,0 +1,242 @@
+"""Files that are dropped on the page, or chosen there, become runs; what goes wrong is said and leaves nothing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import save
+
+from tests.browser.browser import NAMELESS, Watched, tile
+from tests.codecs.file_bodies import arrow_file, csv_file, parquet_file
+from tests.live.server_process import ServerProcess, running_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+
+ROWS = 120
+RNG = np.random.default_rng(3)
+LOGITS, LABELS = RNG.standard_normal((ROWS, 3)).astype(np.float32), RNG.integers(0, 3, ROWS)
+TABLE = pa.table(
+    {
+        "id": [f"row-{row}" for row in range(ROWS)],
+        "logits": pa.FixedSizeListArray.from_arrays(pa.array(LOGITS.ravel()), 3),
+        "label": LABELS,
+        "text": [f"Message {row},\nplease answer" for row in range(ROWS)],
+    }
+)
+DROP = """([files, selector]) => {
+    const transfer = new DataTransfer();
+    for (const [name, content] of files) {
+        const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+        transfer.items.add(new File([bytes], name));
+    }
+    const where = document.querySelector(selector);
+    for (const kind of ["dragenter", "dragover", "drop"]) {
+        where.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    }
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("drop"), max_body_bytes=str(2**20)) as running:
+        yield running
+
+
+def drop(page: Page, *files: tuple[str, bytes], on: str = "main") -> None:
+    page.locator(".drop").wait_for()
+    page.evaluate(DROP, [[[name, base64.b64encode(content).decode()] for name, content in files], on])
+
+
+def make(page: Page) -> None:
+    page.get_by_role("button", name="Make the run").click()
+
+
+def run_of(server: ServerProcess, name: str) -> dict[str, Any]:
+    run: dict[str, Any] = httpx.get(f"{server.url}/runs/{name}").raise_for_status().json()
+    return run
+
+
+def names(server: ServerProcess) -> set[str]:
+    return {run["run"] for run in httpx.get(f"{server.url}/runs").json()["runs"]}
+
+
+def rows_of(server: ServerProcess, name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = httpx.get(f"{server.url}/runs/{name}/examples?sort=row&limit=1000").json()["rows"]
+    return rows
+
+
+def refused(watched: Watched, status: int) -> None:
+    """The browser logs each status that is an error itself."""
+    assert watched.errors
+    assert all(str(status) in error for error in watched.errors)
+    watched.errors.clear()
+
+
+def safetensors_file(table: pa.Table) -> bytes:
+    return save({"logits.0": LOGITS, "targets.0": LABELS, "ids.0": np.arange(len(table))})
+
+
+def test_a_page_without_runs_takes_files_too(page: Page, server: ServerProcess) -> None:
+    for run in names(server):
+        httpx.delete(f"{server.url}/runs/{run}")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/")
+    expect(page.get_by_role("heading", level=1)).to_have_text("No runs yet")
+    drop(page, ("first.csv", csv_file(TABLE)), on="footer")
+    box = page.get_by_role("dialog").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    make(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("first")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("Week 31 (final).parquet", parquet_file(TABLE, compression="zstd")),
+        ("week.csv", csv_file(TABLE)),
+        ("week.feather", arrow_file(TABLE, compression="lz4")),
+        ("week.SAFETENSORS", safetensors_file(TABLE)),
+    ],
+    ids=["parquet", "csv", "feather", "safetensors"],
+)
+def test_a_dropped_file_becomes_a_run(page: Page, server: ServerProcess, file: str, content: bytes) -> None:
+    page.goto("/")
+    drop(page, (file, content))
+    expect(page.get_by_role("dialog")).to_contain_text(file)
+    name = "Week-31-final" if "31" in file else "week"
+    expect(page.get_by_label("Name of the run")).to_have_value(name)
+    name = f"drop-{file[-7:]}"
+    page.get_by_label("Name of the run").fill(name)
+    page.get_by_label("Class names").fill("spam, ham\nnews")
+    page.get_by_label("Gamma").fill("1.5")
+    make(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    expect(tile(page, "Examples")).to_have_text(str(ROWS))
+    run, rows = run_of(server, name), rows_of(server, name)
+    assert (run["config"]["gamma"], run["class_names"], run["num_classes"]) == (1.5, ["spam", "ham", "news"], 3)
+    assert [row["target"] for row in rows] == LABELS.tolist()
+    if file.endswith("SAFETENSORS"):
+        assert [row["id"] for row in rows] == [str(row) for row in range(ROWS)]
+    else:
+        assert [row["id"] for row in rows] == TABLE["id"].to_pylist()
+        assert [row["attributes"] for row in rows] == [{"text": text} for text in TABLE["text"].to_pylist()]
+
+
+def test_several_files_are_batches_of_one_epoch_and_a_known_run_gets_the_next(
+    page: Page, server: ServerProcess
+) -> None:
+    page.goto("/")
+    half = ROWS // 2
+    drop(page, ("a.csv", csv_file(TABLE.slice(0, half))), ("b.parquet", parquet_file(TABLE.slice(half))))
+    expect(page.get_by_role("dialog")).to_contain_text("A run from 2 files")
+    page.get_by_label("Name of the run").fill("halves")
+    make(page)
+    expect(tile(page, "Examples")).to_have_text(str(ROWS))
+    assert run_of(server, "halves")["epochs"][0]["num_batches"] == 2
+    page.goto("/#/")
+    drop(page, ("halves.csv", csv_file(TABLE)))
+    expect(page.get_by_label("Epoch")).to_have_value("1")
+    expect(page.get_by_label("Gamma")).to_be_hidden()
+    page.get_by_role("button", name="Add to the run").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("halves")
+    assert [one["num_examples"] for one in run_of(server, "halves")["epochs"]] == [ROWS, ROWS]
+
+
+def test_keys_alone_choose_a_file_and_make_the_run(page: Page, server: ServerProcess) -> None:
+    # Playwright catches choosers only some time after the first one is waited for.
+    page.on("filechooser", lambda chooser: None)
+    page.goto("/")
+    page.locator(".drop").wait_for()
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.className") == "drop":
+            break
+    with page.expect_file_chooser() as choosing:
+        page.keyboard.press("Enter")
+    file: Any = {"name": "keys.csv", "mimeType": "text/csv", "buffer": csv_file(TABLE)}
+    choosing.value.set_files(file)
+    expect(page.get_by_label("Name of the run")).to_be_focused()
+    assert page.evaluate(NAMELESS) == 0
+    page.keyboard.press("Escape")
+    expect(page.locator(".drop")).to_be_focused()
+    # The same file again.
+    page.locator("input[type=file]").set_input_files(file)
+    expect(page.get_by_label("Name of the run")).to_have_value("keys")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("keys")
+    assert run_of(server, "keys")["num_examples"] == ROWS
+
+
+def test_what_is_wrong_is_said_and_leaves_no_run(watched: Watched, server: ServerProcess) -> None:
+    page = watched.page
+    page.goto("/")
+    alert = page.get_by_role("dialog").get_by_role("alert")
+    bad = TABLE.set_column(2, "label", [[0, 9, *LABELS[2:].tolist()]])
+    for content, status, says in (
+        (parquet_file(TABLE)[:-9], 400, "Malformed body"),
+        (csv_file(bad), 422, "row 1: target 9 is outside [0, 3)"),
+        (csv_file(TABLE.drop_columns("id")), 422, "ids missing"),
+        (csv_file(TABLE) + b"x" * 2**20, 413, "focal-loss push bad"),
+    ):
+        drop(page, ("bad.parquet" if status == 400 else "bad.csv", content))
+        make(page)
+        expect(alert).to_contain_text(says)
+        expect(page.get_by_role("button", name="Make the run")).to_be_enabled()
+        refused(watched, status)
+        assert "bad" not in names(server)
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+    drop(page, ("bad.csv", b"id,label,logit_0,logit_1\n"))
+    make(page)
+    expect(alert).to_contain_text("There are no rows in it")
+    assert "bad" not in names(server)
+    page.keyboard.press("Escape")
+    drop(page, ("notes.docx", b"PK"))
+    expect(page.get_by_role("alert")).to_contain_text("notes.docx is of no known kind")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_what_can_be_mended_is_mended_in_the_dialog(watched: Watched, server: ServerProcess) -> None:
+    page = watched.page
+    page.goto("/")
+    drop(page, ("mend.csv", csv_file(TABLE)))
+    page.get_by_label("Class names").fill("only, two")
+    make(page)
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("the logits have 3 classes")
+    refused(watched, 422)
+    assert "mend" not in names(server)
+    page.get_by_label("Class names").fill("now, there, three")
+    make(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("mend")
+    assert run_of(server, "mend")["class_names"] == ["now", "there", "three"]
+
+
+def test_progress_is_seen_and_cancelling_leaves_no_run(page: Page, server: ServerProcess) -> None:
+    page.goto("/")
+    line = page.context.new_cdp_session(page)
+    line.send("Network.enable")
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 30_000}
+    drop(page, ("slow.parquet", parquet_file(pa.concat_tables([TABLE] * 40), compression="none", use_dictionary=False)))
+    line.send("Network.emulateNetworkConditions", slow)
+    make(page)
+    bar = page.get_by_role("progressbar")
+    expect(bar).to_be_visible()
+    first = page.locator("label", has_text="Sent").inner_text()
+    expect(page.locator("label", has_text="Sent")).not_to_have_text(first)
+    assert 0 < bar.evaluate("bar => bar.value") < 1
+    assert "slow" in names(server)
+    page.get_by_role("button", name="Cancel").press("Enter")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator("#status")).to_have_text("It was cancelled.")
+    assert "slow" not in names(server)

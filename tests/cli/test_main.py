@@ -1,0 +1,100 @@
+"""The command, as a user runs it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from service import __version__
+from service.settings import ENV_PREFIX, Settings
+from tests.live.server_process import service_environment
+
+
+def focal_loss(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        capture_output=True,
+        text=True,
+        env=service_environment(**settings) | {"COLUMNS": "200"},
+        timeout=60,
+        check=False,
+    )
+
+
+def test_version() -> None:
+    assert focal_loss("version").stdout.strip() == __version__
+
+
+HEAPS = """
+import ctypes, sys, threading
+from service.cli import main as cli
+
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+if sys.argv[1] == "shared":
+    cli._share_one_heap()
+met = threading.Barrier(4)
+
+
+def work():
+    libc.malloc(1000)
+    met.wait()
+
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(1, b"w")))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc has a heap for each thread")
+@pytest.mark.parametrize(("how", "heaps"), [("shared", 1), ("as it is", 4)])
+def test_threads_share_one_heap(how: str, heaps: int) -> None:
+    ended = subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, text=True, timeout=60, check=True)
+    found = ended.stdout.count("<heap nr=")
+    assert found == 1 if heaps == 1 else found >= heaps
+
+
+def test_every_setting_is_an_option_with_its_default_and_variable() -> None:
+    shown = focal_loss("serve", "--help").stdout
+    words = " ".join(shown.replace("│", " ").split())
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in words
+        assert f"Environment: {ENV_PREFIX}{name.upper()}." in words
+        assert field.description is not None
+        assert field.description in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "says"),
+    [
+        (["--port", "http"], {}, "port"),
+        (["--queue-size", "0"], {}, "queue_size"),
+        ([], {"workers": "many"}, "workers"),
+        ([], {"api_keys": "short"}, "fewer than 16 characters"),
+        (["--max-body-bytes", "10", "--max-queued-bytes", "5"], {}, "max_queued_bytes"),
+        (["--device", "tpu"], {}, "device"),
+        (["--device", "cuda:99"], {}, "cuda:99"),
+    ],
+)
+def test_a_bad_setting_is_one_line_and_exit_status_2(arguments: list[str], settings: dict[str, str], says: str) -> None:
+    ended = focal_loss("serve", *arguments, **settings)
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_key_that_is_refused_is_not_shown() -> None:
+    assert "secret-key" not in focal_loss("serve", api_keys="secret-key").stderr
+
+
+def test_the_command_line_wins_over_the_environment() -> None:
+    ended = focal_loss("serve", "--queue-size", "0", queue_size="5")
+    assert "queue_size" in ended.stderr

@@ -1,0 +1,270 @@
+"""The order in which chunks are sent, computed and fetched, with a fake device and fake streams; and on CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from service.compute import transfer as device_transfer
+from service.compute.device import Engine
+from service.compute.transfer import Chunk, CudaTransfer, HostTransfer, pinned, transfers
+from service.errors import DeviceOutOfMemoryError
+from service.loss.focal import FocalLoss
+from service.loss.scores import Scores
+from service.schema.request import OUTPUTS
+from tests.compute.test_device import assert_same, batch, in_chunks
+
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+
+
+class RecordedTransfer(HostTransfer):
+    """Writes down what it is asked for; has room for a number of rows and for another from a given upload on."""
+
+    def __init__(self, steps: list[str], room: dict[int, int]) -> None:
+        self.steps = steps
+        self.room = room
+        self.uploads = 0
+
+    def upload(self, logits: Tensor, targets: Tensor) -> Chunk:
+        self.uploads += 1
+        self.steps.append(f"upload {len(logits)}")
+        if len(logits) > self.room.get(self.uploads, len(logits)):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().upload(logits, targets)
+
+    def computed(self) -> None:
+        self.steps.append("computed")
+        super().computed()
+
+    def finish(self) -> None:
+        self.steps.append("finish")
+
+
+class RecordedEngine(Engine):
+    """Chunks of ten rows of four classes; computing fails on the given turns."""
+
+    def __init__(
+        self, *, upload_room: dict[int, int] | None = None, failing: dict[int, Exception] | None = None
+    ) -> None:
+        super().__init__("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+        self.chunk_elements = 40
+        self.steps: list[str] = []
+        self.failing = failing or {}
+        self.computed = 0
+        self._transfer = lambda: RecordedTransfer(self.steps, upload_room or {})
+
+    def _score_chunk(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
+        self.steps.append(f"compute {len(logits)}")
+        self.computed += 1
+        if self.computed in self.failing:
+            raise self.failing[self.computed]
+        return super()._score_chunk(module, logits, targets, outputs)
+
+
+def expected(rows: int) -> Scores:
+    engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+    return engine.score(in_chunks(), *batch(rows), OUTPUTS)
+
+
+class TestOrder:
+    def test_the_next_chunk_is_sent_before_this_one_is_computed(self) -> None:
+        engine = RecordedEngine()
+        scores = engine.score(in_chunks(), *batch(25), OUTPUTS)
+        assert engine.steps == [
+            *("upload 10", "upload 10", "compute 10", "computed"),
+            *("upload 5", "compute 10", "computed"),
+            *("compute 5", "computed", "finish"),
+        ]
+        assert_same(scores, expected(25))
+
+    @pytest.mark.parametrize("rows", [0, 1, 10])
+    def test_one_chunk(self, rows: int) -> None:
+        engine = RecordedEngine()
+        assert len(engine.score(in_chunks(), *batch(rows), OUTPUTS).loss) == rows
+        assert engine.steps == [f"upload {rows}", f"compute {rows}", "computed", "finish"]
+
+    def test_what_the_host_computes_at_once_goes_to_a_device_in_chunks(self) -> None:
+        engine = RecordedEngine()
+        engine.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
+        assert engine.steps == ["upload 25", "compute 25", "computed", "finish"]
+        engine.steps.clear()
+        engine.device = "cuda:0"
+        engine.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
+        assert [step for step in engine.steps if step.startswith("upload")] == ["upload 10", "upload 10", "upload 5"]
+
+    def test_memory_that_runs_out_when_the_next_chunk_is_sent(self) -> None:
+        engine = RecordedEngine(upload_room={3: 5})
+        scores = engine.score(in_chunks(), *batch(35), OUTPUTS)
+        assert engine.steps[:8] == [
+            *("upload 10", "upload 10", "compute 10", "computed"),
+            *("upload 10", "finish", "upload 5", "upload 5"),
+        ]
+        assert engine.out_of_memory_retries == 1
+        assert_same(scores, expected(35))
+
+    def test_memory_that_runs_out_while_the_next_chunk_is_there(self) -> None:
+        engine = RecordedEngine(failing={2: torch.OutOfMemoryError("CUDA out of memory")})
+        scores = engine.score(in_chunks(), *batch(20), OUTPUTS)
+        assert engine.steps == [
+            *("upload 10", "upload 10", "compute 10", "computed", "compute 10", "finish"),
+            *("upload 5", "upload 5", "compute 5", "computed", "compute 5", "computed", "finish"),
+        ]
+        assert_same(scores, expected(20))
+
+    def test_no_room_for_one_row(self) -> None:
+        engine = RecordedEngine(upload_room=dict.fromkeys(range(1, 9), 0))
+        with pytest.raises(DeviceOutOfMemoryError):
+            engine.score(in_chunks(), *batch(20), OUTPUTS)
+        assert [step for step in engine.steps if step != "finish"] == ["upload 10", "upload 5", "upload 2", "upload 1"]
+        assert engine.steps[-1] == "finish"
+
+    def test_an_error_waits_for_what_is_on_its_way(self) -> None:
+        engine = RecordedEngine(failing={1: ValueError("in the middle")})
+        with pytest.raises(ValueError, match="in the middle"):
+            engine.score(in_chunks(), *batch(20), OUTPUTS)
+        assert engine.steps == ["upload 10", "upload 10", "compute 10", "finish"]
+
+    @pytest.mark.parametrize(
+        "text", ["CUDA error: out of memory", "Triton Error [CUDA]: out of memory", "CUDA out of memory. Tried to"]
+    )
+    def test_memory_runs_out_under_several_names(self, text: str) -> None:
+        engine = RecordedEngine(failing={1: RuntimeError(text)})
+        engine.score(in_chunks(), *batch(10), OUTPUTS)
+        assert engine.out_of_memory_retries == 1
+
+
+class FakeStream:
+    """A stream or an event of one: writes down what is done with it."""
+
+    def __init__(self, name: str, steps: list[str]) -> None:
+        self.name, self.steps, self.events = name, steps, 0
+
+    def record_event(self) -> FakeStream:
+        self.events += 1
+        event = FakeStream(f"{self.name} {self.events}", self.steps)
+        self.steps.append(f"record {event.name}")
+        return event
+
+    def wait_event(self, event: FakeStream) -> None:
+        self.steps.append(f"{self.name} waits for {event.name}")
+
+    def synchronize(self) -> None:
+        self.steps.append(f"host waits for {self.name}")
+
+
+class TestStreams:
+    @pytest.fixture
+    def steps(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What `CudaTransfer` does with the streams, with the CPU as its device."""
+        steps: list[str] = []
+        computing = FakeStream("computing", steps)
+
+        @contextmanager
+        def stream(entered: FakeStream) -> Iterator[None]:
+            steps.append(f"enter {entered.name}")
+            yield
+            steps.append(f"leave {entered.name}")
+
+        def record_stream(tensor: Tensor, used_by: FakeStream) -> None:
+            steps.append(f"{len(tensor)} rows are used by {used_by.name}")
+
+        def pinning(tensor: Tensor) -> Tensor:
+            steps.append(f"pin {len(tensor)}")
+            return tensor
+
+        monkeypatch.setattr(torch.cuda, "stream", stream)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
+        monkeypatch.setattr(Tensor, "record_stream", record_stream)
+        monkeypatch.setattr(device_transfer, "pinned", pinning)
+        return steps
+
+    def test_a_chunk_waits_for_its_copy_and_the_next_but_one_for_the_chunk(self, steps: list[str]) -> None:
+        transfer = CudaTransfer("cpu", FakeStream("copies", steps))  # type: ignore[arg-type]
+        logits, targets = batch(2)
+
+        def upload(number: int) -> list[str]:
+            return ["enter copies", "pin 2", "pin 2", f"record copies {number}", "leave copies"]
+
+        def start(number: int) -> list[str]:
+            return [f"computing waits for copies {number}", *["2 rows are used by computing"] * 2]
+
+        first, second = transfer.upload(logits, targets), transfer.upload(logits, targets)
+        transfer.start(first)
+        transfer.computed()
+        third = transfer.upload(logits, targets)
+        transfer.start(second)
+        transfer.computed()
+        transfer.start(third)
+        transfer.finish()
+        assert steps == [
+            *(*upload(1), *upload(2), *start(1), "record computing 1"),
+            *("host waits for computing 1", *upload(3), *start(2), "record computing 2"),
+            *(*start(3), "host waits for copies", "host waits for computing 2"),
+        ]
+
+    def test_the_engine_works_with_it(self, steps: list[str]) -> None:
+        engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+        engine.chunk_elements = 40
+        copies: Any = FakeStream("copies", steps)
+        engine._transfer = lambda: CudaTransfer("cpu", copies)
+        assert_same(engine.score(in_chunks(), *batch(25), OUTPUTS), expected(25))
+        assert copies.events == 3
+        assert steps[-2:] == ["host waits for copies", "host waits for computing 3"]
+
+
+def test_what_is_pinned_is_sent_from_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor, copy = torch.zeros(3), torch.zeros(3)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: copy)
+    monkeypatch.setattr(Tensor, "is_pinned", lambda tensor: True)
+    assert pinned(tensor) is tensor
+    monkeypatch.setattr(Tensor, "is_pinned", lambda tensor: False)
+    assert pinned(tensor) is copy
+
+
+def test_on_the_cpu_nothing_moves() -> None:
+    logits, targets = batch(3)
+    transfer = transfers("cpu")()
+    assert isinstance(transfer, HostTransfer)
+    assert transfer.start(transfer.upload(logits, targets)) == (logits, targets)
+
+
+@NEEDS_CUDA
+class TestCuda:
+    @pytest.fixture
+    def engine(self) -> Engine:
+        return Engine("cuda:0", workers=1, queue_size=1, max_queued_bytes=1)
+
+    @pytest.mark.parametrize("chunk_elements", [36, 400, 2**24])
+    @pytest.mark.parametrize("pin", [False, True])
+    def test_scores_are_those_of_the_cpu(self, engine: Engine, chunk_elements: int, pin: bool) -> None:
+        logits, targets = batch(1000)
+        if pin:
+            logits, targets = logits.pin_memory(), targets.pin_memory()
+        engine.chunk_elements = chunk_elements
+        scores = engine.score(FocalLoss(device="cuda:0"), logits, targets, OUTPUTS)
+        assert_same(scores, expected(1000))
+
+    def test_a_large_body_needs_the_memory_of_a_few_chunks(self, engine: Engine) -> None:
+        logits, targets = torch.zeros(2**18, 1000, dtype=torch.bfloat16), torch.zeros(2**18, dtype=torch.int64)
+        module = FocalLoss(device="cuda:0")
+        torch.cuda.reset_peak_memory_stats()
+        engine.score(module, logits, targets, ["loss"])
+        assert torch.cuda.max_memory_allocated() < 4 * 2 * engine.chunk_elements
+
+    def test_chunks_are_halved_where_memory_runs_out(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        compute = engine._score_chunk
+
+        def small(module: FocalLoss, logits: Tensor, *others: Any) -> Scores:
+            if len(logits) > 100:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return compute(module, logits, *others)
+
+        monkeypatch.setattr(engine, "_score_chunk", small)
+        scores = engine.score(FocalLoss(device="cuda:0"), *batch(1000), OUTPUTS)
+        assert engine.out_of_memory_retries == 4
+        assert_same(scores, expected(1000))

@@ -1,0 +1,73 @@
+"""Compiles the kernels of `service.loss.kernels.cuda` for GPUs that need not be there; prints what they load, as JSON.
+
+Run by `test_fused_cuda.py` in a process of its own: in the interpreter's there is no compiler.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from service.loss.kernels import cuda as fused_cuda
+
+BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
+
+
+def compile_kernel(kind: str, dtype: str, capability: int) -> Any:
+    """With every output, for rows that begin at a multiple of 16 bytes."""
+    computed = "fp64" if dtype == "fp64" else "fp32"
+    tile_bytes = fused_cuda.TILE_BYTES_PER_WARP if kind == "narrow" else fused_cuda.WIDE_TILE_BYTES
+    constants: dict[str, Any] = {
+        "ALIGN": fused_cuda.VECTOR_BYTES // BYTES[dtype],
+        "BLOCK": tile_bytes // BYTES[computed],
+        "PREDICTION": True,
+        "MOMENTS": True,
+        "FAST": computed == "fp32",
+    }
+    kernel = fused_cuda._reduce_narrow if kind == "narrow" else fused_cuda._reduce_wide
+    constants |= {"ROWS": 1} if kind == "narrow" else {"STAGES": fused_cuda.STAGES}
+    signature = {"logits": f"*{dtype}", "targets": "*i64", "sums": f"*{computed}", "positions": "*i32"}
+    signature |= dict.fromkeys(("num_rows", "row_units", "class_units"), "i32")
+    signature |= dict.fromkeys(constants, "constexpr")
+    places = {name: (kernel.arg_names.index(name),) for name in signature}
+    source = ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs={places[name]: value for name, value in constants.items()},
+        attrs={places[name]: [["tt.divisibility", 16]] for name in ("logits", "targets", "sums", "positions")},
+    )
+    warps = 1 if kind == "narrow" else fused_cuda.WIDE_WARPS
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+
+
+def describe(kernel: Any) -> dict[str, Any]:
+    """What a thread loads, in bytes a load; bytes of its stack, which are spilled registers; products in 64 bits."""
+    ptx = kernel.asm["ptx"]
+    found = re.findall(r"ld\.global[\w.]*?(?:\.v(\d))?\.b(\d+)", ptx)
+    copies = re.findall(r"cp\.async\.c[ag]\.shared\.global \[[^]]*\], \[[^]]*\], 0x([0-9a-f]+)", ptx)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+        usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True)
+    stack = re.search(r"STACK:(\d+)", usage.stdout + usage.stderr)
+    return {
+        "loads": [int(count or 1) * int(bits) // 8 for count, bits in found] + [int(size, 16) for size in copies],
+        "stack": int(stack[1]) if stack else None,
+        # In 64 bits: of the row's number with its stride and with the alignment, of the number of rows with a sum's.
+        "wide_products": len(re.findall(r"arith\.muli .* : i64", kernel.asm["ttir"])),
+    }
+
+
+if __name__ == "__main__":
+    kernels = product(("narrow", "wide"), BYTES, (80, 90))
+    print(json.dumps({" ".join(map(str, kernel)): describe(compile_kernel(*kernel)) for kernel in kernels}))
