@@ -41,18 +41,23 @@ class Settings(BaseSettings):
         Field(
             ge=0,
             le=64,
-            description="Processes that answer, behind one port; 0: as many as cores, at most 4, on the CPU, and 1 on "
-            "CUDA.",
+            description="Worker processes behind one port; 0: one for each core, at most 4, on the CPU, and 1 on CUDA.",
         ),
     ] = 0
     workers: Annotated[
         int,
         Field(ge=1, le=64, description="Threads of each process that decode, compute and encode; requests at work."),
     ] = 2
-    queue_size: Annotated[int, Field(ge=1, description="Requests held at once, at work or not; more get 429.")] = 128
+    queue_size: Annotated[
+        int, Field(ge=1, description="Requests held at once; more wait for up to a second, then get 429.")
+    ] = 128
     max_body_bytes: Annotated[int, Field(ge=1, description="Bytes of one request body; more get 413.")] = 256 * MIB
     max_queued_bytes: Annotated[
-        int, Field(ge=1, description="Bytes of all request bodies held at once; more get 429.")
+        int,
+        Field(
+            ge=1,
+            description="Bytes of all request bodies held at once; more wait likewise.",
+        ),
     ] = 1024 * MIB
     max_kept_bytes: Annotated[
         int, Field(ge=0, description="Bytes of memory kept for the bodies of the next requests, where none needs them.")
@@ -62,11 +67,13 @@ class Settings(BaseSettings):
     max_configs: Annotated[
         int,
         Field(
-            ge=1, description="Configurations that a process holds on the device; the least recently used goes first."
+            ge=1,
+            description="Configurations kept in data_dir, and held on the device; the least recently used goes first.",
         ),
     ] = 256
     data_dir: Annotated[
-        str, Field(min_length=1, description="Folder of the runs, or an fsspec URL (s3://bucket/path, ...).")
+        str,
+        Field(min_length=1, description="Folder of runs and configurations, or an fsspec URL (s3://bucket/path)."),
     ] = "~/.local/share/focal-loss-service"
     max_run_rows: Annotated[int, Field(ge=1, description="Rows of one run, all epochs together; more get 413.")] = (
         1_000_000_000
@@ -77,6 +84,13 @@ class Settings(BaseSettings):
             ge=LEAST_QUERY_BYTES, description="Bytes of memory for all queries over runs; what needs more goes to disk."
         ),
     ] = 1024 * MIB
+    direct_body: Annotated[
+        bool,
+        Field(
+            description="Receive bodies straight into their buffers, with limits for headers; false: uvicorn's own "
+            "protocol, which has neither."
+        ),
+    ] = True
     max_head_bytes: Annotated[int, Field(ge=1024, description="Bytes of request line and headers; more get 431.")] = (
         64 * 1024
     )

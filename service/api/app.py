@@ -2,73 +2,81 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+import torch
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from service import __version__
+from service.api.admission import Admission
 from service.api.background import RunWork
+from service.api.configurations import Configurations
 from service.api.http import openapi
 from service.api.http.buffers import Buffers
 from service.api.http.problems import on_http_exception
+from service.api.lifecycle import drains_before_exit, exits_with_parent
 from service.api.metrics import Metrics
 from service.api.middleware.auth import BearerAuth
 from service.api.middleware.context import RequestContext
 from service.api.middleware.direct import StraightTo
+from service.api.middleware.http10 import WholeReplies
 from service.api.middleware.sessions import Sessions
-from service.api.routes import configs, diagnostics, docs, examples, exports, health, loss, page, queues
-from service.api.routes import open_inference as inference_protocol
-from service.api.routes import runs as run_routes
+from service.api.routes import (
+    batches,
+    configs,
+    diagnostics,
+    docs,
+    examples,
+    exports,
+    health,
+    loss,
+    open_inference,
+    page,
+    queues,
+    runs,
+)
 from service.api.state import Service
 from service.codecs import json_numbers
-from service.compute.device import Engine, resolve_device
+from service.compute.device import Device, resolve_device
 from service.compute.registry import LossRegistry
-from service.compute.siblings import Siblings
+from service.compute.threads import Workers
+from service.runs.configs import ConfigFiles
 from service.settings import LEAST_QUERY_BYTES, Settings
 
 
-def create_app(settings: Settings | None = None, siblings: Siblings | None = None) -> FastAPI:
-    """The service as an ASGI app; two apps share nothing but what their siblings do.
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service as an ASGI app.
+
+    Where several processes serve it, each makes an app of its own with `settings.processes` set to their number:
+    places, memory and threads are divided by it.
 
     Args:
         settings: Default: from the environment.
-        siblings: This process and the others of the service; default: there are none.
 
     Raises:
         DeviceUnavailableError: The settings name a device that is not there.
     """
-    settings, siblings = settings or Settings(), siblings or Siblings()
-    device = resolve_device(settings.device)
-    json_numbers.warm_up()
-    engine = Engine(
-        device,
-        workers=settings.workers,
-        queue_size=settings.queue_size,
-        max_queued_bytes=settings.max_queued_bytes,
-        siblings=siblings,
-    )
-    registry = LossRegistry(device, settings.max_configs)
-    runs = RunWork(settings, engine, max(settings.query_memory_bytes // siblings.processes, LEAST_QUERY_BYTES))
-    sessions = Sessions(settings.api_keys)
-    buffers = Buffers(settings.max_kept_bytes // siblings.processes)
-    metrics = Metrics(engine, registry)
-    service = Service(settings, engine, buffers, registry, metrics, runs, sessions, siblings)
+    service = _service(settings or Settings())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await siblings.open(service.answer)
-        yield
-        siblings.close()
-        engine.close()
-        runs.close()
+        # Objects made so far live as long as the process: a full collection would stop every request to look at them.
+        gc.collect()
+        gc.freeze()
+        with drains_before_exit(service), exits_with_parent():
+            yield
+        service.close()
 
-    middleware = [Middleware(RequestContext, metrics=service.metrics)]
-    if settings.api_keys:
-        middleware.append(Middleware(BearerAuth, sessions=sessions))
+    middleware = [Middleware(RequestContext, metrics=service.metrics), Middleware(WholeReplies)]
+    if service.settings.api_keys:
+        middleware.append(Middleware(BearerAuth, sessions=service.sessions))
     (post_loss,) = (route for route in loss.router.routes if isinstance(route, Route))
     middleware.append(Middleware(StraightTo, route=post_loss))
     app = FastAPI(
@@ -84,11 +92,37 @@ def create_app(settings: Settings | None = None, siblings: Siblings | None = Non
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
-    runs_parts = (run_routes, examples, diagnostics, queues, exports)
-    # Included, a router is matched twice; this one is asked for most.
+    # An included router is matched twice; this route is the busiest one.
     app.router.routes.extend(loss.router.routes)
-    for part in (configs, *runs_parts, inference_protocol, health, docs, page):
+    for part in (configs, runs, batches, examples, diagnostics, queues, exports, open_inference, health, docs, page):
         app.include_router(part.router)
     docs.mount_assets(app)
-    openapi.document(app, wants_key=bool(settings.api_keys))
+    openapi.document(app, wants_key=bool(service.settings.api_keys))
     return app
+
+
+def _service(settings: Settings) -> Service:
+    processes = max(1, settings.processes)
+    cores = max(1, len(os.sched_getaffinity(0)) // processes)
+    device = Device(resolve_device(settings.device))
+    json_numbers.warm_up()
+    # The kernel for the CPU takes its threads from torch's setting.
+    torch.set_num_threads(min(cores, torch.get_num_threads()))
+    metrics = Metrics(device.name)
+    places = -(-settings.queue_size // processes)
+    admission = Admission(places, settings.max_queued_bytes // processes, settings.workers, metrics.set_held)
+    query_memory_bytes = max(settings.query_memory_bytes // processes, LEAST_QUERY_BYTES)
+    run_work = RunWork(settings, admission, memory_bytes=query_memory_bytes, cores=cores)
+    registry = LossRegistry(device.name, settings.max_configs)
+    return Service(
+        settings=settings,
+        device=device,
+        admission=admission,
+        threads=Workers(settings.workers, "loss"),
+        streams=ThreadPoolExecutor(places, thread_name_prefix="stream"),
+        buffers=Buffers(settings.max_kept_bytes // processes),
+        configurations=Configurations(registry, ConfigFiles(run_work.store.files, settings.max_configs)),
+        metrics=metrics,
+        runs=run_work,
+        sessions=Sessions(settings.api_keys),
+    )

@@ -1,4 +1,4 @@
-"""Work on runs off the event loop: questions to the store, and merging files when nobody waits for it."""
+"""Work on runs off the event loop: queries, and compaction in the background."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import structlog
 
-from service.compute.device import Engine
+from service.api.admission import Admission
 from service.errors import LossServiceError
 from service.runs.compaction import MERGED_AT_ONCE, compact
 from service.runs.files import open_files
@@ -25,40 +25,41 @@ log = structlog.get_logger("service.runs")
 
 
 class RunWork:
-    """The store of runs and the threads that ask it; the loss has its own.
+    """The store of runs, and the threads that read and write it; the loss has its own threads.
 
     Args:
-        settings: As given.
-        engine: Whose bound of requests holds here too.
-        query_memory_bytes: What the questions of this process may take.
+        settings: Settings of the service.
+        admission: Requests take their places from it.
+        memory_bytes: Memory for the queries of this process.
+        cores: Threads for one query.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, query_memory_bytes: int) -> None:
+    def __init__(self, settings: Settings, admission: Admission, *, memory_bytes: int, cores: int) -> None:
         self.store = RunStore(open_files(settings.data_dir), settings.max_run_rows)
-        self.queries = RunQueries(self.store, query_memory_bytes)
-        self._engine = engine
+        self.queries = RunQueries(self.store, memory_bytes, cores)
+        self._admission = admission
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="runs")
-        self._beside = ThreadPoolExecutor(settings.workers, thread_name_prefix="beside")
+        self._parts = ThreadPoolExecutor(settings.workers, thread_name_prefix="parts")
         self._merging: set[tuple[str, int]] = set()
         self._lock = Lock()
 
     async def do(self, work: Callable[[], T], *, at_once: bool = False) -> T:
-        """Do the work on a thread.
+        """Do work of a request on a thread.
 
         Args:
-            work: To do.
-            at_once: It takes no time, and is not to wait for questions and merging.
+            work: The function to call.
+            at_once: True for short work that should not wait behind queries and compaction.
 
         Raises:
-            QueueFullError: As many requests are held as may be.
+            QueueFullError: No place became free in time.
         """
-        with self._engine.admit():
-            executor = self._beside if at_once else self._executor
+        async with self._admission.place():
+            executor = self._parts if at_once else self._executor
             return await asyncio.get_running_loop().run_in_executor(executor, work)
 
-    def beside(self, work: Callable[[], T]) -> Future[T]:
-        """Do a part of a request's work on another thread than that which asks; the part waits for nothing."""
-        return self._beside.submit(work)
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Do a part of a request's work on another thread; the part itself must not wait for others."""
+        return self._parts.submit(work)
 
     async def ask(self, run: str, question: Callable[[View], T]) -> T:
         """What a question finds in a run; see `RunQueries.ask`."""
@@ -86,5 +87,5 @@ class RunWork:
     def close(self) -> None:
         """Wait for the work at hand and end the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-        self._beside.shutdown(wait=True)
+        self._parts.shutdown(wait=True)
         self.queries.close()

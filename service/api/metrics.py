@@ -1,34 +1,40 @@
-"""The Prometheus metrics of one service process."""
+"""The Prometheus metrics of the service.
+
+Where `PROMETHEUS_MULTIPROC_DIR` is set, as for several worker processes, prometheus_client keeps the values of each
+process in files of that folder, and whichever process answers `/metrics` sums them up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service import __version__
-from service.compute.device import Engine
-from service.compute.registry import LossRegistry
 from service.schema.result import BatchResult
 
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-
-# Of these every process has much the same; of all others the sum counts.
-ALIKE = frozenset({"focal_loss_info", "focal_loss_configs_held"})
 
 
 class Metrics:
-    """Counters, gauges and histograms in a registry of their own, so that two apps in one process do not collide."""
+    """Counters, gauges and histograms in a registry of their own, so that two apps in one process do not collide.
+
+    Args:
+        device: Name of the device, e.g. `cuda:0`.
+    """
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, engine: Engine, losses: LossRegistry) -> None:
+    def __init__(self, device: str) -> None:
+        if folder := os.environ.get(FOLDER_VARIABLE):
+            _forget_dead_processes(Path(folder))
         self.registry = CollectorRegistry()
         requests = Counter(
             "focal_loss_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
@@ -48,23 +54,37 @@ class Metrics:
             registry=self.registry,
         )
         examples = Counter("focal_loss_examples", "Examples scored.", ("kind",), registry=self.registry)
-        # The library looks for a child under its lock, by the strings of its labels; here each is looked for once.
+        # The library looks up a child under its lock, by the strings of its labels; here each is looked up once.
         self._requests, self._duration = cache(requests.labels), cache(duration.labels)
         self._phase, self._examples = cache(phase.labels), cache(examples.labels)
         self._batches = Counter("focal_loss_batches", "Batches scored.", registry=self.registry)
-        self._gauge("focal_loss_requests_held", "Requests held, at work or waiting.", lambda: engine.requests)
-        self._gauge("focal_loss_request_bytes_held", "Bytes of request bodies held.", lambda: engine.queued_bytes)
-        self._gauge("focal_loss_configs_held", "Configurations on the device.", lambda: len(losses))
-        self._gauge(
-            "focal_loss_out_of_memory_retries",
-            "Chunks made smaller because the device ran out of memory.",
-            lambda: engine.out_of_memory_retries,
+        self._held = self._gauge("requests_held", "Requests held, at work or waiting.", "livesum")
+        self._held_bytes = self._gauge("request_bytes_held", "Bytes of request bodies held.", "livesum")
+        self._configs = self._gauge("configs_held", "Configurations on the device.", "livemax")
+        self._retries = self._gauge(
+            "out_of_memory_retries", "Chunks made smaller because the device ran out of memory.", "sum"
         )
-        info = Gauge("focal_loss_info", "Version and device.", ("version", "device"), registry=self.registry)
-        info.labels(__version__, engine.device).set(1)
+        info = Gauge(
+            "focal_loss_info",
+            "Version and device.",
+            ("version", "device"),
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        info.labels(__version__, device).set(1)
 
-    def _gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        Gauge(name, help_text, registry=self.registry).set_function(value)
+    def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemax", "sum"]) -> Gauge:
+        return Gauge(f"focal_loss_{name}", text, registry=self.registry, multiprocess_mode=mode)
+
+    def set_held(self, requests: int, num_bytes: int) -> None:
+        """Set how many requests this process holds, and bytes of their bodies."""
+        self._held.set(requests)
+        self._held_bytes.set(num_bytes)
+
+    def set_device(self, configs: int, out_of_memory_retries: int) -> None:
+        """Set how many configurations are on the device, and how often it ran out of memory."""
+        self._configs.set(configs)
+        self._retries.set(out_of_memory_retries)
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is the path with its parameters as names."""
@@ -83,36 +103,22 @@ class Metrics:
         self._examples("excluded").inc(result.num_excluded)
         self._examples("counted").inc(result.num_examples - result.num_ignored - result.num_excluded)
 
-    def exposition(self) -> str:
-        """What this process has counted, in Prometheus' text format."""
-        return generate_latest(self.registry).decode()
+    def exposition(self) -> bytes:
+        """The metrics of all processes, in Prometheus' text format."""
+        if FOLDER_VARIABLE not in os.environ:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
 
 
-def summed(expositions: Sequence[str]) -> str:
-    """The metrics of several processes of one service as those of one."""
-    families: dict[str, Metric] = {}
-    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
-    for text in expositions:
-        for family in text_string_to_metric_families(text):
-            families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-            together = values.setdefault(family.name, {})
-            for sample in family.samples:
-                key = sample.name, tuple(sample.labels.items())
-                together[key] = _joined(family.name, together[key], sample.value) if key in together else sample.value
-    for name, family in families.items():
-        family.samples = [Sample(sample, dict(labels), value) for (sample, labels), value in values[name].items()]
-    return generate_latest(_Collected([*families.values()])).decode()
-
-
-def _joined(name: str, one: float, other: float) -> float:
-    if name.endswith("_created"):
-        return min(one, other)
-    return max(one, other) if name in ALIKE else one + other
-
-
-class _Collected(Collector):
-    def __init__(self, families: Sequence[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Sequence[Metric]:
-        return self._families
+def _forget_dead_processes(folder: Path) -> None:
+    """Remove the live gauges of processes that were killed: what they held is not held any more."""
+    pids = {int(file.stem.rpartition("_")[2]) for file in folder.glob("gauge_live*.db")}
+    for pid in pids:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+        except PermissionError:
+            pass  # a process of another user

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 from starlette.requests import Request
 
+from service.api.admission import Admission
 from service.api.background import RunWork
+from service.api.configurations import Configurations
 from service.api.http.buffers import Buffers
-from service.api.metrics import Metrics, summed
+from service.api.http.exchange import Timing
+from service.api.metrics import Metrics
 from service.api.middleware.sessions import Sessions
-from service.compute.device import Engine
-from service.compute.evaluation import Limits
-from service.compute.registry import HeldLoss, LossRegistry, merged, unknown_config
-from service.compute.siblings import Siblings
-from service.errors import UnknownConfigError
+from service.compute.device import Device
+from service.compute.evaluation import Limits, evaluate
+from service.compute.threads import Workers
+from service.errors import DeviceUnavailableError, DrainingError
 from service.loss.focal import FocalLoss
 from service.schema.config import LossConfig
-from service.schema.request import RequestOptions
+from service.schema.request import LossRequest, RequestOptions
+from service.schema.result import LossResult
 from service.settings import Settings
+
+DEVICE_ANSWERS_WITHIN_S = 5.0
 
 # One object, so that its config_id is computed once.
 DEFAULT_CONFIG = LossConfig()
@@ -32,24 +37,28 @@ class Service:
 
     Args:
         settings: As given.
-        engine: The device and its threads.
-        buffers: The memory for bodies of requests.
-        registry: The losses on that device.
-        metrics: What /metrics shows.
+        device: Computes losses.
+        admission: Bounds the requests held and the bytes of their bodies.
+        threads: Decode, compute and encode.
+        streams: Threads for Arrow streams, each of which lives as long as its client likes.
+        buffers: Memory for request bodies.
+        configurations: Instances of `FocalLoss` by configuration.
+        metrics: The Prometheus metrics.
         runs: The store of runs and its threads.
-        sessions: Who is signed in to the page.
-        siblings: This process and the others of the service.
+        sessions: Keys, and sessions of the page.
         draining: True from SIGTERM on.
     """
 
     settings: Settings
-    engine: Engine
+    device: Device
+    admission: Admission
+    threads: Workers
+    streams: ThreadPoolExecutor
     buffers: Buffers
-    registry: LossRegistry
+    configurations: Configurations
     metrics: Metrics
     runs: RunWork
     sessions: Sessions
-    siblings: Siblings
     draining: bool = False
 
     @property
@@ -57,67 +66,48 @@ class Service:
         return Limits(self.settings.max_elements, self.settings.max_examples)
 
     def module(self, options: RequestOptions) -> FocalLoss:
-        """The instance that a request names or describes, counted as a use; not for the event loop.
+        """The instance that a request names or describes, counted as used; not for the event loop.
 
         Raises:
-            UnknownConfigError: It names one that no process holds.
+            UnknownConfigError: The request names a configuration that is not stored.
         """
         if options.config_id is None:
-            return self.registry.use(options.config or DEFAULT_CONFIG)
+            return self.configurations.use(options.config or DEFAULT_CONFIG)
+        return self.configurations.use_id(options.config_id)
+
+    def evaluate(self, request: LossRequest, timing: Timing) -> LossResult:
+        """The result of a decoded request, counted in the metrics; ends the phases `decode` and `compute`."""
+        timing.end("decode")
+        result = evaluate(self.device, self.module(request.options), request, self.limits)
+        for batch in result.batches:
+            self.metrics.count(batch)
+        timing.end("compute")
+        return result
+
+    async def check_ready(self) -> None:
+        """Raise where the service should get no work.
+
+        Raises:
+            DrainingError: It is ending.
+            DeviceUnavailableError: Its device does not compute, or not in time.
+            StorageUnavailableError, StorageFullError: Nothing can be written where runs are kept.
+        """
+        if self.draining:
+            raise DrainingError("the service is ending and takes no new work", headers={"Retry-After": "5"})
         try:
-            return self.registry.use_id(options.config_id)
-        except UnknownConfigError:
-            for held in self.siblings.ask_from_thread({"held": options.config_id}):
-                for one in held:
-                    return self.registry.use(HeldLoss.from_json(one).config)
-            raise
+            # Not on the threads for losses: while all of them are busy the device still answers.
+            await asyncio.wait_for(asyncio.to_thread(self.device.check), DEVICE_ANSWERS_WITHIN_S)
+        except TimeoutError as err:
+            raise DeviceUnavailableError(
+                f"{self.device.name} did not answer within {DEVICE_ANSWERS_WITHIN_S:g} s"
+            ) from err
+        await asyncio.to_thread(self.runs.store.check)
 
-    async def put(self, config: LossConfig) -> bool:
-        """Make sure that an instance is on the device; whether no process held one."""
-        elsewhere = await self.siblings.ask({"held": config.config_id})
-        return await self.engine.run(partial(self.registry.put, config)) and not any(elsewhere)
-
-    async def held(self, config_id: str | None = None) -> list[HeldLoss]:
-        """What all processes hold, the most recently used first: everything, or what is under an id.
-
-        Raises:
-            UnknownConfigError: Nothing is under this id.
-        """
-        answers = await self.siblings.ask({"held": config_id})
-        theirs = [HeldLoss.from_json(one) for answer in answers for one in answer]
-        held = merged([*self._held_here(config_id), *theirs])
-        if config_id is not None and not held:
-            raise unknown_config(config_id)
-        return held
-
-    async def drop(self, config_id: str) -> None:
-        """Let an instance go in every process.
-
-        Raises:
-            UnknownConfigError: None holds it.
-        """
-        dropped = await self.siblings.ask({"drop": config_id})
-        if not any([self.registry.drop(config_id), *dropped]):
-            raise unknown_config(config_id)
-
-    async def exposition(self) -> str:
-        """The metrics of all processes together, in Prometheus' text format."""
-        ours, theirs = self.metrics.exposition(), await self.siblings.ask("metrics")
-        return summed([ours, *theirs]) if theirs else ours
-
-    def answer(self, question: Any) -> Any:
-        """What another process asks; see `Siblings.open`."""
-        match question:
-            case {"held": config_id}:
-                return [held.to_json() for held in self._held_here(config_id)]
-            case {"drop": config_id}:
-                return self.registry.drop(config_id)
-            case "metrics":
-                return self.metrics.exposition()
-        raise ValueError(f"unknown question {question!r}")
-
-    def _held_here(self, config_id: str | None) -> list[HeldLoss]:
-        return [held for held in self.registry.snapshot() if config_id in (None, held.config_id)]
+    def close(self) -> None:
+        """Finish the work at hand and end all threads."""
+        self.threads.close()
+        self.streams.shutdown(wait=True)
+        self.runs.close()
 
 
 def service_of(request: Request) -> Service:

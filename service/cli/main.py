@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import inspect
-import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.table import Column, Table
 
 from service import __version__
 from service.cli.console import (
     DEFAULT_URL,
     INTERRUPTED,
-    USAGE_ERROR,
     AsJson,
     Url,
     asked,
@@ -30,19 +23,12 @@ from service.cli.console import (
 )
 from service.cli.runs.commands import register
 from service.cli.runs.manage import app as runs_app
-from service.errors import LossServiceError
-from service.schema.faults import error_items
+from service.cli.serve import serve
 from service.schema.request import OnInvalid
-from service.settings import ENV_PREFIX, Settings
-
-if TYPE_CHECKING:
-    pass
-
-# Of glibc's malloc.h.
-M_ARENA_MAX = -8
 
 app = typer.Typer(name="focal-loss", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(runs_app)
+app.command()(serve)
 
 
 @app.callback()
@@ -54,56 +40,6 @@ def focal_loss() -> None:
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for each setting; the settings themselves stay where they are defined."""
-    parameters = []
-    for name, field in Settings.model_fields.items():
-        default = "none" if field.default == () else field.default
-        option = typer.Option(
-            f"--{name.replace('_', '-')}",
-            help=f"{field.description} Default: {default}. Environment: {ENV_PREFIX}{name.upper()}.",
-            show_default=False,
-        )
-        parameters.append(
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
-            )
-        )
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
-
-
-def _share_one_heap() -> None:
-    """Have glibc's malloc keep no heap for each thread: what one gives back would be of no use to the others.
-
-    Before the first thread, which torch's import starts.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-@app.command()
-@_with_settings
-def serve(**options: Any) -> None:
-    """Serve until SIGTERM or Ctrl-C. A command-line option wins over its environment variable."""
-    # As process 1 of a container there is no default: a SIGTERM before uvicorn's handler is set would be lost.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    _share_one_heap()
-    try:
-        from service.server.run import serve as serve_until_told  # the base install has no torch
-    except ModuleNotFoundError as err:
-        fail(f"{err.name} is not installed: pip install 'focal-loss-service[server]'")
-    try:
-        serve_until_told(Settings(**{name: value for name, value in options.items() if value is not None}))
-    except ValidationError as err:
-        for item in error_items(err, []):
-            errors.print(f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}", style="red", markup=False)
-        raise typer.Exit(USAGE_ERROR) from err
-    except LossServiceError as err:
-        fail(err.detail)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.errors import (
     ErrorItem,
     InvalidIdsError,
@@ -44,13 +44,13 @@ class Limits:
 
 
 def evaluate(
-    engine: Engine, module: FocalLoss, request: LossRequest, limits: Limits, *, unique_ids: bool = False
+    device: Device, module: FocalLoss, request: LossRequest, limits: Limits, *, unique_ids: bool = False
 ) -> LossResult:
     """Compute a request; all of it is checked for shapes and limits before anything is computed.
 
     Args:
-        engine: Where to compute.
-        module: The configured loss, on the engine's device.
+        device: Where to compute.
+        module: The configured loss, on this device.
         request: As decoded; nothing in it is trusted yet.
         limits: How large it may be.
         unique_ids: Its ids are known to differ, and are not compared again.
@@ -59,7 +59,7 @@ def evaluate(
         TooManyExamplesError: The request has more rows than the limit.
         Beside those of `Evaluation.add`.
     """
-    evaluation = Evaluation(engine, module, request.options, limits)
+    evaluation = Evaluation(device, module, request.options, limits)
     total = sum(batch.num_examples for batch in request.batches)
     if total > limits.max_examples:
         raise TooManyExamplesError(f"the request has {total} rows, the limit is {limits.max_examples} (max_examples)")
@@ -73,14 +73,14 @@ class Evaluation:
     """A request that is computed batch by batch; what it keeps does not grow with their number.
 
     Args:
-        engine: Where to compute.
-        module: The configured loss, on the engine's device.
+        device: Where to compute.
+        module: The configured loss, on this device.
         options: Of the request.
         limits: How large a batch may be.
     """
 
-    def __init__(self, engine: Engine, module: FocalLoss, options: RequestOptions, limits: Limits) -> None:
-        self._engine = engine
+    def __init__(self, device: Device, module: FocalLoss, options: RequestOptions, limits: Limits) -> None:
+        self._device = device
         self._module = module
         self._options = options
         self._limits = limits
@@ -105,7 +105,7 @@ class Evaluation:
         """`add` with the batch's logits (N, C) or (N, L) and targets (N,) or (N, L), which were checked before."""
         number, config = self._batches, self._module.config
         logits, targets = shaped
-        scores = self._engine.score(self._module, logits, targets, self._options.outputs)
+        scores = self._device.score(self._module, logits, targets, self._options.outputs)
         bad = (scores.state >= BAD_TARGET).nonzero()[0].tolist()
         if bad and self._options.on_invalid == "error":
             raise _bad_rows(config, number, bad, logits, targets)
@@ -129,7 +129,7 @@ class Evaluation:
         num_counted = self._num_examples - self._num_ignored - self._num_excluded
         return LossResult(
             config_id=self._module.config.config_id,
-            device=self._engine.device,
+            device=self._device.name,
             loss=reduced(self._module.config.reduction, self._loss_sum, self._alpha_sum, num_counted),
             num_examples=self._num_examples,
             num_ignored=self._num_ignored,

@@ -44,6 +44,15 @@ class Files(Protocol):
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder."""
 
+    def exists(self, path: str) -> bool:
+        """True if the file is there."""
+
+    def modified(self, folder: str) -> dict[str, float]:
+        """The names of the files in a folder with the times of their last change, seconds since 1970."""
+
+    def touch(self, path: str) -> None:
+        """Set the time of a file's last change to now; does nothing where the file is gone or the place cannot."""
+
     def open(self, path: str) -> BinaryIO:
         """A file to read.
 
@@ -140,6 +149,21 @@ class LocalFiles:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
         return []
 
+    def exists(self, path: str) -> bool:
+        with storage_errors():
+            return (self._root / path).is_file()
+
+    def modified(self, folder: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name in self.names(folder):
+            with storage_errors(), suppress(FileNotFoundError):
+                found[name] = (self._root / folder / name).stat().st_mtime
+        return found
+
+    def touch(self, path: str) -> None:
+        with storage_errors(), suppress(FileNotFoundError):
+            os.utime(self._root / path)
+
     def open(self, path: str) -> BinaryIO:
         with storage_errors():
             return open(self._root / path, "rb")
@@ -215,6 +239,20 @@ class RemoteFiles:
             found = self.filesystem.ls(self._path(folder), detail=True, refresh=True)
             return [(one["name"].rstrip("/").rpartition("/")[2], one["type"]) for one in found]
         return []
+
+    def exists(self, path: str) -> bool:
+        with storage_errors():
+            return bool(self.filesystem.exists(self._path(path)))
+
+    def modified(self, folder: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name in self.names(folder):
+            with storage_errors(), suppress(FileNotFoundError, NotImplementedError):
+                found[name] = self.filesystem.modified(f"{self._path(folder)}/{name}").timestamp()
+        return found
+
+    def touch(self, path: str) -> None:
+        """Object stores cannot: there a file keeps the time of its creation."""
 
     def open(self, path: str) -> BinaryIO:
         with storage_errors():

@@ -134,11 +134,13 @@ class RunQueries:
     Args:
         store: Of the runs.
         memory_bytes: For all queries together; what needs more goes to a temporary folder.
+        threads: For one query; None: as many as the machine has cores.
     """
 
-    def __init__(self, store: RunStore, memory_bytes: int) -> None:
+    def __init__(self, store: RunStore, memory_bytes: int, threads: int | None = None) -> None:
         self.store = store
         self._memory_bytes = memory_bytes
+        self._threads = threads
         self._answers = Answers()
         self._lock = Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -180,6 +182,8 @@ class RunQueries:
                 self._temporary = TemporaryDirectory(prefix="focal-loss-queries-")
                 connection = duckdb.connect()
                 connection.execute(f"SET memory_limit = '{self._memory_bytes} bytes'")
+                if self._threads is not None:
+                    connection.execute(f"SET threads = {self._threads}")
                 connection.execute("SET temp_directory = ?", [self._temporary.name])
                 connection.execute("SET enable_progress_bar = false")
                 connection.execute("SET parquet_metadata_cache = true")

@@ -1,175 +1,202 @@
-"""uvicorn's HTTP/1.1 protocol with what it lacks: limits of size and time of a request's head, our error shape, and a
-way for a body from the socket into the application's own buffer.
+"""uvicorn's httptools protocol with three additions: bodies straight into their buffers, bounded headers, and
+upgrades that are ignored.
 
-uvicorn's httptools protocol takes a head of any size and waits for it for ever (uvicorn issue 157), answers what
-is not HTTP in plain text, and copies a body four times before the application has it.
+- **Bodies.** uvicorn copies a body four times before the application has it. Here the kernel writes the bulk of it into
+  the buffer of the application (ASGI extension `receive_into`, see `service.api.http.body`).
+- **Headers.** uvicorn takes request line and headers of any size and waits for them for ever (uvicorn issue 157).
+- **Upgrades.** httptools stops at a request that offers an upgrade, such as `Upgrade: h2c` of the JDK's HttpClient; its
+  body would be lost. RFC 9110, 7.8: a server may ignore the offer.
+
+The app works without this file (`direct_body = false`). It relies on undocumented attributes of uvicorn, so
+`pyproject.toml` caps uvicorn's version, and `tests/server/` and `tests/live/test_transport.py` test it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import http
-import math
 import secrets
 import weakref
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import httptools
+import uvicorn
 from starlette.requests import ClientDisconnect
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.api.http.problems import problem_response
 from service.errors import DecodeError, HeadTimeoutError, HeadTooLargeError, LossServiceError
-from service.server.timer import Timer
-
-Refusal = Callable[[bytes, bytes, list[tuple[bytes, bytes]]], tuple[LossServiceError, str] | None]
-Wait = Callable[[Callable[[], None]], None]
-AfterAnswer = Callable[[bytes, Callable[[], None]], bool]
 
 NOTHING = memoryview(b"")
-# What comes with a head is copied on its way through the parser.
-HEAD_READ_BYTES = 16 * 1024
+# Bytes read with the headers are copied on their way through the parser.
+HEADERS_READ_BYTES = 16 * 1024
 SCRATCH_BYTES = 256 * 1024
+# Every connection of the process reads headers into it; they are parsed before the loop reads from another connection.
+SCRATCH = memoryview(bytearray(SCRATCH_BYTES))
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection. Subclasses set what stands here without a value.
+class BodyConfig(uvicorn.Config):
+    """uvicorn's configuration with the limits of `BodyProtocol`; can be pickled for worker processes.
 
     Args:
         max_head_bytes: Bytes of request line and headers.
         head_timeout_s: Seconds for them to arrive, from the connection or from their first byte.
-        scratch: Where heads are received, and what goes through the parser; shared by all connections of a loop, since
-            what is received there is used up at once.
-        on_lost: Called when the connection is closed.
-        refusal: From method, target and headers of a request to what it is refused with, and the request's id, before
-            anything is made of it; or None.
-        wait_for_place: Called after a refusal with what lets the connection go on; until then nothing is read from it.
-        after_answer: The same after an answer, with the request's target; whether nothing is to be read until then.
+        others: See `uvicorn.Config`.
     """
 
-    max_head_bytes: int
-    head_timeout_s: float
-    scratch: memoryview
-    on_lost: Callable[[], None]
-    refusal: Refusal
-    wait_for_place: Wait
-    after_answer: AfterAnswer
+    def __init__(self, *args: Any, max_head_bytes: int, head_timeout_s: float, **others: Any) -> None:
+        super().__init__(*args, **others)
+        self.max_head_bytes = max_head_bytes
+        self.head_timeout_s = head_timeout_s
+
+
+class BodyProtocol(HttpToolsProtocol):
+    """One HTTP/1.1 connection; its `config` is a `BodyConfig`."""
+
+    config: BodyConfig
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head_bytes: int | None = 0
-        self._head_timer = Timer(self.loop, self._head_is_late)
-        self._idle_timer = Timer(self.loop, self.timeout_keep_alive_handler)
-        self._reader = _Reader(self, self.scratch)
-        # The bytes that a refused request still has to come; chunks come without a number.
-        self._refused_bytes: float | None = None
+        self._reader = _Reader(self)
+        # Bytes of the headers that are arriving; None between headers and the next request.
+        self._header_bytes: int | None = 0
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._refused = False
+        self._framing: list[tuple[bytes, bytes]] | None = None
+
+    # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first head is awaited from here on."""
+        """Wait for the headers of the first request."""
         super().connection_made(transport)
         transport.set_protocol(self._reader)
-        self._await_head()
+        self._start_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No head is awaited any more."""
+        """Cancel the timer of headers."""
         super().connection_lost(exc)
-        self._head_timer.end()
-        self._idle_timer.end()
-        # It leads back here by its extension.
+        self._headers_arrived()
+        # It refers back to this connection by its extension.
         self.scope = None  # type: ignore[assignment]
-        self.on_lost()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a client that has closed its sending side behind whole requests; True keeps the connection open."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body or self._refused:
+            return False
+        cycle.keep_alive = False
+        return True
+
+    # The parser
 
     def data_received(self, data: bytes) -> None:
-        """Count what arrives while a head is incomplete."""
-        arriving, before = self._head_bytes is not None, self.cycle
-        super().data_received(data)
-        if self._refused_bytes is not None and self._refused_bytes < math.inf:
-            self._reader.skip(int(self._refused_bytes))
+        """Feed the parser, and count the bytes of headers that are still incomplete."""
+        arriving, before = self._header_bytes is not None, self.cycle
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(DecodeError("Invalid HTTP request received."))
         if self.cycle is not before:
             if self.cycle.more_body:
-                # The rest of the body stays where it is until the application asks for it.
+                # The rest of the body stays in the kernel until the application asks for it.
                 self.flow.pause_reading()
-        elif arriving and self._head_bytes is not None:
-            # All of it is head, still incomplete; a complete one has been counted when its end came.
-            self._head_bytes += len(data)
-            self._check_head_size()
+        elif arriving and self._header_bytes is not None:
+            # All of it belongs to headers that are still incomplete; complete ones are counted when their end arrives.
+            self._header_bytes += len(data)
+            if self._header_bytes > self.config.max_head_bytes:
+                self._refuse(self._too_large())
+            elif self._header_timer is None:
+                self._start_header_timer()
 
     def on_message_begin(self) -> None:
-        """A head begins, on a kept connection perhaps long after the last one."""
-        super().on_message_begin()
-        self._await_head()
+        """A request begins, on a kept connection perhaps long after the last one."""
+        if self._framing is None:
+            super().on_message_begin()
+            self._headers_arrived()
+            self._header_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Keep the request target, which may arrive in parts."""
+        if self._framing is None:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header."""
+        if self._framing is None:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is there: the request starts unless it is too large."""
+        """Start the request unless its headers are too large."""
+        if self._framing is not None:
+            self._framing = None
+            return
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        self._head_arrived()
-        idle = self.cycle is None or self.cycle.response_complete
-        if size > self.max_head_bytes:
+        self._headers_arrived()
+        if size > self.config.max_head_bytes:
             self._refuse(self._too_large())
-        elif idle and (refused := self.refusal(self.parser.get_method(), self.url, self.headers)):
-            self._refuse_and_go_on(*refused)
-        else:
+        elif not self._refused:
             super().on_headers_complete()
-            self.cycle.transport = _HeadWithBody(self.transport, self.loop)  # type: ignore[assignment]
-            # Not the cycle itself: it holds the scope, and what goes round in a circle waits for the collector.
-            extensions: dict[str, Any] = {"receive_into": partial(self._receive_into, weakref.ref(self.cycle))}
-            self.scope["extensions"] = extensions
+            # Not the cycle itself: it holds the scope, and a reference cycle would keep its body for the collector.
+            receive_into = partial(self._receive_into, weakref.ref(self.cycle))
+            self.scope["extensions"] = {"receive_into": receive_into}  # type: ignore[dict-item]
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body; of a refused one only its length counts."""
-        if self._refused_bytes is None:
+        """Keep a part of a body; nothing of a request that was refused."""
+        if not self._refused:
             super().on_body(body)
-        else:
-            self._refused_bytes -= len(body)
 
     def on_message_complete(self) -> None:
-        """All of a request has come."""
-        if self._refused_bytes is None:
-            super().on_message_complete()
-            if self.cycle.response_complete:
-                # Of who was answered before, uvicorn would wait for a body for ever.
-                self.cycle.more_body = False
-        else:
-            self._refused_bytes = None
-
-    def on_response_complete(self) -> None:
-        """uvicorn's, but that its timer is one for all requests of the connection, and the next may have to wait."""
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        """The body is complete, except where httptools skipped it for an upgrade."""
+        if self._refused or self.parser.should_upgrade():
             return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-        else:
-            self._idle_timer.set(self.timeout_keep_alive)
-            if not self.in_body() and self.after_answer(self.url, self._go_on):
-                self.flow.pause_reading()
+        super().on_message_complete()
+        # If the response finished before the body, uvicorn would wait for the body for ever.
+        self.cycle.more_body = False
 
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle_timer.unset()
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read on as if no upgrade had been offered: a new parser takes the body, after a synthetic request.
+
+        Args:
+            rest: Bytes behind the headers.
+        """
+        if self._refused:
+            return
+        self._framing = [
+            (name, value) for name, value in self.headers if name in (b"content-length", b"transfer-encoding")
+        ]
+        lines = b"".join(b"%b: %b\r\n" % header for header in self._framing)
+        self._new_parser()
+        self.data_received(b"POST / HTTP/1.1\r\n" + lines + b"\r\n" + rest)
+
+    def _new_parser(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    # Bodies
 
     def in_body(self) -> bool:
-        """Whether what arrives next belongs to a body."""
+        """True if the next bytes belong to a body."""
         return self.cycle is not None and self.cycle.more_body
 
     async def _receive_into(
         self, cycle_ref: weakref.ref[RequestResponseCycle], body: memoryview, timeout_s: float | None = None
     ) -> int:
-        """The ASGI extension `receive_into`: the whole body at once, its bulk written by the kernel where it is wanted.
+        """The ASGI extension `receive_into`: receive a whole body, its bulk written by the kernel into `body`.
 
         Args:
             cycle_ref: The request, nothing of whose body has been asked for by `receive`.
             body: Writable bytes, as many as the request's `Content-Length` says.
-            timeout_s: Seconds to wait for what has not come with the head.
+            timeout_s: Seconds to wait for what has not arrived with the headers.
 
         Returns:
-            How many bytes came; fewer than there is room for only where there are no more.
+            How many bytes arrived; fewer than `body` has only if the request has no more.
 
         Raises:
-            ClientDisconnect: The client left.
-            TimeoutError: The rest did not come in time.
+            ClientDisconnect: The client closed the connection.
+            TimeoutError: The rest did not arrive in time.
         """
         cycle = cycle_ref()
         if cycle is None:
@@ -179,17 +206,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             cycle.waiting_for_100_continue = False
         if cycle.disconnected or cycle.response_complete:
             raise ClientDisconnect
-        came = len(cycle.body)
-        body[:came] = cycle.body
+        arrived = len(cycle.body)
+        body[:arrived] = cycle.body
         cycle.body = bytearray()
         cycle.message_event.clear()
         if not cycle.more_body:
-            return came
-        rest = self._reader.fill(body[came:])
+            return arrived
+        filled = self._reader.fill(body[arrived:])
         self.flow.resume_reading()
         try:
             async with asyncio.timeout(timeout_s):
-                if not await rest:
+                if not await filled:
                     raise ClientDisconnect
         except (asyncio.CancelledError, TimeoutError):
             self._abandon(cycle)
@@ -197,140 +224,68 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return len(body)
 
     def body_received(self) -> None:
-        """The rest of the body went past the parser, which still waits for it: a new one takes the next request."""
-        if self._refused_bytes is None:
-            self.cycle.more_body = False
-        self._refused_bytes = None
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        """The reader has received a body; the parser still waits for it, so a new one takes the next request."""
+        self.cycle.more_body = False
+        self._new_parser()
 
     def _abandon(self, cycle: RequestResponseCycle) -> None:
-        """Nobody wants the rest of a body, and where it ends is not known any more: its reply is the last."""
+        """Close the connection after the reply: the body's rest is not read, so its end is unknown."""
         if cycle.more_body:
             self._reader.stop()
             self.flow.pause_reading()
             cycle.keep_alive = False
 
-    def send_400_response(self, msg: str) -> None:
-        """Uvicorn's answer to what is not HTTP, as a problem; none where another answer has closed the connection."""
-        if not self.transport.is_closing():
-            self._refuse(DecodeError(msg))
+    # Bounded headers
 
-    def _await_head(self) -> None:
-        self._head_bytes = 0
-        self._head_timer.set(self.head_timeout_s)
+    def _start_header_timer(self) -> None:
+        self._header_timer = self.loop.call_later(self.config.head_timeout_s, self._headers_are_late)
 
-    def _head_arrived(self) -> None:
-        self._head_bytes = None
-        self._head_timer.unset()
+    def _headers_arrived(self) -> None:
+        self._header_bytes = None
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
-    def _head_is_late(self) -> None:
-        self._refuse(HeadTimeoutError(f"the request's head did not arrive in {self.head_timeout_s:g} s"))
-
-    def _check_head_size(self) -> None:
-        if self._head_bytes is not None and self._head_bytes > self.max_head_bytes:
-            self._head_arrived()
-            self._refuse(self._too_large())
+    def _headers_are_late(self) -> None:
+        self._refuse(HeadTimeoutError(f"the headers did not arrive in {self.config.head_timeout_s:g} s"))
 
     def _too_large(self) -> HeadTooLargeError:
         return HeadTooLargeError(
-            f"request line and headers have more than {self.max_head_bytes} bytes (max_head_bytes)"
+            f"request line and headers have more than {self.config.max_head_bytes} bytes (max_head_bytes)"
         )
 
-    def _refuse(self, error: LossServiceError, request_id: str | None = None) -> None:
-        self._refused_bytes = math.inf
-        self.transport.write(self._problem(error, request_id or secrets.token_hex(16), b"connection: close\r\n"))
-        self.transport.close()
-
-    def _refuse_and_go_on(self, error: LossServiceError, request_id: str) -> None:
-        """Answer at once, and take this one's body and the next request when there may be a place for it."""
-        if self.expect_100_continue or not self.parser.should_keep_alive():
-            # Whether a body comes after this answer is for the client to say.
-            self._refuse(error, request_id)
+    def _refuse(self, error: LossServiceError) -> None:
+        """Answer with a problem and close the connection; nothing behind it is read."""
+        self._headers_arrived()
+        if self._refused or self.transport.is_closing():
             return
-        self.transport.write(self._problem(error, request_id))
-        length = dict(self.headers).get(b"content-length")
-        self._refused_bytes = math.inf if length is None else int(length)
-        self._idle_timer.set(self.timeout_keep_alive)
-        self.flow.pause_reading()
-        self.wait_for_place(self._go_on)
-
-    def _go_on(self) -> None:
-        # A request that came in one piece with the refused one says itself when its body is wanted.
-        if not self.in_body() and not self.transport.is_closing():
-            self.flow.resume_reading()
-
-    def _problem(self, error: LossServiceError, request_id: str, more: bytes = b"") -> bytes:
-        head, body = _rendered(error, getattr(self, "url", b"").decode("latin-1").partition("?")[0])
-        default = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
-        return b"%b%b%bx-request-id: %b\r\n\r\n%b" % (head, default, more, request_id.encode(), body)
-
-
-@lru_cache(maxsize=16)
-def _rendered(error: LossServiceError, path: str) -> tuple[bytes, bytes]:
-    """Status and headers, without the end, and the body; made once for an error that is given again and again."""
-    reply = problem_response(error, path)
-    status = f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}\r\n".encode()
-    return status + b"".join(b"%b: %b\r\n" % header for header in reply.raw_headers), bytes(reply.body)
-
-
-class _HeadWithBody:
-    """A transport that sends a reply's head and the first of its body together: one packet, one call of the kernel.
-
-    Args:
-        transport: Of the connection.
-        loop: At whose next turn a head is sent whose body has not come.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        """Send it, or keep it where it is a head."""
-        if self._head:
-            self._transport.writelines((self._head, data))
-            self._head = b""
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100 "):
-            self._head = data
-            self._loop.call_soon(self._flush)
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Close the connection when all is sent."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._head:
-            self._transport.write(self._head)
-            self._head = b""
+        self._refused = True
+        reply = problem_response(error, getattr(self, "url", b"").decode("latin-1").partition("?")[0])
+        headers = [*reply.raw_headers, *self.server_state.default_headers]
+        headers += [(b"connection", b"close"), (b"x-request-id", secrets.token_hex(16).encode())]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + bytes(reply.body))
+        self.transport.close()
 
 
 class _Reader(asyncio.BufferedProtocol):
-    """Between the transport and the HTTP protocol: says where the kernel writes what arrives.
+    """Tells the transport where the kernel writes what arrives.
 
-    Not the HTTP protocol itself, since uvicorn's is an `asyncio.Protocol`, and such a one is given bytes.
+    A class of its own because uvicorn's protocol is an `asyncio.Protocol`, which is given bytes.
 
     Args:
         protocol: Of this connection.
-        scratch: Where the HTTP protocol's part goes.
     """
 
-    def __init__(self, protocol: BoundedHttpProtocol, scratch: memoryview) -> None:
+    def __init__(self, protocol: BodyProtocol) -> None:
         self._protocol = protocol
-        self._scratch = scratch
         self._rest = NOTHING
-        self._skipped = 0
         self._filled: asyncio.Future[bool]
 
     def fill(self, rest: memoryview) -> asyncio.Future[bool]:
-        """Have the kernel write here until it is full; whether it has been filled, or the client left."""
+        """Have the kernel write here until it is full; the result is False if the client left before."""
         self._rest = rest
-        # No exception for a client that leaves: by its traceback it would keep the body until the next collection.
+        # Not an exception: its traceback would keep the body until the next garbage collection.
         self._filled = self._protocol.loop.create_future()
         return self._filled
 
@@ -338,25 +293,14 @@ class _Reader(asyncio.BufferedProtocol):
         """Have the kernel write to the scratch buffer again."""
         self._rest = NOTHING
 
-    def skip(self, count: int) -> None:
-        """Have the kernel write so many bytes where nobody reads them."""
-        self._skipped = count
-
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._rest:
             return self._rest
-        if self._skipped:
-            return self._scratch[: self._skipped]
-        return self._scratch if self._protocol.in_body() else self._scratch[:HEAD_READ_BYTES]
+        return SCRATCH if self._protocol.in_body() else SCRATCH[:HEADERS_READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._skipped:
-            self._skipped -= nbytes
-            if not self._skipped:
-                self._protocol.body_received()
-            return
         if not self._rest:
-            self._protocol.data_received(bytes(self._scratch[:nbytes]))
+            self._protocol.data_received(bytes(SCRATCH[:nbytes]))
             return
         self._rest = self._rest[nbytes:]
         if not self._rest:
@@ -367,8 +311,8 @@ class _Reader(asyncio.BufferedProtocol):
         if self._rest:
             self._end(filled=False)
 
-    def eof_received(self) -> None:
-        self._protocol.eof_received()
+    def eof_received(self) -> bool:
+        return self._protocol.eof_received()
 
     def pause_writing(self) -> None:
         self._protocol.pause_writing()
@@ -383,25 +327,3 @@ class _Reader(asyncio.BufferedProtocol):
             self._protocol.body_received()
         if not self._filled.done():
             self._filled.set_result(filled)
-
-
-def bounded_protocol(
-    *,
-    max_head_bytes: int,
-    head_timeout_s: float,
-    on_lost: Callable[[], None] = lambda: None,
-    refusal: Refusal = lambda method, target, headers: None,
-    wait_for_place: Wait = lambda go_on: go_on(),
-    after_answer: AfterAnswer = lambda target, go_on: False,
-) -> type[BoundedHttpProtocol]:
-    """The protocol class with its values, as uvicorn's `http` takes it."""
-    members = {
-        "max_head_bytes": max_head_bytes,
-        "head_timeout_s": head_timeout_s,
-        "scratch": memoryview(bytearray(SCRATCH_BYTES)),
-        "on_lost": staticmethod(on_lost),
-        "refusal": staticmethod(refusal),
-        "wait_for_place": staticmethod(wait_for_place),
-        "after_answer": staticmethod(after_answer),
-    }
-    return type("LimitedHttpProtocol", (BoundedHttpProtocol,), members)

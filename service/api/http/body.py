@@ -30,7 +30,7 @@ async def read_body(
         declared: Its `content_length`.
         max_bytes: More is refused, before anything is read where `Content-Length` says so.
         timeout_s: Seconds for the whole body.
-        hold: Told of the bytes that are about to be held, before they are; may refuse by raising.
+        hold: Called with the size of each chunk before it is kept, where no length is declared; may refuse by raising.
         buffer: Makes the memory for a body of so many bytes.
 
     Raises:
@@ -39,13 +39,11 @@ async def read_body(
         DecodeError: `Content-Length` is not what came.
         ClientDisconnect: The client left.
     """
-    if declared is not None and declared > max_bytes:
-        raise _too_large(declared, max_bytes)
+    check_length(declared, max_bytes)
     try:
         if declared is None:
             async with asyncio.timeout(timeout_s):
                 return await _read_chunked(request, max_bytes, hold)
-        hold(declared)
         return await _read_declared(request, buffer(declared), timeout_s)
     except TimeoutError as err:
         raise BodyTimeoutError(f"the body did not arrive in {timeout_s:g} s", headers={"Connection": "close"}) from err
@@ -73,6 +71,16 @@ def header_number(name: str, text: str) -> int:
         raise DecodeError(f"{name} {text[:50]!r} is not a number")
     # Twenty digits are past every limit; Python refuses to read more than 4300.
     return int(text.lstrip("0")[:20] or 0)
+
+
+def check_length(declared: int | None, max_bytes: int) -> None:
+    """Refuse a body by its declared length, before anything of it is read.
+
+    Raises:
+        BodyTooLargeError: It is more than `max_bytes`.
+    """
+    if declared is not None and declared > max_bytes:
+        raise _too_large(declared, max_bytes)
 
 
 def _too_large(count: int, limit: int) -> BodyTooLargeError:

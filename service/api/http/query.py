@@ -10,6 +10,10 @@ from service.errors import InvalidRequestError
 from service.runs.queries import View, Weighting
 
 LARGEST = 2**31 - 1
+# Rows of one page.
+MAX_LIMIT = 100_000
+# Prefix of the parameters that filter by an attribute.
+ATTRIBUTE = "attribute."
 
 
 class Query:

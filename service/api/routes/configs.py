@@ -1,16 +1,17 @@
-"""`/configs`: the losses held on the device."""
+"""`/configs`: the configurations that every process of the service knows by their id."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from service.api.configurations import Configuration
 from service.api.http.body import read_json
 from service.api.http.openapi import CONFIG_BODY, PROBLEMS
 from service.api.state import Service, service_of
-from service.compute.registry import HeldLoss
 from service.schema.config import LossConfig
 
 router = APIRouter(prefix="/configs", tags=["configurations"], responses=PROBLEMS)
@@ -18,44 +19,48 @@ router = APIRouter(prefix="/configs", tags=["configurations"], responses=PROBLEM
 
 @router.put("", summary="Hold a configuration on the device", openapi_extra=CONFIG_BODY)
 async def put_config(request: Request) -> JSONResponse:
-    """201 where the instance is new, 200 where one of the same meaning is held already."""
+    """201 if the configuration is new, 200 if one of the same meaning is stored already."""
     service = service_of(request)
     config = LossConfig.parse(await read_json(request))
-    new = await service.put(config)
-    (held,) = await service.held(config.config_id)
-    return JSONResponse(_described(held, service), status_code=201 if new else 200)
+
+    def work() -> tuple[bool, Configuration]:
+        new = service.configurations.put(config)
+        return new, service.configurations.get(config.config_id)
+
+    new, stored = await asyncio.to_thread(work)
+    return JSONResponse(_described(stored, service), status_code=201 if new else 200)
 
 
-@router.get("", summary="All configurations held")
+@router.get("", summary="All configurations")
 async def list_configs(request: Request) -> JSONResponse:
-    """The most recently used first, with use counts."""
+    """The most recently used first; `uses` counts the requests of the process that answers."""
     service = service_of(request)
-    held = [_described(one, service) for one in await service.held()]
-    return JSONResponse({"configs": held, "max_configs": service.settings.max_configs})
+    stored = await asyncio.to_thread(service.configurations.all)
+    configs = [_described(configuration, service) for configuration in stored]
+    return JSONResponse({"configs": configs, "max_configs": service.configurations.capacity})
 
 
 @router.get("/{config_id}", summary="One configuration")
 async def get_config(request: Request, config_id: str) -> JSONResponse:
-    """404 `unknown_config` where it is not held."""
+    """404 `unknown_config` if it is not stored."""
     service = service_of(request)
-    (held,) = await service.held(config_id)
-    return JSONResponse(_described(held, service))
+    return JSONResponse(_described(await asyncio.to_thread(service.configurations.get, config_id), service))
 
 
-@router.delete("/{config_id}", summary="Let a configuration go", status_code=204)
+@router.delete("/{config_id}", summary="Delete a configuration", status_code=204)
 async def delete_config(request: Request, config_id: str) -> Response:
-    """404 `unknown_config` where it is not held; requests at work with it finish."""
-    await service_of(request).drop(config_id)
+    """404 `unknown_config` if it is not stored. Requests that use it finish; other processes notice within seconds."""
+    await asyncio.to_thread(service_of(request).configurations.drop, config_id)
     return Response(status_code=204)
 
 
-def _described(held: HeldLoss, service: Service) -> dict[str, Any]:
+def _described(stored: Configuration, service: Service) -> dict[str, Any]:
     return {
-        "config_id": held.config_id,
-        "config": held.config.model_dump(mode="json"),
-        "alpha": None if held.config.weights is None else list(held.config.weights),
-        "device": service.engine.device,
-        "uses": held.uses,
-        "created_at": held.created_at.isoformat(),
-        "last_used_at": held.last_used_at.isoformat(),
+        "config_id": stored.config.config_id,
+        "config": stored.config.model_dump(mode="json"),
+        "alpha": None if stored.config.weights is None else list(stored.config.weights),
+        "device": service.device.name,
+        "uses": stored.uses,
+        "created_at": stored.created_at.isoformat(),
+        "last_used_at": stored.last_used_at.isoformat(),
     }

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from service.api.http.openapi import PROBLEMS
 from service.api.http.query import Query
+from service.api.http.responses import json_response
 from service.api.http.run_openapi import COMPARE_QUERY, DIAGNOSTICS_QUERY, DYNAMICS_QUERY
-from service.api.routes.runs import json_response
 from service.api.state import service_of
 from service.diagnostics.compare import compare
 from service.diagnostics.dynamics import MOST_BINS, dynamics_page

@@ -15,18 +15,16 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.api.http.openapi import PROBLEMS
-from service.api.http.query import Query
+from service.api.http.query import ATTRIBUTE, MAX_LIMIT, Query
+from service.api.http.responses import json_response
 from service.api.http.run_openapi import EXAMPLES_QUERY, WHAT_IF_QUERY
-from service.api.routes.runs import json_response
 from service.api.state import service_of
 from service.codecs.negotiation import best_media_type
 from service.mining.reviews import history, verdicts
 from service.runs.examples import RANGES, SHOWN, Filter, Order, count, example, page
 from service.runs.queries import View
 
-ATTRIBUTE = "attribute."
 BOUNDS = tuple(f"{side}_{name}" for side in ("min", "max") for name in RANGES)
-MAX_LIMIT = 100_000
 
 router = APIRouter(prefix="/runs/{run}/examples", tags=["runs"], responses=PROBLEMS)
 

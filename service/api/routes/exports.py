@@ -15,8 +15,8 @@ from starlette.responses import FileResponse, Response
 from service.api.http.body import read_json
 from service.api.http.openapi import PROBLEMS
 from service.api.http.query import Query
+from service.api.http.responses import json_response
 from service.api.http.run_openapi import EXPORT_PREVIEW_QUERY, EXPORT_QUERY, LABEL_STUDIO_BODY
-from service.api.routes.runs import json_response
 from service.api.state import Service, service_of
 from service.errors import InvalidRequestError
 from service.exports.formats import ExportFormat, find_format

@@ -8,10 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from service import __version__
-from service.api.state import Service, service_of
-from service.errors import DeviceUnavailableError, DrainingError
-
-DEVICE_ANSWERS_WITHIN_S = 5.0
+from service.api.state import service_of
 
 router = APIRouter(tags=["operations"])
 
@@ -29,32 +26,12 @@ async def readyz(request: Request) -> JSONResponse:
     Needs no key.
     """
     service = service_of(request)
-    await check_ready(service)
-    return JSONResponse({"ready": True, "device": service.engine.device})
-
-
-async def check_ready(service: Service) -> None:
-    """Raise where the service should get no work.
-
-    Raises:
-        DrainingError: It is ending.
-        DeviceUnavailableError: Its device does not compute, or not in time.
-        StorageUnavailableError, StorageFullError: Nothing can be written where runs are kept.
-    """
-    if service.draining:
-        raise DrainingError("the service is ending and takes no new work", headers={"Retry-After": "5"})
-    try:
-        # Not on the engine's threads: a full queue is not a device that does not answer.
-        await asyncio.wait_for(asyncio.to_thread(service.engine.check), DEVICE_ANSWERS_WITHIN_S)
-    except TimeoutError as err:
-        raise DeviceUnavailableError(
-            f"{service.engine.device} did not answer within {DEVICE_ANSWERS_WITHIN_S:g} s"
-        ) from err
-    await asyncio.to_thread(service.runs.store.check)
+    await service.check_ready()
+    return JSONResponse({"ready": True, "device": service.device.name})
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics(request: Request) -> Response:
+async def get_metrics(request: Request) -> Response:
     """Requests, durations, phases, examples, bounds and what is held, in Prometheus' text format."""
-    service = service_of(request)
-    return Response(await service.exposition(), media_type=service.metrics.content_type)
+    metrics = service_of(request).metrics
+    return Response(await asyncio.to_thread(metrics.exposition), media_type=metrics.content_type)

@@ -6,6 +6,7 @@ parameter of the request.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +19,7 @@ from service.api.http.encoding import compressed, request_coding
 from service.api.http.exchange import Timing
 from service.api.http.openapi import INFER_BODY, PROBLEMS
 from service.api.http.problems import INFERENCE_PROTOCOL
-from service.api.routes.health import check_ready
-from service.api.routes.loss import answered, computed
+from service.api.receive import run_with_body
 from service.api.state import Service, service_of
 from service.codecs.open_inference import (
     INPUT_DATATYPES,
@@ -54,7 +54,7 @@ async def live() -> JSONResponse:
 @router.get("/health/ready", summary="Ready for work")
 async def ready(request: Request) -> JSONResponse:
     """200 where the device computes, 503 elsewhere and while draining."""
-    await check_ready(service_of(request))
+    await service_of(request).check_ready()
     return JSONResponse({"live": True, "ready": True})
 
 
@@ -79,7 +79,7 @@ def _tensor(name: str, datatype: str, shapes: dict[str, list[int]]) -> dict[str,
 async def model_ready(request: Request, model: str, version: str = VERSION) -> JSONResponse:
     """200 where the model is held and the device computes."""
     await _check_model(service_of(request), model, version)
-    await check_ready(service_of(request))
+    await service_of(request).check_ready()
     return JSONResponse({"name": model, "ready": True})
 
 
@@ -97,13 +97,14 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
 
     def answer(body: memoryview) -> tuple[bytes, int | None]:
         infer_request = _of_model(decode_request(body, length), model)
-        result = computed(service, infer_request.loss_request, timing)
+        result = service.evaluate(infer_request.loss_request, timing)
         content, reply_length = encode_response(result, infer_request, model, VERSION)
         content = compressed(content, reply_coding)
         timing.end("encode")
         return content, reply_length
 
-    content, reply_length = await answered(request, timing, request_coding(headers.get("content-encoding")), answer)
+    coding = request_coding(headers.get("content-encoding"))
+    content, reply_length = await run_with_body(request, timing, coding, answer)
     reply = Response(content, media_type="application/json")
     reply.headers.update({"Server-Timing": timing.header(), "Vary": "Accept-Encoding"})
     if reply_coding != "identity":
@@ -128,7 +129,7 @@ def _of_model(request: InferRequest, model: str) -> InferRequest:
 async def _check_model(service: Service, model: str, version: str) -> None:
     if model != MODEL:
         try:
-            await service.held(model)
+            await asyncio.to_thread(service.configurations.get, model)
         except UnknownConfigError as err:
             raise UnknownConfigError(
                 f"no model {model[:100]!r}: there are {MODEL} and the config_ids that are held"

@@ -19,8 +19,8 @@ from starlette.responses import Response
 
 from service.api.http.body import content_length, decoded_json, read_body
 from service.api.http.encoding import GZIP_WINDOW, reply_coding
+from service.api.http.responses import json_response
 from service.api.middleware.sessions import COOKIE, LIFETIME_S, refuse_cross_site
-from service.api.routes.runs import json_response
 from service.api.state import service_of
 from service.errors import DecodeError, NotFoundError, UnauthorizedError
 

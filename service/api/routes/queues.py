@@ -12,10 +12,9 @@ from starlette.responses import Response
 
 from service.api.http.body import read_json
 from service.api.http.openapi import PROBLEMS
-from service.api.http.query import Query
+from service.api.http.query import ATTRIBUTE, MAX_LIMIT, Query
+from service.api.http.responses import json_response
 from service.api.http.run_openapi import QUEUE_BODY, QUEUE_QUERY, REVIEWS_BODY
-from service.api.routes.examples import ATTRIBUTE, MAX_LIMIT
-from service.api.routes.runs import json_response
 from service.api.state import Service, service_of
 from service.mining.listing import EQUAL, Listing, Verdicts, Wanted, listing, listings, page, parse_order, parse_verdict
 from service.mining.queues import create_queue, preview

@@ -58,12 +58,12 @@ class LocalScorer:
     """
 
     def __init__(self, config: LossConfig, outputs: Sequence[str], on_invalid: OnInvalid, device: str) -> None:
-        from service.compute.device import Engine, resolve_device
+        from service.compute.device import Device, resolve_device
         from service.loss.focal import FocalLoss
         from service.schema.request import RequestOptions
 
         name = resolve_device(device)
-        self._engine = Engine(name, workers=1, queue_size=1, max_queued_bytes=1)
+        self._device = Device(name)
         self._module = FocalLoss.from_config(config, name)
         self._options = RequestOptions.parse({"outputs": list(outputs), "on_invalid": on_invalid})
 
@@ -74,4 +74,4 @@ class LocalScorer:
 
         batch = Batch(chunk.logits, chunk.targets)
         request = LossRequest(self._options, (batch,))
-        return evaluate(self._engine, self._module, request, Limits(batch.logits.size, len(chunk.logits))).batches[0]
+        return evaluate(self._device, self._module, request, Limits(batch.logits.size, len(chunk.logits))).batches[0]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -18,13 +19,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from service.api.admission import Place
 from service.api.http.encoding import inflating
 from service.api.http.exchange import Exchange
 from service.api.state import Service
 from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.arrow.reader import ArrowStream
 from service.codecs.arrow.writer import ArrowResultWriter
-from service.compute.device import Admission
 from service.compute.evaluation import Evaluation, check_ids
 from service.errors import BodyTimeoutError, LossServiceError
 from service.schema.request import RequestOptions
@@ -45,9 +46,11 @@ class ArrowStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         timeout_s = self._service.settings.body_timeout_s
-        with self._service.engine.admit() as admission:
-            connection = _Connection(asyncio.get_running_loop(), receive, send, timeout_s, admission)
-            await self._service.engine.run_stream(lambda: _answer(self._service, self._exchange, connection))
+        async with self._service.admission.place() as place:
+            loop = asyncio.get_running_loop()
+            connection = _Connection(loop, receive, send, timeout_s, place)
+            answer = partial(_answer, self._service, self._exchange, connection)
+            await loop.run_in_executor(self._service.streams, answer)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -61,7 +64,7 @@ def _answer(service: Service, exchange: Exchange, connection: _Connection) -> No
     source = inflating(cast(BinaryIO, connection), exchange.request_coding)
     stream = ArrowStream(source, service.settings.max_body_bytes)
     options = exchange.options(RequestOptions.parse(stream.request_fields))
-    evaluation = Evaluation(service.engine, service.module(options), options, service.limits)
+    evaluation = Evaluation(service.device, service.module(options), options, service.limits)
     writer: ArrowResultWriter | None = None
     try:
         for number, batch in enumerate(stream):
@@ -97,7 +100,7 @@ class _Connection:
         receive: Of the request.
         send: Of the reply.
         timeout_s: Seconds without progress, either way.
-        admission: Counts the bytes of the batch at hand.
+        place: Counts the bytes of the batch at hand.
     """
 
     def __init__(
@@ -106,13 +109,13 @@ class _Connection:
         receive: Receive,
         send: Send,
         timeout_s: float,
-        admission: Admission,
+        place: Place,
     ) -> None:
         self._loop = loop
         self._receive = receive
         self._send = send
         self._timeout_s = timeout_s
-        self._admission = admission
+        self._place = place
         self._pending = memoryview(b"")
         self._more = True
         self._started = False
@@ -125,14 +128,14 @@ class _Connection:
             if not self._pending:
                 self._pending = memoryview(self._next_body())
             step = self._pending[: size - len(taken)]
-            self._admission.hold(len(step))
+            self._place.hold(len(step))
             self._pending = self._pending[len(step) :]
             taken += step
         return taken
 
     def release(self) -> None:
         """What has been read so far is not held any more."""
-        self._admission.release()
+        self._place.release()
 
     def readable(self) -> bool:
         return True

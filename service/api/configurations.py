@@ -1,0 +1,155 @@
+"""Configurations of the service: instances on the device of this process, and files that every process shares."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from service.compute.registry import HeldLoss, LossRegistry
+from service.errors import StorageFullError, StorageUnavailableError, UnknownConfigError
+from service.loss.focal import FocalLoss
+from service.runs.configs import ConfigFiles, StoredConfig
+from service.schema.config import LossConfig
+
+# Another process may delete a configuration: this one looks again after so many seconds, and at each change between
+# configurations.
+CHECK_EVERY_S = 5.0
+
+log = structlog.get_logger("service.configs")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One configuration as the API shows it.
+
+    Args:
+        config: The configuration.
+        uses: Loss requests that this process has served with it since it holds the instance.
+        created_at: When it was first stored, UTC.
+        last_used_at: When it was last put or used, UTC.
+    """
+
+    config: LossConfig
+    uses: int
+    created_at: datetime
+    last_used_at: datetime
+
+
+class Configurations:
+    """Configurations by their id; safe for many threads. All methods read or write files: not for the event loop.
+
+    A configuration that arrives inside a loss request is stored as well, since its reply names the id. Where the data
+    directory cannot be written, losses are computed all the same, and an id is good in its process only.
+
+    Args:
+        registry: The instances of this process.
+        files: The configurations of all processes.
+    """
+
+    def __init__(self, registry: LossRegistry, files: ConfigFiles) -> None:
+        self._registry = registry
+        self._files = files
+        self._last_used = ""
+        self._warned = False
+
+    def __len__(self) -> int:
+        return len(self._registry)
+
+    @property
+    def capacity(self) -> int:
+        return self._registry.capacity
+
+    def use(self, config: LossConfig) -> FocalLoss:
+        """The instance for a configuration, counted as used."""
+        held = self._registry.get(config.config_id) or self._registry.add(config)
+        if self._is_due(config.config_id, held):
+            self._store(config)
+        return self._registry.count_use(held)
+
+    def use_id(self, config_id: str) -> FocalLoss:
+        """The instance for a `config_id`, counted as used.
+
+        Raises:
+            UnknownConfigError: No configuration is stored under this id.
+        """
+        held = self._registry.get(config_id)
+        if held is None:
+            stored = self._files.get(config_id)
+            if stored is None:
+                raise unknown_config(config_id)
+            held = self._registry.add(stored.config)
+        if self._is_due(config_id, held) and not self._warned:
+            if not self._files.has(config_id):
+                self._registry.drop(config_id)
+                raise unknown_config(config_id)
+            self._files.touch(config_id)
+        return self._registry.count_use(held)
+
+    def put(self, config: LossConfig) -> bool:
+        """Store a configuration and hold its instance on the device; True if it was not stored before.
+
+        Raises:
+            StorageFullError, StorageUnavailableError: It cannot be stored.
+        """
+        new = self._files.add(config)
+        self._registry.add(config).checked_at = time.monotonic()
+        return new
+
+    def get(self, config_id: str) -> Configuration:
+        """One stored configuration.
+
+        Raises:
+            UnknownConfigError: No configuration is stored under this id.
+        """
+        stored = self._files.get(config_id)
+        if stored is None:
+            raise unknown_config(config_id)
+        return self._described(stored)
+
+    def all(self) -> list[Configuration]:
+        """All stored configurations, the most recently used first."""
+        return [self._described(stored) for stored in self._files.all()]
+
+    def drop(self, config_id: str) -> None:
+        """Delete a configuration, here and for all processes.
+
+        Raises:
+            UnknownConfigError: No configuration is stored under this id.
+        """
+        stored, held = self._files.remove(config_id), self._registry.drop(config_id)
+        if not (stored or held):
+            raise unknown_config(config_id)
+
+    def _is_due(self, config_id: str, held: HeldLoss) -> bool:
+        """True if the file has to be looked at: at the first use, after another configuration, and now and then."""
+        now = time.monotonic()
+        due = config_id != self._last_used or now - held.checked_at >= CHECK_EVERY_S
+        self._last_used = config_id
+        if due:
+            held.checked_at = now
+        return due
+
+    def _described(self, stored: StoredConfig) -> Configuration:
+        uses = self._registry.uses(stored.config.config_id)
+        return Configuration(stored.config, uses, stored.created_at, stored.last_used_at)
+
+    def _store(self, config: LossConfig) -> None:
+        try:
+            self._files.add(config)
+        except (StorageFullError, StorageUnavailableError, OSError) as err:
+            if not self._warned:
+                log.warning("configurations cannot be stored: a config_id is good in one process only", error=str(err))
+            self._warned = True
+        else:
+            self._warned = False
+
+
+def unknown_config(config_id: str) -> UnknownConfigError:
+    """The error that says that nothing is stored under an id."""
+    return UnknownConfigError(
+        f"no configuration {config_id[:100]!r} is held: PUT it to /configs or send it as config",
+        errors=[{"loc": ["config_id"], "msg": f"unknown config_id {config_id[:100]!r}"}],
+    )

@@ -1,0 +1,57 @@
+"""Replies to clients of HTTP/1.0, which know no chunked transfer encoding (RFC 9112, 6.1).
+
+A reply that is streamed without `Content-Length` goes out in chunks. For HTTP/1.0, which nginx speaks to upstreams by
+default, it is collected first, beyond 1 MiB in a temporary file, and sent with its length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from tempfile import SpooledTemporaryFile
+from typing import IO
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MEMORY_BYTES = 1024 * 1024
+STEP_BYTES = 256 * 1024
+
+
+class WholeReplies:
+    """Gives every reply to an HTTP/1.0 client a `Content-Length`; other requests pass unchanged."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["http_version"] != "1.0":
+            await self.app(scope, receive, send)
+            return
+        with SpooledTemporaryFile(MEMORY_BYTES) as collected:
+            start: Message | None = None
+
+            async def collect(message: Message) -> None:
+                nonlocal start
+                if message["type"] == "http.response.start" and not _has_length(message):
+                    start = message
+                elif start is None:
+                    await send(message)
+                else:
+                    await asyncio.to_thread(collected.write, message.get("body", b""))
+                    if not message.get("more_body", False):
+                        await _send_whole(start, collected, send)
+
+            await self.app(scope, receive, collect)
+
+
+def _has_length(start: Message) -> bool:
+    return start["status"] in (204, 304) or any(name.lower() == b"content-length" for name, _ in start["headers"])
+
+
+async def _send_whole(start: Message, body: IO[bytes], send: Send) -> None:
+    length = body.tell()
+    body.seek(0)
+    start["headers"] = [*start["headers"], (b"content-length", b"%d" % length)]
+    await send(start)
+    while step := await asyncio.to_thread(body.read, STEP_BYTES):
+        await send({"type": "http.response.body", "body": step, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

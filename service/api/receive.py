@@ -1,0 +1,67 @@
+"""Receiving the body of a request under the bounds of admission, and working on it in one hop to a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from service.api.http.body import check_length, content_length, read_body
+from service.api.http.encoding import inflated
+from service.api.http.exchange import Timing
+from service.api.state import service_of
+
+T = TypeVar("T")
+
+# A smaller body has arrived before a receive slot would be free.
+SMALL_BODY_BYTES = 64 * 1024
+
+
+async def run_with_body(request: Request, timing: Timing, coding: str, work: Callable[[memoryview], T]) -> T:
+    """Wait for a place, receive the body, and call `work` with it on a thread.
+
+    Args:
+        request: Its body is not yet read.
+        timing: Gets the phases `receive` and `queue`; all of its phases are counted when the work is done.
+        coding: Of the body; see `request_coding`.
+        work: Called on a thread with the inflated body.
+
+    Returns:
+        What `work` returns.
+
+    Raises:
+        QueueFullError: No place became free in time, or the bytes would pass the limit.
+        Beside those of `read_body`, `inflated` and `work`.
+    """
+    service = service_of(request)
+    settings = service.settings
+    length = content_length(request)
+    check_length(length, settings.max_body_bytes)
+    async with service.admission.place(length or 0) as place:
+        small = length is not None and length < SMALL_BODY_BYTES
+        async with nullcontext(_nothing) if small else service.admission.receive_slot() as arrived:
+            body = await read_body(
+                request,
+                length,
+                max_bytes=settings.max_body_bytes,
+                timeout_s=settings.body_timeout_s,
+                hold=place.hold,
+                buffer=service.buffers.take,
+            )
+            arrived()
+            timing.end("receive")
+
+            def inflate_and_work() -> T:
+                timing.end("queue")
+                return work(inflated(body, coding, settings.max_body_bytes, place.hold))
+
+            result = await service.threads.run(inflate_and_work)
+    service.metrics.count_phases(timing.phases)
+    service.metrics.set_device(len(service.configurations), service.device.out_of_memory_retries)
+    return result
+
+
+def _nothing() -> None:
+    """There is no receive slot to give back."""

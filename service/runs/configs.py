@@ -1,0 +1,119 @@
+"""Configurations on the disk: a `config_id` is good in every process and on every host with the data directory.
+
+```text
+configs/<config_id>.json    the configuration and when it was first seen; the time of its last change is its last use
+```
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+import orjson
+
+from service.errors import LossServiceError
+from service.runs.files import Files
+from service.schema.config import LossConfig
+
+FOLDER = "configs"
+CONFIG_ID = re.compile(r"fl_[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class StoredConfig:
+    """A configuration as it lies on the disk.
+
+    Args:
+        config: The configuration.
+        created_at: When it was first stored, UTC.
+        last_used_at: When it was last put or used, UTC; on an object store when it was stored.
+    """
+
+    config: LossConfig
+    created_at: datetime
+    last_used_at: datetime
+
+
+class ConfigFiles:
+    """All configurations of a data directory; safe for many threads and processes.
+
+    Args:
+        files: Of the data directory.
+        capacity: Configurations kept, >= 1; the least recently used goes first.
+    """
+
+    def __init__(self, files: Files, capacity: int) -> None:
+        self._files = files
+        self._capacity = capacity
+
+    def add(self, config: LossConfig) -> bool:
+        """Store a configuration; True if it was not there.
+
+        Raises:
+            StorageFullError, StorageUnavailableError: It cannot be written.
+        """
+        path = _path(config.config_id)
+        if self._files.exists(path):
+            self._files.touch(path)
+            return False
+        created_at = datetime.now(UTC).isoformat()
+        content = orjson.dumps({"config": config.model_dump(mode="json"), "created_at": created_at})
+        new = self._files.create(path, lambda file: _write(file, content))
+        self._evict()
+        return new
+
+    def has(self, config_id: str) -> bool:
+        """True if a configuration is stored under this id."""
+        return CONFIG_ID.fullmatch(config_id) is not None and self._files.exists(_path(config_id))
+
+    def get(self, config_id: str) -> StoredConfig | None:
+        """The configuration under an id, or None; a file that cannot be read counts as none."""
+        if CONFIG_ID.fullmatch(config_id) is None:
+            return None
+        return self._read(config_id, self._files.modified(FOLDER).get(f"{config_id}.json", 0.0))
+
+    def touch(self, config_id: str) -> None:
+        """Mark a configuration as used now."""
+        self._files.touch(_path(config_id))
+
+    def remove(self, config_id: str) -> bool:
+        """Delete a configuration; True if it was there."""
+        if not self.has(config_id):
+            return False
+        self._files.delete(_path(config_id))
+        return True
+
+    def all(self) -> list[StoredConfig]:
+        """All configurations, the most recently used first."""
+        modified = self._files.modified(FOLDER)
+        newest = sorted(modified, key=lambda name: modified[name], reverse=True)
+        found = (self._read(name.removesuffix(".json"), modified[name]) for name in newest)
+        return [stored for stored in found if stored is not None]
+
+    def _read(self, config_id: str, used: float) -> StoredConfig | None:
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError, LossServiceError):
+            with self._files.open(_path(config_id)) as file:
+                members = orjson.loads(file.read())
+            config = LossConfig.parse(members["config"])
+            created_at = datetime.fromisoformat(members["created_at"])
+            if config.config_id == config_id:
+                return StoredConfig(config, created_at, datetime.fromtimestamp(used, UTC))
+        return None
+
+    def _evict(self) -> None:
+        modified = self._files.modified(FOLDER)
+        oldest = sorted(modified, key=lambda name: modified[name])
+        for name in oldest[: max(0, len(oldest) - self._capacity)]:
+            self._files.delete(f"{FOLDER}/{name}")
+
+
+def _path(config_id: str) -> str:
+    return f"{FOLDER}/{config_id}.json"
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
