@@ -57,13 +57,14 @@ class ConfigFiles:
             StorageFullError, StorageUnavailableError: It cannot be written.
         """
         path = _path(config.config_id)
-        if self._files.exists(path):
-            self._files.touch(path)
-            return False
-        created_at = datetime.now(UTC).isoformat()
-        content = orjson.dumps({"config": config.model_dump(mode="json"), "created_at": created_at})
-        new = self._files.create(path, lambda file: _write(file, content))
-        self._evict()
+        new = not self._files.exists(path)
+        if new:
+            created_at = datetime.now(UTC).isoformat()
+            content = orjson.dumps({"config": config.model_dump(mode="json"), "created_at": created_at})
+            new = self._files.create(path, lambda file: _write(file, content))
+        self._files.touch(path)
+        if new:
+            self._evict()
         return new
 
     def has(self, config_id: str) -> bool:

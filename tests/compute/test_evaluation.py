@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.compute.evaluation import ERRORS_NAMED, EXCLUDED_NAMED, Limits, evaluate
 from service.errors import (
     InvalidIdsError,
@@ -36,11 +36,11 @@ NAN, INF = math.nan, math.inf
 REDUCTIONS = ("mean", "sum", "weighted_mean", "none")
 
 
-class CountingEngine(Engine):
+class CountingDevice(Device):
     """Counts the batches that were computed."""
 
     def __init__(self) -> None:
-        super().__init__("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+        super().__init__("cpu")
         self.computed = 0
 
     def score(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
@@ -48,13 +48,7 @@ class CountingEngine(Engine):
         return super().score(module, logits, targets, outputs)
 
 
-ENGINE = CountingEngine()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _close_the_engine() -> Iterator[None]:
-    yield
-    ENGINE.close()
+DEVICE = CountingDevice()
 
 
 def of_tensors(logits: Tensor, targets: Tensor, ids: Sequence[str | int] | None = None) -> Batch:
@@ -77,16 +71,16 @@ def compute(
     **options: Any,
 ) -> LossResult:
     module = FocalLoss.from_config(LossConfig.parse(config or {}), "cpu")
-    return evaluate(ENGINE, module, LossRequest(RequestOptions.parse(options), tuple(batches)), limits)
+    return evaluate(DEVICE, module, LossRequest(RequestOptions.parse(options), tuple(batches)), limits)
 
 
 def refused(batches: Sequence[Batch], config: dict[str, Any] | None = None, **options: Any) -> LossServiceError:
     """The error that a request gets, and nothing computed from it."""
-    before = ENGINE.computed
+    before = DEVICE.computed
     with pytest.raises(LossServiceError) as caught:
         compute(batches, config, **options)
     if isinstance(caught.value, ShapeError | InvalidIdsError | TooManyElementsError | TooManyExamplesError):
-        assert ENGINE.computed == before
+        assert DEVICE.computed == before
     return caught.value
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from service.compute import transfer as device_transfer
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.compute.transfer import Chunk, CudaTransfer, HostTransfer, pinned, transfers
 from service.errors import DeviceOutOfMemoryError
 from service.loss.focal import FocalLoss
@@ -45,13 +45,13 @@ class RecordedTransfer(HostTransfer):
         self.steps.append("finish")
 
 
-class RecordedEngine(Engine):
+class RecordedDevice(Device):
     """Chunks of ten rows of four classes; computing fails on the given turns."""
 
     def __init__(
         self, *, upload_room: dict[int, int] | None = None, failing: dict[int, Exception] | None = None
     ) -> None:
-        super().__init__("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+        super().__init__("cpu")
         self.chunk_elements = 40
         self.steps: list[str] = []
         self.failing = failing or {}
@@ -67,15 +67,15 @@ class RecordedEngine(Engine):
 
 
 def expected(rows: int) -> Scores:
-    engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
-    return engine.score(in_chunks(), *batch(rows), OUTPUTS)
+    device = Device("cpu")
+    return device.score(in_chunks(), *batch(rows), OUTPUTS)
 
 
 class TestOrder:
     def test_the_next_chunk_is_sent_before_this_one_is_computed(self) -> None:
-        engine = RecordedEngine()
-        scores = engine.score(in_chunks(), *batch(25), OUTPUTS)
-        assert engine.steps == [
+        device = RecordedDevice()
+        scores = device.score(in_chunks(), *batch(25), OUTPUTS)
+        assert device.steps == [
             *("upload 10", "upload 10", "compute 10", "computed"),
             *("upload 5", "compute 10", "computed"),
             *("compute 5", "computed", "finish"),
@@ -84,58 +84,58 @@ class TestOrder:
 
     @pytest.mark.parametrize("rows", [0, 1, 10])
     def test_one_chunk(self, rows: int) -> None:
-        engine = RecordedEngine()
-        assert len(engine.score(in_chunks(), *batch(rows), OUTPUTS).loss) == rows
-        assert engine.steps == [f"upload {rows}", f"compute {rows}", "computed", "finish"]
+        device = RecordedDevice()
+        assert len(device.score(in_chunks(), *batch(rows), OUTPUTS).loss) == rows
+        assert device.steps == [f"upload {rows}", f"compute {rows}", "computed", "finish"]
 
     def test_what_the_host_computes_at_once_goes_to_a_device_in_chunks(self) -> None:
-        engine = RecordedEngine()
-        engine.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
-        assert engine.steps == ["upload 25", "compute 25", "computed", "finish"]
-        engine.steps.clear()
-        engine.device = "cuda:0"
-        engine.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
-        assert [step for step in engine.steps if step.startswith("upload")] == ["upload 10", "upload 10", "upload 5"]
+        device = RecordedDevice()
+        device.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
+        assert device.steps == ["upload 25", "compute 25", "computed", "finish"]
+        device.steps.clear()
+        device.name = "cuda:0"
+        device.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
+        assert [step for step in device.steps if step.startswith("upload")] == ["upload 10", "upload 10", "upload 5"]
 
     def test_memory_that_runs_out_when_the_next_chunk_is_sent(self) -> None:
-        engine = RecordedEngine(upload_room={3: 5})
-        scores = engine.score(in_chunks(), *batch(35), OUTPUTS)
-        assert engine.steps[:8] == [
+        device = RecordedDevice(upload_room={3: 5})
+        scores = device.score(in_chunks(), *batch(35), OUTPUTS)
+        assert device.steps[:8] == [
             *("upload 10", "upload 10", "compute 10", "computed"),
             *("upload 10", "finish", "upload 5", "upload 5"),
         ]
-        assert engine.out_of_memory_retries == 1
+        assert device.out_of_memory_retries == 1
         assert_same(scores, expected(35))
 
     def test_memory_that_runs_out_while_the_next_chunk_is_there(self) -> None:
-        engine = RecordedEngine(failing={2: torch.OutOfMemoryError("CUDA out of memory")})
-        scores = engine.score(in_chunks(), *batch(20), OUTPUTS)
-        assert engine.steps == [
+        device = RecordedDevice(failing={2: torch.OutOfMemoryError("CUDA out of memory")})
+        scores = device.score(in_chunks(), *batch(20), OUTPUTS)
+        assert device.steps == [
             *("upload 10", "upload 10", "compute 10", "computed", "compute 10", "finish"),
             *("upload 5", "upload 5", "compute 5", "computed", "compute 5", "computed", "finish"),
         ]
         assert_same(scores, expected(20))
 
     def test_no_room_for_one_row(self) -> None:
-        engine = RecordedEngine(upload_room=dict.fromkeys(range(1, 9), 0))
+        device = RecordedDevice(upload_room=dict.fromkeys(range(1, 9), 0))
         with pytest.raises(DeviceOutOfMemoryError):
-            engine.score(in_chunks(), *batch(20), OUTPUTS)
-        assert [step for step in engine.steps if step != "finish"] == ["upload 10", "upload 5", "upload 2", "upload 1"]
-        assert engine.steps[-1] == "finish"
+            device.score(in_chunks(), *batch(20), OUTPUTS)
+        assert [step for step in device.steps if step != "finish"] == ["upload 10", "upload 5", "upload 2", "upload 1"]
+        assert device.steps[-1] == "finish"
 
     def test_an_error_waits_for_what_is_on_its_way(self) -> None:
-        engine = RecordedEngine(failing={1: ValueError("in the middle")})
+        device = RecordedDevice(failing={1: ValueError("in the middle")})
         with pytest.raises(ValueError, match="in the middle"):
-            engine.score(in_chunks(), *batch(20), OUTPUTS)
-        assert engine.steps == ["upload 10", "upload 10", "compute 10", "finish"]
+            device.score(in_chunks(), *batch(20), OUTPUTS)
+        assert device.steps == ["upload 10", "upload 10", "compute 10", "finish"]
 
     @pytest.mark.parametrize(
         "text", ["CUDA error: out of memory", "Triton Error [CUDA]: out of memory", "CUDA out of memory. Tried to"]
     )
     def test_memory_runs_out_under_several_names(self, text: str) -> None:
-        engine = RecordedEngine(failing={1: RuntimeError(text)})
-        engine.score(in_chunks(), *batch(10), OUTPUTS)
-        assert engine.out_of_memory_retries == 1
+        device = RecordedDevice(failing={1: RuntimeError(text)})
+        device.score(in_chunks(), *batch(10), OUTPUTS)
+        assert device.out_of_memory_retries == 1
 
 
 class FakeStream:
@@ -207,12 +207,12 @@ class TestStreams:
             *(*start(3), "host waits for copies", "host waits for computing 2"),
         ]
 
-    def test_the_engine_works_with_it(self, steps: list[str]) -> None:
-        engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
-        engine.chunk_elements = 40
+    def test_the_device_works_with_it(self, steps: list[str]) -> None:
+        device = Device("cpu")
+        device.chunk_elements = 40
         copies: Any = FakeStream("copies", steps)
-        engine._transfer = lambda: CudaTransfer("cpu", copies)
-        assert_same(engine.score(in_chunks(), *batch(25), OUTPUTS), expected(25))
+        device._transfer = lambda: CudaTransfer("cpu", copies)
+        assert_same(device.score(in_chunks(), *batch(25), OUTPUTS), expected(25))
         assert copies.events == 3
         assert steps[-2:] == ["host waits for copies", "host waits for computing 3"]
 
@@ -236,35 +236,35 @@ def test_on_the_cpu_nothing_moves() -> None:
 @NEEDS_CUDA
 class TestCuda:
     @pytest.fixture
-    def engine(self) -> Engine:
-        return Engine("cuda:0", workers=1, queue_size=1, max_queued_bytes=1)
+    def device(self) -> Device:
+        return Device("cuda:0")
 
     @pytest.mark.parametrize("chunk_elements", [36, 400, 2**24])
     @pytest.mark.parametrize("pin", [False, True])
-    def test_scores_are_those_of_the_cpu(self, engine: Engine, chunk_elements: int, pin: bool) -> None:
+    def test_scores_are_those_of_the_cpu(self, device: Device, chunk_elements: int, pin: bool) -> None:
         logits, targets = batch(1000)
         if pin:
             logits, targets = logits.pin_memory(), targets.pin_memory()
-        engine.chunk_elements = chunk_elements
-        scores = engine.score(FocalLoss(device="cuda:0"), logits, targets, OUTPUTS)
+        device.chunk_elements = chunk_elements
+        scores = device.score(FocalLoss(device="cuda:0"), logits, targets, OUTPUTS)
         assert_same(scores, expected(1000))
 
-    def test_a_large_body_needs_the_memory_of_a_few_chunks(self, engine: Engine) -> None:
+    def test_a_large_body_needs_the_memory_of_a_few_chunks(self, device: Device) -> None:
         logits, targets = torch.zeros(2**18, 1000, dtype=torch.bfloat16), torch.zeros(2**18, dtype=torch.int64)
         module = FocalLoss(device="cuda:0")
         torch.cuda.reset_peak_memory_stats()
-        engine.score(module, logits, targets, ["loss"])
-        assert torch.cuda.max_memory_allocated() < 4 * 2 * engine.chunk_elements
+        device.score(module, logits, targets, ["loss"])
+        assert torch.cuda.max_memory_allocated() < 4 * 2 * device.chunk_elements
 
-    def test_chunks_are_halved_where_memory_runs_out(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        compute = engine._score_chunk
+    def test_chunks_are_halved_where_memory_runs_out(self, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+        compute = device._score_chunk
 
         def small(module: FocalLoss, logits: Tensor, *others: Any) -> Scores:
             if len(logits) > 100:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return compute(module, logits, *others)
 
-        monkeypatch.setattr(engine, "_score_chunk", small)
-        scores = engine.score(FocalLoss(device="cuda:0"), *batch(1000), OUTPUTS)
-        assert engine.out_of_memory_retries == 4
+        monkeypatch.setattr(device, "_score_chunk", small)
+        scores = device.score(FocalLoss(device="cuda:0"), *batch(1000), OUTPUTS)
+        assert device.out_of_memory_retries == 4
         assert_same(scores, expected(1000))

@@ -32,7 +32,7 @@ def test_an_unexpected_exception_is_a_problem_without_its_text(raised: Exception
 
     with capture_logs() as logs:
         reply = asyncio.run(get())
-    app.state.service.engine.close()
+    app.state.service.close()
     assert (reply.status_code, reply.json()["code"]) == (status, code)
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.headers["x-request-id"] == "looked-for"
@@ -60,7 +60,7 @@ class TestStraightTo:
             return asyncio.run(send())
 
         yield ask
-        app.state.service.engine.close()
+        app.state.service.close()
         app.state.service.runs.close()
 
     @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""Configurations as files: known to every process, bounded, and never read from elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.runs.configs import ConfigFiles
+from service.runs.files import Files, open_files
+from service.schema.config import LossConfig
+
+
+@pytest.fixture(params=["local", "memory"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
+    return open_files(str(tmp_path) if request.param == "local" else f"memory://{uuid4().hex}")
+
+
+def config(gamma: float) -> LossConfig:
+    return LossConfig(gamma=gamma)
+
+
+def test_another_process_finds_it(files: Files) -> None:
+    assert ConfigFiles(files, 9).add(config(1))
+    assert not ConfigFiles(files, 9).add(config(1))
+    other = ConfigFiles(files, 9)
+    assert other.has(config(1).config_id)
+    stored = other.get(config(1).config_id)
+    assert stored is not None
+    assert stored.config == config(1)
+    assert stored.created_at <= stored.last_used_at or (stored.created_at - stored.last_used_at).total_seconds() < 1
+    assert [one.config for one in other.all()] == [config(1)]
+
+
+weights = st.floats(0, 1e6, allow_subnormal=False)
+alphas = st.none() | st.floats(0, 1) | st.lists(weights, min_size=2, max_size=5).map(tuple)
+softmax_configs = st.builds(
+    LossConfig,
+    alpha=alphas,
+    gamma=st.floats(0, 10),
+    reduction=st.sampled_from(["mean", "sum", "weighted_mean", "none"]),
+    ignore_index=st.none() | st.integers(-(2**63), 2**63 - 1),
+    label_smoothing=st.floats(0, 0.99),
+)
+counts = st.lists(st.integers(1, 2**40), min_size=2, max_size=4)
+counted_configs = st.builds(
+    lambda counts, scheme: LossConfig.parse({"alpha": {"class_counts": counts, "scheme": scheme}}),
+    counts,
+    st.sampled_from(["inverse", "effective"]),
+)
+sigmoid_configs = st.builds(
+    LossConfig, mode=st.just("sigmoid"), alpha=st.none() | st.floats(0, 1), positive_class=st.integers(0, 1)
+)
+
+
+@given(softmax_configs | counted_configs | sigmoid_configs)
+def test_every_configuration_comes_back_with_its_id(made: LossConfig) -> None:
+    kept = ConfigFiles(open_files(f"memory://{uuid4().hex}"), 1)
+    kept.add(made)
+    stored = kept.get(made.config_id)
+    assert stored is not None
+    assert (stored.config, stored.config.config_id) == (made, made.config_id)
+
+
+def test_removed_it_is_unknown_to_all(files: Files) -> None:
+    first, second = ConfigFiles(files, 9), ConfigFiles(files, 9)
+    first.add(config(1))
+    assert second.remove(config(1).config_id)
+    assert not first.has(config(1).config_id)
+    assert first.get(config(1).config_id) is None
+    assert not first.remove(config(1).config_id)
+    assert first.all() == []
+
+
+@pytest.mark.parametrize("config_id", ["", "fl_", "fl_0123456789abcdef", "../../../etc/passwd", "fl_0123456789ABCDEF"])
+def test_an_id_that_is_none_is_not_looked_for_elsewhere(files: Files, config_id: str) -> None:
+    kept = ConfigFiles(files, 9)
+    kept.add(config(1))
+    assert not kept.has(config_id)
+    assert kept.get(config_id) is None
+    assert not kept.remove(config_id)
+
+
+def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    kept = ConfigFiles(open_files(str(tmp_path)), 3)
+    for second, gamma in enumerate((1, 2, 3)):
+        kept.add(config(gamma))
+        os.utime(tmp_path / "configs" / f"{config(gamma).config_id}.json", (1000 + second, 1000 + second))
+    kept.touch(config(1).config_id)
+    kept.add(config(2))
+    kept.add(config(4))
+    assert {stored.config.gamma for stored in kept.all()} == {1, 2, 4}
+    assert kept.all()[-1].config == config(1)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"config": {}, "created_at": 3}', b"\xff"])
+def test_a_damaged_file_is_no_configuration(tmp_path: Path, content: bytes) -> None:
+    kept = ConfigFiles(open_files(str(tmp_path)), 9)
+    kept.add(config(1))
+    kept.add(config(2))
+    (tmp_path / "configs" / f"{config(1).config_id}.json").write_bytes(content)
+    assert kept.get(config(1).config_id) is None
+    assert [stored.config for stored in kept.all()] == [config(2)]
+
+
+def test_a_file_under_another_id_is_not_believed(tmp_path: Path) -> None:
+    kept = ConfigFiles(open_files(str(tmp_path)), 9)
+    kept.add(config(1))
+    folder = tmp_path / "configs"
+    (folder / f"{config(1).config_id}.json").rename(folder / f"{config(2).config_id}.json")
+    assert kept.get(config(2).config_id) is None
