@@ -25,11 +25,15 @@ function init(arguments)
   if arguments[2] == "yes" then
     -- wrk parses every reply's head for this, so it is defined only where statuses are asked for.
     local seen = {}
-    function response(status)
-      seen[status] = (seen[status] or 0) + 1
+    function response(status, headers)
+      local name = tostring(status)
+      if status >= 400 and not (headers["retry-after"] or headers["Retry-After"]) then
+        name = name .. " without Retry-After"
+      end
+      seen[name] = (seen[name] or 0) + 1
       local parts = {}
       for each, count in pairs(seen) do
-        table.insert(parts, string.format('"%d":%d', each, count))
+        table.insert(parts, string.format('"%s":%d', each, count))
       end
       counts = table.concat(parts, ",")
     end

@@ -45,8 +45,8 @@ class Case:
 CASES = (
     Case(SAFETENSORS, 4096, 100, clients=4, seconds=3, floor=0.85, peers={"": 1.5}),
     Case(SAFETENSORS, 65_536, 1000, clients=2, seconds=8, floor=0.85, peers={"": 1.5}),
-    Case(JSON, 4096, 100, clients=4, seconds=4, peers={"": 10}),
-    Case(JSON, 64, 10, clients=8, seconds=3, peers={TEN_MINUTE.name: 3, "LitServe": 4}, p99=3),
+    Case(JSON, 4096, 100, clients=4, seconds=4, peers={TEN_MINUTE.name: 10, "": 1}),
+    Case(JSON, 64, 10, clients=8, seconds=3, peers={TEN_MINUTE.name: 3}, p99=3),
 )
 ROUNDS, WARM_UP_S = 3, 2
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,16 @@ class ServerProcess:
             return True
         return False
 
-    def children(self) -> list[int]:
-        """The processes that the first one has started and that have not ended."""
+    def workers(self) -> list[int]:
+        """The worker processes that the supervisor has started and that have not ended."""
         pid = self.process.pid
         children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        return [child for child in children if is_running(child)]
+        # Python's multiprocessing starts a process of its own beside them.
+        return [child for child in children if is_running(child) and b"spawn_main" in _command_line(child)]
 
     def memory_bytes(self) -> int:
         """Memory of all processes now; a page that several of them share is counted once."""
-        return sum(_proportional_bytes(pid) for pid in (self.process.pid, *self.children()))
+        return sum(_proportional_bytes(pid) for pid in (self.process.pid, *self.workers()))
 
 
 def is_running(pid: int) -> bool:
@@ -68,6 +69,13 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except OSError:
         return False
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _proportional_bytes(pid: int) -> int:
@@ -101,8 +109,10 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> str:
     deadline = time.monotonic() + STARTS_WITHIN_S
     while time.monotonic() < deadline:
         found = re.search(r"running on (http://\S+:\d+)", log_path.read_text())
-        if found and httpx.get(f"{found[1]}/readyz").is_success:
-            return found[1]
+        # With several processes the line comes before they listen.
+        with suppress(httpx.TransportError):
+            if found and httpx.get(f"{found[1]}/readyz").is_success:
+                return found[1]
         if process.poll() is not None:
             break
         time.sleep(0.02)

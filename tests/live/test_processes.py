@@ -1,144 +1,258 @@
-"""A service of several processes is one service to its clients."""
+"""A service of several worker processes: what they share, what survives their end, and the end of all of them."""
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.contract.run_batches import JSON
+from tests.contract.run_batches import JSON, SAFETENSORS, batch_of, encoded
 from tests.contract.test_errors import check_problem
-from tests.live.server_process import ServerProcess, running_server, wait_for
-from tests.live.several_processes import (
-    CONTENT,
-    finish,
-    held_by_each,
-    shares,
-    through,
-)
-from tests.live.test_operations import ROWS, half_sent, held_requests
+from tests.live.server_process import ServerProcess, is_running, running_server, service_environment, wait_for
+from tests.live.several_processes import CONTENT, held_by, through
+from tests.live.test_operations import ROWS, half_sent, held_requests, read_reply
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several processes need Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are found by /proc")
 
 
-@pytest.fixture(scope="module", params=["2", "3"])
-def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A service of two and one of three processes, for the tests that leave it as it was."""
-    with running_server(tmp_path_factory.mktemp("several"), processes=request.param) as server:
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("several"), processes="2") as server:
         yield server
 
 
-class TestOneService:
-    def test_each_has_as_many_connections(self, several: ServerProcess) -> None:
-        children = several.children()
-        each = 12 // len(children)
-        found = shares(several, 12)
-        assert set(found) == set(children)
-        # A connection of before may count for a moment more.
-        assert all(each - 1 <= share <= each + 1 for share in found.values())
+def finish(connection: socket.socket) -> int:
+    """Send the rest of a body; the status of the reply."""
+    connection.sendall(CONTENT[1:])
+    return read_reply(connection)[0]
+
+
+@contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """These processes do not run inside the block."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def serve_briefly(tmp_path: Path, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A service that is expected to end by itself."""
+    command = [sys.executable, "-m", "service", "serve", "--port", "0", *options]
+    environment = service_environment(**{"data_dir": str(tmp_path / "data")} | settings)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+def check_gone(workers: list[int], temporary: Path) -> None:
+    wait_for(lambda: not any(is_running(worker) for worker in workers), "all workers end")
+    assert list(temporary.glob("focal-loss-*")) == []
+
+
+class TestWhatTheyShare:
+    def test_a_config_id_is_good_in_every_worker(self, several: ServerProcess) -> None:
+        first, second = several.workers()
+        with through(several, first) as here, through(several, second) as there:
+            put = here.put("/configs", json={"gamma": 0.125})
+            config_id = put.json()["config_id"]
+            assert put.status_code == 201
+            assert there.put("/configs", json={"gamma": 0.125}).status_code == 200
+            assert there.get(f"/configs/{config_id}").json()["config"]["gamma"] == 0.125
+            assert there.post("/loss", json=ROWS | {"config_id": config_id}).status_code == 200
+            sent = here.post("/loss", json=ROWS | {"config": {"gamma": 0.375}}).json()["config_id"]
+            assert there.post("/loss", json=ROWS | {"config_id": sent}).json()["config_id"] == sent
+            assert {config["config_id"] for config in there.get("/configs").json()["configs"]} >= {config_id, sent}
+            assert there.get(f"/v2/models/{sent}/ready").status_code == 200
+            assert here.delete(f"/configs/{config_id}").status_code == 204
+            check_problem(here.post("/loss", json=ROWS | {"config_id": config_id}), 404, "unknown_config")
+            check_problem(there.get(f"/configs/{config_id}"), 404, "unknown_config")
+
+            def unknown_there() -> bool:
+                return there.post("/loss", json=ROWS | {"config_id": config_id}).status_code == 404
+
+            wait_for(unknown_there, "the other worker forgets it")
+
+    def test_metrics_are_the_sum_whichever_worker_answers(self, several: ServerProcess) -> None:
+        name = 'focal_loss_requests_total{method="POST",route="/loss",status="200"} '
+
+        def count(client: httpx.Client) -> float:
+            lines = client.get("/metrics").text.splitlines()
+            return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+        first, second = several.workers()
+        with through(several, first) as here, through(several, second) as there, held_by(several, first) as held:
+            before = count(here)
+            assert count(there) == before
+            for client, times in ((here, 2), (there, 3)):
+                for _ in range(times):
+                    assert client.post("/loss", json=ROWS).status_code == 200
+            assert count(here) == count(there) == before + 5
+            assert held_requests(there) == held_requests(here) == 1
+            assert finish(held) == 200
+            assert held_requests(there) == held_requests(here) == 0
 
     def test_no_two_requests_have_the_same_id(self, several: ServerProcess) -> None:
-        with ExitStack() as stack:
-            clients = [stack.enter_context(through(several, child)) for child in several.children()]
-            ids = [client.post("/loss", json=ROWS).headers["x-request-id"] for _ in range(20) for client in clients]
-        assert len(set(ids)) == len(ids)
+        ids = {httpx.get(f"{several.url}/healthz").headers["x-request-id"] for _ in range(50)}
+        assert len(ids) == 50
 
-    def test_a_configuration_is_held_by_all(self, several: ServerProcess) -> None:
-        one, *others = several.children()
-        config = {"gamma": 1.25 + len(others)}
-        for other in others:
-            with through(several, one) as here, through(several, other) as there:
-                put = here.put("/configs", json=config)
-                assert put.status_code == 201
-                config_id = put.json()["config_id"]
-                again = there.put("/configs", json=config)
-                assert (again.status_code, again.json()["config_id"]) == (200, config_id)
-                assert there.get(f"/configs/{config_id}").json()["config"] == put.json()["config"]
-                for client, times in ((here, 1), (there, 2)):
-                    for _ in range(times):
-                        assert client.post("/loss", json=ROWS | {"config_id": config_id}).status_code == 200
-                for client in (here, there):
-                    listed = client.get("/configs").json()["configs"]
-                    assert [held["uses"] for held in listed if held["config_id"] == config_id] == [3]
-                    assert listed[0]["config_id"] == config_id
-                assert there.delete(f"/configs/{config_id}").status_code == 204
-                for client in (here, there):
-                    check_problem(client.get(f"/configs/{config_id}"), 404, "unknown_config")
-                    check_problem(client.delete(f"/configs/{config_id}"), 404, "unknown_config")
-                    check_problem(client.post("/loss", json=ROWS | {"config_id": config_id}), 404, "unknown_config")
-
-    def test_what_only_another_holds_is_found_and_used(self, several: ServerProcess) -> None:
-        one, *_, other = several.children()
-        with through(several, one) as here, through(several, other) as there:
-            config_id = here.put("/configs", json={"gamma": 4.5}).json()["config_id"]
-            used = there.post("/loss", json=ROWS | {"config_id": config_id}).json()
-            assert used["loss"] == here.post("/loss", json=ROWS | {"config": {"gamma": 4.5}}).json()["loss"]
-            name = there.get(f"/v2/models/{config_id}").json()["name"]
-            assert name == config_id
-            assert here.delete(f"/configs/{config_id}").status_code == 204
-            check_problem(there.get(f"/v2/models/{config_id}"), 404, "unknown_config")
-
-    def test_metrics_are_the_sum_whoever_answers(self, several: ServerProcess) -> None:
-        def values(client: httpx.Client) -> list[float]:
-            wanted = (
-                ("focal_loss_batches_total", {}),
-                ("focal_loss_requests_total", {"method": "POST", "route": "/loss", "status": "200"}),
-                ("focal_loss_phase_duration_seconds_count", {"phase": "compute"}),
-                ("focal_loss_info", None),
-            )
-            samples = [
-                sample
-                for family in text_string_to_metric_families(client.get("/metrics").text)
-                for sample in family.samples
-            ]
-            return [
-                sum(one.value for one in samples if one.name == name and labels in (None, one.labels))
-                for name, labels in wanted
-            ]
-
-        with ExitStack() as stack:
-            clients = [stack.enter_context(through(several, pid)) for pid in several.children()]
-            before = values(clients[0])
-            for client in clients:
-                assert client.post("/loss", json=ROWS).status_code == 200
-            for client in clients:
-                grown = [now - then for now, then in zip(values(client), before, strict=True)]
-                assert grown == [len(clients)] * 3 + [0]
-                assert values(client)[3] == 1
+    def test_places_are_divided_between_the_workers(self, tmp_path: Path) -> None:
+        with running_server(tmp_path, processes="2", queue_size="2") as server:
+            first, second = server.workers()
+            with through(server, first) as here, through(server, second) as there, held_by(server, first) as held:
+                check_problem(here.post("/loss", json=ROWS), 429, "queue_full")
+                assert there.post("/loss", json=ROWS).status_code == 200
+                assert finish(held) == 200
+                assert here.post("/loss", json=ROWS).status_code == 200
 
 
-class TestBounds:
-    def test_queue_size_holds_for_all_together(self, tmp_path: Path) -> None:
-        with running_server(tmp_path, processes="2", queue_size="2") as server, held_by_each(server) as held:
-            for pid in server.children():
-                with through(server, pid) as client:
-                    assert held_requests(client) == 2
-                    check_problem(client.post("/loss", json=ROWS), 429, "queue_full")
-            first, second = held.values()
-            assert finish(first) == 200
-            for pid in server.children():
-                with through(server, pid) as client:
-                    wait_for(lambda: held_requests(client) == 1, "a place is free")
-                    assert client.post("/loss", json=ROWS).status_code == 200
-            assert finish(second) == 200
+class TestAWorkerThatEnds:
+    def test_killed_it_is_started_again_and_nothing_acknowledged_is_lost(self, tmp_path: Path) -> None:
+        content, headers = encoded(batch_of(7), SAFETENSORS), {"Content-Type": SAFETENSORS, "Accept": JSON}
+        with running_server(tmp_path, processes="2") as server:
+            victim, other = server.workers()
+            with through(server, other) as there, through(server, victim) as here, held_by(server, victim):
+                there.put("/runs/r", json={}).raise_for_status()
+                config_id = here.put("/configs", json={"gamma": 0.5}).json()["config_id"]
+                assert here.put("/runs/r/epochs/0/batches/0", content=content, headers=headers).status_code == 201
+                assert held_requests(there) == 1
+                os.kill(victim, signal.SIGKILL)
+                wait_for(lambda: not is_running(victim), "it has ended")
+                assert there.post("/loss", json=ROWS | {"config_id": config_id}).status_code == 200
+                assert [row["id"] for row in there.get("/runs/r/examples?sort=id").json()["rows"]] == batch_of(7)["ids"]
+                again = there.put("/runs/r/epochs/0/batches/0", content=content, headers=headers)
+                assert again.status_code == 200
+                assert there.get("/runs/r").json()["num_rows"] == 7
+                wait_for(lambda: len(server.workers()) == 2, "another is started")
+                # Its start forgets what the dead one held.
+                wait_for(lambda: held_requests(there) == 0, "its request is forgotten", within_s=90)
+            (new,) = set(server.workers()) - {other}
+            with through(server, new) as client:
+                assert client.post("/loss", json=ROWS | {"config_id": config_id}).status_code == 200
 
-    def test_max_queued_bytes_holds_for_all_together(self, tmp_path: Path) -> None:
-        limits = {"max_body_bytes": "1000", "max_queued_bytes": str(2 * len(CONTENT) + 1000)}
-        blank, headers = b" " * 1000, {"Content-Type": JSON}
-        with running_server(tmp_path, processes="2", **limits) as server:
-            with held_by_each(server), half_sent(server, 100), through(server, server.children()[0]) as client:
-                wait_for(lambda: held_requests(client) == 3, "three requests are held")
-                for pid in server.children():
-                    with through(server, pid) as here:
-                        reply = here.post("/loss", content=blank, headers=headers)
-                        check_problem(reply, 429, "queue_full")
-                        assert "max_queued_bytes" in reply.json()["detail"]
-                        assert here.post("/loss", json=ROWS).status_code == 200
+    def test_all_killed_at_once_clients_wait_for_the_next(self, tmp_path: Path) -> None:
+        with running_server(tmp_path, processes="2") as server:
+            killed = server.workers()
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: not any(map(is_running, killed)), "both ended")
+            # The supervisor keeps the socket: connections wait in its backlog.
+            assert httpx.post(f"{server.url}/loss", json=ROWS, timeout=120).status_code == 200
+            wait_for(lambda: len(server.workers()) == 2, "both are started again")
+
+    def test_stopped_it_keeps_its_connections_and_the_other_answers(self, tmp_path: Path) -> None:
+        with running_server(tmp_path, processes="2") as server:
+            stuck, other = server.workers()
+            with through(server, other) as there, held_by(server, stuck) as held:
+                with stopped([stuck]):
+                    assert there.post("/loss", json=ROWS).status_code == 200
+                assert finish(held) == 200
+
+
+class TestTheStart:
+    @pytest.mark.parametrize("processes", ["1", "2"])
+    def test_a_device_that_is_not_there_is_one_line(self, tmp_path: Path, temporary: Path, processes: str) -> None:
+        ended = serve_briefly(tmp_path, "--device", "cuda:99", "--processes", processes)
+        assert ended.returncode == 1
+        assert ended.stderr.count("device cuda:99 asked for") == 1
+        assert "Traceback" not in ended.stderr
+        assert list(temporary.glob("focal-loss-*")) == []
+
+    @pytest.mark.parametrize("processes", ["1", "2"])
+    def test_an_app_that_cannot_be_made_is_not_tried_again(
+        self, tmp_path: Path, temporary: Path, processes: str
+    ) -> None:
+        ended = serve_briefly(tmp_path, "--processes", processes, data_dir="nosuchstore://bucket/path")
+        assert ended.returncode == 3
+        assert "data_dir nosuchstore://bucket/path" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert list(temporary.glob("focal-loss-*")) == []
+
+    @pytest.mark.parametrize("processes", ["1", "2"])
+    def test_a_port_that_is_taken(
+        self, tmp_path: Path, temporary: Path, several: ServerProcess, processes: str
+    ) -> None:
+        ended = serve_briefly(tmp_path, "--port", str(several.port), "--processes", processes)
+        assert ended.returncode == 3
+        assert "address already in use" in ended.stderr.lower()
+        assert "Traceback" not in ended.stderr
+        assert list(temporary.glob("focal-loss-*")) == []
+
+    def test_by_itself_there_is_a_worker_for_each_core(self, tmp_path: Path) -> None:
+        cores = min(4, len(os.sched_getaffinity(0)))
+        with running_server(tmp_path, device="cpu") as server:
+            assert len(server.workers()) == (cores if cores > 1 else 0)
+
+    def test_a_config_id_is_good_after_a_restart(self, tmp_path: Path) -> None:
+        with running_server(tmp_path, processes="1") as server, httpx.Client(base_url=server.url) as client:
+            config_id = client.put("/configs", json={"alpha": [1, 2], "gamma": 3}).json()["config_id"]
+            loss = client.post("/loss", json=ROWS | {"config_id": config_id}).json()["loss"]
+            server.process.kill()
+            server.process.wait(30)
+        (tmp_path / "again").mkdir()
+        data = str(tmp_path / "data")
+        with running_server(tmp_path / "again", processes="1", data_dir=data) as server:
+            reply = httpx.post(f"{server.url}/loss", json=ROWS | {"config_id": config_id})
+            assert reply.json()["loss"] == loss
+
+
+class TestTheEnd:
+    @pytest.mark.parametrize("processes", ["1", "2"])
+    def test_sigterm_drains_and_lets_requests_in_flight_finish(
+        self, tmp_path: Path, temporary: Path, processes: str
+    ) -> None:
+        with running_server(tmp_path, processes=processes, drain_delay_s="2") as server, ExitStack() as stack:
+            workers = server.workers()
+            assert len(workers) == (0 if processes == "1" else 2)
+            if workers:
+                held = [stack.enter_context(held_by(server, worker)) for worker in workers]
+            else:
+                held = [stack.enter_context(half_sent(server, len(CONTENT), CONTENT[:1]))]
             with httpx.Client(base_url=server.url) as client:
-                wait_for(lambda: held_requests(client) == 0, "the places are free")
-                check_problem(client.post("/loss", content=blank, headers=headers), 400, "malformed_body")
+                wait_for(lambda: held_requests(client) == len(held), "a request is held by each")
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "/readyz is 503")
+            check_problem(httpx.get(f"{server.url}/readyz"), 503, "draining")
+            assert httpx.get(f"{server.url}/healthz").status_code == 200
+            assert httpx.post(f"{server.url}/loss", json=ROWS).status_code == 200
+            wait_for(server.refuses_connections, "no new connection is taken")
+            assert server.process.poll() is None
+            assert [finish(connection) for connection in held] == [200] * len(held)
+            for connection in held:
+                connection.close()
+            assert server.process.wait(60) == 0
+            check_gone(workers, temporary)
+
+    @pytest.mark.parametrize("processes", ["1", "2"])
+    def test_sigint(self, tmp_path: Path, temporary: Path, processes: str) -> None:
+        with running_server(tmp_path, processes=processes, drain_delay_s="0") as server:
+            workers = server.workers()
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(60) == 0
+            check_gone(workers, temporary)
+        assert "Traceback" not in server.log_path.read_text()
+
+    def test_a_second_sigterm_ends_the_delay_of_one_process(self, tmp_path: Path) -> None:
+        with running_server(tmp_path, processes="1", drain_delay_s="600") as server:
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "/readyz is 503")
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 0
+
+    def test_sigkill_of_the_supervisor_ends_its_workers(self, tmp_path: Path) -> None:
+        with running_server(tmp_path, processes="2") as server:
+            workers = server.workers()
+            server.process.kill()
+            assert server.process.wait(30) == -signal.SIGKILL
+            wait_for(lambda: not any(is_running(worker) for worker in workers), "all workers end")
+            with socket.create_server(("127.0.0.1", server.port)):
+                pass

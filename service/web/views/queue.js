@@ -3,13 +3,17 @@
 
 import { get, path } from "../lib/api.js";
 import { MOST_SELECTED, Selection, bulkBar } from "../components/bulk.js";
-import { announce, bar, dialog, h, number, problem, sentence } from "../lib/dom.js";
-import { ACTIONS, listen, showKeys, shownKey } from "../lib/keys.js";
-import { className, classOptions, crumbs, labels, precisionText, shown, strategyName, tile, verdictBadge, verdictText } from "../components/parts.js";
+import { chooseClass } from "../components/class_dialog.js";
+import { className, crumbs, labels, shown, verdictBadge, verdictText } from "../components/parts.js";
+import { describeQueue } from "../components/queue_description.js";
 import { filters } from "../components/queue_filters.js";
+import { progressTiles } from "../components/queue_progress.js";
+import { exampleLink, queueHead, queueRow, showCounts } from "../components/queue_table.js";
+import { announce, h, number, problem, sentence } from "../lib/dom.js";
+import { ACTIONS, listen, showKeys, shownKey } from "../lib/keys.js";
 import { QueueQuery, TABS } from "../lib/queue_query.js";
 import { Reviews } from "../lib/review.js";
-import { address, toExample, toQueue, toRun } from "../lib/route.js";
+import { address, toQueue, toRun } from "../lib/route.js";
 
 const ROWS_AT_ONCE = 100;
 /** What of a row is needed to say something of it. */
@@ -35,7 +39,7 @@ export async function queueView({ parts, query, signal, refused }) {
 class QueuePage {
   constructor(run, queue, { asked, ask, signal, refused }) {
     Object.assign(this, { run, queue, asked, ask, refused, failed: new Set(), elements: new Map(), known: new Map() });
-    Object.assign(this, { rows: [], offset: 0, matching: queue.num_rows, current: null, turning: null, asking: 0 });
+    Object.assign(this, { rows: [], offset: 0, matching: queue.num_rows, current: null, turning: null, asking: 0, wide: WIDE });
     this.progress = run.reviews;
     this.largest = queue.rows[0]?.loss || 0;
     this.reviews = new Reviews(run.run, queue.name, (rows, error) => this.changed(rows, error));
@@ -69,7 +73,7 @@ class QueuePage {
     this.count = h("p", { class: "muted count", role: "status" });
     this.filters = filters(run, queue.attributes, this.asked, (what) => this.reordered(what), WIDE.matches);
     this.tabs = Object.fromEntries(TABS.map((tab) => [tab, h("button", { type: "button", onclick: () => this.show(tab) })]));
-    this.bulk = bulkBar(run, this.selection, { say: (step, done) => this.sayAll(step, done), chooseClass: (act) => this.choose(null, act) });
+    this.bulk = bulkBar(run, this.selection, { say: (step, done) => this.sayAll(step, done), chooseClass: (act) => chooseClass(run, null, act) });
     this.pageBox = h("input", { type: "checkbox", id: "select-page", onchange: () => this.selection.set(this.visible(), this.pageBox.checked) });
     this.everything = h("button", { type: "button", class: "quiet", onclick: () => this.selectMatching() });
     this.back = h("button", { type: "button", onclick: () => this.turn(-1, { look: true }) }, "Previous page");
@@ -78,7 +82,7 @@ class QueuePage {
     this.element = h("section", { class: "queue" },
       crumbs(["Runs", "#/"], [run.run, toRun(run.run)], [queue.name]),
       h("h1", { class: "wrap" }, queue.name),
-      h("p", { class: "lead" }, asked(run, queue), " ",
+      h("p", { class: "lead" }, describeQueue(run, queue), " ",
         h("a", { href: address(["runs", run.run, "export"], { queue: queue.name }) }, "Export it")),
       queue.warnings.length > 0 && h("ul", { class: "notice warn" }, queue.warnings.map((text) => h("li", {}, text))),
       h("div", { class: "review" },
@@ -92,23 +96,8 @@ class QueuePage {
           h("div", { class: "over-table" },
             h("label", { class: "check", for: "select-page" }, this.pageBox, "Select this page"), this.everything, this.count),
           h("div", { class: "card table-card" }, h("table", { class: "stacked rows-table" },
-            h("caption", { class: "hidden-text" }, "Rows of the queue"), this.#head(), this.body)),
+            h("caption", { class: "hidden-text" }, "Rows of the queue"), queueHead(this), this.body)),
           this.pages)));
-  }
-
-  #head() {
-    this.sorts = new Map();
-    const by = (name, word) => {
-      const button = h("button", { type: "button", class: "sort", title: "Sort; with Shift, after what is sorted by already",
-        onclick: (event) => { this.asked.sortBy(name, { further: event.shiftKey }); this.reordered("sort"); } },
-      word, h("span", { class: "direction", "aria-hidden": "true" }));
-      this.sorts.set(name, button);
-      return button;
-    };
-    const cell = (kind, ...content) => h("th", { scope: "col", class: kind }, content);
-    return h("thead", {}, h("tr", {}, cell("num", by("rank", "#")), cell(null, by("id", "Example")),
-      cell(null, by("target", "Given"), " → ", by("suggested", "suggested")), cell(null, "Why it is here"),
-      cell(null, by("loss", "Loss")), cell(null, by("verdict", "Verdict"))));
   }
 
   /** The rows of a page that still fit. */
@@ -161,62 +150,12 @@ class QueuePage {
   /** Show the rows that fit. */
   list() {
     const visible = this.visible();
-    this.elements = new Map(visible.map((row) => [row, this.#row(row)]));
+    this.elements = new Map(visible.map((row) => [row, queueRow(this, row)]));
     this.body.replaceChildren(...this.elements.values());
-    this.counts(visible.length);
+    showCounts(this, visible.length);
     this.mark();
     this.picked();
     this.tell();
-  }
-
-  counts(visible) {
-    const { matching, offset, asked } = this;
-    const gone = this.rows.length - visible;
-    this.back.disabled = offset === 0;
-    this.forth.disabled = offset + this.rows.length >= matching;
-    this.pages.hidden = this.back.disabled && this.forth.disabled;
-    const span = visible ? `${number(offset + 1)}–${number(offset + visible)} of ${number(matching - gone)}` : "no";
-    this.count.textContent = this.pages.hidden ? `${number(visible)} rows` : `Rows ${span}`;
-    const words = { all: `All (${number(this.queue.num_rows)})`,
-      filtered: `Filtered (${number(asked.tab === "filtered" ? matching - gone : this.narrowed)})`, selected: `Selected (${number(this.selection.size)})` };
-    for (const [tab, button] of Object.entries(this.tabs)) {
-      button.textContent = words[tab];
-      button.setAttribute("aria-pressed", String(asked.tab === tab));
-    }
-    for (const [name, button] of this.sorts) {
-      const sorted = asked.tab === "selected" ? null : asked.sorted(name);
-      button.disabled = asked.tab === "selected";
-      button.lastChild.textContent = sorted ? `${sorted.descending ? "↓" : "↑"}${asked.sort.length > 1 ? ` ${sorted.place}` : ""}` : "";
-      button.dataset.sorted = sorted ? (sorted.descending ? "descending" : "ascending") : "none";
-    }
-    for (const cell of new Set([...this.sorts.values()].map((button) => button.parentElement))) {
-      const sorted = [...cell.querySelectorAll("button")].map((one) => one.dataset.sorted).find((one) => one !== "none");
-      cell.setAttribute("aria-sort", sorted || "none");
-    }
-  }
-
-  #row(row) {
-    const open = (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey || event.target.closest("a:not(.rank), input, label")) return;
-      event.preventDefault();
-      this.select(row);
-      if (!WIDE.matches) this.element.querySelector(".focus").scrollIntoView({ block: "start" });
-    };
-    const box = h("input", { type: "checkbox", "aria-label": `Select row ${row.rank}`,
-      onchange: () => this.selection.set([row], box.checked) });
-    box.checked = this.selection.has(row);
-    return h("tr", { onclick: open },
-      h("td", { class: "num pick" }, box, h("a", { class: "rank", href: toQueue(this.run.run, this.queue.name, row.rank, this.asked.inAddress),
-        "aria-label": `Row ${row.rank}` }, String(row.rank))),
-      h("th", { scope: "row", class: "brief" }, shown(row), this.#exampleLink(row)),
-      h("td", { "data-label": "Given → suggested" }, labels(this.run, row)),
-      h("td", { class: "why" }, sentence(row.reason)),
-      h("td", { class: "loss", "data-label": "Loss" }, h("span", { class: "progress" }, bar(row.loss / (this.largest || 1), "bad"), number(row.loss, 3))),
-      h("td", { class: "end", "data-label": "Verdict" }, verdictBadge(this.run, row)));
-  }
-
-  #exampleLink(row) {
-    return h("a", { class: "id", href: toExample(this.run.run, row.id, { queue: this.queue.name, row: row.rank }) }, row.id);
   }
 
   /** Make a row the one that keys and buttons are about. */
@@ -261,7 +200,7 @@ class QueuePage {
       h("p", { class: "big-labels" }, labels(this.run, row)),
       shown(row, { rest: true }),
       h("p", { class: "reason" }, sentence(row.reason)),
-      h("p", { class: "more" }, this.#exampleLink(row)));
+      h("p", { class: "more" }, exampleLink(this, row)));
   }
 
   say(verdict, label = null) {
@@ -292,21 +231,7 @@ class QueuePage {
 
   other() {
     const row = this.current;
-    if (row) this.choose(row.target, (label) => { this.select(row, { quiet: true }); this.say("wrong", label); });
-  }
-
-  /** Ask for a class other than one. */
-  choose(given, act) {
-    const classes = h("select", { id: "other-class", size: 8, autofocus: true, required: true }, classOptions(this.run));
-    for (const option of classes.options) if (given !== null && Number(option.value) === given) option.disabled = true;
-    const choose = h("button", { class: "primary", value: "save" }, "Save");
-    classes.addEventListener("keydown", (event) => { if (event.key === "Enter" && classes.value) { event.preventDefault(); choose.click(); } });
-    classes.addEventListener("dblclick", () => choose.click());
-    dialog("Other label", h("form", { method: "dialog" },
-      h("h2", {}, "Which class is it?"),
-      h("label", { for: "other-class" }, "Type its first letters, then Enter"), classes,
-      h("div", { class: "buttons" }, h("button", { value: "", formnovalidate: true, type: "submit" }, "Cancel"), choose)),
-    () => act(Number(classes.value)));
+    if (row) chooseClass(this.run, row.target, (label) => { this.select(row, { quiet: true }); this.say("wrong", label); });
   }
 
   undo() {
@@ -411,7 +336,7 @@ class QueuePage {
     this.everything.hidden = this.asked.tab === "selected" || all <= visible.length || this.selection.size >= Math.min(all, MOST_SELECTED);
     this.everything.textContent = `Select all ${number(all)}${this.asked.tab === "filtered" ? " that match" : ""}`;
     this.bulk.refresh();
-    this.counts(visible.length);
+    showCounts(this, visible.length);
   }
 
   /** The verdicts of rows are on their way, kept, or were not taken. */
@@ -435,7 +360,7 @@ class QueuePage {
       for (const row of rows) {
         const shownNow = this.elements.get(row);
         if (!shownNow) continue;
-        const fresh = this.#row(row);
+        const fresh = queueRow(this, row);
         fresh.classList.toggle("picked", this.selection.has(row));
         shownNow.replaceWith(fresh);
         this.elements.set(row, fresh);
@@ -456,32 +381,7 @@ class QueuePage {
 
   /** Progress and precision so far. */
   tell() {
-    const { num_rows: all, strategy, expected_yield: expected } = this.queue;
-    const { wrong, judged, reviewed } = this.said();
-    const [share, sure] = precisionText(this.progress.precision[strategy]);
-    this.tiles.replaceChildren(
-      tile("Reviewed", h("span", {}, `${number(reviewed)} of ${number(all)}`), bar(reviewed / (all || 1), "good")),
-      tile("Wrong labels here", judged ? `${number(wrong)} of ${number(judged)}` : "–", "of the rows judged so far"),
-      tile("Precision of the strategy", share, sure),
-      tile("Expected in all rows", `about ${number(Math.round(expected.wrong_labels))}`, h("span", { class: "caveat" }, expected.caveat)));
+    const precision = this.progress.precision[this.queue.strategy];
+    this.tiles.replaceChildren(...progressTiles(this.queue, this.said(), precision));
   }
-}
-
-/** What the queue was asked for with, in one line. */
-function asked(run, { request, strategy, epoch }) {
-  const mix = Object.entries(request.mix || {});
-  const sum = mix.reduce((total, [, share]) => total + share, 0);
-  const parts = mix.map(([name, share]) => `${strategyName(name).toLowerCase()} ${Math.round((100 * share) / sum)}\u00a0%`);
-  const { per_class: quota, min_per_class: least, at_most: most } = request;
-  return [
-    parts.length ? `${strategyName(strategy)} of ${parts.join(" and ")}` : strategyName(strategy),
-    `up to ${number(request.budget)} rows`,
-    quota === "equal" && "the same number of each class",
-    quota === "proportional" && "in proportion to the classes",
-    quota && typeof quota !== "string" && `at most ${Object.entries(quota).map(([label, rows]) =>
-      `${number(rows)} ${className(run, Number(label))}`).join(", ")}`,
-    least > 0 && `at least ${number(least)} of each class`,
-    most && `at most ${number(most.count)} with the same ${most.attribute}`,
-    `from epoch ${epoch}.`,
-  ].filter(Boolean).join(", ");
 }
