@@ -13,6 +13,7 @@ from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError
 from service.loss.arrays import Rows
 from service.loss.focal import FocalLoss
 from service.loss.kernels import cpu
+from service.loss.kernels.choose import check_kernels
 from service.loss.scores import Scores, is_fused, score
 
 # Logits of one chunk. On the CPU its float32 copy and its exponentials stay in the last-level cache; on CUDA the bus
@@ -56,6 +57,8 @@ class Device:
         self._transfer = transfers(name)
         if name == "cpu":
             cpu.warm_up()
+        else:
+            check_kernels(name)
 
     def check(self) -> None:
         """Have the device compute something.

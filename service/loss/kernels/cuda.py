@@ -32,6 +32,9 @@ WIDE_WARPS = 8
 STAGES = 4
 VECTOR_BYTES = 16
 
+# Names of the two kernels in log lines and in the self-check.
+NARROW, WIDE = "softmax narrow", "softmax wide"
+
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _exp(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
@@ -183,6 +186,16 @@ def _reduce_wide(  # type: ignore[no-untyped-def]
         tl.store(positions + row, position)
 
 
+def wide_block(dtype: torch.dtype) -> int:
+    """Number of classes in one tile of a wide row; a row that does not fit into one tile is wide."""
+    return WIDE_TILE_BYTES // (8 if dtype == torch.float64 else 4)
+
+
+def kernel_for(num_classes: int, dtype: torch.dtype) -> str:
+    """The kernel that reduces rows of this many logits of this dtype: `NARROW` or `WIDE`."""
+    return WIDE if triton.next_power_of_2(num_classes) > wide_block(dtype) else NARROW
+
+
 def softmax_statistics(
     logits: Tensor, targets: Tensor, *, prediction: bool = False, moments: bool = False
 ) -> SoftmaxStatistics:
@@ -224,15 +237,15 @@ def _launch(logits: Tensor, targets: Tensor, sums: Tensor, positions: Tensor, **
     tensors = (logits, targets, sums, positions)
     numbers = (num_rows, logits.stride(0) // align, num_classes // align)
     flags["FAST"] = sums.dtype == torch.float32 and isinstance(_exp, triton.JITFunction)
-    block = triton.next_power_of_2(num_classes)
-    wide_block = WIDE_TILE_BYTES // sums.element_size()
     # Triton launches on the current device, which is not that of the tensors where there are several.
     with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]
-        if block > wide_block:
+        if kernel_for(num_classes, logits.dtype) == WIDE:
+            block = wide_block(logits.dtype)
             _reduce_wide[(num_rows,)](
-                *tensors, *numbers, ALIGN=align, BLOCK=wide_block, STAGES=STAGES, num_warps=WIDE_WARPS, **flags
+                *tensors, *numbers, ALIGN=align, BLOCK=block, STAGES=STAGES, num_warps=WIDE_WARPS, **flags
             )
         else:
+            block = triton.next_power_of_2(num_classes)
             per_warp = TILE_BYTES_PER_WARP // sums.element_size()
             rows, warps = max(1, per_warp // block), max(1, block // per_warp)
             grid = (triton.cdiv(num_rows, rows),)

@@ -264,7 +264,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
     command = [sys.executable, "-m", "tests.loss.kernels.compile_kernels"]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     made = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root)
     return json.loads(made.stdout)  # type: ignore[no-any-return]
 
@@ -367,9 +367,9 @@ class TestChoice:
             assert torch.equal(row.log_odds, plain.log_odds)
 
     def test_without_triton(self, monkeypatch: pytest.MonkeyPatch, on_cuda: None) -> None:
-        import service.loss
+        import service.loss.kernels
 
-        monkeypatch.delattr(service.loss, "fused_cuda")
+        monkeypatch.delattr(service.loss.kernels, "cuda")
         monkeypatch.setitem(sys.modules, "service.loss.kernels.cuda", None)
         logits, targets = random_rows(8, 3, torch.float32)
         with capture_logs() as logs:
