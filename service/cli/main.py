@@ -21,6 +21,7 @@ from service.cli.console import (
     numbers,
     output,
 )
+from service.cli.doctor.command import doctor
 from service.cli.runs.commands import register
 from service.cli.runs.manage import app as runs_app
 from service.cli.serve import serve
@@ -141,6 +142,7 @@ def info(
     )
 
 
+app.command()(doctor)
 register(app)
 
 
