@@ -2,9 +2,11 @@
 PYTHON ?= python3
 PORT ?= 8000
 MARKDOWN ?= build/measured.md
+WHEELS ?= build/wheels
+GPU_CHECK ?=
 BIN := .venv/bin
 
-.PHONY: setup demo run test check format bench clean
+.PHONY: setup demo run test check format bench gpu-wheels gpu-check clean
 
 setup: .venv/ready
 
@@ -50,5 +52,26 @@ bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peer
 	-.venv-pytriton/bin/python -m pip install --disable-pip-version-check --requirement $<
 	@touch $@
 
+# For Python 3.12 on x86-64 Linux. Torch, Triton and NVIDIA's packages are those of the GPU machine.
+gpu-wheels: setup      ## download the wheels that gpu-check needs into WHEELS; needs the internet
+	mkdir -p $(WHEELS)
+	$(BIN)/python -m benchmarks.gpu.requirements > $(WHEELS)/requirements.txt
+	$(BIN)/python -m pip download --disable-pip-version-check --only-binary=:all: --implementation cp --python-version 312 \
+	  --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_17_x86_64 \
+	  --platform manylinux2014_x86_64 --dest $(WHEELS) --constraint constraints.txt --requirement $(WHEELS)/requirements.txt
+
+gpu-check: .venv-gpu/ready   ## test and measure on this machine's GPU, in under 10 minutes; no internet needed; see DEVELOPERS.md
+	.venv-gpu/bin/python -m benchmarks.gpu $(GPU_CHECK)
+
+# The second file adds the packages of PYTHON, which are not the system's where PYTHON is of a virtual environment.
+.venv-gpu/ready: benchmarks/gpu/requirements.py pyproject.toml
+	$(PYTHON) -m venv --system-site-packages .venv-gpu
+	$(PYTHON) -c 'import site; print(*site.getsitepackages(), sep="\n")' \
+	  > $$(.venv-gpu/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/machine.pth
+	.venv-gpu/bin/python -m benchmarks.gpu.requirements > .venv-gpu/requirements.txt
+	.venv-gpu/bin/python -m pip install --disable-pip-version-check --quiet --no-index --find-links $(WHEELS) \
+	  --requirement .venv-gpu/requirements.txt
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-peers .venv-pytriton build dist *.egg-info
+	rm -rf .venv .venv-peers .venv-pytriton .venv-gpu build dist *.egg-info

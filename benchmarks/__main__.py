@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import arrow_stream, gpu, growth, loss_alone, over_http, runs
+from benchmarks import arrow_stream, growth, loss_alone, over_http, runs
+from benchmarks.gpu import kernels
 from benchmarks.load import LoadError
 from benchmarks.over_http import Options
 from benchmarks.process import StartError
@@ -24,7 +25,7 @@ PARTS: dict[str, Part] = {
     "growth": lambda folder, options: growth.run(folder),
     "stream": lambda folder, options: arrow_stream.run(folder),
     "runs": lambda folder, options: runs.run(folder),
-    "gpu": lambda folder, options: gpu.run(),
+    "gpu": lambda folder, options: kernels.run(),
 }
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -1,0 +1,101 @@
+"""Upload and computation of the chunks of one large batch: together, and each alone."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.row import in_turn
+from service.compute.device import Engine
+from service.compute.transfer import transfers
+from service.loss.focal import FocalLoss
+from service.loss.scores import score
+
+CHUNKS, ROUNDS, NUM_CLASSES = 8, 5, 1_024
+QUICK_CHUNK_ELEMENTS = 2**14
+OUTPUTS = ("loss",)
+
+
+def figures(device: str, *, quick: bool = False) -> list[dict[str, Any]]:
+    """For pageable and, on CUDA, pinned logits: the times and the share of the shorter one that is hidden.
+
+    `overlap` is (upload + compute - together) / min(upload, compute): 1 if the shorter of the two is hidden entirely,
+    0 if they follow one another; None where the upload takes no time, as on the CPU.
+
+    Args:
+        device: `cuda:N` or `cpu`.
+        quick: Small chunks, to test the benchmark itself.
+    """
+    engine = Engine(device, workers=1, queue_size=1, max_queued_bytes=1)
+    try:
+        if quick:
+            engine.chunk_elements = QUICK_CHUNK_ELEMENTS
+        rows = CHUNKS * engine.chunk_elements // NUM_CLASSES
+        logits, targets = torch.randn(rows, NUM_CLASSES), torch.randint(0, NUM_CLASSES, (rows,))
+        found = [_measured(engine, logits, targets, "pageable")]
+        if device != "cpu":
+            found.append(_measured(engine, logits.pin_memory(), targets.pin_memory(), "pinned"))
+        return found
+    finally:
+        engine.close()
+
+
+def _measured(engine: Engine, logits: Tensor, targets: Tensor, memory: str) -> dict[str, Any]:
+    module = FocalLoss(device=engine.device)
+    rows = engine.chunk_elements // NUM_CLASSES
+    chunks = list(zip(logits.split(rows), targets.split(rows), strict=True))
+    make_transfer = transfers(engine.device)
+    there = [(each.to(engine.device), target.to(engine.device)) for each, target in chunks]
+
+    def together() -> None:
+        engine.score(module, logits, targets, OUTPUTS)
+
+    def upload() -> None:
+        transfer = make_transfer()
+        for chunk in chunks:
+            transfer.start(transfer.upload(*chunk))
+            transfer.computed()
+        transfer.finish()
+
+    def compute() -> None:
+        for chunk in there:
+            score(module, *chunk, OUTPUTS)
+
+    together_s, upload_s, compute_s = (
+        statistics.median(times)
+        for times in in_turn([_timer(work, engine.device) for work in (together, upload, compute)], ROUNDS)
+    )
+    shorter = min(upload_s, compute_s)
+    size = logits.numel() * logits.element_size()
+    return {
+        "memory": memory,
+        "chunks": len(chunks),
+        "chunk_bytes": size // len(chunks),
+        "upload_ms": upload_s * 1e3,
+        "upload_gb_s": None if engine.device == "cpu" else size / upload_s / 1e9,
+        "compute_ms": compute_s * 1e3,
+        "together_ms": together_s * 1e3,
+        "overlap": None if engine.device == "cpu" else (upload_s + compute_s - together_s) / shorter,
+    }
+
+
+def _timer(work: Callable[[], None], device: str) -> Callable[[], float]:
+    def timed() -> float:
+        _synchronize(device)
+        started = time.perf_counter()
+        work()
+        _synchronize(device)
+        return time.perf_counter() - started
+
+    timed()
+    return timed
+
+
+def _synchronize(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize(device)
