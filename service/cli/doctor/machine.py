@@ -129,7 +129,7 @@ def examine_kernels(device: str | None) -> Finding:
     if device is not None and device != "cpu":
         needs = examine_triton_needs()
         triton = check_triton(device)
-        fix = "The service computes by plain torch instead, several times slower. " + (
+        fix = "The service computes by plain torch instead. " + (
             "See the other problems." if needs.problems else "Report this with the output of doctor --json."
         )
         problems += needs.problems

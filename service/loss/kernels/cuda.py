@@ -8,7 +8,8 @@ plain implementation.
 The exponential of float32 is the device's own, of exp2 after a multiplication: an error of |x_j - M| 2^-24 in the
 weight of class j, so at most 4e-7 in log s of 128 000 classes, and far less where the classes differ.
 
-Numbers are tested by Triton's interpreter on the CPU, and that the kernels compile. Nothing has run on a GPU yet.
+Tests run the kernels in Triton's interpreter on the CPU and compile them for GPUs. Nothing has run on a GPU yet; there,
+`service.loss.kernels.self_check` compares each kernel with the plain implementation at start.
 """
 
 from __future__ import annotations
