@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.row import in_turn
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.compute.transfer import transfers
 from service.loss.focal import FocalLoss
 from service.loss.scores import score
@@ -31,29 +31,26 @@ def figures(device: str, *, quick: bool = False) -> list[dict[str, Any]]:
         device: `cuda:N` or `cpu`.
         quick: Small chunks, to test the benchmark itself.
     """
-    engine = Engine(device, workers=1, queue_size=1, max_queued_bytes=1)
-    try:
-        if quick:
-            engine.chunk_elements = QUICK_CHUNK_ELEMENTS
-        rows = CHUNKS * engine.chunk_elements // NUM_CLASSES
-        logits, targets = torch.randn(rows, NUM_CLASSES), torch.randint(0, NUM_CLASSES, (rows,))
-        found = [_measured(engine, logits, targets, "pageable")]
-        if device != "cpu":
-            found.append(_measured(engine, logits.pin_memory(), targets.pin_memory(), "pinned"))
-        return found
-    finally:
-        engine.close()
+    place = Device(device)
+    if quick:
+        place.chunk_elements = QUICK_CHUNK_ELEMENTS
+    rows = CHUNKS * place.chunk_elements // NUM_CLASSES
+    logits, targets = torch.randn(rows, NUM_CLASSES), torch.randint(0, NUM_CLASSES, (rows,))
+    found = [_measured(place, logits, targets, "pageable")]
+    if device != "cpu":
+        found.append(_measured(place, logits.pin_memory(), targets.pin_memory(), "pinned"))
+    return found
 
 
-def _measured(engine: Engine, logits: Tensor, targets: Tensor, memory: str) -> dict[str, Any]:
-    module = FocalLoss(device=engine.device)
-    rows = engine.chunk_elements // NUM_CLASSES
+def _measured(place: Device, logits: Tensor, targets: Tensor, memory: str) -> dict[str, Any]:
+    module = FocalLoss(device=place.name)
+    rows = place.chunk_elements // NUM_CLASSES
     chunks = list(zip(logits.split(rows), targets.split(rows), strict=True))
-    make_transfer = transfers(engine.device)
-    there = [(each.to(engine.device), target.to(engine.device)) for each, target in chunks]
+    make_transfer = transfers(place.name)
+    there = [(each.to(place.name), target.to(place.name)) for each, target in chunks]
 
     def together() -> None:
-        engine.score(module, logits, targets, OUTPUTS)
+        place.score(module, logits, targets, OUTPUTS)
 
     def upload() -> None:
         transfer = make_transfer()
@@ -68,7 +65,7 @@ def _measured(engine: Engine, logits: Tensor, targets: Tensor, memory: str) -> d
 
     together_s, upload_s, compute_s = (
         statistics.median(times)
-        for times in in_turn([_timer(work, engine.device) for work in (together, upload, compute)], ROUNDS)
+        for times in in_turn([_timer(work, place.name) for work in (together, upload, compute)], ROUNDS)
     )
     shorter = min(upload_s, compute_s)
     size = logits.numel() * logits.element_size()
@@ -77,10 +74,10 @@ def _measured(engine: Engine, logits: Tensor, targets: Tensor, memory: str) -> d
         "chunks": len(chunks),
         "chunk_bytes": size // len(chunks),
         "upload_ms": upload_s * 1e3,
-        "upload_gb_s": None if engine.device == "cpu" else size / upload_s / 1e9,
+        "upload_gb_s": None if place.name == "cpu" else size / upload_s / 1e9,
         "compute_ms": compute_s * 1e3,
         "together_ms": together_s * 1e3,
-        "overlap": None if engine.device == "cpu" else (upload_s + compute_s - together_s) / shorter,
+        "overlap": None if place.name == "cpu" else (upload_s + compute_s - together_s) / shorter,
     }
 
 

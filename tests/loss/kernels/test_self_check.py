@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from torch import Tensor
 
 from service.compute import device as compute_device
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.compute.transfer import HostTransfer
 from service.loss import formula
 from service.loss.focal import FocalLoss
@@ -229,10 +229,10 @@ class TestChoice:
         assert choose._failed == set()
 
 
-def test_an_engine_on_cuda_checks_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_on_cuda_checks_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     devices: list[str] = []
     monkeypatch.setattr(compute_device, "transfers", lambda device: HostTransfer)
     monkeypatch.setattr(compute_device, "check_kernels", devices.append)
     for device in ("cuda:1", "cpu"):
-        Engine(device, workers=1, queue_size=1, max_queued_bytes=1).close()
+        Device(device)
     assert devices == ["cuda:1"]
