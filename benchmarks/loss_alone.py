@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.peers.seed_loss import FocalLoss as SeedLoss
 from benchmarks.process import ROOT, memory_of
 from benchmarks.row import Row, in_turn, over
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.loss.focal import FocalLoss, focal_loss
 from service.schema.config import LossConfig
 
@@ -75,14 +75,13 @@ def seconds(work: Callable[..., object], logits: Tensor, targets: Tensor) -> Cal
 def _against_eager(shape: tuple[int, int], bar: float) -> Iterator[Row]:
     logits, targets = example(shape)
     torch.testing.assert_close(ours(logits, targets), eager(logits, targets), rtol=1e-4, atol=1e-5)
-    engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+    device = Device("cpu")
     module = FocalLoss.from_config(LossConfig(), "cpu")
 
     def scored(logits: Tensor, targets: Tensor) -> object:
-        return engine.score(module, logits, targets, ("loss", "contribution"))
+        return device.score(module, logits, targets, ("loss", "contribution"))
 
     alone, theirs, per_example = in_turn([seconds(work, logits, targets) for work in (ours, eager, scored)], ROUNDS)
-    engine.close()
     what = f"loss alone, {_size(shape)} float32, against eager torch"
     yield Row(what, _ms(alone), _ms(theirs), over(theirs, alone), at_least=bar)
     yield Row(f"{what}, with contributions", _ms(per_example), _ms(theirs), over(theirs, per_example))
