@@ -1,0 +1,58 @@
+"""A data directory that version 0.1.0 wrote before worker processes became uvicorn's: it is read as it was then.
+
+`data_dir_0_1_0/` and the replies beside it were written by commit 65004d4: two runs of random rows, two epochs, a
+queue and three reviews. Nothing here is made again by later versions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.app import create_app
+from service.settings import Settings
+
+HERE = Path(__file__).parent
+REPLIES: dict[str, Any] = json.loads((HERE / "replies_0_1_0.json").read_text())
+
+
+def approximately(value: Any) -> Any:
+    """The value with its numbers to 6 digits: sums may be taken in another order."""
+    if isinstance(value, dict):
+        return {name: approximately(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [approximately(member) for member in value]
+    return pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value
+
+
+@pytest.fixture(scope="module")
+def replies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What this version answers to the same requests."""
+    folder = tmp_path_factory.mktemp("golden") / "data"
+    shutil.copytree(HERE / "data_dir_0_1_0", folder)
+    app = create_app(Settings(device="cpu", data_dir=str(folder)))
+
+    async def ask() -> dict[str, Any]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+            found = {path: await client.get(path) for path in REPLIES}
+        return {
+            path: reply.json() if reply.headers["content-type"] == "application/json" else reply.text
+            for path, reply in found.items()
+        }
+
+    try:
+        return asyncio.run(ask())
+    finally:
+        app.state.service.close()
+
+
+@pytest.mark.parametrize("path", REPLIES)
+def test_it_is_read_as_it_was(replies: dict[str, Any], path: str) -> None:
+    assert replies[path] == approximately(REPLIES[path])
