@@ -76,7 +76,8 @@ def test_the_drawn_layers_are_the_checked_ones() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     drawing, lowest = section("Architecture"), 0
     for layer in contracts[0]["layers"][1:]:
-        places = [drawing.find(name.strip().replace(".", "/")) for name in layer.split("|")]
+        names = [name.strip() for name in layer.split("|")]
+        places = [max(drawing.find(f"service/{name}/"), drawing.find(f"service/{name}.py")) for name in names]
         assert min(places) > lowest, layer
         lowest = max(places)
 
