@@ -3,7 +3,8 @@ upgrades that are ignored.
 
 - **Bodies.** uvicorn copies a body four times before the application has it. Here the kernel writes the bulk of it into
   the buffer of the application (ASGI extension `receive_into`, see `service.api.http.body`).
-- **Headers.** uvicorn takes request line and headers of any size and waits for them for ever (uvicorn issue 157).
+- **Headers.** uvicorn takes request line, headers and trailers of any size and waits for them for ever (uvicorn issue
+  157).
 - **Upgrades.** httptools stops at a request that offers an upgrade, such as `Upgrade: h2c` of the JDK's HttpClient; its
   body would be lost. RFC 9110, 7.8: a server may ignore the offer.
 
@@ -39,7 +40,7 @@ class BodyConfig(uvicorn.Config):
     """uvicorn's configuration with the limits of `BodyProtocol`; can be pickled for worker processes.
 
     Args:
-        max_head_bytes: Bytes of request line and headers.
+        max_head_bytes: Bytes of request line and headers, and of the trailers behind a chunked body.
         head_timeout_s: Seconds for them to arrive, from the connection or from their first byte.
         others: See `uvicorn.Config`.
     """
@@ -58,11 +59,13 @@ class BodyProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reader = _Reader(self)
-        # Bytes of the headers that are arriving; None between headers and the next request.
-        self._header_bytes: int | None = 0
+        self._in_headers = False
+        # Bytes read since the last complete headers or part of a body: unfinished headers, or trailers of a body.
+        self._pending_bytes = 0
         self._header_timer: asyncio.TimerHandle | None = None
         self._refused = False
-        self._framing: list[tuple[bytes, bytes]] | None = None
+        # True while the parser is fed the framing of a body instead of bytes from the client.
+        self._replaying = False
 
     # The connection
 
@@ -70,71 +73,87 @@ class BodyProtocol(HttpToolsProtocol):
         """Wait for the headers of the first request."""
         super().connection_made(transport)
         transport.set_protocol(self._reader)
-        self._start_header_timer()
+        self._header_timer = self._new_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timer of headers."""
+        """Cancel the timers and drop what refers back to this connection, so that nothing waits for the collector."""
         super().connection_lost(exc)
-        self._headers_arrived()
-        # It refers back to this connection by its extension.
-        self.scope = None  # type: ignore[assignment]
+        self._unset_keepalive_if_required()
+        self._stop_header_timer()
+        self.pipeline.clear()
+        self.scope = self.cycle = self._reader = None  # type: ignore[assignment]
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has closed its sending side behind whole requests; True keeps the connection open."""
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete or cycle.more_body or self._refused:
+        if not self._reply_is_due():
             return False
-        cycle.keep_alive = False
+        self.cycle.keep_alive = False
         return True
+
+    def _reply_is_due(self) -> bool:
+        """True if the last request has arrived in full and its reply has not been sent in full."""
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
     # The parser
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, and count the bytes of headers that are still incomplete."""
-        arriving, before = self._header_bytes is not None, self.cycle
+        """Feed the parser, bound unfinished headers and trailers, and leave an unread body in the kernel."""
+        if self._refused:
+            return
+        before = self.cycle
         self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse(DecodeError("Invalid HTTP request received."))
-        if self.cycle is not before:
-            if self.cycle.more_body:
-                # The rest of the body stays in the kernel until the application asks for it.
-                self.flow.pause_reading()
-        elif arriving and self._header_bytes is not None:
-            # All of it belongs to headers that are still incomplete; complete ones are counted when their end arrives.
-            self._header_bytes += len(data)
-            if self._header_bytes > self.config.max_head_bytes:
-                self._refuse(self._too_large())
-            elif self._header_timer is None:
-                self._start_header_timer()
+        self._pending_bytes += len(data)
+        self._feed(memoryview(data))
+        if self._pending_bytes > self.config.max_head_bytes:
+            self._refuse(self._too_large())
+        if self._refused:
+            return
+        if self.cycle is not before and self.cycle.more_body:
+            # The rest of the body stays in the kernel until the application asks for it.
+            self.flow.pause_reading()
+        if self._in_headers:
+            self._header_timer = self._header_timer or self._new_header_timer()
+        elif self.cycle is not None and self.cycle.response_complete:
+            # uvicorn sets this timer only with a reply, but the body of an answered request may arrive after that.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _feed(self, data: memoryview) -> None:
+        while data and not self._refused:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self._ignore_upgrade()
+            except httptools.HttpParserError:
+                self._refuse(DecodeError("Invalid HTTP request received."))
+            else:
+                return
 
     def on_message_begin(self) -> None:
         """A request begins, on a kept connection perhaps long after the last one."""
-        if self._framing is None:
+        if not self._replaying:
             super().on_message_begin()
-            self._headers_arrived()
-            self._header_bytes = 0
+            self._stop_header_timer()
+            self._in_headers = True
 
     def on_url(self, url: bytes) -> None:
-        """Keep the request target, which may arrive in parts."""
-        if self._framing is None:
+        if not self._replaying:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
-        if self._framing is None:
+        """Keep a header; trailers behind a chunked body are dropped (RFC 9110, 6.5.1)."""
+        if self._in_headers:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Start the request unless its headers are too large."""
-        if self._framing is not None:
-            self._framing = None
+        if self._replaying:
             return
+        self._stop_header_timer()
+        self._in_headers, self._pending_bytes = False, 0
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        self._headers_arrived()
         if size > self.config.max_head_bytes:
             self._refuse(self._too_large())
         elif not self._refused:
@@ -144,7 +163,7 @@ class BodyProtocol(HttpToolsProtocol):
             self.scope["extensions"] = {"receive_into": receive_into}  # type: ignore[dict-item]
 
     def on_body(self, body: bytes) -> None:
-        """Keep a part of a body; nothing of a request that was refused."""
+        self._pending_bytes = 0
         if not self._refused:
             super().on_body(body)
 
@@ -153,23 +172,18 @@ class BodyProtocol(HttpToolsProtocol):
         if self._refused or self.parser.should_upgrade():
             return
         super().on_message_complete()
+        self._pending_bytes = 0
         # If the response finished before the body, uvicorn would wait for the body for ever.
         self.cycle.more_body = False
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read on as if no upgrade had been offered: a new parser takes the body, after a synthetic request.
-
-        Args:
-            rest: Bytes behind the headers.
-        """
-        if self._refused:
-            return
-        self._framing = [
-            (name, value) for name, value in self.headers if name in (b"content-length", b"transfer-encoding")
-        ]
-        lines = b"".join(b"%b: %b\r\n" % header for header in self._framing)
+    def _ignore_upgrade(self) -> None:
+        """Read on as if no upgrade had been offered: a new parser takes the body, after the headers that frame it."""
+        framing = [header for header in self.headers if header[0] in (b"content-length", b"transfer-encoding")]
+        lines = b"".join(b"%b: %b\r\n" % header for header in framing)
         self._new_parser()
-        self.data_received(b"POST / HTTP/1.1\r\n" + lines + b"\r\n" + rest)
+        self._replaying = True
+        self._feed(memoryview(b"POST / HTTP/1.1\r\n" + lines + b"\r\n"))
+        self._replaying = False
 
     def _new_parser(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
@@ -219,7 +233,11 @@ class BodyProtocol(HttpToolsProtocol):
                 if not await filled:
                     raise ClientDisconnect
         except (asyncio.CancelledError, TimeoutError):
-            self._abandon(cycle)
+            if cycle.more_body and not cycle.disconnected:
+                # The reply is the last one: the body's rest is not read, so the next request cannot be found.
+                self._reader.stop()
+                self.flow.pause_reading()
+                cycle.keep_alive = False
             raise
         return len(body)
 
@@ -228,20 +246,12 @@ class BodyProtocol(HttpToolsProtocol):
         self.cycle.more_body = False
         self._new_parser()
 
-    def _abandon(self, cycle: RequestResponseCycle) -> None:
-        """Close the connection after the reply: the body's rest is not read, so its end is unknown."""
-        if cycle.more_body:
-            self._reader.stop()
-            self.flow.pause_reading()
-            cycle.keep_alive = False
-
     # Bounded headers
 
-    def _start_header_timer(self) -> None:
-        self._header_timer = self.loop.call_later(self.config.head_timeout_s, self._headers_are_late)
+    def _new_header_timer(self) -> asyncio.TimerHandle:
+        return self.loop.call_later(self.config.head_timeout_s, self._headers_are_late)
 
-    def _headers_arrived(self) -> None:
-        self._header_bytes = None
+    def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
@@ -255,17 +265,32 @@ class BodyProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, error: LossServiceError) -> None:
-        """Answer with a problem and close the connection; nothing behind it is read."""
-        self._headers_arrived()
+        """Answer with a problem and close the connection; nothing behind it is read.
+
+        A client takes each reply for that of its oldest unanswered request: where one is due to an earlier request, it
+        is the last one, and where a request has had its reply, there is no second one.
+        """
+        self._stop_header_timer()
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
+        cycle = self.cycle
+        if self._reply_is_due():
+            cycle.keep_alive = False
+            return
+        if self.in_body():
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if not self.in_body() or not (cycle.response_started or self.pipeline):
+            self.transport.write(self._problem(error))
+        self.transport.close()
+
+    def _problem(self, error: LossServiceError) -> bytes:
         reply = problem_response(error, getattr(self, "url", b"").decode("latin-1").partition("?")[0])
         headers = [*reply.raw_headers, *self.server_state.default_headers]
         headers += [(b"connection", b"close"), (b"x-request-id", secrets.token_hex(16).encode())]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + bytes(reply.body))
-        self.transport.close()
+        return STATUS_LINE[error.status] + lines + b"\r\n" + bytes(reply.body)
 
 
 class _Reader(asyncio.BufferedProtocol):

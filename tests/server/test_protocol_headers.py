@@ -1,0 +1,425 @@
+"""Headers: bounded in size and time, and refused where a body's length is unclear."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.server.wire import (
+    HEAD_TIMEOUT_S,
+    LARGE,
+    MAX_HEAD_BYTES,
+    Wire,
+    answer,
+    body_of,
+    chunked,
+    connected,
+    content,
+    echo,
+    get,
+    replies,
+    request,
+    settled,
+)
+
+
+class Timer:
+    def __init__(self, timers: list[Timer], due: float, call: Callable[[], None]) -> None:
+        self.due = due
+        self.call = call
+        self._timers = timers
+        timers.append(self)
+
+    def cancel(self) -> None:
+        if self in self._timers:
+            self._timers.remove(self)
+
+
+class TimedLoop:
+    """The running event loop, except that time passes only by `pass_time`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now = 0.0
+        self.timers: list[Timer] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+        return Timer(self.timers, self.now + delay, call)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        for timer in [timer for timer in self.timers if timer.due <= self.now]:
+            timer.cancel()
+            timer.call()
+
+
+def check_refused(wire: Wire, status: int, code: str) -> None:
+    got = replies(wire)
+    assert got.statuses == [status]
+    assert orjson.loads(got.bodies[0])["code"] == code
+    assert got.headers[0][b"connection"] == b"close"
+    assert got.headers[0][b"content-type"] == b"application/problem+json"
+    assert len(got.headers[0][b"x-request-id"]) == 32
+    assert wire.closed
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 5\r\nContent-Length: 5",
+        b"Content-Length: 5\r\nContent-Length: 6",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        b"Transfer-Encoding: chunked, identity",
+        b"Transfer-Encoding: gzip",
+        b"Content-Length: 5, 5",
+        b"Content-Length: -5",
+        b"Content-Length: +5",
+        b"Content-Length: 0x5",
+        b"Content-Length: 99999999999999999999999",
+        b"Content-Length : 5",
+        b" Content-Length: 5",
+    ],
+)
+@pytest.mark.parametrize("offer", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
+def test_a_length_that_could_be_read_in_two_ways_is_no_request(framing: bytes, offer: bytes) -> None:
+    async def check() -> None:
+        wire, _ = connected(echo)
+        wire.send(b"POST /x HTTP/1.1\r\nHost: x\r\n" + offer + framing + b"\r\n\r\nhello")
+        await settled()
+        check_refused(wire, 400, "malformed_body")
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / FTP/1.1\r\n\r\n", b"{}\r\n\r\n"]
+)
+def test_other_protocols_are_refused(sent: bytes) -> None:
+    async def check() -> None:
+        wire, _ = connected(echo)
+        wire.send(sent)
+        wire.send(get())
+        await settled()
+        check_refused(wire, 400, "malformed_body")
+
+    asyncio.run(check())
+
+
+class TestSize:
+    @pytest.mark.parametrize("size", [MAX_HEAD_BYTES, 100 * MAX_HEAD_BYTES])
+    @pytest.mark.parametrize("offer", [(), ("Connection: Upgrade", "Upgrade: h2c")])
+    def test_the_body_behind_headers_that_are_too_large_is_not_answered(self, size: int, offer: tuple[str]) -> None:
+        async def check() -> None:
+            wire, _ = connected(echo)
+            wire.send(request(get() * 5, f"A: {'x' * size}", *offer))
+            await settled()
+            check_refused(wire, 431, "head_too_large")
+
+        asyncio.run(check())
+
+    @pytest.mark.parametrize("before", [b"", request(b"before")])
+    @pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nA: ", b"GET / HTTP/1.1\r\n"])
+    def test_headers_that_arrive_byte_by_byte(self, before: bytes, start: bytes) -> None:
+        async def check() -> None:
+            wire, _ = connected(echo)
+            wire.send(before + start)
+            await settled()
+            wire.written.clear()
+            endless = b"a:b\r\n" if start.endswith(b"\r\n") else b"x"
+            count = 0
+            while not wire.closed:
+                # Bytes that came with the end of a body are not counted.
+                assert count <= MAX_HEAD_BYTES
+                position = count % len(endless)
+                wire.send(endless[position : position + 1])
+                count += 1
+            assert len(start) + count > MAX_HEAD_BYTES
+            await settled()
+            check_refused(wire, 431, "head_too_large")
+
+        asyncio.run(check())
+
+    def test_headers_up_to_the_limit(self) -> None:
+        async def check() -> None:
+            wire, _ = connected(echo)
+            lines = len("/xHostxContent-LengthxAx") + 3 * 4
+            wire.send(request(b"hello", "A: " + "x" * (MAX_HEAD_BYTES - lines)))
+            await settled()
+            assert replies(wire).bodies == [b"hello"]
+
+        asyncio.run(check())
+
+    def test_a_body_before_headers_is_not_counted(self) -> None:
+        async def check() -> None:
+            wire, _ = connected(echo)
+            sent = request(content(2 * MAX_HEAD_BYTES)) + request(b"next")
+            wire.send(sent[:-30])
+            await settled()
+            wire.send(sent[-30:])
+            await settled()
+            assert replies(wire).bodies == [content(2 * MAX_HEAD_BYTES), b"next"]
+
+        asyncio.run(check())
+
+    def test_chunks_of_a_byte_that_arrive_byte_by_byte_are_not_counted(self) -> None:
+        async def check() -> None:
+            wire, _ = connected(echo)
+            sent = chunked(b"")[: -len(b"0\r\n\r\n")] + b"1\r\nx\r\n" * MAX_HEAD_BYTES + b"0\r\n\r\n"
+            for position in range(len(sent)):
+                wire.send(sent[position : position + 1])
+                if wire.paused:
+                    await settled()
+            await settled()
+            assert replies(wire).bodies == [b"x" * MAX_HEAD_BYTES]
+
+        asyncio.run(check())
+
+    @pytest.mark.parametrize("endless", [b"a: b\r\n", b"a"])
+    def test_endless_trailers(self, endless: bytes) -> None:
+        async def check() -> None:
+            wire, _ = connected(echo)
+            wire.send(chunked(b"hello")[: -len(b"\r\n")])
+            for _ in range(1 + MAX_HEAD_BYTES // len(endless)):
+                await settled()
+                wire.send(endless)
+            await settled()
+            check_refused(wire, 431, "head_too_large")
+
+        asyncio.run(check())
+
+
+def test_trailers_are_not_headers() -> None:
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def note(scope: Any, receive: Any, send: Any) -> None:
+        await echo(scope, receive, send)
+        seen.append(scope["headers"])
+
+    async def check() -> None:
+        wire, _ = connected(note)
+        wire.send(chunked(b"hello")[: -len(b"\r\n")] + b"Authorization: Bearer x\r\n\r\n" + request(b"next"))
+        await settled()
+        assert replies(wire).bodies == [b"hello", b"next"]
+        assert [name for name, _ in seen[0]] == [b"host", b"transfer-encoding"]
+
+    asyncio.run(check())
+
+
+class TestTime:
+    @pytest.mark.parametrize("before", [b"", get(), get() * 3, request(b"before"), chunked(b"before")])
+    @pytest.mark.parametrize("sent", [b"G", b"GET /x HTTP/1.1\r\nHost: x\r\n"])
+    @pytest.mark.parametrize("together", [True, False])
+    def test_headers_that_stop_arriving(self, before: bytes, sent: bytes, together: bool) -> None:
+        async def check() -> None:
+            loop = TimedLoop()
+            wire, _ = connected(echo_or_empty, loop=loop)
+            for part in [before + sent] if together else [before, sent]:
+                wire.send(part)
+                if before:
+                    await settled()
+            wire.send(b"")
+            wire.written.clear()
+            # A keep-alive timeout that was set with the last reply may close the connection before.
+            closed_early = bool(before) and together
+            loop.pass_time(HEAD_TIMEOUT_S - 0.1)
+            assert wire.closed == closed_early
+            loop.pass_time(0.2)
+            await settled()
+            assert wire.closed
+            if not closed_early:
+                check_refused(wire, 408, "head_timeout")
+            assert loop.timers == []
+
+        asyncio.run(check())
+
+    def test_a_connection_that_sends_nothing(self) -> None:
+        async def check() -> None:
+            loop = TimedLoop()
+            wire, _ = connected(echo, loop=loop)
+            wire.send(b"\r\n")
+            loop.pass_time(HEAD_TIMEOUT_S)
+            check_refused(wire, 408, "head_timeout")
+
+        asyncio.run(check())
+
+    @pytest.mark.parametrize("sent", [get(), request(b"hello"), chunked(b"hello"), request(content(LARGE))])
+    def test_no_timer_is_left_by_headers_that_arrived(self, sent: bytes) -> None:
+        started = asyncio.Event()
+
+        async def waiting(scope: Any, receive: Any, send: Any) -> None:
+            started.set()
+            await asyncio.Event().wait()
+
+        async def check() -> None:
+            loop = TimedLoop()
+            wire, protocol = connected(waiting, loop=loop)
+            wire.send(sent[:5])
+            wire.send(sent[5:])
+            await started.wait()
+            assert loop.timers == []
+            loop.pass_time(10 * HEAD_TIMEOUT_S)
+            assert not wire.closed
+            for task in protocol.tasks:
+                task.cancel()
+
+        asyncio.run(check())
+
+    @pytest.mark.parametrize("sent", [b"", b"GET", get(), get() + b"GET", request(b"hello")[:-1]])
+    @pytest.mark.parametrize("error", [None, ConnectionResetError()])
+    def test_a_lost_connection_leaves_no_timer(self, sent: bytes, error: Exception | None) -> None:
+        async def check() -> None:
+            loop = TimedLoop()
+            wire, protocol = connected(echo_or_empty, loop=loop)
+            wire.send(sent)
+            await settled()
+            wire.closed = True
+            protocol.connection_lost(error)
+            await settled()
+            assert loop.timers == []
+
+        asyncio.run(check())
+
+    @pytest.mark.parametrize("behind", [b"", b"\r\n", b"x" * 50, b"x" * 100 + b"\r\n"])
+    def test_an_idle_connection_is_closed_in_time(self, behind: bytes) -> None:
+        async def refuse(scope: Any, receive: Any, send: Any) -> None:
+            await answer(send, b"no", status=413)
+
+        async def check() -> None:
+            loop = TimedLoop()
+            wire, protocol = connected(refuse, loop=loop)
+            wire.send(request(b"x" * 100)[:-100])
+            await settled()
+            wire.send(behind)
+            await settled()
+            loop.pass_time(protocol.timeout_keep_alive - 0.1)
+            assert not wire.closed
+            loop.pass_time(0.2)
+            assert wire.closed
+            assert replies(wire).statuses == [413]
+
+        asyncio.run(check())
+
+
+async def echo_or_empty(scope: Any, receive: Any, send: Any) -> None:
+    await (answer(send, b"") if scope["method"] == "GET" else echo(scope, receive, send))
+
+
+class TestReplyInFlight:
+    """A client takes each reply for that of its oldest unanswered request."""
+
+    BROKEN = (
+        b"garbage\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: " + b"x" * 2 * MAX_HEAD_BYTES,
+        b"POST / HTTP/1.1\r\nContent-Length: x\r\n",
+    )
+
+    @pytest.mark.parametrize("broken", BROKEN)
+    @pytest.mark.parametrize("together", [True, False])
+    @pytest.mark.parametrize("before", [[request(b"one")], [request(b"one"), request(b"two")], [chunked(b"one")]])
+    def test_it_is_the_last_one_before_a_broken_request(
+        self, broken: bytes, together: bool, before: list[bytes]
+    ) -> None:
+        may_answer = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            body = await body_of(scope, receive)
+            await may_answer.wait()
+            await answer(send, body)
+
+        async def check() -> None:
+            wire, _ = connected(slow)
+            for part in [b"".join(before) + broken] if together else [*before, broken]:
+                wire.send(part)
+                await settled()
+            wire.send(get())
+            assert not wire.written
+            may_answer.set()
+            await settled()
+            assert replies(wire).statuses == [200] * len(before)
+            assert wire.closed
+
+        asyncio.run(check())
+
+    def test_late_headers_behind_it(self) -> None:
+        may_answer = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            await may_answer.wait()
+            await answer(send, b"done")
+
+        async def check() -> None:
+            loop = TimedLoop()
+            wire, _ = connected(slow, loop=loop)
+            wire.send(get() + b"GET")
+            await settled()
+            loop.pass_time(HEAD_TIMEOUT_S)
+            assert not wire.written
+            may_answer.set()
+            await settled()
+            assert replies(wire).bodies == [b"done"]
+            assert replies(wire).headers[0][b"connection"] == b"close"
+            assert wire.closed
+
+        asyncio.run(check())
+
+    def test_a_broken_body_ends_the_request(self) -> None:
+        heard: list[str] = []
+
+        async def listening(scope: Any, receive: Any, send: Any) -> None:
+            while not heard or heard[-1] == "http.request":
+                heard.append((await receive())["type"])
+            await answer(send, b"for nobody")
+
+        async def check() -> None:
+            wire, _ = connected(listening)
+            wire.send(chunked(b"hello")[: -len(b"0\r\n\r\n")])
+            await settled()
+            wire.send(b"no chunk\r\n" + get())
+            await settled()
+            assert heard == ["http.request", "http.disconnect"]
+            check_refused(wire, 400, "malformed_body")
+
+        asyncio.run(check())
+
+    def test_a_broken_body_behind_its_reply_is_not_answered_again(self) -> None:
+        async def refuse(scope: Any, receive: Any, send: Any) -> None:
+            await answer(send, b"no", status=413)
+
+        async def check() -> None:
+            wire, _ = connected(refuse)
+            wire.send(chunked(b"hello")[: -len(b"0\r\n\r\n")])
+            await settled()
+            wire.send(b"no chunk\r\n" + get())
+            await settled()
+            assert replies(wire).statuses == [413]
+            assert wire.closed
+
+        asyncio.run(check())
+
+    def test_a_broken_body_while_the_reply_is_sent_breaks_it_off(self) -> None:
+        async def stream(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"part", "more_body": True})
+            while (await receive())["type"] == "http.request":
+                pass
+            await send({"type": "http.response.body", "body": b"end"})
+
+        async def check() -> None:
+            wire, _ = connected(stream)
+            wire.send(chunked(b"hello")[: -len(b"0\r\n\r\n")])
+            await settled()
+            wire.send(b"no chunk\r\n" + get())
+            await settled()
+            assert wire.written.endswith(b"4\r\npart\r\n")
+            assert wire.closed
+
+        asyncio.run(check())

@@ -1,0 +1,208 @@
+"""A fake transport that cuts what arrives anywhere, with `BodyProtocol` and an application behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import httptools
+import numpy as np
+from hypothesis import strategies as st
+from uvicorn.server import ServerState
+
+from service.server.protocol import HEADERS_READ_BYTES, SCRATCH_BYTES, BodyConfig, BodyProtocol
+
+LARGE = 3 * SCRATCH_BYTES + 7
+MAX_HEAD_BYTES = 4096
+HEAD_TIMEOUT_S = 60.0
+
+SIZES = st.one_of(
+    st.sampled_from(
+        [0, 1, HEADERS_READ_BYTES - 1, HEADERS_READ_BYTES, HEADERS_READ_BYTES + 1, SCRATCH_BYTES + 1, LARGE]
+    ),
+    st.integers(0, 100),
+    st.integers(0, LARGE),
+)
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Wire(asyncio.Transport):
+    """A transport as the event loop has it: while reading is paused, sent bytes wait in the kernel.
+
+    Attributes:
+        kernel: Bytes that the client has sent and the protocol has not read.
+        written: Bytes that the protocol has sent, those after `close` included.
+        largest_read: The most bytes of one read.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.protocol: Any = None
+        self.kernel = bytearray()
+        self.written = bytearray()
+        self.paused = self.closed = self.half_closed = False
+        self.largest_read = 0
+
+    def send(self, data: bytes) -> None:
+        """The client sends bytes."""
+        self.kernel += data
+        self.deliver()
+
+    def shut_down(self) -> None:
+        """The client closes its sending side."""
+        self.half_closed = True
+        self.deliver()
+
+    def lose(self) -> None:
+        """The client closes the connection."""
+        self.closed = True
+        self.protocol.connection_lost(None)
+
+    def deliver(self) -> None:
+        while self.kernel and not self.paused and not self.closed:
+            buffer = self.protocol.get_buffer(-1)
+            count = min(len(buffer), len(self.kernel))
+            self.largest_read = max(self.largest_read, count)
+            buffer[:count] = self.kernel[:count]
+            del self.kernel[:count]
+            del buffer
+            self.protocol.buffer_updated(count)
+        if self.half_closed and not self.kernel and not self.paused and not self.closed:
+            self.half_closed = False
+            if not self.protocol.eof_received():
+                self.close()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+        # As in the event loop: not in the middle of the call.
+        asyncio.get_running_loop().call_soon(self.deliver)
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+class Replies:
+    """Replies, parsed by the client side of the same library."""
+
+    def __init__(self, written: bytes) -> None:
+        self.statuses: list[int] = []
+        self.bodies: list[bytes] = []
+        self.headers: list[dict[bytes, bytes]] = []
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.feed_data(written)
+
+    def on_message_begin(self) -> None:
+        self.bodies.append(b"")
+        self.headers.append({})
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[-1][name.lower()] = value
+
+    def on_body(self, body: bytes) -> None:
+        self.bodies[-1] += body
+
+    def on_headers_complete(self) -> None:
+        self.statuses.append(self._parser.get_status_code())
+
+
+def connected(app: App, *, loop: Any = None) -> tuple[Wire, BodyProtocol]:
+    """A new connection to an application.
+
+    Args:
+        app: Called for each request.
+        loop: Default: the running one.
+    """
+    config = BodyConfig(
+        cast(Any, app),
+        lifespan="off",
+        log_config=None,
+        ws="none",
+        max_head_bytes=MAX_HEAD_BYTES,
+        head_timeout_s=HEAD_TIMEOUT_S,
+    )
+    loop = loop or asyncio.get_running_loop()
+    protocol = BodyProtocol(config=config, server_state=ServerState(), app_state={}, _loop=loop)
+    wire = Wire()
+    protocol.connection_made(wire)
+    return wire, protocol
+
+
+def replies(wire: Wire) -> Replies:
+    return Replies(bytes(wire.written))
+
+
+async def settled() -> None:
+    """Run all tasks that can run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def length_of(scope: Any) -> int | None:
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
+
+
+async def body_of(scope: Any, receive: Any) -> bytes:
+    """The body, by the extension where its length is declared."""
+    length = length_of(scope)
+    if length is not None:
+        body = np.empty(length, np.uint8).data
+        count = await scope["extensions"]["receive_into"](body)
+        return bytes(body[:count])
+    parts, more = [], True
+    while more:
+        message = await receive()
+        assert message["type"] == "http.request"
+        parts.append(message["body"])
+        more = message["more_body"]
+    return b"".join(parts)
+
+
+async def answer(send: Any, content: bytes, status: int = 200) -> None:
+    headers = [(b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers with the body."""
+    await answer(send, await body_of(scope, receive))
+
+
+def request(body: bytes, *headers: str) -> bytes:
+    lines = ["POST /x HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def chunked(body: bytes, *headers: str) -> bytes:
+    lines = ["POST /x HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", *headers]
+    half = len(body) // 2
+    parts = [part for part in (body[:half], body[half:]) if part]
+    sent = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+    return "\r\n".join([*lines, "", ""]).encode() + sent + b"0\r\n\r\n"
+
+
+def get(*headers: str) -> bytes:
+    return "\r\n".join(["GET /x HTTP/1.1", "Host: x", *headers, "", ""]).encode()
+
+
+def content(size: int, seed: int = 0) -> bytes:
+    return np.random.default_rng(seed).bytes(size)
