@@ -51,7 +51,8 @@ class ArrowStreamResponse(Response):
             connection = _Connection(loop, receive, send, timeout_s, place)
             answer = partial(_answer, self._service, self._exchange, connection)
             await loop.run_in_executor(self._service.streams, answer)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        # Without the place: a client of HTTP/1.0 gets the whole reply here, at its own pace.
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def streams(exchange: Exchange) -> bool:

@@ -12,18 +12,23 @@ from typing import IO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+WITHOUT_CHUNKS = ("0.9", "1.0")
 MEMORY_BYTES = 1024 * 1024
 STEP_BYTES = 256 * 1024
 
 
 class WholeReplies:
-    """Gives every reply to an HTTP/1.0 client a `Content-Length`; other requests pass unchanged."""
+    """Gives every reply to an HTTP/1.0 client a `Content-Length`; other requests pass unchanged.
+
+    Nothing is sent before the reply is complete, so an error in the middle of it can still become an error reply.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["http_version"] != "1.0":
+        # A reply to HEAD has no body, and the length of the body that it would have is not known here.
+        if scope["type"] != "http" or scope["http_version"] not in WITHOUT_CHUNKS or scope["method"] == "HEAD":
             await self.app(scope, receive, send)
             return
         with SpooledTemporaryFile(MEMORY_BYTES) as collected:
@@ -44,14 +49,14 @@ class WholeReplies:
 
 
 def _has_length(start: Message) -> bool:
-    return start["status"] in (204, 304) or any(name.lower() == b"content-length" for name, _ in start["headers"])
+    headers = start.get("headers", ())
+    return start["status"] in (204, 304) or any(name.lower() == b"content-length" for name, _ in headers)
 
 
 async def _send_whole(start: Message, body: IO[bytes], send: Send) -> None:
     length = body.tell()
     body.seek(0)
-    start["headers"] = [*start["headers"], (b"content-length", b"%d" % length)]
-    await send(start)
+    await send({**start, "headers": [*start.get("headers", ()), (b"content-length", b"%d" % length)]})
     while step := await asyncio.to_thread(body.read, STEP_BYTES):
         await send({"type": "http.response.body", "body": step, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -113,10 +113,10 @@ class TestReceiveInto:
         return body
 
     @pytest.mark.parametrize("came", [b"", b"hello"])
-    def test_the_bytes_once_they_are_held(self, came: bytes) -> None:
+    def test_the_bytes_are_written_into_the_buffer(self, came: bytes) -> None:
         log: list[object] = []
         assert self.read(len(came), came, log) == came
-        assert log == [len(came), "asked"]
+        assert log == ["asked"]
 
     def test_less_than_the_length_says(self) -> None:
         with pytest.raises(DecodeError, match="says 5 bytes, 4 came"):
@@ -166,33 +166,57 @@ class TestTooLarge:
 
 
 class TestHold:
-    def test_a_declared_body_is_held_before_it_is_asked_for(self) -> None:
-        log: list[object] = []
-        client = Client(*chunks(b"ab", b"c"), on_receive=lambda: log.append("receive"))
-        read(client, length=3, hold=log.append)
-        assert log == [3, "receive", "receive"]
+    """Admission counts a declared length before; the bytes of chunks are counted here."""
 
-    def test_each_chunk_is_held_as_it_comes(self) -> None:
+    def test_a_declared_body_is_not_counted_again(self) -> None:
+        held: list[int] = []
+        read(Client(*chunks(b"ab", b"c")), length=3, hold=held.append)
+        assert held == []
+
+    def test_each_chunk_is_counted_as_it_comes(self) -> None:
         log: list[object] = []
         client = Client(*chunks(b"ab", b"", b"cde"), on_receive=lambda: log.append("receive"))
         read(client, chunked=True, hold=log.append)
         assert log == ["receive", 2, "receive", 0, "receive", 3]
 
-    @staticmethod
-    def refuse(count: int) -> None:
-        raise QueueFullError(f"no room for {count}")
+    def test_a_chunk_that_is_refused_ends_the_reading(self) -> None:
+        def refuse(count: int) -> None:
+            raise QueueFullError(f"no room for {count}")
 
-    def test_a_declared_body_that_is_not_taken_is_not_read(self) -> None:
-        client = Client(chunk(b"abc", more=False))
-        with pytest.raises(QueueFullError, match="no room for 3"):
-            read(client, length=3, hold=self.refuse)
-        assert client.received == 0
-
-    def test_a_chunk_that_is_not_taken_ends_the_reading(self) -> None:
         client = Client(*chunks(b"ab", b"c"))
         with pytest.raises(QueueFullError, match="no room for 2"):
-            read(client, chunked=True, hold=self.refuse)
+            read(client, chunked=True, hold=refuse)
         assert client.received == 1
+
+
+class TestBuffer:
+    @pytest.mark.parametrize("length", [0, 5])
+    def test_a_declared_body_is_written_into_memory_of_the_caller(self, length: int) -> None:
+        taken: list[memoryview] = []
+
+        def take(count: int) -> memoryview:
+            taken.append(memoryview(bytearray(count)))
+            return taken[-1]
+
+        headers = [(b"content-length", str(length).encode())]
+        client = Client(chunk(b"x" * length, more=False))
+        request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, client.receive)
+        body = asyncio.run(read_body(request, length, max_bytes=LIMIT, timeout_s=60, buffer=take))
+        assert taken == [body]
+        assert body is taken[0]
+
+    def test_none_is_taken_for_a_body_that_is_too_large(self) -> None:
+        taken: list[int] = []
+
+        def take(count: int) -> memoryview:
+            taken.append(count)
+            return memoryview(bytearray(count))
+
+        client = Client(chunk(b"x"))
+        request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, client.receive)
+        with pytest.raises(BodyTooLargeError):
+            asyncio.run(read_body(request, LIMIT + 1, max_bytes=LIMIT, timeout_s=60, buffer=take))
+        assert (taken, client.received) == ([], 0)
 
 
 class TestWrongLength:
