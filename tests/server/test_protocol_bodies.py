@@ -26,6 +26,7 @@ from tests.server.wire import (
     connected,
     content,
     echo,
+    echo_or_empty,
     get,
     replies,
     request,
@@ -43,13 +44,6 @@ def without_collector() -> Iterator[None]:
         gc.enable()
 
 
-async def get_or_echo(scope: Any, receive: Any, send: Any) -> None:
-    if scope["method"] == "GET":
-        await answer(send, b"")
-    else:
-        await echo(scope, receive, send)
-
-
 @given(data=st.data(), kinds=st.lists(st.tuples(SIZES, st.sampled_from(["length", "chunked", "get"])), max_size=4))
 def test_requests_cut_anywhere_are_answered_in_their_order(data: st.DataObject, kinds: list[tuple[int, str]]) -> None:
     bodies = [b"" if kind == "get" else content(size, seed) for seed, (size, kind) in enumerate(kinds)]
@@ -59,7 +53,7 @@ def test_requests_cut_anywhere_are_answered_in_their_order(data: st.DataObject, 
     waits = data.draw(st.lists(st.booleans(), min_size=len(cuts) + 1, max_size=len(cuts) + 1))
 
     async def check() -> None:
-        wire, _ = connected(get_or_echo)
+        wire, _ = connected(echo_or_empty)
         for start, end, wait in zip([0, *cuts], [*cuts, len(sent)], waits, strict=True):
             wire.send(sent[start:end])
             if wait:

@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 
-from tests.server.wire import LARGE, answer, body_of, chunked, connected, content, echo, get, replies, request, settled
+from tests.server.wire import (
+    LARGE,
+    answer,
+    body_of,
+    chunked,
+    connected,
+    content,
+    echo_or_empty,
+    get,
+    replies,
+    request,
+    settled,
+)
 
 WHOLE = [get(), request(b""), request(b"hello"), chunked(b"hello"), request(content(LARGE)), chunked(content(LARGE))]
 IDS = ["get", "empty", "small", "chunked", "large", "large chunked"]
@@ -147,7 +159,3 @@ def test_behind_a_body_that_the_application_does_not_read() -> None:
         assert wire.closed
 
     asyncio.run(check())
-
-
-async def echo_or_empty(scope: Any, receive: Any, send: Any) -> None:
-    await (answer(send, b"") if scope["method"] == "GET" else echo(scope, receive, send))

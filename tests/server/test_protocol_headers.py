@@ -3,71 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
-import orjson
 import pytest
 
 from tests.server.wire import (
     HEAD_TIMEOUT_S,
     LARGE,
     MAX_HEAD_BYTES,
-    Wire,
+    TimedLoop,
     answer,
-    body_of,
+    check_refused,
     chunked,
     connected,
     content,
     echo,
+    echo_or_empty,
     get,
     replies,
     request,
     settled,
 )
-
-
-class Timer:
-    def __init__(self, timers: list[Timer], due: float, call: Callable[[], None]) -> None:
-        self.due = due
-        self.call = call
-        self._timers = timers
-        timers.append(self)
-
-    def cancel(self) -> None:
-        if self in self._timers:
-            self._timers.remove(self)
-
-
-class TimedLoop:
-    """The running event loop, except that time passes only by `pass_time`."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.now = 0.0
-        self.timers: list[Timer] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
-
-    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
-        return Timer(self.timers, self.now + delay, call)
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        for timer in [timer for timer in self.timers if timer.due <= self.now]:
-            timer.cancel()
-            timer.call()
-
-
-def check_refused(wire: Wire, status: int, code: str) -> None:
-    got = replies(wire)
-    assert got.statuses == [status]
-    assert orjson.loads(got.bodies[0])["code"] == code
-    assert got.headers[0][b"connection"] == b"close"
-    assert got.headers[0][b"content-type"] == b"application/problem+json"
-    assert len(got.headers[0][b"x-request-id"]) == 32
-    assert wire.closed
 
 
 @pytest.mark.parametrize(
@@ -305,121 +261,5 @@ class TestTime:
             loop.pass_time(0.2)
             assert wire.closed
             assert replies(wire).statuses == [413]
-
-        asyncio.run(check())
-
-
-async def echo_or_empty(scope: Any, receive: Any, send: Any) -> None:
-    await (answer(send, b"") if scope["method"] == "GET" else echo(scope, receive, send))
-
-
-class TestReplyInFlight:
-    """A client takes each reply for that of its oldest unanswered request."""
-
-    BROKEN = (
-        b"garbage\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: " + b"x" * 2 * MAX_HEAD_BYTES,
-        b"POST / HTTP/1.1\r\nContent-Length: x\r\n",
-    )
-
-    @pytest.mark.parametrize("broken", BROKEN)
-    @pytest.mark.parametrize("together", [True, False])
-    @pytest.mark.parametrize("before", [[request(b"one")], [request(b"one"), request(b"two")], [chunked(b"one")]])
-    def test_it_is_the_last_one_before_a_broken_request(
-        self, broken: bytes, together: bool, before: list[bytes]
-    ) -> None:
-        may_answer = asyncio.Event()
-
-        async def slow(scope: Any, receive: Any, send: Any) -> None:
-            body = await body_of(scope, receive)
-            await may_answer.wait()
-            await answer(send, body)
-
-        async def check() -> None:
-            wire, _ = connected(slow)
-            for part in [b"".join(before) + broken] if together else [*before, broken]:
-                wire.send(part)
-                await settled()
-            wire.send(get())
-            assert not wire.written
-            may_answer.set()
-            await settled()
-            assert replies(wire).statuses == [200] * len(before)
-            assert wire.closed
-
-        asyncio.run(check())
-
-    def test_late_headers_behind_it(self) -> None:
-        may_answer = asyncio.Event()
-
-        async def slow(scope: Any, receive: Any, send: Any) -> None:
-            await may_answer.wait()
-            await answer(send, b"done")
-
-        async def check() -> None:
-            loop = TimedLoop()
-            wire, _ = connected(slow, loop=loop)
-            wire.send(get() + b"GET")
-            await settled()
-            loop.pass_time(HEAD_TIMEOUT_S)
-            assert not wire.written
-            may_answer.set()
-            await settled()
-            assert replies(wire).bodies == [b"done"]
-            assert replies(wire).headers[0][b"connection"] == b"close"
-            assert wire.closed
-
-        asyncio.run(check())
-
-    def test_a_broken_body_ends_the_request(self) -> None:
-        heard: list[str] = []
-
-        async def listening(scope: Any, receive: Any, send: Any) -> None:
-            while not heard or heard[-1] == "http.request":
-                heard.append((await receive())["type"])
-            await answer(send, b"for nobody")
-
-        async def check() -> None:
-            wire, _ = connected(listening)
-            wire.send(chunked(b"hello")[: -len(b"0\r\n\r\n")])
-            await settled()
-            wire.send(b"no chunk\r\n" + get())
-            await settled()
-            assert heard == ["http.request", "http.disconnect"]
-            check_refused(wire, 400, "malformed_body")
-
-        asyncio.run(check())
-
-    def test_a_broken_body_behind_its_reply_is_not_answered_again(self) -> None:
-        async def refuse(scope: Any, receive: Any, send: Any) -> None:
-            await answer(send, b"no", status=413)
-
-        async def check() -> None:
-            wire, _ = connected(refuse)
-            wire.send(chunked(b"hello")[: -len(b"0\r\n\r\n")])
-            await settled()
-            wire.send(b"no chunk\r\n" + get())
-            await settled()
-            assert replies(wire).statuses == [413]
-            assert wire.closed
-
-        asyncio.run(check())
-
-    def test_a_broken_body_while_the_reply_is_sent_breaks_it_off(self) -> None:
-        async def stream(scope: Any, receive: Any, send: Any) -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b"part", "more_body": True})
-            while (await receive())["type"] == "http.request":
-                pass
-            await send({"type": "http.response.body", "body": b"end"})
-
-        async def check() -> None:
-            wire, _ = connected(stream)
-            wire.send(chunked(b"hello")[: -len(b"0\r\n\r\n")])
-            await settled()
-            wire.send(b"no chunk\r\n" + get())
-            await settled()
-            assert wire.written.endswith(b"4\r\npart\r\n")
-            assert wire.closed
 
         asyncio.run(check())

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import httptools
 import numpy as np
+import orjson
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
@@ -124,6 +125,41 @@ class Replies:
         self.statuses.append(self._parser.get_status_code())
 
 
+class Timer:
+    """A call that is due at some time of a `TimedLoop`."""
+
+    def __init__(self, timers: list[Timer], due: float, call: Callable[[], None]) -> None:
+        self.due = due
+        self.call = call
+        self._timers = timers
+        timers.append(self)
+
+    def cancel(self) -> None:
+        if self in self._timers:
+            self._timers.remove(self)
+
+
+class TimedLoop:
+    """The running event loop, except that time passes only by `pass_time`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now = 0.0
+        self.timers: list[Timer] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+        return Timer(self.timers, self.now + delay, call)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        for timer in [timer for timer in self.timers if timer.due <= self.now]:
+            timer.cancel()
+            timer.call()
+
+
 def connected(app: App, *, loop: Any = None) -> tuple[Wire, BodyProtocol]:
     """A new connection to an application.
 
@@ -148,6 +184,17 @@ def connected(app: App, *, loop: Any = None) -> tuple[Wire, BodyProtocol]:
 
 def replies(wire: Wire) -> Replies:
     return Replies(bytes(wire.written))
+
+
+def check_refused(wire: Wire, status: int, code: str) -> None:
+    """The only reply is this problem, and the connection is closed."""
+    got = replies(wire)
+    assert got.statuses == [status]
+    assert orjson.loads(got.bodies[0])["code"] == code
+    assert got.headers[0][b"connection"] == b"close"
+    assert got.headers[0][b"content-type"] == b"application/problem+json"
+    assert len(got.headers[0][b"x-request-id"]) == 32
+    assert wire.closed
 
 
 async def settled() -> None:
@@ -185,6 +232,11 @@ async def answer(send: Any, content: bytes, status: int = 200) -> None:
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """An application that answers with the body."""
     await answer(send, await body_of(scope, receive))
+
+
+async def echo_or_empty(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers with the body, and a GET with an empty reply."""
+    await (answer(send, b"") if scope["method"] == "GET" else echo(scope, receive, send))
 
 
 def request(body: bytes, *headers: str) -> bytes:
