@@ -162,7 +162,7 @@ class TestTheStart:
     @pytest.mark.parametrize("processes", ["1", "2"])
     def test_a_device_that_is_not_there_is_one_line(self, tmp_path: Path, temporary: Path, processes: str) -> None:
         ended = serve_briefly(tmp_path, "--device", "cuda:99", "--processes", processes)
-        assert ended.returncode == 1
+        assert ended.returncode == 2
         assert ended.stderr.count("device cuda:99 asked for") == 1
         assert "Traceback" not in ended.stderr
         assert list(temporary.glob("focal-loss-*")) == []
