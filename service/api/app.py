@@ -43,7 +43,7 @@ from service.api.routes import (
     runs,
 )
 from service.api.state import Service
-from service.codecs import json_numbers
+from service.codecs import json_logits
 from service.compute.device import Device, resolve_device
 from service.compute.registry import LossRegistry
 from service.compute.threads import Workers
@@ -105,7 +105,7 @@ def _service(settings: Settings) -> Service:
     processes = max(1, settings.processes)
     cores = max(1, len(os.sched_getaffinity(0)) // processes)
     device = Device(resolve_device(settings.device))
-    json_numbers.warm_up()
+    json_logits.warm_up()
     # The kernel for the CPU takes its threads from torch's setting.
     torch.set_num_threads(min(cores, torch.get_num_threads()))
     metrics = Metrics(device.name)

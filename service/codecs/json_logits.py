@@ -1,41 +1,52 @@
-"""The logits of a large JSON body, read apart from the rest of it: faster than simdjson does, and without the GIL."""
+"""Reads the logits of a large JSON body with the compiled scanner: faster than simdjson, and without the GIL.
+
+This is the only module that imports the scanner. Without both, simdjson reads the whole body.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from service.codecs.json_numbers import Numbers, read_numbers
+from service.codecs.json_numbers import read_numbers
 from service.formats.arrays import Body
 
+Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+
 LOGITS = re.compile(rb'"logits"[ \t\n\r]*:[ \t\n\r]*\[')
-# The integers from here on stand for the arrays, so many at most.
+# The integers from here on are placeholders for the arrays, at most so many.
 STAND_IN, MAX_ARRAYS = 7_024_319_152_861_340_000, 10_000
 
 
 class Parted(NamedTuple):
-    """A body in parts.
+    """A body whose logits have been taken out.
 
     Args:
-        rest: It, with an integer in place of each array of logits that was read.
-        logits: The arrays by these integers, float64, (N,) or (N, C).
+        rest: The body with an integer as a placeholder for each array of logits that was read.
+        logits: The arrays by placeholder, float64, (N,) or (N, C).
     """
 
     rest: bytes
     logits: dict[int, Numbers]
 
 
-def parted(body: Body) -> Parted | None:
-    """The arrays of a body that stand behind the name `logits`, and what is left.
+def warm_up() -> None:
+    """Compile the scanner, or load the machine code that an earlier process has cached."""
+    read_numbers(np.frombuffer(b"[0]}", np.uint8), 0)
 
-    Where the body is JSON, a quote that is followed by a colon ends a name, so that the array is its value, and with an
-    integer in its place the rest is JSON; where the body is none, the rest is none. Whose value it is, its reader says:
-    that of a batch has to have one of these integers, and each only once, so that those of a client lead to an error.
+
+def parted(body: Body) -> Parted | None:
+    """Read every array that follows the name `logits`, and replace it with a placeholder.
+
+    In valid JSON, a quote followed by a colon ends a name, so the array is that name's value, and the rest is JSON with
+    an integer in the array's place. If the body is not valid, neither is the rest. Whether the name belongs to a batch
+    is for the caller to check: every batch must have one of the placeholders, each placeholder once. A client that
+    sends such an integer itself gets an error.
 
     Returns:
-        None where there are none, where one is not of numbers alone, or where they are less than half of the body.
+        None if there are no such arrays, if one is not of numbers alone, or if they are less than half of the body.
     """
     text = np.frombuffer(memoryview(body).toreadonly(), np.uint8)
     logits: dict[int, Numbers] = {}

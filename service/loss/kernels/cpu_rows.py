@@ -1,284 +1,43 @@
-"""What the CPU computes of softmax logits, compiled for the machine's vectors by numba; see `fused_cpu` for its use.
+"""The CPU kernel of the softmax loss: scores blocks of rows, compiled by numba for the machine's vector instructions.
 
-A block is 64 lanes wide. Where rows are short a lane is a row; a long row lies across the lanes, step by step. Either
-way the same few loops do the work over all classes, in float32 (float64 for float64 logits), and hand the sums of at
-most 32 steps to float64; what is left of 64 rows then goes through the formula together, in float64.
+A block is 64 lanes wide. A short row is one lane; a long row lies across the lanes, step by step. Either way the same
+few loops do the work over all classes, in float32 (float64 for float64 logits), and pass the sums of at most 32 steps
+on in float64. The formula then turns the sums of 64 rows into their losses together, in float64.
 
-exp and log are our own, without a branch, table or call: the math library's, called value by value, cost more than all
-the rest. Nothing is reassociated, so that a row's result does not depend on the rows beside it.
-
-All of it is one file because numba's cache looks at the file of the cached function only.
+No sum over the classes of a row is reassociated, so a row's result does not depend on the rows next to it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic, overload
+from numba import njit
 
+from service.loss import row_state
+from service.loss.kernels import cpu_compile, cpu_llvm, cpu_math
+from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, stays_a_call
+from service.loss.kernels.cpu_llvm import TILE_CLASSES, TILE_ROWS, prefetch, transpose_tile, widened
+from service.loss.kernels.cpu_math import LOWEST, exp, log, log1p
 from service.loss.row_state import BAD_LOGIT, BAD_TARGET, COUNTED, IGNORED
 
 LANES = 64
-# Steps whose sum stays in float32: the rounding of a sum of 32 is below that of its terms' exponentials.
+# Steps whose sum stays in float32: the rounding error of a sum of 32 is below that of the exponentials in it.
 STEPS = 32
-# Up to this many classes a row is a lane.
+# Up to this many classes a row is one lane.
 SHORT_ROW = 128
-# What `transpose_tile` takes at once.
-TILE_ROWS, TILE_CLASSES = 8, 4
 
-# What a row of `values` holds; a caller that needs less gives fewer rows.
+# The rows of `values`; a caller that needs fewer passes an array with fewer rows.
 LOSS, ALPHA_T, LOG_LOSS, LOGIT_MARGIN, LOG_OTHERS, SQUARED, ENTROPY = range(7)
-# What a row of `sums` holds.
+# The rows of `sums`.
 SUMS = LOSS_SUM, ALPHA_SUM, NUM_COUNTED, NUM_BAD_TARGETS = range(4)
 
-# A product may fuse with a sum. Division by zero gives what IEEE 754 says: an exception would forbid vectors. Nothing
-# is allocated, and so no references are counted: atomic steps for every row of an array, a tenth of short rows' time.
-VECTOR_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "_nrt": False}
 _vector: Any = njit(**VECTOR_OPTIONS)
-# Sums over 64 lanes, in whatever order the vectors make of them, which is the same for all rows.
+# For sums over 64 lanes, which LLVM may add in any order: the order is the same for all rows.
 _lanes_sum: Any = njit(**{**VECTOR_OPTIONS, "fastmath": {"contract", "reassoc"}})
-_intrinsic: Any = intrinsic
-_overload: Any = overload
-
-# Added and taken away again, these round to the nearest integer, which then stands in the lowest bits of the sum; the
-# biased one leaves a float32's exponent there.
-_BIASED_ROUND_32, _ROUND_64 = np.float32(1.5 * 2**23 + 127), 1.5 * 2**52
-_LOG2_E = 1.4426950408889634
-# ln 2 in two parts: the first has so few bits that its product with an exponent is exact.
-_LN_2_HIGH, _LN_2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-_LN_2, _SQRT_2 = math.log(2), math.sqrt(2)
-_SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
-_TWO_TO_52_BITS = 0x4330000000000000
-
-# exp of less is 0 in float64.
-LOWEST = -750.0
 
 
-def _llvm_type(kind: Any) -> Any:
-    wide = kind.bitwidth
-    return ir.IntType(wide) if isinstance(kind, types.Integer) else {32: ir.FloatType(), 64: ir.DoubleType()}[wide]
-
-
-def _bitcast(source: Any, target: Any) -> Any:
-    def typed(_typing: Any, _value: Any) -> Any:
-        def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            return builder.bitcast(args[0], _llvm_type(target))
-
-        return target(source), generate
-
-    return _intrinsic(typed)
-
-
-_bits_32, _from_bits_32 = _bitcast(types.float32, types.int32), _bitcast(types.int32, types.float32)
-_bits_64, _from_bits_64 = _bitcast(types.float64, types.int64), _bitcast(types.int64, types.float64)
-
-
-@_intrinsic
-def stays_a_call(_typing: Any) -> Any:
-    """In a function of loops: LLVM does not draw it into its caller, where it may give up its vectors."""
-
-    def generate(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.none(), generate
-
-
-@_intrinsic
-def prefetch(_typing: Any, array: Any, index: Any) -> Any:
-    """Have the cache line of a contiguous array's element fetched; an index past the end does no harm."""
-
-    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        data = context.make_array(array)(context, builder, args[0]).data
-        integer = ir.IntType(32)
-        address = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [address.type, integer, integer, integer])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [address.type], kind)
-        # For reading, into the second-level cache, data.
-        builder.call(function, [address, integer(0), integer(2), integer(1)])
-        return context.get_dummy_value()
-
-    return types.none(array, types.intp), generate
-
-
-def _llvm_widened(builder: Any, kind: Any, value: Any) -> Any:
-    """What `widened` says, of a value or of a vector of them."""
-    count = value.type.count if isinstance(value.type, ir.VectorType) else None
-
-    def shape(scalar: Any) -> Any:
-        return scalar if count is None else ir.VectorType(scalar, count)
-
-    if kind == types.int16:
-        wide = builder.zext(value, shape(ir.IntType(32)))
-        shifted = builder.shl(wide, ir.Constant(wide.type, 16 if count is None else [16] * count))
-        return builder.bitcast(shifted, shape(ir.FloatType()))
-    if kind == types.uint16:
-        return builder.fpext(builder.bitcast(value, shape(ir.HalfType())), shape(ir.FloatType()))
-    return value
-
-
-@_intrinsic
-def widened(_typing: Any, value: Any) -> Any:
-    """float32 of a bfloat16 in an int16 or a float16 in an uint16; float32 and float64 as they are."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return _llvm_widened(builder, value, args[0])
-
-    return (value if isinstance(value, types.Float) else types.float32)(value), generate
-
-
-@_intrinsic
-def transpose_tile(_typing: Any, rows: Any, row: Any, column: Any, columns: Any) -> Any:
-    """TILE_CLASSES values of each of TILE_ROWS rows, from a row and column on, widened, to columns[column:, row:].
-
-    By shuffles of vectors: taken one by one, values cost a load and a store each.
-    """
-
-    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        source, row, column, target = args
-
-        def shuffled(first: Any, second: Any, mask: tuple[int, ...]) -> Any:
-            return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), len(mask)), mask))
-
-        places = _places(context, builder, rows, source, row, column, TILE_ROWS, TILE_CLASSES)
-        loaded = [builder.load(place, align=rows.dtype.bitwidth // 8) for place in places]
-        joined = [shuffled(loaded[k], loaded[k + 4], tuple(range(8))) for k in range(4)]
-        vectors = [_llvm_widened(builder, rows.dtype, vector) for vector in joined]
-        # Zipped twice, 4 rows of 4 values are 4 columns; here in each half of the vectors by itself.
-        zips = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
-        for _ in range(2):
-            vectors = [shuffled(vectors[k], vectors[k + 2], mask) for k in range(2) for mask in zips]
-        places = _places(context, builder, columns, target, column, row, TILE_CLASSES, TILE_ROWS)
-        for vector, place in zip(vectors, places, strict=True):
-            builder.store(vector, place, align=columns.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.none(rows, types.intp, types.intp, columns), generate
-
-
-def _places(
-    context: Any, builder: Any, kind: Any, array: Any, first: Any, second: Any, count: int, length: int
-) -> list[Any]:
-    """Where vectors of some length begin, one below the other, the uppermost at array[first, second]."""
-    held = context.make_array(kind)(context, builder, array)
-    stride = builder.extract_value(held.strides, 0)
-    start = builder.bitcast(builder.gep(held.data, [second]), ir.IntType(8).as_pointer())
-    start = builder.gep(start, [builder.mul(stride, first)])
-    steps = [builder.mul(stride, ir.Constant(stride.type, k)) for k in range(count)]
-    vector = ir.VectorType(_llvm_type(kind.dtype), length)
-    return [builder.bitcast(builder.gep(start, [step]), vector.as_pointer()) for step in steps]
-
-
-@_vector
-def _exp_32(x: Any) -> Any:
-    # 2^f on [-1/2, 1/2], fitted for the least relative error under p(0) = 1; in float32 it errs by 8e-8 at most.
-    power = x * np.float32(_LOG2_E)
-    rounded = power + _BIASED_ROUND_32
-    f = power - (rounded - _BIASED_ROUND_32)
-    p = np.float32(1.5353362e-4)
-    p = p * f + np.float32(1.3398875e-3)
-    p = p * f + np.float32(9.6184369e-3)
-    p = p * f + np.float32(5.5503324e-2)
-    p = p * f + np.float32(2.4022648e-1)
-    p = p * f + np.float32(6.9314718e-1)
-    p = p * f + np.float32(1)
-    # A product, not a sum of exponents: that could turn a NaN into a number.
-    return p * _from_bits_32(np.int32(_bits_32(rounded) << np.int32(23)))
-
-
-@_vector
-def _exp_64(x: Any) -> Any:
-    n = (x * _LOG2_E + _ROUND_64) - _ROUND_64
-    r = (x - n * _LN_2_HIGH) - n * _LN_2_LOW
-    # Taylor's series on |r| <= ln(2) / 2: what is left out is below 2^-56.
-    p = 1 / 479001600
-    p = p * r + 1 / 39916800
-    p = p * r + 1 / 3628800
-    p = p * r + 1 / 362880
-    p = p * r + 1 / 40320
-    p = p * r + 1 / 5040
-    p = p * r + 1 / 720
-    p = p * r + 1 / 120
-    p = p * r + 1 / 24
-    p = p * r + 1 / 6
-    p = p * r + 1 / 2
-    p = p * r * r + r + 1
-    # Two factors: one alone cannot reach the subnormal numbers.
-    half = (n * 0.5 + _ROUND_64) - _ROUND_64
-    return p * _power_of_two(half) * _power_of_two(n - half)
-
-
-@_vector
-def _power_of_two(n: Any) -> Any:
-    return _from_bits_64(_bits_64(n + (_ROUND_64 + 1023)) << 52)
-
-
-def exp(x: Any) -> Any:
-    """e^x for x <= 0, float32 from -87 on, float64 from `LOWEST` on; NaN stays NaN."""
-    raise NotImplementedError("for compiled code only")
-
-
-@_overload(exp, jit_options=VECTOR_OPTIONS)
-def _typed_exp(x: Any) -> Any:
-    def single(x: Any) -> Any:
-        return _exp_32(x)
-
-    def double(x: Any) -> Any:
-        return _exp_64(x)
-
-    return single if x == types.float32 else double
-
-
-@_vector
-def log(x: Any) -> Any:
-    """ln x for a normal float64 x > 0, about 1 unit in the last place; NaN for NaN and infinity."""
-    # fdlibm's reduction to m in [sqrt(1/2), sqrt(2)) and its polynomial (e_log.c); 1024 keeps the exponent positive.
-    bits = _bits_64(x) + (1024 << 52)
-    exponent = np.uint64(bits - _SQRT_HALF_BITS) >> np.uint64(52)
-    m = _from_bits_64(bits - np.int64(exponent << np.uint64(52)))
-    k = _from_bits_64(np.int64(exponent | np.uint64(_TWO_TO_52_BITS))) - (2.0**52 + 1024)
-    return k * _LN_2_HIGH + (_log_near_one(m - 1) + k * _LN_2_LOW) + (x - x)
-
-
-@_vector
-def log1p(x: Any) -> Any:
-    """ln(1 + x) for 0 <= x <= 1, float64, with the relative error of `log`; NaN stays NaN."""
-    # Above sqrt(2) - 1 by ln 2 + ln((1 + x) / 2).
-    small = x < _SQRT_2 - 1
-    return (0.0 if small else _LN_2) + _log_near_one(x if small else (x - 1) * 0.5)
-
-
-@_vector
-def _log_near_one(f: Any) -> Any:
-    """ln(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2): fdlibm's polynomial (e_log.c)."""
-    s = f / (2 + f)
-    z = s * s
-    p = 1.479819860511658591e-01
-    p = p * z + 1.531383769920937332e-01
-    p = p * z + 1.818357216161805012e-01
-    p = p * z + 2.222219843214978396e-01
-    p = p * z + 2.857142874366239149e-01
-    p = p * z + 3.999999999940941908e-01
-    p = p * z + 6.666666666666735130e-01
-    half_square = 0.5 * f * f
-    return f - (half_square - s * (half_square + p * z))
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compiled on its first call, without the GIL, and kept on disk where numba finds a place to write to."""
-    options: dict[str, Any] = {"nogil": True, **VECTOR_OPTIONS}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:
-        return njit(**options)(function)
-
-
-@compiled
+@compiled(cpu_compile, cpu_llvm, cpu_math, row_state, **VECTOR_OPTIONS)
 def score_rows(
     logits: Any,
     targets: Any,

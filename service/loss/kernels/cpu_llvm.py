@@ -1,0 +1,102 @@
+"""The LLVM instructions that the CPU kernel needs and numba has no Python for: prefetch, float16, tiles of a matrix.
+
+In plain numba, float16 logits of 10 classes score half as fast, and 100 classes of float32 0.85 as fast.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+# The size of the tile that `transpose_tile` moves.
+TILE_ROWS, TILE_CLASSES = 8, 4
+_intrinsic: Any = intrinsic
+
+
+@_intrinsic
+def prefetch(_typing: Any, array: Any, index: Any) -> Any:
+    """Prefetch the cache line of one element of a contiguous array; an index past the end is harmless."""
+
+    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        data = context.make_array(array)(context, builder, args[0]).data
+        integer = ir.IntType(32)
+        address = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [address.type, integer, integer, integer])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [address.type], kind)
+        # For reading, into the second-level cache, data.
+        builder.call(function, [address, integer(0), integer(2), integer(1)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), generate
+
+
+def _llvm_widened(builder: Any, kind: Any, value: Any) -> Any:
+    """`widened` for one value or a vector of values."""
+    count = value.type.count if isinstance(value.type, ir.VectorType) else None
+
+    def shape(scalar: Any) -> Any:
+        return scalar if count is None else ir.VectorType(scalar, count)
+
+    if kind == types.int16:
+        wide = builder.zext(value, shape(ir.IntType(32)))
+        shifted = builder.shl(wide, ir.Constant(wide.type, 16 if count is None else [16] * count))
+        return builder.bitcast(shifted, shape(ir.FloatType()))
+    if kind == types.uint16:
+        return builder.fpext(builder.bitcast(value, shape(ir.HalfType())), shape(ir.FloatType()))
+    return value
+
+
+@_intrinsic
+def widened(_typing: Any, value: Any) -> Any:
+    """float32 of a bfloat16 stored in an int16 or a float16 stored in an uint16; float32 and float64 unchanged."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return _llvm_widened(builder, value, args[0])
+
+    return (value if isinstance(value, types.Float) else types.float32)(value), generate
+
+
+@_intrinsic
+def transpose_tile(_typing: Any, rows: Any, row: Any, column: Any, columns: Any) -> Any:
+    """columns[column : column + TILE_CLASSES, row : row + TILE_ROWS] = the widened transpose of that tile of `rows`.
+
+    Loads and stores whole vectors and permutes them in registers, instead of one load and one store for each value.
+    """
+
+    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        source, row, column, target = args
+
+        def permuted(first: Any, second: Any, places: range) -> Any:
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), list(places))
+            return builder.shuffle_vector(first, second, mask)
+
+        addresses = _addresses(context, builder, rows, source, row, column, TILE_ROWS, TILE_CLASSES)
+        vectors = [builder.load(address, align=rows.dtype.bitwidth // 8) for address in addresses]
+        # Concatenate pairs until two vectors hold the tile.
+        while len(vectors) > 2:
+            whole = range(2 * vectors[0].type.count)
+            vectors = [permuted(*pair, whole) for pair in zip(vectors[::2], vectors[1::2], strict=True)]
+        first, second = (_llvm_widened(builder, rows.dtype, vector) for vector in vectors)
+        addresses = _addresses(context, builder, columns, target, column, row, TILE_CLASSES, TILE_ROWS)
+        for k, address in enumerate(addresses):
+            lane_values = permuted(first, second, range(k, TILE_ROWS * TILE_CLASSES, TILE_CLASSES))
+            builder.store(lane_values, address, align=columns.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(rows, types.intp, types.intp, columns), generate
+
+
+def _addresses(
+    context: Any, builder: Any, kind: Any, array: Any, row: Any, column: Any, count: int, length: int
+) -> list[Any]:
+    """The addresses of `count` vectors of `length` values in consecutive rows, the first one at array[row, column]."""
+    fields = context.make_array(kind)(context, builder, array)
+    stride = builder.extract_value(fields.strides, 0)
+    start = builder.bitcast(builder.gep(fields.data, [column]), ir.IntType(8).as_pointer())
+    start = builder.gep(start, [builder.mul(stride, row)])
+    steps = [builder.mul(stride, ir.Constant(stride.type, k)) for k in range(count)]
+    vector = ir.VectorType(fields.data.type.pointee, length)
+    return [builder.bitcast(builder.gep(start, [step]), vector.as_pointer()) for step in steps]
