@@ -109,6 +109,15 @@ class Configurations:
             raise unknown_config(config_id)
         return self._described(stored)
 
+    def check(self, config_id: str) -> None:
+        """Raise if no configuration is stored under an id; quicker than `get`.
+
+        Raises:
+            UnknownConfigError: No configuration is stored under this id.
+        """
+        if not self._files.has(config_id) and not (self._warned and self._registry.get(config_id)):
+            raise unknown_config(config_id)
+
     def all(self) -> list[Configuration]:
         """All stored configurations, the most recently used first."""
         return [self._described(stored) for stored in self._files.all()]

@@ -38,7 +38,7 @@ def test_the_configuration_of_a_loss_request_is_stored_as_well(tmp_path: Path) -
 @pytest.mark.parametrize("config_id", ["fl_0000000000000000", "", "../configs/fl_0000000000000000"])
 def test_an_unknown_id_is_named(tmp_path: Path, config_id: str) -> None:
     configurations = process(tmp_path)
-    for call in (configurations.use_id, configurations.get, configurations.drop):
+    for call in (configurations.use_id, configurations.get, configurations.check, configurations.drop):
         with pytest.raises(UnknownConfigError) as caught:
             call(config_id)
         assert repr(config_id) in caught.value.detail
@@ -108,6 +108,7 @@ def test_where_nothing_can_be_stored_losses_are_computed_and_one_warning_is_logg
         for _ in range(3):
             assert configurations.use(ONE).config == ONE
             assert configurations.use_id(ONE.config_id).config == ONE
+            configurations.check(ONE.config_id)
     assert [line["log_level"] for line in logs] == ["warning"]
     with pytest.raises(type(error)):
         configurations.put(ONE)

@@ -129,7 +129,7 @@ def _of_model(request: InferRequest, model: str) -> InferRequest:
 async def _check_model(service: Service, model: str, version: str) -> None:
     if model != MODEL:
         try:
-            await asyncio.to_thread(service.configurations.get, model)
+            await asyncio.to_thread(service.configurations.check, model)
         except UnknownConfigError as err:
             raise UnknownConfigError(
                 f"no model {model[:100]!r}: there are {MODEL} and the config_ids that are held"
