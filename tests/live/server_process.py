@@ -36,6 +36,11 @@ class ServerProcess:
         self.log_path = log_path
 
     @property
+    def data_dir(self) -> Path:
+        """Its data directory, unless the settings name another."""
+        return self.log_path.parent / "data"
+
+    @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 

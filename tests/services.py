@@ -1,0 +1,148 @@
+"""Services that tests share: one with the default settings, others by their settings; over TCP or in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import httpx
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from tests.live.server_process import ServerProcess, running_server
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+# Settings of a service that takes a MiB, or a thousand rows.
+SMALL_LIMITS = {"max_body_bytes": str(2**20), "max_queued_bytes": "20000000", "max_examples": "1000"}
+
+Key: TypeAlias = frozenset[tuple[str, str]]
+ServerWith: TypeAlias = Callable[..., ServerProcess]
+ClientWith: TypeAlias = Callable[..., httpx.Client]
+
+
+class AppTransport(httpx.BaseTransport):
+    """Calls an ASGI app in this process. Replies arrive whole: a test of streaming needs a service over TCP."""
+
+    def __init__(self, app: FastAPI, portal: BlockingPortal) -> None:
+        self._transport = httpx.ASGITransport(app)
+        self._portal = portal
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        return self._portal.call(self._reply, request)
+
+    async def _reply(self, request: httpx.Request) -> httpx.Response:
+        reply = await self._transport.handle_async_request(request)
+        content = b"".join([piece async for piece in reply.aiter_raw()])
+        return httpx.Response(reply.status_code, headers=reply.headers, stream=httpx.ByteStream(content))
+
+
+@contextmanager
+def running_app(folder: Path, **settings: str) -> Iterator[AppTransport]:
+    """The app with these settings, its event loop in a thread of its own."""
+    from service.api.app import create_app
+    from service.settings import Settings
+
+    app = create_app(Settings(**{"data_dir": str(folder / "data")} | settings))  # type: ignore[arg-type]
+    lifespan = app.router.lifespan_context(app)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(lifespan):
+        yield AppTransport(app, portal)
+
+
+class Services:
+    """Starts a service when its settings are first used, and ends all of them after the session."""
+
+    def __init__(self, new_folder: Callable[[str], Path]) -> None:
+        self._new_folder = new_folder
+        self._stack = ExitStack()
+        self._processes: dict[Key, ServerProcess] = {}
+        self._apps: dict[Key, AppTransport] = {}
+
+    def process(self, **settings: str) -> ServerProcess:
+        """The service process with these settings; a new one if it has ended."""
+        key = frozenset(settings.items())
+        if key not in self._processes or self._processes[key].process.poll() is not None:
+            started = running_server(self._new_folder("service"), **settings)
+            self._processes[key] = self._stack.enter_context(started)
+        return self._processes[key]
+
+    def client(self, *, in_process: bool, **settings: str) -> httpx.Client:
+        """A client of the service with these settings."""
+        if not in_process:
+            return _client(base_url=self.process(**settings).url)
+        key = frozenset(settings.items())
+        if key not in self._apps:
+            self._apps[key] = self._stack.enter_context(running_app(self._new_folder("app"), **settings))
+        return _client(base_url="http://service.test", transport=self._apps[key])
+
+    def delete_runs(self) -> None:
+        """Delete the runs of all services."""
+        started = [(key, False) for key in self._processes] + [(key, True) for key in self._apps]
+        for key, in_process in started:
+            settings = dict(key)
+            with self.client(in_process=in_process, **settings) as client:
+                if "api_keys" in settings:
+                    client.headers["Authorization"] = f"Bearer {settings['api_keys']}"
+                for run in client.get("/runs").raise_for_status().json()["runs"]:
+                    client.delete(f"/runs/{run['run']}").raise_for_status()
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def _client(**options: Any) -> httpx.Client:
+    # No test needs certificates, and loading them takes longer than most requests.
+    return httpx.Client(timeout=60, verify=False, **options)
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    made = Services(tmp_path_factory.mktemp)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_runs_of_other_modules(services: Services) -> Iterator[None]:
+    """Each module finds the shared services without runs."""
+    yield
+    services.delete_runs()
+
+
+@pytest.fixture(scope="session")
+def server_with(services: Services) -> ServerWith:
+    """`server_with(queue_size="1")`: the service process with these settings, shared by all tests that use them."""
+    return services.process
+
+
+@pytest.fixture(scope="session")
+def server(services: Services) -> ServerProcess:
+    """The service process with its default settings, shared by all tests that leave it as it was."""
+    return services.process()
+
+
+@pytest.fixture
+def client_with(request: pytest.FixtureRequest, services: Services) -> Iterator[ClientWith]:
+    """`client_with(max_configs="2")`: a client of the shared service with these settings.
+
+    The client calls an app in this process under `--in-process`, but not in a test that is `live`.
+    """
+    in_process = request.config.getoption("in_process") and request.node.get_closest_marker("live") is None
+    with ExitStack() as stack:
+
+        def connect(**settings: str) -> httpx.Client:
+            return stack.enter_context(services.client(in_process=in_process, **settings))
+
+        yield connect
+
+
+@pytest.fixture
+def client(client_with: ClientWith) -> Iterator[httpx.Client]:
+    """A client of the shared service with default settings; the test fails if the service is not ready after it."""
+    connected = client_with()
+    yield connected
+    assert connected.get("/readyz").status_code == 200
