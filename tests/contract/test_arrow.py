@@ -1,4 +1,4 @@
-"""Contract section 2, Arrow, over a real connection."""
+"""Contract section 2: Arrow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import json
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,8 +19,9 @@ import pytest
 from service.schema.request import OUTPUTS
 from tests.contract.arrow_client import MEDIA_TYPE, duplex, ipc_pieces, read_batches
 from tests.contract.test_errors import check_problem
-from tests.live.server_process import ServerProcess, running_server, wait_for
+from tests.live.server_process import ServerProcess, wait_for
 from tests.live.test_operations import half_sent, held_requests
+from tests.services import SMALL_LIMITS, ServerWith
 
 ARROW = {"Content-Type": MEDIA_TYPE}
 
@@ -134,24 +134,29 @@ def test_lists_slices_and_tensors_are_taken(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
-def test_compressed_buffers_are_taken_and_bombs_are_not(client: httpx.Client, tmp_path: Path, compression: str) -> None:
+def test_compressed_buffers_are_taken(client: httpx.Client, compression: str) -> None:
     options = pa.ipc.IpcWriteOptions(compression=compression)
     batch = record_batch(1000)
     content = b"".join(ipc_pieces(batch.schema, [batch], options=options))
     *_, (_, totals) = read_batches(client.post("/loss", content=content, headers=ARROW).content)
     assert json.loads(totals["loss"]) == pytest.approx(client.post("/loss", json=json_rows(batch)).json()["loss"])
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_a_bomb_of_compressed_buffers_is_413_and_costs_no_memory(server_with: ServerWith, compression: str) -> None:
     zeros = pa.record_batch(
         {
             "logits": pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(20_000_000, np.float32)), 10),
             "targets": pa.array(np.zeros(2_000_000, np.int64)),
         }
     )
+    options = pa.ipc.IpcWriteOptions(compression=compression)
     bomb = b"".join(ipc_pieces(zeros.schema, [zeros], options=options))
     assert len(bomb) < 1_000_000
-    limits = ("--max-body-bytes", "10000000", "--max-queued-bytes", "10000000")
-    with running_server(tmp_path, *limits) as server, httpx.Client(base_url=server.url) as other:
+    server = server_with(**SMALL_LIMITS)
+    with httpx.Client(base_url=server.url) as client:
         before = server.memory_bytes()
-        check_problem(other.post("/loss", content=bomb, headers=ARROW), 413, "body_too_large")
+        check_problem(client.post("/loss", content=bomb, headers=ARROW), 413, "body_too_large")
         assert server.memory_bytes() - before < 50_000_000
 
 
@@ -350,23 +355,27 @@ def test_bad_streams_are_named(client: httpx.Client, batch: pa.RecordBatch, code
         assert says in check_problem(reply, 422, code)["detail"]
 
 
-def test_a_compressed_request_is_inflated_as_it_arrives(client: httpx.Client, server: ServerProcess) -> None:
-    batches = [record_batch(seed=seed) for seed in range(3)]
-    content = stream_bytes(*batches)
+def test_a_compressed_request_is_inflated(client: httpx.Client) -> None:
+    content = stream_bytes(*(record_batch(seed=seed) for seed in range(3)))
     plain = client.post("/loss", content=content, headers=ARROW).content
     for coding, coded in (("gzip", gzip.compress(content)), ("zstd", pa.compress(content, codec="zstd", asbytes=True))):
         reply = client.post("/loss", content=coded, headers=ARROW | {"Content-Encoding": coding})
         assert reply.content == plain
-    with duplex(server, [gzip.compress(content)], Content_Encoding="gzip") as response:
-        assert response.read() == plain
     broken = client.post("/loss", content=gzip.compress(content)[:-20], headers=ARROW | {"Content-Encoding": "gzip"})
     *_, (_, metadata) = read_batches(broken.content)
     assert json.loads(metadata["error"])["code"] == "malformed_body"
 
 
-def test_the_batch_at_hand_counts_among_the_bytes_held(tmp_path: Path) -> None:
-    limits = ("--max-body-bytes", "100000", "--max-queued-bytes", "100000")
-    with running_server(tmp_path, *limits) as server, httpx.Client(base_url=server.url) as client:
+def test_a_compressed_request_is_inflated_as_it_arrives(client: httpx.Client, server: ServerProcess) -> None:
+    content = stream_bytes(*(record_batch(seed=seed) for seed in range(3)))
+    plain = client.post("/loss", content=content, headers=ARROW).content
+    with duplex(server, [gzip.compress(content)], Content_Encoding="gzip") as response:
+        assert response.read() == plain
+
+
+def test_the_batch_at_hand_counts_among_the_bytes_held(server_with: ServerWith) -> None:
+    server = server_with(max_body_bytes="100000", max_queued_bytes="100000")
+    with httpx.Client(base_url=server.url) as client:
         # 20 batches of 40 kB each pass, one at a time.
         batches = [record_batch(1400, seed=seed) for seed in range(20)]
         *parts, _ = read_batches(client.post("/loss", content=stream_bytes(*batches), headers=ARROW).content)
@@ -397,21 +406,19 @@ def test_a_client_that_leaves_in_the_middle_frees_its_place(server: ServerProces
     wait_for(lambda: held_requests(client) == 0, "the places are free")
 
 
-def test_a_stream_that_stops_times_out(tmp_path: Path) -> None:
-    batch = record_batch()
-    with running_server(tmp_path, body_timeout_s="0.5") as server:
-        stop = threading.Event()
+def test_a_stream_that_stops_times_out(server_with: ServerWith) -> None:
+    batch, stop = record_batch(), threading.Event()
 
-        def stalling() -> Iterator[bytes]:
-            schema, part, _ = ipc_pieces(batch.schema, [batch])
-            yield schema
-            yield part
-            stop.wait(30)
+    def stalling() -> Iterator[bytes]:
+        schema, part, _ = ipc_pieces(batch.schema, [batch])
+        yield schema
+        yield part
+        stop.wait(30)
 
-        with duplex(server, stalling()) as response:
-            *_, (_, metadata) = read_batches(response)
-            stop.set()
-        assert json.loads(metadata["error"])["code"] == "body_timeout"
+    with duplex(server_with(body_timeout_s="0.5"), stalling()) as response:
+        *_, (_, metadata) = read_batches(response)
+        stop.set()
+    assert json.loads(metadata["error"])["code"] == "body_timeout"
 
 
 def test_a_long_stream_takes_constant_memory(server: ServerProcess) -> None:

@@ -1,14 +1,13 @@
-"""Contract sections 1 and 3 over a real connection: configurations, their ids, and what is held."""
+"""Contract sections 1 and 3: configurations, their ids, and what is held."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.live.server_process import running_server
+from tests.services import ClientWith
 
 
 def put(client: httpx.Client, config: Any) -> httpx.Response:
@@ -90,13 +89,13 @@ def test_a_held_configuration_is_used_listed_and_dropped(client: httpx.Client) -
         assert config_id in reply.json()["detail"]
 
 
-def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
-    with running_server(tmp_path, "--max-configs", "2") as server, httpx.Client(base_url=server.url) as client:
-        first, second = (put(client, {"gamma": gamma}).json()["config_id"] for gamma in (1, 2))
-        client.post("/loss", json={"config_id": first, "logits": [[1, 2]], "targets": [0]}).raise_for_status()
-        third = put(client, {"gamma": 3}).json()["config_id"]
-        assert [held["config_id"] for held in client.get("/configs").json()["configs"]] == [third, first]
-        assert client.get(f"/configs/{second}").status_code == 404
+def test_the_least_recently_used_goes_first(client_with: ClientWith) -> None:
+    client = client_with(max_configs="2")
+    first, second = (put(client, {"gamma": gamma}).json()["config_id"] for gamma in (1, 2))
+    client.post("/loss", json={"config_id": first, "logits": [[1, 2]], "targets": [0]}).raise_for_status()
+    third = put(client, {"gamma": 3}).json()["config_id"]
+    assert [held["config_id"] for held in client.get("/configs").json()["configs"]] == [third, first]
+    assert client.get(f"/configs/{second}").status_code == 404
 
 
 @pytest.mark.parametrize(

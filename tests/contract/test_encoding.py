@@ -1,11 +1,10 @@
-"""Compressed bodies in both directions over a real connection, and bombs in them."""
+"""Compressed bodies in both directions, and decompression bombs."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import zlib
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 from safetensors.numpy import save
 
 from tests.contract.test_errors import SAFETENSORS, check_problem
-from tests.live.server_process import running_server
+from tests.services import SMALL_LIMITS, ServerWith
 
 ROWS = {"logits": [[1.0, 2.0], [3.0, 4.0]] * 100, "targets": [0, 1] * 100}
 JSON = {"Content-Type": "application/json"}
@@ -70,11 +69,11 @@ def test_unknown_codings_are_415_and_list_the_known(client: httpx.Client, coding
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
-def test_a_bomb_is_413_and_costs_no_memory(tmp_path: Path, coding: str) -> None:
+def test_a_bomb_is_413_and_costs_no_memory(server_with: ServerWith, coding: str) -> None:
     bomb = coded(b" " * 300_000_000, coding)
     assert len(bomb) < 1_000_000
-    limits = ("--max-body-bytes", "2000000", "--max-queued-bytes", "20000000")
-    with running_server(tmp_path, *limits) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    server = server_with(**SMALL_LIMITS)
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         assert client.post("/loss", json=ROWS).status_code == 200
         before = server.memory_bytes()
         for headers in (JSON, SAFETENSORS, {"Content-Type": "application/vnd.apache.arrow.stream"}):

@@ -12,6 +12,9 @@ import pytest
 
 from tests.contract.run_batches import batch_of
 
+# The SDK of Label Studio warns of its own use of pydantic when it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+
 RUN = "preview"
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +12,7 @@ import pytest
 from safetensors.numpy import load
 
 from tests.codecs.file_bodies import ARROW, CSV, PARQUET, arrow_stream, body_of, parquet_file
-from tests.live.server_process import running_server
+from tests.services import SMALL_LIMITS, ClientWith
 
 READERS = pytest.mark.parametrize("reader", [ARROW, PARQUET, CSV], ids=lambda reader: reader.media_type)
 LOGITS = [[2.0, 0.1, -1.0], [0.3, 0.2, 0.9], [0.0, 3.0, 1.0]]
@@ -101,18 +99,9 @@ def test_what_is_wrong_with_a_file_is_said(client: httpx.Client) -> None:
     assert "text/csv" in problem(post(client, "text/tab-separated-values", b""), 415, "unsupported_media_type")
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A service that takes a MiB, or a thousand rows."""
-    folder: Path = tmp_path_factory.mktemp("small")
-    with (
-        running_server(folder, max_body_bytes=str(2**20), max_examples="1000") as running,
-        httpx.Client(base_url=running.url) as connected,
-    ):
-        yield connected
+def test_limits_hold_for_what_a_file_packs(client_with: ClientWith) -> None:
+    small = client_with(**SMALL_LIMITS)
 
-
-def test_limits_hold_for_what_a_file_packs(small: httpx.Client) -> None:
     def packed(rows: int) -> pa.Table:
         return pa.table({"logit_0": np.zeros(rows), "logit_1": np.zeros(rows), "label": np.zeros(rows, np.int64)})
 

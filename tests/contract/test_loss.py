@@ -1,4 +1,4 @@
-"""Contract sections 1 and 2 over a real connection: what `POST /loss` computes and answers, in both formats."""
+"""Contract sections 1 and 2: what `POST /loss` computes and answers, in both formats."""
 
 from __future__ import annotations
 

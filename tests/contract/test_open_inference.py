@@ -1,4 +1,4 @@
-"""Contract section 4 with the public Triton client over a real connection."""
+"""Contract section 4 with the public Triton client."""
 
 from __future__ import annotations
 

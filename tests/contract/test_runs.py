@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from tests.contract.run_batches import JSON, KINDS, SAFETENSORS, batch_of, encoded
-from tests.live.server_process import running_server
+from tests.live.server_process import ServerProcess, running_server
+from tests.live.test_operations import KEY
+from tests.services import ClientWith
 
 NewRun = Callable[..., str]
 
@@ -342,6 +344,7 @@ def test_the_documented_bodies_are_taken(client: httpx.Client, new_run: NewRun) 
             assert client.post(f"/runs/{run}/label-studio/predict", json=body).status_code == 200
 
 
+@pytest.mark.live
 def test_a_full_disk_is_507_and_the_run_stays_readable(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -376,21 +379,17 @@ def test_a_full_disk_is_507_and_the_run_stays_readable(tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_runs_are_behind_the_key(tmp_path: Path) -> None:
-    key = "a-key-of-sixteen-characters"
-    with running_server(tmp_path, api_keys=key) as server:
-        assert httpx.get(f"{server.url}/runs").status_code == 401
-        assert httpx.get(f"{server.url}/runs", headers={"Authorization": f"Bearer {key}"}).json() == {"runs": []}
+def test_runs_are_behind_the_key(client_with: ClientWith) -> None:
+    client = client_with(api_keys=KEY)
+    assert client.get("/runs").status_code == 401
+    assert client.get("/runs", headers={"Authorization": f"Bearer {KEY}"}).json() == {"runs": []}
 
 
-def test_two_services_share_a_folder(tmp_path: Path) -> None:
-    folder, batch = str(tmp_path / "shared"), batch_of(10)
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
+def test_two_services_share_a_folder(server: ServerProcess, tmp_path: Path) -> None:
+    batch = batch_of(10)
     with (
-        running_server(tmp_path / "one", data_dir=folder) as one,
-        running_server(tmp_path / "two", data_dir=folder) as two,
-        httpx.Client(base_url=one.url) as first,
+        running_server(tmp_path, data_dir=str(server.data_dir)) as two,
+        httpx.Client(base_url=server.url) as first,
         httpx.Client(base_url=two.url) as second,
     ):
         assert first.put("/runs/r", json={}).status_code == 201
