@@ -17,7 +17,7 @@ from service.errors import LossServiceError
 from service.schema.config import LossConfig
 from service.schema.request import OUTPUTS
 from service.settings import ENV_PREFIX, Settings
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -84,12 +84,6 @@ def test_the_drawn_layers_are_the_checked_ones() -> None:
 
 def test_the_changelog_has_the_version() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> ServerProcess:
-    with running_server(tmp_path_factory.mktemp("readme")) as running:
-        yield running
 
 
 def shell_blocks(title: str) -> list[str]:

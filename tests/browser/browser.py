@@ -13,7 +13,6 @@ from tests.live.server_process import ServerProcess
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-KEY = "a-key-of-twenty-four-letters"
 NAMES = ["spam", "ham", "newsletter", "invoice", "support"]
 ROWS, QUEUED = 300, 60
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import httpx
@@ -11,7 +10,7 @@ import pytest
 
 from service.client import LossClient
 from tests.browser.browser import NAMELESS, Watched, tile
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -21,7 +20,7 @@ ROWS, WRONG = 200, (3, 4, 5)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(server: ServerProcess) -> ServerProcess:
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 3, ROWS)
     logits = rng.standard_normal((ROWS, 3)).astype(np.float32) / 10
@@ -30,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     given[list(WRONG)] = (given[list(WRONG)] + 1) % 3
     mended[7] = (mended[7] + 1) % 3
     ids = [f"row {row}" for row in range(ROWS)]
-    with running_server(tmp_path_factory.mktemp("compare")) as running, LossClient(running.url) as client:
+    with LossClient(server.url) as client:
         before = client.put_run("original", class_names=["cat", "dog", "bird"])
         before.push(0, "all", np.roll(logits, 1, axis=0), given, ids)
         before.push(1, "all", logits, given, ids)
@@ -41,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
             0, "all", logits, given, [f"x{i}" for i in ids]
         )
         client.put_run("empty")
-        yield running
+    return server
 
 
 def test_two_runs_of_the_list_are_compared(page: Page, server: ServerProcess) -> None:

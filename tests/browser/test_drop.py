@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,7 +13,8 @@ from safetensors.numpy import save
 
 from tests.browser.browser import NAMELESS, Watched, tile
 from tests.codecs.file_bodies import arrow_file, csv_file, parquet_file
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess
+from tests.services import SMALL_LIMITS, ServerWith
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -46,9 +46,8 @@ DROP = """([files, selector]) => {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("drop"), max_body_bytes=str(2**20)) as running:
-        yield running
+def server(server_with: ServerWith) -> ServerProcess:
+    return server_with(**SMALL_LIMITS)
 
 
 def drop(page: Page, *files: tuple[str, bytes], on: str = "main") -> None:

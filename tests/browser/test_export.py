@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -11,7 +10,7 @@ import httpx
 import pytest
 
 from tests.browser.browser import HOSTILE, NAMELESS, Watched, push, queue_rows
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -20,10 +19,9 @@ expect = pytest.importorskip("playwright.sync_api", reason="playwright is not in
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("export")) as running:
-        push(running.url)
-        yield running
+def server(server: ServerProcess) -> ServerProcess:
+    push(server.url)
+    return server
 
 
 def in_address(page: Page) -> dict[str, str]:

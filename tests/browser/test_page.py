@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from tests.browser.browser import (
     take_back_all,
     tile,
 )
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -30,10 +29,9 @@ expect = pytest.importorskip("playwright.sync_api", reason="playwright is not in
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("page")) as running:
-        push(running.url)
-        yield running
+def server(server: ServerProcess) -> ServerProcess:
+    push(server.url)
+    return server
 
 
 def test_runs_show_their_counts_and_lead_to_a_queue(watched: Watched, server: ServerProcess) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from service.client import LossClient
 from tests.browser.browser import NAMELESS, NAMES, Watched, push, queue_rows, reviews, take_back_all, tile
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -26,17 +25,16 @@ MONDAY = "/#/runs/mail/queues/monday"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("page")) as running:
-        push(running.url)
-        rng = np.random.default_rng(3)
-        with LossClient(running.url) as client:
-            long = client.put_run("long", class_names=NAMES)
-            sources = {"source": [["web", "phone", "shop"][row % 3] for row in range(LONG)]}
-            logits = rng.standard_normal((LONG, 5)).astype(np.float32)
-            long.push(0, "all", logits, rng.integers(0, 5, LONG), range(LONG), attributes=sources)
-            long.create_queue("top_loss", budget=LONG, name="all")
-        yield running
+def server(server: ServerProcess) -> ServerProcess:
+    push(server.url)
+    rng = np.random.default_rng(3)
+    with LossClient(server.url) as client:
+        long = client.put_run("long", class_names=NAMES)
+        sources = {"source": [["web", "phone", "shop"][row % 3] for row in range(LONG)]}
+        logits = rng.standard_normal((LONG, 5)).astype(np.float32)
+        long.push(0, "all", logits, rng.integers(0, 5, LONG), range(LONG), attributes=sources)
+        long.create_queue("top_loss", budget=LONG, name="all")
+    return server
 
 
 def ranks(page: Page) -> Locator:

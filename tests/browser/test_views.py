@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from tests.browser.browser import NAMES, Watched, push, tile
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -21,10 +20,9 @@ GAMMA = "\N{GREEK SMALL LETTER GAMMA}"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("views")) as running:
-        push(running.url)
-        yield running
+def server(server: ServerProcess) -> ServerProcess:
+    push(server.url)
+    return server
 
 
 def asked(server: ServerProcess, path: str) -> dict[str, Any]:

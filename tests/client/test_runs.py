@@ -40,7 +40,7 @@ from service.errors import (
     UnknownQueueError,
     UnknownRunError,
 )
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess
 
 ROWS, CLASSES = 60, 4
 RNG = np.random.default_rng(0)
@@ -48,12 +48,6 @@ TARGETS = RNG.integers(0, CLASSES, ROWS)
 LOGITS = (RNG.standard_normal((ROWS, CLASSES)) * 2).astype(np.float32)
 IDS = [f"a/b {row}" for row in range(ROWS)]
 NAMES = ["cat", "dog", "owl", "elk"]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("runs")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -13,18 +13,12 @@ import torch
 
 from service.client import LossClient, RecordingError, RetryPolicy, RunClient, RunRecorder, training
 from service.errors import BatchConflictError, InvalidIdsError, InvalidRequestError, ShapeError, UnknownRunError
-from tests.live.server_process import ServerProcess, running_server, wait_for
+from tests.live.server_process import ServerProcess, wait_for
 
 ROWS, CLASSES = 100, 3
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(ROWS, CLASSES, generator=GENERATOR)
 TARGETS = torch.randint(CLASSES, (ROWS,), generator=GENERATOR)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("training")) as running:
-        yield running
 
 
 @pytest.fixture

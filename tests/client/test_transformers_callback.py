@@ -16,7 +16,7 @@ import torch
 
 from service.client import LossClient, RecordingError, RunClient
 from service.errors import ShapeError
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
@@ -36,12 +36,6 @@ DATA: list[dict[str, Any]] = [
     }
     for row in range(ROWS)
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("transformers")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -39,8 +38,9 @@ from service.errors import (
     UnknownOutputError,
 )
 from service.schema.request import OUTPUTS
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ServerProcess
 from tests.live.test_operations import KEY, half_sent, wait_for
+from tests.services import ServerWith
 
 RNG = np.random.default_rng(0)
 LOGITS = (RNG.standard_normal((30, 5)) * 3).astype(np.float32)
@@ -186,19 +186,20 @@ def test_info_says_what_answers(losses: LossClient, server: ServerProcess) -> No
             nobody.info()
 
 
-def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running_server(tmp_path, api_keys=KEY) as server:
-        with LossClient(server.url) as client, pytest.raises(UnauthorizedError):
-            client.loss(LOGITS, TARGETS)
-        with LossClient(server.url, api_key=KEY) as client:
-            assert client.loss(LOGITS, TARGETS).loss
-        monkeypatch.setenv("FOCAL_LOSS_API_KEY", KEY)
-        with LossClient(server.url) as client:
-            assert client.loss(LOGITS, TARGETS).loss
+def test_keys(server_with: ServerWith, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = server_with(api_keys=KEY).url
+    with LossClient(url) as client, pytest.raises(UnauthorizedError):
+        client.loss(LOGITS, TARGETS)
+    with LossClient(url, api_key=KEY) as client:
+        assert client.loss(LOGITS, TARGETS).loss
+    monkeypatch.setenv("FOCAL_LOSS_API_KEY", KEY)
+    with LossClient(url) as client:
+        assert client.loss(LOGITS, TARGETS).loss
 
 
-def test_a_full_service_is_asked_again_until_it_has_room(tmp_path: Path) -> None:
-    with running_server(tmp_path, queue_size="1") as server, httpx.Client(base_url=server.url) as metrics:
+def test_a_full_service_is_asked_again_until_it_has_room(server_with: ServerWith) -> None:
+    server = server_with(queue_size="1")
+    with httpx.Client(base_url=server.url) as metrics:
         held = half_sent(server, 100)
         wait_for(lambda: "focal_loss_requests_held 1.0" in metrics.get("/metrics").text, "the service is full")
         waits: list[float] = []
