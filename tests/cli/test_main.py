@@ -1,4 +1,4 @@
-"""The command, as a user runs it."""
+"""The command: its options, its settings, and how it ends."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from service import __version__
 from service.settings import ENV_PREFIX, Settings
+from tests.cli.command import run
 from tests.live.server_process import service_environment
 
 
@@ -63,7 +64,7 @@ def test_threads_share_one_heap(how: str, heaps: int) -> None:
 
 
 def test_every_setting_is_an_option_with_its_default_and_variable() -> None:
-    shown = focal_loss("serve", "--help").stdout
+    shown = run("serve", "--help").stdout
     words = " ".join(shown.replace("│", " ").split())
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in words
@@ -81,10 +82,22 @@ def test_every_setting_is_an_option_with_its_default_and_variable() -> None:
         ([], {"api_keys": "short"}, "fewer than 16 characters"),
         (["--max-body-bytes", "10", "--max-queued-bytes", "5"], {}, "max_queued_bytes"),
         (["--device", "tpu"], {}, "device"),
-        (["--device", "cuda:99"], {}, "cuda:99"),
     ],
 )
 def test_a_bad_setting_is_one_line_and_exit_status_2(arguments: list[str], settings: dict[str, str], says: str) -> None:
+    ended = run("serve", *arguments, **settings)
+    assert ended.returncode == 2
+    assert says in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "settings", "says"),
+    [(["--device", "cuda:99"], {}, "cuda:99"), ([], {"api_keys": "short"}, "fewer than 16 characters")],
+)
+def test_a_process_with_a_bad_setting_ends_the_same_way(
+    arguments: list[str], settings: dict[str, str], says: str
+) -> None:
     ended = focal_loss("serve", *arguments, **settings)
     assert ended.returncode == 2
     assert says in ended.stderr
@@ -92,9 +105,11 @@ def test_a_bad_setting_is_one_line_and_exit_status_2(arguments: list[str], setti
 
 
 def test_a_key_that_is_refused_is_not_shown() -> None:
-    assert "secret-key" not in focal_loss("serve", api_keys="secret-key").stderr
+    ended = run("serve", api_keys="secret-key")
+    assert ended.returncode == 2
+    assert "secret-key" not in ended.stderr
 
 
 def test_the_command_line_wins_over_the_environment() -> None:
-    ended = focal_loss("serve", "--queue-size", "0", queue_size="5")
+    ended = run("serve", "--queue-size", "0", queue_size="5")
     assert "queue_size" in ended.stderr

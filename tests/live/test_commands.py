@@ -1,4 +1,4 @@
-"""The commands about runs as a user runs them: against a service, killed in the middle, their exit statuses."""
+"""The commands about runs against a service: what they show and keep, a kill in the middle, their exit statuses."""
 
 from __future__ import annotations
 
@@ -19,17 +19,13 @@ import pyarrow.parquet
 import pytest
 
 from service.client import LossClient, RunClient
-from tests.live.server_process import ServerProcess, running_server, service_environment, wait_for
+from tests.cli import command
+from tests.live.server_process import ServerProcess, service_environment, wait_for
 
 ROWS, CLASSES = 400, 4
 NAMES = ["cat", "dog", "owl", "<i>elk</i>"]
+NOBODY = "http://127.0.0.1:9"
 HOSTILE = "</td><script>alert('x')</script>"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("commands")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +62,9 @@ def arguments(*words: Any, url: str) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "service", *map(str, words), "--url", url]
 
 
-def focal_loss(server: ServerProcess, *words: Any, status: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
-    ended = subprocess.run(
-        arguments(*words, url=server.url),
-        capture_output=True,
-        text=True,
-        env=service_environment() | {"COLUMNS": "200"},
-        timeout=120,
-        check=False,
-        **options,
-    )
+def focal_loss(server: ServerProcess, *words: Any, status: int = 0, stdin: str | None = None) -> command.Ended:
+    ended = command.run(*words, "--url", server.url, stdin=stdin)
     assert ended.returncode == status, ended.stderr
-    assert "Traceback" not in ended.stderr
     return ended
 
 
@@ -97,7 +84,7 @@ def test_runs_are_created_listed_shown_and_deleted(server: ServerProcess) -> Non
     assert "2: a, b" in focal_loss(server, "runs", "show", "made").stdout
     assert "made" in focal_loss(server, "runs").stdout
     assert "made" in [one["run"] for one in json.loads(focal_loss(server, "runs", "list", "--json").stdout)]
-    focal_loss(server, "runs", "delete", "made", input="n\n", status=1)
+    focal_loss(server, "runs", "delete", "made", stdin="n\n", status=1)
     focal_loss(server, "runs", "delete", "made", "--yes")
     assert "made" in focal_loss(server, "runs", "show", "made", status=2).stderr
 
@@ -199,9 +186,8 @@ def test_a_push_that_cannot_be(server: ServerProcess, client: LossClient, tmp_pa
         ).stderr
     )
     assert client.run("bad").describe()["epochs"][0]["num_examples"] == 2
-    nobody = arguments("push", "bad", rows, "--epoch", 0, url="http://127.0.0.1:9")
-    ended = subprocess.run(nobody, capture_output=True, text=True, env=service_environment(), check=False)
-    assert (ended.returncode, "127.0.0.1:9" in ended.stderr, "Traceback" in ended.stderr) == (1, True, False)
+    ended = command.run("push", "bad", rows, "--epoch", 0, "--url", NOBODY)
+    assert (ended.returncode, "127.0.0.1:9" in ended.stderr) == (1, True)
 
 
 def test_diagnose_says_what_the_service_says(server: ServerProcess, run: RunClient) -> None:
@@ -400,14 +386,19 @@ def test_every_command_has_help_and_names_the_service_that_is_not_there(tmp_path
         ["compare", "x", "y"],
         ["review", "x", "--ok", "a"],
     ):
-        nobody = arguments(*words, url="http://127.0.0.1:9")
-        ended = subprocess.run(nobody, capture_output=True, text=True, env=service_environment(), check=False)
-        assert (ended.returncode, "127.0.0.1:9" in ended.stderr, "Traceback" in ended.stderr) == (1, True, False)
-        shown = subprocess.run(
-            [*nobody[: 6 + (words[0] == "runs" and len(words) > 1)], "--help"],
-            capture_output=True,
-            text=True,
-            env=service_environment(),
-            check=True,
-        ).stdout
-        assert "--url" in shown
+        ended = command.run(*words, "--url", NOBODY)
+        assert (ended.returncode, "127.0.0.1:9" in ended.stderr) == (1, True)
+        shown = command.run(*words[: 1 + (words[0] == "runs" and len(words) > 1)], "--help")
+        assert shown.returncode == 0
+        assert "--url" in shown.stdout
+
+
+def test_a_process_shows_what_the_command_in_this_process_shows(server: ServerProcess, run: RunClient) -> None:
+    words = arguments("diagnose", "animals", url=server.url)
+    ended = subprocess.run(
+        words, capture_output=True, text=True, env=service_environment() | {"COLUMNS": "200"}, timeout=120, check=True
+    )
+    assert ended.stdout == focal_loss(server, "diagnose", "animals").stdout
+    words = arguments("diagnose", "nothing", url=server.url)
+    ended = subprocess.run(words, capture_output=True, text=True, env=service_environment(), timeout=120, check=False)
+    assert (ended.returncode, "nothing" in ended.stderr, "Traceback" in ended.stderr) == (2, True, False)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from tests.cli import command
 from tests.live.server_process import ServerProcess, service_environment, wait_for
 
 ROWS, CLASSES, BATCH_ROWS = 40_000, 10, 500
@@ -35,14 +36,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def command(*arguments: Any) -> list[str]:
+def process_arguments(*arguments: Any) -> list[str]:
     return [sys.executable, "-m", "service", "score", *map(str, arguments), "--batch-rows", str(BATCH_ROWS)]
 
 
-def score(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=service_environment(), timeout=120, check=False
-    )
+def score(*arguments: Any) -> command.Ended:
+    return command.run("score", *arguments, "--batch-rows", BATCH_ROWS)
 
 
 def test_a_service_and_this_process_score_alike(server: ServerProcess, rows: Path, tmp_path: Path) -> None:
@@ -66,7 +65,7 @@ def test_killed_at_any_moment_it_goes_on_and_gives_the_same_file(
     assert whole.returncode == 0, whole.stderr
     output = tmp_path / "out.parquet"
     parts = tmp_path / "out.parquet.parts"
-    arguments = command(rows, "-o", output, "--url", server.url)
+    arguments = process_arguments(rows, "-o", output, "--url", server.url)
     kept = 0
     for wanted in (1, 9, 25, 60):
         process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, env=service_environment())
@@ -91,7 +90,6 @@ def test_a_service_that_goes_away_is_exit_status_1_and_the_rest_follows(rows: Pa
     ended = score(rows, "-o", tmp_path / "out.parquet", "--url", "http://127.0.0.1:9")
     assert ended.returncode == 1
     assert "127.0.0.1:9" in ended.stderr
-    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -113,13 +111,12 @@ def test_exit_statuses_and_their_one_line(tmp_path: Path, arguments: list[str], 
     ended = score(*paths, "--local")
     assert ended.returncode == status, ended.stderr
     assert says in ended.stderr
-    assert "Traceback" not in ended.stderr
 
 
 def test_a_pipe_in_and_out(server: ServerProcess) -> None:
     lines = "".join(json.dumps({"logits": [row, 0.5], "label": 0}) + "\n" for row in range(20))
     ended = subprocess.run(
-        command("-", "--format", "jsonl", "-o", "-", "--url", server.url),
+        process_arguments("-", "--format", "jsonl", "-o", "-", "--url", server.url),
         input=lines,
         capture_output=True,
         text=True,
@@ -134,7 +131,7 @@ def test_a_pipe_in_and_out(server: ServerProcess) -> None:
 
 def test_a_reader_that_has_enough_ends_it_quietly(server: ServerProcess, rows: Path) -> None:
     with subprocess.Popen(
-        command(rows, "-o", "-", "--url", server.url),
+        process_arguments(rows, "-o", "-", "--url", server.url),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=service_environment(),
@@ -149,14 +146,9 @@ def test_a_reader_that_has_enough_ends_it_quietly(server: ServerProcess, rows: P
 
 def test_info_and_configs_say_what_the_service_holds(server: ServerProcess) -> None:
     def shown(*arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "service", *arguments, "--url", server.url],
-            capture_output=True,
-            text=True,
-            env=service_environment(),
-            timeout=60,
-            check=True,
-        ).stdout
+        ended = command.run(*arguments, "--url", server.url)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
 
     info = json.loads(shown("info", "--json"))
     assert info["ready"] is True
