@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -15,6 +16,11 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
+
+
+def at_most(examples: int, **others: Any) -> settings:
+    """Hypothesis settings with at most so many examples: fewer where the profile says so."""
+    return settings(max_examples=min(examples, settings().max_examples), **others)
 
 
 def is_number(value: object) -> bool:

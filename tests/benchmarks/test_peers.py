@@ -13,6 +13,7 @@ from benchmarks.load import put_load
 from benchmarks.process import StartError
 from tests.loss.reference import relative_error, softmax_focal
 
+PROCESS = pytest.mark.live
 BATCH = Batch.random(300, 7)
 
 
@@ -22,6 +23,7 @@ def test_the_batch_has_the_right_losses() -> None:
         assert relative_error(float(BATCH.per_example[row]), exact) < 1e-5
 
 
+@PROCESS
 def test_the_ten_minute_app_answers_right_and_wrong_answers_are_seen(tmp_path: Path) -> None:
     with TEN_MINUTE.running(tmp_path) as process:
         assert TEN_MINUTE.fault(process, BATCH, JSON, tmp_path) == ""
@@ -38,6 +40,7 @@ def test_an_answer_in_an_unknown_format_is_wrong() -> None:
     assert not is_right(BATCH, b"ok", {})
 
 
+@PROCESS
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_the_floor_takes_the_load_of_wrk(tmp_path: Path) -> None:
     body = write(BATCH, SAFETENSORS, tmp_path)
@@ -48,6 +51,7 @@ def test_the_floor_takes_the_load_of_wrk(tmp_path: Path) -> None:
     assert 0 < load.p50_ms <= load.p99_ms
 
 
+@PROCESS
 def test_a_peer_that_does_not_start_says_why(tmp_path: Path) -> None:
     absent = Contender("absent", ("benchmarks.peers.absent",), {JSON: "/"}, "", "")
     with pytest.raises(StartError, match="No module named"), absent.running(tmp_path):

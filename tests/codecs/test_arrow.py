@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codecs.arrow.codec import ArrowCodec
@@ -19,6 +19,7 @@ from service.codecs.arrow.reader import ArrowStream
 from service.errors import BodyTooLargeError, DecodeError, LossServiceError
 from tests.codecs.refusals import outcome, refused
 from tests.codecs.samples import result
+from tests.strategies import at_most
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 # Both were written with pyarrow 26.0.1 and looked at; they change only when the format does.
@@ -79,7 +80,7 @@ def test_a_stream_cut_anywhere_is_refused_or_shorter() -> None:
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=400)
+@at_most(400, deadline=None)
 def test_flipped_bytes_are_refused_or_another_request(data: st.DataObject) -> None:
     body = bytearray(request_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -90,7 +91,7 @@ def test_flipped_bytes_are_refused_or_another_request(data: st.DataObject) -> No
 
 
 @given(body=st.binary(max_size=200))
-@settings(deadline=None, max_examples=200)
+@at_most(200, deadline=None)
 def test_any_bytes_are_refused(body: bytes) -> None:
     assert refused(ArrowCodec(), body).status == 400
 
@@ -133,7 +134,7 @@ def test_what_compressed_buffers_claim_is_read_before_they_are_inflated() -> Non
 
 
 @given(position=st.integers(0, 2000), value=st.integers(0, 255))
-@settings(deadline=None, max_examples=200)
+@at_most(200, deadline=None)
 def test_flipped_bytes_of_a_compressed_stream(position: int, value: int) -> None:
     body = bytearray(compressed_stream(100))
     body[position % len(body)] = value

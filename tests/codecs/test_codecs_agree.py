@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codecs.arrow.codec import ArrowCodec
@@ -25,7 +25,7 @@ from service.loss.focal import FocalLoss
 from service.schema.config import LossConfig
 from service.schema.request import OUTPUTS
 from service.schema.result import LossResult
-from tests.strategies import PlainBatch, softmax_batches
+from tests.strategies import PlainBatch, at_most, softmax_batches
 
 # cleanlab's quotient of entropy and p_t jumps where both are next to 0, so that the width of a float decides.
 AGREE = [name for name in OUTPUTS if name != "confidence_weighted_entropy"]
@@ -84,7 +84,7 @@ def close(first: object, second: object, scale: float = 1.0) -> None:
 
 
 @pytest.mark.parametrize("codec", [SafetensorsCodec(), ArrowCodec()], ids=lambda codec: codec.media_type)
-@settings(deadline=None, max_examples=40)
+@at_most(40, deadline=None)
 @given(batches=softmax_batches(), config=configs, top_k=st.integers(0, 20))
 def test_the_same_request_gives_the_same_result(
     engine: Engine, codec: Codec, batches: list[PlainBatch], config: dict[str, Any], top_k: int
@@ -121,7 +121,7 @@ def test_the_same_request_gives_the_same_result(
                 close(one.per_example[name], other.per_example[name], scale)
 
 
-@settings(deadline=None, max_examples=40)
+@at_most(40, deadline=None)
 @given(batches=softmax_batches(most=1), config=configs, binary=st.booleans())
 def test_the_inference_protocol_gives_the_same_result(
     engine: Engine, batches: list[PlainBatch], config: dict[str, Any], binary: bool
@@ -144,7 +144,7 @@ def test_the_inference_protocol_gives_the_same_result(
     close(text.batches[0].per_example["contribution"], got.batches[0].per_example["contribution"])
 
 
-@settings(deadline=None, max_examples=40)
+@at_most(40, deadline=None)
 @given(batches=softmax_batches(), top_k=st.integers(0, 5))
 def test_the_same_result_reads_the_same_in_both_replies(engine: Engine, batches: list[PlainBatch], top_k: int) -> None:
     options = {"outputs": ["loss", "p_t", "prediction"], "top_k": top_k}

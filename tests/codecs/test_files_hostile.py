@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codecs.base import Reader
 from service.errors import BodyTooLargeError, DecodeError, LossServiceError
 from tests.codecs.file_bodies import ARROW, CSV, PARQUET, arrow_file, body_of, parquet_file
 from tests.codecs.refusals import outcome, refused
+from tests.strategies import at_most
 
 MIB = 1024 * 1024
 SMALL = pa.table(
@@ -52,7 +53,7 @@ def test_a_file_cut_anywhere_is_refused_or_shorter(reader: Reader) -> None:
 
 @READERS
 @given(data=st.data())
-@settings(deadline=None, max_examples=400)
+@at_most(400, deadline=None)
 def test_flipped_bytes_are_refused_or_another_request(reader: Reader, data: st.DataObject) -> None:
     body = bytearray(body_of(reader, SMALL))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -64,14 +65,14 @@ def test_flipped_bytes_are_refused_or_another_request(reader: Reader, data: st.D
 
 @READERS
 @given(body=st.binary(max_size=200))
-@settings(deadline=None, max_examples=200)
+@at_most(200, deadline=None)
 def test_any_bytes_are_refused(reader: Reader, body: bytes) -> None:
     # Any bytes may be the first line of a CSV, which then lacks its columns.
     assert refused(reader, body).status in ((400, 422) if reader is CSV else (400,))
 
 
 @given(text=st.text(st.sampled_from('01,."\n\r;-nae'), max_size=60))
-@settings(deadline=None, max_examples=300)
+@at_most(300, deadline=None)
 def test_any_lines_below_a_header(text: str) -> None:
     got = outcome(CSV, f"logit_0,logit_1,label\n{text}".encode())
     if isinstance(got, LossServiceError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codecs.json import MAX_COUNTED, MAX_OPTION_VALUES, MIN_PARTED_BYTES, JsonCodec
@@ -25,7 +25,7 @@ from service.errors import (
 )
 from tests.codecs.parted import bodies_parted_from
 from tests.codecs.refusals import Stopwatch, outcome, refused
-from tests.strategies import is_number, json_values
+from tests.strategies import at_most, is_number, json_values
 
 CODEC = JsonCodec()
 
@@ -102,7 +102,7 @@ class TestNotJson:
         for length in range(len(body)):
             assert isinstance(refused(CODEC, body[:length]), DecodeError), body[:length]
 
-    @settings(deadline=None, max_examples=150)
+    @at_most(150, deadline=None)
     @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=3))
     def test_changed_bytes_are_refused_or_say_something_else(self, changes: list[tuple[int, int]]) -> None:
         body = bytearray(json.dumps(VALID).encode())
@@ -271,7 +271,7 @@ class TestArrays:
         assert isinstance(error, InvalidIdsError)
         assert locations(error) == [["batches", 0, "ids", 1]]
 
-    @settings(deadline=None, max_examples=200)
+    @at_most(200, deadline=None)
     @given(st.data())
     def test_any_value_in_any_place(self, data: st.DataObject) -> None:
         rows, columns = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
@@ -290,7 +290,7 @@ class TestArrays:
             assert isinstance(error, InvalidLogitError)
             assert locations(error) == [["batches", 0, "logits", row, column]]
 
-    @settings(deadline=None, max_examples=150)
+    @at_most(150, deadline=None)
     @given(logits=json_values, targets=json_values, ids=json_values)
     def test_any_value_for_a_whole_tensor(self, logits: object, targets: object, ids: object) -> None:
         body = json.dumps({"logits": logits, "targets": targets, "ids": ids}).encode()
@@ -302,7 +302,7 @@ class TestArrays:
             (batch,) = got.batches
             assert (batch.logits.tolist(), batch.targets.tolist(), batch.ids) == (logits, targets, ids)
 
-    @settings(deadline=None, max_examples=150)
+    @at_most(150, deadline=None)
     @given(json_values)
     def test_any_value_as_body(self, value: object) -> None:
         refused(CODEC, json.dumps(value).encode())

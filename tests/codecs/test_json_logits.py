@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codecs.json import JsonCodec
@@ -18,6 +18,7 @@ from service.errors import LossServiceError
 from service.schema.request import LossRequest
 from tests.codecs.parted import NEVER, bodies_parted_from
 from tests.codecs.refusals import outcome
+from tests.strategies import at_most
 
 ONE = b'{"logits": [[1.5, -2], [0.1, 3e-5]], "targets": [0, 1], "ids": ["a", "[\\""], "outputs": ["p_t"]}'
 BATCHES = (
@@ -99,7 +100,7 @@ def with_room(body: bytes) -> bytes:
     return head + b" " * LOOKAHEAD + brace + tail
 
 
-@settings(deadline=None, max_examples=300)
+@at_most(300, deadline=None)
 @given(st.sampled_from(BODIES), st.randoms(use_true_random=False), st.integers(0, 4))
 def test_bodies_changed_at_random(body: bytes, chance: random.Random, changes: int) -> None:
     changed = mutated(body, chance, changes)

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.api.app import create_app
 from service.codecs import json_numbers
 from service.codecs.json_numbers import LOOKAHEAD, MAX_DIGITS, MAX_POWER, read_numbers
 from service.settings import Settings
+from tests.strategies import at_most
 
 # What stands around an array: enough behind it that its last number too is read in the usual way.
 BEFORE, BEHIND = '{"logits": ', " " * LOOKAHEAD + "}"
@@ -87,19 +88,19 @@ def decimals(draw: st.DrawFn) -> str:
     return number
 
 
-@settings(deadline=None, max_examples=200)
+@at_most(200, deadline=None)
 @given(st.lists(decimals(), min_size=1, max_size=40))
 def test_decimals(numbers: list[str]) -> None:
     right(numbers)
 
 
-@settings(deadline=None, max_examples=200)
+@at_most(200, deadline=None)
 @given(st.lists(st.floats(1e-80, 1e15) | st.floats(-1e15, -1e-80) | st.just(-0.0), min_size=1, max_size=40))
 def test_floats_as_python_writes_them(values: list[float]) -> None:
     assert bits(read(json.dumps(values))) == bits(values)
 
 
-@settings(deadline=None, max_examples=200)
+@at_most(200, deadline=None)
 @given(st.integers(0, 2**64 - 1).map(from_bits).filter(math.isfinite))
 def test_any_float_is_right_or_left_to_others(value: float) -> None:
     found = read(json.dumps([value]))
@@ -109,7 +110,7 @@ def test_any_float_is_right_or_left_to_others(value: float) -> None:
         assert bits(found) == bits(value)
 
 
-@settings(deadline=None, max_examples=200)
+@at_most(200, deadline=None)
 @given(st.integers(2**52, 2**53 - 1), st.integers(-120, 4), st.sampled_from([-1, 0, 1]), st.integers(16, 18))
 def test_near_the_middle_between_two_floats(mantissa: int, exponent: int, step: int, count: int) -> None:
     middle = Fraction(2 * mantissa + 1) * Fraction(2) ** (exponent - 1)
@@ -244,7 +245,7 @@ def test_shapes(array: str, shape: tuple[int, ...]) -> None:
     assert found.tolist() == json.loads(array)
 
 
-@settings(deadline=None, max_examples=100)
+@at_most(100, deadline=None)
 @given(st.data())
 def test_rows_with_any_space_between(data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 40))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codecs.open_inference import decode_request, encode_response
@@ -15,6 +15,7 @@ from service.compute.device import Engine
 from service.compute.evaluation import Limits, evaluate
 from service.errors import DecodeError, LossServiceError
 from service.loss.focal import FocalLoss
+from tests.strategies import at_most
 
 LOGITS = np.array([[2.0, 0.1, -1.0], [0.3, 0.2, 0.9]], np.float32)
 TARGETS = np.array([0, 1], np.int32)
@@ -195,7 +196,7 @@ def test_empty_data_is_flat_or_nested() -> None:
 
 
 @given(position=st.integers(0, len(GOLDEN_BODY) - 1), value=st.integers(0, 255))
-@settings(deadline=None, max_examples=300)
+@at_most(300, deadline=None)
 def test_a_flipped_byte_is_refused_or_another_request(position: int, value: int) -> None:
     body = bytearray(GOLDEN_BODY)
     body[position] = value

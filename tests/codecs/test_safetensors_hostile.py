@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codecs.safetensors import MAX_HEADER_BYTES, MAX_TENSORS, SafetensorsCodec
@@ -21,7 +21,7 @@ from service.errors import DecodeError, InvalidRequestError, LossServiceError
 from service.loss.focal import FocalLoss
 from service.schema.config import LossConfig
 from tests.codecs.refusals import outcome, refused
-from tests.strategies import json_values
+from tests.strategies import at_most, json_values
 
 CODEC = SafetensorsCodec()
 LOGITS = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
@@ -95,7 +95,7 @@ class TestDamage:
                     assert len(got.batches) == 1
         assert refusals > len(VALID)
 
-    @settings(deadline=None, max_examples=300)
+    @at_most(300, deadline=None)
     @given(changes=st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), min_size=1, max_size=4))
     def test_changed_bytes(self, engine: Engine, changes: list[tuple[int, int]]) -> None:
         body = bytearray(VALID)
@@ -103,17 +103,17 @@ class TestDamage:
             body[position] = value
         self.computed(engine, body)
 
-    @settings(deadline=None, max_examples=100)
+    @at_most(100, deadline=None)
     @given(cut=st.integers(0, len(VALID)), count=st.integers(1, 16), fill=st.binary(max_size=16))
     def test_bytes_that_are_missing_or_too_many(self, engine: Engine, cut: int, count: int, fill: bytes) -> None:
         self.computed(engine, bytearray(VALID[:cut] + fill + VALID[cut + count :]))
 
-    @settings(deadline=None, max_examples=300)
+    @at_most(300, deadline=None)
     @given(header=json_values, data=st.binary(max_size=16))
     def test_any_json_as_header(self, header: object, data: bytes) -> None:
         refused(CODEC, body_of(json.dumps(header), data))
 
-    @settings(deadline=None, max_examples=300)
+    @at_most(300, deadline=None)
     @given(
         dtype=st.sampled_from(["F32", "I64", "U8", "F8_E4M3", "", None]) | json_values,
         shape=st.lists(st.integers(-2, 2**65), max_size=4) | json_values,
@@ -344,13 +344,13 @@ class TestMetadata:
     def test_a_request_that_is_none(self, text: str) -> None:
         assert isinstance(refused(CODEC, with_entries(__metadata__={"request": text})), InvalidRequestError)
 
-    @settings(deadline=None, max_examples=150)
+    @at_most(150, deadline=None)
     @given(json_values)
     def test_any_json_as_request(self, value: object) -> None:
         got = outcome(CODEC, with_entries(__metadata__={"request": json.dumps(value)}))
         assert got.status in (400, 422) if isinstance(got, LossServiceError) else value == {}
 
-    @settings(deadline=None, max_examples=300)
+    @at_most(300, deadline=None)
     @given(
         st.dictionaries(st.sampled_from(["config", "ids", "batches", "outputs", "top_k", "on_invalid"]), json_values)
     )

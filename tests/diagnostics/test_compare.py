@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -18,6 +18,7 @@ from service.diagnostics.compare import MOVES_NAMED, compare
 from service.errors import InvalidConfigError
 from service.runs.queries import View, Weighting
 from tests.runs.kept import Kept, Rows, kept, noisy, scored
+from tests.strategies import at_most
 
 FOCAL = Weighting((1.0, 2.0, 0.5), 2.0)
 
@@ -138,7 +139,8 @@ def test_runs_that_share_some_examples(runs: Kept) -> None:
     orjson.dumps(compared(runs))
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.slow
+@at_most(15, deadline=None)
 @given(st.data())
 def test_few_examples_with_ties_and_ids_that_come_twice(data: st.DataObject) -> None:
     top = data.draw(st.none() | st.integers(1, 6))

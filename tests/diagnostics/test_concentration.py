@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.diagnostics.concentration import concentration, histogram
 from service.runs.queries import Weighting
 from tests.runs.kept import Kept, kept, noisy, scored
+from tests.strategies import at_most
 
 FOCAL = Weighting((1.0, 2.0, 0.25), 2.0)
 
@@ -64,7 +65,8 @@ def agree_histogram(told: dict[str, Any], x: np.ndarray) -> None:
     assert sum(counts) == len(x)
 
 
-@settings(max_examples=20, deadline=None)
+@pytest.mark.slow
+@at_most(20, deadline=None)
 @given(st.integers(1, 350), st.integers(0, 100), st.sampled_from([0.1, 2.0, 30.0]), st.sampled_from([0.0, 0.5, 5.0]))
 def test_any_losses(rows: int, seed: int, spread: float, gamma: float) -> None:
     weighting = Weighting((1.0, 2.0, 0.0), gamma)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.diagnostics.dynamics import COLUMNS, REGIONS, area_under_margin, dynamics_page
 from service.errors import InvalidRequestError
 from service.runs.queries import View, Weighting
 from tests.runs.kept import Kept, Rows, kept, noisy, scored
+from tests.strategies import at_most
 
 FOCAL = Weighting(None, 2.0)
 
@@ -82,7 +83,8 @@ def agree(found: dict[str, dict[str, Any]], wanted: dict[str, dict[str, Any]]) -
             assert found[identity][name] == close, (identity, name)
 
 
-@settings(max_examples=12, deadline=None)
+@pytest.mark.slow
+@at_most(12, deadline=None)
 @given(st.data())
 def test_every_statistic_is_that_of_its_definition(data: st.DataObject) -> None:
     """Examples miss epochs, come twice in one, and change their label."""
@@ -179,6 +181,7 @@ def test_masks_and_heavy_losses_stay_finite(runs: Kept) -> None:
     orjson.dumps(found)
 
 
+@pytest.mark.slow
 def test_the_same_to_the_bit_in_whatever_files_order_and_number_of_threads() -> None:
     data = [(epoch, *noisy(320, 4, epoch)) for epoch in range(2)]
     seen: list[list[Any]] = []

@@ -178,6 +178,7 @@ def test_a_hundred_classes_of_tied_probabilities() -> None:
     assert_equals_cleanlab(data_set(np.repeat(np.arange(100), 50), weights / weights.sum(axis=1, keepdims=True)), 1000)
 
 
+@pytest.mark.slow
 def test_a_thousand_classes() -> None:
     assert_equals_cleanlab(random_data_set(4000, 1000, 1, signal=6), 1000)
 

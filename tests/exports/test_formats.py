@@ -19,6 +19,7 @@ from service.exports.tables import ROW_GROUP_ROWS
 from tests.exports.examples import INFINITE, ROWS, Supply, options, whole
 
 MANY = 200_000
+SLOW_PARQUET = pytest.param("parquet", marks=pytest.mark.slow)
 EVERY = pytest.mark.parametrize("name", FORMATS)
 
 
@@ -56,7 +57,7 @@ def test_all_rows_arrive_in_many_parts(name: str) -> None:
     assert count(name, whole(parts)) == total
 
 
-@EVERY
+@pytest.mark.parametrize("name", [*(name for name in FORMATS if name != "parquet"), SLOW_PARQUET])
 def test_memory_does_not_grow_with_the_rows(name: str) -> None:
     def peak(total: int) -> int:
         tracemalloc.start()

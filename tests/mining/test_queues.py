@@ -244,6 +244,7 @@ REQUESTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 def test_the_same_queue_in_whatever_files_and_number_of_threads() -> None:
     logits, targets = noisy(320, 3, 8)
     names, groups = [f"e{row}" for row in range(320)], [f"g{row % 17}" for row in range(320)]

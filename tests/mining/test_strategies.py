@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cleanlab.filter import find_label_issues
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -20,6 +20,7 @@ from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.runs.queries import Weighting
 from tests.runs.kept import Kept, Rows, kept, noisy, scored
+from tests.strategies import at_most
 
 OWN = Weighting((1.0, 0.25, 2.0), 2.0)
 EVERYTHING = 10_000
@@ -223,7 +224,7 @@ def test_a_run_without_logits_has_no_suspected_errors() -> None:
         assert len(mined(runs, "top_loss")["rows"]) == 1
 
 
-@settings(max_examples=8, deadline=None)
+@at_most(8, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(-40, 40), st.integers(0, 1)), min_size=1, max_size=30),
     st.sampled_from([0, 0.5, 2, 5]),

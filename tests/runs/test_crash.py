@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from service.runs.compaction import compact
 from service.runs.files import open_files
 from service.runs.manifest import RunDescription
@@ -36,6 +38,7 @@ def acknowledged_until(process: subprocess.Popen[str], number: int) -> list[int]
     return [int(line) for line in [*lines, *process.stdout.read().splitlines()] if line.strip()]
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_survives_sigkill_in_several_processes_that_write_and_merge(tmp_path: Path) -> None:
     """The processes are killed while they write, link, merge and delete; whatever they have said is there once."""
     store = RunStore(open_files(str(tmp_path)), 1_000_000)

@@ -12,13 +12,14 @@ import numpy as np
 import orjson
 import pytest
 from hypothesis import example as example_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.runs.examples import SHOWN, SORTABLE, Filter, Order, Page, count, example, page
 from service.runs.queries import SCORE_NAMES, View, Weighting
 from tests.runs.kept import Kept, Rows, kept, noisy, scored
+from tests.strategies import at_most
 
 OWN = Weighting((1.0, 0.0, 2.0), 2.0)
 ODD_IDS = ["it's", 'a"b', "a/b/../c", "ü中\U0001f408", "'; DROP TABLE x; --", "%_", "\\", " ", "-1", "null", "a\nb"]
@@ -88,7 +89,8 @@ def test_every_key_sorts_and_ties_go_by_id(runs: Kept, name: str, sign: str) -> 
     assert [list(row) for row in found.rows] == [[*SHOWN, "attributes"]] * 120
 
 
-@settings(max_examples=20, deadline=None)
+@pytest.mark.slow
+@at_most(20, deadline=None)
 @example_of([("-", "loss")], 1, 3)
 @given(
     st.lists(st.tuples(st.sampled_from(["", "-"]), st.sampled_from(sorted(SORTABLE))), min_size=1, max_size=4),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 
@@ -21,6 +22,7 @@ from service.settings import Settings
 
 KEY, OTHER_KEY = "a-key-of-twenty-four-letters", "another-key-of-24-letters"
 OURS = {"Sec-Fetch-Site": "same-origin"}
+APPS: dict[tuple[str, ...], FastAPI] = {}
 ADDRESS = "http://service.test:8000"
 
 
@@ -33,18 +35,24 @@ def ask(
     address: str = ADDRESS,
     **body: Any,
 ) -> httpx.Response:
-    """One request to an app of its own."""
-    app = create_app(Settings(device="cpu", api_keys=",".join(keys)))  # type: ignore[arg-type]
+    """One request to an app with these keys."""
+    if keys not in APPS:
+        APPS[keys] = create_app(Settings(device="cpu", api_keys=",".join(keys)))  # type: ignore[arg-type]
 
     async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=address) as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=APPS[keys]), base_url=address) as client:
             return await client.request(method, path, headers=dict(headers or {}), **body)
 
-    try:
-        return asyncio.run(send())
-    finally:
-        app.state.service.engine.close()
-        app.state.service.runs.close()
+    return asyncio.run(send())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _apps_are_closed() -> Iterator[None]:
+    yield
+    while APPS:
+        service = APPS.popitem()[1].state.service
+        service.engine.close()
+        service.runs.close()
 
 
 def sessions(*keys: str) -> Sessions:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from service.cli.score import inputs
+from service.cli.score import inputs, readers
 from service.cli.score.columns import ColumnNames
 from service.cli.score.errors import DataError
 from service.cli.score.inputs import Chunk, Reading, Source, find_sources, read_chunks
@@ -81,10 +81,13 @@ def test_a_bad_line_late_in_a_csv_is_named_by_its_row_in_the_file(tmp_path: Path
         ("[1, 2]", "not a JSON object"),
     ],
 )
-def test_a_bad_line_late_in_a_jsonl_is_named_by_its_row_in_the_file(tmp_path: Path, row: str, says: str) -> None:
+def test_a_bad_line_late_in_a_jsonl_is_named_by_its_row_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str, says: str
+) -> None:
+    monkeypatch.setattr(readers, "BLOCK_ROWS", 500)
     path = tmp_path / "in.jsonl"
-    path.write_text('{"id": 5, "logits": [1, 2.5], "y": 0}\n\n' * MANY + row + "\n")
-    with pytest.raises(DataError, match=rf"in\.jsonl, row 60000(, |: ){says}"):
+    path.write_text('{"id": 5, "logits": [1, 2.5], "y": 0}\n\n' * 1800 + row + "\n")
+    with pytest.raises(DataError, match=rf"in\.jsonl, row 1800(, |: ){says}"):
         chunks(path)
 
 
