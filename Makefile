@@ -6,7 +6,7 @@ WHEELS ?= build/wheels
 GPU_CHECK ?=
 BIN := .venv/bin
 
-.PHONY: setup demo run test check format bench gpu-wheels gpu-check clean
+.PHONY: setup demo run quick test check format bench gpu-wheels gpu-check clean
 
 setup: .venv/ready
 
@@ -23,10 +23,16 @@ demo: setup            ## train a small model on real digits and find its mislab
 run: setup             ## serve on 127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
 
-# Two processes, each with whole files of tests: much of the time goes into waiting for services and browsers. In the
-# order of their names: the files with the fewest tests are not the quickest ones.
-test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# For each change, under a minute on two cores: no process of the service, no browser, no slow test, the contract tests
+# in process, and 20 examples of each property.
+quick: setup           ## the tests that need no service process, no browser and no patience
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 --dist worksteal --in-process \
+		-m "not live and not browser and not slow"
+
+# Everything, contract tests over TCP. Two processes of pytest, each with services of its own; the one that has finished
+# its half takes tests from the end of the other's.
+test: setup            ## all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=30
 
 check: setup           ## format, lint, types, import layers; changes nothing
 	$(BIN)/ruff format --check .
