@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from service.codecs.base import Codec
 from service.codecs.json import JsonCodec
 from service.codecs.open_inference import decode_request
 from service.codecs.safetensors import SafetensorsCodec
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
 from service.loss.focal import FocalLoss
 from service.schema.config import LossConfig
@@ -36,10 +35,8 @@ configs = st.fixed_dictionaries(
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
-    yield engine
-    engine.close()
+def device() -> Device:
+    return Device("cpu")
 
 
 def json_body(batches: list[PlainBatch], options: dict[str, Any]) -> bytearray:
@@ -73,9 +70,9 @@ def arrow_body(batches: list[PlainBatch], options: dict[str, Any]) -> bytearray:
     return bytearray(sink.getvalue())
 
 
-def computed(engine: Engine, codec: Codec, body: bytearray) -> LossResult:
+def computed(device: Device, codec: Codec, body: bytearray) -> LossResult:
     request = codec.decode(body)
-    return evaluate(engine, FocalLoss.from_config(request.options.config or LossConfig(), "cpu"), request, LIMITS)
+    return evaluate(device, FocalLoss.from_config(request.options.config or LossConfig(), "cpu"), request, LIMITS)
 
 
 def close(first: object, second: object, scale: float = 1.0) -> None:
@@ -87,7 +84,7 @@ def close(first: object, second: object, scale: float = 1.0) -> None:
 @at_most(40, deadline=None)
 @given(batches=softmax_batches(), config=configs, top_k=st.integers(0, 20))
 def test_the_same_request_gives_the_same_result(
-    engine: Engine, codec: Codec, batches: list[PlainBatch], config: dict[str, Any], top_k: int
+    device: Device, codec: Codec, batches: list[PlainBatch], config: dict[str, Any], top_k: int
 ) -> None:
     options = {"config": config, "outputs": list(OUTPUTS), "top_k": top_k}
     is_arrow = isinstance(codec, ArrowCodec)
@@ -96,8 +93,8 @@ def test_the_same_request_gives_the_same_result(
         batches = [
             replace(batch, ids=[f"{i!r}" for i in batch.ids] if batch.ids is not None else None) for batch in batches
         ]
-    text = computed(engine, JsonCodec(), json_body(batches, options))
-    binary = computed(engine, codec, (arrow_body if is_arrow else safetensors_body)(batches, options))
+    text = computed(device, JsonCodec(), json_body(batches, options))
+    binary = computed(device, codec, (arrow_body if is_arrow else safetensors_body)(batches, options))
     assert text.config_id == binary.config_id
     assert (text.num_examples, text.num_ignored, text.num_excluded) == (
         binary.num_examples,
@@ -124,7 +121,7 @@ def test_the_same_request_gives_the_same_result(
 @at_most(40, deadline=None)
 @given(batches=softmax_batches(most=1), config=configs, binary=st.booleans())
 def test_the_inference_protocol_gives_the_same_result(
-    engine: Engine, batches: list[PlainBatch], config: dict[str, Any], binary: bool
+    device: Device, batches: list[PlainBatch], config: dict[str, Any], binary: bool
 ) -> None:
     (batch,) = batches
     entries, tail = [], b""
@@ -138,17 +135,17 @@ def test_the_inference_protocol_gives_the_same_result(
     header = json.dumps({"inputs": entries, "parameters": {"config": json.dumps(config)}}).encode()
     request = decode_request(bytearray(header + tail), len(header)).loss_request
     assert request.options.config is not None
-    got = evaluate(engine, FocalLoss.from_config(request.options.config, "cpu"), request, LIMITS)
-    text = computed(engine, JsonCodec(), json_body([replace(batch, ids=None)], {"config": config}))
+    got = evaluate(device, FocalLoss.from_config(request.options.config, "cpu"), request, LIMITS)
+    text = computed(device, JsonCodec(), json_body([replace(batch, ids=None)], {"config": config}))
     close(np.nan if text.loss is None else text.loss, np.nan if got.loss is None else got.loss, scale=0)
     close(text.batches[0].per_example["contribution"], got.batches[0].per_example["contribution"])
 
 
 @at_most(40, deadline=None)
 @given(batches=softmax_batches(), top_k=st.integers(0, 5))
-def test_the_same_result_reads_the_same_in_both_replies(engine: Engine, batches: list[PlainBatch], top_k: int) -> None:
+def test_the_same_result_reads_the_same_in_both_replies(device: Device, batches: list[PlainBatch], top_k: int) -> None:
     options = {"outputs": ["loss", "p_t", "prediction"], "top_k": top_k}
-    result = computed(engine, SafetensorsCodec(), safetensors_body(batches, options))
+    result = computed(device, SafetensorsCodec(), safetensors_body(batches, options))
     text = json.loads(JsonCodec().encode(result))
     body = SafetensorsCodec().encode(result)
     tensors = safetensors.numpy.load(body)

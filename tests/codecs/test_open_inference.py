@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codecs.open_inference import decode_request, encode_response
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
 from service.errors import DecodeError, LossServiceError
 from service.loss.focal import FocalLoss
@@ -55,10 +55,10 @@ def test_a_golden_request_is_read() -> None:
 
 
 def test_a_golden_reply_is_written() -> None:
-    engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+    device = Device("cpu")
     module = FocalLoss([1.0, 2.0, 4.0], gamma=0, device="cpu", reduction="none")
     request = decode_request(bytearray(GOLDEN_BODY), len(GOLDEN_HEADER))
-    result = evaluate(engine, module, request.loss_request, Limits(100, 100))
+    result = evaluate(device, module, request.loss_request, Limits(100, 100))
     body, length = encode_response(result, request, "focal_loss", "1")
     header = (
         b'{"model_name":"focal_loss","model_version":"1","outputs":['

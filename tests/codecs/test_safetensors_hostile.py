@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codecs.safetensors import MAX_HEADER_BYTES, MAX_TENSORS, SafetensorsCodec
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
 from service.errors import DecodeError, InvalidRequestError, LossServiceError
 from service.loss.focal import FocalLoss
@@ -44,10 +43,8 @@ def with_entries(data: bytes = DATA, **entries: Any) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
-    yield engine
-    engine.close()
+def device() -> Device:
+    return Device("cpu")
 
 
 def test_the_body_that_these_tests_spoil_is_good() -> None:
@@ -66,7 +63,7 @@ class TestDamage:
         for more in (b"\0", b"   ", VALID):
             assert isinstance(refused(CODEC, VALID + more), DecodeError)
 
-    def computed(self, engine: Engine, body: bytearray) -> None:
+    def computed(self, device: Device, body: bytearray) -> None:
         """The body goes through the whole service, and nothing but our own errors comes of it."""
         got = outcome(CODEC, body)
         if isinstance(got, LossServiceError):
@@ -74,7 +71,7 @@ class TestDamage:
             return
         module = FocalLoss.from_config(got.options.config or LossConfig(), "cpu")
         try:
-            result = evaluate(engine, module, got, Limits(100, 100))
+            result = evaluate(device, module, got, Limits(100, 100))
         except LossServiceError as error:
             if error.status not in (413, 422):
                 raise
@@ -97,16 +94,16 @@ class TestDamage:
 
     @at_most(300, deadline=None)
     @given(changes=st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), min_size=1, max_size=4))
-    def test_changed_bytes(self, engine: Engine, changes: list[tuple[int, int]]) -> None:
+    def test_changed_bytes(self, device: Device, changes: list[tuple[int, int]]) -> None:
         body = bytearray(VALID)
         for position, value in changes:
             body[position] = value
-        self.computed(engine, body)
+        self.computed(device, body)
 
     @at_most(100, deadline=None)
     @given(cut=st.integers(0, len(VALID)), count=st.integers(1, 16), fill=st.binary(max_size=16))
-    def test_bytes_that_are_missing_or_too_many(self, engine: Engine, cut: int, count: int, fill: bytes) -> None:
-        self.computed(engine, bytearray(VALID[:cut] + fill + VALID[cut + count :]))
+    def test_bytes_that_are_missing_or_too_many(self, device: Device, cut: int, count: int, fill: bytes) -> None:
+        self.computed(device, bytearray(VALID[:cut] + fill + VALID[cut + count :]))
 
     @at_most(300, deadline=None)
     @given(header=json_values, data=st.binary(max_size=16))
@@ -119,9 +116,9 @@ class TestDamage:
         shape=st.lists(st.integers(-2, 2**65), max_size=4) | json_values,
         offsets=st.lists(st.integers(-2, 40), max_size=3) | json_values,
     )
-    def test_any_values_in_an_entry(self, engine: Engine, dtype: object, shape: object, offsets: object) -> None:
+    def test_any_values_in_an_entry(self, device: Device, dtype: object, shape: object, offsets: object) -> None:
         entry = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-        self.computed(engine, bytearray(with_entries(logits=entry)))
+        self.computed(device, bytearray(with_entries(logits=entry)))
 
 
 class TestHeader:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
 from service.loss.focal import FocalLoss
 from service.runs.compaction import compact
@@ -39,11 +39,10 @@ class Kept:
     def __init__(self, folder: str, memory_bytes: int) -> None:
         self.store = RunStore(open_files(folder), 10**7)
         self.queries = RunQueries(self.store, memory_bytes)
-        self._engine = Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+        self._device = Device("cpu")
 
     def close(self) -> None:
         self.queries.close()
-        self._engine.close()
 
     def make(self, config: dict[str, Any] | None = None, run: str = "r", **description: Any) -> Snapshot:
         return self.store.create(run, RunDescription.parse({"config": config or {}, **description}))[0]
@@ -68,7 +67,7 @@ class Kept:
         taken = incoming(config, batches)
         options = RequestOptions.parse({"outputs": ["loss", *KEPT_OUTPUTS], "on_invalid": on_invalid})
         module = FocalLoss.from_config(config, "cpu")
-        result = evaluate(self._engine, module, LossRequest(options, batches), LIMITS, unique_ids=True)
+        result = evaluate(self._device, module, LossRequest(options, batches), LIMITS, unique_ids=True)
         rows = stored_rows(epoch, batch, taken, result.batches, store_logits=description.store_logits)
         footer = Footer(
             rows=len(rows),
