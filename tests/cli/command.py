@@ -10,7 +10,7 @@ from unittest import mock
 
 from typer.testing import CliRunner
 
-from service.cli import console, main
+from service.cli import console, main, serve
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def run(*words: Any, stdin: str | None = None, **settings: str) -> Ended:
             mock.patch.object(console.output, "_width", 200),
             mock.patch.object(console.errors, "_width", 200),
             # The heaps of this process stay as they are.
-            mock.patch.object(main, "_share_one_heap"),
+            mock.patch.object(serve, "_share_one_heap"),
         ):
             ended = CliRunner().invoke(main.app, [str(word) for word in words], input=stdin, env=environment)
     finally:

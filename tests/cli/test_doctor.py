@@ -17,6 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 from service import __version__
+from service.cli import console
 from service.cli.doctor import machine
 from service.cli.doctor import settings as examined
 from service.cli.doctor.command import examine
@@ -37,6 +38,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("FOCAL_LOSS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(self_check, "check_cpu", lambda: PASSED)
+    monkeypatch.setattr(console.output, "_width", 200)
 
 
 def doctor(*arguments: str) -> tuple[int, str]:
@@ -253,7 +255,6 @@ class TestCuda:
 
     @pytest.mark.usefixtures("two_devices")
     def test_all_is_well(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("COLUMNS", "200")
         monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
         monkeypatch.setenv("CC", "/opt/bin/cc")
         monkeypatch.setattr(machine.sysconfig, "get_path", lambda name: str(tmp_path))

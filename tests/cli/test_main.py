@@ -31,7 +31,7 @@ def test_version() -> None:
 
 HEAPS = """
 import ctypes, sys, threading
-from service.cli import main as cli
+from service.cli import serve as cli
 
 libc = ctypes.CDLL(None)
 libc.fdopen.restype = ctypes.c_void_p

@@ -51,7 +51,7 @@ def _apps_are_closed() -> Iterator[None]:
     yield
     while APPS:
         service = APPS.popitem()[1].state.service
-        service.engine.close()
+        service.close()
         service.runs.close()
 
 
