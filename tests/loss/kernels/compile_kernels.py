@@ -1,6 +1,6 @@
 """Compiles the kernels of `service.loss.kernels.cuda` for GPUs that need not be there; prints what they load, as JSON.
 
-Run by `test_fused_cuda.py` in a process of its own: in the interpreter's there is no compiler.
+Run by `test_cuda.py` in a process of its own: in the interpreter's there is no compiler.
 """
 
 from __future__ import annotations
