@@ -7,12 +7,16 @@ mpmath neither overflows nor underflows. Inputs are the values as the dtype unde
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import mpmath
+import numpy as np
 from mpmath import mpf
+from torch import Tensor
 
 mpmath.mp.dps = 40
 
@@ -42,6 +46,12 @@ def softmax(logits: tuple[float, ...]) -> tuple[Class, ...]:
             )
         )
     return tuple(classes)
+
+
+def log_odds(logits: Sequence[float], target: int) -> mpf:
+    """z = log(p_t / (1 - p_t)) of one row of any width."""
+    powers = [mpmath.exp(mpf(x)) for x in logits]
+    return mpmath.log(powers[target] / mpmath.fsum(powers[:target] + powers[target + 1 :]))
 
 
 def smoothed_target(num_classes: int, target: int, smoothing: float) -> list[mpf]:
@@ -118,6 +128,11 @@ def _sigmoid_alpha(y: mpf, alpha: float | None) -> mpf:
     return mpf(1) if alpha is None else mpf(alpha) * y + (1 - mpf(alpha)) * (1 - y)
 
 
+def log(x: mpf) -> float:
+    """The logarithm as a float; -inf of 0."""
+    return float(mpmath.log(x)) if x else -math.inf
+
+
 SMALLEST_NORMAL_FLOAT32 = 1.1754943508222875e-38
 
 
@@ -126,3 +141,42 @@ def relative_error(ours: float, exact: mpf) -> float:
     if abs(exact) < SMALLEST_NORMAL_FLOAT32:
         return 0.0 if abs(ours) <= SMALLEST_NORMAL_FLOAT32 else float("inf")
     return float(abs(mpf(ours) - exact) / abs(exact))
+
+
+@cache
+def _scores_of_label(logits: tuple[float, ...], target: int) -> dict[str, mpf]:
+    """The scores of one row that do not depend on gamma, as the papers and cleanlab's documentation define them."""
+    classes = softmax(logits)
+    c, others = classes[target], classes[:target] + classes[target + 1 :]
+    entropy = mpmath.fsum(one.p * one.cross_entropy for one in classes if one.p)
+    # cleanlab bounds both p_t and the ratio, see `_confidence_weighted_entropy` in cleanlab/rank.py.
+    bound = mpf("1e-6")
+    ratio = entropy / mpmath.log(len(classes)) / max(c.p, bound)
+    return {
+        "cross_entropy": c.cross_entropy,
+        "p_t": c.p,
+        "log_odds": mpmath.log(c.p / c.rest) if c.rest else mpmath.inf,
+        "prediction": mpf(logits.index(max(logits))),
+        "logit_margin": mpf(logits[target]) - max(mpf(x) for j, x in enumerate(logits) if j != target),
+        "normalized_margin": (c.p - max(one.p for one in others) + 1) / 2,
+        "entropy": entropy,
+        "confidence_weighted_entropy": mpmath.log1p(ratio) / max(ratio, bound),
+        "el2n": mpmath.sqrt(c.rest**2 + mpmath.fsum(one.p**2 for one in others)),
+    }
+
+
+def softmax_scores(
+    logits: Tensor, targets: Tensor, gamma: float, weights: Sequence[float] | None = None, smoothing: float = 0.0
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Every score of every row, and its gradient (N, C), as the float64 numbers nearest to the exact ones.
+
+    Smoothing changes the loss and its gradient; the other scores are those of the label.
+    """
+    rows = []
+    for row, target in zip(map(tuple, logits.tolist()), targets.tolist(), strict=True):
+        loss = softmax_focal(row, target, gamma, weights, smoothing)
+        gradient = softmax_focal_gradient(row, target, gamma, weights, smoothing)
+        norm = mpmath.sqrt(mpmath.fsum(g**2 for g in gradient))
+        scores = {"loss": loss, "log_loss": log(loss), "grad_norm": norm}
+        rows.append(_scores_of_label(row, target) | scores | {"gradient": gradient})
+    return {name: np.array([row[name] for row in rows]).astype(np.float64) for name in rows[0]}

@@ -36,3 +36,21 @@ def all_difficult_rows(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """`difficult_rows` of every scale and offset, (360, 5)."""
     batches = [difficult_rows(dtype, scale, offset) for scale in SCALES for offset in OFFSETS]
     return torch.cat([logits for logits, _ in batches]), torch.cat([targets for _, targets in batches])
+
+
+def random_rows(
+    rows: int, classes: int, dtype: torch.dtype = torch.float32, scale: float = 5, offset: float = 0
+) -> tuple[Tensor, Tensor]:
+    """Normal logits, and targets among which are the first, the last and a middle class."""
+    generator = torch.Generator().manual_seed(rows * 7919 + classes)
+    logits = torch.randn(rows, classes, generator=generator, dtype=torch.float64) * scale + offset
+    targets = torch.randint(0, classes, (rows,), generator=generator)
+    targets[:3] = torch.tensor([classes - 1, 0, classes // 2])[:rows]
+    return logits.to(dtype), targets
+
+
+def moderate_rows(rows: int = 40, classes: int = 5) -> tuple[Tensor, Tensor]:
+    """Logits so small that float64 probabilities and their differences are exact enough to be an oracle."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(rows, classes, generator=generator, dtype=torch.float64) * 2
+    return logits, torch.randint(0, classes, (rows,), generator=generator)
