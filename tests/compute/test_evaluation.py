@@ -1,4 +1,7 @@
-"""From batches to a result: reductions, contributions, rows that do not count, the hardest, and every refusal."""
+"""From batches to a result: reductions, contributions, rows that do not count, the hardest, and every refusal.
+
+`tests/loss/properties` tests the scores of single rows, with `evaluate` as one of the implementations.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -30,7 +33,7 @@ from service.loss.scores import Scores
 from service.schema.config import LossConfig
 from service.schema.request import OUTPUTS, Batch, LossRequest, RequestOptions
 from service.schema.result import LossResult
-from tests.strategies import PlainBatch, softmax_batches
+from tests.strategies import PlainBatch, at_most, softmax_batches
 
 NAN, INF = math.nan, math.inf
 REDUCTIONS = ("mean", "sum", "weighted_mean", "none")
@@ -150,7 +153,7 @@ class TestReductions:
         assert second is not None
         assert result.loss == pytest.approx((first + 3 * second) / 4, rel=1e-12)
 
-    @settings(deadline=None, max_examples=40)
+    @at_most(40)
     @given(batches=softmax_batches(), reduction=st.sampled_from(REDUCTIONS), gamma=st.sampled_from([0, 2]))
     def test_contributions_add_up_to_the_loss(self, batches: list[PlainBatch], reduction: str, gamma: float) -> None:
         parts = [of_tensors(torch.from_numpy(one.logits).double(), torch.from_numpy(one.targets)) for one in batches]
@@ -166,16 +169,6 @@ class TestReductions:
         assert result.device == "cpu"
         assert result.config_id == LossConfig(gamma=0.5).config_id
 
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-    def test_columns_have_the_width_of_the_logits(self, dtype: torch.dtype) -> None:
-        result = compute([of_tensors(tensor(LOGITS, dtype), tensor(TARGETS))], outputs=list(OUTPUTS))
-        width = np.float64 if dtype == torch.float64 else np.float32
-        (one,) = result.batches
-        assert list(one.per_example) == list(OUTPUTS)
-        for name, values in one.per_example.items():
-            assert values.dtype == (np.int64 if name == "prediction" else width), name
-            assert values.shape == (4,)
-
     def test_only_the_outputs_that_are_asked_for_in_their_order(self) -> None:
         result = compute([batch(LOGITS, TARGETS)], outputs=["p_t", "loss"])
         assert list(result.batches[0].per_example) == ["p_t", "loss"]
@@ -189,50 +182,12 @@ class TestReductions:
 
 
 class TestRowsThatDoNotCount:
-    def test_an_ignored_row(self) -> None:
-        result = compute([batch(LOGITS, TARGETS)], outputs=list(OUTPUTS))
-        row = {name: column(result, name)[2] for name in OUTPUTS}
-        assert (row.pop("loss"), row.pop("contribution"), row.pop("prediction")) == (0.0, 0.0, -1)
-        assert all(math.isnan(value) for value in row.values())
-
     @pytest.mark.parametrize("reduction", ["mean", "weighted_mean"])
     def test_all_rows_ignored(self, reduction: str) -> None:
         result = compute([batch(LOGITS, [-100] * 4)], {"reduction": reduction})
         assert (result.loss, result.batches[0].loss) == (None, None)
         assert (result.num_examples, result.num_ignored) == (4, 4)
         assert column(result, "contribution") == [0, 0, 0, 0]
-
-    @pytest.mark.parametrize("value", [NAN, INF, -INF])
-    def test_what_stands_in_an_ignored_row_does_not_matter(self, value: float) -> None:
-        logits = [*LOGITS[:2], [value] * 3, LOGITS[3]]
-        assert compute([batch(logits, TARGETS)]).loss == compute([batch(LOGITS, TARGETS)]).loss
-
-    @pytest.mark.parametrize("ignore_index", [0, 1, 255, -1, -(2**63), 2**63 - 1])
-    def test_any_ignore_index(self, ignore_index: int) -> None:
-        targets = [2, ignore_index, 2, 2]
-        result = compute([batch(LOGITS, targets)], {"ignore_index": ignore_index})
-        assert result.num_ignored == 1
-        assert column(result, "loss")[1] == 0
-
-    def test_without_an_ignore_index_nothing_is_ignored(self) -> None:
-        error = refused([batch(LOGITS, TARGETS)], {"ignore_index": None})
-        assert isinstance(error, InvalidTargetError)
-        assert error.detail == "batch 0, row 2: target -100 is outside [0, 3)"
-
-    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
-    def test_a_narrow_target_is_compared_as_the_number_it_is(self, dtype: torch.dtype) -> None:
-        # 156 is -100 modulo 256.
-        wrapped = tensor([0, 156 if dtype == torch.uint8 else 100, 1, 2]).to(dtype)
-        error = refused([batch(LOGITS, wrapped)])
-        assert isinstance(error, InvalidTargetError)
-        assert locations(error) == [["batches", 0, "targets", 1]]
-        result = compute([batch(LOGITS, wrapped)], {"ignore_index": wrapped[1].item()})
-        assert result.num_ignored == 1
-
-    def test_a_class_that_lies_past_the_width_of_the_targets(self) -> None:
-        logits = torch.zeros(1, 300, dtype=torch.float64)
-        result = compute([of_tensors(logits, tensor([156], torch.uint8))], outputs=["p_t"])
-        assert column(result, "p_t") == pytest.approx([1 / 300])
 
     def test_weights_of_zero(self) -> None:
         result = compute([batch(LOGITS, [0, 0, 0, 0])], {"alpha": [0, 1, 1], "reduction": "weighted_mean"}, top_k=2)
@@ -385,7 +340,7 @@ class TestHardest:
         result = compute([batch([[0.0, 1.0]], [0]), batch([[0.0, 2.0]], [0], [0])], top_k=5)
         assert [hard.id for hard in result.hardest] == [0, None]
 
-    @settings(deadline=None, max_examples=40)
+    @at_most(40)
     @given(batches=softmax_batches(), top_k=st.integers(0, 20))
     def test_it_is_the_start_of_the_order_by_loss(self, batches: list[PlainBatch], top_k: int) -> None:
         parts = [of_tensors(torch.from_numpy(one.logits).double(), torch.from_numpy(one.targets)) for one in batches]
@@ -563,13 +518,6 @@ class TestRefusals:
         assert error.detail == detail
         assert locations(error) == [["batches", 1, *loc]]
 
-    def test_a_logit_of_minus_infinity_off_the_target_is_a_mask(self) -> None:
-        masked = compute([batch([[1.0, -INF, 2.0], [-INF, 0.5, -INF]], [0, 1])])
-        plain = compute([batch([[1.0, 2.0]], [0])])
-        assert column(masked, "loss") == [pytest.approx(column(plain, "loss")[0], rel=1e-14), 0]
-        negative = compute([batch([[-INF, 1.0]], [[0.0, 1.0]])], {"mode": "sigmoid"})
-        assert negative.loss == pytest.approx(focal([0, 1], 1, 2) / 2, rel=1e-12)
-
     def test_every_bad_row_is_named_up_to_a_bound(self) -> None:
         logits = torch.zeros(50, 2, dtype=torch.float64)
         logits[10:, 1] = NAN
@@ -691,31 +639,3 @@ class TestSigmoid:
         assert column(result, "prediction") == [[1, 0], [0, 1]]
         assert result.hardest[0].index == int(losses.argmax())
         assert result.num_examples == 2
-
-    def test_a_missing_label_is_left_out_of_its_example(self) -> None:
-        logits = [[1.5, 99.0, -0.5], [NAN, NAN, NAN], [0.0, 3.0, NAN]]
-        targets = [[1, -100, 0], [-100, -100, -100], [1, 0, -100]]
-        result = compute(
-            [batch(logits, targets)], {"mode": "sigmoid", "alpha": 0.25}, outputs=["loss", "p_t", "prediction"]
-        )
-        losses = [sum(self.LOSSES[:2]) / 2, 0.0, sum(self.LOSSES[2:]) / 2]
-        assert column(result, "loss") == pytest.approx(losses, rel=1e-12)
-        assert result.loss == pytest.approx(sum(losses) / 2, rel=1e-12)
-        assert (result.num_examples, result.num_ignored) == (3, 1)
-        assert column(result, "prediction") == [[1, -1, 0], [-1, -1, -1], [0, 1, -1]]
-        assert math.isnan(column(result, "p_t")[1])
-
-    def test_one_alpha_for_each_label(self) -> None:
-        part = batch([[0.5, -1.0]], [[1, 0]])
-        result = compute([part], {"mode": "sigmoid", "alpha": [0.1, 0.8]})
-        assert result.loss == pytest.approx((focal([0, 0.5], 1, 2, 0.1) + focal([0, -1.0], 0, 2, 0.2)) / 2, rel=1e-12)
-
-    def test_soft_targets(self) -> None:
-        result = compute([batch([[0.5]], [[0.25]])], {"mode": "sigmoid", "gamma": 0})
-        p = 1 / (1 + math.exp(-0.5))
-        assert result.loss == pytest.approx(-0.25 * math.log(p) - 0.75 * math.log(1 - p), rel=1e-12)
-
-    def test_an_unsigned_target_is_no_missing_label(self) -> None:
-        error = refused([of_tensors(torch.zeros(2, 1), tensor([[0], [156]], torch.uint8))], {"mode": "sigmoid"})
-        assert isinstance(error, InvalidTargetError)
-        assert "156" in error.detail
