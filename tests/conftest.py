@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# `make quick` takes the first, everything else the second; the third is for a night.
+# Examples of each property test: HYPOTHESIS_PROFILE is `quick` (of `make quick`), `full` (the default) or `fuzz`.
 for profile, examples in (("quick", 20), ("full", 100), ("fuzz", 5000)):
     settings.register_profile(profile, max_examples=examples, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))

@@ -10,12 +10,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-
-def at_most(examples: int) -> settings:
-    """For a slow property: this number of examples, or that of the profile where it has fewer."""
-    return settings(max_examples=min(examples, settings().max_examples))
-
-
 json_scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e300, 1e300) | st.text(max_size=5)
 json_values = st.recursive(
     json_scalars,

@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.compute.device import Engine
+from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
 from service.loss import scores
 from service.loss.arrays import as_array
@@ -145,8 +145,8 @@ def _module_autograd(config: LossConfig, logits: Tensor, targets: Tensor, output
 
 
 @cache
-def _engine() -> Engine:
-    return Engine("cpu", workers=1, queue_size=1, max_queued_bytes=1)
+def _device() -> Device:
+    return Device("cpu")
 
 
 def _evaluate(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Columns:
@@ -156,7 +156,7 @@ def _evaluate(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequ
     batches = tuple(Batch(x[start:stop], y[start:stop]) for start, stop in pairwise(cuts))
     options = RequestOptions.parse({"outputs": ["loss", *outputs], "top_k": len(logits), "on_invalid": "exclude"})
     module = FocalLoss.from_config(config, "cpu")
-    result = evaluate(_engine(), module, LossRequest(options, batches), Limits(2**40, 2**40))
+    result = evaluate(_device(), module, LossRequest(options, batches), Limits(2**40, 2**40))
     columns = {
         name: np.concatenate([batch.per_example[name] for batch in result.batches]) for name in ("loss", *outputs)
     }
