@@ -260,7 +260,7 @@ class TestProcess:
                 monkeypatch.setattr(locator, "from_function", classmethod(lambda cls, *args: None))
         with pytest.raises(RuntimeError, match="no locator"):
             njit(cache=True)(halved)
-        assert cpu_kernel.compiled(halved)(3.0) == 1.5
+        assert cpu_kernel.compiled()(halved)(3.0) == 1.5
 
 
 def halved(x: float) -> float:
