@@ -64,6 +64,8 @@ class Services:
 
     def process(self, **settings: str) -> ServerProcess:
         """The service process with these settings; a new one if it has ended."""
+        # The shared service has as many processes as its users' have.
+        settings = settings or {"processes": "0"}
         key = frozenset(settings.items())
         if key not in self._processes or self._processes[key].process.poll() is not None:
             started = running_server(self._new_folder("service"), **settings)

@@ -98,6 +98,8 @@ def service_environment(**settings: str) -> dict[str, str]:
 def running_server(tmp_path: Path, *options: str, **settings: str) -> Iterator[ServerProcess]:
     """Start a service, wait until it is ready, and end it after the block."""
     settings.setdefault("data_dir", str(tmp_path / "data"))
+    # Each process takes seconds of a core to start; tests of several say so.
+    settings.setdefault("processes", "1")
     log_path = tmp_path / "service.log"
     command = [sys.executable, "-m", "service", "serve", "--port", "0", *options]
     with log_path.open("wb") as log:

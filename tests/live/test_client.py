@@ -198,7 +198,7 @@ def test_keys(server_with: ServerWith, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_full_service_is_asked_again_until_it_has_room(server_with: ServerWith) -> None:
-    server = server_with(queue_size="1")
+    server = server_with(queue_size="1", processes="1")
     with httpx.Client(base_url=server.url) as metrics:
         held = half_sent(server, 100)
         wait_for(lambda: "focal_loss_requests_held 1.0" in metrics.get("/metrics").text, "the service is full")

@@ -189,7 +189,7 @@ class TestTheStart:
 
     def test_by_itself_there_is_a_worker_for_each_core(self, tmp_path: Path) -> None:
         cores = min(4, len(os.sched_getaffinity(0)))
-        with running_server(tmp_path, device="cpu") as server:
+        with running_server(tmp_path, device="cpu", processes="0") as server:
             assert len(server.workers()) == (cores if cores > 1 else 0)
 
     def test_a_config_id_is_good_after_a_restart(self, tmp_path: Path) -> None:

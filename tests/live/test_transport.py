@@ -50,6 +50,12 @@ def server(protocol: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60) as connected:
+        yield connected
+
+
 @pytest.fixture(scope="module")
 def strict_server(protocol: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Takes bodies of a MB that arrive within half a second."""
