@@ -18,12 +18,13 @@ from uvicorn.supervisors import Multiprocess
 
 from service.errors import LossServiceError
 from service.logs import configure_logs
+from service.runs.files import open_files
 from service.server.protocol import BodyConfig, BodyProtocol
 from service.settings import Settings
 
 MOST_PROCESSES = 4
-# A worker that imports torch from a cold disk, or parses a body of 256 MiB, does not answer its supervisor meanwhile.
-WORKER_ANSWERS_WITHIN_S = 60
+# A worker that starts on a busy machine, or parses a body of 256 MiB, does not answer its supervisor meanwhile.
+WORKER_ANSWERS_WITHIN_S = 30
 # Set before prometheus_client is imported by the workers.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -35,9 +36,12 @@ def serve(settings: Settings) -> None:
 
     Raises:
         DeviceUnavailableError: The settings name a device that is not there.
+        StorageUnavailableError: `data_dir` is a URL that fsspec does not know.
         SystemExit: The address cannot be bound, or a worker cannot start.
     """
     configure_logs(settings.log_level, settings.log_format)
+    # A supervisor takes long to notice that a worker cannot start.
+    open_files(settings.data_dir)
     processes = number_of_processes(settings)
     config = _config(settings.model_copy(update={"processes": processes}))
     if processes > 1:
@@ -84,6 +88,18 @@ def make_app(settings: Settings) -> ASGIApp:
     return app
 
 
+class Supervisor(Multiprocess):
+    """uvicorn's supervisor, which closes its own listening socket before it waits for the workers to end.
+
+    Otherwise connections would be accepted by the kernel, and answered by nobody, after the workers have closed theirs.
+    """
+
+    def join_all(self) -> None:
+        for listener in self.sockets:
+            listener.close()
+        super().join_all()
+
+
 def _config(settings: Settings) -> BodyConfig:
     return BodyConfig(
         partial(make_app, settings),
@@ -107,7 +123,7 @@ def _config(settings: Settings) -> BodyConfig:
 def _serve_with_workers(config: BodyConfig) -> None:
     with _metrics_folder():
         listener = config.bind_socket()
-        supervisor = Multiprocess(config, [listener])
+        supervisor = Supervisor(config, [listener])
         supervisor.run()
     if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
         sys.exit(STARTUP_FAILURE)

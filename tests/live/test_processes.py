@@ -168,11 +168,9 @@ class TestTheStart:
         assert list(temporary.glob("focal-loss-*")) == []
 
     @pytest.mark.parametrize("processes", ["1", "2"])
-    def test_an_app_that_cannot_be_made_is_not_tried_again(
-        self, tmp_path: Path, temporary: Path, processes: str
-    ) -> None:
+    def test_an_unknown_kind_of_store_is_one_line(self, tmp_path: Path, temporary: Path, processes: str) -> None:
         ended = serve_briefly(tmp_path, "--processes", processes, data_dir="nosuchstore://bucket/path")
-        assert ended.returncode == 3
+        assert ended.returncode == 2
         assert "data_dir nosuchstore://bucket/path" in ended.stderr
         assert "Traceback" not in ended.stderr
         assert list(temporary.glob("focal-loss-*")) == []

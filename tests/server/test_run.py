@@ -1,0 +1,56 @@
+"""How many processes serve, and how a worker says that it cannot start."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+import pytest
+from uvicorn.config import STARTUP_FAILURE
+
+from service.api import app as app_module
+from service.errors import DeviceUnavailableError
+from service.server import run
+from service.server.protocol import BodyProtocol
+from service.settings import Settings
+
+
+@pytest.mark.parametrize(("settings", "processes"), [({"processes": 3, "device": "cpu"}, 3), ({"processes": 1}, 1)])
+def test_as_many_processes_as_the_settings_say(settings: dict[str, Any], processes: int) -> None:
+    assert run.number_of_processes(Settings(**settings)) == processes
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 2), (4, 4), (64, 4)])
+def test_on_the_cpu_one_for_each_core_at_most_four(monkeypatch: pytest.MonkeyPatch, cores: int, processes: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    assert run.number_of_processes(Settings(device="cpu")) == processes
+
+
+def test_on_cuda_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_has_cuda_driver", lambda: True)
+    monkeypatch.setattr("service.compute.device.resolve_device", lambda wanted: "cuda:0")
+    assert run.number_of_processes(Settings()) == 1
+
+
+def test_the_configuration_reaches_workers_by_pickle() -> None:
+    settings = Settings(api_keys="a-long-enough-key-1", max_head_bytes=2048, head_timeout_s=3, processes=2)
+    config = pickle.loads(pickle.dumps(run._config(settings)))
+    assert (config.max_head_bytes, config.head_timeout_s, config.workers) == (2048, 3, 2)
+    assert config.http is BodyProtocol
+    assert config.app.args == (settings,)
+    assert run._config(Settings(direct_body=False)).http == "auto"
+
+
+def test_an_app_that_cannot_be_made_ends_the_worker_for_good(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(settings: Settings) -> None:
+        raise DeviceUnavailableError("cuda:0 is gone")
+
+    monkeypatch.setattr(app_module, "create_app", fail)
+    monkeypatch.setattr(run, "configure_logs", lambda level, log_format: None)
+    with pytest.raises(SystemExit) as ended:
+        run.make_app(Settings())
+    assert ended.value.code == STARTUP_FAILURE
+    assert "cuda:0 is gone" in capsys.readouterr().out
