@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -35,6 +35,9 @@ class Metrics:
     def __init__(self, device: str) -> None:
         if folder := os.environ.get(FOLDER_VARIABLE):
             _forget_dead_processes(Path(folder))
+            # No worker forks: without this the library asks the kernel for the process id at each change of a value.
+            pid = os.getpid()
+            values.ValueClass = values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         requests = Counter(
             "focal_loss_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
@@ -72,6 +75,7 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         info.labels(__version__, device).set(1)
+        self._of_device = (0, 0)
 
     def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemax", "sum"]) -> Gauge:
         return Gauge(f"focal_loss_{name}", text, registry=self.registry, multiprocess_mode=mode)
@@ -83,8 +87,10 @@ class Metrics:
 
     def set_device(self, configs: int, out_of_memory_retries: int) -> None:
         """Set how many configurations are on the device, and how often it ran out of memory."""
-        self._configs.set(configs)
-        self._retries.set(out_of_memory_retries)
+        if (configs, out_of_memory_retries) != self._of_device:
+            self._of_device = configs, out_of_memory_retries
+            self._configs.set(configs)
+            self._retries.set(out_of_memory_retries)
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is the path with its parameters as names."""
