@@ -49,6 +49,7 @@ def test_a_quick_check_of_the_cpu_reports_every_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so_in_one_line(tmp_path: Path) -> None:
     ended = gpu_check("--report", str(tmp_path / "report.json"))
     assert ended.returncode == 2
@@ -82,6 +83,7 @@ def test_a_part_that_fails(tmp_path: Path, code: str, result: Any, error: str) -
     assert error in found["error"]
 
 
+@pytest.mark.slow
 def test_a_part_that_takes_too_long_is_ended_and_keeps_its_result(tmp_path: Path) -> None:
     started = time.monotonic()
     found = run_part(part("import time; print('[1]', flush=True); time.sleep(60)"), tmp_path / "part", 2)

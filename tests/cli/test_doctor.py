@@ -52,6 +52,7 @@ def problems(**options: str | None) -> list[str]:
     return [f"{problem['what']} -> {problem['fix']}" for problem in report["problems"]]
 
 
+@pytest.mark.slow
 def test_a_machine_on_which_all_is_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("COLUMNS", "200")

@@ -129,6 +129,7 @@ def test_memory_is_not_touched_before_it_is_written_to() -> None:
     assert [len(buffer) for buffer in buffers] == [256 * MIB] * 2
 
 
+@pytest.mark.slow
 def test_threads_never_share_a_buffer() -> None:
     buffers = Buffers(4 * MIB)
     start = threading.Barrier(4)

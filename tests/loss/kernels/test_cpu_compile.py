@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 MODULES = {
     "helper.py": "from numba import njit\n\n@njit\ndef addend():\n    return {}\n",
     "main.py": (
@@ -30,6 +32,7 @@ def printed(folder: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_changed_helper_module_is_compiled_again(tmp_path: Path) -> None:
     for name, source in MODULES.items():
         (tmp_path / name).write_text(source.replace("{}", "2"))
