@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     ] = 1024 * MIB
     max_kept_bytes: Annotated[
         int, Field(ge=0, description="Bytes of memory kept for the bodies of the next requests, where none needs them.")
-    ] = 256 * MIB
+    ] = 1024 * MIB
     max_elements: Annotated[int, Field(ge=1, description="Logits (rows x classes) in one batch; more get 413.")] = 2**27
     max_examples: Annotated[int, Field(ge=1, description="Rows in one request; more get 413.")] = 10_000_000
     max_configs: Annotated[
