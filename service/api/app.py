@@ -104,16 +104,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _service(settings: Settings) -> Service:
     processes = max(1, settings.processes)
     cores = max(1, len(os.sched_getaffinity(0)) // processes)
-    device = Device(resolve_device(settings.device))
+    device_name = resolve_device(settings.device)
+    metrics = Metrics(device_name)
+    device = Device(device_name, metrics.count_retry)
     json_logits.warm_up()
     # The kernel for the CPU takes its threads from torch's setting.
     torch.set_num_threads(min(cores, torch.get_num_threads()))
-    metrics = Metrics(device.name)
     places = -(-settings.queue_size // processes)
     admission = Admission(places, settings.max_queued_bytes // processes, settings.workers, metrics.set_held)
     query_memory_bytes = max(settings.query_memory_bytes // processes, LEAST_QUERY_BYTES)
     run_work = RunWork(settings, admission, memory_bytes=query_memory_bytes, cores=cores)
-    registry = LossRegistry(device.name, settings.max_configs)
+    registry = LossRegistry(device_name, settings.max_configs, metrics.set_configs)
     return Service(
         settings=settings,
         device=device,

@@ -55,9 +55,6 @@ class Configurations:
         self._last_used = ""
         self._warned = False
 
-    def __len__(self) -> int:
-        return len(self._registry)
-
     @property
     def capacity(self) -> int:
         return self._registry.capacity

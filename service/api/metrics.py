@@ -75,7 +75,6 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         info.labels(__version__, device).set(1)
-        self._of_device = (0, 0)
 
     def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemax", "sum"]) -> Gauge:
         return Gauge(f"focal_loss_{name}", text, registry=self.registry, multiprocess_mode=mode)
@@ -85,12 +84,13 @@ class Metrics:
         self._held.set(requests)
         self._held_bytes.set(num_bytes)
 
-    def set_device(self, configs: int, out_of_memory_retries: int) -> None:
-        """Set how many configurations are on the device, and how often it ran out of memory."""
-        if (configs, out_of_memory_retries) != self._of_device:
-            self._of_device = configs, out_of_memory_retries
-            self._configs.set(configs)
-            self._retries.set(out_of_memory_retries)
+    def set_configs(self, count: int) -> None:
+        """Set how many configurations are on the device."""
+        self._configs.set(count)
+
+    def count_retry(self) -> None:
+        """Count a chunk that was made smaller because the device ran out of memory."""
+        self._retries.inc()
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is the path with its parameters as names."""

@@ -59,7 +59,6 @@ async def run_with_body(request: Request, timing: Timing, coding: str, work: Cal
 
             result = await service.threads.run(inflate_and_work)
     service.metrics.count_phases(timing.phases)
-    service.metrics.set_device(len(service.configurations), service.device.out_of_memory_retries)
     return result
 
 

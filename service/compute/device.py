@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 import numpy as np
@@ -43,14 +43,16 @@ class Device:
 
     Args:
         name: `cpu` or `cuda:N`; see `resolve_device`.
+        retried: Called for each chunk that is made smaller because memory ran out, from any thread.
 
     Attributes:
         chunk_elements: Logits of one chunk at most.
         out_of_memory_retries: Chunks that were made smaller because memory ran out.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, retried: Callable[[], None] = lambda: None) -> None:
         self.name = name
+        self._retried = retried
         self.chunk_elements = CHUNK_ELEMENTS[torch.device(name).type]
         self.out_of_memory_retries = 0
         self._lock = Lock()
@@ -132,6 +134,7 @@ class Device:
             ) from err
         with self._lock:
             self.out_of_memory_retries += 1
+        self._retried()
         return rows // 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
@@ -33,12 +34,14 @@ class LossRegistry:
     Args:
         device: Where instances are made, e.g. `cuda:0`.
         capacity: Instances held at most, >= 1.
+        changed: Called with the number of instances after each change, from any thread.
     """
 
-    def __init__(self, device: str, capacity: int) -> None:
+    def __init__(self, device: str, capacity: int, changed: Callable[[int], None] = lambda count: None) -> None:
         self.device = device
         self.capacity = capacity
         self._held: OrderedDict[str, HeldLoss] = OrderedDict()
+        self._changed = changed
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -60,6 +63,7 @@ class LossRegistry:
                 held = self._held[config.config_id] = HeldLoss(FocalLoss.from_config(config, self.device))
                 while len(self._held) > self.capacity:
                     self._held.popitem(last=False)
+                self._changed(len(self._held))
             self._held.move_to_end(config.config_id)
             return held
 
@@ -77,4 +81,6 @@ class LossRegistry:
     def drop(self, config_id: str) -> bool:
         """Let an instance go; True if there was one."""
         with self._lock:
-            return self._held.pop(config_id, None) is not None
+            dropped = self._held.pop(config_id, None) is not None
+            self._changed(len(self._held))
+            return dropped

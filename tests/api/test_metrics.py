@@ -28,14 +28,15 @@ def result(examples: int) -> BatchResult:
 
 
 def count(times: int) -> Metrics:
-    """What a process counts: each kind of metric so many times."""
+    """Count each kind of metric so many times."""
     metrics = Metrics("cpu")
     for _ in range(times):
         metrics.count_request("POST", "/loss", 200, 0.2)
         metrics.count_phases({"decode": 0.02})
         metrics.count(result(10))
+        metrics.count_retry()
     metrics.set_held(times, 100 * times)
-    metrics.set_device(times, times)
+    metrics.set_configs(times)
     return metrics
 
 

@@ -14,6 +14,12 @@ def put(client: httpx.Client, config: Any) -> httpx.Response:
     return client.put("/configs", json=config)
 
 
+def test_the_metrics_count_a_configuration_when_it_is_put(client: httpx.Client) -> None:
+    put(client, {"gamma": 0.0625})
+    lines = client.get("/metrics").text.splitlines()
+    assert next(float(line.split()[1]) for line in lines if line.startswith("focal_loss_configs_held ")) >= 1
+
+
 def test_put_holds_an_instance_once(client: httpx.Client) -> None:
     config = {"alpha": [3.5, 1.25], "gamma": 1.5}
     first, again = put(client, config), put(client, config)

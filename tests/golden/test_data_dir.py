@@ -33,7 +33,7 @@ def approximately(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def replies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What this version answers to the same requests."""
+    """The replies of this version to the same requests."""
     folder = tmp_path_factory.mktemp("golden") / "data"
     shutil.copytree(HERE / "data_dir_0_1_0", folder)
     app = create_app(Settings(device="cpu", data_dir=str(folder)))

@@ -140,7 +140,7 @@ def examine_kernels(device: str | None) -> Finding:
 
 
 def examine_triton_needs() -> Finding:
-    """What Triton needs to compile: a C compiler, Python's headers, a cache folder to write to and execute from."""
+    """The needs of Triton: a C compiler, Python's headers, a cache folder to write to and execute from."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     headers = Path(sysconfig.get_path("include"), "Python.h")
     home = os.environ.get("TRITON_HOME") or str(Path.home())
