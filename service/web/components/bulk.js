@@ -56,15 +56,42 @@ export class Selection {
 export function bulkBar(run, selection, { say, chooseClass }) {
   const count = h("strong", {});
   const button = (text, act, attributes = {}) => h("button", { type: "button", onclick: act, ...attributes }, text);
-  const bar = h("div", { class: "bulk", role: "group", "aria-label": "All selected rows" }, count,
+  const bar = h(
+    "div",
+    { class: "bulk", role: "group", "aria-label": "All selected rows" },
+    count,
     button("Keep all", () => apply("Keep the given label of", () => ({ verdict: "ok", label: null }), "kept")),
-    button("Accept suggestions", () => apply("Accept the suggestion for", (row) =>
-      row.suggested !== null && { verdict: "wrong", label: row.suggested }, "accepted", "without a suggestion")),
-    button("Other label …", () => chooseClass((label) => apply(`Call them ${className(run, label)}:`, (row) =>
-      row.target !== label && { verdict: "wrong", label }, `called ${className(run, label)}`, "with this label already"))),
-    button("Take back", () => apply("Take back what was said of", (row) =>
-      row.verdict !== null && { verdict: null, label: null }, "taken back", "not reviewed")),
-    button("Select none", () => selection.clear(), { class: "quiet" }));
+    button("Accept suggestions", () =>
+      apply(
+        "Accept the suggestion for",
+        (row) => row.suggested !== null && { verdict: "wrong", label: row.suggested },
+        "accepted",
+        "without a suggestion",
+      )),
+    button(
+      "Other label …",
+      () =>
+        chooseClass((label) =>
+          apply(
+            `Call them ${className(run, label)}:`,
+            (row) => row.target !== label && { verdict: "wrong", label },
+            `called ${className(run, label)}`,
+            "with this label already",
+          )
+        ),
+    ),
+    button(
+      "Take back",
+      () =>
+        apply(
+          "Take back what was said of",
+          (row) => row.verdict !== null && { verdict: null, label: null },
+          "taken back",
+          "not reviewed",
+        ),
+    ),
+    button("Select none", () => selection.clear(), { class: "quiet" }),
+  );
   bar.refresh = () => {
     bar.hidden = selection.size === 0;
     count.textContent = `${number(selection.size)} selected`;
@@ -76,7 +103,9 @@ export function bulkBar(run, selection, { say, chooseClass }) {
     const rows = selection.rows;
     const step = rows.map((row) => ({ row, ...(verdictOf(row) || {}) })).filter((one) => "verdict" in one);
     const left = rows.length - step.length;
-    const rest = left ? `; ${number(left)} ${without} ${left === 1 ? "is" : "are"} left as ${left === 1 ? "it is" : "they are"}` : "";
+    const rest = left
+      ? `; ${number(left)} ${without} ${left === 1 ? "is" : "are"} left as ${left === 1 ? "it is" : "they are"}`
+      : "";
     const act = () => say(step, `${rowsOf(step.length)} ${done}${rest}. `);
     if (step.length <= ASKS_ABOVE) act();
     else confirm(`${question} ${rowsOf(step.length)}?`, `It is one step, which Undo takes back${rest}.`, act);
@@ -86,7 +115,20 @@ export function bulkBar(run, selection, { say, chooseClass }) {
 const rowsOf = (count) => `${number(count)} ${count === 1 ? "row" : "rows"}`;
 
 function confirm(question, explained, act) {
-  dialog(question, h("form", { method: "dialog" }, h("h2", {}, question), h("p", { class: "muted" }, explained),
-    h("div", { class: "buttons" }, h("button", { value: "", type: "submit" }, "Cancel"),
-      h("button", { class: "primary", value: "yes", autofocus: true }, "Do it"))), act);
+  dialog(
+    question,
+    h(
+      "form",
+      { method: "dialog" },
+      h("h2", {}, question),
+      h("p", { class: "muted" }, explained),
+      h(
+        "div",
+        { class: "buttons" },
+        h("button", { value: "", type: "submit" }, "Cancel"),
+        h("button", { class: "primary", value: "yes", autofocus: true }, "Do it"),
+      ),
+    ),
+    act,
+  );
 }

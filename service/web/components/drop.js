@@ -1,13 +1,18 @@
 // Files that are dropped on the list of runs, or chosen there, become a run: one batch for each file.
 
-import { Problem, ask, call, get, path, upload } from "../lib/api.js";
+import { ask, call, get, path, Problem, upload } from "../lib/api.js";
 import { announce, dialog, h, number, problem } from "../lib/dom.js";
 import { toRun } from "../lib/route.js";
 
 const ARROW = "application/vnd.apache.arrow.file";
 const MEDIA_TYPES = {
-  parquet: "application/vnd.apache.parquet", arrow: ARROW, arrows: ARROW, feather: ARROW, ipc: ARROW,
-  csv: "text/csv", safetensors: "application/x-safetensors",
+  parquet: "application/vnd.apache.parquet",
+  arrow: ARROW,
+  arrows: ARROW,
+  feather: ARROW,
+  ipc: ARROW,
+  csv: "text/csv",
+  safetensors: "application/x-safetensors",
 };
 const ERRORS_SHOWN = 5;
 
@@ -15,18 +20,28 @@ const ERRORS_SHOWN = 5;
 export function dropZone(view) {
   const told = h("div", {});
   const input = h("input", {
-    type: "file", multiple: true, hidden: true, "aria-label": "Files with predictions",
+    type: "file",
+    multiple: true,
+    hidden: true,
+    "aria-label": "Files with predictions",
     accept: Object.keys(MEDIA_TYPES).map((ending) => `.${ending}`).join(","),
   });
-  const button = h("button", { class: "drop", type: "button", onclick: () => input.click() },
+  const button = h(
+    "button",
+    { class: "drop", type: "button", onclick: () => input.click() },
     h("strong", {}, "Drop a file here, or choose one"),
-    h("small", {}, "Parquet, Arrow, CSV or safetensors becomes a run. Columns such as text or image come along."));
+    h("small", {}, "Parquet, Arrow, CSV or safetensors becomes a run. Columns such as text or image come along."),
+  );
   const take = (files) => {
     const unknown = files.find((file) => !mediaType(file));
     told.replaceChildren();
     if (unknown) {
-      told.append(problem({ title: `${unknown.name} is of no known kind`,
-        message: `A run is made of a file that ends with ${Object.keys(MEDIA_TYPES).join(", ")}.` }));
+      told.append(
+        problem({
+          title: `${unknown.name} is of no known kind`,
+          message: `A run is made of a file that ends with ${Object.keys(MEDIA_TYPES).join(", ")}.`,
+        }),
+      );
     } else if (files.length) askForRun(files, view, told);
   };
   input.addEventListener("change", () => {
@@ -35,15 +50,18 @@ export function dropZone(view) {
     input.value = "";
     take(files);
   });
-  const listen = (name, act) => window.addEventListener(name, (event) => {
-    // A list that has been replaced by another has no say any more.
-    if (!button.isConnected || !event.dataTransfer?.types.includes("Files")) return;
-    // Or the browser would leave the page for the file.
-    event.preventDefault();
-    act(event);
-  }, { signal: view.signal });
+  const listen = (name, act) =>
+    window.addEventListener(name, (event) => {
+      // A list that has been replaced by another has no say any more.
+      if (!button.isConnected || !event.dataTransfer?.types.includes("Files")) return;
+      // Or the browser would leave the page for the file.
+      event.preventDefault();
+      act(event);
+    }, { signal: view.signal });
   listen("dragover", () => button.classList.add("over"));
-  listen("dragleave", (event) => { if (!event.relatedTarget) button.classList.remove("over"); });
+  listen("dragleave", (event) => {
+    if (!event.relatedTarget) button.classList.remove("over");
+  });
   listen("drop", (event) => {
     button.classList.remove("over");
     if (!document.querySelector("dialog[open]")) take([...event.dataTransfer.files]);
@@ -76,17 +94,28 @@ async function askForRun(files, view, told) {
     return;
   }
   const name = h("input", {
-    id: "drop-run", required: true, maxlength: 100, autocomplete: "off", pattern: "[A-Za-z0-9_\\-][A-Za-z0-9._\\-]*",
-    title: "A–Z a–z 0–9 . _ -, the first no dot", value: named(files[0].name.replace(/\.[^.]*$/, "")),
+    id: "drop-run",
+    required: true,
+    maxlength: 100,
+    autocomplete: "off",
+    pattern: "[A-Za-z0-9_\\-][A-Za-z0-9._\\-]*",
+    title: "A–Z a–z 0–9 . _ -, the first no dot",
+    value: named(files[0].name.replace(/\.[^.]*$/, "")),
   });
   const epoch = h("input", { id: "drop-epoch", type: "number", min: 0, required: true, value: 0 });
   const classes = h("textarea", { id: "drop-classes", rows: 2, "aria-describedby": "drop-hint" });
   const gamma = h("input", { id: "drop-gamma", type: "number", min: 0, step: "any", required: true, value: 2 });
-  const description = h("div", {},
-    h("div", { class: "pair" },
+  const description = h(
+    "div",
+    {},
+    h(
+      "div",
+      { class: "pair" },
       h("div", {}, h("label", { for: "drop-classes" }, "Class names"), classes),
-      h("div", {}, h("label", { for: "drop-gamma" }, "Gamma"), gamma)),
-    h("p", { class: "hint", id: "drop-hint" }, "Optional: one per line or with commas, class 0 first."));
+      h("div", {}, h("label", { for: "drop-gamma" }, "Gamma"), gamma),
+    ),
+    h("p", { class: "hint", id: "drop-hint" }, "Optional: one per line or with commas, class 0 first."),
+  );
   const note = h("p", { class: "hint", "aria-live": "polite" });
   const fault = h("div", {});
   const sent = h("progress", { id: "drop-sent", max: 1, value: 0 });
@@ -94,11 +123,18 @@ async function askForRun(files, view, told) {
   const sending = h("div", { hidden: true }, doing, sent);
   const submit = h("button", { class: "primary", type: "submit" });
   const cancel = h("button", { type: "button" }, "Cancel");
-  const fields = h("fieldset", {},
-    h("div", { class: "pair" },
+  const fields = h(
+    "fieldset",
+    {},
+    h(
+      "div",
+      { class: "pair" },
       h("div", {}, h("label", { for: "drop-run" }, "Name of the run"), name),
-      h("div", {}, h("label", { for: "drop-epoch" }, "Epoch"), epoch)),
-    note, description);
+      h("div", {}, h("label", { for: "drop-epoch" }, "Epoch"), epoch),
+    ),
+    note,
+    description,
+  );
   const known = () => runs.find((run) => run.run === name.value);
   const look = () => {
     const run = known();
@@ -109,11 +145,16 @@ async function askForRun(files, view, told) {
   };
   name.addEventListener("input", look);
   look();
-  const form = h("form", { class: "drop-form" },
+  const form = h(
+    "form",
+    { class: "drop-form" },
     h("h2", {}, files.length === 1 ? "A run from a file" : `A run from ${files.length} files`),
-    h("ul", { class: "files" }, files.map((file) => h("li", {}, file.name, " ",
-      h("small", {}, megabytes(file.size))))),
-    fields, fault, sending, h("div", { class: "buttons" }, cancel, submit));
+    h("ul", { class: "files" }, files.map((file) => h("li", {}, file.name, " ", h("small", {}, megabytes(file.size))))),
+    fields,
+    fault,
+    sending,
+    h("div", { class: "buttons" }, cancel, submit),
+  );
   let work = new AbortController();
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -124,8 +165,13 @@ async function askForRun(files, view, told) {
     cancel.focus();
     const names = classes.value.split(/[\n,]/).map((text) => text.trim()).filter(Boolean);
     const drop = {
-      run: name.value, epoch: Number(epoch.value), files, signal: work.signal,
-      description: known() ? null : { config: { gamma: Number(gamma.value) }, ...(names.length && { class_names: names }) },
+      run: name.value,
+      epoch: Number(epoch.value),
+      files,
+      signal: work.signal,
+      description: known()
+        ? null
+        : { config: { gamma: Number(gamma.value) }, ...(names.length && { class_names: names }) },
       tell: (text, share) => {
         if (doing.textContent !== text) doing.textContent = text;
         if (share === null) sent.removeAttribute("value");
@@ -190,14 +236,18 @@ function rowOf([first, , , row, column]) {
 function complaint(error, { run, epoch, files }) {
   const told = problem(error);
   const others = error.errors.slice(1, ERRORS_SHOWN);
-  if (others.length) told.append(h("ul", {}, others.map(({ loc, msg }) => h("li", {}, [rowOf(loc), msg].join(" ").trim()))));
+  if (others.length) {
+    told.append(h("ul", {}, others.map(({ loc, msg }) => h("li", {}, [rowOf(loc), msg].join(" ").trim()))));
+  }
   if (error.errors.some(({ loc }) => rowOf(loc))) {
     told.append(h("p", {}, "Rows are counted from 0, without the line of names."));
   }
   if ((error.status === 413 && error.code !== "run_full") || error.status === 408) {
     const base = new URL(".", location.href).href.replace(/\/$/, "");
-    told.append(h("p", {}, "The command sends a file of any size, in pieces: "),
-      h("code", {}, `focal-loss push ${run} ${files[0].name} --epoch ${epoch} --create --url ${base}`));
+    told.append(
+      h("p", {}, "The command sends a file of any size, in pieces: "),
+      h("code", {}, `focal-loss push ${run} ${files[0].name} --epoch ${epoch} --create --url ${base}`),
+    );
   }
   return told;
 }

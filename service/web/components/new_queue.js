@@ -2,7 +2,7 @@
 
 import { call, get, path } from "../lib/api.js";
 import { h, number, problem } from "../lib/dom.js";
-import { STRATEGIES, className } from "./parts.js";
+import { className, STRATEGIES } from "./parts.js";
 import { toQueue } from "../lib/route.js";
 
 const MOST_QUOTAS = 50;
@@ -18,24 +18,45 @@ const single = Object.entries(STRATEGIES).filter(([name]) => name !== "mix");
 export function newQueue(run, refused) {
   const told = h("div", {});
   const meaning = h("p", { class: "muted", id: "meaning", "aria-live": "polite" });
-  const strategy = h("select", { id: "strategy", "aria-describedby": "meaning" },
-    Object.entries(STRATEGIES).map(([name, [text]]) => h("option", { value: name }, text)));
+  const strategy = h(
+    "select",
+    { id: "strategy", "aria-describedby": "meaning" },
+    Object.entries(STRATEGIES).map(([name, [text]]) => h("option", { value: name }, text)),
+  );
   const mix = mixInputs();
   const budget = numberInput("budget", { min: 1, max: 100000, required: true, value: 50 });
-  const quotas = h("select", { id: "quotas" },
-    h("option", { value: "" }, "As they come"), h("option", { value: "equal" }, "The same number of each class"),
+  const quotas = h(
+    "select",
+    { id: "quotas" },
+    h("option", { value: "" }, "As they come"),
+    h("option", { value: "equal" }, "The same number of each class"),
     h("option", { value: "proportional" }, "In proportion to the classes"),
-    run.num_classes <= MOST_QUOTAS && h("option", { value: "numbers" }, "A number for each class"));
+    run.num_classes <= MOST_QUOTAS && h("option", { value: "numbers" }, "A number for each class"),
+  );
   const each = quotaInputs(run);
   const more = moreChoices(run);
   const name = h("input", { id: "name", maxlength: 100, autocomplete: "off", placeholder: "optional" });
   const button = h("button", { class: "primary", type: "submit" }, "Make queue");
   const expected = h("p", { class: "muted expected", "aria-live": "polite" });
-  const form = h("form", { class: "card new-queue" }, told,
-    h("label", { for: "strategy" }, "Strategy"), strategy, meaning, mix,
-    h("label", { for: "budget" }, "How many examples"), budget,
-    h("label", { for: "quotas" }, "Classes"), quotas, each, more,
-    h("label", { for: "name" }, "Name"), name, button, expected);
+  const form = h(
+    "form",
+    { class: "card new-queue" },
+    told,
+    h("label", { for: "strategy" }, "Strategy"),
+    strategy,
+    meaning,
+    mix,
+    h("label", { for: "budget" }, "How many examples"),
+    budget,
+    h("label", { for: "quotas" }, "Classes"),
+    quotas,
+    each,
+    more,
+    h("label", { for: "name" }, "Name"),
+    name,
+    button,
+    expected,
+  );
 
   const used = () => (strategy.value === "mix" ? mix.strategies() : [strategy.value]);
   const fit = () => {
@@ -95,16 +116,26 @@ function previewed(run, form, request, line) {
       if (!signal.aborted) line.textContent = "";
     }
   };
-  return { stop, soon: () => { stop(); timer = setTimeout(ask, QUIET_MS); } };
+  return {
+    stop,
+    soon: () => {
+      stop();
+      timer = setTimeout(ask, QUIET_MS);
+    },
+  };
 }
 
 function expectation(run, { expected_yield: expected, num_rows: rows, num_per_class: classes }) {
   if (!rows) return "No example fits.";
   const wrong = Math.round(expected.wrong_labels);
   const order = Object.entries(classes || {}).sort(([, one], [, other]) => other - one);
-  const told = order.slice(0, CLASSES_TOLD).map(([label, count]) => `${className(run, Number(label))}: ${number(count)}`);
+  const told = order.slice(0, CLASSES_TOLD).map(([label, count]) =>
+    `${className(run, Number(label))}: ${number(count)}`
+  );
   const rest = order.length > CLASSES_TOLD ? ", …" : "";
-  return `About ${number(wrong)} wrong ${wrong === 1 ? "label" : "labels"} expected in ${number(rows)} ${rows === 1 ? "row" : "rows"}` +
+  return `About ${number(wrong)} wrong ${wrong === 1 ? "label" : "labels"} expected in ${number(rows)} ${
+    rows === 1 ? "row" : "rows"
+  }` +
     `${told.length ? `; by class: ${told.join(", ")}${rest}` : ""}.`;
 }
 
@@ -124,15 +155,31 @@ function mixInputs() {
   const add = h("button", { type: "button", class: "quiet" }, "Add a strategy");
   const element = h("fieldset", { class: "mix" }, h("legend", {}, "Share of each strategy, in %"), rows, add);
   const row = (name, share) => {
-    const line = h("div", { class: "mix-row" },
+    const line = h(
+      "div",
+      { class: "mix-row" },
       h("select", { "aria-label": "Part of the mix" }, single.map(([value, [text]]) => h("option", { value }, text))),
-      h("input", { type: "number", min: 0.1, max: 100, step: "any", required: true, value: share, "aria-label": "Its share in %" }),
-      h("button", { type: "button", class: "quiet", "aria-label": "Leave this part out", onclick: () => {
-        line.remove();
-        tidy();
-        add.focus();
-        element.dispatchEvent(new Event("input", { bubbles: true }));
-      } }, "×"));
+      h("input", {
+        type: "number",
+        min: 0.1,
+        max: 100,
+        step: "any",
+        required: true,
+        value: share,
+        "aria-label": "Its share in %",
+      }),
+      h("button", {
+        type: "button",
+        class: "quiet",
+        "aria-label": "Leave this part out",
+        onclick: () => {
+          line.remove();
+          tidy();
+          add.focus();
+          element.dispatchEvent(new Event("input", { bubbles: true }));
+        },
+      }, "×"),
+    );
     line.firstChild.value = name;
     return line;
   };
@@ -141,7 +188,9 @@ function mixInputs() {
     const chosen = names();
     // A strategy has one share.
     for (const select of rows.querySelectorAll("select")) {
-      for (const option of select.options) option.disabled = option.value !== select.value && chosen.includes(option.value);
+      for (const option of select.options) {
+        option.disabled = option.value !== select.value && chosen.includes(option.value);
+      }
     }
     for (const remove of rows.querySelectorAll("button")) remove.disabled = chosen.length < 2;
     add.hidden = chosen.length === single.length;
@@ -158,8 +207,12 @@ function mixInputs() {
   tidy();
   return Object.assign(element, {
     strategies: names,
-    shares: () => Object.fromEntries([...rows.children].map((line) =>
-      [line.querySelector("select").value, Number(line.querySelector("input").value) / 100])),
+    shares: () =>
+      Object.fromEntries(
+        [...rows.children].map((
+          line,
+        ) => [line.querySelector("select").value, Number(line.querySelector("input").value) / 100]),
+      ),
     show: (shown) => show(element, shown),
   });
 }
@@ -175,26 +228,76 @@ function moreChoices(run) {
   };
   const simple = (key, label, attributes, fits) => {
     const input = numberInput(key, attributes);
-    return choice(fits, () => (input.value === "" ? {} : { [key]: Number(input.value) }), h("label", { for: key }, label), input);
+    return choice(
+      fits,
+      () => (input.value === "" ? {} : { [key]: Number(input.value) }),
+      h("label", { for: key }, label),
+      input,
+    );
   };
   const names = h("datalist", { id: "attribute-names" });
-  const attribute = h("input", { id: "at-most-attribute", list: "attribute-names", autocomplete: "off", placeholder: "an attribute" });
+  const attribute = h("input", {
+    id: "at-most-attribute",
+    list: "attribute-names",
+    autocomplete: "off",
+    placeholder: "an attribute",
+  });
   const count = numberInput("at-most-count", { min: 1, value: 1 });
   const reviewed = h("input", { id: "exclude-reviewed", type: "checkbox" });
   let usual = null;
-  const element = h("details", { class: "more-choices" }, h("summary", {}, "More choices"),
-    simple("first", "Only the first epochs", { min: 1, max: run.epochs.length || 1, placeholder: "all" },
-      ({ used }) => used.includes("area_under_margin")),
-    simple("margin", "Semi-hard up to a margin of", { min: 0, step: "any", placeholder: "1" }, ({ used }) => used.includes("semi_hard")),
-    simple("share", "Share of the loss, from 0 to 1", { min: 0, max: 1, step: "any", placeholder: "0.5" },
-      ({ used }) => used.includes("top_share")),
-    simple("seed", "Seed of the draw", { min: 0, max: Number.MAX_SAFE_INTEGER, placeholder: "0" }, ({ used }) => used.includes("random")),
-    simple("min_per_class", "At least of each class", { min: 0, placeholder: "0" }, ({ quotas }) => quotas !== "numbers"),
-    choice(() => true, () => (attribute.value ? { at_most: { attribute: attribute.value, count: Number(count.value) } } : {}),
-      h("label", { for: "at-most-attribute" }, "At most so many with the same"), h("div", { class: "pair" }, attribute, names,
-        h("label", { class: "hidden-text", for: "at-most-count" }, "At most how many"), count)),
-    choice(() => true, () => (reviewed.checked === usual ? {} : { exclude_reviewed: reviewed.checked }),
-      h("label", { class: "check", for: "exclude-reviewed" }, reviewed, "Leave out what has a verdict")));
+  const element = h(
+    "details",
+    { class: "more-choices" },
+    h("summary", {}, "More choices"),
+    simple(
+      "first",
+      "Only the first epochs",
+      { min: 1, max: run.epochs.length || 1, placeholder: "all" },
+      ({ used }) => used.includes("area_under_margin"),
+    ),
+    simple(
+      "margin",
+      "Semi-hard up to a margin of",
+      { min: 0, step: "any", placeholder: "1" },
+      ({ used }) => used.includes("semi_hard"),
+    ),
+    simple(
+      "share",
+      "Share of the loss, from 0 to 1",
+      { min: 0, max: 1, step: "any", placeholder: "0.5" },
+      ({ used }) => used.includes("top_share"),
+    ),
+    simple(
+      "seed",
+      "Seed of the draw",
+      { min: 0, max: Number.MAX_SAFE_INTEGER, placeholder: "0" },
+      ({ used }) => used.includes("random"),
+    ),
+    simple(
+      "min_per_class",
+      "At least of each class",
+      { min: 0, placeholder: "0" },
+      ({ quotas }) => quotas !== "numbers",
+    ),
+    choice(
+      () => true,
+      () => (attribute.value ? { at_most: { attribute: attribute.value, count: Number(count.value) } } : {}),
+      h("label", { for: "at-most-attribute" }, "At most so many with the same"),
+      h(
+        "div",
+        { class: "pair" },
+        attribute,
+        names,
+        h("label", { class: "hidden-text", for: "at-most-count" }, "At most how many"),
+        count,
+      ),
+    ),
+    choice(
+      () => true,
+      () => (reviewed.checked === usual ? {} : { exclude_reviewed: reviewed.checked }),
+      h("label", { class: "check", for: "exclude-reviewed" }, reviewed, "Leave out what has a verdict"),
+    ),
+  );
   // Which attributes there are is known when somebody looks for them.
   element.addEventListener("toggle", async () => {
     const { rows } = await get(`${path("runs", run.run, "examples")}?limit=1`).catch(() => ({ rows: [] }));
@@ -211,12 +314,22 @@ function moreChoices(run) {
 }
 
 function quotaInputs(run) {
-  return h("fieldset", { class: "quotas", hidden: true }, h("legend", {}, "At most of each class"),
-    Array.from({ length: Math.min(run.num_classes || 0, MOST_QUOTAS) }, (_, label) => h("label", {},
-      h("span", {}, className(run, label)),
-      h("input", { type: "number", min: 0, value: 10, "data-class": label }))));
+  return h(
+    "fieldset",
+    { class: "quotas", hidden: true },
+    h("legend", {}, "At most of each class"),
+    Array.from({ length: Math.min(run.num_classes || 0, MOST_QUOTAS) }, (_, label) =>
+      h(
+        "label",
+        {},
+        h("span", {}, className(run, label)),
+        h("input", { type: "number", min: 0, value: 10, "data-class": label }),
+      )),
+  );
 }
 
 function quotaNumbers(each) {
-  return Object.fromEntries([...each.querySelectorAll("input")].map((input) => [input.dataset.class, Number(input.value)]));
+  return Object.fromEntries(
+    [...each.querySelectorAll("input")].map((input) => [input.dataset.class, Number(input.value)]),
+  );
 }

@@ -4,8 +4,14 @@ import { announce, h, number } from "../lib/dom.js";
 import { address, toRun } from "../lib/route.js";
 
 export const STRATEGIES = {
-  logit_margin: ["Logit margin", "The label's logit farthest behind the best other one: usually the best for wrong labels."],
-  area_under_margin: ["Area under the margin", "The margin averaged over the epochs: the best where a model has learned by heart."],
+  logit_margin: [
+    "Logit margin",
+    "The label's logit farthest behind the best other one: usually the best for wrong labels.",
+  ],
+  area_under_margin: [
+    "Area under the margin",
+    "The margin averaged over the epochs: the best where a model has learned by heart.",
+  ],
   suspected_errors: ["Suspected errors", "What confident learning counts as a wrong label."],
   self_confidence: ["Self-confidence", "The label that the model believes least."],
   normalized_margin: ["Normalised margin", "The label's probability against the best other one."],
@@ -26,8 +32,10 @@ export function className(run, label) {
 }
 
 export function classOptions(run) {
-  return Array.from({ length: run.num_classes || run.class_names?.length || 0 }, (_, label) =>
-    h("option", { value: label }, className(run, label)));
+  return Array.from(
+    { length: run.num_classes || run.class_names?.length || 0 },
+    (_, label) => h("option", { value: label }, className(run, label)),
+  );
 }
 
 const IMAGE_END = /\.(png|jpe?g|gif|webp|avif|svg|bmp)$/i;
@@ -54,8 +62,13 @@ export function shown(row, { rest = false } = {}) {
   if (text) found.push(h("p", { class: "text", dir: "auto" }, text[1]));
   const others = attributes.filter((one) => one !== picture && one !== text);
   if (others.length && (rest || !found.length)) {
-    found.push(h("dl", { class: "pairs" }, others.map(([name, value]) =>
-      h("div", {}, h("dt", {}, name), h("dd", { dir: "auto" }, String(value))))));
+    found.push(
+      h(
+        "dl",
+        { class: "pairs" },
+        others.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { dir: "auto" }, String(value)))),
+      ),
+    );
   }
   if (!found.length) found.push(h("p", { class: "muted" }, "It was pushed without attributes."));
   return h("div", { class: "example" }, found);
@@ -63,11 +76,17 @@ export function shown(row, { rest = false } = {}) {
 
 export function labels(run, row) {
   const suggested = row.suggested === null || row.suggested === undefined ? null : row.suggested;
-  return h("span", { class: "labels" },
-    h("span", { class: "hidden-text" }, "given "), h("span", { class: "label given" }, className(run, row.target)),
-    h("span", { class: "hidden-text" }, ", suggested "), h("span", { class: "muted", "aria-hidden": "true" }, "→"),
-    suggested === null ? h("span", { class: "muted" }, "no other")
-      : h("span", { class: "label suggested" }, className(run, suggested)));
+  return h(
+    "span",
+    { class: "labels" },
+    h("span", { class: "hidden-text" }, "given "),
+    h("span", { class: "label given" }, className(run, row.target)),
+    h("span", { class: "hidden-text" }, ", suggested "),
+    h("span", { class: "muted", "aria-hidden": "true" }, "→"),
+    suggested === null
+      ? h("span", { class: "muted" }, "no other")
+      : h("span", { class: "label suggested" }, className(run, suggested)),
+  );
 }
 
 /** A verdict in words, with the class it names. */
@@ -85,13 +104,27 @@ export function verdictBadge(run, row) {
 }
 
 export function crumbs(...links) {
-  return h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("ol", {},
-    links.map(([text, href]) => h("li", {}, href ? h("a", { href }, text) : h("span", { "aria-current": "page" }, text)))));
+  return h(
+    "nav",
+    { class: "crumbs", "aria-label": "Where you are" },
+    h(
+      "ol",
+      {},
+      links.map(([text, href]) =>
+        h("li", {}, href ? h("a", { href }, text) : h("span", { "aria-current": "page" }, text))
+      ),
+    ),
+  );
 }
 
 /** The views of a run; the place is what follows its name in the address. */
 const PLACES = [
-  ["", "Overview"], ["examples", "Examples"], ["classes", "Classes"], ["map", "Data map"], ["compare", "Compare"], ["export", "Export"],
+  ["", "Overview"],
+  ["examples", "Examples"],
+  ["classes", "Classes"],
+  ["map", "Data map"],
+  ["compare", "Compare"],
+  ["export", "Export"],
 ];
 
 /** What stands over each view of a run: where it is, its name, and the way to the others. */
@@ -99,34 +132,61 @@ export function runHead(name, current) {
   return [
     crumbs(["Runs", "#/"], [name]),
     h("h1", { class: "wrap" }, name),
-    h("nav", { class: "places", "aria-label": `Views of ${name}` }, h("ul", {}, PLACES.map(([place, text]) =>
-      h("li", {}, h("a", { href: place ? address(["runs", name, place]) : toRun(name),
-        "aria-current": place === current ? "page" : null }, text))))),
+    h(
+      "nav",
+      { class: "places", "aria-label": `Views of ${name}` },
+      h(
+        "ul",
+        {},
+        PLACES.map(([place, text]) =>
+          h(
+            "li",
+            {},
+            h("a", {
+              href: place ? address(["runs", name, place]) : toRun(name),
+              "aria-current": place === current ? "page" : null,
+            }, text),
+          )
+        ),
+      ),
+    ),
   ];
 }
 
 export function tile(name, value, note) {
-  return h("div", { class: "tile" }, h("dt", {}, name), h("dd", {}, h("strong", {}, value), note && h("small", {}, note)));
+  return h(
+    "div",
+    { class: "tile" },
+    h("dt", {}, name),
+    h("dd", {}, h("strong", {}, value), note && h("small", {}, note)),
+  );
 }
 
 /** How often a strategy was right, with how sure that is. */
 export function precisionText(one) {
   if (!one || one.share === null) return ["–", "no verdicts yet"];
   const interval = `${Math.round(100 * one.low)}–${Math.round(100 * one.high)} % (95 %)`;
-  return [`${Math.round(100 * one.share)} %`, `${number(one.wrong)} of ${number(one.reviewed - one.unsure)} wrong; ${interval}`];
+  return [
+    `${Math.round(100 * one.share)} %`,
+    `${number(one.wrong)} of ${number(one.reviewed - one.unsure)} wrong; ${interval}`,
+  ];
 }
 
 /** A button that copies a text; null where the browser lets no page do so, as without a secure context. */
 export function copyButton(text) {
   if (!navigator.clipboard) return null;
-  const button = h("button", { type: "button", class: "quiet", onclick: async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-      announce("Copied.");
-    } catch {
-      announce("The browser does not let this page copy.");
-    }
-  } }, "Copy");
+  const button = h("button", {
+    type: "button",
+    class: "quiet",
+    onclick: async () => {
+      try {
+        await navigator.clipboard.writeText(text);
+        button.textContent = "Copied";
+        announce("Copied.");
+      } catch {
+        announce("The browser does not let this page copy.");
+      }
+    },
+  }, "Copy");
   return button;
 }

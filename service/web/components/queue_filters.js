@@ -23,36 +23,58 @@ export function filters(run, facets, asked, changed, wide) {
     return field(id, label, select);
   };
   const all = (text) => h("option", { value: "" }, text);
-  const filter = (name, label, options) => choice(`filter-${name}`, label, options, asked.filters[name], (value) => {
-    asked.filters[name] = value;
-    changed("filter");
-  });
+  const filter = (name, label, options) =>
+    choice(`filter-${name}`, label, options, asked.filters[name], (value) => {
+      asked.filters[name] = value;
+      changed("filter");
+    });
   const attributes = Object.entries(offered(facets, asked.attributes)).map(([name, texts], place) =>
-    choice(`attribute-${place}`, name || "(no name)", [all("any"), texts.map((text) => h("option", { value: text }, brief(text)))],
-      asked.attributes[name] || "", (text) => {
+    choice(
+      `attribute-${place}`,
+      name || "(no name)",
+      [all("any"), texts.map((text) => h("option", { value: text }, brief(text)))],
+      asked.attributes[name] || "",
+      (text) => {
         asked.attributes[name] = text;
         changed("filter");
-      }));
+      },
+    )
+  );
   const sorts = h("div", { class: "filters", role: "group", "aria-label": "Sort the rows" });
-  const element = h("details", { class: "narrow", open: wide || asked.narrows || asked.sort.length > 0 },
+  const element = h(
+    "details",
+    { class: "narrow", open: wide || asked.narrows || asked.sort.length > 0 },
     h("summary", {}, "Filter and sort"),
-    h("div", { class: "filters", role: "group", "aria-label": "Filter the rows" },
+    h(
+      "div",
+      { class: "filters", role: "group", "aria-label": "Filter the rows" },
       search(asked, changed, field),
       filter("given", "Given", [all("any class"), classOptions(run)]),
       filter("prediction", "Prediction", [all("any class"), classOptions(run)]),
       filter("suggested", "Suggested", [all("any class"), classOptions(run)]),
       filter("show", "Show", [all("all rows"), SHOWN.map((name) => h("option", { value: name }, VERDICTS[name]))]),
-      attributes),
-    sorts);
+      attributes,
+    ),
+    sorts,
+  );
   /** After the order was changed elsewhere. */
   element.refresh = () => {
     const keys = [asked.sort[0] || "rank", ...(asked.sort.length ? [asked.sort[1] || ""] : [])];
     const held = document.activeElement?.id;
-    sorts.replaceChildren(...keys.map((key, place) => choice(`sort-${place}`, place ? "Then by" : "Sort by",
-      [place > 0 && all("rank alone"), orders()], key, (value) => {
-        asked.setSort(place ? [asked.sort[0], value, ...asked.sort.slice(2)] : [value, ...asked.sort.slice(1)]);
-        changed("sort");
-      })));
+    sorts.replaceChildren(
+      ...keys.map((key, place) =>
+        choice(
+          `sort-${place}`,
+          place ? "Then by" : "Sort by",
+          [place > 0 && all("rank alone"), orders()],
+          key,
+          (value) => {
+            asked.setSort(place ? [asked.sort[0], value, ...asked.sort.slice(2)] : [value, ...asked.sort.slice(1)]);
+            changed("sort");
+          },
+        )
+      ),
+    );
     if (held?.startsWith("sort-")) document.getElementById(held)?.focus();
   };
   element.refresh();
@@ -61,7 +83,13 @@ export function filters(run, facets, asked, changed, wide) {
 
 function search(asked, changed, field) {
   let timer;
-  const input = h("input", { id: "filter-text", type: "search", placeholder: "id or text", autocomplete: "off", value: asked.filters.text });
+  const input = h("input", {
+    id: "filter-text",
+    type: "search",
+    placeholder: "id or text",
+    autocomplete: "off",
+    value: asked.filters.text,
+  });
   input.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(() => {

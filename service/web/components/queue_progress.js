@@ -11,6 +11,10 @@ export function progressTiles(queue, { wrong, judged, reviewed }, precision) {
     tile("Reviewed", h("span", {}, `${number(reviewed)} of ${number(all)}`), bar(reviewed / (all || 1), "good")),
     tile("Wrong labels here", judged ? `${number(wrong)} of ${number(judged)}` : "–", "of the rows judged so far"),
     tile("Precision of the strategy", share, sure),
-    tile("Expected in all rows", `about ${number(Math.round(expected.wrong_labels))}`, h("span", { class: "caveat" }, expected.caveat)),
+    tile(
+      "Expected in all rows",
+      `about ${number(Math.round(expected.wrong_labels))}`,
+      h("span", { class: "caveat" }, expected.caveat),
+    ),
   ];
 }

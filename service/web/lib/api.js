@@ -11,7 +11,8 @@ export class Problem extends Error {
   }
 }
 
-const silence = () => new Problem(0, { title: "No answer", detail: "The service does not answer. Is it still running?" });
+const silence = () =>
+  new Problem(0, { title: "No answer", detail: "The service does not answer. Is it still running?" });
 
 /** A path out of parts that may hold anything; the id of an example may have slashes, which stay. */
 export function path(...parts) {
@@ -26,7 +27,13 @@ export async function ask(method, where, body, signal) {
 
 /** The reply, where it is one that was hoped for. */
 async function answered(method, where, body, signal) {
-  const options = { method, headers: { Accept: "application/json" }, credentials: "same-origin", cache: "no-store", signal };
+  const options = {
+    method,
+    headers: { Accept: "application/json" },
+    credentials: "same-origin",
+    cache: "no-store",
+    signal,
+  };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);

@@ -12,8 +12,12 @@ function loaded() {
   library ??= new Promise((resolve, reject) => {
     for (const id of STYLES) document.head.append(h("meta", { id, class: "no-inline-styles" }));
     document.head.append(h("script", {
-      src: "web/plotly.min.js", onload: () => resolve(window.Plotly),
-      onerror: () => { library = null; reject(new Error("The charts could not be loaded.")); },
+      src: "web/plotly.min.js",
+      onload: () => resolve(window.Plotly),
+      onerror: () => {
+        library = null;
+        reject(new Error("The charts could not be loaded."));
+      },
     }));
   });
   return library;
@@ -36,13 +40,22 @@ export const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&l
 export function chart(title, words, draw, { height = 260, table = null, on = {}, signal } = {}) {
   const place = h("div", { class: "plot", role: "img", "aria-label": words });
   place.style.height = `${height}px`;
-  const figure = h("figure", { class: "chart-figure" }, title && h("figcaption", {}, title), place,
-    table && h("details", {}, h("summary", {}, "As a table"), table));
+  const figure = h(
+    "figure",
+    { class: "chart-figure" },
+    title && h("figcaption", {}, title),
+    place,
+    table && h("details", {}, h("summary", {}, "As a table"), table),
+  );
   let Plotly = null;
   const paint = async () => {
     const { data, layout } = draw();
-    await Plotly.react(place, data, { ...base(height), ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) },
-      { displayModeBar: false, responsive: true, showTips: false, doubleClick: false });
+    await Plotly.react(place, data, {
+      ...base(height),
+      ...layout,
+      xaxis: axis(layout.xaxis),
+      yaxis: axis(layout.yaxis),
+    }, { displayModeBar: false, responsive: true, showTips: false, doubleClick: false });
   };
   // Plotly measures the element, so it has to be on the page.
   const ready = visible(place, signal).then(loaded).then(async (found) => {
@@ -71,13 +84,26 @@ function visible(element, signal) {
 
 function base(height) {
   return {
-    height, margin: { l: 64, r: 16, t: 10, b: 44 }, showlegend: false, bargap: 0.06, dragmode: false, hovermode: "closest",
-    paper_bgcolor: "transparent", plot_bgcolor: "transparent",
+    height,
+    margin: { l: 64, r: 16, t: 10, b: 44 },
+    showlegend: false,
+    bargap: 0.06,
+    dragmode: false,
+    hovermode: "closest",
+    paper_bgcolor: "transparent",
+    plot_bgcolor: "transparent",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("muted") },
     hoverlabel: { bgcolor: colour("surface"), bordercolor: colour("line"), font: { color: colour("text") } },
   };
 }
 
 function axis(given = {}) {
-  return { gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, fixedrange: true, automargin: true, ...given };
+  return {
+    gridcolor: colour("line"),
+    linecolor: colour("line"),
+    zeroline: false,
+    fixedrange: true,
+    automargin: true,
+    ...given,
+  };
 }

@@ -15,8 +15,11 @@ export function h(tag, attributes = {}, ...children) {
 
 /** The head of a table; a name in a list of its own stands over figures. */
 export function head(...names) {
-  return h("thead", {}, h("tr", {}, names.map((name) =>
-    h("th", { scope: "col", class: Array.isArray(name) && "num" }, name))));
+  return h(
+    "thead",
+    {},
+    h("tr", {}, names.map((name) => h("th", { scope: "col", class: Array.isArray(name) && "num" }, name))),
+  );
 }
 
 /** A filled share of a line; the width is set by script, as the policy forbids style attributes. */
@@ -44,8 +47,11 @@ export const sentence = (text) => text.replaceAll(" %", "\u00a0%");
 
 export function when(text) {
   const date = new Date(text);
-  return h("time", { datetime: text, title: date.toISOString() },
-    date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }));
+  return h(
+    "time",
+    { datetime: text, title: date.toISOString() },
+    date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }),
+  );
 }
 
 /** Tell a screen reader what happened. */
@@ -55,8 +61,12 @@ export function announce(text) {
 
 /** What the service said went wrong, in its own words. */
 export function problem(error) {
-  return h("div", { class: "notice bad", role: "alert" },
-    h("strong", {}, error.title || "Something went wrong"), h("p", {}, error.message));
+  return h(
+    "div",
+    { class: "notice bad", role: "alert" },
+    h("strong", {}, error.title || "Something went wrong"),
+    h("p", {}, error.message),
+  );
 }
 
 export function loading(text = "Loading …") {

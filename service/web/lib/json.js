@@ -15,10 +15,16 @@ export function json(value, name, { open = true, opened = new Map(), path = name
   const entries = Object.entries(value);
   const [before, after] = Array.isArray(value) ? ["[", "]"] : ["{", "}"];
   if (!entries.length) return h("div", { class: "json-leaf" }, key(name), `${before}${after}`);
-  const inner = h("details", { open: opened.get(path) ?? open },
+  const inner = h(
+    "details",
+    { open: opened.get(path) ?? open },
     h("summary", {}, key(name), h("span", { class: "muted" }, `${before} ${number(entries.length)} ${after}`)),
-    h("div", { class: "json-inner" },
-      entries.map(([each, part]) => json(part, each, { opened, path: `${path}\n${each}` }))));
+    h(
+      "div",
+      { class: "json-inner" },
+      entries.map(([each, part]) => json(part, each, { opened, path: `${path}\n${each}` })),
+    ),
+  );
   inner.addEventListener("toggle", () => opened.set(path, inner.open));
   return inner;
 }
@@ -28,6 +34,10 @@ const key = (name) => h("span", { class: "json-key" }, name, ": ");
 function leaf(value) {
   if (typeof value !== "string") return h("span", { class: "json-number" }, String(value));
   const cut = value.length > LONGEST;
-  return h("span", { class: "json-text", dir: "auto" }, JSON.stringify(cut ? value.slice(0, LONGEST) : value),
-    cut && h("span", { class: "muted" }, ` and ${number(value.length - LONGEST)} more characters`));
+  return h(
+    "span",
+    { class: "json-text", dir: "auto" },
+    JSON.stringify(cut ? value.slice(0, LONGEST) : value),
+    cut && h("span", { class: "muted" }, ` and ${number(value.length - LONGEST)} more characters`),
+  );
 }

@@ -21,7 +21,9 @@ export const ACTIONS = [
 /** Listen until the signal ends; `act` is called with the name of an action. */
 export function listen(act, signal) {
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) {
+      return;
+    }
     // Where keys mean something else they keep their meaning.
     if (event.target.closest("input:not([type=checkbox]), select, textarea, summary")) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -41,12 +43,23 @@ export function showKeys() {
   const off = h("input", { type: "checkbox", id: "keys-off" });
   off.checked = keysAreOff();
   off.addEventListener("change", () => localStorage.setItem(OFF, off.checked ? "yes" : "no"));
-  dialog("Keys", h("form", { method: "dialog" },
-    h("h2", {}, "Review by keyboard"),
-    h("dl", { class: "keys" }, ACTIONS.map(([, keys, , meaning]) => h("div", {},
-      h("dt", {}, keys.map((key) => h("kbd", {}, shownKey(key)))), h("dd", {}, meaning)))),
-    h("label", { class: "check", for: "keys-off" }, off, "Turn these keys off"),
-    h("div", { class: "buttons" }, h("button", { class: "primary", autofocus: true }, "Close"))));
+  dialog(
+    "Keys",
+    h(
+      "form",
+      { method: "dialog" },
+      h("h2", {}, "Review by keyboard"),
+      h(
+        "dl",
+        { class: "keys" },
+        ACTIONS.map(([, keys, , meaning]) =>
+          h("div", {}, h("dt", {}, keys.map((key) => h("kbd", {}, shownKey(key)))), h("dd", {}, meaning))
+        ),
+      ),
+      h("label", { class: "check", for: "keys-off" }, off, "Turn these keys off"),
+      h("div", { class: "buttons" }, h("button", { class: "primary", autofocus: true }, "Close")),
+    ),
+  );
 }
 
 export function shownKey(key) {

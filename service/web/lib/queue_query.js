@@ -8,16 +8,25 @@ export const TABS = ["all", "filtered", "selected"];
 
 /** By what rows can be sorted: the word for it, and whether its large values come first at first. */
 export const SORTS = {
-  rank: ["Rank", false], id: ["Id", false], target: ["Given", false], prediction: ["Prediction", false],
-  suggested: ["Suggested", false], loss: ["Loss", true], p_t: ["p(label)", false], logit_margin: ["Margin", false],
-  entropy: ["Entropy", true], verdict: ["Verdict", false],
+  rank: ["Rank", false],
+  id: ["Id", false],
+  target: ["Given", false],
+  prediction: ["Prediction", false],
+  suggested: ["Suggested", false],
+  loss: ["Loss", true],
+  p_t: ["p(label)", false],
+  logit_margin: ["Margin", false],
+  entropy: ["Entropy", true],
+  verdict: ["Verdict", false],
 };
 
 export class QueueQuery {
   constructor(query) {
     this.filters = Object.fromEntries(Object.keys(FILTERS).map((name) => [name, meant(name, query.get(name) || "")]));
-    this.attributes = Object.fromEntries([...query].filter(([name]) => name.startsWith(ATTRIBUTE))
-      .map(([name, text]) => [name.slice(ATTRIBUTE.length), text]));
+    this.attributes = Object.fromEntries(
+      [...query].filter(([name]) => name.startsWith(ATTRIBUTE))
+        .map(([name, text]) => [name.slice(ATTRIBUTE.length), text]),
+    );
     this.setSort((query.get("sort") || "").split(",").filter((key) => bare(key) in SORTS));
     this.tab = TABS.includes(query.get("tab")) ? query.get("tab") : this.usualTab;
   }
@@ -32,7 +41,12 @@ export class QueueQuery {
 
   /** For the address, where what is usual is left out. */
   get inAddress() {
-    return { ...this.filters, ...this.#attributes(), sort: this.sort.join(","), tab: this.tab === this.usualTab ? "" : this.tab };
+    return {
+      ...this.filters,
+      ...this.#attributes(),
+      sort: this.sort.join(","),
+      tab: this.tab === this.usualTab ? "" : this.tab,
+    };
   }
 
   /** For the API; a tab that shows all ignores the filters. */
@@ -45,8 +59,10 @@ export class QueueQuery {
   }
 
   #attributes() {
-    return Object.fromEntries(Object.entries(this.attributes).filter(([, text]) => text)
-      .map(([name, text]) => [ATTRIBUTE + name, text]));
+    return Object.fromEntries(
+      Object.entries(this.attributes).filter(([, text]) => text)
+        .map(([name, text]) => [ATTRIBUTE + name, text]),
+    );
   }
 
   /** Sort by a column alone, or by it after the others; once more turns it round. */

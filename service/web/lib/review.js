@@ -21,7 +21,10 @@ export class Reviews {
   /** Say something of rows, as one step: `[{ row, verdict, label }]`. They stay as they were if the service does not take it. */
   say(step) {
     // What is on its way already counts as said.
-    const before = step.map(({ row }) => ({ row, ...(row.said || { verdict: row.verdict, label: row.verdict_label }) }));
+    const before = step.map(({ row }) => ({
+      row,
+      ...(row.said || { verdict: row.verdict, label: row.verdict_label }),
+    }));
     this.done.push(before);
     this.#send(step, before, false);
   }
@@ -43,8 +46,12 @@ export class Reviews {
     }
     this.unsaved += 1;
     this.changed(rows);
-    const reviews = step.map(({ row, verdict, label }) =>
-      ({ id: row.id, verdict, label: verdict === "wrong" ? label : null, queue: this.queue }));
+    const reviews = step.map(({ row, verdict, label }) => ({
+      id: row.id,
+      verdict,
+      label: verdict === "wrong" ? label : null,
+      queue: this.queue,
+    }));
     this.waiting = this.waiting.then(async () => {
       let failed = null;
       try {

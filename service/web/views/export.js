@@ -31,11 +31,16 @@ const FIELDS = [
 export async function exportView({ parts, query, signal, refused }) {
   const name = parts[1];
   const [run, { queues }] = await Promise.all([
-    get(path("runs", name), signal), get(path("runs", name, "queues"), signal),
+    get(path("runs", name), signal),
+    get(path("runs", name, "queues"), signal),
   ]);
   if (!run.num_examples) {
-    return h("section", {}, runHead(name, "export"),
-      h("p", { class: "card muted" }, "The run has no examples yet: there is nothing to export."));
+    return h(
+      "section",
+      {},
+      runHead(name, "export"),
+      h("p", { class: "card muted" }, "The run has no examples yet: there is nothing to export."),
+    );
   }
   const sample = await get(`${path("runs", name, "examples")}?limit=${SAMPLE}`, signal);
   return new ExportPage(run, queues, sample.rows, { query, signal, refused }).element;
@@ -45,11 +50,16 @@ export async function exportView({ parts, query, signal, refused }) {
 function defaults(rows) {
   const attributes = rows.flatMap((row) => Object.entries(row.attributes || {}));
   const picture = attributes.find(([key, value]) => pictureOf(key, value))?.[0];
-  const words = attributes.some(([key]) => key === "text") ? "text"
+  const words = attributes.some(([key]) => key === "text")
+    ? "text"
     : attributes.find(([, value]) => typeof value === "string")?.[0];
   return {
-    from_name: "label", to_name: picture ? "image" : "text", object_tag: picture ? "Image" : "Text",
-    data_key: picture || words || "text", image_key: picture || "image", image_root: "",
+    from_name: "label",
+    to_name: picture ? "image" : "text",
+    object_tag: picture ? "Image" : "Text",
+    data_key: picture || words || "text",
+    image_key: picture || "image",
+    image_root: "",
   };
 }
 
@@ -67,23 +77,59 @@ class ExportPage {
     this.config = h("div", {});
     this.download = h("a", { class: "button primary", download: true });
     this.fields = h("div", {});
-    this.element = h("section", {}, runHead(run.run, "export"),
+    this.element = h(
+      "section",
+      {},
+      runHead(run.run, "export"),
       h("p", { class: "lead" }, "Hand the examples over in the order of review. Nothing is changed here by it."),
-      h("div", { class: "export" },
-        h("form", { class: "card", onsubmit: (event) => event.preventDefault() },
-          this.#targets(), this.#what(), this.fields),
-        h("div", {}, h("div", { class: "export-head" }, h("h2", {}, "The first rows of the file"), this.download),
-          this.told, this.rows, this.config)));
+      h(
+        "div",
+        { class: "export" },
+        h(
+          "form",
+          { class: "card", onsubmit: (event) => event.preventDefault() },
+          this.#targets(),
+          this.#what(),
+          this.fields,
+        ),
+        h(
+          "div",
+          {},
+          h("div", { class: "export-head" }, h("h2", {}, "The first rows of the file"), this.download),
+          this.told,
+          this.rows,
+          this.config,
+        ),
+      ),
+    );
     this.#showFields();
     this.update();
   }
 
   #targets() {
-    return h("fieldset", { class: "targets" }, h("legend", {}, "For"),
+    return h(
+      "fieldset",
+      { class: "targets" },
+      h("legend", {}, "For"),
       Object.entries(TARGETS).map(([format, [name, what]]) =>
-      h("label", {}, h("input", { type: "radio", name: "format", value: format, checked: format === this.values.format,
-        onchange: () => { this.values.format = format; this.#showFields(); this.update(); } }),
-      h("span", {}, h("strong", {}, name), h("small", {}, what)))));
+        h(
+          "label",
+          {},
+          h("input", {
+            type: "radio",
+            name: "format",
+            value: format,
+            checked: format === this.values.format,
+            onchange: () => {
+              this.values.format = format;
+              this.#showFields();
+              this.update();
+            },
+          }),
+          h("span", {}, h("strong", {}, name), h("small", {}, what)),
+        )
+      ),
+    );
   }
 
   #what() {
@@ -93,35 +139,60 @@ class ExportPage {
       // Said by the service, in its own words, until another one is chosen.
       this.queues = [{ name: values.queue, num_rows: 0 }, ...this.queues];
     }
-    const queue = h("select", { id: "export-queue" },
+    const queue = h(
+      "select",
+      { id: "export-queue" },
       h("option", { value: "" }, `All ${number(run.num_examples)} examples, the largest loss first`),
-      this.queues.map((one) => h("option", { value: one.name }, `Queue ${one.name} (${number(one.num_rows)} rows)`)));
-    const epoch = h("select", { id: "export-epoch" }, epochs.toReversed().map((one, place) =>
-      h("option", { value: place ? one : "" }, place ? `Epoch ${one}` : `Epoch ${one}, the last`)));
+      this.queues.map((one) => h("option", { value: one.name }, `Queue ${one.name} (${number(one.num_rows)} rows)`)),
+    );
+    const epoch = h(
+      "select",
+      { id: "export-epoch" },
+      epochs.toReversed().map((one, place) =>
+        h("option", { value: place ? one : "" }, place ? `Epoch ${one}` : `Epoch ${one}, the last`)
+      ),
+    );
     queue.value = values.queue;
     epoch.value = values.epoch;
     if (epoch.selectedIndex < 0) epoch.value = values.epoch = "";
     const whole = h("div", {}, h("label", { for: "export-epoch" }, "Scores of"), epoch);
-    const show = () => { whole.hidden = Boolean(queue.value) || epochs.length < 2; };
-    queue.addEventListener("change", () => { values.queue = queue.value; show(); this.update(); });
-    epoch.addEventListener("change", () => { values.epoch = epoch.value; this.update(); });
+    const show = () => {
+      whole.hidden = Boolean(queue.value) || epochs.length < 2;
+    };
+    queue.addEventListener("change", () => {
+      values.queue = queue.value;
+      show();
+      this.update();
+    });
+    epoch.addEventListener("change", () => {
+      values.epoch = epoch.value;
+      this.update();
+    });
     show();
     return [h("label", { for: "export-queue" }, "What"), queue, whole];
   }
 
   #showFields() {
     const { values } = this;
-    this.fields.replaceChildren(...FIELDS.filter(([, , , formats]) => formats.includes(values.format)).flatMap(
-      ([key, label, meaning, , choices]) => {
-        const id = `export-${key}`;
-        const common = { id, "aria-describedby": `${id}-meaning` };
-        const listed = key.endsWith("_key");
-        const input = choices ? h("select", common, choices.map((one) => h("option", { value: one }, one)))
-          : h("input", { ...common, autocomplete: "off", spellcheck: "false", list: listed && "export-attributes" });
-        input.value = values[key];
-        input.addEventListener("input", () => { values[key] = input.value.trim(); this.later(); });
-        return [h("label", { for: id }, label), input, h("p", { class: "muted", id: `${id}-meaning` }, meaning)];
-      }), h("datalist", { id: "export-attributes" }, this.names.map((one) => h("option", { value: one }))));
+    this.fields.replaceChildren(
+      ...FIELDS.filter(([, , , formats]) => formats.includes(values.format)).flatMap(
+        ([key, label, meaning, , choices]) => {
+          const id = `export-${key}`;
+          const common = { id, "aria-describedby": `${id}-meaning` };
+          const listed = key.endsWith("_key");
+          const input = choices
+            ? h("select", common, choices.map((one) => h("option", { value: one }, one)))
+            : h("input", { ...common, autocomplete: "off", spellcheck: "false", list: listed && "export-attributes" });
+          input.value = values[key];
+          input.addEventListener("input", () => {
+            values[key] = input.value.trim();
+            this.later();
+          });
+          return [h("label", { for: id }, label), input, h("p", { class: "muted", id: `${id}-meaning` }, meaning)];
+        },
+      ),
+      h("datalist", { id: "export-attributes" }, this.names.map((one) => h("option", { value: one }))),
+    );
   }
 
   /** What goes to the service, and stands in the address. */
@@ -178,10 +249,14 @@ class ExportPage {
     this.download.textContent = `Download ${found.file_name}`;
     this.told.replaceChildren(verdict(found), h("ul", { class: "notes" }, found.notes.map((one) => h("li", {}, one))));
     const count = `${number(found.rows.length)} of ${number(found.num_rows)} ${found.num_rows === 1 ? "row" : "rows"}`;
-    this.rows.replaceChildren(h("p", { class: "muted count" }, count),
-      ["csv", "parquet"].includes(found.format) ? table(found)
-        : h("div", { class: "card json" }, found.rows.map((row, place) =>
-          json(row, `Row ${place + 1}`, { open: place === 0, opened: this.opened }))));
+    this.rows.replaceChildren(
+      h("p", { class: "muted count" }, count),
+      ["csv", "parquet"].includes(found.format) ? table(found) : h(
+        "div",
+        { class: "card json" },
+        found.rows.map((row, place) => json(row, `Row ${place + 1}`, { open: place === 0, opened: this.opened })),
+      ),
+    );
     this.config.replaceChildren(...(config === null ? [] : [configCard(config)]));
   }
 }
@@ -195,8 +270,11 @@ const configWords = ({ from_name, to_name, data_key, object_tag }) => {
 function verdict({ validator, rows }) {
   const notice = (kind, title, ...more) => h("div", { class: `notice ${kind}` }, h("strong", {}, title), more);
   if (!validator) {
-    return notice("warn", "Not checked",
-      h("p", {}, "Nobody has looked at these rows; see below how to have them checked."));
+    return notice(
+      "warn",
+      "Not checked",
+      h("p", {}, "Nobody has looked at these rows; see below how to have them checked."),
+    );
   }
   const all = rows.length === 1 ? "the row" : `all ${number(rows.length)} rows`;
   const { name, version, accepted, refused } = validator;
@@ -206,20 +284,48 @@ function verdict({ validator, rows }) {
     "documented format": "The check of the documented format",
   }[name] || `${tool}, reading them back,`;
   if (!refused.length) return notice("good", "Accepted", h("p", {}, `${who} takes ${all} shown.`));
-  return notice("bad", accepted ? "Some rows are refused" : "Refused",
+  return notice(
+    "bad",
+    accepted ? "Some rows are refused" : "Refused",
     h("p", {}, `${who} refuses ${number(refused.length)} of ${number(rows.length)} rows shown.`),
-    h("ul", {}, refused.map((one) => h("li", {}, `Row ${one.row} (${one.id || "no id"}): ${one.reason}`))));
+    h("ul", {}, refused.map((one) => h("li", {}, `Row ${one.row} (${one.id || "no id"}): ${one.reason}`))),
+  );
 }
 
 /** A flat file, a line for each column: the rows are few, the columns many. */
 function table({ columns, rows }) {
   const region = { class: "card table-card", tabindex: 0, role: "region", "aria-label": "The first rows" };
-  return h("div", region, h("table", { class: "flat" },
-    h("caption", { class: "hidden-text" }, "The first rows, one in each column"),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Column"),
-      rows.map((_, place) => h("th", { scope: "col" }, `Row ${place + 1}`)))),
-    h("tbody", {}, columns.map((name) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, name)),
-      rows.map((row) => h("td", { dir: "auto" }, cell(row[name]))))))));
+  return h(
+    "div",
+    region,
+    h(
+      "table",
+      { class: "flat" },
+      h("caption", { class: "hidden-text" }, "The first rows, one in each column"),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, "Column"),
+          rows.map((_, place) => h("th", { scope: "col" }, `Row ${place + 1}`)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        columns.map((name) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, h("code", {}, name)),
+            rows.map((row) => h("td", { dir: "auto" }, cell(row[name]))),
+          )
+        ),
+      ),
+    ),
+  );
 }
 
 function cell(value) {
@@ -229,9 +335,16 @@ function cell(value) {
 }
 
 function configCard(config) {
-  return h("section", { class: "card" }, h("div", { class: "export-head" }, h("h2", {}, "Labelling configuration"),
-    copyButton(config)),
-  h("p", { class: "muted" }, "Put it into the project's settings, Labeling Interface, Code: " +
-    "it has the names and classes of this file."),
-  h("pre", { tabindex: 0, role: "region", "aria-label": "Labelling configuration" }, h("code", {}, config)));
+  return h(
+    "section",
+    { class: "card" },
+    h("div", { class: "export-head" }, h("h2", {}, "Labelling configuration"), copyButton(config)),
+    h(
+      "p",
+      { class: "muted" },
+      "Put it into the project's settings, Labeling Interface, Code: " +
+        "it has the names and classes of this file.",
+    ),
+    h("pre", { tabindex: 0, role: "region", "aria-label": "Labelling configuration" }, h("code", {}, config)),
+  );
 }

@@ -2,7 +2,7 @@
 // The list comes a page at a time, filtered and sorted by the service: a queue may have 100 000 rows.
 
 import { get, path } from "../lib/api.js";
-import { MOST_SELECTED, Selection, bulkBar } from "../components/bulk.js";
+import { bulkBar, MOST_SELECTED, Selection } from "../components/bulk.js";
 import { chooseClass } from "../components/class_dialog.js";
 import { className, crumbs, labels, shown, verdictBadge, verdictText } from "../components/parts.js";
 import { describeQueue } from "../components/queue_description.js";
@@ -26,8 +26,11 @@ export async function queueView({ parts, query, signal, refused }) {
   const asked = new QueueQuery(query);
   const wanted = Number(rank) || null;
   const [run, hardest, open] = await Promise.all([
-    get(path("runs", name), signal), ask("sort=-loss&limit=1&fields=loss&facets=true"),
-    wanted ? null : ask(`${asked.inApi()}${asked.inApi() && "&"}${asked.filters.show ? "" : "verdict=open&"}limit=1&fields=rank`),
+    get(path("runs", name), signal),
+    ask("sort=-loss&limit=1&fields=loss&facets=true"),
+    wanted
+      ? null
+      : ask(`${asked.inApi()}${asked.inApi() && "&"}${asked.filters.show ? "" : "verdict=open&"}limit=1&fields=rank`),
   ]);
   const page = new QueuePage(run, hardest, { asked, ask, signal, refused });
   await page.load({ around: wanted || open?.rows[0]?.rank || 0 });
@@ -39,19 +42,36 @@ export async function queueView({ parts, query, signal, refused }) {
 class QueuePage {
   constructor(run, queue, { asked, ask, signal, refused }) {
     Object.assign(this, { run, queue, asked, ask, refused, failed: new Set(), elements: new Map(), known: new Map() });
-    Object.assign(this, { rows: [], offset: 0, matching: queue.num_rows, current: null, turning: null, asking: 0, wide: WIDE });
+    Object.assign(this, {
+      rows: [],
+      offset: 0,
+      matching: queue.num_rows,
+      current: null,
+      turning: null,
+      asking: 0,
+      wide: WIDE,
+    });
     this.progress = run.reviews;
     this.largest = queue.rows[0]?.loss || 0;
     this.reviews = new Reviews(run.run, queue.name, (rows, error) => this.changed(rows, error));
     this.selection = new Selection(() => this.picked());
     this.actions = {
-      keep: () => this.say("ok"), accept: () => this.accept(), other: () => this.other(), unsure: () => this.say("unsure"),
-      skip: () => this.go(1, "Skipped. "), undo: () => this.undo(), next: () => this.go(1), previous: () => this.go(-1),
-      pick: () => this.pick(), help: showKeys,
+      keep: () => this.say("ok"),
+      accept: () => this.accept(),
+      other: () => this.other(),
+      unsure: () => this.say("unsure"),
+      skip: () => this.go(1, "Skipped. "),
+      undo: () => this.undo(),
+      next: () => this.go(1),
+      previous: () => this.go(-1),
+      pick: () => this.pick(),
+      help: showKeys,
     };
     this.#build();
     listen((action) => this.act(action), signal);
-    window.addEventListener("beforeunload", (event) => { if (this.reviews.unsaved) event.preventDefault(); }, { signal });
+    window.addEventListener("beforeunload", (event) => {
+      if (this.reviews.unsaved) event.preventDefault();
+    }, { signal });
   }
 
   /** What is asked for while a page comes is done when it is there. */
@@ -65,39 +85,105 @@ class QueuePage {
     this.tiles = h("dl", { class: "tiles" });
     this.told = h("div", {});
     this.content = h("div", { class: "focus-content" });
-    this.buttons = Object.fromEntries(ACTIONS.map(([name, keys, word, meaning]) => [name, h("button", {
-      type: "button", class: `act ${name}`, title: meaning, "aria-keyshortcuts": keys.join(" "), onclick: () => this.act(name),
-    }, h("span", {}, word), h("kbd", { "aria-hidden": "true" }, shownKey(keys[0])))]));
+    this.buttons = Object.fromEntries(ACTIONS.map(([name, keys, word, meaning]) => [
+      name,
+      h(
+        "button",
+        {
+          type: "button",
+          class: `act ${name}`,
+          title: meaning,
+          "aria-keyshortcuts": keys.join(" "),
+          onclick: () => this.act(name),
+        },
+        h("span", {}, word),
+        h("kbd", { "aria-hidden": "true" }, shownKey(keys[0])),
+      ),
+    ]));
     const { keep, accept, other, unsure, skip, undo, next, previous, help } = this.buttons;
     this.body = h("tbody", {});
     this.count = h("p", { class: "muted count", role: "status" });
     this.filters = filters(run, queue.attributes, this.asked, (what) => this.reordered(what), WIDE.matches);
-    this.tabs = Object.fromEntries(TABS.map((tab) => [tab, h("button", { type: "button", onclick: () => this.show(tab) })]));
-    this.bulk = bulkBar(run, this.selection, { say: (step, done) => this.sayAll(step, done), chooseClass: (act) => chooseClass(run, null, act) });
-    this.pageBox = h("input", { type: "checkbox", id: "select-page", onchange: () => this.selection.set(this.visible(), this.pageBox.checked) });
+    this.tabs = Object.fromEntries(
+      TABS.map((tab) => [tab, h("button", { type: "button", onclick: () => this.show(tab) })]),
+    );
+    this.bulk = bulkBar(run, this.selection, {
+      say: (step, done) => this.sayAll(step, done),
+      chooseClass: (act) => chooseClass(run, null, act),
+    });
+    this.pageBox = h("input", {
+      type: "checkbox",
+      id: "select-page",
+      onchange: () => this.selection.set(this.visible(), this.pageBox.checked),
+    });
     this.everything = h("button", { type: "button", class: "quiet", onclick: () => this.selectMatching() });
     this.back = h("button", { type: "button", onclick: () => this.turn(-1, { look: true }) }, "Previous page");
     this.forth = h("button", { type: "button", onclick: () => this.turn(1, { look: true }) }, "Next page");
     this.pages = h("nav", { class: "pages", "aria-label": "Pages of the queue" }, this.back, this.forth);
-    this.element = h("section", { class: "queue" },
+    this.element = h(
+      "section",
+      { class: "queue" },
       crumbs(["Runs", "#/"], [run.run, toRun(run.run)], [queue.name]),
       h("h1", { class: "wrap" }, queue.name),
-      h("p", { class: "lead" }, describeQueue(run, queue), " ",
-        h("a", { href: address(["runs", run.run, "export"], { queue: queue.name }) }, "Export it")),
+      h(
+        "p",
+        { class: "lead" },
+        describeQueue(run, queue),
+        " ",
+        h("a", { href: address(["runs", run.run, "export"], { queue: queue.name }) }, "Export it"),
+      ),
       queue.warnings.length > 0 && h("ul", { class: "notice warn" }, queue.warnings.map((text) => h("li", {}, text))),
-      h("div", { class: "review" },
-        h("section", { class: "focus", "aria-label": "Row under review" }, this.told,
-          h("div", { class: "card" }, this.content,
-            h("div", { class: "actions", role: "group", "aria-label": "Verdict" },
-              keep, accept, other, unsure, h("div", { class: "small-actions" }, skip, undo, help, previous, next)))),
-        h("div", { class: "rows" }, this.tiles, this.filters,
+      h(
+        "div",
+        { class: "review" },
+        h(
+          "section",
+          { class: "focus", "aria-label": "Row under review" },
+          this.told,
+          h(
+            "div",
+            { class: "card" },
+            this.content,
+            h(
+              "div",
+              { class: "actions", role: "group", "aria-label": "Verdict" },
+              keep,
+              accept,
+              other,
+              unsure,
+              h("div", { class: "small-actions" }, skip, undo, help, previous, next),
+            ),
+          ),
+        ),
+        h(
+          "div",
+          { class: "rows" },
+          this.tiles,
+          this.filters,
           h("div", { class: "tabs", role: "group", "aria-label": "Which rows" }, Object.values(this.tabs)),
           this.bulk,
-          h("div", { class: "over-table" },
-            h("label", { class: "check", for: "select-page" }, this.pageBox, "Select this page"), this.everything, this.count),
-          h("div", { class: "card table-card" }, h("table", { class: "stacked rows-table" },
-            h("caption", { class: "hidden-text" }, "Rows of the queue"), queueHead(this), this.body)),
-          this.pages)));
+          h(
+            "div",
+            { class: "over-table" },
+            h("label", { class: "check", for: "select-page" }, this.pageBox, "Select this page"),
+            this.everything,
+            this.count,
+          ),
+          h(
+            "div",
+            { class: "card table-card" },
+            h(
+              "table",
+              { class: "stacked rows-table" },
+              h("caption", { class: "hidden-text" }, "Rows of the queue"),
+              queueHead(this),
+              this.body,
+            ),
+          ),
+          this.pages,
+        ),
+      ),
+    );
   }
 
   /** The rows of a page that still fit. */
@@ -114,10 +200,12 @@ class QueuePage {
     const number = (this.asking += 1);
     // What was said has to be known to the service, or rows that do not fit any more would come.
     await this.reviews.waiting;
-    const page = this.asked.tab === "selected" ? await this.#selectedPage(offset, around)
+    const page = this.asked.tab === "selected"
+      ? await this.#selectedPage(offset, around)
       : await this.ask(this.asked.inApi({ limit: ROWS_AT_ONCE, ...(around ? { around } : { offset }) }));
     const others = this.asked.tab !== "filtered" && this.asked.narrows
-      ? await this.ask(this.asked.inApi({ filtered: true, limit: 1, fields: "rank" })) : null;
+      ? await this.ask(this.asked.inApi({ filtered: true, limit: 1, fields: "rank" }))
+      : null;
     if (number !== this.asking) return false;
     this.rows = page.rows.map((row) => this.#same(row));
     Object.assign(this, { offset: page.offset, matching: page.num_matching });
@@ -192,15 +280,27 @@ class QueuePage {
     }
     const none = row.suggested === null;
     this.buttons.accept.disabled = none;
-    this.buttons.accept.firstChild.textContent = none ? "No suggestion" : `Accept ${className(this.run, row.suggested)}`;
+    this.buttons.accept.firstChild.textContent = none
+      ? "No suggestion"
+      : `Accept ${className(this.run, row.suggested)}`;
     this.buttons.keep.firstChild.textContent = `Keep ${className(this.run, row.target)}`;
     this.content.replaceChildren(
-      h("div", { class: "focus-head" }, h("span", { class: "muted" }, `Row ${number(row.rank)} of ${number(this.queue.num_rows)}, `,
-        `${number(this.said().reviewed)} reviewed`), verdictBadge(this.run, row)),
+      h(
+        "div",
+        { class: "focus-head" },
+        h(
+          "span",
+          { class: "muted" },
+          `Row ${number(row.rank)} of ${number(this.queue.num_rows)}, `,
+          `${number(this.said().reviewed)} reviewed`,
+        ),
+        verdictBadge(this.run, row),
+      ),
       h("p", { class: "big-labels" }, labels(this.run, row)),
       shown(row, { rest: true }),
       h("p", { class: "reason" }, sentence(row.reason)),
-      h("p", { class: "more" }, exampleLink(this, row)));
+      h("p", { class: "more" }, exampleLink(this, row)),
+    );
   }
 
   say(verdict, label = null) {
@@ -220,7 +320,9 @@ class QueuePage {
     if (step.length) this.reviews.say(step);
     this.selection.clear();
     announce(done);
-    this.told.replaceChildren(h("p", { class: "notice done" }, done, step.length ? "Undo takes the whole step back." : ""));
+    this.told.replaceChildren(
+      h("p", { class: "notice done" }, done, step.length ? "Undo takes the whole step back." : ""),
+    );
     if (this.asked.tab === "selected") this.show(this.asked.usualTab);
   }
 
@@ -231,7 +333,12 @@ class QueuePage {
 
   other() {
     const row = this.current;
-    if (row) chooseClass(this.run, row.target, (label) => { this.select(row, { quiet: true }); this.say("wrong", label); });
+    if (row) {
+      chooseClass(this.run, row.target, (label) => {
+        this.select(row, { quiet: true });
+        this.say("wrong", label);
+      });
+    }
   }
 
   undo() {
@@ -302,7 +409,11 @@ class QueuePage {
   pick() {
     if (!this.current) return;
     this.selection.set([this.current], !this.selection.has(this.current));
-    announce(`Row ${this.current.rank} ${this.selection.has(this.current) ? "selected" : "not selected any more"}; ${number(this.selection.size)} in all.`);
+    announce(
+      `Row ${this.current.rank} ${this.selection.has(this.current) ? "selected" : "not selected any more"}; ${
+        number(this.selection.size)
+      } in all.`,
+    );
   }
 
   /** Select all rows that match, those too that are not here. */
@@ -312,7 +423,13 @@ class QueuePage {
       const found = await this.ask(this.asked.inApi({ limit: MOST_SELECTED, fields: BRIEF }));
       this.selection.set(found.rows.map((row) => this.#same(row)), true);
       if (found.num_matching > MOST_SELECTED) {
-        this.told.replaceChildren(h("p", { class: "notice done" }, `The first ${number(MOST_SELECTED)} are selected: more do not go in one step.`));
+        this.told.replaceChildren(
+          h(
+            "p",
+            { class: "notice done" },
+            `The first ${number(MOST_SELECTED)} are selected: more do not go in one step.`,
+          ),
+        );
       }
     } catch (error) {
       if (!this.refused(error)) this.told.replaceChildren(problem(error));
@@ -333,7 +450,8 @@ class QueuePage {
     this.pageBox.indeterminate = chosen > 0 && chosen < visible.length;
     this.pageBox.disabled = visible.length === 0;
     const all = this.matching - (this.rows.length - visible.length);
-    this.everything.hidden = this.asked.tab === "selected" || all <= visible.length || this.selection.size >= Math.min(all, MOST_SELECTED);
+    this.everything.hidden = this.asked.tab === "selected" || all <= visible.length ||
+      this.selection.size >= Math.min(all, MOST_SELECTED);
     this.everything.textContent = `Select all ${number(all)}${this.asked.tab === "filtered" ? " that match" : ""}`;
     this.bulk.refresh();
     showCounts(this, visible.length);
@@ -345,7 +463,9 @@ class QueuePage {
       if (this.refused(error)) return;
       for (const row of rows) this.failed.add(row);
       const ranks = [...this.failed].map((one) => one.rank).sort((one, other) => one - other);
-      const some = ranks.length > 10 ? `${ranks.slice(0, 10).join(", ")} and ${ranks.length - 10} more` : ranks.join(", ");
+      const some = ranks.length > 10
+        ? `${ranks.slice(0, 10).join(", ")} and ${ranks.length - 10} more`
+        : ranks.join(", ");
       this.told.replaceChildren(problem(error), h("p", { class: "muted" }, `Not kept: row ${some}.`));
       if (rows.length === 1) this.select(rows[0], { quiet: true });
     } else {
@@ -354,7 +474,9 @@ class QueuePage {
       if (before && !this.failed.size) this.told.replaceChildren();
     }
     if (this.reviews.progress) this.progress = this.reviews.progress;
-    const moved = rows.some((row) => !row.saving && this.rows.includes(row) && this.asked.fits(row) !== this.elements.has(row));
+    const moved = rows.some((row) =>
+      !row.saving && this.rows.includes(row) && this.asked.fits(row) !== this.elements.has(row)
+    );
     if (moved) this.list();
     else {
       for (const row of rows) {
