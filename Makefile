@@ -5,6 +5,9 @@ MARKDOWN ?= build/measured.md
 WHEELS ?= build/wheels
 GPU_CHECK ?=
 BIN := .venv/bin
+# deno checks the page's JavaScript; it downloads nothing.
+export DENO_DIR := $(CURDIR)/build/deno
+export DENO_NO_UPDATE_CHECK := 1
 
 .PHONY: setup demo run quick test check format bench gpu-wheels gpu-check clean
 
@@ -39,10 +42,14 @@ check: setup           ## format, lint, types, import layers; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deno fmt --check
+	$(BIN)/deno lint
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/deno lint --fix
+	$(BIN)/deno fmt
 
 # The peers of the benchmarks stay away from what the service needs. Where one cannot be installed, its rows say so.
 bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peers; BENCH="http growth": parts; MARKDOWN=README.md: figures

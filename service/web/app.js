@@ -99,6 +99,6 @@ document.querySelector(".skip-link").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-window.addEventListener("hashchange", () => show());
+globalThis.addEventListener("hashchange", () => show());
 session();
 show({ focus: false });

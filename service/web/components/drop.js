@@ -51,7 +51,7 @@ export function dropZone(view) {
     take(files);
   });
   const listen = (name, act) =>
-    window.addEventListener(name, (event) => {
+    globalThis.addEventListener(name, (event) => {
       // A list that has been replaced by another has no say any more.
       if (!button.isConnected || !event.dataTransfer?.types.includes("Files")) return;
       // Or the browser would leave the page for the file.

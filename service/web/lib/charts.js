@@ -13,7 +13,7 @@ function loaded() {
     for (const id of STYLES) document.head.append(h("meta", { id, class: "no-inline-styles" }));
     document.head.append(h("script", {
       src: "web/plotly.min.js",
-      onload: () => resolve(window.Plotly),
+      onload: () => resolve(globalThis.Plotly),
       onerror: () => {
         library = null;
         reject(new Error("The charts could not be loaded."));

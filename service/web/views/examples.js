@@ -3,7 +3,7 @@
 import { get, path } from "../lib/api.js";
 import { bar, h, head, number, percent, problem } from "../lib/dom.js";
 import { openQueue } from "../components/made_queue.js";
-import { className, classOptions, labels, runHead, shown, STRATEGIES, verdictBadge } from "../components/parts.js";
+import { classOptions, labels, runHead, shown, STRATEGIES, verdictBadge } from "../components/parts.js";
 import { address, here, toExample } from "../lib/route.js";
 
 const AT_ONCE = 100;

@@ -69,7 +69,7 @@ class QueuePage {
     };
     this.#build();
     listen((action) => this.act(action), signal);
-    window.addEventListener("beforeunload", (event) => {
+    globalThis.addEventListener("beforeunload", (event) => {
       if (this.reviews.unsaved) event.preventDefault();
     }, { signal });
   }
