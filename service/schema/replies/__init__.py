@@ -1,0 +1,1 @@
+"""Types of the JSON replies, shared by the producers, the routes, the client and the command line."""
