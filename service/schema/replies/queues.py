@@ -1,0 +1,152 @@
+"""Replies of `/runs/{run}/queues`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from service.schema.replies.examples import Attributes, LogitMargin, LogOdds
+from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Timestamp, Verdict
+
+
+class AttributeCap(TypedDict):
+    """Cap of the rows that share a value of an attribute."""
+
+    attribute: str
+    count: int
+
+
+class RowConditions(TypedDict):
+    """Conditions on the rows of a queue; null and empty members are no conditions."""
+
+    target: ClassIndex | None
+    prediction: ClassIndex | None
+    correct: bool | None
+    ids: list[str] | None
+    attributes: dict[str, str]
+    ranges: Annotated[
+        dict[str, tuple[float | None, float | None]],
+        Field(description="Smallest and largest value of a score; null for no bound"),
+    ]
+
+
+class QueueSettings(TypedDict):
+    """The settings that a queue was created with, defaults included, and the weights of its loss."""
+
+    name: str | None
+    strategy: Strategy | Literal["mix"]
+    mix: dict[Strategy, float] | None
+    budget: int
+    per_class: Literal["equal", "proportional"] | dict[str, int] | None
+    min_per_class: int
+    at_most: AttributeCap | None
+    only: RowConditions | None
+    exclude_reviewed: bool | None
+    seed: int
+    epoch: int | None
+    first: int | None
+    margin: float
+    share: float
+    alpha: Annotated[list[float] | None, Field(description="A weight for each class; null for weights of 1")]
+    gamma: float
+
+
+class QueueRow(TypedDict, total=False):
+    """A row of a queue; `fields` in the query may leave any member out."""
+
+    id: str
+    batch: Annotated[str, Field(description="Name of the batch")]
+    row: Annotated[int, Field(ge=0, description="Row in the batch, from 0")]
+    epoch: Annotated[int, Field(ge=0)]
+    target: ClassIndex
+    prediction: ClassIndex
+    loss: Annotated[float, Field(description="Focal loss")]
+    cross_entropy: float
+    p_t: Annotated[Share, Field(description="Probability of the target")]
+    log_odds: LogOdds
+    logit_margin: LogitMargin
+    normalized_margin: float
+    entropy: float
+    el2n: float
+    score: Annotated[float | None, Field(description="The strategy's score; null if infinite")]
+    suggested: Annotated[ClassIndex | None, Field(description="The model's class, if it is not the target")]
+    suggested_p: Annotated[Share | None, Field(description="Probability of the suggested class in the epoch")]
+    strategy: Strategy
+    suggested_epochs: Annotated[
+        int, Field(description="Epochs that predicted the suggested class; strategy area_under_margin only")
+    ]
+    num_epochs: Annotated[int, Field(description="Epochs with the example; strategy area_under_margin only")]
+    rank: Annotated[int, Field(ge=1)]
+    control: Annotated[bool, Field(description="True if the row was drawn at random from all examples")]
+    share: Annotated[Share, Field(description="Share of the epoch's total loss")]
+    reason: Annotated[str, Field(description="Why the row is in the queue, as a sentence")]
+    attributes: Attributes
+    verdict: Annotated[Verdict | None, Field(description="Current verdict")]
+    verdict_label: Annotated[ClassIndex | None, Field(description="Class that the reviewer named")]
+
+
+class QueueHead(TypedDict):
+    """A queue without its rows, as it was created."""
+
+    name: Annotated[str | None, Field(description="null for a preview")]
+    run: str
+    created_at: Timestamp
+    strategy: Strategy | Literal["mix"]
+    epoch: Annotated[int, Field(ge=0)]
+    num_examples: Annotated[Count, Field(description="Stored rows of the epoch")]
+    request: QueueSettings
+    is_control: Annotated[bool, Field(description="True if its random rows estimate the error rate of the run")]
+    warnings: list[str]
+
+
+class StoredQueue(QueueHead):
+    """A queue with its rows, as its file holds it."""
+
+    rows: list[QueueRow]
+
+
+class Queue(QueueHead):
+    """A queue without its rows, with counts of its current verdicts."""
+
+    num_rows: Count
+    num_per_class: Annotated[dict[str, Count], Field(description="Rows of each target class; the class is the key")]
+    num_reviewed: Annotated[Count, Field(description="Rows with a verdict")]
+    num_wrong: Count
+    num_ok: Count
+    num_unsure: Count
+
+
+class ExpectedYield(TypedDict):
+    """Estimate of the wrong labels among the rows of a queue."""
+
+    wrong_labels: float
+    rows: Count
+    caveat: Annotated[str, Field(description="Basis of the estimate and its limits, as sentences")]
+
+
+class RowsPage(TypedDict):
+    """Rows of a queue that match a filter, in the wanted order."""
+
+    num_matching: Annotated[Count, Field(description="Rows that the filters leave, on all pages")]
+    offset: Annotated[Count, Field(description="Number of matching rows before this page")]
+    rows: list[QueueRow]
+    attributes: NotRequired[
+        Annotated[
+            dict[str, list[str]],
+            Field(description="With facets=true: values of each attribute that has up to 20 of them"),
+        ]
+    ]
+
+
+class QueuePage(Queue, RowsPage):
+    """A queue with a page of its rows."""
+
+    expected_yield: ExpectedYield
+
+
+class QueueList(TypedDict):
+    """All queues of a run, by name, without their rows."""
+
+    queues: list[Queue]
