@@ -11,11 +11,13 @@ import structlog
 
 
 class StreamLogger:
-    """Where structlog's lines end: the stream of a handler, under its lock, without a `LogRecord` for each line.
+    """Writes structlog's lines to the stream of a handler, under the handler's lock.
+
+    structlog's own `WriteLogger` has no name, another lock, and fails a request whose line cannot be written.
 
     Args:
-        handler: Writes the lines of the standard library to the same stream.
-        name: Of the logger, e.g. `service.access`.
+        handler: Writes the standard library's lines to the same stream.
+        name: Name of the logger, e.g. `service.access`.
     """
 
     def __init__(self, handler: logging.StreamHandler[TextIO], name: str) -> None:
@@ -23,7 +25,7 @@ class StreamLogger:
         self.name = name
 
     def msg(self, line: str) -> None:
-        """Write a line; one that cannot be written must not fail what it tells of."""
+        """Write a line; drop it if it cannot be written."""
         self._handler.acquire()
         try:
             self._handler.stream.write(line + "\n")

@@ -1,4 +1,4 @@
-"""The composition root: settings to a FastAPI app with everything wired."""
+"""The composition root: builds the FastAPI app and everything it needs from the settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
 
 from service import __version__
 from service.api.admission import Admission
@@ -25,8 +24,8 @@ from service.api.lifecycle import drains_before_exit, exits_with_parent
 from service.api.metrics import Metrics
 from service.api.middleware.auth import BearerAuth
 from service.api.middleware.context import RequestContext
-from service.api.middleware.direct import StraightTo
-from service.api.middleware.http10 import WholeReplies
+from service.api.middleware.direct import DirectRoute
+from service.api.middleware.http10 import BufferedReplies
 from service.api.middleware.sessions import Sessions
 from service.api.routes import (
     batches,
@@ -41,6 +40,7 @@ from service.api.routes import (
     page,
     queues,
     runs,
+    session,
 )
 from service.api.state import Service
 from service.codecs import json_logits
@@ -50,12 +50,28 @@ from service.compute.threads import Workers
 from service.runs.configs import ConfigFiles
 from service.settings import LEAST_QUERY_BYTES, Settings
 
+RESOURCES = (
+    loss,
+    configs,
+    runs,
+    batches,
+    examples,
+    diagnostics,
+    queues,
+    exports,
+    open_inference,
+    health,
+    docs,
+    page,
+    session,
+)
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI app.
 
-    Where several processes serve it, each makes an app of its own with `settings.processes` set to their number:
-    places, memory and threads are divided by it.
+    Each worker process makes its own app with `settings.processes` set to the number of workers: places, memory and
+    threads are divided by it.
 
     Args:
         settings: Default: from the environment.
@@ -67,18 +83,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # Objects made so far live as long as the process: a full collection would stop every request to look at them.
+        # Long-lived objects: exclude them from garbage collection, whose full runs would delay requests.
         gc.collect()
         gc.freeze()
         with drains_before_exit(service), exits_with_parent():
             yield
         service.close()
 
-    middleware = [Middleware(RequestContext, metrics=service.metrics), Middleware(WholeReplies)]
+    middleware = [Middleware(RequestContext, metrics=service.metrics), Middleware(BufferedReplies)]
     if service.settings.api_keys:
         middleware.append(Middleware(BearerAuth, sessions=service.sessions))
-    (post_loss,) = (route for route in loss.router.routes if isinstance(route, Route))
-    middleware.append(Middleware(StraightTo, route=post_loss))
+    middleware.append(Middleware(DirectRoute, path="/loss", method="POST", endpoint=loss.post_loss))
     app = FastAPI(
         title="Focal Loss Service",
         version=__version__,
@@ -88,15 +103,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         middleware=middleware,
         exception_handlers={HTTPException: on_http_exception},
-        # We have metrics of our own; and its logs would have the texts of errors, in which there may be data.
+        # The service has its own metrics, and FastAPI's logs would hold texts of errors, which may hold data.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
-    # An included router is matched twice; this route is the busiest one.
-    app.router.routes.extend(loss.router.routes)
-    for part in (configs, runs, batches, examples, diagnostics, queues, exports, open_inference, health, docs, page):
-        app.include_router(part.router)
+    for resource in RESOURCES:
+        app.include_router(resource.router)
     docs.mount_assets(app)
+    page.mount_files(app)
     openapi.document(app, wants_key=bool(service.settings.api_keys))
     return app
 

@@ -13,13 +13,13 @@ PAGE_PATHS, PAGE_FILES = frozenset({"/", "/session"}), "/web/"
 
 
 class BearerAuth:
-    """Asks for a bearer key (RFC 6750), or the session of who has signed in to the page with one.
+    """Requires a bearer key (RFC 6750), or a session of the page.
 
-    Open without either: /healthz and /readyz, the page's own files, and where one signs in.
+    `/healthz`, `/readyz`, the page's own files and `/session` are open to all.
 
     Args:
-        app: What is behind it.
-        sessions: Of at least one key.
+        app: The wrapped ASGI app.
+        sessions: At least one key, and the sessions of the page.
     """
 
     def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
@@ -32,7 +32,7 @@ class BearerAuth:
         await self.app(scope, receive, send)
 
     def _check(self, method: str, headers: Headers) -> None:
-        # A key that is wrong stays wrong, whoever is signed in.
+        # A wrong key is refused even if the browser has a session.
         if "authorization" not in headers and self._sessions.signed_in(headers):
             refuse_cross_site(method, headers)
             return

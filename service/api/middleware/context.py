@@ -16,21 +16,21 @@ from service.api.http.problems import problem_response
 from service.api.metrics import Metrics
 from service.errors import DeviceOutOfMemoryError, LossServiceError
 
-SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# Logged at level debug: load balancers and Prometheus ask all the time.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Logged at level debug: load balancers and Prometheus request them all the time.
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 log = structlog.get_logger("service.access")
 
 
 def request_id_of(sent: str) -> str:
-    """The id that a client has given its request where it can be taken, else a new one."""
-    # Not from the operating system: each call of it hands the interpreter to another thread, and an id is no secret.
-    return sent if SANE_REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
+    """The client's id of the request if it is well-formed, else a new one."""
+    # An id is no secret, and os.urandom would release the GIL for each request.
+    return sent if REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
 
 
 class RequestContext:
-    """Gives every request an id, and every error that comes up its reply; logs and counts what was answered.
+    """Gives every request an id, turns exceptions into problem replies, logs and counts each reply.
 
     Neither bodies nor the texts of errors are logged: they may hold logits, labels or keys.
     """
@@ -38,7 +38,7 @@ class RequestContext:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
-        # Bound once: the lazy one is bound anew for every line.
+        # structlog's lazy proxy would bind a new logger for every line.
         self._log = log.bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +61,7 @@ class RequestContext:
         except ClientDisconnect:
             fields["code"] = "client_disconnected"
         except Exception as err:
-            fault = _fault(err, fields)
+            fault = _as_service_error(err, fields)
             fields["code"] = fault.code
             if not status:
                 await problem_response(fault, scope["path"])(scope, receive, send_with_id)
@@ -73,8 +73,8 @@ class RequestContext:
             level("request", **fields, status=status, duration_ms=round(elapsed * 1000, 3))
 
 
-def _fault(err: Exception, fields: dict[str, str]) -> LossServiceError:
-    """The error to answer with; what nobody expected is logged and told without its text."""
+def _as_service_error(err: Exception, fields: dict[str, str]) -> LossServiceError:
+    """The error of the reply. Unexpected exceptions are logged, and their text is left out of log and reply."""
     if isinstance(err, LossServiceError):
         return err
     if isinstance(err, MemoryError):

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class StraightTo:
-    """Takes the requests of one path and method to their route at once: what the framework does on the way there, its
-    exceptions, its stacks of contexts and its search for the route, is not for a route that needs none of them.
+class DirectRoute:
+    """Calls the endpoint of one busy route directly: FastAPI's way to it takes an eighth of a small request.
 
     Args:
-        app: What is behind it, for all other requests.
-        route: Whose path has no parameters; its errors are ours alone.
+        app: The wrapped ASGI app, for all other requests.
+        path: Path of the route, without parameters.
+        method: HTTP method of the route.
+        endpoint: Takes the request alone; raises only errors of `service.errors`.
     """
 
-    def __init__(self, app: ASGIApp, route: Route) -> None:
+    def __init__(
+        self, app: ASGIApp, path: str, method: str, endpoint: Callable[[Request], Awaitable[Response]]
+    ) -> None:
         self.app = app
-        self._route = route
-        self._wanted = [(route.path, method) for method in route.methods or ()]
+        self._target, self._endpoint = (path, method), endpoint
+        self._route = Route(path, endpoint, methods=[method])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (scope["path"], scope["method"]) in self._wanted and not scope["root_path"]:
+        # The router takes a `root_path` off the path.
+        if scope["type"] == "http" and not scope["root_path"] and (scope["path"], scope["method"]) == self._target:
+            # Metrics are labelled by the route.
             scope["route"] = self._route
-            await self._route.app(scope, receive, send)
+            response = await self._endpoint(Request(scope, receive, send))
+            await response(scope, receive, send)
         else:
             await self.app(scope, receive, send)

@@ -1,7 +1,7 @@
-"""Replies to clients of HTTP/1.0, which know no chunked transfer encoding (RFC 9112, 6.1).
+"""Replies to HTTP/1.0 clients, which do not support chunked transfer encoding (RFC 9112, 6.1).
 
-A reply that is streamed without `Content-Length` goes out in chunks. For HTTP/1.0, which nginx speaks to upstreams by
-default, it is collected first, beyond 1 MiB in a temporary file, and sent with its length.
+The server sends a streamed reply in chunks. For HTTP/1.0, nginx's default towards upstreams, the middleware collects
+the reply first, over 1 MiB in a temporary file, and sends it with its length.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ MEMORY_BYTES = 1024 * 1024
 STEP_BYTES = 256 * 1024
 
 
-class WholeReplies:
-    """Gives every reply to an HTTP/1.0 client a `Content-Length`; other requests pass unchanged.
+class BufferedReplies:
+    """Gives every reply to an HTTP/1.0 client a `Content-Length`; replies to other clients pass unchanged.
 
     Nothing is sent before the reply is complete, so an error in the middle of it can still become an error reply.
     """
@@ -27,7 +27,7 @@ class WholeReplies:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A reply to HEAD has no body, and the length of the body that it would have is not known here.
+        # A reply to HEAD has no body, and the length of the body of GET is not known here.
         if scope["type"] != "http" or scope["http_version"] not in WITHOUT_CHUNKS or scope["method"] == "HEAD":
             await self.app(scope, receive, send)
             return

@@ -1,15 +1,13 @@
-"""Signing in to the page with a key: the token in its cookie, and which requests may rely on it."""
+"""Sessions of the page: the signed token in its cookie, and protection against cross-site requests."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
 import secrets
-import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from itsdangerous import TimestampSigner
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
@@ -19,80 +17,72 @@ from service.errors import CrossSiteError
 COOKIE = "focal_loss_session"
 LIFETIME_S = 12 * 3600
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Signs for one purpose only, so that a token is worth nothing elsewhere and tells nothing of the key.
-PURPOSE = b"focal-loss-service session v1"
+# Separates these signatures from any other use of the same keys.
+SALT = "focal-loss-service session v2"
 
 
 class Sessions:
-    """Tokens that say "whoever holds this has shown a key", without a store: every process with the key agrees.
+    """Keys of the service, and session tokens for browsers that have shown one of them.
 
-    A token is `expiry.nonce.signature`; the signature is an HMAC by a secret derived from the key, so a key that is
-    taken out of the settings takes its sessions along. Signing out forgets the cookie; a copy of it made before is
-    good until it expires.
+    A token is a random text with a timestamp and a signature by the key that was shown. Nothing is stored, so all
+    processes accept it, and removing a key from the settings ends its sessions. Signing out deletes the cookie; a
+    copy of the token stays valid until it expires.
 
     Args:
-        keys: As in the settings; none: nobody needs a session.
+        keys: As in the settings; without keys there are no sessions.
     """
 
     def __init__(self, keys: Sequence[SecretStr]) -> None:
-        texts = [key.get_secret_value().encode() for key in keys]
-        # Digests have one length, so that comparing them tells nothing of a key's.
-        self._digests = [hashlib.sha256(text).digest() for text in texts]
-        self._secrets = [hmac.digest(text, PURPOSE, "sha256") for text in texts]
+        texts = [key.get_secret_value() for key in keys]
+        # Digests have one length, so the time of a comparison tells nothing about a key.
+        self._digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+        self._signers = [
+            TimestampSigner(text, salt=SALT, key_derivation="hmac", digest_method=hashlib.sha256) for text in texts
+        ]
 
-    def place_of(self, key: str) -> int | None:
-        """Which of the keys this is; every one is compared, whichever fits."""
+    def key_index(self, key: str) -> int | None:
+        """Position of this key in the settings, or None. Compares with every key, for a constant time."""
         digest = hashlib.sha256(key.encode()).digest()
-        fits = [secrets.compare_digest(digest, each) for each in self._digests]
-        return fits.index(True) if any(fits) else None
+        matches = [secrets.compare_digest(digest, known) for known in self._digests]
+        return matches.index(True) if any(matches) else None
 
     def has_key(self, authorization: str) -> bool:
-        """Whether a header `Authorization` is `Bearer` with one of the keys (RFC 6750)."""
-        scheme, _, given = authorization.partition(" ")
-        known = self.place_of(given.strip()) is not None
+        """True if a header `Authorization` is `Bearer` with one of the keys (RFC 6750)."""
+        scheme, _, key = authorization.partition(" ")
+        known = self.key_index(key.strip()) is not None
         return known and scheme.lower() == "bearer"
 
-    def token(self, place: int, now: float | None = None) -> str:
-        """A new token for the key at this place, good for `LIFETIME_S` seconds."""
-        expires = int(time.time() if now is None else now) + LIFETIME_S
-        claim = f"{expires}.{secrets.token_urlsafe(12)}"
-        return f"{claim}.{_signature(self._secrets[place], claim)}"
+    def token(self, key_index: int) -> str:
+        """A new token, signed by the key at this position, valid for `LIFETIME_S` seconds."""
+        return self._signers[key_index].sign(secrets.token_urlsafe(12)).decode()
 
-    def holds(self, token: str, now: float | None = None) -> bool:
-        """Whether a token is one of ours and has not expired."""
-        claim, _, signature = token.rpartition(".")
-        given = signature.encode()
-        fits = [secrets.compare_digest(_signature(each, claim).encode(), given) for each in self._secrets]
-        # Only what we signed is read.
-        return any(fits) and int(claim.partition(".")[0]) > (time.time() if now is None else now)
+    def is_valid(self, token: str) -> bool:
+        """True if one of the keys has signed the token and it has not expired."""
+        return any(signer.validate(token, max_age=LIFETIME_S) for signer in self._signers)
 
     def signed_in(self, headers: Headers) -> bool:
-        """Whether the request carries a session."""
+        """True if the request has the cookie of a valid session."""
         cookies = cookie_parser(headers.get("cookie", ""))
-        return COOKIE in cookies and self.holds(cookies[COOKIE])
-
-
-def _signature(secret: bytes, claim: str) -> str:
-    return base64.urlsafe_b64encode(hmac.digest(secret, claim.encode(), "sha256")).decode().rstrip("=")
+        return COOKIE in cookies and self.is_valid(cookies[COOKIE])
 
 
 def refuse_cross_site(method: str, headers: Headers) -> None:
-    """Let a browser change something with its cookie only from our own page.
+    """Refuse a change that a browser requests with its cookie from another origin than the page.
 
     SameSite=Strict keeps the cookie from other sites, but a page on another port of this host is of the same site.
-    Browsers say where a request comes from in `Sec-Fetch-Site`, over plain HTTP in `Origin` alone.
+    Browsers name the origin of a request in `Sec-Fetch-Site`, over plain HTTP in `Origin` alone.
 
     Raises:
-        CrossSiteError: The request comes from elsewhere, or does not say from where.
+        CrossSiteError: The request comes from another origin, or does not name its origin.
     """
     if method in SAFE_METHODS:
         return
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is None:
-        ours = origin is not None and urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        same_origin = origin is not None and urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
     else:
-        ours = site == "same-origin"
-    if not ours:
+        same_origin = site == "same-origin"
+    if not same_origin:
         raise CrossSiteError(
             "with a session, only the service's own page may change something; other programs send "
             "'Authorization: Bearer <key>'"

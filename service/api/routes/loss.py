@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.routing import APIRoute
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from service.api.arrow_stream import ArrowStreamResponse, streams
 from service.api.http.encoding import compressed
@@ -18,23 +15,7 @@ from service.api.receive import run_with_body
 from service.api.state import Service, service_of
 from service.schema.request import LossRequest
 
-
-class BareRoute(APIRoute):
-    """A route whose endpoint takes the request alone: FastAPI documents it and has nothing to read or to solve.
-
-    It stands among the routes of the app; an included router would go by FastAPI's own way to the endpoint.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.app = self._respond
-
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self.endpoint(Request(scope, receive, send))
-        await response(scope, receive, send)
-
-
-router = APIRouter(tags=["loss"], route_class=BareRoute)
+router = APIRouter(tags=["loss"])
 
 
 @router.post(

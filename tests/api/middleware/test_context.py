@@ -44,7 +44,7 @@ def test_an_unexpected_exception_is_a_problem_without_its_text(raised: Exception
     assert all("test_context.py" in line["traceback"] for line in unexpected)
 
 
-class TestStraightTo:
+class TestDirectRoute:
     """One path and method pass the framework's layers by, everything else goes through them."""
 
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""`WholeReplies` between an application that streams and a server that records what it is told to send."""
+"""`BufferedReplies` between an application that streams and a server that records what it is told to send."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from service.api.metrics import Metrics
 from service.api.middleware.context import RequestContext
-from service.api.middleware.http10 import MEMORY_BYTES, STEP_BYTES, WholeReplies
+from service.api.middleware.http10 import MEMORY_BYTES, STEP_BYTES, BufferedReplies
 from service.errors import InvalidRequestError
 
 App = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
@@ -41,7 +41,7 @@ def application(*messages: dict[str, Any], error: BaseException | None = None) -
 
 
 def sent_by(
-    app: App | WholeReplies | RequestContext, version: str = "1.0", method: str = "GET"
+    app: App | BufferedReplies | RequestContext, version: str = "1.0", method: str = "GET"
 ) -> list[dict[str, Any]]:
     """The messages that reach the server."""
     sent: list[dict[str, Any]] = []
@@ -78,13 +78,13 @@ class TestStreams:
         self, bodies: list[bytes], ends_with: bytes, version: str
     ) -> None:
         messages = [start(), *map(part, bodies), part(ends_with, more=False)]
-        headers, body = whole(sent_by(WholeReplies(application(*messages)), version))
+        headers, body = whole(sent_by(BufferedReplies(application(*messages)), version))
         assert body == b"".join(bodies) + ends_with
         assert headers.keys() == {b"content-type", b"content-length"}
 
     def test_a_message_without_its_optional_members(self) -> None:
         app = application({"type": "http.response.start", "status": 200}, {"type": "http.response.body"})
-        headers, body = whole(sent_by(WholeReplies(app)))
+        headers, body = whole(sent_by(BufferedReplies(app)))
         assert (headers, body) == ({b"content-length": b"0"}, b"")
 
     @pytest.mark.parametrize("size", [MEMORY_BYTES - 1, MEMORY_BYTES, MEMORY_BYTES + 1, 5 * MEMORY_BYTES + 3])
@@ -94,24 +94,24 @@ class TestStreams:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         content = bytes(range(256)) * (size // 256 + 1)
         parts = [part(content[at : min(at + 70_000, size)]) for at in range(0, size, 70_000)]
-        sent = sent_by(WholeReplies(application(start(), *parts, part(b"", more=False))))
+        sent = sent_by(BufferedReplies(application(start(), *parts, part(b"", more=False))))
         _, body = whole(sent)
         assert body == content[:size]
         assert max(len(message["body"]) for message in sent[1:]) <= STEP_BYTES
         assert list(tmp_path.iterdir()) == []
 
     def test_nothing_is_sent_before_the_end(self) -> None:
-        assert sent_by(WholeReplies(application(start(), part(b"a"), part(b"b")))) == []
+        assert sent_by(BufferedReplies(application(start(), part(b"a"), part(b"b")))) == []
 
     def test_what_the_application_sent_is_not_changed(self) -> None:
         first = start()
-        whole(sent_by(WholeReplies(application(first, part(b"", more=False)))))
+        whole(sent_by(BufferedReplies(application(first, part(b"", more=False)))))
         assert first == start()
 
 
 class TestUnchanged:
     def check(self, *messages: dict[str, Any], version: str = "1.0", method: str = "GET") -> None:
-        assert sent_by(WholeReplies(application(*messages)), version, method) == list(messages)
+        assert sent_by(BufferedReplies(application(*messages)), version, method) == list(messages)
 
     @pytest.mark.parametrize("name", [b"content-length", b"Content-Length"])
     def test_a_reply_that_has_a_length(self, name: bytes) -> None:
@@ -137,7 +137,7 @@ class TestUnchanged:
             seen.extend(given)
 
         given = ({"type": kind}, object(), object())
-        asyncio.run(WholeReplies(app)(*given))  # type: ignore[arg-type]
+        asyncio.run(BufferedReplies(app)(*given))  # type: ignore[arg-type]
         assert tuple(seen) == given
 
 
@@ -147,7 +147,7 @@ class TestErrors:
     def test_they_are_raised_and_nothing_is_sent(self) -> None:
         async def outside(scope: Any, receive: Any, send: Any) -> None:
             with pytest.raises(ZeroDivisionError):
-                await WholeReplies(application(start(), part(b"a"), error=ZeroDivisionError()))(scope, receive, send)
+                await BufferedReplies(application(start(), part(b"a"), error=ZeroDivisionError()))(scope, receive, send)
 
         assert sent_by(outside) == []
 
@@ -155,7 +155,7 @@ class TestErrors:
     @pytest.mark.parametrize("size", [1, 2 * MEMORY_BYTES])
     def test_they_become_an_error_reply(self, error: Exception, status: int, size: int) -> None:
         broken = application(start(), part(b"a" * size), error=error)
-        sent = sent_by(RequestContext(WholeReplies(broken), Metrics("cpu")))
+        sent = sent_by(RequestContext(BufferedReplies(broken), Metrics("cpu")))
         assert sent[0]["status"] == status
         headers, body = whole(sent)
         assert orjson.loads(body)["status"] == status
@@ -173,6 +173,6 @@ class TestErrors:
 
         monkeypatch.setattr(asyncio, "to_thread", to_thread)
         stream = application(start(), part(b"a" * 2 * STEP_BYTES), part(b"", more=False))
-        first, *rest = sent_by(RequestContext(WholeReplies(stream), Metrics("cpu")))
+        first, *rest = sent_by(RequestContext(BufferedReplies(stream), Metrics("cpu")))
         assert dict(first["headers"])[b"content-length"] == b"%d" % (2 * STEP_BYTES)
         assert [(len(message["body"]), message["more_body"]) for message in rest] == [(STEP_BYTES, True)]

@@ -1,0 +1,61 @@
+"""`/session`: signing in to the page with a key."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from service.api.http.body import content_length, decoded_json, read_body
+from service.api.http.responses import json_response
+from service.api.middleware.sessions import COOKIE, LIFETIME_S, refuse_cross_site
+from service.api.state import service_of
+from service.errors import DecodeError, UnauthorizedError
+
+# Unauthenticated endpoint: the body is a key and a few braces.
+MAX_BODY_BYTES = 4096
+
+router = APIRouter(prefix="/session", include_in_schema=False)
+
+
+@router.get("")
+async def get_session(request: Request) -> Response:
+    """`needs_key`: true if the service has keys; `signed_in`: true if this browser has a session."""
+    service = service_of(request)
+    needs_key = bool(service.settings.api_keys)
+    signed_in = needs_key and service.sessions.signed_in(request.headers)
+    return json_response({"needs_key": needs_key, "signed_in": signed_in}, headers={"Cache-Control": "no-store"})
+
+
+@router.post("")
+async def post_session(request: Request) -> Response:
+    """Sign in with a key: 204 and a cookie that scripts cannot read and other sites cannot send."""
+    refuse_cross_site("POST", request.headers)
+    service = service_of(request)
+    timeout_s = service.settings.body_timeout_s
+    body = await read_body(request, content_length(request), max_bytes=MAX_BODY_BYTES, timeout_s=timeout_s)
+    key_index = service.sessions.key_index(_key(body))
+    if key_index is None:
+        raise UnauthorizedError("this is not a key of this service", headers={"WWW-Authenticate": "Bearer"})
+    return _with_cookie(request, service.sessions.token(key_index), LIFETIME_S)
+
+
+@router.delete("")
+async def delete_session(request: Request) -> Response:
+    """Sign out: the browser forgets the cookie."""
+    refuse_cross_site("DELETE", request.headers)
+    return _with_cookie(request, "", 0)
+
+
+def _key(body: memoryview) -> str:
+    value = decoded_json(body)
+    if not isinstance(value, dict) or not isinstance(value.get("key"), str):
+        raise DecodeError('the body has to be {"key": "..."}')
+    return str(value["key"]).strip()
+
+
+def _with_cookie(request: Request, value: str, lifetime_s: int) -> Response:
+    response = Response(status_code=204, headers={"Cache-Control": "no-store"})
+    # Over plain HTTP, as on localhost, browsers do not send a Secure cookie back.
+    secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, value, max_age=lifetime_s, path="/", httponly=True, samesite="strict", secure=secure)
+    return response
