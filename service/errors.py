@@ -47,7 +47,9 @@ Raised where the fault is found, with the value and what is allowed; turned into
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
+
+from typing_extensions import TypedDict
 
 type_prefix = "urn:focal-loss-service:problem:"
 

@@ -1,0 +1,87 @@
+"""Replies of the Open Inference Protocol v2, below `/v2`."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+
+class ServerMetadata(TypedDict):
+    """Name, version and protocol extensions of the server."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ServerLive(TypedDict):
+    """The process can reply."""
+
+    live: Literal[True]
+
+
+class ServerReady(ServerLive):
+    """The device computes and the store can be written."""
+
+    ready: Literal[True]
+
+
+class TensorMetadata(TypedDict):
+    """Name, datatype and shape of a tensor; -1 is a dimension of any size."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(TypedDict):
+    """Inputs and outputs of a model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ModelReady(TypedDict):
+    """The model exists and the device computes."""
+
+    name: str
+    ready: Literal[True]
+
+
+class BinarySize(TypedDict):
+    """Bytes of a tensor that follows the JSON as binary data."""
+
+    binary_data_size: int
+
+
+class InferOutput(TensorMetadata):
+    """An output: its values in `data`, flat, or binary data of the size in `parameters`."""
+
+    data: NotRequired[list[float | int | None]]
+    parameters: NotRequired[BinarySize]
+
+
+class InferParameters(TypedDict):
+    """Details of the result; `hardest` and `excluded` are JSON texts, as the protocol has no lists here."""
+
+    config_id: str
+    device: str
+    num_examples: int
+    num_ignored: int
+    num_excluded: int
+    hardest: str
+    excluded: str
+
+
+class InferReply(TypedDict):
+    """The result of an inference request; `id` is that of the request, absent if it had none."""
+
+    model_name: str
+    model_version: str
+    outputs: list[InferOutput]
+    parameters: InferParameters
+    id: NotRequired[str]

@@ -1,0 +1,139 @@
+"""Replies of `/loss` in JSON, `/configs`, `/healthz` and `/readyz`.
+
+JSON has no NaN and no infinity: a number that is not finite is null.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypeAlias
+
+from typing_extensions import TypedDict
+
+from service.errors import ErrorItem
+from service.schema.config import Mode, Reduction
+
+Number: TypeAlias = float | None
+# Sigmoid mode with L labels: an example's prediction is a list of L labels.
+ExampleOutput: TypeAlias = float | list[int | None] | None
+
+
+class Problem(TypedDict):
+    """An error, in the format of RFC 9457; `code` is stable, `errors` locates each fault of invalid input.
+
+    Errors below `/v2` repeat `detail` as `error`, for clients of the Open Inference Protocol.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: NotRequired[list[ErrorItem]]
+    error: NotRequired[str]
+
+
+class ClassCountsJson(TypedDict):
+    """Class weights derived from the number of examples of each class."""
+
+    class_counts: list[int]
+    scheme: Literal["inverse", "effective"]
+    beta: float
+
+
+class LossConfigJson(TypedDict):
+    """The configuration of a loss, with every member."""
+
+    mode: Mode
+    alpha: float | list[float] | ClassCountsJson | None
+    gamma: float
+    reduction: Reduction
+    ignore_index: int | None
+    positive_class: int
+    label_smoothing: float
+
+
+class Configuration(TypedDict):
+    """A stored configuration.
+
+    `alpha` is the weight of each class (sigmoid: of each label), null if all weights are 1. `uses` counts the requests
+    of the process that replies. Times are ISO 8601 in UTC.
+    """
+
+    config_id: str
+    config: LossConfigJson
+    alpha: list[float] | None
+    device: str
+    uses: int
+    created_at: str
+    last_used_at: str
+
+
+class Configurations(TypedDict):
+    """All stored configurations, the most recently used first; `max_configs` is their largest number."""
+
+    configs: list[Configuration]
+    max_configs: int
+
+
+class BatchLoss(TypedDict):
+    """The loss of one batch.
+
+    `loss` is reduced, null for the reduction `none` and for a mean over no example. `alpha_sum` is the sum of alpha_t
+    over the examples that are neither ignored nor excluded. `per_example` has a list for each requested output.
+    """
+
+    loss: Number
+    loss_sum: Number
+    alpha_sum: Number
+    num_examples: int
+    num_ignored: int
+    num_excluded: int
+    per_example: dict[str, list[ExampleOutput]]
+
+
+class HardestExample(TypedDict):
+    """One of the examples with the largest loss; `id` is absent if the request has no ids."""
+
+    batch: int
+    index: int
+    id: NotRequired[str | int]
+    loss: Number
+    contribution: Number
+
+
+class ExcludedExample(TypedDict):
+    """An invalid row that `on_invalid: "exclude"` left out; `id` is absent if the request has no ids."""
+
+    batch: int
+    index: int
+    id: NotRequired[str | int]
+    code: str
+    msg: str
+
+
+class LossReply(TypedDict):
+    """The losses of all batches of a request; `loss` is reduced over all of their examples."""
+
+    config_id: str
+    device: str
+    loss: Number
+    num_examples: int
+    num_ignored: int
+    num_excluded: int
+    batches: list[BatchLoss]
+    hardest: list[HardestExample]
+    excluded: list[ExcludedExample]
+
+
+class Alive(TypedDict):
+    """The process can reply."""
+
+    alive: Literal[True]
+    version: str
+
+
+class Ready(TypedDict):
+    """The device computes and the store can be written."""
+
+    ready: Literal[True]
+    device: str
