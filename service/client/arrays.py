@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
+from service.schema.faults import fault
 from service.schema.request import Column, Ids
 
 WIRE_DTYPES = {
@@ -94,9 +95,7 @@ def sent_batch(batch: Any, number: int = 0) -> SentBatch:
 
 def _member(batch: Mapping[str, Any], name: str, number: int) -> Any:
     if name not in batch:
-        raise InvalidRequestError(
-            f"batch {number}: {name} missing", errors=[{"loc": ["batches", number, name], "msg": "missing"}]
-        )
+        raise fault(InvalidRequestError, "missing", name, batch=number, detail=f"{name} missing")
     return batch[name]
 
 
@@ -127,8 +126,7 @@ def tensor(value: Any, part: str, number: int = 0) -> Tensor:
         name = "float64"  # numpy's longdouble
     name = WIDENED.get(name, name)
     if name not in WIRE_DTYPES:
-        msg = f"{part} are numbers, got {name}"
-        raise InvalidRequestError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part], "msg": msg}])
+        raise fault(InvalidRequestError, f"{part} are numbers, got {name}", part, batch=number)
     if array.dtype == np.uint64 and name == "int64" and array.size and int(array.max()) >= 2**63:
         raise InvalidTargetError(f"batch {number}: target {array.max()} is outside int64")
     if name != "bfloat16":
@@ -160,7 +158,7 @@ def _not_an_array(value: Any, part: str, number: int, err: Exception) -> Invalid
         if length != lengths[0]:
             found = "is a number" if length is None else f"has {length} values"
             msg = f"row {row} of {part} {found}, row 0 has {lengths[0] if lengths[0] is not None else 'none'}"
-            return ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}])
+            return fault(ShapeError, msg, part, row, batch=number)
     return InvalidRequestError(f"batch {number}: {part} cannot be read as an array: {err}")
 
 
@@ -204,7 +202,7 @@ def _arrow_array(column: Any, part: str, number: int) -> Column:
         if (lengths != width).any():
             row = int((lengths != width).argmax())
             msg = f"row {row} of {part} has {lengths[row]} values, row 0 has {width}"
-            raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}])
+            raise fault(ShapeError, msg, part, row, batch=number)
     values = column.flatten()
     _refuse_nulls(values, part, number, width)
     return _plain(values).reshape(rows, width)
@@ -218,10 +216,7 @@ def _plain(column: Any) -> Column:
 def _refuse_nulls(column: Any, part: str, number: int, width: int) -> None:
     if column.null_count:
         row = int(column.is_null().to_numpy(zero_copy_only=False).argmax()) // width
-        msg = f"{part} is null"
-        raise InvalidRequestError(
-            f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}]
-        )
+        raise fault(InvalidRequestError, f"{part} is null", part, batch=number, row=row)
 
 
 def checked_ids(ids: Any, rows: int, number: int = 0) -> Ids:
@@ -233,18 +228,13 @@ def checked_ids(ids: Any, rows: int, number: int = 0) -> Ids:
     """
     values = ids.tolist() if hasattr(ids, "tolist") else list(ids)
     if len(values) != rows:
-        msg = f"{len(values)} ids for {rows} rows of logits"
-        raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "ids"], "msg": msg}])
+        raise fault(ShapeError, f"{len(values)} ids for {rows} rows of logits", "ids", batch=number)
     seen: dict[str | int, int] = {}
     for row, identity in enumerate(values):
         if type(identity) not in (str, int):
-            raise _bad_id(number, row, f"an id is a string or an integer, got {str(identity)[:100]!r}")
+            msg = f"an id is a string or an integer, got {str(identity)[:100]!r}"
+            raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
         if seen.setdefault(identity, row) != row:
-            raise _bad_id(number, row, f"id {str(identity)[:100]!r} is already that of row {seen[identity]}")
+            msg = f"id {str(identity)[:100]!r} is already that of row {seen[identity]}"
+            raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
     return values
-
-
-def _bad_id(number: int, row: int, msg: str) -> InvalidIdsError:
-    return InvalidIdsError(
-        f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "ids", row], "msg": msg}]
-    )

@@ -28,6 +28,7 @@ from service.errors import (
     ShapeError,
 )
 from service.formats.arrays import Body
+from service.schema.faults import fault
 from service.schema.request import Batch, LossRequest, RequestOptions
 from service.schema.result import BatchResult, LossResult
 
@@ -183,12 +184,11 @@ class _Reader:
         if "batches" in fields:
             for name in self._parts:
                 if name in fields:
-                    raise InvalidRequestError(
-                        f"give batches or {name}, not both", errors=[_item([name], "batches is given as well")]
-                    )
+                    msg = "batches is given as well"
+                    raise fault(InvalidRequestError, msg, name, detail=f"give batches or {name}, not both")
             batches = self._batches(document["batches"])
         else:
-            batches = (self._batch(document, fields, 0, []),)
+            batches = (self._batch(document, fields, 0, in_list=False),)
         if self._brackets_left:
             for array, number, part in self._to_check:
                 self._check(array, number, part)
@@ -196,25 +196,26 @@ class _Reader:
 
     def _batches(self, array: Any) -> tuple[Batch, ...]:
         if not isinstance(array, simdjson.Array):
-            raise InvalidRequestError("batches is a list of batches", errors=[_item(["batches"], "not a list")])
+            raise fault(InvalidRequestError, "not a list", "batches", detail="batches is a list of batches")
         self._brackets_left -= 1
         batches = []
         for number, batch in enumerate(array):
-            loc: list[str | int] = ["batches", number]
             if not isinstance(batch, simdjson.Object):
-                raise InvalidRequestError(f"batch {number} is not an object", errors=[_item(loc, "not an object")])
+                detail = f"batch {number} is not an object"
+                raise fault(InvalidRequestError, "not an object", "batches", number, detail=detail)
             fields = _names(batch)
             for name in fields:
                 if name not in TENSORS:
                     msg = f"unknown field {name[:100]!r}; a batch has {', '.join(TENSORS)}"
-                    raise InvalidRequestError(f"batch {number}: {msg}", errors=[_item([*loc, name[:100]], msg)])
-            batches.append(self._batch(batch, fields, number, loc))
+                    raise fault(InvalidRequestError, msg, name[:100], batch=number)
+            batches.append(self._batch(batch, fields, number, in_list=True))
         return tuple(batches)
 
-    def _batch(self, batch: Any, fields: Collection[str], number: int, loc: list[str | int]) -> Batch:
+    def _batch(self, batch: Any, fields: Collection[str], number: int, *, in_list: bool) -> Batch:
         for name in ("logits", "targets"):
             if name not in fields:
-                raise InvalidRequestError(f"batch {number}: {name} missing", errors=[_item([*loc, name], "missing")])
+                loc = ("batches", number, name) if in_list else (name,)
+                raise fault(InvalidRequestError, "missing", *loc, detail=f"batch {number}: {name} missing")
         logits = self._numbers(batch["logits"], number, "logits", "d")
         try:
             targets = self._numbers(batch["targets"], number, "targets", "i")
@@ -260,17 +261,13 @@ class _Reader:
 
     def _ids(self, array: Any, number: int) -> list[str | int]:
         if not isinstance(array, simdjson.Array):
-            raise InvalidIdsError(
-                f"batch {number}: ids is a list", errors=[_item(["batches", number, "ids"], "not a list")]
-            )
+            raise fault(InvalidIdsError, "not a list", "ids", batch=number, detail="ids is a list")
         self._brackets_left -= 1
         ids: list[str | int] = []
         for row, identity in enumerate(array):
             if not isinstance(identity, str | int) or isinstance(identity, bool):
                 msg = f"an id is a string or an integer, got {_named(identity)}"
-                raise InvalidIdsError(
-                    f"batch {number}, row {row}: {msg}", errors=[_item(["batches", number, "ids", row], msg)]
-                )
+                raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
             ids.append(identity)
         return ids
 
@@ -304,26 +301,21 @@ def check_attributes(value: Any) -> dict[str, list[Any]] | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise InvalidRequestError(
-            "attributes is an object of lists", errors=[_item(["attributes"], "not an object of lists")]
-        )
+        detail = "attributes is an object of lists"
+        raise fault(InvalidRequestError, "not an object of lists", "attributes", detail=detail)
     for name, values in value.items():
         if not isinstance(values, list):
-            msg = f"attribute {name[:100]!r} is a list with one value per example"
-            raise InvalidRequestError(msg, errors=[_item(["attributes", name[:100]], "not a list")])
+            detail = f"attribute {name[:100]!r} is a list with one value per example"
+            raise fault(InvalidRequestError, "not a list", "attributes", name[:100], detail=detail)
         for row, one in enumerate(values):
             if isinstance(one, list | dict):
                 msg = f"attribute {name[:100]!r}, row {row}: {_named(one)} is no string, number, boolean or null"
-                raise InvalidRequestError(msg, errors=[_item(["attributes", name[:100], row], msg)])
+                raise fault(InvalidRequestError, msg, "attributes", name[:100], row)
     return value
 
 
 class _NotOfThisTypeError(Exception):
     """The numbers are not all integers."""
-
-
-def _item(loc: list[Any], msg: str) -> Any:
-    return {"loc": loc, "msg": msg}
 
 
 def _names(fields: Any) -> dict[str, None]:
@@ -349,9 +341,8 @@ def _length(array: Any) -> int:
 
 
 def _shape(array: Any, number: int, part: str) -> tuple[int, ...]:
-    kind = InvalidRequestError
     if not isinstance(array, simdjson.Array):
-        raise kind(f"batch {number}: {part} is a list", errors=[_item(["batches", number, part], "not a list")])
+        raise fault(InvalidRequestError, "not a list", part, batch=number, detail=f"{part} is a list")
     rows = _length(array)
     if rows == 0 or not isinstance(array[0], simdjson.Array):
         return (rows,)
@@ -364,7 +355,7 @@ def _shape(array: Any, number: int, part: str) -> tuple[int, ...]:
         if found != columns:
             found_text = "is not a list" if found is None else f"has {found} values"
             msg = f"row {row} of {part} {found_text}, row 0 has {columns}"
-            raise ShapeError(f"batch {number}: {msg}", errors=[_item(["batches", number, part, row], msg)])
+            raise fault(ShapeError, msg, part, row, batch=number)
     return rows, columns
 
 
@@ -374,11 +365,9 @@ def _check_numbers(array: Any, number: int, part: str, *, nulls: bool) -> None:
         if nulls and value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            where = f"batch {number}, row {row}" + ("" if column is None else f", column {column}")
-            msg = f"{_named(value)} is not a number"
-            loc = ["batches", number, part, row] + ([] if column is None else [column])
             kind = InvalidLogitError if part == "logits" else InvalidTargetError
-            raise kind(f"{where}: {msg}", errors=[_item(loc, msg)])
+            msg = f"{_named(value)} is not a number"
+            raise fault(kind, msg, part, batch=number, row=row, column=column)
 
 
 def _cells(array: Any) -> Iterator[tuple[int, int | None, Any]]:

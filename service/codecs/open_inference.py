@@ -18,6 +18,7 @@ from ml_dtypes import bfloat16
 from service.codecs.json import excluded_to_json, hardest_to_json
 from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
 from service.formats.arrays import Body, array_view, overflows
+from service.schema.faults import fault
 from service.schema.request import OUTPUTS, Batch, Column, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
@@ -98,7 +99,7 @@ def decode_request(body: Body, header_length: int | None) -> InferRequest:
     tensors = _tensors(_objects(header, "inputs"), body, length)
     for name in INPUT_DATATYPES:
         if name not in tensors:
-            raise InvalidRequestError(f"input {name} missing", errors=[{"loc": ["inputs", name], "msg": "missing"}])
+            raise fault(InvalidRequestError, "missing", "inputs", name, detail=f"input {name} missing")
     outputs = _outputs(_objects(header, "outputs"), binary=parameters.get("binary_data_output") is True)
     identity = header.get("id")
     if identity is not None and not isinstance(identity, str):
@@ -189,10 +190,8 @@ def _parameters(owner: dict[str, Any], what: str) -> dict[str, Any]:
 def _options(parameters: dict[str, Any], outputs: tuple[RequestedOutput, ...]) -> RequestOptions:
     for name in parameters:
         if name not in PARAMETERS and name not in RESERVED and not name.startswith("triton_"):
-            raise InvalidRequestError(
-                f"unknown parameter {name[:MAX_NAME]!r}; known are {', '.join(PARAMETERS)}",
-                errors=[{"loc": ["parameters", name[:MAX_NAME]], "msg": "unknown parameter"}],
-            )
+            detail = f"unknown parameter {name[:MAX_NAME]!r}; known are {', '.join(PARAMETERS)}"
+            raise fault(InvalidRequestError, "unknown parameter", "parameters", name[:MAX_NAME], detail=detail)
     fields = {name: parameters[name] for name in PARAMETERS if name in parameters}
     if isinstance(fields.get("config"), str):
         try:
@@ -211,7 +210,7 @@ def _outputs(entries: list[dict[str, Any]], *, binary: bool) -> tuple[RequestedO
         name = entry.get("name")
         if not isinstance(name, str) or name not in OUTPUT_DATATYPES:
             msg = f"unknown output {str(name)[:MAX_NAME]!r}; known are {', '.join(OUTPUT_DATATYPES)}"
-            raise UnknownOutputError(msg, errors=[{"loc": ["outputs", position], "msg": msg}])
+            raise fault(UnknownOutputError, msg, "outputs", position)
         if any(output.name == name for output in outputs):
             raise DecodeError(f"output {name} stands twice")
         parameters = _parameters(entry, f"output {name}")
@@ -224,9 +223,9 @@ def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str
     for entry in entries:
         name = str(entry.get("name"))
         if name not in INPUT_DATATYPES or name in tensors:
-            fault = "stands twice" if name in tensors else "is unknown"
-            msg = f"input {name[:MAX_NAME]!r} {fault}; known are {', '.join(INPUT_DATATYPES)}"
-            raise InvalidRequestError(msg, errors=[{"loc": ["inputs"], "msg": msg}])
+            problem = "stands twice" if name in tensors else "is unknown"
+            msg = f"input {name[:MAX_NAME]!r} {problem}; known are {', '.join(INPUT_DATATYPES)}"
+            raise fault(InvalidRequestError, msg, "inputs")
         datatype, shape = _datatype(entry, name), _shape(entry, name)
         parameters = _parameters(entry, f"input {name}")
         size = parameters.get("binary_data_size")
@@ -254,7 +253,7 @@ def _datatype(entry: dict[str, Any], name: str) -> str:
     datatype = entry.get("datatype")
     if datatype not in INPUT_DATATYPES[name]:
         msg = f"input {name} has datatype {str(datatype)[:MAX_NAME]!r}, taken are {', '.join(INPUT_DATATYPES[name])}"
-        raise InvalidRequestError(msg, errors=[{"loc": ["inputs", name, "datatype"], "msg": msg}])
+        raise fault(InvalidRequestError, msg, "inputs", name, "datatype")
     return str(datatype)
 
 

@@ -22,9 +22,10 @@ import orjson
 from ml_dtypes import bfloat16
 
 from service.codecs.json import check_attributes, excluded_to_json, hardest_to_json
-from service.errors import DecodeError, ErrorItem, InvalidIdsError, InvalidRequestError, ShapeError
+from service.errors import DecodeError, InvalidIdsError, InvalidRequestError, ShapeError
 from service.formats.arrays import Body, array_view, overflows
 from service.formats.strict_json import read_strict_json
+from service.schema.faults import fault
 from service.schema.request import Batch, Column, Ids, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
@@ -110,7 +111,7 @@ def _joined(name: str, columns: list[Column]) -> Column:
     for number, column in enumerate(columns):
         if column.shape[1:] != columns[0].shape[1:]:
             msg = f"{name} has another number of labels than in batch 0, and one tensor cannot hold both: ask for JSON"
-            raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "logits"], "msg": msg}])
+            raise fault(ShapeError, msg, "logits", batch=number)
     return np.concatenate(columns)
 
 
@@ -245,26 +246,22 @@ def _ids_in_json(fields: dict[str, Any]) -> dict[int, Any]:
     """Ids that are strings cannot be tensors: taken out of the request's JSON, by batch."""
     found: dict[int, Any] = {}
     if "ids" in fields and "batches" in fields:
-        raise InvalidRequestError(
-            "give batches or ids, not both", errors=[{"loc": ["ids"], "msg": "batches is given as well"}]
-        )
+        msg = "batches is given as well"
+        raise fault(InvalidRequestError, msg, "ids", detail="give batches or ids, not both")
     if "ids" in fields:
         found[0] = fields.pop("ids")
     batches = fields.pop("batches", [])
     if not isinstance(batches, list) or not all(
         isinstance(batch, dict) and batch.keys() <= {"ids"} for batch in batches
     ):
-        raise InvalidRequestError(
-            "safetensors: batches in the metadata 'request' may hold ids only; logits and targets are tensors",
-            errors=[{"loc": ["batches"], "msg": "only ids may stand here"}],
-        )
+        detail = "safetensors: batches in the metadata 'request' may hold ids only; logits and targets are tensors"
+        raise fault(InvalidRequestError, "only ids may stand here", "batches", detail=detail)
     found.update({number: batch["ids"] for number, batch in enumerate(batches) if "ids" in batch})
     for number, ids in found.items():
         if not isinstance(ids, list) or not ID_TYPES.issuperset(map(type, ids)):
-            raise InvalidIdsError(
-                f"batch {number}: ids is a list of strings or integers",
-                errors=[{"loc": ["batches", number, "ids"], "msg": "not a list of strings or integers"}],
-            )
+            msg = "not a list of strings or integers"
+            detail = "ids is a list of strings or integers"
+            raise fault(InvalidIdsError, msg, "ids", batch=number, detail=detail)
     return found
 
 
@@ -274,16 +271,14 @@ def _batches(tensors: dict[str, Column], ids_of: dict[int, Any]) -> tuple[Batch,
     for name, tensor in tensors.items():
         match = NAME.fullmatch(name)
         if match is None:
-            raise InvalidRequestError(
-                f"unknown tensor {name[:100]!r}; known are logits, targets, ids, each alone or with .0, .1, ...",
-                errors=[{"loc": [name[:100]], "msg": "unknown tensor"}],
-            )
+            detail = f"unknown tensor {name[:100]!r}; known are logits, targets, ids, each alone or with .0, .1, ..."
+            raise fault(InvalidRequestError, "unknown tensor", name[:100], detail=detail)
         numbered.add(match[2] is not None)
         parts.setdefault(int(match[2] or 0), {})[match[1]] = tensor
     if len(numbered) > 1:
         raise InvalidRequestError("name the tensors logits and targets, or logits.0, targets.0, ...; not both")
     if not numbered:
-        raise InvalidRequestError("logits and targets missing", errors=[{"loc": ["logits"], "msg": "missing"}])
+        raise fault(InvalidRequestError, "missing", "logits", detail="logits and targets missing")
     if sorted(parts) != list(range(len(parts))):
         raise InvalidRequestError(f"batches are numbered from 0 without gaps, got {sorted(parts)[:20]}")
     if ids_of and max(ids_of) >= len(parts):
@@ -294,21 +289,15 @@ def _batches(tensors: dict[str, Column], ids_of: dict[int, Any]) -> tuple[Batch,
 def _batch(number: int, part: dict[str, Column], ids: Ids | None) -> Batch:
     for name in ("logits", "targets"):
         if name not in part:
-            raise InvalidRequestError(
-                f"batch {number}: {name} missing", errors=[{"loc": ["batches", number, name], "msg": "missing"}]
-            )
+            raise fault(InvalidRequestError, "missing", name, batch=number, detail=f"{name} missing")
     if part["logits"].dtype not in LOGIT_DTYPES:
         msg = f"logits are F16, BF16, F32 or F64, got {part['logits'].dtype}"
-        raise InvalidRequestError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "logits"], "msg": msg}])
+        raise fault(InvalidRequestError, msg, "logits", batch=number)
     if "ids" in part:
         tensor = part["ids"]
-        fault = None
         if ids is not None:
-            fault = "ids are given as a tensor and in the metadata"
-        elif tensor.dtype.kind not in "iu" or tensor.ndim != 1:
-            fault = "an ids tensor is one-dimensional and of integers"
-        if fault is not None:
-            item: ErrorItem = {"loc": ["batches", number, "ids"], "msg": fault}
-            raise InvalidIdsError(f"batch {number}: {fault}", errors=[item])
+            raise fault(InvalidIdsError, "ids are given as a tensor and in the metadata", "ids", batch=number)
+        if tensor.dtype.kind not in "iu" or tensor.ndim != 1:
+            raise fault(InvalidIdsError, "an ids tensor is one-dimensional and of integers", "ids", batch=number)
         ids = tensor.tolist()
     return Batch(part["logits"], part["targets"], ids)

@@ -10,7 +10,6 @@ import numpy as np
 
 from service.compute.device import Device
 from service.errors import (
-    ErrorItem,
     InvalidIdsError,
     InvalidLogitError,
     InvalidTargetError,
@@ -23,6 +22,7 @@ from service.loss.focal import FocalLoss
 from service.loss.row_state import BAD_TARGET, COUNTED, IGNORED
 from service.loss.scores import Scores
 from service.schema.config import LossConfig, Reduction
+from service.schema.faults import fault
 from service.schema.request import Batch, Column, LossRequest, RequestOptions
 from service.schema.result import BatchResult, Excluded, Hard, LossResult, divisor, reduced
 
@@ -110,8 +110,8 @@ class Evaluation:
         if bad and self._options.on_invalid == "error":
             raise _bad_rows(config, number, bad, logits, targets)
         for row in bad[: EXCLUDED_NAMED - len(self._excluded)]:
-            fault = _fault(config, number, row, logits[row], targets[row])
-            self._excluded.append(Excluded(number, row, _id(batch, row), fault.code, fault.detail))
+            bad_row = _row_fault(config, number, row, logits[row], targets[row])
+            self._excluded.append(Excluded(number, row, _id(batch, row), bad_row.code, bad_row.detail))
         result, columns = _reduced_batch(batch, scores, config.reduction, self._options.outputs, len(bad))
         self._hardest += _hardest(number, batch, scores, columns, self._options.top_k)
         self._hardest = sorted(self._hardest, key=lambda hard: (-hard.log_loss, hard.batch, hard.index))
@@ -152,9 +152,9 @@ def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits) -> tu
             f"batch {number} has {logits.size} logits, the limit is {limits.max_elements} (max_elements)"
         )
     if batch.ids is not None and len(batch.ids) != batch.num_examples:
-        raise _shape_error(number, "ids", f"{len(batch.ids)} ids for {batch.num_examples} rows of logits")
+        raise fault(ShapeError, f"{len(batch.ids)} ids for {batch.num_examples} rows of logits", "ids", batch=number)
     if logits.ndim and targets.ndim and logits.shape[0] != targets.shape[0]:
-        raise _shape_error(number, "targets", f"{len(targets)} targets for {len(logits)} rows of logits")
+        raise fault(ShapeError, f"{len(targets)} targets for {len(logits)} rows of logits", "targets", batch=number)
     return (_shaped_softmax if config.mode == "softmax" else _shaped_sigmoid)(config, number, logits, targets)
 
 
@@ -163,34 +163,46 @@ def _shaped_softmax(config: LossConfig, number: int, logits: Column, targets: Co
         # JSON has one empty list for every number of classes.
         return logits.reshape(0, len(config.weights or (1, 1))), targets.reshape(0).astype(np.int64)
     if logits.ndim != 2:
-        raise _shape_error(number, "logits", f"softmax mode takes logits (N, C), got shape {list(logits.shape)}")
+        raise fault(
+            ShapeError, f"softmax mode takes logits (N, C), got shape {list(logits.shape)}", "logits", batch=number
+        )
     if targets.ndim != 1:
-        raise _shape_error(number, "targets", f"softmax mode takes targets (N,), got shape {list(targets.shape)}")
+        raise fault(
+            ShapeError, f"softmax mode takes targets (N,), got shape {list(targets.shape)}", "targets", batch=number
+        )
     num_classes = logits.shape[1]
     if num_classes < 2:
-        raise _shape_error(number, "logits", f"softmax mode needs at least 2 classes, the logits have {num_classes}")
+        raise fault(
+            ShapeError, f"softmax mode needs at least 2 classes, the logits have {num_classes}", "logits", batch=number
+        )
     if config.weights is not None and len(config.weights) != num_classes:
-        raise _shape_error(
-            number, "logits", f"alpha has {len(config.weights)} weights, the logits {num_classes} classes"
+        raise fault(
+            ShapeError,
+            f"alpha has {len(config.weights)} weights, the logits {num_classes} classes",
+            "logits",
+            batch=number,
         )
     if targets.dtype.kind not in "iub" and len(targets):
         # A row that no int64 could hold is the one to name; where all could, the first stands for the dtype.
         values = targets.astype(np.float64)
         row = int(((values != np.trunc(values)) | (np.abs(values) >= 2.0**63)).argmax())
         msg = f"softmax targets are integer class indices, got {_spelled(float(values[row]))}"
-        raise InvalidTargetError(
-            f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "targets", row], "msg": msg}]
-        )
+        raise fault(InvalidTargetError, msg, "targets", batch=number, row=row)
     return logits, targets
 
 
 def _shaped_sigmoid(config: LossConfig, number: int, logits: Column, targets: Column) -> tuple[Column, Column]:
     if logits.ndim not in (1, 2):
-        raise _shape_error(
-            number, "logits", f"sigmoid mode takes logits (N,) or (N, L), got shape {list(logits.shape)}"
+        raise fault(
+            ShapeError,
+            f"sigmoid mode takes logits (N,) or (N, L), got shape {list(logits.shape)}",
+            "logits",
+            batch=number,
         )
     if targets.ndim not in (1, 2):
-        raise _shape_error(number, "targets", f"sigmoid mode takes targets (N,) or (N, L), got {list(targets.shape)}")
+        raise fault(
+            ShapeError, f"sigmoid mode takes targets (N,) or (N, L), got {list(targets.shape)}", "targets", batch=number
+        )
     if logits.ndim == 1:
         # JSON has one empty list for every number of labels.
         labels_of_empty = len(config.alpha) if isinstance(config.alpha, tuple) and not len(logits) else 1
@@ -199,17 +211,15 @@ def _shaped_sigmoid(config: LossConfig, number: int, logits: Column, targets: Co
         targets = targets.reshape(logits.shape)
     if logits.shape != targets.shape:
         detail = f"logits {list(logits.shape)} and targets {list(targets.shape)} differ in sigmoid mode"
-        raise _shape_error(number, "targets", detail)
+        raise fault(ShapeError, detail, "targets", batch=number)
     labels = logits.shape[1]
     if labels < 1:
-        raise _shape_error(number, "logits", "sigmoid mode needs at least one label, the logits have none")
+        raise fault(ShapeError, "sigmoid mode needs at least one label, the logits have none", "logits", batch=number)
     if isinstance(config.alpha, tuple) and len(config.alpha) != labels:
-        raise _shape_error(number, "logits", f"alpha has {len(config.alpha)} values, the logits {labels} labels")
+        raise fault(
+            ShapeError, f"alpha has {len(config.alpha)} values, the logits {labels} labels", "logits", batch=number
+        )
     return logits, targets
-
-
-def _shape_error(number: int, part: str, msg: str) -> ShapeError:
-    return ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part], "msg": msg}])
 
 
 def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
@@ -227,30 +237,22 @@ def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
             earlier = seen.setdefault(identity, (number, row))
             if earlier != (number, row):
                 msg = f"id {str(identity)[:100]!r} is already that of batch {earlier[0]}, row {earlier[1]}"
-                raise InvalidIdsError(
-                    f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "ids", row], "msg": msg}]
-                )
+                raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
 
 
 def _bad_rows(
     config: LossConfig, number: int, rows: Sequence[int], logits: Column, targets: Column
 ) -> LossServiceError:
-    faults = [_fault(config, number, row, logits[row], targets[row]) for row in rows[:ERRORS_NAMED]]
-    items = [item for fault in faults for item in fault.errors]
+    faults = [_row_fault(config, number, row, logits[row], targets[row]) for row in rows[:ERRORS_NAMED]]
+    items = [item for error in faults for item in error.errors]
     detail = faults[0].detail if len(rows) == 1 else f"{faults[0].detail} (and {len(rows) - 1} more rows)"
     return type(faults[0])(detail, errors=items)
 
 
-def _fault(config: LossConfig, number: int, row: int, logits: Column, targets: Column) -> LossServiceError:
+def _row_fault(config: LossConfig, number: int, row: int, logits: Column, targets: Column) -> LossServiceError:
     """What is wrong with a row that was marked bad."""
     for kind, part, column, msg in _faults(config, logits, targets):
-        place: list[str | int] = ["batches", number, part, row]
-        where = f"batch {number}, row {row}"
-        if column is not None:
-            place.append(column)
-            where += f", column {column}"
-        item: ErrorItem = {"loc": place, "msg": msg}
-        return kind(f"{where}: {msg}", errors=[item])
+        return fault(kind, msg, part, batch=number, row=row, column=column)
     raise AssertionError(f"row {row} of batch {number} was marked bad and nothing is wrong with it")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from service.errors import InvalidRequestError
+from service.schema.faults import fault
 
 SHORTER = {pa.time64("ns"): pa.time64("us"), pa.duration("ns"): pa.duration("us")}
 
@@ -47,5 +48,5 @@ def attribute_values(column: pa.Array | pa.ChunkedArray, name: str) -> list[Any]
         values: list[Any] = column.to_pylist()
     except (OverflowError, ValueError) as err:
         msg = f"column {name[:100]!r} has a value of {kind} that cannot be read: {err}"
-        raise InvalidRequestError(msg, errors=[{"loc": ["attributes", name[:100]], "msg": msg}]) from err
+        raise fault(InvalidRequestError, msg, "attributes", name[:100]) from err
     return values

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from service.errors import InvalidRequestError
 from service.runs.examples import RANGES, Filter
-from service.schema.faults import error_items, summary
+from service.schema.faults import validation_fault
 
 Strategy = Literal[
     "top_loss",
@@ -165,5 +165,4 @@ class QueueRequest(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as err:
-            items = error_items(err, [])
-            raise InvalidRequestError(summary(items), errors=items) from err
+            raise validation_fault(InvalidRequestError, err) from err

@@ -18,7 +18,7 @@ from service.mining.listing import listings
 from service.runs.queries import View
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
-from service.schema.faults import error_items, summary
+from service.schema.faults import validation_fault
 
 FOLDER = "reviews"
 MAX_REVIEWS = 10_000
@@ -66,8 +66,7 @@ def add_reviews(store: RunStore, view: View, value: Any) -> int:
     try:
         given = _REVIEWS.validate_python(value)
     except ValidationError as err:
-        items = error_items(err, [])
-        raise InvalidRequestError(summary(items), errors=items) from err
+        raise validation_fault(InvalidRequestError, err) from err
     ids = sorted({str(one.id) for one in given})
     sql = f"SELECT DISTINCT id FROM {view.stored()} WHERE id IN (SELECT unnest(?::VARCHAR[]))"
     known = {row["id"] for row in view.rows(sql, [ids])}

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from service.errors import InvalidConfigError, InvalidRequestError
 from service.schema.config import LossConfig
-from service.schema.faults import error_items, summary
+from service.schema.faults import request_fault
 
 MAX_CLASSES = 1_000_000
 
@@ -75,10 +74,7 @@ class RunDescription(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as err:
-            items = error_items(err, [])
-            of_config = all(item["loc"][:1] == ["config"] for item in items)
-            kind = InvalidConfigError if of_config else InvalidRequestError
-            raise kind(summary(items), errors=items) from err
+            raise request_fault(err) from err
 
     @property
     def meaning(self) -> dict[str, Any]:

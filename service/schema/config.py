@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from service.errors import InvalidConfigError
-from service.schema.faults import error_items, summary
+from service.schema.faults import validation_fault
 
 Mode = Literal["softmax", "sigmoid"]
 Reduction = Literal["mean", "sum", "weighted_mean", "none"]
@@ -177,5 +177,4 @@ class LossConfig(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as err:
-            items = error_items(err, ["config"])
-            raise InvalidConfigError(summary(items), errors=items) from err
+            raise validation_fault(InvalidConfigError, err, "config") from err

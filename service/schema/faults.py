@@ -1,36 +1,83 @@
-"""Validation errors of pydantic as error items of the API."""
+"""Errors of invalid requests: from a fault at one place, and from pydantic's validation errors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from service.errors import ErrorItem
+from service.errors import ErrorItem, InvalidConfigError, InvalidRequestError, LossServiceError
+
+ErrorT = TypeVar("ErrorT", bound=LossServiceError)
+# The branches of the union `Alpha`, which pydantic puts into the place of an error.
+BRANCHES = {"single", "per_class", "class_counts"}
+
+
+def fault(
+    kind: type[ErrorT],
+    msg: str,
+    *loc: str | int,
+    batch: int | None = None,
+    row: int | None = None,
+    column: int | None = None,
+    detail: str | None = None,
+) -> ErrorT:
+    """Build an error with one error item.
+
+    `fault(InvalidLogitError, "logit NaN", "logits", batch=0, row=17, column=3)` has the detail "batch 0, row 17,
+    column 3: logit NaN" and the loc `["batches", 0, "logits", 17, 3]`.
+
+    Args:
+        kind: Class of the error.
+        msg: Message of the item.
+        loc: Path to the faulty value: in the batch if `batch` is set, else in the request.
+        batch: Number of the batch; begins the loc and the detail.
+        row: Row in the batch; stands behind `loc`, and in the detail.
+        column: Column in the row; stands behind `row`, and in the detail.
+        detail: What the detail says after the place, if it is not `msg`.
+    """
+    numbers = {"batch": batch, "row": row, "column": column}
+    place = ", ".join(f"{name} {number}" for name, number in numbers.items() if number is not None)
+    path: list[str | int] = [] if batch is None else ["batches", batch]
+    path += [*loc, *(part for part in (row, column) if part is not None)]
+    text = msg if detail is None else detail
+    return kind(f"{place}: {text}" if place else text, errors=[{"loc": path, "msg": msg}])
+
+
+def validation_fault(kind: type[ErrorT], err: ValidationError, *prefix: str | int) -> ErrorT:
+    """Build an error with an item for each of pydantic's errors; `prefix` begins the loc of each."""
+    items = error_items(err, prefix)
+    return kind(summary(items), errors=items)
+
+
+def request_fault(err: ValidationError) -> InvalidRequestError:
+    """Build the error of a request with a `config`: InvalidConfigError if every fault is in it."""
+    in_config = all(item["loc"][:1] == ["config"] for item in error_items(err, []))
+    return validation_fault(InvalidConfigError if in_config else InvalidRequestError, err)
 
 
 def error_items(err: ValidationError, prefix: Sequence[str | int]) -> list[ErrorItem]:
-    """pydantic's errors as ours, without the names of union branches and without echoing large inputs."""
-    branches = {"single", "per_class", "class_counts"}
-    items: list[ErrorItem] = []
-    for error in err.errors(include_url=False, include_context=False):
-        loc = [*prefix]
-        for position, part in enumerate(error["loc"]):
-            if not (position > 0 and error["loc"][position - 1] == "alpha" and part in branches):
-                loc.append(part)
-        if error["type"] == "extra_forbidden":
-            items.append({"loc": loc, "msg": f"unknown field {str(loc[-1])[:100]!r}"})
-            continue
-        msg = error["msg"].removeprefix("Value error, ")
-        if isinstance(error["input"], int | float | str | None) and error["type"] not in ("value_error", "missing"):
-            msg += (
-                f", got {str(error['input'])[:100]!r}" if isinstance(error["input"], str) else f", got {error['input']}"
-            )
-        items.append({"loc": loc, "msg": msg})
-    return items
+    """Convert pydantic's errors to error items, without the names of union branches and without large inputs."""
+    return [error_item(error, prefix) for error in err.errors(include_url=False, include_context=False)]
+
+
+def error_item(error: Mapping[str, Any], prefix: Sequence[str | int]) -> ErrorItem:
+    """Convert one error, as pydantic and FastAPI describe it: `type`, `loc`, `msg` and `input`."""
+    loc: list[str | int] = [*prefix]
+    for before, part in pairwise(("", *error["loc"])):
+        if before != "alpha" or part not in BRANCHES:
+            loc.append(part)
+    if error["type"] == "extra_forbidden":
+        return {"loc": loc, "msg": f"unknown field {str(loc[-1])[:100]!r}"}
+    msg, value = error["msg"].removeprefix("Value error, "), error["input"]
+    if isinstance(value, int | float | str | None) and error["type"] not in ("value_error", "missing"):
+        msg += f", got {value[:100]!r}" if isinstance(value, str) else f", got {value}"
+    return {"loc": loc, "msg": msg}
 
 
 def summary(items: Sequence[ErrorItem]) -> str:
-    """One sentence for `detail`: the first fault, and how many there are."""
+    """One sentence for `detail`: the first item, and how many more there are."""
     first = f"{'.'.join(map(str, items[0]['loc']))}: {items[0]['msg']}"
     return first if len(items) == 1 else f"{first} (and {len(items) - 1} more)"

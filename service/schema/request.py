@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from service.errors import InvalidConfigError, InvalidRequestError, UnknownOutputError
+from service.errors import InvalidRequestError, UnknownOutputError
 from service.schema.config import LossConfig, as_tuple
-from service.schema.faults import error_items, summary
+from service.schema.faults import fault, request_fault
 
 OUTPUTS = (
     "loss",
@@ -59,24 +59,19 @@ class RequestOptions(BaseModel):
         try:
             options = cls.model_validate(value)
         except ValidationError as err:
-            items = error_items(err, [])
-            of_config = all(item["loc"][:1] == ["config"] for item in items)
-            kind = InvalidConfigError if of_config else InvalidRequestError
-            raise kind(summary(items), errors=items) from err
+            raise request_fault(err) from err
         options.check()
         return options
 
     def check(self) -> None:
         """Raise what pydantic's types cannot say."""
         if self.config is not None and self.config_id is not None:
-            raise InvalidRequestError(
-                "give config or config_id, not both",
-                errors=[{"loc": ["config_id"], "msg": "config is given as well"}],
-            )
+            msg = "config is given as well"
+            raise fault(InvalidRequestError, msg, "config_id", detail="give config or config_id, not both")
         for position, name in enumerate(self.outputs):
             if name not in OUTPUTS:
                 msg = f"unknown output {name[:100]!r}; known are {', '.join(OUTPUTS)}"
-                raise UnknownOutputError(msg, errors=[{"loc": ["outputs", position], "msg": msg}])
+                raise fault(UnknownOutputError, msg, "outputs", position)
 
 
 DEFAULT_OPTIONS = RequestOptions()

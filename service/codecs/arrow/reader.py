@@ -28,6 +28,7 @@ from service.errors import (
 )
 from service.formats.attributes import attribute_values, is_attribute
 from service.formats.columns import is_list
+from service.schema.faults import fault
 from service.schema.request import Batch, Column
 
 COLUMNS = ("logits", "targets", "id")
@@ -242,12 +243,12 @@ def _check_schema(schema: pa.Schema, *, with_attributes: bool) -> None:
     for name in schema.names:
         known = name in COLUMNS or (with_attributes and is_attribute(schema.field(schema.names.index(name)).type))
         if not known or schema.names.count(name) > 1:
-            fault = "twice" if known else "unknown" if not with_attributes else "of a type that no attribute has"
-            msg = f"column {name[:100]!r} is {fault}; taken are {', '.join(COLUMNS)}"
-            raise InvalidRequestError(f"arrow: {msg}", errors=[{"loc": [name[:100]], "msg": msg}])
+            problem = "twice" if known else "unknown" if not with_attributes else "of a type that no attribute has"
+            msg = f"column {name[:100]!r} is {problem}; taken are {', '.join(COLUMNS)}"
+            raise fault(InvalidRequestError, msg, name[:100], detail=f"arrow: {msg}")
     for name in ("logits", "targets"):
         if name not in schema.names:
-            raise InvalidRequestError(f"arrow: column {name} missing", errors=[{"loc": [name], "msg": "missing"}])
+            raise fault(InvalidRequestError, "missing", name, detail=f"arrow: column {name} missing")
     logits, targets = (_storage_type(schema.field(name).type) for name in ("logits", "targets"))
     value = logits.value_type if is_list(logits) else logits
     if not pa.types.is_floating(value):
@@ -263,7 +264,7 @@ def _check_schema(schema: pa.Schema, *, with_attributes: bool) -> None:
 
 def _type_error(name: str, kind: pa.DataType, wanted: str) -> InvalidRequestError:
     msg = f"column {name} is {wanted}, got {kind}"
-    return InvalidRequestError(f"arrow: {msg}", errors=[{"loc": [name], "msg": msg}])
+    return fault(InvalidRequestError, msg, name, detail=f"arrow: {msg}")
 
 
 def _batch(record_batch: pa.RecordBatch, number: int) -> Batch:
@@ -282,10 +283,7 @@ def _batch(record_batch: pa.RecordBatch, number: int) -> Batch:
 def _refuse_nulls(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> None:
     if array.null_count:
         row = array.is_null().index(True).as_py()
-        raise kind(
-            f"batch {number}, row {row}: {part} is null",
-            errors=[{"loc": ["batches", number, part, row], "msg": "null"}],
-        )
+        raise fault(kind, "null", part, batch=number, row=row, detail=f"{part} is null")
 
 
 def _array(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> Column:
@@ -302,10 +300,7 @@ def _array(array: pa.Array, number: int, part: str, kind: type[LossServiceError]
     if values.null_count:
         place = values.is_null().index(True).as_py()
         row, column = divmod(place, columns)
-        raise kind(
-            f"batch {number}, row {row}, column {column}: null is not a number",
-            errors=[{"loc": ["batches", number, part, row, column], "msg": "null is not a number"}],
-        )
+        raise fault(kind, "null is not a number", part, batch=number, row=row, column=column)
     return _flat(values).reshape(rows, columns)
 
 
@@ -315,10 +310,7 @@ def _refuse_too_large(array: pa.Array, number: int, part: str, kind: type[LossSe
         largest = pc.max(array).as_py()
         if largest >= 2**63:
             row = pc.index(array, pa.scalar(largest, pa.uint64())).as_py()
-            msg = f"{largest} is too large"
-            raise kind(
-                f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}]
-            )
+            raise fault(kind, f"{largest} is too large", part, batch=number, row=row)
 
 
 def _row_length(array: pa.Array, number: int, part: str) -> int:
@@ -329,7 +321,7 @@ def _row_length(array: pa.Array, number: int, part: str) -> int:
     for row, length in enumerate(lengths.to_numpy(zero_copy_only=False)):
         if length != columns:
             msg = f"row {row} of {part} has {length} values, row 0 has {columns}"
-            raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, part, row], "msg": msg}])
+            raise fault(ShapeError, msg, part, row, batch=number)
     return int(columns)
 
 

@@ -37,6 +37,7 @@ from service.formats.columns import (
     matrix,
     vector,
 )
+from service.schema.faults import fault
 from service.schema.request import Batch, LossRequest, RequestOptions
 
 NAMES_SHOWN = 20
@@ -71,11 +72,13 @@ def find_columns(names: list[str], *, with_attributes: bool) -> ResolvedColumns:
     there = ", ".join(repr(name[:100]) for name in names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
     logits = guess_logits(names)
     if not logits:
-        raise _column_error("logits", f"no column 'logits' and no logit_0, logit_1, ...; the columns are {there}")
+        msg = f"no column 'logits' and no logit_0, logit_1, ...; the columns are {there}"
+        raise fault(InvalidRequestError, msg, "logits", batch=0)
     targets = guess_targets(names)
     if len(targets) != 1:
-        fault = f"both {targets[0]!r} and {targets[1]!r} could be it" if targets else f"the columns are {there}"
-        raise _column_error("targets", f"targets are one column named {', '.join(TARGET_NAMES)}; {fault}")
+        msg = f"both {targets[0]!r} and {targets[1]!r} could be it" if targets else f"the columns are {there}"
+        msg = f"targets are one column named {', '.join(TARGET_NAMES)}; {msg}"
+        raise fault(InvalidRequestError, msg, "targets", batch=0)
     identity = guess_id(names)
     used = {*logits, targets[0], identity}
     # pandas writes its index without a name.
@@ -83,7 +86,7 @@ def find_columns(names: list[str], *, with_attributes: bool) -> ResolvedColumns:
     columns = ResolvedColumns(logits, targets[0], identity, tuple(attributes))
     for name in columns.all:
         if names.count(name) > 1:
-            raise _column_error(name[:100], f"column {name[:100]!r} stands twice")
+            raise fault(InvalidRequestError, f"column {name[:100]!r} stands twice", name[:100], batch=0)
     return columns
 
 
@@ -97,11 +100,7 @@ def check_attributes(schema: pa.Schema, columns: ResolvedColumns) -> None:
         kind = schema.field(name).type
         if not is_attribute(kind):
             msg = f"column {name[:100]!r} is {str(kind)[:100]}; attributes are text, numbers, truth values or times"
-            raise _column_error(name[:100], f"{msg}: leave it out")
-
-
-def _column_error(name: str, msg: str) -> InvalidRequestError:
-    return InvalidRequestError(f"batch 0: {msg}", errors=[{"loc": ["batches", 0, name], "msg": msg}])
+            raise fault(InvalidRequestError, f"{msg}: leave it out", name[:100], batch=0)
 
 
 def options_of(schema: pa.Schema, name: str) -> RequestOptions:
@@ -158,19 +157,19 @@ def request_of(table: pa.Table, columns: ResolvedColumns, options: RequestOption
 def refused(err: ColumnError, columns: ResolvedColumns) -> InvalidRequestError | DecodeError:
     """The error of a request for one of a column."""
     kind: type[InvalidRequestError | DecodeError] = DecodeError
-    loc: list[str | int] = ["batches", 0]
-    loc += [] if err.row is None else [err.row]
-    msg = err.msg[:500]
+    part, column, msg = None, None, err.msg[:500]
     if err.column == columns.targets:
-        kind, loc = InvalidTargetError, ["batches", 0, "targets", *loc[2:]]
+        kind, part = InvalidTargetError, "targets"
         if isinstance(err, NotANumberError):
             msg += "; a label is the number of its class, counted from 0"
     elif err.column in columns.logits:
-        position = [columns.logits.index(err.column)] if len(columns.logits) > 1 and err.row is not None else []
-        kind, loc = InvalidLogitError, ["batches", 0, "logits", *loc[2:], *position]
+        kind, part = InvalidLogitError, "logits"
+        if len(columns.logits) > 1 and err.row is not None:
+            column = columns.logits.index(err.column)
     if isinstance(err, RowLengthError):
         kind = ShapeError
-    return kind(f"batch 0{err.place and ', '}{err.place}: {msg}", errors=[{"loc": loc, "msg": msg}])
+    loc = [name for name in (part, err.row, column) if name is not None]
+    return fault(kind, msg, "batches", 0, *loc, detail=f"batch 0{err.place and ', '}{err.place}: {msg}")
 
 
 def _whole(table: pa.Table, name: str) -> pa.Array:
@@ -201,14 +200,12 @@ def _targets(values: Array, name: str) -> Array:
 def _ids(column: pa.ChunkedArray, name: str) -> list[str | int]:
     kind = column.type
     tests = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    fault, row = None, []
     if not any(test(kind) for test in tests):
-        fault = f"ids are strings or integers, column {name[:100]!r} is {str(kind)[:100]}"
-    elif column.null_count:
-        row = [column.is_null().index(True).as_py()]
-        fault = f"column {name[:100]!r} has no value in row {row[0]}"
-    if fault is not None:
-        raise InvalidIdsError(f"batch 0: {fault}", errors=[{"loc": ["batches", 0, "ids", *row], "msg": fault}])
+        msg = f"ids are strings or integers, column {name[:100]!r} is {str(kind)[:100]}"
+        raise fault(InvalidIdsError, msg, "ids", batch=0)
+    if column.null_count:
+        row = column.is_null().index(True).as_py()
+        raise fault(InvalidIdsError, f"column {name[:100]!r} has no value in row {row}", "ids", row, batch=0)
     ids: list[str | int] = column.to_pylist()
     return ids
 
