@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pytest
 
 from service.client import LossClient, RunClient
 from tests.cli import command
+from tests.cli.html_page import Page
 from tests.live.server_process import ServerProcess, service_environment, wait_for
 
 ROWS, CLASSES = 400, 4
@@ -213,32 +213,6 @@ def test_warnings_come_in_plain_words(server: ServerProcess, client: LossClient)
     assert "wrong labels" not in shown.split("Careful")[0]
 
 
-class Page(HTMLParser):
-    """What an HTML file has: tags with their attributes, headings, all of its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "line", "rect", "polyline"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in ("line", "rect", "polyline"):
-            assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, text: str) -> None:
-        self.text += text
-
-
 def test_the_report_is_one_page_that_fetches_and_runs_nothing(
     server: ServerProcess, run: RunClient, tmp_path: Path
 ) -> None:
@@ -251,8 +225,8 @@ def test_the_report_is_one_page_that_fetches_and_runs_nothing(
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "src"]
     assert "http" not in path.read_text(encoding="utf-8")
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == 3
-    titles = "Losses", "Where the loss sits", "Calibration", "Label errors", "Classes", "Confusion matrix"
-    for title in (*titles, "What these numbers can tell, and what not", "Where to look first", "row-"):
+    titles = "Losses", "Concentration of the loss", "Calibration", "Label errors", "Classes", "Confusion matrix"
+    for title in (*titles, "What the numbers mean", "Examples to review first", "row-"):
         assert title in page.text
     assert NAMES[3] in page.text
     assert page.text.count("row-") == 50

@@ -104,7 +104,7 @@ def diagnose(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Say what a run tells of its data set: loss, label errors, classes, confusions, calibration, warnings."""
-    from service.cli.report.html import report
+    from service.cli.report.html import render_report
     from service.cli.runs.diagnose import Findings, show
 
     options = {"epoch": epoch, **what_if(alpha, gamma)}
@@ -112,7 +112,7 @@ def diagnose(
         url, lambda client: Findings.of(client.run(run), options, with_examples=html is not None), ASKED_WITHIN_S
     )
     if html is not None:
-        _write(html, report(found))
+        _write(html, render_report(found))
     if as_json:
         typer.echo(json_text(found.json))
     else:
