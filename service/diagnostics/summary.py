@@ -69,7 +69,7 @@ class _Epoch:
 
     def field(self, name: str) -> Any:
         weighting = self._weighting if name in OF_THE_LOSS else None
-        return self._view.once(("diagnostics", self._epoch, name, weighting), lambda: _FIELDS[name](self))
+        return self._view.cached(("diagnostics", self._epoch, name, weighting), lambda: _FIELDS[name](self))
 
     @cached_property
     def _learned(self) -> ConfidentLearning | None:

@@ -56,6 +56,11 @@ class Listing:
     rows: pa.Table
     doubts: dict[str, tuple[int, float]]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows."""
+        return int(self.rows.nbytes)
+
     @classmethod
     def of(cls, made: Mapping[str, Any]) -> Listing:
         """That of a queue as `create_queue` and `queue` give it."""
@@ -162,10 +167,7 @@ def listing(store: RunStore, snapshot: Snapshot, name: str) -> Listing:
     Raises:
         UnknownQueueError: The run has none of this name.
     """
-    held = store.held_as(
-        snapshot, FOLDER, name, lambda: Listing.of(queue(store, snapshot, name)), lambda one: int(one.rows.nbytes)
-    )
-    return held
+    return store.derived(snapshot, FOLDER, name, lambda: Listing.of(queue(store, snapshot, name)))
 
 
 def listings(store: RunStore, snapshot: Snapshot) -> list[Listing]:

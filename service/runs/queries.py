@@ -7,7 +7,6 @@ log(1 - p_t) = -(max(z, 0) + log(1 + e)), and FL = alpha_t exp(-gamma softplus(z
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,13 +18,14 @@ import duckdb
 import pyarrow as pa
 
 from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError
+from service.runs.cache import BoundedCache
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.schema.config import LossConfig
 
 T = TypeVar("T")
 FILES_MOVED = 5
-ANSWERS_HELD = 128
+RESULTS_CACHED = 128
 STORED = "epoch, batch, row, id, target, prediction, log_odds, logit_margin, normalized_margin, entropy, el2n"
 SCORE_NAMES = (
     "loss",
@@ -105,29 +105,6 @@ _ROWS = f"""
     CASE WHEN z >= 0 THEN 1 / (1 + e) ELSE e / (1 + e) END AS p_t"""
 
 
-class Answers:
-    """What was found in runs, held as long as it is among the last asked for; safe for many threads."""
-
-    def __init__(self, number: int = ANSWERS_HELD) -> None:
-        self._number = number
-        self._held: OrderedDict[Hashable, Any] = OrderedDict()
-        self._lock = Lock()
-
-    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What is held under the key, else what is computed now. Two that ask at once may both compute."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                found: T = self._held[key]
-                return found
-        computed = compute()
-        with self._lock:
-            self._held[key] = computed
-            while len(self._held) > self._number:
-                self._held.popitem(last=False)
-        return computed
-
-
 class RunQueries:
     """Questions about runs; safe for many threads.
 
@@ -141,7 +118,7 @@ class RunQueries:
         self.store = store
         self._memory_bytes = memory_bytes
         self._threads = threads
-        self._answers = Answers()
+        self._cache: BoundedCache[Any] = BoundedCache(RESULTS_CACHED)
         self._lock = Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._temporary: TemporaryDirectory[str] | None = None
@@ -165,7 +142,7 @@ class RunQueries:
             snapshot = self.store.snapshot(run)
             cursor = self._cursor()
             try:
-                return question(View(cursor, snapshot, self._answers))
+                return question(View(cursor, snapshot, self._cache))
             except duckdb.OutOfMemoryException as err:
                 raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
             # From the midst of a stream it comes as an OSError of Arrow.
@@ -201,22 +178,25 @@ class View:
     Args:
         cursor: A connection of this thread.
         snapshot: The run.
-        answers: Of earlier views.
+        cache: Results of earlier views.
     """
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot, answers: Answers | None = None) -> None:
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot, cache: BoundedCache[Any] | None = None
+    ) -> None:
         self.cursor = cursor
         self.snapshot = snapshot
-        self._answers = answers or Answers()
+        self._cache: BoundedCache[Any] = cache or BoundedCache(RESULTS_CACHED)
 
-    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What `compute` finds; asked again it is held, while the run's rows are the same. Nobody may change it.
+    def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The result of `compute`, cached while the run's rows are the same; callers must not change it.
 
         Args:
-            key: Of the question and all that it depends on beside the rows.
-            compute: Asks it.
+            key: Names the query and every input but the rows.
+            compute: Runs the query.
         """
-        return self._answers.once((self.snapshot.fingerprint, key), compute)
+        value: T = self._cache.cached((self.snapshot.fingerprint, key), compute)
+        return value
 
     def weighting(self, alpha: tuple[float, ...] | None = None, gamma: float | None = None) -> Weighting:
         """The run's own, or what if."""

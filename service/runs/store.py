@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 from uuid import uuid4
 
 import orjson
@@ -30,19 +30,27 @@ from service.errors import (
     StorageUnavailableError,
     UnknownRunError,
 )
+from service.runs.cache import BoundedCache
 from service.runs.files import Files
-from service.runs.held import Held
 from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import check_name
 from service.runs.parquet import write_parquet
 from service.runs.snapshot import DataFile, Footer, Snapshot, holds_batch
 
 MANIFEST = "run.json"
-FOOTERS_HELD = 100_000
-DOCUMENT_BYTES_HELD = 64 * 1024 * 1024
-MADE_BYTES_HELD = 64 * 1024 * 1024
+FOOTERS_CACHED = 100_000
+DOCUMENT_BYTES_CACHED = 64 * 1024 * 1024
+DERIVED_BYTES_CACHED = 64 * 1024 * 1024
 
-T = TypeVar("T")
+
+class HasSize(Protocol):
+    """A value that knows its size in memory."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+D = TypeVar("D", bound=HasSize)
 
 
 class RunStore:
@@ -56,9 +64,9 @@ class RunStore:
     def __init__(self, files: Files, max_run_rows: int) -> None:
         self.files = files
         self._max_run_rows = max_run_rows
-        self._footers: Held[Footer] = Held(FOOTERS_HELD)
-        self._documents: Held[bytes] = Held(DOCUMENT_BYTES_HELD)
-        self._made: Held[Any] = Held(MADE_BYTES_HELD)
+        self._footers: BoundedCache[Footer] = BoundedCache(FOOTERS_CACHED)
+        self._documents: BoundedCache[bytes] = BoundedCache(DOCUMENT_BYTES_CACHED, len)
+        self._derived: BoundedCache[Any] = BoundedCache(DERIVED_BYTES_CACHED, lambda value: int(value.nbytes))
 
     def create(self, name: str, description: RunDescription) -> tuple[Snapshot, bool]:
         """Make a run, and say whether it is new.
@@ -196,12 +204,11 @@ class RunStore:
         return [one for one in found if one.name not in replaced]
 
     def _footer(self, path: str) -> Footer:
-        held = self._footers.get(path)
-        if held is None:
+        def read() -> Footer:
             with self.files.open(path) as file:
-                held = Footer.of(file)
-            self._footers.put(path, held, 1)
-        return held
+                return Footer.of(file)
+
+        return self._footers.cached(path, read)
 
     def check(self) -> None:
         """Write, read and delete something.
@@ -220,34 +227,29 @@ class RunStore:
             raise StorageUnavailableError("the data directory gives back other bytes than were written")
 
     def document(self, snapshot: Snapshot, folder: str, name: str) -> Any:
-        """A JSON document of a run, None where it is not there."""
+        """The JSON document under a name, or None."""
         path = self._document_path(snapshot, folder, name)
-        content = self._documents.get(path)
-        if content is None:
-            try:
-                with self.files.open(path) as file:
-                    content = file.read()
-            except FileNotFoundError:
-                return None
-            self._documents.put(path, content, len(content))
-        return orjson.loads(content)
 
-    def held_as(self, snapshot: Snapshot, folder: str, name: str, make: Callable[[], T], size: Callable[[T], int]) -> T:
-        """What is made of a document, held in memory within a bound: a document that is there never changes.
+        def read() -> bytes:
+            with self.files.open(path) as file:
+                return file.read()
+
+        try:
+            return orjson.loads(self._documents.cached(path, read))
+        except FileNotFoundError:
+            return None
+
+    def derived(self, snapshot: Snapshot, folder: str, name: str, compute: Callable[[], D]) -> D:
+        """A value computed from a document, which never changes; cached up to `DERIVED_BYTES_CACHED` in all.
 
         Args:
             snapshot: The run.
-            folder: The kind of the document.
-            name: Of the document.
-            make: Makes it; what it raises is not held.
-            size: How many bytes it takes.
+            folder: Kind of the document.
+            name: Name of the document.
+            compute: Computes the value; an error is not cached.
         """
-        path = self._document_path(snapshot, folder, name)
-        made: T | None = self._made.get(path)
-        if made is None:
-            made = make()
-            self._made.put(path, made, size(made))
-        return made
+        value: D = self._derived.cached(self._document_path(snapshot, folder, name), compute)
+        return value
 
     def documents(self, snapshot: Snapshot, folder: str) -> list[str]:
         """The names of all JSON documents of one kind, sorted."""
