@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "FOCAL_LOSS_"
+# Read by prometheus_client: the folder in which worker processes share their metrics.
+METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 MIB = 1024 * 1024
 LEAST_QUERY_BYTES = 64 * MIB
 

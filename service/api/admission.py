@@ -1,7 +1,7 @@
-"""Admission: how many requests, and bytes of their bodies, this process holds at once.
+"""Admission: bounds the requests, and the bytes of their bodies, that this process holds at once.
 
-A request that finds no free place waits in FIFO order for up to `WAIT_S`, then gets 429 with `Retry-After`. Its body
-stays unread meanwhile, so a waiting request costs little more than its connection.
+A request that finds no free place waits in FIFO order for up to `WAIT_S` seconds, then gets 429 with `Retry-After`. Its
+body stays unread meanwhile, so a waiting request costs little more than its connection.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from service.errors import QueueFullError
 WAIT_S = 1.0
 RETRY_AFTER = {"Retry-After": "1"}
 
-# Seconds that a body may take to arrive before its receive slot goes to the next request. In a fast network they are
-# enough for some MB.
+# Seconds until the receive slot of an unfinished body goes to the next request; enough for some MB in a fast network.
 RECEIVE_SLOT_S = 0.05
 
 
@@ -28,10 +27,10 @@ class Admission:
 
     Args:
         places: Requests held at once, >= 1.
-        max_bytes: Bytes of request bodies held at once, >= 1. One request alone may hold more: whatever the limit of a
-            single body allows is admitted when nothing else is held.
-        receive_slots: Large bodies received at once, >= 1; as many as there are threads to work on them.
-        changed: Called with the requests and the bytes held after each change, from any thread.
+        max_bytes: Bytes of request bodies held at once, >= 1. A request that is alone may hold more, up to the limit
+            of a single body.
+        receive_slots: Large bodies received at once, >= 1; as many as there are threads to process them.
+        changed: Called with the number of requests and bytes held after each change, from any thread.
     """
 
     def __init__(
@@ -58,14 +57,14 @@ class Admission:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of request bodies that are counted as held."""
+        """Bytes of request bodies held."""
         return self._bytes
 
     def place(self, num_bytes: int = 0) -> Place:
-        """A place for one request, to be entered with `async with` before its body is read.
+        """A place for one request; enter it with `async with` before reading the body.
 
         Args:
-            num_bytes: Bytes of its body as declared; 0 if unknown. More can be added by `Place.hold`.
+            num_bytes: Declared bytes of the body, or 0; `Place.hold` adds more.
 
         Raises (on entering):
             QueueFullError: No place became free within `WAIT_S`.
@@ -93,24 +92,24 @@ class Admission:
             raise
 
     def leave(self, place: Place) -> None:
-        """Give a place and its bytes back, and admit waiting requests; on the event loop."""
+        """Release a place and its bytes, and admit waiting requests; on the event loop only."""
         with self._lock:
             self._count(place, -1, -place.num_bytes)
         self._admit_waiting()
 
     def hold(self, place: Place, count: int) -> None:
-        """Count further bytes; from any thread. See `Place.hold`."""
+        """Add bytes to a place; from any thread. See `Place.hold`."""
         with self._lock:
             if self._bytes + count > self._max_bytes and self._bytes > place.num_bytes:
                 raise QueueFullError(
-                    f"{self._bytes} bytes of request bodies are held, {count} more would pass {self._max_bytes} "
+                    f"{self._bytes} bytes of request bodies are held, {count} more would exceed {self._max_bytes} "
                     "(max_queued_bytes)",
                     headers=RETRY_AFTER,
                 )
             self._count(place, 0, count)
 
     def release(self, place: Place) -> None:
-        """Give the bytes of a place back; from any thread. See `Place.release`."""
+        """Release the bytes of a place; from any thread. See `Place.release`."""
         with self._lock:
             self._count(place, 0, -place.num_bytes)
         if self._waiting and self._loop is not None:
@@ -118,29 +117,29 @@ class Admission:
 
     @asynccontextmanager
     async def receive_slot(self) -> AsyncIterator[Callable[[], None]]:
-        """A slot to receive one large body and to work on it.
+        """A slot to receive one large body and to process it.
 
-        A body that would only wait for a thread stays at its client, where it takes no memory and no cache of ours. A
-        body that arrives slowly gives its slot to the next request after `RECEIVE_SLOT_S`, and is received beside it.
+        While all slots are taken, further bodies are not read, so they use no memory here. A body that is still
+        arriving after `RECEIVE_SLOT_S` loses its slot to the next request, and both are received at the same time.
 
         Yields:
             A function to call when the body has arrived.
         """
         await self._slots.acquire()
-        kept = True
+        held = True
 
-        def give_away() -> None:
-            nonlocal kept
-            kept = False
+        def release() -> None:
+            nonlocal held
+            held = False
             self._slots.release()
 
-        timer = asyncio.get_running_loop().call_later(RECEIVE_SLOT_S, give_away)
+        timer = asyncio.get_running_loop().call_later(RECEIVE_SLOT_S, release)
         try:
             yield timer.cancel
         finally:
             timer.cancel()
-            if kept:
-                give_away()
+            if held:
+                release()
 
     def _take(self, place: Place) -> bool:
         with self._lock:
@@ -151,7 +150,7 @@ class Admission:
             return True
 
     def _count(self, place: Place, requests: int, num_bytes: int) -> None:
-        """Under the lock."""
+        """Change the counts; the caller holds the lock."""
         self._requests += requests
         self._bytes += num_bytes
         place.num_bytes += num_bytes
@@ -178,8 +177,8 @@ class Place:
     """The place of one request; an asynchronous context manager.
 
     Attributes:
-        declared: Bytes that it takes on entering.
-        num_bytes: Bytes that it holds now.
+        declared: Bytes to hold on entering.
+        num_bytes: Bytes held now.
     """
 
     def __init__(self, admission: Admission, declared: int) -> None:
@@ -197,13 +196,13 @@ class Place:
         self._admission.leave(self)
 
     def hold(self, count: int) -> None:
-        """Count bytes as held until the place is left or `release` is called; from any thread.
+        """Hold more bytes until the place is left or `release` is called; from any thread.
 
         Raises:
-            QueueFullError: Together with other requests that would be more than `max_queued_bytes`.
+            QueueFullError: All requests together would hold more than `max_queued_bytes`.
         """
         self._admission.hold(self, count)
 
     def release(self) -> None:
-        """Give all bytes back, as after each batch of a stream; from any thread."""
+        """Release all bytes, e.g. after each batch of a stream; from any thread."""
         self._admission.release(self)

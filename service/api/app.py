@@ -18,7 +18,7 @@ from service.api.admission import Admission
 from service.api.background import RunWork
 from service.api.configurations import Configurations
 from service.api.http import openapi
-from service.api.http.buffers import Buffers
+from service.api.http.buffers import BufferPool
 from service.api.http.problems import on_http_exception
 from service.api.lifecycle import drains_before_exit, exits_with_parent
 from service.api.metrics import Metrics
@@ -122,7 +122,7 @@ def _service(settings: Settings) -> Service:
     metrics = Metrics(device_name)
     device = Device(device_name, metrics.count_retry)
     json_logits.warm_up()
-    # The kernel for the CPU takes its threads from torch's setting.
+    # The CPU kernel uses as many threads as torch.
     torch.set_num_threads(min(cores, torch.get_num_threads()))
     places = -(-settings.queue_size // processes)
     admission = Admission(places, settings.max_queued_bytes // processes, settings.workers, metrics.set_held)
@@ -135,7 +135,7 @@ def _service(settings: Settings) -> Service:
         admission=admission,
         threads=Workers(settings.workers, "loss"),
         streams=ThreadPoolExecutor(places, thread_name_prefix="stream"),
-        buffers=Buffers(settings.max_kept_bytes // processes),
+        buffers=BufferPool(settings.max_kept_bytes // processes),
         configurations=Configurations(registry, ConfigFiles(run_work.store.files, settings.max_configs)),
         metrics=metrics,
         runs=run_work,

@@ -1,9 +1,8 @@
-"""`POST /loss` with Arrow in and Arrow out: read, computed and answered batch by batch while the request arrives.
+"""`POST /loss` with an Arrow stream in and out: each batch is read, computed and sent while the request arrives.
 
-Memory holds one batch at a time, however long the stream is. The worker thread pulls the request's bytes from the
-event loop as it needs them and waits until the reply's bytes are taken, so a slow client slows the stream down, in
-both directions, and nothing piles up. Starlette's StreamingResponse cannot do this: under uvicorn it reads the
-request's events itself while it streams.
+Memory holds one batch at a time, however long the stream is. A thread pulls the request's bytes from the event loop
+when it needs them and waits until the reply's bytes are sent, so a slow client slows its stream down and nothing piles
+up. Starlette's StreamingResponse cannot do this: under uvicorn it consumes the request's events itself.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from service.schema.request import RequestOptions
 
 
 class ArrowStreamResponse(Response):
-    """The reply to an Arrow stream, made while the request is read.
+    """The reply to an Arrow stream, written while the request is read.
 
     Args:
         service: The running service.
-        exchange: What the head of the request says.
+        exchange: Formats, codings and query of the request.
     """
 
     def __init__(self, service: Service, exchange: Exchange) -> None:
@@ -49,19 +48,19 @@ class ArrowStreamResponse(Response):
         async with self._service.admission.place() as place:
             loop = asyncio.get_running_loop()
             connection = _Connection(loop, receive, send, timeout_s, place)
-            answer = partial(_answer, self._service, self._exchange, connection)
-            await loop.run_in_executor(self._service.streams, answer)
-        # Without the place: a client of HTTP/1.0 gets the whole reply here, at its own pace.
+            process = partial(_process, self._service, self._exchange, connection)
+            await loop.run_in_executor(self._service.streams, process)
+        # The place is left by now: an HTTP/1.0 client receives its whole reply here, at its own pace.
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def streams(exchange: Exchange) -> bool:
-    """Whether a request is answered batch by batch: Arrow in, Arrow out."""
+def is_arrow_stream(exchange: Exchange) -> bool:
+    """True if request and reply are Arrow streams, so that each batch is answered as it arrives."""
     return isinstance(exchange.reader, ArrowCodec) and isinstance(exchange.writer, ArrowCodec)
 
 
-def _answer(service: Service, exchange: Exchange, connection: _Connection) -> None:
-    """The whole stream, on a thread of its own."""
+def _process(service: Service, exchange: Exchange, connection: _Connection) -> None:
+    """Read and answer the whole stream; on its own thread."""
     source = inflating(cast(BinaryIO, connection), exchange.request_coding)
     stream = ArrowStream(source, service.settings.max_body_bytes)
     options = exchange.options(RequestOptions.parse(stream.request_fields))
@@ -78,7 +77,7 @@ def _answer(service: Service, exchange: Exchange, connection: _Connection) -> No
         writer = writer or _writer(stream, options)
         connection.write(writer.end(evaluation.result()))
     except LossServiceError as err:
-        # Once the reply has begun its status is sent: the error goes into the stream, which stays without its end.
+        # The status is sent with the first batch: a later error goes into the stream, which then has no end mark.
         if writer is None:
             raise
         connection.write(writer.failure(err))
@@ -94,14 +93,14 @@ def _writer(stream: ArrowStream, options: RequestOptions) -> ArrowResultWriter:
 
 
 class _Connection:
-    """The request as a file to read and the reply as one to write, both blocking, for a thread beside the event loop.
+    """Request and reply as a blocking file, for a thread other than the event loop's.
 
     Args:
-        loop: Where receive and send belong.
-        receive: Of the request.
-        send: Of the reply.
-        timeout_s: Seconds without progress, either way.
-        place: Counts the bytes of the batch at hand.
+        loop: The event loop of `receive` and `send`.
+        receive: ASGI `receive` of the request.
+        send: ASGI `send` of the reply.
+        timeout_s: Seconds without progress in either direction.
+        place: Counts the bytes of the current batch.
     """
 
     def __init__(
@@ -123,19 +122,19 @@ class _Connection:
         self.closed = False
 
     def read(self, size: int) -> bytearray:
-        """At most `size` bytes, fewer only at the end of the request; waits for them."""
-        taken = bytearray()
-        while len(taken) < size and (self._pending or self._more):
+        """Wait for `size` bytes; fewer only at the end of the request."""
+        data = bytearray()
+        while len(data) < size and (self._pending or self._more):
             if not self._pending:
                 self._pending = memoryview(self._next_body())
-            step = self._pending[: size - len(taken)]
+            step = self._pending[: size - len(data)]
             self._place.hold(len(step))
             self._pending = self._pending[len(step) :]
-            taken += step
-        return taken
+            data += step
+        return data
 
     def release(self) -> None:
-        """What has been read so far is not held any more."""
+        """Release the bytes read so far from the place of the request."""
         self._place.release()
 
     def readable(self) -> bool:
@@ -145,7 +144,7 @@ class _Connection:
         self.closed = True
 
     def write(self, data: bytes) -> None:
-        """Send bytes of the reply, after its head; waits until they are taken."""
+        """Send bytes of the reply, after its headers; waits until they are sent."""
         if not self._started:
             self._started = True
             media_type = ArrowCodec.media_type.encode()
@@ -155,7 +154,7 @@ class _Connection:
         try:
             self._wait(lambda: self._send(message))
         except TimeoutError as err:
-            # Nobody reads: there is no one left to tell.
+            # The client does not read, so it cannot be told.
             raise ClientDisconnect from err
 
     def _next_body(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Work on runs off the event loop: queries, and compaction in the background."""
+"""Threads for runs: queries, storing of batches, and compaction in the background."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ log = structlog.get_logger("service.runs")
 
 
 class RunWork:
-    """The store of runs, and the threads that read and write it; the loss has its own threads.
+    """The store of runs, and the threads that read and write it; losses are computed on other threads.
 
     Args:
         settings: Settings of the service.
-        admission: Requests take their places from it.
+        admission: Bounds the requests at work.
         memory_bytes: Memory for the queries of this process.
-        cores: Threads for one query.
+        cores: Threads of one query.
     """
 
     def __init__(self, settings: Settings, admission: Admission, *, memory_bytes: int, cores: int) -> None:
@@ -44,7 +44,7 @@ class RunWork:
         self._lock = Lock()
 
     async def do(self, work: Callable[[], T], *, at_once: bool = False) -> T:
-        """Do work of a request on a thread.
+        """Call `work` on a thread, for a request.
 
         Args:
             work: The function to call.
@@ -58,7 +58,7 @@ class RunWork:
             return await asyncio.get_running_loop().run_in_executor(executor, work)
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Do a part of a request's work on another thread; the part itself must not wait for others."""
+        """Call `work` on another thread, for a part of a request; it must not wait for other parts."""
         return self._parts.submit(work)
 
     async def ask(self, run: str, question: Callable[[View], T]) -> T:
@@ -66,7 +66,7 @@ class RunWork:
         return await self.do(lambda: self.queries.ask(run, question))
 
     def merge_later(self, root: str, epoch: int, files: int) -> None:
-        """Merge the files of an epoch in the background, where there are enough of them."""
+        """Merge the files of an epoch in the background if there are enough of them."""
         key = (root, epoch)
         with self._lock:
             if files < MERGED_AT_ONCE or key in self._merging:
@@ -78,14 +78,14 @@ class RunWork:
         try:
             compact(self.store, root, epoch)
         except (LossServiceError, OSError) as err:
-            # A full disk, or a run that was deleted: the files stay as they are and are read as well as before.
+            # The disk is full, or the run was deleted: the files stay and can be read as before.
             log.warning("merging failed", root=root, epoch=epoch, error=type(err).__name__)
         finally:
             with self._lock:
                 self._merging.discard((root, epoch))
 
     def close(self) -> None:
-        """Wait for the work at hand and end the threads."""
+        """Finish the current work and end the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._parts.shutdown(wait=True)
         self.queries.close()

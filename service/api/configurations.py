@@ -1,4 +1,4 @@
-"""Configurations of the service: instances on the device of this process, and files that every process shares."""
+"""Configurations of the service: instances on the device of this process, and files shared by all processes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from service.loss.focal import FocalLoss
 from service.runs.configs import ConfigFiles, StoredConfig
 from service.schema.config import LossConfig
 
-# Another process may delete a configuration: this one looks again after so many seconds, and at each change between
-# configurations.
+# Seconds between checks that another process has not deleted a configuration. A request with another configuration than
+# the last one checks as well.
 CHECK_EVERY_S = 5.0
 
 log = structlog.get_logger("service.configs")
@@ -27,7 +27,7 @@ class Configuration:
 
     Args:
         config: The configuration.
-        uses: Loss requests that this process has served with it since it holds the instance.
+        uses: Loss requests that used it in this process, since the instance was created.
         created_at: When it was first stored, UTC.
         last_used_at: When it was last put or used, UTC.
     """
@@ -39,10 +39,10 @@ class Configuration:
 
 
 class Configurations:
-    """Configurations by their id; safe for many threads. All methods read or write files: not for the event loop.
+    """Configurations by their id; thread-safe. All methods read or write files: do not call them on the event loop.
 
-    A configuration that arrives inside a loss request is stored as well, since its reply names the id. Where the data
-    directory cannot be written, losses are computed all the same, and an id is good in its process only.
+    A configuration inside a loss request is stored too, since the reply names its id. If the data directory cannot be
+    written, losses are still computed, and a `config_id` is known in one process only.
 
     Args:
         registry: The instances of this process.
@@ -104,10 +104,10 @@ class Configurations:
         stored = self._files.get(config_id)
         if stored is None:
             raise unknown_config(config_id)
-        return self._described(stored)
+        return self._with_uses(stored)
 
     def check(self, config_id: str) -> None:
-        """Raise if no configuration is stored under an id; quicker than `get`.
+        """Raise if no configuration is stored under an id; faster than `get`.
 
         Raises:
             UnknownConfigError: No configuration is stored under this id.
@@ -117,10 +117,10 @@ class Configurations:
 
     def all(self) -> list[Configuration]:
         """All stored configurations, the most recently used first."""
-        return [self._described(stored) for stored in self._files.all()]
+        return [self._with_uses(stored) for stored in self._files.all()]
 
     def drop(self, config_id: str) -> None:
-        """Delete a configuration, here and for all processes.
+        """Delete a configuration for all processes.
 
         Raises:
             UnknownConfigError: No configuration is stored under this id.
@@ -130,7 +130,7 @@ class Configurations:
             raise unknown_config(config_id)
 
     def _is_due(self, config_id: str, held: HeldLoss) -> bool:
-        """True if the file has to be looked at: at the first use, after another configuration, and now and then."""
+        """True if the file must be checked: at the first use, after another configuration, and now and then."""
         now = time.monotonic()
         due = config_id != self._last_used or now - held.checked_at >= CHECK_EVERY_S
         self._last_used = config_id
@@ -138,7 +138,7 @@ class Configurations:
             held.checked_at = now
         return due
 
-    def _described(self, stored: StoredConfig) -> Configuration:
+    def _with_uses(self, stored: StoredConfig) -> Configuration:
         uses = self._registry.uses(stored.config.config_id)
         return Configuration(stored.config, uses, stored.created_at, stored.last_used_at)
 
@@ -147,14 +147,14 @@ class Configurations:
             self._files.add(config)
         except (StorageFullError, StorageUnavailableError, OSError) as err:
             if not self._warned:
-                log.warning("configurations cannot be stored: a config_id is good in one process only", error=str(err))
+                log.warning("configurations cannot be stored: a config_id is known in one process only", error=str(err))
             self._warned = True
         else:
             self._warned = False
 
 
 def unknown_config(config_id: str) -> UnknownConfigError:
-    """The error that says that nothing is stored under an id."""
+    """The error for an id under which no configuration is stored."""
     return UnknownConfigError(
         f"no configuration {config_id[:100]!r} is held: PUT it to /configs or send it as config",
         errors=[{"loc": ["config_id"], "msg": f"unknown config_id {config_id[:100]!r}"}],

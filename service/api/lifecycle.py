@@ -1,4 +1,4 @@
-"""The end of a service process: draining after SIGTERM, and after the end of the parent process."""
+"""Shutdown of a service process: draining after SIGTERM, and exit when the parent process has exited."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from service.api.state import Service
 
 @contextmanager
 def drains_before_exit(service: Service) -> Iterator[None]:
-    """Until `drain_delay_s` after the first SIGTERM the server goes on accepting while /readyz is 503.
+    """For `drain_delay_s` after the first SIGTERM, keep accepting requests while /readyz is 503.
 
-    So a load balancer can take the process out before connections are refused. A second SIGTERM, or SIGINT, ends
-    accepting at once. Works with any server that has a handler for SIGTERM and starts the app in its main thread.
+    A load balancer can then take the process out before connections are refused. A second SIGTERM, or SIGINT, stops
+    accepting immediately. Works with any server that handles SIGTERM and starts the app in its main thread.
     """
     stop = signal.getsignal(signal.SIGTERM) if threading.current_thread() is threading.main_thread() else None
     if not callable(stop):
@@ -30,7 +30,7 @@ def drains_before_exit(service: Service) -> Iterator[None]:
     def on_sigterm(number: int, frame: FrameType | None) -> None:
         delay_s = 0.0 if service.draining else service.settings.drain_delay_s
         service.draining = True
-        # A signal handler may run in the middle of the loop's own code.
+        # A signal handler may interrupt the loop's own code.
         loop.call_soon_threadsafe(loop.call_later, delay_s, stop, number, None)
 
     signal.signal(signal.SIGTERM, on_sigterm)
@@ -42,7 +42,7 @@ def drains_before_exit(service: Service) -> Iterator[None]:
 
 @contextmanager
 def exits_with_parent() -> Iterator[None]:
-    """Exit as after SIGTERM when the parent process is gone: uvicorn's workers would go on serving without it."""
+    """Shut down as after SIGTERM when the parent process has exited: uvicorn's workers would keep serving."""
     parent = multiprocessing.parent_process()
     if parent is None:
         yield

@@ -1,7 +1,7 @@
 """The Prometheus metrics of the service.
 
-Where `PROMETHEUS_MULTIPROC_DIR` is set, as for several worker processes, prometheus_client keeps the values of each
-process in files of that folder, and whichever process answers `/metrics` sums them up.
+With several worker processes `PROMETHEUS_MULTIPROC_DIR` is set: prometheus_client keeps the values of each process in
+files in that folder, and the worker that answers `/metrics` sums them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from service import __version__
 from service.schema.result import BatchResult
+from service.settings import METRICS_FOLDER_VARIABLE
 
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class Metrics:
-    """Counters, gauges and histograms in a registry of their own, so that two apps in one process do not collide.
+    """Counters, gauges and histograms, in their own registry so that two apps in one process do not collide.
 
     Args:
         device: Name of the device, e.g. `cuda:0`.
@@ -33,9 +33,9 @@ class Metrics:
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, device: str) -> None:
-        if folder := os.environ.get(FOLDER_VARIABLE):
+        if folder := os.environ.get(METRICS_FOLDER_VARIABLE):
             _forget_dead_processes(Path(folder))
-            # No worker forks: without this the library asks the kernel for the process id at each change of a value.
+            # No worker forks; by default the library calls getpid at each change of a value.
             pid = os.getpid()
             values.ValueClass = values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
@@ -57,7 +57,7 @@ class Metrics:
             registry=self.registry,
         )
         examples = Counter("focal_loss_examples", "Examples scored.", ("kind",), registry=self.registry)
-        # The library looks up a child under its lock, by the strings of its labels; here each is looked up once.
+        # The library looks a child up by its labels, under a lock; the caches do that once per child.
         self._requests, self._duration = cache(requests.labels), cache(duration.labels)
         self._phase, self._examples = cache(phase.labels), cache(examples.labels)
         self._batches = Counter("focal_loss_batches", "Batches scored.", registry=self.registry)
@@ -89,7 +89,7 @@ class Metrics:
         self._configs.set(count)
 
     def count_retry(self) -> None:
-        """Count a chunk that was made smaller because the device ran out of memory."""
+        """Count a retry with smaller chunks after the device ran out of memory."""
         self._retries.inc()
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -98,7 +98,7 @@ class Metrics:
         self._duration(method, route).observe(seconds)
 
     def count_phases(self, phases: Mapping[str, float]) -> None:
-        """Count how many seconds each phase of a loss request took."""
+        """Count the seconds of each phase of a loss request."""
         for phase, seconds in phases.items():
             self._phase(phase).observe(seconds)
 
@@ -111,7 +111,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The metrics of all processes, in Prometheus' text format."""
-        if FOLDER_VARIABLE not in os.environ:
+        if METRICS_FOLDER_VARIABLE not in os.environ:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
@@ -119,7 +119,7 @@ class Metrics:
 
 
 def _forget_dead_processes(folder: Path) -> None:
-    """Remove the live gauges of processes that were killed: what they held is not held any more."""
+    """Remove the live gauges of processes that were killed."""
     pids = {int(file.stem.rpartition("_")[2]) for file in folder.glob("gauge_live*.db")}
     for pid in pids:
         try:

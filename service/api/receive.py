@@ -1,4 +1,4 @@
-"""Receiving the body of a request under the bounds of admission, and working on it in one hop to a thread."""
+"""Receiving a request body within the bounds of admission, and processing it on a worker thread."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from service.api.state import service_of
 
 T = TypeVar("T")
 
-# A smaller body has arrived before a receive slot would be free.
+# Smaller bodies arrive faster than a receive slot becomes free.
 SMALL_BODY_BYTES = 64 * 1024
 
 
 async def run_with_body(request: Request, timing: Timing, coding: str, work: Callable[[memoryview], T]) -> T:
-    """Wait for a place, receive the body, and call `work` with it on a thread.
+    """Wait for a place, receive the body, and call `work` with it on a worker thread.
 
     Args:
-        request: Its body is not yet read.
-        timing: Gets the phases `receive` and `queue`; all of its phases are counted when the work is done.
-        coding: Of the body; see `request_coding`.
+        request: Its body must be unread.
+        timing: Records the phases `receive` and `queue`; all its phases go into the metrics after the work.
+        coding: Coding of the body; see `request_coding`.
         work: Called on a thread with the inflated body.
 
     Returns:
         What `work` returns.
 
     Raises:
-        QueueFullError: No place became free in time, or the bytes would pass the limit.
-        Beside those of `read_body`, `inflated` and `work`.
+        QueueFullError: No place became free in time, or the bytes held would exceed the limit.
+        Also the errors of `read_body`, `inflated` and `work`.
     """
     service = service_of(request)
     settings = service.settings
@@ -41,7 +41,7 @@ async def run_with_body(request: Request, timing: Timing, coding: str, work: Cal
     check_length(length, settings.max_body_bytes)
     async with service.admission.place(length or 0) as place:
         small = length is not None and length < SMALL_BODY_BYTES
-        async with nullcontext(_nothing) if small else service.admission.receive_slot() as arrived:
+        async with nullcontext(_no_slot) if small else service.admission.receive_slot() as arrived:
             body = await read_body(
                 request,
                 length,
@@ -62,5 +62,5 @@ async def run_with_body(request: Request, timing: Timing, coding: str, work: Cal
     return result
 
 
-def _nothing() -> None:
-    """There is no receive slot to give back."""
+def _no_slot() -> None:
+    """Small bodies have no receive slot to release."""

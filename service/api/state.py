@@ -1,4 +1,4 @@
-"""What the routes share: one `Service` on `app.state`."""
+"""The parts of the running service that routes share: one `Service` on `app.state`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from service.api.admission import Admission
 from service.api.background import RunWork
 from service.api.configurations import Configurations
-from service.api.http.buffers import Buffers
+from service.api.http.buffers import BufferPool
 from service.api.http.exchange import Timing
 from service.api.metrics import Metrics
 from service.api.middleware.sessions import Sessions
@@ -36,17 +36,17 @@ class Service:
     """The parts of one running service.
 
     Args:
-        settings: As given.
+        settings: The settings, with `processes` resolved.
         device: Computes losses.
         admission: Bounds the requests held and the bytes of their bodies.
         threads: Decode, compute and encode.
-        streams: Threads for Arrow streams, each of which lives as long as its client likes.
+        streams: Threads for Arrow streams, one for each stream.
         buffers: Memory for request bodies.
         configurations: Instances of `FocalLoss` by configuration.
         metrics: The Prometheus metrics.
-        runs: The store of runs and its threads.
+        runs: The store of runs, and its threads.
         sessions: Keys, and sessions of the page.
-        draining: True from SIGTERM on.
+        draining: True after SIGTERM.
     """
 
     settings: Settings
@@ -54,7 +54,7 @@ class Service:
     admission: Admission
     threads: Workers
     streams: ThreadPoolExecutor
-    buffers: Buffers
+    buffers: BufferPool
     configurations: Configurations
     metrics: Metrics
     runs: RunWork
@@ -66,7 +66,7 @@ class Service:
         return Limits(self.settings.max_elements, self.settings.max_examples)
 
     def module(self, options: RequestOptions) -> FocalLoss:
-        """The instance that a request names or describes, counted as used; not for the event loop.
+        """The instance that a request names or describes, counted as used; do not call it on the event loop.
 
         Raises:
             UnknownConfigError: The request names a configuration that is not stored.
@@ -76,7 +76,7 @@ class Service:
         return self.configurations.use_id(options.config_id)
 
     def evaluate(self, request: LossRequest, timing: Timing) -> LossResult:
-        """The result of a decoded request, counted in the metrics; ends the phases `decode` and `compute`."""
+        """Compute a decoded request and count it in the metrics; ends the phases `decode` and `compute`."""
         timing.end("decode")
         result = evaluate(self.device, self.module(request.options), request, self.limits)
         for batch in result.batches:
@@ -85,17 +85,17 @@ class Service:
         return result
 
     async def check_ready(self) -> None:
-        """Raise where the service should get no work.
+        """Raise if the service should get no requests.
 
         Raises:
-            DrainingError: It is ending.
-            DeviceUnavailableError: Its device does not compute, or not in time.
-            StorageUnavailableError, StorageFullError: Nothing can be written where runs are kept.
+            DrainingError: The service is shutting down.
+            DeviceUnavailableError: The device does not compute, or not in time.
+            StorageUnavailableError, StorageFullError: The data directory cannot be written.
         """
         if self.draining:
-            raise DrainingError("the service is ending and takes no new work", headers={"Retry-After": "5"})
+            raise DrainingError("the service is shutting down and takes no new requests", headers={"Retry-After": "5"})
         try:
-            # Not on the threads for losses: while all of them are busy the device still answers.
+            # The threads for losses may all be busy while the device works well.
             await asyncio.wait_for(asyncio.to_thread(self.device.check), DEVICE_ANSWERS_WITHIN_S)
         except TimeoutError as err:
             raise DeviceUnavailableError(
@@ -104,14 +104,14 @@ class Service:
         await asyncio.to_thread(self.runs.store.check)
 
     def close(self) -> None:
-        """Finish the work at hand and end all threads."""
+        """Finish the current work and end all threads."""
         self.threads.close()
         self.streams.shutdown(wait=True)
         self.runs.close()
 
 
 def service_of(request: Request) -> Service:
-    """The service that a request came to."""
+    """The service that serves this request."""
     service = request.app.state.service
     assert isinstance(service, Service)
     return service

@@ -1,14 +1,13 @@
-"""uvicorn's httptools protocol with three additions: bodies straight into their buffers, bounded headers, and
-upgrades that are ignored.
+"""uvicorn's httptools protocol with three additions.
 
-- **Bodies.** uvicorn copies a body four times before the application has it. Here the kernel writes the bulk of it into
-  the buffer of the application (ASGI extension `receive_into`, see `service.api.http.body`).
-- **Headers.** uvicorn takes request line, headers and trailers of any size and waits for them for ever (uvicorn issue
-  157).
-- **Upgrades.** httptools stops at a request that offers an upgrade, such as `Upgrade: h2c` of the JDK's HttpClient; its
-  body would be lost. RFC 9110, 7.8: a server may ignore the offer.
+- **Bodies without copies.** uvicorn copies a body four times before the application has it. Here the kernel writes most
+  of it into the application's buffer (ASGI extension `receive_into`, see `service.api.http.body`).
+- **Bounded headers.** uvicorn accepts request line, headers and trailers of any size and waits for them without a limit
+  (uvicorn issue 157).
+- **Ignored upgrades.** httptools stops at a request that offers an upgrade, such as `Upgrade: h2c` of the JDK's
+  HttpClient, and its body would be lost. A server may ignore the offer (RFC 9110, 7.8).
 
-The app works without this file (`direct_body = false`). It relies on undocumented attributes of uvicorn, so
+The app works without this file (`direct_body = false`). The file relies on undocumented attributes of uvicorn, so
 `pyproject.toml` caps uvicorn's version, and `tests/server/` and `tests/live/test_transport.py` test it.
 """
 
@@ -29,10 +28,10 @@ from service.api.http.problems import problem_response
 from service.errors import DecodeError, HeadTimeoutError, HeadTooLargeError, LossServiceError
 
 NOTHING = memoryview(b"")
-# Bytes read with the headers are copied on their way through the parser.
+# Size of a read while headers are expected: the parser copies these bytes.
 HEADERS_READ_BYTES = 16 * 1024
 SCRATCH_BYTES = 256 * 1024
-# Every connection of the process reads headers into it; they are parsed before the loop reads from another connection.
+# Shared by all connections of the process: bytes are parsed before the loop reads from another connection.
 SCRATCH = memoryview(bytearray(SCRATCH_BYTES))
 
 
@@ -40,8 +39,8 @@ class BodyConfig(uvicorn.Config):
     """uvicorn's configuration with the limits of `BodyProtocol`; can be pickled for worker processes.
 
     Args:
-        max_head_bytes: Bytes of request line and headers, and of the trailers behind a chunked body.
-        head_timeout_s: Seconds for them to arrive, from the connection or from their first byte.
+        max_head_bytes: Limit of request line and headers, and of the trailers after a chunked body.
+        head_timeout_s: Seconds for them to arrive, from the start of the connection or from their first byte.
         others: See `uvicorn.Config`.
     """
 
@@ -76,7 +75,7 @@ class BodyProtocol(HttpToolsProtocol):
         self._header_timer = self._new_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timers and drop what refers back to this connection, so that nothing waits for the collector."""
+        """Cancel the timers and break the reference cycles, so that memory is freed without garbage collection."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._stop_header_timer()
@@ -84,20 +83,20 @@ class BodyProtocol(HttpToolsProtocol):
         self.scope = self.cycle = self._reader = None  # type: ignore[assignment]
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a client that has closed its sending side behind whole requests; True keeps the connection open."""
+        """True keeps the connection open for a client that has closed its sending side but waits for a reply."""
         if not self._reply_is_due():
             return False
         self.cycle.keep_alive = False
         return True
 
     def _reply_is_due(self) -> bool:
-        """True if the last request has arrived in full and its reply has not been sent in full."""
+        """True if the last request has arrived completely and its reply is not complete."""
         return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
     # The parser
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, bound unfinished headers and trailers, and leave an unread body in the kernel."""
+        """Feed the parser, limit unfinished headers and trailers, and leave an unread body in the kernel."""
         if self._refused:
             return
         before = self.cycle
@@ -109,7 +108,7 @@ class BodyProtocol(HttpToolsProtocol):
         if self._refused:
             return
         if self.cycle is not before and self.cycle.more_body:
-            # The rest of the body stays in the kernel until the application asks for it.
+            # The rest of the body stays in the kernel until the application reads it.
             self.flow.pause_reading()
         if self._in_headers:
             self._header_timer = self._header_timer or self._new_header_timer()
@@ -132,7 +131,7 @@ class BodyProtocol(HttpToolsProtocol):
                 return
 
     def on_message_begin(self) -> None:
-        """A request begins, on a kept connection perhaps long after the last one."""
+        """A request begins; on a kept-alive connection perhaps long after the last one."""
         if not self._replaying:
             super().on_message_begin()
             self._stop_header_timer()
@@ -143,7 +142,7 @@ class BodyProtocol(HttpToolsProtocol):
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; trailers behind a chunked body are dropped (RFC 9110, 6.5.1)."""
+        """Store a header; drop trailers after a chunked body (RFC 9110, 6.5.1)."""
         if self._in_headers:
             super().on_header(name, value)
 
@@ -158,7 +157,7 @@ class BodyProtocol(HttpToolsProtocol):
             self._refuse(self._too_large())
         elif not self._refused:
             super().on_headers_complete()
-            # Not the cycle itself: it holds the scope, and a reference cycle would keep its body for the collector.
+            # A weak reference: the cycle holds the scope, and a reference cycle would delay the release of its body.
             receive_into = partial(self._receive_into, weakref.ref(self.cycle))
             self.scope["extensions"] = {"receive_into": receive_into}  # type: ignore[dict-item]
 
@@ -168,16 +167,16 @@ class BodyProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The body is complete, except where httptools skipped it for an upgrade."""
+        """The body is complete, unless httptools skipped it for an upgrade."""
         if self._refused or self.parser.should_upgrade():
             return
         super().on_message_complete()
         self._pending_bytes = 0
-        # If the response finished before the body, uvicorn would wait for the body for ever.
+        # If the response finished before the body, uvicorn would keep waiting for the body.
         self.cycle.more_body = False
 
     def _ignore_upgrade(self) -> None:
-        """Read on as if no upgrade had been offered: a new parser takes the body, after the headers that frame it."""
+        """Continue as if no upgrade was offered: a new parser gets the headers that frame the body, then the body."""
         framing = [header for header in self.headers if header[0] in (b"content-length", b"transfer-encoding")]
         lines = b"".join(b"%b: %b\r\n" % header for header in framing)
         self._new_parser()
@@ -198,15 +197,15 @@ class BodyProtocol(HttpToolsProtocol):
     async def _receive_into(
         self, cycle_ref: weakref.ref[RequestResponseCycle], body: memoryview, timeout_s: float | None = None
     ) -> int:
-        """The ASGI extension `receive_into`: receive a whole body, its bulk written by the kernel into `body`.
+        """The ASGI extension `receive_into`: receive a whole body, most of it written by the kernel into `body`.
 
         Args:
-            cycle_ref: The request, nothing of whose body has been asked for by `receive`.
-            body: Writable bytes, as many as the request's `Content-Length` says.
-            timeout_s: Seconds to wait for what has not arrived with the headers.
+            cycle_ref: The request; the application has not called `receive` for it.
+            body: Writable bytes, as many as `Content-Length` declares.
+            timeout_s: Seconds to wait for the bytes that did not arrive with the headers.
 
         Returns:
-            How many bytes arrived; fewer than `body` has only if the request has no more.
+            Number of bytes received; fewer than `len(body)` only if the request has fewer.
 
         Raises:
             ClientDisconnect: The client closed the connection.
@@ -234,7 +233,7 @@ class BodyProtocol(HttpToolsProtocol):
                     raise ClientDisconnect
         except (asyncio.CancelledError, TimeoutError):
             if cycle.more_body and not cycle.disconnected:
-                # The reply is the last one: the body's rest is not read, so the next request cannot be found.
+                # Close after this reply: the rest of the body is unread, so the next request cannot be found.
                 self._reader.stop()
                 self.flow.pause_reading()
                 cycle.keep_alive = False
@@ -242,7 +241,7 @@ class BodyProtocol(HttpToolsProtocol):
         return len(body)
 
     def body_received(self) -> None:
-        """The reader has received a body; the parser still waits for it, so a new one takes the next request."""
+        """The reader has received the body. The parser still expects it, so a new parser reads the next request."""
         self.cycle.more_body = False
         self._new_parser()
 
@@ -265,10 +264,10 @@ class BodyProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, error: LossServiceError) -> None:
-        """Answer with a problem and close the connection; nothing behind it is read.
+        """Reply with a problem, close the connection and read no more.
 
-        A client takes each reply for that of its oldest unanswered request: where one is due to an earlier request, it
-        is the last one, and where a request has had its reply, there is no second one.
+        Clients match replies to requests by order. So if the reply to an earlier request is due, only that one is sent,
+        and a request whose reply has begun gets no second one.
         """
         self._stop_header_timer()
         if self._refused or self.transport.is_closing():
@@ -294,12 +293,12 @@ class BodyProtocol(HttpToolsProtocol):
 
 
 class _Reader(asyncio.BufferedProtocol):
-    """Tells the transport where the kernel writes what arrives.
+    """Gives the transport the memory into which the kernel writes received bytes.
 
-    A class of its own because uvicorn's protocol is an `asyncio.Protocol`, which is given bytes.
+    A separate class because uvicorn's protocol is an `asyncio.Protocol`, which receives bytes objects.
 
     Args:
-        protocol: Of this connection.
+        protocol: The protocol of this connection.
     """
 
     def __init__(self, protocol: BodyProtocol) -> None:
@@ -308,14 +307,14 @@ class _Reader(asyncio.BufferedProtocol):
         self._filled: asyncio.Future[bool]
 
     def fill(self, rest: memoryview) -> asyncio.Future[bool]:
-        """Have the kernel write here until it is full; the result is False if the client left before."""
+        """Receive into `rest` until it is full; the result is False if the client disconnected before."""
         self._rest = rest
-        # Not an exception: its traceback would keep the body until the next garbage collection.
+        # A result, because the traceback of an exception would keep the body until the next garbage collection.
         self._filled = self._protocol.loop.create_future()
         return self._filled
 
     def stop(self) -> None:
-        """Have the kernel write to the scratch buffer again."""
+        """Receive into the scratch buffer again."""
         self._rest = NOTHING
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -346,7 +345,7 @@ class _Reader(asyncio.BufferedProtocol):
         self._protocol.resume_writing()
 
     def _end(self, *, filled: bool) -> None:
-        # An empty view would keep the whole body.
+        # An empty slice would keep the whole body in memory.
         self._rest = NOTHING
         if filled:
             self._protocol.body_received()

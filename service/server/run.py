@@ -20,27 +20,25 @@ from service.errors import LossServiceError
 from service.logs import configure_logs
 from service.runs.files import open_files
 from service.server.protocol import BodyConfig, BodyProtocol
-from service.settings import Settings
+from service.settings import METRICS_FOLDER_VARIABLE, Settings
 
 MOST_PROCESSES = 4
-# A worker that starts on a busy machine, or parses a body of 256 MiB, does not answer its supervisor meanwhile.
+# A worker does not answer its supervisor while it starts on a busy machine or parses a body of 256 MiB.
 WORKER_ANSWERS_WITHIN_S = 30
-# Set before prometheus_client is imported by the workers.
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 log = structlog.get_logger("service.server")
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; returns when all requests in flight are answered.
+    """Serve until SIGTERM or SIGINT; return when all open requests are answered.
 
     Raises:
-        DeviceUnavailableError: The settings name a device that is not there.
-        StorageUnavailableError: `data_dir` is a URL that fsspec does not know.
+        DeviceUnavailableError: The machine lacks the device of the settings.
+        StorageUnavailableError: fsspec does not support the URL in `data_dir`.
         SystemExit: The address cannot be bound, or a worker cannot start.
     """
     configure_logs(settings.log_level, settings.log_format)
-    # A supervisor takes long to notice that a worker cannot start.
+    # Check the folder here: the supervisor notices late that a worker cannot start.
     open_files(settings.data_dir)
     processes = number_of_processes(settings)
     config = _config(settings.model_copy(update={"processes": processes}))
@@ -55,14 +53,14 @@ def serve(settings: Settings) -> None:
 
 
 def number_of_processes(settings: Settings) -> int:
-    """`settings.processes`; 0 is one process on CUDA, where each takes memory of the device, else one for each core.
+    """`settings.processes`; for 0, one process on CUDA, where each takes memory of the device, else one per core.
 
     Raises:
-        DeviceUnavailableError: The settings name a device that is not there.
+        DeviceUnavailableError: The machine lacks the device of the settings.
     """
     on_cpu = settings.device == "cpu" or (settings.device == "auto" and not _has_cuda_driver())
     if not on_cpu:
-        from service.compute.device import resolve_device  # torch takes 250 MB, which the supervisor need not have
+        from service.compute.device import resolve_device  # keeps torch, 250 MB, out of the supervisor
 
         on_cpu = resolve_device(settings.device) == "cpu"
     if settings.processes:
@@ -71,10 +69,10 @@ def number_of_processes(settings: Settings) -> int:
 
 
 def make_app(settings: Settings) -> ASGIApp:
-    """The app of one worker process; ends the process where the app cannot be made.
+    """The app of one worker process; exits the process if the app cannot be created.
 
     Raises:
-        SystemExit: With the status that tells uvicorn's supervisor not to try again.
+        SystemExit: With the status after which uvicorn's supervisor does not restart the worker.
     """
     configure_logs(settings.log_level, settings.log_format)
     from service.api.app import create_app  # not in the supervisor
@@ -89,9 +87,9 @@ def make_app(settings: Settings) -> ASGIApp:
 
 
 class Supervisor(Multiprocess):
-    """uvicorn's supervisor, which closes its own listening socket before it waits for the workers to end.
+    """uvicorn's supervisor, which closes its own listening socket before it waits for the workers to exit.
 
-    Otherwise connections would be accepted by the kernel, and answered by nobody, after the workers have closed theirs.
+    While that socket is open, the kernel accepts connections that no worker will answer.
     """
 
     def join_all(self) -> None:
@@ -131,12 +129,12 @@ def _serve_with_workers(config: BodyConfig) -> None:
 
 @contextmanager
 def _metrics_folder() -> Iterator[None]:
-    """A folder in which prometheus_client sums the metrics of all workers, unless the environment names one."""
-    if METRICS_FOLDER in os.environ:
+    """A temporary folder for the metrics of all workers, unless the environment names one."""
+    if METRICS_FOLDER_VARIABLE in os.environ:
         yield
         return
     with TemporaryDirectory(prefix="focal-loss-metrics-") as folder:
-        os.environ[METRICS_FOLDER] = folder
+        os.environ[METRICS_FOLDER_VARIABLE] = folder
         yield
 
 

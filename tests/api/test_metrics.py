@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.metrics import FOLDER_VARIABLE, Metrics
+from service.api.metrics import Metrics
 from service.schema.result import BatchResult
+from service.settings import METRICS_FOLDER_VARIABLE
 
 COUNT = """
 import sys
@@ -75,7 +76,7 @@ def test_one_process() -> None:
 
 
 def test_several_processes_are_summed_and_the_dead_hold_nothing(tmp_path: Path) -> None:
-    environment = os.environ | {FOLDER_VARIABLE: str(tmp_path)}
+    environment = os.environ | {METRICS_FOLDER_VARIABLE: str(tmp_path)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", COUNT, str(times)],

@@ -1,4 +1,4 @@
-"""Reading a request's body: once, into one buffer, within its limits of size and time."""
+"""Reading a request body into one buffer, within limits of size and time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
-from service.api.http.buffers import fresh
+from service.api.http.buffers import new_buffer
 from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError, UnsupportedMediaTypeError
 
 
@@ -21,23 +21,23 @@ async def read_body(
     max_bytes: int,
     timeout_s: float,
     hold: Callable[[int], None] = lambda count: None,
-    buffer: Callable[[int], memoryview] = lambda length: fresh(length).data,
+    buffer: Callable[[int], memoryview] = lambda length: new_buffer(length).data,
 ) -> memoryview:
     """The body of a request.
 
     Args:
-        request: Not yet read.
+        request: Its body must be unread.
         declared: Its `content_length`.
-        max_bytes: More is refused, before anything is read where `Content-Length` says so.
+        max_bytes: Limit; a declared length is checked before anything is read.
         timeout_s: Seconds for the whole body.
-        hold: Called with the size of each chunk before it is kept, where no length is declared; may refuse by raising.
-        buffer: Makes the memory for a body of so many bytes.
+        hold: Called with the size of each chunk of a body without a declared length; may refuse it by raising.
+        buffer: Returns writable memory of a given length in bytes.
 
     Raises:
-        BodyTooLargeError: More bytes than the limit.
-        BodyTimeoutError: They did not come in time.
-        DecodeError: `Content-Length` is not what came.
-        ClientDisconnect: The client left.
+        BodyTooLargeError: The body has more bytes than the limit.
+        BodyTimeoutError: The body did not arrive in time.
+        DecodeError: The body does not have the length that `Content-Length` declares.
+        ClientDisconnect: The client closed the connection.
     """
     check_length(declared, max_bytes)
     try:
@@ -50,10 +50,10 @@ async def read_body(
 
 
 def content_length(request: Request) -> int | None:
-    """The bytes that a request announces; None where they come in chunks without a number.
+    """Value of `Content-Length`; 0 without a body, None for a chunked body.
 
     Raises:
-        DecodeError: `Content-Length` is no number.
+        DecodeError: `Content-Length` is not a number.
     """
     text = request.headers.get("content-length")
     if text is None:
@@ -62,22 +62,22 @@ def content_length(request: Request) -> int | None:
 
 
 def header_number(name: str, text: str) -> int:
-    """The number >= 0 that a header holds.
+    """Value of a header as an integer >= 0.
 
     Raises:
-        DecodeError: It holds none.
+        DecodeError: The value is not a number.
     """
     if not (text.isascii() and text.isdigit()):
         raise DecodeError(f"{name} {text[:50]!r} is not a number")
-    # Twenty digits are past every limit; Python refuses to read more than 4300.
+    # Python refuses to read more than 4300 digits; twenty exceed every limit.
     return int(text.lstrip("0")[:20] or 0)
 
 
 def check_length(declared: int | None, max_bytes: int) -> None:
-    """Refuse a body by its declared length, before anything of it is read.
+    """Refuse a body by its declared length, before it is read.
 
     Raises:
-        BodyTooLargeError: It is more than `max_bytes`.
+        BodyTooLargeError: The length is more than `max_bytes`.
     """
     if declared is not None and declared > max_bytes:
         raise _too_large(declared, max_bytes)
@@ -96,7 +96,7 @@ async def _read_declared(request: Request, body: memoryview, timeout_s: float) -
 
 
 async def _copy_into(request: Request, body: memoryview, timeout_s: float) -> int:
-    """What `receive_into` does, for servers without that extension."""
+    """The extension `receive_into`, for servers that lack it."""
     position = 0
     async with asyncio.timeout(timeout_s):
         async for chunk in _chunks(request):
@@ -132,12 +132,12 @@ MAX_JSON_BYTES = 8 * 1024 * 1024
 
 
 async def read_json(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """The decoded body of a request that is small and JSON.
+    """The decoded body of a small JSON request.
 
     Raises:
-        UnsupportedMediaTypeError: It is another format.
-        DecodeError: It is not JSON.
-        Beside those of `read_body`.
+        UnsupportedMediaTypeError: The body has another format.
+        DecodeError: The body is not JSON.
+        Also the errors of `read_body`.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -150,10 +150,10 @@ async def read_json(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> Any
 
 
 def decoded_json(body: memoryview) -> Any:
-    """What a body says.
+    """The value of a JSON body.
 
     Raises:
-        DecodeError: It is not JSON.
+        DecodeError: The body is not JSON.
     """
     try:
         return orjson.loads(body)

@@ -1,4 +1,4 @@
-"""Memory for the bodies of requests, kept for the next ones: to get it anew costs more than to receive a body in it."""
+"""Pool of memory for request bodies: allocating it takes longer than receiving a body into it."""
 
 from __future__ import annotations
 
@@ -11,47 +11,46 @@ import numpy as np
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
-# What is smaller malloc itself keeps.
+# malloc reuses smaller buffers itself.
 MIN_KEPT_BYTES = 256 * 1024
 
 
-def fresh(length: int) -> Bytes:
-    """(length,) bytes, untouched: pages that nothing is written to take no memory, however much a client announces."""
+def new_buffer(length: int) -> Bytes:
+    """(length,) bytes, uninitialised: memory is used page by page as a body arrives, whatever length was announced."""
     return np.empty(length, np.uint8)
 
 
-class Buffers:
-    """Makes buffers, and keeps those that nobody looks at any more.
+class BufferPool:
+    """Pool of request buffers. A buffer returns to the pool when its last view is garbage-collected.
 
-    A buffer comes back when its last view is gone, be it a tensor, a result or a traceback: so none is given out twice,
-    and nobody has to say when he is done.
+    Views are tensors, results and tracebacks, so no buffer has two users, and no user has to release it.
 
     Args:
-        max_kept_bytes: Of the buffers that nobody uses; those of the sizes that were used last are kept.
+        max_kept_bytes: Largest total size of the unused buffers; the sizes used least recently are dropped first.
     """
 
     def __init__(self, max_kept_bytes: int) -> None:
         self.max_kept_bytes = max_kept_bytes
         self.kept_bytes = 0
         self._kept: OrderedDict[int, list[Bytes]] = OrderedDict()
-        # A garbage collection may bring a buffer back on a thread that is in here already.
+        # A garbage collection may return a buffer on a thread that holds this lock.
         self._lock = RLock()
 
     def take(self, length: int) -> memoryview:
-        """(length,) writable bytes with anything in them."""
+        """(length,) writable bytes, uninitialised."""
         if length < MIN_KEPT_BYTES:
-            return fresh(length).data
-        whole = self._taken(_capacity(length))
+            return new_buffer(length).data
+        whole = self._reuse_or_allocate(_capacity(length))
         view = whole[:length]
         weakref.finalize(view, self._give_back, whole).atexit = False
         return view.data
 
-    def _taken(self, capacity: int) -> Bytes:
+    def _reuse_or_allocate(self, capacity: int) -> Bytes:
         with self._lock:
             if kept := self._kept.get(capacity):
                 self.kept_bytes -= capacity
                 return kept.pop()
-        return fresh(capacity)
+        return new_buffer(capacity)
 
     def _give_back(self, whole: Bytes) -> None:
         with self._lock:
@@ -71,6 +70,6 @@ class Buffers:
 
 
 def _capacity(length: int) -> int:
-    """In steps, so that bodies of about one size share buffers; less than 5/4 of the length."""
+    """Size of the buffer for a body: rounded up, by less than a quarter, so that bodies of about one size share it."""
     step = 1 << (length.bit_length() - 3)
     return -(-length // step) * step

@@ -13,7 +13,7 @@ from service.errors import BodyTooLargeError, DecodeError, NotAcceptableError, U
 
 # In the order of preference among equals.
 CODINGS = ("zstd", "gzip", "deflate")
-# The point is a slow line, not an archive.
+# Compression is for slow networks: speed matters more than size.
 FAST_LEVEL = 1
 GZIP_WINDOW = 31
 STEP_BYTES = 1024 * 1024
@@ -23,7 +23,7 @@ def request_coding(content_encoding: str | None) -> str:
     """The one coding of a request's body, or `identity`.
 
     Raises:
-        UnsupportedEncodingError: It is none that the service reads, or there are several.
+        UnsupportedEncodingError: The coding is unknown, or there are several.
     """
     coding = (content_encoding or "identity").strip().lower().removeprefix("x-")
     if coding not in (*CODINGS, "identity"):
@@ -35,10 +35,10 @@ def request_coding(content_encoding: str | None) -> str:
 
 
 def inflating(source: BinaryIO, coding: str) -> BinaryIO:
-    """The plain bytes of a coded source, read as they are asked for; `read(n)` returns at most n.
+    """A file that inflates a coded source as it is read; `read(n)` returns at most n bytes.
 
     Raises (on read):
-        OSError: What comes is not of this coding, or ends too early.
+        OSError: The source does not have this coding, or ends too early.
     """
     if coding == "identity":
         return source
@@ -48,17 +48,17 @@ def inflating(source: BinaryIO, coding: str) -> BinaryIO:
 
 
 def inflated(body: memoryview, coding: str, max_bytes: int, hold: Callable[[int], None]) -> memoryview:
-    """A coded body in full; it is never larger in memory than the limit.
+    """The inflated body; inflating stops at the limit.
 
     Args:
-        body: As it came.
+        body: The body as received.
         coding: See `request_coding`.
-        max_bytes: Of the inflated body.
-        hold: Told of the bytes that are about to be held; may refuse by raising.
+        max_bytes: Limit of the inflated body.
+        hold: Called with the number of bytes about to be held; may refuse them by raising.
 
     Raises:
-        BodyTooLargeError: It inflates to more bytes than the limit.
-        DecodeError: It is not of this coding.
+        BodyTooLargeError: The body inflates to more bytes than the limit.
+        DecodeError: The body does not have this coding.
     """
     if coding == "identity":
         return body
@@ -135,7 +135,7 @@ def _coding_quality(text: str) -> tuple[str, float]:
 
 
 def compressed(content: bytes, coding: str) -> bytes:
-    """The content in a coding."""
+    """The content, compressed by a coding."""
     match coding:
         case "zstd":
             return cast(bytes, pa.Codec("zstd", compression_level=FAST_LEVEL).compress(content, asbytes=True))

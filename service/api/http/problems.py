@@ -1,4 +1,4 @@
-"""Every error as `application/problem+json` (RFC 9457), the framework's own included."""
+"""Errors, the framework's own included, as `application/problem+json` (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from service.errors import LossServiceError, MethodNotAllowedError, NotFoundErro
 
 MEDIA_TYPE = "application/problem+json"
 
-
 INFERENCE_PROTOCOL = "/v2"
 
 
 def problem_response(error: LossServiceError, path: str) -> Response:
-    """The reply that an error is; clients of the Open Inference Protocol read its text from a member `error`."""
+    """The reply for an error. Clients of the Open Inference Protocol read the text from the member `error`."""
     members = error.problem()
     if path == INFERENCE_PROTOCOL or path.startswith(f"{INFERENCE_PROTOCOL}/"):
         members["error"] = error.detail
@@ -24,7 +23,7 @@ def problem_response(error: LossServiceError, path: str) -> Response:
 
 
 async def on_http_exception(request: Request, exception: Exception) -> Response:
-    """Starlette's own errors: unknown paths and methods."""
+    """The reply for Starlette's own errors: unknown paths and methods."""
     assert isinstance(exception, HTTPException)
     headers = dict(exception.headers or {})
     kinds = {404: NotFoundError, 405: MethodNotAllowedError}

@@ -1,4 +1,4 @@
-"""Replies that several routes make."""
+"""JSON replies of the routes."""
 
 from __future__ import annotations
 

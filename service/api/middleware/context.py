@@ -67,7 +67,8 @@ class RequestContext:
                 await problem_response(fault, scope["path"])(scope, receive, send_with_id)
         finally:
             elapsed = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "unknown")
+            # A mounted app has no route, but the path of its mount.
+            route = str(getattr(scope.get("route"), "path", scope.get("root_path") or "unknown"))
             self.metrics.count_request(scope["method"], route, status, elapsed)
             level = self._log.debug if scope["path"] in QUIET_PATHS else self._log.info
             level("request", **fields, status=status, duration_ms=round(elapsed * 1000, 3))

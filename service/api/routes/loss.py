@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.api.arrow_stream import ArrowStreamResponse, streams
+from service.api.arrow_stream import ArrowStreamResponse, is_arrow_stream
 from service.api.http.encoding import compressed
 from service.api.http.exchange import Exchange
 from service.api.http.openapi import LOSS_BODY, LOSS_REPLIES
@@ -27,15 +27,15 @@ router = APIRouter(tags=["loss"])
 async def post_loss(request: Request) -> Response:
     """Stateless and exact: the same input gives the same result in every format and every split into batches."""
     service, exchange = service_of(request), Exchange.of(request)
-    if streams(exchange):
+    if is_arrow_stream(exchange):
         return ArrowStreamResponse(service, exchange)
-    answer = partial(_answer, service, exchange)
-    content = await run_with_body(request, exchange.timing, exchange.request_coding, answer)
+    work = partial(_reply_to, service, exchange)
+    content = await run_with_body(request, exchange.timing, exchange.request_coding, work)
     return Response(content, media_type=exchange.writer.media_type, headers=exchange.reply_headers())
 
 
-def _answer(service: Service, exchange: Exchange, body: memoryview) -> bytes:
-    """An inflated body to its reply, on a worker thread."""
+def _reply_to(service: Service, exchange: Exchange, body: memoryview) -> bytes:
+    """Decode the inflated body, compute the loss and encode the reply; on a worker thread."""
     request = exchange.reader.decode(body, max_bytes=service.settings.max_body_bytes)
     request = LossRequest(exchange.options(request.options), request.batches)
     result = service.evaluate(request, exchange.timing)

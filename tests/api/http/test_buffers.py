@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.http.buffers import MIN_KEPT_BYTES, Buffers, fresh
+from service.api.http.buffers import MIN_KEPT_BYTES, BufferPool, new_buffer
 
 MIB = 1024 * 1024
 
@@ -23,7 +23,7 @@ def address(body: memoryview) -> int:
 
 @pytest.mark.parametrize("length", [0, 1, MIN_KEPT_BYTES - 1, MIN_KEPT_BYTES, MIN_KEPT_BYTES + 1, 3 * MIB + 5])
 def test_writable_bytes_of_the_length_asked_for(length: int) -> None:
-    body = Buffers(8 * MIB).take(length)
+    body = BufferPool(8 * MIB).take(length)
     body[:] = bytes([7]) * length
     assert body == bytes([7]) * length
     assert (body.format, body.ndim, body.c_contiguous, body.nbytes) == ("B", 1, True, length)
@@ -31,7 +31,7 @@ def test_writable_bytes_of_the_length_asked_for(length: int) -> None:
 
 @pytest.mark.parametrize("length", [MIN_KEPT_BYTES + 2, 3 * MIB + 5])
 def test_a_buffer_is_used_again_when_nobody_looks_at_it(length: int) -> None:
-    buffers = Buffers(8 * MIB)
+    buffers = BufferPool(8 * MIB)
     body = buffers.take(length)
     first = address(body)
     assert buffers.kept_bytes == 0
@@ -54,7 +54,7 @@ def test_a_buffer_is_used_again_when_nobody_looks_at_it(length: int) -> None:
     ],
 )
 def test_no_buffer_is_given_out_while_something_looks_at_it(view: Any) -> None:
-    buffers = Buffers(8 * MIB)
+    buffers = BufferPool(8 * MIB)
     body = buffers.take(MIB)
     looked_at, first = view(body), address(body)
     del body
@@ -66,7 +66,7 @@ def test_no_buffer_is_given_out_while_something_looks_at_it(view: Any) -> None:
 
 
 def test_an_error_keeps_the_buffer_that_it_came_from() -> None:
-    buffers = Buffers(8 * MIB)
+    buffers = BufferPool(8 * MIB)
 
     def fail() -> None:
         body = buffers.take(MIB)
@@ -86,7 +86,7 @@ def test_an_error_keeps_the_buffer_that_it_came_from() -> None:
 
 
 def test_those_used_last_are_kept_within_the_limit() -> None:
-    buffers = Buffers(4 * MIB)
+    buffers = BufferPool(4 * MIB)
     for size in (MIB, 2 * MIB, 3 * MIB):
         buffers.take(size)
     assert buffers.kept_bytes == 4 * MIB - MIB
@@ -101,14 +101,14 @@ def test_those_used_last_are_kept_within_the_limit() -> None:
 
 @pytest.mark.parametrize("limit", [0, MIB - 1])
 def test_what_is_larger_than_the_limit_is_not_kept(limit: int) -> None:
-    buffers = Buffers(limit)
+    buffers = BufferPool(limit)
     buffers.take(MIB)
     assert buffers.kept_bytes == 0
 
 
 @given(st.integers(MIN_KEPT_BYTES, 4 * MIB))
 def test_a_small_body_never_holds_a_much_larger_buffer(length: int) -> None:
-    buffers = Buffers(1024 * MIB)
+    buffers = BufferPool(1024 * MIB)
     buffers.take(length)
     assert length <= buffers.kept_bytes < 1.25 * length
     first = buffers.kept_bytes
@@ -124,14 +124,14 @@ def test_memory_is_not_touched_before_it_is_written_to() -> None:
             return int(file.read().split()[1]) * 4096
 
     before = resident()
-    buffers = [Buffers(0).take(256 * MIB), fresh(256 * MIB)]
+    buffers = [BufferPool(0).take(256 * MIB), new_buffer(256 * MIB)]
     assert resident() - before < 16 * MIB
     assert [len(buffer) for buffer in buffers] == [256 * MIB] * 2
 
 
 @pytest.mark.slow
 def test_threads_never_share_a_buffer() -> None:
-    buffers = Buffers(4 * MIB)
+    buffers = BufferPool(4 * MIB)
     start = threading.Barrier(4)
 
     def work(number: int) -> bool:

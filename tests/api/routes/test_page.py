@@ -102,6 +102,14 @@ def test_a_file_is_sent_again_only_when_it_has_changed() -> None:
     assert ask("GET", "/web/app.js", headers={"If-None-Match": '"other"'}).status_code == 200
 
 
+def test_files_are_compressed_and_counted_by_their_mount() -> None:
+    reply = ask("GET", "/web/app.js", headers={"Accept-Encoding": "gzip"}, keys=())
+    assert reply.headers["content-encoding"] == "gzip"
+    assert "accept-encoding" in reply.headers["vary"].lower()
+    assert "content-encoding" not in ask("GET", "/web/app.js", headers={"Accept-Encoding": "identity"}).headers
+    assert 'focal_loss_requests_total{method="GET",route="/web",status="200"}' in ask("GET", "/metrics", keys=()).text
+
+
 @pytest.mark.parametrize(
     "path",
     ["/web/", "/web/nothing.js", "/web/..%2fapp.py", "/web/%2e%2e/app.py", "/web/..%5capp.py", "/web//etc/passwd"],
