@@ -4,7 +4,7 @@ from service.client.async_client import AsyncLossClient
 from service.client.async_runs import AsyncRunClient
 from service.client.async_streams import AsyncLossStream
 from service.client.errors import ClientError, ConnectionFailedError, RequestTimeoutError, UnexpectedReplyError
-from service.client.results import HardExample, HeldConfig, LossReply, ServiceInfo
+from service.client.results import HeldConfig, ServiceInfo
 from service.client.retry import RetryPolicy
 from service.client.runs import RunClient
 from service.client.streams import LossStream
@@ -12,7 +12,7 @@ from service.client.sync_client import LossClient
 from service.client.training import RecordingError, RunRecorder
 from service.errors import LossServiceError
 from service.schema.config import LossConfig
-from service.schema.result import BatchResult, Excluded
+from service.schema.result import BatchResult, Excluded, HardExample, LossResult
 
 __all__ = [
     "AsyncLossClient",
@@ -26,7 +26,7 @@ __all__ = [
     "HeldConfig",
     "LossClient",
     "LossConfig",
-    "LossReply",
+    "LossResult",
     "LossServiceError",
     "LossStream",
     "RecordingError",

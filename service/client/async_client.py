@@ -22,14 +22,15 @@ from service.client.arrays import SentBatch, sent_batch
 from service.client.async_runs import AsyncRunClient
 from service.client.async_streams import AsyncLossStream, Batches, stream_results
 from service.client.errors import ClientError, ConnectionFailedError, error_of, network_error
-from service.client.grouping import Progress, Totals
-from service.client.results import HeldConfig, LossReply, ServiceInfo
+from service.client.grouping import Progress
+from service.client.results import HeldConfig, ServiceInfo
 from service.client.retry import ONCE, Retries, RetryPolicy
 from service.client.run_calls import put_run_call, runs_call, written
 from service.client.wire import Body
 from service.errors import LossServiceError
 from service.schema.config import LossConfig
 from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
+from service.schema.result import LossResult, Totals
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ class AsyncLossClient:
         outputs: Iterable[str] = DEFAULT_OUTPUTS,
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
-    ) -> LossReply:
+    ) -> LossResult:
         """See `LossClient.loss`; the arrays must not change until it returns."""
         batch = calls.one_batch(logits, targets, ids)
         return await self.loss_batches([batch], config=config, outputs=outputs, top_k=top_k, on_invalid=on_invalid)
@@ -96,7 +97,7 @@ class AsyncLossClient:
         outputs: Iterable[str] = DEFAULT_OUTPUTS,
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
-    ) -> LossReply:
+    ) -> LossResult:
         """See `LossClient.loss_batches`; the arrays must not change until it returns."""
         sent = [sent_batch(batch, number) for number, batch in enumerate(batches)]
         return await self.send(calls.loss_call(sent, calls.loss_fields(config, outputs, top_k, on_invalid)))
@@ -115,7 +116,7 @@ class AsyncLossClient:
         fields = calls.loss_fields(config, outputs, top_k, on_invalid)
         totals = Totals("none", top_k)
 
-        async def send(group: Sequence[SentBatch]) -> LossReply:
+        async def send(group: Sequence[SentBatch]) -> LossResult:
             if not totals.num_batches:
                 used = (await self.get_config(config)).config if isinstance(config, str) else calls.config_of(config)
                 totals.reduction = used.reduction

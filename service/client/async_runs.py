@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from service.client import run_calls
 from service.client.calls import one_batch
-from service.client.results import LossReply
 from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
+from service.schema.result import LossResult
 
 if TYPE_CHECKING:
     from service.client.async_client import AsyncLossClient
@@ -49,7 +49,7 @@ class AsyncRunClient:
         outputs: Iterable[str] = DEFAULT_OUTPUTS,
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
-    ) -> LossReply:
+    ) -> LossResult:
         """See `RunClient.push`; the arrays must not change until it returns."""
         sent = one_batch(logits, targets, ids)
         options = attributes, outputs, top_k, on_invalid

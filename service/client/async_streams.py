@@ -8,10 +8,9 @@ from typing import Any
 
 from service.client.arrays import SentBatch, sent_batch
 from service.client.errors import shift_batches
-from service.client.grouping import Grouping, Progress, Totals
-from service.client.results import LossReply
+from service.client.grouping import Grouping, Progress
 from service.errors import LossServiceError
-from service.schema.result import BatchResult
+from service.schema.result import BatchResult, LossResult, Totals
 
 Batches = Iterable[Any] | AsyncIterable[Any]
 
@@ -32,9 +31,9 @@ class AsyncLossStream(AsyncIterator[BatchResult]):
         return await anext(self._results)
 
     @property
-    def totals(self) -> LossReply:
+    def totals(self) -> LossResult:
         """See `LossStream.totals`."""
-        return self._totals.reply()
+        return self._totals.result()
 
     async def close(self) -> None:
         """Give up the request under way and ask for nothing more."""
@@ -43,13 +42,13 @@ class AsyncLossStream(AsyncIterator[BatchResult]):
 
 async def stream_results(
     batches: Batches,
-    send: Callable[[Sequence[SentBatch]], Awaitable[LossReply]],
+    send: Callable[[Sequence[SentBatch]], Awaitable[LossResult]],
     totals: Totals,
     progress: Progress | None,
 ) -> AsyncGenerator[BatchResult, None]:
     """The result of each batch; one request is under way while the results of another are taken."""
 
-    async def received(sent: asyncio.Future[LossReply] | None) -> Sequence[BatchResult]:
+    async def received(sent: asyncio.Future[LossResult] | None) -> Sequence[BatchResult]:
         if sent is None:
             return ()
         try:
@@ -57,12 +56,12 @@ async def stream_results(
         except LossServiceError as err:
             shift_batches(err, totals.num_batches)
             raise
-        totals.add(reply)
+        totals.add_result(reply)
         if progress is not None:
             progress(totals.num_batches, totals.num_examples)
         return reply.batches
 
-    ahead: asyncio.Future[LossReply] | None = None
+    ahead: asyncio.Future[LossResult] | None = None
     try:
         async for group in _groups(batches):
             done = await received(ahead)

@@ -13,11 +13,12 @@ import orjson
 
 from service.client.arrays import SentBatch
 from service.client.errors import UnexpectedReplyError, error_of
-from service.client.results import HeldConfig, LossReply
+from service.client.results import HeldConfig
 from service.client.wire import HEADERS, Body, loss_body, read_reply
 from service.errors import InvalidConfigError
 from service.schema.config import LossConfig
 from service.schema.request import OnInvalid, RequestOptions
+from service.schema.result import LossResult
 from service.settings import ENV_PREFIX, is_loopback
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -130,16 +131,16 @@ def one_batch(logits: Any, targets: Any, ids: Any) -> Any:
     return logits if targets is None and ids is None else (logits, targets, ids)
 
 
-def loss_call(batches: Sequence[SentBatch], fields: dict[str, Any]) -> Call[LossReply]:
+def loss_call(batches: Sequence[SentBatch], fields: dict[str, Any]) -> Call[LossResult]:
     """`POST /loss`: stateless, so it may be sent again."""
     return Call("POST", "/loss", reply_reader(batches), loss_body(batches, fields), HEADERS)
 
 
-def reply_reader(batches: Sequence[SentBatch]) -> Callable[[httpx.Response], LossReply]:
+def reply_reader(batches: Sequence[SentBatch]) -> Callable[[httpx.Response], LossResult]:
     """How the reply to these batches is read."""
     ids = [batch.ids for batch in batches]
 
-    def read(response: httpx.Response) -> LossReply:
+    def read(response: httpx.Response) -> LossResult:
         reply = read_reply(response.content, ids)
         if len(reply.batches) != len(batches):
             raise ValueError(f"{len(reply.batches)} results for {len(batches)} batches")

@@ -14,11 +14,11 @@ import orjson
 
 from service.client.arrays import SentBatch, sent_batch
 from service.client.calls import Call, config_of, output_fields, reply_reader
-from service.client.results import LossReply
 from service.client.wire import HEADERS, loss_body
 from service.errors import InvalidIdsError, InvalidNameError, InvalidRequestError
 from service.schema.config import LossConfig
 from service.schema.request import OnInvalid
+from service.schema.result import LossResult
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 # Rows of a queue or of a page that are asked for at once where all are wanted.
@@ -66,7 +66,7 @@ def put_batch_call(
     outputs: Iterable[str],
     top_k: int,
     on_invalid: OnInvalid,
-) -> Call[LossReply]:
+) -> Call[LossResult]:
     """`PUT /runs/{run}/epochs/{epoch}/batches/{batch}`; the same again changes nothing.
 
     Args:

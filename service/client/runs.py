@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from service.client import run_calls
 from service.client.calls import one_batch
-from service.client.results import LossReply
 from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
+from service.schema.result import LossResult
 
 if TYPE_CHECKING:
     from service.client.sync_client import LossClient
@@ -55,7 +55,7 @@ class RunClient:
         outputs: Iterable[str] = DEFAULT_OUTPUTS,
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
-    ) -> LossReply:
+    ) -> LossResult:
         """Keep a batch of an epoch; returns once it is on the service's disk. The same again changes nothing.
 
         Args:

@@ -8,10 +8,9 @@ from typing import Any
 
 from service.client.arrays import SentBatch, sent_batch
 from service.client.errors import shift_batches
-from service.client.grouping import Grouping, Progress, Totals
-from service.client.results import LossReply
+from service.client.grouping import Grouping, Progress
 from service.errors import LossServiceError
-from service.schema.result import BatchResult
+from service.schema.result import BatchResult, LossResult, Totals
 
 
 class LossStream(Iterator[BatchResult]):
@@ -30,9 +29,9 @@ class LossStream(Iterator[BatchResult]):
         return next(self._results)
 
     @property
-    def totals(self) -> LossReply:
+    def totals(self) -> LossResult:
         """The loss, counts, hardest and excluded examples of all requests answered so far; batches counted from 0."""
-        return self._totals.reply()
+        return self._totals.result()
 
     def close(self) -> None:
         """Wait for the request under way and ask for nothing more."""
@@ -42,13 +41,13 @@ class LossStream(Iterator[BatchResult]):
 
 def stream_results(
     batches: Iterable[Any],
-    send: Callable[[Sequence[SentBatch]], LossReply],
+    send: Callable[[Sequence[SentBatch]], LossResult],
     totals: Totals,
     progress: Progress | None,
 ) -> Iterator[BatchResult]:
     """The result of each batch; `send` is called from a thread of its own."""
 
-    def received(sent: Future[LossReply] | None) -> Sequence[BatchResult]:
+    def received(sent: Future[LossResult] | None) -> Sequence[BatchResult]:
         if sent is None:
             return ()
         try:
@@ -56,14 +55,14 @@ def stream_results(
         except LossServiceError as err:
             shift_batches(err, totals.num_batches)
             raise
-        totals.add(reply)
+        totals.add_result(reply)
         if progress is not None:
             progress(totals.num_batches, totals.num_examples)
         return reply.batches
 
     pool = ThreadPoolExecutor(1, thread_name_prefix="loss-stream")
     try:
-        ahead: Future[LossReply] | None = None
+        ahead: Future[LossResult] | None = None
         for group in _groups(batches):
             done = received(ahead)
             ahead = pool.submit(send, group)

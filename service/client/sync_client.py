@@ -14,8 +14,8 @@ import httpx
 from service.client import calls
 from service.client.arrays import SentBatch, sent_batch
 from service.client.errors import ClientError, ConnectionFailedError, error_of, network_error
-from service.client.grouping import Progress, Totals
-from service.client.results import HeldConfig, LossReply, ServiceInfo
+from service.client.grouping import Progress
+from service.client.results import HeldConfig, ServiceInfo
 from service.client.retry import ONCE, Retries, RetryPolicy
 from service.client.run_calls import put_run_call, runs_call, written
 from service.client.runs import RunClient
@@ -23,6 +23,7 @@ from service.client.streams import LossStream, stream_results
 from service.errors import LossServiceError
 from service.schema.config import LossConfig
 from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
+from service.schema.result import LossResult, Totals
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class LossClient:
         outputs: Iterable[str] = DEFAULT_OUTPUTS,
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
-    ) -> LossReply:
+    ) -> LossResult:
         """The loss of one batch and what each example adds to it.
 
         Args:
@@ -108,7 +109,7 @@ class LossClient:
         outputs: Iterable[str] = DEFAULT_OUTPUTS,
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
-    ) -> LossReply:
+    ) -> LossResult:
         """The loss of several batches in one request; `loss` is over all of them.
 
         Args:
@@ -148,7 +149,7 @@ class LossClient:
         fields = calls.loss_fields(config, outputs, top_k, on_invalid)
         totals = Totals(config.reduction, top_k)
 
-        def send(group: Sequence[SentBatch]) -> LossReply:
+        def send(group: Sequence[SentBatch]) -> LossResult:
             return self.send(calls.loss_call(group, fields))
 
         return LossStream(totals, stream_results(batches, send, totals, progress))

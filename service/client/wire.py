@@ -10,9 +10,8 @@ import numpy as np
 import orjson
 
 from service.client.arrays import SentBatch, Tensor
-from service.client.results import HardExample, LossReply
 from service.schema.request import Column, Ids
-from service.schema.result import BatchResult, Excluded
+from service.schema.result import BatchResult, Excluded, HardExample, LossResult
 
 MEDIA_TYPE = "application/x-safetensors"
 HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
@@ -75,7 +74,7 @@ def loss_body(batches: Sequence[SentBatch], fields: dict[str, Any]) -> Body:
     return Body([len(text).to_bytes(8, "little"), text, *(tensor.data for _, tensor in ordered)])
 
 
-def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossReply:
+def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
     """The result that a reply says, its columns views into the reply.
 
     Args:
@@ -104,7 +103,7 @@ def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossReply:
         )
         for number, end in enumerate(ends)
     )
-    return LossReply(
+    return LossResult(
         config_id=metadata["config_id"],
         device=metadata["device"],
         loss=_number(tensors["loss"]),

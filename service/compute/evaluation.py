@@ -24,10 +24,18 @@ from service.loss.scores import Scores
 from service.schema.config import LossConfig, Reduction
 from service.schema.faults import fault
 from service.schema.request import Batch, Column, LossRequest, RequestOptions
-from service.schema.result import BatchResult, Excluded, Hard, LossResult, divisor, reduced
+from service.schema.result import (
+    EXCLUDED_LISTED,
+    BatchResult,
+    Excluded,
+    HardExample,
+    LossResult,
+    Totals,
+    divisor,
+    reduced,
+)
 
 ERRORS_NAMED = 20
-EXCLUDED_NAMED = 1000
 
 
 @dataclass(frozen=True)
@@ -84,10 +92,7 @@ class Evaluation:
         self._module = module
         self._options = options
         self._limits = limits
-        self._batches = self._num_examples = self._num_ignored = self._num_excluded = 0
-        self._loss_sum = self._alpha_sum = 0.0
-        self._hardest: list[Hard] = []
-        self._excluded: list[Excluded] = []
+        self._totals = Totals(module.config.reduction, options.top_k, module.config.config_id, device.name)
 
     def add(self, batch: Batch) -> BatchResult:
         """Compute the next batch; whether its ids are unique is for `check_ids`.
@@ -99,45 +104,28 @@ class Evaluation:
             InvalidTargetError: The same for a target.
             DeviceOutOfMemoryError: Not even one row fits.
         """
-        return self.add_shaped(batch, _shaped(self._module.config, self._batches, batch, self._limits))
+        return self.add_shaped(batch, _shaped(self._module.config, self._totals.num_batches, batch, self._limits))
 
     def add_shaped(self, batch: Batch, shaped: tuple[Column, Column]) -> BatchResult:
         """`add` with the batch's logits (N, C) or (N, L) and targets (N,) or (N, L), which were checked before."""
-        number, config = self._batches, self._module.config
+        number, config = self._totals.num_batches, self._module.config
         logits, targets = shaped
         scores = self._device.score(self._module, logits, targets, self._options.outputs)
         bad = (scores.state >= BAD_TARGET).nonzero()[0].tolist()
         if bad and self._options.on_invalid == "error":
             raise _bad_rows(config, number, bad, logits, targets)
-        for row in bad[: EXCLUDED_NAMED - len(self._excluded)]:
-            bad_row = _row_fault(config, number, row, logits[row], targets[row])
-            self._excluded.append(Excluded(number, row, _id(batch, row), bad_row.code, bad_row.detail))
+        faults = (
+            (row, _row_fault(config, number, row, logits[row], targets[row]))
+            for row in bad[: EXCLUDED_LISTED - len(self._totals.excluded)]
+        )
+        excluded = [Excluded(number, row, _id(batch, row), error.code, error.detail) for row, error in faults]
         result, columns = _reduced_batch(batch, scores, config.reduction, self._options.outputs, len(bad))
-        self._hardest += _hardest(number, batch, scores, columns, self._options.top_k)
-        self._hardest = sorted(self._hardest, key=lambda hard: (-hard.log_loss, hard.batch, hard.index))
-        del self._hardest[self._options.top_k :]
-        self._batches += 1
-        self._num_examples += result.num_examples
-        self._num_ignored += result.num_ignored
-        self._num_excluded += result.num_excluded
-        self._loss_sum += result.loss_sum
-        self._alpha_sum += result.alpha_sum
+        self._totals.add(result, _hardest(number, batch, scores, columns, self._options.top_k), excluded)
         return result
 
     def result(self, batches: tuple[BatchResult, ...] = ()) -> LossResult:
         """The totals of all batches so far, with those batches that are given."""
-        num_counted = self._num_examples - self._num_ignored - self._num_excluded
-        return LossResult(
-            config_id=self._module.config.config_id,
-            device=self._device.name,
-            loss=reduced(self._module.config.reduction, self._loss_sum, self._alpha_sum, num_counted),
-            num_examples=self._num_examples,
-            num_ignored=self._num_ignored,
-            num_excluded=self._num_excluded,
-            batches=batches,
-            hardest=tuple(self._hardest),
-            excluded=tuple(self._excluded),
-        )
+        return self._totals.result(batches)
 
 
 def _id(batch: Batch, row: int) -> str | int | None:
@@ -326,7 +314,7 @@ def _reduced_batch(
     return result, columns
 
 
-def _hardest(number: int, batch: Batch, scores: Scores, columns: dict[str, Column], top_k: int) -> list[Hard]:
+def _hardest(number: int, batch: Batch, scores: Scores, columns: dict[str, Column], top_k: int) -> list[HardExample]:
     """The k largest losses of a batch by their logarithms, then by position; only rows that count."""
     if not top_k:
         return []
@@ -338,5 +326,6 @@ def _hardest(number: int, batch: Batch, scores: Scores, columns: dict[str, Colum
     rows = rows[np.argsort(-log_loss[rows], kind="stable")][:top_k]
     loss, contribution = columns["loss"], columns["contribution"]
     return [
-        Hard(number, row, _id(batch, row), loss[row], contribution[row], float(log_loss[row])) for row in rows.tolist()
+        HardExample(number, row, _id(batch, row), loss[row], contribution[row], float(log_loss[row]))
+        for row in rows.tolist()
     ]

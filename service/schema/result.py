@@ -1,26 +1,39 @@
-"""The result of a loss request, before any format."""
+"""The result of a loss request, before any format, and the totals of many batches."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from service.schema.config import Reduction
 from service.schema.request import Column, Ids
 
+# Excluded rows that a result lists; the counts include the others.
+EXCLUDED_LISTED = 1000
+
 
 @dataclass(frozen=True)
-class Hard:
-    """One of the hardest examples of a request; `log_loss` orders them where the loss itself underflows."""
+class HardExample:
+    """One of the hardest examples.
+
+    Args:
+        batch: Number of its batch in the request (of a stream: in the stream).
+        index: Its row in that batch.
+        id: As sent, or None.
+        loss: Unreduced focal loss. In the service a NumPy float of the batch's dtype, so that JSON has no more digits.
+        contribution: What it adds to the loss of its batch; as `loss`.
+        log_loss: Logarithm of the loss, which tells losses apart that underflow; None where it is not known.
+    """
 
     batch: int
     index: int
     id: str | int | None
-    loss: np.floating[Any]
-    contribution: np.floating[Any]
-    log_loss: float
+    loss: float
+    contribution: float
+    log_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,19 @@ class BatchResult:
 
 @dataclass(frozen=True, eq=False)
 class LossResult:
-    """The answer to a loss request, before any format."""
+    """The loss of a request, of each of its batches, and what each example adds to it.
+
+    Args:
+        config_id: Names the configuration.
+        device: Where it was computed, e.g. `cpu` or `cuda:0`.
+        loss: Over all examples of all batches; None with reduction `none` and for a mean over nothing.
+        num_examples: Rows, ignored and excluded ones included.
+        num_ignored: Rows whose target is `ignore_index`.
+        num_excluded: Invalid rows left out on request.
+        batches: In the order of the request; empty in the totals of a stream.
+        hardest: The `top_k` largest losses, the largest first.
+        excluded: The first 1 000 rows that were left out, and why.
+    """
 
     config_id: str
     device: str
@@ -71,12 +96,102 @@ class LossResult:
     num_ignored: int
     num_excluded: int
     batches: tuple[BatchResult, ...]
-    hardest: tuple[Hard, ...] = ()
+    hardest: tuple[HardExample, ...] = ()
     excluded: tuple[Excluded, ...] = ()
+
+    @cached_property
+    def per_example(self) -> dict[str, Column]:
+        """Each output over all batches in their order; of one batch without a copy."""
+        if len(self.batches) == 1:
+            return self.batches[0].per_example
+        names = self.batches[0].per_example if self.batches else ()
+        return {name: np.concatenate([batch.per_example[name] for batch in self.batches]) for name in names}
+
+
+@dataclass
+class Totals:
+    """Sums, hardest examples and excluded rows of the batches so far; its size does not grow with their number.
+
+    Args:
+        reduction: Of the configuration.
+        top_k: Number of hardest examples to keep.
+        config_id: Names the configuration.
+        device: Where the losses were computed.
+    """
+
+    reduction: Reduction
+    top_k: int
+    config_id: str = ""
+    device: str = ""
+    num_batches: int = 0
+    num_examples: int = 0
+    num_ignored: int = 0
+    num_excluded: int = 0
+    loss_sum: float = 0.0
+    alpha_sum: float = 0.0
+    hardest: list[HardExample] = field(default_factory=list)
+    excluded: list[Excluded] = field(default_factory=list)
+
+    @property
+    def divisor(self) -> float:
+        """Divisor of the sum of losses; 0 for a mean over nothing."""
+        return divisor(self.reduction, self.alpha_sum, self._num_counted)
+
+    @property
+    def loss(self) -> float | None:
+        """The reduced loss of all examples; None for `none`, and for a mean over nothing."""
+        return reduced(self.reduction, self.loss_sum, self.alpha_sum, self._num_counted)
+
+    @property
+    def _num_counted(self) -> int:
+        return self.num_examples - self.num_ignored - self.num_excluded
+
+    def add(self, batch: BatchResult, hardest: Iterable[HardExample] = (), excluded: Iterable[Excluded] = ()) -> None:
+        """Add the next batch, its hardest examples and its excluded rows, both numbered as batch `num_batches`."""
+        self.num_batches += 1
+        self.num_examples += batch.num_examples
+        self.num_ignored += batch.num_ignored
+        self.num_excluded += batch.num_excluded
+        self.loss_sum += batch.loss_sum
+        self.alpha_sum += batch.alpha_sum
+        self._add_rows(hardest, excluded)
+
+    def add_result(self, result: LossResult) -> None:
+        """Add the batches of the next request of a stream; their numbers continue those of the batches so far."""
+        first = self.num_batches
+        self.config_id, self.device = result.config_id, result.device
+        for batch in result.batches:
+            self.add(batch)
+        self._add_rows(
+            (replace(hard, batch=hard.batch + first) for hard in result.hardest),
+            (replace(row, batch=row.batch + first) for row in result.excluded),
+        )
+
+    def _add_rows(self, hardest: Iterable[HardExample], excluded: Iterable[Excluded]) -> None:
+        self.hardest += hardest
+        # Stable: examples of equal loss stay in the order of their batches and rows.
+        self.hardest.sort(key=lambda hard: -(hard.loss if hard.log_loss is None else hard.log_loss))
+        del self.hardest[self.top_k :]
+        self.excluded += excluded
+        del self.excluded[EXCLUDED_LISTED:]
+
+    def result(self, batches: tuple[BatchResult, ...] = ()) -> LossResult:
+        """The totals as the result of one request with these batches."""
+        return LossResult(
+            config_id=self.config_id,
+            device=self.device,
+            loss=self.loss,
+            num_examples=self.num_examples,
+            num_ignored=self.num_ignored,
+            num_excluded=self.num_excluded,
+            batches=batches,
+            hardest=tuple(self.hardest),
+            excluded=tuple(self.excluded),
+        )
 
 
 def divisor(reduction: Reduction, alpha_sum: float, num_counted: int) -> float:
-    """What a sum of losses is divided by (contract section 1); 0 for a mean over nothing."""
+    """The divisor of a sum of losses (contract section 1); 0 for a mean over nothing."""
     return {"mean": num_counted, "weighted_mean": alpha_sum}.get(reduction, 1)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from service.schema.result import BatchResult, Excluded, Hard, LossResult
+from service.schema.result import BatchResult, Excluded, HardExample, LossResult
 
 
 def result(per_example: dict[str, np.ndarray[Any, Any]] | None = None) -> LossResult:
@@ -50,8 +50,8 @@ def result(per_example: dict[str, np.ndarray[Any, Any]] | None = None) -> LossRe
         num_excluded=1,
         batches=(first, second),
         hardest=(
-            Hard(0, 0, "a", np.float32(0.5), np.float32(0.5), -0.7),
-            Hard(1, 0, None, np.float32(0.25), np.float32(0.25), -1.4),
+            HardExample(0, 0, "a", np.float32(0.5), np.float32(0.5), -0.7),
+            HardExample(1, 0, None, np.float32(0.25), np.float32(0.25), -1.4),
         ),
         excluded=(Excluded(0, 2, 7, "invalid_logit", "NaN"),),
     )

@@ -13,7 +13,7 @@ from service.codecs.json import MIN_PARTED_BYTES, JsonCodec
 from service.errors import LossServiceError
 from service.schema.config import LossConfig
 from service.schema.request import LossRequest
-from service.schema.result import BatchResult, Excluded, Hard, LossResult
+from service.schema.result import BatchResult, Excluded, HardExample, LossResult
 from tests.codecs.parted import bodies_parted_from
 from tests.codecs.samples import result
 
@@ -213,7 +213,7 @@ class TestEncode:
             0,
             0,
             (),
-            (Hard(0, 0, 0, zero, zero, 0.0), Hard(0, 1, "", zero, zero, 0.0)),
+            (HardExample(0, 0, 0, zero, zero, 0.0), HardExample(0, 1, "", zero, zero, 0.0)),
             (Excluded(0, 2, None, "c", "m"),),
         )
         got = json.loads(CODEC.encode(named))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from service.compute.device import Device
-from service.compute.evaluation import ERRORS_NAMED, EXCLUDED_NAMED, Limits, evaluate
+from service.compute.evaluation import ERRORS_NAMED, Limits, evaluate
 from service.errors import (
     InvalidIdsError,
     InvalidLogitError,
@@ -32,7 +32,7 @@ from service.loss.focal import FocalLoss
 from service.loss.scores import Scores
 from service.schema.config import LossConfig
 from service.schema.request import OUTPUTS, Batch, LossRequest, RequestOptions
-from service.schema.result import LossResult
+from service.schema.result import EXCLUDED_LISTED, LossResult
 from tests.strategies import PlainBatch, at_most, softmax_batches
 
 NAN, INF = math.nan, math.inf
@@ -243,7 +243,7 @@ class TestExcluded:
         assert result.loss is None
 
     def test_the_first_thousand_are_named_and_all_are_counted(self) -> None:
-        rows = EXCLUDED_NAMED - 400
+        rows = EXCLUDED_LISTED - 400
         bad = of_tensors(torch.full((rows, 2), NAN), torch.zeros(rows, dtype=torch.int64))
         result = compute([bad, batch(LOGITS[:1], [0]), bad, bad], on_invalid="exclude", limits=Limits(10_000, 10_000))
         assert result.num_excluded == 3 * rows

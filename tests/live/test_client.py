@@ -22,7 +22,7 @@ from service.client import (
     ConnectionFailedError,
     LossClient,
     LossConfig,
-    LossReply,
+    LossResult,
     RequestTimeoutError,
     RetryPolicy,
     UnexpectedReplyError,
@@ -61,7 +61,7 @@ def expected(logits: Any = LOGITS, gamma: float = 2.0) -> list[float]:
 
 def test_a_batch_of_numpy_arrays_comes_back_as_arrays(losses: LossClient) -> None:
     reply = losses.loss(LOGITS, TARGETS, ids=IDS, outputs=OUTPUTS, top_k=3)
-    assert isinstance(reply, LossReply)
+    assert isinstance(reply, LossResult)
     assert set(reply.per_example) == set(OUTPUTS)
     assert reply.per_example["loss"].dtype == np.float32
     assert reply.per_example["loss"].tolist() == pytest.approx(expected(), rel=1e-5)

@@ -20,13 +20,12 @@ from service.cli.score.errors import DataError, ScoringError, UsageError
 from service.cli.score.inputs import STANDARD_INPUT, Chunk, Reading, Source, count_rows, find_sources, read_chunks
 from service.cli.score.run import place_in_file
 from service.client.errors import ClientError
-from service.client.grouping import Totals
-from service.client.results import LossReply
 from service.client.retry import ONCE
 from service.client.runs import RunClient
 from service.client.sync_client import LossClient
 from service.errors import BatchConflictError, ConflictError, InvalidRequestError, LossServiceError, UnknownRunError
 from service.schema.request import OnInvalid
+from service.schema.result import LossResult, Totals
 
 IN_FLIGHT = 2
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
@@ -85,9 +84,9 @@ class PushCommand:
             )
             with shown_progress(console, count_rows(sources), "pushing") as report:
                 for reply in self._replies(client.run(self.run), self._named(sources, reading)):
-                    totals.add(reply)
+                    totals.add_result(reply)
                     report(reply.num_examples)
-        done = totals.reply()
+        done = totals.result()
         loss = "none" if done.loss is None else f"{done.loss:.6f}"
         console.print(
             f"epoch {self.epoch} of {self.run}: loss {loss} ({config['reduction']}), {done.num_examples} rows in "
@@ -125,9 +124,9 @@ class PushCommand:
                 first += rows
                 yield f"{prefix}-{part:06}", chunk, ids
 
-    def _replies(self, run: RunClient, named: Iterator[tuple[str, Chunk, list[str | int]]]) -> Iterator[LossReply]:
+    def _replies(self, run: RunClient, named: Iterator[tuple[str, Chunk, list[str | int]]]) -> Iterator[LossResult]:
         """The replies in order; while one batch is on its way the next is read."""
-        waiting: deque[Future[LossReply]] = deque()
+        waiting: deque[Future[LossResult]] = deque()
         pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="push")
         try:
             for name, chunk, ids in named:
@@ -139,7 +138,7 @@ class PushCommand:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _push(self, run: RunClient, name: str, chunk: Chunk, ids: list[str | int]) -> LossReply:
+    def _push(self, run: RunClient, name: str, chunk: Chunk, ids: list[str | int]) -> LossResult:
         try:
             return run.push(
                 self.epoch,

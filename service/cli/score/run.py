@@ -106,12 +106,12 @@ def _run(
     scorer: Scorer,
     progress: Progress,
 ) -> Summary:
-    summary = Summary(options.config.reduction, options.top_k, options.config.ignore_index)
+    summary = Summary(options.config.reduction, options.top_k, ignore_index=options.config.ignore_index)
     count = 0
     for number, chunk in enumerate(_chunks(sources, options)):
         if not store.has(number):
             store.write(number, _part(chunk, _scored(scorer, chunk), len(sources) > 1))
-        summary.add(store.read(number))
+        summary.add_part(store.read(number))
         count += 1
         progress(len(chunk.logits))
     _assemble(store, count, output, options, summary)

@@ -9,64 +9,46 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from service.schema.config import Reduction
-from service.schema.result import divisor, reduced
+from service.schema.result import BatchResult, HardExample, Totals, divisor
 
 CLASSES_SHOWN = 10
 
 
 @dataclass
-class Summary:
-    """Sums over all parts; what it keeps grows with the classes, not with the rows.
+class Summary(Totals):
+    """Totals of all parts, and sums per class.
 
     Args:
-        reduction: Of the configuration.
-        top_k: Hardest examples to keep.
         ignore_index: The target that is no class.
+        of_class: Number of examples and sum of losses, by class.
     """
 
-    reduction: Reduction
-    top_k: int
     ignore_index: int | None = None
-    num_examples: int = 0
-    num_ignored: int = 0
-    num_excluded: int = 0
-    loss_sum: float = 0.0
-    alpha_sum: float = 0.0
     of_class: dict[int, tuple[int, float]] = field(default_factory=dict)
-    hardest: list[tuple[float, int, str]] = field(default_factory=list)
 
-    @property
-    def divisor(self) -> float:
-        """What turns a loss into a contribution to the whole."""
-        return divisor(self.reduction, self.alpha_sum, self._num_counted)
-
-    @property
-    def loss(self) -> float | None:
-        """Over all rows of all files."""
-        return reduced(self.reduction, self.loss_sum, self.alpha_sum, self._num_counted)
-
-    @property
-    def _num_counted(self) -> int:
-        return self.num_examples - self.num_ignored - self.num_excluded
-
-    def add(self, part: pa.Table) -> None:
-        """Count a part: its metadata has the sums, its columns the rest."""
-        metadata = {name.decode(): value.decode() for name, value in part.schema.metadata.items()}
-        first = self.num_examples
-        self.num_examples += int(metadata["num_examples"])
-        self.num_ignored += int(metadata["num_ignored"])
-        self.num_excluded += int(metadata["num_excluded"])
-        self.loss_sum += float(metadata["loss_sum"])
-        self.alpha_sum += float(metadata["alpha_sum"])
+    def add_part(self, part: pa.Table) -> None:
+        """Add a part, which is the result of one batch: its metadata has the sums, its columns the losses."""
+        numbers = {name.decode(): float(value) for name, value in part.schema.metadata.items()}
         losses = part.column("loss").to_numpy()
         self._add_classes(part, losses)
         order = np.argsort(-losses, kind="stable")[: min(self.top_k, len(losses) - int(np.isnan(losses).sum()))]
-        names = part.column(0).take(pa.array(order)).to_pylist()
-        self.hardest += [
-            (float(losses[row]), first + int(row), str(name)) for row, name in zip(order, names, strict=True)
+        ids = part.column(0).take(pa.array(order)).to_pylist()
+        batch = BatchResult(
+            loss=None,
+            loss_sum=numbers["loss_sum"],
+            alpha_sum=numbers["alpha_sum"],
+            num_examples=int(numbers["num_examples"]),
+            num_ignored=int(numbers["num_ignored"]),
+            num_excluded=int(numbers["num_excluded"]),
+            per_example={},
+        )
+        num_counted = batch.num_examples - batch.num_ignored - batch.num_excluded
+        by = divisor(self.reduction, batch.alpha_sum, num_counted) or 1
+        hardest = [
+            HardExample(self.num_batches, int(row), identity, float(losses[row]), float(losses[row]) / by)
+            for row, identity in zip(order, ids, strict=True)
         ]
-        self.hardest = sorted(self.hardest, key=lambda hard: (-hard[0], hard[1]))[: self.top_k]
+        self.add(batch, hardest)
 
     def _add_classes(self, part: pa.Table, losses: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
         targets = part.column("target")
@@ -93,8 +75,8 @@ class Summary:
             console.print(self._class_table())
         if self.hardest:
             table = Table("rank", "example", "loss", title="Hardest examples")
-            for rank, (value, _, name) in enumerate(self.hardest, start=1):
-                table.add_row(str(rank), name, f"{value:.4f}")
+            for rank, hard in enumerate(self.hardest, start=1):
+                table.add_row(str(rank), str(hard.id), f"{hard.loss:.4f}")
             console.print(table)
 
     def _class_table(self) -> Table:

@@ -122,7 +122,7 @@ def test_a_missing_value_is_an_excluded_row_where_such_rows_are_to_be(tmp_path: 
     assert (summary.num_examples, summary.num_excluded) == (4, 2)
     assert [loss is None for loss in scored["loss"].to_pylist()] == [False, True, True, False]
     assert scored["target"].to_pylist() == [0, 0, None, 1]
-    assert sorted(name for _, _, name in summary.hardest) == ["0", "3"]
+    assert sorted(str(hard.id) for hard in summary.hardest) == ["0", "3"]
     assert summary.of_class.keys() == {0, 1}
 
 

@@ -292,7 +292,7 @@ def test_the_summary_shows_the_worst_classes_and_the_hardest_examples(tmp_path: 
     summary = score(write_input(tmp_path, "parquet"), tmp_path / "out.parquet")
     losses = np.array(expected_losses())
     hardest = np.argsort(-losses)[:3]
-    assert [name for _, _, name in summary.hardest] == [IDS[row] for row in hardest]
+    assert [hard.id for hard in summary.hardest] == [IDS[row] for row in hardest]
     for label, (count, loss) in summary.of_class.items():
         assert count == (label == TARGETS).sum()
         assert loss == pytest.approx(losses[label == TARGETS].sum(), rel=1e-5)
