@@ -1,1 +1,1 @@
-"""What a whole data set says that no single example does: label errors, class overlap and calibration."""
+"""Diagnostics of a data set: label errors, class overlap, calibration, training dynamics, comparison of runs."""

@@ -1,4 +1,4 @@
-"""A data set too large for memory: chunks of rows that can be read again, and sums that no chunking changes."""
+"""Chunks of a data set that is larger than memory, and sums that do not depend on the chunks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Chunk:
 
     Args:
         targets: (n,) int64 class indices in [0, C).
-        logits: (n, C) float32 or float64; finite, or -inf in a class that the row rules out, never in its target.
+        logits: (n, C) float32 or float64; finite, or -inf in a masked class, which is never the target.
 
     Raises:
-        ValueError: There is not one row of logits for each target, or a target is not in [0, C).
+        ValueError: The number of rows differs between targets and logits, or a target is not in [0, C).
     """
 
     targets: Integers
@@ -44,15 +44,15 @@ Chunks = Callable[[], Iterable[Chunk]]
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> Floats:
-    """Probabilities of each row, whatever rows lie beside it.
+    """Probabilities of each row, independent of the other rows.
 
     Args:
         logits: (n, C) of any floating dtype, C >= 1; -inf gives the probability 0.
 
     Returns:
-        (n, C) float64, each row the same to the last bit in a chunk of any size or memory order.
+        (n, C) float64; the bits of a row depend on neither the size nor the memory layout of the chunk.
     """
-    # Rows laid out one way only: numpy adds up a row in another order when it is strided.
+    # A C-contiguous copy: numpy adds up a strided row in another order.
     p = np.array(logits, dtype=np.float64, order="C")
     p -= p.max(axis=1, keepdims=True)
     np.exp(p, out=p)
@@ -61,10 +61,10 @@ def softmax(logits: NDArray[np.floating[Any]]) -> Floats:
 
 
 class ProbabilitySums:
-    """Sums of probabilities by group, independent of the order of the rows and of the chunks they come in.
+    """Sums of probabilities by group, independent of the order of the rows and of their chunks.
 
-    A probability is rounded to a multiple of 2^-52 and added as an integer, in two halves of 26 bits: float64 adds
-    such halves exactly up to 2^27 rows of a chunk, int64 up to 2^37 rows in all.
+    A probability is rounded to a multiple of 2^-52 and added as an integer, in two halves of 26 bits: float64 sums
+    are exact up to 2^27 rows in a chunk, int64 sums up to 2^37 rows in total.
     """
 
     def __init__(self, groups: int) -> None:
@@ -73,7 +73,7 @@ class ProbabilitySums:
         self._low: Integers = np.zeros(groups, dtype=np.int64)
 
     def add(self, groups: Integers, probabilities: Floats) -> None:
-        """Take in rows: `groups` (n,) in [0, number of groups), `probabilities` (n,) in [0, 1]."""
+        """Add rows: `groups` (n,) in [0, number of groups), `probabilities` (n,) in [0, 1]."""
         size = len(self.counts)
         scaled = probabilities * 2.0**26
         high = np.floor(scaled)
@@ -83,7 +83,7 @@ class ProbabilitySums:
         self._low += np.bincount(groups, low, size).astype(np.int64)
 
     def means(self, empty: float) -> Floats:
-        """(groups,) float64: the mean of each group, `empty` where there are no rows."""
-        parts = zip(self._high.tolist(), self._low.tolist(), self.counts.tolist(), strict=True)
+        """(groups,) float64, the mean of each group, `empty` for a group without rows."""
+        sums = zip(self._high.tolist(), self._low.tolist(), self.counts.tolist(), strict=True)
         # Python divides integers of any size with one rounding.
-        return np.array([((high << 26) + low) / (n << 52) if n else empty for high, low, n in parts])
+        return np.array([((high << 26) + low) / (n << 52) if n else empty for high, low, n in sums])

@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
 from service.runs.queries import View, Weighting
 from service.schema.config import ClassCounts
+from service.schema.replies.diagnostics import ClassCount, ClassStatistics, Confusion, ConfusionCell, SuggestedAlpha
 
-# A matrix of more cells is no picture any more, and a long reply.
+# A larger matrix cannot be drawn legibly, and makes a long reply.
 MATRIX_CLASSES = 200
-CONFUSIONS_NAMED = 100
+LARGEST_CONFUSIONS = 100
 
-
-def class_table(view: View, weighting: Weighting, epoch: int) -> list[dict[str, Any]]:
-    """A row for each class of the run, those without examples too.
-
-    Each has `class`, `name`, `count`, `loss_sum`, `loss_share`, `mean_loss`, `recall` (share of its examples that are
-    predicted as it), `predicted` (how many examples are), and `most_confused` (what its others are predicted as most
-    often, and how many).
-    """
-    found = {row["class"]: row for row in view.rows(_TABLE.format(scored=view.scored(weighting, epoch)))}
-    confused = {row["target"]: row for row in view.rows(_CONFUSED.format(scored=view.scored(weighting, epoch)))}
-    total = sum(row["loss_sum"] or 0.0 for row in found.values())
-    names = view.snapshot.description.class_names
-    table = []
-    for label in range(view.snapshot.num_classes or 0):
-        row = found.get(label, {"class": label, "count": 0, "loss_sum": 0.0, "correct": 0, "predicted": 0})
-        number = row["count"]
-        worst = confused.get(label)
-        table.append(
-            {
-                "class": label,
-                "name": None if names is None else names[label],
-                "count": number,
-                "loss_sum": row["loss_sum"],
-                "loss_share": row["loss_sum"] / total if total else None,
-                "mean_loss": row["loss_sum"] / number if number else None,
-                "recall": row["correct"] / number if number else None,
-                "predicted": row["predicted"],
-                "most_confused": worst and {"class": worst["prediction"], "count": worst["n"]},
-            }
-        )
-    return table
-
-
-_TABLE = """
+_COUNTS = """
     SELECT coalesce(t.target, p.prediction) AS class, coalesce(n, 0) AS count, coalesce(loss_sum, 0.0) AS loss_sum,
         coalesce(correct, 0) AS correct, coalesce(predicted, 0) AS predicted
     FROM (SELECT target, count(*) AS n, sum(loss) AS loss_sum, count(*) FILTER (prediction = target) AS correct
@@ -52,21 +21,51 @@ _TABLE = """
     FULL JOIN (SELECT prediction, count(*) AS predicted FROM {scored} GROUP BY prediction) p
         ON t.target = p.prediction"""
 
-_CONFUSED = """
+_MOST_CONFUSED = """
     SELECT target, prediction, n FROM
         (SELECT target, prediction, count(*) AS n FROM {scored} WHERE prediction != target GROUP BY ALL)
     QUALIFY row_number() OVER (PARTITION BY target ORDER BY n DESC, prediction) = 1"""
 
 
-def confusion(view: View, epoch: int) -> dict[str, Any]:
-    """How often examples of a class are predicted as another.
+def class_table(view: View, weighting: Weighting, epoch: int) -> list[ClassStatistics]:
+    """Statistics of each class of a run, also of classes without examples; without the estimates of label noise."""
+    scored = view.scored(weighting, epoch)
+    counts = {row["class"]: row for row in view.rows(_COUNTS.format(scored=scored))}
+    confused: dict[int, ClassCount] = {
+        row["target"]: {"class": row["prediction"], "count": row["n"]}
+        for row in view.rows(_MOST_CONFUSED.format(scored=scored))
+    }
+    total = sum(row["loss_sum"] or 0.0 for row in counts.values())
+    names = view.snapshot.description.class_names
+    without_examples = {"count": 0, "loss_sum": 0.0, "correct": 0, "predicted": 0}
+    table: list[ClassStatistics] = []
+    for label in range(view.snapshot.num_classes or 0):
+        row = counts.get(label, without_examples)
+        count = row["count"]
+        table.append(
+            {
+                "class": label,
+                "name": None if names is None else names[label],
+                "count": count,
+                "loss_sum": row["loss_sum"],
+                "loss_share": row["loss_sum"] / total if total else None,
+                "mean_loss": row["loss_sum"] / count if count else None,
+                "recall": row["correct"] / count if count else None,
+                "predicted": row["predicted"],
+                "most_confused": confused.get(label),
+            }
+        )
+    return table
 
-    `matrix[target][prediction]` counts examples, null above 200 classes; `largest` names the cells off the diagonal
-    with most, at most 100.
-    """
-    cells = view.rows(
-        f"SELECT target, prediction, count(*) AS count FROM {view.stored(epoch)} GROUP BY ALL "
-        "ORDER BY count DESC, target, prediction"
+
+def confusion(view: View, epoch: int) -> Confusion:
+    """Confusion matrix of an epoch, and its largest cells off the diagonal."""
+    cells = cast(
+        "list[ConfusionCell]",
+        view.rows(
+            f"SELECT target, prediction, count(*) AS count FROM {view.stored(epoch)} GROUP BY ALL "
+            "ORDER BY count DESC, target, prediction"
+        ),
     )
     num_classes = view.snapshot.num_classes or 0
     matrix = None
@@ -74,13 +73,16 @@ def confusion(view: View, epoch: int) -> dict[str, Any]:
         matrix = [[0] * num_classes for _ in range(num_classes)]
         for cell in cells:
             matrix[cell["target"]][cell["prediction"]] = cell["count"]
-    off = [cell for cell in cells if cell["target"] != cell["prediction"]]
-    return {"matrix": matrix, "largest": off[:CONFUSIONS_NAMED]}
+    off_diagonal = [cell for cell in cells if cell["target"] != cell["prediction"]]
+    return {"matrix": matrix, "largest": off_diagonal[:LARGEST_CONFUSIONS]}
 
 
-def suggested_alpha(table: list[dict[str, Any]]) -> dict[str, list[float]] | None:
-    """Class weights that even out the classes, by both schemes of `alpha`; None where a class has no examples."""
-    counts = [row["count"] for row in table]
+def suggested_alpha(counts: Sequence[int]) -> SuggestedAlpha | None:
+    """Class weights that balance the classes; None if a class has no examples or there is no second class.
+
+    Args:
+        counts: Examples of each class.
+    """
     if len(counts) < 2 or min(counts) < 1:
         return None
     return {

@@ -1,37 +1,35 @@
-"""Two runs, example by example: what has become hard, what has been resolved, what has moved."""
+"""Comparison of two runs, example by example: newly hard, resolved, and moved examples."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import cast
 
 from service.errors import InvalidConfigError
 from service.runs.queries import View, Weighting
+from service.schema.faults import fault
+from service.schema.replies.comparison import ComparedExample, Comparison
 
-MOVES_NAMED = 50
+MAX_MOVES = 50
 
 
 def compare(
     view: View, other: View, weighting: Weighting, epochs: tuple[int, int], top: int | None = None
-) -> dict[str, Any]:
-    """What changed from one run to another, both under one loss.
+) -> Comparison:
+    """Compare two runs under the same loss.
 
-    The hardest are the `top` examples by loss, then by id; ranks are among the examples that both runs have.
-
-    - newly_hard: among the hardest of `other` and not of `view`; resolved: the other way round;
-    - overlap: of the two sets of hardest, the share of the one that is in the other;
-    - rank_correlation: Spearman's rho of the ranks;
-    - moves: the largest changes of rank.
+    The hardest examples of a run are the `top` examples by loss, then by id. Ranks are among the examples that both
+    runs have.
 
     Args:
-        view: The run before.
-        other: The run after, on the same connection.
-        weighting: For the losses of both.
-        epochs: Of the one and of the other.
-        top: How many are the hardest; default: one in a hundred, at least 10.
+        view: The first run.
+        other: The second run, on the same connection.
+        weighting: Of the losses of both runs.
+        epochs: Epoch of the first and of the second run.
+        top: Number of hardest examples; default 1 % of the common examples, at least 10.
 
     Raises:
-        InvalidConfigError: `other` has another number of classes than the loss has weights.
+        InvalidConfigError: The number of classes of `other` is not the number of class weights.
     """
     _check_fits(weighting, other)
     counts = view.row(
@@ -42,7 +40,7 @@ def compare(
     try:
         number = view.row("SELECT count(*) AS n FROM ranked")["n"]
         top = min(number, max(10, math.ceil(number / 100)) if top is None else top)
-        return {
+        reply = {
             "before": {"run": view.snapshot.name, "epoch": epochs[0], "num_examples": counts["before"]},
             "after": {"run": other.snapshot.name, "epoch": epochs[1], "num_examples": counts["after"]},
             "num_common": number,
@@ -55,6 +53,7 @@ def compare(
             "resolved": _moved(view, f"rank_before <= {top} AND rank_after > {top}", "rank_before"),
             "moves": _moved(view, "rank_after != rank_before", "abs(rank_after - rank_before) DESC"),
         }
+        return cast("Comparison", reply)
     finally:
         view.cursor.execute("DROP TABLE IF EXISTS ranked")
 
@@ -63,12 +62,12 @@ def _check_fits(weighting: Weighting, other: View) -> None:
     weights, num_classes = weighting.alpha, other.snapshot.num_classes
     if weights is not None and num_classes is not None and len(weights) != num_classes:
         msg = f"alpha has {len(weights)} weights, run {other.snapshot.name} {num_classes} classes"
-        raise InvalidConfigError(msg, errors=[{"loc": ["query", "alpha"], "msg": msg}])
+        raise fault(InvalidConfigError, msg, "query", "alpha")
 
 
 def _joined(view: View, other: View, weighting: Weighting, epochs: tuple[int, int]) -> str:
-    def once(of: View, epoch: int) -> str:
-        """One row for each id: the hardest, where an id came twice."""
+    def distinct(of: View, epoch: int) -> str:
+        """A row for each id: the hardest row if an id occurs twice."""
         return f"""(SELECT id, arg_max(target, (log_loss, batch, row)) AS target,
             arg_max(prediction, (log_loss, batch, row)) AS prediction,
             max(loss) AS loss, max(log_loss) AS log_loss FROM {of.scored(weighting, epoch)} GROUP BY id)"""
@@ -77,11 +76,11 @@ def _joined(view: View, other: View, weighting: Weighting, epochs: tuple[int, in
             b.prediction AS prediction_after, a.loss AS loss_before, b.loss AS loss_after,
             row_number() OVER (ORDER BY a.log_loss DESC, id) AS rank_before,
             row_number() OVER (ORDER BY b.log_loss DESC, id) AS rank_after
-        FROM {once(view, epochs[0])} a JOIN {once(other, epochs[1])} b USING (id)"""
+        FROM {distinct(view, epochs[0])} a JOIN {distinct(other, epochs[1])} b USING (id)"""
 
 
-def _totals(view: View, top: int) -> dict[str, Any]:
-    found = view.row(
+def _totals(view: View, top: int) -> dict[str, object]:
+    row = view.row(
         f"""SELECT avg(loss_before) AS mean_loss_before, avg(loss_after) AS mean_loss_after,
             count(*) FILTER (rank_before <= {top} AND rank_after <= {top}) AS both,
             count(*) FILTER (rank_before > {top} AND rank_after <= {top}) AS num_newly_hard,
@@ -91,11 +90,11 @@ def _totals(view: View, top: int) -> dict[str, Any]:
             sum((rank_before - rank_after) * (rank_before - rank_after))::DOUBLE AS squares, count(*) AS n
             FROM ranked"""
     )
-    both, squares, number = found.pop("both"), found.pop("squares"), found.pop("n")
+    both, squares, number = row.pop("both"), row.pop("squares"), row.pop("n")
     overlap = both / top if top else None
     # Spearman's rho of ranks without ties.
     rho = 1 - 6 * squares / (number * (number**2 - 1)) if number > 1 else None
-    return {**found, "overlap": overlap, "rank_correlation": rho}
+    return {**row, "overlap": overlap, "rank_correlation": rho}
 
 
 _CLASSES = """SELECT target_after AS class, count(*) AS count, avg(loss_before) AS mean_loss_before,
@@ -105,5 +104,6 @@ _CLASSES = """SELECT target_after AS class, count(*) AS count, avg(loss_before) 
     FROM ranked GROUP BY class ORDER BY class"""
 
 
-def _moved(view: View, condition: str, order: str) -> list[dict[str, Any]]:
-    return view.rows(f"SELECT * FROM ranked WHERE {condition} ORDER BY {order}, id LIMIT {MOVES_NAMED}")
+def _moved(view: View, condition: str, order: str) -> list[ComparedExample]:
+    rows = view.rows(f"SELECT * FROM ranked WHERE {condition} ORDER BY {order}, id LIMIT {MAX_MOVES}")
+    return cast("list[ComparedExample]", rows)

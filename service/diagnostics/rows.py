@@ -1,4 +1,4 @@
-"""The logits of a run's epoch, chunk by chunk."""
+"""The logits of an epoch of a run, in chunks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ CHUNK_ROWS = 65_536
 
 
 def chunks_of(view: View, epoch: int) -> Chunks:
-    """Targets and logits of the rows of an epoch, as often as they are asked for."""
+    """Targets and logits of an epoch; each call starts another pass."""
     return lambda: (chunk for _, chunk in placed_chunks(view, epoch))
 
 
 def placed_chunks(view: View, epoch: int) -> Iterator[tuple[pa.RecordBatch, Chunk]]:
-    """The same with the columns `batch` and `row`, which say where in the epoch each row stands."""
+    """Chunks of an epoch, each with the Arrow columns `batch` and `row`, which locate its rows in the epoch."""
     for rows in view.reader(f"SELECT batch, row, target, logits FROM {view.stored(epoch)}", rows=CHUNK_ROWS):
         if len(rows):
             targets = rows.column("target").to_numpy().astype(np.int64)

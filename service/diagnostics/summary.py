@@ -1,11 +1,10 @@
-"""The diagnostics of one epoch of a run: numbers, and warnings in plain words."""
+"""The diagnostics of one epoch of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple, cast
 
 from service.diagnostics.calibration import calibration
 from service.diagnostics.classes import class_table, confusion, suggested_alpha
@@ -15,162 +14,168 @@ from service.diagnostics.rows import chunks_of
 from service.diagnostics.warnings import warnings
 from service.errors import InvalidRequestError
 from service.runs.queries import View, Weighting
+from service.schema.faults import fault
+from service.schema.replies.diagnostics import (
+    ClassPair,
+    ClassStatistics,
+    Diagnostics,
+    LabelErrors,
+    LossStatistics,
+    SuggestedAlpha,
+)
 from service.schema.result import reduced
 
-PAIRS_NAMED = 100
+LARGEST_PAIRS = 100
 
 
-def diagnostics(view: View, weighting: Weighting, epoch: int, fields: Sequence[str] | None = None) -> dict[str, Any]:
-    """What `GET /runs/{run}/diagnostics` says; see the README for what each number means.
+def diagnostics(view: View, weighting: Weighting, epoch: int, fields: Sequence[str] | None = None) -> Diagnostics:
+    """The reply of `GET /runs/{run}/diagnostics`.
 
     Args:
         view: Of the run.
-        weighting: For the losses: the run's own, or what if.
+        weighting: Of the losses: the run's own, or another one (what if).
         epoch: Of the rows.
-        fields: The `FIELDS` to compute; default: all. What says which rows these are is always there.
+        fields: Members of `FIELDS` to compute, default all. The other members are always present.
 
     Raises:
-        InvalidRequestError: A field that is not known; lists the known.
+        InvalidRequestError: Unknown field; lists the known fields.
     """
     unknown = next((name for name in fields or () if name not in FIELDS), None)
     if unknown is not None:
         msg = f"unknown field {unknown[:100]!r}; known are {', '.join(FIELDS)}"
-        raise InvalidRequestError(msg, errors=[{"loc": ["query", "fields"], "msg": msg}])
-    asked = _Epoch(view, weighting, epoch)
-    # The warnings are about all the others.
-    wanted = FIELDS if fields is None or "warnings" in fields else fields
-    found = asked.head() | {name: asked.field(name) for name in FIELDS if name in wanted and name != "warnings"}
-    if "warnings" in wanted:
-        found["warnings"] = warnings(view, found)
-    return found if fields is None else {name: found[name] for name in found if name not in FIELDS or name in fields}
+        raise fault(InvalidRequestError, msg, "query", "fields")
+    selected = FIELDS if fields is None else fields
+    rows = _Epoch(view, weighting, epoch)
+    # The warnings depend on all other members.
+    needed = FIELDS if "warnings" in selected else selected
+    reply = rows.header()
+    reply.update(cast("Diagnostics", {name: rows.member(name) for name in _MEMBERS if name in needed}))
+    if "warnings" in selected:
+        reply["warnings"] = warnings(view, reply)
+    members = {name: value for name, value in reply.items() if name not in FIELDS or name in selected}
+    return cast("Diagnostics", members)
 
 
 class _Epoch:
-    """The rows of an epoch under a loss; each field is computed once while they stay as they are."""
+    """The rows of an epoch under a loss."""
 
     def __init__(self, view: View, weighting: Weighting, epoch: int) -> None:
-        self._view, self._weighting, self._epoch = view, weighting, epoch
-        self._files = [one.footer for one in view.snapshot.data if one.epoch == epoch]
-        self._has_logits = view.snapshot.description.store_logits and bool(self._files)
+        self.view, self.weighting, self.epoch = view, weighting, epoch
+        self._files = [file.footer for file in view.snapshot.data if file.epoch == epoch]
+        self.has_logits = view.snapshot.description.store_logits and bool(self._files)
 
-    def head(self) -> dict[str, Any]:
-        snapshot, weighting = self._view.snapshot, self._weighting
+    def header(self) -> Diagnostics:
+        """The members that are always present."""
+        snapshot, alpha = self.view.snapshot, self.weighting.alpha
         return {
             "run": snapshot.name,
-            "epoch": self._epoch,
+            "epoch": self.epoch,
             "epochs": snapshot.epochs,
-            "num_examples": snapshot.rows(self._epoch),
+            "num_examples": snapshot.rows(self.epoch),
             "num_ignored": sum(footer.num_ignored for footer in self._files),
             "num_excluded": sum(footer.num_excluded for footer in self._files),
             "num_classes": snapshot.num_classes,
-            "alpha": None if weighting.alpha is None else list(weighting.alpha),
-            "gamma": weighting.gamma,
+            "alpha": None if alpha is None else list(alpha),
+            "gamma": self.weighting.gamma,
         }
 
-    def field(self, name: str) -> Any:
-        weighting = self._weighting if name in OF_THE_LOSS else None
-        return self._view.cached(("diagnostics", self._epoch, name, weighting), lambda: _FIELDS[name](self))
+    def member(self, name: str) -> object:
+        """A member of `_MEMBERS`, cached while the rows of the run stay the same."""
+        compute, uses_loss = _MEMBERS[name]
+        key = ("diagnostics", self.epoch, name, self.weighting if uses_loss else None)
+        return self.view.cached(key, lambda: compute(self))
 
     @cached_property
-    def _learned(self) -> ConfidentLearning | None:
-        """For this request alone: of many classes it is large."""
-        if not self._has_logits:
+    def learned(self) -> ConfidentLearning | None:
+        """Confident learning for this request; too large for the shared cache if there are many classes."""
+        if not self.has_logits:
             return None
-        return confident_learning(chunks_of(self._view, self._epoch), self._view.snapshot.num_classes or 2)
-
-    def num_duplicates(self) -> int:
-        return _duplicates(self._view, self._epoch)
-
-    def loss(self) -> dict[str, Any]:
-        return _loss(self._view, self._weighting, self._epoch)
-
-    def classes(self) -> list[dict[str, Any]]:
-        table, learned = class_table(self._view, self._weighting, self._epoch), self._learned
-        if learned is not None:
-            _add_noise(table, learned)
-        return table
-
-    def confusion(self) -> dict[str, Any]:
-        return confusion(self._view, self._epoch)
-
-    def class_pairs(self) -> list[dict[str, Any]] | None:
-        learned = self._learned
-        return None if learned is None else [asdict(one) for one in learned.overlapping_classes(PAIRS_NAMED)]
-
-    def histogram(self) -> dict[str, Any]:
-        return histogram(self._view, self._weighting, self._epoch)
-
-    def concentration(self) -> dict[str, Any]:
-        return concentration(self._view, self._weighting, self._epoch)
-
-    def concentration_at_gamma_0(self) -> dict[str, Any]:
-        return concentration(self._view, Weighting(self._weighting.alpha, 0.0), self._epoch)
-
-    def calibration(self) -> dict[str, Any] | None:
-        return asdict(calibration(chunks_of(self._view, self._epoch))) if self._has_logits else None
-
-    def label_errors(self) -> dict[str, Any] | None:
-        learned = self._learned
-        return None if learned is None else _label_errors(learned)
-
-    def suggested_alpha(self) -> Any:
-        return suggested_alpha(self.field("classes"))
+        return confident_learning(chunks_of(self.view, self.epoch), self.view.snapshot.num_classes or 2)
 
 
-_FIELDS: dict[str, Callable[[_Epoch], Any]] = {
-    "num_duplicates": _Epoch.num_duplicates,
-    "loss": _Epoch.loss,
-    "classes": _Epoch.classes,
-    "confusion": _Epoch.confusion,
-    "class_pairs": _Epoch.class_pairs,
-    "histogram": _Epoch.histogram,
-    "concentration": _Epoch.concentration,
-    "concentration_at_gamma_0": _Epoch.concentration_at_gamma_0,
-    "calibration": _Epoch.calibration,
-    "label_errors": _Epoch.label_errors,
-    "suggested_alpha": _Epoch.suggested_alpha,
-}
-FIELDS = (*_FIELDS, "warnings")
-# These are others for another alpha or gamma.
-OF_THE_LOSS = ("loss", "classes", "histogram", "concentration", "concentration_at_gamma_0", "suggested_alpha")
+def _num_duplicates(rows: _Epoch) -> int:
+    return int(rows.view.row(f"SELECT count(*) - count(DISTINCT id) AS n FROM {rows.view.stored(rows.epoch)}")["n"])
 
 
-def _loss(view: View, weighting: Weighting, epoch: int) -> dict[str, Any]:
-    found = view.row(
-        f"""SELECT coalesce(sum(loss), 0.0) AS sum, coalesce(sum(alpha_t), 0.0) AS alpha_sum, count(*) AS n,
-            avg(loss) AS mean, median(loss) AS median, max(loss) AS max, avg((prediction = target)::INTEGER) AS accuracy
-            FROM {view.scored(weighting, epoch)}"""
+def _loss(rows: _Epoch) -> LossStatistics:
+    view = rows.view
+    row = view.row(
+        f"""SELECT coalesce(sum(loss), 0.0) AS sum, coalesce(sum(alpha_t), 0.0) AS alpha_sum, avg(loss) AS mean,
+            median(loss) AS median, max(loss) AS max, avg((prediction = target)::INTEGER) AS accuracy
+            FROM {view.scored(rows.weighting, rows.epoch)}"""
     )
     reduction = view.snapshot.description.config.reduction
-    value = reduced(reduction, found["sum"], found["alpha_sum"], found.pop("n"))
-    return {"value": value, "reduction": reduction, **found}
+    value = reduced(reduction, row["sum"], row["alpha_sum"], view.snapshot.rows(rows.epoch))
+    return cast("LossStatistics", {"value": value, "reduction": reduction, **row})
 
 
-def _duplicates(view: View, epoch: int) -> int:
-    return int(view.row(f"SELECT count(*) - count(DISTINCT id) AS n FROM {view.stored(epoch)}")["n"])
+def _classes(rows: _Epoch) -> list[ClassStatistics]:
+    table, learned = class_table(rows.view, rows.weighting, rows.epoch), rows.learned
+    if learned is None:
+        return table
+    columns = (
+        learned.label_noise,
+        learned.inverse_label_noise,
+        learned.label_quality,
+        learned.label_issues,
+        learned.inverse_label_issues,
+        learned.most_confused,
+    )
+    for row, *values in zip(table, *(column.tolist() for column in columns), strict=True):
+        row["label_noise"], row["inverse_label_noise"], row["label_quality"] = values[:3]
+        row["label_issues"], row["inverse_label_issues"] = values[3:5]
+        row["often_truly"] = None if values[5] < 0 else values[5]
+    return table
 
 
-def _add_noise(table: list[dict[str, Any]], learned: ConfidentLearning) -> None:
-    columns = {
-        "label_noise": learned.label_noise,
-        "inverse_label_noise": learned.inverse_label_noise,
-        "label_quality": learned.label_quality,
-        "label_issues": learned.label_issues,
-        "inverse_label_issues": learned.inverse_label_issues,
-        "often_truly": learned.most_confused,
-    }
-    for label, row in enumerate(table):
-        row.update({name: values[label].item() for name, values in columns.items()})
-        row["often_truly"] = None if row["often_truly"] < 0 else row["often_truly"]
+def _class_pairs(rows: _Epoch) -> list[ClassPair] | None:
+    return None if rows.learned is None else rows.learned.overlapping_classes(LARGEST_PAIRS)
 
 
-def _label_errors(learned: ConfidentLearning) -> dict[str, Any]:
-    number = learned.num_examples
+def _label_errors(rows: _Epoch) -> LabelErrors | None:
+    learned = rows.learned
+    if learned is None:
+        return None
+    estimated, num_examples = learned.num_label_issues_calibrated, learned.num_examples
     return {
-        "estimated": learned.num_label_issues_calibrated,
+        "estimated": estimated,
         "off_diagonal": learned.num_label_issues,
-        "off_diagonal_calibrated": learned.num_label_issues_calibrated,
-        "share": learned.num_label_issues_calibrated / number if number else None,
+        "off_diagonal_calibrated": estimated,
+        "share": estimated / num_examples if num_examples else None,
         "health": learned.health,
         "thresholds": [None if value > 1 else value for value in learned.thresholds.tolist()],
     }
+
+
+def _suggested_alpha(rows: _Epoch) -> SuggestedAlpha | None:
+    return suggested_alpha([row["count"] for row in cast("list[ClassStatistics]", rows.member("classes"))])
+
+
+class _Member(NamedTuple):
+    """A member of the reply.
+
+    Args:
+        compute: Computes its value.
+        uses_loss: True if its value depends on alpha or gamma.
+    """
+
+    compute: Callable[[_Epoch], object]
+    uses_loss: bool = False
+
+
+_MEMBERS = {
+    "num_duplicates": _Member(_num_duplicates),
+    "loss": _Member(_loss, uses_loss=True),
+    "classes": _Member(_classes, uses_loss=True),
+    "confusion": _Member(lambda rows: confusion(rows.view, rows.epoch)),
+    "class_pairs": _Member(_class_pairs),
+    "histogram": _Member(lambda rows: histogram(rows.view, rows.weighting, rows.epoch), uses_loss=True),
+    "concentration": _Member(lambda rows: concentration(rows.view, rows.weighting, rows.epoch), uses_loss=True),
+    "concentration_at_gamma_0": _Member(
+        lambda rows: concentration(rows.view, Weighting(rows.weighting.alpha, 0.0), rows.epoch), uses_loss=True
+    ),
+    "calibration": _Member(lambda rows: calibration(chunks_of(rows.view, rows.epoch)) if rows.has_logits else None),
+    "label_errors": _Member(_label_errors),
+    "suggested_alpha": _Member(_suggested_alpha),
+}
+FIELDS = (*_MEMBERS, "warnings")

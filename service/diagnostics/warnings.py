@@ -1,53 +1,53 @@
-"""What to be careful about with a run, in plain words."""
+"""Warnings about the diagnostics of a run, in plain words."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from service.runs.queries import View
+from service.schema.replies.diagnostics import Diagnostics, DiagnosticsWarning, WarningCode
 
 SMALL_CLASS = 10
-LEARNED_BY_HEART = 0.995
-LEAST_ROWS = 100
+MEMORISED_ACCURACY = 0.995
+MIN_ROWS = 100
 OVER_CONFIDENT_BY, OVER_CONFIDENT_TEMPERATURE = 0.05, 1.5
-NAMED = 10
+NAMED_CLASSES = 10
 
 
-def warnings(view: View, found: dict[str, Any]) -> list[dict[str, str]]:
-    """Each a `code` and a `message`.
+def warnings(view: View, diagnostics: Diagnostics) -> list[DiagnosticsWarning]:
+    """Every warning that applies.
 
     Args:
         view: Of the run.
-        found: The diagnostics so far.
+        diagnostics: With all members except `warnings`.
     """
     checks = (_empty, _partial, _in_sample, _over_confident, _small_classes, _duplicated, _without_logits, _weighted)
-    return [warning for check in checks if (warning := check(view, found)) is not None]
+    return [warning for check in checks if (warning := check(view, diagnostics)) is not None]
 
 
-def _warning(code: str, message: str) -> dict[str, str]:
+def _warning(code: WarningCode, message: str) -> DiagnosticsWarning:
     return {"code": code, "message": message}
 
 
-def _empty(view: View, found: dict[str, Any]) -> dict[str, str] | None:
-    if found["num_examples"]:
+def _empty(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    if diagnostics["num_examples"]:
         return None
     return _warning("no_examples", "The run has no examples yet: push its first batch.")
 
 
-def _partial(view: View, found: dict[str, Any]) -> dict[str, str] | None:
-    rows, most = found["num_examples"], max((view.snapshot.rows(epoch) for epoch in found["epochs"]), default=0)
-    if rows >= most:
+def _partial(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    rows = diagnostics["num_examples"]
+    largest = max((view.snapshot.rows(epoch) for epoch in diagnostics["epochs"]), default=0)
+    if rows >= largest:
         return None
     return _warning(
         "partial_epoch",
-        f"Epoch {found['epoch']} has {rows} of the {most} examples that another epoch has: perhaps it is still on "
-        "its way, or ask for another epoch.",
+        f"Epoch {diagnostics['epoch']} has {rows} of the {largest} examples that another epoch has: perhaps it is "
+        "still on its way, or ask for another epoch.",
     )
 
 
-def _in_sample(view: View, found: dict[str, Any]) -> dict[str, str] | None:
-    accuracy = found["loss"]["accuracy"]
-    if found["num_examples"] < LEAST_ROWS or accuracy < LEARNED_BY_HEART:
+def _in_sample(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    accuracy = diagnostics["loss"]["accuracy"]
+    if diagnostics["num_examples"] < MIN_ROWS or accuracy is None or accuracy < MEMORISED_ACCURACY:
         return None
     return _warning(
         "in_sample",
@@ -57,44 +57,45 @@ def _in_sample(view: View, found: dict[str, Any]) -> dict[str, str] | None:
     )
 
 
-def _over_confident(view: View, found: dict[str, Any]) -> dict[str, str] | None:
-    measured = found["calibration"]
-    if measured is None or not found["num_examples"]:
+def _over_confident(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    calibration = diagnostics["calibration"]
+    if calibration is None or calibration["confidence"] is None or calibration["accuracy"] is None:
         return None
-    gap, temperature = measured["confidence"] - measured["accuracy"], measured["temperature"]
-    if gap < OVER_CONFIDENT_BY and (temperature is None or temperature < OVER_CONFIDENT_TEMPERATURE):
+    confidence, accuracy = calibration["confidence"], calibration["accuracy"]
+    temperature = calibration["temperature"]
+    if confidence - accuracy < OVER_CONFIDENT_BY and (temperature is None or temperature < OVER_CONFIDENT_TEMPERATURE):
         return None
-    fitted = "" if temperature is None else f" Dividing the logits by {temperature:.2f} would mend it."
+    remedy = "" if temperature is None else f" Dividing the logits by {temperature:.2f} would mend it."
     return _warning(
         "over_confident",
-        f"The model is sure of itself by {measured['confidence']:.1%} on average and right in "
-        f"{measured['accuracy']:.1%}: take its probabilities with care.{fitted}",
+        f"The model is sure of itself by {confidence:.1%} on average and right in {accuracy:.1%}: take its "
+        f"probabilities with care.{remedy}",
     )
 
 
-def _small_classes(view: View, found: dict[str, Any]) -> dict[str, str] | None:
-    small = [row for row in found["classes"] if row["count"] < SMALL_CLASS]
-    if not small or not found["num_examples"]:
+def _small_classes(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    small = [row for row in diagnostics["classes"] if row["count"] < SMALL_CLASS]
+    if not small or not diagnostics["num_examples"]:
         return None
-    named = ", ".join(f"{row['name'] or row['class']} ({row['count']})" for row in small[:NAMED])
-    more = "" if len(small) <= NAMED else f" and {len(small) - NAMED} more"
+    names = ", ".join(f"{row['name'] or row['class']} ({row['count']})" for row in small[:NAMED_CLASSES])
+    more = "" if len(small) <= NAMED_CLASSES else f" and {len(small) - NAMED_CLASSES} more"
     return _warning(
         "small_classes",
-        f"Classes with fewer than {SMALL_CLASS} examples: {named}{more}. Their thresholds and noise rates mean little.",
+        f"Classes with fewer than {SMALL_CLASS} examples: {names}{more}. Their thresholds and noise rates mean little.",
     )
 
 
-def _duplicated(view: View, found: dict[str, Any]) -> dict[str, str] | None:
-    if not found["num_duplicates"]:
+def _duplicated(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    if not diagnostics["num_duplicates"]:
         return None
     return _warning(
         "duplicated_ids",
-        f"{found['num_duplicates']} rows of epoch {found['epoch']} have an id that another row has: they count twice "
-        "here, and once in a queue.",
+        f"{diagnostics['num_duplicates']} rows of epoch {diagnostics['epoch']} have an id that another row has: they "
+        "count twice here, and once in a queue.",
     )
 
 
-def _without_logits(view: View, found: dict[str, Any]) -> dict[str, str] | None:
+def _without_logits(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
     if view.snapshot.description.store_logits:
         return None
     return _warning(
@@ -103,8 +104,8 @@ def _without_logits(view: View, found: dict[str, Any]) -> dict[str, str] | None:
     )
 
 
-def _weighted(view: View, found: dict[str, Any]) -> dict[str, str] | None:
-    if found["alpha"] is None or len(set(found["alpha"])) == 1:
+def _weighted(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    if diagnostics["alpha"] is None or len(set(diagnostics["alpha"])) == 1:
         return None
     return _warning(
         "class_weights",

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from sklearn.metrics import confusion_matrix, recall_score
 
-from service.diagnostics.classes import CONFUSIONS_NAMED, class_table, confusion, suggested_alpha
+from service.diagnostics.classes import LARGEST_CONFUSIONS, class_table, confusion, suggested_alpha
 from service.runs.queries import Weighting
 from tests.runs.kept import Kept, kept, noisy, scored
 
@@ -109,17 +109,17 @@ def test_the_matrix_is_that_of_sklearn_and_the_largest_cells_are_named(classes: 
     assert found["matrix"] == (wanted.tolist() if classes <= 200 else None)
     cells = [(-wanted[i, j], i, j) for i in range(classes) for j in range(classes) if i != j and wanted[i, j]]
     largest = [(-cell["count"], cell["target"], cell["prediction"]) for cell in found["largest"]]
-    assert largest == sorted(cells)[:CONFUSIONS_NAMED]
-    assert len(largest) <= CONFUSIONS_NAMED
+    assert largest == sorted(cells)[:LARGEST_CONFUSIONS]
+    assert len(largest) <= LARGEST_CONFUSIONS
 
 
 def test_suggested_weights_are_those_of_the_formulas() -> None:
     counts = np.array([900.0, 90.0, 10.0, 1.0])
-    found = suggested_alpha([{"count": int(count)} for count in counts])
+    found = suggested_alpha([int(count) for count in counts])
     assert found is not None
     np.testing.assert_allclose(found["inverse"], counts.sum() / counts, rtol=1e-14)
     effective = (1 - 0.999) / (1 - 0.999**counts)
     np.testing.assert_allclose(found["effective"], effective / effective.sum() * 4, rtol=1e-10)
-    assert suggested_alpha([{"count": 5}, {"count": 0}]) is None
-    assert suggested_alpha([{"count": 5}]) is None
+    assert suggested_alpha([5, 0]) is None
+    assert suggested_alpha([5]) is None
     assert suggested_alpha([]) is None

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from service.diagnostics.compare import MOVES_NAMED, compare
+from service.diagnostics.compare import MAX_MOVES, compare
 from service.errors import InvalidConfigError
 from service.runs.queries import View, Weighting
 from tests.runs.kept import Kept, Rows, kept, noisy, scored
@@ -94,9 +94,9 @@ def by_hand(runs: Kept, top: int | None, epochs: tuple[int, int]) -> dict[str, A
         "mean_loss_before": statistics.fmean(before[name]["loss"] for name in ids) if ids else None,
         "mean_loss_after": statistics.fmean(after[name]["loss"] for name in ids) if ids else None,
         "classes": classes,
-        "newly_hard": sorted(hard_after - hard_before, key=new.__getitem__)[:MOVES_NAMED],
-        "resolved": sorted(hard_before - hard_after, key=old.__getitem__)[:MOVES_NAMED],
-        "moves": moved[:MOVES_NAMED],
+        "newly_hard": sorted(hard_after - hard_before, key=new.__getitem__)[:MAX_MOVES],
+        "resolved": sorted(hard_before - hard_after, key=old.__getitem__)[:MAX_MOVES],
+        "moves": moved[:MAX_MOVES],
         "ranks": (old, new),
         "rows": (before, after),
     }

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from service.diagnostics.chunks import Chunk, Chunks
-from service.diagnostics.label_errors import ConfidentLearning, Overlap, confident_learning, suspected
+from service.diagnostics.label_errors import ConfidentLearning, confident_learning, suspected
 from tests.diagnostics.samples import DataSet, data_set, data_sets, random_data_set
 
 FIELDS = ("thresholds", "counts", "confident_joint", "calibrated_joint", "suspects")
@@ -96,8 +96,10 @@ def assert_equals_cleanlab(data: DataSet, size: int | None = None) -> None:
         np.testing.assert_allclose(values, table[name].to_numpy(), atol=1e-12, err_msg=name)
     expected = {(a, b): (n, share) for a, b, n, share in pairs.itertuples(index=False) if n}
     ours = found.overlapping_classes()
-    assert {(pair.first, pair.second): (pair.count, pytest.approx(pair.probability)) for pair in ours} == expected
-    assert [pair.count for pair in ours] == sorted((n for n, _ in expected.values()), reverse=True)
+    assert {
+        (pair["first"], pair["second"]): (pair["count"], pytest.approx(pair["probability"])) for pair in ours
+    } == expected
+    assert [pair["count"] for pair in ours] == sorted((n for n, _ in expected.values()), reverse=True)
 
 
 def test_a_label_error_among_eight_rows() -> None:
@@ -110,7 +112,7 @@ def test_a_label_error_among_eight_rows() -> None:
     assert np.flatnonzero(mask).tolist() == [2]
     assert suggested.tolist() == [0, 0, 2, 0, 1, 2, 2, 2]
     assert found.most_confused.tolist() == [2, -1, -1]
-    assert found.overlapping_classes() == [Overlap(0, 2, 1, 0.125)]
+    assert found.overlapping_classes() == [{"first": 0, "second": 2, "count": 1, "probability": 0.125}]
     assert_equals_cleanlab(data)
 
 
@@ -264,7 +266,10 @@ def test_overlaps_come_in_order_and_only_as_many_as_asked_for() -> None:
     joint = np.array([[5, 1, 2, 0], [1, 5, 0, 3], [1, 0, 5, 0], [0, 0, 0, 5]])
     found = ConfidentLearning(np.ones(4), joint.sum(axis=1), joint, joint, joint)
     share = 1 / joint.sum()
-    expected = [Overlap(0, 2, 3, 3 * share), Overlap(1, 3, 3, 3 * share), Overlap(0, 1, 2, 2 * share)]
+    expected = [
+        {"first": first, "second": second, "count": count, "probability": count * share}
+        for first, second, count in ((0, 2, 3), (1, 3, 3), (0, 1, 2))
+    ]
     assert found.overlapping_classes() == expected
     assert found.overlapping_classes(2) == expected[:2]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -13,9 +11,12 @@ from service.api.http.responses import json_response
 from service.api.http.run_openapi import COMPARE_QUERY, DIAGNOSTICS_QUERY, DYNAMICS_QUERY
 from service.api.state import service_of
 from service.diagnostics.compare import compare
-from service.diagnostics.dynamics import MOST_BINS, dynamics_page
+from service.diagnostics.dynamics import MAX_BINS, dynamics_page
 from service.diagnostics.summary import diagnostics
 from service.runs.queries import View
+from service.schema.replies.comparison import Comparison
+from service.schema.replies.diagnostics import Diagnostics
+from service.schema.replies.dynamics import Dynamics
 
 router = APIRouter(prefix="/runs", tags=["runs"], responses=PROBLEMS)
 
@@ -27,7 +28,7 @@ async def get_diagnostics(request: Request, run: str) -> Response:
     query = Query(request, "fields", "epoch", "alpha", "gamma")
     fields = query.names("fields")
 
-    def work(view: View) -> dict[str, Any]:
+    def work(view: View) -> Diagnostics:
         return diagnostics(view, query.weighting(view), query.epoch(view), fields)
 
     return json_response(await service_of(request).runs.ask(run, work))
@@ -41,7 +42,7 @@ async def get_dynamics(request: Request, run: str) -> Response:
     query = Query(request, "first", "sort", "limit", "offset", "region", "bins", "alpha", "gamma")
     limit, offset = query.integer("limit", most=100_000), query.integer("offset")
 
-    def work(view: View) -> dict[str, Any]:
+    def work(view: View) -> Dynamics:
         return dynamics_page(
             view,
             query.weighting(view),
@@ -50,7 +51,7 @@ async def get_dynamics(request: Request, run: str) -> Response:
             region=query.text("region"),
             limit=100 if limit is None else limit,
             offset=offset or 0,
-            bins=query.integer("bins", least=1, most=MOST_BINS),
+            bins=query.integer("bins", least=1, most=MAX_BINS),
         )
 
     return json_response(await service_of(request).runs.ask(run, work))
@@ -63,7 +64,7 @@ async def get_compare(request: Request, run: str, other: str) -> Response:
     service = service_of(request)
     query = Query(request, "top", "epoch", "other_epoch", "alpha", "gamma")
 
-    def work(view: View) -> dict[str, Any]:
+    def work(view: View) -> Comparison:
         after = View(view.cursor, service.runs.store.snapshot(other))
         epochs = query.epoch(view), query.epoch(after, "other_epoch")
         return compare(view, after, query.weighting(view), epochs, query.integer("top", least=1))

@@ -1,73 +1,73 @@
-"""The reply of `GET /runs/{run}/compare/{other}`.
-
-A loss or a mean loss that overflows float64 is null, as JSON has no infinity.
-"""
+"""The reply of `GET /runs/{run}/compare/{other}`."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from service.schema.replies.diagnostics import ClassIndex
+from service.schema.replies.diagnostics import ClassMember, LossValue
+from service.schema.replies.fields import ClassIndex, Count, Share
+
+Rank = Annotated[int, Field(ge=1, description="Among the common examples; 1 is the largest loss")]
 
 
 class ComparedRun(TypedDict):
-    """One of the two epochs of a comparison; `num_examples` counts distinct ids."""
+    """One side of a comparison."""
 
     run: str
-    epoch: int
-    num_examples: int
+    epoch: Annotated[int, Field(ge=0)]
+    num_examples: Annotated[Count, Field(description="Distinct ids")]
 
 
-class ComparedClass(ClassIndex):
-    """Changes of the examples that have this label in the second run."""
+class ComparedClass(ClassMember):
+    """Changes of the examples that have this target in the second run."""
 
-    count: int
-    mean_loss_before: float | None
-    mean_loss_after: float | None
-    num_newly_hard: int
-    num_resolved: int
+    count: Count
+    mean_loss_before: LossValue
+    mean_loss_after: LossValue
+    num_newly_hard: Count
+    num_resolved: Count
 
 
 class ComparedExample(TypedDict):
-    """One example in both runs; rank 1 is the largest loss of the common examples."""
+    """One example in both runs."""
 
     id: str
-    target_before: int
-    target_after: int
-    prediction_before: int
-    prediction_after: int
-    loss_before: float | None
-    loss_after: float | None
-    rank_before: int
-    rank_after: int
+    target_before: ClassIndex
+    target_after: ClassIndex
+    prediction_before: ClassIndex
+    prediction_after: ClassIndex
+    loss_before: LossValue
+    loss_after: LossValue
+    rank_before: Rank
+    rank_after: Rank
 
 
 class Comparison(TypedDict):
-    """Comparison of two runs under the same loss, over the examples that both have.
-
-    - `top`: number of examples that count as the hardest in each run;
-    - `newly_hard`: examples among the hardest of the second run only, at most 50; `resolved`: of the first run only;
-    - `moves`: examples with the largest changes of rank, at most 50;
-    - `num_relabelled`: examples with another label; `num_predicted_otherwise`: with another prediction;
-    - `overlap`: share of the hardest examples of a run that are among the hardest of the other, null without examples;
-    - `rank_correlation`: Spearman's rho of the ranks, null below two examples.
-    """
+    """Comparison of two runs under the same loss, over the examples that both have."""
 
     before: ComparedRun
     after: ComparedRun
-    num_common: int
-    num_only_before: int
-    num_only_after: int
-    top: int
-    mean_loss_before: float | None
-    mean_loss_after: float | None
-    num_newly_hard: int
-    num_resolved: int
-    num_relabelled: int
-    num_predicted_otherwise: int
-    overlap: float | None
-    rank_correlation: float | None
-    classes: list[ComparedClass]
-    newly_hard: list[ComparedExample]
-    resolved: list[ComparedExample]
-    moves: list[ComparedExample]
+    num_common: Annotated[Count, Field(description="Ids that both runs have")]
+    num_only_before: Count
+    num_only_after: Count
+    top: Annotated[Count, Field(description="Number of examples of a run that count as its hardest")]
+    mean_loss_before: LossValue
+    mean_loss_after: LossValue
+    num_newly_hard: Count
+    num_resolved: Count
+    num_relabelled: Annotated[Count, Field(description="Examples whose target changed")]
+    num_predicted_otherwise: Annotated[Count, Field(description="Examples whose prediction changed")]
+    overlap: Annotated[
+        Share | None,
+        Field(description="Share of the hardest examples of one run that are also among those of the other"),
+    ]
+    rank_correlation: Annotated[float | None, Field(description="Spearman's rho; null below two examples")]
+    classes: Annotated[list[ComparedClass], Field(description="Classes that have examples, ascending")]
+    newly_hard: Annotated[
+        list[ComparedExample], Field(description="Among the hardest of the second run only, at most 50")
+    ]
+    resolved: Annotated[list[ComparedExample], Field(description="Among the hardest of the first run only, at most 50")]
+    moves: Annotated[list[ComparedExample], Field(description="Largest changes of rank first, at most 50")]

@@ -1,15 +1,14 @@
-"""The reply of `GET /runs/{run}/diagnostics`.
-
-A loss or a sum of losses that overflows float64 is null, as JSON has no infinity.
-"""
+"""The reply of `GET /runs/{run}/diagnostics`."""
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from service.schema.config import Reduction
+from service.schema.replies.fields import ClassIndex, Count, Share
 
 WarningCode = Literal[
     "no_examples",
@@ -22,176 +21,159 @@ WarningCode = Literal[
     "class_weights",
 ]
 
+# JSON has no infinity: a loss that overflows float64 is null on the wire.
+LossValue = Annotated[float | None, Field(description="null without examples, and if it overflows float64")]
 
-# The class syntax of Python cannot declare a member with the name of a keyword.
-ClassIndex = TypedDict("ClassIndex", {"class": int})
+# The class syntax cannot declare a member whose name is a keyword.
+ClassMember = TypedDict("ClassMember", {"class": ClassIndex})
 
 
 class DiagnosticsWarning(TypedDict):
-    """A reason to read the diagnostics with care, in plain words."""
+    """A reason to read the diagnostics with care."""
 
     code: WarningCode
-    message: str
+    message: Annotated[str, Field(description="Sentences in plain words")]
 
 
 class LossStatistics(TypedDict):
-    """Statistics of the losses of an epoch.
+    """Statistics of the losses of an epoch."""
 
-    `value` is the loss after the run's `reduction`, null for `none`. `alpha_sum` is the sum of the examples' class
-    weights, `accuracy` the share of examples whose prediction is their label. Means are null without examples.
-    """
-
-    value: float | None
+    value: Annotated[float | None, Field(description="The reduced loss; null for the reduction none")]
     reduction: Reduction
-    sum: float | None
-    alpha_sum: float | None
-    mean: float | None
-    median: float | None
-    max: float | None
-    accuracy: float | None
+    sum: LossValue
+    alpha_sum: Annotated[float | None, Field(description="Sum of the class weights of the examples")]
+    mean: LossValue
+    median: LossValue
+    max: LossValue
+    accuracy: Annotated[Share | None, Field(description="Share of examples whose prediction is their target")]
 
 
-class ClassCount(ClassIndex):
+class ClassCount(ClassMember):
     """A class and a number of examples."""
 
-    count: int
+    count: Count
 
 
-class ClassStatistics(ClassIndex):
-    """Statistics of one class in an epoch.
-
-    Of the examples labelled as this class: `count`, `loss_sum`, `loss_share` of the epoch's loss, `mean_loss`, `recall`
-    (share that is predicted as this class), and `most_confused` (the most frequent wrong prediction). `predicted` is
-    the number of examples predicted as this class.
-
-    The other members are estimates of confident learning, absent if the run stores no logits: `label_noise` P(true
-    label is not k | label k) and `inverse_label_noise` P(label is not k | true label k) in [0, 1], `label_quality`
-    1 - `label_noise`, the number of examples behind both, and `often_truly`, the most frequent true class of the
-    wrong labels.
-    """
+class ClassStatistics(ClassMember):
+    """Statistics of one class in an epoch; the last six members are absent if the run stores no logits."""
 
     name: str | None
-    count: int
-    loss_sum: float | None
-    loss_share: float | None
-    mean_loss: float | None
-    recall: float | None
-    predicted: int
-    most_confused: ClassCount | None
-    label_noise: NotRequired[float]
-    inverse_label_noise: NotRequired[float]
-    label_quality: NotRequired[float]
-    label_issues: NotRequired[int]
-    inverse_label_issues: NotRequired[int]
-    often_truly: NotRequired[int | None]
+    count: Annotated[Count, Field(description="Examples with this target")]
+    loss_sum: LossValue
+    loss_share: Annotated[float | None, Field(description="Share of the epoch's loss; null if that is 0 or infinite")]
+    mean_loss: LossValue
+    recall: Annotated[Share | None, Field(description="Share of its examples that are predicted as this class")]
+    predicted: Annotated[Count, Field(description="Examples of all classes that are predicted as this class")]
+    most_confused: Annotated[ClassCount | None, Field(description="Most frequent wrong prediction of its examples")]
+    label_noise: NotRequired[Annotated[Share, Field(description="P(true class is another | target is this class)")]]
+    inverse_label_noise: NotRequired[
+        Annotated[Share, Field(description="P(target is another class | true class is this one)")]
+    ]
+    label_quality: NotRequired[Annotated[Share, Field(description="1 - label_noise")]]
+    label_issues: NotRequired[
+        Annotated[Count, Field(description="Estimated examples with this target and another true class")]
+    ]
+    inverse_label_issues: NotRequired[
+        Annotated[Count, Field(description="Estimated examples of this class with another target")]
+    ]
+    often_truly: NotRequired[
+        Annotated[ClassIndex | None, Field(description="Most frequent true class of its wrong targets")]
+    ]
 
 
 class ConfusionCell(TypedDict):
-    """The number of examples with this label and this prediction."""
+    """Number of examples with this target and this prediction."""
 
-    target: int
-    prediction: int
-    count: int
+    target: ClassIndex
+    prediction: ClassIndex
+    count: Count
 
 
 class Confusion(TypedDict):
-    """Confusion matrix, `matrix[target][prediction]`, null above 200 classes.
+    """Confusion matrix of an epoch."""
 
-    `largest` are the 100 largest cells off the diagonal at most, in descending order.
-    """
-
-    matrix: list[list[int]] | None
-    largest: list[ConfusionCell]
+    matrix: Annotated[
+        list[list[int]] | None, Field(description="matrix[target][prediction] counts examples; null above 200 classes")
+    ]
+    largest: Annotated[list[ConfusionCell], Field(description="Largest cells off the diagonal, at most 100")]
 
 
 class ClassPair(TypedDict):
-    """Two classes that are mistaken for each other.
+    """Two classes that are mistaken for each other, the smaller index first."""
 
-    `count` is the estimated number of examples with the label of one and the true class of the other, `probability`
-    their share of all examples.
-    """
-
-    first: int
-    second: int
-    count: int
-    probability: float
+    first: ClassIndex
+    second: ClassIndex
+    count: Annotated[
+        Count, Field(description="Estimated examples with one class as target and the other as true class")
+    ]
+    probability: Annotated[Share, Field(description="count as a share of all examples")]
 
 
 class Histogram(TypedDict):
-    """Number of examples by loss: `counts[i]` lie in [`edges[i]`, `edges[i + 1]`), the last bin is closed."""
+    """Histogram of the losses; without bins if the largest loss is 0 or infinite."""
 
     edges: list[float]
-    counts: list[int]
+    counts: Annotated[
+        list[int], Field(description="counts[i] losses lie in [edges[i], edges[i + 1]); the last bin is closed")
+    ]
 
 
 class Concentration(TypedDict):
-    """Concentration of the loss in few examples; all members are null if the sum of losses is 0 or infinite.
+    """Concentration of the loss in few examples; all members are null if the sum of losses is 0 or infinite."""
 
-    `gini` is the Gini coefficient in [0, 1]. `lorenz` has at most 101 pairs: share of the examples, smallest loss
-    first, and their share of the loss. `top_1_percent` is the share of the loss in the hardest 1 % of the examples.
-    """
-
-    gini: float | None
-    lorenz: list[list[float]] | None
-    top_1_percent: float | None
+    gini: Annotated[float | None, Field(description="Gini coefficient: 0 if all losses are equal")]
+    lorenz: Annotated[
+        list[list[float]] | None,
+        Field(description="Lorenz curve, at most 101 points: share of the examples, easiest first; share of the loss"),
+    ]
+    top_1_percent: Annotated[float | None, Field(description="Share of the loss in the hardest 1 % of the examples")]
     top_5_percent: float | None
     top_10_percent: float | None
 
 
 class CalibrationBin(TypedDict):
-    """Examples whose confidence lies in (`lower`, `upper`].
-
-    `accuracy` is the share of examples whose prediction is their label, `confidence` their mean confidence; both are
-    null in an empty bin.
-    """
+    """Examples whose confidence lies in (lower, upper]."""
 
     lower: float
     upper: float
-    count: int
-    accuracy: float | None
-    confidence: float | None
+    count: Count
+    accuracy: Annotated[Share | None, Field(description="Share whose prediction is the target; null if empty")]
+    confidence: Annotated[Share | None, Field(description="Mean confidence; null if empty")]
 
 
 class Calibration(TypedDict):
-    """Calibration of the model: the confidence, max p, of its predictions, argmax p, against their accuracy.
+    """Confidence of the model, max p, against the accuracy of its predictions; null members without examples.
 
-    - `bins`: bins of equal width over (0, 1], in ascending order;
-    - `ece`: expected calibration error, the mean over examples of |accuracy - confidence| of their bin, in [0, 1];
-    - `accuracy`: share of examples whose prediction is their label; the lowest class wins ties;
-    - `confidence`: mean confidence;
-    - `nll`: mean cross-entropy in nats;
-    - `temperature`: the T > 0 that minimises the mean cross-entropy of logits / T. Null if there is no minimum: every
-      label has the largest logit (T = 0 would be best), the logits are no better than chance (T = infinity would be),
-      or differ by less than the search can resolve (1e-150);
-    - `nll_scaled`: mean cross-entropy of logits / T, null without a temperature.
-
-    All but `num_examples` and `bins` are null without examples.
+    `temperature` is null if the cross-entropy has no minimum: every target has the largest logit (T = 0 would be best),
+    the logits are no better than chance (T = infinity would be), or differ by so little (1e-150) that the search fails.
     """
 
-    num_examples: int
-    bins: list[CalibrationBin]
-    ece: float | None
-    accuracy: float | None
-    confidence: float | None
-    nll: float | None
-    temperature: float | None
-    nll_scaled: float | None
+    num_examples: Count
+    bins: Annotated[list[CalibrationBin], Field(description="Of equal width, ascending")]
+    ece: Annotated[
+        Share | None,
+        Field(description="Expected calibration error: mean over examples of |accuracy - confidence| of their bin"),
+    ]
+    accuracy: Annotated[
+        Share | None, Field(description="Share whose prediction is the target; the lowest class wins ties")
+    ]
+    confidence: Annotated[Share | None, Field(description="Mean confidence")]
+    nll: Annotated[float | None, Field(description="Mean cross-entropy in nats")]
+    temperature: Annotated[float | None, Field(description="T > 0 that minimises the mean cross-entropy of logits / T")]
+    nll_scaled: Annotated[float | None, Field(description="Mean cross-entropy of logits / temperature")]
 
 
 class LabelErrors(TypedDict):
-    """Number of wrong labels as estimated by confident learning.
+    """Wrong targets as estimated by confident learning; shares are null without examples."""
 
-    `estimated` (cleanlab's `off_diagonal_calibrated`) and its `share` of the examples; `off_diagonal` is the number of
-    suspected examples, `health` 1 - their share; `thresholds` are the mean probability of the label by class, null for
-    a class without examples.
-    """
-
-    estimated: int
-    off_diagonal: int
-    off_diagonal_calibrated: int
-    share: float | None
-    health: float | None
-    thresholds: list[float | None]
+    estimated: Annotated[Count, Field(description="Estimated examples with a wrong target")]
+    off_diagonal: Annotated[Count, Field(description="Suspected examples: cleanlab's off_diagonal")]
+    off_diagonal_calibrated: Annotated[Count, Field(description="Equal to estimated: cleanlab's name")]
+    share: Annotated[Share | None, Field(description="estimated as a share of all examples")]
+    health: Annotated[Share | None, Field(description="1 - off_diagonal as a share of all examples")]
+    thresholds: Annotated[
+        list[float | None], Field(description="Mean probability of the target by class; null without examples")
+    ]
 
 
 class SuggestedAlpha(TypedDict):
@@ -202,31 +184,33 @@ class SuggestedAlpha(TypedDict):
 
 
 class Diagnostics(TypedDict):
-    """Diagnostics of one epoch of a run.
-
-    `fields` of the query selects members; the first nine are always present. `alpha` and `gamma` are those of the
-    losses. `num_duplicates` is the number of rows whose id another row of the epoch has. `class_pairs`, `calibration`
-    and `label_errors` are null if the run stores no logits, `suggested_alpha` if a class has no examples.
-    """
+    """Diagnostics of one epoch of a run; `fields` in the query selects the members from `num_duplicates` on."""
 
     run: str
-    epoch: int
-    epochs: list[int]
-    num_examples: int
-    num_ignored: int
-    num_excluded: int
-    num_classes: int | None
-    alpha: list[float] | None
-    gamma: float
-    num_duplicates: NotRequired[int]
+    epoch: Annotated[int, Field(ge=0)]
+    epochs: Annotated[list[int], Field(description="All epochs of the run, ascending")]
+    num_examples: Annotated[Count, Field(description="Stored rows of the epoch")]
+    num_ignored: Annotated[Count, Field(description="Rows left out because their target is ignore_index")]
+    num_excluded: Annotated[Count, Field(description='Invalid rows left out by on_invalid: "exclude"')]
+    num_classes: Annotated[int | None, Field(description="null until the first batch, unless the config says it")]
+    alpha: Annotated[list[float] | None, Field(description="Class weights of the losses; null for weights of 1")]
+    gamma: Annotated[float, Field(description="Focusing parameter of the losses")]
+    num_duplicates: NotRequired[Annotated[Count, Field(description="Rows whose id an earlier row of the epoch has")]]
     loss: NotRequired[LossStatistics]
-    classes: NotRequired[list[ClassStatistics]]
+    classes: NotRequired[Annotated[list[ClassStatistics], Field(description="One row for each class, ascending")]]
     confusion: NotRequired[Confusion]
-    class_pairs: NotRequired[list[ClassPair] | None]
+    class_pairs: NotRequired[
+        Annotated[
+            list[ClassPair] | None,
+            Field(description="Largest count first, at most 100; null if the run stores no logits"),
+        ]
+    ]
     histogram: NotRequired[Histogram]
     concentration: NotRequired[Concentration]
-    concentration_at_gamma_0: NotRequired[Concentration]
-    calibration: NotRequired[Calibration | None]
-    label_errors: NotRequired[LabelErrors | None]
-    suggested_alpha: NotRequired[SuggestedAlpha | None]
+    concentration_at_gamma_0: NotRequired[
+        Annotated[Concentration, Field(description="Concentration of the weighted cross-entropy")]
+    ]
+    calibration: NotRequired[Annotated[Calibration | None, Field(description="null if the run stores no logits")]]
+    label_errors: NotRequired[Annotated[LabelErrors | None, Field(description="null if the run stores no logits")]]
+    suggested_alpha: NotRequired[Annotated[SuggestedAlpha | None, Field(description="null if a class has no examples")]]
     warnings: NotRequired[list[DiagnosticsWarning]]

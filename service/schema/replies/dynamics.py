@@ -2,57 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
-Region = Literal["easy", "ambiguous", "hard_to_learn", "between"]
+from service.schema.replies.fields import ClassIndex, Count, Share
+
+Region = Annotated[
+    Literal["easy", "ambiguous", "hard_to_learn", "between"], Field(description="Region of the data map")
+]
+Variability = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class ExampleDynamics(TypedDict):
-    """Statistics of one example over the epochs.
-
-    - `confidence`: mean p_t; `variability`: its population standard deviation, in [0, 0.5];
-    - `correctness`: number of its `epochs` in which the prediction is the label;
-    - `threshold_closeness`: `confidence` (1 - `confidence`);
-    - `area_under_margin`: mean logit margin; `mean_loss`: mean focal loss;
-    - `forgetting_events`: number of changes from a right to a wrong prediction;
-    - `first_learned`: first epoch with a right prediction, null if `never_learned`.
-    """
+    """Statistics of one example over the epochs."""
 
     id: str
-    target: int
-    epochs: int
-    confidence: float
-    variability: float
-    correctness: int
-    threshold_closeness: float
-    area_under_margin: float
-    mean_loss: float
-    forgetting_events: int
+    target: Annotated[ClassIndex, Field(description="As last sent for the example")]
+    epochs: Annotated[Count, Field(description="Rows of the example")]
+    confidence: Annotated[Share, Field(description="Mean p_t")]
+    variability: Annotated[Variability, Field(description="Population standard deviation of p_t")]
+    correctness: Annotated[Count, Field(description="Rows whose prediction is their target")]
+    threshold_closeness: Annotated[float, Field(description="confidence * (1 - confidence)")]
+    area_under_margin: Annotated[float, Field(description="Mean logit margin")]
+    mean_loss: Annotated[float, Field(description="Mean focal loss")]
+    forgetting_events: Annotated[Count, Field(description="Changes from a right to a wrong prediction")]
     never_learned: bool
-    first_learned: int | None
+    first_learned: Annotated[int | None, Field(description="First epoch with a right prediction")]
     region: Region
 
 
 class RegionCounts(TypedDict):
     """Number of examples in each region of the data map."""
 
-    easy: int
-    ambiguous: int
-    hard_to_learn: int
-    between: int
+    easy: Count
+    ambiguous: Count
+    hard_to_learn: Count
+    between: Count
 
 
 class DynamicsSummary(TypedDict):
-    """Totals of all examples of a run; means are null without examples.
+    """Totals of all examples of a run; means are null without examples."""
 
-    `never_learned` and `forgotten` are numbers of examples, the latter of those with a forgetting event.
-    """
-
-    num_examples: int
-    never_learned: int
-    forgotten: int
+    num_examples: Count
+    never_learned: Annotated[Count, Field(description="Examples without a right prediction")]
+    forgotten: Annotated[Count, Field(description="Examples with a forgetting event")]
     mean_confidence: float | None
     mean_variability: float | None
     mean_area_under_margin: float | None
@@ -60,23 +55,20 @@ class DynamicsSummary(TypedDict):
 
 
 class DataMapCell(TypedDict):
-    """A cell of the data map: its centre, the number of examples, and their mean share of right predictions."""
+    """A cell of the data map that has examples."""
 
-    confidence: float
-    variability: float
-    count: int
-    correctness: float
+    confidence: Annotated[Share, Field(description="Centre of the cell")]
+    variability: Annotated[Variability, Field(description="Centre of the cell")]
+    count: Annotated[int, Field(ge=1, description="Examples in the cell")]
+    correctness: Annotated[Share, Field(description="Mean share of their rows whose prediction is the target")]
 
 
 class Dynamics(TypedDict):
-    """A page of examples with their training dynamics, and the totals of all examples.
-
-    `num_matching` is the number of examples in the requested region. `map` is present if the query has `bins`.
-    """
+    """A page of examples with their training dynamics, and the totals of all examples."""
 
     run: str
-    epochs: list[int]
-    num_matching: int
+    epochs: Annotated[list[int], Field(description="Epochs of the statistics, ascending")]
+    num_matching: Annotated[Count, Field(description="Examples of the region, on all pages")]
     summary: DynamicsSummary
-    map: NotRequired[list[DataMapCell]]
+    map: NotRequired[Annotated[list[DataMapCell], Field(description="With bins in the query: the data map as a grid")]]
     rows: list[ExampleDynamics]

@@ -1,88 +1,107 @@
-"""Replies about exports: previews, and what a Label Studio ML backend sends."""
+"""Replies of the export preview and of a run as a Label Studio ML backend, and the objects in export files."""
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from service.schema.json_values import JsonObject
+from service.schema.replies.fields import Count, Share
 
 ExportFormatName = Literal["label-studio", "argilla", "fiftyone", "csv", "jsonl", "parquet"]
 
 
 class RejectedRow(TypedDict):
-    """An exported row that a validator rejects; `row` is its rank, `reason` the validator's text."""
+    """An exported row that a validator rejects."""
 
-    row: int
+    row: Annotated[int, Field(ge=1, description="Rank of the row")]
     id: str
-    reason: str
+    reason: Annotated[str, Field(description="Text of the validator")]
 
 
 class Validation(TypedDict):
-    """The result of validating exported rows.
+    """The result of validating exported rows."""
 
-    `name` and `version` are those of the validating package; `name` is `documented format` and `version` null for a
-    check by the service itself.
-    """
-
-    name: str
-    version: str | None
-    accepted: int
+    name: Annotated[str, Field(description='Package of the validator; "documented format" for the service itself')]
+    version: Annotated[str | None, Field(description="Version of the package")]
+    accepted: Count
     refused: list[RejectedRow]
 
 
-class PreviewedRows(TypedDict):
-    """The first rows of an export as the file contains them, with the result of their validation.
+class PreviewRows(TypedDict):
+    """The first rows of an export as the file contains them, and the result of their validation."""
 
-    `columns` is present for CSV, JSONL and Parquet. `validator` is null if the tool's validator is not installed.
-    `notes` are sentences for whoever loads the file.
-    """
-
-    rows: list[JsonObject]
-    columns: NotRequired[list[str]]
-    validator: Validation | None
-    notes: list[str]
+    rows: Annotated[list[JsonObject], Field(description="Cells of CSV are texts")]
+    columns: NotRequired[Annotated[list[str], Field(description="Present for csv, jsonl and parquet")]]
+    validator: Annotated[Validation | None, Field(description="null if the validator of the tool is not installed")]
+    notes: Annotated[list[str], Field(description="Sentences for the user who loads the file")]
 
 
-class ExportPreview(PreviewedRows):
-    """A preview of an export; `num_rows` is the number of rows of the whole file."""
+class ExportPreview(PreviewRows):
+    """A preview of an export."""
 
     format: ExportFormatName
     file_name: str
     media_type: str
-    num_rows: int
+    num_rows: Annotated[Count, Field(description="Rows of the whole export")]
 
 
-class Choice(TypedDict):
-    """The choices of a Label Studio region."""
+class SelectedChoices(TypedDict):
+    """Choices that a Label Studio region selects."""
 
     choices: list[str]
 
 
 class ChoicesRegion(TypedDict):
-    """A Label Studio region with the suggested choice; `score` is its probability, absent if unknown."""
+    """A Label Studio region with the suggested choice."""
 
     id: str
-    from_name: str
-    to_name: str
+    from_name: Annotated[str, Field(description="Name of the control")]
+    to_name: Annotated[str, Field(description="Name of the object that the control labels")]
     type: Literal["choices"]
-    value: Choice
-    score: NotRequired[float]
+    value: SelectedChoices
+    score: NotRequired[Annotated[Share, Field(description="Probability of the choice")]]
 
 
 class Prediction(TypedDict):
-    """A Label Studio prediction; `score` in [0, 1] orders the tasks, ascending."""
+    """A Label Studio prediction."""
 
     model_version: str
-    score: float
-    result: list[ChoicesRegion]
+    score: Annotated[Share, Field(description="Position in the order of review, ascending")]
+    result: Annotated[list[ChoicesRegion], Field(description="One region; empty without a suggestion")]
+
+
+class ExportSource(TypedDict):
+    """Origin of an exported row."""
+
+    run: str
+    queue: str | None
+    epoch: int
+    config_id: str
+
+
+class LabelStudioTask(TypedDict):
+    """A Label Studio task with one prediction."""
+
+    data: JsonObject
+    meta: ExportSource
+    predictions: list[Prediction]
+
+
+class Classification(TypedDict):
+    """A FiftyOne classification."""
+
+    label: str | int
+    confidence: NotRequired[float]
+    attributes: JsonObject
 
 
 class PredictReply(TypedDict):
-    """The reply of `/predict`: one prediction for each task, in their order."""
+    """The reply of `/predict`."""
 
-    results: list[Prediction]
+    results: Annotated[list[Prediction], Field(description="One for each task, in their order")]
     model_version: str
 
 
@@ -100,7 +119,7 @@ class HealthReply(TypedDict):
 
 
 class WebhookReply(TypedDict):
-    """The reply of `/webhook`; `result` is an empty object for a training event, absent for an unknown event."""
+    """The reply of `/webhook`."""
 
-    result: NotRequired[dict[str, str]]
+    result: NotRequired[Annotated[dict[str, str], Field(description="Empty; absent for an unknown event")]]
     status: str
