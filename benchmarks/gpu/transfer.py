@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.row import in_turn
 from service.compute.device import Device
-from service.compute.transfer import transfers
+from service.compute.transfer import transfer_factory
 from service.loss.focal import FocalLoss
 from service.loss.scores import score
 
@@ -46,7 +46,7 @@ def _measured(place: Device, logits: Tensor, targets: Tensor, memory: str) -> di
     module = FocalLoss(device=place.name)
     rows = place.chunk_elements // NUM_CLASSES
     chunks = list(zip(logits.split(rows), targets.split(rows), strict=True))
-    make_transfer = transfers(place.name)
+    make_transfer = transfer_factory(place.name)
     there = [(each.to(place.name), target.to(place.name)) for each, target in chunks]
 
     def together() -> None:

@@ -1,1 +1,1 @@
-"""Computation: the device, transfers, worker threads, evaluation of requests."""
+"""Computation of losses: device, transfers, worker threads, evaluation of requests."""

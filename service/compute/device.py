@@ -1,4 +1,4 @@
-"""The device: its name, chunks of a batch that fit into its memory, and what happens when memory runs out."""
+"""The device: resolves its name, computes a batch in chunks, retries with smaller chunks when memory runs out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threading import Lock
 import numpy as np
 import torch
 
-from service.compute.transfer import Chunk, Transfer, transfers
+from service.compute.transfer import Chunk, Transfer, transfer_factory
 from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError
 from service.loss.arrays import Rows
 from service.loss.focal import FocalLoss
@@ -16,37 +16,38 @@ from service.loss.kernels import cpu
 from service.loss.kernels.choose import check_kernels
 from service.loss.scores import Scores, is_fused, score
 
-# Logits of one chunk. On the CPU its float32 copy and its exponentials stay in the last-level cache; on CUDA the bus
-# needs about a millisecond for it, beside which starting the work is short, and a large body has several to overlap.
+# Logits of one chunk. On the CPU their float32 copy and exponentials fit into the last-level cache. On CUDA a transfer
+# takes about a millisecond: long compared with starting a kernel, short enough that a large body has several.
 CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}
 
 
-def resolve_device(wanted: str) -> str:
-    """`auto` is CUDA where there is one, else the CPU; the answer names the device in full, e.g. `cuda:0`.
+def resolve_device(setting: str) -> str:
+    """Full name of a device, e.g. `cuda:0`; `auto` is the first CUDA device if there is one, else the CPU.
 
     Raises:
-        DeviceUnavailableError: CUDA is asked for and there is none, or not that many.
+        DeviceUnavailableError: The machine has no such CUDA device.
     """
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cpu":
-        return wanted
-    # Not by torch.device, which keeps the number in 8 bits: cuda:256 is cuda:0 to it.
-    index = int(wanted.partition(":")[2] or 0)
-    if index >= torch.cuda.device_count():
-        raise DeviceUnavailableError(f"device {wanted} asked for, torch finds {torch.cuda.device_count()} CUDA devices")
+    if setting == "auto":
+        setting = "cuda" if torch.cuda.is_available() else "cpu"
+    if setting == "cpu":
+        return setting
+    # torch.device keeps the index in 8 bits: it takes cuda:256 for cuda:0.
+    index = int(setting.partition(":")[2] or 0)
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise DeviceUnavailableError(f"there is no device {setting}: torch finds {count} CUDA devices")
     return f"cuda:{index}"
 
 
 class Device:
-    """One device that computes the scores of batches; safe to use from many threads.
+    """A device that computes the scores of batches; thread-safe.
 
     Args:
         name: `cpu` or `cuda:N`; see `resolve_device`.
-        retried: Called for each chunk that is made smaller because memory ran out, from any thread.
+        retried: Called from any thread when a chunk is made smaller because memory ran out.
 
     Attributes:
-        chunk_elements: Logits of one chunk at most.
+        chunk_elements: Largest number of logits in a chunk.
         out_of_memory_retries: Chunks that were made smaller because memory ran out.
     """
 
@@ -56,51 +57,51 @@ class Device:
         self.chunk_elements = CHUNK_ELEMENTS[torch.device(name).type]
         self.out_of_memory_retries = 0
         self._lock = Lock()
-        self._transfer = transfers(name)
+        self._transfer = transfer_factory(name)
         if name == "cpu":
             cpu.warm_up()
         else:
             check_kernels(name)
 
     def check(self) -> None:
-        """Have the device compute something.
+        """Check that the device computes.
 
         Raises:
-            DeviceUnavailableError: It does not.
+            DeviceUnavailableError: It fails, or gives a wrong result.
         """
         try:
-            answer = torch.ones(8, device=self.name).sum().item()
+            total = torch.ones(8, device=self.name).sum().item()
         except RuntimeError as err:
             raise DeviceUnavailableError(f"{self.name} does not answer: {err}") from err
-        if answer != 8:
-            raise DeviceUnavailableError(f"{self.name} adds eight ones to {answer}")
+        if total != 8:
+            raise DeviceUnavailableError(f"{self.name} adds eight ones to {total}")
 
     def score(self, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]) -> Scores:
-        """The scores of all rows, on the host, computed in chunks; halves the chunk while memory runs out.
+        """The scores of all rows, on the host. Computes in chunks, and halves them when memory runs out.
 
         Args:
-            module: On this device.
+            module: The configured loss, on this device.
             logits: (N, C) or (N, L) on the host.
             targets: (N,) or (N, L) on the host.
             outputs: See `service.loss.scores.score`.
 
         Raises:
-            DeviceOutOfMemoryError: Not even one row fits.
+            DeviceOutOfMemoryError: Not even one row fits into memory.
         """
         transfer = self._transfer()
         try:
             parts = self._score_chunks(transfer, module, logits, targets, outputs)
         finally:
-            # Also after an error: what is on its way reads the logits, which are the caller's.
+            # Also after an error: unfinished transfers read the logits, which belong to the caller.
             transfer.finish()
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts[0] if len(parts) == 1 else _concatenated(parts)
 
     def _score_chunks(
         self, transfer: Transfer, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]
     ) -> list[Scores]:
         total = logits.shape[0]
-        at_once = self.name == "cpu" and is_fused(module, logits)
-        rows = max(1, total if at_once else self.chunk_elements // max(1, logits.shape[1]))
+        one_chunk = self.name == "cpu" and is_fused(module, logits)
+        rows = max(1, total if one_chunk else self.chunk_elements // max(1, logits.shape[1]))
         parts: list[Scores] = []
         start, ahead = 0, None
         while start < total or not parts:
@@ -108,10 +109,10 @@ class Device:
             chunk: Chunk | None
             try:
                 chunk = ahead or transfer.upload(*_part(logits, targets, start, rows))
-                # Before this chunk is computed, so that the next one is on its way meanwhile.
+                # Start the next transfer before computing, so that the two overlap.
                 ahead = transfer.upload(*_part(logits, targets, after, rows)) if after < total else None
                 parts.append(self._score_chunk(module, *transfer.start(chunk), outputs))
-                transfer.computed()
+                transfer.mark_computed()
             except (RuntimeError, MemoryError) as err:
                 if not _is_out_of_memory(err):
                     raise
@@ -145,13 +146,13 @@ def _part(logits: Rows, targets: Rows, start: int, rows: int) -> tuple[Rows, Row
 
 
 def _is_out_of_memory(err: Exception) -> bool:
-    # The allocators of the CPU and of pinned memory have no exception class of their own, nor has Triton.
+    # Triton and the allocators of CPU and pinned memory raise plain RuntimeErrors.
     return isinstance(err, torch.OutOfMemoryError | MemoryError) or any(
         text in str(err) for text in ("can't allocate memory", "out of memory")
     )
 
 
-def _joined(parts: list[Scores]) -> Scores:
+def _concatenated(parts: list[Scores]) -> Scores:
     return Scores(
         np.concatenate([part.state for part in parts]),
         np.concatenate([part.loss for part in parts]),

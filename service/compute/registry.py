@@ -1,4 +1,4 @@
-"""The focal losses that this process holds on its device, one for each meaning of a configuration."""
+"""The `FocalLoss` instances that this process holds on its device, by `config_id`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from service.schema.config import LossConfig
 
 @dataclass(eq=False)
 class HeldLoss:
-    """An instance on the device.
+    """An instance and its use.
 
     Args:
         module: The instance.
-        uses: Loss requests that it has served.
-        checked_at: When its owner last looked whether it is still stored, by the monotonic clock.
+        uses: Loss requests that used it.
+        checked_at: Last check that its configuration is still stored, seconds of the monotonic clock.
     """
 
     module: FocalLoss
@@ -27,13 +27,13 @@ class HeldLoss:
 
 
 class LossRegistry:
-    """Configurations to instances: bounded, the least recently used goes first, safe to use from many threads.
+    """Bounded cache of instances; drops the least recently used; thread-safe.
 
-    An instance that leaves while a request computes with it lives until that request is done.
+    A dropped instance lives until the requests that compute with it are done.
 
     Args:
-        device: Where instances are made, e.g. `cuda:0`.
-        capacity: Instances held at most, >= 1.
+        device: Device of the instances, e.g. `cuda:0`.
+        capacity: Largest number of instances, >= 1.
         changed: Called with the number of instances after each change, from any thread.
     """
 
@@ -48,7 +48,7 @@ class LossRegistry:
         return len(self._held)
 
     def get(self, config_id: str) -> HeldLoss | None:
-        """The instance under an id, or None; makes it the most recently used one."""
+        """The instance with this id, or None; marks it as the most recently used."""
         with self._lock:
             held = self._held.get(config_id)
             if held is not None:
@@ -56,7 +56,7 @@ class LossRegistry:
             return held
 
     def add(self, config: LossConfig) -> HeldLoss:
-        """The instance for a configuration, made where there is none; makes it the most recently used one."""
+        """The instance for a configuration, created if needed; marks it as the most recently used."""
         with self._lock:
             held = self._held.get(config.config_id)
             if held is None:
@@ -74,12 +74,12 @@ class LossRegistry:
         return held.module
 
     def uses(self, config_id: str) -> int:
-        """Loss requests that the instance under an id has served; 0 where there is none."""
+        """Loss requests that used the instance with this id; 0 if there is none."""
         held = self._held.get(config_id)
         return 0 if held is None else held.uses
 
     def drop(self, config_id: str) -> bool:
-        """Let an instance go; True if there was one."""
+        """Drop an instance; True if there was one."""
         with self._lock:
             dropped = self._held.pop(config_id, None) is not None
             self._changed(len(self._held))

@@ -1,7 +1,7 @@
-"""Worker threads for an event loop.
+"""FIFO thread pool for blocking work of an event loop.
 
-`run_in_executor` makes two futures and takes some ten locks for each piece of work; with one in a few hundred
-microseconds that is a fifth of the requests that a process can answer.
+`run_in_executor` creates two futures and takes about ten locks for each call. Small requests take a few hundred
+microseconds each, so that cost a process a fifth of its requests per second.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Threads that do what an event loop must not wait for; what is asked for first is begun first.
+    """FIFO thread pool for blocking work.
 
     Args:
-        count: Of the threads, >= 1.
-        name: What their names begin with.
+        count: Number of threads, >= 1.
+        name: Prefix of the threads' names.
     """
 
     def __init__(self, count: int, name: str) -> None:
@@ -34,41 +34,42 @@ class Workers:
 
     @property
     def waiting(self) -> int:
-        """Pieces of work that are asked for and not begun."""
+        """Number of calls that wait for a thread."""
         return self._jobs.qsize()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What the work returns or raises, done on one of the threads; not begun if nobody waits for it by then.
+        """Call `work` on a thread and return its result; skip it if the caller is cancelled before it starts.
 
         Raises:
-            RuntimeError: They are closed.
+            RuntimeError: The pool is closed.
+            Also whatever `work` raises.
         """
-        return await self._asked(work)
+        return await self._submit(work)
 
     def close(self) -> None:
-        """Wait for all work asked for and end the threads."""
+        """Finish all submitted work and end the threads."""
         self._closed = True
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
 
-    def _asked(self, work: Callable[[], T]) -> asyncio.Future[T]:
+    def _submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         if self._closed:
-            raise RuntimeError("no work is taken after the shutdown")
+            raise RuntimeError("the thread pool is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(partial(_do, work, loop, future))
+        self._jobs.put(partial(_call, work, loop, future))
         return future
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-            # Nothing of it stays alive, a request's body perhaps, while the thread waits for the next.
+            # While the thread waits, it must not keep this job alive, and with it a request's body.
             del job
 
 
-def _do(work: Callable[[], T], loop: asyncio.AbstractEventLoop, future: asyncio.Future[T]) -> None:
+def _call(work: Callable[[], T], loop: asyncio.AbstractEventLoop, future: asyncio.Future[T]) -> None:
     if future.cancelled():
         return
     settle: Callable[[Any], None]
@@ -77,11 +78,11 @@ def _do(work: Callable[[], T], loop: asyncio.AbstractEventLoop, future: asyncio.
         settle, outcome = future.set_result, work()
     except BaseException as err:
         settle, outcome = future.set_exception, err
-    # A closed loop has nobody to be told.
+    # The loop may be closed by now.
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(_settle, future, settle, outcome)
-    # The traceback of an error holds this frame. If the frame held the error, it and the body it complains of would
-    # live until the collector comes.
+    # The traceback of an error refers to this frame. If the frame referred to the error, both, and the request's body,
+    # would live until the next garbage collection.
     del future, settle, outcome
 
 

@@ -1,11 +1,10 @@
-"""Rows on their way to the device and scores on their way back.
+"""Transfers of rows to the device and of scores back to the host.
 
-On CUDA a chunk goes through pinned memory and a stream of its own, so that it is transferred while the one before it is
-computed. Pinned memory comes from torch, which keeps it for the next chunk and gives it out again only when the copies
-from it are done; logits that are pinned already are sent from where they lie. Scores come back into pinned memory by
-themselves, and the host waits once, for the last of them.
+On CUDA a chunk goes through pinned memory on a separate stream, so that its transfer overlaps with the computation of
+the chunk before it. torch's allocator reuses pinned memory only after the copies from it are done. Logits that are
+pinned already are sent without a copy. Scores return to pinned memory asynchronously; the host waits once.
 
-The order of the steps is tested without a GPU; that they overlap has not been seen on one.
+Tests without a GPU check the order of the steps. Whether they overlap has not been measured on a GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from service.loss.arrays import Rows, as_tensor
 
 
 class Chunk(NamedTuple):
-    """Rows of logits and targets on the device, once `ready` has happened."""
+    """Logits and targets on the device; valid after the event `ready`."""
 
     logits: Rows
     targets: Rows
@@ -28,23 +27,23 @@ class Chunk(NamedTuple):
 
 
 class Transfer(Protocol):
-    """The way to one device and back, for the chunks of one request."""
+    """Transfers to one device and back, for the chunks of one request."""
 
     def upload(self, logits: Rows, targets: Rows) -> Chunk:
-        """Send rows off; at most the chunk before this one is still at work when it returns."""
+        """Start the transfer of a chunk; wait until at most one earlier chunk is unfinished."""
 
     def start(self, chunk: Chunk) -> tuple[Rows, Rows]:
-        """Logits and targets for what is computed from here on."""
+        """Logits and targets of a chunk, ready for the computation that follows."""
 
-    def computed(self) -> None:
-        """All is asked for of the chunk that was started last; its scores are there after `finish`."""
+    def mark_computed(self) -> None:
+        """Note that all work on the started chunk is queued; its scores are complete after `finish`."""
 
     def finish(self) -> None:
-        """Wait for everything that was sent off."""
+        """Wait for all transfers and computations."""
 
 
 class HostTransfer:
-    """Where the device is the host, nothing moves."""
+    """The device is the host: nothing is transferred."""
 
     def upload(self, logits: Rows, targets: Rows) -> Chunk:
         return Chunk(logits, targets)
@@ -52,7 +51,7 @@ class HostTransfer:
     def start(self, chunk: Chunk) -> tuple[Rows, Rows]:
         return chunk.logits, chunk.targets
 
-    def computed(self) -> None:
+    def mark_computed(self) -> None:
         pass
 
     def finish(self) -> None:
@@ -60,11 +59,11 @@ class HostTransfer:
 
 
 class CudaTransfer:
-    """By pinned memory.
+    """Transfers through pinned memory.
 
     Args:
         device: `cuda:N`.
-        copies: The stream for uploads; requests share it, as they share the bus.
+        copies: Stream for uploads; requests share it, as they share the bus.
     """
 
     def __init__(self, device: str, copies: torch.cuda.Stream) -> None:
@@ -73,7 +72,7 @@ class CudaTransfer:
         self._computed: torch.cuda.Event | None = None
 
     def upload(self, logits: Rows, targets: Rows) -> Chunk:
-        # Two chunks are on the device at most: the one that is computed next and this one.
+        # At most two chunks are on the device: this one and the one before it.
         if self._computed is not None:
             self._computed.synchronize()
         with torch.cuda.stream(self._copies):
@@ -89,11 +88,11 @@ class CudaTransfer:
             computing.wait_event(chunk.ready)
         tensors = as_tensor(chunk.logits), as_tensor(chunk.targets)
         for tensor in tensors:
-            # It was allocated for the other stream, which must not have its memory again before this one is done.
+            # Allocated on the upload stream: its memory must not be reused before this computation is done.
             tensor.record_stream(computing)
         return tensors
 
-    def computed(self) -> None:
+    def mark_computed(self) -> None:
         self._computed = torch.cuda.current_stream(self._device).record_event()
 
     def finish(self) -> None:
@@ -102,8 +101,8 @@ class CudaTransfer:
             self._computed.synchronize()
 
 
-def transfers(device: str) -> Callable[[], Transfer]:
-    """What makes the transfer of a request to `cpu` or `cuda:N`."""
+def transfer_factory(device: str) -> Callable[[], Transfer]:
+    """A function that creates the `Transfer` of a request to `cpu` or `cuda:N`."""
     if torch.device(device).type != "cuda":
         return HostTransfer
     copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -111,5 +110,5 @@ def transfers(device: str) -> Callable[[], Transfer]:
 
 
 def pinned(tensor: Tensor) -> Tensor:
-    """The tensor in memory that the device reads by itself; copied unless it lies there."""
+    """The tensor in pinned memory; copied unless it is pinned already."""
     return tensor if tensor.is_pinned() else tensor.pin_memory()

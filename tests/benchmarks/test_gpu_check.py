@@ -53,7 +53,7 @@ def test_a_quick_check_of_the_cpu_reports_every_part(tmp_path: Path) -> None:
 def test_without_a_gpu_it_says_so_in_one_line(tmp_path: Path) -> None:
     ended = gpu_check("--report", str(tmp_path / "report.json"))
     assert ended.returncode == 2
-    assert ended.stdout == "Nothing was checked: device cuda asked for, torch finds 0 CUDA devices.\n"
+    assert ended.stdout == "Nothing was checked: there is no device cuda: torch finds 0 CUDA devices.\n"
     assert not (tmp_path / "report.json").exists()
 
 

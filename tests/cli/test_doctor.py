@@ -215,7 +215,7 @@ app(["doctor", "--json"])
     def test_a_device_that_is_not_there(self) -> None:
         status, shown = doctor("--device", "cuda")
         assert status == 1
-        assert "device cuda asked for, torch finds 0 CUDA devices" in shown
+        assert "there is no device cuda: torch finds 0 CUDA devices" in shown
         assert "Choose a device that is there" in shown
 
     def test_a_cpu_kernel_that_is_wrong_or_cannot_be_loaded(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,7 @@ class TestDevice:
 
     @pytest.mark.parametrize("number", [100, 127, 128, 255, 256, 257, 65_536, 99_999, 2**32, 2**64])
     def test_a_device_number_that_is_not_there(self, number: int) -> None:
-        with pytest.raises(DeviceUnavailableError, match=f"cuda:{number} "):
+        with pytest.raises(DeviceUnavailableError, match=f"cuda:{number}:"):
             resolve_device(f"cuda:{number}")
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from service.compute import transfer as device_transfer
 from service.compute.device import Device
-from service.compute.transfer import Chunk, CudaTransfer, HostTransfer, pinned, transfers
+from service.compute.transfer import Chunk, CudaTransfer, HostTransfer, pinned, transfer_factory
 from service.errors import DeviceOutOfMemoryError
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores
@@ -37,9 +37,9 @@ class RecordedTransfer(HostTransfer):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super().upload(logits, targets)
 
-    def computed(self) -> None:
+    def mark_computed(self) -> None:
         self.steps.append("computed")
-        super().computed()
+        super().mark_computed()
 
     def finish(self) -> None:
         self.steps.append("finish")
@@ -195,10 +195,10 @@ class TestStreams:
 
         first, second = transfer.upload(logits, targets), transfer.upload(logits, targets)
         transfer.start(first)
-        transfer.computed()
+        transfer.mark_computed()
         third = transfer.upload(logits, targets)
         transfer.start(second)
-        transfer.computed()
+        transfer.mark_computed()
         transfer.start(third)
         transfer.finish()
         assert steps == [
@@ -228,7 +228,7 @@ def test_what_is_pinned_is_sent_from_where_it_lies(monkeypatch: pytest.MonkeyPat
 
 def test_on_the_cpu_nothing_moves() -> None:
     logits, targets = batch(3)
-    transfer = transfers("cpu")()
+    transfer = transfer_factory("cpu")()
     assert isinstance(transfer, HostTransfer)
     assert transfer.start(transfer.upload(logits, targets)) == (logits, targets)
 
