@@ -56,7 +56,7 @@ def _measured(place: Device, logits: Tensor, targets: Tensor, memory: str) -> di
         transfer = make_transfer()
         for chunk in chunks:
             transfer.start(transfer.upload(*chunk))
-            transfer.computed()
+            transfer.mark_computed()
         transfer.finish()
 
     def compute() -> None:
