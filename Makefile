@@ -37,7 +37,8 @@ quick: setup           ## the tests that need no service process, no browser and
 test: setup            ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=30
 
-check: setup           ## format, lint, types, import layers; changes nothing
+check: setup           ## format, lint, types, import layers, generated code; changes nothing
+	$(BIN)/python scripts/generate_sync_client.py --check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -45,9 +46,10 @@ check: setup           ## format, lint, types, import layers; changes nothing
 	$(BIN)/deno fmt --check
 	$(BIN)/deno lint
 
-format: setup
+format: setup          ## format, fix lint, and generate the synchronous client
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python scripts/generate_sync_client.py
 	$(BIN)/deno lint --fix
 	$(BIN)/deno fmt
 

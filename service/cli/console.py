@@ -21,7 +21,7 @@ from service.errors import (
 )
 
 if TYPE_CHECKING:
-    from service.client.sync_client import LossClient
+    from service.client import LossClient
 
 T = TypeVar("T")
 SERVICE_FAILED, USAGE_ERROR, BAD_DATA, INTERRUPTED = 1, 2, 3, 130
@@ -42,9 +42,9 @@ errors = Console(stderr=True)
 
 def asked(url: str, question: Callable[[LossClient], T], timeout_s: float = 60.0) -> T:
     """The answer of a service to one question, or the end of the command with a line that says why there is none."""
+    from service.client import LossClient
     from service.client.errors import ClientError
     from service.client.retry import ONCE
-    from service.client.sync_client import LossClient
 
     try:
         with LossClient(url, retry=ONCE, timeout_s=timeout_s) as client:

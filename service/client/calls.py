@@ -1,11 +1,11 @@
-"""What is asked of the service and how its answers are read; the sync and the async client send the same calls."""
+"""Requests to the service and the functions that read their replies, shared by the sync and the async client."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -23,23 +23,25 @@ from service.settings import ENV_PREFIX, is_loopback
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 API_KEY_VARIABLE = f"{ENV_PREFIX}API_KEY"
-CONNECTS_WITHIN_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
+JSON_HEADERS = {"Content-Type": "application/json"}
 
 T = TypeVar("T")
-ConfigLike = LossConfig | Mapping[str, Any] | str | None
+ConfigFields = LossConfig | Mapping[str, object]
+ConfigLike = ConfigFields | str | None
 
 
 @dataclass(frozen=True, eq=False)
 class Call(Generic[T]):
-    """One request and what its reply means.
+    """A request, and the function that reads its reply.
 
     Args:
-        method: Of HTTP.
-        path: Below the service's address.
-        read: From a successful reply to the result.
-        content: The body.
-        headers: Beside the client's own.
-        repeatable: Whether the service may get it twice.
+        method: HTTP method.
+        path: Path and query, relative to the service's address.
+        read: Returns the result of a successful reply. May raise ValueError, KeyError, TypeError or IndexError.
+        content: Body of the request.
+        headers: Headers in addition to those of the client.
+        repeatable: True if a second identical request does no harm.
     """
 
     method: str
@@ -49,19 +51,20 @@ class Call(Generic[T]):
     headers: dict[str, str] = field(default_factory=dict)
     repeatable: bool = True
 
-    def arguments(self) -> dict[str, Any]:
-        """For `httpx.Client.build_request`."""
-        headers = self.headers | (
-            {"Content-Length": str(self.content.length)} if isinstance(self.content, Body) else {}
-        )
-        return {"method": self.method, "url": self.path, "content": self.content, "headers": headers}
+    def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
+        """Build the request for an httpx client."""
+        if not isinstance(self.content, Body):
+            return http.build_request(self.method, self.path, content=self.content, headers=self.headers)
+        content = self.content.pieces() if isinstance(http, httpx.AsyncClient) else self.content
+        headers = self.headers | {"Content-Length": str(self.content.length)}
+        return http.build_request(self.method, self.path, content=content, headers=headers)
 
     def result(self, response: httpx.Response) -> T:
-        """What a reply says, which has been read in full.
+        """Return the result of a reply whose body has been read.
 
         Raises:
-            LossServiceError: An error, in the service's class for its code.
-            UnexpectedReplyError: It is not what the service sends.
+            LossServiceError: The reply is an error. The class is that of its `code`.
+            UnexpectedReplyError: The service sends no such reply.
         """
         if not response.is_success:
             raise error_of(response)
@@ -73,71 +76,89 @@ class Call(Generic[T]):
             raise UnexpectedReplyError(detail, url=str(response.request.url)) from err
 
 
-def connection_arguments(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """For `httpx.Client` and `httpx.AsyncClient`."""
+class ConnectionArguments(TypedDict):
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`."""
+
+    base_url: str
+    headers: dict[str, str]
+    timeout: httpx.Timeout
+    trust_env: bool
+
+
+def connection_arguments(url: str, api_key: str | None, timeout_s: float) -> ConnectionArguments:
+    """Return the arguments of `httpx.Client` for a service; without a key, the environment variable's is used."""
     key = os.environ.get(API_KEY_VARIABLE) if api_key is None else api_key
-    # Scores hardly compress, and on a fast line compressing takes longer than sending.
+    # Scores hardly compress: on a fast network compressing them takes longer than sending them.
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
     return {
         "base_url": url,
         "headers": headers,
-        "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECTS_WITHIN_S)),
-        # No proxy of the environment reaches this machine's own loopback.
+        "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
+        # A proxy from the environment cannot reach the loopback interface of this machine.
         "trust_env": not is_loopback(httpx.URL(url).host),
     }
 
 
-def config_of(config: LossConfig | Mapping[str, Any] | None) -> LossConfig:
-    """A configuration as given to the client, checked; arrays in it count as lists.
+def parse_config(config: ConfigFields | None) -> LossConfig:
+    """Validate a configuration as passed to the client. Arrays in it are converted to lists.
 
     Raises:
-        InvalidConfigError: It means nothing; names the field.
+        InvalidConfigError: Unknown field, wrong type or value out of range. The message names the field.
     """
     if isinstance(config, LossConfig):
         return config
-    fields = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in (config or {}).items()}
-    return LossConfig.parse(fields)
+    return LossConfig.parse({name: as_plain(value) for name, value in (config or {}).items()})
+
+
+def as_plain(value: Any) -> Any:
+    """Convert an array, tensor or numpy scalar to lists and numbers; return other values unchanged."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def loss_fields(
-    config: ConfigLike, outputs: Iterable[str], top_k: int = 0, on_invalid: OnInvalid = "error"
-) -> dict[str, Any]:
-    """Everything of a request but its tensors, checked.
+    config: ConfigLike, outputs: Iterable[str] | str, top_k: int = 0, on_invalid: OnInvalid = "error"
+) -> dict[str, object]:
+    """Validate the members of a loss request other than its tensors, and return them as JSON values.
 
     Raises:
-        InvalidRequestError: Or the class of it that says what is wrong.
+        InvalidRequestError: Or the subclass for the fault, e.g. UnknownOutputError.
     """
     fields = output_fields(outputs, top_k, on_invalid)
     if isinstance(config, str):
         return fields | {"config_id": config}
-    return fields | {"config": config_of(config).model_dump(mode="json")}
+    return fields | {"config": parse_config(config).model_dump(mode="json")}
 
 
-def output_fields(outputs: Iterable[str], top_k: int, on_invalid: OnInvalid) -> dict[str, Any]:
-    """What is to come back of a batch, checked.
+def output_fields(outputs: Iterable[str] | str, top_k: int, on_invalid: OnInvalid) -> dict[str, object]:
+    """Validate the members of a request that select its outputs, and return them as JSON values.
+
+    Args:
+        outputs: Names of scores, as an iterable or as one comma-separated string.
+        top_k: Number of hardest examples to return, >= 0.
+        on_invalid: Treatment of rows with an invalid logit or target.
 
     Raises:
-        InvalidRequestError: Or the class of it that says what is wrong.
+        InvalidRequestError: Or the subclass for the fault, e.g. UnknownOutputError.
     """
     if isinstance(outputs, str):
         outputs = [name.strip() for name in outputs.split(",")]
-    fields: dict[str, Any] = {"outputs": list(outputs), "top_k": top_k, "on_invalid": on_invalid}
+    fields: dict[str, object] = {"outputs": list(outputs), "top_k": top_k, "on_invalid": on_invalid}
     RequestOptions.parse(fields)
     return fields
 
 
-def one_batch(logits: Any, targets: Any, ids: Any) -> Any:
-    """The arguments of `loss` as a batch; a table, which has its own targets, stands alone."""
+def as_batch(logits: Any, targets: Any, ids: Any) -> Any:
+    """Combine the arguments of `loss` into a batch. A table passed as `logits` contains its own targets and ids."""
     return logits if targets is None and ids is None else (logits, targets, ids)
 
 
-def loss_call(batches: Sequence[SentBatch], fields: dict[str, Any]) -> Call[LossResult]:
-    """`POST /loss`: stateless, so it may be sent again."""
+def loss_call(batches: Sequence[SentBatch], fields: Mapping[str, object]) -> Call[LossResult]:
+    """`POST /loss`. Stateless, so it may be repeated."""
     return Call("POST", "/loss", reply_reader(batches), loss_body(batches, fields), HEADERS)
 
 
 def reply_reader(batches: Sequence[SentBatch]) -> Callable[[httpx.Response], LossResult]:
-    """How the reply to these batches is read."""
+    """Return the function that reads the reply to these batches."""
     ids = [batch.ids for batch in batches]
 
     def read(response: httpx.Response) -> LossResult:
@@ -149,26 +170,26 @@ def reply_reader(batches: Sequence[SentBatch]) -> Callable[[httpx.Response], Los
     return read
 
 
-def put_config_call(config: LossConfig | Mapping[str, Any]) -> Call[HeldConfig]:
+def put_config_call(config: ConfigFields) -> Call[HeldConfig]:
     """`PUT /configs`."""
     if isinstance(config, str):
         raise InvalidConfigError("a configuration is a LossConfig or a mapping; get_config takes a config_id")
-    content = orjson.dumps(config_of(config).model_dump(mode="json"))
-    return Call("PUT", "/configs", _held, content, {"Content-Type": "application/json"})
+    content = orjson.dumps(parse_config(config).model_dump(mode="json"))
+    return Call("PUT", "/configs", _read_config, content, JSON_HEADERS)
 
 
 def configs_call() -> Call[list[HeldConfig]]:
     """`GET /configs`."""
-    return Call("GET", "/configs", lambda response: [HeldConfig.of(one) for one in response.json()["configs"]])
+    return Call("GET", "/configs", lambda response: [HeldConfig.of(config) for config in response.json()["configs"]])
 
 
 def get_config_call(config_id: str) -> Call[HeldConfig]:
     """`GET /configs/{config_id}`."""
-    return Call("GET", f"/configs/{quote(config_id, safe='')}", _held)
+    return Call("GET", f"/configs/{quote(config_id, safe='')}", _read_config)
 
 
 def delete_config_call(config_id: str) -> Call[None]:
-    """`DELETE /configs/{config_id}`; a second one would be a 404."""
+    """`DELETE /configs/{config_id}`. Not repeatable: the second request would be a 404."""
     return Call("DELETE", f"/configs/{quote(config_id, safe='')}", lambda response: None, repeatable=False)
 
 
@@ -182,5 +203,5 @@ def device_call() -> Call[str]:
     return Call("GET", "/readyz", lambda response: str(response.json()["device"]))
 
 
-def _held(response: httpx.Response) -> HeldConfig:
+def _read_config(response: httpx.Response) -> HeldConfig:
     return HeldConfig.of(response.json())

@@ -1,40 +1,53 @@
-"""What is asked of a run: its batches, examples, diagnostics, queues, reviews and exports."""
+"""Requests below `/runs`: batches, examples, diagnostics, queues, reviews and exports."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
 
 import httpx
 import orjson
 
 from service.client.arrays import SentBatch, sent_batch
-from service.client.calls import Call, config_of, output_fields, reply_reader
+from service.client.calls import JSON_HEADERS, Call, ConfigFields, as_plain, output_fields, parse_config, reply_reader
 from service.client.wire import HEADERS, loss_body
 from service.errors import InvalidIdsError, InvalidNameError, InvalidRequestError
-from service.schema.config import LossConfig
+from service.schema.replies.comparison import Comparison
+from service.schema.replies.diagnostics import Diagnostics
+from service.schema.replies.dynamics import Dynamics
+from service.schema.replies.examples import ExampleDetail, ExamplesPage
+from service.schema.replies.queues import Queue, QueuePage
+from service.schema.replies.reviews import AddedReviews, Reviews
+from service.schema.replies.runs import CreatedRun, Run
 from service.schema.request import OnInvalid
 from service.schema.result import LossResult
 
-JSON_HEADERS = {"Content-Type": "application/json"}
-# Rows of a queue or of a page that are asked for at once where all are wanted.
+# Rows per request where all rows of a queue or of an epoch are wanted.
 PAGE_ROWS = 5_000
+
+
+class Array(Protocol):
+    """A numpy array, a torch tensor, or anything else with `tolist`."""
+
+    def tolist(self) -> Any:
+        """Return the values as nested lists."""
+
+
+QueryValue: TypeAlias = str | float | Sequence[str | float] | Array | None
+"""A query parameter: a sequence is joined with commas, an empty one is `none`, None leaves the parameter out."""
 
 
 def put_run_call(
     name: str,
-    config: LossConfig | Mapping[str, Any] | None,
+    config: ConfigFields | None,
     class_names: Sequence[str] | None,
-    display: Mapping[str, Any] | None,
+    display: Mapping[str, object] | None,
     *,
     store_logits: bool,
-) -> Call[dict[str, Any]]:
-    """`PUT /runs/{run}`; the same again changes nothing."""
-    body: dict[str, Any] = {"config": config_of(config).model_dump(mode="json"), "store_logits": store_logits}
+) -> Call[CreatedRun]:
+    """`PUT /runs/{run}`. Repeatable: the same run again changes nothing."""
+    body: dict[str, object] = {"config": parse_config(config).model_dump(mode="json"), "store_logits": store_logits}
     if class_names is not None:
         body["class_names"] = list(class_names)
     if display is not None:
@@ -42,18 +55,18 @@ def put_run_call(
     return Call("PUT", run_path(name), _object, orjson.dumps(body), JSON_HEADERS)
 
 
-def runs_call() -> Call[list[dict[str, Any]]]:
+def runs_call() -> Call[list[Run]]:
     """`GET /runs`."""
     return Call("GET", "/runs", lambda response: list(response.json()["runs"]))
 
 
-def get_run_call(name: str) -> Call[dict[str, Any]]:
+def get_run_call(name: str) -> Call[Run]:
     """`GET /runs/{run}`."""
     return Call("GET", run_path(name), _object)
 
 
 def delete_run_call(name: str) -> Call[None]:
-    """`DELETE /runs/{run}`; a second one would be a 404."""
+    """`DELETE /runs/{run}`. Not repeatable: the second request would be a 404."""
     return Call("DELETE", run_path(name), lambda response: None, repeatable=False)
 
 
@@ -62,73 +75,83 @@ def put_batch_call(
     epoch: int,
     batch_name: str,
     batch: Any,
-    attributes: Mapping[str, Any] | None,
-    outputs: Iterable[str],
+    attributes: Mapping[str, Iterable[object]] | None,
+    outputs: Iterable[str] | str,
     top_k: int,
     on_invalid: OnInvalid,
 ) -> Call[LossResult]:
-    """`PUT /runs/{run}/epochs/{epoch}/batches/{batch}`; the same again changes nothing.
+    """`PUT /runs/{run}/epochs/{epoch}/batches/{batch}`. Repeatable: the same batch again changes nothing.
 
     Args:
-        name: Of the run.
-        epoch: 0 or more.
-        batch_name: Of the batch within the epoch.
-        batch: As `LossClient.loss_batches` takes one, or a SentBatch; with ids.
+        name: Name of the run.
+        epoch: Number of the epoch, >= 0.
+        batch_name: Name of the batch, unique in the epoch.
+        batch: A batch with ids, in a form that `LossClient.loss_batches` takes, or a SentBatch.
         attributes: One value per example under each name.
-        outputs: What comes back of each example.
-        top_k: How many of the hardest examples to name.
-        on_invalid: Of a bad row.
+        outputs: Names of the scores to return.
+        top_k: Number of hardest examples to return.
+        on_invalid: Treatment of rows with an invalid logit or target.
 
     Raises:
-        InvalidIdsError: It has no ids.
-        InvalidRequestError: Or the class of it that says what is wrong.
+        InvalidIdsError: The batch has no ids.
+        InvalidRequestError: Or the subclass for the fault.
     """
     sent = batch if isinstance(batch, SentBatch) else sent_batch(batch)
     if sent.ids is None:
         raise InvalidIdsError("batch 0: ids missing; a run knows its examples by them")
     fields = output_fields(outputs, top_k, on_invalid) | {"ids": sent.ids}
     if attributes:
-        fields["attributes"] = _attributes_text(attributes)
+        fields["attributes"] = _attributes_json(attributes)
     path = run_path(name, "epochs", str(epoch), "batches", batch_name)
     return Call("PUT", path, reply_reader([sent]), loss_body([sent], fields), HEADERS)
 
 
-def _attributes_text(attributes: Mapping[str, Any]) -> orjson.Fragment:
-    """As JSON: arrays and tensors are lists, dates and the like their text."""
-    plain = {key: value.tolist() if hasattr(value, "tolist") else list(value) for key, value in attributes.items()}
-    return orjson.Fragment(orjson.dumps(plain, default=str, option=orjson.OPT_SERIALIZE_NUMPY))
+def _attributes_json(attributes: Mapping[str, Iterable[object]]) -> orjson.Fragment:
+    """Write attributes as JSON: arrays and tensors as lists, dates and other objects as text."""
+    lists = {name: list(as_plain(values)) for name, values in attributes.items()}
+    return orjson.Fragment(orjson.dumps(lists, default=str, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def examples_call(name: str, attributes: Mapping[str, str] | None = None, **query: Any) -> Call[dict[str, Any]]:
+def examples_call(name: str, attributes: Mapping[str, str] | None = None, **query: QueryValue) -> Call[ExamplesPage]:
     """`GET /runs/{run}/examples`: one page."""
     return Call("GET", run_path(name, "examples") + query_text(**query, **_attribute_query(attributes)), _object)
 
 
 def _attribute_query(attributes: Mapping[str, str] | None) -> dict[str, str]:
-    return {f"attribute.{key}": value for key, value in (attributes or {}).items()}
+    return {f"attribute.{name}": value for name, value in (attributes or {}).items()}
 
 
-def example_call(name: str, example_id: str | int, **query: Any) -> Call[dict[str, Any]]:
+def example_call(name: str, example_id: str | int, **query: QueryValue) -> Call[ExampleDetail]:
     """`GET /runs/{run}/examples/{id}`."""
     return Call("GET", run_path(name, "examples", str(example_id)) + query_text(**query), _object)
 
 
-def asked_of_run(name: str, *parts: str, **query: Any) -> Call[dict[str, Any]]:
-    """`GET /runs/{run}/...`, a JSON object: diagnostics, dynamics, reviews, another run to compare with."""
-    return Call("GET", run_path(name, *parts) + query_text(**query), _object)
+def diagnostics_call(name: str, **query: QueryValue) -> Call[Diagnostics]:
+    """`GET /runs/{run}/diagnostics`."""
+    return Call("GET", run_path(name, "diagnostics") + query_text(**query), _object)
+
+
+def dynamics_call(name: str, **query: QueryValue) -> Call[Dynamics]:
+    """`GET /runs/{run}/dynamics`."""
+    return Call("GET", run_path(name, "dynamics") + query_text(**query), _object)
+
+
+def compare_call(name: str, other: str, **query: QueryValue) -> Call[Comparison]:
+    """`GET /runs/{run}/compare/{other}`."""
+    return Call("GET", run_path(name, "compare", other) + query_text(**query), _object)
 
 
 def create_queue_call(
-    name: str, strategy: str, budget: int, alpha: Any, gamma: float | None, members: Mapping[str, Any]
-) -> Call[dict[str, Any]]:
-    """`POST /runs/{run}/queues`; only one with a name may be sent again, since that gives the same queue."""
-    body = {"strategy": strategy, "budget": budget} | {key: one for key, one in members.items() if one is not None}
+    name: str, body: Mapping[str, object], *, alpha: QueryValue, gamma: float | None
+) -> Call[QueuePage]:
+    """`POST /runs/{run}/queues`. Repeatable only with a `name`, since that returns the existing queue."""
+    body = {member: value for member, value in body.items() if value is not None}
     path = run_path(name, "queues") + query_text(alpha=alpha, gamma=gamma)
-    return Call("POST", path, _object, _dumps(body), JSON_HEADERS, repeatable=body.get("name") is not None)
+    return Call("POST", path, _object, _json(body), JSON_HEADERS, repeatable="name" in body)
 
 
-def queues_call(name: str) -> Call[list[dict[str, Any]]]:
-    """`GET /runs/{run}/queues`, without their rows."""
+def queues_call(name: str) -> Call[list[Queue]]:
+    """`GET /runs/{run}/queues`: all queues without their rows."""
     return Call("GET", run_path(name, "queues"), lambda response: list(response.json()["queues"]))
 
 
@@ -138,74 +161,68 @@ def queue_call(
     offset: int,
     limit: int | None = None,
     attributes: Mapping[str, str] | None = None,
-    **query: Any,
-) -> Call[dict[str, Any]]:
-    """`GET /runs/{run}/queues/{queue}`: a page of rows from `offset` on, of PAGE_ROWS where no limit is given."""
+    **query: QueryValue,
+) -> Call[QueuePage]:
+    """`GET /runs/{run}/queues/{queue}`: a page of `limit` rows, by default PAGE_ROWS, after the first `offset`."""
     page = {"limit": limit or PAGE_ROWS, "offset": offset}
     text = query_text(**query, **_attribute_query(attributes), **page)
     return Call("GET", run_path(name, "queues", queue) + text, _object)
 
 
-def add_reviews_call(name: str, reviews: Iterable[Mapping[str, Any]]) -> Call[dict[str, Any]]:
-    """`POST /runs/{run}/reviews`; sent again they would stand twice in the history."""
-    body = _dumps([dict(review) for review in reviews])
+def add_reviews_call(name: str, reviews: Iterable[Mapping[str, object]]) -> Call[AddedReviews]:
+    """`POST /runs/{run}/reviews`. Not repeatable: the history would contain the reviews twice."""
+    body = _json([dict(review) for review in reviews])
     return Call("POST", run_path(name, "reviews"), _object, body, JSON_HEADERS, repeatable=False)
 
 
-def export_call(name: str, format_name: str, **query: Any) -> Call[bytes]:
+def reviews_call(name: str) -> Call[Reviews]:
+    """`GET /runs/{run}/reviews`."""
+    return Call("GET", run_path(name, "reviews"), _object)
+
+
+def export_call(name: str, format_name: str, **query: QueryValue) -> Call[bytes]:
     """`GET /runs/{run}/export`: the bytes of a file."""
     path = run_path(name, "export") + query_text(format=format_name, **query)
     return Call("GET", path, lambda response: response.content)
 
 
 def run_path(*parts: str) -> str:
-    """A path below `/runs`, each part escaped.
+    """Return a path below `/runs` with each part escaped.
 
     Raises:
-        InvalidNameError: A part that would lead to another path.
+        InvalidNameError: A part is empty, `.` or `..` and would lead to another path.
     """
     for part in parts:
         if part in ("", ".", ".."):
-            raise InvalidNameError(f"{part!r} is no name")
+            raise InvalidNameError(f"{part!r} is not a name")
     return "/runs/" + "/".join(quote(part, safe="") for part in parts)
 
 
-def query_text(**parameters: Any) -> str:
-    """The query of a URL; None is left out, a sequence is written with commas, an empty one as `none`."""
-    given = {name: _parameter(value) for name, value in parameters.items() if value is not None}
-    return f"?{urlencode(given)}" if given else ""
+def query_text(**parameters: QueryValue) -> str:
+    """Return the query of a URL with its question mark; empty without parameters."""
+    texts = {name: _parameter(value) for name, value in parameters.items() if value is not None}
+    return f"?{urlencode(texts)}" if texts else ""
 
 
-def _parameter(value: Any) -> str:
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(map(str, value)) or "none"
-    return str(value)
+def _parameter(value: QueryValue) -> str:
+    plain = as_plain(value)
+    if isinstance(plain, bool):
+        return str(plain).lower()
+    if isinstance(plain, Sequence) and not isinstance(plain, str):
+        return ",".join(map(str, plain)) or "none"
+    return str(plain)
 
 
-def _dumps(body: Any) -> bytes:
+def _json(body: object) -> bytes:
     try:
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     except TypeError as err:
-        raise InvalidRequestError(f"not what JSON can say: {err}") from err
+        raise InvalidRequestError(f"JSON cannot express this value: {err}") from err
 
 
-def _object(response: httpx.Response) -> dict[str, Any]:
+def _object(response: httpx.Response) -> Any:
+    """Read a JSON object. Its members are those of the service's type; only the outermost value is checked."""
     value = response.json()
     if not isinstance(value, dict):
         raise TypeError(f"a JSON object was expected, got {type(value).__name__}")
     return value
-
-
-@contextmanager
-def written(path: Path) -> Iterator[BinaryIO]:
-    """A file that becomes `path` when the block ends well, and leaves nothing behind when it does not."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            yield file
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from service.client._sync.runs import RunClient
 from service.client.arrays import SentBatch, Tensor, sent_batch
 from service.client.errors import ClientError
-from service.client.runs import RunClient
 from service.errors import InvalidIdsError, InvalidRequestError
 from service.schema.request import OnInvalid
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from service.client.runs import RunClient
+from service.client._sync.runs import RunClient
 from service.client.training import RecordingError, RunRecorder
 from service.errors import ShapeError
 

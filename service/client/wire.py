@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class Body:
             yield piece
 
 
-def loss_body(batches: Sequence[SentBatch], fields: dict[str, Any]) -> Body:
+def loss_body(batches: Sequence[SentBatch], fields: Mapping[str, object]) -> Body:
     """A safetensors file with the tensors `logits.0`, `targets.0`, ... of a request.
 
     Args:

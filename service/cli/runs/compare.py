@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 
 from service.cli.console import add_row, class_name, number, percent, table
+from service.schema.replies.comparison import ComparedExample, Comparison
 
 MOVED_SHOWN = 10
 
 
-def show_comparison(found: dict[str, Any], names: list[str] | None, console: Console) -> None:
+def show_comparison(found: Comparison, names: list[str] | None, console: Console) -> None:
     """Print totals, classes, and the examples that moved most."""
-    before, after = found["before"], found["after"]
-    for one, label in ((before, "before"), (after, "after")):
+    runs = (
+        ("before", found["before"], found["mean_loss_before"]),
+        ("after", found["after"], found["mean_loss_after"]),
+    )
+    for label, run, mean_loss in runs:
         console.print(
-            f"{label:8}{one['run']}, epoch {one['epoch']}: {one['num_examples']} examples, mean loss "
-            f"{number(found[f'mean_loss_{label}'])}",
+            f"{label:8}{run['run']}, epoch {run['epoch']}: {run['num_examples']} examples, "
+            f"mean loss {number(mean_loss)}",
             highlight=False,
             markup=False,
         )
@@ -29,17 +31,21 @@ def show_comparison(found: dict[str, Any], names: list[str] | None, console: Con
         highlight=False,
     )
     classes = table("class", ">examples", ">mean loss before", ">after", ">newly hard", ">resolved", title="Classes")
-    for one in found["classes"]:
-        losses = number(one["mean_loss_before"]), number(one["mean_loss_after"])
-        counts = one["num_newly_hard"], one["num_resolved"]
-        add_row(classes, class_name(one["class"], names), one["count"], *losses, *counts)
+    for row in found["classes"]:
+        losses = number(row["mean_loss_before"]), number(row["mean_loss_after"])
+        counts = row["num_newly_hard"], row["num_resolved"]
+        add_row(classes, class_name(row["class"], names), row["count"], *losses, *counts)
     console.print(classes)
-    for name, title in (("newly_hard", "Newly hard"), ("resolved", "Resolved"), ("moves", "Largest moves")):
-        if found[name]:
-            _show_moved(found[name][:MOVED_SHOWN], title, names, console)
+    for title, rows in (
+        ("Newly hard", found["newly_hard"]),
+        ("Resolved", found["resolved"]),
+        ("Largest moves", found["moves"]),
+    ):
+        if rows:
+            _show_moved(rows[:MOVED_SHOWN], title, names, console)
 
 
-def _show_moved(rows: list[dict[str, Any]], title: str, names: list[str] | None, console: Console) -> None:
+def _show_moved(rows: list[ComparedExample], title: str, names: list[str] | None, console: Console) -> None:
     shown = table("id", "label", "predicted", ">loss", ">rank", title=title)
     for row in rows:
         label = class_name(row["target_after"], names)

@@ -10,7 +10,11 @@ from rich.console import Console
 from service.cli.console import add_row, class_name, number, percent, table
 
 if TYPE_CHECKING:
-    from service.client.runs import RunClient
+    from service.client import RunClient
+    from service.schema.replies.diagnostics import Diagnostics
+    from service.schema.replies.dynamics import DynamicsSummary
+    from service.schema.replies.examples import ExampleRow
+    from service.schema.replies.runs import Run
 
 CLASSES_SHOWN, PAIRS_SHOWN, EXAMPLES = 20, 10, 50
 
@@ -26,10 +30,10 @@ class Findings:
         examples: Of that epoch, the ones whose label the model contradicts most, by logit margin.
     """
 
-    run: dict[str, Any]
-    diagnostics: dict[str, Any]
-    dynamics: dict[str, Any] | None
-    examples: list[dict[str, Any]]
+    run: Run
+    diagnostics: Diagnostics
+    dynamics: DynamicsSummary | None
+    examples: list[ExampleRow]
 
     @classmethod
     def of(cls, run: RunClient, options: dict[str, Any], *, with_examples: bool) -> Findings:
@@ -48,7 +52,7 @@ class Findings:
 
     @property
     def json(self) -> dict[str, Any]:
-        return self.diagnostics | {"dynamics": self.dynamics}
+        return {**self.diagnostics, "dynamics": self.dynamics}
 
     def name(self, label: int | None) -> str:
         """A class as people call it."""
@@ -101,7 +105,7 @@ def summary(found: Findings) -> list[tuple[str, str]]:
     return lines + _estimates(one)
 
 
-def _estimates(one: dict[str, Any]) -> list[tuple[str, str]]:
+def _estimates(one: Diagnostics) -> list[tuple[str, str]]:
     """What only a run with logits has."""
     lines, errors, calibration = [], one["label_errors"], one["calibration"]
     if errors is not None:
@@ -147,7 +151,7 @@ def _show_pairs(found: Findings, console: Console) -> None:
         console.print(shown)
 
 
-def learned(dynamics: dict[str, Any]) -> str:
+def learned(dynamics: DynamicsSummary) -> str:
     """The course of the examples over the epochs, in a sentence."""
     regions = dynamics["regions"]
     return (

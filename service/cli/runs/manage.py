@@ -23,6 +23,8 @@ from service.cli.console import (
     said,
     table,
 )
+from service.schema.replies.config import Config
+from service.schema.replies.reviews import Precision, Progress
 
 app = typer.Typer(name="runs", help="List the runs that a service keeps; show, create or delete one.")
 
@@ -119,12 +121,15 @@ def config_from(config: str | None, **changes: Any) -> dict[str, Any]:
         fail(str(err))
 
 
-def show_reviews(reviews: dict[str, Any]) -> None:
+def show_reviews(reviews: Progress) -> None:
     """Print how many labels were wrong, and how often each strategy was right."""
     if not reviews["num_reviewed"]:
         return
-    counts = ", ".join(f"{reviews[f'num_{verdict}']} {verdict}" for verdict in ("wrong", "ok", "unsure"))
-    output.print(f"reviewed {reviews['num_reviewed']}: {counts}", highlight=False)
+    output.print(
+        f"reviewed {reviews['num_reviewed']}: {reviews['num_wrong']} wrong, {reviews['num_ok']} ok, "
+        f"{reviews['num_unsure']} unsure",
+        highlight=False,
+    )
     shown = table("strategy", ">reviewed", ">wrong", ">precision", "95 %")
     for strategy, one in reviews["precision"].items():
         if one["reviewed"]:
@@ -139,13 +144,15 @@ def show_reviews(reviews: dict[str, Any]) -> None:
         )
 
 
-def _interval(share: dict[str, Any]) -> str:
+def _interval(share: Precision) -> str:
     return "" if share["low"] is None else f"{percent(share['low'])} to {percent(share['high'])}"
 
 
-def _loss(config: dict[str, Any]) -> str:
+def _loss(config: Config) -> str:
     alpha, told = config["alpha"], f"{config['mode']}, gamma {number(config['gamma'])}"
     if alpha is None:
         return told
+    if isinstance(alpha, dict):
+        return f"{told}, alpha by class counts ({alpha['scheme']})"
     weights = alpha if isinstance(alpha, list) else [alpha]
     return f"{told}, alpha {', '.join(map(number, weights[:4]))}{', ...' if len(weights) > 4 else ''}"

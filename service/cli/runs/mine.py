@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
 from rich.console import Console
 
 from service.cli.console import add_row, class_name, fail, number, percent, table
+from service.schema.replies.queues import QueuePage, QueueRow
 
 N = TypeVar("N", int, float)
 COLUMNS = ("rank", "id", "target", "given", "suggested", "suggested_name", "strategy", "score", "loss", "p_t")
@@ -32,7 +33,7 @@ def pairs(text: str | None, option: str, kind: Callable[[str], N]) -> dict[str, 
     return found
 
 
-def show_queue(queue: dict[str, Any], names: list[str] | None, console: Console) -> None:
+def show_queue(queue: QueuePage, names: list[str] | None, console: Console) -> None:
     """Print what is to be looked at, in its order."""
     expected = queue["expected_yield"]
     shown = table(">rank", "id", "given -> suggested", ">p_t", ">loss", "reason", title=f"Queue {queue['name']}")
@@ -51,7 +52,7 @@ def show_queue(queue: dict[str, Any], names: list[str] | None, console: Console)
         console.print(f"Note: {warning}.", highlight=False, markup=False)
 
 
-def write_rows(path: Path, queue: dict[str, Any], names: list[str] | None) -> None:
+def write_rows(path: Path, queue: QueuePage, names: list[str] | None) -> None:
     """The rows as CSV or JSONL, or the whole queue as JSON."""
     try:
         match path.suffix.lower():
@@ -67,7 +68,7 @@ def write_rows(path: Path, queue: dict[str, Any], names: list[str] | None) -> No
         fail(f"{path}: {err}; queue {queue['name']} is kept", 1)
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]], names: list[str] | None) -> None:
+def _write_csv(path: Path, rows: list[QueueRow], names: list[str] | None) -> None:
     attributes = sorted({name for row in rows for name in row["attributes"]} - {*COLUMNS, "reason", "verdict"})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "reason", "verdict", *attributes], extrasaction="ignore")

@@ -19,11 +19,11 @@ from service.cli.score.command import shown_progress
 from service.cli.score.errors import DataError, ScoringError, UsageError
 from service.cli.score.inputs import STANDARD_INPUT, Chunk, Reading, Source, count_rows, find_sources, read_chunks
 from service.cli.score.run import place_in_file
+from service.client import LossClient, RunClient
 from service.client.errors import ClientError
 from service.client.retry import ONCE
-from service.client.runs import RunClient
-from service.client.sync_client import LossClient
 from service.errors import BatchConflictError, ConflictError, InvalidRequestError, LossServiceError, UnknownRunError
+from service.schema.replies.runs import Run
 from service.schema.request import OnInvalid
 from service.schema.result import LossResult, Totals
 
@@ -96,7 +96,7 @@ class PushCommand:
             soft_wrap=True,
         )
 
-    def _description(self, client: LossClient) -> dict[str, Any]:
+    def _description(self, client: LossClient) -> Run:
         run = client.run(self.run)
         try:
             try:

@@ -12,7 +12,8 @@ import orjson
 from service.cli.console import BAD_DATA, fail, listed
 
 if TYPE_CHECKING:
-    from service.client.runs import RunClient
+    from service.client import RunClient
+    from service.schema.replies.reviews import AddedReviews
 
 MEMBERS = ("id", "verdict", "label", "reviewer", "queue", "comment")
 # The service takes no more at once.
@@ -69,9 +70,9 @@ def _label(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() else text
 
 
-def add_in_parts(run: RunClient, reviews: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def add_in_parts(run: RunClient, reviews: Sequence[dict[str, Any]]) -> AddedReviews:
     """Send them in as many requests as they need; what the last one says."""
-    answer: dict[str, Any] = {}
-    for start in range(0, len(reviews), AT_ONCE):
+    answer = run.review(reviews[:AT_ONCE])
+    for start in range(AT_ONCE, len(reviews), AT_ONCE):
         answer = run.review(reviews[start : start + AT_ONCE])
     return answer

@@ -19,9 +19,9 @@ from service.cli.score.inputs import count_rows, find_sources
 from service.cli.score.run import Progress as Report
 from service.cli.score.run import ScoringOptions, score_files
 from service.cli.score.scorers import LocalScorer, RemoteScorer, Scorer
+from service.client import LossClient
 from service.client.errors import ClientError
 from service.client.retry import ONCE
-from service.client.sync_client import LossClient
 from service.errors import LossServiceError
 from service.schema.config import LossConfig
 from service.schema.request import OnInvalid, RequestOptions

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from service.cli.score.inputs import Chunk
-from service.client.sync_client import LossClient
+from service.client import LossClient
 from service.schema.config import LossConfig
 from service.schema.request import OnInvalid
 from service.schema.result import BatchResult

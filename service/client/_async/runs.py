@@ -1,0 +1,350 @@
+"""`AsyncRunClient`: the requests about one run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from service.client import run_calls
+from service.client._async.connection import AsyncConnection
+from service.client.calls import as_batch
+from service.client.run_calls import QueryValue
+from service.schema.replies.comparison import Comparison
+from service.schema.replies.diagnostics import Diagnostics
+from service.schema.replies.dynamics import Dynamics
+from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage
+from service.schema.replies.queues import Queue, QueuePage
+from service.schema.replies.reviews import AddedReviews, Reviews
+from service.schema.replies.runs import Run
+from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
+from service.schema.result import LossResult
+
+
+class AsyncRunClient:
+    """A run of the service, addressed by its name. `LossClient.run` and `LossClient.put_run` return it.
+
+    The arguments `alpha` and `gamma` recompute the losses of the stored rows under another loss ("what if"), without
+    sending the logits again. `alpha` is one number, a number for each class, or `()` for no weights; None, the default,
+    keeps the run's. Replies that are JSON are returned as dicts; their types are in `service.schema.replies`.
+
+    Args:
+        client: Client of the service.
+        name: Name of the run.
+
+    Every method raises UnknownRunError if the service has no run of this name, and the errors of `LossClient`.
+    """
+
+    def __init__(self, client: AsyncConnection, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    async def describe(self) -> Run:
+        """Return the run's configuration, class names, epochs with their counts, and the progress of its reviews."""
+        return await self._client.send(run_calls.get_run_call(self.name))
+
+    async def delete(self) -> None:
+        """Delete the run with its batches, queues and reviews. This cannot be undone."""
+        await self._client.send(run_calls.delete_run_call(self.name))
+
+    async def push(
+        self,
+        epoch: int,
+        batch: str,
+        logits: Any,
+        targets: Any = None,
+        ids: Any = None,
+        *,
+        attributes: Mapping[str, Iterable[object]] | None = None,
+        outputs: Iterable[str] = DEFAULT_OUTPUTS,
+        top_k: int = 0,
+        on_invalid: OnInvalid = "error",
+    ) -> LossResult:
+        """Store a batch of an epoch. Returns after the service has written it to disk.
+
+        Pushing the same batch again changes nothing. The arrays must not change during the call.
+
+        Args:
+            epoch: Number of the epoch, >= 0.
+            batch: Name of the batch, unique in the epoch.
+            logits: As for `LossClient.loss`.
+            targets: As for `LossClient.loss`.
+            ids: One string or integer per example. An example has the same id in every epoch and run.
+            attributes: One value per example under each name, e.g. `{"text": [...], "annotator": [...]}`: strings,
+                numbers, booleans or None; dates and other objects become text. They are shown, can be filtered by, and
+                are exported as the task's data.
+            outputs: Names of the scores to return for each example.
+            top_k: Number of hardest examples to return.
+            on_invalid: `error`, or `exclude` to leave out rows with an invalid logit or target.
+
+        Returns:
+            The losses of the batch.
+
+        Raises:
+            InvalidIdsError: The batch has no ids, or they are not unique.
+            BatchConflictError: The epoch has a batch of this name with other content.
+        """
+        data = as_batch(logits, targets, ids)
+        call = run_calls.put_batch_call(self.name, epoch, batch, data, attributes, outputs, top_k, on_invalid)
+        return await self._client.send(call)
+
+    async def examples(
+        self,
+        *,
+        sort: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        **filters: QueryValue,
+    ) -> ExamplesPage:
+        """Return one page of the examples of an epoch, by default of the last one.
+
+        Args:
+            sort: Names of scores, separated by commas, with a minus for descending order. Default: `-loss`.
+            limit: Maximum number of rows, in [1, 100 000].
+            cursor: `next_cursor` of the previous page. It is None on the last page.
+            attributes: The text that each of these attributes must have.
+            filters: `epoch`, `target`, `prediction`, `correct`; `min_` and `max_` with the name of a score, e.g.
+                `min_loss`, `max_p_t`; `alpha` and `gamma`.
+        """
+        call = run_calls.examples_call(self.name, attributes, sort=sort, limit=limit, cursor=cursor, **filters)
+        return await self._client.send(call)
+
+    async def all_examples(
+        self,
+        *,
+        sort: str | None = None,
+        limit: int = run_calls.PAGE_ROWS,
+        attributes: Mapping[str, str] | None = None,
+        **filters: QueryValue,
+    ) -> AsyncIterator[ExampleRow]:
+        """Iterate over all examples of an epoch, one request per page.
+
+        Args:
+            sort: As for `examples`.
+            limit: Rows per page, in [1, 100 000].
+            attributes: As for `examples`.
+            filters: As for `examples`.
+        """
+        cursor = None
+        while True:
+            page = await self.examples(sort=sort, limit=limit, cursor=cursor, attributes=attributes, **filters)
+            for row in page["rows"]:
+                yield row
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+            # By the next request the run may have a newer last epoch.
+            filters["epoch"] = page["epoch"]
+
+    async def example(
+        self,
+        example_id: str | int,
+        *,
+        epoch: int | None = None,
+        alpha: QueryValue = None,
+        gamma: float | None = None,
+    ) -> ExampleDetail:
+        """Return one example: scores with percentiles, probabilities, course over the epochs, and reviews.
+
+        Args:
+            example_id: Id of the example.
+            epoch: Epoch of the scores. Default: the last one.
+            alpha: What if: another alpha.
+            gamma: What if: another gamma.
+
+        Raises:
+            UnknownExampleError: The epoch has no example with this id.
+        """
+        return await self._client.send(
+            run_calls.example_call(self.name, example_id, epoch=epoch, alpha=alpha, gamma=gamma)
+        )
+
+    async def diagnostics(
+        self,
+        *,
+        fields: Iterable[str] | None = None,
+        epoch: int | None = None,
+        alpha: QueryValue = None,
+        gamma: float | None = None,
+    ) -> Diagnostics:
+        """Return the diagnostics of the data set in one epoch.
+
+        Args:
+            fields: Members to compute, of `num_duplicates`, `loss`, `classes`, `confusion`, `class_pairs`, `histogram`,
+                `concentration`, `concentration_at_gamma_0`, `calibration`, `label_errors`, `suggested_alpha` and
+                `warnings`. Default: all.
+            epoch: Default: the last one.
+            alpha: What if: another alpha.
+            gamma: What if: another gamma.
+        """
+        members = None if fields is None else list(fields)
+        return await self._client.send(
+            run_calls.diagnostics_call(self.name, fields=members, epoch=epoch, alpha=alpha, gamma=gamma)
+        )
+
+    async def dynamics(
+        self,
+        *,
+        first: int | None = None,
+        sort: str | None = None,
+        region: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        bins: int | None = None,
+        alpha: QueryValue = None,
+        gamma: float | None = None,
+    ) -> Dynamics:
+        """Return the training dynamics: a `summary` of all examples over the epochs, and `rows` of some.
+
+        Args:
+            first: Use only this number of epochs, from the first one.
+            sort: Name of a column, with a minus for descending order. Default: `area_under_margin`.
+            region: `easy`, `ambiguous`, `hard_to_learn` or `between`.
+            limit: Maximum number of rows. Default: 100.
+            offset: Number of rows to skip.
+            bins: Add `map`, the data map as a grid of `bins` by `bins` cells.
+            alpha: What if: another alpha.
+            gamma: What if: another gamma.
+        """
+        page = {"first": first, "sort": sort, "region": region, "limit": limit, "offset": offset, "bins": bins}
+        return await self._client.send(run_calls.dynamics_call(self.name, **page, alpha=alpha, gamma=gamma))
+
+    async def create_queue(
+        self,
+        strategy: str,
+        budget: int = 50,
+        *,
+        alpha: QueryValue = None,
+        gamma: float | None = None,
+        **members: object,
+    ) -> QueuePage:
+        """Select the rows to review next, store them as a queue, and return all of them.
+
+        Args:
+            strategy: `top_loss`, `logit_margin`, `area_under_margin`, `suspected_errors`, `random`, `mix`, ...
+            budget: Maximum number of rows, in [1, 100 000].
+            alpha: What if: another alpha.
+            gamma: What if: another gamma.
+            members: `name` (the same request with the same name returns the same queue), `mix`, `per_class`,
+                `min_per_class`, `at_most`, `only`, `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`.
+
+        Raises:
+            QueueConflictError: Another request has created a queue of this name.
+        """
+        body = {"strategy": strategy, "budget": budget, **members}
+        call = run_calls.create_queue_call(self.name, body, alpha=alpha, gamma=gamma)
+        return await self._complete(await self._client.send(call))
+
+    async def queues(self) -> list[Queue]:
+        """Return all queues by name, without their rows."""
+        return await self._client.send(run_calls.queues_call(self.name))
+
+    async def queue(
+        self,
+        name: str,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        attributes: Mapping[str, str] | None = None,
+        **query: QueryValue,
+    ) -> QueuePage:
+        """Return the rows of a queue by rank, each with scores, `reason`, attributes and verdict.
+
+        Args:
+            name: Name of the queue.
+            limit: Maximum number of rows. Default: all, in as many requests as that needs.
+            offset: Number of rows to skip.
+            attributes: The text that each of these attributes must have.
+            query: `sort` (rank, id, target, prediction, suggested, verdict or scores, separated by commas, with a minus
+                for descending order), `target`, `prediction`, `suggested`, `verdict` (`open`, `reviewed`, `ok`,
+                `wrong`, `unsure`), `text`, `ranks`, `around`, `fields`, `facets`.
+
+        Returns:
+            The queue. `num_matching` is the number of rows that the filters leave.
+
+        Raises:
+            UnknownQueueError: The run has no queue of this name.
+        """
+        page = await self._client.send(run_calls.queue_call(self.name, name, offset, limit, attributes, **query))
+        return page if limit is not None else await self._complete(page, offset, attributes, **query)
+
+    async def _complete(
+        self, queue: QueuePage, offset: int = 0, attributes: Mapping[str, str] | None = None, **query: QueryValue
+    ) -> QueuePage:
+        """Add the remaining rows to a page of a stored queue."""
+        while queue["name"] is not None and offset + len(queue["rows"]) < queue["num_matching"]:
+            next_offset = offset + len(queue["rows"])
+            call = run_calls.queue_call(self.name, queue["name"], next_offset, None, attributes, **query)
+            page = await self._client.send(call)
+            if not page["rows"]:
+                break
+            queue["rows"] += page["rows"]
+        return queue
+
+    async def review(self, reviews: Iterable[Mapping[str, object]]) -> AddedReviews:
+        """Add reviews. The service stores all of them or none.
+
+        Args:
+            reviews: Mappings with `id` and `verdict` (`ok`, `wrong`, `unsure`, or None to withdraw the previous one),
+                and optionally `label` (class index or name), `reviewer`, `queue`, `comment`. At most 10 000.
+
+        Returns:
+            The number of reviews that were `added`, and the precision of each strategy so far.
+
+        Raises:
+            UnknownExampleError: The run has no example with one of the ids.
+        """
+        return await self._client.send(run_calls.add_reviews_call(self.name, reviews))
+
+    async def reviews(self) -> Reviews:
+        """Return every review in order of arrival, and the precision of each strategy so far."""
+        return await self._client.send(run_calls.reviews_call(self.name))
+
+    async def export(
+        self, path: str | Path | None = None, *, format: str = "jsonl", queue: str | None = None, **options: QueryValue
+    ) -> bytes:
+        """Export a queue, or all examples of an epoch by descending loss, as a file for a tool.
+
+        Args:
+            path: File to write to, in pieces. Default: return the bytes.
+            format: `label-studio`, `argilla`, `fiftyone`, `csv`, `jsonl` or `parquet`.
+            queue: Name of a queue. Default: all examples.
+            options: `epoch`, `alpha`, `gamma`, and options of the tools: `from_name`, `to_name`, `data_key`,
+                `object_tag`, `image_key`, `image_root`.
+
+        Returns:
+            The bytes of the file, or `b""` if they were written to `path`.
+
+        Raises:
+            UnknownQueueError: The run has no queue of this name.
+        """
+        call = run_calls.export_call(self.name, format, queue=queue, **options)
+        if path is None:
+            return await self._client.send(call)
+        await self._client.save(call, Path(path))
+        return b""
+
+    async def compare(
+        self,
+        other: str | AsyncRunClient,
+        *,
+        top: int | None = None,
+        epoch: int | None = None,
+        other_epoch: int | None = None,
+        alpha: QueryValue = None,
+        gamma: float | None = None,
+    ) -> Comparison:
+        """Compare this run with a later one, example by example, both under the loss of this run.
+
+        Args:
+            other: The later run, or its name.
+            top: Number of examples that count as the hardest of a run. Default: 1 % of them, at least 10.
+            epoch: Epoch of this run. Default: the last one.
+            other_epoch: Epoch of the other run. Default: the last one.
+            alpha: What if: another alpha.
+            gamma: What if: another gamma.
+        """
+        name = other.name if isinstance(other, AsyncRunClient) else other
+        query = {"top": top, "epoch": epoch, "other_epoch": other_epoch}
+        return await self._client.send(run_calls.compare_call(self.name, name, **query, alpha=alpha, gamma=gamma))

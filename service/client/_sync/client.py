@@ -1,0 +1,209 @@
+# Generated from service/client/_async by scripts/generate_sync_client.py: do not edit.
+"""`LossClient`: the service as a Python object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from service.client import calls
+from service.client._sync.connection import Connection
+from service.client._sync.runs import RunClient
+from service.client._sync.streams import LossStream, stream_results
+from service.client.arrays import SentBatch, sent_batch
+from service.client.calls import ConfigFields, ConfigLike
+from service.client.concurrency import Batches
+from service.client.errors import ConnectionFailedError
+from service.client.grouping import Progress
+from service.client.results import HeldConfig, ServiceInfo
+from service.client.retry import ONCE
+from service.client.run_calls import put_run_call, runs_call
+from service.errors import LossServiceError
+from service.schema.config import Reduction
+from service.schema.replies.runs import Run
+from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
+from service.schema.result import LossResult, Totals
+
+
+class LossClient(Connection):
+    """A client of one service. Threads can share it.
+
+        with LossClient("http://127.0.0.1:8000") as client:
+            reply = client.loss(logits, targets)
+
+    Args:
+        url: Address of the service.
+        api_key: Bearer key. Default: the environment variable FOCAL_LOSS_API_KEY; no key if that is not set.
+        timeout_s: Seconds to wait while no data is sent or received. Connecting may take 5 s at most.
+        retry: Number and duration of the retries. Default: `RetryPolicy()`.
+        transport: httpx transport to use in place of the network, e.g. `httpx.MockTransport`.
+        sleep: Function that waits between two attempts. Takes seconds.
+
+    If the service answers with an error, every method raises the class of `service.errors` for its `code`, with
+    `detail`, `errors` and `status`. Without a usable reply it raises ConnectionFailedError, RequestTimeoutError or
+    UnexpectedReplyError.
+    """
+
+    def loss(
+        self,
+        logits: Any,
+        targets: Any = None,
+        *,
+        ids: Any = None,
+        config: ConfigLike = None,
+        outputs: Iterable[str] = DEFAULT_OUTPUTS,
+        top_k: int = 0,
+        on_invalid: OnInvalid = "error",
+    ) -> LossResult:
+        """Compute the loss of one batch and what each example adds to it. The arrays must not change during the call.
+
+        Args:
+            logits: (N, C), in sigmoid mode (N,), (N, 1) or (N, L); float16, bfloat16, float32 or float64. A numpy
+                array, torch tensor, Arrow column, nested lists, or any object with `__array__` or `__dlpack__`. Or an
+                Arrow table or record batch with the columns `logits`, `targets` and optionally `id`; then `targets` and
+                `ids` must be None.
+            targets: (N,) integers; in sigmoid mode the shape of the logits, in [0, 1].
+            ids: One string or integer per example, unique.
+            config: A configuration, the `config_id` of one that the service holds, or None for all defaults.
+            outputs: Names of the scores to return for each example: `service.schema.request.OUTPUTS`.
+            top_k: Number of hardest examples to return.
+            on_invalid: `error`, or `exclude` to leave rows with an invalid logit or target out of every sum.
+
+        Raises:
+            InvalidRequestError: Or the subclass for the fault; the message names row and value.
+            UnknownConfigError: The service does not hold this `config_id`.
+        """
+        batch = calls.as_batch(logits, targets, ids)
+        return self.loss_batches([batch], config=config, outputs=outputs, top_k=top_k, on_invalid=on_invalid)
+
+    def loss_batches(
+        self,
+        batches: Iterable[Any],
+        *,
+        config: ConfigLike = None,
+        outputs: Iterable[str] = DEFAULT_OUTPUTS,
+        top_k: int = 0,
+        on_invalid: OnInvalid = "error",
+    ) -> LossResult:
+        """Compute the loss of several batches in one request. `loss` is reduced over all of them.
+
+        Args:
+            batches: Each is `(logits, targets)`, `(logits, targets, ids)`, a mapping with these names, or an Arrow
+                table.
+            config: As for `loss`.
+            outputs: As for `loss`.
+            top_k: Number of hardest examples of all batches to return.
+            on_invalid: As for `loss`.
+        """
+        sent = [sent_batch(batch, number) for number, batch in enumerate(batches)]
+        return self.send(calls.loss_call(sent, calls.loss_fields(config, outputs, top_k, on_invalid)))
+
+    def stream(
+        self,
+        batches: Batches,
+        *,
+        config: ConfigLike = None,
+        outputs: Iterable[str] = DEFAULT_OUTPUTS,
+        top_k: int = 0,
+        on_invalid: OnInvalid = "error",
+        progress: Progress | None = None,
+    ) -> LossStream:
+        """Compute the losses of any number of batches in constant memory. The results come in order.
+
+        Batches are copied and grouped into requests of about 16 MiB. One request is in progress while the results of
+        the one before are used.
+
+        Args:
+            batches: An iterable of batches as for `loss_batches`. It is read as results are
+                used.
+            config: As for `loss`.
+            outputs: As for `loss`.
+            top_k: Number of hardest examples of the whole stream in `totals`.
+            on_invalid: As for `loss`.
+            progress: Called after each request with the number of batches and of examples so far.
+        """
+        fields = calls.loss_fields(config, outputs, top_k, on_invalid)
+        totals = Totals("none", top_k)
+
+        def send(group: Sequence[SentBatch]) -> LossResult:
+            return self.send(calls.loss_call(group, fields))
+
+        def get_reduction() -> Reduction:
+            if isinstance(config, str):
+                return (self.get_config(config)).config.reduction
+            return calls.parse_config(config).reduction
+
+        return LossStream(totals, stream_results(batches, send, get_reduction, totals, progress))
+
+    def put_config(self, config: ConfigFields) -> HeldConfig:
+        """Load a configuration onto the service's device. Configurations with the same meaning are held once."""
+        return self.send(calls.put_config_call(config))
+
+    def configs(self) -> list[HeldConfig]:
+        """Return all configurations that the service holds, the most recently used first."""
+        return self.send(calls.configs_call())
+
+    def get_config(self, config_id: str) -> HeldConfig:
+        """Return a configuration that the service holds.
+
+        Raises:
+            UnknownConfigError: The service does not hold it.
+        """
+        return self.send(calls.get_config_call(config_id))
+
+    def delete_config(self, config_id: str) -> None:
+        """Remove a configuration from the service's device.
+
+        Raises:
+            UnknownConfigError: The service does not hold it.
+        """
+        self.send(calls.delete_config_call(config_id))
+
+    def info(self) -> ServiceInfo:
+        """Return the version of the service, its device, and whether it is ready."""
+        version = self.send(calls.version_call())
+        try:
+            device = self.send(calls.device_call(), ONCE)
+        except LossServiceError as err:
+            return ServiceInfo(self.url, version, False, None, err.detail)
+        return ServiceInfo(self.url, version, True, device)
+
+    def ready(self) -> bool:
+        """Return True if the service accepts work now; False also if nothing listens at the address."""
+        try:
+            self.send(calls.device_call(), ONCE)
+        except (LossServiceError, ConnectionFailedError):
+            return False
+        return True
+
+    def put_run(
+        self,
+        name: str,
+        *,
+        config: ConfigFields | None = None,
+        class_names: Sequence[str] | None = None,
+        display: Mapping[str, object] | None = None,
+        store_logits: bool = True,
+    ) -> RunClient:
+        """Create a run. If it exists with the same description, nothing changes.
+
+        Args:
+            name: 1 to 100 of `A-Z a-z 0-9 . _ -`, not beginning with a dot.
+            config: Configuration of the loss. Default: all defaults.
+            class_names: One name per class.
+            display: JSON values that a page or tool stores with the run.
+            store_logits: Store the logits. Label errors and calibration need them.
+
+        Raises:
+            RunConflictError: The run exists with another description.
+        """
+        self.send(put_run_call(name, config, class_names, display, store_logits=store_logits))
+        return RunClient(self, name)
+
+    def run(self, name: str) -> RunClient:
+        """Return the client of a run. Sends no request."""
+        return RunClient(self, name)
+
+    def runs(self) -> list[Run]:
+        """Return all runs by name, each as `RunClient.describe` does."""
+        return self.send(runs_call())

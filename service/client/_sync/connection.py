@@ -1,0 +1,121 @@
+# Generated from service/client/_async by scripts/generate_sync_client.py: do not edit.
+"""`Connection`: sends calls to one service over HTTP and repeats those that may be repeated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+
+from service.client.calls import DEFAULT_URL, Call, connection_arguments
+from service.client.errors import ClientError, error_of, network_error
+from service.client.files import open_atomically
+from service.client.retry import Retries, RetryPolicy
+from service.errors import LossServiceError
+
+T = TypeVar("T")
+
+
+class Connection:
+    """A pool of HTTP connections to one service.
+
+    Args:
+        url: Address of the service.
+        api_key: Bearer key. Default: the environment variable FOCAL_LOSS_API_KEY; no key if that is not set.
+        timeout_s: Seconds to wait while no data is sent or received. Connecting may take 5 s at most.
+        retry: Number and duration of the retries. Default: `RetryPolicy()`.
+        transport: httpx transport to use in place of the network, e.g. `httpx.MockTransport`.
+        sleep: Function that waits between two attempts. Takes seconds.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        retry: RetryPolicy | None = None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._retry = retry or RetryPolicy()
+        self._sleep = sleep
+        self._http = httpx.Client(transport=transport, **connection_arguments(self.url, api_key, timeout_s))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def send(self, call: Call[T], policy: RetryPolicy | None = None) -> T:
+        """Send a call, retry it where that is safe, and return the result that its reply contains.
+
+        Args:
+            call: The request and the function that reads its reply.
+            policy: Retries of this call. Default: those of the client.
+
+        Raises:
+            LossServiceError: The service answered with an error. The class is that of the error's `code`.
+            ClientError: The service gave no usable reply.
+        """
+        return self._repeated(lambda: self._send_once(call), call.repeatable, policy)
+
+    def save(self, call: Call[bytes], path: Path) -> None:
+        """Send a call and write the body of its reply to a file in pieces.
+
+        The file is complete or absent: a failed download leaves nothing, and does not change an existing file.
+
+        Args:
+            call: The request.
+            path: Where to write the file.
+
+        Raises:
+            LossServiceError: The service answered with an error. The class is that of the error's `code`.
+            ClientError: The service gave no usable reply.
+        """
+        self._repeated(lambda: self._save_once(call, path), call.repeatable)
+
+    def _repeated(self, attempt: Callable[[], T], repeatable: bool, policy: RetryPolicy | None = None) -> T:
+        retries = Retries(policy or self._retry, repeatable=repeatable)
+        while True:
+            try:
+                return attempt()
+            except (LossServiceError, ClientError) as err:
+                wait_s = retries.wait_s(err)
+                if wait_s is None:
+                    raise
+            self._sleep(wait_s)
+
+    def _send_once(self, call: Call[T]) -> T:
+        request = call.request(self._http)
+        try:
+            response = self._http.send(request)
+        except httpx.TransportError as err:
+            raise network_error(err, str(request.url)) from err
+        return call.result(response)
+
+    def _save_once(self, call: Call[bytes], path: Path) -> None:
+        request = call.request(self._http)
+        try:
+            with closing(self._http.send(request, stream=True)) as response:
+                if not response.is_success:
+                    response.read()
+                    raise error_of(response)
+                with open_atomically(path) as file:
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+        except httpx.TransportError as err:
+            raise network_error(err, str(request.url)) from err

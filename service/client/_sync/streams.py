@@ -1,0 +1,92 @@
+# Generated from service/client/_async by scripts/generate_sync_client.py: do not edit.
+"""Streams of batches: one request is in progress while the caller uses the results of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+
+from service.client.arrays import SentBatch, sent_batch
+from service.client.concurrency import Background, Batches, sync_enumerate
+from service.client.errors import shift_batches
+from service.client.grouping import Grouping, Progress
+from service.errors import LossServiceError
+from service.schema.config import Reduction
+from service.schema.result import BatchResult, LossResult, Totals
+
+
+class LossStream(Iterator[BatchResult]):
+    """Results in the order of their batches. Nothing is sent before the first result is requested.
+
+    Args:
+        totals: Totals that the replies are added to.
+        results: Generator of the results.
+    """
+
+    def __init__(self, totals: Totals, results: Generator[BatchResult, None]) -> None:
+        self._totals = totals
+        self._results = results
+
+    def __next__(self) -> BatchResult:
+        return next(self._results)
+
+    @property
+    def totals(self) -> LossResult:
+        """Loss, counts, hardest and excluded examples of the batches so far. Batches are numbered from 0."""
+        return self._totals.result()
+
+    def close(self) -> None:
+        """End the stream early: send no further requests."""
+        self._results.close()
+
+
+def stream_results(
+    batches: Batches,
+    send: Callable[[Sequence[SentBatch]], LossResult],
+    get_reduction: Callable[[], Reduction],
+    totals: Totals,
+    progress: Progress | None,
+) -> Generator[BatchResult, None]:
+    """Yield the result of each batch.
+
+    Args:
+        batches: Batches in the forms that `sent_batch` takes.
+        send: Sends one request with these batches.
+        get_reduction: Returns the reduction of the configuration.
+        totals: Totals to add the replies to.
+        progress: Called after each reply with the number of batches and of examples so far.
+    """
+    totals.reduction = get_reduction()
+    request = Background[LossResult]()
+
+    def receive() -> Sequence[BatchResult]:
+        try:
+            reply = request.result()
+        except LossServiceError as err:
+            shift_batches(err, totals.num_batches)
+            raise
+        if reply is None:
+            return ()
+        totals.add_result(reply)
+        if progress is not None:
+            progress(totals.num_batches, totals.num_examples)
+        return reply.batches
+
+    try:
+        for group in _groups(batches):
+            results = receive()
+            request.start(send, group)
+            for result in results:
+                yield result
+        for result in receive():
+            yield result
+    finally:
+        request.close()
+
+
+def _groups(batches: Batches) -> Iterator[list[SentBatch]]:
+    grouping = Grouping()
+    for number, batch in sync_enumerate(batches):
+        if complete := grouping.add(sent_batch(batch, number)):
+            yield complete
+    if rest := grouping.rest():
+        yield rest
