@@ -1,1 +1,1 @@
-"""The loss: the formula, the module that torch users call, and every score of every example."""
+"""The loss: formula, torch module, and the scores of every example."""

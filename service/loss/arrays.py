@@ -1,6 +1,6 @@
-"""Rows of logits and targets as numpy arrays and as tensors, in one memory.
+"""Rows of logits and targets as numpy arrays and as tensors that share memory.
 
-The service takes and answers with arrays: making a tensor or letting it go hands the interpreter to another thread.
+The service uses arrays: creating or freeing a tensor releases the GIL, which costs small requests time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Rows: TypeAlias = Array | Tensor
 
 
 def as_array(rows: Rows) -> Array:
-    """The array in the memory of a CPU tensor; an array is one."""
+    """A numpy array that shares the memory of a CPU tensor; an array is returned as it is."""
     if isinstance(rows, np.ndarray):
         return rows
     if rows.dtype == torch.bfloat16:
@@ -26,7 +26,7 @@ def as_array(rows: Rows) -> Array:
 
 
 def as_tensor(rows: Rows) -> Tensor:
-    """The tensor in the memory of an array, copied where that may not be written to; a tensor is one."""
+    """A tensor that shares the memory of an array, a copy if it is read-only; a tensor is returned as it is."""
     if isinstance(rows, Tensor):
         return rows
     array = rows if rows.flags.writeable else rows.copy()

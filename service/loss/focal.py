@@ -1,4 +1,4 @@
-"""`FocalLoss` and `focal_loss`: the loss as torch users call it, differentiable, on any device."""
+"""`FocalLoss` and `focal_loss`: the loss for torch users, differentiable, on any device."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class FocalLoss(nn.Module):
     """Focal loss of Lin et al. 2017 (arXiv:1708.02002), equation 5: alpha_t (1 - p_t)^gamma (-log p_t).
 
     Args:
-        alpha: Class weights: a number in [0, 1] for the positive class of two, the other getting 1 - alpha; or one
+        alpha: Class weights: a number in [0, 1] for the positive class of two, 1 - alpha for the other; or one
             weight >= 0 per class as list, tuple, numpy array or tensor, e.g. `len(labels) / class_counts`; or None.
         gamma: Focusing parameter >= 0; 0 is the weighted cross-entropy.
-        device: Where to compute, e.g. `"cuda"`, `"cuda:1"` or `"cpu"`; inputs are moved there.
+        device: Device to compute on, e.g. `"cuda"`, `"cuda:1"` or `"cpu"`; inputs are moved to it.
         mode: `"softmax"` or `"sigmoid"` (independent labels; a list alpha then has one alpha in [0, 1] per label).
         reduction: `"mean"` over the examples that count, `"sum"`, `"weighted_mean"` (divides by the sum of alpha_t,
             as torch's cross-entropy does) or `"none"`.
-        ignore_index: Target that takes an example out of the loss, or None.
+        ignore_index: Target of examples that do not count, or None.
         positive_class: The class a single alpha belongs to; 0 reproduces few-shot-learning-nlp 1.0.4.
         label_smoothing: In [0, 1), softmax only.
 
@@ -42,7 +42,7 @@ class FocalLoss(nn.Module):
         device: str, follows `.to()`.
 
     Raises:
-        ValueError: A parameter out of its range, or a CUDA device where torch finds none.
+        ValueError: A parameter is out of its range, or torch finds no CUDA device.
     """
 
     alpha: Tensor | None
@@ -76,7 +76,7 @@ class FocalLoss(nn.Module):
 
     @classmethod
     def from_config(cls, config: LossConfig, device: str | torch.device) -> FocalLoss:
-        """The instance that a validated configuration describes."""
+        """The instance for a validated configuration."""
         module = cls.__new__(cls)
         nn.Module.__init__(module)
         module._hold(config, device)
@@ -86,14 +86,14 @@ class FocalLoss(nn.Module):
         try:
             kind = torch.device(device).type
         except (RuntimeError, TypeError) as err:
-            raise ValueError(f"torch knows no device {device!r}") from err
+            raise ValueError(f"torch does not support the device {device!r}") from err
         if kind == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device {str(device)!r} asked for, but torch finds no CUDA device: pass device='cpu'")
+            raise ValueError(f"there is no device {str(device)!r}: torch finds no CUDA device; pass device='cpu'")
         self.config = config
         self.gamma = float(config.gamma)
         weights = None if config.weights is None else torch.tensor(config.weights, dtype=torch.float64, device=device)
         self.register_buffer("alpha", weights)
-        # alpha may be None, and then there is no other tensor that knows where .to() has put the module.
+        # alpha may be None; this tensor then tells to which device .to() has moved the module.
         self.register_buffer("_placement", torch.empty(0, device=device), persistent=False)
 
     @property
@@ -109,15 +109,15 @@ class FocalLoss(nn.Module):
                 Sigmoid: the shape of `inputs`, values in [0, 1] or `ignore_index`.
 
         Returns:
-            A scalar, or for `"none"` the loss per target; float32, float64 for float64 inputs. A mean over nothing
-            is 0, with a gradient of zeros. For sigmoid inputs of (N, L) the mean is over examples, each the mean over
-            its labels that are not ignored.
+            A scalar, or for `"none"` the loss per target; float32, float64 for float64 inputs. The mean of no targets
+            is 0, with a gradient of zeros. For sigmoid inputs (N, L) the loss of an example is the mean over its
+            labels that are not ignored.
 
         Raises:
-            ValueError: Shapes that do not fit, or a target that is out of range.
+            ValueError: Shapes do not match, or a target is out of range.
         """
         if not inputs.is_floating_point():
-            raise ValueError(f"logits are floating, got {inputs.dtype}")
+            raise ValueError(f"logits have a floating-point dtype, got {inputs.dtype}")
         inputs, targets = inputs.to(self.device), targets.to(self.device)
         if self.config.mode == "softmax":
             return self._softmax(inputs, targets)
@@ -125,7 +125,7 @@ class FocalLoss(nn.Module):
 
     def _softmax(self, inputs: Tensor, targets: Tensor) -> Tensor:
         if inputs.dim() == 0:
-            raise ValueError("softmax logits have at least the dimension of the classes, got a scalar")
+            raise ValueError("softmax logits have at least one dimension, the classes; got a scalar")
         logits = inputs.unsqueeze(0) if inputs.dim() == 1 else inputs
         logits = logits.movedim(1, -1)
         shape = targets.shape if inputs.dim() > 1 else (1, *targets.shape)
@@ -146,7 +146,7 @@ class FocalLoss(nn.Module):
             raise ValueError(f"target {flat[wrong][0].item()} is outside [0, {num_classes})")
         known = flat.masked_fill(~counts, 0)
         if needs_gradient(rows):
-            # Rows that do not count are replaced, not multiplied by 0: what stands in them must not reach the rest.
+            # Replace rows that do not count: multiplied by 0, a NaN in them would reach the gradient.
             rows = rows.masked_fill(~counts.unsqueeze(1), 0)
         if self.config.label_smoothing:
             loss = smoothed_focal(rows, known, self.gamma, self.config.label_smoothing, self.alpha).loss
@@ -158,21 +158,21 @@ class FocalLoss(nn.Module):
         return self._reduce(loss, alpha_t, counts, inputs.dtype, targets.shape)
 
     def _fused(self, rows: Tensor, targets: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor | None:
-        """`_softmax` where `fused_cpu` applies; None where a target is out of range."""
+        """`_softmax` by the fused CPU kernel; None if a target is out of range."""
         arguments = (rows, targets, self.gamma, self.alpha, self.config.ignore_index)
-        of_result = torch.float64 if dtype == torch.float64 else torch.float32
+        result_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         if self.config.reduction == "none":
-            found = fused_cpu.score_rows(*arguments)
-            if (found.state == BAD_TARGET).any():
+            scores = fused_cpu.score_rows(*arguments)
+            if (scores.state == BAD_TARGET).any():
                 return None
-            # By numpy: torch's threads would take longer to meet than this takes.
-            loss = np.where(found.state == IGNORED, 0, found.loss)
-            return torch.from_numpy(loss).reshape(shape).to(of_result)
+            # numpy: starting torch's threads would take longer than the operation.
+            loss = np.where(scores.state == IGNORED, 0, scores.loss)
+            return torch.from_numpy(loss).reshape(shape).to(result_dtype)
         sums = fused_cpu.sum_rows(*arguments)
         if sums.num_bad_targets:
             return None
         value = reduced(self.config.reduction, sums.loss, sums.alpha_t, sums.num_counted)
-        return torch.tensor(value or 0.0, dtype=of_result)
+        return torch.tensor(value or 0.0, dtype=result_dtype)
 
     def _sigmoid(self, inputs: Tensor, targets: Tensor) -> Tensor:
         if inputs.shape != targets.shape:
@@ -224,7 +224,7 @@ def focal_loss(
     positive_class: int = 1,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """`FocalLoss` as a function, on the device of the logits; arguments, shapes and errors are the module's."""
+    """`FocalLoss` as a function, on the device of the logits; same arguments, shapes and errors."""
     module = FocalLoss(
         alpha,
         gamma,
@@ -253,7 +253,7 @@ def sigmoid_alpha_t(targets: Tensor, alpha: Tensor | None) -> Tensor:
 
 
 def check_num_classes(num_classes: int, alpha: Tensor | None) -> None:
-    """Raise ValueError where a softmax over `num_classes` has no meaning under these weights."""
+    """Raise ValueError for fewer than two classes, or for another number of weights."""
     if num_classes < 2:
         raise ValueError(f"softmax mode needs at least 2 classes, the logits have {num_classes}")
     if alpha is not None and len(alpha) != num_classes:
@@ -261,22 +261,22 @@ def check_num_classes(num_classes: int, alpha: Tensor | None) -> None:
 
 
 def check_num_labels(num_labels: int, config: LossConfig) -> None:
-    """Raise ValueError where a sigmoid configuration has a list alpha of another length than there are labels."""
+    """Raise ValueError if the length of a list alpha is not the number of labels."""
     if isinstance(config.alpha, tuple) and len(config.alpha) != num_labels:
         raise ValueError(f"alpha has {len(config.alpha)} values, the logits {num_labels} labels")
 
 
 def not_ignored(targets: Tensor, ignore_index: int | None) -> Tensor:
-    """Where targets count, bool."""
+    """Boolean mask of the targets that are not `ignore_index`."""
     if ignore_index is None:
         return torch.ones_like(targets, dtype=torch.bool)
-    # Torch compares a narrow integer tensor with a number modulo the tensor's range: uint8 156 == -100.
+    # torch compares a narrow integer tensor modulo its range: uint8 156 == -100.
     wide = targets.double() if targets.is_floating_point() else targets.long()
     return wide != ignore_index
 
 
 def plain_alpha(alpha: Any) -> Any:
-    """Numbers, lists, numpy arrays and tensors as the configuration spells them."""
+    """Convert numbers, lists, numpy arrays, tensors and class counts to the configuration's form of alpha."""
     if isinstance(alpha, Tensor | np.ndarray | np.generic):
         alpha = alpha.tolist()
     if isinstance(alpha, list | tuple):

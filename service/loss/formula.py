@@ -1,13 +1,13 @@
-"""The focal loss by its one number per example: z = log(p_t / (1 - p_t)).
+"""The focal loss from one number per example, the log-odds z = log(p_t / (1 - p_t)).
 
-One function makes z from logits and targets, one makes the loss from z; these two are the plain implementation that
-every faster one is tested against. With CE = softplus(-z) and log(1 - p_t) = -softplus(z), equation 5 of Lin et al.
-2017 reads FL = alpha_t exp(-gamma softplus(z)) softplus(-z): no `1 - exp(-ce)`, which rounds easy rows to zero, and
-no power of 1 - p_t, whose gradient is NaN for gamma < 1.
+One function computes z from logits and targets, another the loss from z. Together they are the plain implementation
+that every faster one is tested against. With CE = softplus(-z) and log(1 - p_t) = -softplus(z), equation 5 of Lin et
+al. 2017 becomes FL = alpha_t exp(-gamma softplus(z)) softplus(-z). It has no `1 - exp(-ce)`, which rounds easy rows to
+zero, and no power of 1 - p_t, whose gradient is NaN for gamma < 1.
 
-What runs over all logits runs in float32 (float64 for float64 logits). What is left of a row, a handful of numbers,
-goes on in float64: its cost is that of one more class, and it keeps the relative error of the loss near that of the
-sum of exponentials for every gamma.
+The pass over all logits runs in float32 (float64 for float64 logits). The few numbers that remain of each row are
+float64: that costs as much as one more class, and the relative error of the loss stays near that of the sum of
+exponentials for every gamma.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn.functional import logsigmoid
 
 
 class Moments(NamedTuple):
-    """What the scores beyond the loss need of pi_j = exp(x_j - M) / s, the softmax over j != t; both (N,) float64.
+    """Moments of pi_j = exp(x_j - M) / s, the softmax over j != t, for scores beyond the loss; both (N,) float64.
 
     Args:
         squared: Sum of pi_j^2.
@@ -32,14 +32,14 @@ class Moments(NamedTuple):
 
 
 class SoftmaxStatistics(NamedTuple):
-    """What one pass over the logits leaves of each row; x_t is the target's logit, M the largest of the others.
+    """The numbers that one pass over the logits gives for each row; x_t is the target's logit, M the largest other one.
 
     Args:
         logit_margin: (N,) float64, x_t - M; +inf where every other class is masked with -inf.
         log_others: (N,) float64, log s with s = sum over j != t of exp(x_j - M).
         valid: (N,) bool, False where a logit is NaN or +inf, the target's is -inf, or their difference overflows.
-        prediction: (N,) int64, the smallest index of the largest logit; only where asked for.
-        moments: Only where asked for.
+        prediction: (N,) int64, the smallest index of the largest logit; None unless requested.
+        moments: None unless requested.
     """
 
     logit_margin: Tensor
@@ -55,20 +55,20 @@ class SoftmaxStatistics(NamedTuple):
 
 
 def compute_dtype(logits: Tensor) -> torch.dtype:
-    """The dtype of the pass over all logits: float32, or float64 where the logits are."""
+    """Dtype of the pass over all logits: float32, or float64 for float64 logits."""
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
 def softmax_statistics(
     logits: Tensor, targets: Tensor, *, prediction: bool = False, moments: bool = False
 ) -> SoftmaxStatistics:
-    """Reduce each row of logits to what every score follows from.
+    """Reduce each row of logits to the numbers from which all scores follow.
 
     Args:
         logits: (N, C) of any floating dtype, C >= 2.
         targets: (N,) int64 in [0, C).
-        prediction: Also the predicted class, which is a pass of its own.
-        moments: Also what entropy, EL2N and the gradient norm need.
+        prediction: Also find the predicted class, which takes a second pass.
+        moments: Also compute the moments for entropy, EL2N and the gradient norm.
     """
     index = targets.unsqueeze(1)
     logits = logits.to(compute_dtype(logits))
@@ -77,9 +77,9 @@ def softmax_statistics(
     largest = others.detach().amax(1)
     predicted = _predicted(others, largest, targets, target_logit) if prediction else None
     masked = torch.isneginf(largest)
-    # M is a constant here: it cancels from z, so the gradient is right without its own.
+    # M is a constant for the gradient, since it cancels from z.
     shift = largest.masked_fill(masked, 0).unsqueeze(1)
-    # In place where no gradient needs what was there: half the time, and no second copy of the logits.
+    # In place if no gradient needs the old values: half the time, and no second copy of the logits.
     weights = (others - shift).exp() if others.requires_grad else others.sub_(shift).exp_()
     total = weights.sum(1).double().masked_fill(masked, 1)
     margin = torch.where(masked, torch.inf, target_logit - largest)
@@ -125,21 +125,21 @@ def sigmoid_log_odds(logits: Tensor, targets: Tensor) -> Tensor:
 def sigmoid_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy with logits, unreduced, float64; y may be soft."""
     x, y = logits.double(), targets.double()
-    # A term of weight 0 is left out, not multiplied: 0 times an infinite log is NaN.
+    # Leave terms of weight 0 out: 0 times an infinite log is NaN.
     positive = torch.where(y == 0, 0, -y * logsigmoid(x))
     return positive + torch.where(y == 1, 0, -(1 - y) * logsigmoid(-x))
 
 
 def cross_entropy_from_log_odds(log_odds: Tensor) -> Tensor:
     """-log p_t = softplus(-z)."""
-    # 0 less the logarithm, not its negative: an easy row has loss 0, and -0 would reach the reader's JSON.
+    # 0 minus the logarithm, so that an easy row has loss 0: a negation would give -0, visible in JSON.
     return 0 - logsigmoid(log_odds)
 
 
 def focal_from_log_odds(log_odds: Tensor, gamma: float, cross_entropy: Tensor | None = None) -> Tensor:
-    """FL / alpha_t = exp(-gamma softplus(z)) CE, with CE = softplus(-z) unless soft targets bring their own.
+    """FL / alpha_t = exp(-gamma softplus(z)) CE, with CE = softplus(-z) unless the caller passes it, for soft targets.
 
-    Finite gradients for every gamma >= 0, at p_t -> 1 as well.
+    Gradients are finite for every gamma >= 0, also at p_t -> 1.
     """
     if cross_entropy is None:
         cross_entropy = cross_entropy_from_log_odds(log_odds)
@@ -149,9 +149,9 @@ def focal_from_log_odds(log_odds: Tensor, gamma: float, cross_entropy: Tensor | 
 
 
 def log_focal_from_log_odds(log_odds: Tensor, gamma: float) -> Tensor:
-    """log(FL / alpha_t): keeps an order among easy examples whose loss underflows."""
+    """log(FL / alpha_t), which orders easy examples even if their loss underflows."""
     cross_entropy = -logsigmoid(log_odds)
-    # softplus(-z) is exp(-z) to the last bit of float64 from z = 37 on, and 0 in it from z = 745.
+    # In float64 softplus(-z) equals exp(-z) for z > 37, and is 0 for z > 745.
     log_cross_entropy = torch.where(log_odds > 37, -log_odds, cross_entropy.log())
     return log_cross_entropy if gamma == 0 else gamma * logsigmoid(-log_odds) + log_cross_entropy
 
@@ -178,7 +178,7 @@ def smoothed_focal(
     """Softmax focal loss against y = (1 - smoothing) onehot(t) + smoothing / C: the sum over j of y_j alpha_j FL_j.
 
     At gamma 0 it is torch's cross-entropy with `label_smoothing` and `weight`. Every class has its own
-    z_j = log(p_j / (1 - p_j)), made from the row's largest logit so that each 1 - p_j keeps its digits.
+    z_j = log(p_j / (1 - p_j)), computed relative to the row's largest logit so that each 1 - p_j keeps its digits.
 
     Args:
         logits: (N, C) finite, any floating dtype.
@@ -202,8 +202,8 @@ def smoothed_focal(
     weighted = share if weights is None else share * weights
     loss = (weighted * focal_from_log_odds(log_p - log_one_minus, gamma, -log_p)).sum(1)
     with torch.no_grad():
-        # d FL / dx_k = p_k sum_j w_j - w_k with w_j = y_j alpha_j g_j / (1 - p_j) and g the slope; the quotient
-        # -log p / (1 - p) goes to 1 with p, where both of its sides underflow.
+        # d FL / dx_k = p_k sum_j w_j - w_k with w_j = y_j alpha_j g_j / (1 - p_j) and g the slope. The quotient
+        # -log p / (1 - p) tends to 1 as p does, where numerator and denominator underflow.
         p = log_p.exp()
         quotient = torch.where(log_one_minus < -37, 1, -log_p / log_one_minus.exp())
         pull = weighted * torch.exp(gamma * log_one_minus) * (gamma * p * quotient + 1)

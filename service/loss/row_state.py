@@ -1,4 +1,4 @@
-"""What a row is to the loss."""
+"""The state of a row: counted, ignored, or invalid."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class RowState(IntEnum):
-    """Whether a row counts, and if not, why."""
+    """The state of a row: it counts in the loss, is ignored, or is invalid."""
 
     COUNTED = 0
     IGNORED = 1
@@ -14,5 +14,5 @@ class RowState(IntEnum):
     BAD_LOGIT = 3
 
 
-# As numbers: numpy takes many times as long to compare with a member of an enumeration, and compiled code knows none.
+# Plain numbers: numpy compares with them many times faster than with enum members, and compiled code needs them.
 COUNTED, IGNORED, BAD_TARGET, BAD_LOGIT = (int(state) for state in RowState)

@@ -1,7 +1,7 @@
-"""Every score of every example, from one pass over the logits; no gradients, no exceptions for bad values.
+"""All scores of every example, from one pass over the logits; without gradients.
 
-`score` takes a chunk of rows on the instance's device. Rows that cannot be scored are marked, so that the caller can
-name them or leave them out; what is computed for them is meaningless and masked.
+`score` takes a chunk of rows on the instance's device. It raises no errors for bad values: it marks those rows, so that
+the caller can name them or leave them out, and masks their scores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "gra
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What is known of each row of a chunk, on the host. From CUDA it comes when what was asked of the stream is done.
+    """The scores of each row of a chunk, on the host. From CUDA they are complete after the stream is synchronised.
 
     Args:
         state: (N,) int8 `RowState`.
@@ -61,45 +61,45 @@ def score(module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]
         module: The configured loss.
         logits: Softmax (N, C), sigmoid (N, L); any floating dtype; tensors on the module's device.
         targets: Softmax (N,) integers; sigmoid (N, L), any number.
-        outputs: Names out of `service.messages.OUTPUTS`; `loss` and `contribution` add nothing here.
+        outputs: Names out of `service.schema.request.OUTPUTS`; `loss` and `contribution` need none of them.
     """
-    wanted = [name for name in outputs if name not in ("loss", "contribution")]
+    names = [name for name in outputs if name not in ("loss", "contribution")]
     if is_fused(module, logits):
-        return _score_fused(module, logits, targets, wanted)
+        return _score_fused(module, logits, targets, names)
     by_torch = _score_softmax if module.config.mode == "softmax" else _score_sigmoid
-    return by_torch(module, as_tensor(logits), as_tensor(targets), wanted)
+    return by_torch(module, as_tensor(logits), as_tensor(targets), names)
 
 
 def is_fused(module: FocalLoss, logits: Rows) -> bool:
-    """Whether `score` takes no memory that grows with the number of classes."""
+    """True if `score` needs no memory that grows with the number of classes."""
     return module.config.mode == "softmax" and not module.config.label_smoothing and fused_cpu.takes(logits)
 
 
-def _score_fused(module: FocalLoss, logits: Rows, targets: Rows, wanted: list[str]) -> Scores:
-    found = fused_cpu.score_rows(
+def _score_fused(module: FocalLoss, logits: Rows, targets: Rows, names: list[str]) -> Scores:
+    rows = fused_cpu.score_rows(
         logits,
         targets,
         module.gamma,
         module.alpha,
         module.config.ignore_index,
         log_loss=True,
-        statistics=bool(wanted),
-        prediction="prediction" in wanted,
-        moments=not NEED_MOMENTS.isdisjoint(wanted),
+        statistics=bool(names),
+        prediction="prediction" in names,
+        moments=not NEED_MOMENTS.isdisjoint(names),
     )
     values = {}
-    if found.statistics is not None:
-        alpha_t = torch.from_numpy(found.alpha_t)
-        values = _softmax_outputs(found.statistics, alpha_t, module.gamma, logits.shape[1], wanted)
-    if not np.count_nonzero(found.state != COUNTED):
+    if rows.statistics is not None:
+        alpha_t = torch.from_numpy(rows.alpha_t)
+        values = _softmax_outputs(rows.statistics, alpha_t, module.gamma, logits.shape[1], names)
+    if not np.count_nonzero(rows.state != COUNTED):
         outputs = {name: value.numpy() for name, value in values.items()}
-        return Scores(found.state, found.loss, found.log_loss, found.alpha_t, outputs)
-    state, loss, log_loss, alpha_t = map(torch.from_numpy, (found.state, found.loss, found.log_loss, found.alpha_t))
+        return Scores(rows.state, rows.loss, rows.log_loss, rows.alpha_t, outputs)
+    state, loss, log_loss, alpha_t = map(torch.from_numpy, (rows.state, rows.loss, rows.log_loss, rows.alpha_t))
     return _masked(state == COUNTED, state, loss, log_loss, alpha_t, values)
 
 
 @torch.no_grad()
-def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
+def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, names: list[str]) -> Scores:
     config, alpha, num_classes = module.config, module.alpha, logits.shape[1]
     targets = targets.long()
     state = torch.zeros(len(targets), dtype=torch.int8, device=targets.device)
@@ -107,7 +107,7 @@ def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: l
     state[~not_ignored(targets, config.ignore_index)] = RowState.IGNORED
     known = targets.masked_fill(state != RowState.COUNTED, 0)
     row = softmax_statistics(
-        logits, known, prediction="prediction" in wanted, moments=not NEED_MOMENTS.isdisjoint(wanted)
+        logits, known, prediction="prediction" in names, moments=not NEED_MOMENTS.isdisjoint(names)
     )
     valid = row.valid & logits.isfinite().all(1) if config.label_smoothing else row.valid
     state[(state == RowState.COUNTED) & ~valid] = RowState.BAD_LOGIT
@@ -122,24 +122,24 @@ def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: l
     else:
         loss = alpha_t * focal_from_log_odds(row.log_odds, module.gamma)
         log_loss = alpha_t.log() + log_focal_from_log_odds(row.log_odds, module.gamma)
-    values = _softmax_outputs(row, alpha_t, module.gamma, num_classes, wanted) if wanted else {}
+    values = _softmax_outputs(row, alpha_t, module.gamma, num_classes, names) if names else {}
     if grad_norm is not None and "grad_norm" in values:
         values["grad_norm"] = grad_norm
     return _masked(counted, state, loss, log_loss, alpha_t, values)
 
 
 def _softmax_outputs(
-    row: SoftmaxStatistics, alpha_t: Tensor, gamma: float, num_classes: int, wanted: list[str]
+    row: SoftmaxStatistics, alpha_t: Tensor, gamma: float, num_classes: int, names: list[str]
 ) -> dict[str, Tensor]:
     z = row.log_odds
     p_t, rest = torch.sigmoid(z), torch.sigmoid(-z)
     values: dict[str, Tensor] = {}
     if row.moments is not None:
         spread = (1 + row.moments.squared).sqrt()
-        # The entropy of "t or not t", and that of the others in the share of cases in which it is not t. As z goes
-        # to infinity (1 - p_t) z goes to 0 while z alone does not.
-        doubt = torch.where(rest > 0, rest * -logsigmoid(-z), 0)
-        entropy = torch.where(p_t > 0, p_t * -logsigmoid(z), 0) + doubt + rest * row.moments.entropy
+        # The entropy of "t or not t", plus the entropy of the other classes times their probability 1 - p_t. As z tends
+        # to infinity, (1 - p_t) z tends to 0 although z does not.
+        not_target = torch.where(rest > 0, rest * -logsigmoid(-z), 0)
+        entropy = torch.where(p_t > 0, p_t * -logsigmoid(z), 0) + not_target + rest * row.moments.entropy
         values["entropy"] = entropy
         values["confidence_weighted_entropy"] = _confidence_weighted_entropy(entropy, p_t, num_classes)
         values["el2n"] = rest * spread
@@ -150,9 +150,9 @@ def _softmax_outputs(
     if row.prediction is not None:
         values["prediction"] = row.prediction
     values["logit_margin"] = row.logit_margin
-    # p_t less the largest other probability (1 - p_t) / s, moved to [0, 1] as cleanlab does.
+    # p_t minus the largest other probability (1 - p_t) / s, shifted to [0, 1] as in cleanlab.
     values["normalized_margin"] = (p_t - rest * torch.exp(-row.log_others) + 1) / 2
-    return {name: values[name] for name in wanted}
+    return {name: values[name] for name in names}
 
 
 def _confidence_weighted_entropy(entropy: Tensor, p_t: Tensor, num_classes: int) -> Tensor:
@@ -163,8 +163,8 @@ def _confidence_weighted_entropy(entropy: Tensor, p_t: Tensor, num_classes: int)
 
 
 @torch.no_grad()
-def _score_sigmoid(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: list[str]) -> Scores:
-    """The labels of an example are independent: losses, cross-entropies and entropies are means over them, margins
+def _score_sigmoid(module: FocalLoss, logits: Tensor, targets: Tensor, names: list[str]) -> Scores:
+    """Scores of independent labels: losses, cross-entropies and entropies are means over an example's labels, margins
     and probabilities those of its worst label, norms those of the vector of its labels."""
     present = not_ignored(targets, module.config.ignore_index)
     x, y = logits.double(), targets.double()
@@ -190,7 +190,7 @@ def _score_sigmoid(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: l
     label_log = label_alpha.log() + torch.where(hard, log_focal_from_log_odds(z, module.gamma), log_soft)
     log_loss = label_log.masked_fill(~present, -torch.inf).logsumexp(1) - labels.log()
 
-    if not wanted:
+    if not names:
         return _masked(counted, state, loss, log_loss, alpha_t, {})
     worst = z.masked_fill(~present, torch.inf).amin(1)
     p, q = torch.sigmoid(x), torch.sigmoid(-x)
@@ -212,7 +212,7 @@ def _score_sigmoid(module: FocalLoss, logits: Tensor, targets: Tensor, wanted: l
     }
     if logits.shape[1] == 1:
         values["prediction"] = values["prediction"].squeeze(1)
-    return _masked(counted, state, loss, log_loss, alpha_t, {name: values[name] for name in wanted})
+    return _masked(counted, state, loss, log_loss, alpha_t, {name: values[name] for name in names})
 
 
 def _sigmoid_slope(x: Tensor, y: Tensor, z: Tensor, ce: Tensor, gamma: float, alpha_t: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ def _sigmoid_slope(x: Tensor, y: Tensor, z: Tensor, ce: Tensor, gamma: float, al
     alpha_t m^gamma ((p - y) + gamma (1 - 2y) CE p (1 - p) / m)."""
     log_m = logsigmoid(-z)
     difference = (1 - y) * torch.sigmoid(x) - y * torch.sigmoid(-x)
-    # p (1 - p) / m is p_t for a hard label, also where both sides underflow.
+    # p (1 - p) / m equals p_t for a hard label, also where numerator and denominator underflow.
     soft_ratio = torch.exp(logsigmoid(x) + logsigmoid(-x) - log_m)
     ratio = torch.where((y == 0) | (y == 1), torch.sigmoid(z), soft_ratio)
     factor = torch.exp(gamma * log_m) if gamma else torch.ones_like(x)
@@ -244,5 +244,5 @@ def _masked(
 
 
 def _on_host(tensor: Tensor) -> Array:
-    # Not blocking, torch takes pinned memory for the copy.
+    # With non_blocking torch copies into pinned memory.
     return tensor.to("cpu", non_blocking=True).numpy()

@@ -231,7 +231,7 @@ class TestChoice:
 
 def test_a_device_on_cuda_checks_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     devices: list[str] = []
-    monkeypatch.setattr(compute_device, "transfers", lambda device: HostTransfer)
+    monkeypatch.setattr(compute_device, "transfer_factory", lambda device: HostTransfer)
     monkeypatch.setattr(compute_device, "check_kernels", devices.append)
     for device in ("cuda:1", "cpu"):
         Device(device)
