@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
+from service.formats.safetensors import Tensor
 from service.schema.faults import fault
 from service.schema.request import Column, Ids
 
@@ -26,21 +27,6 @@ WIRE_DTYPES = {
 # What the service does not take, as the smallest that it takes and that holds every value.
 WIDENED = {"bool": "uint8", "int8": "int16", "uint16": "int32", "uint32": "int64", "uint64": "int64"}
 ID_COLUMNS = ("id", "ids")
-
-
-@dataclass(frozen=True, eq=False)
-class Tensor:
-    """An array ready to be sent: its bytes are a view into what was given wherever that is possible.
-
-    Args:
-        dtype: As safetensors spells it, e.g. `F32`.
-        shape: Its dimensions.
-        data: Little-endian bytes, C order.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    data: memoryview
 
 
 @dataclass(frozen=True, eq=False)

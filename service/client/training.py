@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from service.client._sync.runs import RunClient
-from service.client.arrays import SentBatch, Tensor, sent_batch
+from service.client.arrays import SentBatch, sent_batch
 from service.client.errors import ClientError
 from service.errors import InvalidIdsError, InvalidRequestError
+from service.formats.safetensors import Tensor
 from service.schema.request import OnInvalid
 
 ERRORS_KEPT = 100

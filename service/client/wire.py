@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
-from service.client.arrays import SentBatch, Tensor
-from service.schema.request import Column, Ids
+from service.client.arrays import SentBatch
+from service.formats.safetensors import Tensor, file_parts, read_safetensors
+from service.schema.request import Ids
 from service.schema.result import BatchResult, Excluded, HardExample, LossResult
 
 MEDIA_TYPE = "application/x-safetensors"
 HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
 # The HTTP stack copies each piece that it is given, and what is left of it at each send: small ones stay in the cache.
 PIECE_BYTES = 256 * 1024
-ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1}
-READ_DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8"}
 
 
 class Body:
@@ -61,17 +59,7 @@ def loss_body(batches: Sequence[SentBatch], fields: Mapping[str, object]) -> Bod
     tensors: dict[str, Tensor] = {}
     for number, batch in enumerate(batches):
         tensors |= {f"logits.{number}": batch.logits, f"targets.{number}": batch.targets}
-    # The largest items first: every tensor is aligned, and the service reads it where it lies.
-    ordered = sorted(tensors.items(), key=lambda named: -ITEM_BYTES[named[1].dtype])
-    header: dict[str, Any] = {"__metadata__": {"request": orjson.dumps(fields).decode()}}
-    position = 0
-    for name, tensor in ordered:
-        end = position + tensor.data.nbytes
-        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [position, end]}
-        position = end
-    text = orjson.dumps(header)
-    text += b" " * (-len(text) % 8)
-    return Body([len(text).to_bytes(8, "little"), text, *(tensor.data for _, tensor in ordered)])
+    return Body(file_parts(tensors, {"request": orjson.dumps(fields).decode()}))
 
 
 def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
@@ -84,7 +72,7 @@ def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
     Raises:
         ValueError, KeyError, TypeError: It is none, or tensors are missing.
     """
-    tensors, metadata = _tensors(content)
+    tensors, metadata = read_safetensors(content)
     counts = [tensors[f"batch_{name}"] for name in ("num_examples", "num_ignored", "num_excluded")]
     columns = {
         name.removeprefix("per_example."): array for name, array in tensors.items() if name.startswith("per_example.")
@@ -114,19 +102,6 @@ def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
         hardest=tuple(_hard(row, ids) for row in orjson.loads(metadata["hardest"])),
         excluded=tuple(_excluded(row, ids) for row in orjson.loads(metadata["excluded"])),
     )
-
-
-def _tensors(content: bytes) -> tuple[dict[str, Column], dict[str, str]]:
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    metadata = header.pop("__metadata__")
-    tensors = {}
-    for name, entry in header.items():
-        dtype = np.dtype(READ_DTYPES[entry["dtype"]])
-        begin, end = entry["data_offsets"]
-        array = np.frombuffer(content, dtype, (end - begin) // dtype.itemsize, start + begin)
-        tensors[name] = array.reshape(entry["shape"])
-    return tensors, metadata
 
 
 def _number(value: Any) -> float | None:

@@ -14,7 +14,7 @@ from service.schema.request import Column
 Body: TypeAlias = bytearray | memoryview
 
 
-def array_view(body: Body, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Column:
+def array_view(body: bytes | Body, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Column:
     """An array in the bytes of a body: a view where the offset is aligned, else a copy.
 
     Args:

@@ -14,8 +14,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from service.codecs.safetensors import DTYPES, SafetensorsCodec, read_safetensors
+from service.codecs.safetensors import DTYPES, SafetensorsCodec
 from service.errors import InvalidIdsError, InvalidRequestError, LossServiceError, ShapeError
+from service.formats.safetensors import read_safetensors
 from service.loss.arrays import as_tensor
 from service.schema.config import LossConfig
 from service.schema.request import Column, LossRequest

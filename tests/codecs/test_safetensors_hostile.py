@@ -13,10 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.codecs.safetensors import MAX_HEADER_BYTES, MAX_TENSORS, SafetensorsCodec
+from service.codecs.safetensors import SafetensorsCodec
 from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
 from service.errors import DecodeError, InvalidRequestError, LossServiceError
+from service.formats.safetensors import MAX_HEADER_BYTES, MAX_TENSORS
 from service.loss.focal import FocalLoss
 from service.schema.config import LossConfig
 from tests.codecs.refusals import outcome, refused

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
-from safetensors.numpy import save
 
 from service.api.http.problems import MEDIA_TYPE as PROBLEM
 from service.errors import LossServiceError
+from service.formats.safetensors import write_safetensors
 from service.schema.config import ClassCounts, LossConfig
 from service.schema.request import DEFAULT_OUTPUTS, OUTPUTS, RequestOptions
 
@@ -39,7 +39,7 @@ EXAMPLE_BATCHES = {
     "config": {"mode": "sigmoid", "alpha": 0.25},
     "batches": [{"logits": [2.0, -1.0, 0.5], "targets": [1, 0, 1]}, {"logits": [0.1, -3.0], "targets": [0, 1]}],
 }
-EXAMPLE_SAFETENSORS = save(
+EXAMPLE_SAFETENSORS = write_safetensors(
     {
         "logits": np.array(EXAMPLE_REQUEST["logits"], np.float32),
         "targets": np.array(EXAMPLE_REQUEST["targets"], np.int64),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import io
 import json
+import mmap
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,15 +14,14 @@ from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet
-from safetensors import SafetensorError, safe_open
 
 from service.cli.score.columns import ColumnNames
 from service.cli.score.errors import DataError, UsageError
 from service.cli.score.readers import READERS
 from service.formats.columns import Array, ColumnError, ResolvedColumns, matrix, vector
+from service.formats.safetensors import as_numbers, read_safetensors
 
 FORMATS = {
     ".parquet": "parquet",
@@ -157,7 +157,7 @@ def read_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
             yield from _table_chunks(source, reading)
     except ColumnError as err:
         raise DataError(f"{source.path}{err.place and ', '}{err.place}: {err.msg}") from err
-    except (pa.ArrowException, SafetensorError, BadZipFile, EOFError, OSError, ValueError, KeyError) as err:
+    except (pa.ArrowException, BadZipFile, EOFError, OSError, ValueError, KeyError) as err:
         raise DataError(f"{source.path}: {err}") from err
 
 
@@ -235,12 +235,12 @@ def _array_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
             f", {len(part)} {name}" for name, part in ({"ids": ids} | attributes).items() if part is not None
         )
         raise DataError(f"{source.path}: {len(logits)} rows of logits, {len(targets)} targets{found}")
-    rows = reading.rows_of(int(np.prod(logits.shape[1:])), logits.itemsize)
+    rows = reading.rows_of(int(np.prod(logits.shape[1:])), as_numbers(logits[:1]).itemsize)
     for start in range(0, len(logits), rows):
         part = slice(start, start + rows)
         chunk_ids = None if ids is None else ids[part].tolist()
         of_rows = {name: values[part].tolist() for name, values in attributes.items()}
-        yield Chunk(source, start, logits[part], targets[part], chunk_ids, of_rows)
+        yield Chunk(source, start, as_numbers(logits[part]), targets[part], chunk_ids, of_rows)
 
 
 def _arrays(source: Source, names: ColumnNames) -> tuple[Array, Array, Array | None, dict[str, Array]]:
@@ -252,20 +252,11 @@ def _arrays(source: Source, names: ColumnNames) -> tuple[Array, Array, Array | N
             return archive[columns.logits[0]], archive[columns.targets], ids, attributes
     if source.path == STANDARD_INPUT:
         raise UsageError("safetensors is read from a file, not from standard input")
-    with safe_open(source.path, framework="numpy") as tensors:
-        columns = names.resolve(list(tensors.keys()), source.path)
-        ids = tensors.get_tensor(columns.id) if columns.id else None
-        halved = tensors.get_slice(columns.logits[0]).get_dtype() == "BF16"
-        logits = _bfloat16(source.path, columns.logits[0]) if halved else tensors.get_tensor(columns.logits[0])
-        attributes = {name: tensors.get_tensor(name) for name in columns.attributes}
-        return logits, tensors.get_tensor(columns.targets), ids, attributes
-
-
-def _bfloat16(path: str, name: str) -> Array:
-    """A tensor that numpy has no dtype for, as float32, which holds each of its values; the library has checked it."""
-    with open(path, "rb") as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
-        entry = orjson.loads(file.read(start - 8))[name]
-    begin, end = entry["data_offsets"]
-    bits = np.fromfile(path, np.dtype("<u2"), (end - begin) // 2, offset=start + begin)
-    return (bits.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+    with open(source.path, "rb") as file:
+        # Pages are read when their rows are scored; they may be written to, which leaves the file as it is.
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    tensors, _ = read_safetensors(content)
+    columns = names.resolve(list(tensors), source.path)
+    ids = tensors[columns.id] if columns.id else None
+    attributes = {name: as_numbers(tensors[name]) for name in columns.attributes}
+    return tensors[columns.logits[0]], as_numbers(tensors[columns.targets]), ids, attributes
