@@ -12,6 +12,7 @@ from service.codecs.tables.arrow_file import ArrowFileReader
 from service.codecs.tables.csv import CsvReader
 from service.codecs.tables.parquet import ParquetReader
 from service.errors import NotAcceptableError, UnsupportedMediaTypeError
+from service.formats.quality import qualities
 
 # The first is the answer where the request's own format is for requests only.
 CODECS: tuple[Codec, ...] = (JsonCodec(), SafetensorsCodec(), ArrowCodec())
@@ -55,30 +56,15 @@ def best_media_type(accept: str | None, offered: Mapping[str, Sequence[str]]) ->
     """
     if accept is None or not accept.strip():
         return next(iter(offered))
-    ranges = [_media_range(text) for text in accept.split(",") if text.strip()]
-    qualities = {name: _quality((name, *aliases), ranges) for name, aliases in offered.items()}
-    best = max(offered, key=qualities.__getitem__)
-    if qualities[best] <= 0:
+    ranges = qualities(accept)
+    allowed = {name: _quality((name, *aliases), ranges) for name, aliases in offered.items()}
+    best = max(offered, key=allowed.__getitem__)
+    if allowed[best] <= 0:
         raise NotAcceptableError(f"Accept {accept[:200]!r} allows none of {', '.join(sorted(offered))}")
     return best
 
 
-def _media_range(text: str) -> tuple[str, float]:
-    name, *parameters = (part.strip().lower() for part in text.split(";"))
-    for parameter in parameters:
-        key, _, value = parameter.partition("=")
-        if key.strip() == "q":
-            try:
-                return name, min(max(0.0, float(value)), 1.0)
-            except ValueError:
-                return name, 0.0
-    return name, 1.0
-
-
-def _quality(names: Sequence[str], ranges: list[tuple[str, float]]) -> float:
-    """The q of the most specific range that has one of the names; 0 where none does."""
-    qualities = dict(reversed(ranges))
-    for name in (*names, f"{names[0].partition('/')[0]}/*", "*/*"):
-        if name in qualities:
-            return qualities[name]
-    return 0.0
+def _quality(names: Sequence[str], ranges: Mapping[str, float]) -> float:
+    """The quality of the most specific media range that includes one of the names; 0 if none does."""
+    candidates = (*names, f"{names[0].partition('/')[0]}/*", "*/*")
+    return next((ranges[name] for name in candidates if name in ranges), 0.0)

@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 
 from service.errors import BodyTooLargeError, DecodeError, NotAcceptableError, UnsupportedEncodingError
+from service.formats.quality import qualities
 
 # In the order of preference among equals.
 CODINGS = ("zstd", "gzip", "deflate")
@@ -112,7 +113,7 @@ def reply_coding(accept_encoding: str | None, codings: Sequence[str] = CODINGS) 
     Raises:
         NotAcceptableError: It allows neither one of them nor `identity`.
     """
-    quality = dict(_coding_quality(text) for text in (accept_encoding or "").split(",") if text.strip())
+    quality = qualities(accept_encoding or "")
     anything_else = quality.get("*", 0.0)
     # Identity is acceptable unless it, or everything, is ruled out.
     offered = {coding: quality.get(coding, anything_else) for coding in codings}
@@ -121,17 +122,6 @@ def reply_coding(accept_encoding: str | None, codings: Sequence[str] = CODINGS) 
     if offered[best] <= 0:
         raise NotAcceptableError(f"Accept-Encoding {accept_encoding!r} allows none of {', '.join(offered)}")
     return best
-
-
-def _coding_quality(text: str) -> tuple[str, float]:
-    name, _, parameter = text.partition(";")
-    key, _, value = parameter.partition("=")
-    if key.strip().lower() != "q":
-        return name.strip().lower(), 1.0
-    try:
-        return name.strip().lower(), min(max(float(value), 0.0), 1.0)
-    except ValueError:
-        return name.strip().lower(), 0.0
 
 
 def compressed(content: bytes, coding: str) -> bytes:
