@@ -136,7 +136,7 @@ class FocalLoss(nn.Module):
         num_classes = logits.shape[-1]
         check_num_classes(num_classes, self.alpha)
         flat, rows = targets.reshape(-1).long(), logits.reshape(-1, num_classes)
-        if not self.config.label_smoothing and fused_cpu.applies(rows):
+        if not self.config.label_smoothing and fused_cpu.can_be_used(rows):
             fused = self._fused(rows, flat, inputs.dtype, targets.shape)
             if fused is not None:
                 return fused

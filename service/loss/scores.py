@@ -72,7 +72,7 @@ def score(module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]
 
 def is_fused(module: FocalLoss, logits: Rows) -> bool:
     """True if `score` needs no memory that grows with the number of classes."""
-    return module.config.mode == "softmax" and not module.config.label_smoothing and fused_cpu.takes(logits)
+    return module.config.mode == "softmax" and not module.config.label_smoothing and fused_cpu.supports(logits)
 
 
 def _score_fused(module: FocalLoss, logits: Rows, targets: Rows, names: list[str]) -> Scores:

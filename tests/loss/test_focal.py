@@ -391,7 +391,7 @@ class TestSeed:
     @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
     @pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")])
     def test_cuda_where_there_is_none_is_an_error_that_says_what_to_pass(self, device: Any) -> None:
-        with pytest.raises(ValueError, match=r"'cuda.*torch finds no CUDA device: pass device='cpu'"):
+        with pytest.raises(ValueError, match=r"'cuda.*torch finds no CUDA device; pass device='cpu'"):
             FocalLoss([1, 2], device=device)
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")

@@ -1,4 +1,4 @@
-"""`softmax_statistics` by the fastest implementation that the tensors and the machine allow."""
+"""Choice of the implementation of `softmax_statistics`: Triton on CUDA, else plain torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _failed: set[tuple[torch.device, str, str]] = set()
 def softmax_statistics(
     logits: Tensor, targets: Tensor, *, prediction: bool = False, moments: bool = False
 ) -> SoftmaxStatistics:
-    """See `service.loss.formula.softmax_statistics`, which is taken where a gradient is needed."""
+    """See `service.loss.formula.softmax_statistics`, which also runs here if a gradient is needed."""
     if logits.is_cuda and not needs_gradient(logits):
         row = _by_triton(logits, targets, prediction=prediction, moments=moments)
         if row is not None:
@@ -70,12 +70,12 @@ def failures(checks: Sequence[KernelCheck]) -> list[str]:
 
 
 def needs_gradient(tensor: Tensor) -> bool:
-    """Whether autograd records what is done with the tensor."""
+    """True if autograd records operations on the tensor."""
     return tensor.requires_grad and torch.is_grad_enabled()
 
 
 def _by_triton(logits: Tensor, targets: Tensor, *, prediction: bool, moments: bool) -> SoftmaxStatistics | None:
-    """None if the kernel failed its self-check, or if Triton cannot build or start it: logged once, not tried again."""
+    """The statistics, or None if the kernel failed its self-check or Triton cannot build or start it (logged once)."""
     if _no_kernel.is_set():
         return None
     try:

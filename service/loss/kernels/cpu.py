@@ -1,6 +1,6 @@
-"""The softmax loss on the CPU, fused: each row is read once, in blocks that stay in cache, by vectors and threads.
+"""The fused softmax loss on the CPU: reads each row once, in blocks that stay in cache, with vectors and threads.
 
-What it computes is what `formula` says, the plain implementation that it is tested against.
+It computes the same as `formula`, the plain implementation that it is tested against.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from service.loss.kernels.cpu_rows import (
 )
 from service.loss.row_state import BAD_LOGIT
 
-# Logits below which one more thread costs more than it takes over.
+# Least number of logits for another thread: starting it for fewer takes longer than they do.
 THREAD_ELEMENTS = 2**18
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 NUMPY_DTYPES = (np.float32, np.float64, bfloat16, np.float16)
 
-# How 16-bit floats look to the kernel; see `cpu_kernel.widened`.
+# Integer dtypes in which the kernel reads 16-bit floats; see `cpu_llvm.widened`.
 AS_STORED = {np.dtype(bfloat16): np.int16, np.dtype(np.float16): np.uint16}
 
-# Other kinds of tensors may mean something else by their values.
+# Other subclasses of Tensor may give their values another meaning.
 PLAIN = (Tensor, torch.nn.Parameter)
 
 CACHE_LINE = 64
@@ -54,14 +54,14 @@ NO_SUMS = np.empty((len(SUMS), 0))
 
 
 class FusedScores(NamedTuple):
-    """What `score_rows` finds for each row.
+    """The result of `score_rows`.
 
     Args:
         state: (N,) int8 `RowState`.
-        loss: (N,) float64, unreduced. Here and below: meaningless in rows that do not count.
+        loss: (N,) float64, unreduced; this and the following are meaningless in rows that do not count.
         alpha_t: (N,) float64.
-        log_loss: (N,) float64; the loss itself where it is not asked for.
-        statistics: Where asked for; tensors, since what follows from them is computed by torch.
+        log_loss: (N,) float64; the loss itself unless requested.
+        statistics: None unless requested; tensors, since torch computes the scores from them.
     """
 
     state: Array
@@ -72,13 +72,13 @@ class FusedScores(NamedTuple):
 
 
 class FusedSums(NamedTuple):
-    """What `sum_rows` finds of all rows together.
+    """The result of `sum_rows`.
 
     Args:
-        loss: The sum over the rows that are not ignored.
-        alpha_t: Likewise.
+        loss: Sum of the losses of the rows that are not ignored.
+        alpha_t: Sum of the alpha_t of these rows.
         num_counted: Number of rows that are not ignored.
-        num_bad_targets: Number of rows whose target is out of range; where there are any, the rest has no meaning.
+        num_bad_targets: Number of rows whose target is out of range; if it is not 0, the sums are meaningless.
     """
 
     loss: float
@@ -87,17 +87,17 @@ class FusedSums(NamedTuple):
     num_bad_targets: int
 
 
-def takes(logits: Rows) -> bool:
-    """Whether `score_rows` takes these logits: an array or a plain CPU tensor of floats."""
+def supports(logits: Rows) -> bool:
+    """True if `score_rows` supports these logits: an array or a plain CPU tensor of floats."""
     if isinstance(logits, np.ndarray):
         return logits.dtype in NUMPY_DTYPES
     return logits.is_cpu and logits.dtype in DTYPES and type(logits) in PLAIN
 
 
-def applies(logits: Tensor) -> bool:
-    """Whether it does and no one wants a derivative or a trace of what it computes."""
+def can_be_used(logits: Tensor) -> bool:
+    """True if the kernel can be used: supported logits, and no autograd, tracing or functorch."""
     return (
-        takes(logits)
+        supports(logits)
         and not needs_gradient(logits)
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -118,16 +118,16 @@ def score_rows(
     prediction: bool = False,
     moments: bool = False,
 ) -> FusedScores:
-    """Softmax focal loss of each row, and what other scores follow from.
+    """The softmax focal loss of each row, and the statistics from which other scores follow.
 
     Args:
-        logits: (N, C) that `takes` takes, C >= 2.
+        logits: (N, C), C >= 2; see `supports`.
         targets: (N,) integers.
         gamma: >= 0.
         weights: (C,) float64, or None for all 1.
         ignore_index: Target of a row that does not count, or None.
-        log_loss: Also its logarithm.
-        statistics: Also the statistics (and the logarithm); `prediction` and `moments` are in them where asked for.
+        log_loss: Also compute the logarithm of the loss.
+        statistics: Also compute the statistics and the logarithm of the loss.
         prediction: See `softmax_statistics`.
         moments: See `softmax_statistics`.
     """
@@ -136,23 +136,24 @@ def score_rows(
     values, state = np.empty((rows, count)), np.empty(count, np.int8)
     position = np.empty(count if prediction else 0, np.int64)
     _run(logits, targets, gamma, weights, ignore_index, values, state, position, NO_SUMS)
-    found = None
+    row_statistics = None
     if rows > LOG_OTHERS:
         row = torch.from_numpy(values)
-        found = SoftmaxStatistics(
+        row_statistics = SoftmaxStatistics(
             logit_margin=row[LOGIT_MARGIN],
             log_others=row[LOG_OTHERS],
             valid=torch.from_numpy(state != BAD_LOGIT),
             prediction=torch.from_numpy(position) if prediction else None,
             moments=Moments(row[SQUARED], row[ENTROPY]) if moments else None,
         )
-    return FusedScores(state, values[LOSS], values[ALPHA_T], values[LOG_LOSS if rows > LOG_LOSS else LOSS], found)
+    log_losses = values[LOG_LOSS if rows > LOG_LOSS else LOSS]
+    return FusedScores(state, values[LOSS], values[ALPHA_T], log_losses, row_statistics)
 
 
 def sum_rows(logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, ignore_index: int | None) -> FusedSums:
-    """What `score_rows` finds, added up while it is found: nothing is kept of a row.
+    """The sums over all rows, without storing anything for each row.
 
-    The sums are those of 64 rows each, added pairwise, in float64: the same for any number of threads.
+    Each 64 rows give one float64 sum, and these are added pairwise, so the number of threads changes nothing.
     """
     values, state, position = np.empty((2, 0)), np.empty(0, np.int8), np.empty(0, np.int64)
     sums = np.empty((len(SUMS), -(-logits.shape[0] // LANES)))
@@ -164,7 +165,7 @@ def sum_rows(logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, 
 def _run(
     logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, ignore_index: int | None, *into: Array
 ) -> None:
-    """The kernel, with values, state, prediction and sums to write to."""
+    """Run the kernel; `into` are the arrays for values, state, prediction and sums."""
     alphas = np.empty((2, 0))
     if weights is not None:
         alpha = as_array(weights).astype(np.float64)
@@ -172,8 +173,8 @@ def _run(
             alphas = np.stack((alpha, np.log(alpha)))
     rows = as_array(logits)
     arguments = (
-        _as_kernel_takes(rows.view(AS_STORED.get(rows.dtype, rows.dtype))),
-        _as_kernel_takes(as_array(targets).astype(np.int64, copy=False)),
+        _contiguous(rows.view(AS_STORED.get(rows.dtype, rows.dtype))),
+        _contiguous(as_array(targets).astype(np.int64, copy=False)),
         float(gamma),
         alphas,
         ignore_index is not None,
@@ -189,10 +190,10 @@ def _run(
     _over_threads(work, count, count * num_classes)
 
 
-# Each thread has its own, and has it again for the next rows: to make it takes as long as to score some of them.
+# Each thread reuses its own: allocating them takes as long as scoring some rows.
 @lru_cache(maxsize=8)
 def _scratch(num_classes: int, dtype: type[np.floating[Any]], thread: int) -> tuple[Array, Array, Array]:
-    """What a call of the kernel works in, aligned to cache lines; parts of one buffer, as if all took 8 bytes."""
+    """Scratch arrays of a kernel call, aligned to cache lines: parts of one buffer with 8 bytes an element."""
     steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
     rows, line = STEPS + steps + 4, 8 * LANES
     buffer = np.empty((rows + 17 + 3) * line + CACHE_LINE, np.uint8)
@@ -204,8 +205,8 @@ def _scratch(num_classes: int, dtype: type[np.floating[Any]], thread: int) -> tu
     )
 
 
-def _as_kernel_takes(array: Array) -> Array:
-    # Only arrays of this kind: the kernel would be compiled anew for another.
+def _contiguous(array: Array) -> Array:
+    # numba would compile the kernel again for arrays with another layout.
     flags = array.flags
     if flags.c_contiguous and flags.aligned and flags.writeable:
         return array
@@ -213,7 +214,7 @@ def _as_kernel_takes(array: Array) -> Array:
 
 
 def _over_threads(work: Callable[[int, int], None], count: int, elements: int) -> None:
-    """Work on blocks of rows, from one to another, over as many threads as torch has, this one among them."""
+    """Call `work(start, stop)` for parts of the rows, on up to as many threads as torch uses, this one included."""
     parts = min(torch.get_num_threads(), elements // THREAD_ELEMENTS)
     if parts <= 1:
         work(0, count)
@@ -232,13 +233,13 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="loss")
 
 
-# A forked process has the pool but none of its threads.
+# A forked process inherits the pool without its threads.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 @cache
 def warm_up() -> None:
-    """Compile for every dtype of logits, once on a machine, or load what an earlier process has compiled."""
+    """Compile the kernel for every dtype of logits, or load it from numba's cache."""
     for dtype in DTYPES:
         score_rows(torch.zeros(1, 2, dtype=dtype), torch.zeros(1, dtype=torch.int64), 2, None, None)

@@ -1,4 +1,4 @@
-"""How the CPU kernels are compiled: numba's options, the cache on disk, and a way to prevent inlining."""
+"""Compilation of the CPU kernels: numba's options, the cache on disk, and a way to prevent inlining."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def compiled(*helpers: ModuleType, **options: Any) -> Callable[[Callable[..., An
             function.__qualname__ += f"_{zlib.crc32(sources.encode()):08x}"
             return njit(cache=True, nogil=True, **options)(function)
         except (OSError, RuntimeError):
-            # There are no source files, or there is no directory to write to.
+            # There are no source files, or no directory is writable.
             return njit(nogil=True, **options)(function)
 
     return decorate
@@ -42,7 +42,7 @@ def compiled(*helpers: ModuleType, **options: Any) -> Callable[[Callable[..., An
 
 @_intrinsic
 def stays_a_call(_typing: Any) -> Any:
-    """Called in a function, keeps LLVM from inlining that function, whose loops may lose their vectorization then."""
+    """Keep LLVM from inlining the function that calls this: inlined, its loops may lose their vectorization."""
 
     def generate(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         builder.function.attributes.add("noinline")

@@ -18,8 +18,8 @@ from service.loss.kernels.cpu_compile import VECTOR_OPTIONS
 _vector: Any = njit(**VECTOR_OPTIONS)
 _overload: Any = overload
 
-# Adding and then subtracting one of these rounds to the nearest integer, which then stands in the lowest bits of the
-# sum. The biased one leaves the exponent field of a float32 there.
+# Adding and then subtracting one of these rounds to the nearest integer, which is then in the lowest bits of the sum.
+# With the biased one these bits are the exponent field of a float32.
 _BIASED_ROUND_32, _ROUND_64 = np.float32(1.5 * 2**23 + 127), 1.5 * 2**52
 _LOG2_E = 1.4426950408889634
 # ln 2 in two parts: the first has so few bits that its product with an exponent is exact.
@@ -28,7 +28,7 @@ _LN_2, _SQRT_2 = math.log(2), math.sqrt(2)
 _SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
 _TWO_TO_52_BITS = 0x4330000000000000
 
-# exp of anything smaller is 0 in float64.
+# exp of a smaller number is 0 in float64.
 LOWEST = -750.0
 
 
@@ -45,7 +45,7 @@ def _exp_32(x: Any) -> Any:
     p = p * f + np.float32(2.4022648e-1)
     p = p * f + np.float32(6.9314718e-1)
     p = p * f + np.float32(1)
-    # A product, not a sum of exponents: that could turn a NaN into a number.
+    # A product: adding exponents could turn a NaN into a number.
     return p * np.int32(np.float32(rounded).view(np.int32) << np.int32(23)).view(np.float32)
 
 
@@ -53,7 +53,7 @@ def _exp_32(x: Any) -> Any:
 def _exp_64(x: Any) -> Any:
     n = (x * _LOG2_E + _ROUND_64) - _ROUND_64
     r = (x - n * _LN_2_HIGH) - n * _LN_2_LOW
-    # Taylor's series on |r| <= ln(2) / 2: what is left out is below 2^-56.
+    # Taylor series on |r| <= ln(2) / 2 with a remainder below 2^-56.
     p = 1 / 479001600
     p = p * r + 1 / 39916800
     p = p * r + 1 / 3628800
@@ -66,7 +66,7 @@ def _exp_64(x: Any) -> Any:
     p = p * r + 1 / 6
     p = p * r + 1 / 2
     p = p * r * r + r + 1
-    # Two factors: one alone cannot reach the subnormal numbers.
+    # Two factors, to reach the subnormal numbers.
     half = (n * 0.5 + _ROUND_64) - _ROUND_64
     return p * _power_of_two(half) * _power_of_two(n - half)
 

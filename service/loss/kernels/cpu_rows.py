@@ -1,8 +1,8 @@
 """The CPU kernel of the softmax loss: scores blocks of rows, compiled by numba for the machine's vector instructions.
 
-A block is 64 lanes wide. A short row is one lane; a long row lies across the lanes, step by step. Either way the same
-few loops do the work over all classes, in float32 (float64 for float64 logits), and pass the sums of at most 32 steps
-on in float64. The formula then turns the sums of 64 rows into their losses together, in float64.
+A block has 64 lanes. A short row fills one lane; a long row is spread over all lanes, 64 logits in each step. In both
+cases the same few loops run over all classes in float32 (float64 for float64 logits), and add the sums of at most 32
+steps in float64. The formula then converts the sums of 64 rows to their losses at once, in float64.
 
 No sum over the classes of a row is reassociated, so a row's result does not depend on the rows next to it.
 """
@@ -22,9 +22,9 @@ from service.loss.kernels.cpu_math import LOWEST, exp, log, log1p
 from service.loss.row_state import BAD_LOGIT, BAD_TARGET, COUNTED, IGNORED
 
 LANES = 64
-# Steps whose sum stays in float32: the rounding error of a sum of 32 is below that of the exponentials in it.
+# Number of steps summed in float32: the rounding error of such a sum is below that of its exponentials.
 STEPS = 32
-# Up to this many classes a row is one lane.
+# Largest number of classes of a row that fills one lane.
 SHORT_ROW = 128
 
 # The rows of `values`; a caller that needs fewer passes an array with fewer rows.
@@ -33,7 +33,7 @@ LOSS, ALPHA_T, LOG_LOSS, LOGIT_MARGIN, LOG_OTHERS, SQUARED, ENTROPY = range(7)
 SUMS = LOSS_SUM, ALPHA_SUM, NUM_COUNTED, NUM_BAD_TARGETS = range(4)
 
 _vector: Any = njit(**VECTOR_OPTIONS)
-# For sums over 64 lanes, which LLVM may add in any order: the order is the same for all rows.
+# For sums over 64 lanes: LLVM may reorder them, in the same way for all rows.
 _lanes_sum: Any = njit(**{**VECTOR_OPTIONS, "fastmath": {"contract", "reassoc"}})
 
 
@@ -55,7 +55,7 @@ def score_rows(
     start: int,
     stop: int,
 ) -> None:
-    """Rows from `start` to `stop`, into values (2 to 7, N) float64, state (N,) int8, prediction (N,) or (0,) int64.
+    """Score the rows from `start` to `stop` into values (2 to 7, N) float64, state (N,) int8, prediction (N,) or (0,).
 
     Or, where values are (2, 0), into sums (4, N / 64 rounded up) float64 of each 64 rows. It works in space (32 + steps
     + 4, 64) of the type that it computes in, lanes (17, 64) float64 and whole (3, 64) int64.
@@ -64,10 +64,10 @@ def score_rows(
     moments, positions = len(values) > SQUARED, len(prediction) > 0
     short = num_classes <= SHORT_ROW
     known, kind, position = whole[0], whole[1], whole[2]
-    # Of 64 rows: the target's logit, the largest other one, and the sums of w, w^2 and w log w over the others.
+    # For 64 rows: the target's logit, the largest other one, and the sums of w, w^2 and w log w over the others.
     row, across, work = lanes[:5], lanes[5:8], lanes[8:]
     work[ALPHA_T] = 1
-    # In this order: a store to the weights is then never taken for one to the block, whose address ends alike.
+    # This order keeps loads from the block from waiting for stores to the weights at an address with the same low bits.
     weights, block, partial, top = space[:STEPS], space[STEPS:-4], space[-4:-1], space[-1]
     for first in range(start, stop, LANES):
         count = min(LANES, stop - first)
@@ -104,7 +104,7 @@ def score_rows(
 
 @_vector
 def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, known: Any, state: Any) -> None:
-    """The states of 64 rows by their targets, and targets to look up; what is past the last row is ignored."""
+    """Set the states of 64 rows and the classes to look up; lanes after the last row are ignored."""
     state[:], known[:] = IGNORED, 0
     for lane in range(len(targets)):
         target = targets[lane]
@@ -115,11 +115,11 @@ def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, kn
 
 @_vector
 def _load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None:
-    """Short rows into lanes; the target's logit is taken out and masked."""
+    """Load short rows into lanes; store and mask the target's logit."""
     stays_a_call()
     _transpose(logits, block)
     for lane in range(len(logits)):
-        # Numbers without a sign are not looked at for counting from the end.
+        # Unsigned numbers, so that numba generates no code for negative indices.
         target = np.uintp(targets[lane])
         target_logit[lane] = block[target, lane]
         block[target, lane] = -np.inf
@@ -127,7 +127,7 @@ def _load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None
 
 @_vector
 def _transpose(logits: Any, block: Any) -> None:
-    """Rows become lanes, tile by tile; the last tile of a row or of all rows begins as early as it must to fit."""
+    """Transpose rows into lanes, tile by tile; the last tile overlaps with the one before it, to fit."""
     count, num_classes = logits.shape
     if count < TILE_ROWS or num_classes < TILE_CLASSES:
         for k in range(num_classes):
@@ -141,7 +141,7 @@ def _transpose(logits: Any, block: Any) -> None:
 
 @_vector
 def _load_row(row: Any, target: int, block: Any) -> Any:
-    """One long row across the lanes; the target's logit is taken out, returned and masked."""
+    """Spread a long row over the lanes; mask the target's logit and return it."""
     stays_a_call()
     flat = block.reshape(block.size)
     for j in range(len(row), 2 * len(row), 16):
@@ -156,7 +156,7 @@ def _load_row(row: Any, target: int, block: Any) -> Any:
 
 @_vector
 def _maxima(block: Any, top: Any) -> None:
-    """The largest value of each lane; NaN is passed over here, the sums find it."""
+    """The largest value of each lane; NaNs may be skipped, they appear in the sums."""
     stays_a_call()
     top[:] = -np.inf
     for k in range(len(block)):
@@ -166,7 +166,7 @@ def _maxima(block: Any, top: Any) -> None:
 
 @_vector
 def _largest(lanes: Any) -> Any:
-    """The largest of 64; overwrites them. Halves at a time: one after the other, each would wait for the last."""
+    """The largest of 64 values, which it overwrites; compares halves, so that comparisons run in parallel."""
     for half in (32, 16, 8, 4, 2, 1):
         for lane in range(half):
             lanes[lane] = lanes[lane + half] if lanes[lane + half] > lanes[lane] else lanes[lane]
@@ -175,7 +175,7 @@ def _largest(lanes: Any) -> Any:
 
 @_lanes_sum
 def _sum(lanes: Any) -> Any:
-    """The sum of 64."""
+    """The sum of 64 values."""
     total = 0.0
     for lane in range(LANES):
         total += lanes[lane]
@@ -193,7 +193,7 @@ def _positions(block: Any, top: Any, position: Any) -> None:
 
 @_vector
 def _first_position(block: Any, largest: Any) -> int:
-    """The first place of a value in a row that lies across the lanes."""
+    """The first position of a value in a row that is spread over the lanes."""
     flat = block.reshape(block.size)
     for j in range(len(flat)):
         if flat[j] == largest:
@@ -203,7 +203,7 @@ def _first_position(block: Any, largest: Any) -> int:
 
 @_vector
 def _with_target(row: Any, targets: Any, prediction: Any) -> None:
-    """Predictions over the other classes become those over all: the smallest index of the largest logit."""
+    """Extend predictions over the other classes to all classes: the smallest index of the largest logit."""
     for lane in range(len(prediction)):
         target_logit, largest = row[0, lane], row[1, lane]
         if target_logit > largest or (target_logit == largest and targets[lane] < prediction[lane]):
@@ -212,10 +212,10 @@ def _with_target(row: Any, targets: Any, prediction: Any) -> None:
 
 @_vector
 def _sums(block: Any, top: Any, weights: Any, partial: Any, sums: Any, moments: bool) -> None:
-    """The sums of w, w^2 and w log w of each lane, with w = exp(x - top); the block gets log w."""
+    """The sums of w, w^2 and w log w of each lane, with w = exp(x - top); replaces the block by log w."""
     sums[:] = 0
     for lane in range(LANES):
-        # Where all are masked there is nothing to subtract.
+        # If all are masked there is nothing to subtract.
         top[lane] = 0.0 if top[lane] == -np.inf else top[lane]
     for begin in range(0, len(block), STEPS):
         log_weights = block[begin : begin + STEPS]
@@ -254,21 +254,21 @@ def _add_up(log_weights: Any, weights: Any, partial: Any, moments: bool) -> None
 
 
 @_vector
-def _finish(row: Any, targets: Any, state: Any, gamma: float, alphas: Any, work: Any, wanted: int) -> None:
-    """From the sums of 64 rows to their state and to as many of their values as are wanted."""
+def _finish(row: Any, targets: Any, state: Any, gamma: float, alphas: Any, work: Any, requested: int) -> None:
+    """Compute the states and the requested values of 64 rows from their sums."""
     z, cross_entropy = work[ENTROPY + 1], work[ENTROPY + 2]
     _log_odds(row, work[LOGIT_MARGIN], work[LOG_OTHERS], z)
     for lane in range(len(state)):
         alone = (row[1, lane] == -np.inf) & (abs(row[0, lane]) < np.inf) & (z[lane] == np.inf)
         valid = alone | (abs(z[lane]) < np.inf)
         state[lane] = state[lane] if valid | (state[lane] != COUNTED) else BAD_LOGIT
-    _losses(z, gamma, cross_entropy, work[LOSS], work[LOG_LOSS], wanted > LOG_LOSS)
+    _losses(z, gamma, cross_entropy, work[LOSS], work[LOG_LOSS], requested > LOG_LOSS)
     if alphas.shape[1] > 0:
         for lane in range(LANES):
             work[ALPHA_T, lane] = alphas[0, targets[lane]]
             work[LOSS, lane] *= work[ALPHA_T, lane]
             work[LOG_LOSS, lane] += alphas[1, targets[lane]]
-    if wanted > SQUARED:
+    if requested > SQUARED:
         _moments(row[2:], work[LOG_OTHERS], work[SQUARED], work[ENTROPY])
 
 
@@ -279,7 +279,7 @@ def _log_odds(row: Any, margin: Any, log_others: Any, z: Any) -> None:
     for lane in range(LANES):
         margin[lane] = np.inf if largest[lane] == -np.inf else target_logit[lane] - largest[lane]
     for lane in range(LANES):
-        # Of a row whose others are all masked only whether there is a NaN in it.
+        # If all other classes are masked, the sum tells only if there is a NaN.
         log_others[lane] = log(1 + (total[lane] - total[lane]) if largest[lane] == -np.inf else total[lane])
     for lane in range(LANES):
         z[lane] = margin[lane] - log_others[lane]
@@ -287,7 +287,7 @@ def _log_odds(row: Any, margin: Any, log_others: Any, z: Any) -> None:
 
 @_vector
 def _losses(z: Any, gamma: float, cross_entropy: Any, loss: Any, log_focus: Any, with_log: bool) -> None:
-    """`focal_from_log_odds`, and `log_focal_from_log_odds` in the place of the logarithm of the focusing factor."""
+    """`focal_from_log_odds`, and `log_focal_from_log_odds` instead of the logarithm of the focusing factor."""
     stays_a_call()
     for lane in range(LANES):
         # log(1 + exp(-|z|)), the part that softplus(z) and softplus(-z) share.
@@ -301,14 +301,14 @@ def _losses(z: Any, gamma: float, cross_entropy: Any, loss: Any, log_focus: Any,
         loss[lane] = cross_entropy[lane] * exp(LOWEST if log_focus[lane] < LOWEST else log_focus[lane])
     if with_log:
         for lane in range(LANES):
-            # softplus(-z) is exp(-z) to the last bit of float64 from z = 37 on, and 0 in it from z = 745.
+            # In float64 softplus(-z) equals exp(-z) for z > 37, and is 0 for z > 745.
             log_focus[lane] += -z[lane] if z[lane] > 37 else log(cross_entropy[lane])
 
 
 @_vector
 def _moments(sums: Any, log_total: Any, squared: Any, entropy: Any) -> None:
     for lane in range(LANES):
-        # Of no others there is no sum, and nothing to be uncertain about.
+        # Without other classes the sum is 0, and so is the entropy.
         total = sums[0, lane] if sums[0, lane] >= 1 else 1.0
         squared[lane] = sums[1, lane] / (total * total)
         entropy[lane] = max(log_total[lane] - sums[2, lane] / total, 0.0)
@@ -325,7 +325,7 @@ def _keep_rows(work: Any, kind: Any, values: Any, state: Any) -> None:
 
 @_lanes_sum
 def _add_rows(work: Any, state: Any, sums: Any) -> None:
-    """The sums of 64 rows, of those that are not ignored."""
+    """Add the rows that are not ignored to the sums of these 64 rows."""
     stays_a_call()
     loss, alpha, counted, bad = 0.0, 0.0, 0, 0
     for lane in range(len(state)):

@@ -1,12 +1,12 @@
 """`service.loss.formula.softmax_statistics` on CUDA, by Triton kernels that read each logit once.
 
-A row that fits into one tile stays in registers, several narrow ones together. A wider one is walked tile by tile with
-a running maximum and sums relative to it, which a larger maximum rescales (Milakov & Gimelshein 2018,
-arXiv:1805.02867). Nothing of the size of the logits is written. What is left of a row goes on in float64 as in the
-plain implementation.
+A row that fits into one tile stays in registers, several narrow ones together. A wider row is read tile by tile with a
+running maximum and sums relative to it, which are rescaled when the maximum grows (Milakov & Gimelshein 2018,
+arXiv:1805.02867). No array of the logits' size is written. The few numbers of each row are float64, as in the plain
+implementation.
 
-The exponential of float32 is the device's own, of exp2 after a multiplication: an error of |x_j - M| 2^-24 in the
-weight of class j, so at most 4e-7 in log s of 128 000 classes, and far less where the classes differ.
+The float32 exponential is a multiplication and the device's exp2. Its error is |x_j - M| 2^-24 in the weight of class
+j: at most 4e-7 in log s for 128 000 classes, and far less if the classes differ.
 
 Tests run the kernels in Triton's interpreter on the CPU and compile them for GPUs. Nothing has run on a GPU yet; there,
 `service.loss.kernels.self_check` compares each kernel with the plain implementation at start.
@@ -24,12 +24,12 @@ from triton.language.extra import libdevice
 
 from service.loss.formula import Moments, SoftmaxStatistics, compute_dtype
 
-# Of a tile in registers, in bytes of the dtype that is computed in; a wide row's tile is spread over more warps, for
-# the sums of each of its lanes stay there too.
+# Size of a tile in registers, in bytes of the dtype of the computation. Tiles of wide rows use more warps, since the
+# sums of each lane are in registers too.
 TILE_BYTES_PER_WARP = 4096
 WIDE_TILE_BYTES = 16384
 WIDE_WARPS = 8
-# Tiles of a wide row on their way or at work.
+# Tiles of a wide row that are loaded or computed at the same time.
 STAGES = 4
 VECTOR_BYTES = 16
 
@@ -39,7 +39,7 @@ NARROW, WIDE = "softmax narrow", "softmax wide"
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _exp(x, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
-    # exp2 flushing what underflows; Triton's own keeps denormal weights, for twice the instructions.
+    # This exp2 flushes underflow to 0; Triton's own keeps denormal weights, for twice the instructions.
     return libdevice.fast_expf(x) if FAST else tl.exp(x)
 
 
@@ -54,7 +54,7 @@ def _store(sums, num_rows, row, mask, target_logit, largest, total, squared, w_l
         tl.store(place + 4 * step, w_log_w, mask=mask)
 
 
-# The numbers are not specialised: what a client sends would otherwise compile a kernel for every shape of its own.
+# No specialisation on the numbers: otherwise each new shape that a client sends would compile a kernel.
 @triton.jit(do_not_specialize=["num_rows", "row_units", "class_units"])  # type: ignore[untyped-decorator]
 def _reduce_narrow(  # type: ignore[no-untyped-def]
     logits,
@@ -75,17 +75,17 @@ def _reduce_narrow(  # type: ignore[no-untyped-def]
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < num_rows
     column = tl.arange(0, BLOCK)
-    # Products with ALIGN, not numbers by themselves: that lets the compiler load 16 bytes at a time.
+    # As products with ALIGN, which let the compiler load 16 bytes at a time.
     row_start = logits + row * row_units * ALIGN
     mask = inside[:, None] & (column < class_units * ALIGN)[None, :]
     x = tl.load(row_start[:, None] + column[None, :], mask=mask, other=float("-inf")).to(dtype)
     target = tl.load(targets + row, mask=inside, other=0)
-    # From the cache: its line is on its way with the tile.
+    # From the cache: the tile's load fetches its line.
     target_logit = tl.load(row_start + target, mask=inside, other=0.0).to(dtype)
     x = tl.where(column[None, :] == target.to(tl.int32)[:, None], float("-inf"), x)
     largest = tl.max(x, 1)
     distance = x - tl.where(largest == float("-inf"), 0.0, largest)[:, None]
-    # A NaN and inf - inf end up in the sum, whatever the device's maximum makes of them.
+    # NaN and inf - inf end up in the sum, even if the device's maximum skips them.
     weight = _exp(distance, FAST)
     squared = tl.sum(weight * weight, 1)
     w_log_w = tl.sum(tl.where(weight > 0, weight * distance, 0.0), 1)
@@ -111,7 +111,7 @@ def _fold(  # type: ignore[no-untyped-def]
     MOMENTS: tl.constexpr,
     FAST: tl.constexpr,
 ):
-    """A tile into the sums of a wide row; each lane of the tile has sums of its own."""
+    """Add a tile to the sums of a wide row; each lane of the tile has its own sums."""
     if (first <= target) & (target < first + BLOCK):
         x = tl.where(lane == target - first, float("-inf"), x)
     tile_largest = tl.max(x, 0)
@@ -125,7 +125,7 @@ def _fold(  # type: ignore[no-untyped-def]
     distance = x - shift
     weight = _exp(distance, FAST)
     if MOMENTS:
-        # The sum of w log w moves by its weight times the step of the maximum; 0 times infinity is 0 here.
+        # The sum of w log w changes by the sum of w times the step of the maximum; 0 times infinity counts as 0.
         step = tl.where(scale > 0, largest - shift, 0.0)
         w_log_w = (w_log_w + step * total) * scale + tl.where(weight > 0, weight * distance, 0.0)
         squared = squared * (scale * scale) + weight * weight
@@ -218,7 +218,7 @@ def softmax_statistics(
     if len(logits):
         _launch(logits, targets.contiguous(), sums, positions, PREDICTION=prediction, MOMENTS=moments)
     target_logit, largest, total = sums[:3].double()
-    # A NaN shows in the sum; the maximum of a GPU passes over it.
+    # A NaN appears in the sum; a GPU's maximum skips it.
     bad = total.isnan() | (largest == torch.inf)
     masked = torch.isneginf(largest)
     total = total.masked_fill(masked, 1)
@@ -238,7 +238,7 @@ def _launch(logits: Tensor, targets: Tensor, sums: Tensor, positions: Tensor, **
     tensors = (logits, targets, sums, positions)
     numbers = (num_rows, logits.stride(0) // align, num_classes // align)
     flags["FAST"] = sums.dtype == torch.float32 and isinstance(_exp, triton.JITFunction)
-    # Triton launches on the current device, which is not that of the tensors where there are several.
+    # Triton launches on the current device, which may be another than that of the tensors.
     with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]
         if kernel_for(num_classes, logits.dtype) == WIDE:
             block = wide_block(logits.dtype)

@@ -70,7 +70,7 @@ def check_triton(device: str) -> tuple[KernelCheck, ...]:
     try:
         from service.loss.kernels import cuda
     except Exception as err:  # a missing package, or a driver library that does not load
-        return (KernelCheck("all Triton kernels", "all dtypes", False, None, _described(err)),)
+        return (KernelCheck("all Triton kernels", "all dtypes", False, None, _error_text(err)),)
     checks = []
     for dtype in DTYPES:
         block = cuda.wide_block(dtype)
@@ -82,15 +82,15 @@ def check_triton(device: str) -> tuple[KernelCheck, ...]:
 
 
 def check_cpu() -> tuple[KernelCheck, ...]:
-    """Compile the CPU kernel unless its cache has it, and check it: one result for each dtype."""
+    """Compile the CPU kernel unless it is cached, and check it: one result for each dtype."""
     from service.loss.kernels import cpu
 
     def statistics(logits: Tensor, targets: Tensor, *, prediction: bool, moments: bool) -> SoftmaxStatistics:
-        found = cpu.score_rows(
+        result = cpu.score_rows(
             logits, targets, 2.0, None, None, statistics=True, prediction=prediction, moments=moments
         ).statistics
-        assert found is not None
-        return found
+        assert result is not None
+        return result
 
     cases = [Case(2), Case(7, shifted=True), Case(1000), Case(5001, everything=False)]
     return tuple(check_kernel("softmax", statistics, dtype, "cpu", cases) for dtype in DTYPES)
@@ -112,13 +112,13 @@ def check_kernel(name: str, kernel: Kernel, dtype: torch.dtype, device: str, cas
     try:
         for case in cases:
             rows, logits, targets = batch(case, dtype)
-            found = _on_host(_run(kernel, case, _placed(logits, case, device), targets.to(device)))
-            for error, row, what in _differences(found, logits, targets):
+            result = _on_host(_run(kernel, case, _placed(logits, case, device), targets.to(device)))
+            for error, row, what in _differences(result, logits, targets):
                 largest = max(largest, error)
                 if error > tolerance and not message:
                     message = f"{what} differs by {error:.3g} in a row with {rows[row]} ({case.num_classes} classes)"
     except Exception as err:  # Triton has no common class for its exceptions; a wrong kernel can raise anything
-        return KernelCheck(name, dtype_name, False, None, _described(err))
+        return KernelCheck(name, dtype_name, False, None, _error_text(err))
     return KernelCheck(name, dtype_name, not message, largest, message)
 
 
@@ -186,22 +186,22 @@ def _on_host(row: SoftmaxStatistics) -> SoftmaxStatistics:
     )
 
 
-def _differences(found: SoftmaxStatistics, logits: Tensor, targets: Tensor) -> Iterator[tuple[float, int, str]]:
-    """For each statistic its largest difference, the row, and the name; a wrong flag or class differs by infinity."""
+def _differences(result: SoftmaxStatistics, logits: Tensor, targets: Tensor) -> Iterator[tuple[float, int, str]]:
+    """The largest difference of each statistic, its row and its name; wrong flags and classes differ by infinity."""
     plain = formula.softmax_statistics(
-        logits.double(), targets, prediction=found.prediction is not None, moments=found.moments is not None
+        logits.double(), targets, prediction=result.prediction is not None, moments=result.moments is not None
     )
-    # In float64 the difference of two float32 logits cannot overflow: validity is that of the dtype itself.
+    # In float64 the difference of two float32 logits cannot overflow, so validity is checked in the dtype itself.
     valid = formula.softmax_statistics(logits, targets).valid
-    yield _largest(torch.where(found.valid == valid, 0.0, math.inf), "the mark of valid rows")
-    pairs = [("the logit margin", found.logit_margin, plain.logit_margin)]
-    pairs.append(("the log of the sum", found.log_others, plain.log_others))
-    if found.prediction is not None and plain.prediction is not None:
-        wrong = torch.where(found.prediction == plain.prediction, 0.0, math.inf)
+    yield _largest(torch.where(result.valid == valid, 0.0, math.inf), "the mark of valid rows")
+    pairs = [("the logit margin", result.logit_margin, plain.logit_margin)]
+    pairs.append(("the log of the sum", result.log_others, plain.log_others))
+    if result.prediction is not None and plain.prediction is not None:
+        wrong = torch.where(result.prediction == plain.prediction, 0.0, math.inf)
         yield _largest(wrong.masked_fill(~valid, 0), "the predicted class")
-    if found.moments is not None and plain.moments is not None:
-        pairs.append(("the sum of squares", found.moments.squared, plain.moments.squared))
-        pairs.append(("the entropy", found.moments.entropy, plain.moments.entropy))
+    if result.moments is not None and plain.moments is not None:
+        pairs.append(("the sum of squares", result.moments.squared, plain.moments.squared))
+        pairs.append(("the entropy", result.moments.entropy, plain.moments.entropy))
     for name, ours, theirs in pairs:
         error = (ours - theirs).abs() / theirs.abs().clamp(min=1)
         # inf - inf is NaN where both are the same infinity; any other NaN is an error.
@@ -214,5 +214,5 @@ def _largest(errors: Tensor, name: str) -> tuple[float, int, str]:
     return float(errors[row]), row, name
 
 
-def _described(err: Exception) -> str:
+def _error_text(err: Exception) -> str:
     return f"{type(err).__name__}: {' '.join(str(err).split())[:300]}"

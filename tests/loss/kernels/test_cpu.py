@@ -1,4 +1,4 @@
-"""The CPU kernel: its sums, threads, memory layouts and compilation, and where it applies.
+"""The CPU kernel: its sums, threads, memory layouts and compilation, and where it can_be_used.
 
 `tests/loss/properties` tests its numbers, at every size at which its blocks change.
 """
@@ -21,7 +21,7 @@ from service.loss.arrays import as_array
 from service.loss.focal import FocalLoss, focal_loss
 from service.loss.kernels import cpu as fused_cpu
 from service.loss.kernels import cpu_rows as cpu_kernel
-from service.loss.kernels.cpu import FusedScores, FusedSums, applies, score_rows, sum_rows
+from service.loss.kernels.cpu import FusedScores, FusedSums, can_be_used, score_rows, sum_rows
 from service.loss.kernels.cpu_rows import LANES
 from service.loss.row_state import RowState
 from tests.loss.samples import DTYPES, random_rows
@@ -169,17 +169,17 @@ class TestInputs:
 class TestWhereItApplies:
     def test_values_without_a_derivative(self) -> None:
         logits, _ = random_rows(3, 4)
-        assert applies(logits)
-        assert applies(torch.nn.Parameter(logits, requires_grad=False))
+        assert can_be_used(logits)
+        assert can_be_used(torch.nn.Parameter(logits, requires_grad=False))
         with torch.no_grad():
-            assert applies(logits.clone().requires_grad_())
+            assert can_be_used(logits.clone().requires_grad_())
 
     @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
     def test_nothing_that_someone_differentiates_or_traces(self) -> None:
         logits, targets = random_rows(3, 4)
-        assert not applies(logits.clone().requires_grad_())
-        assert not applies(logits.to("meta"))
-        assert not applies(logits.to(torch.float8_e4m3fn))
+        assert not can_be_used(logits.clone().requires_grad_())
+        assert not can_be_used(logits.to("meta"))
+        assert not can_be_used(logits.to(torch.float8_e4m3fn))
 
         def loss(x: Tensor) -> Tensor:
             return focal_loss(x, targets)

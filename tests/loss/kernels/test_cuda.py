@@ -141,7 +141,7 @@ class TestChoice:
     @pytest.fixture
     def on_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Tensor, "is_cuda", property(lambda tensor: True))
-        monkeypatch.setattr(fused_cpu, "takes", lambda logits: False)
+        monkeypatch.setattr(fused_cpu, "supports", lambda logits: False)
         monkeypatch.setattr(fused, "_no_kernel", type(fused._no_kernel)())
 
     @pytest.fixture

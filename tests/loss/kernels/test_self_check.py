@@ -148,7 +148,7 @@ class TestChoice:
     @pytest.fixture(autouse=True)
     def on_cuda(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(Tensor, "is_cuda", property(lambda tensor: True))
-        monkeypatch.setattr(fused_cpu, "takes", lambda logits: False)
+        monkeypatch.setattr(fused_cpu, "supports", lambda logits: False)
         monkeypatch.setattr(choose, "_no_kernel", type(choose._no_kernel)())
         monkeypatch.setattr(choose, "_failed", set())
         choose.check_kernels.cache_clear()
