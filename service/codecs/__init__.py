@@ -1,4 +1,4 @@
-"""Wire formats: which there are, and which one reads a request and writes its reply.
+"""Wire formats, and the choice between them by media type.
 
 Every format decodes to the same `LossRequest` and encodes the same `LossResult`.
 """

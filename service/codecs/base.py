@@ -1,4 +1,4 @@
-"""What a codec is."""
+"""The interface of a codec."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ class Reader(Protocol):
     """A format of requests.
 
     Args:
-        media_type: Its name.
-        aliases: Further names under which it is accepted.
+        media_type: Its media type.
+        aliases: Other media types of the same format.
     """
 
     media_type: str
     aliases: tuple[str, ...]
 
     def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
-        """The request that a body says; binary tensors are views into it.
+        """Decode a request; binary tensors are views into the body.
 
         Args:
-            body: As a whole.
-            with_attributes: Whether a batch may carry attributes of its examples, as those of a run may.
-            max_bytes: What a compressed format may inflate to; None: as much as the body has, but 1 MiB at least.
+            body: The whole body.
+            with_attributes: Accept attributes of the examples, as a batch of a run may have them.
+            max_bytes: Limit of the inflated data of a compressed format; None: the size of the body, at least 1 MiB.
 
         Raises:
             DecodeError: The body is not of this format.
-            BodyTooLargeError: It inflates to more.
-            InvalidRequestError: It is of this format, and says no valid request.
+            BodyTooLargeError: The data inflates to more bytes than the limit.
+            InvalidRequestError: The body is of this format, but the request is not valid.
         """
 
 
 class Codec(Reader, Protocol):
-    """A format of requests and of replies; it answers under its own name."""
+    """A format of requests and of replies."""
 
     def encode(self, result: LossResult) -> bytes:
-        """The body of the reply.
+        """Encode a reply.
 
         Raises:
-            ShapeError: This format has no room for batches of such different shapes.
+            ShapeError: The format cannot hold batches of such different shapes.
         """
 
 
 def inflated_bytes(body: Body, max_bytes: int | None) -> int:
-    """`max_bytes` of `Reader.decode`, with what None means there."""
+    """The limit of the inflated data; see `max_bytes` of `Reader.decode`."""
     return max(len(body), MIN_INFLATED_BYTES) if max_bytes is None else max_bytes

@@ -18,6 +18,7 @@ import orjson
 import simdjson
 
 from service.codecs.json_logits import Numbers, parted
+from service.codecs.json_reply import json_bytes, loss_reply
 from service.errors import (
     DecodeError,
     InvalidIdsError,
@@ -28,9 +29,10 @@ from service.errors import (
     ShapeError,
 )
 from service.formats.arrays import Body
+from service.formats.attributes import check_attributes
 from service.schema.faults import fault
 from service.schema.request import Batch, LossRequest, RequestOptions
-from service.schema.result import BatchResult, LossResult
+from service.schema.result import LossResult
 
 TENSORS = ("logits", "targets", "ids")
 OPTIONS = RequestOptions.model_fields.keys()
@@ -78,7 +80,7 @@ class JsonCodec:
 
     def encode(self, result: LossResult) -> bytes:
         """See `Codec.encode`."""
-        return orjson.dumps(to_json(result), option=orjson.OPT_SERIALIZE_NUMPY)
+        return json_bytes(loss_reply(result))
 
 
 def _decoded(
@@ -98,61 +100,6 @@ def _decoded(
     if logits:
         raise DecodeError("arrays of logits stand where no batch has them")
     return request
-
-
-def to_json(result: LossResult) -> dict[str, Any]:
-    """The reply as orjson takes it: numpy arrays in it, NaN and infinities become null."""
-    return {
-        "config_id": result.config_id,
-        "device": result.device,
-        "loss": result.loss,
-        "num_examples": result.num_examples,
-        "num_ignored": result.num_ignored,
-        "num_excluded": result.num_excluded,
-        "batches": [_batch_to_json(batch) for batch in result.batches],
-        "hardest": hardest_to_json(result),
-        "excluded": excluded_to_json(result),
-    }
-
-
-def hardest_to_json(result: LossResult) -> list[dict[str, Any]]:
-    """The hardest examples; `id` only where the request has ids."""
-    return [
-        _without_missing_id({name: value for name, value in vars(hard).items() if name != "log_loss"})
-        for hard in result.hardest
-    ]
-
-
-def excluded_to_json(result: LossResult) -> list[dict[str, Any]]:
-    """The excluded rows; `id` only where the request has ids."""
-    return [_without_missing_id(vars(row)) for row in result.excluded]
-
-
-def _without_missing_id(members: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if name != "id" or value is not None}
-
-
-def _batch_to_json(batch: BatchResult) -> dict[str, Any]:
-    members: dict[str, Any] = {
-        "loss": batch.loss,
-        "loss_sum": batch.loss_sum,
-        "alpha_sum": batch.alpha_sum,
-        "num_examples": batch.num_examples,
-        "num_ignored": batch.num_ignored,
-        "num_excluded": batch.num_excluded,
-        "per_example": dict(batch.per_example),
-    }
-    prediction = batch.per_example.get("prediction")
-    if prediction is not None and (prediction < 0).any():
-        members["per_example"]["prediction"] = null_where_negative(prediction.tolist())
-    return members
-
-
-def null_where_negative(predictions: list[Any]) -> list[Any]:
-    """Predictions, or lists of them, with None in place of -1."""
-    return [
-        null_where_negative(value) if isinstance(value, list) else None if value < 0 else value for value in predictions
-    ]
 
 
 class _Reader:
@@ -290,28 +237,6 @@ class _Reader:
         self._option_values_left -= count
         if self._option_values_left < 0:
             raise InvalidRequestError(f"config and the other options have more than {MAX_OPTION_VALUES} values")
-
-
-def check_attributes(value: Any) -> dict[str, list[Any]] | None:
-    """Attributes as they stand in JSON: under each name a list of strings, numbers, booleans or nulls.
-
-    Raises:
-        InvalidRequestError: Something else; names the attribute and the row.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        detail = "attributes is an object of lists"
-        raise fault(InvalidRequestError, "not an object of lists", "attributes", detail=detail)
-    for name, values in value.items():
-        if not isinstance(values, list):
-            detail = f"attribute {name[:100]!r} is a list with one value per example"
-            raise fault(InvalidRequestError, "not a list", "attributes", name[:100], detail=detail)
-        for row, one in enumerate(values):
-            if isinstance(one, list | dict):
-                msg = f"attribute {name[:100]!r}, row {row}: {_named(one)} is no string, number, boolean or null"
-                raise fault(InvalidRequestError, msg, "attributes", name[:100], row)
-    return value
 
 
 class _NotOfThisTypeError(Exception):

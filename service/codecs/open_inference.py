@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from ml_dtypes import bfloat16
 
-from service.codecs.json import excluded_to_json, hardest_to_json
+from service.codecs.json_reply import excluded_examples, hardest_examples, json_bytes, json_text
 from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
 from service.formats.arrays import Body, array_view, overflows
 from service.schema.faults import fault
@@ -137,12 +137,12 @@ def encode_response(result: LossResult, request: InferRequest, model: str, versi
         "num_examples": result.num_examples,
         "num_ignored": result.num_ignored,
         "num_excluded": result.num_excluded,
-        "hardest": _json_text(hardest_to_json(result)),
-        "excluded": _json_text(excluded_to_json(result)),
+        "hardest": json_text(hardest_examples(result)),
+        "excluded": json_text(excluded_examples(result)),
     }
     if request.id is not None:
         header["id"] = request.id
-    text = orjson.dumps(header, option=orjson.OPT_SERIALIZE_NUMPY)
+    text = json_bytes(header)
     return b"".join([text, *tail]), len(text) if any(tail) else None
 
 
@@ -151,10 +151,6 @@ def _values(result: LossResult, name: str) -> Column:
         return np.array([np.nan if result.loss is None else result.loss])
     values = result.batches[0].per_example["loss" if name == PER_EXAMPLE_LOSS else name]
     return values if name == "prediction" else values.astype(np.float32)
-
-
-def _json_text(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def _json_object(text: memoryview) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import orjson
 from ml_dtypes import bfloat16
 
-from service.codecs.json import check_attributes, excluded_to_json, hardest_to_json
+from service.codecs.json_reply import excluded_examples, hardest_examples, json_text
 from service.errors import DecodeError, InvalidIdsError, InvalidRequestError, ShapeError
 from service.formats.arrays import Body
+from service.formats.attributes import check_attributes
 from service.formats.safetensors import DTYPES as FILE_DTYPES
 from service.formats.safetensors import Header, parse_header, read_safetensors, write_safetensors
 from service.formats.strict_json import read_strict_json
@@ -86,8 +86,8 @@ class SafetensorsCodec:
         metadata = {
             "config_id": result.config_id,
             "device": result.device,
-            "hardest": _json_text(hardest_to_json(result)),
-            "excluded": _json_text(excluded_to_json(result)),
+            "hardest": json_text(hardest_examples(result)),
+            "excluded": json_text(excluded_examples(result)),
         }
         return write_safetensors(tensors, metadata)
 
@@ -103,10 +103,6 @@ def _joined(name: str, columns: list[Column]) -> Column:
 
 def _number(value: float | None) -> float:
     return np.nan if value is None else value
-
-
-def _json_text(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def _request_fields(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Columns of Arrow that are attributes of examples: which types there are, and their values for Python."""
+"""Attributes of examples: their types and values in Arrow columns, and in JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pyarrow as pa
 from service.errors import InvalidRequestError
 from service.schema.faults import fault
 
-SHORTER = {pa.time64("ns"): pa.time64("us"), pa.duration("ns"): pa.duration("us")}
+# Units that Python's types cannot hold, and the finest that they can.
+MICROSECONDS = {pa.time64("ns"): pa.time64("us"), pa.duration("ns"): pa.duration("us")}
 
 
 def is_attribute(kind: pa.DataType) -> bool:
-    """Whether a column of this type may be an attribute: text, numbers, truth values, times."""
+    """True if a column of this type can be an attribute: text, numbers, booleans or times."""
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     tests = (
         pa.types.is_string,
@@ -30,23 +31,46 @@ def is_attribute(kind: pa.DataType) -> bool:
 
 
 def attribute_values(column: pa.Array | pa.ChunkedArray, name: str) -> list[Any]:
-    """The values of a column, None for null; times to the microsecond, which is what Python's types hold.
+    """Convert a column to Python values: None for null, times to the microsecond.
 
     Args:
-        column: Of a type that `is_attribute`.
-        name: Of the column.
+        column: Its type is one that `is_attribute` accepts.
+        name: Name of the column.
 
     Raises:
-        InvalidRequestError: A time that Python has no value for, or an unknown time zone.
+        InvalidRequestError: A time that Python cannot represent, or an unknown time zone.
     """
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         column = column.cast(pa.timestamp("us", kind.tz), safe=False)
-    elif kind in SHORTER:
-        column = column.cast(SHORTER[kind], safe=False)
+    elif kind in MICROSECONDS:
+        column = column.cast(MICROSECONDS[kind], safe=False)
     try:
         values: list[Any] = column.to_pylist()
     except (OverflowError, ValueError) as err:
         msg = f"column {name[:100]!r} has a value of {kind} that cannot be read: {err}"
         raise fault(InvalidRequestError, msg, "attributes", name[:100]) from err
     return values
+
+
+def check_attributes(value: Any) -> dict[str, list[Any]] | None:
+    """Check attributes from JSON: an object of lists of strings, numbers, booleans and nulls, or null.
+
+    Raises:
+        InvalidRequestError: Anything else; names the attribute and the row.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        detail = "attributes is an object of lists"
+        raise fault(InvalidRequestError, "not an object of lists", "attributes", detail=detail)
+    for name, values in value.items():
+        if not isinstance(values, list):
+            detail = f"attribute {name[:100]!r} is a list with one value per example"
+            raise fault(InvalidRequestError, "not a list", "attributes", name[:100], detail=detail)
+        for row, item in enumerate(values):
+            if isinstance(item, list | dict):
+                kind = "a list" if isinstance(item, list) else "an object"
+                msg = f"attribute {name[:100]!r}, row {row}: {kind} is no string, number, boolean or null"
+                raise fault(InvalidRequestError, msg, "attributes", name[:100], row)
+    return value

@@ -6,10 +6,9 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
-from service.codecs.json import excluded_to_json, hardest_to_json
+from service.codecs.json_reply import excluded_examples, hardest_examples, json_text
 from service.errors import LossServiceError
 from service.schema.request import Column
 from service.schema.result import BatchResult, LossResult
@@ -48,8 +47,8 @@ class ArrowResultWriter:
         metadata = _counts(total) | {
             "config_id": total.config_id,
             "device": total.device,
-            "hardest": _json(hardest_to_json(total)),
-            "excluded": _json(excluded_to_json(total)),
+            "hardest": json_text(hardest_examples(total)),
+            "excluded": json_text(excluded_examples(total)),
         }
         written = self._written(self._empty(), metadata)
         self._writer.close()
@@ -57,7 +56,7 @@ class ArrowResultWriter:
 
     def failure(self, error: LossServiceError) -> bytes:
         """The last bytes of a stream that an error has ended: the problem, and no mark."""
-        return self._written(self._empty(), {"error": _json(error.problem())})
+        return self._written(self._empty(), {"error": json_text(error.problem())})
 
     def _empty(self) -> pa.RecordBatch:
         return pa.record_batch([pa.array([], field.type) for field in self._schema], schema=self._schema)
@@ -84,15 +83,11 @@ class ArrowResultWriter:
 
 def _counts(result: BatchResult | LossResult) -> dict[str, str]:
     return {
-        "loss": _json(result.loss),
+        "loss": json_text(result.loss),
         "num_examples": str(result.num_examples),
         "num_ignored": str(result.num_ignored),
         "num_excluded": str(result.num_excluded),
     }
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def _column(values: Column, kind: pa.DataType) -> pa.Array:

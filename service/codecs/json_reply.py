@@ -1,0 +1,89 @@
+"""The JSON of a result: all of it for `application/json`, and its lists of examples for every other format."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, cast
+
+import orjson
+from typing_extensions import TypedDict
+
+from service.schema.replies.service import BatchLoss, ExampleOutput, ExcludedExample, HardestExample, LossReply
+from service.schema.result import BatchResult, LossResult
+
+
+class _Id(TypedDict):
+    id: NotRequired[str | int]
+
+
+def json_bytes(value: object) -> bytes:
+    """Encode as JSON; NumPy arrays become lists, NaN and infinities null."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def json_text(value: object) -> str:
+    """Encode as JSON text; see `json_bytes`."""
+    return json_bytes(value).decode()
+
+
+def loss_reply(result: LossResult) -> LossReply:
+    """The reply of `POST /loss`, with NumPy arrays as the lists of `per_example`."""
+    return {
+        "config_id": result.config_id,
+        "device": result.device,
+        "loss": result.loss,
+        "num_examples": result.num_examples,
+        "num_ignored": result.num_ignored,
+        "num_excluded": result.num_excluded,
+        "batches": [_batch_loss(batch) for batch in result.batches],
+        "hardest": hardest_examples(result),
+        "excluded": excluded_examples(result),
+    }
+
+
+def hardest_examples(result: LossResult) -> list[HardestExample]:
+    """The hardest examples; `id` only if the request has ids."""
+    return [
+        {
+            "batch": hard.batch,
+            "index": hard.index,
+            **_id(hard.id),
+            "loss": hard.loss,
+            "contribution": hard.contribution,
+        }
+        for hard in result.hardest
+    ]
+
+
+def excluded_examples(result: LossResult) -> list[ExcludedExample]:
+    """The excluded rows; `id` only if the request has ids."""
+    return [
+        {"batch": row.batch, "index": row.index, **_id(row.id), "code": row.code, "msg": row.msg}
+        for row in result.excluded
+    ]
+
+
+def _id(identity: str | int | None) -> _Id:
+    return {} if identity is None else {"id": identity}
+
+
+def _batch_loss(batch: BatchResult) -> BatchLoss:
+    columns: dict[str, object] = dict(batch.per_example)
+    prediction = batch.per_example.get("prediction")
+    if prediction is not None and (prediction < 0).any():
+        columns["prediction"] = _null_if_negative(prediction.tolist())
+    return {
+        "loss": batch.loss,
+        "loss_sum": batch.loss_sum,
+        "alpha_sum": batch.alpha_sum,
+        "num_examples": batch.num_examples,
+        "num_ignored": batch.num_ignored,
+        "num_excluded": batch.num_excluded,
+        "per_example": cast(dict[str, list[ExampleOutput]], columns),
+    }
+
+
+def _null_if_negative(predictions: list[Any]) -> list[Any]:
+    """Replace -1 by None in a list of predictions, or of lists of them."""
+    return [
+        _null_if_negative(value) if isinstance(value, list) else None if value < 0 else value for value in predictions
+    ]
