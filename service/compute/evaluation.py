@@ -1,4 +1,4 @@
-"""From a decoded request to its result: shapes, bad rows, reductions, contributions and the hardest examples."""
+"""Evaluation of a decoded request: shapes, bad rows, reductions, contributions and the hardest examples."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ERRORS_NAMED = 20
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a request may be.
+    """Limits of a request's size.
 
     Args:
         max_elements: Logits in one batch.
@@ -54,18 +54,18 @@ class Limits:
 def evaluate(
     device: Device, module: FocalLoss, request: LossRequest, limits: Limits, *, unique_ids: bool = False
 ) -> LossResult:
-    """Compute a request; all of it is checked for shapes and limits before anything is computed.
+    """Compute a request, after checking the shapes and limits of all its batches.
 
     Args:
-        device: Where to compute.
+        device: Device to compute on.
         module: The configured loss, on this device.
-        request: As decoded; nothing in it is trusted yet.
-        limits: How large it may be.
-        unique_ids: Its ids are known to differ, and are not compared again.
+        request: The decoded request, unchecked.
+        limits: Limits of its size.
+        unique_ids: True if its ids are known to be unique.
 
     Raises:
         TooManyExamplesError: The request has more rows than the limit.
-        Beside those of `Evaluation.add`.
+        Also the errors of `Evaluation.add`.
     """
     evaluation = Evaluation(device, module, request.options, limits)
     total = sum(batch.num_examples for batch in request.batches)
@@ -78,13 +78,13 @@ def evaluate(
 
 
 class Evaluation:
-    """A request that is computed batch by batch; what it keeps does not grow with their number.
+    """Computes a request batch by batch; its memory does not grow with their number.
 
     Args:
-        device: Where to compute.
+        device: Device to compute on.
         module: The configured loss, on this device.
-        options: Of the request.
-        limits: How large a batch may be.
+        options: Options of the request.
+        limits: Limits of a batch's size.
     """
 
     def __init__(self, device: Device, module: FocalLoss, options: RequestOptions, limits: Limits) -> None:
@@ -95,27 +95,27 @@ class Evaluation:
         self._totals = Totals(module.config.reduction, options.top_k, module.config.config_id, device.name)
 
     def add(self, batch: Batch) -> BatchResult:
-        """Compute the next batch; whether its ids are unique is for `check_ids`.
+        """Compute the next batch. `check_ids` checks that its ids are unique.
 
         Raises:
-            TooManyElementsError: It is larger than the limit.
-            ShapeError: Shapes or lengths do not fit each other or the configuration.
-            InvalidLogitError: A bad logit, unless such rows are to be excluded; names batch, row, column and value.
+            TooManyElementsError: The batch is larger than the limit.
+            ShapeError: Shapes or lengths do not match each other or the configuration.
+            InvalidLogitError: A logit is invalid, and `on_invalid` is `error`; names batch, row, column and value.
             InvalidTargetError: The same for a target.
-            DeviceOutOfMemoryError: Not even one row fits.
+            DeviceOutOfMemoryError: Not even one row fits into memory.
         """
         return self.add_shaped(batch, _shaped(self._module.config, self._totals.num_batches, batch, self._limits))
 
     def add_shaped(self, batch: Batch, shaped: tuple[Column, Column]) -> BatchResult:
-        """`add` with the batch's logits (N, C) or (N, L) and targets (N,) or (N, L), which were checked before."""
+        """`add` for checked logits (N, C) or (N, L) and targets (N,) or (N, L)."""
         number, config = self._totals.num_batches, self._module.config
         logits, targets = shaped
         scores = self._device.score(self._module, logits, targets, self._options.outputs)
         bad = (scores.state >= BAD_TARGET).nonzero()[0].tolist()
         if bad and self._options.on_invalid == "error":
-            raise _bad_rows(config, number, bad, logits, targets)
+            raise _invalid_rows_error(config, number, bad, logits, targets)
         faults = (
-            (row, _row_fault(config, number, row, logits[row], targets[row]))
+            (row, _invalid_row_error(config, number, row, logits[row], targets[row]))
             for row in bad[: EXCLUDED_LISTED - len(self._totals.excluded)]
         )
         excluded = [Excluded(number, row, _id(batch, row), error.code, error.detail) for row, error in faults]
@@ -124,7 +124,7 @@ class Evaluation:
         return result
 
     def result(self, batches: tuple[BatchResult, ...] = ()) -> LossResult:
-        """The totals of all batches so far, with those batches that are given."""
+        """The totals of all batches so far, as a result with these batches."""
         return self._totals.result(batches)
 
 
@@ -133,7 +133,7 @@ def _id(batch: Batch, row: int) -> str | int | None:
 
 
 def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits) -> tuple[Column, Column]:
-    """Logits (N, C) or (N, L) and targets (N,) or (N, L), or the error that says what does not fit."""
+    """Check and reshape a batch to logits (N, C) or (N, L) and targets (N,) or (N, L)."""
     logits, targets = batch.logits, batch.targets
     if logits.size > limits.max_elements:
         raise TooManyElementsError(
@@ -171,10 +171,10 @@ def _shaped_softmax(config: LossConfig, number: int, logits: Column, targets: Co
             batch=number,
         )
     if targets.dtype.kind not in "iub" and len(targets):
-        # A row that no int64 could hold is the one to name; where all could, the first stands for the dtype.
+        # Name the first row that is not an int64; if all are, the first row.
         values = targets.astype(np.float64)
         row = int(((values != np.trunc(values)) | (np.abs(values) >= 2.0**63)).argmax())
-        msg = f"softmax targets are integer class indices, got {_spelled(float(values[row]))}"
+        msg = f"softmax targets are integer class indices, got {_number_text(float(values[row]))}"
         raise fault(InvalidTargetError, msg, "targets", batch=number, row=row)
     return logits, targets
 
@@ -211,10 +211,14 @@ def _shaped_sigmoid(config: LossConfig, number: int, logits: Column, targets: Co
 
 
 def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
-    """Raise where an id stands twice in these batches, the first of which has this number in its request.
+    """Check that all ids of some batches are unique.
+
+    Args:
+        batches: Batches of one request.
+        first: Number of the first of them in the request.
 
     Raises:
-        InvalidIdsError: Names both places.
+        InvalidIdsError: An id occurs twice; names both places.
     """
     ids = [identity for batch in batches for identity in batch.ids or ()]
     if len(set(ids)) == len(ids):
@@ -224,24 +228,24 @@ def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
         for row, identity in enumerate(batch.ids or ()):
             earlier = seen.setdefault(identity, (number, row))
             if earlier != (number, row):
-                msg = f"id {str(identity)[:100]!r} is already that of batch {earlier[0]}, row {earlier[1]}"
+                msg = f"id {str(identity)[:100]!r} is already the id of batch {earlier[0]}, row {earlier[1]}"
                 raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
 
 
-def _bad_rows(
+def _invalid_rows_error(
     config: LossConfig, number: int, rows: Sequence[int], logits: Column, targets: Column
 ) -> LossServiceError:
-    faults = [_row_fault(config, number, row, logits[row], targets[row]) for row in rows[:ERRORS_NAMED]]
+    faults = [_invalid_row_error(config, number, row, logits[row], targets[row]) for row in rows[:ERRORS_NAMED]]
     items = [item for error in faults for item in error.errors]
     detail = faults[0].detail if len(rows) == 1 else f"{faults[0].detail} (and {len(rows) - 1} more rows)"
     return type(faults[0])(detail, errors=items)
 
 
-def _row_fault(config: LossConfig, number: int, row: int, logits: Column, targets: Column) -> LossServiceError:
-    """What is wrong with a row that was marked bad."""
+def _invalid_row_error(config: LossConfig, number: int, row: int, logits: Column, targets: Column) -> LossServiceError:
+    """The first fault of a row that was marked invalid."""
     for kind, part, column, msg in _faults(config, logits, targets):
         return fault(kind, msg, part, batch=number, row=row, column=column)
-    raise AssertionError(f"row {row} of batch {number} was marked bad and nothing is wrong with it")
+    raise AssertionError(f"row {row} of batch {number} was marked invalid but has no fault")
 
 
 def _faults(
@@ -257,7 +261,7 @@ def _faults(
         smoothed = config.label_smoothing > 0
         for column, value in enumerate(logits.tolist()):
             if math.isnan(value) or value == math.inf:
-                yield InvalidLogitError, "logits", column, f"logit {_spelled(value)}"
+                yield InvalidLogitError, "logits", column, f"logit {_number_text(value)}"
             elif value == -np.inf and column == target:
                 yield InvalidLogitError, "logits", column, "logit -inf on the target: its loss is infinite"
             elif value == -np.inf and smoothed:
@@ -269,25 +273,25 @@ def _faults(
     for label in labels:
         target_value = targets[label].item()
         if present[label] and not 0 <= target_value <= 1:
-            yield InvalidTargetError, "targets", label, f"target {_spelled(target_value)} is outside [0, 1]{ignore}"
+            yield InvalidTargetError, "targets", label, f"target {_number_text(target_value)} is outside [0, 1]{ignore}"
     for label in labels:
         value, target_value = float(logits[label]), targets[label].item()
         if present[label] and (math.isnan(value) or value == math.inf):
-            yield InvalidLogitError, "logits", label, f"logit {_spelled(value)}"
+            yield InvalidLogitError, "logits", label, f"logit {_number_text(value)}"
         elif present[label] and value == -np.inf and target_value > 0:
             yield InvalidLogitError, "logits", label, "logit -inf on a positive label: its loss is infinite"
 
 
-def _spelled(value: float) -> str:
+def _number_text(value: float) -> str:
     return "NaN" if math.isnan(value) else f"{value:+}" if math.isinf(value) else f"{value}"
 
 
-# What is past float32 is inf in a float32 column, as IEEE 754 rounds it; the sums are float64 and go on.
+# A loss beyond the range of float32 becomes inf in a float32 column (IEEE 754); the sums are float64.
 @np.errstate(over="ignore")
 def _reduced_batch(
     batch: Batch, scores: Scores, reduction: Reduction, outputs: Sequence[str], num_excluded: int
 ) -> tuple[BatchResult, dict[str, Column]]:
-    """The result of a batch, and all columns that are known of it."""
+    """The result of a batch, and all its columns."""
     state, loss = scores.state, scores.loss
     num_ignored = int(np.count_nonzero(state == IGNORED))
     num_counted = len(loss) - num_ignored - num_excluded
@@ -295,7 +299,7 @@ def _reduced_batch(
     by = divisor(reduction, alpha_sum, num_counted) or 1
     dtype = np.float64 if batch.logits.dtype == np.float64 else np.float32
     columns: dict[str, Column] = {
-        # Nothing is known of the loss of an excluded row; to the sum it adds nothing.
+        # The loss of an excluded row is unknown and adds nothing to the sum.
         "loss": (np.where(state >= BAD_TARGET, np.nan, loss) if num_excluded else loss).astype(dtype),
         "contribution": (loss / by).astype(dtype),
     }
@@ -315,7 +319,7 @@ def _reduced_batch(
 
 
 def _hardest(number: int, batch: Batch, scores: Scores, columns: dict[str, Column], top_k: int) -> list[HardExample]:
-    """The k largest losses of a batch by their logarithms, then by position; only rows that count."""
+    """The k hardest examples of a batch among the rows that count, by the logarithm of the loss, then by position."""
     if not top_k:
         return []
     log_loss = scores.log_loss
