@@ -1,4 +1,4 @@
-"""Whatever holds numbers, as bytes of a known dtype: numpy, torch, Arrow, DLPack, lists. Loads none of them."""
+"""Conversion of numpy, torch, Arrow and DLPack arrays and of lists to tensors for safetensors. Imports only numpy."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ WIRE_DTYPES = {
     "int32": "I32",
     "int64": "I64",
 }
-# What the service does not take, as the smallest that it takes and that holds every value.
+# For each dtype that the service does not accept, the smallest accepted one that can hold all its values.
 WIDENED = {"bool": "uint8", "int8": "int16", "uint16": "int32", "uint32": "int64", "uint64": "int64"}
 ID_COLUMNS = ("id", "ids")
 
 
 @dataclass(frozen=True, eq=False)
 class SentBatch:
-    """One batch ready to be sent; ids stay here and come back into the reply."""
+    """A batch to send. The ids are not sent with `POST /loss`: the client puts them into the result."""
 
     logits: Tensor
     targets: Tensor
@@ -45,8 +45,8 @@ class SentBatch:
     def nbytes(self) -> int:
         return self.logits.data.nbytes + self.targets.data.nbytes
 
-    def owned(self) -> SentBatch:
-        """The same with bytes of its own, so that the caller may use its arrays again."""
+    def copy(self) -> SentBatch:
+        """Return a batch with copied data, so that the caller can reuse the arrays."""
         logits, targets = (
             Tensor(tensor.dtype, tensor.shape, memoryview(bytes(tensor.data))) for tensor in (self.logits, self.targets)
         )
@@ -54,16 +54,16 @@ class SentBatch:
 
 
 def sent_batch(batch: Any, number: int = 0) -> SentBatch:
-    """A batch in any of its forms.
+    """Convert a batch for sending.
 
     Args:
-        batch: `(logits, targets)`, `(logits, targets, ids)`, a mapping or Arrow table with columns of these names.
-        number: Its position in the request, for messages.
+        batch: `(logits, targets)`, `(logits, targets, ids)`, or a mapping or Arrow table with columns of these names.
+        number: Position in the request, for error messages.
 
     Raises:
-        InvalidRequestError: It is none of these, or holds something that is no number.
-        ShapeError: Rows of different lengths.
-        InvalidIdsError: Ids that are not unique, not strings or integers, or not one for each row.
+        InvalidRequestError: The batch has none of these forms, or contains values that are not numbers.
+        ShapeError: Rows of different lengths, or a number of ids other than that of the rows.
+        InvalidIdsError: An id is not unique, or neither a string nor an integer.
     """
     if _package(batch) == "pyarrow":
         return _sent(*_arrow_parts(batch, number), number)
@@ -88,22 +88,22 @@ def _member(batch: Mapping[str, Any], name: str, number: int) -> Any:
 def _sent(logits: Any, targets: Any, ids: Any, number: int) -> SentBatch:
     sent = tensor(logits, "logits", number), tensor(targets, "targets", number)
     rows = sent[0].shape[0] if sent[0].shape else 0
-    return SentBatch(*sent, None if ids is None else checked_ids(ids, rows, number))
+    return SentBatch(*sent, None if ids is None else check_ids(ids, rows, number))
 
 
 def tensor(value: Any, part: str, number: int = 0) -> Tensor:
-    """An array, tensor or nested list, ready to be sent.
+    """Convert an array, tensor or nested list for sending.
 
     Args:
-        value: Floats are sent as they are (float16, bfloat16, float32, float64); lists of numbers as float64 or int64.
-            A torch tensor may be on any device and require gradients.
-        part: `logits` or `targets`; integer logits are sent as float64.
-        number: Of its batch, for messages.
+        value: float16, bfloat16, float32 and float64 are sent unchanged, lists of numbers as float64 or int64. A torch
+            tensor may be on any device and require gradients.
+        part: `logits` or `targets`. Integer logits are sent as float64.
+        number: Number of the batch, for error messages.
 
     Raises:
-        InvalidRequestError: It holds something that is no number.
-        ShapeError: A list whose rows differ in length.
-        InvalidTargetError: An unsigned target of 2^63 or more.
+        InvalidRequestError: A value is not a number.
+        ShapeError: The rows of a list differ in length.
+        InvalidTargetError: An unsigned target is 2^63 or more.
     """
     name, array = _named_array(value, part, number)
     if part == "logits" and array.dtype.kind in "iub" and name != "bfloat16":
@@ -122,7 +122,7 @@ def tensor(value: Any, part: str, number: int = 0) -> Tensor:
 
 
 def _named_array(value: Any, part: str, number: int) -> tuple[str, Column]:
-    """The name of the dtype, and the array; of bfloat16, for which numpy has no dtype, its bits."""
+    """Return the name of the dtype and a numpy array; for bfloat16, which numpy lacks, the array holds the bits."""
     if _package(value) == "torch":
         return _torch_array(value)
     if _package(value) == "pyarrow":
@@ -142,8 +142,8 @@ def _not_an_array(value: Any, part: str, number: int, err: Exception) -> Invalid
     lengths = [len(row) if isinstance(row, Sequence) else None for row in rows]
     for row, length in enumerate(lengths):
         if length != lengths[0]:
-            found = "is a number" if length is None else f"has {length} values"
-            msg = f"row {row} of {part} {found}, row 0 has {lengths[0] if lengths[0] is not None else 'none'}"
+            width = "is a number" if length is None else f"has {length} values"
+            msg = f"row {row} of {part} {width}, row 0 has {lengths[0] if lengths[0] is not None else 'none'}"
             return fault(ShapeError, msg, part, row, batch=number)
     return InvalidRequestError(f"batch {number}: {part} cannot be read as an array: {err}")
 
@@ -153,7 +153,7 @@ def _package(value: Any) -> str:
 
 
 def _torch_array(value: Any) -> tuple[str, Column]:
-    torch = sys.modules["torch"]  # it has made the value
+    torch = sys.modules["torch"]  # imported by whoever created the tensor
     host = value.detach().cpu()
     name = str(host.dtype).removeprefix("torch.")
     if name == "bfloat16":
@@ -172,7 +172,7 @@ def _arrow_parts(table: Any, number: int) -> tuple[Any, Any, Any]:
 
 
 def _arrow_array(column: Any, part: str, number: int) -> Column:
-    """An Arrow column (N,) or, of lists of one length, (N, C); its memory itself where it has no nulls."""
+    """Convert an Arrow column to (N,), or a column of lists of one length to (N, C), without a copy if possible."""
     if hasattr(column, "combine_chunks"):
         column = column.combine_chunks()
     column = getattr(column, "storage", column)
@@ -205,22 +205,32 @@ def _refuse_nulls(column: Any, part: str, number: int, width: int) -> None:
         raise fault(InvalidRequestError, f"{part} is null", part, batch=number, row=row)
 
 
-def checked_ids(ids: Any, rows: int, number: int = 0) -> Ids:
-    """Ids as a list of strings or integers; the service never needs to see them.
+def as_plain(value: Any) -> Any:
+    """Convert an array, tensor or numpy scalar to lists and numbers. Other values are returned unchanged."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def check_ids(ids: Any, rows: int, number: int = 0) -> Ids:
+    """Validate ids and return them as a list of strings or integers.
+
+    Args:
+        ids: A list, array or tensor.
+        rows: Number of rows of the batch.
+        number: Number of the batch, for error messages.
 
     Raises:
-        InvalidIdsError: One is neither, or stands twice.
-        ShapeError: There is not one for each row.
+        InvalidIdsError: An id is not unique, or neither a string nor an integer.
+        ShapeError: The number of ids is not `rows`.
     """
-    values = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    values: Ids = list(as_plain(ids))
     if len(values) != rows:
         raise fault(ShapeError, f"{len(values)} ids for {rows} rows of logits", "ids", batch=number)
-    seen: dict[str | int, int] = {}
+    row_of: dict[str | int, int] = {}
     for row, identity in enumerate(values):
         if type(identity) not in (str, int):
             msg = f"an id is a string or an integer, got {str(identity)[:100]!r}"
             raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
-        if seen.setdefault(identity, row) != row:
-            msg = f"id {str(identity)[:100]!r} is already that of row {seen[identity]}"
+        if row_of.setdefault(identity, row) != row:
+            msg = f"id {str(identity)[:100]!r} is already that of row {row_of[identity]}"
             raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
     return values

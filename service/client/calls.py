@@ -11,10 +11,10 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from service.client.arrays import SentBatch
+from service.client.arrays import SentBatch, as_plain
 from service.client.errors import UnexpectedReplyError, error_of
 from service.client.results import HeldConfig
-from service.client.wire import HEADERS, Body, loss_body, read_reply
+from service.client.wire import HEADERS, RequestBody, loss_body, read_reply
 from service.errors import InvalidConfigError
 from service.schema.config import LossConfig
 from service.schema.request import OnInvalid, RequestOptions
@@ -47,13 +47,13 @@ class Call(Generic[T]):
     method: str
     path: str
     read: Callable[[httpx.Response], T]
-    content: Body | bytes | None = None
+    content: RequestBody | bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     repeatable: bool = True
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """Build the request for an httpx client."""
-        if not isinstance(self.content, Body):
+        if not isinstance(self.content, RequestBody):
             return http.build_request(self.method, self.path, content=self.content, headers=self.headers)
         content = self.content.pieces() if isinstance(http, httpx.AsyncClient) else self.content
         headers = self.headers | {"Content-Length": str(self.content.length)}
@@ -108,11 +108,6 @@ def parse_config(config: ConfigFields | None) -> LossConfig:
     if isinstance(config, LossConfig):
         return config
     return LossConfig.parse({name: as_plain(value) for name, value in (config or {}).items()})
-
-
-def as_plain(value: Any) -> Any:
-    """Convert an array, tensor or numpy scalar to lists and numbers; return other values unchanged."""
-    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def loss_fields(

@@ -1,9 +1,9 @@
-"""What the client raises: the service's own errors by their `code`, and what happens before a reply is there."""
+"""Errors of the client: those of the service by their `code`, and those without a usable reply."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,16 +11,16 @@ import orjson
 
 from service.errors import ErrorItem, LossServiceError
 
-KEPT_HEADERS = ("Retry-After", "X-Request-ID")
+ERROR_HEADERS = ("Retry-After", "X-Request-ID")
 BATCH = re.compile(r"\bbatch (\d+)")
 
 
 class ClientError(Exception):
-    """The service gave no usable answer; `url` is what was asked.
+    """The service gave no usable reply.
 
     Args:
-        detail: What happened.
-        url: Of the request.
+        detail: Description of the failure.
+        url: URL of the request.
     """
 
     def __init__(self, detail: str, *, url: str) -> None:
@@ -30,12 +30,12 @@ class ClientError(Exception):
 
 
 class ConnectionFailedError(ClientError, ConnectionError):
-    """No connection, or one that broke before the reply was complete.
+    """The connection could not be opened, or failed before the reply was complete.
 
     Args:
-        detail: What happened.
-        url: Of the request.
-        sent: Whether the service may have got the request.
+        detail: Description of the failure.
+        url: URL of the request.
+        sent: True if the service may have received the request.
     """
 
     def __init__(self, detail: str, *, url: str, sent: bool = False) -> None:
@@ -48,22 +48,22 @@ class RequestTimeoutError(ClientError, TimeoutError):
 
 
 class UnexpectedReplyError(ClientError):
-    """A reply that is not what this service sends; something else may listen at this address."""
+    """The reply is none of this service. Another server may be listening at this address."""
 
 
 def network_error(err: httpx.TransportError, url: str) -> ClientError:
-    """What httpx raised, as ours."""
+    """Convert an error of httpx to one of the client."""
     if isinstance(err, httpx.TimeoutException) and not isinstance(err, httpx.ConnectTimeout):
-        return RequestTimeoutError(f"no answer in time ({type(err).__name__})", url=url)
+        return RequestTimeoutError(f"no reply within the timeout ({type(err).__name__})", url=url)
     sent = not isinstance(err, httpx.ConnectError | httpx.ConnectTimeout)
     return ConnectionFailedError(str(err) or type(err).__name__, url=url, sent=sent)
 
 
 def error_of(response: httpx.Response) -> LossServiceError:
-    """The error that a reply says, in the class that the service raised; its body has been read.
+    """Build the error that a reply describes, in the class that the service raised. The body has been read.
 
-    A code that this version does not know gives a LossServiceError with that code; so does a reply that is no problem
-    document, e.g. of a proxy, with the code `http_<status>`.
+    A code that this version does not know becomes a LossServiceError with that code. A reply that is not a problem
+    document, e.g. one of a proxy, becomes a LossServiceError with the code `http_<status>`.
     """
     problem = _problem(response)
     detail = f"{response.request.url} answered {response.status_code}: {response.text[:200]!r}"
@@ -76,14 +76,14 @@ def error_of(response: httpx.Response) -> LossServiceError:
             for item in problem.get("errors", [])
             if isinstance(item, dict) and {"loc", "msg"} <= item.keys()
         ]
-    headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
-    error = _kinds().get(code, LossServiceError)(detail, errors=errors, headers=headers)
-    # A later version may give a known code another status; the reply is right.
+    headers = {name: response.headers[name] for name in ERROR_HEADERS if name in response.headers}
+    error = _error_classes().get(code, LossServiceError)(detail, errors=errors, headers=headers)
+    # A later version of the service may use another status for a known code.
     vars(error).update(status=response.status_code, code=code)
     return error
 
 
-def _problem(response: httpx.Response) -> Mapping[str, Any] | None:
+def _problem(response: httpx.Response) -> dict[str, Any] | None:
     try:
         problem = orjson.loads(response.content)
     except orjson.JSONDecodeError:
@@ -91,21 +91,21 @@ def _problem(response: httpx.Response) -> Mapping[str, Any] | None:
     return problem if isinstance(problem, dict) and isinstance(problem.get("code"), str) else None
 
 
-def _kinds() -> dict[str, type[LossServiceError]]:
-    return {kind.code: kind for kind in _tree(LossServiceError)}
+def _error_classes() -> dict[str, type[LossServiceError]]:
+    return {kind.code: kind for kind in _with_subclasses(LossServiceError)}
 
 
-def _tree(kind: type[LossServiceError]) -> Iterator[type[LossServiceError]]:
-    for child in kind.__subclasses__():
-        yield from _tree(child)
+def _with_subclasses(kind: type[LossServiceError]) -> Iterator[type[LossServiceError]]:
+    for subclass in kind.__subclasses__():
+        yield from _with_subclasses(subclass)
     yield kind
 
 
 def shift_batches(error: LossServiceError, first: int) -> None:
-    """Let an error count batches from the start of a stream, whose batch `first` was number 0 of the request."""
+    """Renumber the batches in an error of a request whose first batch is batch `first` of a stream."""
     for item in error.errors:
         match item["loc"]:
             case ["batches", int(number), *_]:
                 item["loc"][1] = number + first
-    error.detail = BATCH.sub(lambda found: f"batch {int(found[1]) + first}", error.detail)
+    error.detail = BATCH.sub(lambda match: f"batch {int(match[1]) + first}", error.detail)
     error.args = (error.detail,)

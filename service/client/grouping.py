@@ -1,4 +1,4 @@
-"""Streams of batches: requests of moderate size."""
+"""Groups of batches: requests of moderate size for a stream."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from service.client.arrays import SentBatch
 
-# Large enough that a request's own cost does not count, small enough that many fit beside each other in a service.
+# Large enough to make the overhead of a request negligible, small enough for many requests at a time in a service.
 GROUP_BYTES = 16 * 1024 * 1024
 # A safetensors request of the service has at most 4096 tensors.
 GROUP_BATCHES = 1024
@@ -15,9 +15,14 @@ Progress = Callable[[int, int], None]
 
 
 class Grouping:
-    """Collects batches until they make a request.
+    """Collects batches until they fill a request.
 
-    A group holds batches of one width and dtype: their results fit one tensor, and none depends on its neighbours.
+    All batches of a group have the same width and dtype, so that the dtype of a result does not depend on its
+    neighbours.
+
+    Args:
+        max_bytes: Maximum size of a group; a larger batch is a group of its own.
+        max_batches: Maximum number of batches in a group.
     """
 
     def __init__(self, max_bytes: int = GROUP_BYTES, max_batches: int = GROUP_BATCHES) -> None:
@@ -27,23 +32,23 @@ class Grouping:
         self._nbytes = 0
 
     def add(self, batch: SentBatch) -> list[SentBatch]:
-        """The group that is complete without this batch, or an empty list."""
+        """Add a copy of a batch. Returns the group before it if the batch does not fit in, else an empty list."""
         full = bool(self._batches) and (
             self._nbytes + batch.nbytes > self._max_bytes
             or len(self._batches) >= self._max_batches
-            or _kind(batch) != _kind(self._batches[0])
+            or _layout(batch) != _layout(self._batches[0])
         )
         complete = self.rest() if full else []
-        # The caller may fill the same arrays anew while this one waits to be sent.
-        self._batches.append(batch.owned())
+        # A copy: the caller may reuse the arrays before the group is sent.
+        self._batches.append(batch.copy())
         self._nbytes += batch.nbytes
         return complete
 
     def rest(self) -> list[SentBatch]:
-        """What is left at the end."""
+        """Return the batches since the last complete group."""
         batches, self._batches, self._nbytes = self._batches, [], 0
         return batches
 
 
-def _kind(batch: SentBatch) -> tuple[str, tuple[int, ...]]:
+def _layout(batch: SentBatch) -> tuple[str, tuple[int, ...]]:
     return batch.logits.dtype, batch.logits.shape[1:]

@@ -1,13 +1,12 @@
-"""Configurations and services as the client returns them; for results of losses see `service.schema.result`."""
+"""Results of the client that are neither losses (`service.schema.result`) nor JSON (`service.schema.replies`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from service.schema.config import LossConfig
+from service.schema.replies.service import Configuration
 
 
 @dataclass(frozen=True)
@@ -15,13 +14,13 @@ class HeldConfig:
     """A configuration that the service holds on its device.
 
     Args:
-        config_id: Names it in a request.
-        config: The configuration in full.
-        alpha: What its alpha resolves to, or None for weights of 1.
-        device: Where it is.
-        uses: Loss requests that it has served.
-        created_at: When it came to the device.
-        last_used_at: When it was last asked for.
+        config_id: Id of the configuration in requests.
+        config: The configuration with its defaults.
+        alpha: Weight of each class, in sigmoid mode of each label; None if all weights are 1.
+        device: Device, e.g. `cpu` or `cuda:0`.
+        uses: Number of loss requests with it.
+        created_at: Time when it was loaded onto the device.
+        last_used_at: Time of the last request with it.
     """
 
     config_id: str
@@ -33,29 +32,29 @@ class HeldConfig:
     last_used_at: datetime
 
     @classmethod
-    def of(cls, members: Mapping[str, Any]) -> HeldConfig:
-        """From the members of the service's JSON."""
+    def of(cls, reply: Configuration) -> HeldConfig:
+        """Convert a reply of `/configs`."""
         return cls(
-            config_id=members["config_id"],
-            config=LossConfig.parse(members["config"]),
-            alpha=None if members["alpha"] is None else tuple(members["alpha"]),
-            device=members["device"],
-            uses=members["uses"],
-            created_at=datetime.fromisoformat(members["created_at"]),
-            last_used_at=datetime.fromisoformat(members["last_used_at"]),
+            config_id=reply["config_id"],
+            config=LossConfig.parse(reply["config"]),
+            alpha=None if reply["alpha"] is None else tuple(reply["alpha"]),
+            device=reply["device"],
+            uses=reply["uses"],
+            created_at=datetime.fromisoformat(reply["created_at"]),
+            last_used_at=datetime.fromisoformat(reply["last_used_at"]),
         )
 
 
 @dataclass(frozen=True)
 class ServiceInfo:
-    """What answers at an address.
+    """A running service.
 
     Args:
-        url: The address.
-        version: Of the service.
-        ready: Whether its device computes and it takes new work.
-        device: E.g. `cpu` or `cuda:0`; None while it is not ready.
-        reason: Why it is not ready, None where it is.
+        url: Address of the service.
+        version: Version of the service.
+        ready: True if its device works and it accepts requests.
+        device: Device, e.g. `cpu` or `cuda:0`; None if the service is not ready.
+        reason: Why the service is not ready; None if it is.
     """
 
     url: str

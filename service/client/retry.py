@@ -1,4 +1,4 @@
-"""When to ask again, and when to give up."""
+"""Retries: which errors are retried, after which wait, and for how long."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RETRIED_STATUS = (429, 503)
 class RetryPolicy:
     """Exponential back-off with jitter, bounded in number and in time.
 
-    Only what may be repeated is: connections that fail, 429 and 503. The n-th wait is drawn from the upper half of
-    `first_s` * 2^n, at most `largest_s`, and never shorter than the `Retry-After` of the reply.
+    Failed connections and the statuses 429 and 503 are retried. The wait before retry n is random in the upper half of
+    [0, min(`first_s` * 2^n, `largest_s`)], n from 0, and not shorter than the `Retry-After` of the reply.
 
     Args:
-        attempts: Requests in all, >= 1; 1 never repeats.
-        first_s: Seconds, the first wait at most.
-        largest_s: Seconds, any wait at most (a `Retry-After` may be longer).
-        total_s: Seconds of waiting in all; where the next wait would pass it, the error is raised at once.
+        attempts: Maximum number of requests, >= 1. With 1 there are no retries.
+        first_s: Maximum of the first wait, in seconds.
+        largest_s: Maximum of every wait, in seconds. A `Retry-After` may be longer.
+        total_s: Maximum sum of the waits, in seconds. If the next wait would exceed it, the error is raised at once.
     """
 
     attempts: int = 8
@@ -38,12 +38,12 @@ ONCE = RetryPolicy(attempts=1)
 
 
 class Retries:
-    """The waits of one request.
+    """The retries of one request.
 
     Args:
-        policy: Their bounds.
-        repeatable: Whether the service may get the request twice; where not, only one that it has not taken is sent
-            again.
+        policy: Bounds of the waits.
+        repeatable: True if a second identical request does no harm. Otherwise the request is only retried if the
+            service has not processed it.
     """
 
     def __init__(self, policy: RetryPolicy, *, repeatable: bool) -> None:
@@ -53,12 +53,12 @@ class Retries:
         self._waited_s = 0.0
 
     def wait_s(self, error: LossServiceError | ClientError) -> float | None:
-        """Seconds to wait before the next attempt, or None to give up."""
+        """Return the seconds to wait before the next attempt, or None to raise the error."""
         self._failures += 1
         if self._failures >= self._policy.attempts or not self._may_repeat(error):
             return None
         longest = min(self._policy.largest_s, self._policy.first_s * 2.0 ** (self._failures - 1))
-        # Many clients that failed together shall not come back together.
+        # Jitter: clients that failed at the same time should not retry at the same time.
         wait = longest * random.uniform(0.5, 1)
         if isinstance(error, LossServiceError):
             wait = max(wait, retry_after_s(error.headers.get("Retry-After")) + wait / 4)
@@ -74,7 +74,7 @@ class Retries:
 
 
 def retry_after_s(header: str | None, now: Callable[[], float] = time.time) -> float:
-    """The seconds that `Retry-After` asks for (RFC 9110, 10.2.3: a number or a date); 0 where it says nothing."""
+    """Return the seconds of a `Retry-After` (RFC 9110, 10.2.3: a number or a date); 0 if it is absent or invalid."""
     if header is None:
         return 0.0
     try:

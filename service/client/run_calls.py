@@ -9,8 +9,8 @@ from urllib.parse import quote, urlencode
 import httpx
 import orjson
 
-from service.client.arrays import SentBatch, sent_batch
-from service.client.calls import JSON_HEADERS, Call, ConfigFields, as_plain, output_fields, parse_config, reply_reader
+from service.client.arrays import SentBatch, as_plain, sent_batch
+from service.client.calls import JSON_HEADERS, Call, ConfigFields, output_fields, parse_config, reply_reader
 from service.client.wire import HEADERS, loss_body
 from service.errors import InvalidIdsError, InvalidNameError, InvalidRequestError
 from service.schema.replies.comparison import Comparison

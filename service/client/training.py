@@ -1,4 +1,4 @@
-"""`RunRecorder`: what a model says of each example of an epoch, sent while it trains on."""
+"""`RunRecorder`: sends the logits of a training loop to a run in the background."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -19,38 +19,38 @@ from service.formats.safetensors import Tensor
 from service.schema.request import OnInvalid
 
 ERRORS_KEPT = 100
-# Of one batch: with many classes it has fewer rows, far from the size of a body that a service takes.
+# Maximum size of a batch. It bounds the rows of a batch with many classes, far below the service's `max_body_bytes`.
 BATCH_BYTES = 32 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
 
 class RecordingError(Exception):
-    """Some rows have not been kept.
+    """Some rows were not stored.
 
     Args:
-        num_lost: How many.
-        errors: Why, the first 100.
+        num_lost: Number of these rows.
+        errors: The first 100 errors.
     """
 
     def __init__(self, num_lost: int, errors: Sequence[Exception]) -> None:
-        super().__init__(f"{num_lost} rows were not kept: {errors[0]}")
+        super().__init__(f"{num_lost} rows were not stored: {errors[0]}")
         self.num_lost = num_lost
         self.errors = tuple(errors)
 
 
 @dataclass(frozen=True, eq=False)
-class _Named:
-    """A batch on its way."""
+class _NamedBatch:
+    """A batch in the queue of the sending thread."""
 
     epoch: int
     name: str
     batch: SentBatch
-    attributes: dict[str, list[Any]]
+    attributes: dict[str, list[object]]
 
 
 class RunRecorder:
-    """Sends the logits of a training loop to a run from a thread of its own.
+    """Sends the logits of a training loop to a run, in a thread.
 
         with RunRecorder(client.put_run("digits")) as recorder:
             for epoch in range(10):
@@ -59,23 +59,23 @@ class RunRecorder:
                     recorder.add(epoch, ids, logits, targets)
                     ...
 
-    `add` copies the rows to the host's memory and returns. It holds training up only while `max_waiting` batches are on
-    their way already, and for `patience_s` in all: after that, batches that find no room are given up, logged and
-    counted. What the service refuses, and what was given up, is raised by `close`, when training is done; with
-    `strict` by the next `add` too.
+    `add` copies the rows to host memory and returns. It blocks only while `max_waiting` batches wait to be sent, and
+    for `patience_s` in total; after that, batches that do not fit into the queue are dropped, logged and counted.
+    `close` raises the errors of dropped batches and of those that the service rejected; with `strict`, so does `add`.
 
-    Batches are named `{prefix}-{number}`, counted from 0 in each epoch. An epoch that is trained again and gives the
-    same rows in the same order changes nothing; with other logits it is refused (BatchConflictError), since both would
-    count: record it under another run. With several processes give each its own `prefix`, e.g. `rank-3`.
+    Batches are named `{prefix}-{number}`, numbered from 0 in each epoch. Training an epoch again with the same rows in
+    the same order changes nothing. With other logits the service rejects it (BatchConflictError), since it would count
+    both: record it in another run. If several processes train, each needs its own `prefix`, e.g. `rank-3`.
 
     Args:
-        run: Where the rows go.
-        batch_rows: Rows of one batch; fewer where they have more than 32 MiB.
-        max_waiting: Batches held in memory before `add` waits.
-        patience_s: Seconds that training may be held up in all.
-        prefix: Begins the names of the batches.
-        on_invalid: Of a row with a bad logit or target: `exclude` leaves it out and counts it, `error` loses its batch.
-        strict: Raise in `add` and `end_epoch` what has gone wrong so far.
+        run: Run that stores the rows.
+        batch_rows: Maximum number of rows in a batch; fewer if they exceed 32 MiB.
+        max_waiting: Maximum number of batches in the queue, in memory.
+        patience_s: Maximum total time for which `add` blocks, in seconds.
+        prefix: First part of the names of the batches.
+        on_invalid: Treatment of rows with an invalid logit or target: `exclude` leaves them out and counts them,
+            `error` drops the batch.
+        strict: Raise errors in `add` and `end_epoch`, too.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class RunRecorder:
         self._parts: list[SentBatch] = []
         self._ids: set[str] = set()
         self._nbytes = 0
-        self._attributes: dict[str, list[Any]] = {}
-        self._waiting: queue.Queue[_Named | None] = queue.Queue(max_waiting)
+        self._attributes: dict[str, list[object]] = {}
+        self._waiting: queue.Queue[_NamedBatch | None] = queue.Queue(max_waiting)
         self._lock = threading.Lock()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="focal-loss-recorder", daemon=True)
+        self._thread = threading.Thread(target=self._send_batches, name="focal-loss-recorder", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -116,38 +116,44 @@ class RunRecorder:
         try:
             self.close()
         except RecordingError:
-            # What ended the block tells more.
+            # The exception that ended the block is more important.
             if error is None:
                 raise
 
     def add(
-        self, epoch: int, ids: Any, logits: Any, targets: Any, attributes: Mapping[str, Sequence[Any]] | None = None
+        self,
+        epoch: int,
+        ids: Any,
+        logits: Any,
+        targets: Any,
+        attributes: Mapping[str, Iterable[object]] | None = None,
     ) -> None:
-        """Copy rows and let them go in their time.
+        """Copy rows into the next batch, and queue that batch for sending if it is full.
 
         Args:
-            epoch: 0 or more; another one than before ends the one before.
-            ids: (N,), one string or integer per example, the same in every epoch.
-            logits: (N, C), or (N,) in sigmoid mode; a torch tensor may be on any device and require gradients.
+            epoch: Number of the epoch, >= 0. A new number ends the previous epoch.
+            ids: (N,), one string or integer per example. An example has the same id in every epoch.
+            logits: (N, C), or (N,) in sigmoid mode. A torch tensor may be on any device and require gradients.
             targets: (N,).
-            attributes: One value per example under each name, the same names throughout an epoch.
+            attributes: One value per example under each name. The names are the same throughout an epoch.
 
         Raises:
-            InvalidRequestError: Or the class of it that says what is wrong with shapes or types.
-            RecordingError: With `strict`, something went wrong before.
+            InvalidRequestError: Or the subclass for the fault: a wrong shape, type or id.
+            RecordingError: With `strict`, rows added before were not stored.
+            ValueError: The recorder is closed.
         """
         if self._closed:
             raise ValueError("the recorder is closed")
-        rows = sent_batch((logits, targets, ids)).owned()
+        rows = sent_batch((logits, targets, ids)).copy()
         if rows.ids is None:
             raise InvalidIdsError("ids missing; a run knows its examples by them")
         ids = set(map(str, rows.ids))
-        # A batch has one width and no id twice: samplers of several processes fill up with rows that were there.
-        if epoch != self._epoch or (self._parts and not _fit(self._parts[0], rows)) or ids & self._ids:
+        # A batch has one width and unique ids. A DistributedSampler repeats rows to fill its last batch.
+        if epoch != self._epoch or (self._parts and not _can_join(self._parts[0], rows)) or ids & self._ids:
             self._flush()
         self._epoch = epoch
         if self._parts and self._attributes.keys() != (attributes or {}).keys():
-            raise InvalidRequestError("the rows before had other attributes")
+            raise InvalidRequestError("the previous rows had other attributes")
         self._parts.append(rows)
         self._ids |= ids
         self._nbytes += rows.nbytes
@@ -158,15 +164,15 @@ class RunRecorder:
         self._raise_if_strict()
 
     def end_epoch(self) -> None:
-        """Let the last rows of an epoch go; does not wait for them."""
+        """Queue the last rows of an epoch for sending, without waiting for them."""
         self._flush()
         self._raise_if_strict()
 
     def close(self) -> None:
-        """Send what is left, wait for it, and tell what has gone wrong.
+        """Send the remaining rows and wait until the service has stored them.
 
         Raises:
-            RecordingError: Rows were not kept.
+            RecordingError: Some rows were not stored.
         """
         if not self._closed:
             self._flush()
@@ -181,62 +187,68 @@ class RunRecorder:
             return
         number = self._numbers.get(self._epoch, 0)
         self._numbers[self._epoch] = number + 1
-        named = _Named(self._epoch, f"{self._prefix}-{number:06}", _joined(self._parts), self._attributes)
+        named = _NamedBatch(self._epoch, f"{self._prefix}-{number:06}", _join(self._parts), self._attributes)
         self._parts, self._ids, self._nbytes, self._attributes = [], set(), 0, {}
         started = time.monotonic()
         try:
             self._waiting.put(named, timeout=max(0.0, self._patience_s))
         except queue.Full:
-            self._lose(named, TimeoutError(f"epoch {named.epoch}, batch {named.name}: the service was too slow"))
+            self._drop(named, TimeoutError(f"epoch {named.epoch}, batch {named.name}: the service was too slow"))
         self._patience_s -= time.monotonic() - started
 
     def _raise_if_strict(self) -> None:
         if self._strict and self.errors:
             raise RecordingError(self.num_lost, self.errors)
 
-    def _lose(self, named: _Named, error: Exception) -> None:
-        log.warning("%d rows were not kept: %s", named.batch.num_examples, error)
+    def _drop(self, named: _NamedBatch, error: Exception) -> None:
+        log.warning("%d rows were not stored: %s", named.batch.num_examples, error)
         with self._lock:
             self.num_lost += named.batch.num_examples
             if len(self.errors) < ERRORS_KEPT:
                 self.errors.append(error)
 
-    def _work(self) -> None:
-        gone: ClientError | None = None
+    def _send_batches(self) -> None:
+        unreachable: ClientError | None = None
         while (named := self._waiting.get()) is not None:
-            if gone is not None and self._closed:
-                # Training is over: nobody waits for each batch again until a service that is gone gives no answer.
-                self._lose(named, gone)
+            if unreachable is not None and self._closed:
+                # Training is over: do not wait for the timeout of each remaining batch.
+                self._drop(named, unreachable)
                 continue
             try:
                 self._send(named)
             except Exception as err:
-                gone = err if isinstance(err, ClientError) else None
-                self._lose(named, err)
+                unreachable = err if isinstance(err, ClientError) else None
+                self._drop(named, err)
             else:
-                gone = None
+                unreachable = None
                 self.num_sent += named.batch.num_examples
 
-    def _send(self, named: _Named) -> None:
-        options: dict[str, Any] = {"outputs": ("loss",), "on_invalid": self._on_invalid}
-        self.run.push(named.epoch, named.name, named.batch, attributes=named.attributes, **options)
+    def _send(self, named: _NamedBatch) -> None:
+        self.run.push(
+            named.epoch,
+            named.name,
+            named.batch,
+            attributes=named.attributes,
+            outputs=("loss",),
+            on_invalid=self._on_invalid,
+        )
 
 
-def _fit(one: SentBatch, other: SentBatch) -> bool:
-    """Whether two batches can be one."""
-    pairs = (one.logits, other.logits), (one.targets, other.targets)
+def _can_join(first: SentBatch, second: SentBatch) -> bool:
+    """Return True if the rows of both have the same widths and dtypes."""
+    pairs = (first.logits, second.logits), (first.targets, second.targets)
     return all((a.dtype, a.shape[1:]) == (b.dtype, b.shape[1:]) for a, b in pairs)
 
 
-def _joined(parts: Sequence[SentBatch]) -> SentBatch:
-    """The rows of all of them in their order, which have one width and one dtype."""
+def _join(parts: Sequence[SentBatch]) -> SentBatch:
+    """Concatenate batches whose rows have the same widths and dtypes."""
     if len(parts) == 1:
         return parts[0]
     ids = [identity for part in parts for identity in part.ids or ()]
-    return SentBatch(_stacked([part.logits for part in parts]), _stacked([part.targets for part in parts]), ids)
+    return SentBatch(_concatenate([part.logits for part in parts]), _concatenate([part.targets for part in parts]), ids)
 
 
-def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+def _concatenate(tensors: Sequence[Tensor]) -> Tensor:
     rows = sum(tensor.shape[0] for tensor in tensors)
     data = memoryview(b"".join(tensor.data for tensor in tensors))
     return Tensor(tensors[0].dtype, (rows, *tensors[0].shape[1:]), data)

@@ -1,4 +1,4 @@
-"""`TrainerRunCallback`: each epoch of transformers' Trainer as an epoch of a run. Needs transformers and torch."""
+"""`TrainerRunCallback`: records each epoch of a transformers Trainer in a run. Needs transformers and torch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.client._sync.runs import RunClient
+from service.client.arrays import as_plain
 from service.client.training import RecordingError, RunRecorder
 from service.errors import ShapeError
 
 if TYPE_CHECKING:
-    TrainerCallback = object  # its types are not ours to check, and mypy shall not need it
+    TrainerCallback = object  # so that mypy does not need transformers
 else:
     try:
         from transformers import TrainerCallback
@@ -32,30 +33,29 @@ log = logging.getLogger(__name__)
 
 
 class TrainerRunCallback(TrainerCallback):
-    """Keeps the logits of each epoch of a Trainer in a run.
+    """Records the logits of each epoch of a Trainer in a run.
 
         callback = TrainerRunCallback(client.put_run("reviews"), dataset, ids="id", attributes=("text",))
         Trainer(model, args, train_dataset=dataset, callbacks=[callback]).train()
 
-    A Trainer does not show its callbacks any logits, and those of the training steps are of another model each step,
-    with dropout. So at the end of an epoch the model reads the data set once more, in evaluation mode and without
-    gradients: that costs about a third of the epoch's time where the data set is the one it trains on, in proportion
-    less for a smaller one (a held-out part, which is better evidence of wrong labels anyway) or with `every`. Sending
-    costs no time of training: `RunRecorder` does it beside.
+    A Trainer passes no logits to its callbacks, and those of the training steps come from a model that changes with
+    each step, with dropout. Therefore the model evaluates the data set at the end of each epoch, without gradients.
+    This adds about a third of the epoch's time for the training set, and less for a smaller data set or with `every`.
+    A held-out part is better evidence of wrong labels anyway. `RunRecorder` sends the logits in the background.
 
-    Training goes on as if nothing had been: random states, the mode of each module and the data loader are left as
-    they were. With several processes each reads its share of the rows; models that are sharded over processes (FSDP,
-    ZeRO stage 3) are not supported. The run's epochs are those of the Trainer, from 0.
+    Random states, the mode of each module and the data loader are restored, so that training continues as without the
+    callback. If several processes train, each evaluates its share of the rows. Models that are sharded over processes
+    (FSDP, ZeRO stage 3) are not supported. The run's epochs have the numbers of the Trainer's, from 0.
 
     Args:
-        run: Where the epochs go.
-        dataset: Rows by number, each a mapping that the Trainer's collator takes; what the model does not take is left
-            out, as the Trainer does. With one label a row.
-        ids: One for each row, or the name that they have in a row; None: the number of the row.
-        attributes: Names of what else to keep of each row, e.g. its text.
-        batch_size: Rows at once; None: the Trainer's for evaluation.
-        every: Record one of so many epochs, the first one always.
-        strict: Let training fail where rows could not be kept; otherwise that is logged, and told in `errors`.
+        run: Run that stores the epochs.
+        dataset: Rows by number. Each is a mapping that the Trainer's collator takes, with one label. Columns that the
+            model does not take are left out, as by the Trainer.
+        ids: One id per row, or the name of the column that contains them. Default: the number of the row.
+        attributes: Names of columns to store with each row, e.g. its text.
+        batch_size: Rows per evaluation step. Default: the Trainer's `per_device_eval_batch_size`.
+        every: Record only every n-th epoch, beginning with the first.
+        strict: Raise an error if rows could not be stored. By default such errors are logged and added to `errors`.
         recorder: Further arguments of `RunRecorder`.
     """
 
@@ -79,29 +79,29 @@ class TrainerRunCallback(TrainerCallback):
         self.errors: list[Exception] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the thread that sends, once it is clear that model and data are of the kind that a run keeps.
+        """Check model and data with one row, and start the thread that sends.
 
         Raises:
-            ShapeError: They are not.
-            KeyError: A row has no such id or attribute.
+            ShapeError: The model's logits or the labels do not have the shape that a run stores.
+            KeyError: A row has no column for the id or an attribute.
         """
         if len(self._dataset):
-            self._read(kwargs["model"], kwargs["train_dataloader"], args, [0])
+            self._evaluate_rows(kwargs["model"], kwargs["train_dataloader"], args, [0])
         prefix = f"rank-{args.process_index}"
         self._recorder = RunRecorder(self._run, strict=self._strict, **{"prefix": prefix} | self._options)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Read the data set with the model as it is now."""
+        """Evaluate the data set and record the logits."""
         epoch = max(0, math.ceil(state.epoch - 1e-6) - 1)
         if self._recorder is None or epoch % self._every:
             return
         model, loader = kwargs["model"], kwargs["train_dataloader"]
         for rows in self._row_numbers(args):
-            self._recorder.add(epoch, *self._read(model, loader, args, rows))
+            self._recorder.add(epoch, *self._evaluate_rows(model, loader, args, rows))
         self._recorder.end_epoch()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Wait until all is sent."""
+        """Wait until all rows are sent."""
         if self._recorder is None:
             return
         try:
@@ -118,35 +118,33 @@ class TrainerRunCallback(TrainerCallback):
         for start in range(0, len(rows), size):
             yield list(rows[start : start + size])
 
-    def _read(self, model: Any, loader: Any, args: Any, rows: Sequence[int]) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """Ids, logits, labels and attributes of some rows."""
-        with _left_as_it_was(model):
+    def _evaluate_rows(
+        self, model: Any, loader: Any, args: Any, rows: Sequence[int]
+    ) -> tuple[Any, Any, Any, dict[str, Any]]:
+        """Evaluate some rows. Returns their ids, logits, labels and attributes."""
+        with _evaluation_mode(model):
             examples = [self._dataset[row] for row in rows]
-            logits, labels = _read(model, loader.collate_fn, examples, args.device)
-        attributes = {name: [_plain(example[name]) for example in examples] for name in self._attributes}
+            logits, labels = _evaluate(model, loader.collate_fn, examples, args.device)
+        attributes = {name: [as_plain(example[name]) for example in examples] for name in self._attributes}
         return self._ids_of(rows, examples), logits, labels, attributes
 
     def _ids_of(self, rows: Sequence[int], examples: Sequence[Mapping[str, Any]]) -> list[str | int]:
         if isinstance(self._ids, str):
             name = self._ids
-            return [_plain(example[name]) for example in examples]
-        return [row if self._ids is None else _plain(self._ids[row]) for row in rows]
+            return [as_plain(example[name]) for example in examples]
+        return [row if self._ids is None else as_plain(self._ids[row]) for row in rows]
 
 
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _read(
+def _evaluate(
     model: Any, collate: Callable[[list[dict[str, Any]]], Any], examples: Sequence[Mapping[str, Any]], device: Any
 ) -> tuple[Any, Any]:
-    """Logits (N, C) and labels (N,) of some rows."""
+    """Return the logits (N, C) and the labels (N,) of some rows."""
     import torch
 
-    known = inspect.signature(model.forward).parameters
-    takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
+    parameters = inspect.signature(model.forward).parameters
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     rows = [
-        {name: value for name, value in example.items() if name in known or name in LABELS or takes_all}
+        {name: value for name, value in example.items() if name in parameters or name in LABELS or takes_all}
         for example in examples
     ]
     inputs = {name: value.to(device) if hasattr(value, "to") else value for name, value in collate(rows).items()}
@@ -155,15 +153,13 @@ def _read(
         outputs = model(**inputs)
     logits = outputs["logits"] if isinstance(outputs, Mapping) else getattr(outputs, "logits", outputs)
     if labels is None or not hasattr(logits, "dim") or logits.dim() > 2 or labels.dim() > 1:
-        raise ShapeError(
-            "a run keeps logits (N, C) and one label for each row; the model or the data has something else"
-        )
+        raise ShapeError("a run stores logits (N, C) and one label per row; the model or the data has another shape")
     return logits, labels
 
 
 @contextmanager
-def _left_as_it_was(model: Any) -> Iterator[None]:
-    """Evaluation mode, and afterwards the modes and random states of before."""
+def _evaluation_mode(model: Any) -> Iterator[None]:
+    """Switch the model to evaluation mode, and restore the modes and random states afterwards."""
     import torch
 
     modes = [(module, module.training) for module in model.modules()]

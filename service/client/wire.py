@@ -1,4 +1,4 @@
-"""Requests and replies of `POST /loss` as safetensors, without a second copy of the logits."""
+"""Requests and replies of `POST /loss` as safetensors, without copying the logits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from service.schema.result import BatchResult, Excluded, HardExample, LossResult
 
 MEDIA_TYPE = "application/x-safetensors"
 HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
-# The HTTP stack copies each piece that it is given, and what is left of it at each send: small ones stay in the cache.
+# The HTTP stack copies each piece, and its rest after each send. Copies of small pieces stay in the CPU cache.
 PIECE_BYTES = 256 * 1024
 
 
-class Body:
-    """A request's body in pieces; may be sent again and again.
+class RequestBody:
+    """A request body in pieces. It can be sent several times.
 
     Args:
-        buffers: Its bytes, in order; they are read when the request is sent.
+        buffers: The bytes in order. They are read when the request is sent.
     """
 
     def __init__(self, buffers: Sequence[bytes | memoryview]) -> None:
@@ -44,33 +44,35 @@ class Body:
         yield b"".join(small)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The same for httpx.AsyncClient, which takes what can be iterated in both ways for synchronous."""
+        """Iterate asynchronously. Not `__aiter__`: httpx.AsyncClient rejects a body that has `__iter__` as well."""
         for piece in self:
             yield piece
 
 
-def loss_body(batches: Sequence[SentBatch], fields: Mapping[str, object]) -> Body:
-    """A safetensors file with the tensors `logits.0`, `targets.0`, ... of a request.
+def loss_body(batches: Sequence[SentBatch], fields: Mapping[str, object]) -> RequestBody:
+    """Write a request as a safetensors file with the tensors `logits.0`, `targets.0`, ...
 
     Args:
-        batches: At least one.
-        fields: The rest of the request: config or config_id, outputs, top_k, on_invalid.
+        batches: One batch or more.
+        fields: The other members of the request: config or config_id, outputs, top_k, on_invalid.
     """
     tensors: dict[str, Tensor] = {}
     for number, batch in enumerate(batches):
         tensors |= {f"logits.{number}": batch.logits, f"targets.{number}": batch.targets}
-    return Body(file_parts(tensors, {"request": orjson.dumps(fields).decode()}))
+    return RequestBody(file_parts(tensors, {"request": orjson.dumps(fields).decode()}))
 
 
 def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
-    """The result that a reply says, its columns views into the reply.
+    """Read a reply. The columns of the result are views into `content`.
 
     Args:
         content: A safetensors file as the service writes it.
-        ids: Of the batches that were sent.
+        ids: Ids of each batch of the request.
 
     Raises:
-        ValueError, KeyError, TypeError: It is none, or tensors are missing.
+        ValueError: The content is no safetensors file.
+        KeyError: A tensor or a member is missing.
+        TypeError: A member has the wrong type.
     """
     tensors, metadata = read_safetensors(content)
     counts = [tensors[f"batch_{name}"] for name in ("num_examples", "num_ignored", "num_excluded")]

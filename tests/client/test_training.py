@@ -101,7 +101,7 @@ def test_an_epoch_trained_again_changes_nothing_or_is_refused(run: RunClient) ->
     assert run.describe()["num_rows"] == ROWS
     recorder = RunRecorder(run, batch_rows=40)
     record(recorder, 0, LOGITS + 1)
-    with pytest.raises(RecordingError, match="100 rows were not kept") as raised:
+    with pytest.raises(RecordingError, match="100 rows were not stored") as raised:
         recorder.close()
     assert [type(error) for error in raised.value.errors] == [BatchConflictError] * 3
     with RunRecorder(run, prefix="rank-1") as recorder:
@@ -148,7 +148,7 @@ def test_training_goes_on_without_the_service_and_hears_of_it_in_the_end(
             recorder.close()
     assert raised.value.num_lost == ROWS
     assert all(isinstance(error, UnknownRunError) for error in raised.value.errors)
-    assert "rows were not kept" in caplog.text
+    assert "rows were not stored" in caplog.text
 
 
 def test_strict_says_so_while_training(server: ServerProcess) -> None:
@@ -197,7 +197,7 @@ def test_a_service_that_is_gone_is_not_asked_for_each_batch_again_in_the_end() -
     with LossClient(transport=transport, retry=policy, sleep=lambda seconds: None) as client:
         recorder = RunRecorder(client.run("gone"), batch_rows=20)
         record(recorder, 0, step=20)
-        with pytest.raises(RecordingError, match="100 rows were not kept"):
+        with pytest.raises(RecordingError, match="100 rows were not stored"):
             recorder.close()
     assert len(asked) == 3
 

@@ -137,7 +137,7 @@ def test_a_service_that_refuses_costs_no_training(
     with LossClient(server.url) as client, caplog.at_level(logging.WARNING):
         lenient = callback(client.run("absent"), DATA)
         trained(tmp_path, lenient)
-        assert "60 rows were not kept" in caplog.text
+        assert "60 rows were not stored" in caplog.text
         assert len(lenient.errors) == 2
         with pytest.raises(RecordingError):
             trained(tmp_path, callback(client.run("absent"), DATA, strict=True))
