@@ -17,6 +17,8 @@ from scipy.stats import spearmanr
 from service.diagnostics.compare import MAX_MOVES, compare
 from service.errors import InvalidConfigError
 from service.runs.queries import View, Weighting
+from service.schema.replies.comparison import Comparison
+from tests.replies import assert_is
 from tests.runs.kept import Kept, Rows, kept, noisy, scored
 from tests.strategies import at_most
 
@@ -41,7 +43,9 @@ def compared(
     def ask(view: View) -> dict[str, Any]:
         return compare(view, View(view.cursor, runs.store.snapshot(names[1])), weighting, epochs, top)
 
-    return runs.ask(ask, names[0])
+    found = runs.ask(ask, names[0])
+    assert_is(Comparison, found)
+    return found
 
 
 def once(rows: Rows) -> dict[str, dict[str, Any]]:

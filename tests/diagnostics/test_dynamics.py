@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from service.diagnostics.dynamics import COLUMNS, REGIONS, area_under_margin, dynamics_page
 from service.errors import InvalidRequestError
 from service.runs.queries import View, Weighting
+from service.schema.replies.dynamics import Dynamics
+from tests.replies import assert_is
 from tests.runs.kept import Kept, Rows, kept, noisy, scored
 from tests.strategies import at_most
 
@@ -32,7 +34,9 @@ def runs() -> Iterator[Kept]:
 
 
 def page(runs: Kept, run: str = "r", weighting: Weighting = FOCAL, **options: Any) -> dict[str, Any]:
-    return runs.ask(lambda view: dynamics_page(view, weighting, **{"limit": 10_000} | options), run)
+    found = runs.ask(lambda view: dynamics_page(view, weighting, **{"limit": 10_000} | options), run)
+    assert_is(Dynamics, found)
+    return found
 
 
 def table(runs: Kept, run: str = "r", **options: Any) -> dict[str, dict[str, Any]]:

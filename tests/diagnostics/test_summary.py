@@ -18,6 +18,8 @@ from service.diagnostics.concentration import histogram
 from service.diagnostics.summary import FIELDS, diagnostics
 from service.errors import InvalidRequestError
 from service.runs.queries import View, Weighting
+from service.schema.replies.diagnostics import Diagnostics
+from tests.replies import assert_is
 from tests.runs.kept import Kept, kept, noisy, scored
 
 KEYS = [
@@ -57,7 +59,8 @@ def told(
 ) -> dict[str, Any]:
     found = runs.ask(lambda view: diagnostics(view, view.weighting(alpha, gamma), epoch), run)
     assert list(found) == KEYS
-    # As it goes over the wire; NaN would be null there, where a number is meant.
+    assert_is(Diagnostics, found)
+    # NaN would be null on the wire, where a number is expected.
     assert orjson.loads(orjson.dumps(found)) == orjson.loads(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY))
     return found
 
@@ -285,6 +288,7 @@ def test_some_fields_are_those_of_the_whole(runs: Kept) -> None:
     whole = told(runs)
     for field in FIELDS:
         found = runs.ask(lambda view, field=field: diagnostics(view, view.weighting(), 0, [field]))
+        assert_is(Diagnostics, found)
         assert set(found) == set(KEYS) - set(FIELDS) | {field}
         assert found[field] == whole[field]
     with pytest.raises(InvalidRequestError, match="unknown field 'histograms'; known are num_duplicates, loss"):
