@@ -1,1 +1,1 @@
-"""A run's rows, or a queue's, as the files that labelling tools and tables read."""
+"""Exports of a run or a queue, as files for labelling tools and as tables."""

@@ -1,4 +1,4 @@
-"""Argilla records, one flat JSON object a line.
+"""Argilla records, one flat JSON object per line.
 
 The question is `options.from_name`, the text field `options.to_name`. Load a file with the SDK:
 
@@ -6,10 +6,10 @@ The question is `options.from_name`, the text field `options.to_name`. Load a fi
     dataset.records.log(records, mapping={name: name for name in
                         ("label.suggestion", "label.suggestion.score", "label.suggestion.agent")})
 
-The mapping is needed: without it the SDK passes over names with dots (`suggestion_mapping` makes it). What shall be
-sorted or filtered by has to be declared in the data set's settings under its name here, for example
-`rg.FloatMetadataProperty("focal_loss")`, `rg.IntegerMetadataProperty("rank")` and
-`rg.TermsMetadataProperty("given_label")`; the SDK passes over the rest, and over null.
+Without the mapping (see `suggestion_mapping`) the SDK ignores names with dots. To sort or filter by a member, declare
+it under its name in the settings of the data set, for example `rg.FloatMetadataProperty("focal_loss")`,
+`rg.IntegerMetadataProperty("rank")` and `rg.TermsMetadataProperty("given_label")`. The SDK ignores undeclared members
+and null.
 
 Source: argilla SDK records/_mapping/_mapper.py, server api/schemas/v1/{records,suggestions,metadata_properties}.py.
 """
@@ -17,10 +17,18 @@ Source: argilla SDK records/_mapping/_mapper.py, server api/schemas/v1/{records,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from service.exports.json_stream import lines
-from service.exports.rows import TOOL_NAMES, ExportOptions, ExportRow, beside, probability, shown_data, tool_fields
+from service.exports.rows import (
+    TOOL_NAMES,
+    ExportOptions,
+    ExportRow,
+    probability,
+    rename_reserved,
+    shown_data,
+    tool_fields,
+)
+from service.schema.json_values import JsonObject
 
 
 def write_argilla(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
@@ -28,26 +36,26 @@ def write_argilla(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator
     return lines(record(row, options) for row in rows)
 
 
-def record(row: ExportRow, options: ExportOptions) -> dict[str, Any]:
-    """One record; no suggestion where the model has none.
+def record(row: ExportRow, options: ExportOptions) -> JsonObject:
+    """The record of a row, without a suggestion if the model has none.
 
-    An attribute with the name of a score, of the question (the SDK would take it for a suggestion) or `id` is kept
-    under `attribute_<name>`.
+    An attribute named like a score, the question (the SDK would read it as a suggestion) or `id` is renamed to
+    `attribute_<name>`.
     """
     attributes = {name: value for name, value in row.attributes.items() if name != options.shown_key}
     value, score, agent = suggestion_mapping(options)
-    suggestion = {value: row.suggested_label, score: probability(row), agent: options.model_version}
-    taken = (*TOOL_NAMES.values(), "id", options.from_name, options.to_name, *suggestion)
+    suggestion: JsonObject = {value: row.suggested_label, score: probability(row), agent: options.model_version}
+    reserved = (*TOOL_NAMES.values(), "id", options.from_name, options.to_name, *suggestion)
     return {
         "id": row.id,
         options.to_name: shown_data(row, options),
-        **beside(attributes, taken),
+        **rename_reserved(attributes, reserved),
         **tool_fields(row),
         **(suggestion if row.suggested_label is not None else {}),
     }
 
 
 def suggestion_mapping(options: ExportOptions) -> dict[str, str]:
-    """`mapping` of `records.log`: value, score and agent of the suggestion, each under its own name."""
+    """The argument `mapping` of `records.log`: value, score and agent of the suggestion, each mapped to itself."""
     names = (f"{options.from_name}.suggestion{part}" for part in ("", ".score", ".agent"))
     return {name: name for name in names}

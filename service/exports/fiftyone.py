@@ -1,16 +1,17 @@
-"""FiftyOne's `labels.json` of a FiftyOneImageClassificationDataset.
+"""The `labels.json` of a FiftyOneImageClassificationDataset.
 
     dataset.merge_dir(data_path="images/", labels_path="run.labels.json", label_field="focal",
                       dataset_type=fo.types.FiftyOneImageClassificationDataset)
 
-A sample's label is what the model says: its suggestion with the probability as confidence, or, where it has no other
-class, the given label without confidence. The given label stands beside it as the attribute `given_label`, so that the
-App shows both, `F("focal.given_label") != F("focal.label")` finds what to review and `sort_by("focal.rank")` orders it.
-Import it into a field of its own: the data set's ground truth stays what it is.
+The label of a sample is the class that the model suggests, with its probability as confidence. If the model suggests no
+other class, it is the given label without confidence. The attribute `given_label` holds the given label, so that the
+App shows both, `F("focal.given_label") != F("focal.label")` selects the samples to review and `sort_by("focal.rank")`
+orders them. Import the file into a field of its own, which leaves the ground truth of the data set unchanged.
 
-FiftyOne finds an image by its path in the data folder without the ending. That is made of the attribute
-`options.image_key` where there is one (URL: its path; less `options.image_root`), and of the id otherwise, whose ending
-is left out only if it is an image's. Two images whose paths differ in the ending alone are one to FiftyOne.
+FiftyOne identifies an image by its path in the data folder without the file extension. The path is the attribute
+`options.image_key` (of a URL its path) without `options.image_root`. Without this attribute it is the id, whose
+extension is removed only if it is that of an image. FiftyOne cannot tell two images apart whose paths differ only in
+the extension.
 
 Source: fiftyone/utils/data/importers.py FiftyOneImageClassificationDatasetImporter (`setup`, `__next__`).
 """
@@ -19,50 +20,54 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from service.exports.json_stream import dump, listed
-from service.exports.rows import ExportOptions, ExportRow, beside, probability, tool_fields
+from service.exports.json_stream import dump, join_items
+from service.exports.rows import ExportOptions, ExportRow, probability, rename_reserved, tool_fields
+from service.schema.json_values import JsonObject
+from service.schema.replies.exports import Classification
 
-# What fiftyone.core.labels.Classification calls its own.
+# Names that fiftyone.core.labels.Classification uses itself.
 OWN_NAMES = ("id", "label", "tags", "confidence", "logits", "attributes")
-IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 def write_fiftyone(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
-    """One JSON object: `classes` where their names are known, and `labels` by image."""
+    """JSON object with `classes`, if their names are known, and `labels` by image."""
     opening = b"{" if options.class_names is None else b'{"classes":' + dump(options.class_names) + b","
     labels = (dump(image_key(row, options)) + b":" + dump(classification(row, options)) for row in rows)
-    return listed(opening + b'"labels":{', labels, b"\n}}\n")
+    return join_items(opening + b'"labels":{', labels, b"\n}}\n")
 
 
-def classification(row: ExportRow, options: ExportOptions) -> dict[str, Any]:
-    """What the model says of an image; `label` is an index into the classes where their names are known.
+def classification(row: ExportRow, options: ExportOptions) -> Classification:
+    """The classification of an image; `label` is an index into the classes if their names are known.
 
-    Of the user's attributes those that FiftyOne can keep beside a label: single values under names that Python could
-    give a variable (it stores fields in MongoDB, whose names have neither `.` nor `$`).
+    It includes the attributes that FiftyOne can store with a label: texts, numbers and booleans whose names are Python
+    identifiers (FiftyOne stores them in MongoDB, whose names have neither `.` nor `$`).
     """
-    agrees = row.suggested is None or row.suggested_label is None
-    index, name = (row.target, row.given_label) if agrees else (row.suggested, row.suggested_label)
+    if row.suggested is None or row.suggested_label is None:
+        index, name, p = row.target, row.given_label, None
+    else:
+        index, name, p = row.suggested, row.suggested_label, probability(row)
     fields = tool_fields(row)
-    kept = {
+    storable: JsonObject = {
         name: value
         for name, value in row.attributes.items()
         if name.isidentifier() and not name.startswith("_") and isinstance(value, str | int | float)
     }
-    label = {"label": name if options.class_names is None else index}
-    p = probability(row)
-    confidence = {} if agrees or p is None else {"confidence": p}
-    return label | confidence | {"attributes": beside(kept, (*fields, *OWN_NAMES)) | fields}
+    attributes = rename_reserved(storable, (*fields, *OWN_NAMES)) | fields
+    label = name if options.class_names is None else index
+    if p is None:
+        return {"label": label, "attributes": attributes}
+    return {"label": label, "confidence": p, "attributes": attributes}
 
 
 def image_key(row: ExportRow, options: ExportOptions) -> str:
-    """Path of the image in the data folder, without its ending; the id where no path is known."""
+    """Path of the image in the data folder, without the file extension; the id if the path is unknown."""
     path = row.attributes.get(options.image_key)
     if not isinstance(path, str) or not path:
-        stem, ending = posixpath.splitext(row.id)
-        return stem if ending.lower() in IMAGE_ENDINGS else row.id
+        stem, extension = posixpath.splitext(row.id)
+        return stem if extension.lower() in IMAGE_EXTENSIONS else row.id
     if "://" in path:
         path = unquote(urlsplit(path).path)
     path = path.removeprefix(options.image_root.rstrip("/") + "/").lstrip("/")

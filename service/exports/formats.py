@@ -1,4 +1,4 @@
-"""The formats of an export, by name."""
+"""The export formats, by name."""
 
 from __future__ import annotations
 
@@ -11,42 +11,46 @@ from service.exports.fiftyone import write_fiftyone
 from service.exports.label_studio import write_label_studio
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.tables import write_csv, write_jsonl, write_parquet
+from service.schema.faults import fault
+from service.schema.replies.exports import ExportFormatName
 
 Write = Callable[[Iterable[ExportRow], ExportOptions], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportFormat:
-    """How rows are written.
+    """A file format for exported rows.
 
     Args:
-        write: From rows, in any number, to the bytes of a whole file; holds a bounded number of rows at a time.
+        name: In `format` of the query.
+        write: Converts any number of rows to the bytes of a file; holds a bounded number of rows in memory.
         media_type: Of the file.
-        ending: Of its name, after the name of the run or queue.
+        ending: Of the file name, after the name of the run or queue.
     """
 
+    name: ExportFormatName
     write: Write
     media_type: str
     ending: str
 
 
-FORMATS: Mapping[str, ExportFormat] = {
-    "label-studio": ExportFormat(write_label_studio, "application/json", ".label-studio.json"),
-    "argilla": ExportFormat(write_argilla, "application/x-ndjson", ".argilla.jsonl"),
-    "fiftyone": ExportFormat(write_fiftyone, "application/json", ".labels.json"),
-    "csv": ExportFormat(write_csv, "text/csv; charset=utf-8; header=present", ".csv"),
-    "jsonl": ExportFormat(write_jsonl, "application/x-ndjson", ".jsonl"),
-    "parquet": ExportFormat(write_parquet, "application/vnd.apache.parquet", ".parquet"),
-}
+_FORMATS = (
+    ExportFormat("label-studio", write_label_studio, "application/json", ".label-studio.json"),
+    ExportFormat("argilla", write_argilla, "application/x-ndjson", ".argilla.jsonl"),
+    ExportFormat("fiftyone", write_fiftyone, "application/json", ".labels.json"),
+    ExportFormat("csv", write_csv, "text/csv; charset=utf-8; header=present", ".csv"),
+    ExportFormat("jsonl", write_jsonl, "application/x-ndjson", ".jsonl"),
+    ExportFormat("parquet", write_parquet, "application/vnd.apache.parquet", ".parquet"),
+)
+FORMATS: Mapping[str, ExportFormat] = {known.name: known for known in _FORMATS}
 
 
 def find_format(name: str) -> ExportFormat:
-    """The format of this name.
+    """The format with this name.
 
     Raises:
-        InvalidRequestError: There is none; names the known.
+        InvalidRequestError: Unknown format; lists the known formats.
     """
     if name not in FORMATS:
-        msg = f"format {name!r} is none of {', '.join(FORMATS)}"
-        raise InvalidRequestError(msg, errors=[{"loc": ["format"], "msg": msg}])
+        raise fault(InvalidRequestError, f"format {name!r} is none of {', '.join(FORMATS)}", "format")
     return FORMATS[name]

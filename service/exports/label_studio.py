@@ -1,9 +1,9 @@
-"""Label Studio tasks, one prediction each.
+"""Label Studio tasks with one prediction each.
 
-The given label stands in `data`, never in `annotations`: an imported annotation marks the task as labelled and can hide
-it. Scores are in [0, 1] because Label Studio refuses others (a loss of 2.3, say), and it shows the lowest first: sort
-the Data Manager by prediction score, ascending, after selecting the project's model version `focal-<run>`. Everything
-in `data` can be sorted and filtered by as well, the raw loss among it.
+The given label is in `data`, not in `annotations`, as an imported annotation marks the task as labelled and can hide
+it. Scores are in [0, 1], as Label Studio rejects other scores such as a loss of 2.3. To see the first rows first,
+select the model version `focal-<run>` in the project and sort the Data Manager by prediction score, ascending. All
+members of `data`, such as the loss, can be sorted and filtered by too.
 
 Source: label-studio tasks/serializers.py, tasks/validation.py; label-studio-sdk LabelInterface.
 """
@@ -11,64 +11,83 @@ Source: label-studio tasks/serializers.py, tasks/validation.py; label-studio-sdk
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 from xml.etree import ElementTree
 
 from service.errors import InvalidRequestError
-from service.exports.json_stream import dump, listed
-from service.exports.rows import TOOL_NAMES, ExportOptions, ExportRow, beside, probability, shown_data, tool_fields
+from service.exports.json_stream import dump, join_items
+from service.exports.rows import (
+    TOOL_NAMES,
+    ExportOptions,
+    ExportRow,
+    probability,
+    rename_reserved,
+    shown_data,
+    tool_fields,
+)
+from service.schema.replies.exports import ChoicesRegion, LabelStudioTask, Prediction
 
-LAST_SCORE = 1.0  # of what no row is known of: behind every row
+LAST_SCORE = 1.0  # of a task without a row: after all rows
 
 
 def write_label_studio(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
-    """A JSON array of tasks, to be imported as a file."""
-    return listed(b"[", (dump(task(row, options)) for row in rows), b"\n]\n")
+    """JSON array of tasks, to import as a file."""
+    return join_items(b"[", (dump(task(row, options)) for row in rows), b"\n]\n")
 
 
-def task(row: ExportRow, options: ExportOptions) -> dict[str, Any]:
-    """One task; an attribute with the name of one of `TOOL_NAMES` is kept under `attribute_<name>`."""
-    data = beside(row.attributes, TOOL_NAMES.values()) | tool_fields(row)
+def task(row: ExportRow, options: ExportOptions) -> LabelStudioTask:
+    """The task of a row; an attribute whose name is in `TOOL_NAMES` is renamed to `attribute_<name>`."""
+    data = rename_reserved(row.attributes, TOOL_NAMES.values()) | tool_fields(row)
     data[options.shown_key] = shown_data(row, options)
-    meta = {"run": options.run, "queue": options.queue, "epoch": options.epoch, "config_id": options.config_id}
     suggestion = choices_region(row, options.from_name, options.to_name, row.suggested_label)
-    return {"data": data, "meta": meta, "predictions": [prediction(row, options, suggestion)]}
+    return {
+        "data": data,
+        "meta": {"run": options.run, "queue": options.queue, "epoch": options.epoch, "config_id": options.config_id},
+        "predictions": [prediction(row, options, suggestion)],
+    }
 
 
-def prediction(row: ExportRow, options: ExportOptions, result: list[dict[str, Any]]) -> dict[str, Any]:
-    """The model's word on a row, with the score that puts it in its place."""
+def prediction(row: ExportRow, options: ExportOptions, result: list[ChoicesRegion]) -> Prediction:
+    """The prediction of a row, with the score that sorts it by rank."""
     return {"model_version": options.model_version, "score": review_score(row.rank, options.total), "result": result}
 
 
 def review_score(rank: int, total: int) -> float:
-    """(rank - 1/2) / total: strictly increasing in rank and inside (0, 1), whatever the scores are.
+    """(rank - 1/2) / total: in (0, 1) and strictly increasing in rank.
 
     Args:
         rank: 1 to `total`.
         total: Number of ranks, below 2**52.
 
     Raises:
-        ValueError: A rank that is not one of `total`.
+        ValueError: The rank is not in [1, total].
     """
     if not 1 <= rank <= total:
         raise ValueError(f"rank {rank} is not in 1..{total}")
     return (rank - 0.5) / total
 
 
-def choices_region(row: ExportRow, from_name: str, to_name: str, choice: str | None) -> list[dict[str, Any]]:
-    """One region with the choice and its probability; none without a choice."""
+def choices_region(row: ExportRow, from_name: str, to_name: str, choice: str | None) -> list[ChoicesRegion]:
+    """A region with the choice and its probability; no region without a choice."""
     if choice is None:
         return []
-    region = {"id": f"p{row.rank}", "from_name": from_name, "to_name": to_name, "type": "choices"}
+    region: ChoicesRegion = {
+        "id": f"p{row.rank}",
+        "from_name": from_name,
+        "to_name": to_name,
+        "type": "choices",
+        "value": {"choices": [choice]},
+    }
     p = probability(row)
-    return [region | {"value": {"choices": [choice]}} | ({} if p is None else {"score": p})]
+    if p is not None:
+        region["score"] = p
+    return [region]
 
 
 def labelling_config(class_names: Sequence[str], options: ExportOptions) -> str:
-    """The labelling configuration that fits the tasks: the data, its given label and the classes to choose from.
+    """The labelling configuration for the tasks, as XML: the data, the given label and the classes to choose from.
 
     Raises:
-        InvalidRequestError: A name that XML cannot hold.
+        InvalidRequestError: XML cannot represent one of the names.
     """
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, options.object_tag, name=options.to_name, value=f"${options.shown_key}")
@@ -82,5 +101,5 @@ def labelling_config(class_names: Sequence[str], options: ExportOptions) -> str:
     try:
         ElementTree.fromstring(config)
     except ElementTree.ParseError as error:
-        raise InvalidRequestError(f"a name among these cannot stand in a labelling configuration: {error}") from error
+        raise InvalidRequestError(f"a labelling configuration cannot hold one of these names: {error}") from error
     return config

@@ -1,4 +1,4 @@
-"""What a Label Studio ML backend answers: a run's stored rows as predictions, without a model.
+"""Replies of a Label Studio ML backend, which predicts from the stored rows of a run, without a model.
 
 `POST /predict` {tasks, label_config}, `POST /setup`, `GET /health` and `/`, `POST /webhook` {action}.
 Source: label-studio-ml-backend label_studio_ml/api.py, label-studio ml/api_connector.py.
@@ -9,29 +9,29 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from xml.etree import ElementTree
 
 from service.errors import InvalidRequestError
 from service.exports.label_studio import LAST_SCORE, choices_region, prediction
 from service.exports.rows import ExportOptions, ExportRow
+from service.schema.replies.exports import HealthReply, Prediction, PredictReply, SetupReply, WebhookReply
 
 Lookup = Callable[[Sequence[str]], Mapping[str, ExportRow]]
 
 DATA_KEYS = ("external_id", "id")
 TRAINING_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING")
-# A document type is the one place where entities come from, and a labelling configuration has neither.
+# Entities come from a document type, and a labelling configuration needs neither.
 DECLARATION = re.compile(r"<!(?!--|\[CDATA\[)")
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Where a suggestion goes.
+    """The control that a suggestion fills in.
 
     Args:
-        from_name: The control.
-        to_name: The object that it labels.
-        choices: From what a class may be called to what a result says (a choice's alias); None: anything goes.
+        from_name: Name of the control.
+        to_name: Name of the object that it labels.
+        choices: From the names of a class to the text in a result (the alias of a choice); None: all texts are allowed.
     """
 
     from_name: str
@@ -40,46 +40,46 @@ class Control:
 
 
 def predict_reply(
-    tasks: Sequence[Any], lookup: Lookup, options: ExportOptions, label_config: str | None = None
-) -> dict[str, Any]:
-    """The body of `/predict`; see `predictions`."""
+    tasks: Sequence[object], lookup: Lookup, options: ExportOptions, label_config: str | None = None
+) -> PredictReply:
+    """The reply of `/predict`; see `predictions`."""
     results = predictions(tasks, lookup, options, label_config)
     return {"results": results, "model_version": options.model_version}
 
 
 def predictions(
-    tasks: Sequence[Any], lookup: Lookup, options: ExportOptions, label_config: str | None = None
-) -> list[dict[str, Any]]:
-    """One prediction for each task, in their order.
+    tasks: Sequence[object], lookup: Lookup, options: ExportOptions, label_config: str | None = None
+) -> list[Prediction]:
+    """Predict each task, in their order.
 
-    A task finds its row by `data.external_id`, then by `data.id`. One that finds none gets an empty result and the
-    score 1, behind all others; one whose suggestion is no choice of the configuration keeps its score, and its result
-    is empty.
+    The row of a task is the row with the id `data.external_id`, else `data.id`. A task without a row gets an empty
+    result and the score 1, after all others. If the suggestion is not a choice of the configuration, the task gets an
+    empty result and the score of its row.
 
     Args:
         tasks: As Label Studio sends them.
-        lookup: From ids to their rows, called once; ids that it does not know are left out.
-        options: Of the run; `from_name` and `to_name` hold where there is no `label_config`.
-        label_config: The project's XML; its first Choices control is the one to fill.
+        lookup: Finds rows by id, called once; the result lacks unknown ids.
+        options: Of the run; `from_name` and `to_name` apply without `label_config`.
+        label_config: XML of the project; the suggestion fills in its first Choices control.
 
     Raises:
         InvalidRequestError: `label_config` is not XML, or declares a document type.
     """
     control = read_control(label_config, options)
-    ids = [_ids(task) for task in tasks]
-    rows = lookup(list(dict.fromkeys(identity for found in ids for identity in found)))
+    ids_of_tasks = [_ids(task) for task in tasks]
+    rows = lookup(list(dict.fromkeys(identity for ids in ids_of_tasks for identity in ids)))
     return [
-        _prediction(next((rows[identity] for identity in found if identity in rows), None), control, options)
-        for found in ids
+        _prediction(next((rows[identity] for identity in ids if identity in rows), None), control, options)
+        for ids in ids_of_tasks
     ]
 
 
 def read_control(label_config: str | None, options: ExportOptions) -> Control | None:
-    """The first Choices control, None of a configuration that has none; that of the options without configuration."""
+    """First Choices control of a configuration, None if it has none; without a configuration, that of the options."""
     if label_config is None or not label_config.strip():
         return Control(options.from_name, options.to_name)
     if DECLARATION.search(label_config):
-        raise InvalidRequestError("label_config: a document type or an entity is declared; neither is read")
+        raise InvalidRequestError("label_config: declares a document type or an entity, which are not allowed")
     try:
         view = ElementTree.fromstring(label_config)
     except ElementTree.ParseError as error:
@@ -102,13 +102,13 @@ def _choices(element: ElementTree.Element) -> dict[str, str] | None:
     return choices
 
 
-def _ids(task: Any) -> list[str]:
+def _ids(task: object) -> list[str]:
     data = task.get("data") if isinstance(task, dict) else None
-    found = [data.get(key) for key in DATA_KEYS] if isinstance(data, dict) else []
-    return [str(value) for value in found if isinstance(value, str | int) and not isinstance(value, bool)]
+    values = [data.get(key) for key in DATA_KEYS] if isinstance(data, dict) else []
+    return [str(value) for value in values if isinstance(value, str | int) and not isinstance(value, bool)]
 
 
-def _prediction(row: ExportRow | None, control: Control | None, options: ExportOptions) -> dict[str, Any]:
+def _prediction(row: ExportRow | None, control: Control | None, options: ExportOptions) -> Prediction:
     if row is None:
         return {"model_version": options.model_version, "score": LAST_SCORE, "result": []}
     if control is None or row.suggested_label is None:
@@ -118,18 +118,18 @@ def _prediction(row: ExportRow | None, control: Control | None, options: ExportO
     return prediction(row, options, choices_region(row, control.from_name, control.to_name, choice))
 
 
-def setup_reply(options: ExportOptions) -> dict[str, str]:
-    """The body of `/setup`."""
+def setup_reply(options: ExportOptions) -> SetupReply:
+    """The reply of `/setup`."""
     return {"model_version": options.model_version}
 
 
-def health_reply() -> dict[str, str]:
-    """The body of `/health` and `/`."""
+def health_reply() -> HealthReply:
+    """The reply of `/health` and `/`."""
     return {"status": "UP", "model_class": "FocalLoss"}
 
 
-def webhook_reply(action: Any) -> tuple[int, dict[str, Any]]:
-    """Status and body of `/webhook`: nothing is trained, so that every known action is done at once."""
+def webhook_reply(action: object) -> tuple[int, WebhookReply]:
+    """Status and body of the reply of `/webhook`; there is no model to train."""
     if action in TRAINING_ACTIONS:
         return 201, {"result": {}, "status": "ok"}
     return 200, {"status": "Unknown event"}

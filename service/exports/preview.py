@@ -1,11 +1,10 @@
-"""The first rows of an export as they will stand in the file, and what is to be said of them before anyone loads it."""
+"""Preview of an export: its first rows as the file will contain them, validated, with notes for the user."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import cast
 
 import orjson
 import pyarrow as pa
@@ -17,6 +16,8 @@ from service.exports.formats import FORMATS
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.tables import COLUMNS
 from service.exports.validators import validate
+from service.schema.json_values import JsonObject
+from service.schema.replies.exports import ExportFormatName, PreviewRows
 
 Notes = Callable[[ExportOptions], list[str]]
 
@@ -24,91 +25,86 @@ FLAT = ("csv", "jsonl", "parquet")
 
 
 def preview(
-    format_name: str, rows: Sequence[ExportRow], options: ExportOptions, labels: Sequence[str]
-) -> dict[str, Any]:
-    """What the writer of a format writes for these rows, read back, with the word of a validator and notes.
+    format_name: ExportFormatName, rows: Sequence[ExportRow], options: ExportOptions, labels: Sequence[str]
+) -> PreviewRows:
+    """Write rows in a format, read them back and validate them.
 
     Args:
-        format_name: One of `FORMATS`.
-        rows: The first of the export.
+        format_name: Of `FORMATS`.
+        rows: The first rows of the export.
         options: Of the export.
-        labels: The names of the classes, in their order.
-
-    Returns:
-        `rows` (objects), `columns` (of a flat format), `validator` (null where there is none) and `notes` (sentences).
+        labels: Names of the classes, in their order.
 
     Raises:
-        InvalidRequestError: A name among the options or labels that the format cannot hold.
+        InvalidRequestError: The format cannot represent a name of the options or a label.
     """
     written = read_back(format_name, rows, options)
-    checked = validate(format_name, written, rows, options, labels)
+    validation = validate(format_name, written, rows, options, labels)
     notes = [*_missing(format_name, rows, options), *_NOTES[format_name](options)]
-    if checked is None:
+    if validation is None:
         notes.insert(0, NOT_INSTALLED)
-    return {
-        "rows": written,
-        **({"columns": list(COLUMNS)} if format_name in FLAT else {}),
-        "validator": None if checked is None else asdict(checked),
-        "notes": notes,
-    }
+    reply: PreviewRows = {"rows": written, "validator": validation, "notes": notes}
+    if format_name in FLAT:
+        reply["columns"] = list(COLUMNS)
+    return reply
 
 
-def read_back(format_name: str, rows: Sequence[ExportRow], options: ExportOptions) -> list[dict[str, Any]]:
-    """One object for each row, of the bytes that the format's writer made of them; cells of CSV are texts."""
+def read_back(format_name: ExportFormatName, rows: Sequence[ExportRow], options: ExportOptions) -> list[JsonObject]:
+    """Write rows in a format and parse the file: an object for each row, with texts as the cells of CSV."""
     if format_name == "fiftyone":
-        # One by one: in a file of all, two rows of the same image are one to a reader.
-        return [_decoded(format_name, [row], options)["labels"] for row in rows]
-    found: list[dict[str, Any]] = _decoded(format_name, rows, options)
-    return found
-
-
-def _decoded(format_name: str, rows: Sequence[ExportRow], options: ExportOptions) -> Any:
-    content = b"".join(FORMATS[format_name].write(rows, options))
+        # One file for each row: in a common file, rows with the same image would share a key.
+        files = [_file(format_name, [row], options) for row in rows]
+        return [cast("JsonObject", orjson.loads(content)["labels"]) for content in files]
+    content = _file(format_name, rows, options)
     match format_name:
         case "argilla" | "jsonl":
-            return [orjson.loads(line) for line in content.splitlines()]
+            parsed = [orjson.loads(line) for line in content.splitlines()]
         case "csv":
-            return _csv(content)
+            parsed = _csv_rows(content)
         case "parquet":
-            return pq.read_table(io.BytesIO(content)).to_pylist()
+            parsed = pq.read_table(io.BytesIO(content)).to_pylist()
         case _:
-            return orjson.loads(content)
+            parsed = orjson.loads(content)
+    return cast("list[JsonObject]", parsed)
 
 
-def _csv(content: bytes) -> list[dict[str, Any]]:
+def _file(format_name: ExportFormatName, rows: Sequence[ExportRow], options: ExportOptions) -> bytes:
+    return b"".join(FORMATS[format_name].write(rows, options))
+
+
+def _csv_rows(content: bytes) -> list[JsonObject]:
     table = pyarrow.csv.read_csv(
         io.BytesIO(content),
-        # One block, as a row must not be longer than one.
+        # One block, as a row must fit into a block.
         read_options=pyarrow.csv.ReadOptions(block_size=len(content) + 1),
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string())),
     )
-    found: list[dict[str, Any]] = table.to_pylist()
-    return found
+    return cast("list[JsonObject]", table.to_pylist())
 
 
 NOT_INSTALLED = (
-    "Label Studio's own validator is not installed where the service runs, so nobody has looked at these rows: "
+    "Label Studio's own validator is not installed where the service runs, so these rows are not validated: "
     "pip install 'focal-loss-service[label-studio]' there, and start the service again."
 )
-OUR_CHECK = "These rows were checked against the format as {} documents it; its own importer has not seen them."
+OUR_CHECK = "These rows were checked against the format as {} documents it, not by its own importer."
 
 
-def _missing(format_name: str, rows: Sequence[ExportRow], options: ExportOptions) -> list[str]:
-    """How many rows have nothing to show, and what they have instead."""
+def _missing(format_name: ExportFormatName, rows: Sequence[ExportRow], options: ExportOptions) -> list[str]:
+    """Note on the number of rows without the attribute that the tool shows, if there are any."""
     if format_name in FLAT:
         return []
     if format_name == "fiftyone":
-        wanted, instead = options.image_key, "stands for the path of the image"
-        without = [row for row in rows if not isinstance(row.attributes.get(wanted), str) or not row.attributes[wanted]]
+        key, substitute = options.image_key, "stands for the path of the image"
+        without = [row for row in rows if not isinstance(row.attributes.get(key), str) or not row.attributes[key]]
     else:
-        wanted, instead = options.shown_key, "is shown instead"
-        without = [row for row in rows if row.attributes.get(wanted) is None]
+        key, substitute = options.shown_key, "is shown instead"
+        without = [row for row in rows if row.attributes.get(key) is None]
     if not without:
         return []
-    names = sorted({name for row in without for name in row.attributes} - {wanted})
-    known = f"They have {', '.join(names)}." if names else "They were pushed without others."
-    return [f"{len(without)} of these {len(rows)} rows have no attribute {wanted!r}: the id {instead}. {known}"]
+    names = sorted({name for row in without for name in row.attributes} - {key})
+    others = f"They have {', '.join(names)}." if names else "They have no other attributes."
+    return [f"{len(without)} of these {len(rows)} rows have no attribute {key!r}: the id {substitute}. {others}"]
 
 
 def _label_studio_notes(options: ExportOptions) -> list[str]:
@@ -138,10 +134,10 @@ def _fiftyone_notes(options: ExportOptions) -> list[str]:
 
 
 def _order(*more: str) -> Notes:
-    return lambda options: ["The rows stand in the order of review; the column rank keeps it.", *more]
+    return lambda options: ["The rows are in the order of review, which the column rank holds too.", *more]
 
 
-_NOTES: Mapping[str, Notes] = {
+_NOTES: Mapping[ExportFormatName, Notes] = {
     "label-studio": _label_studio_notes,
     "argilla": _argilla_notes,
     "fiftyone": _fiftyone_notes,

@@ -1,4 +1,4 @@
-"""What every export is made of: the row, what holds for all rows, and the names that a labelling tool sees."""
+"""Rows and options of an export, and the names that labelling tools see."""
 
 from __future__ import annotations
 
@@ -6,41 +6,42 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Literal
 
 from service.errors import InvalidRequestError
-
-Verdict = Literal["ok", "wrong", "unsure"]
+from service.schema.json_values import JsonObject, JsonValue
+from service.schema.replies.fields import Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRow:
-    """One example, where it stands in the order of review, and why.
+    """One example, with its position in the order of review.
+
+    A score that is infinite, as with masked classes, is None in the rows of a queue, whose file is JSON.
 
     Args:
-        rank: From 1, the example to look at first.
+        rank: Position from 1, the example to review first.
         id: Unique in the run.
         target: The given class.
         prediction: The class with the largest logit.
-        suggested: The class that the model would give instead of `target`; None where it has no other.
+        suggested: The class that the model suggests in place of `target`; None if it suggests no other class.
         given_label: Name of `target`.
         suggested_label: Name of `suggested`.
         suggested_p: Probability of `suggested`, in [0, 1].
-        loss: Focal loss, not reduced.
-        share: Of the whole run's loss, in [0, 1].
+        loss: Unreduced focal loss.
+        share: Share of the loss of the epoch, in [0, 1].
         cross_entropy: -ln p_t.
         p_t: Probability of `target`.
         log_odds: ln(p_t / (1 - p_t)).
-        logit_margin: Logit of `target` less the largest other one.
+        logit_margin: Logit of `target` minus the largest other logit.
         normalized_margin: (p_t - largest other probability + 1) / 2.
         entropy: Of the probabilities, in nats.
-        el2n: Distance of the probabilities from the one-hot target.
-        strategy: What the order follows.
-        score: The strategy's number.
-        reason: One line for people.
-        attributes: What the user keeps with the example, of JSON values.
-        verdict: Of the last review, None before the first.
-        verdict_label: The class that the reviewer gave.
+        el2n: L2 norm of the probabilities minus the one-hot target.
+        strategy: Strategy of the order.
+        score: Score of the strategy.
+        reason: Reason for the rank, one sentence for the reviewer.
+        attributes: Attributes that the user sent with the example.
+        verdict: Current verdict, None before the first review.
+        verdict_label: Name of the class that the reviewer chose.
     """
 
     rank: int
@@ -55,20 +56,20 @@ class ExportRow:
     share: float
     cross_entropy: float
     p_t: float
-    log_odds: float
-    logit_margin: float
+    log_odds: float | None
+    logit_margin: float | None
     normalized_margin: float
     entropy: float
     el2n: float
     strategy: str
-    score: float
+    score: float | None
     reason: str
-    attributes: dict[str, Any]
+    attributes: JsonObject
     verdict: Verdict | None
     verdict_label: str | None
 
 
-# The flat columns under the names that a labelling tool gets; there, `id` and `score` are the tool's own words.
+# Names of the columns in labelling tools, which use the names `id` and `score` themselves.
 TOOL_NAMES: Mapping[str, str] = {
     "id": "external_id",
     "given_label": "given_label",
@@ -95,24 +96,24 @@ _tool_values = attrgetter(*TOOL_NAMES)
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What holds for all rows of an export.
+    """Options of an export, the same for all rows.
 
     Args:
         run: Name of the run.
-        queue: Name of the queue, None for the whole run.
+        queue: Name of the queue, None for the whole epoch.
         config_id: Of the loss.
         epoch: Of the scores.
         total: Number of rows, the largest rank.
-        class_names: In the order of the classes; None where only their numbers are known.
-        from_name: Label Studio's control, Argilla's question.
-        to_name: Label Studio's object, Argilla's field.
-        data_key: The attribute that `to_name` shows; None: the one called `to_name`.
+        class_names: Names of the classes; None if unknown.
+        from_name: Name of Label Studio's control or Argilla's question.
+        to_name: Name of Label Studio's object or Argilla's field.
+        data_key: Attribute that `to_name` shows; None: the attribute named `to_name`.
         object_tag: Label Studio's tag for `to_name`: Text, Image, Audio, HyperText.
-        image_key: The attribute with the path or URL of an image, for FiftyOne.
-        image_root: What such a path begins with and FiftyOne's data folder does not have.
+        image_key: Attribute with the path or URL of an image, for FiftyOne.
+        image_root: Prefix of image paths outside FiftyOne's data folder, which the export removes.
 
     Raises:
-        InvalidRequestError: The data would stand under a name that the export itself writes.
+        InvalidRequestError: The shown attribute has a name that the export writes itself.
     """
 
     run: str
@@ -142,37 +143,37 @@ class ExportOptions:
 
     @property
     def model_version(self) -> str:
-        """One name for all predictions of a run: 1-200 characters of `[a-zA-Z0-9-_:./ ]`, as Argilla demands."""
+        """Model name of all predictions of a run: 1-200 characters of `[a-zA-Z0-9-_:./ ]`, as Argilla requires."""
         return re.sub(r"[^a-zA-Z0-9\-_:./ ]", "-", f"focal-{self.run}")[:200]
 
 
-def tool_fields(row: ExportRow) -> dict[str, Any]:
-    """The row under `TOOL_NAMES`."""
+def tool_fields(row: ExportRow) -> JsonObject:
+    """The columns of a row under their `TOOL_NAMES`."""
     return dict(zip(TOOL_NAMES.values(), _tool_values(row), strict=True))
 
 
 def probability(row: ExportRow) -> float | None:
-    """Probability of the suggestion where there is one and it is a number in [0, 1]."""
+    """Probability of the suggestion; None without a suggestion, or if it is not a number in [0, 1]."""
     p = row.suggested_p
     return p if row.suggested_label is not None and p is not None and 0 <= p <= 1 else None
 
 
-def shown_data(row: ExportRow, options: ExportOptions) -> Any:
-    """What the reviewer looks at; the id where the attributes do not hold it, so that the task can be shown."""
+def shown_data(row: ExportRow, options: ExportOptions) -> JsonValue:
+    """The data that the tool shows to the reviewer; the id if the row lacks the attribute."""
     data = row.attributes.get(options.shown_key)
     return row.id if data is None else data
 
 
-def beside(attributes: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
-    """The attributes, those whose name is taken under `attribute_<name>`: none is lost and none hides a score."""
-    if attributes.keys().isdisjoint(taken):
+def rename_reserved(attributes: Mapping[str, JsonValue], reserved: Collection[str]) -> JsonObject:
+    """Rename attributes with reserved names to `attribute_<name>`, so that no attribute is lost or hides a score."""
+    if attributes.keys().isdisjoint(reserved):
         return dict(attributes)
-    used = {*taken, *attributes}
-    free: dict[str, Any] = {}
+    used = {*reserved, *attributes}
+    renamed: JsonObject = {}
     for name, value in attributes.items():
-        chosen = name
-        while chosen in taken or (chosen != name and chosen in used):
-            chosen = f"attribute_{chosen}"
-        used.add(chosen)
-        free[chosen] = value
-    return free
+        free = name
+        while free in reserved or (free != name and free in used):
+            free = f"attribute_{free}"
+        used.add(free)
+        renamed[free] = value
+    return renamed

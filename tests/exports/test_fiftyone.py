@@ -10,7 +10,9 @@ import pytest
 
 from service.exports.fiftyone import OWN_NAMES, classification, image_key, write_fiftyone
 from service.exports.rows import tool_fields
+from service.schema.replies.exports import Classification
 from tests.exports.examples import CLASSES, INFINITE, PLAIN, ROWS, options, whole
+from tests.replies import assert_is
 
 
 def written(rows: Any, **changes: Any) -> dict[str, Any]:
@@ -19,6 +21,7 @@ def written(rows: Any, **changes: Any) -> dict[str, Any]:
 
 def test_every_row_is_there_in_order_with_classes_by_index() -> None:
     found = written(ROWS)
+    assert_is(dict[str, Classification], found["labels"])
     assert found["classes"] == list(CLASSES)
     assert list(found["labels"]) == [row.id for row in ROWS]
     assert [CLASSES[one["label"]] for one in found["labels"].values()] == [

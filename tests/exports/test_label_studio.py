@@ -157,7 +157,7 @@ def test_the_configuration_holds_the_class_names_as_they_are() -> None:
 
 
 def test_a_class_name_that_xml_cannot_hold_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="cannot stand in a labelling configuration"):
+    with pytest.raises(InvalidRequestError, match="a labelling configuration cannot hold one of these names"):
         labelling_config(["a\x00b"], options())
 
 

@@ -19,7 +19,9 @@ from service.exports.label_studio_backend import (
     webhook_reply,
 )
 from service.exports.rows import ExportRow
+from service.schema.replies.exports import LabelStudioTask, PredictReply
 from tests.exports.examples import CLASSES, PLAIN, ROWS, options
+from tests.replies import assert_is
 
 CONFIG = """<View><Image name="img" value="$image"/><!-- five at most -->
 <Rating name="stars" toName="img"/><Choices name="kind" toName="img, other"><Choice value="dog"/></Choices>
@@ -44,6 +46,7 @@ def of(**data: Any) -> dict[str, Any]:
 
 def test_tasks_that_were_exported_get_the_prediction_of_the_export() -> None:
     tasks = [task(row, options()) for row in ROWS]
+    assert_is(list[LabelStudioTask], tasks)
     config = labelling_config(CLASSES, options())
     found = predictions(tasks[::-1], Known(), options(), config)
     assert found == [one["predictions"][0] for one in tasks[::-1]]
@@ -77,7 +80,9 @@ def test_a_task_finds_its_row_by_external_id_then_by_id(data: dict[str, Any], ra
     [of(), of(external_id="gone"), of(external_id=None, id=[1]), of(id=True), {}, {"data": 3}, None, "row-17"],
 )
 def test_an_unknown_task_comes_last_without_a_suggestion(unknown: Any) -> None:
-    unknown_one, known = predictions([unknown, of(external_id="row-17")], Known(), options())
+    reply = predict_reply([unknown, of(external_id="row-17")], Known(), options())
+    assert_is(PredictReply, reply)
+    unknown_one, known = reply["results"]
     assert unknown_one == {"model_version": "focal-r-1.a", "score": 1.0, "result": []}
     assert known["score"] < 1.0
 

@@ -16,7 +16,9 @@ from service.exports.formats import FORMATS
 from service.exports.preview import FLAT, preview, read_back
 from service.exports.tables import COLUMNS
 from service.exports.validators import DOCUMENTED
+from service.schema.replies.exports import PreviewRows, Validation
 from tests.exports.examples import CLASSES, INFINITE, PLAIN, ROWS, options, whole
+from tests.replies import assert_is
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
@@ -30,6 +32,7 @@ SOUND = [
 
 def refused(name: str, rows: Any, labels: Any = CLASSES, **changes: Any) -> dict[int, str]:
     found = preview(name, rows, options(**changes), labels)["validator"]
+    assert_is(Validation, found)
     assert found["accepted"] + len(found["refused"]) == len(rows)
     return {one["row"]: one["reason"] for one in found["refused"]}
 
@@ -51,6 +54,7 @@ def read_by_others(name: str, content: bytes) -> list[Any]:
 @EVERY
 def test_the_rows_are_those_of_the_file(name: str) -> None:
     found = preview(name, ROWS, options(), CLASSES)
+    assert_is(PreviewRows, found)
     assert found["rows"] == read_by_others(name, whole(FORMATS[name].write(ROWS, options())))
     assert found.get("columns") == (list(COLUMNS) if name in FLAT else None)
 
@@ -58,7 +62,7 @@ def test_the_rows_are_those_of_the_file(name: str) -> None:
 @EVERY
 def test_sound_rows_are_accepted_by_who_is_named(name: str) -> None:
     found = preview(name, SOUND, options(), CLASSES)["validator"]
-    assert (found["accepted"], found["refused"]) == (2, ())
+    assert (found["accepted"], found["refused"]) == (2, [])
     own = {"argilla": DOCUMENTED, "fiftyone": DOCUMENTED, "label-studio": "label_studio_sdk", "jsonl": "orjson"}
     assert found["name"] == own.get(name, "pyarrow")
     assert (found["version"] is None) == (found["name"] == DOCUMENTED)
@@ -68,7 +72,7 @@ def test_sound_rows_are_accepted_by_who_is_named(name: str) -> None:
 def test_no_rows_are_nothing_to_refuse(name: str) -> None:
     found = preview(name, [], options(0), CLASSES)
     assert found["rows"] == []
-    assert (found["validator"]["accepted"], found["validator"]["refused"]) == (0, ())
+    assert (found["validator"]["accepted"], found["validator"]["refused"]) == (0, [])
 
 
 def test_without_the_sdk_nobody_is_said_to_have_looked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,9 +104,9 @@ def test_the_sdk_refuses_a_configuration(changes: dict[str, Any]) -> None:
     [
         ({"id": ""}, "the id is empty"),
         ({"id": "row-1"}, "another row has the same id"),
-        ({"suggested_label": "cow"}, "the suggestion 'cow' is none of the labels"),
+        ({"suggested_label": "cow"}, "the suggestion 'cow' is not a label"),
         ({"suggested_label": "c" * 201}, "a label has 1 to 200 characters, not 201"),
-        ({"attributes": {"text": 3}}, "text is no text"),
+        ({"attributes": {"text": 3}}, "text is not a text"),
     ],
 )
 def test_argilla_would_refuse(changes: dict[str, Any], reason: str) -> None:
@@ -126,11 +130,11 @@ def test_fiftyone_takes_two_rows_of_one_image_for_one() -> None:
     twice = [SOUND[0], replace(SOUND[1], attributes={"image": "1.jpg"})]
     assert refused("fiftyone", twice) == dict.fromkeys((1, 2), "another row has the same image, 1")
     assert len(read_back("fiftyone", twice, options())) == 2
-    assert refused("fiftyone", [replace(PLAIN, id="")]) == {1: "there is no path of its image"}
+    assert refused("fiftyone", [replace(PLAIN, id="")]) == {1: "the path of its image is empty"}
 
 
 def test_fiftyone_knows_a_class_by_its_place() -> None:
-    assert refused("fiftyone", SOUND, CLASSES[:1]) == dict.fromkeys((1, 2), "the label 1 is none of the classes")
+    assert refused("fiftyone", SOUND, CLASSES[:1]) == dict.fromkeys((1, 2), "the label 1 is not a class")
     assert refused("fiftyone", SOUND, ["dog"], class_names=None) == {}
     assert "'dog'" in refused("fiftyone", SOUND, ["cat"], class_names=None)[1]
 
@@ -157,6 +161,4 @@ def test_the_notes_say_how_to_keep_the_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["argilla", "fiftyone"])
 def test_a_check_of_our_own_is_called_that(name: str) -> None:
-    assert any(
-        "its own importer has not seen them" in note for note in preview(name, SOUND, options(), CLASSES)["notes"]
-    )
+    assert any("not by its own importer" in note for note in preview(name, SOUND, options(), CLASSES)["notes"])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError
-from service.exports.rows import TOOL_NAMES, beside, probability, shown_data
+from service.exports.rows import TOOL_NAMES, probability, rename_reserved, shown_data
 from tests.exports.examples import PLAIN, options
 
 NAMES = st.sampled_from(["rank", "attribute_rank", "attribute_attribute_rank", "reason", "text", ""])
@@ -19,7 +19,7 @@ NAMES = st.sampled_from(["rank", "attribute_rank", "attribute_attribute_rank", "
 
 @given(st.dictionaries(NAMES, st.integers()))
 def test_no_attribute_is_lost_and_none_has_a_taken_name(attributes: dict[str, int]) -> None:
-    kept = beside(attributes, TOOL_NAMES.values())
+    kept = rename_reserved(attributes, TOOL_NAMES.values())
     assert list(kept.values()) == list(attributes.values())
     assert not set(kept) & set(TOOL_NAMES.values())
     assert {
@@ -28,8 +28,11 @@ def test_no_attribute_is_lost_and_none_has_a_taken_name(attributes: dict[str, in
 
 
 def test_a_taken_name_is_kept_with_its_prefix() -> None:
-    assert beside({"rank": 1, "attribute_rank": 2}, ["rank"]) == {"attribute_attribute_rank": 1, "attribute_rank": 2}
-    assert beside({"rank": 1}, ["rank"]) == {"attribute_rank": 1}
+    assert rename_reserved({"rank": 1, "attribute_rank": 2}, ["rank"]) == {
+        "attribute_attribute_rank": 1,
+        "attribute_rank": 2,
+    }
+    assert rename_reserved({"rank": 1}, ["rank"]) == {"attribute_rank": 1}
 
 
 @pytest.mark.parametrize("changes", [{"data_key": "reason"}, {"to_name": "rank"}])

@@ -139,5 +139,5 @@ def test_row_groups_are_bounded_and_the_run_is_named() -> None:
 
 def test_columns_may_be_missing_only_where_a_row_may_have_none() -> None:
     file = pyarrow.parquet.ParquetFile(io.BytesIO(whole(write_parquet([], options(0)))))
-    nullable = {field.name for field in file.schema_arrow if field.nullable}
-    assert nullable == {"suggested", "suggested_label", "suggested_p", "verdict", "verdict_label"}
+    required = {field.name for field in file.schema_arrow if not field.nullable}
+    assert required == {"rank", "id", "target", "prediction", "given_label", "strategy", "reason", "attributes"}

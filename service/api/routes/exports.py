@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.background import BackgroundTask
@@ -29,6 +28,7 @@ from service.mining.queues import queue
 from service.mining.reviews import history, verdicts
 from service.runs.files import storage_errors
 from service.runs.queries import View
+from service.schema.replies.exports import ExportPreview, PredictReply
 
 TOOL_OPTIONS = ("from_name", "to_name", "data_key", "object_tag", "image_key", "image_root")
 EXPORT_PARAMETERS = ("queue", "format", "epoch", "alpha", "gamma", *TOOL_OPTIONS)
@@ -70,18 +70,17 @@ async def get_export_preview(request: Request, run: str) -> Response:
     says of them; and notes for who loads the file."""
     service = service_of(request)
     query = Query(request, *EXPORT_PARAMETERS, "rows")
-    name = query.text("format") or "jsonl"
-    written = find_format(name)
+    written = find_format(query.text("format") or "jsonl")
     wanted = query.integer("rows", least=1, most=MAX_PREVIEW_ROWS) or PREVIEW_ROWS
 
-    def work(view: View) -> dict[str, Any]:
+    def work(view: View) -> ExportPreview:
         options, rows = _export(service, view, query)
         return {
-            "format": name,
+            "format": written.name,
             "file_name": _file_name(query, run, written),
             "media_type": written.media_type,
             "num_rows": options.total,
-            **preview(name, list(islice(rows, wanted)), options, _labels(view)),
+            **preview(written.name, list(islice(rows, wanted)), options, _labels(view)),
         }
 
     return json_response(await service.runs.ask(run, work))
@@ -97,7 +96,7 @@ def _export(service: Service, view: View, query: Query) -> tuple[ExportOptions, 
     if name is not None:
         held = queue(store, view.snapshot, name)
         options = _options(view, query, name, held["epoch"], len(held["rows"]))
-        return options, queue_rows(view, held, last)
+        return options, queue_rows(view, held["rows"], last)
     epoch = query.epoch(view)
     total = view.row(f"SELECT count(DISTINCT id) AS n FROM {view.stored(epoch)}")["n"]
     return _options(view, query, None, epoch, total), epoch_rows(view, query.weighting(view), epoch, last)
@@ -161,7 +160,7 @@ async def label_studio_predict(request: Request, run: str) -> Response:
             "the body is an object with a list of tasks", errors=[{"loc": ["tasks"], "msg": "missing, or not a list"}]
         )
 
-    def work(view: View) -> dict[str, Any]:
+    def work(view: View) -> PredictReply:
         last = verdicts(history(service.runs.store, view.snapshot))
 
         def lookup(ids: Sequence[str]) -> Mapping[str, ExportRow]:
