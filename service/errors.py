@@ -1,68 +1,82 @@
-"""Every error the service answers with, and the one shape they have on the wire.
+"""The errors of the service, and their common format in a reply (RFC 9457).
 
 - LossServiceError                  500 internal_error
-  - DecodeError                     400 malformed_body          bytes that are not what their media type says
-  - UnauthorizedError               401 unauthorized            no bearer key, or not one of ours
-  - CrossSiteError                  403 cross_site              a browser's session used from another page than ours
-  - NotFoundError                   404 not_found               no such path
-    - UnknownConfigError            404 unknown_config          a config_id the service does not hold
-    - UnknownRunError               404 unknown_run             no run of this name is kept
+  - DecodeError                     400 malformed_body          the body is not of its media type
+  - UnauthorizedError               401 unauthorized            no bearer key, or an unknown one
+  - CrossSiteError                  403 cross_site              a session cookie sent from another site's page
+  - NotFoundError                   404 not_found               unknown path
+    - UnknownConfigError            404 unknown_config          the service does not hold this config_id
+    - UnknownRunError               404 unknown_run             the store has no run of this name
     - UnknownEpochError             404 unknown_epoch           the run has no rows of this epoch
     - UnknownExampleError           404 unknown_example         the run has no example of this id
     - UnknownQueueError             404 unknown_queue           the run has no queue of this name
   - MethodNotAllowedError           405 method_not_allowed
-  - NotAcceptableError              406 not_acceptable          no reply format that Accept allows
-  - BodyTimeoutError                408 body_timeout            the body stopped arriving
-  - ConflictError                   409 conflict                the name is taken by other content
+  - NotAcceptableError              406 not_acceptable          Accept allows none of the reply formats
+  - BodyTimeoutError                408 body_timeout            the body did not arrive in time
+  - ConflictError                   409 conflict                the name exists with other content
     - RunConflictError              409 run_conflict
     - BatchConflictError            409 batch_conflict
     - QueueConflictError            409 queue_conflict
   - BodyTooLargeError               413 body_too_large          more bytes than max_body_bytes
-  - TooManyElementsError            413 too_many_elements       a batch with more logits than max_elements
-  - TooManyExamplesError            413 too_many_examples       a request with more rows than max_examples
-  - RunFullError                    413 run_full                a run with more rows than max_run_rows
-  - HeadTimeoutError                408 head_timeout            request line and headers stopped arriving
-  - HeadTooLargeError               431 head_too_large          more bytes of them than max_head_bytes
+  - TooManyElementsError            413 too_many_elements       the batch has more logits than max_elements
+  - TooManyExamplesError            413 too_many_examples       the request has more rows than max_examples
+  - RunFullError                    413 run_full                the run has more rows than max_run_rows
+  - HeadersTimeoutError             408 head_timeout            request line and headers did not arrive in time
+  - HeadersTooLargeError            431 head_too_large          request line and headers over max_head_bytes
   - UnsupportedMediaTypeError       415 unsupported_media_type
-  - UnsupportedEncodingError        415 unsupported_encoding    a Content-Encoding that is not read
-  - InvalidRequestError             422 invalid_request         unknown field, wrong type, missing part
-    - InvalidConfigError            422 invalid_config          a configuration that means nothing
-    - UnknownOutputError            422 unknown_output          a name that is not in `outputs`
-    - ShapeError                    422 invalid_shape           ragged rows, lengths that differ, C < 2
+  - UnsupportedEncodingError        415 unsupported_encoding    unknown Content-Encoding
+  - InvalidRequestError             422 invalid_request         unknown or missing field, wrong type
+    - InvalidConfigError            422 invalid_config          invalid configuration
+    - UnknownOutputError            422 unknown_output          unknown name in `outputs`
+    - ShapeError                    422 invalid_shape           rows or parts of different lengths, C < 2
     - InvalidLogitError             422 invalid_logit           NaN, +inf, or -inf on the target
-    - InvalidTargetError            422 invalid_target          outside the classes and not ignore_index
+    - InvalidTargetError            422 invalid_target          neither a class nor ignore_index
     - InvalidIdsError               422 invalid_ids             not unique, or not strings or integers
-    - InvalidNameError              422 invalid_name            a name that no run, batch or queue may have
-  - QueueFullError                  429 queue_full              more work than the service may hold
-  - DeviceOutOfMemoryError          503 out_of_memory           even the smallest chunk does not fit
-  - DeviceUnavailableError          503 device_unavailable      the device does not answer
-  - DrainingError                   503 draining                the process is about to end
+    - InvalidNameError              422 invalid_name            invalid name of a run, batch or queue
+  - QueueFullError                  429 queue_full              the queue of requests is full
+  - DeviceOutOfMemoryError          503 out_of_memory           not enough memory for a single row
+  - DeviceUnavailableError          503 device_unavailable      the device does not respond
+  - DrainingError                   503 draining                the process is shutting down
   - StorageUnavailableError         503 storage_unavailable     the data directory cannot be read or written
-  - StorageFullError                507 storage_full            no room is left where runs are kept
+  - StorageFullError                507 storage_full            the data directory is full
 
-Raised where the fault is found, with the value and what is allowed; turned into a reply in one place
-(`service.api.http.problems`).
+Messages name the faulty value and the allowed ones. `service.api.http.problems` turns an error into a reply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, NotRequired
 
 from typing_extensions import TypedDict
 
-type_prefix = "urn:focal-loss-service:problem:"
+TYPE_PREFIX = "urn:focal-loss-service:problem:"
 
 
 class ErrorItem(TypedDict):
-    """One thing that is wrong: where (`["batches", 0, "logits", 17, 3]`) and what."""
+    """A fault of the request: its place (`["batches", 0, "logits", 17, 3]`) and a message."""
 
     loc: list[str | int]
     msg: str
 
 
+class Problem(TypedDict):
+    """An error, in the format of RFC 9457; `code` is stable, `errors` locates each fault of invalid input.
+
+    Errors below `/v2` repeat `detail` as `error`, for clients of the Open Inference Protocol.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: NotRequired[list[ErrorItem]]
+    error: NotRequired[str]
+
+
 class LossServiceError(Exception):
-    """An error with a status, a stable code and, for invalid input, the places that are wrong."""
+    """An error with a status, a stable code and, for invalid input, the place of each fault."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
@@ -74,10 +88,10 @@ class LossServiceError(Exception):
         self.errors = list(errors)
         self.headers = headers or {}
 
-    def problem(self) -> dict[str, Any]:
-        """The RFC 9457 members of this error."""
-        members: dict[str, Any] = {
-            "type": type_prefix + self.code,
+    def problem(self) -> Problem:
+        """The error as the body of a reply."""
+        members: Problem = {
+            "type": TYPE_PREFIX + self.code,
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
@@ -89,37 +103,37 @@ class LossServiceError(Exception):
 
 
 class DecodeError(LossServiceError):
-    """The body is not what its media type says."""
+    """The body is not of its media type."""
 
     status, code, title = 400, "malformed_body", "Malformed body"
 
 
 class UnauthorizedError(LossServiceError):
-    """Keys are set and the request carries none of them."""
+    """Keys are set, and the request has none of them."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
 
 
 class CrossSiteError(LossServiceError):
-    """A change asked for with a browser's session, by another page than the service's own."""
+    """A request from another site's page that would change something by the browser's session cookie."""
 
     status, code, title = 403, "cross_site", "Cross-site request refused"
 
 
 class NotFoundError(LossServiceError):
-    """Nothing is served at this path."""
+    """No route has this path."""
 
     status, code, title = 404, "not_found", "Not found"
 
 
 class UnknownConfigError(NotFoundError):
-    """The service holds no instance with this `config_id`."""
+    """The service holds no configuration with this `config_id`."""
 
     code, title = "unknown_config", "Unknown configuration"
 
 
 class UnknownRunError(NotFoundError):
-    """No run of this name is kept."""
+    """The store has no run of this name."""
 
     code, title = "unknown_run", "Unknown run"
 
@@ -143,7 +157,7 @@ class UnknownQueueError(NotFoundError):
 
 
 class MethodNotAllowedError(LossServiceError):
-    """The path exists, the method does not."""
+    """The route does not have this method."""
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
 
@@ -161,61 +175,61 @@ class BodyTimeoutError(LossServiceError):
 
 
 class ConflictError(LossServiceError):
-    """The name is taken by other content."""
+    """The name exists with other content."""
 
     status, code, title = 409, "conflict", "Conflict"
 
 
 class RunConflictError(ConflictError):
-    """A run of this name and with another description is kept."""
+    """A run of this name exists with another description."""
 
     code, title = "run_conflict", "Run exists with another description"
 
 
 class BatchConflictError(ConflictError):
-    """A batch of this name and with other content is kept."""
+    """A batch of this name exists with other content."""
 
     code, title = "batch_conflict", "Batch exists with other content"
 
 
 class QueueConflictError(ConflictError):
-    """A queue of this name and made from another request is kept."""
+    """A queue of this name exists, created by another request."""
 
     code, title = "queue_conflict", "Queue exists with another request"
 
 
 class RunFullError(LossServiceError):
-    """The run would have more rows than the service keeps in one."""
+    """The run would have more than `max_run_rows` rows."""
 
     status, code, title = 413, "run_full", "Run full"
 
 
-class HeadTimeoutError(LossServiceError):
+class HeadersTimeoutError(LossServiceError):
     """Request line and headers did not arrive in time."""
 
-    status, code, title = 408, "head_timeout", "Request head timed out"
+    status, code, title = 408, "head_timeout", "Request headers timed out"
 
 
-class HeadTooLargeError(LossServiceError):
-    """Request line and headers have more bytes than the service takes."""
+class HeadersTooLargeError(LossServiceError):
+    """Request line and headers are larger than `max_head_bytes`."""
 
-    status, code, title = 431, "head_too_large", "Request head too large"
+    status, code, title = 431, "head_too_large", "Request headers too large"
 
 
 class BodyTooLargeError(LossServiceError):
-    """The body has more bytes than the service takes."""
+    """The body is larger than `max_body_bytes`."""
 
     status, code, title = 413, "body_too_large", "Body too large"
 
 
 class TooManyElementsError(LossServiceError):
-    """A batch has more logits than the service takes in one batch."""
+    """A batch has more than `max_elements` logits."""
 
     status, code, title = 413, "too_many_elements", "Too many elements"
 
 
 class TooManyExamplesError(LossServiceError):
-    """The request has more rows than the service takes in one request."""
+    """The request has more than `max_examples` rows."""
 
     status, code, title = 413, "too_many_examples", "Too many examples"
 
@@ -227,43 +241,43 @@ class UnsupportedMediaTypeError(LossServiceError):
 
 
 class UnsupportedEncodingError(LossServiceError):
-    """The body's `Content-Encoding` is none that the service reads."""
+    """The service cannot decode this `Content-Encoding`."""
 
     status, code, title = 415, "unsupported_encoding", "Unsupported content encoding"
 
 
 class InvalidRequestError(LossServiceError):
-    """The body can be read but does not say a valid request."""
+    """The body can be decoded, but the request is not valid."""
 
     status, code, title = 422, "invalid_request", "Invalid request"
 
 
 class InvalidConfigError(InvalidRequestError, ValueError):
-    """The configuration has no meaning, or none for these logits; a ValueError for who builds a `FocalLoss`."""
+    """The configuration is invalid, or does not fit the logits; also a ValueError, for users of `FocalLoss`."""
 
     code, title = "invalid_config", "Invalid configuration"
 
 
 class UnknownOutputError(InvalidRequestError):
-    """`outputs` names a score that does not exist."""
+    """Unknown name in `outputs`."""
 
     code, title = "unknown_output", "Unknown output"
 
 
 class ShapeError(InvalidRequestError):
-    """Shapes or lengths do not fit together."""
+    """Shapes or lengths do not match."""
 
     code, title = "invalid_shape", "Invalid shape"
 
 
 class InvalidLogitError(InvalidRequestError):
-    """A logit from which no loss follows."""
+    """A logit whose loss is undefined or infinite."""
 
     code, title = "invalid_logit", "Invalid logit"
 
 
 class InvalidTargetError(InvalidRequestError):
-    """A target that names no class and is not `ignore_index`."""
+    """A target that is neither a class nor `ignore_index`."""
 
     code, title = "invalid_target", "Invalid target"
 
@@ -275,42 +289,42 @@ class InvalidIdsError(InvalidRequestError):
 
 
 class InvalidNameError(InvalidRequestError):
-    """A name that no run, batch or queue may have."""
+    """Invalid name of a run, batch or queue."""
 
     code, title = "invalid_name", "Invalid name"
 
 
 class QueueFullError(LossServiceError):
-    """The service holds as much work as it may."""
+    """The queue of requests is full."""
 
     status, code, title = 429, "queue_full", "Queue full"
 
 
 class DeviceOutOfMemoryError(LossServiceError):
-    """The device has no room even for the smallest chunk."""
+    """The device has not enough memory for a single row."""
 
     status, code, title = 503, "out_of_memory", "Out of memory"
 
 
 class DeviceUnavailableError(LossServiceError):
-    """The device does not answer."""
+    """The device does not respond."""
 
     status, code, title = 503, "device_unavailable", "Device unavailable"
 
 
 class DrainingError(LossServiceError):
-    """The process has been told to end and takes leave of its balancer."""
+    """The process is shutting down; the load balancer should use another one."""
 
     status, code, title = 503, "draining", "Draining"
 
 
 class StorageUnavailableError(LossServiceError):
-    """The place where runs are kept cannot be read or written."""
+    """The data directory cannot be read or written."""
 
     status, code, title = 503, "storage_unavailable", "Storage unavailable"
 
 
 class StorageFullError(LossServiceError):
-    """No room is left where runs are kept; what is kept stays readable."""
+    """The data directory is full; stored runs stay readable."""
 
     status, code, title = 507, "storage_full", "Storage full"

@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.api.http.problems import problem_response
-from service.errors import DecodeError, HeadTimeoutError, HeadTooLargeError, LossServiceError
+from service.errors import DecodeError, HeadersTimeoutError, HeadersTooLargeError, LossServiceError
 
 NOTHING = memoryview(b"")
 # Size of a read while headers are expected: the parser copies these bytes.
@@ -256,10 +256,10 @@ class BodyProtocol(HttpToolsProtocol):
             self._header_timer = None
 
     def _headers_are_late(self) -> None:
-        self._refuse(HeadTimeoutError(f"the headers did not arrive in {self.config.head_timeout_s:g} s"))
+        self._refuse(HeadersTimeoutError(f"the headers did not arrive in {self.config.head_timeout_s:g} s"))
 
-    def _too_large(self) -> HeadTooLargeError:
-        return HeadTooLargeError(
+    def _too_large(self) -> HeadersTooLargeError:
+        return HeadersTooLargeError(
             f"request line and headers have more than {self.config.max_head_bytes} bytes (max_head_bytes)"
         )
 

@@ -9,27 +9,11 @@ from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
-from service.errors import ErrorItem
 from service.schema.config import Mode, Reduction
 
 Number: TypeAlias = float | None
 # Sigmoid mode with L labels: an example's prediction is a list of L labels.
 ExampleOutput: TypeAlias = float | list[int | None] | None
-
-
-class Problem(TypedDict):
-    """An error, in the format of RFC 9457; `code` is stable, `errors` locates each fault of invalid input.
-
-    Errors below `/v2` repeat `detail` as `error`, for clients of the Open Inference Protocol.
-    """
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    errors: NotRequired[list[ErrorItem]]
-    error: NotRequired[str]
 
 
 class ClassCountsJson(TypedDict):
