@@ -12,7 +12,7 @@ import structlog
 
 from service.api.admission import Admission
 from service.errors import LossServiceError
-from service.runs.compaction import MERGED_AT_ONCE, compact
+from service.runs.compaction import MERGED_AT_ONCE, F, MergedFolder, compact
 from service.runs.files import open_files
 from service.runs.queries import RunQueries, View
 from service.runs.store import RunStore
@@ -40,7 +40,7 @@ class RunWork:
         self._admission = admission
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="runs")
         self._parts = ThreadPoolExecutor(settings.workers, thread_name_prefix="parts")
-        self._merging: set[tuple[str, int]] = set()
+        self._merging: set[str] = set()
         self._lock = Lock()
 
     async def do(self, work: Callable[[], T], *, at_once: bool = False) -> T:
@@ -65,24 +65,28 @@ class RunWork:
         """What a question finds in a run; see `RunQueries.ask`."""
         return await self.do(lambda: self.queries.ask(run, question))
 
-    def merge_later(self, root: str, epoch: int, files: int) -> None:
-        """Merge the files of an epoch in the background if there are enough of them."""
-        key = (root, epoch)
-        with self._lock:
-            if files < MERGED_AT_ONCE or key in self._merging:
-                return
-            self._merging.add(key)
-        self._executor.submit(self._merge, root, epoch)
+    def merge_later(self, folder: MergedFolder[F], num_files: int) -> None:
+        """Merge the files of a folder in the background if there are enough of them.
 
-    def _merge(self, root: str, epoch: int) -> None:
+        Args:
+            folder: Batches of an epoch, or reviews of a run.
+            num_files: Number of its files.
+        """
+        with self._lock:
+            if num_files < MERGED_AT_ONCE or folder.path in self._merging:
+                return
+            self._merging.add(folder.path)
+        self._executor.submit(self._merge, folder)
+
+    def _merge(self, folder: MergedFolder[F]) -> None:
         try:
-            compact(self.store, root, epoch)
+            compact(folder)
         except (LossServiceError, OSError) as err:
             # The disk is full, or the run was deleted: the files stay and can be read as before.
-            log.warning("merging failed", root=root, epoch=epoch, error=type(err).__name__)
+            log.warning("merging failed", folder=folder.path, error=type(err).__name__)
         finally:
             with self._lock:
-                self._merging.discard((root, epoch))
+                self._merging.discard(folder.path)
 
     def close(self) -> None:
         """Finish the current work and end the threads."""

@@ -11,7 +11,7 @@ import orjson
 from service.exports.rows import ExportRow
 from service.mining.reasons import reason
 from service.mining.strategies import SUGGESTED, SUGGESTED_P
-from service.runs.examples import LAST_SENT, add_attributes
+from service.runs.examples import LAST_SENT, attributes_of
 from service.runs.queries import SCORE_NAMES, View, Weighting
 
 ROWS_AT_ONCE = 10_000
@@ -36,9 +36,9 @@ _COLUMNS = (
 def queue_rows(view: View, rows: Sequence[Mapping[str, Any]], verdicts: Verdicts) -> Iterator[ExportRow]:
     """Rows of a queue in their order, with the current attributes and verdicts."""
     remaining = iter(rows)
-    while part := [dict(row) for row in islice(remaining, ROWS_AT_ONCE)]:
-        add_attributes(view, part)
-        yield from (_export_row(view, row, verdicts) for row in part)
+    while part := list(islice(remaining, ROWS_AT_ONCE)):
+        for row, attributes in zip(part, attributes_of(view, part), strict=True):
+            yield _export_row(view, {**row, "attributes": attributes}, verdicts)
 
 
 def epoch_rows(

@@ -1,36 +1,40 @@
-"""A queue as it is read: filtered, sorted and a page at a time, without its rows as Python objects."""
+"""Pages of a queue: filtered and sorted by DuckDB over Arrow columns, without a Python object for each row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 
 from service.errors import InvalidRequestError
 from service.mining.queues import FOLDER, queue
-from service.runs.examples import add_attributes, json_pointer, last_attributes, sort_keys
+from service.runs.examples import attributes_of, json_pointer, last_attributes, sort_keys
 from service.runs.queries import SCORE_NAMES, View
+from service.runs.review_files import Verdicts
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
+from service.schema.faults import fault
+from service.schema.replies.fields import Strategy
+from service.schema.replies.queues import QueueHead, QueueRow, RowsPage, StoredQueue
+from service.schema.replies.reviews import Review
 
-Verdicts = Mapping[str, Mapping[str, Any]]
 VerdictFilter = Literal["open", "reviewed", "ok", "wrong", "unsure"]
 
 SORTABLE = ("rank", "id", "target", "prediction", "suggested", "verdict", "score", "share", *SCORE_NAMES)
 EQUAL = ("target", "prediction", "suggested")
-# What every row has, of these types also where a queue has no rows or only nulls.
+# Members of every row; the types hold also for a queue without rows, and for a column of nulls.
 _TYPES = {
     **dict.fromkeys(("rank", "target", "prediction", "suggested"), pa.int64()),
     **dict.fromkeys(("score", "share", "suggested_p", *SCORE_NAMES), pa.float64()),
     **dict.fromkeys(("id", "strategy"), pa.string()),
     "control": pa.bool_(),
 }
-# What is known of a row now and was not when the queue was made.
-NOW = ("attributes", "verdict", "verdict_label")
-MOST_TEXTS = 20
+# Members that are not stored in the queue, since they change.
+CURRENT = ("attributes", "verdict", "verdict_label")
+MAX_FACET_VALUES = 20
 _VERDICTS: dict[VerdictFilter, str] = {
     "open": "verdict IS NULL",
     "reviewed": "verdict IS NOT NULL",
@@ -38,23 +42,30 @@ _VERDICTS: dict[VerdictFilter, str] = {
     "wrong": "verdict = 'wrong'",
     "unsure": "verdict = 'unsure'",
 }
-# Between the texts of an example; nobody searches for it.
-_BETWEEN = "chr(31)"
+# Separates the texts of an example in a search; a control character, which no search contains.
+_SEPARATOR = "chr(31)"
+
+
+class Doubt(NamedTuple):
+    """Number of rows of a strategy, and of wrong labels among them if the model's own doubt is right."""
+
+    num_rows: int
+    wrong_labels: float
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A queue with its rows in columns: a third of the memory, and nothing to parse for the next page.
+    """A queue with its rows as Arrow columns: a third of the memory, and the next page needs no parsing.
 
     Args:
         head: The queue without its rows.
-        rows: A column for each member of a row, by rank from 1 on.
-        doubts: See `doubts`.
+        rows: A column for each member of a row, sorted by rank.
+        doubts: Of each strategy; see `doubts`.
     """
 
-    head: dict[str, Any]
+    head: QueueHead
     rows: pa.Table
-    doubts: dict[str, tuple[int, float]]
+    doubts: dict[Strategy, Doubt]
 
     @property
     def nbytes(self) -> int:
@@ -62,38 +73,46 @@ class Listing:
         return int(self.rows.nbytes)
 
     @classmethod
-    def of(cls, made: Mapping[str, Any]) -> Listing:
-        """That of a queue as `create_queue` and `queue` give it."""
-        rows: list[dict[str, Any]] = made["rows"]
+    def of(cls, stored: StoredQueue) -> Listing:
+        """Convert a queue as `create_queue` and `queue` return it."""
+        rows = cast(list[dict[str, Any]], stored["rows"])
         names = dict.fromkeys([*(name for row in rows for name in row), *_TYPES])
         columns = {name: pa.array([row.get(name) for row in rows], _TYPES.get(name)) for name in names}
-        head = {name: value for name, value in made.items() if name != "rows"}
-        return cls(head, pa.table(columns), doubts(rows))
+        head = cast(QueueHead, {name: value for name, value in stored.items() if name != "rows"})
+        return cls(head, pa.table(columns), doubts(stored["rows"]))
 
-    def taken(self, places: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
-        """The rows at these places, from 0, with these members; those that only some strategies have where they do."""
+    def rows_at(self, places: Sequence[int], names: Sequence[str]) -> list[QueueRow]:
+        """Some rows with some members.
+
+        Args:
+            places: Ranks of the rows, less 1.
+            names: Members; a member that only some strategies have is left out of the rows of the others.
+        """
         columns = [name for name in names if name in self.rows.column_names]
         rows = self.rows.select(columns).take(pa.array(places, pa.int64())).to_pylist()
-        some = [name for name in columns if name not in _TYPES and self.rows[name].null_count]
-        return [{name: one for name, one in row.items() if one is not None or name not in some} for row in rows]
+        optional = [name for name in columns if name not in _TYPES and self.rows[name].null_count]
+        return [
+            cast(QueueRow, {name: value for name, value in row.items() if value is not None or name not in optional})
+            for row in rows
+        ]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which rows of a queue, and in which order.
+class QueueFilter:
+    """Rows of a queue to show, and their order.
 
     Args:
-        equal: target, prediction, suggested: the class each must have.
-        verdict: What must have been said of them.
-        attributes: The text that an attribute must have, as last sent for the example.
-        text: What the id or the text of an attribute must contain, in whatever case.
-        ranks: Only these.
+        equal: Required class for `target`, `prediction` or `suggested`.
+        verdict: Required verdict.
+        attributes: Required text of attributes, as last sent for the example.
+        text: Text that the id or the text of an attribute contains, in upper or lower case.
+        ranks: Only rows of these ranks.
         order: (name of `SORTABLE`, descending) each; nulls come last either way, then the rank decides.
-        limit: How many at most.
-        offset: After how many.
-        around: Instead of `offset`: the page with the row of this rank, or the first where it is not among them.
-        fields: The members of each row, None for all.
-        facets: Whether to tell what the attributes are.
+        limit: Number of rows of a page.
+        offset: Number of rows before the page.
+        around: Rank of a row: show the page that has it, or the first page if no page has; overrides `offset`.
+        fields: Members of each row, None for all.
+        facets: True to return the values of the attributes.
     """
 
     equal: Mapping[str, int] = field(default_factory=dict)
@@ -109,11 +128,11 @@ class Wanted:
     facets: bool = False
 
     @property
-    def looks_at_attributes(self) -> bool:
+    def needs_attributes(self) -> bool:
         return bool(self.attributes) or bool(self.text)
 
     @property
-    def looks_at_verdicts(self) -> bool:
+    def needs_verdicts(self) -> bool:
         return self.verdict is not None or any(name == "verdict" for name, _ in self.order)
 
     def sql(self) -> tuple[str, list[Any]]:
@@ -129,9 +148,8 @@ class Wanted:
             conditions.append("json_extract_string(attributes, ?) = ?")
             parameters += [json_pointer(name), text]
         if self.text:
-            texts = f"array_to_string(json_extract_string(attributes, '$.*'), {_BETWEEN})"
-            found = f"concat_ws({_BETWEEN}, id, {texts})"
-            conditions.append(f"contains(lower({found}), lower(?))")
+            texts = f"array_to_string(json_extract_string(attributes, '$.*'), {_SEPARATOR})"
+            conditions.append(f"contains(lower(concat_ws({_SEPARATOR}, id, {texts})), lower(?))")
             parameters.append(self.text)
         if self.ranks is not None:
             conditions.append("rank IN (SELECT unnest(?::BIGINT[]))")
@@ -140,122 +158,127 @@ class Wanted:
 
 
 def parse_order(text: str) -> tuple[tuple[str, bool], ...]:
-    """`-loss,target`: names of `SORTABLE` with commas, a minus for descending.
+    """Parse `-loss,target`: names of `SORTABLE` with commas, a minus for descending.
 
     Raises:
-        InvalidRequestError: A name that is not known; lists the known.
+        InvalidRequestError: Unknown name; lists the known ones.
     """
     return sort_keys(text, SORTABLE)
 
 
 def parse_verdict(text: str) -> VerdictFilter:
-    """A name of a filter by verdict.
+    """Parse the name of a verdict filter.
 
     Raises:
-        InvalidRequestError: There is none of this name; lists the known.
+        InvalidRequestError: Unknown name; lists the known ones.
     """
     for name in _VERDICTS:
         if text == name:
             return name
     msg = f"verdict is one of {', '.join(_VERDICTS)}, got {text[:50]!r}"
-    raise InvalidRequestError(msg, errors=[{"loc": ["query", "verdict"], "msg": msg}])
+    raise fault(InvalidRequestError, msg, "query", "verdict")
 
 
 def listing(store: RunStore, snapshot: Snapshot, name: str) -> Listing:
-    """That of a queue that is kept.
+    """A stored queue.
 
     Raises:
-        UnknownQueueError: The run has none of this name.
+        UnknownQueueError: The run has no queue of this name.
     """
     return store.derived(snapshot, FOLDER, name, lambda: Listing.of(queue(store, snapshot, name)))
 
 
 def listings(store: RunStore, snapshot: Snapshot) -> list[Listing]:
-    """Those of all queues of a run, by name."""
+    """All queues of a run, by name."""
     return [listing(store, snapshot, name) for name in store.documents(snapshot, FOLDER)]
 
 
-def page(view: View, one: Listing, last: Verdicts, wanted: Wanted) -> dict[str, Any]:
-    """Some rows of a queue: the members `num_matching`, `offset`, `rows`, and `attributes` where they are wanted.
+def page(view: View, queue: Listing, verdicts: Verdicts, wanted: QueueFilter) -> RowsPage:
+    """A page of the rows of a queue that match a filter.
 
     Args:
-        view: Of the run.
-        one: The queue.
-        last: The last word on each example.
-        wanted: Which rows.
+        view: The run.
+        queue: The queue.
+        verdicts: Current verdicts of the run.
+        wanted: Filter and order of the rows, and the page.
 
     Raises:
-        InvalidRequestError: A member of rows that there is not.
+        InvalidRequestError: A row has no such member.
     """
-    names = _members(one, wanted)
-    places = _places(view, one, last, wanted)
+    names = _members(queue, wanted)
+    places = _places(view, queue, verdicts, wanted)
     offset = wanted.offset
     if wanted.around is not None:
         before = np.flatnonzero(places == wanted.around - 1)
         offset = int(before[0]) // wanted.limit * wanted.limit if len(before) else 0
-    rows = one.taken(places[offset : offset + wanted.limit].tolist(), list(dict.fromkeys([*names, "id"])))
-    if "attributes" in names:
-        add_attributes(view, rows)
-    for row in rows:
-        said = last.get(row["id"], {})
-        now = {"verdict": said.get("verdict"), "verdict_label": said.get("label")}
-        row |= {name: value for name, value in now.items() if name in names}
-        if "id" not in names:
-            del row["id"]
-    found: dict[str, Any] = {"num_matching": len(places), "offset": offset, "rows": rows}
+    rows = queue.rows_at(places[offset : offset + wanted.limit].tolist(), list(dict.fromkeys([*names, "id"])))
+    attributes = attributes_of(view, rows) if "attributes" in names else [{}] * len(rows)
+    current = [
+        {**row, **_verdict(verdicts.get(row["id"])), "attributes": attributes[number]}
+        for number, row in enumerate(rows)
+    ]
+    shown = [{name: row[name] for name in names if name in row} for row in current]
+    result: RowsPage = {"num_matching": len(places), "offset": offset, "rows": cast(list[QueueRow], shown)}
     if wanted.facets:
-        found["attributes"] = _facets(view, one)
-    return found
+        result["attributes"] = _facets(view, queue)
+    return result
 
 
-def _members(one: Listing, wanted: Wanted) -> list[str]:
-    known = [*one.rows.column_names, *NOW]
+def _verdict(review: Review | None) -> dict[str, object]:
+    if review is None:
+        return {"verdict": None, "verdict_label": None}
+    return {"verdict": review["verdict"], "verdict_label": review["label"]}
+
+
+def _members(queue: Listing, wanted: QueueFilter) -> list[str]:
+    known = [*queue.rows.column_names, *CURRENT]
     for name in wanted.fields or ():
         if name not in known:
             msg = f"unknown field {name[:100]!r}; known are {', '.join(known)}"
-            raise InvalidRequestError(msg, errors=[{"loc": ["query", "fields"], "msg": msg}])
+            raise fault(InvalidRequestError, msg, "query", "fields")
     return known if wanted.fields is None else list(wanted.fields)
 
 
-def _places(view: View, one: Listing, last: Verdicts, wanted: Wanted) -> np.ndarray:
-    """The places from 0 of all rows that are wanted, in their order."""
+def _places(view: View, queue: Listing, verdicts: Verdicts, wanted: QueueFilter) -> np.ndarray:
+    """Ranks, less 1, of all rows that match the filter, in its order."""
     condition, parameters = wanted.sql()
     if condition == "true" and not wanted.order:
-        return np.arange(one.rows.num_rows)
-    view.cursor.register("queue_rows", one.rows)
+        return np.arange(queue.rows.num_rows)
+    view.cursor.register("queue_rows", queue.rows)
     source = "queue_rows"
-    if wanted.looks_at_verdicts:
-        said = {"id": list(last), "verdict": [review["verdict"] for review in last.values()]}
+    if wanted.needs_verdicts:
+        columns = {"id": list(verdicts), "verdict": [review["verdict"] for review in verdicts.values()]}
         schema = pa.schema({"id": pa.string(), "verdict": pa.string()})
-        view.cursor.register("queue_verdicts", pa.table(said, schema))
+        view.cursor.register("queue_verdicts", pa.table(columns, schema))
         source += " LEFT JOIN queue_verdicts USING (id)"
-    if wanted.looks_at_attributes:
+    if wanted.needs_attributes:
         source += f" LEFT JOIN {last_attributes(view, 'SELECT id FROM queue_rows')} USING (id)"
     keys = [f"{name} {'DESC' if descending else 'ASC'} NULLS LAST" for name, descending in wanted.order]
     sql = f"SELECT rank - 1 AS place FROM {source} WHERE {condition} ORDER BY {', '.join([*keys, 'rank'])}"
     return np.array([row["place"] for row in view.rows(sql, parameters)], dtype=np.int64)
 
 
-def _facets(view: View, one: Listing) -> dict[str, list[str]]:
-    """The attributes of the queue's examples that have up to `MOST_TEXTS` texts, with these."""
-    view.cursor.register("queue_rows", one.rows)
+def _facets(view: View, queue: Listing) -> dict[str, list[str]]:
+    """Values of each attribute of the queue's examples that has up to `MAX_FACET_VALUES` of them."""
+    view.cursor.register("queue_rows", queue.rows)
     pointer = "'/' || replace(replace(name, '~', '~0'), '/', '~1')"
-    named = f"""SELECT name, json_extract_string(attributes, {pointer}) AS text
+    values = f"""SELECT name, json_extract_string(attributes, {pointer}) AS text
         FROM (SELECT attributes, unnest(json_keys(attributes)) AS name
             FROM {last_attributes(view, "SELECT id FROM queue_rows")})"""
-    sql = f"""SELECT name, list_sort(list(DISTINCT text)) AS texts FROM ({named})
-        WHERE text IS NOT NULL GROUP BY name HAVING count(DISTINCT text) <= {MOST_TEXTS} ORDER BY name"""
+    sql = f"""SELECT name, list_sort(list(DISTINCT text)) AS texts FROM ({values})
+        WHERE text IS NOT NULL GROUP BY name HAVING count(DISTINCT text) <= {MAX_FACET_VALUES} ORDER BY name"""
     return {row["name"]: row["texts"] for row in view.rows(sql)}
 
 
-def doubts(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, float]]:
-    """Of each strategy, how many rows it has and how many of them are wrong if the model's own doubt is right.
+def doubts(rows: Sequence[QueueRow]) -> dict[Strategy, Doubt]:
+    """Sum the model's doubt about the rows of each strategy.
 
-    The doubt is 1 - p_t, of `area_under_margin` the share of epochs that called the row another class.
+    The doubt about a row is 1 - p_t; for `area_under_margin` it is the share of epochs that predicted the suggested
+    class.
     """
-    found: dict[str, tuple[int, float]] = {}
+    result: dict[Strategy, Doubt] = {}
     for row in rows:
-        number, total = found.get(row["strategy"], (0, 0.0))
+        number, total = result.get(row["strategy"], Doubt(0, 0.0))
         doubt = row["suggested_epochs"] / row["num_epochs"] if "suggested_epochs" in row else 1 - row["p_t"]
-        found[row["strategy"]] = number + 1, total + doubt
-    return found
+        result[row["strategy"]] = Doubt(number + 1, total + doubt)
+    return result

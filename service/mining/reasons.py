@@ -1,22 +1,25 @@
-"""Why a row is in a queue: one plain sentence with its numbers."""
+"""The reason why a row is in a queue, as one sentence with its numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+
+from service.schema.replies.fields import Strategy
+from service.schema.replies.queues import QueueRow
 
 
-def reason(row: Mapping[str, Any], class_names: Sequence[str] | None) -> str:
-    """The sentence for a row of a queue, by its `strategy`."""
-    given, p_t = _name(row["target"], class_names), _percent(row["p_t"])
+def reason(row: QueueRow, class_names: Sequence[str] | None) -> str:
+    """The sentence for a row of a queue; class names None: numbers stand for the classes."""
+    label, p_t = _name(row["target"], class_names), _percent(row["p_t"])
     suggested = None if row["suggested"] is None else _name(row["suggested"], class_names)
     if suggested is None:
-        model = f"the model agrees with {given} ({p_t})"
+        model = f"the model agrees with {label} ({p_t})"
     elif "suggested_epochs" in row:
         epochs = f"{row['suggested_epochs']} of {row['num_epochs']} epochs"
-        model = f"the model called it {suggested} in {epochs}, and gives {given} {p_t} now"
+        model = f"the model called it {suggested} in {epochs}, and gives {label} {p_t} now"
     else:
-        model = f"the model gives {given} {p_t} and {suggested} {_percent(row['suggested_p'])}"
+        model = f"the model gives {label} {p_t} and {suggested} {_percent(row['suggested_p'])}"
     return f"{_BY_STRATEGY[row['strategy']](row)}: {model}."
 
 
@@ -24,8 +27,8 @@ def _name(label: int, class_names: Sequence[str] | None) -> str:
     return f"class {label}" if class_names is None else class_names[label]
 
 
-def _percent(share: float) -> str:
-    percent = 100 * share
+def _percent(share: float | None) -> str:
+    percent = 100 * (share or 0.0)
     if 0 < percent < 0.01:
         return "under 0.01 %"
     if 99.99 < percent < 100:
@@ -33,16 +36,18 @@ def _percent(share: float) -> str:
     return f"{percent:.2f} %" if percent < 1 or percent > 99 else f"{percent:.1f} %"
 
 
-def _loss(row: Mapping[str, Any]) -> str:
+def _loss(row: QueueRow) -> str:
     return f"Loss {row['loss']:.4g}, {_percent(row['share'])} of the epoch's whole loss"
 
 
-def _margin(row: Mapping[str, Any]) -> str:
-    side = "behind" if row["logit_margin"] <= 0 else "before"
-    return f"The label's logit lies {abs(row['logit_margin']):.4g} {side} the best other one"
+def _margin(row: QueueRow) -> str:
+    # JSON has no infinity: null is the margin where all other classes are masked.
+    margin = math.inf if row["logit_margin"] is None else row["logit_margin"]
+    side = "behind" if margin <= 0 else "before"
+    return f"The label's logit lies {abs(margin):.4g} {side} the best other one"
 
 
-_BY_STRATEGY: dict[str, Callable[[Mapping[str, Any]], str]] = {
+_BY_STRATEGY: dict[Strategy, Callable[[QueueRow], str]] = {
     "top_loss": _loss,
     "top_share": _loss,
     "logit_margin": _margin,

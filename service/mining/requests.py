@@ -1,28 +1,17 @@
-"""What a queue is asked for with."""
+"""The request for a queue."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import InvalidRequestError
 from service.runs.examples import RANGES, Filter
 from service.schema.faults import validation_fault
+from service.schema.replies.fields import Strategy
 
-Strategy = Literal[
-    "top_loss",
-    "logit_margin",
-    "area_under_margin",
-    "self_confidence",
-    "normalized_margin",
-    "ambiguous",
-    "semi_hard",
-    "suspected_errors",
-    "top_share",
-    "random",
-]
 MAX_BUDGET = 100_000
 OVER_EPOCHS = ("confidence", "variability")
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
@@ -30,7 +19,7 @@ CLASS_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class AtMost(BaseModel):
-    """No more than `count` rows of a queue have one value of an attribute: near duplicates, one annotator."""
+    """Cap on the rows of a queue with the same value of an attribute, against near duplicates or one annotator."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -39,16 +28,16 @@ class AtMost(BaseModel):
 
 
 class Only(BaseModel):
-    """Which examples a queue may take; all that is given has to hold.
+    """Conditions on the examples of a queue; all of them must hold.
 
     Args:
-        target: The given class.
-        prediction: The predicted class.
-        correct: Whether they are the same.
-        ids: Only these.
-        attributes: The text that an attribute must have, as last sent.
-        ranges: The least and the largest value of a score of the epoch, or of `confidence` or `variability` over the
-            epochs; null for no bound.
+        target: Required target class.
+        prediction: Required predicted class.
+        correct: True for rows whose prediction is the target, False for the others.
+        ids: Only these examples.
+        attributes: Required text of attributes, as last sent.
+        ranges: Smallest and largest value of a score in the epoch, or of `confidence` or `variability` over the epochs;
+            null for no bound.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -58,7 +47,7 @@ class Only(BaseModel):
     correct: bool | None = None
     ids: Annotated[list[str], Field(min_length=1, max_length=MAX_BUDGET)] | None = None
     attributes: dict[str, str] = {}
-    # JSON has lists for them.
+    # Not strict, since JSON has lists in place of tuples.
     ranges: dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]] = {}
 
     @model_validator(mode="after")
@@ -70,7 +59,7 @@ class Only(BaseModel):
 
     @property
     def filter(self) -> Filter:
-        """What it says of the rows of an epoch."""
+        """The conditions on the rows of an epoch."""
         equal = {"target": self.target, "prediction": self.prediction}
         bounds = {name: pair for name, pair in self.ranges.items() if name in RANGES}
         return Filter(
@@ -84,7 +73,7 @@ class Only(BaseModel):
 
     @property
     def over_epochs(self) -> dict[str, tuple[float | None, float | None]]:
-        """The ranges of what is known over the epochs alone."""
+        """The ranges of statistics over the epochs."""
         return {name: pair for name, pair in self.ranges.items() if name in OVER_EPOCHS}
 
 
@@ -92,21 +81,22 @@ class QueueRequest(BaseModel):
     """The body of `POST /runs/{run}/queues`.
 
     Args:
-        name: Of the queue; default: the strategy and a number. With a name the same request again changes nothing.
-        strategy: How to rank, or `mix`.
-        mix: The share of each strategy in a mix.
-        budget: How many rows at most.
-        per_class: `equal`, `proportional` (to the classes' counts), or how many of each class.
-        min_per_class: At least so many of each class that has them.
-        at_most: See `AtMost`.
-        only: See `Only`.
-        exclude_reviewed: Leave out what has a verdict; default true, for `random` alone false, since a control slice
-            speaks for all examples.
-        seed: Of `random`.
-        epoch: Of the scores; default: the last one.
-        first: For `area_under_margin`: only the first epochs.
-        margin: For `semi_hard`: the largest logit margin that counts as semi-hard.
-        share: For `top_share`: of the loss.
+        name: Name of the queue; default: the strategy and a number. The same request with the same name again changes
+            nothing.
+        strategy: The ranking, or `mix`.
+        mix: Share of each strategy in a mix.
+        budget: Maximum number of rows.
+        per_class: `equal`, `proportional` (to the counts of the classes), or a number of rows for each class.
+        min_per_class: Minimum number of rows of each class, as far as it has them.
+        at_most: Cap on rows with the same value of an attribute.
+        only: Conditions on the examples.
+        exclude_reviewed: True to leave out examples with a verdict; default: true, but false for `random`, since a
+            control sample must be drawn from all examples.
+        seed: Seed of `random`.
+        epoch: Epoch of the scores; default: the last one.
+        first: For `area_under_margin`: number of the first epochs to use.
+        margin: For `semi_hard`: largest logit margin.
+        share: For `top_share`: share of the loss.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -141,7 +131,7 @@ class QueueRequest(BaseModel):
 
     @property
     def parts(self) -> dict[Strategy, float]:
-        """Each strategy and its share."""
+        """Share of each strategy."""
         if self.strategy == "mix":
             return dict(self.mix or {})
         return {self.strategy: 1.0}
@@ -151,16 +141,16 @@ class QueueRequest(BaseModel):
         return self.strategy != "random" if self.exclude_reviewed is None else self.exclude_reviewed
 
     @property
-    def prefers_some(self) -> bool:
-        """Whether a rule beside the strategy decides over its rows."""
+    def has_row_rules(self) -> bool:
+        """True if the request has quotas, a cap or conditions besides the strategy."""
         return bool(self.per_class or self.min_per_class or self.at_most or self.only)
 
     @classmethod
-    def parse(cls, value: Any) -> QueueRequest:
-        """The request that a decoded JSON object says.
+    def parse(cls, value: object) -> QueueRequest:
+        """Validate a decoded JSON object.
 
         Raises:
-            InvalidRequestError: Unknown field, wrong type or value out of range; names each.
+            InvalidRequestError: Unknown fields, wrong types or values out of range; names each.
         """
         try:
             return cls.model_validate(value)

@@ -1,4 +1,4 @@
-"""From ranked candidates to the rows of a queue: quotas of classes, caps of attribute values, no example twice."""
+"""Choosing the rows of a queue from ranked candidates: quotas of classes, caps of attributes, no example twice."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from operator import itemgetter
-from typing import Any
 
 import orjson
 
 from service.mining.requests import AtMost
+from service.schema.replies.queues import QueueRow
 
-Row = dict[str, Any]
 GROWTH = 16
 NO_END = (float("inf"), 0)
+
+
+class Candidate(QueueRow, total=False):
+    """A row that a queue may take, with its place in its ranking, from 1."""
+
+    place: int
 
 
 @dataclass(frozen=True)
@@ -23,27 +28,27 @@ class Part:
     """The beginning of one ranking.
 
     Args:
-        share: Of the queue.
-        rows: In their order, each with its `place` in the whole ranking, from 1.
-        ends: The last place of each class of which there may be more rows; under None that of all classes together.
+        share: Share of the queue.
+        rows: In the order of the ranking.
+        ends: For each class that may have more rows, the last place with a row of it; None stands for all classes.
     """
 
     share: float
-    rows: Sequence[Row]
+    rows: Sequence[Candidate]
     ends: Mapping[int | None, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Rows that a queue may take, as far as they are fetched.
+    """The candidates that were fetched so far.
 
     Args:
-        rows: In their order; of each class those that come first.
-        known: Among how many of them no row of any class is missing.
-        cut: The classes of which there may be more, None for any.
+        rows: In order; the first rows of each class.
+        known: Number of rows from the start among which no row of any class is missing.
+        cut: Classes that may have more rows; None stands for any class.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[Candidate]
     known: int
     cut: frozenset[int | None] = frozenset()
 
@@ -53,31 +58,31 @@ Fetch = Callable[[int], Candidates]
 
 @dataclass(frozen=True)
 class Rule:
-    """Which of the candidates are taken.
+    """The rule by which a queue takes candidates.
 
     Args:
-        budget: How many in all.
-        reserved: How many places each class has for itself.
-        open: Whether places that are left go to the best of any class.
-        at_most: The cap of an attribute's values.
+        budget: Number of rows.
+        reserved: Number of places that are reserved for each class.
+        refill: True to give the places that are left to the first candidates of any class.
+        at_most: Cap on the rows with one value of an attribute.
     """
 
     budget: int
     reserved: Mapping[int, int] = field(default_factory=dict)
-    open: bool = True
+    refill: bool = True
     at_most: AtMost | None = None
 
-    def choose(self, candidates: Candidates) -> list[Row]:
-        """The rows taken, in the order of the candidates."""
-        taken: dict[str, int] = {}
+    def choose(self, candidates: Candidates) -> list[Candidate]:
+        """Choose rows; they keep the order of the candidates."""
+        places: dict[str, int] = {}
         classes: Counter[int] = Counter()
         values: Counter[bytes] = Counter()
 
-        def take(place: int, row: Row) -> None:
+        def take(place: int, row: Candidate) -> None:
             value = self._capped_value(row)
             capped = self.at_most is not None and value is not None and values[value] >= self.at_most.count
-            if row["id"] not in taken and len(taken) < self.budget and not capped:
-                taken[row["id"]] = place
+            if row["id"] not in places and len(places) < self.budget and not capped:
+                places[row["id"]] = place
                 classes[row["target"]] += 1
                 if value is not None:
                     values[value] += 1
@@ -85,29 +90,29 @@ class Rule:
         for place, row in enumerate(candidates.rows):
             if classes[row["target"]] < self.reserved.get(row["target"], 0):
                 take(place, row)
-        if self.open:
+        if self.refill:
             for place, row in enumerate(candidates.rows[: candidates.known]):
                 take(place, row)
-        return [candidates.rows[place] for place in sorted(taken.values())]
+        return [candidates.rows[place] for place in sorted(places.values())]
 
-    def _capped_value(self, row: Row) -> bytes | None:
-        """The attribute as JSON: it may be a list, and 1 is not true."""
+    def _capped_value(self, row: Candidate) -> bytes | None:
+        """The value of the capped attribute as JSON, since it may be a list, and since 1 and true differ."""
         value = None if self.at_most is None else row["attributes"].get(self.at_most.attribute)
         return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
-    def is_met(self, chosen: Sequence[Row], candidates: Candidates) -> bool:
-        """Whether more candidates could change nothing."""
+    def is_met(self, chosen: Sequence[Candidate], candidates: Candidates) -> bool:
+        """True if further candidates would not change the chosen rows."""
         classes = Counter(row["target"] for row in chosen)
         unmet = {label for label, number in self.reserved.items() if classes[label] < number}
-        return unmet.isdisjoint(candidates.cut) and (not self.open or len(chosen) == self.budget)
+        return unmet.isdisjoint(candidates.cut) and (not self.refill or len(chosen) == self.budget)
 
 
-def select(rule: Rule, fetch: Fetch) -> tuple[list[Row], Candidates]:
-    """The rows of a queue, from as few candidates as it takes, and these candidates.
+def select(rule: Rule, fetch: Fetch) -> tuple[list[Candidate], Candidates]:
+    """Choose the rows of a queue from as few candidates as possible; returns these candidates too.
 
     Args:
-        rule: What to take.
-        fetch: The first so many candidates: of each class, where the rule reserves places, else in all.
+        rule: The rule to follow.
+        fetch: Returns the first n candidates: n of each class if the rule reserves places, else n in all.
     """
     number = 2 * max(rule.reserved.values(), default=rule.budget) + 64
     while True:
@@ -119,18 +124,20 @@ def select(rule: Rule, fetch: Fetch) -> tuple[list[Row], Candidates]:
 
 
 def shared_out(budget: int, weights: Mapping[int, float], least: int = 0) -> dict[int, int]:
-    """Whole places for each class by weight: largest remainders first, then the smaller class; `least` for each.
+    """Share out a number of places to the classes by weight; the largest remainders are rounded up.
+
+    Of equal remainders that of the smaller class number comes first.
 
     Args:
-        budget: How many in all.
-        weights: Of each class; one of weight 0 gets nothing.
-        least: For each class with a weight, before the rest is shared out.
+        budget: Number of places.
+        weights: Weight of each class; a class of weight 0 gets no place.
+        least: Number of places that each class with a weight gets before the rest is shared out.
     """
     present = {label: weight for label, weight in weights.items() if weight > 0}
     total, rest = sum(map(Fraction, present.values())), budget - least * len(present)
     if not present or rest < 0:
         return dict.fromkeys(present, budget // max(1, len(present)))
-    # As fractions: equal remainders are equal then, whatever a double makes of them.
+    # As fractions, since doubles would round equal remainders to different numbers.
     exact = {label: rest * Fraction(weight) / total for label, weight in present.items()}
     places = {label: int(number) for label, number in exact.items()}
     by_remainder = sorted(present, key=lambda label: (places[label] - exact[label], label))
@@ -140,10 +147,10 @@ def shared_out(budget: int, weights: Mapping[int, float], least: int = 0) -> dic
 
 
 def interleaved(parts: Sequence[Part]) -> Candidates:
-    """The rows of several rankings, each as often as its share in every beginning of the list.
+    """Interleave several rankings, so that every prefix of the list has rows of each ranking by its share.
 
-    Where the rows of a class end that one ranking has given, those that others have beyond are left out: what is
-    missing would come before them.
+    If a ranking may have more rows of a class than were fetched, rows of that class behind its last one are left out:
+    the missing rows would come before them.
     """
     total = sum(part.share for part in parts)
 

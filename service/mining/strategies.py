@@ -1,13 +1,12 @@
-"""The strategies: which rows, in which order, and what each would be called instead.
+"""The strategies of queues: the rows of each, their order, and the suggested class of each row.
 
-Every order ends with id, batch and row, so it is total and the same on every run.
+Every order ends with id, batch and row, so it is total, and the same every time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +16,10 @@ from service.diagnostics.dynamics import area_under_margin, last_epoch
 from service.diagnostics.label_errors import confident_learning, suspected
 from service.diagnostics.rows import chunks_of, placed_chunks
 from service.errors import InvalidRequestError
-from service.mining.requests import QueueRequest, Strategy
+from service.mining.requests import QueueRequest
 from service.runs.queries import SCORE_NAMES, View, Weighting, quoted
+from service.schema.replies.fields import Strategy
+from service.schema.replies.queues import QueueRow
 
 SUGGESTED = "CASE WHEN prediction != target THEN prediction END"
 # normalized_margin is (p_t - p_other + 1) / 2 with the largest other probability, that of the prediction here.
@@ -30,12 +31,12 @@ class Ranking:
     """A strategy as SQL.
 
     Args:
-        source: A subquery with the rows and their scores.
-        score: The strategy's number.
-        order: What comes first, before the ties.
-        where: Which rows it may return.
-        suggested: The class that the model would give instead, or null.
-        suggested_p: Its probability.
+        source: Subquery with the rows and their scores.
+        score: Expression of the strategy's score.
+        order: Sort keys; id, batch and row follow.
+        where: Condition on the rows.
+        suggested: Expression of the class that the model suggests in place of the target, or null.
+        suggested_p: Expression of its probability.
     """
 
     source: str
@@ -46,9 +47,12 @@ class Ranking:
     suggested_p: str = SUGGESTED_P
 
     def sql(self, condition: str, limit: int, *, of_each_class: bool) -> str:
-        """The first `limit` candidates that fulfil a further condition, of all or of each class, in their order.
+        """A query for the first candidates that meet a further condition, in order.
 
-        Of each class, they have their `place` among all that fulfil it, from 1.
+        Args:
+            condition: The condition.
+            limit: Number of candidates.
+            of_each_class: True for `limit` candidates of each class; they have their `place` among all, from 1.
         """
         order = f"{self.order}, id, batch, row"
         first, place = f"ORDER BY {order} LIMIT {limit}", ""
@@ -61,10 +65,10 @@ class Ranking:
 
 
 def ranking(strategy: Strategy, view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    """A strategy over the rows of an epoch.
+    """The ranking of the rows of an epoch by a strategy.
 
     Raises:
-        InvalidRequestError: `suspected_errors` of a run that keeps no logits.
+        InvalidRequestError: The strategy is `suspected_errors`, and the run stores no logits.
     """
     return _STRATEGIES[strategy](view, weighting, epoch, request)
 
@@ -85,36 +89,34 @@ def _area_under_margin(view: View, weighting: Weighting, epoch: int, request: Qu
     return Ranking(source, "area_under_margin", "area_under_margin ASC")
 
 
-def suggest_over_epochs(view: View, rows: Sequence[dict[str, Any]], first: int | None) -> None:
-    """Give rows of `area_under_margin` the class that the model called them most often instead of their label.
+def suggest_over_epochs(view: View, rows: Sequence[QueueRow], first: int | None) -> None:
+    """Set the suggested class of rows of `area_under_margin`: the wrong class that most epochs predicted.
 
-    In the last epoch it may have learned the label by heart. `suggested_epochs` is in how many of `num_epochs`; the
-    probability is that of the last epoch, null where it is that of another class.
+    By the last epoch the model may have memorised the label. Sets `suggested`, `suggested_epochs` (epochs that
+    predicted it), `num_epochs`, and `suggested_p` to null unless the last epoch predicted the same class.
 
     Args:
-        view: Of the run.
-        rows: Of a queue.
-        first: Only that many of the run's first epochs.
+        view: The run.
+        rows: Rows of a queue; they are changed.
+        first: Number of the run's first epochs to use, None for all.
     """
     ids = [row["id"] for row in rows]
     if not ids:
         return
     condition = f"epoch <= {last_epoch(view, first)} AND id IN (SELECT unnest(?::VARCHAR[]))"
-    called = view.rows(
+    predicted = view.rows(
         f"SELECT id, prediction, count(DISTINCT epoch) AS n FROM {view.stored()} "
         f"WHERE {condition} AND prediction != target GROUP BY ALL ORDER BY n, prediction DESC",
         [ids],
     )
-    most = {row["id"]: (row["prediction"], row["n"]) for row in called}
-    counted = view.rows(
-        f"SELECT id, count(DISTINCT epoch) AS n FROM {view.stored()} WHERE {condition} GROUP BY id", [ids]
-    )
-    number = {row["id"]: row["n"] for row in counted}
+    most = {row["id"]: (row["prediction"], row["n"]) for row in predicted}
+    sql = f"SELECT id, count(DISTINCT epoch) AS n FROM {view.stored()} WHERE {condition} GROUP BY id"
+    num_epochs = {row["id"]: row["n"] for row in view.rows(sql, [ids])}
     for row in rows:
         suggested, epochs = most.get(row["id"], (None, 0))
         if suggested != row["suggested"]:
             row["suggested"], row["suggested_p"] = suggested, None
-        row["suggested_epochs"], row["num_epochs"] = epochs, number[row["id"]]
+        row["suggested_epochs"], row["num_epochs"] = epochs, num_epochs[row["id"]]
 
 
 def _ambiguous(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
@@ -127,7 +129,7 @@ def _semi_hard(view: View, weighting: Weighting, epoch: int, request: QueueReque
 
 
 def _top_share(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    # The whole loss in the same order too: in another one its last digits would be others on every run.
+    # The total is summed in the same order too; in any other its last digits would differ every time.
     ordered = "ORDER BY log_loss DESC, id, batch, row ROWS BETWEEN UNBOUNDED PRECEDING AND"
     running = f"""(SELECT *, sum(loss) OVER ({ordered} UNBOUNDED FOLLOWING) AS all_loss,
         coalesce(sum(loss) OVER ({ordered} 1 PRECEDING), 0) AS before FROM {view.scored(weighting, epoch)})"""
@@ -135,14 +137,14 @@ def _top_share(view: View, weighting: Weighting, epoch: int, request: QueueReque
 
 
 def _random(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    # A digest and no generator: the same draw for a seed, whatever else the run has got meanwhile.
+    # A digest, since a seed draws the same rows then, whatever rows the run gets later.
     drawn = f"md5({quoted(str(request.seed))} || ':' || id)"
     return Ranking(f"(SELECT *, {drawn} AS drawn FROM {view.scored(weighting, epoch)})", "0.0", "drawn ASC")
 
 
 def _suspected_errors(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
     if not view.snapshot.description.store_logits:
-        raise InvalidRequestError("suspected_errors needs the probabilities of all classes; the run keeps no logits")
+        raise InvalidRequestError("suspected_errors needs the probabilities of all classes; the run stores no logits")
     name = f"suspects_{epoch}"
     view.cursor.register(name, _suspects(view, epoch))
     source = f"({view.scored(weighting, epoch)} JOIN {name} USING (batch, row))"
@@ -150,12 +152,12 @@ def _suspected_errors(view: View, weighting: Weighting, epoch: int, request: Que
 
 
 def _suspects(view: View, epoch: int) -> pa.Table:
-    """The rows that confident learning marks: their place, the class it would give, and that class's probability."""
+    """The rows that confident learning marks: batch, row, the class that it suggests, and its probability."""
     num_classes = view.snapshot.num_classes or 2
-    found = confident_learning(chunks_of(view, epoch), num_classes)
-    columns: dict[str, list[Any]] = {"batch": [], "row": [], "suspects_suggested": [], "suspects_suggested_p": []}
+    learned = confident_learning(chunks_of(view, epoch), num_classes)
+    columns: dict[str, list[object]] = {"batch": [], "row": [], "suspects_suggested": [], "suspects_suggested_p": []}
     for places, chunk in placed_chunks(view, epoch):
-        mask, suggested = suspected(chunk, found)
+        mask, suggested = suspected(chunk, learned)
         marked = np.flatnonzero(mask)
         columns["batch"] += places["batch"].take(marked).to_pylist()
         columns["row"] += places["row"].take(marked).to_pylist()
@@ -167,7 +169,7 @@ def _suspects(view: View, epoch: int) -> pa.Table:
     return pa.table({name: pa.array(values, kind) for (name, values), kind in zip(columns.items(), types, strict=True)})
 
 
-_STRATEGIES: dict[str, Callable[[View, Weighting, int, QueueRequest], Ranking]] = {
+_STRATEGIES: dict[Strategy, Callable[[View, Weighting, int, QueueRequest], Ranking]] = {
     "top_loss": _top_loss,
     "logit_margin": _lowest("logit_margin"),
     "area_under_margin": _area_under_margin,

@@ -1,96 +1,138 @@
-"""Merging many small files into few: what makes a run of ten thousand batches as fast as one of ten.
+"""Merging many small files into few: a run of ten thousand batches or reviews is read as fast as one of ten.
 
-Files of one level are merged into one of the next as soon as there are `MERGED_AT_ONCE` of them, so each row is written
-once for each level, and there are few levels. The merged file is put there in one step and names those it replaces;
-only then are these deleted. A reader that has listed them meanwhile lists again (`service.runs.queries`).
+As soon as a folder has `MERGED_AT_ONCE` files of one level, they are merged into one file of the next level. So each
+row is written once per level, and there are few levels. The merged file appears in one step and names the files that it
+replaces; these no longer count, and are deleted after that. So a process may die at any moment, and every row is still
+there once. A reader whose listed files were deleted lists again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import BinaryIO
-
-import pyarrow.parquet as pq
+from typing import BinaryIO, Generic, Protocol, TypeVar
 
 from service.runs.files import Files
-from service.runs.parquet import parquet_writer
-from service.runs.schema import SCHEMA
-from service.runs.snapshot import DataFile, Footer
-from service.runs.store import RunStore
 
 MERGED_AT_ONCE = 32
-# A file of this many rows is read as fast as two of half its size.
-LARGE_ROWS = 2_000_000
 LEVEL = re.compile(r"level(\d+)-")
 
 
-def compact(store: RunStore, root: str, epoch: int) -> int:
-    """Merge what there is to merge in an epoch; how many files went into others.
+class MergeableFile(Protocol):
+    """A file of a folder whose files are merged."""
 
-    Only one process does it at a time; where another one is at it, nothing happens.
+    @property
+    def name(self) -> str:
+        """Name of the file in its folder."""
+
+    @property
+    def size(self) -> int:
+        """Number of rows or reviews."""
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        """Names of the files whose content it holds."""
+
+
+F = TypeVar("F", bound=MergeableFile)
+
+
+class MergedFolder(ABC, Generic[F]):
+    """A folder of files that are never changed, only merged.
 
     Args:
-        store: Of the run.
-        root: The run's data folder.
-        epoch: Whose files to merge.
+        files: Of the data directory.
+        path: Path of the folder.
     """
-    folder, merged = f"{root}/epochs/{epoch}", 0
-    with store.files.lock(folder) as mine:
-        while mine:
-            live = store.epoch_files(root, epoch)
-            _delete_replaced(store.files, folder, live)
-            group = _group(live)
+
+    suffix: str
+    """Ending of the file names."""
+    large: int
+    """Files of this size are not merged any more."""
+
+    def __init__(self, files: Files, path: str) -> None:
+        self.files = files
+        self.path = path
+
+    @abstractmethod
+    def read(self, name: str) -> F:
+        """A file of the folder.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+
+    @abstractmethod
+    def write(self, file: BinaryIO, group: Sequence[F], replaces: tuple[str, ...]) -> None:
+        """Write the content of several files as one.
+
+        Args:
+            file: To write to.
+            group: Files to merge.
+            replaces: Names that the merged file replaces.
+        """
+
+    def live(self) -> list[F]:
+        """The files that count, by name: those that no other file replaces."""
+        try:
+            there = [self.read(name) for name in self.files.names(self.path) if name.endswith(self.suffix)]
+        except FileNotFoundError:
+            # Merged and deleted since it was listed; the merged file was there before that.
+            return self.live()
+        replaced = {name for file in there for name in file.replaces}
+        return [file for file in there if file.name not in replaced]
+
+
+def compact(folder: MergedFolder[F]) -> int:
+    """Merge the files of a folder as long as a level has enough of them.
+
+    Only one process merges a folder at a time; while another one does, this call does nothing.
+
+    Returns:
+        Number of files that were merged into others.
+    """
+    merged = 0
+    with folder.files.lock(folder.path) as locked:
+        while locked:
+            live = folder.live()
+            _delete_replaced(folder, live)
+            group = _full_level(folder, live)
             if not group:
                 break
-            _merge(store.files, folder, group)
+            _merge(folder, group)
             merged += len(group)
     return merged
 
 
 def _level(name: str) -> int:
-    found = LEVEL.match(name)
-    return int(found[1]) if found else 0
+    match = LEVEL.match(name)
+    return int(match[1]) if match else 0
 
 
-def _group(live: Sequence[DataFile]) -> list[DataFile]:
-    """The files of the lowest level that has enough of them."""
-    levels: dict[int, list[DataFile]] = {}
-    for one in live:
-        if one.footer.rows < LARGE_ROWS:
-            levels.setdefault(_level(one.name), []).append(one)
+def _full_level(folder: MergedFolder[F], live: Sequence[F]) -> list[F]:
+    """The files of the lowest level that has enough of them, or none."""
+    levels: dict[int, list[F]] = {}
+    for file in live:
+        if file.size < folder.large:
+            levels.setdefault(_level(file.name), []).append(file)
     full = [level for level, files in levels.items() if len(files) >= MERGED_AT_ONCE]
     return levels[min(full)] if full else []
 
 
-def _merge(files: Files, folder: str, group: Sequence[DataFile]) -> None:
-    footer = Footer(
-        rows=sum(one.footer.rows for one in group),
-        batches={name: digest for one in group for name, digest in one.footer.batches.items()},
-        # Those that its parts have replaced may not be deleted yet.
-        replaces=tuple(sorted({name for one in group for name in (one.name, *one.footer.replaces)})),
-        num_ignored=sum(one.footer.num_ignored for one in group),
-        num_excluded=sum(one.footer.num_excluded for one in group),
-        has_attributes=any(one.footer.has_attributes for one in group),
-    )
-    level = 1 + max(_level(one.name) for one in group)
-    digest = hashlib.sha256("\n".join(footer.replaces).encode()).hexdigest()[:16]
-
-    def write(file: BinaryIO) -> None:
-        with parquet_writer(file, SCHEMA, small=True) as writer:
-            for one in group:
-                with files.open(one.path) as part:
-                    for rows in pq.ParquetFile(part).iter_batches():
-                        writer.write_batch(rows)
-            writer.add_key_value_metadata(footer.metadata)
-
-    files.create(f"{folder}/level{level}-{digest}.parquet", write)
+def _merge(folder: MergedFolder[F], group: Sequence[F]) -> None:
+    # The files that the parts replace may still be there.
+    replaces = tuple(sorted({name for file in group for name in (file.name, *file.replaces)}))
+    level = 1 + max(_level(file.name) for file in group)
+    digest = hashlib.sha256("\n".join(replaces).encode()).hexdigest()[:16]
+    path = f"{folder.path}/level{level}-{digest}{folder.suffix}"
+    folder.files.create(path, lambda file: folder.write(file, group, replaces))
 
 
-def _delete_replaced(files: Files, folder: str, live: Sequence[DataFile]) -> None:
-    there = set(files.names(folder))
-    for one in live:
-        for name in one.footer.replaces:
+def _delete_replaced(folder: MergedFolder[F], live: Sequence[F]) -> None:
+    there = set(folder.files.names(folder.path))
+    for file in live:
+        for name in file.replaces:
             if name in there:
-                files.delete(f"{folder}/{name}")
+                folder.files.delete(f"{folder.path}/{name}")

@@ -11,7 +11,6 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import BinaryIO
 
 import orjson
 
@@ -61,7 +60,7 @@ class ConfigFiles:
         if new:
             created_at = datetime.now(UTC).isoformat()
             content = orjson.dumps({"config": config.model_dump(mode="json"), "created_at": created_at})
-            new = self._files.create(path, lambda file: _write(file, content))
+            new = self._files.create(path, lambda file: file.write(content))
         self._files.touch(path)
         if new:
             self._evict()
@@ -114,7 +113,3 @@ class ConfigFiles:
 
 def _path(config_id: str) -> str:
     return f"{FOLDER}/{config_id}.json"
-
-
-def _write(file: BinaryIO, content: bytes) -> None:
-    file.write(content)

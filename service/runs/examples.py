@@ -1,4 +1,4 @@
-"""Pages of the examples of one epoch: filtered, in a total order, from where the last page ended."""
+"""Pages of the examples of an epoch, filtered and in a total order, and single examples."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import binascii
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.runs.queries import SCORE_NAMES, View, Weighting
+from service.runs.review_files import ReviewHistory, Verdicts
+from service.schema.faults import fault
+from service.schema.json_values import JsonObject
+from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage, Percentiles, ScoredExample
 
-# What makes the order total, after the keys asked for.
+# Further sort keys that make every order total.
 TIES = ("id", "batch", "row")
-# By what the last of several rows of an example is the last.
+# Orders the rows of an example; the last one decides.
 LAST_SENT = "(epoch, batch, row)"
-# A loss that underflows still has an order: by its logarithm.
+# Losses that underflow are still ordered, by their logarithm.
 SORTABLE = {
     **{name: name for name in SCORE_NAMES},
     "loss": "log_loss",
@@ -28,19 +32,21 @@ RANGES = SCORE_NAMES
 TEXTS = ("id", "batch")
 INTEGERS = ("target", "prediction", "row")
 SHOWN = ("id", "target", "prediction", *SCORE_NAMES, "epoch", "batch", "row")
+# A condition of SQL and its parameters.
+Condition = tuple[str, list[object]]
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which examples to show.
+    """Conditions on the examples to show; all of them must hold.
 
     Args:
-        equal: target, prediction: the class each must have.
-        at_least: The least value of scores of `RANGES`.
-        at_most: The largest.
-        correct: Whether the prediction is the target.
-        attributes: The text that an attribute must have, as last sent for the example.
-        ids: Only these.
+        equal: Required class for `target` or `prediction`.
+        at_least: Smallest value of scores of `RANGES`.
+        at_most: Largest value of scores of `RANGES`.
+        correct: True for rows whose prediction is the target, False for the others.
+        attributes: Required text of attributes, as last sent for the example.
+        ids: Only these examples.
     """
 
     equal: Mapping[str, int] = field(default_factory=dict)
@@ -50,10 +56,10 @@ class Filter:
     attributes: Mapping[str, str] = field(default_factory=dict)
     ids: Sequence[str] | None = None
 
-    def sql(self, view: View) -> tuple[str, list[Any]]:
-        """A condition and its parameters."""
+    def sql(self, view: View) -> Condition:
+        """The condition in SQL."""
         conditions = ["true"]
-        parameters: list[Any] = []
+        parameters: list[object] = []
         for name, value in self.equal.items():
             conditions.append(f"{name} = ?")
             parameters.append(value)
@@ -64,7 +70,7 @@ class Filter:
         if self.correct is not None:
             conditions.append(f"(prediction = target) = {str(self.correct).lower()}")
         for name, text in self.attributes.items():
-            # What was sent last may lack the attribute; arg_max would pass over a null.
+            # Attributes that were sent last may lack this one; arg_max would skip a null.
             last = f"arg_max(coalesce('=' || json_extract_string(attributes, ?), '-'), {LAST_SENT})"
             stored = view.stored(with_attributes=True)
             conditions.append(
@@ -79,7 +85,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Order:
-    """By which keys, each ascending or descending, then by `TIES`.
+    """Sort keys, each ascending or descending, then `TIES`.
 
     Args:
         keys: (name of `SORTABLE`, descending) each.
@@ -89,27 +95,27 @@ class Order:
 
     @classmethod
     def parse(cls, text: str) -> Order:
-        """`-loss,target`: names with commas, a minus for descending.
+        """Parse `-loss,target`: names with commas, a minus for descending.
 
         Raises:
-            InvalidRequestError: A name that is not known; lists the known.
+            InvalidRequestError: Unknown name; lists the known ones.
         """
         return cls(sort_keys(text, SORTABLE))
 
     @property
     def columns(self) -> list[tuple[str, bool]]:
-        """The columns of the order, the ties included."""
+        """Column and direction of each sort key, those of `TIES` included."""
         return [(SORTABLE[name], descending) for name, descending in self.keys] + [(name, False) for name in TIES]
 
     @property
     def sql(self) -> str:
-        """What follows ORDER BY."""
+        """The text after ORDER BY."""
         return ", ".join(f"{column} {'DESC' if descending else 'ASC'}" for column, descending in self.columns)
 
-    def after(self, last: Sequence[Any]) -> tuple[str, list[Any]]:
-        """The condition that a row comes after one with these values in `columns`."""
+    def after(self, last: Sequence[object]) -> Condition:
+        """The condition that a row comes after a row with these values in `columns`."""
         alternatives = []
-        parameters: list[Any] = []
+        parameters: list[object] = []
         for place, (column, descending) in enumerate(self.columns):
             equal = "".join(f"{earlier} = ? AND " for earlier, _ in self.columns[:place])
             alternatives.append(f"({equal}{column} {'<' if descending else '>'} ?)")
@@ -118,53 +124,50 @@ class Order:
 
 
 def sort_keys(text: str, known: Collection[str]) -> tuple[tuple[str, bool], ...]:
-    """(name, descending) of each part of `-loss,target`.
+    """Parse `-loss,target` to (name, descending) of each part.
 
     Raises:
-        InvalidRequestError: A name that is not known; lists the known.
+        InvalidRequestError: Unknown name; lists the known ones.
     """
     keys = []
     for part in text.split(","):
         name = part.strip().removeprefix("-")
         if name not in known:
             msg = f"unknown sort key {name[:100]!r}; known are {', '.join(known)}"
-            raise InvalidRequestError(msg, errors=[{"loc": ["query", "sort"], "msg": msg}])
+            raise fault(InvalidRequestError, msg, "query", "sort")
         keys.append((name, part.strip().startswith("-")))
     return tuple(keys)
 
 
-@dataclass(frozen=True)
-class Page:
-    """Some rows, and where the next begin.
+def examples_page(
+    view: View,
+    weighting: Weighting,
+    epoch: int,
+    *,
+    filtered: Filter,
+    order: Order,
+    limit: int,
+    cursor: str | None = None,
+    verdicts: Verdicts | None = None,
+) -> ExamplesPage:
+    """A page of the examples of an epoch.
 
     Args:
-        rows: Each with the members of `SHOWN` and `attributes`.
-        next_cursor: None on the last page.
-    """
-
-    rows: list[dict[str, Any]]
-    next_cursor: str | None
-
-
-def page(
-    view: View, weighting: Weighting, epoch: int, *, filtered: Filter, order: Order, limit: int, cursor: str | None
-) -> Page:
-    """The next rows of an order.
-
-    Args:
-        view: Of the run.
-        weighting: For the losses.
-        epoch: Of the rows.
-        filtered: Which rows.
-        order: Of the rows.
-        limit: How many at most.
-        cursor: `next_cursor` of the page before, None for the first.
+        view: The run.
+        weighting: Weighting of the losses.
+        epoch: Epoch of the rows.
+        filtered: Conditions on the rows.
+        order: Order of the rows.
+        limit: Number of rows of a page.
+        cursor: `next_cursor` of the page before, None for the first page.
+        verdicts: Current verdicts of the run.
 
     Raises:
-        InvalidRequestError: The cursor is not one of this order, epoch and loss.
+        InvalidRequestError: The cursor is not from a page of this order, epoch and loss.
     """
     condition, parameters = filtered.sql(view)
-    # What must not change from page to page: an epoch that comes meanwhile would be a list of other rows.
+    matching = view.row(f"SELECT count(*) AS n FROM {view.scored(weighting, epoch)} WHERE {condition}", parameters)
+    # A cursor is for one list: a later epoch or another loss would list other rows.
     listing = f"{epoch} {weighting} {order.sql}"
     if cursor is not None:
         after, values = order.after(_last_values(cursor, order, listing))
@@ -174,39 +177,49 @@ def page(
         f"WHERE {condition} ORDER BY {order.sql} LIMIT {limit + 1}",
         parameters,
     )
-    more, rows = len(rows) > limit, rows[:limit]
-    next_cursor = _cursor(rows[-1], order, listing) if more else None
-    add_attributes(view, rows)
-    for row in rows:
-        del row["log_loss"]
-    return Page(rows, next_cursor)
+    next_cursor = _cursor(rows[limit - 1], order, listing) if len(rows) > limit else None
+    return {
+        "run": view.snapshot.name,
+        "epoch": epoch,
+        "num_matching": int(matching["n"]),
+        "rows": _example_rows(view, rows[:limit], verdicts or {}),
+        "next_cursor": next_cursor,
+    }
 
 
-def count(view: View, weighting: Weighting, epoch: int, filtered: Filter) -> int:
-    """How many rows a filter leaves."""
-    condition, parameters = filtered.sql(view)
-    sql = f"SELECT count(*) AS n FROM {view.scored(weighting, epoch)} WHERE {condition}"
-    return int(view.row(sql, parameters)["n"])
+def _example_rows(view: View, rows: Sequence[Mapping[str, Any]], verdicts: Verdicts) -> list[ExampleRow]:
+    result: list[ExampleRow] = []
+    for row, attributes in zip(rows, attributes_of(view, rows), strict=True):
+        review = verdicts.get(row["id"])
+        verdict = None if review is None else review["verdict"]
+        result.append({**_scored_example(row), "attributes": attributes, "verdict": verdict})
+    return result
 
 
-def add_attributes(view: View, rows: Sequence[dict[str, Any]]) -> None:
-    """Give each row its example's attributes, as last sent in any epoch, decoded; `{}` where there are none."""
-    last = max((one.epoch for one in view.snapshot.data if one.footer.has_attributes), default=None)
-    # A row that brings its own out of the last epoch that has any needs no search.
-    lacking = [row for row in rows if row.get("attributes") is None or row["epoch"] != last]
+def _scored_example(row: Mapping[str, Any]) -> ScoredExample:
+    return cast(ScoredExample, {name: row[name] for name in SHOWN})
+
+
+def attributes_of(view: View, rows: Sequence[Mapping[str, Any]]) -> list[JsonObject]:
+    """The attributes of the example of each row, as last sent in any epoch; `{}` if it has none.
+
+    Args:
+        view: The run.
+        rows: Each with `id` and `epoch`; the text of its own `attributes`, if it has any, may save a query.
+    """
+    last = max((file.epoch for file in view.snapshot.data if file.footer.has_attributes), default=None)
+    # A row of the last epoch with attributes has the current ones.
+    own = [row["attributes"] if row.get("attributes") and row["epoch"] == last else None for row in rows]
+    lacking = list({row["id"] for row, text in zip(rows, own, strict=True) if text is None})
+    texts: dict[str, str] = {}
     if lacking and last is not None:
         sql = f"SELECT id, attributes FROM {last_attributes(view, 'SELECT unnest(?::VARCHAR[])')}"
-        ids = list({row["id"] for row in lacking})
-        found = {row["id"]: row["attributes"] for row in view.rows(sql, [ids])}
-        for row in lacking:
-            row["attributes"] = found.get(row["id"])
-    for row in rows:
-        text = row.get("attributes")
-        row["attributes"] = orjson.loads(text) if text else {}
+        texts = {row["id"]: row["attributes"] for row in view.rows(sql, [lacking])}
+    return [orjson.loads(text or texts.get(row["id"], "{}")) for row, text in zip(rows, own, strict=True)]
 
 
 def last_attributes(view: View, ids: str) -> str:
-    """A subquery: the attributes, as JSON texts, that were sent last for each of the examples of a query of ids."""
+    """A subquery: the attributes that were last sent for each example of a query of ids, as JSON texts."""
     return (
         f"(SELECT id, arg_max(attributes, {LAST_SENT}) AS attributes FROM {view.stored(with_attributes=True)} "
         f"WHERE attributes IS NOT NULL AND id IN ({ids}) GROUP BY id)"
@@ -214,14 +227,22 @@ def last_attributes(view: View, ids: str) -> str:
 
 
 def json_pointer(name: str) -> str:
-    """The place of an attribute in its JSON object (RFC 6901), for DuckDB, whose paths know no empty name."""
+    """The JSON pointer (RFC 6901) of an attribute: DuckDB's own paths have no empty name."""
     return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
-def example(view: View, weighting: Weighting, epoch: int, identity: str) -> dict[str, Any]:
-    """Everything of one example: its rows of an epoch and the percentile of each score, and its course.
+def example(view: View, weighting: Weighting, epoch: int, identity: str, history: ReviewHistory) -> ExampleDetail:
+    """One example: its scores in an epoch with their percentiles, its course over the epochs, and its reviews.
 
-    A percentile is the share of the epoch's rows, in percent, with a smaller value, half of those with an equal one.
+    A percentile is the percentage of the epoch's rows with a smaller value, half of the equal ones included. An example
+    without a row in the epoch has the scores of its last row.
+
+    Args:
+        view: The run.
+        weighting: Weighting of the losses.
+        epoch: Epoch of the scores and percentiles.
+        identity: Id of the example.
+        history: Reviews of the run.
 
     Raises:
         UnknownExampleError: The run has no row of this id in any epoch.
@@ -233,29 +254,33 @@ def example(view: View, weighting: Weighting, epoch: int, identity: str) -> dict
     )
     if not course:
         raise UnknownExampleError(f"run {view.snapshot.name} has no example {identity[:100]!r}")
-    now = [row for row in course if row["epoch"] == epoch]
-    shown = dict((now or course)[-1])
-    percentiles = _percentiles(view, weighting, epoch, shown)
-    add_attributes(view, [shown])
-    shown["logits"], shown["probabilities"] = _probabilities(view, shown)
-    del shown["log_loss"]
-    for row in course:
-        del row["attributes"], row["log_loss"]
-    return {**shown, "percentiles": percentiles, "course": course}
+    of_epoch = [row for row in course if row["epoch"] == epoch]
+    row = (of_epoch or course)[-1]
+    logits, probabilities = _probabilities(view, row)
+    return {
+        **_scored_example(row),
+        "attributes": attributes_of(view, [row])[0],
+        "logits": logits,
+        "probabilities": probabilities,
+        "percentiles": _percentiles(view, weighting, epoch, row),
+        "course": [_scored_example(row) for row in course],
+        "reviews": [review for review in history.reviews if review["id"] == identity],
+    }
 
 
-def _percentiles(view: View, weighting: Weighting, epoch: int, row: Mapping[str, Any]) -> dict[str, float | None]:
+def _percentiles(view: View, weighting: Weighting, epoch: int, row: Mapping[str, Any]) -> Percentiles:
     columns = {name: SORTABLE[name] for name in SCORE_NAMES}
     parts = [
         f"(count(*) FILTER ({column} < ?) + 0.5 * count(*) FILTER ({column} = ?)) / nullif(count(*), 0) * 100 AS {name}"
         for name, column in columns.items()
     ]
     values = [row[column] for column in columns.values() for _ in range(2)]
-    found = view.row(f"SELECT {', '.join(parts)} FROM {view.scored(weighting, epoch)}", values)
-    return {name: None if value is None else float(value) for name, value in found.items()}
+    percentiles = view.row(f"SELECT {', '.join(parts)} FROM {view.scored(weighting, epoch)}", values)
+    return cast(Percentiles, {name: None if value is None else float(value) for name, value in percentiles.items()})
 
 
-def _probabilities(view: View, row: Mapping[str, Any]) -> tuple[list[float] | None, list[float] | None]:
+def _probabilities(view: View, row: Mapping[str, Any]) -> tuple[list[float | None] | None, list[float] | None]:
+    """Logits and probabilities of a row; (None, None) if the run stores no logits."""
     sql = f"SELECT logits FROM {view.stored(row['epoch'])} WHERE id = ? AND batch = ? AND row = ?"
     logits = view.row(sql, [row["id"], row["batch"], row["row"]])["logits"]
     if logits is None:
@@ -266,25 +291,25 @@ def _probabilities(view: View, row: Mapping[str, Any]) -> tuple[list[float] | No
 
 
 def _cursor(row: Mapping[str, Any], order: Order, listing: str) -> str:
-    # Floats in hex: the next page begins at exactly this value.
+    # Floats in hexadecimal: the next page begins at exactly this value.
     values = [value.hex() if isinstance(value, float) else value for value in (row[name] for name, _ in order.columns)]
     text = orjson.dumps({"of": listing, "last": values})
     return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
 
-def _last_values(cursor: str, order: Order, listing: str) -> list[Any]:
+def _last_values(cursor: str, order: Order, listing: str) -> list[object]:
     try:
         fields = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        # Of another listing it has no values.
+        # A cursor of another list has no values here.
         last = fields["last"] if fields["of"] == listing else ()
-        return [_read(column, value) for value, (column, _) in zip(last, order.columns, strict=True)]
+        return [_cursor_value(column, value) for value, (column, _) in zip(last, order.columns, strict=True)]
     except (ValueError, KeyError, TypeError, binascii.Error) as err:
         msg = "the cursor is not one that a page of this order, epoch and loss gave; name the epoch to stay with it"
-        raise InvalidRequestError(msg, errors=[{"loc": ["query", "cursor"], "msg": msg}]) from err
+        raise fault(InvalidRequestError, msg, "query", "cursor") from err
 
 
-def _read(column: str, value: Any) -> Any:
-    """A value of a cursor; nobody vouches that it is still as it was given."""
+def _cursor_value(column: str, value: object) -> object:
+    """A value of a cursor, checked, since a client may send anything."""
     if column in INTEGERS:
         if not isinstance(value, int) or abs(value) >= 2**31:
             raise TypeError(f"{column} is an integer")

@@ -35,7 +35,7 @@ class Files(Protocol):
     filesystem: Any
     """For DuckDB, where the paths are not local; else None."""
 
-    def create(self, path: str, write: Callable[[BinaryIO], None]) -> bool:
+    def create(self, path: str, write: Callable[[BinaryIO], object]) -> bool:
         """Durably create a file and the folders above it; False, and nothing changed, where the name is taken."""
 
     def names(self, folder: str) -> list[str]:
@@ -120,7 +120,7 @@ class LocalFiles:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def create(self, path: str, write: Callable[[BinaryIO], None]) -> bool:
+    def create(self, path: str, write: Callable[[BinaryIO], object]) -> bool:
         with storage_errors():
             place = self._root / path
             _make_folder(place.parent)
@@ -220,7 +220,7 @@ class RemoteFiles:
     def _path(self, path: str) -> str:
         return f"{self._root}/{path}"
 
-    def create(self, path: str, write: Callable[[BinaryIO], None]) -> bool:
+    def create(self, path: str, write: Callable[[BinaryIO], object]) -> bool:
         with storage_errors():
             place = self._path(path)
             if self.filesystem.exists(place):

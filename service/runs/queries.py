@@ -24,6 +24,8 @@ from service.runs.store import RunStore
 from service.schema.config import LossConfig
 
 T = TypeVar("T")
+# A row of a result; its members depend on the query.
+SqlRow = dict[str, Any]
 FILES_MOVED = 5
 RESULTS_CACHED = 128
 STORED = "epoch, batch, row, id, target, prediction, log_odds, logit_margin, normalized_margin, entropy, el2n"
@@ -214,19 +216,19 @@ class View:
             return f"({EMPTY})"
         return f"read_parquet([{', '.join(map(quoted, urls))}])"
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """The answer as dictionaries."""
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[SqlRow]:
+        """Rows of the result."""
         self.cursor.execute(sql, list(parameters))
         names = [column[0] for column in self.cursor.description or ()]
         return [dict(zip(names, values, strict=True)) for values in self.cursor.fetchall()]
 
-    def row(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
-        """The answer of one row."""
-        (only,) = self.rows(sql, parameters)
-        return only
+    def row(self, sql: str, parameters: Sequence[object] = ()) -> SqlRow:
+        """The row of a result that has one."""
+        (row,) = self.rows(sql, parameters)
+        return row
 
-    def reader(self, sql: str, parameters: Sequence[Any] = (), rows: int = 65_536) -> pa.RecordBatchReader:
-        """The answer batch by batch, as Arrow."""
+    def reader(self, sql: str, parameters: Sequence[object] = (), rows: int = 65_536) -> pa.RecordBatchReader:
+        """The result as Arrow record batches."""
         return self.cursor.sql(sql, params=list(parameters)).to_arrow_reader(rows)
 
 

@@ -58,6 +58,16 @@ class DataFile:
     path: str
     footer: Footer
 
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return self.footer.rows
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        """Names of the files whose rows are in this one."""
+        return self.footer.replaces
+
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:

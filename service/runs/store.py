@@ -5,7 +5,8 @@ runs/<run>/run.json                                  the manifest
 runs/<run>/<uid>/num_classes.json                    how many classes its first batch had
 runs/<run>/<uid>/epochs/<epoch>/batch-<name>.parquet one batch
 runs/<run>/<uid>/epochs/<epoch>/level<n>-<digest>.parquet   many, merged; names the files that it replaces
-runs/<run>/<uid>/queues/<queue>.json, reviews/<time>-<id>.json
+runs/<run>/<uid>/queues/<queue>.json                 a queue with its rows
+runs/<run>/<uid>/reviews/<time>-<id>.json            the reviews of one request; merged as batches are
 ```
 
 Every file is created once and never changed (`service.runs.files`), and a run that is deleted and made again has
@@ -15,9 +16,9 @@ deleted, whether it still lies there or not: so merging can die at any moment. S
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 import orjson
@@ -31,11 +32,14 @@ from service.errors import (
     UnknownRunError,
 )
 from service.runs.cache import BoundedCache
+from service.runs.epoch_files import EpochFolder
 from service.runs.files import Files
 from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import check_name
 from service.runs.parquet import write_parquet
-from service.runs.snapshot import DataFile, Footer, Snapshot, holds_batch
+from service.runs.review_files import ReviewCache, ReviewFolder, ReviewHistory
+from service.runs.snapshot import Footer, Snapshot, holds_batch
+from service.schema.replies.reviews import Review
 
 MANIFEST = "run.json"
 FOOTERS_CACHED = 100_000
@@ -65,6 +69,7 @@ class RunStore:
         self.files = files
         self._max_run_rows = max_run_rows
         self._footers: BoundedCache[Footer] = BoundedCache(FOOTERS_CACHED)
+        self._reviews = ReviewCache()
         self._documents: BoundedCache[bytes] = BoundedCache(DOCUMENT_BYTES_CACHED, len)
         self._derived: BoundedCache[Any] = BoundedCache(DERIVED_BYTES_CACHED, lambda value: int(value.nbytes))
 
@@ -77,7 +82,7 @@ class RunStore:
         """
         check_name("run", name)
         manifest = Manifest(uid=uuid4().hex, created_at=datetime.now(UTC), description=description)
-        new = self.files.create(f"runs/{name}/{MANIFEST}", lambda file: _write(file, manifest.content))
+        new = self.files.create(f"runs/{name}/{MANIFEST}", lambda file: file.write(manifest.content))
         held = self.snapshot(name)
         if not new and held.description.meaning != description.meaning:
             differs = [key for key, value in description.meaning.items() if held.description.meaning[key] != value]
@@ -111,7 +116,7 @@ class RunStore:
         manifest = self.manifest(name)
         root = f"runs/{name}/{manifest.uid}"
         numbers = sorted(int(epoch) for epoch in self.files.folders(f"{root}/epochs") if epoch.isdecimal())
-        data = [one for epoch in numbers for one in self.epoch_files(root, epoch)]
+        data = [one for epoch in numbers for one in self.epoch_folder(root, epoch).live()]
         return Snapshot(name, manifest, self._num_classes(root, manifest), tuple(data), self.files)
 
     def delete(self, name: str) -> None:
@@ -161,7 +166,7 @@ class RunStore:
         new = self.files.create(path, lambda file: write_parquet(file, rows, footer))
         self._check_still_there(snapshot)
         # What counts is what the run shows now: the file of that name, or one that has replaced it.
-        if not holds_batch(self.epoch_files(root, epoch), batch, footer().batches[batch]):
+        if not holds_batch(self.epoch_folder(root, epoch).live(), batch, footer().batches[batch]):
             raise StorageUnavailableError(f"batch {batch} of epoch {epoch} was written and is not there")
         return new
 
@@ -173,7 +178,7 @@ class RunStore:
     def _agree_on_classes(self, snapshot: Snapshot, root: str, num_classes: int) -> None:
         wanted = snapshot.num_classes
         if wanted is None:
-            self.files.create(f"{root}/num_classes.json", lambda file: _write(file, orjson.dumps(num_classes)))
+            self.files.create(f"{root}/num_classes.json", lambda file: file.write(orjson.dumps(num_classes)))
             wanted = self._num_classes(root, snapshot.manifest)
         if wanted != num_classes:
             msg = f"the logits have {num_classes} classes, run {snapshot.name} has {wanted}"
@@ -188,27 +193,31 @@ class RunStore:
         except FileNotFoundError:
             return None
 
-    def epoch_files(self, root: str, epoch: int) -> list[DataFile]:
-        """The files of an epoch that count: those that no other one replaces."""
-        folder = f"{root}/epochs/{epoch}"
-        found = []
-        for name in self.files.names(folder):
-            if name.endswith(".parquet"):
-                path = f"{folder}/{name}"
-                # It may have been replaced and deleted since it was listed; what replaced it was there before.
-                try:
-                    found.append(DataFile(epoch, name, path, self._footer(path)))
-                except FileNotFoundError:
-                    return self.epoch_files(root, epoch)
-        replaced = {name for one in found for name in one.footer.replaces}
-        return [one for one in found if one.name not in replaced]
+    def epoch_folder(self, root: str, epoch: int) -> EpochFolder:
+        """The files of an epoch.
 
-    def _footer(self, path: str) -> Footer:
-        def read() -> Footer:
-            with self.files.open(path) as file:
-                return Footer.of(file)
+        Args:
+            root: Data folder of the run.
+            epoch: The epoch.
+        """
+        return EpochFolder(self.files, root, epoch, self._footers)
 
-        return self._footers.cached(path, read)
+    def review_folder(self, snapshot: Snapshot) -> ReviewFolder:
+        """The files of the reviews of a run."""
+        return ReviewFolder(self.files, snapshot.root, self._reviews)
+
+    def reviews(self, snapshot: Snapshot) -> ReviewHistory:
+        """All reviews of a run."""
+        return self.review_folder(snapshot).history()
+
+    def add_reviews(self, snapshot: Snapshot, reviews: Sequence[Review]) -> None:
+        """Store reviews; they are durable when this returns.
+
+        Raises:
+            UnknownRunError: The run was deleted in the meantime.
+        """
+        self.review_folder(snapshot).add(reviews)
+        self._check_still_there(snapshot)
 
     def check(self) -> None:
         """Write, read and delete something.
@@ -217,7 +226,7 @@ class RunStore:
             StorageFullError, StorageUnavailableError: It cannot be done.
         """
         path = f"checks/{uuid4().hex}"
-        self.files.create(path, lambda file: _write(file, b"ok"))
+        self.files.create(path, lambda file: file.write(b"ok"))
         try:
             with self.files.open(path) as file:
                 answer = file.read()
@@ -262,13 +271,9 @@ class RunStore:
             UnknownRunError: The run was deleted in this moment.
         """
         content = orjson.dumps(value)
-        new = self.files.create(self._document_path(snapshot, folder, name), lambda file: _write(file, content))
+        new = self.files.create(self._document_path(snapshot, folder, name), lambda file: file.write(content))
         self._check_still_there(snapshot)
         return new
 
     def _document_path(self, snapshot: Snapshot, folder: str, name: str) -> str:
         return f"{snapshot.root}/{folder}/{name}.json"
-
-
-def _write(file: BinaryIO, content: bytes) -> None:
-    file.write(content)

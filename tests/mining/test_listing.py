@@ -12,10 +12,10 @@ import pytest
 
 from service.errors import InvalidRequestError, UnknownQueueError
 from service.mining.listing import (
-    MOST_TEXTS,
+    MAX_FACET_VALUES,
     SORTABLE,
     Listing,
-    Wanted,
+    QueueFilter,
     listing,
     listings,
     page,
@@ -74,7 +74,7 @@ def rows(runs: Kept) -> list[dict[str, Any]]:
 
 def ask(runs: Kept, **wanted: Any) -> dict[str, Any]:
     one = listing(runs.store, runs.store.snapshot("r"), "q")
-    return runs.ask(lambda view: page(view, one, VERDICTS, Wanted(**wanted)))
+    return runs.ask(lambda view: page(view, one, VERDICTS, QueueFilter(**wanted)))
 
 
 def text_of(value: Any) -> str:
@@ -151,7 +151,7 @@ def test_rows_are_those_of_the_document_with_what_is_known_now(runs: Kept, rows:
     assert {row["suggested"] is None for row in found["rows"]} == {True, False}
     short = ask(runs, fields=["verdict", "rank"], limit=2, offset=1)
     assert [list(row.items()) for row in short["rows"]] == [
-        [("rank", row["rank"]), ("verdict", row["verdict"])] for row in rows[1:3]
+        [("verdict", row["verdict"]), ("rank", row["rank"])] for row in rows[1:3]
     ]
 
 
@@ -175,7 +175,7 @@ def test_facets_are_the_attributes_with_few_texts_of_the_last_word(runs: Kept, r
     for row in rows:
         for name, value in row["attributes"].items():
             expected.setdefault(name, set()).add(text_of(value))
-    few = {name: sorted(texts) for name, texts in expected.items() if len(texts) <= MOST_TEXTS}
+    few = {name: sorted(texts) for name, texts in expected.items() if len(texts) <= MAX_FACET_VALUES}
     assert ask(runs, facets=True, equal={"target": 9})["attributes"] == few
     assert "text" in expected.keys() - few.keys()
     assert "attributes" not in ask(runs)
@@ -199,7 +199,7 @@ def test_a_queue_without_rows_or_attributes_can_be_asked_all_the_same() -> None:
         asked = QueueRequest.parse({"strategy": "suspected_errors", "name": "none"})
         made = runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(), [])[0])
         assert made["rows"] == []
-        everything = Wanted(
+        everything = QueueFilter(
             equal={"suggested": 1}, verdict="open", attributes={"a": "b"}, text="x", ranks=[1], facets=True,
             order=tuple((name, True) for name in SORTABLE), around=3,
         )  # fmt: skip

@@ -19,9 +19,9 @@ from service.errors import (
     UnknownQueueError,
 )
 from service.mining.listing import listings
+from service.mining.progress import progress
 from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
-from service.mining.reviews import progress
 from service.runs.queries import View
 from tests.runs.kept import Kept, kept, noisy
 

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.mining.requests import AtMost
-from service.mining.selection import Candidates, Part, Row, Rule, interleaved, select, shared_out
+from service.mining.selection import Candidates, Part, Rule, interleaved, select, shared_out
 from tests.strategies import at_most
 
 VALUES = (None, "x", "y", 1, True, 1.0, [1, 2], {"k": 1})
+Row = dict[str, Any]
 Ranked = list[tuple[float, list[Row]]]
 
 
@@ -31,7 +32,7 @@ def merged(parts: Ranked) -> list[Row]:
 
 
 def exhaustive(rule: Rule, candidates: list[Row]) -> list[Row]:
-    """First each class its places, then, if open, any class; nothing twice, no attribute value too often."""
+    """First each class its places, then, with refill, any class; nothing twice, no attribute value too often."""
     chosen: list[int] = []
 
     def may(place: int) -> bool:
@@ -47,7 +48,7 @@ def exhaustive(rule: Rule, candidates: list[Row]) -> list[Row]:
         of_class = sum(candidates[i]["target"] == row["target"] for i in chosen)
         if of_class < rule.reserved.get(row["target"], 0) and may(place):
             chosen.append(place)
-    for place in range(len(candidates)) if rule.open else ():
+    for place in range(len(candidates)) if rule.refill else ():
         if may(place):
             chosen.append(place)
     return [candidates[place] for place in sorted(chosen)]
@@ -100,7 +101,7 @@ rules = st.builds(
     Rule,
     budget=st.integers(1, 40),
     reserved=st.just({}) | st.dictionaries(st.integers(0, 3), st.integers(0, 10), min_size=1),
-    open=st.booleans(),
+    refill=st.booleans(),
     at_most=st.none() | st.builds(AtMost, attribute=st.just("group"), count=st.integers(1, 3)),
 )
 
@@ -109,7 +110,7 @@ rules = st.builds(
 @given(rankings(), rules, st.integers(1, 9), st.integers(2, 4))
 def test_few_candidates_give_what_all_of_them_give(parts: Ranked, rule: Rule, first: int, growth: int) -> None:
     budget = max(rule.budget, sum(rule.reserved.values()))
-    rule = Rule(budget, rule.reserved, rule.open, rule.at_most)
+    rule = Rule(budget, rule.reserved, rule.refill, rule.at_most)
     wanted = exhaustive(rule, merged(parts))
     source, number = Source(parts, of_each_class=bool(rule.reserved)), first
     while True:  # `select` with a first number of candidates that is far too small
@@ -168,8 +169,8 @@ def test_quotas_are_filled_first_and_the_rest_is_refilled_by_rank_or_left_empty(
     known = Candidates(rows, len(rows))
     assert [row["id"] for row in Rule(3, {0: 1, 1: 1, 2: 1}).choose(known)] == ["0", "4", "6"]
     assert [row["id"] for row in Rule(5, {1: 2, 2: 1}).choose(known)] == ["0", "1", "2", "4", "6"]
-    assert [row["id"] for row in Rule(5, {1: 2, 2: 1}, open=False).choose(known)] == ["4", "6"]
-    assert Rule(5, {}, open=False).choose(known) == []
+    assert [row["id"] for row in Rule(5, {1: 2, 2: 1}, refill=False).choose(known)] == ["4", "6"]
+    assert Rule(5, {}, refill=False).choose(known) == []
 
 
 def test_values_are_capped_as_json_and_rows_without_one_are_not() -> None:

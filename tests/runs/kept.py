@@ -91,7 +91,7 @@ class Kept:
 
     def merge(self, epoch: int, run: str = "r") -> int:
         """Merge the files of an epoch, however few they are."""
-        return compact(self.store, self.store.snapshot(run).root, epoch)
+        return compact(self.store.epoch_folder(self.store.snapshot(run).root, epoch))
 
 
 @contextmanager

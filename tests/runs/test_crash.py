@@ -60,6 +60,6 @@ def test_what_was_acknowledged_survives_sigkill_in_several_processes_that_write_
 
     for batch in sorted(acknowledged):
         assert not add(store, "r", 0, str(batch), ids_of(batch), digest=f"d{batch}")
-    compact(store, store.snapshot("r").root, 0)
+    compact(store.epoch_folder(store.snapshot("r").root, 0))
     assert ids_in(store, "r", 0) == found
     assert len(acknowledged) > 2 * ROUNDS

@@ -16,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError, UnknownExampleError
-from service.runs.examples import SHOWN, SORTABLE, Filter, Order, Page, count, example, page
+from service.runs.examples import SHOWN, SORTABLE, Filter, Order, example, examples_page
 from service.runs.queries import SCORE_NAMES, View, Weighting
+from service.runs.review_files import ReviewHistory
+from service.schema.replies.examples import ExamplesPage
 from tests.runs.kept import Kept, Rows, kept, noisy, scored
 from tests.strategies import at_most
 
+NO_REVIEWS = ReviewHistory([])
 OWN = Weighting((1.0, 0.0, 2.0), 2.0)
 ODD_IDS = ["it's", 'a"b', "a/b/../c", "ü中\U0001f408", "'; DROP TABLE x; --", "%_", "\\", " ", "-1", "null", "a\nb"]
 ODD_NAMES = ['a"b', "a.b", "$x", "a\\b", "*", "", "a/b", "a~b", "~1", "[0]", "0", "ü中", "a\nb", "#", "it's"]
@@ -47,14 +50,14 @@ def fresh() -> Iterator[Kept]:
         yield made
 
 
-def pages(runs: Kept, text: str, limit: int, epoch: int = 3, filtered: Filter = Filter()) -> list[Page]:  # noqa: B008
+def pages(runs: Kept, text: str, limit: int, epoch: int = 3, filtered: Filter = Filter()) -> list[ExamplesPage]:  # noqa: B008
     """All pages, each from the cursor of the one before."""
 
-    def ask(view: View) -> list[Page]:
+    def ask(view: View) -> list[ExamplesPage]:
         order, found, cursor = Order.parse(text), [], None
         while not found or cursor is not None:
-            found.append(page(view, OWN, epoch, filtered=filtered, order=order, limit=limit, cursor=cursor))
-            cursor = found[-1].next_cursor
+            found.append(examples_page(view, OWN, epoch, filtered=filtered, order=order, limit=limit, cursor=cursor))
+            cursor = found[-1]["next_cursor"]
             assert len(found) < 200, "the pages have no end"
         return found
 
@@ -84,9 +87,9 @@ def by(text: str, rows: Rows) -> list[tuple[str, int]]:
 def test_every_key_sorts_and_ties_go_by_id(runs: Kept, name: str, sign: str) -> None:
     rows = scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma)
     (found,) = pages(runs, sign + name, 1000)
-    assert [place(row) for row in found.rows] == by(sign + name, rows)
-    assert len({place(row) for row in found.rows}) == 120
-    assert [list(row) for row in found.rows] == [[*SHOWN, "attributes"]] * 120
+    assert [place(row) for row in found["rows"]] == by(sign + name, rows)
+    assert len({place(row) for row in found["rows"]}) == 120
+    assert [list(row) for row in found["rows"]] == [[*SHOWN, "attributes", "verdict"]] * 120
 
 
 @pytest.mark.slow
@@ -100,15 +103,15 @@ def test_every_key_sorts_and_ties_go_by_id(runs: Kept, name: str, sign: str) -> 
 def test_pages_cover_every_row_once_in_order(runs: Kept, keys: list[tuple[str, str]], limit: int, epoch: int) -> None:
     text = ",".join(sign + name for sign, name in keys)
     found = pages(runs, text, limit, epoch)
-    assert [len(one.rows) for one in found[:-1]] == [limit] * (len(found) - 1)
-    assert 1 <= len(found[-1].rows) <= limit
+    assert [len(one["rows"]) for one in found[:-1]] == [limit] * (len(found) - 1)
+    assert 1 <= len(found[-1]["rows"]) <= limit
     rows = scored(runs.raw(epoch=epoch), OWN.alpha, OWN.gamma)
-    assert [place(row) for one in found for row in one.rows] == by(text, rows)
+    assert [place(row) for one in found for row in one["rows"]] == by(text, rows)
 
 
 def test_the_numbers_of_a_page_are_those_of_the_rows(runs: Kept) -> None:
     (found,) = pages(runs, "batch,row", 1000)
-    for got, wanted in zip(found.rows, scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma), strict=True):
+    for got, wanted in zip(found["rows"], scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma), strict=True):
         for name in SHOWN:
             value = wanted[name]
             assert got[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-12, abs=1e-300)), name
@@ -136,7 +139,7 @@ FORGERIES: list[Turned] = [
 def refused(runs: Kept, cursor: str, text: str = "-loss", weighting: Weighting = OWN, epoch: int = 3) -> None:
     with pytest.raises(InvalidRequestError, match="cursor") as caught:
         runs.ask(
-            lambda view: page(
+            lambda view: examples_page(
                 view, weighting, epoch, filtered=Filter(), order=Order.parse(text), limit=5, cursor=cursor
             )
         )
@@ -144,7 +147,7 @@ def refused(runs: Kept, cursor: str, text: str = "-loss", weighting: Weighting =
 
 
 def test_a_cursor_of_another_order_loss_or_epoch_is_refused_and_so_is_one_that_is_made_up(runs: Kept) -> None:
-    cursor = pages(runs, "-loss", 5)[0].next_cursor
+    cursor = pages(runs, "-loss", 5)[0]["next_cursor"]
     assert cursor is not None
     for text in ("loss", "-loss,target", "-cross_entropy", "-loss,-id"):
         refused(runs, cursor, text)
@@ -167,8 +170,8 @@ def test_an_unknown_sort_key_is_refused_and_the_known_are_named() -> None:
 
 
 def matching(runs: Kept, filtered: Filter, epoch: int = 3) -> list[tuple[str, int]]:
-    found = [place(row) for one in pages(runs, "batch,row", 41, epoch, filtered) for row in one.rows]
-    assert runs.ask(lambda view: count(view, OWN, epoch, filtered)) == len(found)
+    found = [place(row) for one in pages(runs, "batch,row", 41, epoch, filtered) for row in one["rows"]]
+    assert pages(runs, "id", 1000, epoch, filtered)[0]["num_matching"] == len(found)
     return found
 
 
@@ -190,9 +193,9 @@ def test_filters_by_class_and_by_whether_the_prediction_is_right(runs: Kept) -> 
 
 @pytest.mark.parametrize("name", SCORE_NAMES)
 def test_filters_by_the_range_of_a_score_with_both_ends(runs: Kept, name: str) -> None:
-    values = sorted({row[name] for row in pages(runs, "id", 1000)[0].rows})
+    values = sorted({row[name] for row in pages(runs, "id", 1000)[0]["rows"]})
     low, high = values[len(values) // 3], values[2 * len(values) // 3]
-    rows = pages(runs, "batch,row", 1000)[0].rows
+    rows = pages(runs, "batch,row", 1000)[0]["rows"]
     for filtered, wanted in [
         (Filter(at_least={name: low}), [row for row in rows if row[name] >= low]),
         (Filter(at_most={name: high}), [row for row in rows if row[name] <= high]),
@@ -217,16 +220,16 @@ def test_the_attributes_that_were_sent_last_count_for_rows_and_filters(fresh: Ke
     fresh.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=5)
     held = {"a": {"n": 7}, "b": {}, "c": {}}
     for epoch, among in ((0, "abc"), (5, "abc")):
-        found = {row["id"]: row["attributes"] for row in pages(fresh, "id", 1, epoch)[0].rows}
+        found = {row["id"]: row["attributes"] for row in pages(fresh, "id", 1, epoch)[0]["rows"]}
         assert found == {"a": {"n": 7}}
-        rows = [row for one in pages(fresh, "id", 2, epoch) for row in one.rows]
+        rows = [row for one in pages(fresh, "id", 2, epoch) for row in one["rows"]]
         assert {row["id"]: row["attributes"] for row in rows} == {name: held[name] for name in among}
-    own = {place(row): row["attributes"] for row in pages(fresh, "id", 9, 2)[0].rows}
+    own = {place(row): row["attributes"] for row in pages(fresh, "id", 9, 2)[0]["rows"]}
     assert own == {("z", 0): {"n": 7}, ("z", 1): {}, ("z", 2): {}, ("a", 0): {"group": "early"}}
     for name, text, wanted in [("n", "7", ["a"]), ("group", "x", []), ("group", "y", []), ("group", "early", [])]:
         filtered = Filter(attributes={name: text})
-        assert [row["id"] for row in pages(fresh, "id", 9, 5, filtered)[0].rows] == wanted, (name, text)
-    assert fresh.ask(lambda view: example(view, OWN, 0, "a"))["attributes"] == {"n": 7}
+        assert [row["id"] for row in pages(fresh, "id", 9, 5, filtered)[0]["rows"]] == wanted, (name, text)
+    assert fresh.ask(lambda view: example(view, OWN, 0, "a", NO_REVIEWS))["attributes"] == {"n": 7}
 
 
 def test_attributes_are_compared_as_texts_and_all_must_hold(fresh: Kept) -> None:
@@ -235,7 +238,7 @@ def test_attributes_are_compared_as_texts_and_all_must_hold(fresh: Kept) -> None
     fresh.put(np.zeros((8, 2)), [0] * 8, names, attributes={"v": values, "w": ["1"] * 8})
 
     def found(**attributes: str) -> list[str]:
-        return [row["id"] for row in pages(fresh, "id", 9, 0, Filter(attributes=attributes))[0].rows]
+        return [row["id"] for row in pages(fresh, "id", 9, 0, Filter(attributes=attributes))[0]["rows"]]
 
     wanted = {"x": ["e0"], "1": ["e1"], "1.0": ["e2"], "true": ["e3"], '[1,"a"]': ["e4"], '{"k":null}': ["e5"]}
     assert {text: found(v=text) for text in wanted} == wanted
@@ -247,22 +250,22 @@ def test_odd_names_of_attributes_and_odd_ids_are_only_text(fresh: Kept) -> None:
     logits = np.zeros((len(ODD_IDS), 2), dtype=np.float32)
     attributes = {name: [f"{name}={identity}" for identity in ODD_IDS] for name in ODD_NAMES}
     fresh.put(logits, [0] * len(ODD_IDS), ODD_IDS, attributes=attributes)
-    assert [row["id"] for one in pages(fresh, "id", 1, 0) for row in one.rows] == sorted(ODD_IDS)
+    assert [row["id"] for one in pages(fresh, "id", 1, 0) for row in one["rows"]] == sorted(ODD_IDS)
     for identity in ODD_IDS:
-        found = fresh.ask(lambda view, identity=identity: example(view, OWN, 0, identity))
+        found = fresh.ask(lambda view, identity=identity: example(view, OWN, 0, identity, NO_REVIEWS))
         assert found["attributes"] == {name: f"{name}={identity}" for name in ODD_NAMES}
-        assert [row["id"] for row in pages(fresh, "id", 9, 0, Filter(ids=[identity]))[0].rows] == [identity]
+        assert [row["id"] for row in pages(fresh, "id", 9, 0, Filter(ids=[identity]))[0]["rows"]] == [identity]
     for name in ODD_NAMES:
         filtered = Filter(attributes={name: f"{name}=%_"})
-        assert [row["id"] for row in pages(fresh, "id", 9, 0, filtered)[0].rows] == ["%_"], name
-        assert pages(fresh, "id", 9, 0, Filter(attributes={name: "%"}))[0].rows == []
+        assert [row["id"] for row in pages(fresh, "id", 9, 0, filtered)[0]["rows"]] == ["%_"], name
+        assert pages(fresh, "id", 9, 0, Filter(attributes={name: "%"}))[0]["rows"] == []
 
 
 def test_an_example_has_its_scores_their_percentiles_and_its_course(runs: Kept) -> None:
     now = scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma)
     for identity in ("e5", "e25", "e0", "e119"):
         of = [row for row in scored(runs.raw(), OWN.alpha, OWN.gamma) if row["id"] == identity]
-        found = runs.ask(lambda view, identity=identity: example(view, OWN, 3, identity))
+        found = runs.ask(lambda view, identity=identity: example(view, OWN, 3, identity, NO_REVIEWS))
         shown = ([row for row in of if row["epoch"] == 3] or of)[-1]
         assert (found["batch"], found["row"], found["epoch"]) == (shown["batch"], shown["row"], shown["epoch"])
         for name in SCORE_NAMES:
@@ -281,17 +284,17 @@ def test_an_example_that_the_epoch_lacks_is_shown_as_it_last_was(fresh: Kept) ->
     fresh.put([[0.0, 1.0]], [1], ["a"], epoch=0)
     fresh.put([[0.0, 1.0], [0.0, 3.0]], [1, -100], ["b", "a"], epoch=1)
     fresh.put([[0.0, 1.0]], [-100], ["c"], epoch=2)
-    found = fresh.ask(lambda view: example(view, OWN, 1, "a"))
+    found = fresh.ask(lambda view: example(view, OWN, 1, "a", NO_REVIEWS))
     assert (found["epoch"], found["percentiles"]["p_t"]) == (0, 50)
-    empty = fresh.ask(lambda view: example(view, OWN, 2, "a"))
+    empty = fresh.ask(lambda view: example(view, OWN, 2, "a", NO_REVIEWS))
     assert set(empty["percentiles"].values()) == {None}
     for identity in ("c", "", "A"):
         with pytest.raises(UnknownExampleError):
-            fresh.ask(lambda view, identity=identity: example(view, OWN, 1, identity))
+            fresh.ask(lambda view, identity=identity: example(view, OWN, 1, identity, NO_REVIEWS))
 
 
 def test_a_run_that_keeps_no_logits_has_no_probabilities(fresh: Kept) -> None:
     fresh.make(run="bare", store_logits=False)
     fresh.put([[0.0, 1.0]], [1], ["a"], run="bare")
-    found = fresh.ask(lambda view: example(view, OWN, 0, "a"), "bare")
+    found = fresh.ask(lambda view: example(view, OWN, 0, "a", NO_REVIEWS), "bare")
     assert (found["logits"], found["probabilities"]) == (None, None)

@@ -22,6 +22,7 @@ from service.errors import (
 )
 from service.runs import compaction
 from service.runs.compaction import MERGED_AT_ONCE, compact
+from service.runs.epoch_files import EpochFolder
 from service.runs.files import AHEAD_BYTES, LocalFiles, RemoteFiles, open_files
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
@@ -159,13 +160,13 @@ class TestMerging:
         for batch in range(MERGED_AT_ONCE):
             add(local, "r", 0, str(batch), [f"{batch}-{row}" for row in range(3)], digest=f"d{batch}")
         before = local.snapshot("r")
-        assert compact(local, before.root, 0) == MERGED_AT_ONCE
+        assert compact(local.epoch_folder(before.root, 0)) == MERGED_AT_ONCE
         after = local.snapshot("r")
         assert len(after.data) == 1
         assert after.fingerprint == before.fingerprint
         assert after.rows() == before.rows() == 3 * MERGED_AT_ONCE
         assert ids_in(local, "r", 0) == sorted(ids)
-        assert compact(local, before.root, 0) == 0
+        assert compact(local.epoch_folder(before.root, 0)) == 0
         assert len(local.files.names(f"{before.root}/epochs/0")) == 1, "what was replaced is deleted"
         assert not add(local, "r", 0, "5", ["5-0", "5-1", "5-2"], digest="d5"), "a batch that was merged is still known"
         with pytest.raises(BatchConflictError):
@@ -176,16 +177,16 @@ class TestMerging:
         root = local.snapshot("r").root
         for batch in range(27):
             add(local, "r", 0, str(batch), [str(batch)])
-            compact(local, root, 0)
+            compact(local.epoch_folder(root, 0))
         (one,) = local.snapshot("r").data
         assert one.name.startswith("level3-")
         assert ids_in(local, "r", 0) == sorted(map(str, range(27)))
 
     def test_a_large_file_is_left_alone(self, local: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(compaction, "LARGE_ROWS", 2)
+        monkeypatch.setattr(EpochFolder, "large", 2)
         for batch in range(MERGED_AT_ONCE):
             add(local, "r", 0, str(batch), [f"{batch}-0", f"{batch}-1"])
-        assert compact(local, local.snapshot("r").root, 0) == 0
+        assert compact(local.epoch_folder(local.snapshot("r").root, 0)) == 0
 
     @pytest.mark.parametrize("dies", ["_delete_replaced", "delete"])
     def test_one_that_dies_before_it_has_deleted_anything_leaves_every_row_once(
@@ -205,7 +206,7 @@ class TestMerging:
             merge = compaction._merge
             patch.setattr(compaction, "_merge", lambda *given: (merge(*given), die()))
             with pytest.raises(DiedError):
-                compact(local, root, 0)
+                compact(local.epoch_folder(root, 0))
         assert len(local.files.names(f"{root}/epochs/0")) == MERGED_AT_ONCE + 1
         assert ids_in(local, "r", 0) == sorted(map(str, range(MERGED_AT_ONCE)))
         if dies == "delete":
@@ -213,7 +214,7 @@ class TestMerging:
             for batch in range(0, MERGED_AT_ONCE, 2):
                 local.files.delete(f"{root}/epochs/0/batch-{batch}.parquet")
             assert ids_in(local, "r", 0) == sorted(map(str, range(MERGED_AT_ONCE)))
-        compact(local, root, 0)
+        compact(local.epoch_folder(root, 0))
         assert len(local.files.names(f"{root}/epochs/0")) == 1
         assert ids_in(local, "r", 0) == sorted(map(str, range(MERGED_AT_ONCE)))
 
@@ -222,8 +223,8 @@ class TestMerging:
         stale = local.snapshot("r")
         for batch in range(MERGED_AT_ONCE):
             add(local, "r", 0, str(batch), [str(batch)])
-        compact(local, stale.root, 0)
-        compact(local, stale.root, 0)
+        compact(local.epoch_folder(stale.root, 0))
+        compact(local.epoch_folder(stale.root, 0))
         with pytest.raises(BatchConflictError):
             local.add(stale, 0, "7", rows_of(0, "7", ["other"]), lambda: Footer(1, {"7": "other"}), NUM_CLASSES)
         assert local.add(stale, 0, "8", rows_of(0, "8", ["8"]), lambda: Footer(1, {"8": "same"}), NUM_CLASSES)
@@ -235,8 +236,8 @@ class TestMerging:
         root = local.snapshot("r").root
         with local.files.lock(f"{root}/epochs/0") as mine:
             assert mine
-            assert compact(local, root, 0) == 0
-        assert compact(local, root, 0) == MERGED_AT_ONCE
+            assert compact(local.epoch_folder(root, 0)) == 0
+        assert compact(local.epoch_folder(root, 0)) == MERGED_AT_ONCE
 
 
 class TestFaults:
@@ -283,7 +284,7 @@ class TestFaults:
             path.write_bytes(b"half")
         os.utime(old, (1, 1))
         assert ids_in(local, "r", 0) == ["x"]
-        compact(local, root, 0)
+        compact(local.epoch_folder(root, 0))
         assert not old.exists()
         assert young.exists()
 

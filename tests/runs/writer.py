@@ -30,7 +30,7 @@ def main(folder: str, first: int, step: int) -> None:
     while True:
         add(store, "r", 0, str(batch), ids_of(batch), digest=f"d{batch}")
         print(batch, flush=True)
-        compact(store, store.snapshot("r").root, 0)
+        compact(store.epoch_folder(store.snapshot("r").root, 0))
         batch += step
 
 

@@ -115,5 +115,5 @@ def _store(
     classes = max((one.num_classes for one in batches if len(one.ids)), default=snapshot.num_classes)
     new = service.runs.store.add(snapshot, epoch, batch, rows, footer, classes)
     files = 1 + sum(one.epoch == epoch for one in snapshot.data)
-    service.runs.merge_later(snapshot.root, epoch, files)
+    service.runs.merge_later(service.runs.store.epoch_folder(snapshot.root, epoch), files)
     return new

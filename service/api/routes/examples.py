@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,9 +20,9 @@ from service.api.http.responses import json_response
 from service.api.http.run_openapi import EXAMPLES_QUERY, WHAT_IF_QUERY
 from service.api.state import service_of
 from service.codecs.negotiation import best_media_type
-from service.mining.reviews import history, verdicts
-from service.runs.examples import RANGES, SHOWN, Filter, Order, count, example, page
+from service.runs.examples import RANGES, SHOWN, Filter, Order, example, examples_page
 from service.runs.queries import View
+from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage
 
 BOUNDS = tuple(f"{side}_{name}" for side in ("min", "max") for name in RANGES)
 
@@ -40,20 +40,19 @@ async def get_examples(request: Request, run: str) -> Response:
     limit = query.integer("limit", least=1, most=MAX_LIMIT) or 100
     order, filtered = Order.parse(query.text("sort") or "-loss"), _filter(query)
 
-    def work(view: View) -> dict[str, Any]:
+    def work(view: View) -> ExamplesPage:
         epoch, weighting = query.epoch(view), query.weighting(view)
-        found = page(view, weighting, epoch, filtered=filtered, order=order, limit=limit, cursor=query.text("cursor"))
-        last = verdicts(history(service.runs.store, view.snapshot))
-        for row in found.rows:
-            row["verdict"] = last[row["id"]]["verdict"] if row["id"] in last else None
-        total = count(view, weighting, epoch, filtered)
-        return {
-            "run": run,
-            "epoch": epoch,
-            "num_matching": total,
-            "rows": found.rows,
-            "next_cursor": found.next_cursor,
-        }
+        verdicts = service.runs.store.reviews(view.snapshot).verdicts
+        return examples_page(
+            view,
+            weighting,
+            epoch,
+            filtered=filtered,
+            order=order,
+            limit=limit,
+            cursor=query.text("cursor"),
+            verdicts=verdicts,
+        )
 
     answer = await service.runs.ask(run, work)
     headers = {"Vary": "Accept"}
@@ -84,17 +83,17 @@ async def get_example(request: Request, run: str, example_id: str) -> Response:
     """Every score with its percentile in the epoch, the probabilities, the course over the epochs, the verdicts."""
     service, query = service_of(request), Query(request, "epoch", "alpha", "gamma")
 
-    def work(view: View) -> dict[str, Any]:
-        found = example(view, query.weighting(view), query.epoch(view), example_id)
-        found["reviews"] = [one for one in history(service.runs.store, view.snapshot) if one["id"] == example_id]
-        return found
+    def work(view: View) -> ExampleDetail:
+        history = service.runs.store.reviews(view.snapshot)
+        return example(view, query.weighting(view), query.epoch(view), example_id, history)
 
     return json_response(await service.runs.ask(run, work))
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+def _table(rows: Sequence[ExampleRow]) -> pa.Table:
     """The rows with their attributes as JSON texts."""
-    columns = {name: [row[name] for row in rows] for name in SHOWN}
+    members: Sequence[Mapping[str, Any]] = rows
+    columns = {name: [row[name] for row in members] for name in SHOWN}
     integers = ("target", "prediction", "epoch", "row")
     kinds = {name: pa.int32() if name in integers else pa.float64() for name in SHOWN} | {
         "id": pa.string(),
@@ -106,30 +105,30 @@ def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.table(arrays)
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
+def _csv(rows: Sequence[ExampleRow]) -> bytes:
     sink = io.BytesIO()
     pyarrow.csv.write_csv(_table(rows), sink)
     return sink.getvalue()
 
 
-def _jsonl(rows: Sequence[dict[str, Any]]) -> bytes:
+def _jsonl(rows: Sequence[ExampleRow]) -> bytes:
     return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
 
 
-def _parquet(rows: Sequence[dict[str, Any]]) -> bytes:
+def _parquet(rows: Sequence[ExampleRow]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(_table(rows), sink)
     return sink.getvalue()
 
 
-def _arrow(rows: Sequence[dict[str, Any]]) -> bytes:
+def _arrow(rows: Sequence[ExampleRow]) -> bytes:
     sink, table = io.BytesIO(), _table(rows)
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue()
 
 
-_FORMATS: dict[str, Callable[[Sequence[dict[str, Any]]], bytes]] = {
+_FORMATS: dict[str, Callable[[Sequence[ExampleRow]], bytes]] = {
     "application/json": orjson.dumps,
     "text/csv": _csv,
     "application/x-ndjson": _jsonl,

@@ -25,7 +25,6 @@ from service.exports.preview import preview
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows, queue_rows
 from service.mining.queues import queue
-from service.mining.reviews import history, verdicts
 from service.runs.files import storage_errors
 from service.runs.queries import View
 from service.schema.replies.exports import ExportPreview, PredictReply
@@ -92,7 +91,7 @@ def _file_name(query: Query, run: str, written: ExportFormat) -> str:
 
 def _export(service: Service, view: View, query: Query) -> tuple[ExportOptions, Iterator[ExportRow]]:
     store, name = service.runs.store, query.text("queue")
-    last = verdicts(history(store, view.snapshot))
+    last = store.reviews(view.snapshot).verdicts
     if name is not None:
         held = queue(store, view.snapshot, name)
         options = _options(view, query, name, held["epoch"], len(held["rows"]))
@@ -161,7 +160,7 @@ async def label_studio_predict(request: Request, run: str) -> Response:
         )
 
     def work(view: View) -> PredictReply:
-        last = verdicts(history(service.runs.store, view.snapshot))
+        last = service.runs.store.reviews(view.snapshot).verdicts
 
         def lookup(ids: Sequence[str]) -> Mapping[str, ExportRow]:
             rows = epoch_rows(view, view.weighting(), view.snapshot.epoch(), last, list(ids))

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -16,11 +11,15 @@ from service.api.http.query import ATTRIBUTE, MAX_LIMIT, Query
 from service.api.http.responses import json_response
 from service.api.http.run_openapi import QUEUE_BODY, QUEUE_QUERY, REVIEWS_BODY
 from service.api.state import Service, service_of
-from service.mining.listing import EQUAL, Listing, Verdicts, Wanted, listing, listings, page, parse_order, parse_verdict
+from service.mining.listing import EQUAL, Listing, QueueFilter, listing, listings, parse_order, parse_verdict
+from service.mining.progress import progress
+from service.mining.queue_pages import queue_page, queue_reply
 from service.mining.queues import create_queue, preview
 from service.mining.requests import QueueRequest
-from service.mining.reviews import add_reviews, expected_yield, history, progress, verdicts
+from service.mining.reviews import add_reviews
 from service.runs.queries import View
+from service.schema.replies.queues import Queue, QueuePage, StoredQueue
+from service.schema.replies.reviews import AddedReviews, Progress, Reviews
 
 ROWS_AT_ONCE = 100
 QUEUE_PARAMETERS = tuple(one["name"] for one in QUEUE_QUERY["parameters"])
@@ -35,23 +34,19 @@ async def post_queue(request: Request, run: str) -> Response:
     and keeps nothing: 200."""
     service, query = service_of(request), Query(request, "preview", "alpha", "gamma")
     wanted = QueueRequest.parse(await read_json(request))
-    if query.flag("preview"):
 
-        def shown(view: View) -> dict[str, Any]:
-            last = verdicts(history(service.runs.store, view.snapshot))
-            made = preview(view, wanted, query.weighting(view), list(last))
-            return _shown(service, view, made, 0, ROWS_AT_ONCE)
+    def work(view: View) -> tuple[StoredQueue, bool]:
+        reviewed = list(service.runs.store.reviews(view.snapshot).verdicts)
+        if query.flag("preview"):
+            return preview(view, wanted, query.weighting(view), reviewed), False
+        return create_queue(service.runs.store, view, wanted, query.weighting(view), reviewed)
 
-        return json_response(await service.runs.ask(run, shown))
-
-    def work(view: View) -> tuple[dict[str, Any], bool]:
-        last = verdicts(history(service.runs.store, view.snapshot))
-        return create_queue(service.runs.store, view, wanted, query.weighting(view), list(last))
-
-    made, new = await service.runs.ask(run, work)
-    # A question of its own: asked again, it makes no second queue.
-    answer = await service.runs.ask(run, lambda view: _shown(service, view, made, 0, ROWS_AT_ONCE))
-    return json_response(answer, 201 if new else 200)
+    queue, new = await service.runs.ask(run, work)
+    # A second query: `ask` may repeat its work, and must not create a second queue.
+    reply = await service.runs.ask(
+        run, lambda view: queue_page(service.runs.store, view, Listing.of(queue), QueueFilter())
+    )
+    return json_response(reply, 201 if new else 200)
 
 
 @router.get("/queues", summary="All queues of a run")
@@ -59,9 +54,9 @@ async def list_queues(request: Request, run: str) -> Response:
     """By name, without their rows."""
     service = service_of(request)
 
-    def work(view: View) -> list[dict[str, Any]]:
-        last = verdicts(history(service.runs.store, view.snapshot))
-        return [_summary(one, last) for one in listings(service.runs.store, view.snapshot)]
+    def work(view: View) -> list[Queue]:
+        verdicts = service.runs.store.reviews(view.snapshot).verdicts
+        return [queue_reply(queue, verdicts) for queue in listings(service.runs.store, view.snapshot)]
 
     return json_response({"queues": await service.runs.ask(run, work)})
 
@@ -72,16 +67,16 @@ async def get_queue(request: Request, run: str, queue_name: str) -> Response:
     leaves, `limit` of them from `offset` on or around a rank. `num_matching` counts all that it leaves."""
     service, wanted = service_of(request), _wanted(Query(request, *QUEUE_PARAMETERS, ATTRIBUTE))
 
-    def work(view: View) -> dict[str, Any]:
-        return _page(service, view, listing(service.runs.store, view.snapshot, queue_name), wanted)
+    def work(view: View) -> QueuePage:
+        return queue_page(service.runs.store, view, listing(service.runs.store, view.snapshot, queue_name), wanted)
 
     return json_response(await service.runs.ask(run, work))
 
 
-def _wanted(query: Query) -> Wanted:
+def _wanted(query: Query) -> QueueFilter:
     equal = {name: query.integer(name) for name in EQUAL}
     sort, verdict, fields = (query.text(name) for name in ("sort", "verdict", "fields"))
-    return Wanted(
+    return QueueFilter(
         equal={name: value for name, value in equal.items() if value is not None},
         verdict=parse_verdict(verdict) if verdict else None,
         attributes=query.below(ATTRIBUTE),
@@ -101,9 +96,11 @@ async def post_reviews(request: Request, run: str) -> Response:
     """A list of verdicts, kept as a whole or not at all; the last word on an example counts, null takes it back."""
     service, value = service_of(request), await read_json(request)
 
-    def work(view: View) -> dict[str, Any]:
-        kept = add_reviews(service.runs.store, view, value)
-        return {"added": kept, **_progress(service, view)}
+    def work(view: View) -> AddedReviews:
+        added = add_reviews(service.runs.store, view, value)
+        folder = service.runs.store.review_folder(view.snapshot)
+        service.runs.merge_later(folder, len(folder.live()))
+        return {"added": added, **_progress(service, view)}
 
     return json_response(await service.runs.ask(run, work), 201)
 
@@ -113,36 +110,12 @@ async def get_reviews(request: Request, run: str) -> Response:
     """Every review in the order it came; how often each strategy was right, and the error rate of the random slice."""
     service = service_of(request)
 
-    def work(view: View) -> dict[str, Any]:
-        return {"reviews": history(service.runs.store, view.snapshot), **_progress(service, view)}
+    def work(view: View) -> Reviews:
+        return {"reviews": service.runs.store.reviews(view.snapshot).reviews, **_progress(service, view)}
 
     return json_response(await service.runs.ask(run, work))
 
 
-def _progress(service: Service, view: View) -> dict[str, Any]:
+def _progress(service: Service, view: View) -> Progress:
     store = service.runs.store
-    return progress(store, view.snapshot, verdicts(history(store, view.snapshot)))
-
-
-def _summary(one: Listing, last: Verdicts) -> dict[str, Any]:
-    reviewed = one.rows["id"].filter(pc.is_in(one.rows["id"], pa.array(list(last), pa.string()))).to_pylist()
-    said = Counter(last[identity]["verdict"] for identity in reviewed)
-    numbers = {f"num_{verdict}": said[verdict] for verdict in ("wrong", "ok", "unsure")}
-    counts = one.rows["target"].value_counts().to_pylist()
-    return one.head | {
-        "num_rows": one.rows.num_rows,
-        "num_per_class": {str(count["values"]): count["counts"] for count in counts},
-        "num_reviewed": len(reviewed),
-        **numbers,
-    }
-
-
-def _shown(service: Service, view: View, one: dict[str, Any], offset: int, limit: int) -> dict[str, Any]:
-    return _page(service, view, Listing.of(one), Wanted(offset=offset, limit=limit))
-
-
-def _page(service: Service, view: View, one: Listing, wanted: Wanted) -> dict[str, Any]:
-    store = service.runs.store
-    last = verdicts(history(store, view.snapshot))
-    expected = expected_yield(one.doubts, progress(store, view.snapshot, last)["precision"])
-    return _summary(one, last) | {"expected_yield": expected} | page(view, one, last, wanted)
+    return progress(store, view.snapshot, store.reviews(view.snapshot).verdicts)

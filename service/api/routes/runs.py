@@ -14,7 +14,7 @@ from service.api.http.responses import json_response
 from service.api.http.run_openapi import RUN_BODY
 from service.api.state import Service, service_of
 from service.errors import UnknownRunError
-from service.mining.reviews import history, progress, verdicts
+from service.mining.progress import progress
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
 from service.runs.snapshot import Snapshot
@@ -100,4 +100,4 @@ def _epoch(snapshot: Snapshot, epoch: int) -> dict[str, Any]:
 
 def _reviewed(service: Service, snapshot: Snapshot) -> dict[str, Any]:
     store = service.runs.store
-    return {"reviews": progress(store, snapshot, verdicts(history(store, snapshot)))}
+    return {"reviews": progress(store, snapshot, store.reviews(snapshot).verdicts)}

@@ -1,0 +1,43 @@
+"""Replies about queues: a queue with counts of its verdicts, and with a page of its rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.mining.listing import Listing, QueueFilter, page
+from service.mining.progress import expected_yield, progress
+from service.runs.queries import View
+from service.runs.review_files import Verdicts
+from service.runs.store import RunStore
+from service.schema.replies.queues import Queue, QueuePage
+
+
+def queue_reply(queue: Listing, verdicts: Verdicts) -> Queue:
+    """A queue without its rows, with counts of the current verdicts."""
+    ids = queue.rows["id"]
+    reviewed = ids.filter(pc.is_in(ids, pa.array(list(verdicts), pa.string()))).to_pylist()
+    counts = Counter(verdicts[identity]["verdict"] for identity in reviewed)
+    classes = queue.rows["target"].value_counts().to_pylist()
+    return {
+        **queue.head,
+        "num_rows": queue.rows.num_rows,
+        "num_per_class": {str(label["values"]): label["counts"] for label in classes},
+        "num_reviewed": len(reviewed),
+        "num_wrong": counts["wrong"],
+        "num_ok": counts["ok"],
+        "num_unsure": counts["unsure"],
+    }
+
+
+def queue_page(store: RunStore, view: View, queue: Listing, wanted: QueueFilter) -> QueuePage:
+    """A queue with a page of the rows that match a filter; see `service.mining.listing.page`."""
+    verdicts = store.reviews(view.snapshot).verdicts
+    precisions = progress(store, view.snapshot, verdicts)["precision"]
+    return {
+        **queue_reply(queue, verdicts),
+        "expected_yield": expected_yield(queue.doubts, precisions),
+        **page(view, queue, verdicts, wanted),
+    }

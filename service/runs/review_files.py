@@ -1,0 +1,136 @@
+"""The reviews of a run: each request adds a file of them, and files are merged as those of batches are.
+
+```text
+<time>-<id>.json        a list of reviews; times of a run only increase
+level<n>-<digest>.json  {"replaces": [names of files], "lists": {"<time>-<id>": [reviews], ...}}
+```
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import BinaryIO
+from uuid import uuid4
+
+import orjson
+
+from service.runs.cache import BoundedCache
+from service.runs.compaction import MergedFolder
+from service.runs.files import Files
+from service.schema.replies.reviews import Review
+
+REVIEWS_CACHED = 100_000
+# The current review of each example, by its id.
+Verdicts = Mapping[str, Review]
+
+
+@dataclass(frozen=True)
+class ReviewFile:
+    """One file of reviews.
+
+    Args:
+        name: Name of the file.
+        lists: The reviews of each request, by the name of the file that the request wrote, without its ending.
+        replaces: Names of the files that were merged into this one.
+    """
+
+    name: str
+    lists: dict[str, list[Review]]
+    replaces: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.lists.values()))
+
+
+@dataclass(frozen=True)
+class ReviewHistory:
+    """All reviews of a run at one moment; they are cached, so callers must not change them.
+
+    Args:
+        reviews: In the order of their arrival.
+    """
+
+    reviews: list[Review]
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """The last review of each example, by its id; examples whose last review withdraws the verdict are left out."""
+        last = {review["id"]: review for review in self.reviews}
+        return {identity: review for identity, review in last.items() if review["verdict"] is not None}
+
+
+class ReviewCache:
+    """Reviews in memory, at most `REVIEWS_CACHED` of each kind.
+
+    Args:
+        files: Parsed files, by path.
+        histories: Whole histories, by folder and names of files.
+    """
+
+    def __init__(self) -> None:
+        self.files: BoundedCache[ReviewFile] = BoundedCache(REVIEWS_CACHED, lambda file: 1 + file.size)
+        self.histories: BoundedCache[ReviewHistory] = BoundedCache(
+            REVIEWS_CACHED, lambda history: 1 + len(history.reviews)
+        )
+
+
+class ReviewFolder(MergedFolder[ReviewFile]):
+    """The reviews of a run.
+
+    Args:
+        files: Of the data directory.
+        root: Data folder of the run.
+        cache: Reviews that were read before.
+    """
+
+    suffix = ".json"
+    large = 10_000
+
+    def __init__(self, files: Files, root: str, cache: ReviewCache) -> None:
+        super().__init__(files, f"{root}/reviews")
+        self._cache = cache
+
+    def add(self, reviews: Sequence[Review]) -> None:
+        """Store reviews; they are durable when this returns."""
+        # Files are ordered by the time in their name, so that the last review stays the last if the clock is set back.
+        last = max(chain.from_iterable(file.lists for file in self.live()), default="0-")
+        stamp = max(time.time_ns(), int(last.partition("-")[0]) + 1)
+        content = orjson.dumps(reviews)
+        path = f"{self.path}/{stamp:020d}-{uuid4().hex[:12]}{self.suffix}"
+        self.files.create(path, lambda file: file.write(content))
+
+    def history(self) -> ReviewHistory:
+        """All reviews."""
+        live = self.live()
+
+        def read() -> ReviewHistory:
+            lists = _lists(live)
+            return ReviewHistory([review for name in lists for review in lists[name]])
+
+        return self._cache.histories.cached((self.path, *(file.name for file in live)), read)
+
+    def read(self, name: str) -> ReviewFile:
+        path = f"{self.path}/{name}"
+
+        def read() -> ReviewFile:
+            with self.files.open(path) as file:
+                content = orjson.loads(file.read())
+            if isinstance(content, list):
+                return ReviewFile(name, {name.removesuffix(self.suffix): content})
+            return ReviewFile(name, content["lists"], tuple(content["replaces"]))
+
+        return self._cache.files.cached(path, read)
+
+    def write(self, file: BinaryIO, group: Sequence[ReviewFile], replaces: tuple[str, ...]) -> None:
+        file.write(orjson.dumps({"replaces": replaces, "lists": _lists(group)}))
+
+
+def _lists(files: Sequence[ReviewFile]) -> dict[str, list[Review]]:
+    """The lists of several files, in the order of their arrival."""
+    lists = {name: reviews for file in files for name, reviews in file.lists.items()}
+    return {name: lists[name] for name in sorted(lists)}

@@ -1,0 +1,102 @@
+"""Precision and error rate by counting, Wilson's interval by known values, and the expected yield of a queue."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from service.mining.listing import doubts
+from service.mining.progress import expected_yield, precision, progress, wilson
+from service.mining.queues import create_queue
+from service.mining.requests import QueueRequest
+from service.mining.reviews import add_reviews
+from tests.runs.kept import Kept, kept, noisy
+
+
+@pytest.fixture
+def runs() -> Iterator[Kept]:
+    with kept() as made:
+        made.make(class_names=["cat", "dog", "7"])
+        logits, targets = noisy(60, 3, 4)
+        made.put(logits, targets)
+        yield made
+
+
+def test_precision_is_counted_for_each_strategy_and_the_error_rate_over_control_rows_alone(runs: Kept) -> None:
+    made = {}
+    for strategy in ("top_loss", "random", "logit_margin"):
+        request = QueueRequest.parse({"strategy": strategy, "budget": 12, "epoch": 0})
+        made[strategy] = runs.ask(lambda view, r=request: create_queue(runs.store, view, r, view.weighting(), [])[0])
+    quota = QueueRequest.parse({"strategy": "random", "budget": 9, "epoch": 0, "per_class": "equal", "seed": 5})
+    biased = runs.ask(lambda view: create_queue(runs.store, view, quota, view.weighting(), [])[0])
+    reviews = [{"id": f"e{row:04d}", "verdict": ("ok", "wrong", "unsure")[row % 3]} for row in range(0, 60, 2)]
+    runs.ask(lambda view: add_reviews(runs.store, view, reviews))
+    words = {review["id"]: review["verdict"] for review in reviews}
+    found = progress(runs.store, runs.store.snapshot("r"), runs.store.reviews(runs.store.snapshot("r")).verdicts)
+    assert (found["num_reviewed"], found["num_ok"], found["num_wrong"], found["num_unsure"]) == (30, 10, 10, 10)
+    assert list(found["precision"]) == ["logit_margin", "random", "top_loss"]
+    sets = {name: {row["id"] for row in one["rows"]} for name, one in made.items()}
+    control = set(sets["random"])
+    sets["random"] |= {row["id"] for row in biased["rows"]}
+    assert sets["random"] > control
+    for name, of in [*sets.items(), ("control", control)]:
+        told = found["error_rate"] if name == "control" else found["precision"][name]
+        counts = [sum(words.get(identity) == word for identity in of) for word in ("ok", "wrong", "unsure")]
+        assert (told["reviewed"], told["wrong"], told["unsure"]) == (sum(counts), counts[1], counts[2])
+        assert told["share"] == counts[1] / (counts[0] + counts[1])
+        assert told["low"] <= told["share"] <= told["high"]
+
+
+def test_nothing_is_said_without_reviews_or_without_a_control(runs: Kept) -> None:
+    empty = progress(runs.store, runs.store.snapshot("r"), {})
+    assert (empty["num_reviewed"], empty["precision"], empty["error_rate"]) == (0, {}, None)
+    told = precision(["a", "b"], {"a": {"verdict": "unsure"}, "c": {"verdict": "wrong"}})
+    assert told == {"reviewed": 1, "wrong": 0, "unsure": 1, "share": None, "low": None, "high": None}
+
+
+@given(st.integers(0, 400), st.integers(1, 400))
+def test_the_interval_is_wilsons(successes: int, trials: int) -> None:
+    successes = min(successes, trials)
+    wanted = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert wilson(successes, trials) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+def test_the_interval_by_published_values() -> None:
+    """Newcombe 1998, table I, method 3, to four digits."""
+    for successes, trials, low, high in [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ]:
+        assert [round(end or 0.0, 4) for end in wilson(successes, trials)] == [low, high]
+    assert wilson(0, 0) == (None, None)
+    for trials in range(1, 300):
+        assert (wilson(trials, trials)[1], wilson(0, trials)[0]) == (1, 0)
+
+
+def test_the_yield_is_that_of_the_reviews_where_there_are_ten_verdicts_and_else_the_models_doubt() -> None:
+    rows = [{"strategy": "top_loss", "p_t": 0.25}, {"strategy": "random", "p_t": 0.5}]
+
+    def so_far(wrong: int, ok: int, unsure: int) -> dict[str, Any]:
+        words = ["wrong"] * wrong + ["ok"] * ok + ["unsure"] * unsure
+        return precision(map(str, range(99)), {str(n): {"verdict": word} for n, word in enumerate(words)})
+
+    assert expected_yield(doubts(rows), {})["wrong_labels"] == 1.25
+    assert expected_yield(doubts(rows), {"top_loss": so_far(4, 5, 20)})["wrong_labels"] == 1.25
+    trusted = expected_yield(doubts(rows), {"top_loss": so_far(4, 6, 0)})
+    assert (trusted["wrong_labels"], trusted["rows"]) == (0.4 + 0.5, 2)
+    assert "calibrated" in trusted["caveat"]
+    over_epochs = [row | {"suggested_epochs": 3, "num_epochs": 4} for row in rows]
+    assert expected_yield(doubts(over_epochs), {})["wrong_labels"] == 1.5
+    both = expected_yield(doubts(rows), {"top_loss": so_far(4, 6, 0), "random": so_far(0, 50, 0)})
+    assert both["wrong_labels"] == 0.4
+    assert "precision so far" in both["caveat"]
+    assert expected_yield(doubts([]), {})["wrong_labels"] == 0
+    assert math.isfinite(expected_yield(doubts(rows), {"top_loss": so_far(0, 0, 30)})["wrong_labels"])
