@@ -56,14 +56,16 @@ TEXTS = [
 def main(arguments: list[str]) -> int:
     """Write the generated files. With `--check` report those that differ; the exit status is 1 if any does."""
     files = generate()
+    extra = sorted(set(TARGET.glob("*.py")) - files.keys())
     if arguments == ["--check"]:
         stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
-        stale += sorted(set(TARGET.glob("*.py")) - files.keys())
-        for path in stale:
+        for path in stale + extra:
             print(f"{path} differs from what its source generates: run make format", file=sys.stderr)
-        return 1 if stale else 0
+        return 1 if stale or extra else 0
     for path, text in files.items():
         path.write_text(text)
+    for path in extra:
+        path.unlink()
     return 0
 
 

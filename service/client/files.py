@@ -1,4 +1,4 @@
-"""Files that are complete or absent."""
+"""Files that are either complete or absent."""
 
 from __future__ import annotations
 
@@ -6,16 +6,31 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 
 @contextmanager
-def open_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that replaces `path` at the end of the block, or is deleted if the block raises."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def replace_atomically(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path whose file replaces `path` after the block, synced to disk, unless the block raises.
+
+    Args:
+        path: File to create or replace.
+        folder: Folder of the temporary file, on the same disk. Default: that of `path`.
+    """
+    temporary = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
-        with temporary.open("wb") as file:
-            yield file
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
+        if os.name == "posix":
+            _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import load
 
-from service.client import LossClient
+from service.client import AsyncLossClient, LossClient
 from service.client.arrays import sent_batch, tensor
 from service.client.calls import loss_fields
 from service.client.errors import shift_batches
@@ -30,6 +31,7 @@ from service.errors import (
     InvalidRequestError,
     InvalidTargetError,
     ShapeError,
+    UnknownConfigError,
     UnknownOutputError,
 )
 
@@ -208,6 +210,31 @@ def test_a_stream_reads_its_input_no_further_than_it_must() -> None:
         with pytest.raises(InvalidLogitError):
             next(stream)
     assert read <= 3
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_stream_with_an_unknown_config_id_reads_no_batch(asynchronous: bool) -> None:
+    paths: list[str] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
+        return httpx.Response(404, json=UnknownConfigError("config fl_0 is unknown").problem())
+
+    def batches() -> Iterator[Any]:
+        raise AssertionError("the stream read a batch")
+        yield
+
+    async def first_result() -> None:
+        async with AsyncLossClient("http://service", transport=httpx.MockTransport(reply)) as client:
+            await anext(client.stream(batches(), config="fl_0"))
+
+    with pytest.raises(UnknownConfigError):
+        if asynchronous:
+            asyncio.run(first_result())
+        else:
+            with LossClient("http://service", transport=httpx.MockTransport(reply)) as client:
+                next(client.stream(batches(), config="fl_0"))
+    assert paths == ["/configs/fl_0"]
 
 
 def test_an_error_is_moved_to_the_batch_of_the_stream() -> None:

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from service.cli.score.errors import UsageError
-from service.cli.score.store import written_beside
+from service.client.files import replace_atomically
 
 STANDARD_OUTPUT = "-"
 ENDINGS = (".parquet", ".csv", ".jsonl", ".ndjson", ".arrow", ".arrows")
@@ -41,7 +41,7 @@ def table_writer(output: str, schema: pa.Schema, folder: Path) -> Iterator[Write
         yield _json_lines(sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    with written_beside(Path(output), folder) as beside, beside.open("wb") as file:
+    with replace_atomically(Path(output), folder) as temporary, temporary.open("wb") as file:
         with _format_writer(Path(output).suffix.lower(), file, schema) as write:
             yield write
         file.flush()

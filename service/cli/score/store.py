@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from service.cli.score.errors import UsageError
+from service.client.files import replace_atomically
 
 MANIFEST = "manifest.json"
 
@@ -47,8 +46,8 @@ class PartStore:
             # Left over from a run that was killed while it forgot them; nobody knows of what they are.
             for part in self.folder.glob("part-*.parquet"):
                 part.unlink()
-            with written_beside(manifest) as beside:
-                beside.write_text(json.dumps({"fingerprint": digest}))
+            with replace_atomically(manifest) as temporary:
+                temporary.write_text(json.dumps({"fingerprint": digest}))
         if json.loads(manifest.read_text())["fingerprint"] != digest:
             raise UsageError(f"{self.folder} holds parts of a run with other inputs or options: --restart forgets them")
 
@@ -62,8 +61,8 @@ class PartStore:
 
     def write(self, number: int, table: pa.Table) -> None:
         """Keep a part; it is there in full or not at all."""
-        with written_beside(self._path(number)) as beside:
-            pyarrow.parquet.write_table(table, beside)
+        with replace_atomically(self._path(number)) as temporary:
+            pyarrow.parquet.write_table(table, temporary)
 
     def remove(self) -> None:
         """The output is there: the parts are not needed any more."""
@@ -71,26 +70,3 @@ class PartStore:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:08}.parquet"
-
-
-@contextmanager
-def written_beside(path: Path, folder: Path | None = None) -> Iterator[Path]:
-    """A place to write that becomes `path` when the block ends well, after its bytes are on the disk.
-
-    Args:
-        path: What is to be there in full or not at all.
-        folder: Where that place is, on the same disk; default: that of `path`.
-    """
-    beside = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.rename(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import httpx
 
 from service.client.calls import DEFAULT_URL, Call, connection_arguments
 from service.client.errors import ClientError, error_of, network_error
-from service.client.files import open_atomically
+from service.client.files import replace_atomically
 from service.client.retry import Retries, RetryPolicy
 from service.errors import LossServiceError
 
@@ -115,7 +115,7 @@ class AsyncConnection:
                 if not response.is_success:
                     await response.aread()
                     raise error_of(response)
-                with open_atomically(path) as file:
+                with replace_atomically(path) as temporary, temporary.open("wb") as file:
                     async for piece in response.aiter_bytes():
                         file.write(piece)
         except httpx.TransportError as err:

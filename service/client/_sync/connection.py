@@ -14,7 +14,7 @@ import httpx
 
 from service.client.calls import DEFAULT_URL, Call, connection_arguments
 from service.client.errors import ClientError, error_of, network_error
-from service.client.files import open_atomically
+from service.client.files import replace_atomically
 from service.client.retry import Retries, RetryPolicy
 from service.errors import LossServiceError
 
@@ -114,7 +114,7 @@ class Connection:
                 if not response.is_success:
                     response.read()
                     raise error_of(response)
-                with open_atomically(path) as file:
+                with replace_atomically(path) as temporary, temporary.open("wb") as file:
                     for piece in response.iter_bytes():
                         file.write(piece)
         except httpx.TransportError as err:
