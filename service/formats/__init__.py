@@ -1,1 +1,1 @@
-"""File and wire formats, without torch and without the schema of requests."""
+"""Parts of file and wire formats that server, client and command line share; imports no torch."""

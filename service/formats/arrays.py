@@ -1,4 +1,4 @@
-"""Arrays out of a request's body."""
+"""Arrays in the bytes of a body."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 
 from service.schema.request import Column
 
-# Bytes of a request body: writable, since tensors are views into them.
+# The bytes of a request: writable, because tensors are views into them.
 Body: TypeAlias = bytearray | memoryview
 
 
 def array_view(body: bytes | Body, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Column:
-    """An array in the bytes of a body: a view where the offset is aligned, else a copy.
+    """An array in the bytes of a body: a view if the bytes are aligned for the dtype, else a copy.
 
     Args:
-        body: Holds at least the array's bytes behind the offset; little-endian, row by row.
-        offset: Bytes before it.
-        dtype: Of the array.
-        shape: Of the array, one that does not overflow.
+        body: Holds the bytes of the array, little-endian and in C order.
+        offset: Position of the first byte.
+        dtype: Data type of the array.
+        shape: Shape of the array; must not overflow.
     """
     count = math.prod(shape)
     if count == 0:
@@ -31,5 +31,5 @@ def array_view(body: bytes | Body, offset: int, dtype: np.dtype[Any], shape: tup
 
 
 def overflows(shape: Sequence[int], dtype: np.dtype[Any]) -> bool:
-    """Whether numpy has no array of this shape; of an empty one too it multiplies the other dimensions."""
+    """True if the shape is too large for NumPy, which multiplies the other dimensions of an empty array too."""
     return math.prod(max(size, 1) for size in shape) * dtype.itemsize >= 2**63

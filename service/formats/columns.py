@@ -1,7 +1,7 @@
-"""Which columns of a table hold logits, targets and ids, and those as numpy arrays.
+"""The logits, targets and ids in a table: finds their columns by name, and converts them to NumPy arrays.
 
-What `focal-loss score` and the service take of a file is the same. Imports neither torch nor a codec, so that the
-command works without them.
+The service and `focal-loss score` accept the same tables. Imports neither torch nor a codec, so that the command works
+without them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ TARGET_NAMES = ("targets", "target", "labels", "label", "y")
 ID_NAMES = ("id", "ids")
 NUMBERED = re.compile(r"logits?[_.-]?(\d{1,9})")
 
-# Stands for a target that is missing; no class, and no sensible ignore_index.
+# Target of a row without one: neither a class nor a sensible ignore_index.
 NO_TARGET = -(2**63)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class ColumnError(Exception):
-    """A value that cannot be taken.
+    """An invalid value in a table.
 
     Args:
-        msg: What is wrong with it.
-        row: In its file, from 0; None: the column as a whole.
-        column: Its name; None: the row as a whole.
+        msg: Describes the error.
+        row: Row in the file, from 0; None: the whole column.
+        column: Name of the column; None: the whole row.
     """
 
     def __init__(self, msg: str, row: int | None, column: str | None) -> None:
@@ -41,28 +41,28 @@ class ColumnError(Exception):
 
     @property
     def place(self) -> str:
-        """Row and column in words, `row 3, column 'y'`; empty where neither is known."""
+        """Row and column as text, `row 3, column 'y'`; empty if neither is known."""
         parts = [None if self.row is None else f"row {self.row}", self.column and f"column {self.column[:100]!r}"]
         return ", ".join(part for part in parts if part)
 
 
 class NotANumberError(ColumnError):
-    """A value, or a whole column, is something else than a number."""
+    """A value or a whole column is not numeric."""
 
 
 class RowLengthError(ColumnError):
-    """A row of logits or targets is longer or shorter than the first."""
+    """A row of logits or targets does not have the length of the first one."""
 
 
 @dataclass(frozen=True)
 class ResolvedColumns:
-    """The columns of one file.
+    """The names of the columns of one file.
 
     Args:
-        logits: One list column, or the columns of the classes in their order.
-        targets: One column.
-        id: One column, or None where there is none.
-        attributes: Further columns to read.
+        logits: One list column, or one column per class, in the order of the classes.
+        targets: The column of targets.
+        id: The column of ids, or None.
+        attributes: Other columns to read.
     """
 
     logits: tuple[str, ...]
@@ -76,7 +76,7 @@ class ResolvedColumns:
 
 
 def guess_logits(names: Sequence[str]) -> tuple[str, ...]:
-    """`logits`, or `logit_0`, `logit_1`, ... without a gap; empty where there are neither."""
+    """Find `logits`, or `logit_0`, `logit_1`, ... without a gap; empty if there are neither."""
     if "logits" in names:
         return ("logits",)
     numbered = {int(match[1]): name for name in names if (match := NUMBERED.fullmatch(name))}
@@ -86,28 +86,30 @@ def guess_logits(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def guess_targets(names: Sequence[str]) -> list[str]:
-    """The columns that have a name of targets; without doubt only where it is one."""
+    """Find the columns whose name is usual for targets; the guess is good only if there is exactly one."""
     return [name for name in TARGET_NAMES if name in names]
 
 
 def guess_id(names: Sequence[str]) -> str | None:
-    """The column of ids, None where there is none."""
+    """Find the column of ids; None if there is none."""
     return next((name for name in ID_NAMES if name in names), None)
 
 
 def matrix(columns: Sequence[pa.Array], names: Sequence[str], first_row: int, *, keep_missing: bool) -> Array:
-    """Logits (N, C), of one list column or of C number columns; a single number column gives (N,).
+    """Logits (N, C) of one list column or of C columns of numbers; (N,) of a single column of numbers.
 
     Args:
-        columns: As read.
-        names: Of the columns.
-        first_row: Of these rows in their file, for messages.
-        keep_missing: A missing value becomes NaN.
+        columns: The columns as read.
+        names: Their names.
+        first_row: Position of the first row in the file, for messages.
+        keep_missing: Convert missing values to NaN instead of raising.
 
     Raises:
-        ColumnError: A value that is no number; a row of another length.
+        ColumnError: A value is not a number, or a row has another length.
     """
-    parts = [_numbers(column, name, first_row, keep_missing) for column, name in zip(columns, names, strict=True)]
+    parts = [
+        _column_numbers(column, name, first_row, keep_missing) for column, name in zip(columns, names, strict=True)
+    ]
     return parts[0] if len(parts) == 1 else np.column_stack(parts)
 
 
@@ -115,16 +117,16 @@ def vector(column: pa.Array, name: str, first_row: int, *, whole: bool, keep_mis
     """Targets (N,), or (N, L) of a list column.
 
     Args:
-        column: As read.
-        name: Of the column.
-        first_row: Of these rows in their file, for messages.
-        whole: Floats that are whole numbers become integers: CSV, and files in which one was missing once, have 3.0.
-        keep_missing: A missing value becomes NaN, or NO_TARGET among whole numbers.
+        column: The column as read.
+        name: Its name.
+        first_row: Position of the first row in the file, for messages.
+        whole: Convert floats to integers if all are whole: CSV has 3.0, and so have files with missing values.
+        keep_missing: Convert missing values to NaN, or NO_TARGET among integers, instead of raising.
 
     Raises:
-        ColumnError: A value that is no number; a row of another length.
+        ColumnError: A value is not a number, or a row has another length.
     """
-    values = _numbers(column, name, first_row, keep_missing)
+    values = _column_numbers(column, name, first_row, keep_missing)
     if not whole or values.dtype.kind != "f" or values.ndim != 1:
         return values
     missing = np.isnan(values)
@@ -135,19 +137,41 @@ def vector(column: pa.Array, name: str, first_row: int, *, whole: bool, keep_mis
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a column holds a list in each row."""
+    """True if the column has a list in each row."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def _numbers(column: pa.Array, name: str, first_row: int, keep_missing: bool) -> Array:
+def row_length(column: pa.Array, rows: Sequence[int] | Array, name: str) -> int:
+    """The common length of the lists of a column.
+
+    Args:
+        column: Lists without nulls.
+        rows: Position of each list in the file or batch, for messages.
+        name: Name of the column.
+
+    Raises:
+        RowLengthError: A list has another length than the first one.
+    """
+    if pa.types.is_fixed_size_list(column.type):
+        return int(column.type.list_size)
+    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+    if not len(lengths):
+        return 0
+    (odd,) = np.nonzero(lengths != lengths[0])
+    if len(odd):
+        raise RowLengthError(f"{lengths[odd[0]]} values, row {rows[0]} has {lengths[0]}", int(rows[odd[0]]), name)
+    return int(lengths[0])
+
+
+def _column_numbers(column: pa.Array, name: str, first_row: int, keep_missing: bool) -> Array:
     if column.null_count and not keep_missing:
         raise ColumnError("no value", first_row + column.is_null().index(True).as_py(), name)
     if not is_list(column.type):
-        return _flat(column, name)
+        return _flat_numbers(column, name)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     kept = column.drop_null() if column.null_count else column
-    values = _flat(kept.flatten(), name)
-    width = _row_length(kept, first_row + np.flatnonzero(present), name)
+    values = _flat_numbers(kept.flatten(), name)
+    width = row_length(kept, first_row + np.flatnonzero(present), name)
     if present.all():
         return values.reshape(len(column), width)
     rows = np.full((len(column), width), np.nan, values.dtype if values.dtype.kind == "f" else np.float64)
@@ -155,23 +179,9 @@ def _numbers(column: pa.Array, name: str, first_row: int, keep_missing: bool) ->
     return rows
 
 
-def _row_length(column: pa.Array, rows: Array, name: str) -> int:
-    """The length that all lists have; `rows` are their places in the file."""
-    if pa.types.is_fixed_size_list(column.type):
-        return int(column.type.list_size)
-    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-    if not len(lengths):
-        return 0
-    wrong = np.flatnonzero(lengths != lengths[0])
-    if len(wrong):
-        msg = f"{lengths[wrong[0]]} values, row {rows[0]} has {lengths[0]}"
-        raise RowLengthError(msg, int(rows[wrong[0]]), name)
-    return int(lengths[0])
-
-
-def _flat(column: pa.Array, name: str) -> Array:
+def _flat_numbers(column: pa.Array, name: str) -> Array:
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise NotANumberError(f"{column.type} is no number", None, name)
-    # A null within a list becomes NaN, which the loss names with its row and column.
+        raise NotANumberError(f"{column.type} is not a number", None, name)
+    # A null in a list becomes NaN, and the loss raises an error with its row and column.
     values: Array = column.to_numpy(zero_copy_only=False)
     return values

@@ -1,7 +1,6 @@
-"""CSV as Arrow record batches: numbers as float64, all else as text, and every fault with its row.
+"""CSV as Arrow record batches: logits and targets as float64, other columns as text; every error names its row.
 
-Types guessed from the first rows would not fit a later one. Imports neither torch nor a codec, as
-`service.formats.columns`.
+Types are not inferred, because the first rows do not determine the types of later ones.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ import pyarrow.csv
 
 from service.formats.columns import ColumnError, NotANumberError, ResolvedColumns
 
-FAULT = re.compile(r"(?:In CSV column #(\d+)|CSV parse error): Row #(\d+): (.*)", re.DOTALL)
+PARSE_ERROR = re.compile(r"(?:In CSV column #(\d+)|CSV parse error): Row #(\d+): (.*)", re.DOTALL)
 NOT_A_NUMBER = re.compile(r"CSV conversion error to double: invalid value '(.*)'", re.DOTALL)
 
 
 def header_of(line: bytes) -> list[str]:
-    """The names in the first line of a CSV.
+    """The names in the first line of a CSV file.
 
     Raises:
-        ValueError: It is not UTF-8, or no line of a CSV.
+        ValueError: The line is not UTF-8, or not CSV.
     """
     try:
         return next(csv.reader([line.decode("utf-8-sig")]), [])
@@ -33,22 +32,22 @@ def header_of(line: bytes) -> list[str]:
 
 
 def csv_rows(source: BinaryIO, header: list[str], columns: ResolvedColumns) -> Iterator[pa.RecordBatch]:
-    """The rows of a CSV with their wanted columns, block by block.
+    """Read selected columns of a CSV file, block by block.
 
     Args:
-        source: From its first line on.
-        header: The names in that line.
-        columns: Those that are wanted.
+        source: Begins at the first line.
+        header: The names in the first line.
+        columns: The columns to read.
 
     Raises:
-        ColumnError: A value that is no number, or a line with more or fewer values than the header.
+        ColumnError: A value is not a number, or a line has more or fewer values than the header.
     """
     types = dict.fromkeys(columns.all, pa.string())
     types |= dict.fromkeys((*columns.logits, columns.targets), pa.float64())
     convert = pyarrow.csv.ConvertOptions(include_columns=columns.all, column_types=types, null_values=[""])
-    # One thread: only then does an error tell its row.
+    # With several threads, errors do not name the row.
     read = pyarrow.csv.ReadOptions(use_threads=False)
-    # A text of several lines is a value as well.
+    # A value may be a text of several lines.
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
     file = pa.PythonFile(source, mode="r")
     try:
@@ -58,12 +57,12 @@ def csv_rows(source: BinaryIO, header: list[str], columns: ResolvedColumns) -> I
 
 
 def _error(text: str, header: list[str]) -> ColumnError:
-    """pyarrow counts the header as row 1."""
-    fault = FAULT.search(text)
-    if fault is None:
+    """Convert an error of pyarrow, which counts the header as row 1."""
+    match = PARSE_ERROR.search(text)
+    if match is None:
         return ColumnError(text, None, None)
-    row, column = int(fault[2]) - 2, header[int(fault[1])] if fault[1] else None
-    number = NOT_A_NUMBER.match(fault[3])
+    row, column = int(match[2]) - 2, header[int(match[1])] if match[1] else None
+    number = NOT_A_NUMBER.match(match[3])
     if number is not None:
-        return NotANumberError(f"{number[1][:100]!r} is no number", row, column)
-    return ColumnError(fault[3], row, column)
+        return NotANumberError(f"{number[1][:100]!r} is not a number", row, column)
+    return ColumnError(match[3], row, column)

@@ -1,4 +1,4 @@
-"""JSON in which a name stands once in an object, as Python objects."""
+"""JSON without duplicate names in an object."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Any
 import orjson
 import simdjson
 
-LOOKED_UP = 256
+MAX_LOOKUPS = 256
 
 
 def read_strict_json(text: bytes) -> Any:
-    """What a document says; a number past 64 bits is a float.
+    """Parse a document; a number that does not fit into 64 bits becomes a float.
 
-    An array is looked into where its first item is an object or an array. One that mixes these with plain values is
-    nothing that a request may have, and is given back for its reader to refuse.
+    Duplicate names are found in objects inside an array only if its first item is an object or an array. No request
+    may have an array that mixes these with other values, so its reader rejects such an array anyway.
 
     Args:
         text: UTF-8.
 
     Raises:
-        ValueError: It is not JSON, nested too deep, or has a name twice in one object.
+        ValueError: The text is not JSON, is nested too deep, or has a duplicate name in an object.
     """
     try:
         return _plain(simdjson.Parser().parse(text))
     except (ValueError, RuntimeError):
-        return _slowly(text)
+        return _read_slowly(text)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, simdjson.Object):
         names = [*value.keys()]
-        # simdjson looks a name up from the object's start, and takes a NUL for the name's end.
-        if len(names) > LOOKED_UP or any("\0" in name for name in names):
-            raise ValueError("names that simdjson does not find, or not soon")
+        # simdjson searches a name from the start of the object, and a NUL ends the name.
+        if len(names) > MAX_LOOKUPS or any("\0" in name for name in names):
+            raise ValueError("names that simdjson finds slowly or not at all")
         return _unique([(name, _plain(value[name])) for name in names])
     if isinstance(value, simdjson.Array):
         nested = len(value) > 0 and isinstance(value[0], simdjson.Object | simdjson.Array)
@@ -42,10 +42,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _slowly(text: bytes) -> Any:
-    """What is not for simdjson: many names, numbers past 64 bits, and faults, for which json has better words."""
+def _read_slowly(text: bytes) -> Any:
+    """Parse by the standard library: many names, large numbers, and errors, for which it has better messages."""
     try:
-        # Decoded here: given bytes, json would guess at UTF-16 and UTF-32 as well.
+        # From bytes, json would accept UTF-16 and UTF-32 too.
         json.loads(text.decode(), object_pairs_hook=_unique)
     except RecursionError as err:
         raise ValueError(str(err)) from err
@@ -55,5 +55,5 @@ def _slowly(text: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("an object has a duplicate name")
     return members

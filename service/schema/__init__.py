@@ -1,1 +1,1 @@
-"""Vocabulary that server, client and commands share; imports neither torch nor fastapi."""
+"""Types that server, client and command line share; imports neither torch nor fastapi."""

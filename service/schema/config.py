@@ -29,12 +29,12 @@ Reduction = Literal["mean", "sum", "weighted_mean", "none"]
 
 
 def as_tuple(value: object) -> object:
-    """A list as a tuple, since strict pydantic models take no list for one; other values unchanged."""
+    """Convert a list to a tuple, which strict pydantic models require; other values are unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _not_empty(values: tuple[float, ...]) -> tuple[float, ...]:
-    # Not min_length: with fail_fast it counts the values before the first bad one.
+    # Not min_length: with fail_fast it counts only the values before the first bad one.
     if not values:
         raise ValueError("a list has at least 1 weight, got []")
     return values
@@ -47,7 +47,7 @@ def _alpha_kind(value: object) -> str:
 
 
 class ClassCounts(BaseModel):
-    """Class weights made from how many examples each class has."""
+    """Class weights derived from the number of examples of each class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -59,7 +59,7 @@ class ClassCounts(BaseModel):
 
     @field_validator("class_counts")
     @classmethod
-    def _each_class_has_examples(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_counts(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
         if len(counts) < 2:
             raise ValueError(f"at least 2 classes have counts, got {len(counts)}")
         for label, count in enumerate(counts):
@@ -68,10 +68,10 @@ class ClassCounts(BaseModel):
         return counts
 
     def weights(self) -> tuple[float, ...]:
-        """One weight per class: `inverse` sum(n) / n_c, `effective` of Cui et al. 2019, equation 2.
+        """One weight per class: `inverse` is sum(n) / n_c, `effective` is equation 2 of Cui et al. 2019.
 
-        The effective weights are scaled to sum to the number of classes. They are computed in decimal, so that
-        every machine gets the same bits and with them the same `config_id`.
+        The effective weights are scaled so that their sum is the number of classes. They are computed in decimal, so
+        that every machine gets the same bits and therefore the same `config_id`.
         """
         if self.scheme == "inverse":
             total = sum(self.class_counts)
@@ -87,7 +87,7 @@ class ClassCounts(BaseModel):
 SingleAlpha = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Tag("single")]
 AlphaPerClass = Annotated[
     tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
-    # One bad weight is named; a million would make the error larger than the request.
+    # The error names one bad weight: with all of them it could be larger than the request.
     Field(fail_fast=True),
     BeforeValidator(as_tuple),
     AfterValidator(_not_empty),
@@ -97,22 +97,23 @@ Alpha = Annotated[SingleAlpha | AlphaPerClass | Annotated[ClassCounts, Tag("clas
 
 
 def _complement(alpha: float) -> float:
-    # In decimal, so that 0.9 and 1 - 0.1 are one configuration: 1 - 0.9 in binary is 0.09999999999999998.
+    # In decimal, because 1 - 0.9 in binary is 0.09999999999999998, which would be another configuration than 0.1.
     return float(1 - Decimal(repr(alpha)))
 
 
 class LossConfig(BaseModel):
-    """The configuration of a focal loss: two spellings of one meaning share one `config_id`.
+    """The configuration of a focal loss; two spellings of the same configuration have the same `config_id`.
 
     Args:
         mode: `softmax` (one class per example) or `sigmoid` (independent labels).
         alpha: None (all weights 1), a number in [0, 1] (weight of the positive class, the other gets 1 - alpha),
             one weight >= 0 per class (sigmoid: one alpha in [0, 1] per label), or class counts (softmax).
-        gamma: Focusing parameter >= 0; 0 is the weighted cross-entropy. Lin et al. 2017, equation 5.
-        reduction: `mean` over the examples that count, `sum`, `weighted_mean` (by the sum of alpha_t), or `none`.
-        ignore_index: Target that takes an example (sigmoid: a label) out of the loss, or None.
-        positive_class: The class that a single alpha belongs to.
-        label_smoothing: In [0, 1): share of the target that is spread over all classes; softmax only.
+        gamma: Focusing parameter >= 0 (Lin et al. 2017, equation 5); 0 is the weighted cross-entropy.
+        reduction: `mean` over the examples that are not ignored, `sum`, `weighted_mean` (divisor: the sum of alpha_t),
+            or `none`.
+        ignore_index: Target of examples (sigmoid: of labels) that the loss ignores, or None.
+        positive_class: The class whose weight a single alpha is.
+        label_smoothing: Share of the target, in [0, 1), that is spread over all classes; softmax only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -126,7 +127,7 @@ class LossConfig(BaseModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
 
     @model_validator(mode="after")
-    def _fits_its_mode(self) -> LossConfig:
+    def _check_mode(self) -> LossConfig:
         if self.mode == "sigmoid":
             if self.label_smoothing:
                 raise ValueError("label_smoothing is for softmax mode; in sigmoid mode send soft targets")
@@ -140,7 +141,7 @@ class LossConfig(BaseModel):
 
     @cached_property
     def weights(self) -> tuple[float, ...] | None:
-        """What alpha resolves to: softmax one weight per class, sigmoid the weight of positives per label."""
+        """The resolved alpha: softmax one weight per class, sigmoid the weight of positives per label."""
         match self.alpha:
             case None:
                 return None
@@ -154,7 +155,7 @@ class LossConfig(BaseModel):
 
     @cached_property
     def config_id(self) -> str:
-        """`fl_` and 16 hex digits: a function of the meaning, the same on every machine and in every 1.x."""
+        """`fl_` and 16 hex digits: a hash of the meaning, the same on every machine and in every version 1.x."""
         meaning = {
             "mode": self.mode,
             "alpha": None if self.weights is None else [(weight + 0.0).hex() for weight in self.weights],
@@ -169,10 +170,10 @@ class LossConfig(BaseModel):
 
     @classmethod
     def parse(cls, value: object) -> LossConfig:
-        """The configuration that a decoded JSON object says.
+        """Parse a decoded JSON object.
 
         Raises:
-            InvalidConfigError: Unknown field, wrong type or value out of range; names each.
+            InvalidConfigError: Unknown fields, wrong types or values out of range; names all of them.
         """
         try:
             return cls.model_validate(value)

@@ -34,7 +34,7 @@ OnInvalid = Literal["error", "exclude"]
 
 
 class RequestOptions(BaseModel):
-    """Everything of a loss request but its tensors; the same fields in every format."""
+    """The members of a loss request other than its tensors; the same in every format."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -46,14 +46,14 @@ class RequestOptions(BaseModel):
 
     @classmethod
     def parse(cls, value: object) -> RequestOptions:
-        """The options that a decoded JSON object says.
+        """Parse a decoded JSON object.
 
         Raises:
-            InvalidRequestError: Unknown field or wrong type; names each.
-            InvalidConfigError: The same for what is under `config`.
-            UnknownOutputError: `outputs` names an unknown score; lists the known.
+            InvalidRequestError: Unknown fields or wrong types; names all of them.
+            InvalidConfigError: All of these are in `config`.
+            UnknownOutputError: An unknown name in `outputs`; lists the known names.
         """
-        # Most requests say nothing: none is made anew for them, whatever their format.
+        # Most requests have no options: they share one object.
         if value == {}:
             return DEFAULT_OPTIONS
         try:
@@ -64,7 +64,7 @@ class RequestOptions(BaseModel):
         return options
 
     def check(self) -> None:
-        """Raise what pydantic's types cannot say."""
+        """Raise for errors that the types of the fields do not exclude."""
         if self.config is not None and self.config_id is not None:
             msg = "config is given as well"
             raise fault(InvalidRequestError, msg, "config_id", detail="give config or config_id, not both")
@@ -82,13 +82,13 @@ Column = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Logits and targets as they came, still unchecked against a configuration.
+    """Logits and targets as received, not yet checked against a configuration.
 
     Args:
         logits: float16, bfloat16 (of ml_dtypes), float32 or float64; softmax (N, C), sigmoid (N,), (N, 1) or (N, L).
         targets: (N,) integers, or (N, L) in sigmoid mode.
         ids: One string or integer per example, or None.
-        attributes: One value per example under each name, for a run to keep; None where there are none.
+        attributes: Lists with one value per example, by name, for the batches of runs; None without attributes.
     """
 
     logits: Column

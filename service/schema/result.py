@@ -1,4 +1,4 @@
-"""The result of a loss request, before any format, and the totals of many batches."""
+"""The result of a loss request, independent of the format, and the totals of many batches."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class HardExample:
         batch: Number of its batch in the request (of a stream: in the stream).
         index: Its row in that batch.
         id: As sent, or None.
-        loss: Unreduced focal loss. In the service a NumPy float of the batch's dtype, so that JSON has no more digits.
-        contribution: What it adds to the loss of its batch; as `loss`.
-        log_loss: Logarithm of the loss, which tells losses apart that underflow; None where it is not known.
+        loss: Unreduced focal loss. In the service it is a NumPy float of the batch's dtype, for the digits in JSON.
+        contribution: Its part of the loss of its batch; a NumPy float as `loss`.
+        log_loss: Logarithm of the loss, which orders losses that underflow; None if unknown.
     """
 
     batch: int
@@ -38,7 +38,7 @@ class HardExample:
 
 @dataclass(frozen=True)
 class Excluded:
-    """A row that `on_invalid: "exclude"` left out, and why."""
+    """A row that `on_invalid: "exclude"` left out; `code` and `msg` are those of the error."""
 
     batch: int
     index: int
@@ -49,15 +49,15 @@ class Excluded:
 
 @dataclass(frozen=True, eq=False)
 class BatchResult:
-    """The loss of one batch and what each example adds to it.
+    """The loss of one batch and the contribution of each example.
 
     Args:
-        loss: The reduced loss, or None (`none`, or a mean over nothing).
+        loss: The reduced loss; None with reduction `none` and for a mean over no example.
         loss_sum: Sum of the unreduced losses, float64.
-        alpha_sum: Sum of alpha_t over the examples that count.
+        alpha_sum: Sum of alpha_t over the examples that are neither ignored nor excluded, float64.
         num_examples: Rows in the batch, ignored and excluded ones included.
         num_ignored: Rows whose target is `ignore_index`.
-        num_excluded: Invalid rows left out on request.
+        num_excluded: Invalid rows that `on_invalid: "exclude"` left out.
         per_example: (N,) float32 (float64 for float64 logits) for each output, NaN for null; `prediction` int64,
             -1 for null, in sigmoid mode with L > 1 labels (N, L).
         ids: As sent.
@@ -75,18 +75,18 @@ class BatchResult:
 
 @dataclass(frozen=True, eq=False)
 class LossResult:
-    """The loss of a request, of each of its batches, and what each example adds to it.
+    """The loss of a request and of each of its batches, and the contribution of each example.
 
     Args:
-        config_id: Names the configuration.
-        device: Where it was computed, e.g. `cpu` or `cuda:0`.
-        loss: Over all examples of all batches; None with reduction `none` and for a mean over nothing.
+        config_id: Id of the configuration.
+        device: The device that computed it, e.g. `cpu` or `cuda:0`.
+        loss: Over all examples of all batches; None with reduction `none` and for a mean over no example.
         num_examples: Rows, ignored and excluded ones included.
         num_ignored: Rows whose target is `ignore_index`.
-        num_excluded: Invalid rows left out on request.
+        num_excluded: Invalid rows that `on_invalid: "exclude"` left out.
         batches: In the order of the request; empty in the totals of a stream.
         hardest: The `top_k` largest losses, the largest first.
-        excluded: The first 1 000 rows that were left out, and why.
+        excluded: The first 1 000 excluded rows.
     """
 
     config_id: str
@@ -115,8 +115,8 @@ class Totals:
     Args:
         reduction: Of the configuration.
         top_k: Number of hardest examples to keep.
-        config_id: Names the configuration.
-        device: Where the losses were computed.
+        config_id: Id of the configuration.
+        device: The device that computed the losses.
     """
 
     reduction: Reduction
@@ -134,12 +134,12 @@ class Totals:
 
     @property
     def divisor(self) -> float:
-        """Divisor of the sum of losses; 0 for a mean over nothing."""
+        """Divisor of the sum of losses; 0 for a mean over no example."""
         return divisor(self.reduction, self.alpha_sum, self._num_counted)
 
     @property
     def loss(self) -> float | None:
-        """The reduced loss of all examples; None for `none`, and for a mean over nothing."""
+        """The reduced loss of all examples; None with reduction `none` and for a mean over no example."""
         return reduced(self.reduction, self.loss_sum, self.alpha_sum, self._num_counted)
 
     @property
@@ -191,11 +191,11 @@ class Totals:
 
 
 def divisor(reduction: Reduction, alpha_sum: float, num_counted: int) -> float:
-    """The divisor of a sum of losses (contract section 1); 0 for a mean over nothing."""
+    """The divisor of a sum of losses; 0 for a mean over no example."""
     return {"mean": num_counted, "weighted_mean": alpha_sum}.get(reduction, 1)
 
 
 def reduced(reduction: Reduction, loss_sum: float, alpha_sum: float, num_counted: int) -> float | None:
-    """The loss of many examples; None for `none`, and for a mean over nothing."""
+    """The reduced loss; None with reduction `none` and for a mean over no example."""
     by = divisor(reduction, alpha_sum, num_counted)
     return None if reduction == "none" or by == 0 else loss_sum / by

@@ -132,11 +132,16 @@ CASES: list[tuple[dict[str, Any], type[Exception], str, list[Any]]] = [
     ({"logits": None}, Exception, "no column 'logits' and no logit_0.*the columns are 'label', 'id'", ["logits"]),
     ({"label": None}, Exception, "targets, target, labels, label, y; the columns are 'logits', 'id'", ["targets"]),
     ({"y": [0, 1]}, Exception, "both 'label' and 'y' could be it", ["targets"]),
-    ({"label": ["cat", "dog"]}, InvalidTargetError, "column 'label'.* is no number; a label is the number of its", []),
+    (
+        {"label": ["cat", "dog"]},
+        InvalidTargetError,
+        "column 'label'.* is not a number; a label is the number of its",
+        [],
+    ),
     ({"label": pa.array([0, None])}, InvalidTargetError, "row 1, column 'label': no value", ["targets", 1]),
     ({"logits": [[1.0, 2.0, 3.0], None]}, InvalidLogitError, "row 1, column 'logits': no value", ["logits", 1]),
     ({"logits": [[1.0, 2.0, 3.0], [1.0]]}, ShapeError, "row 1, column 'logits': 1 values, row 0 has 3", ["logits", 1]),
-    ({"logits": [["a"], ["b"]]}, InvalidLogitError, "column 'logits': string is no number", ["logits"]),
+    ({"logits": [["a"], ["b"]]}, InvalidLogitError, "column 'logits': string is not a number", ["logits"]),
     ({"label": pa.array([0, 2**64 - 1], pa.uint64())}, InvalidTargetError, "row 1, .* is too large", ["targets", 1]),
     ({"id": [0.5, 1.5]}, InvalidIdsError, "ids are strings or integers, column 'id' is double", ["ids"]),
     ({"id": ["a", None]}, InvalidIdsError, "column 'id' has no value in row 1", ["ids", 1]),
@@ -163,10 +168,10 @@ def test_a_fault_is_named_with_row_and_column(
 @pytest.mark.parametrize(
     ("lines", "says", "loc"),
     [
-        (["1,2,0,a", "1,oops,0,b"], "batch 0, row 1, column 'logit_1': 'oops' is no number", ["logits", 1, 1]),
+        (["1,2,0,a", "1,oops,0,b"], "batch 0, row 1, column 'logit_1': 'oops' is not a number", ["logits", 1, 1]),
         (
             ["1,2,cat,a"],
-            "row 0, column 'label': 'cat' is no number; a label is the number of its class",
+            "row 0, column 'label': 'cat' is not a number; a label is the number of its class",
             ["targets", 0],
         ),
         (['1,2,0,"a\nb"', "1,,0,b"], "row 1, column 'logit_1': no value", ["logits", 1, 1]),

@@ -27,7 +27,7 @@ from service.errors import (
     ShapeError,
 )
 from service.formats.attributes import attribute_values, is_attribute
-from service.formats.columns import is_list
+from service.formats.columns import RowLengthError, is_list, row_length
 from service.schema.faults import fault
 from service.schema.request import Batch, Column
 
@@ -295,7 +295,10 @@ def _array(array: pa.Array, number: int, part: str, kind: type[LossServiceError]
     if not is_list(array.type):
         _refuse_too_large(array, number, part, kind)
         return _flat(array)
-    columns = _row_length(array, number, part)
+    try:
+        columns = row_length(array, range(rows), part)
+    except RowLengthError as err:
+        raise fault(ShapeError, f"row {err.row} of {part} has {err.msg}", part, err.row or 0, batch=number) from err
     values = array.flatten()
     if values.null_count:
         place = values.is_null().index(True).as_py()
@@ -311,18 +314,6 @@ def _refuse_too_large(array: pa.Array, number: int, part: str, kind: type[LossSe
         if largest >= 2**63:
             row = pc.index(array, pa.scalar(largest, pa.uint64())).as_py()
             raise fault(kind, f"{largest} is too large", part, batch=number, row=row)
-
-
-def _row_length(array: pa.Array, number: int, part: str) -> int:
-    if pa.types.is_fixed_size_list(array.type):
-        return int(array.type.list_size)
-    lengths = array.value_lengths()
-    columns = lengths[0].as_py() if len(array) else 0
-    for row, length in enumerate(lengths.to_numpy(zero_copy_only=False)):
-        if length != columns:
-            msg = f"row {row} of {part} has {length} values, row 0 has {columns}"
-            raise fault(ShapeError, msg, part, row, batch=number)
-    return int(columns)
 
 
 def _flat(values: pa.Array) -> Column:
