@@ -5,11 +5,13 @@ MARKDOWN ?= build/measured.md
 WHEELS ?= build/wheels
 GPU_CHECK ?=
 BIN := .venv/bin
+# The variable silences the theme's notice of its end of life in 2027.
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 # deno checks the page's JavaScript; it downloads nothing.
 export DENO_DIR := $(CURDIR)/build/deno
 export DENO_NO_UPDATE_CHECK := 1
 
-.PHONY: setup demo run quick test check format bench gpu-wheels gpu-check clean
+.PHONY: setup demo run quick test check format docs bench gpu-wheels gpu-check clean
 
 setup: .venv/ready
 
@@ -37,7 +39,7 @@ quick: setup           ## the tests that need no service process, no browser and
 test: setup            ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=30
 
-check: setup           ## format, lint, types, import layers, generated code; changes nothing
+check: setup           ## format, lint, types, import layers, generated code, docs; changes nothing
 	$(BIN)/python scripts/generate_sync_client.py --check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,6 +47,7 @@ check: setup           ## format, lint, types, import layers, generated code; ch
 	$(BIN)/lint-imports
 	$(BIN)/deno fmt --check
 	$(BIN)/deno lint
+	$(MKDOCS)
 
 format: setup          ## format, fix lint, and generate the synchronous client
 	$(BIN)/ruff check --fix .
@@ -53,8 +56,12 @@ format: setup          ## format, fix lint, and generate the synchronous client
 	$(BIN)/deno lint --fix
 	$(BIN)/deno fmt
 
+docs: setup            ## write the generated parts of the docs, and build them into build/site
+	$(BIN)/python scripts/generate_docs.py
+	$(MKDOCS)
+
 # The peers of the benchmarks stay away from what the service needs. Where one cannot be installed, its rows say so.
-bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peers; BENCH="http growth": parts; MARKDOWN=README.md: figures
+bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peers; BENCH="http growth": parts; MARKDOWN=docs/benchmarks.md: into the docs
 	$(BIN)/python -m benchmarks --markdown $(MARKDOWN) $(BENCH)
 
 .venv-peers/ready: benchmarks/peers/requirements.txt
@@ -75,7 +82,7 @@ gpu-wheels: setup      ## download the wheels that gpu-check needs into WHEELS; 
 	  --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_17_x86_64 \
 	  --platform manylinux2014_x86_64 --dest $(WHEELS) --constraint constraints.txt --requirement $(WHEELS)/requirements.txt
 
-gpu-check: .venv-gpu/ready   ## test and measure on this machine's GPU, in under 10 minutes; no internet needed; see DEVELOPERS.md
+gpu-check: .venv-gpu/ready   ## test and measure on this machine's GPU, in under 10 minutes; no internet needed; see CONTRIBUTING.md
 	.venv-gpu/bin/python -m benchmarks.gpu $(GPU_CHECK)
 
 # The second file adds the packages of PYTHON, which are not the system's where PYTHON is of a virtual environment.

@@ -1,4 +1,4 @@
-"""The machine, the versions, and the table: on the terminal and for the README."""
+"""The machine, the versions, and the table: on the terminal and for the docs."""
 
 from __future__ import annotations
 
