@@ -18,6 +18,8 @@ from service.runs.files import Files
 
 MERGED_AT_ONCE = 32
 LEVEL = re.compile(r"level(\d+)-")
+# Linux lists up to 32 KiB of names in one step; the longest names of batches take 136 bytes each.
+NAMES_LISTED_AT_ONCE = 200
 
 
 class MergeableFile(Protocol):
@@ -77,12 +79,23 @@ class MergedFolder(ABC, Generic[F]):
     def live(self) -> list[F]:
         """The files that count, by name: those that no other file replaces."""
         try:
-            there = [self.read(name) for name in self.files.names(self.path) if name.endswith(self.suffix)]
+            there = [self.read(name) for name in self._names() if name.endswith(self.suffix)]
         except FileNotFoundError:
             # Merged and deleted since it was listed; the merged file was there before that.
             return self.live()
         replaced = {name for file in there for name in file.replaces}
         return [file for file in there if file.name not in replaced]
+
+    def _names(self) -> list[str]:
+        """The names of all files, listed again if a merge may have run while they were listed."""
+        names = self.files.names(self.path)
+        # A listing in several steps can miss both the merged file, added where it has been, and the deleted ones.
+        while len(names) > NAMES_LISTED_AT_ONCE:
+            again = self.files.names(self.path)
+            if not any(_level(name) for name in set(again) - set(names)):
+                break
+            names = again
+        return names
 
 
 def compact(folder: MergedFolder[F]) -> int:

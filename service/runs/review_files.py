@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import BinaryIO
 from uuid import uuid4
 
@@ -42,9 +41,15 @@ class ReviewFile:
     lists: dict[str, list[Review]]
     replaces: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def size(self) -> int:
+        """Number of reviews."""
         return sum(map(len, self.lists.values()))
+
+    @cached_property
+    def last(self) -> str:
+        """Name of the last list."""
+        return max(self.lists)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class ReviewFolder(MergedFolder[ReviewFile]):
     def add(self, reviews: Sequence[Review]) -> None:
         """Store reviews; they are durable when this returns."""
         # Files are ordered by the time in their name, so that the last review stays the last if the clock is set back.
-        last = max(chain.from_iterable(file.lists for file in self.live()), default="0-")
+        last = max((file.last for file in self.live()), default="0-")
         stamp = max(time.time_ns(), int(last.partition("-")[0]) + 1)
         content = orjson.dumps(reviews)
         path = f"{self.path}/{stamp:020d}-{uuid4().hex[:12]}{self.suffix}"

@@ -1,3 +1,5 @@
+"""SIGKILL while processes write, link, merge and delete files: everything acknowledged is there, once."""
+
 from __future__ import annotations
 
 import random
@@ -21,8 +23,8 @@ WRITERS = 2
 
 
 @contextmanager
-def writing(folder: Path, first: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.runs.writer", str(folder), str(first), str(WRITERS)]
+def writing(kind: str, folder: Path, first: int) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "tests.runs.writer", kind, str(folder), str(first), str(WRITERS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -31,35 +33,57 @@ def writing(folder: Path, first: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def acknowledged_until(process: subprocess.Popen[str], number: int) -> list[int]:
-    """Kill the process with SIGKILL after so many acknowledgements; all that it has given."""
+    """Kill the process after this many acknowledgements; returns all of its acknowledgements."""
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(number)]
     process.kill()
     return [int(line) for line in [*lines, *process.stdout.read().splitlines()] if line.strip()]
 
 
+def write_and_kill(kind: str, folder: Path, start: int, rng: random.Random, most: int) -> set[int]:
+    """Start the writers at `start` and kill them after up to `most` acknowledgements each; the acknowledged numbers."""
+    with ExitStack() as stack:
+        running = [stack.enter_context(writing(kind, folder, start + writer)) for writer in range(WRITERS)]
+        return {number for process in running for number in acknowledged_until(process, rng.randint(1, most))}
+
+
 @pytest.mark.slow
-def test_what_was_acknowledged_survives_sigkill_in_several_processes_that_write_and_merge(tmp_path: Path) -> None:
-    """The processes are killed while they write, link, merge and delete; whatever they have said is there once."""
+def test_acknowledged_batches_survive_sigkill_of_processes_that_write_and_merge(tmp_path: Path) -> None:
     store = RunStore(open_files(str(tmp_path)), 1_000_000)
     store.create("r", RunDescription())
     rng, acknowledged = random.Random(0), set[int]()
     for number in range(ROUNDS):
-        with ExitStack() as stack:
-            # Odd rounds begin at 0 again: all that is there already is sent once more.
-            start = max(acknowledged, default=-1) + 1 if number % 2 == 0 else 0
-            start += start % WRITERS
-            running = [stack.enter_context(writing(tmp_path, start + one)) for one in range(WRITERS)]
-            for process in running:
-                acknowledged.update(acknowledged_until(process, rng.randint(1, 12)))
-        found = ids_in(store, "r", 0)
-        assert len(found) == len(set(found)), "a row is there twice"
-        there = {int(one.partition("-")[0]) for one in found}
+        # Odd rounds start at 0 again and send everything again.
+        start = max(acknowledged, default=-1) + 1 if number % 2 == 0 else 0
+        acknowledged |= write_and_kill("batches", tmp_path, start + start % WRITERS, rng, 12)
+        ids = ids_in(store, "r", 0)
+        assert len(ids) == len(set(ids)), "a row is there twice"
+        there = {int(identity.partition("-")[0]) for identity in ids}
         assert acknowledged <= there
-        assert found == sorted(one for batch in there for one in ids_of(batch)), "half a batch is visible"
+        assert ids == sorted(identity for batch in there for identity in ids_of(batch)), "half a batch is visible"
 
     for batch in sorted(acknowledged):
         assert not add(store, "r", 0, str(batch), ids_of(batch), digest=f"d{batch}")
     compact(store.epoch_folder(store.snapshot("r").root, 0))
-    assert ids_in(store, "r", 0) == found
+    assert ids_in(store, "r", 0) == ids
     assert len(acknowledged) > 2 * ROUNDS
+
+
+@pytest.mark.slow
+def test_acknowledged_reviews_survive_sigkill_of_processes_that_write_and_merge(tmp_path: Path) -> None:
+    """Each review is there once, and the reviews of each process keep their order."""
+    store = RunStore(open_files(str(tmp_path)), 1_000_000)
+    snapshot, _ = store.create("r", RunDescription())
+    rng, acknowledged, start = random.Random(1), set[int](), 0
+    for _ in range(ROUNDS):
+        acknowledged |= write_and_kill("reviews", tmp_path, start, rng, 60)
+        numbers = [int(review["comment"] or "") for review in store.reviews(snapshot).reviews]
+        assert len(numbers) == len(set(numbers)), "a review is there twice"
+        assert acknowledged <= set(numbers)
+        for writer in range(WRITERS):
+            own = [number for number in numbers if number % WRITERS == writer]
+            assert own == sorted(own)
+        start = (max(numbers) // WRITERS + 1) * WRITERS
+
+    assert any(file.replaces for file in store.review_folder(snapshot).live()), "nothing was merged"
+    assert [int(review["comment"] or "") for review in RunStore(store.files, 1).reviews(snapshot).reviews] == numbers

@@ -1,19 +1,21 @@
-"""A process that writes batches into a run until it is killed; run by test_crash.py.
+"""A process that writes batches or reviews into a run until it is killed; started by test_crash.py.
 
-    python -m tests.runs.writer FOLDER FIRST STEP
+    python -m tests.runs.writer KIND FOLDER FIRST STEP
 
-Writes batches FIRST, FIRST + STEP, ... of epoch 0, merges whenever there is enough, and prints the name of each batch
-once the store has taken it.
+Writes batches (KIND `batches`) or single reviews (`reviews`) FIRST, FIRST + STEP, ..., merges when there are enough
+files, and prints each number after the store has acknowledged it.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import count
 
 from service.runs import compaction
 from service.runs.compaction import compact
 from service.runs.files import open_files
 from service.runs.store import RunStore
+from service.schema.replies.reviews import Review
 from tests.runs.plain_rows import add
 
 ROWS = 5
@@ -23,16 +25,32 @@ def ids_of(batch: int) -> list[str]:
     return [f"{batch}-{row}" for row in range(ROWS)]
 
 
-def main(folder: str, first: int, step: int) -> None:
+def review_of(number: int, identity: str = "e") -> Review:
+    return {
+        "id": identity,
+        "verdict": "wrong",
+        "label": None,
+        "reviewer": None,
+        "queue": None,
+        "comment": str(number),
+        "at": "2026-01-01T00:00:00+00:00",
+    }
+
+
+def main(kind: str, folder: str, first: int, step: int) -> None:
     compaction.MERGED_AT_ONCE = 4
     store = RunStore(open_files(folder), 1_000_000)
-    batch = first
-    while True:
-        add(store, "r", 0, str(batch), ids_of(batch), digest=f"d{batch}")
-        print(batch, flush=True)
-        compact(store.epoch_folder(store.snapshot("r").root, 0))
-        batch += step
+    snapshot = store.snapshot("r")
+    for number in count(first, step):
+        if kind == "batches":
+            add(store, "r", 0, str(number), ids_of(number), digest=f"d{number}")
+            print(number, flush=True)
+            compact(store.epoch_folder(snapshot.root, 0))
+        else:
+            store.add_reviews(snapshot, [review_of(number)])
+            print(number, flush=True)
+            compact(store.review_folder(snapshot))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
