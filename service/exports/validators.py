@@ -90,9 +90,9 @@ def _label_studio(
 
 def _task_faults(interface: Any, task: _Parsed, options: ExportOptions) -> list[str]:
     # `validate_task` of SDK 2.0 fails on predictions, as it calls their check without an argument.
-    shown = [] if interface.validate_task({"data": task["data"]}) else [f"data.{options.shown_key} cannot be shown"]
-    predicted = (interface.validate_prediction(item, return_errors=True) for item in task["predictions"])
-    return [*shown, *chain.from_iterable(predicted)]
+    data = [] if interface.validate_task({"data": task["data"]}) else [f"data.{options.shown_key} cannot be shown"]
+    predictions = (interface.validate_prediction(item, return_errors=True) for item in task["predictions"])
+    return [*data, *chain.from_iterable(predictions)]
 
 
 def _argilla_faults(records: Sequence[_Parsed], options: ExportOptions, labels: Sequence[str]) -> Iterator[list[str]]:

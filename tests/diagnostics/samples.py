@@ -1,4 +1,4 @@
-"""Data sets for the diagnostics: probabilities that are their own softmax, read in chunks of any size."""
+"""Data sets for the diagnostics, read in chunks of any size."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class DataSet:
 
 
 def data_set(targets: Any, probabilities: Any) -> DataSet:
-    """From probabilities, with logits of -inf for those that are 0."""
+    """Data set with given probabilities; a probability of 0 is a logit of -inf."""
     p = np.asarray(probabilities, dtype=np.float64)
     logits = np.log(p, out=np.full(p.shape, -np.inf), where=p > 0)
     return DataSet(np.asarray(targets, dtype=np.int64), logits)
 
 
 def random_data_set(rows: int, classes: int, seed: int, *, signal: float = 2, missing: int = 0) -> DataSet:
-    """Normal logits with a signal at the true class; three in ten labels are wrong, the last classes have no rows."""
+    """Normal logits plus `signal` at the true class; 30 % random labels, the last `missing` classes have no rows."""
     generator = np.random.default_rng(seed)
     true = generator.integers(0, classes, rows)
     logits = generator.normal(size=(rows, classes))
@@ -54,7 +54,7 @@ def random_data_set(rows: int, classes: int, seed: int, *, signal: float = 2, mi
 
 @st.composite
 def data_sets(draw: st.DrawFn) -> DataSet:
-    """Up to 40 rows whose weights are small integers, full of exact ties and zeros, or any numbers."""
+    """Up to 40 rows, whose probabilities are often tied or 0, or arbitrary."""
     rows, classes = draw(st.integers(1, 40)), draw(st.integers(2, 7))
     present = draw(st.lists(st.integers(0, classes - 1), min_size=1, unique=True))
     targets = draw(hnp.arrays(np.int64, rows, elements=st.sampled_from(present)))

@@ -1,10 +1,9 @@
-"""Class table, confusion matrix and suggested weights against counting with sklearn and numpy."""
+"""Class table, confusion matrix and suggested weights against sklearn and numpy."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import orjson
@@ -13,6 +12,7 @@ from sklearn.metrics import confusion_matrix, recall_score
 
 from service.diagnostics.classes import LARGEST_CONFUSIONS, class_table, confusion, suggested_alpha
 from service.runs.queries import Weighting
+from service.schema.replies.diagnostics import ClassStatistics
 from tests.runs.kept import Kept, kept, noisy, scored
 
 FOCAL = Weighting((1.0, 2.0, 0.0, 3.0, 1.0), 1.0)
@@ -20,17 +20,17 @@ FOCAL = Weighting((1.0, 2.0, 0.0, 3.0, 1.0), 1.0)
 
 @pytest.fixture
 def runs() -> Iterator[Kept]:
-    """Two epochs; five classes, of which the last is never a label and class 2 has weight 0."""
-    with kept() as made:
-        made.make(class_names=list("abcde"))
+    """Two epochs; five classes; class 4 has no examples, class 2 the weight 0."""
+    with kept() as store:
+        store.make(class_names=list("abcde"))
         for epoch in (0, 1):
             logits, targets = noisy(300, 5, epoch)
-            made.put(logits[:200], targets[:200] % 4, epoch=epoch)
-            made.put(logits[200:], targets[200:] % 4, epoch=epoch, batch="c")
-        yield made
+            store.put(logits[:200], targets[:200] % 4, epoch=epoch)
+            store.put(logits[200:], targets[200:] % 4, epoch=epoch, batch="c")
+        yield store
 
 
-def table(runs: Kept, weighting: Weighting = FOCAL, epoch: int = 0) -> list[dict[str, Any]]:
+def table(runs: Kept, weighting: Weighting = FOCAL, epoch: int = 0) -> list[ClassStatistics]:
     return runs.ask(lambda view: class_table(view, weighting, epoch))
 
 
@@ -39,21 +39,21 @@ def test_the_table_of_classes(runs: Kept, epoch: int) -> None:
     rows = scored(runs.raw(epoch=epoch), FOCAL.alpha, FOCAL.gamma)
     targets, predictions = ([row[name] for row in rows] for name in ("target", "prediction"))
     recalls = recall_score(targets, predictions, labels=range(4), average=None)
-    found, total = table(runs, epoch=epoch), sum(row["loss"] for row in rows)
-    assert [(row["class"], row["name"]) for row in found] == list(enumerate("abcde"))
-    for row in found[:4]:
+    result, total = table(runs, epoch=epoch), sum(row["loss"] for row in rows)
+    assert [(row["class"], row["name"]) for row in result] == list(enumerate("abcde"))
+    for row in result[:4]:
         label = row["class"]
-        of = [one["loss"] for one in rows if one["target"] == label]
-        others = Counter(one["prediction"] for one in rows if one["target"] == label and one["prediction"] != label)
+        losses = [row["loss"] for row in rows if row["target"] == label]
+        others = Counter(row["prediction"] for row in rows if row["target"] == label and row["prediction"] != label)
         worst = min(others, key=lambda k: (-others[k], k))
-        assert (row["count"], row["predicted"]) == (len(of), predictions.count(label))
-        assert row["loss_sum"] == pytest.approx(sum(of))
-        assert row["mean_loss"] == pytest.approx(sum(of) / len(of))
-        assert row["loss_share"] == pytest.approx(sum(of) / total)
+        assert (row["count"], row["predicted"]) == (len(losses), predictions.count(label))
+        assert row["loss_sum"] == pytest.approx(sum(losses))
+        assert row["mean_loss"] == pytest.approx(sum(losses) / len(losses))
+        assert row["loss_share"] == pytest.approx(sum(losses) / total)
         assert row["recall"] == pytest.approx(recalls[label])
         assert row["most_confused"] == {"class": worst, "count": others[worst]}
-    assert found[2]["loss_sum"] == 0
-    assert found[4] == {
+    assert result[2]["loss_sum"] == 0
+    assert result[4] == {
         "class": 4,
         "name": "e",
         "count": 0,
@@ -64,15 +64,15 @@ def test_the_table_of_classes(runs: Kept, epoch: int) -> None:
         "predicted": predictions.count(4),
         "most_confused": None,
     }
-    orjson.dumps(found)
+    orjson.dumps(result)
 
 
 def test_ties_of_confusions_go_to_the_smaller_class() -> None:
     with kept() as runs:
         runs.make()
         runs.put(np.eye(3)[[2, 1, 0, 2, 1]], [0, 0, 0, 1, 2])
-        found = table(runs, Weighting(None, 2.0))
-        assert [row["most_confused"] for row in found] == [
+        result = table(runs, Weighting(None, 2.0))
+        assert [row["most_confused"] for row in result] == [
             {"class": 1, "count": 1},
             {"class": 2, "count": 1},
             {"class": 1, "count": 1},
@@ -86,7 +86,7 @@ def test_ties_of_confusions_go_to_the_smaller_class() -> None:
     ]
 
 
-def test_a_table_without_loss_or_without_examples() -> None:
+def test_a_table_without_loss_and_a_table_without_examples() -> None:
     with kept() as runs:
         runs.make(class_names=["a", "b"])
         empty = table(runs, Weighting(None, 2.0))
@@ -99,27 +99,27 @@ def test_a_table_without_loss_or_without_examples() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 5, 30, 201])
-def test_the_matrix_is_that_of_sklearn_and_the_largest_cells_are_named(classes: int) -> None:
+def test_the_matrix_equals_that_of_sklearn_and_the_largest_cells_are_listed(classes: int) -> None:
     logits, targets = noisy(900, classes, classes, spread=1)
     with kept() as runs:
         runs.make()
         runs.put(logits, targets)
-        found = runs.ask(lambda view: confusion(view, 0))
-    wanted = confusion_matrix(targets, logits.argmax(1), labels=range(classes))
-    assert found["matrix"] == (wanted.tolist() if classes <= 200 else None)
-    cells = [(-wanted[i, j], i, j) for i in range(classes) for j in range(classes) if i != j and wanted[i, j]]
-    largest = [(-cell["count"], cell["target"], cell["prediction"]) for cell in found["largest"]]
+        result = runs.ask(lambda view: confusion(view, 0))
+    expected = confusion_matrix(targets, logits.argmax(1), labels=range(classes))
+    assert result["matrix"] == (expected.tolist() if classes <= 200 else None)
+    cells = [(-expected[i, j], i, j) for i in range(classes) for j in range(classes) if i != j and expected[i, j]]
+    largest = [(-cell["count"], cell["target"], cell["prediction"]) for cell in result["largest"]]
     assert largest == sorted(cells)[:LARGEST_CONFUSIONS]
     assert len(largest) <= LARGEST_CONFUSIONS
 
 
-def test_suggested_weights_are_those_of_the_formulas() -> None:
+def test_suggested_weights_equal_those_of_the_formulas() -> None:
     counts = np.array([900.0, 90.0, 10.0, 1.0])
-    found = suggested_alpha([int(count) for count in counts])
-    assert found is not None
-    np.testing.assert_allclose(found["inverse"], counts.sum() / counts, rtol=1e-14)
+    result = suggested_alpha([int(count) for count in counts])
+    assert result is not None
+    np.testing.assert_allclose(result["inverse"], counts.sum() / counts, rtol=1e-14)
     effective = (1 - 0.999) / (1 - 0.999**counts)
-    np.testing.assert_allclose(found["effective"], effective / effective.sum() * 4, rtol=1e-10)
+    np.testing.assert_allclose(result["effective"], effective / effective.sum() * 4, rtol=1e-10)
     assert suggested_alpha([5, 0]) is None
     assert suggested_alpha([5]) is None
     assert suggested_alpha([]) is None

@@ -1,4 +1,4 @@
-"""Two runs example by example against dictionaries and sorting in Python, and Spearman's rho of scipy."""
+"""Comparisons of two runs against plain Python, and Spearman's rho against scipy."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ FOCAL = Weighting((1.0, 2.0, 0.5), 2.0)
 
 @pytest.fixture
 def runs() -> Iterator[Kept]:
-    with kept() as made:
-        made.make(run="a")
-        made.make(run="b")
-        yield made
+    with kept() as store:
+        store.make(run="a")
+        store.make(run="b")
+        yield store
 
 
-def compared(
+def compare_runs(
     runs: Kept,
     top: int | None = None,
     epochs: tuple[int, int] = (0, 0),
     weighting: Weighting = FOCAL,
     names: tuple[str, str] = ("a", "b"),
-) -> dict[str, Any]:
-    def ask(view: View) -> dict[str, Any]:
+) -> Comparison:
+    def question(view: View) -> Comparison:
         return compare(view, View(view.cursor, runs.store.snapshot(names[1])), weighting, epochs, top)
 
-    found = runs.ask(ask, names[0])
-    assert_is(Comparison, found)
-    return found
+    result = runs.ask(question, names[0])
+    assert_is(Comparison, result)
+    return result
 
 
-def once(rows: Rows) -> dict[str, dict[str, Any]]:
-    """One row for each id: the hardest; of equal ones the last."""
-    found: dict[str, dict[str, Any]] = {}
+def hardest_rows(rows: Rows) -> dict[str, dict[str, Any]]:
+    """One row for each id: the row with the largest loss, the last among equal losses."""
+    result: dict[str, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: (row["log_loss"], row["batch"], row["row"])):
-        found[row["id"]] = row
-    return found
+        result[row["id"]] = row
+    return result
 
 
 def ranks(rows: dict[str, dict[str, Any]], ids: set[str]) -> dict[str, int]:
@@ -61,9 +61,10 @@ def ranks(rows: dict[str, dict[str, Any]], ids: set[str]) -> dict[str, int]:
     return {identity: rank for rank, identity in enumerate(order, start=1)}
 
 
-def by_hand(runs: Kept, top: int | None, epochs: tuple[int, int]) -> dict[str, Any]:
+def reference(runs: Kept, top: int | None, epochs: tuple[int, int]) -> dict[str, Any]:
     before, after = (
-        once(scored(runs.raw(run, epoch), FOCAL.alpha, FOCAL.gamma)) for run, epoch in zip("ab", epochs, strict=True)
+        hardest_rows(scored(runs.raw(run, epoch), FOCAL.alpha, FOCAL.gamma))
+        for run, epoch in zip("ab", epochs, strict=True)
     )
     ids = before.keys() & after.keys()
     old, new = ranks(before, ids), ranks(after, ids)
@@ -74,15 +75,15 @@ def by_hand(runs: Kept, top: int | None, epochs: tuple[int, int]) -> dict[str, A
     )
     classes = []
     for label in sorted({after[name]["target"] for name in ids}):
-        of = [name for name in ids if after[name]["target"] == label]
+        ids_of_class = [name for name in ids if after[name]["target"] == label]
         classes.append(
             {
                 "class": label,
-                "count": len(of),
-                "mean_loss_before": statistics.fmean(before[name]["loss"] for name in of),
-                "mean_loss_after": statistics.fmean(after[name]["loss"] for name in of),
-                "num_newly_hard": len(hard_after.difference(hard_before) & set(of)),
-                "num_resolved": len(hard_before.difference(hard_after) & set(of)),
+                "count": len(ids_of_class),
+                "mean_loss_before": statistics.fmean(before[name]["loss"] for name in ids_of_class),
+                "mean_loss_after": statistics.fmean(after[name]["loss"] for name in ids_of_class),
+                "num_newly_hard": len(hard_after.difference(hard_before) & set(ids_of_class)),
+                "num_resolved": len(hard_before.difference(hard_after) & set(ids_of_class)),
             }
         )
     return {
@@ -106,29 +107,29 @@ def by_hand(runs: Kept, top: int | None, epochs: tuple[int, int]) -> dict[str, A
     }
 
 
-def agree(found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    old, new = wanted.pop("ranks")
-    before, after = wanted.pop("rows")
+def assert_equal(result: dict[str, Any], expected: dict[str, Any]) -> None:
+    old, new = expected.pop("ranks")
+    before, after = expected.pop("rows")
     for name in ("newly_hard", "resolved", "moves"):
-        for row in found[name]:
+        for row in result[name]:
             identity = row["id"]
             assert (row["rank_before"], row["rank_after"]) == (old[identity], new[identity])
             for key in ("target", "prediction", "loss"):
                 for side, rows in (("before", before), ("after", after)):
                     assert row[f"{key}_{side}"] == pytest.approx(rows[identity][key], rel=1e-12)
-        found[name] = [row["id"] for row in found[name]]
-    rho = found.pop("rank_correlation")
+        result[name] = [row["id"] for row in result[name]]
+    rho = result.pop("rank_correlation")
     if len(old) > 1:
         names = sorted(old)
         assert rho == pytest.approx(spearmanr([old[n] for n in names], [new[n] for n in names]).statistic, abs=1e-12)
     else:
         assert rho is None
-    for name, value in wanted.items():
+    for name, value in expected.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            assert [list(row) for row in found[name]] == [list(row) for row in value]
-            assert [[*row.values()] for row in found[name]] == [pytest.approx([*row.values()]) for row in value]
+            assert [list(row) for row in result[name]] == [list(row) for row in value]
+            assert [[*row.values()] for row in result[name]] == [pytest.approx([*row.values()]) for row in value]
         else:
-            assert found[name] == (pytest.approx(value) if isinstance(value, float) else value), name
+            assert result[name] == (pytest.approx(value) if isinstance(value, float) else value), name
 
 
 def test_runs_that_share_some_examples(runs: Kept) -> None:
@@ -136,17 +137,17 @@ def test_runs_that_share_some_examples(runs: Kept) -> None:
         logits, targets = noisy(400, 3, seed)
         runs.put(logits, targets, [f"e{start + row}" for row in range(400)], run=run)
     for top in (None, 1, 37, 300, 10_000):
-        found = compared(runs, top)
-        assert found["before"] == {"run": "a", "epoch": 0, "num_examples": 400}
-        assert found["after"] == {"run": "b", "epoch": 0, "num_examples": 400}
-        agree(found, by_hand(runs, top, (0, 0)))
-    orjson.dumps(compared(runs))
+        result = compare_runs(runs, top)
+        assert result["before"] == {"run": "a", "epoch": 0, "num_examples": 400}
+        assert result["after"] == {"run": "b", "epoch": 0, "num_examples": 400}
+        assert_equal(result, reference(runs, top, (0, 0)))
+    orjson.dumps(compare_runs(runs))
 
 
 @pytest.mark.slow
 @at_most(15, deadline=None)
 @given(st.data())
-def test_few_examples_with_ties_and_ids_that_come_twice(data: st.DataObject) -> None:
+def test_few_examples_with_ties_and_duplicate_ids(data: st.DataObject) -> None:
     top = data.draw(st.none() | st.integers(1, 6))
     with kept() as runs:
         for run in "ab":
@@ -158,45 +159,45 @@ def test_few_examples_with_ties_and_ids_that_come_twice(data: st.DataObject) -> 
                 )
                 targets = data.draw(st.lists(st.integers(0, 2), min_size=len(ids), max_size=len(ids)))
                 runs.put(np.float32(logits), targets, ids, run=run, epoch=4, batch=f"b{batch}")
-        agree(compared(runs, top, (4, 4)), by_hand(runs, top, (4, 4)))
+        assert_equal(compare_runs(runs, top, (4, 4)), reference(runs, top, (4, 4)))
 
 
 def test_two_epochs_of_one_run_and_a_run_with_itself(runs: Kept) -> None:
     for epoch in (0, 1):
         logits, targets = noisy(50, 3, epoch)
         runs.put(logits, targets, run="a", epoch=epoch)
-    same = compared(runs, names=("a", "a"))
+    same = compare_runs(runs, names=("a", "a"))
     assert (same["overlap"], same["rank_correlation"], same["num_common"]) == (1, 1, 50)
     assert (same["newly_hard"], same["resolved"], same["moves"]) == ([], [], [])
-    across = compared(runs, epochs=(0, 1), names=("a", "a"))
+    across = compare_runs(runs, epochs=(0, 1), names=("a", "a"))
     assert (across["before"]["epoch"], across["after"]["epoch"]) == (0, 1)
     assert across["overlap"] < 1
     assert across["moves"]
 
 
-def test_runs_that_share_nothing_and_runs_without_rows(runs: Kept) -> None:
-    empty = compared(runs)
+def test_runs_without_common_examples_and_runs_without_rows(runs: Kept) -> None:
+    empty = compare_runs(runs)
     assert (empty["num_common"], empty["top"], empty["overlap"], empty["rank_correlation"]) == (0, 0, None, None)
     runs.put([[0.0, 1, 2]], [1], ["x"], run="a")
     runs.put([[0.0, 1, 2]], [1], ["y"], run="b")
-    found = compared(runs)
-    assert (found["num_common"], found["num_only_before"], found["num_only_after"]) == (0, 1, 1)
-    assert (found["classes"], found["moves"], found["mean_loss_after"]) == ([], [], None)
-    orjson.dumps(found)
+    result = compare_runs(runs)
+    assert (result["num_common"], result["num_only_before"], result["num_only_after"]) == (0, 1, 1)
+    assert (result["classes"], result["moves"], result["mean_loss_after"]) == ([], [], None)
+    orjson.dumps(result)
 
 
-def test_of_an_id_that_comes_twice_with_one_loss_the_last_row_counts(runs: Kept) -> None:
+def test_the_last_row_of_a_duplicate_id_counts_if_losses_are_equal(runs: Kept) -> None:
     runs.put([[0.0, 1, 1], [0.0, 2, 1]], [0, 0], ["y", "x"], run="a", batch="1")
     runs.put([[0.0, 1, 2]], [0], ["x"], run="a", batch="2")
     runs.put([[0.0, 1, 3], [0.0, 0, 0]], [0, 0], ["y", "x"], run="b")
-    agree(compared(runs, 1), by_hand(runs, 1, (0, 0)))
-    assert [(row["id"], row["prediction_before"]) for row in compared(runs, 1)["resolved"]] == [("x", 2)]
+    assert_equal(compare_runs(runs, 1), reference(runs, 1, (0, 0)))
+    assert [(row["id"], row["prediction_before"]) for row in compare_runs(runs, 1)["resolved"]] == [("x", 2)]
 
 
-def test_weights_that_do_not_fit_the_other_run_are_refused(runs: Kept) -> None:
+def test_weights_that_do_not_fit_the_other_run_are_rejected(runs: Kept) -> None:
     runs.put([[0.0, 1, 2]], [1], ["x"], run="a")
     runs.put([[0.0, 1, 2, 3]], [3], ["x"], run="b")
     with pytest.raises(InvalidConfigError, match="run b 4 classes"):
-        compared(runs)
-    found = compared(runs, weighting=Weighting(None, 2.0))
-    assert (found["num_common"], found["num_relabelled"]) == (1, 1)
+        compare_runs(runs)
+    result = compare_runs(runs, weighting=Weighting(None, 2.0))
+    assert (result["num_common"], result["num_relabelled"]) == (1, 1)

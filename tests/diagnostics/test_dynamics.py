@@ -1,4 +1,4 @@
-"""Statistics over epochs against loops in Python and the published cases, to the bit whatever the files and threads."""
+"""Statistics over epochs against plain Python and published cases; their bits depend on neither files nor threads."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ FOCAL = Weighting(None, 2.0)
 
 @pytest.fixture
 def runs() -> Iterator[Kept]:
-    with kept() as made:
-        made.make()
-        yield made
+    with kept() as store:
+        store.make()
+        yield store
 
 
-def page(runs: Kept, run: str = "r", weighting: Weighting = FOCAL, **options: Any) -> dict[str, Any]:
-    found = runs.ask(lambda view: dynamics_page(view, weighting, **{"limit": 10_000} | options), run)
-    assert_is(Dynamics, found)
-    return found
+def page(runs: Kept, run: str = "r", weighting: Weighting = FOCAL, **options: Any) -> Dynamics:
+    result = runs.ask(lambda view: dynamics_page(view, weighting, **{"limit": 10_000} | options), run)
+    assert_is(Dynamics, result)
+    return result
 
 
 def table(runs: Kept, run: str = "r", **options: Any) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in page(runs, run, **options)["rows"]}
 
 
-def by_definition(rows: Rows) -> dict[str, dict[str, Any]]:
-    """Rows with their scores, by epoch, batch and row."""
-    of: defaultdict[str, Rows] = defaultdict(list)
+def reference(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Compute the dynamics by their definitions, from rows with scores in the order of epoch, batch and row."""
+    rows_of: defaultdict[str, Rows] = defaultdict(list)
     for row in rows:
-        of[row["id"]].append(row)
-    found = {}
-    for identity, course in of.items():
+        rows_of[row["id"]].append(row)
+    result = {}
+    for identity, course in rows_of.items():
         right = [row["prediction"] == row["target"] for row in course]
         confidence = statistics.fmean(row["p_t"] for row in course)
         variability = statistics.pstdev(row["p_t"] for row in course)
         first = next((row["epoch"] for row, is_right in zip(course, right, strict=True) if is_right), None)
-        found[identity] = {
+        result[identity] = {
             "id": identity,
             "target": course[-1]["target"],
             "epochs": len(course),
@@ -69,7 +69,7 @@ def by_definition(rows: Rows) -> dict[str, dict[str, Any]]:
             "first_learned": first,
             "region": region(confidence, variability),
         }
-    return found
+    return result
 
 
 def region(confidence: float, variability: float) -> str:
@@ -78,20 +78,20 @@ def region(confidence: float, variability: float) -> str:
     return "easy" if confidence >= 0.75 else "hard_to_learn" if confidence <= 0.25 else "between"
 
 
-def agree(found: dict[str, dict[str, Any]], wanted: dict[str, dict[str, Any]]) -> None:
-    assert found.keys() == wanted.keys()
-    for identity, row in wanted.items():
-        assert tuple(found[identity]) == COLUMNS
+def assert_equal(result: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]]) -> None:
+    assert result.keys() == expected.keys()
+    for identity, row in expected.items():
+        assert tuple(result[identity]) == COLUMNS
         for name, value in row.items():
             close = pytest.approx(value, abs=1e-8) if isinstance(value, float) else value
-            assert found[identity][name] == close, (identity, name)
+            assert result[identity][name] == close, (identity, name)
 
 
 @pytest.mark.slow
 @at_most(12, deadline=None)
 @given(st.data())
-def test_every_statistic_is_that_of_its_definition(data: st.DataObject) -> None:
-    """Examples miss epochs, come twice in one, and change their label."""
+def test_every_statistic_equals_its_definition(data: st.DataObject) -> None:
+    """Examples are missing in epochs, occur twice in an epoch, and change their label."""
     epochs = data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=5, unique=True))
     first = data.draw(st.none() | st.integers(1, 6))
     with kept() as runs:
@@ -105,20 +105,20 @@ def test_every_statistic_is_that_of_its_definition(data: st.DataObject) -> None:
         weighting = runs.ask(lambda view: view.weighting())
         window = sorted(epochs)[:first]
         rows = [row for row in scored(runs.raw(), weighting.alpha, weighting.gamma) if row["epoch"] in window]
-        found = page(runs, weighting=weighting, first=first)
-        wanted = by_definition(rows)
-        agree({row["id"]: row for row in found["rows"]}, wanted)
-        assert found["epochs"] == window
+        result = page(runs, weighting=weighting, first=first)
+        expected = reference(rows)
+        assert_equal({row["id"]: row for row in result["rows"]}, expected)
+        assert result["epochs"] == window
         alone = runs.ask(lambda view: view.rows(f"SELECT * FROM {area_under_margin(view, first)}"))
         assert {row["id"]: row["area_under_margin"] for row in alone} == {
-            row["id"]: row["area_under_margin"] for row in found["rows"]
+            row["id"]: row["area_under_margin"] for row in result["rows"]
         }
-        check_totals(found, wanted)
+        check_totals(result, expected)
 
 
-def check_totals(found: dict[str, Any], wanted: dict[str, dict[str, Any]]) -> None:
-    rows, totals = list(wanted.values()), found["summary"]
-    assert found["num_matching"] == totals["num_examples"] == len(rows)
+def check_totals(result: dict[str, Any], expected: dict[str, dict[str, Any]]) -> None:
+    rows, totals = list(expected.values()), result["summary"]
+    assert result["num_matching"] == totals["num_examples"] == len(rows)
     assert totals["never_learned"] == sum(row["never_learned"] for row in rows)
     assert totals["forgotten"] == sum(row["forgetting_events"] > 0 for row in rows)
     for name in ("confidence", "variability", "area_under_margin"):
@@ -137,12 +137,12 @@ def test_the_published_cases_of_the_area_under_the_margin(runs: Kept) -> None:
     runs.make(run="readme")
     for epoch, (cat, dog) in enumerate([(1.26, -3.20), (1.15, -4.37)]):
         runs.put(np.float32([[cat, 0], [dog, 0]]), [0, 0], ["cat", "dog"], run="readme", epoch=epoch)
-    found = table(runs, "readme")
-    assert found["cat"]["area_under_margin"] == pytest.approx(1.205, abs=1e-6)
-    assert found["dog"]["area_under_margin"] == pytest.approx(-3.785, abs=1e-6)
+    result = table(runs, "readme")
+    assert result["cat"]["area_under_margin"] == pytest.approx(1.205, abs=1e-6)
+    assert result["dog"]["area_under_margin"] == pytest.approx(-3.785, abs=1e-6)
 
 
-def learned(runs: Kept, run: str, right: dict[int, bool], first: int | None = None) -> tuple[Any, ...]:
+def learning_of(runs: Kept, run: str, right: dict[int, bool], first: int | None = None) -> tuple[Any, ...]:
     runs.make(run=run)
     for epoch, is_right in right.items():
         runs.put([[0.0, 1.0 if is_right else -1.0]], [1], ["x"], run=run, epoch=epoch)
@@ -152,13 +152,13 @@ def learned(runs: Kept, run: str, right: dict[int, bool], first: int | None = No
 
 def test_forgetting_by_hand(runs: Kept) -> None:
     yes, no = True, False
-    assert learned(runs, "1", {0: no, 1: no}) == (0, True, None, 0, 2)
-    assert learned(runs, "2", {0: yes, 1: yes}) == (0, False, 0, 2, 2)
-    assert learned(runs, "3", {0: no, 1: yes, 2: no, 3: yes, 4: no}) == (2, False, 1, 2, 5)
-    # Epochs that it was not in are no evidence: right in 1, wrong in 7.
-    assert learned(runs, "4", {7: no, 1: yes, 9: no}) == (1, False, 1, 1, 3)
-    assert learned(runs, "5", {0: yes, 1: no, 2: yes}, first=1) == (0, False, 0, 1, 1)
-    assert learned(runs, "6", {3: no, 5: yes, 8: no}, first=2) == (0, False, 5, 1, 2)
+    assert learning_of(runs, "1", {0: no, 1: no}) == (0, True, None, 0, 2)
+    assert learning_of(runs, "2", {0: yes, 1: yes}) == (0, False, 0, 2, 2)
+    assert learning_of(runs, "3", {0: no, 1: yes, 2: no, 3: yes, 4: no}) == (2, False, 1, 2, 5)
+    # Epochs without the example do not count: right in 1, wrong in 7.
+    assert learning_of(runs, "4", {7: no, 1: yes, 9: no}) == (1, False, 1, 1, 3)
+    assert learning_of(runs, "5", {0: yes, 1: no, 2: yes}, first=1) == (0, False, 0, 1, 1)
+    assert learning_of(runs, "6", {3: no, 5: yes, 8: no}, first=2) == (0, False, 5, 1, 2)
 
 
 def test_confidence_and_variability_by_hand(runs: Kept) -> None:
@@ -175,18 +175,18 @@ def test_confidence_and_variability_by_hand(runs: Kept) -> None:
     assert table(runs, "same")["x"]["variability"] == 0
 
 
-def test_masks_and_heavy_losses_stay_finite(runs: Kept) -> None:
+def test_means_of_infinite_margins_and_huge_losses_are_finite(runs: Kept) -> None:
     runs.put([[0, -math.inf], [-3e38, 3e37]], [0, 0], ["sure", "lost"], epoch=0)
     runs.put([[0, 1.0], [0.0, 1.0]], [0, 0], ["sure", "lost"], epoch=1)
-    found = table(runs, weighting=Weighting((1e10, 1.0), 0.0))
-    assert found["sure"]["area_under_margin"] == (1e9 - 1) / 2
-    assert found["lost"]["area_under_margin"] == (-1e9 - 1) / 2
-    assert all(math.isfinite(row["mean_loss"]) for row in found.values())
-    orjson.dumps(found)
+    result = table(runs, weighting=Weighting((1e10, 1.0), 0.0))
+    assert result["sure"]["area_under_margin"] == (1e9 - 1) / 2
+    assert result["lost"]["area_under_margin"] == (-1e9 - 1) / 2
+    assert all(math.isfinite(row["mean_loss"]) for row in result.values())
+    orjson.dumps(result)
 
 
 @pytest.mark.slow
-def test_the_same_to_the_bit_in_whatever_files_order_and_number_of_threads() -> None:
+def test_bits_depend_on_neither_files_nor_order_nor_threads() -> None:
     data = [(epoch, *noisy(320, 4, epoch)) for epoch in range(2)]
     seen: list[list[Any]] = []
     with kept() as runs:
@@ -207,67 +207,67 @@ def test_the_same_to_the_bit_in_whatever_files_order_and_number_of_threads() -> 
                     view.cursor.execute(f"SET threads = {threads}")
                     return dynamics_page(view, FOCAL, limit=10_000)
 
-                found = runs.ask(question, run)
-                seen.append([found["rows"], found["summary"]])
+                result = runs.ask(question, run)
+                seen.append([result["rows"], result["summary"]])
     assert len(seen) == 9
-    assert all(one == seen[0] for one in seen)
+    assert all(pages == seen[0] for pages in seen)
 
 
 @pytest.mark.parametrize("name", COLUMNS)
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_pages_are_sorted_by_any_column_nulls_last_then_by_id(shared: Kept, name: str, sign: str) -> None:
+def test_pages_are_sorted_by_any_column_with_nulls_last_then_by_id(shared: Kept, name: str, sign: str) -> None:
     rows = page(shared, sort="id")["rows"]
     assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
     valued = sorted((row for row in rows if row[name] is not None), key=lambda row: row[name], reverse=sign == "-")
-    wanted = [row["id"] for row in valued] + [row["id"] for row in rows if row[name] is None]
+    expected = [row["id"] for row in valued] + [row["id"] for row in rows if row[name] is None]
     parts = [page(shared, sort=sign + name, limit=17, offset=offset) for offset in range(0, 60, 17)]
-    assert [row["id"] for part in parts for row in part["rows"]] == wanted
+    assert [row["id"] for part in parts for row in part["rows"]] == expected
     assert {part["num_matching"] for part in parts} == {60}
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Kept]:
-    with kept() as made:
-        made.make()
+    with kept() as store:
+        store.make()
         for epoch in range(3):
             logits, targets = noisy(60, 3, epoch)
-            made.put(logits, targets, epoch=epoch)
-        yield made
+            store.put(logits, targets, epoch=epoch)
+        yield store
 
 
 @pytest.mark.parametrize("name", REGIONS)
 def test_pages_of_one_region(shared: Kept, name: str) -> None:
     rows = [row for row in page(shared)["rows"] if row["region"] == name]
-    found = page(shared, region=name)
-    assert found["rows"] == rows
+    result = page(shared, region=name)
+    assert result["rows"] == rows
     assert rows
-    assert found["num_matching"] == len(rows)
-    assert found["summary"]["num_examples"] == 60
+    assert result["num_matching"] == len(rows)
+    assert result["summary"]["num_examples"] == 60
 
 
-def test_what_is_not_known_is_refused_and_an_empty_run_has_no_rows(runs: Kept) -> None:
+def test_unknown_names_are_rejected_and_an_empty_run_has_no_rows(runs: Kept) -> None:
     for options in ({"sort": "loss"}, {"sort": "--id"}, {"sort": "id; DROP"}, {"region": "x' OR true"}):
         with pytest.raises(InvalidRequestError, match="known are"):
             page(runs, **options)
-    found = page(runs)
-    assert (found["rows"], found["epochs"], found["num_matching"]) == ([], [], 0)
-    assert found["summary"]["mean_confidence"] is None
-    assert found["summary"]["regions"] == dict.fromkeys(REGIONS, 0)
+    result = page(runs)
+    assert (result["rows"], result["epochs"], result["num_matching"]) == ([], [], 0)
+    assert result["summary"]["mean_confidence"] is None
+    assert result["summary"]["regions"] == dict.fromkeys(REGIONS, 0)
 
 
 def test_the_map_counts_every_example_in_its_cell(shared: Kept) -> None:
     rows = page(shared)["rows"]
     for bins in (1, 3, 40):
-        of: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+        shares_of: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
         for row in rows:
             cell = (min(int(row["confidence"] * bins), bins - 1), min(int(row["variability"] * 2 * bins), bins - 1))
-            of[cell].append(row["correctness"] / row["epochs"])
-        found = page(shared, bins=bins, limit=0)
-        assert found["rows"] == []
-        assert [(cell["confidence"], cell["variability"]) for cell in found["map"]] == [
-            (pytest.approx((x + 0.5) / bins), pytest.approx((y + 0.5) / bins / 2)) for x, y in sorted(of)
+            shares_of[cell].append(row["correctness"] / row["epochs"])
+        result = page(shared, bins=bins, limit=0)
+        assert result["rows"] == []
+        assert [(cell["confidence"], cell["variability"]) for cell in result["map"]] == [
+            (pytest.approx((x + 0.5) / bins), pytest.approx((y + 0.5) / bins / 2)) for x, y in sorted(shares_of)
         ]
-        assert [cell["count"] for cell in found["map"]] == [len(of[cell]) for cell in sorted(of)]
-        means = [statistics.fmean(of[cell]) for cell in sorted(of)]
-        assert [cell["correctness"] for cell in found["map"]] == pytest.approx(means)
+        assert [cell["count"] for cell in result["map"]] == [len(shares_of[cell]) for cell in sorted(shares_of)]
+        means = [statistics.fmean(shares_of[cell]) for cell in sorted(shares_of)]
+        assert [cell["correctness"] for cell in result["map"]] == pytest.approx(means)
     assert "map" not in page(shared)

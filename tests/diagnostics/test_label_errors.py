@@ -1,4 +1,4 @@
-"""Confident learning against cleanlab 2.9.0, on its own test arrays, on random data and on data full of ties."""
+"""Confident learning against cleanlab 2.9.0: on cleanlab's test arrays, on random data, and on data with many ties."""
 
 from __future__ import annotations
 
@@ -53,49 +53,51 @@ ISSUE_158 = [
 ]
 
 
-def found_in(data: DataSet, size: int | None = None) -> ConfidentLearning:
+def learn(data: DataSet, size: int | None = None) -> ConfidentLearning:
     return confident_learning(data.chunks(size), data.num_classes)
 
 
-def same(first: ConfidentLearning, second: ConfidentLearning) -> bool:
-    """To the last bit."""
+def identical(first: ConfidentLearning, second: ConfidentLearning) -> bool:
+    """True if all arrays have the same bits."""
     return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in FIELDS)
 
 
 def assert_equals_cleanlab(data: DataSet, size: int | None = None) -> None:
-    """Everything that cleanlab has a name for. Its sort is made stable, as that of equal remainders else depends on
-    the processor (numpy picks AVX-512, AVX2 or plain code, which order ties differently)."""
-    found, given_and_p = found_in(data, size), {"labels": data.targets, "pred_probs": data.p}
-    with mock.patch.object(np, "argsort", functools.partial(np.argsort, kind="stable")):
-        thresholds = cleanlab.count.get_confident_thresholds(**given_and_p)
-        joint = cleanlab.count.compute_confident_joint(**given_and_p, calibrate=False)
-        calibrated = cleanlab.count.compute_confident_joint(**given_and_p, calibrate=True)
-        q = cleanlab.count.estimate_joint(**given_and_p)
-        issues = cleanlab.count.num_label_issues(**given_and_p, estimation_method="off_diagonal")
-        more = cleanlab.count.num_label_issues(**given_and_p, estimation_method="off_diagonal_calibrated")
-        flagged = cleanlab.filter.find_label_issues(**given_and_p, filter_by="confident_learning", n_jobs=1)
-        health = cleanlab.dataset.overall_label_health_score(**given_and_p, verbose=False)
-        table = cleanlab.dataset.rank_classes_by_label_quality(**given_and_p).sort_values("Class Index")
-        pairs = cleanlab.dataset.find_overlapping_classes(**given_and_p)
+    """Compare every number that cleanlab has too.
 
-    np.testing.assert_allclose(found.thresholds, thresholds, rtol=1e-13, atol=2**-52)
-    np.testing.assert_array_equal(found.confident_joint, joint)
-    np.testing.assert_array_equal(found.calibrated_joint, calibrated)
-    np.testing.assert_allclose(found.joint, q, atol=1e-15)
-    assert (found.num_label_issues, found.num_label_issues_calibrated) == (issues, more)
-    np.testing.assert_array_equal(suspected(data.whole(), found)[0], flagged)
-    assert found.health == pytest.approx(health, abs=1e-15)
+    Its sort is replaced by a stable sort, as the AVX-512, AVX2 and plain sorts of numpy order ties differently.
+    """
+    learned, inputs = learn(data, size), {"labels": data.targets, "pred_probs": data.p}
+    with mock.patch.object(np, "argsort", functools.partial(np.argsort, kind="stable")):
+        thresholds = cleanlab.count.get_confident_thresholds(**inputs)
+        joint = cleanlab.count.compute_confident_joint(**inputs, calibrate=False)
+        calibrated = cleanlab.count.compute_confident_joint(**inputs, calibrate=True)
+        q = cleanlab.count.estimate_joint(**inputs)
+        off_diagonal = cleanlab.count.num_label_issues(**inputs, estimation_method="off_diagonal")
+        off_diagonal_calibrated = cleanlab.count.num_label_issues(**inputs, estimation_method="off_diagonal_calibrated")
+        flagged = cleanlab.filter.find_label_issues(**inputs, filter_by="confident_learning", n_jobs=1)
+        health = cleanlab.dataset.overall_label_health_score(**inputs, verbose=False)
+        table = cleanlab.dataset.rank_classes_by_label_quality(**inputs).sort_values("Class Index")
+        pairs = cleanlab.dataset.find_overlapping_classes(**inputs)
+
+    np.testing.assert_allclose(learned.thresholds, thresholds, rtol=1e-13, atol=2**-52)
+    np.testing.assert_array_equal(learned.confident_joint, joint)
+    np.testing.assert_array_equal(learned.calibrated_joint, calibrated)
+    np.testing.assert_allclose(learned.joint, q, atol=1e-15)
+    assert (learned.num_label_issues, learned.num_label_issues_calibrated) == (off_diagonal, off_diagonal_calibrated)
+    np.testing.assert_array_equal(suspected(data.whole(), learned)[0], flagged)
+    assert learned.health == pytest.approx(health, abs=1e-15)
     columns = {
-        "Label Issues": found.label_issues,
-        "Inverse Label Issues": found.inverse_label_issues,
-        "Label Noise": found.label_noise,
-        "Inverse Label Noise": found.inverse_label_noise,
-        "Label Quality Score": found.label_quality,
+        "Label Issues": learned.label_issues,
+        "Inverse Label Issues": learned.inverse_label_issues,
+        "Label Noise": learned.label_noise,
+        "Inverse Label Noise": learned.inverse_label_noise,
+        "Label Quality Score": learned.label_quality,
     }
     for name, values in columns.items():
         np.testing.assert_allclose(values, table[name].to_numpy(), atol=1e-12, err_msg=name)
     expected = {(a, b): (n, share) for a, b, n, share in pairs.itertuples(index=False) if n}
-    ours = found.overlapping_classes()
+    ours = learned.overlapping_classes()
     assert {
         (pair["first"], pair["second"]): (pair["count"], pytest.approx(pair["probability"])) for pair in ours
     } == expected
@@ -104,45 +106,45 @@ def assert_equals_cleanlab(data: DataSet, size: int | None = None) -> None:
 
 def test_a_label_error_among_eight_rows() -> None:
     data = data_set(*REMOVED_CLASS)
-    found = found_in(data)
-    np.testing.assert_allclose(found.thresholds, [0.675, 0.3, 0.9])
-    assert found.confident_joint.tolist() == found.calibrated_joint.tolist() == [[3, 0, 1], [0, 1, 0], [0, 0, 3]]
-    np.testing.assert_array_equal(found.joint, found.calibrated_joint / 8)
-    mask, suggested = suspected(data.whole(), found)
+    learned = learn(data)
+    np.testing.assert_allclose(learned.thresholds, [0.675, 0.3, 0.9])
+    assert learned.confident_joint.tolist() == learned.calibrated_joint.tolist() == [[3, 0, 1], [0, 1, 0], [0, 0, 3]]
+    np.testing.assert_array_equal(learned.joint, learned.calibrated_joint / 8)
+    mask, suggested = suspected(data.whole(), learned)
     assert np.flatnonzero(mask).tolist() == [2]
     assert suggested.tolist() == [0, 0, 2, 0, 1, 2, 2, 2]
-    assert found.most_confused.tolist() == [2, -1, -1]
-    assert found.overlapping_classes() == [{"first": 0, "second": 2, "count": 1, "probability": 0.125}]
+    assert learned.most_confused.tolist() == [2, -1, -1]
+    assert learned.overlapping_classes() == [{"first": 0, "second": 2, "count": 1, "probability": 0.125}]
     assert_equals_cleanlab(data)
 
 
-def test_a_class_whose_last_row_moves_leaves_the_count() -> None:
+def test_a_class_without_rows() -> None:
     data = data_set([0, 0, 0, 0, 2, 2, 2, 2], REMOVED_CLASS[1])
-    found = found_in(data)
-    assert found.thresholds[1] == 2
-    assert found.confident_joint[1].tolist() == [0, 1, 0]
-    assert found.calibrated_joint.tolist() == [[3, 0, 1], [0, 0, 0], [0, 0, 4]]
-    assert (found.label_noise[1], found.label_quality[1], found.inverse_label_noise[1]) == (0, 1, 0)
+    learned = learn(data)
+    assert learned.thresholds[1] == 2
+    assert learned.confident_joint[1].tolist() == [0, 1, 0]
+    assert learned.calibrated_joint.tolist() == [[3, 0, 1], [0, 0, 0], [0, 0, 4]]
+    assert (learned.label_noise[1], learned.label_quality[1], learned.inverse_label_noise[1]) == (0, 1, 0)
     assert_equals_cleanlab(data)
 
 
 def test_the_two_estimates_differ() -> None:
     p = np.array(FIRST_OF_TWO)
     data = data_set([0, 1, 1, 1, 1, 0, 0, 1, 0], np.stack([p, 1 - p], axis=1))
-    found = found_in(data)
-    np.testing.assert_allclose(found.thresholds, [0.704382, 0.328169], atol=1e-6)
-    assert found.confident_joint.tolist() == [[3, 1], [2, 3]]
-    assert (found.num_label_issues, found.num_label_issues_calibrated) == (2, 3)
+    learned = learn(data)
+    np.testing.assert_allclose(learned.thresholds, [0.704382, 0.328169], atol=1e-6)
+    assert learned.confident_joint.tolist() == [[3, 1], [2, 3]]
+    assert (learned.num_label_issues, learned.num_label_issues_calibrated) == (2, 3)
     assert_equals_cleanlab(data)
 
 
 def test_health_and_class_noise() -> None:
     data = data_set(*ONE_WRONG)
-    found = found_in(data)
-    assert np.flatnonzero(suspected(data.whole(), found)[0]).tolist() == [2]
-    assert found.health == 0.9
-    assert found.label_noise.tolist() == [0, 1 / 7, 0]
-    assert found.suspects.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
+    learned = learn(data)
+    assert np.flatnonzero(suspected(data.whole(), learned)[0]).tolist() == [2]
+    assert learned.health == 0.9
+    assert learned.label_noise.tolist() == [0, 1 / 7, 0]
+    assert learned.suspects.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
     assert_equals_cleanlab(data)
 
 
@@ -150,16 +152,16 @@ def test_health_and_class_noise() -> None:
 def test_absent_classes(last: list[float]) -> None:
     rows = [[0.9, 0.1, 0, 0], [0.8, 0.1, 0.1, 0], [0.1, 0, 0.9, 0], last]
     data = data_set([0, 0, 2, 2], rows)
-    assert suspected(data.whole(), found_in(data))[0].tolist() == [False, False, False, True]
+    assert suspected(data.whole(), learn(data))[0].tolist() == [False, False, False, True]
     assert_equals_cleanlab(data)
 
 
 def test_a_model_that_confuses_everything_gives_numbers() -> None:
     data = data_set([3, 3, 1, 3, 0, 2, 2, 2, 0, 2, 2, 1, 0, 0, 0, 0, 2, 1, 3, 3], ISSUE_158)
-    found = found_in(data)
-    assert found.confident_joint.diagonal().all()
-    assert np.isfinite(found.noise_matrix).all()
-    assert np.isfinite(found.inverse_noise_matrix).all()
+    learned = learn(data)
+    assert learned.confident_joint.diagonal().all()
+    assert np.isfinite(learned.noise_matrix).all()
+    assert np.isfinite(learned.inverse_noise_matrix).all()
     assert_equals_cleanlab(data)
 
 
@@ -168,8 +170,8 @@ def test_thousands_of_equal_rows(size: int | None) -> None:
     targets, p = np.repeat([1, 0], 2500), np.tile([0.95, 0.05, 0, 0], (5000, 1))
     p[0] = [0.94, 0.06, 0, 0]
     data = data_set(targets, p)
-    mask, suggested = suspected(data.whole(), found_in(data, size))
-    # Row 0 alone reaches the threshold of class 1, the mean that it raises, and misses that of class 0.
+    mask, suggested = suspected(data.whole(), learn(data, size))
+    # Row 0 raises the mean of class 1, so that no other row reaches the threshold; it misses the threshold of class 0.
     assert np.flatnonzero(mask).tolist() == list(range(1, 2500))
     assert suggested.tolist() == [1, *4999 * [0]]
     assert_equals_cleanlab(data, size)
@@ -185,24 +187,24 @@ def test_a_thousand_classes() -> None:
     assert_equals_cleanlab(random_data_set(4000, 1000, 1, signal=6), 1000)
 
 
-def test_rows_that_reach_no_threshold_are_left_out() -> None:
+def test_rows_that_reach_no_threshold_are_not_counted() -> None:
     data = data_set([0, 0, 1, 1], [[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.5, 0.5]])
-    mask, suggested = suspected(data.whole(), found_in(data))
+    mask, suggested = suspected(data.whole(), learn(data))
     assert suggested.tolist() == [0, -1, 1, -1]
     assert not mask.any()
     assert_equals_cleanlab(data)
 
 
-def test_the_diagonal_is_at_least_one_where_every_row_is_confidently_another_class() -> None:
+def test_the_diagonal_is_at_least_one_if_every_row_is_confidently_another_class() -> None:
     data = data_set([0, 0, 1, 1], [[0.1, 0.9], [0.1, 0.9], [0.9, 0.1], [0.9, 0.1]])
-    assert found_in(data).confident_joint.tolist() == [[1, 2], [2, 1]]
+    assert learn(data).confident_joint.tolist() == [[1, 2], [2, 1]]
     assert_equals_cleanlab(data)
 
 
 @settings(deadline=None)
 @given(data_sets(), st.sampled_from([1, 7, None]))
 def test_equals_cleanlab(data: DataSet, size: int | None) -> None:
-    assume(len(np.unique(data.targets)) > 1)  # cleanlab refuses a single label
+    assume(len(np.unique(data.targets)) > 1)  # cleanlab rejects a single label
     assert_equals_cleanlab(data, size)
 
 
@@ -213,130 +215,131 @@ def test_equals_cleanlab_on_random_data(rows: int, classes: int, missing: int, s
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_noise_matrices_are_cleanlabs(seed: int) -> None:
+def test_noise_matrices_equal_those_of_cleanlab(seed: int) -> None:
     data = random_data_set(1500, 5, seed)
-    found = found_in(data)
-    _, noise, inverse = cleanlab.count.estimate_latent(found.calibrated_joint, data.targets)
-    np.testing.assert_allclose(found.noise_matrix, noise, atol=1e-14)
-    np.testing.assert_allclose(found.inverse_noise_matrix, inverse, atol=1e-14)
+    learned = learn(data)
+    _, noise, inverse = cleanlab.count.estimate_latent(learned.calibrated_joint, data.targets)
+    np.testing.assert_allclose(learned.noise_matrix, noise, atol=1e-14)
+    np.testing.assert_allclose(learned.inverse_noise_matrix, inverse, atol=1e-14)
 
 
 @settings(deadline=None)
 @given(data_sets())
 def test_noise_matrices_are_distributions(data: DataSet) -> None:
-    found = found_in(data)
-    np.testing.assert_allclose(found.noise_matrix.sum(axis=0), found.calibrated_joint.any(axis=0))
-    np.testing.assert_allclose(found.inverse_noise_matrix.sum(axis=0), found.counts > 0)
+    learned = learn(data)
+    np.testing.assert_allclose(learned.noise_matrix.sum(axis=0), learned.calibrated_joint.any(axis=0))
+    np.testing.assert_allclose(learned.inverse_noise_matrix.sum(axis=0), learned.counts > 0)
 
 
 @settings(deadline=None)
 @given(data_sets(), st.randoms(use_true_random=False))
-def test_neither_chunks_nor_order_nor_layout_change_a_bit(data: DataSet, random: object) -> None:
-    whole = found_in(data)
+def test_bits_depend_on_neither_chunks_nor_order_nor_memory_layout(data: DataSet, random: object) -> None:
+    whole = learn(data)
     order = np.random.default_rng(random.getrandbits(32)).permutation(len(data.targets))  # type: ignore[attr-defined]
     shuffled = DataSet(data.targets[order], np.asfortranarray(data.logits[order]))
-    assert all(same(whole, found_in(other, size)) for other in (data, shuffled) for size in (1, 7, None))
+    assert all(identical(whole, learn(other, size)) for other in (data, shuffled) for size in (1, 7, None))
 
 
-def test_chunks_do_not_change_a_bit_of_a_larger_data_set() -> None:
+def test_bits_of_a_larger_data_set_do_not_depend_on_chunks() -> None:
     data = random_data_set(5000, 12, 3)
-    whole = found_in(data)
-    assert all(same(whole, found_in(data, size)) for size in (1, 7, 1000))
+    whole = learn(data)
+    assert all(identical(whole, learn(data, size)) for size in (1, 7, 1000))
 
 
 @settings(deadline=None)
 @given(data_sets())
 def test_invariants(data: DataSet) -> None:
-    found = found_in(data)
-    mask, suggested = suspected(data.whole(), found)
-    np.testing.assert_array_equal(found.counts, np.bincount(data.targets, minlength=data.num_classes))
-    np.testing.assert_array_equal(found.calibrated_joint.sum(axis=1), found.counts)
-    assert found.calibrated_joint.min() >= 0
+    learned = learn(data)
+    mask, suggested = suspected(data.whole(), learned)
+    np.testing.assert_array_equal(learned.counts, np.bincount(data.targets, minlength=data.num_classes))
+    np.testing.assert_array_equal(learned.calibrated_joint.sum(axis=1), learned.counts)
+    assert learned.calibrated_joint.min() >= 0
     assert not mask[data.p.argmax(axis=1) == data.targets].any()
-    pairs = np.zeros_like(found.suspects)
+    pairs = np.zeros_like(learned.suspects)
     for target, other in zip(data.targets[mask], suggested[mask], strict=True):
         pairs[target, other] += 1
-    np.testing.assert_array_equal(found.suspects, pairs)
-    for k, other in enumerate(found.most_confused):
-        row = [(-count, j) for j, count in enumerate(found.calibrated_joint[k]) if j != k and count]
+    np.testing.assert_array_equal(learned.suspects, pairs)
+    for k, other in enumerate(learned.most_confused):
+        row = [(-count, j) for j, count in enumerate(learned.calibrated_joint[k]) if j != k and count]
         assert other == (min(row)[1] if row else -1)
 
 
-def test_overlaps_come_in_order_and_only_as_many_as_asked_for() -> None:
+def test_overlapping_classes_are_sorted_and_limited() -> None:
     joint = np.array([[5, 1, 2, 0], [1, 5, 0, 3], [1, 0, 5, 0], [0, 0, 0, 5]])
-    found = ConfidentLearning(np.ones(4), joint.sum(axis=1), joint, joint, joint)
+    learned = ConfidentLearning(np.ones(4), joint.sum(axis=1), joint, joint, joint)
     share = 1 / joint.sum()
     expected = [
         {"first": first, "second": second, "count": count, "probability": count * share}
         for first, second, count in ((0, 2, 3), (1, 3, 3), (0, 1, 2))
     ]
-    assert found.overlapping_classes() == expected
-    assert found.overlapping_classes(2) == expected[:2]
+    assert learned.overlapping_classes() == expected
+    assert learned.overlapping_classes(2) == expected[:2]
 
 
-def test_what_rounding_leaves_over_goes_to_the_last_of_equal_classes() -> None:
-    # Two of four rows of class 0 are confident, one in each class: 2 1/2 rounds to 2, and five rows are to be shared.
+def test_a_missing_unit_goes_to_the_last_class_with_an_equal_remainder() -> None:
+    # Two of five rows of class 0 are confident, one in each class: both counts are 2 1/2 and round to 2, with a sum
+    # of 4 in place of 5.
     p = [[0.9, 0.1], [0.1, 0.9], *3 * [[0.49, 0.51]], *2 * [[0.2, 0.8]]]
-    found = found_in(data_set([0, 0, 0, 0, 0, 1, 1], p))
-    assert found.confident_joint.tolist() == [[1, 1], [0, 2]]
-    assert found.calibrated_joint.tolist() == [[2, 3], [0, 2]]
+    learned = learn(data_set([0, 0, 0, 0, 0, 1, 1], p))
+    assert learned.confident_joint.tolist() == [[1, 1], [0, 2]]
+    assert learned.calibrated_joint.tolist() == [[2, 3], [0, 2]]
 
 
-def test_probabilities_within_a_millionth_count_as_equal() -> None:
+def test_a_threshold_has_a_tolerance_of_a_millionth() -> None:
     def suggested_at(below: float) -> int:
         p = [[0.5 + below, 0.5 - below], [0.5 - below, 0.5 + below], [0.2, 0.8], [0.2, 0.8]]
         data = data_set([0, 0, 1, 1], p)
-        return int(suspected(data.whole(), found_in(data))[1][1])
+        return int(suspected(data.whole(), learn(data))[1][1])
 
     assert suggested_at(0.9e-6) == 0
     assert suggested_at(1.1e-6) == -1
 
 
-def test_a_tie_with_the_given_label_is_no_label_error() -> None:
+def test_a_tie_with_the_label_is_not_a_label_error() -> None:
     def flagged(lead: float) -> bool:
-        # Class 0 has the threshold 0.45, class 1 that of 0.7: the row that the classes share reaches class 0 alone.
+        # The thresholds are 0.45 for class 0 and 0.7 for class 1: row 1 reaches that of class 0 only.
         p = [[0.45, 0.1, 0.45], [0.5 + lead, 0.5 - lead, 0], [0, 0.9, 0.1]]
         data = data_set([0, 1, 1], p)
-        return bool(suspected(data.whole(), found_in(data))[0][1])
+        return bool(suspected(data.whole(), learn(data))[0][1])
 
     assert not flagged(0)
     assert not flagged(0.4e-6)
     assert flagged(0.6e-6)
 
 
-def test_thresholds_do_not_fall_below_two_millionths() -> None:
+def test_thresholds_are_at_least_two_millionths() -> None:
     data = data_set([0, 1], [[1e-9, 1 - 1e-9], [1e-9, 1 - 1e-9]])
-    assert found_in(data).thresholds[0] == 2e-6
+    assert learn(data).thresholds[0] == 2e-6
 
 
 @pytest.mark.parametrize("chunks", [lambda: iter([]), lambda: [Chunk(np.zeros(0, np.int64), np.zeros((0, 3)))]])
 def test_no_rows(chunks: Chunks) -> None:
-    found = confident_learning(chunks, 3)
-    assert found.confident_joint.tolist() == np.eye(3).tolist()
-    assert found.health is None
-    assert (found.num_examples, found.num_label_issues, found.num_label_issues_calibrated) == (0, 0, 0)
-    assert found.thresholds.tolist() == [2, 2, 2]
-    for zeros in (found.joint, found.noise_matrix, found.inverse_noise_matrix, found.label_noise):
+    learned = confident_learning(chunks, 3)
+    assert learned.confident_joint.tolist() == np.eye(3).tolist()
+    assert learned.health is None
+    assert (learned.num_examples, learned.num_label_issues, learned.num_label_issues_calibrated) == (0, 0, 0)
+    assert learned.thresholds.tolist() == [2, 2, 2]
+    for zeros in (learned.joint, learned.noise_matrix, learned.inverse_noise_matrix, learned.label_noise):
         assert not zeros.any()
-    assert found.most_confused.tolist() == [-1, -1, -1]
-    assert found.overlapping_classes() == []
+    assert learned.most_confused.tolist() == [-1, -1, -1]
+    assert learned.overlapping_classes() == []
 
 
 def test_one_class() -> None:
-    found = found_in(DataSet(np.zeros(3, np.int64), np.array([[1.0], [2], [-3]])))
-    assert found.calibrated_joint.tolist() == [[3]]
-    assert found.health == 1
+    learned = learn(DataSet(np.zeros(3, np.int64), np.array([[1.0], [2], [-3]])))
+    assert learned.calibrated_joint.tolist() == [[3]]
+    assert learned.health == 1
 
 
-def test_another_number_of_classes_is_refused() -> None:
+def test_another_number_of_classes_is_rejected() -> None:
     data = random_data_set(9, 3, 0)
     with pytest.raises(ValueError, match="3 classes, not 4"):
         confident_learning(data.chunks(), 4)
     with pytest.raises(ValueError, match="2 classes, not 3"):
-        suspected(random_data_set(9, 2, 0).whole(), found_in(data))
+        suspected(random_data_set(9, 2, 0).whole(), learn(data))
 
 
-def test_two_passes_in_memory_that_does_not_grow() -> None:
+def test_two_passes_in_constant_memory() -> None:
     def peak(number: int) -> int:
         block = random_data_set(500, 6, 0).whole()
         passes: list[None] = []
@@ -347,9 +350,9 @@ def test_two_passes_in_memory_that_does_not_grow() -> None:
 
         tracemalloc.start()
         confident_learning(chunks, 6)
-        most = tracemalloc.get_traced_memory()[1]
+        _, highest = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert len(passes) == 2
-        return most
+        return highest
 
     assert peak(400) < peak(4) + 8 * 500

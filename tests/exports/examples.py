@@ -1,4 +1,4 @@
-"""Rows that are hard to write: unicode, quotes, line ends, nothing, a lot, and what looks like a formula."""
+"""Rows that are hard to write: unicode, quotes, line ends, empty and long texts, formulas."""
 
 from __future__ import annotations
 
@@ -59,23 +59,23 @@ INFINITE = replace(
 
 
 def options(total: int = len(ROWS), **changes: Any) -> ExportOptions:
-    made = ExportOptions(
+    default = ExportOptions(
         run="r-1.a", queue="q1", config_id="fl_0123", epoch=7, total=total, class_names=CLASSES, from_name="label"
     )
-    return replace(made, **changes)
+    return replace(default, **changes)
 
 
 class Supply:
-    """Rows made when they are asked for, and how many were."""
+    """Iterable that creates rows on demand and counts them."""
 
     def __init__(self, total: int, make: Callable[[int], ExportRow] | None = None) -> None:
         self.total = total
-        self.made = 0
+        self.created = 0
         self._make = make or (lambda rank: replace(PLAIN, rank=rank, id=f"row-{rank}"))
 
     def __iter__(self) -> Iterator[ExportRow]:
         for rank in range(1, self.total + 1):
-            self.made = rank
+            self.created = rank
             yield self._make(rank)
 
 

@@ -1,4 +1,4 @@
-"""FiftyOne's labels.json: the model's label, the given one beside it, and the image that it belongs to."""
+"""FiftyOne's labels.json: the suggested label, the given label, and the path of the image."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from tests.exports.examples import CLASSES, INFINITE, PLAIN, ROWS, options, whol
 from tests.replies import assert_is
 
 
-def written(rows: Any, **changes: Any) -> dict[str, Any]:
+def file_of(rows: Any, **changes: Any) -> dict[str, Any]:
     return dict(orjson.loads(whole(write_fiftyone(rows, options(**changes)))))
 
 
-def test_every_row_is_there_in_order_with_classes_by_index() -> None:
-    found = written(ROWS)
-    assert_is(dict[str, Classification], found["labels"])
-    assert found["classes"] == list(CLASSES)
-    assert list(found["labels"]) == [row.id for row in ROWS]
-    assert [CLASSES[one["label"]] for one in found["labels"].values()] == [
+def test_all_rows_are_in_order_with_classes_by_index() -> None:
+    content = file_of(ROWS)
+    assert_is(dict[str, Classification], content["labels"])
+    assert content["classes"] == list(CLASSES)
+    assert list(content["labels"]) == [row.id for row in ROWS]
+    assert [CLASSES[label["label"]] for label in content["labels"].values()] == [
         row.suggested_label or row.given_label for row in ROWS
     ]
-    for one, row in zip(found["labels"].values(), ROWS, strict=True):
-        assert tool_fields(row).items() <= one["attributes"].items()
+    for label, row in zip(content["labels"].values(), ROWS, strict=True):
+        assert tool_fields(row).items() <= label["attributes"].items()
 
 
 def test_without_class_names_a_label_is_its_name() -> None:
-    found = written(ROWS, class_names=None)
-    assert set(found) == {"labels"}
-    assert [one["label"] for one in found["labels"].values()] == [row.suggested_label or "cat" for row in ROWS]
+    content = file_of(ROWS, class_names=None)
+    assert set(content) == {"labels"}
+    assert [label["label"] for label in content["labels"].values()] == [row.suggested_label or "cat" for row in ROWS]
 
 
 def test_the_confidence_is_that_of_the_suggestion() -> None:
@@ -43,17 +43,17 @@ def test_the_confidence_is_that_of_the_suggestion() -> None:
         assert "confidence" not in classification(row, options())
 
 
-def test_where_the_model_agrees_the_label_is_the_given_one() -> None:
-    found = classification(ROWS[2], options())
-    assert (found["label"], found["attributes"]["given_label"]) == (0, "cat")
-    assert found["attributes"]["suggested_label"] is None
+def test_if_the_model_agrees_the_label_is_the_given_label() -> None:
+    label = classification(ROWS[2], options())
+    assert (label["label"], label["attributes"]["given_label"]) == (0, "cat")
+    assert label["attributes"]["suggested_label"] is None
 
 
-def test_attributes_are_kept_where_fiftyone_can_keep_them() -> None:
+def test_attributes_that_fiftyone_can_store() -> None:
     mine = {"camera": "left", "a.b": 1, "$c": 2, "_d": 3, "deep": {"e": 1}, "none": None, "on": True, "label": "x"}
-    found = classification(replace(PLAIN, attributes=mine), options())["attributes"]
-    assert found == tool_fields(PLAIN) | {"camera": "left", "on": True, "attribute_label": "x"}
-    assert not set(found) & set(OWN_NAMES)
+    attributes = classification(replace(PLAIN, attributes=mine), options())["attributes"]
+    assert attributes == tool_fields(PLAIN) | {"camera": "left", "on": True, "attribute_label": "x"}
+    assert not set(attributes) & set(OWN_NAMES)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_attributes_are_kept_where_fiftyone_can_keep_them() -> None:
         ("s3://bucket/cat/1", "", "cat/1"),
     ],
 )
-def test_an_image_is_found_by_its_path_without_the_ending(image: str, root: str, key: str) -> None:
+def test_the_key_of_an_image_is_its_path_without_the_extension(image: str, root: str, key: str) -> None:
     row = replace(PLAIN, attributes={"image": image})
     assert image_key(row, options(image_root=root)) == key
 
@@ -81,5 +81,5 @@ def test_without_a_path_the_id_is_the_key(identity: str, key: str, attributes: d
     assert image_key(replace(PLAIN, id=identity, attributes=attributes), options()) == key
 
 
-def test_the_path_may_be_under_another_name() -> None:
+def test_the_path_can_be_in_another_attribute() -> None:
     assert image_key(replace(PLAIN, attributes={"file": "a/b.jpg"}), options(image_key="file")) == "a/b"

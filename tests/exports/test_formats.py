@@ -1,4 +1,4 @@
-"""What holds for every format: names, no rows, many rows in little memory, no number that JSON lacks."""
+"""Properties of every format: names, no rows, many rows in little memory, numbers that JSON lacks."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_no_rows_are_a_whole_file(name: str) -> None:
 
 
 @EVERY
-def test_bytes_come_before_the_rows_end(name: str) -> None:
+def test_the_first_bytes_come_before_the_last_row(name: str) -> None:
     supply = Supply(MANY)
     assert next(FORMATS[name].write(supply, options(MANY)))
-    assert 0 < supply.made < MANY / 10
+    assert 0 < supply.created < MANY / 10
 
 
 @EVERY
-def test_all_rows_arrive_in_many_parts(name: str) -> None:
+def test_all_rows_are_written_in_many_parts(name: str) -> None:
     total = ROW_GROUP_ROWS + 100
     parts = list(FORMATS[name].write(Supply(total), options(total)))
     assert len(parts) > 2
@@ -68,12 +68,12 @@ def test_memory_does_not_grow_with_the_rows(name: str) -> None:
         return highest
 
     few = ROW_GROUP_ROWS if name == "parquet" else 1_000
-    peak(10)  # what is imported and cached once
+    peak(10)  # imports and caches
     assert peak(4 * few) < peak(few) * 1.1 + BLOCK_BYTES
 
 
 @EVERY
-def test_the_same_rows_give_the_same_bytes_once_more(name: str) -> None:
+def test_the_same_rows_give_the_same_bytes(name: str) -> None:
     write = FORMATS[name].write
     assert whole(write(ROWS, options())) == whole(write(iter(ROWS), options()))
 
@@ -95,20 +95,20 @@ def _leaves(value: Any) -> Any:
 
 
 @EVERY
-def test_media_types_and_endings_tell_the_formats_apart(name: str) -> None:
-    found = find_format(name)
-    assert found.media_type.count("/") == 1
-    assert [other for other, one in FORMATS.items() if one.ending == found.ending] == [name]
+def test_a_format_has_a_media_type_and_an_ending_of_its_own(name: str) -> None:
+    export_format = find_format(name)
+    assert export_format.media_type.count("/") == 1
+    assert [other.name for other in FORMATS.values() if other.ending == export_format.ending] == [name]
 
 
 def test_exports_need_neither_torch_nor_fastapi() -> None:
     code = "import sys, service.exports.formats, service.exports.label_studio_backend; print(*sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "orjson" in shown.split()
-    assert not {"torch", "fastapi"} & set(shown.split())
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "orjson" in modules
+    assert not {"torch", "fastapi"} & set(modules)
 
 
-def test_an_unknown_format_is_refused_with_the_known() -> None:
+def test_an_unknown_format_is_rejected_with_the_known_formats() -> None:
     with pytest.raises(
         InvalidRequestError, match="'coco' is none of label-studio, argilla, fiftyone, csv, jsonl, parq"
     ):

@@ -1,4 +1,4 @@
-"""Label Studio's own validator reads what we write, and refuses what we avoid."""
+"""Label Studio's own validator accepts the tasks, and rejects tasks that the export avoids."""
 
 from __future__ import annotations
 
@@ -16,60 +16,60 @@ from service.exports.label_studio import labelling_config, review_score, task, w
 from service.exports.rows import ExportOptions
 from tests.exports.examples import CLASSES, INFINITE, PLAIN, ROWS, options, whole
 
-# The SDK's own modules still use pydantic's first version of these.
+# The SDK uses deprecated functions of pydantic.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
 ]
 
 
-def interface(given: ExportOptions) -> Any:
+def load_interface(export_options: ExportOptions) -> Any:
     sdk = pytest.importorskip("label_studio_sdk.label_interface", reason="label-studio-sdk is not installed")
-    made = sdk.LabelInterface(labelling_config(CLASSES, given))
-    made.validate()
-    return made
+    interface = sdk.LabelInterface(labelling_config(CLASSES, export_options))
+    interface.validate()
+    return interface
 
 
-def written(rows: Any, given: ExportOptions) -> list[dict[str, Any]]:
-    return list(orjson.loads(whole(write_label_studio(rows, given))))
+def tasks_of(rows: Any, export_options: ExportOptions) -> list[dict[str, Any]]:
+    return list(orjson.loads(whole(write_label_studio(rows, export_options))))
 
 
-def assert_valid(made: Any, one: dict[str, Any]) -> None:
-    # `validate_task` of this SDK calls its `validate_prediction` without the prediction: one after the other, then.
-    assert made.validate_task({"data": one["data"]})
-    for found in one["predictions"]:
-        assert made.validate_prediction(found, return_errors=True) == []
+def assert_valid(interface: Any, item: dict[str, Any]) -> None:
+    # `validate_task` of this SDK fails on predictions, as it calls `validate_prediction` without an argument.
+    assert interface.validate_task({"data": item["data"]})
+    for prediction in item["predictions"]:
+        assert interface.validate_prediction(prediction, return_errors=True) == []
 
 
 @pytest.mark.parametrize(
     "changes", [{}, {"from_name": "topic", "to_name": "body"}, {"data_key": "picture", "object_tag": "Image"}]
 )
-def test_the_sdk_takes_every_task_and_prediction(changes: dict[str, Any]) -> None:
-    given = options(**changes)
-    made = interface(given)
-    tasks = written([*ROWS, replace(INFINITE, rank=5)], given)
+def test_the_sdk_accepts_every_task_and_prediction(changes: dict[str, Any]) -> None:
+    export_options = options(**changes)
+    interface = load_interface(export_options)
+    tasks = tasks_of([*ROWS, replace(INFINITE, rank=5)], export_options)
     assert len(tasks) == len(ROWS) + 1
-    for one in tasks:
-        assert_valid(made, one)
+    for item in tasks:
+        assert_valid(interface, item)
 
 
-def test_the_sdk_refuses_the_raw_loss_as_score() -> None:
-    made = interface(options())
-    (found,) = task(PLAIN, options())["predictions"]
-    assert made.validate_prediction(found)
-    errors = made.validate_prediction(found | {"score": PLAIN.loss}, return_errors=True)
+def test_the_sdk_rejects_the_raw_loss_as_score() -> None:
+    interface = load_interface(options())
+    (prediction,) = task(PLAIN, options())["predictions"]
+    assert interface.validate_prediction(prediction)
+    errors = interface.validate_prediction(prediction | {"score": PLAIN.loss}, return_errors=True)
     assert errors == ["Score must be between 0.00 and 1.00 inclusive, got 2.31"]
 
 
-def test_the_sdk_refuses_names_that_the_configuration_lacks() -> None:
-    made = interface(options())
+def test_the_sdk_rejects_names_that_the_configuration_lacks() -> None:
+    interface = load_interface(options())
     for other in (options(from_name="other"), options(to_name="other", data_key="text")):
-        assert not made.validate_prediction(task(PLAIN, other)["predictions"][0])
-    assert not made.validate_task({"data": task(PLAIN, options(data_key="other"))["data"] | {"text": None}})
+        assert not interface.validate_prediction(task(PLAIN, other)["predictions"][0])
+    assert not interface.validate_task({"data": task(PLAIN, options(data_key="other"))["data"] | {"text": None}})
 
 
 def test_a_task_in_full() -> None:
-    (found,) = written([replace(PLAIN, attributes={"text": "a barking animal", "rank": "captain"})], options(4))
-    assert found == {
+    (exported,) = tasks_of([replace(PLAIN, attributes={"text": "a barking animal", "rank": "captain"})], options(4))
+    assert exported == {
         "data": {
             "text": "a barking animal",
             "attribute_rank": "captain",
@@ -113,29 +113,30 @@ def test_a_task_in_full() -> None:
     }
 
 
-def test_every_task_has_one_prediction_of_one_version_and_no_annotation() -> None:
-    tasks = written(ROWS, options())
-    assert [set(one) for one in tasks] == [{"data", "meta", "predictions"}] * len(ROWS)
-    assert [[found["model_version"] for found in one["predictions"]] for one in tasks] == [["focal-r-1.a"]] * len(ROWS)
-    assert [one["data"]["given_label"] for one in tasks] == [row.given_label for row in ROWS]
-    assert [one["data"]["text"] for one in tasks] == [row.attributes.get("text", row.id) for row in ROWS]
+def test_every_task_has_a_prediction_of_the_same_version_and_no_annotation() -> None:
+    tasks = tasks_of(ROWS, options())
+    assert [set(item) for item in tasks] == [{"data", "meta", "predictions"}] * len(ROWS)
+    versions = [[prediction["model_version"] for prediction in item["predictions"]] for item in tasks]
+    assert versions == [["focal-r-1.a"]] * len(ROWS)
+    assert [item["data"]["given_label"] for item in tasks] == [row.given_label for row in ROWS]
+    assert [item["data"]["text"] for item in tasks] == [row.attributes.get("text", row.id) for row in ROWS]
 
 
 def test_scores_follow_the_ranks_strictly() -> None:
-    scores = [one["predictions"][0]["score"] for one in written(ROWS, options())]
+    scores = [item["predictions"][0]["score"] for item in tasks_of(ROWS, options())]
     assert all(earlier < later for earlier, later in pairwise(scores))
 
 
-def test_without_another_class_there_is_no_region() -> None:
-    (without,) = task(ROWS[2], options())["predictions"]
-    assert without["result"] == []
-    assert 0 < without["score"] < 1
+def test_without_a_suggestion_there_is_no_region() -> None:
+    (prediction,) = task(ROWS[2], options())["predictions"]
+    assert prediction["result"] == []
+    assert 0 < prediction["score"] < 1
 
 
 def test_without_a_probability_the_region_has_no_score() -> None:
-    (found,) = task(INFINITE, options())["predictions"]
-    assert "score" not in found["result"][0]
-    assert found["result"][0]["value"] == {"choices": ["dog"]}
+    (prediction,) = task(INFINITE, options())["predictions"]
+    assert "score" not in prediction["result"][0]
+    assert prediction["result"][0]["value"] == {"choices": ["dog"]}
 
 
 @given(total=st.integers(1, 2**50), data=st.data())
@@ -147,16 +148,16 @@ def test_review_scores_are_strictly_monotone_for_any_total(total: int, data: st.
 
 
 @pytest.mark.parametrize(("rank", "total"), [(0, 5), (6, 5), (1, 0)])
-def test_a_rank_outside_the_total_is_an_error_of_the_caller(rank: int, total: int) -> None:
+def test_a_rank_outside_the_total_is_rejected(rank: int, total: int) -> None:
     with pytest.raises(ValueError, match=rf"rank {rank} is not in 1\.\.{total}"):
         review_score(rank, total)
 
 
-def test_the_configuration_holds_the_class_names_as_they_are() -> None:
-    assert list(interface(options()).get_control("label").labels_attrs) == list(CLASSES)
+def test_the_configuration_contains_unchanged_class_names() -> None:
+    assert list(load_interface(options()).get_control("label").labels_attrs) == list(CLASSES)
 
 
-def test_a_class_name_that_xml_cannot_hold_is_refused() -> None:
+def test_a_class_name_that_xml_cannot_represent_is_rejected() -> None:
     with pytest.raises(InvalidRequestError, match="a labelling configuration cannot hold one of these names"):
         labelling_config(["a\x00b"], options())
 

@@ -1,4 +1,4 @@
-"""A run as an ML backend: rows found by the task's id, regions that fit the project's own configuration."""
+"""A run as an ML backend: rows by the id of the task, regions for the configuration of the project."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ CONFIG = """<View><Image name="img" value="$image"/><!-- five at most -->
 <Choices name="second" toName="img"><Choice value="dog"/></Choices></View>"""
 
 
-class Known:
-    """Rows by their ids, and what was asked for."""
+class Lookup:
+    """Looks up rows by id, and records the ids of each call."""
 
     def __init__(self, rows: Sequence[ExportRow] = ROWS) -> None:
         self._rows = {row.id: row for row in rows}
-        self.asked: list[list[str]] = []
+        self.calls: list[list[str]] = []
 
     def __call__(self, ids: Sequence[str]) -> Mapping[str, ExportRow]:
-        self.asked.append(list(ids))
+        self.calls.append(list(ids))
         return {identity: self._rows[identity] for identity in ids if identity in self._rows}
 
 
-def of(**data: Any) -> dict[str, Any]:
+def task_with(**data: Any) -> dict[str, Any]:
     return {"id": 900, "data": data}
 
 
-def test_tasks_that_were_exported_get_the_prediction_of_the_export() -> None:
+def test_exported_tasks_get_the_prediction_of_the_export() -> None:
     tasks = [task(row, options()) for row in ROWS]
     assert_is(list[LabelStudioTask], tasks)
     config = labelling_config(CLASSES, options())
-    found = predictions(tasks[::-1], Known(), options(), config)
-    assert found == [one["predictions"][0] for one in tasks[::-1]]
+    predicted = predictions(tasks[::-1], Lookup(), options(), config)
+    assert predicted == [item["predictions"][0] for item in tasks[::-1]]
 
 
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
-def test_the_sdk_takes_the_predictions() -> None:
+def test_the_sdk_accepts_the_predictions() -> None:
     sdk = pytest.importorskip("label_studio_sdk.label_interface", reason="label-studio-sdk is not installed")
     config = labelling_config(CLASSES[:2], options())
-    tasks = [of(external_id=row.id) for row in ROWS] + [of()]
-    for found in predictions(tasks, Known(), options(from_name="other"), config):
-        assert sdk.LabelInterface(config).validate_prediction(found, return_errors=True) == []
+    tasks = [task_with(external_id=row.id) for row in ROWS] + [task_with()]
+    for prediction in predictions(tasks, Lookup(), options(from_name="other"), config):
+        assert sdk.LabelInterface(config).validate_prediction(prediction, return_errors=True) == []
 
 
 @pytest.mark.parametrize(
@@ -71,40 +71,51 @@ def test_the_sdk_takes_the_predictions() -> None:
     ],
 )
 def test_a_task_finds_its_row_by_external_id_then_by_id(data: dict[str, Any], rank: int) -> None:
-    (found,) = predictions([of(**data)], Known(), options())
-    assert found["score"] == task(ROWS[rank - 1], options())["predictions"][0]["score"]
+    (prediction,) = predictions([task_with(**data)], Lookup(), options())
+    assert prediction["score"] == task(ROWS[rank - 1], options())["predictions"][0]["score"]
 
 
 @pytest.mark.parametrize(
     "unknown",
-    [of(), of(external_id="gone"), of(external_id=None, id=[1]), of(id=True), {}, {"data": 3}, None, "row-17"],
+    [
+        task_with(),
+        task_with(external_id="gone"),
+        task_with(external_id=None, id=[1]),
+        task_with(id=True),
+        {},
+        {"data": 3},
+        None,
+        "row-17",
+    ],
 )
 def test_an_unknown_task_comes_last_without_a_suggestion(unknown: Any) -> None:
-    reply = predict_reply([unknown, of(external_id="row-17")], Known(), options())
+    reply = predict_reply([unknown, task_with(external_id="row-17")], Lookup(), options())
     assert_is(PredictReply, reply)
-    unknown_one, known = reply["results"]
-    assert unknown_one == {"model_version": "focal-r-1.a", "score": 1.0, "result": []}
-    assert known["score"] < 1.0
+    last, first = reply["results"]
+    assert last == {"model_version": "focal-r-1.a", "score": 1.0, "result": []}
+    assert first["score"] < 1.0
 
 
 def test_the_rows_are_looked_up_once_and_each_id_once() -> None:
-    known = Known()
-    predictions([of(external_id="a", id=1), of(external_id="a"), of(id=1), of()], known, options())
-    assert known.asked == [["a", "1"]]
+    lookup = Lookup()
+    predictions(
+        [task_with(external_id="a", id=1), task_with(external_id="a"), task_with(id=1), task_with()], lookup, options()
+    )
+    assert lookup.calls == [["a", "1"]]
 
 
 def test_no_tasks_have_no_predictions() -> None:
-    assert predict_reply([], Known(), options()) == {"results": [], "model_version": "focal-r-1.a"}
+    assert predict_reply([], Lookup(), options()) == {"results": [], "model_version": "focal-r-1.a"}
 
 
-def test_the_first_choices_of_the_configuration_are_filled() -> None:
-    (found,) = predict_reply([of(external_id="row-17")], Known(), options(), CONFIG)["results"]
-    (region,) = found["result"]
+def test_the_suggestion_fills_in_the_first_choices_of_the_configuration() -> None:
+    (prediction,) = predict_reply([task_with(external_id="row-17")], Lookup(), options(), CONFIG)["results"]
+    (region,) = prediction["result"]
     assert (region["from_name"], region["to_name"], region["value"]) == ("kind", "img", {"choices": ["dog"]})
 
 
 @pytest.mark.parametrize("config", [None, "", "  \n"])
-def test_without_a_configuration_the_options_hold(config: str | None) -> None:
+def test_without_a_configuration_the_options_apply(config: str | None) -> None:
     control = read_control(config, options(from_name="f", to_name="t"))
     assert control is not None
     assert (control.from_name, control.to_name, control.choices) == ("f", "t", None)
@@ -118,21 +129,21 @@ def test_without_a_configuration_the_options_hold(config: str | None) -> None:
         '<View><Choices name="label" toName="text"><Choice value="wolf"/></Choices></View>',
     ],
 )
-def test_where_the_suggestion_has_no_place_the_order_remains(config: str) -> None:
-    (found,) = predictions([of(external_id="row-17")], Known(), options(), config)
-    assert found["result"] == []
-    assert found["score"] == task(PLAIN, options())["predictions"][0]["score"]
+def test_without_a_control_for_the_suggestion_the_score_remains(config: str) -> None:
+    (prediction,) = predictions([task_with(external_id="row-17")], Lookup(), options(), config)
+    assert prediction["result"] == []
+    assert prediction["score"] == task(PLAIN, options())["predictions"][0]["score"]
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"),
+    ("choice", "text"),
     [('<Choice value="dog" alias="d"/>', "d"), ('<Choice value="Der Hund" alias="dog"/>', "dog"), ("", "dog")],
 )
-def test_a_choice_is_said_by_its_alias_and_those_of_the_data_are_all_allowed(choice: str, said: str) -> None:
+def test_a_choice_has_its_alias_and_choices_from_the_data_are_unrestricted(choice: str, text: str) -> None:
     source = "" if choice else ' value="$choices"'
     config = f'<View><Choices name="label" toName="text"{source}>{choice}</Choices></View>'
-    (found,) = predictions([of(external_id="row-17")], Known(), options(), config)
-    assert found["result"][0]["value"] == {"choices": [said]}
+    (prediction,) = predictions([task_with(external_id="row-17")], Lookup(), options(), config)
+    assert prediction["result"][0]["value"] == {"choices": [text]}
 
 
 @pytest.mark.parametrize(
@@ -145,18 +156,18 @@ def test_a_choice_is_said_by_its_alias_and_those_of_the_data_are_all_allowed(cho
         "no xml",
     ],
 )
-def test_entities_document_types_and_what_is_not_xml_are_refused(config: str) -> None:
+def test_entities_document_types_and_invalid_xml_are_rejected(config: str) -> None:
     with pytest.raises(InvalidRequestError, match="label_config: "):
-        predictions([], Known(), options(), config)
+        predictions([], Lookup(), options(), config)
 
 
 @pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING"])
-def test_a_known_action_is_created_and_ok(action: str) -> None:
+def test_a_training_action_gets_201(action: str) -> None:
     assert webhook_reply(action) == (201, {"result": {}, "status": "ok"})
 
 
 @pytest.mark.parametrize("action", ["PROJECT_UPDATED", None, 7])
-def test_an_unknown_action_is_said_to_be_so(action: Any) -> None:
+def test_an_unknown_action_gets_200(action: Any) -> None:
     assert webhook_reply(action) == (200, {"status": "Unknown event"})
 
 
@@ -165,6 +176,6 @@ def test_setup_and_health() -> None:
     assert health_reply() == {"status": "UP", "model_class": "FocalLoss"}
 
 
-def test_a_row_without_another_class_keeps_its_place() -> None:
-    (found,) = predictions([of(external_id="x")], Known([replace(ROWS[2], id="x")]), options())
-    assert found == {"model_version": "focal-r-1.a", "score": 0.5, "result": []}
+def test_a_row_without_a_suggestion_keeps_its_score() -> None:
+    (prediction,) = predictions([task_with(external_id="x")], Lookup([replace(ROWS[2], id="x")]), options())
+    assert prediction == {"model_version": "focal-r-1.a", "score": 0.5, "result": []}

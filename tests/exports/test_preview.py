@@ -1,4 +1,4 @@
-"""The preview is what the writer writes, and its validator refuses what the tool would."""
+"""The preview contains the rows of the file, and its validator rejects rows that the tool would reject."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SOUND = [
 ]
 
 
-def refused(name: str, rows: Any, labels: Any = CLASSES, **changes: Any) -> dict[int, str]:
-    found = preview(name, rows, options(**changes), labels)["validator"]
-    assert_is(Validation, found)
-    assert found["accepted"] + len(found["refused"]) == len(rows)
-    return {one["row"]: one["reason"] for one in found["refused"]}
+def rejections(name: str, rows: Any, labels: Any = CLASSES, **changes: Any) -> dict[int, str]:
+    validation = preview(name, rows, options(**changes), labels)["validator"]
+    assert_is(Validation, validation)
+    assert validation["accepted"] + len(validation["refused"]) == len(rows)
+    return {row["row"]: row["reason"] for row in validation["refused"]}
 
 
-def read_by_others(name: str, content: bytes) -> list[Any]:
+def parsed_by_other_readers(name: str, content: bytes) -> list[Any]:
     match name:
         case "label-studio":
             return list(json.loads(content))
@@ -52,51 +52,51 @@ def read_by_others(name: str, content: bytes) -> list[Any]:
 
 
 @EVERY
-def test_the_rows_are_those_of_the_file(name: str) -> None:
-    found = preview(name, ROWS, options(), CLASSES)
-    assert_is(PreviewRows, found)
-    assert found["rows"] == read_by_others(name, whole(FORMATS[name].write(ROWS, options())))
-    assert found.get("columns") == (list(COLUMNS) if name in FLAT else None)
+def test_the_rows_equal_those_of_the_file(name: str) -> None:
+    reply = preview(name, ROWS, options(), CLASSES)
+    assert_is(PreviewRows, reply)
+    assert reply["rows"] == parsed_by_other_readers(name, whole(FORMATS[name].write(ROWS, options())))
+    assert reply.get("columns") == (list(COLUMNS) if name in FLAT else None)
 
 
 @EVERY
-def test_sound_rows_are_accepted_by_who_is_named(name: str) -> None:
-    found = preview(name, SOUND, options(), CLASSES)["validator"]
-    assert (found["accepted"], found["refused"]) == (2, [])
+def test_sound_rows_are_accepted_by_the_named_validator(name: str) -> None:
+    validation = preview(name, SOUND, options(), CLASSES)["validator"]
+    assert (validation["accepted"], validation["refused"]) == (2, [])
     own = {"argilla": DOCUMENTED, "fiftyone": DOCUMENTED, "label-studio": "label_studio_sdk", "jsonl": "orjson"}
-    assert found["name"] == own.get(name, "pyarrow")
-    assert (found["version"] is None) == (found["name"] == DOCUMENTED)
+    assert validation["name"] == own.get(name, "pyarrow")
+    assert (validation["version"] is None) == (validation["name"] == DOCUMENTED)
 
 
 @EVERY
-def test_no_rows_are_nothing_to_refuse(name: str) -> None:
-    found = preview(name, [], options(0), CLASSES)
-    assert found["rows"] == []
-    assert (found["validator"]["accepted"], found["validator"]["refused"]) == (0, [])
+def test_an_export_without_rows(name: str) -> None:
+    reply = preview(name, [], options(0), CLASSES)
+    assert reply["rows"] == []
+    assert (reply["validator"]["accepted"], reply["validator"]["refused"]) == (0, [])
 
 
-def test_without_the_sdk_nobody_is_said_to_have_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_sdk_a_note_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "label_studio_sdk", None)
     monkeypatch.setitem(sys.modules, "label_studio_sdk.label_interface", None)
-    found = preview("label-studio", SOUND, options(), CLASSES)
-    assert found["validator"] is None
-    assert "pip install 'focal-loss-service[label-studio]'" in found["notes"][0]
-    assert [task["data"]["external_id"] for task in found["rows"]] == ["row-1", "row-2"]
+    reply = preview("label-studio", SOUND, options(), CLASSES)
+    assert reply["validator"] is None
+    assert "pip install 'focal-loss-service[label-studio]'" in reply["notes"][0]
+    assert [task["data"]["external_id"] for task in reply["rows"]] == ["row-1", "row-2"]
 
 
-def test_the_sdk_refuses_a_suggestion_outside_the_configuration() -> None:
+def test_the_sdk_rejects_a_suggestion_outside_the_configuration() -> None:
     pytest.importorskip("label_studio_sdk", reason="label-studio-sdk is not installed")
-    found = refused("label-studio", [PLAIN, replace(PLAIN, rank=2, suggested_label="cow")])
-    assert list(found) == [2]
-    assert "Valid options" in found[2]
+    reasons = rejections("label-studio", [PLAIN, replace(PLAIN, rank=2, suggested_label="cow")])
+    assert list(reasons) == [2]
+    assert "Valid options" in reasons[2]
 
 
 @pytest.mark.parametrize("changes", [{"from_name": "text"}, {"to_name": "a,b"}, {"object_tag": "Choices"}])
-def test_the_sdk_refuses_a_configuration(changes: dict[str, Any]) -> None:
+def test_the_sdk_rejects_a_configuration(changes: dict[str, Any]) -> None:
     pytest.importorskip("label_studio_sdk", reason="label-studio-sdk is not installed")
-    found = refused("label-studio", SOUND, **changes)
-    assert list(found) == [1, 2]
-    assert all(reason.startswith("the labelling configuration: ") for reason in found.values())
+    reasons = rejections("label-studio", SOUND, **changes)
+    assert list(reasons) == [1, 2]
+    assert all(reason.startswith("the labelling configuration: ") for reason in reasons.values())
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_the_sdk_refuses_a_configuration(changes: dict[str, Any]) -> None:
         ({"attributes": {"text": 3}}, "text is not a text"),
     ],
 )
-def test_argilla_would_refuse(changes: dict[str, Any], reason: str) -> None:
-    assert reason in refused("argilla", [SOUND[0], replace(SOUND[1], **changes)])[2]
+def test_records_that_argilla_rejects(changes: dict[str, Any], reason: str) -> None:
+    assert reason in rejections("argilla", [SOUND[0], replace(SOUND[1], **changes)])[2]
 
 
 @pytest.mark.parametrize(
@@ -121,44 +121,44 @@ def test_argilla_would_refuse(changes: dict[str, Any], reason: str) -> None:
         ({"from_name": "text"}, "question and field are both called 'text'"),
     ],
 )
-def test_argilla_would_refuse_the_settings(changes: dict[str, Any], reason: str) -> None:
-    assert set(refused("argilla", SOUND, **changes).values()) == {reason}
-    assert set(refused("argilla", SOUND, ["cat", "dog", "cat"]).values()) == {"two classes have the same name"}
+def test_settings_that_argilla_rejects(changes: dict[str, Any], reason: str) -> None:
+    assert set(rejections("argilla", SOUND, **changes).values()) == {reason}
+    assert set(rejections("argilla", SOUND, ["cat", "dog", "cat"]).values()) == {"two classes have the same name"}
 
 
-def test_fiftyone_takes_two_rows_of_one_image_for_one() -> None:
+def test_fiftyone_rejects_rows_with_the_same_image() -> None:
     twice = [SOUND[0], replace(SOUND[1], attributes={"image": "1.jpg"})]
-    assert refused("fiftyone", twice) == dict.fromkeys((1, 2), "another row has the same image, 1")
+    assert rejections("fiftyone", twice) == dict.fromkeys((1, 2), "another row has the same image, 1")
     assert len(read_back("fiftyone", twice, options())) == 2
-    assert refused("fiftyone", [replace(PLAIN, id="")]) == {1: "the path of its image is empty"}
+    assert rejections("fiftyone", [replace(PLAIN, id="")]) == {1: "the path of its image is empty"}
 
 
-def test_fiftyone_knows_a_class_by_its_place() -> None:
-    assert refused("fiftyone", SOUND, CLASSES[:1]) == dict.fromkeys((1, 2), "the label 1 is not a class")
-    assert refused("fiftyone", SOUND, ["dog"], class_names=None) == {}
-    assert "'dog'" in refused("fiftyone", SOUND, ["cat"], class_names=None)[1]
+def test_fiftyone_identifies_a_class_by_its_index() -> None:
+    assert rejections("fiftyone", SOUND, CLASSES[:1]) == dict.fromkeys((1, 2), "the label 1 is not a class")
+    assert rejections("fiftyone", SOUND, ["dog"], class_names=None) == {}
+    assert "'dog'" in rejections("fiftyone", SOUND, ["cat"], class_names=None)[1]
 
 
 @EVERY
-def test_a_number_that_is_not_finite_is_no_reason_to_refuse(name: str) -> None:
-    assert refused(name, [INFINITE]) == {}
+def test_infinite_scores_are_accepted(name: str) -> None:
+    assert rejections(name, [INFINITE]) == {}
 
 
-def test_rows_without_what_is_shown_are_counted() -> None:
-    (said, _) = preview("label-studio", ROWS, options(data_key="group"), CLASSES)["notes"]
-    assert said == "4 of these 5 rows have no attribute 'group': the id is shown instead. They have nested, text."
-    (said, *_) = preview("argilla", [replace(PLAIN, attributes={})], options(), CLASSES)["notes"]
-    assert said.startswith("1 of these 1 rows have no attribute 'text'")
-    (said, *_) = preview("fiftyone", [PLAIN, *SOUND], options(), CLASSES)["notes"]
-    assert said.startswith("1 of these 3 rows have no attribute 'image': the id stands for the path")
+def test_a_note_counts_the_rows_without_the_shown_attribute() -> None:
+    (note, _) = preview("label-studio", ROWS, options(data_key="group"), CLASSES)["notes"]
+    assert note == "4 of these 5 rows have no attribute 'group': the id is shown instead. They have nested, text."
+    (note, *_) = preview("argilla", [replace(PLAIN, attributes={})], options(), CLASSES)["notes"]
+    assert note.startswith("1 of these 1 rows have no attribute 'text'")
+    (note, *_) = preview("fiftyone", [PLAIN, *SOUND], options(), CLASSES)["notes"]
+    assert note.startswith("1 of these 3 rows have no attribute 'image': the id stands for the path")
     assert len(preview("label-studio", SOUND, options(), CLASSES)["notes"]) == 1
 
 
 @EVERY
-def test_the_notes_say_how_to_keep_the_order(name: str) -> None:
+def test_the_notes_explain_the_order(name: str) -> None:
     assert "rank" in " ".join(preview(name, SOUND, options(), CLASSES)["notes"])
 
 
 @pytest.mark.parametrize("name", ["argilla", "fiftyone"])
-def test_a_check_of_our_own_is_called_that(name: str) -> None:
+def test_a_note_says_if_the_tool_did_not_check_the_rows(name: str) -> None:
     assert any("not by its own importer" in note for note in preview(name, SOUND, options(), CLASSES)["notes"])

@@ -1,4 +1,4 @@
-"""CSV, JSONL and Parquet, read back by other people's readers, every value compared."""
+"""CSV, JSONL and Parquet, parsed by other readers and compared value by value."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def as_cell(value: Any) -> str:
 
 
 def unescaped(cell: str) -> str:
-    """What the docstring of `write_csv` tells a reader to do."""
+    """Restore a text as the docstring of `write_csv` says."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
-def assert_csv_holds(found: list[dict[str, str]], given: list[ExportRow]) -> None:
-    for cells, row in zip(found, given, strict=True):
+def assert_csv_holds(rows_read: list[dict[str, str]], given: list[ExportRow]) -> None:
+    for cells, row in zip(rows_read, given, strict=True):
         assert tuple(cells) == COLUMNS
         assert orjson.loads(cells["attributes"]) == row.attributes
         for name in set(COLUMNS) - {"attributes"}:
@@ -65,7 +65,7 @@ def with_text(row: ExportRow) -> dict[str, Any]:
 
 
 @given(st.lists(rows, max_size=3))
-def test_every_format_gives_every_value_back(given: list[ExportRow]) -> None:
+def test_every_format_preserves_every_value(given: list[ExportRow]) -> None:
     assert_csv_holds(csv_cells(whole(write_csv(given, options()))), given)
     assert parquet_rows(whole(write_parquet(given, options()))) == [with_text(row) for row in given]
     finite = [row if math.isfinite(row.loss) else replace(row, loss=0.0) for row in given]
@@ -73,7 +73,7 @@ def test_every_format_gives_every_value_back(given: list[ExportRow]) -> None:
     assert [orjson.loads(line) for line in content.split(b"\n")[:-1]] == [asdict(row) for row in finite]
 
 
-def test_the_hard_rows_read_back() -> None:
+def test_difficult_rows_can_be_read_back() -> None:
     assert_csv_holds(csv_cells(whole(write_csv(ROWS, options()))), ROWS)
     assert parquet_rows(whole(write_parquet(ROWS, options()))) == [with_text(row) for row in ROWS]
     assert [orjson.loads(line) for line in whole(write_jsonl(ROWS, options())).split(b"\n")[:-1]] == [
@@ -88,7 +88,7 @@ def test_polars_reads_csv_and_parquet_alike() -> None:
     assert table["loss"].to_list() == [2.31] * 5
 
 
-def test_lines_of_a_csv_end_as_the_rfc_says() -> None:
+def test_lines_of_a_csv_file_end_with_crlf() -> None:
     content = whole(write_csv([PLAIN], options()))
     assert content.startswith(b"rank,id,target,")
     assert content.count(b"\r\n") == content.count(b"\n") == 2
@@ -112,12 +112,12 @@ def test_lines_of_a_csv_end_as_the_rfc_says() -> None:
         ("", ""),
     ],
 )
-def test_a_cell_is_never_a_formula_and_a_number_stays_one(text: str, cell: str) -> None:
+def test_a_cell_is_never_a_formula_and_numbers_are_unchanged(text: str, cell: str) -> None:
     (cells,) = csv_cells(whole(write_csv([replace(PLAIN, id=text, verdict_label=text)], options())))
     assert (cells["id"], cells["verdict_label"], cells["logit_margin"]) == (cell, cell, "-3.1")
 
 
-def test_what_is_not_finite_stays_so_in_csv_and_parquet() -> None:
+def test_csv_and_parquet_preserve_nan_and_infinities() -> None:
     (cells,) = csv_cells(whole(write_csv([INFINITE], options())))
     assert (cells["loss"], cells["log_odds"], cells["score"]) == ("inf", "-inf", "nan")
     (values,) = parquet_rows(whole(write_parquet([INFINITE], options())))
@@ -125,7 +125,7 @@ def test_what_is_not_finite_stays_so_in_csv_and_parquet() -> None:
     assert math.isnan(values["score"])
 
 
-def test_row_groups_are_bounded_and_the_run_is_named() -> None:
+def test_row_groups_are_bounded_and_the_metadata_names_the_run() -> None:
     total = 2 * ROW_GROUP_ROWS + 1
     parts = list(write_parquet(Supply(total), options(total)))
     file = pyarrow.parquet.ParquetFile(io.BytesIO(whole(parts)))
@@ -133,11 +133,12 @@ def test_row_groups_are_bounded_and_the_run_is_named() -> None:
     assert sizes == [ROW_GROUP_ROWS, ROW_GROUP_ROWS, 1]
     assert len(parts) == 4
     assert file.read(["rank"])["rank"].to_pylist() == list(range(1, total + 1))
-    named = orjson.loads(file.schema_arrow.metadata[METADATA_KEY])
-    assert (named["run"], named["queue"], named["epoch"], named["config_id"]) == ("r-1.a", "q1", 7, "fl_0123")
+    metadata = orjson.loads(file.schema_arrow.metadata[METADATA_KEY])
+    names = ("run", "queue", "epoch", "config_id")
+    assert [metadata[name] for name in names] == ["r-1.a", "q1", 7, "fl_0123"]
 
 
-def test_columns_may_be_missing_only_where_a_row_may_have_none() -> None:
+def test_columns_are_required_if_every_row_has_a_value() -> None:
     file = pyarrow.parquet.ParquetFile(io.BytesIO(whole(write_parquet([], options(0)))))
     required = {field.name for field in file.schema_arrow if not field.nullable}
     assert required == {"rank", "id", "target", "prediction", "given_label", "strategy", "reason", "attributes"}
