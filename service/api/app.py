@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import torch
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
@@ -19,7 +20,7 @@ from service.api.background import RunWork
 from service.api.configurations import Configurations
 from service.api.http import openapi
 from service.api.http.buffers import BufferPool
-from service.api.http.problems import on_http_exception
+from service.api.http.problems import on_http_exception, on_validation_error
 from service.api.lifecycle import drains_before_exit, exits_with_parent
 from service.api.metrics import Metrics
 from service.api.middleware.auth import BearerAuth
@@ -35,6 +36,7 @@ from service.api.routes import (
     examples,
     exports,
     health,
+    label_studio,
     loss,
     open_inference,
     page,
@@ -59,6 +61,7 @@ RESOURCES = (
     diagnostics,
     queues,
     exports,
+    label_studio,
     open_inference,
     health,
     docs,
@@ -102,7 +105,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         middleware=middleware,
-        exception_handlers={HTTPException: on_http_exception},
+        exception_handlers={HTTPException: on_http_exception, RequestValidationError: on_validation_error},
         # The service has its own metrics, and FastAPI's logs would hold texts of errors, which may hold data.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

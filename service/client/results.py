@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from service.schema.config import LossConfig
-from service.schema.replies.service import Configuration
+from service.schema.replies.service import ConfigReply
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class HeldConfig:
     last_used_at: datetime
 
     @classmethod
-    def of(cls, reply: Configuration) -> HeldConfig:
+    def of(cls, reply: ConfigReply) -> HeldConfig:
         """Convert a reply of `/configs`."""
         return cls(
             config_id=reply["config_id"],

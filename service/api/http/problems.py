@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import orjson
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import LossServiceError, MethodNotAllowedError, NotFoundError
+from service.api.http.query_types import QueryModel
+from service.errors import ErrorItem, InvalidRequestError, LossServiceError, MethodNotAllowedError, NotFoundError
+from service.schema.faults import error_item, summary
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -35,3 +41,25 @@ async def on_http_exception(request: Request, exception: Exception) -> Response:
     members = {"type": "about:blank", "title": str(exception.detail), "status": status}
     members |= {"detail": str(exception.detail), "code": code}
     return Response(orjson.dumps(members), status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+async def on_validation_error(request: Request, exception: Exception) -> Response:
+    """The reply for a query that does not fit its model."""
+    assert isinstance(exception, RequestValidationError)
+    known = _known_parameters(request)
+    items = [_query_item(error, known) for error in exception.errors()]
+    return problem_response(InvalidRequestError(summary(items), errors=items), request.url.path)
+
+
+def _query_item(error: Mapping[str, Any], known: str) -> ErrorItem:
+    item = error_item(error, ())
+    # Parameter names may be as long as a URL.
+    item["loc"] = [part[:100] if isinstance(part, str) else part for part in item["loc"]]
+    if error["type"] == "extra_forbidden":
+        item["msg"] = f"unknown query parameter {item['loc'][-1]!r}; known are {known}"
+    return item
+
+
+def _known_parameters(request: Request) -> str:
+    models = [field.field_info.annotation for field in request.scope["route"].dependant.query_params]
+    return ", ".join(name for model in models if issubclass(model, QueryModel) for name in model.known_names())

@@ -1,72 +1,88 @@
-"""What a run says of its data set: diagnostics, dynamics over epochs, and what changed between two runs."""
+"""`/runs/{run}/diagnostics`, `/dynamics` and `/compare/{other}`."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from service.api.http.openapi import PROBLEMS
-from service.api.http.query import Query
+from service.api.http.openapi import ROWS, problems
+from service.api.http.path_types import OtherRunName, RunName
+from service.api.http.query_types import refuse_repeated_parameters
 from service.api.http.responses import json_response
-from service.api.http.run_openapi import COMPARE_QUERY, DIAGNOSTICS_QUERY, DYNAMICS_QUERY
+from service.api.queries import CompareQuery, DiagnosticsQuery, DynamicsQuery
 from service.api.state import service_of
 from service.diagnostics.compare import compare
-from service.diagnostics.dynamics import MAX_BINS, dynamics_page
+from service.diagnostics.dynamics import dynamics_page
 from service.diagnostics.summary import diagnostics
+from service.errors import InvalidConfigError, UnknownEpochError
 from service.runs.queries import View
 from service.schema.replies.comparison import Comparison
 from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics
 
-router = APIRouter(prefix="/runs", tags=["runs"], responses=PROBLEMS)
+router = APIRouter(prefix="/runs", tags=["runs"], dependencies=[Depends(refuse_repeated_parameters)])
 
 
-@router.get("/{run}/diagnostics", summary="What an epoch says of the data set", openapi_extra=DIAGNOSTICS_QUERY)
-async def get_diagnostics(request: Request, run: str) -> Response:
+@router.get(
+    "/{run}/diagnostics",
+    summary="Diagnose the data set by an epoch",
+    response_model=Diagnostics,
+    responses=problems(*ROWS, UnknownEpochError, InvalidConfigError),
+)
+async def get_diagnostics(request: Request, run: RunName, query: Annotated[DiagnosticsQuery, Query()]) -> Response:
     """Counts, loss, classes, confusions, histogram, concentration, calibration, label errors, suggested alpha, and
-    warnings in plain words. `alpha` and `gamma` ask what if, without posting again; `fields` asks for some of it."""
-    query = Query(request, "fields", "epoch", "alpha", "gamma")
-    fields = query.names("fields")
+    warnings in plain words. `alpha` and `gamma` show the effect of another loss without sending the batches again."""
 
     def work(view: View) -> Diagnostics:
-        return diagnostics(view, query.weighting(view), query.epoch(view), fields)
+        weighting = view.weighting(query.weights, query.gamma)
+        return diagnostics(view, weighting, view.snapshot.epoch(query.epoch), query.field_names)
 
     return json_response(await service_of(request).runs.ask(run, work))
 
 
-@router.get("/{run}/dynamics", summary="How the examples were learned", openapi_extra=DYNAMICS_QUERY)
-async def get_dynamics(request: Request, run: str) -> Response:
-    """Over the epochs, or the first of them: confidence, variability, correctness, area under the margin, forgetting,
-    first learned, region of the data map; a page of examples and the totals of all. `bins` asks for the data map as a
-    grid."""
-    query = Query(request, "first", "sort", "limit", "offset", "region", "bins", "alpha", "gamma")
-    limit, offset = query.integer("limit", most=100_000), query.integer("offset")
+@router.get(
+    "/{run}/dynamics",
+    summary="Show how the examples were learned",
+    response_model=Dynamics,
+    responses=problems(*ROWS, InvalidConfigError),
+)
+async def get_dynamics(request: Request, run: RunName, query: Annotated[DynamicsQuery, Query()]) -> Response:
+    """Confidence, variability, correctness, area under the margin, forgetting, first learned and region of the data
+    map of each example over the epochs: a page of examples, and the totals of all."""
 
     def work(view: View) -> Dynamics:
         return dynamics_page(
             view,
-            query.weighting(view),
-            first=query.integer("first", least=1),
-            sort=query.text("sort") or "area_under_margin",
-            region=query.text("region"),
-            limit=100 if limit is None else limit,
-            offset=offset or 0,
-            bins=query.integer("bins", least=1, most=MAX_BINS),
+            view.weighting(query.weights, query.gamma),
+            first=query.first,
+            sort=query.sort,
+            region=query.region,
+            limit=query.limit,
+            offset=query.offset,
+            bins=query.bins,
         )
 
     return json_response(await service_of(request).runs.ask(run, work))
 
 
-@router.get("/{run}/compare/{other}", summary="What changed from one run to another", openapi_extra=COMPARE_QUERY)
-async def get_compare(request: Request, run: str, other: str) -> Response:
-    """By example: newly hard, resolved, moves of rank, overlap of the hardest, class by class; both under the loss of
-    the first run, or of `alpha` and `gamma`."""
+@router.get(
+    "/{run}/compare/{other}",
+    summary="Compare two runs",
+    response_model=Comparison,
+    responses=problems(*ROWS, UnknownEpochError, InvalidConfigError),
+)
+async def get_compare(
+    request: Request, run: RunName, other: OtherRunName, query: Annotated[CompareQuery, Query()]
+) -> Response:
+    """Newly hard and resolved examples, changes of rank, overlap of the hardest, and the classes; both runs under the
+    loss of the first one, or of `alpha` and `gamma`."""
     service = service_of(request)
-    query = Query(request, "top", "epoch", "other_epoch", "alpha", "gamma")
 
     def work(view: View) -> Comparison:
         after = View(view.cursor, service.runs.store.snapshot(other))
-        epochs = query.epoch(view), query.epoch(after, "other_epoch")
-        return compare(view, after, query.weighting(view), epochs, query.integer("top", least=1))
+        epochs = view.snapshot.epoch(query.epoch), after.snapshot.epoch(query.other_epoch)
+        return compare(view, after, view.weighting(query.weights, query.gamma), epochs, query.top)
 
     return json_response(await service.runs.ask(run, work))

@@ -1,105 +1,42 @@
-"""`/runs/{run}/examples`: the rows of a run, page by page, and one of them with everything."""
+"""`/runs/{run}/examples`: pages of the rows of a run, and single examples."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import orjson
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from service.api.http.openapi import PROBLEMS
-from service.api.http.query import ATTRIBUTE, MAX_LIMIT, Query
+from service.api.http.openapi import ROWS, problems
+from service.api.http.path_types import ExampleId, RunName
+from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
 from service.api.http.responses import json_response
-from service.api.http.run_openapi import EXAMPLES_QUERY, WHAT_IF_QUERY
+from service.api.queries import EpochQuery, ExamplesQuery
 from service.api.state import service_of
 from service.codecs.negotiation import best_media_type
-from service.runs.examples import RANGES, SHOWN, Filter, Order, example, examples_page
+from service.errors import InvalidConfigError, NotAcceptableError, UnknownEpochError, UnknownExampleError
+from service.runs.examples import SHOWN, Order, example, examples_page
 from service.runs.queries import View
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage
 
-BOUNDS = tuple(f"{side}_{name}" for side in ("min", "max") for name in RANGES)
+Write = Callable[[Sequence[ExampleRow]], bytes]
 
-router = APIRouter(prefix="/runs/{run}/examples", tags=["runs"], responses=PROBLEMS)
-
-
-@router.get("", summary="Examples of an epoch, filtered and sorted", openapi_extra=EXAMPLES_QUERY)
-async def get_examples(request: Request, run: str) -> Response:
-    """A page of rows, as JSON, or by `Accept` as CSV, JSONL, Parquet or an Arrow stream. The order is total: the sort
-    keys, then the id. `next_cursor`, and the header `Link`, lead to the next page."""
-    service = service_of(request)
-    named = ("sort", "limit", "cursor", "epoch", "alpha", "gamma", "target", "prediction", "correct", ATTRIBUTE)
-    query = Query(request, *named, *BOUNDS)
-    media_type = best_media_type(request.headers.get("accept"), dict.fromkeys(_FORMATS, ()))
-    limit = query.integer("limit", least=1, most=MAX_LIMIT) or 100
-    order, filtered = Order.parse(query.text("sort") or "-loss"), _filter(query)
-
-    def work(view: View) -> ExamplesPage:
-        epoch, weighting = query.epoch(view), query.weighting(view)
-        verdicts = service.runs.store.reviews(view.snapshot).verdicts
-        return examples_page(
-            view,
-            weighting,
-            epoch,
-            filtered=filtered,
-            order=order,
-            limit=limit,
-            cursor=query.text("cursor"),
-            verdicts=verdicts,
-        )
-
-    answer = await service.runs.ask(run, work)
-    headers = {"Vary": "Accept"}
-    if answer["next_cursor"] is not None:
-        # A cursor is one of this epoch, which may not be the last any more when the next page is asked for.
-        at = {"epoch": answer["epoch"], "cursor": answer["next_cursor"]}
-        following = urlencode({**dict(request.query_params), **at})
-        headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
-    if media_type == "application/json":
-        return json_response(answer, headers=headers)
-    return Response(_FORMATS[media_type](answer["rows"]), headers=headers, media_type=media_type)
-
-
-def _filter(query: Query) -> Filter:
-    bounds = {name: query.number(name) for name in BOUNDS}
-    equal = {name: query.integer(name) for name in ("target", "prediction")}
-    return Filter(
-        equal={name: value for name, value in equal.items() if value is not None},
-        at_least={name[4:]: value for name, value in bounds.items() if name.startswith("min_") and value is not None},
-        at_most={name[4:]: value for name, value in bounds.items() if name.startswith("max_") and value is not None},
-        correct=query.flag("correct"),
-        attributes=query.below(ATTRIBUTE),
-    )
-
-
-@router.get("/{example_id:path}", summary="One example with everything", openapi_extra=WHAT_IF_QUERY)
-async def get_example(request: Request, run: str, example_id: str) -> Response:
-    """Every score with its percentile in the epoch, the probabilities, the course over the epochs, the verdicts."""
-    service, query = service_of(request), Query(request, "epoch", "alpha", "gamma")
-
-    def work(view: View) -> ExampleDetail:
-        history = service.runs.store.reviews(view.snapshot)
-        return example(view, query.weighting(view), query.epoch(view), example_id, history)
-
-    return json_response(await service.runs.ask(run, work))
+router = APIRouter(prefix="/runs/{run}/examples", tags=["runs"], dependencies=[Depends(refuse_repeated_parameters)])
 
 
 def _table(rows: Sequence[ExampleRow]) -> pa.Table:
-    """The rows with their attributes as JSON texts."""
-    members: Sequence[Mapping[str, Any]] = rows
-    columns = {name: [row[name] for row in members] for name in SHOWN}
-    integers = ("target", "prediction", "epoch", "row")
-    kinds = {name: pa.int32() if name in integers else pa.float64() for name in SHOWN} | {
-        "id": pa.string(),
-        "batch": pa.string(),
-    }
-    arrays = {name: pa.array(values, kinds[name]) for name, values in columns.items()}
+    """The rows as a table; attributes are JSON texts."""
+    columns: Sequence[Mapping[str, Any]] = rows
+    integers, texts = ("target", "prediction", "epoch", "row"), ("id", "batch")
+    types = {name: pa.int32() if name in integers else pa.string() if name in texts else pa.float64() for name in SHOWN}
+    arrays = {name: pa.array([row[name] for row in columns], kind) for name, kind in types.items()}
     arrays["attributes"] = pa.array([orjson.dumps(row["attributes"]).decode() for row in rows], pa.string())
     arrays["verdict"] = pa.array([row["verdict"] for row in rows], pa.string())
     return pa.table(arrays)
@@ -128,10 +65,73 @@ def _arrow(rows: Sequence[ExampleRow]) -> bytes:
     return sink.getvalue()
 
 
-_FORMATS: dict[str, Callable[[Sequence[ExampleRow]], bytes]] = {
-    "application/json": orjson.dumps,
+JSON = "application/json"
+# Formats of a page other than JSON, in which a reply holds the rows only.
+FORMATS: dict[str, Write] = {
     "text/csv": _csv,
     "application/x-ndjson": _jsonl,
     "application/vnd.apache.parquet": _parquet,
     "application/vnd.apache.arrow.stream": _arrow,
 }
+LINK = {"description": "The next page, with rel=next", "required": False, "schema": {"type": "string"}}
+
+
+@router.get(
+    "",
+    summary="List examples of an epoch",
+    response_model=ExamplesPage,
+    responses={
+        200: {"headers": {"Link": LINK}, "content": {kind: {"schema": {"type": "string"}} for kind in FORMATS}},
+        **problems(*ROWS, UnknownEpochError, InvalidConfigError, NotAcceptableError),
+    },
+    openapi_extra=ATTRIBUTE_PARAMETERS,
+)
+async def get_examples(request: Request, run: RunName, query: Annotated[ExamplesQuery, Query()]) -> Response:
+    """A page of rows, as JSON, or by `Accept` as CSV, JSONL, Parquet or an Arrow stream. The order is total: the sort
+    keys, then the id. `next_cursor` and the header `Link` lead to the next page. Filters: `min_` and `max_` with the
+    name of a score, and `attribute.NAME=text`."""
+    service = service_of(request)
+    media_type = best_media_type(request.headers.get("accept"), dict.fromkeys((JSON, *FORMATS), ()))
+    order = Order.parse(query.sort)
+
+    def work(view: View) -> ExamplesPage:
+        return examples_page(
+            view,
+            view.weighting(query.weights, query.gamma),
+            view.snapshot.epoch(query.epoch),
+            filtered=query.filter,
+            order=order,
+            limit=query.limit,
+            cursor=query.cursor,
+            verdicts=service.runs.store.reviews(view.snapshot).verdicts,
+        )
+
+    reply = await service.runs.ask(run, work)
+    headers = {"Vary": "Accept"}
+    if reply["next_cursor"] is not None:
+        # The cursor belongs to this epoch, which may not be the last one any more when the next page is requested.
+        position = {"epoch": reply["epoch"], "cursor": reply["next_cursor"]}
+        next_query = urlencode({**dict(request.query_params), **position})
+        headers["Link"] = f'<{request.url.path}?{next_query}>; rel="next"'
+    if media_type == JSON:
+        return json_response(reply, headers=headers)
+    return Response(FORMATS[media_type](reply["rows"]), headers=headers, media_type=media_type)
+
+
+@router.get(
+    "/{example_id:path}",
+    summary="Get an example",
+    response_model=ExampleDetail,
+    responses=problems(*ROWS, UnknownEpochError, UnknownExampleError, InvalidConfigError),
+)
+async def get_example(
+    request: Request, run: RunName, example_id: ExampleId, query: Annotated[EpochQuery, Query()]
+) -> Response:
+    """Each score with its percentile in the epoch, the probabilities, the course over the epochs, and the reviews."""
+    service = service_of(request)
+
+    def work(view: View) -> ExampleDetail:
+        epoch, weighting = view.snapshot.epoch(query.epoch), view.weighting(query.weights, query.gamma)
+        return example(view, weighting, epoch, example_id, service.runs.store.reviews(view.snapshot))
+
+    return json_response(await service.runs.ask(run, work))

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from service.api.arrow_stream import ArrowStreamResponse, is_arrow_stream
 from service.api.http.encoding import compressed
 from service.api.http.exchange import Exchange
-from service.api.http.openapi import LOSS_BODY, LOSS_REPLIES
+from service.api.http.openapi import LOSS, problems
+from service.api.http.tensor_docs import LOSS_BODY, LOSS_REPLY
 from service.api.receive import run_with_body
 from service.api.state import Service, service_of
 from service.schema.request import LossRequest
@@ -20,9 +21,9 @@ router = APIRouter(tags=["loss"])
 
 @router.post(
     "/loss",
-    summary="Loss of batches, and what each example adds to it",
+    summary="Compute the loss of batches and the contribution of each example",
+    responses={**LOSS_REPLY, **problems(*LOSS)},
     openapi_extra=LOSS_BODY,
-    responses=LOSS_REPLIES,
 )
 async def post_loss(request: Request) -> Response:
     """Stateless and exact: the same input gives the same result in every format and every split into batches."""

@@ -1,101 +1,167 @@
-"""`/v2`: the Open Inference Protocol, so that the public Triton client works against the service unchanged.
+"""`/v2`: the Open Inference Protocol, for Triton's public client.
 
-Every configuration that is held is a model under its `config_id`; the model `focal_loss` takes its configuration as a
-parameter of the request.
+Each stored configuration is a model, named by its `config_id`. Requests to the model `focal_loss` have the
+configuration as a parameter.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from service import __version__
 from service.api.http.body import header_number
 from service.api.http.encoding import compressed, request_coding
 from service.api.http.exchange import Timing
-from service.api.http.openapi import INFER_BODY, PROBLEMS
+from service.api.http.openapi import LOSS, READINESS, problems
+from service.api.http.path_types import ModelName
 from service.api.http.problems import INFERENCE_PROTOCOL
+from service.api.http.responses import json_response
+from service.api.http.tensor_docs import INFER_BODY, INFER_REPLY
 from service.api.receive import run_with_body
-from service.api.state import Service, service_of
+from service.api.state import service_of
 from service.codecs.open_inference import (
-    INPUT_DATATYPES,
     OUTPUT_DATATYPES,
     InferRequest,
     decode_request,
     encode_response,
 )
-from service.errors import InvalidRequestError, NotFoundError, UnknownConfigError
+from service.errors import (
+    InvalidRequestError,
+    NotAcceptableError,
+    NotFoundError,
+    StorageUnavailableError,
+    UnknownConfigError,
+    UnsupportedMediaTypeError,
+)
+from service.schema.replies.inference import (
+    ModelMetadata,
+    ModelReady,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+)
 from service.schema.request import LossRequest
 
 MODEL, VERSION, PLATFORM = "focal_loss", "1", "focal-loss-service_torch"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
-router = APIRouter(prefix=INFERENCE_PROTOCOL, tags=["open inference protocol"], responses=PROBLEMS)
+UNKNOWN_MODEL = (UnknownConfigError, NotFoundError, StorageUnavailableError)
+MODEL_ERRORS = problems(*UNKNOWN_MODEL)
+READY_ERRORS = problems(*UNKNOWN_MODEL, *READINESS)
+# Any Content-Type is read, and any Accept-Encoding has a reply.
+INFER_ERRORS = {*LOSS, *UNKNOWN_MODEL} - {UnsupportedMediaTypeError, NotAcceptableError}
+
+OF_VERSION = {
+    "parameters": [
+        {"name": "version", "in": "path", "required": True, "description": "Only 1", "schema": {"type": "string"}}
+    ]
+}
+
+router = APIRouter(prefix=INFERENCE_PROTOCOL, tags=["open inference protocol"])
 
 
-@router.get("", summary="The server")
-async def server_metadata() -> JSONResponse:
+@router.get("", summary="Get the server's metadata", response_model=ServerMetadata)
+async def server_metadata() -> Response:
     """Name, version and extensions."""
-    return JSONResponse(
-        {"name": "focal-loss-service", "version": __version__, "extensions": ["binary_tensor_data", "parameters"]}
-    )
+    extensions = ["binary_tensor_data", "parameters"]
+    reply: ServerMetadata = {"name": "focal-loss-service", "version": __version__, "extensions": extensions}
+    return json_response(reply)
 
 
-@router.get("/health/live", summary="Alive")
-async def live() -> JSONResponse:
-    """200 while the process can answer."""
-    return JSONResponse({"live": True})
+@router.get("/health/live", summary="Check that the server is alive", response_model=ServerLive)
+async def live() -> Response:
+    """200 while the process can reply."""
+    reply: ServerLive = {"live": True}
+    return json_response(reply)
 
 
-@router.get("/health/ready", summary="Ready for work")
-async def ready(request: Request) -> JSONResponse:
-    """200 where the device computes, 503 elsewhere and while draining."""
+@router.get(
+    "/health/ready",
+    summary="Check that the server is ready",
+    response_model=ServerReady,
+    responses=problems(*READINESS),
+)
+async def ready(request: Request) -> Response:
+    """200 if the device computes and the store can be written; 503 or 507 if not, and while shutting down."""
     await service_of(request).check_ready()
-    return JSONResponse({"live": True, "ready": True})
+    reply: ServerReady = {"live": True, "ready": True}
+    return json_response(reply)
 
 
-@router.get("/models/{model}", summary="A model")
-@router.get("/models/{model}/versions/{version}", summary="A model's version")
-async def model_metadata(request: Request, model: str, version: str = VERSION) -> JSONResponse:
-    """Inputs and outputs with their datatypes and shapes; further datatypes are taken."""
-    await _check_model(service_of(request), model, version)
+@router.get("/models/{model}", summary="Get a model", response_model=ModelMetadata, responses=MODEL_ERRORS)
+@router.get(
+    "/models/{model}/versions/{version}",
+    summary="Get a version of a model",
+    response_model=ModelMetadata,
+    responses=MODEL_ERRORS,
+    openapi_extra=OF_VERSION,
+)
+async def model_metadata(request: Request, model: ModelName) -> Response:
+    """Inputs and outputs with the preferred datatypes, and shapes; the inputs may have other datatypes."""
+    await _check_model(request, model)
+    reply: ModelMetadata = {
+        "name": model,
+        "versions": [VERSION],
+        "platform": PLATFORM,
+        "inputs": [_tensor("logits", "FP32"), _tensor("targets", "INT64")],
+        "outputs": [_tensor(name, datatype) for name, datatype in OUTPUT_DATATYPES.items()],
+    }
+    return json_response(reply)
+
+
+def _tensor(name: str, datatype: str) -> TensorMetadata:
     shapes = {"loss": [1], "logits": [-1, -1]}
-    inputs = [_tensor(name, {"logits": "FP32", "targets": "INT64"}[name], shapes) for name in INPUT_DATATYPES]
-    outputs = [_tensor(name, datatype, shapes) for name, datatype in OUTPUT_DATATYPES.items()]
-    members = {"name": model, "versions": [VERSION], "platform": PLATFORM, "inputs": inputs, "outputs": outputs}
-    return JSONResponse(members)
-
-
-def _tensor(name: str, datatype: str, shapes: dict[str, list[int]]) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": shapes.get(name, [-1])}
 
 
-@router.get("/models/{model}/ready", summary="A model is ready")
-@router.get("/models/{model}/versions/{version}/ready", summary="A model's version is ready")
-async def model_ready(request: Request, model: str, version: str = VERSION) -> JSONResponse:
-    """200 where the model is held and the device computes."""
-    await _check_model(service_of(request), model, version)
+@router.get(
+    "/models/{model}/ready",
+    summary="Check that a model is ready",
+    response_model=ModelReady,
+    responses=READY_ERRORS,
+)
+@router.get(
+    "/models/{model}/versions/{version}/ready",
+    summary="Check that a version of a model is ready",
+    response_model=ModelReady,
+    responses=READY_ERRORS,
+    openapi_extra=OF_VERSION,
+)
+async def model_ready(request: Request, model: ModelName) -> Response:
+    """200 if the model exists and the device computes."""
+    await _check_model(request, model)
     await service_of(request).check_ready()
-    return JSONResponse({"name": model, "ready": True})
+    reply: ModelReady = {"name": model, "ready": True}
+    return json_response(reply)
 
 
-@router.post("/models/{model}/infer", summary="Infer", openapi_extra=INFER_BODY)
-@router.post("/models/{model}/versions/{version}/infer", summary="Infer by a version", openapi_extra=INFER_BODY)
-async def infer(request: Request, model: str, version: str = VERSION) -> Response:
-    """One batch; tensors as JSON or as binary data behind it, in both directions."""
+@router.post(
+    "/models/{model}/infer",
+    summary="Infer",
+    responses={**INFER_REPLY, **problems(*INFER_ERRORS)},
+    openapi_extra=INFER_BODY,
+)
+@router.post(
+    "/models/{model}/versions/{version}/infer",
+    summary="Infer with a version of a model",
+    responses={**INFER_REPLY, **problems(*INFER_ERRORS)},
+    openapi_extra=INFER_BODY | OF_VERSION,
+)
+async def infer(request: Request, model: ModelName) -> Response:
+    """Compute the loss of one batch. Tensors are JSON, or binary data that follows it, in both directions."""
     service, headers, timing = service_of(request), request.headers, Timing()
-    await _check_model(service, model, version)
+    await _check_model(request, model)
     length = header_number(HEADER_LENGTH, headers[HEADER_LENGTH]) if HEADER_LENGTH in headers else None
-    # The asynchronous Triton client announces codings that it cannot read. What it, and the synchronous one, ask for
-    # in earnest is one coding alone.
+    # The asynchronous Triton client lists codings that it cannot read. A coding that a client really wants is alone.
     wanted = headers.get("accept-encoding", "").strip().lower()
     reply_coding = wanted if wanted in ("gzip", "deflate") else "identity"
 
-    def answer(body: memoryview) -> tuple[bytes, int | None]:
+    def work(body: memoryview) -> tuple[bytes, int | None]:
         infer_request = _of_model(decode_request(body, length), model)
         result = service.evaluate(infer_request.loss_request, timing)
         content, reply_length = encode_response(result, infer_request, model, VERSION)
@@ -104,7 +170,7 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
         return content, reply_length
 
     coding = request_coding(headers.get("content-encoding"))
-    content, reply_length = await run_with_body(request, timing, coding, answer)
+    content, reply_length = await run_with_body(request, timing, coding, work)
     reply = Response(content, media_type="application/json")
     reply.headers.update({"Server-Timing": timing.header(), "Vary": "Accept-Encoding"})
     if reply_coding != "identity":
@@ -116,7 +182,7 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
 
 
 def _of_model(request: InferRequest, model: str) -> InferRequest:
-    """The request with the configuration that the model's name is, where it is one."""
+    """The request, with the configuration that the model's name stands for."""
     if model == MODEL:
         return request
     options = request.loss_request.options
@@ -126,13 +192,15 @@ def _of_model(request: InferRequest, model: str) -> InferRequest:
     return replace(request, loss_request=LossRequest(options, request.loss_request.batches))
 
 
-async def _check_model(service: Service, model: str, version: str) -> None:
+async def _check_model(request: Request, model: str) -> None:
+    """Raise if the path names no model of this service, or another version of it."""
     if model != MODEL:
         try:
-            await asyncio.to_thread(service.configurations.check, model)
+            await asyncio.to_thread(service_of(request).configurations.check, model)
         except UnknownConfigError as err:
             raise UnknownConfigError(
-                f"no model {model[:100]!r}: there are {MODEL} and the config_ids that are held"
+                f"no model {model[:100]!r}: there are {MODEL} and the ids of stored configurations"
             ) from err
+    version = request.path_params.get("version", VERSION)
     if version != VERSION:
         raise NotFoundError(f"model {model} has version {VERSION} only, not {version[:100]!r}")

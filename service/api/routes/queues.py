@@ -1,121 +1,153 @@
-"""`/runs/{run}/queues` and `/runs/{run}/reviews`: what to look at next, and what was said of it."""
+"""`/runs/{run}/queues` and `/runs/{run}/reviews`."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from service.api.http.body import read_json
-from service.api.http.openapi import PROBLEMS
-from service.api.http.query import ATTRIBUTE, MAX_LIMIT, Query
+from service.api.http.openapi import BODY, ROWS, json_body, problems
+from service.api.http.path_types import QueueName, RunName
+from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
 from service.api.http.responses import json_response
-from service.api.http.run_openapi import QUEUE_BODY, QUEUE_QUERY, REVIEWS_BODY
-from service.api.state import Service, service_of
-from service.mining.listing import EQUAL, Listing, QueueFilter, listing, listings, parse_order, parse_verdict
+from service.api.queries import NewQueueQuery, QueueQuery
+from service.api.state import service_of
+from service.errors import (
+    InvalidConfigError,
+    QueueConflictError,
+    UnknownEpochError,
+    UnknownExampleError,
+    UnknownQueueError,
+)
+from service.mining.listing import Listing, QueueFilter, listing, listings
 from service.mining.progress import progress
 from service.mining.queue_pages import queue_page, queue_reply
 from service.mining.queues import create_queue, preview
 from service.mining.requests import QueueRequest
-from service.mining.reviews import add_reviews
+from service.mining.reviews import ReviewRequest, add_reviews
 from service.runs.queries import View
-from service.schema.replies.queues import Queue, QueuePage, StoredQueue
+from service.runs.store import RunStore
+from service.schema.replies.queues import QueueList, QueuePage, StoredQueue
 from service.schema.replies.reviews import AddedReviews, Progress, Reviews
 
-ROWS_AT_ONCE = 100
-QUEUE_PARAMETERS = tuple(one["name"] for one in QUEUE_QUERY["parameters"])
+QUEUE_EXAMPLES = {
+    "margin": {"strategy": "logit_margin", "budget": 50},
+    "with a control": {
+        "strategy": "mix",
+        "mix": {"area_under_margin": 0.8, "random": 0.2},
+        "budget": 100,
+        "exclude_reviewed": False,
+    },
+    "of some": {"strategy": "top_loss", "only": {"target": 1, "ranges": {"loss": [1.0, None]}}},
+    "by class": {"name": "monday", "strategy": "top_loss", "budget": 100, "per_class": "equal"},
+}
+REVIEW_EXAMPLES = {
+    "two": [{"id": "a", "verdict": "ok"}, {"id": "b", "verdict": "wrong", "label": 2, "reviewer": "kim"}]
+}
 
-router = APIRouter(prefix="/runs/{run}", tags=["runs"], responses=PROBLEMS)
+router = APIRouter(prefix="/runs/{run}", tags=["runs"], dependencies=[Depends(refuse_repeated_parameters)])
 
 
-@router.post("/queues", summary="Make a queue", status_code=201, openapi_extra=QUEUE_BODY)
-async def post_queue(request: Request, run: str) -> Response:
-    """The rows to look at next, chosen now and kept: 201. With a name the same request again gives what is kept (200),
-    another one 409. `alpha` and `gamma` in the query rank by another loss; `preview=true` answers what would be made,
-    and keeps nothing: 200."""
-    service, query = service_of(request), Query(request, "preview", "alpha", "gamma")
-    wanted = QueueRequest.parse(await read_json(request))
+@router.post(
+    "/queues",
+    summary="Create a queue",
+    status_code=201,
+    response_model=QueuePage,
+    response_description="The queue is new.",
+    responses={
+        200: {"model": QueuePage, "description": "The queue exists with the same request, or this is a preview."},
+        **problems(*BODY, *ROWS, UnknownEpochError, InvalidConfigError, QueueConflictError),
+    },
+    openapi_extra=json_body(QueueRequest, QUEUE_EXAMPLES),
+)
+async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQuery, Query()]) -> Response:
+    """Choose and store the rows to review next. Another request for the name of a queue is a conflict. `alpha` and
+    `gamma` rank by another loss; `preview=true` replies with the queue and stores nothing."""
+    service = service_of(request)
+    store = service.runs.store
+    queue_request = QueueRequest.parse(await read_json(request))
 
     def work(view: View) -> tuple[StoredQueue, bool]:
-        reviewed = list(service.runs.store.reviews(view.snapshot).verdicts)
-        if query.flag("preview"):
-            return preview(view, wanted, query.weighting(view), reviewed), False
-        return create_queue(service.runs.store, view, wanted, query.weighting(view), reviewed)
+        reviewed = list(store.reviews(view.snapshot).verdicts)
+        weighting = view.weighting(query.weights, query.gamma)
+        if query.preview:
+            return preview(view, queue_request, weighting, reviewed), False
+        return create_queue(store, view, queue_request, weighting, reviewed)
 
     queue, new = await service.runs.ask(run, work)
-    # A second query: `ask` may repeat its work, and must not create a second queue.
-    reply = await service.runs.ask(
-        run, lambda view: queue_page(service.runs.store, view, Listing.of(queue), QueueFilter())
-    )
+    # A second call: `ask` may repeat its work, and must not create a second queue.
+    reply = await service.runs.ask(run, lambda view: queue_page(store, view, Listing.of(queue), QueueFilter()))
     return json_response(reply, 201 if new else 200)
 
 
-@router.get("/queues", summary="All queues of a run")
-async def list_queues(request: Request, run: str) -> Response:
-    """By name, without their rows."""
+@router.get("/queues", summary="List the queues of a run", response_model=QueueList, responses=problems(*ROWS))
+async def list_queues(request: Request, run: RunName) -> Response:
+    """Queues by name, without their rows."""
     service = service_of(request)
 
-    def work(view: View) -> list[Queue]:
+    def work(view: View) -> QueueList:
         verdicts = service.runs.store.reviews(view.snapshot).verdicts
-        return [queue_reply(queue, verdicts) for queue in listings(service.runs.store, view.snapshot)]
-
-    return json_response({"queues": await service.runs.ask(run, work)})
-
-
-@router.get("/queues/{queue_name}", summary="The rows of a queue", openapi_extra=QUEUE_QUERY)
-async def get_queue(request: Request, run: str, queue_name: str) -> Response:
-    """Each with its scores, the reason why it is there, attributes and verdict; in an order, all or those that a filter
-    leaves, `limit` of them from `offset` on or around a rank. `num_matching` counts all that it leaves."""
-    service, wanted = service_of(request), _wanted(Query(request, *QUEUE_PARAMETERS, ATTRIBUTE))
-
-    def work(view: View) -> QueuePage:
-        return queue_page(service.runs.store, view, listing(service.runs.store, view.snapshot, queue_name), wanted)
+        return {"queues": [queue_reply(queue, verdicts) for queue in listings(service.runs.store, view.snapshot)]}
 
     return json_response(await service.runs.ask(run, work))
 
 
-def _wanted(query: Query) -> QueueFilter:
-    equal = {name: query.integer(name) for name in EQUAL}
-    sort, verdict, fields = (query.text(name) for name in ("sort", "verdict", "fields"))
-    return QueueFilter(
-        equal={name: value for name, value in equal.items() if value is not None},
-        verdict=parse_verdict(verdict) if verdict else None,
-        attributes=query.below(ATTRIBUTE),
-        text=query.text("text"),
-        ranks=query.integers("ranks"),
-        order=parse_order(sort) if sort else (),
-        limit=query.integer("limit", least=1, most=MAX_LIMIT) or ROWS_AT_ONCE,
-        offset=query.integer("offset") or 0,
-        around=query.integer("around"),
-        fields=fields.split(",") if fields else None,
-        facets=query.flag("facets") or False,
-    )
+@router.get(
+    "/queues/{queue_name}",
+    summary="List the rows of a queue",
+    response_model=QueuePage,
+    responses=problems(*ROWS, UnknownQueueError),
+    openapi_extra=ATTRIBUTE_PARAMETERS,
+)
+async def get_queue(
+    request: Request, run: RunName, queue_name: QueueName, query: Annotated[QueueQuery, Query()]
+) -> Response:
+    """Rows with their scores, reason, attributes and verdict: those that the filters leave, in an order, `limit` of
+    them from `offset` on or around a rank. `attribute.NAME=text` filters by a whole attribute."""
+    store = service_of(request).runs.store
+    queue_filter = query.filter
+
+    def work(view: View) -> QueuePage:
+        return queue_page(store, view, listing(store, view.snapshot, queue_name), queue_filter)
+
+    return json_response(await service_of(request).runs.ask(run, work))
 
 
-@router.post("/reviews", summary="Say what reviewers found", status_code=201, openapi_extra=REVIEWS_BODY)
-async def post_reviews(request: Request, run: str) -> Response:
-    """A list of verdicts, kept as a whole or not at all; the last word on an example counts, null takes it back."""
+@router.post(
+    "/reviews",
+    summary="Add reviews",
+    status_code=201,
+    response_model=AddedReviews,
+    response_description="All reviews are stored.",
+    responses=problems(*BODY, *ROWS, UnknownExampleError),
+    openapi_extra=json_body(list[ReviewRequest], REVIEW_EXAMPLES),
+)
+async def post_reviews(request: Request, run: RunName) -> Response:
+    """Store all reviews of a list, or none. The last verdict on an example counts; null withdraws it."""
     service, value = service_of(request), await read_json(request)
+    store = service.runs.store
 
     def work(view: View) -> AddedReviews:
-        added = add_reviews(service.runs.store, view, value)
-        folder = service.runs.store.review_folder(view.snapshot)
+        added = add_reviews(store, view, value)
+        folder = store.review_folder(view.snapshot)
         service.runs.merge_later(folder, len(folder.live()))
-        return {"added": added, **_progress(service, view)}
+        return {"added": added, **_progress(store, view)}
 
     return json_response(await service.runs.ask(run, work), 201)
 
 
-@router.get("/reviews", summary="All reviews, and the precision so far")
-async def get_reviews(request: Request, run: str) -> Response:
-    """Every review in the order it came; how often each strategy was right, and the error rate of the random slice."""
-    service = service_of(request)
+@router.get("/reviews", summary="List the reviews of a run", response_model=Reviews, responses=problems(*ROWS))
+async def get_reviews(request: Request, run: RunName) -> Response:
+    """All reviews in the order of their arrival, the precision of each strategy, and the error rate of random rows."""
+    store = service_of(request).runs.store
 
     def work(view: View) -> Reviews:
-        return {"reviews": service.runs.store.reviews(view.snapshot).reviews, **_progress(service, view)}
+        return {"reviews": store.reviews(view.snapshot).reviews, **_progress(store, view)}
 
-    return json_response(await service.runs.ask(run, work))
+    return json_response(await service_of(request).runs.ask(run, work))
 
 
-def _progress(service: Service, view: View) -> Progress:
-    store = service.runs.store
+def _progress(store: RunStore, view: View) -> Progress:
     return progress(store, view.snapshot, store.reviews(view.snapshot).verdicts)

@@ -1,83 +1,111 @@
-"""`/runs`: make, list, show and delete runs."""
+"""`/runs` and `/runs/{run}`."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.api.http.body import read_json
-from service.api.http.openapi import PROBLEMS
+from service.api.http.openapi import BODY, RUN, STORE, json_body, problems
+from service.api.http.path_types import RunName
 from service.api.http.responses import json_response
-from service.api.http.run_openapi import RUN_BODY
-from service.api.state import Service, service_of
-from service.errors import UnknownRunError
+from service.api.state import service_of
+from service.errors import (
+    InvalidConfigError,
+    InvalidNameError,
+    RunConflictError,
+    StorageFullError,
+    UnknownRunError,
+)
 from service.mining.progress import progress
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
 from service.runs.snapshot import Snapshot
+from service.runs.store import RunStore
+from service.schema.replies.config import config_reply
+from service.schema.replies.runs import CreatedRun, Epoch, Run, RunList
 
-router = APIRouter(prefix="/runs", tags=["runs"], responses=PROBLEMS)
+EXAMPLES = {
+    "plain": {"config": {"gamma": 2.0}, "class_names": ["cat", "dog", "bird"]},
+    "without logits": {"config": {"alpha": [1.0, 2.0, 4.0]}, "store_logits": False},
+}
+
+router = APIRouter(prefix="/runs", tags=["runs"])
 
 
-@router.put("/{run}", summary="Make a run", openapi_extra=RUN_BODY)
-async def put_run(request: Request, run: str) -> Response:
-    """201 where it is new, 200 where it is there with the same description, 409 with another one."""
+@router.put(
+    "/{run}",
+    summary="Create a run",
+    status_code=201,
+    response_model=CreatedRun,
+    response_description="The run is new.",
+    responses={
+        200: {"model": CreatedRun, "description": "The run exists with the same description."},
+        **problems(*BODY, *STORE, InvalidNameError, InvalidConfigError, RunConflictError, StorageFullError),
+    },
+    openapi_extra=json_body(RunDescription, EXAMPLES),
+)
+async def put_run(request: Request, run: RunName) -> Response:
+    """The description of a run never changes: another one for the same name is a conflict."""
     service = service_of(request)
     check_name("run", run)
     description = RunDescription.parse(await read_json(request))
     snapshot, new = await service.runs.do(lambda: service.runs.store.create(run, description))
-    return json_response(described(snapshot), 201 if new else 200)
+    return json_response(_created_run(snapshot), 201 if new else 200)
 
 
-@router.get("", summary="All runs")
+@router.get("", summary="List all runs", response_model=RunList, responses=problems(*STORE))
 async def list_runs(request: Request) -> Response:
-    """By name, each with its counts and what its reviews say so far."""
+    """Runs by name, each with its epochs, counts, and the progress of its reviews."""
     service = service_of(request)
 
-    def work() -> list[dict[str, Any]]:
-        found = []
+    def work() -> RunList:
+        runs = []
         for name in service.runs.store.names():
-            # One may be deleted in this moment.
+            # Another request may delete the run now.
             with suppress(UnknownRunError):
-                snapshot = service.runs.store.snapshot(name)
-                found.append(described(snapshot) | _reviewed(service, snapshot))
-        return found
-
-    return json_response({"runs": await service.runs.do(work)})
-
-
-@router.get("/{run}", summary="One run")
-async def get_run(request: Request, run: str) -> Response:
-    """Its description, epochs, counts, and what its reviews say so far."""
-    service = service_of(request)
-
-    def work() -> dict[str, Any]:
-        snapshot = service.runs.store.snapshot(run)
-        return described(snapshot) | _reviewed(service, snapshot)
+                runs.append(_run(service.runs.store, name))
+        return {"runs": runs}
 
     return json_response(await service.runs.do(work))
 
 
-@router.delete("/{run}", summary="Delete a run with all that belongs to it", status_code=204)
-async def delete_run(request: Request, run: str) -> Response:
-    """404 `unknown_run` where there is none. It cannot be brought back."""
-    service = service_of(request)
-    await service.runs.do(lambda: service.runs.store.delete(run))
+@router.get("/{run}", summary="Get a run", response_model=Run, responses=problems(*RUN))
+async def get_run(request: Request, run: RunName) -> Response:
+    """Description, epochs, counts, and the progress of the reviews."""
+    store = service_of(request).runs.store
+    return json_response(await service_of(request).runs.do(lambda: _run(store, run)))
+
+
+@router.delete(
+    "/{run}",
+    summary="Delete a run",
+    status_code=204,
+    response_description="The run is deleted.",
+    responses=problems(*RUN),
+)
+async def delete_run(request: Request, run: RunName) -> Response:
+    """The run, its batches, queues and reviews cannot be restored."""
+    store = service_of(request).runs.store
+    await service_of(request).runs.do(lambda: store.delete(run))
     return Response(status_code=204)
 
 
-def described(snapshot: Snapshot) -> dict[str, Any]:
-    """A run as the API tells it."""
+def _run(store: RunStore, name: str) -> Run:
+    snapshot = store.snapshot(name)
+    return {**_created_run(snapshot), "reviews": progress(store, snapshot, store.reviews(snapshot).verdicts)}
+
+
+def _created_run(snapshot: Snapshot) -> CreatedRun:
     description = snapshot.description
     return {
         "run": snapshot.name,
         "created_at": snapshot.manifest.created_at.isoformat(),
-        "config": description.config.model_dump(mode="json"),
+        "config": config_reply(description.config),
         "config_id": description.config.config_id,
-        "class_names": description.class_names,
+        "class_names": None if description.class_names is None else list(description.class_names),
         "num_classes": snapshot.num_classes,
         "display": description.display,
         "store_logits": description.store_logits,
@@ -87,8 +115,8 @@ def described(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _epoch(snapshot: Snapshot, epoch: int) -> dict[str, Any]:
-    footers = [one.footer for one in snapshot.data if one.epoch == epoch]
+def _epoch(snapshot: Snapshot, epoch: int) -> Epoch:
+    footers = [file.footer for file in snapshot.data if file.epoch == epoch]
     return {
         "epoch": epoch,
         "num_batches": sum(len(footer.batches) for footer in footers),
@@ -96,8 +124,3 @@ def _epoch(snapshot: Snapshot, epoch: int) -> dict[str, Any]:
         "num_ignored": sum(footer.num_ignored for footer in footers),
         "num_excluded": sum(footer.num_excluded for footer in footers),
     }
-
-
-def _reviewed(service: Service, snapshot: Snapshot) -> dict[str, Any]:
-    store = service.runs.store
-    return {"reviews": progress(store, snapshot, store.reviews(snapshot).verdicts)}

@@ -1,10 +1,13 @@
-"""Replies of the Open Inference Protocol v2, below `/v2`."""
+"""Replies and the JSON request of the Open Inference Protocol v2, below `/v2`."""
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
+from pydantic import Field, JsonValue
 from typing_extensions import TypedDict
+
+from service.schema.json_values import JsonObject
 
 
 class ServerMetadata(TypedDict):
@@ -63,6 +66,32 @@ class InferOutput(TensorMetadata):
 
     data: NotRequired[list[float | int | None]]
     parameters: NotRequired[BinarySize]
+
+
+class InferInput(TypedDict):
+    """An input: its values in `data`, flat or nested, or binary data of the size in `parameters`."""
+
+    name: str
+    datatype: str
+    shape: list[Annotated[int, Field(ge=0)]]
+    data: NotRequired[list[JsonValue]]
+    parameters: NotRequired[JsonObject]
+
+
+class RequestedOutput(TypedDict):
+    """An output that the reply should have."""
+
+    name: str
+    parameters: NotRequired[JsonObject]
+
+
+class InferRequestBody(TypedDict):
+    """An inference request; `parameters` has `config` (a JSON text) or `config_id`, `top_k` and `on_invalid`."""
+
+    id: NotRequired[str]
+    parameters: NotRequired[JsonObject]
+    inputs: list[InferInput]
+    outputs: NotRequired[list[RequestedOutput]]
 
 
 class InferParameters(TypedDict):

@@ -9,34 +9,14 @@ from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
-from service.schema.config import Mode, Reduction
+from service.schema.replies.config import Config
 
 Number: TypeAlias = float | None
 # Sigmoid mode with L labels: an example's prediction is a list of L labels.
 ExampleOutput: TypeAlias = float | list[int | None] | None
 
 
-class ClassCountsJson(TypedDict):
-    """Class weights derived from the number of examples of each class."""
-
-    class_counts: list[int]
-    scheme: Literal["inverse", "effective"]
-    beta: float
-
-
-class LossConfigJson(TypedDict):
-    """The configuration of a loss, with every member."""
-
-    mode: Mode
-    alpha: float | list[float] | ClassCountsJson | None
-    gamma: float
-    reduction: Reduction
-    ignore_index: int | None
-    positive_class: int
-    label_smoothing: float
-
-
-class Configuration(TypedDict):
+class ConfigReply(TypedDict):
     """A stored configuration.
 
     `alpha` is the weight of each class (sigmoid: of each label), null if all weights are 1. `uses` counts the requests
@@ -44,7 +24,7 @@ class Configuration(TypedDict):
     """
 
     config_id: str
-    config: LossConfigJson
+    config: Config
     alpha: list[float] | None
     device: str
     uses: int
@@ -52,10 +32,10 @@ class Configuration(TypedDict):
     last_used_at: str
 
 
-class Configurations(TypedDict):
+class ConfigList(TypedDict):
     """All stored configurations, the most recently used first; `max_configs` is their largest number."""
 
-    configs: list[Configuration]
+    configs: list[ConfigReply]
     max_configs: int
 
 

@@ -1,0 +1,27 @@
+"""Types of the parameters in paths, for the documentation; the store checks the names and raises the errors."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path
+from pydantic import WithJsonSchema
+
+from service.api.http.query_types import LARGEST
+from service.runs.names import NAME
+
+_NAME = {"type": "string", "pattern": f"^{NAME.pattern}$"}
+_ID = {"type": "string", "minLength": 1}
+
+RunName = Annotated[str, WithJsonSchema(_NAME), Path(description="Name of the run")]
+OtherRunName = Annotated[str, WithJsonSchema(_NAME), Path(description="Name of the run to compare with")]
+BatchName = Annotated[str, WithJsonSchema(_NAME), Path(description="Name of the batch")]
+QueueName = Annotated[str, WithJsonSchema(_NAME), Path(description="Name of the queue")]
+EpochNumber = Annotated[
+    str,
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": LARGEST}),
+    Path(description="Number of the epoch"),
+]
+ExampleId = Annotated[str, WithJsonSchema(_ID), Path(description="Id of the example; it may contain slashes")]
+ConfigId = Annotated[str, WithJsonSchema(_ID), Path(description="Id of the configuration")]
+ModelName = Annotated[str, WithJsonSchema(_ID), Path(description="`focal_loss`, or the id of a stored configuration")]

@@ -1,0 +1,173 @@
+"""Base class and field types of the query models in `service.api.queries`.
+
+A parameter is a text: these types accept one spelling of each value, so that `1.0`, `+1` and `yes` are errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import GetJsonSchemaHandler as JsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+
+from service.errors import InvalidRequestError
+
+LARGEST = 2**31 - 1
+ATTRIBUTE_PREFIX = "attribute."
+
+
+class QueryModel(BaseModel):
+    """The query of a route; an unknown parameter is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def known_names(cls) -> list[str]:
+        """Names of the parameters, for the error about an unknown one."""
+        return list(cls.model_fields)
+
+
+def _check_attribute(name: str) -> str:
+    if not name.startswith(ATTRIBUTE_PREFIX):
+        raise PydanticCustomError("extra_forbidden", "unknown query parameter")
+    return name
+
+
+class AttributeFilters(QueryModel):
+    """A query that filters by attributes: any number of parameters `attribute.NAME=text`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[Annotated[str, AfterValidator(_check_attribute)], str]
+
+    @classmethod
+    def known_names(cls) -> list[str]:
+        """Names of the parameters, for the error about an unknown one."""
+        return [*super().known_names(), f"{ATTRIBUTE_PREFIX}NAME"]
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Text of each attribute by its name."""
+        return {name.removeprefix(ATTRIBUTE_PREFIX): text for name, text in self.__pydantic_extra__.items()}
+
+
+# An object in form style is one parameter for each of its members.
+ATTRIBUTE_PARAMETERS: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "attributes",
+            "in": "query",
+            "required": False,
+            "style": "form",
+            "explode": True,
+            "description": "`attribute.NAME=text`: only examples with this text as their attribute NAME, as last sent",
+            "schema": {
+                "type": "object",
+                "patternProperties": {r"^attribute\.": {"type": "string"}},
+                "additionalProperties": False,
+            },
+        }
+    ]
+}
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Annotation of an integer that is written in digits only, with its range."""
+
+    least: int = 0
+    most: int = LARGEST
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.parse, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: JsonSchemaHandler) -> JsonSchemaValue:
+        return handler(schema) | {"minimum": self.least, "maximum": self.most}
+
+    def parse(self, value: object) -> int:
+        """The integer; raises `PydanticCustomError` if it is not one of the range."""
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and self.least <= int(text[:20]) <= self.most):
+            bounds = {"least": self.least, "most": self.most}
+            raise PydanticCustomError("digits", "should be an integer from {least} to {most}", bounds)
+        return int(text)
+
+
+def _flag(value: object) -> bool:
+    if value not in ("true", "false"):
+        raise PydanticCustomError("flag", "should be true or false")
+    return value == "true"
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+
+
+def _latest(value: object) -> object:
+    return None if value == "last" else value
+
+
+Epoch = Annotated[
+    Annotated[int, Digits()] | None,
+    BeforeValidator(_latest),
+    WithJsonSchema({"anyOf": [{"const": "last"}, {"type": "integer", "minimum": 0, "maximum": LARGEST}]}),
+]
+
+
+def _check_weights(text: str) -> str:
+    try:
+        weights(text)
+    except ValueError as err:
+        raise PydanticCustomError("weights", "should be numbers with commas between them, or none") from err
+    return text
+
+
+Weights = Annotated[str, AfterValidator(_check_weights)]
+
+
+def weights(text: str | None) -> tuple[float, ...] | None:
+    """The weights of a text such as `1,2.5`; `()` for `none`, None for None."""
+    if text is None:
+        return None
+    return () if text in ("none", "") else tuple(float(part) for part in text.split(","))
+
+
+def _check_integers(text: str) -> str:
+    for part in text.split(","):
+        Digits().parse(part)
+    return text
+
+
+Integers = Annotated[
+    str, AfterValidator(_check_integers), Field(json_schema_extra={"pattern": r"^[0-9]{1,9}(,[0-9]{1,9})*$"})
+]
+FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def names(text: str | None) -> list[str] | None:
+    """The names of a text with commas; None for None."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def single_values(query: QueryParams) -> dict[str, str]:
+    """The parameters of a query by name.
+
+    Raises:
+        InvalidRequestError: A parameter is repeated.
+    """
+    values: dict[str, str] = {}
+    for name, value in query.multi_items():
+        if name in values:
+            msg = f"query parameter {name[:100]!r} is repeated"
+            raise InvalidRequestError(msg, errors=[{"loc": ["query", name[:100]], "msg": msg}])
+        values[name] = value
+    return values
+
+
+async def refuse_repeated_parameters(request: Request) -> None:
+    """Dependency of routes with a query: FastAPI would use the last of repeated parameters."""
+    single_values(request.query_params)

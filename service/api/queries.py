@@ -1,0 +1,207 @@
+"""Query parameters of the routes, one model for each route; FastAPI documents and validates them.
+
+The models belong to the API and not to the schema, because only URLs have these texts: the client and the command line
+have typed arguments of their own. Names of epochs and weights are resolved by `View.epoch` and `View.weighting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+
+from service.api.http.query_types import (
+    AttributeFilters,
+    Digits,
+    Epoch,
+    FiniteNumber,
+    Flag,
+    Integers,
+    QueryModel,
+    Weights,
+    names,
+    weights,
+)
+from service.diagnostics.dynamics import COLUMNS, MAX_BINS
+from service.mining.listing import EQUAL, QueueFilter, VerdictFilter, parse_order
+from service.runs.examples import RANGES, Filter
+from service.schema.replies.dynamics import Region
+from service.schema.replies.exports import ExportFormatName
+
+MAX_LIMIT = 100_000
+T = TypeVar("T")
+
+ClassParameter = Annotated[int, Digits()]
+Limit = Annotated[int, Digits(1, MAX_LIMIT)]
+Minimum = Annotated[FiniteNumber | None, Field(description="Smallest value of the score")]
+Maximum = Annotated[FiniteNumber | None, Field(description="Largest value of the score")]
+
+
+class WhatIfQuery(QueryModel):
+    """Another loss than the run's."""
+
+    alpha: Weights | None = Field(None, description="What if: weights of the classes with commas, or `none` for 1")
+    gamma: float | None = Field(None, description="What if: another gamma", json_schema_extra={"minimum": 0})
+
+    @property
+    def weights(self) -> tuple[float, ...] | None:
+        """`alpha` as numbers, `()` for `none`."""
+        return weights(self.alpha)
+
+
+class EpochQuery(WhatIfQuery):
+    """An epoch under the run's loss or another one."""
+
+    epoch: Epoch = Field(None, description="`last` (default), or a number")
+
+
+class ExamplesQuery(EpochQuery, AttributeFilters):
+    """Filters, order and page of the examples of an epoch."""
+
+    sort: str = Field("-loss", description="Scores, target, prediction, id, batch or row, with commas; - is descending")
+    limit: Limit = Field(100, description="Maximum number of rows")
+    cursor: str | None = Field(None, description="`next_cursor` of the previous page")
+    target: ClassParameter | None = Field(None, description="Class of the label")
+    prediction: ClassParameter | None = Field(None, description="Predicted class")
+    correct: Flag | None = Field(None, description="True for examples whose prediction is their label")
+    min_loss: Minimum = None
+    max_loss: Maximum = None
+    min_cross_entropy: Minimum = None
+    max_cross_entropy: Maximum = None
+    min_p_t: Minimum = None
+    max_p_t: Maximum = None
+    min_log_odds: Minimum = None
+    max_log_odds: Maximum = None
+    min_logit_margin: Minimum = None
+    max_logit_margin: Maximum = None
+    min_normalized_margin: Minimum = None
+    max_normalized_margin: Maximum = None
+    min_entropy: Minimum = None
+    max_entropy: Maximum = None
+    min_el2n: Minimum = None
+    max_el2n: Maximum = None
+
+    @property
+    def filter(self) -> Filter:
+        """The conditions on the examples."""
+        return Filter(
+            equal=_present({"target": self.target, "prediction": self.prediction}),
+            at_least=_present({name: getattr(self, f"min_{name}") for name in RANGES}),
+            at_most=_present({name: getattr(self, f"max_{name}") for name in RANGES}),
+            correct=self.correct,
+            attributes=self.attributes,
+        )
+
+
+class DiagnosticsQuery(EpochQuery):
+    """Members of the diagnostics of an epoch."""
+
+    fields: str | None = Field(None, description="Members to compute, with commas; default: all")
+
+    @property
+    def field_names(self) -> list[str] | None:
+        """`fields` as a list."""
+        return names(self.fields)
+
+
+class DynamicsQuery(WhatIfQuery):
+    """Filter, order and page of the training dynamics."""
+
+    first: Annotated[int, Digits(1)] | None = Field(None, description="Only this many of the first epochs")
+    sort: str = Field("area_under_margin", description=f"One of {', '.join(COLUMNS)}; a minus for descending")
+    region: Region | None = Field(None, description="Only the examples of a region of the data map")
+    limit: Annotated[int, Digits(0, MAX_LIMIT)] = Field(100, description="Maximum number of rows")
+    offset: Annotated[int, Digits()] = Field(0, description="Number of rows before the page")
+    bins: Annotated[int, Digits(1, MAX_BINS)] | None = Field(
+        None, description="Adds the data map as a grid of bins by bins cells"
+    )
+
+
+class CompareQuery(EpochQuery):
+    """Epochs of a comparison of two runs."""
+
+    other_epoch: Epoch = Field(None, description="Epoch of the other run: `last` (default), or a number")
+    top: Annotated[int, Digits(1)] | None = Field(
+        None, description="Number of examples that count as the hardest; default: 1 %, at least 10"
+    )
+
+
+class NewQueueQuery(WhatIfQuery):
+    """Options of a new queue that are not part of it."""
+
+    preview: Flag = Field(False, description="Reply with the queue and store nothing")
+
+
+class QueueQuery(AttributeFilters):
+    """Filters, order and page of the rows of a queue."""
+
+    sort: str | None = Field(
+        None,
+        description="rank (default), id, target, prediction, suggested, verdict, score, share or scores, with commas; "
+        "a minus for descending",
+    )
+    target: ClassParameter | None = Field(None, description="Class of the label")
+    prediction: ClassParameter | None = Field(None, description="Predicted class")
+    suggested: ClassParameter | None = Field(None, description="Suggested class")
+    verdict: VerdictFilter | None = Field(None, description="Only rows with this verdict")
+    text: str | None = Field(None, description="Text in the id or an attribute, in upper or lower case")
+    ranks: Integers | None = Field(None, description="Only the rows of these ranks, with commas")
+    limit: Limit = Field(100, description="Maximum number of rows")
+    offset: Annotated[int, Digits()] = Field(0, description="Number of rows before the page")
+    around: Annotated[int, Digits()] | None = Field(
+        None, description="The page with the row of this rank; `offset` is ignored"
+    )
+    fields: str | None = Field(None, description="Members of the rows, with commas; default: all")
+    facets: Flag = Field(False, description="Adds the attributes that have up to 20 texts")
+
+    @property
+    def filter(self) -> QueueFilter:
+        """The rows to show, and their order."""
+        return QueueFilter(
+            equal=_present({name: getattr(self, name) for name in EQUAL}),
+            verdict=self.verdict,
+            attributes=self.attributes,
+            text=self.text,
+            ranks=None if self.ranks is None else [int(rank) for rank in self.ranks.split(",")],
+            order=parse_order(self.sort) if self.sort else (),
+            limit=self.limit,
+            offset=self.offset,
+            around=self.around,
+            fields=names(self.fields) or None,
+            facets=self.facets,
+        )
+
+
+class ToolQuery(QueryModel):
+    """Names of a labelling tool's project."""
+
+    from_name: str = Field("label", description="Label Studio: name of the control; Argilla: of the question")
+    to_name: str = Field("text", description="Label Studio: name of the object; Argilla: of the field")
+    data_key: str | None = Field(None, description="Attribute to show; default: the one called `to_name`")
+    object_tag: str = Field("Text", description="Label Studio's tag: Text, Image, Audio or HyperText")
+    image_key: str = Field("image", description="FiftyOne: attribute with the path of the image")
+    image_root: str = Field("", description="FiftyOne: start of each path")
+
+    @property
+    def tool_names(self) -> dict[str, str]:
+        """The names by option of `ExportOptions`."""
+        return _present({name: getattr(self, name) for name in ToolQuery.model_fields})
+
+
+class ExportQuery(EpochQuery, ToolQuery):
+    """Rows and format of an export."""
+
+    format: ExportFormatName = Field("jsonl", description="Format of the file")
+    queue: str | None = Field(None, description="Name of a queue; default: the epoch's examples, largest loss first")
+
+
+class PreviewQuery(ExportQuery):
+    """Rows and format of an export, and the number of rows to preview."""
+
+    rows: Annotated[int, Digits(1, 20)] = Field(3, description="Maximum number of rows")
+
+
+def _present(values: Mapping[str, T | None]) -> dict[str, T]:
+    """The values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}

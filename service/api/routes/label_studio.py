@@ -1,0 +1,144 @@
+"""`/runs/{run}/label-studio`: a run as a Label Studio ML backend, and a labelling configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, NotRequired
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import JsonValue
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from service.api.http.body import read_json
+from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
+from service.api.http.path_types import RunName
+from service.api.http.query_types import refuse_repeated_parameters
+from service.api.http.responses import json_response
+from service.api.queries import ToolQuery
+from service.api.state import service_of
+from service.errors import InvalidRequestError, UnknownEpochError
+from service.exports.label_studio import labelling_config
+from service.exports.label_studio_backend import health_reply, predict_reply, setup_reply, webhook_reply
+from service.exports.options import class_labels, export_options
+from service.exports.rows import ExportOptions, ExportRow
+from service.exports.source import epoch_rows
+from service.runs.queries import View
+from service.schema.faults import fault
+from service.schema.json_values import JsonObject
+from service.schema.replies.exports import HealthReply, PredictReply, SetupReply, WebhookReply
+
+MAX_TASKS_BYTES = 64 * 1024 * 1024
+TASKS_EXAMPLE = {"one": {"tasks": [{"id": 1, "data": {"external_id": "a", "text": "a cat"}}]}}
+EVENT_EXAMPLE = {"annotation": {"action": "ANNOTATION_CREATED"}}
+
+router = APIRouter(prefix="/runs/{run}/label-studio", tags=["label studio"])
+
+
+class PredictBody(TypedDict):
+    """The tasks that need predictions, and the labelling configuration of their project as XML."""
+
+    tasks: list[JsonObject]
+    label_config: NotRequired[str | None]
+
+
+@router.get(
+    "/config",
+    summary="Get a labelling configuration that fits the export",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/xml": {"schema": {"type": "string"}}}},
+        **problems(*ROWS, UnknownEpochError),
+    },
+    dependencies=[Depends(refuse_repeated_parameters)],
+)
+async def get_config(request: Request, run: RunName, query: Annotated[ToolQuery, Query()]) -> Response:
+    """XML for a Label Studio project: the data, the given label, and the classes of the run to choose from."""
+
+    def work(view: View) -> str:
+        return labelling_config(
+            class_labels(view), export_options(view, None, view.snapshot.epoch(), 0, query.tool_names)
+        )
+
+    return Response(await service_of(request).runs.ask(run, work), media_type="application/xml")
+
+
+@router.get(
+    "",
+    summary="Check the Label Studio ML backend",
+    response_model=HealthReply,
+    responses=problems(*RUN),
+)
+@router.get(
+    "/health",
+    summary="Check the Label Studio ML backend",
+    response_model=HealthReply,
+    responses=problems(*RUN),
+)
+async def get_health(request: Request, run: RunName) -> Response:
+    """To use the run as the model of a project, add `http://HOST/runs/RUN/label-studio` to the project."""
+    service = service_of(request)
+    await service.runs.do(lambda: service.runs.store.manifest(run))
+    return json_response(health_reply())
+
+
+@router.post(
+    "/setup",
+    summary="Set up a project of Label Studio",
+    response_model=SetupReply,
+    responses=problems(*BODY, *ROWS, UnknownEpochError),
+    openapi_extra=json_body(JsonValue, {"project": {"project": "1", "schema": "<View/>"}}),
+)
+async def post_setup(request: Request, run: RunName) -> Response:
+    """The version of the predictions. The body is not used."""
+    await read_json(request)
+    return json_response(await service_of(request).runs.ask(run, lambda view: setup_reply(_options(view))))
+
+
+@router.post(
+    "/predict",
+    summary="Predict labels for tasks of Label Studio",
+    response_model=PredictReply,
+    responses=problems(*BODY, *ROWS, UnknownEpochError),
+    openapi_extra=json_body(PredictBody, TASKS_EXAMPLE),
+)
+async def post_predict(request: Request, run: RunName) -> Response:
+    """Predictions from the run's last epoch, by the `external_id` in the data of each task."""
+    service = service_of(request)
+    body = await read_json(request, max_bytes=MAX_TASKS_BYTES)
+    if not isinstance(body, dict) or not isinstance(body.get("tasks"), list):
+        raise fault(
+            InvalidRequestError, "missing, or not a list", "tasks", detail="the body is an object with a list of tasks"
+        )
+
+    def work(view: View) -> PredictReply:
+        verdicts = service.runs.store.reviews(view.snapshot).verdicts
+
+        def lookup(ids: Sequence[str]) -> Mapping[str, ExportRow]:
+            rows = epoch_rows(view, view.weighting(), view.snapshot.epoch(), verdicts, list(ids))
+            return {row.id: row for row in rows}
+
+        return predict_reply(body["tasks"], lookup, _options(view), body.get("label_config"))
+
+    return json_response(await service.runs.ask(run, work))
+
+
+@router.post(
+    "/webhook",
+    summary="Receive an event of Label Studio",
+    status_code=201,
+    response_model=WebhookReply,
+    response_description="A known event.",
+    responses={200: {"model": WebhookReply, "description": "Another event."}, **problems(*BODY)},
+    openapi_extra=json_body(JsonValue, EVENT_EXAMPLE),
+)
+async def post_webhook(request: Request, run: RunName) -> Response:
+    """Events change nothing: this model is not trained."""
+    body = await read_json(request)
+    status, reply = webhook_reply(body.get("action") if isinstance(body, dict) else None)
+    return json_response(reply, status)
+
+
+def _options(view: View) -> ExportOptions:
+    epoch = view.snapshot.epoch()
+    return export_options(view, None, epoch, max(1, view.snapshot.rows(epoch)))

@@ -1,0 +1,38 @@
+"""Options of an export that follow from a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from service.exports.rows import ExportOptions
+from service.runs.queries import View
+
+
+def export_options(
+    view: View, queue: str | None, epoch: int, total: int, tool_names: Mapping[str, str] | None = None
+) -> ExportOptions:
+    """The options of an export of a run.
+
+    Args:
+        view: The run.
+        queue: Name of the queue, None for a whole epoch.
+        epoch: Epoch of the scores.
+        total: Number of rows.
+        tool_names: Options that name parts of a labelling tool's project; default: those of `ExportOptions`.
+    """
+    description = view.snapshot.description
+    return ExportOptions(
+        run=view.snapshot.name,
+        queue=queue,
+        config_id=description.config.config_id,
+        epoch=epoch,
+        total=total,
+        class_names=description.class_names,
+        **(tool_names or {}),
+    )
+
+
+def class_labels(view: View) -> tuple[str, ...]:
+    """The names of the run's classes, or their numbers if they have no names."""
+    names = view.snapshot.description.class_names
+    return names or tuple(str(label) for label in range(view.snapshot.num_classes or 0))
