@@ -89,6 +89,16 @@ def test_runs_are_created_listed_shown_and_deleted(server: ServerProcess) -> Non
     assert "made" in focal_loss(server, "runs", "show", "made", status=2).stderr
 
 
+def test_a_run_with_class_counts_is_shown(server: ServerProcess) -> None:
+    with LossClient(server.url) as client:
+        run = client.put_run("counted", config={"alpha": {"class_counts": [9, 1], "scheme": "effective"}})
+        try:
+            assert "class counts (effective)" in focal_loss(server, "runs", "show", "counted").stdout
+            assert "counted" in focal_loss(server, "runs").stdout
+        finally:
+            run.delete()
+
+
 def written(folder: Path, ending: str, columns: dict[str, Any]) -> Path:
     path = folder / f"rows{ending}"
     match ending:
