@@ -1,4 +1,4 @@
-"""When the client asks again: what may be repeated, how long it waits, and when it gives up."""
+"""Retries of the client: which errors are retried, after which wait, and for how long."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from service.errors import (
     UnknownConfigError,
 )
 
-LOST = ConnectionFailedError("reset", url="http://service/loss", sent=True)
-REFUSED = ConnectionFailedError("refused", url="http://service/loss", sent=False)
+CONNECTION_LOST = ConnectionFailedError("reset", url="http://service/loss", sent=True)
+CONNECTION_REFUSED = ConnectionFailedError("refused", url="http://service/loss", sent=False)
 
 
-def waits(retries: Retries, error: Any, most: int = 100) -> list[float]:
-    found: list[float] = []
-    while len(found) < most and (wait := retries.wait_s(error)) is not None:
-        found.append(wait)
-    return found
+def waits_of(retries: Retries, error: Any, limit: int = 100) -> list[float]:
+    waits: list[float] = []
+    while len(waits) < limit and (wait := retries.wait_s(error)) is not None:
+        waits.append(wait)
+    return waits
 
 
 @given(
@@ -37,23 +37,25 @@ def waits(retries: Retries, error: Any, most: int = 100) -> list[float]:
     first_s=st.floats(0.001, 5),
     largest_s=st.floats(0.001, 30),
     total_s=st.floats(0, 100),
-    after=st.none() | st.integers(0, 20),
+    retry_after=st.none() | st.integers(0, 20),
 )
 def test_waits_grow_and_stay_within_every_bound(
-    attempts: int, first_s: float, largest_s: float, total_s: float, after: int | None
+    attempts: int, first_s: float, largest_s: float, total_s: float, retry_after: int | None
 ) -> None:
     policy = RetryPolicy(attempts=attempts, first_s=first_s, largest_s=largest_s, total_s=total_s)
-    error = QueueFullError("full", headers={} if after is None else {"Retry-After": str(after)})
-    found = waits(Retries(policy, repeatable=True), error)
-    assert len(found) < attempts
-    assert sum(found) <= total_s * (1 + 1e-9)
-    for number, wait in enumerate(found):
+    error = QueueFullError("full", headers={} if retry_after is None else {"Retry-After": str(retry_after)})
+    waits = waits_of(Retries(policy, repeatable=True), error)
+    assert len(waits) < attempts
+    assert sum(waits) <= total_s * (1 + 1e-9)
+    for number, wait in enumerate(waits):
         longest = min(largest_s, first_s * 2**number)
-        assert max(longest / 2, after or 0) <= wait <= max(longest, (after or 0) + longest / 4)
+        assert max(longest / 2, retry_after or 0) <= wait <= max(longest, (retry_after or 0) + longest / 4)
 
 
-@pytest.mark.parametrize("error", [QueueFullError("x"), DrainingError("x"), DeviceOutOfMemoryError("x"), REFUSED, LOST])
-def test_what_may_pass_is_tried_again(error: Any) -> None:
+@pytest.mark.parametrize(
+    "error", [QueueFullError("x"), DrainingError("x"), DeviceOutOfMemoryError("x"), CONNECTION_REFUSED, CONNECTION_LOST]
+)
+def test_temporary_errors_are_retried(error: Any) -> None:
     assert Retries(RetryPolicy(), repeatable=True).wait_s(error) is not None
 
 
@@ -66,13 +68,13 @@ def test_what_may_pass_is_tried_again(error: Any) -> None:
         RequestTimeoutError("slow", url="http://service/loss"),
     ],
 )
-def test_what_will_not_pass_is_not(error: Any) -> None:
+def test_permanent_errors_are_not_retried(error: Any) -> None:
     assert Retries(RetryPolicy(), repeatable=True).wait_s(error) is None
 
 
-def test_what_must_not_come_twice_is_sent_again_only_where_it_did_not_arrive() -> None:
-    assert Retries(RetryPolicy(), repeatable=False).wait_s(LOST) is None
-    assert Retries(RetryPolicy(), repeatable=False).wait_s(REFUSED) is not None
+def test_an_unrepeatable_request_is_retried_only_if_it_was_not_processed() -> None:
+    assert Retries(RetryPolicy(), repeatable=False).wait_s(CONNECTION_LOST) is None
+    assert Retries(RetryPolicy(), repeatable=False).wait_s(CONNECTION_REFUSED) is not None
     assert Retries(RetryPolicy(), repeatable=False).wait_s(DrainingError("x")) is not None
 
 
@@ -84,24 +86,24 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after_s("9" * 400) == float("inf")
 
 
-def test_a_retry_after_beyond_the_total_is_not_waited_for() -> None:
+def test_a_retry_after_beyond_the_total_raises_the_error() -> None:
     error = QueueFullError("full", headers={"Retry-After": "61"})
     assert Retries(RetryPolicy(total_s=60), repeatable=True).wait_s(error) is None
 
 
 def test_a_delete_whose_reply_is_lost_is_not_repeated() -> None:
-    asked = []
+    methods = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.method)
+    def reply(request: httpx.Request) -> httpx.Response:
+        methods.append(request.method)
         raise httpx.ReadError("reset", request=request)
 
-    slept: list[float] = []
-    with LossClient("http://service", transport=httpx.MockTransport(answer), sleep=slept.append) as client:
+    waits: list[float] = []
+    with LossClient("http://service", transport=httpx.MockTransport(reply), sleep=waits.append) as client:
         with pytest.raises(ConnectionFailedError, match="http://service/configs/fl_1"):
             client.delete_config("fl_1")
-        assert (asked, slept) == (["DELETE"], [])
+        assert (methods, waits) == (["DELETE"], [])
         with pytest.raises(ConnectionFailedError):
             client.get_config("fl_1")
-    assert asked == ["DELETE", *["GET"] * RetryPolicy().attempts]
-    assert len(slept) == RetryPolicy().attempts - 1
+    assert methods == ["DELETE", *["GET"] * RetryPolicy().attempts]
+    assert len(waits) == RetryPolicy().attempts - 1

@@ -1,4 +1,4 @@
-"""Runs through the Python client, sync and async, against a running service."""
+"""Runs through the Python client, synchronous and asynchronous, against a running service."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ NAMES = ["cat", "dog", "owl", "elk"]
 def client(server: ServerProcess) -> Iterator[LossClient]:
     with LossClient(server.url) as connected:
         yield connected
-        for one in connected.runs():
-            connected.run(one["run"]).delete()
+        for run in connected.runs():
+            connected.run(run["run"]).delete()
 
 
 @pytest.fixture
 def run(client: LossClient) -> RunClient:
-    made = client.put_run("animals", config={"gamma": 2.0}, class_names=NAMES, display={"colour": "red"})
-    made.push(0, "first", LOGITS[:40], TARGETS[:40], IDS[:40], attributes={"text": [f"t{row}" for row in range(40)]})
-    made.push(0, "second", LOGITS[40:], TARGETS[40:], IDS[40:])
-    made.push(1, "all", LOGITS * 2, TARGETS, IDS)
-    return made
+    run = client.put_run("animals", config={"gamma": 2.0}, class_names=NAMES, display={"colour": "red"})
+    run.push(0, "first", LOGITS[:40], TARGETS[:40], IDS[:40], attributes={"text": [f"t{row}" for row in range(40)]})
+    run.push(0, "second", LOGITS[40:], TARGETS[40:], IDS[40:])
+    run.push(1, "all", LOGITS * 2, TARGETS, IDS)
+    return run
 
 
 def expected(logits: Any, gamma: float) -> list[float]:
@@ -72,14 +72,15 @@ def expected(logits: Any, gamma: float) -> list[float]:
     return ((1 - p_t) ** gamma * -p_t.log()).tolist()
 
 
-def test_a_run_is_made_described_listed_and_deleted(client: LossClient) -> None:
+def test_a_run_is_created_described_listed_and_deleted(client: LossClient) -> None:
     run = client.put_run("one", config=LossConfig(gamma=1.5), class_names=("a", "b"), display={"x": 1})
-    told = run.describe()
-    assert (told["config"]["gamma"], told["class_names"], told["display"]) == (1.5, ["a", "b"], {"x": 1})
+    described = run.describe()
+    assert (described["config"]["gamma"], described["class_names"]) == (1.5, ["a", "b"])
+    assert described["display"] == {"x": 1}
     client.put_run("one", config={"gamma": 1.5}, class_names=["a", "b"], display={"x": 1})
     with pytest.raises(RunConflictError):
         client.put_run("one", config={"gamma": 3})
-    assert [one["run"] for one in client.runs()] == ["one"]
+    assert [described["run"] for described in client.runs()] == ["one"]
     run.delete()
     with pytest.raises(UnknownRunError):
         run.describe()
@@ -87,12 +88,12 @@ def test_a_run_is_made_described_listed_and_deleted(client: LossClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a b", "x" * 101])
-def test_a_name_that_no_run_may_have_reaches_no_other_path(client: LossClient, name: str) -> None:
+def test_an_invalid_run_name_reaches_no_other_path(client: LossClient, name: str) -> None:
     with pytest.raises(InvalidNameError):
         client.put_run(name)
 
 
-def test_a_batch_comes_back_with_its_losses_and_is_kept_once(client: LossClient) -> None:
+def test_a_pushed_batch_returns_its_losses_and_is_stored_once(client: LossClient) -> None:
     run = client.put_run("kept")
     for _ in range(2):
         reply = run.push(3, "b", LOGITS, TARGETS, IDS, outputs=["loss", "p_t"], top_k=2)
@@ -109,11 +110,12 @@ def test_ids_are_strings_or_integers_of_any_array(client: LossClient) -> None:
     run = client.put_run("ids")
     run.push(0, "numbers", torch.from_numpy(LOGITS), torch.from_numpy(TARGETS), torch.arange(ROWS))
     run.push(0, "table", {"logits": LOGITS, "targets": TARGETS, "id": [f"s{row}" for row in range(ROWS)]})
-    found = {row["id"] for row in run.all_examples(limit=7)}
-    assert found == {str(row) for row in range(ROWS)} | {f"s{row}" for row in range(ROWS)}
+    assert {row["id"] for row in run.all_examples(limit=7)} == {str(row) for row in range(ROWS)} | {
+        f"s{row}" for row in range(ROWS)
+    }
 
 
-def test_what_is_wrong_with_a_batch_is_said(run: RunClient) -> None:
+def test_an_invalid_batch_raises_the_error_of_its_fault(run: RunClient) -> None:
     with pytest.raises(InvalidIdsError, match="ids missing"):
         run.push(2, "x", LOGITS, TARGETS)
     with pytest.raises(UnknownOutputError):
@@ -131,17 +133,17 @@ def test_attributes_are_scalars_and_dates_become_text(client: LossClient) -> Non
     run = client.put_run("attributes")
     attributes = {"n": np.arange(2), "day": [date(2026, 1, 2), None], "new": [True, False]}
     run.push(0, "b", LOGITS[:2], TARGETS[:2], ["a", "b"], attributes=attributes)
-    found = {row["id"]: row["attributes"] for row in run.all_examples()}
-    assert found == {"a": {"n": 0, "day": "2026-01-02", "new": True}, "b": {"n": 1, "new": False}}
+    stored = {row["id"]: row["attributes"] for row in run.all_examples()}
+    assert stored == {"a": {"n": 0, "day": "2026-01-02", "new": True}, "b": {"n": 1, "new": False}}
     with pytest.raises(InvalidRequestError, match="attribute 'tags', row 1: a list"):
         run.push(0, "c", LOGITS[:2], TARGETS[:2], ["c", "d"], attributes={"tags": ["x", ["y"]]})
 
 
-def test_examples_come_in_pages_filtered_and_sorted(run: RunClient) -> None:
+def test_examples_are_paged_filtered_and_sorted(run: RunClient) -> None:
     page = run.examples(limit=25, epoch=0)
     assert (len(page["rows"]), page["num_matching"]) == (25, ROWS)
-    following = run.examples(limit=25, epoch=0, cursor=page["next_cursor"])
-    assert not {row["id"] for row in page["rows"]} & {row["id"] for row in following["rows"]}
+    next_page = run.examples(limit=25, epoch=0, cursor=page["next_cursor"])
+    assert not {row["id"] for row in page["rows"]} & {row["id"] for row in next_page["rows"]}
     losses = [row["loss"] for row in run.all_examples(limit=25, epoch=0)]
     assert losses == pytest.approx(sorted(expected(LOGITS, 2.0), reverse=True), rel=1e-5)
     wrong = list(run.all_examples(correct=False, target=1, sort="p_t", max_p_t=0.5))
@@ -152,27 +154,27 @@ def test_examples_come_in_pages_filtered_and_sorted(run: RunClient) -> None:
         run.examples(colour="red")
 
 
-def test_another_loss_is_asked_for_without_sending_again(run: RunClient) -> None:
-    gamma = max(row["loss"] for row in run.all_examples(epoch=0, gamma=0.5))
-    assert gamma == pytest.approx(max(expected(LOGITS, 0.5)), rel=1e-5)
+def test_scores_and_diagnostics_are_recomputed_for_another_alpha_and_gamma(run: RunClient) -> None:
+    largest = max(row["loss"] for row in run.all_examples(epoch=0, gamma=0.5))
+    assert largest == pytest.approx(max(expected(LOGITS, 0.5)), rel=1e-5)
     weighted = run.diagnostics(alpha=np.array([1.0, 2.0, 3.0, 4.0]), gamma=0)
     assert (weighted["alpha"], weighted["gamma"]) == ([1.0, 2.0, 3.0, 4.0], 0)
     assert run.diagnostics(alpha=())["alpha"] is None
 
 
-def test_an_example_has_its_course_and_a_queer_id(run: RunClient) -> None:
-    found = run.example(IDS[3], gamma=1)
-    assert found["id"] == IDS[3]
-    assert [row["epoch"] for row in found["course"]] == [0, 1]
-    assert found["attributes"] == {"text": "t3"}
+def test_an_example_has_a_course_and_its_id_is_escaped(run: RunClient) -> None:
+    example = run.example(IDS[3], gamma=1)
+    assert example["id"] == IDS[3]
+    assert [row["epoch"] for row in example["course"]] == [0, 1]
+    assert example["attributes"] == {"text": "t3"}
     with pytest.raises(UnknownExampleError):
         run.example("absent")
 
 
 def test_diagnostics_dynamics_and_a_comparison(client: LossClient, run: RunClient) -> None:
-    found = run.diagnostics(epoch=0)
-    assert (found["epoch"], found["num_examples"]) == (0, ROWS)
-    assert found["loss"]["mean"] == pytest.approx(np.mean(expected(LOGITS, 2.0)), rel=1e-5)
+    diagnostics = run.diagnostics(epoch=0)
+    assert (diagnostics["epoch"], diagnostics["num_examples"]) == (0, ROWS)
+    assert diagnostics["loss"]["mean"] == pytest.approx(np.mean(expected(LOGITS, 2.0)), rel=1e-5)
     dynamics = run.dynamics(first=2, sort="-confidence", limit=5, offset=1)
     assert (len(dynamics["rows"]), dynamics["summary"]["num_examples"]) == (5, ROWS)
     other = client.put_run("other")
@@ -181,44 +183,44 @@ def test_diagnostics_dynamics_and_a_comparison(client: LossClient, run: RunClien
     assert run.compare("other", other_epoch=0)["num_common"] == ROWS
 
 
-def test_a_queue_comes_with_all_its_rows(run: RunClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_is_returned_with_all_its_rows(run: RunClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_calls, "PAGE_ROWS", 11)
-    made = run.create_queue("logit_margin", budget=50, name="monday", epoch=0)
-    assert [row["rank"] for row in made["rows"]] == list(range(1, 51))
-    assert [row["id"] for row in run.queue("monday")["rows"]] == [row["id"] for row in made["rows"]]
-    assert run.create_queue("logit_margin", budget=50, name="monday", epoch=0)["created_at"] == made["created_at"]
+    created = run.create_queue("logit_margin", budget=50, name="monday", epoch=0)
+    assert [row["rank"] for row in created["rows"]] == list(range(1, 51))
+    assert [row["id"] for row in run.queue("monday")["rows"]] == [row["id"] for row in created["rows"]]
+    assert run.create_queue("logit_margin", budget=50, name="monday", epoch=0)["created_at"] == created["created_at"]
     with pytest.raises(QueueConflictError):
         run.create_queue("top_loss", name="monday")
     mixed = run.create_queue("mix", 10, mix={"top_loss": 0.5, "random": 0.5}, per_class="equal", gamma=0)
     assert {row["strategy"] for row in mixed["rows"]} == {"top_loss", "random"}
-    assert {one["name"] for one in run.queues()} == {"monday", mixed["name"]}
+    assert {queue["name"] for queue in run.queues()} == {"monday", mixed["name"]}
     with pytest.raises(UnknownQueueError):
         run.queue("tuesday")
 
 
 def test_the_rows_of_a_queue_can_be_filtered_sorted_and_paged(run: RunClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_calls, "PAGE_ROWS", 4)
-    made = run.create_queue("top_loss", budget=50, name="monday")
-    target = made["rows"][0]["target"]
-    fitting = sorted((row for row in made["rows"] if row["target"] == target), key=lambda row: row["entropy"])
-    assert len(fitting) > 8
-    found = run.queue("monday", target=target, sort="entropy")
-    assert [row["id"] for row in found["rows"]] == [row["id"] for row in fitting]
-    some = run.queue("monday", target=target, sort="entropy", limit=5, offset=2, fields=["id"])
-    assert some["rows"] == [{"id": row["id"]} for row in fitting[2:7]]
-    assert some["num_matching"] == len(fitting)
+    created = run.create_queue("top_loss", budget=50, name="monday")
+    target = created["rows"][0]["target"]
+    matching = sorted((row for row in created["rows"] if row["target"] == target), key=lambda row: row["entropy"])
+    assert len(matching) > 8
+    queue = run.queue("monday", target=target, sort="entropy")
+    assert [row["id"] for row in queue["rows"]] == [row["id"] for row in matching]
+    page = run.queue("monday", target=target, sort="entropy", limit=5, offset=2, fields=["id"])
+    assert page["rows"] == [{"id": row["id"]} for row in matching[2:7]]
+    assert page["num_matching"] == len(matching)
     assert run.queue("monday", attributes={"nobody": "x"}, verdict="open")["rows"] == []
 
 
-def test_reviews_are_kept_and_counted(run: RunClient) -> None:
-    said = run.review([{"id": IDS[0], "verdict": "wrong", "label": "elk"}, {"id": IDS[1], "verdict": "ok"}])
-    assert (said["added"], said["num_wrong"]) == (2, 1)
+def test_reviews_are_stored_and_counted(run: RunClient) -> None:
+    reply = run.review([{"id": IDS[0], "verdict": "wrong", "label": "elk"}, {"id": IDS[1], "verdict": "ok"}])
+    assert (reply["added"], reply["num_wrong"]) == (2, 1)
     run.review([{"id": IDS[1], "verdict": None}])
-    told = run.reviews()
-    assert (len(told["reviews"]), told["num_reviewed"], told["reviews"][0]["label"]) == (3, 1, 3)
+    history = run.reviews()
+    assert (len(history["reviews"]), history["num_reviewed"], history["reviews"][0]["label"]) == (3, 1, 3)
 
 
-def test_an_export_comes_as_bytes_or_as_a_file(run: RunClient, tmp_path: Path) -> None:
+def test_an_export_is_returned_as_bytes_or_written_to_a_file(run: RunClient, tmp_path: Path) -> None:
     run.create_queue("top_loss", 5, name="q")
     rows = list(csv.DictReader(io.StringIO(run.export(format="csv", queue="q").decode())))
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5"]
@@ -229,33 +231,33 @@ def test_an_export_comes_as_bytes_or_as_a_file(run: RunClient, tmp_path: Path) -
         run.export(path, format="xlsx")
     with pytest.raises(UnknownQueueError):
         run.export(tmp_path / "absent.csv", format="csv", queue="absent")
-    assert [one.name for one in tmp_path.iterdir()] == ["tasks.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["tasks.json"]
 
 
-def test_a_file_that_breaks_off_is_tried_again_and_never_left_half(tmp_path: Path) -> None:
-    asked: list[str] = []
+def test_an_interrupted_download_is_retried_and_leaves_no_partial_file(tmp_path: Path) -> None:
+    paths: list[str] = []
 
     def pieces() -> Iterator[bytes]:
         yield b"half"
         raise httpx.ReadError("gone")
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
-        return httpx.Response(200, content=pieces() if len(asked) < 3 else b"whole")
+    def reply(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
+        return httpx.Response(200, content=pieces() if len(paths) < 3 else b"whole")
 
-    client = LossClient(transport=httpx.MockTransport(answer), sleep=lambda seconds: None)
+    client = LossClient(transport=httpx.MockTransport(reply), sleep=lambda seconds: None)
     with client:
         client.run("r").export(tmp_path / "out.csv", format="csv")
-    assert (len(asked), (tmp_path / "out.csv").read_bytes()) == (3, b"whole")
-    asked.clear()
-    client = LossClient(transport=httpx.MockTransport(answer), retry=RetryPolicy(attempts=1))
+    assert (len(paths), (tmp_path / "out.csv").read_bytes()) == (3, b"whole")
+    paths.clear()
+    client = LossClient(transport=httpx.MockTransport(reply), retry=RetryPolicy(attempts=1))
     with client, pytest.raises(ConnectionFailedError):
         client.run("r").export(tmp_path / "other.csv", format="csv")
-    assert [one.name for one in tmp_path.iterdir()] == ["out.csv"]
+    assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
 
 
 @pytest.mark.parametrize(
-    ("ask", "times"),
+    ("send", "times"),
     [
         (lambda run: run.create_queue("random"), 1),
         (lambda run: run.create_queue("random", name="named"), 4),
@@ -265,29 +267,29 @@ def test_a_file_that_breaks_off_is_tried_again_and_never_left_half(tmp_path: Pat
         (lambda run: run.diagnostics(), 4),
     ],
 )
-def test_only_what_may_come_twice_is_sent_again(ask: Any, times: int) -> None:
-    asked: list[str] = []
+def test_only_repeatable_requests_are_retried(send: Any, times: int) -> None:
+    paths: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
+    def reply(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
         raise httpx.ReadError("gone", request=request)
 
-    transport, policy = httpx.MockTransport(answer), RetryPolicy(attempts=4)
+    transport, policy = httpx.MockTransport(reply), RetryPolicy(attempts=4)
     client = LossClient(transport=transport, retry=policy, sleep=lambda seconds: None)
     with client, pytest.raises(ConnectionFailedError):
-        ask(client.run("r"))
-    assert len(asked) == times
+        send(client.run("r"))
+    assert len(paths) == times
 
 
 def test_both_clients_have_the_same_methods() -> None:
-    def methods(of: type) -> set[str]:
-        return {name for name, _ in inspect.getmembers(of, inspect.isfunction) if not name.startswith("_")}
+    def methods(kind: type) -> set[str]:
+        return {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
 
     assert methods(RunClient) == methods(AsyncRunClient)
     assert methods(LossClient) == methods(AsyncLossClient)
 
 
-def test_the_asynchronous_client_does_the_same(
+def test_the_asynchronous_client_returns_the_same(
     server: ServerProcess, run: RunClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_calls, "PAGE_ROWS", 11)
@@ -297,26 +299,26 @@ def test_the_asynchronous_client_does_the_same(
             other = await client.put_run("later", class_names=NAMES)
             reply = await other.push(0, "b", LOGITS, TARGETS, IDS)
             assert reply.per_example["loss"].tolist() == pytest.approx(expected(LOGITS, 2.0), rel=1e-5)
-            assert [one["run"] for one in await client.runs()] == ["animals", "later"]
+            assert [described["run"] for described in await client.runs()] == ["animals", "later"]
             assert (await other.describe())["num_rows"] == ROWS
-            again = client.run("animals")
-            assert [row async for row in again.all_examples(limit=9)] == list(run.all_examples())
-            assert (await again.examples(limit=3))["rows"] == run.examples(limit=3)["rows"]
-            assert await again.example(IDS[0]) == run.example(IDS[0])
-            assert await again.diagnostics(gamma=1) == run.diagnostics(gamma=1)
-            assert await again.dynamics(limit=3) == run.dynamics(limit=3)
-            assert await again.compare(other, epoch=0) == run.compare("later", epoch=0)
-            made = await again.create_queue("top_loss", 30, name="q")
-            assert [row["rank"] for row in made["rows"]] == list(range(1, 31))
-            assert (await again.queue("q"))["rows"] == made["rows"]
-            assert (await again.queue("q", sort="-rank", offset=2))["rows"] == made["rows"][-3::-1]
-            assert [one["name"] for one in await again.queues()] == ["q"]
-            assert (await again.review([{"id": IDS[0], "verdict": "ok"}]))["added"] == 1
-            assert await again.reviews() == run.reviews()
-            await again.export(tmp_path / "q.csv", format="csv", queue="q")
-            assert (tmp_path / "q.csv").read_bytes() == await again.export(format="csv", queue="q")
+            same_run = client.run("animals")
+            assert [row async for row in same_run.all_examples(limit=9)] == list(run.all_examples())
+            assert (await same_run.examples(limit=3))["rows"] == run.examples(limit=3)["rows"]
+            assert await same_run.example(IDS[0]) == run.example(IDS[0])
+            assert await same_run.diagnostics(gamma=1) == run.diagnostics(gamma=1)
+            assert await same_run.dynamics(limit=3) == run.dynamics(limit=3)
+            assert await same_run.compare(other, epoch=0) == run.compare("later", epoch=0)
+            created = await same_run.create_queue("top_loss", 30, name="q")
+            assert [row["rank"] for row in created["rows"]] == list(range(1, 31))
+            assert (await same_run.queue("q"))["rows"] == created["rows"]
+            assert (await same_run.queue("q", sort="-rank", offset=2))["rows"] == created["rows"][-3::-1]
+            assert [queue["name"] for queue in await same_run.queues()] == ["q"]
+            assert (await same_run.review([{"id": IDS[0], "verdict": "ok"}]))["added"] == 1
+            assert await same_run.reviews() == run.reviews()
+            await same_run.export(tmp_path / "q.csv", format="csv", queue="q")
+            assert (tmp_path / "q.csv").read_bytes() == await same_run.export(format="csv", queue="q")
             with pytest.raises(UnknownQueueError):
-                await again.export(tmp_path / "no.csv", format="csv", queue="no")
+                await same_run.export(tmp_path / "no.csv", format="csv", queue="no")
             await other.delete()
             with pytest.raises(UnknownRunError):
                 await other.describe()

@@ -1,4 +1,4 @@
-"""`RunRecorder`: a training loop that is never held up for long, and nothing that is lost without a word."""
+"""`RunRecorder`: it blocks a training loop for a bounded time, and reports every row that was not stored."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TARGETS = torch.randint(CLASSES, (ROWS,), generator=GENERATOR)
 @pytest.fixture
 def run(server: ServerProcess) -> Iterator[RunClient]:
     with LossClient(server.url) as client:
-        made = client.put_run("training")
-        yield made
-        made.delete()
+        run = client.put_run("training")
+        yield run
+        run.delete()
 
 
 def record(recorder: RunRecorder, epoch: int, logits: Any = LOGITS, step: int = 8) -> None:
@@ -36,26 +36,24 @@ def record(recorder: RunRecorder, epoch: int, logits: Any = LOGITS, step: int = 
 
 
 class SlowRun(RunClient):
-    """A run whose service answers when it is told to."""
+    """A run whose service replies after `may_reply` is set."""
 
     def __init__(self) -> None:
         self.name = "slow"
-        self.may_answer = threading.Event()
-        self.asked: list[tuple[int, str]] = []
+        self.may_reply = threading.Event()
+        self.pushed: list[tuple[int, str]] = []
 
     def push(self, epoch: int, batch: str, *arguments: Any, **options: Any) -> Any:
-        assert self.may_answer.wait(60)
-        self.asked.append((epoch, batch))
+        assert self.may_reply.wait(60)
+        self.pushed.append((epoch, batch))
 
 
-def test_every_row_of_every_epoch_arrives(run: RunClient) -> None:
+def test_every_row_of_every_epoch_is_stored(run: RunClient) -> None:
     with RunRecorder(run, batch_rows=32) as recorder:
         for epoch in range(3):
             record(recorder, epoch, (LOGITS * (epoch + 1)).requires_grad_())
-    told = run.describe()
-    assert [(one["epoch"], one["num_examples"], one["num_batches"]) for one in told["epochs"]] == [
-        (epoch, ROWS, 4) for epoch in range(3)
-    ]
+    epochs = [(epoch["epoch"], epoch["num_examples"], epoch["num_batches"]) for epoch in run.describe()["epochs"]]
+    assert epochs == [(epoch, ROWS, 4) for epoch in range(3)]
     assert recorder.num_sent == 3 * ROWS
     rows = {int(row["id"]): row for row in run.all_examples(epoch=2)}
     expected = (LOGITS.double() * 3).log_softmax(1)[torch.arange(ROWS), TARGETS]
@@ -72,17 +70,17 @@ def test_wide_rows_make_smaller_batches(run: RunClient, monkeypatch: pytest.Monk
     assert (epoch["num_examples"], epoch["num_batches"]) == (ROWS, 7)
 
 
-def test_the_loop_may_use_its_arrays_again(run: RunClient) -> None:
-    held = np.zeros((4, CLASSES), np.float32)
+def test_the_loop_can_reuse_its_arrays(run: RunClient) -> None:
+    logits = np.zeros((4, CLASSES), np.float32)
     with RunRecorder(run) as recorder:
         for step in range(5):
-            held[:] = LOGITS[4 * step : 4 * step + 4]
-            recorder.add(0, [4 * step + row for row in range(4)], held, TARGETS[4 * step : 4 * step + 4])
-    kept = {int(row["id"]): run.example(row["id"])["logits"] for row in run.all_examples()}
-    assert [kept[row] for row in range(20)] == LOGITS[:20].tolist()
+            logits[:] = LOGITS[4 * step : 4 * step + 4]
+            recorder.add(0, [4 * step + row for row in range(4)], logits, TARGETS[4 * step : 4 * step + 4])
+    stored = {int(row["id"]): run.example(row["id"])["logits"] for row in run.all_examples()}
+    assert [stored[row] for row in range(20)] == LOGITS[:20].tolist()
 
 
-def test_half_precision_and_attributes(run: RunClient) -> None:
+def test_bfloat16_and_attributes_are_stored(run: RunClient) -> None:
     with RunRecorder(run) as recorder:
         for row in range(3):
             logits = LOGITS[row : row + 1].bfloat16()
@@ -94,7 +92,7 @@ def test_half_precision_and_attributes(run: RunClient) -> None:
     }
 
 
-def test_an_epoch_trained_again_changes_nothing_or_is_refused(run: RunClient) -> None:
+def test_recording_an_epoch_again_changes_nothing_or_is_a_conflict(run: RunClient) -> None:
     for _ in range(2):
         with RunRecorder(run, batch_rows=40) as recorder:
             record(recorder, 0)
@@ -109,7 +107,7 @@ def test_an_epoch_trained_again_changes_nothing_or_is_refused(run: RunClient) ->
     assert {row["batch"] for row in run.all_examples(epoch=1)} == {"rank-1-000000"}
 
 
-def test_a_row_that_comes_twice_costs_no_batch(run: RunClient) -> None:
+def test_a_repeated_row_drops_no_batch(run: RunClient) -> None:
     with RunRecorder(run) as recorder:
         record(recorder, 0)
         recorder.add(0, [0, 1], LOGITS[:2], TARGETS[:2])
@@ -118,7 +116,7 @@ def test_a_row_that_comes_twice_costs_no_batch(run: RunClient) -> None:
     assert run.diagnostics()["num_duplicates"] == 2
 
 
-def test_a_bad_row_is_left_out_and_counted(run: RunClient) -> None:
+def test_an_invalid_row_is_left_out_and_counted(run: RunClient) -> None:
     bad = LOGITS.clone()
     bad[3, 1] = float("nan")
     with RunRecorder(run) as recorder:
@@ -127,7 +125,7 @@ def test_a_bad_row_is_left_out_and_counted(run: RunClient) -> None:
     assert (epoch["num_examples"], epoch["num_excluded"]) == (ROWS - 1, 1)
 
 
-def test_what_is_wrong_with_the_arrays_is_said_at_once(run: RunClient) -> None:
+def test_invalid_arrays_raise_an_error_in_add(run: RunClient) -> None:
     with RunRecorder(run) as recorder:
         with pytest.raises(ShapeError, match="2 ids for 3 rows"):
             recorder.add(0, [1, 2], LOGITS[:3], TARGETS[:3])
@@ -137,7 +135,7 @@ def test_what_is_wrong_with_the_arrays_is_said_at_once(run: RunClient) -> None:
         recorder.add(0, [1], LOGITS[:1], TARGETS[:1])
 
 
-def test_training_goes_on_without_the_service_and_hears_of_it_in_the_end(
+def test_rejected_batches_are_logged_and_raised_by_close(
     server: ServerProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     with LossClient(server.url) as client:
@@ -151,7 +149,7 @@ def test_training_goes_on_without_the_service_and_hears_of_it_in_the_end(
     assert "rows were not stored" in caplog.text
 
 
-def test_strict_says_so_while_training(server: ServerProcess) -> None:
+def test_strict_raises_errors_in_add(server: ServerProcess) -> None:
     with LossClient(server.url) as client:
         recorder = RunRecorder(client.run("absent"), batch_rows=8, strict=True)
         with pytest.raises(RecordingError):
@@ -161,7 +159,7 @@ def test_strict_says_so_while_training(server: ServerProcess) -> None:
             recorder.close()
 
 
-def test_what_ended_the_loop_is_not_hidden_by_what_was_not_kept(server: ServerProcess) -> None:
+def test_an_error_in_the_loop_is_not_hidden_by_a_recording_error(server: ServerProcess) -> None:
     with (
         LossClient(server.url) as client,
         pytest.raises(ZeroDivisionError),
@@ -171,42 +169,42 @@ def test_what_ended_the_loop_is_not_hidden_by_what_was_not_kept(server: ServerPr
         raise ZeroDivisionError
 
 
-def test_a_service_that_does_not_answer_holds_training_up_for_so_long_in_all(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_service_that_does_not_reply_blocks_training_for_patience_s(caplog: pytest.LogCaptureFixture) -> None:
     run = SlowRun()
     recorder = RunRecorder(run, batch_rows=10, max_waiting=2, patience_s=0.05)
-    # One on its way, two waiting: the fourth waits out the patience, and those after it do not wait at all.
+    # One batch is being sent, two wait: the fourth uses up the patience, and those after it do not wait.
     record(recorder, 0, step=10)
     assert recorder.num_lost >= 60
-    run.may_answer.set()
+    run.may_reply.set()
     with pytest.raises(RecordingError, match="too slow") as raised:
         recorder.close()
     assert raised.value.num_lost == recorder.num_lost
-    assert recorder.num_sent == ROWS - recorder.num_lost == 10 * len(run.asked)
-    assert run.asked == sorted(run.asked)
+    assert recorder.num_sent == ROWS - recorder.num_lost == 10 * len(run.pushed)
+    assert run.pushed == sorted(run.pushed)
 
 
-def test_a_service_that_is_gone_is_not_asked_for_each_batch_again_in_the_end() -> None:
-    asked: list[str] = []
+def test_an_unreachable_service_gets_no_further_batches_after_training() -> None:
+    paths: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
+    def reply(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
         wait_for(lambda: recorder._closed, "the end of training")
         raise httpx.ConnectError("no", request=request)
 
-    transport, policy = httpx.MockTransport(answer), RetryPolicy(attempts=3)
+    transport, policy = httpx.MockTransport(reply), RetryPolicy(attempts=3)
     with LossClient(transport=transport, retry=policy, sleep=lambda seconds: None) as client:
         recorder = RunRecorder(client.run("gone"), batch_rows=20)
         record(recorder, 0, step=20)
         with pytest.raises(RecordingError, match="100 rows were not stored"):
             recorder.close()
-    assert len(asked) == 3
+    assert len(paths) == 3
 
 
-def test_training_waits_for_room_rather_than_lose_rows() -> None:
+def test_add_waits_for_the_queue_before_it_drops_rows() -> None:
     run = SlowRun()
     recorder = RunRecorder(run, batch_rows=10, max_waiting=1, patience_s=60)
-    threading.Timer(0.05, run.may_answer.set).start()
+    threading.Timer(0.05, run.may_reply.set).start()
     record(recorder, 0, step=10)
     recorder.close()
     assert (recorder.num_lost, recorder.num_sent) == (0, ROWS)
-    assert run.asked == [(0, f"rank-0-{number:06}") for number in range(10)]
+    assert run.pushed == [(0, f"rank-0-{number:06}") for number in range(10)]

@@ -1,4 +1,4 @@
-"""`TrainerRunCallback` in a real Trainer, with a tiny model that comes from no network."""
+"""`TrainerRunCallback` in a real Trainer, with a tiny random model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.live.server_process import ServerProcess
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
 
-# What they warn of is theirs.
+# The warnings of transformers and accelerate are not ours.
 pytestmark = pytest.mark.filterwarnings("default")
 
 ROWS, LENGTH, CLASSES = 30, 6, 3
@@ -41,12 +41,12 @@ DATA: list[dict[str, Any]] = [
 @pytest.fixture
 def run(server: ServerProcess) -> Iterator[RunClient]:
     with LossClient(server.url) as client:
-        made = client.put_run("trainer")
-        yield made
-        made.delete()
+        run = client.put_run("trainer")
+        yield run
+        run.delete()
 
 
-def trained(folder: Path, *callbacks: Any, epochs: int = 2, data: Any = DATA) -> Any:
+def train(folder: Path, *callbacks: Any, epochs: int = 2, data: Any = DATA) -> Any:
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=50,
@@ -84,66 +84,66 @@ def callback(*arguments: Any, **options: Any) -> Any:
 def logits_of(model: Any) -> torch.Tensor:
     model.eval()
     with torch.no_grad():
-        found: torch.Tensor = model(input_ids=torch.tensor([row["input_ids"] for row in DATA])).logits
-    return found
+        logits: torch.Tensor = model(input_ids=torch.tensor([row["input_ids"] for row in DATA])).logits
+    return logits
 
 
-def test_each_epoch_is_kept_with_the_logits_of_the_model_at_its_end(run: RunClient, tmp_path: Path) -> None:
-    model = trained(tmp_path, callback(run, DATA, ids="id", attributes=("text",)))
-    assert [(one["epoch"], one["num_examples"]) for one in run.describe()["epochs"]] == [(0, ROWS), (1, ROWS)]
-    kept = {row["id"]: row for row in run.all_examples(epoch=1)}
+def test_each_epoch_has_the_logits_of_the_model_at_its_end(run: RunClient, tmp_path: Path) -> None:
+    model = train(tmp_path, callback(run, DATA, ids="id", attributes=("text",)))
+    assert [(epoch["epoch"], epoch["num_examples"]) for epoch in run.describe()["epochs"]] == [(0, ROWS), (1, ROWS)]
+    stored = {row["id"]: row for row in run.all_examples(epoch=1)}
     for number, logits in enumerate(logits_of(model).tolist()):
-        row = kept[f"row-{number}"]
+        row = stored[f"row-{number}"]
         assert row["target"] == DATA[number]["labels"]
         assert row["attributes"] == {"text": f"text {number}"}
         assert run.example(row["id"])["logits"] == pytest.approx(logits, abs=1e-5)
 
 
-def test_training_goes_as_it_goes_without(run: RunClient, tmp_path: Path) -> None:
+def test_training_gives_the_same_model_without_the_callback(run: RunClient, tmp_path: Path) -> None:
     states = []
     for callbacks in ((), (callback(run, DATA, batch_size=4),)):
         random.seed(7)
         np.random.seed(7)
-        model = trained(tmp_path, *callbacks)
+        model = train(tmp_path, *callbacks)
         assert model.training
         shared = random.random(), float(np.random.rand()), float(torch.rand(()))
         states.append(([value.clone() for value in model.state_dict().values()], shared))
     (plain, numbers), (recorded, others) = states
-    assert all(torch.equal(one, other) for one, other in zip(plain, recorded, strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(plain, recorded, strict=True))
     assert numbers == others
 
 
-def test_a_held_out_set_is_recorded_now_and_then(run: RunClient, tmp_path: Path) -> None:
-    trained(tmp_path, callback(run, DATA[:5], every=2, prefix="held-out"), epochs=4)
-    assert [(one["epoch"], one["num_examples"]) for one in run.describe()["epochs"]] == [(0, 5), (2, 5)]
+def test_a_held_out_set_is_recorded_every_second_epoch(run: RunClient, tmp_path: Path) -> None:
+    train(tmp_path, callback(run, DATA[:5], every=2, prefix="held-out"), epochs=4)
+    assert [(epoch["epoch"], epoch["num_examples"]) for epoch in run.describe()["epochs"]] == [(0, 5), (2, 5)]
     assert {(row["id"], row["batch"]) for row in run.all_examples()} == {
         (str(row), "held-out-000000") for row in range(5)
     }
 
 
-def test_what_a_run_cannot_keep_is_said_before_training(run: RunClient, tmp_path: Path) -> None:
+def test_unsuitable_data_raise_an_error_before_training(run: RunClient, tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match="2 ids for 30 rows"):
         callback(run, DATA, ids=["a", "b"])
     unlabelled = [{name: value for name, value in row.items() if name != "labels"} for row in DATA]
     with pytest.raises(ShapeError, match="one label"):
-        trained(tmp_path, callback(run, unlabelled))
+        train(tmp_path, callback(run, unlabelled))
     with pytest.raises(KeyError, match="name"):
-        trained(tmp_path, callback(run, DATA, ids="name"))
+        train(tmp_path, callback(run, DATA, ids="name"))
 
 
-def test_a_service_that_refuses_costs_no_training(
+def test_rejected_rows_do_not_stop_training_unless_strict(
     server: ServerProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with LossClient(server.url) as client, caplog.at_level(logging.WARNING):
         lenient = callback(client.run("absent"), DATA)
-        trained(tmp_path, lenient)
+        train(tmp_path, lenient)
         assert "60 rows were not stored" in caplog.text
         assert len(lenient.errors) == 2
         with pytest.raises(RecordingError):
-            trained(tmp_path, callback(client.run("absent"), DATA, strict=True))
+            train(tmp_path, callback(client.run("absent"), DATA, strict=True))
 
 
-def test_without_transformers_it_says_what_is_missing() -> None:
+def test_the_import_error_names_the_missing_package() -> None:
     code = (
         "import sys; sys.modules['transformers'] = None\n"
         "import service.client\n"

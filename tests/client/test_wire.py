@@ -1,4 +1,4 @@
-"""The bytes that the client sends: what holds numbers becomes the tensors that safetensors' own reader finds."""
+"""The bytes that the client sends, as read by the safetensors library, and the grouping of a stream."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from service.errors import (
 LOGITS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-def sent(*batches: Any, **fields: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def send_and_load(*batches: Any, **fields: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     body = loss_body([sent_batch(batch, number) for number, batch in enumerate(batches)], fields)
     content = b"".join(body)
     assert len(content) == body.length
@@ -52,15 +52,15 @@ target_dtypes = st.sampled_from([np.bool_, np.int8, np.uint8, np.int16, np.uint1
 
 
 @given(st.lists(shapes.flatmap(lambda shape: hnp.arrays(logits_dtypes, shape)), min_size=1, max_size=4), st.data())
-def test_any_arrays_arrive_bit_for_bit(logits: list[np.ndarray[Any, Any]], data: st.DataObject) -> None:
+def test_arrays_arrive_bit_for_bit(logits: list[np.ndarray[Any, Any]], data: st.DataObject) -> None:
     targets = [data.draw(hnp.arrays(target_dtypes, array.shape[:1])) for array in logits]
-    got, request = sent(*zip(logits, targets, strict=True), top_k=3)
+    tensors, request = send_and_load(*zip(logits, targets, strict=True), top_k=3)
     assert request == {"top_k": 3}
     for number, (array, labels) in enumerate(zip(logits, targets, strict=True)):
-        arrived = got[f"logits.{number}"].numpy()
-        assert arrived.dtype == array.dtype.newbyteorder("=")
-        np.testing.assert_array_equal(arrived, array)
-        np.testing.assert_array_equal(got[f"targets.{number}"].numpy().astype(np.int64), labels.astype(np.int64))
+        received = tensors[f"logits.{number}"].numpy()
+        assert received.dtype == array.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(received, array)
+        np.testing.assert_array_equal(tensors[f"targets.{number}"].numpy().astype(np.int64), labels.astype(np.int64))
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_any_arrays_arrive_bit_for_bit(logits: list[np.ndarray[Any, Any]], data:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_each_kind_of_array_holds_the_same_numbers(logits: Any) -> None:
-    got, _ = sent((logits, [0, 1]))
-    assert got["logits.0"].double().tolist() == LOGITS.tolist()
+def test_each_kind_of_array_is_sent_as_the_same_numbers(logits: Any) -> None:
+    tensors, _ = send_and_load((logits, [0, 1]))
+    assert tensors["logits.0"].double().tolist() == LOGITS.tolist()
     if isinstance(logits, torch.Tensor):
-        assert got["logits.0"].dtype == logits.dtype
+        assert tensors["logits.0"].dtype == logits.dtype
 
 
 class OnlyDlpack:
-    """An array of a library that numpy knows nothing of."""
+    """An array with `__dlpack__` and without `__array__`."""
 
     def __dlpack__(self, **arguments: Any) -> Any:
         return LOGITS.__dlpack__(**arguments)
@@ -100,8 +100,8 @@ class OnlyDlpack:
         return LOGITS.__dlpack_device__()
 
 
-def test_dlpack_is_enough() -> None:
-    assert sent((OnlyDlpack(), [0, 1]))[0]["logits.0"].tolist() == LOGITS.tolist()
+def test_dlpack_suffices() -> None:
+    assert send_and_load((OnlyDlpack(), [0, 1]))[0]["logits.0"].tolist() == LOGITS.tolist()
 
 
 @pytest.mark.parametrize(
@@ -114,15 +114,15 @@ def test_dlpack_is_enough() -> None:
     ],
     ids=["mapping", "table", "record batch", "tuple"],
 )
-def test_ids_stay_with_the_client(batch: Any) -> None:
+def test_ids_are_not_sent(batch: Any) -> None:
     assert sent_batch(batch).ids == ["a", "b"]
-    got, _ = sent(batch)
-    assert sorted(got) == ["logits.0", "targets.0"]
-    assert got["targets.0"].tolist() == [0, 1]
+    tensors, _ = send_and_load(batch)
+    assert sorted(tensors) == ["logits.0", "targets.0"]
+    assert tensors["targets.0"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
-    ("batch", "kind", "says"),
+    ("batch", "kind", "message"),
     [
         (([[1, 2], [3]], [0, 0]), ShapeError, "batch 4: row 1 of logits has 1 values, row 0 has 2"),
         (([["a", "b"]], [0]), InvalidRequestError, "batch 4: logits are numbers, got str"),
@@ -141,12 +141,12 @@ def test_ids_stay_with_the_client(batch: Any) -> None:
         (LOGITS, InvalidRequestError, "a batch is"),
     ],
 )
-def test_what_is_no_batch_is_named(batch: Any, kind: type[Exception], says: str) -> None:
-    with pytest.raises(kind, match=says):
+def test_an_invalid_batch_raises_an_error(batch: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
         sent_batch(batch, 4)
 
 
-def test_the_options_are_checked_before_anything_is_sent() -> None:
+def test_options_are_validated_before_sending() -> None:
     assert loss_fields("fl_1", "loss, p_t")["outputs"] == ["loss", "p_t"]
     assert loss_fields({"alpha": np.array([1, 3.0])}, ["loss"])["config"]["alpha"] == [1, 3]
     with pytest.raises(UnknownOutputError, match="margin"):
@@ -157,7 +157,7 @@ def test_the_options_are_checked_before_anything_is_sent() -> None:
         loss_fields(None, ["loss"], top_k=-1)
 
 
-def test_the_logits_are_sent_from_where_they_lie() -> None:
+def test_the_logits_are_sent_without_a_copy() -> None:
     logits = np.zeros((1 << 20, 16), np.float32)
     targets = np.zeros(len(logits), np.int64)
     tracemalloc.start()
@@ -170,7 +170,7 @@ def test_the_logits_are_sent_from_where_they_lie() -> None:
     assert peak < 8 * PIECE_BYTES
 
 
-def test_a_group_has_one_width_one_dtype_and_bytes_of_its_own() -> None:
+def test_a_group_has_one_width_and_dtype_and_copies_its_arrays() -> None:
     grouping = Grouping(max_bytes=200, max_batches=3)
     array = np.zeros((2, 3), np.float32)
     kinds = [array, array, array, array, array.astype(np.float64), np.zeros((2, 4)), np.zeros((9, 4)), np.zeros((1, 4))]
@@ -189,7 +189,7 @@ def test_a_group_has_one_width_one_dtype_and_bytes_of_its_own() -> None:
     assert grouping.rest() == []
 
 
-def test_a_stream_reads_its_input_no_further_than_it_must() -> None:
+def test_a_stream_reads_no_more_batches_than_it_needs() -> None:
     read = 0
 
     def batches() -> Iterator[Any]:
@@ -198,13 +198,13 @@ def test_a_stream_reads_its_input_no_further_than_it_must() -> None:
             read += 1
             yield np.zeros((2**20, 8), np.float32), np.zeros(2**20, np.uint8)
 
-    def refuse(request: httpx.Request) -> httpx.Response:
+    def reject(request: httpx.Request) -> httpx.Response:
         problem = InvalidLogitError(
             "batch 0, row 5: logit NaN", errors=[{"loc": ["batches", 0, "logits", 5], "msg": ""}]
         )
         return httpx.Response(422, json=problem.problem())
 
-    with LossClient("http://service", transport=httpx.MockTransport(refuse)) as client:
+    with LossClient("http://service", transport=httpx.MockTransport(reject)) as client:
         stream = client.stream(batches())
         assert read == 0
         with pytest.raises(InvalidLogitError):
@@ -237,13 +237,13 @@ def test_a_stream_with_an_unknown_config_id_reads_no_batch(asynchronous: bool) -
     assert paths == ["/configs/fl_0"]
 
 
-def test_an_error_is_moved_to_the_batch_of_the_stream() -> None:
+def test_an_error_names_the_batch_of_the_stream() -> None:
     error = InvalidLogitError("batch 2, row 5: logit NaN", errors=[{"loc": ["batches", 2, "logits", 5], "msg": "NaN"}])
     shift_batches(error, 40)
     assert str(error) == error.detail == "batch 42, row 5: logit NaN"
     assert error.errors[0]["loc"] == ["batches", 42, "logits", 5]
 
 
-def test_empty_and_scalar_arrays_have_bytes_too() -> None:
+def test_empty_and_scalar_arrays_can_be_sent() -> None:
     assert tensor(np.empty((0, 3), np.float32), "logits").data.nbytes == 0
     assert tensor(3.5, "logits").shape == ()
