@@ -1,74 +1,77 @@
-"""`focal-loss serve`: one option for each setting."""
+"""`focal-loss serve`: run the service."""
 
 from __future__ import annotations
 
 import ctypes
-import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
-from pydantic import ValidationError
 
-from service.cli.console import USAGE_ERROR, errors, fail
+from service.cli.console import errors, fail
+from service.cli.errors import USAGE_ERROR
 from service.errors import LossServiceError
-from service.schema.faults import error_items
-from service.settings import ENV_PREFIX, Settings
 
-# Of glibc's malloc.h.
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+# From glibc's malloc.h.
 M_ARENA_MAX = -8
+# The options are those of pydantic-settings, which reads them from the arguments.
+PASS_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for each setting; the settings themselves stay where they are defined."""
-    parameters = []
-    for name, field in Settings.model_fields.items():
-        default = "none" if field.default == () else field.default
-        option = typer.Option(
-            f"--{name.replace('_', '-')}",
-            help=f"{field.description} Default: {default}. Environment: {ENV_PREFIX}{name.upper()}.",
-            show_default=False,
-        )
-        parameters.append(
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
-            )
-        )
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
-
-
-def _share_one_heap() -> None:
-    """Have glibc's malloc use one heap for all threads: memory that one thread frees is then of use to the others.
-
-    Has to be called before torch is imported, which starts the first thread; worker processes read the variable.
-    """
-    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-@_with_settings
-def serve(**options: Any) -> None:
-    """Serve until SIGTERM or Ctrl-C. A command-line option wins over its environment variable."""
+def serve(context: typer.Context) -> None:
+    """Run the service until SIGTERM or Ctrl-C. Each setting is an option and an environment variable."""
     # Process 1 of a container has no default handler: a SIGTERM before uvicorn sets its own would be lost. uvicorn
-    # raises the signal again at its end, where this makes the exit status 0.
+    # raises the signal again at its end, where this handler makes the exit status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    settings = _read_settings(context.args)
     _share_one_heap()
     try:
-        from service.server.run import serve as serve_until_told  # the base install has no torch
+        from service.server.run import serve as run_server  # the base install has no torch
     except ModuleNotFoundError as err:
         fail(f"{err.name} is not installed: pip install 'focal-loss-service[server]'")
     try:
-        serve_until_told(Settings(**{name: value for name, value in options.items() if value is not None}))
+        run_server(settings)
+    except LossServiceError as err:
+        fail(err.detail)
+
+
+def _read_settings(arguments: Sequence[str]) -> Settings:
+    """Read the settings from options and environment variables; ends the command if one is invalid."""
+    from pydantic import ValidationError
+    from pydantic_settings import CliApp, CliSettingsSource
+
+    from service.schema.faults import error_items
+    from service.settings import ENV_PREFIX, Settings
+
+    parser = ArgumentParser(
+        prog="focal-loss serve",
+        description=serve.__doc__,
+        epilog=f"The environment variable of --max-body-bytes is {ENV_PREFIX}MAX_BODY_BYTES, and so on. "
+        "Options override environment variables.",
+        allow_abbrev=False,
+    )
+    source: CliSettingsSource[ArgumentParser] = CliSettingsSource(Settings, root_parser=parser, cli_kebab_case=True)
+    try:
+        return CliApp.run(Settings, cli_args=list(arguments), cli_settings_source=source)
     except ValidationError as err:
         for item in error_items(err, []):
             errors.print(f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}", style="red", markup=False)
         raise typer.Exit(USAGE_ERROR) from err
-    except LossServiceError as err:
-        fail(err.detail)
+
+
+def _share_one_heap() -> None:
+    """Make all threads share one heap of glibc's malloc, so that each can reuse memory that another has freed.
+
+    Call it before importing torch, which starts the first thread. Worker processes read the environment variable.
+    """
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)

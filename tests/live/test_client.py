@@ -333,7 +333,7 @@ def test_the_client_needs_only_the_base_install() -> None:
     hidden = ("torch", "fastapi", "starlette", "uvicorn", "simdjson", "prometheus_client", "structlog")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n"
-        "import service.client, service.cli.main, service.cli.score.command\n"
+        "import service.client, service.cli.main, service.cli.score.run, service.cli.runs.upload\n"
         "print(sorted(name for name in ('torch', 'fastapi', 'uvicorn') if sys.modules[name]))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -219,8 +219,8 @@ def test_warnings_come_in_plain_words(server: ServerProcess, client: LossClient)
     run = client.put_run("learned", store_logits=False)
     run.push(0, "b", rows["logits"] * 100, rows["logits"].argmax(1), rows["id"])
     shown = focal_loss(server, "diagnose", "learned").stdout
-    assert "Careful: The model agrees with 100.00% of the labels." in shown
-    assert "wrong labels" not in shown.split("Careful")[0]
+    assert "Warning: The model agrees with 100.00% of the labels." in shown
+    assert "wrong labels" not in shown.split("Warning")[0]
 
 
 def test_the_report_is_one_page_that_fetches_and_runs_nothing(
@@ -318,7 +318,14 @@ def test_compare_says_what_changed(server: ServerProcess, client: LossClient, ru
     after = client.put_run("after", class_names=NAMES)
     after.push(0, "b", rows["logits"][::-1], rows["targets"], rows["id"])
     shown = focal_loss(server, "compare", "animals", "after").stdout
-    for part in ("animals, epoch 1", "after, epoch 0", f"common  {ROWS}", "Newly hard", "Resolved", "Largest moves"):
+    for part in (
+        "animals, epoch 1",
+        "after, epoch 0",
+        f"common  {ROWS}",
+        "Newly hard",
+        "Resolved",
+        "Largest changes of rank",
+    ):
         assert part in shown
     asked = focal_loss(server, "compare", "animals", "after", "--json", "--top", 7, "--epoch", 0, "--gamma", 0)
     assert json.loads(asked.stdout) == run.compare("after", top=7, epoch=0, gamma=0)
@@ -331,7 +338,7 @@ def test_review_takes_options_and_files(server: ServerProcess, client: LossClien
     run.push(0, "b", rows["logits"], rows["targets"], rows["id"])
     run.create_queue("logit_margin", 10, name="q")
     words = "review", "reviewed", "--ok", "row-1,row-2", "--wrong", "row-3=dog,row-4=2", "--unsure", "row-5"
-    assert "5 reviews are kept" in focal_loss(server, *words, "--reviewer", "kim", "--queue", "q").stdout
+    assert "Stored 5 reviews." in focal_loss(server, *words, "--reviewer", "kim", "--queue", "q").stdout
     said = {one["id"]: one for one in run.reviews()["reviews"]}
     assert [said[f"row-{row}"]["label"] for row in (3, 4)] == [1, 2]
     assert {one["reviewer"] for one in said.values()} == {"kim"}
@@ -349,7 +356,7 @@ def test_review_takes_options_and_files(server: ServerProcess, client: LossClien
         writer.writerows(exported)
     before = run.reviews()["num_reviewed"]
     shown = focal_loss(server, "review", "reviewed", export).stdout
-    assert "3 reviews are kept" in shown
+    assert "Stored 3 reviews." in shown
     assert "logit_margin" in shown
     last = {one["id"]: one for one in run.reviews()["reviews"]}
     assert all((last[row["id"]]["verdict"], last[row["id"]]["label"]) == ("wrong", 0) for row in exported[:3])

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.console import AsJson, add_row, json_text, output, table
+from service.cli.console import add_row, json_text, output, table
 from service.cli.doctor.machine import examine_cuda, examine_kernels, examine_versions
 from service.cli.doctor.settings import examine_data_dir, examine_settings
+from service.cli.options import AsJson
 
 
 def doctor(

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from service import __version__
 from service.cli.console import number, percent
 from service.cli.report import charts
-from service.cli.runs.diagnose import Findings, learned
+from service.cli.runs.diagnose import Findings, describe_dynamics
 
 MATRIX_CLASSES = 30
 CLASSES_SHOWN = 100
@@ -33,7 +33,7 @@ def render_report(findings: Findings) -> str:
         diagnostics=diagnostics,
         label_errors=diagnostics["label_errors"],
         calibration=diagnostics["calibration"],
-        dynamics=None if findings.dynamics is None else learned(findings.dynamics),
+        dynamics=None if findings.dynamics is None else describe_dynamics(findings.dynamics),
         class_pairs=(diagnostics["class_pairs"] or [])[:PAIRS_SHOWN],
         classes=classes[:CLASSES_SHOWN],
         num_classes=len(classes),

@@ -1,53 +1,95 @@
-"""`focal-loss compare`: what changed between two runs, on a terminal."""
+"""The command `focal-loss compare`: changes between two runs."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
 from rich.console import Console
 
-from service.cli.console import add_row, class_name, number, percent, table
-from service.schema.replies.comparison import ComparedExample, Comparison
+from service.cli.console import (
+    QUERY_TIMEOUT_S,
+    add_row,
+    call_service,
+    class_name,
+    json_text,
+    number,
+    output,
+    percent,
+    table,
+)
+from service.cli.options import DEFAULT_URL, AsJson, Epoch, RunName, Url, WhatIfAlpha, WhatIfGamma, parse_alpha
+from service.schema.replies.comparison import ComparedExample, ComparedRun, Comparison
 
 MOVED_SHOWN = 10
 
 
-def show_comparison(found: Comparison, names: list[str] | None, console: Console) -> None:
-    """Print totals, classes, and the examples that moved most."""
-    runs = (
-        ("before", found["before"], found["mean_loss_before"]),
-        ("after", found["after"], found["mean_loss_after"]),
+def compare(
+    run: RunName,
+    other: Annotated[str, typer.Argument(help="Name of the later run.", show_default=False)],
+    top: Annotated[int | None, typer.Option(min=1, help="Number of hardest examples; default: 1 %.")] = None,
+    epoch: Epoch = None,
+    other_epoch: Annotated[
+        int | None, typer.Option(min=0, help="Epoch of the later run; default: the last one.")
+    ] = None,
+    alpha: WhatIfAlpha = None,
+    gamma: WhatIfGamma = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Compare a run with a later one, example by example."""
+    weights = parse_alpha(alpha)
+    comparison, names = call_service(
+        url,
+        lambda client: (
+            client.run(run).compare(other, top=top, epoch=epoch, other_epoch=other_epoch, alpha=weights, gamma=gamma),
+            client.run(run).describe()["class_names"],
+        ),
+        QUERY_TIMEOUT_S,
     )
-    for label, run, mean_loss in runs:
-        console.print(
-            f"{label:8}{run['run']}, epoch {run['epoch']}: {run['num_examples']} examples, "
-            f"mean loss {number(mean_loss)}",
-            highlight=False,
-            markup=False,
-        )
-    console.print(
-        f"common  {found['num_common']} examples; {found['num_only_before']} only before, {found['num_only_after']} "
-        f"only after; {found['num_relabelled']} with another label, {found['num_predicted_otherwise']} predicted "
-        f"otherwise\nhardest {found['top']}: {percent(found['overlap'])} the same, {found['num_newly_hard']} newly "
-        f"hard, {found['num_resolved']} resolved; rank correlation of all {number(found['rank_correlation'], 3)}",
-        highlight=False,
-    )
+    if as_json:
+        typer.echo(json_text(comparison))
+    else:
+        show_comparison(comparison, names, output)
+
+
+def show_comparison(comparison: Comparison, names: list[str] | None, console: Console) -> None:
+    """Print totals, classes, and the examples with the largest changes."""
+    _show_totals(comparison, console)
     classes = table("class", ">examples", ">mean loss before", ">after", ">newly hard", ">resolved", title="Classes")
-    for row in found["classes"]:
+    for row in comparison["classes"]:
         losses = number(row["mean_loss_before"]), number(row["mean_loss_after"])
         counts = row["num_newly_hard"], row["num_resolved"]
         add_row(classes, class_name(row["class"], names), row["count"], *losses, *counts)
     console.print(classes)
-    for title, rows in (
-        ("Newly hard", found["newly_hard"]),
-        ("Resolved", found["resolved"]),
-        ("Largest moves", found["moves"]),
-    ):
-        if rows:
-            _show_moved(rows[:MOVED_SHOWN], title, names, console)
+    _show_examples(comparison["newly_hard"], "Newly hard", names, console)
+    _show_examples(comparison["resolved"], "Resolved", names, console)
+    _show_examples(comparison["moves"], "Largest changes of rank", names, console)
 
 
-def _show_moved(rows: list[ComparedExample], title: str, names: list[str] | None, console: Console) -> None:
+def _show_totals(comparison: Comparison, console: Console) -> None:
+    lines = [
+        _run_line("before", comparison["before"], comparison["mean_loss_before"]),
+        _run_line("after", comparison["after"], comparison["mean_loss_after"]),
+        f"common  {comparison['num_common']} examples; {comparison['num_only_before']} only before, "
+        f"{comparison['num_only_after']} only after; {comparison['num_relabelled']} with another label, "
+        f"{comparison['num_predicted_otherwise']} with another prediction",
+        f"hardest {comparison['top']}: {percent(comparison['overlap'])} in both runs, "
+        f"{comparison['num_newly_hard']} newly hard, {comparison['num_resolved']} resolved; rank correlation of all "
+        f"examples {number(comparison['rank_correlation'], 3)}",
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False)
+
+
+def _run_line(label: str, run: ComparedRun, mean_loss: float | None) -> str:
+    return f"{label:8}{run['run']}, epoch {run['epoch']}: {run['num_examples']} examples, mean loss {number(mean_loss)}"
+
+
+def _show_examples(rows: list[ComparedExample], title: str, names: list[str] | None, console: Console) -> None:
+    if not rows:
+        return
     shown = table("id", "label", "predicted", ">loss", ">rank", title=title)
-    for row in rows:
+    for row in rows[:MOVED_SHOWN]:
         label = class_name(row["target_after"], names)
         if row["target_before"] != row["target_after"]:
             label = f"{class_name(row['target_before'], names)} -> {label}"

@@ -1,16 +1,33 @@
-"""`focal-loss diagnose`: what a run tells of its data set, on a terminal."""
+"""The command `focal-loss diagnose`: findings about a run, printed or as an HTML report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
+from rich.markup import escape
 
-from service.cli.console import add_row, class_name, number, percent, table
+from service.cli.console import (
+    QUERY_TIMEOUT_S,
+    add_row,
+    call_service,
+    class_name,
+    info,
+    json_text,
+    number,
+    output,
+    percent,
+    table,
+    write_file,
+)
+from service.cli.options import DEFAULT_URL, AsJson, Epoch, RunName, Url, WhatIfAlpha, WhatIfGamma, parse_alpha
 
 if TYPE_CHECKING:
     from service.client import RunClient
+    from service.client.run_calls import QueryValue
     from service.schema.replies.diagnostics import Diagnostics
     from service.schema.replies.dynamics import DynamicsSummary
     from service.schema.replies.examples import ExampleRow
@@ -19,15 +36,44 @@ if TYPE_CHECKING:
 CLASSES_SHOWN, PAIRS_SHOWN, EXAMPLES = 20, 10, 50
 
 
+def diagnose(
+    run: RunName,
+    epoch: Epoch = None,
+    alpha: WhatIfAlpha = None,
+    gamma: WhatIfGamma = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report to this HTML file.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Diagnose a run: loss, label errors, classes, confusions, calibration, warnings."""
+    weights = parse_alpha(alpha)
+    findings = call_service(
+        url,
+        lambda client: Findings.fetch(
+            client.run(run), epoch=epoch, alpha=weights, gamma=gamma, with_examples=html is not None
+        ),
+        QUERY_TIMEOUT_S,
+    )
+    if html is not None:
+        from service.cli.report.html import render_report
+
+        write_file(html, render_report(findings).encode())
+        info(f"Wrote {html}.")
+    if as_json:
+        typer.echo(json_text({**findings.diagnostics, "dynamics": findings.dynamics}))
+    else:
+        show_findings(findings, output)
+
+
 @dataclass(frozen=True)
 class Findings:
-    """What was asked of a run.
+    """Findings about a run.
 
     Args:
-        run: Its description.
-        diagnostics: Of one epoch.
-        dynamics: The summary over its epochs, None where it has fewer than two.
-        examples: Of that epoch, the ones whose label the model contradicts most, by logit margin.
+        run: The run.
+        diagnostics: Diagnostics of one epoch.
+        dynamics: Summary of the training dynamics over all epochs; None with fewer than two epochs.
+        examples: Examples of that epoch with the smallest logit margins.
     """
 
     run: Run
@@ -36,123 +82,119 @@ class Findings:
     examples: list[ExampleRow]
 
     @classmethod
-    def of(cls, run: RunClient, options: dict[str, Any], *, with_examples: bool) -> Findings:
-        """Ask for all of it; `options` are the epoch and the what-if."""
-        found = run.diagnostics(**options)
-        dynamics = None
-        if len(found["epochs"]) > 1:
-            dynamics = run.dynamics(limit=0, alpha=options["alpha"], gamma=options["gamma"])["summary"]
-        rows = run.examples(sort="logit_margin", limit=EXAMPLES, **options)["rows"] if with_examples else []
-        return cls(run.describe(), found, dynamics, rows)
-
-    @property
-    def names(self) -> list[str] | None:
-        names: list[str] | None = self.run["class_names"]
-        return names
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return {**self.diagnostics, "dynamics": self.dynamics}
+    def fetch(
+        cls, run: RunClient, *, epoch: int | None, alpha: QueryValue, gamma: float | None, with_examples: bool
+    ) -> Findings:
+        """Fetch the findings about an epoch, by default the last one, optionally under another alpha or gamma."""
+        diagnostics = run.diagnostics(epoch=epoch, alpha=alpha, gamma=gamma)
+        dynamics, examples = None, []
+        if len(diagnostics["epochs"]) > 1:
+            dynamics = run.dynamics(limit=0, alpha=alpha, gamma=gamma)["summary"]
+        if with_examples:
+            page = run.examples(sort="logit_margin", limit=EXAMPLES, epoch=epoch, alpha=alpha, gamma=gamma)
+            examples = page["rows"]
+        return cls(run.describe(), diagnostics, dynamics, examples)
 
     def name(self, label: int | None) -> str:
-        """A class as people call it."""
-        return class_name(label, self.names)
+        """The name of a class; a dash for None."""
+        return class_name(label, self.run["class_names"])
 
 
-def show(found: Findings, console: Console) -> None:
-    """Print all of it."""
-    one = found.diagnostics
+def show_findings(findings: Findings, console: Console) -> None:
+    """Print the findings."""
+    diagnostics = findings.diagnostics
     console.print(
-        f"[bold]Run {one['run']}[/bold], epoch {one['epoch']} of {', '.join(map(str, one['epochs'])) or 'none'}",
+        f"[bold]Run {escape(diagnostics['run'])}[/bold], epoch {diagnostics['epoch']} of "
+        f"{', '.join(map(str, diagnostics['epochs'])) or 'none'}",
         highlight=False,
     )
-    console.print("\n".join(f"{name:17}{text}" for name, text in summary(found)), highlight=False, markup=False)
-    _show_classes(found, console)
-    _show_pairs(found, console)
-    if found.dynamics is not None:
-        console.print("Over the epochs: " + learned(found.dynamics), highlight=False, markup=False)
-    for warning in one["warnings"]:
-        console.print(f"[bold yellow]Careful:[/bold yellow] {warning['message']}", highlight=False)
+    console.print("\n".join(f"{name:17}{text}" for name, text in _summary(diagnostics)), highlight=False, markup=False)
+    _show_classes(findings, console)
+    _show_pairs(findings, console)
+    if findings.dynamics is not None:
+        console.print("Over the epochs: " + describe_dynamics(findings.dynamics), highlight=False, markup=False)
+    for warning in diagnostics["warnings"]:
+        console.print(f"[bold yellow]Warning:[/bold yellow] {escape(warning['message'])}", highlight=False)
 
 
-def summary(found: Findings) -> list[tuple[str, str]]:
-    """The numbers in short: a name and a text each."""
-    one = found.diagnostics
-    loss, here, plain = one["loss"], one["concentration"], one["concentration_at_gamma_0"]
-    alpha = "none" if one["alpha"] is None else ", ".join(map(number, one["alpha"][:8]))
+def _summary(diagnostics: Diagnostics) -> list[tuple[str, str]]:
+    """Lines of the summary: name and text."""
+    loss = diagnostics["loss"]
+    focal, plain = diagnostics["concentration"], diagnostics["concentration_at_gamma_0"]
+    alpha = "none" if diagnostics["alpha"] is None else ", ".join(map(number, diagnostics["alpha"][:8]))
     lines = [
         (
             "examples",
-            f"{one['num_examples']} of {one['num_classes'] or 0} classes; {one['num_ignored']} ignored, "
-            f"{one['num_excluded']} excluded, {one['num_duplicates']} with an id that came before",
+            f"{diagnostics['num_examples']} of {diagnostics['num_classes'] or 0} classes; "
+            f"{diagnostics['num_ignored']} ignored, {diagnostics['num_excluded']} excluded, "
+            f"{diagnostics['num_duplicates']} with a repeated id",
         ),
         (
             "loss",
-            f"{number(loss['value'])} ({loss['reduction']}; gamma {number(one['gamma'])}, alpha {alpha}); median "
-            f"{number(loss['median'])}, largest {number(loss['max'])}",
+            f"{number(loss['value'])} ({loss['reduction']}; gamma {number(diagnostics['gamma'])}, alpha {alpha}); "
+            f"median {number(loss['median'])}, largest {number(loss['max'])}",
         ),
-        ("accuracy", f"{percent(loss['accuracy'])} of the labels are what the model predicts"),
+        ("accuracy", f"{percent(loss['accuracy'])} of the predictions equal the label"),
         (
             "concentration",
-            f"the hardest 1 % of the examples have {percent(here['top_1_percent'])} of the loss, 10 % have "
-            f"{percent(here['top_10_percent'])}; Gini {number(here['gini'], 3)}",
+            f"the hardest 1 % of the examples have {percent(focal['top_1_percent'])} of the loss, 10 % have "
+            f"{percent(focal['top_10_percent'])}; Gini {number(focal['gini'], 3)}",
         ),
         (
             "  at gamma 0",
             f"{percent(plain['top_1_percent'])}, {percent(plain['top_10_percent'])}; Gini {number(plain['gini'], 3)}",
         ),
     ]
-    return lines + _estimates(one)
+    return lines + _estimates(diagnostics)
 
 
-def _estimates(one: Diagnostics) -> list[tuple[str, str]]:
-    """What only a run with logits has."""
-    lines, errors, calibration = [], one["label_errors"], one["calibration"]
+def _estimates(diagnostics: Diagnostics) -> list[tuple[str, str]]:
+    """Lines of the summary that need stored logits."""
+    lines, errors, calibration = [], diagnostics["label_errors"], diagnostics["calibration"]
     if errors is not None:
         estimated = f"about {errors['estimated']} wrong labels ({percent(errors['share'])})"
-        lines.append(("label errors", f"{estimated}; {errors['off_diagonal']} stand out one by one"))
+        lines.append(("label errors", f"{estimated}; {errors['off_diagonal']} individual labels flagged"))
     if calibration is not None and calibration["ece"] is not None:
         text = (
-            f"confidence {percent(calibration['confidence'])}, right {percent(calibration['accuracy'])}; expected "
+            f"confidence {percent(calibration['confidence'])}, accuracy {percent(calibration['accuracy'])}; expected "
             f"calibration error {percent(calibration['ece'])}, best temperature {number(calibration['temperature'], 3)}"
         )
         lines.append(("calibration", text))
     return lines
 
 
-def _show_classes(found: Findings, console: Console) -> None:
-    rows = sorted(found.diagnostics["classes"], key=lambda row: (-(row["loss_sum"] or 0.0), row["class"]))
+def _show_classes(findings: Findings, console: Console) -> None:
+    rows = sorted(findings.diagnostics["classes"], key=lambda row: (-(row["loss_sum"] or 0.0), row["class"]))
     columns = ("class", ">examples", ">mean loss", ">share of loss", ">recall", "most often predicted", ">label noise")
-    shown = table(*columns, title="Classes, the largest share of the loss first")
+    shown = table(*columns, title="Classes, largest share of the loss first")
     for row in rows[:CLASSES_SHOWN]:
-        worst, noise = row["most_confused"], row.get("label_noise")
-        predicted = "" if worst is None else f"{found.name(worst['class'])} ({worst['count']})"
-        share = percent(row["loss_share"]), percent(row["recall"])
-        add_row(
-            shown, found.name(row["class"]), row["count"], number(row["mean_loss"]), *share, predicted, percent(noise)
-        )
+        confused, noise = row["most_confused"], row.get("label_noise")
+        predicted = "" if confused is None else f"{findings.name(confused['class'])} ({confused['count']})"
+        shares = percent(row["loss_share"]), percent(row["recall"])
+        name = findings.name(row["class"])
+        add_row(shown, name, row["count"], number(row["mean_loss"]), *shares, predicted, percent(noise))
     console.print(shown)
     if len(rows) > CLASSES_SHOWN:
         console.print(f"and {len(rows) - CLASSES_SHOWN} more classes", highlight=False)
 
 
-def _show_pairs(found: Findings, console: Console) -> None:
-    confused = found.diagnostics["confusion"]["largest"][:PAIRS_SHOWN]
-    if confused:
+def _show_pairs(findings: Findings, console: Console) -> None:
+    cells = findings.diagnostics["confusion"]["largest"][:PAIRS_SHOWN]
+    if cells:
         shown = table("label", "predicted", ">examples", title="Most confused")
-        for cell in confused:
-            add_row(shown, found.name(cell["target"]), found.name(cell["prediction"]), cell["count"])
+        for cell in cells:
+            add_row(shown, findings.name(cell["target"]), findings.name(cell["prediction"]), cell["count"])
         console.print(shown)
-    overlapping = (found.diagnostics["class_pairs"] or [])[:PAIRS_SHOWN]
-    if overlapping:
-        shown = table("classes", ">wrong labels", title="Labels taken for each other, estimated")
-        for pair in overlapping:
-            add_row(shown, f"{found.name(pair['first'])} / {found.name(pair['second'])}", pair["count"])
+    pairs = (findings.diagnostics["class_pairs"] or [])[:PAIRS_SHOWN]
+    if pairs:
+        shown = table("classes", ">wrong labels", title="Classes mistaken for each other (estimated)")
+        for pair in pairs:
+            add_row(shown, f"{findings.name(pair['first'])} / {findings.name(pair['second'])}", pair["count"])
         console.print(shown)
 
 
-def learned(dynamics: DynamicsSummary) -> str:
-    """The course of the examples over the epochs, in a sentence."""
+def describe_dynamics(dynamics: DynamicsSummary) -> str:
+    """Describe the training dynamics in a sentence."""
     regions = dynamics["regions"]
     return (
         f"{dynamics['never_learned']} of {dynamics['num_examples']} examples were never predicted as labelled, "

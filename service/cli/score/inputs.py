@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from service.cli.errors import DataError, UsageError
 from service.cli.score.columns import ColumnNames
-from service.cli.score.errors import DataError, UsageError
 from service.cli.score.readers import READERS
 from service.formats.columns import Array, ColumnError, ResolvedColumns, matrix, vector
 from service.formats.safetensors import as_numbers, read_safetensors

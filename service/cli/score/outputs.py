@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from service.cli.score.errors import UsageError
+from service.cli.errors import UsageError
 from service.client.files import replace_atomically
 
 STANDARD_OUTPUT = "-"

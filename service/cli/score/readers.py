@@ -11,8 +11,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
+from service.cli.errors import DataError
 from service.cli.score.columns import ColumnNames
-from service.cli.score.errors import DataError
 from service.formats.columns import ResolvedColumns
 from service.formats.csv_rows import csv_rows, header_of
 

@@ -1,10 +1,9 @@
-"""A scoring run: chunks in, parts kept, the output assembled, the summary counted."""
+"""A scoring run: store the scores of each chunk as a part, then write the output and count the summary."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from service import __version__
-from service.cli.score.columns import ColumnNames
-from service.cli.score.errors import DataError, ScoringError
+from service.cli.errors import CommandError, DataError, place_in_file
+from service.cli.progress import Report
 from service.cli.score.inputs import STANDARD_INPUT, Chunk, Reading, Source, read_chunks
+from service.cli.score.options import ScoringOptions
 from service.cli.score.outputs import STANDARD_OUTPUT, check_output, table_writer
 from service.cli.score.scorers import Scorer
 from service.cli.score.store import PartStore
@@ -22,37 +22,7 @@ from service.cli.score.summary import Summary
 from service.client.errors import ClientError
 from service.errors import InvalidRequestError, LossServiceError
 from service.formats.columns import NO_TARGET
-from service.schema.config import LossConfig
-from service.schema.request import OnInvalid
 from service.schema.result import BatchResult
-
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class ScoringOptions:
-    """What a run computes.
-
-    Args:
-        config: The configuration.
-        outputs: Names of scores; `loss` is always among the columns.
-        top_k: Hardest examples in the summary.
-        on_invalid: `error` ends the run at a bad row, `exclude` leaves it without scores.
-        columns: Which columns to read.
-        batch_rows: Rows of one request and of one part.
-    """
-
-    config: LossConfig
-    outputs: tuple[str, ...]
-    top_k: int
-    on_invalid: OnInvalid
-    columns: ColumnNames
-    batch_rows: int
-
-    @property
-    def scored(self) -> tuple[str, ...]:
-        """What is asked of the scorer: contributions to the whole follow from the losses at the end."""
-        return tuple(dict.fromkeys(["loss", *(name for name in self.outputs if name != "contribution")]))
 
 
 def score_files(
@@ -62,35 +32,35 @@ def score_files(
     scorer: Scorer,
     *,
     restart: bool = False,
-    progress: Progress = lambda rows: None,
+    progress: Report = lambda rows: None,
 ) -> Summary:
-    """Score all rows of all sources into one output.
+    """Score all rows of all sources and write them to one output.
 
     Args:
-        sources: Read in this order.
-        output: A file, or `-`: JSONL on standard output.
-        options: What to compute.
-        scorer: Who computes it.
-        restart: Forget what an interrupted run of the same output has done.
-        progress: Told of rows that are done.
+        sources: Inputs, in the order of the rows.
+        output: A file, or `-` for JSONL on standard output.
+        options: Options of the run.
+        scorer: Computes the scores.
+        restart: Discard the parts of an interrupted run with the same output.
+        progress: Called with the number of rows of each scored chunk.
 
     Raises:
-        UsageError: The output's ending, a column's name, or parts of another run.
-        DataError: A value that cannot be scored.
-        ScoringError: The service or the disk failed.
+        UsageError: The extension of the output is unknown, a column is missing, or the parts are of another run.
+        DataError: A value is invalid.
+        CommandError: The service or the disk failed.
     """
     check_output(output)
     fingerprint = [__version__, [source.fingerprint for source in sources], repr(options)]
-    # What came through a pipe cannot be read again, so there is nothing to go on with.
+    # Standard input cannot be read twice, so a run that reads it cannot continue.
     unrepeatable = any(source.path == STANDARD_INPUT for source in sources)
-    with _parts_folder(output) as target:
-        store = PartStore(target, fingerprint, restart=restart or unrepeatable)
+    with _parts_path(output) as path:
+        store = PartStore(path, fingerprint, restart=restart or unrepeatable)
         return _run(store, sources, output, options, scorer, progress)
 
 
 @contextmanager
-def _parts_folder(output: str) -> Iterator[Path]:
-    """The file whose parts are kept; what goes down a pipe is not resumed and leaves nothing behind."""
+def _parts_path(output: str) -> Iterator[Path]:
+    """Yield the path beside which the parts are stored; parts for standard output are temporary."""
     if output != STANDARD_OUTPUT:
         yield Path(output)
         return
@@ -104,13 +74,13 @@ def _run(
     output: str,
     options: ScoringOptions,
     scorer: Scorer,
-    progress: Progress,
+    progress: Report,
 ) -> Summary:
     summary = Summary(options.config.reduction, options.top_k, ignore_index=options.config.ignore_index)
     count = 0
     for number, chunk in enumerate(_chunks(sources, options)):
         if not store.has(number):
-            store.write(number, _part(chunk, _scored(scorer, chunk), len(sources) > 1))
+            store.write(number, _part(chunk, _score(scorer, chunk), names_file=len(sources) > 1))
         summary.add_part(store.read(number))
         count += 1
         progress(len(chunk.logits))
@@ -130,29 +100,16 @@ def _chunks(sources: Sequence[Source], options: ScoringOptions) -> Iterator[Chun
         yield from read_chunks(source, reading)
 
 
-def _scored(scorer: Scorer, chunk: Chunk) -> BatchResult:
+def _score(scorer: Scorer, chunk: Chunk) -> BatchResult:
     try:
         return scorer.score(chunk)
     except InvalidRequestError as err:
         raise DataError(f"{chunk.source.path}{place_in_file(err, chunk.first_row)}") from err
     except (LossServiceError, ClientError) as err:
-        raise ScoringError(f"{err}; the same command goes on where this one stopped") from err
+        raise CommandError(f"{err}; run the same command again to continue") from err
 
 
-def place_in_file(err: LossServiceError, first_row: int) -> str:
-    """Row and column in the file, from those in the batch."""
-    if not err.errors:
-        return f": {err.detail}"
-    loc, msg = err.errors[0]["loc"], err.errors[0]["msg"]
-    names = ("row", "column")
-    numbers = [part for part in loc[3:] if isinstance(part, int)]
-    if loc[:1] != ["batches"] or not numbers:
-        return f": {err.detail}"
-    numbers[0] += first_row
-    return "".join(f", {name} {number}" for name, number in zip(names, numbers, strict=False)) + f": {msg}"
-
-
-def _part(chunk: Chunk, result: BatchResult, names_file: bool) -> pa.Table:
+def _part(chunk: Chunk, result: BatchResult, *, names_file: bool) -> pa.Table:
     rows = len(chunk.logits)
     identity = np.arange(chunk.first_row, chunk.first_row + rows) if chunk.ids is None else chunk.ids
     columns = {"row" if chunk.ids is None else "id": pa.array(identity)}
@@ -174,21 +131,21 @@ def _arrow(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> pa.Arra
 
 def _assemble(store: PartStore, count: int, output: str, options: ScoringOptions, summary: Summary) -> None:
     first = store.read(0) if count else pa.table({"row": pa.array([], pa.int64()), "loss": pa.array([], pa.float64())})
-    schema = _finished(first, options, summary).schema
+    schema = _output_table(first, options, summary).schema
     try:
         with table_writer(output, schema, store.folder) as write:
             for number in range(count):
-                write(_finished(store.read(number), options, summary).cast(schema))
+                write(_output_table(store.read(number), options, summary).cast(schema))
     except BrokenPipeError:
         raise
     except (OSError, pa.ArrowException) as err:
-        raise ScoringError(f"{output}: {err}; the scored parts are in {store.folder}") from err
+        raise CommandError(f"{output}: {err}; the scored parts are in {store.folder}") from err
 
 
-def _finished(part: pa.Table, options: ScoringOptions, summary: Summary) -> pa.Table:
-    """The columns of the output in the order asked for, contributions to the whole among them; NaN and -1 are null."""
-    kept = [name for name in ("id", "row", "file", "target") if name in part.column_names]
-    table = part.select(kept)
+def _output_table(part: pa.Table, options: ScoringOptions, summary: Summary) -> pa.Table:
+    """Select the columns of the output in the order of the options and add contributions; NaN and -1 become null."""
+    columns = [name for name in ("id", "row", "file", "target") if name in part.column_names]
+    table = part.select(columns)
     for name in dict.fromkeys(["loss", *options.outputs]):
         source = "loss" if name == "contribution" else name
         values = part.column(source)

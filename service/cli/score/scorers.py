@@ -1,71 +1,72 @@
-"""Who computes: a service over the network, or this process."""
+"""Scorers: a service, or this process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
+from service.cli.errors import CommandError, UsageError
 from service.cli.score.inputs import Chunk
+from service.cli.score.options import ScoringOptions
 from service.client import LossClient
-from service.schema.config import LossConfig
-from service.schema.request import OnInvalid
+from service.client.errors import ClientError
+from service.client.retry import ONCE
+from service.errors import LossServiceError
 from service.schema.result import BatchResult
 
 
 class Scorer(Protocol):
-    """Computes one chunk."""
+    """Computes the scores of chunks."""
 
     def score(self, chunk: Chunk) -> BatchResult:
-        """The result of a chunk as one batch.
+        """Score a chunk as one batch.
 
         Raises:
-            LossServiceError: What is wrong with it; batch 0, rows counted from the chunk's first.
+            LossServiceError: The chunk is invalid, or the computation failed. Its place counts rows from the first row
+                of the chunk.
         """
 
 
 class RemoteScorer:
-    """Asks a service.
+    """Scores chunks on a service."""
 
-    Args:
-        client: Connected to it.
-        config: The configuration.
-        outputs: Names of scores.
-        on_invalid: What to do with bad rows.
-    """
-
-    def __init__(self, client: LossClient, config: LossConfig, outputs: Sequence[str], on_invalid: OnInvalid) -> None:
+    def __init__(self, client: LossClient, options: ScoringOptions) -> None:
         self._client = client
-        self._config = config
-        self._outputs = outputs
-        self._on_invalid = on_invalid
+        self._options = options
 
     def score(self, chunk: Chunk) -> BatchResult:
         """See `Scorer.score`."""
+        options = self._options
         reply = self._client.loss(
-            chunk.logits, chunk.targets, config=self._config, outputs=self._outputs, on_invalid=self._on_invalid
+            chunk.logits,
+            chunk.targets,
+            config=options.config,
+            outputs=options.scorer_outputs,
+            on_invalid=options.on_invalid,
         )
         return reply.batches[0]
 
 
 class LocalScorer:
-    """Computes in this process, as the service would; needs the `server` extra.
+    """Scores chunks in this process, with the code of the service; needs the `server` extra.
 
     Args:
-        config: The configuration.
-        outputs: Names of scores.
-        on_invalid: What to do with bad rows.
+        options: Options of the run.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
     """
 
-    def __init__(self, config: LossConfig, outputs: Sequence[str], on_invalid: OnInvalid, device: str) -> None:
+    def __init__(self, options: ScoringOptions, device: str) -> None:
         from service.compute.device import Device, resolve_device
         from service.loss.focal import FocalLoss
         from service.schema.request import RequestOptions
 
         name = resolve_device(device)
         self._device = Device(name)
-        self._module = FocalLoss.from_config(config, name)
-        self._options = RequestOptions.parse({"outputs": list(outputs), "on_invalid": on_invalid})
+        self._module = FocalLoss.from_config(options.config, name)
+        self._options = RequestOptions.parse(
+            {"outputs": list(options.scorer_outputs), "on_invalid": options.on_invalid}
+        )
 
     def score(self, chunk: Chunk) -> BatchResult:
         """See `Scorer.score`."""
@@ -75,3 +76,33 @@ class LocalScorer:
         batch = Batch(chunk.logits, chunk.targets)
         request = LossRequest(self._options, (batch,))
         return evaluate(self._device, self._module, request, Limits(batch.logits.size, len(chunk.logits))).batches[0]
+
+
+@contextmanager
+def open_scorer(options: ScoringOptions, url: str, device: str | None) -> Iterator[Scorer]:
+    """Open a scorer: the service at `url`, or this process if `device` is not None.
+
+    Raises:
+        UsageError: This process cannot compute on the device.
+        CommandError: The service does not reply.
+    """
+    if device is not None:
+        yield _local_scorer(options, device)
+        return
+    # Later requests wait for a service that is lost on the way; a service that was never there ends the command.
+    with LossClient(url, retry=ONCE) as client:
+        try:
+            client.info()
+        except (LossServiceError, ClientError) as err:
+            raise CommandError(f"{err}; start a service with 'focal-loss serve', or use --local") from err
+    with LossClient(url) as client:
+        yield RemoteScorer(client, options)
+
+
+def _local_scorer(options: ScoringOptions, device: str) -> LocalScorer:
+    try:
+        return LocalScorer(options, device)
+    except ModuleNotFoundError as err:
+        raise UsageError(f"--local needs {err.name}: pip install 'focal-loss-service[server]'") from err
+    except LossServiceError as err:
+        raise UsageError(err.detail) from err

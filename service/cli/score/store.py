@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from service.cli.score.errors import UsageError
+from service.cli.errors import UsageError
 from service.client.files import replace_atomically
 
 MANIFEST = "manifest.json"

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from service.cli.errors import DataError
 from service.cli.score import inputs, readers
 from service.cli.score.columns import ColumnNames
-from service.cli.score.errors import DataError
 from service.cli.score.inputs import Chunk, Reading, Source, find_sources, read_chunks
 from service.cli.score.readers import read_parquet
 from service.cli.score.store import MANIFEST, PartStore

@@ -18,10 +18,11 @@ import torch
 from rich.console import Console
 from safetensors.numpy import save_file
 
+from service.cli.errors import CommandError, DataError, UsageError
 from service.cli.score.columns import ColumnNames
-from service.cli.score.errors import DataError, ScoringError, UsageError
 from service.cli.score.inputs import Chunk, Source, find_sources
-from service.cli.score.run import ScoringOptions, score_files
+from service.cli.score.options import ScoringOptions
+from service.cli.score.run import score_files
 from service.cli.score.scorers import LocalScorer
 from service.cli.score.summary import Summary
 from service.errors import DeviceOutOfMemoryError
@@ -53,7 +54,7 @@ def score(
     chosen = options(**changes)
     if isinstance(sources, Path):
         sources = find_sources([str(sources)], None)
-    scorer = scorer or LocalScorer(chosen.config, chosen.scored, chosen.on_invalid, "cpu")
+    scorer = scorer or LocalScorer(chosen, "cpu")
     return score_files(sources, str(output), chosen, scorer, restart=restart)
 
 
@@ -169,11 +170,11 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         ({"a": [1.0], "label": [0]}, ColumnNames(), "--logits"),
         ({"logit_0": [1.0], "logit_2": [1.0], "label": [0]}, ColumnNames(), "--logits"),
         ({"logits": [[1.0, 2.0]], "a": [0]}, ColumnNames(), "--targets"),
-        ({"logits": [[1.0, 2.0]], "label": [0], "y": [0]}, ColumnNames(), "both 'label' and 'y'"),
+        ({"logits": [[1.0, 2.0]], "label": [0], "y": [0]}, ColumnNames(), "'label' and 'y' are both candidates"),
         ({"logits": [[1.0, 2.0]], "label": [0]}, ColumnNames(id="key"), "no column 'key'"),
     ],
 )
-def test_columns_that_cannot_be_told_are_asked_for(
+def test_missing_and_ambiguous_columns_name_their_option(
     tmp_path: Path, columns: dict[str, Any], names: ColumnNames, says: str
 ) -> None:
     pyarrow.parquet.write_table(pa.table(columns), tmp_path / "in.parquet")
@@ -238,7 +239,7 @@ class FailingScorer:
     def __init__(self, chunks: int) -> None:
         self.left = chunks
         self.rows: list[int] = []
-        self._scorer = LocalScorer(LossConfig(), options().scored, "error", "cpu")
+        self._scorer = LocalScorer(options(), "cpu")
 
     def score(self, chunk: Chunk) -> BatchResult:
         if not self.left:
@@ -253,7 +254,7 @@ def test_an_interrupted_run_goes_on_without_scoring_twice(tmp_path: Path, chunks
     path = write_input(tmp_path, "parquet")
     score(path, tmp_path / "whole.parquet")
     first, second = FailingScorer(chunks), FailingScorer(99)
-    with pytest.raises(ScoringError, match="goes on where this one stopped"):
+    with pytest.raises(CommandError, match="same command again to continue"):
         score(path, tmp_path / "out.parquet", first)
     assert not (tmp_path / "out.parquet").exists()
     summary = score(path, tmp_path / "out.parquet", second)
@@ -265,7 +266,7 @@ def test_an_interrupted_run_goes_on_without_scoring_twice(tmp_path: Path, chunks
 
 def test_other_options_or_inputs_do_not_go_on_but_restart_does(tmp_path: Path) -> None:
     path = write_input(tmp_path, "parquet")
-    with pytest.raises(ScoringError):
+    with pytest.raises(CommandError):
         score(path, tmp_path / "out.parquet", FailingScorer(2))
     with pytest.raises(UsageError, match="--restart"):
         score(path, tmp_path / "out.parquet", config=LossConfig(gamma=1.0))

@@ -1,0 +1,104 @@
+"""Options that several commands share, and their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from service.cli.console import fail
+from service.schema.request import OnInvalid
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+CONFIGURATION, FILES = "Configuration of the loss", "Input files"
+
+Url = Annotated[str, typer.Option("--url", help="Address of the service. FOCAL_LOSS_API_KEY is its key.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.", show_default=False)]
+Epoch = Annotated[int | None, typer.Option("--epoch", min=0, help="Epoch; default: the last one.", show_default=False)]
+WhatIfAlpha = Annotated[
+    str | None,
+    typer.Option("--alpha", help="What-if class weights: a number, one per class separated by commas, or none."),
+]
+WhatIfGamma = Annotated[float | None, typer.Option("--gamma", min=0, help="What-if gamma.")]
+
+Config = Annotated[
+    str | None, typer.Option(help="Configuration as JSON, or a JSON file.", rich_help_panel=CONFIGURATION)
+]
+Alpha = Annotated[
+    str | None,
+    typer.Option(help="Class weights: a number, or one per class separated by commas.", rich_help_panel=CONFIGURATION),
+]
+Gamma = Annotated[float | None, typer.Option(help="Focusing parameter.", rich_help_panel=CONFIGURATION)]
+Mode = Annotated[str | None, typer.Option(help="softmax or sigmoid.", rich_help_panel=CONFIGURATION)]
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Parquet, Arrow, CSV, JSONL, .npz or safetensors files, folders or globs; - is standard input."
+    ),
+]
+InputFormat = Annotated[
+    str | None,
+    typer.Option("--format", help="Format of all inputs; default: by the file extension.", rich_help_panel=FILES),
+]
+LogitsColumns = Annotated[
+    str | None,
+    typer.Option("--logits", help="A list column, or a column per class separated by commas.", rich_help_panel=FILES),
+]
+TargetsColumn = Annotated[str | None, typer.Option("--targets", help="Column of the labels.", rich_help_panel=FILES)]
+IdColumn = Annotated[str | None, typer.Option("--id", help="Column of the ids.", rich_help_panel=FILES)]
+InvalidRows = Annotated[
+    OnInvalid, typer.Option("--on-invalid", help="Stop at an invalid row, or exclude it.", rich_help_panel=FILES)
+]
+
+
+def parse_numbers(text: str | None, option: str = "--alpha") -> float | list[float] | None:
+    """Parse a number, or a list of numbers separated by commas; ends the command if the text is neither."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        fail(f"{option} {text}: expected a number, or numbers separated by commas")
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def parse_alpha(text: str | None) -> float | list[float] | tuple[()] | None:
+    """Parse a what-if alpha; the empty tuple means no class weights."""
+    return () if text == "none" else parse_numbers(text)
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """Split names at commas."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def config_fields(
+    config: str | None, *, alpha: str | None, gamma: float | None, mode: str | None, reduction: str | None = None
+) -> dict[str, object]:
+    """Merge the options of a configuration: `--config`, and the options of single members, which override it.
+
+    Ends the command if `--config` is neither a JSON object nor a file with one.
+    """
+    members = {"alpha": parse_numbers(alpha), "gamma": gamma, "mode": mode, "reduction": reduction}
+    return _read_config(config) | {name: value for name, value in members.items() if value is not None}
+
+
+def _read_config(text: str | None) -> dict[str, object]:
+    if text is None:
+        return {}
+    if not text.lstrip().startswith("{"):
+        try:
+            text = Path(text).read_text()
+        except OSError as err:
+            fail(f"--config: expected JSON or a file: {err}")
+    try:
+        fields = orjson.loads(text)
+    except orjson.JSONDecodeError as err:
+        fail(f"--config: invalid JSON: {err}")
+    if not isinstance(fields, dict):
+        fail("--config: expected a JSON object")
+    return fields

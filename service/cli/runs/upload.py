@@ -1,0 +1,160 @@
+"""Upload of chunks as batches of a run.
+
+A batch is named by the path of its file and its number in it, so the same command sends the same batches again. The
+service stores the batches that it does not have and accepts the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from service.cli.errors import CommandError, DataError, UsageError, place_in_file
+from service.cli.score.inputs import STANDARD_INPUT, Chunk, Reading, Source, read_chunks
+from service.client import LossClient, RunClient
+from service.client.errors import ClientError
+from service.client.retry import ONCE
+from service.errors import BatchConflictError, ConflictError, InvalidRequestError, LossServiceError, UnknownRunError
+from service.schema.replies.runs import Run
+from service.schema.request import OnInvalid
+from service.schema.result import LossResult
+
+IN_FLIGHT = 2
+NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """Configuration and class names of a run to create."""
+
+    config: Mapping[str, object]
+    class_names: list[str] | None
+
+
+@dataclass(frozen=True, eq=False)
+class NamedChunk:
+    """A chunk with the name of its batch and one id per row."""
+
+    name: str
+    chunk: Chunk
+    ids: list[str | int]
+
+
+def describe_run(url: str, name: str, new_run: NewRun | None) -> Run:
+    """Describe a run, and create it first if it does not exist.
+
+    Args:
+        url: Address of the service.
+        name: Name of the run.
+        new_run: The run to create; None if the run must exist.
+
+    Raises:
+        UsageError: The run does not exist, or its description is invalid.
+        CommandError: The service failed.
+    """
+    # Later requests wait for a service that is lost on the way; a service that was never there ends the command.
+    with LossClient(url, retry=ONCE) as client:
+        try:
+            try:
+                return client.run(name).describe()
+            except UnknownRunError as err:
+                if new_run is None:
+                    raise UsageError(f"{err}; --create creates it") from err
+                return client.put_run(name, config=new_run.config, class_names=new_run.class_names).describe()
+        except (InvalidRequestError, ConflictError) as err:
+            raise UsageError(str(err)) from err
+        except (LossServiceError, ClientError) as err:
+            raise CommandError(str(err)) from err
+
+
+def named_chunks(
+    sources: Sequence[Source], reading: Reading, prefix: str | None, *, number_rows: bool
+) -> Iterator[NamedChunk]:
+    """Read the chunks of all sources, each with the name of its batch and its ids.
+
+    Args:
+        sources: Inputs.
+        reading: How to cut and convert them.
+        prefix: Prefix of the names; None: from the path of each source.
+        number_rows: Use the number of each row over all sources as its id.
+
+    Raises:
+        UsageError: A source has no ids.
+    """
+    first_row = 0
+    for number, source in enumerate(sources):
+        source_prefix = batch_prefix(source) if prefix is None else f"{prefix}-{number}"
+        for part, chunk in enumerate(read_chunks(source, reading)):
+            rows = len(chunk.logits)
+            ids: list[str | int] | None = [*range(first_row, first_row + rows)] if number_rows else chunk.ids
+            if ids is None:
+                raise UsageError(f"{source.path}: no column id: name it with --id, or use --number-rows")
+            first_row += rows
+            yield NamedChunk(f"{source_prefix}-{part:06}", chunk, ids)
+
+
+def batch_prefix(source: Source) -> str:
+    """The prefix of the batch names of a file: its own name, and digits that stand for its folder."""
+    if source.path == STANDARD_INPUT:
+        return "standard-input"
+    path = Path(source.path).resolve()
+    digits = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    return f"{NOT_IN_A_NAME.sub('-', path.stem)[:60]}-{digits}"
+
+
+def push_chunks(
+    run: RunClient, epoch: int, chunks: Iterable[NamedChunk], on_invalid: OnInvalid
+) -> Iterator[LossResult]:
+    """Push chunks and yield the replies in their order; reads the next chunk while earlier ones are in flight.
+
+    Raises:
+        UsageError: The run has a batch of the same name with other content.
+        DataError: A value is invalid.
+        CommandError: The service failed.
+    """
+    pending: deque[Future[LossResult]] = deque()
+    pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="push")
+    try:
+        for chunk in chunks:
+            pending.append(pool.submit(_push, run, epoch, chunk, on_invalid))
+            if len(pending) > IN_FLIGHT:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _push(run: RunClient, epoch: int, named: NamedChunk, on_invalid: OnInvalid) -> LossResult:
+    chunk = named.chunk
+    attributes = {name: [_attribute(value) for value in values] for name, values in chunk.attributes.items()}
+    try:
+        return run.push(
+            epoch,
+            named.name,
+            chunk.logits,
+            chunk.targets,
+            named.ids,
+            attributes=attributes,
+            outputs=("loss",),
+            on_invalid=on_invalid,
+        )
+    except BatchConflictError as err:
+        reason = "the file or --batch-rows has changed since; push it as another epoch, or into another run"
+        raise UsageError(f"{chunk.source.path}: {err}: {reason}") from err
+    except InvalidRequestError as err:
+        raise DataError(f"{chunk.source.path}{place_in_file(err, chunk.first_row)}") from err
+    except (LossServiceError, ClientError) as err:
+        raise CommandError(f"{err}; run the same command again to send the missing batches") from err
+
+
+def _attribute(value: object) -> object:
+    """Convert a list or a structure to JSON text: attributes are scalars."""
+    return orjson.dumps(value, default=str).decode() if isinstance(value, list | dict) else value
