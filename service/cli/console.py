@@ -33,10 +33,10 @@ def call_service(url: str, request: Callable[[LossClient], T], timeout_s: float 
     """Send a request to a service without retries; a failure ends the command with its message."""
     from service.client import LossClient
     from service.client.errors import ClientError
-    from service.client.retry import ONCE
+    from service.client.retry import NO_RETRIES
 
     try:
-        with LossClient(url, retry=ONCE, timeout_s=timeout_s) as client:
+        with LossClient(url, retry=NO_RETRIES, timeout_s=timeout_s) as client:
             return request(client)
     except (LossServiceError, ClientError) as err:
         fail(str(err), exit_status(err))

@@ -34,7 +34,7 @@ class RetryPolicy:
     total_s: float = 60.0
 
 
-ONCE = RetryPolicy(attempts=1)
+NO_RETRIES = RetryPolicy(attempts=1)
 
 
 class Retries:

@@ -20,7 +20,7 @@ from service.cli.errors import CommandError, DataError, UsageError, place_in_fil
 from service.cli.score.inputs import STANDARD_INPUT, Chunk, Reading, Source, read_chunks
 from service.client import LossClient, RunClient
 from service.client.errors import ClientError
-from service.client.retry import ONCE
+from service.client.retry import NO_RETRIES
 from service.errors import BatchConflictError, ConflictError, InvalidRequestError, LossServiceError, UnknownRunError
 from service.schema.replies.runs import Run
 from service.schema.request import OnInvalid
@@ -60,7 +60,7 @@ def describe_run(url: str, name: str, new_run: NewRun | None) -> Run:
         CommandError: The service failed.
     """
     # Later requests wait for a service that is lost on the way; a service that was never there ends the command.
-    with LossClient(url, retry=ONCE) as client:
+    with LossClient(url, retry=NO_RETRIES) as client:
         try:
             try:
                 return client.run(name).describe()

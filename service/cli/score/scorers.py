@@ -11,7 +11,7 @@ from service.cli.score.inputs import Chunk
 from service.cli.score.options import ScoringOptions
 from service.client import LossClient
 from service.client.errors import ClientError
-from service.client.retry import ONCE
+from service.client.retry import NO_RETRIES
 from service.errors import LossServiceError
 from service.schema.result import BatchResult
 
@@ -90,7 +90,7 @@ def open_scorer(options: ScoringOptions, url: str, device: str | None) -> Iterat
         yield _local_scorer(options, device)
         return
     # Later requests wait for a service that is lost on the way; a service that was never there ends the command.
-    with LossClient(url, retry=ONCE) as client:
+    with LossClient(url, retry=NO_RETRIES) as client:
         try:
             client.info()
         except (LossServiceError, ClientError) as err:

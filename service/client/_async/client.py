@@ -15,7 +15,7 @@ from service.client.concurrency import AsyncBatches
 from service.client.errors import ConnectionFailedError
 from service.client.grouping import Progress
 from service.client.results import HeldConfig, ServiceInfo
-from service.client.retry import ONCE
+from service.client.retry import NO_RETRIES
 from service.client.run_calls import put_run_call, runs_call
 from service.errors import LossServiceError
 from service.schema.config import Reduction
@@ -162,7 +162,7 @@ class AsyncLossClient(AsyncConnection):
         """Return the version of the service, its device, and whether it is ready."""
         version = await self.send(calls.version_call())
         try:
-            device = await self.send(calls.device_call(), ONCE)
+            device = await self.send(calls.device_call(), NO_RETRIES)
         except LossServiceError as err:
             return ServiceInfo(self.url, version, False, None, err.detail)
         return ServiceInfo(self.url, version, True, device)
@@ -170,7 +170,7 @@ class AsyncLossClient(AsyncConnection):
     async def ready(self) -> bool:
         """Return True if the service accepts work now; False also if nothing listens at the address."""
         try:
-            await self.send(calls.device_call(), ONCE)
+            await self.send(calls.device_call(), NO_RETRIES)
         except (LossServiceError, ConnectionFailedError):
             return False
         return True

@@ -16,7 +16,7 @@ from service.client.concurrency import Batches
 from service.client.errors import ConnectionFailedError
 from service.client.grouping import Progress
 from service.client.results import HeldConfig, ServiceInfo
-from service.client.retry import ONCE
+from service.client.retry import NO_RETRIES
 from service.client.run_calls import put_run_call, runs_call
 from service.errors import LossServiceError
 from service.schema.config import Reduction
@@ -163,7 +163,7 @@ class LossClient(Connection):
         """Return the version of the service, its device, and whether it is ready."""
         version = self.send(calls.version_call())
         try:
-            device = self.send(calls.device_call(), ONCE)
+            device = self.send(calls.device_call(), NO_RETRIES)
         except LossServiceError as err:
             return ServiceInfo(self.url, version, False, None, err.detail)
         return ServiceInfo(self.url, version, True, device)
@@ -171,7 +171,7 @@ class LossClient(Connection):
     def ready(self) -> bool:
         """Return True if the service accepts work now; False also if nothing listens at the address."""
         try:
-            self.send(calls.device_call(), ONCE)
+            self.send(calls.device_call(), NO_RETRIES)
         except (LossServiceError, ConnectionFailedError):
             return False
         return True
