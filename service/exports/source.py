@@ -11,11 +11,12 @@ import orjson
 from service.exports.rows import ExportRow
 from service.mining.reasons import reason
 from service.mining.strategies import SUGGESTED, SUGGESTED_P
-from service.runs.examples import LAST_SENT, attributes_of
+from service.runs.examples import attributes_of, last_attributes
 from service.runs.queries import SCORE_NAMES, View, Weighting
+from service.runs.review_files import Verdicts
+from service.schema.replies.queues import QueueRow
 
 ROWS_AT_ONCE = 10_000
-Verdicts = Mapping[str, Mapping[str, Any]]
 
 _COLUMNS = (
     "rank",
@@ -33,7 +34,7 @@ _COLUMNS = (
 )
 
 
-def queue_rows(view: View, rows: Sequence[Mapping[str, Any]], verdicts: Verdicts) -> Iterator[ExportRow]:
+def queue_rows(view: View, rows: Sequence[QueueRow], verdicts: Verdicts) -> Iterator[ExportRow]:
     """Rows of a queue in their order, with the current attributes and verdicts."""
     remaining = iter(rows)
     while part := list(islice(remaining, ROWS_AT_ONCE)):
@@ -57,13 +58,12 @@ def epoch_rows(
             row_number() OVER (ORDER BY log_loss DESC, id) AS rank
         FROM (SELECT * FROM {view.scored(weighting, epoch)}
               QUALIFY row_number() OVER (PARTITION BY id ORDER BY log_loss DESC, batch, row) = 1))"""
-    attributes = f"""(SELECT id AS of, arg_max(attributes, {LAST_SENT}) AS attributes_now
-        FROM {view.stored(with_attributes=True)} WHERE attributes IS NOT NULL GROUP BY id)"""
-    condition = "true" if ids is None else "id IN (SELECT unnest(?::VARCHAR[]))"
-    sql = f"""SELECT id, target, prediction, {", ".join(SCORE_NAMES)}, rank, share, attributes_now AS attributes,
+    subset = f"SELECT id FROM {view.stored(epoch)}" if ids is None else "SELECT unnest(?::VARCHAR[])"
+    condition = "true" if ids is None else f"id IN ({subset})"
+    sql = f"""SELECT id, target, prediction, {", ".join(SCORE_NAMES)}, rank, share, last.attributes,
             {SUGGESTED} AS suggested, {SUGGESTED_P} AS suggested_p
-        FROM {ranked} LEFT JOIN {attributes} ON id = of WHERE {condition} ORDER BY rank"""
-    for part in view.reader(sql, [] if ids is None else [ids], rows=ROWS_AT_ONCE):
+        FROM {ranked} LEFT JOIN {last_attributes(view, subset)} last USING (id) WHERE {condition} ORDER BY rank"""
+    for part in view.reader(sql, [] if ids is None else [ids, ids], rows=ROWS_AT_ONCE):
         for row in part.to_pylist():
             row |= {"strategy": "top_loss", "score": row["loss"], "share": row["share"] or 0.0}
             row["attributes"] = orjson.loads(row["attributes"]) if row["attributes"] else {}
@@ -77,11 +77,11 @@ def _export_row(view: View, row: Mapping[str, Any], verdicts: Verdicts) -> Expor
     def name_of(label: int | None) -> str | None:
         return None if label is None else str(label) if names is None else names[label]
 
-    review = verdicts.get(row["id"], {})
+    review = verdicts.get(row["id"])
     return ExportRow(
         **{name: row[name] for name in _COLUMNS},
         given_label=name_of(row["target"]) or "",
         suggested_label=name_of(row["suggested"]),
-        verdict=review.get("verdict"),
-        verdict_label=name_of(review.get("label")),
+        verdict=review and review["verdict"],
+        verdict_label=name_of(review and review["label"]),
     )

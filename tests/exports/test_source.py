@@ -18,13 +18,15 @@ from service.runs.queries import View
 from tests.exports.examples import options, whole
 from tests.runs.kept import Kept, kept
 
+TEXTS = {"text": ["a", "b", None]}
+
 
 @pytest.fixture
 def runs() -> Iterator[Kept]:
     """A run with a row whose other classes are masked, so that its margin is infinite."""
     with kept() as store:
         store.make(class_names=["cat", "dog"])
-        store.put(np.float32([[0, -np.inf], [1, 0], [0, 1]]), [0, 0, 0], ["masked", "right", "wrong"])
+        store.put(np.float32([[0, -np.inf], [1, 0], [0, 1]]), [0, 0, 0], ["masked", "right", "wrong"], attributes=TEXTS)
         yield store
 
 
@@ -35,8 +37,15 @@ def test_rows_of_an_epoch_are_in_descending_order_of_the_loss(runs: Kept) -> Non
     assert (rows[0].given_label, rows[0].suggested_label) == ("cat", "dog")
     assert (rows[0].verdict, rows[0].verdict_label, rows[1].verdict) == ("wrong", "dog", None)
     assert rows[2].logit_margin == math.inf
+    assert [row.attributes for row in rows] == [{}, {"text": "b"}, {"text": "a"}]
     some = runs.ask(lambda view: list(epoch_rows(view, view.weighting(), 0, {}, ["masked", "unknown"])))
-    assert [(row.rank, row.id) for row in some] == [(3, "masked")]
+    assert [(row.rank, row.id, row.attributes) for row in some] == [(3, "masked", {"text": "a"})]
+
+
+def test_attributes_are_those_that_were_sent_last(runs: Kept) -> None:
+    runs.put(np.float32([[1, 0]]), [0], ["right"], epoch=1, attributes={"text": ["new"]})
+    attributes = runs.ask(lambda view: {row.id: row.attributes for row in epoch_rows(view, view.weighting(), 0, {})})
+    assert attributes == {"wrong": {}, "right": {"text": "new"}, "masked": {"text": "a"}}
 
 
 @pytest.mark.parametrize("name", FORMATS)
