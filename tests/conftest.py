@@ -1,4 +1,4 @@
-"""Marks and options of the lanes, and the environment of all tests."""
+"""Markers and options of the test lanes, and the environment of all tests."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--in-process",
         action="store_true",
-        help="contract tests call the app in this process instead of a service over TCP, unless they are live",
+        help="call the app in this process instead of a service over TCP in contract tests, except in live ones",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set the environment that torch and Triton read when they are imported, before any test module is."""
+    """Set the environment variables that torch and Triton read at import, before any test module is imported."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return  # The controller of pytest-xdist runs no test.
-    # Two processes of tests share the cores: a thread without work must not spin.
+    # Two pytest processes share the cores: idle threads must not spin.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
     import torch
 
-    # Without a GPU the kernels of `service.loss.kernels.cuda` run in Triton's interpreter, which Triton decides when it
-    # is imported, and more than one package may do that.
+    # Without a GPU the kernels of `service.loss.kernels.cuda` run in Triton's interpreter. Triton reads the variable at
+    # import, and more than one package imports it.
     if not torch.cuda.is_available():
         os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests by their folder, and as `live` those whose fixtures start a service process."""
-    of_processes = {"server", "server_with"} | (set() if config.getoption("in_process") else {"client_with"})
+    """Mark tests by their folder, and tests whose fixtures start a service process as `live`."""
+    process_fixtures = {"server", "server_with"} | (set() if config.getoption("in_process") else {"client_with"})
     for item in items:
         folder = item.path.relative_to(FOLDER).parts[0]
         if folder in MARKED_FOLDERS:
             item.add_marker(folder)
-        if of_processes & set(getattr(item, "fixturenames", ())):
+        if process_fixtures & set(getattr(item, "fixturenames", ())):
             item.add_marker("live")

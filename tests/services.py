@@ -1,4 +1,4 @@
-"""Services that tests share: one with the default settings, others by their settings; over TCP or in this process."""
+"""Services that tests share: one per combination of settings, over TCP or in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.live.server_process import ServerProcess, running_server
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-# Settings of a service that takes a MiB, or a thousand rows.
+# A service that accepts up to 1 MiB, or 1000 rows.
 SMALL_LIMITS = {"max_body_bytes": str(2**20), "max_queued_bytes": "20000000", "max_examples": "1000"}
 
 Key: TypeAlias = frozenset[tuple[str, str]]
@@ -25,7 +25,7 @@ ClientWith: TypeAlias = Callable[..., httpx.Client]
 
 
 class AppTransport(httpx.BaseTransport):
-    """Calls an ASGI app in this process. Replies arrive whole: a test of streaming needs a service over TCP."""
+    """Calls an ASGI app in this process. Replies are not streamed: a test of streaming needs a service over TCP."""
 
     def __init__(self, app: FastAPI, portal: BlockingPortal) -> None:
         self._transport = httpx.ASGITransport(app)
@@ -43,7 +43,7 @@ class AppTransport(httpx.BaseTransport):
 
 @contextmanager
 def running_app(folder: Path, **settings: str) -> Iterator[AppTransport]:
-    """The app with these settings, its event loop in a thread of its own."""
+    """Run the app with these settings, with its event loop in a separate thread."""
     from service.api.app import create_app
     from service.settings import Settings
 
@@ -54,7 +54,7 @@ def running_app(folder: Path, **settings: str) -> Iterator[AppTransport]:
 
 
 class Services:
-    """Starts a service when its settings are first used, and ends all of them after the session."""
+    """Starts a service when its settings are first used, and stops all services after the session."""
 
     def __init__(self, new_folder: Callable[[str], Path]) -> None:
         self._new_folder = new_folder
@@ -63,8 +63,8 @@ class Services:
         self._apps: dict[Key, AppTransport] = {}
 
     def process(self, **settings: str) -> ServerProcess:
-        """The service process with these settings; a new one if it has ended."""
-        # The shared service has as many processes as its users' have.
+        """Return the service process with these settings; start one if there is none or it has ended."""
+        # The service with default settings has as many worker processes as a user's.
         settings = settings or {"processes": "0"}
         key = frozenset(settings.items())
         if key not in self._processes or self._processes[key].process.poll() is not None:
@@ -73,7 +73,7 @@ class Services:
         return self._processes[key]
 
     def client(self, *, in_process: bool, **settings: str) -> httpx.Client:
-        """A client of the service with these settings."""
+        """Return a client of the service with these settings."""
         if not in_process:
             return _client(base_url=self.process(**settings).url)
         key = frozenset(settings.items())
@@ -97,33 +97,33 @@ class Services:
 
 
 def _client(**options: Any) -> httpx.Client:
-    # No test needs certificates, and loading them takes longer than most requests.
+    # Loading certificates takes longer than most requests, and no test needs them.
     return httpx.Client(timeout=60, verify=False, **options)
 
 
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    made = Services(tmp_path_factory.mktemp)
-    yield made
-    made.close()
+    services = Services(tmp_path_factory.mktemp)
+    yield services
+    services.close()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_runs_of_other_modules(services: Services) -> Iterator[None]:
-    """Each module finds the shared services without runs."""
+def _delete_runs_after_module(services: Services) -> Iterator[None]:
+    """Delete the runs of the shared services after each test module."""
     yield
     services.delete_runs()
 
 
 @pytest.fixture(scope="session")
 def server_with(services: Services) -> ServerWith:
-    """`server_with(queue_size="1")`: the service process with these settings, shared by all tests that use them."""
+    """`server_with(queue_size="1")`: the shared service process with these settings."""
     return services.process
 
 
 @pytest.fixture(scope="session")
 def server(services: Services) -> ServerProcess:
-    """The service process with its default settings, shared by all tests that leave it as it was."""
+    """The service process with default settings. A test must leave it as it was."""
     return services.process()
 
 
@@ -131,7 +131,7 @@ def server(services: Services) -> ServerProcess:
 def client_with(request: pytest.FixtureRequest, services: Services) -> Iterator[ClientWith]:
     """`client_with(max_configs="2")`: a client of the shared service with these settings.
 
-    The client calls an app in this process under `--in-process`, but not in a test that is `live`.
+    With `--in-process` the client calls an app in this process, except in `live` tests.
     """
     in_process = request.config.getoption("in_process") and request.node.get_closest_marker("live") is None
     with ExitStack() as stack:
@@ -144,7 +144,7 @@ def client_with(request: pytest.FixtureRequest, services: Services) -> Iterator[
 
 @pytest.fixture
 def client(client_with: ClientWith) -> Iterator[httpx.Client]:
-    """A client of the shared service with default settings; the test fails if the service is not ready after it."""
-    connected = client_with()
-    yield connected
-    assert connected.get("/readyz").status_code == 200
+    """A client of the shared service with default settings. The test fails if the service is not ready afterwards."""
+    client = client_with()
+    yield client
+    assert client.get("/readyz").status_code == 200

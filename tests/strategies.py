@@ -1,4 +1,4 @@
-"""What the property tests draw from: JSON values, rows of logits, and requests that mean the same in every format."""
+"""Hypothesis strategies: JSON values, and batches that can be written in every format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ json_values = st.recursive(
 
 
 def at_most(examples: int, **others: Any) -> settings:
-    """Hypothesis settings with at most so many examples: fewer where the profile says so."""
+    """Hypothesis settings with at most `examples` examples; fewer if the profile has fewer."""
     return settings(max_examples=min(examples, settings().max_examples), **others)
 
 
@@ -29,7 +29,7 @@ def is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class PlainBatch:
-    """A batch before it is written in any format."""
+    """A batch before encoding."""
 
     logits: np.ndarray[Any, Any]
     targets: np.ndarray[Any, Any]
@@ -38,7 +38,7 @@ class PlainBatch:
 
 @st.composite
 def softmax_batches(draw: st.DrawFn, *, most: int = 3) -> list[PlainBatch]:
-    """Batches of one number of classes; some targets are ignore_index, ids are unique over all or absent."""
+    """Batches with the same number of classes. Some targets are ignore_index; ids are unique over all batches, or absent."""
     classes = draw(st.integers(2, 5))
     sizes = draw(st.lists(st.integers(0, 6), min_size=1, max_size=most))
     elements = st.floats(-30, 30, width=32)

@@ -1,4 +1,4 @@
-"""What may be loaded where."""
+"""Modules that the client and the command load must not import torch, fastapi or uvicorn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import pytest
         "service.settings",
     ],
 )
-def test_what_the_client_needs_loads_neither_torch_nor_fastapi(module: str) -> None:
+def test_module_loads_neither_torch_nor_fastapi(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'fastapi', 'uvicorn'}} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Log lines: their fields, and what becomes of one that cannot be written."""
+"""Log lines: their fields, their level, and lines that cannot be written."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FullDisk(io.StringIO):
         raise OSError(errno.ENOSPC, "no space left")
 
 
-def test_a_line_that_cannot_be_written_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", FullDisk())
     configure_logs("info", "json")
     log = structlog.get_logger("service.access")

@@ -1,4 +1,4 @@
-"""Settings: where they come from, and which ones a service refuses to start with."""
+"""Settings: their sources, their bounds, and combinations that are rejected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY, OTHER_KEY = "k" * 16, "another-key-of-24-letters"
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def _unset_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"{ENV_PREFIX}{name.upper()}", raising=False)
 
@@ -23,7 +23,7 @@ def keys(settings: Settings) -> list[str]:
     return [key.get_secret_value() for key in settings.api_keys]
 
 
-def test_the_defaults_are_safe_and_stand_together() -> None:
+def test_defaults_are_safe_and_consistent() -> None:
     settings = Settings()
     assert settings.host == "127.0.0.1"
     assert settings.api_keys == ()
@@ -31,7 +31,7 @@ def test_the_defaults_are_safe_and_stand_together() -> None:
     assert settings.max_queued_bytes >= settings.max_body_bytes
 
 
-def test_every_setting_says_what_it_is() -> None:
+def test_every_setting_has_a_default_and_a_description() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert not field.is_required(), name
@@ -49,26 +49,26 @@ class TestSources:
             ("LOG_FORMAT", "json", "json"),
         ],
     )
-    def test_the_environment(self, monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any) -> None:
+    def test_environment_variable(self, monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any) -> None:
         monkeypatch.setenv(ENV_PREFIX + name, text)
         assert getattr(Settings(), name.lower()) == value
 
-    def test_an_argument_wins_over_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_argument_overrides_environment_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"{ENV_PREFIX}PORT", "9000")
         monkeypatch.setenv(f"{ENV_PREFIX}WORKERS", "3")
         settings = Settings(port=9100)
         assert (settings.port, settings.workers) == (9100, 3)
 
-    def test_a_wrong_value_in_the_environment_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_invalid_environment_variable_is_rejected(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"{ENV_PREFIX}PORT", "http")
         with pytest.raises(ValidationError, match="port"):
             Settings()
 
-    def test_an_unknown_argument_is_refused(self) -> None:
+    def test_unknown_argument_is_rejected(self) -> None:
         with pytest.raises(ValidationError, match="prot"):
             Settings(prot=1)  # type: ignore[call-arg]
 
-    def test_settings_do_not_change(self) -> None:
+    def test_settings_are_frozen(self) -> None:
         settings = Settings()
         with pytest.raises(ValidationError, match="frozen"):
             settings.port = 1  # type: ignore[misc]
@@ -85,20 +85,20 @@ class TestKeys:
             (" , ", []),
         ],
     )
-    def test_a_list_with_commas(self, monkeypatch: pytest.MonkeyPatch, text: str, expected: list[str]) -> None:
+    def test_comma_separated_keys(self, monkeypatch: pytest.MonkeyPatch, text: str, expected: list[str]) -> None:
         monkeypatch.setenv(f"{ENV_PREFIX}API_KEYS", text)
         assert keys(Settings()) == expected
 
-    def test_a_tuple(self) -> None:
+    def test_tuple_of_keys(self) -> None:
         assert keys(Settings(api_keys=(SecretStr(KEY),))) == [KEY]
 
-    def test_a_short_key_is_named_by_its_number_only(self) -> None:
+    def test_error_names_a_short_key_by_its_number_only(self) -> None:
         short = "s" * 15
         with pytest.raises(ValidationError) as caught:
             Settings(api_keys=f"{KEY},{short}")  # type: ignore[arg-type]
         assert "key 2 has fewer than 16 characters" in str(caught.value)
 
-    def test_keys_are_not_shown(self) -> None:
+    def test_keys_are_not_printed(self) -> None:
         settings = Settings(api_keys=(SecretStr(KEY),))
         assert KEY not in repr(settings)
         assert KEY not in str(settings.model_dump())
@@ -123,7 +123,7 @@ class TestHost:
         assert Settings(host=host).host == host
 
     @pytest.mark.parametrize("host", REACHABLE)
-    def test_any_other_address_does(self, host: str) -> None:
+    def test_any_other_address_needs_keys(self, host: str) -> None:
         assert not is_loopback(host)
         with pytest.raises(ValidationError) as caught:
             Settings(host=host)
@@ -131,7 +131,7 @@ class TestHost:
         assert Settings(host=host, api_keys=(SecretStr(KEY),)).host == host
 
     @pytest.mark.parametrize("api_keys", ["", " , "])
-    def test_an_empty_list_of_keys_is_none(self, monkeypatch: pytest.MonkeyPatch, api_keys: str) -> None:
+    def test_empty_list_of_keys_means_no_keys(self, monkeypatch: pytest.MonkeyPatch, api_keys: str) -> None:
         monkeypatch.setenv(f"{ENV_PREFIX}HOST", "0.0.0.0")
         monkeypatch.setenv(f"{ENV_PREFIX}API_KEYS", api_keys)
         with pytest.raises(ValidationError, match="set api_keys"):
@@ -170,7 +170,7 @@ class TestBounds:
             ("log_format", "xml"),
         ],
     )
-    def test_what_is_out_of_range_is_refused_by_name(self, name: str, value: Any) -> None:
+    def test_error_names_the_setting_out_of_range(self, name: str, value: Any) -> None:
         with pytest.raises(ValidationError) as caught:
             Settings(**{name: value})
         assert re.search(rf"^{name}$", str(caught.value), re.MULTILINE)
@@ -190,10 +190,10 @@ class TestBounds:
             ("drain_timeout_s", 0),
         ],
     )
-    def test_the_ends_of_the_ranges(self, name: str, value: Any) -> None:
+    def test_ends_of_the_ranges_are_accepted(self, name: str, value: Any) -> None:
         assert getattr(Settings(**{name: value}), name) == value
 
-    def test_the_largest_body_must_fit_what_may_be_held(self) -> None:
+    def test_max_queued_bytes_below_max_body_bytes_is_rejected(self) -> None:
         assert Settings(max_body_bytes=1000, max_queued_bytes=1000).max_queued_bytes == 1000
         with pytest.raises(ValidationError, match=r"max_queued_bytes \(999\) is below max_body_bytes \(1000\)"):
             Settings(max_body_bytes=1000, max_queued_bytes=999)
