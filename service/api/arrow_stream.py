@@ -63,7 +63,7 @@ def _process(service: Service, exchange: Exchange, connection: _Connection) -> N
     """Read and answer the whole stream; on its own thread."""
     source = inflating(cast(BinaryIO, connection), exchange.request_coding)
     stream = ArrowStream(source, service.settings.max_body_bytes)
-    options = exchange.options(RequestOptions.parse(stream.request_fields))
+    options = exchange.options(stream.options)
     evaluation = Evaluation(service.device, service.module(options), options, service.limits)
     writer: ArrowResultWriter | None = None
     try:

@@ -1,32 +1,28 @@
-"""`application/json`: arrays go from simdjson's tape to numpy without a Python object per number, and in large
-bodies the logits do not even go over the tape.
+"""`application/json`: arrays become NumPy arrays without a Python object per number.
 
-Numbers are float64, as JSON has them. simdjson's `as_buffer` flattens whatever it is given, so the shape is checked
-row by row here.
+simdjson parses the body, except for the logits of large bodies, which a compiled scanner reads (`json_logits`). Numbers
+are float64. `as_buffer` of simdjson flattens nested arrays, so the shape is checked row by row here.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import orjson
 import simdjson
 
-from service.codecs.json_logits import Numbers, parted
+from service.codecs.json_arrays import array_shape, cells, check_numbers, count_brackets, describe
+from service.codecs.json_logits import Numbers, split_logits
 from service.codecs.json_reply import json_bytes, loss_reply
 from service.errors import (
     DecodeError,
     InvalidIdsError,
-    InvalidLogitError,
     InvalidRequestError,
-    InvalidTargetError,
     LossServiceError,
-    ShapeError,
 )
 from service.formats.arrays import Body
 from service.formats.attributes import check_attributes
@@ -36,44 +32,42 @@ from service.schema.result import LossResult
 
 TENSORS = ("logits", "targets", "ids")
 OPTIONS = RequestOptions.model_fields.keys()
-# Room for one class weight per entry of the largest vocabularies; Python objects are bulky, so there is an end to it.
+# One class weight per entry of the largest vocabularies; limited because they become Python objects.
 MAX_OPTION_VALUES = 2**20
 MAX_OPTION_FIELDS = 100
-UNKNOWN_NAMED = 20
-# simdjson keeps the length of an array in 24 bits and stops counting there.
-MAX_COUNTED = 2**24 - 1
-# A parser's memory is a few times what it has parsed, 12 times where that is short numbers, and costs as much as a
-# third of the parsing to get anew. The logits of large bodies are not for it.
-PARSERS_KEPT, MAX_KEPT_BYTES = 4, 4 * 1024 * 1024
-# The size from which the scanner decodes a body faster than simdjson alone.
-MIN_PARTED_BYTES = 64 * 1024
+UNKNOWN_LISTED = 20
+# Parsers for reuse, and the largest body after which a parser is kept. A parser holds a few times the memory of the
+# text that it has parsed, 12 times if that is short numbers; to allocate it takes a third of the time of parsing.
+MAX_PARSERS, MAX_KEPT_BYTES = 4, 4 * 1024 * 1024
+# Size of a body from which the scanner is faster than simdjson alone.
+MIN_SPLIT_BYTES = 64 * 1024
 
 
 class JsonCodec:
-    """Contract section 2, JSON; null stands for a value that is not there or not finite."""
+    """JSON; a missing or non-finite value is null."""
 
     media_type = "application/json"
     aliases: tuple[str, ...] = ()
 
     def __init__(self) -> None:
-        self._parsers: deque[simdjson.Parser] = deque(maxlen=PARSERS_KEPT)
+        self._parsers: deque[simdjson.Parser] = deque(maxlen=MAX_PARSERS)
 
     def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
         """See `Reader.decode`."""
-        parts = parted(body) if len(body) >= MIN_PARTED_BYTES else None
-        if parts is not None:
-            # What is wrong with a body is said of the whole of it.
+        split = split_logits(body) if len(body) >= MIN_SPLIT_BYTES else None
+        if split is not None:
+            # If this fails, the whole body is parsed for the error message.
             with suppress(LossServiceError):
-                return self._parsed(parts.rest, parts.logits, with_attributes)
-        return self._parsed(body, {}, with_attributes)
+                return self._parse(split.rest, split.logits, with_attributes)
+        return self._parse(body, {}, with_attributes)
 
-    def _parsed(self, text: Body | bytes, logits: dict[int, Numbers], with_attributes: bool) -> LossRequest:
+    def _parse(self, text: Body | bytes, logits: dict[int, Numbers], with_attributes: bool) -> LossRequest:
         try:
             parser = self._parsers.pop()
         except IndexError:
             parser = simdjson.Parser()
-        request = _decoded(parser, text, logits, with_attributes)
-        # Not after an error, whose traceback keeps parts of the document: a parser with such a document takes no other.
+        request = _decode(parser, text, logits, with_attributes)
+        # After an error the parser is lost: the traceback refers to its document, so it cannot parse another one.
         if len(text) <= MAX_KEPT_BYTES:
             self._parsers.append(parser)
         return request
@@ -83,7 +77,7 @@ class JsonCodec:
         return json_bytes(loss_reply(result))
 
 
-def _decoded(
+def _decode(
     parser: simdjson.Parser, text: Body | bytes, logits: dict[int, Numbers], with_attributes: bool
 ) -> LossRequest:
     try:
@@ -92,41 +86,48 @@ def _decoded(
         raise DecodeError(f"the body is not JSON: {err}") from err
     if not isinstance(document, simdjson.Object):
         raise InvalidRequestError("the body is a JSON object with logits and targets, or batches")
-    reader = _Reader(has_brackets=_brackets(text), logits=logits, with_attributes=with_attributes)
+    reader = _Reader(brackets=count_brackets(text), logits=logits, with_attributes=with_attributes)
     try:
         request = reader.request(document)
     except RecursionError as err:
         raise DecodeError("the body is JSON nested too deep") from err
     if logits:
-        raise DecodeError("arrays of logits stand where no batch has them")
+        raise DecodeError("arrays named logits are outside of the batches")
     return request
 
 
+class _NotIntegersError(Exception):
+    """A number is not an integer."""
+
+
 class _Reader:
-    """Reads one parsed document.
+    """Reads a request from one parsed document.
 
-    Nested arrays hide from `as_buffer`. They cannot be there when the document has as many opening brackets as arrays
-    that were met; a bracket inside a string makes the count too large, and then every row is looked at.
+    `as_buffer` does not report arrays nested too deep. There are none if the document has as many opening brackets as
+    the reader has seen arrays. A bracket in a string makes the count too large; then every value is checked.
 
-    `logits` has those that were read already, by the integers that stand for them; those that are met are taken out.
+    Args:
+        brackets: Number of opening brackets in the document.
+        logits: Arrays that were read already, by their placeholders; the reader removes those that it finds.
+        with_attributes: Accept attributes of the examples.
     """
 
-    def __init__(self, *, has_brackets: int, logits: dict[int, Numbers], with_attributes: bool) -> None:
+    def __init__(self, *, brackets: int, logits: dict[int, Numbers], with_attributes: bool) -> None:
         self._logits = logits
         self._parts = (*TENSORS, "attributes") if with_attributes else TENSORS
-        self._brackets_left = has_brackets
+        self._brackets_left = brackets
         self._option_values_left = MAX_OPTION_VALUES
         self._to_check: list[tuple[Any, int, str]] = []
-        # JSON has no NaN: null is how a logit that is none is spelled. Only where such rows may be left out does it
-        # get as far as the loss, which marks them.
+        # With on_invalid "exclude", a null among the logits becomes NaN, and the loss excludes its row.
         self._null_is_nan = False
 
     def request(self, document: Any) -> LossRequest:
+        """The request in the document."""
         fields = _names(document)
-        given = {name: self._plain(document[name]) for name in fields if name in OPTIONS}
-        # Named in the error and not looked at: there is no bound on what stands there.
+        members = {name: self._plain(document[name]) for name in fields if name in OPTIONS}
+        # The error lists the unknown fields; their values are not read, because they have no limit.
         unknown = [name for name in fields if name not in OPTIONS and name not in (*self._parts, "batches")]
-        options = RequestOptions.parse(given | dict.fromkeys(unknown[:UNKNOWN_NAMED]))
+        options = RequestOptions.parse(members | dict.fromkeys(unknown[:UNKNOWN_LISTED]))
         self._null_is_nan = options.on_invalid == "exclude"
         if "batches" in fields:
             for name in self._parts:
@@ -166,7 +167,7 @@ class _Reader:
         logits = self._numbers(batch["logits"], number, "logits", "d")
         try:
             targets = self._numbers(batch["targets"], number, "targets", "i")
-        except _NotOfThisTypeError:
+        except _NotIntegersError:
             targets = self._numbers(batch["targets"], number, "targets", "d")
         ids = self._ids(batch["ids"], number) if "ids" in fields else None
         attributes = self._attributes(batch["attributes"]) if "attributes" in fields else None
@@ -179,10 +180,10 @@ class _Reader:
         return check_attributes(value)
 
     def _numbers(self, array: Any, number: int, part: str, kind: str) -> np.ndarray[Any, np.dtype[Any]]:
-        """A list of numbers, or of rows of numbers of one length, as an array."""
+        """The array (N,) or (N, C) of a list; `kind` is `d` (float64) or `i` (int64)."""
         if part == "logits" and type(array) is int and array in self._logits:
             return self._logits.pop(array)
-        shape = _shape(array, number, part)
+        shape = array_shape(array, number, part)
         dtype = {"d": np.float64, "i": np.int64}[kind]
         if 0 in shape:
             values = np.empty(shape, dtype)
@@ -191,11 +192,11 @@ class _Reader:
                 flat = np.frombuffer(array.as_buffer(of_type=kind), dtype)
             except (TypeError, ValueError) as err:
                 if kind == "i":
-                    raise _NotOfThisTypeError from err
+                    raise _NotIntegersError from err
                 self._check(array, number, part)
                 if not (self._null_is_nan and part == "logits"):
                     raise DecodeError(f"batch {number}: {part} has a number that float64 cannot hold: {err}") from err
-                flat = np.array([np.nan if value is None else value for _, _, value in _cells(array)], dtype)
+                flat = np.array([np.nan if value is None else value for _, _, value in cells(array)], dtype)
             if flat.size != math.prod(shape):
                 self._check(array, number, part)
             values = flat.reshape(shape)
@@ -204,7 +205,7 @@ class _Reader:
         return values
 
     def _check(self, array: Any, number: int, part: str) -> None:
-        _check_numbers(array, number, part, nulls=self._null_is_nan and part == "logits")
+        check_numbers(array, number, part, nulls=self._null_is_nan and part == "logits")
 
     def _ids(self, array: Any, number: int) -> list[str | int]:
         if not isinstance(array, simdjson.Array):
@@ -213,101 +214,41 @@ class _Reader:
         ids: list[str | int] = []
         for row, identity in enumerate(array):
             if not isinstance(identity, str | int) or isinstance(identity, bool):
-                msg = f"an id is a string or an integer, got {_named(identity)}"
+                msg = f"an id is a string or an integer, got {describe(identity)}"
                 raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
             ids.append(identity)
         return ids
 
     def _plain(self, value: Any) -> Any:
-        """A Python object; takes its arrays off the count of brackets."""
+        """Convert a value to a Python object, and subtract its arrays from the count of brackets."""
         if isinstance(value, simdjson.Array):
-            self._take(len(value))
+            self._count_values(len(value))
             self._brackets_left -= 1
             return [self._plain(item) for item in value]
         if isinstance(value, simdjson.Object):
             names = _names(value)
             if len(names) > MAX_OPTION_FIELDS:
-                raise InvalidRequestError(f"an object in the options has {len(names)} fields, none takes so many")
-            self._take(len(names))
-            # A name goes to simdjson as a C string, so none with a NUL in it is found; no option has such a name.
+                raise InvalidRequestError(f"an object in the options has {len(names)} fields, more than any option")
+            self._count_values(len(names))
+            # simdjson takes a name as a C string and does not find one with a NUL; no option has such a name.
             return {name: None if "\0" in name else self._plain(value[name]) for name in names}
         return value
 
-    def _take(self, count: int) -> None:
+    def _count_values(self, count: int) -> None:
         self._option_values_left -= count
         if self._option_values_left < 0:
             raise InvalidRequestError(f"config and the other options have more than {MAX_OPTION_VALUES} values")
 
 
-class _NotOfThisTypeError(Exception):
-    """The numbers are not all integers."""
-
-
 def _names(fields: Any) -> dict[str, None]:
-    """The names of an object's members, in their order, each once."""
+    """The names of the members of an object, in their order.
+
+    Raises:
+        DecodeError: A duplicate name.
+    """
     names: dict[str, None] = {}
     for name in fields.keys():  # noqa: SIM118
         if name in names:
-            raise DecodeError(f"field {name[:100]!r} stands twice in one object")
+            raise DecodeError(f"field {name[:100]!r} appears twice in an object")
         names[name] = None
     return names
-
-
-def _brackets(body: Body | bytes) -> int:
-    # A quarter of the time of body.count, which compares byte by byte.
-    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord("[")))
-
-
-def _length(array: Any) -> int:
-    length = len(array)
-    if length >= MAX_COUNTED:
-        ((length, _),) = deque(enumerate(array, start=1), maxlen=1)
-    return length
-
-
-def _shape(array: Any, number: int, part: str) -> tuple[int, ...]:
-    if not isinstance(array, simdjson.Array):
-        raise fault(InvalidRequestError, "not a list", part, batch=number, detail=f"{part} is a list")
-    rows = _length(array)
-    if rows == 0 or not isinstance(array[0], simdjson.Array):
-        return (rows,)
-    columns = _length(array[0])
-    # `_length` in line, for all but the longest rows: there may be thousands of them.
-    if columns < MAX_COUNTED and {len(row) if type(row) is simdjson.Array else -1 for row in array} == {columns}:
-        return rows, columns
-    for row, values in enumerate(array):
-        found = _length(values) if isinstance(values, simdjson.Array) else None
-        if found != columns:
-            found_text = "is not a list" if found is None else f"has {found} values"
-            msg = f"row {row} of {part} {found_text}, row 0 has {columns}"
-            raise fault(ShapeError, msg, part, row, batch=number)
-    return rows, columns
-
-
-def _check_numbers(array: Any, number: int, part: str, *, nulls: bool) -> None:
-    """Raise for the first value that is not a number, or null where these are taken, with its place."""
-    for row, column, value in _cells(array):
-        if nulls and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            kind = InvalidLogitError if part == "logits" else InvalidTargetError
-            msg = f"{_named(value)} is not a number"
-            raise fault(kind, msg, part, batch=number, row=row, column=column)
-
-
-def _cells(array: Any) -> Iterator[tuple[int, int | None, Any]]:
-    nested = len(array) > 0 and isinstance(array[0], simdjson.Array)
-    for row, values in enumerate(array):
-        if nested and isinstance(values, simdjson.Array):
-            for column, value in enumerate(values):
-                yield row, column, value
-        else:
-            yield row, None, values
-
-
-def _named(value: Any) -> str:
-    if isinstance(value, simdjson.Array | list):
-        return "a list"
-    if isinstance(value, simdjson.Object | dict):
-        return "an object"
-    return orjson.dumps(value).decode()[:100]

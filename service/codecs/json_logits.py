@@ -17,11 +17,11 @@ Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 LOGITS = re.compile(rb'"logits"[ \t\n\r]*:[ \t\n\r]*\[')
 # The integers from here on are placeholders for the arrays, at most so many.
-STAND_IN, MAX_ARRAYS = 7_024_319_152_861_340_000, 10_000
+PLACEHOLDER, MAX_ARRAYS = 7_024_319_152_861_340_000, 10_000
 
 
-class Parted(NamedTuple):
-    """A body whose logits have been taken out.
+class SplitBody(NamedTuple):
+    """A body without its arrays of logits.
 
     Args:
         rest: The body with an integer as a placeholder for each array of logits that was read.
@@ -37,7 +37,7 @@ def warm_up() -> None:
     read_numbers(np.frombuffer(b"[0]}", np.uint8), 0)
 
 
-def parted(body: Body) -> Parted | None:
+def split_logits(body: Body) -> SplitBody | None:
     """Read every array that follows the name `logits`, and replace it with a placeholder.
 
     In valid JSON, a quote followed by a colon ends a name, so the array is that name's value, and the rest is JSON with
@@ -57,11 +57,11 @@ def parted(body: Body) -> Parted | None:
         read = read_numbers(text, start) if len(logits) < MAX_ARRAYS else None
         if read is None:
             return None
-        stand_in = STAND_IN + len(logits)
-        logits[stand_in], end = read
-        parts += [body[place:start], b"%d " % stand_in]
+        placeholder = PLACEHOLDER + len(logits)
+        logits[placeholder], end = read
+        parts += [body[place:start], b"%d " % placeholder]
         left += start - place
         place = end
     if 2 * (left + len(text) - place) > len(text):
         return None
-    return Parted(b"".join((*parts, body[place:])), logits)
+    return SplitBody(b"".join((*parts, body[place:])), logits)

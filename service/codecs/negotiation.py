@@ -1,4 +1,4 @@
-"""From `Content-Type` and `Accept` to a codec."""
+"""Choose codecs by `Content-Type` and `Accept`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.codecs.tables.parquet import ParquetReader
 from service.errors import NotAcceptableError, UnsupportedMediaTypeError
 from service.formats.quality import qualities
 
-# The first is the answer where the request's own format is for requests only.
+# The first is the default of replies to requests in a format without replies.
 CODECS: tuple[Codec, ...] = (JsonCodec(), SafetensorsCodec(), ArrowCodec())
 READERS: tuple[Reader, ...] = (*CODECS, ArrowFileReader(), ParquetReader(), CsvReader())
 BY_MEDIA_TYPE = {name: known for known in READERS for name in (known.media_type, *known.aliases)}
@@ -22,37 +22,37 @@ KNOWN = ", ".join(known.media_type for known in READERS)
 
 
 def reader(content_type: str | None) -> Reader:
-    """What reads a request's `Content-Type`; parameters are ignored.
+    """The reader for a `Content-Type`, whose parameters are ignored.
 
     Raises:
-        UnsupportedMediaTypeError: Nothing does, or no type is given; lists the known.
+        UnsupportedMediaTypeError: The type is unknown or missing; lists the known types.
     """
     name = (content_type or "").partition(";")[0].strip().lower()
     if name not in BY_MEDIA_TYPE:
-        given = f"Content-Type {name[:100]!r} is not known" if name else "Content-Type is missing"
-        raise UnsupportedMediaTypeError(f"{given}; known are {KNOWN}", headers={"Accept": KNOWN})
+        problem = f"Content-Type {name[:100]!r} is not known" if name else "Content-Type is missing"
+        raise UnsupportedMediaTypeError(f"{problem}; known are {KNOWN}", headers={"Accept": KNOWN})
     return BY_MEDIA_TYPE[name]
 
 
-def writer(accept: str | None, asked: Reader) -> Codec:
-    """The codec for a reply: the best that `Accept` allows, the request's own among equals.
+def writer(accept: str | None, request_reader: Reader) -> Codec:
+    """The codec for a reply: the one that `Accept` prefers; among equals, that of the request.
 
     Raises:
-        NotAcceptableError: It allows none; lists the known.
+        NotAcceptableError: `Accept` allows none; lists the known types.
     """
-    offered = {codec.media_type: codec for codec in sorted(CODECS, key=lambda codec: codec is not asked)}
+    offered = {codec.media_type: codec for codec in sorted(CODECS, key=lambda codec: codec is not request_reader)}
     return offered[best_media_type(accept, {name: codec.aliases for name, codec in offered.items()})]
 
 
 def best_media_type(accept: str | None, offered: Mapping[str, Sequence[str]]) -> str:
-    """The media type of a reply: the best that `Accept` allows (RFC 9110, 12.5.1), the first among equals.
+    """The media type of a reply: the one that `Accept` prefers (RFC 9110, 12.5.1); among equals, the first.
 
     Args:
         accept: The header.
-        offered: What there is, each with its other names; the default first.
+        offered: The available media types with their aliases; the default first.
 
     Raises:
-        NotAcceptableError: None is allowed; lists what is offered.
+        NotAcceptableError: `Accept` allows none of them; lists them.
     """
     if accept is None or not accept.strip():
         return next(iter(offered))

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 with its binary tensor data extension: bytes to a request, a result to bytes.
+"""The Open Inference Protocol v2 with the binary tensor data extension: decodes requests and encodes replies.
 
 Sources: open-inference-protocol, specification/protocol/inference_rest.md; triton-inference-server/server,
 docs/protocol/extension_binary_data.md. Binary tensors are views into the body.
@@ -41,7 +41,7 @@ INPUT_DATATYPES = {
     "logits": ("FP16", "BF16", "FP32", "FP64"),
     "targets": ("INT8", "INT16", "INT32", "INT64", "UINT8", "FP32", "FP64"),
 }
-# `loss` is the batch's: a scalar, as a model's loss is. The loss of each example has a name of its own.
+# `loss` is the scalar of the batch; the losses of the examples have a name of their own.
 LOSS, PER_EXAMPLE_LOSS = "loss", "per_example_loss"
 OUTPUT_DATATYPES = {
     LOSS: "FP64",
@@ -51,12 +51,12 @@ OUTPUT_DATATYPES = {
 DEFAULT_OUTPUTS = (LOSS, PER_EXAMPLE_LOSS, "contribution")
 PARAMETERS = ("config", "config_id", "top_k", "on_invalid")
 RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
-ELSEWHERE = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "classification")
+UNSUPPORTED = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "classification")
 
 
 @dataclass(frozen=True)
 class RequestedOutput:
-    """An output that a client wants, and whether as bytes."""
+    """A requested output; `binary`: as bytes behind the JSON."""
 
     name: str
     binary: bool
@@ -67,9 +67,9 @@ class InferRequest:
     """A decoded inference request.
 
     Args:
-        loss_request: What to compute; its options have no configuration where the model's name is one.
-        outputs: In the order to answer.
-        id: Given back with the answer.
+        loss_request: The loss request; its options have no configuration if the name of the model is one.
+        outputs: The outputs in the order of the reply.
+        id: Repeated in the reply.
     """
 
     loss_request: LossRequest
@@ -78,21 +78,20 @@ class InferRequest:
 
 
 def decode_request(body: Body, header_length: int | None) -> InferRequest:
-    """The request that a body says.
+    """Decode a request.
 
     Args:
-        body: JSON, then the binary tensors in the order of the inputs.
-        header_length: Bytes of the JSON (`Inference-Header-Content-Length`); None: all of the body.
+        body: JSON, followed by the binary tensors in the order of the inputs.
+        header_length: Bytes of the JSON (`Inference-Header-Content-Length`); None: the whole body.
 
     Raises:
-        DecodeError: It breaks the protocol; says where.
-        InvalidRequestError: A parameter, input or datatype that the model does not take.
+        DecodeError: The body breaks the protocol.
+        InvalidRequestError: The model does not support a parameter, an input or a datatype.
     """
     length = len(body) if header_length is None else header_length
     if not 0 < length <= len(body):
         raise DecodeError(
-            f"Inference-Header-Content-Length is {length}, the body has {len(body)} bytes; a body without a JSON "
-            "header is not taken"
+            f"Inference-Header-Content-Length is {length}, the body has {len(body)} bytes; a body needs a JSON header"
         )
     header = _json_object(memoryview(body)[:length])
     parameters = _parameters(header, "request")
@@ -109,21 +108,21 @@ def decode_request(body: Body, header_length: int | None) -> InferRequest:
 
 
 def encode_response(result: LossResult, request: InferRequest, model: str, version: str) -> tuple[bytes, int | None]:
-    """The body of the answer, and the length of its JSON where binary tensors follow it.
+    """Encode a reply, and return it with the length of its JSON (None without binary tensors).
 
-    A number that is not there or not finite is null in JSON; a prediction that is not there is -1 in both forms, since
-    the client makes an INT64 array of it. The protocol's parameters are strings and numbers, so that `hardest` and
-    `excluded` are JSON texts.
+    A missing or non-finite number is null in JSON. A missing prediction is -1 in both forms, because clients convert
+    it to an INT64 array. The parameters of the protocol are strings and numbers, so `hardest` and `excluded` are JSON
+    texts.
     """
     outputs, tail = [], []
-    for wanted in request.outputs:
-        values = _values(result, wanted.name)
+    for output in request.outputs:
+        values = _values(result, output.name)
         entry: dict[str, Any] = {
-            "name": wanted.name,
-            "datatype": OUTPUT_DATATYPES[wanted.name],
+            "name": output.name,
+            "datatype": OUTPUT_DATATYPES[output.name],
             "shape": list(values.shape),
         }
-        if wanted.binary:
+        if output.binary:
             content = np.ascontiguousarray(values).tobytes()
             entry["parameters"] = {"binary_data_size": len(content)}
             tail.append(content)
@@ -172,14 +171,14 @@ def _objects(header: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return values
 
 
-def _parameters(owner: dict[str, Any], what: str) -> dict[str, Any]:
+def _parameters(owner: dict[str, Any], owner_name: str) -> dict[str, Any]:
     parameters = owner.get("parameters", {})
     if not isinstance(parameters, dict):
-        raise DecodeError(f"parameters of {what} are an object")
-    for name in ELSEWHERE:
-        # A classification of 0 is how a client spells none.
+        raise DecodeError(f"parameters of {owner_name} are an object")
+    for name in UNSUPPORTED:
+        # Clients send a classification of 0 for none.
         if parameters.get(name):
-            raise DecodeError(f"parameter {name!r} of {what} is not supported")
+            raise DecodeError(f"parameter {name!r} of {owner_name} is not supported")
     return parameters
 
 
@@ -208,7 +207,7 @@ def _outputs(entries: list[dict[str, Any]], *, binary: bool) -> tuple[RequestedO
             msg = f"unknown output {str(name)[:MAX_NAME]!r}; known are {', '.join(OUTPUT_DATATYPES)}"
             raise fault(UnknownOutputError, msg, "outputs", position)
         if any(output.name == name for output in outputs):
-            raise DecodeError(f"output {name} stands twice")
+            raise DecodeError(f"output {name} appears twice")
         parameters = _parameters(entry, f"output {name}")
         outputs.append(RequestedOutput(name, parameters.get("binary_data", binary) is True))
     return tuple(outputs)
@@ -219,7 +218,7 @@ def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str
     for entry in entries:
         name = str(entry.get("name"))
         if name not in INPUT_DATATYPES or name in tensors:
-            problem = "stands twice" if name in tensors else "is unknown"
+            problem = "appears twice" if name in tensors else "is unknown"
             msg = f"input {name[:MAX_NAME]!r} {problem}; known are {', '.join(INPUT_DATATYPES)}"
             raise fault(InvalidRequestError, msg, "inputs")
         datatype, shape = _datatype(entry, name), _shape(entry, name)
@@ -248,7 +247,7 @@ def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str
 def _datatype(entry: dict[str, Any], name: str) -> str:
     datatype = entry.get("datatype")
     if datatype not in INPUT_DATATYPES[name]:
-        msg = f"input {name} has datatype {str(datatype)[:MAX_NAME]!r}, taken are {', '.join(INPUT_DATATYPES[name])}"
+        msg = f"input {name} has datatype {str(datatype)[:MAX_NAME]!r}, accepted are {', '.join(INPUT_DATATYPES[name])}"
         raise fault(InvalidRequestError, msg, "inputs", name, "datatype")
     return str(datatype)
 
@@ -263,20 +262,20 @@ def _shape(entry: dict[str, Any], name: str) -> tuple[int, ...]:
 
 def _array_of_json(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> Column:
     if datatype in BINARY_ONLY:
-        raise DecodeError(f"input {name}: {datatype} is taken as binary data only")
+        raise DecodeError(f"input {name}: {datatype} is accepted as binary data only")
     if not isinstance(data, list):
         raise DecodeError(f"input {name}: data is a list")
-    values, dtype = _flat(data, shape, name), DATATYPES[datatype]
+    values, dtype = _flattened(data, shape, name), DATATYPES[datatype]
     floating = dtype.kind == "f"
-    taken = (int, float) if floating else (int,)
-    if not {*map(type, values)} <= {*taken}:
-        position = next(position for position, value in enumerate(values) if type(value) not in taken)
+    accepted = (int, float) if floating else (int,)
+    if not {*map(type, values)} <= {*accepted}:
+        position = next(position for position, value in enumerate(values) if type(value) not in accepted)
         shown = orjson.dumps(values[position]).decode()[:MAX_NAME]
-        raise DecodeError(f"input {name}: value {position} is {shown}, which is no {datatype}")
+        raise DecodeError(f"input {name}: value {position} is {shown}, which is not {datatype}")
     if floating:
         with np.errstate(over="ignore"):
             array = np.array(values, np.float64).astype(dtype)
-        # JSON has no infinity: one that is here comes of a number that the datatype cannot hold.
+        # JSON has no infinity: an infinite value was a number that the datatype cannot hold.
         outside = np.isinf(array).nonzero()[0].tolist()
     else:
         bounds = np.iinfo(dtype)
@@ -287,8 +286,8 @@ def _array_of_json(data: Any, datatype: str, shape: tuple[int, ...], name: str) 
     return array.reshape(shape)
 
 
-def _flat(data: list[Any], shape: tuple[int, ...], name: str) -> list[Any]:
-    """The values of data that is flat, or nested exactly as the shape says."""
+def _flattened(data: list[Any], shape: tuple[int, ...], name: str) -> list[Any]:
+    """The values of data that is flat, or nested exactly as its shape."""
     values = data
     if data and isinstance(data[0], list):
         fits = len(data) == shape[0]
@@ -296,7 +295,7 @@ def _flat(data: list[Any], shape: tuple[int, ...], name: str) -> list[Any]:
             fits = fits and all(isinstance(row, list) and len(row) == size for row in values)
             values = list(chain.from_iterable(values)) if fits else []
         if not fits:
-            raise DecodeError(f"input {name}: data is nested otherwise than its shape {list(shape)} says")
+            raise DecodeError(f"input {name}: the nesting of data does not match its shape {list(shape)}")
     if len(values) != math.prod(shape):
         raise DecodeError(f"input {name}: data has {len(values)} values, shape {list(shape)} needs {math.prod(shape)}")
     return values

@@ -27,7 +27,7 @@ DTYPES = {
     name: FILE_DTYPES[name] for name in ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 } | {"BF16": np.dtype(bfloat16)}
 LOGIT_DTYPES = tuple(DTYPES[name] for name in ("F64", "F32", "F16", "BF16"))
-# A set of types, since a truth value is an int to isinstance.
+# Exact types: isinstance would accept a bool as an int.
 ID_TYPES = frozenset((str, int))
 NAME = re.compile(r"(logits|targets|ids)(?:\.(0|[1-9][0-9]{0,8}))?")
 
@@ -36,7 +36,7 @@ def _parse(text: bytes) -> Header:
     return parse_header(text, dtypes=DTYPES, loads=read_strict_json)
 
 
-# A client sends batches of one size, and with them the same header.
+# A client that sends batches of one size sends the same header each time.
 _parse_cached = lru_cache(maxsize=64)(_parse)
 
 
@@ -45,7 +45,7 @@ def _parse_header(text: bytes) -> Header:
 
 
 class SafetensorsCodec:
-    """Contract section 2, safetensors; what is no tensor stands as JSON under the metadata key `request`."""
+    """Safetensors; the members of a request that are not tensors are JSON under the metadata key `request`."""
 
     media_type = "application/x-safetensors"
     aliases: tuple[str, ...] = ("application/vnd.safetensors",)
@@ -82,7 +82,7 @@ class SafetensorsCodec:
             "batch_num_excluded": np.array([batch.num_excluded for batch in batches], np.int64),
         }
         for name in batches[0].per_example if batches else ():
-            tensors[f"per_example.{name}"] = _joined(name, [batch.per_example[name] for batch in batches])
+            tensors[f"per_example.{name}"] = _concatenated(name, [batch.per_example[name] for batch in batches])
         metadata = {
             "config_id": result.config_id,
             "device": result.device,
@@ -92,11 +92,11 @@ class SafetensorsCodec:
         return write_safetensors(tensors, metadata)
 
 
-def _joined(name: str, columns: list[Column]) -> Column:
-    """One output of all batches; only a `prediction` of several labels has a second dimension."""
+def _concatenated(name: str, columns: list[Column]) -> Column:
+    """One output of all batches; has a second dimension only for the `prediction` of several labels."""
     for number, column in enumerate(columns):
         if column.shape[1:] != columns[0].shape[1:]:
-            msg = f"{name} has another number of labels than in batch 0, and one tensor cannot hold both: ask for JSON"
+            msg = f"{name} has another number of labels than in batch 0, and one tensor cannot hold both: request JSON"
             raise fault(ShapeError, msg, "logits", batch=number)
     return np.concatenate(columns)
 
@@ -116,26 +116,26 @@ def _request_fields(text: str) -> dict[str, Any]:
 
 
 def _ids_in_json(fields: dict[str, Any]) -> dict[int, Any]:
-    """Ids that are strings cannot be tensors: taken out of the request's JSON, by batch."""
-    found: dict[int, Any] = {}
+    """Remove the ids from the JSON of a request, by batch: strings cannot be in tensors."""
+    ids_of: dict[int, Any] = {}
     if "ids" in fields and "batches" in fields:
         msg = "batches is given as well"
         raise fault(InvalidRequestError, msg, "ids", detail="give batches or ids, not both")
     if "ids" in fields:
-        found[0] = fields.pop("ids")
+        ids_of[0] = fields.pop("ids")
     batches = fields.pop("batches", [])
     if not isinstance(batches, list) or not all(
         isinstance(batch, dict) and batch.keys() <= {"ids"} for batch in batches
     ):
         detail = "safetensors: batches in the metadata 'request' may hold ids only; logits and targets are tensors"
         raise fault(InvalidRequestError, "only ids may stand here", "batches", detail=detail)
-    found.update({number: batch["ids"] for number, batch in enumerate(batches) if "ids" in batch})
-    for number, ids in found.items():
+    ids_of.update({number: batch["ids"] for number, batch in enumerate(batches) if "ids" in batch})
+    for number, ids in ids_of.items():
         if not isinstance(ids, list) or not ID_TYPES.issuperset(map(type, ids)):
             msg = "not a list of strings or integers"
             detail = "ids is a list of strings or integers"
             raise fault(InvalidIdsError, msg, "ids", batch=number, detail=detail)
-    return found
+    return ids_of
 
 
 def _batches(tensors: dict[str, Column], ids_of: dict[int, Any]) -> tuple[Batch, ...]:

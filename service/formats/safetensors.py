@@ -138,7 +138,7 @@ def _header_text(content: bytes | Body) -> tuple[bytes, int]:
     if len(content) < LENGTH_BYTES or length > len(content) - LENGTH_BYTES:
         raise ValueError(f"a header of {length} bytes does not fit a body of {len(content)}")
     if length > MAX_HEADER_BYTES:
-        raise ValueError(f"a header of {length} bytes, at most {MAX_HEADER_BYTES} are taken")
+        raise ValueError(f"a header of {length} bytes, at most {MAX_HEADER_BYTES} are accepted")
     start = LENGTH_BYTES + length
     text = bytes(memoryview(content)[LENGTH_BYTES:start])
     if not text.startswith(b"{"):
@@ -167,7 +167,7 @@ def parse_header(
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("__metadata__ maps strings to strings")
     if len(header) > MAX_TENSORS:
-        raise ValueError(f"{len(header)} tensors, at most {MAX_TENSORS} are taken")
+        raise ValueError(f"{len(header)} tensors, at most {MAX_TENSORS} are accepted")
     entries = sorted(
         (_entry(name, members, dtypes) for name, members in header.items()), key=lambda entry: (entry.begin, entry.end)
     )
@@ -187,7 +187,7 @@ def _entry(name: str, members: object, dtypes: Mapping[str, np.dtype[Any]]) -> E
         raise ValueError(f"tensor {shown} needs dtype, shape and data_offsets, and nothing else")
     dtype, shape, offsets = members["dtype"], members["shape"], members["data_offsets"]
     if not isinstance(dtype, str) or dtype not in dtypes:
-        raise ValueError(f"tensor {shown} has dtype {str(dtype)[:20]!r}, taken are {', '.join(dtypes)}")
+        raise ValueError(f"tensor {shown} has dtype {str(dtype)[:20]!r}, accepted are {', '.join(dtypes)}")
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         raise ValueError(f"tensor {shown} needs a shape and two data_offsets of integers >= 0")
     size = dtypes[dtype].itemsize * math.prod(shape)

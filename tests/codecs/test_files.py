@@ -131,7 +131,7 @@ def test_a_csv_may_begin_with_a_mark_and_end_its_lines_in_two_ways() -> None:
 CASES: list[tuple[dict[str, Any], type[Exception], str, list[Any]]] = [
     ({"logits": None}, Exception, "no column 'logits' and no logit_0.*the columns are 'label', 'id'", ["logits"]),
     ({"label": None}, Exception, "targets, target, labels, label, y; the columns are 'logits', 'id'", ["targets"]),
-    ({"y": [0, 1]}, Exception, "both 'label' and 'y' could be it", ["targets"]),
+    ({"y": [0, 1]}, Exception, "found both 'label' and 'y'", ["targets"]),
     (
         {"label": ["cat", "dog"]},
         InvalidTargetError,
@@ -190,10 +190,10 @@ def test_a_fault_in_a_csv_is_named_with_row_and_column(lines: list[str], says: s
 
 
 def test_a_name_that_stands_twice_is_refused() -> None:
-    assert "'label' stands twice" in refused(CSV, b"logit_0,logit_1,label,label\n1,2,0,1\n").detail
+    assert "'label' appears twice" in refused(CSV, b"logit_0,logit_1,label,label\n1,2,0,1\n").detail
     twice = pa.Table.from_arrays([pa.array(LOGITS), pa.array([0, 1]), pa.array([0, 1])], ["logits", "label", "label"])
-    assert "'label' stands twice" in refused(PARQUET, parquet_file(twice)).detail
-    assert "'label' stands twice" in refused(ARROW, arrow_file(twice)).detail
+    assert "'label' appears twice" in refused(PARQUET, parquet_file(twice)).detail
+    assert "'label' appears twice" in refused(ARROW, arrow_file(twice)).detail
 
 
 def test_names_with_dots_are_names() -> None:

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.codecs.json import MIN_PARTED_BYTES, JsonCodec
+from service.codecs.json import MIN_SPLIT_BYTES, JsonCodec
 from service.errors import LossServiceError
 from service.schema.config import LossConfig
 from service.schema.request import LossRequest
 from service.schema.result import BatchResult, Excluded, HardExample, LossResult
-from tests.codecs.parted import bodies_parted_from
 from tests.codecs.samples import result
+from tests.codecs.splitting import bodies_split_from
 
 CODEC = JsonCodec()
 
 
-@pytest.fixture(autouse=True, scope="module", params=[MIN_PARTED_BYTES, 0], ids=["usual", "parted"])
-def _parted(request: pytest.FixtureRequest) -> Iterator[None]:
-    with bodies_parted_from(request.param):
+@pytest.fixture(autouse=True, scope="module", params=[MIN_SPLIT_BYTES, 0], ids=["usual", "split"])
+def _split_logits(request: pytest.FixtureRequest) -> Iterator[None]:
+    with bodies_split_from(request.param):
         yield
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.codecs.json import MAX_COUNTED, MAX_OPTION_VALUES, MIN_PARTED_BYTES, JsonCodec
+from service.codecs.json import MAX_OPTION_VALUES, MIN_SPLIT_BYTES, JsonCodec
+from service.codecs.json_arrays import MAX_COUNTED
 from service.errors import (
     DecodeError,
     InvalidConfigError,
@@ -23,16 +24,16 @@ from service.errors import (
     ShapeError,
     UnknownOutputError,
 )
-from tests.codecs.parted import bodies_parted_from
 from tests.codecs.refusals import Stopwatch, outcome, refused
+from tests.codecs.splitting import bodies_split_from
 from tests.strategies import at_most, is_number, json_values
 
 CODEC = JsonCodec()
 
 
-@pytest.fixture(autouse=True, scope="module", params=[MIN_PARTED_BYTES, 0], ids=["usual", "parted"])
-def _parted(request: pytest.FixtureRequest) -> Iterator[None]:
-    with bodies_parted_from(request.param):
+@pytest.fixture(autouse=True, scope="module", params=[MIN_SPLIT_BYTES, 0], ids=["usual", "split"])
+def _split_logits(request: pytest.FixtureRequest) -> Iterator[None]:
+    with bodies_split_from(request.param):
         yield
 
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codecs.json import JsonCodec
-from service.codecs.json_logits import MAX_ARRAYS, STAND_IN, parted
+from service.codecs.json_logits import MAX_ARRAYS, PLACEHOLDER, split_logits
 from service.codecs.json_numbers import LOOKAHEAD
 from service.errors import LossServiceError
 from service.schema.request import LossRequest
-from tests.codecs.parted import NEVER, bodies_parted_from
 from tests.codecs.refusals import outcome
+from tests.codecs.splitting import NEVER, bodies_split_from
 from tests.strategies import at_most
 
 ONE = b'{"logits": [[1.5, -2], [0.1, 3e-5]], "targets": [0, 1], "ids": ["a", "[\\""], "outputs": ["p_t"]}'
@@ -71,7 +71,7 @@ def same(body: bytes) -> Any:
     whole, apart = [], []
     for attributes in (False, True):
         for size, found in ((NEVER, whole), (0, apart)):
-            with bodies_parted_from(size):
+            with bodies_split_from(size):
                 found.append(plain(outcome(JsonCodec(), body, with_attributes=attributes)))
     assert whole == apart
     return whole[0]
@@ -118,7 +118,7 @@ def test_a_byte_replaced_or_left_out_anywhere(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", BODIES)
 def test_these_are_read_apart(body: bytes) -> None:
-    found = parted(bytearray(body + b'{"logits":' + b"[" + b"1," * 200 + b"1]}"))
+    found = split_logits(bytearray(body + b'{"logits":' + b"[" + b"1," * 200 + b"1]}"))
     assert found is not None
     assert len(found.logits) == 1 + body.count(b'"logits"')
 
@@ -140,10 +140,10 @@ def test_these_are_read_apart(body: bytes) -> None:
         b'{"outputs": ["logits"], "logits": [1, 2], "targets": [0, 1]}',
         b'{"logits": [1, 2], "targets": [0, 1], "ids": ["\xff", "b"]}',
         b'{"logits": [1, 2], "targets": [0, 1], "attributes": {"x\\"logits": [1, 2]}}',
-        b'{"batches": [{"logits": %d, "targets": [0, 1]}, {"logits": [1, 2], "targets": [0, 1]}]}' % STAND_IN,
-        b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}, {"logits": %d, "targets": [0, 1]}]}' % STAND_IN,
+        b'{"batches": [{"logits": %d, "targets": [0, 1]}, {"logits": [1, 2], "targets": [0, 1]}]}' % PLACEHOLDER,
+        b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}, {"logits": %d, "targets": [0, 1]}]}' % PLACEHOLDER,
         b'{"batches": [{"logits": %d, "targets": [0]}, {"logits": [1, 2], "targets": [0, 1]}, '
-        b'{"logits": [3, 1, 2], "targets": [0, 1]}]}' % (STAND_IN + 1),
+        b'{"logits": [3, 1, 2], "targets": [0, 1]}]}' % (PLACEHOLDER + 1),
         b'{"logits": [1, 2] 3, "targets": [0, 1]}',
         b'{"logits": [1, 2]3, "targets": [0, 1]}',
         b'{"logits": [1, 2].5, "targets": [0, 1]}',
@@ -170,11 +170,11 @@ def test_these_are_read_apart(body: bytes) -> None:
         b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}], "logits": [1, 2]}',
         b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}, {"logits": [1, "2"], "targets": [0, 1]}]}',
         b'{"batches": [{"logits": [1, 2], "targets": [0, 1], "logits": [1, 2]}]}',
-        b'{"logits": %d, "targets": [0, 1], "x": {"logits": [1, 2]}}' % STAND_IN,
-        b'{"logits": %d, "targets": [0, 1], "attributes": {"logits": [1, 2]}}' % STAND_IN,
-        b'{"logits": %d, "targets": [0, 1], "config": {"logits": [1, 2]}}' % STAND_IN,
-        b'{"logits": [1, 2], "targets": [0, 1], "ids": ["%d", "b"]}' % STAND_IN,
-        b'{"logits": [1, 2], "targets": [0, 1], "ids": [%d, 1]}' % STAND_IN,
+        b'{"logits": %d, "targets": [0, 1], "x": {"logits": [1, 2]}}' % PLACEHOLDER,
+        b'{"logits": %d, "targets": [0, 1], "attributes": {"logits": [1, 2]}}' % PLACEHOLDER,
+        b'{"logits": %d, "targets": [0, 1], "config": {"logits": [1, 2]}}' % PLACEHOLDER,
+        b'{"logits": [1, 2], "targets": [0, 1], "ids": ["%d", "b"]}' % PLACEHOLDER,
+        b'{"logits": [1, 2], "targets": [0, 1], "ids": [%d, 1]}' % PLACEHOLDER,
     ],
 )
 def test_what_might_mislead(body: bytes) -> None:
@@ -184,7 +184,7 @@ def test_what_might_mislead(body: bytes) -> None:
 
 def test_the_tensors_are_memory_of_their_own() -> None:
     body = bytearray(ONE)
-    with bodies_parted_from(0):
+    with bodies_split_from(0):
         (batch,) = JsonCodec().decode(memoryview(body)).batches
     body[:] = b" " * len(body)
     batch.logits[:] += 1
@@ -197,7 +197,7 @@ def test_more_batches_than_are_read_apart() -> None:
     batch = b'{"logits": [[1.5, 2]], "targets": [0]}'
     for count in (MAX_ARRAYS - 1, MAX_ARRAYS, MAX_ARRAYS + 1):
         body = b'{"batches": [%s]}' % b", ".join([batch] * count)
-        with bodies_parted_from(0):
+        with bodies_split_from(0):
             batches = JsonCodec().decode(bytearray(body)).batches
         assert len(batches) == count
         assert all(one.logits.tolist() == [[1.5, 2]] for one in (*batches[:2], *batches[-2:]))
@@ -210,7 +210,7 @@ def test_memory_is_bounded_by_the_bodys_bytes(array: bytes, behind: bytes) -> No
     np.frombuffer(body, np.uint8)
     tracemalloc.start()
     try:
-        with bodies_parted_from(0):
+        with bodies_split_from(0):
             (batch,) = JsonCodec().decode(body).batches
         kept, most = tracemalloc.get_traced_memory()
     finally:

@@ -100,11 +100,11 @@ def test_bytes_behind_the_last_tensor_are_refused() -> None:
 @pytest.mark.parametrize(
     ("logits", "says"),
     [
-        ({"shape": [2, 4]}, "nested otherwise than its shape [2, 4]"),
+        ({"shape": [2, 4]}, "does not match its shape [2, 4]"),
         ({"shape": [2, 4], "data": [1, 2, 3, 4, 5, 6]}, "data has 6 values"),
-        ({"data": [[1], [2, 3, 4, 5, 6]]}, "nested otherwise"),
-        ({"data": [[1, 2, 3], 4, 5, 6]}, "nested otherwise"),
-        ({"data": [[1, 2, [3]], [4, 5, 6]]}, "value 2 is [3], which is no FP32"),
+        ({"data": [[1], [2, 3, 4, 5, 6]]}, "does not match its shape"),
+        ({"data": [[1, 2, 3], 4, 5, 6]}, "does not match its shape"),
+        ({"data": [[1, 2, [3]], [4, 5, 6]]}, "value 2 is [3], which is not FP32"),
         ({"data": [1, 2, 3, 4, 1e39, 6]}, "value 4 is 1e+39, which FP32 cannot hold"),
         ({"data": [[1, 2, 3], [-1e300, 5, 6]]}, "value 3 is -1e+300, which FP32 cannot hold"),
         ({"shape": [-2, -3]}, "shape"),
@@ -118,7 +118,7 @@ def test_bytes_behind_the_last_tensor_are_refused() -> None:
         ({"data": [1, 2, 3, 4, 5, None]}, "null"),
         ({"data": [1, 2, 3, 4, 5, True]}, "true"),
         ({"data": [1, 2, 3, 4, 5, "6"]}, '"6"'),
-        ({"data": [[[[[[[[[1]]]]]]]]]}, "nested"),
+        ({"data": [[[[[[[[[1]]]]]]]]]}, "nesting"),
         ({"datatype": "FP16"}, "binary data only"),
         ({"datatype": "BF16"}, "binary data only"),
         ({"datatype": "FP8"}, "datatype 'FP8'"),
@@ -126,7 +126,7 @@ def test_bytes_behind_the_last_tensor_are_refused() -> None:
         ({"parameters": {"binary_data_size": 24}}, "either data or"),
         ({"parameters": {"shared_memory_region": "x"}}, "shared_memory_region"),
         ({"parameters": []}, "parameters"),
-        ({"name": "targets"}, "stands twice"),
+        ({"name": "targets"}, "appears twice"),
         ({"name": "other"}, "'other' is unknown"),
     ],
 )

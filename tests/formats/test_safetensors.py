@@ -84,7 +84,7 @@ class TestReading:
     def test_other_dtypes_can_be_refused(self) -> None:
         header = json.dumps({"x": {"dtype": "U16", "shape": [0], "data_offsets": [0, 0]}}).encode()
         assert parse_header(header).entries[0].dtype == np.uint16
-        with pytest.raises(ValueError, match="'U16', taken are F32"):
+        with pytest.raises(ValueError, match="'U16', accepted are F32"):
             parse_header(header, dtypes={"F32": DTYPES["F32"]})
 
 

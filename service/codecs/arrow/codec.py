@@ -1,6 +1,6 @@
-"""`application/vnd.apache.arrow.stream` as a whole: for requests or replies that meet another format on the way.
+"""`application/vnd.apache.arrow.stream` in one piece, for requests whose reply has another format, and vice versa.
 
-Arrow in and Arrow out goes batch by batch instead, see `service.api.routes.arrow_stream`.
+`service.api.arrow_stream` serves requests with a reply in Arrow batch by batch.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from service.codecs.arrow.reader import ArrowStream
 from service.codecs.arrow.writer import ArrowResultWriter
 from service.codecs.base import inflated_bytes
 from service.formats.arrays import Body
-from service.schema.request import LossRequest, RequestOptions
+from service.schema.request import LossRequest
 from service.schema.result import BatchResult, LossResult
 
 
 class ArrowCodec:
-    """Contract section 2, Arrow."""
+    """Arrow IPC stream."""
 
     media_type = "application/vnd.apache.arrow.stream"
     aliases: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class ArrowCodec:
         """See `Reader.decode`."""
         max_bytes = inflated_bytes(body, max_bytes)
         stream = ArrowStream(io.BytesIO(body), max_bytes, with_attributes=with_attributes)
-        return LossRequest(RequestOptions.parse(stream.request_fields), tuple(stream))
+        return LossRequest(stream.options, tuple(stream))
 
     def encode(self, result: LossResult) -> bytes:
         """See `Codec.encode`."""

@@ -1,8 +1,8 @@
-"""Reading an Arrow IPC stream record batch by record batch, with nothing in it trusted.
+"""Reads an untrusted Arrow IPC stream, record batch by record batch.
 
-pyarrow's reader checks the structure of a message, not its content, and allocates what a compressed buffer claims to
-hold (Arrow's "Security Considerations", docs/source/format/Security.rst). So the schema is held against a list of
-what is taken, claimed sizes are read before anything is inflated, and every batch is validated in full.
+pyarrow's reader checks the structure of a message, not its content, and allocates as much memory as a compressed buffer
+declares (Arrow's "Security Considerations", docs/source/format/Security.rst). So the reader accepts only listed types,
+checks declared sizes before it inflates anything, and validates every batch in full.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from service.codecs.arrow.declared_size import declared_size
 from service.errors import (
     BodyTooLargeError,
     DecodeError,
@@ -29,31 +30,48 @@ from service.errors import (
 from service.formats.attributes import attribute_values, is_attribute
 from service.formats.columns import RowLengthError, is_list, row_length
 from service.schema.faults import fault
-from service.schema.request import Batch, Column
+from service.schema.request import Batch, Column, RequestOptions
 
 COLUMNS = ("logits", "targets", "id")
-# torch has no arithmetic for these: they are cast, after a check that they fit.
+# torch has no arithmetic for these: the reader casts them, after a check of the range.
 CAST_TO_INT64 = (pa.uint16(), pa.uint32(), pa.uint64())
-# Types of numbers; those of logits are floating.
-TAKEN = (
+# Accepted types of numbers; logits must be floating.
+NUMBERS = (
     *(pa.float16(), pa.float32(), pa.float64()),
     *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
     *(pa.uint8(), *CAST_TO_INT64),
 )
 
 
+def schema_options(schema: pa.Schema, name: str) -> RequestOptions:
+    """The options in the JSON under the metadata key `request` of a schema; the defaults without it.
+
+    Args:
+        schema: The schema.
+        name: Name of the format, for messages.
+
+    Raises:
+        DecodeError: The text is not JSON.
+        InvalidRequestError: See `RequestOptions.parse`.
+    """
+    try:
+        return RequestOptions.parse(orjson.loads((schema.metadata or {}).get(b"request", b"{}")))
+    except orjson.JSONDecodeError as err:
+        raise DecodeError(f"{name}: schema metadata 'request' is not JSON: {err}") from err
+
+
 class ArrowStream:
     """The record batches of a stream as batches of logits and targets.
 
     Args:
-        source: Read as batches are asked for.
-        max_message_bytes: Of one message, as it comes and inflated.
-        with_attributes: Whether further columns are attributes of the examples.
+        source: Read when the next batch is requested.
+        max_message_bytes: Limit of one message, as received and inflated.
+        with_attributes: Accept further columns as attributes of the examples.
 
     Raises:
-        DecodeError: What comes is no Arrow IPC stream.
+        DecodeError: The source is not an Arrow IPC stream.
         BodyTooLargeError: A message is larger than the limit.
-        InvalidRequestError: The schema has a column or a type that is not taken.
+        InvalidRequestError: The schema has an unknown column or a type that is not accepted.
     """
 
     def __init__(self, source: BinaryIO, max_message_bytes: int, *, with_attributes: bool = False) -> None:
@@ -63,8 +81,8 @@ class ArrowStream:
         try:
             self._open()
         except BodyTooLargeError as err:
-            # No schema has this size: what stands at the place of its length is no length.
-            raise DecodeError("arrow: the body is no Arrow IPC stream") from err
+            # No schema is so large: the bytes in the place of its length are something else.
+            raise DecodeError("arrow: the body is not an Arrow IPC stream") from err
 
     def _open(self) -> None:
         with _Decoding(self._source):
@@ -81,32 +99,24 @@ class ArrowStream:
         return pa.ipc.read_schema(message)
 
     @property
-    def request_fields(self) -> Any:
-        """The JSON under the schema's metadata key `request`, decoded; an empty object where there is none.
-
-        Raises:
-            DecodeError: It is not JSON.
-        """
-        text = (self.schema.metadata or {}).get(b"request", b"{}")
-        try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError as err:
-            raise DecodeError(f"arrow: schema metadata 'request' is not JSON: {err}") from err
+    def options(self) -> RequestOptions:
+        """The options of the request; see `schema_options`."""
+        return schema_options(self.schema, "arrow")
 
     @property
     def id_type(self) -> pa.DataType | None:
-        """The type of the `id` column, None where there is none."""
+        """The type of the `id` column, or None."""
         return self.schema.field("id").type if "id" in self.schema.names else None
 
     @property
     def is_double(self) -> bool:
-        """Whether logits are float64."""
+        """True if the logits are float64."""
         kind = _storage_type(self.schema.field("logits").type)
         return bool((kind.value_type if is_list(kind) else kind) == pa.float64())
 
     @property
     def has_many_labels(self) -> bool:
-        """Whether an example may have several labels: its targets are a list, and not of one."""
+        """True if an example can have several labels: its targets are a list, not of fixed length 1."""
         kind = _storage_type(self.schema.field("targets").type)
         return is_list(kind) and not (pa.types.is_fixed_size_list(kind) and kind.list_size == 1)
 
@@ -130,10 +140,10 @@ class ArrowStream:
     def _record_batch(self, message: Any, number: int) -> pa.RecordBatch:
         if message.type != "record batch":
             raise DecodeError(f"arrow: message {number} is a {message.type}, not a record batch")
-        claimed = inflated_size(message)
-        if claimed > self._max_message_bytes:
+        size = declared_size(message)
+        if size > self._max_message_bytes:
             raise BodyTooLargeError(
-                f"batch {number} inflates to {claimed} bytes, the limit is {self._max_message_bytes} (max_body_bytes)"
+                f"batch {number} inflates to {size} bytes, the limit is {self._max_message_bytes} (max_body_bytes)"
             )
         batch = pa.ipc.read_record_batch(message, self.schema)
         batch.validate(full=True)
@@ -141,7 +151,7 @@ class ArrowStream:
 
 
 class _LimitedSource:
-    """A source that refuses to read more at once than the limit, and remembers what it was refused for."""
+    """A source that raises if one read is larger than the limit, and stores the error of a failed read."""
 
     def __init__(self, source: BinaryIO, max_bytes: int) -> None:
         self._source = source
@@ -171,7 +181,7 @@ class _LimitedSource:
 
 
 class _Decoding:
-    """Turns what pyarrow raises into a DecodeError, and what the source failed for back into itself."""
+    """Converts errors of pyarrow to DecodeError; if the source has failed, raises the error of the source."""
 
     def __init__(self, source: _LimitedSource) -> None:
         self._source = source
@@ -189,48 +199,6 @@ class _Decoding:
             raise failure
 
 
-def inflated_size(message: Any) -> int:
-    """The bytes that the buffers of a record batch or dictionary claim to hold; 0 where they are not compressed.
-
-    Reads the flatbuffer of `Message` and `RecordBatch` (Arrow's format/Message.fbs): the fields `header` (2) of the
-    one, `buffers` (2) and `compression` (3) of the other; a `DictionaryBatch` has its `RecordBatch` in `data` (1).
-    Each compressed buffer begins with its plain length.
-    """
-    metadata, body = memoryview(message.metadata), memoryview(message.body)
-
-    def number(layout: str, position: int) -> int:
-        value: int = struct.unpack_from(layout, metadata, position)[0]
-        return value
-
-    def member(table: int, index: int) -> int | None:
-        vtable = table - number("<i", table)
-        if 4 + 2 * index >= number("<H", vtable):
-            return None
-        offset = number("<H", vtable + 4 + 2 * index)
-        return table + offset if offset else None
-
-    header = member(number("<I", 0), 2)
-    if header is None:
-        raise DecodeError("arrow: a message without a header")
-    record_batch = header + number("<I", header)
-    if message.type == "dictionary":
-        data = member(record_batch, 1)
-        if data is None:
-            raise DecodeError("arrow: a dictionary without data")
-        record_batch = data + number("<I", data)
-    buffers = member(record_batch, 2)
-    if member(record_batch, 3) is None or buffers is None:
-        return 0
-    vector = buffers + number("<I", buffers)
-    total = 0
-    for position in range(vector + 4, vector + 4 + 16 * number("<I", vector), 16):
-        offset, length = number("<q", position), number("<q", position + 8)
-        if length:
-            plain = struct.unpack_from("<q", body, offset)[0]
-            total += length if plain < 0 else plain
-    return total
-
-
 def _storage_type(kind: pa.DataType) -> pa.DataType:
     if isinstance(kind, pa.FixedShapeTensorType):
         if len(kind.shape) != 1 or kind.permutation not in (None, [0]):
@@ -243,8 +211,10 @@ def _check_schema(schema: pa.Schema, *, with_attributes: bool) -> None:
     for name in schema.names:
         known = name in COLUMNS or (with_attributes and is_attribute(schema.field(schema.names.index(name)).type))
         if not known or schema.names.count(name) > 1:
-            problem = "twice" if known else "unknown" if not with_attributes else "of a type that no attribute has"
-            msg = f"column {name[:100]!r} is {problem}; taken are {', '.join(COLUMNS)}"
+            problem = (
+                "twice" if known else "unknown" if not with_attributes else "of a type that attributes cannot have"
+            )
+            msg = f"column {name[:100]!r} is {problem}; accepted are {', '.join(COLUMNS)}"
             raise fault(InvalidRequestError, msg, name[:100], detail=f"arrow: {msg}")
     for name in ("logits", "targets"):
         if name not in schema.names:
@@ -254,7 +224,7 @@ def _check_schema(schema: pa.Schema, *, with_attributes: bool) -> None:
     if not pa.types.is_floating(value):
         raise _type_error("logits", logits, "a list of float16, float32 or float64")
     value = targets.value_type if is_list(targets) else targets
-    if value not in TAKEN:
+    if value not in NUMBERS:
         raise _type_error("targets", targets, "integers, or lists of them; in sigmoid mode floats too")
     if "id" in schema.names:
         identity = schema.field("id").type
@@ -262,8 +232,8 @@ def _check_schema(schema: pa.Schema, *, with_attributes: bool) -> None:
             raise _type_error("id", identity, "strings or integers")
 
 
-def _type_error(name: str, kind: pa.DataType, wanted: str) -> InvalidRequestError:
-    msg = f"column {name} is {wanted}, got {kind}"
+def _type_error(name: str, kind: pa.DataType, expected: str) -> InvalidRequestError:
+    msg = f"column {name} is {expected}, got {kind}"
     return fault(InvalidRequestError, msg, name, detail=f"arrow: {msg}")
 
 
@@ -273,14 +243,14 @@ def _batch(record_batch: pa.RecordBatch, number: int) -> Batch:
     ids = None
     if "id" in record_batch.schema.names:
         column = record_batch.column("id")
-        _refuse_nulls(column, number, "ids", InvalidIdsError)
+        _check_no_nulls(column, number, "ids", InvalidIdsError)
         ids = column.to_pylist()
-    further = [name for name in record_batch.schema.names if name not in COLUMNS]
-    attributes = {name: attribute_values(record_batch.column(name), name) for name in further}
+    others = [name for name in record_batch.schema.names if name not in COLUMNS]
+    attributes = {name: attribute_values(record_batch.column(name), name) for name in others}
     return Batch(logits, targets, ids, attributes or None)
 
 
-def _refuse_nulls(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> None:
+def _check_no_nulls(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> None:
     if array.null_count:
         row = array.is_null().index(True).as_py()
         raise fault(kind, "null", part, batch=number, row=row, detail=f"{part} is null")
@@ -290,11 +260,11 @@ def _array(array: pa.Array, number: int, part: str, kind: type[LossServiceError]
     """The column as an array (N,) or (N, C), without a copy."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    _refuse_nulls(array, number, part, kind)
+    _check_no_nulls(array, number, part, kind)
     rows = len(array)
     if not is_list(array.type):
-        _refuse_too_large(array, number, part, kind)
-        return _flat(array)
+        _check_int64(array, number, part, kind)
+        return _view(array)
     try:
         columns = row_length(array, range(rows), part)
     except RowLengthError as err:
@@ -304,11 +274,11 @@ def _array(array: pa.Array, number: int, part: str, kind: type[LossServiceError]
         place = values.is_null().index(True).as_py()
         row, column = divmod(place, columns)
         raise fault(kind, "null is not a number", part, batch=number, row=row, column=column)
-    return _flat(values).reshape(rows, columns)
+    return _view(values).reshape(rows, columns)
 
 
-def _refuse_too_large(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> None:
-    """A uint64 beyond int64 is no class of any model."""
+def _check_int64(array: pa.Array, number: int, part: str, kind: type[LossServiceError]) -> None:
+    """Raise for a uint64 that int64 cannot hold."""
     if array.type == pa.uint64() and len(array):
         largest = pc.max(array).as_py()
         if largest >= 2**63:
@@ -316,7 +286,7 @@ def _refuse_too_large(array: pa.Array, number: int, part: str, kind: type[LossSe
             raise fault(kind, f"{largest} is too large", part, batch=number, row=row)
 
 
-def _flat(values: pa.Array) -> Column:
+def _view(values: pa.Array) -> Column:
     if values.type in CAST_TO_INT64:
         values = values.cast(pa.int64())
     buffer = values.buffers()[1]

@@ -1,4 +1,4 @@
-"""Writing results as an Arrow IPC stream: a record batch for each batch, then one without rows for the totals."""
+"""Writes results as an Arrow IPC stream: a record batch per batch, then one without rows for the totals."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from service.schema.result import BatchResult, LossResult
 
 
 class ArrowResultWriter:
-    """Turns results into the bytes of a stream, piece by piece.
+    """Encodes results as the bytes of a stream, piece by piece.
 
     Args:
-        outputs: The columns beside `id` or `index`.
-        id_type: Of the `id` column; None: the column `index` has the row's position in its batch.
+        outputs: The columns after `id` or `index`.
+        id_type: Type of the `id` column; None: a column `index` with the position in the batch instead.
         float_type: float32 or float64.
-        many_labels: Whether a prediction is a list of one class per label.
+        many_labels: A prediction is a list with one value per label.
     """
 
     def __init__(
@@ -37,26 +37,26 @@ class ArrowResultWriter:
         self._writer = pa.ipc.new_stream(self._buffer, self._schema)
 
     def batch(self, result: BatchResult) -> bytes:
-        """The next bytes: a record batch whose custom metadata has the batch's loss and counts."""
+        """The next bytes: a record batch; its custom metadata has the loss and the counts."""
         arrays = [self._identity(result)]
         arrays += [_column(result.per_example[field.name], field.type) for field in list(self._schema)[1:]]
-        return self._written(pa.record_batch(arrays, schema=self._schema), _counts(result))
+        return self._write(pa.record_batch(arrays, schema=self._schema), _counts(result))
 
     def end(self, total: LossResult) -> bytes:
-        """The last bytes: the totals, and the mark that the stream is complete."""
+        """The last bytes: the totals and the end-of-stream marker."""
         metadata = _counts(total) | {
             "config_id": total.config_id,
             "device": total.device,
             "hardest": json_text(hardest_examples(total)),
             "excluded": json_text(excluded_examples(total)),
         }
-        written = self._written(self._empty(), metadata)
+        content = self._write(self._empty(), metadata)
         self._writer.close()
-        return written + self._taken()
+        return content + self._drain()
 
     def failure(self, error: LossServiceError) -> bytes:
-        """The last bytes of a stream that an error has ended: the problem, and no mark."""
-        return self._written(self._empty(), {"error": json_text(error.problem())})
+        """The last bytes of a stream after an error: the problem, without an end-of-stream marker."""
+        return self._write(self._empty(), {"error": json_text(error.problem())})
 
     def _empty(self) -> pa.RecordBatch:
         return pa.record_batch([pa.array([], field.type) for field in self._schema], schema=self._schema)
@@ -70,15 +70,15 @@ class ArrowResultWriter:
             ids = [None if identity is None else str(identity) for identity in ids]
         return pa.array(ids, field.type)
 
-    def _written(self, batch: pa.RecordBatch, metadata: dict[str, str]) -> bytes:
+    def _write(self, batch: pa.RecordBatch, metadata: dict[str, str]) -> bytes:
         self._writer.write_batch(batch, custom_metadata=metadata)
-        return self._taken()
+        return self._drain()
 
-    def _taken(self) -> bytes:
-        taken = self._buffer.getvalue()
+    def _drain(self) -> bytes:
+        content = self._buffer.getvalue()
         self._buffer.seek(0)
         self._buffer.truncate()
-        return taken
+        return content
 
 
 def _counts(result: BatchResult | LossResult) -> dict[str, str]:
@@ -91,7 +91,7 @@ def _counts(result: BatchResult | LossResult) -> dict[str, str]:
 
 
 def _column(values: Column, kind: pa.DataType) -> pa.Array:
-    """NaN, and -1 for a prediction, are nulls; infinities stay."""
+    """A column with null for NaN and for a prediction of -1; infinities stay."""
     missing = values < 0 if values.dtype.kind == "i" else np.isnan(values)
     if not pa.types.is_list(kind):
         return pa.array(values, mask=missing).cast(kind)

@@ -1,1 +1,1 @@
-"""Whole files of rows: Arrow, Parquet, CSV."""
+"""Files of rows: Arrow, Parquet, CSV."""

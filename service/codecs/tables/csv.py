@@ -1,4 +1,4 @@
-"""`text/csv`: a line of names, then a line for each example; UTF-8. It has no place for options but the query."""
+"""`text/csv`: a line of names, then a line for each example; UTF-8. Options can only be in the query."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import pyarrow as pa
 
 from service.codecs.base import inflated_bytes
-from service.codecs.tables.request import check_size, decoding, find_columns, refused, request_of
+from service.codecs.tables.request import check_size, decoding, find_columns, request_of, table_fault
 from service.formats.arrays import Body
 from service.formats.columns import ColumnError
 from service.formats.csv_rows import csv_rows, header_of
@@ -15,7 +15,7 @@ from service.schema.request import LossRequest, RequestOptions
 
 
 class CsvReader:
-    """Contract section 2, CSV; ids and attributes are text."""
+    """CSV; ids and attributes are text."""
 
     media_type = "text/csv"
     aliases: tuple[str, ...] = ()
@@ -32,8 +32,8 @@ class CsvReader:
             try:
                 for batch in csv_rows(source, header, columns):
                     rows.append(batch)
-                    check_size(sum(one.nbytes for one in rows), max_bytes)
+                    check_size(sum(batch.nbytes for batch in rows), max_bytes)
             except ColumnError as err:
-                raise refused(err, columns) from err
+                raise table_fault(err, columns) from err
             table = pa.Table.from_batches(rows) if rows else pa.table({name: [] for name in columns.all})
             return request_of(table, columns, RequestOptions(), max_bytes)

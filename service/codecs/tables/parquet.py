@@ -1,7 +1,7 @@
-"""`application/vnd.apache.parquet`: a Parquet file, with columns named as people name them.
+"""`application/vnd.apache.parquet`: an untrusted Parquet file, with columns found by their usual names.
 
-Nothing in it is trusted: what its pages claim to hold is added up before any is read, and texts are read with their
-dictionaries, since a page of few bytes may hold one long text many times.
+The sizes that its pages declare are added up before any page is read. Texts are read as dictionaries, because a small
+page can hold one long text many times.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from service.codecs.arrow.reader import schema_options
 from service.codecs.base import inflated_bytes
-from service.codecs.tables.parquet_claims import claimed_size
+from service.codecs.tables.parquet_size import declared_size
 from service.codecs.tables.request import (
-    check_attributes,
+    check_attribute_types,
     check_size,
     decoding,
     find_columns,
-    options_of,
     request_of,
 )
 from service.formats.arrays import Body
@@ -24,7 +24,7 @@ from service.schema.request import LossRequest
 
 
 class ParquetReader:
-    """Contract section 2, Parquet; options stand under the schema's metadata key `request`."""
+    """Parquet; options are under the metadata key `request` of the schema."""
 
     media_type = "application/vnd.apache.parquet"
     aliases: tuple[str, ...] = ()
@@ -36,11 +36,11 @@ class ParquetReader:
             source = pa.BufferReader(body)
             schema = pq.ParquetFile(source).schema_arrow
             columns = find_columns(schema.names, with_attributes=with_attributes)
-            check_attributes(schema, columns)
-            options = options_of(schema, "parquet")
+            check_attribute_types(schema, columns)
+            options = schema_options(schema, "parquet")
             texts = [name for name in columns.all if _is_text(schema.field(name).type)]
             file = pq.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
-            check_size(claimed_size(body, file.schema, columns.all), max_bytes)
+            check_size(declared_size(body, file.schema, columns.all), max_bytes)
             table = file.read(columns=columns.all, use_threads=False)
             table.validate(full=True)
             return request_of(table, columns, options, max_bytes)

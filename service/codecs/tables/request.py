@@ -1,6 +1,6 @@
-"""From a table that somebody wrote for themselves to a request: columns are found by their names.
+"""Converts the table of a file to a request with one batch; finds the columns by their names.
 
-A file is one batch. What it holds may be as large as a body may be, however small it is packed.
+The limit of a body applies to the inflated rows too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -46,7 +45,7 @@ VIEW = np.dtype([("length", "<i4"), ("rest", "V12")])
 
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Turns what a reader raises over a broken file into a DecodeError."""
+    """Convert the errors of a reader for a broken file to DecodeError; `name` is the name of the format."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError, struct.error) as err:
@@ -54,29 +53,29 @@ def decoding(name: str) -> Iterator[None]:
 
 
 def check_size(count: int, max_bytes: int) -> None:
-    """Raise where the rows of a file are larger than a body may be.
+    """Check the inflated size of the rows of a file.
 
     Raises:
-        BodyTooLargeError: They are.
+        BodyTooLargeError: The rows are larger than a body may be.
     """
     if count > max_bytes:
         raise BodyTooLargeError(f"the rows of the file take {count} bytes, the limit is {max_bytes} (max_body_bytes)")
 
 
 def find_columns(names: list[str], *, with_attributes: bool) -> ResolvedColumns:
-    """Which columns of a file hold what; those that are nothing else are attributes, if there may be any.
+    """Find the columns by their names; the others are attributes, if the batch may have attributes.
 
     Raises:
-        InvalidRequestError: Logits or targets are not there, or a name stands twice; names the columns that are there.
+        InvalidRequestError: No logits or targets, or a duplicate name; lists the columns of the file.
     """
-    there = ", ".join(repr(name[:100]) for name in names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+    listed = ", ".join(repr(name[:100]) for name in names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
     logits = guess_logits(names)
     if not logits:
-        msg = f"no column 'logits' and no logit_0, logit_1, ...; the columns are {there}"
+        msg = f"no column 'logits' and no logit_0, logit_1, ...; the columns are {listed}"
         raise fault(InvalidRequestError, msg, "logits", batch=0)
     targets = guess_targets(names)
     if len(targets) != 1:
-        msg = f"both {targets[0]!r} and {targets[1]!r} could be it" if targets else f"the columns are {there}"
+        msg = f"found both {targets[0]!r} and {targets[1]!r}" if targets else f"the columns are {listed}"
         msg = f"targets are one column named {', '.join(TARGET_NAMES)}; {msg}"
         raise fault(InvalidRequestError, msg, "targets", batch=0)
     identity = guess_id(names)
@@ -86,58 +85,45 @@ def find_columns(names: list[str], *, with_attributes: bool) -> ResolvedColumns:
     columns = ResolvedColumns(logits, targets[0], identity, tuple(attributes))
     for name in columns.all:
         if names.count(name) > 1:
-            raise fault(InvalidRequestError, f"column {name[:100]!r} stands twice", name[:100], batch=0)
+            raise fault(InvalidRequestError, f"column {name[:100]!r} appears twice", name[:100], batch=0)
     return columns
 
 
-def check_attributes(schema: pa.Schema, columns: ResolvedColumns) -> None:
-    """Raise where a column is of a type that no attribute has.
+def check_attribute_types(schema: pa.Schema, columns: ResolvedColumns) -> None:
+    """Check the types of the columns of attributes.
 
     Raises:
-        InvalidRequestError: Names it.
+        InvalidRequestError: A type that attributes cannot have; names the column.
     """
     for name in columns.attributes:
         kind = schema.field(name).type
         if not is_attribute(kind):
-            msg = f"column {name[:100]!r} is {str(kind)[:100]}; attributes are text, numbers, truth values or times"
+            msg = f"column {name[:100]!r} is {str(kind)[:100]}; attributes are text, numbers, booleans or times"
             raise fault(InvalidRequestError, f"{msg}: leave it out", name[:100], batch=0)
 
 
-def options_of(schema: pa.Schema, name: str) -> RequestOptions:
-    """The options that stand as JSON under the schema's metadata key `request`; the defaults where there are none.
-
-    Raises:
-        DecodeError: It is not JSON.
-        InvalidRequestError: See `RequestOptions.parse`.
-    """
-    try:
-        return RequestOptions.parse(orjson.loads((schema.metadata or {}).get(b"request", b"{}")))
-    except orjson.JSONDecodeError as err:
-        raise DecodeError(f"{name}: schema metadata 'request' is not JSON: {err}") from err
-
-
 def request_of(table: pa.Table, columns: ResolvedColumns, options: RequestOptions, max_bytes: int) -> LossRequest:
-    """The request with a table as its one batch.
+    """The request with a table as its only batch.
 
     Args:
-        table: At least the columns; its values are checked here.
-        columns: Which is what.
-        options: Of the request.
-        max_bytes: Of the columns, with each text as often as it stands in a row.
+        table: Has at least the columns; its values are not yet checked.
+        columns: The names of the columns.
+        options: Options of the request.
+        max_bytes: Limit of the columns, with dictionaries expanded to one text per row.
 
     Raises:
-        BodyTooLargeError: They are larger.
-        InvalidRequestError: A value that cannot be taken; names row and column.
+        BodyTooLargeError: The columns are larger than the limit.
+        InvalidRequestError: An invalid value; names row and column.
     """
     table = table.select(columns.all)
     check_size(sum(_plain_size(chunk) for column in table.columns for chunk in column.chunks), max_bytes)
     if not len(table):
-        # Nothing says how many classes there would be.
+        # The number of classes is unknown.
         nothing = np.empty(0, np.float32), np.empty(0, np.int64)
         ids: list[str | int] | None = [] if columns.id else None
         return LossRequest(options, (Batch(*nothing, ids, {name: [] for name in columns.attributes} or None),))
-    # Now that each value may be written out, it is: dictionaries are slow to read from.
-    table = pa.table({name: _written_out(table.column(name)) for name in columns.all})
+    # The size is checked, so dictionaries can be expanded; they are slow to read.
+    table = pa.table({name: _expanded(table.column(name)) for name in columns.all})
     missing = options.on_invalid == "exclude"
     try:
         parts = [_whole(table, name) for name in columns.logits]
@@ -150,12 +136,12 @@ def request_of(table: pa.Table, columns: ResolvedColumns, options: RequestOption
             {name: attribute_values(table.column(name), name) for name in columns.attributes} or None,
         )
     except ColumnError as err:
-        raise refused(err, columns) from err
+        raise table_fault(err, columns) from err
     return LossRequest(options, (batch,))
 
 
-def refused(err: ColumnError, columns: ResolvedColumns) -> InvalidRequestError | DecodeError:
-    """The error of a request for one of a column."""
+def table_fault(err: ColumnError, columns: ResolvedColumns) -> InvalidRequestError | DecodeError:
+    """The error of a request for the error of a column."""
     kind: type[InvalidRequestError | DecodeError] = DecodeError
     part, column, msg = None, None, err.msg[:500]
     if err.column == columns.targets:
@@ -173,12 +159,12 @@ def refused(err: ColumnError, columns: ResolvedColumns) -> InvalidRequestError |
 
 
 def _whole(table: pa.Table, name: str) -> pa.Array:
-    """A column in one piece; a tensor as the list that it is stored as."""
+    """A column as one array; the storage of a tensor column."""
     column = table.column(name).combine_chunks()
     return column.storage if isinstance(column, pa.ExtensionArray) else column
 
 
-def _written_out(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _expanded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
@@ -193,7 +179,7 @@ def _targets(values: Array, name: str) -> Array:
     if values.dtype == np.uint64 and values.size and values.max() >= 2**63:
         row = int(np.argmax(values.reshape(len(values), -1).max(axis=1)))
         raise ColumnError(f"{values.max()} is too large", row, name)
-    # torch has no arithmetic for the others.
+    # torch has no arithmetic for wider unsigned integers.
     return values.astype(np.int64) if values.dtype.kind == "u" and values.itemsize > 1 else values
 
 
@@ -211,7 +197,7 @@ def _ids(column: pa.ChunkedArray, name: str) -> list[str | int]:
 
 
 def _plain_size(array: pa.Array) -> int:
-    """Bytes of an array with every value written out, which those of dictionaries and views are not."""
+    """Bytes of an array with every value in full, which dictionaries and views do not store."""
     if pa.types.is_dictionary(array.type):
         lengths, rows = _text_lengths(array.dictionary), array.indices.drop_null().to_numpy()
         plain = 16 * len(rows) if lengths is None else lengths[rows].sum()
@@ -224,7 +210,7 @@ def _plain_size(array: pa.Array) -> int:
 
 
 def _text_lengths(values: pa.Array) -> Array | None:
-    """Bytes of each text, None where there is no text; Arrow has no function for those of views."""
+    """Bytes of each text, None for other types; Arrow has no function for the lengths of views."""
     kind = values.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         lengths: Array = pc.binary_length(values).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -1,8 +1,9 @@
-"""What a Parquet file claims to hold, read from its own headers before any of it is inflated.
+"""The inflated size that a Parquet file declares in its headers.
 
-pyarrow allocates what pages claim, and a page of few bytes may hold many values. Its Python view of the metadata is
-no help: over a broken chunk it ends the process. So footer and page headers, which are structs in Thrift's compact
-protocol (parquet-format/src/main/thrift/parquet.thrift), are read here; only the numbers that matter are understood.
+pyarrow allocates as much memory as the pages declare, and a small page can declare many values. Its Python API for the
+metadata does not help: a broken column chunk ends the process. So this module parses the footer and the page headers,
+which are structs in Thrift's compact protocol (parquet-format/src/main/thrift/parquet.thrift), and ignores the fields
+that it does not need.
 """
 
 from __future__ import annotations
@@ -18,27 +19,27 @@ from service.formats.arrays import Body
 MAX_FOOTER_BYTES = 8 * 1024 * 1024
 MAX_PAGES = 2**17
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}
-# Each text may be one that grows by a letter out of the text before: their size is nowhere said.
+# Each text is stored as the difference to the text before, so the total size is not declared anywhere.
 DELTA_BYTE_ARRAY = 7
 
 Fields = dict[int, Any]
 
 
-def claimed_size(body: Body, schema: pq.ParquetSchema, names: list[str]) -> int:
-    """The bytes that columns claim to hold, page by page; a text as a number, and once in its dictionary.
+def declared_size(body: Body, schema: pq.ParquetSchema, names: list[str]) -> int:
+    """The inflated bytes of the pages of columns; a text in a dictionary counts once, its uses as indices.
 
     Args:
         body: The whole file.
-        schema: Of it.
-        names: Of the columns, of which nested ones have several in the file.
+        schema: Schema of the file.
+        names: Names of the columns; a nested column has several leaves in the file.
 
     Raises:
-        DecodeError: The headers contradict each other, or lead out of the file.
-        InvalidRequestError: A column is written in a way that does not tell its size, or in too many pages.
+        DecodeError: The headers contradict each other, or point outside of the file.
+        InvalidRequestError: The encoding of a column does not declare its size, or the file has too many pages.
     """
     leaves = [schema.column(position) for position in range(len(schema))]
-    # As pyarrow chooses: a column, and all that lies in it.
-    wanted = [
+    # The same choice as in pyarrow: a column and all leaves in it.
+    selected = [
         (position, leaf)
         for position, leaf in enumerate(leaves)
         if any(leaf.path == name or leaf.path.startswith(f"{name}.") for name in names)
@@ -49,15 +50,15 @@ def claimed_size(body: Body, schema: pq.ParquetSchema, names: list[str]) -> int:
         chunks, rows = _field(group, 1, list), _field(group, 3, int)
         if len(chunks) != len(leaves):
             raise DecodeError(f"parquet: a row group of {len(chunks)} columns, the schema has {len(leaves)}")
-        # Of a group without rows nothing is read, and its offsets may lead nowhere.
-        for position, leaf in wanted if rows else ():
+        # pyarrow reads nothing of a group without rows, and its offsets may be invalid.
+        for position, leaf in selected if rows else ():
             size = values = 0
             for inflated, count, encoding in _pages(body, _field(chunks[position], 3, dict)):
                 pages += 1
                 if pages > MAX_PAGES:
                     raise InvalidRequestError(f"parquet: more than {MAX_PAGES} pages; write it with larger ones")
                 if leaf.physical_type == "BYTE_ARRAY" and encoding == DELTA_BYTE_ARRAY:
-                    msg = f"column {leaf.path[:100]!r} has the encoding DELTA_BYTE_ARRAY, which is not taken"
+                    msg = f"column {leaf.path[:100]!r} has the encoding DELTA_BYTE_ARRAY, which is not supported"
                     raise InvalidRequestError(f"parquet: {msg}: write it with another")
                 size, values = size + inflated, values + count
             if values < rows or (leaf.max_repetition_level == 0 and values != rows):
@@ -69,12 +70,12 @@ def claimed_size(body: Body, schema: pq.ParquetSchema, names: list[str]) -> int:
 def _footer(body: Body) -> Fields:
     length = int.from_bytes(body[-8:-4], "little")
     if length > min(MAX_FOOTER_BYTES, len(body) - 8):
-        raise DecodeError(f"parquet: a footer of {length} bytes, at most {MAX_FOOTER_BYTES} are taken")
+        raise DecodeError(f"parquet: a footer of {length} bytes, at most {MAX_FOOTER_BYTES} are accepted")
     return _struct(body, len(body) - 8 - length, 0)[0]
 
 
 def _pages(body: Body, chunk: Fields) -> Iterator[tuple[int, int, int]]:
-    """The inflated bytes, the values and the encoding of a chunk's pages; a dictionary's values count as none."""
+    """The inflated bytes, the number of values (0 for a dictionary) and the encoding of each page of a chunk."""
     # ColumnMetaData: 7 total_compressed_size, 9 data_page_offset, 11 dictionary_page_offset.
     start = _field(chunk, 9, int)
     if 11 in chunk and 0 < _field(chunk, 11, int) < start:
@@ -85,8 +86,8 @@ def _pages(body: Body, chunk: Fields) -> Iterator[tuple[int, int, int]]:
     while position < end:
         header, position = _struct(body, position, 0)
         values = encoding = 0
-        # PageHeader: 2 and 3 the sizes, inflated and in the file; 5 and 8 the headers of data pages, in which 1 is
-        # the number of values, and the encoding is 2 or 4.
+        # PageHeader: 2 and 3 are the sizes, inflated and in the file; 5 and 8 are the headers of data pages, with the
+        # number of values in 1 and the encoding in 2 or 4.
         for kind, place in ((5, 2), (8, 4)):
             if kind in header:
                 data = _field(header, kind, dict)
@@ -103,20 +104,20 @@ def _field(fields: Any, number: int, kind: type[Any]) -> Any:
 
 
 def _struct(body: Body, position: int, depth: int) -> tuple[Fields, int]:
-    """A struct with its integers, structs and lists by their numbers, and where it ends."""
+    """The integers, structs and lists of a struct by their field numbers, and the position behind it."""
     if depth > 12:
         raise DecodeError("parquet: a header nested too deep")
     fields: Fields = {}
     number = 0
-    while head := body[position]:
+    while byte := body[position]:
         position += 1
-        if head >> 4:
-            number += head >> 4
+        if byte >> 4:
+            number += byte >> 4
         else:
             number, position = _integer(body, position)
-        # A truth value stands in its head.
-        if head & 15 not in (1, 2):
-            fields[number], position = _value(body, position, head & 15, depth)
+        # The type of a boolean is its value.
+        if byte & 15 not in (1, 2):
+            fields[number], position = _value(body, position, byte & 15, depth)
     return fields, position + 1
 
 

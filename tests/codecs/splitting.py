@@ -13,8 +13,8 @@ NEVER = 2**62
 
 
 @contextmanager
-def bodies_parted_from(size: int) -> Iterator[None]:
+def bodies_split_from(size: int) -> Iterator[None]:
     """The logits of bodies of that many bytes and more are read apart."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_codec, "MIN_PARTED_BYTES", size)
+        patch.setattr(json_codec, "MIN_SPLIT_BYTES", size)
         yield

@@ -1,0 +1,94 @@
+"""Arrays of numbers in a document that simdjson has parsed: shapes, values, and errors with their places."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import simdjson
+
+from service.errors import InvalidLogitError, InvalidRequestError, InvalidTargetError, ShapeError
+from service.formats.arrays import Body
+from service.schema.faults import fault
+
+# simdjson stores the length of an array in 24 bits and stops counting there.
+MAX_COUNTED = 2**24 - 1
+
+
+def count_brackets(body: Body | bytes) -> int:
+    """The number of opening brackets, in a quarter of the time of `body.count`."""
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord("[")))
+
+
+def array_shape(array: Any, number: int, part: str) -> tuple[int, ...]:
+    """The shape (N,) or (N, C) of an array; does not look into the rows.
+
+    Args:
+        array: A value of the document.
+        number: Number of the batch, for messages.
+        part: `logits` or `targets`, for messages.
+
+    Raises:
+        InvalidRequestError: The value is not an array.
+        ShapeError: A row is not an array, or does not have the length of the first one.
+    """
+    if not isinstance(array, simdjson.Array):
+        raise fault(InvalidRequestError, "not a list", part, batch=number, detail=f"{part} is a list")
+    rows = _length(array)
+    if rows == 0 or not isinstance(array[0], simdjson.Array):
+        return (rows,)
+    columns = _length(array[0])
+    # `_length` in line, except for very long rows: there may be thousands of them.
+    if columns < MAX_COUNTED and {len(row) if type(row) is simdjson.Array else -1 for row in array} == {columns}:
+        return rows, columns
+    for row, values in enumerate(array):
+        length = _length(values) if isinstance(values, simdjson.Array) else None
+        if length != columns:
+            described = "is not a list" if length is None else f"has {length} values"
+            msg = f"row {row} of {part} {described}, row 0 has {columns}"
+            raise fault(ShapeError, msg, part, row, batch=number)
+    return rows, columns
+
+
+def _length(array: Any) -> int:
+    length = len(array)
+    if length >= MAX_COUNTED:
+        ((length, _),) = deque(enumerate(array, start=1), maxlen=1)
+    return length
+
+
+def check_numbers(array: Any, number: int, part: str, *, nulls: bool) -> None:
+    """Raise for the first value that is not a number, or not null either if `nulls` is set.
+
+    Raises:
+        InvalidLogitError, InvalidTargetError: Depends on `part`; names batch, row and column.
+    """
+    for row, column, value in cells(array):
+        if nulls and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            kind = InvalidLogitError if part == "logits" else InvalidTargetError
+            raise fault(kind, f"{describe(value)} is not a number", part, batch=number, row=row, column=column)
+
+
+def cells(array: Any) -> Iterator[tuple[int, int | None, Any]]:
+    """Row, column and value of each cell; the column is None in an array (N,)."""
+    nested = len(array) > 0 and isinstance(array[0], simdjson.Array)
+    for row, values in enumerate(array):
+        if nested and isinstance(values, simdjson.Array):
+            for column, value in enumerate(values):
+                yield row, column, value
+        else:
+            yield row, None, values
+
+
+def describe(value: Any) -> str:
+    """A value in a message: its kind if it is a list or an object, else its JSON."""
+    if isinstance(value, simdjson.Array | list):
+        return "a list"
+    if isinstance(value, simdjson.Object | dict):
+        return "an object"
+    return orjson.dumps(value).decode()[:100]
