@@ -38,7 +38,7 @@ class PlainBatch:
 
 @st.composite
 def softmax_batches(draw: st.DrawFn, *, most: int = 3) -> list[PlainBatch]:
-    """Batches with the same number of classes; some targets are ignore_index, ids are unique over all batches or absent."""
+    """Batches with the same number of classes; some targets are ignore_index, ids are unique or absent."""
     classes = draw(st.integers(2, 5))
     sizes = draw(st.lists(st.integers(0, 6), min_size=1, max_size=most))
     elements = st.floats(-30, 30, width=32)
