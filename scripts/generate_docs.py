@@ -66,6 +66,7 @@ def commands() -> str:
     """The reference of the command, by Typer."""
     command = typer.main.get_command(cli)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="focal-loss", indent=1)
+    text = text.replace("Each setting is an option", "Each [setting](settings.md) is an option")
     # Each command has --help; `$ ` would be copied with the command.
     return text.replace("* `--help`: Show this message and exit.\n", "").replace("**Options**:\n\n\n", "").strip()
 

@@ -1,4 +1,4 @@
-"""Files of logits and targets as chunks of rows, in constant memory where the format allows it."""
+"""Readers of files with logits and targets: chunks of rows, in constant memory if the format allows it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ FORMATS = {
     ".safetensors": "safetensors",
 }
 STANDARD_INPUT = "-"
-# Of the logits of one chunk: well below what a service takes in one request.
+# Maximum size of the logits of a chunk, well below the largest request of a service.
 CHUNK_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Source:
-    """One input.
+    """An input file.
 
     Args:
         path: A file, or `-` for standard input.
@@ -53,8 +53,8 @@ class Source:
     format: str
 
     @property
-    def fingerprint(self) -> list[Any]:
-        """What changes when the file does."""
+    def fingerprint(self) -> list[str | int]:
+        """Path, size and modification time of the file."""
         if self.path == STANDARD_INPUT:
             return [self.path]
         status = Path(self.path).stat()
@@ -63,15 +63,15 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Rows that lie behind each other in one file.
+    """Consecutive rows of a file.
 
     Args:
-        source: Where they are from.
-        first_row: Position of the first in its file, from 0.
+        source: The file.
+        first_row: Position of the first row in the file, from 0.
         logits: (N, C) or (N,).
         targets: (N,) or (N, L).
-        ids: One per row, or None.
-        attributes: One value per row under each name.
+        ids: One id per row, or None.
+        attributes: For each attribute, one value per row.
     """
 
     source: Source
@@ -83,37 +83,37 @@ class Chunk:
 
 
 def find_sources(inputs: Sequence[str], input_format: str | None) -> list[Source]:
-    """The files that names, folders and globs stand for, each in its sorted order.
+    """Find the files of names, folders and globs; the files of each folder and glob are sorted.
 
     Raises:
-        UsageError: Nothing is there, or a format is not known.
+        UsageError: A name matches no file, or a format is unknown.
     """
     sources = []
-    for given in inputs:
-        if given == STANDARD_INPUT:
+    for name in inputs:
+        if name == STANDARD_INPUT:
             if input_format is None:
-                raise UsageError("standard input has no name to tell its format by: give --format")
-            sources.append(Source(given, input_format))
+                raise UsageError("standard input has no file extension: use --format")
+            sources.append(Source(name, input_format))
             continue
-        if Path(given).is_dir():
-            paths = sorted(str(path) for path in Path(given).rglob("*") if path.suffix.lower() in FORMATS)
+        if Path(name).is_dir():
+            paths = sorted(str(path) for path in Path(name).rglob("*") if path.suffix.lower() in FORMATS)
         else:
-            paths = [given] if Path(given).exists() else sorted(glob.glob(given, recursive=True))
+            paths = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
         if not paths:
-            raise UsageError(f"{given}: no such file, and no file of a known format in it")
+            raise UsageError(f"{name}: no such file, or no file of a known format in this folder")
         sources += [Source(path, input_format or _format_of(path)) for path in paths]
     return sources
 
 
 def _format_of(path: str) -> str:
-    ending = Path(path).suffix.lower()
-    if ending not in FORMATS:
-        raise UsageError(f"{path}: ending {ending!r} is not known; give --format, or one of {', '.join(FORMATS)}")
-    return FORMATS[ending]
+    extension = Path(path).suffix.lower()
+    if extension not in FORMATS:
+        raise UsageError(f"{path}: unknown extension {extension!r}: use --format, or one of {', '.join(FORMATS)}")
+    return FORMATS[extension]
 
 
 def count_rows(sources: Sequence[Source]) -> int | None:
-    """How many rows there are, where the formats tell without being read."""
+    """Count the rows of Parquet files by their metadata; None if there are inputs of other formats."""
     total = 0
     for source in sources:
         if source.path == STANDARD_INPUT or source.format != "parquet":
@@ -124,13 +124,14 @@ def count_rows(sources: Sequence[Source]) -> int | None:
 
 @dataclass(frozen=True)
 class Reading:
-    """How to cut and to take what a file holds.
+    """Options of reading files.
 
     Args:
-        names: Of the columns.
-        rows: Of one chunk at most; wide rows make smaller ones.
-        whole_targets: Targets are classes: whole floats become integers.
-        keep_missing: A missing value becomes one that the loss refuses (NaN, NO_TARGET) instead of an error here.
+        names: Names of the columns.
+        rows: Maximum number of rows of a chunk; chunks of wide rows have fewer.
+        whole_targets: Targets are classes: convert whole floats to integers.
+        keep_missing: Convert missing values to values that are invalid for the loss (NaN, NO_TARGET); otherwise they
+            raise an error.
     """
 
     names: ColumnNames
@@ -139,16 +140,21 @@ class Reading:
     keep_missing: bool = False
 
     def rows_of(self, width: int, itemsize: int) -> int:
-        """Rows of one chunk, of so many logits each."""
+        """Number of rows of a chunk.
+
+        Args:
+            width: Logits of a row.
+            itemsize: Bytes of a logit.
+        """
         return min(self.rows, max(1, CHUNK_BYTES // max(1, width * itemsize)))
 
 
 def read_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
-    """The rows of a source chunk by chunk, the last one smaller; always cut at the same places.
+    """Read the chunks of a source. The same options always give the same chunks; the last chunk is smaller.
 
     Raises:
-        DataError: The file is not of its format, or a value is no number; names file, row and column.
-        UsageError: The columns are not there.
+        DataError: The file is not of its format, or a value is not a number; names file, row and column.
+        UsageError: The file lacks a column.
     """
     try:
         if source.format in ("npz", "safetensors"):
@@ -161,17 +167,17 @@ def read_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
         raise DataError(f"{source.path}: {err}") from err
 
 
-def _opened(source: Source) -> BinaryIO:
+def _open(source: Source) -> BinaryIO:
     if source.path != STANDARD_INPUT:
         return open(source.path, "rb")
     if source.format in ("csv", "jsonl", "arrow"):
         return sys.stdin.buffer
-    # These are read from their end.
+    # The readers of these formats start at the end of the file.
     return io.BytesIO(sys.stdin.buffer.read())
 
 
 def _table_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
-    with _opened(source) as file:
+    with _open(source) as file:
         columns, batches = READERS[source.format](file, reading.names, source.path)
         first_row, width = 0, None
         for table in _recut(batches, columns, reading):
@@ -200,27 +206,27 @@ def _attributes(table: pa.Table, columns: ResolvedColumns, file_format: str) -> 
 
 
 def _recut(batches: Iterator[pa.RecordBatch], columns: ResolvedColumns, reading: Reading) -> Iterator[pa.Table]:
-    """Tables of one number of rows, whatever the batches of the file are."""
-    waiting: list[pa.RecordBatch] = []
+    """Cut the batches of a file anew, into tables with the same number of rows."""
+    pending: list[pa.RecordBatch] = []
     count = rows = 0
     for batch in batches:
         if not len(batch):
             continue
         rows = rows or reading.rows_of(*_width(batch, columns))
-        waiting.append(batch.select(list(dict.fromkeys(columns.all))))
+        pending.append(batch.select(list(dict.fromkeys(columns.all))))
         count += len(batch)
         if count >= rows:
-            table = pa.Table.from_batches(waiting)
+            table = pa.Table.from_batches(pending)
             for start in range(0, count - rows + 1, rows):
                 yield table.slice(start, rows)
             rest = table.slice(count - count % rows)
-            waiting, count = rest.to_batches(), len(rest)
+            pending, count = rest.to_batches(), len(rest)
     if count:
-        yield pa.Table.from_batches(waiting)
+        yield pa.Table.from_batches(pending)
 
 
 def _width(batch: pa.RecordBatch, columns: ResolvedColumns) -> tuple[int, int]:
-    """Logits of the first row, and bytes of each."""
+    """Number of logits of the first row, and bytes of each logit."""
     kind = batch.schema.field(columns.logits[0]).type
     first = batch.column(columns.logits[0])[0]
     width = len(first) if hasattr(kind, "value_type") and first.is_valid else len(columns.logits)
@@ -231,10 +237,10 @@ def _width(batch: pa.RecordBatch, columns: ResolvedColumns) -> tuple[int, int]:
 def _array_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
     logits, targets, ids, attributes = _arrays(source, reading.names)
     if {len(part) for part in (targets, *([] if ids is None else [ids]), *attributes.values())} != {len(logits)}:
-        found = "".join(
+        others = "".join(
             f", {len(part)} {name}" for name, part in ({"ids": ids} | attributes).items() if part is not None
         )
-        raise DataError(f"{source.path}: {len(logits)} rows of logits, {len(targets)} targets{found}")
+        raise DataError(f"{source.path}: {len(logits)} rows of logits, {len(targets)} targets{others}")
     rows = reading.rows_of(int(np.prod(logits.shape[1:])), as_numbers(logits[:1]).itemsize)
     for start in range(0, len(logits), rows):
         part = slice(start, start + rows)
@@ -245,7 +251,7 @@ def _array_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
 
 def _arrays(source: Source, names: ColumnNames) -> tuple[Array, Array, Array | None, dict[str, Array]]:
     if source.format == "npz":
-        with _opened(source) as file, np.load(file, allow_pickle=False) as archive:
+        with _open(source) as file, np.load(file, allow_pickle=False) as archive:
             columns = names.resolve(archive.files, source.path)
             ids = archive[columns.id] if columns.id else None
             attributes = {name: archive[name] for name in columns.attributes}
@@ -253,7 +259,7 @@ def _arrays(source: Source, names: ColumnNames) -> tuple[Array, Array, Array | N
     if source.path == STANDARD_INPUT:
         raise UsageError("safetensors is read from a file, not from standard input")
     with open(source.path, "rb") as file:
-        # Pages are read when their rows are scored; they may be written to, which leaves the file as it is.
+        # The kernel reads pages when their rows are scored. Private pages: writes do not reach the file.
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     tensors, _ = read_safetensors(content)
     columns = names.resolve(list(tensors), source.path)

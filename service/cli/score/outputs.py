@@ -1,4 +1,4 @@
-"""Writing the scored rows as Parquet, CSV, JSONL or Arrow, by the ending of the name."""
+"""Writers of the scored rows: Parquet, CSV, JSONL or Arrow, by the file extension."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from service.cli.errors import UsageError
 from service.client.files import replace_atomically
 
 STANDARD_OUTPUT = "-"
-ENDINGS = (".parquet", ".csv", ".jsonl", ".ndjson", ".arrow", ".arrows")
+EXTENSIONS = (".parquet", ".csv", ".jsonl", ".ndjson", ".arrow", ".arrows")
 
 Write = Callable[[pa.Table], None]
 
 
 def check_output(output: str) -> None:
-    """Raise UsageError where the ending is not known."""
-    if output != STANDARD_OUTPUT and Path(output).suffix.lower() not in ENDINGS:
-        raise UsageError(f"--output {output}: the ending is one of {', '.join(ENDINGS)}")
+    """Raise UsageError if the extension of the output is unknown."""
+    if output != STANDARD_OUTPUT and Path(output).suffix.lower() not in EXTENSIONS:
+        raise UsageError(f"--output {output}: unknown extension: expected one of {', '.join(EXTENSIONS)}")
 
 
 @contextmanager
 def table_writer(output: str, schema: pa.Schema, folder: Path) -> Iterator[Write]:
-    """A function that appends a table; the file is in its place, in full, when the block ends well.
+    """Yield a function that appends a table to the output. The file replaces `output` after the block.
 
     Args:
         output: A file, or `-`.
-        schema: Of every table.
-        folder: Where the file grows, so that what a killed run leaves goes with the parts.
+        schema: Schema of every table.
+        folder: Folder of the unfinished file: what a killed run leaves there is deleted with the parts.
     """
     if output == STANDARD_OUTPUT:
         yield _json_lines(sys.stdout.buffer)
@@ -48,8 +48,8 @@ def table_writer(output: str, schema: pa.Schema, folder: Path) -> Iterator[Write
 
 
 @contextmanager
-def _format_writer(ending: str, file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
-    match ending:
+def _format_writer(extension: str, file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
+    match extension:
         case ".parquet":
             with pyarrow.parquet.ParquetWriter(file, schema) as writer:
                 yield writer.write_table
@@ -57,8 +57,8 @@ def _format_writer(ending: str, file: BinaryIO, schema: pa.Schema) -> Iterator[W
             with pyarrow.csv.CSVWriter(file, schema) as writer:
                 yield writer.write_table
         case ".arrow" | ".arrows":
-            opened = pa.ipc.new_file if ending == ".arrow" else pa.ipc.new_stream
-            with opened(file, schema) as writer:
+            new_writer = pa.ipc.new_file if extension == ".arrow" else pa.ipc.new_stream
+            with new_writer(file, schema) as writer:
                 yield writer.write_table
         case _:
             yield _json_lines(file)

@@ -1,4 +1,4 @@
-"""Files as Arrow record batches of the columns that are wanted, in constant memory."""
+"""Readers of table files: Arrow record batches of the needed columns, in constant memory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ READ_BYTES = 1024 * 1024
 
 
 def read_parquet(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
-    """Only the columns that are wanted, about BLOCK_BYTES at a time."""
-    # Read ahead, pyarrow would hold every row group that it has read until the last batch.
+    """Read a Parquet file, about BLOCK_BYTES at a time."""
+    # With pre_buffer pyarrow would hold every row group until the last batch.
     parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES)
     columns = names.resolve(parquet.schema_arrow.names, where)
     metadata = parquet.metadata
@@ -36,28 +36,28 @@ def read_parquet(file: BinaryIO, names: ColumnNames, where: str) -> tuple[Resolv
 
 
 def read_arrow(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
-    """An IPC stream or file, told apart by how it begins."""
-    head = file.read(8)
-    if head.startswith(b"ARROW1"):
-        opened = pa.ipc.open_file(file if file.seekable() else io.BytesIO(head + file.read()))
-        batches = (opened.get_batch(number) for number in range(opened.num_record_batches))
-        return names.resolve(opened.schema.names, where), batches
-    stream = pa.ipc.open_stream(pa.PythonFile(_Rejoined(head, file), mode="r"))
+    """Read an Arrow IPC stream or file; the first bytes decide."""
+    start = file.read(8)
+    if start.startswith(b"ARROW1"):
+        reader = pa.ipc.open_file(file if file.seekable() else io.BytesIO(start + file.read()))
+        batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        return names.resolve(reader.schema.names, where), batches
+    stream = pa.ipc.open_stream(pa.PythonFile(_RejoinedFile(start, file), mode="r"))
     return names.resolve(stream.schema.names, where), iter(stream)
 
 
 def read_csv(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
-    """Numbers as float64, all else as text."""
-    head = file.readline()
-    header = header_of(head)
+    """Read a CSV file: numbers as float64, ids and attributes as text."""
+    line = file.readline()
+    header = header_of(line)
     columns = names.resolve(header, where)
-    return columns, csv_rows(cast(BinaryIO, _Rejoined(head, file)), header, columns)
+    return columns, csv_rows(cast(BinaryIO, _RejoinedFile(line, file)), header, columns)
 
 
 def read_jsonl(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
-    """Line by line: pyarrow's reader takes ids that look like a date for one, and knows rows by their block only.
+    """Read a JSONL file line by line; the column of an attribute has JSON texts.
 
-    An attribute is whatever JSON it is, and its column the text of that.
+    pyarrow's reader would convert ids that look like dates, and its errors do not name the row of the file.
     """
     rows = _json_rows(file, where, names)
     first = next(rows, None)
@@ -83,7 +83,7 @@ def read_jsonl(file: BinaryIO, names: ColumnNames, where: str) -> tuple[Resolved
 
 
 def _json_rows(file: BinaryIO, where: str, names: ColumnNames) -> Iterator[tuple[dict[str, Any], int]]:
-    """Each row and the bytes of its line; a truth value becomes text, since Arrow would take it for a number."""
+    """Yield each row with the size of its line. Booleans become text: Arrow would convert them to numbers."""
     as_is: Collection[str] = ()
     number = 0
     for line in file:
@@ -109,12 +109,12 @@ def _may_hold_booleans(line: bytes) -> bool:
 
 def _without_booleans(value: Any) -> Any:
     if isinstance(value, list):
-        return [_without_booleans(one) for one in value]
+        return [_without_booleans(item) for item in value]
     return json.dumps(value) if isinstance(value, bool) else value
 
 
 def _with_nan(line: bytes, where: str, number: int) -> Any:
-    """Python writes NaN and Infinity into JSON, which has neither; the loss names them."""
+    """Parse a line with NaN or Infinity, which Python writes into JSON. The loss names such values in its errors."""
     try:
         return json.loads(line)
     except ValueError as err:
@@ -134,7 +134,7 @@ def _json_batch(
         if name in columns.attributes:
             arrays[name] = pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
             continue
-        # Targets are integers in one file and lists of numbers in another; a chunk has one type.
+        # Targets are numbers in some files and lists of numbers in others; a chunk has one type.
         kind = types.get(name)
         try:
             arrays[name] = pa.array(values, kind or _target_type(values))
@@ -149,35 +149,40 @@ def _target_type(values: list[Any]) -> pa.DataType:
 
 
 def _json_error(values: list[Any], name: str, kind: pa.DataType, where: str, start: int) -> DataError:
-    """The first value that is not of the column's type."""
+    """The error about the first value that is not of the column's type."""
     for row, value in enumerate(values, start=start):
         try:
             pa.array([value], kind)
         except (pa.ArrowException, OverflowError):
             spelled = json.dumps(value)[:100]
-            return DataError(f"{where}, row {row}, column {name!r}: {spelled} is not {_wanted(kind)}")
+            return DataError(f"{where}, row {row}, column {name!r}: {spelled} is not {_expected(kind)}")
     raise AssertionError(f"{where}: each value of {name!r} alone is of type {kind}")
 
 
-def _wanted(kind: pa.DataType) -> str:
+def _expected(kind: pa.DataType) -> str:
     if pa.types.is_list(kind):
         return "a list of numbers"
-    return {pa.int64(): "an integer, as the ids before it", pa.string(): "text, as the ids before it"}.get(
+    return {pa.int64(): "an integer like the ids before it", pa.string(): "text like the ids before it"}.get(
         kind, "a number"
     )
 
 
-class _Rejoined:
-    """A file whose first bytes have been read already."""
+class _RejoinedFile:
+    """A file whose first bytes were read before.
 
-    def __init__(self, head: bytes, file: BinaryIO) -> None:
-        self._head = head
+    Args:
+        start: These bytes.
+        file: The file after them.
+    """
+
+    def __init__(self, start: bytes, file: BinaryIO) -> None:
+        self._start = start
         self._file = file
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
-        taken, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
-        return taken + self._file.read(size - len(taken) if size >= 0 else -1)
+        content, self._start = (self._start, b"") if size < 0 else (self._start[:size], self._start[size:])
+        return content + self._file.read(size - len(content) if size >= 0 else -1)
 
     def readable(self) -> bool:
         return True

@@ -1,8 +1,8 @@
-"""The finished parts of a run, so that an interrupted one goes on without scoring a row twice.
+"""Store of the scored parts of a run: an interrupted run continues without scoring a row twice.
 
-Beside the output lies a folder `OUTPUT.parts`: one Parquet file per chunk, written under another name, synced and
-renamed, and a manifest that says of which inputs and options they are. The output itself is written beside its place
-and renamed once it is complete; then the folder goes.
+The folder `OUTPUT.parts` has a Parquet file for each chunk, each written atomically, and a manifest with the
+fingerprint of the inputs and options. The output is written in this folder and renamed when it is complete; then the
+folder is deleted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -27,15 +26,15 @@ class PartStore:
     """The parts of one run.
 
     Args:
-        output: The file that they will make.
-        fingerprint: Of inputs and options; JSON.
-        restart: Forget parts of an earlier run.
+        output: Output file of the run.
+        fingerprint: Inputs and options of the run as JSON.
+        restart: Delete the parts of an earlier run.
 
     Raises:
-        UsageError: There are parts of a run with other inputs or options.
+        UsageError: The folder has parts of a run with other inputs or options.
     """
 
-    def __init__(self, output: Path, fingerprint: Sequence[Any], *, restart: bool) -> None:
+    def __init__(self, output: Path, fingerprint: Sequence[object], *, restart: bool) -> None:
         self.folder = output.with_name(output.name + ".parts")
         digest = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
         if restart:
@@ -43,29 +42,29 @@ class PartStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         manifest = self.folder / MANIFEST
         if not manifest.exists():
-            # Left over from a run that was killed while it forgot them; nobody knows of what they are.
+            # A run was killed while it deleted its parts: their inputs and options are unknown.
             for part in self.folder.glob("part-*.parquet"):
                 part.unlink()
             with replace_atomically(manifest) as temporary:
                 temporary.write_text(json.dumps({"fingerprint": digest}))
         if json.loads(manifest.read_text())["fingerprint"] != digest:
-            raise UsageError(f"{self.folder} holds parts of a run with other inputs or options: --restart forgets them")
+            raise UsageError(f"{self.folder} has parts of a run with other inputs or options; --restart deletes them")
 
     def has(self, number: int) -> bool:
-        """Whether a chunk is scored already."""
+        """True if the part of this chunk is stored."""
         return self._path(number).exists()
 
     def read(self, number: int) -> pa.Table:
-        """A part."""
+        """Read a part."""
         return pyarrow.parquet.read_table(self._path(number))
 
     def write(self, number: int, table: pa.Table) -> None:
-        """Keep a part; it is there in full or not at all."""
+        """Store a part atomically."""
         with replace_atomically(self._path(number)) as temporary:
             pyarrow.parquet.write_table(table, temporary)
 
     def remove(self) -> None:
-        """The output is there: the parts are not needed any more."""
+        """Delete all parts, after the output is complete."""
         shutil.rmtree(self.folder)
 
     def _path(self, number: int) -> Path:

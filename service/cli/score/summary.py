@@ -1,4 +1,4 @@
-"""What a scoring run says at its end: the loss, the worst classes, the hardest examples."""
+"""Summary of a scoring run: the loss, the classes with the largest loss, the hardest examples."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Summary(Totals):
             self.of_class[label] = (earlier[0] + count, earlier[1] + loss)
 
     def show(self, console: Console) -> None:
-        """Print it."""
+        """Print the summary."""
         loss = "none" if self.loss is None else f"{self.loss:.6f}"
         console.print(
             f"loss {loss} ({self.reduction}), {self.num_examples} examples, {self.num_ignored} ignored, "
