@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -17,13 +17,14 @@ from ml_dtypes import bfloat16
 
 from service.codecs.json_reply import excluded_examples, hardest_examples, json_bytes, json_text
 from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
-from service.formats.arrays import Body, array_view, overflows
+from service.formats.arrays import Body, are_sizes, array_view, overflows
 from service.schema.faults import fault
+from service.schema.json_values import JsonObject
+from service.schema.replies.inference import InferOutput, InferReply
 from service.schema.request import OUTPUTS, Batch, Column, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
 MAX_NAME = 100
-MAX_DIMENSIONS = 8
 DATATYPES = {
     "FP16": np.dtype(np.float16),
     "BF16": np.dtype(bfloat16),
@@ -114,35 +115,39 @@ def encode_response(result: LossResult, request: InferRequest, model: str, versi
     it to an INT64 array. The parameters of the protocol are strings and numbers, so `hardest` and `excluded` are JSON
     texts.
     """
-    outputs, tail = [], []
+    outputs: list[InferOutput] = []
+    binary: list[bytes] = []
     for output in request.outputs:
         values = _values(result, output.name)
-        entry: dict[str, Any] = {
+        entry: InferOutput = {
             "name": output.name,
             "datatype": OUTPUT_DATATYPES[output.name],
             "shape": list(values.shape),
         }
         if output.binary:
-            content = np.ascontiguousarray(values).tobytes()
-            entry["parameters"] = {"binary_data_size": len(content)}
-            tail.append(content)
+            binary.append(np.ascontiguousarray(values).tobytes())
+            entry["parameters"] = {"binary_data_size": len(binary[-1])}
         else:
-            entry["data"] = values.ravel()
+            entry["data"] = cast(list[float | int | None], values.ravel())
         outputs.append(entry)
-    header: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
-    header["parameters"] = {
-        "config_id": result.config_id,
-        "device": result.device,
-        "num_examples": result.num_examples,
-        "num_ignored": result.num_ignored,
-        "num_excluded": result.num_excluded,
-        "hardest": json_text(hardest_examples(result)),
-        "excluded": json_text(excluded_examples(result)),
+    reply: InferReply = {
+        "model_name": model,
+        "model_version": version,
+        "outputs": outputs,
+        "parameters": {
+            "config_id": result.config_id,
+            "device": result.device,
+            "num_examples": result.num_examples,
+            "num_ignored": result.num_ignored,
+            "num_excluded": result.num_excluded,
+            "hardest": json_text(hardest_examples(result)),
+            "excluded": json_text(excluded_examples(result)),
+        },
     }
     if request.id is not None:
-        header["id"] = request.id
-    text = json_bytes(header)
-    return b"".join([text, *tail]), len(text) if any(tail) else None
+        reply["id"] = request.id
+    text = json_bytes(reply)
+    return b"".join([text, *binary]), len(text) if any(binary) else None
 
 
 def _values(result: LossResult, name: str) -> Column:
@@ -152,7 +157,7 @@ def _values(result: LossResult, name: str) -> Column:
     return values if name == "prediction" else values.astype(np.float32)
 
 
-def _json_object(text: memoryview) -> dict[str, Any]:
+def _json_object(text: memoryview) -> JsonObject:
     try:
         header = orjson.loads(text)
     except orjson.JSONDecodeError as err:
@@ -164,14 +169,16 @@ def _json_object(text: memoryview) -> dict[str, Any]:
     return header
 
 
-def _objects(header: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def _objects(header: JsonObject, name: str) -> list[JsonObject]:
     values = header.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise DecodeError(f"{name} is a list of objects")
-    return values
+    if isinstance(values, list):
+        objects = [value for value in values if isinstance(value, dict)]
+        if len(objects) == len(values):
+            return objects
+    raise DecodeError(f"{name} is a list of objects")
 
 
-def _parameters(owner: dict[str, Any], owner_name: str) -> dict[str, Any]:
+def _parameters(owner: JsonObject, owner_name: str) -> JsonObject:
     parameters = owner.get("parameters", {})
     if not isinstance(parameters, dict):
         raise DecodeError(f"parameters of {owner_name} are an object")
@@ -182,22 +189,23 @@ def _parameters(owner: dict[str, Any], owner_name: str) -> dict[str, Any]:
     return parameters
 
 
-def _options(parameters: dict[str, Any], outputs: tuple[RequestedOutput, ...]) -> RequestOptions:
+def _options(parameters: JsonObject, outputs: tuple[RequestedOutput, ...]) -> RequestOptions:
     for name in parameters:
         if name not in PARAMETERS and name not in RESERVED and not name.startswith("triton_"):
             detail = f"unknown parameter {name[:MAX_NAME]!r}; known are {', '.join(PARAMETERS)}"
             raise fault(InvalidRequestError, "unknown parameter", "parameters", name[:MAX_NAME], detail=detail)
     fields = {name: parameters[name] for name in PARAMETERS if name in parameters}
-    if isinstance(fields.get("config"), str):
+    config = fields.get("config")
+    if isinstance(config, str):
         try:
-            fields["config"] = orjson.loads(fields["config"])
+            fields["config"] = orjson.loads(config)
         except orjson.JSONDecodeError as err:
             raise DecodeError(f"parameter config is not JSON: {err}") from err
     names = ["loss" if output.name == PER_EXAMPLE_LOSS else output.name for output in outputs if output.name != LOSS]
     return RequestOptions.parse({**fields, "outputs": names})
 
 
-def _outputs(entries: list[dict[str, Any]], *, binary: bool) -> tuple[RequestedOutput, ...]:
+def _outputs(entries: list[JsonObject], *, binary: bool) -> tuple[RequestedOutput, ...]:
     if not entries:
         return tuple(RequestedOutput(name, binary) for name in DEFAULT_OUTPUTS)
     outputs: list[RequestedOutput] = []
@@ -213,7 +221,7 @@ def _outputs(entries: list[dict[str, Any]], *, binary: bool) -> tuple[RequestedO
     return tuple(outputs)
 
 
-def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str, Column]:
+def _tensors(entries: list[JsonObject], body: Body, offset: int) -> dict[str, Column]:
     tensors: dict[str, Column] = {}
     for entry in entries:
         name = str(entry.get("name"))
@@ -244,7 +252,7 @@ def _tensors(entries: list[dict[str, Any]], body: Body, offset: int) -> dict[str
     return tensors
 
 
-def _datatype(entry: dict[str, Any], name: str) -> str:
+def _datatype(entry: JsonObject, name: str) -> str:
     datatype = entry.get("datatype")
     if datatype not in INPUT_DATATYPES[name]:
         msg = f"input {name} has datatype {str(datatype)[:MAX_NAME]!r}, accepted are {', '.join(INPUT_DATATYPES[name])}"
@@ -252,12 +260,11 @@ def _datatype(entry: dict[str, Any], name: str) -> str:
     return str(datatype)
 
 
-def _shape(entry: dict[str, Any], name: str) -> tuple[int, ...]:
+def _shape(entry: JsonObject, name: str) -> tuple[int, ...]:
     shape = entry.get("shape")
-    sizes = isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**63 for size in shape)
-    if not isinstance(shape, list) or not sizes or not 1 <= len(shape) <= MAX_DIMENSIONS or overflows(shape, LARGEST):
-        raise DecodeError(f"input {name}: shape is a list of integers >= 0, got {str(shape)[:MAX_NAME]}")
-    return tuple(shape)
+    if are_sizes(shape) and shape and not overflows(shape, LARGEST):
+        return tuple(shape)
+    raise DecodeError(f"input {name}: shape is a list of integers >= 0, got {str(shape)[:MAX_NAME]}")
 
 
 def _array_of_json(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> Column:

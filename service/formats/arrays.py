@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
 from service.schema.request import Column
 
+MAX_DIMENSIONS = 8
 # The bytes of a request: writable, because tensors are views into them.
 Body: TypeAlias = bytearray | memoryview
+
+
+def are_sizes(values: object) -> TypeGuard[list[int]]:
+    """True if the values are a list of at most `MAX_DIMENSIONS` integers in [0, 2^63)."""
+    return (
+        isinstance(values, list)
+        and len(values) <= MAX_DIMENSIONS
+        and all(type(value) is int and 0 <= value < 2**63 for value in values)
+    )
 
 
 def array_view(body: bytes | Body, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Column:

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from service.formats.arrays import Body, array_view, overflows
+from service.formats.arrays import Body, are_sizes, array_view, overflows
 from service.schema.request import Column
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_TENSORS = 4096
-MAX_DIMENSIONS = 8
 LENGTH_BYTES = 8
 # NumPy has no bfloat16: arrays of this dtype hold its bits, see `as_numbers`.
 BFLOAT16_BITS = np.dtype("V2")
@@ -188,7 +187,7 @@ def _entry(name: str, members: object, dtypes: Mapping[str, np.dtype[Any]]) -> E
     dtype, shape, offsets = members["dtype"], members["shape"], members["data_offsets"]
     if not isinstance(dtype, str) or dtype not in dtypes:
         raise ValueError(f"tensor {shown} has dtype {str(dtype)[:20]!r}, accepted are {', '.join(dtypes)}")
-    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+    if not are_sizes(shape) or not are_sizes(offsets) or len(offsets) != 2:
         raise ValueError(f"tensor {shown} needs a shape and two data_offsets of integers >= 0")
     size = dtypes[dtype].itemsize * math.prod(shape)
     if overflows(shape, dtypes[dtype]):
@@ -197,14 +196,6 @@ def _entry(name: str, members: object, dtypes: Mapping[str, np.dtype[Any]]) -> E
     if end - begin != size:
         raise ValueError(f"tensor {shown} has {end - begin} bytes, its shape {shape} needs {size}")
     return Entry(name, begin, end, dtypes[dtype], tuple(shape))
-
-
-def _are_sizes(values: object) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) <= MAX_DIMENSIONS
-        and all(type(value) is int and 0 <= value < 2**63 for value in values)
-    )
 
 
 def as_numbers(array: Column) -> Column:
