@@ -1,0 +1,46 @@
+"""Merging in the background: as soon as a folder of batches or reviews has enough files."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.api.app import create_app
+from service.runs.compaction import MERGED_AT_ONCE
+from service.settings import Settings
+
+
+@pytest.mark.parametrize("kind", ["batches", "reviews"])
+def test_files_are_merged_when_there_are_enough(tmp_path: Path, kind: str) -> None:
+    app = create_app(Settings(device="cpu", data_dir=str(tmp_path)))
+
+    async def send(client: httpx.AsyncClient, number: int) -> None:
+        if kind == "batches" or number == 0:
+            body = {"logits": [[0.0, 1.0]], "targets": [0], "ids": [f"e{number}"]}
+            reply = await client.put(f"/runs/r/epochs/0/batches/{number}", json=body)
+            assert reply.status_code == 201
+        if kind == "reviews":
+            reply = await client.post("/runs/r/reviews", json=[{"id": "e0", "verdict": "ok", "comment": str(number)}])
+            assert reply.status_code == 201
+
+    async def send_all() -> int:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+            await client.put("/runs/r", json={})
+            for number in range(MERGED_AT_ONCE):
+                await send(client, number)
+            (folder,) = tmp_path.glob("runs/r/*/epochs/0" if kind == "batches" else "runs/r/*/reviews")
+            while len(list(folder.iterdir())) > 2:  # the merged file and the lock
+                await asyncio.sleep(0.01)
+            if kind == "reviews":
+                reviews = (await client.get("/runs/r/reviews")).json()["reviews"]
+                return len({review["comment"] for review in reviews})
+            return int((await client.get("/runs/r")).json()["num_rows"])
+
+    try:
+        assert asyncio.run(asyncio.wait_for(send_all(), 60)) == MERGED_AT_ONCE
+    finally:
+        app.state.service.close()
