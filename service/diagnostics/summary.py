@@ -71,7 +71,7 @@ class _Epoch:
             "run": snapshot.name,
             "epoch": self.epoch,
             "epochs": snapshot.epochs,
-            "num_examples": snapshot.rows(self.epoch),
+            "num_examples": snapshot.num_rows(self.epoch),
             "num_ignored": sum(footer.num_ignored for footer in self._files),
             "num_excluded": sum(footer.num_excluded for footer in self._files),
             "num_classes": snapshot.num_classes,
@@ -105,7 +105,7 @@ def _loss(rows: _Epoch) -> LossStatistics:
             FROM {view.scored(rows.weighting, rows.epoch)}"""
     )
     reduction = view.snapshot.description.config.reduction
-    value = reduced(reduction, row["sum"], row["alpha_sum"], view.snapshot.rows(rows.epoch))
+    value = reduced(reduction, row["sum"], row["alpha_sum"], view.snapshot.num_rows(rows.epoch))
     return cast("LossStatistics", {"value": value, "reduction": reduction, **row})
 
 

@@ -35,7 +35,7 @@ def _empty(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
 
 def _partial(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
     rows = diagnostics["num_examples"]
-    largest = max((view.snapshot.rows(epoch) for epoch in diagnostics["epochs"]), default=0)
+    largest = max((view.snapshot.num_rows(epoch) for epoch in diagnostics["epochs"]), default=0)
     if rows >= largest:
         return None
     return _warning(

@@ -1,7 +1,7 @@
-"""Configurations on the disk: a `config_id` is good in every process and on every host with the data directory.
+"""Configurations on disk, so that a `config_id` is valid in every process and host with the same data directory.
 
 ```text
-configs/<config_id>.json    the configuration and when it was first seen; the time of its last change is its last use
+configs/<config_id>.json    the configuration and the time of its creation; its modification time is its last use
 ```
 """
 
@@ -24,12 +24,12 @@ CONFIG_ID = re.compile(r"fl_[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class StoredConfig:
-    """A configuration as it lies on the disk.
+    """A configuration as it is stored.
 
     Args:
         config: The configuration.
-        created_at: When it was first stored, UTC.
-        last_used_at: When it was last put or used, UTC; on an object store when it was stored.
+        created_at: Time of its creation, UTC.
+        last_used_at: Time of its last use, UTC; in an object store the time of its creation.
     """
 
     config: LossConfig
@@ -41,8 +41,8 @@ class ConfigFiles:
     """All configurations of a data directory; safe for many threads and processes.
 
     Args:
-        files: Of the data directory.
-        capacity: Configurations kept, >= 1; the least recently used goes first.
+        files: The data directory.
+        capacity: Maximum number of configurations, >= 1; the least recently used one is deleted first.
     """
 
     def __init__(self, files: Files, capacity: int) -> None:
@@ -50,7 +50,7 @@ class ConfigFiles:
         self._capacity = capacity
 
     def add(self, config: LossConfig) -> bool:
-        """Store a configuration; True if it was not there.
+        """Store a configuration; True if it is new.
 
         Raises:
             StorageFullError, StorageUnavailableError: It cannot be written.
@@ -71,7 +71,7 @@ class ConfigFiles:
         return CONFIG_ID.fullmatch(config_id) is not None and self._files.exists(_path(config_id))
 
     def get(self, config_id: str) -> StoredConfig | None:
-        """The configuration under an id, or None; a file that cannot be read counts as none."""
+        """The configuration under an id; None if there is none or its file is damaged."""
         if CONFIG_ID.fullmatch(config_id) is None:
             return None
         return self._read(config_id, self._files.modified(FOLDER).get(f"{config_id}.json", 0.0))
@@ -81,7 +81,7 @@ class ConfigFiles:
         self._files.touch(_path(config_id))
 
     def remove(self, config_id: str) -> bool:
-        """Delete a configuration; True if it was there."""
+        """Delete a configuration; True if it existed."""
         if not self.has(config_id):
             return False
         self._files.delete(_path(config_id))
@@ -91,8 +91,8 @@ class ConfigFiles:
         """All configurations, the most recently used first."""
         modified = self._files.modified(FOLDER)
         newest = sorted(modified, key=lambda name: modified[name], reverse=True)
-        found = (self._read(name.removesuffix(".json"), modified[name]) for name in newest)
-        return [stored for stored in found if stored is not None]
+        configs = (self._read(name.removesuffix(".json"), modified[name]) for name in newest)
+        return [config for config in configs if config is not None]
 
     def _read(self, config_id: str, used: float) -> StoredConfig | None:
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError, LossServiceError):

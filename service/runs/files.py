@@ -1,7 +1,7 @@
-"""Where runs are kept: a local folder, or any place that fsspec knows by its URL.
+"""Files of the data directory: in a local folder, or at any URL that fsspec supports.
 
-A file is written beside its place, synced, and then put there in one step that fails where the name is taken. So a
-reader never sees half a file, whatever dies when.
+A file is written under a temporary name, synced, and linked to its name in one step, which fails if the name is taken.
+So a reader never sees half a file, whichever process dies at whatever moment.
 """
 
 from __future__ import annotations
@@ -22,62 +22,62 @@ import fsspec
 from service.errors import LossServiceError, StorageFullError, StorageUnavailableError
 
 STAGED = ".staged-"
-# A file that is still being written is younger than this; an older one was left by a process that died.
+# An older temporary file was left by a process that died.
 STAGED_FOR_AT_MOST_S = 3600.0
-AHEAD_BYTES = 512 * 1024
+WRITEBACK_BYTES = 512 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 class Files(Protocol):
-    """A tree of files that are created once, never changed, and deleted."""
+    """A tree of files, which are created and deleted, but never changed."""
 
     filesystem: Any
-    """For DuckDB, where the paths are not local; else None."""
+    """Filesystem to register with DuckDB, None for local paths."""
 
     def create(self, path: str, write: Callable[[BinaryIO], object]) -> bool:
-        """Durably create a file and the folders above it; False, and nothing changed, where the name is taken."""
+        """Durably create a file and the folders above it; returns False and changes nothing if the name is taken."""
 
     def names(self, folder: str) -> list[str]:
-        """The names of the files in a folder, sorted; none where it is not there."""
+        """Names of the files in a folder, sorted; empty if there is no such folder."""
 
     def folders(self, folder: str) -> list[str]:
-        """The names of the folders in a folder."""
+        """Names of the folders in a folder, sorted; empty if there is no such folder."""
 
     def exists(self, path: str) -> bool:
-        """True if the file is there."""
+        """True if the file exists."""
 
     def modified(self, folder: str) -> dict[str, float]:
-        """The names of the files in a folder with the times of their last change, seconds since 1970."""
+        """Names of the files in a folder with their modification times, in seconds since 1970."""
 
     def touch(self, path: str) -> None:
-        """Set the time of a file's last change to now; does nothing where the file is gone or the place cannot."""
+        """Set the modification time of a file to now, if it exists and the storage can."""
 
     def open(self, path: str) -> BinaryIO:
-        """A file to read.
+        """Open a file to read.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: There is no such file.
         """
 
     def delete(self, path: str) -> None:
-        """Delete a file; nothing happens where it is not there."""
+        """Delete a file if it exists."""
 
     def delete_folder(self, path: str) -> bool:
-        """Take a folder away as a whole; False where it is not there."""
+        """Delete a folder with all files in one step; False if there is no such folder."""
 
     def url(self, path: str) -> str:
-        """The name of a file for DuckDB."""
+        """URL or path of a file for DuckDB."""
 
     def lock(self, path: str) -> Any:
-        """A context that is True where this process alone may rearrange the folder."""
+        """A context manager; its value is True if this process alone may merge files of the folder."""
 
 
 def open_files(location: str) -> Files:
-    """The files at a folder or URL; nothing is created yet.
+    """Open a data directory at a path or URL; creates nothing.
 
     Raises:
-        StorageUnavailableError: fsspec does not know the URL, or the package for it is missing.
+        StorageUnavailableError: fsspec does not support the URL, or the package for it is not installed.
     """
     if "://" not in location:
         return LocalFiles(Path(location).expanduser())
@@ -92,11 +92,11 @@ def open_files(location: str) -> Files:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turns what the disk says into errors of the service; a file that is not there stays what it is.
+    """Convert errors of the operating system to errors of the service, except FileNotFoundError.
 
     Raises:
-        StorageFullError: No room is left.
-        StorageUnavailableError: Reading or writing is refused.
+        StorageFullError: The disk or quota is full.
+        StorageUnavailableError: Reading or writing is not possible.
     """
     try:
         yield
@@ -113,7 +113,7 @@ def storage_errors() -> Iterator[None]:
 
 
 class LocalFiles:
-    """Files below a local folder, durable against the end of the process and of the power."""
+    """Files in a local folder; they survive the death of a process and a loss of power."""
 
     filesystem = None
 
@@ -127,10 +127,10 @@ class LocalFiles:
             staged = place.parent / f"{STAGED}{uuid4().hex}"
             try:
                 with open(staged, "xb") as file:
-                    write(cast(BinaryIO, _Ahead(file)))
+                    write(cast(BinaryIO, _EarlyWriteback(file)))
                     file.flush()
                     os.fsync(file.fileno())
-                # Not rename, which would replace a file that another process has put there.
+                # link, since rename would replace a file of another process.
                 os.link(staged, place)
             except FileExistsError:
                 return False
@@ -154,15 +154,15 @@ class LocalFiles:
             return (self._root / path).is_file()
 
     def modified(self, folder: str) -> dict[str, float]:
-        found: dict[str, float] = {}
+        times: dict[str, float] = {}
         for name in self.names(folder):
             with storage_errors(), suppress(FileNotFoundError):
-                found[name] = (self._root / folder / name).stat().st_mtime
-        return found
+                times[name] = (self._root / folder / name).stat().st_mtime
+        return times
 
     def touch(self, path: str) -> None:
         with storage_errors(), suppress(FileNotFoundError):
-            # Without a time the kernel takes one of its coarse clock, and touches within 4 ms would have no order.
+            # Without a time the kernel uses its coarse clock, by which touches within 4 ms would be equal.
             now = time.time_ns()
             os.utime(self._root / path, ns=(now, now))
 
@@ -176,14 +176,14 @@ class LocalFiles:
 
     def delete_folder(self, path: str) -> bool:
         place = self._root / path
-        doomed = place.parent / f"{STAGED}{uuid4().hex}"
+        renamed = place.parent / f"{STAGED}{uuid4().hex}"
         try:
             with storage_errors():
-                os.rename(place, doomed)
+                os.rename(place, renamed)
                 _sync_folder(place.parent)
         except FileNotFoundError:
             return False
-        shutil.rmtree(doomed, ignore_errors=True)
+        shutil.rmtree(renamed, ignore_errors=True)
         return True
 
     def url(self, path: str) -> str:
@@ -191,7 +191,7 @@ class LocalFiles:
 
     @contextmanager
     def lock(self, path: str) -> Iterator[bool]:
-        """The kernel lets the lock go when the process ends, however it ends. Sweeps up what a dead one left."""
+        """The kernel releases the lock when the process ends. Deletes temporary files that dead processes left."""
         folder = self._root / path
         with storage_errors(), open(folder / ".lock", "wb") as file:
             try:
@@ -207,10 +207,10 @@ class LocalFiles:
 
 
 class RemoteFiles:
-    """Files of an object store, where a file appears whole when it is closed.
+    """Files in an object store, where a file appears complete when it is closed.
 
-    Such stores know no "create where nothing is": of two processes that write one name in the same moment the last
-    one wins. So one batch has one writer, as the contract's names make it, and nothing is rearranged here.
+    fsspec cannot create a file only if the name is free: if two processes write the same name at the same time, the
+    last one wins. So a batch must have one writer, and files are not merged here.
     """
 
     def __init__(self, filesystem: Any, root: str) -> None:
@@ -238,8 +238,8 @@ class RemoteFiles:
 
     def _listing(self, folder: str) -> list[tuple[str, str]]:
         with storage_errors(), suppress(FileNotFoundError):
-            found = self.filesystem.ls(self._path(folder), detail=True, refresh=True)
-            return [(one["name"].rstrip("/").rpartition("/")[2], one["type"]) for one in found]
+            entries = self.filesystem.ls(self._path(folder), detail=True, refresh=True)
+            return [(entry["name"].rstrip("/").rpartition("/")[2], entry["type"]) for entry in entries]
         return []
 
     def exists(self, path: str) -> bool:
@@ -247,14 +247,14 @@ class RemoteFiles:
             return bool(self.filesystem.exists(self._path(path)))
 
     def modified(self, folder: str) -> dict[str, float]:
-        found: dict[str, float] = {}
+        times: dict[str, float] = {}
         for name in self.names(folder):
             with storage_errors(), suppress(FileNotFoundError, NotImplementedError):
-                found[name] = self.filesystem.modified(f"{self._path(folder)}/{name}").timestamp()
-        return found
+                times[name] = self.filesystem.modified(f"{self._path(folder)}/{name}").timestamp()
+        return times
 
     def touch(self, path: str) -> None:
-        """Object stores cannot: there a file keeps the time of its creation."""
+        """Does nothing: in an object store a file keeps the time of its creation."""
 
     def open(self, path: str) -> BinaryIO:
         with storage_errors():
@@ -281,25 +281,26 @@ class RemoteFiles:
         yield False
 
 
-class _Ahead:
-    """A file that the kernel begins to write while more of it is made, so that fsync has less left to wait for.
+class _EarlyWriteback:
+    """A file that the kernel starts to write to disk before it is complete, so that fsync takes less time.
 
     Args:
-        file: Opened to write, at its start.
+        file: Opened for writing, at its start.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._made = self._begun = 0
+        self._written = self._started = 0
 
     def write(self, data: Any) -> int:
         written = self._file.write(data)
-        self._made += written
-        # Linux begins to write what is dirty of a range that is not needed (mm/fadvise.c); macOS has no such call.
-        if self._made - self._begun >= AHEAD_BYTES and hasattr(os, "posix_fadvise"):
+        self._written += written
+        # Linux starts to write the dirty pages of a range that is not needed (mm/fadvise.c); macOS has no such call.
+        if self._written - self._started >= WRITEBACK_BYTES and hasattr(os, "posix_fadvise"):
             self._file.flush()
-            os.posix_fadvise(self._file.fileno(), self._begun, self._made - self._begun, os.POSIX_FADV_DONTNEED)
-            self._begun = self._made
+            length = self._written - self._started
+            os.posix_fadvise(self._file.fileno(), self._started, length, os.POSIX_FADV_DONTNEED)
+            self._started = self._written
         return written
 
     def __getattr__(self, name: str) -> Any:
@@ -316,7 +317,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable (fsync(2), "Calling fsync() does not necessarily ...")."""
+    """Make the names in a folder durable: fsync of a file does not sync its name (fsync(2))."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,9 +1,9 @@
-"""What is said of a run when it is made, and never changes."""
+"""The manifest of a run: its description and creation time, which never change."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -22,10 +22,11 @@ class RunDescription(BaseModel):
     """The body of `PUT /runs/{run}`.
 
     Args:
-        config: Of the loss; label smoothing is not for runs, whose losses all follow from one number.
-        class_names: One for each class, different from each other.
-        display: What a page or a tool wants to remember of the run, as it likes; kept and given back.
-        store_logits: Keep the logits in float32: needed for label errors, temperature and probabilities of classes.
+        config: Configuration of the loss, without label smoothing: the losses of a run follow from one number per
+            example.
+        class_names: A name for each class, all different.
+        display: Any JSON object for the page or other tools, returned as it was sent.
+        store_logits: True to store the logits in float32: label errors, temperature and class probabilities need them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -40,32 +41,32 @@ class RunDescription(BaseModel):
         if self.config.label_smoothing:
             raise ValueError("a run has no label_smoothing: its losses follow from the log-odds of the label alone")
         if self.config.mode == "sigmoid" and isinstance(self.config.alpha, tuple) and len(self.config.alpha) > 1:
-            raise ValueError("a run keeps one label for each example, alpha has several")
+            raise ValueError("a run stores one label per example, alpha has several")
         names = self.class_names
         if names is not None:
             if len(set(names)) != len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise ValueError(f"class name {twice[:100]!r} stands twice")
-            wanted = self.num_classes_of_config
-            if len(names) < 2 or (wanted is not None and wanted != len(names)):
-                raise ValueError(f"{len(names)} class names for {wanted or 'at least 2'} classes")
+                repeated = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"class name {repeated[:100]!r} occurs twice")
+            num_classes = self.num_classes_of_config
+            if len(names) < 2 or (num_classes is not None and num_classes != len(names)):
+                raise ValueError(f"{len(names)} class names for {num_classes or 'at least 2'} classes")
         return self
 
     @property
     def num_classes_of_config(self) -> int | None:
-        """How many classes the configuration has, None where it goes with any number."""
+        """Number of classes of the configuration; None if it fits any number."""
         if self.config.mode == "sigmoid":
             return 2
         return None if self.config.weights is None else len(self.config.weights)
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes a run of this description has, None where its first batch says it."""
+        """Number of classes of the run; None if its first batch decides."""
         return self.num_classes_of_config or (None if self.class_names is None else len(self.class_names))
 
     @classmethod
     def parse(cls, value: object) -> RunDescription:
-        """The description that a decoded JSON object says.
+        """Validate a decoded JSON object.
 
         Raises:
             InvalidRequestError: Unknown field or wrong type; names each.
@@ -77,8 +78,8 @@ class RunDescription(BaseModel):
             raise request_fault(err) from err
 
     @property
-    def meaning(self) -> dict[str, Any]:
-        """What two descriptions of one content have in common."""
+    def meaning(self) -> dict[str, object]:
+        """The content of the description, equal for two spellings of one configuration."""
         return {
             "config_id": self.config.config_id,
             "class_names": self.class_names,
@@ -88,12 +89,12 @@ class RunDescription(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`run.json`: a run as it was made.
+    """The content of `run.json`.
 
     Args:
-        uid: Differs where a run of the same name was deleted and made again.
-        created_at: When, UTC.
-        description: As it was put.
+        uid: Unique for each creation, also of a run with the name of a deleted run.
+        created_at: Time of creation, UTC.
+        description: The description in the request.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -104,7 +105,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, content: bytes) -> Manifest:
-        """A manifest as `content` of it was written."""
+        """Parse `content`."""
         fields = orjson.loads(content)
         return cls(
             uid=fields["uid"],
@@ -114,4 +115,5 @@ class Manifest(BaseModel):
 
     @property
     def content(self) -> bytes:
+        """The manifest as JSON."""
         return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2)

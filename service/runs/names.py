@@ -1,27 +1,28 @@
-"""Names of runs, batches and queues: they become file names, so nothing else is let in."""
+"""Names of runs, batches and queues; they are used as file names."""
 
 from __future__ import annotations
 
 import re
 
 from service.errors import InvalidNameError
+from service.schema.faults import fault
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(kind: str, name: str) -> str:
-    """The name, where it is one.
+    """Return the name if it is valid.
 
     Args:
-        kind: What it names, for the error: `run`, `batch` or `queue`.
-        name: 1 to 100 of `A-Z a-z 0-9 . _ -`, the first no dot.
+        kind: `run`, `batch` or `queue`, for the error.
+        name: 1 to 100 characters of `A-Z a-z 0-9 . _ -`; the first is not a dot.
 
     Raises:
-        InvalidNameError: It is none.
+        InvalidNameError: The name is not valid.
     """
     if not NAME.fullmatch(name):
         msg = (
             f"a {kind} has a name of 1 to 100 characters A-Z a-z 0-9 . _ -, not starting with a dot, got {name[:120]!r}"
         )
-        raise InvalidNameError(msg, errors=[{"loc": [kind], "msg": msg}])
+        raise fault(InvalidNameError, msg, kind)
     return name

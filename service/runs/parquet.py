@@ -1,4 +1,4 @@
-"""How rows stand in Parquet: quickly written where somebody waits for it, small where nobody does."""
+"""Parquet files of rows: written fast while a client waits, and small when files are merged."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ LOGITS = "logits.list.element"
 FLOATS = (*SCORES, LOGITS)
 TEXTS = ("batch", "id", "attributes")
 NUMBERS = ("epoch", "row", "target", "prediction")
-LOOKED_AT = 1000
-# Bits of a float32 that are zero where it came as float16 or bfloat16.
+SAMPLE_LOGITS = 1000
+# Bits of a float32 that are zero if it was a float16 or bfloat16.
 PAST_HALF = np.uint32(2**13 - 1)
 
 
 def write_parquet(file: BinaryIO, rows: pa.Table, footer: Callable[[], Footer]) -> None:
-    """The rows of a batch, then their footer."""
+    """Write the rows of a batch, then the footer."""
     with parquet_writer(file, rows.schema, small=_compress_well(rows)) as writer:
         writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(footer().metadata)
 
 
 def parquet_writer(file: BinaryIO, schema: pa.Schema, *, small: bool) -> pq.ParquetWriter:
-    """A writer of one data file, whose footer is still to be added.
+    """A writer of a data file; the caller adds the footer.
 
     Args:
-        file: To write to.
+        file: File to write to.
         schema: `SCHEMA`.
-        small: Whether floats are taken apart byte by byte and compressed with zstd, which makes of random float32 a
-            fifth less and of what came in half precision two thirds less, in twice the time. Else lz4 takes the
-            repeats that there are.
+        small: True to split floats by byte (BYTE_STREAM_SPLIT) and compress them with zstd: a fifth less for random
+            float32, two thirds less for former half precision, in twice the time. False to compress them with lz4.
     """
     coding, encoding = ("zstd", "BYTE_STREAM_SPLIT") if small else ("lz4", "PLAIN")
     return pq.ParquetWriter(
@@ -51,6 +50,6 @@ def parquet_writer(file: BinaryIO, schema: pa.Schema, *, small: bool) -> pq.Parq
 
 
 def _compress_well(rows: pa.Table) -> bool:
-    """Whether the first logits came in half precision, or are as if they had."""
-    values = [chunk.flatten().to_numpy()[:LOOKED_AT].view(np.uint32) for chunk in rows.column("logits").chunks]
+    """True if the first logits have no more bits than half precision."""
+    values = [chunk.flatten().to_numpy()[:SAMPLE_LOGITS].view(np.uint32) for chunk in rows.column("logits").chunks]
     return any(map(len, values)) and not any((part & PAST_HALF).any() for part in values)

@@ -1,6 +1,6 @@
-"""DuckDB over the files of a run: rows with every score, for the loss of any configuration.
+"""DuckDB queries over the files of a run: rows with every score, for the loss of any configuration.
 
-All losses follow from z = log(p_t / (1 - p_t)), which the rows keep: with e = exp(-|z|) and
+All losses follow from the stored z = log(p_t / (1 - p_t)): with e = exp(-|z|) and
 log(1 + e) = 2 atanh(e / (2 + e)), which loses no digits for small e, cross-entropy is max(-z, 0) + log(1 + e),
 log(1 - p_t) = -(max(z, 0) + log(1 + e)), and FL = alpha_t exp(-gamma softplus(z)) softplus(-z).
 """
@@ -22,11 +22,12 @@ from service.runs.cache import BoundedCache
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.schema.config import LossConfig
+from service.schema.faults import fault
 
 T = TypeVar("T")
 # A row of a result; its members depend on the query.
 SqlRow = dict[str, Any]
-FILES_MOVED = 5
+MAX_ATTEMPTS = 5
 RESULTS_CACHED = 128
 STORED = "epoch, batch, row, id, target, prediction, log_odds, logit_margin, normalized_margin, entropy, el2n"
 SCORE_NAMES = (
@@ -43,11 +44,11 @@ SCORE_NAMES = (
 
 @dataclass(frozen=True)
 class Weighting:
-    """Of which focal loss the losses are.
+    """Parameters of the focal loss of a query.
 
     Args:
-        alpha: One weight per class, None for all 1.
-        gamma: >= 0.
+        alpha: One weight per class, None for weights of 1.
+        gamma: Focusing parameter >= 0.
     """
 
     alpha: tuple[float, ...] | None
@@ -55,23 +56,23 @@ class Weighting:
 
     @classmethod
     def of(cls, config: LossConfig) -> Weighting:
-        """That of a configuration; a sigmoid alpha belongs to class 1 of two."""
+        """The weighting of a configuration; a sigmoid alpha is the weight of class 1 of two."""
         weights = config.weights
         if config.mode == "sigmoid" and weights is not None:
             weights = (1 - weights[0], weights[0])
         return cls(weights, config.gamma)
 
-    def instead(self, alpha: tuple[float, ...] | None, gamma: float | None, num_classes: int | None) -> Weighting:
-        """What if: another alpha, another gamma, or both.
+    def override(self, alpha: tuple[float, ...] | None, gamma: float | None, num_classes: int | None) -> Weighting:
+        """The weighting with another alpha, another gamma, or both.
 
         Args:
-            alpha: One weight per class; one number for two classes, that of class 1; `()` for all 1; None for no
-                change.
+            alpha: One weight per class; for two classes also the weight of class 1 alone; `()` for weights of 1; None
+                for no change.
             gamma: None for no change.
-            num_classes: Of the run.
+            num_classes: Number of classes of the run.
 
         Raises:
-            InvalidConfigError: alpha has another number of weights than the run has classes.
+            InvalidConfigError: A value is out of range, or the number of weights is not the number of classes.
         """
         weights = self.alpha
         if alpha is not None:
@@ -79,13 +80,12 @@ class Weighting:
             weights = config.weights
             if weights is not None and num_classes is not None and len(weights) != num_classes:
                 msg = f"alpha has {len(weights)} weights, the run {num_classes} classes"
-                raise InvalidConfigError(msg, errors=[{"loc": ["query", "alpha"], "msg": msg}])
-        chosen = self.gamma if gamma is None else LossConfig.parse({"gamma": gamma}).gamma
-        return Weighting(weights, chosen)
+                raise fault(InvalidConfigError, msg, "query", "alpha")
+        return Weighting(weights, self.gamma if gamma is None else LossConfig.parse({"gamma": gamma}).gamma)
 
     @property
     def sql(self) -> str:
-        """The columns of the losses, after those of `_ROWS`."""
+        """Column expressions of the losses; they use the columns of `_ROWS`."""
         weights = None if self.alpha is None else ", ".join(map(repr, self.alpha))
         alpha = "1::DOUBLE" if weights is None else f"(CAST([{weights}] AS DOUBLE[]))[target + 1]"
         gamma = f"{self.gamma!r}::DOUBLE"
@@ -108,12 +108,12 @@ _ROWS = f"""
 
 
 class RunQueries:
-    """Questions about runs; safe for many threads.
+    """Runs queries on runs; safe for many threads.
 
     Args:
-        store: Of the runs.
-        memory_bytes: For all queries together; what needs more goes to a temporary folder.
-        threads: For one query; None: as many as the machine has cores.
+        store: The store of the runs.
+        memory_bytes: Memory for all queries together; larger intermediate results go to a temporary folder.
+        threads: Threads for one query; None: one per core.
     """
 
     def __init__(self, store: RunStore, memory_bytes: int, threads: int | None = None) -> None:
@@ -126,7 +126,7 @@ class RunQueries:
         self._temporary: TemporaryDirectory[str] | None = None
 
     def close(self) -> None:
-        """End the database and take its temporary folder away."""
+        """Close the database and delete its temporary folder."""
         with self._lock:
             if self._connection is not None and self._temporary is not None:
                 self._connection.close()
@@ -134,22 +134,23 @@ class RunQueries:
                 self._connection = None
 
     def ask(self, run: str, question: Callable[[View], T]) -> T:
-        """What the question finds in a run as it is now; asked again where files were merged under it.
+        """Call `question` with the current state of a run; called again if its files are merged and deleted meanwhile.
 
         Raises:
-            UnknownRunError: No run of this name is kept.
+            UnknownRunError: No run has this name.
             StorageFullError: The query needs more memory and temporary space than there is.
+            StorageUnavailableError: A file of the run cannot be read.
         """
-        for attempt in range(FILES_MOVED):
+        for attempt in range(MAX_ATTEMPTS):
             snapshot = self.store.snapshot(run)
             cursor = self._cursor()
             try:
                 return question(View(cursor, snapshot, self._cache))
             except duckdb.OutOfMemoryException as err:
                 raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
-            # From the midst of a stream it comes as an OSError of Arrow.
+            # While a result is streamed, Arrow raises an OSError.
             except (duckdb.IOException, OSError) as err:
-                if attempt == FILES_MOVED - 1:
+                if attempt == MAX_ATTEMPTS - 1:
                     raise StorageUnavailableError(f"a file of run {run} cannot be read: {err}") from err
             finally:
                 cursor.close()
@@ -175,12 +176,12 @@ class RunQueries:
 
 
 class View:
-    """One run at one moment, as DuckDB sees it.
+    """The state of a run at one moment, for queries.
 
     Args:
-        cursor: A connection of this thread.
-        snapshot: The run.
-        cache: Results of earlier views.
+        cursor: A connection for this thread alone.
+        snapshot: State of the run.
+        cache: Results of other views.
     """
 
     def __init__(
@@ -201,16 +202,16 @@ class View:
         return value
 
     def weighting(self, alpha: tuple[float, ...] | None = None, gamma: float | None = None) -> Weighting:
-        """The run's own, or what if."""
+        """The weighting of the run's configuration, with another alpha or gamma if they are set."""
         own = Weighting.of(self.snapshot.description.config)
-        return own.instead(alpha, gamma, self.snapshot.num_classes)
+        return own.override(alpha, gamma, self.snapshot.num_classes)
 
     def scored(self, weighting: Weighting, epoch: int | None = None) -> str:
-        """A subquery: the rows of an epoch, or of all, with every score of `SCORE_NAMES` and `log_loss`."""
+        """A subquery: rows of an epoch, or of all epochs, with every score of `SCORE_NAMES` and `log_loss`."""
         return f"(SELECT *, {weighting.sql} FROM (SELECT {_ROWS} FROM {self.stored(epoch)}))"
 
     def stored(self, epoch: int | None = None, *, with_attributes: bool = False) -> str:
-        """The rows as they are kept; a table without rows where there are none."""
+        """A subquery: rows of an epoch, or of all epochs, as they are stored; it has no rows if there is no file."""
         urls = self.snapshot.urls(epoch, with_attributes=with_attributes)
         if not urls:
             return f"({EMPTY})"
@@ -239,5 +240,5 @@ EMPTY = """SELECT NULL::INTEGER AS epoch, NULL::VARCHAR AS batch, NULL::INTEGER 
 
 
 def quoted(text: str) -> str:
-    """A text as a literal of SQL."""
+    """The SQL literal of a text."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""From a batch and its result to the rows that are kept of it."""
+"""The rows that a run stores of a batch and its result, and the digest of the batch."""
 
 from __future__ import annotations
 
@@ -11,80 +11,80 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.runs.incoming import Incoming
+from service.runs.ingest import RunBatch
 from service.runs.schema import SCHEMA, SCORES
 from service.schema.result import BatchResult
 
-KEPT_OUTPUTS = (*SCORES, "prediction")
+STORED_OUTPUTS = (*SCORES, "prediction")
 
 
-def content_digest(batches: Sequence[Incoming]) -> str:
-    """What two sendings of the same rows have in common, in whatever format and split: 64 hex digits.
+def content_digest(batches: Sequence[RunBatch]) -> str:
+    """Digest of the content of a request's batches, independent of format and split: 64 hexadecimal digits.
 
-    Files keep it, so the bytes that it is of never change.
+    Data files store it, so the bytes that it is computed from must never change.
     """
     logits, targets, texts = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
-    for one in batches:
-        if len(one.logits):
-            logits.update(one.logits.data)
-            # float64 holds every class index, and sigmoid targets of any dtype.
-            targets.update(one.batch.targets.ravel().astype(np.float64).data)
-            for part in _pairs(one):
+    for batch in batches:
+        if len(batch.logits):
+            logits.update(batch.logits.data)
+            # float64 represents every class index, and sigmoid targets of any dtype.
+            targets.update(batch.batch.targets.ravel().astype(np.float64).data)
+            for part in _pairs(batch):
                 texts.update(part)
     return hashlib.sha256(logits.digest() + targets.digest() + texts.digest()).hexdigest()
 
 
-def _pairs(one: Incoming) -> Iterator[bytes | pa.Buffer]:
+def _pairs(batch: RunBatch) -> Iterator[bytes | pa.Buffer]:
     """`["id",attributes],` of each row as JSON, in pieces."""
-    if one.attributes is None and not _escapes(one.ids):
-        whole = pa.ListArray.from_arrays(pa.array([0, len(one.ids)], pa.int32()), one.ids)
+    if batch.attributes is None and not _needs_escapes(batch.ids):
+        whole = pa.ListArray.from_arrays(pa.array([0, len(batch.ids)], pa.int32()), batch.ids)
         yield from (b'["', pc.binary_join(whole, '",null],["')[0].as_buffer(), b'",null],')
         return
-    attributes = pa.nulls(len(one.ids), pa.string()) if one.attributes is None else one.attributes
-    yield from (orjson.dumps([*zip(one.ids.to_pylist(), attributes.to_pylist(), strict=True)])[1:-1], b",")
+    attributes = pa.nulls(len(batch.ids), pa.string()) if batch.attributes is None else batch.attributes
+    yield from (orjson.dumps([*zip(batch.ids.to_pylist(), attributes.to_pylist(), strict=True)])[1:-1], b",")
 
 
-def _escapes(texts: pa.StringArray) -> bool:
-    """Whether JSON writes any of the texts otherwise than between two quotes."""
+def _needs_escapes(texts: pa.StringArray) -> bool:
+    """True if JSON escapes a character of a text."""
     characters = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
     return bool(((characters < ord(" ")) | (characters == ord('"')) | (characters == ord("\\"))).any())
 
 
 def stored_rows(
-    epoch: int, name: str, batches: Sequence[Incoming], results: Sequence[BatchResult], *, store_logits: bool
+    epoch: int, name: str, batches: Sequence[RunBatch], results: Sequence[BatchResult], *, store_logits: bool
 ) -> pa.Table:
-    """The rows that count, in the order sent; those that are ignored or excluded have no label to look at."""
+    """The rows to store, in the order of the request, without ignored and excluded rows, which have no valid label."""
     first, tables = 0, []
-    for one, result in zip(batches, results, strict=True):
-        tables.append(_rows(epoch, name, first, one, result, store_logits=store_logits))
-        first += one.batch.num_examples
+    for batch, result in zip(batches, results, strict=True):
+        tables.append(_rows(epoch, name, first, batch, result, store_logits=store_logits))
+        first += batch.batch.num_examples
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
-# A score past float32 is infinite in its column, as IEEE 754 rounds it.
+# A score beyond float32 becomes infinite, as IEEE 754 rounds.
 @np.errstate(over="ignore")
-def _rows(epoch: int, name: str, first: int, one: Incoming, result: BatchResult, *, store_logits: bool) -> pa.Table:
+def _rows(epoch: int, name: str, first: int, batch: RunBatch, result: BatchResult, *, store_logits: bool) -> pa.Table:
     columns = result.per_example
     counted = np.flatnonzero(~np.isnan(columns["log_odds"]))
     number = len(counted)
-    # Where every row counts, as in most batches, the columns are kept as they are.
-    kept = slice(None) if number == len(one.ids) else counted
+    # If every row counts, as in most batches, the columns are not copied.
+    rows = slice(None) if number == len(batch.ids) else counted
     arrays = {
         "epoch": pa.array(np.full(number, epoch, np.int32)),
         "batch": pa.repeat(pa.scalar(name, pa.string()), number),
         "row": pa.array((counted + first).astype(np.int32)),
-        "id": _taken(one.ids, kept),
-        "target": pa.array(one.batch.targets.ravel()[kept].astype(np.int32)),
-        "prediction": pa.array(columns["prediction"][kept].astype(np.int32)),
-        **{score: pa.array(columns[score][kept].astype(np.float32, copy=False)) for score in SCORES},
-        "logits": _lists(one.logits[kept]) if store_logits else pa.nulls(number, SCHEMA.field("logits").type),
-        "attributes": pa.nulls(number, pa.string()) if one.attributes is None else _taken(one.attributes, kept),
+        "id": _select(batch.ids, rows),
+        "target": pa.array(batch.batch.targets.ravel()[rows].astype(np.int32)),
+        "prediction": pa.array(columns["prediction"][rows].astype(np.int32)),
+        **{score: pa.array(columns[score][rows].astype(np.float32, copy=False)) for score in SCORES},
+        "logits": _lists(batch.logits[rows]) if store_logits else pa.nulls(number, SCHEMA.field("logits").type),
+        "attributes": pa.nulls(number, pa.string()) if batch.attributes is None else _select(batch.attributes, rows),
     }
     return pa.table(arrays, schema=SCHEMA)
 
 
-def _taken(texts: pa.StringArray, kept: slice | np.ndarray[Any, np.dtype[np.intp]]) -> pa.StringArray:
-    return texts if isinstance(kept, slice) else texts.take(pa.array(kept))
+def _select(texts: pa.StringArray, rows: slice | np.ndarray[Any, np.dtype[np.intp]]) -> pa.StringArray:
+    return texts if isinstance(rows, slice) else texts.take(pa.array(rows))
 
 
 def _lists(values: np.ndarray[Any, np.dtype[np.float32]]) -> pa.ListArray:

@@ -1,4 +1,4 @@
-"""A row of a run: what is kept of an example in one epoch."""
+"""The columns of a stored row: an example in one epoch."""
 
 from __future__ import annotations
 

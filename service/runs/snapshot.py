@@ -1,4 +1,4 @@
-"""A run as it was at one moment: its manifest, and the files that count."""
+"""The state of a run at one moment: its manifest, and the data files that count."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ METADATA_KEY = b"focal_loss"
 
 @dataclass(frozen=True)
 class Footer:
-    """What a data file says of itself.
+    """Metadata of a data file, stored in the file.
 
     Args:
-        rows: That are kept in it.
-        batches: The digest of each batch in it.
-        replaces: Names of the files whose rows are in it.
-        num_ignored: Rows of these batches that were not kept because their target is `ignore_index`.
-        num_excluded: The same because they were invalid.
-        has_attributes: Whether any row has.
+        rows: Number of rows in the file.
+        batches: Digest of each batch in the file, by name.
+        replaces: Names of the files whose rows are in this one.
+        num_ignored: Rows of these batches that are not stored because their target is `ignore_index`.
+        num_excluded: Rows of these batches that are not stored because they are invalid.
+        has_attributes: True if a row has attributes.
     """
 
     rows: int
@@ -40,18 +40,19 @@ class Footer:
 
     @property
     def metadata(self) -> dict[bytes, bytes]:
-        """As it stands in the Parquet file."""
+        """The metadata as Parquet stores it."""
         return {METADATA_KEY: orjson.dumps(vars(self))}
 
     @classmethod
     def of(cls, file: BinaryIO) -> Footer:
+        """Read the footer of a data file."""
         fields = orjson.loads((pq.read_metadata(file).metadata or {})[METADATA_KEY])
         return cls(**{**fields, "replaces": tuple(fields["replaces"])})
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file with rows of one epoch."""
+    """A file with rows of one epoch; `path` is relative to the data directory."""
 
     epoch: int
     name: str
@@ -71,14 +72,14 @@ class DataFile:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A run as it was at one moment: its manifest and the files that count.
+    """The state of a run at one moment.
 
     Args:
-        name: Of the run.
-        manifest: As it was made.
-        num_classes: None before the first batch, where the description does not say it.
-        data: By epoch and name.
-        files: Where they lie.
+        name: Name of the run.
+        manifest: Its manifest.
+        num_classes: Number of classes; None before the first batch if the description does not tell.
+        data: Data files that count, by epoch and name.
+        files: The data directory.
     """
 
     name: str
@@ -93,19 +94,19 @@ class Snapshot:
 
     @property
     def root(self) -> str:
-        """The folder of its data."""
+        """Folder of the run's data."""
         return f"runs/{self.name}/{self.manifest.uid}"
 
     @cached_property
     def epochs(self) -> list[int]:
-        """Those that have batches, ascending."""
-        return sorted({one.epoch for one in self.data})
+        """Epochs with batches, ascending."""
+        return sorted({file.epoch for file in self.data})
 
     def epoch(self, wanted: int | None = None) -> int:
-        """The epoch asked for, or the last one; 0 of a run that has none yet.
+        """The requested epoch if the run has it; for None the last one, or 0 if the run has no epoch yet.
 
         Raises:
-            UnknownEpochError: The run has no batch of it; lists those it has.
+            UnknownEpochError: The run has no batch of this epoch; lists the epochs that it has.
         """
         if wanted is None:
             return self.epochs[-1] if self.epochs else 0
@@ -115,34 +116,35 @@ class Snapshot:
         return wanted
 
     def urls(self, epoch: int | None = None, *, with_attributes: bool = False) -> list[str]:
-        """The files of an epoch, or of all; perhaps only those that carry attributes."""
+        """URLs for DuckDB of the files of an epoch, or of all epochs; optionally only of those with attributes."""
         return [
-            self.files.url(one.path)
-            for one in self.data
-            if (epoch is None or one.epoch == epoch) and (one.footer.has_attributes or not with_attributes)
+            self.files.url(file.path)
+            for file in self.data
+            if (epoch is None or file.epoch == epoch) and (file.footer.has_attributes or not with_attributes)
         ]
 
-    def rows(self, epoch: int | None = None) -> int:
-        return sum(one.footer.rows for one in self.data if epoch is None or one.epoch == epoch)
+    def num_rows(self, epoch: int | None = None) -> int:
+        """Number of rows of an epoch, or of all epochs."""
+        return sum(file.footer.rows for file in self.data if epoch is None or file.epoch == epoch)
 
     @cached_property
     def fingerprint(self) -> str:
-        """The same for the same rows, however they are spread over files."""
-        content = sorted((one.epoch, *item) for one in self.data for item in one.footer.batches.items())
+        """A digest of the run's rows, independent of their distribution over files."""
+        content = sorted((file.epoch, *item) for file in self.data for item in file.footer.batches.items())
         return hashlib.sha256(orjson.dumps([self.manifest.uid, content])).hexdigest()
 
 
-def holds_batch(data: Iterable[DataFile], batch: str, digest: str) -> bool:
-    """Whether the files of an epoch hold this batch with this content.
+def has_batch(data: Iterable[DataFile], batch: str, digest: str) -> bool:
+    """True if the files of an epoch have this batch with this content.
 
     Raises:
-        BatchConflictError: They hold it with other content.
+        BatchConflictError: They have it with other content.
     """
-    for one in data:
-        if batch in one.footer.batches:
-            if one.footer.batches[batch] != digest:
+    for file in data:
+        if batch in file.footer.batches:
+            if file.footer.batches[batch] != digest:
                 raise BatchConflictError(
-                    f"batch {batch} of epoch {one.epoch} is kept with other content; a batch never changes"
+                    f"batch {batch} of epoch {file.epoch} is stored with other content; a batch never changes"
                 )
             return True
     return False

@@ -1,17 +1,17 @@
-"""The store of runs: what is acknowledged is on the disk, once, whole, whoever dies when.
+"""The store of runs: acknowledged data is on disk, once and complete, whichever process dies at whatever moment.
 
 ```text
 runs/<run>/run.json                                  the manifest
-runs/<run>/<uid>/num_classes.json                    how many classes its first batch had
+runs/<run>/<uid>/num_classes.json                    number of classes of its first batch
 runs/<run>/<uid>/epochs/<epoch>/batch-<name>.parquet one batch
-runs/<run>/<uid>/epochs/<epoch>/level<n>-<digest>.parquet   many, merged; names the files that it replaces
+runs/<run>/<uid>/epochs/<epoch>/level<n>-<digest>.parquet   merged batches; names the files that it replaces
 runs/<run>/<uid>/queues/<queue>.json                 a queue with its rows
 runs/<run>/<uid>/reviews/<time>-<id>.json            the reviews of one request; merged as batches are
 ```
 
-Every file is created once and never changed (`service.runs.files`), and a run that is deleted and made again has
-another uid: what was read under a path stays true. A file that another one replaces is as good as
-deleted, whether it still lies there or not: so merging can die at any moment. Several processes may use one store.
+Files are created and deleted, never changed (`service.runs.files`), and a run that is deleted and created again has
+another uid: so a file that was read can be cached by its path. A file that another one replaces does not count, even
+if it still exists (`service.runs.compaction`). Several processes may use one store.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import check_name
 from service.runs.parquet import write_parquet
 from service.runs.review_files import ReviewCache, ReviewFolder, ReviewHistory
-from service.runs.snapshot import Footer, Snapshot, holds_batch
+from service.runs.snapshot import Footer, Snapshot, has_batch
+from service.schema.faults import fault
 from service.schema.replies.reviews import Review
 
 MANIFEST = "run.json"
@@ -58,11 +59,11 @@ D = TypeVar("D", bound=HasSize)
 
 
 class RunStore:
-    """All runs of a place; safe for many threads and many processes.
+    """The runs of a data directory; safe for many threads and many processes.
 
     Args:
         files: Of the data directory.
-        max_run_rows: Rows of one run.
+        max_run_rows: Maximum number of rows of a run.
     """
 
     def __init__(self, files: Files, max_run_rows: int) -> None:
@@ -74,60 +75,61 @@ class RunStore:
         self._derived: BoundedCache[Any] = BoundedCache(DERIVED_BYTES_CACHED, lambda value: int(value.nbytes))
 
     def create(self, name: str, description: RunDescription) -> tuple[Snapshot, bool]:
-        """Make a run, and say whether it is new.
+        """Create a run, unless it exists; the second value is True if it is new.
 
         Raises:
-            InvalidNameError: No run may be called so.
-            RunConflictError: There is one of this name, with another description.
+            InvalidNameError: The name is not valid.
+            RunConflictError: A run of this name has another description.
         """
         check_name("run", name)
         manifest = Manifest(uid=uuid4().hex, created_at=datetime.now(UTC), description=description)
         new = self.files.create(f"runs/{name}/{MANIFEST}", lambda file: file.write(manifest.content))
-        held = self.snapshot(name)
-        if not new and held.description.meaning != description.meaning:
-            differs = [key for key, value in description.meaning.items() if held.description.meaning[key] != value]
-            raise RunConflictError(f"run {name} exists with another {', '.join(differs)}")
-        return held, new
+        snapshot = self.snapshot(name)
+        stored = snapshot.description.meaning
+        differing = [key for key, value in description.meaning.items() if stored[key] != value]
+        if differing and not new:
+            raise RunConflictError(f"run {name} exists with another {', '.join(differing)}")
+        return snapshot, new
 
     def names(self) -> list[str]:
         """The names of all runs, sorted."""
         return [name for name in self.files.folders("runs") if MANIFEST in self.files.names(f"runs/{name}")]
 
     def manifest(self, name: str) -> Manifest:
-        """What was said of a run when it was made.
+        """The manifest of a run.
 
         Raises:
-            InvalidNameError: No run may be called so.
-            UnknownRunError: There is none of this name.
+            InvalidNameError: The name is not valid.
+            UnknownRunError: No run has this name.
         """
         check_name("run", name)
         try:
             with self.files.open(f"runs/{name}/{MANIFEST}") as file:
                 return Manifest.read(file.read())
         except FileNotFoundError as err:
-            raise UnknownRunError(f"no run {name} is kept") from err
+            raise UnknownRunError(f"there is no run {name}") from err
 
     def snapshot(self, name: str) -> Snapshot:
-        """A run as it is now.
+        """The current state of a run.
 
         Raises:
-            UnknownRunError: There is none of this name.
+            UnknownRunError: No run has this name.
         """
         manifest = self.manifest(name)
         root = f"runs/{name}/{manifest.uid}"
         numbers = sorted(int(epoch) for epoch in self.files.folders(f"{root}/epochs") if epoch.isdecimal())
-        data = [one for epoch in numbers for one in self.epoch_folder(root, epoch).live()]
+        data = [file for epoch in numbers for file in self.epoch_folder(root, epoch).live()]
         return Snapshot(name, manifest, self._num_classes(root, manifest), tuple(data), self.files)
 
     def delete(self, name: str) -> None:
-        """Take a run away as a whole.
+        """Delete a run with all of its data.
 
         Raises:
-            UnknownRunError: There is none of this name.
+            UnknownRunError: No run has this name.
         """
         self.manifest(name)
         if not self.files.delete_folder(f"runs/{name}"):
-            raise UnknownRunError(f"no run {name} is kept")
+            raise UnknownRunError(f"there is no run {name}")
 
     def add(
         self,
@@ -138,51 +140,52 @@ class RunStore:
         footer: Callable[[], Footer],
         num_classes: int | None,
     ) -> bool:
-        """Keep the rows of a batch; when this returns they are durable. False where they were there already.
+        """Store the rows of a batch; they are durable when this returns. False if the run has the same batch already.
 
         Args:
-            snapshot: The run, as the batch was computed for it.
-            epoch: Of the batch.
-            batch: Its name.
-            rows: Of `service.runs.rows.SCHEMA`.
-            footer: Gives what its file says of itself; where the batch is new, asked for once its rows are written.
-            num_classes: Of its logits; None for a batch without rows.
+            snapshot: State of the run that the batch was computed for.
+            epoch: Epoch of the batch.
+            batch: Name of the batch.
+            rows: Table of `service.runs.schema.SCHEMA`.
+            footer: Returns the footer of the file; called after the rows are written, or to compare with a batch of the
+                same name.
+            num_classes: Number of classes of the logits; None for a batch without rows.
 
         Raises:
             BatchConflictError: The run has a batch of this name with other content.
-            RunFullError: The run would have more rows than it may.
+            RunFullError: The run would have more than `max_run_rows` rows.
             ShapeError: The run has another number of classes.
-            UnknownRunError: The run was deleted in this moment.
+            UnknownRunError: The run was deleted in the meantime.
         """
-        root, held = snapshot.root, snapshot.rows()
-        there = [one for one in snapshot.data if one.epoch == epoch and batch in one.footer.batches]
-        if there and holds_batch(there, batch, footer().batches[batch]):
+        root, num_rows = snapshot.root, snapshot.num_rows()
+        same_name = [file for file in snapshot.data if file.epoch == epoch and batch in file.footer.batches]
+        if same_name and has_batch(same_name, batch, footer().batches[batch]):
             return False
-        if held + len(rows) > self._max_run_rows:
-            raise RunFullError(f"run {snapshot.name} has {held} rows, {len(rows)} more pass {self._max_run_rows}")
+        if num_rows + len(rows) > self._max_run_rows:
+            raise RunFullError(f"run {snapshot.name} has {num_rows} rows, {len(rows)} more exceed {self._max_run_rows}")
         if num_classes is not None:
-            self._agree_on_classes(snapshot, root, num_classes)
+            self._check_num_classes(snapshot, root, num_classes)
         path = f"{root}/epochs/{epoch}/batch-{batch}.parquet"
         new = self.files.create(path, lambda file: write_parquet(file, rows, footer))
         self._check_still_there(snapshot)
-        # What counts is what the run shows now: the file of that name, or one that has replaced it.
-        if not holds_batch(self.epoch_folder(root, epoch).live(), batch, footer().batches[batch]):
+        # Another process may have stored the name first, in this file or in a merged one: that batch counts.
+        if not has_batch(self.epoch_folder(root, epoch).live(), batch, footer().batches[batch]):
             raise StorageUnavailableError(f"batch {batch} of epoch {epoch} was written and is not there")
         return new
 
     def _check_still_there(self, snapshot: Snapshot) -> None:
         if self.manifest(snapshot.name).uid != snapshot.manifest.uid:
             self.files.delete_folder(snapshot.root)
-            raise UnknownRunError(f"run {snapshot.name} was deleted in this moment")
+            raise UnknownRunError(f"run {snapshot.name} was deleted in the meantime")
 
-    def _agree_on_classes(self, snapshot: Snapshot, root: str, num_classes: int) -> None:
-        wanted = snapshot.num_classes
-        if wanted is None:
+    def _check_num_classes(self, snapshot: Snapshot, root: str, num_classes: int) -> None:
+        of_run = snapshot.num_classes
+        if of_run is None:
             self.files.create(f"{root}/num_classes.json", lambda file: file.write(orjson.dumps(num_classes)))
-            wanted = self._num_classes(root, snapshot.manifest)
-        if wanted != num_classes:
-            msg = f"the logits have {num_classes} classes, run {snapshot.name} has {wanted}"
-            raise ShapeError(msg, errors=[{"loc": ["batches", 0, "logits"], "msg": msg}])
+            of_run = self._num_classes(root, snapshot.manifest)
+        if of_run != num_classes:
+            msg = f"the logits have {num_classes} classes, run {snapshot.name} has {of_run}"
+            raise fault(ShapeError, msg, "batches", 0, "logits")
 
     def _num_classes(self, root: str, manifest: Manifest) -> int | None:
         if manifest.description.num_classes is not None:
@@ -220,20 +223,20 @@ class RunStore:
         self._check_still_there(snapshot)
 
     def check(self) -> None:
-        """Write, read and delete something.
+        """Check that a file can be written, read and deleted.
 
         Raises:
-            StorageFullError, StorageUnavailableError: It cannot be done.
+            StorageFullError, StorageUnavailableError: It cannot.
         """
         path = f"checks/{uuid4().hex}"
         self.files.create(path, lambda file: file.write(b"ok"))
         try:
             with self.files.open(path) as file:
-                answer = file.read()
+                content = file.read()
         finally:
             self.files.delete(path)
-        if answer != b"ok":
-            raise StorageUnavailableError("the data directory gives back other bytes than were written")
+        if content != b"ok":
+            raise StorageUnavailableError("the data directory returns other bytes than were written")
 
     def document(self, snapshot: Snapshot, folder: str, name: str) -> Any:
         """The JSON document under a name, or None."""
@@ -264,11 +267,11 @@ class RunStore:
         """The names of all JSON documents of one kind, sorted."""
         return [name.removesuffix(".json") for name in self.files.names(f"{snapshot.root}/{folder}")]
 
-    def add_document(self, snapshot: Snapshot, folder: str, name: str, value: Any) -> bool:
-        """Keep a JSON document durably; False where the name is taken.
+    def add_document(self, snapshot: Snapshot, folder: str, name: str, value: object) -> bool:
+        """Store a JSON document durably; False if the name is taken.
 
         Raises:
-            UnknownRunError: The run was deleted in this moment.
+            UnknownRunError: The run was deleted in the meantime.
         """
         content = orjson.dumps(value)
         new = self.files.create(self._document_path(snapshot, folder, name), lambda file: file.write(content))

@@ -19,10 +19,10 @@ from service.compute.evaluation import Limits, evaluate
 from service.loss.focal import FocalLoss
 from service.runs.compaction import compact
 from service.runs.files import open_files
-from service.runs.incoming import incoming
+from service.runs.ingest import check_batches
 from service.runs.manifest import RunDescription
 from service.runs.queries import RunQueries, View
-from service.runs.rows import KEPT_OUTPUTS, content_digest, stored_rows
+from service.runs.rows import STORED_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Footer, Snapshot
 from service.runs.store import RunStore
 from service.schema.request import Batch, LossRequest, RequestOptions
@@ -64,8 +64,8 @@ class Kept:
         config, description = snapshot.description.config, snapshot.description
         names = [f"e{row:04d}" for row in range(len(logits))] if ids is None else list(ids)
         batches = (Batch(np.asarray(logits), np.asarray(targets), names, attributes),)
-        taken = incoming(config, batches)
-        options = RequestOptions.parse({"outputs": ["loss", *KEPT_OUTPUTS], "on_invalid": on_invalid})
+        taken = check_batches(config, batches)
+        options = RequestOptions.parse({"outputs": ["loss", *STORED_OUTPUTS], "on_invalid": on_invalid})
         module = FocalLoss.from_config(config, "cpu")
         result = evaluate(self._device, module, LossRequest(options, batches), LIMITS, unique_ids=True)
         rows = stored_rows(epoch, batch, taken, result.batches, store_logits=description.store_logits)

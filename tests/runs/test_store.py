@@ -23,7 +23,7 @@ from service.errors import (
 from service.runs import compaction
 from service.runs.compaction import MERGED_AT_ONCE, compact
 from service.runs.epoch_files import EpochFolder
-from service.runs.files import AHEAD_BYTES, LocalFiles, RemoteFiles, open_files
+from service.runs.files import WRITEBACK_BYTES, LocalFiles, RemoteFiles, open_files
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
 from service.runs.snapshot import Footer
@@ -67,7 +67,7 @@ def test_a_batch_is_there_once_however_often_it_comes(store: RunStore) -> None:
     assert ids_in(store, "r", 0) == ["x", "y"]
     assert add(store, "r", 1, "b", ["z"])
     assert store.snapshot("r").epochs == [0, 1]
-    assert store.snapshot("r").rows() == 3
+    assert store.snapshot("r").num_rows() == 3
 
 
 def test_a_run_that_is_deleted_and_made_again_is_empty(store: RunStore) -> None:
@@ -164,7 +164,7 @@ class TestMerging:
         after = local.snapshot("r")
         assert len(after.data) == 1
         assert after.fingerprint == before.fingerprint
-        assert after.rows() == before.rows() == 3 * MERGED_AT_ONCE
+        assert after.num_rows() == before.num_rows() == 3 * MERGED_AT_ONCE
         assert ids_in(local, "r", 0) == sorted(ids)
         assert compact(local.epoch_folder(before.root, 0)) == 0
         assert len(local.files.names(f"{before.root}/epochs/0")) == 1, "what was replaced is deleted"
@@ -298,7 +298,8 @@ class TestFaults:
 
 def test_a_file_made_in_many_pieces_is_whole_and_synced_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [
-        bytes([number]) * size for number, size in enumerate((1, AHEAD_BYTES - 1, AHEAD_BYTES, 3 * AHEAD_BYTES, 5))
+        bytes([number]) * size
+        for number, size in enumerate((1, WRITEBACK_BYTES - 1, WRITEBACK_BYTES, 3 * WRITEBACK_BYTES, 5))
     ]
     synced: list[int] = []
     sync = os.fsync

@@ -26,9 +26,9 @@ from service.errors import (
     RunFullError,
     StorageFullError,
 )
-from service.runs.incoming import Incoming, incoming
+from service.runs.ingest import RunBatch, check_batches
 from service.runs.names import check_name
-from service.runs.rows import KEPT_OUTPUTS, content_digest, stored_rows
+from service.runs.rows import STORED_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Footer, Snapshot
 from service.schema.faults import fault
 from service.schema.request import LossRequest
@@ -83,8 +83,8 @@ def _compute_and_store(
             "config",
             detail=f"a batch of a run has the run's configuration, {config.config_id}",
         )
-    batches = incoming(config, request.batches)
-    outputs = tuple(dict.fromkeys((*options.outputs, *KEPT_OUTPUTS)))
+    batches = check_batches(config, request.batches)
+    outputs = tuple(dict.fromkeys((*options.outputs, *STORED_OUTPUTS)))
     all_options = options.model_copy(update={"config": config, "config_id": None, "outputs": outputs})
     exchange.timing.end("decode")
     module, request = service.module(all_options), LossRequest(all_options, request.batches)
@@ -116,7 +116,7 @@ def _store(
     snapshot: Snapshot,
     epoch: int,
     name: str,
-    batches: Sequence[Incoming],
+    batches: Sequence[RunBatch],
     result: LossResult,
     digest: Future[str],
 ) -> bool:

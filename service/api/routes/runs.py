@@ -110,8 +110,8 @@ def _created_run(snapshot: Snapshot) -> CreatedRun:
         "display": description.display,
         "store_logits": description.store_logits,
         "epochs": [_epoch(snapshot, epoch) for epoch in snapshot.epochs],
-        "num_examples": snapshot.rows(snapshot.epochs[-1]) if snapshot.epochs else 0,
-        "num_rows": snapshot.rows(),
+        "num_examples": snapshot.num_rows(snapshot.epochs[-1]) if snapshot.epochs else 0,
+        "num_rows": snapshot.num_rows(),
     }
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidIdsError
-from service.runs.incoming import MAX_ID_CHARACTERS, incoming
+from service.runs.ingest import MAX_ID_CHARACTERS, check_batches
 from service.runs.rows import content_digest
 from service.schema.config import LossConfig
 from service.schema.request import Batch
@@ -52,7 +52,7 @@ GIVEN: dict[str, tuple[LossConfig, list[Batch]]] = {
 
 @pytest.mark.parametrize("digest", GIVEN)
 def test_a_digest_is_what_it_was_in_the_files_that_hold_it(digest: str) -> None:
-    assert content_digest(incoming(*GIVEN[digest])) == digest
+    assert content_digest(check_batches(*GIVEN[digest])) == digest
 
 
 def test_the_split_into_batches_is_no_content() -> None:
@@ -62,7 +62,7 @@ def test_the_split_into_batches_is_no_content() -> None:
         Batch(LOGITS[1:], TARGETS[1:], ["b", "c", "d"]),
     ]
     whole = [Batch(LOGITS, TARGETS, ["a", "b", "c", "d"])]
-    assert content_digest(incoming(LossConfig(), parts)) == content_digest(incoming(LossConfig(), whole))
+    assert content_digest(check_batches(LossConfig(), parts)) == content_digest(check_batches(LossConfig(), whole))
 
 
 def written_out(ids: Sequence[str | int], attributes: Mapping[str, Sequence[Any]] | None) -> str:
@@ -92,14 +92,14 @@ def test_a_digest_is_of_the_rows_as_json(ids: list[str | int], with_attributes: 
     number = len(ids)
     attributes = {"b": list(range(number)), "a": ['"'] * number} if with_attributes else None
     batch = Batch(np.zeros((number, 2), np.float32), np.zeros(number, np.int64), ids, attributes)
-    assert content_digest(incoming(LossConfig(), [batch])) == written_out(ids, attributes)
+    assert content_digest(check_batches(LossConfig(), [batch])) == written_out(ids, attributes)
 
 
 class TestIds:
     def refused(self, *ids: list[str | int]) -> InvalidIdsError:
         batches = [Batch(np.zeros((len(part), 2), np.float32), np.zeros(len(part), np.int64), part) for part in ids]
         with pytest.raises(InvalidIdsError) as error:
-            incoming(LossConfig(), batches)
+            check_batches(LossConfig(), batches)
         return error.value
 
     def test_two_that_are_one_as_text_are_named_with_both_places(self) -> None:
@@ -114,5 +114,5 @@ class TestIds:
 
     def test_its_length_is_in_characters(self) -> None:
         ids: list[str | int] = ["€" * MAX_ID_CHARACTERS, "b"]
-        (one,) = incoming(LossConfig(), [Batch(np.zeros((2, 2), np.float32), np.zeros(2, np.int64), ids)])
+        (one,) = check_batches(LossConfig(), [Batch(np.zeros((2, 2), np.float32), np.zeros(2, np.int64), ids)])
         assert one.ids.to_pylist() == ids

@@ -1,4 +1,4 @@
-"""What comes in for a run: what it cannot keep is refused, and the rest stands in columns, each made once."""
+"""Validates batches for storage in a run, and converts them to Arrow columns."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ import pyarrow.compute as pc
 
 from service.errors import InvalidIdsError, InvalidTargetError, ShapeError
 from service.schema.config import LossConfig
+from service.schema.faults import fault
 from service.schema.request import Batch, Ids
 
 MAX_ID_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Incoming:
-    """A batch that a run may keep, and its columns as they are kept.
+class RunBatch:
+    """A batch for storage in a run, with its columns as they are stored.
 
     Args:
-        batch: As decoded; its shapes are still unchecked.
-        ids: As text.
-        attributes: Those of each example as a JSON object, None where the batch has none.
+        batch: The decoded batch; its shapes are not checked yet.
+        ids: Ids as texts.
+        attributes: Attributes of each example as a JSON object; None if the batch has none.
     """
 
     batch: Batch
@@ -35,16 +36,16 @@ class Incoming:
 
     @cached_property
     def logits(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """(N, C) in float32, contiguous; a sigmoid logit x is the two classes [0, x], which have its probabilities.
+        """(N, C) float32, contiguous; a sigmoid logit x becomes [0, x], two classes with the same probabilities.
 
-        What float64 holds and float32 does not becomes the largest number of float32: infinite is only what came so.
+        A finite float64 beyond float32 becomes the largest float32: only infinite logits stay infinite.
         """
-        given = self.batch.logits
+        original = self.batch.logits
         with np.errstate(over="ignore"):
-            logits = given.astype(np.float32)
-        if given.dtype == np.float64:
+            logits = original.astype(np.float32)
+        if original.dtype == np.float64:
             largest = np.finfo(np.float32).max
-            logits = np.where(np.isfinite(given), logits.clip(-largest, largest), logits)
+            logits = np.where(np.isfinite(original), logits.clip(-largest, largest), logits)
         if _is_one_logit(self.batch):
             positive = logits.reshape(-1)
             logits = np.stack([np.zeros_like(positive), positive], axis=1)
@@ -52,36 +53,31 @@ class Incoming:
 
     @property
     def num_classes(self) -> int:
-        """C of `logits`."""
+        """Number of classes C of `logits`."""
         return 2 if _is_one_logit(self.batch) else int(self.batch.logits.shape[1])
 
 
-def incoming(config: LossConfig, batches: Sequence[Batch]) -> tuple[Incoming, ...]:
-    """The batches as a run takes them; all of their ids differ.
+def check_batches(config: LossConfig, batches: Sequence[Batch]) -> tuple[RunBatch, ...]:
+    """Validate the batches of a request for a run.
 
     Raises:
-        InvalidIdsError: A batch has no ids, or one that is too long or empty; or two are one as text.
-        ShapeError: An example has several labels, or an attribute has another number of values than there are rows.
+        InvalidIdsError: A batch has no ids, an id is empty or too long, or two ids are equal as texts.
+        ShapeError: An example has several labels, or an attribute has not one value for each row.
         InvalidTargetError: A sigmoid target is neither 0 nor 1.
     """
     for number, batch in enumerate(batches):
         if batch.ids is None:
-            raise InvalidIdsError(
-                f"batch {number}: ids missing; a run knows its examples by them",
-                errors=[{"loc": ["batches", number, "ids"], "msg": "missing"}],
-            )
+            detail = "ids missing; a run identifies its examples by them"
+            raise fault(InvalidIdsError, "missing", "ids", batch=number, detail=detail)
         for name, values in (batch.attributes or {}).items():
             if len(values) != batch.num_examples:
                 msg = f"attribute {name[:100]!r} has {len(values)} values for {batch.num_examples} rows"
-                raise ShapeError(
-                    f"batch {number}: {msg}",
-                    errors=[{"loc": ["batches", number, "attributes", name[:100]], "msg": msg}],
-                )
+                raise fault(ShapeError, msg, "attributes", name[:100], batch=number)
         if config.mode == "sigmoid":
             _check_binary(config, number, batch)
-    taken = tuple(Incoming(batch, _texts(batch.ids or ()), _attributes(batch)) for batch in batches)
-    _check_ids(batches, pa.chunked_array([one.ids for one in taken], pa.string()))
-    return taken
+    checked = tuple(RunBatch(batch, _texts(batch.ids or ()), _attributes(batch)) for batch in batches)
+    _check_ids(batches, pa.chunked_array([batch.ids for batch in checked], pa.string()))
+    return checked
 
 
 def _texts(ids: Ids) -> pa.StringArray:
@@ -107,7 +103,7 @@ def _attributes(batch: Batch) -> pa.StringArray | None:
 
 
 def _check_ids(batches: Sequence[Batch], ids: pa.ChunkedArray) -> None:
-    # In bytes, which are at least as many as the characters: what is short enough here needs no second look.
+    # In bytes, which is at least the number of characters: ids that are short in bytes need no further check.
     lengths = pc.min_max(pc.binary_length(ids)).as_py()
     short = not len(ids) or 0 < lengths["min"] <= lengths["max"] <= MAX_ID_CHARACTERS
     if short and len(pc.unique(ids)) == len(ids):
@@ -118,31 +114,24 @@ def _check_ids(batches: Sequence[Batch], ids: pa.ChunkedArray) -> None:
             earlier = seen.setdefault(identity, (number, row))
             if earlier != (number, row):
                 msg = f"id {identity[:100]!r} is already that of batch {earlier[0]}, row {earlier[1]}; a run compares "
-                raise _id_error(number, row, msg + "ids as text")
+                raise fault(InvalidIdsError, msg + "ids as text", "ids", batch=number, row=row)
             if not 0 < len(identity) <= MAX_ID_CHARACTERS:
-                raise _id_error(number, row, f"an id has 1 to {MAX_ID_CHARACTERS} characters, got {len(identity)}")
-
-
-def _id_error(number: int, row: int, msg: str) -> InvalidIdsError:
-    return InvalidIdsError(
-        f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "ids", row], "msg": msg}]
-    )
+                msg = f"an id has 1 to {MAX_ID_CHARACTERS} characters, got {len(identity)}"
+                raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
 
 
 def _check_binary(config: LossConfig, number: int, batch: Batch) -> None:
     if batch.logits.ndim > 1 and batch.logits.shape[1] != 1:
-        msg = f"a run keeps one label for each example, these have {batch.logits.shape[1]}"
-        raise ShapeError(f"batch {number}: {msg}", errors=[{"loc": ["batches", number, "logits"], "msg": msg}])
+        msg = f"a run stores one label per example, these have {batch.logits.shape[1]}"
+        raise fault(ShapeError, msg, "logits", batch=number)
     targets = batch.targets.ravel().astype(np.float64)
     soft = (targets != 0) & (targets != 1) & (targets >= 0) & (targets <= 1)
     if config.ignore_index is not None:
         soft &= targets != config.ignore_index
     if soft.any():
         row = int(soft.argmax())
-        msg = f"a run keeps labels, and {targets[row].item()} is neither 0 nor 1"
-        raise InvalidTargetError(
-            f"batch {number}, row {row}: {msg}", errors=[{"loc": ["batches", number, "targets", row], "msg": msg}]
-        )
+        msg = f"a run stores hard labels, and {targets[row].item()} is neither 0 nor 1"
+        raise fault(InvalidTargetError, msg, "targets", batch=number, row=row)
 
 
 def _is_one_logit(batch: Batch) -> bool:
