@@ -109,7 +109,7 @@ class DynamicsQuery(WhatIfQuery):
     """Filter, order and page of the training dynamics."""
 
     first: Annotated[int, Digits(1)] | None = Field(None, description="Only this many of the first epochs")
-    sort: str = Field("area_under_margin", description=f"One of {', '.join(COLUMNS)}; a minus for descending")
+    sort: str = Field("area_under_margin", description=f"{', '.join(COLUMNS)}, with commas; a minus for descending")
     region: Region | None = Field(None, description="Only the examples of a region of the data map")
     limit: Annotated[int, Digits(0, MAX_LIMIT)] = Field(100, description="Maximum number of rows")
     offset: Annotated[int, Digits()] = Field(0, description="Number of rows before the page")

@@ -18,7 +18,7 @@ from ml_dtypes import bfloat16
 from service.codecs.json_reply import excluded_examples, hardest_examples, json_bytes, json_text
 from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
 from service.formats.arrays import Body, are_sizes, array_view, overflows
-from service.schema.faults import fault
+from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
 from service.schema.replies.inference import InferOutput, InferReply
 from service.schema.request import OUTPUTS, Batch, Column, LossRequest, RequestOptions
@@ -212,8 +212,7 @@ def _outputs(entries: list[JsonObject], *, binary: bool) -> tuple[RequestedOutpu
     for position, entry in enumerate(entries):
         name = entry.get("name")
         if not isinstance(name, str) or name not in OUTPUT_DATATYPES:
-            msg = f"unknown output {str(name)[:MAX_NAME]!r}; known are {', '.join(OUTPUT_DATATYPES)}"
-            raise fault(UnknownOutputError, msg, "outputs", position)
+            raise unknown_fault(UnknownOutputError, "output", str(name), OUTPUT_DATATYPES, "outputs", position)
         if any(output.name == name for output in outputs):
             raise DecodeError(f"output {name} appears twice")
         parameters = _parameters(entry, f"output {name}")

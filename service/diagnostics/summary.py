@@ -14,7 +14,7 @@ from service.diagnostics.rows import chunks_of
 from service.diagnostics.warnings import warnings
 from service.errors import InvalidRequestError
 from service.runs.queries import View, Weighting
-from service.schema.faults import fault
+from service.schema.faults import unknown_fault
 from service.schema.replies.diagnostics import (
     ClassPair,
     ClassStatistics,
@@ -40,10 +40,9 @@ def diagnostics(view: View, weighting: Weighting, epoch: int, fields: Sequence[s
     Raises:
         InvalidRequestError: Unknown field; lists the known fields.
     """
-    unknown = next((name for name in fields or () if name not in FIELDS), None)
-    if unknown is not None:
-        msg = f"unknown field {unknown[:100]!r}; known are {', '.join(FIELDS)}"
-        raise fault(InvalidRequestError, msg, "query", "fields")
+    for name in fields or ():
+        if name not in FIELDS:
+            raise unknown_fault(InvalidRequestError, "field", name, FIELDS, "query", "fields")
     selected = FIELDS if fields is None else fields
     rows = _Epoch(view, weighting, epoch)
     # The warnings depend on all other members.

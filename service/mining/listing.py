@@ -16,7 +16,7 @@ from service.runs.queries import SCORE_NAMES, View
 from service.runs.review_files import Verdicts
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
-from service.schema.faults import fault
+from service.schema.faults import fault, unknown_fault
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueHead, QueueRow, RowsPage, StoredQueue
 from service.schema.replies.reviews import Review
@@ -234,8 +234,7 @@ def _members(queue: Listing, wanted: QueueFilter) -> list[str]:
     known = [*queue.rows.column_names, *CURRENT]
     for name in wanted.fields or ():
         if name not in known:
-            msg = f"unknown field {name[:100]!r}; known are {', '.join(known)}"
-            raise fault(InvalidRequestError, msg, "query", "fields")
+            raise unknown_fault(InvalidRequestError, "field", name, known, "query", "fields")
     return known if wanted.fields is None else list(wanted.fields)
 
 

@@ -14,7 +14,7 @@ import orjson
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.runs.queries import SCORE_NAMES, View, Weighting
 from service.runs.review_files import ReviewHistory, Verdicts
-from service.schema.faults import fault
+from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage, Percentiles, ScoredExample
 
@@ -133,8 +133,7 @@ def sort_keys(text: str, known: Collection[str]) -> tuple[tuple[str, bool], ...]
     for part in text.split(","):
         name = part.strip().removeprefix("-")
         if name not in known:
-            msg = f"unknown sort key {name[:100]!r}; known are {', '.join(known)}"
-            raise fault(InvalidRequestError, msg, "query", "sort")
+            raise unknown_fault(InvalidRequestError, "sort key", name, known, "query", "sort")
         keys.append((name, part.strip().startswith("-")))
     return tuple(keys)
 

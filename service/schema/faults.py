@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -44,6 +44,11 @@ def fault(
     path += [*loc, *(part for part in (row, column) if part is not None)]
     text = msg if detail is None else detail
     return kind(f"{place}: {text}" if place else text, errors=[{"loc": path, "msg": msg}])
+
+
+def unknown_fault(kind: type[ErrorT], what: str, name: str, known: Collection[str], *loc: str | int) -> ErrorT:
+    """Build the error of an unknown name, such as "unknown sort key 'x'; known are loss, id"."""
+    return fault(kind, f"unknown {what} {name[:100]!r}; known are {', '.join(known)}", *loc)
 
 
 def validation_fault(kind: type[ErrorT], err: ValidationError, *prefix: str | int) -> ErrorT:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from service.errors import InvalidRequestError, UnknownOutputError
 from service.schema.config import LossConfig, as_tuple
-from service.schema.faults import fault, request_fault
+from service.schema.faults import fault, request_fault, unknown_fault
 
 OUTPUTS = (
     "loss",
@@ -70,8 +70,7 @@ class RequestOptions(BaseModel):
             raise fault(InvalidRequestError, msg, "config_id", detail="give config or config_id, not both")
         for position, name in enumerate(self.outputs):
             if name not in OUTPUTS:
-                msg = f"unknown output {name[:100]!r}; known are {', '.join(OUTPUTS)}"
-                raise fault(UnknownOutputError, msg, "outputs", position)
+                raise unknown_fault(UnknownOutputError, "output", name, OUTPUTS, "outputs", position)
 
 
 DEFAULT_OPTIONS = RequestOptions()

@@ -12,8 +12,7 @@ import orjson
 import pyarrow.parquet
 import pytest
 
-from service.errors import InvalidRequestError
-from service.exports.formats import FORMATS, find_format
+from service.exports.formats import FORMATS
 from service.exports.json_stream import BLOCK_BYTES
 from service.exports.tables import ROW_GROUP_ROWS
 from tests.exports.examples import INFINITE, ROWS, Supply, options, whole
@@ -96,9 +95,9 @@ def _leaves(value: Any) -> Any:
 
 @EVERY
 def test_a_format_has_a_media_type_and_an_ending_of_its_own(name: str) -> None:
-    export_format = find_format(name)
+    export_format = FORMATS[name]
     assert export_format.media_type.count("/") == 1
-    assert [other.name for other in FORMATS.values() if other.ending == export_format.ending] == [name]
+    assert [other for other in FORMATS if FORMATS[other].ending == export_format.ending] == [name]
 
 
 def test_exports_need_neither_torch_nor_fastapi() -> None:
@@ -106,10 +105,3 @@ def test_exports_need_neither_torch_nor_fastapi() -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "orjson" in modules
     assert not {"torch", "fastapi"} & set(modules)
-
-
-def test_an_unknown_format_is_rejected_with_the_known_formats() -> None:
-    with pytest.raises(
-        InvalidRequestError, match="'coco' is none of label-studio, argilla, fiftyone, csv, jsonl, parq"
-    ):
-        find_format("coco")
