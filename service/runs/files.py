@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 from uuid import uuid4
@@ -69,7 +69,7 @@ class Files(Protocol):
     def url(self, path: str) -> str:
         """URL or path of a file for DuckDB."""
 
-    def lock(self, path: str) -> Any:
+    def lock(self, path: str) -> AbstractContextManager[bool]:
         """A context manager; its value is True if this process alone may merge files of the folder."""
 
 

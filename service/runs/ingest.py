@@ -25,12 +25,12 @@ class RunBatch:
     """A batch for storage in a run, with its columns as they are stored.
 
     Args:
-        batch: The decoded batch; its shapes are not checked yet.
+        source: The decoded batch; its shapes are not checked yet.
         ids: Ids as texts.
         attributes: Attributes of each example as a JSON object; None if the batch has none.
     """
 
-    batch: Batch
+    source: Batch
     ids: pa.StringArray
     attributes: pa.StringArray | None
 
@@ -40,13 +40,13 @@ class RunBatch:
 
         A finite float64 beyond float32 becomes the largest float32: only infinite logits stay infinite.
         """
-        original = self.batch.logits
+        original = self.source.logits
         with np.errstate(over="ignore"):
             logits = original.astype(np.float32)
         if original.dtype == np.float64:
             largest = np.finfo(np.float32).max
             logits = np.where(np.isfinite(original), logits.clip(-largest, largest), logits)
-        if _is_one_logit(self.batch):
+        if _is_one_logit(self.source):
             positive = logits.reshape(-1)
             logits = np.stack([np.zeros_like(positive), positive], axis=1)
         return np.ascontiguousarray(logits)
@@ -54,7 +54,7 @@ class RunBatch:
     @property
     def num_classes(self) -> int:
         """Number of classes C of `logits`."""
-        return 2 if _is_one_logit(self.batch) else int(self.batch.logits.shape[1])
+        return 2 if _is_one_logit(self.source) else int(self.source.logits.shape[1])
 
 
 def check_batches(config: LossConfig, batches: Sequence[Batch]) -> tuple[RunBatch, ...]:

@@ -28,7 +28,7 @@ def content_digest(batches: Sequence[RunBatch]) -> str:
         if len(batch.logits):
             logits.update(batch.logits.data)
             # float64 represents every class index, and sigmoid targets of any dtype.
-            targets.update(batch.batch.targets.ravel().astype(np.float64).data)
+            targets.update(batch.source.targets.ravel().astype(np.float64).data)
             for part in _pairs(batch):
                 texts.update(part)
     return hashlib.sha256(logits.digest() + targets.digest() + texts.digest()).hexdigest()
@@ -57,7 +57,7 @@ def stored_rows(
     first, tables = 0, []
     for batch, result in zip(batches, results, strict=True):
         tables.append(_rows(epoch, name, first, batch, result, store_logits=store_logits))
-        first += batch.batch.num_examples
+        first += batch.source.num_examples
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
@@ -74,7 +74,7 @@ def _rows(epoch: int, name: str, first: int, batch: RunBatch, result: BatchResul
         "batch": pa.repeat(pa.scalar(name, pa.string()), number),
         "row": pa.array((counted + first).astype(np.int32)),
         "id": _select(batch.ids, rows),
-        "target": pa.array(batch.batch.targets.ravel()[rows].astype(np.int32)),
+        "target": pa.array(batch.source.targets.ravel()[rows].astype(np.int32)),
         "prediction": pa.array(columns["prediction"][rows].astype(np.int32)),
         **{score: pa.array(columns[score][rows].astype(np.float32, copy=False)) for score in SCORES},
         "logits": _lists(batch.logits[rows]) if store_logits else pa.nulls(number, SCHEMA.field("logits").type),

@@ -40,6 +40,7 @@ from service.runs.parquet import write_parquet
 from service.runs.review_files import ReviewCache, ReviewFolder, ReviewHistory
 from service.runs.snapshot import Footer, Snapshot, has_batch
 from service.schema.faults import fault
+from service.schema.json_values import JsonValue
 from service.schema.replies.reviews import Review
 
 MANIFEST = "run.json"
@@ -92,7 +93,7 @@ class RunStore:
         return snapshot, new
 
     def names(self) -> list[str]:
-        """The names of all runs, sorted."""
+        """Names of all runs, sorted."""
         return [name for name in self.files.folders("runs") if MANIFEST in self.files.names(f"runs/{name}")]
 
     def manifest(self, name: str) -> Manifest:
@@ -238,8 +239,8 @@ class RunStore:
         if content != b"ok":
             raise StorageUnavailableError("the data directory returns other bytes than were written")
 
-    def document(self, snapshot: Snapshot, folder: str, name: str) -> Any:
-        """The JSON document under a name, or None."""
+    def document(self, snapshot: Snapshot, folder: str, name: str) -> JsonValue:
+        """The JSON document under a name; None if there is none."""
         path = self._document_path(snapshot, folder, name)
 
         def read() -> bytes:
@@ -247,9 +248,11 @@ class RunStore:
                 return file.read()
 
         try:
-            return orjson.loads(self._documents.cached(path, read))
+            content = self._documents.cached(path, read)
         except FileNotFoundError:
             return None
+        document: JsonValue = orjson.loads(content)
+        return document
 
     def derived(self, snapshot: Snapshot, folder: str, name: str, compute: Callable[[], D]) -> D:
         """A value computed from a document, which never changes; cached up to `DERIVED_BYTES_CACHED` in all.
@@ -264,7 +267,7 @@ class RunStore:
         return value
 
     def documents(self, snapshot: Snapshot, folder: str) -> list[str]:
-        """The names of all JSON documents of one kind, sorted."""
+        """Names of all JSON documents of one kind, sorted."""
         return [name.removesuffix(".json") for name in self.files.names(f"{snapshot.root}/{folder}")]
 
     def add_document(self, snapshot: Snapshot, folder: str, name: str, value: object) -> bool:

@@ -13,16 +13,16 @@ from sklearn.metrics import confusion_matrix, recall_score
 from service.diagnostics.classes import LARGEST_CONFUSIONS, class_table, confusion, suggested_alpha
 from service.runs.queries import Weighting
 from service.schema.replies.diagnostics import ClassStatistics
-from tests.runs.kept import Kept, kept, noisy, scored
+from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 
 FOCAL = Weighting((1.0, 2.0, 0.0, 3.0, 1.0), 1.0)
 
 
 @pytest.fixture
-def runs() -> Iterator[Kept]:
+def runs() -> Iterator[TempRuns]:
     """Two epochs; five classes; class 4 has no examples, class 2 the weight 0."""
-    with kept() as store:
-        store.make(class_names=list("abcde"))
+    with temp_runs() as store:
+        store.create(class_names=list("abcde"))
         for epoch in (0, 1):
             logits, targets = noisy(300, 5, epoch)
             store.put(logits[:200], targets[:200] % 4, epoch=epoch)
@@ -30,12 +30,12 @@ def runs() -> Iterator[Kept]:
         yield store
 
 
-def table(runs: Kept, weighting: Weighting = FOCAL, epoch: int = 0) -> list[ClassStatistics]:
+def table(runs: TempRuns, weighting: Weighting = FOCAL, epoch: int = 0) -> list[ClassStatistics]:
     return runs.ask(lambda view: class_table(view, weighting, epoch))
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_the_table_of_classes(runs: Kept, epoch: int) -> None:
+def test_the_table_of_classes(runs: TempRuns, epoch: int) -> None:
     rows = scored(runs.raw(epoch=epoch), FOCAL.alpha, FOCAL.gamma)
     targets, predictions = ([row[name] for row in rows] for name in ("target", "prediction"))
     recalls = recall_score(targets, predictions, labels=range(4), average=None)
@@ -68,8 +68,8 @@ def test_the_table_of_classes(runs: Kept, epoch: int) -> None:
 
 
 def test_ties_of_confusions_go_to_the_smaller_class() -> None:
-    with kept() as runs:
-        runs.make()
+    with temp_runs() as runs:
+        runs.create()
         runs.put(np.eye(3)[[2, 1, 0, 2, 1]], [0, 0, 0, 1, 2])
         result = table(runs, Weighting(None, 2.0))
         assert [row["most_confused"] for row in result] == [
@@ -87,22 +87,22 @@ def test_ties_of_confusions_go_to_the_smaller_class() -> None:
 
 
 def test_a_table_without_loss_and_a_table_without_examples() -> None:
-    with kept() as runs:
-        runs.make(class_names=["a", "b"])
+    with temp_runs() as runs:
+        runs.create(class_names=["a", "b"])
         empty = table(runs, Weighting(None, 2.0))
         assert [(row["count"], row["loss_share"], row["recall"]) for row in empty] == [(0, None, None)] * 2
         assert runs.ask(lambda view: confusion(view, 0)) == {"matrix": [[0, 0], [0, 0]], "largest": []}
         runs.put([[0.0, 1.0]], [0])
         assert [row["loss_share"] for row in table(runs, Weighting((0.0, 1.0), 2.0))] == [None, None]
-        runs.make(run="unknown")
+        runs.create(run="unknown")
         assert runs.ask(lambda view: class_table(view, Weighting(None, 2.0), 0), "unknown") == []
 
 
 @pytest.mark.parametrize("classes", [2, 5, 30, 201])
 def test_the_matrix_equals_that_of_sklearn_and_the_largest_cells_are_listed(classes: int) -> None:
     logits, targets = noisy(900, classes, classes, spread=1)
-    with kept() as runs:
-        runs.make()
+    with temp_runs() as runs:
+        runs.create()
         runs.put(logits, targets)
         result = runs.ask(lambda view: confusion(view, 0))
     expected = confusion_matrix(targets, logits.argmax(1), labels=range(classes))

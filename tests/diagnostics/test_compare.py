@@ -19,22 +19,22 @@ from service.errors import InvalidConfigError
 from service.runs.queries import View, Weighting
 from service.schema.replies.comparison import Comparison
 from tests.replies import assert_is
-from tests.runs.kept import Kept, Rows, kept, noisy, scored
+from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most
 
 FOCAL = Weighting((1.0, 2.0, 0.5), 2.0)
 
 
 @pytest.fixture
-def runs() -> Iterator[Kept]:
-    with kept() as store:
-        store.make(run="a")
-        store.make(run="b")
+def runs() -> Iterator[TempRuns]:
+    with temp_runs() as store:
+        store.create(run="a")
+        store.create(run="b")
         yield store
 
 
 def compare_runs(
-    runs: Kept,
+    runs: TempRuns,
     top: int | None = None,
     epochs: tuple[int, int] = (0, 0),
     weighting: Weighting = FOCAL,
@@ -61,7 +61,7 @@ def ranks(rows: dict[str, dict[str, Any]], ids: set[str]) -> dict[str, int]:
     return {identity: rank for rank, identity in enumerate(order, start=1)}
 
 
-def reference(runs: Kept, top: int | None, epochs: tuple[int, int]) -> dict[str, Any]:
+def reference(runs: TempRuns, top: int | None, epochs: tuple[int, int]) -> dict[str, Any]:
     before, after = (
         hardest_rows(scored(runs.raw(run, epoch), FOCAL.alpha, FOCAL.gamma))
         for run, epoch in zip("ab", epochs, strict=True)
@@ -132,7 +132,7 @@ def assert_equal(result: dict[str, Any], expected: dict[str, Any]) -> None:
             assert result[name] == (pytest.approx(value) if isinstance(value, float) else value), name
 
 
-def test_runs_that_share_some_examples(runs: Kept) -> None:
+def test_runs_that_share_some_examples(runs: TempRuns) -> None:
     for run, start, seed in (("a", 0, 1), ("b", 100, 2)):
         logits, targets = noisy(400, 3, seed)
         runs.put(logits, targets, [f"e{start + row}" for row in range(400)], run=run)
@@ -149,9 +149,9 @@ def test_runs_that_share_some_examples(runs: Kept) -> None:
 @given(st.data())
 def test_few_examples_with_ties_and_duplicate_ids(data: st.DataObject) -> None:
     top = data.draw(st.none() | st.integers(1, 6))
-    with kept() as runs:
+    with temp_runs() as runs:
         for run in "ab":
-            runs.make(run=run)
+            runs.create(run=run)
             for batch in range(data.draw(st.integers(1, 2))):
                 ids = data.draw(st.lists(st.integers(0, 8), min_size=1, max_size=9, unique=True))
                 logits = data.draw(
@@ -162,7 +162,7 @@ def test_few_examples_with_ties_and_duplicate_ids(data: st.DataObject) -> None:
         assert_equal(compare_runs(runs, top, (4, 4)), reference(runs, top, (4, 4)))
 
 
-def test_two_epochs_of_one_run_and_a_run_with_itself(runs: Kept) -> None:
+def test_two_epochs_of_one_run_and_a_run_with_itself(runs: TempRuns) -> None:
     for epoch in (0, 1):
         logits, targets = noisy(50, 3, epoch)
         runs.put(logits, targets, run="a", epoch=epoch)
@@ -175,7 +175,7 @@ def test_two_epochs_of_one_run_and_a_run_with_itself(runs: Kept) -> None:
     assert across["moves"]
 
 
-def test_runs_without_common_examples_and_runs_without_rows(runs: Kept) -> None:
+def test_runs_without_common_examples_and_runs_without_rows(runs: TempRuns) -> None:
     empty = compare_runs(runs)
     assert (empty["num_common"], empty["top"], empty["overlap"], empty["rank_correlation"]) == (0, 0, None, None)
     runs.put([[0.0, 1, 2]], [1], ["x"], run="a")
@@ -186,7 +186,7 @@ def test_runs_without_common_examples_and_runs_without_rows(runs: Kept) -> None:
     orjson.dumps(result)
 
 
-def test_the_last_row_of_a_duplicate_id_counts_if_losses_are_equal(runs: Kept) -> None:
+def test_the_last_row_of_a_duplicate_id_counts_if_losses_are_equal(runs: TempRuns) -> None:
     runs.put([[0.0, 1, 1], [0.0, 2, 1]], [0, 0], ["y", "x"], run="a", batch="1")
     runs.put([[0.0, 1, 2]], [0], ["x"], run="a", batch="2")
     runs.put([[0.0, 1, 3], [0.0, 0, 0]], [0, 0], ["y", "x"], run="b")
@@ -194,7 +194,7 @@ def test_the_last_row_of_a_duplicate_id_counts_if_losses_are_equal(runs: Kept) -
     assert [(row["id"], row["prediction_before"]) for row in compare_runs(runs, 1)["resolved"]] == [("x", 2)]
 
 
-def test_weights_that_do_not_fit_the_other_run_are_rejected(runs: Kept) -> None:
+def test_weights_that_do_not_fit_the_other_run_are_rejected(runs: TempRuns) -> None:
     runs.put([[0.0, 1, 2]], [1], ["x"], run="a")
     runs.put([[0.0, 1, 2, 3]], [3], ["x"], run="b")
     with pytest.raises(InvalidConfigError, match="run b 4 classes"):

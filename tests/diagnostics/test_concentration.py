@@ -14,24 +14,24 @@ from hypothesis import strategies as st
 from service.diagnostics.concentration import concentration, histogram
 from service.runs.queries import Weighting
 from service.schema.replies.diagnostics import Concentration, Histogram
-from tests.runs.kept import Kept, kept, noisy, scored
+from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most
 
 FOCAL = Weighting((1.0, 2.0, 0.25), 2.0)
 
 
 @pytest.fixture
-def runs() -> Iterator[Kept]:
-    with kept() as store:
-        store.make()
+def runs() -> Iterator[TempRuns]:
+    with temp_runs() as store:
+        store.create()
         yield store
 
 
-def measure(runs: Kept, weighting: Weighting = FOCAL, epoch: int = 0) -> tuple[Concentration, Histogram]:
+def measure(runs: TempRuns, weighting: Weighting = FOCAL, epoch: int = 0) -> tuple[Concentration, Histogram]:
     return runs.ask(lambda view: (concentration(view, weighting, epoch), histogram(view, weighting, epoch)))
 
 
-def losses(runs: Kept, weighting: Weighting = FOCAL, epoch: int = 0) -> np.ndarray:
+def losses(runs: TempRuns, weighting: Weighting = FOCAL, epoch: int = 0) -> np.ndarray:
     return np.sort([row["loss"] for row in scored(runs.raw(epoch=epoch), weighting.alpha, weighting.gamma)])
 
 
@@ -70,8 +70,8 @@ def assert_histogram(bins: Histogram, x: np.ndarray) -> None:
 @given(st.integers(1, 350), st.integers(0, 100), st.sampled_from([0.1, 2.0, 30.0]), st.sampled_from([0.0, 0.5, 5.0]))
 def test_any_losses(rows: int, seed: int, spread: float, gamma: float) -> None:
     weighting = Weighting((1.0, 2.0, 0.0), gamma)
-    with kept() as runs:
-        runs.make()
+    with temp_runs() as runs:
+        runs.create()
         runs.put(*noisy(rows, 3, seed, spread=spread))
         x = losses(runs, weighting)
         shares, bins = measure(runs, weighting)
@@ -80,7 +80,7 @@ def test_any_losses(rows: int, seed: int, spread: float, gamma: float) -> None:
         assert_histogram(bins, x)
 
 
-def test_equal_losses_and_one_row(runs: Kept) -> None:
+def test_equal_losses_and_one_row(runs: TempRuns) -> None:
     runs.put(np.zeros((1, 3)), [0])
     shares, bins = measure(runs)
     assert shares == {
@@ -99,7 +99,7 @@ def test_equal_losses_and_one_row(runs: Kept) -> None:
     assert bins["counts"] == [0] * 32 + [200]
 
 
-def test_all_of_the_loss_in_one_row(runs: Kept) -> None:
+def test_all_of_the_loss_in_one_row(runs: TempRuns) -> None:
     runs.put([[0.0, 3000], *[[3000, 0.0]] * 199], [0] * 200)
     shares, bins = measure(runs, Weighting(None, 2.0))
     assert shares["gini"] == pytest.approx(1 - 1 / 200)
@@ -108,7 +108,7 @@ def test_all_of_the_loss_in_one_row(runs: Kept) -> None:
     assert bins["edges"][1] == pytest.approx(3000e-8)
 
 
-def test_a_loss_on_an_edge_is_in_the_bin_above_and_the_largest_in_the_last(runs: Kept) -> None:
+def test_a_loss_on_an_edge_is_in_the_bin_above_and_the_largest_in_the_last(runs: TempRuns) -> None:
     runs.put(np.zeros((3, 3)), [0, 1, 2])
     bins = measure(runs, Weighting((1.0, 0.1, 1e-9), 0.0))[1]
     assert bins["edges"][29] == bins["edges"][-1] * 0.1
@@ -118,8 +118,8 @@ def test_a_loss_on_an_edge_is_in_the_bin_above_and_the_largest_in_the_last(runs:
 @pytest.mark.parametrize("weighting", [Weighting((0.0, 1.0), 2.0), Weighting(None, 2.0)])
 @pytest.mark.parametrize("rows", [0, 3])
 def test_a_loss_of_zero_has_no_concentration(weighting: Weighting, rows: int) -> None:
-    with kept() as runs:
-        runs.make()
+    with temp_runs() as runs:
+        runs.create()
         if rows:
             runs.put([[9000.0, 0]] * rows, [0] * rows)
         shares, bins = measure(runs, weighting)
@@ -128,7 +128,7 @@ def test_a_loss_of_zero_has_no_concentration(weighting: Weighting, rows: int) ->
     assert bins == {"edges": [], "counts": []}
 
 
-def test_a_loss_beyond_float64_has_no_concentration(runs: Kept) -> None:
+def test_a_loss_beyond_float64_has_no_concentration(runs: TempRuns) -> None:
     runs.put([[0.0, 60000], [0.0, 1]], [0, 0])
     shares, bins = measure(runs, Weighting((1e308, 1.0), 2.0))
     assert (shares["gini"], bins["edges"]) == (None, [])

@@ -20,26 +20,26 @@ from service.errors import InvalidRequestError
 from service.runs.queries import View, Weighting
 from service.schema.replies.dynamics import Dynamics
 from tests.replies import assert_is
-from tests.runs.kept import Kept, Rows, kept, noisy, scored
+from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most
 
 FOCAL = Weighting(None, 2.0)
 
 
 @pytest.fixture
-def runs() -> Iterator[Kept]:
-    with kept() as store:
-        store.make()
+def runs() -> Iterator[TempRuns]:
+    with temp_runs() as store:
+        store.create()
         yield store
 
 
-def page(runs: Kept, run: str = "r", weighting: Weighting = FOCAL, **options: Any) -> Dynamics:
+def page(runs: TempRuns, run: str = "r", weighting: Weighting = FOCAL, **options: Any) -> Dynamics:
     result = runs.ask(lambda view: dynamics_page(view, weighting, **{"limit": 10_000} | options), run)
     assert_is(Dynamics, result)
     return result
 
 
-def table(runs: Kept, run: str = "r", **options: Any) -> dict[str, dict[str, Any]]:
+def table(runs: TempRuns, run: str = "r", **options: Any) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in page(runs, run, **options)["rows"]}
 
 
@@ -94,8 +94,8 @@ def test_every_statistic_equals_its_definition(data: st.DataObject) -> None:
     """Examples are missing in epochs, occur twice in an epoch, and change their label."""
     epochs = data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=5, unique=True))
     first = data.draw(st.none() | st.integers(1, 6))
-    with kept() as runs:
-        runs.make({"gamma": 1.5, "alpha": [1, 3, 0.5]})
+    with temp_runs() as runs:
+        runs.create({"gamma": 1.5, "alpha": [1, 3, 0.5]})
         for epoch in epochs:
             for batch in range(data.draw(st.integers(1, 2))):
                 ids = data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=6, unique=True))
@@ -126,7 +126,7 @@ def check_totals(result: dict[str, Any], expected: dict[str, dict[str, Any]]) ->
     assert totals["regions"] == {name: sum(row["region"] == name for row in rows) for name in REGIONS}
 
 
-def test_the_published_cases_of_the_area_under_the_margin(runs: Kept) -> None:
+def test_the_published_cases_of_the_area_under_the_margin(runs: TempRuns) -> None:
     """`test/test_aum.py` and the README of asappresearch/aum; its -3.02 is a misprint of -3.20."""
     runs.put([[1.0, 2, 3], [6, 5, 4]], [1, 0], ["a", "b"], epoch=0)
     assert [row["area_under_margin"] for row in table(runs).values()] == [-1, 1]
@@ -134,7 +134,7 @@ def test_the_published_cases_of_the_area_under_the_margin(runs: Kept) -> None:
     assert table(runs)["b"]["area_under_margin"] == 1
     runs.put([[7.0, 8, 9]], [2], ["a"], epoch=1, batch="second")
     assert table(runs)["a"]["area_under_margin"] == 0
-    runs.make(run="readme")
+    runs.create(run="readme")
     for epoch, (cat, dog) in enumerate([(1.26, -3.20), (1.15, -4.37)]):
         runs.put(np.float32([[cat, 0], [dog, 0]]), [0, 0], ["cat", "dog"], run="readme", epoch=epoch)
     result = table(runs, "readme")
@@ -142,15 +142,15 @@ def test_the_published_cases_of_the_area_under_the_margin(runs: Kept) -> None:
     assert result["dog"]["area_under_margin"] == pytest.approx(-3.785, abs=1e-6)
 
 
-def learning_of(runs: Kept, run: str, right: dict[int, bool], first: int | None = None) -> tuple[Any, ...]:
-    runs.make(run=run)
+def learning_of(runs: TempRuns, run: str, right: dict[int, bool], first: int | None = None) -> tuple[Any, ...]:
+    runs.create(run=run)
     for epoch, is_right in right.items():
         runs.put([[0.0, 1.0 if is_right else -1.0]], [1], ["x"], run=run, epoch=epoch)
     row = table(runs, run, first=first)["x"]
     return row["forgetting_events"], row["never_learned"], row["first_learned"], row["correctness"], row["epochs"]
 
 
-def test_forgetting_by_hand(runs: Kept) -> None:
+def test_forgetting_by_hand(runs: TempRuns) -> None:
     yes, no = True, False
     assert learning_of(runs, "1", {0: no, 1: no}) == (0, True, None, 0, 2)
     assert learning_of(runs, "2", {0: yes, 1: yes}) == (0, False, 0, 2, 2)
@@ -161,7 +161,7 @@ def test_forgetting_by_hand(runs: Kept) -> None:
     assert learning_of(runs, "6", {3: no, 5: yes, 8: no}, first=2) == (0, False, 5, 1, 2)
 
 
-def test_confidence_and_variability_by_hand(runs: Kept) -> None:
+def test_confidence_and_variability_by_hand(runs: TempRuns) -> None:
     odds = [math.log(p / (1 - p)) for p in (0.2, 0.4, 0.9)]
     for epoch, z in enumerate(odds):
         runs.put([[0.0, z]], [1], ["x"], epoch=epoch)
@@ -169,13 +169,13 @@ def test_confidence_and_variability_by_hand(runs: Kept) -> None:
     assert row["confidence"] == pytest.approx(0.5, abs=1e-7)
     assert row["variability"] == pytest.approx(math.sqrt(0.26 / 3), abs=1e-7)
     assert (row["threshold_closeness"], row["region"]) == (pytest.approx(0.25, abs=1e-7), "ambiguous")
-    runs.make(run="same")
+    runs.create(run="same")
     for epoch in range(3):
         runs.put([[0.0, 1.1]], [1], ["x"], run="same", epoch=epoch)
     assert table(runs, "same")["x"]["variability"] == 0
 
 
-def test_means_of_infinite_margins_and_huge_losses_are_finite(runs: Kept) -> None:
+def test_means_of_infinite_margins_and_huge_losses_are_finite(runs: TempRuns) -> None:
     runs.put([[0, -math.inf], [-3e38, 3e37]], [0, 0], ["sure", "lost"], epoch=0)
     runs.put([[0, 1.0], [0.0, 1.0]], [0, 0], ["sure", "lost"], epoch=1)
     result = table(runs, weighting=Weighting((1e10, 1.0), 0.0))
@@ -189,10 +189,10 @@ def test_means_of_infinite_margins_and_huge_losses_are_finite(runs: Kept) -> Non
 def test_bits_depend_on_neither_files_nor_order_nor_threads() -> None:
     data = [(epoch, *noisy(320, 4, epoch)) for epoch in range(2)]
     seen: list[list[Any]] = []
-    with kept() as runs:
+    with temp_runs() as runs:
         for layout in range(3):
             run = f"r{layout}"
-            runs.make(run=run)
+            runs.create(run=run)
             for epoch, logits, targets in data[:: -1 if layout else 1]:
                 step = (320, 10, 80)[layout]
                 for start in range(0, 320, step):
@@ -215,7 +215,7 @@ def test_bits_depend_on_neither_files_nor_order_nor_threads() -> None:
 
 @pytest.mark.parametrize("name", COLUMNS)
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_pages_are_sorted_by_any_column_with_nulls_last_then_by_id(shared: Kept, name: str, sign: str) -> None:
+def test_pages_are_sorted_by_any_column_with_nulls_last_then_by_id(shared: TempRuns, name: str, sign: str) -> None:
     rows = page(shared, sort="id")["rows"]
     assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
     valued = sorted((row for row in rows if row[name] is not None), key=lambda row: row[name], reverse=sign == "-")
@@ -225,15 +225,15 @@ def test_pages_are_sorted_by_any_column_with_nulls_last_then_by_id(shared: Kept,
     assert {part["num_matching"] for part in parts} == {60}
 
 
-def test_pages_are_sorted_by_several_columns(shared: Kept) -> None:
+def test_pages_are_sorted_by_several_columns(shared: TempRuns) -> None:
     rows = page(shared, sort="-region,epochs,-confidence")["rows"]
     assert rows == sorted(sorted(rows, key=lambda row: -row["confidence"]), key=lambda row: row["region"], reverse=True)
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Kept]:
-    with kept() as store:
-        store.make()
+def shared() -> Iterator[TempRuns]:
+    with temp_runs() as store:
+        store.create()
         for epoch in range(3):
             logits, targets = noisy(60, 3, epoch)
             store.put(logits, targets, epoch=epoch)
@@ -241,7 +241,7 @@ def shared() -> Iterator[Kept]:
 
 
 @pytest.mark.parametrize("name", REGIONS)
-def test_pages_of_one_region(shared: Kept, name: str) -> None:
+def test_pages_of_one_region(shared: TempRuns, name: str) -> None:
     rows = [row for row in page(shared)["rows"] if row["region"] == name]
     result = page(shared, region=name)
     assert result["rows"] == rows
@@ -250,7 +250,7 @@ def test_pages_of_one_region(shared: Kept, name: str) -> None:
     assert result["summary"]["num_examples"] == 60
 
 
-def test_unknown_names_are_rejected_and_an_empty_run_has_no_rows(runs: Kept) -> None:
+def test_unknown_names_are_rejected_and_an_empty_run_has_no_rows(runs: TempRuns) -> None:
     for sort in ("loss", "--id", "id; DROP"):
         with pytest.raises(InvalidRequestError, match=f"'{sort.removeprefix('-')}'; known are id, target"):
             page(runs, sort=sort)
@@ -260,7 +260,7 @@ def test_unknown_names_are_rejected_and_an_empty_run_has_no_rows(runs: Kept) -> 
     assert result["summary"]["regions"] == dict.fromkeys(REGIONS, 0)
 
 
-def test_the_map_counts_every_example_in_its_cell(shared: Kept) -> None:
+def test_the_map_counts_every_example_in_its_cell(shared: TempRuns) -> None:
     rows = page(shared)["rows"]
     for bins in (1, 3, 40):
         shares_of: defaultdict[tuple[int, int], list[float]] = defaultdict(list)

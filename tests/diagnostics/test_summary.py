@@ -20,7 +20,7 @@ from service.errors import InvalidRequestError
 from service.runs.queries import View, Weighting
 from service.schema.replies.diagnostics import Diagnostics, Histogram
 from tests.replies import assert_is
-from tests.runs.kept import Kept, kept, noisy, scored
+from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 
 KEYS = [
     "run",
@@ -49,13 +49,17 @@ NOISE = {"label_noise", "inverse_label_noise", "label_quality", "label_issues", 
 
 
 @pytest.fixture
-def runs() -> Iterator[Kept]:
-    with kept() as store:
+def runs() -> Iterator[TempRuns]:
+    with temp_runs() as store:
         yield store
 
 
 def diagnose(
-    runs: Kept, epoch: int = 0, run: str = "r", alpha: tuple[float, ...] | None = None, gamma: float | None = None
+    runs: TempRuns,
+    epoch: int = 0,
+    run: str = "r",
+    alpha: tuple[float, ...] | None = None,
+    gamma: float | None = None,
 ) -> Diagnostics:
     reply = runs.ask(lambda view: diagnostics(view, view.weighting(alpha, gamma), epoch), run)
     assert list(reply) == KEYS
@@ -80,8 +84,8 @@ def sound_data(rows: int = 300, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean", "none"])
-def test_counts_and_losses(runs: Kept, reduction: str) -> None:
-    runs.make({"alpha": [1, 2, 0.5], "gamma": 1, "reduction": reduction})
+def test_counts_and_losses(runs: TempRuns, reduction: str) -> None:
+    runs.create({"alpha": [1, 2, 0.5], "gamma": 1, "reduction": reduction})
     logits, targets = noisy(200, 3, 3)
     targets[:7] = -100
     logits[7:10] = np.nan
@@ -108,15 +112,15 @@ def test_counts_and_losses(runs: Kept, reduction: str) -> None:
     assert whole == (None if result.loss is None else pytest.approx(loss_of_batch(runs, logits, targets), rel=1e-5))
 
 
-def loss_of_batch(runs: Kept, logits: np.ndarray, targets: np.ndarray) -> float:
+def loss_of_batch(runs: TempRuns, logits: np.ndarray, targets: np.ndarray) -> float:
     """Loss that `/loss` computes for the rows of epoch 4."""
     result = runs.put(logits[10:], targets[10:], epoch=9)
     assert result.loss is not None
     return result.loss
 
 
-def test_at_gamma_0_the_loss_equals_torchs_cross_entropy(runs: Kept) -> None:
-    runs.make({"reduction": "weighted_mean"})
+def test_at_gamma_0_the_loss_equals_torchs_cross_entropy(runs: TempRuns) -> None:
+    runs.create({"reduction": "weighted_mean"})
     logits, targets = noisy(150, 4, 2)
     runs.put(logits, targets)
     weights = (1.0, 0.25, 3.0, 2.0)
@@ -128,10 +132,10 @@ def test_at_gamma_0_the_loss_equals_torchs_cross_entropy(runs: Kept) -> None:
     assert reply["class_pairs"] == diagnose(runs)["class_pairs"]
 
 
-def test_a_what_if_loss_equals_that_of_a_run_with_this_config(runs: Kept) -> None:
+def test_a_what_if_loss_equals_that_of_a_run_with_this_config(runs: TempRuns) -> None:
     logits, targets = noisy(150, 3, 2)
-    runs.make({"alpha": [3, 1, 2], "gamma": 0.5})
-    runs.make(run="other")
+    runs.create({"alpha": [3, 1, 2], "gamma": 0.5})
+    runs.create(run="other")
     for run in ("r", "other"):
         runs.put(logits, targets, run=run)
     own, what_if = diagnose(runs), diagnose(runs, run="other", alpha=(3, 1, 2), gamma=0.5)
@@ -142,9 +146,9 @@ def test_a_what_if_loss_equals_that_of_a_run_with_this_config(runs: Kept) -> Non
     assert len(set(gini)) == 4
 
 
-def test_label_noise_equals_that_of_cleanlab(runs: Kept) -> None:
+def test_label_noise_equals_that_of_cleanlab(runs: TempRuns) -> None:
     logits, targets = noisy(400, 4, 6)
-    runs.make()
+    runs.create()
     runs.put(logits, targets)
     reply = diagnose(runs)
     p = torch.softmax(torch.tensor(logits).double(), 1).numpy()
@@ -162,8 +166,8 @@ def test_label_noise_equals_that_of_cleanlab(runs: Kept) -> None:
     assert len(reply["class_pairs"]) == len(expected["overlapping_classes"])
 
 
-def test_a_run_without_examples(runs: Kept) -> None:
-    runs.make(class_names=["a", "b"])
+def test_a_run_without_examples(runs: TempRuns) -> None:
+    runs.create(class_names=["a", "b"])
     reply = diagnose(runs)
     assert codes(reply) == ["no_examples"]
     assert (reply["num_examples"], reply["epochs"], reply["label_errors"], reply["suggested_alpha"]) == (
@@ -176,7 +180,7 @@ def test_a_run_without_examples(runs: Kept) -> None:
         "value": None, "reduction": "mean", "sum": 0, "alpha_sum": 0, "mean": None, "median": None, "max": None,
         "accuracy": None,
     }  # fmt: skip
-    runs.make(run="ignored")
+    runs.create(run="ignored")
     runs.put([[0.0, 1.0]], [-100], run="ignored")
     reply = diagnose(runs, run="ignored")
     assert codes(reply) == ["no_examples"]
@@ -184,8 +188,8 @@ def test_a_run_without_examples(runs: Kept) -> None:
     assert reply["label_errors"]["thresholds"] == [None, None]
 
 
-def test_a_run_without_logits(runs: Kept) -> None:
-    runs.make(store_logits=False)
+def test_a_run_without_logits(runs: TempRuns) -> None:
+    runs.create(store_logits=False)
     runs.put(*sound_data())
     reply = diagnose(runs)
     assert codes(reply) == ["no_logits"]
@@ -194,49 +198,49 @@ def test_a_run_without_logits(runs: Kept) -> None:
     assert reply["concentration"]["gini"] > 0
 
 
-def test_sound_data_has_no_warning(runs: Kept) -> None:
-    runs.make()
+def test_sound_data_has_no_warning(runs: TempRuns) -> None:
+    runs.create()
     runs.put(*sound_data())
     assert codes(diagnose(runs)) == []
 
 
-def _memorised(runs: Kept, rows: int, wrong: int) -> None:
+def _memorised(runs: TempRuns, rows: int, wrong: int) -> None:
     # A confidence of 95 %: not over-confident.
     targets = np.arange(rows) % 2
     logits = np.eye(2, dtype=np.float32)[targets] * 3
     logits[:wrong] = logits[:wrong, ::-1]
-    runs.make()
+    runs.create()
     runs.put(logits, targets)
 
 
-Case = tuple[str, Callable[[Kept], Any], Callable[[Kept], Any]]
+Case = tuple[str, Callable[[TempRuns], Any], Callable[[TempRuns], Any]]
 X, Y = sound_data()
 
 
-def _whole(runs: Kept, **run: Any) -> None:
-    runs.make(**run)
+def _whole(runs: TempRuns, **run: Any) -> None:
+    runs.create(**run)
     runs.put(X, Y)
 
 
-def _two_epochs(runs: Kept, now: int, then: int) -> None:
-    runs.make()
+def _two_epochs(runs: TempRuns, now: int, then: int) -> None:
+    runs.create()
     runs.put(X[:now], Y[:now])
     runs.put(X[:then], Y[:then], epoch=1)
 
 
-def _small_class(runs: Kept, number: int) -> None:
-    runs.make()
+def _small_class(runs: TempRuns, number: int) -> None:
+    runs.create()
     rows = np.concatenate([np.flatnonzero(Y < 2), np.flatnonzero(Y == 2)[:number]])
     runs.put(X[rows], Y[rows])
 
 
-def _duplicate(runs: Kept, identity: str) -> None:
+def _duplicate(runs: TempRuns, identity: str) -> None:
     _whole(runs)
     runs.put(X[:1], Y[:1], [identity], batch="again")
 
 
-def _scaled(runs: Kept, factor: float) -> None:
-    runs.make()
+def _scaled(runs: TempRuns, factor: float) -> None:
+    runs.create()
     runs.put(X * np.float32(factor), Y)
 
 
@@ -261,7 +265,7 @@ CASES: list[Case] = [
 def test_a_warning_is_present_exactly_when_it_applies(case: Case) -> None:
     code, due, not_due = case
     for make, expected in ((due, True), (not_due, False)):
-        with kept() as runs:
+        with temp_runs() as runs:
             make(runs)
             present = codes(diagnose(runs))
         assert (code in present) is expected, present
@@ -269,8 +273,8 @@ def test_a_warning_is_present_exactly_when_it_applies(case: Case) -> None:
             assert set(present) <= {code}
 
 
-def test_warnings_name_their_numbers(runs: Kept) -> None:
-    runs.make({"alpha": [1, 2] + [1] * 28}, class_names=[f"k{label}" for label in range(30)])
+def test_warnings_name_their_numbers(runs: TempRuns) -> None:
+    runs.create({"alpha": [1, 2] + [1] * 28}, class_names=[f"k{label}" for label in range(30)])
     logits = np.zeros((12, 30), dtype=np.float32)
     runs.put(logits, [0] * 11 + [1])
     runs.put(logits, [0] * 12, epoch=1)
@@ -284,8 +288,8 @@ def test_warnings_name_their_numbers(runs: Kept) -> None:
     assert "1 rows of epoch 1" in second["duplicated_ids"]
 
 
-def test_selected_fields_equal_those_of_all_fields(runs: Kept) -> None:
-    runs.make()
+def test_selected_fields_equal_those_of_all_fields(runs: TempRuns) -> None:
+    runs.create()
     runs.put(*sound_data())
     whole = diagnose(runs)
     for field in FIELDS:
@@ -297,7 +301,7 @@ def test_selected_fields_equal_those_of_all_fields(runs: Kept) -> None:
         runs.ask(lambda view: diagnostics(view, view.weighting(), 0, ["loss", "histograms"]))
 
 
-def test_a_field_is_computed_once_for_the_same_rows_and_loss(runs: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_field_is_computed_once_for_the_same_rows_and_loss(runs: TempRuns, monkeypatch: pytest.MonkeyPatch) -> None:
     computed_for = []
 
     def counted(view: View, weighting: Weighting, epoch: int) -> Histogram:
@@ -305,7 +309,7 @@ def test_a_field_is_computed_once_for_the_same_rows_and_loss(runs: Kept, monkeyp
         return histogram(view, weighting, epoch)
 
     monkeypatch.setattr(summary, "histogram", counted)
-    runs.make()
+    runs.create()
     runs.put(*sound_data())
     assert diagnose(runs) == diagnose(runs)
     diagnose(runs, gamma=0.5)

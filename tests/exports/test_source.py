@@ -16,21 +16,21 @@ from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
 from service.runs.queries import View
 from tests.exports.examples import options, whole
-from tests.runs.kept import Kept, kept
+from tests.runs.temp_runs import TempRuns, temp_runs
 
 TEXTS = {"text": ["a", "b", None]}
 
 
 @pytest.fixture
-def runs() -> Iterator[Kept]:
+def runs() -> Iterator[TempRuns]:
     """A run with a row whose other classes are masked, so that its margin is infinite."""
-    with kept() as store:
-        store.make(class_names=["cat", "dog"])
+    with temp_runs() as store:
+        store.create(class_names=["cat", "dog"])
         store.put(np.float32([[0, -np.inf], [1, 0], [0, 1]]), [0, 0, 0], ["masked", "right", "wrong"], attributes=TEXTS)
         yield store
 
 
-def test_rows_of_an_epoch_are_in_descending_order_of_the_loss(runs: Kept) -> None:
+def test_rows_of_an_epoch_are_in_descending_order_of_the_loss(runs: TempRuns) -> None:
     reviews = {"wrong": {"verdict": "wrong", "label": 1}}
     rows = runs.ask(lambda view: list(epoch_rows(view, view.weighting(), 0, reviews)))
     assert [(row.rank, row.id) for row in rows] == [(1, "wrong"), (2, "right"), (3, "masked")]
@@ -42,14 +42,14 @@ def test_rows_of_an_epoch_are_in_descending_order_of_the_loss(runs: Kept) -> Non
     assert [(row.rank, row.id, row.attributes) for row in some] == [(3, "masked", {"text": "a"})]
 
 
-def test_attributes_are_those_that_were_sent_last(runs: Kept) -> None:
+def test_attributes_are_those_that_were_sent_last(runs: TempRuns) -> None:
     runs.put(np.float32([[1, 0]]), [0], ["right"], epoch=1, attributes={"text": ["new"]})
     attributes = runs.ask(lambda view: {row.id: row.attributes for row in epoch_rows(view, view.weighting(), 0, {})})
     assert attributes == {"wrong": {}, "right": {"text": "new"}, "masked": {"text": "a"}}
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_writes_a_queue_with_infinite_scores(runs: Kept, name: str) -> None:
+def test_every_format_writes_a_queue_with_infinite_scores(runs: TempRuns, name: str) -> None:
     def export(view: View) -> bytes:
         create_queue(runs.store, view, QueueRequest(name="q", strategy="random", budget=3), view.weighting(), [])
         rows = queue(runs.store, view.snapshot, "q")["rows"]

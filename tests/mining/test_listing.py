@@ -24,7 +24,7 @@ from service.mining.listing import (
 )
 from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
-from tests.runs.kept import Kept, kept, noisy
+from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 ROWS = 150
 VERDICTS = {
@@ -45,10 +45,10 @@ def attributes_of(row: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[Kept]:
+def runs() -> Iterator[TempRuns]:
     """A mix of strategies, whose rows have unlike members; attributes come in an epoch of their own, and change."""
-    with kept() as made:
-        made.make()
+    with temp_runs() as made:
+        made.create()
         logits, targets = noisy(ROWS, 4, 11)
         made.put(logits, targets, attributes={"text": ["before"] * ROWS, "gone": ["x"] * ROWS})
         names = ("text", "a/b~c'd", "size", "", "rare")
@@ -62,7 +62,7 @@ def runs() -> Iterator[Kept]:
 
 
 @pytest.fixture(scope="module")
-def rows(runs: Kept) -> list[dict[str, Any]]:
+def rows(runs: TempRuns) -> list[dict[str, Any]]:
     """What the queue's document says, with what is known of each row now."""
     found = queue(runs.store, runs.store.snapshot("r"), "q")["rows"]
     for row in found:
@@ -72,7 +72,7 @@ def rows(runs: Kept) -> list[dict[str, Any]]:
     return list(found)
 
 
-def ask(runs: Kept, **wanted: Any) -> dict[str, Any]:
+def ask(runs: TempRuns, **wanted: Any) -> dict[str, Any]:
     one = listing(runs.store, runs.store.snapshot("r"), "q")
     return runs.ask(lambda view: page(view, one, VERDICTS, QueueFilter(**wanted)))
 
@@ -129,7 +129,7 @@ def some_wanted(generator: random.Random) -> dict[str, Any]:
     return found | {"order": tuple((key, generator.random() < 0.5) for key in keys)}
 
 
-def test_filters_and_orders_are_those_of_a_scan(runs: Kept, rows: list[dict[str, Any]]) -> None:
+def test_filters_and_orders_are_those_of_a_scan(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
     generator, sizes = random.Random(5), set()
     for _ in range(150):
         wanted = some_wanted(generator)
@@ -142,7 +142,7 @@ def test_filters_and_orders_are_those_of_a_scan(runs: Kept, rows: list[dict[str,
     assert len(sizes) > 20
 
 
-def test_rows_are_those_of_the_document_with_what_is_known_now(runs: Kept, rows: list[dict[str, Any]]) -> None:
+def test_rows_are_those_of_the_document_with_what_is_known_now(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
     found = ask(runs, limit=1000)
     for row, expected in zip(found["rows"], rows, strict=True):
         assert row | {"attributes": None} == expected | {"attributes": None}
@@ -155,7 +155,7 @@ def test_rows_are_those_of_the_document_with_what_is_known_now(runs: Kept, rows:
     ]
 
 
-def test_a_page_around_a_rank_is_the_one_that_holds_it(runs: Kept, rows: list[dict[str, Any]]) -> None:
+def test_a_page_around_a_rank_is_the_one_that_holds_it(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
     order = (("entropy", True),)
     expected = [row["rank"] for row in in_order([row for row in rows if row["target"] == 1], order)]
     for rank in expected:
@@ -170,7 +170,7 @@ def test_a_page_around_a_rank_is_the_one_that_holds_it(runs: Kept, rows: list[di
     assert (beyond["rows"], beyond["num_matching"]) == ([], 130)
 
 
-def test_facets_are_the_attributes_with_few_texts_of_the_last_word(runs: Kept, rows: list[dict[str, Any]]) -> None:
+def test_facets_are_the_attributes_with_few_texts_of_the_last_word(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
     expected: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row["attributes"].items():
@@ -181,7 +181,7 @@ def test_facets_are_the_attributes_with_few_texts_of_the_last_word(runs: Kept, r
     assert "attributes" not in ask(runs)
 
 
-def test_what_is_not_known_is_refused(runs: Kept) -> None:
+def test_what_is_not_known_is_refused(runs: TempRuns) -> None:
     assert parse_order("-loss, target") == (("loss", True), ("target", False))
     for refused in (lambda: parse_order("loss,nothing"), lambda: parse_order(""), lambda: parse_verdict("great")):
         with pytest.raises(InvalidRequestError):
@@ -193,8 +193,8 @@ def test_what_is_not_known_is_refused(runs: Kept) -> None:
 
 
 def test_a_queue_without_rows_or_attributes_can_be_asked_all_the_same() -> None:
-    with kept() as runs:
-        runs.make()
+    with temp_runs() as runs:
+        runs.create()
         runs.put(np.zeros((3, 2)), [0, 0, 0])
         asked = QueueRequest.parse({"strategy": "suspected_errors", "name": "none"})
         made = runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(), [])[0])

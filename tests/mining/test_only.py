@@ -13,16 +13,16 @@ from service.errors import InvalidRequestError
 from service.mining.listing import listings
 from service.mining.queues import create_queue, preview
 from service.mining.requests import QueueRequest
-from tests.runs.kept import Kept, kept, noisy
+from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 ROWS, CLASSES = 240, 4
 STRATEGIES = ["top_loss", "logit_margin", "area_under_margin", "suspected_errors", "ambiguous", "random"]
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[Kept]:
-    with kept() as made:
-        made.make()
+def runs() -> Iterator[TempRuns]:
+    with temp_runs() as made:
+        made.create()
         for epoch in range(4):
             logits, targets = noisy(ROWS, CLASSES, 3)
             logits = logits + np.random.default_rng(epoch).normal(size=logits.shape).astype(np.float32)
@@ -31,14 +31,14 @@ def runs() -> Iterator[Kept]:
         yield made
 
 
-def made(runs: Kept, **request: Any) -> list[dict[str, Any]]:
+def made(runs: TempRuns, **request: Any) -> list[dict[str, Any]]:
     asked = QueueRequest.parse({"strategy": "top_loss", "budget": ROWS} | request)
     rows: list[dict[str, Any]] = runs.ask(lambda view: preview(view, asked, view.weighting(), []))["rows"]
     return rows
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_it_is_the_ranking_without_the_others(runs: Kept, strategy: str) -> None:
+def test_it_is_the_ranking_without_the_others(runs: TempRuns, strategy: str) -> None:
     learned = runs.ask(lambda view: dynamics_page(view, view.weighting(), limit=ROWS))["rows"]
     over = {row["id"]: row for row in learned}
     whole = made(runs, strategy=strategy)
@@ -67,14 +67,14 @@ def test_it_is_the_ranking_without_the_others(runs: Kept, strategy: str) -> None
         assert [row["id"] for row in made(runs, strategy=strategy, only=only, budget=2)] == expected[:2]
 
 
-def test_quotas_count_only_what_the_queue_may_take(runs: Kept) -> None:
+def test_quotas_count_only_what_the_queue_may_take(runs: TempRuns) -> None:
     rows = made(runs, only={"attributes": {"annotator": "kim"}, "correct": False}, per_class="equal", budget=12)
     assert len(rows) == 12
     assert {sum(row["target"] == label for row in rows) for label in {row["target"] for row in rows}} <= {3, 4, 6}
     assert all(int(row["id"][1:]) % 3 == 0 for row in rows)
 
 
-def test_random_rows_of_some_examples_say_nothing_of_all(runs: Kept) -> None:
+def test_random_rows_of_some_examples_say_nothing_of_all(runs: TempRuns) -> None:
     def control(**request: Any) -> bool:
         asked = QueueRequest.parse({"strategy": "random", "budget": 9} | request)
         return bool(runs.ask(lambda view: preview(view, asked, view.weighting(), []))["is_control"])
@@ -83,7 +83,7 @@ def test_random_rows_of_some_examples_say_nothing_of_all(runs: Kept) -> None:
     assert not control(only={"target": 1})
 
 
-def test_a_preview_is_the_queue_and_keeps_nothing(runs: Kept) -> None:
+def test_a_preview_is_the_queue_and_keeps_nothing(runs: TempRuns) -> None:
     asked = QueueRequest.parse({"strategy": "logit_margin", "budget": 7})
     shown = runs.ask(lambda view: preview(view, asked, view.weighting(), []))
     assert listings(runs.store, runs.store.snapshot("r")) == []

@@ -16,19 +16,19 @@ from service.mining.progress import expected_yield, precision, progress, wilson
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews
-from tests.runs.kept import Kept, kept, noisy
+from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 
 @pytest.fixture
-def runs() -> Iterator[Kept]:
-    with kept() as made:
-        made.make(class_names=["cat", "dog", "7"])
+def runs() -> Iterator[TempRuns]:
+    with temp_runs() as made:
+        made.create(class_names=["cat", "dog", "7"])
         logits, targets = noisy(60, 3, 4)
         made.put(logits, targets)
         yield made
 
 
-def test_precision_is_counted_for_each_strategy_and_the_error_rate_over_control_rows_alone(runs: Kept) -> None:
+def test_precision_is_counted_for_each_strategy_and_the_error_rate_over_control_rows_alone(runs: TempRuns) -> None:
     made = {}
     for strategy in ("top_loss", "random", "logit_margin"):
         request = QueueRequest.parse({"strategy": strategy, "budget": 12, "epoch": 0})
@@ -53,7 +53,7 @@ def test_precision_is_counted_for_each_strategy_and_the_error_rate_over_control_
         assert told["low"] <= told["share"] <= told["high"]
 
 
-def test_nothing_is_said_without_reviews_or_without_a_control(runs: Kept) -> None:
+def test_nothing_is_said_without_reviews_or_without_a_control(runs: TempRuns) -> None:
     empty = progress(runs.store, runs.store.snapshot("r"), {})
     assert (empty["num_reviewed"], empty["precision"], empty["error_rate"]) == (0, {}, None)
     told = precision(["a", "b"], {"a": {"verdict": "unsure"}, "c": {"verdict": "wrong"}})

@@ -23,16 +23,16 @@ from service.mining.progress import progress
 from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
 from service.runs.queries import View
-from tests.runs.kept import Kept, kept, noisy
+from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 NAMES = ["cat", "dog", "emu"]
 
 
 @pytest.fixture
-def runs() -> Iterator[Kept]:
+def runs() -> Iterator[TempRuns]:
     """100 rows of class 0, 20 of class 1 and 3 of class 2, in groups of ten."""
-    with kept() as made:
-        made.make(class_names=NAMES)
+    with temp_runs() as made:
+        made.create(class_names=NAMES)
         logits, _ = noisy(123, 3, 5)
         groups = [f"g{row // 10}" for row in range(123)]
         made.put(logits, [0] * 100 + [1] * 20 + [2] * 3, attributes={"group": groups})
@@ -40,7 +40,11 @@ def runs() -> Iterator[Kept]:
 
 
 def create(
-    runs: Kept, request: dict[str, Any], reviewed: Sequence[str] = (), run: str = "r", gamma: float | None = None
+    runs: TempRuns,
+    request: dict[str, Any],
+    reviewed: Sequence[str] = (),
+    run: str = "r",
+    gamma: float | None = None,
 ) -> tuple[dict[str, Any], bool]:
     asked = QueueRequest.parse({"strategy": "top_loss"} | request)
     return runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(None, gamma), reviewed), run)
@@ -54,7 +58,7 @@ def ids(made: dict[str, Any]) -> list[str]:
     return [row["id"] for row in made["rows"]]
 
 
-def test_a_queue_is_kept_with_its_rows_ranks_shares_and_reasons(runs: Kept) -> None:
+def test_a_queue_is_kept_with_its_rows_ranks_shares_and_reasons(runs: TempRuns) -> None:
     made, new = create(runs, {"budget": 7})
     assert new
     assert made["name"] == "top_loss-1"
@@ -70,7 +74,7 @@ def test_a_queue_is_kept_with_its_rows_ranks_shares_and_reasons(runs: Kept) -> N
         assert not {"attributes", "place"} & set(row)
 
 
-def test_the_same_request_under_a_name_changes_nothing_and_another_is_a_conflict(runs: Kept) -> None:
+def test_the_same_request_under_a_name_changes_nothing_and_another_is_a_conflict(runs: TempRuns) -> None:
     made, new = create(runs, {"name": "mine", "budget": 5})
     again, newer = create(runs, {"name": "mine", "budget": 5, "seed": 0}, reviewed=ids(made))
     assert (new, newer) == (True, False)
@@ -91,7 +95,7 @@ def test_the_same_request_under_a_name_changes_nothing_and_another_is_a_conflict
     assert [one.head["name"] for one in listings(runs.store, runs.store.snapshot("r"))] == ["mine"]
 
 
-def test_queues_without_a_name_are_numbered_and_bad_names_are_refused(runs: Kept) -> None:
+def test_queues_without_a_name_are_numbered_and_bad_names_are_refused(runs: TempRuns) -> None:
     create(runs, {"name": "top_loss-2", "budget": 1})
     assert [create(runs, {"budget": 1})[0]["name"] for _ in range(3)] == ["top_loss-1", "top_loss-3", "top_loss-4"]
     assert create(runs, {"strategy": "mix", "mix": {"random": 1}, "budget": 1})[0]["name"] == "mix-1"
@@ -106,7 +110,7 @@ def test_queues_without_a_name_are_numbered_and_bad_names_are_refused(runs: Kept
         create(runs, {"epoch": 4})
 
 
-def test_what_has_a_verdict_is_left_out_unless_the_queue_is_a_control(runs: Kept) -> None:
+def test_what_has_a_verdict_is_left_out_unless_the_queue_is_a_control(runs: TempRuns) -> None:
     first = ids(create(runs, {"budget": 10})[0])
     after = create(runs, {"budget": 10}, reviewed=first)[0]
     assert ids(after) == ids(create(runs, {"budget": 20})[0])[10:]
@@ -117,7 +121,7 @@ def test_what_has_a_verdict_is_left_out_unless_the_queue_is_a_control(runs: Kept
     assert not set(ids(other)) & set(drawn)
 
 
-def test_quotas_of_classes(runs: Kept) -> None:
+def test_quotas_of_classes(runs: TempRuns) -> None:
     assert classes(create(runs, {"budget": 9, "per_class": "equal"})[0]) == {0: 3, 1: 3, 2: 3}
     # Class 2 has three rows for its ten places; the other seven go to the hardest.
     refilled = create(runs, {"budget": 30, "per_class": "equal"})[0]
@@ -164,29 +168,29 @@ def test_quotas_of_classes(runs: Kept) -> None:
         {"queue": "x"},
     ],
 )
-def test_requests_that_mean_nothing_are_refused(runs: Kept, request_: dict[str, Any]) -> None:
+def test_requests_that_mean_nothing_are_refused(runs: TempRuns, request_: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         create(runs, request_)
     assert caught.value.errors
     assert listings(runs.store, runs.store.snapshot("r")) == []
 
 
-def test_no_more_than_so_many_rows_have_one_value_of_an_attribute(runs: Kept) -> None:
+def test_no_more_than_so_many_rows_have_one_value_of_an_attribute(runs: TempRuns) -> None:
     made = create(runs, {"budget": 20, "at_most": {"attribute": "group", "count": 2}})[0]
     groups = Counter(int(identity[1:]) // 10 for identity in ids(made))
     assert len(made["rows"]) == 20
     assert max(groups.values()) == 2
     free = create(runs, {"budget": 20, "at_most": {"attribute": "nobody", "count": 1}})[0]
     assert ids(free) == ids(create(runs, {"budget": 20})[0])
-    runs.make(run="lists")
+    runs.create(run="lists")
     runs.put(np.zeros((4, 2)), [0] * 4, run="lists", attributes={"tags": [["a"], ["a"], {"b": 1}, None]})
     made = create(runs, {"at_most": {"attribute": "tags", "count": 1}}, run="lists")[0]
     assert ids(made) == ["e0000", "e0002", "e0003"]
 
 
 def test_an_example_that_comes_twice_is_once_in_a_queue_by_its_harder_row() -> None:
-    with kept() as runs:
-        runs.make()
+    with temp_runs() as runs:
+        runs.create()
         runs.put([[0.0, 3], [0.0, 1]], [1, 1], ["a", "b"], batch="1")
         runs.put([[0.0, -3]], [1], ["a"], batch="2")
         made = create(runs, {})[0]
@@ -194,7 +198,7 @@ def test_an_example_that_comes_twice_is_once_in_a_queue_by_its_harder_row() -> N
         assert made["num_examples"] == 3
 
 
-def test_a_mix_names_the_strategy_of_each_row_and_warns_of_one_that_ignores_the_label(runs: Kept) -> None:
+def test_a_mix_names_the_strategy_of_each_row_and_warns_of_one_that_ignores_the_label(runs: TempRuns) -> None:
     made = create(runs, {"strategy": "mix", "mix": {"logit_margin": 0.75, "ambiguous": 0.25}, "budget": 40})[0]
     assert len(set(ids(made))) == 40
     assert 5 <= Counter(row["strategy"] for row in made["rows"])["ambiguous"] <= 15
@@ -202,7 +206,7 @@ def test_a_mix_names_the_strategy_of_each_row_and_warns_of_one_that_ignores_the_
     assert create(runs, {"budget": 3})[0]["warnings"] == []
 
 
-def test_only_rows_that_were_drawn_from_all_examples_are_a_control(runs: Kept) -> None:
+def test_only_rows_that_were_drawn_from_all_examples_are_a_control(runs: TempRuns) -> None:
     alone = create(runs, {"strategy": "random", "budget": 10, "seed": 3})[0]
     assert alone["is_control"]
     assert [row["control"] for row in alone["rows"]] == [True] * 10
@@ -219,7 +223,7 @@ def test_only_rows_that_were_drawn_from_all_examples_are_a_control(runs: Kept) -
     assert not reviewed["is_control"]
 
 
-def test_what_another_strategy_has_taken_first_is_in_the_control_of_a_mix_all_the_same(runs: Kept) -> None:
+def test_what_another_strategy_has_taken_first_is_in_the_control_of_a_mix_all_the_same(runs: TempRuns) -> None:
     """Else the control would lack the hardest examples, and tell too low an error rate."""
     everything = ids(
         create(runs, {"strategy": "random", "budget": 123, "seed": 3, "exclude_reviewed": True}, reviewed=["-"])[0]
@@ -249,10 +253,10 @@ def test_the_same_queue_in_whatever_files_and_number_of_threads() -> None:
     logits, targets = noisy(320, 3, 8)
     names, groups = [f"e{row}" for row in range(320)], [f"g{row % 17}" for row in range(320)]
     seen: list[Any] = []
-    with kept() as runs:
+    with temp_runs() as runs:
         for layout, step in enumerate((80, 10)):
             run = f"r{layout}"
-            runs.make(run=run)
+            runs.create(run=run)
             starts = range(0, 320, step)
             for start in starts if layout else reversed(starts):
                 part = slice(start, start + step)

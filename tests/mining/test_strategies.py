@@ -19,7 +19,7 @@ from service.errors import InvalidRequestError
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.runs.queries import Weighting
-from tests.runs.kept import Kept, Rows, kept, noisy, scored
+from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most
 
 OWN = Weighting((1.0, 0.25, 2.0), 2.0)
@@ -27,10 +27,10 @@ EVERYTHING = 10_000
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[Kept]:
+def runs() -> Iterator[TempRuns]:
     """Three epochs of 300 rows; in the last one thirty ids come twice."""
-    with kept() as made:
-        made.make({"alpha": list(OWN.alpha or ())})
+    with temp_runs() as made:
+        made.create({"alpha": list(OWN.alpha or ())})
         for epoch in range(3):
             logits, targets = noisy(300, 3, epoch)
             # Labels stay; only the logits move.
@@ -42,7 +42,7 @@ def runs() -> Iterator[Kept]:
         yield made
 
 
-def mined(runs: Kept, strategy: str, run: str = "r", **request: Any) -> dict[str, Any]:
+def mined(runs: TempRuns, strategy: str, run: str = "r", **request: Any) -> dict[str, Any]:
     asked = QueueRequest.parse({"strategy": strategy, "budget": EVERYTHING} | request)
     return runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(), [])[0], run)
 
@@ -71,7 +71,7 @@ SCORES = {"top_loss": "loss", "self_confidence": "p_t", "ambiguous": "entropy"}
 
 @pytest.mark.parametrize("strategy", KEYS)
 @pytest.mark.parametrize("epoch", [None, 1])
-def test_a_ranking_is_that_of_its_score(runs: Kept, strategy: str, epoch: int | None) -> None:
+def test_a_ranking_is_that_of_its_score(runs: TempRuns, strategy: str, epoch: int | None) -> None:
     column, sign = KEYS[strategy]
     rows = scored(runs.raw(epoch=2 if epoch is None else epoch), OWN.alpha, OWN.gamma)
     found = mined(runs, strategy, epoch=epoch)
@@ -84,7 +84,7 @@ def test_a_ranking_is_that_of_its_score(runs: Kept, strategy: str, epoch: int | 
 
 
 @pytest.mark.parametrize("margin", [0.25, 1.0, 3.0])
-def test_semi_hard_rows_are_right_by_a_margin_that_is_small(runs: Kept, margin: float) -> None:
+def test_semi_hard_rows_are_right_by_a_margin_that_is_small(runs: TempRuns, margin: float) -> None:
     rows = [row for row in scored(runs.raw(epoch=2)) if 0 < row["logit_margin"] <= margin]
     found = mined(runs, "semi_hard", margin=margin)
     assert places(found) == ranked(rows, lambda row: row["logit_margin"])
@@ -93,7 +93,7 @@ def test_semi_hard_rows_are_right_by_a_margin_that_is_small(runs: Kept, margin: 
 
 
 @pytest.mark.parametrize("first", [None, 1, 2, 9])
-def test_area_under_the_margin_ranks_by_the_mean_over_epochs(runs: Kept, first: int | None) -> None:
+def test_area_under_the_margin_ranks_by_the_mean_over_epochs(runs: TempRuns, first: int | None) -> None:
     margins: defaultdict[str, list[float]] = defaultdict(list)
     for row in runs.raw():
         if first is None or row["epoch"] < first:
@@ -108,7 +108,7 @@ def test_area_under_the_margin_ranks_by_the_mean_over_epochs(runs: Kept, first: 
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.9, 1.0])
-def test_top_share_is_the_smallest_set_that_has_the_share(runs: Kept, share: float) -> None:
+def test_top_share_is_the_smallest_set_that_has_the_share(runs: TempRuns, share: float) -> None:
     rows = sorted(scored(runs.raw(epoch=1), OWN.alpha, OWN.gamma), key=lambda row: (-row["log_loss"], row["id"]))
     losses = [row["loss"] for row in rows]
     found = mined(runs, "top_share", share=share, epoch=1)
@@ -120,20 +120,20 @@ def test_top_share_is_the_smallest_set_that_has_the_share(runs: Kept, share: flo
 
 
 def test_top_share_by_hand() -> None:
-    with kept() as runs:
-        runs.make({"alpha": [1, 2, 4], "gamma": 0})
+    with temp_runs() as runs:
+        runs.create({"alpha": [1, 2, 4], "gamma": 0})
         # Three equal rows a class: losses 1, 2 and 4 thirds of log 3.
         runs.put(np.zeros((9, 3)), [0, 1, 2] * 3)
         for share, number in [(1e-9, 1), (4 / 21 - 0.01, 1), (0.25, 2), (0.6, 4), (0.99, 9), (1, 9)]:
             assert len(mined(runs, "top_share", share=share)["rows"]) == number, share
-        runs.make(run="even")
+        runs.create(run="even")
         runs.put(np.zeros((4, 2)), [0] * 4, run="even")
         # The share is met exactly: no row more.
         assert [len(mined(runs, "top_share", "even", share=k / 4)["rows"]) for k in (1, 2, 3, 4)] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**62])
-def test_random_is_the_order_of_a_digest_of_seed_and_id(runs: Kept, seed: int) -> None:
+def test_random_is_the_order_of_a_digest_of_seed_and_id(runs: TempRuns, seed: int) -> None:
     found = mined(runs, "random", seed=seed)
     assert places(found) == ranked(
         runs.raw(epoch=2), lambda row: hashlib.md5(f"{seed}:{row['id']}".encode()).hexdigest()
@@ -144,8 +144,8 @@ def test_random_is_the_order_of_a_digest_of_seed_and_id(runs: Kept, seed: int) -
 
 def test_random_is_uniform() -> None:
     """Of 50 examples 10 are drawn with each of 120 seeds: every example as often as any other."""
-    with kept() as runs:
-        runs.make()
+    with temp_runs() as runs:
+        runs.create()
         runs.put(np.zeros((50, 2)), [0] * 50)
         drawn: Counter[str] = Counter()
         for seed in range(120):
@@ -166,8 +166,8 @@ def _draw(view: Any, seed: int) -> str:
 @pytest.mark.parametrize(("classes", "seed"), [(2, 1), (3, 2), (7, 3), (20, 4)])
 def test_suspected_errors_are_those_of_cleanlab(classes: int, seed: int) -> None:
     logits, targets = noisy(500, classes, seed, spread=1.5)
-    with kept() as runs:
-        runs.make()
+    with temp_runs() as runs:
+        runs.create()
         for start in range(0, 500, 200):
             part = slice(start, start + 200)
             runs.put(logits[part], targets[part], [f"e{row}" for row in range(500)][part], batch=f"b{start}")
@@ -185,7 +185,7 @@ def test_suspected_errors_are_those_of_cleanlab(classes: int, seed: int) -> None
         assert row["suggested_p"] == pytest.approx(p[of, row["suggested"]], rel=1e-12)
 
 
-def test_what_the_model_would_give_instead_and_its_probability(runs: Kept) -> None:
+def test_what_the_model_would_give_instead_and_its_probability(runs: TempRuns) -> None:
     logits = {(row["batch"], row["row"]): row["logits"] for row in runs.raw(epoch=2)}
     for row in mined(runs, "top_loss")["rows"]:
         x = np.array(logits[row["batch"], row["row"]], dtype=np.float64)
@@ -198,7 +198,7 @@ def test_what_the_model_would_give_instead_and_its_probability(runs: Kept) -> No
 
 
 @pytest.mark.parametrize("first", [None, 2])
-def test_over_the_epochs_the_model_would_give_what_it_said_most_often(runs: Kept, first: int | None) -> None:
+def test_over_the_epochs_the_model_would_give_what_it_said_most_often(runs: TempRuns, first: int | None) -> None:
     epochs: defaultdict[str, set[int]] = defaultdict(set)
     called: defaultdict[str, defaultdict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
     for row in runs.raw():
@@ -216,8 +216,8 @@ def test_over_the_epochs_the_model_would_give_what_it_said_most_often(runs: Kept
 
 
 def test_a_run_without_logits_has_no_suspected_errors() -> None:
-    with kept() as runs:
-        runs.make(store_logits=False)
+    with temp_runs() as runs:
+        runs.create(store_logits=False)
         runs.put([[0.0, 1.0]], [1])
         with pytest.raises(InvalidRequestError, match="no logits"):
             mined(runs, "suspected_errors")
@@ -230,8 +230,8 @@ def test_a_run_without_logits_has_no_suspected_errors() -> None:
     st.sampled_from([0, 0.5, 2, 5]),
 )
 def test_for_two_classes_all_orders_are_one(pairs: list[tuple[int, int]], gamma: float) -> None:
-    with kept() as runs:
-        runs.make({"gamma": gamma})
+    with temp_runs() as runs:
+        runs.create({"gamma": gamma})
         runs.put([[0.0, x / 8] for x, _ in pairs], [y for _, y in pairs])
         orders = [places(mined(runs, strategy)) for strategy in [*KEYS, "area_under_margin"] if strategy != "ambiguous"]
         z = {row["id"]: row["log_odds"] for row in runs.raw()}
@@ -242,8 +242,8 @@ def test_for_two_classes_all_orders_are_one(pairs: list[tuple[int, int]], gamma:
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
 def test_without_class_weights_the_loss_ranks_as_self_confidence(gamma: float) -> None:
-    with kept() as runs:
-        runs.make({"gamma": gamma})
+    with temp_runs() as runs:
+        runs.create({"gamma": gamma})
         logits, targets = noisy(200, 5, 7)
         # Far beyond where the loss itself is zero.
         logits[:20, 0] += np.arange(20, dtype=np.float32) * 80

@@ -20,20 +20,21 @@ from service.runs.examples import SHOWN, SORTABLE, Filter, Order, example, examp
 from service.runs.queries import SCORE_NAMES, View, Weighting
 from service.runs.review_files import ReviewHistory
 from service.schema.replies.examples import ExamplesPage
-from tests.runs.kept import Kept, Rows, kept, noisy, scored
+from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most
 
 NO_REVIEWS = ReviewHistory([])
+NO_FILTER = Filter()
 OWN = Weighting((1.0, 0.0, 2.0), 2.0)
 ODD_IDS = ["it's", 'a"b', "a/b/../c", "ü中\U0001f408", "'; DROP TABLE x; --", "%_", "\\", " ", "-1", "null", "a\nb"]
 ODD_NAMES = ['a"b', "a.b", "$x", "a\\b", "*", "", "a/b", "a~b", "~1", "[0]", "0", "ü中", "a\nb", "#", "it's"]
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[Kept]:
+def runs() -> Iterator[TempRuns]:
     """Two epochs of 120 rows with many ties; in the last one twenty ids come twice, and a mask and zeros."""
-    with kept() as made:
-        made.make({"alpha": [1, 0, 2]})
+    with temp_runs() as made:
+        made.create({"alpha": [1, 0, 2]})
         for epoch in (0, 3):
             for batch in range(3):
                 logits, targets = noisy(40, 3, seed=10 * epoch + batch)
@@ -44,13 +45,13 @@ def runs() -> Iterator[Kept]:
 
 
 @pytest.fixture
-def fresh() -> Iterator[Kept]:
-    with kept() as made:
-        made.make()
+def fresh() -> Iterator[TempRuns]:
+    with temp_runs() as made:
+        made.create()
         yield made
 
 
-def pages(runs: Kept, text: str, limit: int, epoch: int = 3, filtered: Filter = Filter()) -> list[ExamplesPage]:  # noqa: B008
+def pages(runs: TempRuns, text: str, limit: int, epoch: int = 3, filtered: Filter = NO_FILTER) -> list[ExamplesPage]:
     """All pages, each from the cursor of the one before."""
 
     def ask(view: View) -> list[ExamplesPage]:
@@ -84,7 +85,7 @@ def by(text: str, rows: Rows) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("name", SORTABLE)
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_every_key_sorts_and_ties_go_by_id(runs: Kept, name: str, sign: str) -> None:
+def test_every_key_sorts_and_ties_go_by_id(runs: TempRuns, name: str, sign: str) -> None:
     rows = scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma)
     (found,) = pages(runs, sign + name, 1000)
     assert [place(row) for row in found["rows"]] == by(sign + name, rows)
@@ -100,7 +101,9 @@ def test_every_key_sorts_and_ties_go_by_id(runs: Kept, name: str, sign: str) -> 
     st.integers(9, 130),
     st.sampled_from([0, 3]),
 )
-def test_pages_cover_every_row_once_in_order(runs: Kept, keys: list[tuple[str, str]], limit: int, epoch: int) -> None:
+def test_pages_cover_every_row_once_in_order(
+    runs: TempRuns, keys: list[tuple[str, str]], limit: int, epoch: int
+) -> None:
     text = ",".join(sign + name for sign, name in keys)
     found = pages(runs, text, limit, epoch)
     assert [len(one["rows"]) for one in found[:-1]] == [limit] * (len(found) - 1)
@@ -109,7 +112,7 @@ def test_pages_cover_every_row_once_in_order(runs: Kept, keys: list[tuple[str, s
     assert [place(row) for one in found for row in one["rows"]] == by(text, rows)
 
 
-def test_the_numbers_of_a_page_are_those_of_the_rows(runs: Kept) -> None:
+def test_the_numbers_of_a_page_are_those_of_the_rows(runs: TempRuns) -> None:
     (found,) = pages(runs, "batch,row", 1000)
     for got, wanted in zip(found["rows"], scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma), strict=True):
         for name in SHOWN:
@@ -136,7 +139,7 @@ FORGERIES: list[Turned] = [
 ]
 
 
-def refused(runs: Kept, cursor: str, text: str = "-loss", weighting: Weighting = OWN, epoch: int = 3) -> None:
+def refused(runs: TempRuns, cursor: str, text: str = "-loss", weighting: Weighting = OWN, epoch: int = 3) -> None:
     with pytest.raises(InvalidRequestError, match="cursor") as caught:
         runs.ask(
             lambda view: examples_page(
@@ -146,7 +149,7 @@ def refused(runs: Kept, cursor: str, text: str = "-loss", weighting: Weighting =
     assert caught.value.errors[0]["loc"] == ["query", "cursor"]
 
 
-def test_a_cursor_of_another_order_loss_or_epoch_is_refused_and_so_is_one_that_is_made_up(runs: Kept) -> None:
+def test_a_cursor_of_another_order_loss_or_epoch_is_refused_and_so_is_one_that_is_made_up(runs: TempRuns) -> None:
     cursor = pages(runs, "-loss", 5)[0]["next_cursor"]
     assert cursor is not None
     for text in ("loss", "-loss,target", "-cross_entropy", "-loss,-id"):
@@ -169,17 +172,17 @@ def test_an_unknown_sort_key_is_refused_and_the_known_are_named() -> None:
     assert Order.parse(" -loss , id ").keys == (("loss", True), ("id", False))
 
 
-def matching(runs: Kept, filtered: Filter, epoch: int = 3) -> list[tuple[str, int]]:
+def matching(runs: TempRuns, filtered: Filter, epoch: int = 3) -> list[tuple[str, int]]:
     found = [place(row) for one in pages(runs, "batch,row", 41, epoch, filtered) for row in one["rows"]]
     assert pages(runs, "id", 1000, epoch, filtered)[0]["num_matching"] == len(found)
     return found
 
 
-def expected(runs: Kept, keep: Callable[[dict[str, Any]], bool]) -> list[tuple[str, int]]:
+def expected(runs: TempRuns, keep: Callable[[dict[str, Any]], bool]) -> list[tuple[str, int]]:
     return [place(row) for row in scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma) if keep(row)]
 
 
-def test_filters_by_class_and_by_whether_the_prediction_is_right(runs: Kept) -> None:
+def test_filters_by_class_and_by_whether_the_prediction_is_right(runs: TempRuns) -> None:
     for label in (0, 1, 2, 3):
         assert matching(runs, Filter(equal={"target": label})) == expected(
             runs, lambda row, k=label: row["target"] == k
@@ -192,7 +195,7 @@ def test_filters_by_class_and_by_whether_the_prediction_is_right(runs: Kept) -> 
 
 
 @pytest.mark.parametrize("name", SCORE_NAMES)
-def test_filters_by_the_range_of_a_score_with_both_ends(runs: Kept, name: str) -> None:
+def test_filters_by_the_range_of_a_score_with_both_ends(runs: TempRuns, name: str) -> None:
     values = sorted({row[name] for row in pages(runs, "id", 1000)[0]["rows"]})
     low, high = values[len(values) // 3], values[2 * len(values) // 3]
     rows = pages(runs, "batch,row", 1000)[0]["rows"]
@@ -206,13 +209,13 @@ def test_filters_by_the_range_of_a_score_with_both_ends(runs: Kept, name: str) -
     assert matching(runs, Filter(at_least={name: math.nan})) == []
 
 
-def test_filters_by_ids(runs: Kept) -> None:
+def test_filters_by_ids(runs: TempRuns) -> None:
     ids = ["e7", "e25", "nobody", "e7"]
     assert matching(runs, Filter(ids=ids)) == expected(runs, lambda row: row["id"] in ids) != []
     assert matching(runs, Filter(ids=[])) == []
 
 
-def test_the_attributes_that_were_sent_last_count_for_rows_and_filters(fresh: Kept) -> None:
+def test_the_attributes_that_were_sent_last_count_for_rows_and_filters(fresh: TempRuns) -> None:
     logits = np.zeros((3, 2), dtype=np.float32)
     fresh.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=0, attributes={"group": ["x", "y", None], "n": [1, 2.5, True]})
     fresh.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=2, batch="z", attributes={"n": [7, None, None]})
@@ -232,7 +235,7 @@ def test_the_attributes_that_were_sent_last_count_for_rows_and_filters(fresh: Ke
     assert fresh.ask(lambda view: example(view, OWN, 0, "a", NO_REVIEWS))["attributes"] == {"n": 7}
 
 
-def test_attributes_are_compared_as_texts_and_all_must_hold(fresh: Kept) -> None:
+def test_attributes_are_compared_as_texts_and_all_must_hold(fresh: TempRuns) -> None:
     values = ["x", 1, 1.0, True, [1, "a"], {"k": None}, "", None]
     names = [f"e{place}" for place in range(len(values))]
     fresh.put(np.zeros((8, 2)), [0] * 8, names, attributes={"v": values, "w": ["1"] * 8})
@@ -246,7 +249,7 @@ def test_attributes_are_compared_as_texts_and_all_must_hold(fresh: Kept) -> None
     assert (found(v="1", w="1"), found(v="1", w="2")) == (["e1"], [])
 
 
-def test_odd_names_of_attributes_and_odd_ids_are_only_text(fresh: Kept) -> None:
+def test_odd_names_of_attributes_and_odd_ids_are_only_text(fresh: TempRuns) -> None:
     logits = np.zeros((len(ODD_IDS), 2), dtype=np.float32)
     attributes = {name: [f"{name}={identity}" for identity in ODD_IDS] for name in ODD_NAMES}
     fresh.put(logits, [0] * len(ODD_IDS), ODD_IDS, attributes=attributes)
@@ -261,7 +264,7 @@ def test_odd_names_of_attributes_and_odd_ids_are_only_text(fresh: Kept) -> None:
         assert pages(fresh, "id", 9, 0, Filter(attributes={name: "%"}))[0]["rows"] == []
 
 
-def test_an_example_has_its_scores_their_percentiles_and_its_course(runs: Kept) -> None:
+def test_an_example_has_its_scores_their_percentiles_and_its_course(runs: TempRuns) -> None:
     now = scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma)
     for identity in ("e5", "e25", "e0", "e119"):
         of = [row for row in scored(runs.raw(), OWN.alpha, OWN.gamma) if row["id"] == identity]
@@ -280,7 +283,7 @@ def test_an_example_has_its_scores_their_percentiles_and_its_course(runs: Kept) 
         orjson.dumps(found)
 
 
-def test_an_example_that_the_epoch_lacks_is_shown_as_it_last_was(fresh: Kept) -> None:
+def test_an_example_that_the_epoch_lacks_is_shown_as_it_last_was(fresh: TempRuns) -> None:
     fresh.put([[0.0, 1.0]], [1], ["a"], epoch=0)
     fresh.put([[0.0, 1.0], [0.0, 3.0]], [1, -100], ["b", "a"], epoch=1)
     fresh.put([[0.0, 1.0]], [-100], ["c"], epoch=2)
@@ -293,8 +296,8 @@ def test_an_example_that_the_epoch_lacks_is_shown_as_it_last_was(fresh: Kept) ->
             fresh.ask(lambda view, identity=identity: example(view, OWN, 1, identity, NO_REVIEWS))
 
 
-def test_a_run_that_keeps_no_logits_has_no_probabilities(fresh: Kept) -> None:
-    fresh.make(run="bare", store_logits=False)
+def test_a_run_that_keeps_no_logits_has_no_probabilities(fresh: TempRuns) -> None:
+    fresh.create(run="bare", store_logits=False)
     fresh.put([[0.0, 1.0]], [1], ["a"], run="bare")
     found = fresh.ask(lambda view: example(view, OWN, 0, "a", NO_REVIEWS), "bare")
     assert (found["logits"], found["probabilities"]) == (None, None)

@@ -13,7 +13,7 @@ import pytest
 
 from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError, UnknownRunError
 from service.runs.queries import SCORE_NAMES, View, Weighting, quoted
-from tests.runs.kept import Kept, kept, noisy, scored
+from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 
 INF = math.inf
 GAMMAS = (0.0, 0.5, 2.0, 5.0)
@@ -24,16 +24,16 @@ ODDS = sorted({sign * value for sign in (-1.0, 1.0) for value in MAGNITUDES})
 
 
 @pytest.fixture
-def runs() -> Iterator[Kept]:
-    with kept() as made:
+def runs() -> Iterator[TempRuns]:
+    with temp_runs() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def odds() -> Iterator[Kept]:
+def odds() -> Iterator[TempRuns]:
     """Two classes, where z is the difference of the logits; both labels, and masks that make it infinite."""
-    with kept() as made:
-        made.make()
+    with temp_runs() as made:
+        made.create()
         logits = [[0.0, z] for z in ODDS] + [[z, 0.0] for z in ODDS] + [[1.0, -INF], [-INF, 2.0], [0.0, 1e300]]
         targets = [1] * len(ODDS) + [0] * len(ODDS) + [0, 1, 0]
         with np.errstate(over="ignore"):  # the last one is past float32
@@ -41,7 +41,7 @@ def odds() -> Iterator[Kept]:
         yield made
 
 
-def table(runs: Kept, weighting: Weighting, epoch: int | None = None, run: str = "r") -> list[dict[str, Any]]:
+def table(runs: TempRuns, weighting: Weighting, epoch: int | None = None, run: str = "r") -> list[dict[str, Any]]:
     def ask(view: View) -> list[dict[str, Any]]:
         return view.rows(f"SELECT * FROM {view.scored(weighting, epoch)} ORDER BY epoch, batch, row")
 
@@ -50,7 +50,7 @@ def table(runs: Kept, weighting: Weighting, epoch: int | None = None, run: str =
 
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("alpha", ALPHAS)
-def test_every_score_is_that_of_the_formula(odds: Kept, alpha: tuple[float, ...] | None, gamma: float) -> None:
+def test_every_score_is_that_of_the_formula(odds: TempRuns, alpha: tuple[float, ...] | None, gamma: float) -> None:
     found, wanted = table(odds, Weighting(alpha, gamma)), scored(odds.raw(), alpha, gamma)
     assert len(found) == 2 * len(ODDS) + 3
     for name in ("alpha_t", "cross_entropy", "p_t", "loss", "log_loss"):
@@ -61,7 +61,7 @@ def test_every_score_is_that_of_the_formula(odds: Kept, alpha: tuple[float, ...]
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
-def test_the_logarithm_of_the_loss_has_an_order_where_the_loss_underflows(odds: Kept, gamma: float) -> None:
+def test_the_logarithm_of_the_loss_has_an_order_where_the_loss_underflows(odds: TempRuns, gamma: float) -> None:
     for row in table(odds, Weighting((0.25, 3.0), gamma)):
         if math.isfinite(row["log_odds"]):
             z = mpmath.mpf(row["log_odds"])
@@ -71,7 +71,7 @@ def test_the_logarithm_of_the_loss_has_an_order_where_the_loss_underflows(odds: 
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
-def test_without_class_weights_focal_loss_ranks_as_cross_entropy(odds: Kept, gamma: float) -> None:
+def test_without_class_weights_focal_loss_ranks_as_cross_entropy(odds: TempRuns, gamma: float) -> None:
     rows = [row for row in table(odds, Weighting(None, gamma)) if math.isfinite(row["log_odds"])]
     rows.sort(key=lambda row: row["log_odds"])
     logs = [row["log_loss"] for row in rows]
@@ -81,7 +81,7 @@ def test_without_class_weights_focal_loss_ranks_as_cross_entropy(odds: Kept, gam
     assert logs == sorted(logs, reverse=True)
 
 
-def test_infinite_odds_have_the_scores_of_their_limits(odds: Kept) -> None:
+def test_infinite_odds_have_the_scores_of_their_limits(odds: TempRuns) -> None:
     masked, _, wrong = table(odds, Weighting(None, 2.0))[-3:]
     assert (masked["log_odds"], masked["p_t"], masked["cross_entropy"], masked["loss"]) == (INF, 1, 0, 0)
     assert (wrong["log_odds"], wrong["p_t"]) == (-INF, 0)
@@ -100,11 +100,11 @@ CONFIGS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_run_shows_the_losses_that_it_answered_and_what_if_those_of_another_configuration(
-    runs: Kept, config: dict[str, Any]
+    runs: TempRuns, config: dict[str, Any]
 ) -> None:
     logits, targets = noisy(200, 3, seed=1)
-    runs.make(config, "asked")
-    runs.make(run="other")
+    runs.create(config, "asked")
+    runs.create(run="other")
     answered = runs.put(logits, targets, run="asked").batches[0].per_example["loss"]
     runs.put(logits, targets, run="other")
     own = runs.ask(lambda view: view.weighting(), "asked")
@@ -127,10 +127,10 @@ def test_a_run_shows_the_losses_that_it_answered_and_what_if_those_of_another_co
 )
 @pytest.mark.parametrize("column", [False, True])
 def test_a_sigmoid_run_has_two_classes(
-    runs: Kept, config: dict[str, Any], weights: tuple[float, ...] | None, column: bool
+    runs: TempRuns, config: dict[str, Any], weights: tuple[float, ...] | None, column: bool
 ) -> None:
     x, y = np.linspace(-8, 8, 41, dtype=np.float32), np.arange(41) % 2
-    runs.make(config)
+    runs.create(config)
     answered = runs.put(x[:, None] if column else x, y[:, None] if column else y).batches[0].per_example["loss"]
     weighting = runs.ask(lambda view: view.weighting())
     assert weighting.alpha == weights
@@ -142,8 +142,8 @@ def test_a_sigmoid_run_has_two_classes(
     assert [row["prediction"] for row in rows] == (x > 0).astype(int).tolist()
 
 
-def test_one_number_is_the_weight_of_class_1_and_too_many_or_bad_weights_are_refused(runs: Kept) -> None:
-    runs.make({"alpha": [2, 3], "gamma": 1})
+def test_one_number_is_the_weight_of_class_1_and_too_many_or_bad_weights_are_refused(runs: TempRuns) -> None:
+    runs.create({"alpha": [2, 3], "gamma": 1})
     runs.put([[0.0, 1.0]], [1])
     assert runs.ask(lambda view: view.weighting((0.25,))) == Weighting((0.75, 0.25), 1.0)
     assert runs.ask(lambda view: view.weighting((), 5)) == Weighting(None, 5.0)
@@ -160,8 +160,8 @@ def test_one_number_is_the_weight_of_class_1_and_too_many_or_bad_weights_are_ref
             runs.ask(lambda view, a=alpha, g=gamma: view.weighting(a, g))
 
 
-def test_a_run_without_batches_has_the_same_columns(runs: Kept) -> None:
-    runs.make()
+def test_a_run_without_batches_has_the_same_columns(runs: TempRuns) -> None:
+    runs.create()
     names = runs.ask(lambda view: view.reader(f"SELECT * FROM {view.scored(view.weighting(), 0)}").schema.names)
     runs.put([[0.0, 1.0]], [1])
     assert {*SCORE_NAMES, "id", "target", "prediction", "log_loss", "attributes"} <= set(names)
@@ -170,8 +170,8 @@ def test_a_run_without_batches_has_the_same_columns(runs: Kept) -> None:
         runs.ask(lambda view: view.rows("SELECT 1"), "other")
 
 
-def test_a_question_is_asked_again_when_files_are_merged_under_it(runs: Kept) -> None:
-    runs.make()
+def test_a_question_is_asked_again_when_files_are_merged_under_it(runs: TempRuns) -> None:
+    runs.create()
     for number in range(32):
         logits, targets = noisy(5, 3, number)
         runs.put(logits, targets, [f"{number}-{row}" for row in range(5)], batch=f"b{number}")
@@ -187,8 +187,8 @@ def test_a_question_is_asked_again_when_files_are_merged_under_it(runs: Kept) ->
     assert len(runs.store.snapshot("r").urls()) == 1
 
 
-def test_a_file_that_goes_away_in_the_midst_of_a_stream_is_a_question_asked_again(runs: Kept) -> None:
-    runs.make()
+def test_a_file_that_goes_away_in_the_midst_of_a_stream_is_a_question_asked_again(runs: TempRuns) -> None:
+    runs.create()
     runs.put([[0.0, 1.0]], [1])
     asked = []
 
@@ -202,8 +202,8 @@ def test_a_file_that_goes_away_in_the_midst_of_a_stream_is_a_question_asked_agai
     assert len(asked) == 2
 
 
-def test_a_file_that_is_gone_for_good_is_named_as_trouble_of_the_storage(runs: Kept) -> None:
-    runs.make()
+def test_a_file_that_is_gone_for_good_is_named_as_trouble_of_the_storage(runs: TempRuns) -> None:
+    runs.create()
     runs.put([[0.0, 1.0]], [1])
     asked = []
 
@@ -217,8 +217,8 @@ def test_a_file_that_is_gone_for_good_is_named_as_trouble_of_the_storage(runs: K
 
 
 def test_what_does_not_fit_in_memory_goes_to_the_disk_and_then_is_refused() -> None:
-    with kept(memory_bytes=48 * 2**20) as runs:
-        runs.make()
+    with temp_runs(memory_bytes=48 * 2**20) as runs:
+        runs.create()
         runs.put([[0.0, 1.0]], [1])
         numbers = "SELECT hash(range) AS h, 'a text of some length ' || range AS t FROM range(1000000)"
         found = runs.ask(
@@ -231,7 +231,7 @@ def test_what_does_not_fit_in_memory_goes_to_the_disk_and_then_is_refused() -> N
             runs.ask(lambda view: view.row(f"SELECT length(string_agg(t, ',')) AS n FROM ({numbers})"))
 
 
-def test_a_text_in_sql_is_quoted(runs: Kept) -> None:
-    runs.make()
+def test_a_text_in_sql_is_quoted(runs: TempRuns) -> None:
+    runs.create()
     for text in ("", "it's", "''", "\\'; DROP TABLE x; --", "ü\n"):
         assert runs.ask(lambda view, text=text: view.row(f"SELECT {quoted(text)} AS t")) == {"t": text}

@@ -24,7 +24,7 @@ from service.runs.manifest import RunDescription
 from service.runs.queries import RunQueries
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
-from tests.runs.kept import kept
+from tests.runs.temp_runs import temp_runs
 from tests.runs.writer import review_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "data_dir_0_1_0"
@@ -203,8 +203,8 @@ def test_after_ten_thousand_single_verdicts_a_page_of_a_queue_reads_a_few_files(
         reads["reviews"] += "/reviews/" in path
         return open_file(files, path)
 
-    with kept() as runs:
-        snapshot = runs.make()
+    with temp_runs() as runs:
+        snapshot = runs.create()
         runs.put(np.zeros((5, 2)), [0] * 5, [f"e{number}" for number in range(5)])
         request = QueueRequest.parse({"strategy": "top_loss", "name": "q"})
         runs.ask(lambda view: create_queue(runs.store, view, request, view.weighting(), []))

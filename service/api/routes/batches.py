@@ -129,7 +129,7 @@ def _store(
             batches={name: digest.result()},
             num_ignored=result.num_ignored,
             num_excluded=result.num_excluded,
-            has_attributes=any(batch.batch.attributes for batch in batches),
+            has_attributes=any(batch.source.attributes for batch in batches),
         )
 
     num_classes = max((batch.num_classes for batch in batches if len(batch.ids)), default=snapshot.num_classes)

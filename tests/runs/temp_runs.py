@@ -1,7 +1,7 @@
-"""Runs that are kept as `PUT /runs/{run}/epochs/{epoch}/batches/{batch}` keeps them, and their rows by other means.
+"""Runs in a temporary folder, stored as `PUT /runs/{run}/epochs/{epoch}/batches/{batch}` stores them.
 
-`Kept.raw` reads the Parquet files with pyarrow, and `scored` computes every score in numpy from the paper's formula:
-neither goes through DuckDB.
+`TempRuns.raw` reads the Parquet files with pyarrow, and `scored` computes every score in numpy by the paper's formula:
+neither uses DuckDB.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Rows = list[dict[str, Any]]
 LIMITS = Limits(10**8, 10**7)
 
 
-class Kept:
-    """A store in a folder of its own, and what asks it."""
+class TempRuns:
+    """A store in a temporary folder, with queries."""
 
     def __init__(self, folder: str, memory_bytes: int) -> None:
         self.store = RunStore(open_files(folder), 10**7)
@@ -44,7 +44,7 @@ class Kept:
     def close(self) -> None:
         self.queries.close()
 
-    def make(self, config: dict[str, Any] | None = None, run: str = "r", **description: Any) -> Snapshot:
+    def create(self, config: dict[str, Any] | None = None, run: str = "r", **description: Any) -> Snapshot:
         return self.store.create(run, RunDescription.parse({"config": config or {}, **description}))[0]
 
     def put(
@@ -59,24 +59,24 @@ class Kept:
         attributes: Mapping[str, Sequence[Any]] | None = None,
         on_invalid: str = "error",
     ) -> LossResult:
-        """Post a batch as the route does; ids default to `e0000`, ..."""
+        """Store a batch as the route does; the ids default to `e0000`, ..."""
         snapshot = self.store.snapshot(run)
         config, description = snapshot.description.config, snapshot.description
         names = [f"e{row:04d}" for row in range(len(logits))] if ids is None else list(ids)
         batches = (Batch(np.asarray(logits), np.asarray(targets), names, attributes),)
-        taken = check_batches(config, batches)
+        checked = check_batches(config, batches)
         options = RequestOptions.parse({"outputs": ["loss", *STORED_OUTPUTS], "on_invalid": on_invalid})
         module = FocalLoss.from_config(config, "cpu")
         result = evaluate(self._device, module, LossRequest(options, batches), LIMITS, unique_ids=True)
-        rows = stored_rows(epoch, batch, taken, result.batches, store_logits=description.store_logits)
+        rows = stored_rows(epoch, batch, checked, result.batches, store_logits=description.store_logits)
         footer = Footer(
             rows=len(rows),
-            batches={batch: content_digest(taken)},
+            batches={batch: content_digest(checked)},
             num_ignored=result.num_ignored,
             num_excluded=result.num_excluded,
             has_attributes=bool(attributes),
         )
-        num_classes = taken[0].num_classes if len(logits) else snapshot.num_classes
+        num_classes = checked[0].num_classes if len(logits) else snapshot.num_classes
         self.store.add(snapshot, epoch, batch, rows, lambda: footer, num_classes)
         return result
 
@@ -84,7 +84,7 @@ class Kept:
         return self.queries.ask(run, question)
 
     def raw(self, run: str = "r", epoch: int | None = None) -> Rows:
-        """The rows of all files, by epoch, batch and row."""
+        """Rows of all files, by epoch, batch and row."""
         snapshot = self.store.snapshot(run)
         rows = [row for url in snapshot.urls(epoch) for row in pq.ParquetFile(url).read().to_pylist()]
         return sorted(rows, key=lambda row: (row["epoch"], row["batch"], row["row"]))
@@ -95,9 +95,9 @@ class Kept:
 
 
 @contextmanager
-def kept(memory_bytes: int = 2**30) -> Iterator[Kept]:
+def temp_runs(memory_bytes: int = 2**30) -> Iterator[TempRuns]:
     with TemporaryDirectory() as folder:
-        runs = Kept(folder, memory_bytes)
+        runs = TempRuns(folder, memory_bytes)
         try:
             yield runs
         finally:
@@ -106,7 +106,7 @@ def kept(memory_bytes: int = 2**30) -> Iterator[Kept]:
 
 def scored(rows: Sequence[dict[str, Any]], alpha: Sequence[float] | None = None, gamma: float = 2.0) -> Rows:
     """The rows with every score of `SCORE_NAMES`, alpha_t and log_loss: float64, from the stored log_odds."""
-    # Where a mask makes it infinite the scores are those of a number that is as good as infinite.
+    # log_odds that a mask makes infinite have the scores of a very large number.
     z = np.array([row["log_odds"] for row in rows], dtype=np.float64).clip(-1e30, 1e30)
     weights = np.array([1.0 if alpha is None else alpha[row["target"]] for row in rows])
     cross_entropy, not_easy = np.logaddexp(0, -z), np.logaddexp(0, z)
@@ -125,7 +125,7 @@ def scored(rows: Sequence[dict[str, Any]], alpha: Sequence[float] | None = None,
 
 
 def noisy(rows: int, classes: int, seed: int, *, spread: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits in float32 and targets of which some are wrong; halves and quarters, so that there are many ties."""
+    """Logits in float32 and targets, some of them wrong; logits are multiples of 1/4, so that there are many ties."""
     generator = np.random.default_rng(seed)
     true = generator.integers(0, classes, rows)
     logits = np.round(generator.normal(size=(rows, classes)) * spread * 4) / 4
@@ -134,4 +134,4 @@ def noisy(rows: int, classes: int, seed: int, *, spread: float = 2.0) -> tuple[n
     return logits.astype(np.float32), targets
 
 
-__all__ = ["Kept", "kept", "noisy", "scored"]
+__all__ = ["TempRuns", "noisy", "scored", "temp_runs"]
