@@ -45,14 +45,17 @@ check: setup           ## format, lint, types, import layers, generated code, do
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/generate_page_types.py --check
 	$(BIN)/deno fmt --check
 	$(BIN)/deno lint
+	$(BIN)/deno check --no-remote service/web tests/web
 	$(MKDOCS)
 
-format: setup          ## format, fix lint, and generate the synchronous client
+format: setup          ## format, fix lint, generate code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/generate_sync_client.py
+	$(BIN)/python scripts/generate_page_types.py
 	$(BIN)/deno lint --fix
 	$(BIN)/deno fmt
 

@@ -1,25 +1,33 @@
-// Which view is shown, and signing in where the service asks for a key.
+// Shows the view of the address, and the sign-in form if the service needs a key.
 
 import { call, get } from "./lib/api.js";
+import { find, h, loading, problem } from "./lib/dom.js";
+import { parseAddress } from "./lib/route.js";
 import { classesView } from "./views/classes.js";
 import { compareView } from "./views/compare.js";
-import { h, loading, problem } from "./lib/dom.js";
 import { exampleView } from "./views/example.js";
 import { examplesView } from "./views/examples.js";
 import { exportView } from "./views/export.js";
 import { mapView } from "./views/map.js";
 import { queueView } from "./views/queue.js";
-import { here } from "./lib/route.js";
 import { runView } from "./views/run.js";
 import { runsView } from "./views/runs.js";
 import { signInView } from "./views/signin.js";
 
-const main = document.getElementById("main");
-const signOut = document.getElementById("sign-out");
+/** @import { Failure, View } from "./types.d.ts" */
+/** @typedef {(view: View) => Promise<HTMLElement>} ShowView */
+
+const main = find(document, "#main");
+const signOut = find(document, "#sign-out");
+/** Aborts when the user leaves the view. */
 let leave = new AbortController();
 
-/** The views of a run beside its first one, by their place in the address. */
-const PLACES = {
+/**
+ * Views of a run other than its first, by the last part of their address.
+ *
+ * @type {Record<string, [title: string, view: ShowView]>}
+ */
+const RUN_VIEWS = {
   classes: ["Classes", classesView],
   examples: ["Examples", examplesView],
   map: ["Data map", mapView],
@@ -27,78 +35,90 @@ const PLACES = {
   export: ["Export", exportView],
 };
 
-/** A view is `async (context) => element`; `context.signal` ends with it. */
-function chosen(parts) {
+/**
+ * The title and view of an address, null if it has none.
+ *
+ * @param {string[]} parts
+ * @returns {[title: string, view: ShowView] | null}
+ */
+function route(parts) {
   if (parts.length === 0) return ["Runs", runsView];
   if (parts[0] !== "runs" || parts.length < 2) return null;
   if (parts.length === 2) return [parts[1], runView];
   if (parts[2] === "queues" && parts.length <= 5) return [`${parts[3]} – ${parts[1]}`, queueView];
   if (parts[2] === "examples" && parts.length === 4) return [`${parts[3]} – ${parts[1]}`, exampleView];
-  const place = parts.length === 3 && PLACES[parts[2]];
-  return place ? [`${place[0]} – ${parts[1]}`, place[1]] : null;
+  const view = parts.length === 3 && RUN_VIEWS[parts[2]];
+  return view ? [`${view[0]} – ${parts[1]}`, view[1]] : null;
 }
 
+/** Show the view of the present address. */
 async function show({ focus = true } = {}) {
   leave.abort();
   leave = new AbortController();
   const { signal } = leave;
-  const { parts, query } = here();
-  const found = chosen(parts);
-  document.title = `${found ? found[0] : "Not found"} · Focal Loss Service`;
+  const { parts, query } = parseAddress();
+  const [title, view] = route(parts) || ["Not found", null];
+  document.title = `${title} · Focal Loss Service`;
   main.setAttribute("aria-busy", "true");
-  const late = setTimeout(() => main.replaceChildren(loading()), 200);
+  const timer = setTimeout(() => main.replaceChildren(loading()), 200);
   let content;
   try {
-    content = found ? await found[1]({ parts, query, signal, refused }) : nowhere();
+    content = view ? await view({ parts, query, signal, refused }) : notFound();
   } catch (error) {
-    content = error.status === 401 ? signInView(signedIn) : h("section", {}, problem(error), back());
+    content = error.status === 401 ? signInView(signedIn) : h("section", {}, problem(error), linkToRuns());
   }
-  clearTimeout(late);
+  clearTimeout(timer);
   if (signal.aborted) return;
   main.replaceChildren(content);
   main.removeAttribute("aria-busy");
   const wanted = main.querySelector("[data-focus]");
-  if (wanted) wanted.focus();
+  if (wanted instanceof HTMLElement) wanted.focus();
   else if (focus) main.focus({ preventScroll: true });
 }
 
-/** A later call of a view may fail as well: a session ends. */
+/**
+ * Show the sign-in form if an error is a 401: a session can end while a view is open. True if it was.
+ *
+ * @param {Failure} error
+ */
 function refused(error) {
   if (error.status !== 401) return false;
   leave.abort();
   signOut.hidden = true;
   main.replaceChildren(signInView(signedIn));
-  main.querySelector("[data-focus]").focus();
+  find(main, "[data-focus]").focus();
   return true;
 }
 
-function nowhere() {
-  return h("section", {}, h("h1", {}, "There is nothing at this address"), back());
+function notFound() {
+  return h("section", {}, h("h1", {}, "There is nothing at this address"), linkToRuns());
 }
 
-function back() {
+function linkToRuns() {
   return h("p", {}, h("a", { href: "#/" }, "All runs"));
 }
 
+/** Show the view again after the user has signed in or out. */
 async function signedIn() {
-  await session();
+  await showSession();
   await show();
 }
 
-async function session() {
-  const state = await get("session").catch(() => ({ signed_in: false }));
-  signOut.hidden = !state.signed_in;
+/** Show the sign-out button if the user is signed in. */
+async function showSession() {
+  const session = await get("session").catch(() => ({ signed_in: false }));
+  signOut.hidden = !session.signed_in;
 }
 
 signOut.addEventListener("click", async () => {
   await call("DELETE", "session").catch(() => null);
   await signedIn();
 });
-document.querySelector(".skip-link").addEventListener("click", (event) => {
-  // The address after the `#` is the view's.
+find(document, ".skip-link").addEventListener("click", (event) => {
+  // The part of the address after the `#` belongs to the views.
   event.preventDefault();
   main.focus();
 });
 globalThis.addEventListener("hashchange", () => show());
-session();
+showSession();
 show({ focus: false });

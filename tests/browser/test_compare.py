@@ -56,7 +56,7 @@ def test_two_runs_of_the_list_are_compared(page: Page, server: ServerProcess) ->
     assert page.url.endswith("#/runs/original/compare?with=mended")
     page.get_by_label("How many count as the hardest").fill("3")
     page.keyboard.press("Enter")
-    expect(page.locator(".compare-said")).to_have_text(
+    expect(page.locator(".compare-summary")).to_have_text(
         "3 examples have become hard, 3 are resolved; 0 % of the hardest are the same."
     )
     assert page.url.endswith("compare?with=mended&top=3")
@@ -95,10 +95,10 @@ def test_a_run_is_compared_with_itself_at_another_epoch(page: Page, server: Serv
     expect(page.get_by_text("Choose the run that came after")).to_be_visible()
     page.get_by_label("After: run").select_option("original")
     found = httpx.get(f"{server.url}/runs/original/compare/original?epoch=0&other_epoch=1").json()
-    expect(page.locator(".compare-said")).to_contain_text(f"{found['num_resolved']} are resolved")
+    expect(page.locator(".compare-summary")).to_contain_text(f"{found['num_resolved']} are resolved")
     assert page.url.endswith("compare?with=original&epoch=0")
     page.get_by_label("After: epoch").select_option("0")
-    expect(page.locator(".compare-said")).to_have_text(
+    expect(page.locator(".compare-summary")).to_have_text(
         "0 examples have become hard, 0 are resolved; 100 % of the hardest are the same."
     )
     page.reload()

@@ -187,7 +187,7 @@ def test_the_data_map_works_by_keyboard_and_for_the_first_epochs(page: Page, ser
 
 def test_a_large_run_has_a_map_of_cells(page: Page, server: ServerProcess) -> None:
     page.route("**/map.js", lambda route: route.fulfill(
-        body=route.fetch().text().replace("MOST_POINTS = 20_000", "MOST_POINTS = 200"), content_type="text/javascript",
+        body=route.fetch().text().replace("MAX_POINTS = 20_000", "MAX_POINTS = 200"), content_type="text/javascript",
     ))  # fmt: skip
     cells = asked(server, "dynamics?bins=60&limit=0")["map"]
     page.goto("/#/runs/mail/map")

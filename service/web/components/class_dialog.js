@@ -1,20 +1,28 @@
-// A dialog that asks for a class.
+// A dialog to choose a class.
 
-import { classOptions } from "./parts.js";
 import { dialog, h } from "../lib/dom.js";
+import { classOptions } from "./labels.js";
 
-/** Ask for a class other than `given` (null: any), then call `act` with its index. */
+/** @import { Classes } from "../types.d.ts" */
+
+/**
+ * Ask for a class, then call `act` with its index.
+ *
+ * @param {Classes} run
+ * @param {number | null} given A class that cannot be chosen.
+ * @param {(label: number) => void} act
+ */
 export function chooseClass(run, given, act) {
   const classes = h("select", { id: "other-class", size: 8, autofocus: true, required: true }, classOptions(run));
   for (const option of classes.options) if (given !== null && Number(option.value) === given) option.disabled = true;
-  const choose = h("button", { class: "primary", value: "save" }, "Save");
+  const save = h("button", { class: "primary", value: "save" }, "Save");
   classes.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && classes.value) {
       event.preventDefault();
-      choose.click();
+      save.click();
     }
   });
-  classes.addEventListener("dblclick", () => choose.click());
+  classes.addEventListener("dblclick", () => save.click());
   dialog(
     "Other label",
     h(
@@ -27,7 +35,7 @@ export function chooseClass(run, given, act) {
         "div",
         { class: "buttons" },
         h("button", { value: "", formnovalidate: true, type: "submit" }, "Cancel"),
-        choose,
+        save,
       ),
     ),
     () => act(Number(classes.value)),

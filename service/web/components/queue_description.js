@@ -1,16 +1,24 @@
-// One line about a queue: its strategy, budget and quotas.
+// The request of a queue in one line.
 
-import { className, strategyName } from "./parts.js";
 import { number } from "../lib/dom.js";
+import { className } from "./labels.js";
+import { strategyName } from "./strategies.js";
 
-/** The request of a queue in words. */
+/** @import { Classes, Queue } from "../types.d.ts" */
+
+/**
+ * The strategy, budget and quotas of a queue in words.
+ *
+ * @param {Pick<Classes, "class_names">} run
+ * @param {Pick<Queue, "request" | "strategy" | "epoch">} queue
+ */
 export function describeQueue(run, { request, strategy, epoch }) {
   const mix = Object.entries(request.mix || {});
   const sum = mix.reduce((total, [, share]) => total + share, 0);
   const parts = mix.map(([name, share]) =>
     `${strategyName(name).toLowerCase()} ${Math.round((100 * share) / sum)}\u00a0%`
   );
-  const { per_class: quota, min_per_class: least, at_most: most } = request;
+  const { per_class: quota, min_per_class: minimum, at_most: limit } = request;
   return [
     parts.length ? `${strategyName(strategy)} of ${parts.join(" and ")}` : strategyName(strategy),
     `up to ${number(request.budget)} rows`,
@@ -20,8 +28,8 @@ export function describeQueue(run, { request, strategy, epoch }) {
     `at most ${
       Object.entries(quota).map(([label, rows]) => `${number(rows)} ${className(run, Number(label))}`).join(", ")
     }`,
-    least > 0 && `at least ${number(least)} of each class`,
-    most && `at most ${number(most.count)} with the same ${most.attribute}`,
+    minimum && minimum > 0 && `at least ${number(minimum)} of each class`,
+    limit && `at most ${number(limit.count)} with the same ${limit.attribute}`,
     `from epoch ${epoch}.`,
   ].filter(Boolean).join(", ");
 }

@@ -1,41 +1,43 @@
-// The controls over the rows of a queue: what to show of them, and in which order.
+// The controls that filter and sort the rows of a queue.
 
 import { h } from "../lib/dom.js";
-import { classOptions } from "./parts.js";
-import { SHOWN, SORTS } from "../lib/queue_query.js";
+import { SHOW_VALUES, SORTS } from "../lib/queue_query.js";
+import { anyOption, choice, field } from "./form_inputs.js";
+import { classOptions } from "./labels.js";
 
+/** @import { Child, Classes } from "../types.d.ts" */
+/** @import { Filter, QueueQuery } from "../lib/queue_query.js" */
+/** @typedef {(change: "filter" | "sort") => void} Changed */
+
+/** @type {Record<string, string>} */
 const VERDICTS = { open: "open", reviewed: "reviewed", ok: "kept", wrong: "wrong", unsure: "not sure" };
 const TYPING_MS = 300;
-const LONGEST_OPTION = 40;
+const MAX_OPTION_TEXT = 40;
 
 /**
- * @param run As the API tells it.
- * @param facets Texts of each attribute that has few.
- * @param asked The QueueQuery, which the controls change.
- * @param changed Called with "filter" or "sort" after a change.
- * @param wide Whether there is room for all of it.
+ * Filters and sort keys of a queue. `refresh` shows the sort keys of the query again after another control changed them.
+ *
+ * @param {Classes} run
+ * @param {Record<string, string[]>} facets The values of each attribute that has few values.
+ * @param {QueueQuery} query The controls change it.
+ * @param {Changed} changed Called after each change.
+ * @param {boolean} open True to unfold the controls.
  */
-export function filters(run, facets, asked, changed, wide) {
-  const field = (id, label, control) => h("div", {}, h("label", { for: id }, label), control);
-  const choice = (id, label, options, value, act) => {
-    const select = h("select", { id, onchange: () => act(select.value) }, options);
-    select.value = value;
-    return field(id, label, select);
-  };
-  const all = (text) => h("option", { value: "" }, text);
+export function queueFilters(run, facets, query, changed, open) {
+  /** @type {(name: Filter, label: string, options: Child) => HTMLElement} */
   const filter = (name, label, options) =>
-    choice(`filter-${name}`, label, options, asked.filters[name], (value) => {
-      asked.filters[name] = value;
+    choice(`filter-${name}`, label, query.filters[name], options, (value) => {
+      query.filters[name] = value;
       changed("filter");
     });
-  const attributes = Object.entries(offered(facets, asked.attributes)).map(([name, texts], place) =>
+  const attributes = Object.entries(offeredValues(facets, query.attributes)).map(([name, values], place) =>
     choice(
       `attribute-${place}`,
       name || "(no name)",
-      [all("any"), texts.map((text) => h("option", { value: text }, brief(text)))],
-      asked.attributes[name] || "",
-      (text) => {
-        asked.attributes[name] = text;
+      query.attributes[name] || "",
+      [anyOption("any"), values.map((value) => h("option", { value }, shortened(value)))],
+      (value) => {
+        query.attributes[name] = value;
         changed("filter");
       },
     )
@@ -43,78 +45,99 @@ export function filters(run, facets, asked, changed, wide) {
   const sorts = h("div", { class: "filters", role: "group", "aria-label": "Sort the rows" });
   const element = h(
     "details",
-    { class: "narrow", open: wide || asked.narrows || asked.sort.length > 0 },
+    { class: "narrow", open: open || query.hasFilters || query.sort.length > 0 },
     h("summary", {}, "Filter and sort"),
     h(
       "div",
       { class: "filters", role: "group", "aria-label": "Filter the rows" },
-      search(asked, changed, field),
-      filter("given", "Given", [all("any class"), classOptions(run)]),
-      filter("prediction", "Prediction", [all("any class"), classOptions(run)]),
-      filter("suggested", "Suggested", [all("any class"), classOptions(run)]),
-      filter("show", "Show", [all("all rows"), SHOWN.map((name) => h("option", { value: name }, VERDICTS[name]))]),
+      searchField(query, changed),
+      filter("given", "Given", [anyOption("any class"), classOptions(run)]),
+      filter("prediction", "Prediction", [anyOption("any class"), classOptions(run)]),
+      filter("suggested", "Suggested", [anyOption("any class"), classOptions(run)]),
+      filter("show", "Show", [
+        anyOption("all rows"),
+        SHOW_VALUES.map((value) => h("option", { value }, VERDICTS[value])),
+      ]),
       attributes,
     ),
     sorts,
   );
-  /** After the order was changed elsewhere. */
-  element.refresh = () => {
-    const keys = [asked.sort[0] || "rank", ...(asked.sort.length ? [asked.sort[1] || ""] : [])];
-    const held = document.activeElement?.id;
-    sorts.replaceChildren(
-      ...keys.map((key, place) =>
-        choice(
-          `sort-${place}`,
-          place ? "Then by" : "Sort by",
-          [place > 0 && all("rank alone"), orders()],
-          key,
-          (value) => {
-            asked.setSort(place ? [asked.sort[0], value, ...asked.sort.slice(2)] : [value, ...asked.sort.slice(1)]);
-            changed("sort");
-          },
-        )
-      ),
-    );
-    if (held?.startsWith("sort-")) document.getElementById(held)?.focus();
+  const refresh = () => {
+    const focused = document.activeElement?.id;
+    sorts.replaceChildren(...sortFields(query, changed));
+    if (focused?.startsWith("sort-")) document.getElementById(focused)?.focus();
   };
-  element.refresh();
-  return element;
+  refresh();
+  return Object.assign(element, { refresh });
 }
 
-function search(asked, changed, field) {
+/**
+ * A choice for the first sort key, and one for the second if there is a first.
+ *
+ * @param {QueueQuery} query
+ * @param {Changed} changed
+ */
+function sortFields(query, changed) {
+  const keys = [query.sort[0] || "rank", ...(query.sort.length ? [query.sort[1] || ""] : [])];
+  return keys.map((key, place) =>
+    choice(
+      `sort-${place}`,
+      place ? "Then by" : "Sort by",
+      key,
+      [place > 0 && anyOption("rank alone"), sortOptions()],
+      (value) => {
+        query.setSort(place ? [query.sort[0], value, ...query.sort.slice(2)] : [value, ...query.sort.slice(1)]);
+        changed("sort");
+      },
+    )
+  );
+}
+
+/**
+ * @param {QueueQuery} query
+ * @param {Changed} changed
+ */
+function searchField(query, changed) {
+  /** @type {ReturnType<typeof setTimeout>} */
   let timer;
   const input = h("input", {
     id: "filter-text",
     type: "search",
     placeholder: "id or text",
     autocomplete: "off",
-    value: asked.filters.text,
+    value: query.filters.text,
   });
   input.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      asked.filters.text = input.value.trim();
+      query.filters.text = input.value.trim();
       changed("filter");
     }, TYPING_MS);
   });
   return field("filter-text", "Search", input);
 }
 
-/** Attributes that tell examples apart without telling each apart; and those that the address asks for. */
-function offered(facets, chosen) {
-  const useful = Object.entries(facets).filter(([name, texts]) => texts.length > 1 && name !== "text");
-  const found = Object.fromEntries(useful);
-  for (const [name, text] of Object.entries(chosen)) {
-    if (text && !found[name]?.includes(text)) found[name] = [...(found[name] || []), text];
+/**
+ * Values of the attributes that are worth a filter: those with several values, and those that the address filters by.
+ *
+ * @param {Record<string, string[]>} facets
+ * @param {Record<string, string>} chosen
+ */
+function offeredValues(facets, chosen) {
+  const useful = Object.entries(facets).filter(([name, values]) => values.length > 1 && name !== "text");
+  const offered = Object.fromEntries(useful);
+  for (const [name, value] of Object.entries(chosen)) {
+    if (value && !offered[name]?.includes(value)) offered[name] = [...(offered[name] || []), value];
   }
-  return found;
+  return offered;
 }
 
-const brief = (text) => (text.length > LONGEST_OPTION ? `${text.slice(0, LONGEST_OPTION)} …` : text);
+/** @param {string} text */
+const shortened = (text) => (text.length > MAX_OPTION_TEXT ? `${text.slice(0, MAX_OPTION_TEXT)} …` : text);
 
-function orders() {
-  return Object.entries(SORTS).flatMap(([name, [word, descending]]) => {
-    const both = [h("option", { value: name }, `${word} ↑`), h("option", { value: `-${name}` }, `${word} ↓`)];
+function sortOptions() {
+  return Object.entries(SORTS).flatMap(([name, [label, descending]]) => {
+    const both = [h("option", { value: name }, `${label} ↑`), h("option", { value: `-${name}` }, `${label} ↓`)];
     return descending ? both.reverse() : both;
   });
 }

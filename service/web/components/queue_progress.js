@@ -1,16 +1,26 @@
-// The figures above a queue: how far its review is, and what it has found.
+// The numbers above a queue: the progress of its review and the wrong labels.
 
-import { precisionText, tile } from "./parts.js";
 import { bar, h, number } from "../lib/dom.js";
+import { tile } from "./layout.js";
+import { precisionText } from "./strategies.js";
 
-/** Four tiles: rows reviewed, wrong labels found, precision of the strategy, and what is expected. */
+/** @import { Precision, QueuePage } from "../types.d.ts" */
+/** @typedef {{ wrong: number, judged: number, reviewed: number }} QueueCounts `judged`: kept or wrong. */
+
+/**
+ * Four tiles: reviewed rows, wrong labels, precision of the strategy, expected wrong labels.
+ *
+ * @param {QueuePage} queue
+ * @param {QueueCounts} counts
+ * @param {Precision | undefined} precision
+ */
 export function progressTiles(queue, { wrong, judged, reviewed }, precision) {
-  const { num_rows: all, expected_yield: expected } = queue;
-  const [share, sure] = precisionText(precision);
+  const { num_rows: rows, expected_yield: expected } = queue;
+  const [share, details] = precisionText(precision);
   return [
-    tile("Reviewed", h("span", {}, `${number(reviewed)} of ${number(all)}`), bar(reviewed / (all || 1), "good")),
+    tile("Reviewed", h("span", {}, `${number(reviewed)} of ${number(rows)}`), bar(reviewed / (rows || 1), "good")),
     tile("Wrong labels here", judged ? `${number(wrong)} of ${number(judged)}` : "–", "of the rows judged so far"),
-    tile("Precision of the strategy", share, sure),
+    tile("Precision of the strategy", share, details),
     tile(
       "Expected in all rows",
       `about ${number(Math.round(expected.wrong_labels))}`,

@@ -1,66 +1,116 @@
-// The public API of this service, and nothing else.
+// HTTP calls of the service's public API.
 
-/** What the service answered instead: its status, code and own words. */
+/** @import { Fault, ProblemReply } from "../types.d.ts" */
+
+/** An error reply of the service: its status, code and message. */
 export class Problem extends Error {
-  constructor(status, members) {
-    super(members.detail || `The service answered ${status}.`);
+  /**
+   * @param {number} status
+   * @param {ProblemReply} reply
+   */
+  constructor(status, reply) {
+    super(reply.detail || `The service answered ${status}.`);
     this.status = status;
-    this.code = members.code || "";
-    this.title = members.title || "Something went wrong";
-    this.errors = members.errors || [];
+    this.code = reply.code || "";
+    this.title = reply.title || "Something went wrong";
+    /** @type {Fault[]} */
+    this.errors = reply.errors || [];
   }
 }
 
-const silence = () =>
+const noReply = () =>
   new Problem(0, { title: "No answer", detail: "The service does not answer. Is it still running?" });
 
-/** A path out of parts that may hold anything; the id of an example may have slashes, which stay. */
+/**
+ * A URL path of these parts. Slashes in a part (an example id may have them) stay.
+ *
+ * @param {...unknown} parts
+ */
 export function path(...parts) {
   return parts.map((part) => String(part).split("/").map(encodeURIComponent).join("/")).join("/");
 }
 
-/** The status of an answer and what it says. */
-export async function ask(method, where, body, signal) {
-  const reply = await answered(method, where, body, signal);
+/**
+ * Send a request. Returns the status and the JSON content of the reply, null for a 204.
+ *
+ * @param {string} method
+ * @param {string} url
+ * @param {unknown} [body]
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{ status: number, content: any }>}
+ */
+export async function request(method, url, body, signal) {
+  const reply = await fetchReply(method, url, body, signal);
   return { status: reply.status, content: reply.status === 204 ? null : await reply.json() };
 }
 
-/** The reply, where it is one that was hoped for. */
-async function answered(method, where, body, signal) {
-  const options = {
-    method,
-    headers: { Accept: "application/json" },
-    credentials: "same-origin",
-    cache: "no-store",
-    signal,
-  };
+/**
+ * Send a request. Throws a Problem unless the status is 2xx.
+ *
+ * @param {string} method
+ * @param {string} url
+ * @param {unknown} body
+ * @param {AbortSignal} [signal]
+ */
+async function fetchReply(method, url, body, signal) {
+  /** @type {Record<string, string>} */
+  const headers = { Accept: "application/json" };
+  /** @type {RequestInit} */
+  const options = { method, headers, credentials: "same-origin", cache: "no-store", signal };
   if (body !== undefined) {
-    options.headers["Content-Type"] = "application/json";
+    headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
   let reply;
   try {
-    reply = await fetch(where, options);
+    reply = await fetch(url, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw silence();
+    throw noReply();
   }
   if (!reply.ok) throw new Problem(reply.status, await reply.json().catch(() => ({})));
   return reply;
 }
 
-export const call = async (...asked) => (await ask(...asked)).content;
+/**
+ * Send a request. Returns the JSON content of the reply.
+ *
+ * @param {string} method
+ * @param {string} url
+ * @param {unknown} [body]
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<any>}
+ */
+export const call = async (method, url, body, signal) => (await request(method, url, body, signal)).content;
 
-export const get = (where, signal) => call("GET", where, undefined, signal);
+/**
+ * @param {string} url
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<any>}
+ */
+export const get = (url, signal) => call("GET", url, undefined, signal);
 
-/** What is no JSON, as text. */
-export const text = async (where, signal) => (await answered("GET", where, undefined, signal)).text();
+/**
+ * GET a reply that is not JSON, as text.
+ *
+ * @param {string} url
+ * @param {AbortSignal} [signal]
+ */
+export const getText = async (url, signal) => (await fetchReply("GET", url, undefined, signal)).text();
 
-/** PUT a file as it is. `progress` is told the bytes that are sent; only XMLHttpRequest knows them. */
-export function upload(where, file, mediaType, { progress, signal }) {
+/**
+ * PUT a file. `progress` is called with the number of bytes sent, which only XMLHttpRequest reports.
+ *
+ * @param {string} url
+ * @param {File} file
+ * @param {string} mediaType
+ * @param {{ progress: (bytes: number) => void, signal: AbortSignal }} options
+ * @returns {Promise<{ num_examples: number }>}
+ */
+export function upload(url, file, mediaType, { progress, signal }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("PUT", where);
+    request.open("PUT", url);
     request.responseType = "json";
     request.setRequestHeader("Accept", "application/json");
     request.setRequestHeader("Content-Type", mediaType);
@@ -69,7 +119,7 @@ export function upload(where, file, mediaType, { progress, signal }) {
       if (request.status < 300) resolve(request.response);
       else reject(new Problem(request.status, request.response || {}));
     });
-    request.addEventListener("error", () => reject(silence()));
+    request.addEventListener("error", () => reject(noReply()));
     request.addEventListener("abort", () => reject(new DOMException("It was cancelled.", "AbortError")));
     signal.addEventListener("abort", () => request.abort());
     request.send(file);

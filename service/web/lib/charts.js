@@ -1,19 +1,25 @@
-// Charts by plotly.js, which the service serves out of a package. It is large, so it comes when a first chart is drawn.
+// Charts drawn by plotly.js. The service serves the library from a Python package; the first chart loads it.
 
 import { h } from "./dom.js";
 
-// Plotly brings the styles of its maps, which the page's policy refuses and nobody needs: an element of this name says
-// that they are there already. The second is the way it has itself to leave its own styles to the page.
-const STYLES = ["9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53", "plotly.js-style-global"];
+/** @import { Child } from "../types.d.ts" */
+/** @typedef {HTMLElement & { redraw: () => Promise<void> }} Chart */
+
+// Plotly adds style elements of these ids unless the page has elements of the same ids, and the page's security policy
+// refuses them. The first holds the styles of its maps, which the page does not use. Plotly leaves the second out by
+// itself where its element has the class `no-inline-styles`.
+const STYLE_IDS = ["9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53", "plotly.js-style-global"];
 const DARK = matchMedia("(prefers-color-scheme: dark)");
+/** @type {Promise<any> | null} */
 let library = null;
 
-function loaded() {
+/** Load plotly.js. */
+function loadPlotly() {
   library ??= new Promise((resolve, reject) => {
-    for (const id of STYLES) document.head.append(h("meta", { id, class: "no-inline-styles" }));
+    for (const id of STYLE_IDS) document.head.append(h("meta", { id, class: "no-inline-styles" }));
     document.head.append(h("script", {
       src: "web/plotly.min.js",
-      onload: () => resolve(globalThis.Plotly),
+      onload: () => resolve(/** @type {any} */ (globalThis).Plotly),
       onerror: () => {
         library = null;
         reject(new Error("The charts could not be loaded."));
@@ -23,57 +29,83 @@ function loaded() {
   return library;
 }
 
-/** A colour of the page's style. */
+/**
+ * A colour of the page's style sheet.
+ *
+ * @param {string} name
+ */
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-/** Plotly reads a little markup in its texts; an id is none. */
+/**
+ * Escape the markup that Plotly reads in its texts.
+ *
+ * @param {string} text
+ */
 export const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
 /**
- * A chart with what it says in words; what can be read off it stands in `table` too, for who cannot see it.
+ * A chart. The table, if there is one, repeats its numbers for people who cannot see it.
  *
- * @param title What is drawn, above it.
- * @param words The same as a sentence, for a screen reader.
- * @param draw Gives Plotly's `{ data, layout }`, in the colours of now.
- * @param options height in px; `table`, an element; `on`, listeners by Plotly's names; signal, ends it.
+ * @param {Child} title Shown above the chart.
+ * @param {string} description The content of the chart in words, for screen readers.
+ * @param {() => { data: object[], layout: Record<string, any> }} draw Returns the arguments of Plotly in the current
+ *   colours.
+ * @param {object} [options]
+ * @param {number} [options.height] In pixels.
+ * @param {HTMLElement | null} [options.table]
+ * @param {Record<string, (event: any) => void>} [options.on] Listeners by Plotly's event names.
+ * @param {AbortSignal} [options.signal] Removes the chart when it aborts.
+ * @returns {Chart}
  */
-export function chart(title, words, draw, { height = 260, table = null, on = {}, signal } = {}) {
-  const place = h("div", { class: "plot", role: "img", "aria-label": words });
-  place.style.height = `${height}px`;
+export function chart(title, description, draw, { height = 260, table = null, on = {}, signal } = {}) {
+  const plot = h("div", { class: "plot", role: "img", "aria-label": description });
+  plot.style.height = `${height}px`;
   const figure = h(
     "figure",
     { class: "chart-figure" },
     title && h("figcaption", {}, title),
-    place,
+    plot,
     table && h("details", {}, h("summary", {}, "As a table"), table),
   );
+  /** @type {any} */
   let Plotly = null;
   const paint = async () => {
     const { data, layout } = draw();
-    await Plotly.react(place, data, {
-      ...base(height),
-      ...layout,
-      xaxis: axis(layout.xaxis),
-      yaxis: axis(layout.yaxis),
-    }, { displayModeBar: false, responsive: true, showTips: false, doubleClick: false });
+    await Plotly.react(
+      plot,
+      data,
+      { ...base(height), ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) },
+      {
+        displayModeBar: false,
+        responsive: true,
+        showTips: false,
+        doubleClick: false,
+      },
+    );
   };
-  // Plotly measures the element, so it has to be on the page.
-  const ready = visible(place, signal).then(loaded).then(async (found) => {
+  // Plotly measures the element, so the element has to be in the document.
+  const ready = visible(plot, signal).then(loadPlotly).then(async (loaded) => {
     if (signal?.aborted) return;
-    Plotly = found;
+    Plotly = loaded;
     await paint();
-    for (const [name, listener] of Object.entries(on)) place.on(name, listener);
+    for (const [name, listener] of Object.entries(on)) /** @type {any} */ (plot).on(name, listener);
     DARK.addEventListener("change", paint, { signal });
-    signal?.addEventListener("abort", () => Plotly.purge(place));
-  }).catch((error) => place.replaceChildren(h("p", { class: "muted" }, error.message)));
-  figure.redraw = () => ready.then(() => Plotly && paint());
-  return figure;
+    signal?.addEventListener("abort", () => Plotly.purge(plot));
+  }).catch((error) => plot.replaceChildren(h("p", { class: "muted" }, error.message)));
+  return Object.assign(figure, { redraw: () => ready.then(() => Plotly && paint()) });
 }
 
+/**
+ * Wait until an element is in view.
+ *
+ * @param {Element} element
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
 function visible(element, signal) {
   return new Promise((resolve) => {
     const observer = new IntersectionObserver((entries) => {
-      if (!entries.some((one) => one.isIntersecting)) return;
+      if (!entries.some((entry) => entry.isIntersecting)) return;
       observer.disconnect();
       resolve();
     });
@@ -82,6 +114,7 @@ function visible(element, signal) {
   });
 }
 
+/** @param {number} height */
 function base(height) {
   return {
     height,
@@ -97,13 +130,14 @@ function base(height) {
   };
 }
 
-function axis(given = {}) {
+/** @param {object} options */
+function axis(options = {}) {
   return {
     gridcolor: colour("line"),
     linecolor: colour("line"),
     zeroline: false,
     fixedrange: true,
     automargin: true,
-    ...given,
+    ...options,
   };
 }

@@ -1,36 +1,46 @@
-// Reviewing by keyboard: which key does what, and the list of them behind `?`.
+// Review by keyboard: the keys of each action, and the dialog that lists them.
 
 import { dialog, h } from "./dom.js";
 
 const OFF = "focal-loss-keys-off";
 
-/** What can be done with a row: name, keys, the word on its button. */
+/**
+ * Actions on a row: name, keys, label of the button, description.
+ *
+ * @type {[name: string, keys: string[], label: string, description: string][]}
+ */
 export const ACTIONS = [
   ["keep", ["1", "k"], "Keep", "The given label is right"],
   ["accept", ["2", "a"], "Accept", "Take the suggested label"],
   ["other", ["3", "o"], "Other …", "Choose another class"],
-  ["unsure", ["4", "d"], "Not sure", "Say that it cannot be told"],
-  ["skip", ["s"], "Skip", "Leave it open and go on"],
-  ["undo", ["u"], "Undo", "Take back the last verdict, or the last step for many"],
+  ["unsure", ["4", "d"], "Not sure", "The right label cannot be determined"],
+  ["skip", ["s"], "Skip", "Leave the row open and go on"],
+  ["undo", ["u"], "Undo", "Take back the last verdict, or the last bulk step"],
   ["next", ["j", "ArrowDown"], "Next", "Go to the next row"],
   ["previous", ["ArrowUp"], "Previous", "Go to the row before"],
-  ["pick", ["x"], "Select", "Select the row, or no longer"],
+  ["pick", ["x"], "Select", "Select or deselect the row"],
   ["help", ["?"], "Keys", "Show this list"],
 ];
 
-/** Listen until the signal ends; `act` is called with the name of an action. */
+/**
+ * Call `act` with the name of an action when one of its keys is pressed, until the signal aborts.
+ *
+ * @param {(action: string) => void} act
+ * @param {AbortSignal} signal
+ */
 export function listen(act, signal) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) {
       return;
     }
-    // Where keys mean something else they keep their meaning.
-    if (event.target.closest("input:not([type=checkbox]), select, textarea, summary")) return;
+    // Keys keep their usual meaning in form controls.
+    const target = /** @type {Element} */ (event.target);
+    if (target.closest("input:not([type=checkbox]), select, textarea, summary")) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const found = ACTIONS.find(([, keys]) => keys.includes(key));
-    if (!found || (keysAreOff() && found[0] !== "help")) return;
+    const action = ACTIONS.find(([, keys]) => keys.includes(key));
+    if (!action || (keysAreOff() && action[0] !== "help")) return;
     event.preventDefault();
-    if (!event.repeat || ["next", "previous"].includes(found[0])) act(found[0]);
+    if (!event.repeat || ["next", "previous"].includes(action[0])) act(action[0]);
   }, { signal });
 }
 
@@ -38,8 +48,9 @@ function keysAreOff() {
   return localStorage.getItem(OFF) === "yes";
 }
 
+/** Open the dialog that lists the keys. */
 export function showKeys() {
-  // Who speaks to the machine wants single letters to do nothing (WCAG 2.1.4).
+  // Users of speech input need a way to turn off single-letter keys (WCAG 2.1.4).
   const off = h("input", { type: "checkbox", id: "keys-off" });
   off.checked = keysAreOff();
   off.addEventListener("change", () => localStorage.setItem(OFF, off.checked ? "yes" : "no"));
@@ -52,8 +63,8 @@ export function showKeys() {
       h(
         "dl",
         { class: "keys" },
-        ACTIONS.map(([, keys, , meaning]) =>
-          h("div", {}, h("dt", {}, keys.map((key) => h("kbd", {}, shownKey(key)))), h("dd", {}, meaning))
+        ACTIONS.map(([, keys, , description]) =>
+          h("div", {}, h("dt", {}, keys.map((key) => h("kbd", {}, keyLabel(key)))), h("dd", {}, description))
         ),
       ),
       h("label", { class: "check", for: "keys-off" }, off, "Turn these keys off"),
@@ -62,6 +73,12 @@ export function showKeys() {
   );
 }
 
-export function shownKey(key) {
-  return { ArrowDown: "↓", ArrowUp: "↑" }[key] || key.toUpperCase();
+/**
+ * The label of a key, such as "K" or "↓".
+ *
+ * @param {string} key
+ */
+export function keyLabel(key) {
+  if (key === "ArrowDown") return "↓";
+  return key === "ArrowUp" ? "↑" : key.toUpperCase();
 }

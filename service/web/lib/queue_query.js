@@ -1,12 +1,20 @@
-// What the address of a queue says of its rows: filters, order, tab; and the same for the API.
+// The filters, order and tab of a queue's view, read from the address and written to the address and the API.
 
-/** Where a filter stands in the address, and in the API. */
+/** @import { ReviewedRow } from "../types.d.ts" */
+/** @typedef {keyof typeof FILTERS} Filter */
+
+/** Names of the filters in the address, with their names in the API. */
 const FILTERS = { given: "target", prediction: "prediction", suggested: "suggested", show: "verdict", text: "text" };
-export const SHOWN = ["open", "reviewed", "ok", "wrong", "unsure"];
+/** Values of the filter `show`. */
+export const SHOW_VALUES = ["open", "reviewed", "ok", "wrong", "unsure"];
 const ATTRIBUTE = "attribute.";
 export const TABS = ["all", "filtered", "selected"];
 
-/** By what rows can be sorted: the word for it, and whether its large values come first at first. */
+/**
+ * Sort keys: label, and true if the first click sorts in descending order.
+ *
+ * @type {Record<string, [label: string, descending: boolean]>}
+ */
 export const SORTS = {
   rank: ["Rank", false],
   id: ["Id", false],
@@ -21,87 +29,142 @@ export const SORTS = {
 };
 
 export class QueueQuery {
+  /**
+   * Ignores unknown filters, sort keys and tabs.
+   *
+   * @param {URLSearchParams} query The query of the address.
+   */
   constructor(query) {
-    this.filters = Object.fromEntries(Object.keys(FILTERS).map((name) => [name, meant(name, query.get(name) || "")]));
+    /** @type {Record<Filter, string>} */
+    this.filters = { given: "", prediction: "", suggested: "", show: "", text: "" };
+    for (const name of filterNames) this.filters[name] = validFilter(name, query.get(name) || "");
+    /** @type {Record<string, string>} */
     this.attributes = Object.fromEntries(
       [...query].filter(([name]) => name.startsWith(ATTRIBUTE))
         .map(([name, text]) => [name.slice(ATTRIBUTE.length), text]),
     );
-    this.setSort((query.get("sort") || "").split(",").filter((key) => bare(key) in SORTS));
-    this.tab = TABS.includes(query.get("tab")) ? query.get("tab") : this.usualTab;
+    /** @type {string[]} */
+    this.sort = [];
+    this.setSort((query.get("sort") || "").split(",").filter((key) => columnOf(key) in SORTS));
+    const tab = query.get("tab");
+    this.tab = tab !== null && TABS.includes(tab) ? tab : this.defaultTab;
   }
 
-  get narrows() {
+  /** True if any filter is set. */
+  get hasFilters() {
     return Object.values({ ...this.filters, ...this.attributes }).some(Boolean);
   }
 
-  get usualTab() {
-    return this.narrows ? "filtered" : "all";
+  get defaultTab() {
+    return this.hasFilters ? "filtered" : "all";
   }
 
-  /** For the address, where what is usual is left out. */
-  get inAddress() {
+  /**
+   * The query of the address, without defaults.
+   *
+   * @returns {Record<string, string>}
+   */
+  get addressQuery() {
     return {
       ...this.filters,
-      ...this.#attributes(),
+      ...this.#attributeFilters(),
       sort: this.sort.join(","),
-      tab: this.tab === this.usualTab ? "" : this.tab,
+      tab: this.tab === this.defaultTab ? "" : this.tab,
     };
   }
 
-  /** For the API; a tab that shows all ignores the filters. */
-  inApi({ filtered = this.tab === "filtered", ...more } = {}) {
-    const named = filtered ? Object.entries(this.filters).map(([name, value]) => [FILTERS[name], value]) : [];
-    const attributes = filtered ? Object.entries(this.#attributes()) : [];
-    const kept = [...named, ...attributes, ["sort", this.sort.join(",")], ...Object.entries(more)]
+  /**
+   * The query of the API. `more` are further parameters.
+   *
+   * @param {{ filtered?: boolean, [name: string]: unknown }} options `filtered` is true to apply the filters; by default
+   *   only the tab "filtered" does.
+   */
+  apiQuery({ filtered = this.tab === "filtered", ...more } = {}) {
+    const filters = filtered ? filterNames.map((name) => [FILTERS[name], this.filters[name]]) : [];
+    const attributes = filtered ? Object.entries(this.#attributeFilters()) : [];
+    const parameters = [...filters, ...attributes, ["sort", this.sort.join(",")], ...Object.entries(more)]
       .filter(([, value]) => value !== "" && value !== null && value !== undefined);
-    return new URLSearchParams(kept).toString();
+    return new URLSearchParams(/** @type {string[][]} */ (parameters)).toString();
   }
 
-  #attributes() {
+  #attributeFilters() {
     return Object.fromEntries(
-      Object.entries(this.attributes).filter(([, text]) => text)
-        .map(([name, text]) => [ATTRIBUTE + name, text]),
+      Object.entries(this.attributes).filter(([, text]) => text).map(([name, text]) => [ATTRIBUTE + name, text]),
     );
   }
 
-  /** Sort by a column alone, or by it after the others; once more turns it round. */
+  /**
+   * Sort by a column. A second call reverses its order.
+   *
+   * @param {string} name
+   * @param {{ further?: boolean }} options `further` is true to add the column after the present sort keys.
+   */
   sortBy(name, { further = false } = {}) {
-    const keys = this.sort.length ? this.sort : ["rank"];
-    const place = keys.findIndex((key) => bare(key) === name);
-    const key = place >= 0 && (further || keys.length === 1) ? turned(keys[place]) : first(name);
+    const keys = this.#sortKeys();
+    const place = keys.findIndex((key) => columnOf(key) === name);
+    const key = place >= 0 && (further || keys.length === 1) ? reversed(keys[place]) : defaultKey(name);
     if (!further || !this.sort.length) this.setSort([key]);
     else if (place < 0) this.sort.push(key);
     else this.sort[place] = key;
   }
 
-  /** By these keys, each once; the rank is what the order ends with anyway. */
+  /**
+   * Set the sort keys. Empty and repeated keys are left out, and so is the rank alone, which is the default order.
+   *
+   * @param {string[]} keys
+   */
   setSort(keys) {
-    this.sort = keys.filter((key, place) => key && keys.findIndex((one) => bare(one) === bare(key)) === place);
+    this.sort = keys.filter((key, place) =>
+      key && keys.findIndex((other) => columnOf(other) === columnOf(key)) === place
+    );
     if (this.sort[0] === "rank") this.sort = [];
   }
 
-  /** The place of a column among the keys from 1, and whether it descends; null where it is none of them. */
+  #sortKeys() {
+    return this.sort.length ? this.sort : ["rank"];
+  }
+
+  /**
+   * The place of a column among the sort keys, from 1, and its direction. Null if the rows are not sorted by it.
+   *
+   * @param {string} name
+   */
   sorted(name) {
-    const keys = this.sort.length ? this.sort : ["rank"];
-    const place = keys.findIndex((key) => bare(key) === name);
+    const keys = this.#sortKeys();
+    const place = keys.findIndex((key) => columnOf(key) === name);
     return place < 0 ? null : { place: place + 1, descending: keys[place].startsWith("-") };
   }
 
-  /** Whether a row still fits after its verdict has changed; the rest of it does not change. */
-  fits(row) {
+  /**
+   * True if a row of the page still matches the filters. Only its verdict can have changed.
+   *
+   * @param {Pick<ReviewedRow, "verdict">} row
+   */
+  matches(row) {
     const { show } = this.filters;
     if (this.tab !== "filtered" || !show) return true;
     return show === "open" ? row.verdict === null : show === "reviewed" ? row.verdict !== null : row.verdict === show;
   }
 }
 
-/** What is no class and no verdict filters nothing. */
-function meant(name, value) {
-  if (name === "text" || (name === "show" ? SHOWN.includes(value) : /^\d{1,9}$/.test(value))) return value;
+const filterNames = /** @type {Filter[]} */ (Object.keys(FILTERS));
+
+/**
+ * The value of a filter; empty if it is neither a class nor one of `SHOW_VALUES`.
+ *
+ * @param {Filter} name
+ * @param {string} value
+ */
+function validFilter(name, value) {
+  if (name === "text" || (name === "show" ? SHOW_VALUES.includes(value) : /^\d{1,9}$/.test(value))) return value;
   return "";
 }
 
-const bare = (key) => key.replace(/^-/, "");
-const first = (name) => (SORTS[name][1] ? `-${name}` : name);
-const turned = (key) => (key.startsWith("-") ? key.slice(1) : `-${key}`);
+/** @param {string} key */
+const columnOf = (key) => key.replace(/^-/, "");
+
+/** @param {string} name */
+const defaultKey = (name) => (SORTS[name][1] ? `-${name}` : name);
+
+/** @param {string} key */
+const reversed = (key) => (key.startsWith("-") ? key.slice(1) : `-${key}`);

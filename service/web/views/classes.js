@@ -1,15 +1,20 @@
-// The classes of a run: what each costs, how much its labels can be trusted, and which are taken for which.
+// The classes of a run: their losses, the quality of their labels, and the confusion matrix.
 
-import { get, path } from "../lib/api.js";
+import { confusionMatrix } from "../components/confusion_matrix.js";
+import { className } from "../components/labels.js";
+import { runHead } from "../components/layout.js";
 import { bar, h, number, percent } from "../lib/dom.js";
-import { openQueue, queueName } from "../components/made_queue.js";
-import { className, runHead } from "../components/parts.js";
 import { address, toExamples } from "../lib/route.js";
+import { getDiagnostics, getRun } from "../lib/runs_api.js";
 
-const MOST_SHOWN = 20;
-const MOST_ROWS = 100_000;
+/** @import { ClassStatistics, Diagnostics, Run, View } from "../types.d.ts" */
+/** @typedef {"name" | "count" | "mean_loss" | "loss_share" | "recall" | "label_noise" | "inverse_label_noise" | "often_truly"} Column */
 
-// Key, heading, whether it is a figure, and its cell.
+/**
+ * Columns of the table: key, heading, true for a number.
+ *
+ * @type {[key: Column, heading: string, isNumber: boolean][]}
+ */
 const COLUMNS = [
   ["name", "Class", false],
   ["count", "Examples", true],
@@ -20,75 +25,60 @@ const COLUMNS = [
   ["inverse_label_noise", "Missed here", true],
   ["often_truly", "Often truly", false],
 ];
+/** @type {Partial<Record<Column, string>>} */
 const MEANINGS = {
-  label_noise: "Share of the examples labelled so that are probably of another class",
-  inverse_label_noise: "Share of the examples of this class that are probably labelled otherwise",
-  often_truly: "What its wrong labels are most often, by the model",
+  label_noise: "Share of the examples with this label that probably belong to another class",
+  inverse_label_noise: "Share of the examples of this class that probably have another label",
+  often_truly: "The class that its wrong labels most often have, by the model",
 };
 
+/** @param {View} view */
 export async function classesView({ parts, query, signal, refused }) {
   const name = parts[1];
-  const run = await get(path("runs", name), signal);
+  const run = await getRun(name, signal);
   if (!run.num_examples) {
     return h("section", {}, runHead(name, "classes"), h("p", { class: "card muted" }, "The run has no examples yet."));
   }
-  const found = await get(`${path("runs", name, "diagnostics")}?fields=classes,confusion`, signal);
-  const told = h("div", {});
+  const diagnostics = await getDiagnostics(name, { fields: "classes,confusion" }, signal);
+  const notice = h("div", {});
   return h(
     "section",
     {},
     runHead(name, "classes"),
-    h("p", { class: "lead" }, `Epoch ${found.epoch}. A class with many wrong labels is worth a queue of its own.`),
-    told,
-    h("div", { class: "card table-card" }, classTable(run, found, query)),
-    h("section", { class: "card" }, h("h2", {}, "Which is taken for which"), matrix(run, found, told, refused)),
+    h(
+      "p",
+      { class: "lead" },
+      `Epoch ${diagnostics.epoch}. A class with many wrong labels is worth a queue of its own.`,
+    ),
+    notice,
+    h("div", { class: "card table-card" }, classTable(run, diagnostics, query.get("sort") || "-loss_share")),
+    h(
+      "section",
+      { class: "card" },
+      h("h2", {}, "Which is taken for which"),
+      confusionMatrix(run, diagnostics, notice, refused),
+    ),
   );
 }
 
-function classTable(run, found, query) {
-  const shown = COLUMNS.filter(([key]) => key in found.classes[0]);
-  const sort = query.get("sort") || "-loss_share";
-  const key = sort.replace(/^-/, "");
+/**
+ * @param {Run} run
+ * @param {Diagnostics} diagnostics
+ * @param {string} sort A column, with a minus for descending order.
+ */
+function classTable(run, diagnostics, sort) {
+  const shown = COLUMNS.filter(([column]) => column in diagnostics.classes[0]);
+  const column = /** @type {Column} */ (sort.replace(/^-/, ""));
   const direction = sort.startsWith("-") ? -1 : 1;
-  const label = (row) => className(run, row.class);
-  const value = (
-    row,
-  ) => (key === "name" ? label(row) : key === "often_truly" ? className(run, row.often_truly) : row[key]);
-  const rows = [...found.classes].sort((a, b) => direction * compared(value(a), value(b)) || a.class - b.class);
+  const rows = [...diagnostics.classes].sort((a, b) =>
+    direction * compare(sortValue(run, a, column), sortValue(run, b, column)) || a.class - b.class
+  );
   const largest = Math.max(...rows.map((row) => row.loss_share || 0));
   return h(
     "table",
     { class: "stacked" },
     h("caption", { class: "hidden-text" }, "Classes; the heads of the columns sort them"),
-    h(
-      "thead",
-      {},
-      h(
-        "tr",
-        {},
-        shown.map(([column, text, figure]) => {
-          const current = column === key;
-          const next = address(["runs", run.run, "classes"], {
-            sort: current && direction < 0 ? column : `-${column}`,
-          });
-          return h(
-            "th",
-            {
-              scope: "col",
-              class: figure && "num",
-              title: MEANINGS[column],
-              "aria-sort": current ? (direction < 0 ? "descending" : "ascending") : null,
-            },
-            h(
-              "a",
-              { href: next, class: "sort" },
-              text,
-              current && h("span", { "aria-hidden": "true" }, direction < 0 ? " ↓" : " ↑"),
-            ),
-          );
-        }),
-      ),
-    ),
+    h("thead", {}, h("tr", {}, shown.map((heading) => columnHead(run, heading, column, direction)))),
     h(
       "tbody",
       {},
@@ -96,15 +86,12 @@ function classTable(run, found, query) {
         h(
           "tr",
           {},
-          shown.map(([column, text, figure]) => {
-            if (column === "name") {
-              return h(
-                "th",
-                { scope: "row" },
-                h("a", { href: toExamples(run.run, { target: row.class, epoch: found.epoch }) }, label(row)),
-              );
+          shown.map(([key, text, isNumber]) => {
+            if (key !== "name") {
+              return h("td", { class: isNumber && "num", "data-label": text }, cell(run, row, key, largest));
             }
-            return h("td", { class: figure && "num", "data-label": text }, cell(run, row, column, largest));
+            const href = toExamples(run.run, { target: row.class, epoch: diagnostics.epoch });
+            return h("th", { scope: "row" }, h("a", { href }, className(run, row.class)));
           }),
         )
       ),
@@ -112,13 +99,64 @@ function classTable(run, found, query) {
   );
 }
 
-function compared(a, b) {
+/**
+ * The head of a column, a link that sorts by the column or reverses the order.
+ *
+ * @param {Run} run
+ * @param {typeof COLUMNS[number]} column
+ * @param {string} sorted The column that the table is sorted by.
+ * @param {number} direction -1 for descending order.
+ */
+function columnHead(run, [key, text, isNumber], sorted, direction) {
+  const current = key === sorted;
+  const descending = direction < 0;
+  const href = address(["runs", run.run, "classes"], { sort: current && descending ? key : `-${key}` });
+  return h(
+    "th",
+    {
+      scope: "col",
+      class: isNumber && "num",
+      title: MEANINGS[key],
+      "aria-sort": current ? (descending ? "descending" : "ascending") : null,
+    },
+    h(
+      "a",
+      { href, class: "sort" },
+      text,
+      current && h("span", { "aria-hidden": "true" }, descending ? " ↓" : " ↑"),
+    ),
+  );
+}
+
+/**
+ * @param {Run} run
+ * @param {ClassStatistics} row
+ * @param {Column} column
+ */
+function sortValue(run, row, column) {
+  if (column === "name") return className(run, row.class);
+  return column === "often_truly" ? className(run, row.often_truly) : row[column];
+}
+
+/**
+ * Compare numbers, or texts with numbers in them. Null comes first.
+ *
+ * @param {string | number | null | undefined} a
+ * @param {string | number | null | undefined} b
+ */
+function compare(a, b) {
   if (typeof a === "string" || typeof b === "string") {
     return String(a).localeCompare(String(b), undefined, { numeric: true });
   }
   return (a ?? -Infinity) - (b ?? -Infinity);
 }
 
+/**
+ * @param {Run} run
+ * @param {ClassStatistics} row
+ * @param {Exclude<Column, "name">} column
+ * @param {number} largest The largest share of the loss, the end of the bars' scale.
+ */
 function cell(run, row, column, largest) {
   const value = row[column];
   if (column === "count") return number(value);
@@ -128,89 +166,9 @@ function cell(run, row, column, largest) {
     return h(
       "span",
       { class: "progress" },
-      bar(value / (largest || 1), "bad"),
+      bar((value || 0) / (largest || 1), "bad"),
       h("span", { class: "share" }, percent(value, 0)),
     );
   }
   return percent(value);
-}
-
-/** Given against predicted; a cell off the diagonal opens its examples as a queue. */
-function matrix(run, found, told, refused) {
-  const full = found.confusion.matrix;
-  const pairs = found.confusion.largest;
-  if (!pairs.length) return h("p", { class: "muted" }, "The model agrees with every label.");
-  const counts = new Map(pairs.map((one) => [`${one.target}/${one.prediction}`, one.count]));
-  const classes = run.num_classes <= MOST_SHOWN
-    ? Array.from({ length: run.num_classes }, (_, label) => label)
-    : [...new Set(pairs.flatMap((one) => [one.target, one.prediction]))].slice(0, MOST_SHOWN).sort((a, b) => a - b);
-  const of = (target, prediction) => full?.[target]?.[prediction] ?? counts.get(`${target}/${prediction}`) ?? 0;
-  const most = Math.max(...pairs.map((one) => one.count));
-  return [
-    h(
-      "p",
-      { class: "muted" },
-      "Rows are the given labels, columns what the model says. A number opens a queue of those examples, the " +
-        `most suspicious first.${
-          classes.length < run.num_classes ? ` Shown are the ${classes.length} classes that are mixed up most.` : ""
-        }`,
-    ),
-    h(
-      "div",
-      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Given against predicted" },
-      h(
-        "table",
-        { class: "matrix" },
-        h("caption", { class: "hidden-text" }, "Examples by given and predicted class"),
-        h(
-          "thead",
-          {},
-          h(
-            "tr",
-            {},
-            h("th", { scope: "col" }, h("span", { class: "hidden-text" }, "Given")),
-            classes.map((label) => h("th", { scope: "col" }, className(run, label))),
-          ),
-        ),
-        h(
-          "tbody",
-          {},
-          classes.map((target) =>
-            h(
-              "tr",
-              {},
-              h("th", { scope: "row" }, className(run, target)),
-              classes.map((prediction) => h("td", {}, content(target, prediction))),
-            )
-          ),
-        ),
-      ),
-    ),
-  ];
-
-  function content(target, prediction) {
-    const count = of(target, prediction);
-    if (target === prediction) return h("span", { class: "muted" }, full ? number(count) : "");
-    if (!count) return h("span", { class: "none", "aria-hidden": "true" }, "·");
-    const button = h("button", {
-      type: "button",
-      class: "cell",
-      "aria-label": `${count} given ${className(run, target)}, predicted ${className(run, prediction)}: review them`,
-      onclick: () =>
-        openQueue(
-          run.run,
-          {
-            name: queueName(className(run, target), "taken-for", className(run, prediction), "epoch", found.epoch),
-            strategy: "logit_margin",
-            budget: Math.min(count, MOST_ROWS),
-            epoch: found.epoch,
-            only: { target, prediction },
-          },
-          told,
-          refused,
-        ),
-    }, number(count));
-    button.style.setProperty("--share", `${Math.round(15 + 70 * Math.sqrt(count / most))}%`);
-    return button;
-  }
 }

@@ -1,395 +1,166 @@
-// Two runs, or two epochs of one: what has become hard, what is resolved, what has moved.
+// The comparison of two runs, or of two epochs of one run.
 
-import { get, path } from "../lib/api.js";
-import { chart, colour, plain } from "../lib/charts.js";
-import { h, head, number, percent, problem, sentence } from "../lib/dom.js";
-import { className, runHead, tile } from "../components/parts.js";
-import { address, toExample } from "../lib/route.js";
+import { compareResults } from "../components/compare_results.js";
+import { field } from "../components/form_inputs.js";
+import { runHead } from "../components/layout.js";
+import { h, problem } from "../lib/dom.js";
+import { address } from "../lib/route.js";
+import { getComparison, getRun, getRuns } from "../lib/runs_api.js";
 
-const LEAST_LOSS = 1e-12; // a logarithm has no zero
-// Kinds of examples in the chart: name, colour of the page's style, symbol.
-const KINDS = {
-  newly_hard: ["newly hard", "bad", "triangle-up"],
-  resolved: ["resolved", "good", "triangle-down"],
-  moves: ["moved", "accent", "circle"],
-};
+/** @import { Comparison, Run, View } from "../types.d.ts" */
+/** @typedef {"with" | "epoch" | "other_epoch" | "top" | "alpha" | "gamma"} Parameter */
 
-export async function compareView({ parts, query, signal, refused }) {
-  const name = parts[1];
-  const [run, { runs }] = await Promise.all([get(path("runs", name), signal), get("runs", signal)]);
-  return new ComparePage(run, runs.filter((one) => one.num_examples), { query, signal, refused }).element;
+/** @type {Parameter[]} */
+const PARAMETERS = ["with", "epoch", "other_epoch", "top", "alpha", "gamma"];
+
+/** @param {View} view */
+export async function compareView(view) {
+  const { parts, signal } = view;
+  const [run, runs] = await Promise.all([getRun(parts[1], signal), getRuns(signal)]);
+  const page = new ComparePage(run, runs.filter((other) => other.num_examples), view);
+  page.update();
+  return page.element;
 }
 
 class ComparePage {
+  /**
+   * @param {Run} run
+   * @param {Run[]} runs The runs to compare with.
+   * @param {View} view
+   */
   constructor(run, runs, { query, signal, refused }) {
-    Object.assign(this, { run, runs, signal, refused, axis: "rank" });
-    const keys = ["with", "epoch", "other_epoch", "top", "alpha", "gamma"];
-    this.values = Object.fromEntries(keys.map((key) => [key, query.get(key) || ""]));
-    this.found = h("div", {});
+    this.run = run;
+    this.runs = runs;
+    this.signal = signal;
+    this.refused = refused;
+    this.chartSettings = { axis: "rank" };
+    /** The request in progress. */
+    this.loading = new AbortController();
+    this.values = /** @type {Record<Parameter, string>} */ (
+      Object.fromEntries(PARAMETERS.map((name) => [name, query.get(name) || ""]))
+    );
+    this.epoch = h("select", { id: "compare-epoch" });
+    this.otherEpoch = h("select", { id: "compare-other-epoch" });
     this.swap = h("a", {}, "Swap before and after");
+    this.results = h("div", {});
     this.element = h(
       "section",
       {},
       runHead(run.run, "compare"),
       h("p", { class: "lead" }, "What a relabelled data set or another model changed, example by example."),
       this.#form(),
-      this.found,
+      this.results,
     );
-    this.update();
+    signal.addEventListener("abort", () => this.loading.abort());
   }
 
   #form() {
-    const { values, run, runs } = this;
-    this.epoch = h("select", { id: "compare-epoch" });
-    this.otherEpoch = h("select", { id: "compare-other-epoch" });
-    const other = h(
-      "select",
-      { id: "compare-with" },
-      h("option", { value: "" }, "Choose a run"),
-      runs.map((one) =>
-        h("option", { value: one.run }, one.run === run.run ? `${one.run} itself, at another epoch` : one.run)
-      ),
-    );
-    // Said by the service, in its own words, until another one is chosen.
-    if (values.with && !runs.some((one) => one.run === values.with)) {
-      other.append(h("option", { value: values.with }, values.with));
-    }
-    other.value = values.with;
+    const { values, run } = this;
+    const other = this.#runChoice();
     const top = h("input", { id: "compare-top", type: "number", min: 1, placeholder: "one in a hundred" });
     top.value = values.top;
-    this.#epochs();
-    const changed = (input, key, then = () => {}) =>
+    this.#fillEpochs();
+    /** @type {(input: HTMLInputElement | HTMLSelectElement, name: Parameter, then?: () => void) => void} */
+    const bind = (input, name, then = () => {}) =>
       input.addEventListener("change", () => {
-        values[key] = input.value;
+        values[name] = input.value;
         then();
         this.update();
       });
-    changed(other, "with", () => {
+    bind(other, "with", () => {
       values.other_epoch = "";
-      // A run is not compared with the same epoch of itself, unless somebody wants it.
+      // By default a run is compared with another epoch of itself, not the same.
       if (other.value === run.run && !values.epoch) values.epoch = String(run.epochs[0]?.epoch ?? "");
-      this.#epochs();
+      this.#fillEpochs();
     });
-    changed(this.epoch, "epoch");
-    changed(this.otherEpoch, "other_epoch");
-    changed(top, "top");
-    const field = (label, input) => h("div", {}, h("label", { for: input.id }, label), input);
+    bind(this.epoch, "epoch");
+    bind(this.otherEpoch, "other_epoch");
+    bind(top, "top");
     return h(
       "form",
-      { class: "card compare-form", onsubmit: (event) => event.preventDefault() },
-      field(`Before: ${run.run}, epoch`, this.epoch),
-      field("After: run", other),
-      field("After: epoch", this.otherEpoch),
-      field("How many count as the hardest", top),
+      { class: "card compare-form", onsubmit: (/** @type {Event} */ event) => event.preventDefault() },
+      field(this.epoch.id, `Before: ${run.run}, epoch`, this.epoch),
+      field(other.id, "After: run", other),
+      field(this.otherEpoch.id, "After: epoch", this.otherEpoch),
+      field(top.id, "How many count as the hardest", top),
       this.swap,
     );
   }
 
-  #epochs() {
-    const fill = (select, of, value) => {
-      const all = (of?.epochs || []).map((one) => one.epoch).toReversed();
-      select.replaceChildren(
-        ...(all.length ? all : [""]).map((one, place) =>
-          h("option", { value: place ? one : "" }, one === "" ? "the last" : place ? one : `${one}, the last`)
-        ),
-      );
-      select.value = value;
-      if (select.selectedIndex < 0) select.append(h("option", { value, selected: true }, value));
-    };
-    fill(this.epoch, this.run, this.values.epoch);
-    fill(this.otherEpoch, this.runs.find((one) => one.run === this.values.with), this.values.other_epoch);
+  #runChoice() {
+    const { values, run, runs } = this;
+    const names = runs.map((other) => other.run);
+    // The service reports that the run of the address does not exist.
+    if (values.with && !names.includes(values.with)) names.push(values.with);
+    const select = h(
+      "select",
+      { id: "compare-with" },
+      h("option", { value: "" }, "Choose a run"),
+      names.map((name) => h("option", { value: name }, name === run.run ? `${name} itself, at another epoch` : name)),
+    );
+    select.value = values.with;
+    return select;
   }
 
+  #fillEpochs() {
+    const { values, runs } = this;
+    fillEpochs(this.epoch, this.run, values.epoch);
+    fillEpochs(this.otherEpoch, runs.find((other) => other.run === values.with), values.other_epoch);
+  }
+
+  /** Load and show the comparison of the form's values. */
   async update() {
     const { values, run } = this;
-    this.drawn?.abort();
-    this.drawn = new AbortController();
-    const { signal } = this.drawn;
-    this.signal.addEventListener("abort", () => this.drawn.abort(), { signal });
+    this.loading.abort();
+    this.loading = new AbortController();
+    const { signal } = this.loading;
     if (this.element.isConnected) history.replaceState(null, "", address(["runs", run.run, "compare"], values));
-    const { with: other, ...asked } = values;
+    const { with: other, ...parameters } = values;
     this.swap.hidden = !other;
     const swapped = { ...values, with: run.run, epoch: values.other_epoch, other_epoch: values.epoch };
     this.swap.href = address(["runs", other, "compare"], swapped);
     if (!other) {
-      this.found.replaceChildren(
-        h(
-          "p",
-          { class: "card muted" },
-          "Choose the run that came after. ",
-          run.epochs.length > 1 ? "A run can be compared with itself, at another epoch." : "",
-        ),
-      );
+      const hint = run.epochs.length > 1 ? "A run can be compared with itself, at another epoch." : "";
+      this.results.replaceChildren(h("p", { class: "card muted" }, "Choose the run that came after. ", hint));
       return;
     }
-    const words = new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== ""));
-    this.found.setAttribute("aria-busy", "true");
+    const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== ""));
+    this.results.setAttribute("aria-busy", "true");
     try {
-      this.#show(await get(`${path("runs", run.run)}/compare/${path(other)}?${words}`, signal), signal);
+      this.#show(await getComparison(run.run, other, query, signal), signal);
     } catch (error) {
-      if (error.name !== "AbortError" && !this.refused(error)) this.found.replaceChildren(problem(error));
+      if (error.name !== "AbortError" && !this.refused(error)) this.results.replaceChildren(problem(error));
     }
-    if (!signal.aborted) this.found.removeAttribute("aria-busy");
+    if (!signal.aborted) this.results.removeAttribute("aria-busy");
   }
 
-  #show(found, signal) {
-    if (!found.num_common) {
-      this.found.replaceChildren(
-        h(
-          "p",
-          { class: "notice warn" },
-          "The two have no example in common: examples are the same where their ids are.",
-        ),
-      );
+  /**
+   * @param {Comparison} comparison
+   * @param {AbortSignal} signal
+   */
+  #show(comparison, signal) {
+    if (comparison.num_common) {
+      this.results.replaceChildren(...compareResults(this.run, comparison, this.chartSettings, signal));
       return;
     }
-    this.found.replaceChildren(
-      h("p", { class: "compare-said", role: "status" }, said(found)),
-      tiles(found),
-      h(
-        "div",
-        { class: "pair" },
-        this.#list(
-          "Newly hard",
-          found.newly_hard,
-          found.num_newly_hard,
-          found.after.run,
-          `Not among the ${number(found.top)} hardest before, among them after.`,
-          "No example has become hard.",
-        ),
-        this.#list(
-          "Resolved",
-          found.resolved,
-          found.num_resolved,
-          found.before.run,
-          `Among the ${number(found.top)} hardest before, no longer after.`,
-          "No example is resolved.",
-        ),
-      ),
-      this.#moves(found, signal),
-      this.#classes(found),
-    );
-  }
-
-  /** Examples in words, each with the way to it in the run where it is hard. */
-  #list(title, rows, count, where, meaning, none) {
-    const more = count > rows.length ? ` The first ${number(rows.length)} are listed.` : "";
-    return h(
-      "section",
-      { class: "card", "aria-label": title },
-      h("h2", {}, `${title} (${number(count)})`),
-      h("p", { class: "muted" }, meaning, more),
-      rows.length ? h("div", { class: "scroll" }, this.#table(title, rows, where)) : h("p", {}, none),
-    );
-  }
-
-  #table(title, rows, where) {
-    return h(
-      "table",
-      { class: "stacked" },
-      h("caption", { class: "hidden-text" }, title),
-      head("Example", "Given", "Prediction", ["Loss"], ["Rank"]),
-      h(
-        "tbody",
-        {},
-        rows.map((row) =>
-          h(
-            "tr",
-            {},
-            h("th", { scope: "row" }, h("a", { class: "wrap", href: toExample(where, row.id) }, row.id)),
-            h("td", { "data-label": "Given" }, this.#change(row, "target")),
-            h("td", { "data-label": "Prediction" }, this.#change(row, "prediction")),
-            h(
-              "td",
-              { class: "num", "data-label": "Loss" },
-              arrow(number(row.loss_before, 3), number(row.loss_after, 3)),
-            ),
-            h("td", { class: "num", "data-label": "Rank" }, arrow(number(row.rank_before), number(row.rank_after))),
-          )
-        ),
-      ),
-    );
-  }
-
-  #change(row, what) {
-    const [before, after] = [row[`${what}_before`], row[`${what}_after`]].map((label) => className(this.run, label));
-    return before === after ? before : arrow(before, after);
-  }
-
-  /** All that is named, before against after; who is below the line has become easier. */
-  #moves(found, signal) {
-    const kinds = { newly_hard: found.newly_hard, resolved: found.resolved };
-    const named = new Set([...found.newly_hard, ...found.resolved].map((row) => row.id));
-    kinds.moves = found.moves.filter((row) => !named.has(row.id));
-    const all = Object.values(kinds).flat();
-    if (!all.length) return null;
-    const axis = h(
-      "select",
-      { id: "compare-axis" },
-      h("option", { value: "rank" }, "Rank (1 is the hardest)"),
-      h("option", { value: "loss" }, "Loss"),
-    );
-    axis.value = this.axis;
-    const words = `${number(found.num_newly_hard)} newly hard, ${number(found.num_resolved)} resolved ` +
-      `and the largest moves of rank.`;
-    const figure = chart(null, words, () => this.#drawing(kinds, all), {
-      height: 400,
-      table: this.#table("Largest moves of rank", found.moves, found.after.run),
-      signal,
-      on: {
-        plotly_click: ({ points: [point] }) => {
-          const [kind, id] = point.customdata || [];
-          if (kind) location.hash = toExample(kind === "resolved" ? found.before.run : found.after.run, id);
-        },
-      },
-    });
-    axis.addEventListener("change", () => {
-      this.axis = axis.value;
-      figure.redraw();
-    });
-    return h(
-      "section",
-      { class: "card", "aria-label": "Moves" },
-      h("h2", {}, "What has moved"),
-      h(
-        "p",
-        { class: "muted" },
-        "Before across, after upwards. On the line nothing has changed. " +
-          "Click a point to open its example.",
-      ),
-      h(
-        "div",
-        { class: "compare-tools" },
-        h("div", {}, h("label", { for: "compare-axis" }, "Show"), axis),
-        h(
-          "ul",
-          { class: "legend", "aria-label": "Colours" },
-          Object.entries(KINDS).map(([kind, [text, tone]]) =>
-            h(
-              "li",
-              {},
-              h("span", { class: `dot ${tone}`, "aria-hidden": "true" }),
-              `${text} (${number(kinds[kind].length)})`,
-            )
-          ),
-        ),
-      ),
-      figure,
-    );
-  }
-
-  #drawing(kinds, all) {
-    const by = this.axis;
-    const at = (row, when) => (by === "rank" ? row[`rank_${when}`] : Math.max(row[`loss_${when}`], LEAST_LOSS));
-    const values = all.flatMap((row) => [at(row, "before"), at(row, "after")]);
-    const ends = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
-    const line = {
-      type: "scatter",
-      mode: "lines",
-      x: ends,
-      y: ends,
-      hoverinfo: "skip",
-      line: { color: colour("muted"), width: 1, dash: "dot" },
-    };
-    const points = Object.entries(kinds).map(([kind, rows]) => {
-      const [, tone, symbol] = KINDS[kind];
-      return {
-        type: "scatter",
-        mode: "markers",
-        x: rows.map((row) => at(row, "before")),
-        y: rows.map((row) => at(row, "after")),
-        customdata: rows.map((row) => [kind, row.id]),
-        hoverinfo: "text",
-        text: rows.map((row) =>
-          `${plain(row.id)}: ${by} ${number(at(row, "before"), 3)} → ${number(at(row, "after"), 3)}`
-        ),
-        marker: { color: colour(tone), symbol, size: 9, opacity: 0.8 },
-      };
-    });
-    const scale = { type: "log", exponentformat: "none", nticks: 8 };
-    return {
-      data: [line, ...points],
-      layout: {
-        xaxis: { ...scale, title: { text: `${by} before` } },
-        yaxis: { ...scale, title: { text: `${by} after` } },
-      },
-    };
-  }
-
-  #classes(found) {
-    return h(
-      "section",
-      { class: "card", "aria-label": "Classes" },
-      h("h2", {}, "Classes"),
-      h("p", { class: "muted" }, "By the label given after."),
-      h(
-        "table",
-        { class: "stacked" },
-        h("caption", { class: "hidden-text" }, "What changed, class by class"),
-        head("Class", ["Examples"], ["Mean loss before"], ["Mean loss after"], ["Newly hard"], ["Resolved"]),
-        h(
-          "tbody",
-          {},
-          found.classes.map((row) =>
-            h(
-              "tr",
-              {},
-              h("th", { scope: "row" }, className(this.run, row.class)),
-              [
-                ["Examples", row.count],
-                ["Mean loss before", row.mean_loss_before],
-                ["Mean loss after", row.mean_loss_after],
-                ["Newly hard", row.num_newly_hard],
-                ["Resolved", row.num_resolved],
-              ].map(([name, value]) => h("td", { class: "num", "data-label": name }, number(value, 3))),
-            )
-          ),
-        ),
-      ),
-    );
+    const text = "The two have no example in common: examples are the same if their ids are.";
+    this.results.replaceChildren(h("p", { class: "notice warn" }, text));
   }
 }
 
-function arrow(before, after) {
-  return h(
-    "span",
-    {},
-    before,
-    h("span", { class: "muted", "aria-hidden": "true" }, " → "),
-    h("span", { class: "hidden-text" }, " then "),
-    after,
+/**
+ * Offer the epochs of a run, the last one first.
+ *
+ * @param {HTMLSelectElement} select
+ * @param {Run | undefined} run
+ * @param {string} value
+ */
+function fillEpochs(select, run, value) {
+  const [last, ...others] = (run?.epochs || []).map(({ epoch }) => epoch).toReversed();
+  select.replaceChildren(
+    h("option", { value: "" }, last === undefined ? "the last" : `${last}, the last`),
+    ...others.map((epoch) => h("option", { value: epoch }, String(epoch))),
   );
-}
-
-function said(found) {
-  const hard = found.num_newly_hard === 1
-    ? "1 example has become hard"
-    : `${number(found.num_newly_hard)} examples have become hard`;
-  const resolved = `${number(found.num_resolved)} ${found.num_resolved === 1 ? "is" : "are"} resolved`;
-  return sentence(`${hard}, ${resolved}; ${Math.round(100 * found.overlap)} % of the hardest are the same.`);
-}
-
-function tiles(found) {
-  const { before, after, num_only_before: gone, num_only_after: come } = found;
-  return h(
-    "dl",
-    { class: "tiles" },
-    tile(
-      "Examples in common",
-      number(found.num_common),
-      gone || come ? `${number(gone)} only before, ${number(come)} only after` : "all of both",
-    ),
-    tile(
-      "Mean loss",
-      arrow(number(found.mean_loss_before, 3), number(found.mean_loss_after, 3)),
-      "of those in common, under the loss of the run before",
-    ),
-    tile("Hardest that are the same", percent(found.overlap, 0), `of the ${number(found.top)} hardest of each`),
-    tile("Rank correlation", number(found.rank_correlation, 3), "1: the same order; 0: none in common"),
-    tile(
-      "Relabelled",
-      number(found.num_relabelled),
-      `${number(found.num_predicted_otherwise)} are predicted otherwise; epoch ${before.epoch}, then ${after.epoch}`,
-    ),
-  );
+  select.value = value;
+  if (select.selectedIndex < 0) select.append(h("option", { value, selected: true }, value));
 }

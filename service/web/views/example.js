@@ -1,123 +1,167 @@
-// One example with everything: probabilities, scores and what they mean, its course, what was said of it.
+// One example: its content, verdicts, probabilities, scores and their course over the epochs.
 
-import { get, path } from "../lib/api.js";
+import { exampleContent } from "../components/example_content.js";
+import { className, verdictText } from "../components/labels.js";
+import { card, crumbs } from "../components/layout.js";
 import { chart, colour } from "../lib/charts.js";
 import { bar, h, head, number, percent, when } from "../lib/dom.js";
-import { className, crumbs, shown, verdictText } from "../components/parts.js";
 import { toQueue, toRun } from "../lib/route.js";
+import { getExample, getRun } from "../lib/runs_api.js";
 
-const MOST_CLASSES = 15;
+/** @import { ExampleDetail, Review, Run, Score, ScoredExample, View } from "../types.d.ts" */
+/**
+ * A row of the table of scores.
+ *
+ * @typedef {object} ScoreRow
+ * @property {Score} key
+ * @property {string} title
+ * @property {(example: ExampleDetail) => string} meaning The value in words.
+ * @property {boolean} largeIsBad True if a large value speaks against the label.
+ */
 
-// Each with its value in words; `true` says that a large value is what speaks against the label.
+const MAX_CLASSES = 15;
+
+/** @type {ScoreRow[]} */
 const SCORES = [
-  [
-    "loss",
-    "Focal loss",
-    (value, one) => `What it adds to the loss: ${times(value, one)} its plain cross-entropy.`,
-    true,
-  ],
-  ["cross_entropy", "Cross-entropy", () => "The loss before focusing: minus the logarithm of p(label).", true],
-  ["p_t", "p(label)", (value) => `The model gives the label ${percent(value)}.`, false],
-  [
-    "log_odds",
-    "Log odds",
-    (
-      value,
-    ) => (value < 0
-      ? "All other classes together win against the label."
-      : "The label wins against all other classes together."),
-    false,
-  ],
-  [
-    "logit_margin",
-    "Logit margin",
-    (value) => (value < 0 ? "The best other class is ahead of the label." : "The label is ahead of every other class."),
-    false,
-  ],
-  [
-    "normalized_margin",
-    "Normalised margin",
-    (value) =>
-      `The label against the best other class: ${value < 0.5 ? "behind" : "ahead"}, on a scale where 0.5 is a draw.`,
-    false,
-  ],
-  ["entropy", "Entropy", (value, one) => `The model is ${decided(value, one)}, whatever the label.`, true],
-  [
-    "el2n",
-    "EL2N",
-    (value) =>
-      `Its probabilities lie ${
-        value > 1 ? "far from" : value > 0.5 ? "off" : "close to"
-      } the label, on a scale from 0 to 1.41.`,
-    true,
-  ],
+  {
+    key: "loss",
+    title: "Focal loss",
+    meaning: ({ loss, cross_entropy }) => `What it adds to the loss: ${times(loss, cross_entropy)} its cross-entropy.`,
+    largeIsBad: true,
+  },
+  {
+    key: "cross_entropy",
+    title: "Cross-entropy",
+    meaning: () => "The loss before focusing: minus the logarithm of p(label).",
+    largeIsBad: true,
+  },
+  {
+    key: "p_t",
+    title: "p(label)",
+    meaning: ({ p_t }) => `The model gives the label ${percent(p_t)}.`,
+    largeIsBad: false,
+  },
+  {
+    key: "log_odds",
+    title: "Log odds",
+    // Infinite log odds are null; p(label) is then 0 or 1.
+    meaning: ({ log_odds, p_t }) =>
+      (log_odds ?? p_t - 0.5) < 0
+        ? "All other classes together win against the label."
+        : "The label wins against all other classes together.",
+    largeIsBad: false,
+  },
+  {
+    key: "logit_margin",
+    title: "Logit margin",
+    // The margin is null if all other classes are masked.
+    meaning: ({ logit_margin }) =>
+      (logit_margin ?? 0) < 0
+        ? "The best other class is ahead of the label."
+        : "The label is ahead of every other class.",
+    largeIsBad: false,
+  },
+  {
+    key: "normalized_margin",
+    title: "Normalised margin",
+    meaning: ({ normalized_margin: margin }) =>
+      `The label against the best other class: ${margin < 0.5 ? "behind" : "ahead"}, on a scale where 0.5 is a draw.`,
+    largeIsBad: false,
+  },
+  {
+    key: "entropy",
+    title: "Entropy",
+    meaning: ({ entropy, probabilities }) => `The model is ${certainty(entropy, probabilities)}, whatever the label.`,
+    largeIsBad: true,
+  },
+  {
+    key: "el2n",
+    title: "EL2N",
+    meaning: ({ el2n }) => {
+      const distance = el2n > 1 ? "far from" : el2n > 0.5 ? "off" : "close to";
+      return `Its probabilities lie ${distance} the label, on a scale from 0 to 1.41.`;
+    },
+    largeIsBad: true,
+  },
 ];
 
-function times(loss, { cross_entropy: plain }) {
-  return plain > 0 ? `${number(loss / plain, 3)} times` : "nothing of";
+/**
+ * @param {number} loss
+ * @param {number} crossEntropy
+ */
+function times(loss, crossEntropy) {
+  return crossEntropy > 0 ? `${number(loss / crossEntropy, 3)} times` : "nothing of";
 }
 
-function decided(entropy, { probabilities }) {
+/**
+ * @param {number} entropy
+ * @param {number[] | null} probabilities
+ */
+function certainty(entropy, probabilities) {
   const share = probabilities ? entropy / Math.log(probabilities.length) : entropy;
   return share > 0.66 ? "undecided" : share > 0.33 ? "in some doubt" : "decided";
 }
 
+/** @param {View} view */
 export async function exampleView({ parts, query, signal }) {
   const [, name, , id] = parts;
-  const [run, one] = await Promise.all([
-    get(path("runs", name), signal),
-    get(path("runs", name, "examples", id), signal),
-  ]);
+  const [run, example] = await Promise.all([getRun(name, signal), getExample(name, id, signal)]);
   const queue = query.get("queue");
-  const suggested = one.prediction === one.target ? null : one.prediction;
+  /** @type {[string, string][]} */
+  const toItsQueue = queue ? [[queue, toQueue(name, queue, query.get("row"))]] : [];
+  const { target, prediction } = example;
   return h(
     "section",
     {},
-    crumbs(["Runs", "#/"], [name, toRun(name)], ...(queue ? [[queue, toQueue(name, queue, query.get("row"))]] : []), [
-      id,
-    ]),
+    crumbs(["Runs", "#/"], [name, toRun(name)], ...toItsQueue, [id]),
     h("h1", { class: "wrap" }, id),
     h(
       "p",
       { class: "lead" },
       "Given ",
-      h("span", { class: "label given" }, className(run, one.target)),
-      suggested === null
+      h("span", { class: "label given" }, className(run, target)),
+      prediction === target
         ? "; the model agrees."
-        : ["; the model says ", h("span", { class: "label suggested" }, className(run, suggested)), "."],
+        : ["; the model says ", h("span", { class: "label suggested" }, className(run, prediction)), "."],
     ),
     h(
       "div",
       { class: "columns even" },
-      h("div", {}, card("Example", shown(one, { rest: true })), card("Verdicts", verdicts(run, one.reviews))),
       h(
         "div",
         {},
-        card("What the model believes", probabilities(run, one)),
-        card("Over the epochs", course(run, one.course, signal)),
+        card("Example", exampleContent(example, { all: true })),
+        card("Verdicts", verdicts(run, example.reviews)),
+      ),
+      h(
+        "div",
+        {},
+        card("What the model believes", probabilityList(run, example)),
+        card("Over the epochs", course(run, example.course, signal)),
       ),
     ),
-    card("Scores", scores(one)),
+    card("Scores", scoreTable(example)),
   );
 }
 
-function card(title, ...content) {
-  return h("section", { class: "card" }, h("h2", {}, title), content);
-}
-
-function probabilities(run, one) {
-  if (!one.probabilities) {
-    return h("p", { class: "muted" }, "The run keeps no logits, so the classes' probabilities are not known.");
+/**
+ * The classes by probability, the largest first.
+ *
+ * @param {Run} run
+ * @param {ExampleDetail} example
+ */
+function probabilityList(run, { probabilities, target, prediction }) {
+  if (!probabilities) {
+    return h("p", { class: "muted" }, "The run stores no logits, so the probabilities of the classes are unknown.");
   }
-  const order = one.probabilities.map((share, label) => ({ share, label })).sort((a, b) => b.share - a.share);
-  const kept = order.filter(({ label }, place) => place < MOST_CLASSES || label === one.target);
+  const order = probabilities.map((share, label) => ({ share, label })).sort((a, b) => b.share - a.share);
+  const shown = order.filter(({ label }, place) => place < MAX_CLASSES || label === target);
   return [
     h(
       "ul",
       { class: "classes" },
-      kept.map(({ share, label }) => {
-        const kind = label === one.target ? "given" : label === one.prediction ? "suggested" : "";
-        const mark = { given: "given", suggested: "suggested" }[kind];
+      shown.map(({ share, label }) => {
+        const kind = label === target ? "given" : label === prediction ? "suggested" : "";
         return h(
           "li",
           { class: kind },
@@ -125,75 +169,84 @@ function probabilities(run, one) {
             "span",
             { class: "class-name" },
             className(run, label),
-            mark && h("small", { class: `mark ${kind}` }, mark),
+            kind && h("small", { class: `mark ${kind}` }, kind),
           ),
           bar(share, kind),
           h("span", { class: "num" }, percent(share)),
         );
       }),
     ),
-    order.length > kept.length && h("p", { class: "muted" }, `and ${order.length - kept.length} classes with less`),
+    order.length > shown.length &&
+    h("p", { class: "muted" }, `and ${order.length - shown.length} classes with less`),
   ];
 }
 
-function scores(one) {
+/** @param {ExampleDetail} example */
+function scoreTable(example) {
   return h(
     "table",
     { class: "stacked" },
-    h("caption", { class: "hidden-text" }, `Scores in epoch ${one.epoch}`),
+    h("caption", { class: "hidden-text" }, `Scores in epoch ${example.epoch}`),
     head("Score", ["Value"], "Among all of the epoch", "In words"),
     h(
       "tbody",
       {},
-      SCORES.filter(([key]) => key in one).map(([key, title, meaning, high]) =>
+      SCORES.filter(({ key }) => key in example).map(({ key, title, meaning, largeIsBad }) =>
         h(
           "tr",
           {},
           h("th", { scope: "row" }, title),
-          h("td", { class: "num", "data-label": "Value" }, number(one[key])),
-          h("td", { "data-label": "Among all" }, place(one.percentiles[key], high)),
-          h("td", { class: "muted" }, meaning(one[key], one)),
+          h("td", { class: "num", "data-label": "Value" }, number(example[key])),
+          h("td", { "data-label": "Among all" }, percentileBar(example.percentiles[key], largeIsBad)),
+          h("td", { class: "muted" }, meaning(example)),
         )
       ),
     ),
   );
 }
 
-function place(percentile, high) {
+/**
+ * @param {number | null | undefined} percentile
+ * @param {boolean} largeIsBad
+ */
+function percentileBar(percentile, largeIsBad) {
   if (percentile === null || percentile === undefined) return "–";
-  const above = `higher than ${percentile.toFixed(1)} %`;
-  return h(
-    "span",
-    { class: "progress" },
-    bar(percentile / 100, (high ? percentile > 95 : percentile < 5) ? "bad" : ""),
-    above,
-  );
+  const isBad = largeIsBad ? percentile > 95 : percentile < 5;
+  const text = `higher than ${percentile.toFixed(1)} %`;
+  return h("span", { class: "progress" }, bar(percentile / 100, isBad ? "bad" : ""), text);
 }
 
+/**
+ * The history of verdicts, the latest first.
+ *
+ * @param {Run} run
+ * @param {Review[]} reviews
+ */
 function verdicts(run, reviews) {
-  if (!reviews.length) return h("p", { class: "muted" }, "Nobody has said anything of it yet.");
+  if (!reviews.length) return h("p", { class: "muted" }, "There is no verdict yet.");
   return h(
     "ol",
     { class: "history" },
-    [...reviews].reverse().map((one) =>
+    reviews.toReversed().map(({ verdict, label, at, reviewer, queue, comment }) =>
       h(
         "li",
         {},
-        h("strong", {}, one.verdict === null ? "Taken back" : verdictText(run, one.verdict, one.label)),
+        h("strong", {}, verdict === null ? "Taken back" : verdictText(run, verdict, label)),
         " ",
-        h(
-          "span",
-          { class: "muted" },
-          when(one.at),
-          one.reviewer && ` by ${one.reviewer}`,
-          one.queue && ` in ${one.queue}`,
-        ),
-        one.comment && h("p", {}, one.comment),
+        h("span", { class: "muted" }, when(at), reviewer && ` by ${reviewer}`, queue && ` in ${queue}`),
+        comment && h("p", {}, comment),
       )
     ),
   );
 }
 
+/**
+ * Charts and a table of the scores by epoch.
+ *
+ * @param {Run} run
+ * @param {ScoredExample[]} rows
+ * @param {AbortSignal} signal
+ */
 function course(run, rows, signal) {
   const table = h(
     "details",
@@ -206,22 +259,22 @@ function course(run, rows, signal) {
       h(
         "tbody",
         {},
-        rows.map((row) =>
+        rows.map(({ epoch, prediction, p_t, logit_margin, loss }) =>
           h(
             "tr",
             {},
-            h("th", { scope: "row" }, String(row.epoch)),
-            h("td", {}, className(run, row.prediction)),
-            ["p_t", "logit_margin", "loss"].map((key) => h("td", { class: "num" }, number(row[key], 3))),
+            h("th", { scope: "row" }, String(epoch)),
+            h("td", {}, className(run, prediction)),
+            [p_t, logit_margin, loss].map((value) => h("td", { class: "num" }, number(value, 3))),
           )
         ),
       ),
     ),
   );
-  if (rows.length < 2) return [h("p", { class: "muted" }, "The run has one epoch of it so far."), table];
+  if (rows.length < 2) return [h("p", { class: "muted" }, "The run has only one epoch of this example."), table];
   return [
-    line(rows, "p_t", "p(label)", [0, 1.05], (value) => percent(value, 0), signal),
-    line(
+    epochChart(rows, "p_t", "p(label)", [0, 1.05], (value) => percent(value, 0), signal),
+    epochChart(
       rows,
       "logit_margin",
       "Logit margin: below the line the model prefers another class",
@@ -233,9 +286,18 @@ function course(run, rows, signal) {
   ];
 }
 
-/** A line over the epochs; `range` null: as far as the values go, zero included. */
-function line(rows, key, title, range, text, signal) {
-  const named = `${title}: ${rows.map((row) => `epoch ${row.epoch} ${text(row[key])}`).join(", ")}`;
+/**
+ * A score over the epochs, as a line.
+ *
+ * @param {ScoredExample[]} rows
+ * @param {"p_t" | "logit_margin"} key
+ * @param {string} title
+ * @param {[number, number] | null} range Of the axis; null: the range of the values and zero.
+ * @param {(value: number | null) => string} text
+ * @param {AbortSignal} signal
+ */
+function epochChart(rows, key, title, range, text, signal) {
+  const description = `${title}: ${rows.map((row) => `epoch ${row.epoch} ${text(row[key])}`).join(", ")}`;
   const draw = () => ({
     data: [{
       x: rows.map((row) => row.epoch),
@@ -255,5 +317,5 @@ function line(rows, key, title, range, text, signal) {
       },
     },
   });
-  return chart(title, named, draw, { height: 190, signal });
+  return chart(title, description, draw, { height: 190, signal });
 }

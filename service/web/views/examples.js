@@ -1,53 +1,49 @@
-// The examples of an epoch, filtered and sorted by the service, page by page; and a queue of what the filter leaves.
+// The examples of an epoch, filtered and sorted by the service, and a form that makes a queue of those that match.
 
-import { get, path } from "../lib/api.js";
+import { exampleContent } from "../components/example_content.js";
+import { exampleFilters } from "../components/example_filters.js";
+import { labels, verdictBadge } from "../components/labels.js";
+import { runHead } from "../components/layout.js";
+import { openQueue } from "../components/open_queue.js";
+import { strategyName } from "../components/strategies.js";
 import { bar, h, head, number, percent, problem } from "../lib/dom.js";
-import { openQueue } from "../components/made_queue.js";
-import { classOptions, labels, runHead, shown, STRATEGIES, verdictBadge } from "../components/parts.js";
-import { address, here, toExample } from "../lib/route.js";
+import { exampleParameters, queueFilter } from "../lib/example_filter.js";
+import { toExample } from "../lib/route.js";
+import { getExamples, getRun } from "../lib/runs_api.js";
 
-const AT_ONCE = 100;
-const MOST_ROWS = 100_000;
-const SORTS = [
-  ["-loss", "largest loss"],
-  ["loss", "smallest loss"],
-  ["logit_margin", "smallest margin"],
-  ["p_t", "smallest p(label)"],
-  ["-entropy", "most undecided"],
-  ["-el2n", "largest EL2N"],
-  ["target", "given class"],
-  ["prediction", "prediction"],
-  ["id", "id"],
-];
-// What the address may say and the service understands.
-const FILTERS = ["target", "prediction", "correct", "min_loss", "max_loss"];
+/** @import { ExampleRow, ExamplesPage, Refused, Run, View } from "../types.d.ts" */
 
+const PAGE_ROWS = 100;
+const MAX_BUDGET = 100_000;
+const QUEUE_STRATEGIES = ["logit_margin", "top_loss", "self_confidence", "ambiguous", "random"];
+
+/** @param {View} view */
 export async function examplesView({ parts, query, signal, refused }) {
   const name = parts[1];
-  const asked = Object.fromEntries(
-    [...query].filter(([key]) => [...FILTERS, "sort", "epoch"].includes(key) || key.startsWith("attribute.")),
-  );
-  const page = (cursor) =>
-    get(`${path("runs", name, "examples")}?${new URLSearchParams({ ...asked, limit: AT_ONCE, ...cursor })}`, signal);
-  const [run, first] = await Promise.all([get(path("runs", name), signal), page({})]);
-  const told = h("div", {});
+  const parameters = exampleParameters(query);
+  const load = (/** @type {object} */ cursor) =>
+    getExamples(name, { ...parameters, limit: PAGE_ROWS, ...cursor }, signal);
+  const [run, first] = await Promise.all([getRun(name, signal), load({})]);
+  const notice = h("div", {});
   const body = h("tbody", {});
   const more = h("button", { type: "button" }, "Load more");
-  let largest = 0, next = null;
-  const add = (found) => {
-    largest ||= Math.max(...found.rows.map((row) => row.loss), 0);
-    body.append(...found.rows.map((row) => exampleRow(run, row, largest)));
-    next = found.next_cursor;
-    more.hidden = !next;
+  let largestLoss = 0;
+  /** @type {string | null} */
+  let nextCursor = null;
+  const append = (/** @type {ExamplesPage} */ page) => {
+    largestLoss ||= Math.max(...page.rows.map((row) => row.loss), 0);
+    body.append(...page.rows.map((row) => exampleRow(run, row, largestLoss)));
+    nextCursor = page.next_cursor;
+    more.hidden = !nextCursor;
   };
-  add(first);
+  append(first);
   more.addEventListener("click", async () => {
     more.disabled = true;
     try {
-      // A cursor belongs to one epoch: another may have come meanwhile.
-      add(await page({ epoch: first.epoch, cursor: next }));
+      // A cursor belongs to one epoch, and the run may have got another one since.
+      append(await load({ epoch: first.epoch, cursor: nextCursor }));
     } catch (error) {
-      if (!refused(error)) told.replaceChildren(problem(error));
+      if (!refused(error)) notice.replaceChildren(problem(error));
     }
     more.disabled = false;
   });
@@ -60,9 +56,9 @@ export async function examplesView({ parts, query, signal, refused }) {
       { class: "lead", role: "status" },
       `${number(first.num_matching)} of ${number(run.num_examples)} examples of epoch ${first.epoch}.`,
     ),
-    told,
-    filters(run, asked, first.rows),
-    first.num_matching > 0 && queueOfThese(run, asked, first, told, refused),
+    notice,
+    exampleFilters(run, parameters, first.rows),
+    first.num_matching > 0 && queueForm(run, parameters, first, notice, refused),
     h(
       "div",
       { class: "card table-card" },
@@ -78,7 +74,12 @@ export async function examplesView({ parts, query, signal, refused }) {
   );
 }
 
-function exampleRow(run, row, largest) {
+/**
+ * @param {Run} run
+ * @param {ExampleRow} row
+ * @param {number} largestLoss The end of the bars' scale.
+ */
+function exampleRow(run, row, largestLoss) {
   const suggested = row.prediction === row.target ? null : row.prediction;
   return h(
     "tr",
@@ -86,14 +87,14 @@ function exampleRow(run, row, largest) {
     h(
       "th",
       { scope: "row", class: "brief" },
-      shown(row),
+      exampleContent(row),
       h("a", { class: "id", href: toExample(run.run, row.id) }, row.id),
     ),
-    h("td", { "data-label": "Given → the model says" }, labels(run, { ...row, suggested })),
+    h("td", { "data-label": "Given → the model says" }, labels(run, { target: row.target, suggested })),
     h(
       "td",
       { class: "loss", "data-label": "Loss" },
-      h("span", { class: "progress" }, bar(row.loss / (largest || 1), "bad"), number(row.loss, 3)),
+      h("span", { class: "progress" }, bar(row.loss / (largestLoss || 1), "bad"), number(row.loss, 3)),
     ),
     h("td", { class: "num", "data-label": "p(label)" }, percent(row.p_t)),
     h("td", { class: "num", "data-label": "Margin" }, number(row.logit_margin, 3)),
@@ -101,138 +102,46 @@ function exampleRow(run, row, largest) {
   );
 }
 
-/** A form whose every change is another address. */
-function filters(run, asked, rows) {
-  // From the address of now: the next choice may come before this one is answered.
-  const go = (changed) => {
-    location.hash = address(["runs", run.run, "examples"], { ...Object.fromEntries(here().query), ...changed });
-  };
-  const choice = (key, label, options) => {
-    const select = h("select", { id: `filter-${key}`, onchange: () => go({ [key]: select.value }) }, options);
-    select.value = asked[key] ?? "";
-    return h("div", {}, h("label", { for: `filter-${key}` }, label), select);
-  };
-  const bound = (key, label) =>
-    h(
-      "div",
-      {},
-      h("label", { for: `filter-${key}` }, label),
-      h("input", {
-        id: `filter-${key}`,
-        type: "number",
-        min: 0,
-        step: "any",
-        value: asked[key] ?? "",
-        onchange: (event) => go({ [key]: event.target.value }),
-      }),
-    );
-  /** The sort of the address with another first or second key. */
-  const sorted = (first, second) => {
-    const [one, two = ""] = (here().query.get("sort") || "-loss").split(",");
-    return [first ?? one, second ?? two].filter(Boolean).join(",");
-  };
-  const any = (text) => h("option", { value: "" }, text);
-  const [by, then] = (asked.sort || "-loss").split(",");
-  const sorts = (id, label, value, options, change) => {
-    const select = h("select", { id, onchange: () => change(select.value) }, options);
-    select.value = value;
-    return h("div", {}, h("label", { for: id }, label), select);
-  };
-  const orders = () => SORTS.map(([key, text]) => h("option", { value: key }, text));
-  return h(
-    "div",
-    { class: "filters", role: "group", "aria-label": "Filter and sort the examples" },
-    choice("target", "Given", [any("any class"), ...classOptions(run)]),
-    choice("prediction", "Prediction", [any("any class"), ...classOptions(run)]),
-    choice("correct", "The model", [
-      any("says anything"),
-      h("option", { value: "true" }, "agrees"),
-      h("option", { value: "false" }, "disagrees"),
-    ]),
-    bound("min_loss", "Loss from"),
-    bound("max_loss", "Loss to"),
-    attributeFilters(asked, rows, go),
-    sorts("sort-first", "Sort by", by, orders(), (value) => go({ sort: sorted(value, null) })),
-    sorts("sort-then", "then by", then || "", [any("–"), ...orders()], (value) => go({ sort: sorted(null, value) })),
-  );
-}
-
-const FEW = 20, SHORT = 40;
-
-/** A choice for each attribute with few short values among the examples at hand, and for each that is filtered by. */
-function attributeFilters(asked, rows, go) {
-  const values = new Map();
-  for (const row of rows) {
-    for (const [name, value] of Object.entries(row.attributes)) {
-      if (value !== null) values.set(name, (values.get(name) || new Set()).add(String(value)));
-    }
-  }
-  for (const [key, value] of Object.entries(asked)) {
-    if (key.startsWith("attribute.")) values.set(key.slice(10), (values.get(key.slice(10)) || new Set()).add(value));
-  }
-  const few = [...values].filter(([name, found]) =>
-    `attribute.${name}` in asked ||
-    (found.size > 1 && found.size <= FEW && [...found].every((value) => value.length <= SHORT))
-  );
-  return few.map(([name, found]) => {
-    const key = `attribute.${name}`;
-    const select = h(
-      "select",
-      { id: `filter-${key}`, onchange: () => go({ [key]: select.value }) },
-      h("option", { value: "" }, "any"),
-      [...found].sort().map((value) => h("option", { value }, value)),
-    );
-    select.value = asked[key] ?? "";
-    return h("div", {}, h("label", { for: `filter-${key}` }, name), select);
-  });
-}
-
-function queueOfThese(run, asked, { num_matching: matching, epoch }, told, refused) {
+/**
+ * A form that makes a queue of the examples that match.
+ *
+ * @param {Run} run
+ * @param {Record<string, string>} parameters
+ * @param {ExamplesPage} page
+ * @param {HTMLElement} notice
+ * @param {Refused} refused
+ */
+function queueForm(run, parameters, { num_matching: matching, epoch }, notice, refused) {
   const strategy = h(
     "select",
     { id: "these-strategy" },
-    ["logit_margin", "top_loss", "self_confidence", "ambiguous", "random"].map((key) =>
-      h("option", { value: key }, STRATEGIES[key][0])
-    ),
+    QUEUE_STRATEGIES.map((value) => h("option", { value }, strategyName(value))),
   );
   const budget = h("input", {
     id: "these-budget",
     type: "number",
     min: 1,
-    max: MOST_ROWS,
+    max: MAX_BUDGET,
     required: true,
     value: Math.min(matching, 50),
   });
+  const submit = (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    const request = {
+      strategy: strategy.value,
+      budget: Number(budget.value),
+      epoch,
+      only: queueFilter(parameters),
+    };
+    openQueue(run.run, request, notice, refused);
+  };
   return h(
     "form",
-    {
-      class: "inline",
-      onsubmit: (event) => {
-        event.preventDefault();
-        openQueue(
-          run.run,
-          { strategy: strategy.value, budget: Number(budget.value), epoch, only: onlyOf(asked) },
-          told,
-          refused,
-        );
-      },
-    },
+    { class: "inline", onsubmit: submit },
     h("label", { for: "these-budget" }, "Review"),
     budget,
     h("label", { for: "these-strategy" }, "of these by"),
     strategy,
     h("button", { class: "primary", type: "submit" }, "Make queue"),
   );
-}
-
-/** The filter of the address as a queue takes it. */
-function onlyOf(asked) {
-  const only = {};
-  for (const key of ["target", "prediction"]) if (key in asked) only[key] = Number(asked[key]);
-  if ("correct" in asked) only.correct = asked.correct === "true";
-  const bound = (key) => (key in asked ? Number(asked[key]) : null);
-  if ("min_loss" in asked || "max_loss" in asked) only.ranges = { loss: [bound("min_loss"), bound("max_loss")] };
-  const attributes = Object.entries(asked).filter(([key]) => key.startsWith("attribute."));
-  if (attributes.length) only.attributes = Object.fromEntries(attributes.map(([key, value]) => [key.slice(10), value]));
-  return Object.keys(only).length ? only : null;
 }

@@ -1,20 +1,21 @@
-// One run at a glance: its numbers, what to be careful about, its queues and a form to make another, and its charts.
+// The overview of a run: its numbers, warnings, queues, a form for a new queue, and charts.
 
-import { get, path } from "../lib/api.js";
-import { bar, h, head, number, percent, problem, when } from "../lib/dom.js";
+import { runHead, tile } from "../components/layout.js";
 import { newQueue } from "../components/new_queue.js";
-import { calibrationCard, concentrationCard, histogramCard } from "../components/overview.js";
-import { precisionText, runHead, strategyName, tile } from "../components/parts.js";
+import { calibrationCard, concentrationCard, histogramCard } from "../components/run_charts.js";
+import { precisionText, strategyName } from "../components/strategies.js";
+import { bar, h, head, number, percent, problem, when } from "../lib/dom.js";
 import { toQueue } from "../lib/route.js";
+import { getDiagnostics, getQueues, getRun } from "../lib/runs_api.js";
 
+/** @import { Diagnostics, Queue, Run, View } from "../types.d.ts" */
+
+/** @param {View} view */
 export async function runView({ parts, signal, refused }) {
   const name = parts[1];
-  const [run, { queues }] = await Promise.all([
-    get(path("runs", name), signal),
-    get(path("runs", name, "queues"), signal),
-  ]);
+  const [run, queues] = await Promise.all([getRun(name, signal), getQueues(name, signal)]);
   const epochs = run.epochs.length;
-  const told = h("div", {});
+  const notice = h("div", {});
   const charts = h("div", { class: "cards" });
   const tiles = h("div", {}, numbers(run, null));
   const section = h(
@@ -30,7 +31,7 @@ export async function runView({ parts, signal, refused }) {
       ".",
     ),
     tiles,
-    told,
+    notice,
     h(
       "div",
       { class: "columns" },
@@ -39,47 +40,57 @@ export async function runView({ parts, signal, refused }) {
     ),
     charts,
   );
-  // They read the whole epoch, the first time they are asked for: what is known already does not wait.
-  if (run.num_examples) diagnose();
+  // The first diagnostics of an epoch read all its rows, so the view is shown before them.
+  if (run.num_examples) showDiagnostics();
   return section;
 
-  async function diagnose() {
+  async function showDiagnostics() {
     try {
-      const found = await get(path("runs", name, "diagnostics"), signal);
-      tiles.replaceChildren(numbers(run, found));
-      if (found.warnings.length) told.replaceChildren(warnings(found));
-      charts.replaceChildren(...[
-        histogramCard(run, found, signal),
-        concentrationCard(run, found, signal),
-        calibrationCard(found, signal),
-      ].filter(Boolean));
+      const diagnostics = await getDiagnostics(name, {}, signal);
+      tiles.replaceChildren(numbers(run, diagnostics));
+      if (diagnostics.warnings.length) notice.replaceChildren(warnings(diagnostics));
+      const cards = [
+        histogramCard(run, diagnostics, signal),
+        concentrationCard(run, diagnostics, signal),
+        calibrationCard(diagnostics, signal),
+      ];
+      charts.replaceChildren(...cards.filter((card) => card !== null));
     } catch (error) {
-      if (error.name !== "AbortError" && !refused(error)) told.replaceChildren(problem(error));
+      if (error.name !== "AbortError" && !refused(error)) notice.replaceChildren(problem(error));
     }
   }
 }
 
-/** The numbers of a run; those that need the diagnostics stand open until they are there. */
-function numbers(run, found) {
-  const estimate = found?.label_errors;
-  const open = run.num_examples && !found ? "…" : "–";
+/**
+ * The numbers of a run. Those that need diagnostics are placeholders while these are null.
+ *
+ * @param {Run} run
+ * @param {Diagnostics | null} diagnostics
+ */
+function numbers(run, diagnostics) {
+  const estimate = diagnostics?.label_errors;
+  const open = run.num_examples && !diagnostics ? "…" : "–";
   const rate = run.reviews.error_rate;
-  const [share, sure] = precisionText(rate);
+  const [share, details] = precisionText(rate);
   return h(
     "dl",
     { class: "tiles" },
-    tile("Examples", number(run.num_examples), found ? `accuracy ${percent(found.loss.accuracy)}` : open),
+    tile("Examples", number(run.num_examples), diagnostics ? `accuracy ${percent(diagnostics.loss.accuracy)}` : open),
     tile(
       "Wrong labels, estimated",
-      found ? number(estimate?.estimated) : open,
-      estimate ? `${percent(estimate.share)} of the labels` : found ? "needs stored logits" : open,
+      diagnostics ? number(estimate?.estimated) : open,
+      estimate ? `${percent(estimate.share)} of the labels` : diagnostics ? "needs stored logits" : open,
     ),
     tile(
       "Mean loss",
-      found ? number(found.loss.mean, 3) : open,
-      found ? `the hardest 1 % hold ${percent(found.concentration.top_1_percent, 0)}` : open,
+      diagnostics ? number(diagnostics.loss.mean, 3) : open,
+      diagnostics ? `the hardest 1 % hold ${percent(diagnostics.concentration.top_1_percent, 0)}` : open,
     ),
-    tile("Error rate, from random rows", share, rate && rate.share !== null ? sure : "review a random queue to know"),
+    tile(
+      "Error rate, from random rows",
+      share,
+      rate && rate.share !== null ? details : "review a random queue to know",
+    ),
     tile(
       "Reviewed",
       number(run.reviews.num_reviewed),
@@ -88,14 +99,19 @@ function numbers(run, found) {
   );
 }
 
-function warnings(found) {
+/** @param {Diagnostics} diagnostics */
+function warnings(diagnostics) {
   return h(
     "ul",
     { class: "notice warn", "aria-label": "Be careful" },
-    found.warnings.map((one) => h("li", {}, one.message)),
+    diagnostics.warnings.map(({ message }) => h("li", {}, message)),
   );
 }
 
+/**
+ * @param {Run} run
+ * @param {Queue[]} queues
+ */
 function queueTable(run, queues) {
   if (!queues.length) {
     return h(
@@ -122,35 +138,35 @@ function queueTable(run, queues) {
       h(
         "tbody",
         {},
-        queues.map((one) =>
+        queues.map((queue) =>
           h(
             "tr",
             {},
-            h("th", { scope: "row" }, h("a", { href: toQueue(run.run, one.name) }, one.name)),
-            h("td", { "data-label": "Strategy" }, strategyName(one.strategy)),
+            h("th", { scope: "row" }, h("a", { href: toQueue(run.run, queue.name) }, queue.name)),
+            h("td", { "data-label": "Strategy" }, strategyName(queue.strategy)),
             h(
               "td",
               { "data-label": "Reviewed" },
               h(
                 "span",
                 { class: "progress" },
-                bar(one.num_reviewed / one.num_rows, "good"),
-                `${number(one.num_reviewed)} of ${number(one.num_rows)}`,
+                bar(queue.num_reviewed / queue.num_rows, "good"),
+                `${number(queue.num_reviewed)} of ${number(queue.num_rows)}`,
               ),
             ),
             h(
               "td",
               { "data-label": "Precision of the strategy" },
-              precisionText(run.reviews.precision[one.strategy])[0],
+              precisionText(run.reviews.precision[queue.strategy])[0],
             ),
-            h("td", { "data-label": "Made" }, when(one.created_at)),
+            h("td", { "data-label": "Made" }, when(queue.created_at)),
             h(
               "td",
               { class: "end" },
               h(
                 "a",
-                { class: "button", href: toQueue(run.run, one.name), "aria-label": `Review ${one.name}` },
-                one.num_reviewed === one.num_rows ? "Look" : "Review",
+                { class: "button", href: toQueue(run.run, queue.name), "aria-label": `Review ${queue.name}` },
+                queue.num_reviewed === queue.num_rows ? "Look" : "Review",
               ),
             ),
           )

@@ -1,27 +1,37 @@
-// All runs: what a team keeps, how much of it has been looked at, and what that found.
+// All runs, with the progress of their reviews.
 
-import { call, get, path } from "../lib/api.js";
-import { announce, dialog, h, head, number, percent, problem } from "../lib/dom.js";
-import { dropZone } from "../components/drop.js";
-import { copyButton } from "../components/parts.js";
+import { dropZone } from "../components/drop_zone.js";
+import { copyButton } from "../components/layout.js";
+import { call, path } from "../lib/api.js";
+import { announce, dialog, find, h, head, number, percent, problem } from "../lib/dom.js";
 import { address, toRun } from "../lib/route.js";
+import { getDiagnostics, getRuns } from "../lib/runs_api.js";
 
+/** @import { Run, View } from "../types.d.ts" */
+/** @typedef {(signal: AbortSignal) => Promise<void>} Job */
+/** @typedef {(element: Element, job: Job) => void} WhenSeen */
+
+/** @param {View} view */
 export async function runsView(view) {
   const { signal } = view;
-  const { runs } = await get("runs", signal);
+  const runs = await getRuns(signal);
   if (runs.length === 0) return empty(view);
-  const told = h("div", {});
+  const notice = h("div", {});
   const body = h("tbody", {});
-  const seen = watcher(signal);
-  const ticked = comparison(runs);
+  const whenSeen = seenQueue(signal);
+  const comparison = compareBar(runs);
   const section = h(
     "section",
     {},
     h("h1", {}, "Runs"),
-    h("p", { class: "lead" }, "A run is what a model said of a data set. Open one to find labels that may be wrong."),
-    told,
+    h(
+      "p",
+      { class: "lead" },
+      "A run is a model's predictions for a data set. Open one to find labels that may be wrong.",
+    ),
+    notice,
     dropZone(view),
-    ticked.bar,
+    comparison.bar,
     h(
       "div",
       { class: "card table-card" },
@@ -45,11 +55,18 @@ export async function runsView(view) {
       ),
     ),
   );
-  for (const run of runs) body.append(row(run, told, seen, view, ticked.box(run)));
+  for (const run of runs) body.append(runRow(run, notice, whenSeen, view, comparison.box(run)));
   return section;
 }
 
-function row(run, told, seen, view, box) {
+/**
+ * @param {Run} run
+ * @param {HTMLElement} notice Gets the error if the run cannot be deleted.
+ * @param {WhenSeen} whenSeen
+ * @param {View} view
+ * @param {HTMLElement | undefined} box
+ */
+function runRow(run, notice, whenSeen, view, box) {
   const loss = h("td", { class: "num", "data-label": "Mean loss" }, "…");
   const wrong = h("td", { class: "num", "data-label": "Wrong labels, estimated" }, "…");
   const { num_reviewed: reviewed, num_wrong: bad, num_ok: good } = run.reviews;
@@ -76,67 +93,93 @@ function row(run, told, seen, view, box) {
         class: "quiet danger",
         type: "button",
         "aria-label": `Delete run ${run.run}`,
-        onclick: () => askToDelete(run, element, told, view),
+        onclick: () => askToDelete(run, element, notice, view),
       }, "Delete"),
     ),
   );
   if (run.num_examples === 0) loss.textContent = wrong.textContent = "–";
   else {
-    seen(element, async (signal) => {
-      const found = await get(path("runs", run.run, "diagnostics"), signal).catch(() => null);
-      loss.textContent = number(found?.loss.mean, 3);
-      wrong.textContent = number(found?.label_errors?.estimated);
+    whenSeen(element, async (signal) => {
+      const diagnostics = await getDiagnostics(run.run, {}, signal).catch(() => null);
+      loss.textContent = number(diagnostics?.loss.mean, 3);
+      wrong.textContent = number(diagnostics?.label_errors?.estimated);
     });
   }
   return element;
 }
 
-/** Two runs to tick; the older one is what was before. */
-function comparison(runs) {
+/**
+ * A box for each run that has examples, and a bar that compares two ticked runs, the older one first.
+ *
+ * @param {Run[]} runs
+ */
+function compareBar(runs) {
+  /** @type {Map<Run, HTMLInputElement>} */
   const boxes = new Map();
-  const chosen = () => runs.filter((run) => boxes.get(run)?.isConnected && boxes.get(run).checked);
+  const ticked = () =>
+    runs.filter((run) => {
+      const box = boxes.get(run);
+      return box?.isConnected && box.checked;
+    });
   const hint = h("span", { class: "muted", role: "status" });
   const button = h("button", {
     type: "button",
     onclick: () => {
-      tell();
+      refresh();
       if (button.disabled) return;
-      const [before, after] = chosen().sort((a, b) => Date.parse(a.created_at) - Date.parse(b.created_at));
+      const [before, after] = ticked().sort((a, b) => Date.parse(a.created_at) - Date.parse(b.created_at));
       location.hash = address(["runs", before.run, "compare"], { with: after.run });
     },
   }, "Compare");
-  const tell = () => {
-    const ticked = chosen().length;
-    button.disabled = ticked !== 2;
+  const refresh = () => {
+    const count = ticked().length;
+    button.disabled = count !== 2;
     const hints = ["Tick two runs to compare them.", "Tick one more.", "", "Tick two runs, not more."];
-    hint.textContent = hints[Math.min(ticked, 3)];
+    hint.textContent = hints[Math.min(count, 3)];
   };
-  tell();
-  for (const run of runs.filter((one) => one.num_examples)) {
-    boxes.set(run, h("input", { type: "checkbox", "aria-label": `Compare ${run.run}`, onchange: tell }));
+  refresh();
+  for (const run of runs.filter((run) => run.num_examples)) {
+    boxes.set(run, h("input", { type: "checkbox", "aria-label": `Compare ${run.run}`, onchange: refresh }));
   }
-  return { bar: runs.length > 1 && h("div", { class: "compare-runs" }, button, hint), box: (run) => boxes.get(run) };
+  return {
+    bar: runs.length > 1 && h("div", { class: "compare-runs" }, button, hint),
+    box: (/** @type {Run} */ run) => boxes.get(run),
+  };
 }
 
-/** Diagnostics read a whole epoch: only for runs that are in view, one after the other. */
-function watcher(signal) {
-  const work = new Map();
+/**
+ * Runs jobs one after the other, each after its element has come into view. Diagnostics read a whole epoch.
+ *
+ * @param {AbortSignal} signal
+ * @returns {WhenSeen}
+ */
+function seenQueue(signal) {
+  /** @type {Map<Element, Job>} */
+  const jobs = new Map();
+  /** @type {Promise<void>} */
   let last = Promise.resolve();
   const observer = new IntersectionObserver((entries) => {
-    for (const entry of entries.filter((one) => one.isIntersecting && work.has(one.target))) {
-      const job = work.get(entry.target);
-      work.delete(entry.target);
-      last = last.then(() => (signal.aborted ? null : job(signal)));
+    for (const { target, isIntersecting } of entries) {
+      const job = jobs.get(target);
+      if (!isIntersecting || !job) continue;
+      jobs.delete(target);
+      last = last.then(() => signal.aborted ? undefined : job(signal));
     }
   });
   signal.addEventListener("abort", () => observer.disconnect());
   return (element, job) => {
-    work.set(element, job);
+    jobs.set(element, job);
     observer.observe(element);
   };
 }
 
-function askToDelete(run, element, told, view) {
+/**
+ * @param {Run} run
+ * @param {HTMLElement} element The row of the run.
+ * @param {HTMLElement} notice
+ * @param {View} view
+ */
+function askToDelete(run, element, notice, view) {
   const content = h(
     "form",
     { method: "dialog" },
@@ -159,13 +202,14 @@ function askToDelete(run, element, told, view) {
       await call("DELETE", path("runs", run.run));
       element.remove();
       announce(`${run.run} is deleted.`);
-      if (!document.querySelector("tbody tr")) document.getElementById("main").replaceChildren(empty(view));
+      if (!document.querySelector("tbody tr")) find(document, "#main").replaceChildren(empty(view));
     } catch (error) {
-      if (!view.refused(error)) told.replaceChildren(problem(error));
+      if (!view.refused(error)) notice.replaceChildren(problem(error));
     }
   });
 }
 
+/** @param {View} view */
 function empty(view) {
   const base = new URL(".", location.href).href.replace(/\/$/, "");
   const command = `focal-loss push my-run predictions.csv --epoch 0 --create --url ${base}`;
@@ -176,7 +220,7 @@ function empty(view) {
     h(
       "p",
       {},
-      "A run keeps what a model said of each example: its logits and the label it was given. " +
+      "A run stores the model's logits for each example and the label that the example was given. " +
         "Make the first one from a file with the columns id, label, logit_0, logit_1, …",
     ),
     dropZone(view),
@@ -186,7 +230,7 @@ function empty(view) {
       "p",
       { class: "muted" },
       "Columns such as text or image come along with --attributes text,image. ",
-      "Where keys are set, the command reads one from FOCAL_LOSS_API_KEY. Then reload this page.",
+      "If the service has keys, the command reads one from FOCAL_LOSS_API_KEY. Then reload this page.",
     ),
     h("p", {}, h("a", { href: "docs" }, "Or push from a training loop: the API")),
   );

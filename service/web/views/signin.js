@@ -1,10 +1,11 @@
-// The key is sent once and not kept here: the browser holds a cookie that no script can read.
+// The sign-in form. It sends the key once; from then on the browser has a cookie that scripts cannot read.
 
 import { call } from "../lib/api.js";
 import { h, problem } from "../lib/dom.js";
 
+/** @param {() => Promise<void>} done Called after the user has signed in. */
 export function signInView(done) {
-  const told = h("div", {});
+  const notice = h("div", {});
   const key = h("input", {
     id: "key",
     name: "key",
@@ -18,8 +19,8 @@ export function signInView(done) {
     "form",
     { class: "card narrow", method: "dialog" },
     h("h1", {}, "Sign in"),
-    h("p", { class: "muted" }, "This service asks for a key. Whoever set it up has one (FOCAL_LOSS_API_KEYS)."),
-    told,
+    h("p", { class: "muted" }, "This service asks for a key. Ask its operator for one (setting FOCAL_LOSS_API_KEYS)."),
+    notice,
     h("label", { for: "key" }, "Key"),
     key,
     button,
@@ -31,7 +32,7 @@ export function signInView(done) {
       await call("POST", "session", { key: key.value });
       await done();
     } catch (error) {
-      told.replaceChildren(problem(error));
+      notice.replaceChildren(problem(error));
       key.select();
     }
     button.disabled = false;

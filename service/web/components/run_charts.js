@@ -1,25 +1,33 @@
-// The charts of a run: how the losses lie, how few examples hold them, and whether the model's probabilities can be believed.
+// The charts of a run: histogram of the losses, their concentration on few examples, and calibration.
 
-import { get, path } from "../lib/api.js";
 import { chart, colour } from "../lib/charts.js";
 import { h, head, number, percent } from "../lib/dom.js";
 import { toExamples } from "../lib/route.js";
+import { getDiagnostics } from "../lib/runs_api.js";
+import { card } from "./layout.js";
 
-const MOST_GAMMA = 5, GAMMA_STEP = 0.25;
+/** @import { Concentration, Diagnostics, Run } from "../types.d.ts" */
+/** @typedef {{ count: number, least: number, largest: number }} LossBin */
 
-function card(title, ...content) {
-  return h("section", { class: "card" }, h("h2", {}, title), content);
-}
+const MAX_GAMMA = 5, GAMMA_STEP = 0.25;
 
-/** Losses in bins; each leads to its examples. */
-export function histogramCard(run, found, signal) {
-  const { edges, counts } = found.histogram;
+/**
+ * Histogram of the losses. A click on a bin lists its examples. Null without losses.
+ *
+ * @param {Run} run
+ * @param {Diagnostics} diagnostics
+ * @param {AbortSignal} signal
+ */
+export function histogramCard(run, diagnostics, signal) {
+  const { edges, counts } = diagnostics.histogram;
   if (!counts.length) return null;
   const first = counts.findIndex((count) => count > 0);
   const bins = counts.map((count, place) => ({ count, least: edges[place], largest: edges[place + 1] })).slice(first);
-  const where = (bin) => toExamples(run.run, { min_loss: bin.least, max_loss: bin.largest, epoch: found.epoch });
+  /** @type {(bin: LossBin) => string} */
+  const toBin = (bin) => toExamples(run.run, { min_loss: bin.least, max_loss: bin.largest, epoch: diagnostics.epoch });
+  /** @type {(bin: LossBin) => string} */
   const text = (bin) => `${number(bin.least, 2)} to ${number(bin.largest, 2)}`;
-  const few = bins.filter((bin) => bin.count);
+  const filled = bins.filter((bin) => bin.count);
   const draw = () => ({
     data: [{
       type: "bar",
@@ -47,14 +55,16 @@ export function histogramCard(run, found, signal) {
     h(
       "p",
       { class: "muted" },
-      `Most examples cost little, a few cost much. The largest loss is ${number(found.loss.max, 3)}, ` +
-        `the median ${number(found.loss.median, 3)}. Click a bar to see its examples; both scales are logarithmic.`,
+      `Most examples have a small loss, a few a large one. The largest loss is ${number(diagnostics.loss.max, 3)}, ` +
+        `the median ${
+          number(diagnostics.loss.median, 3)
+        }. Click a bar to see its examples; both scales are logarithmic.`,
     ),
-    chart("", `Histogram of the loss: ${few.map((bin) => `${text(bin)}: ${bin.count}`).join("; ")}`, draw, {
+    chart("", `Histogram of the loss: ${filled.map((bin) => `${text(bin)}: ${bin.count}`).join("; ")}`, draw, {
       signal,
       on: {
         plotly_click: (event) => {
-          location.hash = where(bins[event.points[0].x]);
+          location.hash = toBin(bins[event.points[0].x]);
         },
       },
       table: h(
@@ -64,11 +74,11 @@ export function histogramCard(run, found, signal) {
         h(
           "tbody",
           {},
-          few.reverse().map((bin) =>
+          filled.toReversed().map((bin) =>
             h(
               "tr",
               {},
-              h("th", { scope: "row" }, h("a", { href: where(bin) }, text(bin))),
+              h("th", { scope: "row" }, h("a", { href: toBin(bin) }, text(bin))),
               h("td", { class: "num" }, number(bin.count)),
             )
           ),
@@ -78,7 +88,11 @@ export function histogramCard(run, found, signal) {
   );
 }
 
-/** Names at every fourth edge: a decade apart. */
+/**
+ * Ticks at every fourth edge, which are a decade apart.
+ *
+ * @param {LossBin[]} bins
+ */
 function ticks(bins) {
   const marked = bins.map((bin, place) => [place - 0.5, bin.least]).filter((_, place) =>
     (bins.length - 1 - place) % 4 === 3
@@ -86,33 +100,45 @@ function ticks(bins) {
   return { tickangle: 0, tickvals: marked.map(([place]) => place), ticktext: marked.map(([, least]) => edge(least)) };
 }
 
-/** An edge in few letters. */
+/**
+ * A short text of an edge.
+ *
+ * @param {number} value
+ */
 function edge(value) {
   if (value === 0 || value >= 0.01) return number(value, 1);
   return value.toExponential(0);
 }
 
-/** The Lorenz curve, under any gamma. */
-export function concentrationCard(run, found, signal) {
-  if (!found.concentration.lorenz) return null;
-  let now = found.concentration;
+/**
+ * The Lorenz curve of the losses, with a slider for gamma. Null without losses.
+ *
+ * @param {Run} run
+ * @param {Diagnostics} diagnostics
+ * @param {AbortSignal} signal
+ */
+export function concentrationCard(run, diagnostics, signal) {
+  if (!diagnostics.concentration.lorenz) return null;
+  /** @type {Concentration} */
+  let concentration = diagnostics.concentration;
   const words = h("p", { class: "muted", "aria-live": "polite" });
   const rows = h("tbody", {});
   const slider = h("input", {
     type: "range",
     id: "gamma",
     min: 0,
-    max: MOST_GAMMA,
+    max: MAX_GAMMA,
     step: GAMMA_STEP,
-    value: found.gamma,
+    value: diagnostics.gamma,
   });
   const shown = h("output", { for: "gamma", class: "num" });
+  const curve = () => concentration.lorenz || [];
   const draw = () => ({
     data: [
       { x: [0, 1], y: [0, 1], mode: "lines", line: { color: colour("line"), dash: "dot" }, hoverinfo: "skip" },
       {
-        x: now.lorenz.map(([examples]) => examples),
-        y: now.lorenz.map(([, loss]) => loss),
+        x: curve().map(([examples]) => examples),
+        y: curve().map(([, loss]) => loss),
         mode: "lines",
         fill: "tozeroy",
         line: { color: colour("accent"), width: 2.5 },
@@ -129,41 +155,35 @@ export function concentrationCard(run, found, signal) {
     signal,
     table: h("table", {}, head("Hardest", ["Share of the loss"]), rows),
   });
-  const tell = (gamma) => {
+  const atZero = diagnostics.concentration_at_gamma_0;
+  const refresh = (/** @type {number} */ gamma) => {
+    const { top_1_percent, top_5_percent, top_10_percent } = concentration;
     shown.textContent = `γ = ${number(gamma)}`;
     words.textContent =
-      `With γ = ${number(gamma)} the hardest 1 % of the examples hold ${percent(now.top_1_percent, 0)} of the loss, ` +
-      `the hardest 10 % hold ${percent(now.top_10_percent, 0)} (with γ = 0: ${
-        percent(found.concentration_at_gamma_0.top_1_percent, 0)
-      } ` +
-      `and ${percent(found.concentration_at_gamma_0.top_10_percent, 0)}).`;
-    rows.replaceChildren(
-      ...[1, 5, 10].map((part) =>
-        h(
-          "tr",
-          {},
-          h("th", { scope: "row" }, percent(part / 100, 0)),
-          h("td", { class: "num" }, percent(now[`top_${part}_percent`])),
-        )
-      ),
-    );
+      `With γ = ${number(gamma)} the hardest 1 % of the examples hold ${percent(top_1_percent, 0)} of the loss, ` +
+      `the hardest 10 % hold ${percent(top_10_percent, 0)} ` +
+      `(with γ = 0: ${percent(atZero.top_1_percent, 0)} and ${percent(atZero.top_10_percent, 0)}).`;
+    const row = (/** @type {number} */ part, /** @type {number | null} */ share) =>
+      h("tr", {}, h("th", { scope: "row" }, percent(part, 0)), h("td", { class: "num" }, percent(share)));
+    rows.replaceChildren(row(0.01, top_1_percent), row(0.05, top_5_percent), row(0.1, top_10_percent));
   };
-  let asked = new AbortController();
+  let loading = new AbortController();
   slider.addEventListener("input", async () => {
-    asked.abort();
-    asked = new AbortController();
+    loading.abort();
+    loading = new AbortController();
     const gamma = Number(slider.value);
     shown.textContent = `γ = ${number(gamma)}`;
-    const answer = await get(
-      `${path("runs", run.run, "diagnostics")}?fields=concentration&epoch=${found.epoch}&gamma=${gamma}`,
-      AbortSignal.any([asked.signal, signal]),
+    const reply = await getDiagnostics(
+      run.run,
+      { fields: "concentration", epoch: diagnostics.epoch, gamma },
+      AbortSignal.any([loading.signal, signal]),
     ).catch(() => null);
-    if (!answer?.concentration.lorenz || Number(slider.value) !== gamma) return;
-    now = answer.concentration;
-    tell(gamma);
+    if (!reply?.concentration.lorenz || Number(slider.value) !== gamma) return;
+    concentration = reply.concentration;
+    refresh(gamma);
     figure.redraw();
   });
-  tell(found.gamma);
+  refresh(diagnostics.gamma);
   const order = run.config.alpha
     ? "Within a class the order of the examples stays the same"
     : "The order of the examples stays the same";
@@ -176,9 +196,13 @@ export function concentrationCard(run, found, signal) {
   );
 }
 
-/** What the model says of its own certainty, and how often it is right. */
-export function calibrationCard(found, signal) {
-  const calibration = found.calibration;
+/**
+ * The model's confidence against its accuracy. Null if the run has no calibration.
+ *
+ * @param {Diagnostics} diagnostics
+ * @param {AbortSignal} signal
+ */
+export function calibrationCard({ calibration }, signal) {
   if (!calibration) return null;
   const bins = calibration.bins.filter((bin) => bin.count);
   const largest = Math.max(...bins.map((bin) => bin.count));
@@ -204,7 +228,8 @@ export function calibrationCard(found, signal) {
       yaxis: { title: { text: "how often it is right", standoff: 6 }, tickformat: ".0%", range: [0, 1.06] },
     },
   });
-  const off = calibration.confidence - calibration.accuracy;
+  const points = bins.map((bin) => `says ${percent(bin.confidence, 0)}, right ${percent(bin.accuracy, 0)}`);
+  const off = Number(calibration.confidence) - Number(calibration.accuracy);
   const verdict = Math.abs(off) < 0.01
     ? "That fits."
     : off > 0
@@ -215,19 +240,14 @@ export function calibrationCard(found, signal) {
     h(
       "p",
       { class: "muted" },
-      `On average the model says ${percent(calibration.confidence)} and is right ${
-        percent(calibration.accuracy)
-      } of the time, by the ` +
-        `given labels. ${verdict} Points below the dotted line: too sure. Calibration error (ECE) ${
-          number(calibration.ece, 2)
-        }, ` +
+      `On average the model says ${percent(calibration.confidence)} and is right ${percent(calibration.accuracy)} ` +
+        `of the time, by the given labels. ${verdict} Points below the dotted line: too sure. ` +
+        `Calibration error (ECE) ${number(calibration.ece, 2)}, ` +
         `fitted temperature ${number(calibration.temperature, 3)}.`,
     ),
     chart(
       "",
-      `Calibration: ${
-        bins.map((bin) => `says ${percent(bin.confidence, 0)}, right ${percent(bin.accuracy, 0)}`).join("; ")
-      }`,
+      `Calibration: ${points.join("; ")}`,
       draw,
       {
         signal,

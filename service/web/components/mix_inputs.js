@@ -1,0 +1,94 @@
+// Inputs for the strategies of a mix and their shares.
+
+import { h } from "../lib/dom.js";
+import { showInputs } from "./form_inputs.js";
+import { STRATEGIES } from "./strategies.js";
+
+/** @typedef {{ line: HTMLElement, select: HTMLSelectElement, share: HTMLInputElement, remove: HTMLButtonElement }} Part */
+
+/** @type {[strategy: string, percent: number][]} */
+const DEFAULT_MIX = [["logit_margin", 80], ["random", 20]];
+const choices = Object.entries(STRATEGIES).filter(([name]) => name !== "mix");
+
+/** A line for each strategy of the mix, and a button to add one. Each strategy can be chosen once. */
+export function mixInputs() {
+  const rows = h("div", {});
+  const add = h("button", { type: "button", class: "quiet" }, "Add a strategy");
+  const element = h("fieldset", { class: "mix" }, h("legend", {}, "Share of each strategy, in %"), rows, add);
+  /** @type {Part[]} */
+  let parts = [];
+  const strategies = () => parts.map(({ select }) => select.value);
+  const refresh = () => {
+    const chosen = strategies();
+    for (const { select, remove } of parts) {
+      for (const option of select.options) {
+        option.disabled = option.value !== select.value && chosen.includes(option.value);
+      }
+      remove.disabled = parts.length < 2;
+    }
+    add.hidden = parts.length === choices.length;
+  };
+  const changed = () => element.dispatchEvent(new Event("input", { bubbles: true }));
+  /** @type {(name: string, percent: number) => Part} */
+  const append = (name, percent) => {
+    const part = mixPart(name, percent, () => {
+      parts = parts.filter((other) => other !== part);
+      part.line.remove();
+      refresh();
+      add.focus();
+      changed();
+    });
+    parts.push(part);
+    rows.append(part.line);
+    return part;
+  };
+  add.addEventListener("click", () => {
+    const free = choices.find(([name]) => !strategies().includes(name));
+    if (!free) return;
+    const part = append(free[0], 20);
+    refresh();
+    part.select.focus();
+    changed();
+  });
+  for (const [name, percent] of DEFAULT_MIX) append(name, percent);
+  rows.addEventListener("input", refresh);
+  refresh();
+  return Object.assign(element, {
+    strategies,
+    shares: () => Object.fromEntries(parts.map(({ select, share }) => [select.value, Number(share.value) / 100])),
+    show: (/** @type {boolean} */ shown) => showInputs(element, shown),
+  });
+}
+
+/**
+ * A line of the mix.
+ *
+ * @param {string} name
+ * @param {number} percent
+ * @param {() => void} removed
+ * @returns {Part}
+ */
+function mixPart(name, percent, removed) {
+  const select = h(
+    "select",
+    { "aria-label": "Part of the mix" },
+    choices.map(([value, [label]]) => h("option", { value }, label)),
+  );
+  select.value = name;
+  const share = h("input", {
+    type: "number",
+    min: 0.1,
+    max: 100,
+    step: "any",
+    required: true,
+    value: percent,
+    "aria-label": "Its share in %",
+  });
+  const remove = h("button", {
+    type: "button",
+    class: "quiet",
+    "aria-label": "Leave this part out",
+    onclick: removed,
+  }, "×");
+  return { line: h("div", { class: "mix-row" }, select, share, remove), select, share, remove };
+}

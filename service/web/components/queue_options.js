@@ -1,0 +1,140 @@
+// The options of a new queue behind "More choices". Only options that fit the strategy are shown.
+
+import { h } from "../lib/dom.js";
+import { getExamples } from "../lib/runs_api.js";
+import { numberInput, showInputs } from "./form_inputs.js";
+
+/** @import { QueueRequest, Run } from "../types.d.ts" */
+/** @typedef {{ used: string[], quotas: string }} Chosen The strategies of the queue, and its kind of quotas. */
+/**
+ * @typedef {object} Option
+ * @property {HTMLElement} element
+ * @property {(chosen: Chosen) => boolean} fits True if the option applies.
+ * @property {() => Partial<QueueRequest>} members Its members of the request.
+ */
+
+/**
+ * @param {string} key The member of the request.
+ * @param {string} label
+ * @param {Record<string, any>} attributes
+ * @param {Option["fits"]} fits
+ * @returns {Option}
+ */
+function numberOption(key, label, attributes, fits) {
+  const input = numberInput(key, attributes);
+  return {
+    element: h("div", {}, h("label", { for: key }, label), input),
+    fits,
+    members: () => (input.value === "" ? {} : { [key]: Number(input.value) }),
+  };
+}
+
+/**
+ * A limit of rows with the same value of an attribute.
+ *
+ * @param {HTMLDataListElement} names
+ * @returns {Option}
+ */
+function attributeLimit(names) {
+  const attribute = h("input", {
+    id: "at-most-attribute",
+    list: names.id,
+    autocomplete: "off",
+    placeholder: "an attribute",
+  });
+  const count = numberInput("at-most-count", { min: 1, value: 1 });
+  return {
+    element: h(
+      "div",
+      {},
+      h("label", { for: "at-most-attribute" }, "At most so many with the same"),
+      h(
+        "div",
+        { class: "pair" },
+        attribute,
+        names,
+        h("label", { class: "hidden-text", for: "at-most-count" }, "At most how many"),
+        count,
+      ),
+    ),
+    fits: () => true,
+    members: () => attribute.value ? { at_most: { attribute: attribute.value, count: Number(count.value) } } : {},
+  };
+}
+
+/**
+ * The options. `members` are their members of the request; `fit` shows those that fit.
+ *
+ * @param {Run} run
+ */
+export function queueOptions(run) {
+  const names = h("datalist", { id: "attribute-names" });
+  const reviewed = h("input", { id: "exclude-reviewed", type: "checkbox" });
+  /** @type {boolean | null} The service's default of `exclude_reviewed` for the strategy. */
+  let excludesReviewed = null;
+  /** @type {(name: string) => Option["fits"]} */
+  const usedBy = (name) => ({ used }) => used.includes(name);
+  /** @type {Option[]} */
+  const options = [
+    numberOption(
+      "first",
+      "Only the first epochs",
+      { min: 1, max: run.epochs.length || 1, placeholder: "all" },
+      usedBy("area_under_margin"),
+    ),
+    numberOption(
+      "margin",
+      "Semi-hard up to a margin of",
+      { min: 0, step: "any", placeholder: "1" },
+      usedBy("semi_hard"),
+    ),
+    numberOption(
+      "share",
+      "Share of the loss, from 0 to 1",
+      { min: 0, max: 1, step: "any", placeholder: "0.5" },
+      usedBy("top_share"),
+    ),
+    numberOption(
+      "seed",
+      "Seed of the draw",
+      { min: 0, max: Number.MAX_SAFE_INTEGER, placeholder: "0" },
+      usedBy("random"),
+    ),
+    numberOption(
+      "min_per_class",
+      "At least of each class",
+      { min: 0, placeholder: "0" },
+      ({ quotas }) => quotas !== "numbers",
+    ),
+    attributeLimit(names),
+    {
+      element: h(
+        "div",
+        {},
+        h("label", { class: "check", for: "exclude-reviewed" }, reviewed, "Leave out rows that have a verdict"),
+      ),
+      fits: () => true,
+      members: () => (reviewed.checked === excludesReviewed ? {} : { exclude_reviewed: reviewed.checked }),
+    },
+  ];
+  const element = h(
+    "details",
+    { class: "more-choices" },
+    h("summary", {}, "More choices"),
+    options.map((option) => option.element),
+  );
+  element.addEventListener("toggle", async () => {
+    const { rows } = await getExamples(run.run, { limit: 1 }).catch(() => ({ rows: [] }));
+    names.replaceChildren(...Object.keys(rows[0]?.attributes || {}).map((value) => h("option", { value })));
+  }, { once: true });
+  /** @type {(strategy: string, chosen: Chosen) => void} */
+  const fit = (strategy, chosen) => {
+    for (const option of options) showInputs(option.element, option.fits(chosen));
+    // A random sample estimates the error rate of all examples, so by default it includes reviewed ones.
+    const byDefault = strategy !== "random";
+    if (excludesReviewed !== byDefault) reviewed.checked = excludesReviewed = byDefault;
+  };
+  const members = () =>
+    Object.assign({}, ...options.filter((option) => !option.element.hidden).map((option) => option.members()));
+  return { element, fit, members };
+}

@@ -1,0 +1,49 @@
+// The strategies that fill a queue: their names, descriptions and precision.
+
+import { number } from "../lib/dom.js";
+
+/** @import { Precision } from "../types.d.ts" */
+
+/**
+ * Label and description of each strategy. `tests/web` checks that the service has the same strategies.
+ *
+ * @type {Record<string, [label: string, description: string]>}
+ */
+export const STRATEGIES = {
+  logit_margin: [
+    "Logit margin",
+    "Labels whose logit is farthest below the best other logit. Usually the best strategy for wrong labels.",
+  ],
+  area_under_margin: [
+    "Area under the margin",
+    "The logit margin averaged over the epochs. The best strategy if the model has memorised its labels.",
+  ],
+  suspected_errors: ["Suspected errors", "Labels that confident learning counts as wrong."],
+  self_confidence: ["Self-confidence", "Labels with the lowest probability."],
+  normalized_margin: ["Normalised margin", "Labels whose probability is farthest below the best other probability."],
+  top_loss: ["Largest loss", "Examples with the largest focal loss."],
+  top_share: ["Share of the loss", "The smallest number of examples that hold half of the loss."],
+  semi_hard: ["Semi-hard", "Right by a small margin: for training, not for wrong labels."],
+  ambiguous: ["Ambiguous", "Examples of which the model is unsure. It ignores the label, so it finds no wrong labels."],
+  random: [
+    "Random (control)",
+    "A random sample: the only strategy that gives an unbiased error rate of the whole run.",
+  ],
+  mix: ["Mix", "Several strategies, each with its share."],
+};
+
+/** @param {string} name */
+export const strategyName = (name) => (STRATEGIES[name] || [name])[0];
+
+/**
+ * The share of wrong labels among reviewed rows in words, and its 95 % interval.
+ *
+ * @param {Precision | null | undefined} precision
+ * @returns {[share: string, details: string]}
+ */
+export function precisionText(precision) {
+  if (!precision || precision.share === null) return ["–", "no verdicts yet"];
+  const { share, low, high, wrong, reviewed, unsure } = precision;
+  const interval = `${Math.round(100 * Number(low))}–${Math.round(100 * Number(high))} % (95 %)`;
+  return [`${Math.round(100 * share)} %`, `${number(wrong)} of ${number(reviewed - unsure)} wrong; ${interval}`];
+}

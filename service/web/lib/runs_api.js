@@ -1,0 +1,124 @@
+// The calls of the API that read and write runs, with the types of their replies.
+
+import { call, get, path } from "./api.js";
+
+/** @import * as api from "../types.d.ts" */
+/** @typedef {Record<string, any>} Query */
+
+/**
+ * @param {string} url
+ * @param {Query | URLSearchParams} query
+ */
+function withQuery(url, query) {
+  const text = new URLSearchParams(query).toString();
+  return text ? `${url}?${text}` : url;
+}
+
+/**
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<api.Run[]>}
+ */
+export const getRuns = async (signal) => (await get("runs", signal)).runs;
+
+/**
+ * @param {string} run
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<api.Run>}
+ */
+export const getRun = (run, signal) => get(path("runs", run), signal);
+
+/**
+ * @param {string} run
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<api.Queue[]>}
+ */
+export const getQueues = async (run, signal) => (await get(path("runs", run, "queues"), signal)).queues;
+
+/**
+ * A page of a queue. `query` filters, sorts and pages its rows.
+ *
+ * @param {string} run
+ * @param {string} queue
+ * @param {string} query
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<api.QueuePage>}
+ */
+export const getQueue = (run, queue, query, signal) => get(`${path("runs", run, "queues", queue)}?${query}`, signal);
+
+/**
+ * @param {string} run
+ * @param {api.QueueRequest} request
+ * @returns {Promise<api.Queue>}
+ */
+export const postQueue = (run, request) => call("POST", path("runs", run, "queues"), request);
+
+/**
+ * Preview a queue without making it.
+ *
+ * @param {string} run
+ * @param {api.QueueRequest} request
+ * @param {AbortSignal} signal
+ * @returns {Promise<api.QueuePreview>}
+ */
+export const previewQueue = (run, request, signal) =>
+  call("POST", `${path("runs", run, "queues")}?preview=true`, request, signal);
+
+/**
+ * Store verdicts. Returns the progress of the run's review.
+ *
+ * @param {string} run
+ * @param {{ id: string, verdict: api.Verdict, label: number | null, queue: string }[]} reviews
+ * @returns {Promise<api.Progress>}
+ */
+export const postReviews = (run, reviews) => call("POST", path("runs", run, "reviews"), reviews);
+
+/**
+ * @param {string} run
+ * @param {Query} query
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<api.ExamplesPage>}
+ */
+export const getExamples = (run, query, signal) => get(withQuery(path("runs", run, "examples"), query), signal);
+
+/**
+ * @param {string} run
+ * @param {string} id
+ * @param {AbortSignal} signal
+ * @returns {Promise<api.ExampleDetail>}
+ */
+export const getExample = (run, id, signal) => get(path("runs", run, "examples", id), signal);
+
+/**
+ * @param {string} run
+ * @param {Query} query
+ * @param {AbortSignal} signal
+ * @returns {Promise<api.Diagnostics>}
+ */
+export const getDiagnostics = (run, query, signal) => get(withQuery(path("runs", run, "diagnostics"), query), signal);
+
+/**
+ * @param {string} run
+ * @param {Query} query
+ * @param {AbortSignal} signal
+ * @returns {Promise<api.Dynamics>}
+ */
+export const getDynamics = (run, query, signal) => get(withQuery(path("runs", run, "dynamics"), query), signal);
+
+/**
+ * @param {string} before
+ * @param {string} after
+ * @param {URLSearchParams} query
+ * @param {AbortSignal} signal
+ * @returns {Promise<api.Comparison>}
+ */
+export const getComparison = (before, after, query, signal) =>
+  get(withQuery(path("runs", before, "compare", after), query), signal);
+
+/**
+ * @param {string} run
+ * @param {URLSearchParams} query
+ * @param {AbortSignal} signal
+ * @returns {Promise<api.ExportPreview>}
+ */
+export const getExportPreview = (run, query, signal) =>
+  get(withQuery(path("runs", run, "export/preview"), query), signal);

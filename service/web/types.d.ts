@@ -1,0 +1,109 @@
+// Types of what the page reads from the API, and of what its modules pass to each other.
+
+import type * as replies from "./replies.d.ts";
+
+export type {
+  ClassStatistics,
+  ComparedExample,
+  Comparison,
+  Concentration,
+  Dynamics,
+  ExampleDetail,
+  ExampleRow,
+  ExamplesPage,
+  ExportPreview,
+  Precision,
+  Progress,
+  Review,
+  Run,
+  ScoredExample,
+} from "./replies.d.ts";
+
+export type Verdict = "ok" | "wrong" | "unsure" | null;
+export type Attributes = Record<string, unknown>;
+/** A lower and an upper bound; null where there is none. */
+export type Range = [number | null, number | null];
+export type Region = keyof replies.RegionCounts;
+/** The part of a run that names its classes. */
+export type Classes = Pick<replies.Run, "class_names" | "num_classes">;
+/** All diagnostics. A request with `fields` returns a part of them. */
+export type Diagnostics = Required<replies.Diagnostics>;
+
+/** A stored queue; only a preview has no name. */
+export interface Queue extends replies.Queue {
+  name: string;
+}
+
+export interface QueuePage extends Omit<replies.QueuePage, "rows"> {
+  name: string;
+  rows: QueueRow[];
+}
+
+export type QueuePreview = replies.QueuePage;
+
+/** A row of a queue. A request with `fields` returns a part of its members. */
+export type QueueRow = Pick<
+  Required<replies.QueueRow>,
+  "id" | "rank" | "target" | "suggested" | "loss" | "reason" | "attributes" | "verdict" | "verdict_label"
+>;
+
+/** A row of a queue with the verdicts that are being saved. */
+export interface ReviewedRow extends QueueRow {
+  /** Number of requests in flight. */
+  saving?: number;
+  /** The verdict of the last request in flight. */
+  pending?: Judgement | null;
+}
+
+export interface Judgement {
+  verdict: Verdict;
+  label: number | null;
+}
+
+/** A verdict of one row of a step. */
+export interface RowVerdict extends Judgement {
+  row: ReviewedRow;
+}
+
+/** The body of `POST /runs/{run}/queues`. */
+export interface QueueRequest extends Partial<Omit<replies.QueueSettings, "strategy" | "only">> {
+  strategy: string;
+  budget: number;
+  only?: QueueFilter | null;
+}
+
+export type QueueFilter = Partial<replies.RowConditions>;
+
+/** Scores of an example that the page explains. */
+export type Score = keyof replies.Percentiles;
+
+/** A problem+json reply. */
+export interface ProblemReply {
+  title?: string;
+  detail?: string;
+  code?: string;
+  errors?: Fault[];
+}
+
+/** A fault in a request; `loc` is its place, such as ["batches", 0, "targets", 3]. */
+export interface Fault {
+  loc: (string | number)[];
+  msg: string;
+}
+
+/** The context of a view. The signal aborts when the user leaves the view. */
+export interface View {
+  parts: string[];
+  query: URLSearchParams;
+  signal: AbortSignal;
+  refused: Refused;
+}
+
+/** An error, with the status of the reply if it comes from the service. */
+export type Failure = Error & { status?: number };
+
+/** Shows the sign-in form if an error is a 401. True if it did. */
+export type Refused = (error: Failure) => boolean;
+
+/** Content of an element: text, elements, lists of them. Null, undefined and false are left out. */
+export type Child = Node | string | number | null | undefined | false | readonly Child[];
