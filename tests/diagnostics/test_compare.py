@@ -162,6 +162,13 @@ def test_few_examples_with_ties_and_duplicate_ids(data: st.DataObject) -> None:
         assert_equal(compare_runs(runs, top, (4, 4)), reference(runs, top, (4, 4)))
 
 
+def test_a_loss_beyond_float64_is_null(runs: TempRuns) -> None:
+    for run in "ab":
+        runs.put([[0.0, 60000, 0], [0.0, 1, 0]], [0, 0], run=run)
+    reply = orjson.loads(orjson.dumps(compare_runs(runs, weighting=Weighting((1e308, 1.0, 1.0), 2.0))))
+    assert (reply["mean_loss_before"], reply["classes"][0]["mean_loss_after"]) == (None, None)
+
+
 def test_two_epochs_of_one_run_and_a_run_with_itself(runs: TempRuns) -> None:
     for epoch in (0, 1):
         logits, targets = noisy(50, 3, epoch)

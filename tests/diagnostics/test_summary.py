@@ -188,6 +188,13 @@ def test_a_run_without_examples(runs: TempRuns) -> None:
     assert reply["label_errors"]["thresholds"] == [None, None]
 
 
+def test_a_loss_beyond_float64_is_null(runs: TempRuns) -> None:
+    runs.create()
+    runs.put([[0.0, 60000], [0.0, 1]], [0, 0])
+    reply = orjson.loads(orjson.dumps(diagnose(runs, alpha=(1e308, 1.0))))
+    assert (reply["loss"]["sum"], reply["loss"]["max"], reply["classes"][0]["loss_share"]) == (None, None, None)
+
+
 def test_a_run_without_logits(runs: TempRuns) -> None:
     runs.create(store_logits=False)
     runs.put(*sound_data())
