@@ -1,1 +1,1 @@
-"""Benchmarks: `make bench`. Each prints what it measured beside its bar; a missed bar makes the exit status 1."""
+"""Benchmarks: `make bench`. They print their figures and whether these meet the bars. Exit status 1 if not."""

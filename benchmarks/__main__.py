@@ -1,4 +1,4 @@
-"""Runs benchmarks on this machine and prints one table: `python -m benchmarks [PART]... [--case ...] [--peer ...]`."""
+"""Run benchmarks on this machine and print one table: `python -m benchmarks [PART]... [--case ...] [--peer ...]`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.gpu import kernels
 from benchmarks.load import LoadError
 from benchmarks.over_http import Options
 from benchmarks.process import StartError
-from benchmarks.report import header, markdown, put_into, table
+from benchmarks.report import header, insert_tables, markdown, table
 from benchmarks.row import Row
 
 Part = Callable[[Path, Options], Iterator[Row]]
@@ -33,15 +33,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    parts: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}; none: all.")] = None,
-    case: Annotated[list[str] | None, typer.Option(help="http: requests with this in their name, e.g. 64x10.")] = None,
-    peer: Annotated[list[str] | None, typer.Option(help="http: servers with this in their name.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="http: how often each server is measured.")] = over_http.ROUNDS,
-    into: Annotated[
-        Path | None, typer.Option("--markdown", help="Put the tables here: between its marks, or as the whole file.")
+    parts: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(PARTS)}. Default: all.")] = None,
+    case: Annotated[
+        list[str] | None, typer.Option(help="http: only requests with this in their name, e.g. 64x10.")
+    ] = None,
+    peer: Annotated[list[str] | None, typer.Option(help="http: only servers whose name contains this.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="http: number of measurements of each server.")] = over_http.ROUNDS,
+    markdown_file: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="File for the tables: between its marks, or all of it."),
     ] = None,
 ) -> None:
-    """Exit status 1 where a row is below its bar or a part failed, 2 where a part is unknown."""
+    """Run benchmarks. Exit status: 1 if a row misses its bar or a part failed, 2 if a part is unknown."""
     unknown = set(parts or ()) - set(PARTS)
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not one of {', '.join(PARTS)}")
@@ -63,8 +66,8 @@ def main(
     rows = [row for part in measured.values() for row in part]
     console.print(table(rows))
     console.print("\n".join(failures), highlight=False)
-    if into is not None:
-        put_into(into, markdown(lines, measured))
+    if markdown_file is not None:
+        insert_tables(markdown_file, markdown(lines, measured))
     raise typer.Exit(0 if all(row.met for row in rows) and not failures else 1)
 
 

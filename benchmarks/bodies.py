@@ -1,4 +1,4 @@
-"""The bytes that are sent, in every format, and the answer that has to come back."""
+"""Request bodies in every format, and the check of their replies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Logits, targets, and what the seed's formula makes of them in float64."""
+    """Logits, targets, and the loss of each example in float64, by the usual formula."""
 
     logits: Floats
     targets: NDArray[np.int64]
@@ -26,11 +26,11 @@ class Batch:
 
     @classmethod
     def random(cls, rows: int, classes: int) -> Batch:
-        """Standard normal float32 logits, equally frequent targets, always the same."""
+        """Draw standard normal float32 logits and uniform targets, with a fixed seed."""
         rng = np.random.default_rng(0)
         logits = rng.standard_normal((rows, classes), dtype=np.float32)
         targets = rng.integers(0, classes, rows)
-        # Standard normal logits are small: nothing overflows without their maximum taken off.
+        # Standard normal logits are small: exp does not overflow.
         at_target = logits[np.arange(rows), targets].astype(np.float64)
         cross_entropy = np.log(np.exp(logits).sum(1, dtype=np.float64)) - at_target
         return cls(logits, targets, (1 - np.exp(-cross_entropy)) ** 2 * cross_entropy)
@@ -38,11 +38,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Body:
-    """A batch as one server wants it.
+    """A request body in the format of one server.
 
     Args:
-        path: The file of its bytes.
-        headers: What goes with them.
+        path: File with the bytes.
+        headers: Headers of the request.
     """
 
     path: Path
@@ -53,21 +53,21 @@ class Body:
         return self.path.stat().st_size
 
 
-_WRITTEN: dict[Path, Body] = {}
+_BODIES: dict[Path, Body] = {}
 
 
 def write(batch: Batch, media_type: str, folder: Path) -> Body:
-    """The body of a batch, written once for each format and shape."""
+    """Return the body of a batch. It is written once for each format and shape."""
     rows, classes = batch.logits.shape
     path = folder / f"{rows}x{classes}.{media_type.rpartition('/')[2]}"
-    if path not in _WRITTEN:
-        content, headers = _encoded(batch, media_type)
+    if path not in _BODIES:
+        content, headers = _encode(batch, media_type)
         path.write_bytes(content)
-        _WRITTEN[path] = Body(path, {"Content-Type": media_type} | headers)
-    return _WRITTEN[path]
+        _BODIES[path] = Body(path, {"Content-Type": media_type} | headers)
+    return _BODIES[path]
 
 
-def _encoded(batch: Batch, media_type: str) -> tuple[bytes, dict[str, str]]:
+def _encode(batch: Batch, media_type: str) -> tuple[bytes, dict[str, str]]:
     if media_type == JSON:
         lists = {"logits": batch.logits.tolist(), "targets": batch.targets.tolist()}
         return json.dumps(lists).encode(), {}
@@ -79,40 +79,40 @@ def _encoded(batch: Batch, media_type: str) -> tuple[bytes, dict[str, str]]:
         triton.InferInput("logits", batch.logits.shape, "FP32").set_data_from_numpy(batch.logits),
         triton.InferInput("targets", (len(batch.targets), 1), "INT64").set_data_from_numpy(batch.targets[:, None]),
     ]
-    content, head = triton.InferenceServerClient.generate_request_body(inputs)
-    return bytes(content), {"Inference-Header-Content-Length": str(head)}
+    content, header_length = triton.InferenceServerClient.generate_request_body(inputs)
+    return bytes(content), {"Inference-Header-Content-Length": str(header_length)}
 
 
-def is_right(batch: Batch, content: bytes, headers: Mapping[str, str]) -> bool:
-    """Whether an answer has the batch's mean loss and the loss of every example."""
+def is_correct(batch: Batch, content: bytes, headers: Mapping[str, str]) -> bool:
+    """Return True if a reply contains the mean loss of the batch and the loss of every example."""
     media_type = headers.get("content-type", "").partition(";")[0]
     if media_type not in _READERS:
         return False
     loss, per_example = _READERS[media_type](content, headers)
-    right: bool = np.shape(per_example) == batch.per_example.shape
-    return right and bool(
+    same_shape: bool = np.shape(per_example) == batch.per_example.shape
+    return same_shape and bool(
         np.isclose(loss, batch.per_example.mean(), rtol=1e-4)
         and np.allclose(per_example, batch.per_example, rtol=1e-3, atol=1e-5)
     )
 
 
 def _from_json(content: bytes, headers: Mapping[str, str]) -> tuple[float, Any]:
-    answer = json.loads(content)
-    ours = "batches" in answer
-    return answer["loss"], answer["batches"][0]["per_example"]["loss"] if ours else answer["per_example"]
+    reply = json.loads(content)
+    ours = "batches" in reply
+    return reply["loss"], reply["batches"][0]["per_example"]["loss"] if ours else reply["per_example"]
 
 
 def _from_safetensors(content: bytes, headers: Mapping[str, str]) -> tuple[float, Any]:
-    answer = safetensors.numpy.load(content)
-    return float(answer["loss"]), answer["per_example.loss"]
+    tensors = safetensors.numpy.load(content)
+    return float(tensors["loss"]), tensors["per_example.loss"]
 
 
 def _from_triton(content: bytes, headers: Mapping[str, str]) -> tuple[float, Any]:
     import tritonclient.http as triton
 
-    head = int(headers["inference-header-content-length"])
-    answer = triton.InferenceServerClient.parse_response_body(content, header_length=head)
-    return float(answer.as_numpy("loss").ravel()[0]), answer.as_numpy("per_example").ravel()
+    length = int(headers["inference-header-content-length"])
+    reply = triton.InferenceServerClient.parse_response_body(content, header_length=length)
+    return float(reply.as_numpy("loss").ravel()[0]), reply.as_numpy("per_example").ravel()
 
 
 _READERS: dict[str, Callable[[bytes, Mapping[str, str]], tuple[float, Any]]] = {

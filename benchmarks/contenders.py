@@ -1,4 +1,4 @@
-"""The service and its peers: how each is started, and what it takes where."""
+"""The service and its peers: the command that starts each, and the paths and formats that it accepts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.bodies import JSON, SAFETENSORS, TRITON, Batch, Body, is_right, write
+from benchmarks.bodies import JSON, SAFETENSORS, TRITON, Batch, Body, is_correct, write
 from benchmarks.process import ROOT, Process, StartError, running
 
-STARTS_WITHIN_S = 120.0
+START_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +22,14 @@ class Contender:
     """A server to measure.
 
     Args:
-        name: As the table has it.
-        arguments: Of its Python, after -m and before the port.
-        paths: The path that takes each of our formats, JSON and safetensors.
-        setting: How it is hosted on two cores, in words.
-        distribution: Whose version counts.
-        venv: The folder of its virtual environment; empty: the one of the service.
-        answers: Whether it computes anything.
-        speaks: The format that it wants instead of safetensors.
+        name: Name in the table.
+        arguments: Arguments of its Python, after -m and before the port.
+        paths: Path for each of our formats, JSON and safetensors.
+        setting: Description of its settings for two cores.
+        distribution: Package whose version is reported.
+        venv: Folder of its virtual environment; empty for that of the service.
+        computes: True if it computes losses, which are checked.
+        tensor_format: Media type that it needs in place of safetensors.
     """
 
     name: str
@@ -38,15 +38,15 @@ class Contender:
     setting: str
     distribution: str
     venv: str = ""
-    answers: bool = True
-    speaks: str = SAFETENSORS
+    computes: bool = True
+    tensor_format: str = SAFETENSORS
 
     @property
     def python(self) -> str:
         return str(ROOT / self.venv / "bin" / "python") if self.venv else sys.executable
 
     def version(self) -> str:
-        """Of its distribution, or why there is none."""
+        """Return the version of its package, or `not installed`."""
         code = f"from importlib.metadata import version; print(version('{self.distribution}'))"
         try:
             ended = subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=True)
@@ -55,11 +55,11 @@ class Contender:
         return ended.stdout.strip()
 
     def body(self, batch: Batch, media_type: str, folder: Path) -> Body:
-        """The batch as this one wants it."""
-        return write(batch, self.speaks if media_type == SAFETENSORS else media_type, folder)
+        """Return the body of a batch in the format of this server."""
+        return write(batch, self.tensor_format if media_type == SAFETENSORS else media_type, folder)
 
     def fault(self, process: Process, batch: Batch, media_type: str, folder: Path) -> str:
-        """What is wrong with its answer; empty where it is right."""
+        """Post a batch and return the fault of the reply, or an empty string if it is correct."""
         body = self.body(batch, media_type, folder)
         try:
             reply = httpx.post(
@@ -69,19 +69,23 @@ class Contender:
             return f"{type(err).__name__} {err}"
         if reply.status_code != 200:
             return f"status {reply.status_code}: {reply.text[:200]}"
-        if self.answers and not is_right(batch, reply.content, reply.headers):
-            return "wrong answer"
+        if self.computes and not is_correct(batch, reply.content, reply.headers):
+            return "wrong reply"
         return ""
 
     @contextmanager
     def running(self, folder: Path, **settings: object) -> Iterator[Process]:
-        """The server, once it answers right in all of its formats; settings are those of the service.
+        """Start the server and wait until its replies are correct in all of its formats.
+
+        Args:
+            folder: Folder for bodies, data and log.
+            settings: Settings of the service.
 
         Raises:
-            StartError: It does not.
+            StartError: The server did not start, or its replies are wrong.
         """
         if not Path(self.python).exists():
-            raise StartError(f"{self.venv} is not there")
+            raise StartError(f"{self.venv} is missing")
         small = Batch.random(64, 10)
 
         def fault(process: Process) -> str:
@@ -92,7 +96,7 @@ class Contender:
         log = folder / f"{self.arguments[0]}.log"
         environment = {f"FOCAL_LOSS_{name.upper()}": str(value) for name, value in settings.items()}
         environment.setdefault("FOCAL_LOSS_DATA_DIR", str(folder / "data"))
-        with running(command, log, fault=fault, within_s=STARTS_WITHIN_S, **environment) as process:
+        with running(command, log, fault=fault, timeout_s=START_TIMEOUT_S, **environment) as process:
             yield process
 
 
@@ -107,9 +111,9 @@ FLOOR = Contender(
     "floor",
     ("benchmarks.peers.floor",),
     {SAFETENSORS: "/"},
-    "bare ASGI on uvicorn, uvloop, httptools; reads the body, answers 2 bytes",
+    "bare ASGI on uvicorn, uvloop, httptools; reads the body, replies with 2 bytes",
     "uvicorn",
-    answers=False,
+    computes=False,
 )
 TEN_MINUTE = Contender(
     "ten-minute FastAPI app",
@@ -154,9 +158,9 @@ PYTRITON = Contender(
     "PyTriton",
     ("benchmarks.peers.pytriton_app",),
     {SAFETENSORS: "/v2/models/focal/infer"},
-    "1 model instance of 2 threads, Triton's binary tensors instead of safetensors",
+    "1 model instance of 2 threads, Triton's binary tensors in place of safetensors",
     "nvidia-pytriton",
     ".venv-pytriton",
-    speaks=TRITON,
+    tensor_format=TRITON,
 )
 PEERS = (TEN_MINUTE, LITSERVE, BENTOML, MOSEC, RAY_SERVE, PYTRITON)

@@ -1,5 +1,5 @@
 -- wrk -s load.lua URL -- BODY_FILE COUNT_STATUSES PAUSE_MS [NAME VALUE]...
--- Posts one body with these headers, and prints what came of it as one line of JSON.
+-- Posts one body with these headers, and prints the result as one line of JSON.
 
 local threads = {}
 
@@ -23,7 +23,7 @@ function init(arguments)
   end
   counts = ""
   if arguments[2] == "yes" then
-    -- wrk parses every reply's head for this, so it is defined only where statuses are asked for.
+    -- wrk parses the headers of every reply if this is defined, so it is defined only for counting statuses.
     local seen = {}
     function response(status, headers)
       local name = tostring(status)

@@ -1,4 +1,4 @@
-"""Load by wrk, a generator outside Python: clients that each have one request on the way."""
+"""Load by wrk, a generator outside Python. Each client has one request in progress."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ SCRIPT = Path(__file__).with_name("load.lua")
 
 
 class LoadError(Exception):
-    """The load could not be put on a server, or was not answered."""
+    """wrk could not load a server, or the server did not reply."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What came of one run of wrk.
+    """The result of one run of wrk.
 
     Args:
-        seconds: How long it took.
-        requests: Answers, of every status.
-        refused: Those of them that are no 2xx or 3xx.
-        broken: Connections that were not made, broke, or answered too late.
+        seconds: Duration of the run.
+        requests: Number of replies of any status.
+        refused: Number of replies that are neither 2xx nor 3xx.
+        broken: Number of connections that failed, broke, or timed out.
         p50_ms: Median time of a request.
-        p99_ms: The time that one request in a hundred exceeds.
-        statuses: Answers by status, where they were counted.
+        p99_ms: 99th percentile of the time of a request.
+        statuses: Number of replies by status, if they were counted.
     """
 
     seconds: float
@@ -41,23 +41,23 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Good answers a second."""
+        """Successful replies per second."""
         return (self.requests - self.refused) / self.seconds
 
 
 def parse(output: str) -> Load:
-    """The line that `load.lua` prints.
+    """Read the line that `load.lua` prints.
 
     Raises:
-        LoadError: There is none.
+        LoadError: The output has no such line.
     """
-    found = re.search(r"^load (\{.*\})$", output, re.MULTILINE)
-    if found is None:
+    line = re.search(r"^load (\{.*\})$", output, re.MULTILINE)
+    if line is None:
         raise LoadError(f"wrk printed no result: {output.strip()[-500:]}")
-    return Load(**json.loads(found[1]))
+    return Load(**json.loads(line[1]))
 
 
-def put_load(
+def run_wrk(
     url: str,
     body: Path,
     headers: Mapping[str, str],
@@ -67,14 +67,23 @@ def put_load(
     count_statuses: bool = False,
     pause_s: float = 0,
 ) -> Load:
-    """Post the file's bytes by so many clients for so long; each waits `pause_s` on average before a request.
+    """Post the bytes of a file with wrk.
+
+    Args:
+        url: URL of the server.
+        body: File with the bytes.
+        headers: Headers of the requests.
+        clients: Number of clients.
+        seconds: Duration of the run.
+        count_statuses: Accept errors, and count the replies by status.
+        pause_s: Mean pause of a client before a request, in seconds.
 
     Raises:
-        LoadError: wrk is missing or failed, connections broke, or answers were no 2xx though statuses are not counted.
+        LoadError: wrk is missing or failed, connections broke, or there were errors and statuses are not counted.
     """
     if shutil.which("wrk") is None:
         raise LoadError("wrk is not installed (Debian's package wrk)")
-    # One thread: with two cores a second one would take from the server.
+    # One thread: with two cores, a second one would slow the server down.
     options = ["--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s", "--timeout", "60s"]
     arguments = [str(body), "yes" if count_statuses else "no", str(round(pause_s * 1000))]
     pairs = [word for pair in headers.items() for word in pair]
@@ -82,5 +91,5 @@ def put_load(
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     load = parse(ended.stdout + ended.stderr)
     if not count_statuses and (load.refused or load.broken):
-        raise LoadError(f"{load.refused} of {load.requests} answers were errors, {load.broken} connections broke")
+        raise LoadError(f"{load.refused} of {load.requests} replies were errors, {load.broken} connections broke")
     return load

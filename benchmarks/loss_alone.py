@@ -1,4 +1,4 @@
-"""The loss in one process, beside the seed's formula in eager torch: time, and memory beyond the logits."""
+"""The loss in one process, against the usual formula in eager torch: time, and memory beyond the logits."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from torch import Tensor
 
 from benchmarks.peers.seed_loss import FocalLoss as SeedLoss
 from benchmarks.process import ROOT, memory_of
-from benchmarks.row import Row, in_turn, over
+from benchmarks.row import Row, divide, interleave
 from service.compute.device import Device
 from service.loss.focal import FocalLoss, focal_loss
 from service.schema.config import LossConfig
 
 ROUNDS = 5
-# Their ratios are close to 1, closest where all logits stay in cache; rounds are short there.
+# The ratios are close to 1, above all where the logits fit into the cache; rounds are short there.
 HALVES_ROUNDS, SHORT_HALVES_ROUNDS = 25, 151
-# Logits of a shape that takes less than a hundredth of a second.
+# Shapes with fewer logits take less than 10 ms.
 SHORT_ELEMENTS = 10**7
 SHAPES = {(65_536, 1_000): 3.0, (8_192, 32_000): 3.0, (65_536, 10): 2.0}
 HALVES = (torch.bfloat16, torch.float16)
-MOST_EXTRA_MEMORY = 0.05
+MAX_EXTRA_MEMORY = 0.05
 
 
 def run() -> Iterator[Row]:
-    """Time against eager, with the bars of `SHAPES`; half precision against float32; memory."""
+    """Yield rows for time against eager torch, half precision against float32, and memory."""
     for shape, bar in SHAPES.items():
         yield from _against_eager(shape, bar)
     for shape in SHAPES:
@@ -41,35 +41,35 @@ def run() -> Iterator[Row]:
 
 
 def example(shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Standard normal logits and uniform targets."""
+    """Draw standard normal logits and uniform targets."""
     torch.manual_seed(0)
     return torch.randn(shape).to(dtype), torch.randint(0, shape[1], shape[:1])
 
 
 def ours(logits: Tensor, targets: Tensor) -> Tensor:
-    """The mean, without a gradient."""
+    """Compute the mean loss, without a gradient."""
     with torch.no_grad():
         return focal_loss(logits, targets)
 
 
 def eager(logits: Tensor, targets: Tensor) -> Tensor:
-    """The mean by the seed's formula."""
+    """Compute the mean loss by the usual formula."""
     with torch.no_grad():
         return SeedLoss()(logits, targets)
 
 
-def seconds(work: Callable[..., object], logits: Tensor, targets: Tensor) -> Callable[[], float]:
-    """Something that times one call; a short shape is called ten times."""
+def timer(work: Callable[..., object], logits: Tensor, targets: Tensor) -> Callable[[], float]:
+    """Return a function that times one call, as the mean of ten for a short shape."""
     calls = 10 if logits.numel() < SHORT_ELEMENTS else 1
 
-    def timed() -> float:
+    def seconds() -> float:
         started = time.perf_counter()
         for _ in range(calls):
             work(logits, targets)
         return (time.perf_counter() - started) / calls
 
-    timed()
-    return timed
+    seconds()
+    return seconds
 
 
 def _against_eager(shape: tuple[int, int], bar: float) -> Iterator[Row]:
@@ -78,23 +78,25 @@ def _against_eager(shape: tuple[int, int], bar: float) -> Iterator[Row]:
     device = Device("cpu")
     module = FocalLoss.from_config(LossConfig(), "cpu")
 
-    def scored(logits: Tensor, targets: Tensor) -> object:
+    def with_contributions(logits: Tensor, targets: Tensor) -> object:
         return device.score(module, logits, targets, ("loss", "contribution"))
 
-    alone, theirs, per_example = in_turn([seconds(work, logits, targets) for work in (ours, eager, scored)], ROUNDS)
+    alone, theirs, per_example = interleave(
+        [timer(work, logits, targets) for work in (ours, eager, with_contributions)], ROUNDS
+    )
     what = f"loss alone, {_size(shape)} float32, against eager torch"
-    yield Row(what, _ms(alone), _ms(theirs), over(theirs, alone), at_least=bar)
-    yield Row(f"{what}, with contributions", _ms(per_example), _ms(theirs), over(theirs, per_example))
+    yield Row(what, _ms(alone), _ms(theirs), divide(theirs, alone), at_least=bar)
+    yield Row(f"{what}, with contributions", _ms(per_example), _ms(theirs), divide(theirs, per_example))
 
 
 def _against_float32(shape: tuple[int, int]) -> Iterator[Row]:
     logits, targets = example(shape)
     halves = [logits.to(dtype) for dtype in HALVES]
     rounds = SHORT_HALVES_ROUNDS if logits.numel() < SHORT_ELEMENTS else HALVES_ROUNDS
-    full, *times = in_turn([seconds(ours, each, targets) for each in (logits, *halves)], rounds)
+    full, *times = interleave([timer(ours, values, targets) for values in (logits, *halves)], rounds)
     for dtype, half in zip(HALVES, times, strict=True):
         what = f"loss alone, {_size(shape)} {str(dtype).removeprefix('torch.')}, against float32"
-        yield Row(what, _ms(half), _ms(full), over(full, half), at_least=1.0)
+        yield Row(what, _ms(half), _ms(full), divide(full, half), at_least=1.0)
 
 
 def _memory(shape: tuple[int, int]) -> Row:
@@ -104,12 +106,12 @@ def _memory(shape: tuple[int, int]) -> Row:
         f"{shares[0]:.1%}",
         f"{shares[1]:.1%}",
         [shares[0]],
-        at_most=MOST_EXTRA_MEMORY,
+        at_most=MAX_EXTRA_MEMORY,
     )
 
 
 def _extra_memory(which: str, shape: tuple[int, int]) -> float:
-    """Growth of the peak of a fresh process over one call, as a share of the logits' bytes."""
+    """Return the growth of the peak of a new process during one call, as a share of the logits' bytes."""
     command = [sys.executable, "-m", "benchmarks.loss_alone", which, *map(str, shape)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return float(json.loads(ended.stdout))
@@ -117,7 +119,7 @@ def _extra_memory(which: str, shape: tuple[int, int]) -> float:
 
 def _measure_memory(which: str, rows: int, classes: int) -> float:
     work = ours if which == "ours" else eager
-    # What is loaded and compiled by the first call is no memory of the second.
+    # The first call loads and compiles; only the second is measured.
     work(*example((64, classes)))
     logits, targets = example((rows, classes))
     before = memory_of("self", "VmRSS")

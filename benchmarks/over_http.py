@@ -1,4 +1,4 @@
-"""`POST /loss` beside the floor and the peers, all of them up, each under load for a few seconds in turn."""
+"""`POST /loss` against the floor and the peers. All servers run; each in turn is under load for a few seconds."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from pathlib import Path
 
 from benchmarks.bodies import JSON, SAFETENSORS, Batch
 from benchmarks.contenders import FLOOR, OURS, PEERS, TEN_MINUTE, Contender
-from benchmarks.load import Load, LoadError, put_load
+from benchmarks.load import Load, LoadError, run_wrk
 from benchmarks.process import Process, StartError
-from benchmarks.row import Row, over
+from benchmarks.row import Row, divide
 
 
 @dataclass(frozen=True)
 class Case:
-    """One request, by so many clients.
+    """A request, the number of clients that send it, and the bars.
 
     Args:
-        floor: The least share of the floor's rate.
-        peers: The least multiple of a peer's rate; the entry "" is for all that are not named.
-        p99: The largest p99 as a multiple of p50.
-        seconds: Of one round.
+        media_type: Format of the request.
+        rows: Rows of the batch.
+        classes: Classes of the batch.
+        clients: Number of clients.
+        seconds: Duration of one round.
+        floor: Minimum share of the floor's rate.
+        peers: Minimum multiple of a peer's rate by its name; the entry "" is for all others.
+        p99: Maximum p99 as a multiple of p50.
     """
 
     media_type: str
@@ -53,12 +57,12 @@ ROUNDS, WARM_UP_S = 3, 2
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure.
+    """Selection of the measurements.
 
     Args:
-        cases: Parts of the names of cases; none: all.
-        peers: Parts of the names of peers; none: all.
-        rounds: How often each is measured.
+        cases: Substrings of the names of cases. Empty: all.
+        peers: Substrings of the names of peers. Empty: all.
+        rounds: Number of measurements of each server.
     """
 
     cases: Sequence[str] = ()
@@ -66,101 +70,101 @@ class Options:
     rounds: int = ROUNDS
 
 
-def chosen(name: str, wanted: Sequence[str]) -> bool:
-    """Whether a name has one of the parts, or all names are wanted."""
-    return not wanted or any(part.lower().replace(" ", "") in name.lower().replace(" ", "") for part in wanted)
+def matches(name: str, parts: Sequence[str]) -> bool:
+    """Return True if a name contains one of the parts, or there are no parts."""
+    return not parts or any(part.lower().replace(" ", "") in name.lower().replace(" ", "") for part in parts)
 
 
 def run(folder: Path, options: Options) -> Iterator[Row]:
-    """A row for each case and server, the latency of ours, and what its memory grows by."""
-    cases = [case for case in CASES if chosen(case.name, options.cases)]
+    """Yield a row for each case and server, the latency of ours, and the growth of its memory."""
+    cases = [case for case in CASES if matches(case.name, options.cases)]
     peers = [
         peer
         for peer in (FLOOR, *PEERS)
-        if chosen(peer.name, options.peers) and any(case.media_type in peer.paths for case in cases)
+        if matches(peer.name, options.peers) and any(case.media_type in peer.paths for case in cases)
     ]
     with ExitStack() as stack:
-        up = {OURS: stack.enter_context(OURS.running(folder))}
-        down: dict[Contender, str] = {}
+        processes = {OURS: stack.enter_context(OURS.running(folder))}
+        failed: dict[Contender, str] = {}
         for peer in peers:
             try:
-                up[peer] = stack.enter_context(peer.running(folder))
+                processes[peer] = stack.enter_context(peer.running(folder))
             except StartError as err:
-                down[peer] = str(err)
-        for process in up.values():
+                failed[peer] = str(err)
+        for process in processes.values():
             process.send(signal.SIGSTOP)
         for case in cases:
-            yield from _Measured(case, up, down, folder).rows(options.rounds)
+            yield from _CaseRun(case, processes, failed, folder).rows(options.rounds)
     for case in cases:
         if case.media_type == SAFETENSORS:
             yield _memory(case, folder)
 
 
-class _Measured:
-    """One case on all servers that are up; one that fails is taken out, with its reason."""
+class _CaseRun:
+    """One case on all running servers. A server that fails is dropped, with the reason."""
 
     def __init__(
-        self, case: Case, up: Mapping[Contender, Process], down: Mapping[Contender, str], folder: Path
+        self, case: Case, processes: Mapping[Contender, Process], failed: Mapping[Contender, str], folder: Path
     ) -> None:
         self.case = case
         self.folder = folder
-        self.up = {one: process for one, process in up.items() if case.media_type in one.paths}
-        self.down = {one: reason for one, reason in down.items() if case.media_type in one.paths}
+        self.processes = {server: process for server, process in processes.items() if case.media_type in server.paths}
+        self.failed = {server: reason for server, reason in failed.items() if case.media_type in server.paths}
         self.batch = Batch.random(case.rows, case.classes)
 
     def rows(self, rounds: int) -> Iterator[Row]:
-        """Checked, warmed up, measured in turn."""
-        for one in list(self.up):
-            with self.up[one].awake():
-                fault = one.fault(self.up[one], self.batch, self.case.media_type, self.folder)
+        """Check, warm up and measure all servers in turn, and yield a row for each."""
+        for server in list(self.processes):
+            with self.processes[server].resumed():
+                fault = server.fault(self.processes[server], self.batch, self.case.media_type, self.folder)
             if fault:
-                self._drop(one, fault)
-        self._round(WARM_UP_S, least=0)
+                self._drop(server, fault)
+        self._round(WARM_UP_S, min_requests=0)
         loads = [self._round(self.case.seconds) for _ in range(rounds)]
         ours = [load[OURS] for load in loads]
-        for one in self.up:
-            if one is not OURS:
-                yield self._row(one, ours, [load[one] for load in loads])
-        for one, reason in self.down.items():
-            yield Row(f"{self._name()}, against {one.name}", _rate(ours), f"not run: {reason}")
+        for server in self.processes:
+            if server is not OURS:
+                yield self._row(server, ours, [load[server] for load in loads])
+        for server, reason in self.failed.items():
+            yield Row(f"{self._name()}, against {server.name}", _rate(ours), f"not run: {reason}")
         if self.case.p99 is not None:
             yield self._latency(ours)
 
-    def _round(self, seconds: int, least: int = 1) -> dict[Contender, Load]:
+    def _round(self, seconds: int, min_requests: int = 1) -> dict[Contender, Load]:
         loads = {}
-        for one in list(self.up):
+        for server in list(self.processes):
             try:
-                loads[one] = self._load(one, seconds)
-                if loads[one].requests < least:
-                    self._drop(one, f"no answer within {seconds} s")
+                loads[server] = self._load(server, seconds)
+                if loads[server].requests < min_requests:
+                    self._drop(server, f"no reply within {seconds} s")
             except LoadError as err:
-                self._drop(one, str(err))
+                self._drop(server, str(err))
         return loads
 
-    def _load(self, one: Contender, seconds: int) -> Load:
-        body = one.body(self.batch, self.case.media_type, self.folder)
-        url = self.up[one].url + one.paths[self.case.media_type]
-        with self.up[one].awake():
-            return put_load(url, body.path, body.headers, clients=self.case.clients, seconds=seconds)
+    def _load(self, server: Contender, seconds: int) -> Load:
+        body = server.body(self.batch, self.case.media_type, self.folder)
+        url = self.processes[server].url + server.paths[self.case.media_type]
+        with self.processes[server].resumed():
+            return run_wrk(url, body.path, body.headers, clients=self.case.clients, seconds=seconds)
 
-    def _drop(self, one: Contender, reason: str) -> None:
-        if one is OURS:
+    def _drop(self, server: Contender, reason: str) -> None:
+        if server is OURS:
             raise LoadError(f"the service failed: {reason}")
-        del self.up[one]
-        self.down[one] = reason
+        del self.processes[server]
+        self.failed[server] = reason
 
     def _name(self) -> str:
         return f"POST /loss {self.case.name}, {self.case.clients} clients"
 
-    def _row(self, one: Contender, ours: Sequence[Load], others: Sequence[Load]) -> Row:
-        bar = self.case.floor if one is FLOOR else self.case.peers.get(one.name, self.case.peers.get(""))
-        ratios = over([load.rate for load in ours], [load.rate for load in others])
-        return Row(f"{self._name()}, against {one.name}", _rate(ours), _rate(others), ratios, at_least=bar)
+    def _row(self, server: Contender, ours: Sequence[Load], others: Sequence[Load]) -> Row:
+        bar = self.case.floor if server is FLOOR else self.case.peers.get(server.name, self.case.peers.get(""))
+        ratios = divide([load.rate for load in ours], [load.rate for load in others])
+        return Row(f"{self._name()}, against {server.name}", _rate(ours), _rate(others), ratios, at_least=bar)
 
     def _latency(self, ours: Sequence[Load]) -> Row:
         p50 = statistics.median(load.p50_ms for load in ours)
         p99 = statistics.median(load.p99_ms for load in ours)
-        ratios = over([load.p99_ms for load in ours], [load.p50_ms for load in ours])
+        ratios = divide([load.p99_ms for load in ours], [load.p50_ms for load in ours])
         what = f"{self._name()}, p99 against p50"
         return Row(what, f"p99 {p99:.2f} ms", f"p50 {p50:.2f} ms", ratios, at_most=self.case.p99)
 
@@ -171,14 +175,14 @@ def _rate(loads: Sequence[Load]) -> str:
 
 
 def _memory(case: Case, folder: Path) -> Row:
-    """The peak of a fresh server over some requests of one client, beside what it held after small ones."""
+    """Measure the growth of a new server's memory: its peak during requests, less its memory after small ones."""
     batch = Batch.random(case.rows, case.classes)
-    # One process: each has buffers of its own, and the peaks of several at different times would be added up.
+    # One process: the peaks of several processes, at different times, would be added up.
     with OURS.running(folder, processes=1) as process:
         for _ in range(20):
             OURS.fault(process, Batch.random(64, 10), case.media_type, folder)
         before = process.memory_bytes()
-        process.forget_peak()
+        process.reset_peak()
         faults = [OURS.fault(process, batch, case.media_type, folder) for _ in range(5)]
         growth = process.peak_bytes() - before
     if any(faults):

@@ -1,4 +1,4 @@
-"""A server in a process of its own, with all the processes that it starts."""
+"""A server process with all the processes that it starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ENDS_WITHIN_S = 20.0
+SHUTDOWN_TIMEOUT_S = 20.0
 
 
 class StartError(Exception):
@@ -21,7 +21,7 @@ class StartError(Exception):
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -33,9 +33,9 @@ class Process:
     """A running server, the leader of its process group.
 
     Args:
-        popen: Its first process.
-        port: Where it listens on 127.0.0.1.
-        log: Where its output goes.
+        popen: The first process.
+        port: Port of 127.0.0.1 that it listens on.
+        log: File with its output.
     """
 
     popen: subprocess.Popen[bytes]
@@ -47,26 +47,26 @@ class Process:
         return f"http://127.0.0.1:{self.port}"
 
     def pids(self) -> list[int]:
-        """The first process and all that descend from it or share its group."""
-        parents, found = {}, {self.popen.pid}
+        """Return the ids of the first process, of its descendants, and of all processes in its group."""
+        parents, members = {}, {self.popen.pid}
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
-                # After the name, which may hold anything: state, parent, group.
+                # Behind the name, which may contain any character: state, parent, group.
                 fields = path.read_text().rpartition(")")[2].split()
             except OSError:
-                continue  # it has ended meanwhile
+                continue  # the process has ended
             parents[int(path.parent.name)] = int(fields[1])
             if int(fields[2]) == self.popen.pid:
-                found.add(int(path.parent.name))
+                members.add(int(path.parent.name))
         grown = True
         while grown:
-            children = {pid for pid, parent in parents.items() if parent in found} - found
-            grown, found = bool(children), found | children
-        return sorted(found)
+            children = {pid for pid, parent in parents.items() if parent in members} - members
+            grown, members = bool(children), members | children
+        return sorted(members)
 
     @contextmanager
-    def awake(self) -> Iterator[None]:
-        """Stopped again after the block: some servers take a quarter of a core while they have nothing to do."""
+    def resumed(self) -> Iterator[None]:
+        """Resume the stopped server during the block. Servers are stopped since some use 25 % of a core when idle."""
         self.send(signal.SIGCONT)
         try:
             yield
@@ -74,21 +74,21 @@ class Process:
             self.send(signal.SIGSTOP)
 
     def send(self, kind: signal.Signals) -> None:
-        """A signal to all of them."""
+        """Send a signal to all processes."""
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, kind)
 
     def memory_bytes(self) -> int:
-        """Resident memory of them all, now; pages that they share count once for each."""
+        """Return the resident memory of all processes. Shared pages are counted for each process."""
         return self._memory("VmRSS")
 
     def peak_bytes(self) -> int:
-        """The largest resident memory of each since the last `forget_peak`, in all."""
+        """Return the sum of the largest resident memory of each process since the last `reset_peak`."""
         return self._memory("VmHWM")
 
-    def forget_peak(self) -> None:
-        """Let `peak_bytes` begin anew."""
+    def reset_peak(self) -> None:
+        """Reset `peak_bytes` to the memory of now."""
         for pid in self.pids():
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 
@@ -96,7 +96,7 @@ class Process:
         return sum(memory_of(pid, field) for pid in self.pids())
 
     def cpu_seconds(self) -> float:
-        """Processor time of them all so far."""
+        """Return the processor time of all processes so far."""
         ticks = 0
         for pid in self.pids():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -105,7 +105,7 @@ class Process:
 
 
 def memory_of(pid: int | str, field: str) -> int:
-    """`VmRSS` or `VmHWM` of a process, bytes; 0 where it has none left."""
+    """Return `VmRSS` or `VmHWM` of a process in bytes; 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -116,19 +116,19 @@ def memory_of(pid: int | str, field: str) -> int:
 
 @contextmanager
 def running(
-    command: Sequence[str], log: Path, *, fault: Callable[[Process], str], within_s: float, **environment: str
+    command: Sequence[str], log: Path, *, fault: Callable[[Process], str], timeout_s: float, **environment: str
 ) -> Iterator[Process]:
     """Start `command PORT`, wait until it is ready, and end all of its processes after the block.
 
     Args:
-        command: Without the port, which is added as the last word.
-        log: A file for its output.
-        fault: What is wrong with it; asked until it says nothing.
-        within_s: How long it may take.
-        environment: More variables; those of the service are taken away.
+        command: Command without the port, which is added as the last word.
+        log: File for its output.
+        fault: Returns why the server is not ready, or an empty string. It is called repeatedly.
+        timeout_s: Maximum seconds until it is ready.
+        environment: Additional variables. Those of the service are removed from the environment.
 
     Raises:
-        StartError: It ended or was not ready in time; the message has the end of its output.
+        StartError: The server ended or was not ready in time. The message contains the end of its output.
     """
     port = free_port()
     with log.open("wb") as output:
@@ -138,41 +138,42 @@ def running(
             stderr=output,
             cwd=ROOT,
             env=_environment(environment),
-            # In the session of the load: autogroup gives each session the same part of the cores, to a load of one
-            # thread as much as to all threads of a server.
+            # Not a new session: the kernel's autogroup shares the cores equally among sessions, so a load of one
+            # thread would get as much as all threads of a server.
             process_group=0,
         )
     process = Process(popen, port, log)
     try:
-        _wait(process, fault, within_s)
+        _wait(process, fault, timeout_s)
         yield process
     finally:
         _end(process)
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FOCAL_LOSS_")}
-    return kept | {"PYTHONPATH": str(ROOT)} | more
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOCAL_LOSS_")}
+    return inherited | {"PYTHONPATH": str(ROOT)} | more
 
 
-def _wait(process: Process, fault: Callable[[Process], str], within_s: float) -> None:
-    deadline = time.monotonic() + within_s
-    while wrong := fault(process):
+def _wait(process: Process, fault: Callable[[Process], str], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while reason := fault(process):
         ended = process.popen.poll()
         if ended is not None or time.monotonic() > deadline:
-            what = f"ended with status {ended}" if ended is not None else f"not ready within {within_s:.0f} s, {wrong}"
+            late = f"not ready within {timeout_s:.0f} s, {reason}"
+            what = late if ended is None else f"ended with status {ended}"
             raise StartError(f"{what}: ...{process.log.read_text(errors='replace').strip()[-300:]}")
         time.sleep(0.1)
 
 
 def _end(process: Process) -> None:
-    """Ask the first process to end; kill what it leaves behind."""
+    """Terminate the first process, and kill the processes that it leaves behind."""
     process.send(signal.SIGCONT)
-    left = process.pids()
+    pids = process.pids()
     process.popen.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.popen.wait(ENDS_WITHIN_S)
-    for pid in left:
+        process.popen.wait(SHUTDOWN_TIMEOUT_S)
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.popen.wait()

@@ -1,4 +1,4 @@
-"""The machine, the versions, and the table: on the terminal and for the docs."""
+"""Description of the machine and the versions, and the tables for the terminal and the documentation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TITLES = {
 
 
 def header() -> list[str]:
-    """What measured, and what is measured."""
+    """Describe the machine, the service and the peers, a paragraph each."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     peers = [f"{peer.name} ({peer.distribution} {peer.version()}: {peer.setting})" for peer in PEERS]
@@ -51,37 +51,37 @@ def _cpu() -> str:
 def _wrk() -> str:
     if shutil.which("wrk") is None:
         return "wrk is not installed"
-    # wrk has no exit status of its own for --version.
-    shown = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False).stdout
-    return "wrk " + shown.split()[1].removeprefix("debian/")
+    # wrk --version exits with status 1.
+    output = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False).stdout
+    return "wrk " + output.split()[1].removeprefix("debian/")
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """For the terminal."""
-    made = Table()
+    """Build the table for the terminal."""
+    result = Table()
     for column in COLUMNS:
-        made.add_column(column)
+        result.add_column(column)
     for row in rows:
-        made.add_row(*row.cells)
-    return made
+        result.add_row(*row.cells)
+    return result
 
 
 def markdown(lines: Sequence[str], measured: Mapping[str, Sequence[Row]]) -> str:
-    """A table for each part, after the machine and the versions."""
+    """Write a Markdown table for each part, after the description."""
     blocks = ["\n\n".join(lines)]
     for name, rows in measured.items():
-        head = [f"| {TITLES.get(name, name)} | {' | '.join(COLUMNS[1:])} |", "|" + "---|" * len(COLUMNS)]
-        body = [f"| {' | '.join(_escaped(cell) for cell in row.cells)} |" for row in rows]
-        blocks.append("\n".join([*head, *body]))
+        header_rows = [f"| {TITLES.get(name, name)} | {' | '.join(COLUMNS[1:])} |", "|" + "---|" * len(COLUMNS)]
+        body = [f"| {' | '.join(_escape(cell) for cell in row.cells)} |" for row in rows]
+        blocks.append("\n".join([*header_rows, *body]))
     return "\n\n".join(blocks) + "\n"
 
 
-def _escaped(cell: str) -> str:
+def _escape(cell: str) -> str:
     return " ".join(cell.replace("|", "\\|").split())
 
 
-def put_into(path: Path, text: str) -> None:
-    """Replace what stands between the marks of a file; one without them is written anew."""
+def insert_tables(path: Path, text: str) -> None:
+    """Replace the text between the marks of a file, or the whole file if it has no marks."""
     old = path.read_text() if path.exists() else ""
     before, begin, rest = old.partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -1,4 +1,4 @@
-"""One line of the table, and what its figures say."""
+"""A row of the table: the figures, their ratio, and the bar."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured.
+    """A measurement.
 
     Args:
         what: The subject, with its size.
         ours: Our figure, with its unit.
-        other: The figure beside it, with its unit, or why there is none.
-        ratios: What the bar is about, one value a round: how many times better ours is, or a share of something.
-        at_least: The bar, for the median of the ratios; None where the row is only shown.
-        at_most: The same from above.
+        other: The figure to compare with, with its unit, or why it is missing.
+        ratios: The ratio that the bar is for, one value per round: e.g. how many times faster ours is.
+        at_least: Minimum of the median ratio; None for no bar.
+        at_most: Maximum of the median ratio; None for no bar.
     """
 
     what: str
@@ -29,7 +29,7 @@ class Row:
 
     @property
     def met(self) -> bool:
-        """False only where there is a bar, something was measured, and it is on the wrong side."""
+        """False if the median misses a bar. True without a bar or without a measurement."""
         if not self.ratios:
             return True
         median = statistics.median(self.ratios)
@@ -37,7 +37,7 @@ class Row:
 
     @property
     def ratio(self) -> str:
-        """Median, smallest and largest."""
+        """Median, smallest and largest ratio as text."""
         if not self.ratios:
             return ""
         median, least, most = statistics.median(self.ratios), min(self.ratios), max(self.ratios)
@@ -45,7 +45,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """The bar and whether it is met."""
+        """The bar, and `met` or `MISSED`."""
         if self.at_least is None and self.at_most is None:
             return "shown"
         bar = f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
@@ -55,19 +55,19 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """As the table has them; see `COLUMNS`."""
+        """The cells of the table; see `COLUMNS`."""
         return self.what, self.ours, self.other, self.ratio, self.verdict
 
 
 COLUMNS = ("what", "ours", "other", "ratio (smallest - largest)", "bar")
 
 
-def in_turn(works: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
-    """What each work gives, A B C A B C ..., so that a slow moment of the machine meets all of them."""
-    results = [[work() for work in works] for _ in range(rounds)]
+def interleave(measurements: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
+    """Run the measurements in the order A B C A B C ..., so that a slow moment of the machine affects all of them."""
+    results = [[measure() for measure in measurements] for _ in range(rounds)]
     return [list(column) for column in zip(*results, strict=True)]
 
 
-def over(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """The ratio in each round."""
-    return [one / other for one, other in zip(numerators, denominators, strict=True)]
+def divide(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    """Return the ratio of each round."""
+    return [numerator / denominator for numerator, denominator in zip(numerators, denominators, strict=True)]

@@ -1,4 +1,4 @@
-"""A run of a million examples, ten classes and five epochs: how long what people wait for takes, and in what memory."""
+"""A run of a million examples, ten classes and five epochs: time of its requests, and memory of the server."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from safetensors.numpy import save
 
 from benchmarks.bodies import SAFETENSORS
 from benchmarks.contenders import OURS
-from benchmarks.row import Row, over
+from benchmarks.row import Row, divide
 from service.settings import Settings
 
 EXAMPLES, CLASSES, EPOCHS, ROWS_PER_BATCH, REPEATS = 1_000_000, 10, 5, 62_500, 5
-LEAST_SHARE, MOST_GROWTH = 0.5, 1.5
+MIN_SHARE, MAX_GROWTH = 0.5, 1.5
 
 
 def run(folder: Path) -> Iterator[Row]:
-    """Rows for the ingestion beside `/loss`, for a page, queues, diagnostics and dynamics, and for the memory."""
+    """Yield rows for ingestion against `/loss`, for examples, queues, diagnostics and dynamics, and for memory."""
     data = folder / "runs"
     with (
         OURS.running(folder, data_dir=data) as process,
         httpx.Client(base_url=process.url, timeout=300) as client,
     ):
         before = process.memory_bytes()
-        process.forget_peak()
+        process.reset_peak()
         yield _ingest(client)
-        yield from _questions(client)
+        yield from _requests(client)
         growth = process.peak_bytes() - before
     stored = sum(path.stat().st_size for path in data.rglob("*.parquet"))
     allowed = Settings.model_fields["query_memory_bytes"].default
@@ -41,28 +41,28 @@ def run(folder: Path) -> Iterator[Row]:
         f"{growth / 1e6:.0f} MB",
         f"{allowed / 1e6:.0f} MB",
         [growth / allowed],
-        at_most=MOST_GROWTH,
+        at_most=MAX_GROWTH,
     )
 
 
 def _ingest(client: httpx.Client) -> Row:
-    """All batches into the run, and the same bodies to `/loss` in turn; a ratio for each epoch."""
+    """Send each batch to the run and to `/loss`. The row has a ratio for each epoch."""
     client.put("/runs/r", json={"config": {"gamma": 2.0}}).raise_for_status()
     rng = np.random.default_rng(0)
     targets = rng.integers(0, CLASSES, EXAMPLES)
-    kept_s, stateless_s = [0.0] * EPOCHS, [0.0] * EPOCHS
+    stored_s, stateless_s = [0.0] * EPOCHS, [0.0] * EPOCHS
     for epoch in range(EPOCHS):
         for number in range(EXAMPLES // ROWS_PER_BATCH):
             rows = slice(number * ROWS_PER_BATCH, (number + 1) * ROWS_PER_BATCH)
             body = _body(rng, targets[rows], rows, epoch)
-            kept_s[epoch] += _timed(lambda: _put(client, f"/runs/r/epochs/{epoch}/batches/{number}", body))  # noqa: B023
-            stateless_s[epoch] += _timed(lambda: _post(client, body))  # noqa: B023
+            stored_s[epoch] += _seconds(lambda: _put(client, f"/runs/r/epochs/{epoch}/batches/{number}", body))  # noqa: B023
+            stateless_s[epoch] += _seconds(lambda: _post(client, body))  # noqa: B023
     return Row(
         f"{EXAMPLES * EPOCHS} rows x {CLASSES} into a run, durable, against the same on /loss",
-        f"{EXAMPLES * EPOCHS / sum(kept_s) / 1e6:.2f} M rows/s",
+        f"{EXAMPLES * EPOCHS / sum(stored_s) / 1e6:.2f} M rows/s",
         f"{EXAMPLES * EPOCHS / sum(stateless_s) / 1e6:.2f} M rows/s",
-        over(stateless_s, kept_s),
-        at_least=LEAST_SHARE,
+        divide(stateless_s, stored_s),
+        at_least=MIN_SHARE,
     )
 
 
@@ -70,9 +70,9 @@ def _body(rng: np.random.Generator, targets: np.ndarray[Any, Any], rows: slice, 
     logits = rng.standard_normal((len(targets), CLASSES)).astype(np.float32)
     logits[np.arange(len(targets)), targets] += epoch
     # One label in twenty is wrong.
-    given = np.where(rng.random(len(targets)) < 0.05, (targets + 1) % CLASSES, targets)
+    labels = np.where(rng.random(len(targets)) < 0.05, (targets + 1) % CLASSES, targets)
     ids = [f"example-{row}" for row in range(rows.start, rows.stop)]
-    return bytes(save({"logits": logits, "targets": given}, {"request": json.dumps({"ids": ids})}))
+    return bytes(save({"logits": logits, "targets": labels}, {"request": json.dumps({"ids": ids})}))
 
 
 def _put(client: httpx.Client, path: str, body: bytes) -> None:
@@ -83,39 +83,39 @@ def _post(client: httpx.Client, body: bytes) -> None:
     client.post("/loss", content=body, headers={"Content-Type": SAFETENSORS}).raise_for_status()
 
 
-def _questions(client: httpx.Client) -> list[Row]:
-    def ask(path: str) -> Callable[[], None]:
-        return lambda: _answered(client.get(f"/runs/r/{path}"))
+def _requests(client: httpx.Client) -> list[Row]:
+    def get(path: str) -> Callable[[], None]:
+        return lambda: _check(client.get(f"/runs/r/{path}"))
 
-    # The diagnostics of a run are held, so each question is about another gamma.
+    # The service caches the diagnostics of a run, so each request has another gamma.
     gammas = iter(range(1, REPEATS + 1))
 
     def diagnose() -> None:
-        _answered(client.get("/runs/r/diagnostics", params={"gamma": next(gammas) + 0.5}))
+        _check(client.get("/runs/r/diagnostics", params={"gamma": next(gammas) + 0.5}))
 
     def queue(strategy: str, **more: Any) -> Callable[[], None]:
-        return lambda: _answered(client.post("/runs/r/queues", json={"strategy": strategy, "budget": 50} | more))
+        return lambda: _check(client.post("/runs/r/queues", json={"strategy": strategy, "budget": 50} | more))
 
-    asked = [
-        ("a page of 100 examples, the largest loss first", ask("examples")),
-        ("a filtered page under another gamma", ask("examples?target=3&sort=entropy&gamma=0.5")),
-        ("one example with its percentiles and course", ask("examples/example-4711")),
+    requests = [
+        ("a page of 100 examples, the largest loss first", get("examples")),
+        ("a filtered page under another gamma", get("examples?target=3&sort=entropy&gamma=0.5")),
+        ("one example with its percentiles and course", get("examples/example-4711")),
         ("a queue of 50 by logit_margin", queue("logit_margin")),
         ("a queue of 50 by area_under_margin", queue("area_under_margin")),
         ("a queue of 50 by suspected_errors", queue("suspected_errors")),
         ("a queue of 50 by top_loss, equal classes", queue("top_loss", per_class="equal")),
         ("diagnostics", diagnose),
-        ("dynamics over five epochs", ask("dynamics")),
+        ("dynamics over five epochs", get("dynamics")),
     ]
-    return [_row(what, question) for what, question in asked]
+    return [_row(what, request) for what, request in requests]
 
 
-def _answered(response: httpx.Response) -> None:
+def _check(response: httpx.Response) -> None:
     response.raise_for_status()
 
 
-def _row(what: str, question: Callable[[], None]) -> Row:
-    seconds = [_timed(question) for _ in range(REPEATS)]
+def _row(what: str, request: Callable[[], None]) -> Row:
+    seconds = [_seconds(request) for _ in range(REPEATS)]
     median = statistics.median(seconds)
     return Row(
         f"{EXAMPLES} x {CLASSES} x {EPOCHS} epochs: {what}",
@@ -123,7 +123,7 @@ def _row(what: str, question: Callable[[], None]) -> Row:
     )
 
 
-def _timed(work: Callable[[], None]) -> float:
+def _seconds(request: Callable[[], None]) -> float:
     started = time.perf_counter()
-    work()
+    request()
     return time.perf_counter() - started

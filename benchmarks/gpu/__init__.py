@@ -1,1 +1,1 @@
-"""Measurements on a GPU, and `make gpu-check`: tests, self-check and figures of a bare machine in one report."""
+"""Measurements on a GPU, and `make gpu-check`: tests, self-check and figures of a GPU machine in one report."""

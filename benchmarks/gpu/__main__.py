@@ -26,10 +26,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    device: Annotated[str, typer.Option(help="cuda, cuda:N, or cpu to try the check itself.")] = "cuda",
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, which measure nothing.")] = False,
-    report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path("build/gpu_check.json"),
-    limit_s: Annotated[float, typer.Option(help="Most seconds for all parts together.")] = LIMIT_S,
+    device: Annotated[str, typer.Option(help="cuda, cuda:N, or cpu to test the check itself.")] = "cuda",
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to test the check itself.")] = False,
+    report: Annotated[Path, typer.Option(help="File for the JSON report.")] = Path("build/gpu_check.json"),
+    limit_s: Annotated[float, typer.Option(help="Maximum seconds for all parts.")] = LIMIT_S,
     part: Annotated[str | None, typer.Option(help=f"Only print this one as JSON: {', '.join(MEASUREMENTS)}.")] = None,
 ) -> None:
     """Check and measure the service on a GPU. Exit status: 0 all passed, 1 something failed, 2 there is no GPU."""
@@ -40,18 +40,18 @@ def main(
         raise typer.Exit(NO_GPU) from err
     with tempfile.TemporaryDirectory() as folder:
         if part is not None:
-            # Ended by a signal, it still ends the service that it has started.
+            # Exit normally on SIGTERM, so that the service that it has started ends too.
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(FAILED))
-            print(json.dumps(measured(part, device, Path(folder), quick)))
+            print(json.dumps(measure(part, device, Path(folder), quick)))
             return
-        found = run(device, report, Path(folder), quick=quick, limit_s=limit_s)
-    print(summary(found))
+        result = run(device, report, Path(folder), quick=quick, limit_s=limit_s)
+    print(summary(result))
     print(f"The report is {report}.")
-    raise typer.Exit(0 if found["ok"] else FAILED)
+    raise typer.Exit(0 if result["ok"] else FAILED)
 
 
-def measured(part: str, device: str, folder: Path, quick: bool) -> Any:
-    """The figures of one part as JSON values."""
+def measure(part: str, device: str, folder: Path, quick: bool) -> Any:
+    """Return the figures of one part as JSON values."""
     if device != "cpu":
         torch.cuda.set_device(device)
     match part:

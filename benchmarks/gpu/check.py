@@ -1,6 +1,6 @@
-"""Runs every check of a GPU machine, each in a process of its own with a time limit, and collects one report.
+"""Run every check of a GPU machine, each in its own process with a time limit, and collect one report.
 
-A part that fails or takes too long is recorded with its error, and the next one runs.
+The report contains the error of a part that fails or takes too long; the next part runs nevertheless.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from benchmarks.process import ROOT
 
 LIMIT_S = 480.0
-ENDS_WITHIN_S = 20.0
+SHUTDOWN_TIMEOUT_S = 20.0
 TAIL_CHARACTERS = 3000
 TEST_FILES = (
     "tests/loss/kernels/test_cuda.py",
@@ -34,9 +34,9 @@ TEST_FILES = (
     "tests/compute/test_device.py",
 )
 QUICK_TEST_FILES = ("tests/compute/test_transfer.py",)
-# What the compiler makes of the kernels for other GPUs is tested without one.
-NOT_TESTED = "not it_compiles_to"
-MOST_TEST_PROCESSES = 4
+# Compiling the kernels for other GPUs is tested without a GPU.
+DESELECTED = "not it_compiles_to"
+MAX_TEST_PROCESSES = 4
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Part:
     """One part of the check.
 
     Args:
-        name: Its key in the report.
-        command: The command, given a folder for its files.
-        limit_s: Most seconds that it may take; less if the whole check runs out of time.
+        name: Key in the report.
+        command: Returns the command for a folder, which its files go to.
+        limit_s: Maximum seconds; fewer if the whole check runs out of time.
         result: Reads the result, a JSON value, from standard output and the folder.
-        fault: What is wrong with a result; empty if nothing is.
+        fault: Returns the fault that a result describes; empty if there is none.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Part:
 
 
 def parts(device: str, *, quick: bool) -> list[Part]:
-    """The parts in order: the tests, which take longest, are last, so that they cost no figures if time runs out."""
+    """Return the parts in order. The tests take longest and are last: if time runs out, the figures are complete."""
     options = ["--device", device, *(["--quick"] if quick else [])]
 
     def measure(name: str, limit_s: float) -> Part:
@@ -86,10 +86,10 @@ def run(device: str, report_path: Path, folder: Path, *, quick: bool, limit_s: f
 
     Args:
         device: `cuda`, `cuda:N` or `cpu`.
-        report_path: Where the report goes; written after every part, in case the machine is taken away.
-        folder: An empty folder for the files of the parts.
-        quick: Small sizes, to test the check itself.
-        limit_s: Most seconds for all parts together.
+        report_path: File for the report. It is written after every part, in case the machine is withdrawn.
+        folder: Empty folder for the files of the parts.
+        quick: Use small sizes, to test the check itself.
+        limit_s: Maximum seconds for all parts.
 
     Returns:
         The report: `ok`, `device`, `quick`, `machine`, `seconds`, and under `parts` for each one `ok`, `seconds`,
@@ -113,13 +113,13 @@ def run(device: str, report_path: Path, folder: Path, *, quick: bool, limit_s: f
         if part.name == "doctor":
             report["parts"]["self_check"] = _self_check(report["parts"]["doctor"]["result"], device)
         report["seconds"] = round(time.monotonic() - started, 3)
-        report["ok"] = all(each["ok"] for each in report["parts"].values())
+        report["ok"] = all(result["ok"] for result in report["parts"].values())
         report_path.write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What measures: versions, processor, GPU, and the commit of the code if git knows it."""
+    """Describe the machine: versions, processor, GPU, and the commit of the code if git knows it."""
     command = ["git", "rev-parse", "HEAD"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
@@ -137,7 +137,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def run_part(part: Part, folder: Path, limit_s: float) -> dict[str, Any]:
-    """Run one part; see `run` for what it returns."""
+    """Run one part and return its entry of the report; see `run`."""
     started = time.monotonic()
     folder.mkdir(parents=True)
     result, errors = None, []
@@ -159,8 +159,8 @@ def run_part(part: Part, folder: Path, limit_s: float) -> dict[str, Any]:
 
 
 def _run(command: list[str], folder: Path, limit_s: float) -> tuple[int | None, str, str]:
-    """Exit status (None: it took too long), standard output, and the end of standard error."""
-    # Pytest's own configuration and a server of the part find the code by this.
+    """Return the exit status (None after the limit), standard output, and the end of standard error."""
+    # For pytest and for a server that the part starts.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     output, complaints = folder / "stdout", folder / "stderr"
     with output.open("wb") as out, complaints.open("wb") as err:
@@ -169,10 +169,10 @@ def _run(command: list[str], folder: Path, limit_s: float) -> tuple[int | None, 
         try:
             status = process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            # First asked, so that it ends the service that it may have started.
+            # SIGTERM first, so that it ends the service that it may have started.
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(ENDS_WITHIN_S)
+                process.wait(SHUTDOWN_TIMEOUT_S)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -181,17 +181,17 @@ def _run(command: list[str], folder: Path, limit_s: float) -> tuple[int | None, 
 
 
 def _pytest(folder: Path, *, quick: bool) -> list[str]:
-    processes = min(MOST_TEST_PROCESSES, os.cpu_count() or 1)
-    together = [] if quick or processes < MOST_TEST_PROCESSES else ["-n", str(processes)]
-    options = ["-q", "-p", "no:cacheprovider", "-k", NOT_TESTED, f"--junitxml={folder / 'tests.xml'}", *together]
+    processes = min(MAX_TEST_PROCESSES, os.cpu_count() or 1)
+    parallel = [] if quick or processes < MAX_TEST_PROCESSES else ["-n", str(processes)]
+    options = ["-q", "-p", "no:cacheprovider", "-k", DESELECTED, f"--junitxml={folder / 'tests.xml'}", *parallel]
     return [sys.executable, "-m", "pytest", *options, *(QUICK_TEST_FILES if quick else TEST_FILES)]
 
 
 def _tests(folder: Path) -> dict[str, Any]:
-    """Counts of tests, why some were skipped, and the first lines of what failed."""
+    """Return the numbers of tests, the reasons of skipped ones, and the messages of failed ones."""
     suite = next(ElementTree.parse(folder / "tests.xml").getroot().iter("testsuite"))
     counts = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
-    skipped = {each.attrib.get("message", "") for each in suite.iter("skipped")}
+    skipped = {skip.attrib.get("message", "") for skip in suite.iter("skipped")}
     failed = {
         f"{case.attrib['classname']}.{case.attrib['name']}": fault.attrib.get("message", "")[:500]
         for case in suite.iter("testcase")
@@ -205,7 +205,7 @@ def _problems(report: Mapping[str, Any]) -> str:
 
 
 def _self_check(doctor: Mapping[str, Any] | None, device: str) -> dict[str, Any]:
-    """The part of the doctor's report that is about the kernels of the device, as a part of its own."""
+    """Return the self-check of the kernels in the doctor's report as a separate part."""
     kernels = (doctor or {}).get("kernels") or {}
     checks = kernels.get("cpu" if device == "cpu" else "triton") or []
     failed = [f"{check['kernel']} {check['dtype']}: {check['message']}" for check in checks if not check["ok"]]

@@ -1,6 +1,6 @@
-"""The fused kernel against the device's copy bandwidth and against eager torch, and the memory that it takes.
+"""The fused kernel against the device's copy bandwidth and against eager torch, and its memory.
 
-`make bench` runs it on CUDA; `make gpu-check` also on the CPU, with the kernel of the CPU and small shapes.
+`make bench` runs it on CUDA. `make gpu-check` can also run it on the CPU, with the CPU kernel and small shapes.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers.seed_loss import FocalLoss as SeedLoss
-from benchmarks.row import Row, in_turn, over
+from benchmarks.row import Row, divide, interleave
 from service.loss.focal import FocalLoss
 
-# Least share of the copy bandwidth; None where a call is too short for it, or rows do not begin at 16 bytes.
+# Minimum share of the copy bandwidth; None if a call is too short for it, or rows are not aligned to 16 bytes.
 SHAPES: dict[tuple[int, int], float | None] = {
     (65_536, 1_000): 0.8,
     (8_192, 128_000): 0.8,
@@ -26,24 +26,24 @@ SHAPES: dict[tuple[int, int], float | None] = {
     (32_768, 100): None,
 }
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-MOST_EXTRA_MEMORY = 0.05
+MAX_EXTRA_MEMORY = 0.05
 ROUNDS, CALLS = 7, 10
 QUICK_SHAPES, QUICK_ROUNDS, QUICK_CALLS = ((512, 10), (64, 1_000)), 2, 1
-# The logits, the target of the copy, and what eager torch makes on its way to the loss.
+# The logits, their copy, and the intermediate tensors of eager torch.
 COPIES_IN_MEMORY = 4
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Seconds of one call, one value a round, for (N, C) logits of a dtype.
+class Timings:
+    """Seconds of one call, one value per round, for (N, C) logits of a dtype.
 
     Args:
         size: Bytes of the logits.
-        kernel: The fused statistics of each row, without prediction and moments.
-        copy: A copy of the logits on the device, which reads and writes them.
-        loss: The mean focal loss by `FocalLoss`, without a gradient.
-        eager: The same by cross-entropy and `1 - exp(-ce)` in eager torch.
-        extra_bytes: Memory that the kernel takes at its peak; None on the CPU, where it is not measured.
+        kernel: Fused statistics of each row, without prediction and moments.
+        copy: Copy of the logits on the device, which reads and writes them.
+        loss: Mean focal loss by `FocalLoss`, without a gradient.
+        eager: The same in eager torch, by cross-entropy and `1 - exp(-ce)`.
+        extra_bytes: Peak memory of the kernel; None on the CPU, where it is not timings.
     """
 
     size: int
@@ -63,12 +63,12 @@ class Measured:
 
     @property
     def shares(self) -> list[float]:
-        """The kernel's bandwidth as a share of the copy's, one value a round."""
-        return over([self.size / each for each in self.kernel], [2 * self.size / each for each in self.copy])
+        """Bandwidth of the kernel as a share of that of the copy, one value per round."""
+        return divide([self.size / kernel for kernel in self.kernel], [2 * self.size / copy for copy in self.copy])
 
 
 def run() -> Iterator[Row]:
-    """Rows for `make bench`: bandwidth, memory and eager torch; without figures where there is no GPU."""
+    """Yield rows for `make bench`: bandwidth, memory and eager torch, or without figures if there is no GPU."""
     for (rows, classes), bar in SHAPES.items():
         for dtype in DTYPES:
             what = f"GPU, {rows} x {classes} {_name(dtype)}"
@@ -81,34 +81,34 @@ def run() -> Iterator[Row]:
 
 
 def figures(device: str, *, quick: bool = False) -> Iterator[dict[str, Any]]:
-    """The figures of every shape and dtype as JSON values.
+    """Yield the figures of every shape and dtype as JSON values.
 
     Args:
         device: `cuda` or `cpu`.
-        quick: Small shapes and few calls, to test the benchmark itself.
+        quick: Use small shapes and few calls, to test the benchmark itself.
     """
     for rows, classes in QUICK_SHAPES if quick else SHAPES:
         for dtype in DTYPES:
-            found: dict[str, Any] = {"rows": rows, "classes": classes, "dtype": _name(dtype)}
+            labels: dict[str, Any] = {"rows": rows, "classes": classes, "dtype": _name(dtype)}
             if missing := missing_memory((rows, classes), dtype) if device != "cpu" else "":
-                yield found | {"not_measured": missing}
+                yield labels | {"not_measured": missing}
                 continue
             rounds, calls = (QUICK_ROUNDS, QUICK_CALLS) if quick else (ROUNDS, CALLS)
-            measured = measure((rows, classes), dtype, device, rounds, calls)
-            yield found | {
-                "kernel_gb_s": measured.kernel_gb_s,
-                "copy_gb_s": measured.copy_gb_s,
-                "share_of_copy": statistics.median(measured.shares),
-                "kernel_ms": statistics.median(measured.kernel) * 1e3,
-                "loss_ms": statistics.median(measured.loss) * 1e3,
-                "eager_ms": statistics.median(measured.eager) * 1e3,
-                "times_eager": statistics.median(over(measured.eager, measured.loss)),
-                "extra_memory_share": None if measured.extra_bytes is None else measured.extra_bytes / measured.size,
-                "seconds": asdict(measured),
+            timings = measure((rows, classes), dtype, device, rounds, calls)
+            yield labels | {
+                "kernel_gb_s": timings.kernel_gb_s,
+                "copy_gb_s": timings.copy_gb_s,
+                "share_of_copy": statistics.median(timings.shares),
+                "kernel_ms": statistics.median(timings.kernel) * 1e3,
+                "loss_ms": statistics.median(timings.loss) * 1e3,
+                "eager_ms": statistics.median(timings.eager) * 1e3,
+                "times_eager": statistics.median(divide(timings.eager, timings.loss)),
+                "extra_memory_share": None if timings.extra_bytes is None else timings.extra_bytes / timings.size,
+                "seconds": asdict(timings),
             }
 
 
-def measure(shape: tuple[int, int], dtype: torch.dtype, device: str, rounds: int, calls: int) -> Measured:
+def measure(shape: tuple[int, int], dtype: torch.dtype, device: str, rounds: int, calls: int) -> Timings:
     """Time kernel, copy, loss and eager torch in turn.
 
     Raises:
@@ -118,7 +118,7 @@ def measure(shape: tuple[int, int], dtype: torch.dtype, device: str, rounds: int
     copied, module, eager = torch.empty_like(logits), FocalLoss(device=device), SeedLoss(device=device)
     kernel = _kernel(logits, targets)
     with torch.no_grad():
-        # In float32, as the loss is computed: eager torch stays in the dtype of the logits.
+        # In float32, as `FocalLoss` computes: eager torch would stay in the dtype of the logits.
         torch.testing.assert_close(module(logits, targets), eager(logits.float(), targets), rtol=1e-3, atol=1e-4)
         works: Sequence[Callable[[], object]] = (
             kernel,
@@ -126,28 +126,28 @@ def measure(shape: tuple[int, int], dtype: torch.dtype, device: str, rounds: int
             lambda: module(logits, targets),
             lambda: eager(logits, targets),
         )
-        kernel_s, copy_s, loss_s, eager_s = in_turn([_timer(work, device, calls) for work in works], rounds)
+        kernel_s, copy_s, loss_s, eager_s = interleave([_timer(work, device, calls) for work in works], rounds)
     extra = None if device == "cpu" else _extra_memory(kernel)
-    return Measured(logits.numel() * logits.element_size(), kernel_s, copy_s, loss_s, eager_s, extra)
+    return Timings(logits.numel() * logits.element_size(), kernel_s, copy_s, loss_s, eager_s, extra)
 
 
 def missing_memory(shape: tuple[int, int], dtype: torch.dtype) -> str:
-    """How much memory of the CUDA device is too little to measure; empty if there is enough."""
+    """Return a message if the CUDA device has too little free memory for the measurement, else an empty string."""
     # Eager torch and the comparison work in float32.
     needed = COPIES_IN_MEMORY * shape[0] * shape[1] * max(4, dtype.itemsize)
     free, _ = torch.cuda.mem_get_info()
     return "" if needed <= free else f"{needed / 2**30:.0f} GiB of device memory needed, {free / 2**30:.0f} free"
 
 
-def _rows(what: str, measured: Measured, bar: float | None) -> Iterator[Row]:
-    ours, copied = f"{measured.kernel_gb_s:.0f} GB/s", f"{measured.copy_gb_s:.0f} GB/s"
-    yield Row(f"{what}, bandwidth against a copy", ours, copied, measured.shares, at_least=bar)
-    loss, eager = (f"{statistics.median(each) * 1e3:.3g} ms" for each in (measured.loss, measured.eager))
-    yield Row(f"{what}, loss against eager torch", loss, eager, over(measured.eager, measured.loss))
-    share = (measured.extra_bytes or 0) / measured.size
-    # A few numbers for each row, which are much beside a hundred classes.
-    most = MOST_EXTRA_MEMORY if bar else None
-    yield Row(f"{what}, extra memory over the logits' bytes", f"{share:.1%}", "", [share], at_most=most)
+def _rows(what: str, timings: Timings, bar: float | None) -> Iterator[Row]:
+    ours, copied = f"{timings.kernel_gb_s:.0f} GB/s", f"{timings.copy_gb_s:.0f} GB/s"
+    yield Row(f"{what}, bandwidth against a copy", ours, copied, timings.shares, at_least=bar)
+    loss, eager = (f"{statistics.median(seconds) * 1e3:.3g} ms" for seconds in (timings.loss, timings.eager))
+    yield Row(f"{what}, loss against eager torch", loss, eager, divide(timings.eager, timings.loss))
+    share = (timings.extra_bytes or 0) / timings.size
+    # The kernel writes a few numbers per row: a large share with only a hundred classes.
+    max_share = MAX_EXTRA_MEMORY if bar else None
+    yield Row(f"{what}, extra memory over the logits' bytes", f"{share:.1%}", "", [share], at_most=max_share)
 
 
 def _kernel(logits: Tensor, targets: Tensor) -> Callable[[], object]:
@@ -161,7 +161,7 @@ def _kernel(logits: Tensor, targets: Tensor) -> Callable[[], object]:
 
 
 def _timer(work: Callable[[], object], device: str, calls: int) -> Callable[[], float]:
-    """Return a function that gives the seconds of one call: on CUDA by the device's clock."""
+    """Return a function that measures the seconds of one call; on CUDA by the clock of the device."""
     work()
 
     def on_cuda() -> float:

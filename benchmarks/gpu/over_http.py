@@ -1,7 +1,7 @@
-"""`POST /loss` over HTTP, in JSON and safetensors: requests and bytes a second.
+"""`POST /loss` over HTTP, in JSON and safetensors: requests and bytes per second.
 
-The load comes from threads of this process with httpx, since a bare machine has no wrk. The client takes processor
-time of its own: the figures are a lower bound of what the service can do.
+Threads of this process send the load with httpx, because a GPU machine has no wrk. They use processor time too: the
+figures are a lower bound for the service.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CASES = (
 )
 QUICK_CASES = ((JSON, 8, 3), (SAFETENSORS, 8, 3))
 CLIENTS, SECONDS, QUICK_SECONDS = 4, 5.0, 0.5
-REQUEST_ENDS_WITHIN_S = 60.0
+REQUEST_TIMEOUT_S = 60.0
 
 
 def figures(device: str, folder: Path, *, quick: bool = False) -> dict[str, Any]:
@@ -37,14 +37,14 @@ def figures(device: str, folder: Path, *, quick: bool = False) -> dict[str, Any]
 
     Args:
         device: `cuda`, `cuda:N` or `cpu`.
-        folder: For bodies, data and log of the service.
-        quick: Small bodies and short rounds, to test the benchmark itself.
+        folder: Folder for bodies, data and log of the service.
+        quick: Use small bodies and short rounds, to test the benchmark itself.
 
     Returns:
         `readiness` as the service reports it, its `warnings`, and `rows`.
 
     Raises:
-        StartError: The service does not start, or answers wrong.
+        StartError: The service did not start, or its replies are wrong.
         httpx.HTTPError: A request failed.
     """
     with OURS.running(folder, device=device, log_format="json") as process:
@@ -74,21 +74,21 @@ def _load(url: str, body: Body, seconds: float) -> dict[str, Any]:
     until = started + seconds
     with ThreadPoolExecutor(CLIENTS) as threads:
         clients = [threads.submit(_post_until, url, content, dict(body.headers), until) for _ in range(CLIENTS)]
-        times = [each for client in clients for each in client.result()]
-    taken = time.perf_counter() - started
+        times = [seconds for client in clients for seconds in client.result()]
+    elapsed = time.perf_counter() - started
     return {
         "body_bytes": len(content),
         "requests": len(times),
-        "requests_s": len(times) / taken,
-        "gb_s": len(times) * len(content) / taken / 1e9,
+        "requests_s": len(times) / elapsed,
+        "gb_s": len(times) * len(content) / elapsed / 1e9,
         "p50_ms": statistics.median(times) * 1e3,
     }
 
 
 def _post_until(url: str, content: bytes, headers: dict[str, str], until: float) -> list[float]:
-    """The seconds of each request; at least one."""
+    """Send requests until a time, at least one. Returns the seconds of each."""
     times: list[float] = []
-    with httpx.Client(base_url=url, timeout=REQUEST_ENDS_WITHIN_S) as client:
+    with httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S) as client:
         while not times or time.perf_counter() < until:
             started = time.perf_counter()
             client.post("/loss", content=content, headers=headers).raise_for_status()

@@ -1,7 +1,7 @@
-"""The packages that `make gpu-check` needs beside torch and Triton: `python -m benchmarks.gpu.requirements`.
+"""The packages that `make gpu-check` needs in addition to torch and Triton: `python -m benchmarks.gpu.requirements`.
 
-They are those of the service and its tests, less what comes with torch or is not needed on a GPU machine. Needs
-nothing but Python 3.11.
+They are the packages of the service and of its tests on a GPU, without those that come with torch. This script needs
+only Python 3.11.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import tomllib
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
-FROM_THE_MACHINE = ("torch", "triton")
-OF_THE_TESTS = ("hypothesis", "pytest", "pytest-xdist")
+MACHINE_PACKAGES = ("torch", "triton")
+TEST_PACKAGES = ("hypothesis", "pytest", "pytest-xdist")
 
 
 def requirements() -> list[str]:
-    """Requirements as pip reads them."""
+    """Return the requirements in the syntax of pip."""
     project = tomllib.loads(PROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
-    service = [each for each in [*project["dependencies"], *extras["server"]] if _name(each) not in FROM_THE_MACHINE]
-    tests = [each for each in extras["dev"] if _name(each) in OF_THE_TESTS]
-    # The tests have mpmath from sympy, which comes with torch; a torch of the machine may have none.
+    packages = [*project["dependencies"], *extras["server"]]
+    service = [package for package in packages if _name(package) not in MACHINE_PACKAGES]
+    tests = [package for package in extras["dev"] if _name(package) in TEST_PACKAGES]
+    # The tests use mpmath of sympy, which torch requires; the machine's torch may come without it.
     return [*service, *tests, "mpmath>=1.3"]
 
 

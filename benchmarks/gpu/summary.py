@@ -7,7 +7,7 @@ from typing import Any
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """A few lines for each part: its figures, and its error if it failed."""
+    """Write a few lines for each part: its figures, and its error if it failed."""
     machine = report["machine"]
     lines = [
         f"{machine['gpu'] or 'no GPU'}, torch {machine['torch']}, CUDA {machine['cuda']}, Python {machine['python']}, "
@@ -26,7 +26,7 @@ def summary(report: Mapping[str, Any]) -> str:
 
 def _of_doctor(result: Any) -> Iterator[str]:
     packages = result["versions"]["packages"]
-    yield ", ".join(f"{name} {found or 'missing'}" for name, found in packages.items())
+    yield ", ".join(f"{name} {version or 'missing'}" for name, version in packages.items())
     yield f"driver {result['device']['driver'] or 'none found'}"
 
 

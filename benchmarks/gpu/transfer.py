@@ -1,4 +1,4 @@
-"""Upload and computation of the chunks of one large batch: together, and each alone."""
+"""Upload and computation of the chunks of one large batch: overlapped, and each alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.row import in_turn
+from benchmarks.row import interleave
 from service.compute.device import Device
 from service.compute.transfer import transfer_factory
 from service.loss.focal import FocalLoss
@@ -22,32 +22,32 @@ OUTPUTS = ("loss",)
 
 
 def figures(device: str, *, quick: bool = False) -> list[dict[str, Any]]:
-    """For pageable and, on CUDA, pinned logits: the times and the share of the shorter one that is hidden.
+    """Measure pageable and, on CUDA, pinned logits.
 
     `overlap` is (upload + compute - together) / min(upload, compute): 1 if the shorter of the two is hidden entirely,
-    0 if they follow one another; None where the upload takes no time, as on the CPU.
+    0 if nothing overlaps, None on the CPU, which needs no upload.
 
     Args:
         device: `cuda:N` or `cpu`.
-        quick: Small chunks, to test the benchmark itself.
+        quick: Use small chunks, to test the benchmark itself.
     """
     place = Device(device)
     if quick:
         place.chunk_elements = QUICK_CHUNK_ELEMENTS
     rows = CHUNKS * place.chunk_elements // NUM_CLASSES
     logits, targets = torch.randn(rows, NUM_CLASSES), torch.randint(0, NUM_CLASSES, (rows,))
-    found = [_measured(place, logits, targets, "pageable")]
+    results = [_measure(place, logits, targets, "pageable")]
     if device != "cpu":
-        found.append(_measured(place, logits.pin_memory(), targets.pin_memory(), "pinned"))
-    return found
+        results.append(_measure(place, logits.pin_memory(), targets.pin_memory(), "pinned"))
+    return results
 
 
-def _measured(place: Device, logits: Tensor, targets: Tensor, memory: str) -> dict[str, Any]:
+def _measure(place: Device, logits: Tensor, targets: Tensor, memory: str) -> dict[str, Any]:
     module = FocalLoss(device=place.name)
     rows = place.chunk_elements // NUM_CLASSES
     chunks = list(zip(logits.split(rows), targets.split(rows), strict=True))
     make_transfer = transfer_factory(place.name)
-    there = [(each.to(place.name), target.to(place.name)) for each, target in chunks]
+    uploaded = [(chunk.to(place.name), target.to(place.name)) for chunk, target in chunks]
 
     def together() -> None:
         place.score(module, logits, targets, OUTPUTS)
@@ -60,12 +60,12 @@ def _measured(place: Device, logits: Tensor, targets: Tensor, memory: str) -> di
         transfer.finish()
 
     def compute() -> None:
-        for chunk in there:
+        for chunk in uploaded:
             score(module, *chunk, OUTPUTS)
 
     together_s, upload_s, compute_s = (
         statistics.median(times)
-        for times in in_turn([_timer(work, place.name) for work in (together, upload, compute)], ROUNDS)
+        for times in interleave([_timer(work, place.name) for work in (together, upload, compute)], ROUNDS)
     )
     shorter = min(upload_s, compute_s)
     size = logits.numel() * logits.element_size()
@@ -82,15 +82,15 @@ def _measured(place: Device, logits: Tensor, targets: Tensor, memory: str) -> di
 
 
 def _timer(work: Callable[[], None], device: str) -> Callable[[], float]:
-    def timed() -> float:
+    def seconds() -> float:
         _synchronize(device)
         started = time.perf_counter()
         work()
         _synchronize(device)
         return time.perf_counter() - started
 
-    timed()
-    return timed
+    seconds()
+    return seconds
 
 
 def _synchronize(device: str) -> None:

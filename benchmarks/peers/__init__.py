@@ -1,1 +1,1 @@
-"""What the service is measured beside: one small file per peer, written as its documentation tells."""
+"""The peers that the service is compared with: one small file each, written as its documentation recommends."""

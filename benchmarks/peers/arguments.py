@@ -1,4 +1,4 @@
-"""The one argument of every peer."""
+"""The argument of every peer."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 
 def port() -> int:
-    """Where to listen on 127.0.0.1."""
+    """Return the port of 127.0.0.1 to listen on."""
     return int(sys.argv[1])

@@ -1,4 +1,4 @@
-"""BentoML: lists in JSON by its typed API; safetensors as a file, which is how it takes a raw body."""
+"""BentoML: lists in JSON by its typed API; safetensors as a file, the way in which it accepts a raw body."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from bentoml.validators import ContentType
 
 from benchmarks.peers.arguments import port
-from benchmarks.peers.formats import SAFETENSORS, scored, scored_bytes
+from benchmarks.peers.formats import SAFETENSORS, compute, compute_from_bytes
 
 WORKERS = 2
 
@@ -22,15 +22,15 @@ class Loss:
 
     @bentoml.api
     def json(self, logits: list[list[float]], targets: list[int]) -> dict[str, Any]:
-        return scored(torch.tensor(logits), torch.tensor(targets))
+        return compute(torch.tensor(logits), torch.tensor(targets))
 
     @bentoml.api
     def safetensors(
         self, body: Annotated[Path, ContentType(SAFETENSORS)], /, context: bentoml.Context
     ) -> Annotated[Path, ContentType(SAFETENSORS)]:
-        answer = Path(context.temp_dir) / "answer.safetensors"
-        answer.write_bytes(scored_bytes(body.read_bytes()))
-        return answer
+        reply = Path(context.temp_dir) / "reply.safetensors"
+        reply.write_bytes(compute_from_bytes(body.read_bytes()))
+        return reply
 
 
 if __name__ == "__main__":

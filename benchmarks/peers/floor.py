@@ -1,4 +1,4 @@
-"""The floor: a bare ASGI app on the service's own uvicorn that reads the body and answers two bytes."""
+"""The floor: a bare ASGI app on uvicorn that reads the body and replies with two bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.peers.arguments import port
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Holds the whole body, as everything that works on it has to, without a copy."""
+    """Read the whole body, as every server that computes with it must, without a copy."""
     if scope["type"] != "http":
         return
     chunks, more = [], True

@@ -1,6 +1,6 @@
-"""LitServe: its JSON as it comes, and safetensors bytes by a request handler that leaves the body as it is."""
+"""LitServe: JSON by default, and safetensors by a request handler that passes the body through."""
 
-# Without postponed annotations: LitServe looks at them.
+# Without postponed annotations: LitServe evaluates them.
 
 from typing import Any
 
@@ -10,13 +10,13 @@ import torch
 from fastapi import Request, Response
 
 from benchmarks.peers.arguments import port
-from benchmarks.peers.formats import SAFETENSORS, scored_bytes, scored_lists
+from benchmarks.peers.formats import SAFETENSORS, compute_from_bytes, compute_from_lists
 
 WORKERS = 2
 
 
 class RawBodies(litserve.server.RegularRequestHandler):
-    """LitServe reads JSON and forms only."""
+    """Passes safetensors bodies through: LitServe itself reads only JSON and forms."""
 
     async def _prepare_request(self, request: Request, request_type: Any) -> Any:
         if request.headers.get("content-type") == SAFETENSORS:
@@ -35,7 +35,7 @@ class Loss(litserve.LitAPI):
         return request
 
     def predict(self, x: Any) -> Any:
-        return scored_bytes(x) if isinstance(x, bytes) else scored_lists(x)
+        return compute_from_bytes(x) if isinstance(x, bytes) else compute_from_lists(x)
 
     def encode_response(self, output: Any) -> Any:
         return Response(output, media_type=SAFETENSORS) if isinstance(output, bytes) else output

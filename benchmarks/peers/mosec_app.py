@@ -1,4 +1,4 @@
-"""mosec: one route for JSON, which is what its workers take unless told otherwise, and one for safetensors bytes."""
+"""mosec: one route for JSON, the default of its workers, and one for safetensors bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from mosec import Runtime, Server, Worker
 
 from benchmarks.peers.arguments import port
-from benchmarks.peers.formats import SAFETENSORS, scored_bytes, scored_lists
+from benchmarks.peers.formats import SAFETENSORS, compute_from_bytes, compute_from_lists
 
 WORKERS = 2
 
@@ -18,7 +18,7 @@ class JsonWorker(Worker):
         torch.set_num_threads(1)
 
     def forward(self, data: dict[str, list[list[float]] | list[int]]) -> dict[str, object]:
-        return scored_lists(data)
+        return compute_from_lists(data)
 
 
 class BytesWorker(Worker):
@@ -28,17 +28,17 @@ class BytesWorker(Worker):
         torch.set_num_threads(1)
 
     def deserialize(self, data: bytes) -> bytes:
-        return bytes(data)  # a bytearray, which safetensors does not take
+        return bytes(data)  # from bytearray, which safetensors does not accept
 
     def serialize(self, data: bytes) -> bytes:
         return data
 
     def forward(self, data: bytes) -> bytes:
-        return scored_bytes(data)
+        return compute_from_bytes(data)
 
 
 if __name__ == "__main__":
-    # Its own command line; the default limits are 10 MiB a body and 3 s a request.
+    # mosec reads its settings from the command line. The default limits are 10 MiB per body and 3 s per request.
     limits = ["--max-request-size", str(2**29), "--timeout", "60000"]
     sys.argv = [sys.argv[0], "--address", "127.0.0.1", "--port", str(port()), "--log-level", "warning", *limits]
     server = Server()

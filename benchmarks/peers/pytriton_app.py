@@ -1,4 +1,4 @@
-"""Triton by nvidia-pytriton: tensors in its own protocol, in JSON or in its binary extension."""
+"""Triton by nvidia-pytriton: tensors in the Open Inference Protocol, in JSON or in its binary extension."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from benchmarks.process import free_port
 
 
 def focal(requests: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """Triton's batch is the examples, so the loss is repeated for each; requests that come together stay apart."""
-    return [_scored(torch.from_numpy(each["logits"]), torch.from_numpy(each["targets"][:, 0])) for each in requests]
+    """Compute each request separately. Triton's batch axis is the examples, so the mean loss is repeated for each."""
+    return [
+        _compute(torch.from_numpy(request["logits"]), torch.from_numpy(request["targets"][:, 0]))
+        for request in requests
+    ]
 
 
-def _scored(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, np.ndarray]:
+def _compute(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, np.ndarray]:
     per_example = loss_fn.per_example(logits, targets).numpy()[:, None]
     return {"loss": np.broadcast_to(per_example.mean(), per_example.shape).copy(), "per_example": per_example}
 
 
 if __name__ == "__main__":
-    # Triton's Python stub would load the system's libpython instead of the one of this interpreter.
+    # Triton's Python stub would load the system's libpython, not the one of this interpreter.
     os.environ["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
     config = TritonConfig(
         http_address="127.0.0.1",

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ray import serve
 
 from benchmarks.peers.arguments import port
-from benchmarks.peers.formats import SAFETENSORS, scored, scored_bytes
+from benchmarks.peers.formats import SAFETENSORS, compute, compute_from_bytes
 
 REPLICAS = 2
 app = FastAPI()
@@ -30,11 +30,11 @@ class Loss:
 
     @app.post("/json")
     def json(self, batch: Batch) -> dict[str, Any]:
-        return scored(torch.tensor(batch.logits), torch.tensor(batch.targets))
+        return compute(torch.tensor(batch.logits), torch.tensor(batch.targets))
 
     @app.post("/safetensors")
     async def safetensors(self, request: Request) -> Response:
-        return Response(scored_bytes(await request.body()), media_type=SAFETENSORS)
+        return Response(compute_from_bytes(await request.body()), media_type=SAFETENSORS)
 
 
 if __name__ == "__main__":

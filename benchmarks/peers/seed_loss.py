@@ -1,4 +1,4 @@
-"""The class that people bring along: focal loss as most implementations have it, over cross-entropy of torch."""
+"""The usual focal loss class: the formula of most implementations, on top of torch's cross-entropy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class FocalLoss:
 
     Args:
         alpha: One weight per class, or None.
-        gamma: The focusing parameter.
-        device: Where to compute.
+        gamma: Focusing parameter.
+        device: Device of the computation.
     """
 
     def __init__(self, alpha: list[float] | None = None, gamma: float = 2, device: str = "cpu") -> None:
@@ -21,12 +21,12 @@ class FocalLoss:
         self.device = device
 
     def per_example(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each row, (N,)."""
+        """Return the loss of each row, (N,)."""
         inputs, targets = inputs.to(self.device), targets.to(self.device)
         cross_entropy = torch.nn.functional.cross_entropy(inputs, targets, weight=self.alpha, reduction="none")
         p_t = torch.exp(-cross_entropy)
         return (1 - p_t) ** self.gamma * cross_entropy
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean over the rows, a scalar."""
+        """Return the mean loss, a scalar."""
         return self.per_example(inputs, targets).mean()

@@ -1,4 +1,4 @@
-"""The app that one writes in ten minutes: FastAPI, lists in a pydantic model, the seed's class, `tolist()`."""
+"""An app written in ten minutes: FastAPI, lists in a pydantic model, the usual loss class, `tolist()`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Batch(BaseModel):
     targets: list[int]
 
 
-class Answer(BaseModel):
+class Reply(BaseModel):
     loss: float
     per_example: list[float]
 
 
 @app.post("/loss")
-def loss(batch: Batch) -> Answer:
+def loss(batch: Batch) -> Reply:
     per_example = loss_fn.per_example(torch.tensor(batch.logits), torch.tensor(batch.targets))
-    return Answer(loss=per_example.mean().item(), per_example=per_example.tolist())
+    return Reply(loss=per_example.mean().item(), per_example=per_example.tolist())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make gpu-check` on the CPU: its report, and what it does where there is no GPU, or a part fails."""
+"""`make gpu-check` on the CPU: its report, without a GPU, and with a part that fails."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_quick_check_of_the_cpu_reports_every_part(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 @pytest.mark.slow
-def test_without_a_gpu_it_says_so_in_one_line(tmp_path: Path) -> None:
+def test_without_a_gpu_it_prints_one_line(tmp_path: Path) -> None:
     ended = gpu_check("--report", str(tmp_path / "report.json"))
     assert ended.returncode == 2
     assert ended.stdout == "Nothing was checked: there is no device cuda: torch finds 0 CUDA devices.\n"
@@ -63,8 +63,8 @@ def part(code: str, name: str = "part", limit_s: float = 60) -> Part:
 
 
 def test_a_part_that_passes(tmp_path: Path) -> None:
-    found = run_part(part("print([1, 2])"), tmp_path / "part", 60)
-    assert (found["ok"], found["error"], found["result"]) == (True, None, [1, 2])
+    entry = run_part(part("print([1, 2])"), tmp_path / "part", 60)
+    assert (entry["ok"], entry["error"], entry["result"]) == (True, None, [1, 2])
 
 
 @pytest.mark.parametrize(
@@ -78,21 +78,21 @@ def test_a_part_that_passes(tmp_path: Path) -> None:
     ],
 )
 def test_a_part_that_fails(tmp_path: Path, code: str, result: Any, error: str) -> None:
-    found = run_part(part(code), tmp_path / "part", 60)
-    assert (found["ok"], found["result"]) == (False, result)
-    assert error in found["error"]
+    entry = run_part(part(code), tmp_path / "part", 60)
+    assert (entry["ok"], entry["result"]) == (False, result)
+    assert error in entry["error"]
 
 
 @pytest.mark.slow
-def test_a_part_that_takes_too_long_is_ended_and_keeps_its_result(tmp_path: Path) -> None:
+def test_a_part_over_its_limit_is_ended_and_keeps_its_result(tmp_path: Path) -> None:
     started = time.monotonic()
-    found = run_part(part("import time; print('[1]', flush=True); time.sleep(60)"), tmp_path / "part", 2)
+    entry = run_part(part("import time; print('[1]', flush=True); time.sleep(60)"), tmp_path / "part", 2)
     assert time.monotonic() - started < 30
-    assert (found["ok"], found["result"]) == (False, [1])
-    assert "ended after 2 s, its limit" in found["error"]
+    assert (entry["ok"], entry["result"]) == (False, [1])
+    assert "ended after 2 s, its limit" in entry["error"]
 
 
-def test_what_the_doctor_finds_is_the_error() -> None:
+def test_the_problems_of_the_doctor_are_the_error() -> None:
     doctor = parts("cpu", quick=True)[0]
     assert doctor.fault({"problems": [{"what": "No compiler."}, {"what": "No disk."}]}) == "No compiler.; No disk."
 
@@ -101,15 +101,15 @@ def test_the_next_part_runs_after_one_that_failed(monkeypatch: pytest.MonkeyPatc
     checks = {"kernel": "softmax", "dtype": "float32", "ok": False, "largest_error": None, "message": "no compiler"}
     device = {"driver": "580.1"}
     doctor = {"kernels": {"cpu": [checks], "seconds": 1.5}, "versions": {"packages": {"torch": None}}, "device": device}
-    chosen = [
+    failing_parts = [
         part(f"print({json.dumps(json.dumps(doctor))})", "doctor"),
         part("import absent"),
         part("print(1)", "next"),
     ]
-    monkeypatch.setattr("benchmarks.gpu.check.parts", lambda device, quick: chosen)
+    monkeypatch.setattr("benchmarks.gpu.check.parts", lambda device, quick: failing_parts)
     report = run("cpu", tmp_path / "report.json", tmp_path / "files", quick=True, limit_s=60)
     assert json.loads((tmp_path / "report.json").read_text()) == report
-    assert {name: each["ok"] for name, each in report["parts"].items()} == {
+    assert {name: entry["ok"] for name, entry in report["parts"].items()} == {
         "doctor": True,
         "self_check": False,
         "part": False,
@@ -124,17 +124,17 @@ def test_the_next_part_runs_after_one_that_failed(monkeypatch: pytest.MonkeyPatc
     assert shown.endswith("Something failed.")
 
 
-def test_without_time_nothing_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_time_no_part_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("benchmarks.gpu.check.parts", lambda device, quick: [part("print(1)")])
     report = run("cpu", tmp_path / "report.json", tmp_path / "files", quick=True, limit_s=0)
     assert report["parts"]["part"]["error"].startswith("not run: no time was left")
 
 
-def test_the_tests_that_it_runs_are_there() -> None:
+def test_the_test_files_exist() -> None:
     assert [path for path in (*TEST_FILES, *QUICK_TEST_FILES) if not (ROOT / path).is_file()] == []
 
 
-def test_the_machine_brings_torch_and_what_belongs_to_it() -> None:
+def test_the_requirements_exclude_torch_and_its_packages() -> None:
     names = requirements()
     assert not [name for name in names if name.startswith(("torch", "triton", "nvidia"))]
     for needed in ("fastapi", "numba", "pytest", "hypothesis", "mpmath", "httpx"):

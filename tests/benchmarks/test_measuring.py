@@ -1,4 +1,4 @@
-"""What the benchmarks make of their figures."""
+"""The figures of the benchmarks: parsing, ratios, bars, tables and exit status."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks.growth import least_share_of_peak
+from benchmarks.growth import lowest_share_of_peak
 from benchmarks.load import Load, LoadError, parse
-from benchmarks.over_http import Options, chosen
-from benchmarks.report import BEGIN, END, markdown, put_into
-from benchmarks.row import Row, in_turn, over
+from benchmarks.over_http import Options, matches
+from benchmarks.report import BEGIN, END, insert_tables, markdown
+from benchmarks.row import Row, divide, interleave
 
 LINE = (
     'load {"seconds":2.5,"requests":110,"refused":10,"broken":0,"p50_ms":1.25,"p99_ms":3.5,'
@@ -21,27 +21,27 @@ LINE = (
 )
 
 
-def test_the_line_of_wrk_is_read_among_the_others() -> None:
+def test_the_line_of_load_lua_is_found_in_the_output() -> None:
     load = parse(f"Running 2s test @ http://127.0.0.1:1\n  110 requests in 2.50s\n\n{LINE}\n")
     assert load == Load(2.5, 110, 10, 0, 1.25, 3.5, {"200": 100, "429": 10})
     assert load.rate == 40
 
 
-def test_without_the_line_there_is_the_last_of_what_wrk_said() -> None:
+def test_without_that_line_the_error_has_the_end_of_the_output() -> None:
     with pytest.raises(LoadError, match="unable to connect"):
         parse("unable to connect to 127.0.0.1:1 Connection refused\n")
 
 
-def test_all_take_turns() -> None:
+def test_measurements_are_interleaved() -> None:
     calls: list[str] = []
 
     def work(name: str, value: float) -> float:
         calls.append(name)
         return value
 
-    results = in_turn([lambda: work("a", 1.0), lambda: work("b", 2.0)], 3)
+    results = interleave([lambda: work("a", 1.0), lambda: work("b", 2.0)], 3)
     assert calls == ["a", "b"] * 3
-    assert over(results[1], results[0]) == [2.0] * 3
+    assert divide(results[1], results[0]) == [2.0] * 3
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_all_take_turns() -> None:
         ([], 0.8, None, True, ">= 0.8: not measured"),
     ],
 )
-def test_the_median_is_what_the_bar_is_for(
+def test_the_bar_is_for_the_median(
     ratios: Sequence[float], at_least: float | None, at_most: float | None, met: bool, verdict: str
 ) -> None:
     row = Row("what", "ours", ratios=ratios, at_least=at_least, at_most=at_most)
@@ -67,15 +67,15 @@ def test_a_ratio_is_shown_with_its_spread() -> None:
     assert Row("what", "ours", ratios=[3]).ratio == "3.00"
 
 
-def test_a_rate_is_beside_the_peak_at_fewer_clients() -> None:
-    assert least_share_of_peak([100, 200, 150, 300, 290]) == 0.75
-    assert least_share_of_peak([100, 100, 101]) == 1
+def test_a_rate_is_compared_with_the_peak_of_fewer_clients() -> None:
+    assert lowest_share_of_peak([100, 200, 150, 300, 290]) == 0.75
+    assert lowest_share_of_peak([100, 100, 101]) == 1
 
 
-def test_names_are_chosen_by_their_parts() -> None:
-    assert chosen("JSON 64 x 10", [])
-    assert chosen("JSON 64 x 10", ["safetensors", "64x10"])
-    assert not chosen("JSON 64 x 10", ["4096x100"])
+def test_names_match_by_substrings() -> None:
+    assert matches("JSON 64 x 10", [])
+    assert matches("JSON 64 x 10", ["safetensors", "64x10"])
+    assert not matches("JSON 64 x 10", ["4096x100"])
 
 
 @pytest.mark.parametrize(("share", "status"), [(1.0, 0), (0.5, 1)])
@@ -100,7 +100,7 @@ def test_the_exit_status_and_the_tables(
     assert "old" not in text
 
 
-def test_a_part_that_fails_is_said_and_is_exit_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_part_is_reported_and_gives_exit_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def part(folder: Path, options: Options) -> Iterator[Row]:
         yield Row("rate", "2 req/s")
         raise LoadError("wrk is not installed")
@@ -113,7 +113,7 @@ def test_a_part_that_fails_is_said_and_is_exit_status_1(monkeypatch: pytest.Monk
     assert CliRunner().invoke(command.app, ["absent"]).exit_code == 2
 
 
-def test_a_file_without_marks_is_the_tables_alone(tmp_path: Path) -> None:
+def test_a_file_without_marks_contains_only_the_tables(tmp_path: Path) -> None:
     path = tmp_path / "build" / "measured.md"
-    put_into(path, markdown(["One line."], {"gpu": []}))
+    insert_tables(path, markdown(["One line."], {"gpu": []}))
     assert path.read_text().startswith("One line.\n\n| on a GPU | ours |")
