@@ -29,6 +29,7 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 T = TypeVar("T")
 ConfigFields = LossConfig | Mapping[str, object]
 ConfigLike = ConfigFields | str | None
+"""A configuration, its members, the `config_id` of one that the service holds, or None for all defaults."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ GROUP_BYTES = 16 * 1024 * 1024
 GROUP_BATCHES = 1024
 
 Progress = Callable[[int, int], None]
+"""Called with the number of batches and of examples so far."""
 
 
 class Grouping:

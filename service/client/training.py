@@ -76,6 +76,11 @@ class RunRecorder:
         on_invalid: Treatment of rows with an invalid logit or target: `exclude` leaves them out and counts them,
             `error` drops the batch.
         strict: Raise errors in `add` and `end_epoch`, too.
+
+    Attributes:
+        num_sent: Number of rows that the service has accepted, including invalid rows that it left out.
+        num_lost: Number of rows that were not stored.
+        errors: The first 100 errors.
     """
 
     def __init__(
