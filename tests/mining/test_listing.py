@@ -1,4 +1,4 @@
-"""Queues as they are read: every filter and order against a scan of the rows in Python."""
+"""Pages of a queue: every filter and order, compared with a scan of the rows in Python."""
 
 from __future__ import annotations
 
@@ -34,47 +34,47 @@ VERDICTS = {
 
 
 def attributes_of(row: int) -> dict[str, Any]:
-    """Quotes, umlauts, numbers, names that are none in JSON pointers or SQL; some lack some."""
-    found: dict[str, Any] = {
+    """Quotes, umlauts, numbers, names with special characters of JSON pointers and SQL; some rows lack attributes."""
+    attributes: dict[str, Any] = {
         "text": f'Größe {row} "quoted"\nline {row % 7}',
         "a/b~c'd": ["kim", "lee"][row % 2],
         "size": row % 5 / 2,
         "": row % 3 == 0,
     }
-    return found | ({"rare": "ja"} if row % 10 == 0 else {})
+    return attributes | ({"rare": "ja"} if row % 10 == 0 else {})
 
 
 @pytest.fixture(scope="module")
 def runs() -> Iterator[TempRuns]:
-    """A mix of strategies, whose rows have unlike members; attributes come in an epoch of their own, and change."""
-    with temp_runs() as made:
-        made.create()
+    """A mix of strategies, whose rows have different members; attributes change in the second epoch."""
+    with temp_runs() as temp:
+        temp.create()
         logits, targets = noisy(ROWS, 4, 11)
-        made.put(logits, targets, attributes={"text": ["before"] * ROWS, "gone": ["x"] * ROWS})
+        temp.put(logits, targets, attributes={"text": ["before"] * ROWS, "gone": ["x"] * ROWS})
         names = ("text", "a/b~c'd", "size", "", "rare")
         columns = {name: [attributes_of(row).get(name) for row in range(ROWS)] for name in names}
-        made.put(logits[::-1].copy(), targets[::-1].copy(), [f"e{row:04d}" for row in reversed(range(ROWS))], epoch=1,
+        temp.put(logits[::-1].copy(), targets[::-1].copy(), [f"e{row:04d}" for row in reversed(range(ROWS))], epoch=1,
                  attributes={name: values[::-1] for name, values in columns.items()})  # fmt: skip
         request = {"strategy": "mix", "mix": {"area_under_margin": 0.5, "random": 0.5}, "budget": 130, "name": "q"}
-        asked = QueueRequest.parse(request)
-        made.ask(lambda view: create_queue(made.store, view, asked, view.weighting(), []))
-        yield made
+        queue_request = QueueRequest.parse(request)
+        temp.ask(lambda view: create_queue(temp.store, view, queue_request, view.weighting(), []))
+        yield temp
 
 
 @pytest.fixture(scope="module")
 def rows(runs: TempRuns) -> list[dict[str, Any]]:
-    """What the queue's document says, with what is known of each row now."""
-    found = queue(runs.store, runs.store.snapshot("r"), "q")["rows"]
-    for row in found:
-        said = VERDICTS.get(row["id"], {})
+    """The stored rows, with the current attributes and verdicts."""
+    stored = queue(runs.store, runs.store.snapshot("r"), "q")["rows"]
+    for row in stored:
+        review = VERDICTS.get(row["id"], {})
         row |= {"attributes": attributes_of(int(row["id"][1:]))}
-        row |= {"verdict": said.get("verdict"), "verdict_label": said.get("label")}
-    return list(found)
+        row |= {"verdict": review.get("verdict"), "verdict_label": review.get("label")}
+    return list(stored)
 
 
 def ask(runs: TempRuns, **wanted: Any) -> dict[str, Any]:
-    one = listing(runs.store, runs.store.snapshot("r"), "q")
-    return runs.ask(lambda view: page(view, one, VERDICTS, QueueFilter(**wanted)))
+    queue_listing = listing(runs.store, runs.store.snapshot("r"), "q")
+    return runs.ask(lambda view: page(view, queue_listing, VERDICTS, QueueFilter(**wanted)))
 
 
 def text_of(value: Any) -> str:
@@ -84,10 +84,10 @@ def text_of(value: Any) -> str:
 def fits(row: dict[str, Any], wanted: dict[str, Any]) -> bool:
     if any(row[name] != value for name, value in wanted.get("equal", {}).items()):
         return False
-    said = wanted.get("verdict")
-    if (said == "open" and row["verdict"]) or (said == "reviewed" and not row["verdict"]):
+    verdict = wanted.get("verdict")
+    if (verdict == "open" and row["verdict"]) or (verdict == "reviewed" and not row["verdict"]):
         return False
-    if said in ("ok", "wrong", "unsure") and row["verdict"] != said:
+    if verdict in ("ok", "wrong", "unsure") and row["verdict"] != verdict:
         return False
     texts = {name: text_of(value) for name, value in row["attributes"].items() if value is not None}
     if any(texts.get(name) != text for name, text in wanted.get("attributes", {}).items()):
@@ -99,7 +99,7 @@ def fits(row: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def in_order(rows: list[dict[str, Any]], order: tuple[tuple[str, bool], ...]) -> list[dict[str, Any]]:
-    """By one key after the other, the last first, as Python's sort is stable."""
+    """Sorted by queue_listing key after the other, the last queue_listing first, since Python's sort is stable."""
     for name, descending in reversed(order):
         known = sorted((row for row in rows if row[name] is not None), key=lambda row: row[name], reverse=descending)
         rows = known + [row for row in rows if row[name] is None]
@@ -123,45 +123,45 @@ def some_wanted(generator: random.Random) -> dict[str, Any]:
         "text": generator.choice(["GRÖSSE", "größe 1", "E00", '"QUOTED"\nline 3', "kim", "1.5", "rare", "%", "_"]),
         "ranks": generator.sample(range(1, 200), 60),
     }
-    taken = generator.sample(sorted(choices), generator.randrange(4))
-    found = {name: choices[name] for name in taken}
+    names = generator.sample(sorted(choices), generator.randrange(4))
+    result = {name: choices[name] for name in names}
     keys = generator.sample(SORTABLE, generator.randrange(4))
-    return found | {"order": tuple((key, generator.random() < 0.5) for key in keys)}
+    return result | {"order": tuple((key, generator.random() < 0.5) for key in keys)}
 
 
-def test_filters_and_orders_are_those_of_a_scan(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
+def test_filters_and_orders_equal_a_scan(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
     generator, sizes = random.Random(5), set()
     for _ in range(150):
         wanted = some_wanted(generator)
         expected = in_order([row for row in rows if fits(row, wanted)], wanted["order"])
         offset, limit = generator.randrange(20), generator.choice([1, 7, 100_000])
-        found = ask(runs, **wanted, offset=offset, limit=limit)
-        assert found["num_matching"] == len(expected), wanted
-        assert [row["id"] for row in found["rows"]] == [row["id"] for row in expected][offset : offset + limit], wanted
+        result = ask(runs, **wanted, offset=offset, limit=limit)
+        assert result["num_matching"] == len(expected), wanted
+        assert [row["id"] for row in result["rows"]] == [row["id"] for row in expected][offset : offset + limit], wanted
         sizes.add(len(expected))
     assert len(sizes) > 20
 
 
-def test_rows_are_those_of_the_document_with_what_is_known_now(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
-    found = ask(runs, limit=1000)
-    for row, expected in zip(found["rows"], rows, strict=True):
+def test_rows_have_the_current_attributes_and_verdicts(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
+    result = ask(runs, limit=1000)
+    for row, expected in zip(result["rows"], rows, strict=True):
         assert row | {"attributes": None} == expected | {"attributes": None}
-        assert {name: one for name, one in row["attributes"].items() if one is not None} == expected["attributes"]
-    assert {("num_epochs" in row) for row in found["rows"]} == {True, False}
-    assert {row["suggested"] is None for row in found["rows"]} == {True, False}
+        assert {name: value for name, value in row["attributes"].items() if value is not None} == expected["attributes"]
+    assert {("num_epochs" in row) for row in result["rows"]} == {True, False}
+    assert {row["suggested"] is None for row in result["rows"]} == {True, False}
     short = ask(runs, fields=["verdict", "rank"], limit=2, offset=1)
     assert [list(row.items()) for row in short["rows"]] == [
         [("verdict", row["verdict"]), ("rank", row["rank"])] for row in rows[1:3]
     ]
 
 
-def test_a_page_around_a_rank_is_the_one_that_holds_it(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
+def test_a_page_around_a_rank_contains_the_row(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
     order = (("entropy", True),)
     expected = [row["rank"] for row in in_order([row for row in rows if row["target"] == 1], order)]
     for rank in expected:
-        found = ask(runs, equal={"target": 1}, order=order, around=rank, limit=7)
-        assert found["offset"] == expected.index(rank) // 7 * 7
-        assert rank in [row["rank"] for row in found["rows"]]
+        result = ask(runs, equal={"target": 1}, order=order, around=rank, limit=7)
+        assert result["offset"] == expected.index(rank) // 7 * 7
+        assert rank in [row["rank"] for row in result["rows"]]
     absent = next(row["rank"] for row in rows if row["target"] != 1)
     for rank in (absent, 0, 100_000):
         assert ask(runs, equal={"target": 1}, around=rank, limit=7)["offset"] == 0
@@ -170,7 +170,7 @@ def test_a_page_around_a_rank_is_the_one_that_holds_it(runs: TempRuns, rows: lis
     assert (beyond["rows"], beyond["num_matching"]) == ([], 130)
 
 
-def test_facets_are_the_attributes_with_few_texts_of_the_last_word(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
+def test_facets_are_the_current_attributes_with_few_values(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
     expected: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row["attributes"].items():
@@ -181,7 +181,7 @@ def test_facets_are_the_attributes_with_few_texts_of_the_last_word(runs: TempRun
     assert "attributes" not in ask(runs)
 
 
-def test_what_is_not_known_is_refused(runs: TempRuns) -> None:
+def test_unknown_names_are_errors(runs: TempRuns) -> None:
     assert parse_order("-loss, target") == (("loss", True), ("target", False))
     for refused in (lambda: parse_order("loss,nothing"), lambda: parse_order(""), lambda: parse_verdict("great")):
         with pytest.raises(InvalidRequestError):
@@ -192,17 +192,17 @@ def test_what_is_not_known_is_refused(runs: TempRuns) -> None:
         listing(runs.store, runs.store.snapshot("r"), "other")
 
 
-def test_a_queue_without_rows_or_attributes_can_be_asked_all_the_same() -> None:
+def test_filters_of_a_queue_without_rows_and_attributes() -> None:
     with temp_runs() as runs:
         runs.create()
         runs.put(np.zeros((3, 2)), [0, 0, 0])
-        asked = QueueRequest.parse({"strategy": "suspected_errors", "name": "none"})
-        made = runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(), [])[0])
-        assert made["rows"] == []
+        queue_request = QueueRequest.parse({"strategy": "suspected_errors", "name": "none"})
+        stored = runs.ask(lambda view: create_queue(runs.store, view, queue_request, view.weighting(), [])[0])
+        assert stored["rows"] == []
         everything = QueueFilter(
             equal={"suggested": 1}, verdict="open", attributes={"a": "b"}, text="x", ranks=[1], facets=True,
             order=tuple((name, True) for name in SORTABLE), around=3,
         )  # fmt: skip
-        for one in (Listing.of(made), *listings(runs.store, runs.store.snapshot("r"))):
-            found = runs.ask(lambda view, one=one: page(view, one, {}, everything))
-            assert found == {"num_matching": 0, "offset": 0, "rows": [], "attributes": {}}
+        for queue_listing in (Listing.of(stored), *listings(runs.store, runs.store.snapshot("r"))):
+            result = runs.ask(lambda view, queue_listing=queue_listing: page(view, queue_listing, {}, everything))
+            assert result == {"num_matching": 0, "offset": 0, "rows": [], "attributes": {}}

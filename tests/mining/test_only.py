@@ -1,4 +1,4 @@
-"""Queues of some examples: the same as picking from the whole ranking by hand, for every strategy and every filter."""
+"""Queues with conditions, compared with filtering the whole ranking in Python, for every strategy and condition."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ STRATEGIES = ["top_loss", "logit_margin", "area_under_margin", "suspected_errors
 
 @pytest.fixture(scope="module")
 def runs() -> Iterator[TempRuns]:
-    with temp_runs() as made:
-        made.create()
+    with temp_runs() as temp:
+        temp.create()
         for epoch in range(4):
             logits, targets = noisy(ROWS, CLASSES, 3)
             logits = logits + np.random.default_rng(epoch).normal(size=logits.shape).astype(np.float32)
             annotators = {"annotator": [["kim", "lee", None][row % 3] for row in range(ROWS)]}
-            made.put(logits, targets, epoch=epoch, attributes=annotators if epoch == 1 else None)
-        yield made
+            temp.put(logits, targets, epoch=epoch, attributes=annotators if epoch == 1 else None)
+        yield temp
 
 
-def made(runs: TempRuns, **request: Any) -> list[dict[str, Any]]:
-    asked = QueueRequest.parse({"strategy": "top_loss", "budget": ROWS} | request)
-    rows: list[dict[str, Any]] = runs.ask(lambda view: preview(view, asked, view.weighting(), []))["rows"]
+def rows_of(runs: TempRuns, **request: Any) -> list[dict[str, Any]]:
+    queue_request = QueueRequest.parse({"strategy": "top_loss", "budget": ROWS} | request)
+    rows: list[dict[str, Any]] = runs.ask(lambda view: preview(view, queue_request, view.weighting(), []))["rows"]
     return rows
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_it_is_the_ranking_without_the_others(runs: TempRuns, strategy: str) -> None:
+def test_a_queue_of_some_examples_is_the_ranking_without_the_others(runs: TempRuns, strategy: str) -> None:
     learned = runs.ask(lambda view: dynamics_page(view, view.weighting(), limit=ROWS))["rows"]
     over = {row["id"]: row for row in learned}
-    whole = made(runs, strategy=strategy)
+    whole = rows_of(runs, strategy=strategy)
     assert len(whole) > 3
     losses = sorted(row["loss"] for row in whole)
     least, largest = losses[len(losses) // 4], losses[-2]
@@ -63,36 +63,36 @@ def test_it_is_the_ranking_without_the_others(runs: TempRuns, strategy: str) -> 
     ]
     for only, fits in filters:
         expected = [row["id"] for row in whole if fits(row)]
-        assert [row["id"] for row in made(runs, strategy=strategy, only=only)] == expected, only
-        assert [row["id"] for row in made(runs, strategy=strategy, only=only, budget=2)] == expected[:2]
+        assert [row["id"] for row in rows_of(runs, strategy=strategy, only=only)] == expected, only
+        assert [row["id"] for row in rows_of(runs, strategy=strategy, only=only, budget=2)] == expected[:2]
 
 
-def test_quotas_count_only_what_the_queue_may_take(runs: TempRuns) -> None:
-    rows = made(runs, only={"attributes": {"annotator": "kim"}, "correct": False}, per_class="equal", budget=12)
+def test_quotas_count_only_examples_that_meet_the_conditions(runs: TempRuns) -> None:
+    rows = rows_of(runs, only={"attributes": {"annotator": "kim"}, "correct": False}, per_class="equal", budget=12)
     assert len(rows) == 12
     assert {sum(row["target"] == label for row in rows) for label in {row["target"] for row in rows}} <= {3, 4, 6}
     assert all(int(row["id"][1:]) % 3 == 0 for row in rows)
 
 
-def test_random_rows_of_some_examples_say_nothing_of_all(runs: TempRuns) -> None:
+def test_random_rows_of_some_examples_are_no_control(runs: TempRuns) -> None:
     def control(**request: Any) -> bool:
-        asked = QueueRequest.parse({"strategy": "random", "budget": 9} | request)
-        return bool(runs.ask(lambda view: preview(view, asked, view.weighting(), []))["is_control"])
+        queue_request = QueueRequest.parse({"strategy": "random", "budget": 9} | request)
+        return bool(runs.ask(lambda view: preview(view, queue_request, view.weighting(), []))["is_control"])
 
     assert control()
     assert not control(only={"target": 1})
 
 
-def test_a_preview_is_the_queue_and_keeps_nothing(runs: TempRuns) -> None:
-    asked = QueueRequest.parse({"strategy": "logit_margin", "budget": 7})
-    shown = runs.ask(lambda view: preview(view, asked, view.weighting(), []))
+def test_a_preview_equals_the_queue_and_stores_nothing(runs: TempRuns) -> None:
+    queue_request = QueueRequest.parse({"strategy": "logit_margin", "budget": 7})
+    shown = runs.ask(lambda view: preview(view, queue_request, view.weighting(), []))
     assert listings(runs.store, runs.store.snapshot("r")) == []
-    kept_one, _ = runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(), []))
-    assert shown | {"name": kept_one["name"], "created_at": kept_one["created_at"]} == kept_one
+    stored, _ = runs.ask(lambda view: create_queue(runs.store, view, queue_request, view.weighting(), []))
+    assert shown | {"name": stored["name"], "created_at": stored["created_at"]} == stored
 
 
 @pytest.mark.parametrize(
-    ("only", "said"),
+    ("only", "message"),
     [
         ({"target": -1}, "target"),
         ({"ids": []}, "ids"),
@@ -103,6 +103,6 @@ def test_a_preview_is_the_queue_and_keeps_nothing(runs: TempRuns) -> None:
         ({"attributes": {"annotator": 3}}, "annotator"),
     ],
 )
-def test_what_makes_no_sense_is_refused(only: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidRequestError, match=said):
+def test_invalid_conditions_are_errors(only: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
         QueueRequest.parse({"strategy": "top_loss", "only": only})

@@ -21,53 +21,53 @@ from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 @pytest.fixture
 def runs() -> Iterator[TempRuns]:
-    with temp_runs() as made:
-        made.create(class_names=["cat", "dog", "7"])
+    with temp_runs() as temp:
+        temp.create(class_names=["cat", "dog", "7"])
         logits, targets = noisy(60, 3, 4)
-        made.put(logits, targets)
-        yield made
+        temp.put(logits, targets)
+        yield temp
 
 
-def test_precision_is_counted_for_each_strategy_and_the_error_rate_over_control_rows_alone(runs: TempRuns) -> None:
-    made = {}
+def test_precision_counts_the_rows_of_a_strategy_and_the_error_rate_those_of_the_control(runs: TempRuns) -> None:
+    queues = {}
     for strategy in ("top_loss", "random", "logit_margin"):
         request = QueueRequest.parse({"strategy": strategy, "budget": 12, "epoch": 0})
-        made[strategy] = runs.ask(lambda view, r=request: create_queue(runs.store, view, r, view.weighting(), [])[0])
+        queues[strategy] = runs.ask(lambda view, r=request: create_queue(runs.store, view, r, view.weighting(), [])[0])
     quota = QueueRequest.parse({"strategy": "random", "budget": 9, "epoch": 0, "per_class": "equal", "seed": 5})
     biased = runs.ask(lambda view: create_queue(runs.store, view, quota, view.weighting(), [])[0])
     reviews = [{"id": f"e{row:04d}", "verdict": ("ok", "wrong", "unsure")[row % 3]} for row in range(0, 60, 2)]
     runs.ask(lambda view: add_reviews(runs.store, view, reviews))
     words = {review["id"]: review["verdict"] for review in reviews}
-    found = progress(runs.store, runs.store.snapshot("r"), runs.store.reviews(runs.store.snapshot("r")).verdicts)
-    assert (found["num_reviewed"], found["num_ok"], found["num_wrong"], found["num_unsure"]) == (30, 10, 10, 10)
-    assert list(found["precision"]) == ["logit_margin", "random", "top_loss"]
-    sets = {name: {row["id"] for row in one["rows"]} for name, one in made.items()}
+    result = progress(runs.store, runs.store.snapshot("r"), runs.store.reviews(runs.store.snapshot("r")).verdicts)
+    assert (result["num_reviewed"], result["num_ok"], result["num_wrong"], result["num_unsure"]) == (30, 10, 10, 10)
+    assert list(result["precision"]) == ["logit_margin", "random", "top_loss"]
+    sets = {name: {row["id"] for row in queue["rows"]} for name, queue in queues.items()}
     control = set(sets["random"])
     sets["random"] |= {row["id"] for row in biased["rows"]}
     assert sets["random"] > control
     for name, of in [*sets.items(), ("control", control)]:
-        told = found["error_rate"] if name == "control" else found["precision"][name]
+        share = result["error_rate"] if name == "control" else result["precision"][name]
         counts = [sum(words.get(identity) == word for identity in of) for word in ("ok", "wrong", "unsure")]
-        assert (told["reviewed"], told["wrong"], told["unsure"]) == (sum(counts), counts[1], counts[2])
-        assert told["share"] == counts[1] / (counts[0] + counts[1])
-        assert told["low"] <= told["share"] <= told["high"]
+        assert (share["reviewed"], share["wrong"], share["unsure"]) == (sum(counts), counts[1], counts[2])
+        assert share["share"] == counts[1] / (counts[0] + counts[1])
+        assert share["low"] <= share["share"] <= share["high"]
 
 
-def test_nothing_is_said_without_reviews_or_without_a_control(runs: TempRuns) -> None:
+def test_without_reviews_or_control_the_shares_are_null(runs: TempRuns) -> None:
     empty = progress(runs.store, runs.store.snapshot("r"), {})
     assert (empty["num_reviewed"], empty["precision"], empty["error_rate"]) == (0, {}, None)
-    told = precision(["a", "b"], {"a": {"verdict": "unsure"}, "c": {"verdict": "wrong"}})
-    assert told == {"reviewed": 1, "wrong": 0, "unsure": 1, "share": None, "low": None, "high": None}
+    share = precision(["a", "b"], {"a": {"verdict": "unsure"}, "c": {"verdict": "wrong"}})
+    assert share == {"reviewed": 1, "wrong": 0, "unsure": 1, "share": None, "low": None, "high": None}
 
 
 @given(st.integers(0, 400), st.integers(1, 400))
-def test_the_interval_is_wilsons(successes: int, trials: int) -> None:
+def test_the_interval_equals_scipys(successes: int, trials: int) -> None:
     successes = min(successes, trials)
     wanted = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     assert wilson(successes, trials) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
 
 
-def test_the_interval_by_published_values() -> None:
+def test_the_interval_equals_published_values() -> None:
     """Newcombe 1998, table I, method 3, to four digits."""
     for successes, trials, low, high in [
         (81, 263, 0.2553, 0.3662),
@@ -81,7 +81,7 @@ def test_the_interval_by_published_values() -> None:
         assert (wilson(trials, trials)[1], wilson(0, trials)[0]) == (1, 0)
 
 
-def test_the_yield_is_that_of_the_reviews_where_there_are_ten_verdicts_and_else_the_models_doubt() -> None:
+def test_the_yield_uses_the_precision_from_ten_verdicts_on_and_before_that_the_models_doubt() -> None:
     rows = [{"strategy": "top_loss", "p_t": 0.25}, {"strategy": "random", "p_t": 0.5}]
 
     def so_far(wrong: int, ok: int, unsure: int) -> dict[str, Any]:

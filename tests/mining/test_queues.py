@@ -1,4 +1,4 @@
-"""Queues: kept under a name, made from a request, under quotas and caps, and the same whatever the files."""
+"""Queues: names, requests, quotas, caps and controls; the files of a run make no difference."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ NAMES = ["cat", "dog", "emu"]
 @pytest.fixture
 def runs() -> Iterator[TempRuns]:
     """100 rows of class 0, 20 of class 1 and 3 of class 2, in groups of ten."""
-    with temp_runs() as made:
-        made.create(class_names=NAMES)
+    with temp_runs() as temp:
+        temp.create(class_names=NAMES)
         logits, _ = noisy(123, 3, 5)
         groups = [f"g{row // 10}" for row in range(123)]
-        made.put(logits, [0] * 100 + [1] * 20 + [2] * 3, attributes={"group": groups})
-        yield made
+        temp.put(logits, [0] * 100 + [1] * 20 + [2] * 3, attributes={"group": groups})
+        yield temp
 
 
 def create(
@@ -46,56 +46,63 @@ def create(
     run: str = "r",
     gamma: float | None = None,
 ) -> tuple[dict[str, Any], bool]:
-    asked = QueueRequest.parse({"strategy": "top_loss"} | request)
-    return runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(None, gamma), reviewed), run)
+    queue_request = QueueRequest.parse({"strategy": "top_loss"} | request)
+    return runs.ask(
+        lambda view: create_queue(runs.store, view, queue_request, view.weighting(None, gamma), reviewed), run
+    )
 
 
-def classes(made: dict[str, Any]) -> dict[int, int]:
-    return dict(Counter(row["target"] for row in made["rows"]))
+def classes(new_queue: dict[str, Any]) -> dict[int, int]:
+    return dict(Counter(row["target"] for row in new_queue["rows"]))
 
 
-def ids(made: dict[str, Any]) -> list[str]:
-    return [row["id"] for row in made["rows"]]
+def ids(new_queue: dict[str, Any]) -> list[str]:
+    return [row["id"] for row in new_queue["rows"]]
 
 
-def test_a_queue_is_kept_with_its_rows_ranks_shares_and_reasons(runs: TempRuns) -> None:
-    made, new = create(runs, {"budget": 7})
+def test_a_queue_is_stored_with_ranks_shares_and_reasons(runs: TempRuns) -> None:
+    new_queue, new = create(runs, {"budget": 7})
     assert new
-    assert made["name"] == "top_loss-1"
-    assert (made["run"], made["strategy"], made["epoch"], made["num_examples"]) == ("r", "top_loss", 0, 123)
-    held = queue(runs.store, runs.store.snapshot("r"), "top_loss-1")
-    assert orjson.dumps(held) == orjson.dumps(made)
-    assert [row["rank"] for row in made["rows"]] == list(range(1, 8))
+    assert new_queue["name"] == "top_loss-1"
+    assert (new_queue["run"], new_queue["strategy"], new_queue["epoch"], new_queue["num_examples"]) == (
+        "r",
+        "top_loss",
+        0,
+        123,
+    )
+    stored = queue(runs.store, runs.store.snapshot("r"), "top_loss-1")
+    assert orjson.dumps(stored) == orjson.dumps(new_queue)
+    assert [row["rank"] for row in new_queue["rows"]] == list(range(1, 8))
     losses = runs.ask(lambda view: view.row(f"SELECT fsum(loss) AS l FROM {view.scored(view.weighting())}"))["l"]
-    for row in made["rows"]:
+    for row in new_queue["rows"]:
         assert row["share"] == pytest.approx(row["loss"] / losses, rel=1e-12)
         assert row["reason"].startswith(f"Loss {row['loss']:.4g}, ")
         assert NAMES[row["target"]] in row["reason"]
         assert not {"attributes", "place"} & set(row)
 
 
-def test_the_same_request_under_a_name_changes_nothing_and_another_is_a_conflict(runs: TempRuns) -> None:
-    made, new = create(runs, {"name": "mine", "budget": 5})
-    again, newer = create(runs, {"name": "mine", "budget": 5, "seed": 0}, reviewed=ids(made))
+def test_the_same_request_for_a_name_changes_nothing_and_another_one_is_a_conflict(runs: TempRuns) -> None:
+    new_queue, new = create(runs, {"name": "mine", "budget": 5})
+    again, newer = create(runs, {"name": "mine", "budget": 5, "seed": 0}, reviewed=ids(new_queue))
     assert (new, newer) == (True, False)
-    assert again == made
+    assert again == new_queue
     runs.put(noisy(50, 3, 6)[0], [0] * 50, [f"n{row}" for row in range(50)], epoch=1)
-    assert create(runs, {"name": "mine", "budget": 5})[0] == made
-    for other, said in (
+    assert create(runs, {"name": "mine", "budget": 5})[0] == new_queue
+    for other, message in (
         ({"budget": 6}, "budget"),
         ({"strategy": "random", "budget": 5}, "strategy"),
         ({"budget": 5, "seed": 1}, "seed"),
         ({"budget": 5, "per_class": {"0": 1}}, "per_class"),
         ({"budget": 5, "epoch": 0}, "epoch"),
     ):
-        with pytest.raises(QueueConflictError, match=said):
+        with pytest.raises(QueueConflictError, match=message):
             create(runs, {"name": "mine"} | other)
     with pytest.raises(QueueConflictError, match="gamma"):
         create(runs, {"name": "mine", "budget": 5}, gamma=0.5)
-    assert [one.head["name"] for one in listings(runs.store, runs.store.snapshot("r"))] == ["mine"]
+    assert [queue_listing.head["name"] for queue_listing in listings(runs.store, runs.store.snapshot("r"))] == ["mine"]
 
 
-def test_queues_without_a_name_are_numbered_and_bad_names_are_refused(runs: TempRuns) -> None:
+def test_queues_without_a_name_are_numbered_and_invalid_names_are_errors(runs: TempRuns) -> None:
     create(runs, {"name": "top_loss-2", "budget": 1})
     assert [create(runs, {"budget": 1})[0]["name"] for _ in range(3)] == ["top_loss-1", "top_loss-3", "top_loss-4"]
     assert create(runs, {"strategy": "mix", "mix": {"random": 1}, "budget": 1})[0]["name"] == "mix-1"
@@ -110,7 +117,7 @@ def test_queues_without_a_name_are_numbered_and_bad_names_are_refused(runs: Temp
         create(runs, {"epoch": 4})
 
 
-def test_what_has_a_verdict_is_left_out_unless_the_queue_is_a_control(runs: TempRuns) -> None:
+def test_reviewed_examples_are_left_out_unless_the_queue_is_a_control(runs: TempRuns) -> None:
     first = ids(create(runs, {"budget": 10})[0])
     after = create(runs, {"budget": 10}, reviewed=first)[0]
     assert ids(after) == ids(create(runs, {"budget": 20})[0])[10:]
@@ -123,7 +130,7 @@ def test_what_has_a_verdict_is_left_out_unless_the_queue_is_a_control(runs: Temp
 
 def test_quotas_of_classes(runs: TempRuns) -> None:
     assert classes(create(runs, {"budget": 9, "per_class": "equal"})[0]) == {0: 3, 1: 3, 2: 3}
-    # Class 2 has three rows for its ten places; the other seven go to the hardest.
+    # Class 2 has three rows for its ten places; the hardest rows of any class get the other seven.
     refilled = create(runs, {"budget": 30, "per_class": "equal"})[0]
     assert classes(refilled)[2] == 3
     assert min(classes(refilled)[label] for label in (0, 1)) >= 10
@@ -168,45 +175,45 @@ def test_quotas_of_classes(runs: TempRuns) -> None:
         {"queue": "x"},
     ],
 )
-def test_requests_that_mean_nothing_are_refused(runs: TempRuns, request_: dict[str, Any]) -> None:
+def test_invalid_requests_are_errors(runs: TempRuns, request_: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         create(runs, request_)
     assert caught.value.errors
     assert listings(runs.store, runs.store.snapshot("r")) == []
 
 
-def test_no_more_than_so_many_rows_have_one_value_of_an_attribute(runs: TempRuns) -> None:
-    made = create(runs, {"budget": 20, "at_most": {"attribute": "group", "count": 2}})[0]
-    groups = Counter(int(identity[1:]) // 10 for identity in ids(made))
-    assert len(made["rows"]) == 20
+def test_the_rows_with_one_value_of_an_attribute_are_capped(runs: TempRuns) -> None:
+    new_queue = create(runs, {"budget": 20, "at_most": {"attribute": "group", "count": 2}})[0]
+    groups = Counter(int(identity[1:]) // 10 for identity in ids(new_queue))
+    assert len(new_queue["rows"]) == 20
     assert max(groups.values()) == 2
     free = create(runs, {"budget": 20, "at_most": {"attribute": "nobody", "count": 1}})[0]
     assert ids(free) == ids(create(runs, {"budget": 20})[0])
     runs.create(run="lists")
     runs.put(np.zeros((4, 2)), [0] * 4, run="lists", attributes={"tags": [["a"], ["a"], {"b": 1}, None]})
-    made = create(runs, {"at_most": {"attribute": "tags", "count": 1}}, run="lists")[0]
-    assert ids(made) == ["e0000", "e0002", "e0003"]
+    new_queue = create(runs, {"at_most": {"attribute": "tags", "count": 1}}, run="lists")[0]
+    assert ids(new_queue) == ["e0000", "e0002", "e0003"]
 
 
-def test_an_example_that_comes_twice_is_once_in_a_queue_by_its_harder_row() -> None:
+def test_an_example_with_two_rows_is_in_a_queue_once_by_its_harder_row() -> None:
     with temp_runs() as runs:
         runs.create()
         runs.put([[0.0, 3], [0.0, 1]], [1, 1], ["a", "b"], batch="1")
         runs.put([[0.0, -3]], [1], ["a"], batch="2")
-        made = create(runs, {})[0]
-        assert [(row["id"], row["batch"]) for row in made["rows"]] == [("a", "2"), ("b", "1")]
-        assert made["num_examples"] == 3
+        new_queue = create(runs, {})[0]
+        assert [(row["id"], row["batch"]) for row in new_queue["rows"]] == [("a", "2"), ("b", "1")]
+        assert new_queue["num_examples"] == 3
 
 
-def test_a_mix_names_the_strategy_of_each_row_and_warns_of_one_that_ignores_the_label(runs: TempRuns) -> None:
-    made = create(runs, {"strategy": "mix", "mix": {"logit_margin": 0.75, "ambiguous": 0.25}, "budget": 40})[0]
-    assert len(set(ids(made))) == 40
-    assert 5 <= Counter(row["strategy"] for row in made["rows"])["ambiguous"] <= 15
-    assert len(made["warnings"]) == 1
+def test_a_mix_names_the_strategy_of_each_row_and_warns_of_ambiguous(runs: TempRuns) -> None:
+    new_queue = create(runs, {"strategy": "mix", "mix": {"logit_margin": 0.75, "ambiguous": 0.25}, "budget": 40})[0]
+    assert len(set(ids(new_queue))) == 40
+    assert 5 <= Counter(row["strategy"] for row in new_queue["rows"])["ambiguous"] <= 15
+    assert len(new_queue["warnings"]) == 1
     assert create(runs, {"budget": 3})[0]["warnings"] == []
 
 
-def test_only_rows_that_were_drawn_from_all_examples_are_a_control(runs: TempRuns) -> None:
+def test_only_random_rows_of_all_examples_are_a_control(runs: TempRuns) -> None:
     alone = create(runs, {"strategy": "random", "budget": 10, "seed": 3})[0]
     assert alone["is_control"]
     assert [row["control"] for row in alone["rows"]] == [True] * 10
@@ -216,26 +223,26 @@ def test_only_rows_that_were_drawn_from_all_examples_are_a_control(runs: TempRun
         {"strategy": "random", "min_per_class": 1},
         {"strategy": "random", "at_most": {"attribute": "group", "count": 1}},
     ):
-        made = create(runs, request)[0]
-        assert not made["is_control"]
-        assert not any(row["control"] for row in made["rows"])
+        new_queue = create(runs, request)[0]
+        assert not new_queue["is_control"]
+        assert not any(row["control"] for row in new_queue["rows"])
     reviewed = create(runs, {"strategy": "random", "exclude_reviewed": True}, reviewed=["e0001"])[0]
     assert not reviewed["is_control"]
 
 
-def test_what_another_strategy_has_taken_first_is_in_the_control_of_a_mix_all_the_same(runs: TempRuns) -> None:
-    """Else the control would lack the hardest examples, and tell too low an error rate."""
+def test_the_control_of_a_mix_includes_random_rows_that_another_strategy_took_first(runs: TempRuns) -> None:
+    """Otherwise the control would lack the hardest examples, and the error rate would be too low."""
     everything = ids(
         create(runs, {"strategy": "random", "budget": 123, "seed": 3, "exclude_reviewed": True}, reviewed=["-"])[0]
     )
-    made = create(runs, {"strategy": "mix", "mix": {"top_loss": 1, "random": 1}, "budget": 60, "seed": 3})[0]
-    control = {row["id"] for row in made["rows"] if row["control"]}
-    assert made["is_control"]
+    new_queue = create(runs, {"strategy": "mix", "mix": {"top_loss": 1, "random": 1}, "budget": 60, "seed": 3})[0]
+    control = {row["id"] for row in new_queue["rows"] if row["control"]}
+    assert new_queue["is_control"]
     assert control == set(everything[: len(control)])
-    assert {row["strategy"] for row in made["rows"] if row["control"]} == {"random", "top_loss"}
-    last = {identity: {"verdict": "wrong"} for identity in ids(made)}
-    found = progress(runs.store, runs.store.snapshot("r"), last)
-    assert found["error_rate"]["reviewed"] == len(control)
+    assert {row["strategy"] for row in new_queue["rows"] if row["control"]} == {"random", "top_loss"}
+    last = {identity: {"verdict": "wrong"} for identity in ids(new_queue)}
+    result = progress(runs.store, runs.store.snapshot("r"), last)
+    assert result["error_rate"]["reviewed"] == len(control)
 
 
 REQUESTS: list[dict[str, Any]] = [
@@ -249,7 +256,7 @@ REQUESTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.slow
-def test_the_same_queue_in_whatever_files_and_number_of_threads() -> None:
+def test_files_and_number_of_threads_do_not_change_a_queue() -> None:
     logits, targets = noisy(320, 3, 8)
     names, groups = [f"e{row}" for row in range(320)], [f"g{row % 17}" for row in range(320)]
     seen: list[Any] = []
@@ -274,13 +281,13 @@ def test_the_same_queue_in_whatever_files_and_number_of_threads() -> None:
                     view.cursor.execute(f"SET threads = {threads}")
 
                 runs.ask(threaded, run)
-                seen.append([_told(create(runs, request, run=run)[0]) for request in REQUESTS])
+                seen.append([_summary(create(runs, request, run=run)[0]) for request in REQUESTS])
             assert runs.merge(0, run) == 32 * layout
-            seen.append([_told(create(runs, request, run=run)[0]) for request in REQUESTS])
+            seen.append([_summary(create(runs, request, run=run)[0]) for request in REQUESTS])
     assert all(len(rows) > 10 for rows in seen[0])
-    assert all(one == seen[0] for one in seen)
+    assert all(rows == seen[0] for rows in seen)
 
 
-def _told(made: dict[str, Any]) -> list[tuple[Any, ...]]:
+def _summary(new_queue: dict[str, Any]) -> list[tuple[Any, ...]]:
     names = ("rank", "id", "target", "strategy", "score", "suggested", "suggested_p", "control", "reason")
-    return [tuple(row[name] for name in names) for row in made["rows"]]
+    return [tuple(row[name] for name in names) for row in new_queue["rows"]]

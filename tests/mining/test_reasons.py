@@ -1,4 +1,4 @@
-"""Every strategy's one sentence, with its numbers and at their ends."""
+"""Reasons: the sentence of each strategy, with ordinary and extreme numbers."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("strategy", get_args(Strategy))
-def test_each_strategy_says_why(strategy: str) -> None:
-    said = reason(ROW | {"strategy": strategy}, ["cat", "dog"])
-    assert said == f"{SENTENCES[strategy]}: {MODEL}"
-    assert "\n" not in said
-    assert said.count(". ") == 0
+def test_the_reason_of_each_strategy(strategy: str) -> None:
+    text = reason(ROW | {"strategy": strategy}, ["cat", "dog"])
+    assert text == f"{SENTENCES[strategy]}: {MODEL}"
+    assert "\n" not in text
+    assert text.count(". ") == 0
 
 
-def test_classes_without_names_and_a_model_that_agrees() -> None:
+def test_reasons_without_class_names_and_with_an_agreeing_model() -> None:
     row = ROW | {"strategy": "random"}
     assert reason(row, None).endswith("the model gives class 1 8.8 % and class 0 90.0 %.")
     agrees = row | {"suggested": None, "suggested_p": None}
@@ -53,15 +53,15 @@ def test_classes_without_names_and_a_model_that_agrees() -> None:
     assert reason(agrees, ["a", "b"]).endswith(": the model agrees with b (8.8 %).")
 
 
-def test_what_the_model_said_over_the_epochs() -> None:
+def test_the_reason_counts_epochs_with_the_suggested_class() -> None:
     row = ROW | {"strategy": "area_under_margin", "suggested_p": None, "suggested_epochs": 3, "num_epochs": 10}
-    said = reason(row, ["cat", "dog"]).partition(": ")[2]
-    assert said == "the model called it cat in 3 of 10 epochs, and gives dog 8.8 % now."
+    text = reason(row, ["cat", "dog"]).partition(": ")[2]
+    assert text == "the model called it cat in 3 of 10 epochs, and gives dog 8.8 % now."
     assert reason(row | {"suggested": None}, None).endswith(": the model agrees with class 1 (8.8 %).")
 
 
 @pytest.mark.parametrize(
-    ("share", "said"),
+    ("share", "text"),
     [
         (0.0, "0.00 %"),
         (1e-300, "under 0.01 %"),
@@ -76,16 +76,16 @@ def test_what_the_model_said_over_the_epochs() -> None:
         (1.0, "100.00 %"),
     ],
 )
-def test_a_share_is_never_rounded_to_nothing_or_to_all(share: float, said: str) -> None:
+def test_a_share_is_never_rounded_to_0_or_100_percent(share: float, text: str) -> None:
     row = ROW | {"strategy": "self_confidence", "p_t": share}
-    assert reason(row, None).startswith(f"The label has a probability of only {said}: ")
+    assert reason(row, None).startswith(f"The label has a probability of only {text}: ")
 
 
-def test_margins_on_both_sides_of_zero_and_without_end() -> None:
-    def said(margin: float) -> str:
+def test_margins_on_both_sides_of_zero_and_infinite_ones() -> None:
+    def text(margin: float) -> str:
         return reason(ROW | {"strategy": "logit_margin", "logit_margin": margin}, None).partition(":")[0]
 
-    assert said(0.0) == said(-0.0) == "The label's logit lies 0 behind the best other one"
-    assert said(3.14159) == "The label's logit lies 3.142 before the best other one"
-    assert said(-1e-9) == "The label's logit lies 1e-09 behind the best other one"
-    assert said(math.inf) == "The label's logit lies inf before the best other one"
+    assert text(0.0) == text(-0.0) == "The label's logit lies 0 behind the best other one"
+    assert text(3.14159) == "The label's logit lies 3.142 before the best other one"
+    assert text(-1e-9) == "The label's logit lies 1e-09 behind the best other one"
+    assert text(math.inf) == "The label's logit lies inf before the best other one"

@@ -16,19 +16,19 @@ from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 @pytest.fixture
 def runs() -> Iterator[TempRuns]:
-    with temp_runs() as made:
-        made.create(class_names=["cat", "dog", "7"])
+    with temp_runs() as temp:
+        temp.create(class_names=["cat", "dog", "7"])
         logits, targets = noisy(60, 3, 4)
-        made.put(logits, targets)
-        made.put(logits[:2], targets[:2], [12, "it's"], epoch=1)
-        yield made
+        temp.put(logits, targets)
+        temp.put(logits[:2], targets[:2], [12, "it's"], epoch=1)
+        yield temp
 
 
-def say(runs: TempRuns, *reviews: Any) -> int:
+def review(runs: TempRuns, *reviews: Any) -> int:
     return runs.ask(lambda view: add_reviews(runs.store, view, list(reviews)))
 
 
-def said(runs: TempRuns) -> list[dict[str, Any]]:
+def stored_reviews(runs: TempRuns) -> list[dict[str, Any]]:
     return list(runs.store.reviews(runs.store.snapshot("r")).reviews)
 
 
@@ -37,30 +37,30 @@ def last(runs: TempRuns) -> dict[str, str]:
     return {identity: review["verdict"] for identity, review in verdicts.items()}
 
 
-def test_reviews_are_kept_in_the_order_in_which_they_came(runs: TempRuns) -> None:
-    assert say(runs, {"id": "e0000", "verdict": "wrong", "label": "dog", "reviewer": "ann", "comment": "ü"}) == 1
-    assert say(runs, {"id": 12, "verdict": "ok"}, {"id": "it's", "verdict": "unsure", "queue": "q"}) == 2
-    assert say(runs) == 0
-    found = said(runs)
-    assert [(one["id"], one["verdict"], one["label"]) for one in found] == [
+def test_reviews_are_stored_in_the_order_of_their_arrival(runs: TempRuns) -> None:
+    assert review(runs, {"id": "e0000", "verdict": "wrong", "label": "dog", "reviewer": "ann", "comment": "ü"}) == 1
+    assert review(runs, {"id": 12, "verdict": "ok"}, {"id": "it's", "verdict": "unsure", "queue": "q"}) == 2
+    assert review(runs) == 0
+    result = stored_reviews(runs)
+    assert [(item["id"], item["verdict"], item["label"]) for item in result] == [
         ("e0000", "wrong", 1),
         ("12", "ok", None),
         ("it's", "unsure", None),
     ]
-    assert (found[0]["reviewer"], found[0]["comment"], found[2]["queue"]) == ("ann", "ü", "q")
-    assert list(found[0]) == ["id", "verdict", "label", "reviewer", "queue", "comment", "at"]
+    assert (result[0]["reviewer"], result[0]["comment"], result[2]["queue"]) == ("ann", "ü", "q")
+    assert list(result[0]) == ["id", "verdict", "label", "reviewer", "queue", "comment", "at"]
 
 
-def test_a_label_is_a_class_or_the_name_of_one(runs: TempRuns) -> None:
+def test_a_label_is_a_class_or_a_class_name(runs: TempRuns) -> None:
     for label, wanted in ((0, 0), (2, 2), ("cat", 0), ("7", 2), (None, None)):
-        say(runs, {"id": "e0001", "verdict": "wrong", "label": label})
-        assert said(runs)[-1]["label"] == wanted
-    before = said(runs)
+        review(runs, {"id": "e0001", "verdict": "wrong", "label": label})
+        assert stored_reviews(runs)[-1]["label"] == wanted
+    before = stored_reviews(runs)
     for label in (3, -1, "bird", "0", True, 1.0, ["cat"], 2**70):
         with pytest.raises(InvalidRequestError) as caught:
-            say(runs, {"id": "e0001", "verdict": "ok"}, {"id": "e0002", "verdict": "wrong", "label": label})
+            review(runs, {"id": "e0001", "verdict": "ok"}, {"id": "e0002", "verdict": "wrong", "label": label})
         assert caught.value.errors[0]["loc"][:2] == [1, "label"]
-    assert said(runs) == before
+    assert stored_reviews(runs) == before
 
 
 BAD: list[Any] = [
@@ -78,38 +78,40 @@ BAD: list[Any] = [
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_one_bad_review_and_none_is_kept(runs: TempRuns, bad: Any) -> None:
+def test_with_one_invalid_review_none_is_stored(runs: TempRuns, bad: Any) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        say(runs, {"id": "e0001", "verdict": "ok"}, bad, {"id": "e0003", "verdict": "ok"})
+        review(runs, {"id": "e0001", "verdict": "ok"}, bad, {"id": "e0003", "verdict": "ok"})
     assert caught.value.errors[0]["loc"][0] == 1
-    assert said(runs) == []
+    assert stored_reviews(runs) == []
 
 
-def test_an_example_that_the_run_has_not_is_named_and_none_is_kept(runs: TempRuns) -> None:
+def test_with_one_unknown_example_no_review_is_stored(runs: TempRuns) -> None:
     for unknown in ("nobody", "E0001", "", "e0001'", 13):
         with pytest.raises(UnknownExampleError) as caught:
-            say(runs, {"id": "e0001", "verdict": "ok"}, {"id": unknown, "verdict": "ok"})
+            review(runs, {"id": "e0001", "verdict": "ok"}, {"id": unknown, "verdict": "ok"})
         assert caught.value.errors[0]["loc"] == [1, "id"]
     for value in ({}, {"id": "e0001", "verdict": "ok"}, None, "x"):
         with pytest.raises(InvalidRequestError):
             runs.ask(lambda view, value=value: add_reviews(runs.store, view, value))
     with pytest.raises(InvalidRequestError):
-        say(runs, *[{"id": "e0001", "verdict": "ok"}] * (MAX_REVIEWS + 1))
-    assert said(runs) == []
+        review(runs, *[{"id": "e0001", "verdict": "ok"}] * (MAX_REVIEWS + 1))
+    assert stored_reviews(runs) == []
 
 
-def test_the_last_word_counts_and_can_be_taken_back(runs: TempRuns) -> None:
-    say(runs, {"id": "e0001", "verdict": "wrong"}, {"id": "e0002", "verdict": "ok"}, {"id": "e0001", "verdict": "ok"})
+def test_the_last_verdict_counts_and_can_be_withdrawn(runs: TempRuns) -> None:
+    review(
+        runs, {"id": "e0001", "verdict": "wrong"}, {"id": "e0002", "verdict": "ok"}, {"id": "e0001", "verdict": "ok"}
+    )
     assert last(runs) == {"e0001": "ok", "e0002": "ok"}
-    say(runs, {"id": "e0001", "verdict": "unsure"})
-    say(runs, {"id": "e0002", "verdict": None})
+    review(runs, {"id": "e0001", "verdict": "unsure"})
+    review(runs, {"id": "e0002", "verdict": None})
     assert last(runs) == {"e0001": "unsure"}
-    say(runs, {"id": "e0002", "verdict": "wrong"})
+    review(runs, {"id": "e0002", "verdict": "wrong"})
     assert last(runs) == {"e0001": "unsure", "e0002": "wrong"}
-    assert len(said(runs)) == 6
+    assert len(stored_reviews(runs)) == 6
 
 
-def test_the_last_word_counts_also_where_the_clock_stands_still_or_goes_back(
+def test_the_last_verdict_counts_if_the_clock_stands_still_or_goes_back(
     runs: TempRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.chain([5000] * 30, [10, 9, 8, 7, 6])
@@ -117,5 +119,5 @@ def test_the_last_word_counts_also_where_the_clock_stands_still_or_goes_back(
     verdict = itertools.cycle(["ok", "wrong"])
     words = [next(verdict) for _ in range(35)]
     for word in words:
-        say(runs, {"id": "e0001", "verdict": word})
-    assert [one["verdict"] for one in said(runs)] == words
+        review(runs, {"id": "e0001", "verdict": word})
+    assert [item["verdict"] for item in stored_reviews(runs)] == words

@@ -1,4 +1,4 @@
-"""Selection against one that sees every candidate at once, and the shares of classes and strategies by hand."""
+"""Selection, compared with one that has all candidates, and shares of classes and strategies computed by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Ranked = list[tuple[float, list[Row]]]
 
 
 def merged(parts: Ranked) -> list[Row]:
-    """All rows of all rankings: the n-th row of a ranking in the middle of the n-th part of its share."""
+    """All rows of all rankings: the n-th row of a ranking is in the middle of the n-th part of its share."""
     total = sum(share for share, _ in parts)
     placed = [
         (((place + 0.5) * total / share, number), row)
@@ -32,7 +32,7 @@ def merged(parts: Ranked) -> list[Row]:
 
 
 def exhaustive(rule: Rule, candidates: list[Row]) -> list[Row]:
-    """First each class its places, then, with refill, any class; nothing twice, no attribute value too often."""
+    """First the reserved places of each class, with refill then any class; no example twice, no value over its cap."""
     chosen: list[int] = []
 
     def may(place: int) -> bool:
@@ -55,13 +55,13 @@ def exhaustive(rule: Rule, candidates: list[Row]) -> list[Row]:
 
 
 class Source:
-    """The beginnings of rankings, as a run gives them."""
+    """Returns the first candidates of rankings, as a run does."""
 
     def __init__(self, parts: Ranked, *, of_each_class: bool) -> None:
-        self.parts, self.of_each_class, self.asked = parts, of_each_class, 0
+        self.parts, self.of_each_class, self.last_number = parts, of_each_class, 0
 
     def fetch(self, number: int) -> Candidates:
-        self.asked = number
+        self.last_number = number
         return interleaved([self.part(share, rows, number) for share, rows in self.parts])
 
     def part(self, share: float, rows: list[Row], number: int) -> Part:
@@ -81,7 +81,7 @@ class Source:
 
 @st.composite
 def rankings(draw: st.DrawFn) -> Ranked:
-    """Up to three rankings of the same examples; many of one class or of one attribute value, and ids that repeat."""
+    """Up to three rankings of the same examples; many have one class or one value of an attribute, and ids repeat."""
     examples = draw(
         st.lists(st.tuples(st.integers(0, 3), st.sampled_from(VALUES), st.booleans()), min_size=0, max_size=60)
     )
@@ -89,7 +89,7 @@ def rankings(draw: st.DrawFn) -> Ranked:
         {"id": f"e{place // 2 if twin else place}", "target": label, "attributes": {"group": value}}
         for place, (label, value, twin) in enumerate(examples)
     ]
-    # A long head of one class and one group, so that a few candidates are not enough.
+    # A long start with one class and one group, so that few candidates are not enough.
     head = draw(st.integers(0, 60))
     rows = [{"id": f"h{place}", "target": 0, "attributes": {"group": "h"}} for place in range(head)] + rows
     shares = draw(st.lists(st.sampled_from([0.1, 0.25, 0.5, 1.0, 3.0]), min_size=1, max_size=3))
@@ -108,12 +108,12 @@ rules = st.builds(
 
 @at_most(200, deadline=None)
 @given(rankings(), rules, st.integers(1, 9), st.integers(2, 4))
-def test_few_candidates_give_what_all_of_them_give(parts: Ranked, rule: Rule, first: int, growth: int) -> None:
+def test_few_candidates_give_the_same_rows_as_all(parts: Ranked, rule: Rule, first: int, growth: int) -> None:
     budget = max(rule.budget, sum(rule.reserved.values()))
     rule = Rule(budget, rule.reserved, rule.refill, rule.at_most)
     wanted = exhaustive(rule, merged(parts))
     source, number = Source(parts, of_each_class=bool(rule.reserved)), first
-    while True:  # `select` with a first number of candidates that is far too small
+    while True:  # `select`, starting with far too few candidates
         candidates = source.fetch(number)
         chosen = rule.choose(candidates)
         if not candidates.cut or rule.is_met(chosen, candidates):
@@ -121,15 +121,15 @@ def test_few_candidates_give_what_all_of_them_give(parts: Ranked, rule: Rule, fi
         number *= growth
     assert [row["id"] for row in chosen] == [row["id"] for row in wanted]
     assert [row["target"] for row in chosen] == [row["target"] for row in wanted]
-    found, _ = select(rule, source.fetch)
-    assert [row["id"] for row in found] == [row["id"] for row in wanted]
+    result, _ = select(rule, source.fetch)
+    assert [row["id"] for row in result] == [row["id"] for row in wanted]
 
 
 def rows_of(*labels: int, group: Any = None) -> list[Row]:
     return [{"id": f"{place}", "target": label, "attributes": {"group": group}} for place, label in enumerate(labels)]
 
 
-def test_a_head_that_is_capped_does_not_let_the_rows_of_a_smaller_share_jump_the_queue() -> None:
+def test_a_capped_start_of_a_ranking_does_not_move_the_rows_of_another_one_forward() -> None:
     head = rows_of(*[0] * 5000, group="same")
     tail = [{"id": f"t{place}", "target": 0, "attributes": {"group": f"t{place}"}} for place in range(2000)]
     small = [{"id": f"s{place}", "target": 1, "attributes": {"group": f"s{place}"}} for place in range(9000)]
@@ -146,15 +146,15 @@ def exhaustive_fast(candidates: list[Row], budget: int) -> list[Row]:
     return list(seen.values())[:budget]
 
 
-def test_a_class_that_has_fewer_rows_than_its_places_does_not_make_it_fetch_the_others() -> None:
+def test_a_class_with_fewer_rows_than_places_does_not_fetch_all_candidates() -> None:
     rows = rows_of(*([0] * 5_000 + [1] * 3))
     source = Source([(1.0, rows)], of_each_class=True)
     chosen, _ = select(Rule(20, {0: 10, 1: 10}), source.fetch)
     assert Counter(row["target"] for row in chosen) == {0: 17, 1: 3}
-    assert source.asked == 2 * 10 + 64
+    assert source.last_number == 2 * 10 + 64
 
 
-def test_rows_of_other_classes_do_not_stand_in_for_better_ones_that_are_not_fetched_yet() -> None:
+def test_rows_do_not_replace_better_ones_that_are_not_fetched_yet() -> None:
     rows = rows_of(*[0] * 50, *[1] * 5)
     source, rule = Source([(1.0, rows)], of_each_class=True), Rule(4, {1: 1})
     few = source.fetch(2)
@@ -173,7 +173,7 @@ def test_quotas_are_filled_first_and_the_rest_is_refilled_by_rank_or_left_empty(
     assert Rule(5, {}, refill=False).choose(known) == []
 
 
-def test_values_are_capped_as_json_and_rows_without_one_are_not() -> None:
+def test_values_are_compared_as_json_and_rows_without_a_value_are_not_capped() -> None:
     rows = [{"id": str(place), "target": 0, "attributes": {"g": value}} for place, value in enumerate(VALUES * 2)]
     rows += [{"id": f"n{place}", "target": 0, "attributes": {}} for place in range(3)]
     chosen = Rule(100, at_most=AtMost(attribute="g", count=1)).choose(Candidates(rows, len(rows)))
@@ -187,40 +187,40 @@ def test_values_are_capped_as_json_and_rows_without_one_are_not() -> None:
 )
 def test_places_are_shared_out_by_largest_remainders(budget: int, weights: dict[int, float], least: int) -> None:
     present = sorted(label for label, weight in weights.items() if weight)
-    found = shared_out(budget, weights, least)
-    assert sorted(found) == present
+    result = shared_out(budget, weights, least)
+    assert sorted(result) == present
     if least * len(present) > budget or not present:
         return
     total, rest = sum(map(Fraction, weights.values())), budget - least * len(present)
     exact = {label: Fraction(weights[label]) * rest / total for label in present}
     remainders = sorted(present, key=lambda label: (int(exact[label]) - exact[label], label))
     up = set(remainders[: rest - sum(map(int, exact.values()))])
-    assert found == {label: least + int(exact[label]) + (label in up) for label in present}
-    assert sum(found.values()) == budget
+    assert result == {label: least + int(exact[label]) + (label in up) for label in present}
+    assert sum(result.values()) == budget
 
 
 def test_places_by_hand() -> None:
     assert shared_out(10, {0: 1, 1: 1, 2: 1}) == {0: 4, 1: 3, 2: 3}
     assert shared_out(10, {0: 90, 1: 9, 2: 1}, least=1) == {0: 7, 1: 2, 2: 1}
     assert shared_out(2, {0: 1, 1: 1, 2: 1}) == {0: 1, 1: 1, 2: 0}
-    # All remainders are 0.4, in doubles that of 2.4 is a little less: the smaller class is first.
+    # All remainders are 0.4 (as doubles, that of 2.4 would be smaller): the smaller class comes first.
     assert shared_out(4, {0: 1, 1: 6, 2: 1, 3: 1, 4: 1}) == {0: 1, 1: 3, 2: 0, 3: 0, 4: 0}
     assert shared_out(5, {}) == {}
 
 
 @pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.5), (0.9, 0.1), (3, 2, 1), (0.7, 0.2, 0.1)])
-def test_every_beginning_of_a_mix_has_each_strategy_by_its_share(shares: tuple[float, ...]) -> None:
+def test_every_prefix_of_a_mix_has_each_strategy_by_its_share(shares: tuple[float, ...]) -> None:
     parts = [
         Part(share, [{"id": f"{number}-{place}", "target": number, "place": place} for place in range(1, 201)])
         for number, share in enumerate(shares)
     ]
-    found = interleaved(parts)
-    assert found.known == len(found.rows) == 200 * len(shares)
+    result = interleaved(parts)
+    assert result.known == len(result.rows) == 200 * len(shares)
     so_far: Counter[int] = Counter()
-    for length, row in enumerate(found.rows[:200], start=1):
+    for length, row in enumerate(result.rows[:200], start=1):
         so_far[row["target"]] += 1
         for number, share in enumerate(shares):
             assert abs(so_far[number] - length * share / sum(shares)) < 1, (length, number)
     for number in range(len(shares)):
-        places = [row["place"] for row in found.rows if row["target"] == number]
+        places = [row["place"] for row in result.rows if row["target"] == number]
         assert places == list(range(1, 201))

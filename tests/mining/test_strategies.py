@@ -1,4 +1,4 @@
-"""Each strategy against sorting the stored rows in Python, and confident learning against cleanlab."""
+"""Each strategy, compared with sorting the stored rows in Python; confident learning, compared with cleanlab."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ EVERYTHING = 10_000
 
 @pytest.fixture(scope="module")
 def runs() -> Iterator[TempRuns]:
-    """Three epochs of 300 rows; in the last one thirty ids come twice."""
-    with temp_runs() as made:
-        made.create({"alpha": list(OWN.alpha or ())})
+    """Three epochs of 300 rows; the last one has thirty ids twice."""
+    with temp_runs() as temp:
+        temp.create({"alpha": list(OWN.alpha or ())})
         for epoch in range(3):
             logits, targets = noisy(300, 3, epoch)
-            # Labels stay; only the logits move.
+            # The labels are the same in every epoch.
             targets = noisy(300, 3, 0)[1]
             ids = [f"e{row}" for row in range(300)]
-            made.put(logits, targets, ids, epoch=epoch)
+            temp.put(logits, targets, ids, epoch=epoch)
             if epoch == 2:
-                made.put(noisy(30, 3, 9)[0], targets[:30], ids[:30], epoch=epoch, batch="again")
-        yield made
+                temp.put(noisy(30, 3, 9)[0], targets[:30], ids[:30], epoch=epoch, batch="again")
+        yield temp
 
 
 def mined(runs: TempRuns, strategy: str, run: str = "r", **request: Any) -> dict[str, Any]:
-    asked = QueueRequest.parse({"strategy": strategy, "budget": EVERYTHING} | request)
-    return runs.ask(lambda view: create_queue(runs.store, view, asked, view.weighting(), [])[0], run)
+    queue_request = QueueRequest.parse({"strategy": strategy, "budget": EVERYTHING} | request)
+    return runs.ask(lambda view: create_queue(runs.store, view, queue_request, view.weighting(), [])[0], run)
 
 
 def ranked(rows: Rows, key: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str, int]]:
@@ -71,25 +71,25 @@ SCORES = {"top_loss": "loss", "self_confidence": "p_t", "ambiguous": "entropy"}
 
 @pytest.mark.parametrize("strategy", KEYS)
 @pytest.mark.parametrize("epoch", [None, 1])
-def test_a_ranking_is_that_of_its_score(runs: TempRuns, strategy: str, epoch: int | None) -> None:
+def test_a_ranking_is_sorted_by_its_score(runs: TempRuns, strategy: str, epoch: int | None) -> None:
     column, sign = KEYS[strategy]
     rows = scored(runs.raw(epoch=2 if epoch is None else epoch), OWN.alpha, OWN.gamma)
-    found = mined(runs, strategy, epoch=epoch)
-    assert places(found) == ranked(rows, lambda row: sign * row[column])
-    assert found["epoch"] == (2 if epoch is None else epoch)
+    result = mined(runs, strategy, epoch=epoch)
+    assert places(result) == ranked(rows, lambda row: sign * row[column])
+    assert result["epoch"] == (2 if epoch is None else epoch)
     by_place = {(row["id"], row["batch"], row["row"]): row for row in rows}
-    for row, place in zip(found["rows"], places(found), strict=True):
+    for row, place in zip(result["rows"], places(result), strict=True):
         assert row["score"] == pytest.approx(by_place[place][SCORES.get(strategy, strategy)], rel=1e-12)
         assert row["strategy"] == strategy
 
 
 @pytest.mark.parametrize("margin", [0.25, 1.0, 3.0])
-def test_semi_hard_rows_are_right_by_a_margin_that_is_small(runs: TempRuns, margin: float) -> None:
+def test_semi_hard_rows_are_correct_by_a_small_margin(runs: TempRuns, margin: float) -> None:
     rows = [row for row in scored(runs.raw(epoch=2)) if 0 < row["logit_margin"] <= margin]
-    found = mined(runs, "semi_hard", margin=margin)
-    assert places(found) == ranked(rows, lambda row: row["logit_margin"])
-    assert {row["logit_margin"] for row in found["rows"]} >= {margin}
-    assert all(row["prediction"] == row["target"] and row["suggested"] is None for row in found["rows"])
+    result = mined(runs, "semi_hard", margin=margin)
+    assert places(result) == ranked(rows, lambda row: row["logit_margin"])
+    assert {row["logit_margin"] for row in result["rows"]} >= {margin}
+    assert all(row["prediction"] == row["target"] and row["suggested"] is None for row in result["rows"])
 
 
 @pytest.mark.parametrize("first", [None, 1, 2, 9])
@@ -100,20 +100,20 @@ def test_area_under_the_margin_ranks_by_the_mean_over_epochs(runs: TempRuns, fir
             margins[row["id"]].append(row["logit_margin"])
     # Margins are multiples of 1/4: sums of them are exact.
     means = {identity: sum(values) / len(values) for identity, values in margins.items()}
-    found = mined(runs, "area_under_margin", first=first)
-    assert places(found) == ranked(runs.raw(epoch=2), lambda row: round(means[row["id"]], 8))
-    assert [row["score"] for row in found["rows"]] == pytest.approx(
-        [means[row["id"]] for row in found["rows"]], abs=1e-8
+    result = mined(runs, "area_under_margin", first=first)
+    assert places(result) == ranked(runs.raw(epoch=2), lambda row: round(means[row["id"]], 8))
+    assert [row["score"] for row in result["rows"]] == pytest.approx(
+        [means[row["id"]] for row in result["rows"]], abs=1e-8
     )
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.9, 1.0])
-def test_top_share_is_the_smallest_set_that_has_the_share(runs: TempRuns, share: float) -> None:
+def test_top_share_is_the_smallest_set_with_the_share(runs: TempRuns, share: float) -> None:
     rows = sorted(scored(runs.raw(epoch=1), OWN.alpha, OWN.gamma), key=lambda row: (-row["log_loss"], row["id"]))
     losses = [row["loss"] for row in rows]
-    found = mined(runs, "top_share", share=share, epoch=1)
-    number = len(found["rows"])
-    assert [row["id"] for row in found["rows"]] == [row["id"] for row in rows[:number]]
+    result = mined(runs, "top_share", share=share, epoch=1)
+    number = len(result["rows"])
+    assert [row["id"] for row in result["rows"]] == [row["id"] for row in rows[:number]]
     total = math.fsum(losses)
     assert math.fsum(losses[:number]) >= share * total * (1 - 1e-12)
     assert math.fsum(losses[: number - 1]) < share * total * (1 + 1e-12)
@@ -122,28 +122,28 @@ def test_top_share_is_the_smallest_set_that_has_the_share(runs: TempRuns, share:
 def test_top_share_by_hand() -> None:
     with temp_runs() as runs:
         runs.create({"alpha": [1, 2, 4], "gamma": 0})
-        # Three equal rows a class: losses 1, 2 and 4 thirds of log 3.
+        # Three equal rows of each class: losses are 1, 2 and 4 times log 3.
         runs.put(np.zeros((9, 3)), [0, 1, 2] * 3)
         for share, number in [(1e-9, 1), (4 / 21 - 0.01, 1), (0.25, 2), (0.6, 4), (0.99, 9), (1, 9)]:
             assert len(mined(runs, "top_share", share=share)["rows"]) == number, share
         runs.create(run="even")
         runs.put(np.zeros((4, 2)), [0] * 4, run="even")
-        # The share is met exactly: no row more.
+        # The share is reached exactly, without a further row.
         assert [len(mined(runs, "top_share", "even", share=k / 4)["rows"]) for k in (1, 2, 3, 4)] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**62])
-def test_random_is_the_order_of_a_digest_of_seed_and_id(runs: TempRuns, seed: int) -> None:
-    found = mined(runs, "random", seed=seed)
-    assert places(found) == ranked(
+def test_random_sorts_by_a_digest_of_seed_and_id(runs: TempRuns, seed: int) -> None:
+    result = mined(runs, "random", seed=seed)
+    assert places(result) == ranked(
         runs.raw(epoch=2), lambda row: hashlib.md5(f"{seed}:{row['id']}".encode()).hexdigest()
     )
     few = mined(runs, "random", seed=seed, budget=20)
-    assert places(few) == places(found)[:20]
+    assert places(few) == places(result)[:20]
 
 
 def test_random_is_uniform() -> None:
-    """Of 50 examples 10 are drawn with each of 120 seeds: every example as often as any other."""
+    """With each of 120 seeds 10 of 50 examples are drawn: all examples equally often."""
     with temp_runs() as runs:
         runs.create()
         runs.put(np.zeros((50, 2)), [0] * 50)
@@ -152,7 +152,7 @@ def test_random_is_uniform() -> None:
             digests = runs.ask(lambda view, s=seed: view.rows(_draw(view, s)))
             drawn.update(row["id"] for row in digests)
     assert sum(drawn.values()) == 1200
-    # Drawing without replacement spreads less than chance: the test is on the safe side of both ends.
+    # Drawing without replacement varies less than independent draws, so both bounds are on the safe side.
     assert 0.001 < chisquare([drawn[f"e{row:04d}"] for row in range(50)]).pvalue < 0.99999
 
 
@@ -164,28 +164,28 @@ def _draw(view: Any, seed: int) -> str:
 
 
 @pytest.mark.parametrize(("classes", "seed"), [(2, 1), (3, 2), (7, 3), (20, 4)])
-def test_suspected_errors_are_those_of_cleanlab(classes: int, seed: int) -> None:
+def test_suspected_errors_equal_cleanlabs(classes: int, seed: int) -> None:
     logits, targets = noisy(500, classes, seed, spread=1.5)
     with temp_runs() as runs:
         runs.create()
         for start in range(0, 500, 200):
             part = slice(start, start + 200)
             runs.put(logits[part], targets[part], [f"e{row}" for row in range(500)][part], batch=f"b{start}")
-        found = mined(runs, "suspected_errors")
+        result = mined(runs, "suspected_errors")
     x = logits.astype(np.float64)
     p = np.exp(x - x.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
     wanted = np.flatnonzero(find_label_issues(targets, p, filter_by="confident_learning", n_jobs=1))
     assert len(wanted) > 10
-    assert {row["id"] for row in found["rows"]} == {f"e{row}" for row in wanted}
-    assert [row["log_odds"] for row in found["rows"]] == sorted(row["log_odds"] for row in found["rows"])
-    for row in found["rows"]:
+    assert {row["id"] for row in result["rows"]} == {f"e{row}" for row in wanted}
+    assert [row["log_odds"] for row in result["rows"]] == sorted(row["log_odds"] for row in result["rows"])
+    for row in result["rows"]:
         of = int(row["id"][1:])
         assert row["suggested"] != row["target"]
         assert row["suggested_p"] == pytest.approx(p[of, row["suggested"]], rel=1e-12)
 
 
-def test_what_the_model_would_give_instead_and_its_probability(runs: TempRuns) -> None:
+def test_the_suggested_class_and_its_probability(runs: TempRuns) -> None:
     logits = {(row["batch"], row["row"]): row["logits"] for row in runs.raw(epoch=2)}
     for row in mined(runs, "top_loss")["rows"]:
         x = np.array(logits[row["batch"], row["row"]], dtype=np.float64)
@@ -198,7 +198,7 @@ def test_what_the_model_would_give_instead_and_its_probability(runs: TempRuns) -
 
 
 @pytest.mark.parametrize("first", [None, 2])
-def test_over_the_epochs_the_model_would_give_what_it_said_most_often(runs: TempRuns, first: int | None) -> None:
+def test_area_under_margin_suggests_the_class_that_most_epochs_predicted(runs: TempRuns, first: int | None) -> None:
     epochs: defaultdict[str, set[int]] = defaultdict(set)
     called: defaultdict[str, defaultdict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
     for row in runs.raw():
@@ -229,7 +229,7 @@ def test_a_run_without_logits_has_no_suspected_errors() -> None:
     st.lists(st.tuples(st.integers(-40, 40), st.integers(0, 1)), min_size=1, max_size=30),
     st.sampled_from([0, 0.5, 2, 5]),
 )
-def test_for_two_classes_all_orders_are_one(pairs: list[tuple[int, int]], gamma: float) -> None:
+def test_for_two_classes_all_strategies_have_one_order(pairs: list[tuple[int, int]], gamma: float) -> None:
     with temp_runs() as runs:
         runs.create({"gamma": gamma})
         runs.put([[0.0, x / 8] for x, _ in pairs], [y for _, y in pairs])
@@ -245,7 +245,7 @@ def test_without_class_weights_the_loss_ranks_as_self_confidence(gamma: float) -
     with temp_runs() as runs:
         runs.create({"gamma": gamma})
         logits, targets = noisy(200, 5, 7)
-        # Far beyond where the loss itself is zero.
+        # So large that the loss is zero.
         logits[:20, 0] += np.arange(20, dtype=np.float32) * 80
         targets[:20] = 0
         runs.put(logits, targets)

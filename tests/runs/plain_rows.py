@@ -1,4 +1,4 @@
-"""Rows as the store takes them, without a loss behind them."""
+"""Rows for the store with made-up scores."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def add(store: RunStore, run: str, epoch: int, batch: str, ids: list[str], diges
 
 
 def ids_in(store: RunStore, run: str, epoch: int) -> list[str]:
-    """All ids of an epoch, as often as they are there, sorted."""
-    found: list[str] = []
-    for one in store.snapshot(run).data:
-        if one.epoch == epoch:
-            with store.files.open(one.path) as file:
-                found += pa.parquet.read_table(file, columns=["id"]).column("id").to_pylist()
-    return sorted(found)
+    """All ids of an epoch, sorted, with repetitions."""
+    ids: list[str] = []
+    for file in store.snapshot(run).data:
+        if file.epoch == epoch:
+            with store.files.open(file.path) as opened:
+                ids += pa.parquet.read_table(opened, columns=["id"]).column("id").to_pylist()
+    return sorted(ids)

@@ -1,4 +1,4 @@
-"""Configurations as files: known to every process, bounded, and never read from elsewhere."""
+"""Stored configurations: shared by all processes, limited in number, read from their folder only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def config(gamma: float) -> LossConfig:
     return LossConfig(gamma=gamma)
 
 
-def test_another_process_finds_it(files: Files) -> None:
+def test_another_process_reads_a_stored_configuration(files: Files) -> None:
     assert ConfigFiles(files, 9).add(config(1))
     assert not ConfigFiles(files, 9).add(config(1))
     other = ConfigFiles(files, 9)
@@ -33,7 +33,7 @@ def test_another_process_finds_it(files: Files) -> None:
     assert stored is not None
     assert stored.config == config(1)
     assert stored.created_at <= stored.last_used_at or (stored.created_at - stored.last_used_at).total_seconds() < 1
-    assert [one.config for one in other.all()] == [config(1)]
+    assert [stored.config for stored in other.all()] == [config(1)]
 
 
 weights = st.floats(0, 1e6, allow_subnormal=False)
@@ -58,15 +58,15 @@ sigmoid_configs = st.builds(
 
 
 @given(softmax_configs | counted_configs | sigmoid_configs)
-def test_every_configuration_comes_back_with_its_id(made: LossConfig) -> None:
-    kept = ConfigFiles(open_files(f"memory://{uuid4().hex}"), 1)
-    kept.add(made)
-    stored = kept.get(made.config_id)
+def test_every_configuration_is_read_back_with_its_id(original: LossConfig) -> None:
+    configs = ConfigFiles(open_files(f"memory://{uuid4().hex}"), 1)
+    configs.add(original)
+    stored = configs.get(original.config_id)
     assert stored is not None
-    assert (stored.config, stored.config.config_id) == (made, made.config_id)
+    assert (stored.config, stored.config.config_id) == (original, original.config_id)
 
 
-def test_removed_it_is_unknown_to_all(files: Files) -> None:
+def test_a_removed_configuration_is_unknown_to_all_processes(files: Files) -> None:
     first, second = ConfigFiles(files, 9), ConfigFiles(files, 9)
     first.add(config(1))
     assert second.remove(config(1).config_id)
@@ -77,39 +77,39 @@ def test_removed_it_is_unknown_to_all(files: Files) -> None:
 
 
 @pytest.mark.parametrize("config_id", ["", "fl_", "fl_0123456789abcdef", "../../../etc/passwd", "fl_0123456789ABCDEF"])
-def test_an_id_that_is_none_is_not_looked_for_elsewhere(files: Files, config_id: str) -> None:
-    kept = ConfigFiles(files, 9)
-    kept.add(config(1))
-    assert not kept.has(config_id)
-    assert kept.get(config_id) is None
-    assert not kept.remove(config_id)
+def test_an_invalid_id_reads_no_file(files: Files, config_id: str) -> None:
+    configs = ConfigFiles(files, 9)
+    configs.add(config(1))
+    assert not configs.has(config_id)
+    assert configs.get(config_id) is None
+    assert not configs.remove(config_id)
 
 
-def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
-    kept = ConfigFiles(open_files(str(tmp_path)), 3)
+def test_the_least_recently_used_configuration_is_deleted_first(tmp_path: Path) -> None:
+    configs = ConfigFiles(open_files(str(tmp_path)), 3)
     for second, gamma in enumerate((1, 2, 3)):
-        kept.add(config(gamma))
+        configs.add(config(gamma))
         os.utime(tmp_path / "configs" / f"{config(gamma).config_id}.json", (1000 + second, 1000 + second))
-    kept.touch(config(1).config_id)
-    kept.add(config(2))
-    kept.add(config(4))
-    assert {stored.config.gamma for stored in kept.all()} == {1, 2, 4}
-    assert kept.all()[-1].config == config(1)
+    configs.touch(config(1).config_id)
+    configs.add(config(2))
+    configs.add(config(4))
+    assert {stored.config.gamma for stored in configs.all()} == {1, 2, 4}
+    assert configs.all()[-1].config == config(1)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"config": {}, "created_at": 3}', b"\xff"])
-def test_a_damaged_file_is_no_configuration(tmp_path: Path, content: bytes) -> None:
-    kept = ConfigFiles(open_files(str(tmp_path)), 9)
-    kept.add(config(1))
-    kept.add(config(2))
+def test_a_damaged_file_is_ignored(tmp_path: Path, content: bytes) -> None:
+    configs = ConfigFiles(open_files(str(tmp_path)), 9)
+    configs.add(config(1))
+    configs.add(config(2))
     (tmp_path / "configs" / f"{config(1).config_id}.json").write_bytes(content)
-    assert kept.get(config(1).config_id) is None
-    assert [stored.config for stored in kept.all()] == [config(2)]
+    assert configs.get(config(1).config_id) is None
+    assert [stored.config for stored in configs.all()] == [config(2)]
 
 
-def test_a_file_under_another_id_is_not_believed(tmp_path: Path) -> None:
-    kept = ConfigFiles(open_files(str(tmp_path)), 9)
-    kept.add(config(1))
+def test_a_file_under_another_id_is_ignored(tmp_path: Path) -> None:
+    configs = ConfigFiles(open_files(str(tmp_path)), 9)
+    configs.add(config(1))
     folder = tmp_path / "configs"
     (folder / f"{config(1).config_id}.json").rename(folder / f"{config(2).config_id}.json")
-    assert kept.get(config(2).config_id) is None
+    assert configs.get(config(2).config_id) is None

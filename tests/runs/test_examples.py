@@ -1,4 +1,4 @@
-"""Pages of examples against sorting in Python: order, cursors, filters, attributes, percentiles, and odd names."""
+"""Pages of examples, compared with sorting in Python: order, cursors, filters, attributes, percentiles, names."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ ODD_NAMES = ['a"b', "a.b", "$x", "a\\b", "*", "", "a/b", "a~b", "~1", "[0]", "0"
 
 @pytest.fixture(scope="module")
 def runs() -> Iterator[TempRuns]:
-    """Two epochs of 120 rows with many ties; in the last one twenty ids come twice, and a mask and zeros."""
-    with temp_runs() as made:
-        made.create({"alpha": [1, 0, 2]})
+    """Two epochs of 120 rows with many ties; the last one has twenty ids twice, a mask, and zeros."""
+    with temp_runs() as temp:
+        temp.create({"alpha": [1, 0, 2]})
         for epoch in (0, 3):
             for batch in range(3):
                 logits, targets = noisy(40, 3, seed=10 * epoch + batch)
                 logits[:3], targets[:3] = [[0, -math.inf, -math.inf], [0, 0, 0], [-0.0, 0, 60]], [0, 2, 2]
                 ids = [f"e{batch * 40 + row - (20 if epoch and batch == 1 else 0)}" for row in range(40)]
-                made.put(logits, targets, ids, epoch=epoch, batch=f"b{batch}")
-        yield made
+                temp.put(logits, targets, ids, epoch=epoch, batch=f"b{batch}")
+        yield temp
 
 
 @pytest.fixture
-def fresh() -> Iterator[TempRuns]:
-    with temp_runs() as made:
-        made.create()
-        yield made
+def empty_run() -> Iterator[TempRuns]:
+    with temp_runs() as temp:
+        temp.create()
+        yield temp
 
 
 def pages(runs: TempRuns, text: str, limit: int, epoch: int = 3, filtered: Filter = NO_FILTER) -> list[ExamplesPage]:
-    """All pages, each from the cursor of the one before."""
+    """All pages, each from the cursor of the page before."""
 
     def ask(view: View) -> list[ExamplesPage]:
-        order, found, cursor = Order.parse(text), [], None
-        while not found or cursor is not None:
-            found.append(examples_page(view, OWN, epoch, filtered=filtered, order=order, limit=limit, cursor=cursor))
-            cursor = found[-1]["next_cursor"]
-            assert len(found) < 200, "the pages have no end"
-        return found
+        order, result, cursor = Order.parse(text), [], None
+        while not result or cursor is not None:
+            result.append(examples_page(view, OWN, epoch, filtered=filtered, order=order, limit=limit, cursor=cursor))
+            cursor = result[-1]["next_cursor"]
+            assert len(result) < 200, "the pages have no end"
+        return result
 
     return runs.ask(ask)
 
@@ -70,14 +70,14 @@ def place(row: dict[str, Any]) -> tuple[str, int]:
 
 
 def by(text: str, rows: Rows) -> list[tuple[str, int]]:
-    """The places of the rows in an order, by comparing two at a time."""
+    """The places of the rows in an order, by comparing pairs."""
 
-    def compare(one: dict[str, Any], two: dict[str, Any]) -> int:
+    def compare(first: dict[str, Any], second: dict[str, Any]) -> int:
         for part in [*text.split(","), "id", "batch", "row"]:
             name = part.strip().removeprefix("-")
             name = "log_loss" if name == "loss" else name
-            if one[name] != two[name]:
-                return (1 if one[name] > two[name] else -1) * (-1 if part.strip().startswith("-") else 1)
+            if first[name] != second[name]:
+                return (1 if first[name] > second[name] else -1) * (-1 if part.strip().startswith("-") else 1)
         return 0
 
     return [place(row) for row in sorted(rows, key=cmp_to_key(compare))]
@@ -85,12 +85,12 @@ def by(text: str, rows: Rows) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("name", SORTABLE)
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_every_key_sorts_and_ties_go_by_id(runs: TempRuns, name: str, sign: str) -> None:
+def test_rows_are_sorted_by_each_key_then_by_id(runs: TempRuns, name: str, sign: str) -> None:
     rows = scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma)
-    (found,) = pages(runs, sign + name, 1000)
-    assert [place(row) for row in found["rows"]] == by(sign + name, rows)
-    assert len({place(row) for row in found["rows"]}) == 120
-    assert [list(row) for row in found["rows"]] == [[*SHOWN, "attributes", "verdict"]] * 120
+    (result,) = pages(runs, sign + name, 1000)
+    assert [place(row) for row in result["rows"]] == by(sign + name, rows)
+    assert len({place(row) for row in result["rows"]}) == 120
+    assert [list(row) for row in result["rows"]] == [[*SHOWN, "attributes", "verdict"]] * 120
 
 
 @pytest.mark.slow
@@ -105,20 +105,20 @@ def test_pages_cover_every_row_once_in_order(
     runs: TempRuns, keys: list[tuple[str, str]], limit: int, epoch: int
 ) -> None:
     text = ",".join(sign + name for sign, name in keys)
-    found = pages(runs, text, limit, epoch)
-    assert [len(one["rows"]) for one in found[:-1]] == [limit] * (len(found) - 1)
-    assert 1 <= len(found[-1]["rows"]) <= limit
+    result = pages(runs, text, limit, epoch)
+    assert [len(shown_page["rows"]) for shown_page in result[:-1]] == [limit] * (len(result) - 1)
+    assert 1 <= len(result[-1]["rows"]) <= limit
     rows = scored(runs.raw(epoch=epoch), OWN.alpha, OWN.gamma)
-    assert [place(row) for one in found for row in one["rows"]] == by(text, rows)
+    assert [place(row) for shown_page in result for row in shown_page["rows"]] == by(text, rows)
 
 
-def test_the_numbers_of_a_page_are_those_of_the_rows(runs: TempRuns) -> None:
-    (found,) = pages(runs, "batch,row", 1000)
-    for got, wanted in zip(found["rows"], scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma), strict=True):
+def test_a_page_has_the_scores_of_the_stored_rows(runs: TempRuns) -> None:
+    (result,) = pages(runs, "batch,row", 1000)
+    for row, expected_row in zip(result["rows"], scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma), strict=True):
         for name in SHOWN:
-            value = wanted[name]
-            assert got[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-12, abs=1e-300)), name
-        assert got["attributes"] == {}
+            value = expected_row[name]
+            assert row[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-12, abs=1e-300)), name
+        assert row["attributes"] == {}
 
 
 Turned = Callable[[dict[str, Any]], Any]
@@ -149,7 +149,7 @@ def refused(runs: TempRuns, cursor: str, text: str = "-loss", weighting: Weighti
     assert caught.value.errors[0]["loc"] == ["query", "cursor"]
 
 
-def test_a_cursor_of_another_order_loss_or_epoch_is_refused_and_so_is_one_that_is_made_up(runs: TempRuns) -> None:
+def test_a_cursor_of_another_list_and_a_forged_cursor_are_errors(runs: TempRuns) -> None:
     cursor = pages(runs, "-loss", 5)[0]["next_cursor"]
     assert cursor is not None
     for text in ("loss", "-loss,target", "-cross_entropy", "-loss,-id"):
@@ -164,7 +164,7 @@ def test_a_cursor_of_another_order_loss_or_epoch_is_refused_and_so_is_one_that_i
         refused(runs, text)
 
 
-def test_an_unknown_sort_key_is_refused_and_the_known_are_named() -> None:
+def test_an_unknown_sort_key_is_an_error_that_lists_the_known_ones() -> None:
     for text in ("", "lose", "loss,", "--loss", "loss;id", "log_loss", "+loss"):
         with pytest.raises(InvalidRequestError, match="p_t") as caught:
             Order.parse(text)
@@ -173,16 +173,16 @@ def test_an_unknown_sort_key_is_refused_and_the_known_are_named() -> None:
 
 
 def matching(runs: TempRuns, filtered: Filter, epoch: int = 3) -> list[tuple[str, int]]:
-    found = [place(row) for one in pages(runs, "batch,row", 41, epoch, filtered) for row in one["rows"]]
-    assert pages(runs, "id", 1000, epoch, filtered)[0]["num_matching"] == len(found)
-    return found
+    result = [place(row) for shown_page in pages(runs, "batch,row", 41, epoch, filtered) for row in shown_page["rows"]]
+    assert pages(runs, "id", 1000, epoch, filtered)[0]["num_matching"] == len(result)
+    return result
 
 
 def expected(runs: TempRuns, keep: Callable[[dict[str, Any]], bool]) -> list[tuple[str, int]]:
     return [place(row) for row in scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma) if keep(row)]
 
 
-def test_filters_by_class_and_by_whether_the_prediction_is_right(runs: TempRuns) -> None:
+def test_filters_by_class_and_correctness(runs: TempRuns) -> None:
     for label in (0, 1, 2, 3):
         assert matching(runs, Filter(equal={"target": label})) == expected(
             runs, lambda row, k=label: row["target"] == k
@@ -195,7 +195,7 @@ def test_filters_by_class_and_by_whether_the_prediction_is_right(runs: TempRuns)
 
 
 @pytest.mark.parametrize("name", SCORE_NAMES)
-def test_filters_by_the_range_of_a_score_with_both_ends(runs: TempRuns, name: str) -> None:
+def test_filters_by_the_range_of_a_score(runs: TempRuns, name: str) -> None:
     values = sorted({row[name] for row in pages(runs, "id", 1000)[0]["rows"]})
     low, high = values[len(values) // 3], values[2 * len(values) // 3]
     rows = pages(runs, "batch,row", 1000)[0]["rows"]
@@ -215,89 +215,96 @@ def test_filters_by_ids(runs: TempRuns) -> None:
     assert matching(runs, Filter(ids=[])) == []
 
 
-def test_the_attributes_that_were_sent_last_count_for_rows_and_filters(fresh: TempRuns) -> None:
+def test_rows_and_filters_use_the_attributes_that_were_sent_last(empty_run: TempRuns) -> None:
     logits = np.zeros((3, 2), dtype=np.float32)
-    fresh.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=0, attributes={"group": ["x", "y", None], "n": [1, 2.5, True]})
-    fresh.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=2, batch="z", attributes={"n": [7, None, None]})
-    fresh.put(logits[:1], [0], ["b"], epoch=2, batch="a", attributes={"group": ["early"]})
-    fresh.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=5)
+    empty_run.put(
+        logits, [0, 1, 1], ["a", "b", "c"], epoch=0, attributes={"group": ["x", "y", None], "n": [1, 2.5, True]}
+    )
+    empty_run.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=2, batch="z", attributes={"n": [7, None, None]})
+    empty_run.put(logits[:1], [0], ["b"], epoch=2, batch="a", attributes={"group": ["early"]})
+    empty_run.put(logits, [0, 1, 1], ["a", "b", "c"], epoch=5)
     held = {"a": {"n": 7}, "b": {}, "c": {}}
     for epoch, among in ((0, "abc"), (5, "abc")):
-        found = {row["id"]: row["attributes"] for row in pages(fresh, "id", 1, epoch)[0]["rows"]}
-        assert found == {"a": {"n": 7}}
-        rows = [row for one in pages(fresh, "id", 2, epoch) for row in one["rows"]]
+        result = {row["id"]: row["attributes"] for row in pages(empty_run, "id", 1, epoch)[0]["rows"]}
+        assert result == {"a": {"n": 7}}
+        rows = [row for shown_page in pages(empty_run, "id", 2, epoch) for row in shown_page["rows"]]
         assert {row["id"]: row["attributes"] for row in rows} == {name: held[name] for name in among}
-    own = {place(row): row["attributes"] for row in pages(fresh, "id", 9, 2)[0]["rows"]}
+    own = {place(row): row["attributes"] for row in pages(empty_run, "id", 9, 2)[0]["rows"]}
     assert own == {("z", 0): {"n": 7}, ("z", 1): {}, ("z", 2): {}, ("a", 0): {"group": "early"}}
     for name, text, wanted in [("n", "7", ["a"]), ("group", "x", []), ("group", "y", []), ("group", "early", [])]:
         filtered = Filter(attributes={name: text})
-        assert [row["id"] for row in pages(fresh, "id", 9, 5, filtered)[0]["rows"]] == wanted, (name, text)
-    assert fresh.ask(lambda view: example(view, OWN, 0, "a", NO_REVIEWS))["attributes"] == {"n": 7}
+        assert [row["id"] for row in pages(empty_run, "id", 9, 5, filtered)[0]["rows"]] == wanted, (name, text)
+    assert empty_run.ask(lambda view: example(view, OWN, 0, "a", NO_REVIEWS))["attributes"] == {"n": 7}
 
 
-def test_attributes_are_compared_as_texts_and_all_must_hold(fresh: TempRuns) -> None:
+def test_attributes_are_compared_as_texts_and_all_must_match(empty_run: TempRuns) -> None:
     values = ["x", 1, 1.0, True, [1, "a"], {"k": None}, "", None]
     names = [f"e{place}" for place in range(len(values))]
-    fresh.put(np.zeros((8, 2)), [0] * 8, names, attributes={"v": values, "w": ["1"] * 8})
+    empty_run.put(np.zeros((8, 2)), [0] * 8, names, attributes={"v": values, "w": ["1"] * 8})
 
-    def found(**attributes: str) -> list[str]:
-        return [row["id"] for row in pages(fresh, "id", 9, 0, Filter(attributes=attributes))[0]["rows"]]
+    def matching_ids(**attributes: str) -> list[str]:
+        return [row["id"] for row in pages(empty_run, "id", 9, 0, Filter(attributes=attributes))[0]["rows"]]
 
     wanted = {"x": ["e0"], "1": ["e1"], "1.0": ["e2"], "true": ["e3"], '[1,"a"]': ["e4"], '{"k":null}': ["e5"]}
-    assert {text: found(v=text) for text in wanted} == wanted
-    assert (found(v=""), found(v="null"), found(v="-"), found(u="x")) == (["e6"], [], [], [])
-    assert (found(v="1", w="1"), found(v="1", w="2")) == (["e1"], [])
+    assert {text: matching_ids(v=text) for text in wanted} == wanted
+    assert (matching_ids(v=""), matching_ids(v="null"), matching_ids(v="-"), matching_ids(u="x")) == (
+        ["e6"],
+        [],
+        [],
+        [],
+    )
+    assert (matching_ids(v="1", w="1"), matching_ids(v="1", w="2")) == (["e1"], [])
 
 
-def test_odd_names_of_attributes_and_odd_ids_are_only_text(fresh: TempRuns) -> None:
+def test_special_characters_in_ids_and_names_of_attributes(empty_run: TempRuns) -> None:
     logits = np.zeros((len(ODD_IDS), 2), dtype=np.float32)
     attributes = {name: [f"{name}={identity}" for identity in ODD_IDS] for name in ODD_NAMES}
-    fresh.put(logits, [0] * len(ODD_IDS), ODD_IDS, attributes=attributes)
-    assert [row["id"] for one in pages(fresh, "id", 1, 0) for row in one["rows"]] == sorted(ODD_IDS)
+    empty_run.put(logits, [0] * len(ODD_IDS), ODD_IDS, attributes=attributes)
+    assert [row["id"] for shown_page in pages(empty_run, "id", 1, 0) for row in shown_page["rows"]] == sorted(ODD_IDS)
     for identity in ODD_IDS:
-        found = fresh.ask(lambda view, identity=identity: example(view, OWN, 0, identity, NO_REVIEWS))
-        assert found["attributes"] == {name: f"{name}={identity}" for name in ODD_NAMES}
-        assert [row["id"] for row in pages(fresh, "id", 9, 0, Filter(ids=[identity]))[0]["rows"]] == [identity]
+        result = empty_run.ask(lambda view, identity=identity: example(view, OWN, 0, identity, NO_REVIEWS))
+        assert result["attributes"] == {name: f"{name}={identity}" for name in ODD_NAMES}
+        assert [row["id"] for row in pages(empty_run, "id", 9, 0, Filter(ids=[identity]))[0]["rows"]] == [identity]
     for name in ODD_NAMES:
         filtered = Filter(attributes={name: f"{name}=%_"})
-        assert [row["id"] for row in pages(fresh, "id", 9, 0, filtered)[0]["rows"]] == ["%_"], name
-        assert pages(fresh, "id", 9, 0, Filter(attributes={name: "%"}))[0]["rows"] == []
+        assert [row["id"] for row in pages(empty_run, "id", 9, 0, filtered)[0]["rows"]] == ["%_"], name
+        assert pages(empty_run, "id", 9, 0, Filter(attributes={name: "%"}))[0]["rows"] == []
 
 
-def test_an_example_has_its_scores_their_percentiles_and_its_course(runs: TempRuns) -> None:
+def test_an_example_has_scores_percentiles_and_a_course(runs: TempRuns) -> None:
     now = scored(runs.raw(epoch=3), OWN.alpha, OWN.gamma)
     for identity in ("e5", "e25", "e0", "e119"):
         of = [row for row in scored(runs.raw(), OWN.alpha, OWN.gamma) if row["id"] == identity]
-        found = runs.ask(lambda view, identity=identity: example(view, OWN, 3, identity, NO_REVIEWS))
+        result = runs.ask(lambda view, identity=identity: example(view, OWN, 3, identity, NO_REVIEWS))
         shown = ([row for row in of if row["epoch"] == 3] or of)[-1]
-        assert (found["batch"], found["row"], found["epoch"]) == (shown["batch"], shown["row"], shown["epoch"])
+        assert (result["batch"], result["row"], result["epoch"]) == (shown["batch"], shown["row"], shown["epoch"])
         for name in SCORE_NAMES:
             key = "log_loss" if name == "loss" else name
             below = sum(row[key] < shown[key] for row in now) + 0.5 * sum(row[key] == shown[key] for row in now)
-            assert found["percentiles"][name] == pytest.approx(100 * below / len(now)), name
-        assert [(row["epoch"], place(row)) for row in found["course"]] == [(row["epoch"], place(row)) for row in of]
-        assert all(list(row) == list(SHOWN) for row in found["course"])
+            assert result["percentiles"][name] == pytest.approx(100 * below / len(now)), name
+        assert [(row["epoch"], place(row)) for row in result["course"]] == [(row["epoch"], place(row)) for row in of]
+        assert all(list(row) == list(SHOWN) for row in result["course"])
         x = np.array(shown["logits"], dtype=np.float64)
-        assert found["logits"] == shown["logits"]
-        np.testing.assert_allclose(found["probabilities"], np.exp(x - x.max()) / np.exp(x - x.max()).sum())
-        orjson.dumps(found)
+        assert result["logits"] == shown["logits"]
+        np.testing.assert_allclose(result["probabilities"], np.exp(x - x.max()) / np.exp(x - x.max()).sum())
+        orjson.dumps(result)
 
 
-def test_an_example_that_the_epoch_lacks_is_shown_as_it_last_was(fresh: TempRuns) -> None:
-    fresh.put([[0.0, 1.0]], [1], ["a"], epoch=0)
-    fresh.put([[0.0, 1.0], [0.0, 3.0]], [1, -100], ["b", "a"], epoch=1)
-    fresh.put([[0.0, 1.0]], [-100], ["c"], epoch=2)
-    found = fresh.ask(lambda view: example(view, OWN, 1, "a", NO_REVIEWS))
-    assert (found["epoch"], found["percentiles"]["p_t"]) == (0, 50)
-    empty = fresh.ask(lambda view: example(view, OWN, 2, "a", NO_REVIEWS))
-    assert set(empty["percentiles"].values()) == {None}
+def test_an_example_without_a_row_in_the_epoch_has_the_scores_of_its_last_row(empty_run: TempRuns) -> None:
+    empty_run.put([[0.0, 1.0]], [1], ["a"], epoch=0)
+    empty_run.put([[0.0, 1.0], [0.0, 3.0]], [1, -100], ["b", "a"], epoch=1)
+    empty_run.put([[0.0, 1.0]], [-100], ["c"], epoch=2)
+    result = empty_run.ask(lambda view: example(view, OWN, 1, "a", NO_REVIEWS))
+    assert (result["epoch"], result["percentiles"]["p_t"]) == (0, 50)
+    no_rows = empty_run.ask(lambda view: example(view, OWN, 2, "a", NO_REVIEWS))
+    assert set(no_rows["percentiles"].values()) == {None}
     for identity in ("c", "", "A"):
         with pytest.raises(UnknownExampleError):
-            fresh.ask(lambda view, identity=identity: example(view, OWN, 1, identity, NO_REVIEWS))
+            empty_run.ask(lambda view, identity=identity: example(view, OWN, 1, identity, NO_REVIEWS))
 
 
-def test_a_run_that_keeps_no_logits_has_no_probabilities(fresh: TempRuns) -> None:
-    fresh.create(run="bare", store_logits=False)
-    fresh.put([[0.0, 1.0]], [1], ["a"], run="bare")
-    found = fresh.ask(lambda view: example(view, OWN, 0, "a", NO_REVIEWS), "bare")
-    assert (found["logits"], found["probabilities"]) == (None, None)
+def test_a_run_without_stored_logits_has_no_probabilities(empty_run: TempRuns) -> None:
+    empty_run.create(run="bare", store_logits=False)
+    empty_run.put([[0.0, 1.0]], [1], ["a"], run="bare")
+    result = empty_run.ask(lambda view: example(view, OWN, 0, "a", NO_REVIEWS), "bare")
+    assert (result["logits"], result["probabilities"]) == (None, None)

@@ -1,4 +1,4 @@
-"""The columns of what comes in, and the digest of its content."""
+"""Validation of batches for a run, and the digest of their content."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ GIVEN: dict[str, tuple[LossConfig, list[Batch]]] = {
 
 
 @pytest.mark.parametrize("digest", GIVEN)
-def test_a_digest_is_what_it_was_in_the_files_that_hold_it(digest: str) -> None:
+def test_digests_equal_those_in_existing_files(digest: str) -> None:
     assert content_digest(check_batches(*GIVEN[digest])) == digest
 
 
-def test_the_split_into_batches_is_no_content() -> None:
+def test_the_split_into_batches_does_not_change_the_digest() -> None:
     parts = [
         Batch(LOGITS[:1], TARGETS[:1], ["a"]),
         Batch(LOGITS[:0], TARGETS[:0], []),
@@ -73,7 +73,7 @@ def written_out(ids: Sequence[str | int], attributes: Mapping[str, Sequence[Any]
         for row, identity in enumerate(ids)
     ]
     texts = b"".join(
-        orjson.dumps([name, None if one is None else orjson.dumps(one).decode()]) + b"," for name, one in rows
+        orjson.dumps([name, None if value is None else orjson.dumps(value).decode()]) + b"," for name, value in rows
     )
     parts = (np.zeros((len(ids), 2), np.float32).tobytes(), np.zeros(len(ids)).tobytes(), texts)
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
@@ -88,7 +88,7 @@ def written_out(ids: Sequence[str | int], attributes: Mapping[str, Sequence[Any]
     ),
     st.booleans(),
 )
-def test_a_digest_is_of_the_rows_as_json(ids: list[str | int], with_attributes: bool) -> None:
+def test_a_digest_is_computed_from_the_rows_as_json(ids: list[str | int], with_attributes: bool) -> None:
     number = len(ids)
     attributes = {"b": list(range(number)), "a": ['"'] * number} if with_attributes else None
     batch = Batch(np.zeros((number, 2), np.float32), np.zeros(number, np.int64), ids, attributes)
@@ -102,17 +102,17 @@ class TestIds:
             check_batches(LossConfig(), batches)
         return error.value
 
-    def test_two_that_are_one_as_text_are_named_with_both_places(self) -> None:
+    def test_two_ids_with_the_same_text_are_an_error_with_both_places(self) -> None:
         error = self.refused(["1", "2"], [3, 1])
         assert error.detail == "batch 1, row 1: id '1' is already that of batch 0, row 0; a run compares ids as text"
         assert error.errors[0]["loc"] == ["batches", 1, "ids", 1]
 
     @pytest.mark.parametrize("identity", ["", "x" * (MAX_ID_CHARACTERS + 1)])
-    def test_one_that_is_empty_or_too_long_is_named(self, identity: str) -> None:
+    def test_an_empty_and_a_too_long_id_are_errors(self, identity: str) -> None:
         error = self.refused(["a"], ["b", identity])
         assert error.detail == f"batch 1, row 1: an id has 1 to 1000 characters, got {len(identity)}"
 
-    def test_its_length_is_in_characters(self) -> None:
+    def test_the_length_of_an_id_is_in_characters(self) -> None:
         ids: list[str | int] = ["€" * MAX_ID_CHARACTERS, "b"]
-        (one,) = check_batches(LossConfig(), [Batch(np.zeros((2, 2), np.float32), np.zeros(2, np.int64), ids)])
-        assert one.ids.to_pylist() == ids
+        (batch,) = check_batches(LossConfig(), [Batch(np.zeros((2, 2), np.float32), np.zeros(2, np.int64), ids)])
+        assert batch.ids.to_pylist() == ids

@@ -12,7 +12,7 @@ from tests.runs.plain_rows import add
 
 
 @pytest.mark.parametrize("kind", ["folder", "url of a folder", "memory"])
-def test_runs_are_asked_where_they_lie(tmp_path: Path, kind: str) -> None:
+def test_queries_read_runs_in_every_kind_of_location(tmp_path: Path, kind: str) -> None:
     places = {
         "folder": str(tmp_path / "it's here"),
         "url of a folder": f"file://{tmp_path}/data",

@@ -32,21 +32,21 @@ def written(rows: pa.Table) -> io.BytesIO:
 
 
 @pytest.mark.parametrize("small", [False, True])
-def test_every_way_of_writing_keeps_every_value(small: bool) -> None:
+def test_both_encodings_keep_every_value(small: bool) -> None:
     rows, file = rows_with(random_logits(np.float32)), io.BytesIO()
     with parquet_writer(file, SCHEMA, small=small) as writer:
         writer.write_table(rows)
     assert pq.read_table(file).equals(rows)
 
 
-def test_logits_that_came_in_half_precision_take_half_the_room() -> None:
+def test_logits_of_half_precision_take_half_the_space() -> None:
     whole, half = (written(rows_with(random_logits(kind))) for kind in (np.float32, np.float16))
     sizes = [pq.read_metadata(file).row_group(0).column(11).total_compressed_size for file in (whole, half)]
     assert pq.read_metadata(half).row_group(0).column(11).path_in_schema == "logits.list.element"
     assert sizes[1] < 0.6 * sizes[0]
 
 
-def test_the_footer_says_what_the_file_is() -> None:
+def test_the_footer_is_read_back() -> None:
     assert Footer.of(written(rows_with(random_logits(np.float32)))) == FOOTER
 
 

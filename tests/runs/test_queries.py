@@ -1,4 +1,4 @@
-"""Losses in SQL against float64 numpy, 40-digit arithmetic and the service's own loss; and what a question survives."""
+"""Losses in SQL, compared with float64 numpy, 40-digit arithmetic and the service's replies; retries of queries."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 INF = math.inf
 GAMMAS = (0.0, 0.5, 2.0, 5.0)
 ALPHAS = (None, (1.0, 1.0), (0.25, 3.0), (0.0, 1.0))
-# Both signs, from where everything underflows to where nothing does, and the seams of the formula at 0 and 30.
+# Both signs, from underflow to ordinary values, with the case limits of the formula at 0 and 30.
 MAGNITUDES = (0.0, 1e-30, 1e-6, 0.1, 0.5, 1, 5, 21, 29.999998, 30, 30.000002, 40, 100, 700, 730, 746, 1e3, 1e4)
 ODDS = sorted({sign * value for sign in (-1.0, 1.0) for value in MAGNITUDES})
 
 
 @pytest.fixture
 def runs() -> Iterator[TempRuns]:
-    with temp_runs() as made:
-        yield made
+    with temp_runs() as temp:
+        yield temp
 
 
 @pytest.fixture(scope="module")
 def odds() -> Iterator[TempRuns]:
     """Two classes, where z is the difference of the logits; both labels, and masks that make it infinite."""
-    with temp_runs() as made:
-        made.create()
+    with temp_runs() as temp:
+        temp.create()
         logits = [[0.0, z] for z in ODDS] + [[z, 0.0] for z in ODDS] + [[1.0, -INF], [-INF, 2.0], [0.0, 1e300]]
         targets = [1] * len(ODDS) + [0] * len(ODDS) + [0, 1, 0]
-        with np.errstate(over="ignore"):  # the last one is past float32
-            made.put(np.array(logits, dtype=np.float64), targets)
-        yield made
+        with np.errstate(over="ignore"):  # the last one is beyond float32
+            temp.put(np.array(logits, dtype=np.float64), targets)
+        yield temp
 
 
 def table(runs: TempRuns, weighting: Weighting, epoch: int | None = None, run: str = "r") -> list[dict[str, Any]]:
@@ -50,18 +50,18 @@ def table(runs: TempRuns, weighting: Weighting, epoch: int | None = None, run: s
 
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("alpha", ALPHAS)
-def test_every_score_is_that_of_the_formula(odds: TempRuns, alpha: tuple[float, ...] | None, gamma: float) -> None:
-    found, wanted = table(odds, Weighting(alpha, gamma)), scored(odds.raw(), alpha, gamma)
-    assert len(found) == 2 * len(ODDS) + 3
+def test_every_score_equals_the_formula(odds: TempRuns, alpha: tuple[float, ...] | None, gamma: float) -> None:
+    result, wanted = table(odds, Weighting(alpha, gamma)), scored(odds.raw(), alpha, gamma)
+    assert len(result) == 2 * len(ODDS) + 3
     for name in ("alpha_t", "cross_entropy", "p_t", "loss", "log_loss"):
-        got, want = (np.clip([row[name] for row in rows], -1e30, 1e30) for rows in (found, wanted))
-        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-318, err_msg=name)
+        actual, desired = (np.clip([row[name] for row in rows], -1e30, 1e30) for rows in (result, wanted))
+        np.testing.assert_allclose(actual, desired, rtol=1e-12, atol=1e-318, err_msg=name)
     for name in ("log_odds", "logit_margin", "normalized_margin", "entropy", "el2n"):
-        assert [row[name] for row in found] == [row[name] for row in wanted], name
+        assert [row[name] for row in result] == [row[name] for row in wanted], name
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
-def test_the_logarithm_of_the_loss_has_an_order_where_the_loss_underflows(odds: TempRuns, gamma: float) -> None:
+def test_the_log_loss_orders_losses_that_underflow(odds: TempRuns, gamma: float) -> None:
     for row in table(odds, Weighting((0.25, 3.0), gamma)):
         if math.isfinite(row["log_odds"]):
             z = mpmath.mpf(row["log_odds"])
@@ -76,12 +76,14 @@ def test_without_class_weights_focal_loss_ranks_as_cross_entropy(odds: TempRuns,
     rows.sort(key=lambda row: row["log_odds"])
     logs = [row["log_loss"] for row in rows]
     assert all(
-        one["log_loss"] > two["log_loss"] for one, two in pairwise(rows) if two["log_odds"] - one["log_odds"] > 1e-7
+        first["log_loss"] > second["log_loss"]
+        for first, second in pairwise(rows)
+        if second["log_odds"] - first["log_odds"] > 1e-7
     )
     assert logs == sorted(logs, reverse=True)
 
 
-def test_infinite_odds_have_the_scores_of_their_limits(odds: TempRuns) -> None:
+def test_infinite_log_odds_have_the_limits_of_the_scores(odds: TempRuns) -> None:
     masked, _, wrong = table(odds, Weighting(None, 2.0))[-3:]
     assert (masked["log_odds"], masked["p_t"], masked["cross_entropy"], masked["loss"]) == (INF, 1, 0, 0)
     assert (wrong["log_odds"], wrong["p_t"]) == (-INF, 0)
@@ -99,18 +101,18 @@ CONFIGS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_a_run_shows_the_losses_that_it_answered_and_what_if_those_of_another_configuration(
+def test_a_run_shows_the_losses_of_its_replies_and_with_other_weights_those_of_another_configuration(
     runs: TempRuns, config: dict[str, Any]
 ) -> None:
     logits, targets = noisy(200, 3, seed=1)
-    runs.create(config, "asked")
+    runs.create(config, "own")
     runs.create(run="other")
-    answered = runs.put(logits, targets, run="asked").batches[0].per_example["loss"]
+    reply_losses = runs.put(logits, targets, run="own").batches[0].per_example["loss"]
     runs.put(logits, targets, run="other")
-    own = runs.ask(lambda view: view.weighting(), "asked")
-    assert own == Weighting.of(runs.store.snapshot("asked").description.config)
-    shown = [row["loss"] for row in table(runs, own, run="asked")]
-    np.testing.assert_allclose(shown, answered, rtol=3e-6, atol=1e-30)
+    own = runs.ask(lambda view: view.weighting(), "own")
+    assert own == Weighting.of(runs.store.snapshot("own").description.config)
+    shown = [row["loss"] for row in table(runs, own, run="own")]
+    np.testing.assert_allclose(shown, reply_losses, rtol=3e-6, atol=1e-30)
     alpha = () if own.alpha is None else own.alpha
     what_if = runs.ask(lambda view: view.weighting(alpha, own.gamma), "other")
     assert [row["loss"] for row in table(runs, what_if, run="other")] == shown
@@ -131,18 +133,18 @@ def test_a_sigmoid_run_has_two_classes(
 ) -> None:
     x, y = np.linspace(-8, 8, 41, dtype=np.float32), np.arange(41) % 2
     runs.create(config)
-    answered = runs.put(x[:, None] if column else x, y[:, None] if column else y).batches[0].per_example["loss"]
+    reply_losses = runs.put(x[:, None] if column else x, y[:, None] if column else y).batches[0].per_example["loss"]
     weighting = runs.ask(lambda view: view.weighting())
     assert weighting.alpha == weights
     rows = table(runs, weighting)
-    np.testing.assert_allclose([row["loss"] for row in rows], answered, rtol=1e-5)
+    np.testing.assert_allclose([row["loss"] for row in rows], reply_losses, rtol=1e-5)
     p = 1 / (1 + np.exp(-x.astype(np.float64)))
     np.testing.assert_allclose([row["p_t"] for row in rows], np.where(y == 1, p, 1 - p), rtol=1e-6)
     assert [row["logits"] for row in runs.raw()] == [[0, value] for value in x.tolist()]
     assert [row["prediction"] for row in rows] == (x > 0).astype(int).tolist()
 
 
-def test_one_number_is_the_weight_of_class_1_and_too_many_or_bad_weights_are_refused(runs: TempRuns) -> None:
+def test_a_single_alpha_is_the_weight_of_class_1_and_invalid_weights_are_errors(runs: TempRuns) -> None:
     runs.create({"alpha": [2, 3], "gamma": 1})
     runs.put([[0.0, 1.0]], [1])
     assert runs.ask(lambda view: view.weighting((0.25,))) == Weighting((0.75, 0.25), 1.0)
@@ -170,7 +172,7 @@ def test_a_run_without_batches_has_the_same_columns(runs: TempRuns) -> None:
         runs.ask(lambda view: view.rows("SELECT 1"), "other")
 
 
-def test_a_question_is_asked_again_when_files_are_merged_under_it(runs: TempRuns) -> None:
+def test_a_query_runs_again_if_its_files_are_merged(runs: TempRuns) -> None:
     runs.create()
     for number in range(32):
         logits, targets = noisy(5, 3, number)
@@ -187,46 +189,46 @@ def test_a_question_is_asked_again_when_files_are_merged_under_it(runs: TempRuns
     assert len(runs.store.snapshot("r").urls()) == 1
 
 
-def test_a_file_that_goes_away_in_the_midst_of_a_stream_is_a_question_asked_again(runs: TempRuns) -> None:
+def test_a_query_runs_again_if_a_file_disappears_during_streaming(runs: TempRuns) -> None:
     runs.create()
     runs.put([[0.0, 1.0]], [1])
-    asked = []
+    views = []
 
     def question(view: View) -> list[dict[str, Any]]:
-        asked.append(view)
-        if len(asked) == 1:
-            raise OSError('IO Error: Cannot open file "..": No such file or directory')  # as Arrow's reader says it
+        views.append(view)
+        if len(views) == 1:
+            raise OSError('IO Error: Cannot open file "..": No such file or directory')  # the message of Arrow's reader
         return view.rows(f"SELECT id FROM {view.stored()}")
 
     assert runs.ask(question) == [{"id": "e0000"}]
-    assert len(asked) == 2
+    assert len(views) == 2
 
 
-def test_a_file_that_is_gone_for_good_is_named_as_trouble_of_the_storage(runs: TempRuns) -> None:
+def test_a_missing_file_is_a_storage_error_after_five_attempts(runs: TempRuns) -> None:
     runs.create()
     runs.put([[0.0, 1.0]], [1])
-    asked = []
+    views = []
 
     def question(view: View) -> object:
-        asked.append(view)
+        views.append(view)
         return view.rows("SELECT * FROM read_parquet('/nowhere/at/all.parquet')")
 
     with pytest.raises(StorageUnavailableError):
         runs.ask(question)
-    assert len(asked) == 5
+    assert len(views) == 5
 
 
-def test_what_does_not_fit_in_memory_goes_to_the_disk_and_then_is_refused() -> None:
+def test_queries_beyond_their_memory_use_the_disk_then_raise() -> None:
     with temp_runs(memory_bytes=48 * 2**20) as runs:
         runs.create()
         runs.put([[0.0, 1.0]], [1])
         numbers = "SELECT hash(range) AS h, 'a text of some length ' || range AS t FROM range(1000000)"
-        found = runs.ask(
+        result = runs.ask(
             lambda view: view.row(
                 f"SELECT max(n) AS n FROM (SELECT row_number() OVER (ORDER BY h, t) AS n FROM ({numbers}))"
             )
         )
-        assert found["n"] == 1_000_000
+        assert result["n"] == 1_000_000
         with pytest.raises(StorageFullError, match="query_memory_bytes"):
             runs.ask(lambda view: view.row(f"SELECT length(string_agg(t, ',')) AS n FROM ({numbers})"))
 

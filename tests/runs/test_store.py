@@ -41,12 +41,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> RunStore:
 
 @pytest.fixture
 def local(tmp_path: Path) -> RunStore:
-    made = RunStore(open_files(str(tmp_path / "data")), 1_000_000)
-    made.create("r", PLAIN)
-    return made
+    runs = RunStore(open_files(str(tmp_path / "data")), 1_000_000)
+    runs.create("r", PLAIN)
+    return runs
 
 
-def test_a_run_is_made_once_and_never_changes(store: RunStore) -> None:
+def test_a_run_is_created_once_and_never_changes(store: RunStore) -> None:
     first, new = store.create("r", RunDescription.parse({"config": {"gamma": 2}, "class_names": ["a", "b"]}))
     assert new
     again, new = store.create("r", RunDescription.parse({"config": {"gamma": 2.0}, "class_names": ["a", "b"]}))
@@ -58,7 +58,7 @@ def test_a_run_is_made_once_and_never_changes(store: RunStore) -> None:
     assert store.snapshot("r").description.class_names == ("a", "b")
 
 
-def test_a_batch_is_there_once_however_often_it_comes(store: RunStore) -> None:
+def test_a_batch_that_is_sent_again_is_stored_once(store: RunStore) -> None:
     store.create("r", PLAIN)
     assert add(store, "r", 0, "b", ["x", "y"])
     assert not add(store, "r", 0, "b", ["x", "y"])
@@ -70,19 +70,19 @@ def test_a_batch_is_there_once_however_often_it_comes(store: RunStore) -> None:
     assert store.snapshot("r").num_rows() == 3
 
 
-def test_a_run_that_is_deleted_and_made_again_is_empty(store: RunStore) -> None:
+def test_a_run_that_is_deleted_and_created_again_is_empty(store: RunStore) -> None:
     store.create("r", PLAIN)
     add(store, "r", 0, "b", ["x"])
     store.delete("r")
     assert store.names() == []
-    for gone in (store.snapshot, store.delete):
+    for call in (store.snapshot, store.delete):
         with pytest.raises(UnknownRunError, match="no run r"):
-            gone("r")
+            call("r")
     store.create("r", PLAIN)
     assert store.snapshot("r").data == ()
 
 
-def test_a_batch_for_a_run_that_was_deleted_meanwhile_is_refused_and_leaves_nothing(store: RunStore) -> None:
+def test_a_batch_for_a_deleted_run_is_an_error_and_leaves_no_files(store: RunStore) -> None:
     before, _ = store.create("r", PLAIN)
     store.delete("r")
     store.create("r", RunDescription.parse({"config": {"gamma": 0}}))
@@ -92,21 +92,21 @@ def test_a_batch_for_a_run_that_was_deleted_meanwhile_is_refused_and_leaves_noth
     assert before.manifest.uid not in store.files.folders("runs/r")
 
 
-def test_all_batches_have_as_many_classes_as_the_first(store: RunStore) -> None:
+def test_all_batches_must_have_the_number_of_classes_of_the_first(store: RunStore) -> None:
     store.create("r", PLAIN)
     assert store.snapshot("r").num_classes is None
     add(store, "r", 0, "b", ["x"])
     assert store.snapshot("r").num_classes == NUM_CLASSES
     with pytest.raises(ShapeError, match="4 classes, run r has 3"):
         store.add(store.snapshot("r"), 0, "c", rows_of(0, "c", ["y"]), lambda: Footer(1, {"c": "d"}), 4)
-    # A process that has not yet seen the first batch.
+    # A process that read the run before its first batch.
     stale = store.snapshot("r")
     object.__setattr__(stale, "num_classes", None)
     with pytest.raises(ShapeError):
         store.add(stale, 0, "c", rows_of(0, "c", ["y"]), lambda: Footer(1, {"c": "d"}), 4)
 
 
-def test_a_run_has_an_end(tmp_path: Path) -> None:
+def test_the_number_of_rows_of_a_run_is_limited(tmp_path: Path) -> None:
     store = RunStore(open_files(str(tmp_path)), 3)
     store.create("r", PLAIN)
     add(store, "r", 0, "b", ["x", "y"])
@@ -115,7 +115,7 @@ def test_a_run_has_an_end(tmp_path: Path) -> None:
     assert add(store, "r", 0, "d", ["z"])
 
 
-def test_epochs_are_asked_for_by_number_or_last(store: RunStore) -> None:
+def test_the_default_epoch_is_the_last_one(store: RunStore) -> None:
     store.create("r", PLAIN)
     assert store.snapshot("r").epoch() == 0
     add(store, "r", 3, "b", ["x"])
@@ -129,7 +129,7 @@ def test_epochs_are_asked_for_by_number_or_last(store: RunStore) -> None:
 @pytest.mark.parametrize(
     "name", ["", ".", "..", ".x", "a/b", "../x", "a\\b", "a\0", "a b", "ä", "a" * 101, "a\n", "%2e%2e", "~", "a:b"]
 )
-def test_a_name_that_could_leave_the_folder_is_refused(store: RunStore, name: str) -> None:
+def test_a_name_that_could_leave_the_folder_is_an_error(store: RunStore, name: str) -> None:
     with pytest.raises(InvalidNameError, match="1 to 100 characters"):
         check_name("run", name)
     for refuse in (store.snapshot, store.delete, lambda run: store.create(run, PLAIN)):
@@ -138,12 +138,12 @@ def test_a_name_that_could_leave_the_folder_is_refused(store: RunStore, name: st
 
 
 @given(st.from_regex(r"\A[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z"))
-def test_every_other_name_is_taken(name: str) -> None:
+def test_every_other_name_is_valid(name: str) -> None:
     assert check_name("run", name) == name
     assert Path("runs", name).parts == ("runs", name)
 
 
-def test_documents_are_kept_once(store: RunStore) -> None:
+def test_a_document_is_stored_once(store: RunStore) -> None:
     snapshot, _ = store.create("r", PLAIN)
     assert store.documents(snapshot, "queues") == []
     assert store.document(snapshot, "queues", "q") is None
@@ -178,18 +178,18 @@ class TestMerging:
         for batch in range(27):
             add(local, "r", 0, str(batch), [str(batch)])
             compact(local.epoch_folder(root, 0))
-        (one,) = local.snapshot("r").data
-        assert one.name.startswith("level3-")
+        (file,) = local.snapshot("r").data
+        assert file.name.startswith("level3-")
         assert ids_in(local, "r", 0) == sorted(map(str, range(27)))
 
-    def test_a_large_file_is_left_alone(self, local: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_large_files_are_not_merged(self, local: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(EpochFolder, "large", 2)
         for batch in range(MERGED_AT_ONCE):
             add(local, "r", 0, str(batch), [f"{batch}-0", f"{batch}-1"])
         assert compact(local.epoch_folder(local.snapshot("r").root, 0)) == 0
 
     @pytest.mark.parametrize("dies", ["_delete_replaced", "delete"])
-    def test_one_that_dies_before_it_has_deleted_anything_leaves_every_row_once(
+    def test_a_crash_after_the_merged_file_appeared_leaves_every_row_once(
         self, local: RunStore, monkeypatch: pytest.MonkeyPatch, dies: str
     ) -> None:
         for batch in range(MERGED_AT_ONCE):
@@ -204,13 +204,13 @@ class TestMerging:
 
         with monkeypatch.context() as patch:
             merge = compaction._merge
-            patch.setattr(compaction, "_merge", lambda *given: (merge(*given), die()))
+            patch.setattr(compaction, "_merge", lambda *args: (merge(*args), die()))
             with pytest.raises(DiedError):
                 compact(local.epoch_folder(root, 0))
         assert len(local.files.names(f"{root}/epochs/0")) == MERGED_AT_ONCE + 1
         assert ids_in(local, "r", 0) == sorted(map(str, range(MERGED_AT_ONCE)))
         if dies == "delete":
-            # Half of them are gone.
+            # Half of them were deleted.
             for batch in range(0, MERGED_AT_ONCE, 2):
                 local.files.delete(f"{root}/epochs/0/batch-{batch}.parquet")
             assert ids_in(local, "r", 0) == sorted(map(str, range(MERGED_AT_ONCE)))
@@ -218,8 +218,8 @@ class TestMerging:
         assert len(local.files.names(f"{root}/epochs/0")) == 1
         assert ids_in(local, "r", 0) == sorted(map(str, range(MERGED_AT_ONCE)))
 
-    def test_a_late_file_of_a_merged_batch_does_not_count(self, local: RunStore) -> None:
-        """A process that listed the files before they were merged, and writes after that."""
+    def test_a_file_written_after_its_batch_was_merged_does_not_count(self, local: RunStore) -> None:
+        """A process listed the files before they were merged, and writes afterwards."""
         stale = local.snapshot("r")
         for batch in range(MERGED_AT_ONCE):
             add(local, "r", 0, str(batch), [str(batch)])
@@ -252,7 +252,7 @@ class TestFaults:
         ],
     )
     @pytest.mark.parametrize("call", ["fsync", "link", "open"])
-    def test_a_disk_that_refuses_loses_nothing_that_was_kept(
+    def test_an_error_of_the_disk_loses_no_stored_row(
         self, local: RunStore, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], call: str
     ) -> None:
         add(local, "r", 0, "kept", ["x"])
@@ -275,7 +275,7 @@ class TestFaults:
         assert [path.name for path in folder.iterdir()] == ["batch-kept.parquet"], "nothing half is left"
         assert add(local, "r", 0, "new", ["y"])
 
-    def test_what_a_dead_process_has_left_is_swept_up(self, local: RunStore) -> None:
+    def test_temporary_files_of_dead_processes_are_deleted(self, local: RunStore) -> None:
         add(local, "r", 0, "b", ["x"])
         root = local.snapshot("r").root
         folder = Path(local.files.url(f"{root}/epochs/0"))
@@ -288,7 +288,7 @@ class TestFaults:
         assert not old.exists()
         assert young.exists()
 
-    def test_the_check_says_whether_it_can_be_written(self, store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_check_raises_if_nothing_can_be_written(self, store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
         store.check()
         assert store.files.names("checks") == []
         monkeypatch.setattr(type(store.files), "create", lambda *_: (_ for _ in ()).throw(StorageFullError("full")))
@@ -296,7 +296,7 @@ class TestFaults:
             store.check()
 
 
-def test_a_file_made_in_many_pieces_is_whole_and_synced_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_complete_before_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [
         bytes([number]) * size
         for number, size in enumerate((1, WRITEBACK_BYTES - 1, WRITEBACK_BYTES, 3 * WRITEBACK_BYTES, 5))
@@ -311,7 +311,7 @@ def test_a_file_made_in_many_pieces_is_whole_and_synced_last(tmp_path: Path, mon
     assert synced[0] == sum(map(len, parts))
 
 
-def test_a_location_is_a_folder_or_an_url(tmp_path: Path) -> None:
+def test_a_data_directory_is_a_folder_or_a_url(tmp_path: Path) -> None:
     assert isinstance(open_files(str(tmp_path)), LocalFiles)
     assert isinstance(open_files(f"file://{tmp_path}"), LocalFiles)
     assert isinstance(open_files("memory://x"), RemoteFiles)
@@ -319,7 +319,7 @@ def test_a_location_is_a_folder_or_an_url(tmp_path: Path) -> None:
         open_files("nosuch://x")
 
 
-def test_a_home_folder_is_resolved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     RunStore(open_files("~/kept"), 1).create("r", PLAIN)
     assert (tmp_path / "kept" / "runs" / "r" / "run.json").is_file()
