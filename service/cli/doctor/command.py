@@ -1,16 +1,17 @@
-"""The command: examine every part, print a table or JSON, and end with 1 if anything is wrong."""
+"""The command `focal-loss doctor`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from service.cli.console import add_row, json_text, output, table
-from service.cli.doctor.machine import examine_cuda, examine_kernels, examine_versions
-from service.cli.doctor.settings import examine_data_dir, examine_settings
+from service.cli.doctor.report import DataDirFacts, DeviceFacts, KernelFacts, Report, SelfCheck, Versions
 from service.cli.options import AsJson
+
+Row = tuple[str, str]
 
 
 def doctor(
@@ -18,9 +19,11 @@ def doctor(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N, as for serve.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Examine this machine: versions, device, kernels, data directory, settings; say what is wrong and what to do.
+    """Examine this machine and print problems with their fixes.
 
-    Exit status: 0 nothing is wrong, 1 something is.
+    Checks the versions, device, kernels, data directory and settings.
+
+    Exit status: 0 no problems, 1 problems.
     """
     report = examine(data_dir, device)
     if as_json:
@@ -30,72 +33,84 @@ def doctor(
     raise typer.Exit(1 if report["problems"] else 0)
 
 
-def examine(data_dir: str | None, device: str | None) -> dict[str, Any]:
-    """The report as JSON values.
+def examine(data_dir: str | None, device: str | None) -> Report:
+    """Examine all parts of this machine.
 
     Args:
-        data_dir: The option, or None for the environment's or the default.
-        device: The same.
-
-    Returns:
-        `versions`, `settings`, `device`, `kernels` and `data_dir` with the facts of each part, and `problems`, a list
-        of `what` is wrong and its `fix`.
+        data_dir: The data directory; None: the setting from the environment, or its default.
+        device: The device, likewise.
     """
-    chosen, settings = examine_settings(data_dir, device)
-    cuda = examine_cuda(chosen.device)
-    parts = {
-        "versions": examine_versions(),
-        "settings": settings,
-        "device": cuda,
-        "kernels": examine_kernels(cuda.facts["device"]),
-        "data_dir": examine_data_dir(chosen.data_dir),
+    from service.cli.doctor.machine import examine_cuda, examine_kernels, examine_versions
+    from service.cli.doctor.settings import examine_data_dir, examine_settings
+
+    values, settings = examine_settings(data_dir, device)
+    cuda = examine_cuda(values.device)
+    versions, kernels = examine_versions(), examine_kernels(cuda.facts["device"])
+    folder = examine_data_dir(values.data_dir)
+    return {
+        "versions": versions.facts,
+        "settings": settings.facts,
+        "device": cuda.facts,
+        "kernels": kernels.facts,
+        "data_dir": folder.facts,
+        "problems": [
+            *versions.problems,
+            *settings.problems,
+            *cuda.problems,
+            *kernels.problems,
+            *folder.problems,
+        ],
     }
-    problems = [asdict(problem) for part in parts.values() for problem in part.problems]
-    return {name: part.facts for name, part in parts.items()} | {"problems": problems}
 
 
-def _print(report: dict[str, Any]) -> None:
-    shown = table("what", "found")
-    for name, found in [*_versions(report), *_device(report), *_kernels(report), *_storage(report)]:
-        add_row(shown, name, found)
+def _print(report: Report) -> None:
+    shown = table("part", "value")
+    rows = [
+        *_version_rows(report["versions"]),
+        *_device_rows(report["device"]),
+        *_kernel_rows(report["kernels"], report["device"]),
+        _data_dir_row(report["data_dir"]),
+        ("environment variables", ", ".join(report["settings"]["variables"]) or "none"),
+    ]
+    for row in rows:
+        add_row(shown, *row)
     output.print(shown)
-    problems = report["problems"]
-    lines = [f"{number}. {problem['what']}\n   {problem['fix']}" for number, problem in enumerate(problems, start=1)]
-    text = "\n".join(["Problems:", *lines]) if lines else "Nothing is wrong."
+    problems = enumerate(report["problems"], start=1)
+    lines = [f"{number}. {problem['what']}\n   {problem['fix']}" for number, problem in problems]
+    text = "\n".join(["Problems:", *lines]) if lines else "No problems found."
     output.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _versions(report: dict[str, Any]) -> list[tuple[str, str]]:
-    versions = report["versions"]
-    packages = [(name, found or "not installed") for name, found in versions["packages"].items()]
+def _version_rows(versions: Versions) -> list[Row]:
+    packages = [(name, version or "not installed") for name, version in versions["packages"].items()]
     own = [("service", versions["service"]), ("Python", versions["python"]), ("platform", versions["platform"])]
     return [*own, *packages]
 
 
-def _device(report: dict[str, Any]) -> list[tuple[str, str]]:
-    device = report["device"]
+def _device_rows(device: DeviceFacts) -> list[Row]:
     resolved = device["device"] or "none"
-    rows = [("device", resolved if device["wanted"] == resolved else f"{resolved} (for {device['wanted']})")]
-    rows.append(("NVIDIA driver", device["driver"] or "none found"))
-    rows.append(("torch is built for", f"CUDA {device['built_for']}" if device["built_for"] else "the CPU alone"))
+    rows = [
+        ("device", resolved if device["wanted"] == resolved else f"{resolved} (for {device['wanted']})"),
+        ("NVIDIA driver", device["driver"] or "none found"),
+        ("torch is built for", f"CUDA {device['built_for']}" if device["built_for"] else "the CPU only"),
+    ]
     for number, gpu in enumerate(device["cuda_devices"]):
         memory = f"{gpu['memory_bytes'] / 2**30:.0f} GiB"
         rows.append((f"cuda:{number}", f"{gpu['name']}, {memory}, compute capability {gpu['compute_capability']}"))
     return rows
 
 
-def _kernels(report: dict[str, Any]) -> list[tuple[str, str]]:
-    kernels, device = report["kernels"], report["device"]
-    rows = [("CPU kernel", _checked(kernels["cpu"]))]
-    if kernels["triton_needs"] is None:
+def _kernel_rows(kernels: KernelFacts, device: DeviceFacts) -> list[Row]:
+    rows = [("CPU kernel", _check_text(kernels["cpu"]))]
+    needs = kernels["triton_needs"]
+    if needs is None:
         reason = f"the device is {device['device']}" if device["cuda_devices"] else "no CUDA device"
         return [*rows, ("Triton kernels", f"not applicable: {reason}")]
-    rows.append(("Triton kernels", _checked(kernels["triton"])))
-    needs = kernels["triton_needs"]
+    rows.append(("Triton kernels", _check_text(kernels["triton"])))
     return [*rows, ("C compiler", needs["compiler"] or "none found"), ("Triton's cache", needs["cache"])]
 
 
-def _checked(checks: list[dict[str, Any]]) -> str:
+def _check_text(checks: Sequence[SelfCheck]) -> str:
     if not checks:
         return "not checked"
     failed = [f"{check['kernel']} {check['dtype']}" for check in checks if not check["ok"]]
@@ -103,13 +118,11 @@ def _checked(checks: list[dict[str, Any]]) -> str:
     return f"{passed}; failed: {', '.join(failed)}" if failed else passed
 
 
-def _storage(report: dict[str, Any]) -> list[tuple[str, str]]:
-    place = report["data_dir"]
-    if place["writable"] is None:
-        state = "can be listed, writing was not tried" if place["exists"] else "cannot be listed"
+def _data_dir_row(folder: DataDirFacts) -> Row:
+    if folder["writable"] is None:
+        state = "can be listed, writing was not tried" if folder["exists"] else "cannot be listed"
     else:
-        exists = "exists" if place["exists"] else "is made when it is first needed"
-        state = f"{exists}, {'writable' if place['writable'] else 'not writable'}"
-    free = "" if place["free_bytes"] is None else f", {place['free_bytes'] / 2**30:.1f} GiB free"
-    variables = ", ".join(report["settings"]["variables"]) or "none"
-    return [("data directory", f"{place['path']} ({state}{free})"), ("variables that are set", variables)]
+        exists = "exists" if folder["exists"] else "will be created at first use"
+        state = f"{exists}, {'writable' if folder['writable'] else 'not writable'}"
+    free = "" if folder["free_bytes"] is None else f", {folder['free_bytes'] / 2**30:.1f} GiB free"
+    return "data directory", f"{folder['path']} ({state}{free})"
