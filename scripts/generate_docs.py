@@ -26,6 +26,8 @@ from service.settings import ENV_PREFIX, Settings
 ROOT = Path(__file__).resolve().parent.parent
 PART = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end of generated -->)", re.DOTALL)
 SCHEMA_TYPES = {"string": "text", "array": "list"}
+BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+UNBOUNDED = 2**31 - 1
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -71,13 +73,21 @@ def commands() -> str:
     return text.replace("* `--help`: Show this message and exit.\n", "").replace("**Options**:\n\n\n", "").strip()
 
 
-def _value_type(schema: Mapping[str, Any]) -> str:
+def _type_of(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "anyOf" in schema:
-        types = [_value_type(each) for each in schema["anyOf"] if each.get("type") != "null"]
+        types = [_type_of(each) for each in schema["anyOf"] if each.get("type") != "null"]
         return " or ".join(dict.fromkeys(types))
-    return SCHEMA_TYPES.get(schema.get("type", ""), schema.get("type", "")) or "text"
+    bounds = [f"{sign} {schema[name]}" for name, sign in BOUNDS.items() if schema.get(name, UNBOUNDED) < UNBOUNDED]
+    return " ".join([SCHEMA_TYPES.get(schema.get("type", ""), schema.get("type", "text")), ", ".join(bounds)]).strip()
+
+
+def _values_of(schema: Mapping[str, Any]) -> str:
+    """Type, bounds and default of a parameter."""
+    default = schema.get("default")
+    shown = str(default).lower() if isinstance(default, bool) else default
+    return _type_of(schema) + ("" if default in (None, "") else f"; default `{shown}`")
 
 
 def _resolved(node: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -101,19 +111,20 @@ def routes() -> str:
 
 
 def _section(tag: str, operations: list[tuple[str, Mapping[str, Any]]], document: Mapping[str, Any]) -> str:
-    parts = [f"### {tag.capitalize()}"]
+    parts = [f"### {tag.title()}"]
     parts.append(table(("method and path", "description"), ((f"`{name}`", op["summary"]) for name, op in operations)))
     for name, operation in operations:
         parameters = [_resolved(parameter, document) for parameter in operation.get("parameters", ())]
-        rows = []
+        names: dict[tuple[str, str], list[str]] = {}
         for parameter in parameters:
             if parameter["in"] == "query":
                 schema = _resolved(parameter.get("schema", {}), document)
                 description = parameter.get("description") or schema.get("description", "")
-                rows.append((f"`{parameter['name']}`", _value_type(schema), description))
+                names.setdefault((_values_of(schema), description), []).append(f"`{parameter['name']}`")
+        rows = [(", ".join(same), *described) for described, same in names.items()]
         if rows:
             parts.append(f"Query parameters of `{name}`:")
-            parts.append(table(("parameter", "value", "meaning"), rows))
+            parts.append(table(("parameter", "values", "meaning"), rows))
     return "\n\n".join(parts)
 
 
