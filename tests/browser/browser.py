@@ -1,4 +1,4 @@
-"""The page in a browser: a run to look at, and a window that is watched for errors and for other hosts."""
+"""Data for the tests of the page, and a browser window that records errors and requests to other hosts."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from service.client import LossClient
 from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request
 
 NAMES = ["spam", "ham", "newsletter", "invoice", "support"]
 ROWS, QUEUED = 300, 60
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"
-# A red square; nothing is asked of another host for it.
+# A red square, without a request to another host.
 SQUARE = "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='9' height='9' fill='red'/></svg>"
 PICTURE = f"data:image/svg+xml,{SQUARE}"
 SUBJECTS = ["Your parcel is waiting", "Re: meeting on Thursday", "Invoice 2291", "Ten ways to save", "I am locked out"]
 
 
 def push(url: str, key: str | None = None) -> None:
-    """A run with names, texts and two epochs; one of bare rows with pictures; their queues."""
+    """Push a run with class names, texts and three epochs, a run with pictures only, and a queue of each."""
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 5, ROWS)
     given = np.where(rng.random(ROWS) < 0.1, (truth + 1) % 5, truth)
@@ -47,15 +47,15 @@ def push(url: str, key: str | None = None) -> None:
         bare.create_queue("top_loss", budget=20, name="all")
 
 
-# Elements that a screen reader has no name for.
+# The number of elements without a name for screen readers.
 NAMELESS = """
-    [...document.querySelectorAll("button, a, input, select, img")].filter((one) => !(one.textContent
-        || one.getAttribute("aria-label") || one.getAttribute("alt") !== null || one.labels?.length)).length
+    [...document.querySelectorAll("button, a, input, select, img")].filter((element) => !(element.textContent
+        || element.getAttribute("aria-label") || element.getAttribute("alt") !== null || element.labels?.length)).length
 """
 
 
 class Watched:
-    """A page; what it logged, and what it asked of others than the service."""
+    """A window; `errors` are its logged errors and warnings, `elsewhere` its requests to other hosts."""
 
     def __init__(self, browser: Browser, server: ServerProcess, **options: Any) -> None:
         self.context = browser.new_context(base_url=server.url, **options)
@@ -63,18 +63,23 @@ class Watched:
         self.page.set_default_timeout(10_000)
         self.errors: list[str] = []
         self.elsewhere: list[str] = []
-        self.page.on("console", lambda one: self.errors.append(one.text) if one.type in ("error", "warning") else None)
+        self.page.on("console", self._log)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda one: None if self._ours(one.url, server) else self.elsewhere.append(one.url))
+        self.own = (server.url, "data:", "about:")
+        self.page.on("request", self._check_host)
 
-    @staticmethod
-    def _ours(url: str, server: ServerProcess) -> bool:
-        return url.startswith((server.url, "data:", "about:"))
+    def _log(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(message.text)
+
+    def _check_host(self, request: Request) -> None:
+        if not request.url.startswith(self.own):
+            self.elsewhere.append(request.url)
 
 
 def reviews(server: ServerProcess, run: str = "mail") -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{server.url}/runs/{run}/reviews").json()
-    return answer
+    reply: dict[str, Any] = httpx.get(f"{server.url}/runs/{run}/reviews").json()
+    return reply
 
 
 def queue_rows(server: ServerProcess, run: str = "mail", name: str = "monday") -> list[dict[str, Any]]:
@@ -82,9 +87,10 @@ def queue_rows(server: ServerProcess, run: str = "mail", name: str = "monday") -
     return rows
 
 
-def take_back_all(server: ServerProcess) -> None:
-    taken = [{"id": row["id"], "verdict": None} for row in queue_rows(server)]
-    httpx.post(f"{server.url}/runs/mail/reviews", json=taken).raise_for_status()
+def withdraw_all(server: ServerProcess) -> None:
+    """Withdraw all verdicts of the queue monday."""
+    withdrawn = [{"id": row["id"], "verdict": None} for row in queue_rows(server)]
+    httpx.post(f"{server.url}/runs/mail/reviews", json=withdrawn).raise_for_status()
 
 
 def tile(page: Page, name: str) -> Locator:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, driven by Playwright; where it is missing, the test is skipped, or fails where it has to run.
+    """Chromium, driven by Playwright. Without Chromium the tests are skipped, or fail if the environment requires it.
 
-    Not longer than this folder: while Playwright runs, no other test of this thread can start an event loop.
+    The scope is this package: while Playwright runs, no other test of this thread can start an event loop.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -27,19 +27,19 @@ def browser() -> Iterator[Browser]:
         missing("no Chromium on the path")
     with sync_api.sync_playwright() as playwright:
         options = ["--headless", "--no-sandbox", "--disable-gpu"]
-        started = playwright.chromium.launch(executable_path=chromium, args=options)
-        yield started
-        started.close()
+        chromium_browser = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield chromium_browser
+        chromium_browser.close()
 
 
 @pytest.fixture
 def watched(browser: Browser, server: ServerProcess) -> Iterator[Watched]:
-    """A window of a desk; the test fails if the page logged an error or asked anything of another host."""
-    made = Watched(browser, server, viewport={"width": 1440, "height": 900})
-    yield made
-    made.context.close()
-    assert made.errors == []
-    assert made.elsewhere == []
+    """A desktop window. The test fails if the page logs an error or sends a request to another host."""
+    window = Watched(browser, server, viewport={"width": 1440, "height": 900})
+    yield window
+    window.context.close()
+    assert window.errors == []
+    assert window.elsewhere == []
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Files that are dropped on the page, or chosen there, become runs; what goes wrong is said and leaves nothing."""
+"""Files that the user drops on the page, or chooses there, become runs; failed uploads leave no run."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ TABLE = pa.table(
 DROP = """([files, selector]) => {
     const transfer = new DataTransfer();
     for (const [name, content] of files) {
-        const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+        const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
         transfer.items.add(new File([bytes], name));
     }
-    const where = document.querySelector(selector);
+    const target = document.querySelector(selector);
     for (const kind of ["dragenter", "dragover", "drop"]) {
-        where.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+        target.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }));
     }
 }"""
 
@@ -55,7 +55,7 @@ def drop(page: Page, *files: tuple[str, bytes], on: str = "main") -> None:
     page.evaluate(DROP, [[[name, base64.b64encode(content).decode()] for name, content in files], on])
 
 
-def make(page: Page) -> None:
+def make_run(page: Page) -> None:
     page.get_by_role("button", name="Make the run").click()
 
 
@@ -73,8 +73,8 @@ def rows_of(server: ServerProcess, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def refused(watched: Watched, status: int) -> None:
-    """The browser logs each status that is an error itself."""
+def expect_status(watched: Watched, status: int) -> None:
+    """Check that the browser has logged this status of a reply, and nothing else."""
     assert watched.errors
     assert all(str(status) in error for error in watched.errors)
     watched.errors.clear()
@@ -95,7 +95,7 @@ def test_a_page_without_runs_takes_files_too(page: Page, server: ServerProcess) 
     assert box is not None
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
-    make(page)
+    make_run(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("first")
 
 
@@ -119,7 +119,7 @@ def test_a_dropped_file_becomes_a_run(page: Page, server: ServerProcess, file: s
     page.get_by_label("Name of the run").fill(name)
     page.get_by_label("Class names").fill("spam, ham\nnews")
     page.get_by_label("Gamma").fill("1.5")
-    make(page)
+    make_run(page)
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
     expect(tile(page, "Examples")).to_have_text(str(ROWS))
     run, rows = run_of(server, name), rows_of(server, name)
@@ -132,15 +132,13 @@ def test_a_dropped_file_becomes_a_run(page: Page, server: ServerProcess, file: s
         assert [row["attributes"] for row in rows] == [{"text": text} for text in TABLE["text"].to_pylist()]
 
 
-def test_several_files_are_batches_of_one_epoch_and_a_known_run_gets_the_next(
-    page: Page, server: ServerProcess
-) -> None:
+def test_several_files_make_one_epoch_and_later_files_the_next(page: Page, server: ServerProcess) -> None:
     page.goto("/")
     half = ROWS // 2
     drop(page, ("a.csv", csv_file(TABLE.slice(0, half))), ("b.parquet", parquet_file(TABLE.slice(half))))
     expect(page.get_by_role("dialog")).to_contain_text("A run from 2 files")
     page.get_by_label("Name of the run").fill("halves")
-    make(page)
+    make_run(page)
     expect(tile(page, "Examples")).to_have_text(str(ROWS))
     assert run_of(server, "halves")["epochs"][0]["num_batches"] == 2
     page.goto("/#/")
@@ -149,11 +147,11 @@ def test_several_files_are_batches_of_one_epoch_and_a_known_run_gets_the_next(
     expect(page.get_by_label("Gamma")).to_be_hidden()
     page.get_by_role("button", name="Add to the run").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("halves")
-    assert [one["num_examples"] for one in run_of(server, "halves")["epochs"]] == [ROWS, ROWS]
+    assert [epoch["num_examples"] for epoch in run_of(server, "halves")["epochs"]] == [ROWS, ROWS]
 
 
-def test_keys_alone_choose_a_file_and_make_the_run(page: Page, server: ServerProcess) -> None:
-    # Playwright catches choosers only some time after the first one is waited for.
+def test_a_file_is_chosen_by_keyboard(page: Page, server: ServerProcess) -> None:
+    # Without a listener, Playwright misses the first file chooser.
     page.on("filechooser", lambda chooser: None)
     page.goto("/")
     page.locator(".drop").wait_for()
@@ -169,7 +167,7 @@ def test_keys_alone_choose_a_file_and_make_the_run(page: Page, server: ServerPro
     assert page.evaluate(NAMELESS) == 0
     page.keyboard.press("Escape")
     expect(page.locator(".drop")).to_be_focused()
-    # The same file again.
+    # The same file can be chosen again.
     page.locator("input[type=file]").set_input_files(file)
     expect(page.get_by_label("Name of the run")).to_have_value("keys")
     page.keyboard.press("Enter")
@@ -177,58 +175,58 @@ def test_keys_alone_choose_a_file_and_make_the_run(page: Page, server: ServerPro
     assert run_of(server, "keys")["num_examples"] == ROWS
 
 
-def test_what_is_wrong_is_said_and_leaves_no_run(watched: Watched, server: ServerProcess) -> None:
+def test_a_file_with_faults_leaves_no_run(watched: Watched, server: ServerProcess) -> None:
     page = watched.page
     page.goto("/")
     alert = page.get_by_role("dialog").get_by_role("alert")
     bad = TABLE.set_column(2, "label", [[0, 9, *LABELS[2:].tolist()]])
-    for content, status, says in (
+    for content, status, message in (
         (parquet_file(TABLE)[:-9], 400, "Malformed body"),
         (csv_file(bad), 422, "row 1: target 9 is outside [0, 3)"),
         (csv_file(TABLE.drop_columns("id")), 422, "ids missing"),
         (csv_file(TABLE) + b"x" * 2**20, 413, "focal-loss push bad"),
     ):
         drop(page, ("bad.parquet" if status == 400 else "bad.csv", content))
-        make(page)
-        expect(alert).to_contain_text(says)
+        make_run(page)
+        expect(alert).to_contain_text(message)
         expect(page.get_by_role("button", name="Make the run")).to_be_enabled()
-        refused(watched, status)
+        expect_status(watched, status)
         assert "bad" not in names(server)
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
     drop(page, ("bad.csv", b"id,label,logit_0,logit_1\n"))
-    make(page)
+    make_run(page)
     expect(alert).to_contain_text("There are no rows in it")
     assert "bad" not in names(server)
     page.keyboard.press("Escape")
     drop(page, ("notes.docx", b"PK"))
-    expect(page.get_by_role("alert")).to_contain_text("notes.docx is of no known kind")
+    expect(page.get_by_role("alert")).to_contain_text("notes.docx has an unknown type")
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_what_can_be_mended_is_mended_in_the_dialog(watched: Watched, server: ServerProcess) -> None:
+def test_the_form_can_be_corrected_after_an_error(watched: Watched, server: ServerProcess) -> None:
     page = watched.page
     page.goto("/")
-    drop(page, ("mend.csv", csv_file(TABLE)))
+    drop(page, ("names.csv", csv_file(TABLE)))
     page.get_by_label("Class names").fill("only, two")
-    make(page)
+    make_run(page)
     expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("the logits have 3 classes")
-    refused(watched, 422)
-    assert "mend" not in names(server)
+    expect_status(watched, 422)
+    assert "names" not in names(server)
     page.get_by_label("Class names").fill("now, there, three")
-    make(page)
-    expect(page.get_by_role("heading", level=1)).to_have_text("mend")
-    assert run_of(server, "mend")["class_names"] == ["now", "there", "three"]
+    make_run(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("names")
+    assert run_of(server, "names")["class_names"] == ["now", "there", "three"]
 
 
-def test_progress_is_seen_and_cancelling_leaves_no_run(page: Page, server: ServerProcess) -> None:
+def test_progress_is_shown_and_a_cancelled_upload_leaves_no_run(page: Page, server: ServerProcess) -> None:
     page.goto("/")
-    line = page.context.new_cdp_session(page)
-    line.send("Network.enable")
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
     slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 30_000}
     drop(page, ("slow.parquet", parquet_file(pa.concat_tables([TABLE] * 40), compression="none", use_dictionary=False)))
-    line.send("Network.emulateNetworkConditions", slow)
-    make(page)
+    session.send("Network.emulateNetworkConditions", slow)
+    make_run(page)
     bar = page.get_by_role("progressbar")
     expect(bar).to_be_visible()
     first = page.locator("label", has_text="Sent").inner_text()

@@ -1,4 +1,4 @@
-"""The page's export in a browser: what it shows is what the service writes, and what the download holds."""
+"""The export in a browser: the preview agrees with the downloaded file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_queue_goes_to_label_studio(page: Page, server: ServerProcess, tmp_pat
     expect(page.locator(".count")).to_have_text("3 of 60 rows")
     first = page.locator(".json > details").first
     expect(first).to_contain_text(f'external_id: "{queue_rows(server)[0]["id"]}"')
-    # A data set's text is text here as well.
+    # Text of a data set is never markup.
     expect(first).to_contain_text("<img src=x onerror=")
     assert HOSTILE[:10] not in page.locator(".json").inner_html()
 
@@ -51,9 +51,9 @@ def test_a_queue_goes_to_label_studio(page: Page, server: ServerProcess, tmp_pat
         page.get_by_role("link", name="Download").click()
     assert download.value.suggested_filename == "monday.label-studio.json"
     download.value.save_as(tmp_path / "file")
-    asked = httpx.get(f"{server.url}/runs/mail/export", params=in_address(page))
-    assert (tmp_path / "file").read_bytes() == asked.content
-    assert asked.json()[0]["predictions"][0]["result"][0]["from_name"] == "topic"
+    exported = httpx.get(f"{server.url}/runs/mail/export", params=in_address(page))
+    assert (tmp_path / "file").read_bytes() == exported.content
+    assert exported.json()[0]["predictions"][0]["result"][0]["from_name"] == "topic"
 
     page.reload()
     expect(page.get_by_label("Control name")).to_have_value("topic")
@@ -85,7 +85,7 @@ def test_each_target_has_its_own_fields_and_preview(page: Page, server: ServerPr
     expect(page.get_by_role("link", name="Download bare.parquet")).to_be_visible()
 
 
-def test_what_the_service_refuses_is_said_and_not_offered(watched: Watched) -> None:
+def test_an_export_that_the_service_refuses_has_no_download(watched: Watched) -> None:
     page = watched.page
     page.goto("/#/runs/mail/export?format=argilla&epoch=1")
     expect(page.get_by_label("Scores of")).to_have_value("1")
@@ -104,11 +104,11 @@ def test_what_the_service_refuses_is_said_and_not_offered(watched: Watched) -> N
     watched.errors.clear()
 
 
-def test_without_a_validator_nobody_is_said_to_have_looked(page: Page) -> None:
+def test_without_a_validator_the_rows_are_not_checked(page: Page) -> None:
     def without(route: object) -> None:
         reply = route.fetch()  # type: ignore[attr-defined]
-        found = reply.json() | {"validator": None, "notes": ["pip install it"]}
-        route.fulfill(response=reply, json=found)  # type: ignore[attr-defined]
+        preview = reply.json() | {"validator": None, "notes": ["pip install it"]}
+        route.fulfill(response=reply, json=preview)  # type: ignore[attr-defined]
 
     page.route("**/export/preview?*", without)
     page.goto("/#/runs/mail/export?format=label-studio&queue=monday")

@@ -1,4 +1,4 @@
-"""The page in a browser, as people use it: by keyboard, on a phone, in the dark, and when something goes wrong."""
+"""The page in a browser: runs, reviews by keyboard, examples, errors, narrow windows and dark colours."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.browser.browser import (
     push,
     queue_rows,
     reviews,
-    take_back_all,
     tile,
+    withdraw_all,
 )
 from tests.live.server_process import ServerProcess
 
@@ -59,12 +59,12 @@ def test_runs_show_their_counts_and_lead_to_a_queue(watched: Watched, server: Se
     expect(page.locator("tbody tr")).to_have_count(12)
 
 
-def test_fifty_are_reviewed_by_keyboard_and_are_still_there_after_a_reload(page: Page, server: ServerProcess) -> None:
-    take_back_all(server)
+def test_verdicts_by_keyboard_outlive_a_reload(page: Page, server: ServerProcess) -> None:
+    withdraw_all(server)
     rows = queue_rows(server)
     page.goto("/#/runs/mail/queues/monday")
     expect(tile(page, "Reviewed")).to_have_text("0 of 60")
-    said: dict[str, tuple[str, int | None]] = {}
+    expected: dict[str, tuple[str, int | None]] = {}
     for number, row in enumerate(rows[:50]):
         expect(page.locator("[aria-current=true] .rank")).to_have_text(str(row["rank"]))
         if number % 5 == 4:
@@ -72,27 +72,27 @@ def test_fifty_are_reviewed_by_keyboard_and_are_still_there_after_a_reload(page:
             page.keyboard.press("o")
             page.keyboard.type(NAMES[other])
             page.keyboard.press("Enter")
-            said[row["id"]] = ("wrong", other)
+            expected[row["id"]] = ("wrong", other)
         elif number % 2 and row["suggested"] is not None:
             page.keyboard.press("2" if number % 3 else "a")
-            said[row["id"]] = ("wrong", row["suggested"])
+            expected[row["id"]] = ("wrong", row["suggested"])
         else:
             page.keyboard.press("1" if number % 3 else "k")
-            said[row["id"]] = ("ok", None)
+            expected[row["id"]] = ("ok", None)
     expect(tile(page, "Reviewed")).to_have_text("50 of 60")
     page.keyboard.press("u")
     expect(tile(page, "Reviewed")).to_have_text("49 of 60")
     expect(page.locator("[aria-current=true] .rank")).to_have_text("50")
-    del said[rows[49]["id"]]
+    del expected[rows[49]["id"]]
     page.keyboard.press("s")
     expect(page.locator("[aria-current=true] .rank")).to_have_text("51")
     page.keyboard.press("ArrowUp")
     page.keyboard.press("j")
     expect(page.locator("[aria-current=true] .rank")).to_have_text("51")
-    kept = {row["id"]: (row["verdict"], row["verdict_label"]) for row in queue_rows(server) if row["verdict"]}
-    assert kept == said
-    assert {one["queue"] for one in reviews(server)["reviews"] if one["verdict"]} == {"monday"}
-    wrong = sum(verdict == "wrong" for verdict, _ in said.values())
+    stored = {row["id"]: (row["verdict"], row["verdict_label"]) for row in queue_rows(server) if row["verdict"]}
+    assert stored == expected
+    assert {review["queue"] for review in reviews(server)["reviews"] if review["verdict"]} == {"monday"}
+    wrong = sum(verdict == "wrong" for verdict, _ in expected.values())
     page.reload()
     expect(tile(page, "Reviewed")).to_have_text("49 of 60")
     expect(tile(page, "Wrong labels here")).to_have_text(f"{wrong} of 49")
@@ -101,30 +101,30 @@ def test_fifty_are_reviewed_by_keyboard_and_are_still_there_after_a_reload(page:
 
 
 def test_filters_and_the_row_are_in_the_address(page: Page, server: ServerProcess) -> None:
-    take_back_all(server)
+    withdraw_all(server)
     rows = queue_rows(server)
     label = rows[0]["target"]
-    fitting = [row for row in rows if row["target"] == label]
+    matching = [row for row in rows if row["target"] == label]
     page.goto("/#/runs/mail/queues/monday")
     page.get_by_label("Given", exact=True).select_option(NAMES[label])
-    expect(page.locator("tbody tr")).to_have_count(len(fitting))
+    expect(page.locator("tbody tr")).to_have_count(len(matching))
     page.locator("h1").click()
     page.keyboard.press("j")
-    assert page.url.endswith(f"/monday/{fitting[1]['rank']}?given={label}")
+    assert page.url.endswith(f"/monday/{matching[1]['rank']}?given={label}")
     page.reload()
-    expect(page.locator("tbody tr")).to_have_count(len(fitting))
-    expect(page.locator("[aria-current=true] .rank")).to_have_text(str(fitting[1]["rank"]))
+    expect(page.locator("tbody tr")).to_have_count(len(matching))
+    expect(page.locator("[aria-current=true] .rank")).to_have_text(str(matching[1]["rank"]))
     page.get_by_label("Show").select_option("open")
     page.locator("h1").click()
     page.keyboard.press("k")
-    expect(page.locator("tbody tr")).to_have_count(len(fitting) - 1)
+    expect(page.locator("tbody tr")).to_have_count(len(matching) - 1)
     prediction = rows[0]["prediction"]
     page.goto(f"/#/runs/mail/queues/monday/1?prediction={prediction}")
     expect(page.locator("tbody tr")).to_have_count(sum(row["prediction"] == prediction for row in rows))
 
 
-def test_what_the_service_does_not_take_stays_unreviewed(watched: Watched, server: ServerProcess) -> None:
-    take_back_all(server)
+def test_a_row_whose_verdict_is_not_stored_stays_unreviewed(watched: Watched, server: ServerProcess) -> None:
+    withdraw_all(server)
     page = watched.page
     page.goto("/#/runs/mail/queues/monday")
     expect(tile(page, "Reviewed")).to_have_text("0 of 60")
@@ -148,15 +148,15 @@ def test_what_the_service_does_not_take_stays_unreviewed(watched: Watched, serve
     watched.errors.clear()
 
 
-def test_an_example_with_everything(page: Page, server: ServerProcess) -> None:
-    take_back_all(server)
+def test_the_view_of_an_example(page: Page, server: ServerProcess) -> None:
+    withdraw_all(server)
     row = queue_rows(server)[0]
-    said = [{"id": row["id"], "verdict": "wrong", "label": row["suggested"], "reviewer": "kim"}]
-    httpx.post(f"{server.url}/runs/mail/reviews", json=said).raise_for_status()
+    verdicts = [{"id": row["id"], "verdict": "wrong", "label": row["suggested"], "reviewer": "kim"}]
+    httpx.post(f"{server.url}/runs/mail/reviews", json=verdicts).raise_for_status()
     page.goto("/#/runs/mail/queues/monday/1")
     page.get_by_role("region", name="Row under review").get_by_role("link", name=row["id"]).click()
     expect(page.get_by_role("heading", level=1)).to_have_text(row["id"])
-    # A data set's text is text.
+    # Text of a data set is never markup.
     expect(page.locator(".example .text")).to_have_text(HOSTILE)
     assert "broken in" not in page.title()
     expect(page.locator(".classes li.given")).to_contain_text(NAMES[row["target"]])
@@ -193,8 +193,8 @@ def test_deleting_a_run_asks_first(page: Page, server: ServerProcess) -> None:
     assert httpx.get(f"{server.url}/runs/doomed").status_code == 404
 
 
-def test_keys_can_be_looked_up_and_turned_off(page: Page, server: ServerProcess) -> None:
-    take_back_all(server)
+def test_keys_are_listed_and_can_be_turned_off(page: Page, server: ServerProcess) -> None:
+    withdraw_all(server)
     page.goto("/#/runs/mail/queues/monday/1")
     expect(tile(page, "Reviewed")).to_have_text("0 of 60")
     page.keyboard.press("?")
@@ -203,12 +203,12 @@ def test_keys_can_be_looked_up_and_turned_off(page: Page, server: ServerProcess)
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     expect(page.locator("[aria-current=true] .rank")).to_have_text("1")
-    # The buttons work all the same, and say what they do.
+    # The buttons still work.
     page.get_by_role("button", name="Keep").press("Enter")
     expect(tile(page, "Reviewed")).to_have_text("1 of 60")
 
 
-def test_what_is_not_there_is_said(watched: Watched) -> None:
+def test_an_unknown_run_is_reported(watched: Watched) -> None:
     watched.page.goto("/#/runs/nothing")
     expect(watched.page.get_by_role("alert")).to_contain_text("nothing")
     watched.page.wait_for_load_state("networkidle")

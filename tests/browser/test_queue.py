@@ -1,4 +1,4 @@
-"""A queue in a browser: filters, orders, tabs, pages, many rows in one step, and the form that makes one."""
+"""A queue in a browser: filters, sort keys, tabs, pages, bulk reviews, and the form that makes a queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from service.client import LossClient
-from tests.browser.browser import NAMELESS, NAMES, Watched, push, queue_rows, reviews, take_back_all, tile
+from tests.browser.browser import NAMELESS, NAMES, Watched, push, queue_rows, reviews, tile, withdraw_all
 from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def ranks(page: Page) -> Locator:
     return page.locator("tbody .rank")
 
 
-def texts(rows: list[dict[str, Any]]) -> list[str]:
+def rank_texts(rows: list[dict[str, Any]]) -> list[str]:
     return [str(row["rank"]) for row in rows]
 
 
@@ -54,55 +54,55 @@ def verdicts(server: ServerProcess) -> dict[str, tuple[str, int | None]]:
 
 
 def test_filters_by_class_attribute_and_text_are_in_the_address(page: Page, server: ServerProcess) -> None:
-    take_back_all(server)
+    withdraw_all(server)
     rows = queue_rows(server)
     label = rows[0]["target"]
     of_kim = [row for row in rows if row["target"] == label and row["attributes"]["annotator"] == "kim"]
     page.goto(MONDAY)
-    expect(ranks(page)).to_have_text(texts(rows))
+    expect(ranks(page)).to_have_text(rank_texts(rows))
     page.get_by_label("Given", exact=True).select_option(NAMES[label])
     page.get_by_label("annotator").select_option("kim")
-    expect(ranks(page)).to_have_text(texts(of_kim))
+    expect(ranks(page)).to_have_text(rank_texts(of_kim))
     expect(tab(page, f"Filtered ({len(of_kim)})")).to_have_attribute("aria-pressed", "true")
     page.reload()
-    expect(ranks(page)).to_have_text(texts(of_kim))
+    expect(ranks(page)).to_have_text(rank_texts(of_kim))
     expect(page.get_by_label("annotator")).to_have_value("kim")
-    found = [row for row in of_kim if "INVOICE" in row["attributes"]["text"].upper()]
-    assert 0 < len(found) < len(of_kim)
+    matching = [row for row in of_kim if "INVOICE" in row["attributes"]["text"].upper()]
+    assert 0 < len(matching) < len(of_kim)
     page.get_by_label("Search").fill("iNVOICE")
-    expect(ranks(page)).to_have_text(texts(found))
-    # All ignores the filters and keeps them; so does the address.
+    expect(ranks(page)).to_have_text(rank_texts(matching))
+    # The tab All ignores the filters, but keeps them, also in the address.
     tab(page, "All (60)").click()
-    expect(ranks(page)).to_have_text(texts(rows))
+    expect(ranks(page)).to_have_text(rank_texts(rows))
     page.reload()
-    expect(ranks(page)).to_have_text(texts(rows))
+    expect(ranks(page)).to_have_text(rank_texts(rows))
     expect(page.get_by_label("Search")).to_have_value("iNVOICE")
-    tab(page, f"Filtered ({len(found)})").click()
-    expect(ranks(page)).to_have_text(texts(found))
+    tab(page, f"Filtered ({len(matching)})").click()
+    expect(ranks(page)).to_have_text(rank_texts(matching))
 
 
-def test_two_sort_keys_by_the_heads_of_the_columns(page: Page, server: ServerProcess) -> None:
-    take_back_all(server)
+def test_the_heads_of_the_columns_set_two_sort_keys(page: Page, server: ServerProcess) -> None:
+    withdraw_all(server)
     rows = sorted(queue_rows(server), key=lambda row: (row["target"], -row["loss"], row["rank"]))
     page.goto(MONDAY)
     given = page.get_by_role("button", name="Given", exact=True)
     given.focus()
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Loss").click(modifiers=["Shift"])
-    expect(ranks(page)).to_have_text(texts(rows))
+    expect(ranks(page)).to_have_text(rank_texts(rows))
     expect(page.get_by_role("columnheader", name="Given")).to_have_attribute("aria-sort", "ascending")
     expect(page.get_by_role("columnheader", name="Loss")).to_have_attribute("aria-sort", "descending")
     assert "sort=target%2C-loss" in page.url
     page.reload()
-    expect(ranks(page)).to_have_text(texts(rows))
-    # The same without a table's head: what a phone has.
+    expect(ranks(page)).to_have_text(rank_texts(rows))
+    # A narrow window has no head of the table, but the same choices.
     page.get_by_label("Then by").select_option("loss")
     rows.sort(key=lambda row: (row["target"], row["loss"], row["rank"]))
-    expect(ranks(page)).to_have_text(texts(rows))
+    expect(ranks(page)).to_have_text(rank_texts(rows))
 
 
-def test_many_rows_are_accepted_and_taken_back_in_one_step(page: Page, server: ServerProcess) -> None:
-    take_back_all(server)
+def test_many_rows_are_reviewed_and_undone_in_one_step(page: Page, server: ServerProcess) -> None:
+    withdraw_all(server)
     rows = queue_rows(server)
     some = [row for row in rows if row["target"] == 2]
     accepted = {row["id"]: ("wrong", row["suggested"]) for row in some if row["suggested"] is not None}
@@ -116,7 +116,7 @@ def test_many_rows_are_accepted_and_taken_back_in_one_step(page: Page, server: S
     page.get_by_label(f"Select row {first['rank']}", exact=True).check()
     page.get_by_label(f"Select row {first['rank']}", exact=True).uncheck()
     tab(page, f"Selected ({len(some)})").click()
-    expect(ranks(page)).to_have_text(texts(some))
+    expect(ranks(page)).to_have_text(rank_texts(some))
     before = len(reviews(server)["reviews"])
     page.get_by_role("button", name="Accept suggestions").click()
     expect(page.locator(".notice.done")).to_contain_text(f"{len(accepted)} rows accepted")
@@ -126,9 +126,9 @@ def test_many_rows_are_accepted_and_taken_back_in_one_step(page: Page, server: S
     expect(tile(page, "Reviewed")).to_have_text("0 of 60")
     assert verdicts(server) == {}
     assert len(reviews(server)["reviews"]) == before + 2 * len(accepted)
-    # More than twenty ask first, in one request.
+    # More than twenty rows need a confirmation, and are sent in one request.
     posted: list[str] = []
-    page.on("request", lambda one: posted.append(one.url) if one.method == "POST" else None)
+    page.on("request", lambda request: posted.append(request.url) if request.method == "POST" else None)
     page.get_by_label("Select this page").check()
     page.get_by_role("button", name="Keep all").click()
     expect(page.get_by_role("dialog")).to_contain_text("Keep the given label of 60 rows?")
@@ -139,14 +139,14 @@ def test_many_rows_are_accepted_and_taken_back_in_one_step(page: Page, server: S
     assert len(posted) == 1
 
 
-def test_a_row_far_down_opens_by_its_link_without_the_rows_before(page: Page, server: ServerProcess) -> None:
-    asked: list[str] = []
-    page.on("response", lambda one: asked.append(one.text()) if "/queues/all?" in one.url else None)
+def test_the_link_of_a_row_loads_only_its_page(page: Page, server: ServerProcess) -> None:
+    replies: list[str] = []
+    page.on("response", lambda reply: replies.append(reply.text()) if "/queues/all?" in reply.url else None)
     page.goto("/#/runs/long/queues/all/2345")
     expect(page.locator("[aria-current=true] .rank")).to_have_text("2345")
     expect(ranks(page)).to_have_text([str(rank) for rank in range(2301, 2401)])
     expect(page.locator(".count")).to_have_text(re.compile("Rows 2,301.2,400 of 3,000"))
-    assert sum(text.count('"reason"') for text in asked) <= 100
+    assert sum(text.count('"reason"') for text in replies) <= 100
     page.get_by_role("button", name="Next page").click()
     expect(ranks(page).first).to_have_text("2401")
     assert page.url.endswith("/all/2401")
@@ -154,7 +154,7 @@ def test_a_row_far_down_opens_by_its_link_without_the_rows_before(page: Page, se
     expect(page.locator("[aria-current=true] .rank")).to_have_text("2400")
     page.keyboard.press("j")
     expect(page.locator("[aria-current=true] .rank")).to_have_text("2401")
-    # What matches and is not here can be selected all the same.
+    # Matching rows of other pages can be selected too.
     page.get_by_label("source").select_option("phone")
     page.get_by_role("button", name="Select all 1,000 that match").click()
     expect(page.locator(".bulk")).to_contain_text("1,000 selected")
@@ -162,15 +162,15 @@ def test_a_row_far_down_opens_by_its_link_without_the_rows_before(page: Page, se
     expect(ranks(page)).to_have_count(100)
 
 
-def test_a_page_of_open_rows_is_reviewed_by_keyboard_into_the_next(page: Page, server: ServerProcess) -> None:
-    """What is reviewed leaves the list, and no row is passed over at the end of a page."""
+def test_reviews_by_keyboard_go_on_to_the_next_page(page: Page, server: ServerProcess) -> None:
+    """Reviewed rows leave the list, and no row is left out at the end of a page."""
     everything = f"{server.url}/runs/long/queues/all"
     first = [row["id"] for row in httpx.get(everything, params={"limit": 98}).json()["rows"]]
     ids = [row["id"] for row in httpx.get(everything, params={"limit": 4, "offset": 98}).json()["rows"]]
     page.goto("/#/runs/long/queues/all?show=open")
     expect(ranks(page)).to_have_count(100)
-    said = [{"id": one, "verdict": "ok"} for one in first]
-    httpx.post(f"{server.url}/runs/long/reviews", json=said).raise_for_status()
+    verdicts = [{"id": row_id, "verdict": "ok"} for row_id in first]
+    httpx.post(f"{server.url}/runs/long/reviews", json=verdicts).raise_for_status()
     page.reload()
     expect(page.locator("[aria-current=true] .rank")).to_have_text("99")
     for key in ("x", "4", "x", "d"):
@@ -179,30 +179,30 @@ def test_a_page_of_open_rows_is_reviewed_by_keyboard_into_the_next(page: Page, s
     expect(page.locator(".bulk")).to_contain_text("2 selected")
     expect(ranks(page).first).to_have_text("101")
     assert httpx.get(everything, params={"verdict": "unsure", "fields": "id"}).json()["rows"] == [
-        {"id": one} for one in ids[:2]
+        {"id": row_id} for row_id in ids[:2]
     ]
     for _ in range(98):
         page.keyboard.press("j")
     expect(page.locator("[aria-current=true] .rank")).to_have_text("199")
     page.keyboard.press("k")
     page.keyboard.press("k")
-    # The key pressed while the page came was meant for its first row.
+    # A key pressed while the next page loads applies to its first row.
     page.keyboard.press("k")
     expect(page.locator("[aria-current=true] .rank")).to_have_text("202")
 
-    def kept() -> list[int]:
-        asked = {"verdict": "ok", "fields": "rank", "limit": 1000}
-        return [row["rank"] for row in httpx.get(everything, params=asked).json()["rows"]]
+    def kept_ranks() -> list[int]:
+        query = {"verdict": "ok", "fields": "rank", "limit": 1000}
+        return [row["rank"] for row in httpx.get(everything, params=query).json()["rows"]]
 
-    # The last verdicts may still be on their way.
+    # The last verdicts may still be in flight.
     deadline = time.monotonic() + 10
-    while len(kept()) < 101 and time.monotonic() < deadline:
+    while len(kept_ranks()) < 101 and time.monotonic() < deadline:
         page.wait_for_timeout(50)
-    assert kept() == [*range(1, 99), 199, 200, 201]
+    assert kept_ranks() == [*range(1, 99), 199, 200, 201]
 
 
-def test_the_form_makes_a_mix_and_says_what_to_expect(page: Page, server: ServerProcess) -> None:
-    take_back_all(server)
+def test_the_form_makes_a_mix_and_previews_it(page: Page, server: ServerProcess) -> None:
+    withdraw_all(server)
     page.goto("/#/runs/mail")
     page.get_by_label("Strategy", exact=True).select_option("mix")
     page.get_by_label("Part of the mix").nth(0).select_option("area_under_margin")
@@ -216,7 +216,7 @@ def test_the_form_makes_a_mix_and_says_what_to_expect(page: Page, server: Server
     page.get_by_label("At most so many with the same").fill("annotator")
     page.get_by_label("At most how many").fill("8")
     expect(page.locator(".expected")).to_contain_text("expected in 16 rows; by class: ")
-    told = page.locator(".expected").inner_text()
+    preview = page.locator(".expected").inner_text()
     page.get_by_label("Name", exact=True).fill("mixed")
     page.get_by_role("button", name="Make queue").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("mixed")
@@ -224,13 +224,13 @@ def test_the_form_makes_a_mix_and_says_what_to_expect(page: Page, server: Server
         "Mix of area under the margin 50 % and random (control) 50 %, up to 20 rows, "
         "at most 8 with the same annotator, from epoch 2."
     )
-    made = httpx.get(f"{server.url}/runs/mail/queues/mixed").json()
-    asked = {"mix": {"area_under_margin": 0.5, "random": 0.5}, "budget": 20, "first": 2, "seed": 7}
-    assert {name: made["request"][name] for name in asked} == asked
-    assert {row["strategy"] for row in made["rows"]} == {"area_under_margin", "random"}
-    assert told.startswith(f"About {round(made['expected_yield']['wrong_labels'])} wrong label")
-    for label, count in made["num_per_class"].items():
-        assert f"{NAMES[int(label)]}: {count}" in told
+    queue = httpx.get(f"{server.url}/runs/mail/queues/mixed").json()
+    expected = {"mix": {"area_under_margin": 0.5, "random": 0.5}, "budget": 20, "first": 2, "seed": 7}
+    assert {name: queue["request"][name] for name in expected} == expected
+    assert {row["strategy"] for row in queue["rows"]} == {"area_under_margin", "random"}
+    assert preview.startswith(f"About {round(queue['expected_yield']['wrong_labels'])} wrong label")
+    for label, count in queue["num_per_class"].items():
+        assert f"{NAMES[int(label)]}: {count}" in preview
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

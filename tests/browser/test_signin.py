@@ -1,4 +1,4 @@
-"""The page of a service with keys, and of one that has no runs yet."""
+"""Signing in to a service with keys, and the page of a service without runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_signing_in_and_out(browser: Browser, server_with: ServerWith) -> None:
     page = watched.page
     page.goto("/#/runs/mail/queues/monday/7")
     expect(page.get_by_label("Key")).to_be_focused()
-    page.keyboard.type("not the key of it")
+    page.keyboard.type("another key")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("this is not a key of this service")
     page.keyboard.type(KEY)
@@ -35,7 +35,7 @@ def test_signing_in_and_out(browser: Browser, server_with: ServerWith) -> None:
     assert page.evaluate("document.cookie") == ""
     page.keyboard.press("k")
     expect(tile(page, "Reviewed")).to_have_text("1 of 60")
-    # A session that ends in the middle asks for the key, and leads back to the row.
+    # When a session ends, the page asks for the key and then returns to the row.
     watched.context.clear_cookies()
     page.keyboard.press("k")
     page.get_by_label("Key").fill(KEY)
@@ -51,7 +51,7 @@ def test_signing_in_and_out(browser: Browser, server_with: ServerWith) -> None:
     assert KEY not in server.log_path.read_text()
 
 
-def test_with_no_runs_the_page_says_how_to_push_one(browser: Browser, server: ServerProcess) -> None:
+def test_without_runs_the_page_shows_the_push_command(browser: Browser, server: ServerProcess) -> None:
     watched = Watched(browser, server)
     watched.page.goto("/")
     expect(watched.page.locator("code")).to_contain_text(f"--url {server.url}")

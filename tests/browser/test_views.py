@@ -1,4 +1,4 @@
-"""The views of a run in a browser: its charts, examples, classes and data map; and what axe-core says of all."""
+"""The views of a run in a browser: charts, examples, classes, data map, and the accessibility of all views."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def server(server: ServerProcess) -> ServerProcess:
     return server
 
 
-def asked(server: ServerProcess, path: str) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{server.url}/runs/mail/{path}").raise_for_status().json()
-    return answer
+def get(server: ServerProcess, path: str) -> dict[str, Any]:
+    reply: dict[str, Any] = httpx.get(f"{server.url}/runs/mail/{path}").raise_for_status().json()
+    return reply
 
 
 def newest_queue(server: ServerProcess) -> dict[str, Any]:
-    queues = asked(server, "queues")["queues"]
-    return asked(server, f"queues/{max(queues, key=lambda one: one['created_at'])['name']}?limit=1000")
+    queues = get(server, "queues")["queues"]
+    return get(server, f"queues/{max(queues, key=lambda queue: queue['created_at'])['name']}?limit=1000")
 
 
 def chart(page: Page, title: str) -> Any:
-    """The drawn chart of a card; Plotly's layers are there when it is drawn."""
+    """The card of a chart, after Plotly has drawn it."""
     card = page.locator(".card", has=page.get_by_role("heading", name=title))
     card.scroll_into_view_if_needed()
     expect(card.locator(".main-svg").first).to_be_visible()
@@ -47,13 +47,13 @@ def test_a_bar_of_the_histogram_leads_to_its_examples(page: Page, server: Server
     page.goto("/#/runs/mail")
     card = chart(page, "Losses")
     bars = card.locator(".bars .point path")
-    counts = asked(server, "diagnostics?fields=histogram")["histogram"]["counts"]
+    counts = get(server, "diagnostics?fields=histogram")["histogram"]["counts"]
     drawn = counts[next(place for place, count in enumerate(counts) if count) :]
     expect(bars).to_have_count(len(drawn))
     bar, plot = bars.last.bounding_box(), card.locator(".nsewdrag").bounding_box()
     assert bar
     assert plot
-    # A bar on a logarithmic scale goes far below the plot that cuts it off.
+    # On a logarithmic scale a bar extends far below the visible plot.
     x, y = bar["x"] + bar["width"] / 2, plot["y"] + plot["height"] - 4
     page.mouse.move(x, y, steps=5)
     expect(card.locator(".hoverlayer")).to_contain_text(f": {drawn[-1]} example")
@@ -67,7 +67,7 @@ def test_a_bar_of_the_histogram_leads_to_its_examples(page: Page, server: Server
     expect(page.locator("tbody tr")).to_have_count(drawn[-1])
 
 
-def test_another_gamma_weighs_anew_and_the_order_stays(page: Page, server: ServerProcess) -> None:
+def test_the_slider_shows_the_concentration_for_another_gamma(page: Page, server: ServerProcess) -> None:
     page.goto("/#/runs/mail")
     card = chart(page, "How few examples hold the loss")
     expect(card).to_contain_text("The order of the examples stays the same")
@@ -77,43 +77,44 @@ def test_another_gamma_weighs_anew_and_the_order_stays(page: Page, server: Serve
     for _ in range(8):
         page.keyboard.press("ArrowLeft")
     expect(card.locator("output")).to_have_text(f"{GAMMA} = 0")
-    shares = asked(server, "diagnostics?fields=concentration&gamma=0")["concentration"]
+    shares = get(server, "diagnostics?fields=concentration&gamma=0")["concentration"]
     expect(card).to_contain_text(
         f"With {GAMMA} = 0 the hardest 1 % of the examples hold {100 * shares['top_1_percent']:.0f}"
     )
     expect(card.locator(".lines path").last).not_to_have_attribute("d", before or "")
 
 
-def test_certainty_is_told_in_words(page: Page, server: ServerProcess) -> None:
+def test_calibration_is_described_in_words(page: Page, server: ServerProcess) -> None:
     page.goto("/#/runs/mail")
-    card, found = chart(page, "Can its certainty be believed?"), asked(server, "diagnostics")["calibration"]
-    expect(card).to_contain_text(f"is right {100 * found['accuracy']:.1f}")
-    expect(card.locator(".points path.point")).to_have_count(sum(one["count"] > 0 for one in found["bins"]))
+    card = chart(page, "Can its certainty be believed?")
+    calibration = get(server, "diagnostics")["calibration"]
+    expect(card).to_contain_text(f"is right {100 * calibration['accuracy']:.1f}")
+    expect(card.locator(".points path.point")).to_have_count(sum(bin["count"] > 0 for bin in calibration["bins"]))
 
 
 def test_classes_are_sorted_and_a_cell_opens_its_queue(page: Page, server: ServerProcess) -> None:
     page.goto("/#/runs/mail")
     page.get_by_role("link", name="Classes").click()
-    found = asked(server, "diagnostics?fields=classes,confusion")
-    by_noise = sorted(found["classes"], key=lambda one: (-one["label_noise"], one["class"]))
+    diagnostics = get(server, "diagnostics?fields=classes,confusion")
+    by_noise = sorted(diagnostics["classes"], key=lambda row: (-row["label_noise"], row["class"]))
     page.get_by_role("link", name="Wrong labels").click()
     expect(page.get_by_role("columnheader", name="Wrong labels")).to_have_attribute("aria-sort", "descending")
     rows = page.locator("table.stacked tbody th")
-    expect(rows).to_have_text([NAMES[one["class"]] for one in by_noise])
+    expect(rows).to_have_text([NAMES[row["class"]] for row in by_noise])
     page.get_by_role("link", name="Class ", exact=True).or_(page.get_by_role("link", name="Class", exact=True)).click()
     expect(rows).to_have_text(sorted(NAMES, reverse=True))
-    most = found["confusion"]["largest"][0]
-    given, predicted = NAMES[most["target"]], NAMES[most["prediction"]]
-    cell = page.get_by_role("button", name=f"{most['count']} given {given}, predicted {predicted}: review them")
+    largest = diagnostics["confusion"]["largest"][0]
+    given, predicted = NAMES[largest["target"]], NAMES[largest["prediction"]]
+    cell = page.get_by_role("button", name=f"{largest['count']} given {given}, predicted {predicted}: review them")
     cell.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text(f"{given}-taken-for-{predicted}")
-    made = newest_queue(server)
-    assert made["num_rows"] == most["count"]
-    assert {(row["target"], row["prediction"]) for row in made["rows"]} == {(most["target"], most["prediction"])}
+    queue = newest_queue(server)
+    assert queue["num_rows"] == largest["count"]
+    assert {(row["target"], row["prediction"]) for row in queue["rows"]} == {(largest["target"], largest["prediction"])}
     page.go_back()
     cell.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(f"{given}-taken-for-{predicted}")
-    assert newest_queue(server)["name"] == made["name"], "the same click, the same queue"
+    assert newest_queue(server)["name"] == queue["name"], "the same click opens the same queue"
 
 
 def test_examples_are_filtered_sorted_and_become_a_queue(watched: Watched, server: ServerProcess) -> None:
@@ -129,7 +130,7 @@ def test_examples_are_filtered_sorted_and_become_a_queue(watched: Watched, serve
     page.get_by_label("Sort by").select_option("most undecided")
     page.get_by_label("then by").select_option("largest loss")
     query = "examples?target=1&correct=false&attribute.annotator=lee&sort=-entropy,-loss"
-    expected = [row["id"] for row in asked(server, query)["rows"]]
+    expected = [row["id"] for row in get(server, query)["rows"]]
     assert len(expected) > 2
     expect(page.locator("tbody .id")).to_have_text(expected)
     page.reload()
@@ -137,8 +138,8 @@ def test_examples_are_filtered_sorted_and_become_a_queue(watched: Watched, serve
     page.get_by_label("Review", exact=True).fill("2")
     page.get_by_role("button", name="Make queue").click()
     expect(page.locator("tbody tr")).to_have_count(2)
-    made = newest_queue(server)
-    assert {row["id"] for row in made["rows"]} <= set(expected)
+    queue = newest_queue(server)
+    assert {row["id"] for row in queue["rows"]} <= set(expected)
     page.goto("/#/runs/mail/examples?sort=nosense")
     expect(page.get_by_role("alert")).to_contain_text("unknown sort key 'nosense'")
     assert all("422" in error for error in watched.errors)
@@ -151,7 +152,7 @@ def test_a_box_on_the_data_map_becomes_a_queue(page: Page, server: ServerProcess
     expect(plot.locator(".points path.point")).to_have_count(300)
     drag = plot.locator(".nsewdrag").bounding_box()
     assert drag
-    # The left lower quarter: what the model never believed.
+    # The lower left: examples whose label the model never believed.
     x, y, width, height = (drag[name] for name in ("x", "y", "width", "height"))
     page.mouse.move(x + 2, y + height - 2)
     page.mouse.down()
@@ -160,8 +161,8 @@ def test_a_box_on_the_data_map_becomes_a_queue(page: Page, server: ServerProcess
     page.mouse.up()
     expect(page.locator("#confidence-1")).not_to_have_value("")
     bounds = [float(page.locator(f"#{axis}-1").input_value()) for axis in ("confidence", "variability")]
-    learned = asked(server, "dynamics?limit=1000")["rows"]
-    inside = {row["id"] for row in learned if row["confidence"] <= bounds[0] and row["variability"] <= bounds[1]}
+    dynamics = get(server, "dynamics?limit=1000")["rows"]
+    inside = {row["id"] for row in dynamics if row["confidence"] <= bounds[0] and row["variability"] <= bounds[1]}
     assert 3 < len(inside) < 100
     expect(page.locator(".count")).to_contain_text(f"{len(inside)} examples")
     page.get_by_label("How many examples").fill("100")
@@ -170,33 +171,33 @@ def test_a_box_on_the_data_map_becomes_a_queue(page: Page, server: ServerProcess
     assert {row["id"] for row in newest_queue(server)["rows"]} == inside
 
 
-def test_the_data_map_works_by_keyboard_and_for_the_first_epochs(page: Page, server: ServerProcess) -> None:
+def test_a_region_of_the_first_epochs_becomes_a_queue_by_keyboard(page: Page, server: ServerProcess) -> None:
     page.goto("/#/runs/mail/map?first=2")
-    regions = asked(server, "dynamics?first=2&limit=0")["summary"]["regions"]
-    hard = page.get_by_role("button", name=f"Ambiguous: {regions['ambiguous']}")
-    hard.press("Enter")
+    regions = get(server, "dynamics?first=2&limit=0")["summary"]["regions"]
+    ambiguous = page.get_by_role("button", name=f"Ambiguous: {regions['ambiguous']}")
+    ambiguous.press("Enter")
     expect(page.locator(".count")).to_contain_text(f"{regions['ambiguous']} examples")
     page.get_by_role("button", name="Make queue").press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text("area_under_margin")
-    made = newest_queue(server)
-    assert made["request"]["first"] == 2
-    assert made["num_rows"] == min(50, regions["ambiguous"])
+    queue = newest_queue(server)
+    assert queue["request"]["first"] == 2
+    assert queue["num_rows"] == min(50, regions["ambiguous"])
     page.goto("/#/runs/bare/map")
     expect(page.locator("main")).to_contain_text("at least two epochs. This run has one.")
 
 
-def test_a_large_run_has_a_map_of_cells(page: Page, server: ServerProcess) -> None:
+def test_the_data_map_of_a_large_run_is_binned(page: Page, server: ServerProcess) -> None:
     page.route("**/map.js", lambda route: route.fulfill(
         body=route.fetch().text().replace("MAX_POINTS = 20_000", "MAX_POINTS = 200"), content_type="text/javascript",
     ))  # fmt: skip
-    cells = asked(server, "dynamics?bins=60&limit=0")["map"]
+    cells = get(server, "dynamics?bins=60&limit=0")["map"]
     page.goto("/#/runs/mail/map")
     expect(page.locator(".points path.point")).to_have_count(len(cells))
     assert len(cells) < 300
     expect(page.locator(".count")).to_contain_text("About 300 examples")
 
 
-def test_numbers_that_take_long_do_not_hold_up_the_page(page: Page, server: ServerProcess) -> None:
+def test_the_page_does_not_wait_for_diagnostics(page: Page, server: ServerProcess) -> None:
     waiting: list[Any] = []
 
     def hold(route: Route) -> None:
@@ -206,8 +207,8 @@ def test_numbers_that_take_long_do_not_hold_up_the_page(page: Page, server: Serv
     page.goto("/#/runs/mail")
     expect(page.get_by_role("link", name="Review monday")).to_be_visible()
     expect(tile(page, "Mean loss")).to_have_text("…")
-    (asked_for,) = waiting
-    asked_for.continue_()
+    (request,) = waiting
+    request.continue_()
     expect(tile(page, "Mean loss")).not_to_have_text("…")
 
 
@@ -222,7 +223,7 @@ VIEWS = [
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
-def test_axe_finds_nothing_serious(browser: Browser, server: ServerProcess, width: int, scheme: Any) -> None:
+def test_axe_reports_no_serious_violation(browser: Browser, server: ServerProcess, width: int, scheme: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     watched = Watched(browser, server, viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = watched.page
@@ -230,11 +231,11 @@ def test_axe_finds_nothing_serious(browser: Browser, server: ServerProcess, widt
         page.goto(f"/#/{view}")
         expect(page.locator("main h1")).to_be_visible()
         expect(page.locator("main[aria-busy]")).to_have_count(0)
-        found = axe.run(page).response["violations"]
+        violations = axe.run(page).response["violations"]
         serious = [
-            (view, one["id"], one["nodes"][0]["html"][:200])
-            for one in found
-            if one["impact"] in ("serious", "critical")
+            (view, violation["id"], violation["nodes"][0]["html"][:200])
+            for violation in violations
+            if violation["impact"] in ("serious", "critical")
         ]
         assert serious == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view

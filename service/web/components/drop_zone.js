@@ -32,8 +32,8 @@ export function dropZone(view) {
     if (unknown) {
       notice.append(
         problem({
-          title: `${unknown.name} is of no known kind`,
-          message: `A run is made of a file that ends with ${Object.keys(MEDIA_TYPES).join(", ")}.`,
+          title: `${unknown.name} has an unknown type`,
+          message: `The page accepts files that end with ${Object.keys(MEDIA_TYPES).join(", ")}.`,
         }),
       );
     } else if (files.length) askForRun(files, view, notice);
