@@ -1,6 +1,6 @@
-"""Compiles the kernels of `service.loss.kernels.cuda` for GPUs that need not be there; prints what they load, as JSON.
+"""Compile the kernels of `service.loss.kernels.cuda` without a GPU, and print their loads as JSON.
 
-Run by `test_cuda.py` in a process of its own: in the interpreter's there is no compiler.
+`test_cuda.py` runs it in another process, as Triton has no compiler in a process that uses its interpreter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
 
 
 def compile_kernel(kind: str, dtype: str, capability: int) -> Any:
-    """With every output, for rows that begin at a multiple of 16 bytes."""
+    """Compile a kernel with every output, for rows that begin at a multiple of 16 bytes."""
     computed = "fp64" if dtype == "fp64" else "fp32"
     tile_bytes = fused_cuda.TILE_BYTES_PER_WARP if kind == "narrow" else fused_cuda.WIDE_TILE_BYTES
     constants: dict[str, Any] = {
@@ -50,9 +50,9 @@ def compile_kernel(kind: str, dtype: str, capability: int) -> Any:
 
 
 def describe(kernel: Any) -> dict[str, Any]:
-    """What a thread loads, in bytes a load; bytes of its stack, which are spilled registers; products in 64 bits."""
+    """Bytes of each load of a thread, bytes of its stack (spilled registers), and number of 64-bit products."""
     ptx = kernel.asm["ptx"]
-    found = re.findall(r"ld\.global[\w.]*?(?:\.v(\d))?\.b(\d+)", ptx)
+    loads = re.findall(r"ld\.global[\w.]*?(?:\.v(\d))?\.b(\d+)", ptx)
     copies = re.findall(r"cp\.async\.c[ag]\.shared\.global \[[^]]*\], \[[^]]*\], 0x([0-9a-f]+)", ptx)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
@@ -61,9 +61,9 @@ def describe(kernel: Any) -> dict[str, Any]:
         usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True)
     stack = re.search(r"STACK:(\d+)", usage.stdout + usage.stderr)
     return {
-        "loads": [int(count or 1) * int(bits) // 8 for count, bits in found] + [int(size, 16) for size in copies],
+        "loads": [int(count or 1) * int(bits) // 8 for count, bits in loads] + [int(size, 16) for size in copies],
         "stack": int(stack[1]) if stack else None,
-        # In 64 bits: of the row's number with its stride and with the alignment, of the number of rows with a sum's.
+        # 64-bit products: row number by stride and by alignment; number of rows by the number of a sum.
         "wide_products": len(re.findall(r"arith\.muli .* : i64", kernel.asm["ttir"])),
     }
 

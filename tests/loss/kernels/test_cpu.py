@@ -1,4 +1,4 @@
-"""The CPU kernel: its sums, threads, memory layouts and compilation, and where it can_be_used.
+"""The CPU kernel: sums, threads, memory layouts, compilation, and the inputs that it supports.
 
 `tests/loss/properties` tests its numbers, at every size at which its blocks change.
 """
@@ -29,59 +29,59 @@ from tests.loss.samples import DTYPES, random_rows
 INF, NAN = float("inf"), float("nan")
 
 
-def everything(logits: Tensor, targets: Tensor, gamma: float = 2.0, weights: Tensor | None = None) -> FusedScores:
+def score_all(logits: Tensor, targets: Tensor, gamma: float = 2.0, weights: Tensor | None = None) -> FusedScores:
     return score_rows(logits, targets, gamma, weights, -100, statistics=True, prediction=True, moments=True)
 
 
 class TestRows:
     @pytest.mark.parametrize("classes", [7, 333])
-    def test_a_row_does_not_depend_on_the_rows_beside_it(self, classes: int) -> None:
+    def test_a_row_does_not_depend_on_other_rows(self, classes: int) -> None:
         logits, targets = random_rows(200, classes)
-        whole = everything(logits, targets)
+        whole = score_all(logits, targets)
         for start, stop in ((0, 1), (3, 67), (64, 128), (199, 200)):
-            part = everything(logits[start:stop], targets[start:stop])
+            part = score_all(logits[start:stop], targets[start:stop])
             assert np.array_equal(part.loss, whole.loss[start:stop])
             assert np.array_equal(part.log_loss, whole.log_loss[start:stop])
 
     @pytest.mark.parametrize("classes", [7, 333])
-    def test_what_the_last_rows_left_behind_changes_no_bit(self, classes: int) -> None:
+    def test_earlier_calls_change_no_bit(self, classes: int) -> None:
         logits, targets = random_rows(70, classes)
-        before = everything(logits, targets)
-        everything(torch.full_like(logits, NAN), torch.full_like(targets, classes + 1))
-        after = everything(logits[:5], targets[:5])
+        before = score_all(logits, targets)
+        score_all(torch.full_like(logits, NAN), torch.full_like(targets, classes + 1))
+        after = score_all(logits[:5], targets[:5])
         assert np.array_equal(after.loss, before.loss[:5])
         assert np.array_equal(after.log_loss, before.log_loss[:5])
         assert np.array_equal(after.state, before.state[:5])
 
     def test_threads_change_no_bit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         logits, targets = random_rows(1000, 7)
-        alone = everything(logits, targets)
+        alone = score_all(logits, targets)
         monkeypatch.setattr(fused_cpu, "THREAD_ELEMENTS", 1)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-        together = everything(logits, targets)
+        together = score_all(logits, targets)
         assert np.array_equal(alone.loss, together.loss)
         assert np.array_equal(alone.state, together.state)
-        few = everything(logits[:65], targets[:65])
+        few = score_all(logits[:65], targets[:65])
         assert np.array_equal(few.loss, alone.loss[:65])
 
-    def test_less_is_computed_where_less_is_asked_for(self) -> None:
+    def test_statistics_are_optional(self) -> None:
         logits, targets = random_rows(10, 4)
         loss_only = score_rows(logits, targets, 2.0, None, None)
         assert loss_only.statistics is None
-        assert np.array_equal(loss_only.loss, everything(logits, targets).loss)
+        assert np.array_equal(loss_only.loss, score_all(logits, targets).loss)
         some = score_rows(logits, targets, 2.0, None, None, statistics=True).statistics
         assert some is not None
         assert some.prediction is None
         assert some.moments is None
 
 
-def of_rows(logits: Tensor, targets: Tensor, weights: Tensor | None) -> FusedSums:
-    """What `sum_rows` is to find, from what `score_rows` says of each row."""
-    found = score_rows(logits, targets, 2.0, weights, -100)
-    counts = found.state != RowState.IGNORED
-    bad = found.state == RowState.BAD_TARGET
+def sums_of_scores(logits: Tensor, targets: Tensor, weights: Tensor | None) -> FusedSums:
+    """The expected result of `sum_rows`: sums over the rows of `score_rows`."""
+    scores = score_rows(logits, targets, 2.0, weights, -100)
+    counts = scores.state != RowState.IGNORED
+    bad = scores.state == RowState.BAD_TARGET
     return FusedSums(
-        found.loss[counts].sum().item(), found.alpha_t[counts].sum().item(), int(counts.sum()), int(bad.sum())
+        scores.loss[counts].sum().item(), scores.alpha_t[counts].sum().item(), int(counts.sum()), int(bad.sum())
     )
 
 
@@ -89,14 +89,14 @@ class TestSums:
     @pytest.mark.parametrize("rows", [0, 1, LANES - 1, LANES, LANES + 1, 5 * LANES + 3])
     @pytest.mark.parametrize("classes", [2, 5, 300])
     @pytest.mark.parametrize("dtype", DTYPES)
-    def test_they_are_those_of_the_rows(self, dtype: torch.dtype, classes: int, rows: int) -> None:
+    def test_sums_equal_the_sums_of_the_scores(self, dtype: torch.dtype, classes: int, rows: int) -> None:
         logits, targets = random_rows(rows, classes, dtype)
         logits[::3] = NAN
         targets[::3] = -100
         weights = torch.linspace(0, 2, classes, dtype=torch.float64)
         for alphas in (None, weights):
             ours = sum_rows(logits, targets, 2.0, alphas, -100)
-            assert ours == pytest.approx(of_rows(logits, targets, alphas), rel=1e-14)
+            assert ours == pytest.approx(sums_of_scores(logits, targets, alphas), rel=1e-14)
             assert ours.num_counted == rows - len(targets[::3])
 
     @pytest.mark.parametrize("threads", [2, 3])
@@ -108,19 +108,19 @@ class TestSums:
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         assert sum_rows(logits, targets, 2.0, None, None) == alone
 
-    def test_nothing_counts(self) -> None:
+    def test_the_sums_of_ignored_rows_are_zero(self) -> None:
         logits, targets = random_rows(100, 4)
         assert sum_rows(logits, torch.full_like(targets, -100), 2.0, None, -100) == (0, 0, 0, 0)
 
-    def test_an_index_of_a_class_can_be_ignored(self) -> None:
+    def test_ignore_index_can_be_a_class(self) -> None:
         logits, targets = random_rows(100, 4)
-        kept = targets != 3
+        counted = targets != 3
         ours = sum_rows(logits, targets, 2.0, None, 3)
-        assert ours == pytest.approx(sum_rows(logits[kept], targets[kept], 2.0, None, None), rel=1e-14)
+        assert ours == pytest.approx(sum_rows(logits[counted], targets[counted], 2.0, None, None), rel=1e-14)
 
     @pytest.mark.parametrize("classes", [4, 150])
     @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean", "none"])
-    def test_the_first_bad_target_is_named(self, reduction: Any, classes: int) -> None:
+    def test_the_error_has_the_first_bad_target(self, reduction: Any, classes: int) -> None:
         logits, targets = random_rows(3 * LANES, classes)
         targets[[LANES + 2, 2 * LANES]] = torch.tensor([classes + 7, -1])
         assert sum_rows(logits, targets, 2.0, None, -100).num_bad_targets == 2
@@ -129,7 +129,7 @@ class TestSums:
 
     @pytest.mark.parametrize("value", [NAN, INF])
     @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean"])
-    def test_bad_logits_reach_the_sum_unless_they_are_ignored(self, reduction: Any, value: float) -> None:
+    def test_bad_logits_make_the_sum_nan_unless_their_row_is_ignored(self, reduction: Any, value: float) -> None:
         logits, targets = random_rows(100, 4)
         expected = focal_loss(logits[1:], targets[1:], reduction=reduction)
         logits[0] = value
@@ -139,35 +139,35 @@ class TestSums:
 
     @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean"])
     @pytest.mark.parametrize("dtype", DTYPES)
-    def test_every_reduction_as_the_plain_way_does_it(self, dtype: torch.dtype, reduction: Any) -> None:
+    def test_reductions_equal_those_of_the_plain_implementation(self, dtype: torch.dtype, reduction: Any) -> None:
         logits, targets = random_rows(500, 9, dtype)
         targets[::5] = -100
         options: dict[str, Any] = {"alpha": list(range(1, 10)), "reduction": reduction}
-        # What needs a gradient is not fused.
+        # With a gradient, the plain implementation computes.
         plain = focal_loss(logits.clone().requires_grad_(), targets, **options)
         torch.testing.assert_close(focal_loss(logits, targets, **options), plain.detach(), rtol=2e-6, atol=0)
 
 
 class TestInputs:
     @pytest.mark.parametrize("dtype", DTYPES)
-    def test_arrays_of_any_kind(self, dtype: torch.dtype) -> None:
+    def test_array_layouts_and_dtypes_share_one_compiled_kernel(self, dtype: torch.dtype) -> None:
         logits, targets = random_rows(40, 6, dtype)
-        expected = everything(logits, targets).loss
+        expected = score_all(logits, targets).loss
         array = as_array(logits)
         read_only = np.frombuffer(array.tobytes(), array.dtype).reshape(40, 6)
         unaligned = np.frombuffer(b"x" + array.tobytes(), array.dtype, offset=1).reshape(40, 6)
         assert not read_only.flags.writeable
         assert not unaligned.flags.aligned
         kernels = len(cpu_kernel.score_rows.signatures)
-        for kind in (array, read_only, unaligned, np.asfortranarray(array), array[::-1][::-1]):
+        for layout in (array, read_only, unaligned, np.asfortranarray(array), array[::-1][::-1]):
             for narrow in (np.int8, np.uint8, np.int64):
-                found = score_rows(kind, as_array(targets).astype(narrow), 2.0, None, None)
-                assert np.array_equal(found.loss, expected)
+                scores = score_rows(layout, as_array(targets).astype(narrow), 2.0, None, None)
+                assert np.array_equal(scores.loss, expected)
         assert len(cpu_kernel.score_rows.signatures) == kernels
 
 
-class TestWhereItApplies:
-    def test_values_without_a_derivative(self) -> None:
+class TestSupportedInputs:
+    def test_tensors_without_a_gradient_are_supported(self) -> None:
         logits, _ = random_rows(3, 4)
         assert can_be_used(logits)
         assert can_be_used(torch.nn.Parameter(logits, requires_grad=False))
@@ -175,7 +175,7 @@ class TestWhereItApplies:
             assert can_be_used(logits.clone().requires_grad_())
 
     @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-    def test_nothing_that_someone_differentiates_or_traces(self) -> None:
+    def test_autograd_functorch_and_tracing_are_not_supported(self) -> None:
         logits, targets = random_rows(3, 4)
         assert not can_be_used(logits.clone().requires_grad_())
         assert not can_be_used(logits.to("meta"))
@@ -197,7 +197,7 @@ class TestWhereItApplies:
             torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, tangent)
 
     @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-    def test_a_traced_module_computes_for_other_inputs(self) -> None:
+    def test_a_traced_module_can_be_called_with_other_inputs(self) -> None:
         logits, targets = random_rows(5, 4)
         with pytest.warns(torch.jit.TracerWarning):
             traced = torch.jit.trace(FocalLoss(device="cpu", ignore_index=None), (logits, targets), check_trace=False)
@@ -232,36 +232,35 @@ for rows, classes in ((65536, 10), (40000, 1000)):
 """
 
 
-def printed(program: str) -> str:
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
-    assert found.returncode == 0, found.stderr
-    return found.stdout.strip()
+def run(program: str) -> str:
+    """The standard output of a Python program."""
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
 
 
 class TestProcess:
     @pytest.mark.slow
-    @pytest.mark.skipif(sys.platform == "win32", reason="no fork here")
-    def test_a_forked_process_has_threads_of_its_own(self) -> None:
-        assert printed(FORKED) == "7"
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+    def test_a_forked_process_starts_its_own_threads(self) -> None:
+        assert run(FORKED) == "7"
 
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-    def test_memory_beside_the_logits(self) -> None:
-        narrow, wide = map(float, printed(PEAK).split())
+    def test_extra_memory_is_a_small_share_of_the_logits(self) -> None:
+        narrow, wide = map(float, run(PEAK).split())
         assert narrow < 0.05
         assert wide < 0.05
 
-    def test_kernels_are_compiled_in_memory_where_no_directory_can_be_written_to(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        locators = [one for one in vars(caching).values() if isinstance(one, type)]
+    def test_without_a_writable_directory_kernels_are_compiled_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        locators = [value for value in vars(caching).values() if isinstance(value, type)]
         for locator in locators:
             if issubclass(locator, caching._CacheLocator):
                 monkeypatch.setattr(locator, "from_function", classmethod(lambda cls, *args: None))
         with pytest.raises(RuntimeError, match="no locator"):
-            njit(cache=True)(halved)
-        assert cpu_kernel.compiled()(halved)(3.0) == 1.5
+            njit(cache=True)(halve)
+        assert cpu_kernel.compiled()(halve)(3.0) == 1.5
 
 
-def halved(x: float) -> float:
+def halve(x: float) -> float:
     return x / 2

@@ -1,7 +1,7 @@
-"""The Triton kernels: what they load, that they compile for GPUs, and when they are used.
+"""The Triton kernels: their loads, their compilation for GPUs, and the conditions of their use.
 
-`tests/loss/properties` tests their numbers. On a machine with a GPU they run there, on others in Triton's interpreter,
-which shows their numbers and what they read, but nothing of speed.
+`tests/loss/properties` tests their numbers. Without a GPU the kernels run in Triton's interpreter, which shows numbers
+and loads, but not speed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 def compute(logits: Tensor, targets: Tensor, *, prediction: bool = True, moments: bool = True) -> SoftmaxStatistics:
-    """By the kernel, back on the host."""
+    """The statistics as the kernel computes them, on the host."""
     row = fused_cuda.softmax_statistics(logits.to(DEVICE), targets.to(DEVICE), prediction=prediction, moments=moments)
     return SoftmaxStatistics(
         row.logit_margin.cpu(),
@@ -55,7 +55,7 @@ def compute(logits: Tensor, targets: Tensor, *, prediction: bool = True, moments
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_that_begin_at_any_address(dtype: torch.dtype) -> None:
     """A row is loaded in units that divide its length, its stride and 16 bytes."""
-    triton = next(one for one in IMPLEMENTATIONS if one.name == "triton")
+    triton = next(choice for choice in IMPLEMENTATIONS if choice.name == "triton")
     narrow, targets = random_rows(12, 64, dtype)
     for view in (narrow[:, 3:20], narrow[:, 4:20], narrow[:, 8:24], narrow[::3, 1:33]):
         assert_equals_oracle(triton, view, targets[: len(view)].remainder(view.shape[1]))
@@ -65,15 +65,15 @@ def test_rows_that_begin_at_any_address(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize(("prediction", "moments"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("classes", [10, 5000])
-def test_what_is_not_asked_for_is_not_there(classes: int, prediction: bool, moments: bool) -> None:
+def test_prediction_and_moments_are_optional(classes: int, prediction: bool, moments: bool) -> None:
     logits, targets = random_rows(3, classes)
-    row, everything = compute(logits, targets, prediction=prediction, moments=moments), compute(logits, targets)
+    row, complete = compute(logits, targets, prediction=prediction, moments=moments), compute(logits, targets)
     assert (row.prediction is not None, row.moments is not None) == (prediction, moments)
-    assert torch.equal(row.logit_margin, everything.logit_margin)
-    assert torch.equal(row.log_others, everything.log_others)
+    assert torch.equal(row.logit_margin, complete.logit_margin)
+    assert torch.equal(row.log_others, complete.log_others)
 
 
-@pytest.mark.skipif(not INTERPRETED, reason="loads are counted in the interpreter")
+@pytest.mark.skipif(not INTERPRETED, reason="only the interpreter can count loads")
 @pytest.mark.parametrize(("rows", "classes"), [(3, 10), (70, 16), (2, 1000), (3, 4096), (2, 8192), (2, 9001)])
 def test_each_logit_is_loaded_once_and_the_targets_from_the_cache(
     monkeypatch: pytest.MonkeyPatch, rows: int, classes: int
@@ -94,7 +94,7 @@ def test_each_logit_is_loaded_once_and_the_targets_from_the_cache(
     for row, target in enumerate(targets.tolist()):
         start = logits.data_ptr() + 2 * row * classes
         counts = [loaded.pop(start + 2 * column, 0) for column in range(classes)]
-        # The target's once more, alone, while the cache has its line.
+        # The logit of the target is loaded again, alone, while its line is in the cache.
         assert counts.pop(target) == 2
         assert set(counts) == {1}
     assert set(loaded) == {targets.data_ptr() + 8 * row for row in range(rows)}
@@ -102,13 +102,13 @@ def test_each_logit_is_loaded_once_and_the_targets_from_the_cache(
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What the compiler makes of the kernels for two generations of GPUs; no GPU is needed for that."""
+    """The kernels as compiled for two generations of GPUs; this needs no GPU."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
     command = [sys.executable, "-m", "tests.loss.kernels.compile_kernels"]
     root = Path(__file__).parents[3]
-    made = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root)
-    return json.loads(made.stdout)  # type: ignore[no-any-return]
+    process = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root)
+    return json.loads(process.stdout)  # type: ignore[no-any-return]
 
 
 @pytest.mark.slow
@@ -125,18 +125,18 @@ def test_it_compiles_to_16_byte_loads_of_each_logit_once(
     if kind == "narrow":
         tiles, elements = 1, fused_cuda.TILE_BYTES_PER_WARP // computed
     else:
-        # Those on their way before the first is worked on, the one that each turn sends for, and the remainder.
+        # The prefetched tiles, the one that each iteration prefetches, and the remainder.
         tiles = fused_cuda.STAGES - 1 + 1 + 1
         elements = fused_cuda.WIDE_TILE_BYTES // computed // fused_cuda.WIDE_WARPS
     assert loads.pop(16) == tiles * elements * itemsize // 16 // 32
-    # The target, in more than one layout, and its logit.
+    # The target, in several layouts, and its logit.
     assert loads.total() <= 3
     assert kernel["stack"] == 0
     assert kernel["wide_products"] == 2 + 3
 
 
 class TestChoice:
-    """A CPU tensor stands in for one on CUDA: it says of itself that it is there."""
+    """A CPU tensor stands in for one on CUDA: `is_cuda` is always True."""
 
     @pytest.fixture
     def on_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ class TestChoice:
         monkeypatch.setattr(fused_cuda, "softmax_statistics", counting)
         return calls
 
-    def test_scores_and_the_module_without_gradients_take_the_kernel(self, on_cuda: None, calls: list[int]) -> None:
+    def test_scores_and_the_module_without_gradients_use_the_kernel(self, on_cuda: None, calls: list[int]) -> None:
         module = FocalLoss([1, 2, 3], device="cpu")
         logits, targets = random_rows(8, 3, torch.float32)
         targets[4], logits[4] = -100, math.nan
@@ -166,7 +166,7 @@ class TestChoice:
         torch.testing.assert_close(module(logits, targets), torch.from_numpy(scores.loss).float())
         assert torch.isfinite(loss)
 
-    def test_a_gradient_takes_the_plain_way(self, on_cuda: None, calls: list[int]) -> None:
+    def test_with_a_gradient_the_plain_implementation_computes(self, on_cuda: None, calls: list[int]) -> None:
         logits, targets = random_rows(8, 3, torch.float32)
         FocalLoss(device="cpu")(logits.requires_grad_(), targets).backward()
         assert calls == []
@@ -175,7 +175,7 @@ class TestChoice:
             FocalLoss(device="cpu")(logits, targets)
         assert calls == [8]
 
-    def test_the_cpu_does_without(self, calls: list[int]) -> None:
+    def test_cpu_tensors_do_not_use_the_kernel(self, calls: list[int]) -> None:
         score(FocalLoss(device="cpu"), *random_rows(8, 3, torch.float32), OUTPUTS)
         assert calls == []
 
@@ -189,7 +189,7 @@ class TestChoice:
             AssertionError("libcuda.so cannot found!"),
         ],
     )
-    def test_a_kernel_that_cannot_be_built_is_said_once_and_done_without(
+    def test_a_kernel_that_cannot_be_built_is_logged_once_and_not_used(
         self, monkeypatch: pytest.MonkeyPatch, on_cuda: None, error: Exception
     ) -> None:
         calls: list[int] = []
@@ -209,7 +209,9 @@ class TestChoice:
         for row in rows:
             assert torch.equal(row.log_odds, plain.log_odds)
 
-    def test_without_triton(self, monkeypatch: pytest.MonkeyPatch, on_cuda: None) -> None:
+    def test_without_triton_the_plain_implementation_computes(
+        self, monkeypatch: pytest.MonkeyPatch, on_cuda: None
+    ) -> None:
         import service.loss.kernels
 
         monkeypatch.delattr(service.loss.kernels, "cuda")
@@ -228,7 +230,7 @@ class TestChoice:
             MemoryError(),
         ],
     )
-    def test_memory_that_runs_out_is_not_a_broken_kernel(
+    def test_out_of_memory_does_not_disable_the_kernel(
         self, monkeypatch: pytest.MonkeyPatch, on_cuda: None, calls: list[int], error: Exception
     ) -> None:
         launch = fused_cuda._launch
@@ -248,7 +250,7 @@ class TestChoice:
 
 @pytest.mark.skipif(INTERPRETED, reason="torch finds no CUDA device")
 class TestOnTheDevice:
-    def test_nothing_of_the_size_of_the_logits_is_made(self) -> None:
+    def test_extra_memory_is_a_small_share_of_the_logits(self) -> None:
         logits = torch.randn(4096, 32_000, device="cuda", dtype=torch.bfloat16)
         targets = torch.zeros(4096, dtype=torch.int64, device="cuda")
         fused_cuda.softmax_statistics(logits, targets)
@@ -257,7 +259,7 @@ class TestOnTheDevice:
         fused_cuda.softmax_statistics(logits, targets, prediction=True, moments=True)
         assert torch.cuda.max_memory_allocated() - before < logits.nbytes / 50
 
-    def test_rows_behind_2_to_the_31(self) -> None:
+    def test_more_than_2_to_the_31_logits(self) -> None:
         logits = torch.zeros(2**16 + 1, 2**15, device="cuda", dtype=torch.bfloat16)
         logits[-1, 5] = 3
         row = fused_cuda.softmax_statistics(
