@@ -99,9 +99,9 @@ class DataMap {
 
   #explanation() {
     const mark = this.page.map
-      ? "Each square is a group of examples, as large as it is many"
+      ? "Each square is a group of examples; its size shows their number"
       : "Each dot is an example";
-    return `${mark}: further up the model was surer of its label, further right it changed its mind. ` +
+    return `${mark}. Further up the model was surer of its label, further right it changed its mind. ` +
       "Red was never right, blue always. Draw a box to make a queue of what is in it.";
   }
 
