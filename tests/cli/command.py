@@ -1,4 +1,4 @@
-"""The command `focal-loss` in this process, which saves the start of an interpreter for each call."""
+"""Run `focal-loss` in this process, which is faster than starting an interpreter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.cli import console, main, serve
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended and what it wrote."""
+    """Exit status and output of a command."""
 
     returncode: int
     stdout: str
@@ -23,10 +23,10 @@ class Ended:
 
 
 def run(*words: Any, stdin: str | None = None, **settings: str) -> Ended:
-    """Run the command in an environment without settings of the service but those given; 200 columns are its width.
+    """Run the command with these settings as its only `FOCAL_LOSS_*` variables, 200 columns wide.
 
     Raises:
-        Exception: Whatever the command does not handle, of which a process would show the traceback.
+        Exception: An exception that the command does not handle; a process would print its traceback.
     """
     environment: dict[str, str | None] = {name: None for name in os.environ if name.startswith("FOCAL_LOSS_")}
     environment |= {f"FOCAL_LOSS_{name.upper()}": value for name, value in settings.items()} | {"COLUMNS": "200"}
@@ -35,7 +35,7 @@ def run(*words: Any, stdin: str | None = None, **settings: str) -> Ended:
         with (
             mock.patch.object(console.output, "_width", 200),
             mock.patch.object(console.errors, "_width", 200),
-            # The heaps of this process stay as they are.
+            # Do not change the heaps of this process.
             mock.patch.object(serve, "_share_one_heap"),
         ):
             ended = CliRunner().invoke(main.app, [str(word) for word in words], input=stdin, env=environment)

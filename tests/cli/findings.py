@@ -1,4 +1,4 @@
-"""Findings about a run, made by hand."""
+"""Handwritten findings about a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.cli.runs.diagnose import Findings
 
 
 def diagnostics(text: str, classes: int) -> dict[str, Any]:
-    """Diagnostics of a run with two examples of each class, whose only texts are `text`."""
+    """Diagnostics of a run with two examples of each class; every text is `text`."""
     concentration = {
         "gini": 0.5,
         "lorenz": [[0.0, 0.0], [1.0, 1.0]],

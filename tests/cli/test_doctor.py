@@ -1,4 +1,4 @@
-"""`focal-loss doctor`: its report on this machine, and on machines where something is wrong."""
+"""`focal-loss doctor`: the report on this machine, and on machines with problems."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FAILED = (PASSED[0], KernelCheck("softmax wide", "float16", False, 0.5, "the ent
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings in the environment, and a CPU kernel whose self-check takes no time."""
+    """Remove settings from the environment, and replace the self-check of the CPU kernel."""
     for name in os.environ:
         if name.startswith("FOCAL_LOSS_"):
             monkeypatch.delenv(name)
@@ -47,13 +47,13 @@ def doctor(*arguments: str) -> tuple[int, str]:
 
 
 def problems(**options: str | None) -> list[str]:
-    """Each problem with what to do about it, as one text."""
+    """Problems and their fixes, one text each."""
     report = examine(options.get("data_dir"), options.get("device", "cpu"))
     return [f"{problem['what']} -> {problem['fix']}" for problem in report["problems"]]
 
 
 @pytest.mark.slow
-def test_a_machine_on_which_all_is_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_problems_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("COLUMNS", "200")
     ended = subprocess.run(
@@ -66,7 +66,7 @@ def test_a_machine_on_which_all_is_well(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert ended.stderr == ""
     assert "\x1b" not in ended.stdout
     rows = {
-        name: " ".join(found) for name, *found in (line.split() for line in ended.stdout.splitlines() if line.strip())
+        name: " ".join(values) for name, *values in (line.split() for line in ended.stdout.splitlines() if line.strip())
     }
     assert rows["service"] == __version__
     assert rows["numpy"] == np.__version__
@@ -77,7 +77,7 @@ def test_a_machine_on_which_all_is_well(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_as_json(tmp_path: Path) -> None:
+def test_json_report(tmp_path: Path) -> None:
     status, shown = doctor("--json", "--device", "cpu")
     report = json.loads(shown)
     assert status == 0
@@ -102,7 +102,7 @@ def test_as_json(tmp_path: Path) -> None:
 
 
 class TestSettings:
-    def test_wrong_values_are_named_with_their_variables_or_options(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_invalid_value_names_its_variable_or_option(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FOCAL_LOSS_WORKERS", "many")
         monkeypatch.setenv("FOCAL_LOSS_DEVICE", "tpu")
         workers, device = sorted(problems(device=None), reverse=True)
@@ -111,16 +111,18 @@ class TestSettings:
         assert "Correct the variable FOCAL_LOSS_DEVICE" in device
         assert "Correct the option --device" in " ".join(problems(device="gpu"))
 
-    def test_the_other_settings_still_hold(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_other_settings_are_used_beside_an_invalid_one(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         monkeypatch.setenv("FOCAL_LOSS_PORT", "http")
         assert examine(None, "cpu")["data_dir"]["path"] == str(tmp_path)
 
-    def test_a_host_without_keys(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_public_host_needs_keys(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FOCAL_LOSS_HOST", "0.0.0.0")
         (problem,) = problems()
         assert "set api_keys" in problem
 
-    def test_a_misspelt_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unknown_variable_gets_a_suggestion(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FOCAL_LOSS_PROT", "8001")
         monkeypatch.setenv("FOCAL_LOSS_API_KEY", "of the client, which is another variable")
         monkeypatch.setenv("FOCAL_LOSS_TEST_BROWSER", "required")
@@ -141,12 +143,12 @@ class TestSettings:
 
 
 class TestDataDir:
-    def test_a_file_in_its_place(self, tmp_path: Path) -> None:
+    def test_a_file_is_not_a_data_directory(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         (problem,) = problems(data_dir=str(tmp_path / "file"))
         assert "is not a folder" in problem
 
-    def test_it_cannot_be_written_to(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_read_only_file_system(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(examined, "write_error", lambda folder: "Read-only file system")
         (problem,) = problems(data_dir=str(tmp_path / "a" / "b"))
         assert f"{tmp_path / 'a' / 'b'} cannot be written to ({tmp_path}: Read-only file system)" in problem
@@ -155,15 +157,15 @@ class TestDataDir:
         assert "Problems:\n1. The data directory" in shown
 
     @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that refuses root")
-    def test_a_folder_that_refuses_even_root(self) -> None:
+    def test_a_folder_that_root_cannot_write_to(self) -> None:
         assert any("/proc/x cannot be written to (/proc: " in problem for problem in problems(data_dir="/proc/x"))
 
-    def test_a_disk_that_is_nearly_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=3 * 2**20))
         (problem,) = problems()
         assert "has 3 MiB left" in problem
 
-    def test_another_place_by_its_url(self) -> None:
+    def test_remote_data_directory(self) -> None:
         report = examine("memory://anywhere/runs", "cpu")
         assert report["data_dir"]["exists"]
         assert report["problems"] == []
@@ -171,7 +173,7 @@ class TestDataDir:
         assert "nowhere://***@bucket/runs cannot be listed" in problem
         assert "password" not in problem
 
-    def test_another_place_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_remote_data_directory_that_does_not_reply(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(examined, "REMOTE_TIMEOUT_S", 0.0)
         monkeypatch.setattr("service.runs.files.open_files", lambda location: SimpleNamespace(folders=lambda _: []))
         monkeypatch.setattr(examined.Thread, "start", lambda thread: None)
@@ -181,7 +183,7 @@ class TestDataDir:
 
 
 class TestMachine:
-    def test_packages_that_are_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_packages(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def version(name: str) -> str:
             if name in ("numba", "triton", "uvicorn"):
                 raise machine.PackageNotFoundError(name)
@@ -200,8 +202,8 @@ from service.cli.doctor import machine
 from service.cli.main import app
 
 sys.modules["torch"] = None
-found = machine._version
-machine._version = lambda name: None if name == "torch" else found(name)
+version = machine._version
+machine._version = lambda name: None if name == "torch" else version(name)
 app(["doctor", "--json"])
 """
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -212,13 +214,13 @@ app(["doctor", "--json"])
         assert [problem["what"] for problem in report["problems"]] == ["Not installed: torch."]
 
     @pytest.mark.skipif(HAS_CUDA, reason="this machine has a CUDA device")
-    def test_a_device_that_is_not_there(self) -> None:
+    def test_an_unavailable_device(self) -> None:
         status, shown = doctor("--device", "cuda")
         assert status == 1
         assert "there is no device cuda: torch finds 0 CUDA devices" in shown
         assert "Choose an available device" in shown
 
-    def test_a_cpu_kernel_that_is_wrong_or_cannot_be_loaded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_cpu_kernel_that_fails_or_cannot_be_loaded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(self_check, "check_cpu", lambda: FAILED)
         (problem,) = problems()
         assert problem.startswith("The CPU kernel fails its self-check: softmax wide float16: the entropy differs")
@@ -233,7 +235,7 @@ app(["doctor", "--json"])
 
 @pytest.fixture
 def nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A driver's tool that lists two GPUs."""
+    """Replace nvidia-smi by a script that lists two GPUs."""
     tool = tmp_path / "bin" / "nvidia-smi"
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\necho '580.1, NVIDIA H200'\necho '580.1, NVIDIA H200'\n")
@@ -245,17 +247,17 @@ def nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 class TestCuda:
     @pytest.fixture
     def two_devices(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A torch that finds both, with Triton kernels that pass."""
-        found = SimpleNamespace(name="NVIDIA H200", total_memory=141 * 2**30, major=9, minor=0)
+        """Make torch find both GPUs, and the self-check of the Triton kernels pass."""
+        device = SimpleNamespace(name="NVIDIA H200", total_memory=141 * 2**30, major=9, minor=0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: found)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: device)
         monkeypatch.setattr(torch.version, "cuda", "13.0")
         monkeypatch.setattr(self_check, "check_triton", lambda device: PASSED)
         monkeypatch.delenv("TRITON_INTERPRET", raising=False)
 
     @pytest.mark.usefixtures("two_devices")
-    def test_all_is_well(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_no_problems_with_two_gpus(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
         monkeypatch.setenv("CC", "/opt/bin/cc")
         monkeypatch.setattr(machine.sysconfig, "get_path", lambda name: str(tmp_path))
@@ -272,20 +274,20 @@ class TestCuda:
         assert rows["Triton's cache"] == str(tmp_path / "triton")
 
     @pytest.mark.usefixtures("two_devices")
-    def test_the_cpu_is_asked_for(self) -> None:
+    def test_triton_is_not_checked_for_the_cpu(self) -> None:
         assert "not applicable: the device is cpu" in doctor("--device", "cpu")[1]
 
     @pytest.mark.usefixtures("two_devices")
-    def test_kernels_that_fail(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_failed_triton_kernels(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(self_check, "check_triton", lambda device: FAILED)
-        found = [problem for problem in problems(device="cuda:1") if "Triton fails" in problem]
-        assert len(found) == 1
-        assert "softmax wide float16: the entropy differs by 0.5" in found[0]
-        assert "with plain torch" in found[0]
+        failed = [problem for problem in problems(device="cuda:1") if "Triton fails" in problem]
+        assert len(failed) == 1
+        assert "softmax wide float16: the entropy differs by 0.5" in failed[0]
+        assert "with plain torch" in failed[0]
         assert "1 of 2 self-checks passed; failed: softmax wide float16" in " ".join(doctor()[1].split())
 
     @pytest.mark.usefixtures("two_devices")
-    def test_what_triton_needs(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_missing_needs_of_triton(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv("CC", raising=False)
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
@@ -305,7 +307,7 @@ class TestCuda:
     @pytest.mark.parametrize(
         ("built_for", "what"), [(None, "it is built without CUDA"), ("13.0", "the driver is too old")]
     )
-    def test_a_torch_that_does_not_find_the_gpus(
+    def test_torch_finds_no_cuda_device(
         self, monkeypatch: pytest.MonkeyPatch, built_for: str | None, what: str
     ) -> None:
         def not_available() -> bool:
@@ -323,7 +325,7 @@ class TestCuda:
         assert what in problem
         assert problems(device="cpu") == []
 
-    def test_a_tool_that_fails(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_nvidia_smi_fails(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "bin" / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
         report: dict[str, Any] = examine(None, "cpu")
         assert report["device"]["driver"] is None

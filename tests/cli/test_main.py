@@ -1,10 +1,11 @@
-"""The command: its options, its settings, and how it ends."""
+"""The command `focal-loss`: options, settings, exit statuses."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,8 +60,8 @@ libc.fflush(None)
 @pytest.mark.parametrize(("how", "heaps"), [("shared", 1), ("as it is", 4)])
 def test_threads_share_one_heap(how: str, heaps: int) -> None:
     ended = subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, text=True, timeout=60, check=True)
-    found = ended.stdout.count("<heap nr=")
-    assert found == 1 if heaps == 1 else found >= heaps
+    count = ended.stdout.count("<heap nr=")
+    assert count == 1 if heaps == 1 else count >= heaps
 
 
 def test_help_names_every_setting_with_its_default_and_the_environment_variables() -> None:
@@ -101,7 +102,7 @@ def test_a_bad_setting_is_one_line_and_exit_status_2(arguments: list[str], setti
     ("arguments", "settings", "says"),
     [(["--device", "cuda:99"], {}, "cuda:99"), ([], {"api_keys": "short"}, "fewer than 16 characters")],
 )
-def test_a_process_with_a_bad_setting_ends_the_same_way(
+def test_a_process_ends_with_status_2_at_a_bad_setting(
     arguments: list[str], settings: dict[str, str], says: str
 ) -> None:
     ended = focal_loss("serve", *arguments, **settings)
@@ -110,12 +111,31 @@ def test_a_process_with_a_bad_setting_ends_the_same_way(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_key_that_is_refused_is_not_shown() -> None:
+def test_an_invalid_key_is_not_printed() -> None:
     ended = run("serve", api_keys="secret-key")
     assert ended.returncode == 2
     assert "secret-key" not in ended.stderr
 
 
-def test_the_command_line_wins_over_the_environment() -> None:
+def test_options_override_the_environment() -> None:
     ended = run("serve", "--queue-size", "0", queue_size="5")
     assert "queue_size" in ended.stderr
+
+
+def test_ctrl_c_is_exit_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "in.csv").write_text("logit_0,logit_1,label\n1,2,0\n")
+    monkeypatch.setattr("service.cli.score.run.score_files", interrupt)
+    ended = run("score", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--local", "--device", "cpu")
+    assert ended.returncode == 130
+    assert "Run the same command again to continue." in ended.stderr
+
+
+@pytest.mark.parametrize("config", ["[1]", "{", "absent.json"])
+def test_a_bad_configuration_is_a_usage_error(config: str, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("logit_0,logit_1,label\n1,2,0\n")
+    ended = run("score", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--local", "--config", config)
+    assert ended.returncode == 2
+    assert "--config" in ended.stderr

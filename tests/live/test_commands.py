@@ -1,4 +1,4 @@
-"""The commands about runs against a service: what they show and keep, a kill in the middle, their exit statuses."""
+"""The commands about runs, with a service: their output, exit statuses, and a push that is killed."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ def client(server: ServerProcess) -> Iterator[LossClient]:
 
 
 def data(rows: int = ROWS, seed: int = 0) -> dict[str, Any]:
-    """Columns of a small data set in which one label in twenty is wrong."""
+    """Columns of a small data set with 5 % wrong labels."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, CLASSES, rows)
-    given = np.where(rng.random(rows) < 0.05, (truth + 1) % CLASSES, truth)
+    labels = np.where(rng.random(rows) < 0.05, (truth + 1) % CLASSES, truth)
     logits = rng.standard_normal((rows, CLASSES)).astype(np.float32)
     logits[np.arange(rows), truth] += 4
     texts = [f"text {row}" for row in range(rows)]
     texts[0] = HOSTILE
     ids = [f"row-{row}" for row in range(rows)]
-    return {"logits": logits, "targets": given, "id": ids, "text": texts, "group": [row % 3 for row in range(rows)]}
+    return {"logits": logits, "targets": labels, "id": ids, "text": texts, "group": [row % 3 for row in range(rows)]}
 
 
 @pytest.fixture(scope="module")
 def run(client: LossClient) -> RunClient:
-    made = client.put_run("animals", config={"gamma": 2.0}, class_names=NAMES)
+    run = client.put_run("animals", config={"gamma": 2.0}, class_names=NAMES)
     for epoch in range(2):
         rows = data()
         logits = rows["logits"] * (1 + epoch)
         attributes = {"text": rows["text"], "group": rows["group"]}
-        made.push(epoch, "all", logits, rows["targets"], rows["id"], attributes=attributes)
-    return made
+        run.push(epoch, "all", logits, rows["targets"], rows["id"], attributes=attributes)
+    return run
 
 
 def arguments(*words: Any, url: str) -> list[str]:
@@ -75,18 +75,18 @@ def parquet(path: Path, columns: dict[str, Any]) -> Path:
 
 
 def test_runs_are_created_listed_shown_and_deleted(server: ServerProcess) -> None:
-    create = ("runs", "create", "made", "--class-names", "a,b", "--alpha", "1,3", "--gamma", "1.5", "--no-logits")
+    create = ("runs", "create", "example", "--class-names", "a,b", "--alpha", "1,3", "--gamma", "1.5", "--no-logits")
     for _ in range(2):
         focal_loss(server, *create)
-    assert "made exists with another" in focal_loss(server, "runs", "create", "made", status=2).stderr
-    shown = json.loads(focal_loss(server, "runs", "show", "made", "--json").stdout)
+    assert "example exists with another" in focal_loss(server, "runs", "create", "example", status=2).stderr
+    shown = json.loads(focal_loss(server, "runs", "show", "example", "--json").stdout)
     assert (shown["config"]["alpha"], shown["class_names"], shown["store_logits"]) == ([1, 3], ["a", "b"], False)
-    assert "2: a, b" in focal_loss(server, "runs", "show", "made").stdout
-    assert "made" in focal_loss(server, "runs").stdout
-    assert "made" in [one["run"] for one in json.loads(focal_loss(server, "runs", "list", "--json").stdout)]
-    focal_loss(server, "runs", "delete", "made", stdin="n\n", status=1)
-    focal_loss(server, "runs", "delete", "made", "--yes")
-    assert "made" in focal_loss(server, "runs", "show", "made", status=2).stderr
+    assert "2: a, b" in focal_loss(server, "runs", "show", "example").stdout
+    assert "example" in focal_loss(server, "runs").stdout
+    assert "example" in [run["run"] for run in json.loads(focal_loss(server, "runs", "list", "--json").stdout)]
+    focal_loss(server, "runs", "delete", "example", stdin="n\n", status=1)
+    focal_loss(server, "runs", "delete", "example", "--yes")
+    assert "example" in focal_loss(server, "runs", "show", "example", status=2).stderr
 
 
 def test_a_run_with_class_counts_is_shown(server: ServerProcess) -> None:
@@ -132,8 +132,12 @@ def test_push_reads_what_score_reads(server: ServerProcess, client: LossClient, 
     words = ("push", name, path, "--epoch", 3, "--create", "--gamma", "1", "--attributes", "all", "--batch-rows", 30)
     assert "100 rows in 4 batches" in focal_loss(server, *words).stderr
     focal_loss(server, *words)
-    told = client.run(name).describe()
-    assert ([one["epoch"] for one in told["epochs"]], told["num_rows"], told["config"]["gamma"]) == ([3], 100, 1)
+    description = client.run(name).describe()
+    assert (
+        [epoch["epoch"] for epoch in description["epochs"]],
+        description["num_rows"],
+        description["config"]["gamma"],
+    ) == ([3], 100, 1)
     assert len({row["batch"] for row in client.run(name).all_examples()}) == 4
     group = "2" if ending == ".csv" else 2
     assert client.run(name).example("row-5")["attributes"] == {"text": "text 5", "group": group}
@@ -141,29 +145,31 @@ def test_push_reads_what_score_reads(server: ServerProcess, client: LossClient, 
     assert client.run(name).diagnostics()["loss"]["value"] == pytest.approx(reply.loss, rel=1e-4)
 
 
-def test_a_push_that_was_killed_is_given_again_and_every_row_is_there_once(
+def test_a_killed_push_continues_and_stores_every_row_once(
     server: ServerProcess, client: LossClient, tmp_path: Path
 ) -> None:
     path = parquet(tmp_path / "rows.parquet", data(20_000))
     run = client.put_run("killed")
     words = arguments("push", "killed", path, "--epoch", 0, "--batch-rows", 200, url=server.url)
 
-    def kept() -> int:
+    def stored_rows() -> int:
         return int(run.describe()["num_rows"])
 
     for wanted in (1, 3_000, 9_000):
         process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=service_environment())
-        wait_for(lambda wanted=wanted: kept() >= wanted, f"{wanted} rows")
+        wait_for(lambda wanted=wanted: stored_rows() >= wanted, f"{wanted} rows")
         process.kill()
         assert process.wait(30) == -signal.SIGKILL
-        assert kept() < 20_000
+        assert stored_rows() < 20_000
     focal_loss(server, *words[5:-2])
     assert run.describe()["epochs"][0]["num_examples"] == 20_000
     assert {row["id"] for row in run.all_examples()} == {f"row-{row}" for row in range(20_000)}
     assert run.diagnostics()["num_duplicates"] == 0
 
 
-def test_files_of_one_name_and_rows_without_ids(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
+def test_push_of_files_with_the_same_name_and_without_ids(
+    server: ServerProcess, client: LossClient, tmp_path: Path
+) -> None:
     columns = {name: values for name, values in data(10).items() if name != "id"}
     for folder in ("monday", "tuesday"):
         (tmp_path / folder).mkdir()
@@ -177,7 +183,7 @@ def test_files_of_one_name_and_rows_without_ids(server: ServerProcess, client: L
     assert all(re.fullmatch(r"part-0-[0-9a-f]{8}-000000", row["batch"]) for row in rows)
 
 
-def test_a_push_that_cannot_be(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
+def test_errors_of_push(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
     rows = tmp_path / "rows.csv"
     focal_loss(server, "push", "absent", rows, status=2)
     rows.write_text("id,logit_0,logit_1,label\na,1,2,0\nb,1,2,1\n")
@@ -200,10 +206,10 @@ def test_a_push_that_cannot_be(server: ServerProcess, client: LossClient, tmp_pa
     assert (ended.returncode, "127.0.0.1:9" in ended.stderr) == (1, True)
 
 
-def test_diagnose_says_what_the_service_says(server: ServerProcess, run: RunClient) -> None:
+def test_diagnose_prints_the_diagnostics_of_the_service(server: ServerProcess, run: RunClient) -> None:
     shown = focal_loss(server, "diagnose", "animals").stdout
-    found = run.diagnostics()
-    assert f"about {found['label_errors']['estimated']} wrong labels" in shown
+    diagnostics = run.diagnostics()
+    assert f"about {diagnostics['label_errors']['estimated']} wrong labels" in shown
     for part in ("concentration", "at gamma 0", "calibration", "Most confused", "Over the epochs", *NAMES):
         assert part in shown
     what_if = json.loads(focal_loss(server, "diagnose", "animals", "--json", "--gamma", 0, "--epoch", 0).stdout)
@@ -214,7 +220,7 @@ def test_diagnose_says_what_the_service_says(server: ServerProcess, run: RunClie
     assert "no epoch 9" in focal_loss(server, "diagnose", "animals", "--epoch", 9, status=2).stderr
 
 
-def test_warnings_come_in_plain_words(server: ServerProcess, client: LossClient) -> None:
+def test_diagnose_prints_warnings(server: ServerProcess, client: LossClient) -> None:
     rows = data(200)
     run = client.put_run("learned", store_logits=False)
     run.push(0, "b", rows["logits"] * 100, rows["logits"].argmax(1), rows["id"])
@@ -223,9 +229,7 @@ def test_warnings_come_in_plain_words(server: ServerProcess, client: LossClient)
     assert "wrong labels" not in shown.split("Warning")[0]
 
 
-def test_the_report_is_one_page_that_fetches_and_runs_nothing(
-    server: ServerProcess, run: RunClient, tmp_path: Path
-) -> None:
+def test_the_report_runs_and_loads_nothing(server: ServerProcess, run: RunClient, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     focal_loss(server, "diagnose", "animals", "--html", path)
     page = Page(path.read_text(encoding="utf-8"))
@@ -244,7 +248,7 @@ def test_the_report_is_one_page_that_fetches_and_runs_nothing(
     assert page.text.index(first) == page.text.index("row-")
 
 
-def test_the_report_shows_hostile_texts_as_texts(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
+def test_the_report_escapes_hostile_texts(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
     run = client.put_run("hostile", class_names=[HOSTILE, "b"])
     logits, ids = np.array([[0, 5], [4, 0]], np.float32), [HOSTILE, '"quoted"']
     run.push(0, "b", logits, [0, 0], ids, attributes={"text": [HOSTILE, "x"]})
@@ -255,43 +259,44 @@ def test_the_report_shows_hostile_texts_as_texts(server: ServerProcess, client: 
     assert page.text.count(HOSTILE) >= 5
 
 
-def test_a_run_without_rows_has_tables_and_a_report_too(
-    server: ServerProcess, client: LossClient, tmp_path: Path
-) -> None:
+def test_diagnose_of_a_run_without_rows(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
     client.put_run("empty", class_names=["a", "b"])
     shown = focal_loss(server, "diagnose", "empty", "--html", tmp_path / "r.html").stdout
     assert "no examples yet" in shown
     assert "no examples yet" in Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
 
 
-def test_mine_shows_keeps_and_writes_a_queue(server: ServerProcess, run: RunClient, tmp_path: Path) -> None:
+def test_mine_prints_stores_and_writes_a_queue(server: ServerProcess, run: RunClient, tmp_path: Path) -> None:
     words = ("mine", "animals", "--budget", 12, "--name", "monday", "--per-class", "0=5,3=7", "--at-most", "group=6")
     shown = focal_loss(server, *words).stdout
-    kept = run.queue("monday")
-    assert (kept["request"]["per_class"], kept["request"]["at_most"]) == (
+    queue = run.queue("monday")
+    assert (queue["request"]["per_class"], queue["request"]["at_most"]) == (
         {"0": 5, "3": 7},
         {"attribute": "group", "count": 6},
     )
-    assert all(row["id"] in shown for row in kept["rows"])
+    assert all(row["id"] in shown for row in queue["rows"])
     assert "Queue monday" in shown
     assert "wrong labels among them" in shown
     for ending in (".csv", ".jsonl", ".json"):
         focal_loss(server, *words, "-o", tmp_path / f"queue{ending}")
-    ids = [row["id"] for row in kept["rows"]]
+    ids = [row["id"] for row in queue["rows"]]
     with (tmp_path / "queue.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ids
-    assert [row["text"] for row in rows] == [row["attributes"]["text"] for row in kept["rows"]]
+    assert [row["text"] for row in rows] == [row["attributes"]["text"] for row in queue["rows"]]
     assert [json.loads(line)["id"] for line in (tmp_path / "queue.jsonl").read_text().splitlines()] == ids
-    assert json.loads((tmp_path / "queue.json").read_text())["rows"] == kept["rows"]
+    assert json.loads((tmp_path / "queue.json").read_text())["rows"] == queue["rows"]
     mixed = focal_loss(server, "mine", "animals", "--strategy", "mix", "--mix", "top_loss=0.5,random=0.5", "--json")
     assert {row["strategy"] for row in json.loads(mixed.stdout)["rows"]} == {"top_loss", "random"}
     assert "another" in focal_loss(server, "mine", "animals", "--name", "monday", status=2).stderr
     assert "--at-most" in focal_loss(server, "mine", "animals", "--at-most", "group", status=2).stderr
     assert "magic" in focal_loss(server, "mine", "animals", "--strategy", "magic", status=2).stderr
+    ended = focal_loss(server, "mine", "animals", "--name", "tuesday", "-o", tmp_path / "queue.xlsx", status=2)
+    assert ".csv" in ended.stderr
+    assert "tuesday" not in [queue["name"] for queue in run.queues()]
 
 
-def test_export_takes_the_format_from_the_ending(server: ServerProcess, run: RunClient, tmp_path: Path) -> None:
+def test_export_chooses_the_format_by_the_extension(server: ServerProcess, run: RunClient, tmp_path: Path) -> None:
     run.create_queue("top_loss", 5, name="five")
     for ending, format_name in {
         "q.csv": "csv",
@@ -313,7 +318,7 @@ def test_export_takes_the_format_from_the_ending(server: ServerProcess, run: Run
     assert not (tmp_path / "y.csv").exists()
 
 
-def test_compare_says_what_changed(server: ServerProcess, client: LossClient, run: RunClient) -> None:
+def test_compare_prints_the_changes(server: ServerProcess, client: LossClient, run: RunClient) -> None:
     rows = data()
     after = client.put_run("after", class_names=NAMES)
     after.push(0, "b", rows["logits"][::-1], rows["targets"], rows["id"])
@@ -327,21 +332,21 @@ def test_compare_says_what_changed(server: ServerProcess, client: LossClient, ru
         "Largest changes of rank",
     ):
         assert part in shown
-    asked = focal_loss(server, "compare", "animals", "after", "--json", "--top", 7, "--epoch", 0, "--gamma", 0)
-    assert json.loads(asked.stdout) == run.compare("after", top=7, epoch=0, gamma=0)
+    ended = focal_loss(server, "compare", "animals", "after", "--json", "--top", 7, "--epoch", 0, "--gamma", 0)
+    assert json.loads(ended.stdout) == run.compare("after", top=7, epoch=0, gamma=0)
     assert "nothing" in focal_loss(server, "compare", "animals", "nothing", status=2).stderr
 
 
-def test_review_takes_options_and_files(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
+def test_review_reads_options_and_files(server: ServerProcess, client: LossClient, tmp_path: Path) -> None:
     rows = data(60)
     run = client.put_run("reviewed", class_names=NAMES)
     run.push(0, "b", rows["logits"], rows["targets"], rows["id"])
     run.create_queue("logit_margin", 10, name="q")
     words = "review", "reviewed", "--ok", "row-1,row-2", "--wrong", "row-3=dog,row-4=2", "--unsure", "row-5"
     assert "Stored 5 reviews." in focal_loss(server, *words, "--reviewer", "kim", "--queue", "q").stdout
-    said = {one["id"]: one for one in run.reviews()["reviews"]}
-    assert [said[f"row-{row}"]["label"] for row in (3, 4)] == [1, 2]
-    assert {one["reviewer"] for one in said.values()} == {"kim"}
+    reviews = {review["id"]: review for review in run.reviews()["reviews"]}
+    assert [reviews[f"row-{row}"]["label"] for row in (3, 4)] == [1, 2]
+    assert {review["reviewer"] for review in reviews.values()} == {"kim"}
     focal_loss(server, "review", "reviewed", "--take-back", "row-5")
     assert run.reviews()["num_unsure"] == 0
     export = tmp_path / "q.csv"
@@ -358,7 +363,7 @@ def test_review_takes_options_and_files(server: ServerProcess, client: LossClien
     shown = focal_loss(server, "review", "reviewed", export).stdout
     assert "Stored 3 reviews." in shown
     assert "logit_margin" in shown
-    last = {one["id"]: one for one in run.reviews()["reviews"]}
+    last = {review["id"]: review for review in run.reviews()["reviews"]}
     assert all((last[row["id"]]["verdict"], last[row["id"]]["label"]) == ("wrong", 0) for row in exported[:3])
     assert run.reviews()["num_reviewed"] <= before + 3
     (tmp_path / "bad.jsonl").write_text('{"verdict": "ok"}\n')
@@ -367,7 +372,7 @@ def test_review_takes_options_and_files(server: ServerProcess, client: LossClien
     assert "gone" in focal_loss(server, "review", "reviewed", "--ok", "gone", status=2).stderr
 
 
-def test_every_command_has_help_and_names_the_service_that_is_not_there(tmp_path: Path) -> None:
+def test_every_command_has_help_and_names_an_unreachable_service(tmp_path: Path) -> None:
     for words in (
         ["runs"],
         ["runs", "show", "x"],
@@ -384,7 +389,7 @@ def test_every_command_has_help_and_names_the_service_that_is_not_there(tmp_path
         assert "--url" in shown.stdout
 
 
-def test_a_process_shows_what_the_command_in_this_process_shows(server: ServerProcess, run: RunClient) -> None:
+def test_a_process_prints_the_same_as_the_command_in_this_process(server: ServerProcess, run: RunClient) -> None:
     words = arguments("diagnose", "animals", url=server.url)
     ended = subprocess.run(
         words, capture_output=True, text=True, env=service_environment() | {"COLUMNS": "200"}, timeout=120, check=True

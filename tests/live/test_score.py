@@ -1,4 +1,4 @@
-"""`focal-loss score` as a user runs it: against a service, killed in the middle, its exit statuses."""
+"""`focal-loss score` as a process: with a service, killed and continued, its exit statuses."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ def score(*arguments: Any) -> command.Ended:
     return command.run("score", *arguments, "--batch-rows", BATCH_ROWS)
 
 
-def test_a_service_and_this_process_score_alike(server: ServerProcess, rows: Path, tmp_path: Path) -> None:
+def test_a_service_and_this_process_compute_the_same_scores(server: ServerProcess, rows: Path, tmp_path: Path) -> None:
     remote = score(rows, "-o", tmp_path / "remote.parquet", "--url", server.url, "--gamma", "1.5")
     assert remote.returncode == 0, remote.stderr
     local = score(rows, "-o", tmp_path / "local.parquet", "--local", "--device", "cpu", "--gamma", "1.5")
     assert local.returncode == 0, local.stderr
-    one, other = (pyarrow.parquet.read_table(tmp_path / f"{name}.parquet") for name in ("remote", "local"))
-    assert one.equals(other)
-    assert len(one) == ROWS
+    remote_table, local_table = (
+        pyarrow.parquet.read_table(tmp_path / f"{name}.parquet") for name in ("remote", "local")
+    )
+    assert remote_table.equals(local_table)
+    assert len(remote_table) == ROWS
     for shown in (remote.stderr, local.stderr):
         assert f"{ROWS} examples" in shown
         assert "Worst classes" in shown
         assert "Hardest examples" in shown
 
 
-def test_killed_at_any_moment_it_goes_on_and_gives_the_same_file(
-    server: ServerProcess, rows: Path, tmp_path: Path
-) -> None:
+def test_a_killed_run_continues_and_writes_the_same_file(server: ServerProcess, rows: Path, tmp_path: Path) -> None:
     whole = score(rows, "-o", tmp_path / "whole.parquet", "--url", server.url)
     assert whole.returncode == 0, whole.stderr
     output = tmp_path / "out.parquet"
     parts = tmp_path / "out.parquet.parts"
     arguments = process_arguments(rows, "-o", output, "--url", server.url)
-    kept = 0
+    num_parts = 0
     for wanted in (1, 9, 25, 60):
         process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, env=service_environment())
         wait_for(lambda wanted=wanted: len(list(parts.glob("part-*.parquet"))) >= wanted, f"{wanted} parts")
@@ -74,8 +74,8 @@ def test_killed_at_any_moment_it_goes_on_and_gives_the_same_file(
         assert process.wait(30) == -signal.SIGKILL
         assert not output.exists()
         finished = sorted(parts.glob("part-*.parquet"))
-        assert len(finished) >= kept
-        kept = len(finished)
+        assert len(finished) >= num_parts
+        num_parts = len(finished)
         for part in finished:
             assert len(pyarrow.parquet.read_table(part)) == BATCH_ROWS
         times = {part: part.stat().st_mtime_ns for part in finished}
@@ -86,7 +86,7 @@ def test_killed_at_any_moment_it_goes_on_and_gives_the_same_file(
     assert output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
-def test_a_service_that_goes_away_is_exit_status_1_and_the_rest_follows(rows: Path, tmp_path: Path) -> None:
+def test_a_run_continues_after_the_service_was_lost(rows: Path, tmp_path: Path) -> None:
     ended = score(rows, "-o", tmp_path / "out.parquet", "--url", "http://127.0.0.1:9")
     assert ended.returncode == 1
     assert "127.0.0.1:9" in ended.stderr
@@ -105,7 +105,7 @@ def test_a_service_that_goes_away_is_exit_status_1_and_the_rest_follows(rows: Pa
         (["rows.csv", "-o", "out.csv"], 3, "rows.csv, row 1: target 7"),
     ],
 )
-def test_exit_statuses_and_their_one_line(tmp_path: Path, arguments: list[str], status: int, says: str) -> None:
+def test_exit_statuses_and_messages(tmp_path: Path, arguments: list[str], status: int, says: str) -> None:
     (tmp_path / "rows.csv").write_text("logit_0,logit_1,label\n1,2,0\n1,2,7\n")
     paths = [str(tmp_path / word) if word.startswith(("absent", "rows", "out")) else word for word in arguments]
     ended = score(*paths, "--local")
@@ -113,7 +113,7 @@ def test_exit_statuses_and_their_one_line(tmp_path: Path, arguments: list[str], 
     assert says in ended.stderr
 
 
-def test_a_pipe_in_and_out(server: ServerProcess) -> None:
+def test_standard_input_and_output(server: ServerProcess) -> None:
     lines = "".join(json.dumps({"logits": [row, 0.5], "label": 0}) + "\n" for row in range(20))
     ended = subprocess.run(
         process_arguments("-", "--format", "jsonl", "-o", "-", "--url", server.url),
@@ -129,7 +129,7 @@ def test_a_pipe_in_and_out(server: ServerProcess) -> None:
     assert scored[0]["loss"] > scored[19]["loss"]
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(server: ServerProcess, rows: Path) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(server: ServerProcess, rows: Path) -> None:
     with subprocess.Popen(
         process_arguments(rows, "-o", "-", "--url", server.url),
         stdout=subprocess.PIPE,
@@ -144,7 +144,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(server: ServerProcess, rows: P
         assert b"Traceback" not in process.stderr.read()
 
 
-def test_info_and_configs_say_what_the_service_holds(server: ServerProcess) -> None:
+def test_info_and_configs(server: ServerProcess) -> None:
     def shown(*arguments: str) -> str:
         ended = command.run(*arguments, "--url", server.url)
         assert ended.returncode == 0, ended.stderr
@@ -154,6 +154,6 @@ def test_info_and_configs_say_what_the_service_holds(server: ServerProcess) -> N
     assert info["ready"] is True
     assert info["device"] in shown("info")
     held = json.loads(shown("configs", "--json"))
-    assert all(one["config_id"].startswith("fl_") for one in held)
-    for one in held[:5]:
-        assert one["config_id"] in shown("configs")
+    assert all(config["config_id"].startswith("fl_") for config in held)
+    for config in held[:5]:
+        assert config["config_id"] in shown("configs")

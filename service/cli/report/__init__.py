@@ -1,1 +1,1 @@
-"""`focal-loss report`: one HTML file about a run."""
+"""The HTML report of `focal-loss diagnose --html`."""

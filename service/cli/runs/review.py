@@ -47,7 +47,7 @@ def review(
         fail("no reviews: name a file with verdicts, or use --ok, --wrong, --unsure or --take-back")
     merged = [{"reviewer": reviewer, "queue": queue, **review} for review in reviews]
     progress = call_service(url, lambda client: add_in_parts(client.run(run), merged))
-    output.print(f"Stored {len(merged)} reviews.", highlight=False)
+    output.print(f"Stored {len(merged)} review{'' if len(merged) == 1 else 's'}.", highlight=False)
     show_reviews(progress)
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from service.cli.console import add_row, percent, table
 from service.schema.result import BatchResult, HardExample, Totals, divisor
 
 CLASSES_SHOWN = 10
@@ -74,15 +75,15 @@ class Summary(Totals):
         if self.of_class:
             console.print(self._class_table())
         if self.hardest:
-            table = Table("rank", "example", "loss", title="Hardest examples")
+            shown = table(">rank", "example", ">loss", title="Hardest examples")
             for rank, hard in enumerate(self.hardest, start=1):
-                table.add_row(str(rank), str(hard.id), f"{hard.loss:.4f}")
-            console.print(table)
+                add_row(shown, rank, hard.id, f"{hard.loss:.4f}")
+            console.print(shown)
 
     def _class_table(self) -> Table:
-        table = Table("class", "examples", "mean loss", "share of the loss", title="Worst classes")
+        shown = table("class", ">examples", ">mean loss", ">share of the loss", title="Worst classes")
         worst = sorted(self.of_class.items(), key=lambda entry: (-entry[1][1], entry[0]))[:CLASSES_SHOWN]
         for label, (count, loss) in worst:
             share = loss / self.loss_sum if self.loss_sum else 0.0
-            table.add_row(str(label), str(count), f"{loss / count:.4f}", f"{share:.1%}")
-        return table
+            add_row(shown, label, count, f"{loss / count:.4f}", percent(share))
+        return shown

@@ -1,4 +1,4 @@
-"""What files hold that a reader may take wrong: ids that look like dates, late values, missing ones, wide rows."""
+"""Reading files: ids that look like dates, errors late in a file, missing values, wide rows; the store of parts."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def write_csv(path: Path, header: str, rows: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("late", ["x7", "2024-01-01", "", "nan"])
-def test_ids_of_a_csv_are_text_whatever_the_first_are(tmp_path: Path, late: str) -> None:
+def test_ids_of_a_csv_file_are_text(tmp_path: Path, late: str) -> None:
     rows = [f"{row},1,2,0" for row in range(MANY)]
-    found = chunks(write_csv(tmp_path / "in.csv", "id,logit_0,logit_1,y", [*rows, f"{late},1,2,0"]))
-    ids = [identity for chunk in found for identity in chunk.ids or ()]
+    parts = chunks(write_csv(tmp_path / "in.csv", "id,logit_0,logit_1,y", [*rows, f"{late},1,2,0"]))
+    ids = [identity for chunk in parts for identity in chunk.ids or ()]
     assert ids == [*map(str, range(MANY)), late]
 
 
-def test_a_csv_whose_numbers_begin_whole_may_go_on_with_fractions(tmp_path: Path) -> None:
-    found = chunks(write_csv(tmp_path / "in.csv", "logit_0,logit_1,y", [*["1,2,0"] * MANY, "1.5,-inf,0"]))
-    assert found[-1].logits[-1].tolist() == [1.5, -np.inf]
-    assert {chunk.targets.dtype for chunk in found} == {np.dtype(np.int64)}
+def test_whole_numbers_of_a_csv_file_before_fractions(tmp_path: Path) -> None:
+    parts = chunks(write_csv(tmp_path / "in.csv", "logit_0,logit_1,y", [*["1,2,0"] * MANY, "1.5,-inf,0"]))
+    assert parts[-1].logits[-1].tolist() == [1.5, -np.inf]
+    assert {chunk.targets.dtype for chunk in parts} == {np.dtype(np.int64)}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_csv_whose_numbers_begin_whole_may_go_on_with_fractions(tmp_path: Path
         ("1,2,", "row 60000, column 'y': no value"),
     ],
 )
-def test_a_bad_line_late_in_a_csv_is_named_by_its_row_in_the_file(tmp_path: Path, line: str, says: str) -> None:
+def test_an_error_late_in_a_csv_file_names_its_row(tmp_path: Path, line: str, says: str) -> None:
     path = write_csv(tmp_path / "in.csv", "logit_0,logit_1,y", [*["1,2,0"] * MANY, line])
     with pytest.raises(DataError, match=rf"in\.csv, {says}"):
         chunks(path)
@@ -81,7 +81,7 @@ def test_a_bad_line_late_in_a_csv_is_named_by_its_row_in_the_file(tmp_path: Path
         ("[1, 2]", "not a JSON object"),
     ],
 )
-def test_a_bad_line_late_in_a_jsonl_is_named_by_its_row_in_the_file(
+def test_an_error_late_in_a_jsonl_file_names_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str, says: str
 ) -> None:
     monkeypatch.setattr(readers, "BLOCK_ROWS", 500)
@@ -92,25 +92,25 @@ def test_a_bad_line_late_in_a_jsonl_is_named_by_its_row_in_the_file(
 
 
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=5) | st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
-def test_ids_of_a_jsonl_come_out_as_they_are(tmp_path_factory: pytest.TempPathFactory, ids: list[Any]) -> None:
+def test_ids_of_a_jsonl_file_are_unchanged(tmp_path_factory: pytest.TempPathFactory, ids: list[Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "ids.jsonl"
-    path.write_text("".join(json.dumps({"id": one, "logits": [1, 2], "y": 0}) + "\n" for one in ids))
-    assert [one for chunk in chunks(path) for one in chunk.ids or ()] == ids
+    path.write_text("".join(json.dumps({"id": identity, "logits": [1, 2], "y": 0}) + "\n" for identity in ids))
+    assert [identity for chunk in chunks(path) for identity in chunk.ids or ()] == ids
 
 
-def test_dates_stay_text(tmp_path: Path) -> None:
+def test_ids_that_look_like_dates_stay_text(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"id": "2024-01-01", "logits": [1, 2], "y": 0}\n')
     score(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     assert json.loads((tmp_path / "out.jsonl").read_text())["id"] == "2024-01-01"
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-def test_a_missing_value_is_an_excluded_row_where_such_rows_are_to_be(tmp_path: Path, ending: str) -> None:
+def test_rows_with_missing_values_are_excluded(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"in.{ending}"
     rows = [([1.0, 2.0], 0), ([None, 2.0], 0), ([3.0, 1.0], None), ([3.0, 1.0], 1)]
     match ending:
         case "csv":
-            spelled = [",".join("" if one is None else str(one) for one in (*logits, y)) for logits, y in rows]
+            spelled = [",".join("" if value is None else str(value) for value in (*logits, y)) for logits, y in rows]
             write_csv(path, "logit_0,logit_1,y", spelled)
         case "jsonl":
             path.write_text("".join(json.dumps({"logits": logits, "y": y}) + "\n" for logits, y in rows))
@@ -126,7 +126,7 @@ def test_a_missing_value_is_an_excluded_row_where_such_rows_are_to_be(tmp_path: 
     assert summary.of_class.keys() == {0, 1}
 
 
-def test_a_missing_list_is_one_too(tmp_path: Path) -> None:
+def test_a_missing_list_is_a_missing_value(tmp_path: Path) -> None:
     kind = pa.list_(pa.float32(), 2)
     for column in ([[1.0, 2.0], None], pa.array([[1.0, 2.0], None], kind)):
         pyarrow.parquet.write_table(pa.table({"logits": column, "y": [0, 0]}), tmp_path / "in.parquet")
@@ -136,13 +136,13 @@ def test_a_missing_list_is_one_too(tmp_path: Path) -> None:
             chunks(tmp_path / "in.parquet")
 
 
-def test_soft_targets_may_begin_whole(tmp_path: Path) -> None:
+def test_whole_soft_targets_before_fractions(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "in.csv", "logits,y", [*["0.5,1"] * 10, "0.5,0.25"])
     score(path, tmp_path / "out.parquet", config=LossConfig(mode="sigmoid"))
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet")["target"].to_pylist() == [1.0] * 10 + [0.25]
 
 
-def test_an_ignored_row_is_in_no_class(tmp_path: Path) -> None:
+def test_ignored_rows_count_in_no_class(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "in.csv", "logit_0,logit_1,y", ["1,2,0", "1,2,-100"])
     summary = score(path, tmp_path / "out.parquet")
     assert summary.num_ignored == 1
@@ -154,13 +154,13 @@ def test_wide_rows_make_small_chunks(tmp_path: Path, ending: str, monkeypatch: p
     monkeypatch.setattr(inputs, "CHUNK_BYTES", 4 * 4 * 8)
     path = write_input(tmp_path, ending)
     doubles = ending in ("jsonl", "csv")
-    found = chunks(path)
-    assert {len(chunk.logits) for chunk in found[:-1]} == {4 if doubles else 8}
-    assert [chunk.first_row for chunk in found] == list(range(0, 25, 4 if doubles else 8))
+    parts = chunks(path)
+    assert {len(chunk.logits) for chunk in parts[:-1]} == {4 if doubles else 8}
+    assert [chunk.first_row for chunk in parts] == list(range(0, 25, 4 if doubles else 8))
 
 
 class CountingFile(io.FileIO):
-    """Counts what is read of it."""
+    """Counts the bytes that are read."""
 
     total = 0
 
@@ -170,7 +170,7 @@ class CountingFile(io.FileIO):
         return content
 
 
-def test_of_a_parquet_file_only_what_is_taken_is_read(tmp_path: Path) -> None:
+def test_a_parquet_file_is_read_by_columns_and_blocks(tmp_path: Path) -> None:
     path, logits = tmp_path / "in.parquet", np.random.default_rng(0).standard_normal(2_000_000)
     table = pa.table({"logits": pa.FixedSizeListArray.from_arrays(pa.array(logits), 20), "y": np.zeros(100_000, int)})
     pyarrow.parquet.write_table(table, path, row_group_size=2_000)
@@ -189,7 +189,7 @@ def test_bfloat16_tensors_are_read_exactly(tmp_path: Path) -> None:
     assert chunk.logits.tolist() == logits.tolist()
 
 
-def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
+def test_an_error_names_a_truncated_archive(tmp_path: Path) -> None:
     path = write_input(tmp_path, "npz")
     for content in (path.read_bytes()[:-30], b""):
         path.write_bytes(content)
@@ -197,7 +197,7 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
             chunks(path)
 
 
-def test_parts_without_their_manifest_are_not_used(tmp_path: Path) -> None:
+def test_parts_without_a_manifest_are_deleted(tmp_path: Path) -> None:
     # A run that is killed while it removes its parts may leave them so.
     path, output = write_input(tmp_path, "parquet"), tmp_path / "out.parquet"
     with pytest.raises(Exception, match="no memory"):
@@ -208,7 +208,7 @@ def test_parts_without_their_manifest_are_not_used(tmp_path: Path) -> None:
     assert again.rows == [0, 7, 14, 21]
 
 
-def test_what_a_killed_run_was_writing_goes_with_the_parts(tmp_path: Path) -> None:
+def test_unfinished_files_of_a_killed_run_are_deleted(tmp_path: Path) -> None:
     path, output = write_input(tmp_path, "parquet"), tmp_path / "out.parquet"
     with pytest.raises(Exception, match="no memory"):
         score(path, output, FailingScorer(2))
@@ -217,13 +217,13 @@ def test_what_a_killed_run_was_writing_goes_with_the_parts(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["input.parquet", "out.parquet"]
 
 
-def test_a_store_is_of_one_fingerprint(tmp_path: Path) -> None:
+def test_a_store_belongs_to_one_fingerprint(tmp_path: Path) -> None:
     PartStore(tmp_path / "out", ["a"], restart=False).write(0, pa.table({"x": [1]}))
     assert PartStore(tmp_path / "out", ["a"], restart=False).has(0)
     assert not PartStore(tmp_path / "out", ["b"], restart=True).has(0)
 
 
-def test_a_source_that_changes_has_another_fingerprint(tmp_path: Path) -> None:
+def test_a_changed_file_has_another_fingerprint(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "in.csv", "logit_0,logit_1,y", ["1,2,0"])
     before = Source(str(path), "csv").fingerprint
     write_csv(path, "logit_0,logit_1,y", ["1,2,0", "1,2,1"])

@@ -1,4 +1,4 @@
-"""Scoring files in process: every format in and out, columns, bad values, resuming, the summary."""
+"""Scoring files in this process: formats, columns, invalid values, continued runs, the summary."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ IDS = [f"row-{row}" for row in range(ROWS)]
 
 
 def options(**changes: Any) -> ScoringOptions:
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "config": LossConfig(),
         "outputs": ("loss", "contribution", "prediction"),
         "top_k": 3,
@@ -45,7 +45,7 @@ def options(**changes: Any) -> ScoringOptions:
         "columns": ColumnNames(),
         "batch_rows": 7,
     }
-    return ScoringOptions(**(given | changes))
+    return ScoringOptions(**(defaults | changes))
 
 
 def score(
@@ -126,7 +126,7 @@ def test_every_output_format_holds_the_same_rows(tmp_path: Path, ending: str) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["input.parquet", f"out.{ending}"]
 
 
-def test_a_folder_and_a_glob_stand_for_their_files_in_order(tmp_path: Path) -> None:
+def test_folders_and_globs_are_read_in_sorted_order(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("b", "a"):
         pyarrow.parquet.write_table(table(), tmp_path / "in" / f"{name}.parquet")
@@ -183,7 +183,7 @@ def test_missing_and_ambiguous_columns_name_their_option(
     assert "in.parquet" in str(raised.value)
 
 
-def test_a_bad_value_is_named_by_file_row_and_column(tmp_path: Path) -> None:
+def test_an_error_names_file_row_and_column(tmp_path: Path) -> None:
     logits = LOGITS.copy()
     logits[17, 2] = np.nan
     pyarrow.parquet.write_table(table(logits), tmp_path / "in.parquet")
@@ -211,7 +211,7 @@ def test_a_bad_value_is_named_by_file_row_and_column(tmp_path: Path) -> None:
         ("arrow", "nonsense", "input"),
     ],
 )
-def test_broken_files_are_named(tmp_path: Path, ending: str, text: str, says: str) -> None:
+def test_an_error_names_a_broken_file(tmp_path: Path, ending: str, text: str, says: str) -> None:
     path = tmp_path / f"input.{ending}"
     path.write_text(text)
     with pytest.raises(DataError) as raised:
@@ -234,7 +234,7 @@ def test_excluded_rows_have_no_loss_and_are_counted(tmp_path: Path) -> None:
 
 
 class FailingScorer:
-    """Scores so many chunks, then runs out of memory."""
+    """Scores a number of chunks, then runs out of memory."""
 
     def __init__(self, chunks: int) -> None:
         self.left = chunks
@@ -250,7 +250,7 @@ class FailingScorer:
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 3])
-def test_an_interrupted_run_goes_on_without_scoring_twice(tmp_path: Path, chunks: int) -> None:
+def test_an_interrupted_run_continues_without_scoring_twice(tmp_path: Path, chunks: int) -> None:
     path = write_input(tmp_path, "parquet")
     score(path, tmp_path / "whole.parquet")
     first, second = FailingScorer(chunks), FailingScorer(99)
@@ -264,7 +264,7 @@ def test_an_interrupted_run_goes_on_without_scoring_twice(tmp_path: Path, chunks
     assert not (tmp_path / "out.parquet.parts").exists()
 
 
-def test_other_options_or_inputs_do_not_go_on_but_restart_does(tmp_path: Path) -> None:
+def test_a_run_with_other_options_or_inputs_needs_restart(tmp_path: Path) -> None:
     path = write_input(tmp_path, "parquet")
     with pytest.raises(CommandError):
         score(path, tmp_path / "out.parquet", FailingScorer(2))
@@ -277,7 +277,7 @@ def test_other_options_or_inputs_do_not_go_on_but_restart_does(tmp_path: Path) -
     assert len(pyarrow.parquet.read_table(tmp_path / "out.parquet")) == 20
 
 
-def test_an_unknown_ending_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_unknown_extensions_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.xlsx"):
         score(write_input(tmp_path, "parquet"), tmp_path / "out.xlsx")
     with pytest.raises(UsageError, match="no such file"):
@@ -302,6 +302,13 @@ def test_the_summary_shows_the_worst_classes_and_the_hardest_examples(tmp_path: 
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"loss {losses.mean():.6f}" in shown
     assert IDS[hardest[0]] in shown
+
+
+def test_the_summary_prints_ids_without_interpreting_them(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id": "[bold]row[/] [/x]", "logits": [1, 2], "y": 0}\n')
+    console = Console(file=io.StringIO(), width=100)
+    score(tmp_path / "in.jsonl", tmp_path / "out.jsonl").show(console)
+    assert "[bold]row[/] [/x]" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_sigmoid_labels_are_scored(tmp_path: Path) -> None:
