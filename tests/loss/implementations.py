@@ -1,7 +1,7 @@
-"""The implementations of the loss, behind one signature; `tests/loss/properties` holds each of them to one contract.
+"""The implementations of the loss behind a common signature; `tests/loss/properties` tests all of them.
 
-To add an implementation, append it to `IMPLEMENTATIONS`. What it cannot do it declares in `lacks`, with the reason:
-tests that need it are skipped with that reason.
+To add an implementation, append it to `IMPLEMENTATIONS`, and declare missing columns and features in `lacks`, with the
+reason. Tests that need them are skipped with this reason.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ Columns = dict[str, Array]
 
 # The scores beyond the loss that a request may ask for.
 FURTHER = tuple(name for name in OUTPUTS if name not in ("loss", "contribution"))
-# The gradient is that of each row's loss in its own logits.
+# The gradient of the loss of each row with respect to its logits.
 COLUMNS = ("state", "loss", "log_loss", "alpha_t", "gradient", *FURTHER)
 
 
 @dataclass(frozen=True, repr=False)
 class Implementation:
-    """One way to compute the loss of each row.
+    """An implementation of the loss of each row.
 
     Args:
-        name: In the ids of the tests.
+        name: Used in the ids of tests.
         compute: From a configuration, logits (N, C) or (N, L) and targets (N,) or (N, L), both on the CPU, and names
             out of `FURTHER`, to the columns that it has: state (N,) `RowState`; loss, log_loss and alpha_t (N,);
             gradient (N, C); each further score (N,), prediction (N, L) in sigmoid mode with L > 1. In rows that do
             not count: loss 0, or NaN in bad rows; log_loss -inf, alpha_t 0, prediction -1, other scores NaN.
-        lacks: What it does not have, with the reason: names out of `COLUMNS`, and the features `sigmoid`,
+        lacks: Missing columns and features, with the reason: names of `COLUMNS`, and the features `sigmoid`,
             `label_smoothing` and `bad_rows`.
         rounds: Columns are float32 unless the logits are float64; otherwise they are float64.
-        error: Absolute error that z = log(p / (1 - p)) may have from sums in float32.
+        error: Bound of the absolute error of z = log(p / (1 - p)), from sums in float32.
         widths: Numbers of classes, one for each path through its code.
         shapes: Numbers of rows and classes around which its blocks change.
         slow_from: The number of classes from which a test is marked slow.
-        unavailable: Why it cannot run on this machine.
+        unavailable: Reason for which it cannot run on this machine; empty if it can.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Implementation:
         return self.name
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """For Hypothesis, which prints a data class otherwise."""
+        """Print the name in Hypothesis, which else prints all fields."""
         printer.text(self.name)
 
     def need(self, *names: str) -> None:
@@ -94,9 +94,9 @@ class Implementation:
 
 def _by_score(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequence[str], device: str) -> Columns:
     module = FocalLoss.from_config(config, device)
-    found = scores.score(module, logits.to(device), targets.to(device), outputs)
-    columns = {"state": found.state, "loss": found.loss, "log_loss": found.log_loss, "alpha_t": found.alpha_t}
-    return columns | found.outputs
+    result = scores.score(module, logits.to(device), targets.to(device), outputs)
+    columns = {"state": result.state, "loss": result.loss, "log_loss": result.log_loss, "alpha_t": result.alpha_t}
+    return columns | result.outputs
 
 
 def _plain(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Columns:
@@ -117,13 +117,13 @@ def _triton(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequen
         patch.object(scores, "softmax_statistics", cuda.softmax_statistics),
         warnings.catch_warnings(),
     ):
-        # numpy, which the interpreter computes with, warns of infinities and NaN where a GPU does not.
+        # The interpreter uses numpy, which warns of infinities and NaN; a GPU does not.
         warnings.simplefilter("ignore", RuntimeWarning)
         return _by_score(config, logits, targets, outputs, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _losses(config: LossConfig, logits: Tensor, targets: Tensor) -> Tensor:
-    """The loss of each example by the module; of several labels it makes an example only where it reduces."""
+    """The loss of each example by the module, which combines several labels to an example only in a reduction."""
     if config.mode == "softmax" or logits.shape[1] == 1:
         module = FocalLoss.from_config(config.model_copy(update={"reduction": "none"}), "cpu")
         return module(logits, targets).reshape(len(logits))  # type: ignore[no-any-return]
@@ -150,7 +150,7 @@ def _device() -> Device:
 
 
 def _evaluate(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Columns:
-    """One request of three batches, of which one is empty; bad rows excluded, every other row among the hardest."""
+    """Evaluate a request of three batches, the second of them empty, that excludes bad rows and returns all others."""
     cuts = [0, len(logits) // 3, len(logits) // 3, len(logits)]
     x, y = as_array(logits), as_array(targets)
     batches = tuple(Batch(x[start:stop], y[start:stop]) for start, stop in pairwise(cuts))
@@ -226,16 +226,18 @@ def _param(implementation: Implementation, *values: Any, slow: bool) -> Any:
 
 def every_implementation(slow: Collection[str] = ()) -> pytest.MarkDecorator:
     """Run a test for each implementation, as `implementation`; those named in `slow` are marked slow."""
-    return pytest.mark.parametrize("implementation", [_param(one, slow=one.name in slow) for one in IMPLEMENTATIONS])
+    return pytest.mark.parametrize("implementation", [_param(each, slow=each.name in slow) for each in IMPLEMENTATIONS])
 
 
 def every_width() -> pytest.MarkDecorator:
     """Run a test for each of the `widths` of each implementation, as `classes`."""
-    params = [_param(one, width, slow=width >= one.slow_from) for one in IMPLEMENTATIONS for width in one.widths]
+    params = [_param(each, width, slow=width >= each.slow_from) for each in IMPLEMENTATIONS for width in each.widths]
     return pytest.mark.parametrize(("implementation", "classes"), params)
 
 
 def every_shape() -> pytest.MarkDecorator:
     """Run a test for each of the `shapes` of each implementation, as `rows` and `classes`."""
-    params = [_param(one, *shape, slow=shape[1] >= one.slow_from) for one in IMPLEMENTATIONS for shape in one.shapes]
+    params = [
+        _param(each, *shape, slow=shape[1] >= each.slow_from) for each in IMPLEMENTATIONS for shape in each.shapes
+    ]
     return pytest.mark.parametrize(("implementation", "rows", "classes"), params)

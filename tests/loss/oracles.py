@@ -1,7 +1,7 @@
-"""The loss and its scores in float64, by numpy, scipy and torch's autograd, where 40 digits would take too long.
+"""The loss and its scores in float64, by numpy, scipy and torch's autograd, for data where 40 digits are too slow.
 
-`softmax_scores` takes any number of classes and any values; a test compares it with `reference`. The functions with
-torch are the published formulas as they stand, good for moderate logits only, and differentiable.
+`softmax_scores` accepts any number of classes and any values; a test compares it with `reference`. The functions of
+torch tensors are the published formulas, which are differentiable, and accurate for moderate logits only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def softmax_scores(
     weights: Sequence[float] | None = None,
     ignore_index: int | None = -100,
 ) -> dict[str, Array]:
-    """State, loss, scores and gradient of every row; rows that do not count have loss 0 and scores of NaN.
+    """State, loss, scores and gradient of every row; rows that do not count have the loss 0 and NaN as scores.
 
     With z = log(p / (1 - p)) of the target: CE = log(1 + exp(-z)), 1 - p = 1 / (1 + exp(z)), and any other class has
     the probability (1 - p) pi_j, where pi is the softmax over the classes other than the target.
@@ -48,7 +48,7 @@ def softmax_scores(
     state = np.select([ignored.astype(bool), ~inside, bad], [IGNORED, BAD_TARGET, BAD_LOGIT], COUNTED)
 
     distance = others - np.where(alone, 0, largest)[:, None]
-    # The largest term is exp(0): without it the sum keeps its digits next to 1.
+    # The largest term is exp(0) = 1; without it the small terms keep their digits.
     rest_of_sum = np.exp(distance)
     rest_of_sum[np.arange(len(x)), others.argmax(1)] = 0
     log_sum = np.where(alone, 0, np.log1p(rest_of_sum.sum(1)))
@@ -75,7 +75,7 @@ def softmax_scores(
         "el2n": rest * np.sqrt(1 + squared),
         "grad_norm": slope * np.sqrt(1 + squared),
     }
-    # CE is exp(-z) to the last bit from z = 37 on.
+    # From z = 37 on CE equals exp(-z) to the last bit.
     log_loss = np.log(alpha) + np.where(z > 37, -z, np.log(ce)) - (gamma * minus_log_rest if gamma else 0)
     direction = np.exp(log_pi)
     direction[at_target] = -1
@@ -102,7 +102,7 @@ def double(values: Any) -> Tensor:
 
 
 def sigmoid_outputs(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Means over the labels for entropies, the worst label for margins, the vector of the labels for norms."""
+    """Scores in sigmoid mode: means over labels for entropies, the worst label for margins, norms over labels."""
     p = logits.sigmoid()
     p_t = p * targets + (1 - p) * (1 - targets)
     worst = p_t.amin(1)

@@ -1,8 +1,8 @@
-"""The focal loss and its gradient straight from the paper, in 40-digit arithmetic with unbounded exponents.
+"""The focal loss and its gradient by the formula of the paper, in 40-digit arithmetic with unbounded exponents.
 
-Lin et al. 2017 (arXiv:1708.02002), equation 5: FL = alpha_t (1 - p_t)^gamma (-log p_t). Nothing here comes from the
-code under test: probabilities are quotients of exponentials, and 1 - p is the sum of the other probabilities, which
-mpmath neither overflows nor underflows. Inputs are the values as the dtype under test stores them.
+Lin et al. 2017 (arXiv:1708.02002), equation 5: FL = alpha_t (1 - p_t)^gamma (-log p_t). No formula comes from the code
+under test: probabilities are quotients of exponentials, and 1 - p is the sum of the other probabilities, which neither
+overflow nor underflow in mpmath. Inputs are rounded to the dtype under test.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ mpmath.mp.dps = 40
 
 @dataclass(frozen=True)
 class Class:
-    """What one class of a softmax contributes: p, 1 - p and -log p."""
+    """One class of a softmax: p, 1 - p and -log p."""
 
     p: mpf
     rest: mpf
@@ -137,7 +137,7 @@ SMALLEST_NORMAL_FLOAT32 = 1.1754943508222875e-38
 
 
 def relative_error(ours: float, exact: mpf) -> float:
-    """Of one number; where float32 has no normal number for the exact one, ours may be anything at least as small."""
+    """Relative error of a number; 0 if both numbers are below the smallest normal number of float32."""
     if abs(exact) < SMALLEST_NORMAL_FLOAT32:
         return 0.0 if abs(ours) <= SMALLEST_NORMAL_FLOAT32 else float("inf")
     return float(abs(mpf(ours) - exact) / abs(exact))
@@ -148,7 +148,7 @@ def _scores_of_label(logits: tuple[float, ...], target: int) -> dict[str, mpf]:
     """The scores of one row that do not depend on gamma, as the papers and cleanlab's documentation define them."""
     classes = softmax(logits)
     c, others = classes[target], classes[:target] + classes[target + 1 :]
-    entropy = mpmath.fsum(one.p * one.cross_entropy for one in classes if one.p)
+    entropy = mpmath.fsum(each.p * each.cross_entropy for each in classes if each.p)
     # cleanlab bounds both p_t and the ratio, see `_confidence_weighted_entropy` in cleanlab/rank.py.
     bound = mpf("1e-6")
     ratio = entropy / mpmath.log(len(classes)) / max(c.p, bound)
@@ -158,17 +158,17 @@ def _scores_of_label(logits: tuple[float, ...], target: int) -> dict[str, mpf]:
         "log_odds": mpmath.log(c.p / c.rest) if c.rest else mpmath.inf,
         "prediction": mpf(logits.index(max(logits))),
         "logit_margin": mpf(logits[target]) - max(mpf(x) for j, x in enumerate(logits) if j != target),
-        "normalized_margin": (c.p - max(one.p for one in others) + 1) / 2,
+        "normalized_margin": (c.p - max(other.p for other in others) + 1) / 2,
         "entropy": entropy,
         "confidence_weighted_entropy": mpmath.log1p(ratio) / max(ratio, bound),
-        "el2n": mpmath.sqrt(c.rest**2 + mpmath.fsum(one.p**2 for one in others)),
+        "el2n": mpmath.sqrt(c.rest**2 + mpmath.fsum(other.p**2 for other in others)),
     }
 
 
 def softmax_scores(
     logits: Tensor, targets: Tensor, gamma: float, weights: Sequence[float] | None = None, smoothing: float = 0.0
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Every score of every row, and its gradient (N, C), as the float64 numbers nearest to the exact ones.
+    """Every score of every row, and its gradient (N, C), rounded to float64.
 
     Smoothing changes the loss and its gradient; the other scores are those of the label.
     """

@@ -1,4 +1,4 @@
-"""Rows of logits on which focal losses are known to go wrong, and the configurations to try on them."""
+"""Rows of logits on which implementations of the focal loss tend to fail, and configurations for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OFFSETS = (0.0, 1e4, -1e4)
 def difficult_rows(dtype: torch.dtype, scale: float, offset: float) -> tuple[Tensor, Tensor]:
     """(24, 5) logits in [-scale, scale] + offset as `dtype` stores them, and targets.
 
-    A quarter each: uniform; the target nearly tied with another class; far above all others; far below one.
+    A quarter each: uniform; target nearly tied with another class; target above all others; target below another class.
     """
     generator = torch.Generator().manual_seed(7)
     logits = (torch.rand(24, 5, generator=generator, dtype=torch.float64) * 2 - 1) * scale
@@ -41,7 +41,7 @@ def all_difficult_rows(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def random_rows(
     rows: int, classes: int, dtype: torch.dtype = torch.float32, scale: float = 5, offset: float = 0
 ) -> tuple[Tensor, Tensor]:
-    """Normal logits, and targets among which are the first, the last and a middle class."""
+    """Normal logits; the first targets are the last, the first and the middle class."""
     generator = torch.Generator().manual_seed(rows * 7919 + classes)
     logits = torch.randn(rows, classes, generator=generator, dtype=torch.float64) * scale + offset
     targets = torch.randint(0, classes, (rows,), generator=generator)
@@ -50,7 +50,15 @@ def random_rows(
 
 
 def moderate_rows(rows: int = 40, classes: int = 5) -> tuple[Tensor, Tensor]:
-    """Logits so small that float64 probabilities and their differences are exact enough to be an oracle."""
+    """Logits that are small enough for an oracle that computes with float64 probabilities."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(rows, classes, generator=generator, dtype=torch.float64) * 2
     return logits, torch.randint(0, classes, (rows,), generator=generator)
+
+
+def random_batch(*shape: int, classes_at: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Normal float64 logits of any shape, and targets of this shape without its class dimension."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(shape, generator=generator, dtype=torch.float64) * 3
+    target_shape = shape[:classes_at] + shape[classes_at + 1 :]
+    return logits, torch.randint(0, shape[classes_at], target_shape, generator=generator)

@@ -1,4 +1,4 @@
-"""Arrays and tensors of the same rows."""
+"""Conversions between arrays and tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DTYPES = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (4,), (2, 3)])
-def test_there_and_back_in_the_same_memory(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+def test_a_round_trip_shares_memory(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     tensor = torch.arange(torch.Size(shape).numel()).reshape(shape).to(dtype)
     array = as_array(tensor)
     assert (array.dtype, array.shape) == (np.dtype(DTYPES[dtype]), shape)
@@ -32,14 +32,14 @@ def test_there_and_back_in_the_same_memory(dtype: torch.dtype, shape: tuple[int,
     assert back.data_ptr() == tensor.data_ptr()
 
 
-def test_what_is_one_already_is_given_back() -> None:
+def test_arguments_of_the_result_type_are_returned() -> None:
     array, tensor = np.zeros(3), torch.zeros(3)
     assert as_array(array) is array
     assert as_tensor(tensor) is tensor
 
 
 @pytest.mark.parametrize("dtype", [np.float32, bfloat16])
-def test_memory_that_may_not_be_written_to_is_copied(dtype: type[np.generic]) -> None:
+def test_read_only_memory_is_copied(dtype: type[np.generic]) -> None:
     array = np.frombuffer(bytes(8), dtype)
     tensor = as_tensor(array)
     tensor += 1
@@ -47,6 +47,6 @@ def test_memory_that_may_not_be_written_to_is_copied(dtype: type[np.generic]) ->
     assert tensor.tolist() == [1] * len(array)
 
 
-def test_a_parameter_and_a_part_of_it() -> None:
+def test_a_column_of_a_parameter() -> None:
     parameter = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))
     assert as_array(parameter[:, 1]).tolist() == [1, 4]

@@ -1,4 +1,4 @@
-"""The formula against 40-digit arithmetic, torch's own derivatives, and the limits where it could go wrong."""
+"""The formula against 40-digit arithmetic, torch's derivatives, and at the limits of its arguments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def double(*values: float) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_half_precision_logits_are_computed_in_float32_and_others_as_they_are(dtype: torch.dtype) -> None:
+def test_half_precision_logits_are_converted_to_float32_and_others_unchanged(dtype: torch.dtype) -> None:
     expected = torch.float64 if dtype == torch.float64 else torch.float32
     assert compute_dtype(torch.zeros(1, dtype=dtype)) == expected
 
@@ -44,27 +44,27 @@ class TestSoftmaxStatistics:
         z = softmax_statistics(logits, targets).log_odds
         assert z.dtype == torch.float64
         for row, target, ours in zip(logits.tolist(), targets.tolist(), z.tolist(), strict=True):
-            of_target = reference.softmax(tuple(row))[target]
-            exact = mpmath.log(of_target.p) - mpmath.log(of_target.rest)
+            target_class = reference.softmax(tuple(row))[target]
+            exact = mpmath.log(target_class.p) - mpmath.log(target_class.rest)
             assert abs(ours - exact) <= 2e-6 + 1e-12 * abs(exact)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("offset", [1e4, -1e4, 2.0**20])
-    def test_a_shared_offset_that_the_dtype_holds_exactly_changes_no_bit(
+    def test_an_offset_of_all_logits_that_the_dtype_represents_exactly_changes_no_bit(
         self, dtype: torch.dtype, offset: float
     ) -> None:
         generator = torch.Generator().manual_seed(1)
         logits = torch.randint(-64, 65, (50, 7), generator=generator).to(dtype) / 8
         targets = torch.randint(0, 7, (50,), generator=generator)
-        plain, moved = (softmax_statistics(x, targets, moments=True) for x in (logits, logits + offset))
-        assert torch.equal(plain.log_odds, moved.log_odds)
-        assert torch.equal(plain.logit_margin, moved.logit_margin)
+        plain, shifted = (softmax_statistics(x, targets, moments=True) for x in (logits, logits + offset))
+        assert torch.equal(plain.log_odds, shifted.log_odds)
+        assert torch.equal(plain.logit_margin, shifted.logit_margin)
         assert plain.moments is not None
-        assert moved.moments is not None
-        assert torch.equal(plain.moments.entropy, moved.moments.entropy)
-        assert torch.equal(plain.moments.squared, moved.moments.squared)
+        assert shifted.moments is not None
+        assert torch.equal(plain.moments.entropy, shifted.moments.entropy)
+        assert torch.equal(plain.moments.squared, shifted.moments.squared)
 
-    def test_margin_is_target_less_the_largest_other(self) -> None:
+    def test_margin_is_the_target_minus_the_largest_other_logit(self) -> None:
         logits = double(3, 1, 2, -4, 7, 7).reshape(2, 3)
         row = softmax_statistics(logits, torch.tensor([0, 2]))
         assert row.logit_margin.tolist() == [1.0, 0.0]
@@ -81,7 +81,7 @@ class TestSoftmaxStatistics:
             ([-INF, -INF, -3.0], 2),
         ],
     )
-    def test_prediction_is_the_smallest_index_of_the_largest_logit_whatever_the_target(
+    def test_prediction_is_the_smallest_index_of_the_largest_logit_for_any_target(
         self, logits: list[float], expected: int
     ) -> None:
         predictions = {
@@ -103,7 +103,7 @@ class TestSoftmaxStatistics:
 
     @pytest.mark.parametrize("bad", [math.nan, INF])
     @pytest.mark.parametrize("column", [0, 1, 2])
-    def test_nan_and_plus_inf_make_a_row_invalid_wherever_they_stand(self, bad: float, column: int) -> None:
+    def test_nan_and_plus_inf_make_a_row_invalid_in_any_column(self, bad: float, column: int) -> None:
         logits = torch.zeros(2, 3)
         logits[1, column] = bad
         assert softmax_statistics(logits, torch.tensor([1, 1])).valid.tolist() == [True, False]
@@ -112,13 +112,13 @@ class TestSoftmaxStatistics:
         logits = torch.tensor([[0.0, -INF, 1.0], [0.0, -INF, 1.0], [-INF, 0.0, -INF]])
         assert softmax_statistics(logits, torch.tensor([0, 1, 1])).valid.tolist() == [True, False, True]
 
-    def test_a_masked_class_is_as_if_it_were_not_there(self) -> None:
+    def test_a_masked_class_changes_nothing(self) -> None:
         full = softmax_statistics(double(0.5, -INF, 1, -INF).reshape(1, 4), torch.tensor([0]), moments=True)
         small = softmax_statistics(double(0.5, 1).reshape(1, 2), torch.tensor([0]), moments=True)
         assert torch.equal(full.log_odds, small.log_odds)
         assert full.moments == small.moments
 
-    def test_log_odds_are_infinite_where_every_other_class_is_masked(self) -> None:
+    def test_log_odds_are_infinite_if_every_other_class_is_masked(self) -> None:
         row = softmax_statistics(torch.tensor([[-INF, 3.0, -INF]]), torch.tensor([1]), moments=True)
         assert row.log_odds.tolist() == [INF]
         assert row.moments is not None
@@ -136,7 +136,7 @@ class TestSoftmaxStatistics:
             assert moments.squared[i].item() == pytest.approx((others**2).sum().item(), rel=1e-12)
             assert moments.entropy[i].item() == pytest.approx(-(others * others.log()).sum().item(), rel=1e-12)
 
-    def test_moments_cost_nothing_where_no_one_asks(self) -> None:
+    def test_moments_are_not_computed_by_default(self) -> None:
         assert softmax_statistics(torch.zeros(1, 2), torch.tensor([0])).moments is None
 
     def test_log_odds_pass_gradcheck(self) -> None:
@@ -164,14 +164,14 @@ class TestFocalFromLogOdds:
         assert focal_from_log_odds(double(-INF), gamma).item() == INF
 
     @pytest.mark.parametrize("gamma", GAMMAS)
-    def test_logarithm_equals_the_paper_also_where_the_loss_underflows(self, gamma: float) -> None:
+    def test_logarithm_equals_the_paper_even_if_the_loss_underflows(self, gamma: float) -> None:
         z = double(-2e4, -3, 0, 10, 36.9, 37.1, 300, 744, 746, 2e4)
         for ours, value in zip(log_focal_from_log_odds(z, gamma).tolist(), z.tolist(), strict=True):
             exact = mpmath.log(reference.sigmoid_focal(value, 1, gamma))
             assert ours == pytest.approx(float(exact), rel=1e-13, abs=1e-13)
 
     @pytest.mark.parametrize("gamma", GAMMAS)
-    def test_logarithm_falls_strictly_where_the_loss_is_zero(self, gamma: float) -> None:
+    def test_logarithm_falls_strictly_even_if_the_loss_is_zero(self, gamma: float) -> None:
         z = torch.linspace(800, 2e4, 500, dtype=torch.float64)
         assert (focal_from_log_odds(z, gamma) == 0).all()
         assert (log_focal_from_log_odds(z, gamma).diff() < 0).all()
@@ -208,7 +208,7 @@ class TestSigmoid:
             exact = mpmath.log((y * p + (1 - mpmath.mpf(y)) * q) / (y * q + (1 - mpmath.mpf(y)) * p))
             assert ours == pytest.approx(float(exact), rel=1e-12, abs=1e-14)
 
-    def test_hard_and_soft_labels_may_stand_in_one_tensor(self) -> None:
+    def test_hard_and_soft_labels_in_a_tensor(self) -> None:
         x = double(2, 2, 2)
         mixed = sigmoid_log_odds(x, double(1, 0.3, 0))
         assert mixed[[0, 2]].tolist() == [2.0, -2.0]

@@ -1,4 +1,4 @@
-"""What `score` returns, and the kinds of logits that it takes; `tests/loss/properties` tests the numbers."""
+"""Outputs of `score`, and the logits that it accepts; `tests/loss/properties` tests the numbers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_loss_and_contribution_add_no_output() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", ["softmax", "sigmoid"])
-def test_everything_is_float64_but_state_and_prediction(dtype: torch.dtype, mode: str) -> None:
+def test_all_columns_but_state_and_prediction_are_float64(dtype: torch.dtype, mode: str) -> None:
     targets = torch.tensor([0, 1]) if mode == "softmax" else torch.tensor([[0, 1, 0], [1, 1, 0]])
     scores = score(module_of(mode=mode), torch.zeros(2, 3, dtype=dtype), targets, OUTPUTS)
     assert scores.state.dtype == np.int8
@@ -46,14 +46,14 @@ def test_everything_is_float64_but_state_and_prediction(dtype: torch.dtype, mode
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
-def test_logits_that_are_whole_numbers_are_those_numbers(dtype: type[np.signedinteger[Any]]) -> None:
+def test_integer_logits_are_converted_exactly(dtype: type[np.signedinteger[Any]]) -> None:
     logits, targets = np.array([[3, -1, 0], [2, 2, 7]]), np.array([0, 1])
-    found = score(module_of(), logits.astype(dtype), targets, OUTPUTS)
-    np.testing.assert_allclose(found.loss, score(module_of(), logits.astype(float), targets, OUTPUTS).loss, 1e-6)
+    result = score(module_of(), logits.astype(dtype), targets, OUTPUTS)
+    np.testing.assert_allclose(result.loss, score(module_of(), logits.astype(float), targets, OUTPUTS).loss, 1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_no_graph_is_kept_where_the_logits_want_one(smoothing: float) -> None:
+def test_logits_that_require_a_gradient_get_the_same_scores(smoothing: float) -> None:
     logits, targets = moderate_rows()
     module = module_of(label_smoothing=smoothing)
     expected = score(module, logits, targets, OUTPUTS)

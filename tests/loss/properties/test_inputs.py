@@ -1,4 +1,4 @@
-"""The columns that an implementation returns, and the tensors that it takes and leaves as they are."""
+"""Columns of the result of an implementation, and the tensors that it accepts and does not change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ every_configuration = pytest.mark.parametrize("config", CONFIGURATIONS.values(),
 
 
 def rows_for(config: dict[str, Any], rows: int = 40, classes: int = 5) -> tuple[Tensor, Tensor]:
-    """Logits and targets, in sigmoid mode labels; the first target is ignored."""
+    """Logits and targets (in sigmoid mode labels); the first target is ignored."""
     logits, targets = moderate_rows(rows, classes)
     if config.get("mode") == "sigmoid":
         targets = torch.nn.functional.one_hot(targets, classes)
@@ -32,12 +32,12 @@ def rows_for(config: dict[str, Any], rows: int = 40, classes: int = 5) -> tuple[
 
 class TestColumns:
     @every_implementation()
-    def test_all_but_those_declared_missing_are_there(self, implementation: Implementation) -> None:
-        found = implementation.score(*moderate_rows())
-        assert found.keys() == set(COLUMNS) - implementation.lacks.keys()
+    def test_all_columns_are_present_except_those_in_lacks(self, implementation: Implementation) -> None:
+        result = implementation.score(*moderate_rows())
+        assert result.keys() == set(COLUMNS) - implementation.lacks.keys()
 
     @every_implementation()
-    def test_those_requested_alone_are_those_requested_together(self, implementation: Implementation) -> None:
+    def test_a_column_does_not_depend_on_other_requested_columns(self, implementation: Implementation) -> None:
         implementation.need(*FURTHER)
         logits, targets = moderate_rows()
         together = implementation.score(logits, targets)
@@ -52,7 +52,7 @@ class TestColumns:
     @every_implementation()
     @every_configuration
     @pytest.mark.parametrize("dtype", DTYPES)
-    def test_their_dtypes_and_shapes(
+    def test_dtypes_and_shapes(
         self, implementation: Implementation, config: dict[str, Any], dtype: torch.dtype
     ) -> None:
         self.check(implementation, config, dtype, rows=2)
@@ -61,10 +61,10 @@ class TestColumns:
     @staticmethod
     def check(implementation: Implementation, config: dict[str, Any], dtype: torch.dtype, rows: int) -> None:
         logits, targets = rows_for(config, rows, 3)
-        found = implementation.score(logits.to(dtype), targets, **config)
+        result = implementation.score(logits.to(dtype), targets, **config)
         sigmoid = config.get("mode") == "sigmoid"
         width = np.float32 if implementation.rounds and dtype != torch.float64 else np.float64
-        for name, values in found.items():
+        for name, values in result.items():
             if name in ("loss", *FURTHER):
                 assert values.dtype == (np.int64 if name == "prediction" else width), name
             wide = name == "gradient" or (name == "prediction" and sigmoid)
@@ -75,7 +75,7 @@ class TestInputs:
     @every_implementation()
     @every_configuration
     @pytest.mark.parametrize("classes", [5, 200])
-    def test_logits_and_targets_are_left_as_they_were(
+    def test_logits_and_targets_are_not_changed(
         self, implementation: Implementation, config: dict[str, Any], classes: int
     ) -> None:
         for dtype in DTYPES:
@@ -99,23 +99,23 @@ class TestInputs:
     def test_labels_of_a_larger_tensor(self, implementation: Implementation) -> None:
         logits, labels = rows_for({"mode": "sigmoid"})
         expected = implementation.score(logits[:, ::2].clone(), labels[:, ::2].clone(), mode="sigmoid")
-        found = implementation.score(logits[:, ::2], labels[:, ::2], mode="sigmoid")
+        result = implementation.score(logits[:, ::2], labels[:, ::2], mode="sigmoid")
         for name, values in expected.items():
-            assert_near(found[name], values, rtol=1e-14, name=name)
+            assert_near(result[name], values, rtol=1e-14, name=name)
 
     @every_implementation()
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
     def test_targets_may_be_any_integers(self, implementation: Implementation, dtype: torch.dtype) -> None:
         logits, targets = moderate_rows()
-        expected, found = implementation.score(logits, targets), implementation.score(logits, targets.to(dtype))
+        expected, result = implementation.score(logits, targets), implementation.score(logits, targets.to(dtype))
         for name, values in expected.items():
-            assert np.array_equal(found[name], values), name
+            assert np.array_equal(result[name], values), name
 
     @every_implementation()
     @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float16, torch.float64])
     def test_labels_may_be_any_numbers(self, implementation: Implementation, dtype: torch.dtype) -> None:
         logits, labels = moderate_rows(classes=3)[0], torch.tensor([[0, 1, 1]] * 40)
         expected = implementation.score(logits, labels, mode="sigmoid")
-        found = implementation.score(logits, labels.to(dtype), mode="sigmoid")
+        result = implementation.score(logits, labels.to(dtype), mode="sigmoid")
         for name, values in expected.items():
-            assert np.array_equal(found[name], values), name
+            assert np.array_equal(result[name], values), name

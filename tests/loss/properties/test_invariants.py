@@ -1,4 +1,4 @@
-"""Which changes of the rows, the classes and the configuration change a score, and how."""
+"""Effects of changes of the rows, the classes and the configuration on the scores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLOW = ["triton"]
 
 
 def generated_rows(seed: int, rows: int, classes: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Rows of one scale up to 1000, a tenth of them ignored."""
+    """Rows of a random scale up to 1000, 10 % of them ignored."""
     generator = torch.Generator().manual_seed(seed)
     scale = 10 ** (torch.rand((), generator=generator).item() * 3)
     logits = (torch.randn(rows, classes, generator=generator) * scale).to(dtype)
@@ -33,14 +33,14 @@ def generated_rows(seed: int, rows: int, classes: int, dtype: torch.dtype) -> tu
     return logits, targets
 
 
-def assert_close(found: Columns, expected: Columns, rtol: float, atol: float) -> None:
-    """Every column equal to a tolerance; of losses and gradients to its relative part.
+def assert_close(result: Columns, expected: Columns, rtol: float, atol: float) -> None:
+    """Assert that every column is equal up to a tolerance, which is relative for losses and gradients.
 
-    Not the confidence-weighted entropy, a function of two others whose rounding it multiplies by up to 10^12.
+    The confidence-weighted entropy is left out: it multiplies the rounding errors of two scores by up to 10^12.
     """
     for name in expected.keys() - {"confidence_weighted_entropy"}:
         exact = 1e-37 if name in ("loss", "gradient") else atol
-        assert_near(found[name], expected[name], rtol=rtol, atol=exact, name=name)
+        assert_near(result[name], expected[name], rtol=rtol, atol=exact, name=name)
 
 
 @every_implementation(SLOW)
@@ -54,7 +54,7 @@ def assert_close(found: Columns, expected: Columns, rtol: float, atol: float) ->
     kind=st.sampled_from(["softmax", "smoothed", "sigmoid"]),
     data=st.data(),
 )
-def test_neither_splitting_nor_permuting_rows_changes_one(
+def test_neither_splitting_nor_permuting_rows_changes_a_row(
     implementation: Implementation,
     seed: int,
     rows: int,
@@ -102,16 +102,16 @@ def test_permuting_classes_with_their_weights_changes_no_row(
     weights = torch.arange(1.0, classes + 1)
     expected = implementation.score(logits, targets, alpha=weights.tolist(), **config)
     place = torch.where(targets == -100, targets, order.argsort()[targets.clamp(min=0)])
-    found = implementation.score(logits[:, order], place, alpha=weights[order].tolist(), **config)
+    result = implementation.score(logits[:, order], place, alpha=weights[order].tolist(), **config)
     if "gradient" in expected:
         expected["gradient"] = expected["gradient"][:, order.numpy()]
     if "prediction" in expected:
-        # The first of several largest logits is another one now.
+        # Of tied largest logits, another may be the first now.
         largest = logits == logits.amax(1, keepdim=True)
-        at = np.arange(10), found["prediction"].clip(0)
-        assert (largest[:, order].numpy()[at] | (found["prediction"] == -1)).all()
+        at = np.arange(10), result["prediction"].clip(0)
+        assert (largest[:, order].numpy()[at] | (result["prediction"] == -1)).all()
         del expected["prediction"]
-    assert_close(found, expected, rtol=4e-6, atol=4e-6)
+    assert_close(result, expected, rtol=4e-6, atol=4e-6)
 
 
 @every_implementation(SLOW)
@@ -124,8 +124,8 @@ def test_every_gamma_orders_rows_of_equal_weight_as_cross_entropy_does(
     logits = torch.randn(50, classes, generator=generator, dtype=torch.float64) * 4
     targets = torch.randint(0, classes, (50,), generator=generator)
     order = cross_entropy(logits, targets, reduction="none").argsort().numpy()
-    found = implementation.score(logits, targets, [], gamma=gamma, alpha=[3.0] * classes)
-    assert (np.diff(found["loss"][order]) >= 0).all()
+    result = implementation.score(logits, targets, [], gamma=gamma, alpha=[3.0] * classes)
+    assert (np.diff(result["loss"][order]) >= 0).all()
 
 
 @every_implementation(SLOW)
@@ -136,47 +136,47 @@ def test_the_loss_is_linear_in_alpha(
 ) -> None:
     logits, targets = generated_rows(seed, 10, classes, torch.float64)
     alpha = [1.0 + c for c in range(classes)]
-    once = implementation.score(logits, targets, [], alpha=alpha, gamma=gamma)
+    plain = implementation.score(logits, targets, [], alpha=alpha, gamma=gamma)
     scaled = implementation.score(logits, targets, [], alpha=[factor * a for a in alpha], gamma=gamma)
-    for name in once.keys() & {"loss", "alpha_t", "gradient"}:
-        assert_near(scaled[name], once[name] * factor, rtol=1e-12, atol=1e-300, name=name)
+    for name in plain.keys() & {"loss", "alpha_t", "gradient"}:
+        assert_near(scaled[name], plain[name] * factor, rtol=1e-12, atol=1e-300, name=name)
 
 
 @every_implementation(SLOW)
 @at_most(40)
 @given(seed=SEEDS, gamma=st.floats(0, 5), percent=st.integers(0, 100))
-def test_two_classes_are_one_sigmoid_of_their_difference(
+def test_two_classes_equal_a_sigmoid_of_their_difference(
     implementation: Implementation, seed: int, gamma: float, percent: int
 ) -> None:
     alpha = percent / 100
     logits, targets = generated_rows(seed, 20, 2, torch.float64)
-    found = implementation.score(logits, targets, [], alpha=alpha, gamma=gamma)
+    result = implementation.score(logits, targets, [], alpha=alpha, gamma=gamma)
     exact = [
         float(reference.sigmoid_focal(x, y, gamma, alpha)) if y >= 0 else 0
         for x, y in zip((logits[:, 1] - logits[:, 0]).tolist(), targets.tolist(), strict=True)
     ]
-    assert_near(found["loss"], np.array(exact), rtol=1e-9, atol=1e-300)
+    assert_near(result["loss"], np.array(exact), rtol=1e-9, atol=1e-300)
 
 
 @every_implementation()
-def test_with_two_classes_every_score_of_the_label_gives_one_order(implementation: Implementation) -> None:
+def test_with_two_classes_every_score_of_the_label_gives_the_same_order(implementation: Implementation) -> None:
     implementation.need(*FURTHER)
     for gamma in GAMMAS:
-        found = implementation.score(*moderate_rows(rows=200, classes=2), gamma=gamma)
-        order = found["loss"].argsort()
+        result = implementation.score(*moderate_rows(rows=200, classes=2), gamma=gamma)
+        order = result["loss"].argsort()
         for name in ("cross_entropy", "el2n"):
-            assert np.array_equal(found[name].argsort(), order), name
+            assert np.array_equal(result[name].argsort(), order), name
         for name in ("p_t", "log_odds", "logit_margin", "normalized_margin"):
-            assert np.array_equal((-found[name]).argsort(), order), name
-        assert_near(found["el2n"], math.sqrt(2) * (1 - found["p_t"]), rtol=1e-12, atol=1e-15)
-        assert_near(found["normalized_margin"], found["p_t"], rtol=1e-12, atol=1e-15)
+            assert np.array_equal((-result[name]).argsort(), order), name
+        assert_near(result["el2n"], math.sqrt(2) * (1 - result["p_t"]), rtol=1e-12, atol=1e-15)
+        assert_near(result["normalized_margin"], result["p_t"], rtol=1e-12, atol=1e-15)
 
 
 @every_implementation()
 def test_log_loss_orders_rows_of_equal_weight_as_log_odds_do(implementation: Implementation) -> None:
-    """In rows where the loss underflows too."""
+    """Also in rows whose loss underflows."""
     implementation.need("log_loss", "log_odds")
     for gamma in GAMMAS:
-        found = implementation.score(*all_difficult_rows(torch.float64), alpha=[2.0] * 5, gamma=gamma)
-        order = np.argsort(-found["log_odds"], kind="stable")
-        assert (np.diff(found["log_loss"][order]) >= 0).all()
+        result = implementation.score(*all_difficult_rows(torch.float64), alpha=[2.0] * 5, gamma=gamma)
+        order = np.argsort(-result["log_odds"], kind="stable")
+        assert (np.diff(result["log_loss"][order]) >= 0).all()

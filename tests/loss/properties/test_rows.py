@@ -19,11 +19,11 @@ NAN, INF = math.nan, math.inf
 COUNTED, IGNORED, BAD_TARGET, BAD_LOGIT = RowState.COUNTED, RowState.IGNORED, RowState.BAD_TARGET, RowState.BAD_LOGIT
 
 
-def assert_same(found: Columns, expected: Columns, rtol: float = 0, atol: float = 0) -> None:
-    """Every column equal, by default to the last bit."""
-    assert found.keys() == expected.keys()
+def assert_same(result: Columns, expected: Columns, rtol: float = 0, atol: float = 0) -> None:
+    """Assert that every column is equal, by default to the last bit."""
+    assert result.keys() == expected.keys()
     for name, values in expected.items():
-        assert_near(found[name], values, rtol=rtol, atol=atol, name=name)
+        assert_near(result[name], values, rtol=rtol, atol=atol, name=name)
 
 
 def rows_of(columns: Columns, rows: list[int]) -> Columns:
@@ -45,7 +45,7 @@ SOFTMAX_ROWS: list[tuple[list[float], int, RowState]] = [
     ([INF, 1.0, 2.0], 2, BAD_LOGIT),
     ([-INF, 1.0, 2.0], 0, BAD_LOGIT),
     ([-INF, -INF, -INF], 0, BAD_LOGIT),
-    # Their difference is more than float64 holds.
+    # Their difference overflows float64.
     ([1.7e308, -1.7e308, -1.7e308], 0, BAD_LOGIT),
     ([-1.7e308, 1.7e308, -1.7e308], 0, BAD_LOGIT),
 ]
@@ -70,7 +70,7 @@ SIGMOID_ROWS: list[tuple[list[float], list[float], RowState]] = [
 
 
 class TestState:
-    """Each row stands between two good ones, which it must not change."""
+    """Each row is between two good rows, which it must not change."""
 
     @every_implementation()
     @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -79,11 +79,11 @@ class TestState:
         config: dict[str, Any] = {"alpha": [1, 2, 3], "label_smoothing": smoothing}
         good = implementation.score(double([[0.5, 1.0, -1.0]]), torch.tensor([1]), **config)
         for logits, target, state in SOFTMAX_ROWS:
-            # Every class is a part of the smoothed target.
+            # The smoothed target contains every class.
             expected = BAD_LOGIT if smoothing and -INF in logits and state == COUNTED else state
             rows = double([[0.5, 1.0, -1.0], logits, [0.5, 1.0, -1.0]])
-            found = implementation.score(rows, torch.tensor([1, target, 1]), **config)
-            self.check(found, good, expected)
+            result = implementation.score(rows, torch.tensor([1, target, 1]), **config)
+            self.check(result, good, expected)
 
     @every_implementation()
     def test_sigmoid_rows(self, implementation: Implementation) -> None:
@@ -92,15 +92,15 @@ class TestState:
         good = implementation.score(double([[0.5, 1.0]]), double([[0, 1]]), **config)
         for logits, labels, state in SIGMOID_ROWS:
             rows = double([[0.5, 1.0], logits, [0.5, 1.0]])
-            found = implementation.score(rows, double([[0, 1], labels, [0, 1]]), **config)
-            self.check(found, good, state)
+            result = implementation.score(rows, double([[0, 1], labels, [0, 1]]), **config)
+            self.check(result, good, state)
 
     @staticmethod
-    def check(found: Columns, good: Columns, state: RowState) -> None:
-        assert found["state"].tolist() == [COUNTED, state, COUNTED]
+    def check(result: Columns, good: Columns, state: RowState) -> None:
+        assert result["state"].tolist() == [COUNTED, state, COUNTED]
         for place in (0, 2):
-            assert_same(rows_of(found, [place]), good)
-        row = {name: values[1] for name, values in found.items()}
+            assert_same(rows_of(result, [place]), good)
+        row = {name: values[1] for name, values in result.items()}
         if state == COUNTED:
             assert row["loss"] >= 0
             assert row.get("alpha_t", 1) > 0
@@ -121,22 +121,22 @@ class TestIgnored:
     ) -> None:
         for gamma in (0, 0.5, 2):
             logits, targets = moderate_rows(rows=5, classes=3)
-            targets[2], kept = -100, [0, 1, 3, 4]
+            targets[2], others = -100, [0, 1, 3, 4]
             config: dict[str, Any] = {"alpha": [1, 2, 3], "gamma": gamma, "label_smoothing": smoothing}
-            expected = implementation.score(logits[kept], targets[kept], **config)
+            expected = implementation.score(logits[others], targets[others], **config)
             for value in (NAN, INF, -INF, 1e4):
                 logits[2] = value
-                found = implementation.score(logits, targets, **config)
-                assert_same(rows_of(found, kept), expected, rtol=1e-14)
-                assert found["loss"][2] == 0
-                if "gradient" in found:
-                    assert found["gradient"][2].tolist() == [0, 0, 0]
-                if "state" in found:
-                    assert found["state"].tolist() == [COUNTED, COUNTED, IGNORED, COUNTED, COUNTED]
+                result = implementation.score(logits, targets, **config)
+                assert_same(rows_of(result, others), expected, rtol=1e-14)
+                assert result["loss"][2] == 0
+                if "gradient" in result:
+                    assert result["gradient"][2].tolist() == [0, 0, 0]
+                if "state" in result:
+                    assert result["state"].tolist() == [COUNTED, COUNTED, IGNORED, COUNTED, COUNTED]
 
     @every_implementation()
     @pytest.mark.parametrize("value", [NAN, INF, -INF, 99.0])
-    def test_a_missing_label_is_as_if_it_were_not_there(self, implementation: Implementation, value: float) -> None:
+    def test_a_missing_label_changes_nothing(self, implementation: Implementation, value: float) -> None:
         config: dict[str, Any] = {"mode": "sigmoid", "alpha": 0.25, "gamma": 0.5}
         with_missing = implementation.score(double([[0.5, value, -1.0]]), double([[1, -100, 0.3]]), **config)
         without = implementation.score(double([[0.5, -1.0]]), double([[1, 0.3]]), **config)
@@ -147,39 +147,39 @@ class TestIgnored:
         assert_same(with_missing, without, rtol=1e-14)
 
     @every_implementation()
-    def test_any_index_may_be_the_ignored_one(self, implementation: Implementation) -> None:
+    def test_any_index_can_be_ignored(self, implementation: Implementation) -> None:
         for ignore_index in (0, 1, 255, -1, -(2**63), 2**63 - 1):
             logits, _ = moderate_rows(rows=4, classes=3)
             targets = torch.tensor([2, ignore_index, 2, 2])
-            found = implementation.score(logits, targets, ignore_index=ignore_index)
-            assert found["loss"][1] == 0
-            assert (found["loss"][[0, 2, 3]] > 0).all()
-            if "state" in found:
-                assert found["state"].tolist() == [COUNTED, IGNORED, COUNTED, COUNTED]
+            result = implementation.score(logits, targets, ignore_index=ignore_index)
+            assert result["loss"][1] == 0
+            assert (result["loss"][[0, 2, 3]] > 0).all()
+            if "state" in result:
+                assert result["state"].tolist() == [COUNTED, IGNORED, COUNTED, COUNTED]
 
     @every_implementation()
     def test_without_an_index_nothing_is_ignored(self, implementation: Implementation) -> None:
         implementation.need("bad_rows")
         targets = torch.tensor([0, -100])
-        found = implementation.score(double([[0.0, 1.0]] * 2), targets, ignore_index=None)
-        assert found["state"].tolist() == [COUNTED, BAD_TARGET]
+        result = implementation.score(double([[0.0, 1.0]] * 2), targets, ignore_index=None)
+        assert result["state"].tolist() == [COUNTED, BAD_TARGET]
         labels = targets.unsqueeze(1)
-        found = implementation.score(double([[0.0]] * 2), labels, mode="sigmoid", ignore_index=None)
-        assert found["state"].tolist() == [COUNTED, BAD_TARGET]
+        result = implementation.score(double([[0.0]] * 2), labels, mode="sigmoid", ignore_index=None)
+        assert result["state"].tolist() == [COUNTED, BAD_TARGET]
 
 
 class TestNarrowTargets:
-    """A target is compared as the number that it is, not modulo the range of its dtype."""
+    """Targets are compared by value, not modulo the range of their dtype."""
 
     @every_implementation()
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
     def test_uint8_156_is_a_class_and_not_minus_100(self, implementation: Implementation, dtype: torch.dtype) -> None:
         last = 156 if dtype == torch.uint8 else -100
-        found = implementation.score(torch.zeros(3, 200), torch.tensor([0, 120, last], dtype=dtype), gamma=0)
+        result = implementation.score(torch.zeros(3, 200), torch.tensor([0, 120, last], dtype=dtype), gamma=0)
         expected = [math.log(200), math.log(200), math.log(200) if dtype == torch.uint8 else 0]
-        assert found["loss"].tolist() == pytest.approx(expected, rel=1e-6)
-        if "state" in found:
-            assert found["state"].tolist() == [COUNTED, COUNTED, COUNTED if dtype == torch.uint8 else IGNORED]
+        assert result["loss"].tolist() == pytest.approx(expected, rel=1e-6)
+        if "state" in result:
+            assert result["state"].tolist() == [COUNTED, COUNTED, COUNTED if dtype == torch.uint8 else IGNORED]
 
     @every_implementation()
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
@@ -190,21 +190,21 @@ class TestNarrowTargets:
         logits, _ = moderate_rows(rows=3, classes=3)
         targets = torch.tensor([0, 156 if dtype == torch.uint8 else 100, 1], dtype=dtype)
         assert implementation.score(logits, targets)["state"].tolist() == [COUNTED, BAD_TARGET, COUNTED]
-        found = implementation.score(logits, targets, ignore_index=targets[1].item())
-        assert found["state"].tolist() == [COUNTED, IGNORED, COUNTED]
+        result = implementation.score(logits, targets, ignore_index=targets[1].item())
+        assert result["state"].tolist() == [COUNTED, IGNORED, COUNTED]
 
     @every_implementation()
     def test_a_class_beyond_the_range_of_the_dtype(self, implementation: Implementation) -> None:
         logits = torch.zeros(1, 300, dtype=torch.float64)
-        found = implementation.score(logits, torch.tensor([156], dtype=torch.uint8), gamma=0)
-        assert found["loss"].item() == pytest.approx(math.log(300))
+        result = implementation.score(logits, torch.tensor([156], dtype=torch.uint8), gamma=0)
+        assert result["loss"].item() == pytest.approx(math.log(300))
 
     @every_implementation()
-    def test_an_unsigned_label_is_not_a_missing_one(self, implementation: Implementation) -> None:
+    def test_an_unsigned_label_is_not_a_missing_label(self, implementation: Implementation) -> None:
         implementation.need("bad_rows")
         labels = torch.tensor([[0], [156]], dtype=torch.uint8)
-        found = implementation.score(torch.zeros(2, 1), labels, mode="sigmoid")
-        assert found["state"].tolist() == [COUNTED, BAD_TARGET]
+        result = implementation.score(torch.zeros(2, 1), labels, mode="sigmoid")
+        assert result["state"].tolist() == [COUNTED, BAD_TARGET]
 
     @every_implementation()
     @pytest.mark.parametrize("ignore_index", [257, -255])
@@ -214,22 +214,22 @@ class TestNarrowTargets:
     ) -> None:
         targets = torch.tensor([1, 0], dtype=torch.uint8)
         x, y = (torch.zeros(2, 2), targets) if mode == "softmax" else (torch.zeros(2, 1), targets.unsqueeze(1))
-        found = implementation.score(x, y, mode=mode, gamma=0, ignore_index=ignore_index)
-        assert found["loss"].tolist() == pytest.approx([math.log(2)] * 2)
-        if "state" in found:
-            assert found["state"].tolist() == [COUNTED, COUNTED]
+        result = implementation.score(x, y, mode=mode, gamma=0, ignore_index=ignore_index)
+        assert result["loss"].tolist() == pytest.approx([math.log(2)] * 2)
+        if "state" in result:
+            assert result["state"].tolist() == [COUNTED, COUNTED]
 
 
 class TestMaskedClasses:
-    """A logit of -inf takes its class out of the softmax."""
+    """A logit of -inf removes its class from the softmax."""
 
     @every_implementation()
-    def test_they_change_no_score_of_the_others(self, implementation: Implementation) -> None:
+    def test_masked_classes_do_not_change_the_scores(self, implementation: Implementation) -> None:
         logits, targets = moderate_rows(classes=3)
         wide = torch.full((len(logits), 5), -INF, dtype=torch.float64)
         wide[:, 1:4] = logits
         few, many = implementation.score(logits, targets), implementation.score(wide, targets + 1)
-        # Normalised by the number of classes.
+        # It is normalised by the number of classes.
         for columns in (few, many):
             columns.pop("confidence_weighted_entropy", None)
         if "gradient" in many:
@@ -240,27 +240,27 @@ class TestMaskedClasses:
         assert_same(many, few, rtol=1e-12, atol=1e-14)
 
     @every_implementation()
-    def test_a_row_with_only_its_target_left_is_certain(self, implementation: Implementation) -> None:
+    def test_a_row_whose_other_classes_are_masked_is_certain(self, implementation: Implementation) -> None:
         for gamma in GAMMAS:
             logits = torch.tensor([[-INF, -5.0, -INF], [0.0, 1.0, -INF]])
-            found = implementation.score(logits, torch.tensor([1, 1]), alpha=[1.0, 2.0, 3.0], gamma=gamma)
+            result = implementation.score(logits, torch.tensor([1, 1]), alpha=[1.0, 2.0, 3.0], gamma=gamma)
             expected: dict[str, Any] = dict.fromkeys(
                 ("state", "loss", "cross_entropy", "entropy", "el2n", "grad_norm"), 0
             )
             expected |= {"p_t": 1, "normalized_margin": 1, "log_odds": INF, "logit_margin": INF, "prediction": 1}
             expected |= {"confidence_weighted_entropy": 0, "log_loss": -INF, "alpha_t": 2, "gradient": [0, 0, 0]}
-            for name, values in found.items():
+            for name, values in result.items():
                 assert values[0].tolist() == expected[name], name
-            assert not np.signbit(found["loss"]).any()
-            assert found["loss"][1] > 0
-            if "gradient" in found:
-                assert np.isfinite(found["gradient"]).all()
+            assert not np.signbit(result["loss"]).any()
+            assert result["loss"][1] > 0
+            if "gradient" in result:
+                assert np.isfinite(result["gradient"]).all()
 
     @every_implementation()
     def test_a_masked_negative_label_is_certain(self, implementation: Implementation) -> None:
-        found = implementation.score(double([[-INF, 0.0]]), double([[0, 1]]), mode="sigmoid", gamma=0.5)
-        assert found["loss"].item() == pytest.approx(math.sqrt(0.5) * math.log(2) / 2)
-        assert all(np.isfinite(values).all() for values in found.values())
-        if "entropy" in found:
-            assert found["entropy"].item() == pytest.approx(math.log(2) / 2)
-            assert found["el2n"].item() == pytest.approx(0.5)
+        result = implementation.score(double([[-INF, 0.0]]), double([[0, 1]]), mode="sigmoid", gamma=0.5)
+        assert result["loss"].item() == pytest.approx(math.sqrt(0.5) * math.log(2) / 2)
+        assert all(np.isfinite(values).all() for values in result.values())
+        if "entropy" in result:
+            assert result["entropy"].item() == pytest.approx(math.log(2) / 2)
+            assert result["el2n"].item() == pytest.approx(0.5)

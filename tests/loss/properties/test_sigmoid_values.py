@@ -52,16 +52,16 @@ def test_losses_and_gradients_at_every_scale(implementation: Implementation, dty
     for gamma in GAMMAS:
         logits, loss, slope = exact_scores(dtype, gamma, y)
         labels = torch.full(logits.shape, y, dtype=torch.float64)
-        found = implementation.score(logits, labels, mode="sigmoid", gamma=gamma, alpha=0.25)
-        assert_near(found["loss"], loss, rtol=rtol, atol=atol)
-        if "grad_norm" in found:
-            assert_near(found["grad_norm"], np.abs(slope), rtol=max(rtol, 1e-9), atol=atol)
-        if "gradient" in found:
+        result = implementation.score(logits, labels, mode="sigmoid", gamma=gamma, alpha=0.25)
+        assert_near(result["loss"], loss, rtol=rtol, atol=atol)
+        if "grad_norm" in result:
+            assert_near(result["grad_norm"], np.abs(slope), rtol=max(rtol, 1e-9), atol=atol)
+        if "gradient" in result:
             near_rtol, near_atol = gradient_tolerance(dtype, 1e-9)
             if dtype in (torch.float16, torch.bfloat16):
-                # Autograd rounds the part of the cross-entropy and that of the focusing factor before it adds them.
+                # Autograd rounds two summands: the derivatives by the cross-entropy and by the focusing factor.
                 near_atol = torch.finfo(dtype).eps * float(np.abs(slope).max())
-            assert_near(found["gradient"][:, 0], slope, rtol=near_rtol, atol=near_atol)
+            assert_near(result["gradient"][:, 0], slope, rtol=near_rtol, atol=near_atol)
 
 
 @every_implementation()
@@ -69,24 +69,24 @@ def test_losses_and_gradients_at_every_scale(implementation: Implementation, dty
 def test_the_loss_of_several_labels_is_their_mean(implementation: Implementation, y: float) -> None:
     logits = double([[0.5, 3.0], [300.0, -300.0], [2000.0, 1000.0], [-2000.0, 1000.0]])
     for gamma in GAMMAS:
-        found = implementation.score(logits, torch.full_like(logits, y), mode="sigmoid", gamma=gamma, alpha=0.25)
+        result = implementation.score(logits, torch.full_like(logits, y), mode="sigmoid", gamma=gamma, alpha=0.25)
         exact = [sum(reference.sigmoid_focal(value, y, gamma, 0.25) for value in row) / 2 for row in logits.tolist()]
-        assert_near(found["loss"], np.array(list(map(float, exact))), rtol=1e-12)
-        if "log_loss" in found:
-            assert_near(found["log_loss"], np.array(list(map(reference.log, exact))), rtol=1e-12, atol=1e-12)
+        assert_near(result["loss"], np.array(list(map(float, exact))), rtol=1e-12)
+        if "log_loss" in result:
+            assert_near(result["log_loss"], np.array(list(map(reference.log, exact))), rtol=1e-12, atol=1e-12)
 
 
 @every_implementation()
 @pytest.mark.parametrize("soft", [False, True])
 def test_gamma_0_is_torchs_binary_cross_entropy(implementation: Implementation, soft: bool) -> None:
     logits, targets = batch(soft)
-    found = implementation.score(logits, targets, mode="sigmoid", gamma=0)
+    result = implementation.score(logits, targets, mode="sigmoid", gamma=0)
     x = logits.clone().requires_grad_()
     loss = binary_cross_entropy_with_logits(x, targets, reduction="none").mean(1)
-    assert_near(found["loss"], loss.detach().numpy(), rtol=1e-12)
-    if "gradient" in found:
+    assert_near(result["loss"], loss.detach().numpy(), rtol=1e-12)
+    if "gradient" in result:
         (gradient,) = torch.autograd.grad(loss.sum(), x)
-        assert_near(found["gradient"], gradient.numpy(), rtol=1e-12, atol=1e-14)
+        assert_near(result["gradient"], gradient.numpy(), rtol=1e-12, atol=1e-14)
 
 
 @every_implementation()
@@ -94,15 +94,15 @@ def test_gamma_0_is_torchs_binary_cross_entropy(implementation: Implementation, 
 def test_losses_and_gradients_equal_those_of_torchvisions_formula(implementation: Implementation, soft: bool) -> None:
     for gamma in GAMMAS:
         logits, targets = batch(soft)
-        found = implementation.score(logits, targets, mode="sigmoid", gamma=gamma, alpha=ALPHA)
+        result = implementation.score(logits, targets, mode="sigmoid", gamma=gamma, alpha=ALPHA)
         expected = autograd_scores(gamma, soft)
-        assert_near(found["loss"], expected["loss"], rtol=1e-11)
+        assert_near(result["loss"], expected["loss"], rtol=1e-11)
         for name, rtol, atol in (("log_loss", 0, 1e-11), ("gradient", 1e-10, 1e-14), ("grad_norm", 1e-10, 1e-14)):
-            if name in found:
-                assert_near(found[name], expected[name], rtol=rtol, atol=atol, name=name)
-        if "alpha_t" in found:
+            if name in result:
+                assert_near(result[name], expected[name], rtol=rtol, atol=atol, name=name)
+        if "alpha_t" in result:
             alpha_t = double(ALPHA) * targets + (1 - double(ALPHA)) * (1 - targets)
-            assert_near(found["alpha_t"], alpha_t.mean(1).numpy(), rtol=1e-14)
+            assert_near(result["alpha_t"], alpha_t.mean(1).numpy(), rtol=1e-14)
 
 
 @every_implementation()
@@ -111,24 +111,24 @@ def test_losses_and_gradients_equal_those_of_torchvisions_formula(implementation
 def test_scores_equal_their_formulas(implementation: Implementation, soft: bool, missing: bool) -> None:
     implementation.need(*FURTHER)
     logits, targets = batch(soft)
-    kept = [0, 1, 3] if missing else [0, 1, 2, 3]
-    expected = oracles.sigmoid_outputs(logits[:, kept], targets[:, kept])
+    present = [0, 1, 3] if missing else [0, 1, 2, 3]
+    expected = oracles.sigmoid_outputs(logits[:, present], targets[:, present])
     if missing:
         targets[:, 2] = -100
-    found = implementation.score(logits, targets, mode="sigmoid")
-    found["prediction"] = found["prediction"][:, kept]
+    result = implementation.score(logits, targets, mode="sigmoid")
+    result["prediction"] = result["prediction"][:, present]
     for name, values in expected.items():
-        assert_near(found[name], values.numpy(), rtol=1e-10, atol=1e-12, name=name)
+        assert_near(result[name], values.numpy(), rtol=1e-10, atol=1e-12, name=name)
 
 
 @every_implementation()
-def test_one_label_is_a_softmax_of_two_classes(implementation: Implementation) -> None:
+def test_a_single_label_equals_a_softmax_of_two_classes(implementation: Implementation) -> None:
     logits, _ = batch(soft=False)
     x, y = logits[:, :1], (torch.arange(30) % 2).unsqueeze(1)
     sigmoid = implementation.score(x, y, mode="sigmoid", alpha=0.25, gamma=0.5)
     softmax = implementation.score(torch.cat([torch.zeros_like(x), x], 1), y[:, 0], alpha=0.25, gamma=0.5)
     for name in softmax.keys() - {"gradient"}:
-        # Two logits move apart where one moves.
+        # The vector of two classes has two entries of the same absolute value.
         factor = math.sqrt(2) if name in ("el2n", "grad_norm") else 1
         assert_near(sigmoid[name] * factor, softmax[name], rtol=1e-10, atol=1e-14, name=name)
     if "gradient" in softmax:
@@ -138,5 +138,5 @@ def test_one_label_is_a_softmax_of_two_classes(implementation: Implementation) -
 @every_implementation()
 def test_a_logit_of_zero_predicts_the_negative_label(implementation: Implementation) -> None:
     implementation.need("prediction")
-    found = implementation.score(double([[0.0, 1e-9, -1e-9]]), double([[1, 1, 1]]), mode="sigmoid")
-    assert found["prediction"].tolist() == [[0, 1, 0]]
+    result = implementation.score(double([[0.0, 1e-9, -1e-9]]), double([[1, 1, 1]]), mode="sigmoid")
+    assert result["prediction"].tolist() == [[0, 1, 0]]

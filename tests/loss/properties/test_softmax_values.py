@@ -20,7 +20,7 @@ from tests.loss.oracles import double
 from tests.loss.samples import DTYPES, GAMMAS, all_difficult_rows, moderate_rows, random_rows
 
 INF = math.inf
-# Of the 6 rows of each kind at each scale and offset, 2 are left.
+# Two of the six rows of each kind at each scale and offset.
 QUICK_STEP = 3 if settings().max_examples < 100 else 1
 WEIGHTS = (0.5, 1.0, 2.0, 0.25, 3.0)
 
@@ -36,7 +36,7 @@ def exact_scores(
 
 @cache
 def moderate_scores(dtype: torch.dtype, classes: int) -> tuple[Tensor, Tensor, dict[str, Array]]:
-    """The same for `moderate_rows`."""
+    """`moderate_rows`, and their scores from 40-digit arithmetic."""
     logits, targets = moderate_rows(classes=classes)
     return logits.to(dtype), targets, reference.softmax_scores(logits.to(dtype), targets, gamma=2)
 
@@ -57,20 +57,20 @@ class TestAgainst40Digits:
     def test_every_score_at_every_scale(self, implementation: Implementation, dtype: torch.dtype) -> None:
         for gamma in GAMMAS:
             logits, targets, exact = exact_scores(dtype, gamma)
-            found = implementation.score(logits, targets, gamma=gamma)
-            assert_scores(implementation, found, exact, dtype, gamma=gamma)
-            assert np.all(found.get("state", COUNTED) == COUNTED)
+            result = implementation.score(logits, targets, gamma=gamma)
+            assert_scores(implementation, result, exact, dtype, gamma=gamma)
+            assert np.all(result.get("state", COUNTED) == COUNTED)
 
     @every_implementation()
     @pytest.mark.parametrize("classes", [2, 3, 11])
     def test_every_score_of_moderate_logits(self, implementation: Implementation, classes: int) -> None:
-        """The confidence-weighted entropy too, which is right for such logits only."""
+        """Includes the confidence-weighted entropy, which is accurate for such logits only."""
         implementation.need(*FURTHER)
         for dtype, rtol, atol in ((torch.float64, 1e-11, 1e-13), (torch.float32, 1e-5, 1e-6)):
             logits, targets, exact = moderate_scores(dtype, classes)
-            found = implementation.score(logits, targets)
+            result = implementation.score(logits, targets)
             for name in FURTHER:
-                assert_near(found[name], exact[name], rtol=rtol, atol=atol, name=name)
+                assert_near(result[name], exact[name], rtol=rtol, atol=atol, name=name)
 
     @every_implementation()
     @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
@@ -79,8 +79,8 @@ class TestAgainst40Digits:
     ) -> None:
         for gamma in GAMMAS:
             logits, targets, exact = exact_scores(dtype, gamma, WEIGHTS, 0.1, step=5)
-            found = implementation.score(logits, targets, gamma=gamma, alpha=WEIGHTS, label_smoothing=0.1)
-            assert_scores(implementation, found, exact, dtype, gamma=gamma)
+            result = implementation.score(logits, targets, gamma=gamma, alpha=WEIGHTS, label_smoothing=0.1)
+            assert_scores(implementation, result, exact, dtype, gamma=gamma)
 
     @every_implementation()
     def test_log_odds_of_wide_rows(self, implementation: Implementation) -> None:
@@ -95,35 +95,35 @@ class TestAgainst40Digits:
 
     @every_implementation()
     def test_the_loss_follows_the_log_odds_to_the_last_digits(self, implementation: Implementation) -> None:
-        """Whatever error z has, the formula after it adds none, in rows where the loss underflows either."""
+        """The formula adds no error to that of z, not even in rows whose loss underflows."""
         implementation.need("log_odds", "log_loss")
         z = double([-2e4, -700, -40, -5, -1e-9, 0, 1e-9, 0.5, 8, 16, 36.9, 37.1, 80, 300, 744, 746, 2e4])
         logits, targets = torch.stack([z, torch.zeros_like(z)], 1), torch.zeros(len(z)).long()
         for gamma in (*GAMMAS, 30.0):
-            found = implementation.score(logits, targets, gamma=gamma)
-            exact = [reference.sigmoid_focal(value, 1, gamma) for value in found["log_odds"].tolist()]
-            assert_near(found["loss"], np.array(list(map(float, exact))), rtol=1e-13, atol=1e-300)
-            assert_near(found["log_loss"], np.array(list(map(reference.log, exact))), rtol=1e-13, atol=1e-13)
+            result = implementation.score(logits, targets, gamma=gamma)
+            exact = [reference.sigmoid_focal(value, 1, gamma) for value in result["log_odds"].tolist()]
+            assert_near(result["loss"], np.array(list(map(float, exact))), rtol=1e-13, atol=1e-300)
+            assert_near(result["log_loss"], np.array(list(map(reference.log, exact))), rtol=1e-13, atol=1e-13)
 
     @every_implementation()
     @pytest.mark.parametrize("gamma", [0.1, 0.5])
     def test_gradients_as_p_t_goes_to_one(self, implementation: Implementation, gamma: float) -> None:
-        """The power of 1 - p_t has no finite derivative there."""
+        """At p_t = 1 the power of 1 - p_t has no finite derivative."""
         implementation.need("gradient")
         gaps = (1.0, 15.0, 17.0, 40.0, 90.0, 104.0, 800.0, 1e4, 2e4)
         logits, targets = torch.tensor([[gap / 2, -gap / 2, -gap / 2] for gap in gaps]), torch.zeros(len(gaps)).long()
-        found = implementation.score(logits, targets, gamma=gamma)
+        result = implementation.score(logits, targets, gamma=gamma)
         exact = reference.softmax_scores(logits, targets, gamma)
-        assert_scores(implementation, found, exact, torch.float32, gamma=gamma)
-        assert found["gradient"][3, 0] < 0
+        assert_scores(implementation, result, exact, torch.float32, gamma=gamma)
+        assert result["gradient"][3, 0] < 0
 
     @pytest.mark.parametrize("gamma", GAMMAS)
     def test_the_float64_oracle_at_every_scale(self, gamma: float) -> None:
         logits, targets, exact = exact_scores(torch.float64, gamma)
-        found = oracles.softmax_scores(logits, targets, gamma)
+        result = oracles.softmax_scores(logits, targets, gamma)
         for name, expected in exact.items():
             atol = 1e-14 if "margin" in name else 1e-150
-            assert_near(found[name], expected, rtol=1e-11, atol=atol, name=name)
+            assert_near(result[name], expected, rtol=1e-11, atol=atol, name=name)
 
 
 class TestAgainstPublishedFormulas:
@@ -131,13 +131,13 @@ class TestAgainstPublishedFormulas:
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     def test_gamma_0_is_torchs_cross_entropy(self, implementation: Implementation, smoothing: float) -> None:
         logits, targets = moderate_rows()
-        found = implementation.score(logits, targets, [], gamma=0, alpha=WEIGHTS, label_smoothing=smoothing)
+        result = implementation.score(logits, targets, [], gamma=0, alpha=WEIGHTS, label_smoothing=smoothing)
         x = logits.clone().requires_grad_()
         loss = cross_entropy(x, targets, double(WEIGHTS), reduction="none", label_smoothing=smoothing)
-        assert_near(found["loss"], loss.detach().numpy(), rtol=1e-12)
-        if "gradient" in found:
+        assert_near(result["loss"], loss.detach().numpy(), rtol=1e-12)
+        if "gradient" in result:
             (gradient,) = torch.autograd.grad(loss.sum(), x)
-            assert_near(found["gradient"], gradient.numpy(), rtol=1e-12, atol=1e-14)
+            assert_near(result["gradient"], gradient.numpy(), rtol=1e-12, atol=1e-14)
 
     @every_implementation()
     @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -146,12 +146,12 @@ class TestAgainstPublishedFormulas:
     ) -> None:
         for gamma in GAMMAS:
             logits, targets = moderate_rows()
-            found = implementation.score(logits, targets, gamma=gamma, alpha=WEIGHTS, label_smoothing=smoothing)
+            result = implementation.score(logits, targets, gamma=gamma, alpha=WEIGHTS, label_smoothing=smoothing)
             expected = autograd_scores(gamma, smoothing)
-            assert_near(found["loss"], expected["loss"], rtol=1e-10)
+            assert_near(result["loss"], expected["loss"], rtol=1e-10)
             for name, rtol, atol in (("log_loss", 0, 1e-10), ("gradient", 1e-9, 1e-14), ("grad_norm", 1e-9, 1e-14)):
-                if name in found:
-                    assert_near(found[name], expected[name], rtol=rtol, atol=atol, name=name)
+                if name in result:
+                    assert_near(result[name], expected[name], rtol=rtol, atol=atol, name=name)
 
     @every_implementation()
     def test_smoothing_changes_no_score_of_the_label(self, implementation: Implementation) -> None:
@@ -169,7 +169,7 @@ class TestKnownRows:
     @every_implementation()
     def test_equal_logits(self, implementation: Implementation) -> None:
         implementation.need(*FURTHER)
-        found = implementation.score(double([[7.0] * 4]), torch.tensor([2]))
+        result = implementation.score(double([[7.0] * 4]), torch.tensor([2]))
         expected = {
             "cross_entropy": math.log(4),
             "p_t": 0.25,
@@ -182,7 +182,7 @@ class TestKnownRows:
             "el2n": math.sqrt(0.75),
         }
         for name, value in expected.items():
-            assert found[name].item() == pytest.approx(value, rel=1e-14), name
+            assert result[name].item() == pytest.approx(value, rel=1e-14), name
 
     @every_implementation()
     def test_the_largest_float16_logits_neither_overflow_nor_vanish(self, implementation: Implementation) -> None:
@@ -195,34 +195,36 @@ class TestKnownRows:
     def test_scores_stay_in_their_ranges_and_zeros_have_no_sign(
         self, implementation: Implementation, dtype: torch.dtype
     ) -> None:
-        found = implementation.score(*all_difficult_rows(dtype), gamma=0.1)
+        result = implementation.score(*all_difficult_rows(dtype), gamma=0.1)
         largest = dict.fromkeys(("loss", "grad_norm", "cross_entropy"), INF)
         largest |= dict.fromkeys(("p_t", "normalized_margin", "confidence_weighted_entropy"), 1.0)
         largest |= {"entropy": math.log(5) * (1 + 1e-6), "el2n": math.sqrt(2) * (1 + 1e-7)}
-        for name in largest.keys() & found.keys():
-            assert (found[name] >= 0).all(), name
-            assert (found[name] <= largest[name]).all(), name
-            assert not np.signbit(found[name]).any(), name
+        for name in largest.keys() & result.keys():
+            assert (result[name] >= 0).all(), name
+            assert (result[name] <= largest[name]).all(), name
+            assert not np.signbit(result[name]).any(), name
 
     @every_implementation()
     def test_confidence_weighted_entropy_keeps_the_bounds_of_cleanlab(self, implementation: Implementation) -> None:
-        # Both p_t and the ratio that it divides by are at least 1e-6 there, so that a certain label gets 0 and not 1.
+        # cleanlab bounds p_t and the ratio in the denominator by 1e-6, so that a certain label gets 0 and not 1.
         implementation.need("confidence_weighted_entropy", "entropy")
-        found = implementation.score(double([[40.0, 0.0], [-40.0, 0.0], [1e4, 0.0]]), torch.zeros(3).long())
-        certain, wrong, _ = (found["entropy"] / math.log(2)).tolist()
+        result = implementation.score(double([[40.0, 0.0], [-40.0, 0.0], [1e4, 0.0]]), torch.zeros(3).long())
+        certain, wrong, _ = (result["entropy"] / math.log(2)).tolist()
         expected = [math.log1p(certain) / 1e-6, math.log1p(wrong / 1e-6) / 1e-6, 0.0]
         assert 0 < expected[0] < expected[1] < 1e-3
-        assert found["confidence_weighted_entropy"].tolist() == pytest.approx(expected, rel=1e-6)
+        assert result["confidence_weighted_entropy"].tolist() == pytest.approx(expected, rel=1e-6)
 
     @every_implementation()
     def test_log_loss_orders_easy_examples_whose_loss_underflows(self, implementation: Implementation) -> None:
         implementation.need("log_loss")
         for gamma in GAMMAS:
             gaps = torch.linspace(800, 2e4, 200)
-            found = implementation.score(torch.stack([gaps, torch.zeros(200)], 1), torch.zeros(200).long(), gamma=gamma)
-            assert (found["loss"] == 0).all()
-            assert np.isfinite(found["log_loss"]).all()
-            assert (np.diff(found["log_loss"]) < 0).all()
+            result = implementation.score(
+                torch.stack([gaps, torch.zeros(200)], 1), torch.zeros(200).long(), gamma=gamma
+            )
+            assert (result["loss"] == 0).all()
+            assert np.isfinite(result["log_loss"]).all()
+            assert (np.diff(result["log_loss"]) < 0).all()
 
 
 class TestClassWeights:

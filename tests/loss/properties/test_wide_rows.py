@@ -1,4 +1,4 @@
-"""Softmax rows of every width at which an implementation takes another path, against the float64 oracle."""
+"""Softmax rows of every width at which an implementation changes its algorithm, against the float64 oracle."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_gamma_at_every_scale(implementation: Implementation, gamma: float
 
 
 @every_width()
-def test_the_largest_and_the_smallest_numbers(implementation: Implementation, classes: int) -> None:
+def test_the_largest_and_smallest_numbers(implementation: Implementation, classes: int) -> None:
     for dtype in DTYPES:
         largest, smallest = torch.finfo(dtype).max, torch.finfo(dtype).tiny
         if dtype == torch.float64 and "gradient" not in implementation.lacks:
@@ -83,8 +83,8 @@ def test_the_first_of_equal_logits_is_predicted(implementation: Implementation, 
         logits[2, -1] = 1
         logits[2, 0] = 1
         for target in (0, classes // 2, classes - 1):
-            found = assert_equals_oracle(implementation, logits, torch.full((3,), target))
-            assert found["prediction"].tolist() == [0, classes // 2, 0]
+            result = assert_equals_oracle(implementation, logits, torch.full((3,), target))
+            assert result["prediction"].tolist() == [0, classes // 2, 0]
 
 
 @every_width()
@@ -92,7 +92,7 @@ def test_masked_classes_and_bad_logits(implementation: Implementation, classes: 
     for dtype in DTYPES:
         last = classes - 1
         logits = torch.ones(11, classes, dtype=dtype)
-        logits[0, :last] = -INF  # only the target is left
+        logits[0, :last] = -INF  # all classes but the target are masked
         logits[1] = -INF
         logits[2, last] = -INF  # the target is masked
         logits[3, last] = NAN
@@ -105,14 +105,14 @@ def test_masked_classes_and_bad_logits(implementation: Implementation, classes: 
         logits[9] = NAN
         logits[10] = random_rows(1, classes, dtype)[0]
         logits[10, : classes - 3] = -INF  # the first blocks of a row are masked
-        found = assert_equals_oracle(implementation, logits, torch.full((11,), last))
-        if "state" in found:
-            assert found["state"].tolist() == [0, 3, 3, 3, 3, 3, 3, 0, 3, 3, 0]
-            assert found["logit_margin"][0] == INF
+        result = assert_equals_oracle(implementation, logits, torch.full((11,), last))
+        if "state" in result:
+            assert result["state"].tolist() == [0, 3, 3, 3, 3, 3, 3, 0, 3, 3, 0]
+            assert result["logit_margin"][0] == INF
 
 
 @every_width()
-def test_a_nan_of_any_payload_is_found(implementation: Implementation, classes: int) -> None:
+def test_a_nan_of_any_payload_is_detected(implementation: Implementation, classes: int) -> None:
     implementation.need("bad_rows")
     for bits in (0x7FC00000, 0x7FC00001, 0x7F800001, 0x7FFFFFFF, 0xFFC00000, 0xFFFFFFFF):
         values = np.zeros((1, classes), np.float32)
@@ -153,7 +153,7 @@ def test_any_rows(
     values: list[float],
     seed: int,
 ) -> None:
-    """Some values replaced, some targets ignored or out of range; as wide as a shape of the implementation too."""
+    """Some logits are infinite or NaN, some targets ignored or out of range; widths are near those of `shapes`."""
     if near is not None:
         edges = sorted({width for _, width in implementation.shapes if width < 10_000})
         classes = max(2, edges[near % len(edges)] + classes % 11 - 5)
