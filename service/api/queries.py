@@ -20,12 +20,17 @@ from service.api.http.query_types import (
     Integers,
     QueryModel,
     Weights,
+    keys_pattern,
+    list_pattern,
     names,
     weights,
 )
 from service.diagnostics.dynamics import COLUMNS, MAX_BINS
+from service.diagnostics.summary import FIELDS
 from service.mining.listing import EQUAL, QueueFilter, VerdictFilter, parse_order
-from service.runs.examples import RANGES, Filter
+from service.mining.listing import SORTABLE as QUEUE_SORTABLE
+from service.runs.examples import RANGES, SORTABLE, Filter
+from service.runs.names import NAME
 from service.schema.replies.dynamics import Region
 from service.schema.replies.exports import ExportFormatName
 
@@ -59,7 +64,11 @@ class EpochQuery(WhatIfQuery):
 class ExamplesQuery(EpochQuery, AttributeFilters):
     """Filters, order and page of the examples of an epoch."""
 
-    sort: str = Field("-loss", description="Scores, target, prediction, id, batch or row, with commas; - is descending")
+    sort: str = Field(
+        "-loss",
+        description="Scores, target, prediction, id, batch or row, with commas; a minus for descending",
+        json_schema_extra={"pattern": keys_pattern(SORTABLE)},
+    )
     limit: Limit = Field(100, description="Maximum number of rows")
     cursor: str | None = Field(None, description="`next_cursor` of the previous page")
     target: ClassParameter | None = Field(None, description="Class of the label")
@@ -97,7 +106,11 @@ class ExamplesQuery(EpochQuery, AttributeFilters):
 class DiagnosticsQuery(EpochQuery):
     """Members of the diagnostics of an epoch."""
 
-    fields: str | None = Field(None, description="Members to compute, with commas; default: all")
+    fields: str | None = Field(
+        None,
+        description="Members to compute, with commas; default: all",
+        json_schema_extra={"pattern": list_pattern(f"({'|'.join(FIELDS)})")},
+    )
 
     @property
     def field_names(self) -> list[str] | None:
@@ -109,7 +122,11 @@ class DynamicsQuery(WhatIfQuery):
     """Filter, order and page of the training dynamics."""
 
     first: Annotated[int, Digits(1)] | None = Field(None, description="Only this many of the first epochs")
-    sort: str = Field("area_under_margin", description=f"{', '.join(COLUMNS)}, with commas; a minus for descending")
+    sort: str = Field(
+        "area_under_margin",
+        description=f"{', '.join(COLUMNS)}, with commas; a minus for descending",
+        json_schema_extra={"pattern": keys_pattern(COLUMNS)},
+    )
     region: Region | None = Field(None, description="Only the examples of a region of the data map")
     limit: Annotated[int, Digits(0, MAX_LIMIT)] = Field(100, description="Maximum number of rows")
     offset: Annotated[int, Digits()] = Field(0, description="Number of rows before the page")
@@ -140,6 +157,7 @@ class QueueQuery(AttributeFilters):
         None,
         description="rank (default), id, target, prediction, suggested, verdict, score, share or scores, with commas; "
         "a minus for descending",
+        json_schema_extra={"pattern": keys_pattern(QUEUE_SORTABLE)},
     )
     target: ClassParameter | None = Field(None, description="Class of the label")
     prediction: ClassParameter | None = Field(None, description="Predicted class")
@@ -193,7 +211,11 @@ class ExportQuery(EpochQuery, ToolQuery):
     """Rows and format of an export."""
 
     format: ExportFormatName = Field("jsonl", description="Format of the file")
-    queue: str | None = Field(None, description="Name of a queue; default: the epoch's examples, largest loss first")
+    queue: str | None = Field(
+        None,
+        description="Name of a queue; default: the epoch's examples, largest loss first",
+        json_schema_extra={"pattern": f"^{NAME.pattern}$"},
+    )
 
 
 class PreviewQuery(ExportQuery):

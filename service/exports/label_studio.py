@@ -97,9 +97,9 @@ def labelling_config(class_names: Sequence[str], options: ExportOptions) -> str:
     for name in class_names:
         ElementTree.SubElement(choices, "Choice", value=name)
     ElementTree.indent(view)
-    config = ElementTree.tostring(view, encoding="unicode")
     try:
+        config = ElementTree.tostring(view, encoding="unicode")
         ElementTree.fromstring(config)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError) as error:
         raise InvalidRequestError(f"a labelling configuration cannot hold one of these names: {error}") from error
     return config

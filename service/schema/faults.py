@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -11,8 +12,9 @@ from pydantic import ValidationError
 from service.errors import ErrorItem, InvalidConfigError, InvalidRequestError, LossServiceError
 
 ErrorT = TypeVar("ErrorT", bound=LossServiceError)
-# The branches of the union `Alpha`, which pydantic puts into the place of an error.
-BRANCHES = {"single", "per_class", "class_counts"}
+# Members that are unions: pydantic puts the name of a branch, such as `constrained-int`, into the loc of their errors.
+UNIONS = {"alpha", "id", "label", "per_class"}
+BRANCHES = re.compile(r"single|per_class|class_counts|(constrained-)?(int|str)|(literal|dict)\[.*\]")
 
 
 def fault(
@@ -72,7 +74,7 @@ def error_item(error: Mapping[str, Any], prefix: Sequence[str | int]) -> ErrorIt
     """Convert one error, as pydantic and FastAPI describe it: `type`, `loc`, `msg` and `input`."""
     loc: list[str | int] = [*prefix]
     for before, part in pairwise(("", *error["loc"])):
-        if before != "alpha" or part not in BRANCHES:
+        if before not in UNIONS or not BRANCHES.fullmatch(str(part)):
             loc.append(part)
     if error["type"] == "extra_forbidden":
         return {"loc": loc, "msg": f"unknown field {str(loc[-1])[:100]!r}"}
@@ -84,5 +86,6 @@ def error_item(error: Mapping[str, Any], prefix: Sequence[str | int]) -> ErrorIt
 
 def summary(items: Sequence[ErrorItem]) -> str:
     """One sentence for `detail`: the first item, and how many more there are."""
-    first = f"{'.'.join(map(str, items[0]['loc']))}: {items[0]['msg']}"
+    place, msg = ".".join(map(str, items[0]["loc"])), items[0]["msg"]
+    first = f"{place}: {msg}" if place else msg
     return first if len(items) == 1 else f"{first} (and {len(items) - 1} more)"

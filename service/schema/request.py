@@ -28,6 +28,7 @@ OUTPUTS = (
     "grad_norm",
 )
 DEFAULT_OUTPUTS = ("loss", "contribution")
+MAX_TOP_K = 1_000_000
 
 
 OnInvalid = Literal["error", "exclude"]
@@ -41,7 +42,7 @@ class RequestOptions(BaseModel):
     config: LossConfig | None = None
     config_id: str | None = None
     outputs: Annotated[tuple[str, ...], Field(fail_fast=True), BeforeValidator(as_tuple)] = DEFAULT_OUTPUTS
-    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    top_k: Annotated[int, Field(ge=0, le=MAX_TOP_K)] = 0
     on_invalid: OnInvalid = "error"
 
     @classmethod

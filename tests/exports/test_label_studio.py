@@ -162,6 +162,12 @@ def test_a_class_name_that_xml_cannot_represent_is_rejected() -> None:
         labelling_config(["a\x00b"], options())
 
 
+@pytest.mark.parametrize("tag", ["{", "", "a b", "1"])
+def test_a_tag_that_xml_cannot_represent_is_rejected(tag: str) -> None:
+    with pytest.raises(InvalidRequestError, match="a labelling configuration cannot hold one of these names"):
+        labelling_config(CLASSES, options(object_tag=tag))
+
+
 @pytest.mark.parametrize("attributes", [{}, {"text": None}])
 def test_a_task_without_data_shows_its_id(attributes: dict[str, Any]) -> None:
     assert task(replace(PLAIN, attributes=attributes), options())["data"]["text"] == "row-17"

@@ -145,15 +145,19 @@ def document(app: FastAPI, *, wants_key: bool) -> None:
     def openapi() -> Operation:
         if app.openapi_schema is None:
             built = _from_routes(app)
-            for path, operation in _operations(built):
+            for path, method, operation in _operations(built):
                 _complete(operation)
                 if wants_key and path not in NO_KEY:
-                    operation["responses"] |= _string_keys(problems(UnauthorizedError, CrossSiteError))
-            _move_definitions(built, built.setdefault("components", {}).setdefault("schemas", {}))
+                    kinds = (UnauthorizedError,) if method == "get" else (UnauthorizedError, CrossSiteError)
+                    operation["responses"] |= {str(status): reply for status, reply in problems(*kinds).items()}
+            schemas = built["components"]["schemas"]
+            for unused in ("HTTPValidationError", "ValidationError"):
+                del schemas[unused]
+            _move_definitions(built, schemas)
+            _add_docstrings(schemas)
             if wants_key:
                 built["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
                 built["security"] = [{"key": []}]
-            _add_docstrings(built["components"]["schemas"])
             app.openapi_schema = built
         return app.openapi_schema
 
@@ -164,14 +168,11 @@ def _from_routes(app: FastAPI) -> Operation:
     return get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
 
 
-def _operations(built: Operation) -> Iterator[tuple[str, Operation]]:
-    for path, operations in built["paths"].items():
-        for operation in operations.values():
-            yield path, operation
-
-
-def _string_keys(responses: Responses) -> Operation:
-    return {str(status): response for status, response in responses.items()}
+def _operations(built: Operation) -> Iterator[tuple[str, str, Operation]]:
+    """Path, method and content of each operation."""
+    for path, by_method in built["paths"].items():
+        for method, operation in by_method.items():
+            yield path, method, operation
 
 
 REQUEST_ID = {

@@ -6,9 +6,27 @@ from typing import Annotated
 
 from fastapi import Path
 from pydantic import WithJsonSchema
+from starlette.convertors import Convertor, register_url_convertor
 
 from service.api.http.query_types import LARGEST
 from service.runs.names import NAME
+
+
+class TextConvertor(Convertor[str]):
+    """Any text. Starlette's `path` stops before a line feed, which ids may contain."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+
+register_url_convertor("text", TextConvertor())
 
 _NAME = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 _ID = {"type": "string", "minLength": 1}

@@ -5,6 +5,8 @@ A parameter is a text: these types accept one spelling of each value, so that `1
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -118,15 +120,27 @@ Epoch = Annotated[
 ]
 
 
+def list_pattern(item: str) -> str:
+    """A regular expression for items with commas between them."""
+    return rf"^ *{item} *(, *{item} *)*$"
+
+
+def keys_pattern(known: Iterable[str]) -> str:
+    """A regular expression for sort keys with commas between them, a minus before those in descending order."""
+    return list_pattern(f"-?({'|'.join(known)})")
+
+
+_NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+_WEIGHTS = f"^(none)?$|{list_pattern(_NUMBER)}"
+
+
 def _check_weights(text: str) -> str:
-    try:
-        weights(text)
-    except ValueError as err:
-        raise PydanticCustomError("weights", "should be numbers with commas between them, or none") from err
+    if not re.search(_WEIGHTS, text):
+        raise PydanticCustomError("weights", "should be numbers with commas between them, or none")
     return text
 
 
-Weights = Annotated[str, AfterValidator(_check_weights)]
+Weights = Annotated[str, AfterValidator(_check_weights), Field(json_schema_extra={"pattern": _WEIGHTS})]
 
 
 def weights(text: str | None) -> tuple[float, ...] | None:

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.api.http.openapi import JSON, Operation, Responses, schema
+from service.api.http.query_types import list_pattern
 from service.formats.safetensors import write_safetensors
 from service.schema.config import LossConfig
 from service.schema.replies.inference import InferReply, InferRequestBody
 from service.schema.replies.service import LossReply
-from service.schema.request import DEFAULT_OUTPUTS, OUTPUTS, RequestOptions
+from service.schema.request import DEFAULT_OUTPUTS, MAX_TOP_K, OUTPUTS, RequestOptions
 
 SAFETENSORS, ARROW = "application/x-safetensors", "application/vnd.apache.arrow.stream"
 ARROW_FILE, PARQUET, CSV = "application/vnd.apache.arrow.file", "application/vnd.apache.parquet", "text/csv"
@@ -170,18 +171,19 @@ BINARY_BODIES: Operation = {
         "examples": {"contract": {"summary": "The same two examples with default options", "value": EXAMPLE_CSV}},
     },
 }
+_OUTPUT = f"({'|'.join(OUTPUTS)})"
 OVERRIDES = [
     {
         "name": name,
         "in": "query",
         "required": False,
         "description": f"{meaning}; overrides the body",
-        "schema": {"type": kind},
+        "schema": json_schema,
     }
-    for name, meaning, kind in (
-        ("config_id", "Id of a stored configuration", "string"),
-        ("outputs", "Names of outputs, with commas", "string"),
-        ("top_k", "Number of the hardest examples to list", "integer"),
+    for name, meaning, json_schema in (
+        ("config_id", "Id of a stored configuration", {"type": "string"}),
+        ("outputs", "Names of outputs, with commas", {"type": "string", "pattern": list_pattern(_OUTPUT)}),
+        ("top_k", "Number of the hardest examples to list", {"type": "integer", "minimum": 0, "maximum": MAX_TOP_K}),
     )
 ]
 

@@ -119,7 +119,7 @@ async def get_examples(request: Request, run: RunName, query: Annotated[Examples
 
 
 @router.get(
-    "/{example_id:path}",
+    "/{example_id:text}",
     summary="Get an example",
     response_model=ExampleDetail,
     responses=problems(*ROWS, UnknownEpochError, UnknownExampleError, InvalidConfigError),

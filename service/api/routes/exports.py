@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
-from service.api.http.openapi import ROWS, problems
+from service.api.http.openapi import JSON, ROWS, problems
 from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
 from service.api.http.responses import json_response
@@ -41,7 +41,10 @@ router = APIRouter(prefix="/runs/{run}/export", tags=["runs"], dependencies=[Dep
     responses={
         200: {
             "headers": {"Content-Disposition": {"required": True, "schema": {"type": "string"}}},
-            "content": {written.media_type: {"schema": {"type": "string"}} for written in FORMATS.values()},
+            "content": {
+                written.media_type: {"schema": {} if written.media_type == JSON else {"type": "string"}}
+                for written in FORMATS.values()
+            },
         },
         **problems(*ROWS, UnknownEpochError, UnknownQueueError, InvalidConfigError),
     },

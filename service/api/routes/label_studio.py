@@ -129,12 +129,13 @@ async def post_predict(request: Request, run: RunName) -> Response:
     status_code=201,
     response_model=WebhookReply,
     response_description="A known event.",
-    responses={200: {"model": WebhookReply, "description": "Another event."}, **problems(*BODY)},
+    responses={200: {"model": WebhookReply, "description": "Another event."}, **problems(*BODY, *RUN)},
     openapi_extra=json_body(JsonValue, EVENT_EXAMPLE),
 )
 async def post_webhook(request: Request, run: RunName) -> Response:
     """Events change nothing: this model is not trained."""
-    body = await read_json(request)
+    service, body = service_of(request), await read_json(request)
+    await service.runs.do(lambda: service.runs.store.manifest(run))
     status, reply = webhook_reply(body.get("action") if isinstance(body, dict) else None)
     return json_response(reply, status)
 
