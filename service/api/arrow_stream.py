@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api.admission import Place
 from service.api.http.encoding import inflating
-from service.api.http.exchange import Exchange
+from service.api.http.negotiation import Negotiation
 from service.api.state import Service
 from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.arrow.reader import ArrowStream
@@ -35,12 +35,12 @@ class ArrowStreamResponse(Response):
 
     Args:
         service: The running service.
-        exchange: Formats, codings and query of the request.
+        negotiation: Formats, codings and query of the request.
     """
 
-    def __init__(self, service: Service, exchange: Exchange) -> None:
+    def __init__(self, service: Service, negotiation: Negotiation) -> None:
         self._service = service
-        self._exchange = exchange
+        self._negotiation = negotiation
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,22 +48,22 @@ class ArrowStreamResponse(Response):
         async with self._service.admission.place() as place:
             loop = asyncio.get_running_loop()
             connection = _Connection(loop, receive, send, timeout_s, place)
-            process = partial(_process, self._service, self._exchange, connection)
+            process = partial(_process, self._service, self._negotiation, connection)
             await loop.run_in_executor(self._service.streams, process)
         # The place is left by now: an HTTP/1.0 client receives its whole reply here, at its own pace.
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def is_arrow_stream(exchange: Exchange) -> bool:
+def is_arrow_stream(negotiation: Negotiation) -> bool:
     """True if request and reply are Arrow streams, so that each batch is answered as it arrives."""
-    return isinstance(exchange.reader, ArrowCodec) and isinstance(exchange.writer, ArrowCodec)
+    return isinstance(negotiation.reader, ArrowCodec) and isinstance(negotiation.writer, ArrowCodec)
 
 
-def _process(service: Service, exchange: Exchange, connection: _Connection) -> None:
+def _process(service: Service, negotiation: Negotiation, connection: _Connection) -> None:
     """Read and answer the whole stream; on its own thread."""
-    source = inflating(cast(BinaryIO, connection), exchange.request_coding)
+    source = inflating(cast(BinaryIO, connection), negotiation.request_coding)
     stream = ArrowStream(source, service.settings.max_body_bytes)
-    options = exchange.options(stream.options)
+    options = negotiation.options(stream.options)
     evaluation = Evaluation(service.device, service.module(options), options, service.limits)
     writer: ArrowResultWriter | None = None
     try:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from service.api.http.body import check_length, content_length, read_body
 from service.api.http.encoding import inflated
-from service.api.http.exchange import Timing
+from service.api.http.timing import Timing
 from service.api.state import service_of
 
 T = TypeVar("T")

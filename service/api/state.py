@@ -12,7 +12,7 @@ from service.api.admission import Admission
 from service.api.background import RunWork
 from service.api.configurations import Configurations
 from service.api.http.buffers import BufferPool
-from service.api.http.exchange import Timing
+from service.api.http.timing import Timing
 from service.api.metrics import Metrics
 from service.api.middleware.sessions import Sessions
 from service.compute.device import Device

@@ -97,6 +97,13 @@ def test_a_repeated_parameter_of_a_loss_request_is_an_error(client: TestClient) 
     assert error_of(reply) == {"loc": ["query", "top_k"], "msg": "query parameter 'top_k' is repeated"}
 
 
+@pytest.mark.parametrize("text", ["-1", "1.0", "x", "1000001", "9" * 5000])
+def test_a_bad_top_k_of_a_loss_request_is_named(client: TestClient, text: str) -> None:
+    reply = client.post(f"/loss?top_k={text}", json={"logits": [[1, 2]], "targets": [0]})
+    assert text[:100] in error_of(reply)["msg"]
+    assert error_of(reply)["loc"] == ["top_k"]
+
+
 def test_every_score_has_bounds() -> None:
     bounds = {name for name in ExamplesQuery.model_fields if name.startswith(("min_", "max_"))}
     assert bounds == {f"{side}_{name}" for side in ("min", "max") for name in RANGES}

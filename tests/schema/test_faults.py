@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import pytest
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from service.errors import InvalidConfigError, InvalidLogitError, InvalidRequestError
 from service.schema.faults import fault, request_fault, validation_fault
@@ -49,6 +51,23 @@ class TestValidationErrors:
         assert error.detail.endswith("(and 1 more)")
         assert "x" * 100 in error.detail
         assert "x" * 101 not in error.detail
+
+    def test_a_loc_has_no_branches_of_unions(self) -> None:
+        class Item(BaseModel):
+            id: str | int
+            per_class: Literal["equal"] | dict[str, Annotated[int, Field(ge=0)]]
+
+        with pytest.raises(ValidationError) as caught:
+            Item.model_validate({"id": 1.5, "per_class": {"str": -1}})
+        error = validation_fault(InvalidRequestError, caught.value)
+        assert [item["loc"] for item in error.errors] == [["id"], ["id"], ["per_class"], ["per_class", "str"]]
+
+    def test_the_detail_of_a_whole_request_has_no_place(self) -> None:
+        with pytest.raises(ValidationError) as caught:
+            Request.model_validate(3)
+        error = validation_fault(InvalidRequestError, caught.value)
+        assert error.errors[0]["loc"] == []
+        assert error.detail == error.errors[0]["msg"]
 
     def test_are_of_the_configuration_if_all_are(self) -> None:
         assert type(request_fault(validation_error({"config": {"gamma": "2"}}))) is InvalidConfigError

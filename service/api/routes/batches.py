@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.api.http.encoding import compressed
-from service.api.http.exchange import Exchange
+from service.api.http.negotiation import Negotiation
 from service.api.http.openapi import LOSS, RUN, problems
 from service.api.http.path_types import BatchName, EpochNumber, RunName
 from service.api.http.query_types import LARGEST
@@ -50,31 +50,31 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 async def put_batch(request: Request, run: RunName, epoch: EpochNumber, batch: BatchName) -> Response:
     """Any format of `/loss`; ids are required, and further columns of a file are attributes. The rows are durable
     before the reply. Other content for the name of a stored batch is a conflict."""
-    service, exchange = service_of(request), Exchange.of(request)
+    service, negotiation = service_of(request), Negotiation.of(request)
     check_name("batch", batch)
     if not (epoch.isascii() and epoch.isdigit() and int(epoch[:20]) <= LARGEST):
         raise fault(InvalidNameError, f"an epoch is an integer from 0 to {LARGEST}, got {epoch[:50]!r}", "epoch")
     snapshot = await service.runs.do(lambda: service.runs.store.snapshot(run), at_once=True)
-    work = partial(_compute_and_store, service, exchange, snapshot, int(epoch), batch)
-    new, content = await run_with_body(request, exchange.timing, exchange.request_coding, work)
+    work = partial(_compute_and_store, service, negotiation, snapshot, int(epoch), batch)
+    new, content = await run_with_body(request, negotiation.timing, negotiation.request_coding, work)
     return Response(
         content,
         status_code=201 if new else 200,
-        media_type=exchange.writer.media_type,
-        headers=exchange.reply_headers(),
+        media_type=negotiation.writer.media_type,
+        headers=negotiation.reply_headers(),
     )
 
 
 def _compute_and_store(
-    service: Service, exchange: Exchange, snapshot: Snapshot, epoch: int, batch: str, body: memoryview
+    service: Service, negotiation: Negotiation, snapshot: Snapshot, epoch: int, batch: str, body: memoryview
 ) -> tuple[bool, bytes]:
     """Decode an inflated body, compute and store its rows; on a worker thread.
 
     Returns:
         True if the batch is new, and the body of the reply.
     """
-    request = exchange.reader.decode(body, with_attributes=True, max_bytes=service.settings.max_body_bytes)
-    options = exchange.options(request.options)
+    request = negotiation.reader.decode(body, with_attributes=True, max_bytes=service.settings.max_body_bytes)
+    options = negotiation.options(request.options)
     config = snapshot.description.config
     if options.config is not None or options.config_id not in (None, config.config_id):
         raise fault(
@@ -86,29 +86,29 @@ def _compute_and_store(
     batches = check_batches(config, request.batches)
     outputs = tuple(dict.fromkeys((*options.outputs, *STORED_OUTPUTS)))
     all_options = options.model_copy(update={"config": config, "config_id": None, "outputs": outputs})
-    exchange.timing.end("decode")
+    negotiation.timing.end("decode")
     module, request = service.module(all_options), LossRequest(all_options, request.batches)
     result = evaluate(service.device, module, request, service.limits, unique_ids=True)
-    exchange.timing.end("compute")
+    negotiation.timing.end("compute")
     # Other threads compute the digest and the reply while this one writes the rows.
     digest = service.runs.submit(partial(content_digest, batches))
-    reply = service.runs.submit(partial(_encode, exchange, result, options.outputs))
+    reply = service.runs.submit(partial(_encode, negotiation, result, options.outputs))
     new = _store(service, snapshot, epoch, batch, batches, result, digest)
-    exchange.timing.end("store")
+    negotiation.timing.end("store")
     if new:
         for batch_result in result.batches:
             service.metrics.count(batch_result)
     content = reply.result()
-    exchange.timing.end("encode")
+    negotiation.timing.end("encode")
     return new, content
 
 
-def _encode(exchange: Exchange, result: LossResult, outputs: Sequence[str]) -> bytes:
+def _encode(negotiation: Negotiation, result: LossResult, outputs: Sequence[str]) -> bytes:
     """The body of the reply, with the requested outputs only."""
     batches = tuple(
         replace(batch, per_example={name: batch.per_example[name] for name in outputs}) for batch in result.batches
     )
-    return compressed(exchange.writer.encode(replace(result, batches=batches)), exchange.reply_coding)
+    return compressed(negotiation.writer.encode(replace(result, batches=batches)), negotiation.reply_coding)
 
 
 def _store(

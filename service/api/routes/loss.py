@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.api.arrow_stream import ArrowStreamResponse, is_arrow_stream
 from service.api.http.encoding import compressed
-from service.api.http.exchange import Exchange
+from service.api.http.negotiation import Negotiation
 from service.api.http.openapi import LOSS, problems
 from service.api.http.tensor_docs import LOSS_BODY, LOSS_REPLY
 from service.api.receive import run_with_body
@@ -27,19 +27,19 @@ router = APIRouter(tags=["loss"])
 )
 async def post_loss(request: Request) -> Response:
     """Stateless and exact: the same input gives the same result in every format and every split into batches."""
-    service, exchange = service_of(request), Exchange.of(request)
-    if is_arrow_stream(exchange):
-        return ArrowStreamResponse(service, exchange)
-    work = partial(_reply_to, service, exchange)
-    content = await run_with_body(request, exchange.timing, exchange.request_coding, work)
-    return Response(content, media_type=exchange.writer.media_type, headers=exchange.reply_headers())
+    service, negotiation = service_of(request), Negotiation.of(request)
+    if is_arrow_stream(negotiation):
+        return ArrowStreamResponse(service, negotiation)
+    work = partial(_reply_to, service, negotiation)
+    content = await run_with_body(request, negotiation.timing, negotiation.request_coding, work)
+    return Response(content, media_type=negotiation.writer.media_type, headers=negotiation.reply_headers())
 
 
-def _reply_to(service: Service, exchange: Exchange, body: memoryview) -> bytes:
+def _reply_to(service: Service, negotiation: Negotiation, body: memoryview) -> bytes:
     """Decode the inflated body, compute the loss and encode the reply; on a worker thread."""
-    request = exchange.reader.decode(body, max_bytes=service.settings.max_body_bytes)
-    request = LossRequest(exchange.options(request.options), request.batches)
-    result = service.evaluate(request, exchange.timing)
-    content = compressed(exchange.writer.encode(result), exchange.reply_coding)
-    exchange.timing.end("encode")
+    request = negotiation.reader.decode(body, max_bytes=service.settings.max_body_bytes)
+    request = LossRequest(negotiation.options(request.options), request.batches)
+    result = service.evaluate(request, negotiation.timing)
+    content = compressed(negotiation.writer.encode(result), negotiation.reply_coding)
+    negotiation.timing.end("encode")
     return content

@@ -15,12 +15,12 @@ from starlette.responses import Response
 from service import __version__
 from service.api.http.body import header_number
 from service.api.http.encoding import compressed, request_coding
-from service.api.http.exchange import Timing
 from service.api.http.openapi import LOSS, READINESS, problems
 from service.api.http.path_types import ModelName
 from service.api.http.problems import INFERENCE_PROTOCOL
 from service.api.http.responses import json_response
 from service.api.http.tensor_docs import INFER_BODY, INFER_REPLY
+from service.api.http.timing import Timing
 from service.api.receive import run_with_body
 from service.api.state import service_of
 from service.codecs.open_inference import (
