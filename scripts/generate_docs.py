@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PART = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end of generated -->)", re.DOTALL)
 SCHEMA_TYPES = {"string": "text", "array": "list"}
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+# The root of the error classes; its docstring describes all of them.
+UNEXPECTED = "An unexpected failure of the service."
 UNBOUNDED = 2**31 - 1
 
 
@@ -60,7 +62,8 @@ def errors() -> str:
         return [kind, *(each for child in children for each in tree(child))]
 
     kinds = sorted(tree(LossServiceError), key=lambda kind: kind.status)
-    rows = [(str(kind.status), f"`{kind.code}`", f"`{kind.__name__}`", first_sentence(kind.__doc__)) for kind in kinds]
+    meanings = {kind: first_sentence(kind.__doc__) for kind in kinds} | {LossServiceError: UNEXPECTED}
+    rows = [(str(kind.status), f"`{kind.code}`", f"`{kind.__name__}`", meanings[kind]) for kind in kinds]
     return table(("status", "code", "Python class", "meaning"), rows)
 
 
@@ -69,7 +72,7 @@ def commands() -> str:
     command = typer.main.get_command(cli)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="focal-loss", indent=1)
     text = text.replace("Each setting is an option", "Each [setting](settings.md) is an option")
-    # Each command has --help; `$ ` would be copied with the command.
+    # Every command has --help.
     return text.replace("* `--help`: Show this message and exit.\n", "").replace("**Options**:\n\n\n", "").strip()
 
 
