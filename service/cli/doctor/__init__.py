@@ -1,1 +1,1 @@
-"""`focal-loss doctor`: what this machine has for the service, and what is wrong with it."""
+"""The command `focal-loss doctor`: an examination of this machine."""

@@ -78,7 +78,7 @@ def export(
 
 
 def format_of(path: Path) -> str:
-    """The export format of a file by its extension; ends the command if the extension is ambiguous."""
+    """The export format of a file by its extension; ends the command if the extension is unknown."""
     for extension, name in EXTENSIONS.items():
         if path.name.lower().endswith(extension):
             return name

@@ -59,7 +59,7 @@ def describe_run(url: str, name: str, new_run: NewRun | None) -> Run:
         UsageError: The run does not exist, or its description is invalid.
         CommandError: The service failed.
     """
-    # Later requests wait for a service that is lost on the way; a service that was never there ends the command.
+    # A service that does not reply at the start ends the command; later requests wait for a lost service.
     with LossClient(url, retry=NO_RETRIES) as client:
         try:
             try:

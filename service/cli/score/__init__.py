@@ -1,1 +1,1 @@
-"""`focal-loss score`: files in, scores out, resumable."""
+"""The command `focal-loss score`: read files, score their rows, write the scores."""

@@ -89,7 +89,7 @@ def open_scorer(options: ScoringOptions, url: str, device: str | None) -> Iterat
     if device is not None:
         yield _local_scorer(options, device)
         return
-    # Later requests wait for a service that is lost on the way; a service that was never there ends the command.
+    # A service that does not reply at the start ends the command; later requests wait for a lost service.
     with LossClient(url, retry=NO_RETRIES) as client:
         try:
             client.info()
