@@ -127,8 +127,8 @@ def _ids_in_json(fields: dict[str, Any]) -> dict[int, Any]:
     if not isinstance(batches, list) or not all(
         isinstance(batch, dict) and batch.keys() <= {"ids"} for batch in batches
     ):
-        detail = "safetensors: batches in the metadata 'request' may hold ids only; logits and targets are tensors"
-        raise fault(InvalidRequestError, "only ids may stand here", "batches", detail=detail)
+        detail = "safetensors: batches in the metadata 'request' may only have ids; logits and targets are tensors"
+        raise fault(InvalidRequestError, "only ids are allowed here", "batches", detail=detail)
     ids_of.update({number: batch["ids"] for number, batch in enumerate(batches) if "ids" in batch})
     for number, ids in ids_of.items():
         if not isinstance(ids, list) or not ID_TYPES.issuperset(map(type, ids)):
@@ -155,7 +155,7 @@ def _batches(tensors: dict[str, Column], ids_of: dict[int, Any]) -> tuple[Batch,
     if sorted(parts) != list(range(len(parts))):
         raise InvalidRequestError(f"batches are numbered from 0 without gaps, got {sorted(parts)[:20]}")
     if ids_of and max(ids_of) >= len(parts):
-        raise InvalidRequestError(f"ids are given for batch {max(ids_of)}, there are {len(parts)} batches")
+        raise InvalidRequestError(f"the metadata has ids for batch {max(ids_of)}, there are {len(parts)} batches")
     return tuple(_batch(number, parts[number], ids_of.get(number)) for number in range(len(parts)))
 
 
@@ -169,7 +169,7 @@ def _batch(number: int, part: dict[str, Column], ids: Ids | None) -> Batch:
     if "ids" in part:
         tensor = part["ids"]
         if ids is not None:
-            raise fault(InvalidIdsError, "ids are given as a tensor and in the metadata", "ids", batch=number)
+            raise fault(InvalidIdsError, "ids are both a tensor and in the metadata", "ids", batch=number)
         if tensor.dtype.kind not in "iu" or tensor.ndim != 1:
             raise fault(InvalidIdsError, "an ids tensor is one-dimensional and of integers", "ids", batch=number)
         ids = tensor.tolist()

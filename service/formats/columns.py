@@ -169,9 +169,9 @@ def _column_numbers(column: pa.Array, name: str, first_row: int, keep_missing: b
     if not is_list(column.type):
         return _flat_numbers(column, name)
     present = column.is_valid().to_numpy(zero_copy_only=False)
-    kept = column.drop_null() if column.null_count else column
-    values = _flat_numbers(kept.flatten(), name)
-    width = row_length(kept, first_row + np.flatnonzero(present), name)
+    lists = column.drop_null() if column.null_count else column
+    values = _flat_numbers(lists.flatten(), name)
+    width = row_length(lists, first_row + np.flatnonzero(present), name)
     if present.all():
         return values.reshape(len(column), width)
     rows = np.full((len(column), width), np.nan, values.dtype if values.dtype.kind == "f" else np.float64)

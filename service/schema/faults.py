@@ -36,9 +36,9 @@ def fault(
         msg: Message of the item.
         loc: Path to the faulty value: in the batch if `batch` is set, else in the request.
         batch: Number of the batch; begins the loc and the detail.
-        row: Row in the batch; stands behind `loc`, and in the detail.
-        column: Column in the row; stands behind `row`, and in the detail.
-        detail: What the detail says after the place, if it is not `msg`.
+        row: Row in the batch; follows `loc`, and is part of the detail.
+        column: Column in the row; follows `row`, and is part of the detail.
+        detail: The detail after the place; `msg` by default.
     """
     numbers = {"batch": batch, "row": row, "column": column}
     place = ", ".join(f"{name} {number}" for name, number in numbers.items() if number is not None)
