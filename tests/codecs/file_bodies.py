@@ -1,4 +1,4 @@
-"""The same table as each kind of file."""
+"""Encodes a table as each kind of file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parquet_file(table: pa.Table, **options: Any) -> bytes:
 
 
 def csv_file(table: pa.Table) -> bytes:
-    """As Python's own writer spells it; a list becomes a column for each of its values."""
+    """Encode with the csv module; a list becomes one column per value."""
     flat: dict[str, list[Any]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         values = column.to_pylist()

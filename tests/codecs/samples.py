@@ -1,4 +1,4 @@
-"""A result made by hand, for the encoders."""
+"""A sample result for the encoders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.schema.result import BatchResult, Excluded, HardExample, LossResult
 
 
 def result(per_example: dict[str, np.ndarray[Any, Any]] | None = None) -> LossResult:
-    """Two batches, an ignored and an excluded row, a null loss; or one batch with the outputs given."""
+    """Two batches with an ignored row, an excluded row and a null loss; or one batch with these outputs."""
     if per_example is not None:
         rows = len(next(iter(per_example.values())))
         return LossResult("fl_0", "cpu", 0.0, rows, 0, 0, (BatchResult(0.0, 0.0, 0.0, rows, 0, 0, per_example),))

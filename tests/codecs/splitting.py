@@ -1,4 +1,4 @@
-"""JSON bodies in parts or as a whole, whatever their size."""
+"""Sets the size from which JSON bodies are split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEVER = 2**62
 
 @contextmanager
 def bodies_split_from(size: int) -> Iterator[None]:
-    """The logits of bodies of that many bytes and more are read apart."""
+    """Read the logits of bodies of at least this size by the scanner."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_codec, "MIN_SPLIT_BYTES", size)
         yield

@@ -1,4 +1,4 @@
-"""Arrow streams: golden bytes, and streams with nothing in them to be trusted."""
+"""Arrow streams: golden bytes, and hostile streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.arrow.reader import ArrowStream
 from service.errors import BodyTooLargeError, DecodeError, LossServiceError
-from tests.codecs.refusals import outcome, refused
+from tests.codecs.outcomes import error_of, outcome
 from tests.codecs.samples import result
 from tests.strategies import at_most
 
@@ -40,7 +40,7 @@ def request_bytes() -> bytes:
     return bytes(sink.getvalue())
 
 
-def test_a_golden_request_is_read() -> None:
+def test_golden_request() -> None:
     request = ArrowCodec().decode(bytearray(REQUEST.read_bytes()))
     (batch,) = request.batches
     assert batch.logits.tolist() == np.array([[2.0, 0.1, -1.0], [0.3, 0.2, 0.9]], np.float32).tolist()
@@ -49,12 +49,12 @@ def test_a_golden_request_is_read() -> None:
     assert (request.options.config.gamma, request.options.top_k) == (1.5, 1)
 
 
-def test_a_golden_reply_is_written() -> None:
+def test_golden_reply() -> None:
     assert ArrowCodec().encode(result()) == REPLY.read_bytes()
     assert REPLY.read_bytes().endswith(END_OF_STREAM)
 
 
-def test_the_reply_holds_the_result() -> None:
+def test_reply_has_the_result() -> None:
     reader = pa.ipc.open_stream(ArrowCodec().encode(result()))
     (first, metadata), *_ = iter(reader.iter_batches_with_custom_metadata())
     assert first["id"].to_pylist() == ["a", "b", "7"]
@@ -68,7 +68,7 @@ def test_the_reply_holds_the_result() -> None:
     }
 
 
-def test_a_stream_cut_anywhere_is_refused_or_shorter() -> None:
+def test_truncated_stream_is_rejected_or_shorter() -> None:
     body = request_bytes()
     for cut in range(0, len(body), 7):
         got = outcome(ArrowCodec(), body[:cut])
@@ -81,7 +81,7 @@ def test_a_stream_cut_anywhere_is_refused_or_shorter() -> None:
 
 @given(data=st.data())
 @at_most(400, deadline=None)
-def test_flipped_bytes_are_refused_or_another_request(data: st.DataObject) -> None:
+def test_changed_bytes_are_rejected_or_another_request(data: st.DataObject) -> None:
     body = bytearray(request_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
@@ -92,12 +92,12 @@ def test_flipped_bytes_are_refused_or_another_request(data: st.DataObject) -> No
 
 @given(body=st.binary(max_size=200))
 @at_most(200, deadline=None)
-def test_any_bytes_are_refused(body: bytes) -> None:
-    assert refused(ArrowCodec(), body).status == 400
+def test_random_bytes_are_rejected(body: bytes) -> None:
+    assert error_of(ArrowCodec(), body).status == 400
 
 
 @pytest.mark.parametrize("length", [2**31 - 1, 2**30, -1, -(2**31)])
-def test_a_length_that_lies_allocates_nothing(length: int) -> None:
+def test_wrong_length_allocates_nothing(length: int) -> None:
     body = request_bytes()
     first = struct.unpack_from("<i", body, 4)[0]
     second = 8 + first + 4
@@ -121,7 +121,7 @@ def compressed_stream(rows: int) -> bytes:
     return bytes(sink.getvalue())
 
 
-def test_what_compressed_buffers_claim_is_read_before_they_are_inflated() -> None:
+def test_declared_size_is_checked_before_buffers_are_inflated() -> None:
     content = compressed_stream(1_000_000)
     assert len(content) < 10_000
     before = pa.total_allocated_bytes()
@@ -135,7 +135,7 @@ def test_what_compressed_buffers_claim_is_read_before_they_are_inflated() -> Non
 
 @given(position=st.integers(0, 2000), value=st.integers(0, 255))
 @at_most(200, deadline=None)
-def test_flipped_bytes_of_a_compressed_stream(position: int, value: int) -> None:
+def test_changed_bytes_of_a_compressed_stream(position: int, value: int) -> None:
     body = bytearray(compressed_stream(100))
     body[position % len(body)] = value
     got = outcome(ArrowCodec(), body)
@@ -163,11 +163,11 @@ def stream_of(batch: pa.RecordBatch) -> bytes:
         {"logits": pa.array([[1.0, 2.0]], pa.list_view(pa.float64())), "targets": pa.array([0])},
     ],
 )
-def test_types_that_are_not_taken_are_refused(columns: dict[str, Any]) -> None:
-    assert refused(ArrowCodec(), stream_of(pa.record_batch(columns))).status in (400, 422)
+def test_unsupported_types_are_rejected(columns: dict[str, Any]) -> None:
+    assert error_of(ArrowCodec(), stream_of(pa.record_batch(columns))).status in (400, 422)
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
+def test_invalid_utf8_is_rejected() -> None:
     batch = pa.record_batch({"logits": pa.array([[1.0, 2.0]]), "targets": pa.array([0]), "id": pa.array(["abcd"])})
     body = bytearray(stream_of(batch))
     position = body.index(b"abcd")
@@ -175,7 +175,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     assert isinstance(outcome(ArrowCodec(), body), DecodeError)
 
 
-def test_metadata_that_is_no_json_is_refused() -> None:
+def test_metadata_that_is_not_json_is_rejected() -> None:
     for text in ("{", "[1]", '{"unknown": 1}'):
         batch = pa.record_batch({"logits": pa.array([[1.0, 2.0]]), "targets": pa.array([0])})
-        refused(ArrowCodec(), stream_of(batch.replace_schema_metadata({"request": text})))
+        error_of(ArrowCodec(), stream_of(batch.replace_schema_metadata({"request": text})))

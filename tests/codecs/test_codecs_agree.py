@@ -1,4 +1,4 @@
-"""The same batches through every format: one meaning, one result."""
+"""The same batches in every format have the same result."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def close(first: object, second: object, scale: float = 1.0) -> None:
 @pytest.mark.parametrize("codec", [SafetensorsCodec(), ArrowCodec()], ids=lambda codec: codec.media_type)
 @at_most(40, deadline=None)
 @given(batches=softmax_batches(), config=configs, top_k=st.integers(0, 20))
-def test_the_same_request_gives_the_same_result(
+def test_same_request_has_the_same_result_in_every_format(
     device: Device, codec: Codec, batches: list[PlainBatch], config: dict[str, Any], top_k: int
 ) -> None:
     options = {"config": config, "outputs": list(OUTPUTS), "top_k": top_k}
@@ -103,24 +103,24 @@ def test_the_same_request_gives_the_same_result(
     )
     close(np.nan if text.loss is None else text.loss, np.nan if binary.loss is None else binary.loss, scale=0)
     assert len(text.hardest) == len(binary.hardest) == min(top_k, text.num_examples - text.num_ignored)
-    for one, other, batch in zip(text.batches, binary.batches, batches, strict=True):
-        assert one.ids == other.ids == batch.ids
-        assert (one.num_examples, one.num_ignored) == (other.num_examples, other.num_ignored)
-        close(one.loss_sum, other.loss_sum, scale=0)
-        close(one.alpha_sum, other.alpha_sum, scale=0)
-        assert list(one.per_example) == list(other.per_example) == list(OUTPUTS)
+    for from_json, from_binary, batch in zip(text.batches, binary.batches, batches, strict=True):
+        assert from_json.ids == from_binary.ids == batch.ids
+        assert (from_json.num_examples, from_json.num_ignored) == (from_binary.num_examples, from_binary.num_ignored)
+        close(from_json.loss_sum, from_binary.loss_sum, scale=0)
+        close(from_json.alpha_sum, from_binary.alpha_sum, scale=0)
+        assert list(from_json.per_example) == list(from_binary.per_example) == list(OUTPUTS)
         for name in AGREE:
             if name == "prediction":
-                assert np.array_equal(one.per_example[name], other.per_example[name])
+                assert np.array_equal(from_json.per_example[name], from_binary.per_example[name])
             else:
                 # Differences of logits are near 0 where their float32 sides are not.
                 scale = 30 if name in ("log_odds", "logit_margin") else 1
-                close(one.per_example[name], other.per_example[name], scale)
+                close(from_json.per_example[name], from_binary.per_example[name], scale)
 
 
 @at_most(40, deadline=None)
 @given(batches=softmax_batches(most=1), config=configs, binary=st.booleans())
-def test_the_inference_protocol_gives_the_same_result(
+def test_inference_protocol_has_the_same_result(
     device: Device, batches: list[PlainBatch], config: dict[str, Any], binary: bool
 ) -> None:
     (batch,) = batches
@@ -143,7 +143,7 @@ def test_the_inference_protocol_gives_the_same_result(
 
 @at_most(40, deadline=None)
 @given(batches=softmax_batches(), top_k=st.integers(0, 5))
-def test_the_same_result_reads_the_same_in_both_replies(device: Device, batches: list[PlainBatch], top_k: int) -> None:
+def test_result_is_the_same_in_both_replies(device: Device, batches: list[PlainBatch], top_k: int) -> None:
     options = {"outputs": ["loss", "p_t", "prediction"], "top_k": top_k}
     result = computed(device, SafetensorsCodec(), safetensors_body(batches, options))
     text = json.loads(JsonCodec().encode(result))

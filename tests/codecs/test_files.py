@@ -1,4 +1,4 @@
-"""Parquet, Arrow and CSV files: columns by their names, whatever the program that wrote them."""
+"""Parquet, Arrow and CSV files of various programs, with columns found by their names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.codecs.base import Reader
 from service.errors import DecodeError, InvalidIdsError, InvalidLogitError, InvalidTargetError, ShapeError
 from service.schema.request import Batch
 from tests.codecs.file_bodies import ARROW, CSV, PARQUET, arrow_file, arrow_stream, body_of, parquet_file
-from tests.codecs.refusals import refused
+from tests.codecs.outcomes import error_of
 
 LOGITS = [[2.0, 0.5, -1.0], [0.25, 0.5, 4.0]]
 TEXTS = ["a cat", 'two lines,\n"quoted"']
@@ -48,7 +48,7 @@ def test_columns_are_found_by_their_names(reader: Reader, target: str) -> None:
 def test_types_of_many_programs(write: Any) -> None:
     logits = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(6, dtype=np.float16)), 3)
     days = pd.to_datetime(["2024-02-29T12:00:00.000000001", None])
-    made = pa.table(
+    contents = pa.table(
         {
             "logits": logits,
             "label": pa.array([2, 0], pa.uint32()),
@@ -60,7 +60,7 @@ def test_types_of_many_programs(write: Any) -> None:
             "good": [True, False],
         }
     )
-    batch = read({parquet_file: PARQUET}.get(write, ARROW), write(made), with_attributes=True)
+    batch = read({parquet_file: PARQUET}.get(write, ARROW), write(contents), with_attributes=True)
     assert (batch.logits.dtype, batch.logits.tolist()) == (np.float16, [[0, 1, 2], [3, 4, 5]])
     assert (batch.targets.dtype, batch.targets.tolist()) == (np.int64, [2, 0])
     assert batch.ids == [7, 2**40]
@@ -74,7 +74,7 @@ def test_types_of_many_programs(write: Any) -> None:
 
 
 @pytest.mark.parametrize("index", [True, False])
-def test_what_pandas_writes(index: bool) -> None:
+def test_files_of_pandas(index: bool) -> None:
     frame = pd.DataFrame(
         {"id": ["a", "b", "c"], "logit_0": [1.0, 2.0, 3.0], "logit_1": [0, 1, 2], "y": [0.0, 1.0, 1.0]}
     )
@@ -88,30 +88,30 @@ def test_what_pandas_writes(index: bool) -> None:
         assert "" not in batch.attributes
 
 
-def test_numbered_logits_stand_in_the_order_of_their_numbers() -> None:
+def test_numbered_logits_are_ordered_by_number() -> None:
     names = [f"logit_{number}" for number in range(12)]
-    made = pa.table({name: [float(name[6:])] for name in sorted(names)} | {"label": [3]})
-    assert read(PARQUET, parquet_file(made)).logits.tolist() == [[*map(float, range(12))]]
+    contents = pa.table({name: [float(name[6:])] for name in sorted(names)} | {"label": [3]})
+    assert read(PARQUET, parquet_file(contents)).logits.tolist() == [[*map(float, range(12))]]
 
 
-def test_one_column_of_numbers_is_one_logit_each() -> None:
-    made = pa.table({"logits": pa.array([0.5, -1.0], pa.float32()), "label": [1.0, 0.25]})
-    batch = read(PARQUET, parquet_file(made))
+def test_single_column_of_numbers_is_one_logit_per_row() -> None:
+    contents = pa.table({"logits": pa.array([0.5, -1.0], pa.float32()), "label": [1.0, 0.25]})
+    batch = read(PARQUET, parquet_file(contents))
     assert (batch.logits.shape, batch.targets.tolist()) == ((2,), [1, 0.25])
 
 
 @pytest.mark.parametrize("write", [arrow_file, parquet_file])
-def test_options_stand_in_the_metadata_of_the_schema(write: Any) -> None:
+def test_options_are_in_the_metadata_of_the_schema(write: Any) -> None:
     reader = ARROW if write is arrow_file else PARQUET
     options = {"config": {"gamma": 1.5}, "outputs": ["p_t"], "top_k": 1, "on_invalid": "exclude"}
-    made = table(label=pa.array([0, None])).replace_schema_metadata({"request": json.dumps(options)})
-    request = reader.decode(bytearray(write(made)))
+    contents = table(label=pa.array([0, None])).replace_schema_metadata({"request": json.dumps(options)})
+    request = reader.decode(bytearray(write(contents)))
     assert request.options.config is not None
     assert (request.options.config.gamma, request.options.outputs, request.options.top_k) == (1.5, ("p_t",), 1)
     # A missing value is one that the loss leaves out.
     assert request.batches[0].targets.tolist() == [0, -(2**63)]
     for text in ("{", "[1]", '{"unknown": 1}'):
-        refused(reader, write(made.replace_schema_metadata({"request": text})))
+        error_of(reader, write(contents.replace_schema_metadata({"request": text})))
 
 
 @pytest.mark.parametrize("reader", [ARROW, PARQUET], ids=lambda reader: reader.media_type)
@@ -121,7 +121,7 @@ def test_a_file_without_rows_is_an_empty_batch(reader: Reader) -> None:
         assert (batch.logits.shape, batch.targets.shape, batch.ids, batch.attributes) == ((0,), (0,), [], {"text": []})
 
 
-def test_a_csv_may_begin_with_a_mark_and_end_its_lines_in_two_ways() -> None:
+def test_csv_with_byte_order_mark_and_either_line_ending() -> None:
     body = "\ufefflogit_0,logit_1,label\r\n1,2,1\r\n-inf,nan,0\n".encode()
     batch = read(CSV, body)
     assert np.array_equal(batch.logits, [[1, 2], [-np.inf, np.nan]], equal_nan=True)
@@ -153,11 +153,11 @@ CASES: list[tuple[dict[str, Any], type[Exception], str, list[Any]]] = [
 
 @pytest.mark.parametrize(("columns", "kind", "says", "loc"), CASES, ids=[case[2] for case in CASES])
 @pytest.mark.parametrize("reader", [ARROW, PARQUET], ids=lambda reader: reader.media_type)
-def test_a_fault_is_named_with_row_and_column(
+def test_error_names_row_and_column(
     reader: Reader, columns: dict[str, Any], kind: type[Exception], says: str, loc: list[Any]
 ) -> None:
-    made = {"logits": LOGITS, "label": [0, 2], "id": ["a", "b"]} | columns
-    body = body_of(reader, pa.table({name: values for name, values in made.items() if values is not None}))
+    contents = {"logits": LOGITS, "label": [0, 2], "id": ["a", "b"]} | columns
+    body = body_of(reader, pa.table({name: values for name, values in contents.items() if values is not None}))
     with pytest.raises(kind, match=says) as caught:
         read(reader, body, with_attributes=True)
     error: Any = caught.value
@@ -180,32 +180,32 @@ def test_a_fault_is_named_with_row_and_column(
         (["1,2,0,\udcff"], "row 0, column 'id': .*invalid UTF8", [0]),
     ],
 )
-def test_a_fault_in_a_csv_is_named_with_row_and_column(lines: list[str], says: str, loc: list[Any]) -> None:
+def test_error_in_csv_names_row_and_column(lines: list[str], says: str, loc: list[Any]) -> None:
     body = "\n".join(["logit_0,logit_1,label,id", *lines, ""]).encode(errors="surrogateescape")
-    error = refused(CSV, body)
+    error = error_of(CSV, body)
     assert error.detail.startswith("batch 0")
     with pytest.raises(type(error), match=says):
         read(CSV, body)
     assert error.errors[0]["loc"] == ["batches", 0, *loc]
 
 
-def test_a_name_that_stands_twice_is_refused() -> None:
-    assert "'label' appears twice" in refused(CSV, b"logit_0,logit_1,label,label\n1,2,0,1\n").detail
+def test_duplicate_column_is_rejected() -> None:
+    assert "'label' appears twice" in error_of(CSV, b"logit_0,logit_1,label,label\n1,2,0,1\n").detail
     twice = pa.Table.from_arrays([pa.array(LOGITS), pa.array([0, 1]), pa.array([0, 1])], ["logits", "label", "label"])
-    assert "'label' appears twice" in refused(PARQUET, parquet_file(twice)).detail
-    assert "'label' appears twice" in refused(ARROW, arrow_file(twice)).detail
+    assert "'label' appears twice" in error_of(PARQUET, parquet_file(twice)).detail
+    assert "'label' appears twice" in error_of(ARROW, arrow_file(twice)).detail
 
 
-def test_names_with_dots_are_names() -> None:
-    made = table(**{"a.b": ["x", "y"], "a": [1, 2]})
-    batch = read(PARQUET, parquet_file(made), with_attributes=True)
+def test_column_name_may_have_dots() -> None:
+    contents = table(**{"a.b": ["x", "y"], "a": [1, 2]})
+    batch = read(PARQUET, parquet_file(contents), with_attributes=True)
     assert batch.attributes == {"a.b": ["x", "y"], "a": [1, 2]}
 
 
 @pytest.mark.parametrize("cut", [4, 1])
-def test_a_file_without_its_end_is_refused(cut: int) -> None:
-    assert isinstance(refused(ARROW, arrow_file(table())[:-cut]), DecodeError)
-    assert isinstance(refused(PARQUET, parquet_file(table())[:-cut]), DecodeError)
+def test_truncated_file_is_rejected(cut: int) -> None:
+    assert isinstance(error_of(ARROW, arrow_file(table())[:-cut]), DecodeError)
+    assert isinstance(error_of(PARQUET, parquet_file(table())[:-cut]), DecodeError)
 
 
 def test_row_groups_and_record_batches_are_one_batch() -> None:

@@ -1,4 +1,4 @@
-"""Parquet, Arrow and CSV files with nothing in them to be trusted."""
+"""Hostile Parquet, Arrow and CSV files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from service.codecs.base import Reader
 from service.errors import BodyTooLargeError, DecodeError, LossServiceError
 from tests.codecs.file_bodies import ARROW, CSV, PARQUET, arrow_file, body_of, parquet_file
-from tests.codecs.refusals import outcome, refused
+from tests.codecs.outcomes import error_of, outcome
 from tests.strategies import at_most
 
 MIB = 1024 * 1024
@@ -31,7 +31,7 @@ READERS = pytest.mark.parametrize("reader", [ARROW, PARQUET, CSV], ids=lambda re
 
 
 def too_large(reader: Reader, body: bytes, max_bytes: int = MIB) -> str:
-    """What a body is refused with for its size; nothing as large as it claims is allocated for that."""
+    """The error for a body that declares too large a size; checks that the reader does not allocate it."""
     pool = pa.default_memory_pool()
     before, floor = pool.max_memory(), pool.bytes_allocated()
     with pytest.raises(BodyTooLargeError) as caught:
@@ -41,7 +41,7 @@ def too_large(reader: Reader, body: bytes, max_bytes: int = MIB) -> str:
 
 
 @READERS
-def test_a_file_cut_anywhere_is_refused_or_shorter(reader: Reader) -> None:
+def test_truncated_file_is_rejected_or_shorter(reader: Reader) -> None:
     body = body_of(reader, SMALL)
     for cut in range(0, len(body) - 2, 3):
         got = outcome(reader, body[:cut])
@@ -54,7 +54,7 @@ def test_a_file_cut_anywhere_is_refused_or_shorter(reader: Reader) -> None:
 @READERS
 @given(data=st.data())
 @at_most(400, deadline=None)
-def test_flipped_bytes_are_refused_or_another_request(reader: Reader, data: st.DataObject) -> None:
+def test_changed_bytes_are_rejected_or_another_request(reader: Reader, data: st.DataObject) -> None:
     body = bytearray(body_of(reader, SMALL))
     for _ in range(data.draw(st.integers(1, 3))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
@@ -66,21 +66,21 @@ def test_flipped_bytes_are_refused_or_another_request(reader: Reader, data: st.D
 @READERS
 @given(body=st.binary(max_size=200))
 @at_most(200, deadline=None)
-def test_any_bytes_are_refused(reader: Reader, body: bytes) -> None:
+def test_random_bytes_are_rejected(reader: Reader, body: bytes) -> None:
     # Any bytes may be the first line of a CSV, which then lacks its columns.
-    assert refused(reader, body).status in ((400, 422) if reader is CSV else (400,))
+    assert error_of(reader, body).status in ((400, 422) if reader is CSV else (400,))
 
 
 @given(text=st.text(st.sampled_from('01,."\n\r;-nae'), max_size=60))
 @at_most(300, deadline=None)
-def test_any_lines_below_a_header(text: str) -> None:
+def test_random_lines_below_a_header(text: str) -> None:
     got = outcome(CSV, f"logit_0,logit_1,label\n{text}".encode())
     if isinstance(got, LossServiceError):
         assert got.status in (400, 422)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy"])
-def test_pages_that_inflate_are_refused_before_they_are_read(compression: str) -> None:
+def test_declared_size_of_pages_is_checked_before_they_are_inflated(compression: str) -> None:
     rows = pa.table(
         {"logits": pa.FixedSizeListArray.from_arrays(np.zeros(4 * MIB), 4), "label": np.zeros(MIB, np.int64)}
     )
@@ -89,7 +89,7 @@ def test_pages_that_inflate_are_refused_before_they_are_read(compression: str) -
     assert "take 42" in too_large(PARQUET, body, 8 * MIB)
 
 
-def test_a_dictionary_that_stands_for_many_values_is_counted_value_by_value() -> None:
+def test_size_of_a_dictionary_column_counts_every_value() -> None:
     rows = pa.table(
         {"logits": pa.FixedSizeListArray.from_arrays(np.zeros(4 * MIB), 4), "label": np.zeros(MIB, np.int64)}
     )
@@ -99,7 +99,7 @@ def test_a_dictionary_that_stands_for_many_values_is_counted_value_by_value() ->
 
 
 @pytest.mark.parametrize("reader", [ARROW, PARQUET], ids=lambda reader: reader.media_type)
-def test_one_long_text_in_many_rows_is_counted_row_by_row(reader: Reader) -> None:
+def test_size_of_a_repeated_text_counts_every_row(reader: Reader) -> None:
     count = 20_000
     texts = pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array(["x" * 500_000]))
     rows = pa.table({"logit_0": np.zeros(count), "logit_1": np.zeros(count), "label": np.zeros(count), "text": texts})
@@ -116,7 +116,7 @@ def test_one_long_text_in_many_rows_is_counted_row_by_row(reader: Reader) -> Non
     assert "take 100010" in too_large(reader, body, 4 * MIB)
 
 
-def test_views_of_one_long_text_are_counted_one_by_one() -> None:
+def test_size_of_views_of_one_text_counts_every_view() -> None:
     count = 20_000
     (_, views, data) = pa.array(["y" * 500_000], pa.string_view()).buffers()
     text = pa.Array.from_buffers(pa.string_view(), count, [None, pa.py_buffer(views.to_pybytes() * count), data])
@@ -129,7 +129,7 @@ def test_views_of_one_long_text_are_counted_one_by_one() -> None:
     too_large(ARROW, arrow_file(rows.set_column(3, "text", kinds)), 4 * MIB)
 
 
-def test_what_compressed_buffers_claim_is_read_before_they_are_inflated() -> None:
+def test_declared_size_is_checked_before_buffers_are_inflated() -> None:
     rows = pa.table(
         {"logits": pa.FixedSizeListArray.from_arrays(np.zeros(4 * MIB), 4), "label": np.zeros(MIB, np.int64)}
     )
@@ -137,11 +137,11 @@ def test_what_compressed_buffers_claim_is_read_before_they_are_inflated() -> Non
     assert len(body) < 50_000
     too_large(ARROW, body)
     kinds = pa.DictionaryArray.from_arrays(np.zeros(1, np.int32), pa.array(["x" * 40 * MIB]))
-    one = pa.table({"logits": [[0.0, 1.0]], "label": [0], "kind": kinds})
-    too_large(ARROW, arrow_file(one, compression="lz4"))
+    small = pa.table({"logits": [[0.0, 1.0]], "label": [0], "kind": kinds})
+    too_large(ARROW, arrow_file(small, compression="lz4"))
 
 
-def test_a_csv_of_empty_cells_is_counted_as_it_is_held() -> None:
+def test_size_of_empty_csv_cells_is_their_size_in_memory() -> None:
     names = ",".join(["logit_0", "logit_1", "label", *(f"a{number}" for number in range(1000))])
     body = "\n".join([names, *["0,0,0" + "," * 1000] * 1000]).encode()
     assert len(body) < 1.1 * MIB
@@ -149,17 +149,17 @@ def test_a_csv_of_empty_cells_is_counted_as_it_is_held() -> None:
 
 
 def patched(body: bytes, change: Any) -> list[bytearray]:
-    """The file with each byte of its column `label`'s first page header changed in turn."""
+    """Copies of the file, each with one changed byte in the first page header of the column `label`."""
     chunk = pq.ParquetFile(pa.BufferReader(body)).metadata.row_group(0).column(0)
-    made = []
+    copies = []
     for position in range(chunk.data_page_offset, chunk.data_page_offset + 40):
         copy = bytearray(body)
         copy[position] = change(copy[position])
-        made.append(copy)
-    return made
+        copies.append(copy)
+    return copies
 
 
-def test_page_headers_that_lie_are_refused_or_harmless() -> None:
+def test_changed_page_headers_are_rejected_or_harmless() -> None:
     numbers = pa.table({"label": np.zeros(100, np.int64), "logit_0": np.zeros(100), "logit_1": np.zeros(100)})
     body = parquet_file(numbers, use_dictionary=False, compression="none", write_statistics=False)
     refusals = 0
@@ -171,12 +171,12 @@ def test_page_headers_that_lie_are_refused_or_harmless() -> None:
     assert refusals > 10
 
 
-def test_texts_whose_size_is_nowhere_said_are_refused() -> None:
+def test_encoding_that_declares_no_size_is_rejected() -> None:
     body = parquet_file(SMALL, use_dictionary=False, column_encoding={"id": "DELTA_BYTE_ARRAY"})
-    assert "DELTA_BYTE_ARRAY" in refused(PARQUET, body).detail
+    assert "DELTA_BYTE_ARRAY" in error_of(PARQUET, body).detail
 
 
-def test_an_encrypted_or_foreign_file_is_refused() -> None:
+def test_encrypted_or_other_file_is_rejected() -> None:
     for body in (b"PAR1", b"PARE" * 5, b"ARROW1\0\0ARROW1", b"PK\x03\x04" * 100, b"\x89HDF\r\n\x1a\n" * 20):
-        assert isinstance(refused(PARQUET, body), DecodeError)
-        assert isinstance(refused(ARROW, body), DecodeError)
+        assert isinstance(error_of(PARQUET, body), DecodeError)
+        assert isinstance(error_of(ARROW, body), DecodeError)

@@ -1,4 +1,4 @@
-"""`application/json`: what a body is read as, and the bytes a result is written as."""
+"""`application/json`: decoded requests and encoded results."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TestDecode:
         assert batch.targets.tolist() == [1, 0]
         assert batch.ids == ["a", 7]
 
-    def test_what_is_left_out_has_its_default(self) -> None:
+    def test_defaults(self) -> None:
         request = decode({"logits": [[1, 2]], "targets": [0]})
         options = request.options
         assert (options.config, options.config_id, options.top_k, options.on_invalid) == (None, None, 0, "error")
@@ -111,7 +111,7 @@ class TestDecode:
             ("[[0, 1], [1, -100]]", np.int64),
         ],
     )
-    def test_targets_are_integers_where_all_of_them_are(self, targets: str, dtype: type[np.generic]) -> None:
+    def test_targets_are_integers_if_all_values_are(self, targets: str, dtype: type[np.generic]) -> None:
         (batch,) = decode(f'{{"logits": [1, 2], "targets": {targets}}}').batches
         assert batch.targets.dtype == dtype
         assert batch.targets.tolist() == json.loads(targets)
@@ -119,17 +119,17 @@ class TestDecode:
     @pytest.mark.parametrize(
         "number", ["0", "-0.0", "1e-400", "5e-324", "1.7976931348623157e308", "9223372036854775808", "1E+2", "0.1"]
     )
-    def test_a_logit_is_the_float64_that_python_reads(self, number: str) -> None:
+    def test_logits_equal_float_of_python(self, number: str) -> None:
         (batch,) = decode(f'{{"logits": [[{number}, 1]], "targets": [0]}}').batches
         assert batch.logits[0, 0].item().hex() == float(json.loads(number)).hex()
 
     @pytest.mark.parametrize("identity", ["[[[[", "]]]]", '"[', "", "\u0000", "日本", "🙂", -(2**63), 2**64 - 1, 0])
-    def test_ids_come_back_as_they_are(self, identity: str | int) -> None:
+    def test_ids_are_unchanged(self, identity: str | int) -> None:
         (batch,) = decode({"logits": [[1, 2], [3, 4]], "targets": [0, 1], "ids": [identity, "]"]}).batches
         assert batch.ids == [identity, "]"]
         assert batch.logits.tolist() == [[1, 2], [3, 4]]
 
-    def test_the_tensors_outlive_the_body(self) -> None:
+    def test_tensors_stay_valid_after_the_body(self) -> None:
         body = bytearray(b'{"logits": [[1, 2], [3, 4]], "targets": [0, 1]}')
         (batch,) = CODEC.decode(body).batches
         body[:] = b" " * len(body)
@@ -143,7 +143,7 @@ class TestDecode:
         (batch,) = decode('\n\t{ "targets" :[0 ] ,\r\n"logits":\n[ [ 1 ,2]\n] } ').batches
         assert (batch.logits.tolist(), batch.targets.tolist()) == ([[1, 2]], [0])
 
-    def test_as_many_class_weights_as_the_largest_vocabularies_have(self) -> None:
+    def test_class_weights_of_a_large_vocabulary(self) -> None:
         alpha = [1.0] * 300_000
         config = decode({"config": {"alpha": alpha}, "batches": []}).options.config
         assert config is not None
@@ -166,7 +166,7 @@ class TestEncode:
     def test_golden_bytes(self) -> None:
         assert CODEC.encode(result()) == GOLDEN_REPLY
 
-    def test_floats_are_written_with_their_own_shortest_digits(self) -> None:
+    def test_floats_have_the_shortest_digits_of_their_dtype(self) -> None:
         values = np.array([0.1, 1e-45, 3.4028235e38], np.float32)
         wide = np.array([0.1, 5e-324, 1.7976931348623157e308])
         text = CODEC.encode(result(per_example={"loss": values, "el2n": wide}))
@@ -175,23 +175,23 @@ class TestEncode:
         assert got["el2n"] == wide.tolist()
         assert np.array(got["loss"], np.float32).tolist() == values.tolist()
 
-    def test_what_is_not_finite_is_null(self) -> None:
+    def test_non_finite_values_are_null(self) -> None:
         values = np.array([np.nan, np.inf, -np.inf, 1.0])
         got = json.loads(CODEC.encode(result(per_example={"log_odds": values})))
         assert got["batches"][0]["per_example"]["log_odds"] == [None, None, None, 1.0]
 
-    def test_predictions_of_labels_are_null_one_by_one(self) -> None:
+    def test_missing_predictions_of_labels_are_null(self) -> None:
         labels = np.array([[1, 0, -1], [-1, -1, -1], [0, 0, 0]])
         got = json.loads(CODEC.encode(result(per_example={"prediction": labels})))
         assert got["batches"][0]["per_example"]["prediction"] == [[1, 0, None], [None, None, None], [0, 0, 0]]
 
-    def test_encoding_leaves_the_result_alone(self) -> None:
+    def test_encoding_does_not_change_the_result(self) -> None:
         once = result()
         first = CODEC.encode(once)
         assert once.batches[0].per_example["prediction"].tolist() == [1, -1, -1]
         assert CODEC.encode(once) == first
 
-    def test_an_id_is_left_out_only_where_there_is_none(self) -> None:
+    def test_id_is_absent_only_without_ids(self) -> None:
         empty = LossResult("fl_0", "cpu", None, 0, 0, 0, (), (), ())
         assert json.loads(CODEC.encode(empty)) == {
             "config_id": "fl_0",
@@ -227,7 +227,7 @@ class TestEncode:
         assert got["batches"][0]["per_example"] == {"loss": [], "prediction": []}
 
 
-def test_a_bracket_in_an_id_beside_an_empty_batch_is_no_fault() -> None:
+def test_bracket_in_an_id_is_valid() -> None:
     body = (
         b'{"batches": [{"logits": [], "targets": [], "ids": []}, {"logits": [[0, 0]], "targets": [0], "ids": ["["]}]}'
     )
@@ -251,18 +251,18 @@ def test_a_bracket_in_an_id_beside_an_empty_batch_is_no_fault() -> None:
         "[" * 2000,
     ],
 )
-def test_a_request_leaves_nothing_behind_for_the_next(fields: dict[str, Any] | str) -> None:
+def test_parser_is_reused_without_traces_of_the_last_request(fields: dict[str, Any] | str) -> None:
     codec, first = JsonCodec(), fields if isinstance(fields, str) else json.dumps(fields)
-    kept: list[LossServiceError | LossRequest] = []
+    outcomes: list[LossServiceError | LossRequest] = []
     for _ in range(3):
         try:
-            kept.append(codec.decode(bytearray(first.encode()), with_attributes=True))
+            outcomes.append(codec.decode(bytearray(first.encode()), with_attributes=True))
         except LossServiceError as err:
-            kept.append(err)
+            outcomes.append(err)
         request = codec.decode(bytearray(b'{"logits": [[3, 4], [5, 6]], "targets": [1, 0]}'))
         assert request.batches[0].logits.tolist() == [[3, 4], [5, 6]]
-    first_kept, *others = (vars(one) if isinstance(one, LossServiceError) else tensors(one) for one in kept)
-    assert all(other == first_kept for other in others)
+    first_outcome, *others = (vars(item) if isinstance(item, LossServiceError) else tensors(item) for item in outcomes)
+    assert all(other == first_outcome for other in others)
 
 
 def tensors(request: LossRequest) -> list[Any]:

@@ -1,4 +1,4 @@
-"""JSON bodies that are broken, misleading or made to hurt: each is refused with the place of the fault."""
+"""Broken, misleading and malicious JSON bodies: each is rejected, and the error names the place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from service.errors import (
     ShapeError,
     UnknownOutputError,
 )
-from tests.codecs.refusals import Stopwatch, outcome, refused
+from tests.codecs.outcomes import Stopwatch, error_of, outcome
 from tests.codecs.splitting import bodies_split_from
 from tests.strategies import at_most, is_number, json_values
 
@@ -44,8 +44,8 @@ def locations(error: LossServiceError) -> list[list[str | int]]:
     return [item["loc"] for item in error.errors]
 
 
-def refused_text(text: str) -> LossServiceError:
-    return refused(CODEC, text.encode())
+def error_of_text(text: str) -> LossServiceError:
+    return error_of(CODEC, text.encode())
 
 
 def with_tensors(logits: str = "[[1, 2], [3, 4]]", targets: str = "[0, 1]", more: str = "") -> str:
@@ -76,36 +76,36 @@ class TestNotJson:
             b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ",
         ],
     )
-    def test_is_malformed(self, body: bytes) -> None:
-        assert isinstance(refused(CODEC, body), DecodeError)
+    def test_body_is_malformed(self, body: bytes) -> None:
+        assert isinstance(error_of(CODEC, body), DecodeError)
 
     @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "nan", "1e400", "-1e400", "1" * 400])
     @pytest.mark.parametrize("place", ["logits", "targets", "gamma", "ids"])
-    def test_numbers_that_json_or_float64_does_not_have(self, literal: str, place: str) -> None:
+    def test_numbers_outside_json_or_float64(self, literal: str, place: str) -> None:
         text = {
             "logits": with_tensors(logits=f"[[1, 2], [3, {literal}]]"),
             "targets": with_tensors(targets=f"[0, {literal}]"),
             "gamma": with_tensors(more=f', "config": {{"gamma": {literal}}}'),
             "ids": with_tensors(more=f', "ids": ["a", {literal}]'),
         }[place]
-        assert isinstance(refused_text(text), DecodeError)
+        assert isinstance(error_of_text(text), DecodeError)
 
     @pytest.mark.parametrize(
         "name", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\\ud800", b"\\udc00x"]
     )
     def test_text_that_is_not_unicode(self, name: bytes) -> None:
-        assert isinstance(refused(CODEC, b'{"logits": [[1, 2]], "targets": [0], "ids": ["%s"]}' % name), DecodeError)
-        assert isinstance(refused(CODEC, b'{"logits": [[1, 2]], "targets": [0], "%s": 1}' % name), DecodeError)
+        assert isinstance(error_of(CODEC, b'{"logits": [[1, 2]], "targets": [0], "ids": ["%s"]}' % name), DecodeError)
+        assert isinstance(error_of(CODEC, b'{"logits": [[1, 2]], "targets": [0], "%s": 1}' % name), DecodeError)
 
     def test_every_truncation(self) -> None:
         body = json.dumps(VALID).encode()
         CODEC.decode(bytearray(body))
         for length in range(len(body)):
-            assert isinstance(refused(CODEC, body[:length]), DecodeError), body[:length]
+            assert isinstance(error_of(CODEC, body[:length]), DecodeError), body[:length]
 
     @at_most(150, deadline=None)
     @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=3))
-    def test_changed_bytes_are_refused_or_say_something_else(self, changes: list[tuple[int, int]]) -> None:
+    def test_changed_bytes_are_rejected_or_another_request(self, changes: list[tuple[int, int]]) -> None:
         body = bytearray(json.dumps(VALID).encode())
         for position, value in changes:
             body[position % len(body)] = value
@@ -115,8 +115,8 @@ class TestNotJson:
 
 class TestStructure:
     @pytest.mark.parametrize("body", ["[]", "null", "1", '"logits"', "true", '[{"logits": [[1, 2]], "targets": [0]}]'])
-    def test_the_body_is_an_object(self, body: str) -> None:
-        assert type(refused_text(body)) is InvalidRequestError
+    def test_body_must_be_an_object(self, body: str) -> None:
+        assert type(error_of_text(body)) is InvalidRequestError
 
     @pytest.mark.parametrize(
         ("body", "loc"),
@@ -147,23 +147,23 @@ class TestStructure:
             (with_tensors(more=', "config_id": "fl_0", "config": {}'), ["config_id"]),
         ],
     )
-    def test_what_is_missing_or_unknown_is_named(self, body: str, loc: list[str | int]) -> None:
-        error = refused_text(body)
+    def test_error_names_missing_and_unknown_fields(self, body: str, loc: list[str | int]) -> None:
+        error = error_of_text(body)
         assert error.code in ("invalid_request", "invalid_config")
         assert locations(error) == [loc]
 
-    def test_configurations_and_outputs_have_their_own_codes(self) -> None:
-        assert isinstance(refused_text(with_tensors(more=', "config": {"gamma": -1}')), InvalidConfigError)
-        assert isinstance(refused_text(with_tensors(more=', "config": [[]]')), InvalidConfigError)
-        assert isinstance(refused_text(with_tensors(more=', "outputs": ["losses"]')), UnknownOutputError)
+    def test_codes_of_invalid_configurations_and_outputs(self) -> None:
+        assert isinstance(error_of_text(with_tensors(more=', "config": {"gamma": -1}')), InvalidConfigError)
+        assert isinstance(error_of_text(with_tensors(more=', "config": [[]]')), InvalidConfigError)
+        assert isinstance(error_of_text(with_tensors(more=', "outputs": ["losses"]')), UnknownOutputError)
 
     @pytest.mark.parametrize("value", ["null", "3", '"[[1, 2]]"', "{}", '{"0": [1, 2]}', "true"])
     @pytest.mark.parametrize("part", ["logits", "targets", "ids"])
-    def test_tensors_are_lists(self, part: str, value: str) -> None:
+    def test_tensors_must_be_lists(self, part: str, value: str) -> None:
         fields = {"logits": "[[1, 2]]", "targets": "[0]", "ids": "[1]"} | {part: value}
         members = ", ".join(f'"{name}": {text}' for name, text in fields.items())
         for text in (f"{{{members}}}", f'{{"batches": [{{{members}}}]}}'):
-            error = refused_text(text)
+            error = error_of_text(text)
             assert isinstance(error, InvalidIdsError if part == "ids" else InvalidRequestError)
             assert locations(error) == [["batches", 0, part]]
 
@@ -179,16 +179,16 @@ class TestStructure:
             '{"batches": [], "config": {"alpha": {"class_counts": [1, 2], "class_counts": [3, 4]}}}',
         ],
     )
-    def test_a_name_that_stands_twice(self, body: str) -> None:
-        error = refused_text(body)
+    def test_duplicate_name(self, body: str) -> None:
+        error = error_of_text(body)
         assert isinstance(error, DecodeError)
         assert "twice" in error.detail
 
     def test_names_with_a_nul_are_unknown(self) -> None:
-        assert locations(refused_text(with_tensors(more=', "config\\u0000": {}'))) == [["config\0"]]
-        assert locations(refused_text(with_tensors(more=', "config": {"gamma\\u0000": 1}'))) == [["config", "gamma\0"]]
+        assert locations(error_of_text(with_tensors(more=', "config\\u0000": {}'))) == [["config\0"]]
+        assert locations(error_of_text(with_tensors(more=', "config": {"gamma\\u0000": 1}'))) == [["config", "gamma\0"]]
         body = '{"batches": [{"logits": [], "targets": [], "ids\\u0000": []}]}'
-        assert locations(refused_text(body)) == [["batches", 0, "ids\0"]]
+        assert locations(error_of_text(body)) == [["batches", 0, "ids\0"]]
 
 
 class TestArrays:
@@ -197,13 +197,13 @@ class TestArrays:
     )
     @pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 1), (1, 0), (1, 1), (2, 1)])
     @pytest.mark.parametrize("batch", [0, 1])
-    def test_a_logit_is_a_number(self, value: str, row: int, column: int, batch: int) -> None:
+    def test_logits_must_be_numbers(self, value: str, row: int, column: int, batch: int) -> None:
         cells = [["1", "2"], ["3", "4"], ["5", "6"]]
         cells[row][column] = value
         logits = "[" + ", ".join(f"[{', '.join(cells_of_row)}]" for cells_of_row in cells) + "]"
         good = '{"logits": [[1, 2]], "targets": [0], "ids": ["["]}'
         bad = f'{{"logits": {logits}, "targets": [0, 1, 0]}}'
-        error = refused_text(f'{{"batches": [{", ".join([good] * batch + [bad])}]}}')
+        error = error_of_text(f'{{"batches": [{", ".join([good] * batch + [bad])}]}}')
         assert isinstance(error, InvalidLogitError)
         assert locations(error) == [["batches", batch, "logits", row, column]]
         assert f"batch {batch}, row {row}, column {column}: " in error.detail
@@ -211,10 +211,10 @@ class TestArrays:
 
     @pytest.mark.parametrize("value", ["null", "true", '"1"', "{}", '{"a": 1}', "[]", "[1]", "[1, 0]"])
     @pytest.mark.parametrize("row", [1, 2])
-    def test_a_target_is_a_number(self, value: str, row: int) -> None:
+    def test_targets_must_be_numbers(self, value: str, row: int) -> None:
         targets = ["0", "1", "0"]
         targets[row] = value
-        error = refused_text(with_tensors("[[1, 2], [1, 2], [1, 2]]", f"[{', '.join(targets)}]"))
+        error = error_of_text(with_tensors("[[1, 2], [1, 2], [1, 2]]", f"[{', '.join(targets)}]"))
         assert isinstance(error, InvalidTargetError)
         assert locations(error) == [["batches", 0, "targets", row]]
 
@@ -238,7 +238,7 @@ class TestArrays:
         ],
     )
     def test_ragged_rows(self, part: str, array: str, loc: list[int]) -> None:
-        error = refused_text(with_tensors(**{part: array}))
+        error = error_of_text(with_tensors(**{part: array}))
         assert isinstance(error, ShapeError)
         assert locations(error) == [["batches", 0, part, *loc]]
 
@@ -260,21 +260,21 @@ class TestArrays:
             ("[[[], []], [1, 2]]", [0, 0]),
         ],
     )
-    def test_arrays_that_flatten_to_the_right_count(self, logits: str, loc: list[int]) -> None:
+    def test_nested_arrays_of_the_right_total_length(self, logits: str, loc: list[int]) -> None:
         for ids in ("", ', "ids": ["[", "]]"]'):
-            error = refused_text(with_tensors(logits=logits, more=ids))
+            error = error_of_text(with_tensors(logits=logits, more=ids))
             assert isinstance(error, InvalidLogitError)
             assert locations(error) == [["batches", 0, "logits", *loc]]
 
     @pytest.mark.parametrize("value", ["null", "true", "1.0", "1.5", "[]", "[1]", "{}", '{"a": [1]}'])
-    def test_an_id_is_a_string_or_an_integer(self, value: str) -> None:
-        error = refused_text(with_tensors(more=f', "ids": ["a", {value}]'))
+    def test_ids_must_be_strings_or_integers(self, value: str) -> None:
+        error = error_of_text(with_tensors(more=f', "ids": ["a", {value}]'))
         assert isinstance(error, InvalidIdsError)
         assert locations(error) == [["batches", 0, "ids", 1]]
 
     @at_most(200, deadline=None)
     @given(st.data())
-    def test_any_value_in_any_place(self, data: st.DataObject) -> None:
+    def test_random_value_in_any_place(self, data: st.DataObject) -> None:
         rows, columns = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
         logits: list[list[Any]] = [[float(row + column) for column in range(columns)] for row in range(rows)]
         row, column = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
@@ -287,13 +287,13 @@ class TestArrays:
             assert batch.logits.tolist() == logits
             assert batch.ids == ids
         else:
-            error = refused(CODEC, body)
+            error = error_of(CODEC, body)
             assert isinstance(error, InvalidLogitError)
             assert locations(error) == [["batches", 0, "logits", row, column]]
 
     @at_most(150, deadline=None)
     @given(logits=json_values, targets=json_values, ids=json_values)
-    def test_any_value_for_a_whole_tensor(self, logits: object, targets: object, ids: object) -> None:
+    def test_random_value_as_tensor(self, logits: object, targets: object, ids: object) -> None:
         body = json.dumps({"logits": logits, "targets": targets, "ids": ids}).encode()
         got = outcome(CODEC, body)
         if isinstance(got, LossServiceError):
@@ -305,12 +305,12 @@ class TestArrays:
 
     @at_most(150, deadline=None)
     @given(json_values)
-    def test_any_value_as_body(self, value: object) -> None:
-        refused(CODEC, json.dumps(value).encode())
+    def test_random_value_as_body(self, value: object) -> None:
+        error_of(CODEC, json.dumps(value).encode())
 
 
 class TestBounds:
-    """What a small body must not be able to do to the process."""
+    """Limits of the time and memory that a small body can take."""
 
     DEPTHS = (64, 400, 900, 1000, 1020, 2000, 100_000)
 
@@ -321,29 +321,29 @@ class TestBounds:
         deep = opening * depth + "1" + closing * depth
         fields = {"logits": "[[1, 2]]", "targets": "[0]"} if place != "batches" else {}
         fields[place] = f"[{deep}]" if place == "ids" else deep
-        refused_text("{" + ", ".join(f'"{name}": {text}' for name, text in fields.items()) + "}")
+        error_of_text("{" + ", ".join(f'"{name}": {text}' for name, text in fields.items()) + "}")
 
-    def test_nesting_without_an_end(self) -> None:
+    def test_unclosed_nesting(self) -> None:
         for opening in ("[", '{"a":', '{"logits":['):
-            assert isinstance(refused_text(opening * 100_000), DecodeError)
+            assert isinstance(error_of_text(opening * 100_000), DecodeError)
 
     @pytest.mark.parametrize("where", ["{%s}", '{"config": {%s}, "batches": []}', '{"batches": [{%s}]}'])
-    def test_the_time_for_many_names_grows_with_their_number(self, where: str) -> None:
+    def test_time_is_linear_in_the_number_of_names(self, where: str) -> None:
         names = ", ".join(f'"k{number}": 0' for number in range(200_000))
         with Stopwatch() as watch:
-            refused_text(where % names)
-            refused_text(where % f'{names}, "z": 1, "z": 2')
+            error_of_text(where % names)
+            error_of_text(where % f'{names}, "z": 1, "z": 2')
         # A lookup in the parsed object for each name takes minutes, counting each name in a list a quarter of an hour.
         assert watch.seconds < 10
 
-    def test_many_options_are_refused_before_they_become_python_objects(self) -> None:
+    def test_too_many_option_values_are_rejected_early(self) -> None:
         body = bytearray(b'{"batches": [], "config": {"alpha": [' + b"[]," * (2 * MAX_OPTION_VALUES) + b"[]]}}")
-        error = refused(CODEC, bytes(body))
+        error = error_of(CODEC, bytes(body))
         assert type(error) is InvalidRequestError
         assert str(MAX_OPTION_VALUES) in error.detail
 
     @pytest.mark.parametrize("place", ['"x": [%s]', '"ids": [%s]', '"x": {"a": [%s]}'])
-    def test_what_is_refused_is_not_built_first(self, place: str) -> None:
+    def test_rejected_value_allocates_little(self, place: str) -> None:
         body = bytearray((with_tensors()[:-1] + ", " + place % ", ".join(["[]"] * 200_000) + "}").encode())
         tracemalloc.start()
         try:
@@ -355,7 +355,7 @@ class TestBounds:
         # 200 000 empty lists take 11 MB.
         assert peak < 2_000_000
 
-    def test_an_array_longer_than_simdjson_counts(self) -> None:
+    def test_array_longer_than_simdjson_counts(self) -> None:
         count = MAX_COUNTED + 5
         body = bytearray(b'{"targets": [], "logits": [' + b"0," * (count - 1) + b"0]}")
         (batch,) = CODEC.decode(body).batches

@@ -1,4 +1,4 @@
-"""Whether the logits are read apart or with the rest of a JSON body, it is read as the same or refused the same."""
+"""A JSON body has the same request or the same error, with its logits read by the scanner or by simdjson."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.codecs.json_logits import MAX_ARRAYS, PLACEHOLDER, split_logits
 from service.codecs.json_numbers import LOOKAHEAD
 from service.errors import LossServiceError
 from service.schema.request import LossRequest
-from tests.codecs.refusals import outcome
+from tests.codecs.outcomes import outcome
 from tests.codecs.splitting import NEVER, bodies_split_from
 from tests.strategies import at_most
 
@@ -55,7 +55,7 @@ TOKENS += [
 
 
 def plain(got: LossRequest | LossServiceError) -> Any:
-    """All there is to it, in what can be compared."""
+    """All of a request or an error, as values that can be compared."""
     if isinstance(got, LossServiceError):
         return type(got), got.problem(), got.headers
     batches = [
@@ -67,18 +67,18 @@ def plain(got: LossRequest | LossServiceError) -> Any:
 
 
 def same(body: bytes) -> Any:
-    """What both ways make of a body."""
-    whole, apart = [], []
+    """The outcomes of a body, split and not split."""
+    whole, split = [], []
     for attributes in (False, True):
-        for size, found in ((NEVER, whole), (0, apart)):
+        for size, outcomes in ((NEVER, whole), (0, split)):
             with bodies_split_from(size):
-                found.append(plain(outcome(JsonCodec(), body, with_attributes=attributes)))
-    assert whole == apart
+                outcomes.append(plain(outcome(JsonCodec(), body, with_attributes=attributes)))
+    assert whole == split
     return whole[0]
 
 
 def mutated(body: bytes, chance: random.Random, changes: int) -> bytes:
-    """Bytes or tokens replaced, inserted, cut out, doubled."""
+    """Replace, insert, remove or repeat bytes or tokens."""
     for _ in range(changes):
         place, token = chance.randrange(len(body) + 1), chance.choice(TOKENS)
         kind = chance.randrange(6)
@@ -102,14 +102,14 @@ def with_room(body: bytes) -> bytes:
 
 @at_most(300, deadline=None)
 @given(st.sampled_from(BODIES), st.randoms(use_true_random=False), st.integers(0, 4))
-def test_bodies_changed_at_random(body: bytes, chance: random.Random, changes: int) -> None:
+def test_random_changes(body: bytes, chance: random.Random, changes: int) -> None:
     changed = mutated(body, chance, changes)
     same(changed)
     same(with_room(changed))
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_byte_replaced_or_left_out_anywhere(body: bytes) -> None:
+def test_each_byte_replaced_or_removed(body: bytes) -> None:
     for place in range(len(body)):
         for token in (b"", b'"', b"[", b"]", b",", b" ", b"1"):
             same(with_room(body[:place] + token + body[place + 1 :]))
@@ -117,10 +117,10 @@ def test_a_byte_replaced_or_left_out_anywhere(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_these_are_read_apart(body: bytes) -> None:
-    found = split_logits(bytearray(body + b'{"logits":' + b"[" + b"1," * 200 + b"1]}"))
-    assert found is not None
-    assert len(found.logits) == 1 + body.count(b'"logits"')
+def test_bodies_that_are_split(body: bytes) -> None:
+    split = split_logits(bytearray(body + b'{"logits":' + b"[" + b"1," * 200 + b"1]}"))
+    assert split is not None
+    assert len(split.logits) == 1 + body.count(b'"logits"')
 
 
 @pytest.mark.parametrize(
@@ -177,12 +177,12 @@ def test_these_are_read_apart(body: bytes) -> None:
         b'{"logits": [1, 2], "targets": [0, 1], "ids": [%d, 1]}' % PLACEHOLDER,
     ],
 )
-def test_what_might_mislead(body: bytes) -> None:
+def test_misleading_bodies(body: bytes) -> None:
     for text in (body, body.replace(b"1, 2]", b"1.5, 2" + b", -0.25" * 300 + b"]")):
         same(text)
 
 
-def test_the_tensors_are_memory_of_their_own() -> None:
+def test_tensors_own_their_memory() -> None:
     body = bytearray(ONE)
     with bodies_split_from(0):
         (batch,) = JsonCodec().decode(memoryview(body)).batches
@@ -193,28 +193,28 @@ def test_the_tensors_are_memory_of_their_own() -> None:
     body.extend(b"more")
 
 
-def test_more_batches_than_are_read_apart() -> None:
+def test_more_batches_than_placeholders() -> None:
     batch = b'{"logits": [[1.5, 2]], "targets": [0]}'
     for count in (MAX_ARRAYS - 1, MAX_ARRAYS, MAX_ARRAYS + 1):
         body = b'{"batches": [%s]}' % b", ".join([batch] * count)
         with bodies_split_from(0):
             batches = JsonCodec().decode(bytearray(body)).batches
         assert len(batches) == count
-        assert all(one.logits.tolist() == [[1.5, 2]] for one in (*batches[:2], *batches[-2:]))
+        assert all(batch.logits.tolist() == [[1.5, 2]] for batch in (*batches[:2], *batches[-2:]))
 
 
 @pytest.mark.parametrize("array", [b"[" + b"1," * 400_000 + b"1]", b"[" + b"[1.25, -3.5]," * 80_000 + b"[1, 2]]"])
 @pytest.mark.parametrize("behind", [b"", b', "ids": ["a"]'])
-def test_memory_is_bounded_by_the_bodys_bytes(array: bytes, behind: bytes) -> None:
+def test_memory_is_bounded_by_the_body(array: bytes, behind: bytes) -> None:
     body = bytearray(b'{"logits": %s, "targets": [0]%s}' % (array, behind))
     np.frombuffer(body, np.uint8)
     tracemalloc.start()
     try:
         with bodies_split_from(0):
             (batch,) = JsonCodec().decode(body).batches
-        kept, most = tracemalloc.get_traced_memory()
+        current, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # Asked for, half of the bytes are numbers; kept, as many as there are.
-    assert most < 4.1 * len(body) + 100_000
-    assert kept < 8 * batch.logits.size + 100_000
+    # The scanner allocates for a number per two bytes, and then shrinks the array.
+    assert peak < 4.1 * len(body) + 100_000
+    assert current < 8 * batch.logits.size + 100_000

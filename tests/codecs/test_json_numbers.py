@@ -1,4 +1,4 @@
-"""Numbers that are read from a text: each the float64 that Python's `float` makes of it, to the last bit."""
+"""Numbers in a text equal the result of Python's `float` to the last bit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.codecs.json_numbers import LOOKAHEAD, MAX_DIGITS, MAX_POWER, read_n
 from service.settings import Settings
 from tests.strategies import at_most
 
-# What stands around an array: enough behind it that its last number too is read in the usual way.
+# The text around an array: long enough that the usual code reads its last number too.
 BEFORE, BEHIND = '{"logits": ', " " * LOOKAHEAD + "}"
 MANY = 300
 
@@ -27,21 +27,21 @@ MANY = 300
 def read(array: str, before: str = BEFORE, behind: str = BEHIND) -> Any:
     """Read an array; check that reading every number byte by byte, at the end of a text, gives the same."""
     text = np.frombuffer((before + array + behind).encode(), np.uint8)
-    found, alone = read_numbers(text, len(before)), read_numbers(np.frombuffer((array + "}").encode(), np.uint8), 0)
-    if found is None or alone is None:
-        assert found is alone
+    result, alone = read_numbers(text, len(before)), read_numbers(np.frombuffer((array + "}").encode(), np.uint8), 0)
+    if result is None or alone is None:
+        assert result is alone
         return None
-    assert alone[1] == found[1] - len(before)
-    assert bits(alone[0]) == bits(found[0])
-    assert (before + array + behind)[: found[1]].rstrip().endswith("]")
-    return found[0]
+    assert alone[1] == result[1] - len(before)
+    assert bits(alone[0]) == bits(result[0])
+    assert (before + array + behind)[: result[1]].rstrip().endswith("]")
+    return result[0]
 
 
 def bits(values: Any) -> list[int]:
     return list(np.asarray(values, np.float64).ravel().view(np.uint64))
 
 
-def wanted(number: str) -> float:
+def expected(number: str) -> float:
     """The result of `float`; an integer 0 has no sign."""
     return float(number) if set(number) & set(".eE") else float(int(number))
 
@@ -53,13 +53,13 @@ def is_tie(number: str) -> bool:
     return any(2 * value == Fraction(nearest) + Fraction(other) for other in others)
 
 
-def right(numbers: list[str]) -> None:
-    found = read(f"[{', '.join(numbers)}]")
+def check_exact(numbers: list[str]) -> None:
+    result = read(f"[{', '.join(numbers)}]")
     if any(map(is_tie, numbers)):
-        assert found is None
+        assert result is None
     else:
-        assert found is not None, numbers
-        assert bits(found) == bits(list(map(wanted, numbers))), numbers
+        assert result is not None, numbers
+        assert bits(result) == bits(list(map(expected, numbers))), numbers
 
 
 def from_bits(pattern: int) -> float:
@@ -91,7 +91,7 @@ def decimals(draw: st.DrawFn) -> str:
 @at_most(200, deadline=None)
 @given(st.lists(decimals(), min_size=1, max_size=40))
 def test_decimals(numbers: list[str]) -> None:
-    right(numbers)
+    check_exact(numbers)
 
 
 @at_most(200, deadline=None)
@@ -102,12 +102,12 @@ def test_floats_as_python_writes_them(values: list[float]) -> None:
 
 @at_most(200, deadline=None)
 @given(st.integers(0, 2**64 - 1).map(from_bits).filter(math.isfinite))
-def test_any_float_is_right_or_left_to_others(value: float) -> None:
-    found = read(json.dumps([value]))
-    if found is None:
+def test_any_float_is_exact_or_left_to_simdjson(value: float) -> None:
+    result = read(json.dumps([value]))
+    if result is None:
         assert not 1e-80 < abs(value) < 1e15 or is_tie(repr(value))
     else:
-        assert bits(found) == bits(value)
+        assert bits(result) == bits(value)
 
 
 @at_most(200, deadline=None)
@@ -116,7 +116,7 @@ def test_near_the_middle_between_two_floats(mantissa: int, exponent: int, step: 
     middle = Fraction(2 * mantissa + 1) * Fraction(2) ** (exponent - 1)
     power = math.floor(math.log10(middle)) + 1 - count
     number = f"{int(middle / Fraction(10) ** power) + step}e{power}"
-    right([number if len(number.partition("e")[0]) <= MAX_DIGITS else "1"])
+    check_exact([number if len(number.partition("e")[0]) <= MAX_DIGITS else "1"])
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_near_the_middle_between_two_floats(mantissa: int, exponent: int, step: 
         "1e17",
     ],
 )
-def test_hard_ones(number: str) -> None:
+def test_difficult_numbers(number: str) -> None:
     for numbers in ([number], [number, "1.5"], ["1.5", number], [number] * 100):
-        right(numbers)
+        check_exact(numbers)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_hard_ones(number: str) -> None:
         *("1/2", "1:2", "1\0", "1\f", "\u00a01", "1;", "e5", "-e5", "1.-5", "1.e", ".", "-.", "1,", ",1", "1,,2"),
     ],
 )
-def test_what_is_no_number_is_left_to_others(number: str) -> None:
+def test_invalid_numbers_are_left_to_simdjson(number: str) -> None:
     for array in (f"[{number}]", f"[1.5, {number}]", f"[{number}, 1.5]", f"[[{number}]]", f"[[1.5], [{number}]]"):
         assert read(array) is None, array
 
@@ -209,7 +209,7 @@ def test_what_is_no_number_is_left_to_others(number: str) -> None:
         "1e" + "9" * 400,
     ],
 )
-def test_numbers_that_need_more_care_are_left_to_others(number: str) -> None:
+def test_unusual_numbers_are_left_to_simdjson(number: str) -> None:
     assert read(f"[1.5, {number}]") is None
 
 
@@ -221,7 +221,7 @@ def test_numbers_that_need_more_care_are_left_to_others(number: str) -> None:
         "[[1, 2], [3, 4],]",
     ],
 )
-def test_what_is_no_array_of_numbers_is_left_to_others(array: str) -> None:
+def test_other_arrays_are_left_to_simdjson(array: str) -> None:
     assert read(array) is None
     assert read(array, behind="") is None
 
@@ -240,9 +240,9 @@ def test_what_is_no_array_of_numbers_is_left_to_others(array: str) -> None:
     ],
 )
 def test_shapes(array: str, shape: tuple[int, ...]) -> None:
-    found = read(array)
-    assert found.shape == shape
-    assert found.tolist() == json.loads(array)
+    result = read(array)
+    assert result.shape == shape
+    assert result.tolist() == json.loads(array)
 
 
 @at_most(100, deadline=None)
@@ -257,12 +257,12 @@ def test_rows_with_any_space_between(data: st.DataObject) -> None:
         f"[{gap[0]}" + f"{gap[1]},{gap[2]}".join(values[row * columns : (row + 1) * columns]) + f"{gap[3]}]"
         for row in range(rows)
     ]
-    found = read(f"[{gap[4]}" + f"{gap[5]},{gap[2]}".join(lines) + f"{gap[6]}]")
-    assert found.shape == (rows, columns)
-    assert bits(found) == bits(list(map(wanted, values)))
+    result = read(f"[{gap[4]}" + f"{gap[5]},{gap[2]}".join(lines) + f"{gap[6]}]")
+    assert result.shape == (rows, columns)
+    assert bits(result) == bits(list(map(expected, values)))
 
 
-def test_nothing_behind_the_end_of_the_text_is_read() -> None:
+def test_reads_no_byte_after_the_text() -> None:
     text = "[" + ", ".join(["-1.25"] * 50) + "]"
     for length in range(len(text)):
         # Cut anywhere, with a brace at the end or not, and with digits in the memory behind it.
@@ -270,25 +270,25 @@ def test_nothing_behind_the_end_of_the_text_is_read() -> None:
             whole = np.frombuffer(text[:length].encode() + end + b"5" * 100, np.uint8)
             assert read_numbers(whole[: length + len(end)], 0) is None
     whole = np.frombuffer(text.encode() + b"}" + b"5" * 100, np.uint8)
-    found = read_numbers(whole[: len(text) + 1], 0)
-    assert found is not None
-    assert (found[0].tolist(), found[1]) == ([-1.25] * 50, len(text))
+    result = read_numbers(whole[: len(text) + 1], 0)
+    assert result is not None
+    assert (result[0].tolist(), result[1]) == ([-1.25] * 50, len(text))
 
 
 @pytest.mark.parametrize(
     ("tail", "is_read"),
     [("}", True), ("} \n", True), ("}" + " " * 100, False), ("", False), ("]", False), ("}x", False)],
 )
-def test_the_text_ends_with_a_brace(tail: str, is_read: bool) -> None:
-    found = read_numbers(np.frombuffer(f"[1.5, 2]{tail}".encode(), np.uint8), 0)
-    assert (found is not None) == is_read
+def test_text_must_end_with_a_brace(tail: str, is_read: bool) -> None:
+    result = read_numbers(np.frombuffer(f"[1.5, 2]{tail}".encode(), np.uint8), 0)
+    assert (result is not None) == is_read
 
 
-def test_it_is_compiled_before_the_first_request() -> None:
+def test_warm_up_compiles_the_scanner() -> None:
     create_app(Settings(device="cpu")).state.service.close()
     functions = json_numbers._most_numbers, json_numbers._read_array
     assert [len(function.signatures) for function in functions] == [1, 1]
-    found = read_numbers(np.frombuffer(b"[[1.5, 2], [3, 4]]}", np.uint8), 0)
-    assert found is not None
-    assert found[0].tolist() == [[1.5, 2], [3, 4]]
+    result = read_numbers(np.frombuffer(b"[[1.5, 2], [3, 4]]}", np.uint8), 0)
+    assert result is not None
+    assert result[0].tolist() == [[1.5, 2], [3, 4]]
     assert [len(function.signatures) for function in functions] == [1, 1]

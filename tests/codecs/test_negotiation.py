@@ -1,4 +1,4 @@
-"""From `Content-Type` and `Accept` to a codec."""
+"""The choice of codecs by `Content-Type` and `Accept`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.errors import NotAcceptableError, UnsupportedMediaTypeError
 JSON, SAFETENSORS = reader("application/json"), reader("application/x-safetensors")
 
 
-def test_each_name_has_its_codec() -> None:
+def test_codec_of_each_media_type() -> None:
     assert isinstance(JSON, JsonCodec)
     assert isinstance(SAFETENSORS, SafetensorsCodec)
     for codec in CODECS:
@@ -37,7 +37,7 @@ def test_case_and_parameters_do_not_matter(content_type: str, codec: object) -> 
 @pytest.mark.parametrize(
     "content_type", [None, "", ";", "text/json", "application/octet-stream", "application/json2", "*/*", "x" * 5000]
 )
-def test_an_unknown_type_is_told_the_known(content_type: str | None) -> None:
+def test_error_for_an_unknown_type_lists_the_known_ones(content_type: str | None) -> None:
     with pytest.raises(UnsupportedMediaTypeError) as caught:
         reader(content_type)
     for codec in CODECS:
@@ -68,7 +68,7 @@ def test_an_unknown_type_is_told_the_known(content_type: str | None) -> None:
         (", ,application/json,", JSON),
     ],
 )
-def test_accept_chooses_and_the_requests_own_format_wins_a_tie(accept: str | None, codec: object) -> None:
+def test_accept_chooses_and_a_tie_goes_to_the_format_of_the_request(accept: str | None, codec: object) -> None:
     assert writer(accept, SAFETENSORS) is codec
 
 
@@ -76,7 +76,7 @@ def test_accept_chooses_and_the_requests_own_format_wins_a_tie(accept: str | Non
     "accept",
     ["text/html", "application/json;q=0", "*/*;q=0", "application/json;q=nan", "application/json;q=-1", "json", ";"],
 )
-def test_an_accept_that_allows_nothing(accept: str) -> None:
+def test_accept_that_allows_no_format(accept: str) -> None:
     with pytest.raises(NotAcceptableError) as caught:
         writer(accept, JSON)
     assert "application/json" in caught.value.detail

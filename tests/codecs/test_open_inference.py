@@ -1,4 +1,4 @@
-"""The bytes of the Open Inference Protocol, with nothing in them trusted."""
+"""Bytes of the Open Inference Protocol, valid and hostile."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def entries(**logits: Any) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_golden_request_is_read() -> None:
+def test_golden_request() -> None:
     request = decode_request(bytearray(GOLDEN_BODY), len(GOLDEN_HEADER))
     (batch,) = request.loss_request.batches
     assert batch.logits.tolist() == LOGITS.tolist()
@@ -54,7 +54,7 @@ def test_a_golden_request_is_read() -> None:
     assert request.id == "7"
 
 
-def test_a_golden_reply_is_written() -> None:
+def test_golden_reply() -> None:
     device = Device("cpu")
     module = FocalLoss([1.0, 2.0, 4.0], gamma=0, device="cpu", reduction="none")
     request = decode_request(bytearray(GOLDEN_BODY), len(GOLDEN_HEADER))
@@ -80,19 +80,19 @@ def test_binary_tensors_are_views_of_the_body() -> None:
 
 
 @pytest.mark.parametrize("length", [None, len(GOLDEN_HEADER)])
-def test_every_truncation_is_refused(length: int | None) -> None:
+def test_every_truncation_is_rejected(length: int | None) -> None:
     for cut in range(len(GOLDEN_BODY)):
         with pytest.raises(DecodeError):
             decode_request(bytearray(GOLDEN_BODY[:cut]), length)
 
 
 @pytest.mark.parametrize("length", [0, 1, len(GOLDEN_HEADER) - 1, len(GOLDEN_HEADER) + 1, len(GOLDEN_BODY) + 1, 2**63])
-def test_a_header_length_that_lies_is_refused(length: int) -> None:
+def test_wrong_header_length_is_rejected(length: int) -> None:
     with pytest.raises(DecodeError):
         decode_request(bytearray(GOLDEN_BODY), length)
 
 
-def test_bytes_behind_the_last_tensor_are_refused() -> None:
+def test_bytes_after_the_last_tensor_are_rejected() -> None:
     with pytest.raises(DecodeError, match="additional input data: 1 bytes"):
         decode_request(bytearray(GOLDEN_BODY + b"x"), len(GOLDEN_HEADER))
 
@@ -130,7 +130,7 @@ def test_bytes_behind_the_last_tensor_are_refused() -> None:
         ({"name": "other"}, "'other' is unknown"),
     ],
 )
-def test_bad_inputs_are_named(logits: dict[str, Any], says: str) -> None:
+def test_error_names_the_input(logits: dict[str, Any], says: str) -> None:
     with pytest.raises(LossServiceError) as raised:
         decode_request(*body_of({"inputs": entries(**logits)}))
     assert 400 <= raised.value.status < 500
@@ -138,7 +138,7 @@ def test_bad_inputs_are_named(logits: dict[str, Any], says: str) -> None:
 
 
 @pytest.mark.parametrize("size", [23, 25, -24, 24.0, "24", 2**63, None])
-def test_a_binary_size_has_to_fit_its_shape(size: Any) -> None:
+def test_binary_size_must_match_the_shape(size: Any) -> None:
     logits, targets = entries()
     del logits["data"]
     with pytest.raises(DecodeError):
@@ -148,7 +148,7 @@ def test_a_binary_size_has_to_fit_its_shape(size: Any) -> None:
 @pytest.mark.parametrize(
     "targets", [[0, 1.5], [0, True], [0, None], [0, "1"], [0, 2**63], [0, -(2**63) - 1], [0, 1e300]]
 )
-def test_json_targets_have_to_fit_their_datatype(targets: list[Any]) -> None:
+def test_json_targets_must_fit_the_datatype(targets: list[Any]) -> None:
     logits, target = entries()
     with pytest.raises(DecodeError):
         decode_request(*body_of({"inputs": [logits, target | {"data": targets}]}))
@@ -172,18 +172,18 @@ def test_json_targets_have_to_fit_their_datatype(targets: list[Any]) -> None:
         {"inputs": entries(), "parameters": {"config": "{}", "config_id": "fl_0"}},
     ],
 )
-def test_bad_headers_are_refused(header: Any) -> None:
+def test_invalid_headers_are_rejected(header: Any) -> None:
     with pytest.raises(LossServiceError) as raised:
         decode_request(*body_of(header))
     assert 400 <= raised.value.status < 500
 
 
-def test_deep_json_is_refused() -> None:
+def test_deep_json_is_rejected() -> None:
     with pytest.raises(DecodeError):
         decode_request(bytearray(b'{"inputs":' + b"[" * 100_000), None)
 
 
-def test_flat_and_nested_data_mean_the_same() -> None:
+def test_flat_and_nested_data_are_equal() -> None:
     nested = decode_request(*body_of({"inputs": entries()}))
     flat = decode_request(*body_of({"inputs": entries(data=LOGITS.ravel().tolist())}))
     assert np.array_equal(nested.loss_request.batches[0].logits, flat.loss_request.batches[0].logits)
@@ -197,7 +197,7 @@ def test_empty_data_is_flat_or_nested() -> None:
 
 @given(position=st.integers(0, len(GOLDEN_BODY) - 1), value=st.integers(0, 255))
 @at_most(300, deadline=None)
-def test_a_flipped_byte_is_refused_or_another_request(position: int, value: int) -> None:
+def test_changed_byte_is_rejected_or_another_request(position: int, value: int) -> None:
     body = bytearray(GOLDEN_BODY)
     body[position] = value
     status = 200

@@ -1,4 +1,4 @@
-"""`application/x-safetensors`: what bodies of our own and of the library are read as, and what replies are made of."""
+"""`application/x-safetensors`: requests, also of the library, and replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.loss.arrays import as_tensor
 from service.schema.config import LossConfig
 from service.schema.request import Column, LossRequest
 from service.schema.result import BatchResult, LossResult
-from tests.codecs.refusals import refused
+from tests.codecs.outcomes import error_of
 from tests.codecs.samples import result
 
 CODEC = SafetensorsCodec()
@@ -35,10 +35,10 @@ def decode(tensors: dict[str, Tensor], request: Any = None, **metadata: str) -> 
     return CODEC.decode(bytearray(safetensors.torch.save(tensors, metadata or None)))
 
 
-def decode_refused(tensors: dict[str, Tensor], request: Any = None, **metadata: str) -> LossServiceError:
+def decode_error(tensors: dict[str, Tensor], request: Any = None, **metadata: str) -> LossServiceError:
     if request is not None:
         metadata["request"] = json.dumps(request)
-    return refused(CODEC, safetensors.torch.save(tensors, metadata or None))
+    return error_of(CODEC, safetensors.torch.save(tensors, metadata or None))
 
 
 def read_by_the_library(body: bytes) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
@@ -101,13 +101,13 @@ class TestDecode:
         assert batch.ids == ["a", 5]
 
     @pytest.mark.parametrize("more", [-1, 1])
-    def test_of_a_header_that_was_read_before_the_data_is_still_checked(self, more: int) -> None:
+    def test_data_is_checked_with_a_cached_header(self, more: int) -> None:
         CODEC.decode(bytearray(GOLDEN_REQUEST))
         other = (GOLDEN_REQUEST + b"\0")[: len(GOLDEN_REQUEST) + more]
-        assert f"the data has {40 + more} bytes" in refused(CODEC, other).detail
+        assert f"the data has {40 + more} bytes" in error_of(CODEC, other).detail
         assert CODEC.decode(bytearray(GOLDEN_REQUEST)).batches[0].ids == ["a", 5]
 
-    def test_a_header_that_is_too_long_to_keep_is_read_all_the_same(self) -> None:
+    def test_header_too_long_for_the_cache(self) -> None:
         ids = [f"example {number}" for number in range(1000)]
         tensors = {"logits": torch.ones(1000, 2), "targets": torch.zeros(1000, dtype=torch.int64)}
         for _ in range(2):
@@ -127,14 +127,14 @@ class TestDecode:
         assert (options.outputs, options.top_k, options.on_invalid) == (("p_t", "el2n"), 3, "exclude")
         assert decode({"logits": LOGITS, "targets": TARGETS}, {"config_id": "fl_0"}).options.config_id == "fl_0"
 
-    def test_without_metadata_everything_has_its_default(self) -> None:
+    def test_defaults_without_metadata(self) -> None:
         request = CODEC.decode(bytearray(safetensors.torch.save({"logits": LOGITS, "targets": TARGETS})))
         assert request.options.config is None
         assert request.options.outputs == ("loss", "contribution")
         assert request.batches[0].ids is None
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-    def test_logits_of_every_float(self, dtype: torch.dtype) -> None:
+    def test_logits_of_every_dtype(self, dtype: torch.dtype) -> None:
         stored = LOGITS.to(dtype)
         (batch,) = decode({"logits": stored, "targets": TARGETS}).batches
         assert torch.equal(as_tensor(batch.logits), stored)
@@ -147,7 +147,7 @@ class TestDecode:
         assert torch.equal(as_tensor(batch.targets), stored)
 
     @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-    def test_bodies_of_the_numpy_side_of_the_library(self, dtype: type[np.floating[Any]]) -> None:
+    def test_bodies_of_the_library_for_numpy(self, dtype: type[np.floating[Any]]) -> None:
         logits, targets = LOGITS.numpy().astype(dtype), np.array([2, 0], np.int32)
         body = safetensors.numpy.save({"logits": logits, "targets": targets}, {"request": '{"top_k": 1}'})
         request = CODEC.decode(bytearray(body))
@@ -156,14 +156,14 @@ class TestDecode:
         assert np.array_equal(request.batches[0].targets, targets)
 
     @pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.bool, torch.uint8, torch.float32])
-    def test_logits_are_floats_and_ids_integers(self, dtype: torch.dtype) -> None:
+    def test_logits_must_be_floats_and_ids_integers(self, dtype: torch.dtype) -> None:
         tensors = {"logits": LOGITS, "targets": TARGETS}
         if not dtype.is_floating_point:
-            error = decode_refused(tensors | {"logits": LOGITS.to(dtype)})
+            error = decode_error(tensors | {"logits": LOGITS.to(dtype)})
             assert error.errors[0]["loc"] == ["batches", 0, "logits"]
             assert str(dtype).removeprefix("torch.") in error.detail
         if dtype in (torch.bool, torch.float32):
-            error = decode_refused(tensors | {"ids": TARGETS.to(dtype)})
+            error = decode_error(tensors | {"ids": TARGETS.to(dtype)})
             assert isinstance(error, InvalidIdsError)
             assert error.errors[0]["loc"] == ["batches", 0, "ids"]
         else:
@@ -229,7 +229,7 @@ class TestWrongParts:
         ],
     )
     def test_names(self, names: list[str], loc: list[str | int]) -> None:
-        error = decode_refused({name: torch.zeros(2) for name in names})
+        error = decode_error({name: torch.zeros(2) for name in names})
         assert isinstance(error, InvalidRequestError)
         assert loc in [item["loc"] for item in error.errors]
 
@@ -243,7 +243,7 @@ class TestWrongParts:
         ],
     )
     def test_numbers(self, names: list[str]) -> None:
-        assert type(decode_refused({name: torch.zeros(2) for name in names})) is InvalidRequestError
+        assert type(decode_error({name: torch.zeros(2) for name in names})) is InvalidRequestError
 
     @pytest.mark.parametrize(
         ("request_json", "loc"),
@@ -266,29 +266,29 @@ class TestWrongParts:
         ],
     )
     def test_the_request_metadata(self, request_json: dict[str, Any], loc: list[str | int]) -> None:
-        error = decode_refused({"logits": LOGITS, "targets": TARGETS}, request_json)
+        error = decode_error({"logits": LOGITS, "targets": TARGETS}, request_json)
         assert isinstance(error, InvalidRequestError)
         assert [item["loc"] for item in error.errors] == [loc]
 
-    def test_ids_for_a_batch_that_is_not_there(self) -> None:
-        error = decode_refused({"logits": LOGITS, "targets": TARGETS}, {"batches": [{}, {"ids": ["a", "b"]}]})
+    def test_ids_of_a_missing_batch(self) -> None:
+        error = decode_error({"logits": LOGITS, "targets": TARGETS}, {"batches": [{}, {"ids": ["a", "b"]}]})
         assert "batch 1" in error.detail
 
     def test_ids_both_as_a_tensor_and_in_the_request(self) -> None:
-        error = decode_refused({"logits": LOGITS, "targets": TARGETS, "ids": TARGETS + 1}, {"ids": ["a", "b"]})
+        error = decode_error({"logits": LOGITS, "targets": TARGETS, "ids": TARGETS + 1}, {"ids": ["a", "b"]})
         assert isinstance(error, InvalidIdsError)
 
     def test_ids_of_two_dimensions(self) -> None:
-        error = decode_refused({"logits": LOGITS, "targets": TARGETS, "ids": torch.zeros(2, 1, dtype=torch.int64)})
+        error = decode_error({"logits": LOGITS, "targets": TARGETS, "ids": torch.zeros(2, 1, dtype=torch.int64)})
         assert isinstance(error, InvalidIdsError)
 
     def test_an_unknown_metadata_key(self) -> None:
-        error = decode_refused({"logits": LOGITS, "targets": TARGETS}, gamma="2")
+        error = decode_error({"logits": LOGITS, "targets": TARGETS}, gamma="2")
         assert "'gamma'" in error.detail
 
 
 class TestZeroCopy:
-    """Address and bytes of the tensors against those of the body."""
+    """Addresses and bytes of the tensors, compared with those of the body."""
 
     @staticmethod
     def body(padding: int, dtype: str = "F32") -> bytearray:
@@ -321,9 +321,9 @@ class TestZeroCopy:
         body[len(body) - batch.logits.nbytes :] = bytes(batch.logits.nbytes)
         assert (batch.logits == 0).all() == aligned
 
-    def test_both_ways_are_met(self) -> None:
-        found = {self.inside(CODEC.decode(body).batches[0].logits, body) for body in map(self.body, range(9))}
-        assert found == {True, False}
+    def test_both_cases_occur(self) -> None:
+        cases = {self.inside(CODEC.decode(body).batches[0].logits, body) for body in map(self.body, range(9))}
+        assert cases == {True, False}
 
     def test_bodies_of_the_library_are_aligned(self) -> None:
         body = bytearray(
@@ -357,7 +357,7 @@ class TestEncode:
         assert json.loads(metadata["hardest"])[0]["id"] == "a"
         assert json.loads(metadata["excluded"])[0]["id"] == 7
 
-    def test_we_read_it(self) -> None:
+    def test_own_reader_reads_it(self) -> None:
         body = CODEC.encode(result())
         tensors, metadata = read_safetensors(bytearray(body))
         of_the_library, metadata_of_the_library = read_by_the_library(body)
@@ -391,7 +391,7 @@ class TestEncode:
         tensors, _ = read_by_the_library(CODEC.encode(result(per_example={"prediction": labels})))
         assert tensors["per_example.prediction"].tolist() == labels.tolist()
 
-    def test_batches_of_other_numbers_of_labels_are_no_one_tensor(self) -> None:
+    def test_batches_with_different_numbers_of_labels_are_rejected(self) -> None:
         batches = tuple(
             BatchResult(0.0, 0.0, 0.0, 2, 0, 0, {"prediction": np.zeros(shape, np.int64)})
             for shape in ((2, 3), (2, 3), (2,))
@@ -400,7 +400,7 @@ class TestEncode:
             CODEC.encode(LossResult("fl_0", "cpu", 0.0, 6, 0, 0, batches))
         assert caught.value.errors[0]["loc"] == ["batches", 2, "logits"]
 
-    def test_batches_of_two_float_widths_are_joined_in_the_wider(self) -> None:
+    def test_batches_of_two_float_dtypes_become_the_wider_one(self) -> None:
         batches = tuple(
             BatchResult(0.0, 0.0, 0.0, 1, 0, 0, {"loss": np.array([0.1], dtype)}) for dtype in (np.float32, np.float64)
         )

@@ -1,4 +1,4 @@
-"""Safetensors bodies that lie about themselves: each is refused, and none makes the process allocate what it claims."""
+"""Safetensors bodies with wrong headers: each is rejected before the process allocates the declared size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.errors import DecodeError, InvalidRequestError, LossServiceError
 from service.formats.safetensors import MAX_HEADER_BYTES, MAX_TENSORS
 from service.loss.focal import FocalLoss
 from service.schema.config import LossConfig
-from tests.codecs.refusals import outcome, refused
+from tests.codecs.outcomes import error_of, outcome
 from tests.strategies import at_most, json_values
 
 CODEC = SafetensorsCodec()
@@ -48,7 +48,7 @@ def device() -> Device:
     return Device("cpu")
 
 
-def test_the_body_that_these_tests_spoil_is_good() -> None:
+def test_unchanged_body_is_valid() -> None:
     (batch,) = CODEC.decode(bytearray(with_entries())).batches
     assert batch.logits.tolist() == [[1, 2], [3, 4]]
     assert batch.targets.tolist() == [0, 1]
@@ -58,14 +58,14 @@ class TestDamage:
     def test_every_truncation(self) -> None:
         CODEC.decode(bytearray(VALID))
         for length in range(len(VALID)):
-            assert isinstance(refused(CODEC, VALID[:length]), DecodeError), length
+            assert isinstance(error_of(CODEC, VALID[:length]), DecodeError), length
 
-    def test_anything_after_the_end(self) -> None:
+    def test_bytes_after_the_end(self) -> None:
         for more in (b"\0", b"   ", VALID):
-            assert isinstance(refused(CODEC, VALID + more), DecodeError)
+            assert isinstance(error_of(CODEC, VALID + more), DecodeError)
 
-    def computed(self, device: Device, body: bytearray) -> None:
-        """The body goes through the whole service, and nothing but our own errors comes of it."""
+    def check_service(self, device: Device, body: bytearray) -> None:
+        """Decode, evaluate and encode; only errors of the service may occur."""
         got = outcome(CODEC, body)
         if isinstance(got, LossServiceError):
             assert got.status in (400, 422)
@@ -79,7 +79,7 @@ class TestDamage:
         else:
             assert CODEC.encode(result)
 
-    def test_every_single_bit(self) -> None:
+    def test_every_changed_bit(self) -> None:
         refusals = 0
         for position in range(len(VALID)):
             for bit in range(8):
@@ -99,17 +99,17 @@ class TestDamage:
         body = bytearray(VALID)
         for position, value in changes:
             body[position] = value
-        self.computed(device, body)
+        self.check_service(device, body)
 
     @at_most(100, deadline=None)
     @given(cut=st.integers(0, len(VALID)), count=st.integers(1, 16), fill=st.binary(max_size=16))
-    def test_bytes_that_are_missing_or_too_many(self, device: Device, cut: int, count: int, fill: bytes) -> None:
-        self.computed(device, bytearray(VALID[:cut] + fill + VALID[cut + count :]))
+    def test_missing_or_additional_bytes(self, device: Device, cut: int, count: int, fill: bytes) -> None:
+        self.check_service(device, bytearray(VALID[:cut] + fill + VALID[cut + count :]))
 
     @at_most(300, deadline=None)
     @given(header=json_values, data=st.binary(max_size=16))
-    def test_any_json_as_header(self, header: object, data: bytes) -> None:
-        refused(CODEC, body_of(json.dumps(header), data))
+    def test_random_json_as_header(self, header: object, data: bytes) -> None:
+        error_of(CODEC, body_of(json.dumps(header), data))
 
     @at_most(300, deadline=None)
     @given(
@@ -117,26 +117,26 @@ class TestDamage:
         shape=st.lists(st.integers(-2, 2**65), max_size=4) | json_values,
         offsets=st.lists(st.integers(-2, 40), max_size=3) | json_values,
     )
-    def test_any_values_in_an_entry(self, device: Device, dtype: object, shape: object, offsets: object) -> None:
+    def test_random_values_in_an_entry(self, device: Device, dtype: object, shape: object, offsets: object) -> None:
         entry = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-        self.computed(device, bytearray(with_entries(logits=entry)))
+        self.check_service(device, bytearray(with_entries(logits=entry)))
 
 
 class TestHeader:
     @pytest.mark.parametrize("length", [0, 1, len(VALID) - 7, len(VALID), 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1])
-    def test_a_length_that_lies(self, length: int) -> None:
+    def test_wrong_length(self, length: int) -> None:
         tracemalloc.start()
         try:
-            error = refused(CODEC, struct.pack("<Q", length) + VALID[8:])
+            error = error_of(CODEC, struct.pack("<Q", length) + VALID[8:])
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
         assert isinstance(error, DecodeError)
         assert peak < 100_000
 
-    def test_a_body_without_room_for_the_length(self) -> None:
+    def test_body_shorter_than_the_length(self) -> None:
         for length in range(8):
-            assert isinstance(refused(CODEC, bytes(length)), DecodeError)
+            assert isinstance(error_of(CODEC, bytes(length)), DecodeError)
 
     @pytest.mark.parametrize(
         "header",
@@ -158,29 +158,29 @@ class TestHeader:
             '{"x": ' + "1" * 5000 + "}",
         ],
     )
-    def test_text_that_is_no_header(self, header: str | bytes) -> None:
-        assert isinstance(refused(CODEC, body_of(header)), DecodeError)
+    def test_invalid_header_text(self, header: str | bytes) -> None:
+        assert isinstance(error_of(CODEC, body_of(header)), DecodeError)
 
-    def test_utf_16_is_not_guessed_at(self) -> None:
+    def test_utf_16_is_rejected(self) -> None:
         text = json.dumps({"logits": LOGITS, "targets": TARGETS})
-        assert isinstance(refused(CODEC, body_of(text.encode("utf-16-le"))), DecodeError)
+        assert isinstance(error_of(CODEC, body_of(text.encode("utf-16-le"))), DecodeError)
 
     @pytest.mark.parametrize("depth", [100, 900, 990, 1000, 5000, 100_000])
     @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
     def test_nesting(self, depth: int, opening: str, closing: str) -> None:
         deep = opening * depth + "1" + closing * depth
         for name in ("logits", "__metadata__"):
-            assert isinstance(refused(CODEC, body_of(f'{{"{name}": {deep}}}')), DecodeError)
+            assert isinstance(error_of(CODEC, body_of(f'{{"{name}": {deep}}}')), DecodeError)
 
     def test_a_header_over_the_limit(self) -> None:
-        error = refused(CODEC, struct.pack("<Q", MAX_HEADER_BYTES + 1) + b"{" + b" " * MAX_HEADER_BYTES)
+        error = error_of(CODEC, struct.pack("<Q", MAX_HEADER_BYTES + 1) + b"{" + b" " * MAX_HEADER_BYTES)
         assert isinstance(error, DecodeError)
         assert str(MAX_HEADER_BYTES) in error.detail
 
     def test_too_many_tensors(self) -> None:
         empty = '{"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}'
         names = ", ".join(f'"logits.{number}": {empty}' for number in range(MAX_TENSORS + 1))
-        error = refused(CODEC, body_of(f"{{{names}}}", b""))
+        error = error_of(CODEC, body_of(f"{{{names}}}", b""))
         assert isinstance(error, DecodeError)
         assert str(MAX_TENSORS) in error.detail
 
@@ -194,27 +194,27 @@ class TestHeader:
             '{"logits": {"dtype": "F32", "dtype": "F32", "shape": [8], "data_offsets": [0, 32]}}',
         ],
     )
-    def test_names_that_stand_twice(self, header: str) -> None:
-        assert isinstance(refused(CODEC, body_of(header)), DecodeError)
+    def test_duplicate_names(self, header: str) -> None:
+        assert isinstance(error_of(CODEC, body_of(header)), DecodeError)
 
-    def test_a_long_name_is_not_repeated_in_full(self) -> None:
-        refused(CODEC, with_entries(**{"x" * 100_000: TARGETS}))
-        refused(CODEC, with_entries(**{"x" * 100_000: {"dtype": "U8", "shape": [64], "data_offsets": [32, 96]}}))
-        refused(CODEC, with_entries(**{"x" * 100_000: {}}))
+    def test_error_truncates_a_long_name(self) -> None:
+        error_of(CODEC, with_entries(**{"x" * 100_000: TARGETS}))
+        error_of(CODEC, with_entries(**{"x" * 100_000: {"dtype": "U8", "shape": [64], "data_offsets": [32, 96]}}))
+        error_of(CODEC, with_entries(**{"x" * 100_000: {}}))
         one_byte = {"dtype": "U8", "shape": [1], "data_offsets": [32, 33]}
-        refused(CODEC, with_entries(DATA + b"\0", **{"x" * 100_000: one_byte}))
+        error_of(CODEC, with_entries(DATA + b"\0", **{"x" * 100_000: one_byte}))
 
 
 class TestEntries:
     @pytest.mark.parametrize("entry", [None, 1, "F32", [], {}, {"dtype": "F32"}, LOGITS | {"more": 1}])
     def test_members(self, entry: Any) -> None:
-        assert isinstance(refused(CODEC, with_entries(logits=entry)), DecodeError)
+        assert isinstance(error_of(CODEC, with_entries(logits=entry)), DecodeError)
 
     @pytest.mark.parametrize(
         "dtype", ["f32", "F64 ", "U16", "U32", "U64", "F8_E4M3", "F4", "C64", "", "BOOL\0", None, 32, ["F32"], {"a": 1}]
     )
-    def test_dtypes_that_are_not_taken(self, dtype: Any) -> None:
-        error = refused(CODEC, with_entries(logits=LOGITS | {"dtype": dtype}))
+    def test_unsupported_dtypes(self, dtype: Any) -> None:
+        error = error_of(CODEC, with_entries(logits=LOGITS | {"dtype": dtype}))
         assert isinstance(error, DecodeError)
         assert "F64, F32, F16, BF16" in error.detail
 
@@ -244,8 +244,8 @@ class TestEntries:
             4,
         ],
     )
-    def test_shapes_that_are_not_those_of_the_bytes(self, shape: Any) -> None:
-        assert isinstance(refused(CODEC, with_entries(logits=LOGITS | {"shape": shape})), DecodeError)
+    def test_shapes_that_do_not_match_the_bytes(self, shape: Any) -> None:
+        assert isinstance(error_of(CODEC, with_entries(logits=LOGITS | {"shape": shape})), DecodeError)
 
     @pytest.mark.parametrize(
         "shape",
@@ -260,10 +260,10 @@ class TestEntries:
         else:
             assert list(got.batches[0].logits.shape) == shape
 
-    def test_a_claim_of_terabytes_is_refused_by_arithmetic(self) -> None:
+    def test_declared_terabytes_are_rejected_early(self) -> None:
         size = 2**44
         entry = {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}
-        error = refused(CODEC, with_entries(logits=entry, targets=TARGETS | {"data_offsets": [size, size + 16]}))
+        error = error_of(CODEC, with_entries(logits=entry, targets=TARGETS | {"data_offsets": [size, size + 16]}))
         assert isinstance(error, DecodeError)
         assert str(size) in error.detail
 
@@ -294,19 +294,19 @@ class TestEntries:
     )
     def test_offsets(self, logits: Any, targets: Any) -> None:
         body = with_entries(logits=LOGITS | {"data_offsets": logits}, targets=TARGETS | {"data_offsets": targets})
-        assert isinstance(refused(CODEC, body), DecodeError)
+        assert isinstance(error_of(CODEC, body), DecodeError)
 
-    def test_the_order_in_the_header_is_free(self) -> None:
+    def test_header_in_any_order(self) -> None:
         body = body_of(json.dumps({"targets": TARGETS, "logits": LOGITS}))
         assert CODEC.decode(bytearray(body)).batches[0].targets.tolist() == [0, 1]
 
     @pytest.mark.parametrize("data", [DATA[:-1], DATA + b"\0", b""])
     def test_data_of_another_length(self, data: bytes) -> None:
-        assert isinstance(refused(CODEC, with_entries(data)), DecodeError)
+        assert isinstance(error_of(CODEC, with_entries(data)), DecodeError)
 
     def test_empty_tensors_between_others(self) -> None:
         empty = {"dtype": "I64", "shape": [0], "data_offsets": [16, 16]}
-        error = refused(CODEC, with_entries(ids=empty, more={**empty, "data_offsets": [7, 7]}))
+        error = error_of(CODEC, with_entries(ids=empty, more={**empty, "data_offsets": [7, 7]}))
         assert isinstance(error, DecodeError)
         assert CODEC.decode(bytearray(with_entries(ids=empty))).batches[0].ids == []
 
@@ -315,8 +315,8 @@ class TestMetadata:
     @pytest.mark.parametrize(
         "metadata", [None, [], "{}", 1, {"request": {}}, {"request": None}, {"request": 1}, {"format": []}]
     )
-    def test_maps_strings_to_strings(self, metadata: Any) -> None:
-        assert isinstance(refused(CODEC, with_entries(__metadata__=metadata)), DecodeError)
+    def test_metadata_must_map_strings_to_strings(self, metadata: Any) -> None:
+        assert isinstance(error_of(CODEC, with_entries(__metadata__=metadata)), DecodeError)
 
     @pytest.mark.parametrize(
         "text",
@@ -336,15 +336,15 @@ class TestMetadata:
         ],
     )
     def test_a_request_that_is_not_json(self, text: str) -> None:
-        assert isinstance(refused(CODEC, with_entries(__metadata__={"request": text})), DecodeError)
+        assert isinstance(error_of(CODEC, with_entries(__metadata__={"request": text})), DecodeError)
 
     @pytest.mark.parametrize("text", ["[]", "null", "1", '"{}"', '{"config": ' + "[" * 500 + "]" * 500 + "}"])
-    def test_a_request_that_is_none(self, text: str) -> None:
-        assert isinstance(refused(CODEC, with_entries(__metadata__={"request": text})), InvalidRequestError)
+    def test_request_that_is_not_valid(self, text: str) -> None:
+        assert isinstance(error_of(CODEC, with_entries(__metadata__={"request": text})), InvalidRequestError)
 
     @at_most(150, deadline=None)
     @given(json_values)
-    def test_any_json_as_request(self, value: object) -> None:
+    def test_random_json_as_request(self, value: object) -> None:
         got = outcome(CODEC, with_entries(__metadata__={"request": json.dumps(value)}))
         assert got.status in (400, 422) if isinstance(got, LossServiceError) else value == {}
 
@@ -352,6 +352,6 @@ class TestMetadata:
     @given(
         st.dictionaries(st.sampled_from(["config", "ids", "batches", "outputs", "top_k", "on_invalid"]), json_values)
     )
-    def test_any_values_in_the_request(self, fields: dict[str, object]) -> None:
+    def test_random_values_in_the_request(self, fields: dict[str, object]) -> None:
         got = outcome(CODEC, with_entries(__metadata__={"request": json.dumps(fields)}))
         assert got.status in (400, 422) if isinstance(got, LossServiceError) else len(got.batches) == 1

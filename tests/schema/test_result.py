@@ -33,30 +33,30 @@ class TestTotals:
     @pytest.mark.parametrize(
         ("reduction", "loss"), [("mean", 6 / 5), ("sum", 6.0), ("weighted_mean", 1.5), ("none", None)]
     )
-    def test_reduce_all_examples_that_count(self, reduction: Reduction, loss: float | None) -> None:
+    def test_loss_of_all_batches(self, reduction: Reduction, loss: float | None) -> None:
         totals = Totals(reduction, 0)
         totals.add(batch(2.0))
         totals.add(batch(4.0, num_excluded=1))
         assert (totals.num_batches, totals.num_examples, totals.num_ignored, totals.num_excluded) == (2, 8, 2, 1)
         assert totals.loss == (None if loss is None else pytest.approx(loss))
 
-    def test_without_examples_there_is_no_mean(self) -> None:
+    def test_mean_over_no_example_is_none(self) -> None:
         assert Totals("mean", 0).loss is None
         assert Totals("sum", 0).loss == 0
 
-    def test_hardest_are_ordered_by_the_logarithm_where_it_is_known(self) -> None:
+    def test_hardest_are_ordered_by_log_loss_if_known(self) -> None:
         totals = Totals("mean", 2)
         totals.add(batch(0.0), [hard(0, 0, 0.0, -200.0), hard(0, 1, 0.0, -300.0)])
         totals.add(batch(0.0), [hard(1, 0, 0.0, -100.0)])
         assert [(example.batch, example.index) for example in totals.hardest] == [(1, 0), (0, 0)]
 
-    def test_hardest_of_equal_loss_stay_in_their_order(self) -> None:
+    def test_hardest_of_equal_loss_keep_their_order(self) -> None:
         totals = Totals("mean", 3)
         for number in range(3):
             totals.add(batch(1.0), [hard(number, 5, 1.0), hard(number, 6, 1.0)])
         assert [(example.batch, example.index) for example in totals.hardest] == [(0, 5), (0, 6), (1, 5)]
 
-    def test_list_the_first_excluded_rows_only(self) -> None:
+    def test_lists_the_first_excluded_rows_only(self) -> None:
         totals = Totals("mean", 0)
         rows = [Excluded(0, index, None, "invalid_logit", "") for index in range(EXCLUDED_LISTED - 1)]
         totals.add(batch(1.0, num_excluded=len(rows)), excluded=rows)
@@ -64,7 +64,7 @@ class TestTotals:
         assert len(totals.excluded) == EXCLUDED_LISTED
         assert totals.excluded[-1] == Excluded(1, 0, None, "invalid_logit", "")
 
-    def test_number_the_batches_of_a_stream_from_its_start(self) -> None:
+    def test_batches_of_a_stream_are_numbered_from_its_start(self) -> None:
         totals = Totals("mean", 2)
         row = Excluded(1, 3, None, "invalid_logit", "")
         totals.add_result(result_of(batch(1.0), batch(1.0), hardest=[hard(1, 2, 0.5)], excluded=[row]))

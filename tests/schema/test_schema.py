@@ -1,4 +1,4 @@
-"""Configurations: what they mean, when two are one, and what is said of those that mean nothing."""
+"""Configurations: their ids, weights and errors; options of requests."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class TestConfigId:
         ],
         ids=str,
     )
-    def test_is_what_it_was_in_version_1_0(self, value: dict[str, Any], config_id: str) -> None:
-        """Clients keep these: a change here is a change of the wire contract."""
+    def test_is_the_same_as_in_version_1_0(self, value: dict[str, Any], config_id: str) -> None:
+        """Clients store ids, so a change here breaks the wire contract."""
         assert id_of(value) == config_id
 
     @pytest.mark.parametrize(
@@ -102,16 +102,16 @@ class TestConfigId:
         ],
         ids=lambda spellings: str(spellings[0]),
     )
-    def test_is_one_for_every_spelling_of_one_meaning(self, spellings: list[dict[str, Any]]) -> None:
+    def test_is_equal_for_equal_configurations(self, spellings: list[dict[str, Any]]) -> None:
         assert len({id_of(value) for value in spellings}) == 1
 
-    def test_counts_and_the_list_that_they_resolve_to_are_one(self) -> None:
+    def test_is_equal_for_class_counts_and_their_weights(self) -> None:
         for scheme in ("inverse", "effective"):
             counts = LossConfig.parse({"alpha": {"class_counts": [977, 31, 7], "scheme": scheme}})
             assert counts.weights is not None
             assert id_of({"alpha": list(counts.weights)}) == counts.config_id
 
-    def test_differs_for_every_difference_of_meaning(self) -> None:
+    def test_differs_for_different_configurations(self) -> None:
         different: list[dict[str, Any]] = [
             {},
             {"gamma": 2.0000000000000004},
@@ -137,7 +137,7 @@ class TestConfigId:
             {"alpha": {"class_counts": [8, 2]}},
             {"alpha": {"class_counts": [8, 2], "scheme": "effective"}},
             {"alpha": {"class_counts": [8, 2], "scheme": "effective", "beta": 0.99}},
-            # One number goes for any count of labels, a list says how many there are.
+            # A number fits any number of labels, a list fixes it.
             {"mode": "sigmoid", "alpha": 0.25},
             {"mode": "sigmoid", "alpha": [0.25]},
             {"mode": "sigmoid", "alpha": [0.25, 0.25]},
@@ -147,9 +147,7 @@ class TestConfigId:
 
     @settings(deadline=None)
     @given(alpha=st.floats(0, 1), positive_class=st.sampled_from([0, 1]), mode=st.sampled_from(["softmax", "sigmoid"]))
-    def test_has_its_form_and_survives_the_configuration_being_written_and_read(
-        self, alpha: float, positive_class: int, mode: str
-    ) -> None:
+    def test_is_unchanged_after_a_round_trip(self, alpha: float, positive_class: int, mode: str) -> None:
         config = LossConfig.parse({"mode": mode, "alpha": alpha, "positive_class": positive_class})
         assert re.fullmatch(r"fl_[0-9a-f]{16}", config.config_id)
         assert LossConfig.parse(config.model_dump()).config_id == config.config_id
@@ -157,7 +155,7 @@ class TestConfigId:
 
     @settings(deadline=None)
     @given(thousandths=st.integers(0, 1000))
-    def test_a_decimal_alpha_and_its_decimal_complement_are_one(self, thousandths: int) -> None:
+    def test_is_equal_for_alpha_and_its_decimal_complement(self, thousandths: int) -> None:
         alpha, complement = thousandths / 1000, (1000 - thousandths) / 1000
         assert id_of({"alpha": alpha}) == id_of({"alpha": [complement, alpha]})
         assert id_of({"alpha": alpha}) == id_of({"alpha": complement, "positive_class": 0})
@@ -199,7 +197,7 @@ class TestWeights:
         assert weights == expected
         assert sum(weights) == pytest.approx(len(counts), rel=1e-14)
 
-    def test_effective_goes_from_no_weights_to_inverse_as_beta_goes_to_one(self) -> None:
+    def test_effective_approaches_inverse_as_beta_approaches_one(self) -> None:
         none, much = (ClassCounts(class_counts=(8, 2), scheme="effective", beta=b).weights() for b in (0.0, 1 - 1e-12))
         assert none == (1.0, 1.0)
         assert much == pytest.approx((0.4, 1.6), rel=1e-9)
@@ -208,7 +206,7 @@ class TestWeights:
         weights = ClassCounts(class_counts=(2**63 - 1, 1), scheme="effective").weights()
         assert weights == pytest.approx((2 * 0.001 / 1.001, 2 / 1.001))
 
-    def test_a_configuration_is_a_frozen_value(self) -> None:
+    def test_configuration_is_frozen_and_hashable(self) -> None:
         config = LossConfig.parse({"alpha": {"class_counts": [8, 2]}})
         assert {config: 1}[LossConfig.parse({"alpha": {"class_counts": [8, 2]}})] == 1
         with pytest.raises(ValidationError, match="frozen"):
@@ -270,9 +268,7 @@ INVALID = [
 
 class TestInvalidConfig:
     @pytest.mark.parametrize(("value", "loc", "named"), INVALID, ids=[str(value) for value, _, _ in INVALID])
-    def test_is_named_by_place_and_value_alone_and_in_a_request(
-        self, value: dict[str, Any], loc: list[str | int], named: str
-    ) -> None:
+    def test_error_names_place_and_value(self, value: dict[str, Any], loc: list[str | int], named: str) -> None:
         for parse in (LossConfig.parse, lambda config: RequestOptions.parse({"config": config})):
             with pytest.raises(InvalidConfigError) as err:
                 parse(value)
@@ -282,10 +278,10 @@ class TestInvalidConfig:
             assert err.value.detail == f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
             assert err.value.problem()["code"] == "invalid_config"
 
-    def test_each_fault_has_an_entry_and_the_summary_counts_them(self) -> None:
+    def test_each_fault_is_an_item_and_the_detail_counts_them(self) -> None:
         with pytest.raises(InvalidConfigError) as err:
             LossConfig.parse({"gamma": -1, "alpha": [-1, 2, -3], "x": 0})
-        # Of a list the first fault is named, so that the error is never larger than the request.
+        # The error names the first fault of a list, so that it is not larger than the request.
         assert [item["loc"] for item in err.value.errors] == [
             ["config", "alpha", 0],
             ["config", "gamma"],
@@ -294,18 +290,18 @@ class TestInvalidConfig:
         assert err.value.detail.endswith("(and 2 more)")
 
     @pytest.mark.parametrize("value", [None, 5, "softmax", [], [["gamma", 2]]])
-    def test_a_configuration_is_an_object(self, value: Any) -> None:
+    def test_configuration_must_be_an_object(self, value: Any) -> None:
         with pytest.raises(InvalidConfigError) as err:
             LossConfig.parse(value)
         assert [item["loc"] for item in err.value.errors] == [["config"]]
 
-    def test_a_large_value_is_not_echoed(self) -> None:
+    def test_error_truncates_a_large_value(self) -> None:
         for value in ({"mode": "x" * 10_000}, {"gamma": list(range(10_000))}):
             with pytest.raises(InvalidConfigError) as err:
                 LossConfig.parse(value)
             assert len(err.value.detail) < 300
 
-    def test_is_a_value_error_for_who_builds_a_loss(self) -> None:
+    def test_error_is_a_value_error(self) -> None:
         with pytest.raises(ValueError, match="gamma"):
             LossConfig.parse({"gamma": -1})
 
@@ -319,7 +315,7 @@ class TestRequestOptions:
         assert options.top_k == 0
         assert options.on_invalid == "error"
 
-    def test_every_field_is_read(self) -> None:
+    def test_all_fields(self) -> None:
         options = RequestOptions.parse(
             {"config": {"gamma": 3}, "outputs": list(OUTPUTS), "top_k": 7, "on_invalid": "exclude"}
         )
@@ -329,7 +325,7 @@ class TestRequestOptions:
         assert options.on_invalid == "exclude"
         assert RequestOptions.parse({"config_id": "fl_9906542f74351adf"}).config_id == "fl_9906542f74351adf"
 
-    def test_an_unknown_output_is_named_and_the_known_are_listed(self) -> None:
+    def test_error_names_an_unknown_output_and_lists_the_known_ones(self) -> None:
         with pytest.raises(UnknownOutputError) as err:
             RequestOptions.parse({"outputs": ["loss", "accuracy", "p_t"]})
         assert "'accuracy'" in err.value.detail
@@ -338,7 +334,7 @@ class TestRequestOptions:
             assert name in err.value.errors[0]["msg"]
         assert err.value.problem()["code"] == "unknown_output"
 
-    def test_the_outputs_are_those_of_the_contract(self) -> None:
+    def test_outputs_of_the_contract(self) -> None:
         assert OUTPUTS == (
             "loss",
             "contribution",
@@ -370,7 +366,7 @@ class TestRequestOptions:
         ],
         ids=str,
     )
-    def test_a_bad_option_is_named(self, value: dict[str, Any], loc: list[str | int], named: str) -> None:
+    def test_error_names_the_option(self, value: dict[str, Any], loc: list[str | int], named: str) -> None:
         with pytest.raises(InvalidRequestError) as err:
             RequestOptions.parse(value)
         assert not isinstance(err.value, InvalidConfigError)
@@ -378,7 +374,7 @@ class TestRequestOptions:
         assert item["loc"] == loc
         assert named in item["msg"]
 
-    def test_faults_in_and_beside_the_configuration_are_all_named(self) -> None:
+    def test_faults_in_the_configuration_and_in_other_options(self) -> None:
         with pytest.raises(InvalidRequestError) as err:
             RequestOptions.parse({"config": {"alpha": {"class_counts": [1, 0]}}, "top_k": -1})
         assert not isinstance(err.value, InvalidConfigError)
@@ -386,5 +382,5 @@ class TestRequestOptions:
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((4, 3), 4), ((0, 3), 0), ((), 0)])
-def test_a_batch_counts_its_rows(shape: tuple[int, ...], expected: int) -> None:
+def test_number_of_examples_of_a_batch(shape: tuple[int, ...], expected: int) -> None:
     assert Batch(np.zeros(shape), np.zeros(shape[:1])).num_examples == expected

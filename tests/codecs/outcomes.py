@@ -1,4 +1,4 @@
-"""What every refusal of a body has in common."""
+"""Checks that every rejected body has in common."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from service.errors import LossServiceError
 from service.schema.request import LossRequest
 
 
-def refused(codec: Reader, body: bytes) -> LossServiceError:
-    """The error that a body gets: one of ours, for the client's fault, small, and fit to be sent."""
+def error_of(codec: Reader, body: bytes) -> LossServiceError:
+    """The error for an invalid body; checks that it is a client error, small, and valid JSON."""
     with pytest.raises(LossServiceError) as caught:
         codec.decode(bytearray(body))
     error = caught.value
@@ -24,7 +24,7 @@ def refused(codec: Reader, body: bytes) -> LossServiceError:
 
 
 def outcome(codec: Reader, body: bytes | bytearray, **options: Any) -> LossRequest | LossServiceError:
-    """What a body is read as, or the error that it gets; any other exception is the test's failure."""
+    """The decoded request, or the LossServiceError; any other exception fails the test."""
     try:
         return codec.decode(bytearray(body), **options)
     except LossServiceError as error:
@@ -33,12 +33,12 @@ def outcome(codec: Reader, body: bytes | bytearray, **options: Any) -> LossReque
 
 
 def sent(error: LossServiceError) -> bytes:
-    """The error as it goes over the wire, which its texts must allow."""
+    """The error as JSON, which requires valid Unicode in its texts."""
     return orjson.dumps(error.problem())
 
 
 class Stopwatch:
-    """CPU seconds of this thread."""
+    """Measures the CPU seconds of this thread."""
 
     def __enter__(self) -> Stopwatch:
         self._start = time.thread_time()
