@@ -164,7 +164,7 @@ class Totals:
             self.add(batch)
         self._add_rows(
             (replace(hard, batch=hard.batch + first) for hard in result.hardest),
-            (replace(row, batch=row.batch + first) for row in result.excluded),
+            (_renumbered(row, row.batch + first) for row in result.excluded),
         )
 
     def _add_rows(self, hardest: Iterable[HardExample], excluded: Iterable[Excluded]) -> None:
@@ -188,6 +188,11 @@ class Totals:
             hardest=tuple(self.hardest),
             excluded=tuple(self.excluded),
         )
+
+
+def _renumbered(row: Excluded, batch: int) -> Excluded:
+    """The row with another number of its batch, also in the message."""
+    return replace(row, batch=batch, msg=row.msg.replace(f"batch {row.batch},", f"batch {batch},", 1))
 
 
 def divisor(reduction: Reduction, alpha_sum: float, num_counted: int) -> float:

@@ -162,13 +162,13 @@ def patched(body: bytes, change: Any) -> list[bytearray]:
 def test_changed_page_headers_are_rejected_or_harmless() -> None:
     numbers = pa.table({"label": np.zeros(100, np.int64), "logit_0": np.zeros(100), "logit_1": np.zeros(100)})
     body = parquet_file(numbers, use_dictionary=False, compression="none", write_statistics=False)
-    refusals = 0
+    rejected = 0
     for change in (lambda byte: byte | 128, lambda byte: byte ^ 255, lambda byte: byte ^ 1, lambda byte: byte ^ 32):
         for lying in patched(body, change):
             got = outcome(PARQUET, lying)
-            refusals += isinstance(got, LossServiceError)
+            rejected += isinstance(got, LossServiceError)
             assert isinstance(got, LossServiceError) or len(got.batches[0].targets) == 100
-    assert refusals > 10
+    assert rejected > 10
 
 
 def test_encoding_that_declares_no_size_is_rejected() -> None:

@@ -80,7 +80,7 @@ class TestDamage:
             assert CODEC.encode(result)
 
     def test_every_changed_bit(self) -> None:
-        refusals = 0
+        rejected = 0
         for position in range(len(VALID)):
             for bit in range(8):
                 body = bytearray(VALID)
@@ -88,10 +88,10 @@ class TestDamage:
                 got = outcome(CODEC, body)
                 if isinstance(got, LossServiceError):
                     assert got.status in (400, 422)
-                    refusals += 1
+                    rejected += 1
                 else:
                     assert len(got.batches) == 1
-        assert refusals > len(VALID)
+        assert rejected > len(VALID)
 
     @at_most(300, deadline=None)
     @given(changes=st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), min_size=1, max_size=4))

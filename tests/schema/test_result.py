@@ -66,13 +66,16 @@ class TestTotals:
 
     def test_batches_of_a_stream_are_numbered_from_its_start(self) -> None:
         totals = Totals("mean", 2)
-        row = Excluded(1, 3, None, "invalid_logit", "")
+        row = Excluded(1, 3, None, "invalid_logit", "batch 1, row 3: logit NaN")
         totals.add_result(result_of(batch(1.0), batch(1.0), hardest=[hard(1, 2, 0.5)], excluded=[row]))
         totals.add_result(result_of(batch(1.0), batch(1.0), hardest=[hard(1, 2, 0.7)], excluded=[row]))
         result = totals.result()
         assert (result.config_id, result.device, result.num_examples) == ("fl_1", "cpu", 16)
         assert [(example.batch, example.index) for example in result.hardest] == [(3, 2), (1, 2)]
-        assert [(example.batch, example.index) for example in result.excluded] == [(1, 3), (3, 3)]
+        assert [(example.batch, example.index, example.msg) for example in result.excluded] == [
+            (1, 3, "batch 1, row 3: logit NaN"),
+            (3, 3, "batch 3, row 3: logit NaN"),
+        ]
 
 
 def test_columns_of_all_batches_are_joined_in_their_order() -> None:
