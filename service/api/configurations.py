@@ -13,6 +13,7 @@ from service.errors import StorageFullError, StorageUnavailableError, UnknownCon
 from service.loss.focal import FocalLoss
 from service.runs.configs import ConfigFiles, StoredConfig
 from service.schema.config import LossConfig
+from service.schema.faults import fault
 
 # Seconds between checks that another process has not deleted a configuration. A request with another configuration than
 # the last one checks as well.
@@ -155,7 +156,6 @@ class Configurations:
 
 def unknown_config(config_id: str) -> UnknownConfigError:
     """The error for an id under which no configuration is stored."""
-    return UnknownConfigError(
-        f"no configuration {config_id[:100]!r} is held: PUT it to /configs or send it as config",
-        errors=[{"loc": ["config_id"], "msg": f"unknown config_id {config_id[:100]!r}"}],
-    )
+    msg = f"unknown config_id {config_id[:100]!r}"
+    detail = f"no configuration {config_id[:100]!r} is held: PUT it to /configs or send it as config"
+    return fault(UnknownConfigError, msg, "config_id", detail=detail)

@@ -177,7 +177,7 @@ def single_values(query: QueryParams) -> dict[str, str]:
     for name, value in query.multi_items():
         if name in values:
             msg = f"query parameter {name[:100]!r} is repeated"
-            raise InvalidRequestError(msg, errors=[{"loc": ["query", name[:100]], "msg": msg}])
+            raise fault(InvalidRequestError, msg, "query", name[:100])
         values[name] = value
     return values
 
