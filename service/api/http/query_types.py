@@ -18,6 +18,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from service.errors import InvalidRequestError
+from service.schema.faults import fault
 
 LARGEST = 2**31 - 1
 ATTRIBUTE_PREFIX = "attribute."
