@@ -62,7 +62,7 @@ class RunWork:
         return self._parts.submit(work)
 
     async def ask(self, run: str, question: Callable[[View], T]) -> T:
-        """What a question finds in a run; see `RunQueries.ask`."""
+        """The result of a function of a run's `View`, called on a thread; see `RunQueries.ask`."""
         return await self.do(lambda: self.queries.ask(run, question))
 
     def merge_later(self, folder: MergedFolder[F], num_files: int) -> None:
