@@ -8,15 +8,15 @@ from datetime import datetime
 
 import structlog
 
-from service.compute.registry import HeldLoss, LossRegistry
+from service.compute.registry import LossInstance, LossRegistry
 from service.errors import StorageFullError, StorageUnavailableError, UnknownConfigError
 from service.loss.focal import FocalLoss
 from service.runs.configs import ConfigFiles, StoredConfig
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 
-# Seconds between checks that another process has not deleted a configuration. A request with another configuration than
-# the last one checks as well.
+# Seconds between checks that another process has not deleted a configuration. A request checks as well if the previous
+# request used another configuration.
 CHECK_EVERY_S = 5.0
 
 log = structlog.get_logger("service.configs")
@@ -28,9 +28,9 @@ class Configuration:
 
     Args:
         config: The configuration.
-        uses: Loss requests that used it in this process, since the instance was created.
-        created_at: When it was first stored, UTC.
-        last_used_at: When it was last put or used, UTC.
+        uses: Number of loss requests in this process that used it, since its instance was created.
+        created_at: Time at which it was first stored, UTC.
+        last_used_at: Time at which it was last stored or used, UTC.
     """
 
     config: LossConfig
@@ -62,10 +62,10 @@ class Configurations:
 
     def use(self, config: LossConfig) -> FocalLoss:
         """The instance for a configuration, counted as used."""
-        held = self._registry.get(config.config_id) or self._registry.add(config)
-        if self._is_due(config.config_id, held):
+        instance = self._registry.get(config.config_id) or self._registry.add(config)
+        if self._is_due(config.config_id, instance):
             self._store(config)
-        return self._registry.count_use(held)
+        return self._registry.count_use(instance)
 
     def use_id(self, config_id: str) -> FocalLoss:
         """The instance for a `config_id`, counted as used.
@@ -73,18 +73,18 @@ class Configurations:
         Raises:
             UnknownConfigError: No configuration is stored under this id.
         """
-        held = self._registry.get(config_id)
-        if held is None:
+        instance = self._registry.get(config_id)
+        if instance is None:
             stored = self._files.get(config_id)
             if stored is None:
                 raise unknown_config(config_id)
-            held = self._registry.add(stored.config)
-        if self._is_due(config_id, held) and not self._warned:
+            instance = self._registry.add(stored.config)
+        if self._is_due(config_id, instance) and not self._warned:
             if not self._files.has(config_id):
                 self._registry.drop(config_id)
                 raise unknown_config(config_id)
             self._files.touch(config_id)
-        return self._registry.count_use(held)
+        return self._registry.count_use(instance)
 
     def put(self, config: LossConfig) -> bool:
         """Store a configuration and hold its instance on the device; True if it was not stored before.
@@ -126,17 +126,17 @@ class Configurations:
         Raises:
             UnknownConfigError: No configuration is stored under this id.
         """
-        stored, held = self._files.remove(config_id), self._registry.drop(config_id)
-        if not (stored or held):
+        stored, instance = self._files.remove(config_id), self._registry.drop(config_id)
+        if not (stored or instance):
             raise unknown_config(config_id)
 
-    def _is_due(self, config_id: str, held: HeldLoss) -> bool:
-        """True if the file must be checked: at the first use, after another configuration, and now and then."""
+    def _is_due(self, config_id: str, instance: LossInstance) -> bool:
+        """True if the file must be checked: at first, after another configuration, every `CHECK_EVERY_S` seconds."""
         now = time.monotonic()
-        due = config_id != self._last_used or now - held.checked_at >= CHECK_EVERY_S
+        due = config_id != self._last_used or now - instance.checked_at >= CHECK_EVERY_S
         self._last_used = config_id
         if due:
-            held.checked_at = now
+            instance.checked_at = now
         return due
 
     def _with_uses(self, stored: StoredConfig) -> Configuration:

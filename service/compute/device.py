@@ -48,7 +48,7 @@ class Device:
 
     Attributes:
         chunk_elements: Largest number of logits in a chunk.
-        out_of_memory_retries: Chunks that were made smaller because memory ran out.
+        out_of_memory_retries: Number of chunks that were made smaller because memory ran out.
     """
 
     def __init__(self, name: str, retried: Callable[[], None] = lambda: None) -> None:
@@ -67,7 +67,7 @@ class Device:
         """Check that the device computes.
 
         Raises:
-            DeviceUnavailableError: It fails, or gives a wrong result.
+            DeviceUnavailableError: The device fails, or its result is wrong.
         """
         try:
             total = torch.ones(8, device=self.name).sum().item()
@@ -103,22 +103,22 @@ class Device:
         one_chunk = self.name == "cpu" and is_fused(module, logits)
         rows = max(1, total if one_chunk else self.chunk_elements // max(1, logits.shape[1]))
         parts: list[Scores] = []
-        start, ahead = 0, None
+        start, next_chunk = 0, None
         while start < total or not parts:
-            after = start + rows
+            next_start = start + rows
             chunk: Chunk | None
             try:
-                chunk = ahead or transfer.upload(*_part(logits, targets, start, rows))
+                chunk = next_chunk or transfer.upload(*_part(logits, targets, start, rows))
                 # Start the next transfer before computing, so that the two overlap.
-                ahead = transfer.upload(*_part(logits, targets, after, rows)) if after < total else None
+                next_chunk = transfer.upload(*_part(logits, targets, next_start, rows)) if next_start < total else None
                 parts.append(self._score_chunk(module, *transfer.start(chunk), outputs))
                 transfer.mark_computed()
             except (RuntimeError, MemoryError) as err:
                 if not _is_out_of_memory(err):
                     raise
-                chunk = ahead = None
+                chunk = next_chunk = None
                 transfer.finish()
-                rows = self._smaller(min(rows, total - start), err)
+                rows = self._halved(min(rows, total - start), err)
             else:
                 start += rows
         return parts
@@ -126,7 +126,7 @@ class Device:
     def _score_chunk(self, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]) -> Scores:
         return score(module, logits, targets, outputs)
 
-    def _smaller(self, rows: int, err: Exception) -> int:
+    def _halved(self, rows: int, err: Exception) -> int:
         if self.name != "cpu":
             torch.cuda.empty_cache()
         if rows <= 1:

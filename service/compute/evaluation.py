@@ -43,8 +43,8 @@ class Limits:
     """Limits of a request's size.
 
     Args:
-        max_elements: Logits in one batch.
-        max_examples: Rows in one request.
+        max_elements: Largest number of logits in one batch.
+        max_examples: Largest number of rows in one request.
     """
 
     max_elements: int
@@ -54,17 +54,18 @@ class Limits:
 def evaluate(
     device: Device, module: FocalLoss, request: LossRequest, limits: Limits, *, unique_ids: bool = False
 ) -> LossResult:
-    """Compute a request, after checking the shapes and limits of all its batches.
+    """Check the limits, shapes and ids of all batches of a request, then compute it.
 
     Args:
         device: Device to compute on.
         module: The configured loss, on this device.
         request: The decoded request, unchecked.
-        limits: Limits of its size.
-        unique_ids: True if its ids are known to be unique.
+        limits: Limits of the request's size.
+        unique_ids: True to skip the check that its ids are unique.
 
     Raises:
         TooManyExamplesError: The request has more rows than the limit.
+        InvalidIdsError: An id occurs twice.
         Also the errors of `Evaluation.add`.
     """
     evaluation = Evaluation(device, module, request.options, limits)
@@ -78,7 +79,7 @@ def evaluate(
 
 
 class Evaluation:
-    """Computes a request batch by batch; its memory does not grow with their number.
+    """Computes a request batch by batch; its memory does not grow with the number of batches.
 
     Args:
         device: Device to compute on.
@@ -114,17 +115,17 @@ class Evaluation:
         bad = (scores.state >= BAD_TARGET).nonzero()[0].tolist()
         if bad and self._options.on_invalid == "error":
             raise _invalid_rows_error(config, number, bad, logits, targets)
-        faults = (
+        listed = (
             (row, _invalid_row_error(config, number, row, logits[row], targets[row]))
             for row in bad[: EXCLUDED_LISTED - len(self._totals.excluded)]
         )
-        excluded = [Excluded(number, row, _id(batch, row), error.code, error.detail) for row, error in faults]
+        excluded = [Excluded(number, row, _id(batch, row), error.code, error.detail) for row, error in listed]
         result, columns = _reduced_batch(batch, scores, config.reduction, self._options.outputs, len(bad))
         self._totals.add(result, _hardest(number, batch, scores, columns, self._options.top_k), excluded)
         return result
 
     def result(self, batches: tuple[BatchResult, ...] = ()) -> LossResult:
-        """The totals of all batches so far, as a result with these batches."""
+        """The result of the request so far: the totals, and these batches."""
         return self._totals.result(batches)
 
 
@@ -211,34 +212,34 @@ def _shaped_sigmoid(config: LossConfig, number: int, logits: Column, targets: Co
 
 
 def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
-    """Check that all ids of some batches are unique.
+    """Check that all ids of these batches are unique.
 
     Args:
         batches: Batches of one request.
-        first: Number of the first of them in the request.
+        first: Number of the first of these batches in the request.
 
     Raises:
         InvalidIdsError: An id occurs twice; names both places.
     """
-    ids = [identity for batch in batches for identity in batch.ids or ()]
+    ids = [example_id for batch in batches for example_id in batch.ids or ()]
     if len(set(ids)) == len(ids):
         return
     seen: dict[str | int, tuple[int, int]] = {}
     for number, batch in enumerate(batches, start=first):
-        for row, identity in enumerate(batch.ids or ()):
-            earlier = seen.setdefault(identity, (number, row))
+        for row, example_id in enumerate(batch.ids or ()):
+            earlier = seen.setdefault(example_id, (number, row))
             if earlier != (number, row):
-                msg = f"id {str(identity)[:100]!r} is already the id of batch {earlier[0]}, row {earlier[1]}"
+                msg = f"id {str(example_id)[:100]!r} is already the id of batch {earlier[0]}, row {earlier[1]}"
                 raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
 
 
 def _invalid_rows_error(
     config: LossConfig, number: int, rows: Sequence[int], logits: Column, targets: Column
 ) -> LossServiceError:
-    faults = [_invalid_row_error(config, number, row, logits[row], targets[row]) for row in rows[:ERRORS_NAMED]]
-    items = [item for error in faults for item in error.errors]
-    detail = faults[0].detail if len(rows) == 1 else f"{faults[0].detail} (and {len(rows) - 1} more rows)"
-    return type(faults[0])(detail, errors=items)
+    errors = [_invalid_row_error(config, number, row, logits[row], targets[row]) for row in rows[:ERRORS_NAMED]]
+    items = [item for error in errors for item in error.errors]
+    detail = errors[0].detail if len(rows) == 1 else f"{errors[0].detail} (and {len(rows) - 1} more rows)"
+    return type(errors[0])(detail, errors=items)
 
 
 def _invalid_row_error(config: LossConfig, number: int, row: int, logits: Column, targets: Column) -> LossServiceError:
@@ -296,12 +297,12 @@ def _reduced_batch(
     num_ignored = int(np.count_nonzero(state == IGNORED))
     num_counted = len(loss) - num_ignored - num_excluded
     loss_sum, alpha_sum = float(loss.sum()), float(scores.alpha_t.sum())
-    by = divisor(reduction, alpha_sum, num_counted) or 1
+    denominator = divisor(reduction, alpha_sum, num_counted) or 1
     dtype = np.float64 if batch.logits.dtype == np.float64 else np.float32
     columns: dict[str, Column] = {
         # The loss of an excluded row is unknown and adds nothing to the sum.
         "loss": (np.where(state >= BAD_TARGET, np.nan, loss) if num_excluded else loss).astype(dtype),
-        "contribution": (loss / by).astype(dtype),
+        "contribution": (loss / denominator).astype(dtype),
     }
     for name, values in scores.outputs.items():
         columns[name] = values if name == "prediction" else values.astype(dtype)

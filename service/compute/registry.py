@@ -12,13 +12,13 @@ from service.schema.config import LossConfig
 
 
 @dataclass(eq=False)
-class HeldLoss:
-    """An instance and its use.
+class LossInstance:
+    """An instance of `FocalLoss` and its use.
 
     Args:
         module: The instance.
-        uses: Loss requests that used it.
-        checked_at: Last check that its configuration is still stored, seconds of the monotonic clock.
+        uses: Number of loss requests that used it.
+        checked_at: Time of the last check that its configuration is still stored, seconds of the monotonic clock.
     """
 
     module: FocalLoss
@@ -27,7 +27,7 @@ class HeldLoss:
 
 
 class LossRegistry:
-    """Bounded cache of instances; drops the least recently used; thread-safe.
+    """Bounded cache of instances by `config_id`; drops the least recently used; thread-safe.
 
     A dropped instance lives until the requests that compute with it are done.
 
@@ -40,47 +40,47 @@ class LossRegistry:
     def __init__(self, device: str, capacity: int, changed: Callable[[int], None] = lambda count: None) -> None:
         self.device = device
         self.capacity = capacity
-        self._held: OrderedDict[str, HeldLoss] = OrderedDict()
+        self._instances: OrderedDict[str, LossInstance] = OrderedDict()
         self._changed = changed
         self._lock = Lock()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._instances)
 
-    def get(self, config_id: str) -> HeldLoss | None:
+    def get(self, config_id: str) -> LossInstance | None:
         """The instance with this id, or None; marks it as the most recently used."""
         with self._lock:
-            held = self._held.get(config_id)
-            if held is not None:
-                self._held.move_to_end(config_id)
-            return held
+            instance = self._instances.get(config_id)
+            if instance is not None:
+                self._instances.move_to_end(config_id)
+            return instance
 
-    def add(self, config: LossConfig) -> HeldLoss:
+    def add(self, config: LossConfig) -> LossInstance:
         """The instance for a configuration, created if needed; marks it as the most recently used."""
         with self._lock:
-            held = self._held.get(config.config_id)
-            if held is None:
-                held = self._held[config.config_id] = HeldLoss(FocalLoss.from_config(config, self.device))
-                while len(self._held) > self.capacity:
-                    self._held.popitem(last=False)
-                self._changed(len(self._held))
-            self._held.move_to_end(config.config_id)
-            return held
+            instance = self._instances.get(config.config_id)
+            if instance is None:
+                instance = self._instances[config.config_id] = LossInstance(FocalLoss.from_config(config, self.device))
+                while len(self._instances) > self.capacity:
+                    self._instances.popitem(last=False)
+                self._changed(len(self._instances))
+            self._instances.move_to_end(config.config_id)
+            return instance
 
-    def count_use(self, held: HeldLoss) -> FocalLoss:
+    def count_use(self, instance: LossInstance) -> FocalLoss:
         """The module of an instance, counted as used."""
         with self._lock:
-            held.uses += 1
-        return held.module
+            instance.uses += 1
+        return instance.module
 
     def uses(self, config_id: str) -> int:
-        """Loss requests that used the instance with this id; 0 if there is none."""
-        held = self._held.get(config_id)
-        return 0 if held is None else held.uses
+        """Number of loss requests that used the instance with this id; 0 if there is none."""
+        instance = self._instances.get(config_id)
+        return 0 if instance is None else instance.uses
 
     def drop(self, config_id: str) -> bool:
         """Drop an instance; True if there was one."""
         with self._lock:
-            dropped = self._held.pop(config_id, None) is not None
-            self._changed(len(self._held))
+            dropped = self._instances.pop(config_id, None) is not None
+            self._changed(len(self._instances))
             return dropped

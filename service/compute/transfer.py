@@ -43,7 +43,7 @@ class Transfer(Protocol):
 
 
 class HostTransfer:
-    """The device is the host: nothing is transferred."""
+    """Transfers nothing, because the device is the host."""
 
     def upload(self, logits: Rows, targets: Rows) -> Chunk:
         return Chunk(logits, targets)
@@ -63,23 +63,23 @@ class CudaTransfer:
 
     Args:
         device: `cuda:N`.
-        copies: Stream for uploads; requests share it, as they share the bus.
+        uploads: Stream for uploads; requests share it, as they share the bus.
     """
 
-    def __init__(self, device: str, copies: torch.cuda.Stream) -> None:
+    def __init__(self, device: str, uploads: torch.cuda.Stream) -> None:
         self._device = device
-        self._copies = copies
+        self._uploads = uploads
         self._computed: torch.cuda.Event | None = None
 
     def upload(self, logits: Rows, targets: Rows) -> Chunk:
         # At most two chunks are on the device: this one and the one before it.
         if self._computed is not None:
             self._computed.synchronize()
-        with torch.cuda.stream(self._copies):
+        with torch.cuda.stream(self._uploads):
             return Chunk(
                 pinned(as_tensor(logits)).to(self._device, non_blocking=True),
                 pinned(as_tensor(targets)).to(self._device, non_blocking=True),
-                self._copies.record_event(),
+                self._uploads.record_event(),
             )
 
     def start(self, chunk: Chunk) -> tuple[Rows, Rows]:
@@ -96,7 +96,7 @@ class CudaTransfer:
         self._computed = torch.cuda.current_stream(self._device).record_event()
 
     def finish(self) -> None:
-        self._copies.synchronize()
+        self._uploads.synchronize()
         if self._computed is not None:
             self._computed.synchronize()
 
@@ -105,8 +105,8 @@ def transfer_factory(device: str) -> Callable[[], Transfer]:
     """A function that creates the `Transfer` of a request to `cpu` or `cuda:N`."""
     if torch.device(device).type != "cuda":
         return HostTransfer
-    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    return lambda: CudaTransfer(device, copies)
+    uploads = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return lambda: CudaTransfer(device, uploads)
 
 
 def pinned(tensor: Tensor) -> Tensor:

@@ -72,17 +72,17 @@ class FocalLoss(nn.Module):
             }
         )
         super().__init__()
-        self._hold(config, device)
+        self._set_up(config, device)
 
     @classmethod
     def from_config(cls, config: LossConfig, device: str | torch.device) -> FocalLoss:
         """The instance for a validated configuration."""
         module = cls.__new__(cls)
         nn.Module.__init__(module)
-        module._hold(config, device)
+        module._set_up(config, device)
         return module
 
-    def _hold(self, config: LossConfig, device: str | torch.device) -> None:
+    def _set_up(self, config: LossConfig, device: str | torch.device) -> None:
         try:
             kind = torch.device(device).type
         except (RuntimeError, TypeError) as err:
@@ -93,7 +93,7 @@ class FocalLoss(nn.Module):
         self.gamma = float(config.gamma)
         weights = None if config.weights is None else torch.tensor(config.weights, dtype=torch.float64, device=device)
         self.register_buffer("alpha", weights)
-        # alpha may be None; this tensor then tells to which device .to() has moved the module.
+        # alpha may be None; this tensor follows `.to()`, so its device is the device of the module.
         self.register_buffer("_placement", torch.empty(0, device=device), persistent=False)
 
     @property
@@ -140,22 +140,22 @@ class FocalLoss(nn.Module):
             fused = self._fused(rows, flat, inputs.dtype, targets.shape)
             if fused is not None:
                 return fused
-        counts = not_ignored(flat, self.config.ignore_index)
-        wrong = counts & ((flat < 0) | (flat >= num_classes))
+        counted = not_ignored(flat, self.config.ignore_index)
+        wrong = counted & ((flat < 0) | (flat >= num_classes))
         if wrong.any():
             raise ValueError(f"target {flat[wrong][0].item()} is outside [0, {num_classes})")
-        known = flat.masked_fill(~counts, 0)
+        valid_targets = flat.masked_fill(~counted, 0)
         if needs_gradient(rows):
             # Replace rows that do not count: multiplied by 0, a NaN in them would reach the gradient.
-            rows = rows.masked_fill(~counts.unsqueeze(1), 0)
+            rows = rows.masked_fill(~counted.unsqueeze(1), 0)
         if self.config.label_smoothing:
-            loss = smoothed_focal(rows, known, self.gamma, self.config.label_smoothing, self.alpha).loss
+            loss = smoothed_focal(rows, valid_targets, self.gamma, self.config.label_smoothing, self.alpha).loss
         else:
-            loss = focal_from_log_odds(softmax_statistics(rows, known).log_odds, self.gamma)
+            loss = focal_from_log_odds(softmax_statistics(rows, valid_targets).log_odds, self.gamma)
             if self.alpha is not None:
-                loss = loss * self.alpha[known]
-        alpha_t = torch.ones_like(loss) if self.alpha is None else self.alpha[known].to(loss)
-        return self._reduce(loss, alpha_t, counts, inputs.dtype, targets.shape)
+                loss = loss * self.alpha[valid_targets]
+        alpha_t = torch.ones_like(loss) if self.alpha is None else self.alpha[valid_targets].to(loss)
+        return self._reduce(loss, alpha_t, counted, inputs.dtype, targets.shape)
 
     def _fused(self, rows: Tensor, targets: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor | None:
         """`_softmax` by the fused CPU kernel; None if a target is out of range."""
@@ -178,35 +178,35 @@ class FocalLoss(nn.Module):
         if inputs.shape != targets.shape:
             raise ValueError(f"logits {tuple(inputs.shape)} do not fit targets {tuple(targets.shape)}")
         check_num_labels(inputs.shape[-1] if inputs.dim() > 1 else 1, self.config)
-        counts = not_ignored(targets, self.config.ignore_index)
-        known = targets.double().masked_fill(~counts, 0)
-        wrong = ~((known >= 0) & (known <= 1))
+        counted = not_ignored(targets, self.config.ignore_index)
+        filled_targets = targets.double().masked_fill(~counted, 0)
+        wrong = ~((filled_targets >= 0) & (filled_targets <= 1))
         if wrong.any():
-            raise ValueError(f"sigmoid targets lie in [0, 1], got {known[wrong][0].item()}")
-        logits = inputs.masked_fill(~counts, 0)
-        loss, alpha_t = sigmoid_focal(logits, known, self.gamma, self.alpha)
+            raise ValueError(f"sigmoid targets lie in [0, 1], got {filled_targets[wrong][0].item()}")
+        logits = inputs.masked_fill(~counted, 0)
+        loss, alpha_t = sigmoid_focal(logits, filled_targets, self.gamma, self.alpha)
         if self.config.reduction == "none" or inputs.dim() <= 1:
-            return self._reduce(loss, alpha_t, counts, inputs.dtype, targets.shape)
-        labels = counts.flatten(1).sum(1)
-        per_example = loss.masked_fill(~counts, 0).flatten(1).sum(1) / labels.clamp(min=1)
-        alpha_of_example = alpha_t.masked_fill(~counts, 0).flatten(1).sum(1) / labels.clamp(min=1)
+            return self._reduce(loss, alpha_t, counted, inputs.dtype, targets.shape)
+        labels = counted.flatten(1).sum(1)
+        per_example = loss.masked_fill(~counted, 0).flatten(1).sum(1) / labels.clamp(min=1)
+        alpha_of_example = alpha_t.masked_fill(~counted, 0).flatten(1).sum(1) / labels.clamp(min=1)
         return self._reduce(per_example, alpha_of_example, labels > 0, inputs.dtype, targets.shape[:1])
 
     def _reduce(
-        self, loss: Tensor, alpha_t: Tensor, counts: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
+        self, loss: Tensor, alpha_t: Tensor, counted: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
     ) -> Tensor:
-        loss = torch.where(counts, loss, 0)
+        loss = torch.where(counted, loss, 0)
         match self.config.reduction:
             case "none":
-                reduced = loss.reshape(shape)
+                result = loss.reshape(shape)
             case "sum":
-                reduced = loss.sum()
+                result = loss.sum()
             case "mean":
-                reduced = loss.sum() / counts.sum().clamp(min=1)
+                result = loss.sum() / counted.sum().clamp(min=1)
             case _:
-                weight = torch.where(counts, alpha_t, 0).sum()
-                reduced = loss.sum() / torch.where(weight > 0, weight, 1)
-        return reduced.to(torch.float64 if dtype == torch.float64 else torch.float32)
+                weight = torch.where(counted, alpha_t, 0).sum()
+                result = loss.sum() / torch.where(weight > 0, weight, 1)
+        return result.to(torch.float64 if dtype == torch.float64 else torch.float32)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self.config, name)!r}" for name in type(self.config).model_fields)
@@ -253,7 +253,7 @@ def sigmoid_alpha_t(targets: Tensor, alpha: Tensor | None) -> Tensor:
 
 
 def check_num_classes(num_classes: int, alpha: Tensor | None) -> None:
-    """Raise ValueError for fewer than two classes, or for another number of weights."""
+    """Raise ValueError if there are fewer than two classes, or if `alpha` has another number of weights."""
     if num_classes < 2:
         raise ValueError(f"softmax mode needs at least 2 classes, the logits have {num_classes}")
     if alpha is not None and len(alpha) != num_classes:

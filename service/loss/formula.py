@@ -114,18 +114,18 @@ def sigmoid_log_odds(logits: Tensor, targets: Tensor) -> Tensor:
     soft = (y != 0) & (y != 1)
     if not soft.any():
         return hard
-    inside = torch.where(soft, y, 0.5)
+    soft_y = torch.where(soft, y, 0.5)
     log_p, log_q = logsigmoid(x), logsigmoid(-x)
-    log_y, log_rest = inside.log(), torch.log1p(-inside)
-    log_p_t = torch.logaddexp(log_y + log_p, log_rest + log_q)
-    log_one_minus = torch.logaddexp(log_y + log_q, log_rest + log_p)
+    log_y, log_not_y = soft_y.log(), torch.log1p(-soft_y)
+    log_p_t = torch.logaddexp(log_y + log_p, log_not_y + log_q)
+    log_one_minus = torch.logaddexp(log_y + log_q, log_not_y + log_p)
     return torch.where(soft, log_p_t - log_one_minus, hard)
 
 
 def sigmoid_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy with logits, unreduced, float64; y may be soft."""
     x, y = logits.double(), targets.double()
-    # Leave terms of weight 0 out: 0 times an infinite log is NaN.
+    # Leave out terms of weight 0: 0 times an infinite log is NaN.
     positive = torch.where(y == 0, 0, -y * logsigmoid(x))
     return positive + torch.where(y == 1, 0, -(1 - y) * logsigmoid(-x))
 
@@ -192,11 +192,11 @@ def smoothed_focal(
     top = x.detach().argmax(1, keepdim=True)
     is_top = torch.zeros_like(x, dtype=torch.bool).scatter(1, top, value=True)
     shifted = x - x.gather(1, top)
-    log_rest = shifted.masked_fill(is_top, -torch.inf).logsumexp(1, keepdim=True)
-    log_total = torch.log1p(log_rest.exp())
+    log_others = shifted.masked_fill(is_top, -torch.inf).logsumexp(1, keepdim=True)
+    log_total = torch.log1p(log_others.exp())
     log_p = shifted - log_total
-    # The largest p_j has 1 - p_j = rest / (1 + rest), any other p_j is at most 1/2.
-    log_one_minus = torch.where(is_top, log_rest - log_total, torch.log1p(-log_p.exp().masked_fill(is_top, 0)))
+    # The largest p_j has 1 - p_j = others / (1 + others), any other p_j is at most 1/2.
+    log_one_minus = torch.where(is_top, log_others - log_total, torch.log1p(-log_p.exp().masked_fill(is_top, 0)))
     share = torch.full_like(x, smoothing / num_classes)
     share = share.scatter_add(1, targets.unsqueeze(1), torch.full_like(top, 1 - smoothing, dtype=x.dtype))
     weighted = share if weights is None else share * weights

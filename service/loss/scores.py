@@ -36,15 +36,15 @@ NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "gra
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of each row of a chunk, on the host. From CUDA they are complete after the stream is synchronised.
+    """The scores of each row of a chunk, on the host. Scores from CUDA are complete after the stream is synchronised.
 
     Args:
         state: (N,) int8 `RowState`.
         loss: (N,) float64, unreduced; 0 in rows that do not count.
-        log_loss: (N,) float64, its logarithm, which does not underflow; -inf in rows that do not count.
+        log_loss: (N,) float64, logarithm of the loss, which does not underflow; -inf in rows that do not count.
         alpha_t: (N,) float64; 0 in rows that do not count.
-        outputs: (N,) float64 for each further output, NaN in rows that do not count; `prediction` int64, -1 there,
-            (N, L) in sigmoid mode with L > 1.
+        outputs: (N,) float64 for each further output, NaN in rows that do not count; but `prediction` is int64, -1 in
+            rows that do not count, and (N, L) in sigmoid mode with L > 1.
     """
 
     state: Array
@@ -61,13 +61,14 @@ def score(module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]
         module: The configured loss.
         logits: Softmax (N, C), sigmoid (N, L); any floating dtype; tensors on the module's device.
         targets: Softmax (N,) integers; sigmoid (N, L), any number.
-        outputs: Names out of `service.schema.request.OUTPUTS`; `loss` and `contribution` need none of them.
+        outputs: Names from `service.schema.request.OUTPUTS`; `loss` and `contribution` are skipped, as they follow from
+            `Scores.loss`.
     """
     names = [name for name in outputs if name not in ("loss", "contribution")]
     if is_fused(module, logits):
         return _score_fused(module, logits, targets, names)
-    by_torch = _score_softmax if module.config.mode == "softmax" else _score_sigmoid
-    return by_torch(module, as_tensor(logits), as_tensor(targets), names)
+    score_by_torch = _score_softmax if module.config.mode == "softmax" else _score_sigmoid
+    return score_by_torch(module, as_tensor(logits), as_tensor(targets), names)
 
 
 def is_fused(module: FocalLoss, logits: Rows) -> bool:
@@ -105,19 +106,19 @@ def _score_softmax(module: FocalLoss, logits: Tensor, targets: Tensor, names: li
     state = torch.zeros(len(targets), dtype=torch.int8, device=targets.device)
     state[(targets < 0) | (targets >= num_classes)] = RowState.BAD_TARGET
     state[~not_ignored(targets, config.ignore_index)] = RowState.IGNORED
-    known = targets.masked_fill(state != RowState.COUNTED, 0)
+    valid_targets = targets.masked_fill(state != RowState.COUNTED, 0)
     row = softmax_statistics(
-        logits, known, prediction="prediction" in names, moments=not NEED_MOMENTS.isdisjoint(names)
+        logits, valid_targets, prediction="prediction" in names, moments=not NEED_MOMENTS.isdisjoint(names)
     )
     valid = row.valid & logits.isfinite().all(1) if config.label_smoothing else row.valid
     state[(state == RowState.COUNTED) & ~valid] = RowState.BAD_LOGIT
     counted = state == RowState.COUNTED
 
-    alpha_t = torch.ones_like(row.logit_margin) if alpha is None else alpha[known]
+    alpha_t = torch.ones_like(row.logit_margin) if alpha is None else alpha[valid_targets]
     grad_norm = None
     if config.label_smoothing:
         safe = logits.masked_fill(~counted.unsqueeze(1), 0)
-        smoothed = smoothed_focal(safe, known, module.gamma, config.label_smoothing, alpha)
+        smoothed = smoothed_focal(safe, valid_targets, module.gamma, config.label_smoothing, alpha)
         loss, log_loss, grad_norm = smoothed.loss, smoothed.loss.log(), smoothed.grad_norm
     else:
         loss = alpha_t * focal_from_log_odds(row.log_odds, module.gamma)
@@ -132,17 +133,17 @@ def _softmax_outputs(
     row: SoftmaxStatistics, alpha_t: Tensor, gamma: float, num_classes: int, names: list[str]
 ) -> dict[str, Tensor]:
     z = row.log_odds
-    p_t, rest = torch.sigmoid(z), torch.sigmoid(-z)
+    p_t, other_p = torch.sigmoid(z), torch.sigmoid(-z)
     values: dict[str, Tensor] = {}
     if row.moments is not None:
         spread = (1 + row.moments.squared).sqrt()
         # The entropy of "t or not t", plus the entropy of the other classes times their probability 1 - p_t. As z tends
         # to infinity, (1 - p_t) z tends to 0 although z does not.
-        not_target = torch.where(rest > 0, rest * -logsigmoid(-z), 0)
-        entropy = torch.where(p_t > 0, p_t * -logsigmoid(z), 0) + not_target + rest * row.moments.entropy
+        not_target = torch.where(other_p > 0, other_p * -logsigmoid(-z), 0)
+        entropy = torch.where(p_t > 0, p_t * -logsigmoid(z), 0) + not_target + other_p * row.moments.entropy
         values["entropy"] = entropy
         values["confidence_weighted_entropy"] = _confidence_weighted_entropy(entropy, p_t, num_classes)
-        values["el2n"] = rest * spread
+        values["el2n"] = other_p * spread
         values["grad_norm"] = alpha_t * focal_slope(z, gamma) * spread
     values["cross_entropy"] = cross_entropy_from_log_odds(z)
     values["p_t"] = p_t
@@ -151,7 +152,7 @@ def _softmax_outputs(
         values["prediction"] = row.prediction
     values["logit_margin"] = row.logit_margin
     # p_t minus the largest other probability (1 - p_t) / s, shifted to [0, 1] as in cleanlab.
-    values["normalized_margin"] = (p_t - rest * torch.exp(-row.log_others) + 1) / 2
+    values["normalized_margin"] = (p_t - other_p * torch.exp(-row.log_others) + 1) / 2
     return {name: values[name] for name in names}
 
 
@@ -164,8 +165,11 @@ def _confidence_weighted_entropy(entropy: Tensor, p_t: Tensor, num_classes: int)
 
 @torch.no_grad()
 def _score_sigmoid(module: FocalLoss, logits: Tensor, targets: Tensor, names: list[str]) -> Scores:
-    """Scores of independent labels: losses, cross-entropies and entropies are means over an example's labels, margins
-    and probabilities those of its worst label, norms those of the vector of its labels."""
+    """Scores of examples with independent labels.
+
+    Losses, alpha_t, cross-entropies and entropies are means over the labels of an example. Margins, log-odds and p_t
+    are those of its worst label. `el2n` and `grad_norm` are norms over its labels.
+    """
     present = not_ignored(targets, module.config.ignore_index)
     x, y = logits.double(), targets.double()
     bad_target = present & ~((y >= 0) & (y <= 1))

@@ -48,7 +48,7 @@ def assert_scores(
     rounded = implementation.rounds and dtype != torch.float64
     error = 1e-12 if dtype == torch.float64 else implementation.error
     unit = error + (FLOAT32_EPSILON if rounded else 0)
-    # Absolute errors by underflow: of sums of squares in float64, of any number in float32.
+    # Absolute errors by underflow: sums of squares underflow in float64, all numbers in float32.
     tiny = FLOAT32_TINY if rounded else 1e-150
     steep = (1 + gamma) * unit
     tolerances: dict[str, tuple[float, float]] = {
@@ -106,17 +106,17 @@ def _assert_confidence_weighted_entropy(result: Columns, num_classes: int) -> No
 def _assert_moments(result: Columns, expected: Mapping[str, Array], tolerance: float) -> None:
     """Compare the sums over the other classes, which are a part of entropy and EL2N."""
     z = result["log_odds"]
-    p, rest = expit(z), expit(-z)
-    # In other rows float64 has too few digits of them.
-    known = (result["state"] == COUNTED) & (rest > 1e-15 / tolerance)
-    if not known.any():
+    p, other_p = expit(z), expit(-z)
+    # In other rows, float64 has too few digits to recover these sums.
+    accurate = (result["state"] == COUNTED) & (other_p > 1e-15 / tolerance)
+    if not accurate.any():
         return
-    p, rest, z = p[known], rest[known], z[known]
-    squared = (result["el2n"][known] / rest) ** 2 - 1
-    assert_near(squared, expected["squared"][known], rtol=tolerance, atol=1e-15, name="squared")
-    of_label = p * np.logaddexp(0, -z) + rest * np.logaddexp(0, z)
-    others = (result["entropy"][known] - of_label) / rest
-    assert_near(others, expected["entropy_of_others"][known], rtol=0, atol=2 * tolerance, name="entropy of others")
+    p, other_p, z = p[accurate], other_p[accurate], z[accurate]
+    squared = (result["el2n"][accurate] / other_p) ** 2 - 1
+    assert_near(squared, expected["squared"][accurate], rtol=tolerance, atol=1e-15, name="squared")
+    of_label = p * np.logaddexp(0, -z) + other_p * np.logaddexp(0, z)
+    others = (result["entropy"][accurate] - of_label) / other_p
+    assert_near(others, expected["entropy_of_others"][accurate], rtol=0, atol=2 * tolerance, name="entropy of others")
 
 
 def assert_equals_oracle(

@@ -1,4 +1,4 @@
-"""The implementations of the loss behind a common signature; `tests/loss/properties` tests all of them.
+"""The implementations of the loss, with a common signature; `tests/loss/properties` tests all of them.
 
 To add an implementation, append it to `IMPLEMENTATIONS`, and declare missing columns and features in `lacks`, with the
 reason. Tests that need them are skipped with this reason.
@@ -46,18 +46,18 @@ class Implementation:
 
     Args:
         name: Used in the ids of tests.
-        compute: From a configuration, logits (N, C) or (N, L) and targets (N,) or (N, L), both on the CPU, and names
-            out of `FURTHER`, to the columns that it has: state (N,) `RowState`; loss, log_loss and alpha_t (N,);
+        compute: Function of a configuration, logits (N, C) or (N, L) and targets (N,) or (N, L), both on the CPU, and
+            names from `FURTHER`. It returns its columns: state (N,) `RowState`; loss, log_loss and alpha_t (N,);
             gradient (N, C); each further score (N,), prediction (N, L) in sigmoid mode with L > 1. In rows that do
             not count: loss 0, or NaN in bad rows; log_loss -inf, alpha_t 0, prediction -1, other scores NaN.
         lacks: Missing columns and features, with the reason: names of `COLUMNS`, and the features `sigmoid`,
             `label_smoothing` and `bad_rows`.
-        rounds: Columns are float32 unless the logits are float64; otherwise they are float64.
+        rounds: True if columns are float32 unless the logits are float64; False if they are always float64.
         error: Bound of the absolute error of z = log(p / (1 - p)), from sums in float32.
         widths: Numbers of classes, one for each path through its code.
         shapes: Numbers of rows and classes around which its blocks change.
-        slow_from: The number of classes from which a test is marked slow.
-        unavailable: Reason for which it cannot run on this machine; empty if it can.
+        slow_from: Smallest number of classes for which a test is marked slow.
+        unavailable: Reason why the implementation cannot run on this machine; empty if it can.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Implementation:
         return self.name
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """Print the name in Hypothesis, which else prints all fields."""
+        """Print the name in Hypothesis, which otherwise prints all fields."""
         printer.text(self.name)
 
     def need(self, *names: str) -> None:
@@ -162,8 +162,8 @@ def _evaluate(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequ
     }
     state, log_loss = np.full(len(logits), IGNORED), np.full(len(logits), -np.inf)
     for row in result.hardest:
-        place = cuts[row.batch] + row.index
-        state[place], log_loss[place] = COUNTED, row.log_loss
+        position = cuts[row.batch] + row.index
+        state[position], log_loss[position] = COUNTED, row.log_loss
     for bad in result.excluded:
         state[cuts[bad.batch] + bad.index] = BAD_TARGET if bad.code == "invalid_target" else BAD_LOGIT
     assert np.count_nonzero(state == IGNORED) == result.num_ignored
@@ -197,7 +197,7 @@ IMPLEMENTATIONS = (
         _triton,
         lacks=_NO_AUTOGRAD | {"sigmoid": "the kernel is for softmax"},
         error=1e-6,
-        # Rows of more than 4096 float32 or 2048 float64 logits are walked tile by tile.
+        # Rows of more than 4096 float32 or 2048 float64 logits are read tile by tile.
         widths=(2, 6, 12_000),
         shapes=(
             *((0, 2), (0, 5000), (1, 2), (7, 3), (33, 10), (1025, 2), (130, 17), (5, 1000), (3, 1024)),

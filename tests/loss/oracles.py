@@ -35,48 +35,48 @@ def softmax_scores(
     the probability (1 - p) pi_j, where pi is the softmax over the classes other than the target.
     """
     x, y = logits.detach().double().numpy(), targets.numpy()
-    inside = (y >= 0) & (y < x.shape[1])
-    target = np.where(inside, y, 0)
+    in_range = (y >= 0) & (y < x.shape[1])
+    target = np.where(in_range, y, 0)
     at_target = np.arange(len(x)), target
     target_logit, others = x[at_target], x.copy()
     others[at_target] = -np.inf
     largest = others.max(1, initial=-np.inf)
-    alone = np.isneginf(largest)
-    margin = np.where(alone, np.inf, target_logit - largest)
-    bad = ~(np.isfinite(target_logit) & (alone | np.isfinite(margin)) & ~(np.isnan(x) | (x == np.inf)).any(1))
-    ignored = np.zeros_like(inside) if ignore_index is None else y.astype(object) == ignore_index
-    state = np.select([ignored.astype(bool), ~inside, bad], [IGNORED, BAD_TARGET, BAD_LOGIT], COUNTED)
+    only_class = np.isneginf(largest)
+    margin = np.where(only_class, np.inf, target_logit - largest)
+    bad = ~(np.isfinite(target_logit) & (only_class | np.isfinite(margin)) & ~(np.isnan(x) | (x == np.inf)).any(1))
+    ignored = np.zeros_like(in_range) if ignore_index is None else y.astype(object) == ignore_index
+    state = np.select([ignored.astype(bool), ~in_range, bad], [IGNORED, BAD_TARGET, BAD_LOGIT], COUNTED)
 
-    distance = others - np.where(alone, 0, largest)[:, None]
+    distance = others - np.where(only_class, 0, largest)[:, None]
     # The largest term is exp(0) = 1; without it the small terms keep their digits.
     rest_of_sum = np.exp(distance)
     rest_of_sum[np.arange(len(x)), others.argmax(1)] = 0
-    log_sum = np.where(alone, 0, np.log1p(rest_of_sum.sum(1)))
+    log_sum = np.where(only_class, 0, np.log1p(rest_of_sum.sum(1)))
     z = margin - log_sum
     log_pi = distance - log_sum[:, None]
-    p, rest, minus_log_rest = expit(z), expit(-z), np.logaddexp(0, z)
+    p, other_p, minus_log_other_p = expit(z), expit(-z), np.logaddexp(0, z)
     entropy_of_others = -_times_log(np.exp(log_pi), log_pi).sum(1)
     ce = np.logaddexp(0, -z)
-    entropy = p * ce - _times_log(rest, -minus_log_rest) + rest * entropy_of_others
+    entropy = p * ce - _times_log(other_p, -minus_log_other_p) + other_p * entropy_of_others
     squared = np.exp(2 * log_pi).sum(1)
     ratio = entropy / math.log(x.shape[1]) / np.maximum(p, 1e-6)
     alpha = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)[target]
-    focus = np.exp(-gamma * minus_log_rest) if gamma else np.ones_like(z)
-    slope = alpha * focus * (gamma * p * ce + rest)
+    focus = np.exp(-gamma * minus_log_other_p) if gamma else np.ones_like(z)
+    slope = alpha * focus * (gamma * p * ce + other_p)
     counted = state == COUNTED
     scores = {
         "cross_entropy": ce,
         "p_t": p,
         "log_odds": z,
         "logit_margin": margin,
-        "normalized_margin": (p - rest * np.exp(-log_sum) + 1) / 2,
+        "normalized_margin": (p - other_p * np.exp(-log_sum) + 1) / 2,
         "entropy": entropy,
         "confidence_weighted_entropy": np.log1p(ratio) / np.maximum(ratio, 1e-6),
-        "el2n": rest * np.sqrt(1 + squared),
+        "el2n": other_p * np.sqrt(1 + squared),
         "grad_norm": slope * np.sqrt(1 + squared),
     }
-    # From z = 37 on CE equals exp(-z) to the last bit.
-    log_loss = np.log(alpha) + np.where(z > 37, -z, np.log(ce)) - (gamma * minus_log_rest if gamma else 0)
+    # For z > 37, CE equals exp(-z) to the last bit.
+    log_loss = np.log(alpha) + np.where(z > 37, -z, np.log(ce)) - (gamma * minus_log_other_p if gamma else 0)
     direction = np.exp(log_pi)
     direction[at_target] = -1
     return {

@@ -26,7 +26,7 @@ class Class:
     """One class of a softmax: p, 1 - p and -log p."""
 
     p: mpf
-    rest: mpf
+    one_minus_p: mpf
     cross_entropy: mpf
 
 
@@ -41,7 +41,7 @@ def softmax(logits: tuple[float, ...]) -> tuple[Class, ...]:
         classes.append(
             Class(
                 p=power / total,
-                rest=others / total,
+                one_minus_p=others / total,
                 cross_entropy=mpmath.log1p(others / power) if power else mpmath.inf,
             )
         )
@@ -71,7 +71,7 @@ def softmax_focal(
     classes = softmax(tuple(logits))
     alpha = [mpf(w) for w in weights] if weights is not None else [mpf(1)] * len(classes)
     return mpmath.fsum(
-        y * a * c.rest ** mpf(gamma) * c.cross_entropy
+        y * a * c.one_minus_p ** mpf(gamma) * c.cross_entropy
         for y, a, c in zip(smoothed_target(len(classes), target, smoothing), alpha, classes, strict=True)
         if y
     )
@@ -89,12 +89,12 @@ def softmax_focal_gradient(
     alpha = [mpf(w) for w in weights] if weights is not None else [mpf(1)] * len(classes)
     gradient = [mpf(0)] * len(classes)
     for j, y in enumerate(smoothed_target(len(classes), target, smoothing)):
-        if not y or not classes[j].rest:
+        if not y or not classes[j].one_minus_p:
             continue
         c, g = classes[j], mpf(gamma)
-        by_p = -y * alpha[j] * (g * c.rest ** (g - 1) * c.cross_entropy + c.rest**g / c.p)
+        by_p = -y * alpha[j] * (g * c.one_minus_p ** (g - 1) * c.cross_entropy + c.one_minus_p**g / c.p)
         for k, other in enumerate(classes):
-            gradient[k] += by_p * (c.p * c.rest if k == j else -c.p * other.p)
+            gradient[k] += by_p * (c.p * c.one_minus_p if k == j else -c.p * other.p)
     return gradient
 
 
@@ -155,13 +155,13 @@ def _scores_of_label(logits: tuple[float, ...], target: int) -> dict[str, mpf]:
     return {
         "cross_entropy": c.cross_entropy,
         "p_t": c.p,
-        "log_odds": mpmath.log(c.p / c.rest) if c.rest else mpmath.inf,
+        "log_odds": mpmath.log(c.p / c.one_minus_p) if c.one_minus_p else mpmath.inf,
         "prediction": mpf(logits.index(max(logits))),
         "logit_margin": mpf(logits[target]) - max(mpf(x) for j, x in enumerate(logits) if j != target),
         "normalized_margin": (c.p - max(other.p for other in others) + 1) / 2,
         "entropy": entropy,
         "confidence_weighted_entropy": mpmath.log1p(ratio) / max(ratio, bound),
-        "el2n": mpmath.sqrt(c.rest**2 + mpmath.fsum(other.p**2 for other in others)),
+        "el2n": mpmath.sqrt(c.one_minus_p**2 + mpmath.fsum(other.p**2 for other in others)),
     }
 
 

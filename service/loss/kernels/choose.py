@@ -37,7 +37,7 @@ def softmax_statistics(
 def check_kernels(device: str) -> tuple[KernelCheck, ...]:
     """Check every Triton kernel on this device, once per process, and never use one that fails.
 
-    Failures are logged as one warning; the plain implementation computes instead.
+    All failures are logged as one warning; the plain implementation is used in place of the failed kernels.
 
     Args:
         device: `cuda:N`; or `cpu`, where Triton interprets the kernels.
@@ -85,8 +85,8 @@ def _by_triton(logits: Tensor, targets: Tensor, *, prediction: bool, moments: bo
             return None
         return fused_cuda.softmax_statistics(logits, targets, prediction=prediction, moments=moments)
     except Exception as err:
-        # Triton has no one class for its faults: a missing package, compiler or driver library, a cache that cannot
-        # be written or executed from, a device it does not know.
+        # Triton's exceptions have no common class: a package, compiler or driver library may be missing, its cache
+        # may not be writable or executable, or it may not support the device.
         if isinstance(err, MemoryError) or "out of memory" in str(err):
             raise
         if not _no_kernel.is_set():

@@ -37,7 +37,7 @@ from service.loss.kernels.cpu_rows import (
 )
 from service.loss.row_state import BAD_LOGIT
 
-# Least number of logits for another thread: starting it for fewer takes longer than they do.
+# Minimum number of logits per thread: for fewer, starting the thread takes longer than computing them.
 THREAD_ELEMENTS = 2**18
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -128,16 +128,16 @@ def score_rows(
         ignore_index: Target of a row that does not count, or None.
         log_loss: Also compute the logarithm of the loss.
         statistics: Also compute the statistics and the logarithm of the loss.
-        prediction: See `softmax_statistics`.
-        moments: See `softmax_statistics`.
+        prediction: Also find the predicted class, for the statistics.
+        moments: Also compute the moments, for the statistics; implies `statistics`.
     """
     count = logits.shape[0]
-    rows = 7 if moments else 5 if statistics else 3 if log_loss else 2
-    values, state = np.empty((rows, count)), np.empty(count, np.int8)
+    num_values = 7 if moments else 5 if statistics else 3 if log_loss else 2
+    values, state = np.empty((num_values, count)), np.empty(count, np.int8)
     position = np.empty(count if prediction else 0, np.int64)
     _run(logits, targets, gamma, weights, ignore_index, values, state, position, NO_SUMS)
     row_statistics = None
-    if rows > LOG_OTHERS:
+    if num_values > LOG_OTHERS:
         row = torch.from_numpy(values)
         row_statistics = SoftmaxStatistics(
             logit_margin=row[LOGIT_MARGIN],
@@ -146,14 +146,15 @@ def score_rows(
             prediction=torch.from_numpy(position) if prediction else None,
             moments=Moments(row[SQUARED], row[ENTROPY]) if moments else None,
         )
-    log_losses = values[LOG_LOSS if rows > LOG_LOSS else LOSS]
+    log_losses = values[LOG_LOSS if num_values > LOG_LOSS else LOSS]
     return FusedScores(state, values[LOSS], values[ALPHA_T], log_losses, row_statistics)
 
 
 def sum_rows(logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, ignore_index: int | None) -> FusedSums:
     """The sums over all rows, without storing anything for each row.
 
-    Each 64 rows give one float64 sum, and these are added pairwise, so the number of threads changes nothing.
+    Each 64 rows give one float64 sum, and these are added pairwise, so the result does not depend on the number of
+    threads.
     """
     values, state, position = np.empty((2, 0)), np.empty(0, np.int8), np.empty(0, np.int64)
     sums = np.empty((len(SUMS), -(-logits.shape[0] // LANES)))
@@ -163,9 +164,9 @@ def sum_rows(logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, 
 
 
 def _run(
-    logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, ignore_index: int | None, *into: Array
+    logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, ignore_index: int | None, *results: Array
 ) -> None:
-    """Run the kernel; `into` are the arrays for values, state, prediction and sums."""
+    """Run the kernel; `results` are the arrays for values, state, prediction and sums."""
     alphas = np.empty((2, 0))
     if weights is not None:
         alpha = as_array(weights).astype(np.float64)
@@ -179,29 +180,29 @@ def _run(
         alphas,
         ignore_index is not None,
         ignore_index or 0,
-        *into,
+        *results,
     )
     count, num_classes = logits.shape
-    computing = np.float64 if rows.dtype == np.float64 else np.float32
+    dtype = np.float64 if rows.dtype == np.float64 else np.float32
 
     def work(start: int, stop: int) -> None:
-        cpu_kernel.score_rows(*arguments, *_scratch(num_classes, computing, get_ident()), start, stop)
+        cpu_kernel.score_rows(*arguments, *_scratch(num_classes, dtype, get_ident()), start, stop)
 
     _over_threads(work, count, count * num_classes)
 
 
-# Each thread reuses its own: allocating them takes as long as scoring some rows.
+# Each thread reuses its own arrays: allocating them takes as long as scoring some rows.
 @lru_cache(maxsize=8)
 def _scratch(num_classes: int, dtype: type[np.floating[Any]], thread: int) -> tuple[Array, Array, Array]:
     """Scratch arrays of a kernel call, aligned to cache lines: parts of one buffer with 8 bytes an element."""
     steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
     rows, line = STEPS + steps + 4, 8 * LANES
     buffer = np.empty((rows + 17 + 3) * line + CACHE_LINE, np.uint8)
-    first = -buffer.ctypes.data % CACHE_LINE
+    offset = -buffer.ctypes.data % CACHE_LINE
     return (
-        np.ndarray((rows, LANES), dtype, buffer, first),
-        np.ndarray((17, LANES), np.float64, buffer, first + rows * line),
-        np.ndarray((3, LANES), np.int64, buffer, first + (rows + 17) * line),
+        np.ndarray((rows, LANES), dtype, buffer, offset),
+        np.ndarray((17, LANES), np.float64, buffer, offset + rows * line),
+        np.ndarray((3, LANES), np.int64, buffer, offset + (rows + 17) * line),
     )
 
 

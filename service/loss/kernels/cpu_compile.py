@@ -41,8 +41,8 @@ def compiled(*helpers: ModuleType, **options: Any) -> Callable[[Callable[..., An
 
 
 @_intrinsic
-def stays_a_call(_typing: Any) -> Any:
-    """Keep LLVM from inlining the function that calls this: inlined, its loops may lose their vectorization."""
+def never_inline(_typing: Any) -> Any:
+    """Mark the function that calls this as `noinline` for LLVM: if it is inlined, its loops may not be vectorized."""
 
     def generate(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         builder.function.attributes.add("noinline")

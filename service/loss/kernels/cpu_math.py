@@ -66,7 +66,7 @@ def _exp_64(x: Any) -> Any:
     p = p * r + 1 / 6
     p = p * r + 1 / 2
     p = p * r * r + r + 1
-    # Two factors, to reach the subnormal numbers.
+    # Two factors, so that subnormal results are possible.
     half = (n * 0.5 + _ROUND_64) - _ROUND_64
     return p * _power_of_two(half) * _power_of_two(n - half)
 
@@ -94,7 +94,7 @@ def _typed_exp(x: Any) -> Any:
 
 @_vector
 def log(x: Any) -> Any:
-    """ln x for a normal float64 x > 0, about 1 unit in the last place; NaN for NaN and infinity."""
+    """ln x for a normal float64 x > 0, with an error of about 1 unit in the last place; NaN for NaN and infinity."""
     # fdlibm's reduction to m in [sqrt(1/2), sqrt(2)) and its polynomial (e_log.c); 1024 keeps the exponent positive.
     bits = np.float64(x).view(np.int64) + (1024 << 52)
     exponent = np.uint64(bits - _SQRT_HALF_BITS) >> np.uint64(52)
@@ -106,7 +106,7 @@ def log(x: Any) -> Any:
 @_vector
 def log1p(x: Any) -> Any:
     """ln(1 + x) for 0 <= x <= 1, float64, with the relative error of `log`; NaN stays NaN."""
-    # Above sqrt(2) - 1 by ln 2 + ln((1 + x) / 2).
+    # For x above sqrt(2) - 1: ln 2 + ln((1 + x) / 2).
     small = x < _SQRT_2 - 1
     return (0.0 if small else _LN_2) + _log_near_one(x if small else (x - 1) * 0.5)
 

@@ -16,7 +16,7 @@ from numba import njit
 
 from service.loss import row_state
 from service.loss.kernels import cpu_compile, cpu_llvm, cpu_math
-from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, stays_a_call
+from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, never_inline
 from service.loss.kernels.cpu_llvm import TILE_CLASSES, TILE_ROWS, prefetch, transpose_tile, widened
 from service.loss.kernels.cpu_math import LOWEST, exp, log, log1p
 from service.loss.row_state import BAD_LOGIT, BAD_TARGET, COUNTED, IGNORED
@@ -51,29 +51,43 @@ def score_rows(
     sums: Any,
     space: Any,
     lanes: Any,
-    whole: Any,
+    integers: Any,
     start: int,
     stop: int,
 ) -> None:
-    """Score the rows from `start` to `stop` into values (2 to 7, N) float64, state (N,) int8, prediction (N,) or (0,).
+    """Score the rows from `start` to `stop`.
 
-    Or, where values are (2, 0), into sums (4, N / 64 rounded up) float64 of each 64 rows. It works in space (32 + steps
-    + 4, 64) of the type that it computes in, lanes (17, 64) float64 and whole (3, 64) int64.
+    Args:
+        logits: (N, C), contiguous; 16-bit floats as integers, see `cpu_llvm.widened`.
+        targets: (N,) int64.
+        gamma: >= 0.
+        alphas: (2, C) float64, weights of the classes and their logarithms; (2, 0) for weights 1.
+        has_ignored: True if there is a target of rows that do not count.
+        ignored: That target.
+        values: Result (2 to 7, N) float64 in the order from `LOSS`; or (2, 0), to compute `sums`.
+        state: Result (N,) int8 `RowState`.
+        prediction: Result (N,) int64, or (0,) to leave it out.
+        sums: Result (4, N / 64 rounded up) float64, the sums of each 64 rows, if `values` is (2, 0).
+        space: Scratch (32 + steps + 4, 64), float32 or float64: the dtype of the computation.
+        lanes: Scratch (17, 64) float64.
+        integers: Scratch (3, 64) int64.
+        start: First row, a multiple of 64.
+        stop: End of the rows.
     """
     num_classes = logits.shape[1]
     moments, positions = len(values) > SQUARED, len(prediction) > 0
     short = num_classes <= SHORT_ROW
-    known, kind, position = whole[0], whole[1], whole[2]
+    classes, states, position = integers[0], integers[1], integers[2]
     # For 64 rows: the target's logit, the largest other one, and the sums of w, w^2 and w log w over the others.
-    row, across, work = lanes[:5], lanes[5:8], lanes[8:]
+    row, lane_sums, work = lanes[:5], lanes[5:8], lanes[8:]
     work[ALPHA_T] = 1
     # This order keeps loads from the block from waiting for stores to the weights at an address with the same low bits.
     weights, block, partial, top = space[:STEPS], space[STEPS:-4], space[-4:-1], space[-1]
     for first in range(start, stop, LANES):
         count = min(LANES, stop - first)
-        _look_up(targets[first : first + count], num_classes, has_ignored, ignored, known, kind)
+        _look_up(targets[first : first + count], num_classes, has_ignored, ignored, classes, states)
         if short:
-            _load_rows(logits[first : first + count], known, block, row[0])
+            _load_rows(logits[first : first + count], classes, block, row[0])
             _maxima(block, top)
             for lane in range(count):
                 row[1, lane] = top[lane]
@@ -84,39 +98,39 @@ def score_rows(
             _sums(block, top, weights, partial, row[2:], moments)
         else:
             for lane in range(count):
-                row[0, lane] = _load_row(logits[first + lane], known[lane], block)
+                row[0, lane] = _load_row(logits[first + lane], classes[lane], block)
                 _maxima(block, top)
                 row[1, lane] = _largest(top)
                 if positions:
                     prediction[first + lane] = _first_position(block, row[1, lane])
                 top[:] = row[1, lane]
-                _sums(block, top, weights, partial, across, moments)
+                _sums(block, top, weights, partial, lane_sums, moments)
                 for k in range(3 if moments else 1):
-                    row[2 + k, lane] = _sum(across[k])
+                    row[2 + k, lane] = _sum(lane_sums[k])
         if positions:
-            _with_target(row, known, prediction[first : first + count])
-        _finish(row, known, kind, gamma, alphas, work, len(values))
+            _with_target(row, classes, prediction[first : first + count])
+        _finish(row, classes, states, gamma, alphas, work, len(values))
         if values.shape[1] > 0:
-            _keep_rows(work, kind, values[:, first : first + count], state[first : first + count])
+            _store_rows(work, states, values[:, first : first + count], state[first : first + count])
         else:
-            _add_rows(work, kind, sums[:, first // LANES])
+            _add_rows(work, states, sums[:, first // LANES])
 
 
 @_vector
-def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, known: Any, state: Any) -> None:
+def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, classes: Any, state: Any) -> None:
     """Set the states of 64 rows and the classes to look up; lanes after the last row are ignored."""
-    state[:], known[:] = IGNORED, 0
+    state[:], classes[:] = IGNORED, 0
     for lane in range(len(targets)):
         target = targets[lane]
         counts = 0 <= target < num_classes
-        known[lane] = target if counts else 0
+        classes[lane] = target if counts else 0
         state[lane] = IGNORED if has_ignored and target == ignored else COUNTED if counts else BAD_TARGET
 
 
 @_vector
 def _load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None:
     """Load short rows into lanes; store and mask the target's logit."""
-    stays_a_call()
+    never_inline()
     _transpose(logits, block)
     for lane in range(len(logits)):
         # Unsigned numbers, so that numba generates no code for negative indices.
@@ -142,7 +156,7 @@ def _transpose(logits: Any, block: Any) -> None:
 @_vector
 def _load_row(row: Any, target: int, block: Any) -> Any:
     """Spread a long row over the lanes; mask the target's logit and return it."""
-    stays_a_call()
+    never_inline()
     flat = block.reshape(block.size)
     for j in range(len(row), 2 * len(row), 16):
         prefetch(row, j)
@@ -157,7 +171,7 @@ def _load_row(row: Any, target: int, block: Any) -> Any:
 @_vector
 def _maxima(block: Any, top: Any) -> None:
     """The largest value of each lane; NaNs may be skipped, they appear in the sums."""
-    stays_a_call()
+    never_inline()
     top[:] = -np.inf
     for k in range(len(block)):
         for lane in range(LANES):
@@ -185,7 +199,7 @@ def _sum(lanes: Any) -> Any:
 @_vector
 def _positions(block: Any, top: Any, position: Any) -> None:
     """The first step at which each lane has its largest value."""
-    stays_a_call()
+    never_inline()
     for k in range(len(block) - 1, -1, -1):
         for lane in range(LANES):
             position[lane] = k if block[k, lane] == top[lane] else position[lane]
@@ -215,7 +229,7 @@ def _sums(block: Any, top: Any, weights: Any, partial: Any, sums: Any, moments: 
     """The sums of w, w^2 and w log w of each lane, with w = exp(x - top); replaces the block by log w."""
     sums[:] = 0
     for lane in range(LANES):
-        # If all are masked there is nothing to subtract.
+        # If all logits of a lane are masked, subtract 0.
         top[lane] = 0.0 if top[lane] == -np.inf else top[lane]
     for begin in range(0, len(block), STEPS):
         log_weights = block[begin : begin + STEPS]
@@ -228,11 +242,11 @@ def _sums(block: Any, top: Any, weights: Any, partial: Any, sums: Any, moments: 
 
 @_vector
 def _exponentials(log_weights: Any, shift: Any, weights: Any) -> None:
-    stays_a_call()
+    never_inline()
     for k in range(len(log_weights)):
         for lane in range(LANES):
             below = log_weights[k, lane] - shift[lane]
-            # Far enough below a sum that is at least 1, and above the subnormal numbers.
+            # exp(-87) changes no sum of at least 1, and is not subnormal.
             log_weights[k, lane] = -87.0 if below < -87.0 else below
     flat, flat_weights = log_weights.reshape(log_weights.size), weights.reshape(weights.size)
     for j in range(len(flat)):
@@ -241,7 +255,7 @@ def _exponentials(log_weights: Any, shift: Any, weights: Any) -> None:
 
 @_vector
 def _add_up(log_weights: Any, weights: Any, partial: Any, moments: bool) -> None:
-    stays_a_call()
+    never_inline()
     partial[:] = 0
     for k in range(len(log_weights)):
         for lane in range(LANES):
@@ -259,8 +273,8 @@ def _finish(row: Any, targets: Any, state: Any, gamma: float, alphas: Any, work:
     z, cross_entropy = work[ENTROPY + 1], work[ENTROPY + 2]
     _log_odds(row, work[LOGIT_MARGIN], work[LOG_OTHERS], z)
     for lane in range(len(state)):
-        alone = (row[1, lane] == -np.inf) & (abs(row[0, lane]) < np.inf) & (z[lane] == np.inf)
-        valid = alone | (abs(z[lane]) < np.inf)
+        only_class = (row[1, lane] == -np.inf) & (abs(row[0, lane]) < np.inf) & (z[lane] == np.inf)
+        valid = only_class | (abs(z[lane]) < np.inf)
         state[lane] = state[lane] if valid | (state[lane] != COUNTED) else BAD_LOGIT
     _losses(z, gamma, cross_entropy, work[LOSS], work[LOG_LOSS], requested > LOG_LOSS)
     if alphas.shape[1] > 0:
@@ -274,12 +288,12 @@ def _finish(row: Any, targets: Any, state: Any, gamma: float, alphas: Any, work:
 
 @_vector
 def _log_odds(row: Any, margin: Any, log_others: Any, z: Any) -> None:
-    stays_a_call()
+    never_inline()
     target_logit, largest, total = row[0], row[1], row[2]
     for lane in range(LANES):
         margin[lane] = np.inf if largest[lane] == -np.inf else target_logit[lane] - largest[lane]
     for lane in range(LANES):
-        # If all other classes are masked, the sum tells only if there is a NaN.
+        # If all other classes are masked, the sum matters only if it is NaN.
         log_others[lane] = log(1 + (total[lane] - total[lane]) if largest[lane] == -np.inf else total[lane])
     for lane in range(LANES):
         z[lane] = margin[lane] - log_others[lane]
@@ -287,8 +301,8 @@ def _log_odds(row: Any, margin: Any, log_others: Any, z: Any) -> None:
 
 @_vector
 def _losses(z: Any, gamma: float, cross_entropy: Any, loss: Any, log_focus: Any, with_log: bool) -> None:
-    """`focal_from_log_odds`, and `log_focal_from_log_odds` instead of the logarithm of the focusing factor."""
-    stays_a_call()
+    """`focal_from_log_odds` of 64 rows; if `with_log`, replace `log_focus` by `log_focal_from_log_odds`."""
+    never_inline()
     for lane in range(LANES):
         # log(1 + exp(-|z|)), the part that softplus(z) and softplus(-z) share.
         below = -abs(z[lane])
@@ -315,18 +329,18 @@ def _moments(sums: Any, log_total: Any, squared: Any, entropy: Any) -> None:
 
 
 @_vector
-def _keep_rows(work: Any, kind: Any, values: Any, state: Any) -> None:
+def _store_rows(work: Any, states: Any, values: Any, state: Any) -> None:
     for k in range(len(values)):
         for lane in range(len(state)):
             values[k, lane] = work[k, lane]
     for lane in range(len(state)):
-        state[lane] = kind[lane]
+        state[lane] = states[lane]
 
 
 @_lanes_sum
 def _add_rows(work: Any, state: Any, sums: Any) -> None:
     """Add the rows that are not ignored to the sums of these 64 rows."""
-    stays_a_call()
+    never_inline()
     loss, alpha, counted, bad = 0.0, 0.0, 0, 0
     for lane in range(len(state)):
         counts = state[lane] != IGNORED

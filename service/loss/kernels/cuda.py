@@ -75,12 +75,12 @@ def _reduce_narrow(  # type: ignore[no-untyped-def]
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < num_rows
     column = tl.arange(0, BLOCK)
-    # As products with ALIGN, which let the compiler load 16 bytes at a time.
+    # The products with ALIGN let the compiler load 16 bytes at a time.
     row_start = logits + row * row_units * ALIGN
     mask = inside[:, None] & (column < class_units * ALIGN)[None, :]
     x = tl.load(row_start[:, None] + column[None, :], mask=mask, other=float("-inf")).to(dtype)
     target = tl.load(targets + row, mask=inside, other=0)
-    # From the cache: the tile's load fetches its line.
+    # A cache hit: the load of the tile has fetched this line.
     target_logit = tl.load(row_start + target, mask=inside, other=0.0).to(dtype)
     x = tl.where(column[None, :] == target.to(tl.int32)[:, None], float("-inf"), x)
     largest = tl.max(x, 1)
@@ -116,7 +116,7 @@ def _fold(  # type: ignore[no-untyped-def]
         x = tl.where(lane == target - first, float("-inf"), x)
     tile_largest = tl.max(x, 0)
     if PREDICTION:  # noqa: SIM102 - one is decided when the kernel is compiled, the other when it runs
-        # Of equal logits the first counts.
+        # The first of equal logits counts.
         if tile_largest > largest:
             position = first + tl.min(tl.where(x == tile_largest, lane, BLOCK), 0)
     new_largest = tl.maximum(largest, tile_largest)
@@ -205,11 +205,11 @@ def softmax_statistics(
     Args:
         logits: (N, C) float16, bfloat16, float32 or float64 on CUDA, C >= 2; copied only if a row is not contiguous.
         targets: (N,) int64 in [0, C), on the same device.
-        prediction: Also the predicted class.
-        moments: Also what entropy, EL2N and the gradient norm need.
+        prediction: Also find the predicted class.
+        moments: Also compute the moments for entropy, EL2N and the gradient norm.
 
     Raises:
-        Exception: Whatever Triton raises where it cannot build or start the kernel.
+        Exception: Triton cannot build or start the kernel; its exceptions have no common class.
     """
     if logits.stride(1) != 1:
         logits = logits.contiguous()

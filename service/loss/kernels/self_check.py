@@ -19,7 +19,7 @@ from service.loss.formula import Moments, SoftmaxStatistics
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # Largest difference, relative to the value where it exceeds 1, by the dtype that the kernel computes in. Correct
-# kernels stay below 3e-6 and 3e-12 (tests/loss); the rest is for the exponential of a GPU.
+# kernels stay below 3e-6 and 3e-12 (tests/loss); the margin allows for the exponential of a GPU.
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
 IGNORED_TARGET = -100
 
@@ -111,12 +111,13 @@ def check_kernel(name: str, kernel: Kernel, dtype: torch.dtype, device: str, cas
     largest, message = 0.0, ""
     try:
         for case in cases:
-            rows, logits, targets = batch(case, dtype)
-            result = _on_host(_run(kernel, case, _placed(logits, case, device), targets.to(device)))
-            for error, row, what in _differences(result, logits, targets):
+            descriptions, logits, targets = batch(case, dtype)
+            result = _on_host(_run(kernel, case, _on_device(logits, case, device), targets.to(device)))
+            for error, row, statistic in _differences(result, logits, targets):
                 largest = max(largest, error)
                 if error > tolerance and not message:
-                    message = f"{what} differs by {error:.3g} in a row with {rows[row]} ({case.num_classes} classes)"
+                    row_text = f"a row with {descriptions[row]} ({case.num_classes} classes)"
+                    message = f"{statistic} differs by {error:.3g} in {row_text}"
     except Exception as err:  # Triton has no common class for its exceptions; a wrong kernel can raise anything
         return KernelCheck(name, dtype_name, False, None, _error_text(err))
     return KernelCheck(name, dtype_name, not message, largest, message)
@@ -126,7 +127,7 @@ def batch(case: Case, dtype: torch.dtype) -> tuple[list[str], Tensor, Tensor]:
     """The fixed batch of a case.
 
     Returns:
-        For each row what is special about it; logits (N, C) and targets (N,) int64 in [0, C) on the CPU. Targets that
+        A description of each row; logits (N, C) and targets (N,) int64 in [0, C) on the CPU. Targets that
         are ignored or out of range are replaced by 0, as `service.loss.scores` does before it calls a kernel.
     """
     num_classes = case.num_classes
@@ -156,15 +157,15 @@ def batch(case: Case, dtype: torch.dtype) -> tuple[list[str], Tensor, Tensor]:
     for row, (_, change, _) in zip(logits, special, strict=True):
         change(row)
     targets = torch.tensor([target for _, _, target in special])
-    known = targets.masked_fill((targets < 0) | (targets >= num_classes), 0)
-    return [name for name, _, _ in special], logits.to(dtype), known
+    valid_targets = targets.masked_fill((targets < 0) | (targets >= num_classes), 0)
+    return [name for name, _, _ in special], logits.to(dtype), valid_targets
 
 
 def _set(row: Tensor, columns: int | slice, value: float | Tensor) -> None:
     row[columns] = value
 
 
-def _placed(logits: Tensor, case: Case, device: str) -> Tensor:
+def _on_device(logits: Tensor, case: Case, device: str) -> Tensor:
     if not case.shifted:
         return logits.to(device)
     wider = torch.zeros(len(logits), case.num_classes + 1, dtype=logits.dtype, device=device)

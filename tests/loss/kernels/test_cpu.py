@@ -78,10 +78,10 @@ class TestRows:
 def sums_of_scores(logits: Tensor, targets: Tensor, weights: Tensor | None) -> FusedSums:
     """The expected result of `sum_rows`: sums over the rows of `score_rows`."""
     scores = score_rows(logits, targets, 2.0, weights, -100)
-    counts = scores.state != RowState.IGNORED
+    counted = scores.state != RowState.IGNORED
     bad = scores.state == RowState.BAD_TARGET
     return FusedSums(
-        scores.loss[counts].sum().item(), scores.alpha_t[counts].sum().item(), int(counts.sum()), int(bad.sum())
+        scores.loss[counted].sum().item(), scores.alpha_t[counted].sum().item(), int(counted.sum()), int(bad.sum())
     )
 
 
@@ -143,7 +143,7 @@ class TestSums:
         logits, targets = random_rows(500, 9, dtype)
         targets[::5] = -100
         options: dict[str, Any] = {"alpha": list(range(1, 10)), "reduction": reduction}
-        # With a gradient, the plain implementation computes.
+        # If a gradient is needed, the plain implementation is used.
         plain = focal_loss(logits.clone().requires_grad_(), targets, **options)
         torch.testing.assert_close(focal_loss(logits, targets, **options), plain.detach(), rtol=2e-6, atol=0)
 

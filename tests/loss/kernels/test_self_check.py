@@ -53,15 +53,15 @@ def test_the_cpu_kernel_passes_for_every_dtype() -> None:
 @pytest.mark.parametrize("dtype", self_check.DTYPES)
 @pytest.mark.parametrize("num_classes", [2, 7, 5001])
 def test_the_batch_has_the_rows_that_go_wrong(num_classes: int, dtype: torch.dtype) -> None:
-    rows, logits, targets = batch(Case(num_classes), dtype)
+    descriptions, logits, targets = batch(Case(num_classes), dtype)
     assert logits.dtype == dtype
-    assert logits.shape == (len(rows), num_classes)
+    assert logits.shape == (len(descriptions), num_classes)
     assert ((targets >= 0) & (targets < num_classes)).all()
     valid = formula.softmax_statistics(logits, targets).valid
-    expected = [not name.startswith(("NaN", "+inf", "-inf at", "-inf in all classes")) for name in rows]
-    expected[rows.index("-inf in all classes but the target")] = True
+    expected = [not name.startswith(("NaN", "+inf", "-inf at", "-inf in all classes")) for name in descriptions]
+    expected[descriptions.index("-inf in all classes but the target")] = True
     assert valid.tolist() == expected
-    assert logits[rows.index("logits of 1e4")].abs().max().item() == pytest.approx(1e4, rel=0.01)
+    assert logits[descriptions.index("logits of 1e4")].abs().max().item() == pytest.approx(1e4, rel=0.01)
 
 
 def test_a_shifted_case_is_not_aligned() -> None:

@@ -101,12 +101,12 @@ def test_permuting_classes_with_their_weights_changes_no_row(
         config["label_smoothing"] = smoothing
     weights = torch.arange(1.0, classes + 1)
     expected = implementation.score(logits, targets, alpha=weights.tolist(), **config)
-    place = torch.where(targets == -100, targets, order.argsort()[targets.clamp(min=0)])
-    result = implementation.score(logits[:, order], place, alpha=weights[order].tolist(), **config)
+    permuted_targets = torch.where(targets == -100, targets, order.argsort()[targets.clamp(min=0)])
+    result = implementation.score(logits[:, order], permuted_targets, alpha=weights[order].tolist(), **config)
     if "gradient" in expected:
         expected["gradient"] = expected["gradient"][:, order.numpy()]
     if "prediction" in expected:
-        # Of tied largest logits, another may be the first now.
+        # Another of the tied largest logits may be the first now.
         largest = logits == logits.amax(1, keepdim=True)
         at = np.arange(10), result["prediction"].clip(0)
         assert (largest[:, order].numpy()[at] | (result["prediction"] == -1)).all()

@@ -229,7 +229,7 @@ class TestMaskedClasses:
         wide = torch.full((len(logits), 5), -INF, dtype=torch.float64)
         wide[:, 1:4] = logits
         few, many = implementation.score(logits, targets), implementation.score(wide, targets + 1)
-        # It is normalised by the number of classes.
+        # This score is normalised by the number of classes.
         for columns in (few, many):
             columns.pop("confidence_weighted_entropy", None)
         if "gradient" in many:
