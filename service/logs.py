@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, or coloured lines on a terminal."""
+"""Structured logs: one JSON object per line, or coloured lines on a terminal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StreamLogger:
 
 
 def configure_logs(level: str, log_format: Literal["auto", "json", "console"]) -> None:
-    """Send structlog's and the standard library's logs (uvicorn's among them) to standard error in one format."""
+    """Send structlog's and the standard library's logs, including uvicorn's, to standard error in one format."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     shared: list[structlog.typing.Processor] = [

@@ -40,8 +40,9 @@ class BodyConfig(uvicorn.Config):
 
     Args:
         max_head_bytes: Limit of request line and headers, and of the trailers after a chunked body.
-        head_timeout_s: Seconds for them to arrive, from the start of the connection or from their first byte.
-        others: See `uvicorn.Config`.
+        head_timeout_s: Seconds for request line and headers to arrive, from the start of the connection or, on a
+            kept-alive connection, from their first byte.
+        others: Further arguments of `uvicorn.Config`.
     """
 
     def __init__(self, *args: Any, max_head_bytes: int, head_timeout_s: float, **others: Any) -> None:
@@ -108,7 +109,7 @@ class BodyProtocol(HttpToolsProtocol):
         if self._refused:
             return
         if self.cycle is not before and self.cycle.more_body:
-            # The rest of the body stays in the kernel until the application reads it.
+            # The unread part of the body stays in the kernel until the application reads it.
             self.flow.pause_reading()
         if self._in_headers:
             self._header_timer = self._header_timer or self._new_header_timer()
@@ -131,7 +132,7 @@ class BodyProtocol(HttpToolsProtocol):
                 return
 
     def on_message_begin(self) -> None:
-        """A request begins; on a kept-alive connection perhaps long after the last one."""
+        """Restart the header timeout: on a kept-alive connection, a request may begin long after the previous one."""
         if not self._replaying:
             super().on_message_begin()
             self._stop_header_timer()
@@ -209,7 +210,7 @@ class BodyProtocol(HttpToolsProtocol):
 
         Raises:
             ClientDisconnect: The client closed the connection.
-            TimeoutError: The rest did not arrive in time.
+            TimeoutError: The body did not arrive in time.
         """
         cycle = cycle_ref()
         if cycle is None:
@@ -266,8 +267,8 @@ class BodyProtocol(HttpToolsProtocol):
     def _refuse(self, error: LossServiceError) -> None:
         """Reply with a problem, close the connection and read no more.
 
-        Clients match replies to requests by order. So if the reply to an earlier request is due, only that one is sent,
-        and a request whose reply has begun gets no second one.
+        Clients match replies to requests by order. So if the reply to an earlier request is due, only that reply is
+        sent, and a request whose reply has begun gets no second one.
         """
         self._stop_header_timer()
         if self._refused or self.transport.is_closing():
@@ -303,36 +304,36 @@ class _Reader(asyncio.BufferedProtocol):
 
     def __init__(self, protocol: BodyProtocol) -> None:
         self._protocol = protocol
-        self._rest = NOTHING
+        self._unfilled = NOTHING
         self._filled: asyncio.Future[bool]
 
-    def fill(self, rest: memoryview) -> asyncio.Future[bool]:
-        """Receive into `rest` until it is full; the result is False if the client disconnected before."""
-        self._rest = rest
-        # A result, because the traceback of an exception would keep the body until the next garbage collection.
+    def fill(self, unfilled: memoryview) -> asyncio.Future[bool]:
+        """Receive into this memory until it is full; the result is False if the client disconnects before that."""
+        self._unfilled = unfilled
+        # False and no exception: its traceback would keep the body in memory until the next garbage collection.
         self._filled = self._protocol.loop.create_future()
         return self._filled
 
     def stop(self) -> None:
         """Receive into the scratch buffer again."""
-        self._rest = NOTHING
+        self._unfilled = NOTHING
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._rest:
-            return self._rest
+        if self._unfilled:
+            return self._unfilled
         return SCRATCH if self._protocol.in_body() else SCRATCH[:HEADERS_READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
-        if not self._rest:
+        if not self._unfilled:
             self._protocol.data_received(bytes(SCRATCH[:nbytes]))
             return
-        self._rest = self._rest[nbytes:]
-        if not self._rest:
+        self._unfilled = self._unfilled[nbytes:]
+        if not self._unfilled:
             self._end(filled=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._protocol.connection_lost(exc)
-        if self._rest:
+        if self._unfilled:
             self._end(filled=False)
 
     def eof_received(self) -> bool:
@@ -346,7 +347,7 @@ class _Reader(asyncio.BufferedProtocol):
 
     def _end(self, *, filled: bool) -> None:
         # An empty slice would keep the whole body in memory.
-        self._rest = NOTHING
+        self._unfilled = NOTHING
         if filled:
             self._protocol.body_received()
         if not self._filled.done():

@@ -22,7 +22,7 @@ from service.runs.files import open_files
 from service.server.protocol import BodyConfig, BodyProtocol
 from service.settings import METRICS_FOLDER_VARIABLE, Settings
 
-MOST_PROCESSES = 4
+MAX_PROCESSES = 4
 # A worker does not answer its supervisor while it starts on a busy machine or parses a body of 256 MiB.
 WORKER_ANSWERS_WITHIN_S = 30
 
@@ -60,12 +60,12 @@ def number_of_processes(settings: Settings) -> int:
     """
     on_cpu = settings.device == "cpu" or (settings.device == "auto" and not _has_cuda_driver())
     if not on_cpu:
-        from service.compute.device import resolve_device  # keeps torch, 250 MB, out of the supervisor
+        from service.compute.device import resolve_device  # here, to keep torch, 250 MB, out of the supervisor
 
         on_cpu = resolve_device(settings.device) == "cpu"
     if settings.processes:
         return settings.processes
-    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES) if on_cpu else 1
+    return min(len(os.sched_getaffinity(0)), MAX_PROCESSES) if on_cpu else 1
 
 
 def make_app(settings: Settings) -> ASGIApp:
@@ -75,7 +75,7 @@ def make_app(settings: Settings) -> ASGIApp:
         SystemExit: With the status after which uvicorn's supervisor does not restart the worker.
     """
     configure_logs(settings.log_level, settings.log_format)
-    from service.api.app import create_app  # not in the supervisor
+    from service.api.app import create_app  # here, to keep torch out of the supervisor
 
     try:
         app = create_app(settings)
