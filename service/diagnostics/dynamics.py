@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from service.runs.examples import LAST_SENT, sort_keys
+from service.runs.examples import LATEST, sort_keys
 from service.runs.queries import View, Weighting
 from service.schema.replies.dynamics import Dynamics, ExampleDynamics, Region, RegionCounts
 
@@ -39,7 +39,7 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
     rows = f"(SELECT * FROM {view.scored(weighting)} WHERE epoch <= {last_epoch(view, first)})"
     with_previous = f"""SELECT *, prediction = target AS correct, CAST(p_t * {UNIT} AS HUGEINT) AS p,
             lag(prediction = target) OVER (PARTITION BY id ORDER BY epoch, batch, row) AS was_correct FROM {rows}"""
-    sums = f"""SELECT id, arg_max(target, {LAST_SENT}) AS target, count(*) AS epochs,
+    sums = f"""SELECT id, arg_max(target, {LATEST}) AS target, count(*) AS epochs,
             sum(p) AS p_sum, sum(p * p) AS p_squares, count(*) FILTER (correct) AS correctness,
             {_total(MARGIN)} / {UNIT} / count(*) AS area_under_margin,
             {_total("least(loss, 1e15)")} / {UNIT} / count(*) AS mean_loss,

@@ -1,1 +1,1 @@
-"""Runs: the batches that a team keeps, as immutable Parquet files that DuckDB reads."""
+"""Runs: batches stored as immutable Parquet files, and DuckDB queries over them."""

@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class BoundedCache(Generic[T]):
-    """The least recently used values leave when the sizes add up to more than `max_size`; safe for many threads.
+    """LRU cache with a limit on the total size of its values; safe for many threads.
 
     Args:
-        max_size: Largest sum of sizes; a value that is larger by itself is not stored.
-        size_of: Size of a value; default: 1 each.
+        max_size: Maximum total size; a larger value is returned, but not stored.
+        size_of: Returns the size of a value; None for 1 each.
     """
 
     def __init__(self, max_size: int, size_of: Callable[[T], int] | None = None) -> None:
@@ -25,14 +25,14 @@ class BoundedCache(Generic[T]):
         self._lock = Lock()
 
     def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The value under the key, else that of `compute`, which is then stored.
+        """Return the value of a key; on a miss, compute and store it.
 
-        Two threads that miss the same key at the same time both compute. An error of `compute` is not stored.
+        Two threads that miss the same key at the same time both call `compute`. Its errors are not stored.
         """
         with self._lock, suppress(KeyError):
             return self._values[key]
         value = compute()
-        # cachetools refuses a value that is larger than the whole cache.
+        # cachetools raises ValueError for a value that is larger than the whole cache.
         with self._lock, suppress(ValueError):
             self._values[key] = value
         return value

@@ -1,9 +1,9 @@
-"""Merging many small files into few: a run of ten thousand batches or reviews is read as fast as one of ten.
+"""Compaction: merges many small files into few, so that a run of ten thousand batches is read as fast as one of ten.
 
 As soon as a folder has `MERGED_AT_ONCE` files of one level, they are merged into one file of the next level. So each
 row is written once per level, and there are few levels. The merged file appears in one step and names the files that it
-replaces; these no longer count, and are deleted after that. So a process may die at any moment, and every row is still
-there once. A reader whose listed files were deleted lists again.
+replaces; readers ignore these, and the process deletes them afterwards. So a process may die at any moment: every row
+still exists, and counts once. A reader that fails to open a listed file lists the folder again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.runs.files import Files
 
 MERGED_AT_ONCE = 32
 LEVEL = re.compile(r"level(\d+)-")
-# Linux lists up to 32 KiB of names in one step; the longest names of batches take 136 bytes each.
+# getdents64 returns up to 32 KiB of names at a time; the longest names of batches take 136 bytes each.
 NAMES_LISTED_AT_ONCE = 200
 
 
@@ -35,7 +35,7 @@ class MergeableFile(Protocol):
 
     @property
     def replaces(self) -> tuple[str, ...]:
-        """Names of the files whose content it holds."""
+        """Names of the files that were merged into this one."""
 
 
 F = TypeVar("F", bound=MergeableFile)
@@ -45,14 +45,14 @@ class MergedFolder(ABC, Generic[F]):
     """A folder of files that are never changed, only merged.
 
     Args:
-        files: Of the data directory.
+        files: Files of the data directory.
         path: Path of the folder.
     """
 
     suffix: str
     """Ending of the file names."""
     large: int
-    """Files of this size are not merged any more."""
+    """Size (see `MergeableFile.size`) from which a file is not merged further."""
 
     def __init__(self, files: Files, path: str) -> None:
         self.files = files
@@ -60,10 +60,10 @@ class MergedFolder(ABC, Generic[F]):
 
     @abstractmethod
     def read(self, name: str) -> F:
-        """A file of the folder.
+        """Read a file of the folder.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: The file does not exist.
         """
 
     @abstractmethod
@@ -71,25 +71,26 @@ class MergedFolder(ABC, Generic[F]):
         """Write the content of several files as one.
 
         Args:
-            file: To write to.
+            file: File to write to.
             group: Files to merge.
-            replaces: Names that the merged file replaces.
+            replaces: Names of the files that the merged file replaces.
         """
 
     def live(self) -> list[F]:
-        """The files that count, by name: those that no other file replaces."""
+        """The files that no other file replaces, sorted by name."""
         try:
-            there = [self.read(name) for name in self._names() if name.endswith(self.suffix)]
+            files = [self.read(name) for name in self._names() if name.endswith(self.suffix)]
         except FileNotFoundError:
-            # Merged and deleted since it was listed; the merged file was there before that.
+            # A listed file was merged and deleted; a new listing has the merged file.
             return self.live()
-        replaced = {name for file in there for name in file.replaces}
-        return [file for file in there if file.name not in replaced]
+        replaced = {name for file in files for name in file.replaces}
+        return [file for file in files if file.name not in replaced]
 
     def _names(self) -> list[str]:
         """The names of all files, listed again if a merge may have run while they were listed."""
         names = self.files.names(self.path)
-        # A listing in several steps can miss both the merged file, added where it has been, and the deleted ones.
+        # A long folder is listed in several steps. Meanwhile a merge may add its file to a part that was listed before,
+        # and delete the replaced files from a part that was not: the listing would have neither.
         while len(names) > NAMES_LISTED_AT_ONCE:
             again = self.files.names(self.path)
             if not any(_level(name) for name in set(again) - set(names)):
@@ -99,7 +100,7 @@ class MergedFolder(ABC, Generic[F]):
 
 
 def compact(folder: MergedFolder[F]) -> int:
-    """Merge the files of a folder as long as a level has enough of them.
+    """Merge the files of a folder until no level has `MERGED_AT_ONCE` of them.
 
     Only one process merges a folder at a time; while another one does, this call does nothing.
 
@@ -135,7 +136,7 @@ def _full_level(folder: MergedFolder[F], live: Sequence[F]) -> list[F]:
 
 
 def _merge(folder: MergedFolder[F], group: Sequence[F]) -> None:
-    # The files that the parts replace may still be there.
+    # The files that the parts of the group replace may still exist.
     replaces = tuple(sorted({name for file in group for name in (file.name, *file.replaces)}))
     level = 1 + max(_level(file.name) for file in group)
     digest = hashlib.sha256("\n".join(replaces).encode()).hexdigest()[:16]
@@ -144,8 +145,8 @@ def _merge(folder: MergedFolder[F], group: Sequence[F]) -> None:
 
 
 def _delete_replaced(folder: MergedFolder[F], live: Sequence[F]) -> None:
-    there = set(folder.files.names(folder.path))
+    existing = set(folder.files.names(folder.path))
     for file in live:
         for name in file.replaces:
-            if name in there:
+            if name in existing:
                 folder.files.delete(f"{folder.path}/{name}")

@@ -1,7 +1,7 @@
-"""Configurations on disk, so that a `config_id` is valid in every process and host with the same data directory.
+"""Configurations on disk: a `config_id` is valid in every process and on every host with the same data directory.
 
 ```text
-configs/<config_id>.json    the configuration and the time of its creation; its modification time is its last use
+configs/<config_id>.json    configuration and time of its creation; the modification time of the file is its last use
 ```
 """
 
@@ -29,7 +29,7 @@ class StoredConfig:
     Args:
         config: The configuration.
         created_at: Time of its creation, UTC.
-        last_used_at: Time of its last use, UTC; in an object store the time of its creation.
+        last_used_at: Time of its last use, UTC; in an object store, the time of its creation.
     """
 
     config: LossConfig
@@ -42,7 +42,7 @@ class ConfigFiles:
 
     Args:
         files: The data directory.
-        capacity: Maximum number of configurations, >= 1; the least recently used one is deleted first.
+        capacity: Maximum number of configurations, >= 1; beyond it the least recently used one is deleted.
     """
 
     def __init__(self, files: Files, capacity: int) -> None:
@@ -94,14 +94,14 @@ class ConfigFiles:
         configs = (self._read(name.removesuffix(".json"), modified[name]) for name in newest)
         return [config for config in configs if config is not None]
 
-    def _read(self, config_id: str, used: float) -> StoredConfig | None:
+    def _read(self, config_id: str, last_used: float) -> StoredConfig | None:
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError, LossServiceError):
             with self._files.open(_path(config_id)) as file:
                 members = orjson.loads(file.read())
             config = LossConfig.parse(members["config"])
             created_at = datetime.fromisoformat(members["created_at"])
             if config.config_id == config_id:
-                return StoredConfig(config, created_at, datetime.fromtimestamp(used, UTC))
+                return StoredConfig(config, created_at, datetime.fromtimestamp(last_used, UTC))
         return None
 
     def _evict(self) -> None:

@@ -19,10 +19,10 @@ class EpochFolder(MergedFolder[DataFile]):
     """The batches of an epoch, each in a file of its own until it is merged.
 
     Args:
-        files: Of the data directory.
+        files: Files of the data directory.
         root: Data folder of the run.
         epoch: The epoch.
-        footers: Footers that were read before, by path.
+        footers: Cache of footers, by path.
     """
 
     suffix = ".parquet"

@@ -18,11 +18,11 @@ from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage, Percentiles, ScoredExample
 
-# Further sort keys that make every order total.
+# Sort keys after those of the request; they make every order total.
 TIES = ("id", "batch", "row")
-# Orders the rows of an example; the last one decides.
-LAST_SENT = "(epoch, batch, row)"
-# Losses that underflow are still ordered, by their logarithm.
+# Sort key of the rows of an example in SQL: the row with the largest value was sent last.
+LATEST = "(epoch, batch, row)"
+# Name of each sort key and the column to sort by; log_loss also orders losses that underflow.
 SORTABLE = {
     **{name: name for name in SCORE_NAMES},
     "loss": "log_loss",
@@ -32,7 +32,7 @@ RANGES = SCORE_NAMES
 TEXTS = ("id", "batch")
 INTEGERS = ("target", "prediction", "row")
 SHOWN = ("id", "target", "prediction", *SCORE_NAMES, "epoch", "batch", "row")
-# A condition of SQL and its parameters.
+# A condition in SQL and its parameters.
 Condition = tuple[str, list[object]]
 
 
@@ -41,12 +41,12 @@ class Filter:
     """Conditions on the examples to show; all of them must hold.
 
     Args:
-        equal: Required class for `target` or `prediction`.
-        at_least: Smallest value of scores of `RANGES`.
-        at_most: Largest value of scores of `RANGES`.
+        equal: Required class by column: `target` or `prediction`.
+        at_least: Smallest value by score of `RANGES`.
+        at_most: Largest value by score of `RANGES`.
         correct: True for rows whose prediction is the target, False for the others.
-        attributes: Required text of attributes, as last sent for the example.
-        ids: Only these examples.
+        attributes: Required text by attribute, compared with the attributes that were sent last for the example.
+        ids: Ids of the examples; None for all.
     """
 
     equal: Mapping[str, int] = field(default_factory=dict)
@@ -70,8 +70,8 @@ class Filter:
         if self.correct is not None:
             conditions.append(f"(prediction = target) = {str(self.correct).lower()}")
         for name, text in self.attributes.items():
-            # Attributes that were sent last may lack this one; arg_max would skip a null.
-            last = f"arg_max(coalesce('=' || json_extract_string(attributes, ?), '-'), {LAST_SENT})"
+            # The attributes that were sent last may lack this name; arg_max would skip a null.
+            last = f"arg_max(coalesce('=' || json_extract_string(attributes, ?), '-'), {LATEST})"
             stored = view.stored(with_attributes=True)
             conditions.append(
                 f"id IN (SELECT id FROM {stored} WHERE attributes IS NOT NULL GROUP BY id HAVING {last} = ?)"
@@ -88,17 +88,17 @@ class Order:
     """Sort keys, each ascending or descending, then `TIES`.
 
     Args:
-        keys: (name of `SORTABLE`, descending) each.
+        keys: Pairs of a name of `SORTABLE` and True for descending.
     """
 
     keys: tuple[tuple[str, bool], ...]
 
     @classmethod
     def parse(cls, text: str) -> Order:
-        """Parse `-loss,target`: names with commas, a minus for descending.
+        """Parse a text such as `-loss,target`: names between commas, a minus for descending.
 
         Raises:
-            InvalidRequestError: Unknown name; lists the known ones.
+            InvalidRequestError: A name is unknown; the error lists the known names.
         """
         return cls(sort_keys(text, SORTABLE))
 
@@ -113,21 +113,21 @@ class Order:
         return ", ".join(f"{column} {'DESC' if descending else 'ASC'}" for column, descending in self.columns)
 
     def after(self, last: Sequence[object]) -> Condition:
-        """The condition that a row comes after a row with these values in `columns`."""
+        """The condition that a row comes after the row with these values in `columns`."""
         alternatives = []
         parameters: list[object] = []
-        for place, (column, descending) in enumerate(self.columns):
-            equal = "".join(f"{earlier} = ? AND " for earlier, _ in self.columns[:place])
+        for index, (column, descending) in enumerate(self.columns):
+            equal = "".join(f"{earlier} = ? AND " for earlier, _ in self.columns[:index])
             alternatives.append(f"({equal}{column} {'<' if descending else '>'} ?)")
-            parameters += [*last[: place + 1]]
+            parameters += last[: index + 1]
         return f"({' OR '.join(alternatives)})", parameters
 
 
 def sort_keys(text: str, known: Collection[str]) -> tuple[tuple[str, bool], ...]:
-    """Parse `-loss,target` to (name, descending) of each part.
+    """Parse a text such as `-loss,target` to pairs of a name and True for descending.
 
     Raises:
-        InvalidRequestError: Unknown name; lists the known ones.
+        InvalidRequestError: A name is unknown; the error lists the known names.
     """
     keys = []
     for part in text.split(","):
@@ -143,7 +143,7 @@ def examples_page(
     weighting: Weighting,
     epoch: int,
     *,
-    filtered: Filter,
+    where: Filter,
     order: Order,
     limit: int,
     cursor: str | None = None,
@@ -155,18 +155,18 @@ def examples_page(
         view: The run.
         weighting: Weighting of the losses.
         epoch: Epoch of the rows.
-        filtered: Conditions on the rows.
+        where: Conditions on the rows.
         order: Order of the rows.
-        limit: Number of rows of a page.
-        cursor: `next_cursor` of the page before, None for the first page.
-        verdicts: Current verdicts of the run.
+        limit: Maximum number of rows of the page.
+        cursor: `next_cursor` of the previous page; None for the first page.
+        verdicts: Current verdicts of the run; None for none.
 
     Raises:
         InvalidRequestError: The cursor is not from a page of this order, epoch and loss.
     """
-    condition, parameters = filtered.sql(view)
+    condition, parameters = where.sql(view)
     matching = view.row(f"SELECT count(*) AS n FROM {view.scored(weighting, epoch)} WHERE {condition}", parameters)
-    # A cursor is for one list: a later epoch or another loss would list other rows.
+    # A cursor belongs to one list: with another epoch, loss or order it is an error.
     listing = f"{epoch} {weighting} {order.sql}"
     if cursor is not None:
         after, values = order.after(_last_values(cursor, order, listing))
@@ -200,41 +200,46 @@ def _scored_example(row: Mapping[str, Any]) -> ScoredExample:
 
 
 def attributes_of(view: View, rows: Sequence[Mapping[str, Any]]) -> list[JsonObject]:
-    """The attributes of the example of each row, as last sent in any epoch; `{}` if it has none.
+    """The attributes of the example of each row, as sent last in any epoch; `{}` if it has none.
 
     Args:
         view: The run.
-        rows: Each with `id` and `epoch`; the text of its own `attributes`, if it has any, may save a query.
+        rows: Rows with `id` and `epoch`; rows that also have their own `attributes` may save a query.
     """
-    last = max((file.epoch for file in view.snapshot.data if file.footer.has_attributes), default=None)
+    last_epoch = max((file.epoch for file in view.snapshot.data if file.footer.has_attributes), default=None)
     # A row of the last epoch with attributes has the current ones.
-    own = [row["attributes"] if row.get("attributes") and row["epoch"] == last else None for row in rows]
-    lacking = list({row["id"] for row, text in zip(rows, own, strict=True) if text is None})
+    own = [row["attributes"] if row.get("attributes") and row["epoch"] == last_epoch else None for row in rows]
+    missing = list({row["id"] for row, text in zip(rows, own, strict=True) if text is None})
     texts: dict[str, str] = {}
-    if lacking and last is not None:
+    if missing and last_epoch is not None:
         sql = f"SELECT id, attributes FROM {last_attributes(view, 'SELECT unnest(?::VARCHAR[])')}"
-        texts = {row["id"]: row["attributes"] for row in view.rows(sql, [lacking])}
+        texts = {row["id"]: row["attributes"] for row in view.rows(sql, [missing])}
     return [orjson.loads(text or texts.get(row["id"], "{}")) for row, text in zip(rows, own, strict=True)]
 
 
 def last_attributes(view: View, ids: str) -> str:
-    """A subquery: the attributes that were last sent for each example of a query of ids, as JSON texts."""
+    """A subquery: the attributes that were sent last for each example, as JSON texts.
+
+    Args:
+        view: The run.
+        ids: Query of the ids of the examples.
+    """
     return (
-        f"(SELECT id, arg_max(attributes, {LAST_SENT}) AS attributes FROM {view.stored(with_attributes=True)} "
+        f"(SELECT id, arg_max(attributes, {LATEST}) AS attributes FROM {view.stored(with_attributes=True)} "
         f"WHERE attributes IS NOT NULL AND id IN ({ids}) GROUP BY id)"
     )
 
 
 def json_pointer(name: str) -> str:
-    """The JSON pointer (RFC 6901) of an attribute: DuckDB's own paths have no empty name."""
+    """The JSON pointer (RFC 6901) of an attribute; DuckDB's own path syntax cannot express an empty name."""
     return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def example(view: View, weighting: Weighting, epoch: int, identity: str, history: ReviewHistory) -> ExampleDetail:
-    """One example: its scores in an epoch with their percentiles, its course over the epochs, and its reviews.
+    """An example: its scores in an epoch with their percentiles, its course over the epochs, and its reviews.
 
-    A percentile is the percentage of the epoch's rows with a smaller value, half of the equal ones included. An example
-    without a row in the epoch has the scores of its last row.
+    A percentile is the percentage of the epoch's rows with a smaller value, plus half the percentage of those with an
+    equal value. If the example has no row in the epoch, the scores are those of its last row.
 
     Args:
         view: The run.
@@ -253,8 +258,8 @@ def example(view: View, weighting: Weighting, epoch: int, identity: str, history
     )
     if not course:
         raise UnknownExampleError(f"run {view.snapshot.name} has no example {identity[:100]!r}")
-    of_epoch = [row for row in course if row["epoch"] == epoch]
-    row = (of_epoch or course)[-1]
+    epoch_rows = [row for row in course if row["epoch"] == epoch]
+    row = (epoch_rows or course)[-1]
     logits, probabilities = _probabilities(view, row)
     return {
         **_scored_example(row),
@@ -290,7 +295,7 @@ def _probabilities(view: View, row: Mapping[str, Any]) -> tuple[list[float | Non
 
 
 def _cursor(row: Mapping[str, Any], order: Order, listing: str) -> str:
-    # Floats in hexadecimal: the next page begins at exactly this value.
+    # Hexadecimal floats are exact: the next page begins right after this row.
     values = [value.hex() if isinstance(value, float) else value for value in (row[name] for name, _ in order.columns)]
     text = orjson.dumps({"of": listing, "last": values})
     return base64.urlsafe_b64encode(text).decode().rstrip("=")
@@ -299,16 +304,16 @@ def _cursor(row: Mapping[str, Any], order: Order, listing: str) -> str:
 def _last_values(cursor: str, order: Order, listing: str) -> list[object]:
     try:
         fields = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        # A cursor of another list has no values here.
+        # The cursor of another list is handled as an invalid one.
         last = fields["last"] if fields["of"] == listing else ()
         return [_cursor_value(column, value) for value, (column, _) in zip(last, order.columns, strict=True)]
     except (ValueError, KeyError, TypeError, binascii.Error) as err:
-        msg = "the cursor is not one that a page of this order, epoch and loss gave; name the epoch to stay with it"
+        msg = "the cursor is not from a page with this order, epoch and loss; set epoch to stay in one epoch"
         raise fault(InvalidRequestError, msg, "query", "cursor") from err
 
 
 def _cursor_value(column: str, value: object) -> object:
-    """A value of a cursor, checked, since a client may send anything."""
+    """Check the type of a value of a cursor, since a client may send anything."""
     if column in INTEGERS:
         if not isinstance(value, int) or abs(value) >= 2**31:
             raise TypeError(f"{column} is an integer")

@@ -1,7 +1,7 @@
 """Files of the data directory: in a local folder, or at any URL that fsspec supports.
 
 A file is written under a temporary name, synced, and linked to its name in one step, which fails if the name is taken.
-So a reader never sees half a file, whichever process dies at whatever moment.
+So a reader never sees a partial file, even if the writing process dies.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import fsspec
 from service.errors import LossServiceError, StorageFullError, StorageUnavailableError
 
 STAGED = ".staged-"
-# An older temporary file was left by a process that died.
-STAGED_FOR_AT_MOST_S = 3600.0
+# The process that wrote an older temporary file has died.
+STAGED_MAX_AGE_S = 3600.0
 WRITEBACK_BYTES = 512 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -64,13 +64,13 @@ class Files(Protocol):
         """Delete a file if it exists."""
 
     def delete_folder(self, path: str) -> bool:
-        """Delete a folder with all files in one step; False if there is no such folder."""
+        """Delete a folder with all files, on a local disk in one step; False if there is no such folder."""
 
     def url(self, path: str) -> str:
         """URL or path of a file for DuckDB."""
 
     def lock(self, path: str) -> AbstractContextManager[bool]:
-        """A context manager; its value is True if this process alone may merge files of the folder."""
+        """Context manager that locks a folder for merging; its value is False if the lock is not available."""
 
 
 def open_files(location: str) -> Files:
@@ -113,7 +113,7 @@ def storage_errors() -> Iterator[None]:
 
 
 class LocalFiles:
-    """Files in a local folder; they survive the death of a process and a loss of power."""
+    """Files in a local folder; they survive a killed process and a power failure."""
 
     filesystem = None
 
@@ -122,21 +122,21 @@ class LocalFiles:
 
     def create(self, path: str, write: Callable[[BinaryIO], object]) -> bool:
         with storage_errors():
-            place = self._root / path
-            _make_folder(place.parent)
-            staged = place.parent / f"{STAGED}{uuid4().hex}"
+            target = self._root / path
+            _make_folder(target.parent)
+            staged = target.parent / f"{STAGED}{uuid4().hex}"
             try:
                 with open(staged, "xb") as file:
                     write(cast(BinaryIO, _EarlyWriteback(file)))
                     file.flush()
                     os.fsync(file.fileno())
-                # link, since rename would replace a file of another process.
-                os.link(staged, place)
+                # rename would replace a file of another process; link fails if the name is taken.
+                os.link(staged, target)
             except FileExistsError:
                 return False
             finally:
                 staged.unlink(missing_ok=True)
-            _sync_folder(place.parent)
+            _sync_folder(target.parent)
         return True
 
     def names(self, folder: str) -> list[str]:
@@ -162,7 +162,7 @@ class LocalFiles:
 
     def touch(self, path: str) -> None:
         with storage_errors(), suppress(FileNotFoundError):
-            # Without a time the kernel uses its coarse clock, by which touches within 4 ms would be equal.
+            # Without an explicit time the kernel uses its coarse clock: touches within 4 ms would get the same time.
             now = time.time_ns()
             os.utime(self._root / path, ns=(now, now))
 
@@ -175,12 +175,12 @@ class LocalFiles:
             (self._root / path).unlink(missing_ok=True)
 
     def delete_folder(self, path: str) -> bool:
-        place = self._root / path
-        renamed = place.parent / f"{STAGED}{uuid4().hex}"
+        target = self._root / path
+        renamed = target.parent / f"{STAGED}{uuid4().hex}"
         try:
             with storage_errors():
-                os.rename(place, renamed)
-                _sync_folder(place.parent)
+                os.rename(target, renamed)
+                _sync_folder(target.parent)
         except FileNotFoundError:
             return False
         shutil.rmtree(renamed, ignore_errors=True)
@@ -191,7 +191,10 @@ class LocalFiles:
 
     @contextmanager
     def lock(self, path: str) -> Iterator[bool]:
-        """The kernel releases the lock when the process ends. Deletes temporary files that dead processes left."""
+        """Lock the folder with flock, and delete temporary files of dead processes.
+
+        The kernel releases the lock when the process ends.
+        """
         folder = self._root / path
         with storage_errors(), open(folder / ".lock", "wb") as file:
             try:
@@ -201,16 +204,16 @@ class LocalFiles:
                 return
             for staged in folder.glob(f"{STAGED}*"):
                 with suppress(FileNotFoundError):
-                    if time.time() - staged.stat().st_mtime > STAGED_FOR_AT_MOST_S:
+                    if time.time() - staged.stat().st_mtime > STAGED_MAX_AGE_S:
                         staged.unlink()
             yield True
 
 
 class RemoteFiles:
-    """Files in an object store, where a file appears complete when it is closed.
+    """Files in an object store, where a file appears, complete, when its writer closes it.
 
-    fsspec cannot create a file only if the name is free: if two processes write the same name at the same time, the
-    last one wins. So a batch must have one writer, and files are not merged here.
+    fsspec has no atomic "create if absent": if two processes write the same name at the same time, the last one wins.
+    So a batch must have one writer, and files are not merged.
     """
 
     def __init__(self, filesystem: Any, root: str) -> None:
@@ -222,11 +225,11 @@ class RemoteFiles:
 
     def create(self, path: str, write: Callable[[BinaryIO], object]) -> bool:
         with storage_errors():
-            place = self._path(path)
-            if self.filesystem.exists(place):
+            target = self._path(path)
+            if self.filesystem.exists(target):
                 return False
-            self.filesystem.makedirs(place.rpartition("/")[0], exist_ok=True)
-            with self.filesystem.open(place, "wb") as file:
+            self.filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+            with self.filesystem.open(target, "wb") as file:
                 write(file)
         return True
 
@@ -254,7 +257,7 @@ class RemoteFiles:
         return times
 
     def touch(self, path: str) -> None:
-        """Does nothing: in an object store a file keeps the time of its creation."""
+        """Do nothing: in an object store a file keeps the time of its creation."""
 
     def open(self, path: str) -> BinaryIO:
         with storage_errors():
@@ -282,10 +285,10 @@ class RemoteFiles:
 
 
 class _EarlyWriteback:
-    """A file that the kernel starts to write to disk before it is complete, so that fsync takes less time.
+    """A file whose pages the kernel starts to write to disk early, so that the final fsync takes less time.
 
     Args:
-        file: Opened for writing, at its start.
+        file: Empty file, open for writing.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -295,7 +298,7 @@ class _EarlyWriteback:
     def write(self, data: Any) -> int:
         written = self._file.write(data)
         self._written += written
-        # Linux starts to write the dirty pages of a range that is not needed (mm/fadvise.c); macOS has no such call.
+        # On POSIX_FADV_DONTNEED Linux starts to write dirty pages (mm/fadvise.c); macOS has no such call.
         if self._written - self._started >= WRITEBACK_BYTES and hasattr(os, "posix_fadvise"):
             self._file.flush()
             length = self._written - self._started
@@ -308,6 +311,7 @@ class _EarlyWriteback:
 
 
 def _make_folder(folder: Path) -> None:
+    """Create a folder and the folders above it durably."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)
@@ -317,7 +321,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: fsync of a file does not sync its name (fsync(2))."""
+    """Make the names in a folder durable; fsync of a file does not sync its name (fsync(2))."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -26,8 +26,8 @@ class RunBatch:
 
     Args:
         source: The decoded batch; its shapes are not checked yet.
-        ids: Ids as texts.
-        attributes: Attributes of each example as a JSON object; None if the batch has none.
+        ids: Id of each row as text.
+        attributes: Attributes of each row as the text of a JSON object; None if the batch has none.
     """
 
     source: Batch
@@ -62,8 +62,8 @@ def check_batches(config: LossConfig, batches: Sequence[Batch]) -> tuple[RunBatc
 
     Raises:
         InvalidIdsError: A batch has no ids, an id is empty or too long, or two ids are equal as texts.
-        ShapeError: An example has several labels, or an attribute has not one value for each row.
-        InvalidTargetError: A sigmoid target is neither 0 nor 1.
+        ShapeError: An example has several labels, or the number of values of an attribute is not the number of rows.
+        InvalidTargetError: A sigmoid target lies between 0 and 1.
     """
     for number, batch in enumerate(batches):
         if batch.ids is None:
@@ -103,7 +103,7 @@ def _attributes(batch: Batch) -> pa.StringArray | None:
 
 
 def _check_ids(batches: Sequence[Batch], ids: pa.ChunkedArray) -> None:
-    # In bytes, which is at least the number of characters: ids that are short in bytes need no further check.
+    # An id has at most as many characters as bytes: ids that are short in bytes need no further check.
     lengths = pc.min_max(pc.binary_length(ids)).as_py()
     short = not len(ids) or 0 < lengths["min"] <= lengths["max"] <= MAX_ID_CHARACTERS
     if short and len(pc.unique(ids)) == len(ids):
@@ -130,7 +130,7 @@ def _check_binary(config: LossConfig, number: int, batch: Batch) -> None:
         soft &= targets != config.ignore_index
     if soft.any():
         row = int(soft.argmax())
-        msg = f"a run stores hard labels, and {targets[row].item()} is neither 0 nor 1"
+        msg = f"a run stores hard labels, but {targets[row].item()} is neither 0 nor 1"
         raise fault(InvalidTargetError, msg, "targets", batch=number, row=row)
 
 

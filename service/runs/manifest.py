@@ -22,10 +22,10 @@ class RunDescription(BaseModel):
     """The body of `PUT /runs/{run}`.
 
     Args:
-        config: Configuration of the loss, without label smoothing: the losses of a run follow from one number per
-            example.
+        config: Configuration of the loss, without label smoothing: a run computes all losses of an example from its
+            log-odds.
         class_names: A name for each class, all different.
-        display: Any JSON object for the page or other tools, returned as it was sent.
+        display: Any JSON object for the page or other tools, returned unchanged.
         store_logits: True to store the logits in float32: label errors, temperature and class probabilities need them.
     """
 
@@ -39,9 +39,11 @@ class RunDescription(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> RunDescription:
         if self.config.label_smoothing:
-            raise ValueError("a run has no label_smoothing: its losses follow from the log-odds of the label alone")
+            raise ValueError(
+                "a run cannot have label_smoothing: its losses are computed from the log-odds of the label alone"
+            )
         if self.config.mode == "sigmoid" and isinstance(self.config.alpha, tuple) and len(self.config.alpha) > 1:
-            raise ValueError("a run stores one label per example, alpha has several")
+            raise ValueError("a run stores one label per example, but alpha has several weights")
         names = self.class_names
         if names is not None:
             if len(set(names)) != len(names):
@@ -69,8 +71,8 @@ class RunDescription(BaseModel):
         """Validate a decoded JSON object.
 
         Raises:
-            InvalidRequestError: Unknown field or wrong type; names each.
-            InvalidConfigError: The same for what is under `config`.
+            InvalidRequestError: A field is unknown or has the wrong type; the error names each.
+            InvalidConfigError: The same for the members of `config`.
         """
         try:
             return cls.model_validate(value)
@@ -79,7 +81,7 @@ class RunDescription(BaseModel):
 
     @property
     def meaning(self) -> dict[str, object]:
-        """The content of the description, equal for two spellings of one configuration."""
+        """The content of the description; equal if the configurations have the same `config_id`."""
         return {
             "config_id": self.config.config_id,
             "class_names": self.class_names,
@@ -92,7 +94,7 @@ class Manifest(BaseModel):
     """The content of `run.json`.
 
     Args:
-        uid: Unique for each creation, also of a run with the name of a deleted run.
+        uid: Unique id of this creation; a run that is deleted and created again has another one.
         created_at: Time of creation, UTC.
         description: The description in the request.
     """
@@ -105,7 +107,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, content: bytes) -> Manifest:
-        """Parse `content`."""
+        """Parse the bytes of `run.json`."""
         fields = orjson.loads(content)
         return cls(
             uid=fields["uid"],
@@ -115,5 +117,5 @@ class Manifest(BaseModel):
 
     @property
     def content(self) -> bytes:
-        """The manifest as JSON."""
+        """The bytes of `run.json`."""
         return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2)

@@ -1,6 +1,6 @@
 """DuckDB queries over the files of a run: rows with every score, for the loss of any configuration.
 
-All losses follow from the stored z = log(p_t / (1 - p_t)): with e = exp(-|z|) and
+All losses are computed from the stored z = log(p_t / (1 - p_t)): with e = exp(-|z|) and
 log(1 + e) = 2 atanh(e / (2 + e)), which loses no digits for small e, cross-entropy is max(-z, 0) + log(1 + e),
 log(1 - p_t) = -(max(z, 0) + log(1 + e)), and FL = alpha_t exp(-gamma softplus(z)) softplus(-z).
 """
@@ -44,10 +44,10 @@ SCORE_NAMES = (
 
 @dataclass(frozen=True)
 class Weighting:
-    """Parameters of the focal loss of a query.
+    """Class weights and focusing parameter of the focal loss in a query.
 
     Args:
-        alpha: One weight per class, None for weights of 1.
+        alpha: One weight per class; None for weights of 1.
         gamma: Focusing parameter >= 0.
     """
 
@@ -79,7 +79,7 @@ class Weighting:
             config = LossConfig.parse({"alpha": alpha[0] if len(alpha) == 1 else list(alpha) or None})
             weights = config.weights
             if weights is not None and num_classes is not None and len(weights) != num_classes:
-                msg = f"alpha has {len(weights)} weights, the run {num_classes} classes"
+                msg = f"alpha has {len(weights)} weights, the run has {num_classes} classes"
                 raise fault(InvalidConfigError, msg, "query", "alpha")
         return Weighting(weights, self.gamma if gamma is None else LossConfig.parse({"gamma": gamma}).gamma)
 
@@ -91,9 +91,9 @@ class Weighting:
         gamma = f"{self.gamma!r}::DOUBLE"
         return f"""
             {alpha} AS alpha_t,
-            alpha_t * exp(-{gamma} * not_easy) * cross_entropy AS loss,
+            alpha_t * exp(-{gamma} * softplus_z) * cross_entropy AS loss,
             CASE WHEN alpha_t = 0 THEN '-infinity'::DOUBLE
-                 ELSE ln(alpha_t) - {gamma} * not_easy + CASE WHEN z > 30 THEN -z ELSE ln(cross_entropy) END
+                 ELSE ln(alpha_t) - {gamma} * softplus_z + CASE WHEN z > 30 THEN -z ELSE ln(cross_entropy) END
             END AS log_loss"""
 
 
@@ -101,9 +101,9 @@ _ROWS = f"""
     {STORED}, attributes,
     greatest(least(log_odds::DOUBLE, 1e30), -1e30) AS z,
     exp(-abs(z)) AS e,
-    2 * atanh(e / (2 + e)) AS tail,
-    greatest(-z, 0) + tail AS cross_entropy,
-    greatest(z, 0) + tail AS not_easy,
+    2 * atanh(e / (2 + e)) AS log1p_e,
+    greatest(-z, 0) + log1p_e AS cross_entropy,
+    greatest(z, 0) + log1p_e AS softplus_z,
     CASE WHEN z >= 0 THEN 1 / (1 + e) ELSE e / (1 + e) END AS p_t"""
 
 
@@ -113,7 +113,7 @@ class RunQueries:
     Args:
         store: The store of the runs.
         memory_bytes: Memory for all queries together; larger intermediate results go to a temporary folder.
-        threads: Threads for one query; None: one per core.
+        threads: Threads for one query; None for one per core.
     """
 
     def __init__(self, store: RunStore, memory_bytes: int, threads: int | None = None) -> None:
@@ -134,11 +134,11 @@ class RunQueries:
                 self._connection = None
 
     def ask(self, run: str, question: Callable[[View], T]) -> T:
-        """Call `question` with the current state of a run; called again if its files are merged and deleted meanwhile.
+        """Call `question` with the current state of a run; retry if files of the run are merged and deleted meanwhile.
 
         Raises:
             UnknownRunError: No run has this name.
-            StorageFullError: The query needs more memory and temporary space than there is.
+            StorageFullError: The query needs more memory and temporary disk space than is available.
             StorageUnavailableError: A file of the run cannot be read.
         """
         for attempt in range(MAX_ATTEMPTS):
@@ -148,7 +148,7 @@ class RunQueries:
                 return question(View(cursor, snapshot, self._cache))
             except duckdb.OutOfMemoryException as err:
                 raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
-            # While a result is streamed, Arrow raises an OSError.
+            # While a result is streamed, Arrow reports a missing file as OSError.
             except (duckdb.IOException, OSError) as err:
                 if attempt == MAX_ATTEMPTS - 1:
                     raise StorageUnavailableError(f"a file of run {run} cannot be read: {err}") from err
@@ -179,9 +179,9 @@ class View:
     """The state of a run at one moment, for queries.
 
     Args:
-        cursor: A connection for this thread alone.
+        cursor: DuckDB connection of one thread.
         snapshot: State of the run.
-        cache: Results of other views.
+        cache: Cached results, shared by views.
     """
 
     def __init__(
@@ -192,44 +192,44 @@ class View:
         self._cache: BoundedCache[Any] = cache or BoundedCache(RESULTS_CACHED)
 
     def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The result of `compute`, cached while the run's rows are the same; callers must not change it.
+        """The result of `compute`, cached until the run's rows change; callers must not change it.
 
         Args:
-            key: Names the query and every input but the rows.
+            key: The query and all of its inputs except the rows.
             compute: Runs the query.
         """
         value: T = self._cache.cached((self.snapshot.fingerprint, key), compute)
         return value
 
     def weighting(self, alpha: tuple[float, ...] | None = None, gamma: float | None = None) -> Weighting:
-        """The weighting of the run's configuration, with another alpha or gamma if they are set."""
+        """The weighting of the run's configuration, with another alpha or gamma if it is not None."""
         own = Weighting.of(self.snapshot.description.config)
         return own.override(alpha, gamma, self.snapshot.num_classes)
 
     def scored(self, weighting: Weighting, epoch: int | None = None) -> str:
-        """A subquery: rows of an epoch, or of all epochs, with every score of `SCORE_NAMES` and `log_loss`."""
+        """A subquery: rows of an epoch or of all epochs, with every score of `SCORE_NAMES` and `log_loss`."""
         return f"(SELECT *, {weighting.sql} FROM (SELECT {_ROWS} FROM {self.stored(epoch)}))"
 
     def stored(self, epoch: int | None = None, *, with_attributes: bool = False) -> str:
-        """A subquery: rows of an epoch, or of all epochs, as they are stored; it has no rows if there is no file."""
+        """A subquery: stored rows of an epoch or of all epochs; empty if there are none."""
         urls = self.snapshot.urls(epoch, with_attributes=with_attributes)
         if not urls:
             return f"({EMPTY})"
         return f"read_parquet([{', '.join(map(quoted, urls))}])"
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[SqlRow]:
-        """Rows of the result."""
+        """Run a query and return its rows."""
         self.cursor.execute(sql, list(parameters))
         names = [column[0] for column in self.cursor.description or ()]
         return [dict(zip(names, values, strict=True)) for values in self.cursor.fetchall()]
 
     def row(self, sql: str, parameters: Sequence[object] = ()) -> SqlRow:
-        """The row of a result that has one."""
+        """Run a query whose result has exactly one row, and return the row."""
         (row,) = self.rows(sql, parameters)
         return row
 
     def reader(self, sql: str, parameters: Sequence[object] = (), rows: int = 65_536) -> pa.RecordBatchReader:
-        """The result as Arrow record batches."""
+        """Run a query and return its result as Arrow record batches of `rows` rows."""
         return self.cursor.sql(sql, params=list(parameters)).to_arrow_reader(rows)
 
 

@@ -1,7 +1,7 @@
-"""The reviews of a run: each request adds a file of them, and files are merged as those of batches are.
+"""The reviews of a run. Each request adds a file of reviews; the files are merged like those of batches.
 
 ```text
-<time>-<id>.json        a list of reviews; times of a run only increase
+<time>-<id>.json        a list of reviews; the times in the names only increase
 level<n>-<digest>.json  {"replaces": [names of files], "lists": {"<time>-<id>": [reviews], ...}}
 ```
 """
@@ -33,7 +33,7 @@ class ReviewFile:
 
     Args:
         name: Name of the file.
-        lists: The reviews of each request, by the name of the file that the request wrote, without its ending.
+        lists: The reviews of each request, by the name (without ending) of the file that the request wrote.
         replaces: Names of the files that were merged into this one.
     """
 
@@ -48,33 +48,33 @@ class ReviewFile:
 
     @cached_property
     def last(self) -> str:
-        """Name of the last list."""
+        """Name of the latest list."""
         return max(self.lists)
 
 
 @dataclass(frozen=True)
 class ReviewHistory:
-    """All reviews of a run at one moment; they are cached, so callers must not change them.
+    """All reviews of a run at one moment; it is cached, so callers must not change it.
 
     Args:
-        reviews: In the order of their arrival.
+        reviews: Reviews in the order of arrival.
     """
 
     reviews: list[Review]
 
     @cached_property
     def verdicts(self) -> Verdicts:
-        """The last review of each example, by its id; examples whose last review withdraws the verdict are left out."""
+        """The last review of each example, by its id, without examples whose last review withdraws the verdict."""
         last = {review["id"]: review for review in self.reviews}
         return {identity: review for identity, review in last.items() if review["verdict"] is not None}
 
 
 class ReviewCache:
-    """Reviews in memory, at most `REVIEWS_CACHED` of each kind.
+    """Reviews in memory: at most `REVIEWS_CACHED` in parsed files, and as many in whole histories.
 
-    Args:
+    Attributes:
         files: Parsed files, by path.
-        histories: Whole histories, by folder and names of files.
+        histories: Whole histories, by folder and names of its files.
     """
 
     def __init__(self) -> None:
@@ -88,9 +88,9 @@ class ReviewFolder(MergedFolder[ReviewFile]):
     """The reviews of a run.
 
     Args:
-        files: Of the data directory.
+        files: Files of the data directory.
         root: Data folder of the run.
-        cache: Reviews that were read before.
+        cache: Cache of reviews.
     """
 
     suffix = ".json"
@@ -101,8 +101,8 @@ class ReviewFolder(MergedFolder[ReviewFile]):
         self._cache = cache
 
     def add(self, reviews: Sequence[Review]) -> None:
-        """Store reviews; they are durable when this returns."""
-        # Files are ordered by the time in their name, so that the last review stays the last if the clock is set back.
+        """Store reviews durably."""
+        # Reviews are ordered by these times, so each must be later than the last one, even if the clock goes back.
         last = max((file.last for file in self.live()), default="0-")
         stamp = max(time.time_ns(), int(last.partition("-")[0]) + 1)
         content = orjson.dumps(reviews)
@@ -136,6 +136,6 @@ class ReviewFolder(MergedFolder[ReviewFile]):
 
 
 def _lists(files: Sequence[ReviewFile]) -> dict[str, list[Review]]:
-    """The lists of several files, in the order of their arrival."""
+    """The lists of several files, in the order of arrival."""
     lists = {name: reviews for file in files for name, reviews in file.lists.items()}
     return {name: lists[name] for name in sorted(lists)}

@@ -1,4 +1,4 @@
-"""The rows that a run stores of a batch and its result, and the digest of the batch."""
+"""Conversion of a batch and its result to stored rows, and the digest of the batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STORED_OUTPUTS = (*SCORES, "prediction")
 
 
 def content_digest(batches: Sequence[RunBatch]) -> str:
-    """Digest of the content of a request's batches, independent of format and split: 64 hexadecimal digits.
+    """SHA-256 of the content of a request's batches: 64 hexadecimal digits, independent of format and split.
 
     Data files store it, so the bytes that it is computed from must never change.
     """
@@ -35,7 +35,7 @@ def content_digest(batches: Sequence[RunBatch]) -> str:
 
 
 def _pairs(batch: RunBatch) -> Iterator[bytes | pa.Buffer]:
-    """`["id",attributes],` of each row as JSON, in pieces."""
+    """The JSON text `["id",attributes],` of each row, in pieces."""
     if batch.attributes is None and not _needs_escapes(batch.ids):
         whole = pa.ListArray.from_arrays(pa.array([0, len(batch.ids)], pa.int32()), batch.ids)
         yield from (b'["', pc.binary_join(whole, '",null],["')[0].as_buffer(), b'",null],')
@@ -61,18 +61,18 @@ def stored_rows(
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
-# A score beyond float32 becomes infinite, as IEEE 754 rounds.
+# A score beyond the range of float32 becomes infinite.
 @np.errstate(over="ignore")
 def _rows(epoch: int, name: str, first: int, batch: RunBatch, result: BatchResult, *, store_logits: bool) -> pa.Table:
     columns = result.per_example
-    counted = np.flatnonzero(~np.isnan(columns["log_odds"]))
-    number = len(counted)
-    # If every row counts, as in most batches, the columns are not copied.
-    rows = slice(None) if number == len(batch.ids) else counted
+    valid = np.flatnonzero(~np.isnan(columns["log_odds"]))
+    number = len(valid)
+    # In most batches every row is valid; then the columns are not copied.
+    rows = slice(None) if number == len(batch.ids) else valid
     arrays = {
         "epoch": pa.array(np.full(number, epoch, np.int32)),
         "batch": pa.repeat(pa.scalar(name, pa.string()), number),
-        "row": pa.array((counted + first).astype(np.int32)),
+        "row": pa.array((valid + first).astype(np.int32)),
         "id": _select(batch.ids, rows),
         "target": pa.array(batch.source.targets.ravel()[rows].astype(np.int32)),
         "prediction": pa.array(columns["prediction"][rows].astype(np.int32)),

@@ -1,4 +1,4 @@
-"""The state of a run at one moment: its manifest, and the data files that count."""
+"""The state of a run at one moment: its manifest and its live data files."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Snapshot:
     Args:
         name: Name of the run.
         manifest: Its manifest.
-        num_classes: Number of classes; None before the first batch if the description does not tell.
-        data: Data files that count, by epoch and name.
+        num_classes: Number of classes; None before the first batch if the description does not define it.
+        data: Live data files (no other file replaces them), sorted by epoch and name.
         files: The data directory.
     """
 
@@ -102,21 +102,26 @@ class Snapshot:
         """Epochs with batches, ascending."""
         return sorted({file.epoch for file in self.data})
 
-    def epoch(self, wanted: int | None = None) -> int:
-        """The requested epoch if the run has it; for None the last one, or 0 if the run has no epoch yet.
+    def epoch(self, number: int | None = None) -> int:
+        """Return the epoch if the run has it; for None the last epoch, or 0 if the run has none yet.
 
         Raises:
-            UnknownEpochError: The run has no batch of this epoch; lists the epochs that it has.
+            UnknownEpochError: The run has no batch of this epoch; the error lists up to 20 epochs of the run.
         """
-        if wanted is None:
+        if number is None:
             return self.epochs[-1] if self.epochs else 0
-        if wanted not in self.epochs:
-            has = ", ".join(map(str, self.epochs[:20])) or "none yet"
-            raise UnknownEpochError(f"run {self.name} has no epoch {wanted}; it has {has}")
-        return wanted
+        if number not in self.epochs:
+            epochs = ", ".join(map(str, self.epochs[:20])) or "none yet"
+            raise UnknownEpochError(f"run {self.name} has no epoch {number}; it has {epochs}")
+        return number
 
     def urls(self, epoch: int | None = None, *, with_attributes: bool = False) -> list[str]:
-        """URLs for DuckDB of the files of an epoch, or of all epochs; optionally only of those with attributes."""
+        """URLs (for DuckDB) of the files of an epoch or of all epochs.
+
+        Args:
+            epoch: The epoch; None for all.
+            with_attributes: True to leave out files without attributes.
+        """
         return [
             self.files.url(file.path)
             for file in self.data
@@ -124,12 +129,12 @@ class Snapshot:
         ]
 
     def num_rows(self, epoch: int | None = None) -> int:
-        """Number of rows of an epoch, or of all epochs."""
+        """Number of stored rows of an epoch or of all epochs."""
         return sum(file.footer.rows for file in self.data if epoch is None or file.epoch == epoch)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the run's rows, independent of their distribution over files."""
+        """Digest of the run's rows, independent of their distribution over files."""
         content = sorted((file.epoch, *item) for file in self.data for item in file.footer.batches.items())
         return hashlib.sha256(orjson.dumps([self.manifest.uid, content])).hexdigest()
 
@@ -138,7 +143,7 @@ def has_batch(data: Iterable[DataFile], batch: str, digest: str) -> bool:
     """True if the files of an epoch have this batch with this content.
 
     Raises:
-        BatchConflictError: They have it with other content.
+        BatchConflictError: The files have the batch with other content.
     """
     for file in data:
         if batch in file.footer.batches:

@@ -1,17 +1,17 @@
-"""The store of runs: acknowledged data is on disk, once and complete, whichever process dies at whatever moment.
+"""The store of runs. Acknowledged data is on disk, complete and without duplicates, whenever a process may die.
 
 ```text
-runs/<run>/run.json                                  the manifest
-runs/<run>/<uid>/num_classes.json                    number of classes of its first batch
+runs/<run>/run.json                                  manifest of the run
+runs/<run>/<uid>/num_classes.json                    number of classes of the first batch
 runs/<run>/<uid>/epochs/<epoch>/batch-<name>.parquet one batch
-runs/<run>/<uid>/epochs/<epoch>/level<n>-<digest>.parquet   merged batches; names the files that it replaces
+runs/<run>/<uid>/epochs/<epoch>/level<n>-<digest>.parquet   merged batches and the names of the replaced files
 runs/<run>/<uid>/queues/<queue>.json                 a queue with its rows
 runs/<run>/<uid>/reviews/<time>-<id>.json            the reviews of one request; merged as batches are
 ```
 
 Files are created and deleted, never changed (`service.runs.files`), and a run that is deleted and created again has
-another uid: so a file that was read can be cached by its path. A file that another one replaces does not count, even
-if it still exists (`service.runs.compaction`). Several processes may use one store.
+another uid: so the content of a file can be cached by its path. A file that another file replaces is ignored, even if
+it still exists (`service.runs.compaction`). Several processes may use one store.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ DERIVED_BYTES_CACHED = 64 * 1024 * 1024
 
 
 class HasSize(Protocol):
-    """A value that knows its size in memory."""
+    """A value with a size in memory."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Size in bytes."""
 
 
 D = TypeVar("D", bound=HasSize)
@@ -63,7 +64,7 @@ class RunStore:
     """The runs of a data directory; safe for many threads and many processes.
 
     Args:
-        files: Of the data directory.
+        files: Files of the data directory.
         max_run_rows: Maximum number of rows of a run.
     """
 
@@ -76,7 +77,7 @@ class RunStore:
         self._derived: BoundedCache[Any] = BoundedCache(DERIVED_BYTES_CACHED, lambda value: int(value.nbytes))
 
     def create(self, name: str, description: RunDescription) -> tuple[Snapshot, bool]:
-        """Create a run, unless it exists; the second value is True if it is new.
+        """Create a run unless it exists; the second value is True if it is new.
 
         Raises:
             InvalidNameError: The name is not valid.
@@ -141,21 +142,21 @@ class RunStore:
         footer: Callable[[], Footer],
         num_classes: int | None,
     ) -> bool:
-        """Store the rows of a batch; they are durable when this returns. False if the run has the same batch already.
+        """Store the rows of a batch durably; False if the run has the same batch already.
 
         Args:
             snapshot: State of the run that the batch was computed for.
             epoch: Epoch of the batch.
             batch: Name of the batch.
             rows: Table of `service.runs.schema.SCHEMA`.
-            footer: Returns the footer of the file; called after the rows are written, or to compare with a batch of the
-                same name.
+            footer: Returns the footer of the file; called after the rows are written, or to compare the batch with a
+                stored one of the same name.
             num_classes: Number of classes of the logits; None for a batch without rows.
 
         Raises:
             BatchConflictError: The run has a batch of this name with other content.
-            RunFullError: The run would have more than `max_run_rows` rows.
-            ShapeError: The run has another number of classes.
+            RunFullError: With this batch the run would have more than `max_run_rows` rows.
+            ShapeError: The logits and the run have different numbers of classes.
             UnknownRunError: The run was deleted in the meantime.
         """
         root, num_rows = snapshot.root, snapshot.num_rows()
@@ -168,24 +169,24 @@ class RunStore:
             self._check_num_classes(snapshot, root, num_classes)
         path = f"{root}/epochs/{epoch}/batch-{batch}.parquet"
         new = self.files.create(path, lambda file: write_parquet(file, rows, footer))
-        self._check_still_there(snapshot)
-        # Another process may have stored the name first, in this file or in a merged one: that batch counts.
+        self._check_not_deleted(snapshot)
+        # Another process may have stored a batch of this name first, in this file or in a merged one; the first wins.
         if not has_batch(self.epoch_folder(root, epoch).live(), batch, footer().batches[batch]):
-            raise StorageUnavailableError(f"batch {batch} of epoch {epoch} was written and is not there")
+            raise StorageUnavailableError(f"batch {batch} of epoch {epoch} was written, but is missing")
         return new
 
-    def _check_still_there(self, snapshot: Snapshot) -> None:
+    def _check_not_deleted(self, snapshot: Snapshot) -> None:
         if self.manifest(snapshot.name).uid != snapshot.manifest.uid:
             self.files.delete_folder(snapshot.root)
             raise UnknownRunError(f"run {snapshot.name} was deleted in the meantime")
 
     def _check_num_classes(self, snapshot: Snapshot, root: str, num_classes: int) -> None:
-        of_run = snapshot.num_classes
-        if of_run is None:
+        run_classes = snapshot.num_classes
+        if run_classes is None:
             self.files.create(f"{root}/num_classes.json", lambda file: file.write(orjson.dumps(num_classes)))
-            of_run = self._num_classes(root, snapshot.manifest)
-        if of_run != num_classes:
-            msg = f"the logits have {num_classes} classes, run {snapshot.name} has {of_run}"
+            run_classes = self._num_classes(root, snapshot.manifest)
+        if run_classes != num_classes:
+            msg = f"the logits have {num_classes} classes, run {snapshot.name} has {run_classes}"
             raise fault(ShapeError, msg, "batches", 0, "logits")
 
     def _num_classes(self, root: str, manifest: Manifest) -> int | None:
@@ -215,19 +216,19 @@ class RunStore:
         return self.review_folder(snapshot).history()
 
     def add_reviews(self, snapshot: Snapshot, reviews: Sequence[Review]) -> None:
-        """Store reviews; they are durable when this returns.
+        """Store reviews durably.
 
         Raises:
             UnknownRunError: The run was deleted in the meantime.
         """
         self.review_folder(snapshot).add(reviews)
-        self._check_still_there(snapshot)
+        self._check_not_deleted(snapshot)
 
     def check(self) -> None:
         """Check that a file can be written, read and deleted.
 
         Raises:
-            StorageFullError, StorageUnavailableError: It cannot.
+            StorageFullError, StorageUnavailableError: The check failed.
         """
         path = f"checks/{uuid4().hex}"
         self.files.create(path, lambda file: file.write(b"ok"))
@@ -237,10 +238,16 @@ class RunStore:
         finally:
             self.files.delete(path)
         if content != b"ok":
-            raise StorageUnavailableError("the data directory returns other bytes than were written")
+            raise StorageUnavailableError("a file in the data directory has other bytes than were written")
 
     def document(self, snapshot: Snapshot, folder: str, name: str) -> JsonValue:
-        """The JSON document under a name; None if there is none."""
+        """The JSON document of a kind and name; None if the run has none.
+
+        Args:
+            snapshot: The run.
+            folder: Kind of the document.
+            name: Name of the document.
+        """
         path = self._document_path(snapshot, folder, name)
 
         def read() -> bytes:
@@ -255,19 +262,19 @@ class RunStore:
         return document
 
     def derived(self, snapshot: Snapshot, folder: str, name: str, compute: Callable[[], D]) -> D:
-        """A value computed from a document, which never changes; cached up to `DERIVED_BYTES_CACHED` in all.
+        """A value that `compute` derives from a document; cached, up to `DERIVED_BYTES_CACHED` in all.
 
         Args:
             snapshot: The run.
             folder: Kind of the document.
             name: Name of the document.
-            compute: Computes the value; an error is not cached.
+            compute: Computes the value; its errors are not cached.
         """
         value: D = self._derived.cached(self._document_path(snapshot, folder, name), compute)
         return value
 
     def documents(self, snapshot: Snapshot, folder: str) -> list[str]:
-        """Names of all JSON documents of one kind, sorted."""
+        """Names of the JSON documents of a kind, sorted."""
         return [name.removesuffix(".json") for name in self.files.names(f"{snapshot.root}/{folder}")]
 
     def add_document(self, snapshot: Snapshot, folder: str, name: str, value: object) -> bool:
@@ -278,7 +285,7 @@ class RunStore:
         """
         content = orjson.dumps(value)
         new = self.files.create(self._document_path(snapshot, folder, name), lambda file: file.write(content))
-        self._check_still_there(snapshot)
+        self._check_not_deleted(snapshot)
         return new
 
     def _document_path(self, snapshot: Snapshot, folder: str, name: str) -> str:

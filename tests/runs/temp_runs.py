@@ -106,14 +106,14 @@ def temp_runs(memory_bytes: int = 2**30) -> Iterator[TempRuns]:
 
 def scored(rows: Sequence[dict[str, Any]], alpha: Sequence[float] | None = None, gamma: float = 2.0) -> Rows:
     """The rows with every score of `SCORE_NAMES`, alpha_t and log_loss: float64, from the stored log_odds."""
-    # log_odds that a mask makes infinite have the scores of a very large number.
+    # Infinite log_odds (masked classes) have the scores of a very large number.
     z = np.array([row["log_odds"] for row in rows], dtype=np.float64).clip(-1e30, 1e30)
     weights = np.array([1.0 if alpha is None else alpha[row["target"]] for row in rows])
-    cross_entropy, not_easy = np.logaddexp(0, -z), np.logaddexp(0, z)
+    cross_entropy, softplus_z = np.logaddexp(0, -z), np.logaddexp(0, z)
     with np.errstate(divide="ignore"):
         log_ce = np.where(z > 30, -z, np.log(cross_entropy))
-        log_loss = np.where(weights == 0, -np.inf, np.log(weights) - gamma * not_easy + log_ce)
-        loss = weights * np.exp(-gamma * not_easy) * cross_entropy
+        log_loss = np.where(weights == 0, -np.inf, np.log(weights) - gamma * softplus_z + log_ce)
+        loss = weights * np.exp(-gamma * softplus_z) * cross_entropy
     columns = {
         "alpha_t": weights,
         "cross_entropy": cross_entropy,
@@ -121,7 +121,7 @@ def scored(rows: Sequence[dict[str, Any]], alpha: Sequence[float] | None = None,
         "loss": loss,
         "log_loss": log_loss,
     }
-    return [row | {name: values[place].item() for name, values in columns.items()} for place, row in enumerate(rows)]
+    return [row | {name: values[index].item() for name, values in columns.items()} for index, row in enumerate(rows)]
 
 
 def noisy(rows: int, classes: int, seed: int, *, spread: float = 2.0) -> tuple[np.ndarray, np.ndarray]:

@@ -51,13 +51,13 @@ def empty_run() -> Iterator[TempRuns]:
         yield temp
 
 
-def pages(runs: TempRuns, text: str, limit: int, epoch: int = 3, filtered: Filter = NO_FILTER) -> list[ExamplesPage]:
-    """All pages, each from the cursor of the page before."""
+def pages(runs: TempRuns, text: str, limit: int, epoch: int = 3, where: Filter = NO_FILTER) -> list[ExamplesPage]:
+    """All pages, each requested by the cursor of the previous page."""
 
     def ask(view: View) -> list[ExamplesPage]:
         order, result, cursor = Order.parse(text), [], None
         while not result or cursor is not None:
-            result.append(examples_page(view, OWN, epoch, filtered=filtered, order=order, limit=limit, cursor=cursor))
+            result.append(examples_page(view, OWN, epoch, where=where, order=order, limit=limit, cursor=cursor))
             cursor = result[-1]["next_cursor"]
             assert len(result) < 200, "the pages have no end"
         return result
@@ -70,7 +70,7 @@ def place(row: dict[str, Any]) -> tuple[str, int]:
 
 
 def by(text: str, rows: Rows) -> list[tuple[str, int]]:
-    """The places of the rows in an order, by comparing pairs."""
+    """Batch and row of each row, sorted by comparing pairs."""
 
     def compare(first: dict[str, Any], second: dict[str, Any]) -> int:
         for part in [*text.split(","), "id", "batch", "row"]:
@@ -121,8 +121,8 @@ def test_a_page_has_the_scores_of_the_stored_rows(runs: TempRuns) -> None:
         assert row["attributes"] == {}
 
 
-Turned = Callable[[dict[str, Any]], Any]
-FORGERIES: list[Turned] = [
+Forgery = Callable[[dict[str, Any]], Any]
+FORGERIES: list[Forgery] = [
     lambda fields: fields | {"last": []},
     lambda fields: fields | {"last": [*fields["last"], 1]},
     lambda fields: fields | {"last": [None, *fields["last"][1:]]},
@@ -139,11 +139,13 @@ FORGERIES: list[Turned] = [
 ]
 
 
-def refused(runs: TempRuns, cursor: str, text: str = "-loss", weighting: Weighting = OWN, epoch: int = 3) -> None:
+def check_cursor_is_rejected(
+    runs: TempRuns, cursor: str, text: str = "-loss", weighting: Weighting = OWN, epoch: int = 3
+) -> None:
     with pytest.raises(InvalidRequestError, match="cursor") as caught:
         runs.ask(
             lambda view: examples_page(
-                view, weighting, epoch, filtered=Filter(), order=Order.parse(text), limit=5, cursor=cursor
+                view, weighting, epoch, where=Filter(), order=Order.parse(text), limit=5, cursor=cursor
             )
         )
     assert caught.value.errors[0]["loc"] == ["query", "cursor"]
@@ -153,15 +155,15 @@ def test_a_cursor_of_another_list_and_a_forged_cursor_are_errors(runs: TempRuns)
     cursor = pages(runs, "-loss", 5)[0]["next_cursor"]
     assert cursor is not None
     for text in ("loss", "-loss,target", "-cross_entropy", "-loss,-id"):
-        refused(runs, cursor, text)
-    refused(runs, cursor, weighting=Weighting(None, 2.0))
-    refused(runs, cursor, weighting=Weighting(OWN.alpha, 0.0))
-    refused(runs, cursor, epoch=0)
+        check_cursor_is_rejected(runs, cursor, text)
+    check_cursor_is_rejected(runs, cursor, weighting=Weighting(None, 2.0))
+    check_cursor_is_rejected(runs, cursor, weighting=Weighting(OWN.alpha, 0.0))
+    check_cursor_is_rejected(runs, cursor, epoch=0)
     fields = orjson.loads(base64.urlsafe_b64decode(cursor + "=="))
-    for turned in FORGERIES:
-        refused(runs, base64.urlsafe_b64encode(orjson.dumps(turned(fields))).decode().rstrip("="))
+    for forge in FORGERIES:
+        check_cursor_is_rejected(runs, base64.urlsafe_b64encode(orjson.dumps(forge(fields))).decode().rstrip("="))
     for text in ("", "x", "....", "ü", "0" * 5000, cursor[:-3]):
-        refused(runs, text)
+        check_cursor_is_rejected(runs, text)
 
 
 def test_an_unknown_sort_key_is_an_error_that_lists_the_known_ones() -> None:
@@ -172,9 +174,9 @@ def test_an_unknown_sort_key_is_an_error_that_lists_the_known_ones() -> None:
     assert Order.parse(" -loss , id ").keys == (("loss", True), ("id", False))
 
 
-def matching(runs: TempRuns, filtered: Filter, epoch: int = 3) -> list[tuple[str, int]]:
-    result = [place(row) for shown_page in pages(runs, "batch,row", 41, epoch, filtered) for row in shown_page["rows"]]
-    assert pages(runs, "id", 1000, epoch, filtered)[0]["num_matching"] == len(result)
+def matching(runs: TempRuns, where: Filter, epoch: int = 3) -> list[tuple[str, int]]:
+    result = [place(row) for shown_page in pages(runs, "batch,row", 41, epoch, where) for row in shown_page["rows"]]
+    assert pages(runs, "id", 1000, epoch, where)[0]["num_matching"] == len(result)
     return result
 
 
@@ -199,13 +201,13 @@ def test_filters_by_the_range_of_a_score(runs: TempRuns, name: str) -> None:
     values = sorted({row[name] for row in pages(runs, "id", 1000)[0]["rows"]})
     low, high = values[len(values) // 3], values[2 * len(values) // 3]
     rows = pages(runs, "batch,row", 1000)[0]["rows"]
-    for filtered, wanted in [
+    for where, wanted in [
         (Filter(at_least={name: low}), [row for row in rows if row[name] >= low]),
         (Filter(at_most={name: high}), [row for row in rows if row[name] <= high]),
         (Filter(at_least={name: low}, at_most={name: low}), [row for row in rows if row[name] == low]),
         (Filter(at_least={name: math.nextafter(low, math.inf)}), [row for row in rows if row[name] > low]),
     ]:
-        assert matching(runs, filtered) == [place(row) for row in wanted]
+        assert matching(runs, where) == [place(row) for row in wanted]
     assert matching(runs, Filter(at_least={name: math.nan})) == []
 
 
@@ -232,8 +234,8 @@ def test_rows_and_filters_use_the_attributes_that_were_sent_last(empty_run: Temp
     own = {place(row): row["attributes"] for row in pages(empty_run, "id", 9, 2)[0]["rows"]}
     assert own == {("z", 0): {"n": 7}, ("z", 1): {}, ("z", 2): {}, ("a", 0): {"group": "early"}}
     for name, text, wanted in [("n", "7", ["a"]), ("group", "x", []), ("group", "y", []), ("group", "early", [])]:
-        filtered = Filter(attributes={name: text})
-        assert [row["id"] for row in pages(empty_run, "id", 9, 5, filtered)[0]["rows"]] == wanted, (name, text)
+        where = Filter(attributes={name: text})
+        assert [row["id"] for row in pages(empty_run, "id", 9, 5, where)[0]["rows"]] == wanted, (name, text)
     assert empty_run.ask(lambda view: example(view, OWN, 0, "a", NO_REVIEWS))["attributes"] == {"n": 7}
 
 
@@ -266,8 +268,8 @@ def test_special_characters_in_ids_and_names_of_attributes(empty_run: TempRuns) 
         assert result["attributes"] == {name: f"{name}={identity}" for name in ODD_NAMES}
         assert [row["id"] for row in pages(empty_run, "id", 9, 0, Filter(ids=[identity]))[0]["rows"]] == [identity]
     for name in ODD_NAMES:
-        filtered = Filter(attributes={name: f"{name}=%_"})
-        assert [row["id"] for row in pages(empty_run, "id", 9, 0, filtered)[0]["rows"]] == ["%_"], name
+        where = Filter(attributes={name: f"{name}=%_"})
+        assert [row["id"] for row in pages(empty_run, "id", 9, 0, where)[0]["rows"]] == ["%_"], name
         assert pages(empty_run, "id", 9, 0, Filter(attributes={name: "%"}))[0]["rows"] == []
 
 

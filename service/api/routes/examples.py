@@ -99,7 +99,7 @@ async def get_examples(request: Request, run: RunName, query: Annotated[Examples
             view,
             view.weighting(query.weights, query.gamma),
             view.snapshot.epoch(query.epoch),
-            filtered=query.filter,
+            where=query.filter,
             order=order,
             limit=query.limit,
             cursor=query.cursor,
