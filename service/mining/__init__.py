@@ -1,1 +1,1 @@
-"""Mining: which examples to look at next under a budget, why, and what the reviews say of it."""
+"""Mining: queues of examples to review under a budget, the reason for each row, and statistics of the reviews."""

@@ -1,4 +1,4 @@
-"""Pages of a queue: filtered and sorted by DuckDB over Arrow columns, without a Python object for each row."""
+"""Pages of a queue: DuckDB filters and sorts Arrow columns, without a Python object for each row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VerdictFilter = Literal["open", "reviewed", "ok", "wrong", "unsure"]
 
 SORTABLE = ("rank", "id", "target", "prediction", "suggested", "verdict", "score", "share", *SCORE_NAMES)
 EQUAL = ("target", "prediction", "suggested")
-# Members of every row; the types hold also for a queue without rows, and for a column of nulls.
+# Members of every row, with the types of their columns, also for a queue without rows and for a column of nulls.
 _TYPES = {
     **dict.fromkeys(("rank", "target", "prediction", "suggested"), pa.int64()),
     **dict.fromkeys(("score", "share", "suggested_p", *SCORE_NAMES), pa.float64()),
@@ -46,8 +46,8 @@ _VERDICTS: dict[VerdictFilter, str] = {
 _SEPARATOR = "chr(31)"
 
 
-class Doubt(NamedTuple):
-    """Number of rows of a strategy, and of wrong labels among them if the model's own doubt is right."""
+class ExpectedErrors(NamedTuple):
+    """Number of rows of a strategy, and of wrong labels among them as the model's own probabilities estimate it."""
 
     num_rows: int
     wrong_labels: float
@@ -55,17 +55,17 @@ class Doubt(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """A queue with its rows as Arrow columns: a third of the memory, and the next page needs no parsing.
+    """A queue with its rows as Arrow columns, which take a third of the memory of Python objects.
 
     Args:
         head: The queue without its rows.
         rows: A column for each member of a row, sorted by rank.
-        doubts: Of each strategy; see `doubts`.
+        expected_errors: Result of `expected_errors` for the rows.
     """
 
     head: QueueHead
     rows: pa.Table
-    doubts: dict[Strategy, Doubt]
+    expected_errors: dict[Strategy, ExpectedErrors]
 
     @property
     def nbytes(self) -> int:
@@ -79,17 +79,17 @@ class Listing:
         names = dict.fromkeys([*(name for row in rows for name in row), *_TYPES])
         columns = {name: pa.array([row.get(name) for row in rows], _TYPES.get(name)) for name in names}
         head = cast(QueueHead, {name: value for name, value in stored.items() if name != "rows"})
-        return cls(head, pa.table(columns), doubts(stored["rows"]))
+        return cls(head, pa.table(columns), expected_errors(stored["rows"]))
 
-    def rows_at(self, places: Sequence[int], names: Sequence[str]) -> list[QueueRow]:
-        """Some rows with some members.
+    def rows_at(self, indices: Sequence[int], names: Sequence[str]) -> list[QueueRow]:
+        """Selected members of selected rows.
 
         Args:
-            places: Ranks of the rows, less 1.
-            names: Members; a member that only some strategies have is left out of the rows of the others.
+            indices: Ranks of the rows minus 1.
+            names: Names of the members; a row lacks a member that its strategy does not have.
         """
         columns = [name for name in names if name in self.rows.column_names]
-        rows = self.rows.select(columns).take(pa.array(places, pa.int64())).to_pylist()
+        rows = self.rows.select(columns).take(pa.array(indices, pa.int64())).to_pylist()
         optional = [name for name in columns if name not in _TYPES and self.rows[name].null_count]
         return [
             cast(QueueRow, {name: value for name, value in row.items() if value is not None or name not in optional})
@@ -99,19 +99,19 @@ class Listing:
 
 @dataclass(frozen=True)
 class QueueFilter:
-    """Rows of a queue to show, and their order.
+    """Filter and order of the rows of a queue, and the page of them.
 
     Args:
-        equal: Required class for `target`, `prediction` or `suggested`.
-        verdict: Required verdict.
-        attributes: Required text of attributes, as last sent for the example.
-        text: Text that the id or the text of an attribute contains, in upper or lower case.
-        ranks: Only rows of these ranks.
-        order: (name of `SORTABLE`, descending) each; nulls come last either way, then the rank decides.
-        limit: Number of rows of a page.
-        offset: Number of rows before the page.
-        around: Rank of a row: show the page that has it, or the first page if no page has; overrides `offset`.
-        fields: Members of each row, None for all.
+        equal: Required class by column: `target`, `prediction` or `suggested`.
+        verdict: Required verdict; None for any.
+        attributes: Required text by attribute, compared with the attributes that were sent last for the example.
+        text: Text that the id or an attribute must contain, ignoring case.
+        ranks: Ranks of the rows; None for all.
+        order: Pairs of a name of `SORTABLE` and True for descending; nulls come last, ties are sorted by rank.
+        limit: Maximum number of rows of the page.
+        offset: Number of matching rows before the page.
+        around: Rank of a row; selects the page with the row, or the first page if none has it; overrides `offset`.
+        fields: Members of each row; None for all.
         facets: True to return the values of the attributes.
     """
 
@@ -129,10 +129,12 @@ class QueueFilter:
 
     @property
     def needs_attributes(self) -> bool:
+        """True if the filter reads the attributes of the examples."""
         return bool(self.attributes) or bool(self.text)
 
     @property
     def needs_verdicts(self) -> bool:
+        """True if the filter or the order reads the verdicts."""
         return self.verdict is not None or any(name == "verdict" for name, _ in self.order)
 
     def sql(self) -> tuple[str, list[Any]]:
@@ -158,10 +160,10 @@ class QueueFilter:
 
 
 def parse_order(text: str) -> tuple[tuple[str, bool], ...]:
-    """Parse `-loss,target`: names of `SORTABLE` with commas, a minus for descending.
+    """Parse a text such as `-loss,target`: names of `SORTABLE` between commas, a minus for descending.
 
     Raises:
-        InvalidRequestError: Unknown name; lists the known ones.
+        InvalidRequestError: A name is unknown; the error lists the known names.
     """
     return sort_keys(text, SORTABLE)
 
@@ -170,7 +172,7 @@ def parse_verdict(text: str) -> VerdictFilter:
     """Parse the name of a verdict filter.
 
     Raises:
-        InvalidRequestError: Unknown name; lists the known ones.
+        InvalidRequestError: A name is unknown; the error lists the known names.
     """
     for name in _VERDICTS:
         if text == name:
@@ -193,33 +195,33 @@ def listings(store: RunStore, snapshot: Snapshot) -> list[Listing]:
     return [listing(store, snapshot, name) for name in store.documents(snapshot, FOLDER)]
 
 
-def page(view: View, queue: Listing, verdicts: Verdicts, wanted: QueueFilter) -> RowsPage:
+def page(view: View, queue: Listing, verdicts: Verdicts, query: QueueFilter) -> RowsPage:
     """A page of the rows of a queue that match a filter.
 
     Args:
         view: The run.
         queue: The queue.
         verdicts: Current verdicts of the run.
-        wanted: Filter and order of the rows, and the page.
+        query: Filter and order of the rows, and the page.
 
     Raises:
-        InvalidRequestError: A row has no such member.
+        InvalidRequestError: `query.fields` has a name that is not a member of a row.
     """
-    names = _members(queue, wanted)
-    places = _places(view, queue, verdicts, wanted)
-    offset = wanted.offset
-    if wanted.around is not None:
-        before = np.flatnonzero(places == wanted.around - 1)
-        offset = int(before[0]) // wanted.limit * wanted.limit if len(before) else 0
-    rows = queue.rows_at(places[offset : offset + wanted.limit].tolist(), list(dict.fromkeys([*names, "id"])))
+    names = _members(queue, query)
+    indices = _matching(view, queue, verdicts, query)
+    offset = query.offset
+    if query.around is not None:
+        position = np.flatnonzero(indices == query.around - 1)
+        offset = int(position[0]) // query.limit * query.limit if len(position) else 0
+    rows = queue.rows_at(indices[offset : offset + query.limit].tolist(), list(dict.fromkeys([*names, "id"])))
     attributes = attributes_of(view, rows) if "attributes" in names else [{}] * len(rows)
     current = [
         {**row, **_verdict(verdicts.get(row["id"])), "attributes": attributes[number]}
         for number, row in enumerate(rows)
     ]
     shown = [{name: row[name] for name in names if name in row} for row in current]
-    result: RowsPage = {"num_matching": len(places), "offset": offset, "rows": cast(list[QueueRow], shown)}
-    if wanted.facets:
+    result: RowsPage = {"num_matching": len(indices), "offset": offset, "rows": cast(list[QueueRow], shown)}
+    if query.facets:
         result["attributes"] = _facets(view, queue)
     return result
 
@@ -230,35 +232,35 @@ def _verdict(review: Review | None) -> dict[str, object]:
     return {"verdict": review["verdict"], "verdict_label": review["label"]}
 
 
-def _members(queue: Listing, wanted: QueueFilter) -> list[str]:
+def _members(queue: Listing, query: QueueFilter) -> list[str]:
     known = [*queue.rows.column_names, *CURRENT]
-    for name in wanted.fields or ():
+    for name in query.fields or ():
         if name not in known:
             raise unknown_fault(InvalidRequestError, "field", name, known, "query", "fields")
-    return known if wanted.fields is None else list(wanted.fields)
+    return known if query.fields is None else list(query.fields)
 
 
-def _places(view: View, queue: Listing, verdicts: Verdicts, wanted: QueueFilter) -> np.ndarray:
-    """Ranks, less 1, of all rows that match the filter, in its order."""
-    condition, parameters = wanted.sql()
-    if condition == "true" and not wanted.order:
+def _matching(view: View, queue: Listing, verdicts: Verdicts, query: QueueFilter) -> np.ndarray:
+    """Ranks minus 1 of all rows that match the filter, in the order of the query."""
+    condition, parameters = query.sql()
+    if condition == "true" and not query.order:
         return np.arange(queue.rows.num_rows)
     view.cursor.register("queue_rows", queue.rows)
     source = "queue_rows"
-    if wanted.needs_verdicts:
+    if query.needs_verdicts:
         columns = {"id": list(verdicts), "verdict": [review["verdict"] for review in verdicts.values()]}
         schema = pa.schema({"id": pa.string(), "verdict": pa.string()})
         view.cursor.register("queue_verdicts", pa.table(columns, schema))
         source += " LEFT JOIN queue_verdicts USING (id)"
-    if wanted.needs_attributes:
+    if query.needs_attributes:
         source += f" LEFT JOIN {last_attributes(view, 'SELECT id FROM queue_rows')} USING (id)"
-    keys = [f"{name} {'DESC' if descending else 'ASC'} NULLS LAST" for name, descending in wanted.order]
-    sql = f"SELECT rank - 1 AS place FROM {source} WHERE {condition} ORDER BY {', '.join([*keys, 'rank'])}"
-    return np.array([row["place"] for row in view.rows(sql, parameters)], dtype=np.int64)
+    keys = [f"{name} {'DESC' if descending else 'ASC'} NULLS LAST" for name, descending in query.order]
+    sql = f"SELECT rank - 1 AS index FROM {source} WHERE {condition} ORDER BY {', '.join([*keys, 'rank'])}"
+    return np.array([row["index"] for row in view.rows(sql, parameters)], dtype=np.int64)
 
 
 def _facets(view: View, queue: Listing) -> dict[str, list[str]]:
-    """Values of each attribute of the queue's examples that has up to `MAX_FACET_VALUES` of them."""
+    """The values of each attribute of the queue's examples that has at most `MAX_FACET_VALUES` distinct values."""
     view.cursor.register("queue_rows", queue.rows)
     pointer = "'/' || replace(replace(name, '~', '~0'), '/', '~1')"
     values = f"""SELECT name, json_extract_string(attributes, {pointer}) AS text
@@ -269,15 +271,15 @@ def _facets(view: View, queue: Listing) -> dict[str, list[str]]:
     return {row["name"]: row["texts"] for row in view.rows(sql)}
 
 
-def doubts(rows: Sequence[QueueRow]) -> dict[Strategy, Doubt]:
-    """Sum the model's doubt about the rows of each strategy.
+def expected_errors(rows: Sequence[QueueRow]) -> dict[Strategy, ExpectedErrors]:
+    """Estimate the wrong labels among the rows of each strategy by the model's own probabilities.
 
-    The doubt about a row is 1 - p_t; for `area_under_margin` it is the share of epochs that predicted the suggested
-    class.
+    The probability that a label is wrong is 1 - p_t; for `area_under_margin` it is the share of epochs that predicted
+    the suggested class.
     """
-    result: dict[Strategy, Doubt] = {}
+    result: dict[Strategy, ExpectedErrors] = {}
     for row in rows:
-        number, total = result.get(row["strategy"], Doubt(0, 0.0))
-        doubt = row["suggested_epochs"] / row["num_epochs"] if "suggested_epochs" in row else 1 - row["p_t"]
-        result[row["strategy"]] = Doubt(number + 1, total + doubt)
+        number, total = result.get(row["strategy"], ExpectedErrors(0, 0.0))
+        p_wrong = row["suggested_epochs"] / row["num_epochs"] if "suggested_epochs" in row else 1 - row["p_t"]
+        result[row["strategy"]] = ExpectedErrors(number + 1, total + p_wrong)
     return result

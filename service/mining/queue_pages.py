@@ -32,12 +32,12 @@ def queue_reply(queue: Listing, verdicts: Verdicts) -> Queue:
     }
 
 
-def queue_page(store: RunStore, view: View, queue: Listing, wanted: QueueFilter) -> QueuePage:
-    """A queue with a page of the rows that match a filter; see `service.mining.listing.page`."""
+def queue_page(store: RunStore, view: View, queue: Listing, query: QueueFilter) -> QueuePage:
+    """A queue with its expected yield and a page of the rows that match a filter (`service.mining.listing.page`)."""
     verdicts = store.reviews(view.snapshot).verdicts
     precisions = progress(store, view.snapshot, verdicts)["precision"]
     return {
         **queue_reply(queue, verdicts),
-        "expected_yield": expected_yield(queue.doubts, precisions),
-        **page(view, queue, verdicts, wanted),
+        "expected_yield": expected_yield(queue.expected_errors, precisions),
+        **page(view, queue, verdicts, query),
     }

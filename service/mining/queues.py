@@ -1,4 +1,4 @@
-"""Queues: rows chosen from a run and stored, and read with the verdicts since then."""
+"""Queues: rows that are chosen from a run by a strategy, and stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.diagnostics.dynamics import dynamics
 from service.errors import InvalidRequestError, QueueConflictError, UnknownQueueError
 from service.mining.reasons import reason
 from service.mining.requests import Only, QueueRequest
-from service.mining.selection import Candidate, Candidates, Part, Rule, interleaved, select, shared_out
+from service.mining.selection import Candidate, Candidates, Part, Rule, apportion, interleave, select
 from service.mining.strategies import Ranking, ranking, suggest_over_epochs
 from service.runs.examples import Condition, attributes_of
 from service.runs.names import check_name
@@ -24,23 +24,23 @@ from service.schema.replies.queues import QueueRow, QueueSettings, StoredQueue
 
 FOLDER = "queues"
 NAMES_TRIED = 10_000
-LABEL_BLIND = "ambiguous ignores the label: it finds examples that are hard to call, not labels that are wrong"
+LABEL_BLIND = "ambiguous ignores the label: it finds examples that are hard to classify, not labels that are wrong"
 
 
 def create_queue(
     store: RunStore, view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]
 ) -> tuple[StoredQueue, bool]:
-    """Create and store a queue, unless it exists; the second value is True if it is new.
+    """Create and store a queue unless it exists; the second value is True if it is new.
 
     Args:
-        store: Stores it.
+        store: Store of the queues.
         view: The run.
         request: Strategy, budget and conditions.
         weighting: Weighting of the losses.
         reviewed: Ids of the examples with a verdict.
 
     Raises:
-        InvalidRequestError: The quotas do not fit the run, or the run lacks the data for the strategy.
+        InvalidRequestError: The quotas do not fit the run, or the strategy needs logits and the run stores none.
         QueueConflictError: A queue of this name was created from another request.
     """
     settings = _settings(request, weighting)
@@ -91,18 +91,17 @@ def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: S
     """The queue that `create_queue` would create; it has no name and is not stored."""
     epoch = view.snapshot.epoch(request.epoch)
     totals = view.row(f"SELECT count(*) AS n, coalesce(sum(loss), 0.0) AS loss FROM {view.scored(weighting, epoch)}")
-    allowed = _allowed(view, request.only, weighting, request.first)
-    rule = _rule(view, request, weighting, epoch, allowed)
-    left_out = list(reviewed) if request.leaves_out_reviewed else []
-    condition, parameters = allowed
-    if left_out:
-        condition, parameters = f"{condition} AND id NOT IN (SELECT unnest(?::VARCHAR[]))", [*parameters, left_out]
+    condition, parameters = _condition(view, request.only, weighting, request.first)
+    rule = _rule(view, request, weighting, epoch, (condition, parameters))
+    excluded = list(reviewed) if request.leaves_out_reviewed else []
+    if excluded:
+        condition, parameters = f"{condition} AND id NOT IN (SELECT unnest(?::VARCHAR[]))", [*parameters, excluded]
     source = _Source(view, request, weighting, epoch, (condition, parameters), of_each_class=bool(rule.reserved))
     rows, candidates = select(rule, source.fetch)
     suggest_over_epochs(view, [row for row in rows if row["strategy"] == "area_under_margin"], request.first)
-    # Random rows estimate the error rate of the run only if nothing but chance chose them, from all examples.
-    is_control = "random" in request.parts and not left_out and not request.has_row_rules
-    control = _drawn_at_random(candidates, rows) if is_control else set()
+    # Random rows estimate the error rate of the run only if they are a random sample of all examples.
+    is_control = "random" in request.parts and not excluded and not request.has_row_rules
+    control = _random_ids(candidates, rows) if is_control else set()
     names = view.snapshot.description.class_names
     return {
         "name": None,
@@ -132,17 +131,18 @@ def _queue_row(
     return row
 
 
-def _drawn_at_random(candidates: Candidates, rows: Sequence[Candidate]) -> set[str]:
-    """Ids of the random candidates up to the last row of a queue, also where another strategy of a mix took them first.
+def _random_ids(candidates: Candidates, rows: Sequence[Candidate]) -> set[str]:
+    """Ids of the random candidates up to the last row of a queue.
 
-    Without the latter the sample would lack the examples that the other strategies prefer.
+    They include those that another strategy of a mix took first: without them the sample would lack the examples that
+    the other strategies prefer.
     """
     last = next((place for place, row in enumerate(candidates.rows) if rows and row is rows[-1]), -1)
     return {row["id"] for row in candidates.rows[: last + 1] if row["strategy"] == "random"}
 
 
-def _allowed(view: View, only: Only | None, weighting: Weighting, first: int | None) -> Condition:
-    """The condition on the rows of a queue."""
+def _condition(view: View, only: Only | None, weighting: Weighting, first: int | None) -> Condition:
+    """The conditions of a request in SQL."""
     if only is None:
         return "true", []
     condition, parameters = only.filter.sql(view)
@@ -153,13 +153,13 @@ def _allowed(view: View, only: Only | None, weighting: Weighting, first: int | N
                 if bound is not None:
                     bounds.append(f"{name} {sign} ?::DOUBLE")
                     parameters.append(bound)
-        within = " AND ".join(bounds) or "true"
-        condition += f" AND id IN (SELECT id FROM {dynamics(view, weighting, first)} WHERE {within})"
+        in_ranges = " AND ".join(bounds) or "true"
+        condition += f" AND id IN (SELECT id FROM {dynamics(view, weighting, first)} WHERE {in_ranges})"
     return condition, parameters
 
 
 class _Source:
-    """The candidates of a request, best first; those of a mix are interleaved by share."""
+    """Source of the candidates of a request, best first; those of a mix are interleaved by share."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class _Source:
         request: QueueRequest,
         weighting: Weighting,
         epoch: int,
-        allowed: Condition,
+        condition: Condition,
         *,
         of_each_class: bool,
     ) -> None:
@@ -176,12 +176,12 @@ class _Source:
             (strategy, share, ranking(strategy, view, weighting, epoch, request))
             for strategy, share in request.parts.items()
         ]
-        self._allowed = allowed
+        self._condition = condition
         self._of_each_class = of_each_class
         self._with_attributes = request.at_most is not None
 
     def fetch(self, number: int) -> Candidates:
-        candidates = interleaved(
+        candidates = interleave(
             [self._part(strategy, share, order, number) for strategy, share, order in self._rankings]
         )
         if self._with_attributes:
@@ -190,7 +190,7 @@ class _Source:
         return candidates
 
     def _part(self, strategy: Strategy, share: float, order: Ranking, number: int) -> Part:
-        condition, parameters = self._allowed
+        condition, parameters = self._condition
         sql = order.sql(condition, number, of_each_class=self._of_each_class)
         rows = cast(list[Candidate], self._view.rows(sql, parameters))
         for place, row in enumerate(rows, start=1):
@@ -203,25 +203,26 @@ class _Source:
         return Part(share, rows, {label: last[label] for label, n in fetched.items() if n == number})
 
 
-def _rule(view: View, request: QueueRequest, weighting: Weighting, epoch: int, allowed: Condition) -> Rule:
+def _rule(view: View, request: QueueRequest, weighting: Weighting, epoch: int, where: Condition) -> Rule:
+    """The quotas and caps of a request, resolved for the classes of the run."""
     quotas, least = request.per_class, request.min_per_class
     if quotas is None and not least:
         return Rule(request.budget, at_most=request.at_most)
-    condition, parameters = allowed
+    condition, parameters = where
     source = view.stored(epoch) if request.only is None else view.scored(weighting, epoch)
     sql = f"SELECT target, count(*) AS n FROM {source} WHERE {condition} GROUP BY target ORDER BY target"
     counts = {row["target"]: row["n"] for row in view.rows(sql, parameters)}
     if isinstance(quotas, dict):
         unknown = [label for label in quotas if int(label) >= (view.snapshot.num_classes or 0)]
         if unknown:
-            msg = f"per_class names class {unknown[0]}, the run has {view.snapshot.num_classes} classes"
+            msg = f"per_class has class {unknown[0]}, the run has {view.snapshot.num_classes} classes"
             raise fault(InvalidRequestError, msg, "per_class", unknown[0])
         reserved = {int(label): number for label, number in quotas.items()}
         return Rule(request.budget, reserved, refill=False, at_most=request.at_most)
     if least * len(counts) > request.budget:
-        msg = f"min_per_class {least} for {len(counts)} classes is more than the budget {request.budget}"
+        msg = f"min_per_class {least} for {len(counts)} classes exceeds the budget {request.budget}"
         raise fault(InvalidRequestError, msg, "min_per_class")
     if quotas is None:
         return Rule(request.budget, dict.fromkeys(counts, least), at_most=request.at_most)
     weights: dict[int, float] = {label: 1.0 if quotas == "equal" else float(n) for label, n in counts.items()}
-    return Rule(request.budget, shared_out(request.budget, weights, least), at_most=request.at_most)
+    return Rule(request.budget, apportion(request.budget, weights, least), at_most=request.at_most)

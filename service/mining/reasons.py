@@ -10,7 +10,7 @@ from service.schema.replies.queues import QueueRow
 
 
 def reason(row: QueueRow, class_names: Sequence[str] | None) -> str:
-    """The sentence for a row of a queue; class names None: numbers stand for the classes."""
+    """The sentence for a row of a queue; without class names it calls the classes by their numbers."""
     label, p_t = _name(row["target"], class_names), _percent(row["p_t"])
     suggested = None if row["suggested"] is None else _name(row["suggested"], class_names)
     if suggested is None:
@@ -41,7 +41,7 @@ def _loss(row: QueueRow) -> str:
 
 
 def _margin(row: QueueRow) -> str:
-    # JSON has no infinity: null is the margin where all other classes are masked.
+    # JSON has no infinity: the margin is null if all other classes are masked.
     margin = math.inf if row["logit_margin"] is None else row["logit_margin"]
     side = "behind" if margin <= 0 else "before"
     return f"The label's logit lies {abs(margin):.4g} {side} the best other one"

@@ -19,7 +19,7 @@ CLASS_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class AtMost(BaseModel):
-    """Cap on the rows of a queue with the same value of an attribute, against near duplicates or one annotator."""
+    """Cap on the rows of a queue with the same value of an attribute, such as an annotator or a group of duplicates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -34,8 +34,8 @@ class Only(BaseModel):
         target: Required target class.
         prediction: Required predicted class.
         correct: True for rows whose prediction is the target, False for the others.
-        ids: Only these examples.
-        attributes: Required text of attributes, as last sent.
+        ids: Ids of the examples; null for all.
+        attributes: Required text by attribute, compared with the attributes that were sent last for the example.
         ranges: Smallest and largest value of a score in the epoch, or of `confidence` or `variability` over the epochs;
             null for no bound.
     """
@@ -47,7 +47,7 @@ class Only(BaseModel):
     correct: bool | None = None
     ids: Annotated[list[str], Field(min_length=1, max_length=MAX_BUDGET)] | None = None
     attributes: dict[str, str] = {}
-    # Not strict, since JSON has lists in place of tuples.
+    # Not strict: JSON has lists, no tuples.
     ranges: dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]] = {}
 
     @model_validator(mode="after")
@@ -81,7 +81,7 @@ class QueueRequest(BaseModel):
     """The body of `POST /runs/{run}/queues`.
 
     Args:
-        name: Name of the queue; default: the strategy and a number. The same request with the same name again changes
+        name: Name of the queue; default: the strategy and a number. Repeating the request with the same name changes
             nothing.
         strategy: The ranking, or `mix`.
         mix: Share of each strategy in a mix.
@@ -119,14 +119,18 @@ class QueueRequest(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> QueueRequest:
         if (self.strategy == "mix") != bool(self.mix):
-            raise ValueError("mix names the share of each strategy, and goes with the strategy mix alone")
+            raise ValueError(
+                "mix, the share of each strategy, is required with the strategy mix and allowed with no other"
+            )
         if isinstance(self.per_class, dict):
             if not all(CLASS_INDEX.fullmatch(label) for label in self.per_class):
                 raise ValueError("per_class maps class indices to numbers of rows")
             if sum(self.per_class.values()) > self.budget:
-                raise ValueError(f"per_class asks for {sum(self.per_class.values())} rows, the budget is {self.budget}")
+                raise ValueError(
+                    f"per_class has {sum(self.per_class.values())} rows in all, the budget is {self.budget}"
+                )
             if self.min_per_class:
-                raise ValueError("min_per_class does not go with numbers for each class")
+                raise ValueError("min_per_class cannot be combined with a number of rows for each class in per_class")
         return self
 
     @property
@@ -138,11 +142,12 @@ class QueueRequest(BaseModel):
 
     @property
     def leaves_out_reviewed(self) -> bool:
+        """`exclude_reviewed` with its default."""
         return self.strategy != "random" if self.exclude_reviewed is None else self.exclude_reviewed
 
     @property
     def has_row_rules(self) -> bool:
-        """True if the request has quotas, a cap or conditions besides the strategy."""
+        """True if the request has quotas, a cap or conditions in addition to the strategy."""
         return bool(self.per_class or self.min_per_class or self.at_most or self.only)
 
     @classmethod
@@ -150,7 +155,7 @@ class QueueRequest(BaseModel):
         """Validate a decoded JSON object.
 
         Raises:
-            InvalidRequestError: Unknown fields, wrong types or values out of range; names each.
+            InvalidRequestError: A field is unknown, has the wrong type or is out of range; the error names each.
         """
         try:
             return cls.model_validate(value)

@@ -1,4 +1,4 @@
-"""Reviews that a client sends: checked against the run, then stored."""
+"""Reviews in requests: validates them against the run and stores them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ReviewRequest(BaseModel):
 
     Args:
         id: Id of the example; an integer stands for its decimal text.
-        verdict: `ok`, `wrong`, `unsure`; null withdraws the verdict before it.
-        label: The right class, by number or name, where the reviewer knows it.
+        verdict: `ok`, `wrong`, `unsure`; null withdraws the previous verdict.
+        label: The right class, by number or name, if the reviewer knows it.
         reviewer: Name of the reviewer.
         queue: Queue that the reviewer worked through.
         comment: Any further text.
@@ -47,13 +47,13 @@ def add_reviews(store: RunStore, view: View, value: object) -> int:
     """Store reviews, all or none, and return their number.
 
     Args:
-        store: Stores them.
+        store: Store of the reviews.
         view: The run.
         value: Decoded JSON: a list of `ReviewRequest`.
 
     Raises:
-        InvalidRequestError: An item is not a review, or names a class that the run does not have.
-        UnknownExampleError: The run does not have an example; names the first.
+        InvalidRequestError: An item is not a review, or its label is not a class of the run.
+        UnknownExampleError: The run does not have an example; the error names the first of these.
     """
     try:
         requests = _REQUESTS.validate_python(value)
@@ -61,12 +61,12 @@ def add_reviews(store: RunStore, view: View, value: object) -> int:
         raise validation_fault(InvalidRequestError, err) from err
     ids = sorted({str(request.id) for request in requests})
     sql = f"SELECT DISTINCT id FROM {view.stored()} WHERE id IN (SELECT unnest(?::VARCHAR[]))"
-    known = {row["id"] for row in view.rows(sql, [ids])}
+    stored_ids = {row["id"] for row in view.rows(sql, [ids])}
     now = datetime.now(UTC).isoformat()
     reviews: list[Review] = []
     for number, request in enumerate(requests):
         identity = str(request.id)
-        if identity not in known:
+        if identity not in stored_ids:
             msg = f"run {view.snapshot.name} has no example {identity[:100]!r}"
             raise fault(UnknownExampleError, msg, number, "id")
         reviews.append(
@@ -90,7 +90,7 @@ def _label(snapshot: Snapshot, number: int, label: int | str | None) -> int | No
     names, num_classes = snapshot.description.class_names, snapshot.num_classes or 0
     if isinstance(label, str):
         if names is None or label not in names:
-            raise _label_fault(number, f"{label[:100]!r} is no class name of the run")
+            raise _label_fault(number, f"{label[:100]!r} is not a class name of the run")
         return names.index(label)
     if label is not None and label >= num_classes:
         raise _label_fault(number, f"class {label} is outside [0, {num_classes})")

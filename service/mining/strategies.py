@@ -1,6 +1,6 @@
 """The strategies of queues: the rows of each, their order, and the suggested class of each row.
 
-Every order ends with id, batch and row, so it is total, and the same every time.
+Every order ends with id, batch and row, so it is total and reproducible.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueRow
 
 SUGGESTED = "CASE WHEN prediction != target THEN prediction END"
-# normalized_margin is (p_t - p_other + 1) / 2 with the largest other probability, that of the prediction here.
+# normalized_margin is (p_t - p_other + 1) / 2; here p_other, the largest other probability, is that of the prediction.
 SUGGESTED_P = "CASE WHEN prediction != target THEN least(greatest(p_t + 1 - 2 * normalized_margin, 0), 1) END"
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """A strategy as SQL.
+    """The ranking of a strategy in SQL.
 
     Args:
-        source: Subquery with the rows and their scores.
+        source: Subquery of the rows and their scores.
         score: Expression of the strategy's score.
-        order: Sort keys; id, batch and row follow.
+        order: Sort keys, before id, batch and row.
         where: Condition on the rows.
-        suggested: Expression of the class that the model suggests in place of the target, or null.
-        suggested_p: Expression of its probability.
+        suggested: Expression of the class that the model suggests, null if it agrees with the target.
+        suggested_p: Expression of the probability of the suggested class.
     """
 
     source: str
@@ -47,12 +47,12 @@ class Ranking:
     suggested_p: str = SUGGESTED_P
 
     def sql(self, condition: str, limit: int, *, of_each_class: bool) -> str:
-        """A query for the first candidates that meet a further condition, in order.
+        """A query of the first candidates that meet a further condition, in order.
 
         Args:
             condition: The condition.
             limit: Number of candidates.
-            of_each_class: True for `limit` candidates of each class; they have their `place` among all, from 1.
+            of_each_class: True for `limit` candidates of each class, each with its `place` in the whole ranking, from 1.
         """
         order = f"{self.order}, id, batch, row"
         first, place = f"ORDER BY {order} LIMIT {limit}", ""
@@ -68,7 +68,7 @@ def ranking(strategy: Strategy, view: View, weighting: Weighting, epoch: int, re
     """The ranking of the rows of an epoch by a strategy.
 
     Raises:
-        InvalidRequestError: The strategy is `suspected_errors`, and the run stores no logits.
+        InvalidRequestError: The strategy is `suspected_errors`, but the run stores no logits.
     """
     return _STRATEGIES[strategy](view, weighting, epoch, request)
 
@@ -98,22 +98,22 @@ def suggest_over_epochs(view: View, rows: Sequence[QueueRow], first: int | None)
     Args:
         view: The run.
         rows: Rows of a queue; they are changed.
-        first: Number of the run's first epochs to use, None for all.
+        first: Number of the run's first epochs to use; None for all.
     """
     ids = [row["id"] for row in rows]
     if not ids:
         return
     condition = f"epoch <= {last_epoch(view, first)} AND id IN (SELECT unnest(?::VARCHAR[]))"
-    predicted = view.rows(
+    wrong_predictions = view.rows(
         f"SELECT id, prediction, count(DISTINCT epoch) AS n FROM {view.stored()} "
         f"WHERE {condition} AND prediction != target GROUP BY ALL ORDER BY n, prediction DESC",
         [ids],
     )
-    most = {row["id"]: (row["prediction"], row["n"]) for row in predicted}
+    most_frequent = {row["id"]: (row["prediction"], row["n"]) for row in wrong_predictions}
     sql = f"SELECT id, count(DISTINCT epoch) AS n FROM {view.stored()} WHERE {condition} GROUP BY id"
     num_epochs = {row["id"]: row["n"] for row in view.rows(sql, [ids])}
     for row in rows:
-        suggested, epochs = most.get(row["id"], (None, 0))
+        suggested, epochs = most_frequent.get(row["id"], (None, 0))
         if suggested != row["suggested"]:
             row["suggested"], row["suggested_p"] = suggested, None
         row["suggested_epochs"], row["num_epochs"] = epochs, num_epochs[row["id"]]
@@ -129,7 +129,7 @@ def _semi_hard(view: View, weighting: Weighting, epoch: int, request: QueueReque
 
 
 def _top_share(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    # The total is summed in the same order too; in any other its last digits would differ every time.
+    # The total is summed in the same order; otherwise its last digits would differ from query to query.
     ordered = "ORDER BY log_loss DESC, id, batch, row ROWS BETWEEN UNBOUNDED PRECEDING AND"
     running = f"""(SELECT *, sum(loss) OVER ({ordered} UNBOUNDED FOLLOWING) AS all_loss,
         coalesce(sum(loss) OVER ({ordered} 1 PRECEDING), 0) AS before FROM {view.scored(weighting, epoch)})"""
@@ -137,7 +137,7 @@ def _top_share(view: View, weighting: Weighting, epoch: int, request: QueueReque
 
 
 def _random(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    # A digest, since a seed draws the same rows then, whatever rows the run gets later.
+    # By a digest, a seed draws the same rows even after further rows were stored.
     drawn = f"md5({quoted(str(request.seed))} || ':' || id)"
     return Ranking(f"(SELECT *, {drawn} AS drawn FROM {view.scored(weighting, epoch)})", "0.0", "drawn ASC")
 
@@ -154,10 +154,10 @@ def _suspected_errors(view: View, weighting: Weighting, epoch: int, request: Que
 def _suspects(view: View, epoch: int) -> pa.Table:
     """The rows that confident learning marks: batch, row, the class that it suggests, and its probability."""
     num_classes = view.snapshot.num_classes or 2
-    learned = confident_learning(chunks_of(view, epoch), num_classes)
+    counts = confident_learning(chunks_of(view, epoch), num_classes)
     columns: dict[str, list[object]] = {"batch": [], "row": [], "suspects_suggested": [], "suspects_suggested_p": []}
     for places, chunk in placed_chunks(view, epoch):
-        mask, suggested = suspected(chunk, learned)
+        mask, suggested = suspected(chunk, counts)
         marked = np.flatnonzero(mask)
         columns["batch"] += places["batch"].take(marked).to_pylist()
         columns["row"] += places["row"].take(marked).to_pylist()

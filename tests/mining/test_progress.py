@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from service.mining.listing import doubts
+from service.mining.listing import expected_errors
 from service.mining.progress import expected_yield, precision, progress, wilson
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
@@ -81,22 +81,22 @@ def test_the_interval_equals_published_values() -> None:
         assert (wilson(trials, trials)[1], wilson(0, trials)[0]) == (1, 0)
 
 
-def test_the_yield_uses_the_precision_from_ten_verdicts_on_and_before_that_the_models_doubt() -> None:
+def test_the_yield_uses_the_precision_from_ten_verdicts_on_and_before_that_the_models_probabilities() -> None:
     rows = [{"strategy": "top_loss", "p_t": 0.25}, {"strategy": "random", "p_t": 0.5}]
 
     def so_far(wrong: int, ok: int, unsure: int) -> dict[str, Any]:
         words = ["wrong"] * wrong + ["ok"] * ok + ["unsure"] * unsure
         return precision(map(str, range(99)), {str(n): {"verdict": word} for n, word in enumerate(words)})
 
-    assert expected_yield(doubts(rows), {})["wrong_labels"] == 1.25
-    assert expected_yield(doubts(rows), {"top_loss": so_far(4, 5, 20)})["wrong_labels"] == 1.25
-    trusted = expected_yield(doubts(rows), {"top_loss": so_far(4, 6, 0)})
+    assert expected_yield(expected_errors(rows), {})["wrong_labels"] == 1.25
+    assert expected_yield(expected_errors(rows), {"top_loss": so_far(4, 5, 20)})["wrong_labels"] == 1.25
+    trusted = expected_yield(expected_errors(rows), {"top_loss": so_far(4, 6, 0)})
     assert (trusted["wrong_labels"], trusted["rows"]) == (0.4 + 0.5, 2)
     assert "calibrated" in trusted["caveat"]
     over_epochs = [row | {"suggested_epochs": 3, "num_epochs": 4} for row in rows]
-    assert expected_yield(doubts(over_epochs), {})["wrong_labels"] == 1.5
-    both = expected_yield(doubts(rows), {"top_loss": so_far(4, 6, 0), "random": so_far(0, 50, 0)})
+    assert expected_yield(expected_errors(over_epochs), {})["wrong_labels"] == 1.5
+    both = expected_yield(expected_errors(rows), {"top_loss": so_far(4, 6, 0), "random": so_far(0, 50, 0)})
     assert both["wrong_labels"] == 0.4
     assert "precision so far" in both["caveat"]
-    assert expected_yield(doubts([]), {})["wrong_labels"] == 0
-    assert math.isfinite(expected_yield(doubts(rows), {"top_loss": so_far(0, 0, 30)})["wrong_labels"])
+    assert expected_yield(expected_errors([]), {})["wrong_labels"] == 0
+    assert math.isfinite(expected_yield(expected_errors(rows), {"top_loss": so_far(0, 0, 30)})["wrong_labels"])

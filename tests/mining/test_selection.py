@@ -1,4 +1,4 @@
-"""Selection, compared with one that has all candidates, and shares of classes and strategies computed by hand."""
+"""Selection from few candidates, compared with selection from all; apportionment to classes and strategies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.mining.requests import AtMost
-from service.mining.selection import Candidates, Part, Rule, interleaved, select, shared_out
+from service.mining.selection import Candidates, Part, Rule, apportion, interleave, select
 from tests.strategies import at_most
 
 VALUES = (None, "x", "y", 1, True, 1.0, [1, 2], {"k": 1})
@@ -62,7 +62,7 @@ class Source:
 
     def fetch(self, number: int) -> Candidates:
         self.last_number = number
-        return interleaved([self.part(share, rows, number) for share, rows in self.parts])
+        return interleave([self.part(share, rows, number) for share, rows in self.parts])
 
     def part(self, share: float, rows: list[Row], number: int) -> Part:
         placed = [row | {"place": place} for place, row in enumerate(rows, start=1)]
@@ -116,7 +116,7 @@ def test_few_candidates_give_the_same_rows_as_all(parts: Ranked, rule: Rule, fir
     while True:  # `select`, starting with far too few candidates
         candidates = source.fetch(number)
         chosen = rule.choose(candidates)
-        if not candidates.cut or rule.is_met(chosen, candidates):
+        if not candidates.incomplete or rule.is_met(chosen, candidates):
             break
         number *= growth
     assert [row["id"] for row in chosen] == [row["id"] for row in wanted]
@@ -159,7 +159,7 @@ def test_rows_do_not_replace_better_ones_that_are_not_fetched_yet() -> None:
     source, rule = Source([(1.0, rows)], of_each_class=True), Rule(4, {1: 1})
     few = source.fetch(2)
     assert [row["id"] for row in few.rows] == ["0", "1", "50", "51"]
-    assert (few.known, few.cut) == (2, {0, 1})
+    assert (few.num_complete, few.incomplete) == (2, {0, 1})
     assert not rule.is_met(rule.choose(few), few)
     assert [row["id"] for row in select(rule, source.fetch)[0]] == ["0", "1", "2", "50"]
 
@@ -185,9 +185,9 @@ def test_values_are_compared_as_json_and_rows_without_a_value_are_not_capped() -
     st.dictionaries(st.integers(0, 9), st.sampled_from([0.0, 0.5, 1.0, 3.0, 100.0, 1e6]), max_size=6),
     st.integers(0, 4),
 )
-def test_places_are_shared_out_by_largest_remainders(budget: int, weights: dict[int, float], least: int) -> None:
+def test_rows_are_apportioned_by_largest_remainders(budget: int, weights: dict[int, float], least: int) -> None:
     present = sorted(label for label, weight in weights.items() if weight)
-    result = shared_out(budget, weights, least)
+    result = apportion(budget, weights, least)
     assert sorted(result) == present
     if least * len(present) > budget or not present:
         return
@@ -199,13 +199,13 @@ def test_places_are_shared_out_by_largest_remainders(budget: int, weights: dict[
     assert sum(result.values()) == budget
 
 
-def test_places_by_hand() -> None:
-    assert shared_out(10, {0: 1, 1: 1, 2: 1}) == {0: 4, 1: 3, 2: 3}
-    assert shared_out(10, {0: 90, 1: 9, 2: 1}, least=1) == {0: 7, 1: 2, 2: 1}
-    assert shared_out(2, {0: 1, 1: 1, 2: 1}) == {0: 1, 1: 1, 2: 0}
+def test_apportionment_by_hand() -> None:
+    assert apportion(10, {0: 1, 1: 1, 2: 1}) == {0: 4, 1: 3, 2: 3}
+    assert apportion(10, {0: 90, 1: 9, 2: 1}, least=1) == {0: 7, 1: 2, 2: 1}
+    assert apportion(2, {0: 1, 1: 1, 2: 1}) == {0: 1, 1: 1, 2: 0}
     # All remainders are 0.4 (as doubles, that of 2.4 would be smaller): the smaller class comes first.
-    assert shared_out(4, {0: 1, 1: 6, 2: 1, 3: 1, 4: 1}) == {0: 1, 1: 3, 2: 0, 3: 0, 4: 0}
-    assert shared_out(5, {}) == {}
+    assert apportion(4, {0: 1, 1: 6, 2: 1, 3: 1, 4: 1}) == {0: 1, 1: 3, 2: 0, 3: 0, 4: 0}
+    assert apportion(5, {}) == {}
 
 
 @pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.5), (0.9, 0.1), (3, 2, 1), (0.7, 0.2, 0.1)])
@@ -214,8 +214,8 @@ def test_every_prefix_of_a_mix_has_each_strategy_by_its_share(shares: tuple[floa
         Part(share, [{"id": f"{number}-{place}", "target": number, "place": place} for place in range(1, 201)])
         for number, share in enumerate(shares)
     ]
-    result = interleaved(parts)
-    assert result.known == len(result.rows) == 200 * len(shares)
+    result = interleave(parts)
+    assert result.num_complete == len(result.rows) == 200 * len(shares)
     so_far: Counter[int] = Counter()
     for length, row in enumerate(result.rows[:200], start=1):
         so_far[row["target"]] += 1
