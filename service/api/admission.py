@@ -26,10 +26,10 @@ class Admission:
     """Places for requests, bytes for their bodies, and slots for receiving large bodies.
 
     Args:
-        places: Requests held at once, >= 1.
-        max_bytes: Bytes of request bodies held at once, >= 1. A request that is alone may hold more, up to the limit
-            of a single body.
-        receive_slots: Large bodies received at once, >= 1; as many as there are threads to process them.
+        places: Largest number of requests at once, >= 1.
+        max_bytes: Largest total size of request bodies in memory, >= 1. A request that is alone may hold more, up to
+            the limit of a single body.
+        receive_slots: Largest number of large bodies received at once, >= 1: the number of threads that process them.
         changed: Called with the number of requests and bytes held after each change, from any thread.
     """
 
@@ -52,12 +52,12 @@ class Admission:
 
     @property
     def requests(self) -> int:
-        """Requests that have a place."""
+        """Number of requests that have a place."""
         return self._requests
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of request bodies held."""
+        """Bytes of request bodies in memory."""
         return self._bytes
 
     def place(self, num_bytes: int = 0) -> Place:
@@ -126,11 +126,11 @@ class Admission:
             A function to call when the body has arrived.
         """
         await self._slots.acquire()
-        held = True
+        holds_slot = True
 
         def release() -> None:
-            nonlocal held
-            held = False
+            nonlocal holds_slot
+            holds_slot = False
             self._slots.release()
 
         timer = asyncio.get_running_loop().call_later(RECEIVE_SLOT_S, release)
@@ -138,7 +138,7 @@ class Admission:
             yield timer.cancel
         finally:
             timer.cancel()
-            if held:
+            if holds_slot:
                 release()
 
     def _take(self, place: Place) -> bool:

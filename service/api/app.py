@@ -73,14 +73,14 @@ RESOURCES = (
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI app.
 
-    Each worker process makes its own app with `settings.processes` set to the number of workers: places, memory and
-    threads are divided by it.
+    Each worker process creates its own app. `settings.processes` is the number of workers: each gets its share of
+    places, memory and threads.
 
     Args:
-        settings: Default: from the environment.
+        settings: Settings of the service; by default, those of the environment.
 
     Raises:
-        DeviceUnavailableError: The settings name a device that is not there.
+        DeviceUnavailableError: The machine lacks the device of the settings.
     """
     service = _service(settings or Settings())
 

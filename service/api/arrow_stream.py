@@ -50,7 +50,8 @@ class ArrowStreamResponse(Response):
             connection = _Connection(loop, receive, send, timeout_s, place)
             process = partial(_process, self._service, self._negotiation, connection)
             await loop.run_in_executor(self._service.streams, process)
-        # The place is left by now: an HTTP/1.0 client receives its whole reply here, at its own pace.
+        # The place is free again before this, since `BufferedReplies` sends a whole HTTP/1.0 reply here, at the
+        # client's pace.
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -60,7 +61,7 @@ def is_arrow_stream(negotiation: Negotiation) -> bool:
 
 
 def _process(service: Service, negotiation: Negotiation, connection: _Connection) -> None:
-    """Read and answer the whole stream; on its own thread."""
+    """Read and answer the whole stream; runs on its own thread."""
     source = inflating(cast(BinaryIO, connection), negotiation.request_coding)
     stream = ArrowStream(source, service.settings.max_body_bytes)
     options = negotiation.options(stream.options)
@@ -99,7 +100,7 @@ class _Connection:
         loop: The event loop of `receive` and `send`.
         receive: ASGI `receive` of the request.
         send: ASGI `send` of the reply.
-        timeout_s: Seconds without progress in either direction.
+        timeout_s: Maximum seconds without progress in either direction.
         place: Counts the bytes of the current batch.
     """
 
@@ -127,10 +128,10 @@ class _Connection:
         while len(data) < size and (self._pending or self._more):
             if not self._pending:
                 self._pending = memoryview(self._next_body())
-            step = self._pending[: size - len(data)]
-            self._place.hold(len(step))
-            self._pending = self._pending[len(step) :]
-            data += step
+            chunk = self._pending[: size - len(data)]
+            self._place.hold(len(chunk))
+            self._pending = self._pending[len(chunk) :]
+            data += chunk
         return data
 
     def release(self) -> None:
@@ -154,7 +155,7 @@ class _Connection:
         try:
             self._wait(lambda: self._send(message))
         except TimeoutError as err:
-            # The client does not read, so it cannot be told.
+            # The client does not read, so no error can reach it.
             raise ClientDisconnect from err
 
     def _next_body(self) -> bytes:

@@ -31,7 +31,7 @@ class RunWork:
         settings: Settings of the service.
         admission: Bounds the requests at work.
         memory_bytes: Memory for the queries of this process.
-        cores: Threads of one query.
+        cores: Number of threads of one query.
     """
 
     def __init__(self, settings: Settings, admission: Admission, *, memory_bytes: int, cores: int) -> None:

@@ -80,12 +80,12 @@ class Metrics:
         return Gauge(f"focal_loss_{name}", text, registry=self.registry, multiprocess_mode=mode)
 
     def set_held(self, requests: int, num_bytes: int) -> None:
-        """Set how many requests this process holds, and bytes of their bodies."""
+        """Set the number of requests in this process, and the bytes of their bodies."""
         self._held.set(requests)
         self._held_bytes.set(num_bytes)
 
     def set_configs(self, count: int) -> None:
-        """Set how many configurations are on the device."""
+        """Set the number of configurations on the device."""
         self._configs.set(count)
 
     def count_retry(self) -> None:

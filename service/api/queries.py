@@ -1,7 +1,7 @@
 """Query parameters of the routes, one model for each route; FastAPI documents and validates them.
 
-The models belong to the API and not to the schema, because only URLs have these texts: the client and the command line
-have typed arguments of their own. Names of epochs and weights are resolved by `View.epoch` and `View.weighting`.
+The models belong to the API and not to the schema, because only URLs need them: the client and the command line have
+typed arguments of their own. Names of epochs and weights are resolved by `View.epoch` and `View.weighting`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Maximum = Annotated[FiniteNumber | None, Field(description="Largest value of the
 
 
 class WhatIfQuery(QueryModel):
-    """Another loss than the run's."""
+    """Another alpha or gamma than the run's."""
 
     alpha: Weights | None = Field(None, description="What if: weights of the classes with commas, or `none` for 1")
     gamma: float | None = Field(None, description="What if: another gamma", json_schema_extra={"minimum": 0})
@@ -56,7 +56,7 @@ class WhatIfQuery(QueryModel):
 
 
 class EpochQuery(WhatIfQuery):
-    """An epoch under the run's loss or another one."""
+    """An epoch, and another alpha or gamma than the run's."""
 
     epoch: Epoch = Field(None, description="`last` (default), or a number")
 
@@ -145,7 +145,7 @@ class CompareQuery(EpochQuery):
 
 
 class NewQueueQuery(WhatIfQuery):
-    """Options of a new queue that are not part of it."""
+    """Options of the creation of a queue, which are not stored with it."""
 
     preview: Flag = Field(False, description="Reply with the queue and store nothing")
 

@@ -24,7 +24,7 @@ async def run_with_body(request: Request, timing: Timing, coding: str, work: Cal
 
     Args:
         request: Its body must be unread.
-        timing: Records the phases `receive` and `queue`; all its phases go into the metrics after the work.
+        timing: Records the phases `receive` and `queue`; after the work, all its phases are counted in the metrics.
         coding: Coding of the body; see `request_coding`.
         work: Called on a thread with the inflated body.
 
@@ -40,8 +40,8 @@ async def run_with_body(request: Request, timing: Timing, coding: str, work: Cal
     length = content_length(request)
     check_length(length, settings.max_body_bytes)
     async with service.admission.place(length or 0) as place:
-        small = length is not None and length < SMALL_BODY_BYTES
-        async with nullcontext(_no_slot) if small else service.admission.receive_slot() as arrived:
+        is_small = length is not None and length < SMALL_BODY_BYTES
+        async with nullcontext(_no_slot) if is_small else service.admission.receive_slot() as arrived:
             body = await read_body(
                 request,
                 length,

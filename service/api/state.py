@@ -38,14 +38,14 @@ class Service:
     Args:
         settings: The settings, with `processes` resolved.
         device: Computes losses.
-        admission: Bounds the requests held and the bytes of their bodies.
-        threads: Decode, compute and encode.
+        admission: Bounds the requests at work and the bytes of their bodies.
+        threads: Threads that decode, compute and encode.
         streams: Threads for Arrow streams, one for each stream.
         buffers: Memory for request bodies.
         configurations: Instances of `FocalLoss` by configuration.
         metrics: The Prometheus metrics.
         runs: The store of runs, and its threads.
-        sessions: Keys, and sessions of the page.
+        sessions: Keys of the service and sessions of the page.
         draining: True after SIGTERM.
     """
 
@@ -95,7 +95,7 @@ class Service:
         if self.draining:
             raise DrainingError("the service is shutting down and takes no new requests", headers={"Retry-After": "5"})
         try:
-            # The threads for losses may all be busy while the device works well.
+            # On another thread: the threads for losses may all be busy while the device works well.
             await asyncio.wait_for(asyncio.to_thread(self.device.check), DEVICE_ANSWERS_WITHIN_S)
         except TimeoutError as err:
             raise DeviceUnavailableError(

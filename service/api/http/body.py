@@ -27,8 +27,8 @@ async def read_body(
 
     Args:
         request: Its body must be unread.
-        declared: Its `content_length`.
-        max_bytes: Limit; a declared length is checked before anything is read.
+        declared: Result of `content_length` for this request.
+        max_bytes: Largest size of the body; a declared length is checked before anything is read.
         timeout_s: Seconds for the whole body.
         hold: Called with the size of each chunk of a body without a declared length; may refuse it by raising.
         buffer: Returns writable memory of a given length in bytes.
@@ -69,7 +69,7 @@ def header_number(name: str, text: str) -> int:
     """
     if not (text.isascii() and text.isdigit()):
         raise DecodeError(f"{name} {text[:50]!r} is not a number")
-    # Python refuses to read more than 4300 digits; twenty exceed every limit.
+    # Python refuses to convert more than 4300 digits; a number of 20 digits exceeds every limit.
     return int(text.lstrip("0")[:20] or 0)
 
 

@@ -23,7 +23,8 @@ def new_buffer(length: int) -> Bytes:
 class BufferPool:
     """Pool of request buffers. A buffer returns to the pool when its last view is garbage-collected.
 
-    Views are tensors, results and tracebacks, so no buffer has two users, and no user has to release it.
+    Tensors, results and tracebacks may hold views, so the pool never reuses a buffer in use, and no user has to release
+    it.
 
     Args:
         max_kept_bytes: Largest total size of the unused buffers; the sizes used least recently are dropped first.
@@ -32,7 +33,7 @@ class BufferPool:
     def __init__(self, max_kept_bytes: int) -> None:
         self.max_kept_bytes = max_kept_bytes
         self.kept_bytes = 0
-        self._kept: OrderedDict[int, list[Bytes]] = OrderedDict()
+        self._unused: OrderedDict[int, list[Bytes]] = OrderedDict()
         # A garbage collection may return a buffer on a thread that holds this lock.
         self._lock = RLock()
 
@@ -47,26 +48,26 @@ class BufferPool:
 
     def _reuse_or_allocate(self, capacity: int) -> Bytes:
         with self._lock:
-            if kept := self._kept.get(capacity):
+            if buffers := self._unused.get(capacity):
                 self.kept_bytes -= capacity
-                return kept.pop()
+                return buffers.pop()
         return new_buffer(capacity)
 
     def _give_back(self, whole: Bytes) -> None:
         with self._lock:
-            self._kept.setdefault(whole.size, []).append(whole)
-            self._kept.move_to_end(whole.size)
+            self._unused.setdefault(whole.size, []).append(whole)
+            self._unused.move_to_end(whole.size)
             self.kept_bytes += whole.size
             while self.kept_bytes > self.max_kept_bytes:
                 self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        capacity, kept = next(iter(self._kept.items()))
-        if kept:
-            kept.pop(0)
+        capacity, buffers = next(iter(self._unused.items()))
+        if buffers:
+            buffers.pop(0)
             self.kept_bytes -= capacity
         else:
-            del self._kept[capacity]
+            del self._unused[capacity]
 
 
 def _capacity(length: int) -> int:

@@ -12,12 +12,12 @@ import pyarrow as pa
 from service.errors import BodyTooLargeError, DecodeError, NotAcceptableError, UnsupportedEncodingError
 from service.formats.quality import qualities
 
-# In the order of preference among equals.
+# In the order of preference at equal q-values.
 CODINGS = ("zstd", "gzip", "deflate")
 # Compression is for slow networks: speed matters more than size.
 FAST_LEVEL = 1
 GZIP_WINDOW = 31
-STEP_BYTES = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 
 
 def request_coding(content_encoding: str | None) -> str:
@@ -66,11 +66,11 @@ def inflated(body: memoryview, coding: str, max_bytes: int, hold: Callable[[int]
     reader = inflating(io.BytesIO(body), coding)
     plain = bytearray()
     try:
-        while step := reader.read(min(STEP_BYTES, max_bytes - len(plain) + 1)):
-            if len(plain) + len(step) > max_bytes:
+        while chunk := reader.read(min(CHUNK_BYTES, max_bytes - len(plain) + 1)):
+            if len(plain) + len(chunk) > max_bytes:
                 raise BodyTooLargeError(f"the body inflates to more than {max_bytes} bytes (max_body_bytes)")
-            hold(len(step))
-            plain += step
+            hold(len(chunk))
+            plain += chunk
     except OSError as err:
         raise DecodeError(f"the body is not {coding}: {err}") from err
     return memoryview(plain)
@@ -87,7 +87,7 @@ class _DeflateReader(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         while True:
-            self._pending = self._pending or self._source.read(STEP_BYTES)
+            self._pending = self._pending or self._source.read(CHUNK_BYTES)
             if self._inflate.eof:
                 if self._pending:
                     raise OSError("bytes follow the end of the zlib stream")
@@ -107,15 +107,15 @@ def reply_coding(accept_encoding: str | None, codings: Sequence[str] = CODINGS) 
     """The coding of a reply: the best that `Accept-Encoding` allows (RFC 9110, 12.5.3), or `identity`.
 
     Args:
-        accept_encoding: As sent; None and the empty value mean `identity`.
-        codings: Those to choose from, the preferred first.
+        accept_encoding: Value of the header; None and the empty value mean `identity`.
+        codings: Codings to choose from, in the order of preference.
 
     Raises:
-        NotAcceptableError: It allows neither one of them nor `identity`.
+        NotAcceptableError: The header allows neither one of the codings nor `identity`.
     """
     quality = qualities(accept_encoding or "")
     anything_else = quality.get("*", 0.0)
-    # Identity is acceptable unless it, or everything, is ruled out.
+    # Identity is acceptable unless the header excludes it, by name or by `*`.
     offered = {coding: quality.get(coding, anything_else) for coding in codings}
     offered["identity"] = quality.get("identity", anything_else if "*" in quality else 1e-9)
     best = max(offered, key=lambda coding: offered[coding])

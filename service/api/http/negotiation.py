@@ -32,7 +32,7 @@ class Negotiation:
         writer: Encodes the reply.
         request_coding: `Content-Encoding` of the body, or `identity`.
         reply_coding: `Content-Encoding` of the reply, or `identity`.
-        overrides: Options of the query.
+        overrides: Options of the query, which override those of the body.
         timing: Durations of the phases of the request.
     """
 
@@ -78,7 +78,7 @@ def _negotiated(*headers: bytes | None) -> tuple[Reader, Codec, str, str]:
 
 
 def _overrides(query: QueryParams) -> dict[str, object]:
-    """The options of a query; their meaning is the same for every format of the body."""
+    """The options of a query, the same for every format of the body."""
     overrides: dict[str, object] = {}
     for name, text in single_values(query).items():
         if name not in QUERY_PARAMETERS:

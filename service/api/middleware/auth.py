@@ -19,7 +19,7 @@ class BearerAuth:
 
     Args:
         app: The wrapped ASGI app.
-        sessions: At least one key, and the sessions of the page.
+        sessions: Keys of the service (at least one) and sessions of the page.
     """
 
     def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
@@ -38,7 +38,7 @@ class BearerAuth:
             return
         if not self._sessions.has_key(headers.get("authorization", "")):
             raise UnauthorizedError(
-                "this service wants 'Authorization: Bearer <key>' with one of its keys",
+                "this service requires 'Authorization: Bearer <key>' with one of its keys",
                 headers={"WWW-Authenticate": "Bearer"},
             )
 

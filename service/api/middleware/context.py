@@ -61,10 +61,10 @@ class RequestContext:
         except ClientDisconnect:
             fields["code"] = "client_disconnected"
         except Exception as err:
-            fault = _as_service_error(err, fields)
-            fields["code"] = fault.code
+            error = _as_service_error(err, fields)
+            fields["code"] = error.code
             if not status:
-                await problem_response(fault, scope["path"])(scope, receive, send_with_id)
+                await problem_response(error, scope["path"])(scope, receive, send_with_id)
         finally:
             elapsed = time.perf_counter() - started
             # A mounted app has no route, but the path of its mount.

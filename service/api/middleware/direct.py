@@ -28,7 +28,7 @@ class DirectRoute:
         self._route = Route(path, endpoint, methods=[method])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # The router takes a `root_path` off the path.
+        # With a `root_path` the router has to remove it from the path.
         if scope["type"] == "http" and not scope["root_path"] and (scope["path"], scope["method"]) == self._target:
             # Metrics are labelled by the route.
             scope["route"] = self._route

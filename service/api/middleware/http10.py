@@ -1,7 +1,7 @@
 """Replies to HTTP/1.0 clients, which do not support chunked transfer encoding (RFC 9112, 6.1).
 
-The server sends a streamed reply in chunks. For HTTP/1.0, nginx's default towards upstreams, the middleware collects
-the reply first, over 1 MiB in a temporary file, and sends it with its length.
+The server sends a streamed reply in chunks. For HTTP/1.0 clients (nginx is one by default, towards its upstreams), the
+middleware first collects the reply, in a temporary file if it is over 1 MiB, and sends it with its length.
 """
 
 from __future__ import annotations
@@ -57,6 +57,6 @@ async def _send_whole(start: Message, body: IO[bytes], send: Send) -> None:
     length = body.tell()
     body.seek(0)
     await send({**start, "headers": [*start.get("headers", ()), (b"content-length", b"%d" % length)]})
-    while step := await asyncio.to_thread(body.read, STEP_BYTES):
-        await send({"type": "http.response.body", "body": step, "more_body": True})
+    while chunk := await asyncio.to_thread(body.read, STEP_BYTES):
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -22,14 +22,14 @@ SALT = "focal-loss-service session v2"
 
 
 class Sessions:
-    """Keys of the service, and session tokens for browsers that have shown one of them.
+    """Keys of the service, and session tokens for browsers that have sent one of them.
 
-    A token is a random text with a timestamp and a signature by the key that was shown. Nothing is stored, so all
-    processes accept it, and removing a key from the settings ends its sessions. Signing out deletes the cookie; a
+    A token is a random text with a timestamp and a signature by the key that the browser sent. Nothing is stored, so
+    all processes accept it, and removing a key from the settings ends its sessions. Signing out deletes the cookie; a
     copy of the token stays valid until it expires.
 
     Args:
-        keys: As in the settings; without keys there are no sessions.
+        keys: `api_keys` of the settings; without keys there are no sessions.
     """
 
     def __init__(self, keys: Sequence[SecretStr]) -> None:

@@ -148,4 +148,4 @@ def test_threads_never_share_a_buffer() -> None:
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(4)))
     assert 0 < buffers.kept_bytes <= 4 * MIB
-    assert buffers.kept_bytes == sum(size * len(kept) for size, kept in buffers._kept.items())
+    assert buffers.kept_bytes == sum(size * len(unused) for size, unused in buffers._unused.items())
