@@ -52,7 +52,7 @@ class Ranking:
         Args:
             condition: The condition.
             limit: Number of candidates.
-            of_each_class: True for `limit` candidates of each class, each with its `place` in the whole ranking, from 1.
+            of_each_class: True for `limit` candidates of each class, with their `place` in the whole ranking, from 1.
         """
         order = f"{self.order}, id, batch, row"
         first, place = f"ORDER BY {order} LIMIT {limit}", ""
