@@ -10,11 +10,11 @@ from typing_extensions import TypedDict
 from service.schema.replies.diagnostics import ClassMember, LossValue
 from service.schema.replies.fields import ClassIndex, Count, Share
 
-Rank = Annotated[int, Field(ge=1, description="Among the common examples; 1 is the largest loss")]
+Rank = Annotated[int, Field(ge=1, description="Rank among the common examples; 1 is the largest loss")]
 
 
 class ComparedRun(TypedDict):
-    """One side of a comparison."""
+    """One of the two runs of a comparison."""
 
     run: str
     epoch: Annotated[int, Field(ge=0)]
@@ -32,7 +32,7 @@ class ComparedClass(ClassMember):
 
 
 class ComparedExample(TypedDict):
-    """One example in both runs."""
+    """An example in both runs."""
 
     id: str
     target_before: ClassIndex
@@ -67,7 +67,11 @@ class Comparison(TypedDict):
     rank_correlation: Annotated[float | None, Field(description="Spearman's rho; null below two examples")]
     classes: Annotated[list[ComparedClass], Field(description="Classes that have examples, ascending")]
     newly_hard: Annotated[
-        list[ComparedExample], Field(description="Among the hardest of the second run only, at most 50")
+        list[ComparedExample], Field(description="Examples among the hardest of the second run only, at most 50")
     ]
-    resolved: Annotated[list[ComparedExample], Field(description="Among the hardest of the first run only, at most 50")]
-    moves: Annotated[list[ComparedExample], Field(description="Largest changes of rank first, at most 50")]
+    resolved: Annotated[
+        list[ComparedExample], Field(description="Examples among the hardest of the first run only, at most 50")
+    ]
+    moves: Annotated[
+        list[ComparedExample], Field(description="Examples with the largest changes of rank, largest first, at most 50")
+    ]

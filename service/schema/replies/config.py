@@ -1,4 +1,4 @@
-"""The configuration of a loss, as replies write it."""
+"""The configuration of a loss in replies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.schema.replies.fields import Share
 
 
 class ClassCountsAlpha(TypedDict):
-    """Class weights by the number of examples of each class."""
+    """Class weights as a function of the number of examples of each class."""
 
     class_counts: list[int]
     scheme: Literal["inverse", "effective"]
@@ -35,5 +35,5 @@ class Config(TypedDict):
 
 
 def config_reply(config: LossConfig) -> Config:
-    """A configuration as replies and files write it."""
+    """Convert a configuration to its form in replies and files."""
     return cast(Config, config.model_dump(mode="json"))

@@ -32,7 +32,7 @@ class DiagnosticsWarning(TypedDict):
     """A reason to read the diagnostics with care."""
 
     code: WarningCode
-    message: Annotated[str, Field(description="Sentences in plain words")]
+    message: Annotated[str, Field(description="Explanation in sentences")]
 
 
 class LossStatistics(TypedDict):
@@ -149,7 +149,7 @@ class Calibration(TypedDict):
     """
 
     num_examples: Count
-    bins: Annotated[list[CalibrationBin], Field(description="Of equal width, ascending")]
+    bins: Annotated[list[CalibrationBin], Field(description="Bins of equal width, ascending")]
     ece: Annotated[
         Share | None,
         Field(description="Expected calibration error: mean over examples of |accuracy - confidence| of their bin"),
@@ -167,8 +167,12 @@ class LabelErrors(TypedDict):
     """Wrong targets as estimated by confident learning; shares are null without examples."""
 
     estimated: Annotated[Count, Field(description="Estimated examples with a wrong target")]
-    off_diagonal: Annotated[Count, Field(description="Suspected examples: cleanlab's off_diagonal")]
-    off_diagonal_calibrated: Annotated[Count, Field(description="Equal to estimated: cleanlab's name")]
+    off_diagonal: Annotated[
+        Count, Field(description="Examples that confident learning suspects; cleanlab's off_diagonal")
+    ]
+    off_diagonal_calibrated: Annotated[
+        Count, Field(description="Equal to estimated, under the name that cleanlab uses")
+    ]
     share: Annotated[Share | None, Field(description="estimated as a share of all examples")]
     health: Annotated[Share | None, Field(description="1 - off_diagonal as a share of all examples")]
     thresholds: Annotated[
@@ -192,10 +196,10 @@ class Diagnostics(TypedDict):
     num_examples: Annotated[Count, Field(description="Stored rows of the epoch")]
     num_ignored: Annotated[Count, Field(description="Rows left out because their target is ignore_index")]
     num_excluded: Annotated[Count, Field(description='Invalid rows left out by on_invalid: "exclude"')]
-    num_classes: Annotated[int | None, Field(description="null until the first batch, unless the config says it")]
+    num_classes: Annotated[int | None, Field(description="null until the first batch, unless the config defines it")]
     alpha: Annotated[list[float] | None, Field(description="Class weights of the losses; null for weights of 1")]
     gamma: Annotated[float, Field(description="Focusing parameter of the losses")]
-    num_duplicates: NotRequired[Annotated[Count, Field(description="Rows whose id an earlier row of the epoch has")]]
+    num_duplicates: NotRequired[Annotated[Count, Field(description="Rows with the id of an earlier row of the epoch")]]
     loss: NotRequired[LossStatistics]
     classes: NotRequired[Annotated[list[ClassStatistics], Field(description="One row for each class, ascending")]]
     confusion: NotRequired[Confusion]

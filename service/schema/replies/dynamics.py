@@ -19,7 +19,7 @@ class ExampleDynamics(TypedDict):
     """Statistics of one example over the epochs."""
 
     id: str
-    target: Annotated[ClassIndex, Field(description="As last sent for the example")]
+    target: Annotated[ClassIndex, Field(description="Target that was sent last for the example")]
     epochs: Annotated[Count, Field(description="Rows of the example")]
     confidence: Annotated[Share, Field(description="Mean p_t")]
     variability: Annotated[Variability, Field(description="Population standard deviation of p_t")]

@@ -15,9 +15,11 @@ from service.schema.replies.reviews import Review
 LogOdds = Annotated[float | None, Field(description="log(p_t / (1 - p_t)); null if infinite")]
 LogitMargin = Annotated[
     float | None,
-    Field(description="Logit of the target minus the largest other one; null if infinite, with all others masked"),
+    Field(
+        description="Logit of the target minus the largest other logit; null if infinite: all other classes are masked"
+    ),
 ]
-Attributes = Annotated[JsonObject, Field(description="As last sent for the example, in any epoch")]
+Attributes = Annotated[JsonObject, Field(description="Attributes that were sent last for the example, in any epoch")]
 
 
 class ScoredExample(TypedDict):
@@ -32,8 +34,8 @@ class ScoredExample(TypedDict):
     log_odds: LogOdds
     logit_margin: LogitMargin
     normalized_margin: Annotated[float, Field(description="(p_t - largest other probability + 1) / 2")]
-    entropy: Annotated[float, Field(description="Of the predicted distribution, in nats")]
-    el2n: Annotated[float, Field(description="L2 norm of probabilities minus one-hot target")]
+    entropy: Annotated[float, Field(description="Entropy of the predicted distribution, in nats")]
+    el2n: Annotated[float, Field(description="L2 norm of the probabilities minus the one-hot target")]
     epoch: Annotated[int, Field(ge=0)]
     batch: Annotated[str, Field(description="Name of the batch")]
     row: Annotated[int, Field(ge=0, description="Row in the batch, from 0")]
@@ -51,15 +53,17 @@ class ExamplesPage(TypedDict):
 
     run: str
     epoch: Annotated[int, Field(ge=0)]
-    num_matching: Annotated[Count, Field(description="Rows that the filters leave, on all pages")]
+    num_matching: Annotated[Count, Field(description="Rows that match the filters, on all pages")]
     rows: list[ExampleRow]
-    next_cursor: Annotated[str | None, Field(description="cursor of the next page; null on the last one")]
+    next_cursor: Annotated[str | None, Field(description="Value of `cursor` for the next page; null on the last page")]
 
 
 Percentile = Annotated[
     float | None,
     Field(
-        ge=0, le=100, description="Percent of the epoch's rows with a smaller value, half of the equal ones included"
+        ge=0,
+        le=100,
+        description="Percentage of the epoch's rows with a smaller value, plus half of those with an equal value",
     ),
 ]
 
@@ -78,14 +82,14 @@ class Percentiles(TypedDict):
 
 
 class ExampleDetail(ScoredExample):
-    """One example: scores and percentiles in an epoch, course over the epochs, and its reviews."""
+    """An example: its scores and percentiles in an epoch, its course over the epochs, and its reviews."""
 
     attributes: Attributes
     logits: Annotated[
         list[float | None] | None,
-        Field(description="null if the run stores none; -inf (a masked class) is null"),
+        Field(description="null if the run stores no logits; a logit of -inf (a masked class) is null"),
     ]
     probabilities: list[float] | None
     percentiles: Percentiles
-    course: Annotated[list[ScoredExample], Field(description="Its rows of all epochs, ascending")]
-    reviews: Annotated[list[Review], Field(description="Its reviews in the order of their arrival")]
+    course: Annotated[list[ScoredExample], Field(description="Rows of the example in all epochs, ascending")]
+    reviews: Annotated[list[Review], Field(description="Reviews of the example in the order of arrival")]

@@ -18,7 +18,7 @@ class RejectedRow(TypedDict):
 
     row: Annotated[int, Field(ge=1, description="Rank of the row")]
     id: str
-    reason: Annotated[str, Field(description="Text of the validator")]
+    reason: Annotated[str, Field(description="Message of the validator")]
 
 
 class Validation(TypedDict):
@@ -101,7 +101,7 @@ class Classification(TypedDict):
 class PredictReply(TypedDict):
     """The reply of `/predict`."""
 
-    results: Annotated[list[Prediction], Field(description="One for each task, in their order")]
+    results: Annotated[list[Prediction], Field(description="One prediction for each task, in the order of the request")]
     model_version: str
 
 

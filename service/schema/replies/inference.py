@@ -19,13 +19,13 @@ class ServerMetadata(TypedDict):
 
 
 class ServerLive(TypedDict):
-    """The process can reply."""
+    """The reply of `GET /v2/health/live`."""
 
     live: Literal[True]
 
 
 class ServerReady(ServerLive):
-    """The device computes and the store can be written."""
+    """The reply of `GET /v2/health/ready` if the device works and the store is writable."""
 
     ready: Literal[True]
 
@@ -49,27 +49,27 @@ class ModelMetadata(TypedDict):
 
 
 class ModelReady(TypedDict):
-    """The model exists and the device computes."""
+    """The reply of `GET /v2/models/{model}/ready` if the model exists and the device works."""
 
     name: str
     ready: Literal[True]
 
 
 class BinarySize(TypedDict):
-    """Bytes of a tensor that follows the JSON as binary data."""
+    """Size in bytes of a tensor that follows the JSON as binary data."""
 
     binary_data_size: int
 
 
 class InferOutput(TensorMetadata):
-    """An output: its values in `data`, flat, or binary data of the size in `parameters`."""
+    """An output: flat values in `data`, or binary data of the size in `parameters`."""
 
     data: NotRequired[list[float | int | None]]
     parameters: NotRequired[BinarySize]
 
 
 class InferInput(TypedDict):
-    """An input: its values in `data`, flat or nested, or binary data of the size in `parameters`."""
+    """An input: flat or nested values in `data`, or binary data of the size in `parameters`."""
 
     name: str
     datatype: str
@@ -79,7 +79,7 @@ class InferInput(TypedDict):
 
 
 class RequestedOutput(TypedDict):
-    """An output that the reply should have."""
+    """A requested output."""
 
     name: str
     parameters: NotRequired[JsonObject]

@@ -12,14 +12,14 @@ from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Ti
 
 
 class AttributeCap(TypedDict):
-    """Cap of the rows that share a value of an attribute."""
+    """Cap on the rows of a queue with the same value of an attribute."""
 
     attribute: str
     count: int
 
 
 class RowConditions(TypedDict):
-    """Conditions on the rows of a queue; null and empty members are no conditions."""
+    """Conditions on the rows of a queue; null and empty members mean no condition."""
 
     target: ClassIndex | None
     prediction: ClassIndex | None
@@ -33,7 +33,7 @@ class RowConditions(TypedDict):
 
 
 class QueueSettings(TypedDict):
-    """The settings that a queue was created with, defaults included, and the weights of its loss."""
+    """Settings of a queue, defaults included, and the weights of its loss."""
 
     name: str | None
     strategy: Strategy | Literal["mix"]
@@ -54,7 +54,7 @@ class QueueSettings(TypedDict):
 
 
 class QueueRow(TypedDict, total=False):
-    """A row of a queue; `fields` in the query may leave any member out."""
+    """A row of a queue; `fields` in the query selects its members."""
 
     id: str
     batch: Annotated[str, Field(description="Name of the batch")]
@@ -71,20 +71,22 @@ class QueueRow(TypedDict, total=False):
     entropy: float
     el2n: float
     score: Annotated[float | None, Field(description="The strategy's score; null if infinite")]
-    suggested: Annotated[ClassIndex | None, Field(description="The model's class, if it is not the target")]
+    suggested: Annotated[
+        ClassIndex | None, Field(description="Class that the model suggests; null if it agrees with the target")
+    ]
     suggested_p: Annotated[Share | None, Field(description="Probability of the suggested class in the epoch")]
     strategy: Strategy
     suggested_epochs: Annotated[
-        int, Field(description="Epochs that predicted the suggested class; strategy area_under_margin only")
+        int, Field(description="Number of epochs that predicted the suggested class; only for area_under_margin")
     ]
-    num_epochs: Annotated[int, Field(description="Epochs with the example; strategy area_under_margin only")]
+    num_epochs: Annotated[int, Field(description="Number of epochs with the example; only for area_under_margin")]
     rank: Annotated[int, Field(ge=1)]
     control: Annotated[bool, Field(description="True if the row was drawn at random from all examples")]
     share: Annotated[Share, Field(description="Share of the epoch's total loss")]
-    reason: Annotated[str, Field(description="Why the row is in the queue, as a sentence")]
+    reason: Annotated[str, Field(description="Reason for the row, as a sentence")]
     attributes: Attributes
     verdict: Annotated[Verdict | None, Field(description="Current verdict")]
-    verdict_label: Annotated[ClassIndex | None, Field(description="Class that the reviewer named")]
+    verdict_label: Annotated[ClassIndex | None, Field(description="Right class according to the reviewer")]
 
 
 class QueueHead(TypedDict):
@@ -102,7 +104,7 @@ class QueueHead(TypedDict):
 
 
 class StoredQueue(QueueHead):
-    """A queue with its rows, as its file holds it."""
+    """A queue with its rows, as stored in its file."""
 
     rows: list[QueueRow]
 
@@ -111,7 +113,7 @@ class Queue(QueueHead):
     """A queue without its rows, with counts of its current verdicts."""
 
     num_rows: Count
-    num_per_class: Annotated[dict[str, Count], Field(description="Rows of each target class; the class is the key")]
+    num_per_class: Annotated[dict[str, Count], Field(description="Number of rows by target class")]
     num_reviewed: Annotated[Count, Field(description="Rows with a verdict")]
     num_wrong: Count
     num_ok: Count
@@ -123,19 +125,19 @@ class ExpectedYield(TypedDict):
 
     wrong_labels: float
     rows: Count
-    caveat: Annotated[str, Field(description="Basis of the estimate and its limits, as sentences")]
+    caveat: Annotated[str, Field(description="Basis and limits of the estimate, as a sentence")]
 
 
 class RowsPage(TypedDict):
-    """Rows of a queue that match a filter, in the wanted order."""
+    """Rows of a queue that match a filter, in the requested order."""
 
-    num_matching: Annotated[Count, Field(description="Rows that the filters leave, on all pages")]
+    num_matching: Annotated[Count, Field(description="Rows that match the filters, on all pages")]
     offset: Annotated[Count, Field(description="Number of matching rows before this page")]
     rows: list[QueueRow]
     attributes: NotRequired[
         Annotated[
             dict[str, list[str]],
-            Field(description="With facets=true: values of each attribute that has up to 20 of them"),
+            Field(description="With facets=true: values of each attribute with at most 20 distinct values"),
         ]
     ]
 

@@ -14,8 +14,8 @@ class Review(TypedDict):
     """A reviewer's verdict on the label of an example."""
 
     id: Annotated[str, Field(description="Id of the example")]
-    verdict: Annotated[Verdict | None, Field(description="null withdraws the verdict before it")]
-    label: Annotated[ClassIndex | None, Field(description="The right class, where the reviewer named it")]
+    verdict: Annotated[Verdict | None, Field(description="null withdraws the previous verdict")]
+    label: Annotated[ClassIndex | None, Field(description="Right class according to the reviewer, if known")]
     reviewer: str | None
     queue: Annotated[str | None, Field(description="Queue that the reviewer worked through")]
     comment: str | None
@@ -34,26 +34,28 @@ class Precision(TypedDict):
 
 
 class Progress(TypedDict):
-    """Counts of the current verdicts of a run, and what they say about its strategies."""
+    """Counts of the current verdicts of a run, the precision of its strategies, and its error rate."""
 
     num_reviewed: Annotated[Count, Field(description="Examples with a verdict")]
     num_wrong: Count
     num_ok: Count
     num_unsure: Count
-    precision: Annotated[dict[Strategy, Precision], Field(description="For each strategy that has rows in a queue")]
+    precision: Annotated[
+        dict[Strategy, Precision], Field(description="Precision by strategy, for strategies with rows in a queue")
+    ]
     error_rate: Annotated[
         Precision | None,
-        Field(description="For rows drawn at random from all examples; null if no queue has any"),
+        Field(description="Share of wrong labels in a random sample of all examples; null if no queue has one"),
     ]
 
 
 class Reviews(Progress):
-    """All reviews of a run in the order of their arrival, and the progress."""
+    """All reviews of a run in the order of arrival, and the progress."""
 
     reviews: list[Review]
 
 
 class AddedReviews(Progress):
-    """Number of reviews that a request added, and the progress after it."""
+    """Number of reviews that a request added, and the progress afterwards."""
 
     added: Count

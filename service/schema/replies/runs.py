@@ -31,8 +31,10 @@ class CreatedRun(TypedDict):
     config: Config
     config_id: str
     class_names: list[str] | None
-    num_classes: Annotated[int | None, Field(ge=1, description="null until the first batch, unless the config says it")]
-    display: Annotated[JsonObject, Field(description="As the run was created with; the page reads it")]
+    num_classes: Annotated[
+        int | None, Field(ge=1, description="null until the first batch, unless the config defines it")
+    ]
+    display: Annotated[JsonObject, Field(description="Display settings from the creation of the run, for the page")]
     store_logits: bool
     epochs: Annotated[list[Epoch], Field(description="Ascending")]
     num_examples: Annotated[Count, Field(description="Stored rows of the last epoch")]

@@ -20,7 +20,7 @@ class ConfigReply(TypedDict):
     """A stored configuration.
 
     `alpha` is the weight of each class (sigmoid: of each label), null if all weights are 1. `uses` counts the requests
-    of the process that replies. Times are ISO 8601 in UTC.
+    to the process that replies. Times are ISO 8601 in UTC.
     """
 
     config_id: str
@@ -33,7 +33,7 @@ class ConfigReply(TypedDict):
 
 
 class ConfigList(TypedDict):
-    """All stored configurations, the most recently used first; `max_configs` is their largest number."""
+    """All stored configurations, the most recently used first; `max_configs` is their maximum number."""
 
     configs: list[ConfigReply]
     max_configs: int
@@ -90,14 +90,14 @@ class LossReply(TypedDict):
 
 
 class Alive(TypedDict):
-    """The process can reply."""
+    """The reply of `GET /healthz`."""
 
     alive: Literal[True]
     version: str
 
 
 class Ready(TypedDict):
-    """The device computes and the store can be written."""
+    """The reply of `GET /readyz` if the device works and the store is writable."""
 
     ready: Literal[True]
     device: str
