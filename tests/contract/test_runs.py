@@ -1,3 +1,5 @@
+"""Runs over HTTP: batches in every format, examples, what-if losses, queues, reviews, exports, storage faults."""
+
 from __future__ import annotations
 
 import json
@@ -20,22 +22,22 @@ NewRun = Callable[..., str]
 
 @pytest.fixture
 def new_run(client: httpx.Client, request: pytest.FixtureRequest) -> Iterator[NewRun]:
-    """Makes a run of a description; all of them are deleted after the test."""
-    made: list[str] = []
+    """A function that creates a run from a description; the runs are deleted after the test."""
+    names: list[str] = []
 
-    def make(**description: Any) -> str:
-        name = f"{request.node.name.partition('[')[0][:60]}-{len(made)}"
+    def create(**description: Any) -> str:
+        name = f"{request.node.name.partition('[')[0][:60]}-{len(names)}"
         assert client.put(f"/runs/{name}", json=description).status_code == 201
-        made.append(name)
+        names.append(name)
         return name
 
-    yield make
-    for name in made:
+    yield create
+    for name in names:
         client.delete(f"/runs/{name}")
 
 
-def put(client: httpx.Client, run: str, batch: dict[str, Any], place: str = "0/b", kind: str = JSON) -> httpx.Response:
-    epoch, name = place.split("/")
+def put(client: httpx.Client, run: str, batch: dict[str, Any], path: str = "0/b", kind: str = JSON) -> httpx.Response:
+    epoch, name = path.split("/")
     content, headers = encoded(batch, kind), {"Content-Type": kind, "Accept": JSON}
     return client.put(f"/runs/{run}/epochs/{epoch}/batches/{name}", content=content, headers=headers)
 
@@ -48,22 +50,24 @@ def problem(response: httpx.Response, status: int, code: str) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_is_answered_as_loss_answers_it_and_kept(client: httpx.Client, new_run: NewRun, kind: str) -> None:
+def test_the_reply_to_a_batch_equals_that_of_loss_and_its_rows_are_stored(
+    client: httpx.Client, new_run: NewRun, kind: str
+) -> None:
     config = {"alpha": [1.0, 2.0, 4.0], "gamma": 1.5}
     run, batch = new_run(config=config), batch_of(10) | {"outputs": ["loss", "p_t"], "top_k": 2}
-    answer = put(client, run, batch, kind=kind)
-    assert answer.status_code == 201
+    reply = put(client, run, batch, kind=kind)
+    assert reply.status_code == 201
     plain = {name: value for name, value in batch.items() if name != "attributes"} | {"config": config}
-    asked = client.post("/loss", content=encoded(plain, kind), headers={"Content-Type": kind, "Accept": JSON})
-    assert answer.json() == asked.json()
+    loss_reply = client.post("/loss", content=encoded(plain, kind), headers={"Content-Type": kind, "Accept": JSON})
+    assert reply.json() == loss_reply.json()
 
     examples = client.get(f"/runs/{run}/examples", params={"limit": 20, "sort": "row"}).json()["rows"]
     assert [row["id"] for row in examples] == batch["ids"]
     assert [row["attributes"] for row in examples] == [
         {"text": text, "group": group} for text, group in zip(*batch["attributes"].values(), strict=True)
     ]
-    computed = [value for one in answer.json()["batches"] for value in one["per_example"]["loss"]]
-    assert [row["loss"] for row in examples] == pytest.approx(computed, rel=2e-5)
+    losses = [loss for part in reply.json()["batches"] for loss in part["per_example"]["loss"]]
+    assert [row["loss"] for row in examples] == pytest.approx(losses, rel=2e-5)
 
 
 def test_the_same_content_in_another_format_is_the_same_batch(client: httpx.Client, new_run: NewRun) -> None:
@@ -73,7 +77,7 @@ def test_the_same_content_in_another_format_is_the_same_batch(client: httpx.Clie
         assert put(client, run, batch, kind=kind).status_code == 200
     assert client.get(f"/runs/{run}").json()["num_rows"] == 10
     assert put(client, run, batch, "1/b").status_code == 201
-    assert [one["epoch"] for one in client.get(f"/runs/{run}").json()["epochs"]] == [0, 1]
+    assert [epoch["epoch"] for epoch in client.get(f"/runs/{run}").json()["epochs"]] == [0, 1]
 
 
 @pytest.mark.parametrize("part", ["logits", "targets", "ids", "attributes"])
@@ -93,12 +97,12 @@ def test_other_content_under_the_same_name_is_a_conflict(client: httpx.Client, n
     assert put(client, run, batch).status_code == 200
 
 
-def test_what_a_run_cannot_keep_is_refused_and_nothing_is_stored(client: httpx.Client, new_run: NewRun) -> None:
+def test_an_invalid_batch_is_an_error_and_stores_nothing(client: httpx.Client, new_run: NewRun) -> None:
     run, batch = new_run(class_names=["a", "b", "c"]), batch_of(4)
     without_ids = {name: value for name, value in batch.items() if name != "ids"}
     assert "ids missing" in problem(put(client, run, without_ids), 422, "invalid_ids")
-    twice = batch | {"ids": ["1", 1, "x", "y"]}
-    assert "batch 0, row 1" in problem(put(client, run, twice), 422, "invalid_ids")
+    repeated = batch | {"ids": ["1", 1, "x", "y"]}
+    assert "batch 0, row 1" in problem(put(client, run, repeated), 422, "invalid_ids")
     problem(put(client, run, batch | {"ids": ["", "b", "c", "d"]}), 422, "invalid_ids")
     problem(put(client, run, batch | {"config": {"gamma": 3}}), 422, "invalid_request")
     assert "row 2" in problem(put(client, run, batch | {"targets": [0, 1, 7, 0]}), 422, "invalid_target")
@@ -131,19 +135,17 @@ def test_what_a_run_cannot_keep_is_refused_and_nothing_is_stored(client: httpx.C
         ({"nosuch": 1}, "invalid_request"),
     ],
 )
-def test_a_description_that_means_nothing_is_refused(
-    client: httpx.Client, description: dict[str, Any], code: str
-) -> None:
-    problem(client.put("/runs/refused", json=description), 422, code)
-    problem(client.get("/runs/refused"), 404, "unknown_run")
+def test_an_invalid_description_is_an_error(client: httpx.Client, description: dict[str, Any], code: str) -> None:
+    problem(client.put("/runs/invalid", json=description), 422, code)
+    problem(client.get("/runs/invalid"), 404, "unknown_run")
 
 
-def test_ignored_and_excluded_rows_are_counted_and_not_kept(client: httpx.Client, new_run: NewRun) -> None:
+def test_ignored_and_excluded_rows_are_counted_and_not_stored(client: httpx.Client, new_run: NewRun) -> None:
     run, batch = new_run(), batch_of(6)
     batch["targets"][1] = -100
     batch["logits"][4][0] = None
-    answer = put(client, run, batch | {"on_invalid": "exclude"}).json()
-    assert (answer["num_examples"], answer["num_ignored"], answer["num_excluded"]) == (6, 1, 1)
+    reply = put(client, run, batch | {"on_invalid": "exclude"}).json()
+    assert (reply["num_examples"], reply["num_ignored"], reply["num_excluded"]) == (6, 1, 1)
     (epoch,) = client.get(f"/runs/{run}").json()["epochs"]
     assert epoch == {"epoch": 0, "num_batches": 1, "num_examples": 4, "num_ignored": 1, "num_excluded": 1}
     rows = client.get(f"/runs/{run}/examples?sort=row").json()["rows"]
@@ -153,100 +155,100 @@ def test_ignored_and_excluded_rows_are_counted_and_not_kept(client: httpx.Client
 def test_a_run_of_binary_labels(client: httpx.Client, new_run: NewRun) -> None:
     run = new_run(config={"mode": "sigmoid", "alpha": 0.25}, class_names=["no", "yes"])
     batch = {"logits": [2.0, -1.0, 0.5], "targets": [1, 1, 0], "ids": ["a", "b", "c"]}
-    answer = put(client, run, batch).json()
+    reply = put(client, run, batch).json()
     rows = client.get(f"/runs/{run}/examples?sort=row").json()["rows"]
-    assert [row["loss"] for row in rows] == pytest.approx(answer["batches"][0]["per_example"]["loss"], rel=1e-6)
+    assert [row["loss"] for row in rows] == pytest.approx(reply["batches"][0]["per_example"]["loss"], rel=1e-6)
     assert [(row["target"], row["prediction"]) for row in rows] == [(1, 1), (1, 0), (0, 1)]
-    one = client.get(f"/runs/{run}/examples/a").json()
-    assert one["probabilities"] == pytest.approx([1 / (1 + math.exp(2)), 1 / (1 + math.exp(-2))])
+    example = client.get(f"/runs/{run}/examples/a").json()
+    assert example["probabilities"] == pytest.approx([1 / (1 + math.exp(2)), 1 / (1 + math.exp(-2))])
     detail = problem(put(client, run, batch | {"targets": [1, 0.5, 0]}, "0/c"), 422, "invalid_target")
     assert "row 1" in detail
-    two = {"logits": [[1.0, 2.0]], "targets": [[0, 1]], "ids": ["x"]}
-    problem(put(client, run, two, "0/c"), 422, "invalid_shape")
+    two_labels = {"logits": [[1.0, 2.0]], "targets": [[0, 1]], "ids": ["x"]}
+    problem(put(client, run, two_labels, "0/c"), 422, "invalid_shape")
 
 
-def test_what_if_is_what_posting_again_would_give(client: httpx.Client, new_run: NewRun) -> None:
+def test_what_if_losses_equal_those_of_loss_with_that_configuration(client: httpx.Client, new_run: NewRun) -> None:
     run, batch = new_run(), batch_of(50)
     assert put(client, run, batch).status_code == 201
     config = {"alpha": [1.0, 0.5, 3.0], "gamma": 0.7}
-    asked = client.post(
+    loss_reply = client.post(
         "/loss", json={name: batch[name] for name in ("logits", "targets", "ids")} | {"config": config}
     ).json()
     query = {"alpha": "1,0.5,3", "gamma": "0.7", "sort": "row"}
     rows = client.get(f"/runs/{run}/examples", params=query).json()["rows"]
-    assert [row["loss"] for row in rows] == pytest.approx(asked["batches"][0]["per_example"]["loss"], rel=1e-5)
+    assert [row["loss"] for row in rows] == pytest.approx(loss_reply["batches"][0]["per_example"]["loss"], rel=1e-5)
     loss = client.get(f"/runs/{run}/diagnostics", params={"alpha": "1,0.5,3", "gamma": "0.7"}).json()["loss"]
-    assert loss["value"] == pytest.approx(asked["loss"], rel=1e-5)
+    assert loss["value"] == pytest.approx(loss_reply["loss"], rel=1e-5)
     problem(client.get(f"/runs/{run}/diagnostics?alpha=1,2"), 422, "invalid_config")
     problem(client.get(f"/runs/{run}/diagnostics?gamma=-1"), 422, "invalid_config")
     problem(client.get(f"/runs/{run}/diagnostics?gamma=x"), 422, "invalid_request")
     problem(client.get(f"/runs/{run}/diagnostics?nosuch=1"), 422, "invalid_request")
 
 
-def test_examples_come_in_every_format(client: httpx.Client, new_run: NewRun, tmp_path: Path) -> None:
+def test_examples_are_available_in_every_format(client: httpx.Client, new_run: NewRun, tmp_path: Path) -> None:
     import polars
 
     run = new_run()
     put(client, run, batch_of(20))
-    wanted = client.get(f"/runs/{run}/examples?limit=7").json()["rows"]
-    read = {
+    expected = client.get(f"/runs/{run}/examples?limit=7").json()["rows"]
+    readers = {
         "text/csv": polars.read_csv,
         "application/vnd.apache.parquet": polars.read_parquet,
         "application/vnd.apache.arrow.stream": polars.read_ipc_stream,
     }
-    for kind, reader in read.items():
-        answer = client.get(f"/runs/{run}/examples?limit=7", headers={"Accept": kind})
-        assert answer.headers["content-type"].startswith(kind)
+    for kind, reader in readers.items():
+        reply = client.get(f"/runs/{run}/examples?limit=7", headers={"Accept": kind})
+        assert reply.headers["content-type"].startswith(kind)
         path = tmp_path / "page"
-        path.write_bytes(answer.content)
+        path.write_bytes(reply.content)
         frame = reader(path)
-        assert frame["id"].to_list() == [row["id"] for row in wanted]
-        assert frame["loss"].to_list() == pytest.approx([row["loss"] for row in wanted])
-        assert [json.loads(text) for text in frame["attributes"]] == [row["attributes"] for row in wanted]
+        assert frame["id"].to_list() == [row["id"] for row in expected]
+        assert frame["loss"].to_list() == pytest.approx([row["loss"] for row in expected])
+        assert [json.loads(text) for text in frame["attributes"]] == [row["attributes"] for row in expected]
     lines = client.get(f"/runs/{run}/examples?limit=7", headers={"Accept": "application/x-ndjson"}).text.splitlines()
-    assert [json.loads(line) for line in lines] == wanted
+    assert [json.loads(line) for line in lines] == expected
     problem(client.get(f"/runs/{run}/examples", headers={"Accept": "image/png"}), 406, "not_acceptable")
 
 
-def test_pages_lead_to_each_other_by_link(client: httpx.Client, new_run: NewRun) -> None:
-    run, found = new_run(), []
+def test_each_page_links_to_the_next(client: httpx.Client, new_run: NewRun) -> None:
+    run, ids = new_run(), []
     put(client, run, batch_of(25))
     page = client.get(f"/runs/{run}/examples", params={"limit": 10, "sort": "target,-entropy"})
     while True:
-        found += [row["id"] for row in page.json()["rows"]]
+        ids += [row["id"] for row in page.json()["rows"]]
         if "next" not in page.links:
             break
         page = client.get(page.links["next"]["url"])
-    assert sorted(found) == sorted(batch_of(25)["ids"])
+    assert sorted(ids) == sorted(batch_of(25)["ids"])
     problem(client.get(f"/runs/{run}/examples?cursor=x"), 422, "invalid_request")
     problem(client.get(f"/runs/{run}/examples?sort=nosuch"), 422, "invalid_request")
     problem(client.get(f"/runs/{run}/examples?limit=0"), 422, "invalid_request")
     problem(client.get(f"/runs/{run}/examples?epoch=5"), 404, "unknown_epoch")
 
 
-def test_pages_stay_in_their_epoch_when_another_one_comes(client: httpx.Client, new_run: NewRun) -> None:
+def test_the_next_page_has_the_same_epoch_after_a_new_epoch_is_stored(client: httpx.Client, new_run: NewRun) -> None:
     run = new_run()
     put(client, run, batch_of(5))
     page = client.get(f"/runs/{run}/examples?limit=3")
     put(client, run, batch_of(5, seed=1), "1/b")
-    rest = client.get(page.links["next"]["url"]).json()
-    assert rest["epoch"] == 0
-    assert len(rest["rows"]) == 2
+    second = client.get(page.links["next"]["url"]).json()
+    assert second["epoch"] == 0
+    assert len(second["rows"]) == 2
 
 
-def test_logits_past_float32_are_kept_finite(client: httpx.Client, new_run: NewRun) -> None:
+def test_finite_logits_beyond_float32_stay_finite(client: httpx.Client, new_run: NewRun) -> None:
     run = new_run()
     batch = {"logits": [[1e300, 0.0, -1e300], [0.0, 1.0, 2.0]], "targets": [0, 2], "ids": ["a", "b"]}
     assert put(client, run, batch).status_code == 201
-    one = client.get(f"/runs/{run}/examples/a").json()
-    assert one["probabilities"] == [1.0, 0.0, 0.0]
-    assert one["loss"] == 0
-    found = client.get(f"/runs/{run}/diagnostics").json()
-    assert found["label_errors"]["estimated"] == 0
-    assert found["calibration"]["accuracy"] == 1
+    example = client.get(f"/runs/{run}/examples/a").json()
+    assert example["probabilities"] == [1.0, 0.0, 0.0]
+    assert example["loss"] == 0
+    diagnostics = client.get(f"/runs/{run}/diagnostics").json()
+    assert diagnostics["label_errors"]["estimated"] == 0
+    assert diagnostics["calibration"]["accuracy"] == 1
 
 
-def test_an_id_of_any_text_is_found(client: httpx.Client, new_run: NewRun) -> None:
+def test_an_id_may_have_any_characters(client: httpx.Client, new_run: NewRun) -> None:
     ids = ["a/b", "../x", "ü?&=#%", "'; DROP TABLE x; --", '"quoted"', "  spaced "]
     run, batch = new_run(), batch_of(6) | {"ids": ids}
     put(client, run, batch)
@@ -254,9 +256,9 @@ def test_an_id_of_any_text_is_found(client: httpx.Client, new_run: NewRun) -> No
         path = httpx.URL(f"/runs/{run}/examples/").copy_with(
             raw_path=f"/runs/{run}/examples/".encode() + _quoted(identity)
         )
-        one = client.get(path)
-        assert one.status_code == 200, identity
-        assert one.json()["id"] == identity
+        response = client.get(path)
+        assert response.status_code == 200, identity
+        assert response.json()["id"] == identity
     problem(client.get(f"/runs/{run}/examples/nosuch"), 404, "unknown_example")
 
 
@@ -266,12 +268,12 @@ def _quoted(text: str) -> bytes:
     return quote(text, safe="").encode()
 
 
-def test_queue_reviews_and_export_go_together(client: httpx.Client, new_run: NewRun) -> None:
+def test_a_queue_its_reviews_and_its_export(client: httpx.Client, new_run: NewRun) -> None:
     run = new_run(class_names=["cat", "dog", "bird"])
     put(client, run, batch_of(60))
-    made = client.post(f"/runs/{run}/queues", json={"strategy": "logit_margin", "budget": 5, "name": "monday"})
-    assert made.status_code == 201
-    rows = made.json()["rows"]
+    created = client.post(f"/runs/{run}/queues", json={"strategy": "logit_margin", "budget": 5, "name": "monday"})
+    assert created.status_code == 201
+    rows = created.json()["rows"]
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
     again = client.post(f"/runs/{run}/queues", json={"strategy": "logit_margin", "budget": 5, "name": "monday"})
     assert again.status_code == 200
@@ -280,18 +282,18 @@ def test_queue_reviews_and_export_go_together(client: httpx.Client, new_run: New
     problem(other, 409, "queue_conflict")
     problem(client.get(f"/runs/{run}/queues/tuesday"), 404, "unknown_queue")
 
-    said = [
+    reviews = [
         {"id": rows[0]["id"], "verdict": "wrong", "label": "dog"},
         {"id": rows[1]["id"], "verdict": "ok", "reviewer": "kim"},
     ]
-    progress = client.post(f"/runs/{run}/reviews", json=said).json()
+    progress = client.post(f"/runs/{run}/reviews", json=reviews).json()
     assert progress["precision"]["logit_margin"] | {"low": 0, "high": 0} == {
         "reviewed": 2, "wrong": 1, "unsure": 0, "share": 0.5, "low": 0, "high": 0,
     }  # fmt: skip
     problem(client.post(f"/runs/{run}/reviews", json=[{"id": "x", "verdict": "ok"}]), 404, "unknown_example")
     problem(client.post(f"/runs/{run}/reviews", json=[{"id": "x", "verdict": "great"}]), 422, "invalid_request")
     following = client.post(f"/runs/{run}/queues", json={"strategy": "logit_margin", "budget": 5}).json()
-    assert [row["id"] for row in following["rows"][:3]] == [row["id"] for row in rows[2:]], "reviewed ones are left out"
+    assert [row["id"] for row in following["rows"][:3]] == [row["id"] for row in rows[2:]], "reviewed rows are left out"
 
     exported = client.get(f"/runs/{run}/export", params={"format": "label-studio", "queue": "monday"})
     assert exported.headers["content-disposition"] == 'attachment; filename="monday.label-studio.json"'
@@ -314,25 +316,25 @@ def test_a_run_is_a_label_studio_backend(client: httpx.Client, new_run: NewRun) 
     version = client.post(f"{base}/setup", json={"project": "1.2"}).json()["model_version"]
     config = client.get(f"{base}/config").text
     tasks = [{"id": 1, "data": {"external_id": "0-3", "text": "x"}}, {"id": 2, "data": {"external_id": "nosuch"}}]
-    answer = client.post(f"{base}/predict", json={"tasks": tasks, "label_config": config}).json()
-    assert [one["model_version"] for one in answer["results"]] == [version, version]
-    assert 0 < answer["results"][0]["score"] < 1
-    assert answer["results"][1] == {"model_version": version, "score": 1.0, "result": []}
+    reply = client.post(f"{base}/predict", json={"tasks": tasks, "label_config": config}).json()
+    assert [result["model_version"] for result in reply["results"]] == [version, version]
+    assert 0 < reply["results"][0]["score"] < 1
+    assert reply["results"][1] == {"model_version": version, "score": 1.0, "result": []}
     problem(client.post(f"{base}/predict", json={}), 422, "invalid_request")
     assert client.post(f"{base}/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 201
     assert client.post(f"{base}/webhook", json={"action": "x"}).json() == {"status": "Unknown event"}
 
 
-def test_the_documented_bodies_are_taken(client: httpx.Client, new_run: NewRun) -> None:
+def test_the_documented_bodies_are_valid(client: httpx.Client, new_run: NewRun) -> None:
     paths = client.get("/openapi.json").json()["paths"]
 
     def bodies(path: str, method: str) -> list[Any]:
         content = paths[path][method]["requestBody"]["content"][JSON]
         return [example["value"] for example in content["examples"].values()]
 
-    described = [new_run(**body) for body in bodies("/runs/{run}", "put")]
+    created = [new_run(**body) for body in bodies("/runs/{run}", "put")]
     batch = "/runs/{run}/epochs/{epoch}/batches/{batch}"
-    for run in described:
+    for run in created:
         for body in bodies(batch, "put"):
             path = batch.format(run=run, epoch=0, batch="b")
             assert client.put(path, json=body).status_code == 201
@@ -357,35 +359,35 @@ def test_a_full_disk_is_507_and_the_run_stays_readable(tmp_path: Path) -> None:
             httpx.Client(base_url=server.url, timeout=60) as client,
         ):
             client.put("/runs/r", json={})
-            kept = []
+            stored = []
             for number in range(100):
-                answer = put(client, "r", batch_of(2000, seed=number), f"0/{number}", SAFETENSORS)
-                if answer.status_code != 201:
+                reply = put(client, "r", batch_of(2000, seed=number), f"0/{number}", SAFETENSORS)
+                if reply.status_code != 201:
                     break
-                kept.append(number)
-            problem(answer, 507, "storage_full")
-            assert kept
-            assert client.get("/runs/r").json()["num_rows"] == 2000 * len(kept)
+                stored.append(number)
+            problem(reply, 507, "storage_full")
+            assert stored
+            assert client.get("/runs/r").json()["num_rows"] == 2000 * len(stored)
             assert len(client.get("/runs/r/examples").json()["rows"]) == 100
-            assert put(client, "r", batch_of(2000, seed=kept[0]), f"0/{kept[0]}", SAFETENSORS).status_code == 200
+            assert put(client, "r", batch_of(2000, seed=stored[0]), f"0/{stored[0]}", SAFETENSORS).status_code == 200
             for leftover in (disk / "data").rglob(".staged-*"):
-                pytest.fail(f"half a file was left: {leftover}")
+                pytest.fail(f"a partial file was left: {leftover}")
             subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
             assert put(client, "r", batch_of(2000, seed=number), f"0/{number}", SAFETENSORS).status_code == 201
             subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
             problem(put(client, "r", batch_of(10, seed=1000), "0/x", JSON), 503, "storage_unavailable")
-            assert client.get("/runs/r").json()["num_rows"] == 2000 * (len(kept) + 1)
+            assert client.get("/runs/r").json()["num_rows"] == 2000 * (len(stored) + 1)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_runs_are_behind_the_key(client_with: ClientWith) -> None:
+def test_runs_require_the_api_key(client_with: ClientWith) -> None:
     client = client_with(api_keys=KEY)
     assert client.get("/runs").status_code == 401
     assert client.get("/runs", headers={"Authorization": f"Bearer {KEY}"}).json() == {"runs": []}
 
 
-def test_two_services_share_a_folder(server: ServerProcess, tmp_path: Path) -> None:
+def test_two_services_share_a_data_directory(server: ServerProcess, tmp_path: Path) -> None:
     batch = batch_of(10)
     with (
         running_server(tmp_path, data_dir=str(server.data_dir)) as two,

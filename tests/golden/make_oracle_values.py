@@ -1,14 +1,14 @@
-"""Write oracle_values.json: focal losses and gradients as two published packages compute them.
+"""Write oracle_values.json: focal losses and gradients from two published packages.
 
-Neither package is a dependency of the tests. To make the file again, in a throw-away environment:
+Neither package is a dependency of the tests. To write the file again, in a temporary environment:
 
     python -m venv /tmp/oracle
     /tmp/oracle/bin/pip install torch==2.14.1 torchvision==0.29.1 numpy
     /tmp/oracle/bin/pip install --no-deps few-shot-learning-nlp==1.0.4
     /tmp/oracle/bin/python tests/golden/make_oracle_values.py > tests/golden/oracle_values.json
 
-few-shot-learning-nlp is GPL-3.0: its values are recorded here, its text is not. Only its `loss.py` is loaded, since
-the package itself imports much that the loss does not need. All inputs are float64 and moderate, because both
+few-shot-learning-nlp is GPL-3.0: its values are recorded here, its text is not. Only its `loss.py` is loaded: importing
+the whole package needs many more packages. All inputs are float64 and moderate, because both
 packages form `1 - p_t` by subtraction.
 """
 
@@ -102,7 +102,7 @@ def main() -> None:
         "torchvision": torchvision_cases(generator),
         "few_shot_learning_nlp": published_cases(generator),
     }
-    # One case to a line.
+    # One case per line.
     text = json.dumps(values)
     sys.stdout.write(text.replace('{"targets": "', '\n{"targets": "').replace('{"batch": "', '\n{"batch": "') + "\n")
 

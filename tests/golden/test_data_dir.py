@@ -1,7 +1,7 @@
-"""A data directory that version 0.1.0 wrote before worker processes became uvicorn's: it is read as it was then.
+"""Compatibility: this version reads a data directory of version 0.1.0 and gives the same replies.
 
-`data_dir_0_1_0/` and the replies beside it were written by commit 65004d4: two runs of random rows, two epochs, a
-queue and three reviews. Nothing here is made again by later versions.
+Commit 65004d4 wrote `data_dir_0_1_0/` (two runs of random rows, two epochs, a queue and three reviews) and
+`replies_0_1_0.json`. Never write them again with a later version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REPLIES: dict[str, Any] = json.loads((HERE / "replies_0_1_0.json").read_text())
 
 
 def approximately(value: Any) -> Any:
-    """The value with its numbers to 6 digits: sums may be taken in another order."""
+    """The value with a relative tolerance of 1e-6 for its floats, since sums may be computed in another order."""
     if isinstance(value, dict):
         return {name: approximately(member) for name, member in value.items()}
     if isinstance(value, list):
@@ -38,21 +38,21 @@ def replies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     shutil.copytree(HERE / "data_dir_0_1_0", folder)
     app = create_app(Settings(device="cpu", data_dir=str(folder)))
 
-    async def ask() -> dict[str, Any]:
+    async def get_all() -> dict[str, Any]:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
-            found = {path: await client.get(path) for path in REPLIES}
+            responses = {path: await client.get(path) for path in REPLIES}
         return {
             path: reply.json() if reply.headers["content-type"] == "application/json" else reply.text
-            for path, reply in found.items()
+            for path, reply in responses.items()
         }
 
     try:
-        return asyncio.run(ask())
+        return asyncio.run(get_all())
     finally:
         app.state.service.close()
 
 
 @pytest.mark.parametrize("path", REPLIES)
-def test_it_is_read_as_it_was(replies: dict[str, Any], path: str) -> None:
+def test_a_reply_is_the_same_as_in_0_1_0(replies: dict[str, Any], path: str) -> None:
     assert replies[path] == approximately(REPLIES[path])

@@ -1,4 +1,4 @@
-"""Rows for the store with made-up scores."""
+"""Rows for the store with artificial scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bounded cache: computes once, forgets the least recently used, and stores nothing that is too large."""
+"""The bounded cache: computes once, evicts the least recently used values, and stores no value that is too large."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_value_is_computed_once() -> None:
     assert calls == [1]
 
 
-def test_the_least_recently_used_values_leave_first() -> None:
+def test_the_least_recently_used_values_are_evicted_first() -> None:
     cache: BoundedCache[str] = BoundedCache(6, len)
     for key in ("aa", "bb", "cc", "aa", "dd"):
         cache.cached(key, lambda key=key: key)
