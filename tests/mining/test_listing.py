@@ -72,41 +72,41 @@ def rows(runs: TempRuns) -> list[dict[str, Any]]:
     return list(stored)
 
 
-def ask(runs: TempRuns, **wanted: Any) -> dict[str, Any]:
+def page_of(runs: TempRuns, **query: Any) -> dict[str, Any]:
     queue_listing = listing(runs.store, runs.store.snapshot("r"), "q")
-    return runs.ask(lambda view: page(view, queue_listing, VERDICTS, QueueFilter(**wanted)))
+    return runs.ask(lambda view: page(view, queue_listing, VERDICTS, QueueFilter(**query)))
 
 
 def text_of(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def fits(row: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    if any(row[name] != value for name, value in wanted.get("equal", {}).items()):
+def matches(row: dict[str, Any], query: dict[str, Any]) -> bool:
+    if any(row[name] != value for name, value in query.get("equal", {}).items()):
         return False
-    verdict = wanted.get("verdict")
+    verdict = query.get("verdict")
     if (verdict == "open" and row["verdict"]) or (verdict == "reviewed" and not row["verdict"]):
         return False
     if verdict in ("ok", "wrong", "unsure") and row["verdict"] != verdict:
         return False
     texts = {name: text_of(value) for name, value in row["attributes"].items() if value is not None}
-    if any(texts.get(name) != text for name, text in wanted.get("attributes", {}).items()):
+    if any(texts.get(name) != text for name, text in query.get("attributes", {}).items()):
         return False
-    sought = wanted.get("text", "").lower()
+    sought = query.get("text", "").lower()
     if not any(sought in text.lower() for text in (row["id"], *texts.values())):
         return False
-    return "ranks" not in wanted or row["rank"] in wanted["ranks"]
+    return "ranks" not in query or row["rank"] in query["ranks"]
 
 
 def in_order(rows: list[dict[str, Any]], order: tuple[tuple[str, bool], ...]) -> list[dict[str, Any]]:
-    """Sorted by queue_listing key after the other, the last queue_listing first, since Python's sort is stable."""
+    """Sort by each key separately, the last key first; this works since Python's sort is stable."""
     for name, descending in reversed(order):
-        known = sorted((row for row in rows if row[name] is not None), key=lambda row: row[name], reverse=descending)
-        rows = known + [row for row in rows if row[name] is None]
+        not_null = sorted((row for row in rows if row[name] is not None), key=lambda row: row[name], reverse=descending)
+        rows = not_null + [row for row in rows if row[name] is None]
     return rows
 
 
-def some_wanted(generator: random.Random) -> dict[str, Any]:
+def random_query(generator: random.Random) -> dict[str, Any]:
     choices: dict[str, Any] = {
         "equal": {generator.choice(["target", "prediction", "suggested"]): generator.randrange(4)},
         "verdict": generator.choice(["open", "reviewed", "ok", "wrong", "unsure"]),
@@ -132,24 +132,24 @@ def some_wanted(generator: random.Random) -> dict[str, Any]:
 def test_filters_and_orders_equal_a_scan(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
     generator, sizes = random.Random(5), set()
     for _ in range(150):
-        wanted = some_wanted(generator)
-        expected = in_order([row for row in rows if fits(row, wanted)], wanted["order"])
+        query = random_query(generator)
+        expected = in_order([row for row in rows if matches(row, query)], query["order"])
         offset, limit = generator.randrange(20), generator.choice([1, 7, 100_000])
-        result = ask(runs, **wanted, offset=offset, limit=limit)
-        assert result["num_matching"] == len(expected), wanted
-        assert [row["id"] for row in result["rows"]] == [row["id"] for row in expected][offset : offset + limit], wanted
+        result = page_of(runs, **query, offset=offset, limit=limit)
+        assert result["num_matching"] == len(expected), query
+        assert [row["id"] for row in result["rows"]] == [row["id"] for row in expected][offset : offset + limit], query
         sizes.add(len(expected))
     assert len(sizes) > 20
 
 
 def test_rows_have_the_current_attributes_and_verdicts(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
-    result = ask(runs, limit=1000)
+    result = page_of(runs, limit=1000)
     for row, expected in zip(result["rows"], rows, strict=True):
         assert row | {"attributes": None} == expected | {"attributes": None}
         assert {name: value for name, value in row["attributes"].items() if value is not None} == expected["attributes"]
     assert {("num_epochs" in row) for row in result["rows"]} == {True, False}
     assert {row["suggested"] is None for row in result["rows"]} == {True, False}
-    short = ask(runs, fields=["verdict", "rank"], limit=2, offset=1)
+    short = page_of(runs, fields=["verdict", "rank"], limit=2, offset=1)
     assert [list(row.items()) for row in short["rows"]] == [
         [("verdict", row["verdict"]), ("rank", row["rank"])] for row in rows[1:3]
     ]
@@ -159,14 +159,14 @@ def test_a_page_around_a_rank_contains_the_row(runs: TempRuns, rows: list[dict[s
     order = (("entropy", True),)
     expected = [row["rank"] for row in in_order([row for row in rows if row["target"] == 1], order)]
     for rank in expected:
-        result = ask(runs, equal={"target": 1}, order=order, around=rank, limit=7)
+        result = page_of(runs, equal={"target": 1}, order=order, around=rank, limit=7)
         assert result["offset"] == expected.index(rank) // 7 * 7
         assert rank in [row["rank"] for row in result["rows"]]
     absent = next(row["rank"] for row in rows if row["target"] != 1)
     for rank in (absent, 0, 100_000):
-        assert ask(runs, equal={"target": 1}, around=rank, limit=7)["offset"] == 0
-    assert ask(runs, around=130, limit=100)["offset"] == 100
-    beyond = ask(runs, offset=1000)
+        assert page_of(runs, equal={"target": 1}, around=rank, limit=7)["offset"] == 0
+    assert page_of(runs, around=130, limit=100)["offset"] == 100
+    beyond = page_of(runs, offset=1000)
     assert (beyond["rows"], beyond["num_matching"]) == ([], 130)
 
 
@@ -176,9 +176,9 @@ def test_facets_are_the_current_attributes_with_few_values(runs: TempRuns, rows:
         for name, value in row["attributes"].items():
             expected.setdefault(name, set()).add(text_of(value))
     few = {name: sorted(texts) for name, texts in expected.items() if len(texts) <= MAX_FACET_VALUES}
-    assert ask(runs, facets=True, equal={"target": 9})["attributes"] == few
+    assert page_of(runs, facets=True, equal={"target": 9})["attributes"] == few
     assert "text" in expected.keys() - few.keys()
-    assert "attributes" not in ask(runs)
+    assert "attributes" not in page_of(runs)
 
 
 def test_unknown_names_are_errors(runs: TempRuns) -> None:
@@ -187,7 +187,7 @@ def test_unknown_names_are_errors(runs: TempRuns) -> None:
         with pytest.raises(InvalidRequestError):
             refused()
     with pytest.raises(InvalidRequestError, match="nothing"):
-        ask(runs, fields=["rank", "nothing"])
+        page_of(runs, fields=["rank", "nothing"])
     with pytest.raises(UnknownQueueError):
         listing(runs.store, runs.store.snapshot("r"), "other")
 

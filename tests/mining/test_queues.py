@@ -1,4 +1,4 @@
-"""Queues: names, requests, quotas, caps and controls; the files of a run make no difference."""
+"""Queues: names, requests, quotas, caps and controls, independent of the run's files."""
 
 from __future__ import annotations
 

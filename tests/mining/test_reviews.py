@@ -52,9 +52,9 @@ def test_reviews_are_stored_in_the_order_of_their_arrival(runs: TempRuns) -> Non
 
 
 def test_a_label_is_a_class_or_a_class_name(runs: TempRuns) -> None:
-    for label, wanted in ((0, 0), (2, 2), ("cat", 0), ("7", 2), (None, None)):
+    for label, expected in ((0, 0), (2, 2), ("cat", 0), ("7", 2), (None, None)):
         review(runs, {"id": "e0001", "verdict": "wrong", "label": label})
-        assert stored_reviews(runs)[-1]["label"] == wanted
+        assert stored_reviews(runs)[-1]["label"] == expected
     before = stored_reviews(runs)
     for label in (3, -1, "bird", "0", True, 1.0, ["cat"], 2**70):
         with pytest.raises(InvalidRequestError) as caught:

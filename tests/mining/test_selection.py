@@ -20,7 +20,7 @@ Row = dict[str, Any]
 Ranked = list[tuple[float, list[Row]]]
 
 
-def merged(parts: Ranked) -> list[Row]:
+def interleave_all(parts: Ranked) -> list[Row]:
     """All rows of all rankings: the n-th row of a ranking is in the middle of the n-th part of its share."""
     total = sum(share for share, _ in parts)
     placed = [
@@ -89,7 +89,7 @@ def rankings(draw: st.DrawFn) -> Ranked:
         {"id": f"e{place // 2 if twin else place}", "target": label, "attributes": {"group": value}}
         for place, (label, value, twin) in enumerate(examples)
     ]
-    # A long start with one class and one group, so that few candidates are not enough.
+    # A long prefix of one class and one group, so that few candidates are not enough.
     head = draw(st.integers(0, 60))
     rows = [{"id": f"h{place}", "target": 0, "attributes": {"group": "h"}} for place in range(head)] + rows
     shares = draw(st.lists(st.sampled_from([0.1, 0.25, 0.5, 1.0, 3.0]), min_size=1, max_size=3))
@@ -111,7 +111,7 @@ rules = st.builds(
 def test_few_candidates_give_the_same_rows_as_all(parts: Ranked, rule: Rule, first: int, growth: int) -> None:
     budget = max(rule.budget, sum(rule.reserved.values()))
     rule = Rule(budget, rule.reserved, rule.refill, rule.at_most)
-    wanted = exhaustive(rule, merged(parts))
+    expected = exhaustive(rule, interleave_all(parts))
     source, number = Source(parts, of_each_class=bool(rule.reserved)), first
     while True:  # `select`, starting with far too few candidates
         candidates = source.fetch(number)
@@ -119,10 +119,10 @@ def test_few_candidates_give_the_same_rows_as_all(parts: Ranked, rule: Rule, fir
         if not candidates.incomplete or rule.is_met(chosen, candidates):
             break
         number *= growth
-    assert [row["id"] for row in chosen] == [row["id"] for row in wanted]
-    assert [row["target"] for row in chosen] == [row["target"] for row in wanted]
+    assert [row["id"] for row in chosen] == [row["id"] for row in expected]
+    assert [row["target"] for row in chosen] == [row["target"] for row in expected]
     result, _ = select(rule, source.fetch)
-    assert [row["id"] for row in result] == [row["id"] for row in wanted]
+    assert [row["id"] for row in result] == [row["id"] for row in expected]
 
 
 def rows_of(*labels: int, group: Any = None) -> list[Row]:
@@ -136,7 +136,7 @@ def test_a_capped_start_of_a_ranking_does_not_move_the_rows_of_another_one_forwa
     parts = [(0.9, head + tail), (0.1, small)]
     rule = Rule(1000, at_most=AtMost(attribute="group", count=1))
     chosen, _ = select(rule, Source(parts, of_each_class=False).fetch)
-    assert [row["id"] for row in chosen] == [row["id"] for row in exhaustive_fast(merged(parts), 1000)]
+    assert [row["id"] for row in chosen] == [row["id"] for row in exhaustive_fast(interleave_all(parts), 1000)]
 
 
 def exhaustive_fast(candidates: list[Row], budget: int) -> list[Row]:

@@ -143,7 +143,7 @@ def test_random_sorts_by_a_digest_of_seed_and_id(runs: TempRuns, seed: int) -> N
 
 
 def test_random_is_uniform() -> None:
-    """With each of 120 seeds 10 of 50 examples are drawn: all examples equally often."""
+    """Drawing 10 of 50 examples with each of 120 seeds draws all examples equally often."""
     with temp_runs() as runs:
         runs.create()
         runs.put(np.zeros((50, 2)), [0] * 50)
@@ -175,14 +175,14 @@ def test_suspected_errors_equal_cleanlabs(classes: int, seed: int) -> None:
     x = logits.astype(np.float64)
     p = np.exp(x - x.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
-    wanted = np.flatnonzero(find_label_issues(targets, p, filter_by="confident_learning", n_jobs=1))
-    assert len(wanted) > 10
-    assert {row["id"] for row in result["rows"]} == {f"e{row}" for row in wanted}
+    expected = np.flatnonzero(find_label_issues(targets, p, filter_by="confident_learning", n_jobs=1))
+    assert len(expected) > 10
+    assert {row["id"] for row in result["rows"]} == {f"e{row}" for row in expected}
     assert [row["log_odds"] for row in result["rows"]] == sorted(row["log_odds"] for row in result["rows"])
     for row in result["rows"]:
-        of = int(row["id"][1:])
+        index = int(row["id"][1:])
         assert row["suggested"] != row["target"]
-        assert row["suggested_p"] == pytest.approx(p[of, row["suggested"]], rel=1e-12)
+        assert row["suggested_p"] == pytest.approx(p[index, row["suggested"]], rel=1e-12)
 
 
 def test_the_suggested_class_and_its_probability(runs: TempRuns) -> None:
@@ -245,7 +245,7 @@ def test_without_class_weights_the_loss_ranks_as_self_confidence(gamma: float) -
     with temp_runs() as runs:
         runs.create({"gamma": gamma})
         logits, targets = noisy(200, 5, 7)
-        # So large that the loss is zero.
+        # Logits so large that the loss underflows to zero.
         logits[:20, 0] += np.arange(20, dtype=np.float32) * 80
         targets[:20] = 0
         runs.put(logits, targets)

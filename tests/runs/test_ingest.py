@@ -20,7 +20,7 @@ from service.schema.request import Batch
 
 LOGITS, TARGETS = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([0, 1, 2, 0])
 SIGMOID = LossConfig(mode="sigmoid")
-GIVEN: dict[str, tuple[LossConfig, list[Batch]]] = {
+STORED_DIGESTS: dict[str, tuple[LossConfig, list[Batch]]] = {
     "e02d357d523aa4f4a38c6231148818f0be0bce1d3d945520c392cb35e330388d": (
         LossConfig(),
         [Batch(LOGITS, TARGETS, ["a", "b", "c", "d"])],
@@ -50,9 +50,9 @@ GIVEN: dict[str, tuple[LossConfig, list[Batch]]] = {
 }
 
 
-@pytest.mark.parametrize("digest", GIVEN)
+@pytest.mark.parametrize("digest", STORED_DIGESTS)
 def test_digests_equal_those_in_existing_files(digest: str) -> None:
-    assert content_digest(check_batches(*GIVEN[digest])) == digest
+    assert content_digest(check_batches(*STORED_DIGESTS[digest])) == digest
 
 
 def test_the_split_into_batches_does_not_change_the_digest() -> None:
@@ -65,8 +65,8 @@ def test_the_split_into_batches_does_not_change_the_digest() -> None:
     assert content_digest(check_batches(LossConfig(), parts)) == content_digest(check_batches(LossConfig(), whole))
 
 
-def written_out(ids: Sequence[str | int], attributes: Mapping[str, Sequence[Any]] | None) -> str:
-    """The digest of rows of two zeros with target 0, each row written as JSON on its own."""
+def digest_of_json(ids: Sequence[str | int], attributes: Mapping[str, Sequence[Any]] | None) -> str:
+    """The digest of rows of two zero logits with target 0; each row is written as JSON separately."""
     names = list(attributes or {})
     rows = [
         [str(identity), {name: attributes[name][row] for name in sorted(names)} if attributes else None]
@@ -92,24 +92,24 @@ def test_a_digest_is_computed_from_the_rows_as_json(ids: list[str | int], with_a
     number = len(ids)
     attributes = {"b": list(range(number)), "a": ['"'] * number} if with_attributes else None
     batch = Batch(np.zeros((number, 2), np.float32), np.zeros(number, np.int64), ids, attributes)
-    assert content_digest(check_batches(LossConfig(), [batch])) == written_out(ids, attributes)
+    assert content_digest(check_batches(LossConfig(), [batch])) == digest_of_json(ids, attributes)
 
 
 class TestIds:
-    def refused(self, *ids: list[str | int]) -> InvalidIdsError:
+    def error_of(self, *ids: list[str | int]) -> InvalidIdsError:
         batches = [Batch(np.zeros((len(part), 2), np.float32), np.zeros(len(part), np.int64), part) for part in ids]
         with pytest.raises(InvalidIdsError) as error:
             check_batches(LossConfig(), batches)
         return error.value
 
-    def test_two_ids_with_the_same_text_are_an_error_with_both_places(self) -> None:
-        error = self.refused(["1", "2"], [3, 1])
+    def test_two_ids_with_the_same_text_are_an_error_that_names_both_rows(self) -> None:
+        error = self.error_of(["1", "2"], [3, 1])
         assert error.detail == "batch 1, row 1: id '1' is already that of batch 0, row 0; a run compares ids as text"
         assert error.errors[0]["loc"] == ["batches", 1, "ids", 1]
 
     @pytest.mark.parametrize("identity", ["", "x" * (MAX_ID_CHARACTERS + 1)])
     def test_an_empty_and_a_too_long_id_are_errors(self, identity: str) -> None:
-        error = self.refused(["a"], ["b", identity])
+        error = self.error_of(["a"], ["b", identity])
         assert error.detail == f"batch 1, row 1: an id has 1 to 1000 characters, got {len(identity)}"
 
     def test_the_length_of_an_id_is_in_characters(self) -> None:

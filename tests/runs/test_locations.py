@@ -13,12 +13,12 @@ from tests.runs.plain_rows import add
 
 @pytest.mark.parametrize("kind", ["folder", "url of a folder", "memory"])
 def test_queries_read_runs_in_every_kind_of_location(tmp_path: Path, kind: str) -> None:
-    places = {
+    locations = {
         "folder": str(tmp_path / "it's here"),
         "url of a folder": f"file://{tmp_path}/data",
         "memory": f"memory://{tmp_path.name}/data",
     }
-    store = RunStore(open_files(places[kind]), 1_000_000)
+    store = RunStore(open_files(locations[kind]), 1_000_000)
     store.create("r", RunDescription())
     add(store, "r", 0, "b", ["x", "y"])
     add(store, "r", 1, "c", ["z"])

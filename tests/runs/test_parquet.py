@@ -17,15 +17,15 @@ FOOTER = Footer(2000, {"b": "d"})
 
 def rows_with(logits: np.ndarray) -> pa.Table:
     rows = rows_of(3, "b", [f"e{row}" for row in range(len(logits))])
-    place = SCHEMA.get_field_index("logits")
-    return rows.set_column(place, SCHEMA.field(place), pa.array(list(logits), pa.list_(pa.float32())))
+    column = SCHEMA.get_field_index("logits")
+    return rows.set_column(column, SCHEMA.field(column), pa.array(list(logits), pa.list_(pa.float32())))
 
 
 def random_logits(kind: type) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(2000, 8)).astype(kind).astype(np.float32)
 
 
-def written(rows: pa.Table) -> io.BytesIO:
+def write(rows: pa.Table) -> io.BytesIO:
     file = io.BytesIO()
     write_parquet(file, rows, lambda: FOOTER)
     return file
@@ -40,19 +40,19 @@ def test_both_encodings_keep_every_value(small: bool) -> None:
 
 
 def test_logits_of_half_precision_take_half_the_space() -> None:
-    whole, half = (written(rows_with(random_logits(kind))) for kind in (np.float32, np.float16))
+    whole, half = (write(rows_with(random_logits(kind))) for kind in (np.float32, np.float16))
     sizes = [pq.read_metadata(file).row_group(0).column(11).total_compressed_size for file in (whole, half)]
     assert pq.read_metadata(half).row_group(0).column(11).path_in_schema == "logits.list.element"
     assert sizes[1] < 0.6 * sizes[0]
 
 
 def test_the_footer_is_read_back() -> None:
-    assert Footer.of(written(rows_with(random_logits(np.float32)))) == FOOTER
+    assert Footer.of(write(rows_with(random_logits(np.float32)))) == FOOTER
 
 
 @pytest.mark.parametrize("number", [0, 3])
 def test_rows_without_logits(number: int) -> None:
     rows = rows_with(np.zeros((number, 2)))
-    place = SCHEMA.get_field_index("logits")
-    rows = rows.set_column(place, SCHEMA.field(place), pa.nulls(number, SCHEMA.field(place).type))
-    assert pq.read_table(written(rows)).equals(rows)
+    column = SCHEMA.get_field_index("logits")
+    rows = rows.set_column(column, SCHEMA.field(column), pa.nulls(number, SCHEMA.field(column).type))
+    assert pq.read_table(write(rows)).equals(rows)

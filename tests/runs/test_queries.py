@@ -18,7 +18,7 @@ from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 INF = math.inf
 GAMMAS = (0.0, 0.5, 2.0, 5.0)
 ALPHAS = (None, (1.0, 1.0), (0.25, 3.0), (0.0, 1.0))
-# Both signs, from underflow to ordinary values, with the case limits of the formula at 0 and 30.
+# Magnitudes from underflow to overflow, with the branch points of the formula at 0 and 30.
 MAGNITUDES = (0.0, 1e-30, 1e-6, 0.1, 0.5, 1, 5, 21, 29.999998, 30, 30.000002, 40, 100, 700, 730, 746, 1e3, 1e4)
 ODDS = sorted({sign * value for sign in (-1.0, 1.0) for value in MAGNITUDES})
 
@@ -36,28 +36,28 @@ def odds() -> Iterator[TempRuns]:
         temp.create()
         logits = [[0.0, z] for z in ODDS] + [[z, 0.0] for z in ODDS] + [[1.0, -INF], [-INF, 2.0], [0.0, 1e300]]
         targets = [1] * len(ODDS) + [0] * len(ODDS) + [0, 1, 0]
-        with np.errstate(over="ignore"):  # the last one is beyond float32
+        with np.errstate(over="ignore"):  # the last logit is beyond float32
             temp.put(np.array(logits, dtype=np.float64), targets)
         yield temp
 
 
 def table(runs: TempRuns, weighting: Weighting, epoch: int | None = None, run: str = "r") -> list[dict[str, Any]]:
-    def ask(view: View) -> list[dict[str, Any]]:
+    def query(view: View) -> list[dict[str, Any]]:
         return view.rows(f"SELECT * FROM {view.scored(weighting, epoch)} ORDER BY epoch, batch, row")
 
-    return runs.ask(ask, run)
+    return runs.ask(query, run)
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_every_score_equals_the_formula(odds: TempRuns, alpha: tuple[float, ...] | None, gamma: float) -> None:
-    result, wanted = table(odds, Weighting(alpha, gamma)), scored(odds.raw(), alpha, gamma)
+    result, expected = table(odds, Weighting(alpha, gamma)), scored(odds.raw(), alpha, gamma)
     assert len(result) == 2 * len(ODDS) + 3
     for name in ("alpha_t", "cross_entropy", "p_t", "loss", "log_loss"):
-        actual, desired = (np.clip([row[name] for row in rows], -1e30, 1e30) for rows in (result, wanted))
+        actual, desired = (np.clip([row[name] for row in rows], -1e30, 1e30) for rows in (result, expected))
         np.testing.assert_allclose(actual, desired, rtol=1e-12, atol=1e-318, err_msg=name)
     for name in ("log_odds", "logit_margin", "normalized_margin", "entropy", "el2n"):
-        assert [row[name] for row in result] == [row[name] for row in wanted], name
+        assert [row[name] for row in result] == [row[name] for row in expected], name
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
@@ -65,9 +65,9 @@ def test_the_log_loss_orders_losses_that_underflow(odds: TempRuns, gamma: float)
     for row in table(odds, Weighting((0.25, 3.0), gamma)):
         if math.isfinite(row["log_odds"]):
             z = mpmath.mpf(row["log_odds"])
-            ce, rest = mpmath.log1p(mpmath.exp(-z)), mpmath.log1p(mpmath.exp(z))
-            wanted = mpmath.log(row["alpha_t"]) - gamma * rest + mpmath.log(ce)
-            assert row["log_loss"] == pytest.approx(float(wanted), rel=1e-13, abs=1e-12)
+            cross_entropy, softplus_z = mpmath.log1p(mpmath.exp(-z)), mpmath.log1p(mpmath.exp(z))
+            expected = mpmath.log(row["alpha_t"]) - gamma * softplus_z + mpmath.log(cross_entropy)
+            assert row["log_loss"] == pytest.approx(float(expected), rel=1e-13, abs=1e-12)
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
@@ -101,7 +101,7 @@ CONFIGS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_a_run_shows_the_losses_of_its_replies_and_with_other_weights_those_of_another_configuration(
+def test_losses_in_sql_equal_those_of_the_replies_also_under_another_configuration(
     runs: TempRuns, config: dict[str, Any]
 ) -> None:
     logits, targets = noisy(200, 3, seed=1)
@@ -177,14 +177,14 @@ def test_a_query_runs_again_if_its_files_are_merged(runs: TempRuns) -> None:
     for number in range(32):
         logits, targets = noisy(5, 3, number)
         runs.put(logits, targets, [f"{number}-{row}" for row in range(5)], batch=f"b{number}")
-    wanted, merged = runs.raw(), []
+    expected, merged = runs.raw(), []
 
     def question(view: View) -> list[dict[str, Any]]:
         if not merged:
             merged.append(runs.merge(0))
         return view.rows(f"SELECT * FROM {view.stored(0)} ORDER BY epoch, batch, row")
 
-    assert runs.ask(question) == wanted
+    assert runs.ask(question) == expected
     assert merged == [32]
     assert len(runs.store.snapshot("r").urls()) == 1
 

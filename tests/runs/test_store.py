@@ -35,8 +35,8 @@ PLAIN = RunDescription()
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> RunStore:
-    place = str(tmp_path / "data") if request.param == "folder" else f"memory://{tmp_path.name}-{os.getpid()}"
-    return RunStore(open_files(place), 1_000_000)
+    location = str(tmp_path / "data") if request.param == "folder" else f"memory://{tmp_path.name}-{os.getpid()}"
+    return RunStore(open_files(location), 1_000_000)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_all_batches_must_have_the_number_of_classes_of_the_first(store: RunStor
     assert store.snapshot("r").num_classes == NUM_CLASSES
     with pytest.raises(ShapeError, match="4 classes, run r has 3"):
         store.add(store.snapshot("r"), 0, "c", rows_of(0, "c", ["y"]), lambda: Footer(1, {"c": "d"}), 4)
-    # A process that read the run before its first batch.
+    # Another process may have read the run before its first batch.
     stale = store.snapshot("r")
     object.__setattr__(stale, "num_classes", None)
     with pytest.raises(ShapeError):
@@ -167,8 +167,8 @@ class TestMerging:
         assert after.num_rows() == before.num_rows() == 3 * MERGED_AT_ONCE
         assert ids_in(local, "r", 0) == sorted(ids)
         assert compact(local.epoch_folder(before.root, 0)) == 0
-        assert len(local.files.names(f"{before.root}/epochs/0")) == 1, "what was replaced is deleted"
-        assert not add(local, "r", 0, "5", ["5-0", "5-1", "5-2"], digest="d5"), "a batch that was merged is still known"
+        assert len(local.files.names(f"{before.root}/epochs/0")) == 1, "the replaced files are deleted"
+        assert not add(local, "r", 0, "5", ["5-0", "5-1", "5-2"], digest="d5"), "a merged batch is still stored"
         with pytest.raises(BatchConflictError):
             add(local, "r", 0, "5", ["other"], digest="other")
 
@@ -189,7 +189,7 @@ class TestMerging:
         assert compact(local.epoch_folder(local.snapshot("r").root, 0)) == 0
 
     @pytest.mark.parametrize("dies", ["_delete_replaced", "delete"])
-    def test_a_crash_after_the_merged_file_appeared_leaves_every_row_once(
+    def test_after_a_crash_during_a_merge_every_row_counts_once(
         self, local: RunStore, monkeypatch: pytest.MonkeyPatch, dies: str
     ) -> None:
         for batch in range(MERGED_AT_ONCE):
@@ -210,7 +210,7 @@ class TestMerging:
         assert len(local.files.names(f"{root}/epochs/0")) == MERGED_AT_ONCE + 1
         assert ids_in(local, "r", 0) == sorted(map(str, range(MERGED_AT_ONCE)))
         if dies == "delete":
-            # Half of them were deleted.
+            # The crash came after half of the replaced files were deleted.
             for batch in range(0, MERGED_AT_ONCE, 2):
                 local.files.delete(f"{root}/epochs/0/batch-{batch}.parquet")
             assert ids_in(local, "r", 0) == sorted(map(str, range(MERGED_AT_ONCE)))
@@ -219,7 +219,7 @@ class TestMerging:
         assert ids_in(local, "r", 0) == sorted(map(str, range(MERGED_AT_ONCE)))
 
     def test_a_file_written_after_its_batch_was_merged_does_not_count(self, local: RunStore) -> None:
-        """A process listed the files before they were merged, and writes afterwards."""
+        """A process that lists the files before they are merged may write afterwards."""
         stale = local.snapshot("r")
         for batch in range(MERGED_AT_ONCE):
             add(local, "r", 0, str(batch), [str(batch)])
@@ -255,7 +255,7 @@ class TestFaults:
     def test_an_error_of_the_disk_loses_no_stored_row(
         self, local: RunStore, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], call: str
     ) -> None:
-        add(local, "r", 0, "kept", ["x"])
+        add(local, "r", 0, "old", ["x"])
 
         def refuse(*_: Any, **__: Any) -> None:
             raise OSError(number, os.strerror(number))
@@ -272,7 +272,7 @@ class TestFaults:
                 add(local, "r", 0, "new", ["y"])
         assert ids_in(local, "r", 0) == ["x"]
         folder = Path(local.files.url(local.snapshot("r").root)) / "epochs" / "0"
-        assert [path.name for path in folder.iterdir()] == ["batch-kept.parquet"], "nothing half is left"
+        assert [path.name for path in folder.iterdir()] == ["batch-old.parquet"], "no partial file is left"
         assert add(local, "r", 0, "new", ["y"])
 
     def test_temporary_files_of_dead_processes_are_deleted(self, local: RunStore) -> None:
@@ -321,5 +321,5 @@ def test_a_data_directory_is_a_folder_or_a_url(tmp_path: Path) -> None:
 
 def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    RunStore(open_files("~/kept"), 1).create("r", PLAIN)
-    assert (tmp_path / "kept" / "runs" / "r" / "run.json").is_file()
+    RunStore(open_files("~/data"), 1).create("r", PLAIN)
+    assert (tmp_path / "data" / "runs" / "r" / "run.json").is_file()
