@@ -143,6 +143,11 @@ def test_another_loss(client: TestClient, query: str, alpha: list[float] | None,
     assert (reply["alpha"], reply["gamma"]) == (alpha, gamma)
 
 
+def test_a_long_text_that_is_no_list_of_weights_is_rejected(client: TestClient) -> None:
+    # A regular expression that matches digits in two ways would take minutes.
+    error_of(client.get(f"/runs/r/diagnostics?alpha={'1' * 60_000}x"))
+
+
 @pytest.mark.parametrize("query", ["gamma=-1", "gamma=nan", "alpha=-1,1,1", "alpha=1,2"])
 def test_a_loss_that_does_not_exist_is_an_invalid_configuration(client: TestClient, query: str) -> None:
     reply = client.get(f"/runs/r/diagnostics?{query}")

@@ -131,7 +131,8 @@ def keys_pattern(known: Iterable[str]) -> str:
     return list_pattern(f"-?({'|'.join(known)})")
 
 
-_NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+# No two ways to match a text: matching takes linear time.
+_NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _WEIGHTS = f"^(none)?$|{list_pattern(_NUMBER)}"
 
 
