@@ -45,9 +45,9 @@ def test_precision_counts_the_rows_of_a_strategy_and_the_error_rate_those_of_the
     control = set(sets["random"])
     sets["random"] |= {row["id"] for row in biased["rows"]}
     assert sets["random"] > control
-    for name, of in [*sets.items(), ("control", control)]:
+    for name, ids in [*sets.items(), ("control", control)]:
         share = result["error_rate"] if name == "control" else result["precision"][name]
-        counts = [sum(words.get(identity) == word for identity in of) for word in ("ok", "wrong", "unsure")]
+        counts = [sum(words.get(identity) == word for identity in ids) for word in ("ok", "wrong", "unsure")]
         assert (share["reviewed"], share["wrong"], share["unsure"]) == (sum(counts), counts[1], counts[2])
         assert share["share"] == counts[1] / (counts[0] + counts[1])
         assert share["low"] <= share["share"] <= share["high"]
@@ -63,8 +63,8 @@ def test_without_reviews_or_control_the_shares_are_null(runs: TempRuns) -> None:
 @given(st.integers(0, 400), st.integers(1, 400))
 def test_the_interval_equals_scipys(successes: int, trials: int) -> None:
     successes = min(successes, trials)
-    wanted = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    assert wilson(successes, trials) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+    interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert wilson(successes, trials) == pytest.approx((interval.low, interval.high), abs=1e-12)
 
 
 def test_the_interval_equals_published_values() -> None:

@@ -129,7 +129,7 @@ def rows_of(*labels: int, group: Any = None) -> list[Row]:
     return [{"id": f"{place}", "target": label, "attributes": {"group": group}} for place, label in enumerate(labels)]
 
 
-def test_a_capped_start_of_a_ranking_does_not_move_the_rows_of_another_one_forward() -> None:
+def test_a_cap_on_one_ranking_does_not_move_rows_of_another_ranking_forward() -> None:
     head = rows_of(*[0] * 5000, group="same")
     tail = [{"id": f"t{place}", "target": 0, "attributes": {"group": f"t{place}"}} for place in range(2000)]
     small = [{"id": f"s{place}", "target": 1, "attributes": {"group": f"s{place}"}} for place in range(9000)]
@@ -146,7 +146,7 @@ def exhaustive_fast(candidates: list[Row], budget: int) -> list[Row]:
     return list(seen.values())[:budget]
 
 
-def test_a_class_with_fewer_rows_than_places_does_not_fetch_all_candidates() -> None:
+def test_a_class_with_fewer_rows_than_its_quota_does_not_fetch_all_candidates() -> None:
     rows = rows_of(*([0] * 5_000 + [1] * 3))
     source = Source([(1.0, rows)], of_each_class=True)
     chosen, _ = select(Rule(20, {0: 10, 1: 10}), source.fetch)
@@ -154,7 +154,7 @@ def test_a_class_with_fewer_rows_than_places_does_not_fetch_all_candidates() -> 
     assert source.last_number == 2 * 10 + 64
 
 
-def test_rows_do_not_replace_better_ones_that_are_not_fetched_yet() -> None:
+def test_rows_do_not_take_the_place_of_better_rows_that_are_not_fetched_yet() -> None:
     rows = rows_of(*[0] * 50, *[1] * 5)
     source, rule = Source([(1.0, rows)], of_each_class=True), Rule(4, {1: 1})
     few = source.fetch(2)
@@ -166,11 +166,11 @@ def test_rows_do_not_replace_better_ones_that_are_not_fetched_yet() -> None:
 
 def test_quotas_are_filled_first_and_the_rest_is_refilled_by_rank_or_left_empty() -> None:
     rows = rows_of(0, 0, 0, 0, 1, 0, 2)
-    known = Candidates(rows, len(rows))
-    assert [row["id"] for row in Rule(3, {0: 1, 1: 1, 2: 1}).choose(known)] == ["0", "4", "6"]
-    assert [row["id"] for row in Rule(5, {1: 2, 2: 1}).choose(known)] == ["0", "1", "2", "4", "6"]
-    assert [row["id"] for row in Rule(5, {1: 2, 2: 1}, refill=False).choose(known)] == ["4", "6"]
-    assert Rule(5, {}, refill=False).choose(known) == []
+    candidates = Candidates(rows, len(rows))
+    assert [row["id"] for row in Rule(3, {0: 1, 1: 1, 2: 1}).choose(candidates)] == ["0", "4", "6"]
+    assert [row["id"] for row in Rule(5, {1: 2, 2: 1}).choose(candidates)] == ["0", "1", "2", "4", "6"]
+    assert [row["id"] for row in Rule(5, {1: 2, 2: 1}, refill=False).choose(candidates)] == ["4", "6"]
+    assert Rule(5, {}, refill=False).choose(candidates) == []
 
 
 def test_values_are_compared_as_json_and_rows_without_a_value_are_not_capped() -> None:

@@ -1,4 +1,4 @@
-"""Files of reviews: merged as those of batches are, read once, in the order of their arrival."""
+"""Files of reviews: merged like those of batches, read once, in the order of arrival."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add(store: RunStore, snapshot: Snapshot, *numbers: int) -> None:
 def numbers_in(store: RunStore, snapshot: Snapshot) -> list[int]:
     """The numbers of all reviews, as another process reads them."""
     reviews = RunStore(store.files, 1).reviews(snapshot).reviews
-    assert reviews == store.reviews(snapshot).reviews, "the cache shows the same"
+    assert reviews == store.reviews(snapshot).reviews, "the cache has the same reviews"
     return [int(review["comment"] or "") for review in reviews]
 
 
@@ -81,7 +81,7 @@ def test_merged_files_are_merged_again(store: RunStore, snapshot: Snapshot, monk
 def test_reviews_from_a_process_with_a_slow_clock_come_before_merged_ones(
     store: RunStore, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A merged file does not hide reviews that were written before it with an earlier time and listed after it."""
+    """A merged file does not hide a review with an earlier time that appears later."""
     add(store, snapshot, *range(MERGED_AT_ONCE))
     content = orjson.dumps([review_of(500)])
     compact(store.review_folder(snapshot))
@@ -93,7 +93,7 @@ def test_reviews_from_a_process_with_a_slow_clock_come_before_merged_ones(
 
 
 @pytest.mark.parametrize("deleted", [0, 1, MERGED_AT_ONCE // 2])
-def test_a_crash_after_the_merged_file_appeared_leaves_every_review_once(
+def test_after_a_crash_during_a_merge_every_review_counts_once(
     store: RunStore, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, deleted: int
 ) -> None:
     add(store, snapshot, *range(MERGED_AT_ONCE))
@@ -153,19 +153,19 @@ def test_files_that_are_merged_while_they_are_read_are_listed_again(
 def test_a_merge_during_the_listing_of_many_names_hides_nothing(
     store: RunStore, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such a listing takes several steps: it may miss the merged file, and files that are deleted by then."""
+    """Such a listing takes several steps: it may miss the merged file and the files that the merge deletes."""
     add(store, snapshot, *range(MERGED_AT_ONCE))
-    assert len(store.reviews(snapshot).reviews) == MERGED_AT_ONCE, "from now on they are in the cache"
+    assert len(store.reviews(snapshot).reviews) == MERGED_AT_ONCE, "the reviews are cached from here on"
     monkeypatch.setattr(compaction, "NAMES_LISTED_AT_ONCE", 10)
     listings = itertools.count()
     names_in = LocalFiles.names
 
     def names_with_a_merge(files: LocalFiles, folder: str) -> list[str]:
-        listed = names_in(files, folder)
+        names = names_in(files, folder)
         if next(listings) == 0:
             compact(RunStore(files, 1).review_folder(snapshot))
-            return listed[: MERGED_AT_ONCE // 2]
-        return listed
+            return names[: MERGED_AT_ONCE // 2]
+        return names
 
     monkeypatch.setattr(LocalFiles, "names", names_with_a_merge)
     assert len(store.reviews(snapshot).reviews) == MERGED_AT_ONCE
@@ -173,7 +173,7 @@ def test_a_merge_during_the_listing_of_many_names_hides_nothing(
 
 
 def test_a_data_directory_of_version_0_1_0_is_read_and_merged(tmp_path: Path) -> None:
-    """Its files of reviews hold a list each."""
+    """Each of its files of reviews is a list."""
     with_reviews = RunStore(open_files(str(GOLDEN)), 1)
     golden = with_reviews.reviews(with_reviews.snapshot("mail")).reviews
     assert [(review["id"], review["verdict"]) for review in golden] == [
@@ -194,7 +194,7 @@ def test_a_data_directory_of_version_0_1_0_is_read_and_merged(tmp_path: Path) ->
 def test_after_ten_thousand_single_verdicts_a_page_of_a_queue_reads_a_few_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In place of ten thousand: some tens in a new process, none for the next page, one after the next verdict."""
+    """Fewer than 100 files in a new process, none for the next page, one after the next verdict."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
     reads: Counter[str] = Counter()
     open_file = LocalFiles.open
