@@ -1,4 +1,4 @@
-"""Chunks, and what happens when memory runs out; the device that runs out of it is a fake."""
+"""Scoring in chunks, smaller chunks when memory runs out (of a fake device), and names of devices."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ MESSAGE_OF_THE_CPU_ALLOCATOR = (
 
 
 class SmallDevice(Device):
-    """A device that has memory for a number of rows, after the first chunk for another, and fails on more."""
+    """A device that fails on chunks of more than `max_rows` rows, later of `max_rows_later` rows."""
 
-    def __init__(self, room: int, error: Exception, room_later: int | None = None) -> None:
+    def __init__(self, max_rows: int, error: Exception, max_rows_later: int | None = None) -> None:
         super().__init__("cpu")
-        self.room = room
-        self.room_later = room if room_later is None else room_later
+        self.max_rows = max_rows
+        self.max_rows_later = max_rows if max_rows_later is None else max_rows_later
         self.error = error
         self.tried: list[int] = []
 
     def _score_chunk(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
         self.tried.append(len(logits))
-        if len(logits) > self.room:
+        if len(logits) > self.max_rows:
             raise self.error
-        self.room = self.room_later
+        self.max_rows = self.max_rows_later
         return super()._score_chunk(module, logits, targets, outputs)
 
 
@@ -63,7 +63,7 @@ def assert_same(scores: Scores, expected: Scores) -> None:
 
 class TestChunks:
     @pytest.mark.parametrize("chunk_elements", [1, 3, 4, 5, 7, 36, 399, 400, 401, 10_000])
-    def test_the_size_of_a_chunk_does_not_show(self, device: Device, chunk_elements: int) -> None:
+    def test_the_scores_do_not_depend_on_the_size_of_a_chunk(self, device: Device, chunk_elements: int) -> None:
         module = FocalLoss([1, 2, 0.5, 0], device="cpu")
         logits, targets = batch(100)
         expected = device.score(module, logits, targets, OUTPUTS)
@@ -91,31 +91,31 @@ class TestChunks:
         assert scores.loss.shape == (rows,)
         assert scores.outputs["entropy"].shape == (rows,)
 
-    def test_chunks_are_of_the_size_that_is_set(self) -> None:
+    def test_chunks_have_the_configured_size(self) -> None:
         device = SmallDevice(1000, MemoryError())
         device.chunk_elements = 40
-        device.score(in_chunks(), *batch(25), ["loss"])
+        device.score(chunked_loss(), *batch(25), ["loss"])
         assert device.tried == [10, 10, 5]
         assert device.out_of_memory_retries == 0
 
-    def test_wide_rows_come_one_by_one(self) -> None:
+    def test_rows_wider_than_a_chunk_are_scored_one_by_one(self) -> None:
         device = SmallDevice(1, MemoryError())
         device.chunk_elements = 3
-        device.score(in_chunks(), *batch(4), ["loss"])
+        device.score(chunked_loss(), *batch(4), ["loss"])
         assert device.tried == [1, 1, 1, 1]
 
-    def test_what_is_fused_goes_in_one_piece(self) -> None:
+    def test_the_fused_kernel_gets_all_rows_at_once(self) -> None:
         device = SmallDevice(1000, MemoryError())
         device.chunk_elements = 40
         device.score(FocalLoss(device="cpu"), *batch(25), ["loss"])
         assert device.tried == [25]
 
-    def test_a_device_starts_with_chunks_of_its_own_size(self, device: Device) -> None:
+    def test_the_default_size_of_a_chunk(self, device: Device) -> None:
         assert device.chunk_elements == CHUNK_ELEMENTS["cpu"]
 
 
-def in_chunks() -> FocalLoss:
-    """A loss that needs memory beside the logits."""
+def chunked_loss() -> FocalLoss:
+    """A loss that is computed in chunks, since it is not fused."""
     return FocalLoss(device="cpu", label_smoothing=0.1)
 
 
@@ -134,16 +134,16 @@ class TestOutOfMemory:
         assert_same(scores, device.score(module, logits, targets, OUTPUTS))
 
     def test_memory_that_runs_out_in_the_middle(self, device: Device) -> None:
-        small = SmallDevice(40, MemoryError(), room_later=5)
+        small = SmallDevice(40, MemoryError(), max_rows_later=5)
         small.chunk_elements = 4 * 40
-        module = in_chunks()
+        module = chunked_loss()
         logits, targets = batch(100)
         scores = small.score(module, logits, targets, OUTPUTS)
         assert small.tried == [40, 40, 20, 10, *[5] * 12]
         assert small.out_of_memory_retries == 3
         assert_same(scores, device.score(module, logits, targets, OUTPUTS))
 
-    def test_not_even_one_row(self) -> None:
+    def test_without_memory_for_a_single_row_it_is_503(self) -> None:
         small = SmallDevice(0, torch.OutOfMemoryError("CUDA out of memory"))
         logits, targets = batch(9)
         with pytest.raises(DeviceOutOfMemoryError) as caught:
@@ -161,13 +161,13 @@ class TestOutOfMemory:
 
         with pytest.raises(DeviceOutOfMemoryError):
             small.score(module, logits, targets, OUTPUTS)
-        small.room = small.room_later = 100
+        small.max_rows = small.max_rows_later = 100
         small.tried.clear()
         assert len(small.score(module, logits, targets, OUTPUTS).loss) == 9
         assert small.tried == [9]
 
     @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("memory")])
-    def test_another_error_is_not_taken_for_it(self, error: Exception) -> None:
+    def test_other_errors_are_raised(self, error: Exception) -> None:
         small = SmallDevice(0, error)
         with pytest.raises(type(error), match=str(error)):
             small.score(FocalLoss(device="cpu"), *batch(9), OUTPUTS)
@@ -176,11 +176,11 @@ class TestOutOfMemory:
 
 
 class TestDevice:
-    def test_the_cpu_answers(self, device: Device) -> None:
+    def test_the_cpu_passes_the_check(self, device: Device) -> None:
         device.check()
 
-    def test_a_device_that_does_not_answer(self, device: Device) -> None:
-        # torch's meta device takes tensors and computes nothing.
+    def test_a_device_that_computes_nothing_fails_the_check(self, device: Device) -> None:
+        # torch's meta device accepts tensors and computes nothing.
         device.name = "meta"
         with pytest.raises(DeviceUnavailableError, match="meta"):
             device.check()
@@ -188,21 +188,21 @@ class TestDevice:
     def test_the_cpu_is_the_cpu(self) -> None:
         assert resolve_device("cpu") == "cpu"
 
-    def test_auto_is_cuda_where_there_is_one(self) -> None:
+    def test_auto_is_cuda_if_there_is_a_cuda_device(self) -> None:
         assert resolve_device("auto") == ("cuda:0" if torch.cuda.is_available() else "cpu")
 
     @pytest.mark.parametrize("number", [100, 127, 128, 255, 256, 257, 65_536, 99_999, 2**32, 2**64])
-    def test_a_device_number_that_is_not_there(self, number: int) -> None:
+    def test_an_absent_device_number_is_an_error(self, number: int) -> None:
         with pytest.raises(DeviceUnavailableError, match=f"cuda:{number}:"):
             resolve_device(f"cuda:{number}")
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-    @pytest.mark.parametrize("wanted", ["cuda", "cuda:0"])
-    def test_cuda_where_there_is_none(self, wanted: str) -> None:
+    @pytest.mark.parametrize("setting", ["cuda", "cuda:0"])
+    def test_cuda_without_a_cuda_device_is_an_error(self, setting: str) -> None:
         with pytest.raises(DeviceUnavailableError, match="finds 0 CUDA devices"):
-            resolve_device(wanted)
+            resolve_device(setting)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
-    @pytest.mark.parametrize("wanted", ["cuda", "cuda:0"])
-    def test_cuda_is_named_in_full(self, wanted: str) -> None:
-        assert resolve_device(wanted) == "cuda:0"
+    @pytest.mark.parametrize("setting", ["cuda", "cuda:0"])
+    def test_cuda_is_named_in_full(self, setting: str) -> None:
+        assert resolve_device(setting) == "cuda:0"

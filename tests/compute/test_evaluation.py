@@ -1,4 +1,4 @@
-"""From batches to a result: reductions, contributions, rows that do not count, the hardest, and every refusal.
+"""The results of requests: reductions, contributions, rows that do not count, the hardest examples, and errors.
 
 `tests/loss/properties` tests the scores of single rows, with `evaluate` as one of the implementations.
 """
@@ -63,7 +63,7 @@ def tensor(values: Any, dtype: torch.dtype | None = None) -> Tensor:
 
 
 def batch(logits: Any, targets: Any, ids: list[str | int] | None = None) -> Batch:
-    """Numbers as JSON has them: float64 logits, int64 targets where all are integers."""
+    """A batch as decoded from JSON: float64 logits, and int64 targets if all are integers."""
     return of_tensors(tensor(logits, torch.float64), targets if isinstance(targets, Tensor) else tensor(targets), ids)
 
 
@@ -78,7 +78,7 @@ def compute(
 
 
 def refused(batches: Sequence[Batch], config: dict[str, Any] | None = None, **options: Any) -> LossServiceError:
-    """The error that a request gets, and nothing computed from it."""
+    """The error of a request; checks that errors of shapes, ids and limits are raised before anything is computed."""
     before = DEVICE.computed
     with pytest.raises(LossServiceError) as caught:
         compute(batches, config, **options)
@@ -92,11 +92,11 @@ def locations(error: LossServiceError) -> list[list[str | int]]:
 
 
 def column(result: LossResult, name: str) -> list[Any]:
-    return np.concatenate([one.per_example[name] for one in result.batches]).tolist()
+    return np.concatenate([part.per_example[name] for part in result.batches]).tolist()
 
 
 def focal(logits: Sequence[float], target: int, gamma: float, weight: float = 1.0) -> float:
-    """Equation 5 of the paper, as it stands there; good for logits that are not far apart."""
+    """Equation 5 of the paper; accurate for logits that are not far apart."""
     powers = [math.exp(value) for value in logits]
     p_t = powers[target] / sum(powers)
     return weight * (1 - p_t) ** gamma * -math.log(p_t)
@@ -114,17 +114,19 @@ class TestReductions:
     def test_one_batch(self, reduction: str) -> None:
         config = {"alpha": ALPHA, "reduction": reduction}
         result = compute([batch(LOGITS, TARGETS, ["a", "b", "c", "d"])], config, outputs=["loss", "contribution"])
-        (one,) = result.batches
-        assert one.per_example["loss"].tolist() == pytest.approx(LOSSES, rel=1e-12)
-        assert one.loss_sum == pytest.approx(sum(LOSSES), rel=1e-12)
-        assert one.alpha_sum == 7.0
-        assert (one.num_examples, one.num_ignored, one.num_excluded) == (4, 1, 0)
+        (part,) = result.batches
+        assert part.per_example["loss"].tolist() == pytest.approx(LOSSES, rel=1e-12)
+        assert part.loss_sum == pytest.approx(sum(LOSSES), rel=1e-12)
+        assert part.alpha_sum == 7.0
+        assert (part.num_examples, part.num_ignored, part.num_excluded) == (4, 1, 0)
         divisor = DIVISORS[reduction]
-        assert one.per_example["contribution"].tolist() == pytest.approx([loss / divisor for loss in LOSSES], rel=1e-12)
+        assert part.per_example["contribution"].tolist() == pytest.approx(
+            [loss / divisor for loss in LOSSES], rel=1e-12
+        )
         expected = None if reduction == "none" else pytest.approx(sum(LOSSES) / divisor, rel=1e-12)
-        assert one.loss == expected
+        assert part.loss == expected
         assert result.loss == expected
-        assert one.ids == ["a", "b", "c", "d"]
+        assert part.ids == ["a", "b", "c", "d"]
 
     @pytest.mark.parametrize("reduction", REDUCTIONS)
     def test_a_request_is_reduced_over_the_examples_of_all_batches(self, reduction: str) -> None:
@@ -138,17 +140,17 @@ class TestReductions:
         result, whole = compute(parts, config), compute([batch(LOGITS, TARGETS)], config)
         assert result.loss == (None if whole.loss is None else pytest.approx(whole.loss, rel=1e-14))
         assert (result.num_examples, result.num_ignored) == (4, 1)
-        assert [one.num_examples for one in result.batches] == sizes
-        assert [one.num_ignored for one in result.batches] == [0, 0, 1, 0]
+        assert [part.num_examples for part in result.batches] == sizes
+        assert [part.num_ignored for part in result.batches] == [0, 0, 1, 0]
         assert column(result, "loss") == pytest.approx(LOSSES, rel=1e-12)
         means = {"mean": [1, None, 1, 1], "weighted_mean": [1, None, 2, 4], "sum": [1, 1, 1, 1], "none": [None] * 4}
         sums = [LOSSES[0], 0.0, LOSSES[1], LOSSES[3]]
-        for one, total, divisor in zip(result.batches, sums, means[reduction], strict=True):
-            assert one.loss == (None if divisor is None else pytest.approx(total / divisor, rel=1e-12))
+        for part, total, divisor in zip(result.batches, sums, means[reduction], strict=True):
+            assert part.loss == (None if divisor is None else pytest.approx(total / divisor, rel=1e-12))
 
     def test_the_mean_of_a_request_is_not_the_mean_of_its_batches(self) -> None:
         result = compute([batch(LOGITS[:1], [0]), batch(LOGITS[1:2] * 3, [1, 1, 1])])
-        first, second = (one.loss for one in result.batches)
+        first, second = (part.loss for part in result.batches)
         assert first is not None
         assert second is not None
         assert result.loss == pytest.approx((first + 3 * second) / 4, rel=1e-12)
@@ -156,20 +158,20 @@ class TestReductions:
     @at_most(40)
     @given(batches=softmax_batches(), reduction=st.sampled_from(REDUCTIONS), gamma=st.sampled_from([0, 2]))
     def test_contributions_add_up_to_the_loss(self, batches: list[PlainBatch], reduction: str, gamma: float) -> None:
-        parts = [of_tensors(torch.from_numpy(one.logits).double(), torch.from_numpy(one.targets)) for one in batches]
+        parts = [of_tensors(torch.from_numpy(part.logits).double(), torch.from_numpy(part.targets)) for part in batches]
         result = compute(parts, {"reduction": reduction, "gamma": gamma})
-        for one in result.batches:
-            total = math.fsum(one.per_example["contribution"])
-            expected = one.loss_sum if reduction == "none" else one.loss or 0.0
+        for part in result.batches:
+            total = math.fsum(part.per_example["contribution"])
+            expected = part.loss_sum if reduction == "none" else part.loss or 0.0
             assert total == pytest.approx(expected, rel=1e-12, abs=1e-300)
-            assert math.fsum(one.per_example["loss"]) == pytest.approx(one.loss_sum, rel=1e-12, abs=1e-300)
+            assert math.fsum(part.per_example["loss"]) == pytest.approx(part.loss_sum, rel=1e-12, abs=1e-300)
 
     def test_the_device_and_the_configuration_are_named(self) -> None:
         result = compute([batch(LOGITS, TARGETS)], {"gamma": 0.5})
         assert result.device == "cpu"
         assert result.config_id == LossConfig(gamma=0.5).config_id
 
-    def test_only_the_outputs_that_are_asked_for_in_their_order(self) -> None:
+    def test_only_the_requested_outputs_in_their_order(self) -> None:
         result = compute([batch(LOGITS, TARGETS)], outputs=["p_t", "loss"])
         assert list(result.batches[0].per_example) == ["p_t", "loss"]
         assert list(compute([batch(LOGITS, TARGETS)], outputs=[]).batches[0].per_example) == []
@@ -208,14 +210,14 @@ class TestExcluded:
         result = compute([self.BAD], config, on_invalid="exclude", outputs=list(OUTPUTS), top_k=100)
         clean = compute([batch(LOGITS, TARGETS, list("abcd"))], config, outputs=list(OUTPUTS), top_k=100)
         assert result.loss == clean.loss
-        one, other = result.batches[0], clean.batches[0]
-        assert (one.loss, one.loss_sum, one.alpha_sum) == (other.loss, other.loss_sum, other.alpha_sum)
+        part, other = result.batches[0], clean.batches[0]
+        assert (part.loss, part.loss_sum, part.alpha_sum) == (other.loss, other.loss_sum, other.alpha_sum)
         assert (result.num_examples, result.num_ignored, result.num_excluded) == (8, 1, 4)
-        assert (one.num_examples, one.num_ignored, one.num_excluded) == (8, 1, 4)
+        assert (part.num_examples, part.num_ignored, part.num_excluded) == (8, 1, 4)
         assert result.hardest == clean.hardest
         for name in OUTPUTS:
-            assert np.array_equal(one.per_example[name][:4], other.per_example[name], equal_nan=True)
-            values = one.per_example[name][4:].tolist()
+            assert np.array_equal(part.per_example[name][:4], other.per_example[name], equal_nan=True)
+            values = part.per_example[name][4:].tolist()
             if name in ("contribution", "prediction"):
                 assert values == [{"contribution": 0, "prediction": -1}[name]] * 4
             else:
@@ -235,9 +237,9 @@ class TestExcluded:
             "batch 1, row 6: target 7 is outside [0, 3) and is not ignore_index (-100)",
             "batch 1, row 7, column 1: logit -inf on the target: its loss is infinite",
         ]
-        assert [one.num_excluded for one in result.batches] == [0, 4]
+        assert [part.num_excluded for part in result.batches] == [0, 4]
 
-    def test_without_ids_none_is_given(self) -> None:
+    def test_without_ids_the_id_is_none(self) -> None:
         result = compute([batch([[NAN, 0]], [0])], on_invalid="exclude")
         assert [row.id for row in result.excluded] == [None]
         assert result.loss is None
@@ -247,7 +249,7 @@ class TestExcluded:
         bad = of_tensors(torch.full((rows, 2), NAN), torch.zeros(rows, dtype=torch.int64))
         result = compute([bad, batch(LOGITS[:1], [0]), bad, bad], on_invalid="exclude", limits=Limits(10_000, 10_000))
         assert result.num_excluded == 3 * rows
-        assert [one.num_excluded for one in result.batches] == [rows, 0, rows, rows]
+        assert [part.num_excluded for part in result.batches] == [rows, 0, rows, rows]
         named = [(row.batch, row.index) for row in result.excluded]
         assert named == [(0, row) for row in range(rows)] + [(2, row) for row in range(400)]
         assert len(named) == 1000
@@ -262,11 +264,11 @@ class TestExcluded:
             batch(LOGITS, tensor([0.0, 1.0, 2.0, 0.0])),
         ],
     )
-    def test_other_errors_are_errors_all_the_same(self, wrong: Batch) -> None:
+    def test_other_errors_are_still_errors(self, wrong: Batch) -> None:
         assert refused([wrong], on_invalid="exclude").status == 422
         assert refused([batch([[NAN, 0]], [0]), wrong], on_invalid="exclude").status == 422
 
-    def test_nothing_is_excluded_unless_asked(self) -> None:
+    def test_by_default_nothing_is_excluded(self) -> None:
         assert compute([batch(LOGITS, TARGETS)]).excluded == ()
         assert isinstance(refused([self.BAD]), InvalidLogitError)
 
@@ -297,8 +299,8 @@ class TestHardest:
         full = compute(parts, {"reduction": "weighted_mean", "alpha": [1, 2, 3, 4]}, top_k=100)
         losses = [
             (loss, number, index)
-            for number, one in enumerate(full.batches)
-            for index, loss in enumerate(one.per_example["loss"].tolist())
+            for number, part in enumerate(full.batches)
+            for index, loss in enumerate(part.per_example["loss"].tolist())
         ]
         expected = sorted(losses, key=lambda row: -row[0])
         assert [(hard.loss, hard.batch, hard.index) for hard in full.hardest] == expected
@@ -311,7 +313,7 @@ class TestHardest:
             some = compute(parts, {"reduction": "weighted_mean", "alpha": [1, 2, 3, 4]}, top_k=top_k)
             assert some.hardest == full.hardest[:top_k]
 
-    def test_equal_losses_come_by_position(self) -> None:
+    def test_equal_losses_are_ordered_by_position(self) -> None:
         parts = [batch([[0.0, 0.0]] * 5, [0, 1, 0, 1, 0]), batch([[1.0, 1.0]] * 3 + [[0.0, 9.0]], [0, 0, 1, 0])]
         result = compute(parts, top_k=7)
         assert [(hard.batch, hard.index) for hard in result.hardest] == [
@@ -327,7 +329,7 @@ class TestHardest:
         assert [hard.loss for hard in result.hardest] == [0, 0, 0, 0]
         assert [(hard.batch, hard.index) for hard in result.hardest] == [(0, 1), (1, 0), (0, 2), (0, 0)]
 
-    def test_it_does_not_ask_for_outputs(self) -> None:
+    def test_the_hardest_need_no_outputs(self) -> None:
         result = compute([batch(LOGITS, TARGETS)], outputs=["p_t"], top_k=1)
         assert result.hardest[0].loss == pytest.approx(max(focal(LOGITS[1], 1, 2), focal(LOGITS[3], 2, 2)))
 
@@ -342,22 +344,22 @@ class TestHardest:
 
     @at_most(40)
     @given(batches=softmax_batches(), top_k=st.integers(0, 20))
-    def test_it_is_the_start_of_the_order_by_loss(self, batches: list[PlainBatch], top_k: int) -> None:
-        parts = [of_tensors(torch.from_numpy(one.logits).double(), torch.from_numpy(one.targets)) for one in batches]
+    def test_the_hardest_are_the_examples_of_largest_loss(self, batches: list[PlainBatch], top_k: int) -> None:
+        parts = [of_tensors(torch.from_numpy(part.logits).double(), torch.from_numpy(part.targets)) for part in batches]
         result = compute(parts, top_k=top_k)
-        places = [(hard.batch, hard.index) for hard in result.hardest]
+        positions = [(hard.batch, hard.index) for hard in result.hardest]
         counted = [
             (number, row)
-            for number, one in enumerate(batches)
-            for row, target in enumerate(one.targets)
+            for number, part in enumerate(batches)
+            for row, target in enumerate(part.targets)
             if target != -100
         ]
-        assert len(places) == len(set(places)) == min(top_k, len(counted))
-        assert set(places) <= set(counted)
+        assert len(positions) == len(set(positions)) == min(top_k, len(counted))
+        assert set(positions) <= set(counted)
         losses = [float(hard.loss) for hard in result.hardest]
         assert losses == sorted(losses, reverse=True)
-        left = [result.batches[number].per_example["loss"][row] for number, row in set(counted) - set(places)]
-        assert not losses or max(left, default=0.0) <= losses[-1]
+        others = [result.batches[number].per_example["loss"][row] for number, row in set(counted) - set(positions)]
+        assert not losses or max(others, default=0.0) <= losses[-1]
 
 
 class TestIds:
@@ -370,18 +372,18 @@ class TestIds:
             ([None, [5, 5]], ["batches", 1, "ids", 1], "batch 1, row 0"),
         ],
     )
-    def test_an_id_that_stands_twice(self, ids: list[Any], loc: list[str | int], first: str) -> None:
+    def test_an_id_that_occurs_twice(self, ids: list[Any], loc: list[str | int], first: str) -> None:
         error = refused([batch([[0, 1]] * 2, [0, 1], names) for names in ids])
         assert isinstance(error, InvalidIdsError)
         assert locations(error) == [loc]
         assert first in error.detail
         assert f"batch {loc[1]}, row {loc[3]}" in error.detail
 
-    def test_a_string_is_no_integer(self) -> None:
+    def test_a_string_and_an_integer_are_different_ids(self) -> None:
         assert compute([batch([[0, 1]] * 2, [0, 1], [1, "1"])]).num_examples == 2
 
     @pytest.mark.parametrize("ids", [[], ["a"], ["a", "b", "c"]])
-    def test_one_for_each_row(self, ids: list[str | int]) -> None:
+    def test_there_is_an_id_for_each_row(self, ids: list[str | int]) -> None:
         error = refused([batch([[0, 1]], [0]), batch([[0, 1]] * 2, [0, 1], ids)])
         assert isinstance(error, ShapeError)
         assert locations(error) == [["batches", 1, "ids"]]
@@ -539,7 +541,7 @@ class TestRefusals:
         assert f"{targets} targets for {rows} rows" in error.detail
 
     @pytest.mark.parametrize(
-        ("logits", "targets", "config", "part", "told"),
+        ("logits", "targets", "config", "part", "text"),
         [
             ((2,), (2,), {}, "logits", "[2]"),
             ((), (), {}, "logits", "[]"),
@@ -565,11 +567,11 @@ class TestRefusals:
             ((2,), (2,), {"mode": "sigmoid", "alpha": [0.1, 0.2]}, "logits", "2 values, the logits 1 labels"),
         ],
     )
-    def test_shapes(self, logits: Any, targets: Any, config: Any, part: str, told: str) -> None:
+    def test_shapes(self, logits: Any, targets: Any, config: Any, part: str, text: str) -> None:
         error = refused([of_tensors(torch.zeros(logits), torch.zeros(targets, dtype=torch.int64))], config)
         assert isinstance(error, ShapeError)
         assert locations(error) == [["batches", 0, part]]
-        assert told in error.detail
+        assert text in error.detail
 
     def test_the_last_batch_is_checked_before_the_first_is_computed(self) -> None:
         error = refused([batch([[NAN, 0]], [0]), batch([[0.0]], [0])])

@@ -1,4 +1,4 @@
-"""Instances on the device: one for each meaning, bounded, the least recently used goes first."""
+"""Instances on the device: one for each meaning of a configuration, in a bounded least-recently-used cache."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def registry() -> LossRegistry:
 def test_spellings_of_one_meaning_share_an_instance(
     registry: LossRegistry, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    held = registry.add(LossConfig.parse(first))
-    assert registry.add(LossConfig.parse(second)) is held
+    instance = registry.add(LossConfig.parse(first))
+    assert registry.add(LossConfig.parse(second)) is instance
     assert len(registry) == 1
 
 
@@ -44,16 +44,16 @@ def test_an_instance_computes_its_configuration_on_its_device(registry: LossRegi
 
 
 def test_only_uses_are_counted(registry: LossRegistry) -> None:
-    held = registry.add(config(1))
+    instance = registry.add(config(1))
     registry.get(config(1).config_id)
     assert registry.uses(config(1).config_id) == 0
-    assert registry.count_use(held) is held.module
-    registry.count_use(held)
+    assert registry.count_use(instance) is instance.module
+    registry.count_use(instance)
     assert registry.uses(config(1).config_id) == 2
     assert registry.uses("fl_0000000000000000") == 0
 
 
-def test_the_least_recently_used_goes_first(registry: LossRegistry) -> None:
+def test_the_least_recently_used_is_dropped_first(registry: LossRegistry) -> None:
     for gamma in (1, 2, 3):
         registry.add(config(gamma))
     registry.get(config(1).config_id)
@@ -64,15 +64,15 @@ def test_the_least_recently_used_goes_first(registry: LossRegistry) -> None:
     assert len(registry) == 3
 
 
-def test_what_was_handed_out_lives_on(registry: LossRegistry) -> None:
-    held = registry.add(config(1))
+def test_a_dropped_instance_can_still_be_used(registry: LossRegistry) -> None:
+    instance = registry.add(config(1))
     assert registry.drop(config(1).config_id)
     assert not registry.drop(config(1).config_id)
     assert registry.get(config(1).config_id) is None
-    assert registry.count_use(held).config == config(1)
+    assert registry.count_use(instance).config == config(1)
 
 
-def test_many_threads_get_one_instance_and_every_use_counts() -> None:
+def test_threads_share_one_instance_and_every_use_counts() -> None:
     registry = LossRegistry("cpu", 2)
     with ThreadPoolExecutor(8) as pool:
         modules = set(pool.map(lambda _: registry.count_use(registry.add(config(1))), range(400)))
@@ -80,7 +80,7 @@ def test_many_threads_get_one_instance_and_every_use_counts() -> None:
     assert registry.uses(config(1).config_id) == 400
 
 
-def test_the_bound_holds_while_threads_ask_for_different_ones() -> None:
+def test_the_bound_holds_while_threads_add_different_configurations() -> None:
     registry = LossRegistry("cpu", 3)
     with ThreadPoolExecutor(8) as pool:
         sizes = list(pool.map(lambda number: (registry.add(config(number % 17)), len(registry))[1], range(300)))

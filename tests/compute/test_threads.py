@@ -1,4 +1,4 @@
-"""What a worker thread does with work that nobody waits for, and what it keeps of work that is done."""
+"""The thread pool: FIFO order, cancelled work, and memory of finished work."""
 
 from __future__ import annotations
 
@@ -14,84 +14,84 @@ from service.compute.threads import Workers
 
 
 @pytest.fixture
-def one() -> Iterator[Workers]:
+def workers() -> Iterator[Workers]:
     workers = Workers(1, "worker")
     yield workers
     workers.close()
 
 
-def test_work_is_done_in_its_order(one: Workers) -> None:
+def test_work_is_done_in_fifo_order(workers: Workers) -> None:
     done: list[int] = []
 
     async def many() -> list[None]:
-        return await asyncio.gather(*(one.run(lambda number=number: done.append(number)) for number in range(50)))
+        return await asyncio.gather(*(workers.run(lambda number=number: done.append(number)) for number in range(50)))
 
     asyncio.run(many())
     assert done == list(range(50))
 
 
-def test_work_that_nobody_waits_for_is_not_begun(one: Workers) -> None:
-    go_on, begun = threading.Event(), threading.Event()
+def test_cancelled_work_is_not_started(workers: Workers) -> None:
+    may_finish, started = threading.Event(), threading.Event()
 
     async def cancel_the_second() -> None:
-        first = asyncio.ensure_future(one.run(lambda: go_on.wait(60)))
-        second = asyncio.ensure_future(one.run(begun.set))
+        first = asyncio.ensure_future(workers.run(lambda: may_finish.wait(60)))
+        second = asyncio.ensure_future(workers.run(started.set))
         await asyncio.sleep(0)
         second.cancel()
-        go_on.set()
+        may_finish.set()
         assert await first
         with pytest.raises(asyncio.CancelledError):
             await second
-        assert await one.run(lambda: "the thread goes on") == "the thread goes on"
+        assert await workers.run(lambda: "the thread continues") == "the thread continues"
 
     asyncio.run(cancel_the_second())
-    assert not begun.is_set()
+    assert not started.is_set()
 
 
-def test_what_is_not_begun_waits(one: Workers) -> None:
-    go_on, begun = threading.Event(), threading.Event()
+def test_waiting_is_the_number_of_calls_that_have_not_started(workers: Workers) -> None:
+    may_finish, started = threading.Event(), threading.Event()
 
     def work() -> None:
-        begun.set()
-        go_on.wait(60)
+        started.set()
+        may_finish.wait(60)
 
     async def three() -> None:
-        asked = [asyncio.ensure_future(one.run(work)) for _ in range(3)]
-        await asyncio.to_thread(begun.wait, 60)
-        assert one.waiting == 2
-        go_on.set()
-        await asyncio.gather(*asked)
-        assert one.waiting == 0
+        calls = [asyncio.ensure_future(workers.run(work)) for _ in range(3)]
+        await asyncio.to_thread(started.wait, 60)
+        assert workers.waiting == 2
+        may_finish.set()
+        await asyncio.gather(*calls)
+        assert workers.waiting == 0
 
     asyncio.run(three())
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_answer_to_who_has_gone_is_dropped(one: Workers, fails: bool) -> None:
-    begun, go_on = threading.Event(), threading.Event()
+def test_the_result_of_a_cancelled_call_is_dropped(workers: Workers, fails: bool) -> None:
+    started, may_finish = threading.Event(), threading.Event()
 
     def work() -> None:
-        begun.set()
-        go_on.wait(60)
+        started.set()
+        may_finish.wait(60)
         if fails:
-            raise ValueError("nobody hears of it")
+            raise ValueError("a dropped error")
 
-    async def leave_while_it_works() -> None:
-        asked = asyncio.ensure_future(one.run(work))
-        await asyncio.to_thread(begun.wait, 60)
-        asked.cancel()
+    async def cancel_while_it_works() -> None:
+        call = asyncio.ensure_future(workers.run(work))
+        await asyncio.to_thread(started.wait, 60)
+        call.cancel()
 
-    asyncio.run(leave_while_it_works())
-    go_on.set()
-    assert asyncio.run(one.run(lambda: "the loop before is closed")) == "the loop before is closed"
+    asyncio.run(cancel_while_it_works())
+    may_finish.set()
+    assert asyncio.run(workers.run(lambda: "the previous loop is closed")) == "the previous loop is closed"
 
 
 class Body:
-    """Stands for the megabytes of a request."""
+    """Represents the body of a request."""
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_nothing_of_it_is_kept(one: Workers, fails: bool) -> None:
+def test_finished_work_is_freed_without_garbage_collection(workers: Workers, fails: bool) -> None:
     gc.disable()
     try:
         body = Body()
@@ -100,17 +100,17 @@ def test_nothing_of_it_is_kept(one: Workers, fails: bool) -> None:
         def work(body: Body = body) -> None:
             assert not fails, repr(body)
 
-        async def ask() -> None:
+        async def submit() -> None:
             nonlocal body, work
             try:
-                await one.run(work)
+                await workers.run(work)
             except AssertionError:
                 assert fails
             del body, work
-            # The thread has let go of one piece of work when it has begun the next.
-            await one.run(lambda: None)
+            # When the thread starts the next call, it has released the previous one.
+            await workers.run(lambda: None)
 
-        asyncio.run(ask())
+        asyncio.run(submit())
         assert gone() is None
     finally:
         gc.enable()

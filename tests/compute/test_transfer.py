@@ -1,4 +1,4 @@
-"""The order in which chunks are sent, computed and fetched, with a fake device and fake streams; and on CUDA."""
+"""The order of uploads and computations of chunks, with a fake device and fake streams; and on CUDA."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from service.errors import DeviceOutOfMemoryError
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores
 from service.schema.request import OUTPUTS
-from tests.compute.test_device import assert_same, batch, in_chunks
+from tests.compute.test_device import assert_same, batch, chunked_loss
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
 
 class RecordedTransfer(HostTransfer):
-    """Writes down what it is asked for; has room for a number of rows and for another from a given upload on."""
+    """Records its calls; `max_rows` limits the rows of single uploads, by their number from 1."""
 
-    def __init__(self, steps: list[str], room: dict[int, int]) -> None:
+    def __init__(self, steps: list[str], max_rows: dict[int, int]) -> None:
         self.steps = steps
-        self.room = room
+        self.max_rows = max_rows
         self.uploads = 0
 
     def upload(self, logits: Tensor, targets: Tensor) -> Chunk:
         self.uploads += 1
         self.steps.append(f"upload {len(logits)}")
-        if len(logits) > self.room.get(self.uploads, len(logits)):
+        if len(logits) > self.max_rows.get(self.uploads, len(logits)):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super().upload(logits, targets)
 
@@ -46,17 +46,17 @@ class RecordedTransfer(HostTransfer):
 
 
 class RecordedDevice(Device):
-    """Chunks of ten rows of four classes; computing fails on the given turns."""
+    """Chunks of ten rows of four classes; `failing` has the errors of computations, by their number from 1."""
 
     def __init__(
-        self, *, upload_room: dict[int, int] | None = None, failing: dict[int, Exception] | None = None
+        self, *, max_upload_rows: dict[int, int] | None = None, failing: dict[int, Exception] | None = None
     ) -> None:
         super().__init__("cpu")
         self.chunk_elements = 40
         self.steps: list[str] = []
         self.failing = failing or {}
         self.computed = 0
-        self._transfer = lambda: RecordedTransfer(self.steps, upload_room or {})
+        self._transfer = lambda: RecordedTransfer(self.steps, max_upload_rows or {})
 
     def _score_chunk(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
         self.steps.append(f"compute {len(logits)}")
@@ -68,13 +68,13 @@ class RecordedDevice(Device):
 
 def expected(rows: int) -> Scores:
     device = Device("cpu")
-    return device.score(in_chunks(), *batch(rows), OUTPUTS)
+    return device.score(chunked_loss(), *batch(rows), OUTPUTS)
 
 
 class TestOrder:
     def test_the_next_chunk_is_sent_before_this_one_is_computed(self) -> None:
         device = RecordedDevice()
-        scores = device.score(in_chunks(), *batch(25), OUTPUTS)
+        scores = device.score(chunked_loss(), *batch(25), OUTPUTS)
         assert device.steps == [
             *("upload 10", "upload 10", "compute 10", "computed"),
             *("upload 5", "compute 10", "computed"),
@@ -85,10 +85,10 @@ class TestOrder:
     @pytest.mark.parametrize("rows", [0, 1, 10])
     def test_one_chunk(self, rows: int) -> None:
         device = RecordedDevice()
-        assert len(device.score(in_chunks(), *batch(rows), OUTPUTS).loss) == rows
+        assert len(device.score(chunked_loss(), *batch(rows), OUTPUTS).loss) == rows
         assert device.steps == [f"upload {rows}", f"compute {rows}", "computed", "finish"]
 
-    def test_what_the_host_computes_at_once_goes_to_a_device_in_chunks(self) -> None:
+    def test_rows_of_the_fused_kernel_go_to_cuda_in_chunks(self) -> None:
         device = RecordedDevice()
         device.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
         assert device.steps == ["upload 25", "compute 25", "computed", "finish"]
@@ -98,8 +98,8 @@ class TestOrder:
         assert [step for step in device.steps if step.startswith("upload")] == ["upload 10", "upload 10", "upload 5"]
 
     def test_memory_that_runs_out_when_the_next_chunk_is_sent(self) -> None:
-        device = RecordedDevice(upload_room={3: 5})
-        scores = device.score(in_chunks(), *batch(35), OUTPUTS)
+        device = RecordedDevice(max_upload_rows={3: 5})
+        scores = device.score(chunked_loss(), *batch(35), OUTPUTS)
         assert device.steps[:8] == [
             *("upload 10", "upload 10", "compute 10", "computed"),
             *("upload 10", "finish", "upload 5", "upload 5"),
@@ -107,39 +107,39 @@ class TestOrder:
         assert device.out_of_memory_retries == 1
         assert_same(scores, expected(35))
 
-    def test_memory_that_runs_out_while_the_next_chunk_is_there(self) -> None:
+    def test_memory_that_runs_out_after_the_next_chunk_was_sent(self) -> None:
         device = RecordedDevice(failing={2: torch.OutOfMemoryError("CUDA out of memory")})
-        scores = device.score(in_chunks(), *batch(20), OUTPUTS)
+        scores = device.score(chunked_loss(), *batch(20), OUTPUTS)
         assert device.steps == [
             *("upload 10", "upload 10", "compute 10", "computed", "compute 10", "finish"),
             *("upload 5", "upload 5", "compute 5", "computed", "compute 5", "computed", "finish"),
         ]
         assert_same(scores, expected(20))
 
-    def test_no_room_for_one_row(self) -> None:
-        device = RecordedDevice(upload_room=dict.fromkeys(range(1, 9), 0))
+    def test_no_memory_for_one_row(self) -> None:
+        device = RecordedDevice(max_upload_rows=dict.fromkeys(range(1, 9), 0))
         with pytest.raises(DeviceOutOfMemoryError):
-            device.score(in_chunks(), *batch(20), OUTPUTS)
+            device.score(chunked_loss(), *batch(20), OUTPUTS)
         assert [step for step in device.steps if step != "finish"] == ["upload 10", "upload 5", "upload 2", "upload 1"]
         assert device.steps[-1] == "finish"
 
-    def test_an_error_waits_for_what_is_on_its_way(self) -> None:
+    def test_an_error_waits_for_unfinished_transfers(self) -> None:
         device = RecordedDevice(failing={1: ValueError("in the middle")})
         with pytest.raises(ValueError, match="in the middle"):
-            device.score(in_chunks(), *batch(20), OUTPUTS)
+            device.score(chunked_loss(), *batch(20), OUTPUTS)
         assert device.steps == ["upload 10", "upload 10", "compute 10", "finish"]
 
     @pytest.mark.parametrize(
         "text", ["CUDA error: out of memory", "Triton Error [CUDA]: out of memory", "CUDA out of memory. Tried to"]
     )
-    def test_memory_runs_out_under_several_names(self, text: str) -> None:
+    def test_every_message_of_out_of_memory_is_recognised(self, text: str) -> None:
         device = RecordedDevice(failing={1: RuntimeError(text)})
-        device.score(in_chunks(), *batch(10), OUTPUTS)
+        device.score(chunked_loss(), *batch(10), OUTPUTS)
         assert device.out_of_memory_retries == 1
 
 
 class FakeStream:
-    """A stream or an event of one: writes down what is done with it."""
+    """A stream, or an event of a stream; records its calls."""
 
     def __init__(self, name: str, steps: list[str]) -> None:
         self.name, self.steps, self.events = name, steps, 0
@@ -160,7 +160,7 @@ class FakeStream:
 class TestStreams:
     @pytest.fixture
     def steps(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """What `CudaTransfer` does with the streams, with the CPU as its device."""
+        """The calls of `CudaTransfer` to its streams, with the CPU as its device."""
         steps: list[str] = []
         computing = FakeStream("computing", steps)
 
@@ -183,7 +183,9 @@ class TestStreams:
         monkeypatch.setattr(device_transfer, "pinned", pinning)
         return steps
 
-    def test_a_chunk_waits_for_its_copy_and_the_next_but_one_for_the_chunk(self, steps: list[str]) -> None:
+    def test_a_computation_waits_for_its_upload_and_the_third_upload_for_the_first_computation(
+        self, steps: list[str]
+    ) -> None:
         transfer = CudaTransfer("cpu", FakeStream("copies", steps))  # type: ignore[arg-type]
         logits, targets = batch(2)
 
@@ -207,17 +209,17 @@ class TestStreams:
             *(*start(3), "host waits for copies", "host waits for computing 2"),
         ]
 
-    def test_the_device_works_with_it(self, steps: list[str]) -> None:
+    def test_a_device_uses_the_streams(self, steps: list[str]) -> None:
         device = Device("cpu")
         device.chunk_elements = 40
         copies: Any = FakeStream("copies", steps)
         device._transfer = lambda: CudaTransfer("cpu", copies)
-        assert_same(device.score(in_chunks(), *batch(25), OUTPUTS), expected(25))
+        assert_same(device.score(chunked_loss(), *batch(25), OUTPUTS), expected(25))
         assert copies.events == 3
         assert steps[-2:] == ["host waits for copies", "host waits for computing 3"]
 
 
-def test_what_is_pinned_is_sent_from_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinned_memory_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     tensor, copy = torch.zeros(3), torch.zeros(3)
     monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: copy)
     monkeypatch.setattr(Tensor, "is_pinned", lambda tensor: True)
@@ -226,7 +228,7 @@ def test_what_is_pinned_is_sent_from_where_it_lies(monkeypatch: pytest.MonkeyPat
     assert pinned(tensor) is copy
 
 
-def test_on_the_cpu_nothing_moves() -> None:
+def test_on_the_cpu_nothing_is_transferred() -> None:
     logits, targets = batch(3)
     transfer = transfer_factory("cpu")()
     assert isinstance(transfer, HostTransfer)
