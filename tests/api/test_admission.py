@@ -37,7 +37,7 @@ async def hold(admission: Admission, name: str, order: list[str], end: asyncio.E
         await end.wait()
 
 
-async def turns() -> None:
+async def run_tasks() -> None:
     """Let all tasks run as far as they can."""
     for _ in range(10):
         await asyncio.sleep(0)
@@ -49,10 +49,10 @@ class TestPlaces:
         async def test() -> None:
             admission, order, ends = Admission(2, 100, 1), [], [asyncio.Event() for _ in "abc"]
             tasks = [asyncio.create_task(hold(admission, name, order, ends[i])) for i, name in enumerate("abc")]
-            await turns()
+            await run_tasks()
             assert (order, admission.requests) == (["a", "b"], 2)
             ends[0].set()
-            await turns()
+            await run_tasks()
             assert (order, admission.requests) == (["a", "b", "c"], 2)
             for end in ends:
                 end.set()
@@ -79,43 +79,43 @@ class TestPlaces:
             admission, order, end = Admission(1, 100, 1), [], asyncio.Event()
             names = [f"{number:02}" for number in range(20)]
             tasks = [asyncio.create_task(hold(admission, name, order, end)) for name in names]
-            await turns()
+            await run_tasks()
             end.set()
             await asyncio.gather(*tasks)
             assert order == names
 
-    def test_a_newcomer_does_not_overtake(self) -> None:
+    def test_a_new_request_does_not_overtake_a_waiting_one(self) -> None:
         @run
         async def test() -> None:
             admission, order, end = Admission(2, 100, 1), [], asyncio.Event()
             async with admission.place(90):
                 large = asyncio.create_task(hold(admission, "large", order, end, 50))
-                await turns()
+                await run_tasks()
                 small = asyncio.create_task(hold(admission, "small", order, end, 1))
-                await turns()
+                await run_tasks()
                 assert order == []
             end.set()
             await asyncio.gather(large, small)
             assert order == ["large", "small"]
 
-    def test_when_the_first_in_line_gives_up_the_next_is_admitted(self) -> None:
+    def test_when_the_first_waiting_request_is_cancelled_the_next_is_admitted(self) -> None:
         @run
         async def test() -> None:
             admission, order, end = Admission(3, 100, 1), [], asyncio.Event()
             async with admission.place(90):
                 large = asyncio.create_task(hold(admission, "large", order, end, 50))
-                await turns()
+                await run_tasks()
                 small = asyncio.create_task(hold(admission, "small", order, end, 1))
-                await turns()
+                await run_tasks()
                 large.cancel()
-                await turns()
+                await run_tasks()
                 assert order == ["small"]
                 end.set()
                 await small
             assert (admission.requests, admission.num_bytes) == (0, 0)
 
     @pytest.mark.parametrize("error", [ValueError("in the codec"), asyncio.CancelledError(), KeyboardInterrupt()])
-    def test_an_exception_gives_everything_back(self, error: BaseException) -> None:
+    def test_an_exception_releases_the_place_and_its_bytes(self, error: BaseException) -> None:
         admission = Admission(3, 100, 1)
 
         async def request() -> None:
@@ -157,10 +157,10 @@ class TestBytes:
             admission, order, ends = Admission(9, 100, 1), [], [asyncio.Event(), asyncio.Event()]
             first = asyncio.create_task(hold(admission, "first", order, ends[0], 60))
             second = asyncio.create_task(hold(admission, "second", order, ends[1], 41))
-            await turns()
+            await run_tasks()
             assert (order, admission.num_bytes) == (["first"], 60)
             ends[0].set()
-            await turns()
+            await run_tasks()
             assert (order, admission.num_bytes) == (["first", "second"], 41)
             ends[1].set()
             await asyncio.gather(first, second)
@@ -194,10 +194,10 @@ class TestBytes:
             async with admission.place() as stream:
                 stream.hold(80)
                 waiting = asyncio.create_task(hold(admission, "waiting", order, end, 50))
-                await turns()
+                await run_tasks()
                 assert order == []
                 await asyncio.to_thread(stream.release)
-                await turns()
+                await run_tasks()
                 assert (order, admission.num_bytes) == (["waiting"], 50)
                 end.set()
                 await waiting
@@ -225,7 +225,7 @@ class TestBytes:
 
 
 class TestReceiveSlots:
-    """As many large bodies are received at once as there are threads, and a slow one holds up no other for long."""
+    """As many large bodies are received at once as there are slots; a slow body loses its slot after a while."""
 
     async def quick(self, admission: Admission, order: list[str], name: str, end: asyncio.Event) -> None:
         """A body that arrives at once, and whose work takes until `end`."""
@@ -250,7 +250,7 @@ class TestReceiveSlots:
             await asyncio.gather(*tasks)
             assert order == ["a", "b", "c", "d"]
 
-    def test_a_slow_body_gives_its_slot_away_once(self) -> None:
+    def test_a_slow_body_releases_its_slot_once(self) -> None:
         @run
         async def test() -> None:
             admission, order = Admission(9, 100, 2), []
@@ -272,7 +272,7 @@ class TestReceiveSlots:
             await asyncio.gather(*tasks)
             assert order == ["a", "b", "c"]
 
-    def test_an_error_gives_it_back(self) -> None:
+    def test_an_error_releases_the_slot(self) -> None:
         @run
         async def test() -> None:
             admission = Admission(9, 100, 2)

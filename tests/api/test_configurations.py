@@ -1,4 +1,4 @@
-"""Configurations in memory and on the disk: two objects stand for two worker processes with one data directory."""
+"""Configurations in memory and on disk; two objects with one data directory represent two worker processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def process(folder: Path, capacity: int = 9) -> Configurations:
     return Configurations(LossRegistry("cpu", capacity), ConfigFiles(open_files(str(folder)), capacity))
 
 
-def test_an_id_is_good_in_every_process_and_after_a_restart(tmp_path: Path) -> None:
+def test_an_id_is_valid_in_every_process_and_after_a_restart(tmp_path: Path) -> None:
     assert process(tmp_path).put(ONE)
     other = process(tmp_path)
     assert other.use_id(ONE.config_id).config == ONE
@@ -81,7 +81,7 @@ def test_each_process_counts_its_own_uses(tmp_path: Path) -> None:
     assert first.get(ONE.config_id).created_at == second.get(ONE.config_id).created_at
 
 
-def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+def test_the_least_recently_used_is_dropped_first(tmp_path: Path) -> None:
     configurations = process(tmp_path, capacity=3)
     for config in (ONE, TWO, THREE):
         configurations.put(config)

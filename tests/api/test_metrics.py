@@ -29,7 +29,7 @@ def result(examples: int) -> BatchResult:
 
 
 def count(times: int) -> Metrics:
-    """Count each kind of metric so many times."""
+    """New metrics, in which each kind is counted this number of times."""
     metrics = Metrics("cpu")
     for _ in range(times):
         metrics.count_request("POST", "/loss", 200, 0.2)
@@ -42,14 +42,14 @@ def count(times: int) -> Metrics:
 
 
 def values(exposition: bytes) -> dict[str, float]:
-    """Each sample by its name and labels, without buckets and times of creation."""
-    found = {}
+    """The value of each sample by name and labels, without buckets and creation times."""
+    samples = {}
     for family in text_string_to_metric_families(exposition.decode()):
         for sample in family.samples:
             if not sample.name.endswith(("_bucket", "_created")):
                 labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
-                found[f"{sample.name}{{{labels}}}"] = sample.value
-    return found
+                samples[f"{sample.name}{{{labels}}}"] = sample.value
+    return samples
 
 
 def expected(times: int, held: int, configs: int) -> dict[str, float]:
@@ -75,7 +75,7 @@ def test_one_process() -> None:
     assert values(count(3).exposition()) == pytest.approx(expected(3, held=3, configs=3))
 
 
-def test_several_processes_are_summed_and_the_dead_hold_nothing(tmp_path: Path) -> None:
+def test_several_processes_are_summed_without_the_gauges_of_killed_ones(tmp_path: Path) -> None:
     environment = os.environ | {METRICS_FOLDER_VARIABLE: str(tmp_path)}
     processes = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Reading a body: the client behind `receive` is a fake that counts what is asked of it."""
+"""Reading a body, from a fake client that counts the calls of `receive`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMIT = 100
 
 
 class Client:
-    """Sends the messages that it has, then nothing more, and keeps the connection open."""
+    """Sends its messages, then nothing, and keeps the connection open."""
 
     def __init__(self, *messages: dict[str, Any], on_receive: Callable[[], None] = lambda: None) -> None:
         self.messages = list(messages)
@@ -96,12 +96,12 @@ class TestRead:
 class TestReceiveInto:
     """A server with the extension of `service.server.protocol`."""
 
-    def read(self, length: int, came: bytes, log: list[object]) -> memoryview:
+    def read(self, length: int, sent: bytes, log: list[object]) -> memoryview:
         async def receive_into(body: memoryview, timeout_s: float) -> int:
             assert timeout_s == 60
-            log.append("asked")
-            body[: len(came)] = came
-            return len(came)
+            log.append("received")
+            body[: len(sent)] = sent
+            return len(sent)
 
         headers = [(b"content-length", str(length).encode())]
         scope = {"type": "http", "method": "POST", "path": "/loss", "query_string": b"", "headers": headers}
@@ -112,17 +112,17 @@ class TestReceiveInto:
         assert client.received == 0
         return body
 
-    @pytest.mark.parametrize("came", [b"", b"hello"])
-    def test_the_bytes_are_written_into_the_buffer(self, came: bytes) -> None:
+    @pytest.mark.parametrize("sent", [b"", b"hello"])
+    def test_the_bytes_are_written_into_the_buffer(self, sent: bytes) -> None:
         log: list[object] = []
-        assert self.read(len(came), came, log) == came
-        assert log == ["asked"]
+        assert self.read(len(sent), sent, log) == sent
+        assert log == ["received"]
 
-    def test_less_than_the_length_says(self) -> None:
+    def test_fewer_bytes_than_declared(self) -> None:
         with pytest.raises(DecodeError, match="says 5 bytes, 4 came"):
             self.read(5, b"hell", [])
 
-    def test_it_does_not_come_in_time(self) -> None:
+    def test_a_body_that_does_not_arrive_in_time(self) -> None:
         async def receive_into(body: memoryview, timeout_s: float) -> int:
             raise TimeoutError
 
@@ -130,7 +130,7 @@ class TestReceiveInto:
         with pytest.raises(BodyTimeoutError, match="in 60 s"):
             asyncio.run(read_body(request, 5, max_bytes=LIMIT, timeout_s=60))
 
-    def test_too_large_a_body_is_not_asked_for(self) -> None:
+    def test_a_body_that_is_too_large_is_not_received(self) -> None:
         log: list[object] = []
         with pytest.raises(BodyTooLargeError):
             self.read(LIMIT + 1, b"", log)
@@ -150,9 +150,9 @@ class TestTooLarge:
         assert str(LIMIT) in caught.value.detail
         assert len(caught.value.detail) < 200
 
-    def test_chunks_are_refused_with_the_one_that_is_too_much(self) -> None:
+    def test_reading_stops_at_the_chunk_that_exceeds_the_limit(self) -> None:
         held: list[int] = []
-        client = Client(chunk(b"x" * 60), chunk(b"x" * 40), chunk(b"x"), chunk(b"never asked for"))
+        client = Client(chunk(b"x" * 60), chunk(b"x" * 40), chunk(b"x"), chunk(b"never received"))
         with pytest.raises(BodyTooLargeError):
             read(client, chunked=True, hold=held.append)
         assert client.received == 3
@@ -166,14 +166,14 @@ class TestTooLarge:
 
 
 class TestHold:
-    """Admission counts a declared length before; the bytes of chunks are counted here."""
+    """Admission has counted a declared length; `read_body` counts the bytes of chunks."""
 
     def test_a_declared_body_is_not_counted_again(self) -> None:
         held: list[int] = []
         read(Client(*chunks(b"ab", b"c")), length=3, hold=held.append)
         assert held == []
 
-    def test_each_chunk_is_counted_as_it_comes(self) -> None:
+    def test_each_chunk_is_counted_when_it_arrives(self) -> None:
         log: list[object] = []
         client = Client(*chunks(b"ab", b"", b"cde"), on_receive=lambda: log.append("receive"))
         read(client, chunked=True, hold=log.append)
@@ -181,10 +181,10 @@ class TestHold:
 
     def test_a_chunk_that_is_refused_ends_the_reading(self) -> None:
         def refuse(count: int) -> None:
-            raise QueueFullError(f"no room for {count}")
+            raise QueueFullError(f"no memory for {count}")
 
         client = Client(*chunks(b"ab", b"c"))
-        with pytest.raises(QueueFullError, match="no room for 2"):
+        with pytest.raises(QueueFullError, match="no memory for 2"):
             read(client, chunked=True, hold=refuse)
         assert client.received == 1
 
@@ -205,7 +205,7 @@ class TestBuffer:
         assert taken == [body]
         assert body is taken[0]
 
-    def test_none_is_taken_for_a_body_that_is_too_large(self) -> None:
+    def test_no_buffer_is_taken_for_a_body_that_is_too_large(self) -> None:
         taken: list[int] = []
 
         def take(count: int) -> memoryview:
@@ -223,7 +223,7 @@ class TestWrongLength:
     @pytest.mark.parametrize(
         "length", ["", "-1", "+5", "5.0", "5, 5", "0x5", "5 ", " ", "five", "٣", "1_0", "²", "x" * 5000]
     )
-    def test_a_length_that_is_no_number(self, length: str) -> None:
+    def test_a_length_that_is_not_a_number(self, length: str) -> None:
         client = Client(chunk(b"hello", more=False))
         headers = [(b"content-length", length.encode("latin-1", "replace"))]
         request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, client.receive)
@@ -233,16 +233,16 @@ class TestWrongLength:
         assert len(caught.value.detail) < 200
 
     @pytest.mark.parametrize("bodies", [(b"hello!",), (b"hel", b"lo", b"!"), (b"", b"hello world")])
-    def test_more_than_it_says(self, bodies: tuple[bytes, ...]) -> None:
+    def test_more_bytes_than_declared(self, bodies: tuple[bytes, ...]) -> None:
         with pytest.raises(DecodeError, match="says 5 bytes, more came"):
             read(Client(*chunks(*bodies)), length=5)
 
     @pytest.mark.parametrize("bodies", [(b"hell",), (b"he", b"l"), (b"",)])
-    def test_less_than_it_says(self, bodies: tuple[bytes, ...]) -> None:
+    def test_fewer_bytes_than_declared(self, bodies: tuple[bytes, ...]) -> None:
         with pytest.raises(DecodeError, match=f"says 5 bytes, {sum(map(len, bodies))} came"):
             read(Client(*chunks(*bodies)), length=5)
 
-    def test_a_body_that_nothing_announces(self) -> None:
+    def test_a_body_without_a_declared_length(self) -> None:
         with pytest.raises(DecodeError, match="says 0 bytes"):
             read(Client(chunk(b"hello", more=False)))
 

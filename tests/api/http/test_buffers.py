@@ -22,7 +22,7 @@ def address(body: memoryview) -> int:
 
 
 @pytest.mark.parametrize("length", [0, 1, MIN_KEPT_BYTES - 1, MIN_KEPT_BYTES, MIN_KEPT_BYTES + 1, 3 * MIB + 5])
-def test_writable_bytes_of_the_length_asked_for(length: int) -> None:
+def test_writable_bytes_of_the_requested_length(length: int) -> None:
     body = BufferPool(8 * MIB).take(length)
     body[:] = bytes([7]) * length
     assert body == bytes([7]) * length
@@ -30,7 +30,7 @@ def test_writable_bytes_of_the_length_asked_for(length: int) -> None:
 
 
 @pytest.mark.parametrize("length", [MIN_KEPT_BYTES + 2, 3 * MIB + 5])
-def test_a_buffer_is_used_again_when_nobody_looks_at_it(length: int) -> None:
+def test_a_buffer_is_reused_after_its_last_view_is_gone(length: int) -> None:
     buffers = BufferPool(8 * MIB)
     body = buffers.take(length)
     first = address(body)
@@ -53,16 +53,16 @@ def test_a_buffer_is_used_again_when_nobody_looks_at_it(length: int) -> None:
         lambda body: pa.array(np.frombuffer(body, np.int64)[7:]),
     ],
 )
-def test_no_buffer_is_given_out_while_something_looks_at_it(view: Any) -> None:
+def test_a_buffer_with_a_view_is_not_reused(view: Any) -> None:
     buffers = BufferPool(8 * MIB)
     body = buffers.take(MIB)
-    looked_at, first = view(body), address(body)
+    remaining_view, first = view(body), address(body)
     del body
     assert buffers.kept_bytes == 0
     assert address(buffers.take(MIB)) != first
-    kept = buffers.kept_bytes
-    del looked_at
-    assert buffers.kept_bytes == kept + MIB
+    kept_bytes = buffers.kept_bytes
+    del remaining_view
+    assert buffers.kept_bytes == kept_bytes + MIB
 
 
 def test_an_error_keeps_the_buffer_that_it_came_from() -> None:
@@ -85,22 +85,22 @@ def test_an_error_keeps_the_buffer_that_it_came_from() -> None:
     assert buffers.kept_bytes == MIB
 
 
-def test_those_used_last_are_kept_within_the_limit() -> None:
+def test_the_most_recently_used_sizes_are_kept_within_the_limit() -> None:
     buffers = BufferPool(4 * MIB)
     for size in (MIB, 2 * MIB, 3 * MIB):
         buffers.take(size)
     assert buffers.kept_bytes == 4 * MIB - MIB
-    held = buffers.take(3 * MIB)
+    in_use = buffers.take(3 * MIB)
     assert buffers.kept_bytes == 0
     several = [buffers.take(MIB) for _ in range(6)]
     del several
     assert buffers.kept_bytes == 4 * MIB
-    del held
+    del in_use
     assert buffers.kept_bytes == 4 * MIB
 
 
 @pytest.mark.parametrize("limit", [0, MIB - 1])
-def test_what_is_larger_than_the_limit_is_not_kept(limit: int) -> None:
+def test_a_buffer_larger_than_the_limit_is_not_kept(limit: int) -> None:
     buffers = BufferPool(limit)
     buffers.take(MIB)
     assert buffers.kept_bytes == 0

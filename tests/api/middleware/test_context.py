@@ -1,4 +1,4 @@
-"""What nobody expected: a 500 in the shape of every error, with its text neither told nor logged."""
+"""Unexpected exceptions become a problem reply without their text, and `/loss` bypasses the framework's router."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ def test_an_unexpected_exception_is_a_problem_without_its_text(raised: Exception
 
 
 class TestDirectRoute:
-    """One path and method pass the framework's layers by, everything else goes through them."""
+    """`POST /loss` bypasses the framework's middleware and router; all other requests go through them."""
 
     @pytest.fixture
-    def asked(self, tmp_path: Path) -> Iterator[Callable[..., httpx.Response]]:
+    def send(self, tmp_path: Path) -> Iterator[Callable[..., httpx.Response]]:
         app = create_app(Settings(device="cpu", data_dir=str(tmp_path)))
 
-        def ask(method: str, path: str, *, root_path: str = "", **more: Any) -> httpx.Response:
-            async def send() -> httpx.Response:
+        def send_request(method: str, path: str, *, root_path: str = "", **more: Any) -> httpx.Response:
+            async def request() -> httpx.Response:
                 transport = httpx.ASGITransport(app=app, root_path=root_path)
                 async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                     return await client.request(method, path, **more)
 
-            return asyncio.run(send())
+            return asyncio.run(request())
 
-        yield ask
+        yield send_request
         app.state.service.close()
         app.state.service.runs.close()
 
@@ -73,26 +73,26 @@ class TestDirectRoute:
             ("POST", "/lossy", 404, "unknown"),
         ],
     )
-    def test_who_is_answered_by_whom(
-        self, asked: Callable[..., httpx.Response], method: str, path: str, status: int, route: str
+    def test_status_and_metrics_of_requests_by_path(
+        self, send: Callable[..., httpx.Response], method: str, path: str, status: int, route: str
     ) -> None:
-        reply = asked(method, path, json={"logits": [[1, 2], [3, 4]], "targets": [0, 1]})
+        reply = send(method, path, json={"logits": [[1, 2], [3, 4]], "targets": [0, 1]})
         assert reply.status_code == status
         assert ("code" in reply.json()) == (status != 200)
         counted = f'focal_loss_requests_total{{method="{method}",route="{route}",status="{status}"}} 1.0'
-        assert counted in asked("GET", "/metrics").text
+        assert counted in send("GET", "/metrics").text
 
-    def test_under_a_prefix_the_framework_finds_the_route(self, asked: Callable[..., httpx.Response]) -> None:
+    def test_under_a_prefix_the_framework_finds_the_route(self, send: Callable[..., httpx.Response]) -> None:
         content = {"logits": [[1, 2], [3, 4]], "targets": [0, 1]}
-        assert asked("POST", "/prefix/loss", root_path="/prefix", json=content).status_code == 200
+        assert send("POST", "/prefix/loss", root_path="/prefix", json=content).status_code == 200
 
-    def test_of_a_header_that_is_given_twice_the_first_counts(self, asked: Callable[..., httpx.Response]) -> None:
+    def test_the_first_of_repeated_headers_counts(self, send: Callable[..., httpx.Response]) -> None:
         headers = [("Content-Type", "application/json"), ("Content-Type", "text/nonsense")]
         content = b'{"logits": [[1, 2]], "targets": [0]}'
-        assert asked("POST", "/loss", content=content, headers=headers).status_code == 200
-        assert asked("POST", "/loss", content=content, headers=headers[::-1]).status_code == 415
+        assert send("POST", "/loss", content=content, headers=headers).status_code == 200
+        assert send("POST", "/loss", content=content, headers=headers[::-1]).status_code == 415
 
-    def test_its_errors_are_problems_as_everywhere(self, asked: Callable[..., httpx.Response]) -> None:
-        reply = asked("POST", "/loss", json={"logits": [[1, 2]], "targets": [5]}, headers={"X-Request-ID": "mine"})
+    def test_errors_of_the_direct_route_are_problems(self, send: Callable[..., httpx.Response]) -> None:
+        reply = send("POST", "/loss", json={"logits": [[1, 2]], "targets": [5]}, headers={"X-Request-ID": "mine"})
         assert (reply.status_code, reply.json()["code"]) == (422, "invalid_target")
         assert reply.headers["x-request-id"] == "mine"

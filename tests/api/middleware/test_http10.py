@@ -1,4 +1,4 @@
-"""`BufferedReplies` between an application that streams and a server that records what it is told to send."""
+"""`BufferedReplies` between an application that streams and a fake server that records the messages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def sent_by(
 
 
 def whole(messages: list[dict[str, Any]]) -> tuple[dict[bytes, bytes], bytes]:
-    """Headers and body of a reply that is complete, by its `Content-Length` too."""
+    """Headers and body of a complete reply; checks its `Content-Length`."""
     first, *rest = messages
     assert first["type"] == "http.response.start"
     assert [message.get("more_body", False) for message in rest] == [True] * (len(rest) - 1) + [False]
@@ -103,7 +103,7 @@ class TestStreams:
     def test_nothing_is_sent_before_the_end(self) -> None:
         assert sent_by(BufferedReplies(application(start(), part(b"a"), part(b"b")))) == []
 
-    def test_what_the_application_sent_is_not_changed(self) -> None:
+    def test_the_messages_of_the_application_are_not_changed(self) -> None:
         first = start()
         whole(sent_by(BufferedReplies(application(first, part(b"", more=False)))))
         assert first == start()
@@ -133,16 +133,16 @@ class TestUnchanged:
     def test_other_than_http(self, kind: str) -> None:
         seen: list[Any] = []
 
-        async def app(*given: Any) -> None:
-            seen.extend(given)
+        async def app(*arguments: Any) -> None:
+            seen.extend(arguments)
 
-        given = ({"type": kind}, object(), object())
-        asyncio.run(BufferedReplies(app)(*given))  # type: ignore[arg-type]
-        assert tuple(seen) == given
+        arguments = ({"type": kind}, object(), object())
+        asyncio.run(BufferedReplies(app)(*arguments))  # type: ignore[arg-type]
+        assert tuple(seen) == arguments
 
 
 class TestErrors:
-    """In the middle of a stream: a client must not take a part of the reply for all of it."""
+    """Errors in the middle of a stream: a client must not mistake a part of the reply for a complete one."""
 
     def test_they_are_raised_and_nothing_is_sent(self) -> None:
         async def outside(scope: Any, receive: Any, send: Any) -> None:
