@@ -1,4 +1,4 @@
-"""Bodies between a transport that cuts what arrives anywhere and an application that echoes them."""
+"""Bodies that arrive in pieces of any size, and an application that echoes them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.server.wire import (
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Reference counts alone free memory in this block."""
+    """Disable garbage collection, so that only reference counts free memory in this block."""
     gc.disable()
     try:
         yield
@@ -45,7 +45,7 @@ def without_collector() -> Iterator[None]:
 
 
 @given(data=st.data(), kinds=st.lists(st.tuples(SIZES, st.sampled_from(["length", "chunked", "get"])), max_size=4))
-def test_requests_cut_anywhere_are_answered_in_their_order(data: st.DataObject, kinds: list[tuple[int, str]]) -> None:
+def test_requests_cut_anywhere_are_answered_in_order(data: st.DataObject, kinds: list[tuple[int, str]]) -> None:
     bodies = [b"" if kind == "get" else content(size, seed) for seed, (size, kind) in enumerate(kinds)]
     make = {"length": request, "chunked": chunked, "get": lambda body: get()}
     sent = b"".join(make[kind](body) for body, (_, kind) in zip(bodies, kinds, strict=True))
@@ -60,15 +60,15 @@ def test_requests_cut_anywhere_are_answered_in_their_order(data: st.DataObject, 
                 await settled()
         for _ in kinds:
             await settled()
-        got = replies(wire) if wire.written else None
-        assert (got.bodies if got else []) == bodies
+        received = replies(wire) if wire.written else None
+        assert (received.bodies if received else []) == bodies
         assert not wire.closed
         assert not wire.kernel
 
     asyncio.run(check())
 
 
-def test_the_end_of_a_body_byte_by_byte_with_the_next_request_behind_it() -> None:
+def test_the_end_of_a_body_byte_by_byte_followed_by_the_next_request() -> None:
     async def check() -> None:
         wire, _ = connected(echo)
         sent = request(content(LARGE)) + request(b"next")
@@ -84,11 +84,11 @@ def test_the_end_of_a_body_byte_by_byte_with_the_next_request_behind_it() -> Non
     asyncio.run(check())
 
 
-def test_the_bulk_of_a_body_passes_no_scratch_buffer() -> None:
+def test_most_of_a_body_bypasses_the_scratch_buffer() -> None:
     async def check() -> None:
         wire, protocol = connected(echo)
         wire.send(request(content(LARGE)))
-        # Until the application asks for it, nothing is read but the bytes that came with the headers.
+        # Until the application receives the body, only the bytes that arrive with the headers are read.
         assert wire.paused
         assert wire.largest_read == HEADERS_READ_BYTES
         assert len(protocol.cycle.body) < HEADERS_READ_BYTES
@@ -103,7 +103,7 @@ def test_the_bulk_of_a_body_passes_no_scratch_buffer() -> None:
     asyncio.run(check())
 
 
-def test_a_request_behind_the_last_one_is_not_answered() -> None:
+def test_a_request_after_connection_close_is_not_answered() -> None:
     async def check() -> None:
         wire, _ = connected(echo)
         wire.send(request(content(LARGE)))
@@ -159,7 +159,7 @@ def test_a_client_that_waits_is_told_to_continue(size: int) -> None:
 
 
 @pytest.mark.parametrize("sent", [0, 5, HEADERS_READ_BYTES, LARGE - 1])
-def test_a_client_that_leaves_ends_the_waiting_and_frees_the_buffer(sent: int) -> None:
+def test_a_disconnect_ends_the_wait_and_frees_the_buffer(sent: int) -> None:
     caught: list[type[BaseException]] = []
     buffers: list[weakref.ref[Any]] = []
 
@@ -261,7 +261,7 @@ def test_the_reply_to_an_abandoned_body_is_the_last(timeouts: tuple[int | None, 
     asyncio.run(check())
 
 
-def test_a_body_abandoned_after_its_client_left() -> None:
+def test_a_cancelled_request_whose_client_has_disconnected() -> None:
     caught: list[type[BaseException]] = []
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
@@ -284,36 +284,36 @@ def test_a_body_abandoned_after_its_client_left() -> None:
 
 
 @pytest.mark.parametrize("size", [1, LARGE])
-def test_receive_after_the_body_waits_for_the_client_to_leave(size: int) -> None:
-    heard: list[str] = []
+def test_receive_after_the_body_waits_for_the_disconnect(size: int) -> None:
+    events: list[str] = []
 
     async def listening(scope: Any, receive: Any, send: Any) -> None:
         await body_of(scope, receive)
-        heard.append("body")
-        heard.append((await receive())["type"])
+        events.append("body")
+        events.append((await receive())["type"])
 
     async def check() -> None:
         wire, _ = connected(listening)
         wire.send(request(content(size), "Expect: 100-continue"))
         await settled()
-        assert heard == ["body"]
+        assert events == ["body"]
         assert wire.written.count(b"100 Continue") == 1
         wire.lose()
         await settled()
-        assert heard == ["body", "http.disconnect"]
+        assert events == ["body", "http.disconnect"]
 
     asyncio.run(check())
 
 
 def test_an_extension_that_outlives_its_request() -> None:
     @dataclass
-    class Kept:
+    class Request:
         scope: Any = None
 
-    kept = Kept()
+    first = Request()
 
     async def keeping(scope: Any, receive: Any, send: Any) -> None:
-        kept.scope = scope
+        first.scope = scope
         await echo(scope, receive, send)
 
     async def check() -> None:
@@ -321,6 +321,6 @@ def test_an_extension_that_outlives_its_request() -> None:
         wire.send(request(b"first") + request(b"second"))
         await settled()
         with pytest.raises(ClientDisconnect):
-            await kept.scope["extensions"]["receive_into"](memoryview(bytearray(6)))
+            await first.scope["extensions"]["receive_into"](memoryview(bytearray(6)))
 
     asyncio.run(check())

@@ -34,7 +34,7 @@ async def slow_echo(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize("sent", WHOLE, ids=IDS)
 @pytest.mark.parametrize("pause", [True, False])
 @pytest.mark.parametrize("offer", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
-def test_behind_a_whole_request(sent: bytes, pause: bool, offer: bytes) -> None:
+def test_after_a_whole_request(sent: bytes, pause: bool, offer: bytes) -> None:
     async def check() -> None:
         wire, _ = connected(slow_echo)
         wire.send(sent.replace(b"Host: x\r\n", b"Host: x\r\n" + offer))
@@ -52,7 +52,7 @@ def test_behind_a_whole_request(sent: bytes, pause: bool, offer: bytes) -> None:
 
 @pytest.mark.parametrize("first", WHOLE, ids=IDS)
 @pytest.mark.parametrize("last", WHOLE, ids=IDS)
-def test_behind_a_pipelined_request(first: bytes, last: bytes) -> None:
+def test_after_pipelined_requests(first: bytes, last: bytes) -> None:
     async def check() -> None:
         wire, _ = connected(slow_echo)
         wire.send(first + get() + last)
@@ -125,13 +125,13 @@ def test_in_the_middle_of_headers_the_request_is_not_answered(before: bytes, tog
 @pytest.mark.parametrize("make", [request, chunked])
 @pytest.mark.parametrize("size", [5, LARGE])
 def test_in_the_middle_of_a_body_the_request_ends_without_a_reply(make: Any, size: int) -> None:
-    heard: list[str] = []
+    events: list[str] = []
 
     async def listening(scope: Any, receive: Any, send: Any) -> None:
         try:
             await body_of(scope, receive)
         finally:
-            heard.append("end")
+            events.append("end")
 
     async def check() -> None:
         wire, protocol = connected(listening)
@@ -140,13 +140,13 @@ def test_in_the_middle_of_a_body_the_request_ends_without_a_reply(make: Any, siz
         wire.shut_down()
         await settled()
         assert wire.closed
-        assert heard == ["end"]
+        assert events == ["end"]
         assert not protocol.tasks
 
     asyncio.run(check())
 
 
-def test_behind_a_body_that_the_application_does_not_read() -> None:
+def test_after_a_body_that_the_application_does_not_read() -> None:
     async def refuse(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, b"no", status=413)
 

@@ -1,4 +1,4 @@
-"""Headers: bounded in size and time, and refused where a body's length is unclear."""
+"""Headers: limits of size and time, and requests whose body has an ambiguous length."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.server.wire import (
     ],
 )
 @pytest.mark.parametrize("offer", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
-def test_a_length_that_could_be_read_in_two_ways_is_no_request(framing: bytes, offer: bytes) -> None:
+def test_a_request_of_ambiguous_length_is_refused(framing: bytes, offer: bytes) -> None:
     async def check() -> None:
         wire, _ = connected(echo)
         wire.send(b"POST /x HTTP/1.1\r\nHost: x\r\n" + offer + framing + b"\r\n\r\nhello")
@@ -93,7 +93,7 @@ class TestSize:
             endless = b"a:b\r\n" if start.endswith(b"\r\n") else b"x"
             count = 0
             while not wire.closed:
-                # Bytes that came with the end of a body are not counted.
+                # Bytes that arrive with the end of a body are not counted.
                 assert count <= MAX_HEAD_BYTES
                 position = count % len(endless)
                 wire.send(endless[position : position + 1])
@@ -184,7 +184,7 @@ class TestTime:
                     await settled()
             wire.send(b"")
             wire.written.clear()
-            # A keep-alive timeout that was set with the last reply may close the connection before.
+            # A keep-alive timeout that was set with the last reply may close the connection earlier.
             closed_early = bool(before) and together
             loop.pass_time(HEAD_TIMEOUT_S - 0.1)
             assert wire.closed == closed_early

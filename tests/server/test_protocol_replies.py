@@ -1,4 +1,4 @@
-"""Refusals while a reply is due: a client takes each reply for that of its oldest unanswered request."""
+"""Broken requests while a reply is due: clients match each reply to their oldest unanswered request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ BROKEN = (
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("before", [[request(b"one")], [request(b"one"), request(b"two")], [chunked(b"one")]])
-def test_it_is_the_last_one_before_a_broken_request(broken: bytes, together: bool, before: list[bytes]) -> None:
+def test_the_due_replies_are_sent_before_a_broken_request_closes_the_connection(
+    broken: bytes, together: bool, before: list[bytes]
+) -> None:
     may_answer = asyncio.Event()
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
@@ -55,7 +57,7 @@ def test_it_is_the_last_one_before_a_broken_request(broken: bytes, together: boo
     asyncio.run(check())
 
 
-def test_late_headers_behind_it() -> None:
+def test_late_headers_after_a_request_whose_reply_is_due() -> None:
     may_answer = asyncio.Event()
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
@@ -79,12 +81,12 @@ def test_late_headers_behind_it() -> None:
 
 
 def test_a_broken_body_ends_the_request() -> None:
-    heard: list[str] = []
+    events: list[str] = []
 
     async def listening(scope: Any, receive: Any, send: Any) -> None:
-        while not heard or heard[-1] == "http.request":
-            heard.append((await receive())["type"])
-        await answer(send, b"for nobody")
+        while not events or events[-1] == "http.request":
+            events.append((await receive())["type"])
+        await answer(send, b"not sent")
 
     async def check() -> None:
         wire, _ = connected(listening)
@@ -92,13 +94,13 @@ def test_a_broken_body_ends_the_request() -> None:
         await settled()
         wire.send(b"no chunk\r\n" + get())
         await settled()
-        assert heard == ["http.request", "http.disconnect"]
+        assert events == ["http.request", "http.disconnect"]
         check_refused(wire, 400, "malformed_body")
 
     asyncio.run(check())
 
 
-def test_a_broken_body_behind_its_reply_is_not_answered_again() -> None:
+def test_a_broken_body_after_its_reply_is_not_answered_again() -> None:
     async def refuse(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, b"no", status=413)
 
@@ -114,7 +116,7 @@ def test_a_broken_body_behind_its_reply_is_not_answered_again() -> None:
     asyncio.run(check())
 
 
-def test_a_broken_body_while_the_reply_is_sent_breaks_it_off() -> None:
+def test_a_broken_body_aborts_a_reply_that_has_begun() -> None:
     async def stream(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"part", "more_body": True})

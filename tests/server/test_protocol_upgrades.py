@@ -1,4 +1,4 @@
-"""A request that offers an upgrade is answered as without the offer (RFC 9110, 7.8)."""
+"""An offer of an upgrade is ignored: the reply is the same as without the offer (RFC 9110, 7.8)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAKE: dict[str, Any] = {"length": request, "chunked": chunked, "get": lambda bod
 
 
 async def describe(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the whole request, without the headers of the offer."""
+    """Reply with the whole request, without the headers of the offer."""
     body = await body_of(scope, receive)
     headers = [[name.decode(), value.decode()] for name, value in scope["headers"] if name not in OFFER_NAMES]
     seen = [scope["method"], scope["path"], scope["http_version"], headers, sorted(scope["extensions"]), body.hex()]
@@ -48,7 +48,7 @@ async def describe(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def replies_to(sent: bytes, cuts: list[int] | None = None) -> tuple[bytes, bool]:
-    """What is written in reply, and whether the connection is closed."""
+    """The bytes of the replies, and True if the connection is closed."""
     wire, _ = connected(describe)
     cuts = cuts or []
     for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True):
@@ -64,7 +64,9 @@ async def replies_to(sent: bytes, cuts: list[int] | None = None) -> tuple[bytes,
 @pytest.mark.parametrize("kind", MAKE)
 @pytest.mark.parametrize("body", [b"", b"hello", SMUGGLED, content(LARGE)], ids=["empty", "small", "requests", "large"])
 @pytest.mark.parametrize("behind", [b"", get(), request(b"next"), chunked(b"next")])
-def test_it_is_answered_as_without_the_offer(offer: tuple[str, ...], kind: str, body: bytes, behind: bytes) -> None:
+def test_the_reply_is_the_same_as_without_the_offer(
+    offer: tuple[str, ...], kind: str, body: bytes, behind: bytes
+) -> None:
     async def check() -> None:
         plain = await replies_to(MAKE[kind](body) + behind)
         assert await replies_to(MAKE[kind](body, *offer) + behind) == plain
@@ -172,16 +174,16 @@ def test_an_offer_of_http_1_0() -> None:
     asyncio.run(check())
 
 
-@pytest.mark.parametrize("one", [get(*OFFERS[0]), b"CONNECT /x HTTP/1.1\r\n\r\n"], ids=["h2c", "connect"])
-def test_as_many_offers_as_fit_into_one_read(one: bytes) -> None:
+@pytest.mark.parametrize("offer", [get(*OFFERS[0]), b"CONNECT /x HTTP/1.1\r\n\r\n"], ids=["h2c", "connect"])
+def test_as_many_offers_as_fit_into_one_read(offer: bytes) -> None:
     async def check() -> None:
         wire, protocol = connected(refuse_methods)
         # The largest reads are those in a body.
         wire.send(chunked(b"hello")[: -len(b"0\r\n\r\n")])
         await settled()
-        count = SCRATCH_BYTES // len(one) - 1
-        wire.send(b"0\r\n\r\n" + one * count)
-        assert wire.largest_read > SCRATCH_BYTES - 2 * len(one)
+        count = SCRATCH_BYTES // len(offer) - 1
+        wire.send(b"0\r\n\r\n" + offer * count)
+        assert wire.largest_read > SCRATCH_BYTES - 2 * len(offer)
         while protocol.pipeline:
             await settled()
         await settled()
@@ -205,7 +207,7 @@ class TestConnect:
 
         wire = asyncio.run(check())
         statuses = replies(wire).statuses
-        # What follows it is either the next request or nothing.
+        # Either the next request is answered, or the connection is closed.
         assert (statuses, wire.closed) in (([405, 200], False), ([400], True))
         assert statuses == [405, 200] or not target.startswith(b"/")
 

@@ -1,4 +1,4 @@
-"""How many processes serve, and how a worker says that it cannot start."""
+"""The number of processes, the configuration of uvicorn, and a worker that cannot start."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from service.settings import Settings
 
 
 @pytest.mark.parametrize(("settings", "processes"), [({"processes": 3, "device": "cpu"}, 3), ({"processes": 1}, 1)])
-def test_as_many_processes_as_the_settings_say(settings: dict[str, Any], processes: int) -> None:
+def test_the_settings_can_name_the_number_of_processes(settings: dict[str, Any], processes: int) -> None:
     assert run.number_of_processes(Settings(**settings)) == processes
 
 
 @pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 2), (4, 4), (64, 4)])
-def test_on_the_cpu_one_for_each_core_at_most_four(monkeypatch: pytest.MonkeyPatch, cores: int, processes: int) -> None:
+def test_by_default_there_is_a_process_for_each_core_up_to_four_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
     assert run.number_of_processes(Settings(device="cpu")) == processes
 
 
-def test_on_cuda_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_there_is_one_process_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_has_cuda_driver", lambda: True)
-    monkeypatch.setattr("service.compute.device.resolve_device", lambda wanted: "cuda:0")
+    monkeypatch.setattr("service.compute.device.resolve_device", lambda setting: "cuda:0")
     assert run.number_of_processes(Settings()) == 1
 
 
@@ -42,7 +44,7 @@ def test_the_configuration_reaches_workers_by_pickle() -> None:
     assert run._config(Settings(direct_body=False)).http == "auto"
 
 
-def test_an_app_that_cannot_be_made_ends_the_worker_for_good(
+def test_a_worker_whose_app_cannot_be_created_is_not_restarted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""A fake transport that cuts what arrives anywhere, with `BodyProtocol` and an application behind it."""
+"""A fake transport that delivers bytes in pieces of any size to `BodyProtocol` and an application."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Wire(asyncio.Transport):
-    """A transport as the event loop has it: while reading is paused, sent bytes wait in the kernel.
+    """A fake of the event loop's transport: while reading is paused, sent bytes wait in the kernel.
 
     Attributes:
         kernel: Bytes that the client has sent and the protocol has not read.
-        written: Bytes that the protocol has sent, those after `close` included.
-        largest_read: The most bytes of one read.
+        written: Bytes that the protocol has sent, including those after `close`.
+        largest_read: Largest number of bytes of one read.
     """
 
     def __init__(self) -> None:
@@ -47,17 +47,17 @@ class Wire(asyncio.Transport):
         self.largest_read = 0
 
     def send(self, data: bytes) -> None:
-        """The client sends bytes."""
+        """Send bytes as the client."""
         self.kernel += data
         self.deliver()
 
     def shut_down(self) -> None:
-        """The client closes its sending side."""
+        """Close the sending side of the client."""
         self.half_closed = True
         self.deliver()
 
     def lose(self) -> None:
-        """The client closes the connection."""
+        """Close the connection as the client."""
         self.closed = True
         self.protocol.connection_lost(None)
 
@@ -83,7 +83,7 @@ class Wire(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.paused = False
-        # As in the event loop: not in the middle of the call.
+        # The event loop, too, reads only after the current call.
         asyncio.get_running_loop().call_soon(self.deliver)
 
     def write(self, data: Any) -> None:
@@ -126,7 +126,7 @@ class Replies:
 
 
 class Timer:
-    """A call that is due at some time of a `TimedLoop`."""
+    """A call that a `TimedLoop` has scheduled."""
 
     def __init__(self, timers: list[Timer], due: float, call: Callable[[], None]) -> None:
         self.due = due
@@ -165,7 +165,7 @@ def connected(app: App, *, loop: Any = None) -> tuple[Wire, BodyProtocol]:
 
     Args:
         app: Called for each request.
-        loop: Default: the running one.
+        loop: Event loop; by default the running one.
     """
     config = BodyConfig(
         cast(Any, app),
@@ -187,13 +187,13 @@ def replies(wire: Wire) -> Replies:
 
 
 def check_refused(wire: Wire, status: int, code: str) -> None:
-    """The only reply is this problem, and the connection is closed."""
-    got = replies(wire)
-    assert got.statuses == [status]
-    assert orjson.loads(got.bodies[0])["code"] == code
-    assert got.headers[0][b"connection"] == b"close"
-    assert got.headers[0][b"content-type"] == b"application/problem+json"
-    assert len(got.headers[0][b"x-request-id"]) == 32
+    """Check that the only reply is this problem, and that the connection is closed."""
+    received = replies(wire)
+    assert received.statuses == [status]
+    assert orjson.loads(received.bodies[0])["code"] == code
+    assert received.headers[0][b"connection"] == b"close"
+    assert received.headers[0][b"content-type"] == b"application/problem+json"
+    assert len(received.headers[0][b"x-request-id"]) == 32
     assert wire.closed
 
 
@@ -208,7 +208,7 @@ def length_of(scope: Any) -> int | None:
 
 
 async def body_of(scope: Any, receive: Any) -> bytes:
-    """The body, by the extension where its length is declared."""
+    """The body of a request, received by the extension if its length is declared."""
     length = length_of(scope)
     if length is not None:
         body = np.empty(length, np.uint8).data
