@@ -11,7 +11,7 @@ __all__ = ["client", "server", "temporary"]
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The temporary folder of services that start from here on."""
+    """The temporary folder of the services that the test starts."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))

@@ -1,4 +1,4 @@
-"""Raw connections to a service, and loss requests whose results are known."""
+"""Raw connections to a service, and loss requests with their expected results."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def chunked_request(body: bytes, *headers: str, step: int = 70_000) -> bytes:
 
 
 class Connection:
-    """A raw connection that reads its replies in their order."""
+    """A raw connection that reads its replies in order."""
 
     def __init__(self, server: ServerProcess) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
@@ -91,7 +91,7 @@ class Connection:
         return status, self._file.read(int(headers.get("content-length", "0")))
 
     def check(self, expected: LossBody) -> None:
-        """The next reply has the loss of this body."""
+        """Check that the next reply has the loss of this body."""
         status, content = self.reply()
         assert status == 200, content
         expected.check(content)
@@ -105,7 +105,7 @@ class Connection:
 
 
 def reply_to_http10(server: ServerProcess, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
-    """Status, headers and body of a reply over HTTP/1.0, whose end is that of the connection."""
+    """Status, headers and body of a reply over HTTP/1.0, which ends when the connection is closed."""
     lines = [f"{method} {path} HTTP/1.0", *(f"{name}: {value}" for name, value in headers.items())]
     with Connection(server) as connection:
         connection.send("\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body)

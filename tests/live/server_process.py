@@ -25,9 +25,9 @@ class ServerProcess:
     """One running `python -m service serve`, with all its processes.
 
     Args:
-        process: The first one.
-        url: Where it listens.
-        log_path: Where its standard error goes, one JSON object a line.
+        process: The process of the command: the service, or the supervisor of its workers.
+        url: Base URL of the service.
+        log_path: File with its log, one JSON object per line.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
@@ -37,7 +37,7 @@ class ServerProcess:
 
     @property
     def data_dir(self) -> Path:
-        """Its data directory, unless the settings name another."""
+        """Data directory of the service, unless the settings name another."""
         return self.log_path.parent / "data"
 
     @property
@@ -49,7 +49,7 @@ class ServerProcess:
         return [json.loads(line) for line in self.log_path.read_text().splitlines()]
 
     def refuses_connections(self) -> bool:
-        """Whether nobody listens on its port any more."""
+        """True if no process listens on its port any more."""
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
         except ConnectionRefusedError:
@@ -60,16 +60,16 @@ class ServerProcess:
         """The worker processes that the supervisor has started and that have not ended."""
         pid = self.process.pid
         children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        # Python's multiprocessing starts a process of its own beside them.
+        # Python's multiprocessing also starts a resource tracker.
         return [child for child in children if is_running(child) and b"spawn_main" in _command_line(child)]
 
     def memory_bytes(self) -> int:
-        """Memory of all processes now; a page that several of them share is counted once."""
+        """Memory of all processes; pages that several of them share are counted once."""
         return sum(_proportional_bytes(pid) for pid in (self.process.pid, *self.workers()))
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
+    """True if this process exists and has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except OSError:
@@ -89,16 +89,16 @@ def _proportional_bytes(pid: int) -> int:
 
 
 def service_environment(**settings: str) -> dict[str, str]:
-    """This process's environment without settings of the service but those given."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FOCAL_LOSS_")}
-    return kept | {f"FOCAL_LOSS_{name.upper()}": value for name, value in settings.items()}
+    """The environment of this process, with these settings of the service and no others."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("FOCAL_LOSS_")}
+    return others | {f"FOCAL_LOSS_{name.upper()}": value for name, value in settings.items()}
 
 
 @contextmanager
 def running_server(tmp_path: Path, *options: str, **settings: str) -> Iterator[ServerProcess]:
     """Start a service, wait until it is ready, and end it after the block."""
     settings.setdefault("data_dir", str(tmp_path / "data"))
-    # Each process takes seconds of a core to start; tests of several say so.
+    # Each process takes seconds of a core to start; tests of several processes set the number.
     settings.setdefault("processes", "1")
     log_path = tmp_path / "service.log"
     command = [sys.executable, "-m", "service", "serve", "--port", "0", *options]
@@ -115,11 +115,11 @@ def running_server(tmp_path: Path, *options: str, **settings: str) -> Iterator[S
 def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> str:
     deadline = time.monotonic() + STARTS_WITHIN_S
     while time.monotonic() < deadline:
-        found = re.search(r"running on (http://\S+:\d+)", log_path.read_text())
+        match = re.search(r"running on (http://\S+:\d+)", log_path.read_text())
         # With several processes the line comes before they listen.
         with suppress(httpx.TransportError):
-            if found and httpx.get(f"{found[1]}/readyz").is_success:
-                return found[1]
+            if match and httpx.get(f"{match[1]}/readyz").is_success:
+                return match[1]
         if process.poll() is not None:
             break
         time.sleep(0.02)

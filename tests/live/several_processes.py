@@ -1,4 +1,4 @@
-"""Clients of a service with several worker processes that know which worker answers."""
+"""Connections to a chosen worker of a service with several worker processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.live.server_process import ServerProcess
 from tests.live.test_operations import ROWS
 
 CONTENT = json.dumps(ROWS).encode()
-# The kernel gives connections to workers by chance; in so many tries each worker gets one.
+# The kernel distributes connections among the workers at random; with this many tries each worker gets one.
 TRIES = 200
 
 
@@ -24,19 +24,19 @@ def holder(server: ServerProcess, port: int) -> int | None:
     ends = f":{server.port:04X} ", f":{port:04X} "
     for line in Path("/proc/net/tcp").read_text().splitlines():
         if ends[0] in line[:20] and ends[1] in line[19:35]:
-            wanted = f"socket:[{line.split()[9]}]"
+            socket_name = f"socket:[{line.split()[9]}]"
             for pid in server.workers():
                 with suppress(OSError):
                     for file in Path(f"/proc/{pid}/fd").iterdir():
                         with suppress(OSError):
-                            if os.readlink(file) == wanted:
+                            if os.readlink(file) == socket_name:
                                 return pid
     return None
 
 
 @contextmanager
 def through(server: ServerProcess, pid: int) -> Iterator[httpx.Client]:
-    """A client whose one kept connection belongs to this worker."""
+    """A client with one connection, to this worker."""
     with ExitStack() as stack:
         for _ in range(TRIES):
             client = stack.enter_context(httpx.Client(base_url=server.url, timeout=60))
@@ -49,7 +49,7 @@ def through(server: ServerProcess, pid: int) -> Iterator[httpx.Client]:
 
 @contextmanager
 def held_by(server: ServerProcess, pid: int) -> Iterator[socket.socket]:
-    """A request to this worker whose body has begun to arrive; `finish` sends the rest."""
+    """A request to this worker of which the first byte of the body is sent; the caller sends the others."""
     with ExitStack() as stack:
         for _ in range(TRIES):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))

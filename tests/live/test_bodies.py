@@ -1,4 +1,4 @@
-"""The memory that bodies take where they are received straight into their buffers (`direct_body`)."""
+"""Memory of bodies that the kernel writes directly into their buffers (`direct_body`)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def resident_bytes(server: ServerProcess, field: str) -> int:
 
 def test_a_large_body_takes_its_own_memory_once(tmp_path: Path) -> None:
     body = LossBody.of(50_000, classes=1000)
-    # One thread, and warm: malloc keeps memory of the computation for each thread, which is not the body's. One
-    # process: the kernel's mark of the peak is that of one process.
+    # One thread, after some requests: malloc keeps memory of the computation for each thread, which does not belong to
+    # the body. One process: the kernel records the peak of a single process.
     with (
         running_server(tmp_path, processes="1", workers="1") as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
@@ -39,7 +39,7 @@ def test_a_large_body_takes_its_own_memory_once(tmp_path: Path) -> None:
         assert resident_bytes(server, "VmRSS") - before < 1.3 * len(body.content)
 
 
-def test_memory_that_is_only_announced_is_not_taken(tmp_path: Path) -> None:
+def test_a_declared_length_takes_no_memory_before_the_body_arrives(tmp_path: Path) -> None:
     with (
         running_server(tmp_path, processes="1") as server,
         httpx.Client(base_url=server.url, timeout=60) as client,

@@ -112,14 +112,14 @@ def test_a_configuration_can_be_a_mapping_an_object_or_an_id(loss_client: LossCl
     assert reply.per_example["loss"].tolist() == pytest.approx(expected(gamma=0.5), rel=1e-5)
 
 
-def test_configurations_are_held_listed_and_deleted(loss_client: LossClient) -> None:
-    held = loss_client.put_config({"alpha": np.array([1.0, 3.0]), "gamma": 1.75})
-    assert held.alpha == (1.0, 3.0)
-    assert loss_client.get_config(held.config_id) == held
-    assert held.config_id in {config.config_id for config in loss_client.configs()}
-    loss_client.delete_config(held.config_id)
+def test_configurations_are_stored_listed_and_deleted(loss_client: LossClient) -> None:
+    stored = loss_client.put_config({"alpha": np.array([1.0, 3.0]), "gamma": 1.75})
+    assert stored.alpha == (1.0, 3.0)
+    assert loss_client.get_config(stored.config_id) == stored
+    assert stored.config_id in {config.config_id for config in loss_client.configs()}
+    loss_client.delete_config(stored.config_id)
     with pytest.raises(UnknownConfigError):
-        loss_client.get_config(held.config_id)
+        loss_client.get_config(stored.config_id)
 
 
 def test_an_error_of_the_service_is_raised_in_its_class(loss_client: LossClient) -> None:

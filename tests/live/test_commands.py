@@ -24,7 +24,7 @@ from tests.live.server_process import ServerProcess, service_environment, wait_f
 
 ROWS, CLASSES = 400, 4
 NAMES = ["cat", "dog", "owl", "<i>elk</i>"]
-NOBODY = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 HOSTILE = "</td><script>alert('x')</script>"
 
 
@@ -155,9 +155,9 @@ def test_a_killed_push_continues_and_stores_every_row_once(
     def stored_rows() -> int:
         return int(run.describe()["num_rows"])
 
-    for wanted in (1, 3_000, 9_000):
+    for minimum in (1, 3_000, 9_000):
         process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=service_environment())
-        wait_for(lambda wanted=wanted: stored_rows() >= wanted, f"{wanted} rows")
+        wait_for(lambda minimum=minimum: stored_rows() >= minimum, f"{minimum} rows")
         process.kill()
         assert process.wait(30) == -signal.SIGKILL
         assert stored_rows() < 20_000
@@ -202,7 +202,7 @@ def test_errors_of_push(server: ServerProcess, client: LossClient, tmp_path: Pat
         ).stderr
     )
     assert client.run("bad").describe()["epochs"][0]["num_examples"] == 2
-    ended = command.run("push", "bad", rows, "--epoch", 0, "--url", NOBODY)
+    ended = command.run("push", "bad", rows, "--epoch", 0, "--url", UNREACHABLE)
     assert (ended.returncode, "127.0.0.1:9" in ended.stderr) == (1, True)
 
 
@@ -382,7 +382,7 @@ def test_every_command_has_help_and_names_an_unreachable_service(tmp_path: Path)
         ["compare", "x", "y"],
         ["review", "x", "--ok", "a"],
     ):
-        ended = command.run(*words, "--url", NOBODY)
+        ended = command.run(*words, "--url", UNREACHABLE)
         assert (ended.returncode, "127.0.0.1:9" in ended.stderr) == (1, True)
         shown = command.run(*words[: 1 + (words[0] == "runs" and len(words) > 1)], "--help")
         assert shown.returncode == 0

@@ -1,6 +1,6 @@
 """The image, built and run by a real container engine as docker-compose.yml runs it.
 
-Runs only when asked to, since a build takes minutes and fetches torch:
+Runs only if one of these variables is set, since a build takes minutes and downloads torch:
 
 FOCAL_LOSS_TEST_IMAGE       tests this image, or
 FOCAL_LOSS_TEST_CONTAINER   =1 builds one (tagged focal-loss-service:test) and tests that
@@ -58,17 +58,17 @@ def _options(name: str) -> list[str]:
 
 
 def _engine_command() -> list[str]:
-    told = _options("FOCAL_LOSS_TEST_ENGINE")
-    said = []
-    for command in [told] if told else [["podman"], ["docker"]]:
+    configured = _options("FOCAL_LOSS_TEST_ENGINE")
+    failures = []
+    for command in [configured] if configured else [["podman"], ["docker"]]:
         if shutil.which(command[0]) is None:
-            said.append(f"{command[0]}: not found")
+            failures.append(f"{command[0]}: not found")
             continue
         info = _run([*command, "info"])
         if info.returncode == 0:
             return command
-        said.append(f"{command[0]}: {_last_line(info)}")
-    pytest.skip("no container engine: " + "; ".join(said))
+        failures.append(f"{command[0]}: {_last_line(info)}")
+    pytest.skip("no container engine: " + "; ".join(failures))
 
 
 def _last_line(result: subprocess.CompletedProcess[str]) -> str:
@@ -89,15 +89,15 @@ def engine() -> Engine:
 @pytest.fixture(scope="module")
 def image(engine: Engine) -> str:
     if IMAGE:
-        found = engine("image", "inspect", IMAGE)
-        assert found.returncode == 0, f"FOCAL_LOSS_TEST_IMAGE={IMAGE}: {_last_line(found)}"
+        inspected = engine("image", "inspect", IMAGE)
+        assert inspected.returncode == 0, f"FOCAL_LOSS_TEST_IMAGE={IMAGE}: {_last_line(inspected)}"
         return IMAGE
     # The default format of podman's builds has no health check.
     docker_format = ["--format", "docker"] if "--format" in engine("build", "--help").stdout else []
     options = [*docker_format, *_options("FOCAL_LOSS_TEST_BUILD_ARGS")]
     base = engine("build", *options, "--target", "base", str(ROOT), timeout=600)
     if base.returncode:
-        pytest.skip(f"the base image cannot be had: {_last_line(base)}")
+        pytest.skip(f"the base image cannot be built: {_last_line(base)}")
     tag = "focal-loss-service:test"
     built = engine("build", *options, "--tag", tag, str(ROOT), timeout=3600)
     assert built.returncode == 0, (built.stdout + built.stderr)[-4000:]
@@ -105,7 +105,7 @@ def image(engine: Engine) -> str:
 
 
 def _start(engine: Engine, image: str, *options: str) -> str:
-    """Start a container that is locked down as in docker-compose.yml; its name."""
+    """Start a container that is locked down as in docker-compose.yml, and return its name."""
     name = f"focal-loss-test-{uuid.uuid4().hex[:12]}"
     started = engine(
         *("run", "--detach", "--name", name, "--read-only", "--tmpfs", "/tmp"),
@@ -122,7 +122,7 @@ def _start(engine: Engine, image: str, *options: str) -> str:
 
 @contextmanager
 def _container(engine: Engine, image: str) -> Iterator[tuple[str, httpx.Client]]:
-    """A container with a key, and a client of it; ends when the block does, whatever happened in it."""
+    """A container with a key, and a client of it; the container is removed after the block, also after an error."""
     # With no number before the second colon the engine picks a free port.
     name = _start(engine, image, "--publish", "127.0.0.1::8000", "--env", f"FOCAL_LOSS_API_KEYS={KEY}")
     try:
@@ -165,7 +165,7 @@ def running(engine: Engine, image: str) -> Iterator[tuple[str, httpx.Client]]:
 
 
 def _python(engine: Engine, name: str, code: str, *options: str) -> str:
-    """What `code` prints inside the container."""
+    """The output of `code` inside the container."""
     done = engine("exec", *options, name, "python", "-c", code)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -188,7 +188,7 @@ def test_health_is_answered_without_a_key(running: tuple[str, httpx.Client], pat
     assert client.get(path).status_code == httpx.codes.OK
 
 
-def test_loss_wants_the_key(running: tuple[str, httpx.Client]) -> None:
+def test_loss_requires_the_key(running: tuple[str, httpx.Client]) -> None:
     _, client = running
     reply = client.post("/loss", json=REQUEST)
     assert reply.status_code == httpx.codes.UNAUTHORIZED
@@ -206,7 +206,7 @@ def test_loss_of_the_contracts_example(running: tuple[str, httpx.Client]) -> Non
 
 def test_it_runs_as_an_ordinary_user_without_capabilities(engine: Engine, running: tuple[str, httpx.Client]) -> None:
     name, _ = running
-    # Of process 1, the service: one started beside it says nothing about it.
+    # Process 1 is the service; the process of `exec` may have other rights.
     status = _python(engine, name, "print(open('/proc/1/status').read())")
     lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     assert "0" not in lines["Uid"].split()
@@ -263,8 +263,8 @@ def test_a_run_survives_a_kill_of_the_container(engine: Engine, image: str) -> N
     batch = {name: REQUEST[name] for name in ("logits", "targets", "ids")}
     with _container(engine, image) as (name, client):
         assert client.put("/runs/r", json={}, headers=AUTHORIZED).status_code == httpx.codes.CREATED
-        kept = client.put("/runs/r/epochs/0/batches/b", json=batch, headers=AUTHORIZED)
-        assert kept.status_code == httpx.codes.CREATED, kept.text
+        stored = client.put("/runs/r/epochs/0/batches/b", json=batch, headers=AUTHORIZED)
+        assert stored.status_code == httpx.codes.CREATED, stored.text
         assert engine("kill", name).returncode == 0
         assert engine("start", name).returncode == 0
         address = engine("port", name, "8000/tcp").stdout.split()[0]

@@ -1,4 +1,4 @@
-"""Contract section 6 over a real connection: health, metrics, documentation, keys, limits, logs and the end."""
+"""Contract section 6 over a real connection: health, metrics, documentation, keys, limits, logs and shutdown."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ROWS = {"logits": [[1, 2], [3, 4]], "targets": [0, 1]}
 
 
 def half_sent(server: ServerProcess, content_length: int, sent: bytes = b"{") -> socket.socket:
-    """A connection that has sent the head of a loss request and the beginning of its body."""
+    """A connection that has sent the headers of a loss request and the beginning of its body."""
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     begin(connection, content_length, sent)
     return connection
 
 
 def begin(connection: socket.socket, content_length: int, sent: bytes) -> None:
-    """Send the head of a loss request and the beginning of its body."""
+    """Send the headers of a loss request and the beginning of its body."""
     head = (
         f"POST /loss HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {content_length}\r\n\r\n"
     )
@@ -52,9 +52,9 @@ def read_reply(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
 
 
 def held_requests(client: httpx.Client) -> float:
-    found = re.search(r"^focal_loss_requests_held (\S+)$", client.get("/metrics").text, re.MULTILINE)
-    assert found
-    return float(found[1])
+    match = re.search(r"^focal_loss_requests_held (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    assert match
+    return float(match[1])
 
 
 def test_health_and_readiness(client: httpx.Client) -> None:
@@ -65,10 +65,10 @@ def test_health_and_readiness(client: httpx.Client) -> None:
     assert client.post("/loss", json=ROWS).json()["device"] == ready["device"]
 
 
-def test_metrics_count_what_was_done(client: httpx.Client) -> None:
+def test_metrics_count_requests_examples_and_batches(client: httpx.Client) -> None:
     def value(name: str) -> float:
-        found = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
+        match = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+        return float(match[1]) if match else 0.0
 
     served = 'focal_loss_requests_total{method="POST",route="/loss",status="200"}'
     refused = 'focal_loss_requests_total{method="POST",route="/loss",status="422"}'
@@ -93,12 +93,12 @@ def test_openapi_examples_are_real(client: httpx.Client) -> None:
     answer = operation["responses"]["200"]["content"]["application/json"]["examples"]["contract"]["value"]
     for example in bodies["application/json"]["examples"].values():
         assert client.post("/loss", json=example["value"]).status_code == 200
-    got = client.post("/loss", json=bodies["application/json"]["examples"]["contract"]["value"]).json()
-    assert got.keys() == answer.keys()
-    assert got["config_id"] == answer["config_id"]
-    assert got["loss"] == pytest.approx(answer["loss"], abs=1e-7)
+    reply_body = client.post("/loss", json=bodies["application/json"]["examples"]["contract"]["value"]).json()
+    assert reply_body.keys() == answer.keys()
+    assert reply_body["config_id"] == answer["config_id"]
+    assert reply_body["loss"] == pytest.approx(answer["loss"], abs=1e-7)
     for name, values in answer["batches"][0]["per_example"].items():
-        assert got["batches"][0]["per_example"][name] == pytest.approx(values, abs=1e-7)
+        assert reply_body["batches"][0]["per_example"][name] == pytest.approx(values, abs=1e-7)
     binary = base64.b64decode(bodies["application/x-safetensors"]["examples"]["contract"]["value"])
     reply = client.post("/loss", content=binary, headers=SAFETENSORS)
     assert load(reply.content)["loss"] == pytest.approx(answer["loss"], rel=1e-6)
@@ -132,7 +132,7 @@ def test_docs_load_from_this_service_only(client: httpx.Client) -> None:
     assert not re.search(r"https?://", page.text)
 
 
-def test_keys_are_asked_for_on_every_path_but_health(tmp_path: Path) -> None:
+def test_keys_are_required_on_every_path_but_health(tmp_path: Path) -> None:
     with running_server(tmp_path, api_keys=f"{KEY},{OTHER_KEY}") as server, httpx.Client(base_url=server.url) as client:
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
         for path in ("/docs", "/docs/assets/swagger-ui.css", "/openapi.json", "/metrics", "/configs", "/nowhere"):
@@ -227,7 +227,7 @@ def test_held_bytes_are_bounded(tmp_path: Path) -> None:
         check_problem(large, 400, "malformed_body")
 
 
-def test_what_stops_arriving_times_out(tmp_path: Path) -> None:
+def test_headers_and_bodies_that_stop_arriving_time_out(tmp_path: Path) -> None:
     with (
         running_server(tmp_path, body_timeout_s="0.3", head_timeout_s="0.3") as server,
         httpx.Client(base_url=server.url) as client,
@@ -244,7 +244,7 @@ def test_what_stops_arriving_times_out(tmp_path: Path) -> None:
         assert client.post("/loss", json=ROWS).status_code == 200
 
 
-def test_a_head_without_end_is_431_and_what_is_not_http_is_400(tmp_path: Path) -> None:
+def test_endless_headers_are_431_and_other_protocols_are_400(tmp_path: Path) -> None:
     with running_server(tmp_path, max_head_bytes="2048") as server, httpx.Client(base_url=server.url) as client:
         for head in (
             b"GET /healthz HTTP/1.1\r\nA: " + b"x" * 3000,
@@ -285,7 +285,7 @@ def test_logs_are_json_with_the_request_id_and_never_hold_data(tmp_path: Path) -
         assert private not in text
 
 
-def test_work_at_hand_when_sigterm_comes_is_answered(tmp_path: Path) -> None:
+def test_requests_at_work_are_answered_after_sigterm(tmp_path: Path) -> None:
     logits = np.random.default_rng(0).standard_normal((60_000, 200)).astype(np.float32)
     body = save({"logits": logits, "targets": np.zeros(len(logits), np.int64)})
     replies: list[int] = []
@@ -306,15 +306,15 @@ def test_work_at_hand_when_sigterm_comes_is_answered(tmp_path: Path) -> None:
         assert server.process.wait(30) == 0
 
 
-def test_the_server_survives_abrupt_clients_and_many_of_them(server: ServerProcess, client: httpx.Client) -> None:
+def test_the_server_survives_abrupt_disconnects_and_many_clients(server: ServerProcess, client: httpx.Client) -> None:
     for _ in range(50):
         half_sent(server, 100_000, sent=b'{"logits": [[1').close()
     wait_for(lambda: held_requests(client) == 0, "all places are free")
     results: list[int] = []
 
     def work() -> None:
-        with httpx.Client(base_url=server.url, timeout=60) as mine:
-            results.extend(mine.post("/loss", json=ROWS).status_code for _ in range(50))
+        with httpx.Client(base_url=server.url, timeout=60) as own_client:
+            results.extend(own_client.post("/loss", json=ROWS).status_code for _ in range(50))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -325,16 +325,16 @@ def test_the_server_survives_abrupt_clients_and_many_of_them(server: ServerProce
 
 
 def test_without_memory_it_is_503_and_the_next_request_works(tmp_path: Path) -> None:
-    # One process: it is the one whose memory is limited.
+    # One process, whose memory the test limits.
     with (
         running_server(tmp_path, processes="1") as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):
         assert client.post("/loss", json=ROWS).status_code == 200
-        taken = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
-        room = 100_000_000
-        resource.prlimit(server.process.pid, resource.RLIMIT_AS, (taken + room, resource.RLIM_INFINITY))
-        logits = np.zeros((2 * room // 40, 10), np.float32)
+        used_bytes = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        free_bytes = 100_000_000
+        resource.prlimit(server.process.pid, resource.RLIMIT_AS, (used_bytes + free_bytes, resource.RLIM_INFINITY))
+        logits = np.zeros((2 * free_bytes // 40, 10), np.float32)
         body = save({"logits": logits, "targets": np.zeros(len(logits), np.int64)})
         reply = client.post("/loss", content=body, headers=SAFETENSORS)
         check_problem(reply, 503, "out_of_memory")
@@ -352,7 +352,7 @@ def test_kill_9_and_a_new_start(tmp_path: Path) -> None:
         assert httpx.post(f"{server.url}/loss", json=ROWS).status_code == 200
 
 
-def test_starting_takes_its_port_or_says_why_not(server: ServerProcess) -> None:
+def test_a_port_in_use_is_an_error(server: ServerProcess) -> None:
     command = [sys.executable, "-m", "service", "serve", "--port", str(server.port)]
     started = time.monotonic()
     ended = subprocess.run(command, capture_output=True, text=True, env=service_environment(), timeout=60, check=False)

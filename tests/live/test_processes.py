@@ -1,4 +1,4 @@
-"""A service of several worker processes: what they share, what survives their end, and the end of all of them."""
+"""A service with several worker processes: shared data, workers that end, start and shutdown."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
 
 
 def finish(connection: socket.socket) -> int:
-    """Send the rest of a body; the status of the reply."""
+    """Send the remaining bytes of a body, and return the status of the reply."""
     connection.sendall(CONTENT[1:])
     return read_reply(connection)[0]
 
 
 @contextmanager
 def stopped(pids: list[int]) -> Iterator[None]:
-    """These processes do not run inside the block."""
+    """Suspend these processes inside the block."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -48,7 +48,7 @@ def stopped(pids: list[int]) -> Iterator[None]:
 
 
 def serve_briefly(tmp_path: Path, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A service that is expected to end by itself."""
+    """Run a service that is expected to exit, and return its output."""
     command = [sys.executable, "-m", "service", "serve", "--port", "0", *options]
     environment = service_environment(**{"data_dir": str(tmp_path / "data")} | settings)
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
@@ -59,8 +59,8 @@ def check_gone(workers: list[int], temporary: Path) -> None:
     assert list(temporary.glob("focal-loss-*")) == []
 
 
-class TestWhatTheyShare:
-    def test_a_config_id_is_good_in_every_worker(self, several: ServerProcess) -> None:
+class TestSharedData:
+    def test_a_config_id_is_valid_in_every_worker(self, several: ServerProcess) -> None:
         first, second = several.workers()
         with through(several, first) as here, through(several, second) as there:
             put = here.put("/configs", json={"gamma": 0.125})
@@ -82,7 +82,7 @@ class TestWhatTheyShare:
 
             wait_for(unknown_there, "the other worker forgets it")
 
-    def test_metrics_are_the_sum_whichever_worker_answers(self, several: ServerProcess) -> None:
+    def test_every_worker_returns_the_summed_metrics(self, several: ServerProcess) -> None:
         name = 'focal_loss_requests_total{method="POST",route="/loss",status="200"} '
 
         def count(client: httpx.Client) -> float:
@@ -115,8 +115,8 @@ class TestWhatTheyShare:
                 assert here.post("/loss", json=ROWS).status_code == 200
 
 
-class TestAWorkerThatEnds:
-    def test_killed_it_is_started_again_and_nothing_acknowledged_is_lost(self, tmp_path: Path) -> None:
+class TestEndedWorkers:
+    def test_a_killed_worker_is_restarted_and_no_acknowledged_batch_is_lost(self, tmp_path: Path) -> None:
         content, headers = encoded(batch_of(7), SAFETENSORS), {"Content-Type": SAFETENSORS, "Accept": JSON}
         with running_server(tmp_path, processes="2") as server:
             victim, other = server.workers()
@@ -133,13 +133,13 @@ class TestAWorkerThatEnds:
                 assert again.status_code == 200
                 assert there.get("/runs/r").json()["num_rows"] == 7
                 wait_for(lambda: len(server.workers()) == 2, "another is started")
-                # Its start forgets what the dead one held.
+                # When the new worker starts, it removes the gauges of the killed one.
                 wait_for(lambda: held_requests(there) == 0, "its request is forgotten", within_s=90)
             (new,) = set(server.workers()) - {other}
             with through(server, new) as client:
                 assert client.post("/loss", json=ROWS | {"config_id": config_id}).status_code == 200
 
-    def test_all_killed_at_once_clients_wait_for_the_next(self, tmp_path: Path) -> None:
+    def test_requests_wait_for_new_workers_after_all_were_killed(self, tmp_path: Path) -> None:
         with running_server(tmp_path, processes="2") as server:
             killed = server.workers()
             for pid in killed:
@@ -149,7 +149,7 @@ class TestAWorkerThatEnds:
             assert httpx.post(f"{server.url}/loss", json=ROWS, timeout=120).status_code == 200
             wait_for(lambda: len(server.workers()) == 2, "both are started again")
 
-    def test_stopped_it_keeps_its_connections_and_the_other_answers(self, tmp_path: Path) -> None:
+    def test_a_suspended_worker_keeps_its_connections_while_the_other_answers(self, tmp_path: Path) -> None:
         with running_server(tmp_path, processes="2") as server:
             stuck, other = server.workers()
             with through(server, other) as there, held_by(server, stuck) as held:
@@ -158,17 +158,19 @@ class TestAWorkerThatEnds:
                 assert finish(held) == 200
 
 
-class TestTheStart:
+class TestStart:
     @pytest.mark.parametrize("processes", ["1", "2"])
-    def test_a_device_that_is_not_there_is_one_line(self, tmp_path: Path, temporary: Path, processes: str) -> None:
+    def test_an_absent_device_is_an_error_of_one_line(self, tmp_path: Path, temporary: Path, processes: str) -> None:
         ended = serve_briefly(tmp_path, "--device", "cuda:99", "--processes", processes)
         assert ended.returncode == 2
-        assert ended.stderr.count("device cuda:99 asked for") == 1
+        assert ended.stderr.count("there is no device cuda:99") == 1
         assert "Traceback" not in ended.stderr
         assert list(temporary.glob("focal-loss-*")) == []
 
     @pytest.mark.parametrize("processes", ["1", "2"])
-    def test_an_unknown_kind_of_store_is_one_line(self, tmp_path: Path, temporary: Path, processes: str) -> None:
+    def test_an_unknown_kind_of_store_is_an_error_of_one_line(
+        self, tmp_path: Path, temporary: Path, processes: str
+    ) -> None:
         ended = serve_briefly(tmp_path, "--processes", processes, data_dir="nosuchstore://bucket/path")
         assert ended.returncode == 2
         assert "data_dir nosuchstore://bucket/path" in ended.stderr
@@ -185,12 +187,12 @@ class TestTheStart:
         assert "Traceback" not in ended.stderr
         assert list(temporary.glob("focal-loss-*")) == []
 
-    def test_by_itself_there_is_a_worker_for_each_core(self, tmp_path: Path) -> None:
+    def test_by_default_there_is_a_worker_for_each_core(self, tmp_path: Path) -> None:
         cores = min(4, len(os.sched_getaffinity(0)))
         with running_server(tmp_path, device="cpu", processes="0") as server:
             assert len(server.workers()) == (cores if cores > 1 else 0)
 
-    def test_a_config_id_is_good_after_a_restart(self, tmp_path: Path) -> None:
+    def test_a_config_id_is_valid_after_a_restart(self, tmp_path: Path) -> None:
         with running_server(tmp_path, processes="1") as server, httpx.Client(base_url=server.url) as client:
             config_id = client.put("/configs", json={"alpha": [1, 2], "gamma": 3}).json()["config_id"]
             loss = client.post("/loss", json=ROWS | {"config_id": config_id}).json()["loss"]
@@ -203,7 +205,7 @@ class TestTheStart:
             assert reply.json()["loss"] == loss
 
 
-class TestTheEnd:
+class TestShutdown:
     @pytest.mark.parametrize("processes", ["1", "2"])
     def test_sigterm_drains_and_lets_requests_in_flight_finish(
         self, tmp_path: Path, temporary: Path, processes: str
@@ -222,7 +224,7 @@ class TestTheEnd:
             check_problem(httpx.get(f"{server.url}/readyz"), 503, "draining")
             assert httpx.get(f"{server.url}/healthz").status_code == 200
             assert httpx.post(f"{server.url}/loss", json=ROWS).status_code == 200
-            wait_for(server.refuses_connections, "no new connection is taken")
+            wait_for(server.refuses_connections, "new connections are refused")
             assert server.process.poll() is None
             assert [finish(connection) for connection in held] == [200] * len(held)
             for connection in held:

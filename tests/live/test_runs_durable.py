@@ -16,7 +16,7 @@ BATCHES_OF_A_ROUND = 150
 
 
 def send(client: httpx.Client, number: int) -> int | None:
-    """Put a batch; its status, or None where the service did not answer."""
+    """Put a batch, and return the status of the reply, or None without a reply."""
     content, headers = encoded(batch_of(ROWS, seed=number), SAFETENSORS), {"Content-Type": SAFETENSORS, "Accept": JSON}
     try:
         return client.put(f"/runs/r/epochs/0/batches/{number}", content=content, headers=headers).status_code
@@ -25,12 +25,12 @@ def send(client: httpx.Client, number: int) -> int | None:
 
 
 def send_until_killed(server: ServerProcess, numbers: list[int], kill_after: int) -> set[int]:
-    """Several clients at once; the process gets SIGKILL after so many acknowledgements."""
+    """Send batches from several clients, and kill the process after this number of acknowledgements."""
     acknowledged: set[int] = set()
 
-    def work(mine: list[int]) -> None:
+    def work(numbers: list[int]) -> None:
         with httpx.Client(base_url=server.url, timeout=30) as client:
-            for number in mine:
+            for number in numbers:
                 status = send(client, number)
                 if status is None:
                     return
@@ -67,10 +67,12 @@ def test_every_batch_that_was_acknowledged_survives_sigkill_once(tmp_path: Path)
             cursor = page["next_cursor"]
             if cursor is None:
                 break
-        assert len(ids) == len(set(ids)), "a row is there twice"
-        there = {int(one.partition("-")[0]) for one in ids}
-        assert acknowledged <= there
-        assert set(ids) == {one for number in there for one in batch_of(ROWS, seed=number)["ids"]}, "half a batch"
-        for number in sorted(there):
+        assert len(ids) == len(set(ids)), "a row is stored twice"
+        stored = {int(example_id.partition("-")[0]) for example_id in ids}
+        assert acknowledged <= stored
+        assert set(ids) == {example_id for number in stored for example_id in batch_of(ROWS, seed=number)["ids"]}, (
+            "a batch is stored in part"
+        )
+        for number in sorted(stored):
             assert send(client, number) == 200
         assert client.get("/runs/r").json()["num_rows"] == len(ids)

@@ -67,9 +67,9 @@ def test_a_killed_run_continues_and_writes_the_same_file(server: ServerProcess, 
     parts = tmp_path / "out.parquet.parts"
     arguments = process_arguments(rows, "-o", output, "--url", server.url)
     num_parts = 0
-    for wanted in (1, 9, 25, 60):
+    for minimum in (1, 9, 25, 60):
         process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, env=service_environment())
-        wait_for(lambda wanted=wanted: len(list(parts.glob("part-*.parquet"))) >= wanted, f"{wanted} parts")
+        wait_for(lambda minimum=minimum: len(list(parts.glob("part-*.parquet"))) >= minimum, f"{minimum} parts")
         process.kill()
         assert process.wait(30) == -signal.SIGKILL
         assert not output.exists()
@@ -81,7 +81,7 @@ def test_a_killed_run_continues_and_writes_the_same_file(server: ServerProcess, 
         times = {part: part.stat().st_mtime_ns for part in finished}
     last = score(rows, "-o", output, "--url", server.url)
     assert last.returncode == 0, last.stderr
-    assert times  # the parts of the killed runs were used, and are gone with the folder
+    assert times  # the last run used the parts of the killed runs, and removed their folder
     assert not parts.exists()
     assert output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
@@ -93,7 +93,7 @@ def test_a_run_continues_after_the_service_was_lost(rows: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "says"),
+    ("arguments", "status", "text"),
     [
         (["absent.parquet", "-o", "out.parquet"], 2, "absent.parquet"),
         (["rows.csv", "-o", "out.xlsx"], 2, ".xlsx"),
@@ -105,12 +105,12 @@ def test_a_run_continues_after_the_service_was_lost(rows: Path, tmp_path: Path) 
         (["rows.csv", "-o", "out.csv"], 3, "rows.csv, row 1: target 7"),
     ],
 )
-def test_exit_statuses_and_messages(tmp_path: Path, arguments: list[str], status: int, says: str) -> None:
+def test_exit_statuses_and_messages(tmp_path: Path, arguments: list[str], status: int, text: str) -> None:
     (tmp_path / "rows.csv").write_text("logit_0,logit_1,label\n1,2,0\n1,2,7\n")
     paths = [str(tmp_path / word) if word.startswith(("absent", "rows", "out")) else word for word in arguments]
     ended = score(*paths, "--local")
     assert ended.returncode == status, ended.stderr
-    assert says in ended.stderr
+    assert text in ended.stderr
 
 
 def test_standard_input_and_output(server: ServerProcess) -> None:
@@ -153,7 +153,7 @@ def test_info_and_configs(server: ServerProcess) -> None:
     info = json.loads(shown("info", "--json"))
     assert info["ready"] is True
     assert info["device"] in shown("info")
-    held = json.loads(shown("configs", "--json"))
-    assert all(config["config_id"].startswith("fl_") for config in held)
-    for config in held[:5]:
+    configs = json.loads(shown("configs", "--json"))
+    assert all(config["config_id"].startswith("fl_") for config in configs)
+    for config in configs[:5]:
         assert config["config_id"] in shown("configs")

@@ -58,7 +58,7 @@ def client(server: ServerProcess) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def strict_server(protocol: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Takes bodies of a MB that arrive within half a second."""
+    """A service that accepts bodies of up to 1 MB that arrive within half a second."""
     limits = {"max_body_bytes": str(MB), "max_queued_bytes": str(MB), "body_timeout_s": "0.5"}
     folder = tmp_path_factory.mktemp(f"strict-{protocol}")
     with running_server(folder, direct_body=PROTOCOLS[protocol], processes="1", **limits) as running:
@@ -114,7 +114,7 @@ class TestBodies:
 
     @pytest.mark.parametrize("make", [request, chunked_request])
     @pytest.mark.parametrize("bodies", [(LARGE, SMALL), (SMALL, LARGE, SMALL), (LARGE, LARGE)])
-    def test_the_next_request_right_behind_a_body(
+    def test_the_next_request_directly_after_a_body(
         self, server: ServerProcess, make: Any, bodies: tuple[LossBody, ...]
     ) -> None:
         with Connection(server) as connection:
@@ -125,7 +125,7 @@ class TestBodies:
                 connection.check(body)
             sender.join(60)
 
-    def test_those_of_two_clients_do_not_mix(self, server: ServerProcess) -> None:
+    def test_bodies_of_two_clients_do_not_mix(self, server: ServerProcess) -> None:
         bodies = [LossBody.of(100_000, seed=seed) for seed in (1, 2)]
         sent = [request(body.content) for body in bodies]
         step = 100_000
@@ -185,14 +185,14 @@ class TestBodies:
             connection.send(loss_headers(f"Content-Length: {40 * MB}"))
             status, content = connection.reply()
             assert (status, json.loads(content)["code"]) == (413, "body_too_large")
-            # The client sends it nevertheless, and the connection goes on behind it.
+            # The client sends the body nevertheless, and the connection remains usable after it.
             for _ in range(40):
                 connection.send(bytes(MB))
             connection.send(request(SMALL.content))
             connection.check(SMALL)
             assert strict_server.memory_bytes() - before < 20 * MB
 
-    def test_a_body_on_its_way_when_sigterm_comes_is_answered(self, protocol: str, tmp_path: Path) -> None:
+    def test_a_body_that_is_arriving_at_sigterm_is_answered(self, protocol: str, tmp_path: Path) -> None:
         settings = {"direct_body": PROTOCOLS[protocol], "processes": "1", "drain_delay_s": "0"}
         with running_server(tmp_path, **settings) as server, Connection(server) as connection:
             sent = request(LARGE.content)
@@ -201,7 +201,7 @@ class TestBodies:
                 wait_for(lambda: held_requests(client) == 1, "the request is held")
             server.process.send_signal(signal.SIGTERM)
 
-            wait_for(server.refuses_connections, "no new connection is taken")
+            wait_for(server.refuses_connections, "new connections are refused")
             connection.send(sent[2 * MB :])
             connection.check(LARGE)
             assert connection.at_end()
@@ -209,12 +209,12 @@ class TestBodies:
 
 
 class TestUpgrades:
-    """An upgrade that the service does not take is ignored (RFC 9110, 7.8)."""
+    """The service ignores an offered upgrade (RFC 9110, 7.8)."""
 
     @pytest.mark.parametrize("offer", [H2C_OFFER, WEBSOCKET_OFFER], ids=["h2c", "websocket"])
     @pytest.mark.parametrize("make", [request, chunked_request])
     @pytest.mark.usefixtures("ignores_upgrades")
-    def test_a_body_behind_the_offer(self, server: ServerProcess, offer: tuple[str, ...], make: Any) -> None:
+    def test_a_body_after_the_offer(self, server: ServerProcess, offer: tuple[str, ...], make: Any) -> None:
         with Connection(server) as connection:
             for body in (SMALL, LARGE, SMALL):
                 sent = make(body.content, *offer)
@@ -258,7 +258,7 @@ class TestUpgrades:
         if curl is None:
             pytest.skip("curl is not installed")
         if b"HTTP2" not in subprocess.run([curl, "--version"], capture_output=True, check=True).stdout:
-            pytest.skip("this curl knows no HTTP/2")
+            pytest.skip("this curl does not support HTTP/2")
         (tmp_path / "body").write_bytes(body.content)
         command = [curl, "--silent", "--fail", "--http2", "--data-binary", f"@{tmp_path / 'body'}", *framing]
         command += ["--header", f"Content-Type: {SAFETENSORS['Content-Type']}", "--max-time", "60"]
@@ -271,7 +271,7 @@ class TestUpgrades:
 
 @pytest.mark.usefixtures("answers_half_closed")
 class TestHalfClosed:
-    """A client that has sent all and closes its sending side still reads."""
+    """A client that closes its sending side still reads the replies."""
 
     @pytest.mark.parametrize("make", [request, chunked_request])
     @pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
@@ -300,19 +300,19 @@ class TestHalfClosed:
 
 
 class TestHttp10:
-    """Clients of HTTP/1.0 know no chunks (RFC 9112, 6.1) and get the bytes that those of HTTP/1.1 get."""
+    """HTTP/1.0 clients do not support chunks (RFC 9112, 6.1); they get the same bytes as HTTP/1.1 clients."""
 
     def check(self, server: ServerProcess, method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-        """The body of the reply, which has the length that it says and equals that over HTTP/1.1."""
+        """The body of the reply; checks its length, and that it equals the reply over HTTP/1.1."""
         named = {"accept-encoding": "identity"} | {name.replace("_", "-"): value for name, value in headers.items()}
         later = httpx.request(method, f"{server.url}{path}", content=body, headers=named, timeout=60)
-        status, got, content = reply_to_http10(server, method, path, body, named)
+        status, headers_10, content = reply_to_http10(server, method, path, body, named)
         assert status == later.status_code
-        assert "transfer-encoding" not in got
-        assert int(got["content-length"]) == len(content)
-        assert got["connection"] == "close"
-        unlike = {"date", "x-request-id", "server-timing", "content-length", "transfer-encoding", "connection"}
-        assert got.keys() - unlike == later.headers.keys() - unlike
+        assert "transfer-encoding" not in headers_10
+        assert int(headers_10["content-length"]) == len(content)
+        assert headers_10["connection"] == "close"
+        different = {"date", "x-request-id", "server-timing", "content-length", "transfer-encoding", "connection"}
+        assert headers_10.keys() - different == later.headers.keys() - different
         assert content == later.content
         return bytes(content)
 
