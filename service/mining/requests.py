@@ -127,7 +127,7 @@ class QueueRequest(BaseModel):
                 raise ValueError("per_class maps class indices to numbers of rows")
             if sum(self.per_class.values()) > self.budget:
                 raise ValueError(
-                    f"per_class has {sum(self.per_class.values())} rows in all, the budget is {self.budget}"
+                    f"per_class asks for {sum(self.per_class.values())} rows, the budget is {self.budget}"
                 )
             if self.min_per_class:
                 raise ValueError("min_per_class cannot be combined with a number of rows for each class in per_class")
