@@ -16,7 +16,7 @@ from service.runs.queries import SCORE_NAMES, View
 from service.runs.review_files import Verdicts
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
-from service.schema.faults import fault, unknown_fault
+from service.schema.faults import unknown_fault
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueHead, QueueRow, RowsPage, StoredQueue
 from service.schema.replies.reviews import Review
@@ -166,19 +166,6 @@ def parse_order(text: str) -> tuple[tuple[str, bool], ...]:
         InvalidRequestError: A name is unknown; the error lists the known names.
     """
     return sort_keys(text, SORTABLE)
-
-
-def parse_verdict(text: str) -> VerdictFilter:
-    """Parse the name of a verdict filter.
-
-    Raises:
-        InvalidRequestError: A name is unknown; the error lists the known names.
-    """
-    for name in _VERDICTS:
-        if text == name:
-            return name
-    msg = f"verdict is one of {', '.join(_VERDICTS)}, got {text[:50]!r}"
-    raise fault(InvalidRequestError, msg, "query", "verdict")
 
 
 def listing(store: RunStore, snapshot: Snapshot, name: str) -> Listing:

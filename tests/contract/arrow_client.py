@@ -58,7 +58,7 @@ def duplex(
                     connection.send(b"%x\r\n" % len(piece) + piece + b"\r\n")
             connection.send(b"0\r\n\r\n")
         except OSError:
-            pass  # the server has answered and does not read on
+            pass  # the server replied and stopped reading
 
     sender = threading.Thread(target=send)
     sender.start()

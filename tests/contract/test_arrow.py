@@ -82,23 +82,23 @@ def test_each_batch_is_answered_with_its_own_and_the_totals_come_last(client: ht
 
 def test_batches_are_answered_while_the_request_arrives(server: ServerProcess) -> None:
     batches = [record_batch(seed=seed) for seed in range(4)]
-    answered = [threading.Event() for _ in range(len(batches) + 1)]
+    replied = [threading.Event() for _ in range(len(batches) + 1)]
 
     def pieces() -> Iterator[bytes]:
         schema, *parts, end = ipc_pieces(batches[0].schema, batches)
         yield schema
         for number, part in enumerate(parts):
             # The next batch is sent only after the answer to the one before has been read.
-            assert number == 0 or answered[number - 1].wait(30)
+            assert number == 0 or replied[number - 1].wait(30)
             yield part
-        assert answered[len(parts) - 1].wait(30)
+        assert replied[len(parts) - 1].wait(30)
         yield end
 
     with duplex(server, pieces()) as response:
         for number, (part, _) in enumerate(read_batches(response)):
             assert len(part) == (20 if number < 4 else 0)
-            answered[number].set()
-    assert all(event.is_set() for event in answered)
+            replied[number].set()
+    assert all(event.is_set() for event in replied)
 
 
 @pytest.mark.parametrize("value_type", [pa.float16(), pa.float32(), pa.float64()], ids=str)
@@ -182,8 +182,8 @@ def test_polars_writes_requests_and_reads_replies(client: httpx.Client) -> None:
 
 def test_duckdb_writes_requests_and_reads_replies(client: httpx.Client) -> None:
     batch = record_batch(50, ids=True)
-    given = pa.table(batch)  # noqa: F841  read by name in the query
-    rows = duckdb.sql("select logits, targets, id from given order by length(id), id").to_arrow_table()
+    examples = pa.table(batch)  # noqa: F841  read by name in the query
+    rows = duckdb.sql("select logits, targets, id from examples order by length(id), id").to_arrow_table()
     content = b"".join(ipc_pieces(rows.schema, rows.to_batches()))
     reply = client.post("/loss", content=content, headers=ARROW)
     assert reply.status_code == 200, reply.text

@@ -44,19 +44,19 @@ def rows_of(name: str, reply: httpx.Response) -> list[Any]:
 @pytest.mark.parametrize("where", [{"queue": "five"}, {}, {"epoch": "0", "gamma": "0.5"}])
 @pytest.mark.parametrize("name", ["label-studio", "argilla", "fiftyone", "csv", "jsonl"])
 def test_it_shows_the_first_rows_of_the_file(client: httpx.Client, run: str, name: str, where: dict[str, str]) -> None:
-    asked = {"format": name, "from_name": "topic", "data_key": "text"} | where
-    file = client.get(f"/runs/{run}/export", params=asked)
-    found = client.get(f"/runs/{run}/export/preview", params=asked | {"rows": "4"}).json()
-    assert found["rows"] == rows_of(name, file)[:4]
-    assert (found["format"], found["num_rows"]) == (name, 5 if "queue" in where else 40)
-    assert f'filename="{found["file_name"]}"' in file.headers["content-disposition"]
-    assert file.headers["content-type"] == found["media_type"]
-    assert (found["validator"]["accepted"], found["validator"]["refused"]) == (4, [])
+    query = {"format": name, "from_name": "topic", "data_key": "text"} | where
+    file = client.get(f"/runs/{run}/export", params=query)
+    preview = client.get(f"/runs/{run}/export/preview", params=query | {"rows": "4"}).json()
+    assert preview["rows"] == rows_of(name, file)[:4]
+    assert (preview["format"], preview["num_rows"]) == (name, 5 if "queue" in where else 40)
+    assert f'filename="{preview["file_name"]}"' in file.headers["content-disposition"]
+    assert file.headers["content-type"] == preview["media_type"]
+    assert (preview["validator"]["accepted"], preview["validator"]["refused"]) == (4, [])
 
 
 def test_without_a_word_it_is_three_rows_of_jsonl(client: httpx.Client, run: str) -> None:
-    found = client.get(f"/runs/{run}/export/preview").json()
-    assert (found["format"], len(found["rows"]), found["columns"][0]) == ("jsonl", 3, "rank")
+    preview = client.get(f"/runs/{run}/export/preview").json()
+    assert (preview["format"], len(preview["rows"]), preview["columns"][0]) == ("jsonl", 3, "rank")
     assert client.get(f"/runs/{run}/export/preview?queue=five&rows=20&format=parquet").json()["num_rows"] == 5
 
 

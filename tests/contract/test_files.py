@@ -1,4 +1,4 @@
-"""Parquet, Arrow and CSV files as requests over a real connection: what is answered, and in which format."""
+"""Parquet, Arrow and CSV files as requests, and the formats of the replies."""
 
 from __future__ import annotations
 
