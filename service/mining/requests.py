@@ -126,9 +126,7 @@ class QueueRequest(BaseModel):
             if not all(CLASS_INDEX.fullmatch(label) for label in self.per_class):
                 raise ValueError("per_class maps class indices to numbers of rows")
             if sum(self.per_class.values()) > self.budget:
-                raise ValueError(
-                    f"per_class asks for {sum(self.per_class.values())} rows, the budget is {self.budget}"
-                )
+                raise ValueError(f"per_class asks for {sum(self.per_class.values())} rows, the budget is {self.budget}")
             if self.min_per_class:
                 raise ValueError("min_per_class cannot be combined with a number of rows for each class in per_class")
         return self
