@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -43,14 +42,13 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 NAMES = {dtype.str: name for name, dtype in DTYPES.items() if dtype.kind != "V"}
 
 
-@dataclass(frozen=True, eq=False)
-class Tensor:
+class Tensor(NamedTuple):
     """A tensor to write.
 
     Args:
         dtype: As safetensors spells it, e.g. `F32` or `BF16`.
         shape: Its dimensions.
-        data: Little-endian bytes, C order.
+        data: Little-endian numbers, C-contiguous.
     """
 
     dtype: str
@@ -60,8 +58,7 @@ class Tensor:
     @classmethod
     def of(cls, array: Column) -> Tensor:
         """The tensor of an array with one of the dtypes of `NAMES`; a contiguous array is not copied."""
-        flat = np.ascontiguousarray(array).reshape(-1)
-        return cls(NAMES[array.dtype.str], array.shape, flat.view(np.uint8).data)
+        return cls(NAMES[array.dtype.str], array.shape, np.ascontiguousarray(array).data)
 
 
 class Entry(NamedTuple):
