@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 
-import { queueName } from "../../service/web/components/open_queue.js";
+import { queueName } from "../../service/web/components/queue/open_queue.js";
 import { batchNames, mediaTypeOf, rowText, validName } from "../../service/web/lib/run_upload.js";
 
 Deno.test("the name of a file becomes a valid name of a run", () => {

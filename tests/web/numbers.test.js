@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 
-import { precisionText } from "../../service/web/components/strategies.js";
+import { precisionText } from "../../service/web/components/queue/strategies.js";
 import { number, percent, sentence } from "../../service/web/lib/dom.js";
 import { sizeText } from "../../service/web/lib/run_upload.js";
 

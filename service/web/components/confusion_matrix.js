@@ -2,7 +2,7 @@
 
 import { h, number } from "../lib/dom.js";
 import { className } from "./labels.js";
-import { openQueue, queueName } from "./open_queue.js";
+import { openQueue, queueName } from "./queue/open_queue.js";
 
 /** @import { Diagnostics, Refused, Run } from "../types.d.ts" */
 

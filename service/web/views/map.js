@@ -2,7 +2,7 @@
 
 import { runHead } from "../components/layout.js";
 import { mapChart, mapLegend } from "../components/map_chart.js";
-import { openQueue } from "../components/open_queue.js";
+import { openQueue } from "../components/queue/open_queue.js";
 import { countInside, mapPoints, REGION_NAMES, REGIONS } from "../lib/data_map.js";
 import { h, head, number, percent } from "../lib/dom.js";
 import { address } from "../lib/route.js";

@@ -1,15 +1,15 @@
 // The review of a queue: one row at a time with everything needed to judge it, next to the table of rows.
 // A queue may have 100 000 rows, so the service filters, sorts and pages them.
 
-import { bulkBar, MAX_SELECTED, Selection } from "../components/bulk_review.js";
+import { bulkBar, MAX_SELECTED, Selection } from "../components/queue/bulk_review.js";
 import { chooseClass } from "../components/class_dialog.js";
-import { FocusCard } from "../components/focus_card.js";
+import { FocusCard } from "../components/queue/focus_card.js";
 import { className, verdictText } from "../components/labels.js";
 import { crumbs } from "../components/layout.js";
-import { describeQueue } from "../components/queue_description.js";
-import { queueFilters } from "../components/queue_filters.js";
-import { progressTiles } from "../components/queue_progress.js";
-import { QueueTable } from "../components/queue_table.js";
+import { describeQueue } from "../components/queue/queue_description.js";
+import { queueFilters } from "../components/queue/queue_filters.js";
+import { progressTiles } from "../components/queue/queue_progress.js";
+import { QueueTable } from "../components/queue/queue_table.js";
 import { announce, h, number, problem } from "../lib/dom.js";
 import { listen, showKeys } from "../lib/keys.js";
 import { QueueQuery } from "../lib/queue_query.js";

@@ -1,9 +1,9 @@
 // The overview of a run: its numbers, warnings, queues, a form for a new queue, and charts.
 
 import { runHead, tile } from "../components/layout.js";
-import { newQueue } from "../components/new_queue.js";
+import { newQueue } from "../components/queue/new_queue.js";
 import { calibrationCard, concentrationCard, histogramCard } from "../components/run_charts.js";
-import { precisionText, strategyName } from "../components/strategies.js";
+import { precisionText, strategyName } from "../components/queue/strategies.js";
 import { bar, h, head, number, percent, problem, when } from "../lib/dom.js";
 import { toQueue } from "../lib/route.js";
 import { getDiagnostics, getQueues, getRun } from "../lib/runs_api.js";

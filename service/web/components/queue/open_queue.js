@@ -1,10 +1,10 @@
 // Makes the queue of a click on a chart, a table or a list, and opens it.
 
-import { problem } from "../lib/dom.js";
-import { toQueue } from "../lib/route.js";
-import { postQueue } from "../lib/runs_api.js";
+import { problem } from "../../lib/dom.js";
+import { toQueue } from "../../lib/route.js";
+import { postQueue } from "../../lib/runs_api.js";
 
-/** @import { QueueRequest, Refused } from "../types.d.ts" */
+/** @import { QueueRequest, Refused } from "../../types.d.ts" */
 
 /**
  * Make a queue, or take the one that the same request made before, and go to it.

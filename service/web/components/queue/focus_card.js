@@ -1,12 +1,12 @@
 // The row under review: its content and the buttons for its verdict.
 
-import { h, number, sentence } from "../lib/dom.js";
-import { ACTIONS, keyLabel } from "../lib/keys.js";
-import { exampleContent } from "./example_content.js";
-import { className, labels, verdictBadge } from "./labels.js";
+import { h, number, sentence } from "../../lib/dom.js";
+import { ACTIONS, keyLabel } from "../../lib/keys.js";
+import { exampleContent } from "../example_content.js";
+import { className, labels, verdictBadge } from "../labels.js";
 import { exampleLink } from "./queue_table.js";
 
-/** @import { ReviewedRow, Run } from "../types.d.ts" */
+/** @import { ReviewedRow, Run } from "../../types.d.ts" */
 
 /** Actions that need a row. */
 const ROW_ACTIONS = ["keep", "accept", "other", "unsure", "skip"];

@@ -1,15 +1,15 @@
 // The form that makes a queue of a run: three choices for the usual case, the others behind "More choices".
 
-import { h, number, problem } from "../lib/dom.js";
-import { toQueue } from "../lib/route.js";
-import { postQueue, previewQueue } from "../lib/runs_api.js";
-import { numberInput, showInputs } from "./form_inputs.js";
-import { className } from "./labels.js";
+import { h, number, problem } from "../../lib/dom.js";
+import { toQueue } from "../../lib/route.js";
+import { postQueue, previewQueue } from "../../lib/runs_api.js";
+import { numberInput, showInputs } from "../form_inputs.js";
+import { className } from "../labels.js";
 import { mixInputs } from "./mix_inputs.js";
 import { queueOptions } from "./queue_options.js";
 import { STRATEGIES } from "./strategies.js";
 
-/** @import { QueuePreview, QueueRequest, Refused, Run } from "../types.d.ts" */
+/** @import { QueuePreview, QueueRequest, Refused, Run } from "../../types.d.ts" */
 
 /** Largest number of classes with a quota each. */
 const MAX_QUOTAS = 50;

@@ -1,10 +1,10 @@
 // The request of a queue in one line.
 
-import { number } from "../lib/dom.js";
-import { className } from "./labels.js";
+import { number } from "../../lib/dom.js";
+import { className } from "../labels.js";
 import { strategyName } from "./strategies.js";
 
-/** @import { Classes, Queue } from "../types.d.ts" */
+/** @import { Classes, Queue } from "../../types.d.ts" */
 
 /**
  * The strategy, budget and quotas of a queue in words.

@@ -1,10 +1,10 @@
 // The numbers above a queue: the progress of its review and the wrong labels.
 
-import { bar, h, number } from "../lib/dom.js";
-import { tile } from "./layout.js";
+import { bar, h, number } from "../../lib/dom.js";
+import { tile } from "../layout.js";
 import { precisionText } from "./strategies.js";
 
-/** @import { Precision, QueuePage } from "../types.d.ts" */
+/** @import { Precision, QueuePage } from "../../types.d.ts" */
 /** @typedef {{ wrong: number, judged: number, reviewed: number }} QueueCounts `judged`: kept or wrong. */
 
 /**

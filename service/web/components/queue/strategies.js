@@ -1,8 +1,8 @@
 // The strategies that fill a queue: their names, descriptions and precision.
 
-import { number } from "../lib/dom.js";
+import { number } from "../../lib/dom.js";
 
-/** @import { Precision } from "../types.d.ts" */
+/** @import { Precision } from "../../types.d.ts" */
 
 /**
  * Label and description of each strategy. `tests/web` checks that the service has the same strategies.

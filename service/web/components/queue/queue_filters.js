@@ -1,12 +1,12 @@
 // The controls that filter and sort the rows of a queue.
 
-import { h } from "../lib/dom.js";
-import { SHOW_VALUES, SORTS } from "../lib/queue_query.js";
-import { anyOption, choice, field } from "./form_inputs.js";
-import { classOptions } from "./labels.js";
+import { h } from "../../lib/dom.js";
+import { SHOW_VALUES, SORTS } from "../../lib/queue_query.js";
+import { anyOption, choice, field } from "../form_inputs.js";
+import { classOptions } from "../labels.js";
 
-/** @import { Child, Classes } from "../types.d.ts" */
-/** @import { Filter, QueueQuery } from "../lib/queue_query.js" */
+/** @import { Child, Classes } from "../../types.d.ts" */
+/** @import { Filter, QueueQuery } from "../../lib/queue_query.js" */
 /** @typedef {(change: "filter" | "sort") => void} Changed */
 
 /** @type {Record<string, string>} */

@@ -1,9 +1,9 @@
 // Sets a verdict of many rows: the selection, and the bar of buttons over the table.
 
-import { dialog, h, number } from "../lib/dom.js";
-import { className } from "./labels.js";
+import { dialog, h, number } from "../../lib/dom.js";
+import { className } from "../labels.js";
 
-/** @import { Classes, ReviewedRow, RowVerdict, Verdict } from "../types.d.ts" */
+/** @import { Classes, ReviewedRow, RowVerdict, Verdict } from "../../types.d.ts" */
 /** @typedef {{ verdict: Verdict, label: number | null }} Judgement */
 
 /** The largest number of verdicts that the service takes in one request. */

@@ -1,14 +1,14 @@
 // The table of a queue, with its tabs, selection boxes and page buttons.
 
-import { bar, find, h, number, sentence } from "../lib/dom.js";
-import { TABS } from "../lib/queue_query.js";
-import { toExample, toQueue } from "../lib/route.js";
+import { bar, find, h, number, sentence } from "../../lib/dom.js";
+import { TABS } from "../../lib/queue_query.js";
+import { toExample, toQueue } from "../../lib/route.js";
 import { MAX_SELECTED } from "./bulk_review.js";
-import { exampleContent } from "./example_content.js";
-import { labels, verdictBadge } from "./labels.js";
+import { exampleContent } from "../example_content.js";
+import { labels, verdictBadge } from "../labels.js";
 
-/** @import { ReviewedRow, Run } from "../types.d.ts" */
-/** @import { QueueQuery } from "../lib/queue_query.js" */
+/** @import { ReviewedRow, Run } from "../../types.d.ts" */
+/** @import { QueueQuery } from "../../lib/queue_query.js" */
 /** @import { Selection } from "./bulk_review.js" */
 
 /**

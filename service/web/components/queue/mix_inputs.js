@@ -1,7 +1,7 @@
 // Inputs for the strategies of a mix and their shares.
 
-import { h } from "../lib/dom.js";
-import { showInputs } from "./form_inputs.js";
+import { h } from "../../lib/dom.js";
+import { showInputs } from "../form_inputs.js";
 import { STRATEGIES } from "./strategies.js";
 
 /** @typedef {{ line: HTMLElement, select: HTMLSelectElement, share: HTMLInputElement, remove: HTMLButtonElement }} Part */

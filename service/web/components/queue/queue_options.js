@@ -1,10 +1,10 @@
 // The options of a new queue behind "More choices". Only options that fit the strategy are shown.
 
-import { h } from "../lib/dom.js";
-import { getExamples } from "../lib/runs_api.js";
-import { numberInput, showInputs } from "./form_inputs.js";
+import { h } from "../../lib/dom.js";
+import { getExamples } from "../../lib/runs_api.js";
+import { numberInput, showInputs } from "../form_inputs.js";
 
-/** @import { QueueRequest, Run } from "../types.d.ts" */
+/** @import { QueueRequest, Run } from "../../types.d.ts" */
 /** @typedef {{ used: string[], quotas: string }} Chosen The strategies of the queue, and its kind of quotas. */
 /**
  * @typedef {object} Option
