@@ -21,7 +21,7 @@ def shown_progress(console: Console, total: int | None, title: str) -> Iterator[
     """Show progress: a bar with rate and remaining time on a terminal, otherwise a line every few seconds.
 
     Args:
-        console: Where to show it.
+        console: Console of the progress bar.
         total: Number of rows; None if unknown.
         title: Text before the bar.
     """

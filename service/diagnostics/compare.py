@@ -24,7 +24,7 @@ def compare(
     Args:
         view: The first run.
         other: The second run, on the same connection.
-        weighting: Of the losses of both runs.
+        weighting: Weighting of the losses of both runs.
         epochs: Epoch of the first and of the second run.
         top: Number of hardest examples; default 1 % of the common examples, at least 10.
 

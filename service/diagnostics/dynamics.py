@@ -32,8 +32,8 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
     """Subquery with a row of `COLUMNS` for each example; see `ExampleDynamics`.
 
     Args:
-        view: Of the run.
-        weighting: Of `mean_loss`.
+        view: The run.
+        weighting: Weighting of `mean_loss`.
         first: Number of first epochs of the run to read; None for all.
     """
     rows = f"(SELECT * FROM {view.scored(weighting)} WHERE epoch <= {last_epoch(view, first)})"
@@ -99,8 +99,8 @@ def dynamics_page(
     """The reply of `GET /runs/{run}/dynamics`.
 
     Args:
-        view: Of the run.
-        weighting: Of `mean_loss`.
+        view: The run.
+        weighting: Weighting of `mean_loss`.
         first: Number of first epochs of the run to read; None for all.
         sort: Names of `COLUMNS` with commas, a leading minus for descending order; ties by id.
         region: Restricts the rows to a region of the data map.

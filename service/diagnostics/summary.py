@@ -32,9 +32,9 @@ def diagnostics(view: View, weighting: Weighting, epoch: int, fields: Sequence[s
     """The reply of `GET /runs/{run}/diagnostics`.
 
     Args:
-        view: Of the run.
-        weighting: Of the losses: the run's own, or another one (what if).
-        epoch: Of the rows.
+        view: The run.
+        weighting: Weighting of the losses: the run's own, or another one (what if).
+        epoch: Epoch of the rows.
         fields: Members of `FIELDS` to compute, default all. The other members are always present.
 
     Raises:

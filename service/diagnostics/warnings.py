@@ -16,8 +16,8 @@ def warnings(view: View, diagnostics: Diagnostics) -> list[DiagnosticsWarning]:
     """Every warning that applies.
 
     Args:
-        view: Of the run.
-        diagnostics: With all members except `warnings`.
+        view: The run.
+        diagnostics: Diagnostics with all members except `warnings`.
     """
     checks = (_empty, _partial, _in_sample, _over_confident, _small_classes, _duplicated, _without_logits, _weighted)
     return [warning for check in checks if (warning := check(view, diagnostics)) is not None]

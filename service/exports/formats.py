@@ -21,8 +21,8 @@ class ExportFormat:
 
     Args:
         write: Converts any number of rows to the bytes of a file; holds a bounded number of rows in memory.
-        media_type: Of the file.
-        ending: Of the file name, after the name of the run or queue.
+        media_type: Media type of the file.
+        ending: End of the file name, after the name of the run or queue.
     """
 
     write: Write

@@ -31,7 +31,7 @@ class Control:
     Args:
         from_name: Name of the control.
         to_name: Name of the object that it labels.
-        choices: From the names of a class to the text in a result (the alias of a choice); None: all texts are allowed.
+        choices: Text in a result (the alias of a choice) by class name; None: all texts are allowed.
     """
 
     from_name: str
@@ -57,9 +57,9 @@ def predictions(
     empty result and the score of its row.
 
     Args:
-        tasks: As Label Studio sends them.
+        tasks: Tasks of a request of Label Studio.
         lookup: Finds rows by id, called once; the result lacks unknown ids.
-        options: Of the run; `from_name` and `to_name` apply without `label_config`.
+        options: Export options of the run; `from_name` and `to_name` apply without `label_config`.
         label_config: XML of the project; the suggestion fills in its first Choices control.
 
     Raises:

@@ -30,9 +30,9 @@ def preview(
     """Write rows in a format, read them back and validate them.
 
     Args:
-        format_name: Of `FORMATS`.
+        format_name: Name of a format in `FORMATS`.
         rows: The first rows of the export.
-        options: Of the export.
+        options: Options of the export.
         labels: Names of the classes, in their order.
 
     Raises:

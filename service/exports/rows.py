@@ -34,7 +34,7 @@ class ExportRow:
         log_odds: ln(p_t / (1 - p_t)).
         logit_margin: Logit of `target` minus the largest other logit.
         normalized_margin: (p_t - largest other probability + 1) / 2.
-        entropy: Of the probabilities, in nats.
+        entropy: Entropy of the probabilities, in nats.
         el2n: L2 norm of the probabilities minus the one-hot target.
         strategy: Strategy of the order.
         score: Score of the strategy.
@@ -101,8 +101,8 @@ class ExportOptions:
     Args:
         run: Name of the run.
         queue: Name of the queue, None for the whole epoch.
-        config_id: Of the loss.
-        epoch: Of the scores.
+        config_id: Id of the loss configuration.
+        epoch: Epoch of the scores.
         total: Number of rows, the largest rank.
         class_names: Names of the classes; None if unknown.
         from_name: Name of Label Studio's control or Argilla's question.

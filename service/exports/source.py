@@ -48,9 +48,9 @@ def epoch_rows(
     """The examples of an epoch, each id once, largest loss first.
 
     Args:
-        view: Of the run.
-        weighting: Of the losses.
-        epoch: Of the scores.
+        view: The run.
+        weighting: Weighting of the losses.
+        epoch: Epoch of the scores.
         verdicts: Current verdict of each example.
         ids: Examples to read, None for all.
     """

@@ -40,10 +40,10 @@ def validate(
     """Validate rows of a format; None if the validator of the tool is not installed.
 
     Args:
-        format_name: Of `FORMATS`.
+        format_name: Name of a format in `FORMATS`.
         written: The rows as parsed from the file.
         rows: The rows that were written.
-        options: Of the export.
+        options: Options of the export.
         labels: Names of the classes, in their order.
     """
     match format_name:

@@ -46,7 +46,7 @@ class Tensor(NamedTuple):
     """A tensor to write.
 
     Args:
-        dtype: As safetensors spells it, e.g. `F32` or `BF16`.
+        dtype: Name of the dtype in safetensors, e.g. `F32` or `BF16`.
         shape: Its dimensions.
         data: Little-endian numbers, C-contiguous.
     """
@@ -82,7 +82,7 @@ def file_parts(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> li
     """The bytes of a file in pieces; the largest items first, then by name, so that every tensor is aligned.
 
     Args:
-        tensors: By their names.
+        tensors: Tensors by name.
         metadata: Written in the order of the mapping.
     """
     ordered = sorted(tensors.items(), key=lambda named: (-DTYPES[named[1].dtype].itemsize, named[0]))

@@ -22,7 +22,7 @@ class HardExample:
     Args:
         batch: Number of its batch in the request (of a stream: in the stream).
         index: Its row in that batch.
-        id: As sent, or None.
+        id: Id of the example, or None.
         loss: Unreduced focal loss. In the service it is a NumPy float of the batch's dtype, for the digits in JSON.
         contribution: Its part of the loss of its batch; a NumPy float as `loss`.
         log_loss: Logarithm of the loss, which orders losses that underflow; None if unknown.
@@ -60,7 +60,7 @@ class BatchResult:
         num_excluded: Invalid rows that `on_invalid: "exclude"` left out.
         per_example: (N,) float32 (float64 for float64 logits) for each output, NaN for null; `prediction` int64,
             -1 for null, in sigmoid mode with L > 1 labels (N, L).
-        ids: As sent.
+        ids: Ids of the examples, or None.
     """
 
     loss: float | None
@@ -84,7 +84,7 @@ class LossResult:
         num_examples: Rows, ignored and excluded ones included.
         num_ignored: Rows whose target is `ignore_index`.
         num_excluded: Invalid rows that `on_invalid: "exclude"` left out.
-        batches: In the order of the request; empty in the totals of a stream.
+        batches: Results of the batches, in the order of the request; empty in the totals of a stream.
         hardest: The `top_k` largest losses, the largest first.
         excluded: The first 1 000 excluded rows.
     """
@@ -113,7 +113,7 @@ class Totals:
     """Sums, hardest examples and excluded rows of the batches so far; its size does not grow with their number.
 
     Args:
-        reduction: Of the configuration.
+        reduction: Reduction of the configuration.
         top_k: Number of hardest examples to keep.
         config_id: Id of the configuration.
         device: The device that computed the losses.
