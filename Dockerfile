@@ -1,27 +1,27 @@
-# The service in a container: CUDA comes with torch's own wheels, so the base is a plain Python and one file serves
-# CPU and GPU hosts. Any Debian-like base with `python3` >= 3.11 and its `venv` module will do.
+# The service in a container. torch's wheels include CUDA, so the base is a plain Python image, and one file serves CPU and
+# GPU hosts. Any Debian-like base with `python3` >= 3.11 and its `venv` module works.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE} AS base
 ENV PATH=/opt/venv/bin:$PATH
 
 FROM base AS build
-# How pip reaches its registry; each is pip's own environment variable. Left out, pip asks PyPI.
+# pip's environment variables of these names; without them pip uses PyPI.
 ARG PIP_INDEX_URL=
 ARG PIP_EXTRA_INDEX_URL=
 ARG PIP_FIND_LINKS=
 ARG PIP_CERT=
-# Anything else for `pip install`.
+# Further arguments of `pip install`.
 ARG PIP_ARGS=
-# Which torch, e.g. "torch==2.13.0"; with the constraints file it has to agree with the version there.
+# Requirement for torch, e.g. "torch==2.13.0"; must match the version in the constraints file.
 ARG TORCH=torch
-# The tested versions; empty takes the newest that pyproject.toml allows.
+# File with the tested versions; empty: the newest versions that pyproject.toml allows.
 ARG CONSTRAINTS=constraints.txt
 
-# pip lives in a venv of its own, so that the one that ships holds no installer.
+# pip has its own venv, so that the venv of the image contains no installer.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
 
-# Dependencies before the code: a change in service/ does not fetch torch again.
+# Dependencies before the code, so that a change in service/ does not download torch again.
 WORKDIR /src
 COPY pyproject.toml constraints*.txt ./
 RUN python3 -c 'import tomllib; \
@@ -36,15 +36,14 @@ RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-d
 
 FROM base AS service
 LABEL org.opencontainers.image.title="focal-loss-service" \
-      org.opencontainers.image.description="Focal loss as a service: per-batch losses and what each example adds to them."
-# The number is fixed, so that a volume keeps its owner from one image to the next and an orchestrator can see in the
-# image that it does not run as root.
+      org.opencontainers.image.description="Focal loss as a service: per-batch losses and the contribution of each example."
+# A fixed user id: volumes keep their owner with each new image, and orchestrators can verify that the user is not root.
 RUN groupadd --gid 10001 focal-loss \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin focal-loss \
  && install -d -o 10001 -g 10001 -m 0750 /data
 COPY --from=build /opt/venv /opt/venv
-# Triton, which comes with torch's CUDA wheels, compiles its way to the driver on first use. A CPU image has no Triton and
-# gets no compiler; without one the service would compute by plain torch and say so.
+# torch's CUDA wheels include Triton, which compiles its interface to the driver on first use. A CPU image has no Triton and
+# gets no compiler. Without a compiler the service logs a warning and uses plain torch.
 RUN if python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("triton") is None)'; then \
       headers=$(python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
       apt-get update \
@@ -52,9 +51,8 @@ RUN if python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec(
       && rm -rf /var/lib/apt/lists/*; \
     fi
 
-# On a host that other machines reach the service wants FOCAL_LOSS_API_KEYS and says so if they are missing.
-# Only /tmp and /data are written to, the root file system may be read-only. Compiled kernels go to /data: engines mount a
-# tmpfs such as /tmp without the right to execute from it.
+# With this host the service does not start without FOCAL_LOSS_API_KEYS. It writes to /tmp and /data only, so the root file
+# system may be read-only. Compiled kernels are in /data, because engines mount a tmpfs such as /tmp as noexec.
 ENV FOCAL_LOSS_HOST=0.0.0.0 \
     FOCAL_LOSS_DATA_DIR=/data \
     FOCAL_LOSS_PORT=8000 \

@@ -28,14 +28,13 @@ demo: setup            ## train a small model on real digits and find its mislab
 run: setup             ## serve on 127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
 
-# For each change, under a minute on two cores: no process of the service, no browser, no slow test, the contract tests
-# in process, and 20 examples of each property.
-quick: setup           ## the tests that need no service process, no browser and no patience
+# For each change, under a minute on two cores: contract tests in process, 20 examples of each property.
+quick: setup           ## fast tests: no service process, no browser, nothing slow
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 --dist worksteal --in-process \
 		-m "not live and not browser and not slow"
 
-# Everything, contract tests over TCP. Two processes of pytest, each with services of its own; the one that has finished
-# its half takes tests from the end of the other's.
+# Everything, contract tests over TCP. Two pytest processes, each with its own services; the one that finishes first takes
+# over tests of the other.
 test: setup            ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=30
 
@@ -63,7 +62,7 @@ docs: setup            ## write the generated parts of the docs, and build them 
 	$(BIN)/python scripts/generate_docs.py
 	$(MKDOCS)
 
-# The peers of the benchmarks stay away from what the service needs. Where one cannot be installed, its rows say so.
+# The peers have their own environments. If one cannot be installed, its rows say so.
 bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peers; BENCH="http growth": parts; MARKDOWN=docs/benchmarks.md: into the docs
 	$(BIN)/python -m benchmarks --markdown $(MARKDOWN) $(BENCH)
 
@@ -77,7 +76,7 @@ bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peer
 	-.venv-pytriton/bin/python -m pip install --disable-pip-version-check --requirement $<
 	@touch $@
 
-# For Python 3.12 on x86-64 Linux. Torch, Triton and NVIDIA's packages are those of the GPU machine.
+# For Python 3.12 on x86-64 Linux. The GPU machine provides torch, Triton and NVIDIA's packages.
 gpu-wheels: setup      ## download the wheels that gpu-check needs into WHEELS; needs the internet
 	mkdir -p $(WHEELS)
 	$(BIN)/python -m benchmarks.gpu.requirements > $(WHEELS)/requirements.txt
@@ -88,7 +87,7 @@ gpu-wheels: setup      ## download the wheels that gpu-check needs into WHEELS; 
 gpu-check: .venv-gpu/ready   ## test and measure on this machine's GPU, in under 10 minutes; no internet needed; see CONTRIBUTING.md
 	.venv-gpu/bin/python -m benchmarks.gpu $(GPU_CHECK)
 
-# The second file adds the packages of PYTHON, which are not the system's where PYTHON is of a virtual environment.
+# machine.pth adds the packages of PYTHON, which may belong to a virtual environment.
 .venv-gpu/ready: benchmarks/gpu/requirements.py pyproject.toml
 	$(PYTHON) -m venv --system-site-packages .venv-gpu
 	$(PYTHON) -c 'import site; print(*site.getsitepackages(), sep="\n")' \
