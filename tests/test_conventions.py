@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in sorted((ROOT / "service").rglob("*.py"))}
 # A docstring names its subject: "True if ...", not "Whether ...".
 CLAUSES = ("What", "Whether", "Which", "How", "Who", "Where", "When")
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """The syntax tree of each module, by path."""
+    paths = sorted((ROOT / "service").rglob("*.py"))
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in paths}
 
 
 def definitions(node: ast.AST, *, public: bool = True) -> Iterator[tuple[Definition, bool]]:
@@ -39,7 +46,7 @@ def annotations(definition: Definition) -> Iterator[ast.expr]:
 
 def test_no_docstring_begins_with_a_clause() -> None:
     faults = []
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         docstrings = [ast.get_docstring(tree), *(ast.get_docstring(each) for each, _ in definitions(tree))]
         faults += [(name, text) for text in docstrings if text and text.split(maxsplit=1)[0].rstrip(",") in CLAUSES]
     assert faults == []
@@ -47,7 +54,7 @@ def test_no_docstring_begins_with_a_clause() -> None:
 
 def test_no_public_signature_has_an_untyped_dictionary() -> None:
     faults = []
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for each in (each for each, is_public in definitions(tree) if is_public):
             texts = [ast.unparse(annotation) for annotation in annotations(each)]
             faults += [(name, each.name, text) for text in texts if "dict[str, Any]" in text]
