@@ -1,4 +1,4 @@
-"""The results of requests: reductions, contributions, rows that do not count, the hardest examples, and errors.
+"""The results of requests: reductions, contributions, rows that do not count, and the hardest examples.
 
 `tests/loss/properties` tests the scores of single rows, with `evaluate` as one of the implementations.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,93 +13,27 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from service.compute.device import Device
-from service.compute.evaluation import ERRORS_NAMED, Limits, evaluate
+from service.compute.evaluation import Limits
 from service.errors import (
-    InvalidIdsError,
     InvalidLogitError,
-    InvalidTargetError,
-    LossServiceError,
-    ShapeError,
-    TooManyElementsError,
-    TooManyExamplesError,
 )
-from service.loss.arrays import as_array
-from service.loss.focal import FocalLoss
-from service.loss.scores import Scores
 from service.schema.config import LossConfig
-from service.schema.request import OUTPUTS, Batch, LossRequest, RequestOptions
-from service.schema.result import EXCLUDED_LISTED, LossResult
+from service.schema.request import OUTPUTS, Batch
+from service.schema.result import EXCLUDED_LISTED
+from tests.compute.sample_requests import (
+    INF,
+    NAN,
+    REDUCTIONS,
+    batch,
+    column,
+    compute,
+    focal,
+    of_tensors,
+    refused,
+    tensor,
+)
 from tests.strategies import PlainBatch, at_most, softmax_batches
-
-NAN, INF = math.nan, math.inf
-REDUCTIONS = ("mean", "sum", "weighted_mean", "none")
-
-
-class CountingDevice(Device):
-    """Counts the batches that were computed."""
-
-    def __init__(self) -> None:
-        super().__init__("cpu")
-        self.computed = 0
-
-    def score(self, module: FocalLoss, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Scores:
-        self.computed += 1
-        return super().score(module, logits, targets, outputs)
-
-
-DEVICE = CountingDevice()
-
-
-def of_tensors(logits: Tensor, targets: Tensor, ids: Sequence[str | int] | None = None) -> Batch:
-    return Batch(as_array(logits), as_array(targets), ids)
-
-
-def tensor(values: Any, dtype: torch.dtype | None = None) -> Tensor:
-    return torch.tensor(values, dtype=dtype) if dtype else torch.tensor(values)
-
-
-def batch(logits: Any, targets: Any, ids: list[str | int] | None = None) -> Batch:
-    """A batch as decoded from JSON: float64 logits, and int64 targets if all are integers."""
-    return of_tensors(tensor(logits, torch.float64), targets if isinstance(targets, Tensor) else tensor(targets), ids)
-
-
-def compute(
-    batches: Sequence[Batch],
-    config: dict[str, Any] | None = None,
-    limits: Limits = Limits(1000, 5000),  # noqa: B008
-    **options: Any,
-) -> LossResult:
-    module = FocalLoss.from_config(LossConfig.parse(config or {}), "cpu")
-    return evaluate(DEVICE, module, LossRequest(RequestOptions.parse(options), tuple(batches)), limits)
-
-
-def refused(batches: Sequence[Batch], config: dict[str, Any] | None = None, **options: Any) -> LossServiceError:
-    """The error of a request; checks that errors of shapes, ids and limits are raised before anything is computed."""
-    before = DEVICE.computed
-    with pytest.raises(LossServiceError) as caught:
-        compute(batches, config, **options)
-    if isinstance(caught.value, ShapeError | InvalidIdsError | TooManyElementsError | TooManyExamplesError):
-        assert DEVICE.computed == before
-    return caught.value
-
-
-def locations(error: LossServiceError) -> list[list[str | int]]:
-    return [item["loc"] for item in error.errors]
-
-
-def column(result: LossResult, name: str) -> list[Any]:
-    return np.concatenate([part.per_example[name] for part in result.batches]).tolist()
-
-
-def focal(logits: Sequence[float], target: int, gamma: float, weight: float = 1.0) -> float:
-    """Equation 5 of the paper; accurate for logits that are not far apart."""
-    powers = [math.exp(value) for value in logits]
-    p_t = powers[target] / sum(powers)
-    return weight * (1 - p_t) ** gamma * -math.log(p_t)
-
 
 LOGITS = [[2.0, 0.1, -1.0], [0.3, 0.2, 0.9], [0.0, 1.0, 2.0], [-1.0, 0.5, 0.5]]
 TARGETS = [0, 1, -100, 2]
@@ -360,222 +293,6 @@ class TestHardest:
         assert losses == sorted(losses, reverse=True)
         others = [result.batches[number].per_example["loss"][row] for number, row in set(counted) - set(positions)]
         assert not losses or max(others, default=0.0) <= losses[-1]
-
-
-class TestIds:
-    @pytest.mark.parametrize(
-        ("ids", "loc", "first"),
-        [
-            ([["a", "b"], ["c", "a"]], ["batches", 1, "ids", 1], "batch 0, row 0"),
-            ([["a", "a"], ["c", "d"]], ["batches", 0, "ids", 1], "batch 0, row 0"),
-            ([[1, 2], [3, 2]], ["batches", 1, "ids", 1], "batch 0, row 1"),
-            ([None, [5, 5]], ["batches", 1, "ids", 1], "batch 1, row 0"),
-        ],
-    )
-    def test_an_id_that_occurs_twice(self, ids: list[Any], loc: list[str | int], first: str) -> None:
-        error = refused([batch([[0, 1]] * 2, [0, 1], names) for names in ids])
-        assert isinstance(error, InvalidIdsError)
-        assert locations(error) == [loc]
-        assert first in error.detail
-        assert f"batch {loc[1]}, row {loc[3]}" in error.detail
-
-    def test_a_string_and_an_integer_are_different_ids(self) -> None:
-        assert compute([batch([[0, 1]] * 2, [0, 1], [1, "1"])]).num_examples == 2
-
-    @pytest.mark.parametrize("ids", [[], ["a"], ["a", "b", "c"]])
-    def test_there_is_an_id_for_each_row(self, ids: list[str | int]) -> None:
-        error = refused([batch([[0, 1]], [0]), batch([[0, 1]] * 2, [0, 1], ids)])
-        assert isinstance(error, ShapeError)
-        assert locations(error) == [["batches", 1, "ids"]]
-        assert f"{len(ids)} ids for 2 rows" in error.detail
-
-
-class TestLimits:
-    def test_elements_of_one_batch(self) -> None:
-        assert compute([batch(LOGITS, TARGETS)] * 3, limits=Limits(12, 1000)).num_examples == 12
-        error = refused([batch(LOGITS[:1], [0]), batch(LOGITS, TARGETS)], limits=Limits(11, 1000))
-        assert isinstance(error, TooManyElementsError)
-        assert error.status == 413
-        assert error.detail == "batch 1 has 12 logits, the limit is 11 (max_elements)"
-
-    def test_rows_of_all_batches(self) -> None:
-        assert compute([batch(LOGITS, TARGETS)] * 3, limits=Limits(1000, 12)).num_examples == 12
-        error = refused([batch(LOGITS, TARGETS)] * 3, limits=Limits(1000, 11))
-        assert isinstance(error, TooManyExamplesError)
-        assert error.status == 413
-        assert error.detail == "the request has 12 rows, the limit is 11 (max_examples)"
-
-    def test_rows_without_a_column_count_too(self) -> None:
-        logits = torch.empty(2**40, 0)
-        error = refused([of_tensors(logits, torch.empty(2**40, 0, dtype=torch.int64))])
-        assert isinstance(error, TooManyExamplesError)
-
-
-class TestRefusals:
-    """Contract section 2: the message names batch, row and value."""
-
-    @pytest.mark.parametrize(
-        ("logits", "targets", "config", "loc", "detail"),
-        [
-            ([[0, 0], [0, NAN]], [0, 0], {}, ["logits", 1, 1], "batch 1, row 1, column 1: logit NaN"),
-            ([[0, 0], [INF, 0]], [0, 0], {}, ["logits", 1, 0], "batch 1, row 1, column 0: logit +inf"),
-            ([[0, 0], [0, INF]], [0, 0], {}, ["logits", 1, 1], "batch 1, row 1, column 1: logit +inf"),
-            (
-                [[0, 0], [-INF, 0]],
-                [0, 0],
-                {},
-                ["logits", 1, 0],
-                "batch 1, row 1, column 0: logit -inf on the target: its loss is infinite",
-            ),
-            (
-                [[0, 0, 0], [0, 0, -INF]],
-                [0, 0],
-                {"label_smoothing": 0.1},
-                ["logits", 1, 2],
-                "batch 1, row 1, column 2: logit -inf with label_smoothing: its loss is infinite",
-            ),
-            (
-                [[0, 0], [0, 0]],
-                [1, 2],
-                {},
-                ["targets", 1],
-                "batch 1, row 1: target 2 is outside [0, 2) and is not ignore_index (-100)",
-            ),
-            (
-                [[0, 0], [0, 0]],
-                [1, -1],
-                {"ignore_index": 7},
-                ["targets", 1],
-                "batch 1, row 1: target -1 is outside [0, 2) and is not ignore_index (7)",
-            ),
-            (
-                [[0, 0]],
-                [2**63 - 1],
-                {"ignore_index": None},
-                ["targets", 0],
-                "batch 1, row 0: target 9223372036854775807 is outside [0, 2)",
-            ),
-            (
-                [[0, 0], [0, 0]],
-                [0, 0.5],
-                {},
-                ["targets", 1],
-                "batch 1, row 1: softmax targets are integer class indices, got 0.5",
-            ),
-            (
-                [[0, 0], [0, 0]],
-                [1.0, 0.0],
-                {},
-                ["targets", 0],
-                "batch 1, row 0: softmax targets are integer class indices, got 1.0",
-            ),
-            (
-                [[0, 0], [0, 0]],
-                [0, 2.0**63],
-                {},
-                ["targets", 1],
-                "batch 1, row 1: softmax targets are integer class indices, got 9.223372036854776e+18",
-            ),
-            (
-                [[0, 0], [0, 0]],
-                [0, NAN],
-                {},
-                ["targets", 1],
-                "batch 1, row 1: softmax targets are integer class indices, got NaN",
-            ),
-            (
-                [[0, 0], [0, 0]],
-                [0, -INF],
-                {},
-                ["targets", 1],
-                "batch 1, row 1: softmax targets are integer class indices, got -inf",
-            ),
-            (
-                [[0, 0], [0, 0]],
-                [[0, 1], [1, -0.5]],
-                {"mode": "sigmoid"},
-                ["targets", 1, 1],
-                "batch 1, row 1, column 1: target -0.5 is outside [0, 1] and is not ignore_index (-100)",
-            ),
-            (
-                [[0, 0], [0, 0]],
-                [[0, 1], [NAN, 1]],
-                {"mode": "sigmoid", "ignore_index": None},
-                ["targets", 1, 0],
-                "batch 1, row 1, column 0: target NaN is outside [0, 1]",
-            ),
-            (
-                [[0, 0], [0, INF]],
-                [[0, 1], [1, 1]],
-                {"mode": "sigmoid"},
-                ["logits", 1, 1],
-                "batch 1, row 1, column 1: logit +inf",
-            ),
-        ],
-    )
-    def test_values(self, logits: Any, targets: Any, config: Any, loc: list[Any], detail: str) -> None:
-        good = batch(torch.zeros(1, 2).tolist(), [[0, 1]] if config.get("mode") == "sigmoid" else [0])
-        error = refused([good, batch(logits, targets)], config)
-        assert isinstance(error, InvalidTargetError if loc[0] == "targets" else InvalidLogitError)
-        assert error.detail == detail
-        assert locations(error) == [["batches", 1, *loc]]
-
-    def test_every_bad_row_is_named_up_to_a_bound(self) -> None:
-        logits = torch.zeros(50, 2, dtype=torch.float64)
-        logits[10:, 1] = NAN
-        error = refused([of_tensors(logits, torch.zeros(50, dtype=torch.int64))])
-        assert locations(error) == [["batches", 0, "logits", row, 1] for row in range(10, 10 + ERRORS_NAMED)]
-        assert error.detail == "batch 0, row 10, column 1: logit NaN (and 39 more rows)"
-
-    def test_rows_that_are_bad_in_two_ways(self) -> None:
-        error = refused([batch([[NAN, 0], [0, 0]], [0, 5])])
-        assert isinstance(error, InvalidLogitError)
-        assert locations(error) == [["batches", 0, "logits", 0, 0], ["batches", 0, "targets", 1]]
-
-    @pytest.mark.parametrize("mode", ["softmax", "sigmoid"])
-    @pytest.mark.parametrize(("rows", "targets"), [(2, 3), (3, 2), (0, 1), (1, 0)])
-    def test_lengths_that_differ(self, mode: str, rows: int, targets: int) -> None:
-        error = refused([of_tensors(torch.zeros(rows, 2), torch.zeros(targets, dtype=torch.int64))], {"mode": mode})
-        assert isinstance(error, ShapeError)
-        assert locations(error) == [["batches", 0, "targets"]]
-        assert f"{targets} targets for {rows} rows" in error.detail
-
-    @pytest.mark.parametrize(
-        ("logits", "targets", "config", "part", "text"),
-        [
-            ((2,), (2,), {}, "logits", "[2]"),
-            ((), (), {}, "logits", "[]"),
-            ((2, 3, 1), (2,), {}, "logits", "[2, 3, 1]"),
-            ((2, 1), (2,), {}, "logits", "have 1"),
-            ((2, 0), (2,), {}, "logits", "have 0"),
-            ((2, 3), (2, 1), {}, "targets", "[2, 1]"),
-            ((2, 3), (2, 3), {}, "targets", "[2, 3]"),
-            ((2, 3), (), {}, "targets", "[]"),
-            ((2, 3), (2,), {"alpha": [1, 2]}, "logits", "2 weights, the logits 3 classes"),
-            ((2, 3), (2,), {"alpha": 0.5}, "logits", "2 weights, the logits 3 classes"),
-            ((2, 2), (2,), {"alpha": [1, 2, 3]}, "logits", "3 weights, the logits 2 classes"),
-            ((2, 2), (2,), {"alpha": {"class_counts": [1, 2, 3]}}, "logits", "3 weights, the logits 2 classes"),
-            ((0, 3), (0,), {"alpha": [1, 2]}, "logits", "2 weights, the logits 3 classes"),
-            ((2, 3), (2,), {"mode": "sigmoid"}, "targets", "[2, 3] and targets [2]"),
-            ((2, 3), (2, 1), {"mode": "sigmoid"}, "targets", "[2, 3] and targets [2, 1]"),
-            ((2,), (2, 2), {"mode": "sigmoid"}, "targets", "[2, 1] and targets [2, 2]"),
-            ((2, 0), (2, 0), {"mode": "sigmoid"}, "logits", "none"),
-            ((), (), {"mode": "sigmoid"}, "logits", "[]"),
-            ((2, 1, 1), (2, 1, 1), {"mode": "sigmoid"}, "logits", "[2, 1, 1]"),
-            ((2, 1), (2, 1, 1), {"mode": "sigmoid"}, "targets", "[2, 1, 1]"),
-            ((2, 3), (2, 3), {"mode": "sigmoid", "alpha": [0.1, 0.2]}, "logits", "2 values, the logits 3 labels"),
-            ((2,), (2,), {"mode": "sigmoid", "alpha": [0.1, 0.2]}, "logits", "2 values, the logits 1 labels"),
-        ],
-    )
-    def test_shapes(self, logits: Any, targets: Any, config: Any, part: str, text: str) -> None:
-        error = refused([of_tensors(torch.zeros(logits), torch.zeros(targets, dtype=torch.int64))], config)
-        assert isinstance(error, ShapeError)
-        assert locations(error) == [["batches", 0, part]]
-        assert text in error.detail
-
-    def test_the_last_batch_is_checked_before_the_first_is_computed(self) -> None:
-        error = refused([batch([[NAN, 0]], [0]), batch([[0.0]], [0])])
-        assert isinstance(error, ShapeError)
 
 
 class TestEmpty:
