@@ -62,7 +62,7 @@ def sent_batch(batch: Any, number: int = 0) -> SentBatch:
 
     Raises:
         InvalidRequestError: The batch has none of these forms, or contains values that are not numbers.
-        ShapeError: Rows of different lengths, or a number of ids other than that of the rows.
+        ShapeError: Rows of different lengths, or the number of ids is not the number of rows.
         InvalidIdsError: An id is not unique, or neither a string nor an integer.
     """
     if _package(batch) == "pyarrow":
@@ -95,8 +95,8 @@ def tensor(value: Any, part: str, number: int = 0) -> Tensor:
     """Convert an array, tensor or nested list for sending.
 
     Args:
-        value: float16, bfloat16, float32 and float64 are sent unchanged, lists of numbers as float64 or int64. A torch
-            tensor may be on any device and require gradients.
+        value: Array, tensor or nested list. float16, bfloat16, float32 and float64 are sent unchanged, lists of numbers
+            as float64 or int64. A torch tensor may be on any device and require gradients.
         part: `logits` or `targets`. Integer logits are sent as float64.
         number: Number of the batch, for error messages.
 
@@ -153,7 +153,7 @@ def _package(value: Any) -> str:
 
 
 def _torch_array(value: Any) -> tuple[str, Column]:
-    torch = sys.modules["torch"]  # imported by whoever created the tensor
+    torch = sys.modules["torch"]  # imported already, since the value is a tensor
     host = value.detach().cpu()
     name = str(host.dtype).removeprefix("torch.")
     if name == "bfloat16":

@@ -39,7 +39,8 @@ class Call(Generic[T]):
     Args:
         method: HTTP method.
         path: Path and query, relative to the service's address.
-        read: Returns the result of a successful reply. May raise ValueError, KeyError, TypeError or IndexError.
+        read: Function that returns the result of a successful reply. May raise ValueError, KeyError, TypeError or
+            IndexError.
         content: Body of the request.
         headers: Headers in addition to those of the client.
         repeatable: True if a second identical request does no harm.
@@ -65,7 +66,7 @@ class Call(Generic[T]):
 
         Raises:
             LossServiceError: The reply is an error. The class is that of its `code`.
-            UnexpectedReplyError: The service sends no such reply.
+            UnexpectedReplyError: The reply does not have the format of this service.
         """
         if not response.is_success:
             raise error_of(response)
@@ -87,7 +88,7 @@ class ConnectionArguments(TypedDict):
 
 
 def connection_arguments(url: str, api_key: str | None, timeout_s: float) -> ConnectionArguments:
-    """Return the arguments of `httpx.Client` for a service; without a key, the environment variable's is used."""
+    """Return the arguments of `httpx.Client` for a service. `api_key` defaults to the environment variable."""
     key = os.environ.get(API_KEY_VARIABLE) if api_key is None else api_key
     # Scores hardly compress: on a fast network compressing them takes longer than sending them.
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
@@ -117,7 +118,7 @@ def loss_fields(
     """Validate the members of a loss request other than its tensors, and return them as JSON values.
 
     Raises:
-        InvalidRequestError: Or the subclass for the fault, e.g. UnknownOutputError.
+        InvalidRequestError: The request is invalid. A subclass names the fault, e.g. UnknownOutputError.
     """
     fields = output_fields(outputs, top_k, on_invalid)
     if isinstance(config, str):
@@ -134,7 +135,7 @@ def output_fields(outputs: Iterable[str] | str, top_k: int, on_invalid: OnInvali
         on_invalid: Treatment of rows with an invalid logit or target.
 
     Raises:
-        InvalidRequestError: Or the subclass for the fault, e.g. UnknownOutputError.
+        InvalidRequestError: The request is invalid. A subclass names the fault, e.g. UnknownOutputError.
     """
     if isinstance(outputs, str):
         outputs = [name.strip() for name in outputs.split(",")]

@@ -1,8 +1,8 @@
-"""The parts that the asynchronous and the synchronous client do differently: each class here has a hand-written twin.
+"""The parts in which the asynchronous and the synchronous client differ, in an asynchronous and a synchronous version.
 
-`scripts/generate_sync_client.py` replaces the name of the one by the name of the other. Everything else of the
-synchronous client is generated: only an event loop can cancel a request, and only a thread can run one in the
-background without an event loop.
+`scripts/generate_sync_client.py` replaces the asynchronous names by the synchronous ones. Both versions are
+written by hand: an event loop runs a request in the background as a task and can cancel it; without an event loop a
+thread runs it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class AsyncBackground(Generic[Result]):
         self._task: asyncio.Future[Result] | None = None
 
     def start(self, function: Callable[[Argument], Awaitable[Result]], argument: Argument) -> None:
-        """Call a function in the background; the result of the call before must have been read."""
+        """Call a function in the background; the result of the previous call must have been read."""
         self._task = asyncio.ensure_future(function(argument))
 
     async def result(self) -> Result | None:
@@ -46,7 +46,7 @@ class Background(Generic[Result]):
         self._future: Future[Result] | None = None
 
     def start(self, function: Callable[[Argument], Result], argument: Argument) -> None:
-        """Call a function in the background; the result of the call before must have been read."""
+        """Call a function in the background; the result of the previous call must have been read."""
         self._future = self._pool.submit(function, argument)
 
     def result(self) -> Result | None:

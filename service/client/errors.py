@@ -1,4 +1,4 @@
-"""Errors of the client: those of the service by their `code`, and those without a usable reply."""
+"""Errors of the client: errors of the service by their `code`, and requests without a usable reply."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class RequestTimeoutError(ClientError, TimeoutError):
 
 
 class UnexpectedReplyError(ClientError):
-    """The reply is none of this service. Another server may be listening at this address."""
+    """The reply does not have the format of this service. Another server may be listening at this address."""
 
 
 def network_error(err: httpx.TransportError, url: str) -> ClientError:
-    """Convert an error of httpx to one of the client."""
+    """Convert an httpx error to a client error."""
     if isinstance(err, httpx.TimeoutException) and not isinstance(err, httpx.ConnectTimeout):
         return RequestTimeoutError(f"no reply within the timeout ({type(err).__name__})", url=url)
     sent = not isinstance(err, httpx.ConnectError | httpx.ConnectTimeout)
@@ -60,7 +60,7 @@ def network_error(err: httpx.TransportError, url: str) -> ClientError:
 
 
 def error_of(response: httpx.Response) -> LossServiceError:
-    """Build the error that a reply describes, in the class that the service raised. The body has been read.
+    """Build the error that a reply describes, in the class that the service raised. The body must have been read.
 
     A code that this version does not know becomes a LossServiceError with that code. A reply that is not a problem
     document, e.g. one of a proxy, becomes a LossServiceError with the code `http_<status>`.

@@ -18,8 +18,8 @@ Progress = Callable[[int, int], None]
 class Grouping:
     """Collects batches until they fill a request.
 
-    All batches of a group have the same width and dtype, so that the dtype of a result does not depend on its
-    neighbours.
+    All batches of a group have the same width and dtype, so that the dtype of a result does not depend on
+    the other batches.
 
     Args:
         max_bytes: Maximum size of a group; a larger batch is a group of its own.
@@ -33,20 +33,20 @@ class Grouping:
         self._nbytes = 0
 
     def add(self, batch: SentBatch) -> list[SentBatch]:
-        """Add a copy of a batch. Returns the group before it if the batch does not fit in, else an empty list."""
+        """Add a copy of a batch. Returns the previous group if the batch does not fit into it, else an empty list."""
         full = bool(self._batches) and (
             self._nbytes + batch.nbytes > self._max_bytes
             or len(self._batches) >= self._max_batches
             or _layout(batch) != _layout(self._batches[0])
         )
-        complete = self.rest() if full else []
+        complete = self.take() if full else []
         # A copy: the caller may reuse the arrays before the group is sent.
         self._batches.append(batch.copy())
         self._nbytes += batch.nbytes
         return complete
 
-    def rest(self) -> list[SentBatch]:
-        """Return the batches since the last complete group."""
+    def take(self) -> list[SentBatch]:
+        """Remove and return the collected batches, which may be none."""
         batches, self._batches, self._nbytes = self._batches, [], 0
         return batches
 

@@ -23,7 +23,7 @@ from service.schema.replies.runs import CreatedRun, Run
 from service.schema.request import OnInvalid
 from service.schema.result import LossResult
 
-# Rows per request where all rows of a queue or of an epoch are wanted.
+# Rows per request when all rows of a queue or an epoch are read.
 PAGE_ROWS = 5_000
 
 
@@ -94,11 +94,11 @@ def put_batch_call(
 
     Raises:
         InvalidIdsError: The batch has no ids.
-        InvalidRequestError: Or the subclass for the fault.
+        InvalidRequestError: The batch or an option is invalid. A subclass names the fault.
     """
     sent = batch if isinstance(batch, SentBatch) else sent_batch(batch)
     if sent.ids is None:
-        raise InvalidIdsError("batch 0: ids missing; a run knows its examples by them")
+        raise InvalidIdsError("batch 0: ids missing; a run identifies its examples by them")
     fields = output_fields(outputs, top_k, on_invalid) | {"ids": sent.ids}
     if attributes:
         fields["attributes"] = _attributes_json(attributes)

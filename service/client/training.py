@@ -18,7 +18,7 @@ from service.errors import InvalidIdsError, InvalidRequestError
 from service.formats.safetensors import Tensor
 from service.schema.request import OnInvalid
 
-ERRORS_KEPT = 100
+MAX_ERRORS = 100
 # Maximum size of a batch. It bounds the rows of a batch with many classes, far below the service's `max_body_bytes`.
 BATCH_BYTES = 32 * 1024 * 1024
 
@@ -64,8 +64,8 @@ class RunRecorder:
     `close` raises the errors of dropped batches and of those that the service rejected; with `strict`, so does `add`.
 
     Batches are named `{prefix}-{number}`, numbered from 0 in each epoch. Training an epoch again with the same rows in
-    the same order changes nothing. With other logits the service rejects it (BatchConflictError), since it would count
-    both: record it in another run. If several processes train, each needs its own `prefix`, e.g. `rank-3`.
+    the same order changes nothing. The service rejects a batch of the same name with other logits (BatchConflictError):
+    record that training in another run. If several processes train, each needs its own `prefix`, e.g. `rank-3`.
 
     Args:
         run: Run that stores the rows.
@@ -143,7 +143,7 @@ class RunRecorder:
             attributes: One value per example under each name. The names are the same throughout an epoch.
 
         Raises:
-            InvalidRequestError: Or the subclass for the fault: a wrong shape, type or id.
+            InvalidRequestError: A shape, type or id is invalid. A subclass names the fault.
             RecordingError: With `strict`, rows added before were not stored.
             ValueError: The recorder is closed.
         """
@@ -151,7 +151,7 @@ class RunRecorder:
             raise ValueError("the recorder is closed")
         rows = sent_batch((logits, targets, ids)).copy()
         if rows.ids is None:
-            raise InvalidIdsError("ids missing; a run knows its examples by them")
+            raise InvalidIdsError("ids missing; a run identifies its examples by them")
         ids = set(map(str, rows.ids))
         # A batch has one width and unique ids. A DistributedSampler repeats rows to fill its last batch.
         if epoch != self._epoch or (self._parts and not _can_join(self._parts[0], rows)) or ids & self._ids:
@@ -209,7 +209,7 @@ class RunRecorder:
         log.warning("%d rows were not stored: %s", named.batch.num_examples, error)
         with self._lock:
             self.num_lost += named.batch.num_examples
-            if len(self.errors) < ERRORS_KEPT:
+            if len(self.errors) < MAX_ERRORS:
                 self.errors.append(error)
 
     def _send_batches(self) -> None:

@@ -41,11 +41,11 @@ class TrainerRunCallback(TrainerCallback):
     A Trainer passes no logits to its callbacks, and those of the training steps come from a model that changes with
     each step, with dropout. Therefore the model evaluates the data set at the end of each epoch, without gradients.
     This adds about a third of the epoch's time for the training set, and less for a smaller data set or with `every`.
-    A held-out part is better evidence of wrong labels anyway. `RunRecorder` sends the logits in the background.
+    Losses of held-out rows are also better evidence of wrong labels. `RunRecorder` sends the logits in the background.
 
     Random states, the mode of each module and the data loader are restored, so that training continues as without the
     callback. If several processes train, each evaluates its share of the rows. Models that are sharded over processes
-    (FSDP, ZeRO stage 3) are not supported. The run's epochs have the numbers of the Trainer's, from 0.
+    (FSDP, ZeRO stage 3) are not supported. Epochs are numbered as in the Trainer, from 0.
 
     Args:
         run: Run that stores the epochs.

@@ -15,7 +15,7 @@ from service.schema.result import BatchResult, Excluded, HardExample, LossResult
 
 MEDIA_TYPE = "application/x-safetensors"
 HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
-# The HTTP stack copies each piece, and its rest after each send. Copies of small pieces stay in the CPU cache.
+# The HTTP stack copies each piece, and the unsent part after each send. Copies of small pieces stay in the CPU cache.
 PIECE_BYTES = 256 * 1024
 
 
@@ -101,7 +101,7 @@ def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
         num_ignored=int(counts[1].sum()),
         num_excluded=int(counts[2].sum()),
         batches=batches,
-        hardest=tuple(_hard(row, ids) for row in orjson.loads(metadata["hardest"])),
+        hardest=tuple(_hard_example(row, ids) for row in orjson.loads(metadata["hardest"])),
         excluded=tuple(_excluded(row, ids) for row in orjson.loads(metadata["excluded"])),
     )
 
@@ -111,11 +111,11 @@ def _number(value: Any) -> float | None:
 
 
 def _id(row: dict[str, Any], ids: Sequence[Ids | None]) -> str | int | None:
-    of_batch = ids[row["batch"]]
-    return None if of_batch is None else of_batch[row["index"]]
+    batch_ids = ids[row["batch"]]
+    return None if batch_ids is None else batch_ids[row["index"]]
 
 
-def _hard(row: dict[str, Any], ids: Sequence[Ids | None]) -> HardExample:
+def _hard_example(row: dict[str, Any], ids: Sequence[Ids | None]) -> HardExample:
     return HardExample(row["batch"], row["index"], _id(row, ids), row["loss"], row["contribution"])
 
 

@@ -175,7 +175,7 @@ def test_a_group_has_one_width_and_dtype_and_copies_its_arrays() -> None:
     array = np.zeros((2, 3), np.float32)
     kinds = [array, array, array, array, array.astype(np.float64), np.zeros((2, 4)), np.zeros((9, 4)), np.zeros((1, 4))]
     groups = [group for logits in kinds if (group := grouping.add(sent_batch((logits, [0] * len(logits)))))]
-    groups.append(grouping.rest())
+    groups.append(grouping.take())
     assert [[batch.logits.shape for batch in group] for group in groups] == [
         [(2, 3)] * 3,
         [(2, 3)],
@@ -186,7 +186,7 @@ def test_a_group_has_one_width_and_dtype_and_copies_its_arrays() -> None:
     ]
     array += 7
     assert not any(groups[0][0].logits.data)
-    assert grouping.rest() == []
+    assert grouping.take() == []
 
 
 def test_a_stream_reads_no_more_batches_than_it_needs() -> None:

@@ -1,4 +1,4 @@
-"""`AsyncConnection`: sends calls to one service over HTTP and repeats those that may be repeated."""
+"""`AsyncConnection`: sends calls to one service over HTTP and retries them where that is safe."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class AsyncConnection:
             LossServiceError: The service answered with an error. The class is that of the error's `code`.
             ClientError: The service gave no usable reply.
         """
-        return await self._repeated(lambda: self._send_once(call), call.repeatable, policy)
+        return await self._with_retries(lambda: self._send_once(call), call.repeatable, policy)
 
     async def save(self, call: Call[bytes], path: Path) -> None:
         """Send a call and write the body of its reply to a file in pieces.
@@ -79,15 +79,15 @@ class AsyncConnection:
 
         Args:
             call: The request.
-            path: Where to write the file.
+            path: File to write.
 
         Raises:
             LossServiceError: The service answered with an error. The class is that of the error's `code`.
             ClientError: The service gave no usable reply.
         """
-        await self._repeated(lambda: self._save_once(call, path), call.repeatable)
+        await self._with_retries(lambda: self._save_once(call, path), call.repeatable)
 
-    async def _repeated(
+    async def _with_retries(
         self, attempt: Callable[[], Awaitable[T]], repeatable: bool, policy: RetryPolicy | None = None
     ) -> T:
         retries = Retries(policy or self._retry, repeatable=repeatable)

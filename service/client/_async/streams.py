@@ -1,4 +1,4 @@
-"""Streams of batches: one request is in progress while the caller uses the results of the one before."""
+"""Streams of batches: one request is in progress while the caller uses the results of the previous one."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ async def stream_results(
 
     Args:
         batches: Batches in the forms that `sent_batch` takes.
-        send: Sends one request with these batches.
-        get_reduction: Returns the reduction of the configuration.
+        send: Function that sends one request with these batches.
+        get_reduction: Function that returns the reduction of the configuration.
         totals: Totals to add the replies to.
-        progress: Called after each reply with the number of batches and of examples so far.
+        progress: Function called after each reply with the number of batches and of examples so far.
     """
     totals.reduction = await get_reduction()
     request = AsyncBackground[LossResult]()
@@ -87,5 +87,5 @@ async def _groups(batches: AsyncBatches) -> AsyncIterator[list[SentBatch]]:
     async for number, batch in async_enumerate(batches):
         if complete := grouping.add(sent_batch(batch, number)):
             yield complete
-    if rest := grouping.rest():
-        yield rest
+    if last := grouping.take():
+        yield last

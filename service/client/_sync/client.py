@@ -70,7 +70,8 @@ class LossClient(Connection):
             on_invalid: `error`, or `exclude` to leave rows with an invalid logit or target out of every sum.
 
         Raises:
-            InvalidRequestError: Or the subclass for the fault; the message names row and value.
+            InvalidRequestError: The batch or an option is invalid. The class is that of the fault; the message names
+                row and value.
             UnknownConfigError: The service does not hold this `config_id`.
         """
         batch = calls.as_batch(logits, targets, ids)
@@ -110,8 +111,8 @@ class LossClient(Connection):
     ) -> LossStream:
         """Compute the losses of any number of batches in constant memory. The results come in order.
 
-        Batches are copied and grouped into requests of about 16 MiB. One request is in progress while the results of
-        the one before are used.
+        Batches are copied and grouped into requests of about 16 MiB. One request is in progress while the caller
+        uses the results of the previous one.
 
         Args:
             batches: An iterable of batches as for `loss_batches`. It is read as results are

@@ -1,5 +1,5 @@
 # Generated from service/client/_async by scripts/generate_sync_client.py: do not edit.
-"""`Connection`: sends calls to one service over HTTP and repeats those that may be repeated."""
+"""`Connection`: sends calls to one service over HTTP and retries them where that is safe."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Connection:
             LossServiceError: The service answered with an error. The class is that of the error's `code`.
             ClientError: The service gave no usable reply.
         """
-        return self._repeated(lambda: self._send_once(call), call.repeatable, policy)
+        return self._with_retries(lambda: self._send_once(call), call.repeatable, policy)
 
     def save(self, call: Call[bytes], path: Path) -> None:
         """Send a call and write the body of its reply to a file in pieces.
@@ -80,15 +80,15 @@ class Connection:
 
         Args:
             call: The request.
-            path: Where to write the file.
+            path: File to write.
 
         Raises:
             LossServiceError: The service answered with an error. The class is that of the error's `code`.
             ClientError: The service gave no usable reply.
         """
-        self._repeated(lambda: self._save_once(call, path), call.repeatable)
+        self._with_retries(lambda: self._save_once(call, path), call.repeatable)
 
-    def _repeated(self, attempt: Callable[[], T], repeatable: bool, policy: RetryPolicy | None = None) -> T:
+    def _with_retries(self, attempt: Callable[[], T], repeatable: bool, policy: RetryPolicy | None = None) -> T:
         retries = Retries(policy or self._retry, repeatable=repeatable)
         while True:
             try:

@@ -27,7 +27,7 @@ class RunClient:
 
     The arguments `alpha` and `gamma` recompute the losses of the stored rows under another loss ("what if"), without
     sending the logits again. `alpha` is one number, a number for each class, or `()` for no weights; None, the default,
-    keeps the run's. Replies that are JSON are returned as dicts; their types are in `service.schema.replies`.
+    means that of the run. Replies that are JSON are returned as dicts; their types are in `service.schema.replies`.
 
     Args:
         client: Client of the service.
@@ -104,7 +104,7 @@ class RunClient:
             sort: Names of scores, separated by commas, with a minus for descending order. Default: `-loss`.
             limit: Maximum number of rows, in [1, 100 000].
             cursor: `next_cursor` of the previous page. It is None on the last page.
-            attributes: The text that each of these attributes must have.
+            attributes: Text that each of these attributes must have.
             filters: `epoch`, `target`, `prediction`, `correct`; `min_` and `max_` with the name of a score, e.g.
                 `min_loss`, `max_p_t`; `alpha` and `gamma`.
         """
@@ -150,8 +150,8 @@ class RunClient:
         Args:
             example_id: Id of the example.
             epoch: Epoch of the scores. Default: the last one.
-            alpha: What if: another alpha.
-            gamma: What if: another gamma.
+            alpha: Alpha of the recomputed losses. Default: that of the run.
+            gamma: Gamma of the recomputed losses. Default: that of the run.
 
         Raises:
             UnknownExampleError: The epoch has no example with this id.
@@ -172,9 +172,9 @@ class RunClient:
             fields: Members to compute, of `num_duplicates`, `loss`, `classes`, `confusion`, `class_pairs`, `histogram`,
                 `concentration`, `concentration_at_gamma_0`, `calibration`, `label_errors`, `suggested_alpha` and
                 `warnings`. Default: all.
-            epoch: Default: the last one.
-            alpha: What if: another alpha.
-            gamma: What if: another gamma.
+            epoch: Number of the epoch. Default: the last one.
+            alpha: Alpha of the recomputed losses. Default: that of the run.
+            gamma: Gamma of the recomputed losses. Default: that of the run.
         """
         members = None if fields is None else list(fields)
         return self._client.send(
@@ -202,8 +202,8 @@ class RunClient:
             limit: Maximum number of rows. Default: 100.
             offset: Number of rows to skip.
             bins: Add `map`, the data map as a grid of `bins` by `bins` cells.
-            alpha: What if: another alpha.
-            gamma: What if: another gamma.
+            alpha: Alpha of the recomputed losses. Default: that of the run.
+            gamma: Gamma of the recomputed losses. Default: that of the run.
         """
         page = {"first": first, "sort": sort, "region": region, "limit": limit, "offset": offset, "bins": bins}
         return self._client.send(run_calls.dynamics_call(self.name, **page, alpha=alpha, gamma=gamma))
@@ -222,8 +222,8 @@ class RunClient:
         Args:
             strategy: `top_loss`, `logit_margin`, `area_under_margin`, `suspected_errors`, `random`, `mix`, ...
             budget: Maximum number of rows, in [1, 100 000].
-            alpha: What if: another alpha.
-            gamma: What if: another gamma.
+            alpha: Alpha of the recomputed losses. Default: that of the run.
+            gamma: Gamma of the recomputed losses. Default: that of the run.
             members: `name` (the same request with the same name returns the same queue), `mix`, `per_class`,
                 `min_per_class`, `at_most`, `only`, `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`.
 
@@ -253,13 +253,13 @@ class RunClient:
             name: Name of the queue.
             limit: Maximum number of rows. Default: all, in as many requests as that needs.
             offset: Number of rows to skip.
-            attributes: The text that each of these attributes must have.
+            attributes: Text that each of these attributes must have.
             query: `sort` (rank, id, target, prediction, suggested, verdict or scores, separated by commas, with a minus
                 for descending order), `target`, `prediction`, `suggested`, `verdict` (`open`, `reviewed`, `ok`,
                 `wrong`, `unsure`), `text`, `ranks`, `around`, `fields`, `facets`.
 
         Returns:
-            The queue. `num_matching` is the number of rows that the filters leave.
+            The queue. `num_matching` is the number of rows that match the filters.
 
         Raises:
             UnknownQueueError: The run has no queue of this name.
@@ -340,8 +340,8 @@ class RunClient:
             top: Number of examples that count as the hardest of a run. Default: 1 % of them, at least 10.
             epoch: Epoch of this run. Default: the last one.
             other_epoch: Epoch of the other run. Default: the last one.
-            alpha: What if: another alpha.
-            gamma: What if: another gamma.
+            alpha: Alpha of the recomputed losses. Default: that of the run.
+            gamma: Gamma of the recomputed losses. Default: that of the run.
         """
         name = other.name if isinstance(other, RunClient) else other
         query = {"top": top, "epoch": epoch, "other_epoch": other_epoch}
