@@ -33,19 +33,19 @@ UNBOUNDED = 2**31 - 1
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
+    """Write a Markdown table."""
     lines = [list(columns), *([" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows)]
     first, *others = (f"| {' | '.join(line)} |" for line in lines)
     return "\n".join([first, "|---" * len(lines[0]) + "|", *others])
 
 
 def first_sentence(docstring: str | None) -> str:
-    """The first sentence of a docstring, in one line."""
+    """Return the first sentence of a docstring, in one line."""
     return re.split(r"(?<=\.)\s+(?=[A-Z])|\n\n", inspect.cleandoc(docstring or ""))[0].replace("\n", " ").strip()
 
 
 def settings() -> str:
-    """A row per setting: option, variable, default, meaning."""
+    """Write a table of the settings: option, variable, default, meaning."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = "none" if field.default == () else str(field.default)
@@ -55,11 +55,11 @@ def settings() -> str:
 
 
 def errors() -> str:
-    """A row per error of `service.errors`: status, code, class, meaning."""
+    """Write a table of the errors of `service.errors`: status, code, class, meaning."""
 
     def tree(kind: type[LossServiceError]) -> list[type[LossServiceError]]:
         children = [child for child in kind.__subclasses__() if child.__module__ == LossServiceError.__module__]
-        return [kind, *(each for child in children for each in tree(child))]
+        return [kind, *(descendant for child in children for descendant in tree(child))]
 
     kinds = sorted(tree(LossServiceError), key=lambda kind: kind.status)
     meanings = {kind: first_sentence(kind.__doc__) for kind in kinds} | {LossServiceError: UNEXPECTED}
@@ -68,7 +68,7 @@ def errors() -> str:
 
 
 def commands() -> str:
-    """The reference of the command, by Typer."""
+    """Return the reference of the command that Typer writes."""
     command = typer.main.get_command(cli)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="focal-loss", indent=1)
     text = text.replace("Each setting is an option", "Each [setting](settings.md) is an option")
@@ -80,21 +80,21 @@ def _type_of(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "anyOf" in schema:
-        types = [_type_of(each) for each in schema["anyOf"] if each.get("type") != "null"]
+        types = [_type_of(choice) for choice in schema["anyOf"] if choice.get("type") != "null"]
         return " or ".join(dict.fromkeys(types))
     bounds = [f"{sign} {schema[name]}" for name, sign in BOUNDS.items() if schema.get(name, UNBOUNDED) < UNBOUNDED]
     return " ".join([SCHEMA_TYPES.get(schema.get("type", ""), schema.get("type", "text")), ", ".join(bounds)]).strip()
 
 
 def _values_of(schema: Mapping[str, Any]) -> str:
-    """Type, bounds and default of a parameter."""
+    """Return the type, bounds and default of a parameter as text."""
     default = schema.get("default")
     shown = str(default).lower() if isinstance(default, bool) else default
     return _type_of(schema) + ("" if default in (None, "") else f"; default `{shown}`")
 
 
 def _resolved(node: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The object that a `$ref` points to, or the object itself."""
+    """Return the object that a `$ref` points to, or the object itself."""
     while "$ref" in node:
         target: Any = document
         for key in node["$ref"].removeprefix("#/").split("/"):
@@ -104,7 +104,7 @@ def _resolved(node: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[s
 
 
 def routes() -> str:
-    """A section per tag of the OpenAPI document: its routes, then their query parameters."""
+    """Write a section for each tag of the OpenAPI document: its routes, then their query parameters."""
     document = create_app(Settings(_env_file=None)).openapi()
     by_tag: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for path, methods in document["paths"].items():
@@ -124,7 +124,7 @@ def _section(tag: str, operations: list[tuple[str, Mapping[str, Any]]], document
                 schema = _resolved(parameter.get("schema", {}), document)
                 description = parameter.get("description") or schema.get("description", "")
                 names.setdefault((_values_of(schema), description), []).append(f"`{parameter['name']}`")
-        rows = [(", ".join(same), *described) for described, same in names.items()]
+        rows = [(", ".join(members), *texts) for texts, members in names.items()]
         if rows:
             parts.append(f"Query parameters of `{name}`:")
             parts.append(table(("parameter", "values", "meaning"), rows))
@@ -132,7 +132,7 @@ def _section(tag: str, operations: list[tuple[str, Mapping[str, Any]]], document
 
 
 def metrics() -> str:
-    """A row per Prometheus metric."""
+    """Write a table of the Prometheus metrics."""
     rows = []
     for family in Metrics("cpu").registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -151,7 +151,7 @@ def _methods(kind: type, prefix: str) -> str:
 
 
 def client() -> str:
-    """The public methods of the clients."""
+    """Write tables of the public methods of the clients."""
     return f"{_methods(LossClient, 'client')}\n\nMethods of a run:\n\n{_methods(RunClient, 'run')}"
 
 
@@ -161,7 +161,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def rendered(page: str) -> str:
-    """The text of a page with its generated parts replaced by what the code says now."""
+    """Return the text of a page with its generated parts written anew from the code."""
     return PART.sub(lambda match: f"{match[1]}{match[2]}\n{PARTS[match[1]]()}\n\n", page)
 
 

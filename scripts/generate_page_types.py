@@ -42,7 +42,7 @@ SIMPLE_TYPES = {"string": "string", "integer": "number", "number": "number", "bo
 
 
 def generated() -> str:
-    """The text of the file: an interface for each TypedDict, by name."""
+    """Return the text of the file: an interface for each TypedDict, by name."""
     adapters: list[tuple[type, Any, TypeAdapter[Any]]] = [
         (reply, "serialization", TypeAdapter(reply)) for reply in REPLIES
     ]
@@ -62,7 +62,7 @@ def _declaration(name: str, schema: Mapping[str, Any]) -> str:
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    """The TypeScript type of a JSON schema."""
+    """Return the TypeScript type of a JSON schema."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if "enum" in schema or "const" in schema:

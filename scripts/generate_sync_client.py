@@ -2,8 +2,8 @@
 
     python scripts/generate_sync_client.py [--check]
 
-`unasync` removes `async` and `await` and renames what has a synchronous twin. It leaves docstrings and generic types
-alone: those that mention asyncio are replaced as text. Ruff then formats the result.
+`unasync` removes `async` and `await` and renames the identifiers in NAMES. It does not change docstrings and generic
+types: TEXTS lists their replacements. Ruff then formats the result.
 """
 
 from __future__ import annotations
