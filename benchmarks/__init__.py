@@ -1,1 +1,1 @@
-"""Benchmarks: `make bench`. They print their figures and whether these meet the bars. Exit status 1 if not."""
+"""Benchmarks (`make bench`): measurements and their bars. The exit status is 1 if a bar is missed."""

@@ -58,10 +58,8 @@ class Process:
             parents[int(path.parent.name)] = int(fields[1])
             if int(fields[2]) == self.popen.pid:
                 members.add(int(path.parent.name))
-        grown = True
-        while grown:
-            children = {pid for pid, parent in parents.items() if parent in members} - members
-            grown, members = bool(children), members | children
+        while children := {pid for pid, parent in parents.items() if parent in members} - members:
+            members |= children
         return sorted(members)
 
     @contextmanager
@@ -88,7 +86,7 @@ class Process:
         return self._memory("VmHWM")
 
     def reset_peak(self) -> None:
-        """Reset `peak_bytes` to the memory of now."""
+        """Reset `peak_bytes` to the current memory."""
         for pid in self.pids():
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 

@@ -30,7 +30,9 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to test the check itself.")] = False,
     report: Annotated[Path, typer.Option(help="File for the JSON report.")] = Path("build/gpu_check.json"),
     limit_s: Annotated[float, typer.Option(help="Maximum seconds for all parts.")] = LIMIT_S,
-    part: Annotated[str | None, typer.Option(help=f"Only print this one as JSON: {', '.join(MEASUREMENTS)}.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help=f"Run only this measurement and print it as JSON: {', '.join(MEASUREMENTS)}.")
+    ] = None,
 ) -> None:
     """Check and measure the service on a GPU. Exit status: 0 all passed, 1 something failed, 2 there is no GPU."""
     try:

@@ -144,16 +144,16 @@ def run_part(part: Part, folder: Path, limit_s: float) -> dict[str, Any]:
     if limit_s <= 0:
         errors.append("not run: no time was left")
     else:
-        status, output, complaints = _run(part.command(folder), folder, limit_s)
+        status, output, errors_text = _run(part.command(folder), folder, limit_s)
         if status is None:
-            errors.append(f"ended after {limit_s:.0f} s, its limit: {complaints}".strip())
+            errors.append(f"ended after {limit_s:.0f} s, its limit: {errors_text}".strip())
         try:
             result = part.result(output, folder)
         except (ValueError, OSError, KeyError, ElementTree.ParseError) as err:
-            errors.append(f"no result ({type(err).__name__}): exit status {status}: {complaints or output}".strip())
+            errors.append(f"no result ({type(err).__name__}): exit status {status}: {errors_text or output}".strip())
         else:
             if status:
-                errors.append(part.fault(result) or f"exit status {status}: {complaints or output}".strip())
+                errors.append(part.fault(result) or f"exit status {status}: {errors_text or output}".strip())
     error = "; ".join(errors)[:TAIL_CHARACTERS] or None
     return {"ok": error is None, "seconds": round(time.monotonic() - started, 3), "error": error, "result": result}
 
@@ -162,8 +162,8 @@ def _run(command: list[str], folder: Path, limit_s: float) -> tuple[int | None, 
     """Return the exit status (None after the limit), standard output, and the end of standard error."""
     # For pytest and for a server that the part starts.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    output, complaints = folder / "stdout", folder / "stderr"
-    with output.open("wb") as out, complaints.open("wb") as err:
+    output, errors_text = folder / "stdout", folder / "stderr"
+    with output.open("wb") as out, errors_text.open("wb") as err:
         process = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT, env=environment, process_group=0)
         status: int | None = None
         try:
@@ -177,7 +177,7 @@ def _run(command: list[str], folder: Path, limit_s: float) -> tuple[int | None, 
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    return status, output.read_text(errors="replace"), complaints.read_text(errors="replace")[-TAIL_CHARACTERS:]
+    return status, output.read_text(errors="replace"), errors_text.read_text(errors="replace")[-TAIL_CHARACTERS:]
 
 
 def _pytest(folder: Path, *, quick: bool) -> list[str]:

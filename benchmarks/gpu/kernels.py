@@ -43,7 +43,7 @@ class Timings:
         copy: Copy of the logits on the device, which reads and writes them.
         loss: Mean focal loss by `FocalLoss`, without a gradient.
         eager: The same in eager torch, by cross-entropy and `1 - exp(-ce)`.
-        extra_bytes: Peak memory of the kernel; None on the CPU, where it is not timings.
+        extra_bytes: Peak memory of the kernel; None on the CPU, where it is not measured.
     """
 
     size: int

@@ -24,19 +24,19 @@ def summary(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _of_doctor(result: Any) -> Iterator[str]:
+def _doctor_lines(result: Any) -> Iterator[str]:
     packages = result["versions"]["packages"]
     yield ", ".join(f"{name} {version or 'missing'}" for name, version in packages.items())
     yield f"driver {result['device']['driver'] or 'none found'}"
 
 
-def _of_self_check(result: Any) -> Iterator[str]:
+def _self_check_lines(result: Any) -> Iterator[str]:
     for check in result:
         error = "-" if check["largest_error"] is None else f"{check['largest_error']:.2g}"
         yield f"{check['kernel']} {check['dtype']}: {'ok' if check['ok'] else 'FAILED'}, largest error {error}"
 
 
-def _of_kernels(result: Any) -> Iterator[str]:
+def _kernels_lines(result: Any) -> Iterator[str]:
     for row in result:
         what = f"{row['rows']} x {row['classes']} {row['dtype']}"
         if "not_measured" in row:
@@ -50,7 +50,7 @@ def _of_kernels(result: Any) -> Iterator[str]:
         )
 
 
-def _of_http(result: Any) -> Iterator[str]:
+def _http_lines(result: Any) -> Iterator[str]:
     for row in result["rows"]:
         yield (
             f"{row['format']} {row['rows']} x {row['classes']}, {row['clients']} clients: "
@@ -59,7 +59,7 @@ def _of_http(result: Any) -> Iterator[str]:
     yield from (f"log: {line}" for line in result["warnings"])
 
 
-def _of_transfer(result: Any) -> Iterator[str]:
+def _transfer_lines(result: Any) -> Iterator[str]:
     for row in result:
         overlap = "not applicable" if row["overlap"] is None else f"{row['overlap']:.0%} of the shorter hidden"
         yield (
@@ -68,17 +68,17 @@ def _of_transfer(result: Any) -> Iterator[str]:
         )
 
 
-def _of_tests(result: Any) -> Iterator[str]:
+def _tests_lines(result: Any) -> Iterator[str]:
     yield ", ".join(f"{result[name]} {name}" for name in ("tests", "failures", "errors", "skipped"))
     yield from (f"skipped: {reason}" for reason in result["skipped_because"])
     yield from (f"failed: {name}: {message}" for name, message in result["failed"].items())
 
 
 _LINES = {
-    "doctor": _of_doctor,
-    "self_check": _of_self_check,
-    "kernels": _of_kernels,
-    "http": _of_http,
-    "transfer": _of_transfer,
-    "tests": _of_tests,
+    "doctor": _doctor_lines,
+    "self_check": _self_check_lines,
+    "kernels": _kernels_lines,
+    "http": _http_lines,
+    "transfer": _transfer_lines,
+    "tests": _tests_lines,
 }
