@@ -164,7 +164,7 @@ def queue_call(
     **query: QueryValue,
 ) -> Call[QueuePage]:
     """`GET /runs/{run}/queues/{queue}`: a page of `limit` rows, by default PAGE_ROWS, after the first `offset`."""
-    page = {"limit": limit or PAGE_ROWS, "offset": offset}
+    page = {"limit": PAGE_ROWS if limit is None else limit, "offset": offset}
     text = query_text(**query, **_attribute_query(attributes), **page)
     return Call("GET", run_path(name, "queues", queue) + text, _object)
 

@@ -183,6 +183,12 @@ def test_diagnostics_dynamics_and_a_comparison(client: LossClient, run: RunClien
     assert run.compare("other", other_epoch=0)["num_common"] == ROWS
 
 
+def test_a_limit_of_zero_rows_is_an_error_of_the_service(run: RunClient) -> None:
+    run.create_queue("logit_margin", name="all")
+    with pytest.raises(InvalidRequestError, match="limit"):
+        run.queue("all", limit=0)
+
+
 def test_a_queue_is_returned_with_all_its_rows(run: RunClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_calls, "PAGE_ROWS", 11)
     created = run.create_queue("logit_margin", budget=50, name="monday", epoch=0)
