@@ -26,7 +26,7 @@ class RunDescription(BaseModel):
             log-odds.
         class_names: A name for each class, all different.
         display: Any JSON object for the page or other tools, returned unchanged.
-        store_logits: True to store the logits in float32: label errors, temperature and class probabilities need them.
+        store_logits: True to store the logits in float32: label errors, calibration and class probabilities need them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
