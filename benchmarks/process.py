@@ -93,14 +93,6 @@ class Process:
     def _memory(self, field: str) -> int:
         return sum(memory_of(pid, field) for pid in self.pids())
 
-    def cpu_seconds(self) -> float:
-        """Return the processor time of all processes so far."""
-        ticks = 0
-        for pid in self.pids():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
-
 
 def memory_of(pid: int | str, field: str) -> int:
     """Return `VmRSS` or `VmHWM` of a process in bytes; 0 if it has ended."""

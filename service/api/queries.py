@@ -22,11 +22,11 @@ from service.api.http.query_types import (
     Weights,
     keys_pattern,
     list_pattern,
-    names,
     weights,
 )
 from service.diagnostics.dynamics import COLUMNS, MAX_BINS
 from service.diagnostics.summary import FIELDS
+from service.formats.name_lists import split_names
 from service.mining.listing import EQUAL, QueueFilter, VerdictFilter, parse_order
 from service.mining.listing import SORTABLE as QUEUE_SORTABLE
 from service.runs.examples import RANGES, SORTABLE, Filter
@@ -115,7 +115,7 @@ class DiagnosticsQuery(EpochQuery):
     @property
     def field_names(self) -> list[str] | None:
         """`fields` as a list."""
-        return names(self.fields)
+        return split_names(self.fields)
 
 
 class DynamicsQuery(WhatIfQuery):
@@ -186,7 +186,7 @@ class QueueQuery(AttributeFilters):
             limit=self.limit,
             offset=self.offset,
             around=self.around,
-            fields=names(self.fields) or None,
+            fields=split_names(self.fields) or None,
             facets=self.facets,
         )
 

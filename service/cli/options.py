@@ -71,11 +71,6 @@ def parse_alpha(text: str | None) -> float | list[float] | tuple[()] | None:
     return () if text == "none" else parse_numbers(text)
 
 
-def split_names(text: str | None) -> list[str] | None:
-    """Split names at commas."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
 def config_fields(
     config: str | None, *, alpha: str | None, gamma: float | None, mode: str | None, reduction: str | None = None
 ) -> dict[str, object]:

@@ -28,6 +28,8 @@ from service.schema.request import Batch, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
 NAN, INF = math.nan, math.inf
+LOGITS = [[2.0, 0.1, -1.0], [0.3, 0.2, 0.9], [0.0, 1.0, 2.0], [-1.0, 0.5, 0.5]]
+TARGETS = [0, 1, -100, 2]
 REDUCTIONS = ("mean", "sum", "weighted_mean", "none")
 
 

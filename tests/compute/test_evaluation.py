@@ -23,8 +23,10 @@ from service.schema.request import OUTPUTS, Batch
 from service.schema.result import EXCLUDED_LISTED
 from tests.compute.sample_requests import (
     INF,
+    LOGITS,
     NAN,
     REDUCTIONS,
+    TARGETS,
     batch,
     column,
     compute,
@@ -35,8 +37,6 @@ from tests.compute.sample_requests import (
 )
 from tests.strategies import PlainBatch, at_most, softmax_batches
 
-LOGITS = [[2.0, 0.1, -1.0], [0.3, 0.2, 0.9], [0.0, 1.0, 2.0], [-1.0, 0.5, 0.5]]
-TARGETS = [0, 1, -100, 2]
 ALPHA = [1.0, 2.0, 4.0]
 LOSSES = [focal(row, t, 2, ALPHA[t]) if t >= 0 else 0.0 for row, t in zip(LOGITS, TARGETS, strict=True)]
 DIVISORS = {"mean": 3.0, "sum": 1.0, "weighted_mean": 7.0, "none": 1.0}

@@ -18,20 +18,15 @@ from service.errors import (
 )
 from tests.compute.sample_requests import (
     INF,
+    LOGITS,
     NAN,
+    TARGETS,
     batch,
     compute,
-    focal,
     locations,
     of_tensors,
     refused,
 )
-
-LOGITS = [[2.0, 0.1, -1.0], [0.3, 0.2, 0.9], [0.0, 1.0, 2.0], [-1.0, 0.5, 0.5]]
-TARGETS = [0, 1, -100, 2]
-ALPHA = [1.0, 2.0, 4.0]
-LOSSES = [focal(row, t, 2, ALPHA[t]) if t >= 0 else 0.0 for row, t in zip(LOGITS, TARGETS, strict=True)]
-DIVISORS = {"mean": 3.0, "sum": 1.0, "weighted_mean": 7.0, "none": 1.0}
 
 
 class TestIds:

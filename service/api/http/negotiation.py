@@ -14,6 +14,7 @@ from service.api.http.timing import Timing
 from service.codecs.base import Codec, Reader
 from service.codecs.negotiation import reader, writer
 from service.errors import InvalidRequestError
+from service.formats.name_lists import split_names
 from service.schema.faults import fault
 from service.schema.request import RequestOptions
 
@@ -87,7 +88,7 @@ def _overrides(query: QueryParams) -> dict[str, object]:
             raise fault(InvalidRequestError, "unknown query parameter", "query", name[:100], detail=detail)
         overrides[name] = text
         if name == "outputs":
-            overrides[name] = [output.strip() for output in text.split(",") if output.strip()]
+            overrides[name] = split_names(text)
         elif name == "top_k" and text.isascii() and text.isdigit() and len(text) < MAX_DIGITS:
             overrides[name] = int(text)
     # An invalid option is an error before the body is received.

@@ -164,11 +164,6 @@ Integers = Annotated[
 FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
 
 
-def names(text: str | None) -> list[str] | None:
-    """The names of a text with commas; None for None."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
 def single_values(query: QueryParams) -> dict[str, str]:
     """The parameters of a query by name.
 

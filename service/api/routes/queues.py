@@ -28,9 +28,8 @@ from service.mining.queues import create_queue, preview
 from service.mining.requests import QueueRequest
 from service.mining.reviews import ReviewRequest, add_reviews
 from service.runs.queries import View
-from service.runs.store import RunStore
 from service.schema.replies.queues import QueueList, QueuePage, StoredQueue
-from service.schema.replies.reviews import AddedReviews, Progress, Reviews
+from service.schema.replies.reviews import AddedReviews, Reviews
 
 QUEUE_EXAMPLES = {
     "margin": {"strategy": "logit_margin", "budget": 50},
@@ -133,7 +132,7 @@ async def post_reviews(request: Request, run: RunName) -> Response:
         added = add_reviews(store, view, value)
         folder = store.review_folder(view.snapshot)
         service.runs.merge_later(folder, len(folder.live()))
-        return {"added": added, **_progress(store, view)}
+        return {"added": added, **progress(store, view.snapshot, folder.history().verdicts)}
 
     return json_response(await service.runs.ask(run, work), 201)
 
@@ -144,10 +143,7 @@ async def get_reviews(request: Request, run: RunName) -> Response:
     store = service_of(request).runs.store
 
     def work(view: View) -> Reviews:
-        return {"reviews": store.reviews(view.snapshot).reviews, **_progress(store, view)}
+        history = store.reviews(view.snapshot)
+        return {"reviews": history.reviews, **progress(store, view.snapshot, history.verdicts)}
 
     return json_response(await service_of(request).runs.ask(run, work))
-
-
-def _progress(store: RunStore, view: View) -> Progress:
-    return progress(store, view.snapshot, store.reviews(view.snapshot).verdicts)

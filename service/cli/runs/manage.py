@@ -17,8 +17,8 @@ from service.cli.options import (
     RunName,
     Url,
     config_fields,
-    split_names,
 )
+from service.formats.name_lists import split_names
 
 if TYPE_CHECKING:
     from service.schema.replies import config, reviews

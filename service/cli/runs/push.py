@@ -23,8 +23,8 @@ from service.cli.options import (
     TargetsColumn,
     Url,
     config_fields,
-    split_names,
 )
+from service.formats.name_lists import split_names
 
 
 def push(

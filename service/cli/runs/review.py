@@ -12,8 +12,9 @@ import typer
 
 from service.cli.console import call_service, fail, output
 from service.cli.errors import BAD_DATA
-from service.cli.options import DEFAULT_URL, RunName, Url, split_names
+from service.cli.options import DEFAULT_URL, RunName, Url
 from service.cli.runs.manage import show_reviews
+from service.formats.name_lists import split_names
 
 if TYPE_CHECKING:
     from service.client import RunClient
