@@ -38,6 +38,7 @@
   - DeviceUnavailableError          503 device_unavailable      the device does not respond
   - DrainingError                   503 draining                the process is shutting down
   - StorageUnavailableError         503 storage_unavailable     the data directory cannot be read or written
+  - QueryTimeoutError               503 query_timeout           a query took longer than query_timeout_s
   - StorageFullError                507 storage_full            the data directory is full
 
 Messages name the faulty value and the allowed ones. `service.api.http.problems` turns an error into a reply.
@@ -322,6 +323,12 @@ class StorageUnavailableError(LossServiceError):
     """The data directory cannot be read or written."""
 
     status, code, title = 503, "storage_unavailable", "Storage unavailable"
+
+
+class QueryTimeoutError(LossServiceError):
+    """A query over a run took longer than `query_timeout_s`."""
+
+    status, code, title = 503, "query_timeout", "Query timed out"
 
 
 class StorageFullError(LossServiceError):

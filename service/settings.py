@@ -92,6 +92,9 @@ class Settings(BaseSettings):
             ge=LEAST_QUERY_BYTES, description="Bytes of memory for all queries over runs; larger ones spill to disk."
         ),
     ] = 1024 * MIB
+    query_timeout_s: Annotated[
+        float, Field(gt=0, description="Seconds for the queries of one request over a run; longer ones get 503.")
+    ] = 30.0
     direct_body: Annotated[
         bool,
         Field(

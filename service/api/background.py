@@ -14,6 +14,7 @@ from service.api.admission import Admission
 from service.errors import LossServiceError
 from service.runs.compaction import MERGED_AT_ONCE, F, MergedFolder, compact
 from service.runs.files import open_files
+from service.runs.interrupts import Cancellation
 from service.runs.queries import RunQueries, View
 from service.runs.store import RunStore
 from service.settings import Settings
@@ -36,7 +37,7 @@ class RunWork:
 
     def __init__(self, settings: Settings, admission: Admission, *, memory_bytes: int, cores: int) -> None:
         self.store = RunStore(open_files(settings.data_dir), settings.max_run_rows)
-        self.queries = RunQueries(self.store, memory_bytes, cores)
+        self.queries = RunQueries(self.store, memory_bytes, cores, settings.query_timeout_s)
         self._admission = admission
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="runs")
         self._parts = ThreadPoolExecutor(settings.workers, thread_name_prefix="parts")
@@ -62,8 +63,15 @@ class RunWork:
         return self._parts.submit(work)
 
     async def ask(self, run: str, question: Callable[[View], T]) -> T:
-        """The result of a function of a run's `View`, called on a thread; see `RunQueries.ask`."""
-        return await self.do(lambda: self.queries.ask(run, question))
+        """The result of a function of a run's `View`, called on a thread; see `RunQueries.ask`.
+
+        If the task of the request is cancelled, the queries are interrupted.
+        """
+        cancellation = Cancellation()
+        try:
+            return await self.do(lambda: self.queries.ask(run, question, cancellation))
+        finally:
+            cancellation.cancel()
 
     def merge_later(self, folder: MergedFolder[F], num_files: int) -> None:
         """Merge the files of a folder in the background if there are enough of them.

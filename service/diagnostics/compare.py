@@ -36,7 +36,7 @@ def compare(
         f"""SELECT (SELECT count(DISTINCT id) FROM {view.stored(epochs[0])}) AS before,
             (SELECT count(DISTINCT id) FROM {other.stored(epochs[1])}) AS after"""
     )
-    view.cursor.execute(f"CREATE OR REPLACE TEMP TABLE ranked AS {_joined(view, other, weighting, epochs)}")
+    view.execute(f"CREATE OR REPLACE TEMP TABLE ranked AS {_joined(view, other, weighting, epochs)}")
     try:
         number = view.row("SELECT count(*) AS n FROM ranked")["n"]
         top = min(number, max(10, math.ceil(number / 100)) if top is None else top)

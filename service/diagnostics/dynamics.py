@@ -116,7 +116,7 @@ def dynamics_page(
     )
     condition, parameters = ("true", []) if region is None else ("region = ?", [region])
     # One table for the page and the totals, as the window over all epochs takes most of the time.
-    view.cursor.execute(f"CREATE OR REPLACE TEMP TABLE dynamics AS SELECT * FROM {dynamics(view, weighting, first)}")
+    view.execute(f"CREATE OR REPLACE TEMP TABLE dynamics AS SELECT * FROM {dynamics(view, weighting, first)}")
     try:
         rows = view.rows(
             f"SELECT {', '.join(COLUMNS)} FROM dynamics WHERE {condition} "

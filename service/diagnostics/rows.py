@@ -20,7 +20,7 @@ def chunks_of(view: View, epoch: int) -> Chunks:
 
 def placed_chunks(view: View, epoch: int) -> Iterator[tuple[pa.RecordBatch, Chunk]]:
     """Chunks of an epoch, each with the Arrow columns `batch` and `row`, which locate its rows in the epoch."""
-    for rows in view.reader(f"SELECT batch, row, target, logits FROM {view.stored(epoch)}", rows=CHUNK_ROWS):
+    for rows in view.batches(f"SELECT batch, row, target, logits FROM {view.stored(epoch)}", rows=CHUNK_ROWS):
         if len(rows):
             targets = rows.column("target").to_numpy().astype(np.int64)
             yield rows, Chunk(targets, rows.column("logits").flatten().to_numpy().reshape(len(targets), -1))

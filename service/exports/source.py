@@ -63,7 +63,7 @@ def epoch_rows(
     sql = f"""SELECT id, target, prediction, {", ".join(SCORE_NAMES)}, rank, share, last.attributes,
             {SUGGESTED} AS suggested, {SUGGESTED_P} AS suggested_p
         FROM {ranked} LEFT JOIN {last_attributes(view, subset)} last USING (id) WHERE {condition} ORDER BY rank"""
-    for part in view.reader(sql, [] if ids is None else [ids, ids], rows=ROWS_AT_ONCE):
+    for part in view.batches(sql, [] if ids is None else [ids, ids], rows=ROWS_AT_ONCE):
         for row in part.to_pylist():
             row |= {"strategy": "top_loss", "score": row["loss"], "share": row["share"] or 0.0}
             row["attributes"] = orjson.loads(row["attributes"]) if row["attributes"] else {}

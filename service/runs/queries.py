@@ -7,7 +7,7 @@ log(1 - p_t) = -(max(z, 0) + log(1 + e)), and FL = alpha_t exp(-gamma softplus(z
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError
 from service.runs.cache import BoundedCache
+from service.runs.interrupts import Cancellation, Interrupter
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.schema.config import LossConfig
@@ -28,6 +29,8 @@ T = TypeVar("T")
 # A row of a result; its members depend on the query.
 SqlRow = dict[str, Any]
 MAX_ATTEMPTS = 5
+TIMEOUT_S = 30.0
+ROWS_FETCHED = 10_000
 RESULTS_CACHED = 128
 STORED = "epoch, batch, row, id, target, prediction, log_odds, logit_margin, normalized_margin, entropy, el2n"
 SCORE_NAMES = (
@@ -114,10 +117,15 @@ class RunQueries:
         store: The store of the runs.
         memory_bytes: Memory for all queries together; larger intermediate results go to a temporary folder.
         threads: Threads for one query; None for one per core.
+        timeout_s: Seconds for one question.
     """
 
-    def __init__(self, store: RunStore, memory_bytes: int, threads: int | None = None) -> None:
+    def __init__(
+        self, store: RunStore, memory_bytes: int, threads: int | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self.store = store
+        self._timeout_s = timeout_s
+        self._interrupter = Interrupter()
         self._memory_bytes = memory_bytes
         self._threads = threads
         self._cache: BoundedCache[Any] = BoundedCache(RESULTS_CACHED)
@@ -133,23 +141,35 @@ class RunQueries:
                 self._temporary.cleanup()
                 self._connection = None
 
-    def ask(self, run: str, question: Callable[[View], T]) -> T:
+    def ask(self, run: str, question: Callable[[View], T], cancellation: Cancellation | None = None) -> T:
         """Call `question` with the current state of a run; retry if files of the run are merged and deleted meanwhile.
+
+        Args:
+            run: Name of the run.
+            question: Queries the run; long work outside of DuckDB has to call `View.check` now and then.
+            cancellation: Ends the question from another thread.
 
         Raises:
             UnknownRunError: No run has this name.
+            QueryTimeoutError: The question took longer than `timeout_s`.
+            QueryCancelledError: The question was cancelled.
             StorageFullError: The query needs more memory and temporary disk space than is available.
             StorageUnavailableError: A file of the run cannot be read.
         """
+        cancellation = cancellation or Cancellation()
+        cancellation.start(self._timeout_s)
         for attempt in range(MAX_ATTEMPTS):
+            cancellation.check()
             snapshot = self.store.snapshot(run)
             cursor = self._cursor()
             try:
-                return question(View(cursor, snapshot, self._cache))
+                with self._interrupter.watch(cursor, cancellation):
+                    return question(View(cursor, snapshot, self._cache, cancellation))
             except duckdb.OutOfMemoryException as err:
                 raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
             # While a result is streamed, Arrow reports a missing file as OSError.
-            except (duckdb.IOException, OSError) as err:
+            except (duckdb.IOException, duckdb.InterruptException, OSError) as err:
+                cancellation.check()
                 if attempt == MAX_ATTEMPTS - 1:
                     raise StorageUnavailableError(f"a file of run {run} cannot be read: {err}") from err
             finally:
@@ -182,13 +202,19 @@ class View:
         cursor: DuckDB connection of one thread.
         snapshot: State of the run.
         cache: Cached results, shared by views.
+        cancellation: Ends the queries of the view.
     """
 
     def __init__(
-        self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot, cache: BoundedCache[Any] | None = None
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        snapshot: Snapshot,
+        cache: BoundedCache[Any] | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
         self.cursor = cursor
         self.snapshot = snapshot
+        self._cancellation = cancellation or Cancellation()
         self._cache: BoundedCache[Any] = cache or BoundedCache(RESULTS_CACHED)
 
     def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
@@ -217,20 +243,49 @@ class View:
             return f"({EMPTY})"
         return f"read_parquet([{', '.join(map(quoted, urls))}])"
 
+    def check(self) -> None:
+        """Raise if the time of the question is over or its client has disconnected.
+
+        Raises:
+            QueryTimeoutError, QueryCancelledError: See `Cancellation.check`.
+        """
+        self._cancellation.check()
+
+    def of(self, snapshot: Snapshot) -> View:
+        """A view of another run, for queries that read both."""
+        return View(self.cursor, snapshot, self._cache, self._cancellation)
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        """Run a statement."""
+        self.check()
+        self.cursor.execute(sql, list(parameters))
+
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[SqlRow]:
         """Run a query and return its rows."""
-        self.cursor.execute(sql, list(parameters))
+        self.execute(sql, parameters)
         names = [column[0] for column in self.cursor.description or ()]
-        return [dict(zip(names, values, strict=True)) for values in self.cursor.fetchall()]
+        rows: list[SqlRow] = []
+        while part := self.cursor.fetchmany(ROWS_FETCHED):
+            rows += [dict(zip(names, values, strict=True)) for values in part]
+            self.check()
+        return rows
 
     def row(self, sql: str, parameters: Sequence[object] = ()) -> SqlRow:
         """Run a query whose result has exactly one row, and return the row."""
         (row,) = self.rows(sql, parameters)
         return row
 
-    def reader(self, sql: str, parameters: Sequence[object] = (), rows: int = 65_536) -> pa.RecordBatchReader:
-        """Run a query and return its result as Arrow record batches of `rows` rows."""
-        return self.cursor.sql(sql, params=list(parameters)).to_arrow_reader(rows)
+    def batches(self, sql: str, parameters: Sequence[object] = (), rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+        """Run a query and return its result as Arrow record batches of at most `rows` rows."""
+        self.check()
+        try:
+            for batch in self.cursor.sql(sql, params=list(parameters)).to_arrow_reader(rows):
+                yield batch
+                self.check()
+        except OSError:
+            # An interrupt of a reader is an OSError, which callers would take for a full disk.
+            self.check()
+            raise
 
 
 EMPTY = """SELECT NULL::INTEGER AS epoch, NULL::VARCHAR AS batch, NULL::INTEGER AS row, NULL::VARCHAR AS id,

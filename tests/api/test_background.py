@@ -1,15 +1,18 @@
-"""Merging in the background: as soon as a folder of batches or reviews has enough files."""
+"""Work on other threads: merging as soon as a folder has enough files, and queries that end with their request."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
 
 from service.api.app import create_app
 from service.runs.compaction import MERGED_AT_ONCE
+from service.runs.manifest import RunDescription
+from service.runs.queries import View
 from service.settings import Settings
 
 
@@ -42,5 +45,30 @@ def test_files_are_merged_when_there_are_enough(tmp_path: Path, kind: str) -> No
 
     try:
         assert asyncio.run(asyncio.wait_for(send_all(), 60)) == MERGED_AT_ONCE
+    finally:
+        app.state.service.close()
+
+
+def test_the_query_of_a_cancelled_request_is_interrupted(tmp_path: Path) -> None:
+    app = create_app(Settings(device="cpu", data_dir=str(tmp_path)))
+    work, started, ended = app.state.service.runs, Event(), Event()
+    work.store.create("r", RunDescription.parse({}))
+
+    def question(view: View) -> None:
+        started.set()
+        try:
+            view.row("SELECT sum(hash(a.range, b.range) % 7) AS n FROM range(200000) a, range(20000) b")
+        finally:
+            ended.set()
+
+    async def leave() -> None:
+        request = asyncio.create_task(work.ask("r", question))
+        await asyncio.to_thread(started.wait)
+        request.cancel()
+        await asyncio.wait([request])
+        assert await asyncio.to_thread(ended.wait, 10)
+
+    try:
+        asyncio.run(leave())
     finally:
         app.state.service.close()

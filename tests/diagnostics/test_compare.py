@@ -41,7 +41,7 @@ def compare_runs(
     names: tuple[str, str] = ("a", "b"),
 ) -> Comparison:
     def question(view: View) -> Comparison:
-        return compare(view, View(view.cursor, runs.store.snapshot(names[1])), weighting, epochs, top)
+        return compare(view, view.of(runs.store.snapshot(names[1])), weighting, epochs, top)
 
     result = runs.ask(question, names[0])
     assert_is(Comparison, result)

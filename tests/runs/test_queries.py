@@ -164,10 +164,10 @@ def test_a_single_alpha_is_the_weight_of_class_1_and_invalid_weights_are_errors(
 
 def test_a_run_without_batches_has_the_same_columns(runs: TempRuns) -> None:
     runs.create()
-    names = runs.ask(lambda view: view.reader(f"SELECT * FROM {view.scored(view.weighting(), 0)}").schema.names)
+    names = runs.ask(lambda view: view.cursor.sql(f"SELECT * FROM {view.scored(view.weighting(), 0)}").columns)
     runs.put([[0.0, 1.0]], [1])
     assert {*SCORE_NAMES, "id", "target", "prediction", "log_loss", "attributes"} <= set(names)
-    assert names == runs.ask(lambda view: view.reader(f"SELECT * FROM {view.scored(view.weighting())}").schema.names)
+    assert names == runs.ask(lambda view: view.cursor.sql(f"SELECT * FROM {view.scored(view.weighting())}").columns)
     with pytest.raises(UnknownRunError):
         runs.ask(lambda view: view.rows("SELECT 1"), "other")
 

@@ -32,6 +32,7 @@ from service.errors import (
     LossServiceError,
     NotAcceptableError,
     Problem,
+    QueryTimeoutError,
     QueueFullError,
     ShapeError,
     StorageFullError,
@@ -66,7 +67,7 @@ BODY: ErrorKinds = (
 )
 STORE: ErrorKinds = (QueueFullError, StorageUnavailableError)
 RUN: ErrorKinds = (UnknownRunError, InvalidNameError, *STORE)
-ROWS: ErrorKinds = (*RUN, InvalidRequestError, StorageFullError, DeviceOutOfMemoryError)
+ROWS: ErrorKinds = (*RUN, InvalidRequestError, StorageFullError, QueryTimeoutError, DeviceOutOfMemoryError)
 # Errors of a service that is not ready, and of every route that computes losses.
 READINESS: ErrorKinds = (DrainingError, DeviceUnavailableError, StorageUnavailableError, StorageFullError)
 LOSS: ErrorKinds = (
@@ -82,6 +83,7 @@ LOSS: ErrorKinds = (
     InvalidLogitError,
     InvalidTargetError,
     InvalidIdsError,
+    QueryTimeoutError,
     QueueFullError,
     DeviceOutOfMemoryError,
     DeviceUnavailableError,

@@ -81,7 +81,7 @@ async def get_compare(
     service = service_of(request)
 
     def work(view: View) -> Comparison:
-        after = View(view.cursor, service.runs.store.snapshot(other))
+        after = view.of(service.runs.store.snapshot(other))
         epochs = view.snapshot.epoch(query.epoch), after.snapshot.epoch(query.other_epoch)
         return compare(view, after, view.weighting(query.weights, query.gamma), epochs, query.top)
 
