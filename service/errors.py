@@ -3,7 +3,8 @@
 - LossServiceError                  500 internal_error
   - DecodeError                     400 malformed_body          the body is not of its media type
   - UnauthorizedError               401 unauthorized            no bearer key, or an unknown one
-  - CrossSiteError                  403 cross_site              a session cookie sent from another site's page
+  - CrossSiteError                  403 cross_site              a change requested by a page of another origin
+  - ForbiddenHostError              403 forbidden_host          the `Host` of the request is not allowed
   - NotFoundError                   404 not_found               unknown path
     - UnknownConfigError            404 unknown_config          the service does not hold this config_id
     - UnknownRunError               404 unknown_run             the store has no run of this name
@@ -116,9 +117,15 @@ class UnauthorizedError(LossServiceError):
 
 
 class CrossSiteError(LossServiceError):
-    """A request from another site's page that would change something by the browser's session cookie."""
+    """A page of another origin requests a change from a browser."""
 
     status, code, title = 403, "cross_site", "Cross-site request refused"
+
+
+class ForbiddenHostError(LossServiceError):
+    """The `Host` of the request is neither a loopback name nor in `allowed_hosts`."""
+
+    status, code, title = 403, "forbidden_host", "Host not allowed"
 
 
 class NotFoundError(LossServiceError):

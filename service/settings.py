@@ -15,8 +15,18 @@ MIB = 1024 * 1024
 LEAST_QUERY_BYTES = 64 * MIB
 
 
-def _split_keys(value: object) -> object:
-    return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+# A loopback name may have any port, so the names of allowed_hosts have none.
+HOST_NAME = r"^([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|[0-9a-f]*:[0-9a-f:.]+)$"
+ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/,*]+$"
+
+
+def _split(value: object) -> object:
+    """The parts of a text with commas; empty parts are left out."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _split_lower(value: object) -> object:
+    return _split(value.lower()) if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -31,9 +41,43 @@ class Settings(BaseSettings):
     api_keys: Annotated[
         tuple[SecretStr, ...],
         NoDecode,
-        BeforeValidator(_split_keys),
+        BeforeValidator(_split),
         Field(description="Bearer keys, separated by commas, of at least 16 characters; none: no authentication."),
     ] = ()
+    allowed_hosts: Annotated[
+        tuple[Annotated[str, Field(pattern=HOST_NAME)], ...],
+        NoDecode,
+        BeforeValidator(_split_lower),
+        Field(
+            description="Host names of the service, separated by commas, without ports. Requests to other names than "
+            "these and loopback names get 403; with API keys and no names here, any name is allowed."
+        ),
+    ] = ()
+    cors_origins: Annotated[
+        tuple[Annotated[str, Field(pattern=ORIGIN)], ...],
+        NoDecode,
+        BeforeValidator(_split_lower),
+        Field(
+            description="Origins of other web pages that may use the API from a browser, separated by commas, such as "
+            "http://localhost:8888."
+        ),
+    ] = ()
+    forwarded_allow_ips: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_split),
+        Field(
+            description="Addresses and networks of reverse proxies whose X-Forwarded-For, -Proto, -Host and -Prefix "
+            "headers are believed, separated by commas; * for all."
+        ),
+    ] = ("127.0.0.1",)
+    root_path: Annotated[
+        str,
+        Field(
+            pattern=r"^((/[A-Za-z0-9._~-]+)+)?$",
+            description="Path prefix under which a reverse proxy serves the service, such as /focal.",
+        ),
+    ] = ""
     device: Annotated[
         str,
         Field(
@@ -135,6 +179,14 @@ class Settings(BaseSettings):
             if len(key.get_secret_value()) < shortest:
                 raise ValueError(f"key {number} has fewer than {shortest} characters")
         return keys
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            if network != "*":
+                ipaddress.ip_network(network)
+        return ("*",) if "*" in networks else networks
 
     @model_validator(mode="after")
     def _is_safe(self) -> Settings:

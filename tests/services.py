@@ -79,7 +79,7 @@ class Services:
         key = frozenset(settings.items())
         if key not in self._apps:
             self._apps[key] = self._stack.enter_context(running_app(self._new_folder("app"), **settings))
-        return _client(base_url="http://service.test", transport=self._apps[key])
+        return _client(base_url="http://localhost", transport=self._apps[key])
 
     def delete_runs(self) -> None:
         """Delete the runs of all services."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.api.admission import Admission
@@ -26,7 +27,9 @@ from service.api.metrics import Metrics
 from service.api.middleware.auth import BearerAuth
 from service.api.middleware.context import RequestContext
 from service.api.middleware.direct import DirectRoute
+from service.api.middleware.forwarded import ForwardedHeaders
 from service.api.middleware.http10 import BufferedReplies
+from service.api.middleware.origins import OriginCheck
 from service.api.middleware.sessions import Sessions
 from service.api.routes import (
     batches,
@@ -93,10 +96,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
         service.close()
 
-    middleware = [Middleware(RequestContext, metrics=service.metrics), Middleware(BufferedReplies)]
-    if service.settings.api_keys:
-        middleware.append(Middleware(BearerAuth, sessions=service.sessions))
-    middleware.append(Middleware(DirectRoute, path="/loss", method="POST", endpoint=loss.post_loss))
     app = FastAPI(
         title="Focal Loss Service",
         version=__version__,
@@ -104,7 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        middleware=middleware,
+        middleware=_middleware(service),
         exception_handlers={HTTPException: on_http_exception, RequestValidationError: on_validation_error},
         # The service has its own metrics, and FastAPI's logs would hold texts of errors, which may hold data.
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -116,6 +115,38 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     page.mount_files(app)
     openapi.document(app, wants_key=bool(service.settings.api_keys))
     return app
+
+
+def _middleware(service: Service) -> list[Middleware]:
+    """Middleware, the outermost first."""
+    settings = service.settings
+    # With keys a page with a foreign name can do nothing: the browser sends it neither a key nor a cookie.
+    hosts = settings.allowed_hosts if settings.allowed_hosts or not settings.api_keys else None
+    middleware = [
+        Middleware(RequestContext, metrics=service.metrics),
+        Middleware(BufferedReplies),
+        Middleware(ForwardedHeaders, trusted=settings.forwarded_allow_ips, root_path=settings.root_path),
+        Middleware(OriginCheck, hosts=hosts, cors_origins=settings.cors_origins),
+    ]
+    if settings.cors_origins:
+        # Outside of the error replies: pages of these origins may read them too.
+        middleware.insert(0, _cors(settings.cors_origins))
+    if settings.api_keys:
+        middleware.append(Middleware(BearerAuth, sessions=service.sessions))
+    return [*middleware, Middleware(DirectRoute, path="/loss", method="POST", endpoint=loss.post_loss)]
+
+
+def _cors(origins: Sequence[str]) -> Middleware:
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+        # Keys, media types and headers of the Open Inference Protocol. Cookies are not allowed.
+        allow_headers=["*"],
+        expose_headers=["X-Request-ID", "Link", "Retry-After", "Content-Disposition", "Server-Timing"],
+        # Chromium asks before a page of the internet may use a service of the local network.
+        allow_private_network=True,
+    )
 
 
 def _service(settings: Settings) -> Service:

@@ -110,6 +110,8 @@ def _config(settings: Settings) -> BodyConfig:
         log_config=None,
         access_log=False,
         server_header=False,
+        # The app reads X-Forwarded-* headers itself: it also has to know which host and prefix the proxy names.
+        proxy_headers=False,
         timeout_graceful_shutdown=settings.drain_timeout_s,
         timeout_worker_healthcheck=WORKER_ANSWERS_WITHIN_S,
         h11_max_incomplete_event_size=settings.max_head_bytes,

@@ -31,7 +31,7 @@ def test_files_are_merged_when_there_are_enough(tmp_path: Path, kind: str) -> No
 
     async def send_all() -> int:
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:
             await client.put("/runs/r", json={})
             for number in range(MERGED_AT_ONCE):
                 await send(client, number)

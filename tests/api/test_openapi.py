@@ -123,7 +123,7 @@ def check_replies(operation: APIOperation[Any], mode: GenerationMode) -> None:
 def test_replies_are_as_documented(tmp_path: Path, document: dict[str, Any], mode: GenerationMode) -> None:
     load_all_checks()
     # schemathesis starts the app, and ends it after the test.
-    app = create_app(Settings(device="cpu", data_dir=str(tmp_path)))
+    app = create_app(Settings(device="cpu", data_dir=str(tmp_path), allowed_hosts=("testserver",)))
     app.openapi_schema = without_further_members(document)
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     for result in schema.get_all_operations():
@@ -171,7 +171,17 @@ def test_parameters_of_a_query_are_never_null(document: dict[str, Any]) -> None:
 
 def test_operations_document_the_errors_of_keys_only_with_keys(document: dict[str, Any]) -> None:
     with_keys = document_of(Settings(device="cpu", api_keys="a-key-of-twenty-four-letters"))  # type: ignore[arg-type]
-    assert not any({"401", "403"} & set(operation["responses"]) for _, operation in operations(document))
+    assert not any("401" in operation["responses"] for _, operation in operations(document))
     for name, operation in operations(with_keys):
-        assert ("401" in operation["responses"]) == (name not in ("GET /healthz", "GET /readyz")), name
-        assert ("403" in operation["responses"]) == (not name.startswith("GET")), name
+        open_to_all = name in ("GET /healthz", "GET /readyz")
+        assert ("401" in operation["responses"]) != open_to_all, name
+        assert (operation.get("security") == []) == open_to_all, name
+
+
+def test_operations_document_why_a_browser_is_refused(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        expected = {"forbidden_host"} if name not in ("GET /healthz", "GET /readyz") else set()
+        expected |= set() if name.startswith("GET") else {"cross_site"}
+        reply = operation["responses"].get("403", {"content": {"": {"schema": {"properties": {"code": {"enum": []}}}}}})
+        (content,) = reply["content"].values()
+        assert set(content["schema"]["properties"]["code"]["enum"]) == expected, name

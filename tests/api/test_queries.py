@@ -27,7 +27,7 @@ BATCH = {
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder: Path = tmp_path_factory.mktemp("queries")
-    with TestClient(create_app(Settings(device="cpu", data_dir=str(folder)))) as client:
+    with TestClient(create_app(Settings(device="cpu", data_dir=str(folder))), base_url="http://localhost") as client:
         assert client.put("/runs/r", json={}).status_code == 201
         assert client.put("/runs/r/epochs/0/batches/b", json=BATCH).status_code == 201
         yield client

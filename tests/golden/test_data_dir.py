@@ -40,7 +40,7 @@ def replies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     async def get_all() -> dict[str, Any]:
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:
             responses = {path: await client.get(path) for path in REPLIES}
         return {
             path: reply.json() if reply.headers["content-type"] == "application/json" else reply.text

@@ -23,6 +23,7 @@ from service.errors import (
     DeviceOutOfMemoryError,
     DeviceUnavailableError,
     DrainingError,
+    ForbiddenHostError,
     InvalidConfigError,
     InvalidIdsError,
     InvalidLogitError,
@@ -50,7 +51,8 @@ from service.schema import replies
 
 JSON = "application/json"
 SCHEMAS = "#/components/schemas/"
-NO_KEY = ("/healthz", "/readyz")
+# Health checks need no key and may use any host.
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 # As FastAPI types them.
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
@@ -149,9 +151,10 @@ def document(app: FastAPI, *, wants_key: bool) -> None:
             built = _from_routes(app)
             for path, method, operation in _operations(built):
                 _complete(operation)
-                if wants_key and path not in NO_KEY:
-                    kinds = (UnauthorizedError,) if method == "get" else (UnauthorizedError, CrossSiteError)
-                    operation["responses"] |= {str(status): reply for status, reply in problems(*kinds).items()}
+                kinds = _middleware_errors(path, method, wants_key=wants_key)
+                operation["responses"] |= {str(status): reply for status, reply in problems(*kinds).items()}
+                if wants_key and path in OPEN_PATHS:
+                    operation["security"] = []
             schemas = built["components"]["schemas"]
             for unused in ("HTTPValidationError", "ValidationError"):
                 del schemas[unused]
@@ -164,6 +167,14 @@ def document(app: FastAPI, *, wants_key: bool) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _middleware_errors(path: str, method: str, *, wants_key: bool) -> list[type[LossServiceError]]:
+    """Errors of the middleware for keys, hosts and origins."""
+    kinds: list[type[LossServiceError]] = []
+    if path not in OPEN_PATHS:
+        kinds += [ForbiddenHostError, UnauthorizedError] if wants_key else [ForbiddenHostError]
+    return kinds if method == "get" else [*kinds, CrossSiteError]
 
 
 def _from_routes(app: FastAPI) -> Operation:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api.http.paths import route_path
 from service.api.http.query_types import QueryModel
 from service.errors import ErrorItem, InvalidRequestError, LossServiceError, MethodNotAllowedError, NotFoundError
 from service.schema.faults import error_item, summary
@@ -21,7 +22,10 @@ INFERENCE_PROTOCOL = "/v2"
 
 
 def problem_response(error: LossServiceError, path: str) -> Response:
-    """The reply for an error. Clients of the Open Inference Protocol read the text from the member `error`."""
+    """The reply for an error at a path of the router.
+
+    Clients of the Open Inference Protocol read the text from the member `error`.
+    """
     members = error.problem()
     if path == INFERENCE_PROTOCOL or path.startswith(f"{INFERENCE_PROTOCOL}/"):
         members["error"] = error.detail
@@ -36,7 +40,7 @@ async def on_http_exception(request: Request, exception: Exception) -> Response:
     details = {404: f"nothing is served at {request.url.path}", 405: f"{request.method} is not served here"}
     kind = kinds.get(exception.status_code)
     if kind is not None:
-        return problem_response(kind(details[exception.status_code], headers=headers), request.url.path)
+        return problem_response(kind(details[exception.status_code], headers=headers), route_path(request.scope))
     status, code = exception.status_code, f"http_{exception.status_code}"
     members = {"type": "about:blank", "title": str(exception.detail), "status": status}
     members |= {"detail": str(exception.detail), "code": code}
@@ -48,7 +52,7 @@ async def on_validation_error(request: Request, exception: Exception) -> Respons
     assert isinstance(exception, RequestValidationError)
     known = _known_parameters(request)
     items = [_query_item(error, known) for error in exception.errors()]
-    return problem_response(InvalidRequestError(summary(items), errors=items), request.url.path)
+    return problem_response(InvalidRequestError(summary(items), errors=items), route_path(request.scope))
 
 
 def _query_item(error: Mapping[str, Any], known: str) -> ErrorItem:

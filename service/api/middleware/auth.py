@@ -5,10 +5,12 @@ from __future__ import annotations
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.middleware.sessions import Sessions, refuse_cross_site
+from service.api.http.openapi import OPEN_PATHS
+from service.api.http.paths import route_path
+from service.api.middleware.origins import SAFE_METHODS, require_same_origin
+from service.api.middleware.sessions import Sessions
 from service.errors import UnauthorizedError
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 PAGE_PATHS, PAGE_FILES = frozenset({"/", "/session"}), "/web/"
 
 
@@ -27,14 +29,16 @@ class BearerAuth:
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_open(scope["path"]):
+        if scope["type"] == "http" and not _is_open(route_path(scope)):
             self._check(scope["method"], Headers(scope=scope))
         await self.app(scope, receive, send)
 
     def _check(self, method: str, headers: Headers) -> None:
         # A wrong key is refused even if the browser has a session.
         if "authorization" not in headers and self._sessions.signed_in(headers):
-            refuse_cross_site(method, headers)
+            # SameSite=Strict keeps the cookie from other sites, but not from pages on other ports of this host.
+            if method not in SAFE_METHODS:
+                require_same_origin(headers)
             return
         if not self._sessions.has_key(headers.get("authorization", "")):
             raise UnauthorizedError(

@@ -12,7 +12,9 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.http.paths import route_path
 from service.api.http.problems import problem_response
+from service.api.http.security_headers import with_security_headers
 from service.api.metrics import Metrics
 from service.errors import DeviceOutOfMemoryError, LossServiceError
 
@@ -30,7 +32,7 @@ def request_id_of(sent: str) -> str:
 
 
 class RequestContext:
-    """Gives every request an id, turns exceptions into problem replies, logs and counts each reply.
+    """Gives requests an id and replies their security headers, turns exceptions into problem replies, logs and counts.
 
     Neither bodies nor the texts of errors are logged: they may hold logits, labels or keys.
     """
@@ -53,7 +55,8 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                headers = with_security_headers(message["headers"])
+                message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
@@ -64,13 +67,13 @@ class RequestContext:
             error = _as_service_error(err, fields)
             fields["code"] = error.code
             if not status:
-                await problem_response(error, scope["path"])(scope, receive, send_with_id)
+                await problem_response(error, route_path(scope))(scope, receive, send_with_id)
         finally:
             elapsed = time.perf_counter() - started
             # A mounted app has no route, but the path of its mount.
             route = str(getattr(scope.get("route"), "path", scope.get("root_path") or "unknown"))
             self.metrics.count_request(scope["method"], route, status, elapsed)
-            level = self._log.debug if scope["path"] in QUIET_PATHS else self._log.info
+            level = self._log.debug if fields["path"] in QUIET_PATHS else self._log.info
             level("request", **fields, status=status, duration_ms=round(elapsed * 1000, 3))
 
 

@@ -9,6 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.http.paths import route_path
+
 
 class DirectRoute:
     """Calls the endpoint of one busy route directly: FastAPI's way to it takes an eighth of a small request.
@@ -28,8 +30,7 @@ class DirectRoute:
         self._route = Route(path, endpoint, methods=[method])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # With a `root_path` the router has to remove it from the path.
-        if scope["type"] == "http" and not scope["root_path"] and (scope["path"], scope["method"]) == self._target:
+        if scope["type"] == "http" and (route_path(scope), scope["method"]) == self._target:
             # Metrics are labelled by the route.
             scope["route"] = self._route
             response = await self._endpoint(Request(scope, receive, send))

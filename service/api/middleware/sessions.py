@@ -1,22 +1,18 @@
-"""Sessions of the page: the signed token in its cookie, and protection against cross-site requests."""
+"""Keys of the service, and sessions of the page: the signed token in its cookie."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from itsdangerous import TimestampSigner
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
-from service.errors import CrossSiteError
-
 COOKIE = "focal_loss_session"
 LIFETIME_S = 12 * 3600
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Separates these signatures from any other use of the same keys.
 SALT = "focal-loss-service session v2"
 
@@ -64,26 +60,3 @@ class Sessions:
         """True if the request has the cookie of a valid session."""
         cookies = cookie_parser(headers.get("cookie", ""))
         return COOKIE in cookies and self.is_valid(cookies[COOKIE])
-
-
-def refuse_cross_site(method: str, headers: Headers) -> None:
-    """Refuse a change that a browser requests with its cookie from another origin than the page.
-
-    SameSite=Strict keeps the cookie from other sites, but a page on another port of this host is of the same site.
-    Browsers name the origin of a request in `Sec-Fetch-Site`, over plain HTTP in `Origin` alone.
-
-    Raises:
-        CrossSiteError: The request comes from another origin, or does not name its origin.
-    """
-    if method in SAFE_METHODS:
-        return
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if site is None:
-        same_origin = origin is not None and urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
-    else:
-        same_origin = site == "same-origin"
-    if not same_origin:
-        raise CrossSiteError(
-            "with a session, only the service's own page may change something; other programs send "
-            "'Authorization: Bearer <key>'"
-        )

@@ -21,12 +21,7 @@ HEADERS = {
     # Browsers ask before each use: after an update no browser runs old scripts against a new service.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    # The address of a view names runs and examples.
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
 }
 # Speed over size: plotly.min.js has 5 MB.
 GZIP_LEVEL = 4

@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from service.api.http.body import content_length, decoded_json, read_body
 from service.api.http.responses import json_response
-from service.api.middleware.sessions import COOKIE, LIFETIME_S, refuse_cross_site
+from service.api.middleware.origins import require_same_origin
+from service.api.middleware.sessions import COOKIE, LIFETIME_S
 from service.api.state import service_of
 from service.errors import DecodeError, UnauthorizedError
 
@@ -29,7 +30,7 @@ async def get_session(request: Request) -> Response:
 @router.post("")
 async def post_session(request: Request) -> Response:
     """Sign in with a key: 204 and a cookie that scripts cannot read and other sites cannot send."""
-    refuse_cross_site("POST", request.headers)
+    require_same_origin(request.headers)
     service = service_of(request)
     timeout_s = service.settings.body_timeout_s
     body = await read_body(request, content_length(request), max_bytes=MAX_BODY_BYTES, timeout_s=timeout_s)
@@ -42,7 +43,7 @@ async def post_session(request: Request) -> Response:
 @router.delete("")
 async def delete_session(request: Request) -> Response:
     """Sign out: the browser forgets the cookie."""
-    refuse_cross_site("DELETE", request.headers)
+    require_same_origin(request.headers)
     return _with_cookie(request, "", 0)
 
 

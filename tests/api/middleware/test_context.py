@@ -27,7 +27,7 @@ def test_an_unexpected_exception_is_a_problem_without_its_text(raised: Exception
         raise raised
 
     async def get() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
             return await client.get("/fails", headers={"X-Request-ID": "looked-for"})
 
     with capture_logs() as logs:
@@ -54,7 +54,7 @@ class TestDirectRoute:
         def send_request(method: str, path: str, *, root_path: str = "", **more: Any) -> httpx.Response:
             async def request() -> httpx.Response:
                 transport = httpx.ASGITransport(app=app, root_path=root_path)
-                async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                     return await client.request(method, path, **more)
 
             return asyncio.run(request())

@@ -20,7 +20,7 @@ QUEUE = "/runs/r/queues/monday"
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder: Path = tmp_path_factory.mktemp("queues")
-    with TestClient(create_app(Settings(device="cpu", data_dir=str(folder)))) as client:
+    with TestClient(create_app(Settings(device="cpu", data_dir=str(folder))), base_url="http://localhost") as client:
         rng = np.random.default_rng(2)
         batch = {
             "logits": rng.standard_normal((60, 3)).round(3).tolist(),

@@ -1,0 +1,113 @@
+"""Protection against web pages of other origins: DNS rebinding and cross-site requests."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.http.openapi import OPEN_PATHS
+from service.api.http.paths import route_path
+from service.errors import CrossSiteError, ForbiddenHostError
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+LONGEST_HOST = 300
+
+
+class OriginCheck:
+    """Refuses requests to foreign host names, and changes that a page of another origin requests.
+
+    With a foreign name that resolves to this machine (DNS rebinding), a web page would be of the same origin as the
+    service. Programs other than browsers send neither `Origin` nor `Sec-Fetch-Site`.
+
+    Args:
+        app: The wrapped ASGI app.
+        hosts: Names in `Host`, besides loopback names, in lower case; None: any name.
+        cors_origins: Origins whose pages may send requests, such as `https://lab.example`.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, cors_origins: Collection[str]) -> None:
+        self.app = app
+        self._hosts = None if hosts is None else frozenset(hosts)
+        self._cors_origins = frozenset(cors_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if self._hosts is not None and route_path(scope) not in OPEN_PATHS:
+                self._check_hosts(Headers(scope=scope))
+            if scope["method"] not in SAFE_METHODS:
+                self._check_origin(Headers(scope=scope))
+        await self.app(scope, receive, send)
+
+    def _check_hosts(self, headers: Headers) -> None:
+        for host in _hosts(headers):
+            name = host_name(host[:LONGEST_HOST])
+            if not is_loopback_name(name) and name not in (self._hosts or ()):
+                raise ForbiddenHostError(
+                    f"the host {name[:100]!r} of the request is not allowed: use localhost or 127.0.0.1, or add the "
+                    "name to allowed_hosts (FOCAL_LOSS_ALLOWED_HOSTS)"
+                )
+
+    def _check_origin(self, headers: Headers) -> None:
+        from_browser = "origin" in headers or "sec-fetch-site" in headers
+        if from_browser and headers.get("origin") not in self._cors_origins:
+            require_same_origin(headers)
+
+
+def require_same_origin(headers: Headers) -> None:
+    """Refuse a request unless a browser sends it for a page of this service.
+
+    Browsers name the origin of a request in `Sec-Fetch-Site`, over plain HTTP in `Origin` alone.
+
+    Raises:
+        CrossSiteError: The request comes from another origin, or does not name its origin.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site == "same-origin" or (site is None and origin is not None and _is_own(origin, _hosts(headers))):
+        return
+    raise CrossSiteError(
+        f"only the service's own page may change something from a browser, and this request comes from "
+        f"{(origin or site or 'an unknown origin')[:100]!r}. Add the origin of another page to cors_origins; behind a "
+        "proxy, forward Host with its port, or X-Forwarded-Host from an address in forwarded_allow_ips"
+    )
+
+
+def _hosts(headers: Headers) -> list[str]:
+    """The hosts that the client and trusted proxies name (`ForwardedHeaders` removes the headers of others)."""
+    forwarded = [value.rpartition(",")[2].strip() for value in headers.getlist("x-forwarded-host")]
+    return [*headers.getlist("host"), *forwarded]
+
+
+def _is_own(origin: str, hosts: list[str]) -> bool:
+    """True if an `Origin` has one of these hosts, with the same port."""
+    try:
+        parts = urlsplit(origin.lower())
+    except ValueError:
+        return False
+    port = DEFAULT_PORTS.get(parts.scheme, "")
+    own = {host.lower().removesuffix(port) for host in hosts}
+    return bool(parts.netloc) and parts.netloc.removesuffix(port) in own
+
+
+def host_name(host: str) -> str:
+    """The name of a `Host` header: lower case, without port and brackets, and without a dot at its end."""
+    name, bracket, port = host.strip().lower().partition("]")
+    if bracket:
+        return name.removeprefix("[") if not port or port.startswith(":") else host
+    return name.partition(":")[0].removesuffix(".") if name.count(":") < 2 else name
+
+
+@lru_cache(maxsize=256)
+def is_loopback_name(name: str) -> bool:
+    """True for names that mean this machine to every browser: localhost, 127.0.0.0/8 and ::1."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
