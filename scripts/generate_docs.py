@@ -48,9 +48,9 @@ def settings() -> str:
     """Write a table of the settings: option, variable, default, meaning."""
     rows = []
     for name, field in Settings.model_fields.items():
-        default = "none" if field.default == () else str(field.default)
+        default = ", ".join(field.default) if isinstance(field.default, tuple) else str(field.default)
         option, variable = f"`--{name.replace('_', '-')}`", f"`{ENV_PREFIX}{name.upper()}`"
-        rows.append((option, variable, default, field.description or ""))
+        rows.append((option, variable, default or "none", field.description or ""))
     return table(("option", "variable", "default", "meaning"), rows)
 
 
