@@ -8,6 +8,7 @@ thread runs it.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -43,6 +44,7 @@ class Background(Generic[Result]):
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="loss-stream")
+        self._process = os.getpid()
         self._future: Future[Result] | None = None
 
     def start(self, function: Callable[[Argument], Result], argument: Argument) -> None:
@@ -50,7 +52,13 @@ class Background(Generic[Result]):
         self._future = self._pool.submit(function, argument)
 
     def result(self) -> Result | None:
-        """Wait for the running call and return its result; None if none was started."""
+        """Wait for the running call and return its result; None if none was started.
+
+        Raises:
+            RuntimeError: This is a forked process, which has no such thread.
+        """
+        if self._process != os.getpid():
+            raise RuntimeError("a stream cannot be continued in a forked process; start another one there")
         return None if self._future is None else self._future.result()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.client import LossClient, RecordingError, RetryPolicy, RunClient, RunRecorder, training
+from service.client import LossClient, RecordingError, RetryPolicy, RunClient, RunRecorder, recording
 from service.errors import BatchConflictError, InvalidIdsError, InvalidRequestError, ShapeError, UnknownRunError
 from tests.live.server_process import ServerProcess, wait_for
 
@@ -63,7 +64,7 @@ def test_every_row_of_every_epoch_is_stored(run: RunClient) -> None:
 
 def test_wide_rows_make_smaller_batches(run: RunClient, monkeypatch: pytest.MonkeyPatch) -> None:
     # 8 rows of 3 float32 and one int64 each.
-    monkeypatch.setattr(training, "BATCH_BYTES", 2 * 8 * 20)
+    monkeypatch.setattr(recording, "BATCH_BYTES", 2 * 8 * 20)
     with RunRecorder(run) as recorder:
         record(recorder, 0)
     (epoch,) = run.describe()["epochs"]
@@ -85,7 +86,7 @@ def test_bfloat16_and_attributes_are_stored(run: RunClient) -> None:
         for row in range(3):
             logits = LOGITS[row : row + 1].bfloat16()
             recorder.add(0, [f"r{row}"], logits, TARGETS[row : row + 1], {"text": [f"text {row}"]})
-        with pytest.raises(InvalidRequestError, match="other attributes"):
+        with pytest.raises(InvalidRequestError, match="previous rows of epoch 0"):
             recorder.add(0, ["r3"], LOGITS[3:4].bfloat16(), TARGETS[3:4])
     assert {row["id"]: row["attributes"]["text"] for row in run.all_examples()} == {
         f"r{row}": f"text {row}" for row in range(3)
@@ -171,7 +172,7 @@ def test_an_error_in_the_loop_is_not_hidden_by_a_recording_error(server: ServerP
 
 def test_a_service_that_does_not_reply_blocks_training_for_patience_s(caplog: pytest.LogCaptureFixture) -> None:
     run = SlowRun()
-    recorder = RunRecorder(run, batch_rows=10, max_waiting=2, patience_s=0.05)
+    recorder = RunRecorder(run, batch_rows=10, max_waiting=2, patience_s=0.5)
     # One batch is being sent, two wait: the fourth uses up the patience, and those after it do not wait.
     record(recorder, 0, step=10)
     assert recorder.num_lost >= 60
@@ -188,7 +189,7 @@ def test_an_unreachable_service_gets_no_further_batches_after_training() -> None
 
     def reply(request: httpx.Request) -> httpx.Response:
         paths.append(request.url.path)
-        wait_for(lambda: recorder._closed, "the end of training")
+        wait_for(lambda: recorder._recording.get()._closed, "the end of training")
         raise httpx.ConnectError("no", request=request)
 
     transport, policy = httpx.MockTransport(reply), RetryPolicy(attempts=3)
@@ -208,3 +209,35 @@ def test_add_waits_for_the_queue_before_it_drops_rows() -> None:
     recorder.close()
     assert (recorder.num_lost, recorder.num_sent) == (0, ROWS)
     assert run.pushed == [(0, f"rank-0-{number:06}") for number in range(10)]
+
+
+def test_close_waits_for_patience_s_while_nothing_is_stored() -> None:
+    run = SlowRun()
+    recorder = RunRecorder(run, batch_rows=10, max_waiting=2, patience_s=0.1)
+    record(recorder, 0, step=10)
+    started = time.monotonic()
+    with pytest.raises(RecordingError, match="100 rows were not stored"):
+        recorder.close()
+    assert time.monotonic() - started < 5
+    run.may_reply.set()
+    assert (recorder.num_lost, recorder.num_sent) == (ROWS, 0)
+
+
+def test_rows_of_a_recorder_that_is_not_closed_are_stored_at_exit(run: RunClient) -> None:
+    recorder = RunRecorder(run)
+    record(recorder, 0)
+    recorder._recording.get()._close_at_exit()
+    assert run.describe()["num_rows"] == ROWS
+
+
+def test_attributes_have_the_same_names_in_an_epoch_and_one_value_per_row(run: RunClient) -> None:
+    with RunRecorder(run, batch_rows=1) as recorder:
+        recorder.add(0, [0], LOGITS[:1], TARGETS[:1], {"text": ["a"]})
+        with pytest.raises(InvalidRequestError, match="previous rows of epoch 0"):
+            recorder.add(0, [1], LOGITS[:1], TARGETS[:1], {"txt": ["a"]})
+        recorder.add(1, [0], LOGITS[:1], TARGETS[:1])
+        with pytest.raises(InvalidRequestError, match="previous rows of epoch 0"):
+            recorder.add(0, [1], LOGITS[:1], TARGETS[:1])
+        with pytest.raises(ShapeError, match="attribute 'text' has 1 values for 2 rows"):
+            recorder.add(2, [0, 1], LOGITS[:2], TARGETS[:2], {"text": ["a"]})
+    assert [epoch["epoch"] for epoch in run.describe()["epochs"]] == [0, 1]

@@ -38,6 +38,8 @@ class AsyncLossClient(AsyncConnection):
         transport: httpx transport to use in place of the network, e.g. `httpx.MockTransport`.
         sleep: Function that waits between two attempts. Takes seconds.
 
+    A forked process opens connections of its own. So does a pickled or deep copy, which has the same settings.
+
     If the service answers with an error, every method raises the class of `service.errors` for its `code`, with
     `detail`, `errors` and `status`. Without a usable reply it raises ConnectionFailedError, RequestTimeoutError or
     UnexpectedReplyError.

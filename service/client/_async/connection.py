@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -14,6 +15,7 @@ import httpx
 from service.client.calls import DEFAULT_URL, Call, connection_arguments
 from service.client.errors import ClientError, error_of, network_error
 from service.client.files import replace_atomically
+from service.client.processes import PerProcess
 from service.client.retry import Retries, RetryPolicy
 from service.errors import LossServiceError
 
@@ -30,6 +32,8 @@ class AsyncConnection:
         retry: Number and duration of the retries. Default: `RetryPolicy()`.
         transport: httpx transport to use in place of the network, e.g. `httpx.MockTransport`.
         sleep: Function that waits between two attempts. Takes seconds.
+
+    A forked process opens connections of its own. So does a pickled or deep copy, which has the same settings.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class AsyncConnection:
         self.url = url.rstrip("/")
         self._retry = retry or RetryPolicy()
         self._sleep = sleep
-        self._http = httpx.AsyncClient(transport=transport, **connection_arguments(self.url, api_key, timeout_s))
+        self._http = PerProcess(partial(_open, self.url, api_key, timeout_s, transport))
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,7 +61,7 @@ class AsyncConnection:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._http.get().aclose()
 
     async def send(self, call: Call[T], policy: RetryPolicy | None = None) -> T:
         """Send a call, retry it where that is safe, and return the result that its reply contains.
@@ -101,17 +105,19 @@ class AsyncConnection:
             await self._sleep(wait_s)
 
     async def _send_once(self, call: Call[T]) -> T:
-        request = call.request(self._http)
+        http = self._http.get()
+        request = call.request(http)
         try:
-            response = await self._http.send(request)
+            response = await http.send(request)
         except httpx.TransportError as err:
             raise network_error(err, str(request.url)) from err
         return call.result(response)
 
     async def _save_once(self, call: Call[bytes], path: Path) -> None:
-        request = call.request(self._http)
+        http = self._http.get()
+        request = call.request(http)
         try:
-            async with aclosing(await self._http.send(request, stream=True)) as response:
+            async with aclosing(await http.send(request, stream=True)) as response:
                 if not response.is_success:
                     await response.aread()
                     raise error_of(response)
@@ -120,3 +126,9 @@ class AsyncConnection:
                         file.write(piece)
         except httpx.TransportError as err:
             raise network_error(err, str(request.url)) from err
+
+
+def _open(
+    url: str, api_key: str | None, timeout_s: float, transport: httpx.AsyncBaseTransport | None
+) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=transport, **connection_arguments(url, api_key, timeout_s))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -15,6 +16,7 @@ import httpx
 from service.client.calls import DEFAULT_URL, Call, connection_arguments
 from service.client.errors import ClientError, error_of, network_error
 from service.client.files import replace_atomically
+from service.client.processes import PerProcess
 from service.client.retry import Retries, RetryPolicy
 from service.errors import LossServiceError
 
@@ -31,6 +33,8 @@ class Connection:
         retry: Number and duration of the retries. Default: `RetryPolicy()`.
         transport: httpx transport to use in place of the network, e.g. `httpx.MockTransport`.
         sleep: Function that waits between two attempts. Takes seconds.
+
+    A forked process opens connections of its own. So does a pickled or deep copy, which has the same settings.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class Connection:
         self.url = url.rstrip("/")
         self._retry = retry or RetryPolicy()
         self._sleep = sleep
-        self._http = httpx.Client(transport=transport, **connection_arguments(self.url, api_key, timeout_s))
+        self._http = PerProcess(partial(_open, self.url, api_key, timeout_s, transport))
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +62,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._http.get().close()
 
     def send(self, call: Call[T], policy: RetryPolicy | None = None) -> T:
         """Send a call, retry it where that is safe, and return the result that its reply contains.
@@ -100,17 +104,19 @@ class Connection:
             self._sleep(wait_s)
 
     def _send_once(self, call: Call[T]) -> T:
-        request = call.request(self._http)
+        http = self._http.get()
+        request = call.request(http)
         try:
-            response = self._http.send(request)
+            response = http.send(request)
         except httpx.TransportError as err:
             raise network_error(err, str(request.url)) from err
         return call.result(response)
 
     def _save_once(self, call: Call[bytes], path: Path) -> None:
-        request = call.request(self._http)
+        http = self._http.get()
+        request = call.request(http)
         try:
-            with closing(self._http.send(request, stream=True)) as response:
+            with closing(http.send(request, stream=True)) as response:
                 if not response.is_success:
                     response.read()
                     raise error_of(response)
@@ -119,3 +125,7 @@ class Connection:
                         file.write(piece)
         except httpx.TransportError as err:
             raise network_error(err, str(request.url)) from err
+
+
+def _open(url: str, api_key: str | None, timeout_s: float, transport: httpx.BaseTransport | None) -> httpx.Client:
+    return httpx.Client(transport=transport, **connection_arguments(url, api_key, timeout_s))
