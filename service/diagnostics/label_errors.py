@@ -1,8 +1,8 @@
 """Confident learning (Northcutt, Jiang & Chuang 2021, arXiv 1911.00068): estimates of wrong labels in two passes.
 
-The numbers equal those of cleanlab 2.9.0, but memory does not grow with the data set, and the chunks do not matter.
-There is one difference: if several classes have the same remainder when counts are rounded, their order is fixed (see
-`_calibrate`), while cleanlab's depends on the sorting routine of the processor.
+The numbers equal those of cleanlab 2.9.0, but memory grows with neither the rows nor the square of the classes, and the
+chunks do not matter. There is one difference: if several classes have the same remainder when counts are rounded, their
+order is fixed (see `calibrate`), while cleanlab's depends on the sorting routine of the processor.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.diagnostics.chunks import Booleans, Chunk, Chunks, Floats, Integers, ProbabilitySums, softmax
+from service.diagnostics.pair_counts import PairCounter, PairCounts, calibrate
 from service.schema.replies.diagnostics import ClassPair
 
 TOLERANCE = 1e-6  # cleanlab's: probabilities closer than this count as equal
@@ -26,16 +27,16 @@ class ConfidentLearning:
     Args:
         thresholds: (C,) float64, the mean p_k of the rows labelled k, at least 2e-6; 2 for a class without rows.
         counts: (C,) int64, rows labelled k.
-        confident_joint: (C, C) int64 [label, suggested class], the paper's C before calibration; diagonal >= 1.
-        calibrated_joint: (C, C) int64, scaled so that row k sums to `counts[k]`.
-        suspects: (C, C) int64 [label, suggested class], counts of the rows that `suspected` marks; diagonal 0.
+        confident_joint: [label, suggested class], the paper's C before calibration; diagonal >= 1.
+        calibrated_joint: The same, scaled so that row k sums to `counts[k]`.
+        suspects: [label, suggested class], counts of the rows that `suspected` marks; diagonal 0.
     """
 
     thresholds: Floats
     counts: Integers
-    confident_joint: Integers
-    calibrated_joint: Integers
-    suspects: Integers
+    confident_joint: PairCounts
+    calibrated_joint: PairCounts
+    suspects: PairCounts
 
     @property
     def num_examples(self) -> int:
@@ -45,12 +46,12 @@ class ConfidentLearning:
     @property
     def num_label_issues(self) -> int:
         """Rows that `suspected` marks: cleanlab's `off_diagonal`, too low below 4 classes by its documentation."""
-        return int(self.suspects.sum())
+        return int(self.suspects.counts.sum())
 
     @property
     def num_label_issues_calibrated(self) -> int:
         """Estimated rows with a wrong label, N (1 - trace Q): cleanlab's `off_diagonal_calibrated`."""
-        return self.num_examples - int(np.trace(self.calibrated_joint))
+        return self.num_examples - int(self.calibrated_joint.diagonal().sum())
 
     @property
     def health(self) -> float | None:
@@ -58,30 +59,15 @@ class ConfidentLearning:
         return 1 - self.num_label_issues / self.num_examples if self.num_examples else None
 
     @property
-    def joint(self) -> Floats:
-        """(C, C) float64, the paper's Q [label, true class]; sums to 1, or to 0 without rows."""
-        return self.calibrated_joint / max(self.num_examples, 1)
-
-    @property
-    def noise_matrix(self) -> Floats:
-        """(C, C) float64, P(label s | true class y) at [s, y]; column y is 0 if no row is truly y."""
-        return _ratio(self.calibrated_joint, self.calibrated_joint.sum(axis=0))
-
-    @property
-    def inverse_noise_matrix(self) -> Floats:
-        """(C, C) float64, P(true class y | label s) at [y, s]; column s is 0 if no row is labelled s."""
-        return _ratio(self.calibrated_joint.T, self.counts)
-
-    @property
     def label_issues(self) -> Integers:
         """(C,) int64, estimated rows labelled k that are truly another class."""
-        issues: Integers = self.counts - np.diagonal(self.calibrated_joint)
+        issues: Integers = self.counts - self.calibrated_joint.diagonal()
         return issues
 
     @property
     def inverse_label_issues(self) -> Integers:
         """(C,) int64, estimated rows that are truly k and labelled as another class."""
-        issues: Integers = self.calibrated_joint.sum(axis=0) - np.diagonal(self.calibrated_joint)
+        issues: Integers = self.calibrated_joint.by_second() - self.calibrated_joint.diagonal()
         return issues
 
     @property
@@ -92,7 +78,7 @@ class ConfidentLearning:
     @property
     def inverse_label_noise(self) -> Floats:
         """(C,) float64 in [0, 1], P(label is not k | true class k); 0 if no row is truly k."""
-        return _ratio(self.inverse_label_issues, self.calibrated_joint.sum(axis=0))
+        return _ratio(self.inverse_label_issues, self.calibrated_joint.by_second())
 
     @property
     def label_quality(self) -> Floats:
@@ -102,17 +88,12 @@ class ConfidentLearning:
     @property
     def most_confused(self) -> Integers:
         """(C,) int64, the most frequent other true class of the rows labelled k; -1 if there is none."""
-        others = self.calibrated_joint.copy()
-        np.fill_diagonal(others, 0)
-        return np.where(others.any(axis=1), others.argmax(axis=1), -1)
+        return self.calibrated_joint.largest_off_diagonal()
 
     def overlapping_classes(self, limit: int | None = None) -> list[ClassPair]:
         """Pairs of classes that are mistaken for each other, largest count first, then by class index."""
-        between = np.triu(self.calibrated_joint + self.calibrated_joint.T, k=1)
-        first, second = np.nonzero(between)
-        count = between[first, second]
-        order = np.argsort(-count, kind="stable")[:limit]
-        rows = zip(first[order].tolist(), second[order].tolist(), count[order].tolist(), strict=True)
+        pairs = self.calibrated_joint.largest_pairs(limit)
+        rows = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.counts.tolist(), strict=True)
         return [{"first": a, "second": b, "count": n, "probability": n / self.num_examples} for a, b, n in rows]
 
 
@@ -132,15 +113,16 @@ def confident_learning(chunks: Chunks, num_classes: int) -> ConfidentLearning:
         sums.add(chunk.targets, p[np.arange(len(p)), chunk.targets])
     thresholds = np.maximum(sums.means(empty=UNREACHABLE), MIN_THRESHOLD)
 
-    joint: Integers = np.zeros((num_classes, num_classes), dtype=np.int64)
-    suspects = np.zeros_like(joint)
+    joint, suspects = PairCounter(num_classes), PairCounter(num_classes)
     for chunk in chunks():
         p = _probabilities(chunk, num_classes)
         suggested = _confident_class(p, thresholds)
-        for counts, rows in (joint, suggested >= 0), (suspects, _suspected(p, chunk.targets, suggested)):
-            np.add.at(counts.reshape(-1), chunk.targets[rows] * num_classes + suggested[rows], 1)
-    np.fill_diagonal(joint, np.diagonal(joint).clip(min=1))
-    return ConfidentLearning(thresholds, sums.counts, joint, _calibrate(joint, sums.counts), suspects)
+        for counter, rows in (joint, suggested >= 0), (suspects, _suspected(p, chunk.targets, suggested)):
+            counter.add(chunk.targets[rows], suggested[rows])
+    without_diagonal = np.flatnonzero(joint.total().diagonal() == 0)
+    joint.add(without_diagonal, without_diagonal)
+    confident = joint.total()
+    return ConfidentLearning(thresholds, sums.counts, confident, calibrate(confident, sums.counts), suspects.total())
 
 
 def suspected(chunk: Chunk, learned: ConfidentLearning) -> tuple[Booleans, Integers]:
@@ -184,27 +166,6 @@ def _suspected(p: Floats, targets: Integers, suggested: Integers) -> Booleans:
     q[np.arange(len(rows)), labels] += TOLERANCE
     suspects[rows] = q.argmax(axis=1) != labels
     return suspects
-
-
-def _calibrate(joint: Integers, counts: Integers) -> Integers:
-    """Scale each row of `joint` to sum to the count of its class, and round it to integers with the same sum.
-
-    Missing units go to the classes with the largest remainders, the last class first among equal remainders. Excess
-    units are taken from the classes with the smallest remainders, the first class first among equal remainders.
-    """
-    if not counts.any():
-        return np.zeros_like(joint)
-    # The second step corrects rounding errors only. Like the Fortran order, in which it sums by column, it is copied
-    # from cleanlab: the last bit decides the direction in which a half is rounded.
-    scaled = np.asfortranarray(joint) / joint.sum(axis=1)[:, None] * counts[:, None]
-    scaled = scaled / scaled.sum() * counts.sum()
-    rounded: Integers = np.rint(scaled).astype(np.int64)
-    missing = counts - rounded.sum(axis=1)
-    for row in np.flatnonzero(missing):
-        order = np.argsort(scaled[row] - rounded[row], kind="stable")
-        order = order[::-1] if missing[row] > 0 else order
-        rounded[row, order[: abs(missing[row])]] += np.sign(missing[row])
-    return rounded
 
 
 def _ratio(part: Integers, whole: Integers) -> Floats:

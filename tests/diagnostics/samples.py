@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from service.diagnostics.chunks import Chunk, Chunks, Floats, Integers, softmax
+from service.diagnostics.pair_counts import PairCounts
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,13 @@ def data_set(targets: Any, probabilities: Any) -> DataSet:
     p = np.asarray(probabilities, dtype=np.float64)
     logits = np.log(p, out=np.full(p.shape, -np.inf), where=p > 0)
     return DataSet(np.asarray(targets, dtype=np.int64), logits)
+
+
+def dense(pairs: PairCounts) -> Integers:
+    """The matrix with its zeros."""
+    matrix = np.zeros((pairs.num_classes, pairs.num_classes), np.int64)
+    matrix[pairs.first, pairs.second] = pairs.counts
+    return matrix
 
 
 def random_data_set(rows: int, classes: int, seed: int, *, signal: float = 2, missing: int = 0) -> DataSet:
