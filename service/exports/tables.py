@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import islice
@@ -20,16 +19,13 @@ from typing_extensions import Buffer
 
 from service.exports.json_stream import blocks, dump, lines
 from service.exports.rows import ExportOptions, ExportRow
+from service.formats.spreadsheets import guard_cell
 
 COLUMNS = tuple(field.name for field in fields(ExportRow))
 ATTRIBUTES = COLUMNS.index("attributes")
 # Less than the usual 65 536, as all rows of a group with their attributes are in memory until it is written.
 ROW_GROUP_ROWS = 16_384
 METADATA_KEY = b"focal_loss"
-
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
-# Characters that begin a formula, also in full width; OWASP, "CSV Injection".
-FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 _INTEGERS = ("rank", "target", "prediction", "suggested")
 _TEXTS = ("id", "given_label", "suggested_label", "strategy", "reason", "attributes", "verdict", "verdict_label")
@@ -60,10 +56,8 @@ def write_jsonl(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[b
 def write_csv(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
     """RFC 4180 with a header, in UTF-8 without a byte order mark; None is an empty cell.
 
-    Spreadsheets evaluate texts that begin with `=`, `+`, `-`, `@`, a tab or a line end as formulas, and the texts are
-    not trusted, so such a cell gets a leading `'`. Numbers are unchanged, also an id `-5`. A text that already has `'`
-    before such a character gets another `'`. To restore the texts, remove one `'` from every cell that begins with `'`
-    and matches `FORMULA`. JSONL and Parquet contain unchanged texts.
+    Texts that a spreadsheet would evaluate as a formula get a leading `'` (see `service.formats.spreadsheets`). JSONL
+    and Parquet contain unchanged texts.
     """
     return blocks(_csv_lines(rows))
 
@@ -76,14 +70,8 @@ def _csv_lines(rows: Iterable[ExportRow]) -> Iterator[bytes]:
     for row in rows:
         text.seek(0)
         text.truncate()
-        writer.writerow([_cell(value) for value in _with_attributes_text(row)])
+        writer.writerow(map(guard_cell, _with_attributes_text(row)))
         yield text.getvalue().encode()
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
-        return "'" + value
-    return value
 
 
 def _with_attributes_text(row: ExportRow) -> list[object]:

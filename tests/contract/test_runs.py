@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import subprocess
@@ -208,6 +210,14 @@ def test_examples_are_available_in_every_format(client: httpx.Client, new_run: N
     lines = client.get(f"/runs/{run}/examples?limit=7", headers={"Accept": "application/x-ndjson"}).text.splitlines()
     assert [json.loads(line) for line in lines] == expected
     problem(client.get(f"/runs/{run}/examples", headers={"Accept": "image/png"}), 406, "not_acceptable")
+
+
+def test_a_page_as_csv_has_no_cell_that_a_spreadsheet_evaluates(client: httpx.Client, new_run: NewRun) -> None:
+    run = new_run()
+    batch = {"logits": [[1, 2], [3, 1]], "targets": [0, 1], "ids": ["=cmd|' /C calc'!A0", "-5"]}
+    assert put(client, run, batch).status_code == 201
+    text = client.get(f"/runs/{run}/examples?sort=id", headers={"Accept": "text/csv"}).text
+    assert [row["id"] for row in csv.DictReader(io.StringIO(text, newline=""))] == ["-5", "'=cmd|' /C calc'!A0"]
 
 
 def test_each_page_links_to_the_next(client: httpx.Client, new_run: NewRun) -> None:

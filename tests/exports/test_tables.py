@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.exports.rows import ExportRow
-from service.exports.tables import COLUMNS, FORMULA, METADATA_KEY, ROW_GROUP_ROWS, write_csv, write_jsonl, write_parquet
+from service.exports.tables import COLUMNS, METADATA_KEY, ROW_GROUP_ROWS, write_csv, write_jsonl, write_parquet
+from service.formats.spreadsheets import unguard
 from tests.exports.examples import INFINITE, PLAIN, ROWS, Supply, options, whole
 from tests.strategies import json_values
 
@@ -43,17 +44,12 @@ def as_cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def unescaped(cell: str) -> str:
-    """Restore a text as the docstring of `write_csv` says."""
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
-
-
 def assert_csv_holds(rows_read: list[dict[str, str]], given: list[ExportRow]) -> None:
     for cells, row in zip(rows_read, given, strict=True):
         assert tuple(cells) == COLUMNS
         assert orjson.loads(cells["attributes"]) == row.attributes
         for name in set(COLUMNS) - {"attributes"}:
-            assert unescaped(cells[name]) == as_cell(getattr(row, name)), name
+            assert unguard(cells[name]) == as_cell(getattr(row, name)), name
 
 
 def parquet_rows(content: bytes) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from service.api.queries import EpochQuery, ExamplesQuery
 from service.api.state import service_of
 from service.codecs.negotiation import best_media_type
 from service.errors import InvalidConfigError, NotAcceptableError, UnknownEpochError, UnknownExampleError
+from service.formats.spreadsheets import guard_table
 from service.runs.examples import SHOWN, Order, example, examples_page
 from service.runs.queries import View
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage
@@ -44,7 +45,7 @@ def _table(rows: Sequence[ExampleRow]) -> pa.Table:
 
 def _csv(rows: Sequence[ExampleRow]) -> bytes:
     sink = io.BytesIO()
-    pyarrow.csv.write_csv(_table(rows), sink)
+    pyarrow.csv.write_csv(guard_table(_table(rows)), sink)
     return sink.getvalue()
 
 

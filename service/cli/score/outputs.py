@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from service.cli.errors import UsageError
 from service.client.files import replace_atomically
+from service.formats.spreadsheets import guard_table
 
 STANDARD_OUTPUT = "-"
 EXTENSIONS = (".parquet", ".csv", ".jsonl", ".ndjson", ".arrow", ".arrows")
@@ -55,7 +56,7 @@ def _format_writer(extension: str, file: BinaryIO, schema: pa.Schema) -> Iterato
                 yield writer.write_table
         case ".csv":
             with pyarrow.csv.CSVWriter(file, schema) as writer:
-                yield writer.write_table
+                yield lambda table: writer.write_table(guard_table(table))
         case ".arrow" | ".arrows":
             new_writer = pa.ipc.new_file if extension == ".arrow" else pa.ipc.new_stream
             with new_writer(file, schema) as writer:

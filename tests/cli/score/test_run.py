@@ -317,3 +317,10 @@ def test_sigmoid_labels_are_scored(tmp_path: Path) -> None:
     summary = score(tmp_path / "in.npz", tmp_path / "out.parquet", config=LossConfig(mode="sigmoid", gamma=0.0))
     expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.from_numpy(LOGITS), torch.from_numpy(labels))
     assert summary.loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_csv_file_of_scores_has_no_cell_that_a_spreadsheet_evaluates(tmp_path: Path) -> None:
+    rows = pa.table({"logits": [[1.0, 2.0]] * 2, "y": [0, 1], "id": ["=1+1", "-5"]})
+    pyarrow.parquet.write_table(rows, tmp_path / "in.parquet")
+    score(tmp_path / "in.parquet", tmp_path / "out.csv")
+    assert [line.split(",")[0] for line in (tmp_path / "out.csv").read_text().splitlines()[1:]] == ['"\'=1+1"', '"-5"']
