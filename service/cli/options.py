@@ -9,6 +9,7 @@ import orjson
 import typer
 
 from service.cli.console import fail
+from service.formats.name_lists import split_quoted_names
 from service.schema.request import OnInvalid
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -34,6 +35,18 @@ Alpha = Annotated[
 Gamma = Annotated[float | None, typer.Option(help="Focusing parameter.", rich_help_panel=CONFIGURATION)]
 Mode = Annotated[str | None, typer.Option(help="softmax or sigmoid.", rich_help_panel=CONFIGURATION)]
 
+ClassNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class-names",
+        help='Names of the classes, separated by commas; "a, b" in quotes is one name. Can be repeated.',
+        show_default=False,
+    ),
+]
+ClassNamesFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the name of a class on each line, or a JSON list of names.", show_default=False),
+]
 Inputs = Annotated[
     list[str],
     typer.Argument(
@@ -53,6 +66,34 @@ IdColumn = Annotated[str | None, typer.Option("--id", help="Column of the ids.",
 InvalidRows = Annotated[
     OnInvalid, typer.Option("--on-invalid", help="Stop at an invalid row, or exclude it.", rich_help_panel=FILES)
 ]
+
+
+def read_class_names(names: list[str] | None, file: Path | None) -> list[str] | None:
+    """The names of `--class-names` or `--class-names-file`; None without both. Ends the command if the file is invalid.
+
+    Args:
+        names: Values of `--class-names`.
+        file: A text file in UTF-8 with a name on each line, taken as it is, or a `.json` file with a list of names.
+    """
+    if file is None:
+        return split_quoted_names(names)
+    if names:
+        fail("--class-names and --class-names-file are alternatives")
+    try:
+        text = file.read_text("utf-8-sig")
+    except OSError as err:
+        fail(f"--class-names-file: {err}")
+    except UnicodeDecodeError as err:
+        fail(f"--class-names-file {file}: not UTF-8: {err}")
+    if file.suffix.lower() != ".json":
+        return [line for line in text.split("\n") if line]
+    try:
+        listed = orjson.loads(text)
+    except orjson.JSONDecodeError as err:
+        fail(f"--class-names-file {file}: not JSON: {err}")
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        fail(f"--class-names-file {file}: not a JSON list of names")
+    return listed
 
 
 def parse_numbers(text: str | None, option: str = "--alpha") -> float | list[float] | None:

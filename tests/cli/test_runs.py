@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import io
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
 from service.cli.runs.diagnose import show_findings
 from service.cli.runs.manage import describe_config
+from service.cli.runs.mine import queue_bytes
+from service.exports.review_rows import COLUMNS as REVIEW_COLUMNS
+from service.exports.review_rows import read_reviews
+from service.exports.row_files import csv_rows
 from service.schema.config import LossConfig
+from service.schema.replies.queues import QueuePage, QueueRow
 from tests.cli.findings import findings
 
 
@@ -26,6 +32,39 @@ from tests.cli.findings import findings
 def test_a_configuration_in_a_few_words(alpha: Any, text: str) -> None:
     config: Any = LossConfig.parse({"gamma": 1.5, "alpha": alpha}).model_dump(mode="json")
     assert describe_config(config) == text
+
+
+def queue_row(identity: str, **members: Any) -> QueueRow:
+    row: Any = {
+        "rank": 1,
+        "id": identity,
+        "target": 0,
+        "suggested": 1,
+        "strategy": "top_loss",
+        "score": 1.5,
+        "loss": 1.5,
+    }
+    row |= {"p_t": 0.2, "reason": "-1 is less", "verdict": None, "verdict_label": None, "attributes": {}, "epoch": 3}
+    return cast("QueueRow", row | members)
+
+
+def test_a_queue_as_csv_is_read_back_with_its_verdicts_and_attributes_hide_nothing() -> None:
+    taken = {"id": "x", "label": "dog", "reviewer": "kim", "verdict": "ok", "annotation_id": 1, "epoch": 9, "=1": "=2"}
+    rows = [
+        queue_row("=1+1", attributes=taken, verdict="wrong", verdict_label=1),
+        queue_row("00017"),
+        queue_row("-5", verdict="ok", attributes={"text": "\ttab"}),
+    ]
+    content = queue_bytes(cast("QueuePage", {"rows": rows}), ["cat", "=dog"], ".csv")
+    cells = list(csv.reader(io.StringIO(content.decode(), newline="")))
+    assert not [cell for row in cells for cell in row if cell.startswith(("=", "\t", "@"))]
+    (first, *_) = csv_rows(content, REVIEW_COLUMNS)
+    assert (first["attribute_id"], first["attribute_label"]) == ("x", "dog")
+    assert (first["epoch"], first["=1"]) == ("9", "=2")
+    assert [review for _, review in read_reviews(csv_rows(content, REVIEW_COLUMNS), ["cat", "=dog"])] == [
+        {"id": "=1+1", "verdict": "wrong", "label": 1},
+        {"id": "-5", "verdict": "ok"},
+    ]
 
 
 def test_diagnose_prints_texts_of_the_data_without_interpreting_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 import signal
@@ -370,6 +371,52 @@ def test_review_reads_options_and_files(server: ServerProcess, client: LossClien
     assert "row 0" in focal_loss(server, "review", "reviewed", tmp_path / "bad.jsonl", status=3).stderr
     assert "no reviews" in focal_loss(server, "review", "reviewed", status=2).stderr
     assert "gone" in focal_loss(server, "review", "reviewed", "--ok", "gone", status=2).stderr
+
+
+def test_review_reads_back_every_export_and_names_the_row_of_an_error(
+    server: ServerProcess, client: LossClient, tmp_path: Path
+) -> None:
+    ids = ["=1+1", "aGVsbG8=", "a=2", "00017", "a,b", "-5"]
+    run = client.put_run("exact", class_names=["1", "2", "tench, Tinca tinca"])
+    run.push(0, "b", data(6)["logits"][:, :3], [0] * 6, ids)
+    words = ("review", "exact", "--ok", 'aGVsbG8=,"a,b"', "--wrong", "a=2=2,aGVsbG8==tench", "--wrong", "a=2=1")
+    assert "no example 'aGVsbG8==tench'" in focal_loss(server, *words, status=2).stderr
+    focal_loss(server, *words[:4], "--wrong", '"=1+1=tench, Tinca tinca",a=2=1', "--unsure", "-5")
+    verdicts = {"=1+1": ("wrong", 2), "aGVsbG8=": ("ok", None), "a=2": ("wrong", 0), "a,b": ("ok", None)}
+    verdicts["-5"] = ("unsure", None)
+    for format_name in ("csv", "jsonl", "parquet"):
+        path = tmp_path / f"all.{format_name}.gz"
+        path.write_bytes(gzip.compress(run.export(format=format_name)))
+        assert "Stored 5 reviews." in focal_loss(server, "review", "exact", path).stdout
+        last = {review["id"]: (review["verdict"], review["label"]) for review in run.reviews()["reviews"][-5:]}
+        assert last == verdicts
+    path = tmp_path / "changed.csv"
+    path.write_text("id,verdict,label\n00017,,\n17,ok,\n")
+    assert "changed.csv, row 1, column 'id': run exact has no example '17'; spreadsheets change ids" in (
+        focal_loss(server, "review", "exact", path, status=3).stderr
+    )
+    path.write_text("id,verdict,label\n00017,wrong,9\n")
+    assert "changed.csv, row 0, column 'label': class 9" in focal_loss(server, "review", "exact", path, status=3).stderr
+    assert "no such" in focal_loss(server, "review", "exact", tmp_path / "gone.csv", status=2).stderr.lower()
+    run.delete()
+
+
+def test_class_names_may_hold_commas_and_come_from_a_file(server: ServerProcess, tmp_path: Path) -> None:
+    names = ["tench, Tinca tinca", 'a "b"', "dog "]
+    (tmp_path / "names.txt").write_text("\ufeff" + "\r\n".join(names) + "\r\n", newline="")
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    (tmp_path / "list.json").write_text("[1]")
+    listed = ("--class-names", '"tench, Tinca tinca","a ""b"""', "--class-names", '"dog "')
+    for option in (listed, *(("--class-names-file", tmp_path / f"names.{ending}") for ending in ("txt", "json"))):
+        focal_loss(server, "runs", "create", "named", *option)
+        shown = json.loads(focal_loss(server, "runs", "show", "named", "--json").stdout)
+        assert shown["class_names"] == names
+        focal_loss(server, "runs", "delete", "named", "--yes")
+    for option in (
+        ("--class-names-file", tmp_path / "list.json"),
+        (*listed, "--class-names-file", "x"),
+    ):
+        assert "--class-names-file" in focal_loss(server, "runs", "create", "named", *option, status=2).stderr
 
 
 def test_every_command_has_help_and_names_an_unreachable_service(tmp_path: Path) -> None:

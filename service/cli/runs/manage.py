@@ -11,14 +11,16 @@ from service.cli.options import (
     DEFAULT_URL,
     Alpha,
     AsJson,
+    ClassNames,
+    ClassNamesFile,
     Config,
     Gamma,
     Mode,
     RunName,
     Url,
     config_fields,
+    read_class_names,
 )
-from service.formats.name_lists import split_names
 
 if TYPE_CHECKING:
     from service.schema.replies import config, reviews
@@ -76,7 +78,8 @@ def show(run: RunName, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
 @app.command()
 def create(
     run: RunName,
-    class_names: Annotated[str | None, typer.Option(help="Names of the classes, separated by commas.")] = None,
+    class_names: ClassNames = None,
+    class_names_file: ClassNamesFile = None,
     config: Config = None,
     alpha: Alpha = None,
     gamma: Gamma = None,
@@ -88,7 +91,7 @@ def create(
 ) -> None:
     """Create a run. Nothing changes if it exists with the same description."""
     fields = config_fields(config, alpha=alpha, gamma=gamma, mode=mode)
-    names = split_names(class_names)
+    names = read_class_names(class_names, class_names_file)
     call_service(url, lambda client: client.put_run(run, config=fields, class_names=names, store_logits=not no_logits))
     info(f"Created run {run}.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -27,10 +27,15 @@ from service.cli.console import (
     write_file,
 )
 from service.cli.options import DEFAULT_URL, AsJson, Epoch, RunName, Url, WhatIfAlpha, WhatIfGamma, parse_alpha
+from service.exports.review_rows import COLUMNS as READ_BY_REVIEW
+from service.exports.rows import rename_reserved
+from service.formats.spreadsheets import guard_cell
 from service.schema.replies.queues import QueuePage, QueueRow
 
 N = TypeVar("N", int, float)
-COLUMNS = ("rank", "id", "target", "given", "suggested", "suggested_name", "strategy", "score", "loss", "p_t")
+COLUMNS = ("rank", "id", "target", "given", "suggested", "suggested_name", "strategy", "score", "loss", "p_t", "reason")
+# The reviewer fills these in.
+REVIEW_COLUMNS = ("verdict", "label", "comment")
 EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".json")
 
 
@@ -151,12 +156,16 @@ def queue_bytes(queue: QueuePage, names: list[str] | None, extension: str) -> by
 
 
 def _csv_text(rows: Sequence[QueueRow], names: list[str] | None) -> str:
-    attributes = sorted({name for row in rows for name in row["attributes"]} - {*COLUMNS, "reason", "verdict"})
+    """The rows as CSV: an attribute with the name of another column is called `attribute_<name>`."""
+    reserved = (*COLUMNS, *REVIEW_COLUMNS, *READ_BY_REVIEW)
+    given = [rename_reserved(row["attributes"], reserved) for row in rows]
+    columns = [*COLUMNS, *REVIEW_COLUMNS, *sorted({name for attributes in given for name in attributes})]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*COLUMNS, "reason", "verdict", *attributes], extrasaction="ignore")
-    writer.writeheader()
-    for row in rows:
-        suggested = None if row["suggested"] is None else class_name(row["suggested"], names)
-        class_names = {"given": class_name(row["target"], names), "suggested_name": suggested}
-        writer.writerow({**row["attributes"], **row, **class_names})
+    writer = csv.writer(text)
+    writer.writerow(map(guard_cell, columns))
+    for row, attributes in zip(rows, given, strict=True):
+        classes = {"given": row["target"], "suggested_name": row["suggested"], "label": row["verdict_label"]}
+        named = {name: None if label is None else class_name(label, names) for name, label in classes.items()}
+        cells: Mapping[str, object] = {**row, **named, **attributes}
+        writer.writerow(guard_cell(cells.get(name)) for name in columns)
     return text.getvalue()

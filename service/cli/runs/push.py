@@ -11,6 +11,8 @@ from service.cli.options import (
     DEFAULT_URL,
     FILES,
     Alpha,
+    ClassNames,
+    ClassNamesFile,
     Config,
     Gamma,
     IdColumn,
@@ -23,6 +25,7 @@ from service.cli.options import (
     TargetsColumn,
     Url,
     config_fields,
+    read_class_names,
 )
 from service.formats.name_lists import split_names
 
@@ -54,10 +57,8 @@ def push(
             "--create", help="Create the run if it does not exist; set its loss with --config or the options below."
         ),
     ] = False,
-    class_names: Annotated[
-        str | None,
-        typer.Option(help="For --create: names of the classes, separated by commas."),
-    ] = None,
+    class_names: ClassNames = None,
+    class_names_file: ClassNamesFile = None,
     config: Config = None,
     alpha: Alpha = None,
     gamma: Gamma = None,
@@ -78,13 +79,14 @@ def push(
     from service.schema.result import Totals
 
     fields = config_fields(config, alpha=alpha, gamma=gamma, mode=mode)
-    if not create and (class_names or config or fields):
+    names_of_classes = read_class_names(class_names, class_names_file)
+    if not create and (names_of_classes or config or fields):
         fail("--class-names, --config, --alpha, --gamma and --mode describe a new run: add --create")
     names = None if attributes == "all" else tuple(split_names(attributes) or ())
     columns = ColumnNames.parse(logits, targets, id_column, names)
     with command_errors("Interrupted. Run the same command again to send the missing batches."):
         sources = find_sources(inputs, input_format)
-        new_run = NewRun(fields, split_names(class_names)) if create else None
+        new_run = NewRun(fields, names_of_classes) if create else None
         loss = describe_run(url, run, new_run)["config"]
         reading = Reading(
             columns, batch_rows, whole_targets=loss["mode"] == "softmax", keep_missing=on_invalid == "exclude"

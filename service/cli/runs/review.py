@@ -2,107 +2,162 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import orjson
 import typer
 
 from service.cli.console import call_service, fail, output
-from service.cli.errors import BAD_DATA
+from service.cli.errors import BAD_DATA, USAGE_ERROR
+from service.cli.files import READ_ERRORS, extension_of, open_input
 from service.cli.options import DEFAULT_URL, RunName, Url
 from service.cli.runs.manage import show_reviews
-from service.formats.name_lists import split_names
+from service.errors import InvalidRequestError, UnknownExampleError
+from service.exports.class_texts import ClassTexts
+from service.exports.review_rows import COLUMNS, ReviewFields, Row, read_reviews
+from service.formats.columns import ColumnError
+from service.formats.name_lists import split_quoted_names
+from service.schema.replies.fields import Verdict
 
 if TYPE_CHECKING:
-    from service.client import RunClient
+    from service.client import LossClient, RunClient
     from service.schema.replies.reviews import AddedReviews
+    from service.schema.replies.runs import Run
 
-MEMBERS = ("id", "verdict", "label", "reviewer", "queue", "comment")
 # The service accepts at most this number of reviews in a request.
 MAX_REVIEWS = 10_000
+EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
-Review: TypeAlias = dict[str, object]
+# A review and its row in the file, None for those of the options.
+Review = tuple[int | None, ReviewFields]
 
 
 def review(
     run: RunName,
     file: Annotated[
-        Path | None, typer.Argument(help=".csv or .jsonl file with id, verdict, and optionally label.")
+        Path | None,
+        typer.Argument(help="CSV, JSONL, JSON or Parquet file with id, verdict, and optionally label."),
     ] = None,
-    ok: Annotated[str | None, typer.Option(help="Ids with a correct label, separated by commas.")] = None,
-    wrong: Annotated[str | None, typer.Option(help="Ids with a wrong label; id=class names the correct class.")] = None,
-    unsure: Annotated[str | None, typer.Option(help="Ids to mark as unsure.")] = None,
-    take_back: Annotated[str | None, typer.Option(help="Ids whose verdict to withdraw.")] = None,
+    ok: Annotated[
+        list[str] | None,
+        typer.Option(help='Ids with a correct label, separated by commas; "a,b" in quotes is one id. Can be repeated.'),
+    ] = None,
+    wrong: Annotated[
+        list[str] | None, typer.Option(help="Ids with a wrong label; id=class names the correct class.")
+    ] = None,
+    unsure: Annotated[list[str] | None, typer.Option(help="Ids to mark as unsure.")] = None,
+    take_back: Annotated[list[str] | None, typer.Option(help="Ids whose verdict to withdraw.")] = None,
     reviewer: Annotated[str | None, typer.Option(help="Name of the reviewer.")] = None,
     queue: Annotated[str | None, typer.Option(help="Queue that the reviewer worked through.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Add verdicts on the labels of examples. The last verdict on an example counts."""
-    verdicts = ((ok, "ok"), (wrong, "wrong"), (unsure, "unsure"), (take_back, None))
-    reviews = [review for ids, verdict in verdicts for review in reviews_of(ids, verdict)]
-    reviews += read_reviews(file) if file is not None else []
-    if not reviews:
+    """Add verdicts on the labels of examples. The last verdict on an example counts.
+
+    Exit status: 0 success, 1 the service failed, 2 usage error, 3 invalid data in the file.
+    """
+    if file is None and not (ok or wrong or unsure or take_back):
         fail("no reviews: name a file with verdicts, or use --ok, --wrong, --unsure or --take-back")
-    merged = [{"reviewer": reviewer, "queue": queue, **review} for review in reviews]
-    progress = call_service(url, lambda client: add_in_parts(client.run(run), merged))
-    output.print(f"Stored {len(merged)} review{'' if len(merged) == 1 else 's'}.", highlight=False)
+
+    def add(client: LossClient) -> tuple[int, AddedReviews]:
+        description = client.run(run).describe()
+        reviews: list[Review] = [
+            *((None, review) for review in reviews_of(ok, "ok")),
+            *((None, review) for review in wrong_reviews(wrong, description)),
+            *((None, review) for review in reviews_of(unsure, "unsure")),
+            *((None, review) for review in reviews_of(take_back, None)),
+            *(read_file(file, description) if file is not None else ()),
+        ]
+        if not reviews:
+            fail(f"{file}: no row has a verdict")
+        return len(reviews), add_in_parts(client.run(run), reviews, file, reviewer=reviewer, queue=queue)
+
+    added, progress = call_service(url, add)
+    output.print(f"Stored {added} review{'' if added == 1 else 's'}.", highlight=False)
     show_reviews(progress)
 
 
-def reviews_of(ids: str | None, verdict: str | None) -> list[Review]:
-    """Reviews from an option: ids separated by commas; `id=class` also names the correct class."""
-    reviews = []
-    for part in split_names(ids) or []:
-        identity, sign, label = part.rpartition("=")
-        review: Review = {"id": identity if sign else part, "verdict": verdict}
-        reviews.append(review | {"label": _label(label)} if sign else review)
-    return reviews
+def reviews_of(ids: Sequence[str] | None, verdict: Verdict | None) -> list[ReviewFields]:
+    """Reviews from the values of an option: ids separated by commas."""
+    return [{"id": identity, "verdict": verdict} for identity in split_quoted_names(ids) or ()]
 
 
-def read_reviews(path: Path) -> list[Review]:
-    """Read reviews from a CSV or JSONL file: id, verdict, and optionally label, reviewer, queue, comment.
+def wrong_reviews(ids: Sequence[str] | None, run: Run) -> Iterator[ReviewFields]:
+    """Reviews from the values of `--wrong`: `id`, or `id=class`.
 
-    Other columns are ignored, so a file of `focal-loss mine` or `export` can be read. So are rows without a verdict.
+    Ids may hold `=` too: an id ends at the last `=` after which there is a class of the run.
     """
+    classes, num_classes = ClassTexts(run["class_names"]), run["num_classes"] or 0
+    for part in split_quoted_names(ids) or ():
+        review: ReviewFields = {"id": part, "verdict": "wrong"}
+        for end in (position for position in range(len(part) - 1, 0, -1) if part[position] == "="):
+            try:
+                label = classes.find(part[end + 1 :])
+            except ValueError:
+                continue
+            if label < num_classes:
+                review |= {"id": part[:end], "label": label}
+                break
+        yield review
+
+
+def read_file(path: Path, run: Run) -> list[Review]:
+    """Read the reviews of a file, each with the number of its row; ends the command if the file is invalid."""
+    extension = extension_of(path)
+    if extension not in EXTENSIONS:
+        fail(f"{path}: unknown extension {extension!r}: expected one of {', '.join(EXTENSIONS)}")
     try:
-        match path.suffix.lower():
-            case ".csv":
-                with path.open(newline="", encoding="utf-8-sig") as file:
-                    rows: list[object] = [_from_csv(row) for row in csv.DictReader(file)]
-            case ".jsonl" | ".ndjson":
-                rows = [orjson.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
-            case extension:
-                fail(f"{path}: unknown extension {extension!r}: expected .csv or .jsonl")
-    except OSError as err:
-        fail(f"{path}: {err}")
-    except (ValueError, csv.Error) as err:
-        fail(f"{path}: {err}", BAD_DATA)
-    reviews = [_checked(row, path, number) for number, row in enumerate(rows)]
-    return [review for review in reviews if review.get("verdict")]
+        with open_input(path) as file:
+            rows = file_rows(file.read(), extension)
+        return list(read_reviews(rows, run["class_names"]))
+    except ColumnError as err:
+        fail(f"{path}{err.place and ', '}{err.place}: {err.msg}", BAD_DATA)
+    except READ_ERRORS as err:
+        fail(f"{path}: {err}", BAD_DATA if path.exists() else USAGE_ERROR)
 
 
-def _from_csv(row: Mapping[str, str]) -> Review:
-    return {
-        name: _label(value) if name in ("label", "verdict_label") else value for name, value in row.items() if value
-    }
+def file_rows(content: bytes, extension: str) -> Iterator[Row]:
+    """The rows of a file with one of the EXTENSIONS."""
+    from service.exports.row_files import csv_rows, json_rows, parquet_rows
+
+    match extension:
+        case ".csv" | ".tsv":
+            return csv_rows(content, COLUMNS)
+        case ".parquet":
+            return parquet_rows(content, COLUMNS)
+        case _:
+            return json_rows(content)
 
 
-def _checked(row: object, path: Path, number: int) -> Review:
-    if not isinstance(row, dict) or "id" not in row:
-        fail(f"{path}, row {number}: a review needs an id and a verdict", BAD_DATA)
-    # Exports call the correct class `verdict_label`.
-    row = {"label": row.get("verdict_label")} | row
-    return {name: row[name] for name in MEMBERS if row.get(name) is not None}
+def add_in_parts(
+    run: RunClient, reviews: Sequence[Review], file: Path | None, *, reviewer: str | None, queue: str | None
+) -> AddedReviews:
+    """Add reviews in as many requests as they need; returns the last reply.
+
+    Args:
+        run: The run.
+        reviews: At least one review.
+        file: File of the reviews with a row.
+        reviewer: Name for the reviews without one.
+        queue: Queue for the reviews without one.
+    """
+    defaults = {"reviewer": reviewer, "queue": queue}
+    reply = None
+    for start in range(0, len(reviews), MAX_REVIEWS):
+        part = reviews[start : start + MAX_REVIEWS]
+        try:
+            reply = run.review([{**defaults, **review} for _, review in part])
+        except (InvalidRequestError, UnknownExampleError) as err:
+            _fail_at_row(err, part, file)
+    assert reply is not None
+    return reply
 
 
-def _label(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() else text
-
-
-def add_in_parts(run: RunClient, reviews: Sequence[Review]) -> AddedReviews:
-    """Add reviews in as many requests as they need; returns the last reply."""
-    starts = range(0, len(reviews), MAX_REVIEWS)
-    return [run.review(reviews[start : start + MAX_REVIEWS]) for start in starts][-1]
+def _fail_at_row(err: InvalidRequestError | UnknownExampleError, part: Sequence[Review], file: Path | None) -> NoReturn:
+    """End the command with the row of the file, if the error is about one; otherwise raise the error."""
+    loc = err.errors[0]["loc"] if err.errors else []
+    row = part[loc[0]][0] if loc and isinstance(loc[0], int) else None
+    if row is None:
+        raise err
+    hint = "; spreadsheets change ids such as 007 and 1e5" if isinstance(err, UnknownExampleError) else ""
+    fail(f"{file}, row {row}, column {loc[-1]!r}: {err.errors[0]['msg']}{hint}", BAD_DATA)

@@ -1,0 +1,108 @@
+"""Reviews in the rows of a table: an exported queue or epoch with verdicts filled in, or a table of one's own.
+
+A row has an `id`, a `verdict` (`ok`, `wrong`, `unsure`) and optionally the correct class as `label`, or `verdict_label`
+as exports call it, `reviewer`, `queue` and `comment`. Other columns are ignored, and so are rows without a verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from math import isnan
+from typing import cast, get_args
+
+from typing_extensions import TypedDict
+
+from service.exports.class_texts import ClassTexts
+from service.formats.columns import ID_NAMES, ColumnError
+from service.schema.replies.fields import Verdict
+
+Row = Mapping[str, object]
+
+VERDICTS: tuple[str, ...] = get_args(Verdict)
+LABEL_COLUMNS, TEXT_COLUMNS = ("label", "verdict_label"), ("reviewer", "queue", "comment")
+# Label Studio's tables have ids of its own in `id`, and the verdicts of an earlier export beside the new annotations.
+FOREIGN_COLUMN = "annotation_id"
+COLUMNS = ("rank", *ID_NAMES, "verdict", *LABEL_COLUMNS, *TEXT_COLUMNS, FOREIGN_COLUMN)
+
+
+class ReviewFields(TypedDict, total=False):
+    """A review as a client sends it; a verdict of None withdraws the last one."""
+
+    id: str
+    verdict: Verdict | None
+    label: int
+    reviewer: str
+    queue: str
+    comment: str
+
+
+def read_reviews(rows: Iterable[Row], class_names: Sequence[str] | None) -> Iterator[tuple[int, ReviewFields]]:
+    """Yield the reviews of a table, each with the number of its row.
+
+    Args:
+        rows: Rows of a file, in order; a value that is None or an empty text is missing.
+        class_names: Names of the classes of the run; None if they have none.
+
+    Raises:
+        ColumnError: A row without an id, an unknown verdict or class, two rows of different rank with the same id, or
+            a table of Label Studio; names row, column and value.
+    """
+    classes, ranks = ClassTexts(class_names), dict[str, object]()
+    for number, row in enumerate(rows):
+        if FOREIGN_COLUMN in row:
+            msg = "this is a table of Label Studio, whose ids are not those of the run: export the queue again"
+            raise ColumnError(msg, None, FOREIGN_COLUMN)
+        review = _review(row, number, classes)
+        if review is None:
+            continue
+        rank = ranks.setdefault(review["id"], row.get("rank"))
+        if rank != row.get("rank"):
+            msg = f"{review['id']!r} is also the id of rank {rank}: a spreadsheet may have changed it"
+            raise ColumnError(msg, number, _present(row, ID_NAMES))
+        yield number, review
+
+
+def _review(row: Row, number: int, classes: ClassTexts) -> ReviewFields | None:
+    verdict = _text(row.get("verdict")).strip().lower()
+    if not verdict:
+        return None
+    id_column = _present(row, ID_NAMES)
+    if id_column is None:
+        raise ColumnError("a review needs an id and a verdict", number, None)
+    if verdict not in VERDICTS:
+        raise ColumnError(f"{verdict[:100]!r} is not one of {', '.join(VERDICTS)}", number, "verdict")
+    review: ReviewFields = {
+        "id": _identity(row[id_column], number, id_column),
+        "verdict": cast("Verdict", verdict),
+    }
+    label_column = _present(row, LABEL_COLUMNS)
+    if label_column is not None:
+        try:
+            review["label"] = classes.find(row[label_column])
+        except ValueError as err:
+            raise ColumnError(str(err), number, label_column) from err
+    return review | cast("ReviewFields", {name: text for name in TEXT_COLUMNS if (text := _text(row.get(name)))})
+
+
+def _present(row: Row, names: Sequence[str]) -> str | None:
+    """The first of these columns with a value; None if the row has none."""
+    return next((name for name in names if _text(row.get(name))), None)
+
+
+def _text(value: object) -> str:
+    """A value as text; empty if it is missing. NaN is a missing number of a table."""
+    return "" if value is None or (isinstance(value, float) and isnan(value)) else str(value)
+
+
+def _identity(value: object, row: int, column: str) -> str:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as err:
+            raise ColumnError(f"{value[:100]!r} is not UTF-8", row, column) from err
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return str(int(value))
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    raise ColumnError(f"{value!r} is not an id: ids are texts and integers", row, column)
