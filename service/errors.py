@@ -35,11 +35,14 @@
     - InvalidIdsError               422 invalid_ids             not unique, or not strings or integers
     - InvalidNameError              422 invalid_name            invalid name of a run, batch or queue
   - QueueFullError                  429 queue_full              the queue of requests is full
+  - TransferEncodingError           501 transfer_encoding       Transfer-Encoding other than chunked
+  - TooManyConnectionsError         503 too_many_connections    the process has more than max_connections
   - DeviceOutOfMemoryError          503 out_of_memory           not enough memory for a single row
   - DeviceUnavailableError          503 device_unavailable      the device does not respond
   - DrainingError                   503 draining                the process is shutting down
   - StorageUnavailableError         503 storage_unavailable     the data directory cannot be read or written
   - QueryTimeoutError               503 query_timeout           a query took longer than query_timeout_s
+  - HttpVersionError                505 http_version            neither HTTP/1.1 nor HTTP/1.0
   - StorageFullError                507 storage_full            the data directory is full
 
 Messages name the faulty value and the allowed ones. `service.api.http.problems` turns an error into a reply.
@@ -222,6 +225,24 @@ class HeadersTooLargeError(LossServiceError):
     """Request line and headers are larger than `max_head_bytes`."""
 
     status, code, title = 431, "head_too_large", "Request headers too large"
+
+
+class TransferEncodingError(LossServiceError):
+    """`Transfer-Encoding` names another coding than chunked."""
+
+    status, code, title = 501, "transfer_encoding", "Transfer coding not implemented"
+
+
+class HttpVersionError(LossServiceError):
+    """The version of the request line is newer than HTTP/1.1."""
+
+    status, code, title = 505, "http_version", "HTTP version not supported"
+
+
+class TooManyConnectionsError(LossServiceError):
+    """The process has more than `max_connections` connections."""
+
+    status, code, title = 503, "too_many_connections", "Too many connections"
 
 
 class BodyTooLargeError(LossServiceError):

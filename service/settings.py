@@ -142,8 +142,8 @@ class Settings(BaseSettings):
     direct_body: Annotated[
         bool,
         Field(
-            description="Receive bodies directly into their buffers and limit headers in size and time; "
-            "false: uvicorn's own protocol, which does neither."
+            description="Receive bodies directly into their buffers, and limit headers, replies and connections; "
+            "false: uvicorn's own protocol, which does not."
         ),
     ] = True
     max_head_bytes: Annotated[
@@ -155,6 +155,25 @@ class Settings(BaseSettings):
     body_timeout_s: Annotated[
         float, Field(gt=0, description="Seconds to receive a complete request body; later ones get 408.")
     ] = 60.0
+    min_bytes_per_s: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Least average rate of a request body after 10 seconds (else 408) and of a reply (else the "
+            "connection is closed); 0: no limit.",
+        ),
+    ] = 1024
+    write_timeout_s: Annotated[
+        float, Field(gt=0, description="Seconds after which a connection whose client takes no reply is closed.")
+    ] = 30.0
+    max_connections: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Connections of one process; further ones get 503, except for /healthz and /readyz. "
+            "0: half of the files that a process may open, less 64.",
+        ),
+    ] = 0
     drain_delay_s: Annotated[
         float,
         Field(ge=0, description="Seconds after SIGTERM before connections are refused; /readyz returns 503 at once."),

@@ -47,6 +47,7 @@ async def run_with_body(request: Request, timing: Timing, coding: str, work: Cal
                 length,
                 max_bytes=settings.max_body_bytes,
                 timeout_s=settings.body_timeout_s,
+                min_bytes_per_s=settings.min_bytes_per_s,
                 hold=place.hold,
                 buffer=service.buffers.take,
             )

@@ -1,11 +1,13 @@
-"""uvicorn's httptools protocol with three additions.
+"""uvicorn's httptools protocol with five additions.
 
 - **Bodies without copies.** uvicorn copies a body four times before the application has it. Here the kernel writes most
   of it into the application's buffer (ASGI extension `receive_into`, see `service.api.http.body`).
 - **Bounded headers.** uvicorn accepts request line, headers and trailers of any size and waits for them without a limit
-  (uvicorn issue 157).
+  (uvicorn issue 157). It also takes framing that a proxy may read differently, see `service.server.framing`.
 - **Ignored upgrades.** httptools stops at a request that offers an upgrade, such as `Upgrade: h2c` of the JDK's
   HttpClient, and its body would be lost. A server may ignore the offer (RFC 9110, 7.8).
+- **Bounded replies.** A connection whose client does not read is aborted, see `service.server.unsent`.
+- **Bounded connections.** Beyond `max_connections` only `/healthz` and `/readyz` are answered; other requests get 503.
 
 The app works without this file (`direct_body = false`). The file relies on undocumented attributes of uvicorn, so
 `pyproject.toml` caps uvicorn's version, and `tests/server/` and `tests/live/test_transport.py` test it.
@@ -16,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -25,14 +28,25 @@ from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.api.http.problems import problem_response
-from service.errors import DecodeError, HeadersTimeoutError, HeadersTooLargeError, LossServiceError
+from service.errors import (
+    DecodeError,
+    HeadersTimeoutError,
+    HeadersTooLargeError,
+    LossServiceError,
+    TooManyConnectionsError,
+)
+from service.server.framing import framing_error
+from service.server.reader import Reader
+from service.server.unsent import UnsentBytes
 
-NOTHING = memoryview(b"")
-# Size of a read while headers are expected: the parser copies these bytes.
-HEADERS_READ_BYTES = 16 * 1024
-SCRATCH_BYTES = 256 * 1024
-# Shared by all connections of the process: bytes are parsed before the loop reads from another connection.
-SCRATCH = memoryview(bytearray(SCRATCH_BYTES))
+# Paths that answer on the connections beyond `max_connections`, and how many of those there may be.
+PROBES, EXTRA_CONNECTIONS = frozenset({b"/healthz", b"/readyz"}), 16
+EXTRA_HEADERS_S = 1.0
+# Bytes of chunk sizes, extensions and trailers that each byte of a chunked body allows.
+FRAMING_PER_BYTE = 16
+# Seconds between probes of a connection whose client has closed its sending side.
+PROBE_S = 1.0
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class BodyConfig(uvicorn.Config):
@@ -41,14 +55,28 @@ class BodyConfig(uvicorn.Config):
     Args:
         max_head_bytes: Limit of request line and headers, and of the trailers after a chunked body.
         head_timeout_s: Seconds for request line and headers to arrive, from the start of the connection or, on a
-            kept-alive connection, from their first byte.
+            kept-alive connection, from their first byte. Also for the rest of a body whose reply is sent.
+        max_connections: Limit of the open connections of this process.
+        write_timeout_s, min_bytes_per_s: Rate at which a client has to take a reply, see `UnsentBytes`.
         others: Further arguments of `uvicorn.Config`.
     """
 
-    def __init__(self, *args: Any, max_head_bytes: int, head_timeout_s: float, **others: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        max_head_bytes: int,
+        head_timeout_s: float,
+        max_connections: int,
+        write_timeout_s: float,
+        min_bytes_per_s: int,
+        **others: Any,
+    ) -> None:
         super().__init__(*args, **others)
         self.max_head_bytes = max_head_bytes
         self.head_timeout_s = head_timeout_s
+        self.max_connections = max_connections
+        self.write_timeout_s = write_timeout_s
+        self.min_bytes_per_s = min_bytes_per_s
 
 
 class BodyProtocol(HttpToolsProtocol):
@@ -58,12 +86,14 @@ class BodyProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._reader = _Reader(self)
+        self._reader = Reader(self)
+        self._unsent: UnsentBytes
         self._in_headers = False
-        # Bytes read since the last complete headers or part of a body: unfinished headers, or trailers of a body.
+        # Bytes of unfinished headers, or of the framing of a body beyond what the body allows.
         self._pending_bytes = 0
         self._header_timer: asyncio.TimerHandle | None = None
-        self._refused = False
+        self._probe_timer: asyncio.TimerHandle | None = None
+        self._refused = self._is_extra = False
         # True while the parser is fed the framing of a body instead of bytes from the client.
         self._replaying = False
 
@@ -73,6 +103,11 @@ class BodyProtocol(HttpToolsProtocol):
         """Wait for the headers of the first request."""
         super().connection_made(transport)
         transport.set_protocol(self._reader)
+        self._unsent = UnsentBytes(self.loop, transport, self.config.write_timeout_s, self.config.min_bytes_per_s)
+        extra = len(self.connections) - self.config.max_connections
+        self._is_extra = extra > 0
+        if extra > EXTRA_CONNECTIONS:
+            transport.abort()
         self._header_timer = self._new_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -80,6 +115,9 @@ class BodyProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._stop_header_timer()
+        self._unsent.stop()
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
         self.pipeline.clear()
         self.scope = self.cycle = self._reader = None  # type: ignore[assignment]
 
@@ -88,7 +126,25 @@ class BodyProtocol(HttpToolsProtocol):
         if not self._reply_is_due():
             return False
         self.cycle.keep_alive = False
+        self._probe_timer = self.loop.call_later(PROBE_S, self._probe)
         return True
+
+    def _probe(self) -> None:
+        """Find out if a client that has closed its sending side still wants the reply.
+
+        A client that has closed its socket looks the same, but its kernel resets the connection when something arrives.
+        A client that waits for the reply has to skip interim responses (RFC 9110, 15.2).
+        """
+        cycle = self.cycle
+        if self.pipeline or cycle.response_started or cycle.scope["http_version"] != "1.1":
+            return
+        self.transport.write(CONTINUE)
+        self._probe_timer = self.loop.call_later(PROBE_S, self._probe)
+
+    def resume_writing(self) -> None:
+        """Let the application write: the transport has sent enough."""
+        self._unsent.resumed()
+        super().resume_writing()
 
     def _reply_is_due(self) -> bool:
         """True if the last request has arrived completely and its reply is not complete."""
@@ -114,6 +170,9 @@ class BodyProtocol(HttpToolsProtocol):
         if self._in_headers:
             self._header_timer = self._header_timer or self._new_header_timer()
         elif self.cycle is not None and self.cycle.response_complete:
+            if self.cycle.more_body:
+                # The rest of a body that nobody reads.
+                self._header_timer = self._header_timer or self._new_header_timer()
             # uvicorn sets this timer only with a reply, but the body of an answered request may arrive after that.
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -145,25 +204,33 @@ class BodyProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Store a header; drop trailers after a chunked body (RFC 9110, 6.5.1)."""
         if self._in_headers:
-            super().on_header(name, value)
+            # httptools leaves the whitespace behind a value.
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """Start the request unless its headers are too large."""
+        """Start the request unless its headers are too large, or its framing is not clear."""
         if self._replaying:
             return
         self._stop_header_timer()
         self._in_headers, self._pending_bytes = False, 0
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        error = framing_error(self.parser.get_http_version(), self.headers)
         if size > self.config.max_head_bytes:
-            self._refuse(self._too_large())
+            error = self._too_large()
+        elif self._is_extra and self.url.partition(b"?")[0] not in PROBES:
+            error = self._too_many_connections()
+        if error is not None:
+            self._refuse(error)
         elif not self._refused:
             super().on_headers_complete()
+            if self._is_extra:
+                self.cycle.keep_alive = False
             # A weak reference: the cycle holds the scope, and a reference cycle would delay the release of its body.
             receive_into = partial(self._receive_into, weakref.ref(self.cycle))
             self.scope["extensions"] = {"receive_into": receive_into}  # type: ignore[dict-item]
 
     def on_body(self, body: bytes) -> None:
-        self._pending_bytes = 0
+        self._pending_bytes = max(0, self._pending_bytes - len(body) * (1 + FRAMING_PER_BYTE))
         if not self._refused:
             super().on_body(body)
 
@@ -172,6 +239,7 @@ class BodyProtocol(HttpToolsProtocol):
         if self._refused or self.parser.should_upgrade():
             return
         super().on_message_complete()
+        self._stop_header_timer()
         self._pending_bytes = 0
         # If the response finished before the body, uvicorn would keep waiting for the body.
         self.cycle.more_body = False
@@ -196,14 +264,18 @@ class BodyProtocol(HttpToolsProtocol):
         return self.cycle is not None and self.cycle.more_body
 
     async def _receive_into(
-        self, cycle_ref: weakref.ref[RequestResponseCycle], body: memoryview, timeout_s: float | None = None
+        self,
+        cycle_ref: weakref.ref[RequestResponseCycle],
+        body: memoryview,
+        deadline: Callable[[int], float | None] = lambda received: None,
     ) -> int:
         """The ASGI extension `receive_into`: receive a whole body, most of it written by the kernel into `body`.
 
         Args:
             cycle_ref: The request; the application has not called `receive` for it.
             body: Writable bytes, as many as `Content-Length` declares.
-            timeout_s: Seconds to wait for the bytes that did not arrive with the headers.
+            deadline: Returns the time of the event loop by which more bytes have to arrive, or None; called with the
+                number of bytes that have arrived.
 
         Returns:
             Number of bytes received; fewer than `len(body)` only if the request has fewer.
@@ -216,7 +288,7 @@ class BodyProtocol(HttpToolsProtocol):
         if cycle is None:
             raise ClientDisconnect
         if cycle.waiting_for_100_continue and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.transport.write(CONTINUE)
             cycle.waiting_for_100_continue = False
         if cycle.disconnected or cycle.response_complete:
             raise ClientDisconnect
@@ -229,7 +301,8 @@ class BodyProtocol(HttpToolsProtocol):
         filled = self._reader.fill(body[arrived:])
         self.flow.resume_reading()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(deadline(arrived)) as limit:
+                self._reader.on_progress(lambda missing: _postpone(limit, deadline(len(body) - missing)))
                 if not await filled:
                     raise ClientDisconnect
         except (asyncio.CancelledError, TimeoutError):
@@ -249,19 +322,26 @@ class BodyProtocol(HttpToolsProtocol):
     # Bounded headers
 
     def _new_header_timer(self) -> asyncio.TimerHandle:
-        return self.loop.call_later(self.config.head_timeout_s, self._headers_are_late)
+        timeout_s = self.config.head_timeout_s
+        return self.loop.call_later(min(timeout_s, EXTRA_HEADERS_S) if self._is_extra else timeout_s, self._are_late)
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
 
-    def _headers_are_late(self) -> None:
+    def _are_late(self) -> None:
         self._refuse(HeadersTimeoutError(f"the headers did not arrive in {self.config.head_timeout_s:g} s"))
 
     def _too_large(self) -> HeadersTooLargeError:
         return HeadersTooLargeError(
             f"request line and headers have more than {self.config.max_head_bytes} bytes (max_head_bytes)"
+        )
+
+    def _too_many_connections(self) -> TooManyConnectionsError:
+        return TooManyConnectionsError(
+            f"this process has more than {self.config.max_connections} connections (max_connections)",
+            headers={"Retry-After": "1"},
         )
 
     def _refuse(self, error: LossServiceError) -> None:
@@ -293,62 +373,6 @@ class BodyProtocol(HttpToolsProtocol):
         return STATUS_LINE[error.status] + lines + b"\r\n" + bytes(reply.body)
 
 
-class _Reader(asyncio.BufferedProtocol):
-    """Gives the transport the memory into which the kernel writes received bytes.
-
-    A separate class because uvicorn's protocol is an `asyncio.Protocol`, which receives bytes objects.
-
-    Args:
-        protocol: The protocol of this connection.
-    """
-
-    def __init__(self, protocol: BodyProtocol) -> None:
-        self._protocol = protocol
-        self._unfilled = NOTHING
-        self._filled: asyncio.Future[bool]
-
-    def fill(self, unfilled: memoryview) -> asyncio.Future[bool]:
-        """Receive into this memory until it is full; the result is False if the client disconnects before that."""
-        self._unfilled = unfilled
-        # False and no exception: its traceback would keep the body in memory until the next garbage collection.
-        self._filled = self._protocol.loop.create_future()
-        return self._filled
-
-    def stop(self) -> None:
-        """Receive into the scratch buffer again."""
-        self._unfilled = NOTHING
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        if self._unfilled:
-            return self._unfilled
-        return SCRATCH if self._protocol.in_body() else SCRATCH[:HEADERS_READ_BYTES]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if not self._unfilled:
-            self._protocol.data_received(bytes(SCRATCH[:nbytes]))
-            return
-        self._unfilled = self._unfilled[nbytes:]
-        if not self._unfilled:
-            self._end(filled=True)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._protocol.connection_lost(exc)
-        if self._unfilled:
-            self._end(filled=False)
-
-    def eof_received(self) -> bool:
-        return self._protocol.eof_received()
-
-    def pause_writing(self) -> None:
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._protocol.resume_writing()
-
-    def _end(self, *, filled: bool) -> None:
-        # An empty slice would keep the whole body in memory.
-        self._unfilled = NOTHING
-        if filled:
-            self._protocol.body_received()
-        if not self._filled.done():
-            self._filled.set_result(filled)
+def _postpone(limit: asyncio.Timeout, when: float | None) -> None:
+    if not limit.expired():
+        limit.reschedule(when)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from service.server.protocol import BodyConfig, BodyProtocol
 from service.settings import METRICS_FOLDER_VARIABLE, Settings
 
 MAX_PROCESSES = 4
+MAX_OPEN_FILES = 8192
 # A worker does not answer its supervisor while it starts on a busy machine or parses a body of 256 MiB.
 WORKER_ANSWERS_WITHIN_S = 30
 
@@ -41,6 +43,7 @@ def serve(settings: Settings) -> None:
     # Check the folder here: the supervisor notices late that a worker cannot start.
     open_files(settings.data_dir)
     processes = number_of_processes(settings)
+    _raise_open_files()
     config = _config(settings.model_copy(update={"processes": processes}))
     if processes > 1:
         _serve_with_workers(config)
@@ -117,7 +120,26 @@ def _config(settings: Settings) -> BodyConfig:
         h11_max_incomplete_event_size=settings.max_head_bytes,
         max_head_bytes=settings.max_head_bytes,
         head_timeout_s=settings.head_timeout_s,
+        max_connections=settings.max_connections or _default_connections(),
+        write_timeout_s=settings.write_timeout_s,
+        min_bytes_per_s=settings.min_bytes_per_s,
     )
+
+
+def _raise_open_files() -> None:
+    """Raise the limit of open files to what the system allows, as Go's runtime does; shells set 1024 for `select`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _default_connections() -> int:
+    """Connections for which the limit of open files suffices: one that downloads a file takes two."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else min(soft, MAX_OPEN_FILES)
+    return max(16, soft // 2 - 64)
 
 
 def _serve_with_workers(config: BodyConfig) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
-from service.server.protocol import HEADERS_READ_BYTES
+from service.server.reader import HEADERS_READ_BYTES
 from tests.server.wire import (
     LARGE,
     SIZES,
@@ -232,7 +232,7 @@ def test_a_closed_connection_does_not_wait_for_the_collector(pipelined: int) -> 
 
 
 @pytest.mark.parametrize("timeouts", [(0, None), (None, 0)])
-def test_the_reply_to_an_abandoned_body_is_the_last(timeouts: tuple[int | None, int | None]) -> None:
+def test_the_reply_to_an_abandoned_body_is_the_last(timeouts: tuple[float | None, float | None]) -> None:
     freed = asyncio.Event()
 
     async def impatient(scope: Any, receive: Any, send: Any) -> None:
@@ -240,7 +240,7 @@ def test_the_reply_to_an_abandoned_body_is_the_last(timeouts: tuple[int | None, 
         weakref.finalize(body, freed.set)
         try:
             async with asyncio.timeout(timeouts[0]):
-                await scope["extensions"]["receive_into"](body.data, timeouts[1])
+                await scope["extensions"]["receive_into"](body.data, lambda received: timeouts[1])
         except TimeoutError:
             await asyncio.sleep(0)
         del body

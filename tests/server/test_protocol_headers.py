@@ -1,4 +1,4 @@
-"""Headers: limits of size and time, and requests whose body has an ambiguous length."""
+"""Headers, trailers and chunk extensions: limits of size and time."""
 
 from __future__ import annotations
 
@@ -24,50 +24,6 @@ from tests.server.wire import (
     request,
     settled,
 )
-
-
-@pytest.mark.parametrize(
-    "framing",
-    [
-        b"Content-Length: 5\r\nContent-Length: 5",
-        b"Content-Length: 5\r\nContent-Length: 6",
-        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
-        b"Transfer-Encoding: chunked\r\nContent-Length: 5",
-        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
-        b"Transfer-Encoding: chunked, identity",
-        b"Transfer-Encoding: gzip",
-        b"Content-Length: 5, 5",
-        b"Content-Length: -5",
-        b"Content-Length: +5",
-        b"Content-Length: 0x5",
-        b"Content-Length: 99999999999999999999999",
-        b"Content-Length : 5",
-        b" Content-Length: 5",
-    ],
-)
-@pytest.mark.parametrize("offer", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
-def test_a_request_of_ambiguous_length_is_refused(framing: bytes, offer: bytes) -> None:
-    async def check() -> None:
-        wire, _ = connected(echo)
-        wire.send(b"POST /x HTTP/1.1\r\nHost: x\r\n" + offer + framing + b"\r\n\r\nhello")
-        await settled()
-        check_refused(wire, 400, "malformed_body")
-
-    asyncio.run(check())
-
-
-@pytest.mark.parametrize(
-    "sent", [b"\x16\x03\x01\x02\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / FTP/1.1\r\n\r\n", b"{}\r\n\r\n"]
-)
-def test_other_protocols_are_refused(sent: bytes) -> None:
-    async def check() -> None:
-        wire, _ = connected(echo)
-        wire.send(sent)
-        wire.send(get())
-        await settled()
-        check_refused(wire, 400, "malformed_body")
-
-    asyncio.run(check())
 
 
 class TestSize:
@@ -139,6 +95,23 @@ class TestSize:
 
         asyncio.run(check())
 
+    @pytest.mark.parametrize("extension", [b";a=b", b";" + b"x" * 100, b";" + b"x" * MAX_HEAD_BYTES])
+    def test_endless_chunk_extensions(self, extension: bytes) -> None:
+        async def check() -> None:
+            wire, _ = connected(echo)
+            wire.send(chunked(b"")[: -len(b"0\r\n\r\n")])
+            chunk = b"1" + extension + b"\r\nx\r\n"
+            most = 2 * MAX_HEAD_BYTES if len(chunk) < 18 else 2 + 2 * MAX_HEAD_BYTES // len(chunk)
+            for _ in range(most):
+                await settled()
+                wire.send(chunk)
+            if len(chunk) < 18:
+                assert not wire.closed
+            else:
+                check_refused(wire, 431, "head_too_large")
+
+        asyncio.run(check())
+
     @pytest.mark.parametrize("endless", [b"a: b\r\n", b"a"])
     def test_endless_trailers(self, endless: bytes) -> None:
         async def check() -> None:
@@ -193,7 +166,7 @@ class TestTime:
             assert wire.closed
             if not closed_early:
                 check_refused(wire, 408, "head_timeout")
-            assert loop.timers == []
+            assert loop.timeouts == []
 
         asyncio.run(check())
 
@@ -221,11 +194,29 @@ class TestTime:
             wire.send(sent[:5])
             wire.send(sent[5:])
             await started.wait()
-            assert loop.timers == []
+            assert loop.timeouts == []
             loop.pass_time(10 * HEAD_TIMEOUT_S)
             assert not wire.closed
             for task in protocol.tasks:
                 task.cancel()
+
+        asyncio.run(check())
+
+    @pytest.mark.parametrize("sent", [request(b"x" * 100)[:-100], chunked(b"hello")[: -len(b"\r\n")]])
+    def test_the_rest_of_a_body_whose_reply_is_sent(self, sent: bytes) -> None:
+        async def refuse(scope: Any, receive: Any, send: Any) -> None:
+            await answer(send, b"no", status=401)
+
+        async def check() -> None:
+            loop = TimedLoop()
+            wire, _ = connected(refuse, loop=loop)
+            wire.send(sent)
+            await settled()
+            for _ in range(int(HEAD_TIMEOUT_S)):
+                wire.send(b"a")
+                loop.pass_time(1.1)
+            assert wire.closed
+            assert replies(wire).statuses == [401]
 
         asyncio.run(check())
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.server.protocol import HEADERS_READ_BYTES, SCRATCH_BYTES
+from service.server.reader import HEADERS_READ_BYTES, SCRATCH_BYTES
 from tests.server.wire import (
     LARGE,
     SIZES,
@@ -174,7 +174,7 @@ def test_an_offer_of_http_1_0() -> None:
     asyncio.run(check())
 
 
-@pytest.mark.parametrize("offer", [get(*OFFERS[0]), b"CONNECT /x HTTP/1.1\r\n\r\n"], ids=["h2c", "connect"])
+@pytest.mark.parametrize("offer", [get(*OFFERS[0]), b"CONNECT /x HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["h2c", "connect"])
 def test_as_many_offers_as_fit_into_one_read(offer: bytes) -> None:
     async def check() -> None:
         wire, protocol = connected(refuse_methods)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 from typing import Any
 
 import pytest
@@ -42,6 +43,27 @@ def test_the_configuration_reaches_workers_by_pickle() -> None:
     assert config.http is BodyProtocol
     assert config.app.args == (settings,)
     assert run._config(Settings(direct_body=False)).http == "auto"
+
+
+@pytest.mark.parametrize(
+    ("soft", "connections"), [(256, 64), (1024, 448), (8192, 4032), (10**6, 4032), (resource.RLIM_INFINITY, 4032)]
+)
+def test_the_connections_follow_from_the_files_that_may_be_open(
+    monkeypatch: pytest.MonkeyPatch, soft: int, connections: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, soft))
+    assert run._config(Settings()).max_connections == connections
+    assert run._config(Settings(max_connections=7)).max_connections == 7
+
+
+def test_the_limit_of_open_files_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [(1024, 4096), (1024, resource.RLIM_INFINITY), (20_000, 20_000)]
+    new: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: new.append(pair))
+    for pair in limits:
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, pair=pair: pair)
+        run._raise_open_files()
+    assert new == [(4096, 4096), (8192, resource.RLIM_INFINITY)]
 
 
 def test_a_worker_whose_app_cannot_be_created_is_not_restarted(

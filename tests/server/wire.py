@@ -12,11 +12,17 @@ import orjson
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from service.server.protocol import HEADERS_READ_BYTES, SCRATCH_BYTES, BodyConfig, BodyProtocol
+from service.server.protocol import BodyConfig, BodyProtocol
+from service.server.reader import HEADERS_READ_BYTES, SCRATCH_BYTES
+from service.server.unsent import UnsentBytes
 
 LARGE = 3 * SCRATCH_BYTES + 7
 MAX_HEAD_BYTES = 4096
 HEAD_TIMEOUT_S = 60.0
+MAX_CONNECTIONS = 3
+WRITE_TIMEOUT_S = 20.0
+MIN_BYTES_PER_S = 100
+HIGH_WATER_BYTES, LOW_WATER_BYTES = 64 * 1024, 16 * 1024
 
 SIZES = st.one_of(
     st.sampled_from(
@@ -36,6 +42,9 @@ class Wire(asyncio.Transport):
         kernel: Bytes that the client has sent and the protocol has not read.
         written: Bytes that the protocol has sent, including those after `close`.
         largest_read: Largest number of bytes of one read.
+        unsent: Bytes of `written` that the client has not taken; see `is_read`.
+        is_read: True for a client that takes every reply at once.
+        aborted: True if the protocol has aborted the connection.
     """
 
     def __init__(self) -> None:
@@ -44,7 +53,8 @@ class Wire(asyncio.Transport):
         self.kernel = bytearray()
         self.written = bytearray()
         self.paused = self.closed = self.half_closed = False
-        self.largest_read = 0
+        self.largest_read = self.unsent = 0
+        self.is_read, self.aborted = True, False
 
     def send(self, data: bytes) -> None:
         """Send bytes as the client."""
@@ -88,11 +98,37 @@ class Wire(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         self.written += data
+        if not self.is_read:
+            self._set_unsent(self.unsent + len(data))
+
+    def take(self, count: int) -> None:
+        """Take bytes of the replies as the client."""
+        self._set_unsent(max(0, self.unsent - count))
+
+    def _set_unsent(self, unsent: int) -> None:
+        before, self.unsent = self.unsent, unsent
+        if self.closed and before and not unsent:
+            self._lose_soon()
+        elif before <= HIGH_WATER_BYTES < unsent:
+            self.protocol.pause_writing()
+        elif unsent <= LOW_WATER_BYTES < before:
+            self.protocol.resume_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def abort(self) -> None:
+        self.aborted = self.closed = True
+        self._lose_soon()
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+            if not self.unsent:
+                self._lose_soon()
+
+    def _lose_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
 
     def is_closing(self) -> bool:
         return self.closed
@@ -150,22 +186,34 @@ class TimedLoop:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
 
+    def time(self) -> float:
+        return self.now
+
+    @property
+    def timeouts(self) -> list[Timer]:
+        """The timers, without the checks of unsent bytes."""
+        return [timer for timer in self.timers if getattr(timer.call, "__func__", None) is not UnsentBytes._check]
+
     def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
         return Timer(self.timers, self.now + delay, call)
 
     def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        for timer in [timer for timer in self.timers if timer.due <= self.now]:
+        end = self.now + seconds
+        while due := [timer for timer in self.timers if timer.due <= end]:
+            timer = min(due, key=lambda timer: timer.due)
+            self.now = timer.due
             timer.cancel()
             timer.call()
+        self.now = end
 
 
-def connected(app: App, *, loop: Any = None) -> tuple[Wire, BodyProtocol]:
+def connected(app: App, *, loop: Any = None, state: ServerState | None = None) -> tuple[Wire, BodyProtocol]:
     """A new connection to an application.
 
     Args:
         app: Called for each request.
         loop: Event loop; by default the running one.
+        state: The server, which knows its connections; by default a new one.
     """
     config = BodyConfig(
         cast(Any, app),
@@ -174,9 +222,12 @@ def connected(app: App, *, loop: Any = None) -> tuple[Wire, BodyProtocol]:
         ws="none",
         max_head_bytes=MAX_HEAD_BYTES,
         head_timeout_s=HEAD_TIMEOUT_S,
+        max_connections=MAX_CONNECTIONS,
+        write_timeout_s=WRITE_TIMEOUT_S,
+        min_bytes_per_s=MIN_BYTES_PER_S,
     )
     loop = loop or asyncio.get_running_loop()
-    protocol = BodyProtocol(config=config, server_state=ServerState(), app_state={}, _loop=loop)
+    protocol = BodyProtocol(config=config, server_state=state or ServerState(), app_state={}, _loop=loop)
     wire = Wire()
     protocol.connection_made(wire)
     return wire, protocol

@@ -11,6 +11,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from service.api.http.buffers import new_buffer
+from service.api.http.pace import Pace
 from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError, UnsupportedMediaTypeError
 
 
@@ -20,6 +21,7 @@ async def read_body(
     *,
     max_bytes: int,
     timeout_s: float,
+    min_bytes_per_s: int = 0,
     hold: Callable[[int], None] = lambda count: None,
     buffer: Callable[[int], memoryview] = lambda length: new_buffer(length).data,
 ) -> memoryview:
@@ -30,6 +32,7 @@ async def read_body(
         declared: Result of `content_length` for this request.
         max_bytes: Largest size of the body; a declared length is checked before anything is read.
         timeout_s: Seconds for the whole body.
+        min_bytes_per_s: Least average rate; see `Pace`.
         hold: Called with the size of each chunk of a body without a declared length; may refuse it by raising.
         buffer: Returns writable memory of a given length in bytes.
 
@@ -40,13 +43,13 @@ async def read_body(
         ClientDisconnect: The client closed the connection.
     """
     check_length(declared, max_bytes)
+    pace = Pace(timeout_s, min_bytes_per_s)
     try:
         if declared is None:
-            async with asyncio.timeout(timeout_s):
-                return await _read_chunked(request, max_bytes, hold)
-        return await _read_declared(request, buffer(declared), timeout_s)
+            return await _read_chunked(request, pace, max_bytes, hold)
+        return await _read_declared(request, pace, buffer(declared))
     except TimeoutError as err:
-        raise BodyTimeoutError(f"the body did not arrive in {timeout_s:g} s", headers={"Connection": "close"}) from err
+        raise BodyTimeoutError(pace.rule, headers={"Connection": "close"}) from err
 
 
 def content_length(request: Request) -> int | None:
@@ -67,6 +70,8 @@ def header_number(name: str, text: str) -> int:
     Raises:
         DecodeError: The value is not a number.
     """
+    # Some servers leave the whitespace behind a value.
+    text = text.strip(" \t")
     if not (text.isascii() and text.isdigit()):
         raise DecodeError(f"{name} {text[:50]!r} is not a number")
     # Python refuses to convert more than 4300 digits; a number of 20 digits exceeds every limit.
@@ -87,34 +92,37 @@ def _too_large(count: int, limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body has {count} bytes or more, the limit is {limit} (max_body_bytes)")
 
 
-async def _read_declared(request: Request, body: memoryview, timeout_s: float) -> memoryview:
+async def _read_declared(request: Request, pace: Pace, body: memoryview) -> memoryview:
     receive_into = request.scope.get("extensions", {}).get("receive_into") or partial(_copy_into, request)
-    position = await receive_into(body, timeout_s)
+    position = await receive_into(body, pace.deadline)
     if position != len(body):
         raise DecodeError(f"Content-Length says {len(body)} bytes, {position} came")
     return body
 
 
-async def _copy_into(request: Request, body: memoryview, timeout_s: float) -> int:
+async def _copy_into(request: Request, body: memoryview, deadline: Callable[[int], float]) -> int:
     """The extension `receive_into`, for servers that lack it."""
     position = 0
-    async with asyncio.timeout(timeout_s):
+    async with asyncio.timeout_at(deadline(0)) as limit:
         async for chunk in _chunks(request):
             end = position + len(chunk)
             if end > len(body):
                 raise DecodeError(f"Content-Length says {len(body)} bytes, more came")
             body[position:end] = chunk
             position = end
+            limit.reschedule(deadline(position))
     return position
 
 
-async def _read_chunked(request: Request, max_bytes: int, hold: Callable[[int], None]) -> memoryview:
+async def _read_chunked(request: Request, pace: Pace, max_bytes: int, hold: Callable[[int], None]) -> memoryview:
     body = bytearray()
-    async for chunk in _chunks(request):
-        if len(body) + len(chunk) > max_bytes:
-            raise _too_large(len(body) + len(chunk), max_bytes)
-        hold(len(chunk))
-        body += chunk
+    async with asyncio.timeout_at(pace.deadline(0)) as limit:
+        async for chunk in _chunks(request):
+            if len(body) + len(chunk) > max_bytes:
+                raise _too_large(len(body) + len(chunk), max_bytes)
+            hold(len(chunk))
+            body += chunk
+            limit.reschedule(pace.deadline(len(body)))
     return memoryview(body)
 
 

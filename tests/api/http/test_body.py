@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
+from service.api.http import pace
 from service.api.http.body import content_length, read_body
 from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError, QueueFullError
 
@@ -49,13 +50,20 @@ def read(
     chunked: bool = False,
     hold: Callable[[int], None] = lambda count: None,
     timeout_s: float = 60,
+    min_bytes_per_s: int = 0,
 ) -> memoryview:
     headers = [] if length is None else [(b"content-length", str(length).encode())]
     if chunked:
         headers.append((b"transfer-encoding", b"chunked"))
     scope = {"type": "http", "method": "POST", "path": "/loss", "query_string": b"", "headers": headers}
     request = Request(scope, client.receive)
-    return asyncio.run(read_body(request, content_length(request), max_bytes=LIMIT, timeout_s=timeout_s, hold=hold))
+
+    async def whole() -> memoryview:
+        length = content_length(request)
+        limits = {"timeout_s": timeout_s, "min_bytes_per_s": min_bytes_per_s}
+        return await read_body(request, length, max_bytes=LIMIT, hold=hold, **limits)
+
+    return asyncio.run(whole())
 
 
 class TestRead:
@@ -88,8 +96,8 @@ class TestRead:
         assert read(Client(chunk(body, more=False)), length=size) == body
         assert read(Client(*chunks(body[:50], body[50:])), chunked=True) == body
 
-    @pytest.mark.parametrize("length", ["011", "0" * 50 + "11"])
-    def test_zeros_before_a_length(self, length: str) -> None:
+    @pytest.mark.parametrize("length", ["011", "0" * 50 + "11", "11 ", "\t11 \t"])
+    def test_zeros_and_whitespace_around_a_length(self, length: str) -> None:
         assert read(Client(chunk(b"hello world", more=False)), length=length) == b"hello world"
 
 
@@ -97,8 +105,8 @@ class TestReceiveInto:
     """A server with the extension of `service.server.protocol`."""
 
     def read(self, length: int, sent: bytes, log: list[object]) -> memoryview:
-        async def receive_into(body: memoryview, timeout_s: float) -> int:
-            assert timeout_s == 60
+        async def receive_into(body: memoryview, deadline: Callable[[int], float]) -> int:
+            assert deadline(0) == pytest.approx(asyncio.get_running_loop().time() + 60, abs=5)
             log.append("received")
             body[: len(sent)] = sent
             return len(sent)
@@ -123,7 +131,7 @@ class TestReceiveInto:
             self.read(5, b"hell", [])
 
     def test_a_body_that_does_not_arrive_in_time(self) -> None:
-        async def receive_into(body: memoryview, timeout_s: float) -> int:
+        async def receive_into(body: memoryview, deadline: Callable[[int], float]) -> int:
             raise TimeoutError
 
         request = Request({"type": "http", "extensions": {"receive_into": receive_into}})
@@ -221,7 +229,7 @@ class TestBuffer:
 
 class TestWrongLength:
     @pytest.mark.parametrize(
-        "length", ["", "-1", "+5", "5.0", "5, 5", "0x5", "5 ", " ", "five", "٣", "1_0", "²", "x" * 5000]
+        "length", ["", "-1", "+5", "5.0", "5, 5", "0x5", "5 5", " ", "five", "٣", "1_0", "²", "x" * 5000]
     )
     def test_a_length_that_is_not_a_number(self, length: str) -> None:
         client = Client(chunk(b"hello", more=False))
@@ -276,3 +284,27 @@ class TestGoneOrSlow:
         with pytest.raises(BodyTimeoutError):
             read(client, chunked=True, timeout_s=0.05)
         assert client.received > 1
+
+    @pytest.mark.parametrize("framing", [{"length": 50}, {"chunked": True}])
+    @pytest.mark.parametrize(("rate", "is_slow"), [(0, False), (1000, False), (10_000, True)])
+    def test_the_least_rate(
+        self, framing: dict[str, Any], rate: int, is_slow: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A byte takes 0.2 ms, so a body of 50 bytes takes longer than the grace of 2 ms."""
+        now = 0.0
+
+        class Dripping(Client):
+            async def receive(self) -> dict[str, Any]:
+                nonlocal now
+                now += 0.0002
+                await asyncio.sleep(0)
+                return await super().receive()
+
+        monkeypatch.setattr(pace, "GRACE_S", 0.002)
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "time", lambda self: now)
+        client = Dripping(*chunks(*[b"x"] * 50))
+        if is_slow:
+            with pytest.raises(BodyTimeoutError, match=r"10000 bytes/s \(min_bytes_per_s\)"):
+                read(client, min_bytes_per_s=rate, **framing)
+        else:
+            assert read(client, min_bytes_per_s=rate, **framing) == b"x" * 50
