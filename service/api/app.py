@@ -28,6 +28,7 @@ from service.api.middleware.auth import BearerAuth
 from service.api.middleware.context import RequestContext
 from service.api.middleware.direct import DirectRoute
 from service.api.middleware.forwarded import ForwardedHeaders
+from service.api.middleware.head import HeadReplies
 from service.api.middleware.http10 import BufferedReplies
 from service.api.middleware.origins import OriginCheck
 from service.api.middleware.sessions import Sessions
@@ -102,6 +103,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Which examples hurt a model most, and why: focal loss per batch and per example.",
         docs_url=None,
         redoc_url=None,
+        # The service redirects without naming a host: see on_http_exception.
+        redirect_slashes=False,
         lifespan=lifespan,
         middleware=_middleware(service),
         exception_handlers={HTTPException: on_http_exception, RequestValidationError: on_validation_error},
@@ -133,6 +136,7 @@ def _middleware(service: Service) -> list[Middleware]:
         middleware.insert(0, _cors(settings.cors_origins))
     if settings.api_keys:
         middleware.append(Middleware(BearerAuth, sessions=service.sessions))
+    middleware.append(Middleware(HeadReplies))
     return [*middleware, Middleware(DirectRoute, path="/loss", method="POST", endpoint=loss.post_loss)]
 
 

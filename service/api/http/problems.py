@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api.http.methods import allowed_methods, options_response, slash_redirect
 from service.api.http.paths import route_path
 from service.api.http.query_types import QueryModel
 from service.errors import ErrorItem, InvalidRequestError, LossServiceError, MethodNotAllowedError, NotFoundError
@@ -35,16 +36,26 @@ def problem_response(error: LossServiceError, path: str) -> Response:
 async def on_http_exception(request: Request, exception: Exception) -> Response:
     """The reply for Starlette's own errors: unknown paths and methods."""
     assert isinstance(exception, HTTPException)
-    headers = dict(exception.headers or {})
-    kinds = {404: NotFoundError, 405: MethodNotAllowedError}
-    details = {404: f"nothing is served at {request.url.path}", 405: f"{request.method} is not served here"}
-    kind = kinds.get(exception.status_code)
-    if kind is not None:
-        return problem_response(kind(details[exception.status_code], headers=headers), route_path(request.scope))
+    if exception.status_code == 404:
+        return slash_redirect(request.app, request.scope) or _not_found(request)
+    if exception.status_code == 405:
+        methods = allowed_methods(request.app, request.scope)
+        return options_response(methods) if request.method == "OPTIONS" else _not_allowed(request, methods)
     status, code = exception.status_code, f"http_{exception.status_code}"
     members = {"type": "about:blank", "title": str(exception.detail), "status": status}
     members |= {"detail": str(exception.detail), "code": code}
-    return Response(orjson.dumps(members), status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    return Response(orjson.dumps(members), status_code=status, headers=exception.headers, media_type=MEDIA_TYPE)
+
+
+def _not_found(request: Request) -> Response:
+    error = NotFoundError(f"nothing is served at {request.url.path}")
+    return problem_response(error, route_path(request.scope))
+
+
+def _not_allowed(request: Request, methods: list[str]) -> Response:
+    allow = ", ".join(methods)
+    error = MethodNotAllowedError(f"{request.method} is not served here, but {allow}", headers={"Allow": allow})
+    return problem_response(error, route_path(request.scope))
 
 
 async def on_validation_error(request: Request, exception: Exception) -> Response:

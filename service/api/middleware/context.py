@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.http.paths import route_path
+from service.api.http.paths import route_label, route_path
 from service.api.http.problems import problem_response
 from service.api.http.security_headers import with_security_headers
 from service.api.metrics import Metrics
@@ -70,9 +70,7 @@ class RequestContext:
                 await problem_response(error, route_path(scope))(scope, receive, send_with_id)
         finally:
             elapsed = time.perf_counter() - started
-            # A mounted app has no route, but the path of its mount.
-            route = str(getattr(scope.get("route"), "path", scope.get("root_path") or "unknown"))
-            self.metrics.count_request(scope["method"], route, status, elapsed)
+            self.metrics.count_request(scope["method"], route_label(scope), status, elapsed)
             level = self._log.debug if fields["path"] in QUIET_PATHS else self._log.info
             level("request", **fields, status=status, duration_ms=round(elapsed * 1000, 3))
 
