@@ -45,7 +45,7 @@ class OriginCheck:
         await self.app(scope, receive, send)
 
     def _check_hosts(self, headers: Headers) -> None:
-        for host in _hosts(headers):
+        for host in hosts_of(headers):
             name = host_name(host[:LONGEST_HOST])
             if not is_loopback_name(name) and name not in (self._hosts or ()):
                 raise ForbiddenHostError(
@@ -68,7 +68,7 @@ def require_same_origin(headers: Headers) -> None:
         CrossSiteError: The request comes from another origin, or does not name its origin.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if site == "same-origin" or (site is None and origin is not None and _is_own(origin, _hosts(headers))):
+    if site == "same-origin" or (site is None and origin is not None and _is_own(origin, hosts_of(headers))):
         return
     raise CrossSiteError(
         f"only the service's own page may change something from a browser, and this request comes from "
@@ -77,7 +77,7 @@ def require_same_origin(headers: Headers) -> None:
     )
 
 
-def _hosts(headers: Headers) -> list[str]:
+def hosts_of(headers: Headers) -> list[str]:
     """The hosts that the client and trusted proxies name (`ForwardedHeaders` removes the headers of others)."""
     forwarded = [value.rpartition(",")[2].strip() for value in headers.getlist("x-forwarded-host")]
     return [*headers.getlist("host"), *forwarded]

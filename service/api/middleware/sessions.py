@@ -11,6 +11,8 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
+from service.api.middleware.origins import hosts_of
+
 COOKIE = "focal_loss_session"
 LIFETIME_S = 12 * 3600
 # Separates these signatures from any other use of the same keys.
@@ -58,5 +60,12 @@ class Sessions:
 
     def signed_in(self, headers: Headers) -> bool:
         """True if the request has the cookie of a valid session."""
-        cookies = cookie_parser(headers.get("cookie", ""))
-        return COOKIE in cookies and self.is_valid(cookies[COOKIE])
+        token = cookie_parser(headers.get("cookie", "")).get(cookie_name(headers))
+        return token is not None and self.is_valid(token)
+
+
+def cookie_name(headers: Headers) -> str:
+    """The name of the cookie, with the port of the address: browsers send cookies to all ports of a host."""
+    *_, host = "", *hosts_of(headers)
+    port = host.rpartition(":")[2]
+    return f"{COOKIE}_{port}" if port.isdecimal() else COOKIE

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from service.api.http.body import content_length, decoded_json, read_body
 from service.api.http.responses import json_response
 from service.api.middleware.origins import require_same_origin
-from service.api.middleware.sessions import COOKIE, LIFETIME_S
+from service.api.middleware.sessions import LIFETIME_S, cookie_name
 from service.api.state import service_of
 from service.errors import DecodeError, UnauthorizedError
 
@@ -58,5 +58,6 @@ def _with_cookie(request: Request, value: str, lifetime_s: int) -> Response:
     response = Response(status_code=204, headers={"Cache-Control": "no-store"})
     # Over plain HTTP, as on localhost, browsers do not send a Secure cookie back.
     secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, value, max_age=lifetime_s, path="/", httponly=True, samesite="strict", secure=secure)
+    name, path = cookie_name(request.headers), f"{request.scope['root_path']}/"
+    response.set_cookie(name, value, max_age=lifetime_s, path=path, httponly=True, samesite="strict", secure=secure)
     return response

@@ -58,7 +58,7 @@ def sessions(*keys: str) -> Sessions:
 
 
 def cookie(token: str) -> dict[str, str]:
-    return {"Cookie": f"{COOKIE}={token}"}
+    return {"Cookie": f"{COOKIE}_8000={token}"}
 
 
 SIGNED_IN = cookie(sessions(KEY).token(0))
@@ -126,17 +126,32 @@ def test_a_key_signs_in_with_a_cookie_that_scripts_and_other_sites_cannot_use() 
     value, *flags = reply.headers["set-cookie"].split("; ")
     assert {flag.lower() for flag in flags} == {"httponly", "samesite=strict", "path=/", f"max-age={LIFETIME_S}"}
     assert OTHER_KEY not in value
-    token = value.removeprefix(f"{COOKIE}=")
+    token = value.removeprefix(f"{COOKIE}_8000=")
     assert ask("GET", "/configs", headers=cookie(token)).status_code == 200
     assert ask("GET", "/session", headers=cookie(token)).json() == {"needs_key": True, "signed_in": True}
     secure = ask("POST", "/session", json={"key": KEY}, headers=OURS, address="https://localhost")
     assert "Secure" in secure.headers["set-cookie"].split("; ")
 
 
+def test_services_on_other_ports_and_paths_have_other_cookies() -> None:
+    def set_cookie(address: str, **headers: str) -> str:
+        sent = OURS | {name.replace("_", "-"): value for name, value in headers.items()}
+        return ask("POST", "/session", json={"key": KEY}, headers=sent, address=address).headers["set-cookie"]
+
+    assert set_cookie("http://localhost").startswith(f"{COOKIE}=")
+    assert set_cookie("http://localhost:9000").startswith(f"{COOKIE}_9000=")
+    assert set_cookie("http://[::1]").startswith(f"{COOKIE}=")
+    assert set_cookie("http://localhost", x_forwarded_host="lab.example:8080").startswith(f"{COOKIE}_8080=")
+    assert "; Path=/focal/;" in set_cookie("http://localhost", x_forwarded_prefix="/focal")
+    assert "; Secure" in set_cookie("http://localhost", x_forwarded_proto="https")
+    other = {"Cookie": f"{COOKIE}_9000={sessions(KEY).token(0)}"}
+    assert ask("GET", "/configs", headers=other).status_code == 401
+
+
 def test_signing_out_forgets_the_cookie() -> None:
     reply = ask("DELETE", "/session", headers=SIGNED_IN | OURS)
     assert reply.status_code == 204
-    assert f'{COOKIE}=""' in reply.headers["set-cookie"]
+    assert f'{COOKIE}_8000=""' in reply.headers["set-cookie"]
     assert "Max-Age=0" in reply.headers["set-cookie"]
 
 
@@ -184,6 +199,15 @@ def test_a_session_changes_nothing_from_elsewhere(headers: dict[str, str]) -> No
     # A key in the header allows changes from programs, which do not name an origin.
     key = {"Authorization": f"Bearer {KEY}"}
     assert ask("PUT", "/configs", json={}, headers=SIGNED_IN | headers | key).is_success == (not headers)
+
+
+def test_a_proxy_names_the_host_of_the_page() -> None:
+    page = {"Origin": "http://lab.example:8080", "Host": "lab.example"}
+    refused = ask("POST", "/session", json={"key": KEY}, headers=page)
+    assert (refused.status_code, refused.json()["code"]) == (403, "cross_site")
+    assert "forwarded_allow_ips" in refused.json()["detail"]
+    named = page | {"X-Forwarded-Host": "lab.example:8080"}
+    assert ask("POST", "/session", json={"key": KEY}, headers=named).status_code == 204
 
 
 @pytest.mark.parametrize("headers", [OURS, {"Origin": ADDRESS}])
