@@ -10,6 +10,7 @@
     - UnknownRunError               404 unknown_run             the store has no run of this name
     - UnknownEpochError             404 unknown_epoch           the run has no rows of this epoch
     - UnknownExampleError           404 unknown_example         the run has no example of this id
+    - UnknownBatchError             404 unknown_batch           the epoch has no batch of this name
     - UnknownQueueError             404 unknown_queue           the run has no queue of this name
   - MethodNotAllowedError           405 method_not_allowed
   - NotAcceptableError              406 not_acceptable          Accept allows none of the reply formats
@@ -18,6 +19,7 @@
     - RunConflictError              409 run_conflict
     - BatchConflictError            409 batch_conflict
     - QueueConflictError            409 queue_conflict
+  - RunDamagedError                 409 run_damaged             a file of the run cannot be read
   - BodyTooLargeError               413 body_too_large          more bytes than max_body_bytes
   - TooManyElementsError            413 too_many_elements       the batch has more logits than max_elements
   - TooManyExamplesError            413 too_many_examples       the request has more rows than max_examples
@@ -51,7 +53,7 @@ Messages name the faulty value and the allowed ones. `service.api.http.problems`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NotRequired
+from typing import ClassVar, NotRequired, Self
 
 from typing_extensions import TypedDict
 
@@ -161,6 +163,12 @@ class UnknownExampleError(NotFoundError):
     code, title = "unknown_example", "Unknown example"
 
 
+class UnknownBatchError(NotFoundError):
+    """The epoch of the run has no batch of this name."""
+
+    code, title = "unknown_batch", "Unknown batch"
+
+
 class UnknownQueueError(NotFoundError):
     """The run has no queue of this name."""
 
@@ -207,6 +215,25 @@ class QueueConflictError(ConflictError):
     """A queue of this name exists, created by another request."""
 
     code, title = "queue_conflict", "Queue exists with another request"
+
+
+class RunDamagedError(LossServiceError):
+    """A file of the run cannot be read. A retry does not help: delete the run, or repair it with `focal-loss verify`.
+
+    Attributes:
+        file: Path of the file in the folder of the run; empty in the client.
+        reason: The fault, such as "run.json cannot be read: unexpected end of data"; empty in the client.
+    """
+
+    status, code, title = 409, "run_damaged", "Run damaged"
+    file = reason = ""
+
+    @classmethod
+    def of(cls, run: str, file: str, reason: str) -> Self:
+        """Build the error that names the run and the file."""
+        error = cls(f"run {run} is damaged: {file} {reason}")
+        error.file, error.reason = file, f"{file} {reason}"
+        return error
 
 
 class RunFullError(LossServiceError):

@@ -11,8 +11,9 @@ from typing import TypeVar
 import structlog
 
 from service.api.admission import Admission
-from service.errors import LossServiceError
+from service.errors import LossServiceError, RunDamagedError
 from service.runs.compaction import MERGED_AT_ONCE, F, MergedFolder, compact
+from service.runs.damage import log_damage
 from service.runs.files import open_files
 from service.runs.interrupts import Cancellation
 from service.runs.queries import RunQueries, View
@@ -56,7 +57,11 @@ class RunWork:
         """
         async with self._admission.place():
             executor = self._parts if at_once else self._executor
-            return await asyncio.get_running_loop().run_in_executor(executor, work)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(executor, work)
+            except RunDamagedError as err:
+                log_damage(err)
+                raise
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
         """Call `work` on another thread, for a part of a request; it must not wait for other parts."""
@@ -89,6 +94,8 @@ class RunWork:
     def _merge(self, folder: MergedFolder[F]) -> None:
         try:
             compact(folder)
+        except RunDamagedError as err:
+            log_damage(err)
         except (LossServiceError, OSError) as err:
             # The disk is full, or the run was deleted: the files stay and can be read as before.
             log.warning("merging failed", folder=folder.path, error=type(err).__name__)

@@ -19,7 +19,7 @@ from service.schema.replies.dynamics import Dynamics
 from service.schema.replies.examples import ExampleDetail, ExamplesPage
 from service.schema.replies.queues import Queue, QueuePage
 from service.schema.replies.reviews import AddedReviews, Reviews
-from service.schema.replies.runs import CreatedRun, Run
+from service.schema.replies.runs import CreatedRun, DamagedRun, Run
 from service.schema.request import OnInvalid
 from service.schema.result import LossResult
 
@@ -55,7 +55,7 @@ def put_run_call(
     return Call("PUT", run_path(name), _object, orjson.dumps(body), JSON_HEADERS)
 
 
-def runs_call() -> Call[list[Run]]:
+def runs_call() -> Call[list[Run | DamagedRun]]:
     """`GET /runs`."""
     return Call("GET", "/runs", lambda response: list(response.json()["runs"]))
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import cast
 
+from pydantic import TypeAdapter
+
 from service.diagnostics.dynamics import dynamics
 from service.errors import InvalidRequestError, QueueConflictError, UnknownQueueError
 from service.mining.reasons import reason
@@ -23,6 +25,7 @@ from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueRow, QueueSettings, StoredQueue
 
 FOLDER = "queues"
+STORED_QUEUE = TypeAdapter(StoredQueue)
 NAMES_TRIED = 10_000
 LABEL_BLIND = "ambiguous ignores the label: it finds examples that are hard to classify, not labels that are wrong"
 
@@ -46,9 +49,9 @@ def create_queue(
     settings = _settings(request, weighting)
     if request.name is not None:
         check_name("queue", request.name)
-        stored = store.document(view.snapshot, FOLDER, request.name)
+        stored = store.document(view.snapshot, FOLDER, request.name, STORED_QUEUE)
         if stored is not None:
-            return _checked(cast(StoredQueue, stored), settings), False
+            return _checked(stored, settings), False
     content = preview(view, request, weighting, reviewed)
     if request.name is not None:
         new = store.add_document(view.snapshot, FOLDER, request.name, {**content, "name": request.name})
@@ -81,10 +84,10 @@ def queue(store: RunStore, snapshot: Snapshot, name: str) -> StoredQueue:
         UnknownQueueError: The run has no queue of this name.
     """
     check_name("queue", name)
-    stored = store.document(snapshot, FOLDER, name)
+    stored = store.document(snapshot, FOLDER, name, STORED_QUEUE)
     if stored is None:
         raise UnknownQueueError(f"run {snapshot.name} has no queue {name}")
-    return cast(StoredQueue, stored)
+    return stored
 
 
 def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]) -> StoredQueue:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO
 
-import pyarrow.parquet as pq
-
 from service.runs.cache import BoundedCache
 from service.runs.compaction import MergedFolder
+from service.runs.damage import named_damage
 from service.runs.files import Files
-from service.runs.parquet import parquet_writer
+from service.runs.parquet import parquet_writer, read_parquet
 from service.runs.schema import SCHEMA
 from service.runs.snapshot import DataFile, Footer
 
@@ -38,8 +37,8 @@ class EpochFolder(MergedFolder[DataFile]):
         path = f"{self.path}/{name}"
 
         def footer() -> Footer:
-            with self.files.open(path) as file:
-                return Footer.of(file)
+            with named_damage(path), self.files.open(path) as file:
+                return Footer.read(path, file)
 
         return DataFile(self._epoch, name, path, self._footers.cached(path, footer))
 
@@ -56,6 +55,6 @@ class EpochFolder(MergedFolder[DataFile]):
         with parquet_writer(file, SCHEMA, small=True) as writer:
             for part in group:
                 with self.files.open(part.path) as source:
-                    for rows in pq.ParquetFile(source).iter_batches():
+                    for rows in read_parquet(part.path, source):
                         writer.write_batch(rows)
             writer.add_key_value_metadata(footer.metadata)

@@ -50,7 +50,7 @@ class Cancellation:
         """
         if self._is_cancelled:
             raise QueryCancelledError
-        if self.is_over:
+        if time.monotonic() > self._ends_at:
             msg = f"the query took longer than query_timeout_s, {self._timeout_s:g} s"
             raise QueryTimeoutError(msg, headers={"Retry-After": "10"})
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from itertools import chain
+from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from service.errors import InvalidRequestError
+from service.runs.damage import FORMAT, check_format
 from service.schema.config import LossConfig
-from service.schema.faults import request_fault
+from service.schema.faults import fault, request_fault
 
 MAX_CLASSES = 1_000_000
+MAX_CLASS_NAMES_BYTES = 4 * 1024 * 1024
+MAX_DISPLAY_BYTES = 64 * 1024
+MAX_DISPLAY_DEPTH = 32
 
 
 def _as_tuple(value: object) -> object:
@@ -47,7 +55,7 @@ class RunDescription(BaseModel):
         names = self.class_names
         if names is not None:
             if len(set(names)) != len(names):
-                repeated = next(name for name in names if names.count(name) > 1)
+                repeated, _ = Counter(names).most_common(1)[0]
                 raise ValueError(f"class name {repeated[:100]!r} occurs twice")
             num_classes = self.num_classes_of_config
             if len(names) < 2 or (num_classes is not None and num_classes != len(names)):
@@ -71,13 +79,23 @@ class RunDescription(BaseModel):
         """Validate a decoded JSON object.
 
         Raises:
-            InvalidRequestError: A field is unknown or has the wrong type; the error names each.
+            InvalidRequestError: A field is unknown, has the wrong type, or is too large; the error names each.
             InvalidConfigError: The same for the members of `config`.
         """
         try:
-            return cls.model_validate(value)
+            description = cls.model_validate(value)
         except ValidationError as err:
             raise request_fault(err) from err
+        _check_size(description)
+        return description
+
+    @classmethod
+    def read(cls, members: Mapping[str, Any]) -> RunDescription:
+        """Convert the members of a stored description; those of later versions are left out, and sizes not checked."""
+        known = {name: value for name, value in members.items() if name in cls.model_fields}
+        if isinstance(config := known.get("config"), dict):
+            known["config"] = {name: value for name, value in config.items() if name in LossConfig.model_fields}
+        return cls.model_validate(known)
 
     @property
     def meaning(self) -> dict[str, object]:
@@ -101,21 +119,51 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    uid: str
+    uid: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     created_at: datetime
     description: RunDescription
 
     @classmethod
-    def read(cls, content: bytes) -> Manifest:
-        """Parse the bytes of `run.json`."""
-        fields = orjson.loads(content)
-        return cls(
-            uid=fields["uid"],
-            created_at=fields["created_at"],
-            description=RunDescription.parse(fields["description"]),
-        )
+    def read(cls, path: str, content: bytes) -> Manifest:
+        """Parse the bytes of `run.json`; any error means that they are damaged.
+
+        Args:
+            path: Path of the file in the data directory, for the error.
+            content: The bytes.
+
+        Raises:
+            RunDamagedError: A later version wrote the file in a newer format.
+        """
+        members = orjson.loads(content)
+        check_format(path, members.get("format", FORMAT))
+        description = RunDescription.read(members["description"])
+        # Version 0.1.0 stored objects too deep to be written again.
+        orjson.dumps(description.display)
+        return cls(uid=members["uid"], created_at=members["created_at"], description=description)
 
     @property
     def content(self) -> bytes:
         """The bytes of `run.json`."""
-        return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
+        return orjson.dumps({"format": FORMAT, **self.model_dump(mode="json")}, option=orjson.OPT_INDENT_2)
+
+
+def _check_size(description: RunDescription) -> None:
+    num_bytes = sum(len(name.encode()) for name in description.class_names or ())
+    if num_bytes > MAX_CLASS_NAMES_BYTES:
+        msg = f"the class names have {num_bytes} bytes; at most {MAX_CLASS_NAMES_BYTES} are allowed"
+        raise fault(InvalidRequestError, msg, "class_names")
+    if _is_deeper(description.display, MAX_DISPLAY_DEPTH):
+        raise fault(InvalidRequestError, f"display is nested deeper than {MAX_DISPLAY_DEPTH} levels", "display")
+    num_bytes = len(orjson.dumps(description.display))
+    if num_bytes > MAX_DISPLAY_BYTES:
+        msg = f"display has {num_bytes} bytes as JSON; at most {MAX_DISPLAY_BYTES} are allowed"
+        raise fault(InvalidRequestError, msg, "display")
+
+
+def _is_deeper(value: JsonValue, levels: int) -> bool:
+    """True if lists and objects are nested in more than `levels` levels."""
+    layer: list[JsonValue] = [value]
+    for _ in range(levels):
+        members = (item.values() if isinstance(item, dict) else item for item in layer if isinstance(item, list | dict))
+        layer = list(chain.from_iterable(members))
+    return any(isinstance(item, list | dict) for item in layer)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.runs.schema import SCORES
+from service.runs.damage import damage, named_damage
+from service.runs.schema import SCHEMA, SCORES
 from service.runs.snapshot import Footer
 
 ROW_GROUP_ROWS = 65_536
@@ -46,7 +47,36 @@ def parquet_writer(file: BinaryIO, schema: pa.Schema, *, small: bool) -> pq.Parq
         column_encoding=dict.fromkeys(NUMBERS, "DELTA_BINARY_PACKED") | dict.fromkeys(FLOATS, encoding),
         use_dictionary=["batch"],
         write_statistics=["epoch", "target"],
+        write_page_checksum=True,
     )
+
+
+def read_parquet(path: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    """Read the rows of a data file, and verify the checksums of its pages; version 0.1.0 wrote none.
+
+    Args:
+        path: Path of the file in the data directory, for the error.
+        file: The file.
+
+    Raises:
+        RunDamagedError: The file is damaged.
+    """
+    with named_damage(path):
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        if not parquet.schema_arrow.equals(SCHEMA):
+            raise damage(path, "has other columns than a batch")
+        yield from parquet.iter_batches()
+
+
+def check_data(path: str, file: BinaryIO) -> None:
+    """Read a whole data file.
+
+    Raises:
+        RunDamagedError: The file is damaged.
+    """
+    for rows in read_parquet(path, file):
+        with named_damage(path):
+            rows.validate(full=True)
 
 
 def _compress_well(rows: pa.Table) -> bool:

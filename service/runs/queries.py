@@ -20,6 +20,7 @@ import pyarrow as pa
 from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError
 from service.runs.cache import BoundedCache
 from service.runs.interrupts import Cancellation, Interrupter
+from service.runs.parquet import check_data
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.schema.config import LossConfig
@@ -29,6 +30,10 @@ T = TypeVar("T")
 # A row of a result; its members depend on the query.
 SqlRow = dict[str, Any]
 MAX_ATTEMPTS = 5
+RETRY_SOON = {"Retry-After": "1"}
+# Errors while files are read. Arrow raises OSError for a missing file while a result is streamed, and DuckDB's binding
+# RuntimeError if a message has bytes of a damaged file.
+READ_ERRORS = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, UnicodeError)
 TIMEOUT_S = 30.0
 ROWS_FETCHED = 10_000
 RESULTS_CACHED = 128
@@ -154,11 +159,12 @@ class RunQueries:
             QueryTimeoutError: The question took longer than `timeout_s`.
             QueryCancelledError: The question was cancelled.
             StorageFullError: The query needs more memory and temporary disk space than is available.
-            StorageUnavailableError: A file of the run cannot be read.
+            RunDamagedError: A file of the run is damaged.
+            StorageUnavailableError: A file of the run cannot be read now.
         """
         cancellation = cancellation or Cancellation()
         cancellation.start(self._timeout_s)
-        for attempt in range(MAX_ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             cancellation.check()
             snapshot = self.store.snapshot(run)
             cursor = self._cursor()
@@ -167,14 +173,29 @@ class RunQueries:
                     return question(View(cursor, snapshot, self._cache, cancellation))
             except duckdb.OutOfMemoryException as err:
                 raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
-            # While a result is streamed, Arrow reports a missing file as OSError.
-            except (duckdb.IOException, duckdb.InterruptException, OSError) as err:
+            except READ_ERRORS as err:
                 cancellation.check()
-                if attempt == MAX_ATTEMPTS - 1:
-                    raise StorageUnavailableError(f"a file of run {run} cannot be read: {err}") from err
+                self._explain(err, snapshot, cancellation)
             finally:
                 cursor.close()
-        raise AssertionError("unreachable")
+        raise StorageUnavailableError(f"a file of run {run} cannot be read now", headers=RETRY_SOON)
+
+    def _explain(self, err: Exception, snapshot: Snapshot, cancellation: Cancellation) -> None:
+        """Raise the cause of an error of a query; return if a retry may help, since a file was merged and deleted."""
+        if isinstance(err, duckdb.InternalException | duckdb.FatalException):
+            # DuckDB refuses further queries after such an error.
+            self.close()
+        if isinstance(err, duckdb.IOException) and "No space left" in str(err):
+            raise StorageFullError("the folder for intermediate results of queries is full") from err
+        for file in snapshot.data:
+            cancellation.check()
+            try:
+                with snapshot.files.open(file.path) as opened:
+                    check_data(file.path, opened)
+            except FileNotFoundError:
+                return
+        if not isinstance(err, OSError | duckdb.IOException | duckdb.InterruptException):
+            raise err
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:

@@ -16,13 +16,26 @@ from typing import BinaryIO
 from uuid import uuid4
 
 import orjson
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from service.runs.cache import BoundedCache
 from service.runs.compaction import MergedFolder
+from service.runs.damage import named_damage
 from service.runs.files import Files
 from service.schema.replies.reviews import Review
 
 REVIEWS_CACHED = 100_000
+
+
+class MergedReviews(TypedDict):
+    """The content of a merged file."""
+
+    replaces: list[str]
+    lists: dict[str, list[Review]]
+
+
+FILE: TypeAdapter[list[Review] | MergedReviews] = TypeAdapter(list[Review] | MergedReviews)
 # The current review of each example, by its id.
 Verdicts = Mapping[str, Review]
 
@@ -100,14 +113,19 @@ class ReviewFolder(MergedFolder[ReviewFile]):
         super().__init__(files, f"{root}/reviews")
         self._cache = cache
 
-    def add(self, reviews: Sequence[Review]) -> None:
-        """Store reviews durably."""
+    def add(self, reviews: Sequence[Review], *, within: str | None = None) -> None:
+        """Store reviews durably.
+
+        Args:
+            reviews: The reviews of a request.
+            within: A folder that must exist; see `Files.create`.
+        """
         # Reviews are ordered by these times, so each must be later than the last one, even if the clock goes back.
         last = max((file.last for file in self.live()), default="0-")
         stamp = max(time.time_ns(), int(last.partition("-")[0]) + 1)
         content = orjson.dumps(reviews)
         path = f"{self.path}/{stamp:020d}-{uuid4().hex[:12]}{self.suffix}"
-        self.files.create(path, lambda file: file.write(content))
+        self.files.create(path, lambda file: file.write(content), within=within)
 
     def history(self) -> ReviewHistory:
         """All reviews."""
@@ -123,8 +141,8 @@ class ReviewFolder(MergedFolder[ReviewFile]):
         path = f"{self.path}/{name}"
 
         def read() -> ReviewFile:
-            with self.files.open(path) as file:
-                content = orjson.loads(file.read())
+            with named_damage(path), self.files.open(path) as file:
+                content = FILE.validate_json(file.read())
             if isinstance(content, list):
                 return ReviewFile(name, {name.removesuffix(self.suffix): content})
             return ReviewFile(name, content["lists"], tuple(content["replaces"]))

@@ -10,8 +10,10 @@ from typing import BinaryIO
 
 import orjson
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from service.errors import BatchConflictError, UnknownEpochError
+from service.runs.damage import FORMAT, check_format, damage
 from service.runs.files import Files
 from service.runs.manifest import Manifest, RunDescription
 
@@ -41,13 +43,30 @@ class Footer:
     @property
     def metadata(self) -> dict[bytes, bytes]:
         """The metadata as Parquet stores it."""
-        return {METADATA_KEY: orjson.dumps(vars(self))}
+        return {METADATA_KEY: orjson.dumps({"format": FORMAT, **vars(self)})}
 
     @classmethod
-    def of(cls, file: BinaryIO) -> Footer:
-        """Read the footer of a data file."""
-        fields = orjson.loads((pq.read_metadata(file).metadata or {})[METADATA_KEY])
-        return cls(**{**fields, "replaces": tuple(fields["replaces"])})
+    def read(cls, path: str, file: BinaryIO) -> Footer:
+        """Read the footer of a data file; any error means that the file is damaged.
+
+        Args:
+            path: Path of the file in the data directory, for the error.
+            file: The file.
+
+        Raises:
+            RunDamagedError: A later version wrote the file in a newer format.
+        """
+        metadata = pq.read_metadata(file)
+        members = orjson.loads((metadata.metadata or {})[METADATA_KEY])
+        check_format(path, members.get("format", FORMAT))
+        # Members of later versions are left out.
+        footer = FOOTER.validate_python({name: members[name] for name in cls.__dataclass_fields__ if name in members})
+        if footer.rows != metadata.num_rows:
+            raise damage(path, f"has {metadata.num_rows} rows; its footer says {footer.rows}")
+        return footer
+
+
+FOOTER = TypeAdapter(Footer)
 
 
 @dataclass(frozen=True)

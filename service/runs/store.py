@@ -2,6 +2,7 @@
 
 ```text
 runs/<run>/run.json                                  manifest of the run
+runs/<run>/<uid>/run.json                            a copy of the manifest, for `focal-loss verify`
 runs/<run>/<uid>/num_classes.json                    number of classes of the first batch
 runs/<run>/<uid>/epochs/<epoch>/batch-<name>.parquet one batch
 runs/<run>/<uid>/epochs/<epoch>/level<n>-<digest>.parquet   merged batches and the names of the replaced files
@@ -16,13 +17,16 @@ it still exists (`service.runs.compaction`). Several processes may use one store
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar, cast
 from uuid import uuid4
 
 import orjson
 import pyarrow as pa
+from pydantic import Field, TypeAdapter
 
 from service.errors import (
     RunConflictError,
@@ -32,18 +36,21 @@ from service.errors import (
     UnknownRunError,
 )
 from service.runs.cache import BoundedCache
+from service.runs.damage import damage, named_damage
 from service.runs.epoch_files import EpochFolder
 from service.runs.files import Files
 from service.runs.manifest import Manifest, RunDescription
-from service.runs.names import check_name
+from service.runs.names import NAME, check_name
 from service.runs.parquet import write_parquet
 from service.runs.review_files import ReviewCache, ReviewFolder, ReviewHistory
 from service.runs.snapshot import Footer, Snapshot, has_batch
 from service.schema.faults import fault
-from service.schema.json_values import JsonValue
 from service.schema.replies.reviews import Review
 
 MANIFEST = "run.json"
+UID = re.compile(r"[0-9a-f]{32}")
+EPOCH = re.compile(r"[0-9]{1,10}")
+MAX_ATTEMPTS = 10
 FOOTERS_CACHED = 100_000
 DOCUMENT_BYTES_CACHED = 64 * 1024 * 1024
 DERIVED_BYTES_CACHED = 64 * 1024 * 1024
@@ -58,6 +65,8 @@ class HasSize(Protocol):
 
 
 D = TypeVar("D", bound=HasSize)
+T = TypeVar("T")
+NUM_CLASSES = TypeAdapter(Annotated[int, Field(ge=1, strict=True)])
 
 
 class RunStore:
@@ -84,18 +93,39 @@ class RunStore:
             RunConflictError: A run of this name has another description.
         """
         check_name("run", name)
-        manifest = Manifest(uid=uuid4().hex, created_at=datetime.now(UTC), description=description)
-        new = self.files.create(f"runs/{name}/{MANIFEST}", lambda file: file.write(manifest.content))
-        snapshot = self.snapshot(name)
-        stored = snapshot.description.meaning
-        differing = [key for key, value in description.meaning.items() if stored[key] != value]
-        if differing and not new:
-            raise RunConflictError(f"run {name} exists with another {', '.join(differing)}")
-        return snapshot, new
+        for _ in range(MAX_ATTEMPTS):
+            manifest = Manifest(uid=uuid4().hex, created_at=datetime.now(UTC), description=description)
+            # Another request may delete the run now: then it is created again.
+            with suppress(FileNotFoundError, UnknownRunError):
+                if self._create(name, manifest):
+                    return Snapshot(name, manifest, description.num_classes, (), self.files), True
+                snapshot = self.snapshot(name)
+                stored = snapshot.description.meaning
+                differing = [key for key, value in description.meaning.items() if stored[key] != value]
+                if differing:
+                    raise RunConflictError(f"run {name} exists with another {', '.join(differing)}")
+                return snapshot, False
+        raise RunConflictError(f"run {name} is being created and deleted all the time")
+
+    def _create(self, name: str, manifest: Manifest) -> bool:
+        """Write the manifest of a run and its copy; False if the run exists."""
+        folder = f"runs/{name}"
+        if not self.files.names(folder) and self.files.folders(folder):
+            raise damage(f"{folder}/{MANIFEST}", "is missing")
+        if not self.files.create(f"{folder}/{MANIFEST}", lambda file: file.write(manifest.content)):
+            return False
+        copy = f"{folder}/{manifest.uid}/{MANIFEST}"
+        self.files.create(copy, lambda file: file.write(manifest.content), within=folder)
+        return True
 
     def names(self) -> list[str]:
-        """Names of all runs, sorted."""
-        return [name for name in self.files.folders("runs") if MANIFEST in self.files.names(f"runs/{name}")]
+        """Names of all runs, damaged ones included, sorted."""
+        return [name for name in self.files.folders("runs") if NAME.fullmatch(name) and self._exists(name)]
+
+    def _exists(self, name: str) -> bool:
+        """True if there is a run, even if its manifest is missing; an empty folder is a run that is being created."""
+        folder = f"runs/{name}"
+        return MANIFEST in self.files.names(folder) or bool(self.files.folders(folder))
 
     def manifest(self, name: str) -> Manifest:
         """The manifest of a run.
@@ -103,12 +133,16 @@ class RunStore:
         Raises:
             InvalidNameError: The name is not valid.
             UnknownRunError: No run has this name.
+            RunDamagedError: The manifest cannot be read.
         """
         check_name("run", name)
+        path = f"runs/{name}/{MANIFEST}"
         try:
-            with self.files.open(f"runs/{name}/{MANIFEST}") as file:
-                return Manifest.read(file.read())
+            with named_damage(path), self.files.open(path) as file:
+                return Manifest.read(path, file.read())
         except FileNotFoundError as err:
+            if self._exists(name):
+                raise damage(path, "is missing") from err
             raise UnknownRunError(f"there is no run {name}") from err
 
     def snapshot(self, name: str) -> Snapshot:
@@ -119,18 +153,32 @@ class RunStore:
         """
         manifest = self.manifest(name)
         root = f"runs/{name}/{manifest.uid}"
-        numbers = sorted(int(epoch) for epoch in self.files.folders(f"{root}/epochs") if epoch.isdecimal())
+        with named_damage(f"{root}/epochs"):
+            numbers = sorted(int(epoch) for epoch in self.files.folders(f"{root}/epochs") if EPOCH.fullmatch(epoch))
         data = [file for epoch in numbers for file in self.epoch_folder(root, epoch).live()]
+        if not data:
+            self._check_uid(name, manifest)
         return Snapshot(name, manifest, self._num_classes(root, manifest), tuple(data), self.files)
 
+    def _check_uid(self, name: str, manifest: Manifest) -> None:
+        """Raise RunDamagedError if the manifest has a wrong uid: the run would look as if it had no rows."""
+        folders = self.files.folders(f"runs/{name}")
+        others = [folder for folder in folders if UID.fullmatch(folder) and self.files.folders(f"runs/{name}/{folder}")]
+        if others and manifest.uid not in folders:
+            raise damage(
+                f"runs/{name}/{MANIFEST}", f"cannot be read: the data of its uid is missing, {others[0]} exists"
+            )
+
     def delete(self, name: str) -> None:
-        """Delete a run with all of its data.
+        """Delete a run with all of its data, however damaged it is.
 
         Raises:
+            InvalidNameError: The name is not valid.
             UnknownRunError: No run has this name.
+            StorageUnavailableError: The run is deleted, but some of its files are still on the disk.
         """
-        self.manifest(name)
-        if not self.files.delete_folder(f"runs/{name}"):
+        check_name("run", name)
+        if not self._exists(name) or not self.files.delete_folder(f"runs/{name}"):
             raise UnknownRunError(f"there is no run {name}")
 
     def add(
@@ -168,22 +216,35 @@ class RunStore:
         if num_classes is not None:
             self._check_num_classes(snapshot, root, num_classes)
         path = f"{root}/epochs/{epoch}/batch-{batch}.parquet"
-        new = self.files.create(path, lambda file: write_parquet(file, rows, footer))
-        self._check_not_deleted(snapshot)
+        with self._not_deleted(snapshot) as within:
+            new = self.files.create(path, lambda file: write_parquet(file, rows, footer), within=within)
         # Another process may have stored a batch of this name first, in this file or in a merged one; the first wins.
         if not has_batch(self.epoch_folder(root, epoch).live(), batch, footer().batches[batch]):
             raise StorageUnavailableError(f"batch {batch} of epoch {epoch} was written, but is missing")
         return new
 
-    def _check_not_deleted(self, snapshot: Snapshot) -> None:
+    @contextmanager
+    def _not_deleted(self, snapshot: Snapshot) -> Iterator[str]:
+        """Context manager for writing into a run; its value is the folder that a deletion removes.
+
+        Raises:
+            UnknownRunError: The run was deleted in the meantime.
+        """
+        deleted = f"run {snapshot.name} was deleted in the meantime"
+        try:
+            yield f"runs/{snapshot.name}"
+        except FileNotFoundError as err:
+            raise UnknownRunError(deleted) from err
         if self.manifest(snapshot.name).uid != snapshot.manifest.uid:
             self.files.delete_folder(snapshot.root)
-            raise UnknownRunError(f"run {snapshot.name} was deleted in the meantime")
+            raise UnknownRunError(deleted)
 
     def _check_num_classes(self, snapshot: Snapshot, root: str, num_classes: int) -> None:
         run_classes = snapshot.num_classes
         if run_classes is None:
-            self.files.create(f"{root}/num_classes.json", lambda file: file.write(orjson.dumps(num_classes)))
+            content = orjson.dumps(num_classes)
+            with self._not_deleted(snapshot) as within:
+                self.files.create(f"{root}/num_classes.json", lambda file: file.write(content), within=within)
             run_classes = self._num_classes(root, snapshot.manifest)
         if run_classes != num_classes:
             msg = f"the logits have {num_classes} classes, run {snapshot.name} has {run_classes}"
@@ -192,9 +253,10 @@ class RunStore:
     def _num_classes(self, root: str, manifest: Manifest) -> int | None:
         if manifest.description.num_classes is not None:
             return manifest.description.num_classes
+        path = f"{root}/num_classes.json"
         try:
-            with self.files.open(f"{root}/num_classes.json") as file:
-                return int(orjson.loads(file.read()))
+            with named_damage(path), self.files.open(path) as file:
+                return NUM_CLASSES.validate_json(file.read())
         except FileNotFoundError:
             return None
 
@@ -221,8 +283,8 @@ class RunStore:
         Raises:
             UnknownRunError: The run was deleted in the meantime.
         """
-        self.review_folder(snapshot).add(reviews)
-        self._check_not_deleted(snapshot)
+        with self._not_deleted(snapshot) as within:
+            self.review_folder(snapshot).add(reviews, within=within)
 
     def check(self) -> None:
         """Check that a file can be written, read and deleted.
@@ -240,13 +302,17 @@ class RunStore:
         if content != b"ok":
             raise StorageUnavailableError("a file in the data directory has other bytes than were written")
 
-    def document(self, snapshot: Snapshot, folder: str, name: str) -> JsonValue:
+    def document(self, snapshot: Snapshot, folder: str, name: str, adapter: TypeAdapter[T]) -> T | None:
         """The JSON document of a kind and name; None if the run has none.
 
         Args:
             snapshot: The run.
             folder: Kind of the document.
             name: Name of the document.
+            adapter: Type of the document.
+
+        Raises:
+            RunDamagedError: The file cannot be read, or has another type.
         """
         path = self._document_path(snapshot, folder, name)
 
@@ -255,11 +321,13 @@ class RunStore:
                 return file.read()
 
         try:
-            content = self._documents.cached(path, read)
+            with named_damage(path):
+                document = orjson.loads(self._documents.cached(path, read))
+                # The document itself, not the adapter's copy: it has the members of later versions too.
+                adapter.validate_python(document)
+                return cast(T, document)
         except FileNotFoundError:
             return None
-        document: JsonValue = orjson.loads(content)
-        return document
 
     def derived(self, snapshot: Snapshot, folder: str, name: str, compute: Callable[[], D]) -> D:
         """A value that `compute` derives from a document; cached, up to `DERIVED_BYTES_CACHED` in all.
@@ -269,13 +337,20 @@ class RunStore:
             folder: Kind of the document.
             name: Name of the document.
             compute: Computes the value; its errors are not cached.
+
+        Raises:
+            RunDamagedError: `compute` failed, since the document has not the expected content.
         """
-        value: D = self._derived.cached(self._document_path(snapshot, folder, name), compute)
-        return value
+        path = self._document_path(snapshot, folder, name)
+        with named_damage(path):
+            value: D = self._derived.cached(path, compute)
+            return value
 
     def documents(self, snapshot: Snapshot, folder: str) -> list[str]:
         """Names of the JSON documents of a kind, sorted."""
-        return [name.removesuffix(".json") for name in self.files.names(f"{snapshot.root}/{folder}")]
+        with named_damage(f"{snapshot.root}/{folder}"):
+            names = self.files.names(f"{snapshot.root}/{folder}")
+        return [name.removesuffix(".json") for name in names]
 
     def add_document(self, snapshot: Snapshot, folder: str, name: str, value: object) -> bool:
         """Store a JSON document durably; False if the name is taken.
@@ -284,9 +359,9 @@ class RunStore:
             UnknownRunError: The run was deleted in the meantime.
         """
         content = orjson.dumps(value)
-        new = self.files.create(self._document_path(snapshot, folder, name), lambda file: file.write(content))
-        self._check_not_deleted(snapshot)
-        return new
+        path = self._document_path(snapshot, folder, name)
+        with self._not_deleted(snapshot) as within:
+            return self.files.create(path, lambda file: file.write(content), within=within)
 
     def _document_path(self, snapshot: Snapshot, folder: str, name: str) -> str:
         return f"{snapshot.root}/{folder}/{name}.json"

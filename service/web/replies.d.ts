@@ -148,6 +148,11 @@ export interface ConfusionCell {
   count: number;
 }
 
+export interface DamagedRun {
+  run: string;
+  error: string;
+}
+
 export interface DataMapCell {
   confidence: number;
   variability: number;
@@ -492,7 +497,7 @@ export interface Run {
 }
 
 export interface RunList {
-  runs: Run[];
+  runs: (Run | DamagedRun)[];
 }
 
 export interface ScoredExample {

@@ -47,7 +47,7 @@ def test_logits_of_half_precision_take_half_the_space() -> None:
 
 
 def test_the_footer_is_read_back() -> None:
-    assert Footer.of(write(rows_with(random_logits(np.float32)))) == FOOTER
+    assert Footer.read("runs/r/f", write(rows_with(random_logits(np.float32)))) == FOOTER
 
 
 @pytest.mark.parametrize("number", [0, 3])

@@ -19,7 +19,8 @@ from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.runs import compaction
 from service.runs.compaction import MERGED_AT_ONCE, compact
-from service.runs.files import LocalFiles, open_files
+from service.runs.files import open_files
+from service.runs.local_files import LocalFiles
 from service.runs.manifest import RunDescription
 from service.runs.queries import RunQueries
 from service.runs.snapshot import Snapshot

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from service.errors import (
     BatchConflictError,
@@ -23,14 +24,17 @@ from service.errors import (
 from service.runs import compaction
 from service.runs.compaction import MERGED_AT_ONCE, compact
 from service.runs.epoch_files import EpochFolder
-from service.runs.files import WRITEBACK_BYTES, LocalFiles, RemoteFiles, open_files
+from service.runs.files import open_files
+from service.runs.local_files import WRITEBACK_BYTES, LocalFiles
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
+from service.runs.remote_files import RemoteFiles
 from service.runs.snapshot import Footer
 from service.runs.store import RunStore
 from tests.runs.plain_rows import NUM_CLASSES, add, ids_in, rows_of
 
 PLAIN = RunDescription()
+DOCUMENT = TypeAdapter(dict[str, list[int]])
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -146,11 +150,11 @@ def test_every_other_name_is_valid(name: str) -> None:
 def test_a_document_is_stored_once(store: RunStore) -> None:
     snapshot, _ = store.create("r", PLAIN)
     assert store.documents(snapshot, "queues") == []
-    assert store.document(snapshot, "queues", "q") is None
+    assert store.document(snapshot, "queues", "q", DOCUMENT) is None
     assert store.add_document(snapshot, "queues", "q", {"rows": [1]})
     assert not store.add_document(snapshot, "queues", "q", {"rows": [2]})
-    assert store.document(snapshot, "queues", "q") == {"rows": [1]}
-    assert RunStore(store.files, 1).document(snapshot, "queues", "q") == {"rows": [1]}
+    assert store.document(snapshot, "queues", "q", DOCUMENT) == {"rows": [1]}
+    assert RunStore(store.files, 1).document(snapshot, "queues", "q", DOCUMENT) == {"rows": [1]}
     assert store.documents(snapshot, "queues") == ["q"]
 
 

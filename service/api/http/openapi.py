@@ -35,6 +35,7 @@ from service.errors import (
     Problem,
     QueryTimeoutError,
     QueueFullError,
+    RunDamagedError,
     ShapeError,
     StorageFullError,
     StorageUnavailableError,
@@ -68,7 +69,7 @@ BODY: ErrorKinds = (
     InvalidRequestError,
 )
 STORE: ErrorKinds = (QueueFullError, StorageUnavailableError)
-RUN: ErrorKinds = (UnknownRunError, InvalidNameError, *STORE)
+RUN: ErrorKinds = (UnknownRunError, InvalidNameError, RunDamagedError, *STORE)
 ROWS: ErrorKinds = (*RUN, InvalidRequestError, StorageFullError, QueryTimeoutError, DeviceOutOfMemoryError)
 # Errors of a service that is not ready, and of every route that computes losses.
 READINESS: ErrorKinds = (DrainingError, DeviceUnavailableError, StorageUnavailableError, StorageFullError)

@@ -25,8 +25,8 @@ from service.exports.preview import preview
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows, queue_rows
 from service.mining.queues import queue
-from service.runs.files import storage_errors
 from service.runs.queries import View
+from service.runs.storage_errors import storage_errors
 from service.runs.store import RunStore
 from service.schema.replies.exports import ExportPreview
 

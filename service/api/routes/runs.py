@@ -16,16 +16,18 @@ from service.errors import (
     InvalidConfigError,
     InvalidNameError,
     RunConflictError,
+    RunDamagedError,
     StorageFullError,
     UnknownRunError,
 )
 from service.mining.progress import progress
+from service.runs.damage import log_damage
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.schema.replies.config import config_reply
-from service.schema.replies.runs import CreatedRun, Epoch, Run, RunList
+from service.schema.replies.runs import CreatedRun, DamagedRun, Epoch, Run, RunList
 
 EXAMPLES = {
     "plain": {"config": {"gamma": 2.0}, "class_names": ["cat", "dog", "bird"]},
@@ -43,7 +45,9 @@ router = APIRouter(prefix="/runs", tags=["runs"])
     response_description="The run is new.",
     responses={
         200: {"model": CreatedRun, "description": "The run exists with the same description."},
-        **problems(*BODY, *STORE, InvalidNameError, InvalidConfigError, RunConflictError, StorageFullError),
+        **problems(
+            *BODY, *STORE, InvalidNameError, InvalidConfigError, RunConflictError, RunDamagedError, StorageFullError
+        ),
     },
     openapi_extra=json_body(RunDescription, EXAMPLES),
 )
@@ -58,18 +62,19 @@ async def put_run(request: Request, run: RunName) -> Response:
 
 @router.get("", summary="List all runs", response_model=RunList, responses=problems(*STORE))
 async def list_runs(request: Request) -> Response:
-    """Runs by name, each with its epochs, counts, and the progress of its reviews."""
-    service = service_of(request)
+    """Runs by name, each with its epochs, counts, and the progress of its reviews. A run with a damaged file has only
+    `run` and `error`."""
+    store = service_of(request).runs.store
 
     def work() -> RunList:
-        runs = []
-        for name in service.runs.store.names():
+        runs: list[Run | DamagedRun] = []
+        for name in store.names():
             # Another request may delete the run now.
             with suppress(UnknownRunError):
-                runs.append(_run(service.runs.store, name))
+                runs.append(_run_or_error(store, name))
         return {"runs": runs}
 
-    return json_response(await service.runs.do(work))
+    return json_response(await service_of(request).runs.do(work))
 
 
 @router.get("/{run}", summary="Get a run", response_model=Run, responses=problems(*RUN))
@@ -84,13 +89,21 @@ async def get_run(request: Request, run: RunName) -> Response:
     summary="Delete a run",
     status_code=204,
     response_description="The run is deleted.",
-    responses=problems(*RUN),
+    responses=problems(UnknownRunError, InvalidNameError, *STORE),
 )
 async def delete_run(request: Request, run: RunName) -> Response:
-    """The run, its batches, queues and reviews cannot be restored."""
+    """The run, its batches, queues and reviews cannot be restored. A damaged run can be deleted too."""
     store = service_of(request).runs.store
     await service_of(request).runs.do(lambda: store.delete(run))
     return Response(status_code=204)
+
+
+def _run_or_error(store: RunStore, name: str) -> Run | DamagedRun:
+    try:
+        return _run(store, name)
+    except RunDamagedError as err:
+        log_damage(err)
+        return {"run": name, "error": err.reason}
 
 
 def _run(store: RunStore, name: str) -> Run:

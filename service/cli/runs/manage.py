@@ -44,6 +44,9 @@ def list_runs(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
         return
     shown = table("run", ">classes", ">epochs", ">examples", "loss", ">reviewed", ">wrong", ">created")
     for run in descriptions:
+        if "error" in run:
+            add_row(shown, run["run"], None, None, None, f"damaged: {run['error']}")
+            continue
         progress = run["reviews"]
         counts = run["num_classes"], len(run["epochs"]), run["num_examples"]
         reviewed = progress["num_reviewed"], progress["num_wrong"]

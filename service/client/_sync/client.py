@@ -20,7 +20,7 @@ from service.client.retry import NO_RETRIES
 from service.client.run_calls import put_run_call, runs_call
 from service.errors import LossServiceError
 from service.schema.config import Reduction
-from service.schema.replies.runs import Run
+from service.schema.replies.runs import DamagedRun, Run
 from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
 from service.schema.result import LossResult, Totals
 
@@ -207,6 +207,6 @@ class LossClient(Connection):
         """Return the client of a run. Sends no request."""
         return RunClient(self, name)
 
-    def runs(self) -> list[Run]:
-        """Return all runs by name, each as `RunClient.describe` does."""
+    def runs(self) -> list[Run | DamagedRun]:
+        """Return all runs by name, each as `RunClient.describe` does; a damaged run has only `run` and `error`."""
         return self.send(runs_call())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, final
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -41,13 +41,22 @@ class CreatedRun(TypedDict):
     num_rows: Annotated[Count, Field(description="Stored rows of all epochs")]
 
 
+@final
 class Run(CreatedRun):
     """A run with the progress of its reviews."""
 
     reviews: Progress
 
 
-class RunList(TypedDict):
-    """All runs of the service, by name."""
+@final
+class DamagedRun(TypedDict):
+    """A run with a damaged file; it can be deleted, and `focal-loss verify` may repair it."""
 
-    runs: list[Run]
+    run: Annotated[str, Field(description="Name of the run")]
+    error: Annotated[str, Field(description='File and fault, such as "run.json cannot be read: ..."')]
+
+
+class RunList(TypedDict):
+    """All runs of the service, by name; a damaged one has only its name and the error."""
+
+    runs: list[Run | DamagedRun]

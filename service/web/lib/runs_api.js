@@ -15,10 +15,12 @@ function withQuery(url, query) {
 }
 
 /**
+ * All runs but the damaged ones, of which the service knows only name and error.
  * @param {AbortSignal} [signal]
  * @returns {Promise<api.Run[]>}
  */
-export const getRuns = async (signal) => (await get("runs", signal)).runs;
+export const getRuns = async (signal) =>
+  (await get("runs", signal)).runs.filter((/** @type {object} */ run) => !("error" in run));
 
 /**
  * @param {string} run

@@ -1,0 +1,237 @@
+"""Files of the data directory in a local folder.
+
+A file is written under a temporary name, synced, and linked to its name in one step, which fails if the name is taken.
+So a reader never sees a partial file, even if the writing process dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from uuid import uuid4
+
+from service.runs.storage_errors import storage_errors
+
+STAGED = ".staged-"
+# The process that wrote an older temporary file has died.
+STAGED_MAX_AGE_S = 3600.0
+WRITEBACK_BYTES = 512 * 1024
+# Files for locks: of the readers of a folder, and of its names on a file system without hard links.
+READERS, NAMES = ".readers", ".names"
+# Errors of link(2) on a file system without hard links, such as exFAT.
+WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+class LocalFiles:
+    """Files in a local folder; they survive a killed process and a power failure."""
+
+    filesystem = None
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def create(self, path: str, write: Callable[[BinaryIO], object], *, within: str | None = None) -> bool:
+        with storage_errors():
+            target = self._root / path
+            _make_folder(target.parent, None if within is None else self._root / within)
+            staged = target.parent / f"{STAGED}{uuid4().hex}"
+            try:
+                with open(staged, "xb") as file:
+                    write(cast(BinaryIO, _EarlyWriteback(file)))
+                    file.flush()
+                    os.fsync(file.fileno())
+                new = _link(staged, target)
+            finally:
+                with suppress(FileNotFoundError):
+                    staged.unlink()
+            _sync_folder(target.parent)
+        return new
+
+    def sync(self, path: str) -> None:
+        with storage_errors():
+            # The process that created the file, or a folder above it, may have died before it synced the name.
+            for folder in (self._root / path).parents:
+                _sync_folder(folder)
+                if folder == self._root:
+                    return
+
+    def names(self, folder: str) -> list[str]:
+        with storage_errors(), suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+        return []
+
+    def folders(self, folder: str) -> list[str]:
+        with storage_errors(), suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+        return []
+
+    def exists(self, path: str) -> bool:
+        with storage_errors():
+            return (self._root / path).is_file()
+
+    def modified(self, folder: str) -> dict[str, float]:
+        times: dict[str, float] = {}
+        for name in self.names(folder):
+            with storage_errors(), suppress(FileNotFoundError):
+                times[name] = (self._root / folder / name).stat().st_mtime
+        return times
+
+    def touch(self, path: str) -> None:
+        with storage_errors(), suppress(FileNotFoundError):
+            # Without an explicit time the kernel uses its coarse clock: touches within 4 ms would get the same time.
+            now = time.time_ns()
+            os.utime(self._root / path, ns=(now, now))
+
+    def open(self, path: str) -> BinaryIO:
+        with storage_errors():
+            return open(self._root / path, "rb")
+
+    def delete(self, path: str) -> None:
+        with storage_errors():
+            (self._root / path).unlink(missing_ok=True)
+
+    def delete_folder(self, path: str) -> bool:
+        target = self._root / path
+        renamed = target.parent / f"{STAGED}{uuid4().hex}"
+        try:
+            with storage_errors():
+                os.rename(target, renamed)
+                _sync_folder(target.parent)
+        except FileNotFoundError:
+            return False
+        with storage_errors("a deleted folder"):
+            remove_tree(renamed)
+        return True
+
+    def url(self, path: str) -> str:
+        return str(self._root / path)
+
+    @contextmanager
+    def lock(self, path: str) -> Iterator[bool]:
+        """Lock the folder with flock, and delete temporary files of dead processes.
+
+        The kernel releases the lock when the process ends.
+        """
+        folder = self._root / path
+        with storage_errors(), open(folder / ".lock", "wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            for staged in folder.glob(f"{STAGED}*"):
+                with suppress(FileNotFoundError):
+                    if time.time() - staged.stat().st_mtime > STAGED_MAX_AGE_S:
+                        staged.unlink()
+            yield True
+
+    @contextmanager
+    def reading(self, folder: str) -> Iterator[None]:
+        """Hold a shared flock on a file of the folder; nothing is locked if the folder is missing or read-only."""
+        with ExitStack() as stack:
+            with suppress(OSError):
+                file = stack.enter_context(open(self._root / folder / READERS, "ab"))
+                fcntl.flock(file, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
+    def unread(self, folder: str) -> Iterator[bool]:
+        with ExitStack() as stack:
+            free = False
+            with suppress(OSError):
+                file = stack.enter_context(open(self._root / folder / READERS, "ab"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = True
+            yield free
+
+
+class _EarlyWriteback:
+    """A file whose pages the kernel starts to write to disk early, so that the final fsync takes less time.
+
+    Args:
+        file: Empty file, open for writing.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._written = self._started = 0
+
+    def write(self, data: Any) -> int:
+        written = self._file.write(data)
+        self._written += written
+        # On POSIX_FADV_DONTNEED Linux starts to write dirty pages (mm/fadvise.c); macOS has no such call.
+        if self._written - self._started >= WRITEBACK_BYTES and hasattr(os, "posix_fadvise"):
+            self._file.flush()
+            length = self._written - self._started
+            os.posix_fadvise(self._file.fileno(), self._started, length, os.POSIX_FADV_DONTNEED)
+            self._started = self._written
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder that another process may be deleting too.
+
+    Raises:
+        OSError: Something could not be deleted.
+    """
+    while folder.exists():
+        # The other process has deleted a file between its listing and its deletion here.
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+
+
+def _link(staged: Path, target: Path) -> bool:
+    """Give a file its name in one step; False if the name is taken."""
+    try:
+        # rename would replace a file of another process; link fails if the name is taken.
+        os.link(staged, target)
+    except FileExistsError:
+        return False
+    except OSError as err:
+        if err.errno not in WITHOUT_LINKS:
+            raise
+        with open(target.parent / NAMES, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.lexists(target):
+                return False
+            os.rename(staged, target)
+    return True
+
+
+def _make_folder(folder: Path, existing: Path | None = None) -> None:
+    """Create a folder and the folders above it durably.
+
+    Args:
+        folder: The folder.
+        existing: A folder above it that is not created.
+
+    Raises:
+        FileNotFoundError: `existing` does not exist.
+    """
+    if folder.is_dir():
+        return
+    if folder == existing:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    _make_folder(folder.parent, existing)
+    with suppress(FileExistsError):
+        folder.mkdir()
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; fsync of a file does not sync its name (fsync(2))."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,34 @@
+"""Errors of the operating system as errors of the service."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import LossServiceError, StorageFullError, StorageUnavailableError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def storage_errors(place: str = "the data directory") -> Iterator[None]:
+    """Convert errors of the operating system to errors of the service, except FileNotFoundError.
+
+    Args:
+        place: The folder that is used, for the message.
+
+    Raises:
+        StorageFullError: The disk or quota is full.
+        StorageUnavailableError: Reading or writing is not possible.
+    """
+    try:
+        yield
+    except (FileNotFoundError, LossServiceError):
+        raise
+    except OSError as err:
+        if err.errno in FULL:
+            raise StorageFullError(f"{place} is full: {err.strerror}") from err
+        # Neither the path nor the text of an unknown error belongs into a reply.
+        reason = err.strerror or type(err).__name__
+        raise StorageUnavailableError(f"{place} cannot be used: {reason}", headers={"Retry-After": "30"}) from err
