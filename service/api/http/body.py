@@ -11,8 +11,9 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from service.api.http.buffers import new_buffer
+from service.api.http.media_types import require_media_type
 from service.api.http.pace import Pace
-from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError, UnsupportedMediaTypeError
+from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError
 
 
 async def read_body(
@@ -147,11 +148,7 @@ async def read_json(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> Any
         DecodeError: The body is not JSON.
         Also the errors of `read_body`.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMediaTypeError(
-            f"the body here is application/json, got {kind[:100]!r}", headers={"Accept": "application/json"}
-        )
+    require_media_type(request.headers, "application/json")
     timeout_s = request.app.state.service.settings.body_timeout_s
     body = await read_body(request, content_length(request), max_bytes=max_bytes, timeout_s=timeout_s)
     return decoded_json(body)

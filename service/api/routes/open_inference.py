@@ -15,6 +15,7 @@ from starlette.responses import Response
 from service import __version__
 from service.api.http.body import header_number
 from service.api.http.encoding import compressed, request_coding
+from service.api.http.media_types import require_media_type
 from service.api.http.openapi import LOSS, READINESS, problems
 from service.api.http.path_types import ModelName
 from service.api.http.problems import INFERENCE_PROTOCOL
@@ -35,7 +36,6 @@ from service.errors import (
     NotFoundError,
     StorageUnavailableError,
     UnknownConfigError,
-    UnsupportedMediaTypeError,
 )
 from service.schema.replies.inference import (
     ModelMetadata,
@@ -53,8 +53,8 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 UNKNOWN_MODEL = (UnknownConfigError, NotFoundError, StorageUnavailableError)
 MODEL_ERRORS = problems(*UNKNOWN_MODEL)
 READY_ERRORS = problems(*UNKNOWN_MODEL, *READINESS)
-# Any Content-Type is read, and any Accept-Encoding has a reply.
-INFER_ERRORS = {*LOSS, *UNKNOWN_MODEL} - {UnsupportedMediaTypeError, NotAcceptableError}
+# Any Accept-Encoding has a reply.
+INFER_ERRORS = {*LOSS, *UNKNOWN_MODEL} - {NotAcceptableError}
 
 OF_VERSION = {
     "parameters": [
@@ -155,6 +155,8 @@ async def model_ready(request: Request, model: ModelName) -> Response:
 async def infer(request: Request, model: ModelName) -> Response:
     """Compute the loss of one batch. Tensors are JSON, or binary data that follows it, in both directions."""
     service, headers, timing = service_of(request), request.headers, Timing()
+    # The synchronous Triton client sends no Content-Type.
+    require_media_type(headers, "application/json", "application/octet-stream", may_be_absent=True)
     await _check_model(request, model)
     length = header_number(HEADER_LENGTH, headers[HEADER_LENGTH]) if HEADER_LENGTH in headers else None
     # The asynchronous Triton client lists codings that it cannot read. A coding that a client really wants is alone.
