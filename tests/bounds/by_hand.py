@@ -1,0 +1,180 @@
+"""Worst requests that the types of a route cannot say: tensors, relations between members, and stored data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service.exports.formats import FORMATS
+from service.mining.requests import MAX_BUDGET
+from service.mining.reviews import MAX_REVIEWS
+from tests.bounds.stored_runs import RUNS
+from tests.bounds.tensor_bodies import infer_bodies, loss_bodies
+from tests.bounds.worst_request import JSON, NEW, Make, WorstRequest, json_request
+
+
+def _post_loss(size: int) -> Iterator[WorstRequest]:
+    yield from loss_bodies("POST", "/loss", size, stored=False)
+
+
+def _put_batch(size: int) -> Iterator[WorstRequest]:
+    run = json_request("PUT", "run", f"/runs/{NEW}", {})
+    for request in loss_bodies("PUT", f"/runs/{NEW}/epochs/0/batches/b", size, stored=True):
+        yield WorstRequest(**{**vars(request), "before": (run,)})
+
+
+def _put_config(size: int) -> Iterator[WorstRequest]:
+    yield json_request("PUT", "effective counts", "/configs", {"alpha": _counts(size)})
+    yield json_request("PUT", "weights", "/configs", {"alpha": [1.5] * (size // 4)})
+
+
+def _counts(size: int) -> dict[str, Any]:
+    return {"class_counts": [3] * (size // 2), "scheme": "effective"}
+
+
+def _list_configs(size: int) -> Iterator[WorstRequest]:
+    before = tuple(
+        json_request("PUT", "weights", "/configs", {"alpha": [1.5 + number] * (size // 4)}) for number in range(12)
+    )
+    yield WorstRequest("GET", "large configurations", "/configs", before=before)
+
+
+def _put_run(size: int) -> Iterator[WorstRequest]:
+    count = size // 10
+    names = [f"n{number:06}" for number in range(count)]
+    path = f"/runs/{NEW}"
+    yield json_request("PUT", "class names", path, {"class_names": names})
+    yield json_request("PUT", "a class name twice", path, {"class_names": [*names, "x", "x"]})
+    yield json_request("PUT", "weights", path, {"config": {"alpha": [1.0] * (size // 4)}})
+    yield json_request("PUT", "counts", path, {"config": {"alpha": _counts(size)}})
+
+
+def _runs(template: str, *queries: str) -> Make:
+    """Each stored run, by each query."""
+
+    def requests(size: int) -> Iterator[WorstRequest]:
+        for run in RUNS:
+            for query in ("", *queries):
+                yield WorstRequest("GET", f"run of {run} {query}", template.replace("RUN", run) + query)
+
+    return requests
+
+
+def _compare(size: int) -> Iterator[WorstRequest]:
+    for run in RUNS:
+        yield WorstRequest("GET", f"run of {run} with itself", f"/runs/{run}/compare/{run}")
+
+
+def _post_queue(size: int) -> Iterator[WorstRequest]:
+    path = "/runs/rows/queues"
+    everything = {"strategy": "top_loss", "budget": MAX_BUDGET, "exclude_reviewed": False, "name": NEW}
+    ids = [f"{number:07}" for number in range(min(MAX_BUDGET, size // 10))]
+    for name, members in {
+        "all rows": {},
+        "ids": {"only": {"ids": ids}},
+        "attributes": {"only": {"attributes": {f"a{number}": "x" for number in range(size // 12)}}},
+        "few attributes": {"only": {"attributes": {f"a{number}": "x" for number in range(100)}}},
+        "ranges": {"only": {"ranges": {f"r{number}": [0, 1] for number in range(size // 20)}}},
+        "quotas": {"per_class": {str(number): 0 for number in range(size // 12)}},
+        "a cap": {"at_most": {"attribute": "group", "count": 1}},
+    }.items():
+        yield json_request("POST", name, path, everything | members)
+    for run in RUNS:
+        for strategy in ("suspected_errors", "area_under_margin", "semi_hard", "random"):
+            queue = everything | {"strategy": strategy}
+            yield json_request("POST", f"{strategy} of the run of {run}", f"/runs/{run}/queues", queue)
+
+
+def _post_reviews(size: int) -> Iterator[WorstRequest]:
+    count = min(MAX_REVIEWS, size // 60)
+    for name, members in (("numbers", {"label": 1}), ("names", {"label": "c"}), ("comments", {"comment": "x" * 9_000})):
+        rows = count if name != "comments" else size // 9_100
+        reviews = [{"id": str(number), "verdict": "wrong", **members} for number in range(rows)]
+        yield json_request("POST", name, "/runs/rows/reviews", reviews)
+    yield json_request("POST", "unknown ids", "/runs/rows/reviews", [{"id": "x", "verdict": "ok"}] * count)
+
+
+def _post_predict(size: int) -> Iterator[WorstRequest]:
+    path = "/runs/rows/label-studio/predict"
+    task = {"data": {"external_id": "1"}}
+    yield json_request("POST", "tasks", path, {"tasks": [task] * (size // 32)})
+    yield json_request("POST", "empty lists", path, {"tasks": [[]] * (size // 3)})
+    yield json_request("POST", "empty objects", path, {"tasks": [{}] * (size // 3)})
+    nested = "<a>" * (size // 7) + "</a>" * (size // 7)
+    flat = "<View>" + "<a/>" * (size // 4) + "</View>"
+    attributes = "<View " + " ".join(f"a{number}=''" for number in range(size // 10)) + "/>"
+    entities = "<!DOCTYPE a [<!ENTITY x 'xxxxxxxxxx'>]><a>" + "&x;" * (size // 3) + "</a>"
+    for name, xml in (("nested", nested), ("flat", flat), ("attributes", attributes), ("entities", entities)):
+        yield json_request("POST", f"{name} XML", path, {"tasks": [task], "label_config": xml})
+
+
+def _infer(path: str) -> Make:
+    return lambda size: infer_bodies(path, size)
+
+
+def _files(path: str) -> Make:
+    def requests(size: int) -> Iterator[WorstRequest]:
+        for name in (
+            "",
+            "x" * min(size, 60_000),
+            "%2e%2e/" * (min(size, 60_000) // 7),
+            "a/" * (min(size, 60_000) // 2),
+        ):
+            yield WorstRequest("GET", "file", f"{path}/{name}")
+
+    return requests
+
+
+def _get(path: str) -> Make:
+    return lambda size: iter([WorstRequest("GET", "plain", path)])
+
+
+def _session(size: int) -> Iterator[WorstRequest]:
+    yield json_request("POST", "long key", "/session", {"key": "x" * size})
+    yield json_request("POST", "longest key", "/session", {"key": "x" * 4_000})
+    yield WorstRequest("POST", "deep", "/session", b"[" * 4_000, JSON)
+
+
+def _delete_run(size: int) -> Iterator[WorstRequest]:
+    run = json_request("PUT", "run", f"/runs/{NEW}", {"display": {"a": "x" * min(size, 60_000)}})
+    batch = {"logits": [[0.5, 0.5]], "targets": [0], "ids": [0]}
+    batches = [json_request("PUT", "batch", f"/runs/{NEW}/epochs/{epoch}/batches/b", batch) for epoch in range(20)]
+    yield WorstRequest("DELETE", "epochs", f"/runs/{NEW}", before=(run, *batches))
+
+
+BY_HAND: Mapping[str, Make] = {
+    "POST /loss": _post_loss,
+    "PUT /configs": _put_config,
+    "GET /configs": _list_configs,
+    "PUT /runs/{run}": _put_run,
+    "DELETE /runs/{run}": _delete_run,
+    "PUT /runs/{run}/epochs/{epoch}/batches/{batch}": _put_batch,
+    "GET /runs/{run}": _runs("/runs/RUN"),
+    "GET /runs/{run}/examples": _runs(
+        "/runs/RUN/examples", "?limit=100000", "?limit=100000&sort=-entropy,id", "?alpha=none&gamma=1"
+    ),
+    "GET /runs/{run}/examples/{example_id}": _runs("/runs/RUN/examples/0", "?gamma=1"),
+    "GET /runs/{run}/diagnostics": _runs("/runs/RUN/diagnostics", "?gamma=3"),
+    "GET /runs/{run}/dynamics": _runs("/runs/RUN/dynamics", "?limit=100000&bins=100", "?gamma=1"),
+    "GET /runs/{run}/compare/{other}": _compare,
+    "POST /runs/{run}/queues": _post_queue,
+    "GET /runs/{run}/queues/{queue_name}": lambda size: iter(
+        [WorstRequest("GET", "all rows", "/runs/rows/queues/queue?limit=100000&facets=true")]
+    ),
+    "POST /runs/{run}/reviews": _post_reviews,
+    "GET /runs/{run}/export": _runs("/runs/RUN/export", *(f"?format={name}" for name in FORMATS)),
+    "GET /runs/{run}/export/preview": _runs(
+        "/runs/RUN/export/preview", *(f"?rows=20&format={name}" for name in FORMATS)
+    ),
+    "POST /runs/{run}/label-studio/predict": _post_predict,
+    "POST /v2/models/{model}/infer": _infer("/v2/models/focal_loss/infer"),
+    "POST /v2/models/{model}/versions/{version}/infer": _infer("/v2/models/focal_loss/versions/1/infer"),
+    "GET /": _get("/"),
+    "GET /docs": _get("/docs"),
+    "GET /openapi.json": _get("/openapi.json"),
+    "GET /docs/assets": _files("/docs/assets"),
+    "GET /web": _files("/web"),
+    "GET /session": _get("/session"),
+    "POST /session": _session,
+    "DELETE /session": lambda size: iter([WorstRequest("DELETE", "plain", "/session")]),
+}

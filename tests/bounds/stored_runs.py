@@ -1,0 +1,70 @@
+"""Runs whose data is as wide, long or scattered as a few requests can make it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import numpy as np
+
+from service.api.http.tensor_docs import SAFETENSORS
+from service.formats.safetensors import write_safetensors
+
+# Names that lead to stored data, by path parameter.
+PATHS: Mapping[str, str] = {
+    "run": "rows",
+    "other": "classes",
+    "queue_name": "queue",
+    "example_id": "0",
+    "epoch": "0",
+    "batch": "new-{new}",
+    "model": "focal_loss",
+    "version": "1",
+    "config_id": "unknown",
+}
+RUNS = ("rows", "classes", "attributes", "texts", "batches")
+BATCHES, EPOCHS = 100, 20
+
+
+def store_runs(client: httpx.Client, size: int) -> None:
+    """Store the runs of `RUNS`, each of up to about `size` bytes."""
+    rng = np.random.default_rng(0)
+    rows, classes = size // 60, size // 80
+    client.put("/runs/rows", json={"class_names": ["a", "b", "c"]}).raise_for_status()
+    logits, targets = rng.standard_normal((rows, 3)).round(2).tolist(), rng.integers(0, 3, rows).tolist()
+    texts = {"text": [f"text {row % 15}" for row in range(rows)], "group": list(range(rows))}
+    for epoch in range(3):
+        put(
+            client, "rows", epoch, {"logits": logits, "targets": targets, "ids": list(range(rows)), "attributes": texts}
+        )
+    reviews = [{"id": str(row), "verdict": "wrong", "label": 1} for row in range(min(rows, 10_000))]
+    client.post("/runs/rows/reviews", json=reviews).raise_for_status()
+    queue = {"strategy": "top_loss", "budget": min(rows, 100_000), "name": "queue", "exclude_reviewed": False}
+    client.post("/runs/rows/queues", json=queue).raise_for_status()
+
+    client.put("/runs/classes", json={}).raise_for_status()
+    wide = write_safetensors(
+        {"logits": rng.standard_normal((20, classes)).astype(np.float32), "targets": rng.integers(0, classes, 20)},
+        {"request": '{"ids": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19]}'},
+    )
+    kind = {"Content-Type": SAFETENSORS}
+    client.put("/runs/classes/epochs/0/batches/b", content=wide, headers=kind).raise_for_status()
+
+    small = {"logits": [[0.5, 0.1], [0.2, 0.3]], "targets": [0, 1], "ids": [0, 1]}
+    for name, attributes in (
+        ("attributes", {f"a{number}": ["x", "y"] for number in range(min(size // 20, 5_000))}),
+        ("texts", {"text": ["x" * (size // 4), "\x1b" * (size // 24)]}),
+    ):
+        client.put(f"/runs/{name}", json={}).raise_for_status()
+        reply = client.put(f"/runs/{name}/epochs/0/batches/b", json=small | {"attributes": attributes})
+        if not reply.is_success:  # a bound of the service
+            put(client, name, 0, small)
+
+    client.put("/runs/batches", json={}).raise_for_status()
+    for number in range(BATCHES):
+        put(client, "batches", number % EPOCHS, small | {"ids": [2 * number, 2 * number + 1]}, f"b{number}")
+
+
+def put(client: httpx.Client, run: str, epoch: int, batch: Mapping[str, Any], name: str = "b") -> None:
+    client.put(f"/runs/{run}/epochs/{epoch}/batches/{name}", json=batch).raise_for_status()

@@ -1,0 +1,49 @@
+"""No request takes the service down: each route gets its worst requests, and its memory and time are bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.api.app import create_app
+from service.settings import Settings
+from tests.bounds.by_hand import BY_HAND
+from tests.bounds.worst import Bench, documented_routes
+from tests.bounds.worst_request import MB, routes_of
+
+SIZE = MB // 2
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    bench = Bench(tmp_path_factory.mktemp("bounds"), SIZE)
+    yield bench
+    bench.close()
+
+
+def test_no_route_is_forgotten(tmp_path: Path) -> None:
+    app = create_app(Settings(device="cpu", data_dir=str(tmp_path)))
+    app.state.service.close()
+    documented = documented_routes(app.openapi())
+    with_bodies = {route for route in documented if not route.startswith(("GET", "DELETE"))}
+    assert routes_of(app) == documented | set(BY_HAND)
+    # The types of a route know nothing of tensors, and of what a body refers to.
+    assert (
+        not with_bodies
+        - set(BY_HAND)
+        - {
+            "POST /runs/{run}/label-studio/setup",
+            "POST /runs/{run}/label-studio/webhook",
+        }
+    )
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_worst_requests_are_bounded(bench: Bench) -> None:
+    results = [result for route in bench.routes() for result in bench.measure(route)]
+    missed = [f"{result.line} | {'; '.join(result.faults)}" for result in results if result.faults]
+    print(f"\n{len(results)} requests; most memory: {max(results, key=lambda result: result.grown_bytes).line}")
+    assert not missed, "\n".join(missed)

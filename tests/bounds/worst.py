@@ -1,0 +1,120 @@
+"""Send every route its worst requests: `python -m tests.bounds.worst --size 1000000 [ROUTE ...]` prints a table."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.bounds.by_hand import BY_HAND
+from tests.bounds.from_document import worst_requests
+from tests.bounds.measuring import Measurement, measure, send
+from tests.bounds.stored_runs import PATHS, store_runs
+from tests.bounds.worst_request import MB, WorstRequest
+from tests.live.server_process import ServerProcess, running_server
+
+# The machine is shared: a bar is missed if it is missed each time.
+TRIES = 3
+# No memory that earlier requests left for later ones, and queries that spill early.
+SETTINGS = {"processes": "1", "max_kept_bytes": "0", "query_memory_bytes": str(64 * 2**20)}
+WARM_UP_BYTES = 2_000
+
+
+def documented_routes(document: Mapping[str, Any]) -> set[str]:
+    """Method and path of each operation of an OpenAPI document."""
+    return {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+
+
+class Bench:
+    """A service with stored runs, started anew when a request has ended it.
+
+    Args:
+        folder: Folder for the data of its services.
+        size: Bytes of the bodies and of each stored run.
+    """
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._folder, self._size = folder, size
+        self._stack = ExitStack()
+        self._server: ServerProcess | None = None
+        self._names = (f"new{number}" for number in itertools.count())
+        self._warm: set[str] = set()
+
+    @property
+    def server(self) -> ServerProcess:
+        if self._server is None or self._server.process.poll() is not None:
+            self._stack.close()
+            folder = Path(tempfile.mkdtemp(dir=self._folder))
+            self._server = self._stack.enter_context(running_server(folder, **SETTINGS))
+            self._warm = set()
+            with httpx.Client(base_url=self._server.url, timeout=60, verify=False) as client:
+                store_runs(client, self._size)
+        return self._server
+
+    def document(self) -> Mapping[str, Any]:
+        """The OpenAPI document of the service."""
+        document: Mapping[str, Any] = httpx.get(f"{self.server.url}/openapi.json").raise_for_status().json()
+        return document
+
+    def routes(self) -> list[str]:
+        """All routes of the service."""
+        return sorted({*documented_routes(self.document()), *BY_HAND})
+
+    def measure(self, route: str) -> Iterator[Measurement]:
+        """Measure the worst requests of a route; a request that misses a bar is tried again."""
+        for request in self.requests(route, self._size):
+            self._warm_up(route)
+            for attempt in range(1, TRIES + 1):
+                result = measure(self.server, request, next(self._names))
+                if not result.may_be_noise or attempt == TRIES:
+                    yield result
+                    break
+
+    def requests(self, route: str, size: int) -> Iterator[WorstRequest]:
+        """The worst requests of a route."""
+        yield from worst_requests(self.document(), route, size, PATHS)
+        if route in BY_HAND:
+            yield from BY_HAND[route](size)
+
+    def _warm_up(self, route: str) -> None:
+        """Send small requests first: modules and compiled code that a route loads once do not count."""
+        server = self.server
+        if route not in self._warm:
+            self._warm.add(route)
+            with httpx.Client(base_url=server.url, timeout=60, verify=False) as client:
+                for request in self.requests(route, WARM_UP_BYTES):
+                    for one in (*request.before, request):
+                        send(client, one, next(self._names))
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=MB, help="bytes of the bodies")
+    parser.add_argument("routes", nargs="*", help="such as 'POST /loss'; default: all")
+    arguments = parser.parse_args()
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), arguments.size)
+        try:
+            for route in arguments.routes or bench.routes():
+                for result in bench.measure(route):
+                    missed += bool(result.faults)
+                    print(result.line, "| " + "; ".join(result.faults) if result.faults else "", flush=True)
+        finally:
+            bench.close()
+    print(f"{missed} requests missed a bar")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
