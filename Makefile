@@ -4,6 +4,7 @@ PORT ?= 8000
 MARKDOWN ?= build/measured.md
 WHEELS ?= build/wheels
 GPU_CHECK ?=
+SOAK_S ?= 3600
 BIN := .venv/bin
 # The variable silences the theme's notice of its end of life in 2027.
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -11,7 +12,7 @@ MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 export DENO_DIR := $(CURDIR)/build/deno
 export DENO_NO_UPDATE_CHECK := 1
 
-.PHONY: setup demo run quick test check format docs bench gpu-wheels gpu-check clean
+.PHONY: setup demo run quick test soak check format docs bench gpu-wheels gpu-check clean
 
 setup: .venv/ready
 
@@ -37,6 +38,11 @@ quick: setup           ## fast tests: no service process, no browser, nothing sl
 # over tests of the other.
 test: setup            ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=30
+
+# Worst requests of 8 MB, the limit of most JSON bodies, then mixed traffic. The tests have the small sizes.
+soak: setup            ## worst requests of every route, then SOAK_S seconds of mixed traffic; memory has to stay flat
+	$(BIN)/python -m tests.bounds.worst --size 8000000
+	$(BIN)/python -m tests.bounds.soak --seconds $(SOAK_S)
 
 check: setup           ## format, lint, types, import layers, generated code, docs; changes nothing
 	$(BIN)/python scripts/generate_sync_client.py --check

@@ -32,6 +32,13 @@ def documented_routes(document: Mapping[str, Any]) -> set[str]:
     return {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
 
 
+def requests_of(document: Mapping[str, Any], route: str, size: int) -> Iterator[WorstRequest]:
+    """The worst requests of a route, with bodies of about `size` bytes."""
+    yield from worst_requests(document, route, size, PATHS)
+    if route in BY_HAND:
+        yield from BY_HAND[route](size)
+
+
 class Bench:
     """A service with stored runs, started anew when a request has ended it.
 
@@ -69,7 +76,7 @@ class Bench:
 
     def measure(self, route: str) -> Iterator[Measurement]:
         """Measure the worst requests of a route; a request that misses a bar is tried again."""
-        for request in self.requests(route, self._size):
+        for request in requests_of(self.document(), route, self._size):
             self._warm_up(route)
             for attempt in range(1, TRIES + 1):
                 result = measure(self.server, request, next(self._names))
@@ -77,19 +84,13 @@ class Bench:
                     yield result
                     break
 
-    def requests(self, route: str, size: int) -> Iterator[WorstRequest]:
-        """The worst requests of a route."""
-        yield from worst_requests(self.document(), route, size, PATHS)
-        if route in BY_HAND:
-            yield from BY_HAND[route](size)
-
     def _warm_up(self, route: str) -> None:
         """Send small requests first: modules and compiled code that a route loads once do not count."""
         server = self.server
         if route not in self._warm:
             self._warm.add(route)
             with httpx.Client(base_url=server.url, timeout=60, verify=False) as client:
-                for request in self.requests(route, WARM_UP_BYTES):
+                for request in requests_of(self.document(), route, WARM_UP_BYTES):
                     for one in (*request.before, request):
                         send(client, one, next(self._names))
 

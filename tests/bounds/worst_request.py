@@ -15,7 +15,7 @@ JSON = {"Content-Type": "application/json"}
 # The request line and headers may have 64 KiB.
 LONGEST_URL = 60_000
 NEW = "{new}"
-MB = 1_000_000
+KB, MB = 1_000, 1_000_000
 
 
 @dataclass(frozen=True)
