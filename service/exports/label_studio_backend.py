@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from service.errors import InvalidRequestError
 from service.exports.label_studio import LAST_SCORE, choices_region, prediction
 from service.exports.rows import ExportOptions, ExportRow
+from service.schema.faults import fault
 from service.schema.replies.exports import HealthReply, Prediction, PredictReply, SetupReply, WebhookReply
 
 Lookup = Callable[[Sequence[str]], Mapping[str, ExportRow]]
@@ -22,6 +23,44 @@ DATA_KEYS = ("external_id", "id")
 TRAINING_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING")
 # Entities come from a document type, and a labelling configuration needs neither.
 DECLARATION = re.compile(r"<!(?!--|\[CDATA\[)")
+MAX_TASKS = 10_000
+# A configuration with the names of 20 000 classes is smaller.
+MAX_CONFIG_CHARACTERS = 2_000_000
+MAX_CONFIG_TAGS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """The body of `/predict`.
+
+    Args:
+        tasks: Tasks that need a prediction, at most MAX_TASKS.
+        label_config: XML of the project, None if unknown.
+    """
+
+    tasks: Sequence[Mapping[str, object]]
+    label_config: str | None
+
+    @classmethod
+    def parse(cls, value: object) -> PredictRequest:
+        """Check a decoded body; Label Studio's further members are ignored.
+
+        Raises:
+            InvalidRequestError: A member has another type, or there are too many tasks; names the member.
+        """
+        tasks = value.get("tasks") if isinstance(value, dict) else None
+        if not isinstance(value, dict) or not isinstance(tasks, list):
+            detail = "the body is an object with a list of tasks"
+            raise fault(InvalidRequestError, "missing, or not a list", "tasks", detail=detail)
+        if len(tasks) > MAX_TASKS:
+            raise fault(InvalidRequestError, f"{len(tasks)} tasks, the limit is {MAX_TASKS}", "tasks")
+        for number, task in enumerate(tasks):
+            if not isinstance(task, dict):
+                raise fault(InvalidRequestError, f"task {number} is not an object", "tasks", number)
+        config = value.get("label_config")
+        if config is not None and not isinstance(config, str):
+            raise fault(InvalidRequestError, "label_config is not a text", "label_config")
+        return cls(tasks, config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +78,14 @@ class Control:
     choices: Mapping[str, str] | None = None
 
 
-def predict_reply(
-    tasks: Sequence[object], lookup: Lookup, options: ExportOptions, label_config: str | None = None
-) -> PredictReply:
+def predict_reply(request: PredictRequest, lookup: Lookup, options: ExportOptions) -> PredictReply:
     """The reply of `/predict`; see `predictions`."""
-    results = predictions(tasks, lookup, options, label_config)
+    results = predictions(request.tasks, lookup, options, request.label_config)
     return {"results": results, "model_version": options.model_version}
 
 
 def predictions(
-    tasks: Sequence[object], lookup: Lookup, options: ExportOptions, label_config: str | None = None
+    tasks: Sequence[Mapping[str, object]], lookup: Lookup, options: ExportOptions, label_config: str | None = None
 ) -> list[Prediction]:
     """Predict each task, in their order.
 
@@ -63,7 +100,7 @@ def predictions(
         label_config: XML of the project; the suggestion fills in its first Choices control.
 
     Raises:
-        InvalidRequestError: `label_config` is not XML, or declares a document type.
+        InvalidRequestError: `label_config` is not XML, is too large, or declares a document type.
     """
     control = read_control(label_config, options)
     ids_of_tasks = [_ids(task) for task in tasks]
@@ -78,6 +115,10 @@ def read_control(label_config: str | None, options: ExportOptions) -> Control | 
     """First Choices control of a configuration, None if it has none; without a configuration, that of the options."""
     if label_config is None or not label_config.strip():
         return Control(options.from_name, options.to_name)
+    tags = label_config.count("<")
+    if len(label_config) > MAX_CONFIG_CHARACTERS or tags > MAX_CONFIG_TAGS:
+        msg = f"{len(label_config)} characters, {tags} tags; the limits are {MAX_CONFIG_CHARACTERS}, {MAX_CONFIG_TAGS}"
+        raise fault(InvalidRequestError, msg, "label_config", detail=f"label_config: {msg}")
     if DECLARATION.search(label_config):
         raise InvalidRequestError("label_config: declares a document type or an entity, which are not allowed")
     try:
@@ -102,8 +143,8 @@ def _choices(element: ElementTree.Element) -> dict[str, str] | None:
     return choices
 
 
-def _ids(task: object) -> list[str]:
-    data = task.get("data") if isinstance(task, dict) else None
+def _ids(task: Mapping[str, object]) -> list[str]:
+    data = task.get("data")
     values = [data.get(key) for key in DATA_KEYS] if isinstance(data, dict) else []
     return [str(value) for value in values if isinstance(value, str | int) and not isinstance(value, bool)]
 

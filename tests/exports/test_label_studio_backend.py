@@ -11,6 +11,10 @@ import pytest
 from service.errors import InvalidRequestError
 from service.exports.label_studio import labelling_config, task
 from service.exports.label_studio_backend import (
+    MAX_CONFIG_CHARACTERS,
+    MAX_CONFIG_TAGS,
+    MAX_TASKS,
+    PredictRequest,
     health_reply,
     predict_reply,
     predictions,
@@ -84,12 +88,10 @@ def test_a_task_finds_its_row_by_external_id_then_by_id(data: dict[str, Any], ra
         task_with(id=True),
         {},
         {"data": 3},
-        None,
-        "row-17",
     ],
 )
 def test_an_unknown_task_comes_last_without_a_suggestion(unknown: Any) -> None:
-    reply = predict_reply([unknown, task_with(external_id="row-17")], Lookup(), options())
+    reply = predict_reply(PredictRequest([unknown, task_with(external_id="row-17")], None), Lookup(), options())
     assert_is(PredictReply, reply)
     last, first = reply["results"]
     assert last == {"model_version": "focal-r-1.a", "score": 1.0, "result": []}
@@ -105,11 +107,14 @@ def test_the_rows_are_looked_up_once_and_each_id_once() -> None:
 
 
 def test_no_tasks_have_no_predictions() -> None:
-    assert predict_reply([], Lookup(), options()) == {"results": [], "model_version": "focal-r-1.a"}
+    assert predict_reply(PredictRequest([], None), Lookup(), options()) == {
+        "results": [],
+        "model_version": "focal-r-1.a",
+    }
 
 
 def test_the_suggestion_fills_in_the_first_choices_of_the_configuration() -> None:
-    (prediction,) = predict_reply([task_with(external_id="row-17")], Lookup(), options(), CONFIG)["results"]
+    (prediction,) = predictions([task_with(external_id="row-17")], Lookup(), options(), CONFIG)
     (region,) = prediction["result"]
     assert (region["from_name"], region["to_name"], region["value"]) == ("kind", "img", {"choices": ["dog"]})
 
@@ -179,3 +184,33 @@ def test_setup_and_health() -> None:
 def test_a_row_without_a_suggestion_keeps_its_score() -> None:
     (prediction,) = predictions([task_with(external_id="x")], Lookup([replace(ROWS[2], id="x")]), options())
     assert prediction == {"model_version": "focal-r-1.a", "score": 0.5, "result": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (None, "an object with a list of tasks"),
+        ([], "an object with a list of tasks"),
+        ({}, "an object with a list of tasks"),
+        ({"tasks": {}}, "an object with a list of tasks"),
+        ({"tasks": [{}] * (MAX_TASKS + 1)}, f"{MAX_TASKS + 1} tasks, the limit is {MAX_TASKS}"),
+        ({"tasks": [{}, []]}, "task 1 is not an object"),
+        ({"tasks": [None]}, "task 0 is not an object"),
+        ({"tasks": [], "label_config": 5}, "label_config is not a text"),
+        ({"tasks": [], "label_config": ["<View/>"]}, "label_config is not a text"),
+    ],
+)
+def test_a_body_of_another_shape_is_refused(body: Any, says: str) -> None:
+    with pytest.raises(InvalidRequestError, match=says):
+        PredictRequest.parse(body)
+
+
+def test_the_largest_body_is_taken_and_further_members_are_ignored() -> None:
+    request = PredictRequest.parse({"tasks": [{}] * MAX_TASKS, "label_config": None, "project": "1.2", "params": 5})
+    assert (len(request.tasks), request.label_config) == (MAX_TASKS, None)
+
+
+@pytest.mark.parametrize("config", ["<a>" + "x" * MAX_CONFIG_CHARACTERS, "<View>" + "<a/>" * MAX_CONFIG_TAGS])
+def test_a_configuration_that_is_too_large_is_refused_before_it_is_parsed(config: str) -> None:
+    with pytest.raises(InvalidRequestError, match="the limits are 2000000, 100000"):
+        read_control(config, options())

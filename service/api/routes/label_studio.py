@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, NotRequired
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
@@ -17,18 +17,26 @@ from service.api.http.query_types import refuse_repeated_parameters
 from service.api.http.responses import json_response
 from service.api.queries import ToolQuery
 from service.api.state import service_of
-from service.errors import InvalidRequestError, UnknownEpochError
+from service.errors import UnknownEpochError
 from service.exports.label_studio import labelling_config
-from service.exports.label_studio_backend import health_reply, predict_reply, setup_reply, webhook_reply
+from service.exports.label_studio_backend import (
+    MAX_CONFIG_CHARACTERS,
+    MAX_TASKS,
+    PredictRequest,
+    health_reply,
+    predict_reply,
+    setup_reply,
+    webhook_reply,
+)
 from service.exports.options import class_labels, export_options
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows
 from service.runs.queries import View
-from service.schema.faults import fault
 from service.schema.json_values import JsonObject
 from service.schema.replies.exports import HealthReply, PredictReply, SetupReply, WebhookReply
 
-MAX_TASKS_BYTES = 64 * 1024 * 1024
+# Label Studio sends whole tasks, with their annotations and predictions.
+MAX_TASKS_BYTES = 32 * 1024 * 1024
 TASKS_EXAMPLE = {"one": {"tasks": [{"id": 1, "data": {"external_id": "a", "text": "a cat"}}]}}
 EVENT_EXAMPLE = {"annotation": {"action": "ANNOTATION_CREATED"}}
 
@@ -38,8 +46,8 @@ router = APIRouter(prefix="/runs/{run}/label-studio", tags=["label studio"])
 class PredictBody(TypedDict):
     """The tasks that need predictions, and the labelling configuration of their project as XML."""
 
-    tasks: list[JsonObject]
-    label_config: NotRequired[str | None]
+    tasks: Annotated[list[JsonObject], Field(max_length=MAX_TASKS)]
+    label_config: NotRequired[Annotated[str, Field(max_length=MAX_CONFIG_CHARACTERS)] | None]
 
 
 @router.get(
@@ -106,19 +114,16 @@ async def post_predict(request: Request, run: RunName) -> Response:
     """Predictions from the run's last epoch, by the `external_id` in the data of each task."""
     service = service_of(request)
     body = await read_json(request, max_bytes=MAX_TASKS_BYTES)
-    if not isinstance(body, dict) or not isinstance(body.get("tasks"), list):
-        raise fault(
-            InvalidRequestError, "missing, or not a list", "tasks", detail="the body is an object with a list of tasks"
-        )
 
     def work(view: View) -> PredictReply:
+        predict_request = PredictRequest.parse(body)
         verdicts = service.runs.store.reviews(view.snapshot).verdicts
 
         def lookup(ids: Sequence[str]) -> Mapping[str, ExportRow]:
             rows = epoch_rows(view, view.weighting(), view.snapshot.epoch(), verdicts, list(ids))
             return {row.id: row for row in rows}
 
-        return predict_reply(body["tasks"], lookup, _options(view), body.get("label_config"))
+        return predict_reply(predict_request, lookup, _options(view))
 
     return json_response(await service.runs.ask(run, work))
 
