@@ -28,6 +28,7 @@ from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.api.http.problems import problem_response
+from service.api.http.security_headers import with_security_headers
 from service.errors import (
     DecodeError,
     HeadersTimeoutError,
@@ -367,7 +368,7 @@ class BodyProtocol(HttpToolsProtocol):
 
     def _problem(self, error: LossServiceError) -> bytes:
         reply = problem_response(error, getattr(self, "url", b"").decode("latin-1").partition("?")[0])
-        headers = [*reply.raw_headers, *self.server_state.default_headers]
+        headers = [*with_security_headers(reply.raw_headers), *self.server_state.default_headers]
         headers += [(b"connection", b"close"), (b"x-request-id", secrets.token_hex(16).encode())]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         return STATUS_LINE[error.status] + lines + b"\r\n" + bytes(reply.body)

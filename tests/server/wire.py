@@ -245,6 +245,7 @@ def check_refused(wire: Wire, status: int, code: str) -> None:
     assert received.headers[0][b"connection"] == b"close"
     assert received.headers[0][b"content-type"] == b"application/problem+json"
     assert len(received.headers[0][b"x-request-id"]) == 32
+    assert received.headers[0][b"x-content-type-options"] == b"nosniff"
     assert wire.closed
 
 
