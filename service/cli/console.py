@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import orjson
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from service.cli.errors import INTERRUPTED, SERVICE_FAILED, USAGE_ERROR, CommandError, exit_status
+from service.cli.terminal import SafeConsole, visible_json
 from service.errors import LossServiceError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ T = TypeVar("T")
 # A query over a run of a hundred million rows takes minutes.
 QUERY_TIMEOUT_S = 600.0
 
-output = Console()
-errors = Console(stderr=True)
+output = SafeConsole()
+errors = SafeConsole(stderr=True)
 
 
 def call_service(url: str, request: Callable[[LossClient], T], timeout_s: float = 60.0) -> T:
@@ -81,9 +81,14 @@ def write_file(path: Path, content: bytes) -> None:
         fail(f"{path}: {err}", SERVICE_FAILED)
 
 
-def json_text(value: object) -> str:
-    """Indented JSON."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+def show_json(value: object) -> None:
+    """Print indented JSON."""
+    typer.echo(visible_json(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))
+
+
+def show_text(text: str) -> None:
+    """Print lines of text as they are, without wrapping them."""
+    output.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def table(*columns: str, title: str | None = None) -> Table:

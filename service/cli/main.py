@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from service import __version__
-from service.cli.console import add_row, call_service, json_text, number, output, table
+from service.cli.console import add_row, call_service, number, output, show_json, show_text, table
 from service.cli.doctor.command import doctor
 from service.cli.options import DEFAULT_URL, AsJson, Url
 from service.cli.runs.compare import compare
@@ -35,7 +35,7 @@ def configs(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List the configurations of a service."""
     held = call_service(url, lambda client: client.configs())
     if as_json:
-        typer.echo(json_text([{**vars(entry), "config": entry.config.model_dump(mode="json")} for entry in held]))
+        show_json([{**vars(entry), "config": entry.config.model_dump(mode="json")} for entry in held])
         return
     shown = table("config_id", "mode", ">gamma", "alpha", "reduction", ">uses", "last used")
     for entry in held:
@@ -50,10 +50,10 @@ def info(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Print version, device and readiness of a service."""
     service = call_service(url, lambda client: client.info())
     if as_json:
-        typer.echo(json_text({**vars(service), "client_version": __version__}))
+        show_json({**vars(service), "client_version": __version__})
         return
     ready = "yes" if service.ready else f"no: {service.reason}"
-    typer.echo(
+    show_text(
         f"url      {service.url}\nservice  {service.version}\nclient   {__version__}\n"
         f"device   {service.device or 'unknown'}\nready    {ready}"
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.console import add_row, json_text, output, table
+from service.cli.console import add_row, output, show_json, show_text, table
 from service.cli.doctor.report import DataDirFacts, DeviceFacts, KernelFacts, Report, SelfCheck, Versions
 from service.cli.options import AsJson
 
@@ -27,7 +27,7 @@ def doctor(
     """
     report = examine(data_dir, device)
     if as_json:
-        typer.echo(json_text(report))
+        show_json(report)
     else:
         _print(report)
     raise typer.Exit(1 if report["problems"] else 0)
@@ -77,8 +77,7 @@ def _print(report: Report) -> None:
     output.print(shown)
     problems = enumerate(report["problems"], start=1)
     lines = [f"{number}. {problem['what']}\n   {problem['fix']}" for number, problem in problems]
-    text = "\n".join(["Problems:", *lines]) if lines else "No problems found."
-    output.print(text, markup=False, highlight=False, soft_wrap=True)
+    show_text("\n".join(["Problems:", *lines]) if lines else "No problems found.")
 
 
 def _version_rows(versions: Versions) -> list[Row]:

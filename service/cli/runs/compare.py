@@ -12,10 +12,10 @@ from service.cli.console import (
     add_row,
     call_service,
     class_name,
-    json_text,
     number,
     output,
     percent,
+    show_json,
     table,
 )
 from service.cli.options import DEFAULT_URL, AsJson, Epoch, RunName, Url, WhatIfAlpha, WhatIfGamma, parse_alpha
@@ -48,7 +48,7 @@ def compare(
         QUERY_TIMEOUT_S,
     )
     if as_json:
-        typer.echo(json_text(comparison))
+        show_json(comparison)
     else:
         show_comparison(comparison, names, output)
 

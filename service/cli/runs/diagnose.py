@@ -16,10 +16,10 @@ from service.cli.console import (
     call_service,
     class_name,
     info,
-    json_text,
     number,
     output,
     percent,
+    show_json,
     table,
     write_file,
 )
@@ -60,7 +60,7 @@ def diagnose(
         write_file(html, render_report(findings).encode())
         info(f"Wrote {html}.")
     if as_json:
-        typer.echo(json_text({**findings.diagnostics, "dynamics": findings.dynamics}))
+        show_json({**findings.diagnostics, "dynamics": findings.dynamics})
     else:
         show_findings(findings, output)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.console import add_row, call_service, info, json_text, number, output, percent, table
+from service.cli.console import add_row, call_service, info, number, output, percent, show_json, show_text, table
 from service.cli.options import (
     DEFAULT_URL,
     Alpha,
@@ -40,7 +40,7 @@ def list_runs(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List the runs of a service."""
     descriptions = call_service(url, lambda client: client.runs())
     if as_json:
-        typer.echo(json_text(descriptions))
+        show_json(descriptions)
         return
     shown = table("run", ">classes", ">epochs", ">examples", "loss", ">reviewed", ">wrong", ">created")
     for run in descriptions:
@@ -59,7 +59,7 @@ def show(run: RunName, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Show a run: its configuration, epochs and reviews."""
     description = call_service(url, lambda client: client.run(run).describe())
     if as_json:
-        typer.echo(json_text(description))
+        show_json(description)
         return
     names = description["class_names"]
     classes = description["num_classes"] if names is None else f"{len(names)}: {', '.join(names)}"
@@ -70,7 +70,7 @@ def show(run: RunName, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
         "classes": classes or "set by the first batch",
         "logits": "stored" if description["store_logits"] else "not stored",
     }.items():
-        typer.echo(f"{name:9}{value}")
+        show_text(f"{name:9}{value}")
     epochs = table(">epoch", ">batches", ">examples", ">ignored", ">excluded")
     for epoch in description["epochs"]:
         add_row(epochs, *epoch.values())

@@ -19,10 +19,10 @@ from service.cli.console import (
     class_name,
     fail,
     info,
-    json_text,
     number,
     output,
     percent,
+    show_json,
     table,
     write_file,
 )
@@ -108,7 +108,7 @@ def mine(
         write_file(path, queue_bytes(queue, names, path.suffix.lower()))
         info(f"Wrote {queue['num_rows']} rows to {path}.")
     elif as_json:
-        typer.echo(json_text(queue))
+        show_json(queue)
     else:
         show_queue(queue, names, output)
 

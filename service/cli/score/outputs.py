@@ -14,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from service.cli.errors import UsageError
+from service.cli.terminal import visible_json
 from service.client.files import replace_atomically
 from service.formats.spreadsheets import guard_table
 
@@ -39,7 +40,7 @@ def table_writer(output: str, schema: pa.Schema, folder: Path) -> Iterator[Write
         folder: Folder of the unfinished file: what a killed run leaves there is deleted with the parts.
     """
     if output == STANDARD_OUTPUT:
-        yield _json_lines(sys.stdout.buffer)
+        yield _printed_lines
         sys.stdout.buffer.flush()
         return
     with replace_atomically(Path(output), folder) as temporary, temporary.open("wb") as file:
@@ -63,6 +64,12 @@ def _format_writer(extension: str, file: BinaryIO, schema: pa.Schema) -> Iterato
                 yield writer.write_table
         case _:
             yield _json_lines(file)
+
+
+def _printed_lines(table: pa.Table) -> None:
+    # Standard output may be a terminal.
+    lines = (visible_json(orjson.dumps(row).decode()) + "\n" for row in table.to_pylist())
+    sys.stdout.buffer.writelines(line.encode() for line in lines)
 
 
 def _json_lines(file: BinaryIO) -> Write:
