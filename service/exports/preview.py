@@ -128,7 +128,9 @@ def _fiftyone_notes(options: ExportOptions) -> list[str]:
     return [
         OUR_CHECK.format("FiftyOne"),
         'Load it with dataset.merge_dir(data_path="images/", labels_path="<this file>", label_field="focal", '
-        "dataset_type=fo.types.FiftyOneImageClassificationDataset): the ground truth stays as it is.",
+        "dynamic=True, dataset_type=fo.types.FiftyOneImageClassificationDataset): the ground truth stays as it is. "
+        "Where all paths are absolute, leave out data_path.",
+        "An image that is not there ends FiftyOne's import with a KeyError that names it.",
         'To see the first rows first: dataset.sort_by("focal.rank").',
     ]
 

@@ -154,8 +154,12 @@ def tool_fields(row: ExportRow) -> JsonObject:
 
 def probability(row: ExportRow) -> float | None:
     """Probability of the suggestion; None without a suggestion, or if it is not a number in [0, 1]."""
-    p = row.suggested_p
-    return p if row.suggested_label is not None and p is not None and 0 <= p <= 1 else None
+    return None if row.suggested_label is None else unit(row.suggested_p)
+
+
+def unit(p: float | None) -> float | None:
+    """A number in [0, 1]; None for any other."""
+    return p if p is not None and 0 <= p <= 1 else None
 
 
 def shown_data(row: ExportRow, options: ExportOptions) -> JsonValue:

@@ -135,6 +135,8 @@ def _fiftyone_faults(samples: Sequence[_Parsed], labels: Sequence[str], options:
     for sample in samples:
         ((image, classification),) = sample.items()
         faults = ["the path of its image is empty"] if not image else []
+        if image.split("/")[0] == "..":
+            faults.append(f"the path of its image, {image}, is outside of the data folder")
         if images[image] > 1:
             faults.append(f"another row has the same image, {image}")
         if classification["label"] not in classes:

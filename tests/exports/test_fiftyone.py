@@ -37,9 +37,10 @@ def test_without_class_names_a_label_is_its_name() -> None:
     assert [label["label"] for label in content["labels"].values()] == [row.suggested_label or "cat" for row in ROWS]
 
 
-def test_the_confidence_is_that_of_the_suggestion() -> None:
+def test_the_confidence_is_that_of_the_suggestion_or_of_the_given_label() -> None:
     assert classification(PLAIN, options())["confidence"] == 0.93
-    for row in (ROWS[2], INFINITE):
+    assert classification(ROWS[2], options())["confidence"] == ROWS[2].p_t
+    for row in (INFINITE, replace(ROWS[2], p_t=float("nan"))):
         assert "confidence" not in classification(row, options())
 
 
@@ -64,13 +65,21 @@ def test_attributes_that_fiftyone_can_store() -> None:
         ("./train//img17.png", "", "train/img17"),
         ("/data/set/cat/1.png", "/data/set", "cat/1"),
         ("/data/set/cat/1.png", "/data/set/", "cat/1"),
-        ("/data/settled/1.png", "/data/set", "data/settled/1"),
-        ("/elsewhere/1.png", "/data/set", "elsewhere/1"),
+        ("/data/settled/1.png", "/data/set", "/data/settled/1.png"),
+        ("/elsewhere/1.png", "/data/set", "/elsewhere/1.png"),
+        ("/data/imgs/img00.png", "", "/data/imgs/img00.png"),
+        ("file:///data/a%20b/1.png", "", "/data/a b/1.png"),
+        ("C:\\data\\1.png", "", "C:\\data\\1.png"),
+        ("D:/data/1.png", "", "D:/data/1.png"),
+        ("c:1.png", "", "c:1"),
+        ("../imgs/1.png", "", "../imgs/1"),
         ("https://host/a%20b/1.png?size=9#top", "/a b", "1"),
         ("s3://bucket/cat/1", "", "cat/1"),
     ],
 )
-def test_the_key_of_an_image_is_its_path_without_the_extension(image: str, root: str, key: str) -> None:
+def test_the_key_of_an_image_is_its_absolute_path_or_its_path_in_the_data_folder(
+    image: str, root: str, key: str
+) -> None:
     row = replace(PLAIN, attributes={"image": image})
     assert image_key(row, options(image_root=root)) == key
 

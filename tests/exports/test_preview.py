@@ -130,6 +130,9 @@ def test_fiftyone_rejects_rows_with_the_same_image() -> None:
     twice = [SOUND[0], replace(SOUND[1], attributes={"image": "1.jpg"})]
     assert rejections("fiftyone", twice) == dict.fromkeys((1, 2), "another row has the same image, 1")
     assert len(read_back("fiftyone", twice, options())) == 2
+    outside = replace(PLAIN, attributes={"image": "../1.jpg"})
+    assert rejections("fiftyone", [outside]) == {1: "the path of its image, ../1, is outside of the data folder"}
+    assert rejections("fiftyone", [replace(PLAIN, attributes={"image": "/imgs/1.jpg"})]) == {}
     assert rejections("fiftyone", [replace(PLAIN, id="")]) == {1: "the path of its image is empty"}
 
 
