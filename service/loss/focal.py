@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,9 +15,9 @@ from service.loss.formula import (
     sigmoid_log_odds,
     smoothed_focal,
 )
-from service.loss.kernels import cpu as fused_cpu
-from service.loss.kernels.choose import needs_gradient, softmax_statistics
+from service.loss.kernels.choose import can_use_cpu_kernel, softmax_statistics
 from service.loss.row_state import BAD_TARGET, IGNORED
+from service.loss.tracing import check_rows, needs_gradient
 from service.schema.config import ClassCounts, LossConfig, Mode, Reduction
 from service.schema.result import reduced
 
@@ -110,15 +111,17 @@ class FocalLoss(nn.Module):
 
         Returns:
             A scalar, or for `"none"` the loss per target; float32, float64 for float64 inputs. The mean of no targets
-            is 0, with a gradient of zeros. For sigmoid inputs (N, L) the loss of an example is the mean over its
-            labels that are not ignored.
+            is 0, with a gradient of zeros. `"sum"` is the sum of `"none"`, over all labels of sigmoid inputs (N, L).
+            The means are over examples, whose loss is the mean over their labels that are not ignored.
 
         Raises:
             ValueError: Shapes do not match, or a target is out of range.
+            RuntimeError: A target is out of range, in a compiled module.
         """
         if not inputs.is_floating_point():
             raise ValueError(f"logits have a floating-point dtype, got {inputs.dtype}")
-        inputs, targets = inputs.to(self.device), targets.to(self.device)
+        device = self._placement.device
+        inputs, targets = (value if value.is_meta else value.to(device) for value in (inputs, targets))
         if self.config.mode == "softmax":
             return self._softmax(inputs, targets)
         return self._sigmoid(inputs, targets)
@@ -130,20 +133,22 @@ class FocalLoss(nn.Module):
         logits = logits.movedim(1, -1)
         shape = targets.shape if inputs.dim() > 1 else (1, *targets.shape)
         if logits.shape[:-1] != shape:
-            raise ValueError(f"logits {tuple(inputs.shape)} do not fit targets {tuple(targets.shape)}")
+            raise ValueError(_misfit(inputs, targets))
         if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
             raise ValueError(f"softmax targets are integer class indices, got {targets.dtype}")
         num_classes = logits.shape[-1]
         check_num_classes(num_classes, self.alpha)
         flat, rows = targets.reshape(-1).long(), logits.reshape(-1, num_classes)
-        if not self.config.label_smoothing and fused_cpu.can_be_used(rows):
+        if not self.config.label_smoothing and can_use_cpu_kernel(rows):
             fused = self._fused(rows, flat, inputs.dtype, targets.shape)
             if fused is not None:
                 return fused
         counted = not_ignored(flat, self.config.ignore_index)
-        wrong = counted & ((flat < 0) | (flat >= num_classes))
-        if wrong.any():
-            raise ValueError(f"target {flat[wrong][0].item()} is outside [0, {num_classes})")
+        check_rows(
+            (~counted | ((flat >= 0) & (flat < num_classes))).reshape(shape),
+            f"a target is outside [0, {num_classes})",
+            lambda index: f"{_place(index)}: target {flat.reshape(shape)[index].item()} is outside [0, {num_classes})",
+        )
         valid_targets = flat.masked_fill(~counted, 0)
         if needs_gradient(rows):
             # Replace rows that do not count: multiplied by 0, a NaN in them would reach the gradient.
@@ -159,6 +164,8 @@ class FocalLoss(nn.Module):
 
     def _fused(self, rows: Tensor, targets: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor | None:
         """`_softmax` by the fused CPU kernel; None if a target is out of range."""
+        from service.loss.kernels import cpu as fused_cpu  # not installed without the `server` extra
+
         arguments = (rows, targets, self.gamma, self.alpha, self.config.ignore_index)
         result_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         if self.config.reduction == "none":
@@ -180,12 +187,14 @@ class FocalLoss(nn.Module):
         check_num_labels(inputs.shape[-1] if inputs.dim() > 1 else 1, self.config)
         counted = not_ignored(targets, self.config.ignore_index)
         filled_targets = targets.double().masked_fill(~counted, 0)
-        wrong = ~((filled_targets >= 0) & (filled_targets <= 1))
-        if wrong.any():
-            raise ValueError(f"sigmoid targets lie in [0, 1], got {filled_targets[wrong][0].item()}")
+        check_rows(
+            (filled_targets >= 0) & (filled_targets <= 1),
+            "a sigmoid target is outside [0, 1]",
+            lambda index: f"{_place(index)}: sigmoid targets lie in [0, 1], got {filled_targets[index].item()}",
+        )
         logits = inputs.masked_fill(~counted, 0)
         loss, alpha_t = sigmoid_focal(logits, filled_targets, self.gamma, self.alpha)
-        if self.config.reduction == "none" or inputs.dim() <= 1:
+        if self.config.reduction in ("none", "sum") or inputs.dim() <= 1:
             return self._reduce(loss, alpha_t, counted, inputs.dtype, targets.shape)
         labels = counted.flatten(1).sum(1)
         per_example = loss.masked_fill(~counted, 0).flatten(1).sum(1) / labels.clamp(min=1)
@@ -207,6 +216,19 @@ class FocalLoss(nn.Module):
                 weight = torch.where(counted, alpha_t, 0).sum()
                 result = loss.sum() / torch.where(weight > 0, weight, 1)
         return result.to(torch.float64 if dtype == torch.float64 else torch.float32)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = self.alpha
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if before is not None and self.alpha is not None and self.alpha.dtype != before.dtype:
+            # `model.bfloat16()` would round the weights.
+            self.alpha = before.to(self.alpha.device)
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        if self.alpha is not None and not self.alpha.is_meta:
+            self.config = _with_weights(self.config, tuple(self.alpha.tolist()))
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self.config, name)!r}" for name in type(self.config).model_fields)
@@ -273,6 +295,29 @@ def not_ignored(targets: Tensor, ignore_index: int | None) -> Tensor:
     # torch compares a narrow integer tensor modulo its range: uint8 156 == -100.
     wide = targets.double() if targets.is_floating_point() else targets.long()
     return wide != ignore_index
+
+
+def _with_weights(config: LossConfig, weights: tuple[float, ...]) -> LossConfig:
+    """The configuration with other weights, e.g. those of a checkpoint."""
+    if weights == config.weights:
+        return config
+    single = config.mode == "sigmoid" and len(weights) == 1 and not isinstance(config.alpha, tuple)
+    alpha = {"alpha": weights[0] if single else weights, "positive_class": 1 if single else config.positive_class}
+    return LossConfig.parse(config.model_dump() | alpha)
+
+
+def _misfit(logits: Tensor, targets: Tensor) -> str:
+    message = f"logits {tuple(logits.shape)} do not fit targets {tuple(targets.shape)}"
+    if logits.shape == targets.shape:
+        message += (
+            ": softmax targets are class indices without a dimension of classes; of one-hot targets pass "
+            "`targets.argmax(1)`, soft targets are for mode='sigmoid'"
+        )
+    return message
+
+
+def _place(index: tuple[int, ...]) -> str:
+    return f"row {index[0]}" if len(index) == 1 else f"position {index}"
 
 
 def plain_alpha(alpha: Any) -> Any:

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from service.loss.tracing import has_values
+
 
 class Moments(NamedTuple):
     """Moments of pi_j = exp(x_j - M) / s, the softmax over j != t, for scores beyond the loss; both (N,) float64.
@@ -76,7 +78,7 @@ def softmax_statistics(
     others = logits.scatter(1, index, -torch.inf)
     largest = others.detach().amax(1)
     predicted = _predicted(others, largest, targets, target_logit) if prediction else None
-    masked = torch.isneginf(largest)
+    masked = largest == -torch.inf  # ONNX has no isneginf
     # M is a constant for the gradient, since it cancels from z.
     shift = largest.masked_fill(masked, 0).unsqueeze(1)
     # In place if no gradient needs the old values: half the time, and no second copy of the logits.
@@ -112,7 +114,7 @@ def sigmoid_log_odds(logits: Tensor, targets: Tensor) -> Tensor:
     x, y = logits.double(), targets.double()
     hard = (2 * y - 1) * x
     soft = (y != 0) & (y != 1)
-    if not soft.any():
+    if has_values(soft) and not soft.any():
         return hard
     soft_y = torch.where(soft, y, 0.5)
     log_p, log_q = logsigmoid(x), logsigmoid(-x)

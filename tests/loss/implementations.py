@@ -127,7 +127,7 @@ def _losses(config: LossConfig, logits: Tensor, targets: Tensor) -> Tensor:
     if config.mode == "softmax" or logits.shape[1] == 1:
         module = FocalLoss.from_config(config.model_copy(update={"reduction": "none"}), "cpu")
         return module(logits, targets).reshape(len(logits))  # type: ignore[no-any-return]
-    module = FocalLoss.from_config(config.model_copy(update={"reduction": "sum"}), "cpu")
+    module = FocalLoss.from_config(config.model_copy(update={"reduction": "mean"}), "cpu")
     if not len(logits):
         return module(logits, targets).reshape(1)[:0]  # type: ignore[no-any-return]
     return torch.stack([module(logits[i : i + 1], targets[i : i + 1]) for i in range(len(logits))])

@@ -126,11 +126,9 @@ class TestAgainstTorchvision:
         mean.backward()
         assert mean.item() == pytest.approx(case["mean"], rel=1e-12)
         torch.testing.assert_close(x.grad, double(case["gradient_of_mean"]), rtol=1e-11, atol=1e-16)
-        # Our sum is over examples, theirs over labels; they are equal for one label per example.
-        flat = focal_loss(logits.flatten(), targets.flatten(), reduction="sum", **options)
-        assert flat.item() == pytest.approx(case["sum"], rel=1e-12)
-        by_example = focal_loss(logits, targets, reduction="sum", **options)
-        assert by_example.item() == pytest.approx(case["sum"] / logits.shape[1], rel=1e-12)
+        for inputs, labels in ((logits, targets), (logits.flatten(), targets.flatten())):
+            total = focal_loss(inputs, labels, reduction="sum", **options)
+            assert total.item() == pytest.approx(case["sum"], rel=1e-12)
 
 
 class TestAgainstThePublishedPackage:
@@ -274,12 +272,24 @@ class TestReductions:
             assert ours.shape == ()
             assert ours.item() == pytest.approx(expected, rel=1e-12)
 
-    def test_an_example_with_several_labels_counts_once(self) -> None:
+    def test_a_mean_counts_an_example_once_and_a_sum_every_label(self) -> None:
         logits, _ = random_batch(3, 4)
         targets = double([[1, 0, 1, 0], [-100, -100, -100, 1], [-100] * 4])
         labels = focal_loss(logits, targets, mode="sigmoid", reduction="none")
         assert labels.shape == (3, 4)
         first, second = labels[0].mean().item(), labels[1, 3].item()
         ours = {r: focal_loss(logits, targets, mode="sigmoid", reduction=r).item() for r in ("sum", "mean")}
-        assert ours["sum"] == pytest.approx(first + second, rel=1e-12)
+        assert ours["sum"] == pytest.approx(labels.sum().item(), rel=1e-12)
         assert ours["mean"] == pytest.approx((first + second) / 2, rel=1e-12)
+
+    @pytest.mark.parametrize("mode", ["softmax", "sigmoid"])
+    @pytest.mark.parametrize("ignored", [False, True])
+    def test_sum_is_the_sum_of_none(self, mode: Any, ignored: bool) -> None:
+        logits = torch.randn(2, 10, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        shape = (2, 5) if mode == "softmax" else (2, 10, 5)
+        targets = torch.randint(2, shape, generator=torch.Generator().manual_seed(1))
+        if ignored:
+            targets[:, 0] = -100
+        none, total = (focal_loss(logits, targets, mode=mode, reduction=reduction) for reduction in ("none", "sum"))
+        assert none.shape == shape
+        assert total.item() == pytest.approx(none.sum().item(), rel=1e-12)

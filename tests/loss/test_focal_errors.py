@@ -61,8 +61,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("targets", "match"),
         [
-            ([0, 3], r"target 3 is outside \[0, 3\)"),
-            ([-1, 0], r"target -1 is outside \[0, 3\)"),
+            ([0, 3], r"row 1: target 3 is outside \[0, 3\)"),
+            ([-1, 0], r"row 0: target -1 is outside \[0, 3\)"),
             ([0, 255], r"target 255"),
             ([0.0, 1.0], r"integer class indices, got torch.float32"),
             ([True, False], r"integer class indices, got torch.bool"),
@@ -76,6 +76,19 @@ class TestErrors:
     def test_bad_softmax_targets_are_named(self, targets: Any, match: str) -> None:
         with pytest.raises(ValueError, match=match):
             focal_loss(torch.zeros(2, 3), torch.tensor(targets))
+
+    def test_a_bad_target_of_several_dimensions_is_named_by_its_position(self) -> None:
+        with pytest.raises(ValueError, match=r"position \(1, 0, 2\): target 7 is outside \[0, 3\)"):
+            targets = torch.zeros(2, 4, 5, dtype=torch.long)
+            targets[1, 0, 2] = 7
+            focal_loss(torch.zeros(2, 3, 4, 5), targets)
+        with pytest.raises(ValueError, match=r"position \(1, 0\): sigmoid targets lie in \[0, 1\], got 7"):
+            focal_loss(torch.zeros(2, 1), torch.tensor([[0], [7]]), mode="sigmoid")
+
+    @pytest.mark.parametrize("targets", [torch.eye(3), torch.eye(3, dtype=torch.long), torch.full((3, 3), 1 / 3)])
+    def test_one_hot_and_soft_targets_get_advice(self, targets: Tensor) -> None:
+        with pytest.raises(ValueError, match=r"one-hot targets pass `targets.argmax\(1\)`, soft targets"):
+            focal_loss(torch.zeros(3, 3), targets)
 
     @pytest.mark.parametrize("target", [1.5, -0.5, 2.0, NAN, INF, -1.0])
     def test_bad_sigmoid_targets_are_named(self, target: float) -> None:

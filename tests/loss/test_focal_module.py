@@ -138,6 +138,37 @@ class TestModule:
         logits, targets = random_batch(5, 3)
         assert torch.equal(other(logits, targets), module(logits, targets))
 
+    @pytest.mark.parametrize(
+        ("options", "loaded"),
+        [
+            ({"alpha": [1, 1, 1]}, {"alpha": [1.0, 2.0, 4.0]}),
+            ({"alpha": ClassCounts(class_counts=(1, 1, 1))}, {"alpha": [1.0, 2.0, 4.0]}),
+            ({"alpha": 0.25, "mode": "sigmoid", "positive_class": 0}, {"alpha": 0.5, "mode": "sigmoid"}),
+            ({"alpha": [0.25, 0.25], "mode": "sigmoid"}, {"alpha": [0.5, 1.0], "mode": "sigmoid"}),
+        ],
+        ids=["list", "class counts", "single", "labels"],
+    )
+    def test_a_loaded_alpha_is_that_of_the_configuration(self, options: Any, loaded: Any) -> None:
+        module, checkpoint = FocalLoss(**options, device="cpu"), FocalLoss(**loaded, device="cpu")
+        module.load_state_dict(checkpoint.state_dict())
+        assert module.config == checkpoint.config
+        assert repr(module) == repr(checkpoint)
+
+    def test_loading_the_same_alpha_keeps_the_configuration(self) -> None:
+        module = FocalLoss(0.25, device="cpu")
+        module.load_state_dict(module.state_dict())
+        assert module.config.alpha == 0.25
+
+    @pytest.mark.parametrize("convert", ["half", "bfloat16", "float"])
+    def test_alpha_stays_exact_in_a_model_of_half_precision(self, convert: str) -> None:
+        module = FocalLoss([0.1, 0.2, 0.7], device="cpu")
+        model = torch.nn.Sequential(torch.nn.Linear(3, 3), module)
+        getattr(model, convert)()
+        assert module.alpha is not None
+        assert module.alpha.dtype == torch.float64
+        assert module.alpha.tolist() == [0.1, 0.2, 0.7]
+        assert torch.equal(module.state_dict()["alpha"], module.alpha)
+
     def test_without_alpha_the_state_dict_is_empty_and_can_be_loaded(self) -> None:
         module = FocalLoss(device="cpu")
         assert module.state_dict() == {}

@@ -21,7 +21,7 @@ from torch import Tensor
 from service.loss.arrays import Array, Rows, as_array
 from service.loss.formula import Moments, SoftmaxStatistics
 from service.loss.kernels import cpu_rows as cpu_kernel
-from service.loss.kernels.choose import needs_gradient
+from service.loss.kernels.choose import CPU_DTYPES, fits_cpu_kernel
 from service.loss.kernels.cpu_rows import (
     ALPHA_T,
     ENTROPY,
@@ -40,14 +40,10 @@ from service.loss.row_state import BAD_LOGIT
 # Minimum number of logits per thread: for fewer, starting the thread takes longer than computing them.
 THREAD_ELEMENTS = 2**18
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 NUMPY_DTYPES = (np.float32, np.float64, bfloat16, np.float16)
 
 # Integer dtypes in which the kernel reads 16-bit floats; see `cpu_llvm.widened`.
 AS_STORED = {np.dtype(bfloat16): np.int16, np.dtype(np.float16): np.uint16}
-
-# Other subclasses of Tensor may give their values another meaning.
-PLAIN = (Tensor, torch.nn.Parameter)
 
 CACHE_LINE = 64
 NO_SUMS = np.empty((len(SUMS), 0))
@@ -91,19 +87,7 @@ def supports(logits: Rows) -> bool:
     """True if `score_rows` supports these logits: an array or a plain CPU tensor of floats."""
     if isinstance(logits, np.ndarray):
         return logits.dtype in NUMPY_DTYPES
-    return logits.is_cpu and logits.dtype in DTYPES and type(logits) in PLAIN
-
-
-def can_be_used(logits: Tensor) -> bool:
-    """True if the kernel can be used: supported logits, and no autograd, tracing or functorch."""
-    return (
-        supports(logits)
-        and not needs_gradient(logits)
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        and torch.autograd.forward_ad._current_level < 0
-        and not torch._C._functorch.is_functorch_wrapped_tensor(logits)
-    )
+    return fits_cpu_kernel(logits)
 
 
 def score_rows(
@@ -242,5 +226,5 @@ if hasattr(os, "register_at_fork"):
 @cache
 def warm_up() -> None:
     """Compile the kernel for every dtype of logits, or load it from numba's cache."""
-    for dtype in DTYPES:
+    for dtype in CPU_DTYPES:
         score_rows(torch.zeros(1, 2, dtype=dtype), torch.zeros(1, dtype=torch.int64), 2, None, None)

@@ -21,7 +21,8 @@ from service.loss.arrays import as_array
 from service.loss.focal import FocalLoss, focal_loss
 from service.loss.kernels import cpu as fused_cpu
 from service.loss.kernels import cpu_rows as cpu_kernel
-from service.loss.kernels.cpu import FusedScores, FusedSums, can_be_used, score_rows, sum_rows
+from service.loss.kernels.choose import can_use_cpu_kernel
+from service.loss.kernels.cpu import FusedScores, FusedSums, score_rows, sum_rows
 from service.loss.kernels.cpu_rows import LANES
 from service.loss.row_state import RowState
 from tests.loss.samples import DTYPES, random_rows
@@ -124,7 +125,7 @@ class TestSums:
         logits, targets = random_rows(3 * LANES, classes)
         targets[[LANES + 2, 2 * LANES]] = torch.tensor([classes + 7, -1])
         assert sum_rows(logits, targets, 2.0, None, -100).num_bad_targets == 2
-        with pytest.raises(ValueError, match=rf"^target {classes + 7} is outside \[0, {classes}\)$"):
+        with pytest.raises(ValueError, match=rf"^row {LANES + 2}: target {classes + 7} is outside \[0, {classes}\)$"):
             focal_loss(logits, targets, reduction=reduction)
 
     @pytest.mark.parametrize("value", [NAN, INF])
@@ -169,17 +170,17 @@ class TestInputs:
 class TestSupportedInputs:
     def test_tensors_without_a_gradient_are_supported(self) -> None:
         logits, _ = random_rows(3, 4)
-        assert can_be_used(logits)
-        assert can_be_used(torch.nn.Parameter(logits, requires_grad=False))
+        assert can_use_cpu_kernel(logits)
+        assert can_use_cpu_kernel(torch.nn.Parameter(logits, requires_grad=False))
         with torch.no_grad():
-            assert can_be_used(logits.clone().requires_grad_())
+            assert can_use_cpu_kernel(logits.clone().requires_grad_())
 
     @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
     def test_autograd_functorch_and_tracing_are_not_supported(self) -> None:
         logits, targets = random_rows(3, 4)
-        assert not can_be_used(logits.clone().requires_grad_())
-        assert not can_be_used(logits.to("meta"))
-        assert not can_be_used(logits.to(torch.float8_e4m3fn))
+        assert not can_use_cpu_kernel(logits.clone().requires_grad_())
+        assert not can_use_cpu_kernel(logits.to("meta"))
+        assert not can_use_cpu_kernel(logits.to(torch.float8_e4m3fn))
 
         def loss(x: Tensor) -> Tensor:
             return focal_loss(x, targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from structlog.testing import capture_logs
 from torch import Tensor
 
 from service.compute import device as compute_device
@@ -149,6 +149,7 @@ class TestChoice:
     def on_cuda(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(Tensor, "is_cuda", property(lambda tensor: True))
         monkeypatch.setattr(fused_cpu, "supports", lambda logits: False)
+        monkeypatch.setattr(choose, "fits_cpu_kernel", lambda logits: False)
         monkeypatch.setattr(choose, "_no_kernel", type(choose._no_kernel)())
         monkeypatch.setattr(choose, "_failed", set())
         choose.check_kernels.cache_clear()
@@ -170,20 +171,24 @@ class TestChoice:
         monkeypatch.setattr(fused_cuda, "softmax_statistics", kernels)
         return calls
 
-    def test_kernels_that_fail_are_named_in_one_warning_and_not_used(self, calls: list[torch.dtype]) -> None:
-        with capture_logs() as logs:
+    def test_kernels_that_fail_are_named_in_one_warning_and_not_used(
+        self, calls: list[torch.dtype], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO):
             checks = choose.check_kernels("cpu")
             again = choose.check_kernels("cpu")
         assert again is checks
         failed = [f"{check.kernel} {check.dtype}" for check in checks if not check.ok]
         assert failed == ["softmax narrow float16", "softmax wide float16", "softmax wide bfloat16"]
-        assert [log["log_level"] for log in logs] == ["warning"]
-        assert [line.partition(":")[0] for line in logs[0]["failures"]] == failed
-        assert "the logit margin differs by 1 in a row with " in logs[0]["failures"][0]
-        assert logs[0]["failures"][2].endswith("RuntimeError: out of resource: shared memory")
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        failures = arguments_of(caplog.records[0])[1]
+        assert [line.partition(":")[0] for line in failures] == failed
+        assert "the logit margin differs by 1 in a row with " in failures[0]
+        assert failures[2].endswith("RuntimeError: out of resource: shared memory")
 
         calls.clear()
-        with capture_logs() as logs:
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
             for dtype, num_classes in [
                 (torch.float16, 10),
                 (torch.float16, 5000),
@@ -198,11 +203,11 @@ class TestChoice:
                 assert plain.prediction is not None
                 assert scores.outputs["prediction"].tolist() == [*plain.prediction.tolist(), -1, -1]
         assert calls == [torch.bfloat16, torch.float32]
-        assert logs == []
+        assert caplog.records == []
 
     @pytest.mark.parametrize("missing", [False, True])
     def test_where_no_kernel_works_there_is_still_one_warning(
-        self, monkeypatch: pytest.MonkeyPatch, missing: bool
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: bool
     ) -> None:
         def failing(*_: Any, **__: bool) -> None:
             raise RuntimeError("Failed to find C compiler")
@@ -212,21 +217,29 @@ class TestChoice:
             monkeypatch.delattr(sys.modules["service.loss.kernels"], "cuda")
             monkeypatch.setitem(sys.modules, "service.loss.kernels.cuda", None)
         logits, targets = torch.randn(4, 10), torch.zeros(4, dtype=torch.int64)
-        with capture_logs() as logs:
+        with caplog.at_level(logging.INFO):
             choose.check_kernels("cpu")
             row = choose.softmax_statistics(logits, targets)
         assert torch.equal(row.log_odds, formula.softmax_statistics(logits, targets).log_odds)
-        assert [log["log_level"] for log in logs] == ["warning"]
-        assert len(logs[0]["failures"]) == 1
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert len(arguments_of(caplog.records[0])[1]) == 1
 
-    def test_kernels_that_pass_are_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_kernels_that_pass_are_used(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
         monkeypatch.setattr(
             choose, "check_triton", lambda device: (KernelCheck("softmax wide", "float32", True, 0, ""),)
         )
-        with capture_logs() as logs:
+        with caplog.at_level(logging.INFO):
             choose.check_kernels("cpu")
-        assert [(log["log_level"], log["device"]) for log in logs] == [("info", "cpu")]
+        assert [record.levelname for record in caplog.records] == ["INFO"]
+        assert "passed their self-check on cpu" in caplog.text
         assert choose._failed == set()
+
+
+def arguments_of(record: logging.LogRecord) -> tuple[Any, ...]:
+    assert isinstance(record.args, tuple)
+    return record.args
 
 
 def test_a_device_on_cuda_checks_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,52 @@
+"""Tensors without values: a program that is compiled, exported or vectorised has none that a check could read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+
+def needs_gradient(tensor: Tensor) -> bool:
+    """True if autograd records operations on the tensor."""
+    return tensor.requires_grad and torch.is_grad_enabled()
+
+
+def has_values(tensor: Tensor) -> bool:
+    """True if Python code can depend on the values: no compilation, no export, no vmap, no fake or meta tensor."""
+    return not (torch.compiler.is_compiling() or tensor.is_meta or isinstance(tensor, FakeTensor) or _is_in_vmap())
+
+
+def check_rows(valid: Tensor, summary: str, describe: Callable[[tuple[int, ...]], str]) -> None:
+    """Raise ValueError if a row is not valid.
+
+    A compiled program checks when it runs and raises RuntimeError. Other tensors without values are not checked.
+
+    Args:
+        valid: Boolean tensor of any shape.
+        summary: Message for a compiled program.
+        describe: Function that returns the message for the position of the first value that is not valid.
+
+    Raises:
+        ValueError: A row is not valid.
+    """
+    if torch.compiler.is_compiling():
+        if not _is_in_transform():
+            torch._assert_async(valid.all(), summary)
+    elif has_values(valid) and not valid.all():
+        raise ValueError(describe(tuple(torch.nonzero(~valid)[0].tolist())))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_in_transform() -> bool:
+    """True in a transform of torch.func: vmap does not know assertions. Compilers call this while they trace."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _is_in_vmap() -> bool:
+    return any(
+        transform.key() == torch._C._functorch.TransformType.Vmap
+        for transform in torch._C._functorch.get_interpreter_stack() or ()
+    )
