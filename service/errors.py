@@ -23,6 +23,8 @@
   - BodyTooLargeError               413 body_too_large          more bytes than max_body_bytes
   - TooManyElementsError            413 too_many_elements       the batch has more logits than max_elements
   - TooManyExamplesError            413 too_many_examples       the request has more rows than max_examples
+  - TooManyBatchesError             413 too_many_batches        the request has too many batches
+  - TooManyAttributesError          413 too_many_attributes     an example has too many attributes
   - RunFullError                    413 run_full                the run has more rows than max_run_rows
   - HeadersTimeoutError             408 head_timeout            request line and headers did not arrive in time
   - HeadersTooLargeError            431 head_too_large          request line and headers over max_head_bytes
@@ -288,6 +290,18 @@ class TooManyExamplesError(LossServiceError):
     """The request has more than `max_examples` rows."""
 
     status, code, title = 413, "too_many_examples", "Too many examples"
+
+
+class TooManyBatchesError(LossServiceError):
+    """The request has more batches than are accepted."""
+
+    status, code, title = 413, "too_many_batches", "Too many batches"
+
+
+class TooManyAttributesError(LossServiceError):
+    """The examples have more attributes than are accepted."""
+
+    status, code, title = 413, "too_many_attributes", "Too many attributes"
 
 
 class UnsupportedMediaTypeError(LossServiceError):

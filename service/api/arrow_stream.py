@@ -63,7 +63,8 @@ def is_arrow_stream(negotiation: Negotiation) -> bool:
 def _process(service: Service, negotiation: Negotiation, connection: _Connection) -> None:
     """Read and answer the whole stream; runs on its own thread."""
     source = inflating(cast(BinaryIO, connection), negotiation.request_coding)
-    stream = ArrowStream(source, service.settings.max_body_bytes)
+    settings = service.settings
+    stream = ArrowStream(source, settings.max_body_bytes, max_rows=settings.max_examples)
     options = negotiation.options(stream.options)
     evaluation = Evaluation(service.device, service.module(options), options, service.limits)
     writer: ArrowResultWriter | None = None

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import simdjson
 
-from service.codecs.json_arrays import array_shape, cells, check_numbers, count_brackets, describe
+from service.codecs.base import check_batches, check_rows
+from service.codecs.json_arrays import array_shape, cells, check_labels, check_logits, count_brackets, describe
 from service.codecs.json_logits import Numbers, split_logits
 from service.codecs.json_reply import json_bytes, loss_reply
 from service.errors import (
@@ -26,12 +26,14 @@ from service.errors import (
 )
 from service.formats.arrays import Body
 from service.formats.attributes import check_attributes
+from service.formats.part_names import PART_NAMES, PART_OF
 from service.schema.faults import fault
-from service.schema.request import Batch, LossRequest, RequestOptions
+from service.schema.request import Batch, Column, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
-TENSORS = ("logits", "targets", "ids")
 OPTIONS = RequestOptions.model_fields.keys()
+# Types of simdjson's buffers, and of their numbers; integers first.
+TARGET_KINDS = (("i", np.int64), ("d", np.float64))
 # One class weight per entry of the largest vocabularies; limited because they become Python objects.
 MAX_OPTION_VALUES = 2**20
 MAX_OPTION_FIELDS = 100
@@ -52,21 +54,30 @@ class JsonCodec:
     def __init__(self) -> None:
         self._parsers: deque[simdjson.Parser] = deque(maxlen=MAX_PARSERS)
 
-    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(
+        self,
+        body: Body,
+        *,
+        with_attributes: bool = False,
+        max_bytes: int | None = None,
+        max_rows: int | None = None,
+    ) -> LossRequest:
         """See `Reader.decode`."""
         split = split_logits(body) if len(body) >= MIN_SPLIT_BYTES else None
         if split is not None:
             # If this fails, the whole body is parsed for the error message.
             with suppress(LossServiceError):
-                return self._parse(split.rest, split.logits, with_attributes)
-        return self._parse(body, {}, with_attributes)
+                return self._parse(split.rest, split.logits, with_attributes, max_rows)
+        return self._parse(body, {}, with_attributes, max_rows)
 
-    def _parse(self, text: Body | bytes, logits: dict[int, Numbers], with_attributes: bool) -> LossRequest:
+    def _parse(
+        self, text: Body | bytes, logits: dict[int, Numbers], with_attributes: bool, max_rows: int | None
+    ) -> LossRequest:
         try:
             parser = self._parsers.pop()
         except IndexError:
             parser = simdjson.Parser()
-        request = _decode(parser, text, logits, with_attributes)
+        request = _decode(parser, text, logits, with_attributes, max_rows)
         # After an error the parser is lost: the traceback refers to its document, so it cannot parse another one.
         if len(text) <= MAX_KEPT_BYTES:
             self._parsers.append(parser)
@@ -78,7 +89,11 @@ class JsonCodec:
 
 
 def _decode(
-    parser: simdjson.Parser, text: Body | bytes, logits: dict[int, Numbers], with_attributes: bool
+    parser: simdjson.Parser,
+    text: Body | bytes,
+    logits: dict[int, Numbers],
+    with_attributes: bool,
+    max_rows: int | None,
 ) -> LossRequest:
     try:
         document = parser.parse(text)
@@ -86,7 +101,7 @@ def _decode(
         raise DecodeError(f"the body is not JSON: {err}") from err
     if not isinstance(document, simdjson.Object):
         raise InvalidRequestError("the body is a JSON object with logits and targets, or batches")
-    reader = _Reader(brackets=count_brackets(text), logits=logits, with_attributes=with_attributes)
+    reader = _Reader(brackets=count_brackets(text), logits=logits, with_attributes=with_attributes, max_rows=max_rows)
     try:
         request = reader.request(document)
     except RecursionError as err:
@@ -94,10 +109,6 @@ def _decode(
     if logits:
         raise DecodeError("arrays named logits are outside of the batches")
     return request
-
-
-class _NotIntegersError(Exception):
-    """A number is not an integer."""
 
 
 class _Reader:
@@ -110,11 +121,15 @@ class _Reader:
         brackets: Number of opening brackets in the document.
         logits: Arrays that were read already, by their placeholders; the reader removes those that it finds.
         with_attributes: Accept attributes of the examples.
+        max_rows: Limit of the rows of a batch; None: no limit.
     """
 
-    def __init__(self, *, brackets: int, logits: dict[int, Numbers], with_attributes: bool) -> None:
+    def __init__(
+        self, *, brackets: int, logits: dict[int, Numbers], with_attributes: bool, max_rows: int | None
+    ) -> None:
         self._logits = logits
-        self._parts = (*TENSORS, "attributes") if with_attributes else TENSORS
+        self._with_attributes = with_attributes
+        self._max_rows = max_rows
         self._brackets_left = brackets
         self._option_values_left = MAX_OPTION_VALUES
         self._to_check: list[tuple[Any, int, str]] = []
@@ -124,19 +139,29 @@ class _Reader:
     def request(self, document: Any) -> LossRequest:
         """The request in the document."""
         fields = _names(document)
-        members = {name: self._plain(document[name]) for name in fields if name in OPTIONS}
+        members: dict[str, Any] = {}
+        parts: dict[str, str] = {}
+        unknown: list[str] = []
+        for name in fields:
+            part = PART_OF.get(name)
+            if part is not None:
+                _add_part(parts, part, name)
+            elif name in OPTIONS:
+                members[name] = self._plain(document[name])
+            elif name == "attributes" and self._with_attributes:
+                parts[name] = name
+            elif name != "batches":
+                unknown.append(name)
         # The error lists the unknown fields; their values are not read, because they have no limit.
-        unknown = [name for name in fields if name not in OPTIONS and name not in (*self._parts, "batches")]
         options = RequestOptions.parse(members | dict.fromkeys(unknown[:UNKNOWN_LISTED]))
         self._null_is_nan = options.on_invalid == "exclude"
         if "batches" in fields:
-            for name in self._parts:
-                if name in fields:
-                    msg = "batches is given as well"
-                    raise fault(InvalidRequestError, msg, name, detail=f"give batches or {name}, not both")
+            for name in parts.values():
+                msg = "batches is given as well"
+                raise fault(InvalidRequestError, msg, name, detail=f"give batches or {name}, not both")
             batches = self._batches(document["batches"])
         else:
-            batches = (self._batch(document, fields, 0, in_list=False),)
+            batches = (self._batch(document, parts, 0, in_list=False),)
         if self._brackets_left:
             for array, number, part in self._to_check:
                 self._check(array, number, part)
@@ -145,32 +170,32 @@ class _Reader:
     def _batches(self, array: Any) -> tuple[Batch, ...]:
         if not isinstance(array, simdjson.Array):
             raise fault(InvalidRequestError, "not a list", "batches", detail="batches is a list of batches")
+        check_batches(len(array))
         self._brackets_left -= 1
         batches = []
         for number, batch in enumerate(array):
             if not isinstance(batch, simdjson.Object):
                 detail = f"batch {number} is not an object"
                 raise fault(InvalidRequestError, "not an object", "batches", number, detail=detail)
-            fields = _names(batch)
-            for name in fields:
-                if name not in TENSORS:
-                    msg = f"unknown field {name[:100]!r}; a batch has {', '.join(TENSORS)}"
+            parts: dict[str, str] = {}
+            for name in _names(batch):
+                part = PART_OF.get(name)
+                if part is None:
+                    msg = f"unknown field {name[:100]!r}; a batch has {', '.join(PART_NAMES)}"
                     raise fault(InvalidRequestError, msg, name[:100], batch=number)
-            batches.append(self._batch(batch, fields, number, in_list=True))
+                _add_part(parts, part, name)
+            batches.append(self._batch(batch, parts, number, in_list=True))
         return tuple(batches)
 
-    def _batch(self, batch: Any, fields: Collection[str], number: int, *, in_list: bool) -> Batch:
+    def _batch(self, batch: Any, parts: dict[str, str], number: int, *, in_list: bool) -> Batch:
         for name in ("logits", "targets"):
-            if name not in fields:
+            if name not in parts:
                 loc = ("batches", number, name) if in_list else (name,)
                 raise fault(InvalidRequestError, "missing", *loc, detail=f"batch {number}: {name} missing")
-        logits = self._numbers(batch["logits"], number, "logits", "d")
-        try:
-            targets = self._numbers(batch["targets"], number, "targets", "i")
-        except _NotIntegersError:
-            targets = self._numbers(batch["targets"], number, "targets", "d")
-        ids = self._ids(batch["ids"], number) if "ids" in fields else None
-        attributes = self._attributes(batch["attributes"]) if "attributes" in fields else None
+        logits = self._logit_array(batch[parts["logits"]], number)
+        targets = self._target_array(batch[parts["targets"]], number)
+        ids = self._ids(batch[parts["ids"]], number) if "ids" in parts else None
+        attributes = self._attributes(batch["attributes"]) if "attributes" in parts else None
         return Batch(logits, targets, ids, attributes)
 
     def _attributes(self, value: Any) -> dict[str, list[Any]] | None:
@@ -179,44 +204,68 @@ class _Reader:
             value = value.as_dict()
         return check_attributes(value)
 
-    def _numbers(self, array: Any, number: int, part: str, kind: str) -> np.ndarray[Any, np.dtype[Any]]:
-        """The array (N,) or (N, C) of a list; `kind` is `d` (float64) or `i` (int64)."""
-        if part == "logits" and type(array) is int and array in self._logits:
+    def _logit_array(self, array: Any, number: int) -> Column:
+        """The array (N,) or (N, C) of a list of logits."""
+        if type(array) is int and array in self._logits:
             return self._logits.pop(array)
-        shape = array_shape(array, number, part)
-        dtype = {"d": np.float64, "i": np.int64}[kind]
+        shape = self._shape(array, number, "logits")
         if 0 in shape:
-            values = np.empty(shape, dtype)
-        else:
+            return np.empty(shape)
+        try:
+            flat = np.frombuffer(array.as_buffer(of_type="d"), np.float64)
+        except (TypeError, ValueError) as err:
+            self._check(array, number, "logits")
+            if not self._null_is_nan:
+                raise DecodeError(f"batch {number}: logits has a number that float64 cannot hold: {err}") from err
+            flat = np.array([np.nan if value is None else value for _, _, value in cells(array)], np.float64)
+        return self._reshaped(flat, shape, array, number, "logits")
+
+    def _target_array(self, array: Any, number: int) -> Column:
+        """The array (N,) or (N, L) of a list of targets: int64, else float64, else objects."""
+        shape = self._shape(array, number, "targets")
+        if 0 in shape:
+            return np.empty(shape, np.int64)
+        for kind, dtype in TARGET_KINDS:
             try:
                 flat = np.frombuffer(array.as_buffer(of_type=kind), dtype)
-            except (TypeError, ValueError) as err:
-                if kind == "i":
-                    raise _NotIntegersError from err
-                self._check(array, number, part)
-                if not (self._null_is_nan and part == "logits"):
-                    raise DecodeError(f"batch {number}: {part} has a number that float64 cannot hold: {err}") from err
-                flat = np.array([np.nan if value is None else value for _, _, value in cells(array)], dtype)
-            if flat.size != math.prod(shape):
-                self._check(array, number, part)
-            values = flat.reshape(shape)
+            except (TypeError, ValueError):
+                continue
+            return self._reshaped(flat, shape, array, number, "targets")
+        check_rows(shape[0], self._max_rows)
+        self._check(array, number, "targets")
+        objects = np.empty(math.prod(shape), object)
+        objects[:] = [value for _, _, value in cells(array)]
+        return objects.reshape(shape)
+
+    def _shape(self, array: Any, number: int, part: str) -> tuple[int, ...]:
+        shape = array_shape(array, number, part)
         self._brackets_left -= 1 if len(shape) == 1 else 1 + shape[0]
         self._to_check.append((array, number, part))
-        return values
+        return shape
+
+    def _reshaped(self, flat: Column, shape: tuple[int, ...], array: Any, number: int, part: str) -> Column:
+        if flat.size != math.prod(shape):
+            self._check(array, number, part)
+        return flat.reshape(shape)
 
     def _check(self, array: Any, number: int, part: str) -> None:
-        check_numbers(array, number, part, nulls=self._null_is_nan and part == "logits")
+        if part == "targets":
+            check_labels(array, number)
+        else:
+            check_logits(array, number, nulls=self._null_is_nan)
 
     def _ids(self, array: Any, number: int) -> list[str | int]:
         if not isinstance(array, simdjson.Array):
             raise fault(InvalidIdsError, "not a list", "ids", batch=number, detail="ids is a list")
         self._brackets_left -= 1
+        check_rows(len(array), self._max_rows)
         ids: list[str | int] = []
-        for row, identity in enumerate(array):
-            if not isinstance(identity, str | int) or isinstance(identity, bool):
-                msg = f"an id is a string or an integer, got {describe(identity)}"
+        # Not `as_list`, which converts everything in the list before the first value that is no id.
+        for row, value in enumerate(array):
+            if type(value) is not str and type(value) is not int:
+                msg = f"an id is a string or an integer, got {describe(value)}"
                 raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
-            ids.append(identity)
+            ids.append(value)
         return ids
 
     def _plain(self, value: Any) -> Any:
@@ -252,3 +301,15 @@ def _names(fields: Any) -> dict[str, None]:
             raise DecodeError(f"field {name[:100]!r} appears twice in an object")
         names[name] = None
     return names
+
+
+def _add_part(parts: dict[str, str], part: str, name: str) -> None:
+    """Add the name of a part of a batch.
+
+    Raises:
+        InvalidRequestError: The part has a name already.
+    """
+    if part in parts:
+        msg = f"both {parts[part]!r} and {name!r} are names of the {part}: give one of them"
+        raise fault(InvalidRequestError, msg, part)
+    parts[part] = name

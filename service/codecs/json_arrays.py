@@ -60,18 +60,22 @@ def _length(array: Any) -> int:
     return length
 
 
-def check_numbers(array: Any, number: int, part: str, *, nulls: bool) -> None:
-    """Raise for the first value that is not a number, or not null either if `nulls` is set.
-
-    Raises:
-        InvalidLogitError, InvalidTargetError: Depends on `part`; names batch, row and column.
-    """
+def check_logits(array: Any, number: int, *, nulls: bool) -> None:
+    """Raise InvalidLogitError for the first value that is not a number, or not null either if `nulls` is set."""
     for row, column, value in cells(array):
         if nulls and value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            kind = InvalidLogitError if part == "logits" else InvalidTargetError
-            raise fault(kind, f"{describe(value)} is not a number", part, batch=number, row=row, column=column)
+            msg = f"{describe(value)} is not a number"
+            raise fault(InvalidLogitError, msg, "logits", batch=number, row=row, column=column)
+
+
+def check_labels(array: Any, number: int) -> None:
+    """Raise InvalidTargetError for the first value that is a list or an object."""
+    for row, column, value in cells(array):
+        if isinstance(value, simdjson.Array | simdjson.Object):
+            msg = f"{describe(value)} is not a label"
+            raise fault(InvalidTargetError, msg, "targets", batch=number, row=row, column=column)
 
 
 def cells(array: Any) -> Iterator[tuple[int, int | None, Any]]:

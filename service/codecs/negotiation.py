@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from email.message import Message
 
 from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.base import Codec, Reader
@@ -12,26 +13,44 @@ from service.codecs.tables.arrow_file import ArrowFileReader
 from service.codecs.tables.csv import CsvReader
 from service.codecs.tables.parquet import ParquetReader
 from service.errors import NotAcceptableError, UnsupportedMediaTypeError
+from service.formats.csv_dialect import DialectError, encoding_of, separator_of
 from service.formats.quality import qualities
 
 # The first is the default of replies to requests in a format without replies.
 CODECS: tuple[Codec, ...] = (JsonCodec(), SafetensorsCodec(), ArrowCodec())
-READERS: tuple[Reader, ...] = (*CODECS, ArrowFileReader(), ParquetReader(), CsvReader())
+CSV, TSV = CsvReader(), CsvReader("text/tab-separated-values", separator="\t")
+READERS: tuple[Reader, ...] = (*CODECS, ArrowFileReader(), ParquetReader(), CSV, TSV)
 BY_MEDIA_TYPE = {name: known for known in READERS for name in (known.media_type, *known.aliases)}
 KNOWN = ", ".join(known.media_type for known in READERS)
 
 
 def reader(content_type: str | None) -> Reader:
-    """The reader for a `Content-Type`, whose parameters are ignored.
+    """The reader for a `Content-Type`; of its parameters, `charset` and `delimiter` of text count.
 
     Raises:
-        UnsupportedMediaTypeError: The type is unknown or missing; lists the known types.
+        UnsupportedMediaTypeError: The type is unknown or missing, or a parameter is not supported; lists the known.
     """
     name = (content_type or "").partition(";")[0].strip().lower()
     if name not in BY_MEDIA_TYPE:
         problem = f"Content-Type {name[:100]!r} is not known" if name else "Content-Type is missing"
         raise UnsupportedMediaTypeError(f"{problem}; known are {KNOWN}", headers={"Accept": KNOWN})
-    return BY_MEDIA_TYPE[name]
+    known = BY_MEDIA_TYPE[name]
+    return known if known not in (CSV, TSV) or ";" not in str(content_type) else _csv_reader(name, str(content_type))
+
+
+def _csv_reader(name: str, content_type: str) -> CsvReader:
+    header = Message()
+    header["Content-Type"] = content_type
+    charset, delimiter = header.get_param("charset"), header.get_param("delimiter")
+    separator = "\t" if name == TSV.media_type else None
+    try:
+        return CsvReader(
+            name,
+            encoding=None if charset is None else encoding_of(str(charset)),
+            separator=separator if delimiter is None else separator_of(str(delimiter)),
+        )
+    except DialectError as err:
+        raise UnsupportedMediaTypeError(f"Content-Type {content_type[:100]!r}: {err}") from err
 
 
 def writer(accept: str | None, request_reader: Reader) -> Codec:

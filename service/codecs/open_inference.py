@@ -6,42 +6,23 @@ docs/protocol/extension_binary_data.md. Binary tensors are views into the body.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import orjson
-from ml_dtypes import bfloat16
 
+from service.codecs.inference_tensors import MAX_NAME, parameters_of, read_tensors
 from service.codecs.json_reply import excluded_examples, hardest_examples, json_bytes, json_text
-from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
-from service.formats.arrays import Body, are_sizes, array_view, overflows
+from service.errors import DecodeError, InvalidIdsError, InvalidRequestError, UnknownOutputError
+from service.formats.arrays import Body
+from service.formats.ids import IdError, id_list
+from service.formats.strict_json import read_strict_json
 from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
 from service.schema.replies.inference import InferOutput, InferReply
 from service.schema.request import OUTPUTS, Batch, Column, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
-MAX_NAME = 100
-DATATYPES = {
-    "FP16": np.dtype(np.float16),
-    "BF16": np.dtype(bfloat16),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
-    "INT8": np.dtype(np.int8),
-    "INT16": np.dtype(np.int16),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "UINT8": np.dtype(np.uint8),
-}
-LARGEST = DATATYPES["FP64"]
-BINARY_ONLY = ("FP16", "BF16")
-INPUT_DATATYPES = {
-    "logits": ("FP16", "BF16", "FP32", "FP64"),
-    "targets": ("INT8", "INT16", "INT32", "INT64", "UINT8", "FP32", "FP64"),
-}
 # `loss` is the scalar of the batch; the losses of the examples have a name of their own.
 LOSS, PER_EXAMPLE_LOSS = "loss", "per_example_loss"
 OUTPUT_DATATYPES = {
@@ -52,7 +33,6 @@ OUTPUT_DATATYPES = {
 DEFAULT_OUTPUTS = (LOSS, PER_EXAMPLE_LOSS, "contribution")
 PARAMETERS = ("config", "config_id", "top_k", "on_invalid")
 RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
-UNSUPPORTED = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "classification")
 
 
 @dataclass(frozen=True)
@@ -95,16 +75,17 @@ def decode_request(body: Body, header_length: int | None) -> InferRequest:
             f"Inference-Header-Content-Length is {length}, the body has {len(body)} bytes; a body needs a JSON header"
         )
     header = _json_object(memoryview(body)[:length])
-    parameters = _parameters(header, "request")
-    tensors = _tensors(_objects(header, "inputs"), body, length)
-    for name in INPUT_DATATYPES:
+    parameters = parameters_of(header, "request")
+    tensors = read_tensors(_objects(header, "inputs"), body, length)
+    for name in ("logits", "targets"):
         if name not in tensors:
             raise fault(InvalidRequestError, "missing", "inputs", name, detail=f"input {name} missing")
+    ids = None if "ids" not in tensors else _ids(tensors["ids"])
     outputs = _outputs(_objects(header, "outputs"), binary=parameters.get("binary_data_output") is True)
     identity = header.get("id")
     if identity is not None and not isinstance(identity, str):
         raise DecodeError("id is a string")
-    request = LossRequest(_options(parameters, outputs), (Batch(tensors["logits"], tensors["targets"]),))
+    request = LossRequest(_options(parameters, outputs), (Batch(tensors["logits"], tensors["targets"], ids),))
     return InferRequest(request, outputs, identity)
 
 
@@ -157,10 +138,17 @@ def _values(result: LossResult, name: str) -> Column:
     return values if name == "prediction" else values.astype(np.float32)
 
 
+def _ids(values: Column) -> list[str | int]:
+    try:
+        return id_list(values.tolist())
+    except IdError as err:
+        raise fault(InvalidIdsError, err.msg, "ids", batch=0, row=err.row) from err
+
+
 def _json_object(text: memoryview) -> JsonObject:
     try:
-        header = orjson.loads(text)
-    except orjson.JSONDecodeError as err:
+        header = read_strict_json(text)
+    except ValueError as err:
         raise DecodeError(
             f"the JSON part is not JSON: {err}; NaN and infinities can only be sent as binary tensors"
         ) from err
@@ -178,17 +166,6 @@ def _objects(header: JsonObject, name: str) -> list[JsonObject]:
     raise DecodeError(f"{name} is a list of objects")
 
 
-def _parameters(owner: JsonObject, owner_name: str) -> JsonObject:
-    parameters = owner.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise DecodeError(f"parameters of {owner_name} are an object")
-    for name in UNSUPPORTED:
-        # Clients send a classification of 0 for none.
-        if parameters.get(name):
-            raise DecodeError(f"parameter {name!r} of {owner_name} is not supported")
-    return parameters
-
-
 def _options(parameters: JsonObject, outputs: tuple[RequestedOutput, ...]) -> RequestOptions:
     for name in parameters:
         if name not in PARAMETERS and name not in RESERVED and not name.startswith("triton_"):
@@ -198,8 +175,8 @@ def _options(parameters: JsonObject, outputs: tuple[RequestedOutput, ...]) -> Re
     config = fields.get("config")
     if isinstance(config, str):
         try:
-            fields["config"] = orjson.loads(config)
-        except orjson.JSONDecodeError as err:
+            fields["config"] = read_strict_json(config.encode())
+        except ValueError as err:
             raise DecodeError(f"parameter config is not JSON: {err}") from err
     names = ["loss" if output.name == PER_EXAMPLE_LOSS else output.name for output in outputs if output.name != LOSS]
     return RequestOptions.parse({**fields, "outputs": names})
@@ -215,93 +192,6 @@ def _outputs(entries: list[JsonObject], *, binary: bool) -> tuple[RequestedOutpu
             raise unknown_fault(UnknownOutputError, "output", str(name), OUTPUT_DATATYPES, "outputs", position)
         if any(output.name == name for output in outputs):
             raise DecodeError(f"output {name} appears twice")
-        parameters = _parameters(entry, f"output {name}")
+        parameters = parameters_of(entry, f"output {name}")
         outputs.append(RequestedOutput(name, parameters.get("binary_data", binary) is True))
     return tuple(outputs)
-
-
-def _tensors(entries: list[JsonObject], body: Body, offset: int) -> dict[str, Column]:
-    tensors: dict[str, Column] = {}
-    for entry in entries:
-        name = str(entry.get("name"))
-        if name not in INPUT_DATATYPES or name in tensors:
-            problem = "appears twice" if name in tensors else "is unknown"
-            msg = f"input {name[:MAX_NAME]!r} {problem}; known are {', '.join(INPUT_DATATYPES)}"
-            raise fault(InvalidRequestError, msg, "inputs")
-        datatype, shape = _datatype(entry, name), _shape(entry, name)
-        parameters = _parameters(entry, f"input {name}")
-        size = parameters.get("binary_data_size")
-        if ("data" in entry) == (size is not None):
-            raise DecodeError(f"input {name} needs either data or parameters.binary_data_size")
-        if size is None:
-            tensors[name] = _array_of_json(entry["data"], datatype, shape, name)
-            continue
-        needed = math.prod(shape) * DATATYPES[datatype].itemsize
-        if type(size) is not int or size != needed:
-            raise DecodeError(
-                f"input {name}: binary_data_size is {str(size)[:MAX_NAME]}, "
-                f"{datatype} of shape {list(shape)} has {needed} bytes"
-            )
-        if offset + size > len(body):
-            raise DecodeError(f"input {name}: expecting {offset + size - len(body)} additional bytes")
-        tensors[name] = array_view(body, offset, DATATYPES[datatype], shape)
-        offset += size
-    if offset != len(body):
-        raise DecodeError(f"unexpected additional input data: {len(body) - offset} bytes")
-    return tensors
-
-
-def _datatype(entry: JsonObject, name: str) -> str:
-    datatype = entry.get("datatype")
-    if datatype not in INPUT_DATATYPES[name]:
-        msg = f"input {name} has datatype {str(datatype)[:MAX_NAME]!r}, accepted are {', '.join(INPUT_DATATYPES[name])}"
-        raise fault(InvalidRequestError, msg, "inputs", name, "datatype")
-    return str(datatype)
-
-
-def _shape(entry: JsonObject, name: str) -> tuple[int, ...]:
-    shape = entry.get("shape")
-    if are_sizes(shape) and shape and not overflows(shape, LARGEST):
-        return tuple(shape)
-    raise DecodeError(f"input {name}: shape is a list of integers >= 0, got {str(shape)[:MAX_NAME]}")
-
-
-def _array_of_json(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> Column:
-    if datatype in BINARY_ONLY:
-        raise DecodeError(f"input {name}: {datatype} is accepted as binary data only")
-    if not isinstance(data, list):
-        raise DecodeError(f"input {name}: data is a list")
-    values, dtype = _flattened(data, shape, name), DATATYPES[datatype]
-    floating = dtype.kind == "f"
-    accepted = (int, float) if floating else (int,)
-    if not {*map(type, values)} <= {*accepted}:
-        position = next(position for position, value in enumerate(values) if type(value) not in accepted)
-        shown = orjson.dumps(values[position]).decode()[:MAX_NAME]
-        raise DecodeError(f"input {name}: value {position} is {shown}, which is not {datatype}")
-    if floating:
-        with np.errstate(over="ignore"):
-            array = np.array(values, np.float64).astype(dtype)
-        # JSON has no infinity: an infinite value was a number that the datatype cannot hold.
-        outside = np.isinf(array).nonzero()[0].tolist()
-    else:
-        bounds = np.iinfo(dtype)
-        outside = [position for position, value in enumerate(values) if not bounds.min <= value <= bounds.max]
-        array = np.array([] if outside else values, dtype)
-    if outside:
-        raise DecodeError(f"input {name}: value {outside[0]} is {values[outside[0]]}, which {datatype} cannot hold")
-    return array.reshape(shape)
-
-
-def _flattened(data: list[Any], shape: tuple[int, ...], name: str) -> list[Any]:
-    """The values of data that is flat, or nested exactly as its shape."""
-    values = data
-    if data and isinstance(data[0], list):
-        fits = len(data) == shape[0]
-        for size in shape[1:]:
-            fits = fits and all(isinstance(row, list) and len(row) == size for row in values)
-            values = list(chain.from_iterable(values)) if fits else []
-        if not fits:
-            raise DecodeError(f"input {name}: the nesting of data does not match its shape {list(shape)}")
-    if len(values) != math.prod(shape):
-        raise DecodeError(f"input {name}: data has {len(values)} values, shape {list(shape)} needs {math.prod(shape)}")
-    return values

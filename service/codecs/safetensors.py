@@ -10,26 +10,33 @@ from typing import Any
 import numpy as np
 from ml_dtypes import bfloat16
 
+from service.codecs.base import check_batches
 from service.codecs.json_reply import excluded_examples, hardest_examples, json_text
-from service.errors import DecodeError, InvalidIdsError, InvalidRequestError, ShapeError
+from service.errors import (
+    DecodeError,
+    InvalidIdsError,
+    InvalidLogitError,
+    InvalidRequestError,
+    InvalidTargetError,
+    ShapeError,
+)
 from service.formats.arrays import Body
 from service.formats.attributes import check_attributes
+from service.formats.ids import IdError, described, id_list
+from service.formats.part_names import PART_NAMES, PART_OF, NamesError, find_name
 from service.formats.safetensors import DTYPES as FILE_DTYPES
 from service.formats.safetensors import Header, parse_header, read_safetensors, write_safetensors
 from service.formats.strict_json import read_strict_json
 from service.schema.faults import fault
-from service.schema.request import Batch, Column, Ids, LossRequest, RequestOptions
+from service.schema.request import Batch, Column, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
 CACHED_HEADER_BYTES = 4096
 # The accepted dtypes of tensors.
-DTYPES = {
-    name: FILE_DTYPES[name] for name in ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
-} | {"BF16": np.dtype(bfloat16)}
-LOGIT_DTYPES = tuple(DTYPES[name] for name in ("F64", "F32", "F16", "BF16"))
-# Exact types: isinstance would accept a bool as an int.
-ID_TYPES = frozenset((str, int))
-NAME = re.compile(r"(logits|targets|ids)(?:\.(0|[1-9][0-9]{0,8}))?")
+DTYPES = {name: dtype for name, dtype in FILE_DTYPES.items() if dtype.kind != "c"} | {"BF16": np.dtype(bfloat16)}
+NAME = re.compile(rf"({'|'.join(PART_OF)})(?:\.(0|[1-9][0-9]{{0,8}}))?")
+# Text cannot be in tensors: labels and ids may be in the metadata instead.
+PARTS_IN_JSON = ("targets", "ids")
 
 
 def _parse(text: bytes) -> Header:
@@ -50,7 +57,14 @@ class SafetensorsCodec:
     media_type = "application/x-safetensors"
     aliases: tuple[str, ...] = ("application/vnd.safetensors",)
 
-    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(
+        self,
+        body: Body,
+        *,
+        with_attributes: bool = False,
+        max_bytes: int | None = None,
+        max_rows: int | None = None,
+    ) -> LossRequest:
         """See `Reader.decode`."""
         try:
             tensors, metadata = read_safetensors(body, _parse_header)
@@ -60,9 +74,9 @@ class SafetensorsCodec:
         if unknown:
             raise InvalidRequestError(f"unknown metadata key {sorted(unknown)[0][:100]!r}; known is 'request'")
         fields = _request_fields(metadata.get("request", "{}"))
-        ids_of = _ids_in_json(fields)
+        in_json = _parts_in_json(fields)
         attributes = check_attributes(fields.pop("attributes", None)) if with_attributes else None
-        options, batches = RequestOptions.parse(fields), _batches(tensors, ids_of)
+        options, batches = RequestOptions.parse(fields), _batches(tensors, in_json)
         if attributes is not None:
             if len(batches) != 1:
                 raise InvalidRequestError(f"attributes go with one batch, there are {len(batches)}")
@@ -115,62 +129,106 @@ def _request_fields(text: str) -> dict[str, Any]:
     return fields
 
 
-def _ids_in_json(fields: dict[str, Any]) -> dict[int, Any]:
-    """Remove the ids from the JSON of a request, by batch: strings cannot be in tensors."""
-    ids_of: dict[int, Any] = {}
-    if "ids" in fields and "batches" in fields:
+def _parts_in_json(fields: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """Remove the labels and ids from the JSON of a request; by number of the batch, then by part."""
+    single = _take_parts(fields, 0)
+    if single and "batches" in fields:
+        (part, *_) = single
         msg = "batches is given as well"
-        raise fault(InvalidRequestError, msg, "ids", detail="give batches or ids, not both")
-    if "ids" in fields:
-        ids_of[0] = fields.pop("ids")
+        raise fault(InvalidRequestError, msg, part, detail=f"give batches or {part}, not both")
     batches = fields.pop("batches", [])
-    if not isinstance(batches, list) or not all(
-        isinstance(batch, dict) and batch.keys() <= {"ids"} for batch in batches
-    ):
-        detail = "safetensors: batches in the metadata 'request' may only have ids; logits and targets are tensors"
-        raise fault(InvalidRequestError, "only ids are allowed here", "batches", detail=detail)
-    ids_of.update({number: batch["ids"] for number, batch in enumerate(batches) if "ids" in batch})
-    for number, ids in ids_of.items():
-        if not isinstance(ids, list) or not ID_TYPES.issuperset(map(type, ids)):
-            msg = "not a list of strings or integers"
-            detail = "ids is a list of strings or integers"
-            raise fault(InvalidIdsError, msg, "ids", batch=number, detail=detail)
-    return ids_of
+    if not isinstance(batches, list) or not all(isinstance(batch, dict) for batch in batches):
+        raise fault(InvalidRequestError, "not a list of objects", "batches", detail="batches is a list of objects")
+    check_batches(len(batches))
+    parts = {number: _take_parts(batch, number) for number, batch in enumerate(batches)} or {0: single}
+    for number, batch in enumerate(batches):
+        if batch:
+            detail = "in the metadata 'request' a batch may only have targets and ids; the others are tensors"
+            name = next(iter(batch))[:100]
+            raise fault(InvalidRequestError, f"unknown field {name!r}", name, batch=number, detail=detail)
+    return {number: part for number, part in parts.items() if part}
 
 
-def _batches(tensors: dict[str, Column], ids_of: dict[int, Any]) -> tuple[Batch, ...]:
-    parts: dict[int, dict[str, Column]] = {}
+def _take_parts(fields: dict[str, Any], number: int) -> dict[str, Any]:
+    """Remove the labels and ids from an object."""
+    parts = {}
+    for part in PARTS_IN_JSON:
+        try:
+            name = find_name(part, fields)
+        except NamesError as err:
+            raise fault(InvalidRequestError, err.msg, part, batch=number) from err
+        if name is not None:
+            parts[part] = _targets(fields.pop(name), number) if part == "targets" else _ids(fields.pop(name), number)
+    return parts
+
+
+def _targets(values: Any, number: int) -> Column:
+    """Labels (N,) or (N, L) of a list."""
+    if not isinstance(values, list):
+        raise fault(InvalidRequestError, "not a list", "targets", batch=number, detail="targets is a list")
+    width = len(values[0]) if values and isinstance(values[0], list) else None
+    for row, value in enumerate(values):
+        if width is not None and (not isinstance(value, list) or len(value) != width):
+            raise fault(ShapeError, f"row {row} of targets is not {width} values", "targets", row, batch=number)
+        cells = value if isinstance(value, list) and width is not None else [value]
+        if any(isinstance(cell, list | dict) for cell in cells):
+            raise fault(InvalidTargetError, f"{described(value)} is not a label", "targets", batch=number, row=row)
+    objects = np.empty(len(values) if width is None else (len(values), width), object)
+    objects[...] = values
+    return objects
+
+
+def _ids(values: Any, number: int) -> list[str | int]:
+    if not isinstance(values, list):
+        raise fault(InvalidIdsError, "not a list", "ids", batch=number, detail="ids is a list")
+    try:
+        return id_list(values)
+    except IdError as err:
+        raise fault(InvalidIdsError, err.msg, "ids", batch=number, row=err.row) from err
+
+
+def _batches(tensors: dict[str, Column], in_json: dict[int, dict[str, Any]]) -> tuple[Batch, ...]:
+    parts: dict[int, dict[str, Any]] = {}
     numbered = set()
     for name, tensor in tensors.items():
         match = NAME.fullmatch(name)
         if match is None:
-            detail = f"unknown tensor {name[:100]!r}; known are logits, targets, ids, each alone or with .0, .1, ..."
+            detail = f"unknown tensor {name[:100]!r}; known are {', '.join(PART_NAMES)}, each alone or with .0, .1, ..."
             raise fault(InvalidRequestError, "unknown tensor", name[:100], detail=detail)
         numbered.add(match[2] is not None)
-        parts.setdefault(int(match[2] or 0), {})[match[1]] = tensor
+        number, part = int(match[2] or 0), PART_OF[match[1]]
+        if part in parts.setdefault(number, {}):
+            raise fault(InvalidRequestError, f"two tensors are the {part}, one is {name!r}", part, batch=number)
+        parts[number][part] = tensor
     if len(numbered) > 1:
         raise InvalidRequestError("name the tensors logits and targets, or logits.0, targets.0, ...; not both")
     if not numbered:
         raise fault(InvalidRequestError, "missing", "logits", detail="logits and targets missing")
     if sorted(parts) != list(range(len(parts))):
         raise InvalidRequestError(f"batches are numbered from 0 without gaps, got {sorted(parts)[:20]}")
-    if ids_of and max(ids_of) >= len(parts):
-        raise InvalidRequestError(f"the metadata has ids for batch {max(ids_of)}, there are {len(parts)} batches")
-    return tuple(_batch(number, parts[number], ids_of.get(number)) for number in range(len(parts)))
+    if in_json and max(in_json) >= len(parts):
+        raise InvalidRequestError(f"the metadata has batch {max(in_json)}, there are {len(parts)} batches")
+    return tuple(_batch(number, parts[number], in_json.get(number, {})) for number in range(len(parts)))
 
 
-def _batch(number: int, part: dict[str, Column], ids: Ids | None) -> Batch:
+def _batch(number: int, tensors: dict[str, Column], in_json: dict[str, Any]) -> Batch:
+    for part in in_json:
+        if part in tensors:
+            msg = f"{part} are both a tensor and in the metadata"
+            raise fault(InvalidIdsError if part == "ids" else InvalidRequestError, msg, part, batch=number)
+    parts: dict[str, Any] = tensors | in_json
     for name in ("logits", "targets"):
-        if name not in part:
+        if name not in parts:
             raise fault(InvalidRequestError, "missing", name, batch=number, detail=f"{name} missing")
-    if part["logits"].dtype not in LOGIT_DTYPES:
-        msg = f"logits are F16, BF16, F32 or F64, got {part['logits'].dtype}"
-        raise fault(InvalidRequestError, msg, "logits", batch=number)
-    if "ids" in part:
-        tensor = part["ids"]
-        if ids is not None:
-            raise fault(InvalidIdsError, "ids are both a tensor and in the metadata", "ids", batch=number)
-        if tensor.dtype.kind not in "iu" or tensor.ndim != 1:
+    ids = parts.get("ids")
+    if isinstance(ids, np.ndarray):
+        if ids.dtype.kind not in "iu" or ids.ndim != 1:
             raise fault(InvalidIdsError, "an ids tensor is one-dimensional and of integers", "ids", batch=number)
-        ids = tensor.tolist()
-    return Batch(part["logits"], part["targets"], ids)
+        ids = ids.tolist()
+    return Batch(_logits(parts["logits"], number), parts["targets"], ids)
+
+
+def _logits(tensor: Column, number: int) -> Column:
+    if tensor.dtype.kind == "b":
+        raise fault(InvalidLogitError, "booleans are not numbers", "logits", batch=number, row=0)
+    return tensor.astype(np.float64) if tensor.dtype.kind in "iu" else tensor

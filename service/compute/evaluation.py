@@ -18,6 +18,8 @@ from service.errors import (
     TooManyElementsError,
     TooManyExamplesError,
 )
+from service.formats.labels import NO_TARGET
+from service.formats.targets import numeric_targets
 from service.loss.focal import FocalLoss
 from service.loss.row_state import BAD_TARGET, COUNTED, IGNORED
 from service.loss.scores import Scores
@@ -72,7 +74,10 @@ def evaluate(
     total = sum(batch.num_examples for batch in request.batches)
     if total > limits.max_examples:
         raise TooManyExamplesError(f"the request has {total} rows, the limit is {limits.max_examples} (max_examples)")
-    shaped = [_shaped(module.config, number, batch, limits) for number, batch in enumerate(request.batches)]
+    exclude = request.options.on_invalid == "exclude"
+    shaped = [
+        _shaped(module.config, number, batch, limits, exclude=exclude) for number, batch in enumerate(request.batches)
+    ]
     if not unique_ids:
         check_ids(request.batches)
     return evaluation.result(tuple(map(evaluation.add_shaped, request.batches, shaped)))
@@ -105,7 +110,8 @@ class Evaluation:
             InvalidTargetError: The same for a target.
             DeviceOutOfMemoryError: Not even one row fits into memory.
         """
-        return self.add_shaped(batch, _shaped(self._module.config, self._totals.num_batches, batch, self._limits))
+        number, exclude = self._totals.num_batches, self._options.on_invalid == "exclude"
+        return self.add_shaped(batch, _shaped(self._module.config, number, batch, self._limits, exclude=exclude))
 
     def add_shaped(self, batch: Batch, shaped: tuple[Column, Column]) -> BatchResult:
         """`add` for checked logits (N, C) or (N, L) and targets (N,) or (N, L)."""
@@ -133,7 +139,7 @@ def _id(batch: Batch, row: int) -> str | int | None:
     return batch.ids[row] if batch.ids is not None else None
 
 
-def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits) -> tuple[Column, Column]:
+def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits, *, exclude: bool) -> tuple[Column, Column]:
     """Check and reshape a batch to logits (N, C) or (N, L) and targets (N,) or (N, L)."""
     logits, targets = batch.logits, batch.targets
     if logits.size > limits.max_elements:
@@ -144,10 +150,14 @@ def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits) -> tu
         raise fault(ShapeError, f"{len(batch.ids)} ids for {batch.num_examples} rows of logits", "ids", batch=number)
     if logits.ndim and targets.ndim and logits.shape[0] != targets.shape[0]:
         raise fault(ShapeError, f"{len(targets)} targets for {len(logits)} rows of logits", "targets", batch=number)
-    return (_shaped_softmax if config.mode == "softmax" else _shaped_sigmoid)(config, number, logits, targets)
+    if config.mode == "softmax":
+        return _shaped_softmax(config, number, logits, targets, exclude=exclude)
+    return _shaped_sigmoid(config, number, logits, targets, exclude=exclude)
 
 
-def _shaped_softmax(config: LossConfig, number: int, logits: Column, targets: Column) -> tuple[Column, Column]:
+def _shaped_softmax(
+    config: LossConfig, number: int, logits: Column, targets: Column, *, exclude: bool
+) -> tuple[Column, Column]:
     if logits.shape == (0,) and targets.size == 0:
         # JSON has one empty list for every number of classes.
         return logits.reshape(0, len(config.weights or (1, 1))), targets.reshape(0).astype(np.int64)
@@ -171,16 +181,12 @@ def _shaped_softmax(config: LossConfig, number: int, logits: Column, targets: Co
             "logits",
             batch=number,
         )
-    if targets.dtype.kind not in "iub" and len(targets):
-        # Name the first row that is not an int64; if all are, the first row.
-        values = targets.astype(np.float64)
-        row = int(((values != np.trunc(values)) | (np.abs(values) >= 2.0**63)).argmax())
-        msg = f"softmax targets are integer class indices, got {_number_text(float(values[row]))}"
-        raise fault(InvalidTargetError, msg, "targets", batch=number, row=row)
-    return logits, targets
+    return logits, numeric_targets(targets, number, "softmax", exclude=exclude)
 
 
-def _shaped_sigmoid(config: LossConfig, number: int, logits: Column, targets: Column) -> tuple[Column, Column]:
+def _shaped_sigmoid(
+    config: LossConfig, number: int, logits: Column, targets: Column, *, exclude: bool
+) -> tuple[Column, Column]:
     if logits.ndim not in (1, 2):
         raise fault(
             ShapeError,
@@ -208,7 +214,7 @@ def _shaped_sigmoid(config: LossConfig, number: int, logits: Column, targets: Co
         raise fault(
             ShapeError, f"alpha has {len(config.alpha)} values, the logits {labels} labels", "logits", batch=number
         )
-    return logits, targets
+    return logits, numeric_targets(targets, number, "sigmoid", exclude=exclude)
 
 
 def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
@@ -256,6 +262,9 @@ def _faults(
     num_classes = len(logits)
     if config.mode == "softmax":
         target = int(targets.item())
+        if target == NO_TARGET:
+            yield InvalidTargetError, "targets", None, "no label, or a value that is none"
+            return
         if not 0 <= target < num_classes:
             yield InvalidTargetError, "targets", None, f"target {target} is outside [0, {num_classes}){ignore}"
             return

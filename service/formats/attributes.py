@@ -6,20 +6,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from service.errors import InvalidRequestError
+from service.errors import InvalidRequestError, TooManyAttributesError
+from service.formats.arrow_types import plain, plain_type
 from service.schema.faults import fault
 
+MAX_ATTRIBUTES = 1000
 # Units that Python's types cannot hold, and the finest that they can.
 MICROSECONDS = {pa.time64("ns"): pa.time64("us"), pa.duration("ns"): pa.duration("us")}
 
 
 def is_attribute(kind: pa.DataType) -> bool:
     """True if a column of this type can be an attribute: text, numbers, booleans or times."""
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    value = plain_type(kind)
     tests = (
         pa.types.is_string,
         pa.types.is_large_string,
-        pa.types.is_string_view,
         pa.types.is_integer,
         pa.types.is_floating,
         pa.types.is_boolean,
@@ -27,7 +28,7 @@ def is_attribute(kind: pa.DataType) -> bool:
         pa.types.is_decimal,
         pa.types.is_null,
     )
-    return any(test(plain) for test in tests)
+    return any(test(value) for test in tests)
 
 
 def attribute_values(column: pa.Array | pa.ChunkedArray, name: str) -> list[Any]:
@@ -40,6 +41,7 @@ def attribute_values(column: pa.Array | pa.ChunkedArray, name: str) -> list[Any]
     Raises:
         InvalidRequestError: A time that Python cannot represent, or an unknown time zone.
     """
+    column = plain(column)
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         column = column.cast(pa.timestamp("us", kind.tz), safe=False)
@@ -53,6 +55,16 @@ def attribute_values(column: pa.Array | pa.ChunkedArray, name: str) -> list[Any]
     return values
 
 
+def check_attribute_count(count: int) -> None:
+    """Check the number of attributes of an example.
+
+    Raises:
+        TooManyAttributesError: There are more than MAX_ATTRIBUTES.
+    """
+    if count > MAX_ATTRIBUTES:
+        raise TooManyAttributesError(f"{count} attributes, at most {MAX_ATTRIBUTES} are accepted: leave columns out")
+
+
 def check_attributes(value: Any) -> dict[str, list[Any]] | None:
     """Check attributes from JSON: an object of lists of strings, numbers, booleans and nulls, or null.
 
@@ -64,6 +76,7 @@ def check_attributes(value: Any) -> dict[str, list[Any]] | None:
     if not isinstance(value, dict):
         detail = "attributes is an object of lists"
         raise fault(InvalidRequestError, "not an object of lists", "attributes", detail=detail)
+    check_attribute_count(len(value))
     for name, values in value.items():
         if not isinstance(values, list):
             detail = f"attribute {name[:100]!r} is a list with one value per example"

@@ -1,4 +1,4 @@
-"""The logits, targets and ids in a table: finds their columns by name, and converts them to NumPy arrays.
+"""The logits, labels and ids in a table: finds their columns by name, and converts them to NumPy arrays and lists.
 
 The service and `focal-loss score` accept the same tables. Imports neither torch nor a codec, so that the command works
 without them.
@@ -7,19 +7,22 @@ without them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pat
 
-TARGET_NAMES = ("targets", "target", "labels", "label", "y")
-ID_NAMES = ("id", "ids")
+from service.formats.arrow_types import is_list, is_number, is_text, plain
+from service.formats.ids import IdError, described, id_list
+from service.formats.labels import NO_TARGET, ClassNames, LabelError, class_labels, number_labels
+from service.formats.part_names import TARGET_NAMES, NamesError, find_name
+
+__all__ = ["NO_TARGET", "TARGET_NAMES"]
+
 NUMBERED = re.compile(r"logits?[_.-]?(\d{1,9})")
-
-# Target of a row without one: neither a class nor a sensible ignore_index.
-NO_TARGET = -(2**63)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -75,24 +78,51 @@ class ResolvedColumns:
         return [*self.logits, self.targets, *([self.id] if self.id else []), *self.attributes]
 
 
-def guess_logits(names: Sequence[str]) -> tuple[str, ...]:
-    """Find `logits`, or `logit_0`, `logit_1`, ... without a gap; empty if there are neither."""
-    if "logits" in names:
-        return ("logits",)
-    numbered = {int(match[1]): name for name in names if (match := NUMBERED.fullmatch(name))}
-    if len(numbered) > 1 and sorted(numbered) == list(range(len(numbered))):
-        return tuple(numbered[number] for number in sorted(numbered))
-    return ()
+def find_columns(names: Sequence[str]) -> ResolvedColumns:
+    """Find the columns of logits, labels and ids by their usual names; the others are not among the attributes.
+
+    Raises:
+        NamesError: Two columns for one part, or none for the logits or the labels; names the part.
+    """
+    known = set(names)
+    return ResolvedColumns(find_logits(names), find_targets(known), find_name("ids", known))
 
 
-def guess_targets(names: Sequence[str]) -> list[str]:
-    """Find the columns whose name is usual for targets; the guess is good only if there is exactly one."""
-    return [name for name in TARGET_NAMES if name in names]
+def find_targets(names: Collection[str]) -> str:
+    """Find the column of labels.
+
+    Raises:
+        NamesError: No column has a usual name, or two have.
+    """
+    name = find_name("targets", names)
+    if name is None:
+        raise NamesError(f"no column is named {', '.join(TARGET_NAMES)}", "targets")
+    return name
 
 
-def guess_id(names: Sequence[str]) -> str | None:
-    """Find the column of ids; None if there is none."""
-    return next((name for name in ID_NAMES if name in names), None)
+def find_logits(names: Sequence[str]) -> tuple[str, ...]:
+    """Find `logits`, or `logit_0`, `logit_1`, ... in the order of the classes.
+
+    Raises:
+        NamesError: Neither is there, or both are, or a number is missing or stands twice.
+    """
+    numbers: dict[int, str] = {}
+    for name in names:
+        match = NUMBERED.fullmatch(name)
+        if match:
+            other = numbers.setdefault(int(match[1]), name)
+            if other != name:
+                raise NamesError(f"both {other!r} and {name!r} are names of the logits of class {match[1]}", "logits")
+    numbered = tuple(numbers[number] for number in range(len(numbers)) if number in numbers)
+    if len(numbered) != len(numbers) or len(numbered) < 2:
+        numbered = ()
+    if "logits" not in set(names):
+        if not numbered:
+            raise NamesError("no column 'logits', and no logit_0, logit_1, ... without a gap", "logits")
+        return numbered
+    if numbered:
+        raise NamesError(f"both 'logits' and {numbered[0]!r} are names of the logits: give one of them", "logits")
+    return ("logits",)
 
 
 def matrix(columns: Sequence[pa.Array], names: Sequence[str], first_row: int, *, keep_missing: bool) -> Array:
@@ -104,41 +134,105 @@ def matrix(columns: Sequence[pa.Array], names: Sequence[str], first_row: int, *,
         first_row: Position of the first row in the file, for messages.
         keep_missing: Convert missing values to NaN instead of raising.
 
+    Returns:
+        Floats; integers and decimals become float64.
+
     Raises:
         ColumnError: A value is not a number, or a row has another length.
     """
-    parts = [
-        _column_numbers(column, name, first_row, keep_missing) for column, name in zip(columns, names, strict=True)
-    ]
+    parts = [_logits(column, name, first_row, keep_missing) for column, name in zip(columns, names, strict=True)]
     return parts[0] if len(parts) == 1 else np.column_stack(parts)
 
 
-def vector(column: pa.Array, name: str, first_row: int, *, whole: bool, keep_missing: bool) -> Array:
-    """Targets (N,), or (N, L) of a list column.
+def vector(
+    column: pa.Array,
+    name: str,
+    first_row: int,
+    *,
+    whole: bool,
+    keep_missing: bool,
+    class_names: ClassNames | None = None,
+) -> Array:
+    """Labels (N,), or (N, L) of a list column, as numbers.
 
     Args:
         column: The column as read.
         name: Its name.
         first_row: Position of the first row in the file, for messages.
-        whole: Convert floats to integers if all are whole: CSV has 3.0, and so have files with missing values.
-        keep_missing: Convert missing values to NaN, or NO_TARGET among integers, instead of raising.
+        whole: The labels are classes; else numbers between 0 and 1.
+        keep_missing: Convert what is no label to NaN, or NO_TARGET among classes, instead of raising.
+        class_names: Names of the classes.
 
     Raises:
-        ColumnError: A value is not a number, or a row has another length.
+        ColumnError: A value is no label, or a row has another length.
     """
-    values = _column_numbers(column, name, first_row, keep_missing)
-    if not whole or values.dtype.kind != "f" or values.ndim != 1:
-        return values
-    missing = np.isnan(values)
-    known = values[~missing]
-    if (known != np.trunc(known)).any() or (np.abs(known) >= 2.0**63).any() or (missing.any() and not keep_missing):
-        return values
-    return np.where(missing, 0, values).astype(np.int64) + np.where(missing, NO_TARGET, 0)
+    values = labels_as_sent(column, name, first_row)
+    convert = class_labels if whole and values.ndim == 1 else number_labels
+    try:
+        return convert(values, class_names, exclude=keep_missing)
+    except LabelError as err:
+        raise ColumnError(err.msg, first_row + err.row, name) from err
 
 
-def is_list(kind: pa.DataType) -> bool:
-    """True if the column has a list in each row."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+def labels_as_sent(column: pa.Array, name: str, first_row: int) -> Array:
+    """The labels (N,) or (N, L) of a column, which `class_labels` and `number_labels` convert.
+
+    Returns:
+        The numbers or booleans; objects if there are other values, None for a missing one.
+
+    Raises:
+        RowLengthError: A row has another length.
+        ColumnError: A row of a list column is missing.
+    """
+    column = _plain(column, name)
+    if not is_list(column.type):
+        return _objects_or_numbers(column)
+    if column.null_count:
+        raise ColumnError("no value", first_row + column.is_null().index(True).as_py(), name)
+    width = row_length(column, range(first_row, first_row + len(column)), name)
+    return _objects_or_numbers(plain(column.flatten())).reshape(len(column), width)
+
+
+def _plain(column: pa.Array, name: str) -> pa.Array:
+    kind = column.type
+    if isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) != 1:
+        raise ColumnError(f"a tensor of a row has one dimension, got shape {list(kind.shape)}", None, name)
+    return plain(column)
+
+
+def _objects_or_numbers(column: pa.Array) -> Array:
+    is_numeric = pat.is_integer(column.type) or pat.is_floating(column.type) or pat.is_boolean(column.type)
+    if is_numeric and not column.null_count:
+        numbers: Array = column.to_numpy(zero_copy_only=False)
+        return numbers
+    values = np.empty(len(column), object)
+    values[:] = _decoded(column)
+    return values
+
+
+def _decoded(column: pa.Array) -> list[Any]:
+    """Python values; bytes become texts, with a replacement for what is not UTF-8."""
+    values: list[Any] = column.to_pylist()
+    if pat.is_binary(column.type) or pat.is_large_binary(column.type) or pat.is_fixed_size_binary(column.type):
+        return [value if value is None else value.decode(errors="backslashreplace") for value in values]
+    # A dictionary is not hashable, so it cannot be looked up as a label.
+    return [value if value.__hash__ else described(value) for value in values] if pat.is_nested(column.type) else values
+
+
+def ids_of_column(column: pa.Array, name: str, first_row: int) -> list[str | int]:
+    """The ids in a column.
+
+    Raises:
+        ColumnError: A value that cannot be an id; names the first one.
+    """
+    column = plain(column)
+    values: list[str | int] = column.to_pylist()
+    if not column.null_count and (is_text(column.type) or pat.is_integer(column.type)):
+        return values
+    try:
+        return id_list(values)
+    except IdError as err:
+        raise ColumnError(err.msg, first_row + err.row, name) from err
 
 
 def row_length(column: pa.Array, rows: Sequence[int] | Array, name: str) -> int:
@@ -152,7 +246,7 @@ def row_length(column: pa.Array, rows: Sequence[int] | Array, name: str) -> int:
     Raises:
         RowLengthError: A list has another length than the first one.
     """
-    if pa.types.is_fixed_size_list(column.type):
+    if pat.is_fixed_size_list(column.type):
         return int(column.type.list_size)
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
     if not len(lengths):
@@ -163,25 +257,29 @@ def row_length(column: pa.Array, rows: Sequence[int] | Array, name: str) -> int:
     return int(lengths[0])
 
 
-def _column_numbers(column: pa.Array, name: str, first_row: int, keep_missing: bool) -> Array:
+def _logits(column: pa.Array, name: str, first_row: int, keep_missing: bool) -> Array:
+    column = _plain(column, name)
     if column.null_count and not keep_missing:
         raise ColumnError("no value", first_row + column.is_null().index(True).as_py(), name)
     if not is_list(column.type):
-        return _flat_numbers(column, name)
+        return _floats(column, name, first_row)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     lists = column.drop_null() if column.null_count else column
-    values = _flat_numbers(lists.flatten(), name)
-    width = row_length(lists, first_row + np.flatnonzero(present), name)
+    rows = first_row + np.flatnonzero(present)
+    width = row_length(lists, rows, name)
+    values = _floats(plain(lists.flatten()), name, int(rows[0]) if len(rows) else first_row)
     if present.all():
         return values.reshape(len(column), width)
-    rows = np.full((len(column), width), np.nan, values.dtype if values.dtype.kind == "f" else np.float64)
-    rows[present] = values.reshape(-1, width)
-    return rows
+    with_missing = np.full((len(column), width), np.nan, values.dtype)
+    with_missing[present] = values.reshape(-1, width)
+    return with_missing
 
 
-def _flat_numbers(column: pa.Array, name: str) -> Array:
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise NotANumberError(f"{column.type} is not a number", None, name)
+def _floats(column: pa.Array, name: str, row: int) -> Array:
+    if not is_number(column.type):
+        raise NotANumberError(f"{column.type} is not a number", row, name)
+    if not pat.is_floating(column.type):
+        column = column.cast(pa.float64(), safe=False)
     # A null in a list becomes NaN, and the loss raises an error with its row and column.
     values: Array = column.to_numpy(zero_copy_only=False)
     return values

@@ -1,4 +1,4 @@
-"""CSV as Arrow record batches: logits and targets as float64, other columns as text; every error names its row.
+"""CSV as Arrow record batches: logits as float64 or lists of it, other columns as text; every error names its row.
 
 Types are not inferred, because the first rows do not determine the types of later ones.
 """
@@ -6,63 +6,150 @@ Types are not inferred, because the first rows do not determine the types of lat
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.csv
 
 from service.formats.columns import ColumnError, NotANumberError, ResolvedColumns
+from service.formats.csv_dialect import ByteSource, Dialect, Utf8Lines, read_header
+from service.formats.csv_values import CsvNumbers, lists_of_texts
 
 PARSE_ERROR = re.compile(r"(?:In CSV column #(\d+)|CSV parse error): Row #(\d+): (.*)", re.DOTALL)
 NOT_A_NUMBER = re.compile(r"CSV conversion error to double: invalid value '(.*)'", re.DOTALL)
+NOT_UTF8 = "; the text is not UTF-8: declare its encoding as charset"
+REWRITTEN_ROWS = 10_000
 
 
-def header_of(line: bytes) -> list[str]:
-    """The names in the first line of a CSV file.
+@dataclass(frozen=True, eq=False)
+class CsvFile:
+    """A CSV file after its header line.
 
-    Raises:
-        ValueError: The line is not UTF-8, or not CSV.
+    Args:
+        header: The names in the first line, without spaces around them.
+        dialect: Separator and spaces.
+        lines: The file at its first row.
     """
-    try:
-        return next(csv.reader([line.decode("utf-8-sig")]), [])
-    except csv.Error as err:
-        raise ValueError(f"the first line: {err}") from err
+
+    header: list[str]
+    dialect: Dialect
+    lines: Utf8Lines
 
 
-def csv_rows(source: BinaryIO, header: list[str], columns: ResolvedColumns) -> Iterator[pa.RecordBatch]:
-    """Read selected columns of a CSV file, block by block.
+def open_csv(
+    source: ByteSource,
+    fits: Callable[[Sequence[str]], bool],
+    *,
+    encoding: str | None = None,
+    separator: str | None = None,
+) -> CsvFile:
+    """Open a CSV file of any dialect, and read its header line.
 
     Args:
         source: Begins at the first line.
-        header: The names in the first line.
-        columns: The columns to read.
+        fits: True if these names include the needed columns; it tells the separator.
+        encoding: The declared encoding (`encoding_of`); None: by the byte order mark, else UTF-8.
+        separator: The declared separator (`separator_of`); None: by the header line.
+
+    Raises:
+        DialectError: The first line is not CSV, or ambiguous.
+        UnicodeDecodeError: The bytes are not of the encoding.
+    """
+    lines = Utf8Lines(source, encoding)
+    header, dialect = read_header(lines, fits, separator)
+    return CsvFile(header, dialect, lines)
+
+
+def csv_rows(file: CsvFile, columns: ResolvedColumns) -> Iterator[pa.RecordBatch]:
+    """Read selected columns of a CSV file, block by block.
 
     Raises:
         ColumnError: A value is not a number, or a line has more or fewer values than the header.
     """
-    types = dict.fromkeys(columns.all, pa.string())
-    types |= dict.fromkeys((*columns.logits, columns.targets), pa.float64())
+    direct = columns.logits if len(columns.logits) > 1 and not file.dialect.decimal_comma else ()
+    types = dict.fromkeys(columns.all, pa.string()) | dict.fromkeys(direct, pa.float64())
     convert = pyarrow.csv.ConvertOptions(include_columns=columns.all, column_types=types, null_values=[""])
     # With several threads, errors do not name the row.
-    read = pyarrow.csv.ReadOptions(use_threads=False)
+    read = pyarrow.csv.ReadOptions(use_threads=False, column_names=file.header)
     # A value may be a text of several lines.
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    file = pa.PythonFile(source, mode="r")
+    separator = "," if file.dialect.spaces else file.dialect.separator
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True, delimiter=separator)
+    lines = _Rewritten(file.lines, file.dialect.separator) if file.dialect.spaces else file.lines
+    numbers, first_row = CsvNumbers(file.dialect), 0
     try:
-        yield from pyarrow.csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert)
+        for batch in pyarrow.csv.open_csv(
+            pa.PythonFile(lines, mode="r"), read_options=read, parse_options=parse, convert_options=convert
+        ):
+            yield _converted(batch, columns, direct, numbers, first_row)
+            first_row += len(batch)
     except pa.ArrowInvalid as err:
-        raise _error(str(err), header) from err
+        # A file without rows is valid here, but not for pyarrow.
+        if str(err) != "Empty CSV file":
+            raise _error(str(err), file.header) from err
+
+
+def _converted(
+    batch: pa.RecordBatch, columns: ResolvedColumns, direct: Sequence[str], numbers: CsvNumbers, first_row: int
+) -> pa.RecordBatch:
+    """The batch with numbers in the columns of logits that were read as text, and with lists of labels."""
+    arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+    for name in columns.logits if not direct else ():
+        read = numbers.lists_or_numbers if len(columns.logits) == 1 else numbers.numbers
+        arrays[name] = read(arrays[name], name, first_row)
+    lists = lists_of_texts(arrays[columns.targets])
+    if lists is not None:
+        arrays[columns.targets] = lists
+    return pa.record_batch(arrays)
+
+
+class _Rewritten:
+    """CSV with spaces after its separators, written anew without them: pyarrow cannot skip them before a quote.
+
+    Args:
+        lines: The rows in UTF-8.
+        separator: Their separator; commas afterwards.
+    """
+
+    def __init__(self, lines: Utf8Lines, separator: str) -> None:
+        texts = (line.decode() for line in iter(lines.readline, b""))
+        self._rows = csv.reader(texts, delimiter=separator, skipinitialspace=True)
+        self._pending = b""
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        parts, length = [self._pending], len(self._pending)
+        while length < size or size < 0:
+            text = io.StringIO()
+            writer = csv.writer(text)
+            for _, row in zip(range(REWRITTEN_ROWS), self._rows, strict=False):
+                if row:
+                    writer.writerow(row)
+            if not text.tell():
+                break
+            parts.append(text.getvalue().encode())
+            length += len(parts[-1])
+        content = b"".join(parts)
+        end = size if size >= 0 else len(content)
+        self._pending = content[end:]
+        return content[:end]
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def _error(text: str, header: list[str]) -> ColumnError:
-    """Convert an error of pyarrow, which counts the header as row 1."""
+    """Convert an error of pyarrow, which counts rows from 1."""
     match = PARSE_ERROR.search(text)
     if match is None:
         return ColumnError(text, None, None)
-    row, column = int(match[2]) - 2, header[int(match[1])] if match[1] else None
+    row, column = int(match[2]) - 1, header[int(match[1])] if match[1] else None
     number = NOT_A_NUMBER.match(match[3])
     if number is not None:
         return NotANumberError(f"{number[1][:100]!r} is not a number", row, column)
-    return ColumnError(match[3], row, column)
+    return ColumnError(match[3] + (NOT_UTF8 if "invalid UTF8" in match[3] else ""), row, column)

@@ -8,10 +8,12 @@ from typing import Any
 import orjson
 import simdjson
 
+from service.formats.arrays import Body
+
 MAX_LOOKUPS = 256
 
 
-def read_strict_json(text: bytes) -> Any:
+def read_strict_json(text: bytes | Body) -> Any:
     """Parse a document; a number that does not fit into 64 bits becomes a float.
 
     Duplicate names are found in objects inside an array only if its first item is an object or an array. No request
@@ -42,11 +44,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _read_slowly(text: bytes) -> Any:
+def _read_slowly(text: bytes | Body) -> Any:
     """Parse by the standard library: many names, large numbers, and errors, for which it has better messages."""
     try:
         # From bytes, json would accept UTF-16 and UTF-32 too.
-        json.loads(text.decode(), object_pairs_hook=_unique)
+        json.loads(bytes(text).decode(), object_pairs_hook=_unique)
     except RecursionError as err:
         raise ValueError(str(err)) from err
     return orjson.loads(text)

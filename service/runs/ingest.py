@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.errors import InvalidIdsError, InvalidTargetError, ShapeError
+from service.formats.labels import ClassNames
+from service.formats.targets import with_numeric_targets
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 from service.schema.request import Batch, Ids
@@ -25,7 +27,7 @@ class RunBatch:
     """A batch for storage in a run, with its columns as they are stored.
 
     Args:
-        source: The decoded batch; its shapes are not checked yet.
+        source: The decoded batch with numbers as targets; its shapes are not checked yet.
         ids: Id of each row as text.
         attributes: Attributes of each row as the text of a JSON object; None if the batch has none.
     """
@@ -57,14 +59,26 @@ class RunBatch:
         return 2 if _is_one_logit(self.source) else int(self.source.logits.shape[1])
 
 
-def check_batches(config: LossConfig, batches: Sequence[Batch]) -> tuple[RunBatch, ...]:
-    """Validate the batches of a request for a run.
+def check_batches(
+    config: LossConfig, batches: Sequence[Batch], names: ClassNames | None = None, *, exclude: bool = False
+) -> tuple[RunBatch, ...]:
+    """Validate the batches of a request for a run, and convert their targets to numbers.
+
+    Args:
+        config: Configuration of the run.
+        batches: The decoded batches.
+        names: Names of the classes of the run.
+        exclude: Targets that are no labels become invalid numbers instead of errors.
 
     Raises:
         InvalidIdsError: A batch has no ids, an id is empty or too long, or two ids are equal as texts.
         ShapeError: An example has several labels, or the number of values of an attribute is not the number of rows.
-        InvalidTargetError: A sigmoid target lies between 0 and 1.
+        InvalidTargetError: A target is no label, or a sigmoid target lies between 0 and 1.
     """
+    batches = [
+        with_numeric_targets(batch, number, config.mode, names=names, exclude=exclude)
+        for number, batch in enumerate(batches)
+    ]
     for number, batch in enumerate(batches):
         if batch.ids is None:
             detail = "ids missing; a run identifies its examples by them"

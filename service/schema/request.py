@@ -86,7 +86,8 @@ class Batch:
 
     Args:
         logits: float16, bfloat16 (of ml_dtypes), float32 or float64; softmax (N, C), sigmoid (N,), (N, 1) or (N, L).
-        targets: (N,) integers, or (N, L) in sigmoid mode.
+        targets: (N,), or (N, L) in sigmoid mode: numbers, booleans, or objects (texts, numbers, booleans, None), as
+            received; `service.formats.targets` converts them to numbers.
         ids: One string or integer per example, or None.
         attributes: Lists with one value per example, by name, for the batches of runs; None without attributes.
     """

@@ -156,11 +156,9 @@ def stream_of(batch: pa.RecordBatch) -> bytes:
         {"logits": pa.array([[1.0, 2.0]]), "targets": pa.array([0]), "id": pa.array([True])},
         {"logits": pa.array([[[1.0], [2.0]]]), "targets": pa.array([0])},
         {"logits": pa.array([{"a": 1.0}]), "targets": pa.array([0])},
-        {"logits": pa.array([1.0]).dictionary_encode(), "targets": pa.array([0])},
         {"logits": pa.array([None], pa.null()), "targets": pa.array([0])},
-        {"logits": pa.array([[1.0, 2.0]]), "targets": pa.array([0]).dictionary_encode()},
-        {"logits": pa.array([[1.0, 2.0]]), "targets": pa.array([2**64 - 1], pa.uint64())},
-        {"logits": pa.array([[1.0, 2.0]], pa.list_view(pa.float64())), "targets": pa.array([0])},
+        {"logits": pa.array([[1.0, 2.0]]), "targets": pa.array([{"a": 0}])},
+        {"logits": pa.array([[]], pa.list_(pa.float32(), 0)), "targets": pa.array([0])},
     ],
 )
 def test_unsupported_types_are_rejected(columns: dict[str, Any]) -> None:

@@ -133,7 +133,7 @@ class TestStructure:
             ('{"batches": [], "logits": []}', ["logits"]),
             ('{"batches": [], "ids": []}', ["ids"]),
             (with_tensors(more=', "logit": 1'), ["logit"]),
-            ('{"batches": [{"logits": [], "targets": [], "id": []}]}', ["batches", 0, "id"]),
+            ('{"batches": [{"logits": [], "targets": [], "key": []}]}', ["batches", 0, "key"]),
             ('{"batches": [{"logits": [], "targets": [], "config": {}}]}', ["batches", 0, "config"]),
             (with_tensors(more=', "top_k": "3"'), ["top_k"]),
             (with_tensors(more=', "top_k": -1'), ["top_k"]),
@@ -209,9 +209,9 @@ class TestArrays:
         assert f"batch {batch}, row {row}, column {column}: " in error.detail
         assert error.detail.endswith("is not a number")
 
-    @pytest.mark.parametrize("value", ["null", "true", '"1"', "{}", '{"a": 1}', "[]", "[1]", "[1, 0]"])
+    @pytest.mark.parametrize("value", ["{}", '{"a": 1}', "[]", "[1]", "[1, 0]"])
     @pytest.mark.parametrize("row", [1, 2])
-    def test_targets_must_be_numbers(self, value: str, row: int) -> None:
+    def test_targets_are_no_lists_or_objects(self, value: str, row: int) -> None:
         targets = ["0", "1", "0"]
         targets[row] = value
         error = error_of_text(with_tensors("[[1, 2], [1, 2], [1, 2]]", f"[{', '.join(targets)}]"))

@@ -194,7 +194,7 @@ class TestExcluded:
             batch([[1.0]], [0]),
             batch(LOGITS, TARGETS, ["a"]),
             batch(LOGITS, TARGETS, ["a", "b", "c", "a"]),
-            batch(LOGITS, tensor([0.0, 1.0, 2.0, 0.0])),
+            batch(LOGITS, tensor([[0], [1], [2], [0]])),
         ],
     )
     def test_other_errors_are_still_errors(self, wrong: Batch) -> None:

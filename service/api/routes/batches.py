@@ -26,6 +26,7 @@ from service.errors import (
     RunFullError,
     StorageFullError,
 )
+from service.formats.labels import ClassNames
 from service.runs.ingest import RunBatch, check_batches
 from service.runs.names import check_name
 from service.runs.rows import STORED_OUTPUTS, content_digest, stored_rows
@@ -73,9 +74,12 @@ def _compute_and_store(
     Returns:
         True if the batch is new, and the body of the reply.
     """
-    request = negotiation.reader.decode(body, with_attributes=True, max_bytes=service.settings.max_body_bytes)
+    settings = service.settings
+    request = negotiation.reader.decode(
+        body, with_attributes=True, max_bytes=settings.max_body_bytes, max_rows=settings.max_examples
+    )
     options = negotiation.options(request.options)
-    config = snapshot.description.config
+    config, names = snapshot.description.config, snapshot.description.class_names
     if options.config is not None or options.config_id not in (None, config.config_id):
         raise fault(
             InvalidRequestError,
@@ -83,11 +87,12 @@ def _compute_and_store(
             "config",
             detail=f"a batch of a run has the run's configuration, {config.config_id}",
         )
-    batches = check_batches(config, request.batches)
+    class_names, exclude = None if names is None else ClassNames(names), options.on_invalid == "exclude"
+    batches = check_batches(config, request.batches, class_names, exclude=exclude)
     outputs = tuple(dict.fromkeys((*options.outputs, *STORED_OUTPUTS)))
     all_options = options.model_copy(update={"config": config, "config_id": None, "outputs": outputs})
     negotiation.timing.end("decode")
-    module, request = service.module(all_options), LossRequest(all_options, request.batches)
+    module, request = service.module(all_options), LossRequest(all_options, tuple(batch.source for batch in batches))
     result = evaluate(service.device, module, request, service.limits, unique_ids=True)
     negotiation.timing.end("compute")
     # Other threads compute the digest and the reply while this one writes the rows.

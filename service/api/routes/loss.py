@@ -37,7 +37,8 @@ async def post_loss(request: Request) -> Response:
 
 def _reply_to(service: Service, negotiation: Negotiation, body: memoryview) -> bytes:
     """Decode the inflated body, compute the loss and encode the reply; on a worker thread."""
-    request = negotiation.reader.decode(body, max_bytes=service.settings.max_body_bytes)
+    settings = service.settings
+    request = negotiation.reader.decode(body, max_bytes=settings.max_body_bytes, max_rows=settings.max_examples)
     request = LossRequest(negotiation.options(request.options), request.batches)
     result = service.evaluate(request, negotiation.timing)
     content = compressed(negotiation.writer.encode(result), negotiation.reply_coding)

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.cli.errors import UsageError
-from service.formats.columns import TARGET_NAMES, ResolvedColumns, guess_id, guess_logits, guess_targets
+from service.formats.columns import ResolvedColumns, find_logits, find_targets
+from service.formats.part_names import NamesError, find_name
+
+NAMES_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -45,31 +48,16 @@ class ColumnNames:
         for name in (*(self.logits or ()), self.targets, self.id, *(self.attributes or ())):
             if name is not None and name not in names:
                 raise UsageError(f"{where}: no column {name!r}; the columns are {', '.join(map(repr, names))}")
-        logits = self.logits or _logits(names, where)
-        targets = self.targets or _targets(names, where)
-        identity = self.id or guess_id(names)
+        try:
+            logits = self.logits or find_logits(names)
+            targets = self.targets or find_targets(names)
+            identity = self.id or find_name("ids", names)
+        except NamesError as err:
+            option = {"ids": "id"}.get(err.part, err.part)
+            listed = ", ".join(map(repr, names[:NAMES_SHOWN])) + (", ..." if len(names) > NAMES_SHOWN else "")
+            raise UsageError(
+                f"{where}: name the {err.part} with --{option}: {err.msg}; the columns are {listed}"
+            ) from err
         used = {*logits, targets, identity}
         attributes = names if self.attributes is None else self.attributes
         return ResolvedColumns(logits, targets, identity, tuple(name for name in attributes if name not in used))
-
-
-def _logits(names: Sequence[str], where: str) -> tuple[str, ...]:
-    columns = guess_logits(names)
-    if not columns:
-        raise UsageError(
-            f"{where}: name the logits with --logits: no column 'logits' and no logit_0, logit_1, ... among "
-            f"{', '.join(map(repr, names))}"
-        )
-    return columns
-
-
-def _targets(names: Sequence[str], where: str) -> str:
-    columns = guess_targets(names)
-    if len(columns) == 1:
-        return columns[0]
-    fault = (
-        f"columns {columns[0]!r} and {columns[1]!r} are both candidates"
-        if columns
-        else f"no column {', '.join(TARGET_NAMES)}"
-    )
-    raise UsageError(f"{where}: name the targets with --targets: {fault}")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, BinaryIO
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
-from service.cli.errors import DataError
+from service.cli.errors import DataError, UsageError
 from service.cli.score.columns import ColumnNames
 from service.formats.columns import ResolvedColumns
-from service.formats.csv_rows import csv_rows, header_of
+from service.formats.csv_rows import csv_rows, open_csv
 
 Batches = Iterator[pa.RecordBatch]
 Reader = Callable[[BinaryIO, ColumnNames, str], tuple[ResolvedColumns, Batches]]
@@ -47,11 +47,18 @@ def read_arrow(file: BinaryIO, names: ColumnNames, where: str) -> tuple[Resolved
 
 
 def read_csv(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
-    """Read a CSV file: numbers as float64, ids and attributes as text."""
-    line = file.readline()
-    header = header_of(line)
-    columns = names.resolve(header, where)
-    return columns, csv_rows(cast(BinaryIO, _RejoinedFile(line, file)), header, columns)
+    """Read a CSV file: numbers as float64, labels, ids and attributes as text."""
+
+    def fits(header: Sequence[str]) -> bool:
+        try:
+            names.resolve(header, where)
+        except UsageError:
+            return False
+        return True
+
+    csv = open_csv(file, fits)
+    columns = names.resolve(csv.header, where)
+    return columns, csv_rows(csv, columns)
 
 
 def read_jsonl(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:

@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import io
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
 from service.codecs.arrow.reader import ArrowStream
 from service.codecs.arrow.writer import ArrowResultWriter
-from service.codecs.base import inflated_bytes
+from service.codecs.base import check_batches, inflated_bytes
 from service.formats.arrays import Body
-from service.schema.request import LossRequest
+from service.schema.request import Batch, LossRequest
 from service.schema.result import BatchResult, LossResult
 
 
@@ -25,11 +24,22 @@ class ArrowCodec:
     media_type = "application/vnd.apache.arrow.stream"
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(
+        self,
+        body: Body,
+        *,
+        with_attributes: bool = False,
+        max_bytes: int | None = None,
+        max_rows: int | None = None,
+    ) -> LossRequest:
         """See `Reader.decode`."""
         max_bytes = inflated_bytes(body, max_bytes)
-        stream = ArrowStream(io.BytesIO(body), max_bytes, with_attributes=with_attributes)
-        return LossRequest(stream.options, tuple(stream))
+        stream = ArrowStream(io.BytesIO(body), max_bytes, max_rows=max_rows, with_attributes=with_attributes)
+        batches: list[Batch] = []
+        for batch in stream:
+            batches.append(batch)
+            check_batches(len(batches))
+        return LossRequest(stream.options, tuple(batches))
 
     def encode(self, result: LossResult) -> bytes:
         """See `Codec.encode`."""
@@ -46,7 +56,13 @@ class ArrowCodec:
 
 
 def _id_type(batches: tuple[BatchResult, ...]) -> pa.DataType | None:
+    """The narrowest type that holds all ids: integers of 64 bits, else text."""
     ids = [identity for batch in batches for identity in batch.ids or ()]
     if not ids:
         return None
-    return cast(pa.DataType, pa.string() if any(isinstance(identity, str) for identity in ids) else pa.int64())
+    if any(isinstance(identity, str) for identity in ids):
+        return pa.string()
+    least, largest = min(map(int, ids)), max(map(int, ids))
+    if largest < 2**63:
+        return pa.int64()
+    return pa.uint64() if least >= 0 else pa.string()

@@ -1,39 +1,84 @@
-"""`text/csv`: a line of names, then a line for each example; UTF-8. Options can only be in the query."""
+"""`text/csv` and `text/tab-separated-values`: a line of names, then a line for each example.
+
+Options can only be in the query. The media type can declare the encoding (`charset`) and the separator (`delimiter`).
+"""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pyarrow as pa
 
-from service.codecs.base import inflated_bytes
-from service.codecs.tables.request import check_size, decoding, find_columns, request_of, table_fault
+from service.codecs.base import check_rows, inflated_bytes
+from service.codecs.tables.batch import batch_of, check_size, column_fault, resolve_columns
+from service.codecs.tables.decoding import decoding
 from service.formats.arrays import Body
-from service.formats.columns import ColumnError
-from service.formats.csv_rows import csv_rows, header_of
+from service.formats.columns import ColumnError, find_columns
+from service.formats.csv_rows import csv_rows, open_csv
+from service.formats.part_names import NamesError
 from service.schema.request import LossRequest, RequestOptions
 
 
 class CsvReader:
-    """CSV; ids and attributes are text."""
+    """CSV; ids and attributes are text.
 
-    media_type = "text/csv"
+    Args:
+        media_type: Its media type.
+        encoding: The declared encoding; None: by the byte order mark, else UTF-8.
+        separator: The declared separator; None: by the header line.
+    """
+
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def __init__(
+        self, media_type: str = "text/csv", *, encoding: str | None = None, separator: str | None = None
+    ) -> None:
+        self.media_type = media_type
+        self._encoding = encoding
+        self._separator = separator
+
+    def decode(
+        self,
+        body: Body,
+        *,
+        with_attributes: bool = False,
+        max_bytes: int | None = None,
+        max_rows: int | None = None,
+    ) -> LossRequest:
         """See `Reader.decode`."""
         max_bytes = inflated_bytes(body, max_bytes)
-        source = io.BytesIO(body)
         with decoding("csv"):
-            header = header_of(source.readline())
-            source.seek(0)
-            columns = find_columns(header, with_attributes=with_attributes)
+            file = open_csv(io.BytesIO(body), _fits, encoding=self._encoding, separator=self._separator)
+            columns = resolve_columns(file.header, with_attributes=with_attributes)
             rows: list[pa.RecordBatch] = []
+            count = size = 0
             try:
-                for batch in csv_rows(source, header, columns):
+                for batch in csv_rows(file, columns):
                     rows.append(batch)
-                    check_size(sum(batch.nbytes for batch in rows), max_bytes)
+                    count, size = count + len(batch), size + batch.nbytes
+                    check_rows(count, max_rows)
+                    check_size(size, max_bytes)
             except ColumnError as err:
-                raise table_fault(err, columns) from err
-            table = pa.Table.from_batches(rows) if rows else pa.table({name: [] for name in columns.all})
-            return request_of(table, columns, RequestOptions(), max_bytes)
+                raise column_fault(err, columns, 0) from err
+            table = _table(rows, columns.all)
+            return LossRequest(
+                RequestOptions(), (batch_of(table, columns, 0, keep_missing=False, max_bytes=max_bytes),)
+            )
+
+
+def _fits(names: Sequence[str]) -> bool:
+    try:
+        find_columns(names)
+    except NamesError:
+        return False
+    return True
+
+
+def _table(rows: list[pa.RecordBatch], names: list[str]) -> pa.Table:
+    if not rows:
+        return pa.table({name: [] for name in names})
+    try:
+        return pa.Table.from_batches(rows)
+    except pa.ArrowInvalid as err:
+        raise ValueError("a column has lists in some rows and single values in others") from err

@@ -9,17 +9,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.codecs.arrow.reader import schema_options
-from service.codecs.base import inflated_bytes
+from service.codecs.arrow.options import schema_options
+from service.codecs.base import check_rows, inflated_bytes
+from service.codecs.tables.batch import batch_of, check_size, check_types, resolve_columns
+from service.codecs.tables.decoding import decoding
 from service.codecs.tables.parquet_size import declared_size
-from service.codecs.tables.request import (
-    check_attribute_types,
-    check_size,
-    decoding,
-    find_columns,
-    request_of,
-)
 from service.formats.arrays import Body
+from service.formats.arrow_types import is_text, plain_type
 from service.schema.request import LossRequest
 
 
@@ -29,22 +25,29 @@ class ParquetReader:
     media_type = "application/vnd.apache.parquet"
     aliases: tuple[str, ...] = ()
 
-    def decode(self, body: Body, *, with_attributes: bool = False, max_bytes: int | None = None) -> LossRequest:
+    def decode(
+        self,
+        body: Body,
+        *,
+        with_attributes: bool = False,
+        max_bytes: int | None = None,
+        max_rows: int | None = None,
+    ) -> LossRequest:
         """See `Reader.decode`."""
         max_bytes = inflated_bytes(body, max_bytes)
         with decoding("parquet"):
             source = pa.BufferReader(body)
             schema = pq.ParquetFile(source).schema_arrow
-            columns = find_columns(schema.names, with_attributes=with_attributes)
-            check_attribute_types(schema, columns)
+            columns = resolve_columns(schema.names, with_attributes=with_attributes)
+            check_types(schema, columns)
             options = schema_options(schema, "parquet")
-            texts = [name for name in columns.all if _is_text(schema.field(name).type)]
+            kinds = dict(zip(schema.names, schema.types, strict=True))
+            texts = [name for name in columns.all if is_text(plain_type(kinds[name]))]
             file = pq.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
+            check_rows(file.metadata.num_rows, max_rows)
             check_size(declared_size(body, file.schema, columns.all), max_bytes)
             table = file.read(columns=columns.all, use_threads=False)
             table.validate(full=True)
-            return request_of(table, columns, options, max_bytes)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+            keep_missing = options.on_invalid == "exclude"
+            batch = batch_of(table, columns, 0, keep_missing=keep_missing, max_bytes=max_bytes)
+        return LossRequest(options, (batch,))

@@ -1,0 +1,147 @@
+"""Converts the columns of a table to a batch: files, and the record batches of a stream."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pat
+
+from service.codecs.tables.plain_size import plain_size
+from service.errors import (
+    BodyTooLargeError,
+    DecodeError,
+    InvalidIdsError,
+    InvalidLogitError,
+    InvalidRequestError,
+    InvalidTargetError,
+    ShapeError,
+)
+from service.formats.arrow_types import plain, plain_type
+from service.formats.attributes import attribute_values, check_attribute_count, is_attribute
+from service.formats.columns import (
+    ColumnError,
+    ResolvedColumns,
+    RowLengthError,
+    find_columns,
+    ids_of_column,
+    labels_as_sent,
+    matrix,
+)
+from service.formats.part_names import NamesError, first_duplicate
+from service.schema.faults import fault
+from service.schema.request import Batch
+
+NAMES_SHOWN = 20
+
+
+def check_size(count: int, max_bytes: int) -> None:
+    """Check the inflated size of rows.
+
+    Raises:
+        BodyTooLargeError: The rows are larger than a body may be.
+    """
+    if count > max_bytes:
+        raise BodyTooLargeError(f"the rows of the file take {count} bytes, the limit is {max_bytes} (max_body_bytes)")
+
+
+def resolve_columns(names: list[str], *, with_attributes: bool) -> ResolvedColumns:
+    """Find the columns by their names; the others are attributes, if the batch may have attributes.
+
+    Raises:
+        InvalidRequestError: No logits or labels, two names for one of them, or a duplicate name.
+        TooManyAttributesError: More attributes than an example may have.
+    """
+    try:
+        columns = find_columns(names)
+    except NamesError as err:
+        listed = ", ".join(repr(name[:100]) for name in names[:NAMES_SHOWN])
+        more = ", ..." if len(names) > NAMES_SHOWN else ""
+        msg = f"{err.msg}; the columns are {listed}{more}"
+        raise fault(InvalidRequestError, msg, err.part, batch=0) from err
+    used = set(columns.all)
+    # pandas writes its index without a name.
+    attributes = tuple(name for name in names if name and name not in used) if with_attributes else ()
+    check_attribute_count(len(attributes))
+    read = used.union(attributes)
+    repeated = first_duplicate(name for name in names if name in read)
+    if repeated is not None:
+        raise fault(InvalidRequestError, f"column {repeated[:100]!r} appears twice", repeated[:100], batch=0)
+    return ResolvedColumns(columns.logits, columns.targets, columns.id, attributes)
+
+
+def check_types(schema: pa.Schema, columns: ResolvedColumns) -> None:
+    """Check the types of columns before they are read.
+
+    Raises:
+        InvalidRequestError: A type that attributes cannot have, or one whose size is not known; names the column.
+        ShapeError: Lists of length 0, of which any number of rows takes no bytes.
+    """
+    # The position, because `schema.field(name)` looks through all names.
+    kinds = {name: schema.types[position] for position, name in enumerate(schema.names)}
+    for name in columns.attributes:
+        if not is_attribute(kinds[name]):
+            msg = f"column {name[:100]!r} is {str(kinds[name])[:100]}; attributes are text, numbers, booleans or times"
+            raise fault(InvalidRequestError, f"{msg}: leave it out", name[:100], batch=0)
+    for name in (*columns.logits, columns.targets, *([columns.id] if columns.id else [])):
+        kind = plain_type(kinds[name])
+        encoded = pat.is_dictionary(kinds[name]) or pat.is_run_end_encoded(kinds[name])
+        if pat.is_union(kind) or pat.is_map(kind) or pat.is_struct(kind) or (encoded and pat.is_nested(kind)):
+            msg = f"column {name[:100]!r} is {str(kinds[name])[:100]}, which is neither numbers, texts nor lists"
+            raise fault(InvalidRequestError, msg, name[:100], batch=0)
+        if pat.is_fixed_size_list(kind) and kind.list_size == 0:
+            raise fault(ShapeError, f"column {name[:100]!r} has lists of length 0", name[:100], batch=0)
+
+
+def batch_of(
+    rows: pa.Table | pa.RecordBatch, columns: ResolvedColumns, number: int, *, keep_missing: bool, max_bytes: int
+) -> Batch:
+    """The batch in the rows of a table.
+
+    Args:
+        rows: Has at least the columns; its values are not yet checked.
+        columns: The names of the columns.
+        number: Number of the batch, for messages.
+        keep_missing: Convert missing logits to NaN, which the loss excludes, instead of raising.
+        max_bytes: Limit of the columns with every value in full.
+
+    Raises:
+        BodyTooLargeError: The columns are larger than the limit.
+        InvalidRequestError: An invalid value; names batch, row and column.
+    """
+    rows = rows.select(columns.all)
+    arrays = dict(zip(columns.all, rows.columns, strict=True))
+    check_size(sum(map(plain_size, arrays.values())), max_bytes)
+    if not len(rows):
+        # The number of classes is unknown.
+        ids: list[str | int] | None = [] if columns.id else None
+        attributes: dict[str, list[object]] = {name: [] for name in columns.attributes}
+        return Batch(np.empty(0, np.float32), np.empty(0, np.int64), ids, attributes or None)
+    try:
+        parts = [plain(arrays[name]) for name in columns.logits]
+        return Batch(
+            matrix(parts, columns.logits, 0, keep_missing=keep_missing),
+            labels_as_sent(arrays[columns.targets], columns.targets, 0),
+            ids_of_column(arrays[columns.id], columns.id, 0) if columns.id else None,
+            {name: attribute_values(arrays[name], name) for name in columns.attributes} or None,
+        )
+    except ColumnError as err:
+        raise column_fault(err, columns, number) from err
+
+
+def column_fault(err: ColumnError, columns: ResolvedColumns, number: int) -> InvalidRequestError | DecodeError:
+    """The error of a request for the error of a column."""
+    kind: type[InvalidRequestError | DecodeError] = DecodeError
+    part, column, msg = None, None, err.msg[:500]
+    if err.column == columns.targets:
+        kind, part = InvalidTargetError, "targets"
+    elif err.column == columns.id and err.column is not None:
+        kind, part = InvalidIdsError, "ids"
+    elif err.column in columns.logits:
+        kind, part = InvalidLogitError, "logits"
+        if len(columns.logits) > 1 and err.row is not None:
+            column = columns.logits.index(err.column)
+    if isinstance(err, RowLengthError):
+        kind = ShapeError
+    loc = [name for name in (part, err.row, column) if name is not None]
+    detail = f"batch {number}{err.place and ', '}{err.place}: {msg}"
+    return fault(kind, msg, "batches", number, *loc, detail=detail)

@@ -1,0 +1,54 @@
+"""Types of Arrow columns: a column is what it holds, whatever it is encoded as."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values: that of a dictionary's values, a tensor's storage, runs and views."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pat.is_dictionary(kind) or pat.is_run_end_encoded(kind):
+        return plain_type(kind.value_type)
+    if pat.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pat.is_binary_view(kind) else kind
+
+
+def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Decode a column to one array of its `plain_type`, without a copy if it is one already.
+
+    The items of lists keep their type. The result can be much larger than the column.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        chunks = [plain(chunk) for chunk in column.chunks]
+        if len(chunks) == 1:
+            return chunks[0]
+        return pa.concat_arrays(chunks) if chunks else pa.array([], plain_type(column.type))
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain(column.storage)
+    if pat.is_dictionary(kind):
+        return plain(column.dictionary_decode())
+    if pat.is_run_end_encoded(kind):
+        return plain(pc.run_end_decode(column))
+    return column if plain_type(kind) == kind else column.cast(plain_type(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """True if the column has a list in each row."""
+    tests = (pat.is_list, pat.is_large_list, pat.is_fixed_size_list, pat.is_list_view, pat.is_large_list_view)
+    return any(test(kind) for test in tests)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """True for integers, floats and decimals."""
+    return bool(pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """True for texts of a plain type."""
+    return bool(pat.is_string(kind) or pat.is_large_string(kind))

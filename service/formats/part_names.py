@@ -1,0 +1,52 @@
+"""The names of logits, labels and ids: one table for members of JSON, tensors, columns and inputs of every format."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+LOGITS_NAMES = ("logits",)
+TARGET_NAMES = ("targets", "target", "labels", "label", "y")
+ID_NAMES = ("ids", "id")
+# The first name of each part is the one that the documentation uses.
+PART_NAMES: Mapping[str, tuple[str, ...]] = {"logits": LOGITS_NAMES, "targets": TARGET_NAMES, "ids": ID_NAMES}
+PART_OF: Mapping[str, str] = {name: part for part, names in PART_NAMES.items() for name in names}
+
+
+class NamesError(ValueError):
+    """Two names for the same part.
+
+    Args:
+        msg: Describes the error.
+        part: `logits`, `targets` or `ids`.
+    """
+
+    def __init__(self, msg: str, part: str) -> None:
+        super().__init__(msg)
+        self.msg = msg
+        self.part = part
+
+
+def find_name(part: str, names: Collection[str]) -> str | None:
+    """Find the name of a part among the names of members, tensors or columns; None if it is not there.
+
+    Args:
+        part: `logits`, `targets` or `ids`.
+        names: All names; a set or a dict, if there are many.
+
+    Raises:
+        NamesError: Two names for the part.
+    """
+    found = [name for name in PART_NAMES[part] if name in names]
+    if len(found) > 1:
+        raise NamesError(f"both {found[0]!r} and {found[1]!r} are names of the {part}: give one of them", part)
+    return found[0] if found else None
+
+
+def first_duplicate(names: Iterable[str]) -> str | None:
+    """The first name that occurs a second time, in one pass; None if all are different."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
