@@ -14,7 +14,8 @@ from typing import cast, get_args
 from typing_extensions import TypedDict
 
 from service.exports.class_texts import ClassTexts
-from service.formats.columns import ID_NAMES, ColumnError
+from service.formats.columns import ColumnError
+from service.formats.part_names import ID_NAMES
 from service.schema.replies.fields import Verdict
 
 Row = Mapping[str, object]

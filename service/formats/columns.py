@@ -96,7 +96,7 @@ def find_targets(names: Collection[str]) -> str:
     """
     name = find_name("targets", names)
     if name is None:
-        raise NamesError(f"no column is named {', '.join(TARGET_NAMES)}", "targets")
+        raise NamesError(f"targets missing: no column is named {', '.join(TARGET_NAMES)}", "targets")
     return name
 
 

@@ -171,11 +171,11 @@ def _label(value: Any, names: ClassNames | None, *, whole: bool) -> int | float 
     if isinstance(value, str):
         number = label_of_text(value, names)
         if number is None and not value.strip():
-            return "no label"
+            return "no value (null)"
         if number is None:
             return names.unknown(value) if names is not None else _not_a_number(repr(value[:MAX_TEXT]))
     if number is None:
-        return "no label"
+        return "no value (null)"
     if isinstance(number, Decimal) and number.is_finite():
         number = int(number) if number == number.to_integral_value() else float(number)
     if not isinstance(number, bool | int | float):

@@ -24,6 +24,9 @@ from pydantic import (
 from service.errors import InvalidConfigError
 from service.schema.faults import validation_fault
 
+# Adding 0 turns -0 into 0: both are one value, and SQL reads the sign of the other as a comment.
+WithoutSignOfZero = AfterValidator(lambda value: value + 0.0)
+
 Mode = Literal["softmax", "sigmoid"]
 Reduction = Literal["mean", "sum", "weighted_mean", "none"]
 
@@ -55,7 +58,7 @@ class ClassCounts(BaseModel):
         tuple[Annotated[int, Field(lt=2**63)], ...], Field(fail_fast=True), BeforeValidator(as_tuple)
     ]
     scheme: Literal["inverse", "effective"] = "inverse"
-    beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    beta: Annotated[float, Field(ge=0, lt=1), WithoutSignOfZero] = 0.999
 
     @field_validator("class_counts")
     @classmethod
@@ -84,9 +87,9 @@ class ClassCounts(BaseModel):
             return tuple(float(weight * scale) for weight in raw)
 
 
-SingleAlpha = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Tag("single")]
+SingleAlpha = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), WithoutSignOfZero, Tag("single")]
 AlphaPerClass = Annotated[
-    tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
+    tuple[Annotated[float, Field(ge=0, allow_inf_nan=False), WithoutSignOfZero], ...],
     # The error names one bad weight: with all of them it could be larger than the request.
     Field(fail_fast=True),
     BeforeValidator(as_tuple),
@@ -120,11 +123,11 @@ class LossConfig(BaseModel):
 
     mode: Mode = "softmax"
     alpha: Alpha | None = None
-    gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
+    gamma: Annotated[float, Field(ge=0, allow_inf_nan=False), WithoutSignOfZero] = 2.0
     reduction: Reduction = "mean"
     ignore_index: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = -100
     positive_class: Annotated[int, Field(ge=0, le=1)] = 1
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), WithoutSignOfZero] = 0.0
 
     @model_validator(mode="after")
     def _check_mode(self) -> LossConfig:

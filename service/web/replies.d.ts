@@ -148,11 +148,6 @@ export interface ConfusionCell {
   count: number;
 }
 
-export interface DamagedRun {
-  run: string;
-  error: string;
-}
-
 export interface DataMapCell {
   confidence: number;
   variability: number;
@@ -497,7 +492,7 @@ export interface Run {
 }
 
 export interface RunList {
-  runs: (Run | DamagedRun)[];
+  runs: Run[];
 }
 
 export interface ScoredExample {

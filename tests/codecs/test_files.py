@@ -147,7 +147,7 @@ CASES: list[tuple[dict[str, Any], type[Exception], str, list[Any]]] = [
         "row 0: 'cat' is not a number; a label is the number of its",
         [],
     ),
-    ({"label": pa.array([0, None])}, InvalidTargetError, "row 1: no label", ["targets", 1]),
+    ({"label": pa.array([0, None])}, InvalidTargetError, "row 1: no value", ["targets", 1]),
     ({"logits": [[1.0, 2.0, 3.0], None]}, InvalidLogitError, "row 1, column 'logits': no value", ["logits", 1]),
     ({"logits": [[1.0, 2.0, 3.0], [1.0]]}, ShapeError, "row 1, column 'logits': 1 values, row 0 has 3", ["logits", 1]),
     ({"logits": [["a"], ["b"]]}, InvalidLogitError, "column 'logits': string is not a number", ["logits"]),

@@ -186,11 +186,11 @@ def test_what_is_not_safetensors_is_400(client: httpx.Client) -> None:
     ("tensors", "request_fields", "code"),
     [
         ({"logits": np.zeros((2, 3), np.float32)}, {}, "invalid_request"),
-        ({"logits": np.zeros((2, 3), np.int64), "targets": np.zeros(2, np.int64)}, {}, "invalid_request"),
-        ({"logits": np.zeros((2, 3), np.float32), "targets": np.zeros(2, np.float32)}, {}, "invalid_target"),
+        ({"logits": np.zeros((2, 3), bool), "targets": np.zeros(2, np.int64)}, {}, "invalid_logit"),
+        ({"logits": np.zeros((2, 3), np.float32), "targets": np.full(2, 0.5, np.float32)}, {}, "invalid_target"),
         ({"logits": np.zeros((2, 3, 4), np.float32), "targets": np.zeros(2, np.int64)}, {}, "invalid_shape"),
         ({"logits": np.zeros((2, 3), np.float32), "targets": np.zeros(3, np.int64)}, {}, "invalid_shape"),
-        ({"logits": np.zeros((2, 3), np.float32), "labels": np.zeros(2, np.int64)}, {}, "invalid_request"),
+        ({"logits": np.zeros((2, 3), np.float32), "classes": np.zeros(2, np.int64)}, {}, "invalid_request"),
         ({"logits.1": np.zeros((2, 3), np.float32), "targets.1": np.zeros(2, np.int64)}, {}, "invalid_request"),
         (
             {"logits": np.zeros((2, 3), np.float32), "targets": np.zeros(2, np.int64), "ids": np.array([4, 4])},

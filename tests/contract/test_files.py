@@ -89,14 +89,14 @@ def test_what_is_wrong_with_a_file_is_said(client: httpx.Client) -> None:
         assert "targets, target, labels, label, y" in said
         assert "'class', 'text'" in said
         said = detail(reader, TABLE.set_column(2, "label", [["cat", "dog", "dog"]]), 422, "invalid_target")
-        assert "column 'label'" in said
+        assert "row 0: 'cat' is not a number" in said
         assert "counted from 0" in said
         assert "row 2: target 7" in detail(reader, TABLE.set_column(2, "label", [[0, 1, 7]]), 422, "invalid_target")
         assert "'a' is already" in detail(reader, TABLE.set_column(0, "id", [["a", "b", "a"]]), 422, "invalid_ids")
     problem(post(client, PARQUET.media_type, b"PAR1 nothing PAR1"), 400, "malformed_body")
     problem(post(client, ARROW.media_type, b"ARROW1 nothing ARROW1"), 400, "malformed_body")
     problem(post(client, CSV.media_type, "logit_0,logit_1,ä\n".encode("latin-1")), 400, "malformed_body")
-    assert "text/csv" in problem(post(client, "text/tab-separated-values", b""), 415, "unsupported_media_type")
+    assert "text/csv" in problem(post(client, "text/semicolon-separated", b""), 415, "unsupported_media_type")
 
 
 def test_limits_hold_for_what_a_file_packs(client_with: ClientWith) -> None:

@@ -384,3 +384,11 @@ class TestRequestOptions:
 @pytest.mark.parametrize(("shape", "expected"), [((4, 3), 4), ((0, 3), 0), ((), 0)])
 def test_number_of_examples_of_a_batch(shape: tuple[int, ...], expected: int) -> None:
     assert Batch(np.zeros(shape), np.zeros(shape[:1])).num_examples == expected
+
+
+@pytest.mark.parametrize("field", ["gamma", "alpha", "label_smoothing"])
+def test_minus_zero_is_zero(field: str) -> None:
+    config, plus = LossConfig.parse({field: -0.0}), LossConfig.parse({field: 0.0})
+    assert math.copysign(1, getattr(config, field)) == 1
+    assert (config, config.config_id) == (plus, plus.config_id)
+    assert LossConfig.parse({"alpha": [-0.0, 1.0]}).model_dump_json().count("-0.0") == 0

@@ -59,7 +59,6 @@ class CheckedMessages:
     def _check(self, message: Any) -> None:
         rows, nbytes, dictionary, is_delta = declared(message)
         if dictionary is None:
-            check_rows(rows, self._max_rows)
             what, self._batches = f"batch {self._batches} inflates", self._batches + 1
         else:
             nbytes = max(nbytes, len(message.body))
@@ -68,6 +67,8 @@ class CheckedMessages:
             what, nbytes = "dictionaries inflate", sum(self._dictionaries.values())
         if nbytes > self._max_bytes:
             raise BodyTooLargeError(f"{what} to {nbytes} bytes, the limit is {self._max_bytes} (max_body_bytes)")
+        if dictionary is None:
+            check_rows(rows, self._max_rows)
 
 
 class ReplayedMessages:

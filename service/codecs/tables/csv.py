@@ -57,8 +57,8 @@ class CsvReader:
                 for batch in csv_rows(file, columns):
                     rows.append(batch)
                     count, size = count + len(batch), size + batch.nbytes
-                    check_rows(count, max_rows)
                     check_size(size, max_bytes)
+                    check_rows(count, max_rows)
             except ColumnError as err:
                 raise column_fault(err, columns, 0) from err
             table = _table(rows, columns.all)

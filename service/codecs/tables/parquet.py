@@ -44,8 +44,8 @@ class ParquetReader:
             kinds = dict(zip(schema.names, schema.types, strict=True))
             texts = [name for name in columns.all if is_text(plain_type(kinds[name]))]
             file = pq.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
-            check_rows(file.metadata.num_rows, max_rows)
             check_size(declared_size(body, file.schema, columns.all), max_bytes)
+            check_rows(file.metadata.num_rows, max_rows)
             table = file.read(columns=columns.all, use_threads=False)
             table.validate(full=True)
             keep_missing = options.on_invalid == "exclude"

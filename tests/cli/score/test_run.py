@@ -170,7 +170,11 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         ({"a": [1.0], "label": [0]}, ColumnNames(), "--logits"),
         ({"logit_0": [1.0], "logit_2": [1.0], "label": [0]}, ColumnNames(), "--logits"),
         ({"logits": [[1.0, 2.0]], "a": [0]}, ColumnNames(), "--targets"),
-        ({"logits": [[1.0, 2.0]], "label": [0], "y": [0]}, ColumnNames(), "'label' and 'y' are both candidates"),
+        (
+            {"logits": [[1.0, 2.0]], "label": [0], "y": [0]},
+            ColumnNames(),
+            "both 'label' and 'y' are names of the targets",
+        ),
         ({"logits": [[1.0, 2.0]], "label": [0]}, ColumnNames(id="key"), "no column 'key'"),
     ],
 )
