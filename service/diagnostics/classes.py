@@ -11,35 +11,45 @@ from service.schema.replies.diagnostics import ClassCount, ClassStatistics, Conf
 
 # A larger matrix cannot be drawn legibly, and makes a long reply.
 MATRIX_CLASSES = 200
+TABLE_CLASSES = 1000
 LARGEST_CONFUSIONS = 100
 
 _COUNTS = """
     SELECT coalesce(t.target, p.prediction) AS class, coalesce(n, 0) AS count, coalesce(loss_sum, 0.0) AS loss_sum,
-        coalesce(correct, 0) AS correct, coalesce(predicted, 0) AS predicted
+        coalesce(correct, 0) AS correct, coalesce(predicted, 0) AS predicted, sum(t.loss_sum) OVER () AS total
     FROM (SELECT target, count(*) AS n, sum(loss) AS loss_sum, count(*) FILTER (prediction = target) AS correct
           FROM {scored} GROUP BY target) t
     FULL JOIN (SELECT prediction, count(*) AS predicted FROM {scored} GROUP BY prediction) p
-        ON t.target = p.prediction"""
+        ON t.target = p.prediction
+    ORDER BY loss_sum DESC, class LIMIT {limit}"""
 
 _MOST_CONFUSED = """
     SELECT target, prediction, n FROM
-        (SELECT target, prediction, count(*) AS n FROM {scored} WHERE prediction != target GROUP BY ALL)
+        (SELECT target, prediction, count(*) AS n FROM {scored}
+         WHERE prediction != target AND target IN (SELECT unnest(?::INTEGER[])) GROUP BY ALL)
     QUALIFY row_number() OVER (PARTITION BY target ORDER BY n DESC, prediction) = 1"""
 
 
 def class_table(view: View, weighting: Weighting, epoch: int) -> list[ClassStatistics]:
-    """Statistics of each class of a run, also of classes without examples; without the estimates of label noise."""
+    """Statistics of each class of a run, without the estimates of label noise.
+
+    A run of more than `TABLE_CLASSES` classes has that many rows, those of the classes with the largest sum of losses;
+    else there is also a row for each class without examples.
+    """
     scored = view.scored(weighting, epoch)
-    counts = {row["class"]: row for row in view.rows(_COUNTS.format(scored=scored))}
+    rows = view.rows(_COUNTS.format(scored=scored, limit=TABLE_CLASSES))
+    counts = {row["class"]: row for row in rows}
+    total = rows[0]["total"] if rows else None
+    num_classes = view.snapshot.num_classes or 0
+    labels = range(num_classes) if num_classes <= TABLE_CLASSES else sorted(counts)
     confused: dict[int, ClassCount] = {
         row["target"]: {"class": row["prediction"], "count": row["n"]}
-        for row in view.rows(_MOST_CONFUSED.format(scored=scored))
+        for row in view.rows(_MOST_CONFUSED.format(scored=scored), [list(labels)])
     }
-    total = sum(row["loss_sum"] or 0.0 for row in counts.values())
     names = view.snapshot.description.class_names
     without_examples = {"count": 0, "loss_sum": 0.0, "correct": 0, "predicted": 0}
     table: list[ClassStatistics] = []
-    for label in range(view.snapshot.num_classes or 0):
+    for label in labels:
         row = counts.get(label, without_examples)
         count = row["count"]
         table.append(
@@ -60,21 +70,18 @@ def class_table(view: View, weighting: Weighting, epoch: int) -> list[ClassStati
 
 def confusion(view: View, epoch: int) -> Confusion:
     """Confusion matrix of an epoch, and its largest cells off the diagonal."""
-    cells = cast(
-        "list[ConfusionCell]",
-        view.rows(
-            f"SELECT target, prediction, count(*) AS count FROM {view.stored(epoch)} GROUP BY ALL "
-            "ORDER BY count DESC, target, prediction"
-        ),
+    cells = f"SELECT target, prediction, count(*) AS count FROM {view.stored(epoch)}"
+    largest = view.rows(
+        f"{cells} WHERE target != prediction GROUP BY ALL ORDER BY count DESC, target, prediction "
+        f"LIMIT {LARGEST_CONFUSIONS}"
     )
     num_classes = view.snapshot.num_classes or 0
     matrix = None
     if num_classes <= MATRIX_CLASSES:
         matrix = [[0] * num_classes for _ in range(num_classes)]
-        for cell in cells:
+        for cell in view.rows(f"{cells} GROUP BY ALL"):
             matrix[cell["target"]][cell["prediction"]] = cell["count"]
-    off_diagonal = [cell for cell in cells if cell["target"] != cell["prediction"]]
-    return {"matrix": matrix, "largest": off_diagonal[:LARGEST_CONFUSIONS]}
+    return {"matrix": matrix, "largest": cast("list[ConfusionCell]", largest)}
 
 
 def suggested_alpha(counts: Sequence[int]) -> SuggestedAlpha | None:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple, cast
 
 from service.diagnostics.calibration import calibration
-from service.diagnostics.classes import class_table, confusion, suggested_alpha
+from service.diagnostics.classes import TABLE_CLASSES, class_table, confusion, suggested_alpha
 from service.diagnostics.concentration import concentration, histogram
 from service.diagnostics.label_errors import ConfidentLearning, confident_learning
 from service.diagnostics.rows import chunks_of
@@ -61,6 +61,7 @@ class _Epoch:
     def __init__(self, view: View, weighting: Weighting, epoch: int) -> None:
         self.view, self.weighting, self.epoch = view, weighting, epoch
         self._files = [file.footer for file in view.snapshot.data if file.epoch == epoch]
+        self.has_many_classes = (view.snapshot.num_classes or 0) > TABLE_CLASSES
         self.has_logits = view.snapshot.description.store_logits and bool(self._files)
 
     def header(self) -> Diagnostics:
@@ -86,7 +87,7 @@ class _Epoch:
 
     @cached_property
     def learned(self) -> ConfidentLearning | None:
-        """Confident learning for this request; too large for the shared cache if there are many classes."""
+        """Confident learning, for all members of this request."""
         if not self.has_logits:
             return None
         return confident_learning(chunks_of(self.view, self.epoch), self.view.snapshot.num_classes or 2)
@@ -120,7 +121,8 @@ def _classes(rows: _Epoch) -> list[ClassStatistics]:
         learned.inverse_label_issues,
         learned.most_confused,
     )
-    for row, *values in zip(table, *(column.tolist() for column in columns), strict=True):
+    labels = [row["class"] for row in table]
+    for row, *values in zip(table, *(column[labels].tolist() for column in columns), strict=True):
         row["label_noise"], row["inverse_label_noise"], row["label_quality"] = values[:3]
         row["label_issues"], row["inverse_label_issues"] = values[3:5]
         row["often_truly"] = None if values[5] < 0 else values[5]
@@ -142,11 +144,17 @@ def _label_errors(rows: _Epoch) -> LabelErrors | None:
         "off_diagonal_calibrated": estimated,
         "share": estimated / num_examples if num_examples else None,
         "health": learned.health,
-        "thresholds": [None if value > 1 else value for value in learned.thresholds.tolist()],
+        "thresholds": None if rows.has_many_classes else _thresholds(learned),
     }
 
 
+def _thresholds(learned: ConfidentLearning) -> list[float | None]:
+    return [None if value > 1 else value for value in learned.thresholds.tolist()]
+
+
 def _suggested_alpha(rows: _Epoch) -> SuggestedAlpha | None:
+    if rows.has_many_classes:
+        return None
     return suggested_alpha([row["count"] for row in cast("list[ClassStatistics]", rows.member("classes"))])
 
 

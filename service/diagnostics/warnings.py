@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.diagnostics.classes import TABLE_CLASSES
 from service.runs.queries import View
 from service.schema.replies.diagnostics import Diagnostics, DiagnosticsWarning, WarningCode
 
@@ -19,7 +20,17 @@ def warnings(view: View, diagnostics: Diagnostics) -> list[DiagnosticsWarning]:
         view: The run.
         diagnostics: Diagnostics with all members except `warnings`.
     """
-    checks = (_empty, _partial, _in_sample, _over_confident, _small_classes, _duplicated, _without_logits, _weighted)
+    checks = (
+        _empty,
+        _partial,
+        _in_sample,
+        _over_confident,
+        _small_classes,
+        _many_classes,
+        _duplicated,
+        _without_logits,
+        _weighted,
+    )
     return [warning for check in checks if (warning := check(view, diagnostics)) is not None]
 
 
@@ -74,14 +85,32 @@ def _over_confident(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning 
 
 
 def _small_classes(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
-    small = [row for row in diagnostics["classes"] if row["count"] < SMALL_CLASS]
-    if not small or not diagnostics["num_examples"]:
+    if not diagnostics["num_examples"]:
         return None
-    names = ", ".join(f"{row['name'] or row['class']} ({row['count']})" for row in small[:NAMED_CLASSES])
-    more = "" if len(small) <= NAMED_CLASSES else f" and {len(small) - NAMED_CLASSES} more"
+    num_classes, table = diagnostics["num_classes"] or 0, diagnostics["classes"]
+    if num_classes > len(table):
+        large = (
+            f"SELECT target FROM {view.stored(diagnostics['epoch'])} GROUP BY target HAVING count(*) >= {SMALL_CLASS}"
+        )
+        number = num_classes - view.row(f"SELECT count(*) AS n FROM ({large})")["n"]
+        text = f"{number} of {num_classes} classes have fewer than {SMALL_CLASS} examples."
+    else:
+        small = [row for row in table if row["count"] < SMALL_CLASS]
+        number = len(small)
+        names = ", ".join(f"{row['name'] or row['class']} ({row['count']})" for row in small[:NAMED_CLASSES])
+        more = "" if number <= NAMED_CLASSES else f" and {number - NAMED_CLASSES} more"
+        text = f"Classes with fewer than {SMALL_CLASS} examples: {names}{more}."
+    return _warning("small_classes", f"{text} Their thresholds and noise rates mean little.") if number else None
+
+
+def _many_classes(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    num_classes = diagnostics["num_classes"] or 0
+    if num_classes <= TABLE_CLASSES:
+        return None
     return _warning(
-        "small_classes",
-        f"Classes with fewer than {SMALL_CLASS} examples: {names}{more}. Their thresholds and noise rates mean little.",
+        "many_classes",
+        f"The run has {num_classes} classes: the table has the {TABLE_CLASSES} with the largest loss. There are "
+        "neither thresholds nor a suggested alpha.",
     )
 
 

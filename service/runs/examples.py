@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
+import pyarrow.compute as pc
 
 from service.errors import InvalidRequestError, UnknownExampleError
+from service.runs.parquet import read_parquet
 from service.runs.queries import SCORE_NAMES, View, Weighting
 from service.runs.review_files import ReviewHistory, Verdicts
 from service.schema.faults import fault, unknown_fault
@@ -32,6 +34,8 @@ RANGES = SCORE_NAMES
 TEXTS = ("id", "batch")
 INTEGERS = ("target", "prediction", "row")
 SHOWN = ("id", "target", "prediction", *SCORE_NAMES, "epoch", "batch", "row")
+# Logits that are searched for the row of an example.
+LOGITS_AT_ONCE = 2**20
 # A condition in SQL and its parameters.
 Condition = tuple[str, list[object]]
 
@@ -285,13 +289,27 @@ def _percentiles(view: View, weighting: Weighting, epoch: int, row: Mapping[str,
 
 def _probabilities(view: View, row: Mapping[str, Any]) -> tuple[list[float | None] | None, list[float] | None]:
     """Logits and probabilities of a row; (None, None) if the run stores no logits."""
-    sql = f"SELECT logits FROM {view.stored(row['epoch'])} WHERE id = ? AND batch = ? AND row = ?"
-    logits = view.row(sql, [row["id"], row["batch"], row["row"]])["logits"]
+    logits = _stored_logits(view, row)
     if logits is None:
         return None, None
     largest = max(logits)
     weights = [math.exp(logit - largest) for logit in logits]
-    return logits, [weight / sum(weights) for weight in weights]
+    total = sum(weights)
+    return [*logits], [weight / total for weight in weights]
+
+
+def _stored_logits(view: View, row: Mapping[str, Any]) -> list[float] | None:
+    size = max(1, LOGITS_AT_ONCE // (view.snapshot.num_classes or 2))
+    for data in view.snapshot.data:
+        if data.epoch == row["epoch"] and row["batch"] in data.footer.batches:
+            with view.snapshot.files.open(data.path) as file:
+                for rows in read_parquet(data.path, file, ["batch", "row", "logits"], size):
+                    view.check()
+                    is_row = pc.and_(pc.equal(rows["batch"], row["batch"]), pc.equal(rows["row"], row["row"]))
+                    if (index := pc.index(is_row, True).as_py()) >= 0:
+                        logits: list[float] | None = rows["logits"][index].as_py()
+                        return logits
+    raise AssertionError("a query found the row")
 
 
 def _cursor(row: Mapping[str, Any], order: Order, listing: str) -> str:

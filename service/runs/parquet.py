@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -14,7 +14,11 @@ from service.runs.schema import SCHEMA, SCORES
 from service.runs.snapshot import Footer
 
 ROW_GROUP_ROWS = 65_536
+# A row group is in memory while it is written, and one example is searched for in it.
+ROW_GROUP_LOGITS = 2**24
+READ_BYTES = 2**20
 LOGITS = "logits.list.element"
+LOGITS_PLACE = SCHEMA.names.index("logits")
 FLOATS = (*SCORES, LOGITS)
 TEXTS = ("batch", "id", "attributes")
 NUMBERS = ("epoch", "row", "target", "prediction")
@@ -26,7 +30,7 @@ PAST_HALF = np.uint32(2**13 - 1)
 def write_parquet(file: BinaryIO, rows: pa.Table, footer: Callable[[], Footer]) -> None:
     """Write the rows of a batch, then the footer."""
     with parquet_writer(file, rows.schema, small=_compress_well(rows)) as writer:
-        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+        writer.write_table(rows, row_group_size=rows_at_once(len(rows), _num_logits(rows)))
         writer.add_key_value_metadata(footer().metadata)
 
 
@@ -51,21 +55,30 @@ def parquet_writer(file: BinaryIO, schema: pa.Schema, *, small: bool) -> pq.Parq
     )
 
 
-def read_parquet(path: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:
-    """Read the rows of a data file, and verify the checksums of its pages; version 0.1.0 wrote none.
+def read_parquet(
+    path: str, file: BinaryIO, columns: Sequence[str] | None = None, rows: int = ROW_GROUP_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """Read the rows of a data file in bounded memory, and verify the checksums of its pages; version 0.1.0 wrote none.
+
+    DuckDB reads at least 2048 rows at once, which takes 400 MB for the logits of 50 000 classes.
 
     Args:
         path: Path of the file in the data directory, for the error.
         file: The file.
+        columns: Names of the columns to read; None for all.
+        rows: Maximum number of rows of a batch; a batch also has at most `ROW_GROUP_LOGITS` logits.
 
     Raises:
         RunDamagedError: The file is damaged.
     """
     with named_damage(path):
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        parquet = pq.ParquetFile(file, buffer_size=READ_BYTES, page_checksum_verification=True)
         if not parquet.schema_arrow.equals(SCHEMA):
             raise damage(path, "has other columns than a batch")
-        yield from parquet.iter_batches()
+        metadata = parquet.metadata
+        groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+        num_logits = sum(group.column(LOGITS_PLACE).num_values for group in groups)
+        yield from parquet.iter_batches(min(rows, rows_at_once(metadata.num_rows, num_logits)), columns=columns)
 
 
 def check_data(path: str, file: BinaryIO) -> None:
@@ -77,6 +90,15 @@ def check_data(path: str, file: BinaryIO) -> None:
     for rows in read_parquet(path, file):
         with named_damage(path):
             rows.validate(full=True)
+
+
+def rows_at_once(num_rows: int, num_logits: int) -> int:
+    """Rows of a row group in a file of `num_rows` rows with `num_logits` logits in all."""
+    return max(1, min(ROW_GROUP_ROWS, ROW_GROUP_LOGITS * num_rows // max(1, num_logits)))
+
+
+def _num_logits(rows: pa.Table) -> int:
+    return sum(len(chunk.flatten()) for chunk in rows.column("logits").chunks)
 
 
 def _compress_well(rows: pa.Table) -> bool:

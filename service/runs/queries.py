@@ -7,6 +7,7 @@ log(1 - p_t) = -(max(z, 0) + log(1 + e)), and FL = alpha_t exp(-gamma softplus(z
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import duckdb
+import orjson
 import pyarrow as pa
 
 from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError
@@ -36,7 +38,9 @@ RETRY_SOON = {"Retry-After": "1"}
 READ_ERRORS = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, UnicodeError)
 TIMEOUT_S = 30.0
 ROWS_FETCHED = 10_000
-RESULTS_CACHED = 128
+# Cached results, measured as JSON; Python objects take several times as much.
+RESULT_BYTES_CACHED = 16 * 1024 * 1024
+ENTRY_BYTES = 500
 STORED = "epoch, batch, row, id, target, prediction, log_odds, logit_margin, normalized_margin, entropy, el2n"
 SCORE_NAMES = (
     "loss",
@@ -115,6 +119,11 @@ _ROWS = f"""
     CASE WHEN z >= 0 THEN 1 / (1 + e) ELSE e / (1 + e) END AS p_t"""
 
 
+def result_cache() -> BoundedCache[Any]:
+    """An empty cache for the results of queries, which are JSON values."""
+    return BoundedCache(RESULT_BYTES_CACHED, lambda result: ENTRY_BYTES + len(orjson.dumps(result)))
+
+
 class RunQueries:
     """Runs queries on runs; safe for many threads.
 
@@ -133,7 +142,7 @@ class RunQueries:
         self._interrupter = Interrupter()
         self._memory_bytes = memory_bytes
         self._threads = threads
-        self._cache: BoundedCache[Any] = BoundedCache(RESULTS_CACHED)
+        self._cache = result_cache()
         self._lock = Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._temporary: TemporaryDirectory[str] | None = None
@@ -236,7 +245,7 @@ class View:
         self.cursor = cursor
         self.snapshot = snapshot
         self._cancellation = cancellation or Cancellation()
-        self._cache: BoundedCache[Any] = cache or BoundedCache(RESULTS_CACHED)
+        self._cache = cache or result_cache()
 
     def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, cached until the run's rows change; callers must not change it.
@@ -245,7 +254,9 @@ class View:
             key: The query and all of its inputs except the rows.
             compute: Runs the query.
         """
-        value: T = self._cache.cached((self.snapshot.fingerprint, key), compute)
+        # The digest, since a key may have thousands of class weights.
+        digest = hashlib.sha256(repr((self.snapshot.fingerprint, key)).encode()).digest()
+        value: T = self._cache.cached(digest, compute)
         return value
 
     def weighting(self, alpha: tuple[float, ...] | None = None, gamma: float | None = None) -> Weighting:

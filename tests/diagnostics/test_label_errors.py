@@ -342,4 +342,4 @@ def test_two_passes_in_constant_memory() -> None:
         assert len(passes) == 2
         return highest
 
-    assert peak(400) < peak(40) + 8 * 500
+    assert peak(400) < peak(40) + 10_000

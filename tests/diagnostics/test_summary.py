@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from cleanlab.dataset import health_summary
 from torch.nn.functional import cross_entropy
 
-from service.diagnostics import summary
+from service.diagnostics import classes, summary, warnings
 from service.diagnostics.concentration import histogram
 from service.diagnostics.summary import FIELDS, diagnostics
 from service.errors import InvalidRequestError
@@ -327,3 +328,42 @@ def test_a_field_is_computed_once_for_the_same_rows_and_loss(runs: TempRuns, mon
     runs.merge(0)
     diagnose(runs)
     assert computed_for[2:] == [(2.0, 0)]
+
+
+@pytest.mark.parametrize("rows", [0, 12])
+def test_many_classes(runs: TempRuns, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    # Class 5 + i has one example with the prediction 4 and the i-th smallest loss.
+    logits, targets = np.zeros((rows, 30), np.float32), np.arange(rows) + 5
+    logits[:, 4] = np.arange(rows) + 1
+    runs.create(class_names=[f"c{i}" for i in range(30)])
+    runs.put(logits, targets)
+    for module in (classes, summary, warnings):
+        monkeypatch.setattr(module, "TABLE_CLASSES", 7)
+    reply = orjson.loads(orjson.dumps(diagnose(runs)))
+    assert [row["class"] for row in reply["classes"]] == ([] if rows == 0 else list(range(10, 17)))
+    assert reply["suggested_alpha"] is None
+    assert reply["label_errors"]["thresholds"] is None
+    texts = {warning["code"]: warning["message"] for warning in reply["warnings"]}
+    assert "30 classes" in texts["many_classes"]
+    if rows:
+        row = reply["classes"][-1]
+        assert (row["name"], row["count"], row["most_confused"]) == ("c16", 1, {"class": 4, "count": 1})
+        assert row["loss_share"] == pytest.approx(row["loss_sum"] / reply["loss"]["sum"])
+        assert texts["small_classes"].startswith("30 of 30 classes have fewer than 10 examples.")
+    assert_is(Diagnostics, reply)
+
+
+@pytest.mark.slow
+def test_time_and_memory_grow_with_the_rows_and_classes_but_not_with_the_square_of_the_classes(runs: TempRuns) -> None:
+    num_classes = 20_000
+    generator = np.random.default_rng(0)
+    logits = generator.standard_normal((50, num_classes)).astype(np.float16)
+    runs.create()
+    runs.put(logits, generator.integers(0, num_classes, len(logits)))
+    tracemalloc.start()
+    reply = diagnose(runs)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert reply["label_errors"]["estimated"] <= 50
+    assert peak < 100 * 2**20  # one matrix of these classes takes 3 GB
+    assert len(orjson.dumps(reply)) < 2**20

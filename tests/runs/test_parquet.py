@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.runs.parquet import parquet_writer, write_parquet
+from service.runs.parquet import ROW_GROUP_LOGITS, parquet_writer, read_parquet, rows_at_once, write_parquet
 from service.runs.schema import SCHEMA
 from service.runs.snapshot import Footer
 from tests.runs.plain_rows import rows_of
@@ -56,3 +56,24 @@ def test_rows_without_logits(number: int) -> None:
     column = SCHEMA.get_field_index("logits")
     rows = rows.set_column(column, SCHEMA.field(column), pa.nulls(number, SCHEMA.field(column).type))
     assert pq.read_table(write(rows)).equals(rows)
+
+
+def test_batches_of_wide_rows_are_bounded_by_their_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.runs.parquet.ROW_GROUP_LOGITS", 800)
+    rows = rows_with(random_logits(np.float32))
+    file = write(rows)
+    assert pq.read_metadata(file).num_row_groups == 20
+    batches = [*read_parquet("runs/r/a", file)]
+    assert {len(batch) for batch in batches} == {100}
+    assert pa.Table.from_batches(batches).equals(rows)
+    small = [*read_parquet("runs/r/a", file, ["row"], 30)]
+    assert max(map(len, small)) == 30
+    assert sum(map(len, small)) == 2000
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "at_once"), [(9, 0, 65_536), (9, 10, 65_536), (400, 50_257, 333), (1, 2**27, 1)]
+)
+def test_a_row_group_has_a_bounded_number_of_logits(rows: int, classes: int, at_once: int) -> None:
+    assert rows_at_once(rows, rows * classes) == at_once
+    assert at_once * classes <= ROW_GROUP_LOGITS or at_once == 1

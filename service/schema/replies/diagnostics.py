@@ -16,6 +16,7 @@ WarningCode = Literal[
     "in_sample",
     "over_confident",
     "small_classes",
+    "many_classes",
     "duplicated_ids",
     "no_logits",
     "class_weights",
@@ -176,7 +177,8 @@ class LabelErrors(TypedDict):
     share: Annotated[Share | None, Field(description="estimated as a share of all examples")]
     health: Annotated[Share | None, Field(description="1 - off_diagonal as a share of all examples")]
     thresholds: Annotated[
-        list[float | None], Field(description="Mean probability of the target by class; null without examples")
+        list[float | None] | None,
+        Field(description="Mean probability of the target by class; null without examples, and above 1000 classes"),
     ]
 
 
@@ -201,7 +203,12 @@ class Diagnostics(TypedDict):
     gamma: Annotated[float, Field(description="Focusing parameter of the losses")]
     num_duplicates: NotRequired[Annotated[Count, Field(description="Rows with the id of an earlier row of the epoch")]]
     loss: NotRequired[LossStatistics]
-    classes: NotRequired[Annotated[list[ClassStatistics], Field(description="One row for each class, ascending")]]
+    classes: NotRequired[
+        Annotated[
+            list[ClassStatistics],
+            Field(description="One row for each class, ascending; above 1000 classes those with the largest loss"),
+        ]
+    ]
     confusion: NotRequired[Confusion]
     class_pairs: NotRequired[
         Annotated[
@@ -216,5 +223,7 @@ class Diagnostics(TypedDict):
     ]
     calibration: NotRequired[Annotated[Calibration | None, Field(description="null if the run stores no logits")]]
     label_errors: NotRequired[Annotated[LabelErrors | None, Field(description="null if the run stores no logits")]]
-    suggested_alpha: NotRequired[Annotated[SuggestedAlpha | None, Field(description="null if a class has no examples")]]
+    suggested_alpha: NotRequired[
+        Annotated[SuggestedAlpha | None, Field(description="null if a class has no examples, and above 1000 classes")]
+    ]
     warnings: NotRequired[list[DiagnosticsWarning]]
