@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "FOCAL_LOSS_"
@@ -13,8 +14,7 @@ ENV_PREFIX = "FOCAL_LOSS_"
 METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 MIB = 1024 * 1024
 LEAST_QUERY_BYTES = 64 * MIB
-
-
+SHORTEST_KEY, FEWEST_CHARACTERS = 16, 6
 # A loopback name may have any port, so the names of allowed_hosts have none.
 HOST_NAME = r"^([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|[0-9a-f]*:[0-9a-f:.]+)$"
 ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/,*]+$"
@@ -25,6 +25,38 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _split_keys(value: object) -> object:
+    """The parts of a text with commas; a text without a key is no way to have no keys, only an empty one is."""
+    parts = _split(value)
+    if value and parts == ():
+        raise ValueError("it names no key; leave it unset, or empty, for no authentication")
+    return parts
+
+
+def _keys_of_file(path: str) -> tuple[SecretStr, ...]:
+    """The keys in a file: one in a line; empty lines and lines that start with # are left out."""
+    try:
+        lines = [line.strip(" \t\r") for line in Path(path).expanduser().read_text("utf-8").split("\n")]
+    except (OSError, UnicodeDecodeError) as err:
+        raise ValueError(f"api_keys_file cannot be read: {err}") from err
+    keys = tuple(SecretStr(line) for line in lines if line and not line.startswith("#"))
+    if not keys:
+        raise ValueError(f"api_keys_file {path} has no keys")
+    return keys
+
+
+def _fault_of_key(key: str) -> str:
+    """The reason why a text is no safe key, or an empty text."""
+    if len(key) < SHORTEST_KEY:
+        return f"has fewer than {SHORTEST_KEY} characters"
+    if len(set(key)) < FEWEST_CHARACTERS:
+        return f"has fewer than {FEWEST_CHARACTERS} different characters"
+    # Clients send other characters in different encodings, or not at all.
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        return "has a space, or a character that is not printable ASCII"
+    return ""
+
+
 def _split_lower(value: object) -> object:
     return _split(value.lower()) if isinstance(value, str) else value
 
@@ -32,17 +64,25 @@ def _split_lower(value: object) -> object:
 class Settings(BaseSettings):
     """The settings of one service; each is also `FOCAL_LOSS_<NAME>` and `focal-loss serve --<name>`."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+    # Errors without their input: it may be a key.
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: Annotated[str, Field(description="Address to listen on; without API keys only a loopback address.")] = (
         "127.0.0.1"
     )
     port: Annotated[int, Field(ge=0, le=65535, description="TCP port to listen on; 0 chooses a free port.")] = 8000
+    api_keys_file: Annotated[
+        str, Field(description="File with API keys, one in a line, in addition to api_keys; lines with # are comments.")
+    ] = ""
     api_keys: Annotated[
         tuple[SecretStr, ...],
         NoDecode,
-        BeforeValidator(_split),
-        Field(description="Bearer keys, separated by commas, of at least 16 characters; none: no authentication."),
+        BeforeValidator(_split_keys),
+        Field(
+            validate_default=True,
+            description="API keys, separated by commas, of at least 16 characters; none: no authentication. The list "
+            "of processes shows the option to other users of the machine: use the variable or api_keys_file.",
+        ),
     ] = ()
     allowed_hosts: Annotated[
         tuple[Annotated[str, Field(pattern=HOST_NAME)], ...],
@@ -192,12 +232,15 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys")
     @classmethod
-    def _keys_are_long_enough(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        shortest = 16
-        for number, key in enumerate(keys, start=1):
-            if len(key.get_secret_value()) < shortest:
-                raise ValueError(f"key {number} has fewer than {shortest} characters")
-        return keys
+    def _keys_are_safe(cls, keys: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        """The keys with those of `api_keys_file`; raises if one is easy to guess, or cannot be sent in a header."""
+        file = info.data.get("api_keys_file")
+        places = {"key": keys, f"{file}: key": _keys_of_file(file) if file else ()}
+        for place, of_place in places.items():
+            for number, key in enumerate(of_place, start=1):
+                if fault := _fault_of_key(key.get_secret_value()):
+                    raise ValueError(f"{place} {number} {fault}")
+        return tuple(dict.fromkeys(key for of_place in places.values() for key in of_place))
 
     @field_validator("forwarded_allow_ips")
     @classmethod

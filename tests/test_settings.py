@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import SecretStr, ValidationError
 
 from service.settings import ENV_PREFIX, MIB, Settings, is_loopback
 
-KEY, OTHER_KEY = "k" * 16, "another-key-of-24-letters"
+KEY, OTHER_KEY = "key-of-16-chars.", "another-key-of-24-letters"
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +83,6 @@ class TestKeys:
             (f"{KEY},{OTHER_KEY}", [KEY, OTHER_KEY]),
             (f" {KEY} ,, {OTHER_KEY} ,", [KEY, OTHER_KEY]),
             ("", []),
-            (" , ", []),
         ],
     )
     def test_comma_separated_keys(self, monkeypatch: pytest.MonkeyPatch, text: str, expected: list[str]) -> None:
@@ -92,11 +92,51 @@ class TestKeys:
     def test_tuple_of_keys(self) -> None:
         assert keys(Settings(api_keys=(SecretStr(KEY),))) == [KEY]
 
-    def test_error_names_a_short_key_by_its_number_only(self) -> None:
-        short = "s" * 15
-        with pytest.raises(ValidationError) as caught:
-            Settings(api_keys=f"{KEY},{short}")  # type: ignore[arg-type]
-        assert "key 2 has fewer than 16 characters" in str(caught.value)
+    @pytest.mark.parametrize("text", [",,,", " ", " , ", "\t"])
+    def test_a_text_without_a_key_is_rejected(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+        monkeypatch.setenv(f"{ENV_PREFIX}API_KEYS", text)
+        with pytest.raises(ValidationError, match="names no key"):
+            Settings()
+
+    @pytest.mark.parametrize(
+        ("unsafe", "fault"),
+        [
+            ("s" * 15, "fewer than 16 characters"),
+            ("a" * 16, "fewer than 6 different characters"),
+            ("abcde" * 10, "fewer than 6 different characters"),
+            ("a key with spaces inside", "not printable ASCII"),
+            ("a-key-with-a-tab\t-inside", "not printable ASCII"),
+            ("schl\u00fcssel-mit-umlaut", "not printable ASCII"),
+            ("a-key-with-a-control\x85", "not printable ASCII"),
+            ("a-key-with-a-null\0-inside", "not printable ASCII"),
+        ],
+    )
+    def test_an_unsafe_key_is_named_by_its_number_only(self, tmp_path: Path, unsafe: str, fault: str) -> None:
+        file = tmp_path / "keys"
+        file.write_text(f"{KEY}\n{unsafe}\n")
+        for settings in ({"api_keys": (SecretStr(KEY), SecretStr(unsafe))}, {"api_keys_file": str(file)}):
+            with pytest.raises(ValidationError) as caught:
+                Settings(**settings)  # type: ignore[arg-type]
+            assert "key 2 has" in str(caught.value)
+            assert fault in str(caught.value)
+            assert unsafe not in str(caught.value)
+
+    def test_keys_of_a_file_are_added(self, tmp_path: Path) -> None:
+        file = tmp_path / "keys"
+        file.write_text(f"# The key of the notebooks\n{KEY}\n\n  {OTHER_KEY}  \r\n#x\n")
+        assert keys(Settings(api_keys_file=str(file))) == [KEY, OTHER_KEY]
+        assert keys(Settings(api_keys=(SecretStr(OTHER_KEY),), api_keys_file=str(file))) == [OTHER_KEY, KEY]
+        assert Settings(host="0.0.0.0", api_keys_file=str(file)).host == "0.0.0.0"
+
+    @pytest.mark.parametrize(
+        ("content", "fault"), [(None, "cannot be read"), (b"# none\n\n", "has no keys"), (b"\xff", "cannot")]
+    )
+    def test_a_file_without_keys_is_rejected(self, tmp_path: Path, content: bytes | None, fault: str) -> None:
+        file = tmp_path / "keys"
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(ValidationError, match=fault):
+            Settings(api_keys_file=str(file))
 
     def test_keys_are_not_printed(self) -> None:
         settings = Settings(api_keys=(SecretStr(KEY),))
@@ -130,11 +170,57 @@ class TestHost:
         assert f"{ENV_PREFIX}API_KEYS" in str(caught.value)
         assert Settings(host=host, api_keys=(SecretStr(KEY),)).host == host
 
-    @pytest.mark.parametrize("api_keys", ["", " , "])
-    def test_empty_list_of_keys_means_no_keys(self, monkeypatch: pytest.MonkeyPatch, api_keys: str) -> None:
+    def test_an_empty_variable_means_no_keys(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"{ENV_PREFIX}HOST", "0.0.0.0")
-        monkeypatch.setenv(f"{ENV_PREFIX}API_KEYS", api_keys)
+        monkeypatch.setenv(f"{ENV_PREFIX}API_KEYS", "")
         with pytest.raises(ValidationError, match="set api_keys"):
+            Settings()
+
+
+class TestBrowsersAndProxies:
+    @pytest.mark.parametrize(
+        ("name", "text", "values"),
+        [
+            ("allowed_hosts", "Focal.Example, lab_1,fe80::1", ("focal.example", "lab_1", "fe80::1")),
+            ("allowed_hosts", "", ()),
+            (
+                "cors_origins",
+                "http://localhost:8888,https://Lab.example",
+                ("http://localhost:8888", "https://lab.example"),
+            ),
+            ("cors_origins", "vscode-webview://abc", ("vscode-webview://abc",)),
+            ("forwarded_allow_ips", "10.0.0.4, 10.1.0.0/16,::1", ("10.0.0.4", "10.1.0.0/16", "::1")),
+            ("forwarded_allow_ips", "10.0.0.4,*", ("*",)),
+            ("forwarded_allow_ips", "", ()),
+        ],
+    )
+    def test_lists(self, monkeypatch: pytest.MonkeyPatch, name: str, text: str, values: tuple[str, ...]) -> None:
+        monkeypatch.setenv(f"{ENV_PREFIX}{name.upper()}", text)
+        assert getattr(Settings(), name) == values
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("allowed_hosts", "focal.example:8000"),
+            ("allowed_hosts", "*"),
+            ("allowed_hosts", "*.example"),
+            ("allowed_hosts", "http://focal.example"),
+            ("cors_origins", "*"),
+            ("cors_origins", "null"),
+            ("cors_origins", "lab.example"),
+            ("cors_origins", "https://lab.example/"),
+            ("cors_origins", "https://*.example"),
+            ("forwarded_allow_ips", "proxy"),
+            ("forwarded_allow_ips", "10.0.0.1/8"),
+            ("root_path", "focal"),
+            ("root_path", "/focal/"),
+            ("root_path", "/"),
+            ("root_path", "//evil.example"),
+        ],
+    )
+    def test_invalid_values(self, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+        monkeypatch.setenv(f"{ENV_PREFIX}{name.upper()}", text)
+        with pytest.raises(ValidationError, match=name):
             Settings()
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import structlog
@@ -27,6 +29,7 @@ MAX_PROCESSES = 4
 MAX_OPEN_FILES = 8192
 # A worker does not answer its supervisor while it starts on a busy machine or parses a body of 256 MiB.
 WORKER_ANSWERS_WITHIN_S = 30
+SECRETS = "/run/secrets"
 
 log = structlog.get_logger("service.server")
 
@@ -42,6 +45,7 @@ def serve(settings: Settings) -> None:
     configure_logs(settings.log_level, settings.log_format)
     # Check the folder here: the supervisor notices late that a worker cannot start.
     open_files(settings.data_dir)
+    _check_key_file(settings.api_keys_file)
     processes = number_of_processes(settings)
     _raise_open_files()
     config = _config(settings.model_copy(update={"processes": processes}))
@@ -53,6 +57,13 @@ def serve(settings: Settings) -> None:
         server.run()
     if not server.started:
         sys.exit(STARTUP_FAILURE)
+
+
+def _check_key_file(path: str) -> None:
+    """Warn about a file of keys that every user of the machine can read; Docker mounts its secrets like that."""
+    file = Path(path).expanduser()
+    if path and not file.is_relative_to(SECRETS) and file.stat().st_mode & stat.S_IROTH:
+        log.warning("every user of this machine can read the API keys: chmod 600", api_keys_file=path)
 
 
 def number_of_processes(settings: Settings) -> int:
