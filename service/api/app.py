@@ -24,10 +24,11 @@ from service.api.http.buffers import BufferPool
 from service.api.http.problems import on_http_exception, on_validation_error
 from service.api.lifecycle import drains_before_exit, exits_with_parent
 from service.api.metrics import Metrics
-from service.api.middleware.auth import BearerAuth
+from service.api.middleware.auth import KeyAuth
 from service.api.middleware.context import RequestContext
 from service.api.middleware.direct import DirectRoute
 from service.api.middleware.forwarded import ForwardedHeaders
+from service.api.middleware.guesses import WrongKeys
 from service.api.middleware.head import HeadReplies
 from service.api.middleware.http10 import BufferedReplies
 from service.api.middleware.origins import OriginCheck
@@ -135,7 +136,7 @@ def _middleware(service: Service) -> list[Middleware]:
         # Outside of the error replies: pages of these origins may read them too.
         middleware.insert(0, _cors(settings.cors_origins))
     if settings.api_keys:
-        middleware.append(Middleware(BearerAuth, sessions=service.sessions))
+        middleware.append(Middleware(KeyAuth, sessions=service.sessions, wrong_keys=service.wrong_keys))
     middleware.append(Middleware(HeadReplies))
     return [*middleware, Middleware(DirectRoute, path="/loss", method="POST", endpoint=loss.post_loss)]
 
@@ -178,4 +179,5 @@ def _service(settings: Settings) -> Service:
         metrics=metrics,
         runs=run_work,
         sessions=Sessions(settings.api_keys),
+        wrong_keys=WrongKeys(),
     )

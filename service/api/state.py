@@ -14,6 +14,7 @@ from service.api.configurations import Configurations
 from service.api.http.buffers import BufferPool
 from service.api.http.timing import Timing
 from service.api.metrics import Metrics
+from service.api.middleware.guesses import WrongKeys
 from service.api.middleware.sessions import Sessions
 from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
@@ -46,6 +47,7 @@ class Service:
         metrics: The Prometheus metrics.
         runs: The store of runs, and its threads.
         sessions: Keys of the service and sessions of the page.
+        wrong_keys: Delays replies to wrong keys.
         draining: True after SIGTERM.
     """
 
@@ -59,6 +61,7 @@ class Service:
     metrics: Metrics
     runs: RunWork
     sessions: Sessions
+    wrong_keys: WrongKeys
     draining: bool = False
 
     @property

@@ -162,8 +162,9 @@ def document(app: FastAPI, *, wants_key: bool) -> None:
             _move_definitions(built, schemas)
             _add_docstrings(schemas)
             if wants_key:
-                built["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-                built["security"] = [{"key": []}]
+                schemes = {"key": {"type": "http", "scheme": "bearer"}, "password": {"type": "http", "scheme": "basic"}}
+                built["components"]["securitySchemes"] = schemes
+                built["security"] = [{name: []} for name in schemes]
             app.openapi_schema = built
         return app.openapi_schema
 

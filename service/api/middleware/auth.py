@@ -1,50 +1,71 @@
-"""Authentication: bearer keys (RFC 6750), and sessions of the page."""
+"""Authentication: keys in `Authorization`, and sessions of the page."""
 
 from __future__ import annotations
+
+import base64
+import binascii
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.http.openapi import OPEN_PATHS
 from service.api.http.paths import route_path
+from service.api.middleware.guesses import WrongKeys
 from service.api.middleware.origins import SAFE_METHODS, require_same_origin
 from service.api.middleware.sessions import Sessions
 from service.errors import UnauthorizedError
 
 PAGE_PATHS, PAGE_FILES = frozenset({"/", "/session"}), "/web/"
+DETAIL = "this service requires 'Authorization: Bearer <key>' with one of its keys, or Basic with the key as password"
 
 
-class BearerAuth:
-    """Requires a bearer key (RFC 6750), or a session of the page.
+class KeyAuth:
+    """Requires a key, as a bearer token (RFC 6750) or as the password of Basic (RFC 7617), or a session of the page.
 
     `/healthz`, `/readyz`, the page's own files and `/session` are open to all.
 
     Args:
         app: The wrapped ASGI app.
         sessions: Keys of the service (at least one) and sessions of the page.
+        wrong_keys: Delays replies to wrong keys.
     """
 
-    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+    def __init__(self, app: ASGIApp, sessions: Sessions, wrong_keys: WrongKeys) -> None:
         self.app = app
         self._sessions = sessions
+        self._wrong_keys = wrong_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _is_open(route_path(scope)):
-            self._check(scope["method"], Headers(scope=scope))
+            headers = Headers(scope=scope)
+            authorization = headers.get("authorization")
+            if authorization is None:
+                self._check_session(scope["method"], headers)
+            # A wrong key is refused even if the browser has a session.
+            elif self._sessions.key_index(key_of(authorization)) is None:
+                await self._wrong_keys.refuse(scope, DETAIL)
         await self.app(scope, receive, send)
 
-    def _check(self, method: str, headers: Headers) -> None:
-        # A wrong key is refused even if the browser has a session.
-        if "authorization" not in headers and self._sessions.signed_in(headers):
-            # SameSite=Strict keeps the cookie from other sites, but not from pages on other ports of this host.
-            if method not in SAFE_METHODS:
-                require_same_origin(headers)
-            return
-        if not self._sessions.has_key(headers.get("authorization", "")):
-            raise UnauthorizedError(
-                "this service requires 'Authorization: Bearer <key>' with one of its keys",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+    def _check_session(self, method: str, headers: Headers) -> None:
+        if not self._sessions.signed_in(headers):
+            raise UnauthorizedError(DETAIL, headers={"WWW-Authenticate": "Bearer"})
+        # SameSite=Strict keeps the cookie from other sites, but not from pages on other ports of this host.
+        if method not in SAFE_METHODS:
+            require_same_origin(headers)
+
+
+def key_of(authorization: str) -> str:
+    """The bearer token or the password of Basic in a header `Authorization`; empty if it has neither."""
+    scheme, _, credentials = authorization.partition(" ")
+    credentials = credentials.strip()
+    if scheme.lower() == "bearer":
+        return credentials
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def _is_open(path: str) -> bool:

@@ -71,7 +71,8 @@ class RequestContext:
         finally:
             elapsed = time.perf_counter() - started
             self.metrics.count_request(scope["method"], route_label(scope), status, elapsed)
-            level = self._log.debug if fields["path"] in QUIET_PATHS else self._log.info
+            is_quiet = fields["path"] in QUIET_PATHS or "repeated" in scope
+            level = self._log.debug if is_quiet else self._log.info
             level("request", **fields, status=status, duration_ms=round(elapsed * 1000, 3))
 
 

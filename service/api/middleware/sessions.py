@@ -44,12 +44,6 @@ class Sessions:
         matches = [secrets.compare_digest(digest, known) for known in self._digests]
         return matches.index(True) if any(matches) else None
 
-    def has_key(self, authorization: str) -> bool:
-        """True if a header `Authorization` is `Bearer` with one of the keys (RFC 6750)."""
-        scheme, _, key = authorization.partition(" ")
-        known = self.key_index(key.strip()) is not None
-        return known and scheme.lower() == "bearer"
-
     def token(self, key_index: int) -> str:
         """A new token, signed by the key at this position, valid for `LIFETIME_S` seconds."""
         return self._signers[key_index].sign(secrets.token_urlsafe(12)).decode()

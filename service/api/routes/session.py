@@ -10,7 +10,7 @@ from service.api.http.responses import json_response
 from service.api.middleware.origins import require_same_origin
 from service.api.middleware.sessions import LIFETIME_S, cookie_name
 from service.api.state import service_of
-from service.errors import DecodeError, UnauthorizedError
+from service.errors import DecodeError
 
 # Unauthenticated endpoint: the body is a key and a few braces.
 MAX_BODY_BYTES = 4096
@@ -36,7 +36,7 @@ async def post_session(request: Request) -> Response:
     body = await read_body(request, content_length(request), max_bytes=MAX_BODY_BYTES, timeout_s=timeout_s)
     key_index = service.sessions.key_index(_key(body))
     if key_index is None:
-        raise UnauthorizedError("this is not a key of this service", headers={"WWW-Authenticate": "Bearer"})
+        await service.wrong_keys.refuse(request.scope, "this is not a key of this service")
     return _with_cookie(request, service.sessions.token(key_index), LIFETIME_S)
 
 
