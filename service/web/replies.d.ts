@@ -180,7 +180,7 @@ export interface Diagnostics {
 }
 
 export interface DiagnosticsWarning {
-  code: "no_examples" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights";
+  code: "no_examples" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "duplicated_ids" | "no_logits" | "class_weights";
   message: string;
 }
 
@@ -307,7 +307,7 @@ export interface LabelErrors {
   off_diagonal_calibrated: number;
   share: number | null;
   health: number | null;
-  thresholds: (number | null)[] | null;
+  thresholds: (number | null)[];
 }
 
 export interface LossStatistics {
