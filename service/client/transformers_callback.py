@@ -14,8 +14,11 @@ import numpy as np
 
 from service.client._sync.runs import RunClient
 from service.client.arrays import as_plain
+from service.client.errors import ClientError
+from service.client.retry import NO_RETRIES
+from service.client.run_calls import get_run_call
 from service.client.training import RecordingError, RunRecorder
-from service.errors import ShapeError
+from service.errors import LossServiceError, ShapeError
 
 if TYPE_CHECKING:
     TrainerCallback = object  # so that mypy does not need transformers
@@ -49,14 +52,18 @@ class TrainerRunCallback(TrainerCallback):
 
     Args:
         run: Run that stores the epochs.
-        dataset: Rows by number. Each is a mapping that the Trainer's collator takes, with one label. Columns that the
-            model does not take are left out, as by the Trainer.
+        dataset: Rows by number, with `__len__` and `__getitem__`. Each is a mapping that the Trainer's collator takes,
+            with one label. Columns that the model does not take are left out, as by the Trainer.
         ids: One id per row, or the name of the column that contains them. Default: the number of the row.
         attributes: Names of columns to store with each row, e.g. its text.
         batch_size: Rows per evaluation step. Default: the Trainer's `per_device_eval_batch_size`.
         every: Record only every n-th epoch, beginning with the first.
         strict: Raise an error if rows could not be stored. By default such errors are logged and added to `errors`.
         recorder: Further arguments of `RunRecorder`.
+
+    Raises:
+        TypeError: The data set has no length or no rows by number, e.g. an IterableDataset.
+        ShapeError: The number of ids is not that of the rows.
     """
 
     def __init__(
@@ -71,6 +78,11 @@ class TrainerRunCallback(TrainerCallback):
         strict: bool = False,
         **recorder: Any,
     ) -> None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            kind = type(dataset).__name__
+            raise TypeError(
+                f"the data set needs a length and rows by number, which {kind} lacks: pass a list of its rows"
+            )
         if ids is not None and not isinstance(ids, str) and len(ids) != len(dataset):
             raise ShapeError(f"{len(ids)} ids for {len(dataset)} rows")
         self._run, self._dataset, self._ids, self._attributes = run, dataset, ids, tuple(attributes)
@@ -79,16 +91,19 @@ class TrainerRunCallback(TrainerCallback):
         self.errors: list[Exception] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Check model and data with one row, and start the thread that sends.
+        """Check model and data with one row, and report epochs that the run has already.
 
         Raises:
             ShapeError: The model's logits or the labels do not have the shape that a run stores.
             KeyError: A row has no column for the id or an attribute.
+            LossServiceError: With `strict`, the service does not have this run.
+            ClientError: With `strict`, the service cannot be reached.
         """
         if len(self._dataset):
             self._evaluate_rows(kwargs["model"], kwargs["train_dataloader"], args, [0])
         prefix = f"rank-{args.process_index}"
         self._recorder = RunRecorder(self._run, strict=self._strict, **{"prefix": prefix} | self._options)
+        self._report_stored_epochs(math.floor(state.epoch or 0))
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate the data set and record the logits."""
@@ -111,6 +126,23 @@ class TrainerRunCallback(TrainerCallback):
             if self._strict:
                 raise
             log.warning("%s", err)
+
+    def _report_stored_epochs(self, first: int) -> None:
+        """Log a warning if the run has epochs that training begins with again, or cannot be read."""
+        try:
+            # Without retries, which could delay training by a minute.
+            description = self._run._client.send(get_run_call(self._run.name), NO_RETRIES)
+        except (LossServiceError, ClientError) as err:
+            if self._strict:
+                raise
+            log.warning("the epochs may not be stored: %s", err)
+            return
+        stored = [epoch["epoch"] for epoch in description["epochs"] if epoch["epoch"] >= first]
+        if stored and not self._options.get("replace"):
+            message = (
+                "run %s has the epochs %s already, and rejects other logits for them: use another run or replace=True"
+            )
+            log.warning(message, self._run.name, ", ".join(map(str, stored)))
 
     def _row_numbers(self, args: Any) -> Iterator[list[int]]:
         rows = range(args.process_index, len(self._dataset), args.world_size)

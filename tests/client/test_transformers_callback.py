@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import pickle
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from service.client import LossClient, RecordingError, RunClient
-from service.errors import ShapeError
+from service.client import LossClient, RunClient
+from service.errors import ShapeError, UnknownRunError
 from tests.live.server_process import ServerProcess
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -139,8 +142,40 @@ def test_rejected_rows_do_not_stop_training_unless_strict(
         train(tmp_path, lenient)
         assert "60 rows were not stored" in caplog.text
         assert len(lenient.errors) == 2
-        with pytest.raises(RecordingError):
+        with pytest.raises(UnknownRunError):
             train(tmp_path, callback(client.run("absent"), DATA, strict=True))
+
+
+def test_epochs_that_the_run_has_are_reported_before_training(
+    run: RunClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path, callback(run, DATA))
+    assert caplog.text == ""
+    train(tmp_path, callback(run, DATA))
+    assert "run trainer already has epochs 0, 1" in caplog.text
+
+
+def test_a_service_that_is_down_delays_training_by_patience_s(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    started = time.monotonic()
+    train(tmp_path, callback(LossClient("http://127.0.0.1:9").run("down"), DATA, patience_s=0.5))
+    assert time.monotonic() - started < 10
+    assert "may not be stored" in caplog.text
+    assert "60 rows were not stored" in caplog.text
+
+
+def test_a_data_set_without_rows_by_number_is_refused(run: RunClient) -> None:
+    class Stream(torch.utils.data.IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(DATA)
+
+    with pytest.raises(TypeError, match="Stream has no length or no rows by number"):
+        callback(run, Stream())
+
+
+def test_a_callback_can_be_copied_and_pickled(run: RunClient) -> None:
+    original = callback(run, DATA, every=2)
+    for other in (copy.deepcopy(original), pickle.loads(pickle.dumps(original))):
+        assert (other._run.name, other._every, other._dataset) == ("trainer", 2, DATA)
 
 
 def test_the_import_error_names_the_missing_package() -> None:
