@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from functools import partial
 from typing import Literal, TextIO
 
 import structlog
+
+from service.visible import visible
 
 
 class StreamLogger:
@@ -38,10 +41,27 @@ class StreamLogger:
     debug = info = warning = error = critical = msg
 
 
+def _visible_exception(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    text = io.StringIO()
+    # Not rich's, which shows local variables: they may hold data.
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write(visible(text.getvalue()))
+
+
+_RENDERER = structlog.dev.ConsoleRenderer(exception_formatter=_visible_exception)
+
+
+def _console_renderer(logger: structlog.typing.WrappedLogger, name: str, event: structlog.typing.EventDict) -> str:
+    """A line for a terminal; texts of clients, such as paths, cannot send commands to it."""
+    return _RENDERER(
+        logger, name, {key: visible(value) if isinstance(value, str) else value for key, value in event.items()}
+    )
+
+
 def configure_logs(level: str, log_format: Literal["auto", "json", "console"]) -> None:
     """Send structlog's and the standard library's logs, including uvicorn's, to standard error in one format."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    renderer = _console_renderer if console else structlog.processors.JSONRenderer()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,

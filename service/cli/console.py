@@ -15,8 +15,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from service.cli.errors import INTERRUPTED, SERVICE_FAILED, USAGE_ERROR, CommandError, exit_status
-from service.cli.terminal import SafeConsole, visible_json
+from service.cli.terminal import SafeConsole
 from service.errors import LossServiceError
+from service.visible import visible_json
 
 if TYPE_CHECKING:
     from service.client import LossClient

@@ -16,7 +16,8 @@ from service.cli import console
 from service.cli.console import add_row, table
 from service.cli.progress import shown_progress
 from service.cli.runs.diagnose import show_findings
-from service.cli.terminal import SafeConsole, visible, visible_json
+from service.cli.terminal import SafeConsole
+from service.visible import visible, visible_json
 from tests.cli.findings import findings
 
 # The window's title, the clipboard, a CSI of one byte, reordered text, a hidden line.

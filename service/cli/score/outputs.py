@@ -14,9 +14,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from service.cli.errors import UsageError
-from service.cli.terminal import visible_json
 from service.client.files import replace_atomically
 from service.formats.spreadsheets import guard_table
+from service.visible import visible_json
 
 STANDARD_OUTPUT = "-"
 EXTENSIONS = (".parquet", ".csv", ".jsonl", ".ndjson", ".arrow", ".arrows")
