@@ -22,6 +22,7 @@ from service.api.http.query_types import (
     Weights,
     keys_pattern,
     list_pattern,
+    optional_pattern,
     weights,
 )
 from service.diagnostics.dynamics import COLUMNS, MAX_BINS
@@ -109,7 +110,7 @@ class DiagnosticsQuery(EpochQuery):
     fields: str | None = Field(
         None,
         description="Members to compute, with commas; default: all",
-        json_schema_extra={"pattern": list_pattern(f"({'|'.join(FIELDS)})")},
+        json_schema_extra={"pattern": optional_pattern(list_pattern(f"({'|'.join(FIELDS)})"))},
     )
 
     @property
@@ -157,7 +158,7 @@ class QueueQuery(AttributeFilters):
         None,
         description="rank (default), id, target, prediction, suggested, verdict, score, share or scores, with commas; "
         "a minus for descending",
-        json_schema_extra={"pattern": keys_pattern(QUEUE_SORTABLE)},
+        json_schema_extra={"pattern": optional_pattern(keys_pattern(QUEUE_SORTABLE))},
     )
     target: ClassParameter | None = Field(None, description="Class of the label")
     prediction: ClassParameter | None = Field(None, description="Predicted class")

@@ -1,8 +1,8 @@
 """An hour of mixed traffic: `python -m tests.bounds.soak --seconds 3600` prints memory and latencies.
 
 Each cycle stores the runs again, has a quiet phase with small requests only, and a loud phase with large requests, slow
-clients and clients that leave. Memory is compared at the ends of the quiet phases. Growth, a status of 500, an error in the
-log and a small request that fails make the exit status 1.
+clients and clients that leave. Memory is compared at the ends of the quiet phases. The exit status is 1 for growth, for
+a reply of status 500, for an error in the log, and for a small request that fails.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ import itertools
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.bounds.from_document import worst_requests
 from tests.bounds.measuring import Measurement, measure, send
 from tests.bounds.stored_runs import PATHS, store_runs
 from tests.bounds.worst_request import MB, WorstRequest
-from tests.live.server_process import ServerProcess, running_server
+from tests.live.server_process import ENDS_WITHIN_S, ServerProcess, running_server
 
 # The machine is shared: a bar is missed if it is missed each time.
 TRIES = 3
@@ -65,6 +66,7 @@ class Bench:
                 store_runs(client, self._size)
         return self._server
 
+    @cached_property
     def document(self) -> Mapping[str, Any]:
         """The OpenAPI document of the service."""
         document: Mapping[str, Any] = httpx.get(f"{self.server.url}/openapi.json").raise_for_status().json()
@@ -72,14 +74,18 @@ class Bench:
 
     def routes(self) -> list[str]:
         """All routes of the service."""
-        return sorted({*documented_routes(self.document()), *BY_HAND})
+        return sorted({*documented_routes(self.document), *BY_HAND})
 
     def measure(self, route: str) -> Iterator[Measurement]:
         """Measure the worst requests of a route; a request that misses a bar is tried again."""
-        for request in requests_of(self.document(), route, self._size):
+        for request in requests_of(self.document, route, self._size):
             self._warm_up(route)
             for attempt in range(1, TRIES + 1):
-                result = measure(self.server, request, next(self._names))
+                server = self.server
+                result = measure(server, request, next(self._names))
+                if result.status == 0:
+                    # Killed, or ended by itself.
+                    server.process.wait(ENDS_WITHIN_S)
                 if not result.may_be_noise or attempt == TRIES:
                     yield result
                     break
@@ -90,9 +96,10 @@ class Bench:
         if route not in self._warm:
             self._warm.add(route)
             with httpx.Client(base_url=server.url, timeout=60, verify=False) as client:
-                for request in requests_of(self.document(), route, WARM_UP_BYTES):
+                for request in requests_of(self.document, route, WARM_UP_BYTES):
                     for one in (*request.before, request):
-                        send(client, one, next(self._names))
+                        with suppress(httpx.TransportError):
+                            send(client, one, next(self._names))
 
     def close(self) -> None:
         self._stack.close()

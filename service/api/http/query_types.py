@@ -126,6 +126,11 @@ def list_pattern(item: str) -> str:
     return rf"^ *{item} *(, *{item} *)*$"
 
 
+def optional_pattern(pattern: str) -> str:
+    """The regular expression for a parameter whose empty text means the same as its absence or an empty list."""
+    return f"^$|{pattern}"
+
+
 def keys_pattern(known: Iterable[str]) -> str:
     """A regular expression for sort keys with commas between them, a minus before those in descending order."""
     return list_pattern(f"-?({'|'.join(known)})")

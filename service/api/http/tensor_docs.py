@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.api.http.openapi import JSON, Operation, Responses, schema
-from service.api.http.query_types import list_pattern
+from service.api.http.query_types import list_pattern, optional_pattern
 from service.formats.safetensors import write_safetensors
 from service.schema.config import LossConfig
 from service.schema.replies.inference import InferReply, InferRequestBody
@@ -182,7 +182,11 @@ OVERRIDES = [
     }
     for name, meaning, json_schema in (
         ("config_id", "Id of a stored configuration", {"type": "string"}),
-        ("outputs", "Names of outputs, with commas", {"type": "string", "pattern": list_pattern(_OUTPUT)}),
+        (
+            "outputs",
+            "Names of outputs, with commas",
+            {"type": "string", "pattern": optional_pattern(list_pattern(_OUTPUT))},
+        ),
         ("top_k", "Number of the hardest examples to list", {"type": "integer", "minimum": 0, "maximum": MAX_TOP_K}),
     )
 ]
