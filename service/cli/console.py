@@ -14,7 +14,15 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
-from service.cli.errors import INTERRUPTED, SERVICE_FAILED, USAGE_ERROR, CommandError, exit_status
+from service.cli.errors import (
+    INTERRUPTED,
+    SERVICE_FAILED,
+    UNEXPECTED,
+    USAGE_ERROR,
+    CommandError,
+    exit_status,
+    place_in_code,
+)
 from service.cli.terminal import SafeConsole
 from service.errors import LossServiceError
 from service.visible import visible_json
@@ -41,6 +49,9 @@ def call_service(url: str, request: Callable[[LossClient], T], timeout_s: float 
             return request(client)
     except (LossServiceError, ClientError) as err:
         fail(str(err), exit_status(err))
+    except KeyboardInterrupt as err:
+        errors.print("Interrupted.", style="red")
+        raise typer.Exit(INTERRUPTED) from err
 
 
 @contextmanager
@@ -55,12 +66,35 @@ def command_errors(interrupted: str) -> Iterator[None]:
     except CommandError as err:
         fail(str(err), err.exit_status)
     except BrokenPipeError as err:
-        # The reader of standard output has closed it: Python must not flush it at exit.
-        sys.stdout = None
+        end_output()
         raise typer.Exit(SERVICE_FAILED) from err
+    except OSError as err:
+        fail(str(err), SERVICE_FAILED)
     except KeyboardInterrupt as err:
         errors.print(interrupted, style="red")
         raise typer.Exit(INTERRUPTED) from err
+
+
+@contextmanager
+def last_errors() -> Iterator[None]:
+    """End the process at an error that no command expects, with a sentence instead of a traceback."""
+    try:
+        yield
+    except BrokenPipeError:
+        end_output()
+        sys.exit(SERVICE_FAILED)
+    except OSError as err:
+        errors.print(str(err), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(SERVICE_FAILED)
+    except Exception as err:
+        text = f"focal-loss failed: {type(err).__name__}: {err} ({place_in_code(err)}). Please report this."
+        errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(UNEXPECTED)
+
+
+def end_output() -> None:
+    """Write nothing more to standard output, whose reader has closed it: Python must not flush it at exit."""
+    sys.stdout = None
 
 
 def fail(message: str, status: int = USAGE_ERROR) -> NoReturn:

@@ -4,11 +4,14 @@
 - 1: the service or the disk failed
 - 2: usage error
 - 3: invalid data
+- 70: an error of the command itself
 - 130: interrupted by Ctrl-C
 """
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import ClassVar
 
 from service.errors import (
@@ -19,7 +22,7 @@ from service.errors import (
     NotFoundError,
 )
 
-SERVICE_FAILED, USAGE_ERROR, BAD_DATA, INTERRUPTED = 1, 2, 3, 130
+SERVICE_FAILED, USAGE_ERROR, BAD_DATA, UNEXPECTED, INTERRUPTED = 1, 2, 3, 70, 130
 
 
 class CommandError(Exception):
@@ -62,3 +65,9 @@ def place_in_file(error: LossServiceError, first_row: int) -> str:
     numbers[0] += first_row
     names = ("row", "column")
     return "".join(f", {name} {number}" for name, number in zip(names, numbers, strict=False)) + f": {msg}"
+
+
+def place_in_code(error: BaseException) -> str:
+    """The file and line that raised an error, for a report of it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "an unknown place"

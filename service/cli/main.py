@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from service import __version__
-from service.cli.console import add_row, call_service, number, output, show_json, show_text, table
+from service.cli.console import add_row, call_service, last_errors, number, output, show_json, show_text, table
 from service.cli.doctor.command import doctor
 from service.cli.options import DEFAULT_URL, AsJson, Url
 from service.cli.runs.compare import compare
@@ -67,4 +67,5 @@ for command in (version, score, configs, info, doctor, push, diagnose, mine, exp
 
 def main() -> None:
     """Run `focal-loss`, or `python -m service`."""
-    app()
+    with last_errors():
+        app()

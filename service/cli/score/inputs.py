@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from service.cli.errors import DataError, UsageError
+from service.cli.files import READ_ERRORS, extension_of, is_compressed, open_input
 from service.cli.score.columns import ColumnNames
 from service.cli.score.readers import READERS
 from service.formats.columns import Array, ColumnError, ResolvedColumns, matrix, vector
@@ -30,8 +31,10 @@ FORMATS = {
     ".feather": "arrow",
     ".ipc": "arrow",
     ".csv": "csv",
+    ".tsv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".npz": "npz",
     ".safetensors": "safetensors",
 }
@@ -96,7 +99,7 @@ def find_sources(inputs: Sequence[str], input_format: str | None) -> list[Source
             sources.append(Source(name, input_format))
             continue
         if Path(name).is_dir():
-            paths = sorted(str(path) for path in Path(name).rglob("*") if path.suffix.lower() in FORMATS)
+            paths = sorted(str(path) for path in Path(name).rglob("*") if extension_of(path) in FORMATS)
         else:
             paths = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
         if not paths:
@@ -106,7 +109,7 @@ def find_sources(inputs: Sequence[str], input_format: str | None) -> list[Source
 
 
 def _format_of(path: str) -> str:
-    extension = Path(path).suffix.lower()
+    extension = extension_of(path)
     if extension not in FORMATS:
         raise UsageError(f"{path}: unknown extension {extension!r}: use --format, or one of {', '.join(FORMATS)}")
     return FORMATS[extension]
@@ -116,7 +119,7 @@ def count_rows(sources: Sequence[Source]) -> int | None:
     """Count the rows of Parquet files by their metadata; None if there are inputs of other formats."""
     total = 0
     for source in sources:
-        if source.path == STANDARD_INPUT or source.format != "parquet":
+        if source.path == STANDARD_INPUT or source.format != "parquet" or is_compressed(source.path):
             return None
         total += pyarrow.parquet.ParquetFile(source.path).metadata.num_rows
     return total
@@ -163,17 +166,18 @@ def read_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
             yield from _table_chunks(source, reading)
     except ColumnError as err:
         raise DataError(f"{source.path}{err.place and ', '}{err.place}: {err.msg}") from err
-    except (pa.ArrowException, BadZipFile, EOFError, OSError, ValueError, KeyError) as err:
+    except (*READ_ERRORS, BadZipFile, ValueError, KeyError, OverflowError, NotImplementedError, RuntimeError) as err:
         raise DataError(f"{source.path}: {err}") from err
 
 
 def _open(source: Source) -> BinaryIO:
-    if source.path != STANDARD_INPUT:
-        return open(source.path, "rb")
-    if source.format in ("csv", "jsonl", "arrow"):
-        return sys.stdin.buffer
+    is_stream = source.path == STANDARD_INPUT or is_compressed(source.path)
+    file = sys.stdin.buffer if source.path == STANDARD_INPUT else open_input(source.path)
+    if not is_stream or source.format in ("csv", "jsonl", "arrow"):
+        return file
     # The readers of these formats start at the end of the file.
-    return io.BytesIO(sys.stdin.buffer.read())
+    with file:
+        return io.BytesIO(file.read())
 
 
 def _table_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
