@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 
+from service.formats.labels import ClassNames
 from service.formats.spreadsheets import NUMBER
 
 # A spreadsheet writes these in capitals.
@@ -20,8 +21,7 @@ class ClassTexts:
     """
 
     def __init__(self, names: Sequence[str] | None) -> None:
-        self._names = names or ()
-        self._index = {name: index for index, name in enumerate(self._names)}
+        self._names = ClassNames(names or ())
 
     def find(self, value: object) -> int:
         """The index of a class.
@@ -34,24 +34,26 @@ class ClassTexts:
             ValueError: The value is no class, or it may be several; the message is a clause about the value.
         """
         if isinstance(value, str):
-            for text in (value, value.strip()):
-                if text in self._index:
-                    return self._index[text]
+            named = self._names.named(value)
+            if named is not None:
+                return named
             similar = self._similar.get(_in_spreadsheet(value), [])
             if len(similar) > 1:
-                raise ValueError(f"{value[:100]!r} may be {' or '.join(repr(self._names[each]) for each in similar)}")
+                found = " or ".join(repr(self._names.names[index]) for index in similar)
+                raise ValueError(f"{value[:100]!r} may be {found}")
             if similar:
                 return similar[0]
         number = _whole_number(value)
         if number is None:
-            reason = "is not a class" if self._names else "is not a class: the run has no class names"
-            raise ValueError(f"{str(value)[:100]!r} {reason}")
+            if self._names.names:
+                raise ValueError(self._names.unknown(str(value)))
+            raise ValueError(f"{str(value)[:100]!r} is not the number of a class, and the run has no class names")
         return number
 
     @cached_property
     def _similar(self) -> dict[str | float, list[int]]:
         similar = defaultdict(list)
-        for name, index in self._index.items():
+        for index, name in enumerate(self._names.names):
             similar[_in_spreadsheet(name)].append(index)
         return similar
 

@@ -7,7 +7,6 @@ as exports call it, `reviewer`, `queue` and `comment`. Other columns are ignored
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from math import isnan
 from typing import cast, get_args
 
@@ -15,6 +14,7 @@ from typing_extensions import TypedDict
 
 from service.exports.class_texts import ClassTexts
 from service.formats.columns import ColumnError
+from service.formats.ids import IdError, id_list
 from service.formats.part_names import ID_NAMES
 from service.schema.replies.fields import Verdict
 
@@ -24,6 +24,8 @@ VERDICTS: tuple[str, ...] = get_args(Verdict)
 LABEL_COLUMNS, TEXT_COLUMNS = ("label", "verdict_label"), ("reviewer", "queue", "comment")
 # Label Studio's tables have ids of its own in `id`, and the verdicts of an earlier export beside the new annotations.
 FOREIGN_COLUMN = "annotation_id"
+# Each table of reviews has a column of each group.
+NEEDED = (ID_NAMES, ("verdict",))
 COLUMNS = ("rank", *ID_NAMES, "verdict", *LABEL_COLUMNS, *TEXT_COLUMNS, FOREIGN_COLUMN)
 
 
@@ -97,13 +99,8 @@ def _text(value: object) -> str:
 
 
 def _identity(value: object, row: int, column: str) -> str:
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError as err:
-            raise ColumnError(f"{value[:100]!r} is not UTF-8", row, column) from err
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        return str(int(value))
-    if isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value)
-    raise ColumnError(f"{value!r} is not an id: ids are texts and integers", row, column)
+    try:
+        (identity,) = id_list([value])
+    except IdError as err:
+        raise ColumnError(err.msg, row, column) from err
+    return str(identity)

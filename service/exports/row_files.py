@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,65 +12,51 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.formats.columns import ColumnError
+from service.formats.csv_dialect import DialectError, Utf8Lines, read_header
+from service.formats.part_names import first_duplicate
 from service.formats.spreadsheets import unguard
 
 Row = Mapping[str, object]
 
-DELIMITERS = ",;\t|"
 # csv limits a field to 128 KiB by default; a cell may hold all attributes of a row.
 MAX_FIELD = 2**31 - 1
 
 
-def csv_rows(content: bytes, known: Sequence[str]) -> Iterator[Row]:
-    """Rows of a CSV file as texts, as spreadsheets leave it: UTF-8 or UTF-16 with a byte order mark, separated by
-    commas, semicolons, tabs or bars, with empty lines and columns.
-
-    Texts that begin with the `'` of exports are restored.
+def csv_rows(content: bytes, needed: Sequence[Collection[str]]) -> Iterator[Row]:
+    """Rows of a CSV file of any dialect as texts; those that begin with the `'` of exports are restored.
 
     Args:
-        content: The file.
-        known: Names of columns; of the separators that split the first line into more than one name the one that finds
-            most of them is that of the file.
+        content: The file, also as a spreadsheet leaves it, with empty lines and columns at the end.
+        needed: Groups of names; the separator is the one with which the first line has a name of each group.
 
     Raises:
         ColumnError: Not CSV, a name that two columns have, or a row with more values than the header.
     """
-    text = _decode(content)
-    csv.field_size_limit(MAX_FIELD)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, known), strict=True)
+    lines = Utf8Lines(io.BytesIO(content), None)
     try:
-        header = [unguard(name.strip()) for name in next(rows, [])]
-        for name, count in Counter(header).items():
-            if name and count > 1:
-                raise ColumnError(f"{count} columns have this name", None, name)
-        for number, cells in enumerate(cells for cells in rows if any(cells)):
-            if any(cells[len(header) :]):
-                raise ColumnError(f"{len(cells)} values, the header has {len(header)} names", number, None)
-            yield {name: unguard(cell) for name, cell in zip(header, cells, strict=False) if name}
+        header, dialect = read_header(lines, lambda names: all(set(names) & {*group} for group in needed), None)
+        texts = (line.decode() for line in iter(lines.readline, b""))
+        csv.field_size_limit(MAX_FIELD)
+        yield from _rows(
+            csv.reader(texts, delimiter=dialect.separator, skipinitialspace=dialect.spaces, strict=True), header
+        )
+    except (DialectError, UnicodeDecodeError) as err:
+        raise ColumnError(f"{err}: save the file as CSV UTF-8", None, None) from err
+
+
+def _rows(rows: Iterator[list[str]], header: Sequence[str]) -> Iterator[Row]:
+    names = [unguard(name) for name in header]
+    doubled = first_duplicate(name for name in names if name)
+    if doubled is not None:
+        raise ColumnError("two columns have this name", None, doubled)
+    number = -1
+    try:
+        for number, cells in enumerate(rows):
+            if any(cells[len(names) :]):
+                raise ColumnError(f"{len(cells)} values, the header has {len(names)} names", number, None)
+            yield {name: unguard(cell) for name, cell in zip(names, cells, strict=False) if name}
     except csv.Error as err:
-        raise ColumnError(f"line {rows.line_num}: {err}", None, None) from err
-
-
-def _decode(content: bytes) -> str:
-    marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    try:
-        return content.decode("utf-16" if marked else "utf-8-sig")
-    except UnicodeDecodeError as err:
-        name = "UTF-16" if marked else "UTF-8"
-        raise ColumnError(f"byte {err.start} is not {name}: save the file as CSV UTF-8", None, None) from err
-
-
-def _delimiter(text: str, known: Sequence[str]) -> str:
-    line = text.split("\n", 1)[0]
-
-    def num_found(delimiter: str) -> int:
-        try:
-            names = next(csv.reader([line], delimiter=delimiter), [])
-        except csv.Error:
-            return 0
-        return len({name.strip() for name in names} & {*known})
-
-    return max(DELIMITERS, key=num_found)
+        raise ColumnError(str(err), number + 1, None) from err
 
 
 def json_rows(content: bytes) -> Iterator[Row]:

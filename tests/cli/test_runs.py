@@ -12,8 +12,7 @@ from rich.console import Console
 from service.cli.runs.diagnose import show_findings
 from service.cli.runs.manage import describe_config
 from service.cli.runs.mine import queue_bytes
-from service.exports.review_rows import COLUMNS as REVIEW_COLUMNS
-from service.exports.review_rows import read_reviews
+from service.exports.review_rows import NEEDED, read_reviews
 from service.exports.row_files import csv_rows
 from service.schema.config import LossConfig
 from service.schema.replies.queues import QueuePage, QueueRow
@@ -58,10 +57,10 @@ def test_a_queue_as_csv_is_read_back_with_its_verdicts_and_attributes_hide_nothi
     content = queue_bytes(cast("QueuePage", {"rows": rows}), ["cat", "=dog"], ".csv")
     cells = list(csv.reader(io.StringIO(content.decode(), newline="")))
     assert not [cell for row in cells for cell in row if cell.startswith(("=", "\t", "@"))]
-    (first, *_) = csv_rows(content, REVIEW_COLUMNS)
+    (first, *_) = csv_rows(content, NEEDED)
     assert (first["attribute_id"], first["attribute_label"]) == ("x", "dog")
     assert (first["epoch"], first["=1"]) == ("9", "=2")
-    assert [review for _, review in read_reviews(csv_rows(content, REVIEW_COLUMNS), ["cat", "=dog"])] == [
+    assert [review for _, review in read_reviews(csv_rows(content, NEEDED), ["cat", "=dog"])] == [
         {"id": "=1+1", "verdict": "wrong", "label": 1},
         {"id": "-5", "verdict": "ok"},
     ]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.exports.class_texts import ClassTexts
-from service.exports.review_rows import COLUMNS, ReviewFields, read_reviews
+from service.exports.review_rows import COLUMNS, NEEDED, ReviewFields, read_reviews
 from service.exports.row_files import Row, csv_rows, json_rows, parquet_rows
 from service.exports.rows import ExportRow
 from service.exports.tables import write_csv, write_jsonl, write_parquet
@@ -24,7 +24,7 @@ from service.formats.columns import ColumnError
 from tests.exports.examples import PLAIN, options, whole
 
 FORMATS: dict[str, tuple[Any, Callable[[bytes], Any]]] = {
-    "csv": (write_csv, lambda content: csv_rows(content, COLUMNS)),
+    "csv": (write_csv, lambda content: csv_rows(content, NEEDED)),
     "jsonl": (write_jsonl, json_rows),
     "parquet": (write_parquet, lambda content: parquet_rows(content, COLUMNS)),
 }
@@ -82,7 +82,7 @@ def test_a_file_that_a_spreadsheet_saved_is_read_back(delimiter: str, encoding: 
         replace(PLAIN, rank=3, id="c"),
     ]
     content = saved_by_a_spreadsheet(whole(write_csv(exported, options())), delimiter, encoding, line_end)
-    assert reviews(list(csv_rows(content, COLUMNS)), ["cat", "größe, 中"]) == [
+    assert reviews(list(csv_rows(content, NEEDED)), ["cat", "größe, 中"]) == [
         {"id": '=1;"a",\t|', "verdict": "wrong", "label": 1},
         {"id": "00017", "verdict": "ok"},
     ]
@@ -114,14 +114,14 @@ def test_a_class_is_found_by_name_then_by_number(value: object, class_names: lis
 @pytest.mark.parametrize(
     ("value", "class_names", "says"),
     [
-        ("owl", ["cat"], "'owl' is not a class"),
+        ("owl", ["cat"], "'owl' is not the name of a class; the names are 'cat'"),
         ("owl", None, "no class names"),
-        ("Dog", ["dog"], "'Dog' is not a class"),
-        ("1.5", None, "'1.5' is not a class"),
-        ("-1", None, "'-1' is not a class"),
-        (1.5, None, "'1.5' is not a class"),
-        (True, ["a", "b"], "'True' is not a class"),
-        ([1], None, "is not a class"),
+        ("Dog", ["dog"], "'Dog' is not the name of a class"),
+        ("1.5", None, "'1.5' is not the number of a class"),
+        ("-1", None, "'-1' is not the number of a class"),
+        (1.5, None, "'1.5' is not the number of a class"),
+        (True, ["a", "b"], "'True' is not the name of a class"),
+        ([1], None, "is not the number of a class"),
         ("True", ["TRUE", "true"], "may be 'TRUE' or 'true'"),
         ("1", ["1.0", "01"], "may be '1.0' or '01'"),
     ],
@@ -137,10 +137,10 @@ def test_other_values_are_no_class(value: object, class_names: list[str] | None,
         ({"verdict": "ok"}, "row 1: a review needs an id"),
         ({"id": "", "verdict": "ok"}, "row 1: a review needs an id"),
         ({"id": "a", "verdict": "yes"}, "row 1, column 'verdict': 'yes' is not one of ok, wrong, unsure"),
-        ({"id": "a", "verdict": "wrong", "label": "owl"}, "row 1, column 'label': 'owl' is not a class"),
-        ({"id": 1.5, "verdict": "ok"}, "row 1, column 'id': 1.5 is not an id"),
-        ({"id": True, "verdict": "ok"}, "row 1, column 'id': True is not an id"),
-        ({"id": b"\xff", "verdict": "ok"}, "row 1, column 'id': .* is not UTF-8"),
+        ({"id": "a", "verdict": "wrong", "label": "owl"}, "row 1, column 'label': 'owl' is not the name of a class"),
+        ({"id": 1.5, "verdict": "ok"}, "row 1, column 'id': an id is a string or an integer, got 1.5"),
+        ({"id": True, "verdict": "ok"}, "row 1, column 'id': an id is a string or an integer, got true"),
+        ({"id": b"\xff", "verdict": "ok"}, "row 1, column 'id': an id of bytes is UTF-8"),
         ({"id": "7", "rank": 2, "verdict": "ok"}, "row 1, column 'id': '7' is also the id of rank 1"),
         ({"annotation_id": 1, "id": 5, "verdict": "ok"}, "column 'annotation_id': this is a table of Label Studio"),
     ],
@@ -174,9 +174,9 @@ def test_values_of_a_row() -> None:
     ("read", "content", "says"),
     [
         (FORMATS["csv"][1], b"id,verdict\na,ok,x\n", "row 0: 3 values, the header has 2 names"),
-        (FORMATS["csv"][1], b"id,verdict,verdict\na,ok,ok\n", "column 'verdict': 2 columns"),
-        (FORMATS["csv"][1], b"id,verdict\n\xe4,ok\n", "byte 11 is not UTF-8"),
-        (FORMATS["csv"][1], b'id,verdict\n"a"b,ok\n', "line 2"),
+        (FORMATS["csv"][1], b"id,verdict,verdict\na,ok,ok\n", "column 'verdict': two columns"),
+        (FORMATS["csv"][1], b"id,verdict\n\xe4,ok\n", "can't decode byte 0xe4"),
+        (FORMATS["csv"][1], b'id,verdict\n"a"b,ok\n', "row 0: ',' expected"),
         (json_rows, b'{"id": "a"}\n{"id"\n', "row 1: not JSON"),
         (json_rows, b'[{"id": "a"}, 5]', "row 1: not a JSON object"),
         (FORMATS["parquet"][1], b"PAR1", "Parquet"),

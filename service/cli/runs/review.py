@@ -15,7 +15,7 @@ from service.cli.options import DEFAULT_URL, RunName, Url
 from service.cli.runs.manage import show_reviews
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.exports.class_texts import ClassTexts
-from service.exports.review_rows import COLUMNS, ReviewFields, Row, read_reviews
+from service.exports.review_rows import COLUMNS, NEEDED, ReviewFields, Row, read_reviews
 from service.formats.columns import ColumnError
 from service.formats.name_lists import split_quoted_names
 from service.schema.replies.fields import Verdict
@@ -122,7 +122,7 @@ def file_rows(content: bytes, extension: str) -> Iterator[Row]:
 
     match extension:
         case ".csv" | ".tsv":
-            return csv_rows(content, COLUMNS)
+            return csv_rows(content, NEEDED)
         case ".parquet":
             return parquet_rows(content, COLUMNS)
         case _:
