@@ -1,5 +1,6 @@
 # The service in a container. torch's wheels include CUDA, so the base is a plain Python image, and one file serves CPU and
-# GPU hosts. Any Debian-like base with `python3` >= 3.11 and its `venv` module works.
+# GPU hosts. Any Debian-like base with `python3` >= 3.11 and its `venv` module works; name it by its digest for builds that
+# can be repeated: --build-arg BASE=docker.io/library/python:3.11-slim-bookworm@sha256:...
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE} AS base
@@ -13,10 +14,13 @@ ARG PIP_FIND_LINKS=
 ARG PIP_CERT=
 # Further arguments of `pip install`.
 ARG PIP_ARGS=
-# Requirement for torch, e.g. "torch==2.13.0"; must match the version in the constraints file.
-ARG TORCH=torch
+# File with versions and hashes: requirements/cuda.txt, requirements/cpu.txt, or empty for another Python or processor, which
+# takes CONSTRAINTS and TORCH instead, without hashes.
+ARG REQUIREMENTS=requirements/cuda.txt
 # File with the tested versions; empty: the newest versions that pyproject.toml allows.
 ARG CONSTRAINTS=constraints.txt
+# Requirement for torch, e.g. "torch==2.13.0"; must match the version in the constraints file.
+ARG TORCH=torch
 
 # pip has its own venv, so that the venv of the image contains no installer.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
@@ -24,15 +28,19 @@ RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
 # Dependencies before the code, so that a change in service/ does not download torch again.
 WORKDIR /src
 COPY pyproject.toml constraints*.txt ./
-RUN python3 -c 'import tomllib; \
+COPY requirements requirements
+RUN install="/opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir ${PIP_ARGS}"; \
+    if [ -n "$REQUIREMENTS" ]; then $install --no-deps --require-hashes -r "$REQUIREMENTS"; \
+    else python3 -c 'import tomllib; \
 p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 print(*p["dependencies"], *p["optional-dependencies"]["server"], sep="\n")' > requirements.txt \
- && /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir ${CONSTRAINTS:+-c "$CONSTRAINTS"} ${PIP_ARGS} \
-    -r requirements.txt "${TORCH}"
+      && $install ${CONSTRAINTS:+-c "$CONSTRAINTS"} -r requirements.txt "${TORCH}"; fi
 
+# setuptools, which builds the package, is a requirement of torch: with hashes nothing else is downloaded.
 COPY README.md ./
 COPY service service
-RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-deps ${PIP_ARGS} .
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-deps \
+    ${REQUIREMENTS:+--no-build-isolation} ${PIP_ARGS} .
 
 FROM base AS service
 LABEL org.opencontainers.image.title="focal-loss-service" \

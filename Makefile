@@ -5,6 +5,7 @@ MARKDOWN ?= build/measured.md
 WHEELS ?= build/wheels
 GPU_CHECK ?=
 SOAK_S ?= 3600
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu/torch/
 BIN := .venv/bin
 # The variable silences the theme's notice of its end of life in 2027.
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -12,7 +13,7 @@ MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 export DENO_DIR := $(CURDIR)/build/deno
 export DENO_NO_UPDATE_CHECK := 1
 
-.PHONY: setup demo run quick test soak check format docs bench gpu-wheels gpu-check clean
+.PHONY: setup demo run quick test soak check format docs bench requirements sbom gpu-wheels gpu-check clean
 
 setup: .venv/ready
 
@@ -82,6 +83,25 @@ bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peer
 	-.venv-pytriton/bin/python -m pip install --disable-pip-version-check --requirement $<
 	@touch $@
 
+# Versions and hashes of what the image installs: Python 3.11 on x86-64 Linux, with torch for CUDA and for the CPU.
+# TORCH_INDEX: an index, or a folder of wheels, that has torch's CPU wheel.
+COMPILE = .venv-supply/bin/uv pip compile pyproject.toml --quiet --extra server --constraints constraints.txt --generate-hashes \
+	--no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_28 --custom-compile-command "make requirements"
+
+requirements: .venv-supply/ready   ## write the hashes of the packages of the image, requirements/cuda.txt and cpu.txt
+	$(COMPILE) --output-file requirements/cuda.txt
+	$(COMPILE) --output-file requirements/cpu.txt --find-links $(TORCH_INDEX)
+
+sbom: .venv-supply/ready   ## list the packages of the image as CycloneDX, in build/sbom-cuda.json and build/sbom-cpu.json
+	@mkdir -p build
+	for kind in cuda cpu; do .venv-supply/bin/cyclonedx-py requirements requirements/$$kind.txt --pyproject pyproject.toml \
+	  --output-reproducible --output-file build/sbom-$$kind.json; done
+
+.venv-supply/ready: requirements/tools.txt
+	$(PYTHON) -m venv .venv-supply
+	.venv-supply/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	@touch $@
+
 # For Python 3.12 on x86-64 Linux. The GPU machine provides torch, Triton and NVIDIA's packages.
 gpu-wheels: setup      ## download the wheels that gpu-check needs into WHEELS; needs the internet
 	mkdir -p $(WHEELS)
@@ -104,4 +124,4 @@ gpu-check: .venv-gpu/ready   ## test and measure on this machine's GPU, in under
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-peers .venv-pytriton .venv-gpu build dist *.egg-info
+	rm -rf .venv .venv-peers .venv-pytriton .venv-gpu .venv-supply build dist *.egg-info

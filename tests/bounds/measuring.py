@@ -26,8 +26,8 @@ HEALTH_WITHIN_S = 0.5
 KILL_ABOVE_BYTES = 2_000 * MB
 # A request that takes this many times its seconds is given up.
 GIVE_UP_FACTOR = 5
-# The machine is shared: noise may be this many times a bar.
-NOISE_FACTOR = 3
+# The machine is shared: what misses a bar by less than this factor is measured again.
+TIME_NOISE, MEMORY_NOISE = 3, 1.25
 CHUNK = 16 * 1024
 
 
@@ -73,9 +73,14 @@ class Measurement:
 
     @property
     def may_be_noise(self) -> bool:
-        """True if only times are missed, and not by far."""
-        others = replace(self, wall_s=self.wall_s / NOISE_FACTOR, health_s=self.health_s / NOISE_FACTOR)
-        return bool(self.faults) and not others.faults
+        """True if the bars are missed by less than what other work on the machine and the allocator can explain."""
+        less = replace(
+            self,
+            grown_bytes=int(self.grown_bytes / MEMORY_NOISE),
+            wall_s=self.wall_s / TIME_NOISE,
+            health_s=self.health_s / TIME_NOISE,
+        )
+        return bool(self.faults) and not less.faults
 
     @property
     def line(self) -> str:

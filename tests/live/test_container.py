@@ -108,7 +108,8 @@ def _start(engine: Engine, image: str, *options: str) -> str:
     """Start a container that is locked down as in docker-compose.yml, and return its name."""
     name = f"focal-loss-test-{uuid.uuid4().hex[:12]}"
     started = engine(
-        *("run", "--detach", "--name", name, "--read-only", "--tmpfs", "/tmp"),
+        *("run", "--detach", "--name", name, "--read-only", "--tmpfs", "/tmp:size=256m"),
+        *("--memory", "8g", "--pids-limit", "1024"),
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *_options("FOCAL_LOSS_TEST_RUN_ARGS"),
         *options,
