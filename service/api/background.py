@@ -78,12 +78,12 @@ class RunWork:
         finally:
             cancellation.cancel()
 
-    def merge_later(self, folder: MergedFolder[F], num_files: int) -> None:
+    def merge_later(self, folder: MergedFolder[F], num_files: int = MERGED_AT_ONCE) -> None:
         """Merge the files of a folder in the background if there are enough of them.
 
         Args:
             folder: Batches of an epoch, or reviews of a run.
-            num_files: Number of its files.
+            num_files: Number of its files; the default also merges fewer, if most of their rows are deleted.
         """
         with self._lock:
             if num_files < MERGED_AT_ONCE or folder.path in self._merging:

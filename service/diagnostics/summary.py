@@ -60,20 +60,20 @@ class _Epoch:
 
     def __init__(self, view: View, weighting: Weighting, epoch: int) -> None:
         self.view, self.weighting, self.epoch = view, weighting, epoch
-        self._files = [file.footer for file in view.snapshot.data if file.epoch == epoch]
         self.has_many_classes = (view.snapshot.num_classes or 0) > TABLE_CLASSES
-        self.has_logits = view.snapshot.description.store_logits and bool(self._files)
+        self.has_logits = view.snapshot.description.store_logits and epoch in view.snapshot.epochs
 
     def header(self) -> Diagnostics:
         """The members that are always present."""
         snapshot, alpha = self.view.snapshot, self.weighting.alpha
+        counts = snapshot.counts(self.epoch)
         return {
             "run": snapshot.name,
             "epoch": self.epoch,
             "epochs": snapshot.epochs,
-            "num_examples": snapshot.num_rows(self.epoch),
-            "num_ignored": sum(footer.num_ignored for footer in self._files),
-            "num_excluded": sum(footer.num_excluded for footer in self._files),
+            "num_examples": counts.rows,
+            "num_ignored": counts.num_ignored,
+            "num_excluded": counts.num_excluded,
             "num_classes": snapshot.num_classes,
             "alpha": None if alpha is None else list(alpha),
             "gamma": self.weighting.gamma,

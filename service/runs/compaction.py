@@ -2,22 +2,28 @@
 
 As soon as a folder has `MERGED_AT_ONCE` files of one level, they are merged into one file of the next level. So each
 row is written once per level, and there are few levels. The merged file appears in one step and names the files that it
-replaces; readers ignore these, and the process deletes them afterwards. So a process may die at any moment: every row
-still exists, and counts once. A reader that fails to open a listed file lists the folder again.
+replaces; readers ignore these. So a process may die at any moment: every row still exists, and counts once.
+
+A replaced file is deleted as soon as no question reads the run (`Files.unread`), or a minute after it was replaced. A
+reader that fails to open a listed file lists the folder again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
 from service.runs.files import Files
 
 MERGED_AT_ONCE = 32
 LEVEL = re.compile(r"level(\d+)-")
+# A file that is being read although another one replaces it is kept this long, since readers may never pause.
+REPLACED_KEPT_S = 60.0
 # getdents64 returns up to 32 KiB of names at a time; the longest names of batches take 136 bytes each.
 NAMES_LISTED_AT_ONCE = 200
 
@@ -47,6 +53,7 @@ class MergedFolder(ABC, Generic[F]):
     Args:
         files: Files of the data directory.
         path: Path of the folder.
+        readers: Folder whose readers may still read replaced files; None if files are read only while they are listed.
     """
 
     suffix: str
@@ -54,9 +61,10 @@ class MergedFolder(ABC, Generic[F]):
     large: int
     """Size (see `MergeableFile.size`) from which a file is not merged further."""
 
-    def __init__(self, files: Files, path: str) -> None:
+    def __init__(self, files: Files, path: str, readers: str | None = None) -> None:
         self.files = files
         self.path = path
+        self.readers = readers
 
     @abstractmethod
     def read(self, name: str) -> F:
@@ -86,6 +94,14 @@ class MergedFolder(ABC, Generic[F]):
         replaced = {name for file in files for name in file.replaces}
         return [file for file in files if file.name not in replaced]
 
+    def obsolete(self, live: Sequence[F]) -> list[F]:
+        """Files to write again, as one, before any are merged; most of their content does not count any more.
+
+        Args:
+            live: Result of `live`.
+        """
+        return []
+
     def _names(self) -> list[str]:
         """The names of all files, listed again if a merge may have run while they were listed."""
         names = self.files.names(self.path)
@@ -112,10 +128,12 @@ def compact(folder: MergedFolder[F]) -> int:
         while locked:
             live = folder.live()
             _delete_replaced(folder, live)
-            group = _full_level(folder, live)
-            if not group:
+            if group := folder.obsolete(live):
+                _merge(folder, group, max(1, *(_level(file.name) for file in group)))
+            elif group := _full_level(folder, live):
+                _merge(folder, group, 1 + _level(group[0].name))
+            else:
                 break
-            _merge(folder, group)
             merged += len(group)
     return merged
 
@@ -135,18 +153,24 @@ def _full_level(folder: MergedFolder[F], live: Sequence[F]) -> list[F]:
     return levels[min(full)] if full else []
 
 
-def _merge(folder: MergedFolder[F], group: Sequence[F]) -> None:
+def _merge(folder: MergedFolder[F], group: Sequence[F], level: int) -> None:
     # The files that the parts of the group replace may still exist.
     replaces = tuple(sorted({name for file in group for name in (file.name, *file.replaces)}))
-    level = 1 + max(_level(file.name) for file in group)
     digest = hashlib.sha256("\n".join(replaces).encode()).hexdigest()[:16]
     path = f"{folder.path}/level{level}-{digest}{folder.suffix}"
-    folder.files.create(path, lambda file: folder.write(file, group, replaces))
+    folder.files.create(path, lambda file: folder.write(file, group, replaces), within=folder.path)
 
 
 def _delete_replaced(folder: MergedFolder[F], live: Sequence[F]) -> None:
-    existing = set(folder.files.names(folder.path))
-    for file in live:
-        for name in file.replaces:
-            if name in existing:
-                folder.files.delete(f"{folder.path}/{name}")
+    """Delete the files that others replace, unless a reader that listed them may not have opened them all."""
+    replacing = [file for file in live if file.replaces]
+    if not replacing:
+        return
+    with nullcontext(True) if folder.readers is None else folder.files.unread(folder.readers) as unread:
+        times = {} if unread else folder.files.modified(folder.path)
+        existing = set(folder.files.names(folder.path))
+        before = time.time() - REPLACED_KEPT_S
+        for file in replacing:
+            if unread or times.get(file.name, before) < before:
+                for name in existing.intersection(file.replaces):
+                    folder.files.delete(f"{folder.path}/{name}")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from service.runs.cache import BoundedCache
 from service.runs.compaction import MergedFolder
 from service.runs.damage import named_damage
+from service.runs.data_files import Counts, DataFile, Footer, latest_generations, merged_footer
 from service.runs.files import Files
 from service.runs.parquet import parquet_writer, read_parquet
 from service.runs.schema import SCHEMA
-from service.runs.snapshot import DataFile, Footer
 
 
 class EpochFolder(MergedFolder[DataFile]):
@@ -29,8 +33,8 @@ class EpochFolder(MergedFolder[DataFile]):
     large = 2_000_000
 
     def __init__(self, files: Files, root: str, epoch: int, footers: BoundedCache[Footer]) -> None:
-        super().__init__(files, f"{root}/epochs/{epoch}")
-        self._epoch = epoch
+        super().__init__(files, f"{root}/epochs/{epoch}", readers=root)
+        self.epoch = epoch
         self._footers = footers
 
     def read(self, name: str) -> DataFile:
@@ -40,21 +44,54 @@ class EpochFolder(MergedFolder[DataFile]):
             with named_damage(path), self.files.open(path) as file:
                 return Footer.read(path, file)
 
-        return DataFile(self._epoch, name, path, self._footers.cached(path, footer))
+        return DataFile(self.epoch, name, path, self._footers.cached(path, footer))
+
+    def live(self) -> list[DataFile]:
+        """The files that no other file replaces, sorted by name, with their hidden batches."""
+        files = super().live()
+        latest = latest_generations(files)
+        return [self._hide(file, latest) for file in files] if latest else files
+
+    def _hide(self, file: DataFile, latest: dict[str, int]) -> DataFile:
+        own = file.footer.generations
+        # A replacement that was sent while the batch was being deleted has the generation of the deletion, and counts.
+        names = [name for name in latest.keys() & file.footer.batches if own.get(name, 1) < latest[name]]
+        if not names:
+            return file
+        counts = file.footer.known_counts
+        if not counts.keys() >= set(names):
+            counts = self._count(file)
+        return replace(file, hidden={name: counts[name] for name in names})
+
+    def _count(self, file: DataFile) -> dict[str, Counts]:
+        """Counts of the batches of a merged file of version 0.1.0, which are not in its footer.
+
+        Its ignored and excluded rows are known for all batches together only, and stay counted.
+        """
+
+        def counted() -> Footer:
+            names = pa.chunked_array([rows["batch"] for rows in self._rows(file)], pa.string())
+            numbers = {item["values"]: item["counts"] for item in pc.value_counts(names).to_pylist()}
+            return replace(file.footer, counts={name: Counts(numbers.get(name, 0)) for name in file.footer.batches})
+
+        return self._footers.cached(f"{file.path} counted", counted).counts
+
+    def _rows(self, file: DataFile) -> list[pa.RecordBatch]:
+        with self.files.open(file.path) as source:
+            return list(read_parquet(file.path, source, columns=["batch"]))
+
+    def obsolete(self, live: Sequence[DataFile]) -> list[DataFile]:
+        """Files with more hidden rows than others, and those without rows, if there are hidden rows to drop."""
+        empty = [file for file in live if not file.footer.rows]
+        mostly_hidden = [file for file in live if file.footer.rows and 2 * file.size <= file.footer.rows]
+        return [*empty, *mostly_hidden] if mostly_hidden else []
 
     def write(self, file: BinaryIO, group: Sequence[DataFile], replaces: tuple[str, ...]) -> None:
-        footers = [part.footer for part in group]
-        footer = Footer(
-            rows=sum(part.rows for part in footers),
-            batches={name: digest for part in footers for name, digest in part.batches.items()},
-            replaces=replaces,
-            num_ignored=sum(part.num_ignored for part in footers),
-            num_excluded=sum(part.num_excluded for part in footers),
-            has_attributes=any(part.has_attributes for part in footers),
-        )
         with parquet_writer(file, SCHEMA, small=True) as writer:
             for part in group:
+                hidden = pa.array(list(part.hidden), pa.string())
                 with self.files.open(part.path) as source:
                     for rows in read_parquet(part.path, source):
-                        writer.write_batch(rows)
-            writer.add_key_value_metadata(footer.metadata)
+                        counted = rows.filter(pc.invert(pc.is_in(rows["batch"], hidden))) if part.hidden else rows
+                        writer.write_batch(counted)
+            writer.add_key_value_metadata(merged_footer(group, replaces).metadata)

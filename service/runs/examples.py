@@ -210,7 +210,7 @@ def attributes_of(view: View, rows: Sequence[Mapping[str, Any]]) -> list[JsonObj
         view: The run.
         rows: Rows with `id` and `epoch`; rows that also have their own `attributes` may save a query.
     """
-    last_epoch = max((file.epoch for file in view.snapshot.data if file.footer.has_attributes), default=None)
+    last_epoch = max((file.epoch for file in view.snapshot.with_rows(with_attributes=True)), default=None)
     # A row of the last epoch with attributes has the current ones.
     own = [row["attributes"] if row.get("attributes") and row["epoch"] == last_epoch else None for row in rows]
     missing = list({row["id"] for row, text in zip(rows, own, strict=True) if text is None})

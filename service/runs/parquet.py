@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.runs.damage import damage, named_damage
+from service.runs.data_files import Footer
 from service.runs.schema import SCHEMA, SCORES
-from service.runs.snapshot import Footer
 
 ROW_GROUP_ROWS = 65_536
 # A row group is in memory while it is written, and one example is searched for in it.

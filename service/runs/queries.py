@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError
 from service.runs.cache import BoundedCache
+from service.runs.data_files import DataFile
 from service.runs.interrupts import Cancellation, Interrupter
 from service.runs.parquet import check_data
 from service.runs.snapshot import Snapshot
@@ -270,10 +271,17 @@ class View:
 
     def stored(self, epoch: int | None = None, *, with_attributes: bool = False) -> str:
         """A subquery: stored rows of an epoch or of all epochs; empty if there are none."""
-        urls = self.snapshot.urls(epoch, with_attributes=with_attributes)
-        if not urls:
-            return f"({EMPTY})"
-        return f"read_parquet([{', '.join(map(quoted, urls))}])"
+        files = self.snapshot.with_rows(epoch, with_attributes=with_attributes)
+        whole = [self._url(file) for file in files if not file.hidden]
+        parts = [f"SELECT * FROM read_parquet([{', '.join(whole)}])"] if whole else []
+        for file in files:
+            if file.hidden:
+                batches = ", ".join(map(quoted, file.hidden))
+                parts.append(f"SELECT * FROM read_parquet({self._url(file)}) WHERE batch NOT IN ({batches})")
+        return f"({' UNION ALL '.join(parts) or EMPTY})"
+
+    def _url(self, file: DataFile) -> str:
+        return quoted(self.snapshot.files.url(file.path))
 
     def check(self) -> None:
         """Raise if the time of the question is over or its client has disconnected.

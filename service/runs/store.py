@@ -37,13 +37,14 @@ from service.errors import (
 )
 from service.runs.cache import BoundedCache
 from service.runs.damage import damage, named_damage
+from service.runs.data_files import Footer, digest_of
 from service.runs.epoch_files import EpochFolder
+from service.runs.epoch_writer import EpochWriter, Stored
 from service.runs.files import Files
 from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import NAME, check_name
-from service.runs.parquet import write_parquet
 from service.runs.review_files import ReviewCache, ReviewFolder, ReviewHistory
-from service.runs.snapshot import Footer, Snapshot, has_batch
+from service.runs.snapshot import Snapshot
 from service.schema.faults import fault
 from service.schema.replies.reviews import Review
 
@@ -189,8 +190,10 @@ class RunStore:
         rows: pa.Table,
         footer: Callable[[], Footer],
         num_classes: int | None,
-    ) -> bool:
-        """Store the rows of a batch durably; False if the run has the same batch already.
+        *,
+        over: bool = False,
+    ) -> Stored:
+        """Store the rows of a batch durably.
 
         Args:
             snapshot: State of the run that the batch was computed for.
@@ -200,28 +203,36 @@ class RunStore:
             footer: Returns the footer of the file; called after the rows are written, or to compare the batch with a
                 stored one of the same name.
             num_classes: Number of classes of the logits; None for a batch without rows.
+            over: True to replace a batch of this name with other content.
 
         Raises:
-            BatchConflictError: The run has a batch of this name with other content.
+            BatchConflictError: The epoch has a batch of this name with other content, and `over` is false.
             RunFullError: With this batch the run would have more than `max_run_rows` rows.
             ShapeError: The logits and the run have different numbers of classes.
             UnknownRunError: The run was deleted in the meantime.
         """
-        root, num_rows = snapshot.root, snapshot.num_rows()
-        same_name = [file for file in snapshot.data if file.epoch == epoch and batch in file.footer.batches]
-        if same_name and has_batch(same_name, batch, footer().batches[batch]):
-            return False
-        if num_rows + len(rows) > self._max_run_rows:
+        known = [file for file in snapshot.data if file.epoch == epoch]
+        num_rows = snapshot.num_rows()
+        # The rows of a batch that is sent again do not come on top.
+        if num_rows + len(rows) > self._max_run_rows and digest_of(known, batch) is None:
             raise RunFullError(f"run {snapshot.name} has {num_rows} rows, {len(rows)} more exceed {self._max_run_rows}")
         if num_classes is not None:
-            self._check_num_classes(snapshot, root, num_classes)
-        path = f"{root}/epochs/{epoch}/batch-{batch}.parquet"
+            self._check_num_classes(snapshot, num_classes)
         with self._not_deleted(snapshot) as within:
-            new = self.files.create(path, lambda file: write_parquet(file, rows, footer), within=within)
-        # Another process may have stored a batch of this name first, in this file or in a merged one; the first wins.
-        if not has_batch(self.epoch_folder(root, epoch).live(), batch, footer().batches[batch]):
-            raise StorageUnavailableError(f"batch {batch} of epoch {epoch} was written, but is missing")
-        return new
+            writer = EpochWriter(self.epoch_folder(snapshot.root, epoch), within)
+            return writer.add(known, batch, rows, footer, over=over)
+
+    def delete_batches(self, snapshot: Snapshot, epoch: int, batch: str | None = None) -> None:
+        """Delete a batch or, for None, all batches of an epoch, durably.
+
+        Raises:
+            UnknownBatchError: The epoch has no such batch.
+            UnknownEpochError: The run has no batches of this epoch.
+            UnknownRunError: The run was deleted in the meantime.
+        """
+        snapshot.epoch(epoch)
+        with self._not_deleted(snapshot) as within:
+            EpochWriter(self.epoch_folder(snapshot.root, epoch), within).delete(batch)
 
     @contextmanager
     def _not_deleted(self, snapshot: Snapshot) -> Iterator[str]:
@@ -239,13 +250,13 @@ class RunStore:
             self.files.delete_folder(snapshot.root)
             raise UnknownRunError(deleted)
 
-    def _check_num_classes(self, snapshot: Snapshot, root: str, num_classes: int) -> None:
+    def _check_num_classes(self, snapshot: Snapshot, num_classes: int) -> None:
         run_classes = snapshot.num_classes
         if run_classes is None:
             content = orjson.dumps(num_classes)
             with self._not_deleted(snapshot) as within:
-                self.files.create(f"{root}/num_classes.json", lambda file: file.write(content), within=within)
-            run_classes = self._num_classes(root, snapshot.manifest)
+                self.files.create(f"{snapshot.root}/num_classes.json", lambda file: file.write(content), within=within)
+            run_classes = self._num_classes(snapshot.root, snapshot.manifest)
         if run_classes != num_classes:
             msg = f"the logits have {num_classes} classes, run {snapshot.name} has {run_classes}"
             raise fault(ShapeError, msg, "batches", 0, "logits")

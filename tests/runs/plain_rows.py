@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from service.runs.data_files import Footer
 from service.runs.schema import SCHEMA, SCORES
-from service.runs.snapshot import Footer
 from service.runs.store import RunStore
 
 NUM_CLASSES = 3

@@ -18,12 +18,13 @@ from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
 from service.loss.focal import FocalLoss
 from service.runs.compaction import compact
+from service.runs.data_files import Footer
 from service.runs.files import open_files
 from service.runs.ingest import check_batches
 from service.runs.manifest import RunDescription
 from service.runs.queries import RunQueries, View
 from service.runs.rows import STORED_OUTPUTS, content_digest, stored_rows
-from service.runs.snapshot import Footer, Snapshot
+from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.schema.request import Batch, LossRequest, RequestOptions
 from service.schema.result import LossResult
@@ -86,7 +87,12 @@ class TempRuns:
     def raw(self, run: str = "r", epoch: int | None = None) -> Rows:
         """Rows of all files, by epoch, batch and row."""
         snapshot = self.store.snapshot(run)
-        rows = [row for url in snapshot.urls(epoch) for row in pq.ParquetFile(url).read().to_pylist()]
+        rows = [
+            row
+            for file in snapshot.with_rows(epoch)
+            for row in pq.ParquetFile(self.store.files.url(file.path)).read().to_pylist()
+            if row["batch"] not in file.hidden
+        ]
         return sorted(rows, key=lambda row: (row["epoch"], row["batch"], row["row"]))
 
     def merge(self, epoch: int, run: str = "r") -> int:

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from service.runs.data_files import Footer
 from service.runs.parquet import ROW_GROUP_LOGITS, parquet_writer, read_parquet, rows_at_once, write_parquet
 from service.runs.schema import SCHEMA
-from service.runs.snapshot import Footer
 from tests.runs.plain_rows import rows_of
 
 FOOTER = Footer(2000, {"b": "d"})

@@ -186,7 +186,7 @@ def test_a_query_runs_again_if_its_files_are_merged(runs: TempRuns) -> None:
 
     assert runs.ask(question) == expected
     assert merged == [32]
-    assert len(runs.store.snapshot("r").urls()) == 1
+    assert len(runs.store.snapshot("r").data) == 1
 
 
 def test_a_query_runs_again_if_a_file_disappears_during_streaming(runs: TempRuns) -> None:

@@ -23,13 +23,13 @@ from service.errors import (
 )
 from service.runs import compaction
 from service.runs.compaction import MERGED_AT_ONCE, compact
+from service.runs.data_files import Footer
 from service.runs.epoch_files import EpochFolder
 from service.runs.files import open_files
 from service.runs.local_files import WRITEBACK_BYTES, LocalFiles
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
 from service.runs.remote_files import RemoteFiles
-from service.runs.snapshot import Footer
 from service.runs.store import RunStore
 from tests.runs.plain_rows import NUM_CLASSES, add, ids_in, rows_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -45,12 +46,17 @@ class Negotiation:
     timing: Timing
 
     @classmethod
-    def of(cls, request: Request) -> Negotiation:
-        """Negotiate by headers and query, before the body is received; raises if they are invalid."""
+    def of(cls, request: Request, *own: str) -> Negotiation:
+        """Negotiate by headers and query, before the body is received; raises if they are invalid.
+
+        Args:
+            request: The request.
+            own: Names of query parameters that the route reads itself.
+        """
         # The first of repeated headers counts, as it does in Starlette.
         headers = dict(reversed(request.scope["headers"]))
         formats_and_codings = _negotiated(*map(headers.get, HEADERS))
-        overrides = _overrides(request.query_params) if request.scope["query_string"] else {}
+        overrides = _overrides(request.query_params, own) if request.scope["query_string"] else {}
         return cls(*formats_and_codings, overrides=overrides, timing=Timing())
 
     def options(self, options: RequestOptions) -> RequestOptions:
@@ -78,12 +84,14 @@ def _negotiated(*headers: bytes | None) -> tuple[Reader, Codec, str, str]:
     return body_reader, writer(accept, body_reader), request_coding(content_encoding), reply_coding(accept_encoding)
 
 
-def _overrides(query: QueryParams) -> dict[str, object]:
+def _overrides(query: QueryParams, own: Sequence[str]) -> dict[str, object]:
     """The options of a query, the same for every format of the body."""
     overrides: dict[str, object] = {}
     for name, text in single_values(query).items():
+        if name in own:
+            continue
         if name not in QUERY_PARAMETERS:
-            known = ", ".join(QUERY_PARAMETERS)
+            known = ", ".join((*QUERY_PARAMETERS, *own))
             detail = f"unknown query parameter {name[:100]!r}; known are {known}"
             raise fault(InvalidRequestError, "unknown query parameter", "query", name[:100], detail=detail)
         overrides[name] = text

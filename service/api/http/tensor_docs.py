@@ -208,6 +208,16 @@ RUN_BATCH_BODY = _tensor_body(
     _loss_request(TENSORS | {"attributes": ATTRIBUTES}, required=("logits", "targets", "ids")),
     {"contract": {"summary": "Two examples with attributes", "value": EXAMPLE_RUN_BATCH}},
 )
+RUN_BATCH_BODY["parameters"] = [
+    *OVERRIDES,
+    {
+        "name": "replace",
+        "in": "query",
+        "required": False,
+        "description": "Replace a batch of this name with other content, instead of 409",
+        "schema": {"type": "boolean", "default": False},
+    },
+]
 
 
 def _loss_reply(description: str) -> Operation:
@@ -232,7 +242,7 @@ LOSS_REPLY: Responses = {
 }
 RUN_BATCH_REPLY: Responses = {
     201: _loss_reply("The batch is stored; the reply is that of /loss."),
-    200: _loss_reply("The same batch was stored before; the reply is that of /loss."),
+    200: _loss_reply("The same batch was stored before, or it replaces another one; the reply is that of /loss."),
 }
 INFER_BODY: Operation = {
     "requestBody": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -13,27 +13,31 @@ from starlette.responses import Response
 from service.api.http.encoding import compressed
 from service.api.http.negotiation import Negotiation
 from service.api.http.openapi import LOSS, RUN, problems
-from service.api.http.path_types import BatchName, EpochNumber, RunName
-from service.api.http.query_types import LARGEST
+from service.api.http.path_types import BatchName, EpochNumber, RunName, epoch_number
 from service.api.http.tensor_docs import RUN_BATCH_BODY, RUN_BATCH_REPLY
 from service.api.receive import run_with_body
 from service.api.state import Service, service_of
 from service.compute.evaluation import evaluate
 from service.errors import (
     BatchConflictError,
-    InvalidNameError,
     InvalidRequestError,
     RunFullError,
     StorageFullError,
+    UnknownBatchError,
+    UnknownEpochError,
 )
 from service.formats.labels import ClassNames
+from service.runs.data_files import Footer
+from service.runs.epoch_writer import Stored
 from service.runs.ingest import RunBatch, check_batches
 from service.runs.names import check_name
 from service.runs.rows import STORED_OUTPUTS, content_digest, stored_rows
-from service.runs.snapshot import Footer, Snapshot
+from service.runs.snapshot import Snapshot
 from service.schema.faults import fault
 from service.schema.request import LossRequest
 from service.schema.result import LossResult
+
+REPLACE = "replace"
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -50,29 +54,80 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 )
 async def put_batch(request: Request, run: RunName, epoch: EpochNumber, batch: BatchName) -> Response:
     """Any format of `/loss`; ids are required, and further columns of a file are attributes. The rows are durable
-    before the reply. Other content for the name of a stored batch is a conflict."""
-    service, negotiation = service_of(request), Negotiation.of(request)
-    check_name("batch", batch)
-    if not (epoch.isascii() and epoch.isdigit() and int(epoch[:20]) <= LARGEST):
-        raise fault(InvalidNameError, f"an epoch is an integer from 0 to {LARGEST}, got {epoch[:50]!r}", "epoch")
+    before the reply. Other content for the name of a stored batch is a conflict, unless `replace=true`: then its rows
+    count instead of the stored ones, in one step."""
+    service, negotiation = service_of(request), Negotiation.of(request, REPLACE)
+    target = _Target(epoch_number(epoch), check_name("batch", batch), over=_replaces(request))
     snapshot = await service.runs.do(lambda: service.runs.store.snapshot(run), at_once=True)
-    work = partial(_compute_and_store, service, negotiation, snapshot, int(epoch), batch)
-    new, content = await run_with_body(request, negotiation.timing, negotiation.request_coding, work)
+    work = partial(_compute_and_store, service, negotiation, snapshot, target)
+    stored, content = await run_with_body(request, negotiation.timing, negotiation.request_coding, work)
     return Response(
         content,
-        status_code=201 if new else 200,
+        status_code=201 if stored is Stored.NEW else 200,
         media_type=negotiation.writer.media_type,
         headers=negotiation.reply_headers(),
     )
 
 
+@router.delete(
+    "/{run}/epochs/{epoch}",
+    summary="Delete an epoch",
+    status_code=204,
+    response_description="The epoch is deleted.",
+    responses=problems(*RUN, UnknownEpochError, StorageFullError),
+)
+async def delete_epoch(request: Request, run: RunName, epoch: EpochNumber) -> Response:
+    """All batches of the epoch. Queues and reviews of the run stay."""
+    return await _delete(request, run, epoch_number(epoch))
+
+
+@router.delete(
+    "/{run}/epochs/{epoch}/batches/{batch}",
+    summary="Delete a batch",
+    status_code=204,
+    response_description="The batch is deleted.",
+    responses=problems(*RUN, UnknownEpochError, UnknownBatchError, StorageFullError),
+)
+async def delete_batch(request: Request, run: RunName, epoch: EpochNumber, batch: BatchName) -> Response:
+    """The rows of the batch. Queues and reviews of the run stay."""
+    return await _delete(request, run, epoch_number(epoch), check_name("batch", batch))
+
+
+async def _delete(request: Request, run: str, epoch: int, batch: str | None = None) -> Response:
+    runs = service_of(request).runs
+
+    def work() -> None:
+        snapshot = runs.store.snapshot(run)
+        runs.store.delete_batches(snapshot, epoch, batch)
+        runs.merge_later(runs.store.epoch_folder(snapshot.root, epoch))
+
+    await runs.do(work)
+    return Response(status_code=204)
+
+
+def _replaces(request: Request) -> bool:
+    text = request.query_params.get(REPLACE, "false")
+    if text not in ("true", "false"):
+        raise fault(InvalidRequestError, f"should be true or false, got {text[:100]!r}", "query", REPLACE)
+    return text == "true"
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The place of a batch; `over` is True to replace a batch of the same name."""
+
+    epoch: int
+    batch: str
+    over: bool
+
+
 def _compute_and_store(
-    service: Service, negotiation: Negotiation, snapshot: Snapshot, epoch: int, batch: str, body: memoryview
-) -> tuple[bool, bytes]:
+    service: Service, negotiation: Negotiation, snapshot: Snapshot, target: _Target, body: memoryview
+) -> tuple[Stored, bytes]:
     """Decode an inflated body, compute and store its rows; on a worker thread.
 
     Returns:
-        True if the batch is new, and the body of the reply.
+        The result of storing, and the body of the reply.
     """
     settings = service.settings
     request = negotiation.reader.decode(
@@ -98,14 +153,14 @@ def _compute_and_store(
     # Other threads compute the digest and the reply while this one writes the rows.
     digest = service.runs.submit(partial(content_digest, batches))
     reply = service.runs.submit(partial(_encode, negotiation, result, options.outputs))
-    new = _store(service, snapshot, epoch, batch, batches, result, digest)
+    stored = _store(service, snapshot, target, batches, result, digest)
     negotiation.timing.end("store")
-    if new:
+    if stored:
         for batch_result in result.batches:
             service.metrics.count(batch_result)
     content = reply.result()
     negotiation.timing.end("encode")
-    return new, content
+    return stored, content
 
 
 def _encode(negotiation: Negotiation, result: LossResult, outputs: Sequence[str]) -> bytes:
@@ -119,13 +174,13 @@ def _encode(negotiation: Negotiation, result: LossResult, outputs: Sequence[str]
 def _store(
     service: Service,
     snapshot: Snapshot,
-    epoch: int,
-    name: str,
+    target: _Target,
     batches: Sequence[RunBatch],
     result: LossResult,
     digest: Future[str],
-) -> bool:
-    """Store the rows of a batch; True if it is new."""
+) -> Stored:
+    """Store the rows of a batch."""
+    epoch, name = target.epoch, target.batch
     rows = stored_rows(epoch, name, batches, result.batches, store_logits=snapshot.description.store_logits)
 
     def footer() -> Footer:
@@ -138,7 +193,10 @@ def _store(
         )
 
     num_classes = max((batch.num_classes for batch in batches if len(batch.ids)), default=snapshot.num_classes)
-    new = service.runs.store.add(snapshot, epoch, name, rows, footer, num_classes)
-    num_files = 1 + sum(file.epoch == epoch for file in snapshot.data)
-    service.runs.merge_later(service.runs.store.epoch_folder(snapshot.root, epoch), num_files)
-    return new
+    stored = service.runs.store.add(snapshot, epoch, name, rows, footer, num_classes, over=target.over)
+    folder = service.runs.store.epoch_folder(snapshot.root, epoch)
+    if stored is Stored.REPLACED:
+        service.runs.merge_later(folder)
+    else:
+        service.runs.merge_later(folder, 1 + sum(file.epoch == epoch for file in snapshot.data))
+    return stored

@@ -129,11 +129,11 @@ def _created_run(snapshot: Snapshot) -> CreatedRun:
 
 
 def _epoch(snapshot: Snapshot, epoch: int) -> Epoch:
-    footers = [file.footer for file in snapshot.data if file.epoch == epoch]
+    counts = snapshot.counts(epoch)
     return {
         "epoch": epoch,
-        "num_batches": sum(len(footer.batches) for footer in footers),
-        "num_examples": sum(footer.rows for footer in footers),
-        "num_ignored": sum(footer.num_ignored for footer in footers),
-        "num_excluded": sum(footer.num_excluded for footer in footers),
+        "num_batches": sum(len(file.batches) for file in snapshot.data if file.epoch == epoch),
+        "num_examples": counts.rows,
+        "num_ignored": counts.num_ignored,
+        "num_excluded": counts.num_excluded,
     }
