@@ -70,6 +70,17 @@ def delete_run_call(name: str) -> Call[None]:
     return Call("DELETE", run_path(name), lambda response: None, repeatable=False)
 
 
+def delete_epoch_call(name: str, epoch: int) -> Call[None]:
+    """`DELETE /runs/{run}/epochs/{epoch}`. Not repeatable: the second request would be a 404."""
+    return Call("DELETE", run_path(name, "epochs", str(epoch)), lambda response: None, repeatable=False)
+
+
+def delete_batch_call(name: str, epoch: int, batch: str) -> Call[None]:
+    """`DELETE /runs/{run}/epochs/{epoch}/batches/{batch}`. Not repeatable: the second request would be a 404."""
+    path = run_path(name, "epochs", str(epoch), "batches", batch)
+    return Call("DELETE", path, lambda response: None, repeatable=False)
+
+
 def put_batch_call(
     name: str,
     epoch: int,
@@ -79,6 +90,8 @@ def put_batch_call(
     outputs: Iterable[str] | str,
     top_k: int,
     on_invalid: OnInvalid,
+    *,
+    replace: bool = False,
 ) -> Call[LossResult]:
     """`PUT /runs/{run}/epochs/{epoch}/batches/{batch}`. Repeatable: the same batch again changes nothing.
 
@@ -91,6 +104,7 @@ def put_batch_call(
         outputs: Names of the scores to return.
         top_k: Number of hardest examples to return.
         on_invalid: Treatment of rows with an invalid logit or target.
+        replace: Replace a batch of this name with other content.
 
     Raises:
         InvalidIdsError: The batch has no ids.
@@ -102,7 +116,7 @@ def put_batch_call(
     fields = output_fields(outputs, top_k, on_invalid) | {"ids": sent.ids}
     if attributes:
         fields["attributes"] = _attributes_json(attributes)
-    path = run_path(name, "epochs", str(epoch), "batches", batch_name)
+    path = run_path(name, "epochs", str(epoch), "batches", batch_name) + ("?replace=true" if replace else "")
     return Call("PUT", path, reply_reader([sent]), loss_body([sent], fields), HEADERS)
 
 

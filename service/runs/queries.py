@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -176,18 +176,15 @@ class RunQueries:
         cancellation.start(self._timeout_s)
         for _ in range(MAX_ATTEMPTS):
             cancellation.check()
-            snapshot = self.store.snapshot(run)
-            cursor = self._cursor()
-            try:
-                with self._interrupter.watch(cursor, cancellation):
-                    return question(View(cursor, snapshot, self._cache, cancellation))
-            except duckdb.OutOfMemoryException as err:
-                raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
-            except READ_ERRORS as err:
-                cancellation.check()
-                self._explain(err, snapshot, cancellation)
-            finally:
-                cursor.close()
+            with self.store.reading(run) as snapshot, closing(self._cursor()) as cursor:
+                try:
+                    with self._interrupter.watch(cursor, cancellation):
+                        return question(View(cursor, snapshot, self._cache, cancellation))
+                except duckdb.OutOfMemoryException as err:
+                    raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
+                except READ_ERRORS as err:
+                    cancellation.check()
+                    self._explain(err, snapshot, cancellation)
         raise StorageUnavailableError(f"a file of run {run} cannot be read now", headers=RETRY_SOON)
 
     def _explain(self, err: Exception, snapshot: Snapshot, cancellation: Cancellation) -> None:

@@ -161,6 +161,16 @@ class RunStore:
             self._check_uid(name, manifest)
         return Snapshot(name, manifest, self._num_classes(root, manifest), tuple(data), self.files)
 
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Snapshot]:
+        """The current state of a run; its files stay for the time of the context, or for at least a minute.
+
+        Raises:
+            UnknownRunError: No run has this name.
+        """
+        with self.files.reading(f"runs/{name}/{self.manifest(name).uid}"):
+            yield self.snapshot(name)
+
     def _check_uid(self, name: str, manifest: Manifest) -> None:
         """Raise RunDamagedError if the manifest has a wrong uid: the run would look as if it had no rows."""
         folders = self.files.folders(f"runs/{name}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.console import add_row, call_service, info, number, output, percent, show_json, show_text, table
+from service.cli.console import add_row, call_service, fail, info, number, output, percent, show_json, show_text, table
 from service.cli.options import (
     DEFAULT_URL,
     Alpha,
@@ -23,6 +23,7 @@ from service.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from service.client import RunClient
     from service.schema.replies import config, reviews
 
 app = typer.Typer(name="runs", help="List the runs of a service; show, create or delete a run.")
@@ -102,14 +103,32 @@ def create(
 @app.command()
 def delete(
     run: RunName,
+    epoch: Annotated[int | None, typer.Option(min=0, help="Delete only the rows of this epoch.")] = None,
+    batch: Annotated[str | None, typer.Option(help="With --epoch: delete only the rows of this batch.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Delete a run with its rows, queues and reviews. This cannot be undone."""
-    if not yes and not typer.confirm(f"Delete run {run} with its rows, queues and reviews?"):
+    """Delete a run with its rows, queues and reviews, or only an epoch or a batch. This cannot be undone."""
+    if epoch is None:
+        if batch is not None:
+            fail("--batch names a batch of an epoch: add --epoch")
+        what, question = f"run {run}", f"run {run} with its rows, queues and reviews"
+    else:
+        what = f"epoch {epoch} of run {run}" if batch is None else f"batch {batch} of epoch {epoch} of run {run}"
+        question = f"the rows of {what}"
+    if not yes and not typer.confirm(f"Delete {question}?"):
         raise typer.Exit(1)
-    call_service(url, lambda client: client.run(run).delete())
-    info(f"Deleted run {run}.")
+    call_service(url, lambda client: _delete(client.run(run), epoch, batch))
+    info(f"Deleted {what}.")
+
+
+def _delete(run: RunClient, epoch: int | None, batch: str | None) -> None:
+    if epoch is None:
+        run.delete()
+    elif batch is None:
+        run.delete_epoch(epoch)
+    else:
+        run.delete_batch(epoch, batch)
 
 
 def show_reviews(progress: reviews.Progress) -> None:

@@ -49,6 +49,12 @@ def push(
         typer.Option(help="Further columns to store, separated by commas, or all.", rich_help_panel=FILES),
     ] = None,
     on_invalid: InvalidRows = "error",
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Replace batches of the same names that have other content; other batches stay."
+        ),
+    ] = False,
     batch_rows: Annotated[int, typer.Option(min=1, help="Rows of a batch; at most 64 MiB of logits.")] = 20_000,
     prefix: Annotated[str | None, typer.Option(help="Prefix of the batch names; default: from the path.")] = None,
     create: Annotated[
@@ -94,7 +100,7 @@ def push(
         chunks = named_chunks(sources, reading, prefix, number_rows=number_rows)
         totals = Totals(loss["reduction"], 0)
         with LossClient(url) as client, shown_progress(errors, count_rows(sources), "pushing") as progress:
-            for reply in push_chunks(client.run(run), epoch, chunks, on_invalid):
+            for reply in push_chunks(client.run(run), epoch, chunks, on_invalid, replace=replace):
                 totals.add_result(reply)
                 progress(reply.num_examples)
     text = "none" if totals.loss is None else f"{totals.loss:.6f}"

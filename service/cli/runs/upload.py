@@ -110,9 +110,16 @@ def batch_prefix(source: Source) -> str:
 
 
 def push_chunks(
-    run: RunClient, epoch: int, chunks: Iterable[NamedChunk], on_invalid: OnInvalid
+    run: RunClient, epoch: int, chunks: Iterable[NamedChunk], on_invalid: OnInvalid, *, replace: bool = False
 ) -> Iterator[LossResult]:
     """Push chunks and yield the replies in their order; reads the next chunk while earlier ones are in flight.
+
+    Args:
+        run: The run.
+        epoch: Epoch of the rows.
+        chunks: The chunks.
+        on_invalid: Treatment of rows with an invalid logit or target.
+        replace: Replace batches of the same names that have other content.
 
     Raises:
         UsageError: The run has a batch of the same name with other content.
@@ -123,7 +130,7 @@ def push_chunks(
     pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="push")
     try:
         for chunk in chunks:
-            pending.append(pool.submit(_push, run, epoch, chunk, on_invalid))
+            pending.append(pool.submit(_push, run, epoch, chunk, on_invalid, replace=replace))
             if len(pending) > IN_FLIGHT:
                 yield pending.popleft().result()
         while pending:
@@ -132,7 +139,7 @@ def push_chunks(
         pool.shutdown(cancel_futures=True)
 
 
-def _push(run: RunClient, epoch: int, named: NamedChunk, on_invalid: OnInvalid) -> LossResult:
+def _push(run: RunClient, epoch: int, named: NamedChunk, on_invalid: OnInvalid, *, replace: bool) -> LossResult:
     chunk = named.chunk
     attributes = {name: [_attribute(value) for value in values] for name, values in chunk.attributes.items()}
     try:
@@ -145,10 +152,11 @@ def _push(run: RunClient, epoch: int, named: NamedChunk, on_invalid: OnInvalid) 
             attributes=attributes,
             outputs=("loss",),
             on_invalid=on_invalid,
+            replace=replace,
         )
     except BatchConflictError as err:
-        reason = "the file or --batch-rows has changed since; push it as another epoch, or into another run"
-        raise UsageError(f"{chunk.source.path}: {err}: {reason}") from err
+        reason = "the file or --batch-rows has changed since; --replace replaces the batch"
+        raise UsageError(f"{chunk.source.path}: batch {named.name} has other content: {reason}") from err
     except InvalidRequestError as err:
         raise DataError(f"{chunk.source.path}{place_in_file(err, chunk.first_row)}") from err
     except (LossServiceError, ClientError) as err:

@@ -48,6 +48,23 @@ class RunClient:
         """Delete the run with its batches, queues and reviews. This cannot be undone."""
         self._client.send(run_calls.delete_run_call(self.name))
 
+    def delete_epoch(self, epoch: int) -> None:
+        """Delete all batches of an epoch. Queues and reviews stay. This cannot be undone.
+
+        Raises:
+            UnknownEpochError: The run has no batches of this epoch.
+        """
+        self._client.send(run_calls.delete_epoch_call(self.name, epoch))
+
+    def delete_batch(self, epoch: int, batch: str) -> None:
+        """Delete a batch. Queues and reviews stay. This cannot be undone.
+
+        Raises:
+            UnknownEpochError: The run has no batches of this epoch.
+            UnknownBatchError: The epoch has no batch of this name.
+        """
+        self._client.send(run_calls.delete_batch_call(self.name, epoch, batch))
+
     def push(
         self,
         epoch: int,
@@ -60,6 +77,7 @@ class RunClient:
         outputs: Iterable[str] = DEFAULT_OUTPUTS,
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
+        replace: bool = False,
     ) -> LossResult:
         """Store a batch of an epoch. Returns after the service has written it to disk.
 
@@ -77,16 +95,19 @@ class RunClient:
             outputs: Names of the scores to return for each example.
             top_k: Number of hardest examples to return.
             on_invalid: `error`, or `exclude` to leave out rows with an invalid logit or target.
+            replace: Replace a batch of this name that has other content, e.g. after training was resumed.
 
         Returns:
             The losses of the batch.
 
         Raises:
             InvalidIdsError: The batch has no ids, or they are not unique.
-            BatchConflictError: The epoch has a batch of this name with other content.
+            BatchConflictError: The epoch has a batch of this name with other content, and `replace` is false.
         """
         data = as_batch(logits, targets, ids)
-        call = run_calls.put_batch_call(self.name, epoch, batch, data, attributes, outputs, top_k, on_invalid)
+        call = run_calls.put_batch_call(
+            self.name, epoch, batch, data, attributes, outputs, top_k, on_invalid, replace=replace
+        )
         return self._client.send(call)
 
     def examples(
