@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from service.diagnostics.chunks import Chunk, Chunks
-from service.runs.parquet import read_parquet
+from service.runs.parquet import read_rows
 from service.runs.queries import View
 
 # The computations on a chunk need several times its memory, in float64.
@@ -24,11 +24,8 @@ def chunks_of(view: View, epoch: int) -> Chunks:
 def placed_chunks(view: View, epoch: int) -> Iterator[tuple[pa.RecordBatch, Chunk]]:
     """Chunks of an epoch, each with the Arrow columns `batch` and `row`, which locate its rows in the epoch."""
     size = max(1, CHUNK_LOGITS // (view.snapshot.num_classes or 2))
-    files = view.snapshot.files
-    for data in view.snapshot.data:
-        if data.epoch == epoch:
-            with files.open(data.path) as file:
-                for rows in read_parquet(data.path, file, COLUMNS, size):
-                    view.check()
-                    targets = rows.column("target").to_numpy().astype(np.int64)
-                    yield rows, Chunk(targets, rows.column("logits").flatten().to_numpy().reshape(len(targets), -1))
+    for data in view.snapshot.with_rows(epoch):
+        for rows in read_rows(view.snapshot.files, data, COLUMNS, size):
+            view.check()
+            targets = rows.column("target").to_numpy().astype(np.int64)
+            yield rows, Chunk(targets, rows.column("logits").flatten().to_numpy().reshape(len(targets), -1))

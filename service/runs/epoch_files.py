@@ -14,7 +14,7 @@ from service.runs.compaction import MergedFolder
 from service.runs.damage import named_damage
 from service.runs.data_files import Counts, DataFile, Footer, latest_generations, merged_footer
 from service.runs.files import Files
-from service.runs.parquet import parquet_writer, read_parquet
+from service.runs.parquet import parquet_writer, read_rows
 from service.runs.schema import SCHEMA
 
 
@@ -70,15 +70,11 @@ class EpochFolder(MergedFolder[DataFile]):
         """
 
         def counted() -> Footer:
-            names = pa.chunked_array([rows["batch"] for rows in self._rows(file)], pa.string())
+            names = pa.chunked_array([rows["batch"] for rows in read_rows(self.files, file, ["batch"])], pa.string())
             numbers = {item["values"]: item["counts"] for item in pc.value_counts(names).to_pylist()}
             return replace(file.footer, counts={name: Counts(numbers.get(name, 0)) for name in file.footer.batches})
 
         return self._footers.cached(f"{file.path} counted", counted).counts
-
-    def _rows(self, file: DataFile) -> list[pa.RecordBatch]:
-        with self.files.open(file.path) as source:
-            return list(read_parquet(file.path, source, columns=["batch"]))
 
     def obsolete(self, live: Sequence[DataFile]) -> list[DataFile]:
         """Files with more hidden rows than others, and those without rows, if there are hidden rows to drop."""
@@ -89,9 +85,6 @@ class EpochFolder(MergedFolder[DataFile]):
     def write(self, file: BinaryIO, group: Sequence[DataFile], replaces: tuple[str, ...]) -> None:
         with parquet_writer(file, SCHEMA, small=True) as writer:
             for part in group:
-                hidden = pa.array(list(part.hidden), pa.string())
-                with self.files.open(part.path) as source:
-                    for rows in read_parquet(part.path, source):
-                        counted = rows.filter(pc.invert(pc.is_in(rows["batch"], hidden))) if part.hidden else rows
-                        writer.write_batch(counted)
+                for rows in read_rows(self.files, part):
+                    writer.write_batch(rows)
             writer.add_key_value_metadata(merged_footer(group, replaces).metadata)

@@ -13,7 +13,7 @@ import orjson
 import pyarrow.compute as pc
 
 from service.errors import InvalidRequestError, UnknownExampleError
-from service.runs.parquet import read_parquet
+from service.runs.parquet import read_rows
 from service.runs.queries import SCORE_NAMES, View, Weighting
 from service.runs.review_files import ReviewHistory, Verdicts
 from service.schema.faults import fault, unknown_fault
@@ -301,14 +301,13 @@ def _probabilities(view: View, row: Mapping[str, Any]) -> tuple[list[float | Non
 def _stored_logits(view: View, row: Mapping[str, Any]) -> list[float] | None:
     size = max(1, LOGITS_AT_ONCE // (view.snapshot.num_classes or 2))
     for data in view.snapshot.data:
-        if data.epoch == row["epoch"] and row["batch"] in data.footer.batches:
-            with view.snapshot.files.open(data.path) as file:
-                for rows in read_parquet(data.path, file, ["batch", "row", "logits"], size):
-                    view.check()
-                    is_row = pc.and_(pc.equal(rows["batch"], row["batch"]), pc.equal(rows["row"], row["row"]))
-                    if (index := pc.index(is_row, True).as_py()) >= 0:
-                        logits: list[float] | None = rows["logits"][index].as_py()
-                        return logits
+        if data.epoch == row["epoch"] and row["batch"] in data.batches:
+            for rows in read_rows(view.snapshot.files, data, ["batch", "row", "logits"], size):
+                view.check()
+                is_row = pc.and_(pc.equal(rows["batch"], row["batch"]), pc.equal(rows["row"], row["row"]))
+                if (index := pc.index(is_row, True).as_py()) >= 0:
+                    logits: list[float] | None = rows["logits"][index].as_py()
+                    return logits
     raise AssertionError("a query found the row")
 
 

@@ -7,10 +7,12 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from service.runs.damage import damage, named_damage
-from service.runs.data_files import Footer
+from service.runs.data_files import DataFile, Footer
+from service.runs.files import Files
 from service.runs.schema import SCHEMA, SCORES
 
 ROW_GROUP_ROWS = 65_536
@@ -79,6 +81,26 @@ def read_parquet(
         groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
         num_logits = sum(group.column(LOGITS_PLACE).num_values for group in groups)
         yield from parquet.iter_batches(min(rows, rows_at_once(metadata.num_rows, num_logits)), columns=columns)
+
+
+def read_rows(
+    files: Files, data: DataFile, columns: Sequence[str] | None = None, rows: int = ROW_GROUP_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """Read the rows of a data file that count; see `read_parquet`.
+
+    Args:
+        files: The data directory.
+        data: The file.
+        columns: Names of the columns to read, `batch` among them; None for all.
+        rows: Maximum number of rows of a batch.
+
+    Raises:
+        FileNotFoundError: The file was merged and deleted.
+    """
+    hidden = pa.array(list(data.hidden), pa.string())
+    with files.open(data.path) as file:
+        for part in read_parquet(data.path, file, columns, rows):
+            yield part.filter(pc.invert(pc.is_in(part["batch"], hidden))) if data.hidden else part
 
 
 def check_data(path: str, file: BinaryIO) -> None:

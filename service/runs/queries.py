@@ -177,27 +177,29 @@ class RunQueries:
         for _ in range(MAX_ATTEMPTS):
             cancellation.check()
             with self.store.reading(run) as snapshot, closing(self._cursor()) as cursor:
+                view = View(cursor, snapshot, self._cache, cancellation)
                 try:
                     with self._interrupter.watch(cursor, cancellation):
-                        return question(View(cursor, snapshot, self._cache, cancellation))
+                        return question(view)
                 except duckdb.OutOfMemoryException as err:
                     raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
                 except READ_ERRORS as err:
                     cancellation.check()
-                    self._explain(err, snapshot, cancellation)
+                    self._explain(err, view)
         raise StorageUnavailableError(f"a file of run {run} cannot be read now", headers=RETRY_SOON)
 
-    def _explain(self, err: Exception, snapshot: Snapshot, cancellation: Cancellation) -> None:
+    def _explain(self, err: Exception, view: View) -> None:
         """Raise the cause of an error of a query; return if a retry may help, since a file was merged and deleted."""
         if isinstance(err, duckdb.InternalException | duckdb.FatalException):
-            # DuckDB refuses further queries after such an error.
-            self.close()
+            # DuckDB refuses further queries after such an error; those that still run end by themselves.
+            with self._lock:
+                self._connection = self._temporary = None
         if isinstance(err, duckdb.IOException) and "No space left" in str(err):
             raise StorageFullError("the folder for intermediate results of queries is full") from err
-        for file in snapshot.data:
-            cancellation.check()
+        for file in (file for snapshot in view.snapshots for file in snapshot.data):
+            view.check()
             try:
-                with snapshot.files.open(file.path) as opened:
+                with self.store.files.open(file.path) as opened:
                     check_data(file.path, opened)
             except FileNotFoundError:
                 return
@@ -242,6 +244,7 @@ class View:
     ) -> None:
         self.cursor = cursor
         self.snapshot = snapshot
+        self.snapshots = [snapshot]
         self._cancellation = cancellation or Cancellation()
         self._cache = cache or result_cache()
 
@@ -290,7 +293,9 @@ class View:
 
     def of(self, snapshot: Snapshot) -> View:
         """A view of another run, for queries that read both."""
-        return View(self.cursor, snapshot, self._cache, self._cancellation)
+        other = View(self.cursor, snapshot, self._cache, self._cancellation)
+        self.snapshots.append(snapshot)
+        return other
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """Run a statement."""

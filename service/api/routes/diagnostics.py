@@ -81,8 +81,9 @@ async def get_compare(
     service = service_of(request)
 
     def work(view: View) -> Comparison:
-        after = view.of(service.runs.store.snapshot(other))
-        epochs = view.snapshot.epoch(query.epoch), after.snapshot.epoch(query.other_epoch)
-        return compare(view, after, view.weighting(query.weights, query.gamma), epochs, query.top)
+        with service.runs.store.reading(other) as snapshot:
+            after = view.of(snapshot)
+            epochs = view.snapshot.epoch(query.epoch), after.snapshot.epoch(query.other_epoch)
+            return compare(view, after, view.weighting(query.weights, query.gamma), epochs, query.top)
 
     return json_response(await service.runs.ask(run, work))
