@@ -32,6 +32,7 @@ from service.api.middleware.guesses import WrongKeys
 from service.api.middleware.head import HeadReplies
 from service.api.middleware.http10 import BufferedReplies
 from service.api.middleware.origins import OriginCheck
+from service.api.middleware.places import RequestPlaces
 from service.api.middleware.sessions import Sessions
 from service.api.routes import (
     batches,
@@ -137,6 +138,7 @@ def _middleware(service: Service) -> list[Middleware]:
         middleware.insert(0, _cors(settings.cors_origins))
     if settings.api_keys:
         middleware.append(Middleware(KeyAuth, sessions=service.sessions, wrong_keys=service.wrong_keys))
+    middleware.append(Middleware(RequestPlaces, admission=service.admission, by_key=bool(settings.api_keys)))
     middleware.append(Middleware(HeadReplies))
     return [*middleware, Middleware(DirectRoute, path="/loss", method="POST", endpoint=loss.post_loss)]
 
@@ -166,7 +168,9 @@ def _service(settings: Settings) -> Service:
     places = -(-settings.queue_size // processes)
     admission = Admission(places, settings.max_queued_bytes // processes, settings.workers, metrics.set_held)
     query_memory_bytes = max(settings.query_memory_bytes // processes, LEAST_QUERY_BYTES)
-    run_work = RunWork(settings, admission, memory_bytes=query_memory_bytes, cores=cores)
+    # Apart from the places of bodies: the page works while many bodies are on their way.
+    questions = Admission(places, 1, 1, lambda requests, num_bytes: metrics.set_questions(requests))
+    run_work = RunWork(settings, questions, memory_bytes=query_memory_bytes, cores=cores)
     registry = LossRegistry(device_name, settings.max_configs, metrics.set_configs)
     return Service(
         settings=settings,

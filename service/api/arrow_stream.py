@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api.admission import Place
+from service.api.current import current_request
 from service.api.http.encoding import inflating
 from service.api.http.negotiation import Negotiation
 from service.api.state import Service
@@ -45,11 +46,13 @@ class ArrowStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         timeout_s = self._service.settings.body_timeout_s
-        async with self._service.admission.place() as place:
-            loop = asyncio.get_running_loop()
-            connection = _Connection(loop, receive, send, timeout_s, place)
-            process = partial(_process, self._service, self._negotiation, connection)
-            await loop.run_in_executor(self._service.streams, process)
+        place = current_request().place
+        await place.enter(0)
+        loop = asyncio.get_running_loop()
+        connection = _Connection(loop, receive, send, timeout_s, place)
+        process = partial(_process, self._service, self._negotiation, connection)
+        await loop.run_in_executor(self._service.streams, process)
+        place.leave()
         # The place is free again before this, since `BufferedReplies` sends a whole HTTP/1.0 reply here, at the
         # client's pace.
         await send({"type": "http.response.body", "body": b"", "more_body": False})

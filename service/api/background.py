@@ -11,6 +11,7 @@ from typing import TypeVar
 import structlog
 
 from service.api.admission import Admission
+from service.api.current import CURRENT, until_disconnect
 from service.errors import LossServiceError, RunDamagedError
 from service.runs.compaction import MERGED_AT_ONCE, F, MergedFolder, compact
 from service.runs.damage import log_damage
@@ -31,7 +32,7 @@ class RunWork:
 
     Args:
         settings: Settings of the service.
-        admission: Bounds the requests at work.
+        admission: Bounds the questions at work.
         memory_bytes: Memory for the queries of this process.
         cores: Number of threads of one query.
     """
@@ -55,7 +56,8 @@ class RunWork:
         Raises:
             QueueFullError: No place became free in time.
         """
-        async with self._admission.place():
+        request = CURRENT.get()
+        async with self._admission.place(client=request.place.client if request else ""):
             executor = self._parts if at_once else self._executor
             try:
                 return await asyncio.get_running_loop().run_in_executor(executor, work)
@@ -70,11 +72,12 @@ class RunWork:
     async def ask(self, run: str, question: Callable[[View], T]) -> T:
         """The result of a function of a run's `View`, called on a thread; see `RunQueries.ask`.
 
-        If the task of the request is cancelled, the queries are interrupted.
+        If the client leaves or the task of the request is cancelled, the queries are interrupted. The body of the
+        request must be received.
         """
         cancellation = Cancellation()
         try:
-            return await self.do(lambda: self.queries.ask(run, question, cancellation))
+            return await until_disconnect(self.do(lambda: self.queries.ask(run, question, cancellation)))
         finally:
             cancellation.cancel()
 

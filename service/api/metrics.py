@@ -61,8 +61,11 @@ class Metrics:
         self._requests, self._duration = cache(requests.labels), cache(duration.labels)
         self._phase, self._examples = cache(phase.labels), cache(examples.labels)
         self._batches = Counter("focal_loss_batches", "Batches scored.", registry=self.registry)
-        self._held = self._gauge("requests_held", "Requests held, at work or waiting.", "livesum")
-        self._held_bytes = self._gauge("request_bytes_held", "Bytes of request bodies held.", "livesum")
+        self._held = self._gauge("requests_held", "Requests with a body held, at work or waiting.", "livesum")
+        self._held_bytes = self._gauge(
+            "request_bytes_held", "Bytes of request bodies and large replies held.", "livesum"
+        )
+        self._questions = self._gauge("questions_held", "Questions about runs, at work or waiting.", "livesum")
         self._configs = self._gauge("configs_held", "Configurations on the device.", "livemax")
         self._retries = self._gauge(
             "out_of_memory_retries", "Chunks made smaller because the device ran out of memory.", "sum"
@@ -83,6 +86,10 @@ class Metrics:
         """Set the number of requests in this process, and the bytes of their bodies."""
         self._held.set(requests)
         self._held_bytes.set(num_bytes)
+
+    def set_questions(self, count: int) -> None:
+        """Set the number of questions about runs that have a place."""
+        self._questions.set(count)
 
     def set_configs(self, count: int) -> None:
         """Set the number of configurations on the device."""

@@ -30,9 +30,11 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(within_time())
 
 
-async def hold(admission: Admission, name: str, order: list[str], end: asyncio.Event, num_bytes: int = 0) -> None:
+async def hold(
+    admission: Admission, name: str, order: list[str], end: asyncio.Event, num_bytes: int = 0, client: str = ""
+) -> None:
     """Take a place, note the name, and keep the place until `end`."""
-    async with admission.place(num_bytes):
+    async with admission.place(num_bytes, client):
         order.append(name)
         await end.wait()
 
@@ -222,6 +224,161 @@ class TestBytes:
 
         assert changes[-1] == (0, 0)
         assert max(changes) == (1, 2400)
+
+
+class TestShares:
+    """One client holds three quarters of the places and of the bytes; what it wants beyond that waits aside."""
+
+    def test_another_client_finds_a_place(self) -> None:
+        @run
+        async def test() -> None:
+            admission, order, end = Admission(8, 100, 1), [], asyncio.Event()
+            many = [asyncio.create_task(hold(admission, "many", order, end, client="a")) for _ in range(20)]
+            await run_tasks()
+            assert order == ["many"] * 6
+            others = [asyncio.create_task(hold(admission, name, order, end, client=name)) for name in "bc"]
+            await run_tasks()
+            assert order == ["many"] * 6 + ["b", "c"]
+            end.set()
+            await asyncio.gather(*many, *others)
+            assert (admission.requests, admission.num_bytes, len(order)) == (0, 0, 22)
+
+    @pytest.mark.parametrize("client", ["a", ""])
+    def test_a_single_place_is_not_shared(self, client: str) -> None:
+        @run
+        async def test() -> None:
+            for places in (1, 2, 3):
+                admission, order, end = Admission(places, 100, 1), [], asyncio.Event()
+                tasks = [asyncio.create_task(hold(admission, "x", order, end, client=client)) for _ in range(places)]
+                await run_tasks()
+                assert len(order) == places
+                end.set()
+                await asyncio.gather(*tasks)
+
+    def test_requests_beyond_the_share_do_not_delay_others(self) -> None:
+        @run
+        async def test() -> None:
+            admission, order, ends = Admission(4, 100, 1), [], [asyncio.Event() for _ in range(9)]
+            names = ["a0", "a1", "a2", "b0", "a3", "a4", "b1", "c0", "b2"]
+            tasks = [
+                asyncio.create_task(hold(admission, name, order, ends[number], client=name[0]))
+                for number, name in enumerate(names)
+            ]
+            await run_tasks()
+            assert order == ["a0", "a1", "a2", "b0"]
+            # The place of b0 goes to b1, since a has its share.
+            ends[3].set()
+            await run_tasks()
+            assert order[4:] == ["b1"]
+            ends[0].set()
+            await run_tasks()
+            # a3 was aside, so it waits behind c0 and b2.
+            assert order[5:] == ["c0"]
+            for end in ends:
+                end.set()
+            await asyncio.gather(*tasks)
+            assert order[6:] == ["b2", "a3", "a4"]
+
+    def test_the_bytes_of_a_client_are_bounded_unless_it_is_alone(self) -> None:
+        @run
+        async def test() -> None:
+            admission, order, end = Admission(9, 100, 1), [], asyncio.Event()
+            tasks = [asyncio.create_task(hold(admission, name, order, end, 50, name[0])) for name in ("a0", "a1", "b0")]
+            await run_tasks()
+            assert order == ["a0", "b0"]
+            end.set()
+            await asyncio.gather(*tasks)
+            async with admission.place(90, "a"):
+                assert admission.num_bytes == 90
+
+    def test_429_names_the_share_and_leaves_nothing_behind(self) -> None:
+        @run
+        async def test() -> None:
+            admission, order, end = Admission(8, 100, 1), [], asyncio.Event()
+            tasks = [asyncio.create_task(hold(admission, "a", order, end, client="a")) for _ in range(8)]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.sleep(0.05)
+            failed = [task.exception() for task in tasks if task.done()]
+            assert len(failed) == 2
+            assert "6 of 6 requests and 0 of 75 bytes for this client" in str(failed[0])
+            end.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            async with admission.place(0, "a"):
+                assert admission.requests == 1
+            assert admission._shares == {}
+
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from("ab"), st.integers(0, 60), st.integers(0, 4), st.booleans()),
+            min_size=1,
+            max_size=30,
+        )
+    )
+    def test_all_are_admitted_in_the_end_and_the_shares_hold(self, requests: list[tuple[str, int, int, bool]]) -> None:
+        @run
+        async def test() -> None:
+            admission = Admission(4, 100, 1)
+            held = dict.fromkeys("ab", 0)
+
+            async def request(client: str, num_bytes: int, steps: int) -> None:
+                async with admission.place(num_bytes, client):
+                    held[client] += 1
+                    try:
+                        for _ in range(steps):
+                            assert held[client] <= 3
+                            assert admission.num_bytes <= 100
+                            await asyncio.sleep(0)
+                    finally:
+                        held[client] -= 1
+
+            tasks = [asyncio.create_task(request(*arguments[:3])) for arguments in requests]
+            await asyncio.sleep(0)
+            for task, (*_, cancelled) in zip(tasks, requests, strict=True):
+                if cancelled:
+                    task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert not [task for task in tasks if not task.cancelled() and task.exception()]
+            assert (admission.requests, admission.num_bytes, admission._shares) == (0, 0, {})
+
+
+class TestReplies:
+    def test_bytes_stay_when_the_place_is_free(self) -> None:
+        @run
+        async def test() -> None:
+            admission = Admission(1, 100, 1)
+            place = admission.place(client="a")
+            await place.enter(40)
+            place.hold(10)
+            place.free()
+            assert (admission.requests, admission.num_bytes) == (0, 50)
+            async with admission.place(50):
+                assert admission.requests == 1
+            place.leave()
+            place.leave()
+            assert (admission.requests, admission.num_bytes) == (0, 0)
+
+    def test_a_reply_is_never_refused_but_others_wait_for_it(self) -> None:
+        @run
+        async def test() -> None:
+            admission, order, end = Admission(9, 100, 1), [], asyncio.Event()
+            place = admission.place()
+            place.hold_reply(500)
+            waiting = asyncio.create_task(hold(admission, "waiting", order, end, 1))
+            await run_tasks()
+            assert (order, admission.requests, admission.num_bytes) == ([], 0, 500)
+            place.leave()
+            end.set()
+            await waiting
+            assert (admission.requests, admission.num_bytes) == (0, 0)
+
+    def test_bytes_of_a_place_that_was_left_do_not_count(self) -> None:
+        @run
+        async def test() -> None:
+            admission = Admission(9, 100, 1)
+            async with admission.place() as place:
+                pass
+            place.hold(50)
+            assert admission.num_bytes == 0
 
 
 class TestReceiveSlots:

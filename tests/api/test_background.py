@@ -8,8 +8,11 @@ from threading import Event
 
 import httpx
 import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from service.api.app import create_app
+from service.api.current import CURRENT, CurrentRequest
 from service.runs.compaction import MERGED_AT_ONCE
 from service.runs.manifest import RunDescription
 from service.runs.queries import View
@@ -49,7 +52,9 @@ def test_files_are_merged_when_there_are_enough(tmp_path: Path, kind: str) -> No
         app.state.service.close()
 
 
-def test_the_query_of_a_cancelled_request_is_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leaves", [True, False])
+def test_the_query_of_a_request_that_has_ended_is_interrupted(tmp_path: Path, leaves: bool) -> None:
+    """The client leaves, or the server cancels the task of the request."""
     app = create_app(Settings(device="cpu", data_dir=str(tmp_path)))
     work, started, ended = app.state.service.runs, Event(), Event()
     work.store.create("r", RunDescription.parse({}))
@@ -62,11 +67,19 @@ def test_the_query_of_a_cancelled_request_is_interrupted(tmp_path: Path) -> None
             ended.set()
 
     async def leave() -> None:
+        messages: asyncio.Queue[Message] = asyncio.Queue()
+        CURRENT.set(CurrentRequest(app.state.service.admission.place(), messages.get))
         request = asyncio.create_task(work.ask("r", question))
+        await messages.put({"type": "http.request", "body": b"", "more_body": False})
         await asyncio.to_thread(started.wait)
-        request.cancel()
+        if leaves:
+            await messages.put({"type": "http.disconnect"})
+        else:
+            request.cancel()
         await asyncio.wait([request])
+        assert request.cancelled() or isinstance(request.exception(), ClientDisconnect)
         assert await asyncio.to_thread(ended.wait, 10)
+        assert len(asyncio.all_tasks()) == 1
 
     try:
         asyncio.run(leave())

@@ -65,6 +65,7 @@ def expected(times: int, held: int, configs: int) -> dict[str, float]:
         "focal_loss_batches_total{}": times,
         "focal_loss_requests_held{}": held,
         "focal_loss_request_bytes_held{}": 100 * held,
+        "focal_loss_questions_held{}": 0,
         "focal_loss_configs_held{}": configs,
         "focal_loss_out_of_memory_retries{}": times,
         "focal_loss_info{device=cpu,version=0.1.0}": 1,

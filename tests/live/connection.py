@@ -42,7 +42,7 @@ SMALL, LARGE = LossBody.of(20), LossBody.of(100_000)
 
 
 def loss_headers(*headers: str) -> bytes:
-    lines = ["POST /loss HTTP/1.1", "Host: x", f"Content-Type: {SAFETENSORS['Content-Type']}", *headers]
+    lines = ["POST /loss HTTP/1.1", "Host: localhost", f"Content-Type: {SAFETENSORS['Content-Type']}", *headers]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

@@ -53,10 +53,10 @@ def held_by(server: ServerProcess, pid: int) -> Iterator[socket.socket]:
     with ExitStack() as stack:
         for _ in range(TRIES):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
             if holder(server, connection.getsockname()[1]) == pid:
-                head = "POST /loss HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                head = "POST /loss HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 length = f"Content-Length: {len(CONTENT)}\r\n\r\n"
                 connection.sendall((head + length).encode() + CONTENT[:1])
                 yield connection

@@ -37,9 +37,8 @@ def half_sent(server: ServerProcess, content_length: int, sent: bytes = b"{") ->
 
 def begin(connection: socket.socket, content_length: int, sent: bytes) -> None:
     """Send the headers of a loss request and the beginning of its body."""
-    head = (
-        f"POST /loss HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {content_length}\r\n\r\n"
-    )
+    lines = ["POST /loss HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    head = "\r\n".join([*lines, f"Content-Length: {content_length}", "", ""])
     connection.sendall(head.encode() + sent)
 
 

@@ -35,7 +35,7 @@ from tests.live.test_operations import held_requests
 
 MB = 1_000_000
 PROTOCOLS = {"direct": "true", "stock": "false"}
-GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module", params=PROTOCOLS)
@@ -237,7 +237,7 @@ class TestUpgrades:
     def test_a_request_without_a_body(self, server: ServerProcess) -> None:
         with Connection(server) as connection:
             for _ in range(2):
-                connection.send(GET.replace(b"Host: x", "\r\n".join(["Host: x", *H2C_OFFER]).encode()))
+                connection.send(GET.replace(b"Host: localhost", "\r\n".join(["Host: localhost", *H2C_OFFER]).encode()))
                 status, content = connection.reply()
                 assert (status, json.loads(content)["alive"]) == (200, True)
 

@@ -11,7 +11,6 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from service.api.http.buffers import new_buffer
-from service.api.http.media_types import require_media_type
 from service.api.http.pace import Pace
 from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError
 
@@ -135,23 +134,6 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
         if not message.get("more_body", False):
             return
-
-
-MAX_JSON_BYTES = 8 * 1024 * 1024
-
-
-async def read_json(request: Request, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """The decoded body of a small JSON request.
-
-    Raises:
-        UnsupportedMediaTypeError: The body has another format.
-        DecodeError: The body is not JSON.
-        Also the errors of `read_body`.
-    """
-    require_media_type(request.headers, "application/json")
-    timeout_s = request.app.state.service.settings.body_timeout_s
-    body = await read_body(request, content_length(request), max_bytes=max_bytes, timeout_s=timeout_s)
-    return decoded_json(body)
 
 
 def decoded_json(body: memoryview) -> Any:

@@ -1,1 +1,1 @@
-"""ASGI middleware: request ids, logs, metrics, errors, authentication."""
+"""ASGI middleware: request ids, logs, metrics, errors, authentication, places."""

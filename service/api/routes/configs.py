@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.api.configurations import Configuration
-from service.api.http.body import read_json
 from service.api.http.openapi import BODY, json_body, problems
 from service.api.http.path_types import ConfigId
 from service.api.http.responses import json_response
+from service.api.receive import read_json
 from service.api.state import Service, service_of
 from service.errors import (
     DeviceOutOfMemoryError,
@@ -47,7 +47,7 @@ router = APIRouter(prefix="/configs", tags=["configurations"])
 async def put_config(request: Request) -> Response:
     """Two spellings of one meaning have the same `config_id`."""
     service = service_of(request)
-    config = LossConfig.parse(await read_json(request))
+    config = await read_json(request, LossConfig.parse)
 
     def work() -> tuple[bool, Configuration]:
         new = service.configurations.put(config)

@@ -10,12 +10,12 @@ from pydantic import Field, JsonValue
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from service.api.http.body import read_json
 from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
 from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
 from service.api.http.responses import json_response
 from service.api.queries import ToolQuery
+from service.api.receive import any_json, read_json
 from service.api.state import service_of
 from service.errors import UnknownEpochError
 from service.exports.label_studio import labelling_config
@@ -99,7 +99,7 @@ async def get_health(request: Request, run: RunName) -> Response:
 )
 async def post_setup(request: Request, run: RunName) -> Response:
     """The version of the predictions. The body is not used."""
-    await read_json(request)
+    await read_json(request, any_json)
     return json_response(await service_of(request).runs.ask(run, lambda view: setup_reply(_options(view))))
 
 
@@ -113,7 +113,7 @@ async def post_setup(request: Request, run: RunName) -> Response:
 async def post_predict(request: Request, run: RunName) -> Response:
     """Predictions from the run's last epoch, by the `external_id` in the data of each task."""
     service = service_of(request)
-    body = await read_json(request, max_bytes=MAX_TASKS_BYTES)
+    body = await read_json(request, any_json, max_bytes=MAX_TASKS_BYTES)
 
     def work(view: View) -> PredictReply:
         predict_request = PredictRequest.parse(body)
@@ -139,7 +139,7 @@ async def post_predict(request: Request, run: RunName) -> Response:
 )
 async def post_webhook(request: Request, run: RunName) -> Response:
     """Events change nothing: this model is not trained."""
-    service, body = service_of(request), await read_json(request)
+    service, body = service_of(request), await read_json(request, any_json)
     await service.runs.do(lambda: service.runs.store.manifest(run))
     status, reply = webhook_reply(body.get("action") if isinstance(body, dict) else None)
     return json_response(reply, status)

@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from service.api.http.body import read_json
 from service.api.http.openapi import BODY, ROWS, json_body, problems
 from service.api.http.path_types import QueueName, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
 from service.api.http.responses import json_response
 from service.api.queries import NewQueueQuery, QueueQuery
+from service.api.receive import any_json, read_json
 from service.api.state import service_of
 from service.errors import (
     InvalidConfigError,
@@ -66,7 +66,7 @@ async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQu
     `gamma` rank by another loss; `preview=true` replies with the queue and stores nothing."""
     service = service_of(request)
     store = service.runs.store
-    queue_request = QueueRequest.parse(await read_json(request))
+    queue_request = await read_json(request, QueueRequest.parse)
 
     def work(view: View) -> tuple[StoredQueue, bool]:
         reviewed = list(store.reviews(view.snapshot).verdicts)
@@ -125,7 +125,7 @@ async def get_queue(
 )
 async def post_reviews(request: Request, run: RunName) -> Response:
     """Store all reviews of a list, or none. The last verdict on an example counts; null withdraws it."""
-    service, value = service_of(request), await read_json(request)
+    service, value = service_of(request), await read_json(request, any_json)
     store = service.runs.store
 
     def work(view: View) -> AddedReviews:

@@ -7,10 +7,10 @@ from contextlib import suppress
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.api.http.body import read_json
 from service.api.http.openapi import BODY, RUN, STORE, json_body, problems
 from service.api.http.path_types import RunName
 from service.api.http.responses import json_response
+from service.api.receive import read_json
 from service.api.state import service_of
 from service.errors import (
     InvalidConfigError,
@@ -55,7 +55,7 @@ async def put_run(request: Request, run: RunName) -> Response:
     """The description of a run never changes: another one for the same name is a conflict."""
     service = service_of(request)
     check_name("run", run)
-    description = RunDescription.parse(await read_json(request))
+    description = await read_json(request, RunDescription.parse)
     snapshot, new = await service.runs.do(lambda: service.runs.store.create(run, description))
     return json_response(_created_run(snapshot), 201 if new else 200)
 
