@@ -34,18 +34,21 @@ class ColumnError(Exception):
         msg: Describes the error.
         row: Row in the file, from 0; None: the whole column.
         column: Name of the column; None: the whole row.
+        item: Position in the list of the row, from 0; None: the whole value.
     """
 
-    def __init__(self, msg: str, row: int | None, column: str | None) -> None:
+    def __init__(self, msg: str, row: int | None, column: str | None, item: int | None = None) -> None:
         super().__init__(msg)
         self.msg = msg
         self.row = row
         self.column = column
+        self.item = item
 
     @property
     def place(self) -> str:
-        """Row and column as text, `row 3, column 'y'`; empty if neither is known."""
-        parts = [None if self.row is None else f"row {self.row}", self.column and f"column {self.column[:100]!r}"]
+        """Row and column as text, `row 3, column 'y'` or `row 3, column 0 of 'logits'`; empty if neither is known."""
+        column = self.column and f"column {'' if self.item is None else f'{self.item} of '}{self.column[:100]!r}"
+        parts = [None if self.row is None else f"row {self.row}", column]
         return ", ".join(part for part in parts if part)
 
 
@@ -140,7 +143,12 @@ def matrix(columns: Sequence[pa.Array], names: Sequence[str], first_row: int, *,
     Raises:
         ColumnError: A value is not a number, or a row has another length.
     """
-    parts = [_logits(column, name, first_row, keep_missing) for column, name in zip(columns, names, strict=True)]
+    named = [(_plain(column, name), name) for column, name in zip(columns, names, strict=True)]
+    missing = [(column.is_null().index(True).as_py(), name) for column, name in named if column.null_count]
+    if missing and not keep_missing:
+        row, name = min(missing, key=lambda place: place[0])
+        raise ColumnError("no value", first_row + row, name)
+    parts = [_logits(column, name, first_row, keep_missing) for column, name in named]
     return parts[0] if len(parts) == 1 else np.column_stack(parts)
 
 
@@ -258,16 +266,17 @@ def row_length(column: pa.Array, rows: Sequence[int] | Array, name: str) -> int:
 
 
 def _logits(column: pa.Array, name: str, first_row: int, keep_missing: bool) -> Array:
-    column = _plain(column, name)
-    if column.null_count and not keep_missing:
-        raise ColumnError("no value", first_row + column.is_null().index(True).as_py(), name)
     if not is_list(column.type):
         return _floats(column, name, first_row)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     lists = column.drop_null() if column.null_count else column
     rows = first_row + np.flatnonzero(present)
     width = row_length(lists, rows, name)
-    values = _floats(plain(lists.flatten()), name, int(rows[0]) if len(rows) else first_row)
+    items = plain(lists.flatten())
+    if items.null_count and not keep_missing:
+        place, item = divmod(items.is_null().index(True).as_py(), width)
+        raise ColumnError("no value", int(rows[place]), name, item)
+    values = _floats(items, name, int(rows[0]) if len(rows) else first_row)
     if present.all():
         return values.reshape(len(column), width)
     with_missing = np.full((len(column), width), np.nan, values.dtype)
@@ -280,6 +289,5 @@ def _floats(column: pa.Array, name: str, row: int) -> Array:
         raise NotANumberError(f"{column.type} is not a number", row, name)
     if not pat.is_floating(column.type):
         column = column.cast(pa.float64(), safe=False)
-    # A null in a list becomes NaN, and the loss raises an error with its row and column.
     values: Array = column.to_numpy(zero_copy_only=False)
     return values

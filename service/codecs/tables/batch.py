@@ -131,7 +131,7 @@ def batch_of(
 def column_fault(err: ColumnError, columns: ResolvedColumns, number: int) -> InvalidRequestError | DecodeError:
     """The error of a request for the error of a column."""
     kind: type[InvalidRequestError | DecodeError] = DecodeError
-    part, column, msg = None, None, err.msg[:500]
+    part, column, msg = None, err.item, err.msg[:500]
     if err.column == columns.targets:
         kind, part = InvalidTargetError, "targets"
     elif err.column == columns.id and err.column is not None:
