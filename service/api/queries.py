@@ -18,8 +18,10 @@ from service.api.http.query_types import (
     FiniteNumber,
     Flag,
     Integers,
+    Names,
     QueryModel,
     Weights,
+    integers,
     keys_pattern,
     list_pattern,
     optional_pattern,
@@ -107,7 +109,7 @@ class ExamplesQuery(EpochQuery, AttributeFilters):
 class DiagnosticsQuery(EpochQuery):
     """Members of the diagnostics of an epoch."""
 
-    fields: str | None = Field(
+    fields: Names | None = Field(
         None,
         description="Members to compute, with commas; default: all",
         json_schema_extra={"pattern": optional_pattern(list_pattern(f"({'|'.join(FIELDS)})"))},
@@ -171,7 +173,7 @@ class QueueQuery(AttributeFilters):
     around: Annotated[int, Digits()] | None = Field(
         None, description="The page with the row of this rank; `offset` is ignored"
     )
-    fields: str | None = Field(None, description="Members of the rows, with commas; default: all")
+    fields: Names | None = Field(None, description="Members of the rows, with commas; default: all")
     facets: Flag = Field(False, description="Adds the attributes that have up to 20 texts")
 
     @property
@@ -182,7 +184,7 @@ class QueueQuery(AttributeFilters):
             verdict=self.verdict,
             attributes=self.attributes,
             text=self.text,
-            ranks=None if self.ranks is None else [int(rank) for rank in self.ranks.split(",")],
+            ranks=integers(self.ranks),
             order=parse_order(self.sort) if self.sort else (),
             limit=self.limit,
             offset=self.offset,

@@ -6,7 +6,7 @@ import math
 from typing import cast
 
 from service.errors import InvalidConfigError
-from service.runs.queries import View, Weighting
+from service.runs.queries import View, Weighting, literal
 from service.schema.faults import fault
 from service.schema.replies.comparison import ComparedExample, Comparison
 
@@ -40,6 +40,7 @@ def compare(
     try:
         number = view.row("SELECT count(*) AS n FROM ranked")["n"]
         top = min(number, max(10, math.ceil(number / 100)) if top is None else top)
+        limit = literal(top)
         reply = {
             "before": {"run": view.snapshot.name, "epoch": epochs[0], "num_examples": counts["before"]},
             "after": {"run": other.snapshot.name, "epoch": epochs[1], "num_examples": counts["after"]},
@@ -48,9 +49,9 @@ def compare(
             "num_only_after": counts["after"] - number,
             "top": top,
             **_totals(view, top),
-            "classes": view.rows(_CLASSES.format(top=top)),
-            "newly_hard": _moved(view, f"rank_after <= {top} AND rank_before > {top}", "rank_after"),
-            "resolved": _moved(view, f"rank_before <= {top} AND rank_after > {top}", "rank_before"),
+            "classes": view.rows(_CLASSES.format(limit=limit)),
+            "newly_hard": _moved(view, f"rank_after <= {limit} AND rank_before > {limit}", "rank_after"),
+            "resolved": _moved(view, f"rank_before <= {limit} AND rank_after > {limit}", "rank_before"),
             "moves": _moved(view, "rank_after != rank_before", "abs(rank_after - rank_before) DESC"),
         }
         return cast("Comparison", reply)
@@ -80,11 +81,12 @@ def _joined(view: View, other: View, weighting: Weighting, epochs: tuple[int, in
 
 
 def _totals(view: View, top: int) -> dict[str, object]:
+    limit = literal(top)
     row = view.row(
         f"""SELECT avg(loss_before) AS mean_loss_before, avg(loss_after) AS mean_loss_after,
-            count(*) FILTER (rank_before <= {top} AND rank_after <= {top}) AS both,
-            count(*) FILTER (rank_before > {top} AND rank_after <= {top}) AS num_newly_hard,
-            count(*) FILTER (rank_before <= {top} AND rank_after > {top}) AS num_resolved,
+            count(*) FILTER (rank_before <= {limit} AND rank_after <= {limit}) AS both,
+            count(*) FILTER (rank_before > {limit} AND rank_after <= {limit}) AS num_newly_hard,
+            count(*) FILTER (rank_before <= {limit} AND rank_after > {limit}) AS num_resolved,
             count(*) FILTER (target_before != target_after) AS num_relabelled,
             count(*) FILTER (prediction_before != prediction_after) AS num_predicted_otherwise,
             sum((rank_before - rank_after) * (rank_before - rank_after))::DOUBLE AS squares, count(*) AS n
@@ -99,8 +101,8 @@ def _totals(view: View, top: int) -> dict[str, object]:
 
 _CLASSES = """SELECT target_after AS class, count(*) AS count, avg(loss_before) AS mean_loss_before,
     avg(loss_after) AS mean_loss_after,
-    count(*) FILTER (rank_before > {top} AND rank_after <= {top}) AS num_newly_hard,
-    count(*) FILTER (rank_before <= {top} AND rank_after > {top}) AS num_resolved
+    count(*) FILTER (rank_before > {limit} AND rank_after <= {limit}) AS num_newly_hard,
+    count(*) FILTER (rank_before <= {limit} AND rank_after > {limit}) AS num_resolved
     FROM ranked GROUP BY class ORDER BY class"""
 
 

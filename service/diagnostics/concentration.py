@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from service.runs.queries import View, Weighting
+from service.runs.queries import View, Weighting, literal
 from service.schema.replies.diagnostics import Concentration, Histogram
 
 LORENZ_STEPS = 100
@@ -58,7 +58,7 @@ def histogram(view: View, weighting: Weighting, epoch: int) -> Histogram:
     steps = BINS_PER_DECADE * DECADES
     edges = [0.0, *(largest * 10 ** ((step - steps) / BINS_PER_DECADE) for step in range(steps)), largest]
     # The index of the bin is the number of inner edges that are not above the loss.
-    index = " + ".join(f"(loss >= {edge!r})::INTEGER" for edge in edges[1:-1])
+    index = " + ".join(f"(loss >= {literal(edge)})::INTEGER" for edge in edges[1:-1])
     counts = [0] * (len(edges) - 1)
     for row in view.rows(f"SELECT {index} AS bin, count(*) AS number FROM {scored} GROUP BY bin"):
         counts[row["bin"]] = row["number"]

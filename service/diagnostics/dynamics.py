@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import cast
 
 from service.runs.examples import LATEST, sort_keys
-from service.runs.queries import View, Weighting
+from service.runs.queries import View, Weighting, literal
 from service.schema.replies.dynamics import Dynamics, ExampleDynamics, Region, RegionCounts
 
 UNIT = 2**30
@@ -36,7 +36,7 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
         weighting: Weighting of `mean_loss`.
         first: Number of first epochs of the run to read; None for all.
     """
-    rows = f"(SELECT * FROM {view.scored(weighting)} WHERE epoch <= {last_epoch(view, first)})"
+    rows = f"(SELECT * FROM {view.scored(weighting)} WHERE epoch <= {literal(last_epoch(view, first))})"
     with_previous = f"""SELECT *, prediction = target AS correct, CAST(p_t * {UNIT} AS HUGEINT) AS p,
             lag(prediction = target) OVER (PARTITION BY id ORDER BY epoch, batch, row) AS was_correct FROM {rows}"""
     sums = f"""SELECT id, arg_max(target, {LATEST}) AS target, count(*) AS epochs,
@@ -63,7 +63,7 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
 def area_under_margin(view: View, first: int | None = None) -> str:
     """Subquery with the `id` and `area_under_margin` of `dynamics`, several times as fast."""
     return f"""(SELECT id, ({_total(MARGIN)} / {UNIT} / count(*))::DOUBLE AS area_under_margin
-        FROM {view.stored()} WHERE epoch <= {last_epoch(view, first)} GROUP BY id)"""
+        FROM {view.stored()} WHERE epoch <= {literal(last_epoch(view, first))} GROUP BY id)"""
 
 
 def last_epoch(view: View, first: int | None) -> int:
@@ -120,12 +120,16 @@ def dynamics_page(
     try:
         rows = view.rows(
             f"SELECT {', '.join(COLUMNS)} FROM dynamics WHERE {condition} "
-            f"ORDER BY {order}id LIMIT {limit} OFFSET {offset}",
+            f"ORDER BY {order}id LIMIT {literal(limit)} OFFSET {literal(offset)}",
             parameters,
         )
         num_matching = view.row(f"SELECT count(*) AS n FROM dynamics WHERE {condition}", parameters)["n"]
         totals = view.row(_SUMMARY)
-        grid = {} if bins is None else {"map": view.rows(_MAP.format(bins=bins, width=LARGEST_VARIABILITY / bins))}
+        grid = (
+            {}
+            if bins is None
+            else {"map": view.rows(_MAP.format(bins=literal(bins), width=literal(LARGEST_VARIABILITY / bins)))}
+        )
     finally:
         view.cursor.execute("DROP TABLE IF EXISTS dynamics")
     regions = {name: totals.pop(name) for name in REGIONS}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import InvalidRequestError
-from service.runs.examples import RANGES, Filter
+from service.runs.examples import MAX_ATTRIBUTES, RANGES, Filter
 from service.schema.faults import validation_fault
 from service.schema.replies.fields import Strategy
 
@@ -46,9 +46,11 @@ class Only(BaseModel):
     prediction: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     correct: bool | None = None
     ids: Annotated[list[str], Field(min_length=1, max_length=MAX_BUDGET)] | None = None
-    attributes: dict[str, str] = {}
+    attributes: Annotated[dict[str, str], Field(max_length=MAX_ATTRIBUTES)] = {}
     # Not strict: JSON has lists, no tuples.
-    ranges: dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]] = {}
+    ranges: Annotated[
+        dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]], Field(max_length=len((*RANGES, *OVER_EPOCHS)))
+    ] = {}
 
     @model_validator(mode="after")
     def _known(self) -> Only:
@@ -103,9 +105,19 @@ class QueueRequest(BaseModel):
 
     name: str | None = None
     strategy: Strategy | Literal["mix"]
-    mix: dict[Strategy, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+    mix: (
+        Annotated[
+            dict[Strategy, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
+            Field(max_length=len(get_args(Strategy))),
+        ]
+        | None
+    ) = None
     budget: Annotated[int, Field(ge=1, le=MAX_BUDGET)] = 50
-    per_class: Literal["equal", "proportional"] | dict[str, Annotated[int, Field(ge=0)]] | None = None
+    per_class: (
+        Literal["equal", "proportional"]
+        | Annotated[dict[str, Annotated[int, Field(ge=0)]], Field(max_length=MAX_BUDGET)]
+        | None
+    ) = None
     min_per_class: Annotated[int, Field(ge=0)] = 0
     at_most: AtMost | None = None
     only: Only | None = None

@@ -17,7 +17,7 @@ from service.diagnostics.label_errors import confident_learning, suspected
 from service.diagnostics.rows import chunks_of, placed_chunks
 from service.errors import InvalidRequestError
 from service.mining.requests import QueueRequest
-from service.runs.queries import SCORE_NAMES, View, Weighting, quoted
+from service.runs.queries import SCORE_NAMES, View, Weighting, literal, quoted
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueRow
 
@@ -55,9 +55,11 @@ class Ranking:
             of_each_class: True for `limit` candidates of each class, with their `place` in the whole ranking, from 1.
         """
         order = f"{self.order}, id, batch, row"
-        first, place = f"ORDER BY {order} LIMIT {limit}", ""
+        first, place = f"ORDER BY {order} LIMIT {literal(limit)}", ""
         if of_each_class:
-            first = f"QUALIFY row_number() OVER (PARTITION BY target ORDER BY {order}) <= {limit} ORDER BY {order}"
+            first = (
+                f"QUALIFY row_number() OVER (PARTITION BY target ORDER BY {order}) <= {literal(limit)} ORDER BY {order}"
+            )
             place = f", row_number() OVER (ORDER BY {order}) AS place"
         return f"""SELECT id, batch, row, epoch, target, prediction, {", ".join(SCORE_NAMES)}, attributes,
             ({self.score})::DOUBLE AS score, {self.suggested} AS suggested, {self.suggested_p} AS suggested_p{place}
@@ -103,7 +105,7 @@ def suggest_over_epochs(view: View, rows: Sequence[QueueRow], first: int | None)
     ids = [row["id"] for row in rows]
     if not ids:
         return
-    condition = f"epoch <= {last_epoch(view, first)} AND id IN (SELECT unnest(?::VARCHAR[]))"
+    condition = f"epoch <= {literal(last_epoch(view, first))} AND id IN (SELECT unnest(?::VARCHAR[]))"
     wrong_predictions = view.rows(
         f"SELECT id, prediction, count(DISTINCT epoch) AS n FROM {view.stored()} "
         f"WHERE {condition} AND prediction != target GROUP BY ALL ORDER BY n, prediction DESC",
@@ -124,7 +126,7 @@ def _ambiguous(view: View, weighting: Weighting, epoch: int, request: QueueReque
 
 
 def _semi_hard(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    where = f"logit_margin > 0 AND logit_margin <= {request.margin!r}"
+    where = f"logit_margin > 0 AND logit_margin <= {literal(request.margin)}"
     return Ranking(view.scored(weighting, epoch), "logit_margin", "logit_margin ASC", where)
 
 
@@ -133,7 +135,7 @@ def _top_share(view: View, weighting: Weighting, epoch: int, request: QueueReque
     ordered = "ORDER BY log_loss DESC, id, batch, row ROWS BETWEEN UNBOUNDED PRECEDING AND"
     running = f"""(SELECT *, sum(loss) OVER ({ordered} UNBOUNDED FOLLOWING) AS all_loss,
         coalesce(sum(loss) OVER ({ordered} 1 PRECEDING), 0) AS before FROM {view.scored(weighting, epoch)})"""
-    return Ranking(running, "loss", "log_loss DESC", f"before < {request.share!r} * all_loss")
+    return Ranking(running, "loss", "log_loss DESC", f"before < {literal(request.share)} * all_loss")
 
 
 def _random(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.runs.parquet import read_rows
-from service.runs.queries import SCORE_NAMES, View, Weighting
+from service.runs.queries import SCORE_NAMES, View, Weighting, literal
 from service.runs.review_files import ReviewHistory, Verdicts
 from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
@@ -34,6 +34,9 @@ RANGES = SCORE_NAMES
 TEXTS = ("id", "batch")
 INTEGERS = ("target", "prediction", "row")
 SHOWN = ("id", "target", "prediction", *SCORE_NAMES, "epoch", "batch", "row")
+# The time of a query grows with the square of its sort keys, and with its filters by attribute.
+MAX_SORT_KEYS = 8
+MAX_ATTRIBUTES = 8
 # Logits that are searched for the row of an example.
 LOGITS_AT_ONCE = 2**20
 # A condition in SQL and its parameters.
@@ -73,14 +76,10 @@ class Filter:
                 parameters.append(bound)
         if self.correct is not None:
             conditions.append(f"(prediction = target) = {str(self.correct).lower()}")
-        for name, text in self.attributes.items():
-            # The attributes that were sent last may lack this name; arg_max would skip a null.
-            last = f"arg_max(coalesce('=' || json_extract_string(attributes, ?), '-'), {LATEST})"
-            stored = view.stored(with_attributes=True)
-            conditions.append(
-                f"id IN (SELECT id FROM {stored} WHERE attributes IS NOT NULL GROUP BY id HAVING {last} = ?)"
-            )
-            parameters += [json_pointer(name), f"={text}"]
+        if self.attributes:
+            equal = " AND ".join(["json_extract_string(attributes, ?) = ?"] * len(self.attributes))
+            conditions.append(f"id IN (SELECT id FROM {last_attributes(view)} WHERE {equal})")
+            parameters += [value for name, text in self.attributes.items() for value in (json_pointer(name), text)]
         if self.ids is not None:
             conditions.append("list_contains(?::VARCHAR[], id)")
             parameters.append(list(self.ids))
@@ -131,15 +130,21 @@ def sort_keys(text: str, known: Collection[str]) -> tuple[tuple[str, bool], ...]
     """Parse a text such as `-loss,target` to pairs of a name and True for descending.
 
     Raises:
-        InvalidRequestError: A name is unknown; the error lists the known names.
+        InvalidRequestError: A name is unknown, which lists the known ones, or repeated, or there are too many.
     """
-    keys = []
-    for part in text.split(","):
+    keys: dict[str, bool] = {}
+    parts = text.split(",")
+    if len(parts) > MAX_SORT_KEYS:
+        msg = f"sort has {len(parts)} keys, at most {MAX_SORT_KEYS} are possible"
+        raise fault(InvalidRequestError, msg, "query", "sort")
+    for part in parts:
         name = part.strip().removeprefix("-")
         if name not in known:
             raise unknown_fault(InvalidRequestError, "sort key", name, known, "query", "sort")
-        keys.append((name, part.strip().startswith("-")))
-    return tuple(keys)
+        if name in keys:
+            raise fault(InvalidRequestError, f"sort key {name} is repeated", "query", "sort")
+        keys[name] = part.strip().startswith("-")
+    return tuple(keys.items())
 
 
 def examples_page(
@@ -177,7 +182,7 @@ def examples_page(
         condition, parameters = f"{condition} AND {after}", parameters + values
     rows = view.rows(
         f"SELECT {', '.join(SHOWN)}, attributes, log_loss FROM {view.scored(weighting, epoch)} "
-        f"WHERE {condition} ORDER BY {order.sql} LIMIT {limit + 1}",
+        f"WHERE {condition} ORDER BY {order.sql} LIMIT {literal(limit + 1)}",
         parameters,
     )
     next_cursor = _cursor(rows[limit - 1], order, listing) if len(rows) > limit else None
@@ -221,16 +226,17 @@ def attributes_of(view: View, rows: Sequence[Mapping[str, Any]]) -> list[JsonObj
     return [orjson.loads(text or texts.get(row["id"], "{}")) for row, text in zip(rows, own, strict=True)]
 
 
-def last_attributes(view: View, ids: str) -> str:
+def last_attributes(view: View, ids: str | None = None) -> str:
     """A subquery: the attributes that were sent last for each example, as JSON texts.
 
     Args:
         view: The run.
-        ids: Query of the ids of the examples.
+        ids: Query of the ids of the examples; None for all.
     """
+    selected = "true" if ids is None else f"id IN ({ids})"
     return (
         f"(SELECT id, arg_max(attributes, {LATEST}) AS attributes FROM {view.stored(with_attributes=True)} "
-        f"WHERE attributes IS NOT NULL AND id IN ({ids}) GROUP BY id)"
+        f"WHERE attributes IS NOT NULL AND {selected} GROUP BY id)"
     )
 
 

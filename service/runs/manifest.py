@@ -13,10 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 
 from service.errors import InvalidRequestError
 from service.runs.damage import FORMAT, check_format
-from service.schema.config import LossConfig
+from service.schema.config import MAX_CLASSES, LossConfig
 from service.schema.faults import fault, request_fault
 
-MAX_CLASSES = 1_000_000
 MAX_CLASS_NAMES_BYTES = 4 * 1024 * 1024
 MAX_DISPLAY_BYTES = 64 * 1024
 MAX_DISPLAY_DEPTH = 32

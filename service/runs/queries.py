@@ -8,6 +8,7 @@ log(1 - p_t) = -(max(z, 0) + log(1 + e)), and FL = alpha_t exp(-gamma softplus(z
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -99,9 +100,9 @@ class Weighting:
     @property
     def sql(self) -> str:
         """Column expressions of the losses; they use the columns of `_ROWS`."""
-        weights = None if self.alpha is None else ", ".join(map(repr, self.alpha))
+        weights = None if self.alpha is None else ", ".join(map(literal, self.alpha))
         alpha = "1::DOUBLE" if weights is None else f"(CAST([{weights}] AS DOUBLE[]))[target + 1]"
-        gamma = f"{self.gamma!r}::DOUBLE"
+        gamma = literal(self.gamma)
         return f"""
             {alpha} AS alpha_t,
             alpha_t * exp(-{gamma} * softplus_z) * cross_entropy AS loss,
@@ -334,6 +335,15 @@ EMPTY = """SELECT NULL::INTEGER AS epoch, NULL::VARCHAR AS batch, NULL::INTEGER 
     NULL::INTEGER AS target, NULL::INTEGER AS prediction, NULL::FLOAT AS log_odds, NULL::FLOAT AS logit_margin,
     NULL::FLOAT AS normalized_margin, NULL::FLOAT AS entropy, NULL::FLOAT AS el2n, NULL::FLOAT[] AS logits,
     NULL::VARCHAR AS attributes LIMIT 0"""
+
+
+def literal(number: float) -> str:
+    """The SQL literal of a finite number, in brackets: a second minus before a number would begin a comment."""
+    if isinstance(number, int):
+        return f"({number})"
+    if not math.isfinite(number):
+        raise ValueError(f"{number} has no literal")
+    return f"({number!r}::DOUBLE)"
 
 
 def quoted(text: str) -> str:

@@ -24,6 +24,7 @@ from pydantic import (
 from service.errors import InvalidConfigError
 from service.schema.faults import validation_fault
 
+MAX_CLASSES = 1_000_000
 # Adding 0 turns -0 into 0: both are one value, and SQL reads the sign of the other as a comment.
 WithoutSignOfZero = AfterValidator(lambda value: value + 0.0)
 
@@ -55,7 +56,9 @@ class ClassCounts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     class_counts: Annotated[
-        tuple[Annotated[int, Field(lt=2**63)], ...], Field(fail_fast=True), BeforeValidator(as_tuple)
+        tuple[Annotated[int, Field(lt=2**63)], ...],
+        Field(fail_fast=True, max_length=MAX_CLASSES),
+        BeforeValidator(as_tuple),
     ]
     scheme: Literal["inverse", "effective"] = "inverse"
     beta: Annotated[float, Field(ge=0, lt=1), WithoutSignOfZero] = 0.999
@@ -91,7 +94,7 @@ SingleAlpha = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), WithoutSi
 AlphaPerClass = Annotated[
     tuple[Annotated[float, Field(ge=0, allow_inf_nan=False), WithoutSignOfZero], ...],
     # The error names one bad weight: with all of them it could be larger than the request.
-    Field(fail_fast=True),
+    Field(fail_fast=True, max_length=MAX_CLASSES),
     BeforeValidator(as_tuple),
     AfterValidator(_not_empty),
     Tag("per_class"),

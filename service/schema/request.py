@@ -28,6 +28,7 @@ OUTPUTS = (
     "grad_norm",
 )
 DEFAULT_OUTPUTS = ("loss", "contribution")
+MAX_OUTPUTS = 64
 MAX_TOP_K = 1_000_000
 
 
@@ -41,7 +42,9 @@ class RequestOptions(BaseModel):
 
     config: LossConfig | None = None
     config_id: str | None = None
-    outputs: Annotated[tuple[str, ...], Field(fail_fast=True), BeforeValidator(as_tuple)] = DEFAULT_OUTPUTS
+    outputs: Annotated[tuple[str, ...], Field(fail_fast=True, max_length=MAX_OUTPUTS), BeforeValidator(as_tuple)] = (
+        DEFAULT_OUTPUTS
+    )
     top_k: Annotated[int, Field(ge=0, le=MAX_TOP_K)] = 0
     on_invalid: OnInvalid = "error"
 

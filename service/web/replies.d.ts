@@ -148,6 +148,11 @@ export interface ConfusionCell {
   count: number;
 }
 
+export interface DamagedRun {
+  run: string;
+  error: string;
+}
+
 export interface DataMapCell {
   confidence: number;
   variability: number;
@@ -180,7 +185,7 @@ export interface Diagnostics {
 }
 
 export interface DiagnosticsWarning {
-  code: "no_examples" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "duplicated_ids" | "no_logits" | "class_weights";
+  code: "no_examples" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights";
   message: string;
 }
 
@@ -307,7 +312,7 @@ export interface LabelErrors {
   off_diagonal_calibrated: number;
   share: number | null;
   health: number | null;
-  thresholds: (number | null)[];
+  thresholds: (number | null)[] | null;
 }
 
 export interface LossStatistics {
@@ -492,7 +497,7 @@ export interface Run {
 }
 
 export interface RunList {
-  runs: Run[];
+  runs: (Run | DamagedRun)[];
 }
 
 export interface ScoredExample {

@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Callable, Iterator
 from functools import cmp_to_key
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,12 @@ def test_rows_are_sorted_by_each_key_then_by_id(runs: TempRuns, name: str, sign:
 @at_most(20, deadline=None)
 @example_of([("-", "loss")], 1, 3)
 @given(
-    st.lists(st.tuples(st.sampled_from(["", "-"]), st.sampled_from(sorted(SORTABLE))), min_size=1, max_size=4),
+    st.lists(
+        st.tuples(st.sampled_from(["", "-"]), st.sampled_from(sorted(SORTABLE))),
+        min_size=1,
+        max_size=4,
+        unique_by=itemgetter(1),
+    ),
     st.integers(9, 130),
     st.sampled_from([0, 3]),
 )

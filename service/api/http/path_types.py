@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from fastapi import Path
 from pydantic import WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
-from service.api.http.query_types import LARGEST
+from service.api.http.query_types import LARGEST, integer_of
 from service.errors import InvalidNameError
 from service.runs.names import NAME
 from service.schema.faults import fault
@@ -34,8 +33,6 @@ register_url_convertor("text", TextConvertor())
 _NAME = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 _ID = {"type": "string", "minLength": 1}
 
-_EPOCH = re.compile(r"0*([0-9]{1,10})")
-
 
 def epoch_number(text: str) -> int:
     """The number of an epoch in a path.
@@ -43,10 +40,10 @@ def epoch_number(text: str) -> int:
     Raises:
         InvalidNameError: It is not an integer from 0 to 2 147 483 647.
     """
-    match = _EPOCH.fullmatch(text)
-    if match is None or int(match[1]) > LARGEST:
+    number = integer_of(text)
+    if number is None or number > LARGEST:
         raise fault(InvalidNameError, f"an epoch is an integer from 0 to {LARGEST}, got {text[:50]!r}", "epoch")
-    return int(match[1])
+    return number
 
 
 RunName = Annotated[str, WithJsonSchema(_NAME), Path(description="Name of the run")]

@@ -6,11 +6,19 @@ A parameter is a text: these types accept one spelling of each value, so that `1
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    model_validator,
+)
 from pydantic import GetJsonSchemaHandler as JsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -18,9 +26,14 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from service.errors import InvalidRequestError
+from service.runs.examples import MAX_ATTRIBUTES
 from service.schema.faults import fault
 
 LARGEST = 2**31 - 1
+# Parts of one parameter.
+MAX_NAMES = 64
+MAX_INTEGERS = 10_000
+MAX_WEIGHTS = 30_000
 ATTRIBUTE_PREFIX = "attribute."
 
 
@@ -42,11 +55,19 @@ def _check_attribute(name: str) -> str:
 
 
 class AttributeFilters(QueryModel):
-    """A query that filters by attributes: any number of parameters `attribute.NAME=text`."""
+    """A query that filters by attributes: up to `MAX_ATTRIBUTES` parameters `attribute.NAME=text`."""
 
     model_config = ConfigDict(extra="allow")
 
     __pydantic_extra__: dict[Annotated[str, AfterValidator(_check_attribute)], str]
+
+    @model_validator(mode="after")
+    def _has_few_filters(self) -> Self:
+        if len(self.__pydantic_extra__) > MAX_ATTRIBUTES:
+            raise PydanticCustomError(
+                "too_many", "at most {most} filters by attribute are possible", {"most": MAX_ATTRIBUTES}
+            )
+        return self
 
     @classmethod
     def known_names(cls) -> list[str]:
@@ -94,11 +115,17 @@ class Digits:
 
     def parse(self, value: object) -> int:
         """The integer; raises `PydanticCustomError` if it is not one of the range."""
-        text = str(value)
-        if not (text.isascii() and text.isdigit() and self.least <= int(text[:20]) <= self.most):
+        number = integer_of(str(value))
+        if number is None or not self.least <= number <= self.most:
             bounds = {"least": self.least, "most": self.most}
             raise PydanticCustomError("digits", "should be an integer from {least} to {most}", bounds)
-        return int(text)
+        return number
+
+
+def integer_of(text: str) -> int | None:
+    """The number of a text of ASCII digits, with any zeros before it; None for another text and from 10^19 on."""
+    digits = text.lstrip("0") or text[-1:]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
 
 
 def _flag(value: object) -> bool:
@@ -142,6 +169,7 @@ _WEIGHTS = f"^(none)?$|{list_pattern(_NUMBER)}"
 
 
 def _check_weights(text: str) -> str:
+    _at_most(text.split(","), MAX_WEIGHTS, "weights")
     if not re.search(_WEIGHTS, text):
         raise PydanticCustomError("weights", "should be numbers with commas between them, or none")
     return text
@@ -157,15 +185,38 @@ def weights(text: str | None) -> tuple[float, ...] | None:
     return () if text in ("none", "") else tuple(float(part) for part in text.split(","))
 
 
+def _at_most(parts: Sequence[str], most: int, kind: str) -> None:
+    if len(parts) > most:
+        limits = {"most": most, "kind": kind, "number": len(parts)}
+        raise PydanticCustomError("too_many", "should have at most {most} {kind}, has {number}", limits)
+
+
 def _check_integers(text: str) -> str:
-    for part in text.split(","):
-        Digits().parse(part)
+    integers(text)
     return text
 
 
 Integers = Annotated[
     str, AfterValidator(_check_integers), Field(json_schema_extra={"pattern": r"^[0-9]{1,9}(,[0-9]{1,9})*$"})
 ]
+
+
+def integers(text: str | None) -> list[int] | None:
+    """The integers of a text such as `1,25`; None for None."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    _at_most(parts, MAX_INTEGERS, "numbers")
+    return [Digits().parse(part) for part in parts]
+
+
+def _check_names(text: str) -> str:
+    _at_most(text.split(","), MAX_NAMES, "names")
+    return text
+
+
+# Names with commas between them.
+Names = Annotated[str, AfterValidator(_check_names)]
 FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
 
 
