@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
+from service.formats.ids import IdError, id_list
+from service.formats.labels import ClassNames, LabelError, number_labels
+from service.formats.part_names import NamesError, find_name
 from service.formats.safetensors import Tensor
 from service.schema.faults import fault
 from service.schema.request import Column, Ids
@@ -25,8 +28,7 @@ WIRE_DTYPES = {
     "int64": "I64",
 }
 # For each dtype that the service does not accept, the smallest accepted one that can hold all its values.
-WIDENED = {"bool": "uint8", "int8": "int16", "uint16": "int32", "uint32": "int64", "uint64": "int64"}
-ID_COLUMNS = ("id", "ids")
+WIDENED = {"int8": "int16"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,45 +55,60 @@ class SentBatch:
         return SentBatch(logits, targets, self.ids)
 
 
-def sent_batch(batch: Any, number: int = 0) -> SentBatch:
+def sent_batch(batch: Any, number: int = 0, class_names: Sequence[str] | None = None) -> SentBatch:
     """Convert a batch for sending.
 
     Args:
-        batch: `(logits, targets)`, `(logits, targets, ids)`, or a mapping or Arrow table with columns of these names.
+        batch: `(logits, targets)`, `(logits, targets, ids)`, or a mapping or table with these columns, which may have
+            the other names of `service.formats.part_names`. Tables are those of Arrow, polars, pandas and DuckDB.
         number: Position in the request, for error messages.
+        class_names: Names of the classes, for labels that are texts. Without them such a label is a number.
 
     Raises:
-        InvalidRequestError: The batch has none of these forms, or contains values that are not numbers.
+        InvalidRequestError: The batch has none of these forms, or contains logits that are not numbers.
         ShapeError: Rows of different lengths, or the number of ids is not the number of rows.
-        InvalidIdsError: An id is not unique, or neither a string nor an integer.
+        InvalidTargetError: A label is neither a number nor the name of a class.
+        InvalidIdsError: An id is not unique, or neither a string nor an integer of 64 bits.
     """
-    if _package(batch) == "pyarrow":
-        return _sent(*_arrow_parts(batch, number), number)
-    if isinstance(batch, Mapping):
-        ids = next((batch[name] for name in ID_COLUMNS if name in batch), None)
-        return _sent(_member(batch, "logits", number), _member(batch, "targets", number), ids, number)
-    if isinstance(batch, Sequence) and len(batch) in (2, 3):
-        logits, targets, ids = (*batch, None)[:3]
-        return _sent(logits, targets, ids, number)
-    raise InvalidRequestError(
-        f"batch {number}: a batch is (logits, targets), (logits, targets, ids), a mapping or an Arrow table, "
-        f"got {type(batch).__name__}"
-    )
-
-
-def _member(batch: Mapping[str, Any], name: str, number: int) -> Any:
-    if name not in batch:
-        raise fault(InvalidRequestError, "missing", name, batch=number, detail=f"{name} missing")
-    return batch[name]
-
-
-def _sent(logits: Any, targets: Any, ids: Any, number: int) -> SentBatch:
-    sent = tensor(logits, "logits", number), tensor(targets, "targets", number)
+    logits, targets, ids = _parts(batch, number)
+    sent = tensor(logits, "logits", number), tensor(targets, "targets", number, class_names)
     rows = sent[0].shape[0] if sent[0].shape else 0
     return SentBatch(*sent, None if ids is None else check_ids(ids, rows, number))
 
 
-def tensor(value: Any, part: str, number: int = 0) -> Tensor:
+def has_text_labels(batch: Any) -> bool:
+    """Return True if the labels of a batch are texts or other objects, which can be names of classes."""
+    return _named_array(_parts(batch, 0)[1], "targets", 0)[1].dtype.kind not in "biuf"
+
+
+def _parts(batch: Any, number: int) -> tuple[Any, Any, Any]:
+    """Return the logits, labels and ids of a batch."""
+    if hasattr(batch, "__arrow_c_stream__") or hasattr(batch, "__arrow_c_array__"):
+        from service.client.arrow import table_parts
+
+        return table_parts(batch, number)
+    if isinstance(batch, Mapping):
+        logits, targets = (_member(batch, part, number) for part in ("logits", "targets"))
+        return logits, targets, _member(batch, "ids", number, required=False)
+    if isinstance(batch, Sequence) and len(batch) in (2, 3):
+        return (*batch, None)[:3]
+    raise InvalidRequestError(
+        f"batch {number}: a batch is (logits, targets), (logits, targets, ids), a mapping or a table, "
+        f"got {type(batch).__name__}"
+    )
+
+
+def _member(batch: Mapping[str, Any], part: str, number: int, *, required: bool = True) -> Any:
+    try:
+        name = find_name(part, batch.keys())
+    except NamesError as err:
+        raise fault(InvalidRequestError, err.msg, part, batch=number) from err
+    if name is None and required:
+        raise fault(InvalidRequestError, "missing", part, batch=number, detail=f"{part} missing")
+    return None if name is None else batch[name]
+
+
+def tensor(value: Any, part: str, number: int = 0, class_names: Sequence[str] | None = None) -> Tensor:
     """Convert an array, tensor or nested list for sending.
 
     Args:
@@ -99,26 +116,37 @@ def tensor(value: Any, part: str, number: int = 0) -> Tensor:
             as float64 or int64. A torch tensor may be on any device and require gradients.
         part: `logits` or `targets`. Integer logits are sent as float64.
         number: Number of the batch, for error messages.
+        class_names: As for `sent_batch`.
 
     Raises:
-        InvalidRequestError: A value is not a number.
+        InvalidRequestError: A logit is not a number.
         ShapeError: The rows of a list differ in length.
-        InvalidTargetError: An unsigned target is 2^63 or more.
+        InvalidTargetError: A label is neither a number below 2^63 nor the name of a class.
     """
     name, array = _named_array(value, part, number)
-    if part == "logits" and array.dtype.kind in "iub" and name != "bfloat16":
+    if part == "targets" and array.dtype.kind not in "if" and name != "bfloat16":
+        array = _numeric_labels(array, number, class_names)
+        name = array.dtype.name
+    elif part == "logits" and array.dtype.kind in "iub" and name != "bfloat16":
         name = "float64"
-    elif array.dtype.kind == "f" and name not in WIRE_DTYPES:
+    if array.dtype.kind == "f" and name not in WIRE_DTYPES:
         name = "float64"  # numpy's longdouble
     name = WIDENED.get(name, name)
     if name not in WIRE_DTYPES:
         raise fault(InvalidRequestError, f"{part} are numbers, got {name}", part, batch=number)
-    if array.dtype == np.uint64 and name == "int64" and array.size and int(array.max()) >= 2**63:
-        raise InvalidTargetError(f"batch {number}: target {array.max()} is outside int64")
     if name != "bfloat16":
         array = array.astype(np.dtype(name).newbyteorder("<"), copy=False)
     flat = np.ascontiguousarray(array).reshape(-1)
     return Tensor(WIRE_DTYPES[name], array.shape, flat.view(np.uint8).data)
+
+
+def _numeric_labels(labels: Column, number: int, class_names: Sequence[str] | None) -> Column:
+    """Convert labels that are not signed integers or floats, by the rule of every format of the service."""
+    values = labels if labels.dtype.kind in "bu" else labels.astype(object)
+    try:
+        return number_labels(values, None if class_names is None else ClassNames(class_names))
+    except LabelError as err:
+        raise fault(InvalidTargetError, err.msg, "targets", batch=number, row=err.row, column=err.column) from err
 
 
 def _named_array(value: Any, part: str, number: int) -> tuple[str, Column]:
@@ -126,7 +154,9 @@ def _named_array(value: Any, part: str, number: int) -> tuple[str, Column]:
     if _package(value) == "torch":
         return _torch_array(value)
     if _package(value) == "pyarrow":
-        array = _arrow_array(value, part, number)
+        from service.client.arrow import arrow_labels, arrow_logits
+
+        array = arrow_logits([value], number) if part == "logits" else arrow_labels(value, number)
         return array.dtype.name, array
     try:
         only_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
@@ -161,50 +191,6 @@ def _torch_array(value: Any) -> tuple[str, Column]:
     return name, host.numpy()
 
 
-def _arrow_parts(table: Any, number: int) -> tuple[Any, Any, Any]:
-    names = getattr(getattr(table, "schema", None), "names", None)
-    if names is None:
-        raise InvalidRequestError(f"batch {number}: a batch is a table or record batch, got {type(table).__name__}")
-    columns = {name: table.column(name) for name in ("logits", "targets", *ID_COLUMNS) if name in names}
-    logits, targets = (_member(columns, name, number) for name in ("logits", "targets"))
-    ids = next((columns[name].to_pylist() for name in ID_COLUMNS if name in columns), None)
-    return logits, targets, ids
-
-
-def _arrow_array(column: Any, part: str, number: int) -> Column:
-    """Convert an Arrow column to (N,), or a column of lists of one length to (N, C), without a copy if possible."""
-    if hasattr(column, "combine_chunks"):
-        column = column.combine_chunks()
-    column = getattr(column, "storage", column)
-    _refuse_nulls(column, part, number, 1)
-    rows = len(column)
-    if not hasattr(column, "flatten") or not hasattr(column.type, "value_type"):
-        return _plain(column)
-    if hasattr(column.type, "list_size"):
-        width = column.type.list_size
-    else:
-        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-        width = int(lengths[0]) if rows else 0
-        if (lengths != width).any():
-            row = int((lengths != width).argmax())
-            msg = f"row {row} of {part} has {lengths[row]} values, row 0 has {width}"
-            raise fault(ShapeError, msg, part, row, batch=number)
-    values = column.flatten()
-    _refuse_nulls(values, part, number, width)
-    return _plain(values).reshape(rows, width)
-
-
-def _plain(column: Any) -> Column:
-    values: Column = column.to_numpy(zero_copy_only=False)
-    return values
-
-
-def _refuse_nulls(column: Any, part: str, number: int, width: int) -> None:
-    if column.null_count:
-        row = int(column.is_null().to_numpy(zero_copy_only=False).argmax()) // width
-        raise fault(InvalidRequestError, f"{part} is null", part, batch=number, row=row)
-
-
 def as_plain(value: Any) -> Any:
     """Convert an array, tensor or numpy scalar to lists and numbers. Other values are returned unchanged."""
     return value.tolist() if hasattr(value, "tolist") else value
@@ -214,22 +200,23 @@ def check_ids(ids: Any, rows: int, number: int = 0) -> Ids:
     """Validate ids and return them as a list of strings or integers.
 
     Args:
-        ids: A list, array or tensor.
+        ids: A list, array, tensor or Arrow column of strings or integers of 64 bits, signed or unsigned.
         rows: Number of rows of the batch.
         number: Number of the batch, for error messages.
 
     Raises:
-        InvalidIdsError: An id is not unique, or neither a string nor an integer.
+        InvalidIdsError: An id is not unique, or neither a string nor an integer of 64 bits.
         ShapeError: The number of ids is not `rows`.
     """
-    values: Ids = list(as_plain(ids))
+    try:
+        # A list can contain the scalars of numpy and torch.
+        values = id_list(map(as_plain, as_plain(ids)))
+    except IdError as err:
+        raise fault(InvalidIdsError, err.msg, "ids", batch=number, row=err.row) from err
     if len(values) != rows:
         raise fault(ShapeError, f"{len(values)} ids for {rows} rows of logits", "ids", batch=number)
     row_of: dict[str | int, int] = {}
     for row, identity in enumerate(values):
-        if type(identity) not in (str, int):
-            msg = f"an id is a string or an integer, got {str(identity)[:100]!r}"
-            raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)
         if row_of.setdefault(identity, row) != row:
             msg = f"id {str(identity)[:100]!r} is already that of row {row_of[identity]}"
             raise fault(InvalidIdsError, msg, "ids", batch=number, row=row)

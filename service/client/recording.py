@@ -10,9 +10,9 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from service.client._sync.runs import RunClient
-from service.client.arrays import SentBatch, as_plain, sent_batch
+from service.client.arrays import SentBatch, as_plain, has_text_labels, sent_batch
 from service.client.batch_sender import BatchSender, NamedBatch, RecordingError
-from service.errors import InvalidIdsError, InvalidRequestError, ShapeError
+from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.safetensors import Tensor
 from service.schema.request import OnInvalid
 
@@ -70,6 +70,8 @@ class Recording:
         """Copy rows into the next batch, and queue that batch for sending if it is full."""
         if self._closed:
             raise ValueError("the recorder is closed")
+        if has_text_labels((logits, targets)):
+            raise InvalidTargetError("the labels of a recorder are numbers; `RunClient.push` also takes class names")
         rows = sent_batch((logits, targets, ids)).copy()
         if rows.ids is None:
             raise InvalidIdsError("ids missing; a run identifies its examples by them")

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import httpx
 import orjson
 
-from service.client.arrays import SentBatch, as_plain, sent_batch
+from service.client.arrays import SentBatch, as_plain
 from service.client.calls import JSON_HEADERS, Call, ConfigFields, output_fields, parse_config, reply_reader
 from service.client.wire import HEADERS, loss_body
 from service.errors import InvalidIdsError, InvalidNameError, InvalidRequestError
@@ -85,7 +85,7 @@ def put_batch_call(
     name: str,
     epoch: int,
     batch_name: str,
-    batch: Any,
+    batch: SentBatch,
     attributes: Mapping[str, Iterable[object]] | None,
     outputs: Iterable[str] | str,
     top_k: int,
@@ -99,7 +99,7 @@ def put_batch_call(
         name: Name of the run.
         epoch: Number of the epoch, >= 0.
         batch_name: Name of the batch, unique in the epoch.
-        batch: A batch with ids, in a form that `LossClient.loss_batches` takes, or a SentBatch.
+        batch: A batch with ids.
         attributes: One value per example under each name.
         outputs: Names of the scores to return.
         top_k: Number of hardest examples to return.
@@ -110,14 +110,13 @@ def put_batch_call(
         InvalidIdsError: The batch has no ids.
         InvalidRequestError: The batch or an option is invalid. A subclass names the fault.
     """
-    sent = batch if isinstance(batch, SentBatch) else sent_batch(batch)
-    if sent.ids is None:
+    if batch.ids is None:
         raise InvalidIdsError("batch 0: ids missing; a run identifies its examples by them")
-    fields = output_fields(outputs, top_k, on_invalid) | {"ids": sent.ids}
+    fields = output_fields(outputs, top_k, on_invalid) | {"ids": batch.ids}
     if attributes:
         fields["attributes"] = _attributes_json(attributes)
     path = run_path(name, "epochs", str(epoch), "batches", batch_name) + ("?replace=true" if replace else "")
-    return Call("PUT", path, reply_reader([sent]), loss_body([sent], fields), HEADERS)
+    return Call("PUT", path, reply_reader([batch]), loss_body([batch], fields), HEADERS)
 
 
 def _attributes_json(attributes: Mapping[str, Iterable[object]]) -> orjson.Fragment:

@@ -79,10 +79,7 @@ class TrainerRunCallback(TrainerCallback):
         **recorder: Any,
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            kind = type(dataset).__name__
-            raise TypeError(
-                f"the data set needs a length and rows by number, which {kind} lacks: pass a list of its rows"
-            )
+            raise TypeError(f"{type(dataset).__name__} has no length or no rows by number: pass a list of its rows")
         if ids is not None and not isinstance(ids, str) and len(ids) != len(dataset):
             raise ShapeError(f"{len(ids)} ids for {len(dataset)} rows")
         self._run, self._dataset, self._ids, self._attributes = run, dataset, ids, tuple(attributes)
@@ -139,10 +136,8 @@ class TrainerRunCallback(TrainerCallback):
             return
         stored = [epoch["epoch"] for epoch in description["epochs"] if epoch["epoch"] >= first]
         if stored and not self._options.get("replace"):
-            message = (
-                "run %s has the epochs %s already, and rejects other logits for them: use another run or replace=True"
-            )
-            log.warning(message, self._run.name, ", ".join(map(str, stored)))
+            epochs = ", ".join(map(str, stored))
+            log.warning("run %s already has epochs %s, and rejects other logits for them", self._run.name, epochs)
 
     def _row_numbers(self, args: Any) -> Iterator[list[int]]:
         rows = range(args.process_index, len(self._dataset), args.world_size)

@@ -25,6 +25,7 @@ from service.client import (
     LossConfig,
     RetryPolicy,
     RunClient,
+    RunRecorder,
     run_calls,
 )
 from service.errors import (
@@ -33,6 +34,7 @@ from service.errors import (
     InvalidLogitError,
     InvalidNameError,
     InvalidRequestError,
+    InvalidTargetError,
     QueueConflictError,
     RunConflictError,
     UnknownExampleError,
@@ -113,6 +115,21 @@ def test_ids_are_strings_or_integers_of_any_array(client: LossClient) -> None:
     assert {row["id"] for row in run.all_examples(limit=7)} == {str(row) for row in range(ROWS)} | {
         f"s{row}" for row in range(ROWS)
     }
+
+
+def test_labels_are_class_names_of_the_run(client: LossClient) -> None:
+    run = client.put_run("names", class_names=["1", "0", "dog"])
+    logits = np.zeros((4, 3), np.float32)
+    run.push(0, "a", {"logits": logits, "label": ["1", "dog", "2", 1], "id": np.arange(4, dtype=np.uint64) + 2**63})
+    assert {row["id"]: row["target"] for row in run.all_examples()} == {
+        str(2**63 + number): target for number, target in enumerate([0, 2, 2, 0])
+    }
+    with pytest.raises(
+        InvalidTargetError, match="row 1: 'cat' is not the name of a class; the names are '1', '0', 'dog'"
+    ):
+        run.push(0, "b", logits[:2], ["dog", "cat"], ["x", "y"])
+    with RunRecorder(run) as recorder, pytest.raises(InvalidTargetError, match="labels of a recorder are numbers"):
+        recorder.add(0, ["x"], logits[:1], ["dog"])
 
 
 def test_an_invalid_batch_raises_the_error_of_its_fault(run: RunClient) -> None:

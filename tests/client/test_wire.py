@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -121,6 +123,59 @@ def test_ids_are_not_sent(batch: Any) -> None:
     assert tensors["targets.0"].tolist() == [0, 1]
 
 
+FRAME = {"logits": LOGITS.tolist(), "y": [False, True], "ids": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        FRAME,
+        {"logits": LOGITS, "label": np.array([0.0, 1.0]), "id": np.array(["a", "b"], object)},
+        pa.table(FRAME),
+        pa.table(
+            {"logit_0": LOGITS[:, 0], "logit_1": LOGITS[:, 1], "logit_2": LOGITS[:, 2]} | {"target": ["0", "1"]}
+        ).append_column("id", pa.array(["a", "b"]).dictionary_encode()),
+        pa.record_batch(
+            {"labels": pa.array(["0", "1"], pa.string_view())} | {"logits": LOGITS.tolist(), "id": ["a", "b"]}
+        ),
+        pl.DataFrame(FRAME),
+        pd.DataFrame(FRAME),
+    ],
+    ids=["mapping", "whole floats", "table", "numbered columns", "record batch", "polars", "pandas"],
+)
+def test_the_names_and_kinds_of_every_format_are_accepted(batch: Any) -> None:
+    assert sent_batch(batch).ids == ["a", "b"]
+    tensors, _ = send_and_load(batch)
+    assert tensors["logits.0"].double().tolist() == LOGITS.tolist()
+    assert tensors["targets.0"].double().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.uint16, np.uint32, np.uint64, np.float16, str, object])
+def test_labels_of_every_type_are_sent_as_the_same_numbers(dtype: Any) -> None:
+    assert send_and_load((LOGITS, np.array([0, 1]).astype(dtype)))[0]["targets.0"].double().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.array([0, 2**64 - 1], np.uint64),
+        [np.int64(0), np.uint64(2**64 - 1)],
+        torch.tensor([0, 2**64 - 1], dtype=torch.uint64),
+        pa.array([0, 2**64 - 1], pa.uint64()),
+    ],
+    ids=["array", "scalars", "tensor", "column"],
+)
+def test_ids_have_64_bits(ids: Any) -> None:
+    assert sent_batch((LOGITS, [0, 1], ids)).ids == [0, 2**64 - 1]
+
+
+def test_texts_are_names_before_they_are_numbers() -> None:
+    sent = sent_batch((LOGITS, ["2", "0"]), class_names=["2", "cat", "dog"])
+    assert np.frombuffer(sent.targets.data, np.float64).tolist() == [0, 0]
+    with pytest.raises(InvalidTargetError, match="row 1: 'bird' is not the name of a class; the names are '2', 'cat'"):
+        sent_batch((LOGITS, ["cat", "bird"]), class_names=["2", "cat"])
+
+
 @pytest.mark.parametrize(
     ("batch", "kind", "message"),
     [
@@ -128,16 +183,28 @@ def test_ids_are_not_sent(batch: Any) -> None:
         (([["a", "b"]], [0]), InvalidRequestError, "batch 4: logits are numbers, got str"),
         (([[None, 1.0]], [0]), InvalidRequestError, "batch 4: logits are numbers, got object"),
         ((LOGITS.astype(complex), [0, 1]), InvalidRequestError, "complex"),
-        ((LOGITS, np.array([0, 2**63], np.uint64)), InvalidTargetError, "outside int64"),
+        ((LOGITS, np.array([0, 2**63], np.uint64)), InvalidTargetError, "batch 4, row 1: .*got 9223372036854775808"),
+        ((LOGITS, ["0", "cat"]), InvalidTargetError, "batch 4, row 1: 'cat' is not a number"),
+        ((LOGITS, [0, None]), InvalidTargetError, "batch 4, row 1: no value"),
+        ((LOGITS, [[0, 0, 0], [0, "x", 0]]), InvalidTargetError, "batch 4, row 1, column 1: 'x' is not a number"),
+        ((LOGITS, np.array(["2026-01-01"] * 2, "M8[D]")), InvalidTargetError, "row 0: 2026-01-01 is not a number"),
+        ((LOGITS, [0, 1], [0, 2**64]), InvalidIdsError, "batch 4, row 1: an integer id has 64 bits"),
         ((LOGITS, [0, 1], ["a"]), ShapeError, "1 ids for 2 rows"),
         ((LOGITS, [0, 1], ["a", "a"]), InvalidIdsError, "batch 4, row 1: id 'a' is already that of row 0"),
         ((LOGITS, [0, 1], ["a", 1.5]), InvalidIdsError, "row 1: .*1.5"),
-        ((LOGITS, [0, 1], [True, False]), InvalidIdsError, "row 0: .*True"),
+        ((LOGITS, [0, 1], [True, False]), InvalidIdsError, "row 0: .*true"),
         ({"logits": LOGITS}, InvalidRequestError, "targets missing"),
         (pa.table({"logits": LOGITS.tolist()}), InvalidRequestError, "targets missing"),
-        (pa.table({"logits": [[1.0], [1.0, 2.0]], "targets": [0, 0]}), ShapeError, "row 1 of logits has 2 values"),
-        (pa.table({"logits": [[1.0], None], "targets": [0, 0]}), InvalidRequestError, "row 1: logits is null"),
-        (pa.table({"logits": [[1.0], [None]], "targets": [0, 0]}), InvalidRequestError, "row 1: logits is null"),
+        (
+            pa.table({"logits": [[1.0], [1.0, 2.0]], "targets": [0, 0]}),
+            ShapeError,
+            "batch 4, row 1: 2 values, row 0 has 1",
+        ),
+        (pa.table({"logits": [[1.0], None], "targets": [0, 0]}), InvalidRequestError, "batch 4, row 1: no value"),
+        (pa.table({"logits": [["a"]], "targets": [0]}), InvalidRequestError, "batch 4, row 0: string is not a number"),
+        ({"logits": LOGITS, "y": [0, 1], "label": [0, 1]}, InvalidRequestError, "batch 4: both 'label' and 'y'"),
+        (pa.table({"logits": LOGITS.tolist(), "y": [0, None]}), InvalidTargetError, "batch 4, row 1: no value"),
+        (pl.Series([1, 2]), InvalidRequestError, "batch 4: Series is no table"),
         (LOGITS, InvalidRequestError, "a batch is"),
     ],
 )

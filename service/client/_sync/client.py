@@ -61,11 +61,13 @@ class LossClient(Connection):
 
         Args:
             logits: (N, C), in sigmoid mode (N,), (N, 1) or (N, L); float16, bfloat16, float32 or float64. A numpy
-                array, torch tensor, Arrow column, nested lists, or any object with `__array__` or `__dlpack__`. Or an
-                Arrow table or record batch with the columns `logits`, `targets` and optionally `id`; then `targets` and
-                `ids` must be None.
-            targets: (N,) integers; in sigmoid mode the shape of the logits, in [0, 1].
-            ids: One string or integer per example, unique.
+                array, torch tensor, Arrow column, nested lists, or any object with `__array__` or `__dlpack__`. Or a
+                table of Arrow, polars, pandas or DuckDB with the columns `logits` (or `logit_0`, `logit_1`, ...),
+                `targets` and optionally `id`, or the other names that every format takes; then `targets` and `ids` must
+                be None.
+            targets: (N,) classes: integers of any type, booleans, whole floats, or texts of these; in sigmoid mode the
+                shape of the logits, in [0, 1].
+            ids: One string or integer of 64 bits per example, unique.
             config: A configuration, the `config_id` of one that the service holds, or None for all defaults.
             outputs: Names of the scores to return for each example: `service.schema.request.OUTPUTS`.
             top_k: Number of hardest examples to return.
@@ -91,8 +93,7 @@ class LossClient(Connection):
         """Compute the loss of several batches in one request. `loss` is reduced over all of them.
 
         Args:
-            batches: Each is `(logits, targets)`, `(logits, targets, ids)`, a mapping with these names, or an Arrow
-                table.
+            batches: Each is `(logits, targets)`, `(logits, targets, ids)`, a mapping with these names, or a table.
             config: As for `loss`.
             outputs: As for `loss`.
             top_k: Number of hardest examples of all batches to return.

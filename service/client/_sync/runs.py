@@ -9,6 +9,7 @@ from typing import Any
 
 from service.client import run_calls
 from service.client._sync.connection import Connection
+from service.client.arrays import SentBatch, has_text_labels, sent_batch
 from service.client.calls import as_batch
 from service.client.run_calls import QueryValue
 from service.schema.replies.comparison import Comparison
@@ -87,7 +88,7 @@ class RunClient:
             epoch: Number of the epoch, >= 0.
             batch: Name of the batch, unique in the epoch.
             logits: As for `LossClient.loss`.
-            targets: As for `LossClient.loss`.
+            targets: As for `LossClient.loss`, and class names if the run has them.
             ids: One string or integer per example. An example has the same id in every epoch and run.
             attributes: One value per example under each name, e.g. `{"text": [...], "annotator": [...]}`: strings,
                 numbers, booleans or None; dates and other objects become text. They are shown, can be filtered by, and
@@ -102,9 +103,14 @@ class RunClient:
 
         Raises:
             InvalidIdsError: The batch has no ids, or they are not unique.
+            InvalidTargetError: A label is neither a class nor the name of one.
             BatchConflictError: The epoch has a batch of this name with other content, and `replace` is false.
         """
         data = as_batch(logits, targets, ids)
+        if not isinstance(data, SentBatch):
+            # Only the service knows the names of the run's classes.
+            class_names = (self.describe())["class_names"] if has_text_labels(data) else None
+            data = sent_batch(data, class_names=class_names)
         call = run_calls.put_batch_call(
             self.name, epoch, batch, data, attributes, outputs, top_k, on_invalid, replace=replace
         )

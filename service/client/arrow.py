@@ -1,0 +1,70 @@
+"""Arrow tables and columns as arrays. Only `service.client.arrays` imports this, for values that are Arrow's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+
+from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
+from service.formats.arrow_types import plain
+from service.formats.columns import ColumnError, RowLengthError, find_columns, ids_of_column, labels_as_sent, matrix
+from service.formats.part_names import NamesError
+from service.schema.faults import fault
+from service.schema.request import Column, Ids
+
+Part: TypeAlias = Literal["logits", "targets", "ids"]
+
+
+def table_parts(table: Any, number: int) -> tuple[Any, Any, Ids | None]:
+    """Return the logits, labels and ids of a table, whose columns are named as in every format of the service.
+
+    Args:
+        table: Table or record batch of Arrow, or a data frame that can be converted to one.
+        number: Number of the batch, for error messages.
+
+    Raises:
+        InvalidRequestError: A column is missing, or its values are invalid. A subclass names the fault.
+    """
+    if not isinstance(table, pa.Table | pa.RecordBatch):
+        try:
+            table = pa.table(table)
+        except (pa.ArrowException, TypeError, ValueError) as err:
+            raise InvalidRequestError(f"batch {number}: {type(table).__name__} is no table: {err}") from err
+    try:
+        names = find_columns(table.schema.names)
+    except NamesError as err:
+        raise fault(InvalidRequestError, err.msg, err.part, batch=number) from err
+    logits = arrow_logits([table.column(name) for name in names.logits], number)
+    targets = arrow_labels(table.column(names.targets), number)
+    return logits, targets, None if names.id is None else arrow_ids(table.column(names.id), number)
+
+
+def arrow_logits(columns: Sequence[Any], number: int) -> Column:
+    """Convert a column of lists, or a column of numbers for each class, to logits (N, C)."""
+    try:
+        return matrix([plain(column) for column in columns], ["logits"] * len(columns), 0, keep_missing=False)
+    except ColumnError as err:
+        raise _fault(err, "logits", number) from err
+
+
+def arrow_labels(column: Any, number: int) -> Column:
+    """Convert a column to labels (N,) or (N, L) as they are: numbers, booleans or objects."""
+    try:
+        return labels_as_sent(plain(column), "targets", 0)
+    except ColumnError as err:
+        raise _fault(err, "targets", number) from err
+
+
+def arrow_ids(column: Any, number: int) -> Ids:
+    """Convert a column to ids."""
+    try:
+        return ids_of_column(plain(column), "ids", 0)
+    except ColumnError as err:
+        raise _fault(err, "ids", number) from err
+
+
+def _fault(err: ColumnError, part: Part, number: int) -> InvalidRequestError:
+    kind = {"logits": InvalidRequestError, "targets": InvalidTargetError, "ids": InvalidIdsError}[part]
+    return fault(ShapeError if isinstance(err, RowLengthError) else kind, err.msg, part, batch=number, row=err.row)
