@@ -31,6 +31,7 @@ class RecorderOptions:
     patience_s: float
     prefix: str | None
     on_invalid: OnInvalid
+    replace: bool
     strict: bool
 
 
@@ -158,6 +159,7 @@ class Recording:
             attributes=batch.attributes,
             outputs=("loss",),
             on_invalid=self._options.on_invalid,
+            replace=self._options.replace,
         )
 
 

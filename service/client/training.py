@@ -32,7 +32,7 @@ class RunRecorder:
 
     Batches are named `{prefix}-{number}`, numbered from 0 in each epoch. Training an epoch again with the same rows in
     the same order changes nothing. The service rejects a batch of the same name with other logits (BatchConflictError):
-    record that training in another run.
+    record that training in another run, or replace the batches.
 
     A forked process, a pickled and a deep copy have the same settings, a thread of their own, and none of the rows of
     the original. Each of them is closed in its own process, at the latest at the end of the process. Processes that
@@ -48,6 +48,8 @@ class RunRecorder:
             torch.distributed, `rank-0` without it.
         on_invalid: Treatment of rows with an invalid logit or target: `exclude` leaves them out and counts them,
             `error` drops the batch.
+        replace: Replace batches of the same name that have other rows, e.g. in a resumed training. Further batches of
+            the epoch stay: if `batch_rows` or the number of rows has changed, delete the epoch first.
         strict: Raise errors in `add` and `end_epoch`, too.
     """
 
@@ -60,10 +62,11 @@ class RunRecorder:
         patience_s: float = 60.0,
         prefix: str | None = None,
         on_invalid: OnInvalid = "exclude",
+        replace: bool = False,
         strict: bool = False,
     ) -> None:
         self.run = run
-        options = RecorderOptions(batch_rows, max_waiting, patience_s, prefix, on_invalid, strict)
+        options = RecorderOptions(batch_rows, max_waiting, patience_s, prefix, on_invalid, replace, strict)
         self._recording = PerProcess(partial(Recording, run, options))
 
     def __enter__(self) -> Self:

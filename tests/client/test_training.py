@@ -93,7 +93,7 @@ def test_bfloat16_and_attributes_are_stored(run: RunClient) -> None:
     }
 
 
-def test_recording_an_epoch_again_changes_nothing_or_is_a_conflict(run: RunClient) -> None:
+def test_recording_an_epoch_again_changes_nothing_is_a_conflict_or_replaces_it(run: RunClient) -> None:
     for _ in range(2):
         with RunRecorder(run, batch_rows=40) as recorder:
             record(recorder, 0)
@@ -103,6 +103,10 @@ def test_recording_an_epoch_again_changes_nothing_or_is_a_conflict(run: RunClien
     with pytest.raises(RecordingError, match="100 rows were not stored") as raised:
         recorder.close()
     assert [type(error) for error in raised.value.errors] == [BatchConflictError] * 3
+    with RunRecorder(run, batch_rows=40, replace=True) as recorder:
+        record(recorder, 0, LOGITS * 2)
+    assert run.describe()["num_rows"] == ROWS
+    assert run.example("7")["logits"] == pytest.approx((LOGITS[7] * 2).tolist())
     with RunRecorder(run, prefix="rank-1") as recorder:
         record(recorder, 1)
     assert {row["batch"] for row in run.all_examples(epoch=1)} == {"rank-1-000000"}
