@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -20,6 +21,11 @@ HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><script>document.ti
 SQUARE = "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='9' height='9' fill='red'/></svg>"
 PICTURE = f"data:image/svg+xml,{SQUARE}"
 SUBJECTS = ["Your parcel is waiting", "Re: meeting on Thursday", "Invoice 2291", "Ten ways to save", "I am locked out"]
+
+
+def chromium() -> str | None:
+    """The path of the machine's Chromium, or None."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def push(url: str, key: str | None = None) -> None:

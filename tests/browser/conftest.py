@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.browser import Watched
+from tests.browser.browser import Watched, chromium
 from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -21,13 +20,13 @@ def browser() -> Iterator[Browser]:
     The scope is this package: while Playwright runs, no other test of this thread can start an event loop.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
+    executable = chromium()
+    if executable is None:
         missing = pytest.fail if os.environ.get("FOCAL_LOSS_TEST_BROWSER") == "required" else pytest.skip
         missing("no Chromium on the path")
     with sync_api.sync_playwright() as playwright:
         options = ["--headless", "--no-sandbox", "--disable-gpu"]
-        chromium_browser = playwright.chromium.launch(executable_path=chromium, args=options)
+        chromium_browser = playwright.chromium.launch(executable_path=executable, args=options)
         yield chromium_browser
         chromium_browser.close()
 
