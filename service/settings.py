@@ -163,6 +163,14 @@ class Settings(BaseSettings):
             description="Configurations in data_dir and on the device; the least recently used one is dropped first.",
         ),
     ] = 256
+    max_configs_bytes: Annotated[
+        int,
+        Field(
+            ge=1024,
+            description="Bytes of memory of all configurations, about 80 for each weight; the least recently used one "
+            "is dropped first.",
+        ),
+    ] = 128 * MIB
     data_dir: Annotated[
         str,
         Field(min_length=1, description="Folder for runs and configurations, or an fsspec URL (s3://bucket/path)."),

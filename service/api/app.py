@@ -171,7 +171,8 @@ def _service(settings: Settings) -> Service:
     # Apart from the places of bodies: the page works while many bodies are on their way.
     questions = Admission(places, 1, 1, lambda requests, num_bytes: metrics.set_questions(requests))
     run_work = RunWork(settings, questions, memory_bytes=query_memory_bytes, cores=cores)
-    registry = LossRegistry(device_name, settings.max_configs, metrics.set_configs)
+    config_files = ConfigFiles(run_work.store.files, settings.max_configs, settings.max_configs_bytes)
+    registry = LossRegistry(device_name, settings.max_configs, settings.max_configs_bytes, metrics.set_configs)
     return Service(
         settings=settings,
         device=device,
@@ -179,7 +180,7 @@ def _service(settings: Settings) -> Service:
         threads=Workers(settings.workers, "loss"),
         streams=ThreadPoolExecutor(places, thread_name_prefix="stream"),
         buffers=BufferPool(settings.max_kept_bytes // processes),
-        configurations=Configurations(registry, ConfigFiles(run_work.store.files, settings.max_configs)),
+        configurations=Configurations(registry, config_files),
         metrics=metrics,
         runs=run_work,
         sessions=Sessions(settings.api_keys),

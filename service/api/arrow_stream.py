@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO, cast
@@ -22,6 +23,7 @@ from service.api.admission import Place
 from service.api.current import current_request
 from service.api.http.encoding import inflating
 from service.api.http.negotiation import Negotiation
+from service.api.http.pace import Pace
 from service.api.state import Service
 from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.arrow.reader import ArrowStream
@@ -45,11 +47,12 @@ class ArrowStreamResponse(Response):
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        timeout_s = self._service.settings.body_timeout_s
+        settings = self._service.settings
         place = current_request().place
         await place.enter(0)
         loop = asyncio.get_running_loop()
-        connection = _Connection(loop, receive, send, timeout_s, place)
+        limits = settings.body_timeout_s, settings.min_bytes_per_s
+        connection = _Connection(loop, receive, send, *limits, place)
         process = partial(_process, self._service, self._negotiation, connection)
         await loop.run_in_executor(self._service.streams, process)
         place.leave()
@@ -105,6 +108,7 @@ class _Connection:
         receive: ASGI `receive` of the request.
         send: ASGI `send` of the reply.
         timeout_s: Maximum seconds without progress in either direction.
+        min_bytes_per_s: Least average rate of a batch that has begun to arrive; between batches the client may pause.
         place: Counts the bytes of the current batch.
     """
 
@@ -114,12 +118,17 @@ class _Connection:
         receive: Receive,
         send: Send,
         timeout_s: float,
+        min_bytes_per_s: int,
         place: Place,
     ) -> None:
         self._loop = loop
         self._receive = receive
         self._send = send
         self._timeout_s = timeout_s
+        self._min_bytes_per_s = min_bytes_per_s
+        # Of the batch that is arriving; None between batches.
+        self._pace: Pace | None = None
+        self._received = 0
         self._place = place
         self._pending = memoryview(b"")
         self._more = True
@@ -139,7 +148,8 @@ class _Connection:
         return data
 
     def release(self) -> None:
-        """Release the bytes read so far from the place of the request."""
+        """Release the bytes read so far from the place of the request: a batch is done."""
+        self._pace, self._received = None, 0
         self._place.release()
 
     def readable(self) -> bool:
@@ -164,15 +174,27 @@ class _Connection:
 
     def _next_body(self) -> bytes:
         try:
-            message: Message = self._wait(self._receive)
+            message: Message = self._wait(self._receive_in_time)
         except TimeoutError as err:
             raise BodyTimeoutError(
-                f"nothing of the body arrived for {self._timeout_s:g} s", headers={"Connection": "close"}
+                f"nothing of the body arrived for {self._timeout_s:g} s (body_timeout_s), or a batch came at less than "
+                f"{self._min_bytes_per_s} bytes/s (min_bytes_per_s)",
+                headers={"Connection": "close"},
             ) from err
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         self._more = message.get("more_body", False)
         return cast(bytes, message.get("body", b""))
+
+    async def _receive_in_time(self) -> Message:
+        deadline = self._pace.deadline(self._received) if self._pace else None
+        async with asyncio.timeout_at(deadline):
+            message = await self._receive()
+        if self._min_bytes_per_s:
+            # The time of a batch begins with its first bytes.
+            self._pace = self._pace or Pace(math.inf, self._min_bytes_per_s)
+        self._received += len(message.get("body", b""))
+        return message
 
     def _wait(self, action: Callable[[], Any]) -> Any:
         async def within_time() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ from service.schema.result import LossResult
 from service.settings import Settings
 
 DEVICE_ANSWERS_WITHIN_S = 5.0
+# Requests for the readiness within this time share one result: a check writes a file.
+READY_CHECK_EVERY_S = 1.0
 
 # One object, so that its config_id is computed once.
 DEFAULT_CONFIG = LossConfig()
@@ -63,6 +66,8 @@ class Service:
     sessions: Sessions
     wrong_keys: WrongKeys
     draining: bool = False
+    _ready_check: asyncio.Task[None] | None = None
+    _ready_checked_at: float = 0.0
 
     @property
     def limits(self) -> Limits:
@@ -88,7 +93,7 @@ class Service:
         return result
 
     async def check_ready(self) -> None:
-        """Raise if the service should get no requests.
+        """Raise if the service should get no requests; device and store are checked at most once a second.
 
         Raises:
             DrainingError: The service is shutting down.
@@ -97,6 +102,14 @@ class Service:
         """
         if self.draining:
             raise DrainingError("the service is shutting down and takes no new requests", headers={"Retry-After": "5"})
+        now, check = time.monotonic(), self._ready_check
+        if check is None or (check.done() and now - self._ready_checked_at >= READY_CHECK_EVERY_S):
+            check = self._ready_check = asyncio.create_task(self._check_device_and_store())
+            check.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._ready_checked_at = now
+        await asyncio.shield(check)
+
+    async def _check_device_and_store(self) -> None:
         try:
             # On another thread: the threads for losses may all be busy while the device works well.
             await asyncio.wait_for(asyncio.to_thread(self.device.check), DEVICE_ANSWERS_WITHIN_S)

@@ -16,7 +16,7 @@ import orjson
 
 from service.errors import LossServiceError
 from service.runs.files import Files
-from service.schema.config import LossConfig
+from service.schema.config import LossConfig, memory_bytes
 
 FOLDER = "configs"
 CONFIG_ID = re.compile(r"fl_[0-9a-f]{16}")
@@ -43,11 +43,15 @@ class ConfigFiles:
     Args:
         files: The data directory.
         capacity: Maximum number of configurations, >= 1; beyond it the least recently used one is deleted.
+        max_bytes: Maximum of their total `memory_bytes`, except for the newest.
     """
 
-    def __init__(self, files: Files, capacity: int) -> None:
+    def __init__(self, files: Files, capacity: int, max_bytes: int) -> None:
         self._files = files
         self._capacity = capacity
+        self._max_bytes = max_bytes
+        # An id has the same content for ever.
+        self._memory_bytes: dict[str, int] = {}
 
     def add(self, config: LossConfig) -> bool:
         """Store a configuration; True if it is new.
@@ -105,10 +109,22 @@ class ConfigFiles:
         return None
 
     def _evict(self) -> None:
+        """Delete the least recently used configurations beyond the limits."""
         modified = self._files.modified(FOLDER)
-        oldest = sorted(modified, key=lambda name: modified[name])
-        for name in oldest[: max(0, len(oldest) - self._capacity)]:
-            self._files.delete(f"{FOLDER}/{name}")
+        newest = sorted(modified, key=lambda name: modified[name], reverse=True)
+        self._memory_bytes = {name: self._memory_bytes.get(name) or self._measured(name) for name in newest}
+        total = 0
+        for number, name in enumerate(newest):
+            total += self._memory_bytes[name]
+            if number and (number >= self._capacity or total > self._max_bytes):
+                self._files.delete(f"{FOLDER}/{name}")
+
+    def _measured(self, name: str) -> int:
+        """The `memory_bytes` of a stored configuration."""
+        with suppress(FileNotFoundError), self._files.open(f"{FOLDER}/{name}") as file:
+            # A comma follows each weight but the last; the other members have a few.
+            return memory_bytes(file.read().count(b","))
+        return memory_bytes(0)
 
 
 def _path(config_id: str) -> str:

@@ -32,6 +32,15 @@ Mode = Literal["softmax", "sigmoid"]
 Reduction = Literal["mean", "sum", "weighted_mean", "none"]
 
 
+# An instance and each of its weights: the numbers, and a tensor.
+INSTANCE_BYTES, WEIGHT_BYTES = 1024, 80
+
+
+def memory_bytes(num_weights: int) -> int:
+    """Approximate memory of a configuration with so many weights and of its instance on the device."""
+    return INSTANCE_BYTES + WEIGHT_BYTES * num_weights
+
+
 def as_tuple(value: object) -> object:
     """Convert a list to a tuple, which strict pydantic models require; other values are unchanged."""
     return tuple(value) if isinstance(value, list) else value
@@ -85,9 +94,10 @@ class ClassCounts(BaseModel):
         with localcontext() as context:
             context.prec = 50
             beta = Decimal(repr(self.beta))
-            raw = [(1 - beta) / (1 - beta**count) for count in self.class_counts]
-            scale = len(raw) / sum(raw, Decimal(0))
-            return tuple(float(weight * scale) for weight in raw)
+            raw = {count: (1 - beta) / (1 - beta**count) for count in set(self.class_counts)}
+            scale = len(self.class_counts) / sum(map(raw.__getitem__, self.class_counts), Decimal(0))
+            weights = {count: float(weight * scale) for count, weight in raw.items()}
+            return tuple(map(weights.__getitem__, self.class_counts))
 
 
 SingleAlpha = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), WithoutSignOfZero, Tag("single")]

@@ -14,13 +14,14 @@ from service.errors import StorageFullError, StorageUnavailableError, UnknownCon
 from service.runs.configs import ConfigFiles
 from service.runs.files import open_files
 from service.schema.config import LossConfig
+from service.settings import MIB
 
 ONE, TWO, THREE, FOUR = (LossConfig(gamma=gamma) for gamma in (1, 2, 3, 4))
 
 
 def process(folder: Path, capacity: int = 9) -> Configurations:
     """The configurations of one worker process."""
-    return Configurations(LossRegistry("cpu", capacity), ConfigFiles(open_files(str(folder)), capacity))
+    return Configurations(LossRegistry("cpu", capacity, MIB), ConfigFiles(open_files(str(folder)), capacity, MIB))
 
 
 def test_an_id_is_valid_in_every_process_and_after_a_restart(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from service.compute.registry import LossRegistry
-from service.schema.config import LossConfig
+from service.schema.config import LossConfig, memory_bytes
+from service.settings import MIB
 
 
 def config(gamma: float) -> LossConfig:
@@ -17,7 +18,7 @@ def config(gamma: float) -> LossConfig:
 
 @pytest.fixture
 def registry() -> LossRegistry:
-    return LossRegistry("cpu", 3)
+    return LossRegistry("cpu", 3, MIB)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_dropped_instance_can_still_be_used(registry: LossRegistry) -> None:
 
 
 def test_threads_share_one_instance_and_every_use_counts() -> None:
-    registry = LossRegistry("cpu", 2)
+    registry = LossRegistry("cpu", 2, MIB)
     with ThreadPoolExecutor(8) as pool:
         modules = set(pool.map(lambda _: registry.count_use(registry.add(config(1))), range(400)))
     assert len(modules) == 1
@@ -81,7 +82,35 @@ def test_threads_share_one_instance_and_every_use_counts() -> None:
 
 
 def test_the_bound_holds_while_threads_add_different_configurations() -> None:
-    registry = LossRegistry("cpu", 3)
+    registry = LossRegistry("cpu", 3, MIB)
     with ThreadPoolExecutor(8) as pool:
         sizes = list(pool.map(lambda number: (registry.add(config(number % 17)), len(registry))[1], range(300)))
     assert max(sizes) <= 3
+
+
+def weights(count: int, first: float) -> LossConfig:
+    return LossConfig(alpha=(first, *[1.0] * (count - 1)))
+
+
+def test_large_configurations_are_dropped_by_their_bytes() -> None:
+    registry = LossRegistry("cpu", 100, memory_bytes(1000) + memory_bytes(2000))
+    large = [weights(1000, 1), weights(2000, 2), weights(3, 3)]
+    registry.add(large[0])
+    registry.add(large[1])
+    assert len(registry) == 2
+    assert registry.num_bytes == memory_bytes(1000) + memory_bytes(2000)
+    registry.add(large[2])
+    assert registry.get(large[0].config_id) is None
+    assert registry.num_bytes == memory_bytes(2000) + memory_bytes(3)
+    registry.drop(large[1].config_id)
+    assert registry.num_bytes == memory_bytes(3)
+
+
+def test_one_that_is_larger_than_the_limit_stays_until_the_next() -> None:
+    registry = LossRegistry("cpu", 100, 1)
+    registry.add(config(1))
+    registry.add(weights(1000, 1))
+    assert registry.get(weights(1000, 1).config_id) is not None
+    assert len(registry) == 1
+    registry.add(config(1))
+    assert registry.num_bytes == memory_bytes(0)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from service.runs.configs import ConfigFiles
 from service.runs.files import Files, open_files
-from service.schema.config import LossConfig
+from service.schema.config import LossConfig, memory_bytes
+from service.settings import MIB
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -25,9 +26,9 @@ def config(gamma: float) -> LossConfig:
 
 
 def test_another_process_reads_a_stored_configuration(files: Files) -> None:
-    assert ConfigFiles(files, 9).add(config(1))
-    assert not ConfigFiles(files, 9).add(config(1))
-    other = ConfigFiles(files, 9)
+    assert ConfigFiles(files, 9, MIB).add(config(1))
+    assert not ConfigFiles(files, 9, MIB).add(config(1))
+    other = ConfigFiles(files, 9, MIB)
     assert other.has(config(1).config_id)
     stored = other.get(config(1).config_id)
     assert stored is not None
@@ -59,7 +60,7 @@ sigmoid_configs = st.builds(
 
 @given(softmax_configs | counted_configs | sigmoid_configs)
 def test_every_configuration_is_read_back_with_its_id(original: LossConfig) -> None:
-    configs = ConfigFiles(open_files(f"memory://{uuid4().hex}"), 1)
+    configs = ConfigFiles(open_files(f"memory://{uuid4().hex}"), 1, MIB)
     configs.add(original)
     stored = configs.get(original.config_id)
     assert stored is not None
@@ -67,7 +68,7 @@ def test_every_configuration_is_read_back_with_its_id(original: LossConfig) -> N
 
 
 def test_a_removed_configuration_is_unknown_to_all_processes(files: Files) -> None:
-    first, second = ConfigFiles(files, 9), ConfigFiles(files, 9)
+    first, second = ConfigFiles(files, 9, MIB), ConfigFiles(files, 9, MIB)
     first.add(config(1))
     assert second.remove(config(1).config_id)
     assert not first.has(config(1).config_id)
@@ -78,7 +79,7 @@ def test_a_removed_configuration_is_unknown_to_all_processes(files: Files) -> No
 
 @pytest.mark.parametrize("config_id", ["", "fl_", "fl_0123456789abcdef", "../../../etc/passwd", "fl_0123456789ABCDEF"])
 def test_an_invalid_id_reads_no_file(files: Files, config_id: str) -> None:
-    configs = ConfigFiles(files, 9)
+    configs = ConfigFiles(files, 9, MIB)
     configs.add(config(1))
     assert not configs.has(config_id)
     assert configs.get(config_id) is None
@@ -86,7 +87,7 @@ def test_an_invalid_id_reads_no_file(files: Files, config_id: str) -> None:
 
 
 def test_the_least_recently_used_configuration_is_deleted_first(tmp_path: Path) -> None:
-    configs = ConfigFiles(open_files(str(tmp_path)), 3)
+    configs = ConfigFiles(open_files(str(tmp_path)), 3, MIB)
     for second, gamma in enumerate((1, 2, 3)):
         configs.add(config(gamma))
         os.utime(tmp_path / "configs" / f"{config(gamma).config_id}.json", (1000 + second, 1000 + second))
@@ -99,7 +100,7 @@ def test_the_least_recently_used_configuration_is_deleted_first(tmp_path: Path) 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"config": {}, "created_at": 3}', b"\xff"])
 def test_a_damaged_file_is_ignored(tmp_path: Path, content: bytes) -> None:
-    configs = ConfigFiles(open_files(str(tmp_path)), 9)
+    configs = ConfigFiles(open_files(str(tmp_path)), 9, MIB)
     configs.add(config(1))
     configs.add(config(2))
     (tmp_path / "configs" / f"{config(1).config_id}.json").write_bytes(content)
@@ -108,8 +109,27 @@ def test_a_damaged_file_is_ignored(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_under_another_id_is_ignored(tmp_path: Path) -> None:
-    configs = ConfigFiles(open_files(str(tmp_path)), 9)
+    configs = ConfigFiles(open_files(str(tmp_path)), 9, MIB)
     configs.add(config(1))
     folder = tmp_path / "configs"
     (folder / f"{config(1).config_id}.json").rename(folder / f"{config(2).config_id}.json")
     assert configs.get(config(2).config_id) is None
+
+
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("counts", [True, False])
+def test_large_configurations_are_deleted_by_their_bytes(tmp_path: Path, learned: bool, counts: bool) -> None:
+    files = open_files(str(tmp_path))
+    configs = ConfigFiles(files, 9, 2 * memory_bytes(1100))
+    for number in range(5):
+        numbers = [1 + number, *range(2, 1001)]
+        if not learned:
+            configs = ConfigFiles(files, 9, 2 * memory_bytes(1100))
+        configs.add(LossConfig.parse({"alpha": {"class_counts": numbers} if counts else numbers}))
+        time = 1000 + number
+        newest = max((tmp_path / "configs").iterdir(), key=lambda path: path.stat().st_mtime)
+        os.utime(newest, (time, time))
+        assert len(configs.all()) == min(2, number + 1)
+    small = LossConfig.parse({"gamma": 1})
+    configs.add(small)
+    assert [len(stored.config.weights or ()) for stored in configs.all()] == [0, 1000, 1000]

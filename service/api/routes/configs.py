@@ -49,12 +49,11 @@ async def put_config(request: Request) -> Response:
     service = service_of(request)
     config = await read_json(request, LossConfig.parse)
 
-    def work() -> tuple[bool, Configuration]:
+    def work() -> Response:
         new = service.configurations.put(config)
-        return new, service.configurations.get(config.config_id)
+        return json_response(_reply(service.configurations.get(config.config_id), service), 201 if new else 200)
 
-    new, stored = await asyncio.to_thread(work)
-    return json_response(_reply(stored, service), 201 if new else 200)
+    return await asyncio.to_thread(work)
 
 
 @router.get(
@@ -66,12 +65,15 @@ async def put_config(request: Request) -> Response:
 async def list_configs(request: Request) -> Response:
     """The most recently used configuration is first."""
     service = service_of(request)
-    stored = await asyncio.to_thread(service.configurations.all)
-    reply: ConfigList = {
-        "configs": [_reply(configuration, service) for configuration in stored],
-        "max_configs": service.configurations.capacity,
-    }
-    return json_response(reply)
+
+    def work() -> Response:
+        reply: ConfigList = {
+            "configs": [_reply(configuration, service) for configuration in service.configurations.all()],
+            "max_configs": service.configurations.capacity,
+        }
+        return json_response(reply)
+
+    return await asyncio.to_thread(work)
 
 
 @router.get(
@@ -83,7 +85,7 @@ async def list_configs(request: Request) -> Response:
 async def get_config(request: Request, config_id: ConfigId) -> Response:
     """The configuration, the weights of its classes, and how often it was used."""
     service = service_of(request)
-    return json_response(_reply(await asyncio.to_thread(service.configurations.get, config_id), service))
+    return await asyncio.to_thread(lambda: json_response(_reply(service.configurations.get(config_id), service)))
 
 
 @router.delete(
