@@ -6,12 +6,13 @@ typed arguments of their own. Names of epochs and weights are resolved by `View.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from pydantic import Field
 
 from service.api.http.query_types import (
+    MAX_NAMES,
     AttributeFilters,
     Digits,
     Epoch,
@@ -29,18 +30,22 @@ from service.api.http.query_types import (
 )
 from service.diagnostics.dynamics import COLUMNS, MAX_BINS
 from service.diagnostics.summary import FIELDS
+from service.errors import InvalidRequestError
 from service.formats.name_lists import split_names
-from service.mining.listing import EQUAL, QueueFilter, VerdictFilter, parse_order
+from service.mining.listing import CLASSES, QueueFilter, VerdictFilter, parse_order
 from service.mining.listing import SORTABLE as QUEUE_SORTABLE
 from service.runs.examples import RANGES, SORTABLE, Filter
 from service.runs.names import NAME
+from service.runs.run_classes import RunClasses
+from service.schema.faults import fault
 from service.schema.replies.dynamics import Region
 from service.schema.replies.exports import ExportFormatName
 
 MAX_LIMIT = 100_000
+BY_NAME = "by number or name; repeated: one of these"
 T = TypeVar("T")
 
-ClassParameter = Annotated[int, Digits()]
+ClassParameter = Annotated[list[str], Field(max_length=MAX_NAMES)]
 Limit = Annotated[int, Digits(1, MAX_LIMIT)]
 Minimum = Annotated[FiniteNumber | None, Field(description="Smallest value of the score")]
 Maximum = Annotated[FiniteNumber | None, Field(description="Largest value of the score")]
@@ -74,8 +79,8 @@ class ExamplesQuery(EpochQuery, AttributeFilters):
     )
     limit: Limit = Field(100, description="Maximum number of rows")
     cursor: str | None = Field(None, description="`next_cursor` of the previous page")
-    target: ClassParameter | None = Field(None, description="Class of the label")
-    prediction: ClassParameter | None = Field(None, description="Predicted class")
+    target: ClassParameter | None = Field(None, description=f"Class of the label, {BY_NAME}")
+    prediction: ClassParameter | None = Field(None, description=f"Predicted class, {BY_NAME}")
     correct: Flag | None = Field(None, description="True for examples whose prediction is their label")
     min_loss: Minimum = None
     max_loss: Maximum = None
@@ -94,11 +99,14 @@ class ExamplesQuery(EpochQuery, AttributeFilters):
     min_el2n: Minimum = None
     max_el2n: Maximum = None
 
-    @property
-    def filter(self) -> Filter:
-        """The conditions on the examples."""
+    def filter(self, classes: RunClasses) -> Filter:
+        """The conditions on the examples.
+
+        Raises:
+            InvalidRequestError: The run has no class of a name.
+        """
         return Filter(
-            equal=_present({"target": self.target, "prediction": self.prediction}),
+            classes=_class_numbers(self, ("target", "prediction"), classes),
             at_least=_present({name: getattr(self, f"min_{name}") for name in RANGES}),
             at_most=_present({name: getattr(self, f"max_{name}") for name in RANGES}),
             correct=self.correct,
@@ -162,9 +170,9 @@ class QueueQuery(AttributeFilters):
         "a minus for descending",
         json_schema_extra={"pattern": optional_pattern(keys_pattern(QUEUE_SORTABLE))},
     )
-    target: ClassParameter | None = Field(None, description="Class of the label")
-    prediction: ClassParameter | None = Field(None, description="Predicted class")
-    suggested: ClassParameter | None = Field(None, description="Suggested class")
+    target: ClassParameter | None = Field(None, description=f"Class of the label, {BY_NAME}")
+    prediction: ClassParameter | None = Field(None, description=f"Predicted class, {BY_NAME}")
+    suggested: ClassParameter | None = Field(None, description=f"Suggested class, {BY_NAME}")
     verdict: VerdictFilter | None = Field(None, description="Only rows with this verdict")
     text: str | None = Field(None, description="Text in the id or an attribute, in upper or lower case")
     ranks: Integers | None = Field(None, description="Only the rows of these ranks, with commas")
@@ -176,11 +184,14 @@ class QueueQuery(AttributeFilters):
     fields: Names | None = Field(None, description="Members of the rows, with commas; default: all")
     facets: Flag = Field(False, description="Adds the attributes that have up to 20 texts")
 
-    @property
-    def filter(self) -> QueueFilter:
-        """The rows to show, and their order."""
+    def filter(self, classes: RunClasses) -> QueueFilter:
+        """The rows to show, and their order.
+
+        Raises:
+            InvalidRequestError: The run has no class of a name, or a sort key is unknown.
+        """
         return QueueFilter(
-            equal=_present({name: getattr(self, name) for name in EQUAL}),
+            classes=_class_numbers(self, CLASSES, classes),
             verdict=self.verdict,
             attributes=self.attributes,
             text=self.text,
@@ -225,6 +236,17 @@ class PreviewQuery(ExportQuery):
     """Rows and format of an export, and the number of rows to preview."""
 
     rows: Annotated[int, Digits(1, 20)] = Field(3, description="Maximum number of rows")
+
+
+def _class_numbers(query: QueryModel, names: Sequence[str], classes: RunClasses) -> dict[str, list[int]]:
+    """The class numbers of the parameters that are set."""
+    numbers: dict[str, list[int]] = {}
+    for name, labels in _present({name: getattr(query, name) for name in names}).items():
+        try:
+            numbers[name] = [classes.find(label) for label in labels]
+        except ValueError as err:
+            raise fault(InvalidRequestError, str(err), "query", name, detail=f"query.{name}: {err}") from err
+    return numbers
 
 
 def _present(values: Mapping[str, T | None]) -> dict[str, T]:

@@ -26,6 +26,9 @@ from service.schema.result import LossResult
 # Rows per request when all rows of a queue or an epoch are read.
 PAGE_ROWS = 5_000
 
+# Parameters that are classes, by number or name.
+CLASSES = ("target", "prediction", "suggested")
+
 
 class Array(Protocol):
     """A numpy array, a torch tensor, or anything else with `tolist`."""
@@ -213,8 +216,15 @@ def run_path(*parts: str) -> str:
 
 def query_text(**parameters: QueryValue) -> str:
     """Return the query of a URL with its question mark; empty without parameters."""
-    texts = {name: _parameter(value) for name, value in parameters.items() if value is not None}
-    return f"?{urlencode(texts)}" if texts else ""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    texts = {name: _classes(value) if name in CLASSES else _parameter(value) for name, value in given.items()}
+    return f"?{urlencode(texts, doseq=True)}" if texts else ""
+
+
+def _classes(value: QueryValue) -> list[str]:
+    """The values of a repeated parameter: a class name may have a comma."""
+    plain = as_plain(value)
+    return [str(label) for label in (plain if isinstance(plain, list | tuple) else [plain])]
 
 
 def _parameter(value: QueryValue) -> str:

@@ -24,7 +24,7 @@ from service.schema.replies.reviews import Review
 VerdictFilter = Literal["open", "reviewed", "ok", "wrong", "unsure"]
 
 SORTABLE = ("rank", "id", "target", "prediction", "suggested", "verdict", "score", "share", *SCORE_NAMES)
-EQUAL = ("target", "prediction", "suggested")
+CLASSES = ("target", "prediction", "suggested")
 # Members of every row, with the types of their columns, also for a queue without rows and for a column of nulls.
 _TYPES = {
     **dict.fromkeys(("rank", "target", "prediction", "suggested"), pa.int64()),
@@ -102,7 +102,7 @@ class QueueFilter:
     """Filter and order of the rows of a queue, and the page of them.
 
     Args:
-        equal: Required class by column: `target`, `prediction` or `suggested`.
+        classes: Allowed classes by column: `target`, `prediction` or `suggested`.
         verdict: Required verdict; None for any.
         attributes: Required text by attribute, compared with the attributes that were sent last for the example.
         text: Text that the id or an attribute must contain, ignoring case.
@@ -115,7 +115,7 @@ class QueueFilter:
         facets: True to return the values of the attributes.
     """
 
-    equal: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     verdict: VerdictFilter | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     text: str | None = None
@@ -141,9 +141,9 @@ class QueueFilter:
         """The condition and its parameters, over rows with their verdict and attributes."""
         conditions = ["true"]
         parameters: list[Any] = []
-        for name, value in self.equal.items():
-            conditions.append(f"{name} = ?")
-            parameters.append(value)
+        for name, labels in self.classes.items():
+            conditions.append(f"{name} IN (SELECT unnest(?::BIGINT[]))")
+            parameters.append(list(labels))
         if self.verdict is not None:
             conditions.append(_VERDICTS[self.verdict])
         for name, text in self.attributes.items():

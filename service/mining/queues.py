@@ -18,6 +18,7 @@ from service.mining.strategies import Ranking, ranking, suggest_over_epochs
 from service.runs.examples import Condition, attributes_of
 from service.runs.names import check_name
 from service.runs.queries import View, Weighting
+from service.runs.run_classes import RunClasses
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.schema.faults import fault
@@ -46,13 +47,14 @@ def create_queue(
         InvalidRequestError: The quotas do not fit the run, or the strategy needs logits and the run stores none.
         QueueConflictError: A queue of this name was created from another request.
     """
+    request = request.by_number(RunClasses(view.snapshot))
     settings = _settings(request, weighting)
     if request.name is not None:
         check_name("queue", request.name)
         stored = store.document(view.snapshot, FOLDER, request.name, STORED_QUEUE)
         if stored is not None:
             return _checked(stored, settings), False
-    content = preview(view, request, weighting, reviewed)
+    content = _choose(view, request, weighting, reviewed)
     if request.name is not None:
         new = store.add_document(view.snapshot, FOLDER, request.name, {**content, "name": request.name})
         return _checked(queue(store, view.snapshot, request.name), settings), new
@@ -92,6 +94,10 @@ def queue(store: RunStore, snapshot: Snapshot, name: str) -> StoredQueue:
 
 def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]) -> StoredQueue:
     """The queue that `create_queue` would create; it has no name and is not stored."""
+    return _choose(view, request.by_number(RunClasses(view.snapshot)), weighting, reviewed)
+
+
+def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]) -> StoredQueue:
     epoch = view.snapshot.epoch(request.epoch)
     totals = view.row(f"SELECT count(*) AS n, coalesce(sum(loss), 0.0) AS loss FROM {view.scored(weighting, epoch)}")
     condition, parameters = _condition(view, request.only, weighting, request.first)

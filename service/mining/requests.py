@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import InvalidRequestError
 from service.runs.examples import MAX_ATTRIBUTES, RANGES, Filter
-from service.schema.faults import validation_fault
+from service.runs.run_classes import RunClasses
+from service.schema.faults import fault, validation_fault
 from service.schema.replies.fields import Strategy
 
 MAX_BUDGET = 100_000
 OVER_EPOCHS = ("confidence", "variability")
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
-CLASS_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class AtMost(BaseModel):
@@ -31,8 +30,8 @@ class Only(BaseModel):
     """Conditions on the examples of a queue; all of them must hold.
 
     Args:
-        target: Required target class.
-        prediction: Required predicted class.
+        target: Required target class, by number or name.
+        prediction: Required predicted class, by number or name.
         correct: True for rows whose prediction is the target, False for the others.
         ids: Ids of the examples; null for all.
         attributes: Required text by attribute, compared with the attributes that were sent last for the example.
@@ -42,8 +41,8 @@ class Only(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    target: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    prediction: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    target: Annotated[int, Field(ge=0, lt=2**31)] | str | None = None
+    prediction: Annotated[int, Field(ge=0, lt=2**31)] | str | None = None
     correct: bool | None = None
     ids: Annotated[list[str], Field(min_length=1, max_length=MAX_BUDGET)] | None = None
     attributes: Annotated[dict[str, str], Field(max_length=MAX_ATTRIBUTES)] = {}
@@ -61,11 +60,11 @@ class Only(BaseModel):
 
     @property
     def filter(self) -> Filter:
-        """The conditions on the rows of an epoch."""
-        equal = {"target": self.target, "prediction": self.prediction}
+        """The conditions on the rows of an epoch; `QueueRequest.by_number` has replaced the names of classes."""
+        classes = {"target": self.target, "prediction": self.prediction}
         bounds = {name: pair for name, pair in self.ranges.items() if name in RANGES}
         return Filter(
-            equal={name: value for name, value in equal.items() if value is not None},
+            classes={name: [label] for name, label in classes.items() if isinstance(label, int)},
             at_least={name: least for name, (least, _) in bounds.items() if least is not None},
             at_most={name: largest for name, (_, largest) in bounds.items() if largest is not None},
             correct=self.correct,
@@ -88,7 +87,8 @@ class QueueRequest(BaseModel):
         strategy: The ranking, or `mix`.
         mix: Share of each strategy in a mix.
         budget: Maximum number of rows.
-        per_class: `equal`, `proportional` (to the counts of the classes), or a number of rows for each class.
+        per_class: `equal`, `proportional` (to the counts of the classes), or a number of rows for each class, by its
+            number or name.
         min_per_class: Minimum number of rows of each class, as far as it has them.
         at_most: Cap on rows with the same value of an attribute.
         only: Conditions on the examples.
@@ -135,13 +135,34 @@ class QueueRequest(BaseModel):
                 "mix, the share of each strategy, is required with the strategy mix and allowed with no other"
             )
         if isinstance(self.per_class, dict):
-            if not all(CLASS_INDEX.fullmatch(label) for label in self.per_class):
-                raise ValueError("per_class maps class indices to numbers of rows")
             if sum(self.per_class.values()) > self.budget:
                 raise ValueError(f"per_class asks for {sum(self.per_class.values())} rows, the budget is {self.budget}")
             if self.min_per_class:
                 raise ValueError("min_per_class cannot be combined with a number of rows for each class in per_class")
         return self
+
+    def by_number(self, classes: RunClasses) -> QueueRequest:
+        """The request with the numbers of its classes in place of their names.
+
+        Raises:
+            InvalidRequestError: The run has no class of a name, or `per_class` has a class twice.
+        """
+        changed: dict[str, object] = {}
+        if self.only is not None:
+            named = {
+                name: label for name in ("target", "prediction") if (label := getattr(self.only, name)) is not None
+            }
+            numbers = {name: _class_number(classes, label, "only", name) for name, label in named.items()}
+            changed["only"] = self.only.model_copy(update=numbers)
+        if isinstance(self.per_class, dict):
+            quotas: dict[str, int] = {}
+            for label, rows in self.per_class.items():
+                number = str(_class_number(classes, label, "per_class", label))
+                if number in quotas:
+                    raise fault(InvalidRequestError, f"per_class has class {number} twice", "per_class", label)
+                quotas[number] = rows
+            changed["per_class"] = quotas
+        return self.model_copy(update=changed)
 
     @property
     def parts(self) -> dict[Strategy, float]:
@@ -171,3 +192,10 @@ class QueueRequest(BaseModel):
             return cls.model_validate(value)
         except ValidationError as err:
             raise validation_fault(InvalidRequestError, err) from err
+
+
+def _class_number(classes: RunClasses, label: int | str, *place: str) -> int:
+    try:
+        return classes.find(label)
+    except ValueError as err:
+        raise fault(InvalidRequestError, str(err), *place, detail=f"{'.'.join(place)[:200]}: {err}") from err

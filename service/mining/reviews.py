@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.runs.queries import View
-from service.runs.snapshot import Snapshot
+from service.runs.run_classes import RunClasses
 from service.runs.store import RunStore
 from service.schema.faults import fault, validation_fault
 from service.schema.replies.fields import Verdict
@@ -63,7 +63,7 @@ def add_reviews(store: RunStore, view: View, value: object) -> int:
     sql = f"SELECT DISTINCT id FROM {view.stored()} WHERE id IN (SELECT unnest(?::VARCHAR[]))"
     stored_ids = {row["id"] for row in view.rows(sql, [ids])}
     now = datetime.now(UTC).isoformat()
-    reviews: list[Review] = []
+    reviews, classes = list[Review](), RunClasses(view.snapshot)
     for number, request in enumerate(requests):
         identity = str(request.id)
         if identity not in stored_ids:
@@ -73,7 +73,7 @@ def add_reviews(store: RunStore, view: View, value: object) -> int:
             {
                 "id": identity,
                 "verdict": request.verdict,
-                "label": _label(view.snapshot, number, request.label),
+                "label": _label(classes, view.snapshot.num_classes or 0, number, request.label),
                 "reviewer": request.reviewer,
                 "queue": request.queue,
                 "comment": request.comment,
@@ -85,16 +85,17 @@ def add_reviews(store: RunStore, view: View, value: object) -> int:
     return len(reviews)
 
 
-def _label(snapshot: Snapshot, number: int, label: int | str | None) -> int | None:
+def _label(classes: RunClasses, num_classes: int, number: int, label: int | str | None) -> int | None:
     """The class of a label, which may be a class name."""
-    names, num_classes = snapshot.description.class_names, snapshot.num_classes or 0
-    if isinstance(label, str):
-        if names is None or label not in names:
-            raise _label_fault(number, f"{label[:100]!r} is not a class name of the run")
-        return names.index(label)
-    if label is not None and label >= num_classes:
-        raise _label_fault(number, f"class {label} is outside [0, {num_classes})")
-    return label
+    if label is None:
+        return None
+    try:
+        found = classes.find(label)
+    except ValueError as err:
+        raise _label_fault(number, str(err)) from err
+    if found >= num_classes:
+        raise _label_fault(number, f"class {found} is outside [0, {num_classes})")
+    return found
 
 
 def _label_fault(number: int, msg: str) -> InvalidRequestError:

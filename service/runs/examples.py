@@ -48,7 +48,7 @@ class Filter:
     """Conditions on the examples to show; all of them must hold.
 
     Args:
-        equal: Required class by column: `target` or `prediction`.
+        classes: Allowed classes by column: `target` or `prediction`.
         at_least: Smallest value by score of `RANGES`.
         at_most: Largest value by score of `RANGES`.
         correct: True for rows whose prediction is the target, False for the others.
@@ -56,7 +56,7 @@ class Filter:
         ids: Ids of the examples; None for all.
     """
 
-    equal: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     at_least: Mapping[str, float] = field(default_factory=dict)
     at_most: Mapping[str, float] = field(default_factory=dict)
     correct: bool | None = None
@@ -67,9 +67,9 @@ class Filter:
         """The condition in SQL."""
         conditions = ["true"]
         parameters: list[object] = []
-        for name, value in self.equal.items():
-            conditions.append(f"{name} = ?")
-            parameters.append(value)
+        for name, labels in self.classes.items():
+            conditions.append(f"{name} IN (SELECT unnest(?::INTEGER[]))")
+            parameters.append(list(labels))
         for sign, bounds in ((">=", self.at_least), ("<=", self.at_most)):
             for name, bound in bounds.items():
                 conditions.append(f"{name} {sign} ?::DOUBLE")

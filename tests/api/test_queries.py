@@ -50,7 +50,7 @@ def error_of(reply: httpx.Response) -> dict[str, Any]:
         ("examples", "limit=", "should be an integer from 1 to 100000, got ''"),
         ("examples", "limit=\u0661", "should be an integer from 1 to 100000, got '\u0661'"),
         ("examples", "epoch=x", "should be an integer from 0 to 2147483647, got 'x'"),
-        ("examples", "target=-1", "should be an integer from 0 to 2147483647, got '-1'"),
+        ("examples", "target=-1", "'-1' is not the number of a class, and the run has no class names"),
         ("examples", "correct=yes", "should be true or false, got 'yes'"),
         ("examples", "min_loss=x", "Input should be a valid number, unable to parse string as a number, got 'x'"),
         ("examples", "max_el2n=nan", "Input should be a finite number, got 'nan'"),

@@ -81,7 +81,7 @@ def text_of(value: Any) -> str:
 
 
 def matches(row: dict[str, Any], query: dict[str, Any]) -> bool:
-    if any(row[name] != value for name, value in query.get("equal", {}).items()):
+    if any(row[name] not in labels for name, labels in query.get("classes", {}).items()):
         return False
     verdict = query.get("verdict")
     if (verdict == "open" and row["verdict"]) or (verdict == "reviewed" and not row["verdict"]):
@@ -107,7 +107,9 @@ def in_order(rows: list[dict[str, Any]], order: tuple[tuple[str, bool], ...]) ->
 
 def random_query(generator: random.Random) -> dict[str, Any]:
     choices: dict[str, Any] = {
-        "equal": {generator.choice(["target", "prediction", "suggested"]): generator.randrange(4)},
+        "classes": {
+            generator.choice(["target", "prediction", "suggested"]): generator.sample(range(4), generator.randint(1, 2))
+        },
         "verdict": generator.choice(["open", "reviewed", "ok", "wrong", "unsure"]),
         "attributes": generator.choice(
             [
@@ -158,12 +160,12 @@ def test_a_page_around_a_rank_contains_the_row(runs: TempRuns, rows: list[dict[s
     order = (("entropy", True),)
     expected = [row["rank"] for row in in_order([row for row in rows if row["target"] == 1], order)]
     for rank in expected:
-        result = page_of(runs, equal={"target": 1}, order=order, around=rank, limit=7)
+        result = page_of(runs, classes={"target": [1]}, order=order, around=rank, limit=7)
         assert result["offset"] == expected.index(rank) // 7 * 7
         assert rank in [row["rank"] for row in result["rows"]]
     absent = next(row["rank"] for row in rows if row["target"] != 1)
     for rank in (absent, 0, 100_000):
-        assert page_of(runs, equal={"target": 1}, around=rank, limit=7)["offset"] == 0
+        assert page_of(runs, classes={"target": [1]}, around=rank, limit=7)["offset"] == 0
     assert page_of(runs, around=130, limit=100)["offset"] == 100
     beyond = page_of(runs, offset=1000)
     assert (beyond["rows"], beyond["num_matching"]) == ([], 130)
@@ -175,7 +177,7 @@ def test_facets_are_the_current_attributes_with_few_values(runs: TempRuns, rows:
         for name, value in row["attributes"].items():
             expected.setdefault(name, set()).add(text_of(value))
     few = {name: sorted(texts) for name, texts in expected.items() if len(texts) <= MAX_FACET_VALUES}
-    assert page_of(runs, facets=True, equal={"target": 9})["attributes"] == few
+    assert page_of(runs, facets=True, classes={"target": [9]})["attributes"] == few
     assert "text" in expected.keys() - few.keys()
     assert "attributes" not in page_of(runs)
 
@@ -199,7 +201,7 @@ def test_filters_of_a_queue_without_rows_and_attributes() -> None:
         stored = runs.ask(lambda view: create_queue(runs.store, view, queue_request, view.weighting(), [])[0])
         assert stored["rows"] == []
         everything = QueueFilter(
-            equal={"suggested": 1}, verdict="open", attributes={"a": "b"}, text="x", ranks=[1], facets=True,
+            classes={"suggested": [1]}, verdict="open", attributes={"a": "b"}, text="x", ranks=[1], facets=True,
             order=tuple((name, True) for name in SORTABLE), around=3,
         )  # fmt: skip
         for queue_listing in (Listing.of(stored), *listings(runs.store, runs.store.snapshot("r"))):

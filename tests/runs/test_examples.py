@@ -192,10 +192,10 @@ def expected(runs: TempRuns, keep: Callable[[dict[str, Any]], bool]) -> list[tup
 
 def test_filters_by_class_and_correctness(runs: TempRuns) -> None:
     for label in (0, 1, 2, 3):
-        assert matching(runs, Filter(equal={"target": label})) == expected(
+        assert matching(runs, Filter(classes={"target": [label]})) == expected(
             runs, lambda row, k=label: row["target"] == k
         )
-        both = Filter(equal={"target": label, "prediction": 1})
+        both = Filter(classes={"target": [label], "prediction": [1]})
         assert matching(runs, both) == expected(runs, lambda row, k=label: (row["target"], row["prediction"]) == (k, 1))
     for flag in (True, False):
         wanted = expected(runs, lambda row, f=flag: (row["target"] == row["prediction"]) is f)

@@ -1,12 +1,18 @@
 import assert from "node:assert/strict";
 
 import { pictureOf } from "../../service/web/components/example_content.js";
-import { exampleParameters, queueFilter } from "../../service/web/lib/example_filter.js";
+import { apiParameters, exampleParameters, queueFilter } from "../../service/web/lib/example_filter.js";
 import { defaultValues, exportParameters } from "../../service/web/lib/export_fields.js";
 
 Deno.test("only parameters that the API understands are taken from the address", () => {
   const query = new URLSearchParams("target=1&page=3&attribute.annotator=kim&sort=id&limit=9");
   assert.deepEqual(exampleParameters(query), { target: "1", "attribute.annotator": "kim", sort: "id" });
+});
+
+Deno.test("a class is sent by its name where the run has names", () => {
+  const parameters = { target: "1", correct: "false" };
+  assert.deepEqual(apiParameters({ class_names: ["1", "0"] }, parameters), { target: "0", correct: "false" });
+  assert.deepEqual(apiParameters({ class_names: null }, parameters), parameters);
 });
 
 Deno.test("a queue gets the filter of the examples", () => {

@@ -97,3 +97,9 @@ Deno.test("the filter of verdicts decides if a reviewed row still matches", () =
     assert.deepEqual([null, "ok", "wrong"].map((verdict) => query.matches(/** @type {any} */ ({ verdict }))), matches);
   }
 });
+
+Deno.test("a class is sent by its name where the run has names", () => {
+  const query = new QueueQuery(new URLSearchParams("given=1&suggested=2&show=open"));
+  query.run = { class_names: ["1", "a, b", "0"] };
+  assert.equal(query.apiQuery(), "target=a%2C+b&suggested=0&verdict=open");
+});

@@ -6,9 +6,9 @@ A parameter is a text: these types accept one spelling of each value, so that `1
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -46,6 +46,18 @@ class QueryModel(BaseModel):
     def known_names(cls) -> list[str]:
         """Names of the parameters, for the error about an unknown one."""
         return list(cls.model_fields)
+
+    @classmethod
+    def repeatable_names(cls) -> list[str]:
+        """Names of the parameters that are lists: one value for each time."""
+        return [name for name, field in cls.model_fields.items() if is_list(field.annotation)]
+
+
+def is_list(annotation: object) -> bool:
+    """True for the type of a list, also in a union or with annotations."""
+    if get_origin(annotation) is list:
+        return True
+    return any(map(is_list, get_args(annotation)))
 
 
 def _check_attribute(name: str) -> str:
@@ -220,15 +232,19 @@ Names = Annotated[str, AfterValidator(_check_names)]
 FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
 
 
-def single_values(query: QueryParams) -> dict[str, str]:
+def single_values(query: QueryParams, repeatable: Collection[str] = ()) -> dict[str, str]:
     """The parameters of a query by name.
 
+    Args:
+        query: The query.
+        repeatable: Names of parameters that may be repeated.
+
     Raises:
-        InvalidRequestError: A parameter is repeated.
+        InvalidRequestError: Another parameter is repeated.
     """
     values: dict[str, str] = {}
     for name, value in query.multi_items():
-        if name in values:
+        if name in values and name not in repeatable:
             msg = f"query parameter {name[:100]!r} is repeated"
             raise fault(InvalidRequestError, msg, "query", name[:100])
         values[name] = value
@@ -236,5 +252,10 @@ def single_values(query: QueryParams) -> dict[str, str]:
 
 
 async def refuse_repeated_parameters(request: Request) -> None:
-    """Dependency of routes with a query: FastAPI would use the last of repeated parameters."""
-    single_values(request.query_params)
+    """Dependency of routes with a query: FastAPI would use the last of repeated parameters.
+
+    Parameters that are lists in the route's model may be repeated.
+    """
+    models = [field.field_info.annotation for field in request.scope["route"].dependant.query_params]
+    repeatable = {name for model in models if issubclass(model, QueryModel) for name in model.repeatable_names()}
+    single_values(request.query_params, repeatable)

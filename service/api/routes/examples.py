@@ -25,6 +25,7 @@ from service.errors import InvalidConfigError, NotAcceptableError, UnknownEpochE
 from service.formats.spreadsheets import guard_table
 from service.runs.examples import SHOWN, Order, example, examples_page
 from service.runs.queries import View
+from service.runs.run_classes import RunClasses
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage
 
 Write = Callable[[Sequence[ExampleRow]], bytes]
@@ -100,7 +101,7 @@ async def get_examples(request: Request, run: RunName, query: Annotated[Examples
             view,
             view.weighting(query.weights, query.gamma),
             view.snapshot.epoch(query.epoch),
-            where=query.filter,
+            where=query.filter(RunClasses(view.snapshot)),
             order=order,
             limit=query.limit,
             cursor=query.cursor,
@@ -112,7 +113,8 @@ async def get_examples(request: Request, run: RunName, query: Annotated[Examples
     if reply["next_cursor"] is not None:
         # The cursor belongs to this epoch, which may not be the last one any more when the next page is requested.
         position = {"epoch": reply["epoch"], "cursor": reply["next_cursor"]}
-        next_query = urlencode({**dict(request.query_params), **position})
+        others = [(name, value) for name, value in request.query_params.multi_items() if name not in position]
+        next_query = urlencode([*others, *position.items()])
         headers["Link"] = f'<{request.url.path}?{next_query}>; rel="next"'
     if media_type == JSON:
         return json_response(reply, headers=headers)

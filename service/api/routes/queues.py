@@ -28,6 +28,7 @@ from service.mining.queues import create_queue, preview
 from service.mining.requests import QueueRequest
 from service.mining.reviews import ReviewRequest, add_reviews
 from service.runs.queries import View
+from service.runs.run_classes import RunClasses
 from service.schema.replies.queues import QueueList, QueuePage, StoredQueue
 from service.schema.replies.reviews import AddedReviews, Reviews
 
@@ -106,9 +107,9 @@ async def get_queue(
     """Rows with their scores, reason, attributes and verdict: those that the filters leave, in an order, `limit` of
     them from `offset` on or around a rank. `attribute.NAME=text` filters by a whole attribute."""
     store = service_of(request).runs.store
-    queue_filter = query.filter
 
     def work(view: View) -> QueuePage:
+        queue_filter = query.filter(RunClasses(view.snapshot))
         return queue_page(store, view, listing(store, view.snapshot, queue_name), queue_filter)
 
     return json_response(await service_of(request).runs.ask(run, work))

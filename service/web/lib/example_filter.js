@@ -1,6 +1,8 @@
 // The filter of a run's examples: read from the address, written to the API and to requests for queues.
 
-/** @import { QueueFilter } from "../types.d.ts" */
+import { classText } from "./class_text.js";
+
+/** @import { Classes, QueueFilter } from "../types.d.ts" */
 
 /** Parameters of the address that the API understands, besides those of attributes. */
 const PARAMETERS = ["target", "prediction", "correct", "min_loss", "max_loss", "sort", "epoch"];
@@ -14,6 +16,19 @@ export const ATTRIBUTE = "attribute.";
  */
 export function exampleParameters(query) {
   return Object.fromEntries([...query].filter(([key]) => PARAMETERS.includes(key) || key.startsWith(ATTRIBUTE)));
+}
+
+/**
+ * The parameters as the API takes them.
+ *
+ * @param {Pick<Classes, "class_names">} run
+ * @param {Record<string, string>} parameters
+ * @returns {Record<string, string>}
+ */
+export function apiParameters(run, parameters) {
+  const classes = ["target", "prediction"].filter((name) => parameters[name])
+    .map((name) => [name, classText(run, parameters[name])]);
+  return { ...parameters, ...Object.fromEntries(classes) };
 }
 
 /**

@@ -1,6 +1,8 @@
 // The filters, order and tab of a queue's view, read from the address and written to the address and the API.
 
-/** @import { ReviewedRow } from "../types.d.ts" */
+import { classText } from "./class_text.js";
+
+/** @import { Classes, ReviewedRow } from "../types.d.ts" */
 /** @typedef {keyof typeof FILTERS} Filter */
 
 /** Names of the filters in the address, with their names in the API. */
@@ -43,6 +45,8 @@ export class QueueQuery {
       [...query].filter(([name]) => name.startsWith(ATTRIBUTE))
         .map(([name, text]) => [name.slice(ATTRIBUTE.length), text]),
     );
+    /** @type {Pick<Classes, "class_names">} */
+    this.run = { class_names: null };
     /** @type {string[]} */
     this.sort = [];
     this.setSort((query.get("sort") || "").split(",").filter((key) => columnOf(key) in SORTS));
@@ -80,11 +84,17 @@ export class QueueQuery {
    *   only the tab "filtered" does.
    */
   apiQuery({ filtered = this.tab === "filtered", ...more } = {}) {
-    const filters = filtered ? filterNames.map((name) => [FILTERS[name], this.filters[name]]) : [];
+    const filters = filtered ? filterNames.map((name) => [FILTERS[name], this.#filterText(name)]) : [];
     const attributes = filtered ? Object.entries(this.#attributeFilters()) : [];
     const parameters = [...filters, ...attributes, ["sort", this.sort.join(",")], ...Object.entries(more)]
       .filter(([, value]) => value !== "" && value !== null && value !== undefined);
     return new URLSearchParams(/** @type {string[][]} */ (parameters)).toString();
+  }
+
+  /** @param {Filter} name */
+  #filterText(name) {
+    const text = this.filters[name];
+    return text && name !== "text" && name !== "show" ? classText(this.run, text) : text;
   }
 
   #attributeFilters() {

@@ -7,7 +7,7 @@ import { runHead } from "../components/layout.js";
 import { openQueue } from "../components/queue/open_queue.js";
 import { strategyName } from "../components/queue/strategies.js";
 import { bar, h, head, number, percent, problem } from "../lib/dom.js";
-import { exampleParameters, queueFilter } from "../lib/example_filter.js";
+import { apiParameters, exampleParameters, queueFilter } from "../lib/example_filter.js";
 import { toExample } from "../lib/route.js";
 import { getExamples, getRun } from "../lib/runs_api.js";
 
@@ -21,9 +21,10 @@ const QUEUE_STRATEGIES = ["logit_margin", "top_loss", "self_confidence", "ambigu
 export async function examplesView({ parts, query, signal, refused }) {
   const name = parts[1];
   const parameters = exampleParameters(query);
+  const run = await getRun(name, signal);
   const load = (/** @type {object} */ cursor) =>
-    getExamples(name, { ...parameters, limit: PAGE_ROWS, ...cursor }, signal);
-  const [run, first] = await Promise.all([getRun(name, signal), load({})]);
+    getExamples(name, { ...apiParameters(run, parameters), limit: PAGE_ROWS, ...cursor }, signal);
+  const first = await load({});
   const notice = h("div", {});
   const body = h("tbody", {});
   const more = h("button", { type: "button" }, "Load more");

@@ -30,10 +30,11 @@ export async function queueView({ parts, query, signal, refused }) {
   const loadPage = (parameters) => getQueue(name, queueName, parameters, signal);
   const queueQuery = new QueueQuery(query);
   const wanted = Number(rank) || null;
+  const run = await getRun(name, signal);
+  queueQuery.run = run;
   const apiQuery = queueQuery.apiQuery();
   const onlyOpen = queueQuery.filters.show ? "" : "verdict=open&";
-  const [run, hardest, open] = await Promise.all([
-    getRun(name, signal),
+  const [hardest, open] = await Promise.all([
     loadPage("sort=-loss&limit=1&fields=loss&facets=true"),
     wanted ? null : loadPage(`${apiQuery}${apiQuery && "&"}${onlyOpen}limit=1&fields=rank`),
   ]);

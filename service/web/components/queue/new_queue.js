@@ -1,5 +1,6 @@
 // The form that makes a queue of a run: three choices for the usual case, the others behind "More choices".
 
+import { classText } from "../../lib/class_text.js";
 import { h, number, problem } from "../../lib/dom.js";
 import { toQueue } from "../../lib/route.js";
 import { postQueue, previewQueue } from "../../lib/runs_api.js";
@@ -174,7 +175,7 @@ function quotaInputs(run) {
           "label",
           {},
           h("span", {}, className(run, label)),
-          h("input", { type: "number", min: 0, value: 10, "data-class": label }),
+          h("input", { type: "number", min: 0, value: 10, "data-class": classText(run, label) }),
         ),
     ),
   );
