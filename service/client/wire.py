@@ -11,7 +11,7 @@ import orjson
 from service.client.arrays import SentBatch
 from service.formats.safetensors import Tensor, file_parts, read_safetensors
 from service.schema.request import Ids
-from service.schema.result import BatchResult, Excluded, HardExample, LossResult
+from service.schema.result import BatchResult, Excluded, HardExample, LossResult, LossWarning
 
 MEDIA_TYPE = "application/x-safetensors"
 HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
@@ -103,6 +103,7 @@ def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
         batches=batches,
         hardest=tuple(_hard_example(row, ids) for row in orjson.loads(metadata["hardest"])),
         excluded=tuple(_excluded(row, ids) for row in orjson.loads(metadata["excluded"])),
+        warnings=tuple(LossWarning(**warning) for warning in orjson.loads(metadata.get("warnings", "[]"))),
     )
 
 

@@ -7,7 +7,14 @@ from typing import Any, NotRequired, cast
 import orjson
 from typing_extensions import TypedDict
 
-from service.schema.replies.service import BatchLoss, ExampleOutput, ExcludedExample, HardestExample, LossReply
+from service.schema.replies.service import (
+    BatchLoss,
+    ExampleOutput,
+    ExcludedExample,
+    HardestExample,
+    LossReply,
+    ReplyWarning,
+)
 from service.schema.result import BatchResult, LossResult
 
 
@@ -27,7 +34,7 @@ def json_text(value: object) -> str:
 
 def loss_reply(result: LossResult) -> LossReply:
     """The reply of `POST /loss`, with NumPy arrays as the lists of `per_example`."""
-    return {
+    reply: LossReply = {
         "config_id": result.config_id,
         "device": result.device,
         "loss": result.loss,
@@ -38,6 +45,19 @@ def loss_reply(result: LossResult) -> LossReply:
         "hardest": hardest_examples(result),
         "excluded": excluded_examples(result),
     }
+    if result.warnings:
+        reply["warnings"] = warnings_of(result)
+    return reply
+
+
+def warnings_of(result: LossResult) -> list[ReplyWarning]:
+    """Signs that the input is not what it should be."""
+    return [{"batch": item.batch, "code": item.code, "message": item.message} for item in result.warnings]
+
+
+def warnings_metadata(result: LossResult) -> dict[str, str]:
+    """The warnings as metadata of a binary format; empty without any."""
+    return {"warnings": json_text(warnings_of(result))} if result.warnings else {}
 
 
 def hardest_examples(result: LossResult) -> list[HardestExample]:

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from service.codecs.inference_tensors import MAX_NAME, parameters_of, read_tensors
-from service.codecs.json_reply import excluded_examples, hardest_examples, json_bytes, json_text
+from service.codecs.json_reply import excluded_examples, hardest_examples, json_bytes, json_text, warnings_of
 from service.errors import DecodeError, InvalidIdsError, InvalidRequestError, UnknownOutputError
 from service.formats.arrays import Body
 from service.formats.ids import IdError, id_list
@@ -125,6 +125,8 @@ def encode_response(result: LossResult, request: InferRequest, model: str, versi
             "excluded": json_text(excluded_examples(result)),
         },
     }
+    if result.warnings:
+        reply["parameters"]["warnings"] = json_text(warnings_of(result))
     if request.id is not None:
         reply["id"] = request.id
     text = json_bytes(reply)

@@ -11,7 +11,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from service.codecs.base import check_batches
-from service.codecs.json_reply import excluded_examples, hardest_examples, json_text
+from service.codecs.json_reply import excluded_examples, hardest_examples, json_text, warnings_metadata
 from service.errors import (
     DecodeError,
     InvalidIdsError,
@@ -102,6 +102,7 @@ class SafetensorsCodec:
             "device": result.device,
             "hardest": json_text(hardest_examples(result)),
             "excluded": json_text(excluded_examples(result)),
+            **warnings_metadata(result),
         }
         return write_safetensors(tensors, metadata)
 

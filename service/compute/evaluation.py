@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from service.compute.device import Device
+from service.compute.input_checks import look_like_probabilities, probabilities_warning
 from service.errors import (
     InvalidIdsError,
     InvalidLogitError,
@@ -127,6 +128,8 @@ class Evaluation:
         )
         excluded = [Excluded(number, row, _id(batch, row), error.code, error.detail) for row, error in listed]
         result, columns = _reduced_batch(batch, scores, config.reduction, self._options.outputs, len(bad))
+        if config.mode == "softmax" and look_like_probabilities(logits):
+            result = replace(result, warnings=(probabilities_warning(number),))
         self._totals.add(result, _hardest(number, batch, scores, columns, self._options.top_k), excluded)
         return result
 

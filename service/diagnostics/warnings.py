@@ -22,6 +22,7 @@ def warnings(view: View, diagnostics: Diagnostics) -> list[DiagnosticsWarning]:
     """
     checks = (
         _empty,
+        _like_probabilities,
         _partial,
         _in_sample,
         _over_confident,
@@ -42,6 +43,19 @@ def _empty(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
     if diagnostics["num_examples"]:
         return None
     return _warning("no_examples", "The run has no examples yet: push its first batch.")
+
+
+def _like_probabilities(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    files = [file for file in view.snapshot.data if file.epoch == diagnostics["epoch"]]
+    number = sum(name in file.batches for file in files for name in file.footer.like_probabilities)
+    if not number:
+        return None
+    return _warning(
+        "probabilities_as_logits",
+        f"The logits of {number} batches look like probabilities: all values lie in [0, 1], and each row adds up to 1. "
+        "The losses and everything that follows from them are wrong. Send the logits, or the logarithms of the "
+        "probabilities.",
+    )
 
 
 def _partial(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:

@@ -43,6 +43,7 @@ class Footer:
         counts: Counts of each batch; version 0.1.0 did not store them.
         generations: Generation of each batch that is not of generation 1.
         deleted: Batches that are deleted, and the generation of the deletion.
+        like_probabilities: Batches whose logits look like probabilities.
     """
 
     rows: int
@@ -54,6 +55,7 @@ class Footer:
     counts: dict[str, Counts] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     deleted: dict[str, int] = field(default_factory=dict)
+    like_probabilities: tuple[str, ...] = ()
 
     @property
     def metadata(self) -> dict[bytes, bytes]:
@@ -171,4 +173,7 @@ def merged_footer(group: Sequence[DataFile], replaces: tuple[str, ...]) -> Foote
         generations={name: latest[name] for name in batches if name in latest},
         # A deletion is kept for ever: the name of the file of an older generation must not be used again.
         deleted={name: latest[name] for name in deleted if name not in batches},
+        like_probabilities=tuple(
+            name for file in group for name in file.footer.like_probabilities if name in file.batches
+        ),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from service.schema.config import Reduction
 from service.schema.request import Column, Ids
 
+WarningCode = Literal["probabilities_as_logits"]
 # Excluded rows that a result lists; the counts include the others.
 EXCLUDED_LISTED = 1000
 
@@ -47,6 +49,21 @@ class Excluded:
     msg: str
 
 
+@dataclass(frozen=True)
+class LossWarning:
+    """A sign that the input is not what it should be; the losses are computed as if it were.
+
+    Args:
+        batch: Number of the first batch in the request (of a stream: in the stream) that has the sign.
+        code: Stable name.
+        message: Explanation in sentences.
+    """
+
+    batch: int
+    code: WarningCode
+    message: str
+
+
 @dataclass(frozen=True, eq=False)
 class BatchResult:
     """The loss of one batch and the contribution of each example.
@@ -61,6 +78,7 @@ class BatchResult:
         per_example: (N,) float32 (float64 for float64 logits) for each output, NaN for null; `prediction` int64,
             -1 for null, in sigmoid mode with L > 1 labels (N, L).
         ids: Ids of the examples, or None.
+        warnings: Signs that the input is not what it should be.
     """
 
     loss: float | None
@@ -71,6 +89,7 @@ class BatchResult:
     num_excluded: int
     per_example: dict[str, Column]
     ids: Ids | None = None
+    warnings: tuple[LossWarning, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +106,7 @@ class LossResult:
         batches: Results of the batches, in the order of the request; empty in the totals of a stream.
         hardest: The `top_k` largest losses, the largest first.
         excluded: The first 1 000 excluded rows.
+        warnings: The first warning of each code.
     """
 
     config_id: str
@@ -98,6 +118,7 @@ class LossResult:
     batches: tuple[BatchResult, ...]
     hardest: tuple[HardExample, ...] = ()
     excluded: tuple[Excluded, ...] = ()
+    warnings: tuple[LossWarning, ...] = ()
 
     @cached_property
     def per_example(self) -> dict[str, Column]:
@@ -131,6 +152,7 @@ class Totals:
     alpha_sum: float = 0.0
     hardest: list[HardExample] = field(default_factory=list)
     excluded: list[Excluded] = field(default_factory=list)
+    warnings: dict[WarningCode, LossWarning] = field(default_factory=dict)
 
     @property
     def divisor(self) -> float:
@@ -148,6 +170,8 @@ class Totals:
 
     def add(self, batch: BatchResult, hardest: Iterable[HardExample] = (), excluded: Iterable[Excluded] = ()) -> None:
         """Add the next batch, its hardest examples and its excluded rows, both numbered as batch `num_batches`."""
+        for warning in batch.warnings:
+            self.warnings.setdefault(warning.code, replace(warning, batch=self.num_batches))
         self.num_batches += 1
         self.num_examples += batch.num_examples
         self.num_ignored += batch.num_ignored
@@ -187,6 +211,7 @@ class Totals:
             batches=batches,
             hardest=tuple(self.hardest),
             excluded=tuple(self.excluded),
+            warnings=tuple(self.warnings.values()),
         )
 
 

@@ -76,6 +76,7 @@ class TempRuns:
             num_ignored=result.num_ignored,
             num_excluded=result.num_excluded,
             has_attributes=bool(attributes),
+            like_probabilities=(batch,) if result.warnings else (),
         )
         num_classes = checked[0].num_classes if len(logits) else snapshot.num_classes
         self.store.add(snapshot, epoch, batch, rows, lambda: footer, num_classes)

@@ -190,6 +190,7 @@ def _store(
             num_ignored=result.num_ignored,
             num_excluded=result.num_excluded,
             has_attributes=any(batch.source.attributes for batch in batches),
+            like_probabilities=(name,) if result.warnings else (),
         )
 
     num_classes = max((batch.num_classes for batch in batches if len(batch.ids)), default=snapshot.num_classes)

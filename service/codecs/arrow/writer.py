@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from service.codecs.json_reply import excluded_examples, hardest_examples, json_text
+from service.codecs.json_reply import excluded_examples, hardest_examples, json_text, warnings_metadata
 from service.errors import LossServiceError
 from service.schema.request import Column
 from service.schema.result import BatchResult, LossResult
@@ -49,6 +49,7 @@ class ArrowResultWriter:
             "device": total.device,
             "hardest": json_text(hardest_examples(total)),
             "excluded": json_text(excluded_examples(total)),
+            **warnings_metadata(total),
         }
         content = self._write(self._empty(), metadata)
         self._writer.close()

@@ -12,6 +12,7 @@ from service.schema.replies.fields import ClassIndex, Count, Share
 
 WarningCode = Literal[
     "no_examples",
+    "probabilities_as_logits",
     "partial_epoch",
     "in_sample",
     "over_confident",

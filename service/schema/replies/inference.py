@@ -95,7 +95,7 @@ class InferRequestBody(TypedDict):
 
 
 class InferParameters(TypedDict):
-    """Details of the result; `hardest` and `excluded` are JSON texts, as the protocol has no lists here."""
+    """Details of the result; `hardest`, `excluded` and `warnings` are JSON texts, as the protocol has no lists here."""
 
     config_id: str
     device: str
@@ -104,6 +104,7 @@ class InferParameters(TypedDict):
     num_excluded: int
     hardest: str
     excluded: str
+    warnings: NotRequired[str]
 
 
 class InferReply(TypedDict):

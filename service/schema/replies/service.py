@@ -5,11 +5,13 @@ JSON has no NaN and no infinity: a number that is not finite is null.
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypeAlias
+from typing import Annotated, Literal, NotRequired, TypeAlias
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from service.schema.replies.config import Config
+from service.schema.result import WarningCode
 
 Number: TypeAlias = float | None
 # Sigmoid mode with L labels: an example's prediction is a list of L labels.
@@ -75,6 +77,14 @@ class ExcludedExample(TypedDict):
     msg: str
 
 
+class ReplyWarning(TypedDict):
+    """A sign that the input is not what it should be; the losses are computed as if it were."""
+
+    batch: Annotated[int, Field(description="Number of the first batch that has the sign")]
+    code: WarningCode
+    message: Annotated[str, Field(description="Explanation in sentences")]
+
+
 class LossReply(TypedDict):
     """The losses of all batches of a request; `loss` is reduced over all of their examples."""
 
@@ -87,6 +97,7 @@ class LossReply(TypedDict):
     batches: list[BatchLoss]
     hardest: list[HardestExample]
     excluded: list[ExcludedExample]
+    warnings: NotRequired[list[ReplyWarning]]
 
 
 class Alive(TypedDict):
