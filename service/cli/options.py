@@ -50,12 +50,21 @@ ClassNamesFile = Annotated[
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        help="Parquet, Arrow, CSV, JSONL, .npz or safetensors files, folders or globs; - is standard input."
+        help="Parquet, Arrow, CSV, JSONL, .npz or safetensors files, also as .gz, .bz2, .xz or .zst, folders or globs; "
+        "- is standard input."
     ),
 ]
 InputFormat = Annotated[
     str | None,
     typer.Option("--format", help="Format of all inputs; default: by the file extension.", rich_help_panel=FILES),
+]
+Separator = Annotated[
+    str | None,
+    typer.Option(help="CSV: comma, semicolon, tab or pipe; default: by the header line.", rich_help_panel=FILES),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(help="CSV: utf-8, utf-16, iso-8859-1 or windows-1252; default: UTF-8.", rich_help_panel=FILES),
 ]
 LogitsColumns = Annotated[
     str | None,

@@ -14,6 +14,7 @@ from service.cli.options import (
     ClassNames,
     ClassNamesFile,
     Config,
+    Encoding,
     Gamma,
     IdColumn,
     InputFormat,
@@ -22,6 +23,7 @@ from service.cli.options import (
     LogitsColumns,
     Mode,
     RunName,
+    Separator,
     TargetsColumn,
     Url,
     config_fields,
@@ -35,6 +37,8 @@ def push(
     inputs: Inputs,
     epoch: Annotated[int, typer.Option(min=0, help="Epoch of the rows.", show_default=False)],
     input_format: InputFormat = None,
+    separator: Separator = None,
+    encoding: Encoding = None,
     logits: LogitsColumns = None,
     targets: TargetsColumn = None,
     id_column: IdColumn = None,
@@ -79,9 +83,11 @@ def push(
     """
     from service.cli.progress import shown_progress
     from service.cli.runs.upload import NewRun, describe_run, named_chunks, push_chunks
+    from service.cli.score.chunks import Reading
     from service.cli.score.columns import ColumnNames
-    from service.cli.score.inputs import Reading, count_rows, find_sources
+    from service.cli.score.sources import count_rows, find_sources
     from service.client import LossClient
+    from service.formats.labels import ClassNames as Names
     from service.schema.result import Totals
 
     fields = config_fields(config, alpha=alpha, gamma=gamma, mode=mode)
@@ -91,11 +97,16 @@ def push(
     names = None if attributes == "all" else tuple(split_names(attributes) or ())
     columns = ColumnNames.parse(logits, targets, id_column, names)
     with command_errors("Interrupted. Run the same command again to send the missing batches."):
-        sources = find_sources(inputs, input_format)
+        sources = find_sources(inputs, input_format, separator, encoding)
         new_run = NewRun(fields, names_of_classes) if create else None
-        loss = describe_run(url, run, new_run)["config"]
+        description = describe_run(url, run, new_run)
+        loss, known_names = description["config"], description["class_names"]
         reading = Reading(
-            columns, batch_rows, whole_targets=loss["mode"] == "softmax", keep_missing=on_invalid == "exclude"
+            columns,
+            batch_rows,
+            whole_targets=loss["mode"] == "softmax",
+            keep_missing=on_invalid == "exclude",
+            class_names=None if known_names is None else Names(known_names),
         )
         chunks = named_chunks(sources, reading, prefix, number_rows=number_rows)
         totals = Totals(loss["reduction"], 0)

@@ -17,7 +17,9 @@ from pathlib import Path
 import orjson
 
 from service.cli.errors import CommandError, DataError, UsageError, place_in_file
-from service.cli.score.inputs import STANDARD_INPUT, Chunk, Reading, Source, read_chunks
+from service.cli.score.chunks import Chunk, Reading
+from service.cli.score.inputs import read_chunks
+from service.cli.score.sources import STANDARD_INPUT, Source
 from service.client import LossClient, RunClient
 from service.client.errors import ClientError
 from service.client.retry import NO_RETRIES

@@ -10,7 +10,10 @@ from service.cli.console import command_errors, errors, info
 from service.cli.options import (
     DEFAULT_URL,
     Alpha,
+    ClassNames,
+    ClassNamesFile,
     Config,
+    Encoding,
     Gamma,
     IdColumn,
     InputFormat,
@@ -18,9 +21,11 @@ from service.cli.options import (
     InvalidRows,
     LogitsColumns,
     Mode,
+    Separator,
     TargetsColumn,
     Url,
     config_fields,
+    read_class_names,
 )
 from service.formats.name_lists import split_names
 
@@ -32,9 +37,13 @@ def score(
         typer.Option("--output", "-o", help=".parquet, .csv, .jsonl or .arrow file; - is JSONL on standard output."),
     ],
     input_format: InputFormat = None,
+    separator: Separator = None,
+    encoding: Encoding = None,
     logits: LogitsColumns = None,
     targets: TargetsColumn = None,
     id_column: IdColumn = None,
+    class_names: ClassNames = None,
+    class_names_file: ClassNamesFile = None,
     on_invalid: InvalidRows = "error",
     config: Config = None,
     alpha: Alpha = None,
@@ -55,13 +64,13 @@ def score(
     """
     from service.cli.progress import shown_progress
     from service.cli.score.columns import ColumnNames
-    from service.cli.score.inputs import count_rows, find_sources
     from service.cli.score.options import ScoringOptions
     from service.cli.score.run import score_files
     from service.cli.score.scorers import open_scorer
+    from service.cli.score.sources import count_rows, find_sources
 
     with command_errors("Interrupted. Run the same command again to continue."):
-        sources = find_sources(inputs, input_format)
+        sources = find_sources(inputs, input_format, separator, encoding)
         options = ScoringOptions.parse(
             config_fields(config, alpha=alpha, gamma=gamma, mode=mode, reduction=reduction),
             outputs=split_names(outputs) or [],
@@ -69,6 +78,7 @@ def score(
             on_invalid=on_invalid,
             columns=ColumnNames.parse(logits, targets, id_column),
             batch_rows=batch_rows,
+            class_names=read_class_names(class_names, class_names_file),
         )
         with (
             open_scorer(options, url, device if local else None) as scorer,

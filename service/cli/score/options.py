@@ -23,6 +23,7 @@ class ScoringOptions:
         on_invalid: `error` stops at an invalid row, `exclude` leaves its scores empty.
         columns: Columns of the inputs.
         batch_rows: Rows of a request and of a part.
+        class_names: Names of the classes, which labels may be; None if they have none.
     """
 
     config: LossConfig
@@ -31,6 +32,7 @@ class ScoringOptions:
     on_invalid: OnInvalid
     columns: ColumnNames
     batch_rows: int
+    class_names: tuple[str, ...] | None = None
 
     @classmethod
     def parse(
@@ -42,6 +44,7 @@ class ScoringOptions:
         on_invalid: OnInvalid,
         columns: ColumnNames,
         batch_rows: int,
+        class_names: Sequence[str] | None = None,
     ) -> ScoringOptions:
         """Check the configuration and the names of the outputs.
 
@@ -50,7 +53,8 @@ class ScoringOptions:
         """
         try:
             RequestOptions.parse({"outputs": list(outputs)})
-            return cls(LossConfig.parse(config), tuple(outputs), top_k, on_invalid, columns, batch_rows)
+            names = None if class_names is None else tuple(class_names)
+            return cls(LossConfig.parse(config), tuple(outputs), top_k, on_invalid, columns, batch_rows, names)
         except LossServiceError as err:
             raise UsageError(err.detail) from err
 

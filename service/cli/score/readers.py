@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -13,119 +14,134 @@ import pyarrow.parquet
 
 from service.cli.errors import DataError, UsageError
 from service.cli.score.columns import ColumnNames
-from service.formats.columns import ResolvedColumns
+from service.cli.score.sources import Source
+from service.formats.columns import ColumnError, ResolvedColumns
+from service.formats.csv_dialect import DialectError
 from service.formats.csv_rows import csv_rows, open_csv
 
 Batches = Iterator[pa.RecordBatch]
-Reader = Callable[[BinaryIO, ColumnNames, str], tuple[ResolvedColumns, Batches]]
+Reader = Callable[[BinaryIO, ColumnNames, Source], tuple[ResolvedColumns, Batches]]
 
 BLOCK_BYTES = 8 * 1024 * 1024
 BLOCK_ROWS = 16_384
 READ_BYTES = 1024 * 1024
 
 
-def read_parquet(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
+def read_parquet(file: BinaryIO, names: ColumnNames, source: Source) -> tuple[ResolvedColumns, Batches]:
     """Read a Parquet file, about BLOCK_BYTES at a time."""
     # With pre_buffer pyarrow would hold every row group until the last batch.
     parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES)
-    columns = names.resolve(parquet.schema_arrow.names, where)
+    columns = names.resolve(parquet.schema_arrow.names, source.path)
     metadata = parquet.metadata
     nbytes = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     rows = min(BLOCK_ROWS, max(1, BLOCK_BYTES * metadata.num_rows // max(1, nbytes)))
     return columns, parquet.iter_batches(batch_size=rows, columns=columns.all)
 
 
-def read_arrow(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
+def read_arrow(file: BinaryIO, names: ColumnNames, source: Source) -> tuple[ResolvedColumns, Batches]:
     """Read an Arrow IPC stream or file; the first bytes decide."""
     start = file.read(8)
     if start.startswith(b"ARROW1"):
         reader = pa.ipc.open_file(file if file.seekable() else io.BytesIO(start + file.read()))
-        batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
-        return names.resolve(reader.schema.names, where), batches
+        columns = names.resolve(reader.schema.names, source.path)
+        return columns, _valid(map(reader.get_batch, range(reader.num_record_batches)), columns)
     stream = pa.ipc.open_stream(pa.PythonFile(_RejoinedFile(start, file), mode="r"))
-    return names.resolve(stream.schema.names, where), iter(stream)
+    columns = names.resolve(stream.schema.names, source.path)
+    return columns, _valid(iter(stream), columns)
 
 
-def read_csv(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
+def _valid(batches: Batches, columns: ResolvedColumns) -> Batches:
+    """The columns of each batch, checked: the offsets of a damaged file may point anywhere in memory."""
+    selected = list(dict.fromkeys(columns.all))
+    for batch in batches:
+        part = batch.select(selected)
+        part.validate(full=True)
+        yield part
+
+
+def read_csv(file: BinaryIO, names: ColumnNames, source: Source) -> tuple[ResolvedColumns, Batches]:
     """Read a CSV file: numbers as float64, labels, ids and attributes as text."""
 
     def fits(header: Sequence[str]) -> bool:
         try:
-            names.resolve(header, where)
+            names.resolve(header, source.path)
         except UsageError:
             return False
         return True
 
-    csv = open_csv(file, fits)
-    columns = names.resolve(csv.header, where)
+    try:
+        csv = open_csv(file, fits, encoding=source.encoding, separator=source.separator)
+    except DialectError as err:
+        raise DataError(f"{source.path}: {err} (--separator, --encoding)") from err
+    columns = names.resolve(csv.header, source.path)
     return columns, csv_rows(csv, columns)
 
 
-def read_jsonl(file: BinaryIO, names: ColumnNames, where: str) -> tuple[ResolvedColumns, Batches]:
-    """Read a JSONL file line by line; the column of an attribute has JSON texts.
+def read_jsonl(file: BinaryIO, names: ColumnNames, source: Source) -> tuple[ResolvedColumns, Batches]:
+    """Read a JSONL file line by line; all columns but the logits hold JSON texts. A JSON list is read whole.
 
     pyarrow's reader would convert ids that look like dates, and its errors do not name the row of the file.
     """
-    rows = _json_rows(file, where, names)
+    rows = _json_rows(file, source.path)
     first = next(rows, None)
     if first is None:
-        raise DataError(f"{where}: no rows")
-    columns = names.resolve(list(first[0]), where)
-    types = {name: _number_type(first[0][name]) for name in columns.logits}
-    if columns.id:
-        types[columns.id] = pa.int64() if type(first[0][columns.id]) is int else pa.string()
+        raise DataError(f"{source.path}: no rows")
+    columns = names.resolve(list(first.value), source.path)
+    kinds = {name: _number_type(first.value[name]) for name in columns.logits}
 
     def batches() -> Batches:
-        block, nbytes, start = [first[0]], first[1], 0
-        for row, size in rows:
-            if nbytes + size > BLOCK_BYTES or len(block) >= BLOCK_ROWS:
-                yield _json_batch(block, columns, types, where, start)
+        block, nbytes, start = [first], first.nbytes, 0
+        for row in rows:
+            if nbytes + row.nbytes > BLOCK_BYTES or len(block) >= BLOCK_ROWS:
+                yield _json_batch(block, columns, kinds, start)
                 start += len(block)
                 block, nbytes = [], 0
             block.append(row)
-            nbytes += size
-        yield _json_batch(block, columns, types, where, start)
+            nbytes += row.nbytes
+        yield _json_batch(block, columns, kinds, start)
 
     return columns, batches()
 
 
-def _json_rows(file: BinaryIO, where: str, names: ColumnNames) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield each row with the size of its line. Booleans become text: Arrow would convert them to numbers."""
-    as_is: Collection[str] = ()
+class _JsonRow(NamedTuple):
+    """A row, the size of its text, and False if it certainly has no booleans."""
+
+    value: Any
+    nbytes: int
+    may_have_booleans: bool
+
+
+def _json_rows(file: BinaryIO, where: str) -> Iterator[_JsonRow]:
+    for number, row in enumerate(_json_values(file, where)):
+        if not isinstance(row.value, dict):
+            raise DataError(f"{where}, row {number}: not a JSON object")
+        yield row
+
+
+def _json_values(file: BinaryIO, where: str) -> Iterator[_JsonRow]:
     number = 0
     for line in file:
-        if not line.strip():
+        text = line.strip() if number else line.removeprefix(codecs.BOM_UTF8).strip()
+        if not text:
             continue
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            row = _with_nan(line, where, number)
-        if not isinstance(row, dict):
-            raise DataError(f"{where}, row {number}: not a JSON object")
-        if not number and names.attributes != ():
-            as_is = names.resolve(list(row), where).attributes
-        if _may_hold_booleans(line):
-            row = {name: row[name] if name in as_is else _without_booleans(row[name]) for name in row}
-        yield row, len(line)
+        if not number and text.startswith(b"["):
+            text += file.read()
+            rows = _parse_json(text, where)
+            yield from (_JsonRow(row, len(text) // len(rows), may_have_booleans=True) for row in rows)
+            return
+        yield _JsonRow(_parse_json(text, f"{where}, row {number}"), len(line), b"true" in line or b"false" in line)
         number += 1
 
 
-def _may_hold_booleans(line: bytes) -> bool:
-    return b"true" in line or b"false" in line
-
-
-def _without_booleans(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_without_booleans(item) for item in value]
-    return json.dumps(value) if isinstance(value, bool) else value
-
-
-def _with_nan(line: bytes, where: str, number: int) -> Any:
-    """Parse a line with NaN or Infinity, which Python writes into JSON. The loss names such values in its errors."""
+def _parse_json(text: bytes, where: str) -> Any:
+    """Parse a text that may have NaN or Infinity, which Python writes into JSON. The loss names them in its errors."""
     try:
-        return json.loads(line)
-    except ValueError as err:
-        raise DataError(f"{where}, row {number}: not JSON: {err}") from err
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as err:
+            raise DataError(f"{where}: not JSON: {err}") from err
 
 
 def _number_type(value: Any) -> pa.DataType:
@@ -133,45 +149,56 @@ def _number_type(value: Any) -> pa.DataType:
 
 
 def _json_batch(
-    block: list[dict[str, Any]], columns: ResolvedColumns, types: dict[str, pa.DataType], where: str, start: int
+    block: list[_JsonRow], columns: ResolvedColumns, kinds: dict[str, pa.DataType], start: int
 ) -> pa.RecordBatch:
     arrays = {}
-    for name in columns.all:
-        values = [row.get(name) for row in block]
-        if name in columns.attributes:
-            arrays[name] = pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
-            continue
-        # Targets are numbers in some files and lists of numbers in others; a chunk has one type.
-        kind = types.get(name)
-        try:
-            arrays[name] = pa.array(values, kind or _target_type(values))
-        except (pa.ArrowException, OverflowError) as err:
-            raise _json_error(values, name, kind or _target_type(values), where, start) from err
+    may_have_booleans = any(row.may_have_booleans for row in block)
+    for name in dict.fromkeys(columns.all):
+        values = [row.value.get(name) for row in block]
+        if name in kinds:
+            arrays[name] = array_of_rows(values, kinds[name], name, start, may_have_booleans=may_have_booleans)
+        else:
+            texts = [None if value is None else json.dumps(value) for value in values]
+            arrays[name] = pa.array(texts, pa.string())
     return pa.record_batch(arrays)
 
 
-def _target_type(values: list[Any]) -> pa.DataType:
-    nested = any(isinstance(value, list) for value in values)
-    return pa.list_(pa.float64()) if nested else pa.float64()
+def array_of_rows(
+    values: Sequence[Any], kind: pa.DataType, name: str, first_row: int, *, may_have_booleans: bool = True
+) -> pa.Array:
+    """Numbers, or lists of numbers, as an Arrow array.
+
+    Args:
+        values: Values as JSON has them.
+        kind: float64, or a list of it.
+        name: Name of the column.
+        first_row: Row of the first value in the file.
+        may_have_booleans: False if there are certainly none, which saves their search.
+
+    Raises:
+        ColumnError: A value of another type; names its row.
+    """
+    try:
+        if not may_have_booleans or not any(map(_has_boolean, values)):
+            return pa.array(values, kind)
+    except (pa.ArrowException, OverflowError):
+        pass
+    row = next(row for row, value in enumerate(values) if not _is_number(value, kind))
+    expected = "a list of numbers" if pa.types.is_list(kind) else "a number"
+    raise ColumnError(f"{json.dumps(values[row])[:100]} is not {expected}", first_row + row, name)
 
 
-def _json_error(values: list[Any], name: str, kind: pa.DataType, where: str, start: int) -> DataError:
-    """The error about the first value that is not of the column's type."""
-    for row, value in enumerate(values, start=start):
-        try:
-            pa.array([value], kind)
-        except (pa.ArrowException, OverflowError):
-            spelled = json.dumps(value)[:100]
-            return DataError(f"{where}, row {row}, column {name!r}: {spelled} is not {_expected(kind)}")
-    raise AssertionError(f"{where}: each value of {name!r} alone is of type {kind}")
+def _has_boolean(value: Any) -> bool:
+    """True for booleans, which Arrow would convert to numbers."""
+    return any(item is True or item is False for item in value) if isinstance(value, list) else isinstance(value, bool)
 
 
-def _expected(kind: pa.DataType) -> str:
-    if pa.types.is_list(kind):
-        return "a list of numbers"
-    return {pa.int64(): "an integer like the ids before it", pa.string(): "text like the ids before it"}.get(
-        kind, "a number"
-    )
+def _is_number(value: Any, kind: pa.DataType) -> bool:
+    try:
+        pa.array([value], kind)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return not _has_boolean(value)
 
 
 class _RejoinedFile:

@@ -13,15 +13,18 @@ import pyarrow as pa
 from service import __version__
 from service.cli.errors import CommandError, DataError, place_in_file
 from service.cli.progress import Report
-from service.cli.score.inputs import STANDARD_INPUT, Chunk, Reading, Source, read_chunks
+from service.cli.score.assembly import write_output
+from service.cli.score.chunks import Chunk, Reading
+from service.cli.score.inputs import read_chunks
 from service.cli.score.options import ScoringOptions
-from service.cli.score.outputs import STANDARD_OUTPUT, check_output, table_writer
+from service.cli.score.outputs import STANDARD_OUTPUT, check_output
 from service.cli.score.scorers import Scorer
+from service.cli.score.sources import STANDARD_INPUT, Source
 from service.cli.score.store import PartStore
 from service.cli.score.summary import Summary
 from service.client.errors import ClientError
 from service.errors import InvalidRequestError, LossServiceError
-from service.formats.columns import NO_TARGET
+from service.formats.labels import NO_TARGET, ClassNames
 from service.schema.result import BatchResult
 
 
@@ -84,7 +87,7 @@ def _run(
         summary.add_part(store.read(number))
         count += 1
         progress(len(chunk.logits))
-    _assemble(store, count, output, options, summary)
+    write_output(store, count, output, options, summary)
     store.remove()
     return summary
 
@@ -95,6 +98,7 @@ def _chunks(sources: Sequence[Source], options: ScoringOptions) -> Iterator[Chun
         options.batch_rows,
         whole_targets=options.config.mode == "softmax",
         keep_missing=options.on_invalid == "exclude",
+        class_names=None if options.class_names is None else ClassNames(options.class_names),
     )
     for source in sources:
         yield from read_chunks(source, reading)
@@ -111,8 +115,11 @@ def _score(scorer: Scorer, chunk: Chunk) -> BatchResult:
 
 def _part(chunk: Chunk, result: BatchResult, *, names_file: bool) -> pa.Table:
     rows = len(chunk.logits)
-    identity = np.arange(chunk.first_row, chunk.first_row + rows) if chunk.ids is None else chunk.ids
-    columns = {"row" if chunk.ids is None else "id": pa.array(identity)}
+    columns = {}
+    if chunk.ids is None:
+        columns["row"] = pa.array(np.arange(chunk.first_row, chunk.first_row + rows))
+    else:
+        columns["id"] = _id_array(chunk.ids)
     if names_file:
         columns["file"] = pa.array([chunk.source.path] * rows)
     missing = chunk.targets == NO_TARGET if chunk.targets.dtype == np.int64 and chunk.targets.ndim == 1 else None
@@ -129,34 +136,10 @@ def _arrow(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> pa.Arra
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
 
 
-def _assemble(store: PartStore, count: int, output: str, options: ScoringOptions, summary: Summary) -> None:
-    first = store.read(0) if count else pa.table({"row": pa.array([], pa.int64()), "loss": pa.array([], pa.float64())})
-    schema = _output_table(first, options, summary).schema
+def _id_array(ids: Sequence[str | int]) -> pa.Array:
+    """Texts, or integers of 64 bits if all ids are."""
     try:
-        with table_writer(output, schema, store.folder) as write:
-            for number in range(count):
-                write(_output_table(store.read(number), options, summary).cast(schema))
-    except BrokenPipeError:
-        raise
-    except (OSError, pa.ArrowException) as err:
-        raise CommandError(f"{output}: {err}; the scored parts are in {store.folder}") from err
-
-
-def _output_table(part: pa.Table, options: ScoringOptions, summary: Summary) -> pa.Table:
-    """Select the columns of the output in the order of the options and add contributions; NaN and -1 become null."""
-    columns = [name for name in ("id", "row", "file", "target") if name in part.column_names]
-    table = part.select(columns)
-    for name in dict.fromkeys(["loss", *options.outputs]):
-        source = "loss" if name == "contribution" else name
-        values = part.column(source)
-        if name == "contribution":
-            divisor = summary.divisor or 1.0
-            values = pa.array(np.nan_to_num(values.to_numpy().astype(np.float64), nan=0.0) / divisor)
-        elif pa.types.is_floating(values.type):
-            floats = values.to_numpy()
-            values = pa.array(floats, mask=np.isnan(floats))
-        elif pa.types.is_integer(values.type):
-            integers = values.to_numpy()
-            values = pa.array(integers, mask=integers < 0)
-        table = table.append_column(name, values)
-    return table.replace_schema_metadata(None)
+        return pa.array(ids, pa.string() if isinstance(ids[0], str) else pa.int64())
+    except (pa.ArrowException, OverflowError):
+        is_large = all(isinstance(identity, int) and identity >= 0 for identity in ids)
+        return pa.array(ids, pa.uint64()) if is_large else pa.array(map(str, ids), pa.string())

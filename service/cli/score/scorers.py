@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from service.cli.errors import CommandError, UsageError
-from service.cli.score.inputs import Chunk
+from service.cli.score.chunks import Chunk
 from service.cli.score.options import ScoringOptions
 from service.client import LossClient
 from service.client.errors import ClientError

@@ -58,6 +58,10 @@ class PartStore:
         """Read a part."""
         return pyarrow.parquet.read_table(self._path(number))
 
+    def read_schema(self, number: int) -> pa.Schema:
+        """Read the columns of a part, without its metadata."""
+        return pyarrow.parquet.read_schema(self._path(number)).remove_metadata()
+
     def write(self, number: int, table: pa.Table) -> None:
         """Store a part atomically."""
         with replace_atomically(self._path(number)) as temporary:

@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from service.cli.errors import DataError
-from service.cli.score import inputs, readers
+from service.cli.score import chunks as chunks_module
+from service.cli.score import readers
+from service.cli.score.chunks import Chunk, Reading
 from service.cli.score.columns import ColumnNames
-from service.cli.score.inputs import Chunk, Reading, Source, find_sources, read_chunks
+from service.cli.score.inputs import read_chunks
 from service.cli.score.readers import read_parquet
+from service.cli.score.sources import Source, find_sources
 from service.cli.score.store import MANIFEST, PartStore
 from service.schema.config import LossConfig
 from tests.cli.score.test_run import FailingScorer, score, write_input
@@ -70,12 +73,12 @@ def test_an_error_late_in_a_csv_file_names_its_row(tmp_path: Path, line: str, sa
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ('{"id": "z", "logits": [1, 2], "y": 0}', "column 'id': \"z\" is not an integer"),
+        ('{"id": "z", "logits": [1, 2], "y": 0}', "column 'id': 'z' is not an integer"),
         ('{"id": 1, "logits": [1, "2"], "y": 0}', r"column 'logits': \[1, \"2\"\] is not a list of numbers"),
-        ('{"id": 1, "logits": [1, true], "y": 0}', r"column 'logits': \[1, \"true\"\] is not a list of numbers"),
+        ('{"id": 1, "logits": [1, true], "y": 0}', r"column 'logits': \[1, true\] is not a list of numbers"),
         ('{"id": 1, "logits": 1, "y": 0}', "column 'logits': 1 is not a list of numbers"),
         ('{"id": 1, "logits": [1, 2, 3], "y": 0}', "column 'logits': 3 values, row [0-9]+ has 2"),
-        ('{"id": 1, "logits": [1, 2], "y": "0"}', "column 'y': \"0\" is not a number"),
+        ('{"id": 5, "logits": [1, 2], "y": "owl"}', "column 'y': 'owl' is not a number"),
         ('{"id": 1, "logits": [1, 2]}', "column 'y': no value"),
         ('{"id": 1', "not JSON"),
         ("[1, 2]", "not a JSON object"),
@@ -151,7 +154,7 @@ def test_ignored_rows_count_in_no_class(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv", "npz"])
 def test_wide_rows_make_small_chunks(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "CHUNK_BYTES", 4 * 4 * 8)
+    monkeypatch.setattr(chunks_module, "CHUNK_BYTES", 4 * 4 * 8)
     path = write_input(tmp_path, ending)
     doubles = ending in ("jsonl", "csv")
     parts = chunks(path)
@@ -175,7 +178,7 @@ def test_a_parquet_file_is_read_by_columns_and_blocks(tmp_path: Path) -> None:
     table = pa.table({"logits": pa.FixedSizeListArray.from_arrays(pa.array(logits), 20), "y": np.zeros(100_000, int)})
     pyarrow.parquet.write_table(table, path, row_group_size=2_000)
     with CountingFile(path) as file:
-        _, batches = read_parquet(file, ColumnNames(), "in")  # type: ignore[arg-type]
+        _, batches = read_parquet(file, ColumnNames(), Source("in", "parquet"))  # type: ignore[arg-type]
         rows = len(next(batches))
         assert file.total < path.stat().st_size / 2
         assert rows + sum(map(len, batches)) == 100_000

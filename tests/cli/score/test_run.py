@@ -19,11 +19,12 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from service.cli.errors import CommandError, DataError, UsageError
+from service.cli.score.chunks import Chunk
 from service.cli.score.columns import ColumnNames
-from service.cli.score.inputs import Chunk, Source, find_sources
 from service.cli.score.options import ScoringOptions
 from service.cli.score.run import score_files
 from service.cli.score.scorers import LocalScorer
+from service.cli.score.sources import Source, find_sources
 from service.cli.score.summary import Summary
 from service.errors import DeviceOutOfMemoryError
 from service.schema.config import LossConfig

@@ -1,0 +1,101 @@
+"""Chunks of rows that are scored together, and the options of reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from service.cli.score.columns import ColumnNames
+from service.cli.score.sources import Source
+from service.formats.columns import Array, ColumnError
+from service.formats.ids import IdError, described, id_list
+from service.formats.labels import ClassNames, LabelError, class_labels, number_labels
+
+# Maximum size of the logits of a chunk, well below the largest request of a service.
+CHUNK_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Consecutive rows of a file.
+
+    Args:
+        source: The file.
+        first_row: Position of the first row in the file, from 0.
+        logits: (N, C) or (N,).
+        targets: (N,) or (N, L).
+        ids: One id per row, or None.
+        attributes: For each attribute, one value per row.
+    """
+
+    source: Source
+    first_row: int
+    logits: Array
+    targets: Array
+    ids: list[str | int] | None
+    attributes: dict[str, list[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Options of reading files.
+
+    Args:
+        names: Names of the columns.
+        rows: Maximum number of rows of a chunk; chunks of wide rows have fewer.
+        whole_targets: Targets are classes.
+        keep_missing: Convert missing values to values that are invalid for the loss (NaN, NO_TARGET); otherwise they
+            raise an error.
+        class_names: Names of the classes, which labels may be.
+    """
+
+    names: ColumnNames
+    rows: int
+    whole_targets: bool = True
+    keep_missing: bool = False
+    class_names: ClassNames | None = None
+
+    def rows_of(self, width: int, itemsize: int) -> int:
+        """Number of rows of a chunk.
+
+        Args:
+            width: Logits of a row.
+            itemsize: Bytes of a logit.
+        """
+        return min(self.rows, max(1, CHUNK_BYTES // max(1, width * itemsize)))
+
+    def labels(self, values: Sequence[Any] | Array, name: str, first_row: int) -> Array:
+        """Convert labels that no Arrow column holds, (N,) or (N, L).
+
+        Args:
+            values: Numbers, or objects as JSON has them.
+            name: Name of their column.
+            first_row: Row of the first label in the file.
+
+        Raises:
+            ColumnError: A value that is no label; names its row.
+        """
+        if not isinstance(values, np.ndarray):
+            objects = np.empty(len(values), object)
+            objects[:] = [value if value.__hash__ else described(value) for value in values]
+            values = objects
+        convert = class_labels if self.whole_targets and values.ndim == 1 else number_labels
+        try:
+            return convert(values, self.class_names, exclude=self.keep_missing)
+        except LabelError as err:
+            raise ColumnError(err.msg, first_row + err.row, name) from err
+
+
+def ids_of(values: Sequence[Any], name: str, first_row: int) -> list[str | int]:
+    """Convert ids that no Arrow column holds.
+
+    Raises:
+        ColumnError: A value that cannot be an id; names its row.
+    """
+    try:
+        return id_list(values)
+    except IdError as err:
+        raise ColumnError(err.msg, first_row + err.row, name) from err
