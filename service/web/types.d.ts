@@ -7,6 +7,7 @@ export type {
   ComparedExample,
   Comparison,
   Concentration,
+  DamagedRun,
   Dynamics,
   ExampleDetail,
   ExampleRow,

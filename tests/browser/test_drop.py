@@ -117,19 +117,30 @@ def test_a_dropped_file_becomes_a_run(page: Page, server: ServerProcess, file: s
     expect(page.get_by_label("Name of the run")).to_have_value(name)
     name = f"drop-{file[-7:]}"
     page.get_by_label("Name of the run").fill(name)
-    page.get_by_label("Class names").fill("spam, ham\nnews")
+    page.get_by_label("Class names, one per line").fill("spam\nham, cooked\nnews")
     page.get_by_label("Gamma").fill("1.5")
     make_run(page)
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
     expect(tile(page, "Examples")).to_have_text(str(ROWS))
     run, rows = run_of(server, name), rows_of(server, name)
-    assert (run["config"]["gamma"], run["class_names"], run["num_classes"]) == (1.5, ["spam", "ham", "news"], 3)
+    assert (run["config"]["gamma"], run["class_names"], run["num_classes"]) == (1.5, ["spam", "ham, cooked", "news"], 3)
     assert [row["target"] for row in rows] == LABELS.tolist()
     if file.endswith("SAFETENSORS"):
         assert [row["id"] for row in rows] == [str(row) for row in range(ROWS)]
     else:
         assert [row["id"] for row in rows] == TABLE["id"].to_pylist()
         assert [row["attributes"] for row in rows] == [{"text": text} for text in TABLE["text"].to_pylist()]
+
+
+def test_class_names_come_from_a_file(page: Page, server: ServerProcess) -> None:
+    page.goto("/")
+    drop(page, ("named.csv", csv_file(TABLE)))
+    names_file = {"name": "classes.txt", "mimeType": "text/plain", "buffer": b'tench, Tinca\r\ncat\r\n"dog"\r\n'}
+    page.get_by_label("Or a text file with class names").set_input_files(names_file)  # type: ignore[arg-type]
+    expect(page.get_by_label("Class names, one per line")).to_have_value('tench, Tinca\ncat\n"dog"\n')
+    make_run(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("named")
+    assert run_of(server, "named")["class_names"] == ["tench, Tinca", "cat", '"dog"']
 
 
 def test_several_files_make_one_epoch_and_later_files_the_next(page: Page, server: ServerProcess) -> None:
@@ -208,12 +219,12 @@ def test_the_form_can_be_corrected_after_an_error(watched: Watched, server: Serv
     page = watched.page
     page.goto("/")
     drop(page, ("names.csv", csv_file(TABLE)))
-    page.get_by_label("Class names").fill("only, two")
+    page.get_by_label("Class names, one per line").fill("only, two")
     make_run(page)
     expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("the logits have 3 classes")
     expect_status(watched, 422)
     assert "names" not in names(server)
-    page.get_by_label("Class names").fill("now, there, three")
+    page.get_by_label("Class names, one per line").fill("now, there, three")
     make_run(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("names")
     assert run_of(server, "names")["class_names"] == ["now", "there", "three"]

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 
 import { queueName } from "../../service/web/components/queue/open_queue.js";
-import { batchNames, mediaTypeOf, rowText, validName } from "../../service/web/lib/run_upload.js";
+import { batchNames, classNames, mediaTypeOf, rowText, validName } from "../../service/web/lib/run_upload.js";
 
 Deno.test("the name of a file becomes a valid name of a run", () => {
   assert.equal(validName("My predictions (final)"), "My-predictions-final");
@@ -34,4 +34,13 @@ Deno.test("the name of a queue is valid, or null", () => {
   assert.equal(queueName("_a"), "a");
   assert.equal(queueName("日本"), null);
   assert.equal(queueName("x".repeat(200))?.length, 100);
+});
+
+Deno.test("class names stand in lines, or in one line between commas", () => {
+  const names = ["tench, Tinca tinca", "goldfish, Carassius auratus"];
+  assert.deepEqual(classNames(`\n ${names.join("\r\n")}\n\n`), names);
+  assert.deepEqual(classNames(`"${names[0]}" , "${names[1]}"`), names);
+  assert.deepEqual(classNames("spam, ham ,,news,"), ["spam", "ham", "news"]);
+  assert.deepEqual(classNames('a "b" c, "say ""no""", "'), ['a "b" c', 'say "no"', '"']);
+  assert.deepEqual(classNames(" \n"), []);
 });

@@ -3,7 +3,7 @@
 import { Problem } from "../lib/api.js";
 import { announce, dialog, h, problem } from "../lib/dom.js";
 import { toRun } from "../lib/route.js";
-import { rowText, sizeText, uploadFiles, validName } from "../lib/run_upload.js";
+import { classNames, rowText, sizeText, uploadFiles, validName } from "../lib/run_upload.js";
 import { getRuns } from "../lib/runs_api.js";
 
 /** @import { Run, View } from "../types.d.ts" */
@@ -93,6 +93,14 @@ function runForm(files, runs) {
   });
   const epoch = h("input", { id: "drop-epoch", type: "number", min: 0, required: true, value: 0 });
   const classes = h("textarea", { id: "drop-classes", rows: 2, "aria-describedby": "drop-hint" });
+  const classFile = h("input", {
+    id: "drop-class-file",
+    type: "file",
+    accept: ".txt,.csv,text/plain",
+    onchange: async () => {
+      classes.value = await classFile.files?.[0]?.text() ?? "";
+    },
+  });
   const gamma = h("input", { id: "drop-gamma", type: "number", min: 0, step: "any", required: true, value: 2 });
   const settings = h(
     "div",
@@ -100,10 +108,11 @@ function runForm(files, runs) {
     h(
       "div",
       { class: "pair" },
-      h("div", {}, h("label", { for: "drop-classes" }, "Class names"), classes),
+      h("div", {}, h("label", { for: "drop-classes" }, "Class names, one per line"), classes),
       h("div", {}, h("label", { for: "drop-gamma" }, "Gamma"), gamma),
     ),
-    h("p", { class: "hint", id: "drop-hint" }, "Optional: one per line or with commas, class 0 first."),
+    h("p", { class: "hint", id: "drop-hint" }, "Optional, class 0 first. In a single line, commas separate them."),
+    h("div", {}, h("label", { for: "drop-class-file" }, "Or a text file with class names"), classFile),
   );
   const note = h("p", { class: "hint", "aria-live": "polite" });
   const submit = h("button", { class: "primary", type: "submit" });
@@ -130,7 +139,7 @@ function runForm(files, runs) {
   name.addEventListener("input", refresh);
   refresh();
   const values = () => {
-    const names = classes.value.split(/[\n,]/).map((text) => text.trim()).filter(Boolean);
+    const names = classNames(classes.value);
     const newRun = { config: { gamma: Number(gamma.value) }, ...(names.length && { class_names: names }) };
     return { run: name.value, epoch: Number(epoch.value), newRun: existing() ? null : newRun };
   };

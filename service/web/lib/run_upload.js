@@ -48,6 +48,18 @@ export function batchNames(files) {
 }
 
 /**
+ * Class names, one in each line. In a single line commas separate them, except between quotes.
+ *
+ * @param {string} text
+ */
+export function classNames(text) {
+  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter(Boolean);
+  if (lines.length !== 1) return lines;
+  const parts = lines[0].matchAll(/\s*"((?:[^"]|"")*)"\s*(?=,|$)|[^,]+/g);
+  return [...parts].map(([part, quoted]) => (quoted?.replaceAll('""', '"') ?? part).trim()).filter(Boolean);
+}
+
+/**
  * A size in kB or MB.
  *
  * @param {number} bytes

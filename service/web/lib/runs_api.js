@@ -15,12 +15,25 @@ function withQuery(url, query) {
 }
 
 /**
- * All runs but the damaged ones, of which the service knows only name and error.
+ * All runs by name. The service knows only name and error of a damaged one.
+ *
  * @param {AbortSignal} [signal]
- * @returns {Promise<api.Run[]>}
+ * @returns {Promise<(api.Run | api.DamagedRun)[]>}
  */
-export const getRuns = async (signal) =>
-  (await get("runs", signal)).runs.filter((/** @type {object} */ run) => !("error" in run));
+export const getListedRuns = async (signal) => (await get("runs", signal)).runs;
+
+/**
+ * All runs but the damaged ones.
+ *
+ * @param {AbortSignal} [signal]
+ */
+export const getRuns = async (signal) => (await getListedRuns(signal)).filter(isWhole);
+
+/**
+ * @param {api.Run | api.DamagedRun} run
+ * @returns {run is api.Run}
+ */
+export const isWhole = (run) => !("error" in run);
 
 /**
  * @param {string} run

@@ -5,21 +5,21 @@ import { copyButton } from "../components/layout.js";
 import { call, path } from "../lib/api.js";
 import { announce, dialog, find, h, head, number, percent, problem } from "../lib/dom.js";
 import { address, toRun } from "../lib/route.js";
-import { getDiagnostics, getRuns } from "../lib/runs_api.js";
+import { getDiagnostics, getListedRuns, isWhole } from "../lib/runs_api.js";
 
-/** @import { Run, View } from "../types.d.ts" */
+/** @import { DamagedRun, Run, View } from "../types.d.ts" */
 /** @typedef {(signal: AbortSignal) => Promise<void>} Job */
 /** @typedef {(element: Element, job: Job) => void} WhenSeen */
 
 /** @param {View} view */
 export async function runsView(view) {
   const { signal } = view;
-  const runs = await getRuns(signal);
+  const runs = await getListedRuns(signal);
   if (runs.length === 0) return empty(view);
   const notice = h("div", {});
   const body = h("tbody", {});
   const whenSeen = seenQueue(signal);
-  const comparison = compareBar(runs);
+  const comparison = compareBar(runs.filter(isWhole));
   const section = h(
     "section",
     {},
@@ -55,7 +55,11 @@ export async function runsView(view) {
       ),
     ),
   );
-  for (const run of runs) body.append(runRow(run, notice, whenSeen, view, comparison.box(run)));
+  for (const run of runs) {
+    body.append(
+      isWhole(run) ? runRow(run, notice, whenSeen, view, comparison.box(run)) : damagedRow(run, notice, view),
+    );
+  }
   return section;
 }
 
@@ -89,12 +93,14 @@ function runRow(run, notice, whenSeen, view, box) {
     h(
       "td",
       { class: "end" },
-      h("button", {
-        class: "quiet danger",
-        type: "button",
-        "aria-label": `Delete run ${run.run}`,
-        onclick: () => askToDelete(run, element, notice, view),
-      }, "Delete"),
+      deleteButton(run.run, () =>
+        askToDelete(
+          run.run,
+          `${number(run.num_rows)} rows, its queues and ${number(reviewed)} verdicts go with it.`,
+          element,
+          notice,
+          view,
+        )),
     ),
   );
   if (run.num_examples === 0) loss.textContent = wrong.textContent = "–";
@@ -107,6 +113,33 @@ function runRow(run, notice, whenSeen, view, box) {
   }
   return element;
 }
+
+/**
+ * The row of a run that cannot be read.
+ *
+ * @param {DamagedRun} run
+ * @param {HTMLElement} notice Gets the error if the run cannot be deleted.
+ * @param {View} view
+ */
+function damagedRow({ run, error }, notice, view) {
+  const text = "It is damaged. Its files may hold rows and verdicts that focal-loss verify can repair.";
+  const element = h(
+    "tr",
+    {},
+    h("td", {}),
+    h("th", { scope: "row" }, run),
+    h("td", { colspan: 7 }, h("span", { class: "badge bad" }, "Damaged"), " ", error),
+    h("td", { class: "end" }, deleteButton(run, () => askToDelete(run, text, element, notice, view))),
+  );
+  return element;
+}
+
+/**
+ * @param {string} run
+ * @param {() => void} act
+ */
+const deleteButton = (run, act) =>
+  h("button", { class: "quiet danger", type: "button", "aria-label": `Delete run ${run}`, onclick: act }, "Delete");
 
 /**
  * A box for each run that has examples, and a bar that compares two ticked runs, the older one first.
@@ -174,22 +207,18 @@ function seenQueue(signal) {
 }
 
 /**
- * @param {Run} run
+ * @param {string} run
+ * @param {string} text What is lost with the run.
  * @param {HTMLElement} element The row of the run.
  * @param {HTMLElement} notice
  * @param {View} view
  */
-function askToDelete(run, element, notice, view) {
+function askToDelete(run, text, element, notice, view) {
   const content = h(
     "form",
     { method: "dialog" },
-    h("h2", {}, `Delete ${run.run}?`),
-    h(
-      "p",
-      {},
-      `${number(run.num_rows)} rows, its queues and ${number(run.reviews.num_reviewed)} verdicts go with it. ` +
-        "It cannot be brought back.",
-    ),
+    h("h2", {}, `Delete ${run}?`),
+    h("p", {}, `${text} It cannot be brought back.`),
     h(
       "div",
       { class: "buttons" },
@@ -197,11 +226,11 @@ function askToDelete(run, element, notice, view) {
       h("button", { value: "delete", class: "primary danger" }, "Delete for good"),
     ),
   );
-  dialog(`Delete ${run.run}?`, content, async () => {
+  dialog(`Delete ${run}?`, content, async () => {
     try {
-      await call("DELETE", path("runs", run.run));
+      await call("DELETE", path("runs", run));
       element.remove();
-      announce(`${run.run} is deleted.`);
+      announce(`${run} is deleted.`);
       if (!document.querySelector("tbody tr")) find(document, "#main").replaceChildren(empty(view));
     } catch (error) {
       if (!view.refused(error)) notice.replaceChildren(problem(error));
