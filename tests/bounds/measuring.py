@@ -6,7 +6,7 @@ import http.client
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -141,8 +141,8 @@ class Watch:
         return sum(_cpu_s(pid) for pid in self._pids)
 
     def _ask(self) -> None:
-        with suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=2 * self._give_up_after_s)
+        connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=2 * self._give_up_after_s)
+        with closing(connection), suppress(OSError, http.client.HTTPException):
             while True:
                 start = time.perf_counter()
                 connection.request("GET", "/healthz")

@@ -19,12 +19,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
-import httpx
-import numpy as np
-
+from tests.bounds.latency import LOUD, QUIET, Latencies
 from tests.bounds.traffic import Counts, run_traffic, store_runs_again
 from tests.bounds.worst_request import KB, MB
 from tests.live.server_process import ServerProcess, running_server
@@ -38,8 +35,8 @@ LOAD = 0.5
 MAX_GROWTH_BYTES = 32 * MB
 # In its first minutes a service loads modules and fills its caches.
 LEAST_S_FOR_GROWTH = 600
-SMALL_PAUSE_S = 0.05
-QUIET, LOUD = "quiet", "loud"
+# Above it the service is ended: other work on the machine needs the memory.
+MAX_MEMORY_BYTES = 3_000 * MB
 
 
 @dataclass(frozen=True)
@@ -61,43 +58,6 @@ class Sample:
     files: int
     threads: int
     leftovers: int
-
-
-class Latencies:
-    """Sends a small request again and again on one connection, and keeps its latencies by phase.
-
-    Args:
-        url: Base URL of the service.
-        path: Path of the request; a `POST` with a body of 64 rows, or `/healthz`.
-    """
-
-    def __init__(self, url: str, path: str) -> None:
-        self._url, self._path = url, path
-        self._done = Event()
-        self._thread = Thread(target=self._ask, daemon=True)
-        self.phase = QUIET
-        self.seconds: dict[str, list[float]] = {QUIET: [], LOUD: []}
-        self.failures = 0
-        self._thread.start()
-
-    def _ask(self) -> None:
-        body = {"logits": [[0.1 * column for column in range(10)]] * 64, "targets": [1] * 64}
-        with httpx.Client(base_url=self._url, timeout=60, verify=False) as client:
-            while not self._done.wait(SMALL_PAUSE_S):
-                start = time.perf_counter()
-                try:
-                    reply = client.get(self._path) if self._path == "/healthz" else client.post(self._path, json=body)
-                    self.failures += not reply.is_success
-                except httpx.TransportError:
-                    self.failures += 1
-                self.seconds[self.phase].append(time.perf_counter() - start)
-
-    def percentile(self, phase: str, percent: float) -> float:
-        return float(np.percentile(self.seconds[phase] or [0.0], percent))
-
-    def close(self) -> None:
-        self._done.set()
-        self._thread.join()
 
 
 class Soak:
@@ -137,11 +97,16 @@ class Soak:
     def _sample_for(self, phase: str, end: float) -> None:
         for probe in self._probes:
             probe.phase = phase
-        while True:
-            time.sleep(max(0.0, min(SAMPLE_S, end - time.monotonic())))
-            self.samples.append(self._sample(phase))
-            if time.monotonic() >= end:
-                return
+        next_sample = time.monotonic()
+        while (now := time.monotonic()) < end:
+            if self._server.memory_bytes() > MAX_MEMORY_BYTES:
+                self._server.process.kill()
+                raise SystemExit(f"the service took more than {MAX_MEMORY_BYTES / MB:.0f} MB")
+            if now >= next_sample:
+                self.samples.append(self._sample(phase))
+                next_sample += SAMPLE_S
+            time.sleep(max(0.0, min(1.0, end - now)))
+        self.samples.append(self._sample(phase))
 
     def _sample(self, phase: str) -> Sample:
         pids = [self._server.process.pid, *self._server.workers()]
