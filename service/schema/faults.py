@@ -14,6 +14,7 @@ from service.errors import ErrorItem, InvalidConfigError, InvalidRequestError, L
 ErrorT = TypeVar("ErrorT", bound=LossServiceError)
 # Members that are unions: pydantic puts the name of a branch, such as `constrained-int`, into the loc of their errors.
 UNIONS = {"alpha", "id", "label", "per_class"}
+MAX_ITEMS, MAX_CHARACTERS = 100, 100
 BRANCHES = re.compile(r"single|per_class|class_counts|(constrained-)?(int|str)|(literal|dict)\[.*\]")
 
 
@@ -54,20 +55,20 @@ def unknown_fault(kind: type[ErrorT], what: str, name: str, known: Collection[st
 
 
 def validation_fault(kind: type[ErrorT], err: ValidationError, *prefix: str | int) -> ErrorT:
-    """Build an error with an item for each of pydantic's errors; `prefix` begins the loc of each."""
+    """Build an error with an item for each of pydantic's first 100 errors; `prefix` begins the loc of each."""
     items = error_items(err, prefix)
-    return kind(summary(items), errors=items)
+    return kind(summary(items, err.error_count()), errors=items)
 
 
 def request_fault(err: ValidationError) -> InvalidRequestError:
     """Build the error of a request with a `config`: InvalidConfigError if every fault is in it."""
-    in_config = all(item["loc"][:1] == ["config"] for item in error_items(err, []))
+    in_config = all(error["loc"][:1] == ("config",) for error in err.errors(include_url=False, include_input=False))
     return validation_fault(InvalidConfigError if in_config else InvalidRequestError, err)
 
 
 def error_items(err: ValidationError, prefix: Sequence[str | int]) -> list[ErrorItem]:
-    """Convert pydantic's errors to error items, without the names of union branches and without large inputs."""
-    return [error_item(error, prefix) for error in err.errors(include_url=False, include_context=False)]
+    """Convert pydantic's first errors to error items, without the names of union branches and without large inputs."""
+    return [error_item(error, prefix) for error in err.errors(include_url=False, include_context=False)[:MAX_ITEMS]]
 
 
 def error_item(error: Mapping[str, Any], prefix: Sequence[str | int]) -> ErrorItem:
@@ -75,17 +76,23 @@ def error_item(error: Mapping[str, Any], prefix: Sequence[str | int]) -> ErrorIt
     loc: list[str | int] = [*prefix]
     for before, part in pairwise(("", *error["loc"])):
         if before not in UNIONS or not BRANCHES.fullmatch(str(part)):
-            loc.append(part)
+            loc.append(part[:MAX_CHARACTERS] if isinstance(part, str) else part)
     if error["type"] == "extra_forbidden":
-        return {"loc": loc, "msg": f"unknown field {str(loc[-1])[:100]!r}"}
+        return {"loc": loc, "msg": f"unknown field {loc[-1]!r}"}
     msg, value = error["msg"].removeprefix("Value error, "), error["input"]
     if isinstance(value, int | float | str | None) and error["type"] not in ("value_error", "missing"):
         msg += f", got {value[:100]!r}" if isinstance(value, str) else f", got {value}"
     return {"loc": loc, "msg": msg}
 
 
-def summary(items: Sequence[ErrorItem]) -> str:
-    """One sentence for `detail`: the first item, and how many more there are."""
+def summary(items: Sequence[ErrorItem], count: int | None = None) -> str:
+    """One sentence for `detail`: the first item, and how many more there are.
+
+    Args:
+        items: The items, at least one.
+        count: Number of all faults; by default, that of the items.
+    """
     place, msg = ".".join(map(str, items[0]["loc"])), items[0]["msg"]
     first = f"{place}: {msg}" if place else msg
-    return first if len(items) == 1 else f"{first} (and {len(items) - 1} more)"
+    further = (len(items) if count is None else count) - 1
+    return f"{first} (and {further} more)" if further else first

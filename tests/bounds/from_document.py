@@ -38,6 +38,7 @@ def worst_requests(document: Document, route: str, size: int, paths: Mapping[str
         return WorstRequest(method, name, path) if value is None else json_request(method, name, path, value)
 
     yield request("smallest", path, smallest)
+    yield request("unknown parameters", path + "?" + "&".join(f"u{number}=" for number in range(9_000)), smallest)
     for parameter in operation.get("parameters", ()):
         schema = definitions.get(parameter["schema"].get("$ref", "").rpartition("/")[2], parameter["schema"])
         for place, query in _queries(parameter["name"], parameter["in"], schema, min(size, LONGEST_URL)):

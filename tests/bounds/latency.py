@@ -71,7 +71,7 @@ def large_requests() -> Mapping[str, Callable[[int], WorstRequest]]:
     json_rows = json_request("POST", "", "/loss", rows)
     tensors = {"logits": np.zeros((160_000, 100), np.float32), "targets": np.zeros(160_000, np.int64)}
     binary = WorstRequest("POST", "", "/loss", write_safetensors(tensors, {}), {"Content-Type": SAFETENSORS})
-    batch = {"logits": [[0.5, 0.25]] * 100_000, "targets": [0] * 100_000, "ids": list(range(100_000))}
+    batch = {"logits": [[0.5, 0.25, 0.1]] * 100_000, "targets": [0] * 100_000, "ids": list(range(100_000))}
     stored = json_request("PUT", "", f"/runs/rows/epochs/9/batches/{NEW}", batch)
     tasks = {"tasks": [{"data": {"external_id": str(number)}} for number in range(10_000)]}
     predict = json_request("POST", "", "/runs/rows/label-studio/predict", tasks)

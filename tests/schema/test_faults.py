@@ -69,6 +69,14 @@ class TestValidationErrors:
         assert error.errors[0]["loc"] == []
         assert error.detail == error.errors[0]["msg"]
 
+    def test_are_listed_up_to_a_number(self) -> None:
+        with pytest.raises(ValidationError) as caught:
+            TypeAdapter(dict[str, int]).validate_python({f"{number:06}" * 100: "x" for number in range(1000)})
+        error = validation_fault(InvalidRequestError, caught.value)
+        assert [len(item["loc"]) for item in error.errors] == [1] * 100
+        assert all(len(str(item["loc"][0])) == 100 for item in error.errors)
+        assert error.detail.endswith("(and 999 more)")
+
     def test_are_of_the_configuration_if_all_are(self) -> None:
         assert type(request_fault(validation_error({"config": {"gamma": "2"}}))) is InvalidConfigError
         assert type(request_fault(validation_error({"config": {"gamma": "2"}, "top_k": "3"}))) is InvalidRequestError

@@ -15,7 +15,7 @@ from service.api.http.methods import allowed_methods, options_response, slash_re
 from service.api.http.paths import route_path
 from service.api.http.query_types import QueryModel
 from service.errors import ErrorItem, InvalidRequestError, LossServiceError, MethodNotAllowedError, NotFoundError
-from service.schema.faults import error_item, summary
+from service.schema.faults import MAX_ITEMS, error_item, summary
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -62,14 +62,14 @@ async def on_validation_error(request: Request, exception: Exception) -> Respons
     """The reply for a query that does not fit its model."""
     assert isinstance(exception, RequestValidationError)
     known = _known_parameters(request)
-    items = [_query_item(error, known) for error in exception.errors()]
-    return problem_response(InvalidRequestError(summary(items), errors=items), route_path(request.scope))
+    errors = exception.errors()
+    items = [_query_item(error, known) for error in errors[:MAX_ITEMS]]
+    problem = InvalidRequestError(summary(items, len(errors)), errors=items)
+    return problem_response(problem, route_path(request.scope))
 
 
 def _query_item(error: Mapping[str, Any], known: str) -> ErrorItem:
     item = error_item(error, ())
-    # Parameter names may be as long as a URL.
-    item["loc"] = [part[:100] if isinstance(part, str) else part for part in item["loc"]]
     if error["type"] == "extra_forbidden":
         item["msg"] = f"unknown query parameter {item['loc'][-1]!r}; known are {known}"
     return item
