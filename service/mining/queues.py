@@ -224,7 +224,7 @@ def _rule(view: View, request: QueueRequest, weighting: Weighting, epoch: int, w
     if isinstance(quotas, dict):
         unknown = [label for label in quotas if int(label) >= (view.snapshot.num_classes or 0)]
         if unknown:
-            msg = f"per_class has class {unknown[0]}, the run has {view.snapshot.num_classes} classes"
+            msg = f"per_class has class {str(unknown[0])[:100]}, the run has {view.snapshot.num_classes} classes"
             raise fault(InvalidRequestError, msg, "per_class", unknown[0])
         reserved = {int(label): number for label, number in quotas.items()}
         return Rule(request.budget, reserved, refill=False, at_most=request.at_most)

@@ -44,9 +44,13 @@ def fault(
     numbers = {"batch": batch, "row": row, "column": column}
     place = ", ".join(f"{name} {number}" for name, number in numbers.items() if number is not None)
     path: list[str | int] = [] if batch is None else ["batches", batch]
-    path += [*loc, *(part for part in (row, column) if part is not None)]
+    path += [_shortened(part) for part in (*loc, row, column) if part is not None]
     text = msg if detail is None else detail
     return kind(f"{place}: {text}" if place else text, errors=[{"loc": path, "msg": msg}])
+
+
+def _shortened(part: str | int) -> str | int:
+    return part[:MAX_CHARACTERS] if isinstance(part, str) else part
 
 
 def unknown_fault(kind: type[ErrorT], what: str, name: str, known: Collection[str], *loc: str | int) -> ErrorT:
@@ -76,7 +80,7 @@ def error_item(error: Mapping[str, Any], prefix: Sequence[str | int]) -> ErrorIt
     loc: list[str | int] = [*prefix]
     for before, part in pairwise(("", *error["loc"])):
         if before not in UNIONS or not BRANCHES.fullmatch(str(part)):
-            loc.append(part[:MAX_CHARACTERS] if isinstance(part, str) else part)
+            loc.append(_shortened(part))
     if error["type"] == "extra_forbidden":
         return {"loc": loc, "msg": f"unknown field {loc[-1]!r}"}
     msg, value = error["msg"].removeprefix("Value error, "), error["input"]

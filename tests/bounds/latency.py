@@ -124,10 +124,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each kind")
     seconds = parser.parse_args().seconds
-    print(
-        "| large requests of two clients | sent | p50 without, ms | p50 with | p99 without | p99 with | p50 ratio | p99 ratio | failed |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    names = ("large requests of two clients", "sent", "p50 without, ms", "p50 with", "p99 without", "p99 with")
+    names += ("ratio of p50", "of p99", "failed")
+    print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder), processes="2") as server:
         with httpx.Client(base_url=server.url, timeout=60, verify=False) as client:
             store_runs(client, 2 * MB)
