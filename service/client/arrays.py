@@ -15,7 +15,7 @@ from service.formats.labels import ClassNames, LabelError, number_labels
 from service.formats.part_names import NamesError, find_name
 from service.formats.safetensors import Tensor
 from service.schema.faults import fault
-from service.schema.request import Column, Ids
+from service.schema.request import Column, Ids, OnInvalid
 
 WIRE_DTYPES = {
     "float16": "F16",
@@ -55,7 +55,9 @@ class SentBatch:
         return SentBatch(logits, targets, self.ids)
 
 
-def sent_batch(batch: Any, number: int = 0, class_names: Sequence[str] | None = None) -> SentBatch:
+def sent_batch(
+    batch: Any, number: int = 0, class_names: Sequence[str] | None = None, on_invalid: OnInvalid = "error"
+) -> SentBatch:
     """Convert a batch for sending.
 
     Args:
@@ -63,6 +65,7 @@ def sent_batch(batch: Any, number: int = 0, class_names: Sequence[str] | None = 
             the other names of `service.formats.part_names`. Tables are those of Arrow, polars, pandas and DuckDB.
         number: Position in the request, for error messages.
         class_names: Names of the classes, for labels that are texts. Without them such a label is a number.
+        on_invalid: `exclude` to send what is no label as a label that the service leaves out.
 
     Raises:
         InvalidRequestError: The batch has none of these forms, or contains logits that are not numbers.
@@ -71,14 +74,15 @@ def sent_batch(batch: Any, number: int = 0, class_names: Sequence[str] | None = 
         InvalidIdsError: An id is not unique, or neither a string nor an integer of 64 bits.
     """
     logits, targets, ids = _parts(batch, number)
-    sent = tensor(logits, "logits", number), tensor(targets, "targets", number, class_names)
+    sent = tensor(logits, "logits", number), _targets(targets, number, class_names, on_invalid)
     rows = sent[0].shape[0] if sent[0].shape else 0
     return SentBatch(*sent, None if ids is None else check_ids(ids, rows, number))
 
 
 def has_text_labels(batch: Any) -> bool:
     """Return True if the labels of a batch are texts or other objects, which can be names of classes."""
-    return _named_array(_parts(batch, 0)[1], "targets", 0)[1].dtype.kind not in "biuf"
+    targets = _parts(batch, 0)[1]
+    return _package(targets) != "torch" and _named_array(targets, "targets", 0)[1].dtype.kind not in "biuf"
 
 
 def _parts(batch: Any, number: int) -> tuple[Any, Any, Any]:
@@ -108,27 +112,41 @@ def _member(batch: Mapping[str, Any], part: str, number: int, *, required: bool 
     return None if name is None else batch[name]
 
 
-def tensor(value: Any, part: str, number: int = 0, class_names: Sequence[str] | None = None) -> Tensor:
-    """Convert an array, tensor or nested list for sending.
+def tensor(value: Any, part: str, number: int = 0) -> Tensor:
+    """Convert an array, tensor or nested list of numbers for sending.
 
     Args:
         value: Array, tensor or nested list. float16, bfloat16, float32 and float64 are sent unchanged, lists of numbers
             as float64 or int64. A torch tensor may be on any device and require gradients.
         part: `logits` or `targets`. Integer logits are sent as float64.
         number: Number of the batch, for error messages.
-        class_names: As for `sent_batch`.
 
     Raises:
-        InvalidRequestError: A logit is not a number.
+        InvalidRequestError: A value is not a number.
         ShapeError: The rows of a list differ in length.
-        InvalidTargetError: A label is neither a number below 2^63 nor the name of a class.
     """
     name, array = _named_array(value, part, number)
-    if part == "targets" and array.dtype.kind not in "if" and name != "bfloat16":
-        array = _numeric_labels(array, number, class_names)
-        name = array.dtype.name
-    elif part == "logits" and array.dtype.kind in "iub" and name != "bfloat16":
+    if part == "logits" and array.dtype.kind in "iub" and name != "bfloat16":
         name = "float64"
+    return _tensor(name, array, part, number)
+
+
+def _targets(value: Any, number: int, class_names: Sequence[str] | None, on_invalid: OnInvalid) -> Tensor:
+    """Convert labels. Those that are not signed integers or floats are read by the rule of every format."""
+    name, array = _named_array(value, "targets", number)
+    if array.dtype.kind in "if" or name == "bfloat16":
+        return _tensor(name, array, "targets", number)
+    names = None if class_names is None else ClassNames(class_names)
+    array = array if array.dtype.kind in "bu" else array.astype(object)
+    try:
+        array = number_labels(array, names, exclude=on_invalid == "exclude")
+    except LabelError as err:
+        raise fault(InvalidTargetError, err.msg, "targets", batch=number, row=err.row, column=err.column) from err
+    return _tensor(array.dtype.name, array, "targets", number)
+
+
+def _tensor(name: str, array: Column, part: str, number: int) -> Tensor:
+    """Convert an array with the dtype of this name, or the smallest that holds it among those of the wire."""
     if array.dtype.kind == "f" and name not in WIRE_DTYPES:
         name = "float64"  # numpy's longdouble
     name = WIDENED.get(name, name)
@@ -138,15 +156,6 @@ def tensor(value: Any, part: str, number: int = 0, class_names: Sequence[str] | 
         array = array.astype(np.dtype(name).newbyteorder("<"), copy=False)
     flat = np.ascontiguousarray(array).reshape(-1)
     return Tensor(WIRE_DTYPES[name], array.shape, flat.view(np.uint8).data)
-
-
-def _numeric_labels(labels: Column, number: int, class_names: Sequence[str] | None) -> Column:
-    """Convert labels that are not signed integers or floats, by the rule of every format of the service."""
-    values = labels if labels.dtype.kind in "bu" else labels.astype(object)
-    try:
-        return number_labels(values, None if class_names is None else ClassNames(class_names))
-    except LabelError as err:
-        raise fault(InvalidTargetError, err.msg, "targets", batch=number, row=err.row, column=err.column) from err
 
 
 def _named_array(value: Any, part: str, number: int) -> tuple[str, Column]:

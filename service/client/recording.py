@@ -73,7 +73,7 @@ class Recording:
             raise ValueError("the recorder is closed")
         if has_text_labels((logits, targets)):
             raise InvalidTargetError("the labels of a recorder are numbers; `RunClient.push` also takes class names")
-        rows = sent_batch((logits, targets, ids)).copy()
+        rows = sent_batch((logits, targets, ids), on_invalid=self._options.on_invalid).copy()
         if rows.ids is None:
             raise InvalidIdsError("ids missing; a run identifies its examples by them")
         columns = self._columns(epoch, rows.num_examples, attributes or {})

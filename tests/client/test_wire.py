@@ -169,6 +169,11 @@ def test_ids_have_64_bits(ids: Any) -> None:
     assert sent_batch((LOGITS, [0, 1], ids)).ids == [0, 2**64 - 1]
 
 
+def test_what_is_no_label_is_sent_as_one_that_is_left_out() -> None:
+    sent = sent_batch((LOGITS, [None, "1"]), on_invalid="exclude")
+    assert np.isnan(np.frombuffer(sent.targets.data, np.float64)).tolist() == [True, False]
+
+
 def test_texts_are_names_before_they_are_numbers() -> None:
     sent = sent_batch((LOGITS, ["2", "0"]), class_names=["2", "cat", "dog"])
     assert np.frombuffer(sent.targets.data, np.float64).tolist() == [0, 0]

@@ -98,7 +98,7 @@ class AsyncLossClient(AsyncConnection):
             top_k: Number of hardest examples of all batches to return.
             on_invalid: As for `loss`.
         """
-        sent = [sent_batch(batch, number) for number, batch in enumerate(batches)]
+        sent = [sent_batch(batch, number, on_invalid=on_invalid) for number, batch in enumerate(batches)]
         return await self.send(calls.loss_call(sent, calls.loss_fields(config, outputs, top_k, on_invalid)))
 
     def stream(
@@ -136,7 +136,7 @@ class AsyncLossClient(AsyncConnection):
                 return (await self.get_config(config)).config.reduction
             return calls.parse_config(config).reduction
 
-        return AsyncLossStream(totals, stream_results(batches, send, get_reduction, totals, progress))
+        return AsyncLossStream(totals, stream_results(batches, send, get_reduction, totals, progress, on_invalid))
 
     async def put_config(self, config: ConfigFields) -> HeldConfig:
         """Load a configuration onto the service's device. Configurations with the same meaning are held once."""

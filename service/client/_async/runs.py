@@ -109,7 +109,7 @@ class AsyncRunClient:
         if not isinstance(data, SentBatch):
             # Only the service knows the names of the run's classes.
             class_names = (await self.describe())["class_names"] if has_text_labels(data) else None
-            data = sent_batch(data, class_names=class_names)
+            data = sent_batch(data, class_names=class_names, on_invalid=on_invalid)
         call = run_calls.put_batch_call(
             self.name, epoch, batch, data, attributes, outputs, top_k, on_invalid, replace=replace
         )

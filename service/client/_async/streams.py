@@ -10,6 +10,7 @@ from service.client.errors import shift_batches
 from service.client.grouping import Grouping, Progress
 from service.errors import LossServiceError
 from service.schema.config import Reduction
+from service.schema.request import OnInvalid
 from service.schema.result import BatchResult, LossResult, Totals
 
 
@@ -44,6 +45,7 @@ async def stream_results(
     get_reduction: Callable[[], Awaitable[Reduction]],
     totals: Totals,
     progress: Progress | None,
+    on_invalid: OnInvalid = "error",
 ) -> AsyncGenerator[BatchResult, None]:
     """Yield the result of each batch.
 
@@ -53,6 +55,7 @@ async def stream_results(
         get_reduction: Function that returns the reduction of the configuration.
         totals: Totals to add the replies to.
         progress: Function called after each reply with the number of batches and of examples so far.
+        on_invalid: Treatment of rows with an invalid logit or target.
     """
     totals.reduction = await get_reduction()
     request = AsyncBackground[LossResult]()
@@ -71,7 +74,7 @@ async def stream_results(
         return reply.batches
 
     try:
-        async for group in _groups(batches):
+        async for group in _groups(batches, on_invalid):
             results = await receive()
             request.start(send, group)
             for result in results:
@@ -82,10 +85,10 @@ async def stream_results(
         request.close()
 
 
-async def _groups(batches: AsyncBatches) -> AsyncIterator[list[SentBatch]]:
+async def _groups(batches: AsyncBatches, on_invalid: OnInvalid) -> AsyncIterator[list[SentBatch]]:
     grouping = Grouping()
     async for number, batch in async_enumerate(batches):
-        if complete := grouping.add(sent_batch(batch, number)):
+        if complete := grouping.add(sent_batch(batch, number, on_invalid=on_invalid)):
             yield complete
     if last := grouping.take():
         yield last

@@ -99,7 +99,7 @@ class LossClient(Connection):
             top_k: Number of hardest examples of all batches to return.
             on_invalid: As for `loss`.
         """
-        sent = [sent_batch(batch, number) for number, batch in enumerate(batches)]
+        sent = [sent_batch(batch, number, on_invalid=on_invalid) for number, batch in enumerate(batches)]
         return self.send(calls.loss_call(sent, calls.loss_fields(config, outputs, top_k, on_invalid)))
 
     def stream(
@@ -137,7 +137,7 @@ class LossClient(Connection):
                 return (self.get_config(config)).config.reduction
             return calls.parse_config(config).reduction
 
-        return LossStream(totals, stream_results(batches, send, get_reduction, totals, progress))
+        return LossStream(totals, stream_results(batches, send, get_reduction, totals, progress, on_invalid))
 
     def put_config(self, config: ConfigFields) -> HeldConfig:
         """Load a configuration onto the service's device. Configurations with the same meaning are held once."""

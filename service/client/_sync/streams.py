@@ -11,6 +11,7 @@ from service.client.errors import shift_batches
 from service.client.grouping import Grouping, Progress
 from service.errors import LossServiceError
 from service.schema.config import Reduction
+from service.schema.request import OnInvalid
 from service.schema.result import BatchResult, LossResult, Totals
 
 
@@ -45,6 +46,7 @@ def stream_results(
     get_reduction: Callable[[], Reduction],
     totals: Totals,
     progress: Progress | None,
+    on_invalid: OnInvalid = "error",
 ) -> Generator[BatchResult, None]:
     """Yield the result of each batch.
 
@@ -54,6 +56,7 @@ def stream_results(
         get_reduction: Function that returns the reduction of the configuration.
         totals: Totals to add the replies to.
         progress: Function called after each reply with the number of batches and of examples so far.
+        on_invalid: Treatment of rows with an invalid logit or target.
     """
     totals.reduction = get_reduction()
     request = Background[LossResult]()
@@ -72,7 +75,7 @@ def stream_results(
         return reply.batches
 
     try:
-        for group in _groups(batches):
+        for group in _groups(batches, on_invalid):
             results = receive()
             request.start(send, group)
             for result in results:
@@ -83,10 +86,10 @@ def stream_results(
         request.close()
 
 
-def _groups(batches: Batches) -> Iterator[list[SentBatch]]:
+def _groups(batches: Batches, on_invalid: OnInvalid) -> Iterator[list[SentBatch]]:
     grouping = Grouping()
     for number, batch in sync_enumerate(batches):
-        if complete := grouping.add(sent_batch(batch, number)):
+        if complete := grouping.add(sent_batch(batch, number, on_invalid=on_invalid)):
             yield complete
     if last := grouping.take():
         yield last
