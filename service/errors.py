@@ -25,6 +25,7 @@
   - TooManyExamplesError            413 too_many_examples       the request has more rows than max_examples
   - TooManyBatchesError             413 too_many_batches        the request has too many batches
   - TooManyAttributesError          413 too_many_attributes     an example has too many attributes
+  - TooManyValuesError              413 too_many_values         a JSON body has more than 2^20 values and names
   - RunFullError                    413 run_full                the run has more rows than max_run_rows
   - HeadersTimeoutError             408 head_timeout            request line and headers did not arrive in time
   - HeadersTooLargeError            431 head_too_large          request line and headers over max_head_bytes
@@ -302,6 +303,12 @@ class TooManyAttributesError(LossServiceError):
     """The examples have more attributes than are accepted."""
 
     status, code, title = 413, "too_many_attributes", "Too many attributes"
+
+
+class TooManyValuesError(LossServiceError):
+    """A JSON body has more than 2^20 values and names."""
+
+    status, code, title = 413, "too_many_values", "Too many values"
 
 
 class UnsupportedMediaTypeError(LossServiceError):

@@ -9,9 +9,11 @@ from threading import Lock
 from typing import TypeVar
 
 import structlog
+from starlette.responses import Response
 
 from service.api.admission import Admission
 from service.api.current import CURRENT, until_disconnect
+from service.api.http.responses import json_response
 from service.errors import LossServiceError, RunDamagedError
 from service.runs.compaction import MERGED_AT_ONCE, F, MergedFolder, compact
 from service.runs.damage import log_damage
@@ -80,6 +82,10 @@ class RunWork:
             return await until_disconnect(self.do(lambda: self.queries.ask(run, question, cancellation)))
         finally:
             cancellation.cancel()
+
+    async def reply(self, run: str, question: Callable[[View], object], status: int = 200) -> Response:
+        """The result of `ask` as a JSON reply, which is encoded on the thread too."""
+        return await self.ask(run, lambda view: json_response(question(view), status))
 
     def merge_later(self, folder: MergedFolder[F], num_files: int = MERGED_AT_ONCE) -> None:
         """Merge the files of a folder in the background if there are enough of them.

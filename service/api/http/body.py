@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.api.http.buffers import new_buffer
 from service.api.http.pace import Pace
+from service.codecs.json_size import check_size
 from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError
 
 
@@ -140,8 +141,10 @@ def decoded_json(body: memoryview) -> Any:
     """The value of a JSON body.
 
     Raises:
+        TooManyValuesError: See `check_size`.
         DecodeError: The body is not JSON.
     """
+    check_size(body)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as err:

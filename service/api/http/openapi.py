@@ -41,6 +41,7 @@ from service.errors import (
     StorageUnavailableError,
     TooManyElementsError,
     TooManyExamplesError,
+    TooManyValuesError,
     UnauthorizedError,
     UnknownConfigError,
     UnknownOutputError,
@@ -61,22 +62,25 @@ Operation: TypeAlias = dict[str, Any]
 ErrorKinds: TypeAlias = tuple[type[LossServiceError], ...]
 
 # Errors of every route that reads a JSON body, that uses a run, that queries its rows.
-BODY: ErrorKinds = (
+RECEIVED: ErrorKinds = (
     DecodeError,
     BodyTimeoutError,
     BodyTooLargeError,
     UnsupportedMediaTypeError,
+    UnsupportedEncodingError,
     InvalidRequestError,
+    QueueFullError,
 )
+# Errors of every route with a JSON body.
+BODY: ErrorKinds = (*RECEIVED, TooManyValuesError)
 STORE: ErrorKinds = (QueueFullError, StorageUnavailableError)
 RUN: ErrorKinds = (UnknownRunError, InvalidNameError, RunDamagedError, *STORE)
 ROWS: ErrorKinds = (*RUN, InvalidRequestError, StorageFullError, QueryTimeoutError, DeviceOutOfMemoryError)
 # Errors of a service that is not ready, and of every route that computes losses.
 READINESS: ErrorKinds = (DrainingError, DeviceUnavailableError, StorageUnavailableError, StorageFullError)
 LOSS: ErrorKinds = (
-    *BODY,
+    *RECEIVED,
     NotAcceptableError,
-    UnsupportedEncodingError,
     TooManyElementsError,
     TooManyExamplesError,
     UnknownConfigError,
@@ -87,7 +91,6 @@ LOSS: ErrorKinds = (
     InvalidTargetError,
     InvalidIdsError,
     QueryTimeoutError,
-    QueueFullError,
     DeviceOutOfMemoryError,
     DeviceUnavailableError,
 )

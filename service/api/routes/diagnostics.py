@@ -10,7 +10,6 @@ from starlette.responses import Response
 from service.api.http.openapi import ROWS, problems
 from service.api.http.path_types import OtherRunName, RunName
 from service.api.http.query_types import refuse_repeated_parameters
-from service.api.http.responses import json_response
 from service.api.queries import CompareQuery, DiagnosticsQuery, DynamicsQuery
 from service.api.state import service_of
 from service.diagnostics.compare import compare
@@ -39,7 +38,7 @@ async def get_diagnostics(request: Request, run: RunName, query: Annotated[Diagn
         weighting = view.weighting(query.weights, query.gamma)
         return diagnostics(view, weighting, view.snapshot.epoch(query.epoch), query.field_names)
 
-    return json_response(await service_of(request).runs.ask(run, work))
+    return await service_of(request).runs.reply(run, work)
 
 
 @router.get(
@@ -64,7 +63,7 @@ async def get_dynamics(request: Request, run: RunName, query: Annotated[Dynamics
             bins=query.bins,
         )
 
-    return json_response(await service_of(request).runs.ask(run, work))
+    return await service_of(request).runs.reply(run, work)
 
 
 @router.get(
@@ -86,4 +85,4 @@ async def get_compare(
             epochs = view.snapshot.epoch(query.epoch), after.snapshot.epoch(query.other_epoch)
             return compare(view, after, view.weighting(query.weights, query.gamma), epochs, query.top)
 
-    return json_response(await service.runs.ask(run, work))
+    return await service.runs.reply(run, work)

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from service.api.http.openapi import ROWS, problems
 from service.api.http.path_types import ExampleId, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
-from service.api.http.responses import json_response
+from service.api.http.responses import json_bytes
 from service.api.queries import EpochQuery, ExamplesQuery
 from service.api.state import service_of
 from service.codecs.negotiation import best_media_type
@@ -96,8 +96,8 @@ async def get_examples(request: Request, run: RunName, query: Annotated[Examples
     media_type = best_media_type(request.headers.get("accept"), dict.fromkeys((JSON, *FORMATS), ()))
     order = Order.parse(query.sort)
 
-    def work(view: View) -> ExamplesPage:
-        return examples_page(
+    def work(view: View) -> tuple[int, str | None, bytes]:
+        page = examples_page(
             view,
             view.weighting(query.weights, query.gamma),
             view.snapshot.epoch(query.epoch),
@@ -107,18 +107,18 @@ async def get_examples(request: Request, run: RunName, query: Annotated[Examples
             cursor=query.cursor,
             verdicts=service.runs.store.reviews(view.snapshot).verdicts,
         )
+        content = json_bytes(page) if media_type == JSON else FORMATS[media_type](page["rows"])
+        return page["epoch"], page["next_cursor"], content
 
-    reply = await service.runs.ask(run, work)
+    epoch, next_cursor, content = await service.runs.ask(run, work)
     headers = {"Vary": "Accept"}
-    if reply["next_cursor"] is not None:
+    if next_cursor is not None:
         # The cursor belongs to this epoch, which may not be the last one any more when the next page is requested.
-        position = {"epoch": reply["epoch"], "cursor": reply["next_cursor"]}
+        position = {"epoch": epoch, "cursor": next_cursor}
         others = [(name, value) for name, value in request.query_params.multi_items() if name not in position]
         next_query = urlencode([*others, *position.items()])
         headers["Link"] = f'<{request.url.path}?{next_query}>; rel="next"'
-    if media_type == JSON:
-        return json_response(reply, headers=headers)
-    return Response(FORMATS[media_type](reply["rows"]), headers=headers, media_type=media_type)
+    return Response(content, headers=headers, media_type=media_type)
 
 
 @router.get(
@@ -137,4 +137,4 @@ async def get_example(
         epoch, weighting = view.snapshot.epoch(query.epoch), view.weighting(query.weights, query.gamma)
         return example(view, weighting, epoch, example_id, service.runs.store.reviews(view.snapshot))
 
-    return json_response(await service.runs.ask(run, work))
+    return await service.runs.reply(run, work)

@@ -15,7 +15,6 @@ from starlette.responses import FileResponse, Response
 from service.api.http.openapi import JSON, ROWS, problems
 from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
-from service.api.http.responses import json_response
 from service.api.queries import ExportQuery, PreviewQuery
 from service.api.state import service_of
 from service.errors import InvalidConfigError, UnknownEpochError, UnknownQueueError
@@ -94,7 +93,7 @@ async def get_export_preview(request: Request, run: RunName, query: Annotated[Pr
             **preview(query.format, list(islice(rows, query.rows)), options, class_labels(view)),
         }
 
-    return json_response(await service.runs.ask(run, work))
+    return await service.runs.reply(run, work)
 
 
 def _file_name(query: ExportQuery, run: str) -> str:

@@ -100,7 +100,7 @@ async def get_health(request: Request, run: RunName) -> Response:
 async def post_setup(request: Request, run: RunName) -> Response:
     """The version of the predictions. The body is not used."""
     await read_json(request, any_json)
-    return json_response(await service_of(request).runs.ask(run, lambda view: setup_reply(_options(view))))
+    return await service_of(request).runs.reply(run, lambda view: setup_reply(_options(view)))
 
 
 @router.post(
@@ -125,7 +125,7 @@ async def post_predict(request: Request, run: RunName) -> Response:
 
         return predict_reply(predict_request, lookup, _options(view))
 
-    return json_response(await service.runs.ask(run, work))
+    return await service.runs.reply(run, work)
 
 
 @router.post(

@@ -10,7 +10,6 @@ from starlette.responses import Response
 from service.api.http.openapi import BODY, ROWS, json_body, problems
 from service.api.http.path_types import QueueName, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
-from service.api.http.responses import json_response
 from service.api.queries import NewQueueQuery, QueueQuery
 from service.api.receive import any_json, read_json
 from service.api.state import service_of
@@ -78,8 +77,9 @@ async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQu
 
     queue, new = await service.runs.ask(run, work)
     # A second call: `ask` may repeat its work, and must not create a second queue.
-    reply = await service.runs.ask(run, lambda view: queue_page(store, view, Listing.of(queue), QueueFilter()))
-    return json_response(reply, 201 if new else 200)
+    return await service.runs.reply(
+        run, lambda view: queue_page(store, view, Listing.of(queue), QueueFilter()), 201 if new else 200
+    )
 
 
 @router.get("/queues", summary="List the queues of a run", response_model=QueueList, responses=problems(*ROWS))
@@ -91,7 +91,7 @@ async def list_queues(request: Request, run: RunName) -> Response:
         verdicts = service.runs.store.reviews(view.snapshot).verdicts
         return {"queues": [queue_reply(queue, verdicts) for queue in listings(service.runs.store, view.snapshot)]}
 
-    return json_response(await service.runs.ask(run, work))
+    return await service.runs.reply(run, work)
 
 
 @router.get(
@@ -112,7 +112,7 @@ async def get_queue(
         queue_filter = query.filter(RunClasses(view.snapshot))
         return queue_page(store, view, listing(store, view.snapshot, queue_name), queue_filter)
 
-    return json_response(await service_of(request).runs.ask(run, work))
+    return await service_of(request).runs.reply(run, work)
 
 
 @router.post(
@@ -135,7 +135,7 @@ async def post_reviews(request: Request, run: RunName) -> Response:
         service.runs.merge_later(folder, len(folder.live()))
         return {"added": added, **progress(store, view.snapshot, folder.history().verdicts)}
 
-    return json_response(await service.runs.ask(run, work), 201)
+    return await service.runs.reply(run, work, 201)
 
 
 @router.get("/reviews", summary="List the reviews of a run", response_model=Reviews, responses=problems(*ROWS))
@@ -147,4 +147,4 @@ async def get_reviews(request: Request, run: RunName) -> Response:
         history = store.reviews(view.snapshot)
         return {"reviews": history.reviews, **progress(store, view.snapshot, history.verdicts)}
 
-    return json_response(await service_of(request).runs.ask(run, work))
+    return await service_of(request).runs.reply(run, work)

@@ -56,8 +56,12 @@ async def put_run(request: Request, run: RunName) -> Response:
     service = service_of(request)
     check_name("run", run)
     description = await read_json(request, RunDescription.parse)
-    snapshot, new = await service.runs.do(lambda: service.runs.store.create(run, description))
-    return json_response(_created_run(snapshot), 201 if new else 200)
+
+    def work() -> Response:
+        snapshot, new = service.runs.store.create(run, description)
+        return json_response(_created_run(snapshot), 201 if new else 200)
+
+    return await service.runs.do(work)
 
 
 @router.get("", summary="List all runs", response_model=RunList, responses=problems(*STORE))
@@ -74,14 +78,14 @@ async def list_runs(request: Request) -> Response:
                 runs.append(_run_or_error(store, name))
         return {"runs": runs}
 
-    return json_response(await service_of(request).runs.do(work))
+    return await service_of(request).runs.do(lambda: json_response(work()))
 
 
 @router.get("/{run}", summary="Get a run", response_model=Run, responses=problems(*RUN))
 async def get_run(request: Request, run: RunName) -> Response:
     """Description, epochs, counts, and the progress of the reviews."""
     store = service_of(request).runs.store
-    return json_response(await service_of(request).runs.do(lambda: _run(store, run)))
+    return await service_of(request).runs.do(lambda: json_response(_run(store, run)))
 
 
 @router.delete(
