@@ -88,6 +88,8 @@ class BodyProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reader = Reader(self)
+        # The request whose reply is being sent; `cycle` is the last of the pipelined ones.
+        self._running: RequestResponseCycle | None = None
         self._unsent: UnsentBytes
         self._in_headers = False
         # Bytes of unfinished headers, or of the framing of a body beyond what the body allows.
@@ -113,6 +115,10 @@ class BodyProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timers and break the reference cycles, so that memory is freed without garbage collection."""
+        if self._running is not None and not self._running.response_complete:
+            # uvicorn tells only the last of the pipelined requests.
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._stop_header_timer()
@@ -120,7 +126,7 @@ class BodyProtocol(HttpToolsProtocol):
         if self._probe_timer is not None:
             self._probe_timer.cancel()
         self.pipeline.clear()
-        self.scope = self.cycle = self._reader = None  # type: ignore[assignment]
+        self.scope = self.cycle = self._reader = self._running = None  # type: ignore[assignment]
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """True keeps the connection open for a client that has closed its sending side but waits for a reply."""
@@ -244,6 +250,10 @@ class BodyProtocol(HttpToolsProtocol):
         self._pending_bytes = 0
         # If the response finished before the body, uvicorn would keep waiting for the body.
         self.cycle.more_body = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _ignore_upgrade(self) -> None:
         """Continue as if no upgrade was offered: a new parser gets the headers that frame the body, then the body."""

@@ -134,3 +134,25 @@ def test_a_broken_body_aborts_a_reply_that_has_begun() -> None:
         assert wire.closed
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("pipelined", [1, 3])
+def test_a_reply_is_told_that_its_client_has_left(pipelined: int) -> None:
+    messages: list[str] = []
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        await receive()
+        messages.append((await receive())["type"])
+        await send({"type": "http.response.body", "body": b"too late."})
+
+    async def check() -> None:
+        wire, _ = connected(waiting)
+        wire.send(get() * pipelined)
+        await settled()
+        wire.lose()
+        await settled()
+        assert messages == ["http.disconnect"]
+        assert b"too late." not in wire.written
+
+    asyncio.run(check())
