@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 
 # Checks in `timeout_s`.
 CHECKS = 10
+RESET = struct.pack("ii", 1, 0)
 
 
 class UnsentBytes:
@@ -39,6 +42,13 @@ class UnsentBytes:
         """End the checks: the connection is lost."""
         self._timer.cancel()
 
+    def _abort(self) -> None:
+        connection = self._transport.get_extra_info("socket")
+        if connection is not None:
+            # Reset it: the kernel, too, would keep what it has not sent, for minutes.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._transport.abort()
+
     def _next_check(self) -> asyncio.TimerHandle:
         return self._loop.call_later(self._timeout_s / CHECKS, self._check)
 
@@ -49,7 +59,7 @@ class UnsentBytes:
             self._unsent, self._since = unsent, now
         elif now - self._since >= self._timeout_s:
             if self._unsent - unsent < self._least:
-                self._transport.abort()
+                self._abort()
                 return
             self._unsent, self._since = unsent, now
         self._timer = self._next_check()

@@ -125,3 +125,21 @@ def test_replies_follow_accept_encoding(client: httpx.Client, accept: str | None
 @pytest.mark.parametrize("accept", ["identity;q=0", "*;q=0", "br, identity;q=0"])
 def test_no_acceptable_coding_is_406(client: httpx.Client, accept: str) -> None:
     check_problem(client.post("/loss", json=ROWS, headers={"Accept-Encoding": accept}), 406, "not_acceptable")
+
+
+def test_compressed_bodies_of_other_json_routes(client: httpx.Client) -> None:
+    def put(content: bytes, coding: str = "gzip") -> httpx.Response:
+        return client.put("/configs", content=content, headers=JSON | {"Content-Encoding": coding})
+
+    config = b'{"gamma": 1.25}'
+    for coding in ("gzip", "deflate", "zstd", "identity"):
+        content = config if coding == "identity" else coded(config, coding)
+        assert put(content, coding).json()["config"]["gamma"] == 1.25
+    check_problem(put(gzip.compress(b" " * 9_000_000 + config)), 413, "body_too_large")
+    check_problem(put(config), 400, "malformed_body")
+    check_problem(put(config, "br"), 415, "unsupported_encoding")
+
+
+def test_a_json_body_with_too_many_values(client: httpx.Client) -> None:
+    content = b'{"class_names": [' + b"[]," * 1_000_000 + b"[]]}"
+    check_problem(client.put("/runs/many", content=content, headers=JSON), 413, "too_many_values")
