@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import orjson
 import typer
@@ -15,7 +16,22 @@ from service.schema.request import OnInvalid
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONFIGURATION, FILES = "Configuration of the loss", "Input files"
 
-Url = Annotated[str, typer.Option("--url", help="Address of the service. FOCAL_LOSS_API_KEY is its key.")]
+
+def check_url(url: str) -> str:
+    """Return the address of a service; a usage error if it is not one of HTTP."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_address = False
+    if not is_address or not url.isprintable() or " " in url:
+        raise typer.BadParameter(f"{url!r} is not an address such as {DEFAULT_URL}")
+    return url
+
+
+Url = Annotated[
+    str, typer.Option("--url", callback=check_url, help="Address of the service. FOCAL_LOSS_API_KEY is its key.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.", show_default=False)]
 Epoch = Annotated[int | None, typer.Option("--epoch", min=0, help="Epoch; default: the last one.", show_default=False)]
@@ -90,10 +106,8 @@ def read_class_names(names: list[str] | None, file: Path | None) -> list[str] | 
         fail("--class-names and --class-names-file are alternatives")
     try:
         text = file.read_text("utf-8-sig")
-    except OSError as err:
-        fail(f"--class-names-file: {err}")
-    except UnicodeDecodeError as err:
-        fail(f"--class-names-file {file}: not UTF-8: {err}")
+    except (OSError, ValueError) as err:
+        fail(f"--class-names-file {file}: {err}")
     if file.suffix.lower() != ".json":
         return [line for line in text.split("\n") if line]
     try:
@@ -138,7 +152,7 @@ def _read_config(text: str | None) -> dict[str, object]:
     if not text.lstrip().startswith("{"):
         try:
             text = Path(text).read_text()
-        except OSError as err:
+        except (OSError, ValueError) as err:
             fail(f"--config: expected JSON or a file: {err}")
     try:
         fields = orjson.loads(text)

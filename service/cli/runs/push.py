@@ -35,7 +35,7 @@ from service.formats.name_lists import split_names
 def push(
     run: RunName,
     inputs: Inputs,
-    epoch: Annotated[int, typer.Option(min=0, help="Epoch of the rows.", show_default=False)],
+    epoch: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Epoch of the rows.", show_default=False)],
     input_format: InputFormat = None,
     separator: Separator = None,
     encoding: Encoding = None,

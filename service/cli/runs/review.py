@@ -69,7 +69,7 @@ def review(
             *(read_file(file, description) if file is not None else ()),
         ]
         if not reviews:
-            fail(f"{file}: no row has a verdict")
+            fail("no reviews: the options have no ids" if file is None else f"{file}: no row has a verdict")
         return len(reviews), add_in_parts(client.run(run), reviews, file, reviewer=reviewer, queue=queue)
 
     added, progress = call_service(url, add)
@@ -113,7 +113,7 @@ def read_file(path: Path, run: Run) -> list[Review]:
     except ColumnError as err:
         fail(f"{path}{err.place and ', '}{err.place}: {err.msg}", BAD_DATA)
     except READ_ERRORS as err:
-        fail(f"{path}: {err}", BAD_DATA if path.exists() else USAGE_ERROR)
+        fail(f"{path}: {err}", BAD_DATA if path.is_file() else USAGE_ERROR)
 
 
 def file_rows(content: bytes, extension: str) -> Iterator[Row]:

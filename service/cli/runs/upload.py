@@ -23,7 +23,14 @@ from service.cli.score.sources import STANDARD_INPUT, Source
 from service.client import LossClient, RunClient
 from service.client.errors import ClientError
 from service.client.retry import NO_RETRIES
-from service.errors import BatchConflictError, ConflictError, InvalidRequestError, LossServiceError, UnknownRunError
+from service.errors import (
+    BatchConflictError,
+    ConflictError,
+    InvalidRequestError,
+    LossServiceError,
+    NotFoundError,
+    UnknownRunError,
+)
 from service.schema.replies.runs import Run
 from service.schema.request import OnInvalid
 from service.schema.result import LossResult
@@ -124,7 +131,7 @@ def push_chunks(
         replace: Replace batches of the same names that have other content.
 
     Raises:
-        UsageError: The run has a batch of the same name with other content.
+        UsageError: The run has a batch of the same name with other content, or the name is invalid.
         DataError: A value is invalid.
         CommandError: The service failed.
     """
@@ -161,6 +168,8 @@ def _push(run: RunClient, epoch: int, named: NamedChunk, on_invalid: OnInvalid, 
         raise UsageError(f"{chunk.source.path}: batch {named.name} has other content: {reason}") from err
     except InvalidRequestError as err:
         raise DataError(f"{chunk.source.path}{place_in_file(err, chunk.first_row)}") from err
+    except NotFoundError as err:
+        raise UsageError(str(err)) from err
     except (LossServiceError, ClientError) as err:
         raise CommandError(f"{err}; run the same command again to send the missing batches") from err
 

@@ -105,7 +105,8 @@ def find_sources(
         if Path(name).is_dir():
             paths = sorted(str(path) for path in Path(name).rglob("*") if extension_of(path) in FORMATS)
         else:
-            paths = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
+            found = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
+            paths = [path for path in found if not Path(path).is_dir()]
         if not paths:
             raise UsageError(f"{name}: no such file, or no file of a known format in this folder")
         sources += [Source(path, input_format or _format_of(path), separator, encoding) for path in paths]
