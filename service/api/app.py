@@ -96,6 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gc.collect()
         gc.freeze()
         with drains_before_exit(service), exits_with_parent():
+            service.runs.sweep_later()
             yield
         service.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+from threading import Lock, Thread
 from typing import TypeVar
 
 import structlog
@@ -21,6 +21,7 @@ from service.runs.files import open_files
 from service.runs.interrupts import Cancellation
 from service.runs.queries import RunQueries, View
 from service.runs.store import RunStore
+from service.runs.sweep import sweep
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -47,6 +48,16 @@ class RunWork:
         self._parts = ThreadPoolExecutor(settings.workers, thread_name_prefix="parts")
         self._merging: set[str] = set()
         self._lock = Lock()
+
+    def sweep_later(self) -> None:
+        """Delete what processes that died have left in the data directory, on a thread of its own."""
+        Thread(target=self._sweep, name="sweep", daemon=True).start()
+
+    def _sweep(self) -> None:
+        try:
+            sweep(self.store)
+        except (LossServiceError, OSError) as err:
+            log.warning("sweeping failed", error=type(err).__name__)
 
     async def do(self, work: Callable[[], T], *, at_once: bool = False) -> T:
         """Call `work` on a thread, for a request.

@@ -127,7 +127,7 @@ def compact(folder: MergedFolder[F]) -> int:
     with folder.files.lock(folder.path) as locked:
         while locked:
             live = folder.live()
-            _delete_replaced(folder, live)
+            delete_replaced(folder, live)
             if group := folder.obsolete(live):
                 _merge(folder, group, max(1, *(_level(file.name) for file in group)))
             elif group := _full_level(folder, live):
@@ -161,7 +161,7 @@ def _merge(folder: MergedFolder[F], group: Sequence[F], level: int) -> None:
     folder.files.create(path, lambda file: folder.write(file, group, replaces), within=folder.path)
 
 
-def _delete_replaced(folder: MergedFolder[F], live: Sequence[F]) -> None:
+def delete_replaced(folder: MergedFolder[F], live: Sequence[F]) -> None:
     """Delete the files that others replace, unless a reader that listed them may not have opened them all."""
     replacing = [file for file in live if file.replaces]
     if not replacing:

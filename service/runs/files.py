@@ -76,6 +76,12 @@ class Files(Protocol):
     def url(self, path: str) -> str:
         """URL or path of a file for DuckDB."""
 
+    def sweep(self) -> None:
+        """Delete temporary files, and folders being deleted, of processes that have died.
+
+        A temporary file may belong to a process of another service on the same folder, so it has to be an hour old.
+        """
+
     def lock(self, path: str) -> AbstractContextManager[bool]:
         """Context manager that locks a folder for merging; its value is False if the lock is not available."""
 

@@ -22,6 +22,8 @@ from service.runs.storage_errors import storage_errors
 STAGED = ".staged-"
 # The process that wrote an older temporary file has died.
 STAGED_MAX_AGE_S = 3600.0
+# Folder of files that are written, read and deleted to check the storage.
+CHECKS = "checks"
 WRITEBACK_BYTES = 512 * 1024
 # Files for locks: of the readers of a folder, and of its names on a file system without hard links.
 READERS, NAMES = ".readers", ".names"
@@ -113,6 +115,20 @@ class LocalFiles:
     def url(self, path: str) -> str:
         return str(self._root / path)
 
+    def sweep(self) -> None:
+        for parent, folders, names in os.walk(self._root):
+            folder = Path(parent)
+            for name in [name for name in folders if name.startswith(STAGED)]:
+                folders.remove(name)
+                with suppress(OSError):
+                    remove_tree(folder / name)
+            for name in names:
+                if name.startswith(STAGED) or folder.name == CHECKS:
+                    _delete_old(folder / name)
+            # A process may have died between the creation of a folder and that of the first file in it.
+            if not folders and not names and folder != self._root:
+                _delete_old(folder)
+
     @contextmanager
     def lock(self, path: str) -> Iterator[bool]:
         """Lock the folder with flock, and delete temporary files of dead processes.
@@ -127,9 +143,7 @@ class LocalFiles:
                 yield False
                 return
             for staged in folder.glob(f"{STAGED}*"):
-                with suppress(FileNotFoundError):
-                    if time.time() - staged.stat().st_mtime > STAGED_MAX_AGE_S:
-                        staged.unlink()
+                _delete_old(staged)
             yield True
 
     @contextmanager
@@ -176,6 +190,16 @@ class _EarlyWriteback:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
+
+
+def _delete_old(path: Path) -> None:
+    """Delete a file or an empty folder that no living process is about to use."""
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime > STAGED_MAX_AGE_S:
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink()
 
 
 def remove_tree(folder: Path) -> None:

@@ -103,17 +103,6 @@ def read_rows(
             yield part.filter(pc.invert(pc.is_in(part["batch"], hidden))) if data.hidden else part
 
 
-def check_data(path: str, file: BinaryIO) -> None:
-    """Read a whole data file.
-
-    Raises:
-        RunDamagedError: The file is damaged.
-    """
-    for rows in read_parquet(path, file):
-        with named_damage(path):
-            rows.validate(full=True)
-
-
 def rows_at_once(num_rows: int, num_logits: int) -> int:
     """Rows of a row group in a file of `num_rows` rows with `num_logits` logits in all."""
     return max(1, min(ROW_GROUP_ROWS, ROW_GROUP_LOGITS * num_rows // max(1, num_logits)))

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -20,13 +19,16 @@ import duckdb
 import orjson
 import pyarrow as pa
 
-from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError
+from service.errors import InvalidConfigError, LossServiceError, StorageFullError, StorageUnavailableError
 from service.runs.cache import BoundedCache
+from service.runs.check_data import check_data
+from service.runs.damage import damage
 from service.runs.data_files import DataFile
-from service.runs.interrupts import Cancellation, Interrupter
-from service.runs.parquet import check_data
+from service.runs.interrupts import Cancellation, Interrupter, QueryCancelledError
 from service.runs.snapshot import Snapshot
+from service.runs.storage_errors import storage_errors
 from service.runs.store import RunStore
+from service.runs.temporary import TemporaryFolder
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 
@@ -35,9 +37,6 @@ T = TypeVar("T")
 SqlRow = dict[str, Any]
 MAX_ATTEMPTS = 5
 RETRY_SOON = {"Retry-After": "1"}
-# Errors while files are read. Arrow raises OSError for a missing file while a result is streamed, and DuckDB's binding
-# RuntimeError if a message has bytes of a damaged file.
-READ_ERRORS = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, UnicodeError)
 TIMEOUT_S = 30.0
 ROWS_FETCHED = 10_000
 # Cached results, measured as JSON; Python objects take several times as much.
@@ -147,15 +146,15 @@ class RunQueries:
         self._cache = result_cache()
         self._lock = Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._temporary: TemporaryDirectory[str] | None = None
+        self.temporary = TemporaryFolder(store.files)
 
     def close(self) -> None:
-        """Close the database and delete its temporary folder."""
+        """Close the database and delete the temporary folder."""
         with self._lock:
-            if self._connection is not None and self._temporary is not None:
+            if self._connection is not None:
                 self._connection.close()
-                self._temporary.cleanup()
                 self._connection = None
+            self.temporary.close()
 
     def ask(self, run: str, question: Callable[[View], T], cancellation: Cancellation | None = None) -> T:
         """Call `question` with the current state of a run; retry if files of the run are merged and deleted meanwhile.
@@ -184,7 +183,10 @@ class RunQueries:
                         return question(view)
                 except duckdb.OutOfMemoryException as err:
                     raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
-                except READ_ERRORS as err:
+                except (LossServiceError, QueryCancelledError, MemoryError):
+                    raise
+                except Exception as err:
+                    # DuckDB verifies no checksums: rows of a damaged file may also fail in the code that uses them.
                     cancellation.check()
                     self._explain(err, view)
         raise StorageUnavailableError(f"a file of run {run} cannot be read now", headers=RETRY_SOON)
@@ -194,28 +196,45 @@ class RunQueries:
         if isinstance(err, duckdb.InternalException | duckdb.FatalException):
             # DuckDB refuses further queries after such an error; those that still run end by themselves.
             with self._lock:
-                self._connection = self._temporary = None
+                self._connection = None
         if isinstance(err, duckdb.IOException) and "No space left" in str(err):
             raise StorageFullError("the folder for intermediate results of queries is full") from err
         for file in (file for snapshot in view.snapshots for file in snapshot.data):
             view.check()
             try:
-                with self.store.files.open(file.path) as opened:
-                    check_data(file.path, opened)
+                check_data(self.store.files, file)
+                self._check_with_duckdb(file)
             except FileNotFoundError:
                 return
         if not isinstance(err, OSError | duckdb.IOException | duckdb.InterruptException):
             raise err
 
+    def _check_with_duckdb(self, file: DataFile) -> None:
+        """Read a whole data file as queries do; pyarrow reads some damaged files that DuckDB does not, and others."""
+        with closing(self._cursor()) as cursor:
+            try:
+                rows = f"read_parquet({quoted(self.store.files.url(file.path))})"
+                # The conditions and the minimum read the statistics, the rows the pages.
+                cursor.execute(f"SELECT * FROM {rows} WHERE epoch >= 0 AND target >= 0")
+                while cursor.fetchmany(ROWS_FETCHED):
+                    pass
+                cursor.execute(f"SELECT count(*), min(COLUMNS(*)) FROM {rows} WHERE id <> ''")
+            # The binding raises RuntimeError if a message has bytes of the file.
+            except (duckdb.Error, RuntimeError) as err:
+                if not self.store.files.exists(file.path):
+                    raise FileNotFoundError(file.path) from err
+                raise damage(file.path, "cannot be read by DuckDB") from err
+
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._connection is None:
-                self._temporary = TemporaryDirectory(prefix="focal-loss-queries-")
+                with storage_errors("the folder for intermediate results of queries"):
+                    folder = self.temporary.path()
                 connection = duckdb.connect()
                 connection.execute(f"SET memory_limit = '{self._memory_bytes} bytes'")
                 if self._threads is not None:
                     connection.execute(f"SET threads = {self._threads}")
-                connection.execute("SET temp_directory = ?", [self._temporary.name])
+                connection.execute("SET temp_directory = ?", [str(folder)])
                 connection.execute("SET enable_progress_bar = false")
                 connection.execute("SET parquet_metadata_cache = true")
                 with suppress(duckdb.Error):

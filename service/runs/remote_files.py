@@ -83,6 +83,9 @@ class RemoteFiles:
         protocol = self.filesystem.protocol
         return f"{protocol if isinstance(protocol, str) else protocol[0]}://{self._path(path).lstrip('/')}"
 
+    def sweep(self) -> None:
+        """Do nothing: an object store has no temporary files."""
+
     @contextmanager
     def lock(self, path: str) -> Iterator[bool]:
         yield False

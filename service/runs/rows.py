@@ -18,30 +18,51 @@ from service.schema.result import BatchResult
 STORED_OUTPUTS = (*SCORES, "prediction")
 
 
-def content_digest(batches: Sequence[RunBatch]) -> str:
-    """SHA-256 of the content of a request's batches: 64 hexadecimal digits, independent of format and split.
+class ContentDigest:
+    """SHA-256 of the content of a batch, independent of format and split: ids, attributes, targets and logits.
 
     Data files store it, so the bytes that it is computed from must never change.
     """
-    logits, targets, texts = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
-    for batch in batches:
-        if len(batch.logits):
-            logits.update(batch.logits.data)
+
+    def __init__(self) -> None:
+        self._logits, self._targets, self._texts = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+
+    def update(
+        self,
+        logits: np.ndarray[Any, np.dtype[np.float32]],
+        targets: np.ndarray[Any, Any],
+        ids: pa.StringArray,
+        attributes: pa.StringArray | None,
+    ) -> None:
+        """Add rows: logits (N, C) or flat, contiguous; targets (N,) of any dtype; ids and attributes as stored."""
+        if len(ids):
+            self._logits.update(logits.data)
             # float64 represents every class index, and sigmoid targets of any dtype.
-            targets.update(batch.source.targets.ravel().astype(np.float64).data)
-            for part in _pairs(batch):
-                texts.update(part)
-    return hashlib.sha256(logits.digest() + targets.digest() + texts.digest()).hexdigest()
+            self._targets.update(targets.astype(np.float64).data)
+            for part in _pairs(ids, attributes):
+                self._texts.update(part)
+
+    def hexdigest(self) -> str:
+        """64 hexadecimal digits."""
+        return hashlib.sha256(self._logits.digest() + self._targets.digest() + self._texts.digest()).hexdigest()
 
 
-def _pairs(batch: RunBatch) -> Iterator[bytes | pa.Buffer]:
+def content_digest(batches: Sequence[RunBatch]) -> str:
+    """The digest of a request's batches."""
+    digest = ContentDigest()
+    for batch in batches:
+        digest.update(batch.logits, batch.source.targets.ravel(), batch.ids, batch.attributes)
+    return digest.hexdigest()
+
+
+def _pairs(ids: pa.StringArray, attributes: pa.StringArray | None) -> Iterator[bytes | pa.Buffer]:
     """The JSON text `["id",attributes],` of each row, in pieces."""
-    if batch.attributes is None and not _needs_escapes(batch.ids):
-        whole = pa.ListArray.from_arrays(pa.array([0, len(batch.ids)], pa.int32()), batch.ids)
+    if attributes is None and not _needs_escapes(ids):
+        whole = pa.ListArray.from_arrays(pa.array([0, len(ids)], pa.int32()), ids)
         yield from (b'["', pc.binary_join(whole, '",null],["')[0].as_buffer(), b'",null],')
         return
-    attributes = pa.nulls(len(batch.ids), pa.string()) if batch.attributes is None else batch.attributes
-    yield from (orjson.dumps([*zip(batch.ids.to_pylist(), attributes.to_pylist(), strict=True)])[1:-1], b",")
+    attributes = pa.nulls(len(ids), pa.string()) if attributes is None else attributes
+    yield from (orjson.dumps([*zip(ids.to_pylist(), attributes.to_pylist(), strict=True)])[1:-1], b",")
 
 
 def _needs_escapes(texts: pa.StringArray) -> bool:

@@ -41,6 +41,7 @@ from service.runs.data_files import Footer, digest_of
 from service.runs.epoch_files import EpochFolder
 from service.runs.epoch_writer import EpochWriter, Stored
 from service.runs.files import Files
+from service.runs.local_files import CHECKS
 from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import NAME, check_name
 from service.runs.review_files import ReviewCache, ReviewFolder, ReviewHistory
@@ -313,7 +314,7 @@ class RunStore:
         Raises:
             StorageFullError, StorageUnavailableError: The check failed.
         """
-        path = f"checks/{uuid4().hex}"
+        path = f"{CHECKS}/{uuid4().hex}"
         self.files.create(path, lambda file: file.write(b"ok"))
         try:
             with self.files.open(path) as file:

@@ -192,7 +192,7 @@ class TestMerging:
             add(local, "r", 0, str(batch), [f"{batch}-0", f"{batch}-1"])
         assert compact(local.epoch_folder(local.snapshot("r").root, 0)) == 0
 
-    @pytest.mark.parametrize("dies", ["_delete_replaced", "delete"])
+    @pytest.mark.parametrize("dies", ["delete_replaced", "delete"])
     def test_after_a_crash_during_a_merge_every_row_counts_once(
         self, local: RunStore, monkeypatch: pytest.MonkeyPatch, dies: str
     ) -> None:

@@ -1,11 +1,25 @@
-"""JSON replies of the routes."""
+"""Replies of the routes: JSON, and temporary files."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from os import unlink
 from typing import Any
 
 import orjson
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
+
+
+class TemporaryFileResponse(FileResponse):
+    """A reply with the content of a file, which is deleted at its end, even if the client leaves before."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with suppress(FileNotFoundError):
+                unlink(self.path)
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -9,12 +9,12 @@ from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
 from service.api.http.openapi import JSON, ROWS, problems
 from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
+from service.api.http.responses import TemporaryFileResponse
 from service.api.queries import ExportQuery, PreviewQuery
 from service.api.state import service_of
 from service.errors import InvalidConfigError, UnknownEpochError, UnknownQueueError
@@ -57,8 +57,8 @@ async def get_export(request: Request, run: RunName, query: Annotated[ExportQuer
     def work(view: View) -> str:
         options, rows = _export(service.runs.store, view, query)
         # The file is complete before the reply begins, so that an error gets a reply of its own.
-        with storage_errors():
-            handle, path = tempfile.mkstemp(prefix="focal-loss-export-")
+        with storage_errors("the folder for exports"):
+            handle, path = tempfile.mkstemp(prefix="export-", dir=service.runs.queries.temporary.path())
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.writelines(written.write(rows, options))
@@ -68,8 +68,7 @@ async def get_export(request: Request, run: RunName, query: Annotated[ExportQuer
         return path
 
     path = await service.runs.ask(run, work)
-    name = _file_name(query, run)
-    return FileResponse(path, media_type=written.media_type, filename=name, background=BackgroundTask(os.unlink, path))
+    return TemporaryFileResponse(path, media_type=written.media_type, filename=_file_name(query, run))
 
 
 @router.get(

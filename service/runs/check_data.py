@@ -1,0 +1,67 @@
+"""Checks of a whole data file: its pages, its columns, and the content that its footer states."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.runs.damage import damage, named_damage
+from service.runs.data_files import DataFile
+from service.runs.files import Files
+from service.runs.parquet import read_parquet
+from service.runs.rows import ContentDigest
+
+MAGIC = b"PAR1"
+
+
+def check_data(files: Files, data: DataFile) -> None:
+    """Read a whole data file and compare it with its footer.
+
+    The digest of a batch is compared too if the file has all of its rows and their logits; it covers ids, attributes,
+    targets and logits. Scores are covered by the checksums of the pages, which version 0.1.0 did not write.
+
+    Raises:
+        RunDamagedError: The file is damaged.
+        FileNotFoundError: The file was merged and deleted.
+    """
+    rows: Counter[str] = Counter()
+    digests: dict[str, ContentDigest] = {}
+    with files.open(data.path) as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise damage(data.path, "is not a Parquet file")
+        for part in read_parquet(data.path, file):
+            with named_damage(data.path):
+                part.validate(full=True)
+                for batch, group in _by_batch(part):
+                    rows[batch] += len(group)
+                    if not group["logits"].null_count:
+                        _add(digests.setdefault(batch, ContentDigest()), group)
+            if pc.any(pc.not_equal(part["epoch"], data.epoch)).as_py():
+                raise damage(data.path, "has rows of another epoch")
+    _compare(data, rows, digests)
+
+
+def _by_batch(rows: pa.RecordBatch) -> list[tuple[str, pa.RecordBatch]]:
+    names = pc.unique(rows["batch"]).to_pylist()
+    if len(names) == 1:
+        return [(names[0], rows)]
+    return [(name, rows.filter(pc.equal(rows["batch"], name))) for name in names]
+
+
+def _add(digest: ContentDigest, rows: pa.RecordBatch) -> None:
+    digest.update(rows["logits"].flatten().to_numpy(), rows["target"].to_numpy(), rows["id"], rows["attributes"])
+
+
+def _compare(data: DataFile, rows: Counter[str], digests: dict[str, ContentDigest]) -> None:
+    footer = data.footer
+    for batch in rows:
+        if batch not in footer.batches:
+            raise damage(data.path, f"has rows of batch {batch[:100]}, which its footer does not name")
+    for batch, counts in footer.known_counts.items():
+        if rows[batch] != counts.rows:
+            raise damage(data.path, f"has {rows[batch]} rows of batch {batch}; its footer says {counts.rows}")
+        is_complete = not counts.num_ignored and not counts.num_excluded
+        if is_complete and batch in digests and digests[batch].hexdigest() != footer.batches[batch]:
+            raise damage(data.path, f"has other rows of batch {batch} than were stored")
