@@ -57,7 +57,7 @@ def named_damage(path: str) -> Iterator[None]:
         # A parser raises OSError without a number.
         if isinstance(cause, OSError) and cause.errno is not None and cause.errno not in OF_ONE_FILE:
             raise StorageUnavailableError(f"a file of a run cannot be read now: {cause.strerror}") from err
-        raise damage(path, f"cannot be read: {_text(cause or err)}") from err
+        raise damage(path, f"cannot be read: {short_text(cause or err)}") from err
 
 
 def damage(path: str, reason: str) -> RunDamagedError:
@@ -97,7 +97,7 @@ def log_damage(error: RunDamagedError) -> None:
     log.error("run damaged", detail=error.detail)
 
 
-def _text(err: BaseException) -> str:
+def short_text(err: BaseException) -> str:
     """The message of an error in one short line."""
     if isinstance(err, OSError) and err.strerror:
         return err.strerror

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -32,6 +32,14 @@ class Files(Protocol):
 
         Raises:
             FileNotFoundError: The folder `within` does not exist, or a folder was deleted meanwhile.
+        """
+
+    def create_folder(self, path: str, contents: Mapping[str, bytes]) -> bool:
+        """Durably create a folder with files, on a local disk in one step; False if it exists and is not empty.
+
+        Args:
+            path: Path of the folder.
+            contents: Content of each file, by its path in the folder; the first exists in every folder of this kind.
         """
 
     def sync(self, path: str) -> None:

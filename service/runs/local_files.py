@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -19,7 +19,8 @@ from uuid import uuid4
 
 from service.runs.storage_errors import storage_errors
 
-STAGED = ".staged-"
+# Beginnings of the names of temporary files and folders, and of folders that are being deleted.
+STAGED, DELETED = ".staged-", ".deleted-"
 # The process that wrote an older temporary file has died.
 STAGED_MAX_AGE_S = 3600.0
 # Folder of files that are written, read and deleted to check the storage.
@@ -55,6 +56,31 @@ class LocalFiles:
                     staged.unlink()
             _sync_folder(target.parent)
         return new
+
+    def create_folder(self, path: str, contents: Mapping[str, bytes]) -> bool:
+        target = self._root / path
+        with storage_errors():
+            _make_folder(target.parent)
+            staged = target.parent / f"{STAGED}{uuid4().hex}"
+            try:
+                staged.mkdir()
+                for name, content in contents.items():
+                    _make_folder((staged / name).parent)
+                    with open(staged / name, "xb") as file:
+                        file.write(content)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    _sync_folder((staged / name).parent)
+                # rename replaces an empty folder, and fails for any other.
+                os.rename(staged, target)
+            except OSError as err:
+                with suppress(FileNotFoundError):
+                    remove_tree(staged)
+                if err.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                return False
+            _sync_folder(target.parent)
+        return True
 
     def sync(self, path: str) -> None:
         with storage_errors():
@@ -101,7 +127,7 @@ class LocalFiles:
 
     def delete_folder(self, path: str) -> bool:
         target = self._root / path
-        renamed = target.parent / f"{STAGED}{uuid4().hex}"
+        renamed = target.parent / f"{DELETED}{uuid4().hex}"
         try:
             with storage_errors():
                 os.rename(target, renamed)
@@ -118,10 +144,11 @@ class LocalFiles:
     def sweep(self) -> None:
         for parent, folders, names in os.walk(self._root):
             folder = Path(parent)
-            for name in [name for name in folders if name.startswith(STAGED)]:
+            for name in [name for name in folders if name.startswith((STAGED, DELETED))]:
                 folders.remove(name)
                 with suppress(OSError):
-                    remove_tree(folder / name)
+                    if name.startswith(DELETED) or _is_old(folder / name):
+                        remove_tree(folder / name)
             for name in names:
                 if name.startswith(STAGED) or folder.name == CHECKS:
                     _delete_old(folder / name)
@@ -192,10 +219,14 @@ class _EarlyWriteback:
         return getattr(self._file, name)
 
 
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > STAGED_MAX_AGE_S
+
+
 def _delete_old(path: Path) -> None:
     """Delete a file or an empty folder that no living process is about to use."""
     with suppress(OSError):
-        if time.time() - path.stat().st_mtime > STAGED_MAX_AGE_S:
+        if _is_old(path):
             if path.is_dir():
                 path.rmdir()
             else:

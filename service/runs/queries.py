@@ -22,7 +22,7 @@ import pyarrow as pa
 from service.errors import InvalidConfigError, LossServiceError, StorageFullError, StorageUnavailableError
 from service.runs.cache import BoundedCache
 from service.runs.check_data import check_data
-from service.runs.damage import damage
+from service.runs.damage import damage, short_text
 from service.runs.data_files import DataFile
 from service.runs.interrupts import Cancellation, Interrupter, QueryCancelledError
 from service.runs.snapshot import Snapshot
@@ -37,6 +37,8 @@ T = TypeVar("T")
 SqlRow = dict[str, Any]
 MAX_ATTEMPTS = 5
 RETRY_SOON = {"Retry-After": "1"}
+# Errors of a statement, whatever the files have.
+OF_SQL = (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException, duckdb.ConversionException)
 TIMEOUT_S = 30.0
 ROWS_FETCHED = 10_000
 # Cached results, measured as JSON; Python objects take several times as much.
@@ -206,6 +208,13 @@ class RunQueries:
                 self._check_with_duckdb(file)
             except FileNotFoundError:
                 return
+        if isinstance(err, duckdb.Error) and not isinstance(
+            err, (*OF_SQL, duckdb.IOException, duckdb.InterruptException)
+        ):
+            # Statistics in a page header, which no check reads, may be damaged.
+            raise damage(
+                f"{view.snapshot.root}/epochs", f"has a file that DuckDB cannot read: {short_text(err)}"
+            ) from err
         if not isinstance(err, OSError | duckdb.IOException | duckdb.InterruptException):
             raise err
 

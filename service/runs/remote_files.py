@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, BinaryIO
 
 from service.runs.storage_errors import storage_errors
@@ -32,6 +33,14 @@ class RemoteFiles:
             self.filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
             with self.filesystem.open(target, "wb") as file:
                 write(file)
+        return True
+
+    def create_folder(self, path: str, contents: Mapping[str, bytes]) -> bool:
+        (first, content), *others = contents.items()
+        if not self.create(f"{path}/{first}", lambda file: file.write(content)):
+            return False
+        for name, content in others:
+            self.create(f"{path}/{name}", partial(_write, content))
         return True
 
     def sync(self, path: str) -> None:
@@ -97,3 +106,7 @@ class RemoteFiles:
     @contextmanager
     def unread(self, folder: str) -> Iterator[bool]:
         yield True
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)

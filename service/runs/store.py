@@ -97,10 +97,13 @@ class RunStore:
         check_name("run", name)
         for _ in range(MAX_ATTEMPTS):
             manifest = Manifest(uid=uuid4().hex, created_at=datetime.now(UTC), description=description)
+            # The copy makes the folder of the run's data: writers create no such folder, so that they cannot bring a
+            # deleted run back.
+            contents = dict.fromkeys((MANIFEST, f"{manifest.uid}/{MANIFEST}"), manifest.content)
+            if self.files.create_folder(f"runs/{name}", contents):
+                return Snapshot(name, manifest, description.num_classes, (), self.files), True
             # Another request may delete the run now: then it is created again.
-            with suppress(FileNotFoundError, UnknownRunError):
-                if self._create(name, manifest):
-                    return Snapshot(name, manifest, description.num_classes, (), self.files), True
+            with suppress(UnknownRunError):
                 snapshot = self.snapshot(name)
                 stored = snapshot.description.meaning
                 differing = [key for key, value in description.meaning.items() if stored[key] != value]
@@ -109,25 +112,22 @@ class RunStore:
                 return snapshot, False
         raise RunConflictError(f"run {name} is being created and deleted all the time")
 
-    def _create(self, name: str, manifest: Manifest) -> bool:
-        """Write the manifest of a run and its copy; False if the run exists."""
-        folder = f"runs/{name}"
-        if not self.files.names(folder) and self.files.folders(folder):
-            raise damage(f"{folder}/{MANIFEST}", "is missing")
-        if not self.files.create(f"{folder}/{MANIFEST}", lambda file: file.write(manifest.content)):
-            return False
-        copy = f"{folder}/{manifest.uid}/{MANIFEST}"
-        self.files.create(copy, lambda file: file.write(manifest.content), within=folder)
-        return True
-
     def names(self) -> list[str]:
         """Names of all runs, damaged ones included, sorted."""
         return [name for name in self.files.folders("runs") if NAME.fullmatch(name) and self._exists(name)]
 
     def _exists(self, name: str) -> bool:
-        """True if there is a run, even if its manifest is missing; an empty folder is a run that is being created."""
+        """True if there is a run, even if its manifest is missing; version 0.1.0 could leave an empty folder."""
         folder = f"runs/{name}"
         return MANIFEST in self.files.names(folder) or bool(self.files.folders(folder))
+
+    def _lacks_manifest(self, name: str) -> bool:
+        """True if there is data of a run, but no manifest: a run gets its manifest before all other files."""
+        # The run may be deleted and created again between the listings: then its data has another uid.
+        before = self.files.folders(f"runs/{name}")
+        if not before or MANIFEST in self.files.names(f"runs/{name}"):
+            return False
+        return not set(before).isdisjoint(self.files.folders(f"runs/{name}"))
 
     def manifest(self, name: str) -> Manifest:
         """The manifest of a run.
@@ -143,7 +143,7 @@ class RunStore:
             with named_damage(path), self.files.open(path) as file:
                 return Manifest.read(path, file.read())
         except FileNotFoundError as err:
-            if self._exists(name):
+            if self._lacks_manifest(name):
                 raise damage(path, "is missing") from err
             raise UnknownRunError(f"there is no run {name}") from err
 
@@ -176,7 +176,8 @@ class RunStore:
         """Raise RunDamagedError if the manifest has a wrong uid: the run would look as if it had no rows."""
         folders = self.files.folders(f"runs/{name}")
         others = [folder for folder in folders if UID.fullmatch(folder) and self.files.folders(f"runs/{name}/{folder}")]
-        if others and manifest.uid not in folders:
+        # The manifest again: the run may have been deleted and created again since.
+        if others and manifest.uid not in folders and self.manifest(name) == manifest:
             raise damage(
                 f"runs/{name}/{MANIFEST}", f"cannot be read: the data of its uid is missing, {others[0]} exists"
             )
@@ -247,19 +248,33 @@ class RunStore:
 
     @contextmanager
     def _not_deleted(self, snapshot: Snapshot) -> Iterator[str]:
-        """Context manager for writing into a run; its value is the folder that a deletion removes.
+        """Context manager for writing into a run; its value is a folder that a deletion removes.
 
         Raises:
             UnknownRunError: The run was deleted in the meantime.
         """
         deleted = f"run {snapshot.name} was deleted in the meantime"
         try:
-            yield f"runs/{snapshot.name}"
+            if not self.files.exists(f"{snapshot.root}/{MANIFEST}"):
+                self._write_copy(snapshot)
+            yield snapshot.root
         except FileNotFoundError as err:
             raise UnknownRunError(deleted) from err
         if self.manifest(snapshot.name).uid != snapshot.manifest.uid:
             self.files.delete_folder(snapshot.root)
             raise UnknownRunError(deleted)
+
+    def _write_copy(self, snapshot: Snapshot) -> None:
+        """Write the copy of the manifest for a run of version 0.1.0, which wrote none.
+
+        Raises:
+            FileNotFoundError: The run was deleted.
+        """
+        manifest = self.manifest(snapshot.name)
+        if manifest.uid != snapshot.manifest.uid:
+            raise FileNotFoundError(snapshot.root)
+        copy = f"{snapshot.root}/{MANIFEST}"
+        self.files.create(copy, lambda file: file.write(manifest.content), within=f"runs/{snapshot.name}")
 
     def _check_num_classes(self, snapshot: Snapshot, num_classes: int) -> None:
         run_classes = snapshot.num_classes
@@ -267,7 +282,7 @@ class RunStore:
             content = orjson.dumps(num_classes)
             with self._not_deleted(snapshot) as within:
                 self.files.create(f"{snapshot.root}/num_classes.json", lambda file: file.write(content), within=within)
-            run_classes = self._num_classes(snapshot.root, snapshot.manifest)
+                run_classes = self._num_classes(snapshot.root, snapshot.manifest)
         if run_classes != num_classes:
             msg = f"the logits have {num_classes} classes, run {snapshot.name} has {run_classes}"
             raise fault(ShapeError, msg, "batches", 0, "logits")
