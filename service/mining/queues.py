@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import cast
+from typing import Annotated, cast
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, TypeAdapter
 
 from service.diagnostics.dynamics import dynamics
 from service.errors import InvalidRequestError, QueueConflictError, UnknownQueueError
@@ -26,9 +26,31 @@ from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueRow, QueueSettings, StoredQueue
 
 FOLDER = "queues"
-STORED_QUEUE = TypeAdapter(StoredQueue)
 NAMES_TRIED = 10_000
 LABEL_BLIND = "ambiguous ignores the label: it finds examples that are hard to classify, not labels that are wrong"
+
+
+# Members of every row, and those that only rows of some strategies have, both or neither.
+ROW_MEMBERS = QueueRow.__annotations__.keys() - {
+    "suggested_epochs",
+    "num_epochs",
+    "attributes",
+    "verdict",
+    "verdict_label",
+}
+EPOCH_MEMBERS = {"suggested_epochs", "num_epochs"}
+
+
+def _check_rows(stored: StoredQueue) -> StoredQueue:
+    for row in stored["rows"]:
+        if missing := ROW_MEMBERS - row.keys():
+            raise ValueError(f"a row has no {min(missing)}")
+        if len(EPOCH_MEMBERS & row.keys()) == 1:
+            raise ValueError("a row has one of suggested_epochs and num_epochs")
+    return stored
+
+
+STORED_QUEUE = TypeAdapter(Annotated[StoredQueue, AfterValidator(_check_rows)])
 
 
 def create_queue(
