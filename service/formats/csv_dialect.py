@@ -160,7 +160,8 @@ def read_header(
     if separator is None and line.lower().startswith(SEPARATOR_LINE):
         separator = separator_of(line.rstrip("\r\n")[len(SEPARATOR_LINE) :])
         line = _text(lines.readline())
-    candidates = [separator] if separator else list(SEPARATORS.values())
+    occurring = [candidate for candidate in SEPARATORS.values() if candidate in line]
+    candidates = [separator] if separator else occurring or [","]
     names = {candidate: _names(line, candidate) for candidate in candidates}
     fitting = [candidate for candidate in candidates if fits(names[candidate])]
     if len(fitting) > 1:

@@ -76,8 +76,7 @@ def check_types(schema: pa.Schema, columns: ResolvedColumns) -> None:
         InvalidRequestError: A type that attributes cannot have, or one whose size is not known; names the column.
         ShapeError: Lists of length 0, of which any number of rows takes no bytes.
     """
-    # The position, because `schema.field(name)` looks through all names.
-    kinds = {name: schema.types[position] for position, name in enumerate(schema.names)}
+    kinds = dict(zip(schema.names, schema.types, strict=True))
     for name in columns.attributes:
         if not is_attribute(kinds[name]):
             msg = f"column {name[:100]!r} is {str(kinds[name])[:100]}; attributes are text, numbers, booleans or times"

@@ -9,6 +9,7 @@ that it does not need.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -18,6 +19,10 @@ from service.formats.arrays import Body
 
 MAX_FOOTER_BYTES = 8 * 1024 * 1024
 MAX_PAGES = 2**17
+# Bytes of the header of a page: a few numbers, and the statistics of its values.
+MAX_PAGE_HEADER_BYTES = 64 * 1024
+# Structs and lists in each other, and dots in the path of a column.
+MAX_DEPTH = 12
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}
 # Each text is stored as the difference to the text before, so the total size is not declared anywhere.
 DELTA_BYTE_ARRAY = 7
@@ -37,13 +42,11 @@ def declared_size(body: Body, schema: pq.ParquetSchema, names: list[str]) -> int
         DecodeError: The headers contradict each other, or point outside of the file.
         InvalidRequestError: The encoding of a column does not declare its size, or the file has too many pages.
     """
+    body = memoryview(body)
     leaves = [schema.column(position) for position in range(len(schema))]
     # The same choice as in pyarrow: a column and all leaves in it.
-    selected = [
-        (position, leaf)
-        for position, leaf in enumerate(leaves)
-        if any(leaf.path == name or leaf.path.startswith(f"{name}.") for name in names)
-    ]
+    wanted = set(names)
+    selected = [(position, leaf) for position, leaf in enumerate(leaves) if not wanted.isdisjoint(_owners(leaf.path))]
     total = pages = 0
     # FileMetaData: 4 row_groups. RowGroup: 1 columns, 3 num_rows. ColumnChunk: 3 meta_data.
     for group in _field(_footer(body), 4, list):
@@ -67,6 +70,12 @@ def declared_size(body: Body, schema: pq.ParquetSchema, names: list[str]) -> int
     return total
 
 
+def _owners(path: str) -> Iterator[str]:
+    """The columns that a leaf can belong to: its path up to each dot, because a name may have dots too."""
+    parts = path.split(".", MAX_DEPTH)
+    return accumulate(parts, lambda outer, inner: f"{outer}.{inner}")
+
+
 def _footer(body: Body) -> Fields:
     length = int.from_bytes(body[-8:-4], "little")
     if length > min(MAX_FOOTER_BYTES, len(body) - 8):
@@ -84,15 +93,19 @@ def _pages(body: Body, chunk: Fields) -> Iterator[tuple[int, int, int]]:
     if end > len(body):
         raise DecodeError(f"parquet: a column from {start} to {end}, the file has {len(body)} bytes")
     while position < end:
-        header, position = _struct(body, position, 0)
+        try:
+            header, data = _struct(body[: position + MAX_PAGE_HEADER_BYTES], position, 0)
+        except IndexError as err:
+            msg = f"parquet: the header of a page is cut off, or larger than {MAX_PAGE_HEADER_BYTES} bytes"
+            raise DecodeError(msg) from err
         values = encoding = 0
         # PageHeader: 2 and 3 are the sizes, inflated and in the file; 5 and 8 are the headers of data pages, with the
         # number of values in 1 and the encoding in 2 or 4.
         for kind, place in ((5, 2), (8, 4)):
             if kind in header:
-                data = _field(header, kind, dict)
-                values, encoding = values + _field(data, 1, int), _field(data, place, int)
-        position += _field(header, 3, int)
+                page = _field(header, kind, dict)
+                values, encoding = values + _field(page, 1, int), _field(page, place, int)
+        position = data + _field(header, 3, int)
         yield _field(header, 2, int), values, encoding
 
 
@@ -105,7 +118,7 @@ def _field(fields: Any, number: int, kind: type[Any]) -> Any:
 
 def _struct(body: Body, position: int, depth: int) -> tuple[Fields, int]:
     """The integers, structs and lists of a struct by their field numbers, and the position behind it."""
-    if depth > 12:
+    if depth > MAX_DEPTH:
         raise DecodeError("parquet: a header nested too deep")
     fields: Fields = {}
     number = 0
@@ -141,7 +154,7 @@ def _value(body: Body, position: int, kind: int, depth: int) -> tuple[Any, int]:
 
 
 def _list(body: Body, position: int, depth: int) -> tuple[list[Any], int]:
-    if depth > 12:
+    if depth > MAX_DEPTH:
         raise DecodeError("parquet: a header nested too deep")
     head = body[position]
     position += 1

@@ -1,0 +1,142 @@
+"""Small bodies that declare much: refused before their columns are read. Many names take time by their number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from service.codecs.arrow.codec import ArrowCodec
+from service.codecs.base import MAX_BATCHES, Reader
+from service.codecs.json import JsonCodec
+from service.codecs.safetensors import SafetensorsCodec
+from service.errors import (
+    DecodeError,
+    LossServiceError,
+    ShapeError,
+    TooManyAttributesError,
+    TooManyBatchesError,
+    TooManyExamplesError,
+)
+from service.formats.attributes import MAX_ATTRIBUTES
+from service.formats.safetensors import write_safetensors
+from tests.codecs.file_bodies import ARROW, CSV, PARQUET, arrow_file, arrow_stream, csv_file, parquet_file
+from tests.codecs.outcomes import Stopwatch
+
+STREAM = ArrowCodec()
+ROWS = 10**9
+TABLES: list[tuple[Reader, Callable[[pa.Table], bytes]]] = [
+    (ARROW, arrow_file),
+    (STREAM, arrow_stream),
+    (PARQUET, parquet_file),
+    (CSV, csv_file),
+]
+
+
+def refused(kind: type[LossServiceError], reader: Reader, body: bytes, **limits: Any) -> str:
+    pool = pa.default_memory_pool()
+    before = pool.bytes_allocated()
+    with Stopwatch() as watch, pytest.raises(kind) as caught:
+        reader.decode(bytearray(body), with_attributes=True, **limits)
+    assert watch.seconds < 1
+    assert pool.bytes_allocated() - before < 2**20
+    return caught.value.detail
+
+
+def lists_of_nothing(rows: int) -> pa.Table:
+    lists = pa.Array.from_buffers(pa.list_(pa.float32(), 0), rows, [None], children=[pa.array([], pa.float32())])
+    return pa.table([lists, pa.nulls(rows)], ["logits", "label"])
+
+
+def one_run(rows: int) -> pa.Table:
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([rows], pa.int32()), pa.array([1.0]))
+    return pa.table({"logits": runs, "label": pa.nulls(rows)})
+
+
+@pytest.mark.parametrize(("reader", "write"), TABLES[:2])
+def test_rows_without_bytes(reader: Reader, write: Callable[[pa.Table], bytes]) -> None:
+    assert "lists of length 0" in refused(ShapeError, reader, write(lists_of_nothing(1000)), max_rows=1000)
+    for table in (lists_of_nothing(ROWS), one_run(ROWS)):
+        body = write(table)
+        assert len(body) < 1000
+        kind = (TooManyExamplesError, ShapeError)
+        refused(kind, reader, body, max_rows=10_000_000)  # type: ignore[arg-type]
+        # Without a limit of rows, that of bytes holds.
+        refused(LossServiceError, reader, body, max_bytes=2**28)
+
+
+@pytest.mark.parametrize(("reader", "write"), TABLES)
+def test_rows_are_counted_before_they_are_read(reader: Reader, write: Callable[[pa.Table], bytes]) -> None:
+    table = pa.table({"logits": [[1.0, 2.0]] * 11, "label": [0] * 11})
+    assert len(reader.decode(bytearray(write(table)), max_rows=11).batches[0].targets) == 11
+    assert "11 rows, the limit is 10" in refused(TooManyExamplesError, reader, write(table), max_rows=10)
+
+
+def test_more_batches_than_a_request_may_have() -> None:
+    batch = {"logits": [[1, 2]], "targets": [0]}
+    refused(TooManyBatchesError, JsonCodec(), json.dumps({"batches": [batch] * (MAX_BATCHES + 1)}).encode())
+    metadata = {"request": json.dumps({"batches": [{}] * (MAX_BATCHES + 1)})}
+    refused(TooManyBatchesError, SafetensorsCodec(), write_safetensors({}, metadata))
+
+
+@pytest.mark.slow
+def test_more_record_batches_than_a_request_may_have() -> None:
+    batch = pa.record_batch({"logits": [[1.0, 2.0]], "targets": [0]})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        for _ in range(MAX_BATCHES + 1):
+            writer.write_batch(batch)
+    with pytest.raises(TooManyBatchesError):
+        STREAM.decode(bytearray(sink.getvalue()))
+
+
+@pytest.mark.parametrize(("reader", "write"), TABLES)
+def test_more_attributes_than_an_example_may_have(reader: Reader, write: Callable[[pa.Table], bytes]) -> None:
+    columns = {"logits": [[1.0, 2.0]], "label": [0]}
+    many = pa.table(columns | {f"x{number}": ["a"] for number in range(MAX_ATTRIBUTES + 1)})
+    refused(TooManyAttributesError, reader, write(many))
+    assert reader.decode(bytearray(write(many))).batches[0].attributes is None
+    (batch,) = reader.decode(bytearray(write(many.drop_columns(["x0"]))), with_attributes=True).batches
+    assert len(batch.attributes or ()) == MAX_ATTRIBUTES
+
+
+def test_more_attributes_in_json() -> None:
+    attributes = {f"x{number}": ["a"] for number in range(MAX_ATTRIBUTES + 1)}
+    body = json.dumps({"logits": [[1, 2]], "targets": [0], "attributes": attributes}).encode()
+    refused(TooManyAttributesError, JsonCodec(), body)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("reader", "write"), TABLES)
+@pytest.mark.parametrize("prefix", ["logit_", "other"])
+def test_time_grows_with_the_number_of_columns(reader: Reader, write: Callable[[pa.Table], bytes], prefix: str) -> None:
+    def seconds(count: int) -> float:
+        names = {f"{prefix}{number}": [1.5] for number in range(count)}
+        logits = {} if prefix == "logit_" else {"logits": [[1.0, 2.0]]}
+        body = bytearray(write(pa.table(names | logits | {"label": [0]})))
+        times = []
+        for _ in range(3):
+            with Stopwatch() as watch:
+                reader.decode(body, max_bytes=2**28)
+            times.append(watch.seconds)
+        return min(times)
+
+    # Eight times as many columns take 8 times as long, and with quadratic work 64 times.
+    assert seconds(4000) < 24 * max(seconds(500), 0.002)
+
+
+def test_page_header_of_megabytes_is_rejected() -> None:
+    table = pa.table({"logits": [[1.0, 2.0]], "label": [0]})
+    body = parquet_file(table, use_dictionary=False, compression="none")
+    # The first header begins with a field of integers; boolean fields before it take a byte each.
+    assert body[4] == 0x15
+    lying = bytearray(body[:4] + b"\x11" * 4_194_304 + body[4:])
+    with (
+        Stopwatch() as watch,
+        pytest.raises(DecodeError, match="the header of a page is cut off, or larger than 65536"),
+    ):
+        PARQUET.decode(lying, max_bytes=2**28)
+    assert watch.seconds < 0.2
