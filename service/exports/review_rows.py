@@ -23,10 +23,10 @@ Row = Mapping[str, object]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 LABEL_COLUMNS, TEXT_COLUMNS = ("label", "verdict_label"), ("reviewer", "queue", "comment")
 # Label Studio's tables have ids of its own in `id`, and the verdicts of an earlier export beside the new annotations.
-FOREIGN_COLUMN = "annotation_id"
+FOREIGN_COLUMN, FOREIGN_ID = "annotation_id", "external_id"
 # Each table of reviews has a column of each group.
 NEEDED = (ID_NAMES, ("verdict",))
-COLUMNS = ("rank", *ID_NAMES, "verdict", *LABEL_COLUMNS, *TEXT_COLUMNS, FOREIGN_COLUMN)
+COLUMNS = ("rank", *ID_NAMES, "verdict", *LABEL_COLUMNS, *TEXT_COLUMNS, FOREIGN_COLUMN, FOREIGN_ID)
 
 
 class ReviewFields(TypedDict, total=False):
@@ -53,9 +53,9 @@ def read_reviews(rows: Iterable[Row], class_names: Sequence[str] | None) -> Iter
     """
     classes, ranks = ClassTexts(class_names), dict[str, object]()
     for number, row in enumerate(rows):
-        if FOREIGN_COLUMN in row:
-            msg = "this is a table of Label Studio, whose ids are not those of the run: export the queue again"
-            raise ColumnError(msg, None, FOREIGN_COLUMN)
+        if FOREIGN_COLUMN in row or _text(row.get(FOREIGN_ID, row.get("id"))) != _text(row.get("id")):
+            msg = "this is a table of Label Studio, whose ids and verdicts are not those of the run"
+            raise ColumnError(msg, number, FOREIGN_COLUMN if FOREIGN_COLUMN in row else FOREIGN_ID)
         review = _review(row, number, classes)
         if review is None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from typing import Any, cast
 
 import pytest
@@ -12,10 +13,12 @@ from rich.console import Console
 from service.cli.runs.diagnose import show_findings
 from service.cli.runs.manage import describe_config
 from service.cli.runs.mine import queue_bytes
+from service.errors import RunDamagedError
 from service.exports.review_rows import NEEDED, read_reviews
 from service.exports.row_files import csv_rows
 from service.schema.config import LossConfig
 from service.schema.replies.queues import QueuePage, QueueRow
+from tests.cli.command import run
 from tests.cli.findings import findings
 
 
@@ -31,6 +34,28 @@ from tests.cli.findings import findings
 def test_a_configuration_in_a_few_words(alpha: Any, text: str) -> None:
     config: Any = LossConfig.parse({"gamma": 1.5, "alpha": alpha}).model_dump(mode="json")
     assert describe_config(config) == text
+
+
+def test_a_damaged_run_is_listed_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = {"run": "bad", "error": "run.json cannot be read: \x1b[2J"}
+    monkeypatch.setattr("service.client.LossClient.runs", lambda client: [damaged])
+    ended = run("runs")
+    assert ended.returncode == 0
+    assert "Run bad is damaged: run.json cannot be read: \\x1b[2J" in ended.stdout
+    assert json.loads(run("runs", "--json").stdout) == [damaged]
+
+
+@pytest.mark.parametrize(
+    "words", [["diagnose", "bad"], ["mine", "bad"], ["runs", "show", "bad"], ["review", "bad", "--ok", "a"]]
+)
+def test_a_command_about_a_damaged_run_names_the_file(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*arguments: object, **options: object) -> None:
+        raise RunDamagedError("run bad is damaged: run.json cannot be read")
+
+    for name in ("describe", "diagnostics", "create_queue"):
+        monkeypatch.setattr(f"service.client.RunClient.{name}", damaged)
+    ended = run(*words)
+    assert (ended.returncode, ended.stderr.strip()) == (1, "run bad is damaged: run.json cannot be read")
 
 
 def queue_row(identity: str, **members: Any) -> QueueRow:

@@ -143,6 +143,7 @@ def test_other_values_are_no_class(value: object, class_names: list[str] | None,
         ({"id": b"\xff", "verdict": "ok"}, "row 1, column 'id': an id of bytes is UTF-8"),
         ({"id": "7", "rank": 2, "verdict": "ok"}, "row 1, column 'id': '7' is also the id of rank 1"),
         ({"annotation_id": 1, "id": 5, "verdict": "ok"}, "column 'annotation_id': this is a table of Label Studio"),
+        ({"id": 414, "external_id": "1513", "verdict": "ok"}, "row 1, column 'external_id': this is a table of Label"),
     ],
 )
 def test_an_error_names_row_column_and_value(row: dict[str, object], says: str) -> None:

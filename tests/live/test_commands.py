@@ -398,6 +398,11 @@ def test_review_reads_back_every_export_and_names_the_row_of_an_error(
     path.write_text("id,verdict,label\n00017,wrong,9\n")
     assert "changed.csv, row 0, column 'label': class 9" in focal_loss(server, "review", "exact", path, status=3).stderr
     assert "no such" in focal_loss(server, "review", "exact", tmp_path / "gone.csv", status=2).stderr.lower()
+    queue = run.create_queue("top_loss", 1)
+    (outside, *_) = [identity for identity in ids if identity != queue["rows"][0]["id"] and "," not in identity]
+    path.write_text(f"id,verdict\n{outside if outside[0] != '=' else chr(39) + outside},ok\n")
+    words = ("review", "exact", path, "--queue", queue["name"])
+    assert f"row 0, column 'id': queue {queue['name']} has no example" in focal_loss(server, *words, status=3).stderr
     run.delete()
 
 

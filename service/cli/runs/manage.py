@@ -46,13 +46,16 @@ def list_runs(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     shown = table("run", ">classes", ">epochs", ">examples", "loss", ">reviewed", ">wrong", ">created")
     for run in descriptions:
         if "error" in run:
-            add_row(shown, run["run"], None, None, None, f"damaged: {run['error']}")
+            add_row(shown, run["run"], None, None, None, "damaged")
             continue
         progress = run["reviews"]
         counts = run["num_classes"], len(run["epochs"]), run["num_examples"]
         reviewed = progress["num_reviewed"], progress["num_wrong"]
         add_row(shown, run["run"], *counts, describe_config(run["config"]), *reviewed, run["created_at"][:10])
     output.print(shown)
+    for run in descriptions:
+        if "error" in run:
+            show_text(f"Run {run['run']} is damaged: {run['error']}")
 
 
 @app.command()

@@ -13,7 +13,7 @@ from service.cli.errors import BAD_DATA, USAGE_ERROR
 from service.cli.files import READ_ERRORS, extension_of, open_input
 from service.cli.options import DEFAULT_URL, RunName, Url
 from service.cli.runs.manage import show_reviews
-from service.errors import InvalidRequestError, UnknownExampleError
+from service.errors import InvalidRequestError, UnknownExampleError, UnknownQueueError
 from service.exports.class_texts import ClassTexts
 from service.exports.review_rows import COLUMNS, NEEDED, ReviewFields, Row, read_reviews
 from service.formats.columns import ColumnError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # The service accepts at most this number of reviews in a request.
 MAX_REVIEWS = 10_000
+CHANGED = "; spreadsheets change ids such as 007 and 1e5"
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
 # A review and its row in the file, None for those of the options.
@@ -68,6 +69,8 @@ def review(
             *((None, review) for review in reviews_of(take_back, None)),
             *(read_file(file, description) if file is not None else ()),
         ]
+        if file is not None and queue is not None:
+            check_queue(client.run(run), queue, reviews, file)
         if not reviews:
             fail("no reviews: the options have no ids" if file is None else f"{file}: no row has a verdict")
         return len(reviews), add_in_parts(client.run(run), reviews, file, reviewer=reviewer, queue=queue)
@@ -116,6 +119,23 @@ def read_file(path: Path, run: Run) -> list[Review]:
         fail(f"{path}: {err}", BAD_DATA if path.is_file() else USAGE_ERROR)
 
 
+def check_queue(run: RunClient, queue: str, reviews: Sequence[Review], file: Path) -> None:
+    """End the command at a row of the file whose id is not in the queue: it may be another example of the run.
+
+    A spreadsheet makes 7 of 007, and the run may have both.
+    """
+    try:
+        ids = {row["id"] for row in run.queue(queue, fields="id")["rows"]}
+    except UnknownQueueError:
+        return
+    for row, review in reviews:
+        if row is not None and "queue" not in review and review["id"] not in ids:
+            fail(
+                f"{file}, row {row}, column 'id': queue {queue} has no example {review['id'][:100]!r}{CHANGED}",
+                BAD_DATA,
+            )
+
+
 def file_rows(content: bytes, extension: str) -> Iterator[Row]:
     """The rows of a file with one of the EXTENSIONS."""
     from service.exports.row_files import csv_rows, json_rows, parquet_rows
@@ -159,5 +179,5 @@ def _fail_at_row(err: InvalidRequestError | UnknownExampleError, part: Sequence[
     row = part[loc[0]][0] if loc and isinstance(loc[0], int) else None
     if row is None:
         raise err
-    hint = "; spreadsheets change ids such as 007 and 1e5" if isinstance(err, UnknownExampleError) else ""
+    hint = CHANGED if isinstance(err, UnknownExampleError) else ""
     fail(f"{file}, row {row}, column {loc[-1]!r}: {err.errors[0]['msg']}{hint}", BAD_DATA)

@@ -29,6 +29,7 @@ from service.errors import (
     InvalidRequestError,
     LossServiceError,
     NotFoundError,
+    RunDamagedError,
     UnknownRunError,
 )
 from service.schema.replies.runs import Run
@@ -170,6 +171,8 @@ def _push(run: RunClient, epoch: int, named: NamedChunk, on_invalid: OnInvalid, 
         raise DataError(f"{chunk.source.path}{place_in_file(err, chunk.first_row)}") from err
     except NotFoundError as err:
         raise UsageError(str(err)) from err
+    except RunDamagedError as err:
+        raise CommandError(str(err)) from err
     except (LossServiceError, ClientError) as err:
         raise CommandError(f"{err}; run the same command again to send the missing batches") from err
 
