@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from service.api.http.openapi import JSON, Operation, Responses, schema
 from service.api.http.query_types import list_pattern, optional_pattern
+from service.formats.part_names import TARGET_NAMES
 from service.formats.safetensors import write_safetensors
 from service.schema.config import LossConfig
 from service.schema.replies.inference import InferReply, InferRequestBody
@@ -20,7 +21,8 @@ from service.schema.replies.service import LossReply
 from service.schema.request import DEFAULT_OUTPUTS, MAX_TOP_K, OUTPUTS, RequestOptions
 
 SAFETENSORS, ARROW = "application/x-safetensors", "application/vnd.apache.arrow.stream"
-ARROW_FILE, PARQUET, CSV = "application/vnd.apache.arrow.file", "application/vnd.apache.parquet", "text/csv"
+ARROW_FILE, PARQUET = "application/vnd.apache.arrow.file", "application/vnd.apache.parquet"
+CSV, TSV = "text/csv", "text/tab-separated-values"
 OCTETS = "application/octet-stream"
 
 EXAMPLE_OPTIONS = {
@@ -99,11 +101,16 @@ EXAMPLE_INFER = {
 }
 NUMBER, INTEGER = {"type": "number"}, {"type": "integer"}
 TENSOR = {"type": "array", "items": {"anyOf": [NUMBER, {"type": "array", "items": NUMBER}]}}
+LABEL = {"type": ["integer", "number", "boolean", "string", "null"]}
 TENSORS: Operation = {
     "logits": {"description": "(N, C), in sigmoid mode (N,) or (N, L)", **TENSOR},
-    "targets": {"description": "(N,), in sigmoid mode (N,) or (N, L)", **TENSOR},
+    "targets": {
+        "description": f"(N,), in sigmoid mode (N,) or (N, L); may also be called {', '.join(TARGET_NAMES[1:])}",
+        "type": "array",
+        "items": {"anyOf": [LABEL, {"type": "array", "items": LABEL}]},
+    },
     "ids": {
-        "description": "(N,), unique in the request",
+        "description": "(N,), unique in the request; may also be called id",
         "type": "array",
         "items": {"type": ["string", "integer"]},
     },
@@ -147,6 +154,11 @@ def _binary(summary: str, content: bytes) -> Operation:
     }
 
 
+def _text(content: str) -> Operation:
+    example = {"summary": "The same two examples with default options", "value": content}
+    return {"schema": {"type": "string"}, "examples": {"contract": example}}
+
+
 def _arrow(table: pa.Table, new_writer: Callable[[pa.BufferOutputStream, pa.Schema], Any]) -> bytes:
     sink = pa.BufferOutputStream()
     with new_writer(sink, table.schema) as writer:
@@ -166,10 +178,8 @@ BINARY_BODIES: Operation = {
     ARROW: _binary("The same two examples as an Arrow stream", _arrow(EXAMPLE_ARROW_TABLE, pa.ipc.new_stream)),
     ARROW_FILE: _binary("The same two examples as an Arrow file", _arrow(EXAMPLE_ARROW_TABLE, pa.ipc.new_file)),
     PARQUET: _binary("The same two examples as a Parquet file", _parquet(EXAMPLE_ARROW_TABLE)),
-    CSV: {
-        "schema": {"type": "string"},
-        "examples": {"contract": {"summary": "The same two examples with default options", "value": EXAMPLE_CSV}},
-    },
+    CSV: _text(EXAMPLE_CSV),
+    TSV: _text(EXAMPLE_CSV.replace(",", "\t")),
 }
 _OUTPUT = f"({'|'.join(OUTPUTS)})"
 OVERRIDES = [
