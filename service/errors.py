@@ -225,17 +225,17 @@ class RunDamagedError(LossServiceError):
 
     Attributes:
         file: Path of the file in the folder of the run; empty in the client.
-        reason: The fault, such as "run.json cannot be read: unexpected end of data"; empty in the client.
+        fault: The damage, such as "cannot be read: unexpected end of data"; empty in the client.
     """
 
     status, code, title = 409, "run_damaged", "Run damaged"
-    file = reason = ""
+    file = fault = ""
 
     @classmethod
-    def of(cls, run: str, file: str, reason: str) -> Self:
+    def of(cls, run: str, file: str, fault: str) -> Self:
         """Build the error that names the run and the file."""
-        error = cls(f"run {run} is damaged: {file} {reason}")
-        error.file, error.reason = file, f"{file} {reason}"
+        error = cls(f"run {run} is damaged: {file} {fault}")
+        error.file, error.fault = file, fault
         return error
 
 

@@ -15,6 +15,7 @@ from service.cli.runs.manage import app as runs_app
 from service.cli.runs.mine import mine
 from service.cli.runs.push import push
 from service.cli.runs.review import review
+from service.cli.runs.verify import verify
 from service.cli.score.command import score
 from service.cli.serve import PASS_ARGUMENTS, serve
 
@@ -61,7 +62,7 @@ def info(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
 
 app.add_typer(runs_app)
 app.command(context_settings=PASS_ARGUMENTS, add_help_option=False)(serve)
-for command in (version, score, configs, info, doctor, push, diagnose, mine, export, compare, review):
+for command in (version, score, configs, info, doctor, push, diagnose, mine, export, compare, review, verify):
     app.command()(command)
 
 

@@ -60,8 +60,10 @@ class ConfigFiles:
             StorageFullError, StorageUnavailableError: It cannot be written.
         """
         path = _path(config.config_id)
-        new = not self._files.exists(path)
+        new = self.get(config.config_id) is None
         if new:
+            # A damaged file would be in the way.
+            self._files.delete(path)
             created_at = datetime.now(UTC).isoformat()
             content = orjson.dumps({"config": config.model_dump(mode="json"), "created_at": created_at})
             new = self._files.create(path, lambda file: file.write(content))
@@ -71,14 +73,15 @@ class ConfigFiles:
         return new
 
     def has(self, config_id: str) -> bool:
-        """True if a configuration is stored under this id."""
+        """True if there is a file for this id; faster than `get`, which also reads it."""
         return CONFIG_ID.fullmatch(config_id) is not None and self._files.exists(_path(config_id))
 
     def get(self, config_id: str) -> StoredConfig | None:
         """The configuration under an id; None if there is none or its file is damaged."""
         if CONFIG_ID.fullmatch(config_id) is None:
             return None
-        return self._read(config_id, self._files.modified(FOLDER).get(f"{config_id}.json", 0.0))
+        modified_at = self._files.modified_at(_path(config_id))
+        return None if modified_at is None else self._read(config_id, modified_at)
 
     def touch(self, config_id: str) -> None:
         """Mark a configuration as used now."""

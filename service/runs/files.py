@@ -61,6 +61,9 @@ class Files(Protocol):
     def modified(self, folder: str) -> dict[str, float]:
         """Names of the files in a folder with their modification times, in seconds since 1970."""
 
+    def modified_at(self, path: str) -> float | None:
+        """Modification time of a file, in seconds since 1970; None if there is no such file."""
+
     def touch(self, path: str) -> None:
         """Set the modification time of a file to now, if it exists and the storage can."""
 
@@ -73,6 +76,13 @@ class Files(Protocol):
 
     def delete(self, path: str) -> None:
         """Delete a file if it exists."""
+
+    def move(self, path: str, to: str) -> None:
+        """Move a file or a folder to a name that is not taken.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
 
     def delete_folder(self, path: str) -> bool:
         """Delete a folder with all files, on a local disk in one step; False if there is no such folder.

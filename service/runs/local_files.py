@@ -107,9 +107,15 @@ class LocalFiles:
     def modified(self, folder: str) -> dict[str, float]:
         times: dict[str, float] = {}
         for name in self.names(folder):
-            with storage_errors(), suppress(FileNotFoundError):
-                times[name] = (self._root / folder / name).stat().st_mtime
+            time_of_name = self.modified_at(f"{folder}/{name}")
+            if time_of_name is not None:
+                times[name] = time_of_name
         return times
+
+    def modified_at(self, path: str) -> float | None:
+        with storage_errors(), suppress(FileNotFoundError):
+            return (self._root / path).stat().st_mtime
+        return None
 
     def touch(self, path: str) -> None:
         with storage_errors(), suppress(FileNotFoundError):
@@ -124,6 +130,14 @@ class LocalFiles:
     def delete(self, path: str) -> None:
         with storage_errors():
             (self._root / path).unlink(missing_ok=True)
+
+    def move(self, path: str, to: str) -> None:
+        source, target = self._root / path, self._root / to
+        with storage_errors():
+            _make_folder(target.parent)
+            os.rename(source, target)
+            _sync_folder(target.parent)
+            _sync_folder(source.parent)
 
     def delete_folder(self, path: str) -> bool:
         target = self._root / path

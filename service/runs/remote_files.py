@@ -65,9 +65,15 @@ class RemoteFiles:
     def modified(self, folder: str) -> dict[str, float]:
         times: dict[str, float] = {}
         for name in self.names(folder):
-            with storage_errors(), suppress(FileNotFoundError, NotImplementedError):
-                times[name] = self.filesystem.modified(f"{self._path(folder)}/{name}").timestamp()
+            time_of_name = self.modified_at(f"{folder}/{name}")
+            if time_of_name is not None:
+                times[name] = time_of_name
         return times
+
+    def modified_at(self, path: str) -> float | None:
+        with storage_errors(), suppress(FileNotFoundError, NotImplementedError):
+            return float(self.filesystem.modified(self._path(path)).timestamp())
+        return None
 
     def touch(self, path: str) -> None:
         """Do nothing: in an object store a file keeps the time of its creation."""
@@ -80,6 +86,10 @@ class RemoteFiles:
     def delete(self, path: str) -> None:
         with storage_errors(), suppress(FileNotFoundError):
             self.filesystem.rm_file(self._path(path))
+
+    def move(self, path: str, to: str) -> None:
+        with storage_errors():
+            self.filesystem.mv(self._path(path), self._path(to), recursive=True)
 
     def delete_folder(self, path: str) -> bool:
         with storage_errors():

@@ -160,7 +160,7 @@ class RunStore:
         data = [file for epoch in numbers for file in self.epoch_folder(root, epoch).live()]
         if not data:
             self._check_uid(name, manifest)
-        return Snapshot(name, manifest, self._num_classes(root, manifest), tuple(data), self.files)
+        return Snapshot(name, manifest, self.num_classes(root, manifest), tuple(data), self.files)
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Snapshot]:
@@ -282,12 +282,12 @@ class RunStore:
             content = orjson.dumps(num_classes)
             with self._not_deleted(snapshot) as within:
                 self.files.create(f"{snapshot.root}/num_classes.json", lambda file: file.write(content), within=within)
-                run_classes = self._num_classes(snapshot.root, snapshot.manifest)
+                run_classes = self.num_classes(snapshot.root, snapshot.manifest)
         if run_classes != num_classes:
             msg = f"the logits have {num_classes} classes, run {snapshot.name} has {run_classes}"
             raise fault(ShapeError, msg, "batches", 0, "logits")
 
-    def _num_classes(self, root: str, manifest: Manifest) -> int | None:
+    def num_classes(self, root: str, manifest: Manifest) -> int | None:
         if manifest.description.num_classes is not None:
             return manifest.description.num_classes
         path = f"{root}/num_classes.json"

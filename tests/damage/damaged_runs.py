@@ -17,8 +17,12 @@ from typing import Any
 import httpx
 
 from service.api.app import create_app
+from service.mining.queues import FOLDER, STORED_QUEUE
 from service.runs import compaction
 from service.runs.compaction import compact
+from service.runs.files import open_files
+from service.runs.store import RunStore
+from service.runs.verify import verify
 from service.settings import Settings
 
 SOURCE, HEALTHY = "source", "healthy"
@@ -110,6 +114,8 @@ class DamagedRuns:
             if is_folder:
                 path.unlink()
                 path.mkdir()
+            if any(verify(RunStore(open_files(str(self.folder)), 1), copy.name, {FOLDER: STORED_QUEUE})):
+                self.outcomes["verified"] += 1
             outcomes = {self._outcome(copy.name, kind, *reply) for reply in self._ask(copy.name)}
             self.outcomes.update(outcomes)
             self._check_list(copy.name)

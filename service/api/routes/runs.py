@@ -107,7 +107,7 @@ def _run_or_error(store: RunStore, name: str) -> Run | DamagedRun:
         return _run(store, name)
     except RunDamagedError as err:
         log_damage(err)
-        return {"run": name, "error": err.reason}
+        return {"run": name, "error": f"{err.file} {err.fault}"}
 
 
 def _run(store: RunStore, name: str) -> Run:
