@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from service.loss.checks import check_sigmoid_inputs, check_softmax_inputs, check_values
 from service.loss.formula import (
     focal_from_log_odds,
     sigmoid_cross_entropy,
@@ -17,7 +18,7 @@ from service.loss.formula import (
 )
 from service.loss.kernels.choose import can_use_cpu_kernel, softmax_statistics
 from service.loss.row_state import BAD_TARGET, IGNORED
-from service.loss.tracing import check_rows, needs_gradient
+from service.loss.tracing import needs_gradient
 from service.schema.config import ClassCounts, LossConfig, Mode, Reduction
 from service.schema.result import reduced
 
@@ -127,27 +128,19 @@ class FocalLoss(nn.Module):
         return self._sigmoid(inputs, targets)
 
     def _softmax(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        if inputs.dim() == 0:
-            raise ValueError("softmax logits have at least one dimension, the classes; got a scalar")
-        logits = inputs.unsqueeze(0) if inputs.dim() == 1 else inputs
-        logits = logits.movedim(1, -1)
-        shape = targets.shape if inputs.dim() > 1 else (1, *targets.shape)
-        if logits.shape[:-1] != shape:
-            raise ValueError(_misfit(inputs, targets))
-        if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-            raise ValueError(f"softmax targets are integer class indices, got {targets.dtype}")
-        num_classes = logits.shape[-1]
-        check_num_classes(num_classes, self.alpha)
+        check_softmax_inputs(inputs, targets, self.alpha)
+        logits = (inputs.unsqueeze(0) if inputs.dim() == 1 else inputs).movedim(1, -1)
+        num_classes, shape = logits.shape[-1], logits.shape[:-1]
         flat, rows = targets.reshape(-1).long(), logits.reshape(-1, num_classes)
         if not self.config.label_smoothing and can_use_cpu_kernel(rows):
             fused = self._fused(rows, flat, inputs.dtype, targets.shape)
             if fused is not None:
                 return fused
         counted = not_ignored(flat, self.config.ignore_index)
-        check_rows(
+        check_values(
             (~counted | ((flat >= 0) & (flat < num_classes))).reshape(shape),
-            f"a target is outside [0, {num_classes})",
-            lambda index: f"{_place(index)}: target {flat.reshape(shape)[index].item()} is outside [0, {num_classes})",
+            flat.reshape(shape),
+            f"target {{}} is outside [0, {num_classes})",
         )
         valid_targets = flat.masked_fill(~counted, 0)
         if needs_gradient(rows):
@@ -182,16 +175,11 @@ class FocalLoss(nn.Module):
         return torch.tensor(value or 0.0, dtype=result_dtype)
 
     def _sigmoid(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        if inputs.shape != targets.shape:
-            raise ValueError(f"logits {tuple(inputs.shape)} do not fit targets {tuple(targets.shape)}")
-        check_num_labels(inputs.shape[-1] if inputs.dim() > 1 else 1, self.config)
+        check_sigmoid_inputs(inputs, targets, self.config)
         counted = not_ignored(targets, self.config.ignore_index)
         filled_targets = targets.double().masked_fill(~counted, 0)
-        check_rows(
-            (filled_targets >= 0) & (filled_targets <= 1),
-            "a sigmoid target is outside [0, 1]",
-            lambda index: f"{_place(index)}: sigmoid targets lie in [0, 1], got {filled_targets[index].item()}",
-        )
+        is_label = (filled_targets >= 0) & (filled_targets <= 1)
+        check_values(is_label, filled_targets, "sigmoid targets lie in [0, 1], got {}")
         logits = inputs.masked_fill(~counted, 0)
         loss, alpha_t = sigmoid_focal(logits, filled_targets, self.gamma, self.alpha)
         if self.config.reduction in ("none", "sum") or inputs.dim() <= 1:
@@ -274,20 +262,6 @@ def sigmoid_alpha_t(targets: Tensor, alpha: Tensor | None) -> Tensor:
     return torch.ones_like(y) if alpha is None else alpha * y + (1 - alpha) * (1 - y)
 
 
-def check_num_classes(num_classes: int, alpha: Tensor | None) -> None:
-    """Raise ValueError if there are fewer than two classes, or if `alpha` has another number of weights."""
-    if num_classes < 2:
-        raise ValueError(f"softmax mode needs at least 2 classes, the logits have {num_classes}")
-    if alpha is not None and len(alpha) != num_classes:
-        raise ValueError(f"alpha has {len(alpha)} weights, the logits {num_classes} classes")
-
-
-def check_num_labels(num_labels: int, config: LossConfig) -> None:
-    """Raise ValueError if the length of a list alpha is not the number of labels."""
-    if isinstance(config.alpha, tuple) and len(config.alpha) != num_labels:
-        raise ValueError(f"alpha has {len(config.alpha)} values, the logits {num_labels} labels")
-
-
 def not_ignored(targets: Tensor, ignore_index: int | None) -> Tensor:
     """Boolean mask of the targets that are not `ignore_index`."""
     if ignore_index is None:
@@ -304,20 +278,6 @@ def _with_weights(config: LossConfig, weights: tuple[float, ...]) -> LossConfig:
     single = config.mode == "sigmoid" and len(weights) == 1 and not isinstance(config.alpha, tuple)
     alpha = {"alpha": weights[0] if single else weights, "positive_class": 1 if single else config.positive_class}
     return LossConfig.parse(config.model_dump() | alpha)
-
-
-def _misfit(logits: Tensor, targets: Tensor) -> str:
-    message = f"logits {tuple(logits.shape)} do not fit targets {tuple(targets.shape)}"
-    if logits.shape == targets.shape:
-        message += (
-            ": softmax targets are class indices without a dimension of classes; of one-hot targets pass "
-            "`targets.argmax(1)`, soft targets are for mode='sigmoid'"
-        )
-    return message
-
-
-def _place(index: tuple[int, ...]) -> str:
-    return f"row {index[0]}" if len(index) == 1 else f"position {index}"
 
 
 def plain_alpha(alpha: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
@@ -19,29 +17,9 @@ def has_values(tensor: Tensor) -> bool:
     return not (torch.compiler.is_compiling() or tensor.is_meta or isinstance(tensor, FakeTensor) or _is_in_vmap())
 
 
-def check_rows(valid: Tensor, summary: str, describe: Callable[[tuple[int, ...]], str]) -> None:
-    """Raise ValueError if a row is not valid.
-
-    A compiled program checks when it runs and raises RuntimeError. Other tensors without values are not checked.
-
-    Args:
-        valid: Boolean tensor of any shape.
-        summary: Message for a compiled program.
-        describe: Function that returns the message for the position of the first value that is not valid.
-
-    Raises:
-        ValueError: A row is not valid.
-    """
-    if torch.compiler.is_compiling():
-        if not _is_in_transform():
-            torch._assert_async(valid.all(), summary)
-    elif has_values(valid) and not valid.all():
-        raise ValueError(describe(tuple(torch.nonzero(~valid)[0].tolist())))
-
-
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _is_in_transform() -> bool:
-    """True in a transform of torch.func: vmap does not know assertions. Compilers call this while they trace."""
+def is_in_transform() -> bool:
+    """True in a transform of torch.func. Compilers call this while they trace."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
