@@ -39,24 +39,31 @@ class OriginCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             if self._hosts is not None and route_path(scope) not in OPEN_PATHS:
-                self._check_hosts(Headers(scope=scope))
+                self._check_hosts(Headers(scope=scope), scope["method"])
             if scope["method"] not in SAFE_METHODS:
                 self._check_origin(Headers(scope=scope))
         await self.app(scope, receive, send)
 
-    def _check_hosts(self, headers: Headers) -> None:
+    def _check_hosts(self, headers: Headers, method: str) -> None:
+        # Browsers send `Origin` with every change, so a change without it comes from a program. Scripts like
+        # to send a bare word as `Host`, and public DNS has no such names.
+        is_program = method not in SAFE_METHODS and not is_from_browser(headers)
         for host in hosts_of(headers):
             name = host_name(host[:LONGEST_HOST])
-            if not is_loopback_name(name) and name not in (self._hosts or ()):
+            if not is_loopback_name(name) and name not in (self._hosts or ()) and not (is_program and is_bare(name)):
                 raise ForbiddenHostError(
                     f"the host {name[:100]!r} of the request is not allowed: use localhost or 127.0.0.1, or add the "
                     "name to allowed_hosts (FOCAL_LOSS_ALLOWED_HOSTS)"
                 )
 
     def _check_origin(self, headers: Headers) -> None:
-        from_browser = "origin" in headers or "sec-fetch-site" in headers
-        if from_browser and headers.get("origin") not in self._cors_origins:
+        if is_from_browser(headers) and headers.get("origin") not in self._cors_origins:
             require_same_origin(headers)
+
+
+def is_from_browser(headers: Headers) -> bool:
+    """True if an unsafe request names its origin or site, as browsers do."""
+    return "origin" in headers or "sec-fetch-site" in headers
 
 
 def require_same_origin(headers: Headers) -> None:
@@ -100,6 +107,11 @@ def host_name(host: str) -> str:
     if bracket:
         return name.removeprefix("[") if not port or port.startswith(":") else host
     return name.partition(":")[0].removesuffix(".") if name.count(":") < 2 else name
+
+
+def is_bare(name: str) -> bool:
+    """True for a single word such as `testserver`."""
+    return name.isascii() and name.isalpha()
 
 
 @lru_cache(maxsize=256)

@@ -85,6 +85,14 @@ class TestHosts:
         assert code(("Host", "10.0.0.7:8000"), path=path) == ""
         assert code(("Host", "10.0.0.7:8000"), path=path + "/") == "forbidden_host"
 
+    def test_a_bare_word_passes_for_changes_of_programs_alone(self) -> None:
+        assert code(("Host", "x"), method="POST") == ""
+        assert code(("Host", "x:8000"), method="DELETE") == ""
+        assert code(("Host", "x")) == "forbidden_host"
+        assert code(("Host", "evil.example"), method="POST") == "forbidden_host"
+        for header in (("Origin", "http://x"), ("Sec-Fetch-Site", "same-origin")):
+            assert code(("Host", "x"), header, method="POST") == "forbidden_host"
+
     def test_without_a_list_any_host_is_allowed(self) -> None:
         assert code(("Host", "evil.example"), hosts=None) == ""
 
