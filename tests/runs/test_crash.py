@@ -14,9 +14,10 @@ import pytest
 from service.runs.compaction import compact
 from service.runs.files import open_files
 from service.runs.manifest import RunDescription
+from service.runs.parquet import read_rows
 from service.runs.store import RunStore
 from tests.runs.plain_rows import add, ids_in
-from tests.runs.writer import ids_of
+from tests.runs.writer import batch_of, deletes, ids_of
 
 ROUNDS = 6
 WRITERS = 2
@@ -87,3 +88,57 @@ def test_acknowledged_reviews_survive_sigkill_of_processes_that_write_and_merge(
 
     assert any(file.replaces for file in store.review_folder(snapshot).live()), "nothing was merged"
     assert [int(review["comment"] or "") for review in RunStore(store.files, 1).reviews(snapshot).reviews] == numbers
+
+
+@pytest.mark.slow
+def test_replaced_and_deleted_batches_are_the_old_or_the_new_ones_after_sigkill(tmp_path: Path) -> None:
+    """After each kill, every batch has the rows of the last acknowledged change, or of the one that was cut off."""
+    RunStore(open_files(str(tmp_path)), 1_000_000).create("r", RunDescription())
+    rng, start, possible = random.Random(2), 0, dict[str, list[int | None]]()
+    cut_off = done = 0
+    for _ in range(ROUNDS):
+        with ExitStack() as stack:
+            running = [
+                stack.enter_context(writer_process("changes", tmp_path, start + writer)) for writer in range(WRITERS)
+            ]
+            lines = [
+                line
+                for process in running
+                for line in lines_until_kill(process, 2 * rng.randint(1, 12) + rng.randint(0, 1))
+            ]
+        acknowledged = {int(line) for line in lines if not line.startswith("start")}
+        started = sorted({int(line.split()[1]) for line in lines if line.startswith("start")})
+        for number in started:
+            state, batch = None if deletes(number) else number, batch_of(number, WRITERS)
+            done += number in acknowledged
+            cut_off += number not in acknowledged
+            # A change that was cut off has happened or not.
+            before = [] if number in acknowledged else possible.get(batch, [None])
+            possible[batch] = [*before, state]
+        stored = batches_in(RunStore(open_files(str(tmp_path)), 1_000_000))
+        for batch, states in possible.items():
+            assert stored.get(batch) in states, (batch, stored.get(batch), states)
+            possible[batch] = [stored.get(batch)]
+        start = (max(started) // WRITERS + 1) * WRITERS
+    assert done > 2 * ROUNDS
+    print(f"{done} changes acknowledged, {cut_off} cut off")
+
+
+def lines_until_kill(process: subprocess.Popen[str], number: int) -> list[str]:
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(number)]
+    process.kill()
+    return [line for line in [*lines, *process.stdout.read().splitlines()] if line.strip()]
+
+
+def batches_in(store: RunStore) -> dict[str, int]:
+    """The number of the change whose rows each batch has; all of them, once."""
+    found: dict[str, list[str]] = {}
+    for file in store.snapshot("r").with_rows(0):
+        for rows in read_rows(store.files, file, ["batch", "id"]):
+            for batch, identity in zip(rows["batch"].to_pylist(), rows["id"].to_pylist(), strict=True):
+                found.setdefault(batch, []).append(identity)
+    numbers = {batch: int(ids[0].partition("-")[0]) for batch, ids in found.items()}
+    for batch, ids in found.items():
+        assert sorted(ids) == ids_of(numbers[batch]), "a partial or double batch is visible"
+    return numbers

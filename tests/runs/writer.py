@@ -2,8 +2,9 @@
 
     python -m tests.runs.writer KIND FOLDER FIRST STEP
 
-Writes batches (KIND `batches`) or single reviews (`reviews`) FIRST, FIRST + STEP, ..., merges when there are enough
-files, and prints each number after the store has acknowledged it.
+Writes batches (KIND `batches`) or single reviews (`reviews`) FIRST, FIRST + STEP, ..., or changes its batch with each
+number (`changes`: see `deletes`), merges when there are enough files, and prints each number after the store has
+acknowledged it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from itertools import count
 
 from service.runs import compaction
 from service.runs.compaction import compact
+from service.runs.data_files import Footer, digest_of
 from service.runs.files import open_files
 from service.runs.store import RunStore
 from service.schema.replies.reviews import Review
-from tests.runs.plain_rows import add
+from tests.runs.plain_rows import NUM_CLASSES, add, rows_of
 
 ROWS = 5
 
@@ -37,6 +39,25 @@ def review_of(number: int, identity: str = "e") -> Review:
     }
 
 
+def batch_of(number: int, step: int) -> str:
+    """The batch that a change is about; each writer has three."""
+    return f"{number % step}-{number // step % 3}"
+
+
+def deletes(number: int) -> bool:
+    """True if the change deletes the batch, false if it replaces it."""
+    return number % 5 == 0
+
+
+def change(store: RunStore, number: int, step: int) -> None:
+    batch, snapshot = batch_of(number, step), store.snapshot("r")
+    if not deletes(number):
+        rows = rows_of(0, batch, ids_of(number))
+        store.add(snapshot, 0, batch, rows, lambda: Footer(ROWS, {batch: f"d{number}"}), NUM_CLASSES, over=True)
+    elif digest_of(snapshot.data, batch) is not None:
+        store.delete_batches(snapshot, 0, batch)
+
+
 def main(kind: str, folder: str, first: int, step: int) -> None:
     compaction.MERGED_AT_ONCE = 4
     store = RunStore(open_files(folder), 1_000_000)
@@ -44,6 +65,11 @@ def main(kind: str, folder: str, first: int, step: int) -> None:
     for number in count(first, step):
         if kind == "batches":
             add(store, "r", 0, str(number), ids_of(number), digest=f"d{number}")
+            print(number, flush=True)
+            compact(store.epoch_folder(snapshot.root, 0))
+        elif kind == "changes":
+            print(f"start {number}", flush=True)
+            change(store, number, step)
             print(number, flush=True)
             compact(store.epoch_folder(snapshot.root, 0))
         else:
