@@ -133,3 +133,15 @@ def test_large_configurations_are_deleted_by_their_bytes(tmp_path: Path, learned
     small = LossConfig.parse({"gamma": 1})
     configs.add(small)
     assert [len(stored.config.weights or ()) for stored in configs.all()] == [0, 1000, 1000]
+
+
+def test_a_damaged_file_is_written_again(files: Files) -> None:
+    configs, config_id = ConfigFiles(files, 9, MIB), config(1).config_id
+    files.create(f"configs/{config_id}.json", lambda file: file.write(b"{"))
+    assert configs.get(config_id) is None
+    assert configs.all() == []
+    assert configs.add(config(1))
+    stored = ConfigFiles(files, 9, MIB).get(config_id)
+    assert stored is not None
+    assert stored.config == config(1)
+    assert not configs.add(config(1))
