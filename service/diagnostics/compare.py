@@ -6,7 +6,8 @@ import math
 from typing import cast
 
 from service.errors import InvalidConfigError
-from service.runs.queries import View, Weighting, literal
+from service.runs.queries import View, Weighting
+from service.runs.sql import literal
 from service.schema.faults import fault
 from service.schema.replies.comparison import ComparedExample, Comparison
 
@@ -32,21 +33,18 @@ def compare(
         InvalidConfigError: The number of classes of `other` is not the number of class weights.
     """
     _check_fits(weighting, other)
-    counts = view.row(
-        f"""SELECT (SELECT count(DISTINCT id) FROM {view.stored(epochs[0])}) AS before,
-            (SELECT count(DISTINCT id) FROM {other.stored(epochs[1])}) AS after"""
-    )
+    before, after = view.num_examples(epochs[0]), other.num_examples(epochs[1])
     view.execute(f"CREATE OR REPLACE TEMP TABLE ranked AS {_joined(view, other, weighting, epochs)}")
     try:
         number = view.row("SELECT count(*) AS n FROM ranked")["n"]
         top = min(number, max(10, math.ceil(number / 100)) if top is None else top)
         limit = literal(top)
         reply = {
-            "before": {"run": view.snapshot.name, "epoch": epochs[0], "num_examples": counts["before"]},
-            "after": {"run": other.snapshot.name, "epoch": epochs[1], "num_examples": counts["after"]},
+            "before": {"run": view.snapshot.name, "epoch": epochs[0], "num_examples": before},
+            "after": {"run": other.snapshot.name, "epoch": epochs[1], "num_examples": after},
             "num_common": number,
-            "num_only_before": counts["before"] - number,
-            "num_only_after": counts["after"] - number,
+            "num_only_before": before - number,
+            "num_only_after": after - number,
             "top": top,
             **_totals(view, top),
             "classes": view.rows(_CLASSES.format(limit=limit)),
@@ -67,17 +65,11 @@ def _check_fits(weighting: Weighting, other: View) -> None:
 
 
 def _joined(view: View, other: View, weighting: Weighting, epochs: tuple[int, int]) -> str:
-    def distinct(of: View, epoch: int) -> str:
-        """A row for each id: the hardest row if an id occurs twice."""
-        return f"""(SELECT id, arg_max(target, (log_loss, batch, row)) AS target,
-            arg_max(prediction, (log_loss, batch, row)) AS prediction,
-            max(loss) AS loss, max(log_loss) AS log_loss FROM {of.scored(weighting, epoch)} GROUP BY id)"""
-
     return f"""SELECT id, a.target AS target_before, b.target AS target_after, a.prediction AS prediction_before,
             b.prediction AS prediction_after, a.loss AS loss_before, b.loss AS loss_after,
             row_number() OVER (ORDER BY a.log_loss DESC, id) AS rank_before,
             row_number() OVER (ORDER BY b.log_loss DESC, id) AS rank_after
-        FROM {distinct(view, epochs[0])} a JOIN {distinct(other, epochs[1])} b USING (id)"""
+        FROM {view.scored(weighting, epochs[0])} a JOIN {other.scored(weighting, epochs[1])} b USING (id)"""
 
 
 def _totals(view: View, top: int) -> dict[str, object]:

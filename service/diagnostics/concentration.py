@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from service.runs.queries import View, Weighting, literal
+from service.runs.queries import View, Weighting
+from service.runs.sql import literal
 from service.schema.replies.diagnostics import Concentration, Histogram
 
 LORENZ_STEPS = 100

@@ -1,8 +1,8 @@
 """Training dynamics: statistics of the examples over epochs.
 
 Swayamdipta et al. 2020 (confidence, variability, correctness), Pleiss et al. 2020 (area under the margin), Toneva et
-al. 2019 (forgetting). An id that occurs twice in an epoch counts twice. Means over epochs are sums of integers in units
-of 2^-30, so that they do not depend on the order in which rows are read, and sorting by them is reproducible.
+al. 2019 (forgetting). Means over epochs are sums of integers in units of 2^-30, so that they do not depend on the order
+in which rows are read, and sorting by them is reproducible.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import cast
 
 from service.runs.examples import LATEST, sort_keys
-from service.runs.queries import View, Weighting, literal
+from service.runs.queries import View, Weighting
+from service.runs.sql import literal
 from service.schema.replies.dynamics import Dynamics, ExampleDynamics, Region, RegionCounts
 
 UNIT = 2**30

@@ -25,7 +25,9 @@ def placed_chunks(view: View, epoch: int) -> Iterator[tuple[pa.RecordBatch, Chun
     """Chunks of an epoch, each with the Arrow columns `batch` and `row`, which locate its rows in the epoch."""
     size = max(1, CHUNK_LOGITS // (view.snapshot.num_classes or 2))
     for data in view.snapshot.with_rows(epoch):
-        for rows in read_rows(view.snapshot.files, data, COLUMNS, size):
+        for part in read_rows(view.snapshot.files, data, COLUMNS, size):
             view.check()
-            targets = rows.column("target").to_numpy().astype(np.int64)
-            yield rows, Chunk(targets, rows.column("logits").flatten().to_numpy().reshape(len(targets), -1))
+            rows = view.left_out(epoch).remove_from(part)
+            if len(rows):
+                targets = rows.column("target").to_numpy().astype(np.int64)
+                yield rows, Chunk(targets, rows.column("logits").flatten().to_numpy().reshape(len(targets), -1))

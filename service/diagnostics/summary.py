@@ -71,7 +71,7 @@ class _Epoch:
             "run": snapshot.name,
             "epoch": self.epoch,
             "epochs": snapshot.epochs,
-            "num_examples": counts.rows,
+            "num_examples": self.view.num_examples(self.epoch),
             "num_ignored": counts.num_ignored,
             "num_excluded": counts.num_excluded,
             "num_classes": snapshot.num_classes,
@@ -94,7 +94,7 @@ class _Epoch:
 
 
 def _num_duplicates(rows: _Epoch) -> int:
-    return int(rows.view.row(f"SELECT count(*) - count(DISTINCT id) AS n FROM {rows.view.stored(rows.epoch)}")["n"])
+    return len(rows.view.left_out(rows.epoch))
 
 
 def _loss(rows: _Epoch) -> LossStatistics:
@@ -105,7 +105,7 @@ def _loss(rows: _Epoch) -> LossStatistics:
             FROM {view.scored(rows.weighting, rows.epoch)}"""
     )
     reduction = view.snapshot.description.config.reduction
-    value = reduced(reduction, row["sum"], row["alpha_sum"], view.snapshot.num_rows(rows.epoch))
+    value = reduced(reduction, row["sum"], row["alpha_sum"], view.num_examples(rows.epoch))
     return cast("LossStatistics", {"value": value, "reduction": reduction, **row})
 
 

@@ -60,7 +60,10 @@ def _like_probabilities(view: View, diagnostics: Diagnostics) -> DiagnosticsWarn
 
 def _partial(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
     rows = diagnostics["num_examples"]
-    largest = max((view.snapshot.num_rows(epoch) for epoch in diagnostics["epochs"]), default=0)
+    # Epochs with fewer rows have fewer examples too.
+    largest = max(
+        (view.num_examples(epoch) for epoch in diagnostics["epochs"] if view.snapshot.num_rows(epoch) > rows), default=0
+    )
     if rows >= largest:
         return None
     return _warning(
@@ -132,9 +135,9 @@ def _duplicated(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | No
     if not diagnostics["num_duplicates"]:
         return None
     return _warning(
-        "duplicated_ids",
-        f"{diagnostics['num_duplicates']} rows of epoch {diagnostics['epoch']} have an id that another row has: they "
-        "count twice here, and once in a queue.",
+        "duplicate_ids",
+        f"{diagnostics['num_duplicates']} rows of epoch {diagnostics['epoch']} are left out, since a later row has the "
+        "same id: only the last one counts, by the names of the batches.",
     )
 
 

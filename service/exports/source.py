@@ -45,7 +45,7 @@ def queue_rows(view: View, rows: Sequence[QueueRow], verdicts: Verdicts) -> Iter
 def epoch_rows(
     view: View, weighting: Weighting, epoch: int, verdicts: Verdicts, ids: list[str] | None = None
 ) -> Iterator[ExportRow]:
-    """The examples of an epoch, each id once, largest loss first.
+    """The examples of an epoch, largest loss first.
 
     Args:
         view: The run.
@@ -56,8 +56,7 @@ def epoch_rows(
     """
     ranked = f"""(SELECT *, loss / nullif(sum(loss) OVER (), 0) AS share,
             row_number() OVER (ORDER BY log_loss DESC, id) AS rank
-        FROM (SELECT * FROM {view.scored(weighting, epoch)}
-              QUALIFY row_number() OVER (PARTITION BY id ORDER BY log_loss DESC, batch, row) = 1))"""
+        FROM {view.scored(weighting, epoch)})"""
     subset = f"SELECT id FROM {view.stored(epoch)}" if ids is None else "SELECT unnest(?::VARCHAR[])"
     condition = "true" if ids is None else f"id IN ({subset})"
     sql = f"""SELECT id, target, prediction, {", ".join(SCORE_NAMES)}, rank, share, last.attributes,

@@ -60,7 +60,7 @@ def add_reviews(store: RunStore, view: View, value: object) -> int:
     except ValidationError as err:
         raise validation_fault(InvalidRequestError, err) from err
     ids = sorted({str(request.id) for request in requests})
-    sql = f"SELECT DISTINCT id FROM {view.stored()} WHERE id IN (SELECT unnest(?::VARCHAR[]))"
+    sql = f"SELECT DISTINCT id FROM {view.every_row()} WHERE id IN (SELECT unnest(?::VARCHAR[]))"
     stored_ids = {row["id"] for row in view.rows(sql, [ids])}
     now = datetime.now(UTC).isoformat()
     reviews, classes = list[Review](), RunClasses(view.snapshot)

@@ -31,7 +31,15 @@ class BoundedCache(Generic[T]):
         """
         with self._lock, suppress(KeyError):
             return self._values[key]
-        value = compute()
+        return self.put(key, compute())
+
+    def get(self, key: Hashable) -> T | None:
+        """The value of a key; None if it is not stored."""
+        with self._lock:
+            return self._values.get(key)
+
+    def put(self, key: Hashable, value: T) -> T:
+        """Store a value, and return it."""
         # cachetools raises ValueError for a value that is larger than the whole cache.
         with self._lock, suppress(ValueError):
             self._values[key] = value

@@ -1,14 +1,9 @@
-"""DuckDB queries over the files of a run: rows with every score, for the loss of any configuration.
-
-All losses are computed from the stored z = log(p_t / (1 - p_t)): with e = exp(-|z|) and
-log(1 + e) = 2 atanh(e / (2 + e)), which loses no digits for small e, cross-entropy is max(-z, 0) + log(1 + e),
-log(1 - p_t) = -(max(z, 0) + log(1 + e)), and FL = alpha_t exp(-gamma softplus(z)) softplus(-z).
-"""
+"""DuckDB queries over the files of a run: rows with every score, for the loss of any configuration."""
 
 from __future__ import annotations
 
 import hashlib
-import math
+import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -24,8 +19,10 @@ from service.runs.cache import BoundedCache
 from service.runs.check_data import check_data
 from service.runs.damage import damage, short_text
 from service.runs.data_files import DataFile
+from service.runs.duplicates import NONE, LeftOut, epochs_with_duplicates, find_left_out
 from service.runs.interrupts import Cancellation, Interrupter, QueryCancelledError
 from service.runs.snapshot import Snapshot
+from service.runs.sql import EMPTY, ROWS, literal, quoted
 from service.runs.storage_errors import storage_errors
 from service.runs.store import RunStore
 from service.runs.temporary import TemporaryFolder
@@ -44,7 +41,7 @@ ROWS_FETCHED = 10_000
 # Cached results, measured as JSON; Python objects take several times as much.
 RESULT_BYTES_CACHED = 16 * 1024 * 1024
 ENTRY_BYTES = 500
-STORED = "epoch, batch, row, id, target, prediction, log_odds, logit_margin, normalized_margin, entropy, el2n"
+LEFT_OUT_BYTES_CACHED = 64 * 1024 * 1024
 SCORE_NAMES = (
     "loss",
     "cross_entropy",
@@ -100,7 +97,7 @@ class Weighting:
 
     @property
     def sql(self) -> str:
-        """Column expressions of the losses; they use the columns of `_ROWS`."""
+        """Column expressions of the losses; they use the columns of `service.runs.sql.ROWS`."""
         weights = None if self.alpha is None else ", ".join(map(literal, self.alpha))
         alpha = "1::DOUBLE" if weights is None else f"(CAST([{weights}] AS DOUBLE[]))[target + 1]"
         gamma = literal(self.gamma)
@@ -112,19 +109,19 @@ class Weighting:
             END AS log_loss"""
 
 
-_ROWS = f"""
-    {STORED}, attributes,
-    greatest(least(log_odds::DOUBLE, 1e30), -1e30) AS z,
-    exp(-abs(z)) AS e,
-    2 * atanh(e / (2 + e)) AS log1p_e,
-    greatest(-z, 0) + log1p_e AS cross_entropy,
-    greatest(z, 0) + log1p_e AS softplus_z,
-    CASE WHEN z >= 0 THEN 1 / (1 + e) ELSE e / (1 + e) END AS p_t"""
+class Caches:
+    """What queries have found, by digests of the rows that they read.
 
+    Attributes:
+        results: Results of queries, which are JSON values.
+        left_out: Rows of epochs that do not count.
+    """
 
-def result_cache() -> BoundedCache[Any]:
-    """An empty cache for the results of queries, which are JSON values."""
-    return BoundedCache(RESULT_BYTES_CACHED, lambda result: ENTRY_BYTES + len(orjson.dumps(result)))
+    def __init__(self) -> None:
+        self.results: BoundedCache[Any] = BoundedCache(
+            RESULT_BYTES_CACHED, lambda result: ENTRY_BYTES + len(orjson.dumps(result))
+        )
+        self.left_out: BoundedCache[LeftOut] = BoundedCache(LEFT_OUT_BYTES_CACHED, lambda rows: rows.nbytes)
 
 
 class RunQueries:
@@ -145,7 +142,7 @@ class RunQueries:
         self._interrupter = Interrupter()
         self._memory_bytes = memory_bytes
         self._threads = threads
-        self._cache = result_cache()
+        self._caches = Caches()
         self._lock = Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self.temporary = TemporaryFolder(store.files)
@@ -179,7 +176,7 @@ class RunQueries:
         for _ in range(MAX_ATTEMPTS):
             cancellation.check()
             with self.store.reading(run) as snapshot, closing(self._cursor()) as cursor:
-                view = View(cursor, snapshot, self._cache, cancellation)
+                view = View(cursor, snapshot, self._caches, cancellation)
                 try:
                     with self._interrupter.watch(cursor, cancellation):
                         return question(view)
@@ -254,13 +251,17 @@ class RunQueries:
             return self._connection.cursor()
 
 
+# Numbers of the tables that views register, which share a connection.
+_numbers = itertools.count()
+
+
 class View:
     """The state of a run at one moment, for queries.
 
     Args:
         cursor: DuckDB connection of one thread.
         snapshot: State of the run.
-        cache: Cached results, shared by views.
+        caches: Cached results, shared by views.
         cancellation: Ends the queries of the view.
     """
 
@@ -268,14 +269,15 @@ class View:
         self,
         cursor: duckdb.DuckDBPyConnection,
         snapshot: Snapshot,
-        cache: BoundedCache[Any] | None = None,
+        caches: Caches | None = None,
         cancellation: Cancellation | None = None,
     ) -> None:
         self.cursor = cursor
         self.snapshot = snapshot
         self.snapshots = [snapshot]
         self._cancellation = cancellation or Cancellation()
-        self._cache = cache or result_cache()
+        self._caches = caches or Caches()
+        self._left_out: dict[int, LeftOut] = {}
 
     def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, cached until the run's rows change; callers must not change it.
@@ -286,7 +288,7 @@ class View:
         """
         # The digest, since a key may have thousands of class weights.
         digest = hashlib.sha256(repr((self.snapshot.fingerprint, key)).encode()).digest()
-        value: T = self._cache.cached(digest, compute)
+        value: T = self._caches.results.cached(digest, compute)
         return value
 
     def weighting(self, alpha: tuple[float, ...] | None = None, gamma: float | None = None) -> Weighting:
@@ -296,11 +298,66 @@ class View:
 
     def scored(self, weighting: Weighting, epoch: int | None = None) -> str:
         """A subquery: rows of an epoch or of all epochs, with every score of `SCORE_NAMES` and `log_loss`."""
-        return f"(SELECT *, {weighting.sql} FROM (SELECT {_ROWS} FROM {self.stored(epoch)}))"
+        return f"(SELECT *, {weighting.sql} FROM (SELECT {ROWS} FROM {self.stored(epoch)}))"
 
     def stored(self, epoch: int | None = None, *, with_attributes: bool = False) -> str:
-        """A subquery: stored rows of an epoch or of all epochs; empty if there are none."""
+        """A subquery: the rows of an epoch or of all epochs that count; empty if there are none.
+
+        Args:
+            epoch: The epoch; None for all.
+            with_attributes: True to leave out files without attributes.
+        """
+        epochs = self.snapshot.epochs if epoch is None else [epoch]
+        known = self._left_out_of(epochs)
+        left_out = {number: known[number] for number in epochs if len(known[number])}
         files = self.snapshot.with_rows(epoch, with_attributes=with_attributes)
+        if not left_out:
+            return self._every_row(files)
+        name = f"left_out_{next(_numbers)}"
+        self.cursor.register(name, pa.concat_tables([rows.places for rows in left_out.values()]))
+        # The row that counts may be in a file without attributes.
+        some = [file for number in left_out for file in self.snapshot.with_rows(number)]
+        others = self._every_row([file for file in files if file.epoch not in left_out])
+        return f"({others} UNION ALL SELECT * FROM {self._every_row(some)} ANTI JOIN {name} USING (epoch, batch, row))"
+
+    def every_row(self) -> str:
+        """A subquery: all rows of the run, also those that do not count."""
+        return self._every_row(self.snapshot.with_rows())
+
+    def num_examples(self, epoch: int) -> int:
+        """Number of rows of an epoch that count: those with different ids."""
+        return self.snapshot.num_rows(epoch) - len(self.left_out(epoch))
+
+    def left_out(self, epoch: int) -> LeftOut:
+        """The rows of an epoch that do not count, since a later row has the same id."""
+        return self._left_out_of([epoch])[epoch]
+
+    def _left_out_of(self, epochs: Sequence[int]) -> dict[int, LeftOut]:
+        """The rows that do not count, by epoch; cached until the rows of the epoch change."""
+        unknown = [number for number in epochs if number not in self._left_out]
+        for number in unknown:
+            # Ids are unique in a batch.
+            is_one_batch = sum(len(file.batches) for file in self.snapshot.data if file.epoch == number) <= 1
+            known = NONE if is_one_batch else self._caches.left_out.get(self.snapshot.epoch_fingerprint(number))
+            if known is not None:
+                self._left_out[number] = known
+        unknown = [number for number in unknown if number not in self._left_out]
+        if unknown:
+            stored = self._every_row([file for number in unknown for file in self.snapshot.with_rows(number)])
+            doubtful = {row["epoch"] for row in self.rows(epochs_with_duplicates(stored))}
+            for number in unknown:
+                found = NONE
+                if number in doubtful:
+                    found = find_left_out(self._every_row(self.snapshot.with_rows(number)), self._table)
+                self._caches.left_out.put(self.snapshot.epoch_fingerprint(number), found)
+                self._left_out[number] = found
+        return self._left_out
+
+    def _table(self, sql: str) -> pa.Table:
+        self.check()
+        return self.cursor.sql(sql).to_arrow_table()
+
+    def _every_row(self, files: Sequence[DataFile]) -> str:
         whole = [self._url(file) for file in files if not file.hidden]
         parts = [f"SELECT * FROM read_parquet([{', '.join(whole)}])"] if whole else []
         for file in files:
@@ -322,7 +379,7 @@ class View:
 
     def of(self, snapshot: Snapshot) -> View:
         """A view of another run, for queries that read both."""
-        other = View(self.cursor, snapshot, self._cache, self._cancellation)
+        other = View(self.cursor, snapshot, self._caches, self._cancellation)
         self.snapshots.append(snapshot)
         return other
 
@@ -357,23 +414,3 @@ class View:
             # An interrupt of a reader is an OSError, which callers would take for a full disk.
             self.check()
             raise
-
-
-EMPTY = """SELECT NULL::INTEGER AS epoch, NULL::VARCHAR AS batch, NULL::INTEGER AS row, NULL::VARCHAR AS id,
-    NULL::INTEGER AS target, NULL::INTEGER AS prediction, NULL::FLOAT AS log_odds, NULL::FLOAT AS logit_margin,
-    NULL::FLOAT AS normalized_margin, NULL::FLOAT AS entropy, NULL::FLOAT AS el2n, NULL::FLOAT[] AS logits,
-    NULL::VARCHAR AS attributes LIMIT 0"""
-
-
-def literal(number: float) -> str:
-    """The SQL literal of a finite number, in brackets: a second minus before a number would begin a comment."""
-    if isinstance(number, int):
-        return f"({number})"
-    if not math.isfinite(number):
-        raise ValueError(f"{number} has no literal")
-    return f"({number!r}::DOUBLE)"
-
-
-def quoted(text: str) -> str:
-    """The SQL literal of a text."""
-    return "'" + text.replace("'", "''") + "'"

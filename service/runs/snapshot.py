@@ -83,6 +83,11 @@ class Snapshot:
         """Number of stored rows of an epoch or of all epochs."""
         return self.counts(epoch).rows
 
+    def epoch_fingerprint(self, epoch: int) -> str:
+        """Digest of the rows of an epoch, independent of their distribution over files."""
+        content = sorted(item for file in self.data if file.epoch == epoch for item in file.batches.items())
+        return hashlib.sha256(orjson.dumps([self.manifest.uid, epoch, content])).hexdigest()
+
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the run's rows, independent of their distribution over files."""

@@ -63,7 +63,7 @@ def ranks(rows: dict[str, dict[str, Any]], ids: set[str]) -> dict[str, int]:
 
 def reference(runs: TempRuns, top: int | None, epochs: tuple[int, int]) -> dict[str, Any]:
     before, after = (
-        hardest_rows(scored(runs.raw(run, epoch), FOCAL.alpha, FOCAL.gamma))
+        hardest_rows(scored(runs.counted(run, epoch), FOCAL.alpha, FOCAL.gamma))
         for run, epoch in zip("ab", epochs, strict=True)
     )
     ids = before.keys() & after.keys()

@@ -104,7 +104,7 @@ def test_every_statistic_equals_its_definition(data: st.DataObject) -> None:
                 runs.put(logits, targets, ids, epoch=epoch, batch=f"b{batch}")
         weighting = runs.ask(lambda view: view.weighting())
         window = sorted(epochs)[:first]
-        rows = [row for row in scored(runs.raw(), weighting.alpha, weighting.gamma) if row["epoch"] in window]
+        rows = [row for row in scored(runs.counted(), weighting.alpha, weighting.gamma) if row["epoch"] in window]
         result = page(runs, weighting=weighting, first=first)
         expected = reference(rows)
         assert_equal({row["id"]: row for row in result["rows"]}, expected)

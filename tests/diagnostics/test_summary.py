@@ -95,10 +95,10 @@ def test_counts_and_losses(runs: TempRuns, reduction: str) -> None:
     runs.put(logits[10:], targets[10:], epoch=4)
     reply = diagnose(runs, 2)
     assert (reply["run"], reply["epoch"], reply["epochs"], reply["num_classes"]) == ("r", 2, [2, 4], 3)
-    assert (reply["num_examples"], reply["num_duplicates"]) == (200, 10)
+    assert (reply["num_examples"], reply["num_duplicates"]) == (190, 10)
     assert (reply["num_ignored"], reply["num_excluded"]) == (7, 3)
     assert (reply["alpha"], reply["gamma"]) == ([1, 2, 0.5], 1)
-    rows = scored(runs.raw(epoch=2), (1, 2, 0.5), 1)
+    rows = scored(runs.counted(epoch=2), (1, 2, 0.5), 1)
     x = [row["loss"] for row in rows]
     loss = reply["loss"]
     assert loss["sum"] == pytest.approx(sum(x))
@@ -258,7 +258,7 @@ CASES: list[Case] = [
     ("partial_epoch", lambda runs: _two_epochs(runs, 299, 300), lambda runs: _two_epochs(runs, 300, 300)),
     ("partial_epoch", lambda runs: _two_epochs(runs, 200, 300), lambda runs: _two_epochs(runs, 300, 200)),
     ("small_classes", lambda runs: _small_class(runs, 9), lambda runs: _small_class(runs, 10)),
-    ("duplicated_ids", lambda runs: _duplicate(runs, "e0000"), lambda runs: _duplicate(runs, "new")),
+    ("duplicate_ids", lambda runs: _duplicate(runs, "e0000"), lambda runs: _duplicate(runs, "new")),
     ("no_logits", lambda runs: _whole(runs, store_logits=False), lambda runs: _whole(runs, store_logits=True)),
     (
         "class_weights",
@@ -286,14 +286,15 @@ def test_warnings_name_their_numbers(runs: TempRuns) -> None:
     logits = np.zeros((12, 30), dtype=np.float32)
     runs.put(logits, [0] * 11 + [1])
     runs.put(logits, [0] * 12, epoch=1)
-    runs.put(logits[:1], [0], epoch=1, batch="more")
+    runs.put(logits[:1], [0], ["e0012"], epoch=1, batch="more")
+    runs.put(logits[:1], [0], epoch=1, batch="again")
     first, second = (
         {warning["code"]: warning["message"] for warning in diagnose(runs, epoch)["warnings"]} for epoch in (0, 1)
     )
     assert "Epoch 0 has 12 of the 13 examples" in first["partial_epoch"]
     assert "k1 (1), k2 (0)" in first["small_classes"]
     assert "and 19 more" in first["small_classes"]
-    assert "1 rows of epoch 1" in second["duplicated_ids"]
+    assert "1 rows of epoch 1" in second["duplicate_ids"]
 
 
 def test_selected_fields_equal_those_of_all_fields(runs: TempRuns) -> None:

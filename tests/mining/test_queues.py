@@ -195,14 +195,14 @@ def test_the_rows_with_one_value_of_an_attribute_are_capped(runs: TempRuns) -> N
     assert ids(new_queue) == ["e0000", "e0002", "e0003"]
 
 
-def test_an_example_with_two_rows_is_in_a_queue_once_by_its_harder_row() -> None:
+def test_an_example_with_two_rows_is_in_a_queue_once_by_its_last_row() -> None:
     with temp_runs() as runs:
         runs.create()
         runs.put([[0.0, 3], [0.0, 1]], [1, 1], ["a", "b"], batch="1")
         runs.put([[0.0, -3]], [1], ["a"], batch="2")
         new_queue = create(runs, {})[0]
         assert [(row["id"], row["batch"]) for row in new_queue["rows"]] == [("a", "2"), ("b", "1")]
-        assert new_queue["num_examples"] == 3
+        assert new_queue["num_examples"] == 2
 
 
 def test_a_mix_names_the_strategy_of_each_row_and_warns_of_ambiguous(runs: TempRuns) -> None:

@@ -73,7 +73,7 @@ SCORES = {"top_loss": "loss", "self_confidence": "p_t", "ambiguous": "entropy"}
 @pytest.mark.parametrize("epoch", [None, 1])
 def test_a_ranking_is_sorted_by_its_score(runs: TempRuns, strategy: str, epoch: int | None) -> None:
     column, sign = KEYS[strategy]
-    rows = scored(runs.raw(epoch=2 if epoch is None else epoch), OWN.alpha, OWN.gamma)
+    rows = scored(runs.counted(epoch=2 if epoch is None else epoch), OWN.alpha, OWN.gamma)
     result = mined(runs, strategy, epoch=epoch)
     assert places(result) == ranked(rows, lambda row: sign * row[column])
     assert result["epoch"] == (2 if epoch is None else epoch)
@@ -85,7 +85,7 @@ def test_a_ranking_is_sorted_by_its_score(runs: TempRuns, strategy: str, epoch: 
 
 @pytest.mark.parametrize("margin", [0.25, 1.0, 3.0])
 def test_semi_hard_rows_are_correct_by_a_small_margin(runs: TempRuns, margin: float) -> None:
-    rows = [row for row in scored(runs.raw(epoch=2)) if 0 < row["logit_margin"] <= margin]
+    rows = [row for row in scored(runs.counted(epoch=2)) if 0 < row["logit_margin"] <= margin]
     result = mined(runs, "semi_hard", margin=margin)
     assert places(result) == ranked(rows, lambda row: row["logit_margin"])
     assert {row["logit_margin"] for row in result["rows"]} >= {margin}
@@ -95,13 +95,13 @@ def test_semi_hard_rows_are_correct_by_a_small_margin(runs: TempRuns, margin: fl
 @pytest.mark.parametrize("first", [None, 1, 2, 9])
 def test_area_under_the_margin_ranks_by_the_mean_over_epochs(runs: TempRuns, first: int | None) -> None:
     margins: defaultdict[str, list[float]] = defaultdict(list)
-    for row in runs.raw():
+    for row in runs.counted():
         if first is None or row["epoch"] < first:
             margins[row["id"]].append(row["logit_margin"])
     # Margins are multiples of 1/4: sums of them are exact.
     means = {identity: sum(values) / len(values) for identity, values in margins.items()}
     result = mined(runs, "area_under_margin", first=first)
-    assert places(result) == ranked(runs.raw(epoch=2), lambda row: round(means[row["id"]], 8))
+    assert places(result) == ranked(runs.counted(epoch=2), lambda row: round(means[row["id"]], 8))
     assert [row["score"] for row in result["rows"]] == pytest.approx(
         [means[row["id"]] for row in result["rows"]], abs=1e-8
     )
@@ -109,7 +109,7 @@ def test_area_under_the_margin_ranks_by_the_mean_over_epochs(runs: TempRuns, fir
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.9, 1.0])
 def test_top_share_is_the_smallest_set_with_the_share(runs: TempRuns, share: float) -> None:
-    rows = sorted(scored(runs.raw(epoch=1), OWN.alpha, OWN.gamma), key=lambda row: (-row["log_loss"], row["id"]))
+    rows = sorted(scored(runs.counted(epoch=1), OWN.alpha, OWN.gamma), key=lambda row: (-row["log_loss"], row["id"]))
     losses = [row["loss"] for row in rows]
     result = mined(runs, "top_share", share=share, epoch=1)
     number = len(result["rows"])
@@ -136,7 +136,7 @@ def test_top_share_by_hand() -> None:
 def test_random_sorts_by_a_digest_of_seed_and_id(runs: TempRuns, seed: int) -> None:
     result = mined(runs, "random", seed=seed)
     assert places(result) == ranked(
-        runs.raw(epoch=2), lambda row: hashlib.md5(f"{seed}:{row['id']}".encode()).hexdigest()
+        runs.counted(epoch=2), lambda row: hashlib.md5(f"{seed}:{row['id']}".encode()).hexdigest()
     )
     few = mined(runs, "random", seed=seed, budget=20)
     assert places(few) == places(result)[:20]
@@ -186,7 +186,7 @@ def test_suspected_errors_equal_cleanlabs(classes: int, seed: int) -> None:
 
 
 def test_the_suggested_class_and_its_probability(runs: TempRuns) -> None:
-    logits = {(row["batch"], row["row"]): row["logits"] for row in runs.raw(epoch=2)}
+    logits = {(row["batch"], row["row"]): row["logits"] for row in runs.counted(epoch=2)}
     for row in mined(runs, "top_loss")["rows"]:
         x = np.array(logits[row["batch"], row["row"]], dtype=np.float64)
         p = np.exp(x - x.max()) / np.exp(x - x.max()).sum()
@@ -201,7 +201,7 @@ def test_the_suggested_class_and_its_probability(runs: TempRuns) -> None:
 def test_area_under_margin_suggests_the_class_that_most_epochs_predicted(runs: TempRuns, first: int | None) -> None:
     epochs: defaultdict[str, set[int]] = defaultdict(set)
     called: defaultdict[str, defaultdict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for row in runs.raw():
+    for row in runs.counted():
         if first is None or row["epoch"] < first:
             epochs[row["id"]].add(row["epoch"])
             if row["prediction"] != row["target"]:
@@ -234,8 +234,8 @@ def test_for_two_classes_all_strategies_have_one_order(pairs: list[tuple[int, in
         runs.create({"gamma": gamma})
         runs.put([[0.0, x / 8] for x, _ in pairs], [y for _, y in pairs])
         orders = [places(mined(runs, strategy)) for strategy in [*KEYS, "area_under_margin"] if strategy != "ambiguous"]
-        z = {row["id"]: row["log_odds"] for row in runs.raw()}
-        by_el2n = ranked(runs.raw(), lambda row: -row["el2n"])
+        z = {row["id"]: row["log_odds"] for row in runs.counted()}
+        by_el2n = ranked(runs.counted(), lambda row: -row["el2n"])
     assert orders == [orders[0]] * 5
     assert orders[0] == sorted(orders[0], key=lambda place: (z[place[0]], place[0])) == by_el2n
 

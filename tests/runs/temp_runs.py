@@ -96,6 +96,11 @@ class TempRuns:
         ]
         return sorted(rows, key=lambda row: (row["epoch"], row["batch"], row["row"]))
 
+    def counted(self, run: str = "r", epoch: int | None = None) -> Rows:
+        """The rows that count: of those of an epoch with the same id the last one."""
+        last = {(row["epoch"], row["id"]): row for row in self.raw(run, epoch)}
+        return sorted(last.values(), key=lambda row: (row["epoch"], row["batch"], row["row"]))
+
     def merge(self, epoch: int, run: str = "r") -> int:
         """Merge the files of an epoch, however few they are."""
         return compact(self.store.epoch_folder(self.store.snapshot(run).root, epoch))

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError, UnknownRunError
-from service.runs.queries import SCORE_NAMES, View, Weighting, quoted
+from service.runs.queries import SCORE_NAMES, View, Weighting
+from service.runs.sql import quoted
 from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 
 INF = math.inf

@@ -106,6 +106,6 @@ def _export(store: RunStore, view: View, query: ExportQuery) -> tuple[ExportOpti
         options = export_options(view, query.queue, stored["epoch"], len(stored["rows"]), query.tool_names)
         return options, queue_rows(view, stored["rows"], verdicts)
     epoch = view.snapshot.epoch(query.epoch)
-    total = int(view.row(f"SELECT count(DISTINCT id) AS n FROM {view.stored(epoch)}")["n"])
+    total = view.num_examples(epoch)
     weighting = view.weighting(query.weights, query.gamma)
     return export_options(view, None, epoch, total, query.tool_names), epoch_rows(view, weighting, epoch, verdicts)

@@ -147,4 +147,4 @@ async def post_webhook(request: Request, run: RunName) -> Response:
 
 def _options(view: View) -> ExportOptions:
     epoch = view.snapshot.epoch()
-    return export_options(view, None, epoch, max(1, view.snapshot.num_rows(epoch)))
+    return export_options(view, None, epoch, max(1, view.num_examples(epoch)))

@@ -18,7 +18,7 @@ WarningCode = Literal[
     "over_confident",
     "small_classes",
     "many_classes",
-    "duplicated_ids",
+    "duplicate_ids",
     "no_logits",
     "class_weights",
 ]
@@ -196,13 +196,13 @@ class Diagnostics(TypedDict):
     run: str
     epoch: Annotated[int, Field(ge=0)]
     epochs: Annotated[list[int], Field(description="All epochs of the run, ascending")]
-    num_examples: Annotated[Count, Field(description="Stored rows of the epoch")]
+    num_examples: Annotated[Count, Field(description="Rows of the epoch with different ids")]
     num_ignored: Annotated[Count, Field(description="Rows left out because their target is ignore_index")]
     num_excluded: Annotated[Count, Field(description='Invalid rows left out by on_invalid: "exclude"')]
     num_classes: Annotated[int | None, Field(description="null until the first batch, unless the config defines it")]
     alpha: Annotated[list[float] | None, Field(description="Class weights of the losses; null for weights of 1")]
     gamma: Annotated[float, Field(description="Focusing parameter of the losses")]
-    num_duplicates: NotRequired[Annotated[Count, Field(description="Rows with the id of an earlier row of the epoch")]]
+    num_duplicates: NotRequired[Annotated[Count, Field(description="Rows left out, since a later row has their id")]]
     loss: NotRequired[LossStatistics]
     classes: NotRequired[
         Annotated[
