@@ -6,8 +6,9 @@ import math
 from typing import cast
 
 from service.errors import InvalidConfigError
-from service.runs.queries import View, Weighting
+from service.runs.queries import View
 from service.runs.sql import literal
+from service.runs.weighting import Weighting
 from service.schema.faults import fault
 from service.schema.replies.comparison import ComparedExample, Comparison
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from service.runs.queries import View, Weighting
+from service.runs.queries import View
 from service.runs.sql import literal
+from service.runs.weighting import Weighting
 from service.schema.replies.diagnostics import Concentration, Histogram
 
 LORENZ_STEPS = 100

@@ -12,8 +12,9 @@ from service.exports.rows import ExportRow
 from service.mining.reasons import reason
 from service.mining.strategies import SUGGESTED, SUGGESTED_P
 from service.runs.examples import attributes_of, last_attributes
-from service.runs.queries import SCORE_NAMES, View, Weighting
+from service.runs.queries import SCORE_NAMES, View
 from service.runs.review_files import Verdicts
+from service.runs.weighting import Weighting
 from service.schema.replies.queues import QueueRow
 
 ROWS_AT_ONCE = 10_000

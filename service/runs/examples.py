@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.runs.parquet import read_rows
-from service.runs.queries import SCORE_NAMES, View, Weighting
+from service.runs.queries import SCORE_NAMES, View
 from service.runs.review_files import ReviewHistory, Verdicts
 from service.runs.sql import literal
+from service.runs.weighting import Weighting
 from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage, Percentiles, ScoredExample

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -14,7 +13,7 @@ import duckdb
 import orjson
 import pyarrow as pa
 
-from service.errors import InvalidConfigError, LossServiceError, StorageFullError, StorageUnavailableError
+from service.errors import LossServiceError, StorageFullError, StorageUnavailableError
 from service.runs.cache import BoundedCache
 from service.runs.check_data import check_data
 from service.runs.damage import damage, short_text
@@ -22,12 +21,11 @@ from service.runs.data_files import DataFile
 from service.runs.duplicates import NONE, LeftOut, epochs_with_duplicates, find_left_out
 from service.runs.interrupts import Cancellation, Interrupter, QueryCancelledError
 from service.runs.snapshot import Snapshot
-from service.runs.sql import EMPTY, ROWS, literal, quoted
+from service.runs.sql import EMPTY, ROWS, quoted
 from service.runs.storage_errors import storage_errors
 from service.runs.store import RunStore
 from service.runs.temporary import TemporaryFolder
-from service.schema.config import LossConfig
-from service.schema.faults import fault
+from service.runs.weighting import Weighting
 
 T = TypeVar("T")
 # A row of a result; its members depend on the query.
@@ -54,63 +52,8 @@ SCORE_NAMES = (
 )
 
 
-@dataclass(frozen=True)
-class Weighting:
-    """Class weights and focusing parameter of the focal loss in a query.
-
-    Args:
-        alpha: One weight per class; None for weights of 1.
-        gamma: Focusing parameter >= 0.
-    """
-
-    alpha: tuple[float, ...] | None
-    gamma: float
-
-    @classmethod
-    def of(cls, config: LossConfig) -> Weighting:
-        """The weighting of a configuration; a sigmoid alpha is the weight of class 1 of two."""
-        weights = config.weights
-        if config.mode == "sigmoid" and weights is not None:
-            weights = (1 - weights[0], weights[0])
-        return cls(weights, config.gamma)
-
-    def override(self, alpha: tuple[float, ...] | None, gamma: float | None, num_classes: int | None) -> Weighting:
-        """The weighting with another alpha, another gamma, or both.
-
-        Args:
-            alpha: One weight per class; for two classes also the weight of class 1 alone; `()` for weights of 1; None
-                for no change.
-            gamma: None for no change.
-            num_classes: Number of classes of the run.
-
-        Raises:
-            InvalidConfigError: A value is out of range, or the number of weights is not the number of classes.
-        """
-        weights = self.alpha
-        if alpha is not None:
-            config = LossConfig.parse({"alpha": alpha[0] if len(alpha) == 1 else list(alpha) or None})
-            weights = config.weights
-            if weights is not None and num_classes is not None and len(weights) != num_classes:
-                msg = f"alpha has {len(weights)} weights, the run has {num_classes} classes"
-                raise fault(InvalidConfigError, msg, "query", "alpha")
-        return Weighting(weights, self.gamma if gamma is None else LossConfig.parse({"gamma": gamma}).gamma)
-
-    @property
-    def sql(self) -> str:
-        """Column expressions of the losses; they use the columns of `service.runs.sql.ROWS`."""
-        weights = None if self.alpha is None else ", ".join(map(literal, self.alpha))
-        alpha = "1::DOUBLE" if weights is None else f"(CAST([{weights}] AS DOUBLE[]))[target + 1]"
-        gamma = literal(self.gamma)
-        return f"""
-            {alpha} AS alpha_t,
-            alpha_t * exp(-{gamma} * softplus_z) * cross_entropy AS loss,
-            CASE WHEN alpha_t = 0 THEN '-infinity'::DOUBLE
-                 ELSE ln(alpha_t) - {gamma} * softplus_z + CASE WHEN z > 30 THEN -z ELSE ln(cross_entropy) END
-            END AS log_loss"""
-
-
 class Caches:
-    """What queries have found, by digests of the rows that they read.
+    """Results that all views share, by digests of the rows that they read.
 
     Attributes:
         results: Results of queries, which are JSON values.

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.runs.examples import SHOWN, SORTABLE, Filter, Order, example, examples_page
-from service.runs.queries import SCORE_NAMES, View, Weighting
+from service.runs.queries import SCORE_NAMES, View
 from service.runs.review_files import ReviewHistory
+from service.runs.weighting import Weighting
 from service.schema.replies.examples import ExamplesPage
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most

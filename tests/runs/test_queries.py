@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError, UnknownRunError
-from service.runs.queries import SCORE_NAMES, View, Weighting
+from service.runs.queries import SCORE_NAMES, View
 from service.runs.sql import quoted
+from service.runs.weighting import Weighting
 from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 
 INF = math.inf
