@@ -81,13 +81,21 @@ def sent_batch(
 
 def has_text_labels(batch: Any) -> bool:
     """Return True if the labels of a batch are texts or other objects, which can be names of classes."""
+    if _is_table(batch):
+        from service.client.arrow import table_labels
+
+        return table_labels(batch, 0).dtype.kind not in "biuf"
     targets = _parts(batch, 0)[1]
     return _package(targets) != "torch" and _named_array(targets, "targets", 0)[1].dtype.kind not in "biuf"
 
 
+def _is_table(batch: Any) -> bool:
+    return hasattr(batch, "__arrow_c_stream__") or hasattr(batch, "__arrow_c_array__")
+
+
 def _parts(batch: Any, number: int) -> tuple[Any, Any, Any]:
     """Return the logits, labels and ids of a batch."""
-    if hasattr(batch, "__arrow_c_stream__") or hasattr(batch, "__arrow_c_array__"):
+    if _is_table(batch):
         from service.client.arrow import table_parts
 
         return table_parts(batch, number)
@@ -217,9 +225,12 @@ def check_ids(ids: Any, rows: int, number: int = 0) -> Ids:
         InvalidIdsError: An id is not unique, or neither a string nor an integer of 64 bits.
         ShapeError: The number of ids is not `rows`.
     """
-    try:
+    values = list(as_plain(ids))
+    if not set(map(type, values)) <= {str, int}:
         # A list can contain the scalars of numpy and torch.
-        values = id_list(map(as_plain, as_plain(ids)))
+        values = [as_plain(value) for value in values]
+    try:
+        values = id_list(values)
     except IdError as err:
         raise fault(InvalidIdsError, err.msg, "ids", batch=number, row=err.row) from err
     if len(values) != rows:

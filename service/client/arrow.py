@@ -9,7 +9,15 @@ import pyarrow as pa
 
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.arrow_types import plain
-from service.formats.columns import ColumnError, RowLengthError, find_columns, ids_of_column, labels_as_sent, matrix
+from service.formats.columns import (
+    ColumnError,
+    ResolvedColumns,
+    RowLengthError,
+    find_columns,
+    ids_of_column,
+    labels_as_sent,
+    matrix,
+)
 from service.formats.part_names import NamesError
 from service.schema.faults import fault
 from service.schema.request import Column, Ids
@@ -27,18 +35,28 @@ def table_parts(table: Any, number: int) -> tuple[Any, Any, Ids | None]:
     Raises:
         InvalidRequestError: A column is missing, or its values are invalid. A subclass names the fault.
     """
+    table, names = _named_columns(table, number)
+    logits = arrow_logits([table.column(name) for name in names.logits], number)
+    targets = arrow_labels(table.column(names.targets), number)
+    return logits, targets, None if names.id is None else arrow_ids(table.column(names.id), number)
+
+
+def table_labels(table: Any, number: int) -> Column:
+    """Return the labels of a table only; arguments and errors are those of `table_parts`."""
+    table, names = _named_columns(table, number)
+    return arrow_labels(table.column(names.targets), number)
+
+
+def _named_columns(table: Any, number: int) -> tuple[pa.Table | pa.RecordBatch, ResolvedColumns]:
     if not isinstance(table, pa.Table | pa.RecordBatch):
         try:
             table = pa.table(table)
         except (pa.ArrowException, TypeError, ValueError) as err:
             raise InvalidRequestError(f"batch {number}: {type(table).__name__} is no table: {err}") from err
     try:
-        names = find_columns(table.schema.names)
+        return table, find_columns(table.schema.names)
     except NamesError as err:
         raise fault(InvalidRequestError, err.msg, err.part, batch=number) from err
-    logits = arrow_logits([table.column(name) for name in names.logits], number)
-    targets = arrow_labels(table.column(names.targets), number)
-    return logits, targets, None if names.id is None else arrow_ids(table.column(names.id), number)
 
 
 def arrow_logits(columns: Sequence[Any], number: int) -> Column:
