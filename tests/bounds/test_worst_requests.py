@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from service.api.app import create_app
 from service.settings import Settings
 from tests.bounds.by_hand import BY_HAND
+from tests.bounds.measuring import Measurement
 from tests.bounds.worst import Bench, documented_routes
 from tests.bounds.worst_request import MB, routes_of
 
@@ -42,8 +43,17 @@ def test_no_route_is_forgotten(tmp_path: Path) -> None:
 
 @pytest.mark.live
 @pytest.mark.slow
-def test_worst_requests_are_bounded(bench: Bench) -> None:
+def test_worst_requests_are_bounded(bench: Bench, record_property: Callable[[str, object], None]) -> None:
     results = [result for route in bench.routes() for result in bench.measure(route)]
     missed = [f"{result.line} | {'; '.join(result.faults)}" for result in results if result.faults]
-    print(f"\n{len(results)} requests; most memory: {max(results, key=lambda result: result.grown_bytes).line}")
     assert not missed, "\n".join(missed)
+    record_property("figures", summary(results))
+
+
+def summary(results: Sequence[Measurement]) -> str:
+    """The number of requests, and those that came next to the bars."""
+    memory = max(results, key=lambda result: result.grown_bytes)
+    time = max(results, key=lambda result: result.seconds)
+    health = max(result.health_s for result in results)
+    first = f"{len(results)} requests, slowest /healthz {health:.2f} s"
+    return "\n  ".join([first, f"most memory: {memory.line}", f"most time: {time.line}"])

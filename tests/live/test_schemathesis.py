@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +45,21 @@ STATEFUL = ("--phases", "stateful")
         pytest.param("", "", STATEFUL, id="stateful"),
     ],
 )
-def test_replies_are_as_documented(tmp_path: Path, keys: str, key: str, phases: Sequence[str]) -> None:
+def test_replies_are_as_documented(
+    tmp_path: Path, keys: str, key: str, phases: Sequence[str], record_property: Callable[[str, object], None]
+) -> None:
     settings = {"api_keys": keys} if keys else {}
     with running_server(tmp_path, **settings) as server:
         store_run(tmp_path, server.url, keys)
         report = run_schemathesis(tmp_path, server.url, key, phases)
         errors = [line for line in server.log() if line["level"] == "error"]
-    print(f"\n{report['test_cases']['generated']} cases, {report['operations']['tested']} operations")
     assert report["operations"]["tested"] > 0
     assert not report["failures"], report["output"]
     assert not report["errors"], report["output"]
     assert not errors
+    record_property(
+        "figures", f"{report['test_cases']['generated']} cases, {report['operations']['tested']} operations"
+    )
 
 
 def store_run(folder: Path, url: str, key: str) -> None:
