@@ -6,9 +6,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
+# Types that are looked at for every batch, by the number that Arrow gives them.
+PLAIN_TYPES = frozenset(
+    kind.id
+    for kind in (
+        *(pa.bool_(), pa.string(), pa.large_string(), pa.float16(), pa.float32(), pa.float64()),
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+        *(pa.list_(pa.float32()), pa.list_(pa.float32(), 1), pa.large_list(pa.float32())),
+    )
+)
+
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type of the values: that of a dictionary's values, a tensor's storage, runs and views."""
+    if kind.id in PLAIN_TYPES:
+        return kind
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if pat.is_dictionary(kind) or pat.is_run_end_encoded(kind):
@@ -29,13 +41,17 @@ def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
             return chunks[0]
         return pa.concat_arrays(chunks) if chunks else pa.array([], plain_type(column.type))
     kind = column.type
+    if kind.id in PLAIN_TYPES:
+        return column
     if isinstance(kind, pa.BaseExtensionType):
-        return plain(column.storage)
-    if pat.is_dictionary(kind):
-        return plain(column.dictionary_decode())
-    if pat.is_run_end_encoded(kind):
-        return plain(pc.run_end_decode(column))
-    return column if plain_type(kind) == kind else column.cast(plain_type(kind))
+        column = column.storage
+    elif pat.is_dictionary(kind):
+        column = column.dictionary_decode()
+    elif pat.is_run_end_encoded(kind):
+        column = pc.run_end_decode(column)
+    else:
+        return column if plain_type(kind) == kind else column.cast(plain_type(kind))
+    return plain(column)
 
 
 def is_list(kind: pa.DataType) -> bool:

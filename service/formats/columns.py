@@ -268,20 +268,27 @@ def row_length(column: pa.Array, rows: Sequence[int] | Array, name: str) -> int:
 def _logits(column: pa.Array, name: str, first_row: int, keep_missing: bool) -> Array:
     if not is_list(column.type):
         return _floats(column, name, first_row)
+    if not column.null_count:
+        rows = range(first_row, first_row + len(column))
+        width = row_length(column, rows, name)
+        return _items(column, name, rows, width, keep_missing).reshape(len(column), width)
     present = column.is_valid().to_numpy(zero_copy_only=False)
-    lists = column.drop_null() if column.null_count else column
-    rows = first_row + np.flatnonzero(present)
-    width = row_length(lists, rows, name)
+    places = first_row + np.flatnonzero(present)
+    lists = column.drop_null()
+    width = row_length(lists, places, name)
+    values = _items(lists, name, places, width, keep_missing)
+    with_missing = np.full((len(column), width), np.nan, values.dtype)
+    with_missing[present] = values.reshape(-1, width)
+    return with_missing
+
+
+def _items(lists: pa.Array, name: str, rows: Sequence[int] | Array, width: int, keep_missing: bool) -> Array:
+    """The values of lists of one length; `rows` has the row of each list."""
     items = plain(lists.flatten())
     if items.null_count and not keep_missing:
         place, item = divmod(items.is_null().index(True).as_py(), width)
         raise ColumnError("no value", int(rows[place]), name, item)
-    values = _floats(items, name, int(rows[0]) if len(rows) else first_row)
-    if present.all():
-        return values.reshape(len(column), width)
-    with_missing = np.full((len(column), width), np.nan, values.dtype)
-    with_missing[present] = values.reshape(-1, width)
-    return with_missing
+    return _floats(items, name, int(rows[0]) if len(rows) else 0)
 
 
 def _floats(column: pa.Array, name: str, row: int) -> Array:

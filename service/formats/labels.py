@@ -72,10 +72,12 @@ class ClassNames:
 
     def unknown(self, text: str) -> str:
         """The message for a text that is no class: names the closest names, or the first ones."""
-        close = difflib.get_close_matches(text[:MAX_TEXT], self.names[:1000], n=3) or self.names[:NAMES_SHOWN]
-        listed = ", ".join(repr(name[:MAX_TEXT]) for name in close)
-        more = ", ..." if len(close) < len(self.names) else ""
-        return f"{text[:MAX_TEXT]!r} is not the name of a class; the names are {listed}{more}"
+        close = difflib.get_close_matches(text[:MAX_TEXT], self.names[:1000], n=3)
+        shown = close or self.names[:NAMES_SHOWN]
+        listed = ", ".join(repr(name[:MAX_TEXT]) for name in shown)
+        all_names = f"the names are {listed}" + (", ..." if len(shown) < len(self.names) else "")
+        is_part = close and len(close) < len(self.names)
+        return f"{text[:MAX_TEXT]!r} is not the name of a class; {f'similar are {listed}' if is_part else all_names}"
 
 
 def label_of_text(text: str, names: ClassNames | None = None) -> int | float | None:

@@ -50,7 +50,7 @@ def test_class_of_a_text(text: str, number: int | None) -> None:
 
 
 def test_unknown_name_has_suggestions() -> None:
-    assert NAMES.unknown("catt") == "'catt' is not the name of a class; the names are 'cat', ..."
+    assert NAMES.unknown("catt") == "'catt' is not the name of a class; similar are 'cat'"
     assert ClassNames(["x", "y"]).unknown("catt") == "'catt' is not the name of a class; the names are 'x', 'y'"
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from service.errors import DecodeError
 from service.formats.strict_json import read_strict_json
-from service.schema.request import RequestOptions
+from service.schema.request import DEFAULT_OPTIONS, RequestOptions
 
 
 def schema_options(schema: pa.Schema, name: str) -> RequestOptions:
@@ -20,7 +20,9 @@ def schema_options(schema: pa.Schema, name: str) -> RequestOptions:
         DecodeError: The text is not JSON, or has a duplicate name.
         InvalidRequestError: See `RequestOptions.parse`.
     """
-    text = (schema.metadata or {}).get(b"request", b"{}")
+    text = (schema.metadata or {}).get(b"request")
+    if text is None:
+        return DEFAULT_OPTIONS
     try:
         fields = read_strict_json(text)
     except ValueError as err:

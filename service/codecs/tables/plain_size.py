@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
+from service.formats.arrow_types import PLAIN_TYPES
 from service.formats.columns import Array
 
 # The layout of a string view (Arrow Columnar Format, "Variable-size Binary View Layout").
@@ -20,6 +21,8 @@ def plain_size(column: pa.Array | pa.ChunkedArray) -> int:
     if isinstance(column, pa.ChunkedArray):
         return sum(map(plain_size, column.chunks))
     kind = column.type
+    if kind.id in PLAIN_TYPES:
+        return int(column.nbytes)
     if isinstance(kind, pa.BaseExtensionType):
         return plain_size(column.storage)
     return int(column.nbytes) + _shared_size(column)

@@ -287,7 +287,7 @@ def test_labels_may_be_class_names(name: str, content: bytes, mode: str, tmp_pat
         assert score(path, "--class-names", "cat,big dog")[0] == 0
         status, messages = score(path, "--class-names", "cat,dog")
         assert status == 3
-        assert "row 1, column 'y': 'big dog' is not the name of a class; the names are 'dog'" in messages
+        assert "row 1, column 'y': 'big dog' is not the name of a class; similar are 'dog'" in messages
 
 
 def test_a_separator_and_an_encoding_can_be_declared(tmp_path: Path) -> None:
