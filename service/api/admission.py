@@ -26,7 +26,7 @@ RECEIVE_SLOT_S = 0.05
 
 @dataclass(eq=False, slots=True)
 class ClientShare:
-    """What one client holds, and what it may hold.
+    """Requests that one client holds, and their limit.
 
     Args:
         max_requests: Largest number of its requests that hold a place.
