@@ -21,7 +21,11 @@ def require_media_type(headers: Headers, *allowed: str, may_be_absent: bool = Fa
         UnsupportedMediaTypeError: The media type is not allowed, or missing.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    from_browser = "origin" in headers or "sec-fetch-site" in headers
-    if kind not in allowed and (kind or from_browser or not may_be_absent):
+    if kind not in allowed and (kind or is_from_browser(headers) or not may_be_absent):
         accept = ", ".join(allowed)
         raise UnsupportedMediaTypeError(f"the body here is {accept}, got {kind[:100]!r}", headers={"Accept": accept})
+
+
+def is_from_browser(headers: Headers) -> bool:
+    """True if a request that changes or computes something names its origin or site, as browsers do."""
+    return "origin" in headers or "sec-fetch-site" in headers

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.http.media_types import is_from_browser
 from service.api.http.openapi import OPEN_PATHS
 from service.api.http.paths import route_path
 from service.errors import CrossSiteError, ForbiddenHostError
@@ -38,10 +39,11 @@ class OriginCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            headers = Headers(scope=scope)
             if self._hosts is not None and route_path(scope) not in OPEN_PATHS:
-                self._check_hosts(Headers(scope=scope), scope["method"])
+                self._check_hosts(headers, scope["method"])
             if scope["method"] not in SAFE_METHODS:
-                self._check_origin(Headers(scope=scope))
+                self._check_origin(headers)
         await self.app(scope, receive, send)
 
     def _check_hosts(self, headers: Headers, method: str) -> None:
@@ -59,11 +61,6 @@ class OriginCheck:
     def _check_origin(self, headers: Headers) -> None:
         if is_from_browser(headers) and headers.get("origin") not in self._cors_origins:
             require_same_origin(headers)
-
-
-def is_from_browser(headers: Headers) -> bool:
-    """True if an unsafe request names its origin or site, as browsers do."""
-    return "origin" in headers or "sec-fetch-site" in headers
 
 
 def require_same_origin(headers: Headers) -> None:
@@ -85,9 +82,14 @@ def require_same_origin(headers: Headers) -> None:
 
 
 def hosts_of(headers: Headers) -> list[str]:
-    """The hosts that the client and trusted proxies name (`ForwardedHeaders` removes the headers of others)."""
-    forwarded = [value.rpartition(",")[2].strip() for value in headers.getlist("x-forwarded-host")]
-    return [*headers.getlist("host"), *forwarded]
+    """The hosts that the client and then trusted proxies name; `ForwardedHeaders` has removed the headers of others."""
+    hosts, forwarded = [], []
+    for name, value in headers.raw:
+        if name == b"host":
+            hosts.append(value.decode("latin-1"))
+        elif name == b"x-forwarded-host":
+            forwarded.append(value.decode("latin-1").rpartition(",")[2].strip())
+    return hosts + forwarded
 
 
 def _is_own(origin: str, hosts: list[str]) -> bool:
@@ -101,6 +103,7 @@ def _is_own(origin: str, hosts: list[str]) -> bool:
     return bool(parts.netloc) and parts.netloc.removesuffix(port) in own
 
 
+@lru_cache(maxsize=256)
 def host_name(host: str) -> str:
     """The name of a `Host` header: lower case, without port and brackets, and without a dot at its end."""
     name, bracket, port = host.strip().lower().partition("]")
