@@ -185,6 +185,17 @@ def queue_call(
     return Call("GET", run_path(name, "queues", queue) + text, _object)
 
 
+def delete_queue_call(name: str, queue: str) -> Call[None]:
+    """`DELETE /runs/{run}/queues/{queue}`. Not repeatable: the second request would be a 404."""
+    return Call("DELETE", run_path(name, "queues", queue), lambda response: None, repeatable=False)
+
+
+def rename_queue_call(name: str, queue: str, new_name: str) -> Call[Queue]:
+    """`PATCH /runs/{run}/queues/{queue}`. Not repeatable: the second one would find no queue of the old name."""
+    path = run_path(name, "queues", queue)
+    return Call("PATCH", path, _object, _json({"name": new_name}), JSON_HEADERS, repeatable=False)
+
+
 def add_reviews_call(name: str, reviews: Iterable[Mapping[str, object]]) -> Call[AddedReviews]:
     """`POST /runs/{run}/reviews`. Not repeatable: the history would contain the reviews twice."""
     body = _json([dict(review) for review in reviews])

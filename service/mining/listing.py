@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 
-from service.errors import InvalidRequestError
+from service.errors import InvalidRequestError, UnknownQueueError
 from service.mining.queues import FOLDER, queue
 from service.runs.examples import attributes_of, json_pointer, last_attributes, sort_keys
 from service.runs.queries import SCORE_NAMES, View
@@ -174,12 +175,17 @@ def listing(store: RunStore, snapshot: Snapshot, name: str) -> Listing:
     Raises:
         UnknownQueueError: The run has no queue of this name.
     """
-    return store.derived(snapshot, FOLDER, name, lambda: Listing.of(queue(store, snapshot, name)))
+    return store.documents.derived(snapshot, FOLDER, name, lambda: Listing.of(queue(store, snapshot, name)))
 
 
 def listings(store: RunStore, snapshot: Snapshot) -> list[Listing]:
     """All queues of a run, by name."""
-    return [listing(store, snapshot, name) for name in store.documents(snapshot, FOLDER)]
+    found = []
+    for name in store.documents.names(snapshot, FOLDER):
+        # Another request may delete the queue now.
+        with suppress(UnknownQueueError):
+            found.append(listing(store, snapshot, name))
+    return found
 
 
 def page(view: View, queue: Listing, verdicts: Verdicts, query: QueueFilter) -> RowsPage:

@@ -74,17 +74,17 @@ def create_queue(
     settings = _settings(request, weighting)
     if request.name is not None:
         check_name("queue", request.name)
-        stored = store.document(view.snapshot, FOLDER, request.name, STORED_QUEUE)
+        stored = store.documents.get(view.snapshot, FOLDER, request.name, STORED_QUEUE)
         if stored is not None:
             return _checked(stored, settings), False
     content = _choose(view, request, weighting, reviewed)
     if request.name is not None:
-        new = store.add_document(view.snapshot, FOLDER, request.name, {**content, "name": request.name})
+        new = store.documents.add(view.snapshot, FOLDER, request.name, {**content, "name": request.name})
         return _checked(queue(store, view.snapshot, request.name), settings), new
-    names = set(store.documents(view.snapshot, FOLDER))
+    names = set(store.documents.names(view.snapshot, FOLDER))
     for number in range(1, NAMES_TRIED):
         content["name"] = name = f"{request.strategy}-{number}"
-        if name not in names and store.add_document(view.snapshot, FOLDER, name, content):
+        if name not in names and store.documents.add(view.snapshot, FOLDER, name, content):
             return content, True
     raise QueueConflictError(f"the run has {NAMES_TRIED} queues of {request.strategy}; give this one a name")
 
@@ -109,10 +109,41 @@ def queue(store: RunStore, snapshot: Snapshot, name: str) -> StoredQueue:
         UnknownQueueError: The run has no queue of this name.
     """
     check_name("queue", name)
-    stored = store.document(snapshot, FOLDER, name, STORED_QUEUE)
+    stored = store.documents.get(snapshot, FOLDER, name, STORED_QUEUE)
     if stored is None:
         raise UnknownQueueError(f"run {snapshot.name} has no queue {name}")
     return stored
+
+
+def delete_queue(store: RunStore, snapshot: Snapshot, name: str) -> None:
+    """Delete a queue; the reviews of its rows stay.
+
+    Raises:
+        UnknownQueueError: The run has no queue of this name.
+    """
+    check_name("queue", name)
+    if name not in store.documents.names(snapshot, FOLDER):
+        raise UnknownQueueError(f"run {snapshot.name} has no queue {name}")
+    store.documents.delete(snapshot, FOLDER, name)
+
+
+def rename_queue(store: RunStore, snapshot: Snapshot, name: str, new_name: str) -> None:
+    """Rename a queue; does nothing if it has the name already.
+
+    A process that dies in between leaves the queue under both names.
+
+    Raises:
+        InvalidNameError: The new name is not valid.
+        UnknownQueueError: The run has no queue of this name.
+        QueueConflictError: Another queue has the new name.
+    """
+    stored = queue(store, snapshot, name)
+    check_name("queue", new_name)
+    if new_name == name:
+        return
+    if not store.documents.add(snapshot, FOLDER, new_name, {**stored, "name": new_name}):
+        raise QueueConflictError(f"run {snapshot.name} has another queue {new_name}")
+    store.documents.delete(snapshot, FOLDER, name)
 
 
 def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]) -> StoredQueue:

@@ -194,6 +194,30 @@ class QueueRequest(BaseModel):
             raise validation_fault(InvalidRequestError, err) from err
 
 
+class QueueRename(BaseModel):
+    """The body of `PATCH /runs/{run}/queues/{queue}`.
+
+    Args:
+        name: New name of the queue.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+
+    @classmethod
+    def parse(cls, value: object) -> QueueRename:
+        """Validate a decoded JSON object.
+
+        Raises:
+            InvalidRequestError: A field is unknown, missing or has the wrong type.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as err:
+            raise validation_fault(InvalidRequestError, err) from err
+
+
 def _class_number(classes: RunClasses, label: int | str, *place: str) -> int:
     try:
         return classes.find(label)

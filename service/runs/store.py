@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol, TypeVar, cast
+from typing import Annotated
 from uuid import uuid4
 
 import orjson
@@ -38,6 +38,7 @@ from service.errors import (
 from service.runs.cache import BoundedCache
 from service.runs.damage import damage, named_damage
 from service.runs.data_files import Footer, digest_of
+from service.runs.documents import Documents
 from service.runs.epoch_files import EpochFolder
 from service.runs.epoch_writer import EpochWriter, Stored
 from service.runs.files import Files
@@ -54,20 +55,8 @@ UID = re.compile(r"[0-9a-f]{32}")
 EPOCH = re.compile(r"[0-9]{1,10}")
 MAX_ATTEMPTS = 10
 FOOTERS_CACHED = 100_000
-DOCUMENT_BYTES_CACHED = 64 * 1024 * 1024
-DERIVED_BYTES_CACHED = 64 * 1024 * 1024
 
 
-class HasSize(Protocol):
-    """A value with a size in memory."""
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-
-
-D = TypeVar("D", bound=HasSize)
-T = TypeVar("T")
 NUM_CLASSES = TypeAdapter(Annotated[int, Field(ge=1, strict=True)])
 
 
@@ -84,8 +73,7 @@ class RunStore:
         self._max_run_rows = max_run_rows
         self._footers: BoundedCache[Footer] = BoundedCache(FOOTERS_CACHED)
         self._reviews = ReviewCache()
-        self._documents: BoundedCache[bytes] = BoundedCache(DOCUMENT_BYTES_CACHED, len)
-        self._derived: BoundedCache[Any] = BoundedCache(DERIVED_BYTES_CACHED, lambda value: int(value.nbytes))
+        self.documents = Documents(files, self._not_deleted)
 
     def create(self, name: str, description: RunDescription) -> tuple[Snapshot, bool]:
         """Create a run unless it exists; the second value is True if it is new.
@@ -338,67 +326,3 @@ class RunStore:
             self.files.delete(path)
         if content != b"ok":
             raise StorageUnavailableError("a file in the data directory has other bytes than were written")
-
-    def document(self, snapshot: Snapshot, folder: str, name: str, adapter: TypeAdapter[T]) -> T | None:
-        """The JSON document of a kind and name; None if the run has none.
-
-        Args:
-            snapshot: The run.
-            folder: Kind of the document.
-            name: Name of the document.
-            adapter: Type of the document.
-
-        Raises:
-            RunDamagedError: The file cannot be read, or has another type.
-        """
-        path = self._document_path(snapshot, folder, name)
-
-        def read() -> bytes:
-            with self.files.open(path) as file:
-                return file.read()
-
-        try:
-            with named_damage(path):
-                document = orjson.loads(self._documents.cached(path, read))
-                # The document itself, not the adapter's copy: it has the members of later versions too.
-                adapter.validate_python(document)
-                return cast(T, document)
-        except FileNotFoundError:
-            return None
-
-    def derived(self, snapshot: Snapshot, folder: str, name: str, compute: Callable[[], D]) -> D:
-        """A value that `compute` derives from a document; cached, up to `DERIVED_BYTES_CACHED` in all.
-
-        Args:
-            snapshot: The run.
-            folder: Kind of the document.
-            name: Name of the document.
-            compute: Computes the value; its errors are not cached.
-
-        Raises:
-            RunDamagedError: `compute` failed, since the document has not the expected content.
-        """
-        path = self._document_path(snapshot, folder, name)
-        with named_damage(path):
-            value: D = self._derived.cached(path, compute)
-            return value
-
-    def documents(self, snapshot: Snapshot, folder: str) -> list[str]:
-        """Names of the JSON documents of a kind, sorted."""
-        with named_damage(f"{snapshot.root}/{folder}"):
-            names = self.files.names(f"{snapshot.root}/{folder}")
-        return [name.removesuffix(".json") for name in names]
-
-    def add_document(self, snapshot: Snapshot, folder: str, name: str, value: object) -> bool:
-        """Store a JSON document durably; False if the name is taken.
-
-        Raises:
-            UnknownRunError: The run was deleted in the meantime.
-        """
-        content = orjson.dumps(value)
-        path = self._document_path(snapshot, folder, name)
-        with self._not_deleted(snapshot) as within:
-            return self.files.create(path, lambda file: file.write(content), within=within)
-
-    def _document_path(self, snapshot: Snapshot, folder: str, name: str) -> str:
-        return f"{snapshot.root}/{folder}/{name}.json"

@@ -144,9 +144,9 @@ class Verification:
 
     def _documents(self, snapshot: Snapshot) -> Iterator[Finding]:
         for folder, adapter in self._types.items():
-            for name in self._store.documents(snapshot, folder):
+            for name in self._store.documents.names(snapshot, folder):
                 try:
-                    document = self._store.document(snapshot, folder, name, adapter) or {}
+                    document = self._store.documents.get(snapshot, folder, name, adapter) or {}
                 except RunDamagedError as err:
                     yield self._set_aside(f"{snapshot.root}/{folder}/{name}.json", err, "create it again")
                 else:

@@ -80,7 +80,7 @@ def review(store: RunStore, rng: random.Random) -> None:
 
 
 def keep_queue(store: RunStore, rng: random.Random) -> None:
-    store.add_document(store.snapshot("r"), "queues", "q", {"rows": []})
+    store.documents.add(store.snapshot("r"), "queues", "q", {"rows": []})
 
 
 def merge(store: RunStore, rng: random.Random) -> None:

@@ -149,13 +149,13 @@ def test_every_other_name_is_valid(name: str) -> None:
 
 def test_a_document_is_stored_once(store: RunStore) -> None:
     snapshot, _ = store.create("r", PLAIN)
-    assert store.documents(snapshot, "queues") == []
-    assert store.document(snapshot, "queues", "q", DOCUMENT) is None
-    assert store.add_document(snapshot, "queues", "q", {"rows": [1]})
-    assert not store.add_document(snapshot, "queues", "q", {"rows": [2]})
-    assert store.document(snapshot, "queues", "q", DOCUMENT) == {"rows": [1]}
-    assert RunStore(store.files, 1).document(snapshot, "queues", "q", DOCUMENT) == {"rows": [1]}
-    assert store.documents(snapshot, "queues") == ["q"]
+    assert store.documents.names(snapshot, "queues") == []
+    assert store.documents.get(snapshot, "queues", "q", DOCUMENT) is None
+    assert store.documents.add(snapshot, "queues", "q", {"rows": [1]})
+    assert not store.documents.add(snapshot, "queues", "q", {"rows": [2]})
+    assert store.documents.get(snapshot, "queues", "q", DOCUMENT) == {"rows": [1]}
+    assert RunStore(store.files, 1).documents.get(snapshot, "queues", "q", DOCUMENT) == {"rows": [1]}
+    assert store.documents.names(snapshot, "queues") == ["q"]
 
 
 class TestMerging:

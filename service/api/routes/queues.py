@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from service.api.http.openapi import BODY, ROWS, json_body, problems
+from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
 from service.api.http.path_types import QueueName, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
 from service.api.queries import NewQueueQuery, QueueQuery
@@ -23,12 +23,12 @@ from service.errors import (
 from service.mining.listing import Listing, QueueFilter, listing, listings
 from service.mining.progress import progress
 from service.mining.queue_pages import queue_page, queue_reply
-from service.mining.queues import create_queue, preview
-from service.mining.requests import QueueRequest
+from service.mining.queues import create_queue, delete_queue, preview, rename_queue
+from service.mining.requests import QueueRename, QueueRequest
 from service.mining.reviews import ReviewRequest, add_reviews
 from service.runs.queries import View
 from service.runs.run_classes import RunClasses
-from service.schema.replies.queues import QueueList, QueuePage, StoredQueue
+from service.schema.replies.queues import Queue, QueueList, QueuePage, StoredQueue
 from service.schema.replies.reviews import AddedReviews, Reviews
 
 QUEUE_EXAMPLES = {
@@ -113,6 +113,39 @@ async def get_queue(
         return queue_page(store, view, listing(store, view.snapshot, queue_name), queue_filter)
 
     return await service_of(request).runs.reply(run, work)
+
+
+@router.delete(
+    "/queues/{queue_name}",
+    summary="Delete a queue",
+    status_code=204,
+    response_description="The queue is deleted.",
+    responses=problems(*RUN, UnknownQueueError),
+)
+async def remove_queue(request: Request, run: RunName, queue_name: QueueName) -> Response:
+    """The queue cannot be restored; the reviews of its rows stay."""
+    work, store = service_of(request).runs, service_of(request).runs.store
+    await work.do(lambda: delete_queue(store, store.snapshot(run), queue_name))
+    return Response(status_code=204)
+
+
+@router.patch(
+    "/queues/{queue_name}",
+    summary="Rename a queue",
+    response_model=Queue,
+    responses=problems(*BODY, *ROWS, UnknownQueueError, QueueConflictError),
+    openapi_extra=json_body(QueueRename, {"rename": {"name": "monday"}}),
+)
+async def patch_queue(request: Request, run: RunName, queue_name: QueueName) -> Response:
+    """The queue under its new name. A name that another queue has is a conflict."""
+    work, store = service_of(request).runs, service_of(request).runs.store
+    rename = await read_json(request, QueueRename.parse)
+
+    def reply(view: View) -> Queue:
+        return queue_reply(listing(store, view.snapshot, rename.name), store.reviews(view.snapshot).verdicts)
+
+    await work.do(lambda: rename_queue(store, store.snapshot(run), queue_name, rename.name))
+    return await work.reply(run, reply)
 
 
 @router.post(

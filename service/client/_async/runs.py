@@ -309,6 +309,23 @@ class AsyncRunClient:
             queue["rows"] += page["rows"]
         return queue
 
+    async def delete_queue(self, name: str) -> None:
+        """Delete a queue. The reviews of its rows stay.
+
+        Raises:
+            UnknownQueueError: The run has no queue of this name.
+        """
+        await self._client.send(run_calls.delete_queue_call(self.name, name))
+
+    async def rename_queue(self, name: str, new_name: str) -> Queue:
+        """Rename a queue, and return it without its rows.
+
+        Raises:
+            UnknownQueueError: The run has no queue of this name.
+            QueueConflictError: Another queue has the new name.
+        """
+        return await self._client.send(run_calls.rename_queue_call(self.name, name, new_name))
+
     async def review(self, reviews: Iterable[Mapping[str, object]]) -> AddedReviews:
         """Add reviews. The service stores all of them or none.
 
