@@ -158,9 +158,21 @@ def _json_batch(
         if name in kinds:
             arrays[name] = array_of_rows(values, kinds[name], name, start, may_have_booleans=may_have_booleans)
         else:
-            texts = [None if value is None else json.dumps(value) for value in values]
-            arrays[name] = pa.array(texts, pa.string())
+            arrays[name] = pa.array(map(_json_text, values), pa.string())
     return pa.record_batch(arrays)
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(value)
+
+
+def values_of_texts(texts: pa.ChunkedArray) -> list[Any]:
+    """The values of a column of JSON texts."""
+    values: list[Any] = orjson.loads(f"[{','.join(texts.to_pylist())}]")
+    return values
 
 
 def array_of_rows(

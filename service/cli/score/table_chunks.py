@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from service.cli.score.chunks import Chunk, Reading, ids_of
-from service.cli.score.readers import READERS, array_of_rows
+from service.cli.score.readers import READERS, array_of_rows, values_of_texts
 from service.cli.score.sources import Source
 from service.formats.arrow_types import is_list, plain, plain_type
 from service.formats.columns import Array, ColumnError, ResolvedColumns, ids_of_column, matrix, vector
@@ -101,7 +100,7 @@ class _JsonValues:
         return values
 
     def attribute(self, column: pa.ChunkedArray) -> list[Any]:
-        return [None if text is None else json.loads(text) for text in column.to_pylist()]
+        return values_of_texts(column)
 
 
 def _recut(batches: Iterator[pa.RecordBatch], columns: ResolvedColumns, reading: Reading) -> Iterator[pa.Table]:
