@@ -15,7 +15,16 @@ import numpy as np
 import simdjson
 
 from service.codecs.base import check_batches, check_rows
-from service.codecs.json_arrays import array_shape, cells, check_labels, check_logits, count_brackets, describe
+from service.codecs.json_arrays import (
+    array_shape,
+    cells,
+    check_labels,
+    check_logits,
+    count_brackets,
+    describe,
+    has_missing_rows,
+    with_missing_rows,
+)
 from service.codecs.json_logits import Numbers, split_logits
 from service.codecs.json_reply import json_bytes, loss_reply
 from service.errors import (
@@ -208,6 +217,10 @@ class _Reader:
         """The array (N,) or (N, C) of a list of logits."""
         if type(array) is int and array in self._logits:
             return self._logits.pop(array)
+        if self._null_is_nan and has_missing_rows(array):
+            logits, lists = with_missing_rows(array, number)
+            self._brackets_left -= 1 + lists
+            return logits
         shape = self._shape(array, number, "logits")
         if 0 in shape:
             return np.empty(shape)

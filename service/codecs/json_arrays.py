@@ -33,6 +33,7 @@ def array_shape(array: Any, number: int, part: str) -> tuple[int, ...]:
 
     Raises:
         InvalidRequestError: The value is not an array.
+        InvalidLogitError: A row of logits is null.
         ShapeError: A row is not an array, or does not have the length of the first one.
     """
     if not isinstance(array, simdjson.Array):
@@ -45,6 +46,8 @@ def array_shape(array: Any, number: int, part: str) -> tuple[int, ...]:
     if columns < MAX_COUNTED and {len(row) if type(row) is simdjson.Array else -1 for row in array} == {columns}:
         return rows, columns
     for row, values in enumerate(array):
+        if values is None and part == "logits":
+            raise fault(InvalidLogitError, "null is not a list of numbers", part, batch=number, row=row)
         length = _length(values) if isinstance(values, simdjson.Array) else None
         if length != columns:
             described = "is not a list" if length is None else f"has {length} values"
@@ -87,6 +90,37 @@ def cells(array: Any) -> Iterator[tuple[int, int | None, Any]]:
                 yield row, column, value
         else:
             yield row, None, values
+
+
+def has_missing_rows(array: Any) -> bool:
+    """True if an array of rows has null in the place of a row."""
+    if not isinstance(array, simdjson.Array):
+        return False
+    kinds = {type(row) for row in array}
+    return type(None) in kinds and simdjson.Array in kinds
+
+
+def with_missing_rows(array: Any, number: int) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
+    """The logits (N, C) of an array with null in the place of rows, which become NaN, and the number of other rows.
+
+    Raises:
+        InvalidLogitError, ShapeError: A value is not a number, or a row has another length.
+    """
+    rows = {row: values.as_list() for row, values in enumerate(array) if isinstance(values, simdjson.Array)}
+    width = len(next(iter(rows.values())))
+    logits = np.full((len(array), width), np.nan)
+    for row, values in enumerate(array):
+        cells_of_row = rows.get(row)
+        if values is None:
+            continue
+        if cells_of_row is None or len(cells_of_row) != width:
+            raise fault(ShapeError, f"row {row} of logits is not {width} numbers", "logits", row, batch=number)
+        for column, value in enumerate(cells_of_row):
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                msg = f"{describe(value)} is not a number"
+                raise fault(InvalidLogitError, msg, "logits", batch=number, row=row, column=column)
+        logits[row] = cells_of_row
+    return logits, len(rows)
 
 
 def describe(value: Any) -> str:

@@ -11,6 +11,8 @@ from service.formats.csv_dialect import Dialect
 BRACKETS = "[](){} \t\r\n"
 # A list as Python, NumPy, JSON, DuckDB and PostgreSQL write it.
 IS_LIST = r"^\s*[\[({].*[\])}]\s*$"
+IS_NUMBER = r"^[+-]?[\d.]"
+QUOTES = "'\""
 BETWEEN = r"\s*,\s*|\s+"
 
 
@@ -78,14 +80,20 @@ class CsvNumbers:
 
 
 def lists_of_texts(texts: pa.Array) -> pa.Array | None:
-    """The lists of numbers in cells; None if a cell is no list in brackets."""
+    """The lists of labels in cells, as texts; None if a cell is no list in brackets.
+
+    A single text in brackets, such as `[unknown]`, is no list.
+    """
     if not len(texts) or not pc.all(pc.match_substring_regex(texts, f"(?s){IS_LIST}")).as_py():
         return None
     parts = pc.split_pattern_regex(pc.utf8_trim(texts, BRACKETS), r"(?s)\s*[,;]\s*|\s+")
-    try:
-        return _lists(parts, _as_float64(parts.values, "", 0))
-    except NotANumberError:
+    items = pc.utf8_trim(parts.values, QUOTES)
+    if (
+        pc.max(pc.list_value_length(parts)).as_py() == 1
+        and not pc.all(pc.match_substring_regex(items, IS_NUMBER)).as_py()
+    ):
         return None
+    return _lists(parts, items)
 
 
 def _lists(parts: pa.ListArray, values: pa.Array) -> pa.Array:

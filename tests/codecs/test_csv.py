@@ -12,6 +12,7 @@ from service.codecs.negotiation import reader
 from service.errors import LossServiceError, UnsupportedMediaTypeError
 from service.formats.columns import ResolvedColumns
 from service.formats.csv_rows import csv_rows, open_csv
+from service.formats.labels import number_labels
 from service.formats.targets import with_numeric_targets
 from service.schema.request import Batch
 
@@ -134,7 +135,12 @@ def test_errors_name_the_row(text: str, says: str, loc: list[int]) -> None:
 def test_labels_in_a_list() -> None:
     body = bytearray(b'logits,labels\n"[0.5, 1, 2]","[0, 1, 1]"\n"[0.5, 1, 2]","[1, 0.5, 0]"\n')
     (batch,) = reader("text/csv").decode(body).batches
-    assert batch.targets.tolist() == [[0, 1, 1], [1, 0.5, 0]]
+    assert number_labels(batch.targets).tolist() == [[0, 1, 1], [1, 0.5, 0]]
+
+
+def test_one_text_in_brackets_is_no_list() -> None:
+    (batch,) = reader("text/csv").decode(bytearray(b"logit_0,logit_1,label\n1,2,[unknown]\n1,2,[pad]\n")).batches
+    assert batch.targets.tolist() == ["[unknown]", "[pad]"]
 
 
 class Slowly(io.RawIOBase):

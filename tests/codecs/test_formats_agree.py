@@ -159,3 +159,44 @@ def test_same_labels_of_sigmoid_mode(device: Device, data: st.DataObject, fault:
     batches = [replace(rows, logits=[row[:1] for row in rows.logits]) for rows in sent.batches]
     lists = "list" if sent.lists == "columns" else sent.lists
     check(device, replace(sent, batches=batches, lists=lists), LossConfig(mode="sigmoid"), None)
+
+
+@pytest.mark.parametrize("options", [{}, {"on_invalid": "exclude"}])
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_missing_row_of_logits(device: Device, row: int, options: dict[str, Any]) -> None:
+    logits: list[Any] = [[0.5, 1.0, 2.0] for _ in range(3)]
+    logits[row] = None
+    rows = PlainRows(logits, [0, 1, 2], ["a", "b", "c"])
+    for lists in ("list", "large", "list_view", "fixed"):
+        sent = Sent([rows], lists=lists, options=options)
+        answers = {name: answer_or_error(decode, device, LossConfig(), None) for name, decode in forms(sent)}
+        assert {"json", "arrow stream", "arrow file"} <= answers.keys()
+        if options:
+            assert {(got["counts"], *got["excluded"]) for got in answers.values()} == {
+                ((3, 0, 1), (0, row, "invalid_logit"))
+            }
+        else:
+            assert set(map(str, answers.values())) == {str((422, "invalid_logit", ["batches", 0, "logits", row]))}
+
+
+LISTS: list[tuple[str, list[list[Any]]]] = [
+    ("int64", [[0, 1], [1, 1]]),
+    ("uint8", [[0, 1], [1, 0]]),
+    ("uint64", [[0, 1], [1, 2**63]]),
+    ("float64", [[0.0, 0.5], [0.25, 1.0]]),
+    ("float32", [[0.0, 1.0], [1.0, -100.0]]),
+    ("float64", [[0.0, 1.0], [1.0, 1.5]]),
+    ("bool", [[False, True], [True, True]]),
+    ("text", [["0", "1"], ["0.5", "true"]]),
+    ("text", [["0", "1"], ["0.5", "x"]]),
+    ("int64", [[0, 1], [1, None]]),
+]
+
+
+@pytest.mark.parametrize(("label_type", "labels"), LISTS, ids=[str(labels) for _, labels in LISTS])
+@pytest.mark.parametrize("options", [{}, {"on_invalid": "exclude"}])
+def test_lists_of_labels(device: Device, label_type: str, labels: list[list[Any]], options: dict[str, Any]) -> None:
+    rows = PlainRows([[0.5, 1.0], [2.0, -1.0]], labels, ["a", "b"])
+    for lists in ("list", "fixed", "columns"):
+        sent = Sent([rows], label_type=label_type, lists=lists, options=options)
+        check(device, sent, LossConfig(mode="sigmoid"), None)

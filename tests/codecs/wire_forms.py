@@ -69,7 +69,7 @@ Decode = Callable[[], LossRequest]
 
 def forms(sent: Sent) -> Iterator[tuple[str, Decode]]:
     """The formats that can hold the request, each with a function that decodes it."""
-    logits = [value for rows in sent.batches for row in rows.logits for value in row]
+    logits = [value for rows in sent.batches for row in rows.logits for value in row or [None]]
     missing = None in logits
     if missing or np.isfinite(logits).all():
         yield "json", lambda: JsonCodec().decode(bytearray(_json(sent)))
@@ -82,7 +82,12 @@ def forms(sent: Sent) -> Iterator[tuple[str, Decode]]:
     yield "stream as a file", lambda: ARROW.decode(bytearray(_arrow(sent, arrow_stream, compression="zstd")))
     if sent.lists not in NOT_IN_PARQUET and sent.labels_as not in NOT_IN_PARQUET:
         yield "parquet", lambda: PARQUET.decode(bytearray(_arrow(sent, parquet_file)))
-    if not sent.options and sent.id_type != "decimal" and None not in (sent.batches[0].ids or ()):
+    if (
+        not sent.options
+        and None not in sent.batches[0].logits
+        and sent.id_type != "decimal"
+        and None not in (sent.batches[0].ids or ())
+    ):
         for name, dialect in CSV_DIALECTS.items():
             yield name, partial(_read_csv, sent, *dialect)
     if not missing and None not in sent.batches[0].labels:
@@ -120,7 +125,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else _plain(value)
 
 
+def _has(values: list[Any], value: Any) -> bool:
+    return any(value in item if isinstance(item, list) else item is value for item in values)
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [*map(_plain, value)]
     if isinstance(value, Decimal):
         return int(value) if value == int(value) else float(value)
     return value.decode() if isinstance(value, bytes) else value
@@ -136,7 +147,7 @@ def _safetensors(sent: Sent) -> bytes:
         for name, (values, kind) in parts.items():
             if values is None:
                 continue
-            if kind in (*FLOATS, *INTEGERS, "bool") and None not in values:
+            if not _has(values, None) and kind in (*FLOATS, *INTEGERS, "bool"):
                 tensors[f"{name}.{number}"] = np.array(values, kind)
             else:
                 in_json[-1][name] = [*map(_plain, values)]
@@ -163,7 +174,9 @@ def _arrow(sent: Sent, write: Callable[..., bytes], **options: Any) -> bytes:
 def _columns(rows: PlainRows, sent: Sent) -> dict[str, pa.Array]:
     target, identity = sent.names
     columns = _logit_columns(rows, sent)
-    columns[target] = _encoded(pa.array(rows.labels, _arrow_type(sent.label_type)), sent.labels_as)
+    kind = _arrow_type(sent.label_type)
+    kind = pa.list_(kind) if isinstance(rows.labels[0], list) else kind
+    columns[target] = _encoded(pa.array(rows.labels, kind), sent.labels_as)
     if rows.ids is not None:
         columns[identity] = _encoded(pa.array(rows.ids, _arrow_type(sent.id_type)), sent.labels_as)
     return columns
@@ -183,7 +196,7 @@ def _encoded(column: pa.Array, kind: str) -> pa.Array:
 
 
 def _logit_columns(rows: PlainRows, sent: Sent) -> dict[str, pa.Array]:
-    kind, width = pa.from_numpy_dtype(sent.logits_type), len(rows.logits[0])
+    kind, width = pa.from_numpy_dtype(sent.logits_type), len(next(row for row in rows.logits if row))
     if sent.lists == "columns":
         return {
             f"logit_{number}": pa.array(_cells([row[number] for row in rows.logits], sent), kind)
@@ -202,7 +215,9 @@ def _logit_columns(rows: PlainRows, sent: Sent) -> dict[str, pa.Array]:
     return {"logits": pa.array([_cells(row, sent) for row in rows.logits], lists[sent.lists])}
 
 
-def _cells(values: list[Any], sent: Sent) -> list[Any]:
+def _cells(values: list[Any], sent: Sent) -> Any:
+    if values is None:
+        return None
     return [np.float16(value) if value is not None and sent.logits_type == "float16" else value for value in values]
 
 
@@ -241,9 +256,9 @@ def _inference(sent: Sent, *, binary: bool) -> tuple[bytes | None, int]:
     parts += [] if rows.ids is None else [(sent.names[1], rows.ids, sent.id_type)]
     inputs, tail = [], b""
     for name, values, kind in parts:
-        if kind == "decimal" or None in values:
+        if kind == "decimal" or _has(values, None):
             return None, 0
-        texts = [str(_plain(value)) for value in values]
+        texts = [str(_plain(value)) for item in values for value in (item if isinstance(item, list) else [item])]
         array = (
             None if kind in ("text", "bytes") else _logits(rows, kind) if name == "logits" else np.array(values, kind)
         )
@@ -251,7 +266,7 @@ def _inference(sent: Sent, *, binary: bool) -> tuple[bytes | None, int]:
         entry: dict[str, Any] = {
             "name": name,
             "datatype": datatype,
-            "shape": [len(values)] if array is None else array.shape,
+            "shape": np.shape(values) if array is None else array.shape,
         }
         if binary:
             encoded = [len(text.encode()).to_bytes(4, "little") + text.encode() for text in texts]

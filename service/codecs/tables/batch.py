@@ -87,6 +87,10 @@ def check_types(schema: pa.Schema, columns: ResolvedColumns) -> None:
         if pat.is_union(kind) or pat.is_map(kind) or pat.is_struct(kind) or (encoded and pat.is_nested(kind)):
             msg = f"column {name[:100]!r} is {str(kinds[name])[:100]}, which is neither numbers, texts nor lists"
             raise fault(InvalidRequestError, msg, name[:100], batch=0)
+        if pat.is_run_end_encoded(kinds[name]) and name in columns.logits:
+            raise fault(
+                InvalidLogitError, f"column {name[:100]!r} has runs instead of a value a row", "logits", batch=0
+            )
         if pat.is_fixed_size_list(kind) and kind.list_size == 0:
             raise fault(ShapeError, f"column {name[:100]!r} has lists of length 0", name[:100], batch=0)
 
