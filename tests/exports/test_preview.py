@@ -13,7 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from service.exports.formats import FORMATS
+from service.exports.label_studio import labelling_config
 from service.exports.preview import FLAT, preview, read_back
+from service.exports.rows import ExportOptions
 from service.exports.tables import COLUMNS
 from service.exports.validators import DOCUMENTED
 from service.schema.replies.exports import PreviewRows, Validation
@@ -165,3 +167,17 @@ def test_the_notes_explain_the_order(name: str) -> None:
 @pytest.mark.parametrize("name", ["argilla", "fiftyone"])
 def test_a_note_says_if_the_tool_did_not_check_the_rows(name: str) -> None:
     assert any("not by its own importer" in note for note in preview(name, SOUND, options(), CLASSES)["notes"])
+
+
+def test_label_studio_checks_the_classes_of_the_rows_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.exports.validators.MAX_LABELS_CHECKED", 2)
+    many = [*(f"class {number}" for number in range(50)), "dog"]
+    configured: list[list[str]] = []
+
+    def record(labels: list[str], given: ExportOptions) -> str:
+        configured.append(labels)
+        return labelling_config(labels, given)
+
+    monkeypatch.setattr("service.exports.validators.labelling_config", record)
+    assert rejections("label-studio", SOUND, many) == {}
+    assert configured == [["class 0", "class 1", "dog"]]
