@@ -137,7 +137,12 @@ class Settings(BaseSettings):
         int, Field(ge=1, le=64, description="Threads per process that decode, compute and encode requests.")
     ] = 2
     queue_size: Annotated[
-        int, Field(ge=1, description="Requests admitted at once; further ones wait for up to a second, then get 429.")
+        int,
+        Field(
+            ge=1,
+            description="Requests with a body admitted at once, and as many questions about runs; further ones wait "
+            "for up to a second, then get 429.",
+        ),
     ] = 128
     max_body_bytes: Annotated[
         int, Field(ge=1, description="Bytes of one request body, after decompression; larger bodies get 413.")
@@ -146,7 +151,8 @@ class Settings(BaseSettings):
         int,
         Field(
             ge=1,
-            description="Bytes of all admitted request bodies; further requests wait for up to a second, then get 429.",
+            description="Bytes of all admitted request bodies and of large replies; further requests wait for up to a "
+            "second, then get 429.",
         ),
     ] = 1024 * MIB
     max_kept_bytes: Annotated[int, Field(ge=0, description="Bytes of unused request buffers kept for reuse.")] = (

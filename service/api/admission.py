@@ -26,7 +26,7 @@ RECEIVE_SLOT_S = 0.05
 
 @dataclass(eq=False, slots=True)
 class ClientShare:
-    """Requests that one client holds, and their limit.
+    """Places and bytes that one client holds and may hold.
 
     Args:
         max_requests: Largest number of its requests that hold a place.
@@ -216,11 +216,13 @@ class Admission:
         """Change the counts; the caller holds the lock."""
         if place.share is None:
             return
+        share = place.share
         self._requests += requests
+        place.requests += requests
+        share.requests += requests
         self._bytes += num_bytes
-        for holder in (place, place.share):
-            holder.requests += requests
-            holder.num_bytes += num_bytes
+        place.num_bytes += num_bytes
+        share.num_bytes += num_bytes
         self._changed(self._requests, self._bytes)
 
     def _admit_next(self, share: ClientShare | None) -> None:
@@ -275,7 +277,7 @@ class Place:
         client: Name of the client, or empty.
         requests: 1 while the place is held, else 0.
         num_bytes: Bytes held now.
-        share: What the client of the place holds, from `enter` to `leave`.
+        share: Share of the client, from `enter` to `leave`.
         admitted: Has a result when the request is admitted, if it had to wait.
     """
 

@@ -193,6 +193,7 @@ class _Connection:
         if self._min_bytes_per_s:
             # The time of a batch begins with its first bytes.
             self._pace = self._pace or Pace(math.inf, self._min_bytes_per_s)
+            self._pace.deadline(0)
         self._received += len(message.get("body", b""))
         return message
 

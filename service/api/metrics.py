@@ -84,8 +84,9 @@ class Metrics:
 
     def set_held(self, requests: int, num_bytes: int) -> None:
         """Set the number of requests in this process, and the bytes of their bodies."""
-        self._held.set(requests)
-        self._held_bytes.set(num_bytes)
+        # Gauge.set checks first if the gauge has labels; this is called twice for each request.
+        self._held._value.set(requests)
+        self._held_bytes._value.set(num_bytes)
 
     def set_questions(self, count: int) -> None:
         """Set the number of questions about runs that have a place."""

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from service.api.admission import Place
 from service.api.current import current_request
 from service.api.http.body import check_length, content_length, decoded_json, read_body
 from service.api.http.encoding import inflated, request_coding
 from service.api.http.media_types import require_media_type
 from service.api.http.timing import Timing
-from service.api.state import service_of
+from service.api.state import Service, service_of
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ async def run_with_body(request: Request, timing: Timing, coding: str, work: Cal
 
         return await service.threads.run(inflate_and_work)
 
-    result = await _with_body(request, max_bytes, use)
+    result = await _with_body(service, place, request, max_bytes, use)
     place.leave()
     service.metrics.count_phases(timing.phases)
     return result
@@ -74,7 +75,7 @@ async def read_json(request: Request, parse: Callable[[Any], T], *, max_bytes: i
     """
     require_media_type(request.headers, "application/json")
     coding = request_coding(request.headers.get("content-encoding"))
-    place = current_request().place
+    service, place = service_of(request), current_request().place
 
     async def use(body: memoryview) -> T:
         def inflate_and_parse() -> T:
@@ -82,9 +83,9 @@ async def read_json(request: Request, parse: Callable[[Any], T], *, max_bytes: i
 
         if len(body) <= PARSED_AT_ONCE_BYTES and coding == "identity":
             return inflate_and_parse()
-        return await service_of(request).threads.run(inflate_and_parse)
+        return await service.threads.run(inflate_and_parse)
 
-    value = await _with_body(request, max_bytes, use)
+    value = await _with_body(service, place, request, max_bytes, use)
     place.free()
     return value
 
@@ -94,9 +95,10 @@ def any_json(value: Any) -> Any:
     return value
 
 
-async def _with_body(request: Request, max_bytes: int, use: Callable[[memoryview], Awaitable[T]]) -> T:
+async def _with_body(
+    service: Service, place: Place, request: Request, max_bytes: int, use: Callable[[memoryview], Awaitable[T]]
+) -> T:
     """Wait for a place, receive the body, and return what `use` makes of it; a large body holds a receive slot."""
-    service, place = service_of(request), current_request().place
     length = content_length(request)
     check_length(length, max_bytes)
     await place.enter(length or 0)
