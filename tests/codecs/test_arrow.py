@@ -177,3 +177,48 @@ def test_metadata_that_is_not_json_is_rejected() -> None:
     for text in ("{", "[1]", '{"unknown": 1}'):
         batch = pa.record_batch({"logits": pa.array([[1.0, 2.0]]), "targets": pa.array([0])})
         error_of(ArrowCodec(), stream_of(batch.replace_schema_metadata({"request": text})))
+
+
+def dictionary_stream(texts: list[list[str]], **options: Any) -> bytes:
+    """A stream whose record batches have a dictionary of ids each."""
+    schema = pa.schema(
+        {"logits": pa.list_(pa.float64()), "y": pa.int64(), "id": pa.dictionary(pa.int32(), pa.string())}
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        for ids in texts:
+            columns = [pa.array([[1.0, 2.0]] * len(ids)), pa.array([0] * len(ids)), pa.array(ids).dictionary_encode()]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("deltas", [True, False])
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_dictionaries_that_are_replaced_or_grow(deltas: bool, compression: str | None) -> None:
+    texts = [["a", "b"], ["a", "b"], ["a", "b", "c"], ["d", "e"]]
+    body = dictionary_stream(texts, emit_dictionary_deltas=deltas, compression=compression)
+    assert [batch.ids for batch in ArrowCodec().decode(bytearray(body)).batches] == texts
+    for cut in range(8, len(body) - 8, 7):
+        got = outcome(ArrowCodec(), body[:cut])
+        assert isinstance(got, LossServiceError) or len(got.batches) <= len(texts)
+
+
+@pytest.mark.parametrize("deltas", [True, False])
+def test_dictionaries_count_while_they_are_held(deltas: bool) -> None:
+    texts = [[f"{'x' * 100_000}{number}" for number in range(size)] for size in range(1, 8)]
+    body = dictionary_stream(texts, emit_dictionary_deltas=deltas)
+    with pytest.raises(BodyTooLargeError):
+        ArrowCodec().decode(bytearray(body), max_bytes=599_000)
+    assert len(ArrowCodec().decode(bytearray(body), max_bytes=2_000_000).batches) == 7
+    many = dictionary_stream([[f"{'x' * 100_000}{number}"] for number in range(20)])
+    assert len(ArrowCodec().decode(bytearray(many), max_bytes=300_000).batches) == 20
+
+
+@given(position=st.integers(0, 5000), value=st.integers(0, 255))
+@at_most(200, deadline=None)
+def test_changed_bytes_of_a_stream_with_dictionaries(position: int, value: int) -> None:
+    body = bytearray(dictionary_stream([["a", "b"], ["c"]]))
+    body[position % len(body)] = value
+    got = outcome(ArrowCodec(), body)
+    if isinstance(got, LossServiceError):
+        assert got.status in (400, 413, 422)

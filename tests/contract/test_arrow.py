@@ -7,6 +7,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -438,3 +439,27 @@ def test_a_long_stream_takes_constant_memory(server: ServerProcess) -> None:
     assert rows_of_a_stream() == count * 20_000
     # The stream itself has 60 MB.
     assert server.memory_bytes() - before < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("column", "ids"),
+    [
+        (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+        (pa.array(["a", "b"], pa.string_view()), ["a", "b"]),
+        (pa.array(["a", "b"], pa.large_string()), ["a", "b"]),
+        (pa.array([b"a", b"b"]), ["a", "b"]),
+        (pa.array([7, 2**64 - 1], pa.uint64()), [7, 2**64 - 1]),
+        (pa.array([7, 8], pa.int8()).dictionary_encode(), [7, 8]),
+        (pa.array([Decimal("7.0"), Decimal("18446744073709551615.0")]), [7, 2**64 - 1]),
+    ],
+    ids=lambda value: str(getattr(value, "type", "")),
+)
+def test_reply_has_the_ids_in_any_encoding(client: httpx.Client, column: pa.Array, ids: list[Any]) -> None:
+    batch = pa.record_batch({"logits": pa.array([[1.0, 2.0]] * 2), "label": pa.array([True, False]), "ids": column})
+    in_json = json.dumps({"logits": [[1, 2]] * 2, "targets": [1, 0], "ids": ids}).encode()
+    for media_type, content in ((MEDIA_TYPE, stream_bytes(batch)), ("application/json", in_json)):
+        reply = client.post("/loss", content=content, headers={"Content-Type": media_type, "Accept": MEDIA_TYPE})
+        assert reply.status_code == 200, reply.text
+        first = next(iter(pa.ipc.open_stream(reply.content)))
+        assert first["id"].to_pylist() == ids
+        assert first["loss"].to_pylist()[0] < first["loss"].to_pylist()[1]
