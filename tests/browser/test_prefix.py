@@ -98,7 +98,8 @@ def test_page_and_docs_stay_under_the_prefix(browser: Browser, proxy: Proxy) -> 
     page.keyboard.press("k")
     expect(tile(page, "Reviewed")).to_have_text("1 of 60")
     page.get_by_role("link", name="API documentation").click()
-    page.locator(".opblock").first.wait_for()
+    # Swagger UI takes seconds on a busy machine.
+    page.locator(".opblock").first.wait_for(timeout=60_000)
     # Requests that are tried out go to the first server.
     expect(page.locator("select#servers, .servers select")).to_have_value(PREFIX)
     context.close()
