@@ -424,6 +424,45 @@ def test_class_names_may_hold_commas_and_come_from_a_file(server: ServerProcess,
         assert "--class-names-file" in focal_loss(server, "runs", "create", "named", *option, status=2).stderr
 
 
+HUGE = "9" * 25
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["runs", "show", "x\n"], 2),
+        (["runs", "show", ".."], 2),
+        (["runs", "create", "x", "--class-names", '"'], 2),
+        (["runs", "create", "x", "--gamma", "nan"], 2),
+        (["push", "animals", "rows.csv", "--epoch", HUGE], 2),
+        (["push", "animals", "rows.csv", "--epoch", "9", "--prefix", "a/b"], 2),
+        (["push", "animals", "-", "--epoch", "9", "--format", "parquet"], 3),
+        (["diagnose", "animals", "--epoch", HUGE], 2),
+        (["diagnose", "animals", "--alpha", "nan"], 2),
+        (["diagnose", "animals", "--html", "."], 1),
+        (["mine", "animals", "--budget", HUGE], 2),
+        (["mine", "animals", "--mix", "top_loss=1e400"], 2),
+        (["export", "animals", "-o", "x.csv", "--queue", "\0"], 2),
+        (["compare", "animals", "animals", "--top", HUGE], 2),
+        (["review", "animals", "--ok", "\ud800"], 2),
+        (["review", "animals", "--ok", ","], 2),
+        (["review", "animals", "."], 2),
+        (["review", "animals", "rows.csv"], 2),
+    ],
+)
+def test_odd_arguments_end_with_a_message(
+    server: ServerProcess,
+    run: RunClient,
+    words: list[str],
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("id,logit_0,logit_1,logit_2,logit_3,y\na,1,2,3,4,0\n")
+    assert focal_loss(server, *words, status=status, stdin="").stderr.strip()
+
+
 def test_every_command_has_help_and_names_an_unreachable_service(tmp_path: Path) -> None:
     for words in (
         ["runs"],
