@@ -135,11 +135,21 @@ def _session(size: int) -> Iterator[WorstRequest]:
     yield WorstRequest("POST", "deep", "/session", b"[" * 4_000, JSON)
 
 
-def _delete_run(size: int) -> Iterator[WorstRequest]:
-    run = json_request("PUT", "run", f"/runs/{NEW}", {"display": {"a": "x" * min(size, 60_000)}})
-    batch = {"logits": [[0.5, 0.5]], "targets": [0], "ids": [0]}
-    batches = [json_request("PUT", "batch", f"/runs/{NEW}/epochs/{epoch}/batches/b", batch) for epoch in range(20)]
-    yield WorstRequest("DELETE", "epochs", f"/runs/{NEW}", before=(run, *batches))
+def _delete(path: str) -> Make:
+    """Delete a part of a run, or all of it."""
+
+    def requests(size: int) -> Iterator[WorstRequest]:
+        run = json_request("PUT", "run", f"/runs/{NEW}", {"display": {"a": "x" * min(size, 60_000)}})
+        rows = min(size // 30, 10_000)
+        batch = {"logits": [[0.5, 0.5]] * rows, "targets": [0] * rows, "ids": list(range(rows))}
+        small = {name: values[:1] for name, values in batch.items()}
+        batches = [
+            json_request("PUT", "batch", f"/runs/{NEW}/epochs/{epoch}/batches/b", small) for epoch in range(1, 20)
+        ]
+        large = json_request("PUT", "batch", f"/runs/{NEW}/epochs/0/batches/b", batch)
+        yield WorstRequest("DELETE", "epochs", path, before=(run, large, *batches))
+
+    return requests
 
 
 BY_HAND: Mapping[str, Make] = {
@@ -147,7 +157,9 @@ BY_HAND: Mapping[str, Make] = {
     "PUT /configs": _put_config,
     "GET /configs": _list_configs,
     "PUT /runs/{run}": _put_run,
-    "DELETE /runs/{run}": _delete_run,
+    "DELETE /runs/{run}": _delete(f"/runs/{NEW}"),
+    "DELETE /runs/{run}/epochs/{epoch}": _delete(f"/runs/{NEW}/epochs/0"),
+    "DELETE /runs/{run}/epochs/{epoch}/batches/{batch}": _delete(f"/runs/{NEW}/epochs/0/batches/b"),
     "PUT /runs/{run}/epochs/{epoch}/batches/{batch}": _put_batch,
     "GET /runs/{run}": _runs("/runs/RUN"),
     "GET /runs/{run}/examples": _runs(

@@ -28,7 +28,8 @@ def worst_requests(document: Document, route: str, size: int, paths: Mapping[str
     if operation is None:
         return
     definitions = document["components"]["schemas"]
-    names = paths | ({"run": NEW} if route == "PUT /runs/{run}" else {})
+    # The stored runs stay for other requests.
+    names = paths | ({"run": NEW} if method == "DELETE" or route == "PUT /runs/{run}" else {})
     path = template.format_map({name: quote(value, safe="{}") for name, value in names.items()})
     content = operation.get("requestBody", {}).get("content", {})
     bodies = Values(definitions, size)

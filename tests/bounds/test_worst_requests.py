@@ -11,6 +11,7 @@ from service.api.app import create_app
 from service.settings import Settings
 from tests.bounds.by_hand import BY_HAND
 from tests.bounds.measuring import Measurement
+from tests.bounds.stored_runs import RUNS
 from tests.bounds.worst import Bench, documented_routes
 from tests.bounds.worst_request import MB, routes_of
 
@@ -47,6 +48,8 @@ def test_worst_requests_are_bounded(bench: Bench, record_property: Callable[[str
     results = [result for route in bench.routes() for result in bench.measure(route)]
     missed = [f"{result.line} | {'; '.join(result.faults)}" for result in results if result.faults]
     assert not missed, "\n".join(missed)
+    # Without their runs the requests would cost nothing.
+    assert bench.stored_runs() == set(RUNS)
     record_property("figures", summary(results))
 
 

@@ -90,6 +90,11 @@ class Bench:
                     yield result
                     break
 
+    def stored_runs(self) -> set[str]:
+        """Names of the runs that no request has created."""
+        runs = httpx.get(f"{self.server.url}/runs", timeout=60).raise_for_status().json()["runs"]
+        return {run["run"] for run in runs if not run["run"].startswith("new")}
+
     def _warm_up(self, route: str) -> None:
         """Send small requests first: modules and compiled code that a route loads once do not count."""
         server = self.server
