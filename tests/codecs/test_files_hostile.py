@@ -180,3 +180,17 @@ def test_encrypted_or_other_file_is_rejected() -> None:
     for body in (b"PAR1", b"PARE" * 5, b"ARROW1\0\0ARROW1", b"PK\x03\x04" * 100, b"\x89HDF\r\n\x1a\n" * 20):
         assert isinstance(error_of(PARQUET, body), DecodeError)
         assert isinstance(error_of(ARROW, body), DecodeError)
+
+
+def test_block_of_a_footer_that_is_no_message() -> None:
+    body = arrow_file(SMALL)
+    footer = int.from_bytes(body[-10:-6], "little")
+    start = len(body) - 10 - footer
+    # The end-of-stream mark before the footer, where the footer has the position of a record batch or dictionary.
+    mark = start - 8
+    assert body[mark:start] == b"\xff\xff\xff\xff\0\0\0\0"
+    for place in range(start, len(body) - 18, 8):
+        lying = bytearray(body)
+        lying[place : place + 8] = mark.to_bytes(8, "little")
+        got = outcome(ARROW, lying)
+        assert not isinstance(got, LossServiceError) or got.status in (400, 413, 422)

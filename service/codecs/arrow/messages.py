@@ -153,7 +153,7 @@ class StreamDecoding:
 
     def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
         failure = self._source.failure or err
-        if isinstance(failure, pa.ArrowException | OSError | ValueError | struct.error) and not isinstance(
+        if isinstance(failure, pa.ArrowException | OSError | EOFError | ValueError | struct.error) and not isinstance(
             failure, LossServiceError
         ):
             raise DecodeError(f"arrow: {failure}") from err
