@@ -27,6 +27,7 @@ import uvicorn
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from service.api.http.pace import InTime
 from service.api.http.problems import problem_response
 from service.api.http.security_headers import with_security_headers
 from service.errors import (
@@ -309,17 +310,17 @@ class BodyProtocol(HttpToolsProtocol):
         cycle.message_event.clear()
         if not cycle.more_body:
             return arrived
-        filled = self._reader.fill(body[arrived:])
+        reader = self._reader
+        filled = reader.fill(body[arrived:])
         self.flow.resume_reading()
         try:
-            async with asyncio.timeout_at(deadline(arrived)) as limit:
-                self._reader.on_progress(lambda missing: _postpone(limit, deadline(len(body) - missing)))
+            async with InTime(deadline, lambda: len(body) - reader.num_missing):
                 if not await filled:
                     raise ClientDisconnect
         except (asyncio.CancelledError, TimeoutError):
             if cycle.more_body and not cycle.disconnected:
                 # Close after this reply: the rest of the body is unread, so the next request cannot be found.
-                self._reader.stop()
+                reader.stop()
                 self.flow.pause_reading()
                 cycle.keep_alive = False
             raise
@@ -382,8 +383,3 @@ class BodyProtocol(HttpToolsProtocol):
         headers += [(b"connection", b"close"), (b"x-request-id", secrets.token_hex(16).encode())]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         return STATUS_LINE[error.status] + lines + b"\r\n" + bytes(reply.body)
-
-
-def _postpone(limit: asyncio.Timeout, when: float | None) -> None:
-    if not limit.expired():
-        limit.reschedule(when)

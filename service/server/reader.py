@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 NOTHING = memoryview(b"")
@@ -54,7 +53,6 @@ class Reader(asyncio.BufferedProtocol):
         self._receiver = receiver
         self._unfilled = NOTHING
         self._filled: asyncio.Future[bool]
-        self._progress: Callable[[int], None] | None = None
 
     def fill(self, unfilled: memoryview) -> asyncio.Future[bool]:
         """Receive into this memory until it is full; the result is False if the client disconnects before that."""
@@ -63,14 +61,15 @@ class Reader(asyncio.BufferedProtocol):
         self._filled = self._receiver.loop.create_future()
         return self._filled
 
-    def on_progress(self, progress: Callable[[int], None]) -> None:
-        """Call `progress` with the number of missing bytes whenever some have arrived."""
-        self._progress = progress
+    @property
+    def num_missing(self) -> int:
+        """Bytes that are missing until the memory is full."""
+        return len(self._unfilled)
 
     def stop(self) -> None:
         """Receive into the scratch buffer again."""
         # An empty slice would keep the whole body in memory.
-        self._unfilled, self._progress = NOTHING, None
+        self._unfilled = NOTHING
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._unfilled:
@@ -84,8 +83,6 @@ class Reader(asyncio.BufferedProtocol):
         self._unfilled = self._unfilled[nbytes:]
         if not self._unfilled:
             self._end(filled=True)
-        elif self._progress is not None:
-            self._progress(len(self._unfilled))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._receiver.connection_lost(exc)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -11,7 +10,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from service.api.http.buffers import new_buffer
-from service.api.http.pace import Pace
+from service.api.http.pace import InTime, Pace
 from service.codecs.json_size import check_size
 from service.errors import BodyTimeoutError, BodyTooLargeError, DecodeError
 
@@ -104,26 +103,24 @@ async def _read_declared(request: Request, pace: Pace, body: memoryview) -> memo
 async def _copy_into(request: Request, body: memoryview, deadline: Callable[[int], float]) -> int:
     """The extension `receive_into`, for servers that lack it."""
     position = 0
-    async with asyncio.timeout_at(deadline(0)) as limit:
+    async with InTime(deadline, lambda: position):
         async for chunk in _chunks(request):
             end = position + len(chunk)
             if end > len(body):
                 raise DecodeError(f"Content-Length says {len(body)} bytes, more came")
             body[position:end] = chunk
             position = end
-            limit.reschedule(deadline(position))
     return position
 
 
 async def _read_chunked(request: Request, pace: Pace, max_bytes: int, hold: Callable[[int], None]) -> memoryview:
     body = bytearray()
-    async with asyncio.timeout_at(pace.deadline(0)) as limit:
+    async with InTime(pace.deadline, lambda: len(body)):
         async for chunk in _chunks(request):
             if len(body) + len(chunk) > max_bytes:
                 raise _too_large(len(body) + len(chunk), max_bytes)
             hold(len(chunk))
             body += chunk
-            limit.reschedule(pace.deadline(len(body)))
     return memoryview(body)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from types import TracebackType
 
 # Seconds before the least rate counts: a client may need some to begin.
 GRACE_S = 10.0
@@ -38,3 +40,38 @@ class Pace:
         least = self._min_bytes_per_s
         rate = f" or came at less than {least} bytes/s (min_bytes_per_s)" if least else ""
         return f"the body did not arrive in {self._timeout_s:g} s (body_timeout_s){rate}"
+
+
+class InTime:
+    """Block that ends with `TimeoutError` when bytes arrive too slowly; an asynchronous context manager.
+
+    Args:
+        deadline: See `Pace.deadline`; None is no deadline.
+        received: Returns the number of bytes that have arrived. Called only when a deadline has come.
+    """
+
+    def __init__(self, deadline: Callable[[int], float | None], received: Callable[[], int]) -> None:
+        self._deadline = deadline
+        self._received = received
+        self._limit = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._check()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._limit.__aexit__(kind, error, traceback)
+
+    def _check(self) -> None:
+        loop, when = asyncio.get_running_loop(), self._deadline(self._received())
+        if when is None:
+            return
+        if when > loop.time():
+            self._timer = loop.call_at(when, self._check)
+        else:
+            self._limit.reschedule(when)
