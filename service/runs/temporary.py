@@ -45,7 +45,10 @@ class TemporaryFolder:
             OSError: It cannot be created.
         """
         with self._lock:
-            if self._path is None:
+            # The data directory may have been deleted while the service runs.
+            if self._path is None or not self._path.is_dir():
+                if self._owner is not None:
+                    self._owner.close()
                 self._path = self._create()
                 self._owner = (self._path / f"{LOCK}.new").open("wb")
                 fcntl.flock(self._owner, fcntl.LOCK_EX)

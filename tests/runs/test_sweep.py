@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -100,6 +101,8 @@ def test_a_temporary_folder_is_deleted_at_the_end(store: RunStore) -> None:
     folder = TemporaryFolder(store.files)
     path = folder.path()
     assert folder.path() == path
+    shutil.rmtree(path)
+    path = folder.path()
     assert path.is_dir()
     folder.close()
     assert not path.exists()
