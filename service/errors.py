@@ -25,6 +25,7 @@
   - TooManyExamplesError            413 too_many_examples       the request has more rows than max_examples
   - TooManyBatchesError             413 too_many_batches        the request has too many batches
   - TooManyAttributesError          413 too_many_attributes     an example has too many attributes
+  - TooManyColumnsError             413 too_many_columns        a CSV file has more than 10 000 columns
   - TooManyValuesError              413 too_many_values         a JSON body has more than 2^20 values and names
   - RunFullError                    413 run_full                the run has more rows than max_run_rows
   - HeadersTimeoutError             408 head_timeout            request line and headers did not arrive in time
@@ -303,6 +304,12 @@ class TooManyAttributesError(LossServiceError):
     """The examples have more attributes than are accepted."""
 
     status, code, title = 413, "too_many_attributes", "Too many attributes"
+
+
+class TooManyColumnsError(LossServiceError):
+    """A CSV file has more than 10 000 columns."""
+
+    status, code, title = 413, "too_many_columns", "Too many columns"
 
 
 class TooManyValuesError(LossServiceError):

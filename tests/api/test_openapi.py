@@ -21,6 +21,7 @@ from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import ensure_resource_availability, positive_data_acceptance, use_after_free
 from starlette.testclient import TestClient
 
+from service import errors
 from service.api.app import create_app
 from service.settings import Settings
 
@@ -40,6 +41,19 @@ SELECTIVE = ("alpha", "cursor", "epoch", "gamma", "other_epoch", "queue")
 # Schemas cannot express relations between values, such as one weight for each class of the run, so a valid document
 # may be an invalid request. The other checks follow resources over several requests.
 EXCLUDED_CHECKS = [positive_data_acceptance, ensure_resource_availability, use_after_free]
+
+# Errors of every route: of the connection, of its headers, of the framework, and bases of other errors.
+NOT_OF_ROUTES = {
+    "conflict",
+    "head_timeout",
+    "head_too_large",
+    "http_version",
+    "internal_error",
+    "method_not_allowed",
+    "too_many_connections",
+    "transfer_encoding",
+    "unauthorized",
+}
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +168,14 @@ def test_every_json_reply_has_a_type(document: dict[str, Any]) -> None:
                 (problem,) = content.values()
                 assert problem["schema"]["properties"]["status"] == {"const": int(status)}
                 assert problem["schema"]["properties"]["code"]["enum"], name
+
+
+def test_every_error_is_documented(document: dict[str, Any]) -> None:
+    known = {kind.code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "code")}
+    replies = [reply for _, operation in operations(document) for reply in operation["responses"].values()]
+    schemas = [content["schema"] for reply in replies for content in reply.get("content", {}).values()]
+    named = {code for schema in schemas for code in schema.get("properties", {}).get("code", {}).get("enum", ())}
+    assert named == known - NOT_OF_ROUTES
 
 
 def test_every_reply_type_has_a_description(document: dict[str, Any]) -> None:

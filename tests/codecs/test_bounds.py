@@ -13,12 +13,14 @@ from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.base import MAX_BATCHES, Reader
 from service.codecs.json import JsonCodec
 from service.codecs.safetensors import SafetensorsCodec
+from service.codecs.tables.csv import MAX_COLUMNS
 from service.errors import (
     DecodeError,
     LossServiceError,
     ShapeError,
     TooManyAttributesError,
     TooManyBatchesError,
+    TooManyColumnsError,
     TooManyExamplesError,
 )
 from service.formats.attributes import MAX_ATTRIBUTES
@@ -78,6 +80,17 @@ def test_more_batches_than_a_request_may_have() -> None:
     refused(TooManyBatchesError, JsonCodec(), json.dumps({"batches": [batch] * (MAX_BATCHES + 1)}).encode())
     metadata = {"request": json.dumps({"batches": [{}] * (MAX_BATCHES + 1)})}
     refused(TooManyBatchesError, SafetensorsCodec(), write_safetensors({}, metadata))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_more_columns_than_a_csv_file_may_have(more: int) -> None:
+    classes = MAX_COLUMNS - 1 + more
+    names = ",".join(f"logit_{number}" for number in range(classes))
+    body = f"label,{names}\n0{',0' * classes}\n".encode()
+    if more:
+        refused(TooManyColumnsError, CSV, body)
+    else:
+        assert CSV.decode(body).batches[0].logits.shape == (1, classes)
 
 
 @pytest.mark.slow

@@ -13,11 +13,15 @@ import pyarrow as pa
 from service.codecs.base import check_rows, inflated_bytes
 from service.codecs.tables.batch import batch_of, check_size, column_fault, resolve_columns
 from service.codecs.tables.decoding import decoding
+from service.errors import TooManyColumnsError
 from service.formats.arrays import Body
 from service.formats.columns import ColumnError, find_columns
 from service.formats.csv_rows import csv_rows, open_csv
 from service.formats.part_names import NamesError
 from service.schema.request import LossRequest, RequestOptions
+
+# pyarrow takes about 5 KB for each column.
+MAX_COLUMNS = 10_000
 
 
 class CsvReader:
@@ -50,6 +54,11 @@ class CsvReader:
         max_bytes = inflated_bytes(body, max_bytes)
         with decoding("csv"):
             file = open_csv(io.BytesIO(body), _fits, encoding=self._encoding, separator=self._separator)
+            if len(file.header) > MAX_COLUMNS:
+                raise TooManyColumnsError(
+                    f"{len(file.header)} columns, a CSV file may have {MAX_COLUMNS}: "
+                    "send the logits of a row as a list in one cell, or another format"
+                )
             columns = resolve_columns(file.header, with_attributes=with_attributes)
             rows: list[pa.RecordBatch] = []
             count = size = 0
