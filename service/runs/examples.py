@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -178,7 +179,7 @@ def examples_page(
     condition, parameters = where.sql(view)
     matching = view.row(f"SELECT count(*) AS n FROM {view.scored(weighting, epoch)} WHERE {condition}", parameters)
     # A cursor belongs to one list: with another epoch, loss or order it is an error.
-    listing = f"{epoch} {weighting} {order.sql}"
+    listing = hashlib.sha256(f"{epoch} {weighting} {order.sql}".encode()).hexdigest()
     if cursor is not None:
         after, values = order.after(_last_values(cursor, order, listing))
         condition, parameters = f"{condition} AND {after}", parameters + values

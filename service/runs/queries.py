@@ -221,6 +221,7 @@ class View:
         self._cancellation = cancellation or Cancellation()
         self._caches = caches or Caches()
         self._left_out: dict[int, LeftOut] = {}
+        self._weights: dict[Weighting, str] = {}
 
     def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, cached until the run's rows change; callers must not change it.
@@ -241,7 +242,23 @@ class View:
 
     def scored(self, weighting: Weighting, epoch: int | None = None) -> str:
         """A subquery: rows of an epoch or of all epochs, with every score of `SCORE_NAMES` and `log_loss`."""
-        return f"(SELECT *, {weighting.sql} FROM (SELECT {ROWS} FROM {self.stored(epoch)}))"
+        if not weighting.has_many_classes:
+            return f"(SELECT *, {weighting.sql} FROM (SELECT {ROWS} FROM {self.stored(epoch)}))"
+        weights = self._weights_table(weighting)
+        rows = f"SELECT {ROWS}, class_weight FROM {self.stored(epoch)} JOIN {weights} USING (target)"
+        return f"(SELECT * EXCLUDE (class_weight), {weighting.sql} FROM ({rows}))"
+
+    def _weights_table(self, weighting: Weighting) -> str:
+        """Name of a table of the classes and their weights."""
+        if weighting not in self._weights:
+            weights = weighting.alpha or ()
+            columns = {
+                "target": pa.array(range(len(weights)), pa.int32()),
+                "class_weight": pa.array(weights, pa.float64()),
+            }
+            self._weights[weighting] = f"class_weights_{next(_numbers)}"
+            self.cursor.register(self._weights[weighting], pa.table(columns))
+        return self._weights[weighting]
 
     def stored(self, epoch: int | None = None, *, with_attributes: bool = False) -> str:
         """A subquery: the rows of an epoch or of all epochs that count; empty if there are none.

@@ -9,6 +9,8 @@ from service.runs.sql import literal
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 
+WEIGHTS_IN_SQL = 100
+
 
 @dataclass(frozen=True)
 class Weighting:
@@ -52,10 +54,22 @@ class Weighting:
         return Weighting(weights, self.gamma if gamma is None else LossConfig.parse({"gamma": gamma}).gamma)
 
     @property
+    def has_many_classes(self) -> bool:
+        """True if the weights have to be in a table: the time to plan a query grows with the weights in its text."""
+        return self.alpha is not None and len(self.alpha) > WEIGHTS_IN_SQL
+
+    @property
     def sql(self) -> str:
-        """Column expressions of the losses; they use the columns of `service.runs.sql.ROWS`."""
-        weights = None if self.alpha is None else ", ".join(map(literal, self.alpha))
-        alpha = "1::DOUBLE" if weights is None else f"(CAST([{weights}] AS DOUBLE[]))[target + 1]"
+        """Column expressions of the losses; they use the columns of `service.runs.sql.ROWS`.
+
+        The weight of many classes is in a further column, `class_weight`.
+        """
+        if self.alpha is None:
+            alpha = "1::DOUBLE"
+        elif self.has_many_classes:
+            alpha = "class_weight"
+        else:
+            alpha = f"(CAST([{', '.join(map(literal, self.alpha))}] AS DOUBLE[]))[target + 1]"
         gamma = literal(self.gamma)
         return f"""
             {alpha} AS alpha_t,

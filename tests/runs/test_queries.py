@@ -235,6 +235,19 @@ def test_queries_beyond_their_memory_use_the_disk_then_raise() -> None:
             runs.ask(lambda view: view.row(f"SELECT length(string_agg(t, ',')) AS n FROM ({numbers})"))
 
 
+def test_weights_of_many_classes_are_those_of_few(runs: TempRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, targets = noisy(200, 5, seed=1)
+    runs.create()
+    runs.put(logits, targets)
+    weighting = Weighting((1.0, 0.25, 3.0, 0.0, 1e-9), 0.5)
+    few = table(runs, weighting, 0)
+    monkeypatch.setattr("service.runs.weighting.WEIGHTS_IN_SQL", 2)
+    assert weighting.has_many_classes
+    many = table(runs, weighting, 0)
+    assert many == few
+    assert [*many[0]] == [*few[0]]
+
+
 def test_a_text_in_sql_is_quoted(runs: TempRuns) -> None:
     runs.create()
     for text in ("", "it's", "''", "\\'; DROP TABLE x; --", "ü\n"):
