@@ -99,3 +99,29 @@ def test_diagnose_prints_texts_of_the_data_without_interpreting_them() -> None:
     assert f"Warning: {text}" in shown
     assert f"{text} / {text}" in shown
     assert f"Run {text}, epoch 1 of 0, 1" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "called", "text"),
+    [
+        ([], ("delete", ()), "Deleted run r."),
+        (["--epoch", "3"], ("delete_epoch", (3,)), "Deleted epoch 3 of run r."),
+        (["--epoch", "3", "--batch", "b"], ("delete_batch", (3, "b")), "Deleted batch b of epoch 3 of run r."),
+    ],
+)
+def test_delete_deletes_a_run_an_epoch_or_a_batch(
+    words: list[str], called: tuple[str, tuple[object, ...]], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, tuple[object, ...]]] = []
+    for name in ("delete", "delete_epoch", "delete_batch"):
+        monkeypatch.setattr(
+            f"service.client.RunClient.{name}", lambda client, *args, name=name: calls.append((name, args))
+        )
+    ended = run("runs", "delete", "r", "--yes", *words)
+    assert (ended.returncode, calls, ended.stderr.strip()) == (0, [called], text)
+
+
+def test_a_batch_is_deleted_from_an_epoch() -> None:
+    ended = run("runs", "delete", "r", "--yes", "--batch", "b")
+    assert ended.returncode == 2
+    assert "--epoch" in ended.stderr

@@ -37,6 +37,8 @@ from service.errors import (
     InvalidTargetError,
     QueueConflictError,
     RunConflictError,
+    UnknownBatchError,
+    UnknownEpochError,
     UnknownExampleError,
     UnknownOutputError,
     UnknownQueueError,
@@ -87,6 +89,21 @@ def test_a_run_is_created_described_listed_and_deleted(client: LossClient) -> No
     with pytest.raises(UnknownRunError):
         run.describe()
     assert client.runs() == []
+
+
+def test_batches_and_epochs_are_replaced_and_deleted(run: RunClient) -> None:
+    with pytest.raises(BatchConflictError):
+        run.push(1, "all", LOGITS, TARGETS, IDS)
+    replaced = run.push(1, "all", LOGITS, TARGETS, IDS, replace=True)
+    assert replaced.num_examples == len(LOGITS)
+    run.delete_batch(0, "first")
+    assert [epoch["num_batches"] for epoch in run.describe()["epochs"]] == [1, 1]
+    with pytest.raises(UnknownBatchError):
+        run.delete_batch(0, "first")
+    run.delete_epoch(0)
+    assert [epoch["epoch"] for epoch in run.describe()["epochs"]] == [1]
+    with pytest.raises(UnknownEpochError):
+        run.delete_epoch(0)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a b", "x" * 101])
@@ -286,6 +303,9 @@ def test_an_interrupted_download_is_retried_and_leaves_no_partial_file(tmp_path:
         (lambda run: run.create_queue("random", name="named"), 4),
         (lambda run: run.review([{"id": "a", "verdict": "ok"}]), 1),
         (lambda run: run.delete(), 1),
+        (lambda run: run.delete_epoch(0), 1),
+        (lambda run: run.delete_batch(0, "b"), 1),
+        (lambda run: run.push(0, "b", LOGITS, TARGETS, IDS, replace=True), 4),
         (lambda run: run.push(0, "b", LOGITS, TARGETS, IDS), 4),
         (lambda run: run.diagnostics(), 4),
     ],
