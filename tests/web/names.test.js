@@ -17,6 +17,7 @@ Deno.test("files of the same name get different batches", () => {
 
 Deno.test("the ending of a file tells its media type", () => {
   assert.equal(mediaTypeOf("A.B.CSV"), "text/csv");
+  assert.equal(mediaTypeOf("rows.tsv"), "text/tab-separated-values");
   assert.equal(mediaTypeOf("run.feather"), mediaTypeOf("run.arrow"));
   assert.equal(mediaTypeOf("picture.png"), undefined);
   assert.equal(mediaTypeOf("csv.bak"), undefined);

@@ -15,6 +15,7 @@ export const MEDIA_TYPES = {
   feather: ARROW,
   ipc: ARROW,
   csv: "text/csv",
+  tsv: "text/tab-separated-values",
   safetensors: "application/x-safetensors",
 };
 
