@@ -36,7 +36,7 @@ def table(runs: TempRuns, weighting: Weighting = FOCAL, epoch: int = 0) -> list[
 
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_the_table_of_classes(runs: TempRuns, epoch: int) -> None:
-    rows = scored(runs.raw(epoch=epoch), FOCAL.alpha, FOCAL.gamma)
+    rows = scored(runs.counted(epoch=epoch), FOCAL.alpha, FOCAL.gamma)
     targets, predictions = ([row[name] for row in rows] for name in ("target", "prediction"))
     recalls = recall_score(targets, predictions, labels=range(4), average=None)
     result, total = table(runs, epoch=epoch), sum(row["loss"] for row in rows)
