@@ -15,6 +15,7 @@ from service.mining.reasons import reason
 from service.mining.requests import Only, QueueRequest
 from service.mining.selection import Candidate, Candidates, Part, Rule, apportion, interleave, select
 from service.mining.strategies import Ranking, ranking, suggest_over_epochs
+from service.runs.damage import damage
 from service.runs.examples import Condition, attributes_of
 from service.runs.names import check_name
 from service.runs.queries import View
@@ -112,6 +113,11 @@ def queue(store: RunStore, snapshot: Snapshot, name: str) -> StoredQueue:
     stored = store.documents.get(snapshot, FOLDER, name, STORED_QUEUE)
     if stored is None:
         raise UnknownQueueError(f"run {snapshot.name} has no queue {name}")
+    for row in stored["rows"]:
+        largest = max(row["target"], row["prediction"], row["suggested"] or 0)
+        if snapshot.num_classes is not None and largest >= snapshot.num_classes:
+            msg = f"has class {largest}; the run has {snapshot.num_classes} classes"
+            raise damage(f"{snapshot.root}/{FOLDER}/{name}.json", msg)
     return stored
 
 

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 
 from service.runs.cache import BoundedCache
 from service.runs.compaction import MergedFolder
-from service.runs.damage import named_damage
+from service.runs.damage import damage, named_damage
 from service.runs.files import Files
 from service.schema.replies.reviews import Review
 
@@ -58,6 +58,12 @@ class ReviewFile:
     def size(self) -> int:
         """Number of reviews."""
         return sum(map(len, self.lists.values()))
+
+    @cached_property
+    def largest_label(self) -> int:
+        """The largest label; -1 without one."""
+        labels = (review["label"] for reviews in self.lists.values() for review in reviews)
+        return max((label for label in labels if label is not None), default=-1)
 
     @cached_property
     def last(self) -> str:
@@ -127,9 +133,20 @@ class ReviewFolder(MergedFolder[ReviewFile]):
         path = f"{self.path}/{stamp:020d}-{uuid4().hex[:12]}{self.suffix}"
         self.files.create(path, lambda file: file.write(content), within=within)
 
-    def history(self) -> ReviewHistory:
-        """All reviews."""
+    def history(self, num_classes: int | None = None) -> ReviewHistory:
+        """All reviews.
+
+        Args:
+            num_classes: Number of classes of the run; None if it is not known yet.
+
+        Raises:
+            RunDamagedError: A file cannot be read, or has a label that is no class.
+        """
         live = self.live()
+        for file in live:
+            if num_classes is not None and file.largest_label >= num_classes:
+                msg = f"has label {file.largest_label}; the run has {num_classes} classes"
+                raise damage(f"{self.path}/{file.name}", msg)
 
         def read() -> ReviewHistory:
             lists = _lists(live)

@@ -300,7 +300,7 @@ class RunStore:
 
     def reviews(self, snapshot: Snapshot) -> ReviewHistory:
         """All reviews of a run."""
-        return self.review_folder(snapshot).history()
+        return self.review_folder(snapshot).history(snapshot.num_classes)
 
     def add_reviews(self, snapshot: Snapshot, reviews: Sequence[Review]) -> None:
         """Store reviews durably.
