@@ -55,4 +55,5 @@ def test_a_batch_that_trickles(rate: int, is_slow: bool) -> None:
 
 
 def test_pauses_between_batches_do_not_count() -> None:
-    read(3, 2, rate=1_000_000, byte_s=0.0, pause_s=3 * GRACE_S)
+    # Without the pause, the bytes may take GRACE_S + 1 / rate; with it, GRACE_S + 2 / rate would be too little.
+    read(2, 2, rate=5, byte_s=0.0, pause_s=GRACE_S + 0.45)
