@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from service.exports.formats import FORMATS
@@ -20,7 +21,7 @@ def _post_loss(size: int) -> Iterator[WorstRequest]:
 def _put_batch(size: int) -> Iterator[WorstRequest]:
     run = json_request("PUT", "run", f"/runs/{NEW}", {})
     for request in loss_bodies("PUT", f"/runs/{NEW}/epochs/0/batches/b", size, stored=True):
-        yield WorstRequest(**{**vars(request), "before": (run,)})
+        yield replace(request, before=(run,))
 
 
 def _put_config(size: int) -> Iterator[WorstRequest]:
@@ -83,6 +84,13 @@ def _post_queue(size: int) -> Iterator[WorstRequest]:
         for strategy in ("suspected_errors", "area_under_margin", "semi_hard", "random"):
             queue = everything | {"strategy": strategy}
             yield json_request("POST", f"{strategy} of the run of {run}", f"/runs/{run}/queues", queue)
+
+
+def _rename_queue(size: int) -> Iterator[WorstRequest]:
+    everything = {"strategy": "top_loss", "budget": MAX_BUDGET, "exclude_reviewed": False, "name": NEW}
+    queue = json_request("POST", "queue", "/runs/rows/queues", everything)
+    rename = json_request("PATCH", "all rows", f"/runs/rows/queues/{NEW}", {"name": f"{NEW}-renamed"})
+    yield replace(rename, before=(queue,))
 
 
 def _post_reviews(size: int) -> Iterator[WorstRequest]:
@@ -170,6 +178,7 @@ BY_HAND: Mapping[str, Make] = {
     "GET /runs/{run}/dynamics": _runs("/runs/RUN/dynamics", "?limit=100000&bins=100", "?gamma=1"),
     "GET /runs/{run}/compare/{other}": _compare,
     "POST /runs/{run}/queues": _post_queue,
+    "PATCH /runs/{run}/queues/{queue_name}": _rename_queue,
     "GET /runs/{run}/queues/{queue_name}": lambda size: iter(
         [WorstRequest("GET", "all rows", "/runs/rows/queues/queue?limit=100000&facets=true")]
     ),

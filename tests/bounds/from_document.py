@@ -28,8 +28,9 @@ def worst_requests(document: Document, route: str, size: int, paths: Mapping[str
     if operation is None:
         return
     definitions = document["components"]["schemas"]
-    # The stored runs stay for other requests.
+    # The stored runs and queues stay for other requests.
     names = paths | ({"run": NEW} if method == "DELETE" or route == "PUT /runs/{run}" else {})
+    names |= {"queue_name": NEW} if method == "PATCH" else {}
     path = template.format_map({name: quote(value, safe="{}") for name, value in names.items()})
     content = operation.get("requestBody", {}).get("content", {})
     bodies = Values(definitions, size)
