@@ -135,7 +135,7 @@ def _duplicated(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | No
     if not diagnostics["num_duplicates"]:
         return None
     return _warning(
-        "duplicate_ids",
+        "duplicated_ids",
         f"{diagnostics['num_duplicates']} rows of epoch {diagnostics['epoch']} are left out, since a later row has the "
         "same id: only the last one counts, by the names of the batches.",
     )

@@ -185,7 +185,7 @@ export interface Diagnostics {
 }
 
 export interface DiagnosticsWarning {
-  code: "no_examples" | "probabilities_as_logits" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicate_ids" | "no_logits" | "class_weights";
+  code: "no_examples" | "probabilities_as_logits" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights";
   message: string;
 }
 

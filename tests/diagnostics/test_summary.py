@@ -259,7 +259,7 @@ CASES: list[Case] = [
     ("partial_epoch", lambda runs: _two_epochs(runs, 299, 300), lambda runs: _two_epochs(runs, 300, 300)),
     ("partial_epoch", lambda runs: _two_epochs(runs, 200, 300), lambda runs: _two_epochs(runs, 300, 200)),
     ("small_classes", lambda runs: _small_class(runs, 9), lambda runs: _small_class(runs, 10)),
-    ("duplicate_ids", lambda runs: _duplicate(runs, "e0000"), lambda runs: _duplicate(runs, "new")),
+    ("duplicated_ids", lambda runs: _duplicate(runs, "e0000"), lambda runs: _duplicate(runs, "new")),
     ("no_logits", lambda runs: _whole(runs, store_logits=False), lambda runs: _whole(runs, store_logits=True)),
     (
         "class_weights",
@@ -295,7 +295,7 @@ def test_warnings_name_their_numbers(runs: TempRuns) -> None:
     assert "Epoch 0 has 12 of the 13 examples" in first["partial_epoch"]
     assert "k1 (1), k2 (0)" in first["small_classes"]
     assert "and 19 more" in first["small_classes"]
-    assert "1 rows of epoch 1" in second["duplicate_ids"]
+    assert "1 rows of epoch 1" in second["duplicated_ids"]
 
 
 def test_selected_fields_equal_those_of_all_fields(runs: TempRuns) -> None:

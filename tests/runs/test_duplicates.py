@@ -104,10 +104,10 @@ def test_diagnostics(runs: TempRuns, epoch: int) -> None:
     assert number == runs.store.snapshot("all").num_rows(epoch) - counted["num_examples"]
     assert counted.pop("num_duplicates") == 0
     texts = {warning["code"]: warning["message"] for warning in full["warnings"]}
-    assert ("duplicate_ids" in texts) == (epoch != 1)
+    assert ("duplicated_ids" in texts) == (epoch != 1)
     if epoch != 1:
-        assert f"{number} rows of epoch {epoch} are left out" in texts["duplicate_ids"]
-    full["warnings"] = [warning for warning in full["warnings"] if warning["code"] != "duplicate_ids"]
+        assert f"{number} rows of epoch {epoch} are left out" in texts["duplicated_ids"]
+    full["warnings"] = [warning for warning in full["warnings"] if warning["code"] != "duplicated_ids"]
     for reply in (full, counted):
         reply["num_ignored"] = 0
     assert plain(full) == plain(counted)

@@ -18,7 +18,7 @@ WarningCode = Literal[
     "over_confident",
     "small_classes",
     "many_classes",
-    "duplicate_ids",
+    "duplicated_ids",
     "no_logits",
     "class_weights",
 ]
