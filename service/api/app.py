@@ -148,7 +148,7 @@ def _cors(origins: Sequence[str]) -> Middleware:
     return Middleware(
         CORSMiddleware,
         allow_origins=origins,
-        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         # Keys, media types and headers of the Open Inference Protocol. Cookies are not allowed.
         allow_headers=["*"],
         expose_headers=["X-Request-ID", "Link", "Retry-After", "Content-Disposition", "Server-Timing"],
