@@ -12,11 +12,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 from uuid import uuid4
 
 import orjson
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from service.runs.cache import BoundedCache
@@ -32,7 +32,7 @@ class MergedReviews(TypedDict):
     """The content of a merged file."""
 
     replaces: list[str]
-    lists: dict[str, list[Review]]
+    lists: Annotated[dict[Annotated[str, Field(pattern=r"^\d{1,20}-")], list[Review]], Field(min_length=1)]
 
 
 FILE: TypeAdapter[list[Review] | MergedReviews] = TypeAdapter(list[Review] | MergedReviews)

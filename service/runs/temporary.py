@@ -50,9 +50,12 @@ class TemporaryFolder:
                 if self._owner is not None:
                     self._owner.close()
                 self._path = self._create()
-                self._owner = (self._path / f"{LOCK}.new").open("wb")
+                new = self._path / f"{LOCK}.new"
+                new.touch()
+                # For reading: a file that is open for writing keeps the file system from being made read-only.
+                self._owner = new.open("rb")
                 fcntl.flock(self._owner, fcntl.LOCK_EX)
-                os.rename(self._owner.name, self._path / LOCK)
+                new.rename(self._path / LOCK)
             return self._path
 
     def _create(self) -> Path:

@@ -220,7 +220,6 @@ def test_infer_is_timed_as_post_loss_is(client: httpx.Client) -> None:
         (inputs_of(), {"parameters": {"config_id": "fl_0"}}, "404", "fl_0"),
         (inputs_of()[:1], {}, "422", "input targets missing"),
         (inputs_of(), {"outputs": [triton.InferRequestedOutput("loss", class_count=2)]}, "400", "classification"),
-        (inputs_of(logits=LOGITS.astype(np.int64), datatype="INT64"), {}, "422", "INT64"),
         (inputs_of(logits=np.full((ROWS, 5), np.nan, np.float32), binary=False), {}, "400", "binary"),
     ],
 )

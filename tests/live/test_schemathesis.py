@@ -19,7 +19,7 @@ import pytest
 
 from tests.live.server_process import running_server
 
-SECONDS = os.environ.get("SCHEMATHESIS_S", "30")
+SECONDS = os.environ.get("SCHEMATHESIS_S", "15")
 KEY = "a-key-of-twenty-four-letters"
 # Schemas cannot express relations between values, so a valid document may be an invalid request.
 EXCLUDED_CHECKS = "positive_data_acceptance"
@@ -30,7 +30,15 @@ RUN = {
     "attributes": {"text": ["some text"] * 30},
 }
 # Requests for the stored run; names that the engine invents are unknown.
-CONFIGURATION = '[parameters]\nrun = "r"\n'
+CONFIGURATION = 'hooks = "hooks.py"\n[parameters]\nrun = "r"\n'
+# Replies to wrong keys are delayed by address, so each request has its own.
+HOOKS = """
+import ipaddress, random, schemathesis
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    case.headers["X-Forwarded-For"] = str(ipaddress.IPv4Address(random.getrandbits(32)))
+"""
 FUZZING = ("--phases", "coverage,fuzzing", "--exclude-method", "DELETE")
 STATEFUL = ("--phases", "stateful")
 
@@ -75,6 +83,7 @@ def store_run(folder: Path, url: str, key: str) -> None:
 def run_schemathesis(folder: Path, url: str, key: str, phases: Sequence[str]) -> dict[str, Any]:
     """Run `schemathesis run`, and return its report with its output."""
     (folder / "schemathesis.toml").write_text(CONFIGURATION)
+    (folder / "hooks.py").write_text(HOOKS)
     command = [
         Path(sys.executable).with_name("schemathesis"),
         "run",
