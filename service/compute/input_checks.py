@@ -24,7 +24,7 @@ def look_like_probabilities(logits: Column) -> bool:
         logits: (N, C) of any floating dtype, in softmax mode.
     """
     # The first value decides for almost every batch of logits, in a microsecond.
-    if len(logits) < 2 or not 0 <= logits[0, 0] <= 1:
+    if len(logits) < 2 or not 0 <= float(logits[0, 0]) <= 1:
         return False
     rows = logits[:ROWS_CHECKED].astype(np.float64)
     in_range = bool(((rows >= 0) & (rows <= 1)).all()) and bool(((rows > 0) & (rows < 1)).any())

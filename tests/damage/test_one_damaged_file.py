@@ -12,7 +12,7 @@ import pytest
 from tests.damage.damaged_runs import DamagedRuns, damaged_runs
 
 FIRST_BYTES = 64
-FLIPS = 16
+FLIPS = 4
 
 
 @pytest.fixture(scope="module")
