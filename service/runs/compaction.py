@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
-from service.runs.files import Files
+from service.runs.files import Files, modified_times
 
 MERGED_AT_ONCE = 32
 LEVEL = re.compile(r"level(\d+)-")
@@ -167,7 +167,7 @@ def delete_replaced(folder: MergedFolder[F], live: Sequence[F]) -> None:
     if not replacing:
         return
     with nullcontext(True) if folder.readers is None else folder.files.unread(folder.readers) as unread:
-        times = {} if unread else folder.files.modified(folder.path)
+        times = {} if unread else modified_times(folder.files, folder.path)
         existing = set(folder.files.names(folder.path))
         before = time.time() - REPLACED_KEPT_S
         for file in replacing:

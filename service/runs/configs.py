@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import orjson
 
 from service.errors import LossServiceError
-from service.runs.files import Files
+from service.runs.files import Files, modified_times
 from service.schema.config import LossConfig, memory_bytes
 
 FOLDER = "configs"
@@ -96,7 +96,7 @@ class ConfigFiles:
 
     def all(self) -> list[StoredConfig]:
         """All configurations, the most recently used first."""
-        modified = self._files.modified(FOLDER)
+        modified = modified_times(self._files, FOLDER)
         newest = sorted(modified, key=lambda name: modified[name], reverse=True)
         configs = (self._read(name.removesuffix(".json"), modified[name]) for name in newest)
         return [config for config in configs if config is not None]
@@ -113,7 +113,7 @@ class ConfigFiles:
 
     def _evict(self) -> None:
         """Delete the least recently used configurations beyond the limits."""
-        modified = self._files.modified(FOLDER)
+        modified = modified_times(self._files, FOLDER)
         newest = sorted(modified, key=lambda name: modified[name], reverse=True)
         self._memory_bytes = {name: self._memory_bytes.get(name) or self._measured(name) for name in newest}
         total = 0

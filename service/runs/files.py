@@ -58,9 +58,6 @@ class Files(Protocol):
     def exists(self, path: str) -> bool:
         """True if the file exists."""
 
-    def modified(self, folder: str) -> dict[str, float]:
-        """Names of the files in a folder with their modification times, in seconds since 1970."""
-
     def modified_at(self, path: str) -> float | None:
         """Modification time of a file, in seconds since 1970; None if there is no such file."""
 
@@ -125,3 +122,9 @@ def open_files(location: str) -> Files:
     except (ValueError, ImportError) as err:
         raise StorageUnavailableError(f"data_dir {location}: {err}") from err
     return RemoteFiles(filesystem, root)
+
+
+def modified_times(files: Files, folder: str) -> dict[str, float]:
+    """Names of the files in a folder with their modification times, in seconds since 1970."""
+    times = {name: files.modified_at(f"{folder}/{name}") for name in files.names(folder)}
+    return {name: time for name, time in times.items() if time is not None}

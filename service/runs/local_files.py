@@ -104,14 +104,6 @@ class LocalFiles:
         with storage_errors():
             return (self._root / path).is_file()
 
-    def modified(self, folder: str) -> dict[str, float]:
-        times: dict[str, float] = {}
-        for name in self.names(folder):
-            time_of_name = self.modified_at(f"{folder}/{name}")
-            if time_of_name is not None:
-                times[name] = time_of_name
-        return times
-
     def modified_at(self, path: str) -> float | None:
         with storage_errors(), suppress(FileNotFoundError):
             return (self._root / path).stat().st_mtime

@@ -62,14 +62,6 @@ class RemoteFiles:
         with storage_errors():
             return bool(self.filesystem.exists(self._path(path)))
 
-    def modified(self, folder: str) -> dict[str, float]:
-        times: dict[str, float] = {}
-        for name in self.names(folder):
-            time_of_name = self.modified_at(f"{folder}/{name}")
-            if time_of_name is not None:
-                times[name] = time_of_name
-        return times
-
     def modified_at(self, path: str) -> float | None:
         with storage_errors(), suppress(FileNotFoundError, NotImplementedError):
             return float(self.filesystem.modified(self._path(path)).timestamp())

@@ -33,7 +33,7 @@ CHUNK = 16 * 1024
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a request cost.
+    """Cost of a request.
 
     Args:
         status: Status of the reply; 0 if the service did not answer.

@@ -1,4 +1,4 @@
-"""What processes that died have left in the data directory is deleted, and nothing of living ones."""
+"""The sweep deletes the leftovers of processes that died, and nothing that belongs to living ones."""
 
 from __future__ import annotations
 
