@@ -40,16 +40,16 @@ class OriginCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
+            changes, from_browser = scope["method"] not in SAFE_METHODS, is_from_browser(headers)
             if self._hosts is not None and route_path(scope) not in OPEN_PATHS:
-                self._check_hosts(headers, scope["method"])
-            if scope["method"] not in SAFE_METHODS:
-                self._check_origin(headers)
+                # Browsers send `Origin` with every change, so a change without it comes from a program.
+                self._check_hosts(headers, is_program=changes and not from_browser)
+            if changes and from_browser and headers.get("origin") not in self._cors_origins:
+                require_same_origin(headers)
         await self.app(scope, receive, send)
 
-    def _check_hosts(self, headers: Headers, method: str) -> None:
-        # Browsers send `Origin` with every change, so a change without it comes from a program. Scripts like
-        # to send a bare word as `Host`, and public DNS has no such names.
-        is_program = method not in SAFE_METHODS and not is_from_browser(headers)
+    def _check_hosts(self, headers: Headers, *, is_program: bool) -> None:
+        # Scripts like to send a bare word as `Host`, and public DNS has no such names.
         for host in hosts_of(headers):
             name = host_name(host[:LONGEST_HOST])
             if not is_loopback_name(name) and name not in (self._hosts or ()) and not (is_program and is_bare(name)):
@@ -57,10 +57,6 @@ class OriginCheck:
                     f"the host {name[:100]!r} of the request is not allowed: use localhost or 127.0.0.1, or add the "
                     "name to allowed_hosts (FOCAL_LOSS_ALLOWED_HOSTS)"
                 )
-
-    def _check_origin(self, headers: Headers) -> None:
-        if is_from_browser(headers) and headers.get("origin") not in self._cors_origins:
-            require_same_origin(headers)
 
 
 def require_same_origin(headers: Headers) -> None:
