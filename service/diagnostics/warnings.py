@@ -46,7 +46,7 @@ def _empty(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
 
 
 def _like_probabilities(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
-    files = [file for file in view.snapshot.data if file.epoch == diagnostics["epoch"]]
+    files = view.snapshot.data_of(diagnostics["epoch"])
     number = sum(name in file.batches for file in files for name in file.footer.like_probabilities)
     if not number:
         return None

@@ -309,8 +309,8 @@ def _probabilities(view: View, row: Mapping[str, Any]) -> tuple[list[float | Non
 
 def _stored_logits(view: View, row: Mapping[str, Any]) -> list[float] | None:
     size = max(1, LOGITS_AT_ONCE // (view.snapshot.num_classes or 2))
-    for data in view.snapshot.data:
-        if data.epoch == row["epoch"] and row["batch"] in data.batches:
+    for data in view.snapshot.data_of(row["epoch"]):
+        if row["batch"] in data.batches:
             for rows in read_rows(view.snapshot.files, data, ["batch", "row", "logits"], size):
                 view.check()
                 is_row = pc.and_(pc.equal(rows["batch"], row["batch"]), pc.equal(rows["row"], row["row"]))

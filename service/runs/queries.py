@@ -297,7 +297,7 @@ class View:
         unknown = [number for number in epochs if number not in self._left_out]
         for number in unknown:
             # Ids are unique in a batch.
-            is_one_batch = sum(len(file.batches) for file in self.snapshot.data if file.epoch == number) <= 1
+            is_one_batch = sum(len(file.batches) for file in self.snapshot.data_of(number)) <= 1
             known = NONE if is_one_batch else self._caches.left_out.get(self.snapshot.epoch_fingerprint(number))
             if known is not None:
                 self._left_out[number] = known

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,6 +48,17 @@ class Snapshot:
         """Epochs with batches, ascending."""
         return sorted({file.epoch for file in self.data if file.batches})
 
+    @cached_property
+    def _by_epoch(self) -> dict[int, list[DataFile]]:
+        by_epoch = defaultdict[int, list[DataFile]](list)
+        for file in self.data:
+            by_epoch[file.epoch].append(file)
+        return dict(by_epoch)
+
+    def data_of(self, epoch: int | None = None) -> Sequence[DataFile]:
+        """Live data files of an epoch or of all epochs."""
+        return self.data if epoch is None else self._by_epoch.get(epoch, ())
+
     def epoch(self, number: int | None = None) -> int:
         """Return the epoch if the run has it; for None the last epoch, or 0 if the run has none yet.
 
@@ -67,16 +80,12 @@ class Snapshot:
             with_attributes: True to leave out files without attributes.
         """
         return [
-            file
-            for file in self.data
-            if (epoch is None or file.epoch == epoch)
-            and file.size
-            and (file.footer.has_attributes or not with_attributes)
+            file for file in self.data_of(epoch) if file.size and (file.footer.has_attributes or not with_attributes)
         ]
 
     def counts(self, epoch: int | None = None) -> Counts:
         """Counts of the rows of an epoch or of all epochs."""
-        counts = [file.counts for file in self.data if epoch is None or file.epoch == epoch]
+        counts = [file.counts for file in self.data_of(epoch)]
         return Counts(*map(sum, zip(*counts, strict=True))) if counts else Counts(0)
 
     def num_rows(self, epoch: int | None = None) -> int:
@@ -85,7 +94,7 @@ class Snapshot:
 
     def epoch_fingerprint(self, epoch: int) -> str:
         """Digest of the rows of an epoch, independent of their distribution over files."""
-        content = sorted(item for file in self.data if file.epoch == epoch for item in file.batches.items())
+        content = sorted(item for file in self.data_of(epoch) for item in file.batches.items())
         return hashlib.sha256(orjson.dumps([self.manifest.uid, epoch, content])).hexdigest()
 
     @cached_property

@@ -211,7 +211,7 @@ class RunStore:
             ShapeError: The logits and the run have different numbers of classes.
             UnknownRunError: The run was deleted in the meantime.
         """
-        known = [file for file in snapshot.data if file.epoch == epoch]
+        known = snapshot.data_of(epoch)
         num_rows = snapshot.num_rows()
         # The rows of a batch that is sent again do not come on top.
         if num_rows + len(rows) > self._max_run_rows and digest_of(known, batch) is None:

@@ -199,5 +199,5 @@ def _store(
     if stored is Stored.REPLACED:
         service.runs.merge_later(folder)
     else:
-        service.runs.merge_later(folder, 1 + sum(file.epoch == epoch for file in snapshot.data))
+        service.runs.merge_later(folder, 1 + len(snapshot.data_of(epoch)))
     return stored

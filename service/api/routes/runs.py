@@ -136,7 +136,7 @@ def _epoch(snapshot: Snapshot, epoch: int) -> Epoch:
     counts = snapshot.counts(epoch)
     return {
         "epoch": epoch,
-        "num_batches": sum(len(file.batches) for file in snapshot.data if file.epoch == epoch),
+        "num_batches": sum(len(file.batches) for file in snapshot.data_of(epoch)),
         "num_examples": counts.rows,
         "num_ignored": counts.num_ignored,
         "num_excluded": counts.num_excluded,
