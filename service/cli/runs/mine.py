@@ -27,9 +27,6 @@ from service.cli.console import (
     write_file,
 )
 from service.cli.options import DEFAULT_URL, AsJson, Epoch, RunName, Url, WhatIfAlpha, WhatIfGamma, parse_alpha
-from service.exports.review_rows import COLUMNS as READ_BY_REVIEW
-from service.exports.rows import rename_reserved
-from service.formats.spreadsheets import guard_cell
 from service.schema.replies.queues import QueuePage, QueueRow
 
 N = TypeVar("N", int, float)
@@ -157,6 +154,10 @@ def queue_bytes(queue: QueuePage, names: list[str] | None, extension: str) -> by
 
 def _csv_text(rows: Sequence[QueueRow], names: list[str] | None) -> str:
     """The rows as CSV: an attribute with the name of another column is called `attribute_<name>`."""
+    from service.exports.review_rows import COLUMNS as READ_BY_REVIEW
+    from service.exports.rows import rename_reserved
+    from service.formats.spreadsheets import guard_cell
+
     reserved = (*COLUMNS, *REVIEW_COLUMNS, *READ_BY_REVIEW)
     given = [rename_reserved(row["attributes"], reserved) for row in rows]
     columns = [*COLUMNS, *REVIEW_COLUMNS, *sorted({name for attributes in given for name in attributes})]
