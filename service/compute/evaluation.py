@@ -75,9 +75,8 @@ def evaluate(
     total = sum(batch.num_examples for batch in request.batches)
     if total > limits.max_examples:
         raise TooManyExamplesError(f"the request has {total} rows, the limit is {limits.max_examples} (max_examples)")
-    exclude = request.options.on_invalid == "exclude"
     shaped = [
-        _shaped(module.config, number, batch, limits, exclude=exclude) for number, batch in enumerate(request.batches)
+        _shaped(module.config, request.options, limits, number, batch) for number, batch in enumerate(request.batches)
     ]
     if not unique_ids:
         check_ids(request.batches)
@@ -111,8 +110,8 @@ class Evaluation:
             InvalidTargetError: The same for a target.
             DeviceOutOfMemoryError: Not even one row fits into memory.
         """
-        number, exclude = self._totals.num_batches, self._options.on_invalid == "exclude"
-        return self.add_shaped(batch, _shaped(self._module.config, number, batch, self._limits, exclude=exclude))
+        shaped = _shaped(self._module.config, self._options, self._limits, self._totals.num_batches, batch)
+        return self.add_shaped(batch, shaped)
 
     def add_shaped(self, batch: Batch, shaped: tuple[Column, Column]) -> BatchResult:
         """`add` for checked logits (N, C) or (N, L) and targets (N,) or (N, L)."""
@@ -142,7 +141,9 @@ def _id(batch: Batch, row: int) -> str | int | None:
     return batch.ids[row] if batch.ids is not None else None
 
 
-def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits, *, exclude: bool) -> tuple[Column, Column]:
+def _shaped(
+    config: LossConfig, options: RequestOptions, limits: Limits, number: int, batch: Batch
+) -> tuple[Column, Column]:
     """Check and reshape a batch to logits (N, C) or (N, L) and targets (N,) or (N, L)."""
     logits, targets = batch.logits, batch.targets
     if logits.size > limits.max_elements:
@@ -153,14 +154,12 @@ def _shaped(config: LossConfig, number: int, batch: Batch, limits: Limits, *, ex
         raise fault(ShapeError, f"{len(batch.ids)} ids for {batch.num_examples} rows of logits", "ids", batch=number)
     if logits.ndim and targets.ndim and logits.shape[0] != targets.shape[0]:
         raise fault(ShapeError, f"{len(targets)} targets for {len(logits)} rows of logits", "targets", batch=number)
-    if config.mode == "softmax":
-        return _shaped_softmax(config, number, logits, targets, exclude=exclude)
-    return _shaped_sigmoid(config, number, logits, targets, exclude=exclude)
+    reshape = _shaped_softmax if config.mode == "softmax" else _shaped_sigmoid
+    logits, targets = reshape(config, number, logits, targets)
+    return logits, numeric_targets(targets, number, config.mode, exclude=options.on_invalid == "exclude")
 
 
-def _shaped_softmax(
-    config: LossConfig, number: int, logits: Column, targets: Column, *, exclude: bool
-) -> tuple[Column, Column]:
+def _shaped_softmax(config: LossConfig, number: int, logits: Column, targets: Column) -> tuple[Column, Column]:
     if logits.shape == (0,) and targets.size == 0:
         # JSON has one empty list for every number of classes.
         return logits.reshape(0, len(config.weights or (1, 1))), targets.reshape(0).astype(np.int64)
@@ -184,12 +183,10 @@ def _shaped_softmax(
             "logits",
             batch=number,
         )
-    return logits, numeric_targets(targets, number, "softmax", exclude=exclude)
+    return logits, targets
 
 
-def _shaped_sigmoid(
-    config: LossConfig, number: int, logits: Column, targets: Column, *, exclude: bool
-) -> tuple[Column, Column]:
+def _shaped_sigmoid(config: LossConfig, number: int, logits: Column, targets: Column) -> tuple[Column, Column]:
     if logits.ndim not in (1, 2):
         raise fault(
             ShapeError,
@@ -217,7 +214,7 @@ def _shaped_sigmoid(
         raise fault(
             ShapeError, f"alpha has {len(config.alpha)} values, the logits {labels} labels", "logits", batch=number
         )
-    return logits, numeric_targets(targets, number, "sigmoid", exclude=exclude)
+    return logits, targets
 
 
 def check_ids(batches: Sequence[Batch], first: int = 0) -> None:
