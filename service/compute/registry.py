@@ -82,9 +82,7 @@ class LossRegistry:
             return instance
 
     def _drop_oldest(self) -> None:
-        while len(self._instances) > max(1, self.capacity) or (
-            len(self._instances) > 1 and self.num_bytes > self._max_bytes
-        ):
+        while len(self._instances) > 1 and (len(self._instances) > self.capacity or self.num_bytes > self._max_bytes):
             self.num_bytes -= self._instances.popitem(last=False)[1].num_bytes
         self._changed(len(self._instances))
 
