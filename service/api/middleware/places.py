@@ -38,12 +38,10 @@ class RequestPlaces:
                 await send(message)
                 return
             place.hold_reply(len(body))
-            body = memoryview(body)
-            last = len(body) - PIECE_BYTES
-            for start in range(0, last, PIECE_BYTES):
-                piece = body[start : start + PIECE_BYTES]
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            rest = body[-(-last // PIECE_BYTES) * PIECE_BYTES :]
+            rest = memoryview(body)
+            while len(rest) > PIECE_BYTES:
+                await send({"type": "http.response.body", "body": rest[:PIECE_BYTES], "more_body": True})
+                rest = rest[PIECE_BYTES:]
             await send({**message, "body": rest})
 
         token = CURRENT.set(CurrentRequest(place, receive))
