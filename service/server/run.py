@@ -140,8 +140,8 @@ def _config(settings: Settings) -> BodyConfig:
 def _raise_open_files() -> None:
     """Raise the limit of open files to what the system allows, as Go's runtime does; shells set 1024 for `select`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    wanted = _open_files(hard)
+    if _open_files(soft) < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -149,8 +149,12 @@ def _raise_open_files() -> None:
 def _default_connections() -> int:
     """Connections for which the limit of open files suffices: one that downloads a file takes two."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft = MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else min(soft, MAX_OPEN_FILES)
-    return max(16, soft // 2 - 64)
+    return max(16, _open_files(soft) // 2 - 64)
+
+
+def _open_files(limit: int) -> int:
+    """Files that a process may open under a limit, at most `MAX_OPEN_FILES`."""
+    return MAX_OPEN_FILES if limit == resource.RLIM_INFINITY else min(limit, MAX_OPEN_FILES)
 
 
 def _serve_with_workers(config: BodyConfig) -> None:
