@@ -28,6 +28,7 @@ from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.api.http.pace import InTime
+from service.api.http.paths import OPEN_PATHS
 from service.api.http.problems import problem_response
 from service.api.http.security_headers import with_security_headers
 from service.errors import (
@@ -42,7 +43,7 @@ from service.server.reader import Reader
 from service.server.unsent import UnsentBytes
 
 # Paths that answer on the connections beyond `max_connections`, and how many of those there may be.
-PROBES, EXTRA_CONNECTIONS = frozenset({b"/healthz", b"/readyz"}), 16
+PROBES, EXTRA_CONNECTIONS = frozenset(path.encode() for path in OPEN_PATHS), 16
 EXTRA_HEADERS_S = 1.0
 # Bytes of chunk sizes, extensions and trailers that each byte of a chunked body allows.
 FRAMING_PER_BYTE = 16

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import TypeForm, is_typeddict
 
+from service.api.http.paths import OPEN_PATHS
 from service.api.http.problems import MEDIA_TYPE as PROBLEM
 from service.errors import (
     BodyTimeoutError,
@@ -56,8 +57,6 @@ from service.schema import replies
 
 JSON = "application/json"
 SCHEMAS = "#/components/schemas/"
-# Health checks need no key and may use any host.
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 # As FastAPI types them.
 Responses: TypeAlias = dict[int | str, dict[str, Any]]

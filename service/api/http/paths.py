@@ -1,8 +1,11 @@
-"""Paths of requests to a service behind a path prefix."""
+"""Paths of requests, also to a service behind a path prefix, and of health checks."""
 
 from __future__ import annotations
 
 from starlette.types import Scope
+
+# Health checks: they need no key, may use any host, and are answered beyond `max_connections`.
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 
 def route_path(scope: Scope) -> str:

@@ -8,8 +8,7 @@ import binascii
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.http.openapi import OPEN_PATHS
-from service.api.http.paths import route_path
+from service.api.http.paths import OPEN_PATHS, route_path
 from service.api.middleware.guesses import WrongKeys
 from service.api.middleware.origins import SAFE_METHODS, require_same_origin
 from service.api.middleware.sessions import Sessions

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.http.paths import route_label, route_path
+from service.api.http.paths import OPEN_PATHS, route_label, route_path
 from service.api.http.problems import problem_response
 from service.api.http.security_headers import with_security_headers
 from service.api.metrics import Metrics
@@ -20,7 +20,7 @@ from service.errors import DeviceOutOfMemoryError, LossServiceError
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Logged at level debug: load balancers and Prometheus request them all the time.
-QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+QUIET_PATHS = OPEN_PATHS | {"/metrics"}
 
 log = structlog.get_logger("service.access")
 

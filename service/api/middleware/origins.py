@@ -11,8 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.http.media_types import is_from_browser
-from service.api.http.openapi import OPEN_PATHS
-from service.api.http.paths import route_path
+from service.api.http.paths import OPEN_PATHS, route_path
 from service.errors import CrossSiteError, ForbiddenHostError
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
