@@ -12,14 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.formats.columns import ColumnError
-from service.formats.csv_dialect import DialectError, Utf8Lines, read_header
+from service.formats.csv_dialect import DialectError, read_header, utf8_file
 from service.formats.part_names import first_duplicate
 from service.formats.spreadsheets import unguard
 
 Row = Mapping[str, object]
-
-# csv limits a field to 128 KiB by default; a cell may hold all attributes of a row.
-MAX_FIELD = 2**31 - 1
 
 
 def csv_rows(content: bytes, needed: Sequence[Collection[str]]) -> Iterator[Row]:
@@ -32,11 +29,10 @@ def csv_rows(content: bytes, needed: Sequence[Collection[str]]) -> Iterator[Row]
     Raises:
         ColumnError: Not CSV, a name that two columns have, or a row with more values than the header.
     """
-    lines = Utf8Lines(io.BytesIO(content), None)
+    lines = utf8_file(io.BytesIO(content), None)
     try:
         header, dialect = read_header(lines, lambda names: all(set(names) & {*group} for group in needed), None)
-        texts = (line.decode() for line in iter(lines.readline, b""))
-        csv.field_size_limit(MAX_FIELD)
+        texts = (line.decode() for line in lines)
         yield from _rows(
             csv.reader(texts, delimiter=dialect.separator, skipinitialspace=dialect.spaces, strict=True), header
         )

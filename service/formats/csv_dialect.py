@@ -9,13 +9,18 @@ import codecs
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from io import BufferedReader
+from typing import BinaryIO, Protocol
+
+from service.formats.chunk_files import chunk_file
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 # Python's names of the encodings that can be declared; the last three have one byte for each character.
 ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "ascii", "iso8859-1", "cp1252")
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 BLOCK_BYTES = 1024 * 1024
+# csv limits a field to 128 KiB by default; a cell may hold the logits or all attributes of a row.
+csv.field_size_limit(2**31 - 1)
 # First line of files for Excel, which names the separator: sep=;
 SEPARATOR_LINE = "sep="
 
@@ -77,7 +82,7 @@ def separator_of(name: str) -> str:
     return separator
 
 
-class Utf8Lines:
+def utf8_file(source: ByteSource, encoding: str | None) -> BufferedReader:
     """A file as UTF-8 without a byte order mark.
 
     Args:
@@ -87,48 +92,10 @@ class Utf8Lines:
     Raises:
         UnicodeDecodeError: While reading, if the bytes are not of this encoding; UTF-8 is not checked.
     """
-
-    def __init__(self, source: ByteSource, encoding: str | None) -> None:
-        start = source.read(BLOCK_BYTES)
-        marks = [known for mark, known in BYTE_ORDER_MARKS.items() if start.startswith(mark)]
-        encoding = marks[0] if marks and encoding in (None, "utf-8", "utf-16") else encoding or "utf-8"
-        self._chunks = _utf8_chunks(start.removeprefix(codecs.BOM_UTF8), source, encoding.removesuffix("-sig"))
-        self._pending = memoryview(b"")
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes; fewer than `size` only at the end."""
-        parts = []
-        while size and (self._pending or self._advance()):
-            part = bytes(self._pending[:size] if size > 0 else self._pending)
-            self._pending = self._pending[len(part) :]
-            parts.append(part)
-            size -= len(part) if size > 0 else 0
-        return b"".join(parts)
-
-    def readline(self) -> bytes:
-        """The next line with its end; the rest, if there is no further end of a line."""
-        parts = []
-        while self._pending or self._advance():
-            end = bytes(self._pending).find(b"\n") + 1
-            parts.append(bytes(self._pending[: end or None]))
-            self._pending = self._pending[len(parts[-1]) :]
-            if end:
-                break
-        return b"".join(parts)
-
-    def _advance(self) -> bool:
-        for chunk in self._chunks:
-            if chunk:
-                self._pending = memoryview(chunk)
-                return True
-        return False
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
+    start = source.read(BLOCK_BYTES)
+    marks = [known for mark, known in BYTE_ORDER_MARKS.items() if start.startswith(mark)]
+    encoding = marks[0] if marks and encoding in (None, "utf-8", "utf-16") else encoding or "utf-8"
+    return chunk_file(_utf8_chunks(start.removeprefix(codecs.BOM_UTF8), source, encoding.removesuffix("-sig")))
 
 
 def _utf8_chunks(start: bytes, source: ByteSource, encoding: str) -> Iterator[bytes]:
@@ -142,7 +109,7 @@ def _utf8_chunks(start: bytes, source: ByteSource, encoding: str) -> Iterator[by
 
 
 def read_header(
-    lines: Utf8Lines, fits: Callable[[Sequence[str]], bool], separator: str | None
+    lines: BinaryIO, fits: Callable[[Sequence[str]], bool], separator: str | None
 ) -> tuple[list[str], Dialect]:
     """Read the names in the first line, and tell the dialect from it.
 

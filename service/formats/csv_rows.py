@@ -10,12 +10,15 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
 
+from service.formats.chunk_files import chunk_file
 from service.formats.columns import ColumnError, NotANumberError, ResolvedColumns
-from service.formats.csv_dialect import ByteSource, Dialect, Utf8Lines, read_header
+from service.formats.csv_dialect import ByteSource, Dialect, read_header, utf8_file
 from service.formats.csv_values import CsvNumbers, lists_of_texts
 
 PARSE_ERROR = re.compile(r"(?:In CSV column #(\d+)|CSV parse error): Row #(\d+): (.*)", re.DOTALL)
@@ -36,7 +39,7 @@ class CsvFile:
 
     header: list[str]
     dialect: Dialect
-    lines: Utf8Lines
+    lines: BinaryIO
 
 
 def open_csv(
@@ -58,7 +61,7 @@ def open_csv(
         DialectError: The first line is not CSV, or ambiguous.
         UnicodeDecodeError: The bytes are not of the encoding.
     """
-    lines = Utf8Lines(source, encoding)
+    lines = utf8_file(source, encoding)
     header, dialect = read_header(lines, fits, separator)
     return CsvFile(header, dialect, lines)
 
@@ -77,7 +80,7 @@ def csv_rows(file: CsvFile, columns: ResolvedColumns) -> Iterator[pa.RecordBatch
     # A value may be a text of several lines.
     separator = "," if file.dialect.spaces else file.dialect.separator
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True, delimiter=separator)
-    lines = _Rewritten(file.lines, file.dialect.separator) if file.dialect.spaces else file.lines
+    lines = chunk_file(_rewritten(file.lines, file.dialect.separator)) if file.dialect.spaces else file.lines
     numbers, first_row = CsvNumbers(file.dialect), 0
     try:
         for batch in pyarrow.csv.open_csv(
@@ -105,42 +108,23 @@ def _converted(
     return pa.record_batch(arrays)
 
 
-class _Rewritten:
-    """CSV with spaces after its separators, written anew without them: pyarrow cannot skip them before a quote.
+def _rewritten(lines: BinaryIO, separator: str) -> Iterator[bytes]:
+    """CSV with spaces after its separators, written anew with commas: pyarrow cannot skip spaces before a quote.
 
-    Args:
-        lines: The rows in UTF-8.
-        separator: Their separator; commas afterwards.
+    Raises:
+        ColumnError: A line is not CSV.
     """
-
-    def __init__(self, lines: Utf8Lines, separator: str) -> None:
-        texts = (line.decode() for line in iter(lines.readline, b""))
-        self._rows = csv.reader(texts, delimiter=separator, skipinitialspace=True)
-        self._pending = b""
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        parts, length = [self._pending], len(self._pending)
-        while length < size or size < 0:
-            text = io.StringIO()
-            writer = csv.writer(text)
-            for _, row in zip(range(REWRITTEN_ROWS), self._rows, strict=False):
-                if row:
-                    writer.writerow(row)
-            if not text.tell():
-                break
-            parts.append(text.getvalue().encode())
-            length += len(parts[-1])
-        content = b"".join(parts)
-        end = size if size >= 0 else len(content)
-        self._pending = content[end:]
-        return content[:end]
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
+    cells = csv.reader((line.decode() for line in lines), delimiter=separator, skipinitialspace=True)
+    rows = filter(None, cells)
+    while True:
+        text = io.StringIO()
+        try:
+            csv.writer(text).writerows(islice(rows, REWRITTEN_ROWS))
+        except csv.Error as err:
+            raise ColumnError(f"line {cells.line_num} after the header: {err}", None, None) from err
+        if not text.tell():
+            return
+        yield text.getvalue().encode()
 
 
 def _error(text: str, header: list[str]) -> ColumnError:

@@ -39,6 +39,7 @@ SAME = {
     "spaces": COMMAS.replace(",", ", "),
     "spaces and quotes": 'id, logit_0, logit_1, label\n"a", 2.5, "0.125", 0\nb, 0.25, -2, "1"\n',
     "spaces around names": COMMAS.replace("logit_0", " logit_0 ").replace("label", "label "),
+    "spaces after many empty lines": COMMAS.replace(",", ", ").replace("\n", "\n" * 10_002, 1),
     "empty lines": COMMAS.replace("\n", "\n\n"),
     "separator line of Excel": "sep=;\n" + COMMAS.replace(",", ";"),
     "columns without a name": "id;logit_0;logit_1;label;;\na;2,5;0,125;0;;\nb;0,25;-2;1;;\n",
@@ -123,6 +124,7 @@ def test_declarations_that_are_not_supported(content_type: str, says: str) -> No
         ("logits,y\n[1 2],0\n,0\n", "row 1, column 'logits': no value", [1]),
         ("logits,y\n[1 2],0\n[],0\n", "row 1, column 'logits': '' is not a number", [1]),
         ("logit_0, logit_1, y\n1, 2, 0\n1, 2\n", "row 1: Expected 3 columns, got 2", []),
+        ("logit_0, logit_1, y\n1, 2, 0\n1, 2\r3, 0\n", "line 2 after the header: new-line character", []),
     ],
 )
 def test_errors_name_the_row(text: str, says: str, loc: list[int]) -> None:
@@ -136,6 +138,11 @@ def test_labels_in_a_list() -> None:
     body = bytearray(b'logits,labels\n"[0.5, 1, 2]","[0, 1, 1]"\n"[0.5, 1, 2]","[1, 0.5, 0]"\n')
     (batch,) = reader("text/csv").decode(body).batches
     assert number_labels(batch.targets).tolist() == [[0, 1, 1], [1, 0.5, 0]]
+
+
+def test_cell_that_is_wider_than_the_default_limit_of_csv() -> None:
+    note = "x" * 200_000
+    assert read(f"y, logit_0, logit_1, note\n0, 1, 2, {note}\n").attributes == {"note": [note]}
 
 
 def test_one_text_in_brackets_is_no_list() -> None:

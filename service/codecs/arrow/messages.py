@@ -71,45 +71,18 @@ class CheckedMessages:
             check_rows(rows, self._max_rows)
 
 
-class ReplayedMessages:
-    """A file with the bytes of messages, each read when it is needed.
+def replayed(schema: Any, messages: CheckedMessages) -> Iterator[pa.Buffer]:
+    """The bytes of a schema and of the messages after it, each read when it is needed.
 
     Only pyarrow's reader of a whole stream can read dictionaries.
-
-    Args:
-        schema: The first message.
-        messages: The messages after it.
     """
-
-    def __init__(self, schema: Any, messages: CheckedMessages) -> None:
-        self._messages = iter(messages)
-        self._source = messages.source
-        self._pending = memoryview(schema.serialize())
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        parts: list[bytes] = []
-        try:
-            while size > 0 and (self._pending or self._advance()):
-                parts.append(bytes(self._pending[:size]))
-                self._pending = self._pending[size:]
-                size -= len(parts[-1])
-        except Exception as err:
-            self._source.failure = self._source.failure or err
-            raise
-        return b"".join(parts)
-
-    def _advance(self) -> bool:
-        message = next(self._messages, None)
-        if message is not None:
-            self._pending = memoryview(message.serialize())
-        return message is not None
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
+    yield schema.serialize()
+    try:
+        for message in messages:
+            yield message.serialize()
+    except Exception as err:
+        messages.source.failure = messages.source.failure or err
+        raise
 
 
 class LimitedSource:

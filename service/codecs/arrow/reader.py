@@ -8,11 +8,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.types as pat
 
-from service.codecs.arrow.messages import CheckedMessages, ReplayedMessages, StreamDecoding
+from service.codecs.arrow.messages import CheckedMessages, StreamDecoding, replayed
 from service.codecs.arrow.options import schema_options
 from service.codecs.tables.batch import batch_of, check_types, resolve_columns
 from service.errors import BodyTooLargeError, DecodeError
 from service.formats.arrow_types import is_list, plain_type
+from service.formats.chunk_files import chunk_file
 from service.schema.request import Batch, RequestOptions
 
 
@@ -94,7 +95,7 @@ class ArrowStream:
 
     def _record_batches(self) -> Iterator[Any]:
         if _has_dictionaries(self.schema.types):
-            replay = ReplayedMessages(self._first, self._messages)
+            replay = chunk_file(replayed(self._first, self._messages))
             return iter(pa.ipc.open_stream(pa.PythonFile(replay, mode="r")))
         return (pa.ipc.read_record_batch(message, self.schema) for message in self._messages)
 
