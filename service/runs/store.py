@@ -55,8 +55,6 @@ UID = re.compile(r"[0-9a-f]{32}")
 EPOCH = re.compile(r"[0-9]{1,10}")
 MAX_ATTEMPTS = 10
 FOOTERS_CACHED = 100_000
-
-
 NUM_CLASSES = TypeAdapter(Annotated[int, Field(ge=1, strict=True)])
 
 
@@ -141,7 +139,9 @@ class RunStore:
         Raises:
             UnknownRunError: No run has this name.
         """
-        manifest = self.manifest(name)
+        return self._snapshot(name, self.manifest(name))
+
+    def _snapshot(self, name: str, manifest: Manifest) -> Snapshot:
         root = f"runs/{name}/{manifest.uid}"
         with named_damage(f"{root}/epochs"):
             numbers = sorted(int(epoch) for epoch in self.files.folders(f"{root}/epochs") if EPOCH.fullmatch(epoch))
@@ -157,8 +157,9 @@ class RunStore:
         Raises:
             UnknownRunError: No run has this name.
         """
-        with self.files.reading(f"runs/{name}/{self.manifest(name).uid}"):
-            yield self.snapshot(name)
+        manifest = self.manifest(name)
+        with self.files.reading(f"runs/{name}/{manifest.uid}"):
+            yield self._snapshot(name, manifest)
 
     def _check_uid(self, name: str, manifest: Manifest) -> None:
         """Raise RunDamagedError if the manifest has a wrong uid: the run would look as if it had no rows."""
@@ -276,6 +277,15 @@ class RunStore:
             raise fault(ShapeError, msg, "batches", 0, "logits")
 
     def num_classes(self, root: str, manifest: Manifest) -> int | None:
+        """Number of classes of a run; None before the first batch if the description does not define it.
+
+        Args:
+            root: Data folder of the run.
+            manifest: Its manifest.
+
+        Raises:
+            RunDamagedError: The file with the number cannot be read.
+        """
         if manifest.description.num_classes is not None:
             return manifest.description.num_classes
         path = f"{root}/num_classes.json"
