@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
-from service.runs.files import Files, modified_times
+from service.runs.files import Files
 
 MERGED_AT_ONCE = 32
 LEVEL = re.compile(r"level(\d+)-")
@@ -167,10 +167,13 @@ def delete_replaced(folder: MergedFolder[F], live: Sequence[F]) -> None:
     if not replacing:
         return
     with nullcontext(True) if folder.readers is None else folder.files.unread(folder.readers) as unread:
-        times = {} if unread else modified_times(folder.files, folder.path)
         existing = set(folder.files.names(folder.path))
-        before = time.time() - REPLACED_KEPT_S
         for file in replacing:
-            if unread or times.get(file.name, before) < before:
+            if unread or _has_replaced_long(folder, file):
                 for name in existing.intersection(file.replaces):
                     folder.files.delete(f"{folder.path}/{name}")
+
+
+def _has_replaced_long(folder: MergedFolder[F], file: F) -> bool:
+    modified_at = folder.files.modified_at(f"{folder.path}/{file.name}")
+    return modified_at is not None and time.time() - modified_at > REPLACED_KEPT_S
