@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
@@ -46,10 +47,7 @@ class LocalFiles:
             _make_folder(target.parent, None if within is None else self._root / within)
             staged = target.parent / f"{STAGED}{uuid4().hex}"
             try:
-                with open(staged, "xb") as file:
-                    write(cast(BinaryIO, _EarlyWriteback(file)))
-                    file.flush()
-                    os.fsync(file.fileno())
+                _write_synced(staged, lambda file: write(cast(BinaryIO, _EarlyWriteback(file))))
                 new = _link(staged, target)
             finally:
                 with suppress(FileNotFoundError):
@@ -66,10 +64,7 @@ class LocalFiles:
                 staged.mkdir()
                 for name, content in contents.items():
                     _make_folder((staged / name).parent)
-                    with open(staged / name, "xb") as file:
-                        file.write(content)
-                        file.flush()
-                        os.fsync(file.fileno())
+                    _write_synced(staged / name, methodcaller("write", content))
                     _sync_folder((staged / name).parent)
                 # rename replaces an empty folder, and fails for any other.
                 os.rename(staged, target)
@@ -223,6 +218,14 @@ class _EarlyWriteback:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
+
+
+def _write_synced(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Create a file with durable content; its name is not durable yet."""
+    with open(path, "xb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _is_old(path: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any, BinaryIO
 
 from service.runs.storage_errors import storage_errors
@@ -36,12 +35,15 @@ class RemoteFiles:
         return True
 
     def create_folder(self, path: str, contents: Mapping[str, bytes]) -> bool:
-        (first, content), *others = contents.items()
-        if not self.create(f"{path}/{first}", lambda file: file.write(content)):
+        first, *others = contents
+        if not self._write(f"{path}/{first}", contents[first]):
             return False
-        for name, content in others:
-            self.create(f"{path}/{name}", partial(_write, content))
+        for name in others:
+            self._write(f"{path}/{name}", contents[name])
         return True
+
+    def _write(self, path: str, content: bytes) -> bool:
+        return self.create(path, lambda file: file.write(content))
 
     def sync(self, path: str) -> None:
         """Do nothing: a file that can be seen is durable."""
@@ -108,7 +110,3 @@ class RemoteFiles:
     @contextmanager
     def unread(self, folder: str) -> Iterator[bool]:
         yield True
-
-
-def _write(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
