@@ -11,6 +11,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 
 import orjson
 
@@ -96,9 +97,7 @@ class ConfigFiles:
 
     def all(self) -> list[StoredConfig]:
         """All configurations, the most recently used first."""
-        modified = modified_times(self._files, FOLDER)
-        newest = sorted(modified, key=lambda name: modified[name], reverse=True)
-        configs = (self._read(name.removesuffix(".json"), modified[name]) for name in newest)
+        configs = (self._read(name.removesuffix(".json"), time) for name, time in self._newest_first())
         return [config for config in configs if config is not None]
 
     def _read(self, config_id: str, last_used: float) -> StoredConfig | None:
@@ -111,10 +110,13 @@ class ConfigFiles:
                 return StoredConfig(config, created_at, datetime.fromtimestamp(last_used, UTC))
         return None
 
+    def _newest_first(self) -> list[tuple[str, float]]:
+        """Name and modification time of each file, the most recently used first."""
+        return sorted(modified_times(self._files, FOLDER).items(), key=itemgetter(1), reverse=True)
+
     def _evict(self) -> None:
         """Delete the least recently used configurations beyond the limits."""
-        modified = modified_times(self._files, FOLDER)
-        newest = sorted(modified, key=lambda name: modified[name], reverse=True)
+        newest = [name for name, _ in self._newest_first()]
         self._memory_bytes = {name: self._memory_bytes.get(name) or self._measured(name) for name in newest}
         total = 0
         for number, name in enumerate(newest):
