@@ -32,9 +32,7 @@ class PairCounts:
     def of(cls, num_classes: int, first: Integers, second: Integers, counts: Integers) -> PairCounts:
         """The sums of the counts of equal pairs, which may come in any order."""
         keys, places = np.unique(first * num_classes + second, return_inverse=True)
-        sums: Integers = np.zeros(len(keys), np.int64)
-        np.add.at(sums, places, counts)
-        return cls(num_classes, keys // num_classes, keys % num_classes, sums)
+        return cls(num_classes, keys // num_classes, keys % num_classes, _sums(places, counts, len(keys)))
 
     def by_first(self) -> Integers:
         """(C,) int64, sum of each row."""
