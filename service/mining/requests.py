@@ -48,7 +48,7 @@ class Only(BaseModel):
     attributes: Annotated[dict[str, str], Field(max_length=MAX_ATTRIBUTES)] = {}
     # Not strict: JSON has lists, no tuples.
     ranges: Annotated[
-        dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]], Field(max_length=len((*RANGES, *OVER_EPOCHS)))
+        dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]], Field(max_length=len(RANGES) + len(OVER_EPOCHS))
     ] = {}
 
     @model_validator(mode="after")
@@ -149,10 +149,11 @@ class QueueRequest(BaseModel):
         """
         changed: dict[str, object] = {}
         if self.only is not None:
-            named = {
-                name: label for name in ("target", "prediction") if (label := getattr(self.only, name)) is not None
+            numbers = {
+                name: _class_number(classes, label, "only", name)
+                for name in ("target", "prediction")
+                if (label := getattr(self.only, name)) is not None
             }
-            numbers = {name: _class_number(classes, label, "only", name) for name, label in named.items()}
             changed["only"] = self.only.model_copy(update=numbers)
         if isinstance(self.per_class, dict):
             quotas: dict[str, int] = {}

@@ -159,7 +159,7 @@ class RunQueries:
             raise err
 
     def _check_with_duckdb(self, file: DataFile) -> None:
-        """Read a whole data file as queries do; pyarrow reads some damaged files that DuckDB does not, and others."""
+        """Read a whole data file as queries do: DuckDB cannot read some files that pyarrow reads, and vice versa."""
         with closing(self._cursor()) as cursor:
             try:
                 rows = f"read_parquet({quoted(self.store.files.url(file.path))})"

@@ -38,9 +38,10 @@ def verify(
     rows: list[dict[str, str | bool]] = []
     try:
         for finding in find_damage(RunStore(open_files(values.data_dir), 1), run, {FOLDER: STORED_QUEUE}):
-            repaired = repair and finding.repair is not None
-            if repaired and finding.repair is not None:
+            repaired = False
+            if repair and finding.repair is not None:
                 finding.repair()
+                repaired = True
             members = {name: getattr(finding, name) for name in ("run", "file", "problem", "remedy")}
             rows.append({**members, "repaired": repaired})
     except NotFoundError as err:
