@@ -2,7 +2,7 @@
 
 - LossServiceError                  500 internal_error
   - DecodeError                     400 malformed_body          the body is not of its media type
-  - UnauthorizedError               401 unauthorized            no bearer key, or an unknown one
+  - UnauthorizedError               401 unauthorized            no key, or an unknown one
   - CrossSiteError                  403 cross_site              a change requested by a page of another origin
   - ForbiddenHostError              403 forbidden_host          the `Host` of the request is not allowed
   - NotFoundError                   404 not_found               unknown path
@@ -14,6 +14,7 @@
     - UnknownQueueError             404 unknown_queue           the run has no queue of this name
   - MethodNotAllowedError           405 method_not_allowed
   - NotAcceptableError              406 not_acceptable          Accept allows none of the reply formats
+  - HeadersTimeoutError             408 head_timeout            request line and headers did not arrive in time
   - BodyTimeoutError                408 body_timeout            the body did not arrive in time
   - ConflictError                   409 conflict                the name exists with other content
     - RunConflictError              409 run_conflict
@@ -28,8 +29,6 @@
   - TooManyColumnsError             413 too_many_columns        a CSV file has more than 10 000 columns
   - TooManyValuesError              413 too_many_values         a JSON body has more than 2^20 values and names
   - RunFullError                    413 run_full                the run has more rows than max_run_rows
-  - HeadersTimeoutError             408 head_timeout            request line and headers did not arrive in time
-  - HeadersTooLargeError            431 head_too_large          request line and headers over max_head_bytes
   - UnsupportedMediaTypeError       415 unsupported_media_type
   - UnsupportedEncodingError        415 unsupported_encoding    unknown Content-Encoding
   - InvalidRequestError             422 invalid_request         unknown or missing field, wrong type
@@ -41,6 +40,7 @@
     - InvalidIdsError               422 invalid_ids             not unique, or not strings or integers
     - InvalidNameError              422 invalid_name            invalid name of a run, batch or queue
   - QueueFullError                  429 queue_full              the queue of requests is full
+  - HeadersTooLargeError            431 head_too_large          request line and headers over max_head_bytes
   - TransferEncodingError           501 transfer_encoding       Transfer-Encoding other than chunked
   - TooManyConnectionsError         503 too_many_connections    the process has more than max_connections
   - DeviceOutOfMemoryError          503 out_of_memory           not enough memory for a single row
@@ -191,6 +191,12 @@ class NotAcceptableError(LossServiceError):
     status, code, title = 406, "not_acceptable", "Not acceptable"
 
 
+class HeadersTimeoutError(LossServiceError):
+    """Request line and headers did not arrive in time."""
+
+    status, code, title = 408, "head_timeout", "Request headers timed out"
+
+
 class BodyTimeoutError(LossServiceError):
     """The body did not arrive in time."""
 
@@ -240,42 +246,6 @@ class RunDamagedError(LossServiceError):
         return error
 
 
-class RunFullError(LossServiceError):
-    """The run would have more than `max_run_rows` rows."""
-
-    status, code, title = 413, "run_full", "Run full"
-
-
-class HeadersTimeoutError(LossServiceError):
-    """Request line and headers did not arrive in time."""
-
-    status, code, title = 408, "head_timeout", "Request headers timed out"
-
-
-class HeadersTooLargeError(LossServiceError):
-    """Request line and headers are larger than `max_head_bytes`."""
-
-    status, code, title = 431, "head_too_large", "Request headers too large"
-
-
-class TransferEncodingError(LossServiceError):
-    """`Transfer-Encoding` names another coding than chunked."""
-
-    status, code, title = 501, "transfer_encoding", "Transfer coding not implemented"
-
-
-class HttpVersionError(LossServiceError):
-    """The version of the request line is newer than HTTP/1.1."""
-
-    status, code, title = 505, "http_version", "HTTP version not supported"
-
-
-class TooManyConnectionsError(LossServiceError):
-    """The process has more than `max_connections` connections."""
-
-    status, code, title = 503, "too_many_connections", "Too many connections"
-
-
 class BodyTooLargeError(LossServiceError):
     """The body is larger than `max_body_bytes`."""
 
@@ -316,6 +286,12 @@ class TooManyValuesError(LossServiceError):
     """A JSON body has more than 2^20 values and names."""
 
     status, code, title = 413, "too_many_values", "Too many values"
+
+
+class RunFullError(LossServiceError):
+    """The run would have more than `max_run_rows` rows."""
+
+    status, code, title = 413, "run_full", "Run full"
 
 
 class UnsupportedMediaTypeError(LossServiceError):
@@ -384,6 +360,24 @@ class QueueFullError(LossServiceError):
     status, code, title = 429, "queue_full", "Queue full"
 
 
+class HeadersTooLargeError(LossServiceError):
+    """Request line and headers are larger than `max_head_bytes`."""
+
+    status, code, title = 431, "head_too_large", "Request headers too large"
+
+
+class TransferEncodingError(LossServiceError):
+    """`Transfer-Encoding` names another coding than chunked."""
+
+    status, code, title = 501, "transfer_encoding", "Transfer coding not implemented"
+
+
+class TooManyConnectionsError(LossServiceError):
+    """The process has more than `max_connections` connections."""
+
+    status, code, title = 503, "too_many_connections", "Too many connections"
+
+
 class DeviceOutOfMemoryError(LossServiceError):
     """The device has not enough memory for a single row."""
 
@@ -412,6 +406,12 @@ class QueryTimeoutError(LossServiceError):
     """A query over a run took longer than `query_timeout_s`."""
 
     status, code, title = 503, "query_timeout", "Query timed out"
+
+
+class HttpVersionError(LossServiceError):
+    """The version of the request line is newer than HTTP/1.1."""
+
+    status, code, title = 505, "http_version", "HTTP version not supported"
 
 
 class StorageFullError(LossServiceError):
