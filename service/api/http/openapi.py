@@ -63,7 +63,7 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 Operation: TypeAlias = dict[str, Any]
 ErrorKinds: TypeAlias = tuple[type[LossServiceError], ...]
 
-# Errors of every route that reads a JSON body, that uses a run, that queries its rows.
+# Errors of receiving a body.
 RECEIVED: ErrorKinds = (
     DecodeError,
     BodyTimeoutError,
@@ -73,7 +73,7 @@ RECEIVED: ErrorKinds = (
     InvalidRequestError,
     QueueFullError,
 )
-# Errors of every route with a JSON body.
+# Errors of every route that reads a JSON body, that uses the store, that uses a run, that queries its rows.
 BODY: ErrorKinds = (*RECEIVED, TooManyValuesError)
 STORE: ErrorKinds = (QueueFullError, StorageUnavailableError)
 RUN: ErrorKinds = (UnknownRunError, InvalidNameError, RunDamagedError, *STORE)
@@ -95,7 +95,6 @@ LOSS: ErrorKinds = (
     InvalidLogitError,
     InvalidTargetError,
     InvalidIdsError,
-    QueryTimeoutError,
     DeviceOutOfMemoryError,
     DeviceUnavailableError,
 )
