@@ -202,9 +202,9 @@ OVERRIDES = [
 ]
 
 
-def _tensor_body(json_schema: Operation, examples: Operation) -> Operation:
+def _tensor_body(json_schema: Operation, examples: Operation, *parameters: Operation) -> Operation:
     content = {JSON: {"schema": json_schema, "examples": examples}, **BINARY_BODIES}
-    return {"parameters": OVERRIDES, "requestBody": {"required": True, "content": content}}
+    return {"parameters": [*OVERRIDES, *parameters], "requestBody": {"required": True, "content": content}}
 
 
 LOSS_BODY = _tensor_body(
@@ -217,9 +217,6 @@ LOSS_BODY = _tensor_body(
 RUN_BATCH_BODY = _tensor_body(
     _loss_request(TENSORS | {"attributes": ATTRIBUTES}, required=("logits", "targets", "ids")),
     {"contract": {"summary": "Two examples with attributes", "value": EXAMPLE_RUN_BATCH}},
-)
-RUN_BATCH_BODY["parameters"] = [
-    *OVERRIDES,
     {
         "name": "replace",
         "in": "query",
@@ -227,7 +224,7 @@ RUN_BATCH_BODY["parameters"] = [
         "description": "Replace a batch of this name with other content, instead of 409",
         "schema": {"type": "boolean", "default": False},
     },
-]
+)
 
 
 def _loss_reply(description: str) -> Operation:
