@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from service.api.http.methods import allowed_methods, options_response, slash_redirect
 from service.api.http.paths import route_path
-from service.api.http.query_types import QueryModel
+from service.api.http.query_types import query_models
 from service.errors import ErrorItem, InvalidRequestError, LossServiceError, MethodNotAllowedError, NotFoundError
 from service.schema.faults import MAX_ITEMS, error_item, summary
 
@@ -76,5 +76,4 @@ def _query_item(error: Mapping[str, Any], known: str) -> ErrorItem:
 
 
 def _known_parameters(request: Request) -> str:
-    models = [field.field_info.annotation for field in request.scope["route"].dependant.query_params]
-    return ", ".join(name for model in models if issubclass(model, QueryModel) for name in model.known_names())
+    return ", ".join(name for model in query_models(request) for name in model.known_names())

@@ -256,6 +256,11 @@ async def refuse_repeated_parameters(request: Request) -> None:
 
     Parameters that are lists in the route's model may be repeated.
     """
-    models = [field.field_info.annotation for field in request.scope["route"].dependant.query_params]
-    repeatable = {name for model in models if issubclass(model, QueryModel) for name in model.repeatable_names()}
+    repeatable = {name for model in query_models(request) for name in model.repeatable_names()}
     single_values(request.query_params, repeatable)
+
+
+def query_models(request: Request) -> list[type[QueryModel]]:
+    """The query models of the request's route."""
+    kinds = [field.field_info.annotation for field in request.scope["route"].dependant.query_params]
+    return [kind for kind in kinds if issubclass(kind, QueryModel)]
