@@ -21,6 +21,7 @@ from service.api.background import RunWork
 from service.api.configurations import Configurations
 from service.api.http import openapi
 from service.api.http.buffers import BufferPool
+from service.api.http.methods import METHODS
 from service.api.http.problems import on_http_exception, on_validation_error
 from service.api.lifecycle import drains_before_exit, exits_with_parent
 from service.api.metrics import Metrics
@@ -148,7 +149,7 @@ def _cors(origins: Sequence[str]) -> Middleware:
     return Middleware(
         CORSMiddleware,
         allow_origins=origins,
-        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        allow_methods=[*METHODS, "HEAD"],
         # Keys, media types and headers of the Open Inference Protocol. Cookies are not allowed.
         allow_headers=["*"],
         expose_headers=["X-Request-ID", "Link", "Retry-After", "Content-Disposition", "Server-Timing"],
