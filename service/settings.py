@@ -26,7 +26,7 @@ def _split(value: object) -> object:
 
 
 def _split_keys(value: object) -> object:
-    """The parts of a text with commas; a text without a key is no way to have no keys, only an empty one is."""
+    """The parts of a text with commas. Only an empty text means no keys: a text of commas and spaces is an error."""
     parts = _split(value)
     if value and parts == ():
         raise ValueError("it names no key; leave it unset, or empty, for no authentication")

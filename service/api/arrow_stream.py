@@ -47,12 +47,9 @@ class ArrowStreamResponse(Response):
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        settings = self._service.settings
-        place = current_request().place
+        loop, settings, place = asyncio.get_running_loop(), self._service.settings, current_request().place
         await place.enter(0)
-        loop = asyncio.get_running_loop()
-        limits = settings.body_timeout_s, settings.min_bytes_per_s
-        connection = _Connection(loop, receive, send, *limits, place)
+        connection = _Connection(loop, receive, send, settings.body_timeout_s, settings.min_bytes_per_s, place)
         process = partial(_process, self._service, self._negotiation, connection)
         await loop.run_in_executor(self._service.streams, process)
         place.leave()

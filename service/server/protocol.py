@@ -180,7 +180,7 @@ class BodyProtocol(HttpToolsProtocol):
             self._header_timer = self._header_timer or self._new_header_timer()
         elif self.cycle is not None and self.cycle.response_complete:
             if self.cycle.more_body:
-                # The rest of a body that nobody reads.
+                # The rest of a body, which the application does not read.
                 self._header_timer = self._header_timer or self._new_header_timer()
             # uvicorn sets this timer only with a reply, but the body of an answered request may arrive after that.
             self.timeout_keep_alive_task = self.loop.call_later(
