@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
@@ -52,6 +54,20 @@ def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     else:
         return column if plain_type(kind) == kind else column.cast(plain_type(kind))
     return plain(column)
+
+
+def id_type(ids: Collection[str | int]) -> pa.DataType:
+    """The type of a column of ids: integers of 64 bits, signed or else unsigned, if it can hold all; otherwise text.
+
+    Args:
+        ids: At least one id.
+    """
+    if any(isinstance(identity, str) for identity in ids):
+        return pa.string()
+    least, largest = min(map(int, ids)), max(map(int, ids))
+    if largest < 2**63:
+        return pa.int64()
+    return pa.uint64() if least >= 0 else pa.string()
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -24,6 +24,7 @@ from service.cli.score.store import PartStore
 from service.cli.score.summary import Summary
 from service.client.errors import ClientError
 from service.errors import InvalidRequestError, LossServiceError
+from service.formats.arrow_types import id_type
 from service.formats.labels import NO_TARGET, ClassNames
 from service.schema.result import BatchResult
 
@@ -119,7 +120,8 @@ def _part(chunk: Chunk, result: BatchResult, *, names_file: bool) -> pa.Table:
     if chunk.ids is None:
         columns["row"] = pa.array(np.arange(chunk.first_row, chunk.first_row + rows))
     else:
-        columns["id"] = _id_array(chunk.ids)
+        kind = id_type(chunk.ids)
+        columns["id"] = pa.array(map(str, chunk.ids) if kind == pa.string() else chunk.ids, kind)
     if names_file:
         columns["file"] = pa.array([chunk.source.path] * rows)
     missing = chunk.targets == NO_TARGET if chunk.targets.dtype == np.int64 and chunk.targets.ndim == 1 else None
@@ -134,12 +136,3 @@ def _arrow(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> pa.Arra
     if values.ndim == 1:
         return pa.array(values)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-
-
-def _id_array(ids: Sequence[str | int]) -> pa.Array:
-    """Texts, or integers of 64 bits if all ids are."""
-    try:
-        return pa.array(ids, pa.string() if isinstance(ids[0], str) else pa.int64())
-    except (pa.ArrowException, OverflowError):
-        is_large = all(isinstance(identity, int) and identity >= 0 for identity in ids)
-        return pa.array(ids, pa.uint64()) if is_large else pa.array(map(str, ids), pa.string())

@@ -14,8 +14,9 @@ from service.codecs.arrow.reader import ArrowStream
 from service.codecs.arrow.writer import ArrowResultWriter
 from service.codecs.base import check_batches, inflated_bytes
 from service.formats.arrays import Body
+from service.formats.arrow_types import id_type
 from service.schema.request import Batch, LossRequest
-from service.schema.result import BatchResult, LossResult
+from service.schema.result import LossResult
 
 
 class ArrowCodec:
@@ -44,25 +45,13 @@ class ArrowCodec:
     def encode(self, result: LossResult) -> bytes:
         """See `Codec.encode`."""
         batches = result.batches
+        ids = [identity for batch in batches for identity in batch.ids or ()]
         columns = [column for batch in batches for column in batch.per_example.values()]
         is_double = any(column.dtype == np.float64 for column in columns)
         writer = ArrowResultWriter(
             list(batches[0].per_example) if batches else [],
-            id_type=_id_type(batches),
+            id_type=id_type(ids) if ids else None,
             float_type=pa.float64() if is_double else pa.float32(),
             many_labels=any(batch.per_example.get("prediction", np.empty(0)).ndim > 1 for batch in batches),
         )
         return b"".join([*map(writer.batch, batches), writer.end(result)])
-
-
-def _id_type(batches: tuple[BatchResult, ...]) -> pa.DataType | None:
-    """The narrowest type that holds all ids: integers of 64 bits, else text."""
-    ids = [identity for batch in batches for identity in batch.ids or ()]
-    if not ids:
-        return None
-    if any(isinstance(identity, str) for identity in ids):
-        return pa.string()
-    least, largest = min(map(int, ids)), max(map(int, ids))
-    if largest < 2**63:
-        return pa.int64()
-    return pa.uint64() if least >= 0 else pa.string()
