@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.errors import TooManyBatchesError, TooManyExamplesError
 from service.formats.arrays import Body
@@ -12,6 +12,23 @@ from service.schema.result import LossResult
 MIN_INFLATED_BYTES = 1024 * 1024
 # Each batch costs a few hundred microseconds, whatever its size.
 MAX_BATCHES = 10_000
+
+
+class DecodeOptions(NamedTuple):
+    """Options and limits of decoding.
+
+    Args:
+        with_attributes: Accept attributes of the examples, as a batch of a run may have them.
+        max_bytes: Limit of the inflated data of a compressed format; None: the size of the body, at least 1 MiB.
+        max_rows: Limit of the rows, in formats that can declare more rows than they have bytes; None: no limit.
+    """
+
+    with_attributes: bool = False
+    max_bytes: int | None = None
+    max_rows: int | None = None
+
+
+DEFAULT_DECODE = DecodeOptions()
 
 
 class Reader(Protocol):
@@ -25,21 +42,12 @@ class Reader(Protocol):
     media_type: str
     aliases: tuple[str, ...]
 
-    def decode(
-        self,
-        body: Body,
-        *,
-        with_attributes: bool = False,
-        max_bytes: int | None = None,
-        max_rows: int | None = None,
-    ) -> LossRequest:
+    def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """Decode a request; binary tensors are views into the body.
 
         Args:
             body: The whole body.
-            with_attributes: Accept attributes of the examples, as a batch of a run may have them.
-            max_bytes: Limit of the inflated data of a compressed format; None: the size of the body, at least 1 MiB.
-            max_rows: Limit of the rows, in formats that can declare more rows than they have bytes; None: no limit.
+            options: Attributes and limits.
 
         Raises:
             DecodeError: The body is not of this format.
@@ -62,7 +70,7 @@ class Codec(Reader, Protocol):
 
 
 def inflated_bytes(body: Body, max_bytes: int | None) -> int:
-    """The limit of the inflated data; see `max_bytes` of `Reader.decode`."""
+    """The limit of the inflated data; see `DecodeOptions`."""
     return max(len(body), MIN_INFLATED_BYTES) if max_bytes is None else max_bytes
 
 

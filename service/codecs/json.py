@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import simdjson
 
-from service.codecs.base import check_batches, check_rows
+from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_batches, check_rows
 from service.codecs.json_arrays import (
     array_shape,
     cells,
@@ -63,30 +63,21 @@ class JsonCodec:
     def __init__(self) -> None:
         self._parsers: deque[simdjson.Parser] = deque(maxlen=MAX_PARSERS)
 
-    def decode(
-        self,
-        body: Body,
-        *,
-        with_attributes: bool = False,
-        max_bytes: int | None = None,
-        max_rows: int | None = None,
-    ) -> LossRequest:
+    def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
         split = split_logits(body) if len(body) >= MIN_SPLIT_BYTES else None
         if split is not None:
             # If this fails, the whole body is parsed for the error message.
             with suppress(LossServiceError):
-                return self._parse(split.rest, split.logits, with_attributes, max_rows)
-        return self._parse(body, {}, with_attributes, max_rows)
+                return self._parse(split.rest, split.logits, options)
+        return self._parse(body, {}, options)
 
-    def _parse(
-        self, text: Body | bytes, logits: dict[int, Numbers], with_attributes: bool, max_rows: int | None
-    ) -> LossRequest:
+    def _parse(self, text: Body | bytes, logits: dict[int, Numbers], options: DecodeOptions) -> LossRequest:
         try:
             parser = self._parsers.pop()
         except IndexError:
             parser = simdjson.Parser()
-        request = _decode(parser, text, logits, with_attributes, max_rows)
+        request = _decode(parser, text, logits, options)
         # After an error the parser is lost: the traceback refers to its document, so it cannot parse another one.
         if len(text) <= MAX_KEPT_BYTES:
             self._parsers.append(parser)
@@ -98,11 +89,7 @@ class JsonCodec:
 
 
 def _decode(
-    parser: simdjson.Parser,
-    text: Body | bytes,
-    logits: dict[int, Numbers],
-    with_attributes: bool,
-    max_rows: int | None,
+    parser: simdjson.Parser, text: Body | bytes, logits: dict[int, Numbers], options: DecodeOptions
 ) -> LossRequest:
     try:
         document = parser.parse(text)
@@ -110,7 +97,7 @@ def _decode(
         raise DecodeError(f"the body is not JSON: {err}") from err
     if not isinstance(document, simdjson.Object):
         raise InvalidRequestError("the body is a JSON object with logits and targets, or batches")
-    reader = _Reader(brackets=count_brackets(text), logits=logits, with_attributes=with_attributes, max_rows=max_rows)
+    reader = _Reader(brackets=count_brackets(text), logits=logits, options=options)
     try:
         request = reader.request(document)
     except RecursionError as err:
@@ -129,16 +116,12 @@ class _Reader:
     Args:
         brackets: Number of opening brackets in the document.
         logits: Arrays that were read already, by their placeholders; the reader removes those that it finds.
-        with_attributes: Accept attributes of the examples.
-        max_rows: Limit of the rows of a batch; None: no limit.
+        options: See `DecodeOptions`; the limit of the rows is that of a batch.
     """
 
-    def __init__(
-        self, *, brackets: int, logits: dict[int, Numbers], with_attributes: bool, max_rows: int | None
-    ) -> None:
+    def __init__(self, *, brackets: int, logits: dict[int, Numbers], options: DecodeOptions) -> None:
         self._logits = logits
-        self._with_attributes = with_attributes
-        self._max_rows = max_rows
+        self._with_attributes, self._max_rows = options.with_attributes, options.max_rows
         self._brackets_left = brackets
         self._option_values_left = MAX_OPTION_VALUES
         self._to_check: list[tuple[Any, int, str]] = []

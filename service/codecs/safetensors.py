@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_dtypes import bfloat16
 
-from service.codecs.base import check_batches
+from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_batches
 from service.codecs.json_reply import excluded_examples, hardest_examples, json_text, warnings_metadata
 from service.errors import (
     DecodeError,
@@ -57,14 +57,7 @@ class SafetensorsCodec:
     media_type = "application/x-safetensors"
     aliases: tuple[str, ...] = ("application/vnd.safetensors",)
 
-    def decode(
-        self,
-        body: Body,
-        *,
-        with_attributes: bool = False,
-        max_bytes: int | None = None,
-        max_rows: int | None = None,
-    ) -> LossRequest:
+    def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
         try:
             tensors, metadata = read_safetensors(body, _parse_header)
@@ -75,13 +68,13 @@ class SafetensorsCodec:
             raise InvalidRequestError(f"unknown metadata key {sorted(unknown)[0][:100]!r}; known is 'request'")
         fields = _request_fields(metadata.get("request", "{}"))
         in_json = _parts_in_json(fields)
-        attributes = check_attributes(fields.pop("attributes", None)) if with_attributes else None
-        options, batches = RequestOptions.parse(fields), _batches(tensors, in_json)
+        attributes = check_attributes(fields.pop("attributes", None)) if options.with_attributes else None
+        request_options, batches = RequestOptions.parse(fields), _batches(tensors, in_json)
         if attributes is not None:
             if len(batches) != 1:
                 raise InvalidRequestError(f"attributes go with one batch, there are {len(batches)}")
             batches = (replace(batches[0], attributes=attributes),)
-        return LossRequest(options, batches)
+        return LossRequest(request_options, batches)
 
     def encode(self, result: LossResult) -> bytes:
         """See `Codec.encode`."""

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from service.codecs.base import Reader
+from service.codecs.base import DecodeOptions, Reader
 from service.errors import LossServiceError
 from service.schema.request import LossRequest
 
@@ -26,7 +26,7 @@ def error_of(codec: Reader, body: bytes) -> LossServiceError:
 def outcome(codec: Reader, body: bytes | bytearray, **options: Any) -> LossRequest | LossServiceError:
     """The decoded request, or the LossServiceError; any other exception fails the test."""
     try:
-        return codec.decode(bytearray(body), **options)
+        return codec.decode(bytearray(body), DecodeOptions(**options))
     except LossServiceError as error:
         sent(error)
         return error

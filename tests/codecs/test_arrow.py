@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.arrow.reader import ArrowStream
+from service.codecs.base import DecodeOptions
 from service.errors import BodyTooLargeError, DecodeError, LossServiceError
 from tests.codecs.outcomes import error_of, outcome
 from tests.codecs.samples import result
@@ -208,10 +209,10 @@ def test_dictionaries_count_while_they_are_held(deltas: bool) -> None:
     texts = [[f"{'x' * 100_000}{number}" for number in range(size)] for size in range(1, 8)]
     body = dictionary_stream(texts, emit_dictionary_deltas=deltas)
     with pytest.raises(BodyTooLargeError):
-        ArrowCodec().decode(bytearray(body), max_bytes=599_000)
-    assert len(ArrowCodec().decode(bytearray(body), max_bytes=2_000_000).batches) == 7
+        ArrowCodec().decode(bytearray(body), DecodeOptions(max_bytes=599_000))
+    assert len(ArrowCodec().decode(bytearray(body), DecodeOptions(max_bytes=2_000_000)).batches) == 7
     many = dictionary_stream([[f"{'x' * 100_000}{number}"] for number in range(20)])
-    assert len(ArrowCodec().decode(bytearray(many), max_bytes=300_000).batches) == 20
+    assert len(ArrowCodec().decode(bytearray(many), DecodeOptions(max_bytes=300_000)).batches) == 20
 
 
 @given(position=st.integers(0, 5000), value=st.integers(0, 255))

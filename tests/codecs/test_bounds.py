@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from service.codecs.arrow.codec import ArrowCodec
-from service.codecs.base import MAX_BATCHES, Reader
+from service.codecs.base import MAX_BATCHES, DecodeOptions, Reader
 from service.codecs.json import JsonCodec
 from service.codecs.safetensors import SafetensorsCodec
 from service.codecs.tables.csv import MAX_COLUMNS
@@ -42,7 +42,7 @@ def refused(kind: type[LossServiceError], reader: Reader, body: bytes, **limits:
     pool = pa.default_memory_pool()
     before = pool.bytes_allocated()
     with Stopwatch() as watch, pytest.raises(kind) as caught:
-        reader.decode(bytearray(body), with_attributes=True, **limits)
+        reader.decode(bytearray(body), DecodeOptions(with_attributes=True, **limits))
     assert watch.seconds < 1
     assert pool.bytes_allocated() - before < 2**20
     return caught.value.detail
@@ -71,7 +71,7 @@ def test_rows_without_bytes(reader: Reader, write: Callable[[pa.Table], bytes]) 
 @pytest.mark.parametrize(("reader", "write"), TABLES)
 def test_rows_are_counted_before_they_are_read(reader: Reader, write: Callable[[pa.Table], bytes]) -> None:
     table = pa.table({"logits": [[1.0, 2.0]] * 11, "label": [0] * 11})
-    assert len(reader.decode(bytearray(write(table)), max_rows=11).batches[0].targets) == 11
+    assert len(reader.decode(bytearray(write(table)), DecodeOptions(max_rows=11)).batches[0].targets) == 11
     assert "11 rows, the limit is 10" in refused(TooManyExamplesError, reader, write(table), max_rows=10)
 
 
@@ -110,7 +110,7 @@ def test_more_attributes_than_an_example_may_have(reader: Reader, write: Callabl
     many = pa.table(columns | {f"x{number}": ["a"] for number in range(MAX_ATTRIBUTES + 1)})
     refused(TooManyAttributesError, reader, write(many))
     assert reader.decode(bytearray(write(many))).batches[0].attributes is None
-    (batch,) = reader.decode(bytearray(write(many.drop_columns(["x0"]))), with_attributes=True).batches
+    (batch,) = reader.decode(bytearray(write(many.drop_columns(["x0"]))), DecodeOptions(with_attributes=True)).batches
     assert len(batch.attributes or ()) == MAX_ATTRIBUTES
 
 
@@ -131,7 +131,7 @@ def test_time_grows_with_the_number_of_columns(reader: Reader, write: Callable[[
         times = []
         for _ in range(3):
             with Stopwatch() as watch:
-                reader.decode(body, max_bytes=2**28)
+                reader.decode(body, DecodeOptions(max_bytes=2**28))
             times.append(watch.seconds)
         return min(times)
 
@@ -149,5 +149,5 @@ def test_page_header_of_megabytes_is_rejected() -> None:
         Stopwatch() as watch,
         pytest.raises(DecodeError, match="the header of a page is cut off, or larger than 65536"),
     ):
-        PARQUET.decode(lying, max_bytes=2**28)
+        PARQUET.decode(lying, DecodeOptions(max_bytes=2**28))
     assert watch.seconds < 0.2

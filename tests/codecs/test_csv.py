@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.codecs.base import DecodeOptions
 from service.codecs.negotiation import reader
 from service.errors import LossServiceError, UnsupportedMediaTypeError
 from service.formats.columns import ResolvedColumns
@@ -22,7 +23,9 @@ COMMAS = "id,logit_0,logit_1,label\na,2.5,0.125,0\nb,0.25,-2,1\n"
 
 def read(text: str | bytes, content_type: str = "text/csv") -> Batch:
     body = text.encode() if isinstance(text, str) else text
-    (batch,) = reader(content_type).decode(bytearray(body), with_attributes=True, max_bytes=2**24).batches
+    (batch,) = (
+        reader(content_type).decode(bytearray(body), DecodeOptions(with_attributes=True, max_bytes=2**24)).batches
+    )
     return with_numeric_targets(batch, 0, "softmax")
 
 

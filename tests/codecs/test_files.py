@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.codecs.base import Reader
+from service.codecs.base import DecodeOptions, Reader
 from service.errors import (
     DecodeError,
     InvalidIdsError,
@@ -35,7 +35,7 @@ def table(**columns: Any) -> pa.Table:
 
 
 def read(reader: Reader, body: bytes, **options: Any) -> Batch:
-    request = reader.decode(bytearray(body), **options)
+    request = reader.decode(bytearray(body), DecodeOptions(**options))
     (batch,) = request.batches
     return with_numeric_targets(batch, 0, "softmax", exclude=request.options.on_invalid == "exclude")
 

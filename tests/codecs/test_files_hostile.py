@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.codecs.base import Reader
+from service.codecs.base import DecodeOptions, Reader
 from service.errors import BodyTooLargeError, DecodeError, LossServiceError
 from tests.codecs.file_bodies import ARROW, CSV, PARQUET, arrow_file, body_of, parquet_file
 from tests.codecs.outcomes import error_of, outcome
@@ -35,7 +35,7 @@ def too_large(reader: Reader, body: bytes, max_bytes: int = MIB) -> str:
     pool = pa.default_memory_pool()
     before, floor = pool.max_memory(), pool.bytes_allocated()
     with pytest.raises(BodyTooLargeError) as caught:
-        reader.decode(bytearray(body), with_attributes=True, max_bytes=max_bytes)
+        reader.decode(bytearray(body), DecodeOptions(with_attributes=True, max_bytes=max_bytes))
     assert pool.max_memory() <= max(before, floor + 20 * MIB)
     return caught.value.detail
 

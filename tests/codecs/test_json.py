@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.codecs.base import DecodeOptions
 from service.codecs.json import MIN_SPLIT_BYTES, JsonCodec
 from service.errors import LossServiceError
 from service.schema.config import LossConfig
@@ -256,7 +257,7 @@ def test_parser_is_reused_without_traces_of_the_last_request(fields: dict[str, A
     outcomes: list[LossServiceError | LossRequest] = []
     for _ in range(3):
         try:
-            outcomes.append(codec.decode(bytearray(first.encode()), with_attributes=True))
+            outcomes.append(codec.decode(bytearray(first.encode()), DecodeOptions(with_attributes=True)))
         except LossServiceError as err:
             outcomes.append(err)
         request = codec.decode(bytearray(b'{"logits": [[3, 4], [5, 6]], "targets": [1, 0]}'))

@@ -17,6 +17,7 @@ from service.api.http.path_types import BatchName, EpochNumber, RunName, epoch_n
 from service.api.http.tensor_docs import RUN_BATCH_BODY, RUN_BATCH_REPLY
 from service.api.receive import run_with_body
 from service.api.state import Service, service_of
+from service.codecs.base import DecodeOptions
 from service.compute.evaluation import evaluate
 from service.errors import (
     BatchConflictError,
@@ -131,7 +132,7 @@ def _compute_and_store(
     """
     settings = service.settings
     request = negotiation.reader.decode(
-        body, with_attributes=True, max_bytes=settings.max_body_bytes, max_rows=settings.max_examples
+        body, DecodeOptions(with_attributes=True, max_bytes=settings.max_body_bytes, max_rows=settings.max_examples)
     )
     options = negotiation.options(request.options)
     config, names = snapshot.description.config, snapshot.description.class_names

@@ -14,6 +14,7 @@ from service.api.http.openapi import LOSS, problems
 from service.api.http.tensor_docs import LOSS_BODY, LOSS_REPLY
 from service.api.receive import run_with_body
 from service.api.state import Service, service_of
+from service.codecs.base import DecodeOptions
 from service.schema.request import LossRequest
 
 router = APIRouter(tags=["loss"])
@@ -38,7 +39,9 @@ async def post_loss(request: Request) -> Response:
 def _reply_to(service: Service, negotiation: Negotiation, body: memoryview) -> bytes:
     """Decode the inflated body, compute the loss and encode the reply; on a worker thread."""
     settings = service.settings
-    request = negotiation.reader.decode(body, max_bytes=settings.max_body_bytes, max_rows=settings.max_examples)
+    request = negotiation.reader.decode(
+        body, DecodeOptions(max_bytes=settings.max_body_bytes, max_rows=settings.max_examples)
+    )
     request = LossRequest(negotiation.options(request.options), request.batches)
     result = service.evaluate(request, negotiation.timing)
     content = compressed(negotiation.writer.encode(result), negotiation.reply_coding)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from service.codecs.arrow.reader import ArrowStream
 from service.codecs.arrow.writer import ArrowResultWriter
-from service.codecs.base import check_batches, inflated_bytes
+from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_batches, inflated_bytes
 from service.formats.arrays import Body
 from service.formats.arrow_types import id_type
 from service.schema.request import Batch, LossRequest
@@ -25,17 +25,12 @@ class ArrowCodec:
     media_type = "application/vnd.apache.arrow.stream"
     aliases: tuple[str, ...] = ()
 
-    def decode(
-        self,
-        body: Body,
-        *,
-        with_attributes: bool = False,
-        max_bytes: int | None = None,
-        max_rows: int | None = None,
-    ) -> LossRequest:
+    def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
-        max_bytes = inflated_bytes(body, max_bytes)
-        stream = ArrowStream(io.BytesIO(body), max_bytes, max_rows=max_rows, with_attributes=with_attributes)
+        max_bytes = inflated_bytes(body, options.max_bytes)
+        stream = ArrowStream(
+            io.BytesIO(body), max_bytes, max_rows=options.max_rows, with_attributes=options.with_attributes
+        )
         batches: list[Batch] = []
         for batch in stream:
             batches.append(batch)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from service.codecs.arrow.declared_size import declared
 from service.codecs.arrow.flatbuffers import Flatbuffer
 from service.codecs.arrow.options import schema_options
-from service.codecs.base import check_rows, inflated_bytes
+from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_rows, inflated_bytes
 from service.codecs.tables.batch import batch_of, check_size, check_types, resolve_columns
 from service.codecs.tables.decoding import decoding
 from service.errors import DecodeError
@@ -32,32 +32,25 @@ class ArrowFileReader:
     media_type = "application/vnd.apache.arrow.file"
     aliases: tuple[str, ...] = ()
 
-    def decode(
-        self,
-        body: Body,
-        *,
-        with_attributes: bool = False,
-        max_bytes: int | None = None,
-        max_rows: int | None = None,
-    ) -> LossRequest:
+    def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
-        max_bytes = inflated_bytes(body, max_bytes)
+        max_bytes = inflated_bytes(body, options.max_bytes)
         content = pa.py_buffer(body)
         is_file = bytes(body[: len(MAGIC)]) == MAGIC
         with decoding("arrow"):
             if is_file and bytes(body[-len(MAGIC) :]) != MAGIC:
                 raise DecodeError("arrow: the file ends before its footer")
             messages = _blocks(content, body) if is_file else pa.ipc.MessageReader.open_stream(content)
-            _check_declared(messages, max_bytes, max_rows)
+            _check_declared(messages, max_bytes, options.max_rows)
             reader = pa.ipc.open_file(content) if is_file else pa.ipc.open_stream(content)
-            columns = resolve_columns(reader.schema.names, with_attributes=with_attributes)
+            columns = resolve_columns(reader.schema.names, with_attributes=options.with_attributes)
             check_types(reader.schema, columns)
-            options = schema_options(reader.schema, "arrow")
+            request_options = schema_options(reader.schema, "arrow")
             table = reader.read_all()
             table.validate(full=True)
-            keep_missing = options.on_invalid == "exclude"
+            keep_missing = request_options.on_invalid == "exclude"
             batch = batch_of(table, columns, 0, keep_missing=keep_missing, max_bytes=max_bytes)
-        return LossRequest(options, (batch,))
+        return LossRequest(request_options, (batch,))
 
 
 def _check_declared(messages: Iterator[Any], max_bytes: int, max_rows: int | None) -> None:

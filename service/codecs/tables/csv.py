@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from service.codecs.base import check_rows, inflated_bytes
+from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_rows, inflated_bytes
 from service.codecs.tables.batch import batch_of, check_size, column_fault, resolve_columns
 from service.codecs.tables.decoding import decoding
 from service.errors import TooManyColumnsError
@@ -42,16 +42,9 @@ class CsvReader:
         self._encoding = encoding
         self._separator = separator
 
-    def decode(
-        self,
-        body: Body,
-        *,
-        with_attributes: bool = False,
-        max_bytes: int | None = None,
-        max_rows: int | None = None,
-    ) -> LossRequest:
+    def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
-        max_bytes = inflated_bytes(body, max_bytes)
+        max_bytes = inflated_bytes(body, options.max_bytes)
         with decoding("csv"):
             file = open_csv(io.BytesIO(body), _fits, encoding=self._encoding, separator=self._separator)
             if len(file.header) > MAX_COLUMNS:
@@ -59,7 +52,7 @@ class CsvReader:
                     f"{len(file.header)} columns, a CSV file may have {MAX_COLUMNS}: "
                     "send the logits of a row as a list in one cell, or another format"
                 )
-            columns = resolve_columns(file.header, with_attributes=with_attributes)
+            columns = resolve_columns(file.header, with_attributes=options.with_attributes)
             rows: list[pa.RecordBatch] = []
             count = size = 0
             try:
@@ -67,7 +60,7 @@ class CsvReader:
                     rows.append(batch)
                     count, size = count + len(batch), size + batch.nbytes
                     check_size(size, max_bytes)
-                    check_rows(count, max_rows)
+                    check_rows(count, options.max_rows)
             except ColumnError as err:
                 raise column_fault(err, columns, 0) from err
             table = _table(rows, columns.all)
