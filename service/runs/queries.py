@@ -212,14 +212,14 @@ class View:
         self,
         cursor: duckdb.DuckDBPyConnection,
         snapshot: Snapshot,
-        caches: Caches | None = None,
-        cancellation: Cancellation | None = None,
+        caches: Caches,
+        cancellation: Cancellation,
     ) -> None:
         self.cursor = cursor
         self.snapshot = snapshot
         self.snapshots = [snapshot]
-        self._cancellation = cancellation or Cancellation()
-        self._caches = caches or Caches()
+        self._cancellation = cancellation
+        self._caches = caches
         self._left_out: dict[int, LeftOut] = {}
         self._weights: dict[Weighting, str] = {}
 
