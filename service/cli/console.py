@@ -84,11 +84,10 @@ def last_errors() -> Iterator[None]:
         end_output()
         sys.exit(SERVICE_FAILED)
     except OSError as err:
-        errors.print(str(err), style="red", markup=False, highlight=False, soft_wrap=True)
+        show_error(str(err))
         sys.exit(SERVICE_FAILED)
     except Exception as err:
-        text = f"focal-loss failed: {type(err).__name__}: {err} ({place_in_code(err)}). Please report this."
-        errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        show_error(f"focal-loss failed: {type(err).__name__}: {err} ({place_in_code(err)}). Please report this.")
         sys.exit(UNEXPECTED)
 
 
@@ -97,9 +96,14 @@ def end_output() -> None:
     sys.stdout = None
 
 
+def show_error(message: str) -> None:
+    """Print a message in red on standard error, without wrapping it."""
+    errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
 def fail(message: str, status: int = USAGE_ERROR) -> NoReturn:
     """Print a message on standard error and end the command."""
-    errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    show_error(message)
     raise typer.Exit(status)
 
 
