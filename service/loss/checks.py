@@ -22,7 +22,8 @@ def check_softmax_inputs(logits: Tensor, targets: Tensor, alpha: Tensor | None) 
     """
     if logits.dim() == 0:
         raise ValueError("softmax logits have at least one dimension, the classes; got a scalar")
-    if logits.shape[:1] * (logits.dim() > 1) + logits.shape[2:] != targets.shape:
+    expected = logits.shape[:1] + logits.shape[2:] if logits.dim() > 1 else logits.shape[:0]
+    if targets.shape != expected:
         message = f"logits {tuple(logits.shape)} do not fit targets {tuple(targets.shape)}"
         if logits.shape == targets.shape:
             message += (
