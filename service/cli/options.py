@@ -18,7 +18,7 @@ CONFIGURATION, FILES = "Configuration of the loss", "Input files"
 
 
 def check_url(url: str) -> str:
-    """Return the address of a service; a usage error if it is not one of HTTP."""
+    """Return the address of a service; a usage error if it is not an HTTP address."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0

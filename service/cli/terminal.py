@@ -1,4 +1,4 @@
-"""A console for texts of data, whose control characters would be commands to the terminal."""
+"""A console that shows the control characters of data, which would be commands to the terminal."""
 
 from __future__ import annotations
 

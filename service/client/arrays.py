@@ -65,7 +65,7 @@ def sent_batch(
             the other names of `service.formats.part_names`. Tables are those of Arrow, polars, pandas and DuckDB.
         number: Position in the request, for error messages.
         class_names: Names of the classes, for labels that are texts. Without them such a label is a number.
-        on_invalid: `exclude` to send what is no label as a label that the service leaves out.
+        on_invalid: `exclude` to send an invalid label as one that the service leaves out.
 
     Raises:
         InvalidRequestError: The batch has none of these forms, or contains logits that are not numbers.

@@ -13,7 +13,7 @@ def replace_atomically(path: Path, folder: Path | None = None) -> Iterator[Path]
     """Yield a temporary path whose file replaces `path` after the block, synced to disk, unless the block raises.
 
     Args:
-        path: File to create or replace. What is no file, such as /dev/null or a named pipe, is written directly.
+        path: File to create or replace. A device or a named pipe, e.g. /dev/null, is written directly.
         folder: Folder of the temporary file, on the same disk. Default: that of `path`.
     """
     if path.exists() and not path.is_file() and not path.is_dir():

@@ -1,4 +1,4 @@
-"""Values that are of no use in another process: connections and threads do not survive a fork, a pickle or a copy."""
+"""Values for each process: connections and threads do not survive a fork, a pickle or a copy."""
 
 from __future__ import annotations
 

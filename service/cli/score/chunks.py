@@ -68,7 +68,7 @@ class Reading:
         return min(self.rows, max(1, CHUNK_BYTES // max(1, width * itemsize)))
 
     def labels(self, values: Sequence[Any] | Array, name: str, first_row: int) -> Array:
-        """Convert labels that no Arrow column holds, (N,) or (N, L).
+        """Convert labels that are not in an Arrow column, (N,) or (N, L).
 
         Args:
             values: Numbers, or objects as JSON has them.
@@ -76,7 +76,7 @@ class Reading:
             first_row: Row of the first label in the file.
 
         Raises:
-            ColumnError: A value that is no label; names its row.
+            ColumnError: A value is not a label; names its row.
         """
         if not isinstance(values, np.ndarray):
             objects = np.empty(len(values), object)
@@ -90,10 +90,10 @@ class Reading:
 
 
 def ids_of(values: Sequence[Any], name: str, first_row: int) -> list[str | int]:
-    """Convert ids that no Arrow column holds.
+    """Convert ids that are not in an Arrow column.
 
     Raises:
-        ColumnError: A value that cannot be an id; names its row.
+        ColumnError: A value cannot be an id; names its row.
     """
     try:
         return id_list(values)

@@ -188,7 +188,7 @@ def array_of_rows(
         may_have_booleans: False if there are certainly none, which saves their search.
 
     Raises:
-        ColumnError: A value of another type; names its row.
+        ColumnError: A value has another type; names its row.
     """
     try:
         if not may_have_booleans or not any(map(_has_boolean, values)):

@@ -66,7 +66,7 @@ class Source:
         return self.path == STANDARD_INPUT or is_compressed(self.path)
 
     def open(self) -> BinaryIO:
-        """Open the file; what can be read only once is read whole, if the format needs it."""
+        """Open the file. A stream is read into memory first, unless its format is in SEQUENTIAL."""
         file = sys.stdin.buffer if self.path == STANDARD_INPUT else open_input(self.path)
         if not self.is_stream or self.format in SEQUENTIAL:
             return file

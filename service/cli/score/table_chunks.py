@@ -104,7 +104,7 @@ class _JsonValues:
 
 
 def _recut(batches: Iterator[pa.RecordBatch], columns: ResolvedColumns, reading: Reading) -> Iterator[pa.Table]:
-    """Cut the batches of a file anew, into tables with the same number of rows."""
+    """Regroup the batches of a file into tables with the same number of rows."""
     pending: list[pa.RecordBatch] = []
     count = rows = 0
     for batch in batches:

@@ -208,7 +208,7 @@ function seenQueue(signal) {
 
 /**
  * @param {string} run
- * @param {string} text What is lost with the run.
+ * @param {string} text The warning of the dialog, about the data of the run.
  * @param {HTMLElement} element The row of the run.
  * @param {HTMLElement} notice
  * @param {View} view
