@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from base64 import b64encode
-from importlib.resources import files
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse, Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.responses import HTMLResponse
+
+from service.api.http.package_files import PackageFiles
 
 ASSETS = "docs/assets"
 # Relative URLs stay under the path prefix of a proxy.
@@ -38,7 +36,8 @@ POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = {"Content-Security-Policy": POLICY, "Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-cache"}
+NO_CACHE = {"Cache-Control": "no-cache"}
+HEADERS = {"Content-Security-Policy": POLICY, "Cross-Origin-Opener-Policy": "same-origin", **NO_CACHE}
 
 router = APIRouter(include_in_schema=False)
 
@@ -49,18 +48,6 @@ async def swagger_ui() -> HTMLResponse:
     return HTMLResponse(PAGE.body, headers=HEADERS)
 
 
-class DocsFiles(StaticFiles):
-    """Files of Swagger UI."""
-
-    def file_response(
-        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
-    ) -> Response:
-        """The file, or 304 if the client has it already."""
-        response = super().file_response(full_path, stat_result, scope, status_code)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-
 def mount_assets(app: FastAPI) -> None:
     """Serve the files that the page loads."""
-    app.mount(f"/{ASSETS}", DocsFiles(directory=str(files("fastapi_offline") / "static")))
+    app.mount(f"/{ASSETS}", PackageFiles(("fastapi_offline", "static"), headers=NO_CACHE))

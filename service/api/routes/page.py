@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import mimetypes
-import os
 from importlib.util import find_spec
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+
+from service.api.http.package_files import PackageFiles
 
 # Attributes of a data set may point to pictures on any host.
 POLICY = (
@@ -31,24 +30,9 @@ router = APIRouter(include_in_schema=False)
 mimetypes.add_type("text/javascript", ".js")
 
 
-class PageFiles(StaticFiles):
-    """Files of `service/web` and, for the charts, of plotly's package, with the security headers of the page."""
-
-    def __init__(self) -> None:
-        # Without plotly the service runs, and the page says that its charts are missing.
-        charts = [("plotly", "package_data")] if find_spec("plotly") else []
-        super().__init__(packages=[("service", "web"), *charts])
-
-    def file_response(
-        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
-    ) -> Response:
-        """The file, or 304 if the client has it already."""
-        response = super().file_response(full_path, stat_result, scope, status_code)
-        response.headers.update(HEADERS)
-        return response
-
-
-_FILES = PageFiles()
+# Without plotly the service runs, and the page says that its charts are missing.
+_CHARTS = [("plotly", "package_data")] if find_spec("plotly") else []
+_FILES = PackageFiles(("service", "web"), *_CHARTS, headers=HEADERS)
 
 
 @router.get("/")
