@@ -57,8 +57,10 @@ class Latencies:
                     self.failures += 1
                 self.seconds[self.phase].append(time.perf_counter() - start)
 
-    def percentile(self, phase: str, percent: float) -> float:
-        return float(np.percentile(self.seconds[phase] or [0.0], percent))
+    def milliseconds(self) -> list[float]:
+        """The p50 of the quiet and the loud phases, then their p99."""
+        phases = [self.seconds[phase] or [0.0] for phase in (QUIET, LOUD)]
+        return [1000 * float(np.percentile(seconds, percent)) for percent in (50, 99) for seconds in phases]
 
     def close(self) -> None:
         self._done.set()
@@ -114,7 +116,7 @@ def rows(url: str, seconds: float) -> Iterator[str]:
             probe.phase = QUIET
             time.sleep(seconds / 2)
             probe.close()
-            values = [1000 * probe.percentile(phase, percent) for percent in (50, 99) for phase in (QUIET, LOUD)]
+            values = probe.milliseconds()
             shown = " | ".join(f"{value:.1f}" for value in values)
             ratios = f"{values[1] / values[0]:.1f} | {values[3] / values[2]:.1f}"
             yield f"| {kind} | {sent} | {shown} | {ratios} | {probe.failures} |"

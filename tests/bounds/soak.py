@@ -163,7 +163,7 @@ class Soak:
             "|---|---|---|---|---|---|",
         ]
         for name, probe in zip(("`POST /loss`, 64 x 10", "`GET /healthz`"), self._probes, strict=True):
-            values = [1000 * probe.percentile(phase, percent) for percent in (50, 99) for phase in (QUIET, LOUD)]
+            values = probe.milliseconds()
             rows.append(_row(name, [*(f"{value:.1f}" for value in values), f"{values[3] / max(values[2], 1e-9):.1f}"]))
         total = sum(count for status, count in self.counts.items() if status.isdecimal())
         by_status = ", ".join(f"{status}: {count}" for status, count in sorted(self.counts.items()))

@@ -21,6 +21,8 @@ from tests.bounds.worst_request import KB, WorstRequest
 # Sizes of bodies; most are small. A size is chosen for each visit of a route.
 SIZES = (KB, KB, 20 * KB, 20 * KB, 200 * KB, 2_000 * KB)
 TIMEOUT_S = 120.0
+# Headers of a request with this many bytes.
+POST = b"POST /loss HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 Counts = Counter[str]
 
 
@@ -84,9 +86,6 @@ class Traffic:
 
     def _slow_bodies(self) -> None:
         """A client that sends a byte a second, and one that does not read its reply."""
-        head = (
-            b"POST /loss HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
-        )
         question = b"GET /web/plotly.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
         while self._goes_on():
             with (
@@ -95,7 +94,7 @@ class Traffic:
                 socket.create_connection(self._address) as unread,
             ):
                 unread.sendall(question * 3)
-                slow.sendall(head)
+                slow.sendall(POST % 1000)
                 for _ in range(self._random.randrange(2, 40)):
                     slow.sendall(b" ")
                     time.sleep(1)
@@ -106,14 +105,13 @@ class Traffic:
     def _early_leavers(self) -> None:
         """Clients that close in the headers, in a body, before a reply, and in a reply."""
         body = b'{"logits":[' + b"[0.1,0.2]," * 20_000 + b'[0.1,0.2]],"targets":[' + b"0," * 20_000 + b"0]}"
-        post = b"POST /loss HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         question = b"GET /runs/rows/diagnostics?gamma=%d.5 HTTP/1.1\r\nHost: localhost\r\n\r\n"
         while self._goes_on():
             for sent, reads in (
                 (b"GET /runs HTT", 0),
-                (post % len(body) + body[:1000], 0),
-                (post % len(body) + body, 0),
-                (post % len(body) + body, 1000),
+                (POST % len(body) + body[:1000], 0),
+                (POST % len(body) + body, 0),
+                (POST % len(body) + body, 1000),
                 (question % self._random.randrange(100), 0),
             ):
                 with suppress(OSError), socket.create_connection(self._address, timeout=TIMEOUT_S) as connection:
