@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from tests.live.server_process import ServerProcess
-from tests.live.test_operations import ROWS
+from tests.live.test_operations import ROWS, begin
 
 CONTENT = json.dumps(ROWS).encode()
 # The kernel distributes connections among the workers at random; with this many tries each worker gets one.
@@ -56,9 +56,7 @@ def held_by(server: ServerProcess, pid: int) -> Iterator[socket.socket]:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
             if holder(server, connection.getsockname()[1]) == pid:
-                head = "POST /loss HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                length = f"Content-Length: {len(CONTENT)}\r\n\r\n"
-                connection.sendall((head + length).encode() + CONTENT[:1])
+                begin(connection, len(CONTENT), CONTENT[:1])
                 yield connection
                 return
         raise AssertionError(f"no connection came to process {pid} of {server.workers()}")

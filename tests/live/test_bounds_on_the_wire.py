@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,9 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from tests.contract.test_errors import SAFETENSORS, check_problem
+from tests.contract.test_errors import check_problem
+from tests.live.connection import request
 from tests.live.server_process import ServerProcess, running_server, wait_for
-from tests.live.test_operations import ROWS, begin, held_requests
+from tests.live.test_operations import ROWS, begin, held_bytes, held_requests
 
 # State of a TCP connection in Linux.
 TCP_CLOSE = 7
@@ -52,12 +52,6 @@ def connect(server: ServerProcess, stack: ExitStack, source: str = "127.0.0.1") 
     return connection
 
 
-def held_bytes(client: httpx.Client) -> float:
-    match = re.search(r"^focal_loss_request_bytes_held (\S+)$", client.get("/metrics").text, re.MULTILINE)
-    assert match
-    return float(match[1])
-
-
 def is_closed(connection: socket.socket) -> bool:
     """True if the service has reset the connection."""
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == bytes([TCP_CLOSE])
@@ -76,11 +70,10 @@ def test_files_that_nobody_reads(server: ServerProcess, client: httpx.Client, st
 def test_replies_that_nobody_reads_count_until_they_are_closed(
     server: ServerProcess, client: httpx.Client, stack: ExitStack
 ) -> None:
-    body = save({"logits": np.zeros((500_000, 2), np.float32), "targets": np.zeros(500_000, np.int64)})
+    tensors = {"logits": np.zeros((500_000, 2), np.float32), "targets": np.zeros(500_000, np.int64)}
+    body = save(tensors, {"request": '{"outputs": ["loss", "p_t", "entropy"]}'})
     connection = connect(server, stack)
-    headers = ["POST /loss?outputs=loss,p_t,entropy HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
-    headers += [f"{name}: {value}" for name, value in SAFETENSORS.items()]
-    connection.sendall("\r\n".join([*headers, "", ""]).encode() + body)
+    connection.sendall(request(body))
     wait_for(lambda: held_requests(client) == 0 and held_bytes(client) > 5_000_000, "the reply is held")
     wait_for(lambda: held_bytes(client) == 0, "the reply is dropped")
     assert is_closed(connection)

@@ -50,10 +50,19 @@ def read_reply(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
     return status, headers, json.loads(file.read(int(headers["content-length"])))
 
 
-def held_requests(client: httpx.Client) -> float:
-    match = re.search(r"^focal_loss_requests_held (\S+)$", client.get("/metrics").text, re.MULTILINE)
+def gauge(client: httpx.Client, name: str) -> float:
+    """Value of a gauge of the service."""
+    match = re.search(rf"^{name} (\S+)$", client.get("/metrics").text, re.MULTILINE)
     assert match
     return float(match[1])
+
+
+def held_requests(client: httpx.Client) -> float:
+    return gauge(client, "focal_loss_requests_held")
+
+
+def held_bytes(client: httpx.Client) -> float:
+    return gauge(client, "focal_loss_request_bytes_held")
 
 
 def test_health_and_readiness(client: httpx.Client) -> None:
