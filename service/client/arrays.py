@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
-from service.formats.ids import IdError, id_list
+from service.formats.ids import ids_of_batch
 from service.formats.labels import ClassNames, LabelError, number_labels
 from service.formats.part_names import NamesError, find_name
 from service.formats.safetensors import Tensor
@@ -229,10 +229,7 @@ def check_ids(ids: Any, rows: int, number: int = 0) -> Ids:
     if not set(map(type, values)) <= {str, int}:
         # A list can contain the scalars of numpy and torch.
         values = [as_plain(value) for value in values]
-    try:
-        values = id_list(values)
-    except IdError as err:
-        raise fault(InvalidIdsError, err.msg, "ids", batch=number, row=err.row) from err
+    values = ids_of_batch(values, number)
     if len(values) != rows:
         raise fault(ShapeError, f"{len(values)} ids for {rows} rows of logits", "ids", batch=number)
     row_of: dict[str | int, int] = {}

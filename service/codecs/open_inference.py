@@ -13,9 +13,9 @@ import numpy as np
 
 from service.codecs.inference_tensors import MAX_NAME, parameters_of, read_tensors
 from service.codecs.json_reply import excluded_examples, hardest_examples, json_bytes, json_text, warnings_of
-from service.errors import DecodeError, InvalidIdsError, InvalidRequestError, UnknownOutputError
+from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
 from service.formats.arrays import Body
-from service.formats.ids import IdError, id_list
+from service.formats.ids import ids_of_batch
 from service.formats.strict_json import read_strict_json
 from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
@@ -80,7 +80,7 @@ def decode_request(body: Body, header_length: int | None) -> InferRequest:
     for name in ("logits", "targets"):
         if name not in tensors:
             raise fault(InvalidRequestError, "missing", "inputs", name, detail=f"input {name} missing")
-    ids = None if "ids" not in tensors else _ids(tensors["ids"])
+    ids = None if "ids" not in tensors else ids_of_batch(tensors["ids"].tolist(), 0)
     outputs = _outputs(_objects(header, "outputs"), binary=parameters.get("binary_data_output") is True)
     identity = header.get("id")
     if identity is not None and not isinstance(identity, str):
@@ -138,13 +138,6 @@ def _values(result: LossResult, name: str) -> Column:
         return np.array([np.nan if result.loss is None else result.loss])
     values = result.batches[0].per_example["loss" if name == PER_EXAMPLE_LOSS else name]
     return values if name == "prediction" else values.astype(np.float32)
-
-
-def _ids(values: Column) -> list[str | int]:
-    try:
-        return id_list(values.tolist())
-    except IdError as err:
-        raise fault(InvalidIdsError, err.msg, "ids", batch=0, row=err.row) from err
 
 
 def _json_object(text: memoryview) -> JsonObject:

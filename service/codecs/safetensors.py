@@ -22,7 +22,7 @@ from service.errors import (
 )
 from service.formats.arrays import Body
 from service.formats.attributes import check_attributes
-from service.formats.ids import IdError, described, id_list
+from service.formats.ids import described, ids_of_batch
 from service.formats.part_names import PART_NAMES, PART_OF, NamesError, find_name
 from service.formats.safetensors import DTYPES as FILE_DTYPES
 from service.formats.safetensors import Header, parse_header, read_safetensors, write_safetensors
@@ -175,10 +175,7 @@ def _targets(values: Any, number: int) -> Column:
 def _ids(values: Any, number: int) -> list[str | int]:
     if not isinstance(values, list):
         raise fault(InvalidIdsError, "not a list", "ids", batch=number, detail="ids is a list")
-    try:
-        return id_list(values)
-    except IdError as err:
-        raise fault(InvalidIdsError, err.msg, "ids", batch=number, row=err.row) from err
+    return ids_of_batch(values, number)
 
 
 def _batches(tensors: dict[str, Column], in_json: dict[int, dict[str, Any]]) -> tuple[Batch, ...]:

@@ -17,10 +17,8 @@ import pyarrow.types as pat
 
 from service.formats.arrow_types import is_list, is_number, is_text, plain
 from service.formats.ids import IdError, described, id_list
-from service.formats.labels import NO_TARGET, ClassNames, LabelError, class_labels, number_labels
+from service.formats.labels import ClassNames, LabelError, class_labels, number_labels
 from service.formats.part_names import TARGET_NAMES, NamesError, find_name
-
-__all__ = ["NO_TARGET", "TARGET_NAMES"]
 
 NUMBERED = re.compile(r"logits?[_.-]?(\d{1,9})")
 
@@ -175,6 +173,13 @@ def vector(
         ColumnError: A value is no label, or a row has another length.
     """
     values = labels_as_sent(column, name, first_row)
+    return numeric_labels(values, name, first_row, whole=whole, keep_missing=keep_missing, class_names=class_names)
+
+
+def numeric_labels(
+    values: Array, name: str, first_row: int, *, whole: bool, keep_missing: bool, class_names: ClassNames | None
+) -> Array:
+    """Labels (N,) or (N, L) as numbers; arguments and errors are those of `vector`."""
     convert = class_labels if whole and values.ndim == 1 else number_labels
     try:
         return convert(values, class_names, exclude=keep_missing)
@@ -237,6 +242,15 @@ def ids_of_column(column: pa.Array, name: str, first_row: int) -> list[str | int
     values: list[str | int] = column.to_pylist()
     if not column.null_count and (is_text(column.type) or pat.is_integer(column.type)):
         return values
+    return ids_of(values, name, first_row)
+
+
+def ids_of(values: Sequence[Any], name: str, first_row: int) -> list[str | int]:
+    """Convert the values of a column to ids.
+
+    Raises:
+        ColumnError: A value that cannot be an id; names the first one.
+    """
     try:
         return id_list(values)
     except IdError as err:

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+from service.errors import InvalidIdsError
+from service.schema.faults import fault
+
 MIN_ID, MAX_ID = -(2**63), 2**64 - 1
 MAX_TEXT = 100
 
@@ -40,6 +43,22 @@ def id_list(values: Iterable[Any]) -> list[str | int]:
     if kinds <= {str, int} and all(type(value) is str or MIN_ID <= value <= MAX_ID for value in ids):
         return ids
     return [_id(value, row) for row, value in enumerate(ids)]
+
+
+def ids_of_batch(values: Iterable[Any], number: int) -> list[str | int]:
+    """Convert values to the ids of a batch; see `id_list`.
+
+    Args:
+        values: The ids, one for each row.
+        number: Number of the batch, for messages.
+
+    Raises:
+        InvalidIdsError: A value that cannot be an id; names batch and row.
+    """
+    try:
+        return id_list(values)
+    except IdError as err:
+        raise fault(InvalidIdsError, err.msg, "ids", batch=number, row=err.row) from err
 
 
 def _id(value: Any, row: int) -> str | int:

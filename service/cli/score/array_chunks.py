@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from service.cli.errors import DataError
-from service.cli.score.chunks import Chunk, Reading, ids_of
+from service.cli.score.chunks import Chunk, Reading
 from service.cli.score.sources import Source
-from service.formats.columns import Array, ColumnError, ResolvedColumns
+from service.formats.columns import Array, ColumnError, ResolvedColumns, ids_of
 from service.formats.safetensors import as_numbers, read_safetensors
 
 

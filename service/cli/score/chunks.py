@@ -10,9 +10,9 @@ import numpy as np
 
 from service.cli.score.columns import ColumnNames
 from service.cli.score.sources import Source
-from service.formats.columns import Array, ColumnError
-from service.formats.ids import IdError, described, id_list
-from service.formats.labels import ClassNames, LabelError, class_labels, number_labels
+from service.formats.columns import Array, numeric_labels
+from service.formats.ids import described
+from service.formats.labels import ClassNames
 
 # Maximum size of the logits of a chunk, well below the largest request of a service.
 CHUNK_BYTES = 64 * 1024 * 1024
@@ -82,20 +82,11 @@ class Reading:
             objects = np.empty(len(values), object)
             objects[:] = [value if value.__hash__ else described(value) for value in values]
             values = objects
-        convert = class_labels if self.whole_targets and values.ndim == 1 else number_labels
-        try:
-            return convert(values, self.class_names, exclude=self.keep_missing)
-        except LabelError as err:
-            raise ColumnError(err.msg, first_row + err.row, name) from err
-
-
-def ids_of(values: Sequence[Any], name: str, first_row: int) -> list[str | int]:
-    """Convert ids that are not in an Arrow column.
-
-    Raises:
-        ColumnError: A value cannot be an id; names its row.
-    """
-    try:
-        return id_list(values)
-    except IdError as err:
-        raise ColumnError(err.msg, first_row + err.row, name) from err
+        return numeric_labels(
+            values,
+            name,
+            first_row,
+            whole=self.whole_targets,
+            keep_missing=self.keep_missing,
+            class_names=self.class_names,
+        )

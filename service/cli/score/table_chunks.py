@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from service.cli.score.chunks import Chunk, Reading, ids_of
+from service.cli.score.chunks import Chunk, Reading
 from service.cli.score.readers import READERS, array_of_rows, values_of_texts
 from service.cli.score.sources import Source
 from service.formats.arrow_types import is_list, plain, plain_type
-from service.formats.columns import Array, ColumnError, ResolvedColumns, ids_of_column, matrix, vector
+from service.formats.columns import Array, ColumnError, ResolvedColumns, ids_of, ids_of_column, matrix, vector
 from service.formats.ids import described
 
 
