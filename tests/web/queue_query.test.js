@@ -99,7 +99,7 @@ Deno.test("the filter of verdicts decides if a reviewed row still matches", () =
 });
 
 Deno.test("a class is sent by its name where the run has names", () => {
-  const query = new QueueQuery(new URLSearchParams("given=1&suggested=2&show=open"));
-  query.run = { class_names: ["1", "a, b", "0"] };
+  const address = new URLSearchParams("given=1&suggested=2&show=open");
+  const query = new QueueQuery(address, { class_names: ["1", "a, b", "0"] });
   assert.equal(query.apiQuery(), "target=a%2C+b&suggested=0&verdict=open");
 });

@@ -35,8 +35,10 @@ export class QueueQuery {
    * Ignores unknown filters, sort keys and tabs.
    *
    * @param {URLSearchParams} query The query of the address.
+   * @param {Pick<Classes, "class_names">} [run] The API takes its classes by name.
    */
-  constructor(query) {
+  constructor(query, run = { class_names: null }) {
+    this.run = run;
     /** @type {Record<Filter, string>} */
     this.filters = { given: "", prediction: "", suggested: "", show: "", text: "" };
     for (const name of filterNames) this.filters[name] = validFilter(name, query.get(name) || "");
@@ -45,8 +47,6 @@ export class QueueQuery {
       [...query].filter(([name]) => name.startsWith(ATTRIBUTE))
         .map(([name, text]) => [name.slice(ATTRIBUTE.length), text]),
     );
-    /** @type {Pick<Classes, "class_names">} */
-    this.run = { class_names: null };
     /** @type {string[]} */
     this.sort = [];
     this.setSort((query.get("sort") || "").split(",").filter((key) => columnOf(key) in SORTS));

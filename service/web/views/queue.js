@@ -28,16 +28,15 @@ export async function queueView({ parts, query, signal, refused }) {
   const [, name, , queueName, rank] = parts;
   /** @type {LoadPage} */
   const loadPage = (parameters) => getQueue(name, queueName, parameters, signal);
-  const queueQuery = new QueueQuery(query);
   const wanted = Number(rank) || null;
-  const run = await getRun(name, signal);
-  queueQuery.run = run;
+  const [run, hardest] = await Promise.all([
+    getRun(name, signal),
+    loadPage("sort=-loss&limit=1&fields=loss&facets=true"),
+  ]);
+  const queueQuery = new QueueQuery(query, run);
   const apiQuery = queueQuery.apiQuery();
   const onlyOpen = queueQuery.filters.show ? "" : "verdict=open&";
-  const [hardest, open] = await Promise.all([
-    loadPage("sort=-loss&limit=1&fields=loss&facets=true"),
-    wanted ? null : loadPage(`${apiQuery}${apiQuery && "&"}${onlyOpen}limit=1&fields=rank`),
-  ]);
+  const open = wanted ? null : await loadPage(`${apiQuery}${apiQuery && "&"}${onlyOpen}limit=1&fields=rank`);
   const page = new QueuePage(run, hardest, queueQuery, loadPage, refused);
   listen((action) => page.act(action), signal);
   globalThis.addEventListener("beforeunload", (event) => {
