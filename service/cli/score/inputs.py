@@ -20,7 +20,6 @@ DAMAGED = (
     ValueError,
     KeyError,
     OverflowError,
-    NotImplementedError,
     RuntimeError,
     MemoryError,
 )
