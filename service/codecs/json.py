@@ -35,7 +35,7 @@ from service.errors import (
 )
 from service.formats.arrays import Body
 from service.formats.attributes import check_attributes
-from service.formats.part_names import PART_NAMES, PART_OF
+from service.formats.part_names import PART_NAMES, PART_OF, two_names
 from service.schema.faults import fault
 from service.schema.request import Batch, Column, LossRequest, RequestOptions
 from service.schema.result import LossResult
@@ -137,7 +137,7 @@ class _Reader:
         for name in fields:
             part = PART_OF.get(name)
             if part is not None:
-                _add_part(parts, part, name)
+                _add_part(parts, part, name, None)
             elif name in OPTIONS:
                 members[name] = self._plain(document[name])
             elif name == "attributes" and self._with_attributes:
@@ -175,7 +175,7 @@ class _Reader:
                 if part is None:
                     msg = f"unknown field {name[:100]!r}; a batch has {', '.join(PART_NAMES)}"
                     raise fault(InvalidRequestError, msg, name[:100], batch=number)
-                _add_part(parts, part, name)
+                _add_part(parts, part, name, number)
             batches.append(self._batch(batch, parts, number, in_list=True))
         return tuple(batches)
 
@@ -299,13 +299,12 @@ def _names(fields: Any) -> dict[str, None]:
     return names
 
 
-def _add_part(parts: dict[str, str], part: str, name: str) -> None:
-    """Add the name of a part of a batch.
+def _add_part(parts: dict[str, str], part: str, name: str, number: int | None) -> None:
+    """Add the name of a part of a batch; `number` is None if the request has no list of batches.
 
     Raises:
         InvalidRequestError: The part has a name already.
     """
     if part in parts:
-        msg = f"both {parts[part]!r} and {name!r} are names of the {part}: give one of them"
-        raise fault(InvalidRequestError, msg, part)
+        raise fault(InvalidRequestError, two_names(part, parts[part], name).msg, part, batch=number)
     parts[part] = name

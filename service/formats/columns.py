@@ -18,7 +18,7 @@ import pyarrow.types as pat
 from service.formats.arrow_types import is_list, is_number, is_text, plain
 from service.formats.ids import IdError, described, id_list
 from service.formats.labels import ClassNames, LabelError, class_labels, number_labels
-from service.formats.part_names import TARGET_NAMES, NamesError, find_name
+from service.formats.part_names import TARGET_NAMES, NamesError, find_name, two_names
 
 NUMBERED = re.compile(r"logits?[_.-]?(\d{1,9})")
 
@@ -122,7 +122,7 @@ def find_logits(names: Sequence[str]) -> tuple[str, ...]:
             raise NamesError("no column 'logits', and no logit_0, logit_1, ... without a gap", "logits")
         return numbered
     if numbered:
-        raise NamesError(f"both 'logits' and {numbered[0]!r} are names of the logits: give one of them", "logits")
+        raise two_names("logits", "logits", numbered[0])
     return ("logits",)
 
 

@@ -38,8 +38,13 @@ def find_name(part: str, names: Collection[str]) -> str | None:
     """
     found = [name for name in PART_NAMES[part] if name in names]
     if len(found) > 1:
-        raise NamesError(f"both {found[0]!r} and {found[1]!r} are names of the {part}: give one of them", part)
+        raise two_names(part, found[0], found[1])
     return found[0] if found else None
+
+
+def two_names(part: str, first: str, second: str) -> NamesError:
+    """The error of two names for a part."""
+    return NamesError(f"both {first!r} and {second!r} are names of the {part}: give one of them", part)
 
 
 def first_duplicate(names: Iterable[str]) -> str | None:

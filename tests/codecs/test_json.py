@@ -15,6 +15,7 @@ from service.errors import LossServiceError
 from service.schema.config import LossConfig
 from service.schema.request import LossRequest
 from service.schema.result import BatchResult, Excluded, HardExample, LossResult
+from tests.codecs.outcomes import error_of
 from tests.codecs.samples import result
 from tests.codecs.splitting import bodies_split_from
 
@@ -268,3 +269,11 @@ def test_parser_is_reused_without_traces_of_the_last_request(fields: dict[str, A
 
 def tensors(request: LossRequest) -> list[Any]:
     return [(repr(batch.logits.tolist()), batch.targets.tolist(), batch.ids) for batch in request.batches]
+
+
+def test_two_names_of_a_part_name_the_batch() -> None:
+    good, bad = '{"logits":[[1,2]],"y":[0]}', '{"logits":[[1,2]],"y":[0],"label":[0]}'
+    error = error_of(JsonCodec(), f'{{"batches":[{good},{bad}]}}'.encode())
+    assert error.detail == "batch 1: both 'y' and 'label' are names of the targets: give one of them"
+    assert error.errors[0]["loc"] == ["batches", 1, "targets"]
+    assert error_of(JsonCodec(), bad.encode()).errors[0]["loc"] == ["targets"]
