@@ -174,12 +174,12 @@ class LossConfig(BaseModel):
         """`fl_` and 16 hex digits: a hash of the meaning, the same on every machine and in every version 1.x."""
         meaning = {
             "mode": self.mode,
-            "alpha": None if self.weights is None else [(weight + 0.0).hex() for weight in self.weights],
-            "alpha_for_any_label": self.mode == "sigmoid" and isinstance(self.alpha, float | int),
-            "gamma": (self.gamma + 0.0).hex(),
+            "alpha": None if self.weights is None else [weight.hex() for weight in self.weights],
+            "alpha_for_any_label": self.mode == "sigmoid" and isinstance(self.alpha, float),
+            "gamma": self.gamma.hex(),
             "reduction": self.reduction,
             "ignore_index": self.ignore_index,
-            "label_smoothing": (self.label_smoothing + 0.0).hex(),
+            "label_smoothing": self.label_smoothing.hex(),
         }
         text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
         return "fl_" + hashlib.sha256(text.encode()).hexdigest()[:16]
