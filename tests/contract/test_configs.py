@@ -104,6 +104,15 @@ def test_the_least_recently_used_goes_first(client_with: ClientWith) -> None:
     assert client.get(f"/configs/{second}").status_code == 404
 
 
+def test_configurations_are_bounded_by_their_bytes(client_with: ClientWith) -> None:
+    client = client_with(max_configs_bytes=str(2 * 1024 * 1024))
+    first, second, third = (put(client, {"alpha": [number] * 10_000}).json()["config_id"] for number in (1, 2, 3))
+    # 80 bytes for each of the 10 000 weights: two of them fit.
+    assert [held["config_id"] for held in client.get("/configs").json()["configs"]] == [third, second]
+    reply = client.post("/loss", json={"config_id": first, "logits": [[1, 2]], "targets": [0]})
+    assert (reply.status_code, reply.json()["code"]) == (404, "unknown_config")
+
+
 @pytest.mark.parametrize(
     ("config", "place"),
     [
