@@ -69,7 +69,7 @@ def document_of(settings: Settings) -> dict[str, Any]:
 
 
 def store_run(app: FastAPI) -> None:
-    """Store the data of `STORED`; what is stored already stays."""
+    """Store the data of `STORED` anew: a request may have replaced, renamed or deleted some of it."""
     client = TestClient(app)
     rng = np.random.default_rng(2)
     batch = {
@@ -78,6 +78,7 @@ def store_run(app: FastAPI) -> None:
         "ids": [f"example/{row}" for row in range(30)],
         "attributes": {"text": ["some text"] * 30},
     }
+    client.delete("/runs/r")
     assert client.put("/runs/r", json={}).is_success
     assert client.put("/runs/r/epochs/0/batches/b", json=batch).is_success
     assert client.post("/runs/r/queues", json={"strategy": "logit_margin", "name": "q"}).is_success
