@@ -130,6 +130,9 @@ class LossConfig(BaseModel):
         ignore_index: Target of examples (sigmoid: of labels) that the loss ignores, or None.
         positive_class: The class whose weight a single alpha is.
         label_smoothing: Share of the target, in [0, 1), that is spread over all classes; softmax only.
+        gamma_negative: Focusing parameter >= 0 of negative labels, None: gamma; sigmoid only (the asymmetric loss of
+            Ridnik et al. 2021, arXiv:2009.14119).
+        clip: In [0, 1): the probability of negative labels is lowered by it, to 0 at least; sigmoid only (the same).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -141,6 +144,8 @@ class LossConfig(BaseModel):
     ignore_index: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = -100
     positive_class: Annotated[int, Field(ge=0, le=1)] = 1
     label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), WithoutSignOfZero] = 0.0
+    gamma_negative: Annotated[float, Field(ge=0, allow_inf_nan=False), WithoutSignOfZero] | None = None
+    clip: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), WithoutSignOfZero] = 0.0
 
     @model_validator(mode="after")
     def _check_mode(self) -> LossConfig:
@@ -151,6 +156,9 @@ class LossConfig(BaseModel):
                 raise ValueError("class_counts are for softmax mode; in sigmoid mode give one alpha per label")
             if isinstance(self.alpha, tuple) and any(alpha > 1 for alpha in self.alpha):
                 raise ValueError(f"in sigmoid mode each alpha lies in [0, 1], got {list(self.alpha)}")
+        elif self.gamma_negative is not None or self.clip:
+            name = "clip" if self.gamma_negative is None else "gamma_negative"
+            raise ValueError(f"{name} is for sigmoid mode, which has negative labels")
         if isinstance(self.alpha, tuple) and self.mode == "softmax" and len(self.alpha) < 2:
             raise ValueError("softmax mode needs at least two classes, so a list alpha has at least two weights")
         return self
@@ -181,6 +189,11 @@ class LossConfig(BaseModel):
             "ignore_index": self.ignore_index,
             "label_smoothing": self.label_smoothing.hex(),
         }
+        # Only where they change the meaning: a configuration without them keeps its id of version 1.0.
+        if self.gamma_negative not in (None, self.gamma):
+            meaning["gamma_negative"] = self.gamma_negative.hex()
+        if self.clip:
+            meaning["clip"] = self.clip.hex()
         text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
         return "fl_" + hashlib.sha256(text.encode()).hexdigest()[:16]
 

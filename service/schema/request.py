@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from service.errors import InvalidRequestError, UnknownOutputError
 from service.schema.config import LossConfig, as_tuple
 from service.schema.faults import fault, request_fault, unknown_fault
+from service.schema.structure import DEFAULT_REGIONS, MAX_REGIONS, Divisor, Layout, Within
 
 OUTPUTS = (
     "loss",
@@ -26,7 +27,14 @@ OUTPUTS = (
     "confidence_weighted_entropy",
     "el2n",
     "grad_norm",
+    "num_valid",
+    "label_quality",
+    "max_loss",
 )
+# Lists of regions, not numbers.
+REGIONS = "regions"
+# Of each element; the others in OUTPUTS are numbers of an example.
+ELEMENT_OUTPUTS = tuple(name for name in OUTPUTS if name not in ("num_valid", "label_quality", "max_loss"))
 DEFAULT_OUTPUTS = ("loss", "contribution")
 MAX_OUTPUTS = 64
 MAX_TOP_K = 1_000_000
@@ -36,7 +44,20 @@ OnInvalid = Literal["error", "exclude"]
 
 
 class RequestOptions(BaseModel):
-    """The members of a loss request other than its tensors; the same in every format."""
+    """The members of a loss request other than its tensors; the same in every format.
+
+    Args:
+        config: The configuration; None if `config_id` names one that the service holds.
+        config_id: Id of a held configuration.
+        outputs: Outputs of each example; see OUTPUTS, and `regions`.
+        top_k: Number of hardest examples.
+        on_invalid: Refuse a request with an invalid element, or exclude its example.
+        layout: How the elements belong to examples; see `Batch`.
+        divisor: By what `mean` divides the sum of element losses; None: see `divisor_of`.
+        within: How the loss of an example is made of those of its valid elements.
+        elements: Outputs of each element; see ELEMENT_OUTPUTS.
+        top_regions: Largest number of regions of each example; None: 10 if `outputs` has `regions`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -47,6 +68,11 @@ class RequestOptions(BaseModel):
     )
     top_k: Annotated[int, Field(ge=0, le=MAX_TOP_K)] = 0
     on_invalid: OnInvalid = "error"
+    layout: Layout = "rows"
+    divisor: Divisor | None = None
+    within: Within = "mean"
+    elements: Annotated[tuple[str, ...], Field(fail_fast=True, max_length=MAX_OUTPUTS), BeforeValidator(as_tuple)] = ()
+    top_regions: Annotated[int, Field(ge=0, le=MAX_REGIONS)] | None = None
 
     @classmethod
     def parse(cls, value: object) -> RequestOptions:
@@ -73,8 +99,18 @@ class RequestOptions(BaseModel):
             msg = "config is given as well"
             raise fault(InvalidRequestError, msg, "config_id", detail="give config or config_id, not both")
         for position, name in enumerate(self.outputs):
-            if name not in OUTPUTS:
-                raise unknown_fault(UnknownOutputError, "output", name, OUTPUTS, "outputs", position)
+            if name not in OUTPUTS and name != REGIONS:
+                raise unknown_fault(UnknownOutputError, "output", name, (*OUTPUTS, REGIONS), "outputs", position)
+        for position, name in enumerate(self.elements):
+            if name not in ELEMENT_OUTPUTS:
+                raise unknown_fault(UnknownOutputError, "element output", name, ELEMENT_OUTPUTS, "elements", position)
+
+    @property
+    def num_regions(self) -> int:
+        """Largest number of regions of each example in the reply: `top_regions`, or 10 if only `outputs` asks."""
+        if self.top_regions is None:
+            return DEFAULT_REGIONS if REGIONS in self.outputs else 0
+        return self.top_regions
 
 
 DEFAULT_OPTIONS = RequestOptions()
@@ -88,20 +124,27 @@ class Batch:
     """Logits and targets as received, not yet checked against a configuration.
 
     Args:
-        logits: float16, bfloat16 (of ml_dtypes), float32 or float64; softmax (N, C), sigmoid (N,), (N, 1) or (N, L).
-        targets: (N,), or (N, L) in sigmoid mode: numbers, booleans, or objects (texts, numbers, booleans, None), as
-            received; `service.formats.targets` converts them to numbers.
+        logits: float16, bfloat16 (of ml_dtypes), float32 or float64. Layout `rows`: softmax (N, C), sigmoid (N,),
+            (N, 1) or (N, L). `dense`: (N, C, d1, ...), sigmoid (N, L, d1, ...) or (N, d1, ...). `ragged`: (T, C),
+            sigmoid (T,) or (T, L).
+        targets: The shape of the logits without the classes; in sigmoid mode, and for soft labels, with them. Numbers,
+            booleans, or objects (texts, numbers, booleans, None), as received; `service.formats.targets` converts them
+            to numbers.
         ids: One string or integer per example, or None.
         attributes: Lists with one value per example, by name, for the batches of runs; None without attributes.
+        offsets: (N + 1,) int64 as received, the first element of each example; of the layout `ragged` only.
     """
 
     logits: Column
     targets: Column
     ids: Ids | None = None
     attributes: Mapping[str, Sequence[Any]] | None = None
+    offsets: Column | None = None
 
     @property
     def num_examples(self) -> int:
+        if self.offsets is not None:
+            return max(0, int(self.offsets.size) - 1)
         return int(self.logits.shape[0]) if self.logits.ndim else 0
 
 

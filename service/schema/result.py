@@ -11,6 +11,7 @@ import numpy as np
 
 from service.schema.config import Reduction
 from service.schema.request import Column, Ids
+from service.schema.structure import Regions
 
 WarningCode = Literal["probabilities_as_logits"]
 # Excluded rows that a result lists; the counts include the others.
@@ -79,6 +80,10 @@ class BatchResult:
             -1 for null, in sigmoid mode with L > 1 labels (N, L).
         ids: Ids of the examples, or None.
         warnings: Signs that the input is not what it should be.
+        num_elements: Elements that are neither ignored nor excluded.
+        per_element: Outputs of the elements, shaped like the targets of the request; values as in `per_example`.
+        offsets: (N + 1,) int64, first element of each example; of the layout `ragged` only.
+        regions: Regions of the examples, or None.
     """
 
     loss: float | None
@@ -90,6 +95,10 @@ class BatchResult:
     per_example: dict[str, Column]
     ids: Ids | None = None
     warnings: tuple[LossWarning, ...] = ()
+    num_elements: int = 0
+    per_element: dict[str, Column] = field(default_factory=dict)
+    offsets: Column | None = None
+    regions: Regions | None = None
 
 
 @dataclass(frozen=True, eq=False)
