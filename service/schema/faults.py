@@ -13,9 +13,11 @@ from service.errors import ErrorItem, InvalidConfigError, InvalidRequestError, L
 
 ErrorT = TypeVar("ErrorT", bound=LossServiceError)
 # Members that are unions: pydantic puts the name of a branch, such as `constrained-int`, into the loc of their errors.
-UNIONS = {"alpha", "id", "label", "per_class"}
+UNIONS = {"alpha", "divisor", "id", "label", "per_class", "within"}
 MAX_ITEMS, MAX_CHARACTERS = 100, 100
-BRANCHES = re.compile(r"single|per_class|class_counts|(constrained-)?(int|str)|(literal|dict)\[.*\]")
+BRANCHES = re.compile(
+    r"single|per_class|class_counts|name|number|top_share|(constrained-)?(int|str)|(literal|dict)\[.*\]"
+)
 
 
 def fault(
@@ -24,29 +26,39 @@ def fault(
     *loc: str | int,
     batch: int | None = None,
     row: int | None = None,
+    element: Sequence[int] = (),
     column: int | None = None,
     detail: str | None = None,
 ) -> ErrorT:
     """Build an error with one error item.
 
-    `fault(InvalidLogitError, "logit NaN", "logits", batch=0, row=17, column=3)` has the detail "batch 0, row 17,
-    column 3: logit NaN" and the loc `["batches", 0, "logits", 17, 3]`.
+    `fault(InvalidLogitError, "logit NaN", "logits", batch=0, row=17, element=[5, 6], column=3)` has the detail
+    "batch 0, row 17, element [5, 6], column 3: logit NaN" and the loc `["batches", 0, "logits", 17, 5, 6, 3]`.
 
     Args:
         kind: Class of the error.
         msg: Message of the item.
         loc: Path to the faulty value: in the batch if `batch` is set, else in the request.
         batch: Number of the batch; begins the loc and the detail.
-        row: Row in the batch; follows `loc`, and is part of the detail.
-        column: Column in the row; follows `row`, and is part of the detail.
+        row: Row in the batch, an example; follows `loc`, and is part of the detail.
+        element: Index of an element of the row, along the axes of its targets; the same, after `row`. Empty: the row
+            has one element, or the error is about all of them.
+        column: Class or label of the element; the same, after `element`.
         detail: The detail after the place; `msg` by default.
     """
-    numbers = {"batch": batch, "row": row, "column": column}
+    numbers = {"batch": batch, "row": row, "element": element_text(element), "column": column}
     place = ", ".join(f"{name} {number}" for name, number in numbers.items() if number is not None)
     path: list[str | int] = [] if batch is None else ["batches", batch]
-    path += [_shortened(part) for part in (*loc, row, column) if part is not None]
+    path += [_shortened(part) for part in (*loc, row, *element, column) if part is not None]
     text = msg if detail is None else detail
     return kind(f"{place}: {text}" if place else text, errors=[{"loc": path, "msg": msg}])
+
+
+def element_text(index: Sequence[int]) -> str | None:
+    """Index of an element in a message: `5`, or `[5, 6]` along several axes; None for an empty one."""
+    if len(index) < 2:
+        return str(index[0]) if index else None
+    return str([*index])
 
 
 def _shortened(part: str | int) -> str | int:

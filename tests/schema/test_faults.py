@@ -19,6 +19,12 @@ class TestFault:
         assert error.detail == "batch 0, row 17, column 3: logit NaN"
         assert error.errors == [{"loc": ["batches", 0, "logits", 17, 3], "msg": "logit NaN"}]
 
+    @pytest.mark.parametrize(("element", "text"), [([5], "5"), ([5, 6], "[5, 6]")])
+    def test_in_an_element_of_a_row(self, element: list[int], text: str) -> None:
+        error = fault(InvalidLogitError, "logit NaN", "logits", batch=0, row=17, element=element, column=3)
+        assert error.detail == f"batch 0, row 17, element {text}, column 3: logit NaN"
+        assert error.errors[0]["loc"] == ["batches", 0, "logits", 17, *element, 3]
+
     def test_detail_may_say_more_than_the_item(self) -> None:
         error = fault(InvalidRequestError, "missing", "targets", batch=2, detail="targets missing")
         assert error.detail == "batch 2: targets missing"

@@ -348,7 +348,28 @@ class TestRequestOptions:
             "confidence_weighted_entropy",
             "el2n",
             "grad_norm",
+            "num_valid",
+            "label_quality",
+            "max_loss",
         )
+
+    @pytest.mark.parametrize(
+        ("options", "loc"),
+        [
+            ({"divisor": 0}, ["divisor"]),
+            ({"divisor": "rows"}, ["divisor"]),
+            ({"divisor": True}, ["divisor"]),
+            ({"within": "min"}, ["within"]),
+            ({"within": {"top_share": 0}}, ["within", "top_share"]),
+            ({"layout": "columns"}, ["layout"]),
+            ({"elements": ["loss", "label_quality"]}, ["elements", 1]),
+            ({"top_regions": 1001}, ["top_regions"]),
+        ],
+    )
+    def test_bad_options_of_structured_examples(self, options: dict[str, Any], loc: list[str | int]) -> None:
+        with pytest.raises(InvalidRequestError) as caught:
+            RequestOptions.parse(options)
+        assert [item["loc"] for item in caught.value.errors] == [loc]
 
     @pytest.mark.parametrize(
         ("value", "loc", "named"),
