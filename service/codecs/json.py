@@ -1,32 +1,22 @@
 """`application/json`: arrays become NumPy arrays without a Python object per number.
 
 simdjson parses the body, except for the logits of large bodies, which a compiled scanner reads (`json_logits`). Numbers
-are float64. `as_buffer` of simdjson flattens nested arrays, so the shape is checked row by row here.
+are float64.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import simdjson
 
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_batches, check_rows
-from service.codecs.json_arrays import (
-    array_shape,
-    cells,
-    check_labels,
-    check_logits,
-    count_brackets,
-    describe,
-    has_missing_rows,
-    with_missing_rows,
-)
+from service.codecs.json_arrays import count_brackets, describe
 from service.codecs.json_logits import Numbers, split_logits
 from service.codecs.json_reply import json_bytes, loss_reply
+from service.codecs.json_tensors import TensorReader
 from service.errors import (
     DecodeError,
     InvalidIdsError,
@@ -37,12 +27,10 @@ from service.formats.arrays import Body
 from service.formats.attributes import check_attributes
 from service.formats.part_names import PART_NAMES, PART_OF, two_names
 from service.schema.faults import fault
-from service.schema.request import Batch, Column, LossRequest, RequestOptions
+from service.schema.request import Batch, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
 OPTIONS = RequestOptions.model_fields.keys()
-# Types of simdjson's buffers, and of their numbers; integers first.
-TARGET_KINDS = (("i", np.int64), ("d", np.float64))
 # One class weight per entry of the largest vocabularies; limited because they become Python objects.
 MAX_OPTION_VALUES = 2**20
 MAX_OPTION_FIELDS = 100
@@ -124,9 +112,6 @@ class _Reader:
         self._with_attributes, self._max_rows = options.with_attributes, options.max_rows
         self._brackets_left = brackets
         self._option_values_left = MAX_OPTION_VALUES
-        self._to_check: list[tuple[Any, int, str]] = []
-        # With on_invalid "exclude", a null among the logits becomes NaN, and the loss excludes its row.
-        self._null_is_nan = False
 
     def request(self, document: Any) -> LossRequest:
         """The request in the document."""
@@ -146,20 +131,19 @@ class _Reader:
                 unknown.append(name)
         # The error lists the unknown fields; their values are not read, because they have no limit.
         options = RequestOptions.parse(members | dict.fromkeys(unknown[:UNKNOWN_LISTED]))
-        self._null_is_nan = options.on_invalid == "exclude"
+        tensors = TensorReader(options, self._logits, self._max_rows)
         if "batches" in fields:
             for name in parts.values():
                 msg = "batches is given as well"
                 raise fault(InvalidRequestError, msg, name, detail=f"give batches or {name}, not both")
-            batches = self._batches(document["batches"])
+            batches = self._batches(document["batches"], tensors)
         else:
-            batches = (self._batch(document, parts, 0, in_list=False),)
-        if self._brackets_left:
-            for array, number, part in self._to_check:
-                self._check(array, number, part)
+            batches = (self._batch(document, parts, 0, tensors, in_list=False),)
+        if self._brackets_left != tensors.num_lists:
+            tensors.check_all()
         return LossRequest(options, batches)
 
-    def _batches(self, array: Any) -> tuple[Batch, ...]:
+    def _batches(self, array: Any, tensors: TensorReader) -> tuple[Batch, ...]:
         if not isinstance(array, simdjson.Array):
             raise fault(InvalidRequestError, "not a list", "batches", detail="batches is a list of batches")
         check_batches(len(array))
@@ -176,79 +160,24 @@ class _Reader:
                     msg = f"unknown field {name[:100]!r}; a batch has {', '.join(PART_NAMES)}"
                     raise fault(InvalidRequestError, msg, name[:100], batch=number)
                 _add_part(parts, part, name, number)
-            batches.append(self._batch(batch, parts, number, in_list=True))
+            batches.append(self._batch(batch, parts, number, tensors, in_list=True))
         return tuple(batches)
 
-    def _batch(self, batch: Any, parts: dict[str, str], number: int, *, in_list: bool) -> Batch:
+    def _batch(self, batch: Any, parts: dict[str, str], number: int, tensors: TensorReader, *, in_list: bool) -> Batch:
         for name in ("logits", "targets"):
             if name not in parts:
                 loc = ("batches", number, name) if in_list else (name,)
                 raise fault(InvalidRequestError, "missing", *loc, detail=f"batch {number}: {name} missing")
-        logits = self._logit_array(batch[parts["logits"]], number)
-        targets = self._target_array(batch[parts["targets"]], number)
+        logits, targets, offsets = tensors.read(batch[parts["logits"]], batch[parts["targets"]], number)
         ids = self._ids(batch[parts["ids"]], number) if "ids" in parts else None
         attributes = self._attributes(batch["attributes"]) if "attributes" in parts else None
-        return Batch(logits, targets, ids, attributes)
+        return Batch(logits, targets, ids, attributes, offsets)
 
     def _attributes(self, value: Any) -> dict[str, list[Any]] | None:
         if isinstance(value, simdjson.Object):
             self._brackets_left -= sum(isinstance(value[name], simdjson.Array) for name in _names(value))
             value = value.as_dict()
         return check_attributes(value)
-
-    def _logit_array(self, array: Any, number: int) -> Column:
-        """The array (N,) or (N, C) of a list of logits."""
-        if type(array) is int and array in self._logits:
-            return self._logits.pop(array)
-        if self._null_is_nan and has_missing_rows(array):
-            logits, lists = with_missing_rows(array, number)
-            self._brackets_left -= 1 + lists
-            return logits
-        shape = self._shape(array, number, "logits")
-        if 0 in shape:
-            return np.empty(shape)
-        try:
-            flat = np.frombuffer(array.as_buffer(of_type="d"), np.float64)
-        except (TypeError, ValueError) as err:
-            self._check(array, number, "logits")
-            if not self._null_is_nan:
-                raise DecodeError(f"batch {number}: logits has a number that float64 cannot hold: {err}") from err
-            flat = np.array([np.nan if value is None else value for _, _, value in cells(array)], np.float64)
-        return self._reshaped(flat, shape, array, number, "logits")
-
-    def _target_array(self, array: Any, number: int) -> Column:
-        """The array (N,) or (N, L) of a list of targets: int64, else float64, else objects."""
-        shape = self._shape(array, number, "targets")
-        if 0 in shape:
-            return np.empty(shape, np.int64)
-        for kind, dtype in TARGET_KINDS:
-            try:
-                flat = np.frombuffer(array.as_buffer(of_type=kind), dtype)
-            except (TypeError, ValueError):
-                continue
-            return self._reshaped(flat, shape, array, number, "targets")
-        check_rows(shape[0], self._max_rows)
-        self._check(array, number, "targets")
-        objects = np.empty(math.prod(shape), object)
-        objects[:] = [value for _, _, value in cells(array)]
-        return objects.reshape(shape)
-
-    def _shape(self, array: Any, number: int, part: str) -> tuple[int, ...]:
-        shape = array_shape(array, number, part)
-        self._brackets_left -= 1 if len(shape) == 1 else 1 + shape[0]
-        self._to_check.append((array, number, part))
-        return shape
-
-    def _reshaped(self, flat: Column, shape: tuple[int, ...], array: Any, number: int, part: str) -> Column:
-        if flat.size != math.prod(shape):
-            self._check(array, number, part)
-        return flat.reshape(shape)
-
-    def _check(self, array: Any, number: int, part: str) -> None:
-        if part == "targets":
-            check_labels(array, number)
-        else:
-            check_logits(array, number, nulls=self._null_is_nan)
 
     def _ids(self, array: Any, number: int) -> list[str | int]:
         if not isinstance(array, simdjson.Array):

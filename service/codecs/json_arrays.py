@@ -1,10 +1,11 @@
-"""Arrays of numbers in a document that simdjson has parsed: shapes, values, and errors with their places."""
+"""Nested lists in a document that simdjson has parsed: their extent, their values, and errors with their places."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -12,10 +13,29 @@ import simdjson
 
 from service.errors import InvalidLogitError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.arrays import Body
-from service.schema.faults import fault
+from service.formats.places import place_of
+from service.schema.faults import element_text, fault
+from service.schema.request import Column
+from service.schema.structure import Layout
 
 # simdjson stores the length of an array in 24 bits and stops counting there.
 MAX_COUNTED = 2**24 - 1
+
+
+class Extent(NamedTuple):
+    """The extent of nested lists.
+
+    Args:
+        shape: Shape of the array that they become; (T,) or (T, C) of ragged ones, with all elements in a row.
+        depth: Number of lists in each other.
+        num_lists: Number of lists, the outermost included.
+        offsets: (N + 1,) int64, the first element of each example of ragged lists; None for regular ones.
+    """
+
+    shape: tuple[int, ...]
+    depth: int
+    num_lists: int
+    offsets: Column | None = None
 
 
 def count_brackets(body: Body | bytes) -> int:
@@ -23,37 +43,88 @@ def count_brackets(body: Body | bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord("[")))
 
 
-def array_shape(array: Any, number: int, part: str) -> tuple[int, ...]:
-    """The shape (N,) or (N, C) of an array; does not look into the rows.
+def regular_extent(array: Any, number: int, part: str, max_depth: int) -> Extent:
+    """The extent of lists of equal lengths; does not look into the innermost ones.
 
     Args:
         array: A value of the document.
         number: Number of the batch, for messages.
         part: `logits` or `targets`, for messages.
+        max_depth: Lists nested deeper count as values.
 
     Raises:
-        InvalidRequestError: The value is not an array.
-        InvalidLogitError: A row of logits is null.
-        ShapeError: A row is not an array, or does not have the length of the first one.
+        InvalidRequestError: The value is not a list.
+        InvalidLogitError: A list of logits is null.
+        ShapeError: A value is not a list, or does not have the length of the first one.
     """
+    _check_list(array, number, part)
+    shape: list[int] = []
+    first = array
+    while isinstance(first, simdjson.Array) and len(shape) < max_depth:
+        shape.append(_length(first))
+        first = first[0] if shape[-1] else None
+    _check_lists(array, tuple(shape), number, part, ())
+    return Extent(tuple(shape), len(shape), 1 + sum(accumulate(shape[:-1], int.__mul__)))
+
+
+def ragged_extent(array: Any, number: int, part: str) -> Extent:
+    """The extent of a list of examples, each a list of elements, each a number or a list of C numbers.
+
+    Args and Raises: see `regular_extent`.
+    """
+    _check_list(array, number, part)
+    width: int | None = None
+    lengths = []
+    for row, elements in enumerate(array):
+        if not isinstance(elements, simdjson.Array):
+            raise _length_error(elements, None, number, part, (row,))
+        lengths.append(_length(elements))
+        if not lengths[-1]:
+            continue
+        if width is None:
+            width = _length(elements[0]) if isinstance(elements[0], simdjson.Array) else -1
+        if isinstance(elements[0], simdjson.Array) or width >= 0:
+            _check_lists(elements, (lengths[-1], width), number, part, (row,))
+    total = sum(lengths)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    if width is None or width < 0:
+        return Extent((total,), 2, 1 + len(lengths), offsets)
+    return Extent((total, width), 3, 1 + len(lengths) + total, offsets)
+
+
+def _check_list(array: Any, number: int, part: str) -> None:
     if not isinstance(array, simdjson.Array):
         raise fault(InvalidRequestError, "not a list", part, batch=number, detail=f"{part} is a list")
-    rows = _length(array)
-    if rows == 0 or not isinstance(array[0], simdjson.Array):
-        return (rows,)
-    columns = _length(array[0])
+
+
+def _check_lists(array: Any, shape: tuple[int, ...], number: int, part: str, place: tuple[int, ...]) -> None:
+    """Check that the items of a list are lists of the same shape; `place` is the index of the list."""
+    if len(shape) < 2:
+        return
+    size = shape[1]
     # `_length` in line, except for very long rows: there may be thousands of them.
-    if columns < MAX_COUNTED and {len(row) if type(row) is simdjson.Array else -1 for row in array} == {columns}:
-        return rows, columns
-    for row, values in enumerate(array):
-        if values is None and part == "logits":
-            raise fault(InvalidLogitError, "null is not a list of numbers", part, batch=number, row=row)
-        length = _length(values) if isinstance(values, simdjson.Array) else None
-        if length != columns:
-            described = "is not a list" if length is None else f"has {length} values"
-            msg = f"row {row} of {part} {described}, row 0 has {columns}"
-            raise fault(ShapeError, msg, part, row, batch=number)
-    return rows, columns
+    fits = size < MAX_COUNTED and {len(row) if type(row) is simdjson.Array else -1 for row in array} == {size}
+    if fits and len(shape) == 2:
+        return
+    for position, item in enumerate(array):
+        if not fits and (not isinstance(item, simdjson.Array) or _length(item) != size):
+            raise _length_error(item, size, number, part, (*place, position))
+        _check_lists(item, shape[1:], number, part, (*place, position))
+
+
+def _length_error(
+    item: Any, size: int | None, number: int, part: str, place: tuple[int, ...]
+) -> InvalidLogitError | ShapeError:
+    """The error of an item that is not a list of this length; a size of -1 is a number instead."""
+    row, *element = place
+    if item is None and part == "logits":
+        return fault(InvalidLogitError, "null is not a list of numbers", part, batch=number, row=row, element=element)
+    where = f"row {row}" + (f", element {element_text(element)}" if element else "")
+    described = f"has {_length(item)} values" if isinstance(item, simdjson.Array) else "is not a list"
+    first = f"{'the first one' if element else 'row 0'} {'is a number' if size == -1 else f'has {size}'}"
+    msg = f"{where} of {part} {described}" + ("" if size is None else f", {first}")
+    return fault(ShapeError, msg, part, *place, batch=number)
 
 
 def _length(array: Any) -> int:
@@ -63,33 +134,32 @@ def _length(array: Any) -> int:
     return length
 
 
-def check_logits(array: Any, number: int, *, nulls: bool) -> None:
+def check_logits(array: Any, depth: int, layout: Layout, number: int, *, nulls: bool) -> None:
     """Raise InvalidLogitError for the first value that is not a number, or not null either if `nulls` is set."""
-    for row, column, value in cells(array):
+    for index, value in cells(array, depth):
         if nulls and value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             msg = f"{describe(value)} is not a number"
-            raise fault(InvalidLogitError, msg, "logits", batch=number, row=row, column=column)
+            raise fault(InvalidLogitError, msg, "logits", batch=number, **place_of(index, layout))
 
 
-def check_labels(array: Any, number: int) -> None:
+def check_labels(array: Any, depth: int, layout: Layout, number: int) -> None:
     """Raise InvalidTargetError for the first value that is a list or an object."""
-    for row, column, value in cells(array):
+    for index, value in cells(array, depth):
         if isinstance(value, simdjson.Array | simdjson.Object):
             msg = f"{describe(value)} is not a label"
-            raise fault(InvalidTargetError, msg, "targets", batch=number, row=row, column=column)
+            raise fault(InvalidTargetError, msg, "targets", batch=number, **place_of(index, layout))
 
 
-def cells(array: Any) -> Iterator[tuple[int, int | None, Any]]:
-    """Row, column and value of each cell; the column is None in an array (N,)."""
-    nested = len(array) > 0 and isinstance(array[0], simdjson.Array)
-    for row, values in enumerate(array):
-        if nested and isinstance(values, simdjson.Array):
-            for column, value in enumerate(values):
-                yield row, column, value
+def cells(array: Any, depth: int) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Index and value of each cell of lists of this depth."""
+    for position, item in enumerate(array):
+        if depth > 1 and isinstance(item, simdjson.Array):
+            for index, value in cells(item, depth - 1):
+                yield (position, *index), value
         else:
-            yield row, None, values
+            yield (position,), item
 
 
 def has_missing_rows(array: Any) -> bool:

@@ -1,0 +1,131 @@
+"""The logits and targets of a JSON request as NumPy arrays, by layout: numbers without a Python object for each.
+
+`as_buffer` of simdjson flattens nested lists, so their lengths are checked list by list in `json_arrays`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from service.codecs.base import check_rows
+from service.codecs.json_arrays import (
+    Extent,
+    cells,
+    check_labels,
+    check_logits,
+    has_missing_rows,
+    ragged_extent,
+    regular_extent,
+    with_missing_rows,
+)
+from service.codecs.json_logits import Numbers
+from service.codecs.ragged import check_offsets
+from service.errors import DecodeError, ShapeError
+from service.formats.arrays import MAX_DIMENSIONS
+from service.schema.faults import fault
+from service.schema.request import Column, RequestOptions
+
+# Types of simdjson's buffers, and of their numbers; integers first.
+TARGET_KINDS = (("i", np.int64), ("d", np.float64))
+
+
+class TensorReader:
+    """Reads the logits and targets of the batches of one document.
+
+    Args:
+        options: Options of the request.
+        logits: Arrays that were read already, by their placeholders; the reader removes those that it finds.
+        max_rows: Limit of the labels that are texts, booleans or null; None: no limit.
+    """
+
+    def __init__(self, options: RequestOptions, logits: dict[int, Numbers], max_rows: int | None) -> None:
+        self._layout = options.layout
+        # With on_invalid "exclude", a null among the logits becomes NaN, and the loss excludes its row.
+        self._null_is_nan = options.on_invalid == "exclude"
+        self._logits = logits
+        self._max_rows = max_rows
+        self._read: list[tuple[Any, int, int, str]] = []
+        # Lists in the arrays so far, as deep as their layout allows.
+        self.num_lists = 0
+
+    def read(self, logits: Any, targets: Any, number: int) -> tuple[Column, Column, Column | None]:
+        """The logits and targets of a batch, and of ragged ones the offsets."""
+        logit_array, logit_offsets = self._logit_array(logits, number)
+        target_array, target_offsets = self._target_array(targets, number)
+        if logit_offsets is not None and target_offsets is not None:
+            check_offsets(logit_offsets, target_offsets, number)
+        return logit_array, target_array, logit_offsets
+
+    def check_all(self) -> None:
+        """Check every value of the arrays so far; needed if there may be lists in the place of numbers."""
+        for array, depth, number, part in self._read:
+            self._check(array, depth, number, part)
+
+    def _logit_array(self, array: Any, number: int) -> tuple[Column, Column | None]:
+        """The array (N,), (N, C), ... of lists of numbers; ragged (T,) or (T, C) and offsets."""
+        if type(array) is int and array in self._logits:
+            return self._of_placeholder(self._logits.pop(array), number)
+        if self._layout == "rows" and self._null_is_nan and has_missing_rows(array):
+            logits, lists = with_missing_rows(array, number)
+            self.num_lists += 1 + lists
+            return logits, None
+        extent = self._extent(array, number, "logits")
+        if 0 in extent.shape:
+            return np.empty(extent.shape), extent.offsets
+        try:
+            flat = np.frombuffer(array.as_buffer(of_type="d"), np.float64)
+        except (TypeError, ValueError) as err:
+            self._check(array, extent.depth, number, "logits")
+            if not self._null_is_nan:
+                raise DecodeError(f"batch {number}: logits has a number that float64 cannot hold: {err}") from err
+            values = (np.nan if value is None else value for _, value in cells(array, extent.depth))
+            flat = np.fromiter(values, np.float64)
+        return self._reshaped(flat, extent, array, number, "logits"), extent.offsets
+
+    def _of_placeholder(self, logits: Numbers, number: int) -> tuple[Column, Column | None]:
+        """The logits and offsets of an array that was read already; its rows have one length."""
+        if self._layout != "ragged":
+            return logits, None
+        if logits.ndim == 1:
+            raise fault(ShapeError, "row 0 of logits is not a list", "logits", 0, batch=number)
+        return logits.ravel(), np.arange(len(logits) + 1) * logits.shape[1]
+
+    def _target_array(self, array: Any, number: int) -> tuple[Column, Column | None]:
+        """The array of lists of targets, int64, else float64, else objects; ragged with offsets."""
+        extent = self._extent(array, number, "targets")
+        if 0 in extent.shape:
+            return np.empty(extent.shape, np.int64), extent.offsets
+        for kind, dtype in TARGET_KINDS:
+            try:
+                flat = np.frombuffer(array.as_buffer(of_type=kind), dtype)
+            except (TypeError, ValueError):
+                continue
+            return self._reshaped(flat, extent, array, number, "targets"), extent.offsets
+        check_rows(math.prod(extent.shape), self._max_rows)
+        self._check(array, extent.depth, number, "targets")
+        objects = np.empty(math.prod(extent.shape), object)
+        objects[:] = [value for _, value in cells(array, extent.depth)]
+        return objects.reshape(extent.shape), extent.offsets
+
+    def _extent(self, array: Any, number: int, part: str) -> Extent:
+        if self._layout == "ragged":
+            extent = ragged_extent(array, number, part)
+        else:
+            extent = regular_extent(array, number, part, 2 if self._layout == "rows" else MAX_DIMENSIONS)
+        self.num_lists += extent.num_lists
+        self._read.append((array, extent.depth, number, part))
+        return extent
+
+    def _reshaped(self, flat: Column, extent: Extent, array: Any, number: int, part: str) -> Column:
+        if flat.size != math.prod(extent.shape):
+            self._check(array, extent.depth, number, part)
+        return flat.reshape(extent.shape)
+
+    def _check(self, array: Any, depth: int, number: int, part: str) -> None:
+        if part == "targets":
+            check_labels(array, depth, self._layout, number)
+        else:
+            check_logits(array, depth, self._layout, number, nulls=self._null_is_nan)

@@ -1,0 +1,28 @@
+"""Places of values in a batch: the index of a value in nested lists, as row, element and column of an error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing_extensions import TypedDict
+
+from service.schema.structure import Layout
+
+
+class Place(TypedDict):
+    """The place of a value; see `service.schema.faults.fault`."""
+
+    row: int | None
+    element: Sequence[int]
+    column: int | None
+
+
+def place_of(index: Sequence[int], layout: Layout) -> Place:
+    """The place of a value by its index in the lists of a batch; an empty index is the whole batch.
+
+    In the layout `rows` a row is a value, or a list of columns; in `ragged` it is a list of elements, each a value or a
+    list of columns; in `dense` everything after the row is the index of an element.
+    """
+    row, rest = (index[0], list(index[1:])) if index else (None, [])
+    num_axes = {"rows": 0, "ragged": 1, "dense": len(rest)}[layout]
+    return {"row": row, "element": rest[:num_axes], "column": rest[num_axes] if len(rest) > num_axes else None}
