@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, cast
+from typing import NotRequired, cast
 
 import orjson
+from pydantic import JsonValue
 from typing_extensions import TypedDict
 
+from service.codecs.json_elements import output_json, regions_json
 from service.schema.replies.service import (
     BatchLoss,
     ExampleOutput,
@@ -15,6 +17,7 @@ from service.schema.replies.service import (
     LossReply,
     ReplyWarning,
 )
+from service.schema.request import REGIONS
 from service.schema.result import BatchResult, LossResult
 
 
@@ -87,11 +90,10 @@ def _id(identity: str | int | None) -> _Id:
 
 
 def _batch_loss(batch: BatchResult) -> BatchLoss:
-    columns: dict[str, object] = dict(batch.per_example)
-    prediction = batch.per_example.get("prediction")
-    if prediction is not None and (prediction < 0).any():
-        columns["prediction"] = _null_if_negative(prediction.tolist())
-    return {
+    columns: dict[str, object] = {name: output_json(values) for name, values in batch.per_example.items()}
+    if batch.regions is not None:
+        columns[REGIONS] = orjson.Fragment(regions_json(batch.regions))
+    reply: BatchLoss = {
         "loss": batch.loss,
         "loss_sum": batch.loss_sum,
         "alpha_sum": batch.alpha_sum,
@@ -100,10 +102,7 @@ def _batch_loss(batch: BatchResult) -> BatchLoss:
         "num_excluded": batch.num_excluded,
         "per_example": cast(dict[str, list[ExampleOutput]], columns),
     }
-
-
-def _null_if_negative(predictions: list[Any]) -> list[Any]:
-    """Replace -1 by None in a list of predictions, or of lists of them."""
-    return [
-        _null_if_negative(value) if isinstance(value, list) else None if value < 0 else value for value in predictions
-    ]
+    if batch.per_element:
+        elements = {name: output_json(values, batch.offsets) for name, values in batch.per_element.items()}
+        reply["per_element"] = cast(dict[str, list[JsonValue]], elements)
+    return reply

@@ -11,6 +11,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_batches
+from service.codecs.element_outputs import ElementOutputs
 from service.codecs.json_reply import excluded_examples, hardest_examples, json_text, warnings_metadata
 from service.errors import (
     DecodeError,
@@ -34,7 +35,10 @@ from service.schema.result import LossResult
 CACHED_HEADER_BYTES = 4096
 # The accepted dtypes of tensors.
 DTYPES = {name: dtype for name, dtype in FILE_DTYPES.items() if dtype.kind != "c"} | {"BF16": np.dtype(bfloat16)}
-NAME = re.compile(rf"({'|'.join(PART_OF)})(?:\.(0|[1-9][0-9]{{0,8}}))?")
+# A tensor like the parts that every format has.
+OFFSETS = "offsets"
+TENSOR_OF = {**PART_OF, OFFSETS: OFFSETS}
+NAME = re.compile(rf"({'|'.join(TENSOR_OF)})(?:\.(0|[1-9][0-9]{{0,8}}))?")
 # Text cannot be in tensors: labels and ids may be in the metadata instead.
 PARTS_IN_JSON = ("targets", "ids")
 
@@ -90,11 +94,16 @@ class SafetensorsCodec:
         }
         for name in batches[0].per_example if batches else ():
             tensors[f"per_example.{name}"] = _concatenated(name, [batch.per_example[name] for batch in batches])
+        elements = ElementOutputs.of(result)
+        tensors |= elements.tensors
+        if elements.offsets is not None:
+            tensors[OFFSETS] = elements.offsets
         metadata = {
             "config_id": result.config_id,
             "device": result.device,
             "hardest": json_text(hardest_examples(result)),
             "excluded": json_text(excluded_examples(result)),
+            **elements.metadata,
             **warnings_metadata(result),
         }
         return write_safetensors(tensors, metadata)
@@ -184,10 +193,11 @@ def _batches(tensors: dict[str, Column], in_json: dict[int, dict[str, Any]]) -> 
     for name, tensor in tensors.items():
         match = NAME.fullmatch(name)
         if match is None:
-            detail = f"unknown tensor {name[:100]!r}; known are {', '.join(PART_NAMES)}, each alone or with .0, .1, ..."
+            known = ", ".join((*PART_NAMES, OFFSETS))
+            detail = f"unknown tensor {name[:100]!r}; known are {known}, each alone or with .0, .1, ..."
             raise fault(InvalidRequestError, "unknown tensor", name[:100], detail=detail)
         numbered.add(match[2] is not None)
-        number, part = int(match[2] or 0), PART_OF[match[1]]
+        number, part = int(match[2] or 0), TENSOR_OF[match[1]]
         if part in parts.setdefault(number, {}):
             raise fault(InvalidRequestError, f"two tensors are the {part}, one is {name!r}", part, batch=number)
         parts[number][part] = tensor
@@ -216,7 +226,7 @@ def _batch(number: int, tensors: dict[str, Column], in_json: dict[str, Any]) -> 
         if ids.dtype.kind not in "iu" or ids.ndim != 1:
             raise fault(InvalidIdsError, "an ids tensor is one-dimensional and of integers", "ids", batch=number)
         ids = ids.tolist()
-    return Batch(_logits(parts["logits"], number), parts["targets"], ids)
+    return Batch(_logits(parts["logits"], number), parts["targets"], ids, offsets=parts.get(OFFSETS))
 
 
 def _logits(tensor: Column, number: int) -> Column:

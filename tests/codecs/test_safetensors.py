@@ -16,6 +16,7 @@ from torch import Tensor
 
 from service.codecs.safetensors import DTYPES, SafetensorsCodec
 from service.errors import InvalidIdsError, InvalidRequestError, LossServiceError
+from service.formats.safetensors import write_safetensors
 from service.loss.arrays import as_tensor
 from service.schema.config import LossConfig
 from service.schema.request import Column, LossRequest
@@ -296,3 +297,28 @@ class TestZeroCopy:
         (batch,) = CODEC.decode(body).batches
         assert self.inside(batch.logits, body)
         assert self.inside(batch.targets, body)
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_offsets_of_a_ragged_batch_are_a_view(numbered: bool) -> None:
+    suffix = ".0" if numbered else ""
+    tensors = {
+        f"logits{suffix}": np.zeros((3, 2), np.float32),
+        f"targets{suffix}": np.array([0, 1, 0]),
+        f"offsets{suffix}": np.array([0, 1, 3]),
+    }
+    body = bytearray(write_safetensors(tensors, {"request": '{"layout": "ragged"}'}))
+    (batch,) = CODEC.decode(body).batches
+    assert batch.offsets is not None
+    assert batch.offsets.tolist() == [0, 1, 3]
+    assert np.shares_memory(batch.offsets, np.frombuffer(body, np.uint8))
+    assert batch.num_examples == 2
+
+
+def test_a_dense_batch_is_a_view() -> None:
+    tensors = {"logits": np.zeros((2, 3, 4, 5), np.float32), "targets": np.zeros((2, 4, 5), np.int64)}
+    body = bytearray(write_safetensors(tensors, {"request": '{"layout": "dense"}'}))
+    (batch,) = CODEC.decode(body).batches
+    assert (batch.logits.shape, batch.targets.shape, batch.offsets) == ((2, 3, 4, 5), (2, 4, 5), None)
+    for tensor in (batch.logits, batch.targets):
+        assert np.shares_memory(tensor, np.frombuffer(body, np.uint8))

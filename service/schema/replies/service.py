@@ -7,15 +7,36 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 from typing_extensions import TypedDict
 
 from service.schema.replies.config import Config
 from service.schema.result import WarningCode
 
 Number: TypeAlias = float | None
-# Sigmoid mode with L labels: an example's prediction is a list of L labels.
-ExampleOutput: TypeAlias = float | list[int | None] | None
+
+
+class Region(TypedDict):
+    """Connected elements of an example whose prediction differs from their target."""
+
+    region: Annotated[int, Field(description="Number among all regions of the example", ge=0)]
+    given: Annotated[int, Field(description="Target of the pair (target, prediction) with the largest sum of losses")]
+    suggested: Annotated[int, Field(description="Prediction of that pair")]
+    num_elements: int
+    box: Annotated[
+        list[list[int]],
+        Field(
+            description="The smallest index along each axis of the example's targets, and the largest plus 1",
+            min_length=2,
+            max_length=2,
+        ),
+    ]
+    loss_sum: Annotated[Number, Field(description="Sum of the losses of its elements")]
+    p_t: Annotated[Number, Field(description="Mean of the p_t of its elements")]
+
+
+# Sigmoid mode with L labels: an example's prediction is a list of L labels. `regions` is a list for each example.
+ExampleOutput: TypeAlias = float | list[int | None] | list[Region] | None
 
 
 class ConfigReply(TypedDict):
@@ -45,7 +66,8 @@ class BatchLoss(TypedDict):
     """The loss of one batch.
 
     `loss` is reduced, null for the reduction `none` and for a mean over no example. `alpha_sum` is the sum of alpha_t
-    over the examples that are neither ignored nor excluded. `per_example` has a list for each requested output.
+    over the examples that are neither ignored nor excluded. `per_example` has a list for each requested output, and
+    `per_element` one for each output of `elements`, nested like the targets of the request.
     """
 
     loss: Number
@@ -55,6 +77,7 @@ class BatchLoss(TypedDict):
     num_ignored: int
     num_excluded: int
     per_example: dict[str, list[ExampleOutput]]
+    per_element: NotRequired[dict[str, list[JsonValue]]]
 
 
 class HardestExample(TypedDict):
