@@ -38,6 +38,12 @@ class ConfidentLearning:
     calibrated_joint: PairCounts
     suspects: PairCounts
 
+    @classmethod
+    def of(cls, thresholds: Floats, counts: Integers, joint: PairCounts, suspects: PairCounts) -> ConfidentLearning:
+        """The estimates that follow from the counts of two passes; `joint` may have zeros in its diagonal."""
+        confident = joint.with_diagonal()
+        return cls(thresholds, counts, confident, calibrate(confident, counts), suspects)
+
     @property
     def num_examples(self) -> int:
         """N."""
@@ -111,7 +117,7 @@ def confident_learning(chunks: Chunks, num_classes: int) -> ConfidentLearning:
     for chunk in chunks():
         p = _probabilities(chunk, num_classes)
         sums.add(chunk.targets, p[np.arange(len(p)), chunk.targets])
-    thresholds = np.maximum(sums.means(empty=UNREACHABLE), MIN_THRESHOLD)
+    thresholds = thresholds_of(sums)
 
     joint, suspects = PairCounter(num_classes), PairCounter(num_classes)
     for chunk in chunks():
@@ -119,10 +125,12 @@ def confident_learning(chunks: Chunks, num_classes: int) -> ConfidentLearning:
         suggested = _confident_class(p, thresholds)
         for counter, rows in (joint, suggested >= 0), (suspects, _suspected(p, chunk.targets, suggested)):
             counter.add(chunk.targets[rows], suggested[rows])
-    without_diagonal = np.flatnonzero(joint.total().diagonal() == 0)
-    joint.add(without_diagonal, without_diagonal)
-    confident = joint.total()
-    return ConfidentLearning(thresholds, sums.counts, confident, calibrate(confident, sums.counts), suspects.total())
+    return ConfidentLearning.of(thresholds, sums.counts, joint.total(), suspects.total())
+
+
+def thresholds_of(sums: ProbabilitySums) -> Floats:
+    """(groups,) float64, the least probabilities for which a row confidently belongs to a class."""
+    return np.maximum(sums.means(empty=UNREACHABLE), MIN_THRESHOLD)
 
 
 def suspected(chunk: Chunk, learned: ConfidentLearning) -> tuple[Booleans, Integers]:

@@ -34,6 +34,18 @@ class PairCounts:
         keys, places = np.unique(first * num_classes + second, return_inverse=True)
         return cls(num_classes, keys // num_classes, keys % num_classes, _sums(places, counts, len(keys)))
 
+    @classmethod
+    def from_matrix(cls, matrix: Integers) -> PairCounts:
+        """The entries of a (C, C) matrix that are not 0."""
+        first, second = np.nonzero(matrix)
+        return cls(len(matrix), first, second, matrix[first, second])
+
+    def with_diagonal(self) -> PairCounts:
+        """The same with a diagonal of 1 or more."""
+        missing = np.flatnonzero(self.diagonal() == 0)
+        columns = (self.first, missing), (self.second, missing), (self.counts, np.ones_like(missing))
+        return PairCounts.of(self.num_classes, *map(np.concatenate, columns))
+
     def by_first(self) -> Integers:
         """(C,) int64, sum of each row."""
         return _sums(self.first, self.counts, self.num_classes)

@@ -1,0 +1,1 @@
+"""Label issues of structured examples: of labels, tokens and pixels."""

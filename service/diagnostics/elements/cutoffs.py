@@ -1,0 +1,197 @@
+"""The largest values of many groups, found exactly in several passes over the values and in constant memory.
+
+A pass counts the values of each group in bins, and the next one looks into the bin with the cutoff only. Once such bins
+have few values, the last pass collects them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.diagnostics.chunks import Booleans, Floats, Integers
+
+ALL = -1
+"""As the number of wanted values of a group: all of them."""
+
+# Values are in [-1, 1]. A bin is a range of keys in [0, 2^40), to which values are rounded monotonically.
+_KEY_BITS = 40
+_MAX_BINS, _MAX_BITS = 2**20, 12
+_MAX_COLLECTED, _MIN_COLLECTED = 2**18, 16
+
+
+@dataclass(frozen=True, eq=False)
+class Cutoffs:
+    """The values that are taken of each of G groups.
+
+    Args:
+        values: (G,) float64; larger values are taken, smaller ones are not. -inf: all are taken, inf: none.
+        ties: (G,) int64, how many of the values that equal the cutoff are taken, those that come first.
+    """
+
+    values: Floats
+    ties: Integers
+
+
+class CutoffSearch:
+    """Search for the cutoffs of the largest values of each of G groups.
+
+    Call `narrow` after each pass over the values, which must be the same in each pass, in any order.
+
+    Args:
+        num_groups: G.
+        least: In [-1, 1], smallest value that the first pass needs. A cutoff below it costs a further pass.
+    """
+
+    def __init__(self, num_groups: int, least: float = -1.0) -> None:
+        self.least: Floats = np.full(num_groups, least)
+        """(G,) float64, smallest value that the next pass needs, inf for a group whose cutoff is known."""
+        self._cutoffs: Floats = np.full(num_groups, np.nan)
+        self._ties: Integers = np.zeros(num_groups, np.int64)
+        # The cutoff of a group has a key in [start, stop), and `above` values have larger keys.
+        self._start: Integers = np.full(num_groups, _keys(np.array([least]))[0])
+        self._stop: Integers = np.full(num_groups, 2**_KEY_BITS)
+        self._above: Integers = np.zeros(num_groups, np.int64)
+        self._collects: Booleans = np.zeros(num_groups, np.bool_)
+        self._begin_pass()
+
+    @property
+    def finished(self) -> bool:
+        """True once every cutoff is known."""
+        return not np.isnan(self._cutoffs).any()
+
+    @property
+    def cutoffs(self) -> Cutoffs:
+        """The result of a finished search."""
+        return Cutoffs(self._cutoffs, self._ties)
+
+    def add(self, groups: Integers, values: Floats) -> None:
+        """Take note of values of this pass: `groups` (n,) in [0, G), `values` (n,) in [-1, 1]."""
+        keys = _keys(values)
+        inside = (keys >= self._start[groups]) & (keys < self._stop[groups]) & np.isnan(self._cutoffs[groups])
+        groups, values, keys = groups[inside], values[inside], keys[inside]
+        collects = self._collects[groups]
+        self._collected.add(groups[collects], values[collects])
+        groups, keys = groups[~collects], keys[~collects]
+        bins = (keys - self._start[groups]) >> self._shift[groups]
+        np.add.at(self._counts, (self._places[groups] << self._bits) + bins, 1)
+
+    def narrow(self, wanted: Integers) -> None:
+        """End a pass.
+
+        Args:
+            wanted: (G,) int64, how many values of each group are taken, or `ALL`; the same after each pass.
+        """
+        unknown = np.isnan(self._cutoffs)
+        self._finish(np.flatnonzero(unknown & (wanted == 0)), np.inf)
+        self._finish(np.flatnonzero(unknown & (wanted == ALL)), -np.inf)
+        counted = np.flatnonzero((self._places >= 0) & np.isnan(self._cutoffs))
+        collected = np.flatnonzero(self._collects)
+        self._cutoffs[collected], self._ties[collected] = self._collected.ranked(collected, wanted - self._above)
+        self._finish(collected, self._cutoffs[collected])
+        if len(counted):
+            self._choose_bins(counted, wanted[counted])
+        self._begin_pass()
+
+    def _begin_pass(self) -> None:
+        """Give bins to each group that is not finished and does not collect."""
+        counted = np.flatnonzero(np.isnan(self._cutoffs) & ~self._collects)
+        self._bits = min(max((_MAX_BINS // max(len(counted), 1)).bit_length() - 1, 1), _MAX_BITS)
+        self._places: Integers = np.full(len(self.least), -1)
+        self._places[counted] = np.arange(len(counted))
+        self._counts: Integers = np.zeros(len(counted) << self._bits, np.int64)
+        width = np.ceil(np.log2(self._stop - self._start)).astype(np.int64)
+        self._shift: Integers = np.maximum(width - self._bits, 0)
+        self._collected = _Collected()
+
+    def _choose_bins(self, groups: Integers, wanted: Integers) -> None:
+        """Continue in the bin with the cutoff of each of these groups."""
+        counts = self._counts.reshape(-1, 1 << self._bits)[self._places[groups]]
+        # For each bin, the values in it and in those after it.
+        at_least = self._above[groups, None] + counts[:, ::-1].cumsum(axis=1)[:, ::-1]
+        bins = np.count_nonzero(at_least >= wanted[:, None], axis=1) - 1
+        self._look_below(groups[bins < 0])
+
+        rows = np.flatnonzero(bins >= 0)
+        groups, bins = groups[rows], bins[rows]
+        numbers = counts[rows, bins]
+        self._above[groups] = at_least[rows, bins] - numbers
+        self._start[groups] += bins << self._shift[groups]
+        self._stop[groups] = np.minimum(self._start[groups] + (1 << self._shift[groups]), self._stop[groups])
+        # Less than the value of the first key, to which a value just below it may be rounded.
+        self.least[groups] = self._start[groups] * 2.0 ** (1 - _KEY_BITS) - 1 - 2.0**-50
+        most = max(_MAX_COLLECTED // max(len(groups), 1), _MIN_COLLECTED)
+        self._collects[groups] = (numbers <= most) | (self._stop[groups] - self._start[groups] == 1)
+
+    def _look_below(self, groups: Integers) -> None:
+        """Begin again without a smallest value; groups that never had one have too few values."""
+        complete = self._start[groups] == 0
+        self._finish(groups[complete], -np.inf)
+        self._start[groups], self.least[groups[~complete]] = 0, -1.0
+
+    def _finish(self, groups: Integers, cutoffs: Floats | float) -> None:
+        self._cutoffs[groups], self.least[groups], self._collects[groups] = cutoffs, np.inf, False
+
+
+class _Collected:
+    """Values of groups; equal ones are counted, so that memory grows with the different ones only."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Integers, Floats, Integers]] = []
+        self._num_waiting = 0
+
+    def add(self, groups: Integers, values: Floats) -> None:
+        self._parts.append((groups, values, np.ones_like(groups)))
+        self._num_waiting += 1 + len(groups)
+        # Sorting many values again for few new ones each time would take quadratic time in all.
+        if self._num_waiting > len(self._parts[0][0]):
+            self._parts, self._num_waiting = [self._total()], 0
+
+    def _total(self) -> tuple[Integers, Floats, Integers]:
+        """Groups and values in ascending order of the group and descending order of the value, and their counts."""
+        groups, values, counts = map(np.concatenate, zip(*self._parts, strict=True))
+        order = np.lexsort((-values, groups))
+        groups, values, counts = groups[order], values[order], counts[order]
+        changes = (groups[1:] != groups[:-1]) | (values[1:] != values[:-1])
+        first = np.flatnonzero(np.append(True, changes)[: len(groups)])
+        return groups[first], values[first], np.add.reduceat(counts, first) if len(first) else counts
+
+    def ranked(self, groups: Integers, ranks: Integers) -> tuple[Floats, Integers]:
+        """For each of `groups`, the value of rank ranks[group] >= 1 and the rank among the values that equal it."""
+        if not len(groups):
+            return np.zeros(0), np.zeros(0, np.int64)
+        present, values, counts = self._total()
+        before = np.append(0, counts.cumsum())
+        ranks = before[np.searchsorted(present, groups)] + ranks[groups]
+        places = np.searchsorted(before, ranks) - 1
+        return values[places], ranks - before[places]
+
+
+class Taker:
+    """Marks the values that cutoffs take; the values come in the order of the data set.
+
+    Args:
+        cutoffs: The cutoffs of G groups.
+    """
+
+    def __init__(self, cutoffs: Cutoffs) -> None:
+        self._values = cutoffs.values
+        self._left = cutoffs.ties.copy()
+
+    def take(self, groups: Integers, values: Floats) -> Booleans:
+        """(n,) bool, the values that are taken: `groups` (n,) in [0, G), `values` (n,)."""
+        taken: Booleans = values > self._values[groups]
+        equal = np.flatnonzero(values == self._values[groups])
+        equal = equal[np.argsort(groups[equal], kind="stable")]
+        tied = groups[equal]
+        accepted = equal[np.arange(len(tied)) - np.searchsorted(tied, tied) < self._left[tied]]
+        taken[accepted] = True
+        np.subtract.at(self._left, groups[accepted], 1)
+        return taken
+
+
+def _keys(values: Floats) -> Integers:
+    keys: Integers = ((values + 1) * 2.0 ** (_KEY_BITS - 1)).astype(np.int64)
+    np.minimum(keys, 2**_KEY_BITS - 1, out=keys)
+    return keys
