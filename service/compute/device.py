@@ -8,9 +8,10 @@ from threading import Lock
 import numpy as np
 import torch
 
+from service.compute.chunks import Part, Split
 from service.compute.transfer import Chunk, Transfer, transfer_factory
 from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError
-from service.loss.arrays import Rows
+from service.loss.arrays import Array, Rows
 from service.loss.focal import FocalLoss
 from service.loss.kernels import cpu
 from service.loss.kernels.choose import check_kernels
@@ -77,16 +78,16 @@ class Device:
             raise DeviceUnavailableError(f"{self.name} adds eight ones to {total}")
 
     def score(self, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]) -> Scores:
-        """The scores of all rows, on the host. Computes in chunks, and halves them when memory runs out.
+        """The scores of all elements, on the host. Computes in chunks, and halves them when memory runs out.
 
         Args:
             module: The configured loss, on this device.
-            logits: (N, C) or (N, L) on the host.
-            targets: (N,) or (N, L) on the host.
+            logits: (N, C) or (N, L), or with S elements of each example (N, C, S) or (N, L, S); on the host.
+            targets: Softmax (N,) or (N, S), or soft labels of the shape of the logits; sigmoid the shape of the logits.
             outputs: See `service.loss.scores.score`.
 
         Raises:
-            DeviceOutOfMemoryError: Not even one row fits into memory.
+            DeviceOutOfMemoryError: Not even one element fits into memory.
         """
         transfer = self._transfer()
         try:
@@ -94,55 +95,54 @@ class Device:
         finally:
             # Also after an error: unfinished transfers read the logits, which belong to the caller.
             transfer.finish()
-        return parts[0] if len(parts) == 1 else _concatenated(parts)
+        if len(parts) == 1:
+            return parts[0][1]
+        labels = logits.shape[1:2] if module.config.mode == "sigmoid" else ()
+        return _assembled(parts, (logits.shape[0], *labels, *logits.shape[2:]))
 
     def _score_chunks(
         self, transfer: Transfer, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]
-    ) -> list[Scores]:
-        total = logits.shape[0]
-        one_chunk = self.name == "cpu" and is_fused(module, logits)
-        rows = max(1, total if one_chunk else self.chunk_elements // max(1, logits.shape[1]))
-        parts: list[Scores] = []
+    ) -> list[tuple[Part, Scores]]:
+        one_chunk = self.name == "cpu" and is_fused(module, logits, targets)
+        split = Split(logits, targets)
+        size = split.total if one_chunk else max(1, self.chunk_elements // max(1, logits.shape[1]))
+        parts: list[tuple[Part, Scores]] = []
         start, next_chunk = 0, None
-        while start < total or not parts:
-            next_start = start + rows
+        while start < split.total or not parts:
+            part = split.part(start, size)
             chunk: Chunk | None
             try:
-                chunk = next_chunk or transfer.upload(*_part(logits, targets, start, rows))
+                chunk = next_chunk or transfer.upload(*split.arrays(part))
                 # Start the next transfer before computing, so that the two overlap.
-                next_chunk = transfer.upload(*_part(logits, targets, next_start, rows)) if next_start < total else None
-                parts.append(self._score_chunk(module, *transfer.start(chunk), outputs))
+                next_chunk = None
+                if part.stop < split.total:
+                    next_chunk = transfer.upload(*split.arrays(split.part(part.stop, size)))
+                parts.append((part, self._score_chunk(module, *transfer.start(chunk), outputs)))
                 transfer.mark_computed()
             except (RuntimeError, MemoryError) as err:
                 if not _is_out_of_memory(err):
                     raise
                 chunk = next_chunk = None
                 transfer.finish()
-                rows = self._halved(min(rows, total - start), err)
+                size = self._halved(part.stop - start, err)
             else:
-                start += rows
+                start = part.stop
         return parts
 
     def _score_chunk(self, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]) -> Scores:
         return score(module, logits, targets, outputs)
 
-    def _halved(self, rows: int, err: Exception) -> int:
+    def _halved(self, elements: int, err: Exception) -> int:
         if self.name != "cpu":
             torch.cuda.empty_cache()
-        if rows <= 1:
+        if elements <= 1:
             raise DeviceOutOfMemoryError(
-                f"{self.name} has no memory for even one row", headers={"Retry-After": "5"}
+                f"{self.name} has no memory for even one element", headers={"Retry-After": "5"}
             ) from err
         with self._lock:
             self.out_of_memory_retries += 1
         self._retried()
-        return rows // 2
-
-
-def _part(logits: Rows, targets: Rows, start: int, rows: int) -> tuple[Rows, Rows]:
-    if rows >= logits.shape[0]:
-        return logits, targets
-    return logits[start : start + rows], targets[start : start + rows]
+        return elements // 2
 
 
 def _is_out_of_memory(err: Exception) -> bool:
@@ -152,11 +152,21 @@ def _is_out_of_memory(err: Exception) -> bool:
     )
 
 
-def _concatenated(parts: list[Scores]) -> Scores:
+def _assembled(parts: list[tuple[Part, Scores]], shape: tuple[int, ...]) -> Scores:
+    """The scores of all elements in the order of the targets, which have this shape."""
+
+    def whole(columns: list[Array]) -> Array:
+        result = np.empty(shape, columns[0].dtype)
+        for (part, _), column in zip(parts, columns, strict=True):
+            target = result[part.index]
+            target[...] = column.reshape(target.shape)
+        return result.reshape(-1)
+
+    scores = [score for _, score in parts]
     return Scores(
-        np.concatenate([part.state for part in parts]),
-        np.concatenate([part.loss for part in parts]),
-        np.concatenate([part.log_loss for part in parts]),
-        np.concatenate([part.alpha_t for part in parts]),
-        {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs},
+        whole([score.state for score in scores]),
+        whole([score.loss for score in scores]),
+        whole([score.log_loss for score in scores]),
+        whole([score.alpha_t for score in scores]),
+        {name: whole([score.outputs[name] for score in scores]) for name in scores[0].outputs},
     )

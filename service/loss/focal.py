@@ -9,17 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from service.loss.checks import check_sigmoid_inputs, check_softmax_inputs, check_values
-from service.loss.formula import (
-    focal_from_log_odds,
-    sigmoid_cross_entropy,
-    sigmoid_log_odds,
-    smoothed_focal,
-)
+from service.loss.alpha import plain_alpha, with_weights
+from service.loss.checks import check_sigmoid_inputs, check_softmax_inputs, check_values, is_soft, not_ignored
+from service.loss.formula import focal_from_log_odds
 from service.loss.kernels.choose import can_use_cpu_kernel, softmax_statistics
 from service.loss.row_state import BAD_TARGET, IGNORED
+from service.loss.sigmoid import Focus, sigmoid_focal
+from service.loss.soft_labels import log_probabilities, smoothed_labels, soft_alpha_t, soft_focal, soft_labels
 from service.loss.tracing import needs_gradient
-from service.schema.config import ClassCounts, LossConfig, Mode, Reduction
+from service.schema.config import LossConfig, Mode, Reduction
 from service.schema.result import reduced
 
 
@@ -37,6 +35,9 @@ class FocalLoss(nn.Module):
         ignore_index: Target of examples that do not count, or None.
         positive_class: The class a single alpha belongs to; 0 reproduces few-shot-learning-nlp 1.0.4.
         label_smoothing: In [0, 1), softmax only.
+        gamma_negative: Focusing parameter >= 0 of negative labels, None: gamma; sigmoid only, the asymmetric loss of
+            Ridnik et al. 2021 (arXiv:2009.14119).
+        clip: In [0, 1), subtracted from the probability of negative labels, which is at least 0; sigmoid only.
 
     Attributes:
         alpha: float64 buffer, or None: softmax (C,) weights, sigmoid (L,) or (1,) weights of the positives.
@@ -61,6 +62,8 @@ class FocalLoss(nn.Module):
         ignore_index: int | None = -100,
         positive_class: int = 1,
         label_smoothing: float = 0.0,
+        gamma_negative: float | None = None,
+        clip: float = 0.0,
     ) -> None:
         config = LossConfig.parse(
             {
@@ -71,6 +74,8 @@ class FocalLoss(nn.Module):
                 "ignore_index": ignore_index,
                 "positive_class": positive_class,
                 "label_smoothing": label_smoothing,
+                "gamma_negative": gamma_negative,
+                "clip": clip,
             }
         )
         super().__init__()
@@ -107,7 +112,8 @@ class FocalLoss(nn.Module):
 
         Args:
             inputs: Logits, floating. Softmax: (C,), (N, C) or (N, C, d1, ...). Sigmoid: any shape.
-            targets: Softmax: class indices in [0, C) or `ignore_index`, integers, the shape of `inputs` without C.
+            targets: Softmax: class indices in [0, C) or `ignore_index`, integers, the shape of `inputs` without C; or
+                soft labels, floats of the shape of `inputs` that are >= 0 and add up to 1 over the classes.
                 Sigmoid: the shape of `inputs`, values in [0, 1] or `ignore_index`.
 
         Returns:
@@ -128,39 +134,51 @@ class FocalLoss(nn.Module):
         return self._sigmoid(inputs, targets)
 
     def _softmax(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        check_softmax_inputs(inputs, targets, self.alpha)
-        logits = (inputs.unsqueeze(0) if inputs.dim() == 1 else inputs).movedim(1, -1)
-        num_classes, shape = logits.shape[-1], logits.shape[:-1]
-        flat, rows = targets.reshape(-1).long(), logits.reshape(-1, num_classes)
-        if not self.config.label_smoothing and can_use_cpu_kernel(rows):
-            fused = self._fused(rows, flat, inputs.dtype, targets.shape)
+        check_softmax_inputs(inputs, targets, self.config, self.alpha)
+        logits = inputs.unsqueeze(0) if inputs.dim() == 1 else inputs
+        if is_soft(inputs, targets):
+            return self._soft(logits, targets.reshape(logits.shape), inputs.shape[:0] if inputs.dim() == 1 else None)
+        classes = targets.reshape(logits.shape[:1] + logits.shape[2:])
+        if not self.config.label_smoothing and can_use_cpu_kernel(logits):
+            fused = self._fused(logits, classes, targets.shape)
             if fused is not None:
                 return fused
-        counted = not_ignored(flat, self.config.ignore_index)
+        classes, num_classes = classes.long(), logits.shape[1]
+        counted = not_ignored(classes, self.config.ignore_index)
         check_values(
-            (~counted | ((flat >= 0) & (flat < num_classes))).reshape(shape),
-            flat.reshape(shape),
+            ~counted | ((classes >= 0) & (classes < num_classes)),
+            classes,
             f"target {{}} is outside [0, {num_classes})",
         )
-        valid_targets = flat.masked_fill(~counted, 0)
-        if needs_gradient(rows):
-            # Replace rows that do not count: multiplied by 0, a NaN in them would reach the gradient.
-            rows = rows.masked_fill(~counted.unsqueeze(1), 0)
+        valid_targets = classes.masked_fill(~counted, 0)
+        logits = _without_ignored(logits, counted)
         if self.config.label_smoothing:
-            loss = smoothed_focal(rows, valid_targets, self.gamma, self.config.label_smoothing, self.alpha).loss
+            share = smoothed_labels(logits, valid_targets, self.config.label_smoothing)
+            loss = soft_focal(log_probabilities(logits), share, self.gamma, self.alpha)
         else:
-            loss = focal_from_log_odds(softmax_statistics(rows, valid_targets).log_odds, self.gamma)
+            loss = focal_from_log_odds(softmax_statistics(logits, valid_targets).log_odds, self.gamma)
             if self.alpha is not None:
                 loss = loss * self.alpha[valid_targets]
         alpha_t = torch.ones_like(loss) if self.alpha is None else self.alpha[valid_targets].to(loss)
         return self._reduce(loss, alpha_t, counted, inputs.dtype, targets.shape)
 
-    def _fused(self, rows: Tensor, targets: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor | None:
+    def _soft(self, logits: Tensor, targets: Tensor, shape: tuple[int, ...] | None) -> Tensor:
+        """`_softmax` for soft labels of the shape of the logits."""
+        labels = soft_labels(targets, self.config.ignore_index)
+        message = "soft labels are >= 0 and add up to 1, got the sum {}"
+        check_values(~labels.counted | labels.valid, labels.total, message)
+        classes = log_probabilities(_without_ignored(logits, labels.counted))
+        loss = soft_focal(classes, labels.share, self.gamma, self.alpha)
+        alpha_t = soft_alpha_t(labels.share, self.alpha)
+        return self._reduce(loss, alpha_t, labels.counted, logits.dtype, loss.shape if shape is None else shape)
+
+    def _fused(self, logits: Tensor, targets: Tensor, shape: tuple[int, ...]) -> Tensor | None:
         """`_softmax` by the fused CPU kernel; None if a target is out of range."""
         from service.loss.kernels import cpu as fused_cpu  # not installed without the `server` extra
 
-        arguments = (rows, targets, self.gamma, self.alpha, self.config.ignore_index)
-        result_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        rows = logits.movedim(1, -1).reshape(-1, logits.shape[1])
+        arguments = (rows, targets.reshape(-1), self.gamma, self.alpha, self.config.ignore_index)
+        result_dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         if self.config.reduction == "none":
             scores = fused_cpu.score_rows(*arguments)
             if (scores.state == BAD_TARGET).any():
@@ -181,7 +199,7 @@ class FocalLoss(nn.Module):
         is_label = (filled_targets >= 0) & (filled_targets <= 1)
         check_values(is_label, filled_targets, "sigmoid targets lie in [0, 1], got {}")
         logits = inputs.masked_fill(~counted, 0)
-        loss, alpha_t = sigmoid_focal(logits, filled_targets, self.gamma, self.alpha)
+        loss, alpha_t = sigmoid_focal(logits, filled_targets, Focus.of(self.config), self.alpha)
         if self.config.reduction in ("none", "sum") or inputs.dim() <= 1:
             return self._reduce(loss, alpha_t, counted, inputs.dtype, targets.shape)
         labels = counted.flatten(1).sum(1)
@@ -216,7 +234,7 @@ class FocalLoss(nn.Module):
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
         if self.alpha is not None and not self.alpha.is_meta:
-            self.config = _with_weights(self.config, tuple(self.alpha.tolist()))
+            self.config = with_weights(self.config, tuple(self.alpha.tolist()))
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self.config, name)!r}" for name in type(self.config).model_fields)
@@ -233,6 +251,8 @@ def focal_loss(
     ignore_index: int | None = -100,
     positive_class: int = 1,
     label_smoothing: float = 0.0,
+    gamma_negative: float | None = None,
+    clip: float = 0.0,
 ) -> Tensor:
     """`FocalLoss` as a function, on the device of the logits; same arguments, shapes and errors."""
     module = FocalLoss(
@@ -244,48 +264,12 @@ def focal_loss(
         ignore_index=ignore_index,
         positive_class=positive_class,
         label_smoothing=label_smoothing,
+        gamma_negative=gamma_negative,
+        clip=clip,
     )
     return module(logits, targets)  # type: ignore[no-any-return]
 
 
-def sigmoid_focal(logits: Tensor, targets: Tensor, gamma: float, alpha: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Loss and alpha_t of every label, float64; alpha (1,) or (L,) weighs positives, 1 - alpha negatives."""
-    log_odds = sigmoid_log_odds(logits, targets)
-    loss = focal_from_log_odds(log_odds, gamma, sigmoid_cross_entropy(logits, targets))
-    alpha_t = sigmoid_alpha_t(targets, alpha)
-    return loss * alpha_t, alpha_t
-
-
-def sigmoid_alpha_t(targets: Tensor, alpha: Tensor | None) -> Tensor:
-    """alpha_t of every label, float64: alpha y + (1 - alpha)(1 - y), or 1."""
-    y = targets.double()
-    return torch.ones_like(y) if alpha is None else alpha * y + (1 - alpha) * (1 - y)
-
-
-def not_ignored(targets: Tensor, ignore_index: int | None) -> Tensor:
-    """Boolean mask of the targets that are not `ignore_index`."""
-    if ignore_index is None:
-        return torch.ones_like(targets, dtype=torch.bool)
-    # torch compares a narrow integer tensor modulo its range: uint8 156 == -100.
-    wide = targets.double() if targets.is_floating_point() else targets.long()
-    return wide != ignore_index
-
-
-def _with_weights(config: LossConfig, weights: tuple[float, ...]) -> LossConfig:
-    """The configuration with other weights, e.g. those of a checkpoint."""
-    if weights == config.weights:
-        return config
-    single = config.mode == "sigmoid" and len(weights) == 1 and not isinstance(config.alpha, tuple)
-    alpha = {"alpha": weights[0] if single else weights, "positive_class": 1 if single else config.positive_class}
-    return LossConfig.parse(config.model_dump() | alpha)
-
-
-def plain_alpha(alpha: Any) -> Any:
-    """Convert numbers, lists, numpy arrays, tensors and class counts to the configuration's form of alpha."""
-    if isinstance(alpha, Tensor | np.ndarray | np.generic):
-        alpha = alpha.tolist()
-    if isinstance(alpha, list | tuple):
-        return tuple(item.item() if isinstance(item, Tensor | np.generic) else item for item in alpha)
-    if isinstance(alpha, int) and not isinstance(alpha, bool):
-        return float(alpha)
-    return alpha.model_dump() if isinstance(alpha, ClassCounts) else alpha
+def _without_ignored(logits: Tensor, counted: Tensor) -> Tensor:
+    """Replace the logits that do not count if a gradient is needed: multiplied by 0, a NaN in them would reach it."""
+    return logits.masked_fill(~counted.unsqueeze(1), 0) if needs_gradient(logits) else logits

@@ -1,11 +1,11 @@
-"""The focal loss from one number per example, the log-odds z = log(p_t / (1 - p_t)).
+"""The focal loss from one number per element, the log-odds z = log(p_t / (1 - p_t)).
 
 One function computes z from logits and targets, another the loss from z. Together they are the plain implementation
 that every faster one is tested against. With CE = softplus(-z) and log(1 - p_t) = -softplus(z), equation 5 of Lin et
 al. 2017 becomes FL = alpha_t exp(-gamma softplus(z)) softplus(-z). It has no `1 - exp(-ce)`, which rounds easy rows to
 zero, and no power of 1 - p_t, whose gradient is NaN for gamma < 1.
 
-The pass over all logits runs in float32 (float64 for float64 logits). The few numbers that remain of each row are
+The pass over all logits runs in float32 (float64 for float64 logits). The few numbers that remain of each element are
 float64: that costs as much as one more class, and the relative error of the loss stays near that of the sum of
 exponentials for every gamma.
 """
@@ -18,11 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from service.loss.tracing import has_values
-
 
 class Moments(NamedTuple):
-    """Moments of pi_j = exp(x_j - M) / s, the softmax over j != t, for scores beyond the loss; both (N,) float64.
+    """Moments of pi_j = exp(x_j - M) / s, the softmax over j != t, for scores beyond the loss; float64.
 
     Args:
         squared: Sum of pi_j^2.
@@ -34,13 +32,15 @@ class Moments(NamedTuple):
 
 
 class SoftmaxStatistics(NamedTuple):
-    """The numbers that one pass over the logits gives for each row; x_t is the target's logit, M the largest other one.
+    """The numbers that one pass over the logits gives for each element, each of the shape of the targets.
+
+    x_t is the target's logit, M the largest other one.
 
     Args:
-        logit_margin: (N,) float64, x_t - M; +inf where every other class is masked with -inf.
-        log_others: (N,) float64, log s with s = sum over j != t of exp(x_j - M).
-        valid: (N,) bool, False where a logit is NaN or +inf, the target's is -inf, or their difference overflows.
-        prediction: (N,) int64, the smallest index of the largest logit; None unless requested.
+        logit_margin: float64, x_t - M; +inf where every other class is masked with -inf.
+        log_others: float64, log s with s = sum over j != t of exp(x_j - M).
+        valid: bool, False where a logit is NaN or +inf, the target's is -inf, or their difference overflows.
+        prediction: int64, the smallest index of the largest logit; None unless requested.
         moments: None unless requested.
     """
 
@@ -64,11 +64,11 @@ def compute_dtype(logits: Tensor) -> torch.dtype:
 def softmax_statistics(
     logits: Tensor, targets: Tensor, *, prediction: bool = False, moments: bool = False
 ) -> SoftmaxStatistics:
-    """Reduce each row of logits to the numbers from which all scores follow.
+    """Reduce the logits of each element to the numbers from which all scores follow.
 
     Args:
-        logits: (N, C) of any floating dtype, C >= 2.
-        targets: (N,) int64 in [0, C).
+        logits: (N, C) or (N, C, d1, ...) of any floating dtype, C >= 2.
+        targets: (N,) or (N, d1, ...) int64 in [0, C).
         prediction: Also find the predicted class, which takes a second pass.
         moments: Also compute the moments for entropy, EL2N and the gradient norm.
     """
@@ -106,32 +106,6 @@ def _moments(weights: Tensor, total: Tensor) -> Moments:
     return Moments(weights.square().sum(1).double() / total.square(), entropy.clamp(min=0))
 
 
-def sigmoid_log_odds(logits: Tensor, targets: Tensor) -> Tensor:
-    """z of a sigmoid, any shape, float64: (2y - 1) x for y in {0, 1}.
-
-    A soft y has p_t = y p + (1 - y)(1 - p), as torchvision's `sigmoid_focal_loss` has it.
-    """
-    x, y = logits.double(), targets.double()
-    hard = (2 * y - 1) * x
-    soft = (y != 0) & (y != 1)
-    if has_values(soft) and not soft.any():
-        return hard
-    soft_y = torch.where(soft, y, 0.5)
-    log_p, log_q = logsigmoid(x), logsigmoid(-x)
-    log_y, log_not_y = soft_y.log(), torch.log1p(-soft_y)
-    log_p_t = torch.logaddexp(log_y + log_p, log_not_y + log_q)
-    log_one_minus = torch.logaddexp(log_y + log_q, log_not_y + log_p)
-    return torch.where(soft, log_p_t - log_one_minus, hard)
-
-
-def sigmoid_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy with logits, unreduced, float64; y may be soft."""
-    x, y = logits.double(), targets.double()
-    # Leave out terms of weight 0: 0 times an infinite log is NaN.
-    positive = torch.where(y == 0, 0, -y * logsigmoid(x))
-    return positive + torch.where(y == 1, 0, -(1 - y) * logsigmoid(-x))
-
-
 def cross_entropy_from_log_odds(log_odds: Tensor) -> Tensor:
     """-log p_t = softplus(-z)."""
     # 0 minus the logarithm, so that an easy row has loss 0: a negation would give -0, visible in JSON.
@@ -165,49 +139,3 @@ def focal_slope(log_odds: Tensor, gamma: float) -> Tensor:
         return slope
     focusing = gamma * torch.sigmoid(log_odds) * -logsigmoid(log_odds)
     return torch.exp(gamma * logsigmoid(-log_odds)) * (focusing + slope)
-
-
-class SmoothedLoss(NamedTuple):
-    """The loss against a smoothed target, and the norm of its gradient in the logits; both (N,) float64."""
-
-    loss: Tensor
-    grad_norm: Tensor
-
-
-def smoothed_focal(
-    logits: Tensor, targets: Tensor, gamma: float, smoothing: float, weights: Tensor | None
-) -> SmoothedLoss:
-    """Softmax focal loss against y = (1 - smoothing) onehot(t) + smoothing / C: the sum over j of y_j alpha_j FL_j.
-
-    At gamma 0 it is torch's cross-entropy with `label_smoothing` and `weight`. Every class has its own
-    z_j = log(p_j / (1 - p_j)), computed relative to the row's largest logit so that each 1 - p_j keeps its digits.
-
-    Args:
-        logits: (N, C) finite, any floating dtype.
-        targets: (N,) int64 in [0, C).
-        gamma: >= 0.
-        smoothing: In [0, 1).
-        weights: (C,) float64, or None for all 1.
-    """
-    x = logits.double()
-    num_classes = x.shape[1]
-    top = x.detach().argmax(1, keepdim=True)
-    is_top = torch.zeros_like(x, dtype=torch.bool).scatter(1, top, value=True)
-    shifted = x - x.gather(1, top)
-    log_others = shifted.masked_fill(is_top, -torch.inf).logsumexp(1, keepdim=True)
-    log_total = torch.log1p(log_others.exp())
-    log_p = shifted - log_total
-    # The largest p_j has 1 - p_j = others / (1 + others), any other p_j is at most 1/2.
-    log_one_minus = torch.where(is_top, log_others - log_total, torch.log1p(-log_p.exp().masked_fill(is_top, 0)))
-    share = torch.full_like(x, smoothing / num_classes)
-    share = share.scatter_add(1, targets.unsqueeze(1), torch.full_like(top, 1 - smoothing, dtype=x.dtype))
-    weighted = share if weights is None else share * weights
-    loss = (weighted * focal_from_log_odds(log_p - log_one_minus, gamma, -log_p)).sum(1)
-    with torch.no_grad():
-        # d FL / dx_k = p_k sum_j w_j - w_k with w_j = y_j alpha_j g_j / (1 - p_j) and g the slope. The quotient
-        # -log p / (1 - p) tends to 1 as p does, where numerator and denominator underflow.
-        p = log_p.exp()
-        quotient = torch.where(log_one_minus < -37, 1, -log_p / log_one_minus.exp())
-        pull = weighted * torch.exp(gamma * log_one_minus) * (gamma * p * quotient + 1)
-        grad_norm = (p * pull.sum(1, keepdim=True) - pull).norm(dim=1)
-    return SmoothedLoss(loss, grad_norm)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from service.compute.device import CHUNK_ELEMENTS, Device, resolve_device
 from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores
-from service.schema.request import OUTPUTS
+from service.schema.request import ELEMENT_OUTPUTS
 
 MESSAGE_OF_THE_CPU_ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
@@ -66,27 +68,43 @@ class TestChunks:
     def test_the_scores_do_not_depend_on_the_size_of_a_chunk(self, device: Device, chunk_elements: int) -> None:
         module = FocalLoss([1, 2, 0.5, 0], device="cpu")
         logits, targets = batch(100)
-        expected = device.score(module, logits, targets, OUTPUTS)
+        expected = device.score(module, logits, targets, ELEMENT_OUTPUTS)
         assert set(expected.state.tolist()) == {0, 1, 2}
         device.chunk_elements = chunk_elements
-        assert_same(device.score(module, logits, targets, OUTPUTS), expected)
+        assert_same(device.score(module, logits, targets, ELEMENT_OUTPUTS), expected)
 
     @pytest.mark.parametrize("chunk_elements", [1, 3, 4, 100])
     def test_labels(self, device: Device, chunk_elements: int) -> None:
         module = FocalLoss([0.25, 0.5, 0.75], device="cpu", mode="sigmoid", ignore_index=-1)
         logits = torch.linspace(-5, 5, 60).reshape(20, 3)
         targets = torch.arange(60).remainder(3).reshape(20, 3).roll(1, 0) - 1
-        expected = device.score(module, logits, targets, OUTPUTS)
+        expected = device.score(module, logits, targets, ELEMENT_OUTPUTS)
         device.chunk_elements = chunk_elements
-        scores = device.score(module, logits, targets, OUTPUTS)
-        assert scores.outputs["prediction"].shape == (20, 3)
+        scores = device.score(module, logits, targets, ELEMENT_OUTPUTS)
+        assert scores.outputs["prediction"].shape == (60,)
         assert_same(scores, expected)
+
+    @pytest.mark.parametrize("elements", [1, 4, 6, 7, 12, 13, 23, 24])
+    @pytest.mark.parametrize("kind", ["classes", "smoothed", "soft", "labels"])
+    def test_examples_of_several_elements(self, device: Device, kind: str, elements: int) -> None:
+        generator = torch.Generator().manual_seed(1)
+        logits, classes = torch.randn(4, 3, 6, generator=generator), torch.arange(24).reshape(4, 6) % 3
+        targets = classes if kind in ("classes", "smoothed") else one_hot(classes, 3).movedim(2, 1).double()
+        targets[1, ..., 2] = -100
+        targets[2, ..., 5] = 5
+        options: dict[str, Any] = {"smoothed": {"label_smoothing": 0.1}, "labels": {"mode": "sigmoid"}}.get(kind, {})
+        module = FocalLoss([0.25, 0.5, 0.75], device="cpu", **options)
+        expected = device.score(module, logits, targets, ELEMENT_OUTPUTS)
+        assert len(expected.loss) == (72 if kind == "labels" else 24)
+        assert set(expected.state.tolist()) == {0, 1, 2}
+        device.chunk_elements = 3 * elements
+        assert_same(device.score(module, logits, targets, ELEMENT_OUTPUTS), expected)
 
     @pytest.mark.parametrize("rows", [0, 1])
     def test_few_rows(self, rows: int) -> None:
         device = SmallDevice(1, MemoryError())
         logits, targets = batch(rows)
-        scores = device.score(FocalLoss(device="cpu"), logits, targets, OUTPUTS)
+        scores = device.score(FocalLoss(device="cpu"), logits, targets, ELEMENT_OUTPUTS)
         assert device.tried == [rows]
         assert scores.loss.shape == (rows,)
         assert scores.outputs["entropy"].shape == (rows,)
@@ -128,26 +146,26 @@ class TestOutOfMemory:
         small = SmallDevice(20, error)
         module = FocalLoss(device="cpu")
         logits, targets = batch(100)
-        scores = small.score(module, logits, targets, OUTPUTS)
+        scores = small.score(module, logits, targets, ELEMENT_OUTPUTS)
         assert small.tried == [100, 50, 25, 12, 12, 12, 12, 12, 12, 12, 12, 4]
         assert small.out_of_memory_retries == 3
-        assert_same(scores, device.score(module, logits, targets, OUTPUTS))
+        assert_same(scores, device.score(module, logits, targets, ELEMENT_OUTPUTS))
 
     def test_memory_that_runs_out_in_the_middle(self, device: Device) -> None:
         small = SmallDevice(40, MemoryError(), max_rows_later=5)
         small.chunk_elements = 4 * 40
         module = chunked_loss()
         logits, targets = batch(100)
-        scores = small.score(module, logits, targets, OUTPUTS)
+        scores = small.score(module, logits, targets, ELEMENT_OUTPUTS)
         assert small.tried == [40, 40, 20, 10, *[5] * 12]
         assert small.out_of_memory_retries == 3
-        assert_same(scores, device.score(module, logits, targets, OUTPUTS))
+        assert_same(scores, device.score(module, logits, targets, ELEMENT_OUTPUTS))
 
     def test_without_memory_for_a_single_row_it_is_503(self) -> None:
         small = SmallDevice(0, torch.OutOfMemoryError("CUDA out of memory"))
         logits, targets = batch(9)
         with pytest.raises(DeviceOutOfMemoryError) as caught:
-            small.score(FocalLoss(device="cpu"), logits, targets, OUTPUTS)
+            small.score(FocalLoss(device="cpu"), logits, targets, ELEMENT_OUTPUTS)
         assert caught.value.status == 503
         assert int(caught.value.headers["Retry-After"]) > 0
         assert small.tried == [9, 4, 2, 1]
@@ -160,17 +178,17 @@ class TestOutOfMemory:
         logits, targets = batch(9)
 
         with pytest.raises(DeviceOutOfMemoryError):
-            small.score(module, logits, targets, OUTPUTS)
+            small.score(module, logits, targets, ELEMENT_OUTPUTS)
         small.max_rows = small.max_rows_later = 100
         small.tried.clear()
-        assert len(small.score(module, logits, targets, OUTPUTS).loss) == 9
+        assert len(small.score(module, logits, targets, ELEMENT_OUTPUTS).loss) == 9
         assert small.tried == [9]
 
     @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("memory")])
     def test_other_errors_are_raised(self, error: Exception) -> None:
         small = SmallDevice(0, error)
         with pytest.raises(type(error), match=str(error)):
-            small.score(FocalLoss(device="cpu"), *batch(9), OUTPUTS)
+            small.score(FocalLoss(device="cpu"), *batch(9), ELEMENT_OUTPUTS)
         assert small.tried == [9]
         assert small.out_of_memory_retries == 0
 

@@ -16,7 +16,7 @@ from service.compute.transfer import Chunk, CudaTransfer, HostTransfer, pinned, 
 from service.errors import DeviceOutOfMemoryError
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores
-from service.schema.request import OUTPUTS
+from service.schema.request import ELEMENT_OUTPUTS
 from tests.compute.test_device import assert_same, batch, chunked_loss
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
@@ -68,13 +68,13 @@ class RecordedDevice(Device):
 
 def expected(rows: int) -> Scores:
     device = Device("cpu")
-    return device.score(chunked_loss(), *batch(rows), OUTPUTS)
+    return device.score(chunked_loss(), *batch(rows), ELEMENT_OUTPUTS)
 
 
 class TestOrder:
     def test_the_next_chunk_is_sent_before_this_one_is_computed(self) -> None:
         device = RecordedDevice()
-        scores = device.score(chunked_loss(), *batch(25), OUTPUTS)
+        scores = device.score(chunked_loss(), *batch(25), ELEMENT_OUTPUTS)
         assert device.steps == [
             *("upload 10", "upload 10", "compute 10", "computed"),
             *("upload 5", "compute 10", "computed"),
@@ -85,21 +85,21 @@ class TestOrder:
     @pytest.mark.parametrize("rows", [0, 1, 10])
     def test_one_chunk(self, rows: int) -> None:
         device = RecordedDevice()
-        assert len(device.score(chunked_loss(), *batch(rows), OUTPUTS).loss) == rows
+        assert len(device.score(chunked_loss(), *batch(rows), ELEMENT_OUTPUTS).loss) == rows
         assert device.steps == [f"upload {rows}", f"compute {rows}", "computed", "finish"]
 
     def test_rows_of_the_fused_kernel_go_to_cuda_in_chunks(self) -> None:
         device = RecordedDevice()
-        device.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
+        device.score(FocalLoss(device="cpu"), *batch(25), ELEMENT_OUTPUTS)
         assert device.steps == ["upload 25", "compute 25", "computed", "finish"]
         device.steps.clear()
         device.name = "cuda:0"
-        device.score(FocalLoss(device="cpu"), *batch(25), OUTPUTS)
+        device.score(FocalLoss(device="cpu"), *batch(25), ELEMENT_OUTPUTS)
         assert [step for step in device.steps if step.startswith("upload")] == ["upload 10", "upload 10", "upload 5"]
 
     def test_memory_that_runs_out_when_the_next_chunk_is_sent(self) -> None:
         device = RecordedDevice(max_upload_rows={3: 5})
-        scores = device.score(chunked_loss(), *batch(35), OUTPUTS)
+        scores = device.score(chunked_loss(), *batch(35), ELEMENT_OUTPUTS)
         assert device.steps[:8] == [
             *("upload 10", "upload 10", "compute 10", "computed"),
             *("upload 10", "finish", "upload 5", "upload 5"),
@@ -109,7 +109,7 @@ class TestOrder:
 
     def test_memory_that_runs_out_after_the_next_chunk_was_sent(self) -> None:
         device = RecordedDevice(failing={2: torch.OutOfMemoryError("CUDA out of memory")})
-        scores = device.score(chunked_loss(), *batch(20), OUTPUTS)
+        scores = device.score(chunked_loss(), *batch(20), ELEMENT_OUTPUTS)
         assert device.steps == [
             *("upload 10", "upload 10", "compute 10", "computed", "compute 10", "finish"),
             *("upload 5", "upload 5", "compute 5", "computed", "compute 5", "computed", "finish"),
@@ -119,14 +119,14 @@ class TestOrder:
     def test_no_memory_for_one_row(self) -> None:
         device = RecordedDevice(max_upload_rows=dict.fromkeys(range(1, 9), 0))
         with pytest.raises(DeviceOutOfMemoryError):
-            device.score(chunked_loss(), *batch(20), OUTPUTS)
+            device.score(chunked_loss(), *batch(20), ELEMENT_OUTPUTS)
         assert [step for step in device.steps if step != "finish"] == ["upload 10", "upload 5", "upload 2", "upload 1"]
         assert device.steps[-1] == "finish"
 
     def test_an_error_waits_for_unfinished_transfers(self) -> None:
         device = RecordedDevice(failing={1: ValueError("in the middle")})
         with pytest.raises(ValueError, match="in the middle"):
-            device.score(chunked_loss(), *batch(20), OUTPUTS)
+            device.score(chunked_loss(), *batch(20), ELEMENT_OUTPUTS)
         assert device.steps == ["upload 10", "upload 10", "compute 10", "finish"]
 
     @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ class TestOrder:
     )
     def test_every_message_of_out_of_memory_is_recognised(self, text: str) -> None:
         device = RecordedDevice(failing={1: RuntimeError(text)})
-        device.score(chunked_loss(), *batch(10), OUTPUTS)
+        device.score(chunked_loss(), *batch(10), ELEMENT_OUTPUTS)
         assert device.out_of_memory_retries == 1
 
 
@@ -214,7 +214,7 @@ class TestStreams:
         device.chunk_elements = 40
         copies: Any = FakeStream("copies", steps)
         device._transfer = lambda: CudaTransfer("cpu", copies)
-        assert_same(device.score(chunked_loss(), *batch(25), OUTPUTS), expected(25))
+        assert_same(device.score(chunked_loss(), *batch(25), ELEMENT_OUTPUTS), expected(25))
         assert copies.events == 3
         assert steps[-2:] == ["host waits for copies", "host waits for computing 3"]
 
@@ -248,7 +248,7 @@ class TestCuda:
         if pin:
             logits, targets = logits.pin_memory(), targets.pin_memory()
         device.chunk_elements = chunk_elements
-        scores = device.score(FocalLoss(device="cuda:0"), logits, targets, OUTPUTS)
+        scores = device.score(FocalLoss(device="cuda:0"), logits, targets, ELEMENT_OUTPUTS)
         assert_same(scores, expected(1000))
 
     def test_a_large_body_needs_the_memory_of_a_few_chunks(self, device: Device) -> None:
@@ -267,6 +267,6 @@ class TestCuda:
             return compute(module, logits, *others)
 
         monkeypatch.setattr(device, "_score_chunk", small)
-        scores = device.score(FocalLoss(device="cuda:0"), *batch(1000), OUTPUTS)
+        scores = device.score(FocalLoss(device="cuda:0"), *batch(1000), ELEMENT_OUTPUTS)
         assert device.out_of_memory_retries == 4
         assert_same(scores, expected(1000))

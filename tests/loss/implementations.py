@@ -23,19 +23,19 @@ from torch import Tensor
 
 from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
-from service.loss import scores
+from service.loss import scores, softmax_scores
 from service.loss.arrays import as_array
 from service.loss.focal import FocalLoss
 from service.loss.kernels.cpu_rows import LANES, SHORT_ROW, STEPS
 from service.loss.row_state import BAD_LOGIT, BAD_TARGET, COUNTED, IGNORED
 from service.schema.config import LossConfig
-from service.schema.request import OUTPUTS, Batch, LossRequest, RequestOptions
+from service.schema.request import ELEMENT_OUTPUTS, Batch, LossRequest, RequestOptions
 
 Array = np.ndarray[Any, Any]
 Columns = dict[str, Array]
 
 # The scores beyond the loss that a request may ask for.
-FURTHER = tuple(name for name in OUTPUTS if name not in ("loss", "contribution"))
+FURTHER = tuple(name for name in ELEMENT_OUTPUTS if name not in ("loss", "contribution"))
 # The gradient of the loss of each row with respect to its logits.
 COLUMNS = ("state", "loss", "log_loss", "alpha_t", "gradient", *FURTHER)
 
@@ -51,7 +51,7 @@ class Implementation:
             gradient (N, C); each further score (N,), prediction (N, L) in sigmoid mode with L > 1. In rows that do
             not count: loss 0, or NaN in bad rows; log_loss -inf, alpha_t 0, prediction -1, other scores NaN.
         lacks: Missing columns and features, with the reason: names of `COLUMNS`, and the features `sigmoid`,
-            `label_smoothing` and `bad_rows`.
+            `several_labels`, `label_smoothing` and `bad_rows`.
         rounds: True if columns are float32 unless the logits are float64; False if they are always float64.
         error: Bound of the absolute error of z = log(p / (1 - p)), from sums in float32.
         widths: Numbers of classes, one for each path through its code.
@@ -86,7 +86,7 @@ class Implementation:
     def score(self, logits: Tensor, targets: Tensor, outputs: Sequence[str] = FURTHER, **config: Any) -> Columns:
         """The columns of these rows under a configuration of these members."""
         if config.get("mode") == "sigmoid":
-            self.need("sigmoid")
+            self.need("sigmoid", *(["several_labels"] if logits.shape[1] > 1 else []))
         if config.get("label_smoothing"):
             self.need("label_smoothing")
         return self.compute(LossConfig.parse(config), logits, targets, outputs)
@@ -105,7 +105,7 @@ def _plain(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequenc
 
 
 def _cpu_kernel(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Columns:
-    assert scores.is_fused(FocalLoss.from_config(config, "cpu"), logits)
+    assert scores.is_fused(FocalLoss.from_config(config, "cpu"), logits, targets)
     return _by_score(config, logits, targets, outputs, "cpu")
 
 
@@ -114,7 +114,7 @@ def _triton(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequen
 
     with (
         patch.object(scores, "is_fused", lambda *_: False),
-        patch.object(scores, "softmax_statistics", cuda.softmax_statistics),
+        patch.object(softmax_scores, "softmax_statistics", cuda.softmax_statistics),
         warnings.catch_warnings(),
     ):
         # The interpreter uses numpy, which warns of infinities and NaN; a GPU does not.
@@ -172,6 +172,7 @@ def _evaluate(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequ
 
 
 _NO_AUTOGRAD = {"gradient": "it reports the norm of the gradient only"}
+_ONE_LABEL = {"several_labels": "each label is an element; `evaluate` combines those of an example"}
 _NOT_OF_THE_MODULE = "the module gives losses only"
 _MODULE_LACKS = dict.fromkeys(("state", "log_loss", "alpha_t", *FURTHER), _NOT_OF_THE_MODULE) | {
     "bad_rows": "the module raises for a bad target and passes NaN on"
@@ -180,7 +181,7 @@ _LANE_ROWS = (0, 1, LANES - 1, LANES, LANES + 1, 3 * LANES + 5)
 _BLOCK_CLASSES = (2, 3, 10, 63, 64, 65, SHORT_ROW - 1, SHORT_ROW, SHORT_ROW + 1, 1000, LANES * STEPS, LANES * STEPS + 1)
 
 IMPLEMENTATIONS = (
-    Implementation("plain", _plain, lacks=_NO_AUTOGRAD, error=1e-6),
+    Implementation("plain", _plain, lacks=_NO_AUTOGRAD | _ONE_LABEL, error=1e-6),
     Implementation(
         "cpu_kernel",
         _cpu_kernel,

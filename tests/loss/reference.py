@@ -67,14 +67,8 @@ def softmax_focal(
     weights: Sequence[float] | None = None,
     smoothing: float = 0.0,
 ) -> mpf:
-    """The loss of one row; with smoothing the sum over j of y_j alpha_j (1 - p_j)^gamma (-log p_j)."""
-    classes = softmax(tuple(logits))
-    alpha = [mpf(w) for w in weights] if weights is not None else [mpf(1)] * len(classes)
-    return mpmath.fsum(
-        y * a * c.one_minus_p ** mpf(gamma) * c.cross_entropy
-        for y, a, c in zip(smoothed_target(len(classes), target, smoothing), alpha, classes, strict=True)
-        if y
-    )
+    """The loss of one row; with smoothing that of the smoothed target."""
+    return soft_focal(logits, smoothed_target(len(logits), target, smoothing), gamma, weights)
 
 
 def softmax_focal_gradient(
@@ -84,11 +78,31 @@ def softmax_focal_gradient(
     weights: Sequence[float] | None = None,
     smoothing: float = 0.0,
 ) -> list[mpf]:
-    """The gradient of `softmax_focal` in the logits, by the chain rule through every p_j."""
+    """The gradient of `softmax_focal` in the logits."""
+    return soft_focal_gradient(logits, smoothed_target(len(logits), target, smoothing), gamma, weights)
+
+
+def soft_focal(
+    logits: Sequence[float], shares: Sequence[Any], gamma: float, weights: Sequence[float] | None = None
+) -> mpf:
+    """The loss of one row: the sum over j of y_j alpha_j (1 - p_j)^gamma (-log p_j)."""
+    classes = softmax(tuple(logits))
+    alpha = [mpf(w) for w in weights] if weights is not None else [mpf(1)] * len(classes)
+    return mpmath.fsum(
+        y * a * c.one_minus_p ** mpf(gamma) * c.cross_entropy
+        for y, a, c in zip(map(mpf, shares), alpha, classes, strict=True)
+        if y
+    )
+
+
+def soft_focal_gradient(
+    logits: Sequence[float], shares: Sequence[Any], gamma: float, weights: Sequence[float] | None = None
+) -> list[mpf]:
+    """The gradient of `soft_focal` in the logits, by the chain rule through every p_j."""
     classes = softmax(tuple(logits))
     alpha = [mpf(w) for w in weights] if weights is not None else [mpf(1)] * len(classes)
     gradient = [mpf(0)] * len(classes)
-    for j, y in enumerate(smoothed_target(len(classes), target, smoothing)):
+    for j, y in enumerate(map(mpf, shares)):
         if not y or not classes[j].one_minus_p:
             continue
         c, g = classes[j], mpf(gamma)
@@ -122,6 +136,15 @@ def sigmoid_focal_gradient(x: float, y: float, gamma: float, alpha: float | None
     cross_entropy = soft * mpmath.log1p(mpmath.exp(-mpf(x))) + (1 - soft) * mpmath.log1p(mpmath.exp(mpf(x)))
     by_miss = g * miss ** (g - 1) * (1 - 2 * soft) * p * q * cross_entropy
     return _sigmoid_alpha(soft, alpha) * (by_miss + miss**g * ((1 - soft) * p - soft * q))
+
+
+def asymmetric(x: float, y: float, gammas: tuple[float, float], clip: float, alpha: float | None = None) -> mpf:
+    """The asymmetric loss of one label: y alpha P + (1 - y)(1 - alpha) N, with gammas of positives and negatives."""
+    soft, weight = mpf(y), mpf("0.5") if alpha is None else mpf(alpha)
+    scale, lowered = 2 if alpha is None else 1, logistic(x) - mpf(clip)
+    positive = logistic(-x) ** mpf(gammas[0]) * mpmath.log1p(mpmath.exp(-mpf(x)))
+    negative = lowered ** mpf(gammas[1]) * -mpmath.log(logistic(-x) + mpf(clip)) if lowered > 0 else mpf(0)
+    return scale * (weight * soft * positive + (1 - weight) * (1 - soft) * negative)
 
 
 def _sigmoid_alpha(y: mpf, alpha: float | None) -> mpf:

@@ -44,6 +44,9 @@ class TestErrors:
             ({"label_smoothing": 1.0}, "1.0"),
             ({"label_smoothing": -0.1}, "-0.1"),
             ({"label_smoothing": 0.1, "mode": "sigmoid"}, "label_smoothing"),
+            ({"gamma_negative": 4}, "gamma_negative"),
+            ({"gamma_negative": -1, "mode": "sigmoid"}, "-1"),
+            ({"clip": 1.0, "mode": "sigmoid"}, "1.0"),
             ({"device": "gpu"}, "'gpu'"),
             ({"device": 1.5}, "1.5"),
         ],
@@ -85,10 +88,23 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"position \(1, 0\): sigmoid targets lie in \[0, 1\], got 7"):
             focal_loss(torch.zeros(2, 1), torch.tensor([[0], [7]]), mode="sigmoid")
 
-    @pytest.mark.parametrize("targets", [torch.eye(3), torch.eye(3, dtype=torch.long), torch.full((3, 3), 1 / 3)])
-    def test_one_hot_and_soft_targets_get_advice(self, targets: Tensor) -> None:
-        with pytest.raises(ValueError, match=r"one-hot targets pass `targets.argmax\(1\)`, soft targets"):
-            focal_loss(torch.zeros(3, 3), targets)
+    @pytest.mark.parametrize("dtype", [torch.long, torch.bool])
+    def test_one_hot_targets_get_advice(self, dtype: torch.dtype) -> None:
+        with pytest.raises(ValueError, match=r"one-hot targets pass `targets.argmax\(1\)`, or `targets.float"):
+            focal_loss(torch.zeros(3, 3), torch.eye(3, dtype=dtype))
+
+    @pytest.mark.parametrize(
+        ("row", "total"), [([0.5, 0.6], "1.1"), ([1.25, -0.25], "1.0"), ([NAN, 0.5], "nan"), ([INF, 0.0], "inf")]
+    )
+    def test_bad_soft_labels_are_named(self, row: list[float], total: str) -> None:
+        with pytest.raises(ValueError, match=rf"row 1: soft labels are >= 0 and add up to 1, got the sum {total}"):
+            focal_loss(torch.zeros(2, 2), torch.tensor([[0.5, 0.5], row]))
+        with pytest.raises(ValueError, match=r"position \(1, 0\): soft labels"):
+            focal_loss(torch.zeros(2, 2, 1), torch.tensor([[0.5, 0.5], row]).unsqueeze(2))
+
+    def test_soft_labels_are_not_smoothed(self) -> None:
+        with pytest.raises(ValueError, match="label_smoothing is for class indices"):
+            focal_loss(torch.zeros(3, 3), torch.eye(3), label_smoothing=0.1)
 
     @pytest.mark.parametrize("target", [1.5, -0.5, 2.0, NAN, INF, -1.0])
     def test_bad_sigmoid_targets_are_named(self, target: float) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from service.loss.focal import FocalLoss, focal_loss, sigmoid_focal
+from service.loss.focal import FocalLoss, focal_loss
+from service.loss.sigmoid import Focus, sigmoid_focal
 from service.schema.config import ClassCounts, LossConfig
 from tests.loss import reference
 from tests.loss.oracles import double
@@ -191,7 +192,7 @@ class TestModule:
     def test_repr_names_the_configuration(self) -> None:
         assert repr(FocalLoss([1, 2], 0.5, "cpu", reduction="sum")) == (
             "FocalLoss(mode='softmax', alpha=(1.0, 2.0), gamma=0.5, reduction='sum', ignore_index=-100, "
-            "positive_class=1, label_smoothing=0.0)"
+            "positive_class=1, label_smoothing=0.0, gamma_negative=None, clip=0.0)"
         )
 
     def test_from_config_equals_the_constructor(self) -> None:
@@ -229,6 +230,6 @@ class TestModule:
             )
 
     def test_sigmoid_focal_returns_the_weight_of_every_label(self) -> None:
-        loss, alpha_t = sigmoid_focal(double([[0.0, 0.0]]), double([[1, 0.5]]), 0.0, double([0.2, 0.9]))
+        loss, alpha_t = sigmoid_focal(double([[0.0, 0.0]]), double([[1, 0.5]]), Focus(0, 0), double([0.2, 0.9]))
         assert alpha_t.tolist() == [[0.2, 0.5]]
         assert loss.tolist() == [pytest.approx([0.2 * math.log(2), 0.5 * math.log(2)])]

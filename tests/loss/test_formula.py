@@ -16,13 +16,10 @@ from service.loss.formula import (
     focal_from_log_odds,
     focal_slope,
     log_focal_from_log_odds,
-    sigmoid_cross_entropy,
-    sigmoid_log_odds,
-    smoothed_focal,
     softmax_statistics,
 )
 from tests.loss import reference
-from tests.loss.samples import DTYPES, GAMMAS, all_difficult_rows, difficult_rows
+from tests.loss.samples import DTYPES, GAMMAS, all_difficult_rows
 
 INF = math.inf
 
@@ -193,72 +190,3 @@ class TestFocalFromLogOdds:
         z = double(-6, -1, 0, 0.3, 4).requires_grad_()
         assert gradcheck(lambda value: focal_from_log_odds(value, gamma), z)
         assert gradgradcheck(lambda value: focal_from_log_odds(value, gamma), z)
-
-
-class TestSigmoid:
-    def test_log_odds_of_hard_labels_are_the_signed_logit(self) -> None:
-        logits = torch.tensor([3.0, 3.0, -INF, -70000.0], dtype=torch.float64)
-        assert sigmoid_log_odds(logits, torch.tensor([1, 0, 0, 1])).tolist() == [3.0, -3.0, INF, -70000.0]
-
-    @pytest.mark.parametrize("y", [1e-9, 0.1, 0.3, 0.5, 0.75, 1 - 1e-9])
-    def test_log_odds_of_soft_labels_are_those_of_p_t(self, y: float) -> None:
-        x = double(-1e4, -50, -2, 0, 1.2, 30, 1e4)
-        for ours, value in zip(sigmoid_log_odds(x, torch.full_like(x, y)).tolist(), x.tolist(), strict=True):
-            p, q = reference.logistic(value), reference.logistic(-value)
-            exact = mpmath.log((y * p + (1 - mpmath.mpf(y)) * q) / (y * q + (1 - mpmath.mpf(y)) * p))
-            assert ours == pytest.approx(float(exact), rel=1e-12, abs=1e-14)
-
-    def test_hard_and_soft_labels_in_a_tensor(self) -> None:
-        x = double(2, 2, 2)
-        mixed = sigmoid_log_odds(x, double(1, 0.3, 0))
-        assert mixed[[0, 2]].tolist() == [2.0, -2.0]
-        assert mixed[1] == sigmoid_log_odds(x[1:2], double(0.3))[0]
-
-    @pytest.mark.parametrize("y", [0.0, 0.3, 1.0])
-    def test_cross_entropy_equals_torch(self, y: float) -> None:
-        x = double(-1e4, -40, -1, 0, 2, 40, 1e4)
-        targets = torch.full_like(x, y)
-        expected = torch.nn.functional.binary_cross_entropy_with_logits(x, targets, reduction="none")
-        torch.testing.assert_close(sigmoid_cross_entropy(x, targets), expected, rtol=1e-12, atol=1e-15)
-
-    def test_a_label_that_is_certain_has_no_cross_entropy(self) -> None:
-        ours = sigmoid_cross_entropy(double(-INF, INF), double(0, 1))
-        assert ours.tolist() == [0.0, 0.0]
-        assert not ours.signbit().any()
-
-
-class TestSmoothedFocal:
-    @pytest.mark.parametrize("gamma", GAMMAS)
-    @pytest.mark.parametrize("weights", [None, (0.5, 1.0, 2.0, 0.0, 3.0)])
-    def test_loss_and_gradient_norm_equal_the_reference(self, gamma: float, weights: tuple[float, ...] | None) -> None:
-        alpha = None if weights is None else double(*weights)
-        for scale, offset in ((1.0, 0.0), (30.0, 1e4), (1e4, -1e4)):
-            logits, targets = difficult_rows(torch.float32, scale, offset)
-            ours = smoothed_focal(logits, targets, gamma, 0.1, alpha)
-            for i, (row, target) in enumerate(zip(logits.tolist(), targets.tolist(), strict=True)):
-                exact = reference.softmax_focal(row, target, gamma, weights, 0.1)
-                gradient = reference.softmax_focal_gradient(row, target, gamma, weights, 0.1)
-                norm = mpmath.sqrt(mpmath.fsum(g**2 for g in gradient))
-                assert reference.relative_error(ours.loss[i].item(), exact) < 1e-9
-                assert ours.grad_norm[i].item() == pytest.approx(float(norm), rel=1e-9, abs=1e-12)
-
-    def test_gamma_0_without_weights_is_torchs_cross_entropy(self) -> None:
-        logits, targets = difficult_rows(torch.float64, 10.0, 0.0)
-        ours = smoothed_focal(logits, targets, 0.0, 0.2, None)
-        expected = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=0.2, reduction="none")
-        torch.testing.assert_close(ours.loss, expected, rtol=1e-12, atol=0)
-
-    @pytest.mark.parametrize("gamma", GAMMAS)
-    def test_passes_gradcheck(self, gamma: float) -> None:
-        logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64).requires_grad_()
-        targets = torch.tensor([0, 1, 2, 3, 0])
-        alpha = double(0.2, 1, 2, 3)
-        assert gradcheck(lambda x: smoothed_focal(x, targets, gamma, 0.15, alpha).loss, logits)
-
-    def test_gradient_is_finite_at_a_tie_and_at_certainty(self) -> None:
-        logits = double(1, 1, 1, 1e4, -1e4, 0).reshape(2, 3).requires_grad_()
-        smoothed_focal(logits, torch.tensor([0, 0]), 0.1, 0.1, None).loss.sum().backward()
-        assert logits.grad is not None
-        for row, target, ours in zip(logits.tolist(), [0, 0], logits.grad.tolist(), strict=True):
-            exact = reference.softmax_focal_gradient(row, target, 0.1, None, 0.1)
-            assert ours == pytest.approx([float(g) for g in exact], rel=1e-10, abs=1e-15)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from service.loss.focal import FocalLoss
 from service.loss.scores import is_fused, score
-from service.schema.request import OUTPUTS
+from service.schema.request import ELEMENT_OUTPUTS
 from tests.loss.samples import DTYPES, moderate_rows
 
 
@@ -19,9 +19,32 @@ def module_of(alpha: Any = None, gamma: float = 2, **options: Any) -> FocalLoss:
     return FocalLoss(alpha, gamma, "cpu", **options)
 
 
+def test_each_label_is_an_element() -> None:
+    logits, classes = moderate_rows(8, 4)
+    labels = torch.nn.functional.one_hot(classes, 4)
+    labels[2, 1], labels[3, 3], logits[4, 0] = -100, 7, torch.nan
+    for options in ({}, {"alpha": 0.25}, {"gamma": 1, "gamma_negative": 4, "clip": 0.05}):
+        module = module_of(mode="sigmoid", **options)
+        rows = score(module, logits, labels, ELEMENT_OUTPUTS)
+        dense = score(module, logits.reshape(2, 4, 4), labels.reshape(2, 4, 4), ELEMENT_OUTPUTS)
+        flat = score(module, logits.reshape(32, 1), labels.reshape(32, 1), ELEMENT_OUTPUTS)
+        for ours in (rows, dense):
+            for name in ("state", "loss", "log_loss", "alpha_t"):
+                np.testing.assert_array_equal(getattr(ours, name), getattr(flat, name))
+            for name, values in ours.outputs.items():
+                np.testing.assert_array_equal(values, flat.outputs[name], err_msg=name)
+        assert flat.state.tolist() == [*[0] * 9, 1, 0, 0, 0, 0, 0, 2, 3, *[0] * 15]
+
+
+def test_an_alpha_per_label_belongs_to_axis_1() -> None:
+    module = module_of([0.25, 0.5, 0.75], mode="sigmoid")
+    dense = score(module, torch.zeros(2, 3, 4), torch.ones(2, 3, 4), ["loss"])
+    assert dense.alpha_t.tolist() == [weight for weight in (0.25, 0.5, 0.75) for _ in range(4)] * 2
+
+
 def test_the_example_of_the_wire_contract() -> None:
     logits = torch.tensor([[2.0, 0.1, -1.0], [0.3, 0.2, 0.9]])
-    scores = score(module_of([1.0, 2.0, 4.0], 2.0), logits, torch.tensor([0, 1]), OUTPUTS)
+    scores = score(module_of([1.0, 2.0, 4.0], 2.0), logits, torch.tensor([0, 1]), ELEMENT_OUTPUTS)
     assert scores.loss.tolist() == pytest.approx([0.0050225, 1.6233421], abs=5e-8)
     assert scores.outputs["p_t"].tolist() == pytest.approx([0.8337810, 0.2427819], abs=5e-8)
     assert scores.outputs["prediction"].tolist() == [0, 2]
@@ -38,7 +61,7 @@ def test_loss_and_contribution_add_no_output() -> None:
 @pytest.mark.parametrize("mode", ["softmax", "sigmoid"])
 def test_all_columns_but_state_and_prediction_are_float64(dtype: torch.dtype, mode: str) -> None:
     targets = torch.tensor([0, 1]) if mode == "softmax" else torch.tensor([[0, 1, 0], [1, 1, 0]])
-    scores = score(module_of(mode=mode), torch.zeros(2, 3, dtype=dtype), targets, OUTPUTS)
+    scores = score(module_of(mode=mode), torch.zeros(2, 3, dtype=dtype), targets, ELEMENT_OUTPUTS)
     assert scores.state.dtype == np.int8
     assert {scores.loss.dtype, scores.log_loss.dtype, scores.alpha_t.dtype} == {np.dtype(np.float64)}
     for name, values in scores.outputs.items():
@@ -48,27 +71,35 @@ def test_all_columns_but_state_and_prediction_are_float64(dtype: torch.dtype, mo
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 def test_integer_logits_are_converted_exactly(dtype: type[np.signedinteger[Any]]) -> None:
     logits, targets = np.array([[3, -1, 0], [2, 2, 7]]), np.array([0, 1])
-    result = score(module_of(), logits.astype(dtype), targets, OUTPUTS)
-    np.testing.assert_allclose(result.loss, score(module_of(), logits.astype(float), targets, OUTPUTS).loss, 1e-6)
+    result = score(module_of(), logits.astype(dtype), targets, ELEMENT_OUTPUTS)
+    np.testing.assert_allclose(
+        result.loss, score(module_of(), logits.astype(float), targets, ELEMENT_OUTPUTS).loss, 1e-6
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_logits_that_require_a_gradient_get_the_same_scores(smoothing: float) -> None:
     logits, targets = moderate_rows()
     module = module_of(label_smoothing=smoothing)
-    expected = score(module, logits, targets, OUTPUTS)
-    np.testing.assert_allclose(score(module, logits.requires_grad_(), targets, OUTPUTS).loss, expected.loss, 1e-12)
+    expected = score(module, logits, targets, ELEMENT_OUTPUTS)
+    np.testing.assert_allclose(
+        score(module, logits.requires_grad_(), targets, ELEMENT_OUTPUTS).loss, expected.loss, 1e-12
+    )
 
 
 @pytest.mark.parametrize(
-    ("options", "logits", "fused"),
+    ("options", "logits", "targets", "fused"),
     [
-        ({}, torch.zeros(1, 2), True),
-        ({}, np.zeros((1, 2), np.float16), True),
-        ({}, torch.zeros(1, 2, dtype=torch.int64), False),
-        ({"label_smoothing": 0.1}, torch.zeros(1, 2), False),
-        ({"mode": "sigmoid"}, torch.zeros(1, 2), False),
+        ({}, torch.zeros(1, 2), torch.zeros(1), True),
+        ({}, np.zeros((1, 2), np.float16), np.zeros(1), True),
+        ({}, torch.zeros(1, 2, 5), torch.zeros(1, 5), True),
+        ({}, torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1), False),
+        ({}, torch.zeros(1, 2), torch.ones(1, 2), False),
+        ({"label_smoothing": 0.1}, torch.zeros(1, 2), torch.zeros(1), False),
+        ({"mode": "sigmoid"}, torch.zeros(1, 2), torch.zeros(1, 2), False),
     ],
 )
-def test_softmax_without_smoothing_is_fused_on_the_cpu(options: dict[str, Any], logits: Tensor, fused: bool) -> None:
-    assert is_fused(module_of(**options), logits) == fused
+def test_softmax_without_smoothing_is_fused_on_the_cpu(
+    options: dict[str, Any], logits: Tensor, targets: Tensor, fused: bool
+) -> None:
+    assert is_fused(module_of(**options), logits, targets) == fused

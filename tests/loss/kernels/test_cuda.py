@@ -27,7 +27,7 @@ from service.loss.kernels import choose as fused
 from service.loss.kernels import cpu as fused_cpu
 from service.loss.kernels import cuda as fused_cuda
 from service.loss.scores import score
-from service.schema.request import OUTPUTS
+from service.schema.request import ELEMENT_OUTPUTS
 from tests.loss.comparison import assert_equals_oracle
 from tests.loss.implementations import IMPLEMENTATIONS
 from tests.loss.samples import DTYPES, random_rows
@@ -160,7 +160,7 @@ class TestChoice:
         module = FocalLoss([1, 2, 3], device="cpu")
         logits, targets = random_rows(8, 3, torch.float32)
         targets[4], logits[4] = -100, math.nan
-        scores, loss = score(module, logits, targets, OUTPUTS), module(logits, targets)
+        scores, loss = score(module, logits, targets, ELEMENT_OUTPUTS), module(logits, targets)
         assert calls == [8, 8]
         module.config = module.config.model_copy(update={"reduction": "none"})
         torch.testing.assert_close(module(logits, targets), torch.from_numpy(scores.loss).float())
@@ -176,7 +176,7 @@ class TestChoice:
         assert calls == [8]
 
     def test_cpu_tensors_do_not_use_the_kernel(self, calls: list[int]) -> None:
-        score(FocalLoss(device="cpu"), *random_rows(8, 3, torch.float32), OUTPUTS)
+        score(FocalLoss(device="cpu"), *random_rows(8, 3, torch.float32), ELEMENT_OUTPUTS)
         assert calls == []
 
     @pytest.mark.parametrize(

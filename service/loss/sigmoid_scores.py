@@ -1,0 +1,68 @@
+"""Scores of independent labels; each label is an element."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from service.loss.checks import not_ignored
+from service.loss.focal import FocalLoss
+from service.loss.row_state import COUNTED, RowState
+from service.loss.score_tensors import ScoreTensors, confidence_weighted_entropy
+from service.loss.sigmoid import (
+    Focus,
+    log_sigmoid_focal,
+    sigmoid_cross_entropy,
+    sigmoid_focal,
+    sigmoid_log_odds,
+    sigmoid_slope,
+)
+
+
+@torch.no_grad()
+def sigmoid_scores(module: FocalLoss, logits: Tensor, targets: Tensor, names: Sequence[str]) -> ScoreTensors:
+    """The scores by torch.
+
+    `p_t`, `log_odds` and the margins are those of the logits, also if the loss lowers the probability of negatives.
+
+    Args:
+        module: The configured loss.
+        logits: (N, L) or (N, L, S).
+        targets: Numbers, the same shape.
+        names: Further outputs.
+    """
+    present = not_ignored(targets, module.config.ignore_index)
+    x, y = logits.double(), targets.double()
+    bad_target = present & ~((y >= 0) & (y <= 1))
+    y = y.masked_fill(~present | bad_target, 0)
+    state = torch.zeros_like(present, dtype=torch.int8)
+    state[x.isnan() | (x == torch.inf) | (torch.isneginf(x) & (y > 0))] = RowState.BAD_LOGIT
+    state[bad_target] = RowState.BAD_TARGET
+    state[~present] = RowState.IGNORED
+    x = x.masked_fill(state != COUNTED, 0)
+    # The labels are axis 1.
+    alpha = None if module.alpha is None else module.alpha.reshape(-1, *[1] * (x.dim() - 2))
+    focus = Focus.of(module.config)
+    z, ce = sigmoid_log_odds(x, y), sigmoid_cross_entropy(x, y)
+    loss, alpha_t = sigmoid_focal(x, y, focus, alpha, z, ce)
+    log_loss = log_sigmoid_focal(x, y, focus, alpha, z, ce)
+    if not names:
+        return ScoreTensors(state, loss, log_loss, alpha_t, {})
+    p, q, p_t = torch.sigmoid(x), torch.sigmoid(-x), torch.sigmoid(z)
+    entropy = torch.where(p > 0, -p * logsigmoid(x), 0) + torch.where(q > 0, -q * logsigmoid(-x), 0)
+    values = {
+        "cross_entropy": ce,
+        "p_t": p_t,
+        "log_odds": z,
+        "prediction": (x > 0).long(),
+        "logit_margin": z,
+        "normalized_margin": p_t,
+        "entropy": entropy,
+        "confidence_weighted_entropy": confidence_weighted_entropy(entropy, p_t, 2),
+        "el2n": ((1 - y) * p - y * q).abs(),
+        "grad_norm": sigmoid_slope(x, y, focus, alpha, z, ce).abs(),
+    }
+    return ScoreTensors(state, loss, log_loss, alpha_t, {name: values[name] for name in names})
