@@ -32,6 +32,12 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return pa.binary() if pat.is_binary_view(kind) else kind
 
 
+def innermost_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values in lists, or of the values themselves; see `plain_type`."""
+    kind = plain_type(kind)
+    return innermost_type(kind.value_type) if is_list(kind) else kind
+
+
 def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Decode a column to one array of its `plain_type`, without a copy if it is one already.
 

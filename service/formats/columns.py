@@ -19,6 +19,7 @@ from service.formats.arrow_types import is_list, is_number, is_text, plain
 from service.formats.ids import IdError, described, id_list
 from service.formats.labels import ClassNames, LabelError, class_labels, number_labels
 from service.formats.part_names import TARGET_NAMES, NamesError, find_name, two_names
+from service.schema.faults import element_text
 
 NUMBERED = re.compile(r"logits?[_.-]?(\d{1,9})")
 
@@ -32,22 +33,27 @@ class ColumnError(Exception):
         msg: Describes the error.
         row: Row in the file, from 0; None: the whole column.
         column: Name of the column; None: the whole row.
-        item: Position in the list of the row, from 0; None: the whole value.
+        item: Position in the list of the row or of the element, from 0; None: the whole value.
+        element: Index of the element in nested lists of the row; empty: the row is the element, or all of them.
     """
 
-    def __init__(self, msg: str, row: int | None, column: str | None, item: int | None = None) -> None:
+    def __init__(
+        self, msg: str, row: int | None, column: str | None, item: int | None = None, element: Sequence[int] = ()
+    ) -> None:
         super().__init__(msg)
         self.msg = msg
         self.row = row
         self.column = column
         self.item = item
+        self.element = element
 
     @property
     def place(self) -> str:
-        """Row and column as text, `row 3, column 'y'` or `row 3, column 0 of 'logits'`; empty if neither is known."""
+        """The place as text, such as `row 3, column 'y'` or `row 3, element 5, column 0 of 'logits'`."""
+        row = None if self.row is None else f"row {self.row}"
+        element = f"element {element_text(self.element)}" if self.element else None
         column = self.column and f"column {'' if self.item is None else f'{self.item} of '}{self.column[:100]!r}"
-        parts = [None if self.row is None else f"row {self.row}", column]
-        return ", ".join(part for part in parts if part)
+        return ", ".join(part for part in (row, element, column) if part)
 
 
 class NotANumberError(ColumnError):
@@ -141,7 +147,7 @@ def matrix(columns: Sequence[pa.Array], names: Sequence[str], first_row: int, *,
     Raises:
         ColumnError: A value is not a number, or a row has another length.
     """
-    named = [(_plain(column, name), name) for column, name in zip(columns, names, strict=True)]
+    named = [(one_array(column, name), name) for column, name in zip(columns, names, strict=True)]
     missing = [(column.is_null().index(True).as_py(), name) for column, name in named if column.null_count]
     if missing and not keep_missing:
         row, name = min(missing, key=lambda place: place[0])
@@ -197,25 +203,42 @@ def labels_as_sent(column: pa.Array, name: str, first_row: int) -> Array:
         RowLengthError: A row has another length.
         ColumnError: A row of a list column is missing.
     """
-    column = _plain(column, name)
+    column = one_array(column, name)
     if not is_list(column.type):
-        return _objects_or_numbers(column)
+        return objects_or_numbers(column)
     if column.null_count:
         raise ColumnError("no value", first_row + column.is_null().index(True).as_py(), name)
     width = row_length(column, range(first_row, first_row + len(column)), name)
-    return _objects_or_numbers(plain(column.flatten())).reshape(len(column), width)
+    return objects_or_numbers(plain(column.flatten())).reshape(len(column), width)
 
 
-def _plain(column: pa.Array, name: str) -> pa.Array:
+def one_array(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
+    """Decode a column whose rows are values or lists of values; see `plain`.
+
+    Raises:
+        ColumnError: A row is a tensor of several dimensions.
+    """
     kind = column.type
     if isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) != 1:
         raise ColumnError(f"a tensor of a row has one dimension, got shape {list(kind.shape)}", None, name)
     return plain(column)
 
 
-def _objects_or_numbers(column: pa.Array) -> Array:
-    is_numeric = pat.is_integer(column.type) or pat.is_floating(column.type) or pat.is_boolean(column.type)
-    if is_numeric and not column.null_count:
+def num_objects(column: pa.Array) -> int:
+    """The number of labels in a column, or in its lists, that become Python objects."""
+    while is_list(column.type):
+        column = plain(column.flatten())
+    return 0 if _is_numeric(column) else len(column)
+
+
+def _is_numeric(column: pa.Array) -> bool:
+    kind = column.type
+    return not column.null_count and bool(pat.is_integer(kind) or pat.is_floating(kind) or pat.is_boolean(kind))
+
+
+def objects_or_numbers(column: pa.Array) -> Array:
+    """The labels in a decoded column without lists; see `labels_as_sent`."""
+    if _is_numeric(column):
         numbers: Array = column.to_numpy(zero_copy_only=False)
         return numbers
     values = np.empty(len(column), object)
@@ -281,7 +304,7 @@ def row_length(column: pa.Array, rows: Sequence[int] | Array, name: str) -> int:
 
 def _logits(column: pa.Array, name: str, first_row: int, keep_missing: bool) -> Array:
     if not is_list(column.type):
-        return _floats(column, name, first_row)
+        return floats(column, name, first_row)
     if not column.null_count:
         rows = range(first_row, first_row + len(column))
         width = row_length(column, rows, name)
@@ -302,10 +325,11 @@ def _items(lists: pa.Array, name: str, rows: Sequence[int] | Array, width: int, 
     if items.null_count and not keep_missing:
         place, item = divmod(items.is_null().index(True).as_py(), width)
         raise ColumnError("no value", int(rows[place]), name, item)
-    return _floats(items, name, int(rows[0]) if len(rows) else 0)
+    return floats(items, name, int(rows[0]) if len(rows) else 0)
 
 
-def _floats(column: pa.Array, name: str, row: int) -> Array:
+def floats(column: pa.Array, name: str, row: int) -> Array:
+    """The numbers of a decoded column without lists as floats, NaN for a missing one; see `matrix`."""
     if not is_number(column.type):
         raise NotANumberError(f"{column.type} is not a number", row, name)
     if not pat.is_floating(column.type):

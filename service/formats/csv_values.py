@@ -110,5 +110,7 @@ def _as_float64(texts: pa.Array, name: str, first_row: int, rows: pa.Array | Non
                 pa.array([text.as_py()], pa.string()).cast(pa.float64())
             except pa.ArrowInvalid as err:
                 row = position if rows is None else rows[position].as_py()
-                raise NotANumberError(f"{text.as_py()[:100]!r} is not a number", first_row + row, name) from err
+                value = text.as_py()
+                hint = ": a cell holds one list, and CSV no layout but rows" if set(value) & set(BRACKETS[:6]) else ""
+                raise NotANumberError(f"{value[:100]!r} is not a number{hint}", first_row + row, name) from err
         raise

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -15,6 +16,7 @@ from service.codecs.json import JsonCodec
 from service.codecs.safetensors import SafetensorsCodec
 from service.codecs.tables.csv import MAX_COLUMNS
 from service.errors import (
+    BodyTooLargeError,
     DecodeError,
     LossServiceError,
     ShapeError,
@@ -66,6 +68,80 @@ def test_rows_without_bytes(reader: Reader, write: Callable[[pa.Table], bytes]) 
         assert len(body) < 1000
         for limits in ({"max_rows": 10_000_000}, {"max_bytes": 2**28}):
             refused(LossServiceError, reader, body, **limits)
+
+
+def one_list(values: pa.Array) -> pa.Array:
+    """A single row with all the values."""
+    return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+
+
+def runs(count: int) -> pa.Array:
+    return pa.RunEndEncodedArray.from_arrays(pa.array([count], pa.int32()), pa.array([1]))
+
+
+def equal_texts(count: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array(["x" * 300_000]))
+
+
+@pytest.mark.parametrize("layout", ["rows", "dense", "ragged"])
+@pytest.mark.parametrize(
+    "values", [pa.nulls(ROWS), runs(ROWS), equal_texts(1000), one_list(pa.nulls(ROWS))], ids=lambda array: array.type
+)
+@pytest.mark.parametrize(("reader", "write"), TABLES[:2])
+def test_values_without_bytes_in_lists(
+    reader: Reader, write: Callable[[pa.Table], bytes], values: pa.Array, layout: str
+) -> None:
+    metadata = {"request": json.dumps({"layout": layout})}
+    for logits, targets in (([[1.0, 2.0]], one_list(values)), (one_list(values), [[0]])):
+        body = write(pa.table({"logits": logits, "targets": targets}).replace_schema_metadata(metadata))
+        assert len(body) < 400_000
+        refused(LossServiceError, reader, body, max_bytes=2**28)
+
+
+def test_a_text_in_lists_of_a_parquet_file_counts_for_each_use() -> None:
+    body = parquet_file(pa.table({"logits": [[1.0, 2.0]], "targets": one_list(equal_texts(1000))}), store_schema=False)
+    assert len(body) < 100_000
+    refused(BodyTooLargeError, PARQUET, body, max_bytes=2**27)
+
+
+def test_lists_of_one_list_in_a_parquet_file() -> None:
+    count = 1_000_000
+    lists = pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), pa.array([], pa.float32()))
+    for _ in range(5):
+        lists = pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32)), lists)
+    table = pa.table({"logits": one_list(lists), "targets": [[0]]}).replace_schema_metadata(
+        {"request": '{"layout": "dense"}'}
+    )
+    body = parquet_file(table, compression="zstd")
+    assert len(body) < 3000
+    # Each value is in six lists, and each list takes four bytes.
+    refused(BodyTooLargeError, PARQUET, body, max_bytes=23_000_000)
+
+
+@pytest.mark.parametrize(
+    ("values", "layout"),
+    [
+        (pa.array([[[1.0]]], pa.list_(pa.list_view(pa.float32()))), "ragged"),
+        (pa.array([[[1.0]]], pa.list_view(pa.list_(pa.float32()))), "dense"),
+        (pa.array([[{"a": 1.0}]]), "ragged"),
+    ],
+    ids=lambda value: str(getattr(value, "type", value)),
+)
+@pytest.mark.parametrize(("reader", "write"), TABLES[:2])
+def test_types_in_lists_whose_size_is_unknown(
+    reader: Reader, write: Callable[[pa.Table], bytes], values: pa.Array, layout: str
+) -> None:
+    table = pa.table({"logits": values, "targets": [[0]]}).replace_schema_metadata(
+        {"request": json.dumps({"layout": layout})}
+    )
+    assert "neither numbers, texts nor lists" in refused(LossServiceError, reader, write(table))
+
+
+@pytest.mark.parametrize(("reader", "write"), TABLES[:3])
+def test_labels_that_become_python_objects_are_bounded(reader: Reader, write: Callable[[pa.Table], bytes]) -> None:
+    table = pa.table({"logits": [[1.0, 2.0, 3.0]], "targets": [["0", "1", None]]})
+    assert reader.decode(bytearray(write(table)), DecodeOptions(max_rows=3)).batches[0].targets.shape == (1, 3)
+    assert "3 rows, the limit is 2" in refused(TooManyExamplesError, reader, write(table), max_rows=2)
 
 
 @pytest.mark.parametrize(("reader", "write"), TABLES)

@@ -10,7 +10,7 @@ import pyarrow.types as pat
 
 from service.codecs.arrow.messages import CheckedMessages, StreamDecoding, replayed
 from service.codecs.arrow.options import schema_options
-from service.codecs.tables.batch import batch_of, check_types, resolve_columns
+from service.codecs.tables.batch import BatchOptions, batch_of, check_types, resolve_columns
 from service.errors import BodyTooLargeError, DecodeError
 from service.formats.arrow_types import is_list, plain_type
 from service.formats.chunk_files import chunk_file
@@ -40,7 +40,7 @@ class ArrowStream:
         max_rows: int | None = None,
         with_attributes: bool = False,
     ) -> None:
-        self._max_bytes = max_message_bytes
+        self._max_bytes, self._max_rows = max_message_bytes, max_rows
         self._messages = CheckedMessages(source, max_message_bytes, max_rows)
         try:
             with StreamDecoding(self._messages.source):
@@ -79,7 +79,7 @@ class ArrowStream:
 
     def __iter__(self) -> Iterator[Batch]:
         batches = self._record_batches()
-        keep_missing = self.options.on_invalid == "exclude"
+        options = BatchOptions.of(self.options, self._max_bytes, self._max_rows)
         number = 0
         while True:
             with StreamDecoding(self._messages.source):
@@ -87,9 +87,7 @@ class ArrowStream:
                 if record_batch is None:
                     return
                 record_batch.validate(full=True)
-                batch = batch_of(
-                    record_batch, self._columns, number, keep_missing=keep_missing, max_bytes=self._max_bytes
-                )
+                batch = batch_of(record_batch, self._columns, number, options)
             yield batch
             number += 1
 

@@ -15,7 +15,7 @@ from service.codecs.arrow.declared_size import declared
 from service.codecs.arrow.flatbuffers import Flatbuffer
 from service.codecs.arrow.options import schema_options
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_rows, inflated_bytes
-from service.codecs.tables.batch import batch_of, check_size, check_types, resolve_columns
+from service.codecs.tables.batch import BatchOptions, batch_of, check_size, check_types, resolve_columns
 from service.codecs.tables.decoding import decoding
 from service.errors import DecodeError
 from service.formats.arrays import Body
@@ -48,8 +48,7 @@ class ArrowFileReader:
             request_options = schema_options(reader.schema, "arrow")
             table = reader.read_all()
             table.validate(full=True)
-            keep_missing = request_options.on_invalid == "exclude"
-            batch = batch_of(table, columns, 0, keep_missing=keep_missing, max_bytes=max_bytes)
+            batch = batch_of(table, columns, 0, BatchOptions.of(request_options, max_bytes, options.max_rows))
         return LossRequest(request_options, (batch,))
 
 

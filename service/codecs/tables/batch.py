@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
+from service.codecs.base import check_rows
+from service.codecs.ragged import check_offsets
 from service.codecs.tables.plain_size import plain_size
 from service.errors import (
     BodyTooLargeError,
@@ -16,7 +21,7 @@ from service.errors import (
     InvalidTargetError,
     ShapeError,
 )
-from service.formats.arrow_types import plain, plain_type
+from service.formats.arrow_types import is_list, plain_type
 from service.formats.attributes import attribute_values, check_attribute_count, is_attribute
 from service.formats.columns import (
     ColumnError,
@@ -26,10 +31,14 @@ from service.formats.columns import (
     ids_of_column,
     labels_as_sent,
     matrix,
+    num_objects,
+    one_array,
 )
+from service.formats.nested import nested_labels, nested_lists, nested_logits
 from service.formats.part_names import NamesError, first_duplicate
 from service.schema.faults import fault
-from service.schema.request import Batch
+from service.schema.request import Batch, Column, RequestOptions
+from service.schema.structure import Layout
 
 NAMES_SHOWN = 20
 
@@ -82,53 +91,120 @@ def check_types(schema: pa.Schema, columns: ResolvedColumns) -> None:
             msg = f"column {name[:100]!r} is {str(kinds[name])[:100]}; attributes are text, numbers, booleans or times"
             raise fault(InvalidRequestError, f"{msg}: leave it out", name[:100], batch=0)
     for name in (*columns.logits, columns.targets, *([columns.id] if columns.id else [])):
-        kind = plain_type(kinds[name])
-        encoded = pat.is_dictionary(kinds[name]) or pat.is_run_end_encoded(kinds[name])
-        if pat.is_union(kind) or pat.is_map(kind) or pat.is_struct(kind) or (encoded and pat.is_nested(kind)):
-            msg = f"column {name[:100]!r} is {str(kinds[name])[:100]}, which is neither numbers, texts nor lists"
-            raise fault(InvalidRequestError, msg, name[:100], batch=0)
         if pat.is_run_end_encoded(kinds[name]) and name in columns.logits:
-            raise fault(
-                InvalidLogitError, f"column {name[:100]!r} has runs instead of a value a row", "logits", batch=0
-            )
-        if pat.is_fixed_size_list(kind) and kind.list_size == 0:
+            msg = f"column {name[:100]!r} has runs instead of a value a row"
+            raise fault(InvalidLogitError, msg, "logits", batch=0)
+        _check_type(name, kinds[name])
+
+
+def _check_type(name: str, kind: pa.DataType) -> None:
+    """Check a type and those of the lists in it; the size of nested views is not known before they are read."""
+    outer, inside = kind, 0
+    while True:
+        plain_kind = plain_type(kind)
+        encoded = pat.is_dictionary(kind) or pat.is_run_end_encoded(kind)
+        is_view = pat.is_list_view(plain_kind) or pat.is_large_list_view(plain_kind)
+        if (
+            pat.is_union(plain_kind)
+            or pat.is_map(plain_kind)
+            or pat.is_struct(plain_kind)
+            or (encoded and pat.is_nested(plain_kind))
+            or (is_view and (inside or is_list(plain_type(plain_kind.value_type))))
+        ):
+            msg = f"column {name[:100]!r} is {str(outer)[:100]}, which is neither numbers, texts nor lists"
+            raise fault(InvalidRequestError, msg, name[:100], batch=0)
+        if pat.is_fixed_size_list(plain_kind) and plain_kind.list_size == 0:
             raise fault(ShapeError, f"column {name[:100]!r} has lists of length 0", name[:100], batch=0)
+        if not is_list(plain_kind):
+            return
+        kind, inside = plain_kind.value_type, inside + 1
 
 
-def batch_of(
-    rows: pa.Table | pa.RecordBatch, columns: ResolvedColumns, number: int, *, keep_missing: bool, max_bytes: int
-) -> Batch:
+class BatchOptions(NamedTuple):
+    """How the rows of a table become a batch.
+
+    Args:
+        layout: Layout of the examples.
+        keep_missing: Convert missing logits to NaN, which the loss excludes, instead of raising.
+        max_bytes: Limit of the columns with every value in full.
+        max_rows: Limit of the labels that become Python objects; None: no limit.
+    """
+
+    layout: Layout
+    keep_missing: bool
+    max_bytes: int
+    max_rows: int | None
+
+    @classmethod
+    def of(cls, options: RequestOptions, max_bytes: int, max_rows: int | None) -> BatchOptions:
+        return cls(options.layout, options.on_invalid == "exclude", max_bytes, max_rows)
+
+
+def batch_of(rows: pa.Table | pa.RecordBatch, columns: ResolvedColumns, number: int, options: BatchOptions) -> Batch:
     """The batch in the rows of a table.
 
     Args:
         rows: Has at least the columns; its values are not yet checked.
         columns: The names of the columns.
         number: Number of the batch, for messages.
-        keep_missing: Convert missing logits to NaN, which the loss excludes, instead of raising.
-        max_bytes: Limit of the columns with every value in full.
+        options: See `BatchOptions`.
 
     Raises:
         BodyTooLargeError: The columns are larger than the limit.
+        TooManyExamplesError: More labels are texts or missing than the request may have rows.
         InvalidRequestError: An invalid value; names batch, row and column.
     """
     rows = rows.select(columns.all)
     arrays = dict(zip(columns.all, rows.columns, strict=True))
-    check_size(sum(map(plain_size, arrays.values())), max_bytes)
+    check_size(sum(map(plain_size, arrays.values())), options.max_bytes)
     if not len(rows):
         # The number of classes is unknown.
+        logits, targets = np.empty(0, np.float32), np.empty(0, np.int64)
         ids: list[str | int] | None = [] if columns.id else None
         attributes: dict[str, list[object]] = {name: [] for name in columns.attributes}
-        return Batch(np.empty(0, np.float32), np.empty(0, np.int64), ids, attributes or None)
+        offsets = np.zeros(1, np.int64) if options.layout == "ragged" else None
+        return Batch(logits, targets, ids, attributes or None, offsets)
     try:
-        parts = [plain(arrays[name]) for name in columns.logits]
+        read = _rows if options.layout == "rows" else _nested
+        logits, targets, offsets = read(arrays, columns, number, options)
         return Batch(
-            matrix(parts, columns.logits, 0, keep_missing=keep_missing),
-            labels_as_sent(arrays[columns.targets], columns.targets, 0),
+            logits,
+            targets,
             ids_of_column(arrays[columns.id], columns.id, 0) if columns.id else None,
             {name: attribute_values(arrays[name], name) for name in columns.attributes} or None,
+            offsets,
         )
     except ColumnError as err:
         raise column_fault(err, columns, number) from err
+
+
+Arrays = Mapping[str, pa.Array | pa.ChunkedArray]
+
+
+def _rows(
+    arrays: Arrays, columns: ResolvedColumns, number: int, options: BatchOptions
+) -> tuple[Column, Column, Column | None]:
+    """The logits and targets of the layout `rows`."""
+    logits = matrix([arrays[name] for name in columns.logits], columns.logits, 0, keep_missing=options.keep_missing)
+    targets = one_array(arrays[columns.targets], columns.targets)
+    check_rows(num_objects(targets), options.max_rows)
+    return logits, labels_as_sent(targets, columns.targets, 0), None
+
+
+def _nested(
+    arrays: Arrays, columns: ResolvedColumns, number: int, options: BatchOptions
+) -> tuple[Column, Column, Column | None]:
+    """The logits and targets of the layout `dense`; of `ragged` with their offsets."""
+    if len(columns.logits) > 1:
+        msg = f"the layout {options.layout} needs a column logits of lists, not one column for each class"
+        raise fault(InvalidRequestError, msg, "logits", batch=number)
+    (name,) = columns.logits
+    logits = nested_lists(arrays[name], name, options.layout)
+    targets = nested_lists(arrays[columns.targets], columns.targets, options.layout)
+    if logits.offsets is not None and targets.offsets is not None:
+        check_offsets(logits.offsets, targets.offsets, number)
+    check_rows(num_objects(targets.values), options.max_rows)
+    return nested_logits(logits, name, keep_missing=options.keep_missing), nested_labels(targets), logits.offsets
 
 
 def column_fault(err: ColumnError, columns: ResolvedColumns, number: int) -> InvalidRequestError | DecodeError:
@@ -145,6 +221,6 @@ def column_fault(err: ColumnError, columns: ResolvedColumns, number: int) -> Inv
             column = columns.logits.index(err.column)
     if isinstance(err, RowLengthError):
         kind = ShapeError
-    loc = [name for name in (part, err.row, column) if name is not None]
+    loc = [name for name in (part, err.row, *err.element, column) if name is not None]
     detail = f"batch {number}{err.place and ', '}{err.place}: {msg}"
     return fault(kind, msg, "batches", number, *loc, detail=detail)

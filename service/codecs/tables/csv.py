@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_rows, inflated_bytes
-from service.codecs.tables.batch import batch_of, check_size, column_fault, resolve_columns
+from service.codecs.tables.batch import BatchOptions, batch_of, check_size, column_fault, resolve_columns
 from service.codecs.tables.decoding import decoding
 from service.errors import TooManyColumnsError
 from service.formats.arrays import Body
@@ -64,9 +64,9 @@ class CsvReader:
             except ColumnError as err:
                 raise column_fault(err, columns, 0) from err
             table = _table(rows, columns.all)
-            return LossRequest(
-                RequestOptions(), (batch_of(table, columns, 0, keep_missing=False, max_bytes=max_bytes),)
-            )
+            request_options = RequestOptions()
+            batch = batch_of(table, columns, 0, BatchOptions.of(request_options, max_bytes, options.max_rows))
+            return LossRequest(request_options, (batch,))
 
 
 def _fits(names: Sequence[str]) -> bool:

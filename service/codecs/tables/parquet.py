@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from service.codecs.arrow.options import schema_options
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_rows, inflated_bytes
-from service.codecs.tables.batch import batch_of, check_size, check_types, resolve_columns
+from service.codecs.tables.batch import BatchOptions, batch_of, check_size, check_types, resolve_columns
 from service.codecs.tables.decoding import decoding
-from service.codecs.tables.parquet_size import declared_size
+from service.codecs.tables.parquet_size import declared_size, owners
 from service.formats.arrays import Body
-from service.formats.arrow_types import is_text, plain_type
+from service.formats.arrow_types import innermost_type, is_text
 from service.schema.request import LossRequest
 
 
@@ -30,17 +30,23 @@ class ParquetReader:
         max_bytes = inflated_bytes(body, options.max_bytes)
         with decoding("parquet"):
             source = pa.BufferReader(body)
-            schema = pq.ParquetFile(source).schema_arrow
+            file = pq.ParquetFile(source)
+            schema = file.schema_arrow
             columns = resolve_columns(schema.names, with_attributes=options.with_attributes)
             check_types(schema, columns)
             request_options = schema_options(schema, "parquet")
-            kinds = dict(zip(schema.names, schema.types, strict=True))
-            texts = [name for name in columns.all if is_text(plain_type(kinds[name]))]
+            texts = _text_leaves(schema, file.schema, columns.all)
             file = pq.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
             check_size(declared_size(body, file.schema, columns.all), max_bytes)
             check_rows(file.metadata.num_rows, options.max_rows)
             table = file.read(columns=columns.all, use_threads=False)
             table.validate(full=True)
-            keep_missing = request_options.on_invalid == "exclude"
-            batch = batch_of(table, columns, 0, keep_missing=keep_missing, max_bytes=max_bytes)
+            batch = batch_of(table, columns, 0, BatchOptions.of(request_options, max_bytes, options.max_rows))
         return LossRequest(request_options, (batch,))
+
+
+def _text_leaves(schema: pa.Schema, leaves: pq.ParquetSchema, names: list[str]) -> list[str]:
+    """The paths of texts in columns, also of those in lists."""
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    texts = {name for name in names if is_text(innermost_type(kinds[name]))}
+    return [leaf.path for leaf in map(leaves.column, range(len(leaves))) if not texts.isdisjoint(owners(leaf.path))]

@@ -24,6 +24,8 @@ MAX_PAGE_HEADER_BYTES = 64 * 1024
 # Structs and lists in each other, and dots in the path of a column.
 MAX_DEPTH = 12
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}
+# pyarrow stores where each list begins.
+OFFSET_BYTES = 4
 # Each text is stored as the difference to the text before, so the total size is not declared anywhere.
 DELTA_BYTE_ARRAY = 7
 
@@ -46,7 +48,7 @@ def declared_size(body: Body, schema: pq.ParquetSchema, names: list[str]) -> int
     leaves = [schema.column(position) for position in range(len(schema))]
     # The same choice as in pyarrow: a column and all leaves in it.
     wanted = set(names)
-    selected = [(position, leaf) for position, leaf in enumerate(leaves) if not wanted.isdisjoint(_owners(leaf.path))]
+    selected = [(position, leaf) for position, leaf in enumerate(leaves) if not wanted.isdisjoint(owners(leaf.path))]
     total = pages = 0
     # FileMetaData: 4 row_groups. RowGroup: 1 columns, 3 num_rows. ColumnChunk: 3 meta_data.
     for group in _field(_footer(body), 4, list):
@@ -66,11 +68,18 @@ def declared_size(body: Body, schema: pq.ParquetSchema, names: list[str]) -> int
                 size, values = size + inflated, values + count
             if values < rows or (leaf.max_repetition_level == 0 and values != rows):
                 raise DecodeError(f"parquet: column {leaf.path[:100]!r} has {values} values in {rows} rows")
-            total += max(size, values * (WIDTHS.get(leaf.physical_type) or max(1, leaf.length)))
+            total += max(size, values * _value_bytes(leaf))
     return total
 
 
-def _owners(path: str) -> Iterator[str]:
+def _value_bytes(leaf: pq.ColumnSchema) -> int:
+    """The bytes of a value: of nested lists also those of the lists, which may hold one value each, or none."""
+    width = WIDTHS.get(leaf.physical_type) or max(1, leaf.length)
+    levels = leaf.max_repetition_level
+    return width if levels < 2 else max(width, OFFSET_BYTES * levels)
+
+
+def owners(path: str) -> Iterator[str]:
     """The columns that a leaf can belong to: its path up to each dot, because a name may have dots too."""
     parts = path.split(".", MAX_DEPTH)
     return accumulate(parts, lambda outer, inner: f"{outer}.{inner}")

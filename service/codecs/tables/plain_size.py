@@ -20,12 +20,20 @@ def plain_size(column: pa.Array | pa.ChunkedArray) -> int:
     """The bytes of a column as `plain` decodes it, at most; a column of nulls counts its rows."""
     if isinstance(column, pa.ChunkedArray):
         return sum(map(plain_size, column.chunks))
-    kind = column.type
-    if kind.id in PLAIN_TYPES:
-        return int(column.nbytes)
-    if isinstance(kind, pa.BaseExtensionType):
-        return plain_size(column.storage)
-    return int(column.nbytes) + _shared_size(column)
+    values = _innermost(column)
+    return int(column.nbytes) + (0 if values.type.id in PLAIN_TYPES else _shared_size(values))
+
+
+def _innermost(column: pa.Array) -> pa.Array:
+    """The values in the lists or tensors of a column."""
+    while True:
+        kind = column.type
+        if isinstance(kind, pa.BaseExtensionType):
+            column = column.storage
+        elif pat.is_list(kind) or pat.is_large_list(kind) or pat.is_fixed_size_list(kind):
+            column = column.values
+        else:
+            return column
 
 
 def _shared_size(column: pa.Array) -> int:

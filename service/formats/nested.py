@@ -1,0 +1,124 @@
+"""Nested lists in the columns of a table: those of dense examples have equal lengths, ragged ones have offsets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+from service.formats.arrays import MAX_DIMENSIONS
+from service.formats.arrow_types import is_list, plain
+from service.formats.columns import Array, ColumnError, RowLengthError, floats, objects_or_numbers
+from service.formats.places import Place, place_of
+from service.schema.structure import Layout
+
+
+class NestedLists(NamedTuple):
+    """The values in the lists of a column, in their order and without a copy.
+
+    Args:
+        values: The innermost values.
+        shape: (N, C, d1, ...) of dense lists, (T,) or (T, C) of ragged ones.
+        offsets: (N + 1,) int64, first element of each row of ragged lists; None of dense ones.
+    """
+
+    values: pa.Array
+    shape: tuple[int, ...]
+    offsets: Array | None
+
+    def place(self, position: int) -> Place:
+        """The place of a value, or of a list, by its position among all of them."""
+        index = [int(number) for number in np.unravel_index(position, self.shape)]
+        if self.offsets is None:
+            return place_of(index, "dense")
+        row = int(np.searchsorted(self.offsets, index[0], side="right")) - 1
+        return place_of([row, index[0] - int(self.offsets[row]), *index[1:]], "ragged")
+
+
+def nested_lists(column: pa.Array | pa.ChunkedArray, name: str, layout: Layout) -> NestedLists:
+    """Find the values in the nested lists or tensors of a column.
+
+    Args:
+        column: The column as read.
+        name: Its name.
+        layout: `dense` or `ragged`.
+
+    Raises:
+        RowLengthError: A list has another length than the first one of its level.
+        ColumnError: A list is missing, a row of the layout `ragged` is no list, or lists are nested too deep.
+    """
+    lists = NestedLists(_without_tensors(column, name), (len(column),), None)
+    if layout == "ragged":
+        lists = _rows_joined(lists, name)
+    while is_list(lists.values.type):
+        if len(lists.shape) == MAX_DIMENSIONS:
+            raise ColumnError(f"more than {MAX_DIMENSIONS - 1} lists in each other", None, name)
+        _check_missing(lists, name)
+        # Without an element the length of its list is unknown.
+        is_empty = layout == "ragged" and not len(lists.values) and not pat.is_fixed_size_list(lists.values.type)
+        shape = lists.shape if is_empty else (*lists.shape, _length(lists, name))
+        lists = NestedLists(plain(lists.values.flatten()), shape, lists.offsets)
+    return lists
+
+
+def nested_logits(lists: NestedLists, name: str, *, keep_missing: bool) -> Array:
+    """Logits of the shape of nested lists; arguments and errors are those of `service.formats.columns.matrix`."""
+    if not keep_missing:
+        _check_missing(lists, name)
+    return floats(lists.values, name, 0).reshape(lists.shape)
+
+
+def nested_labels(lists: NestedLists) -> Array:
+    """Labels of the shape of nested lists; see `service.formats.columns.labels_as_sent`."""
+    return objects_or_numbers(lists.values).reshape(lists.shape)
+
+
+def _without_tensors(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
+    """The column as one array; tensors become lists of fixed size."""
+    kind, array = column.type, plain(column)
+    if not isinstance(kind, pa.FixedShapeTensorType):
+        return array
+    if kind.permutation not in (None, [*range(len(kind.shape))]):
+        raise ColumnError(f"a tensor with the permutation {kind.permutation}: write it in its own order", None, name)
+    _check_missing(NestedLists(array, (len(array),), None), name)
+    values = array.flatten()
+    for size in reversed(kind.shape):
+        values = pa.FixedSizeListArray.from_arrays(values, size)
+    return values
+
+
+def _rows_joined(lists: NestedLists, name: str) -> NestedLists:
+    """The elements of all rows in one list, and the offsets of the rows."""
+    column = lists.values
+    if not is_list(column.type):
+        raise ColumnError("in the layout ragged a row is a list of elements", 0 if len(column) else None, name)
+    _check_missing(lists, name)
+    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return NestedLists(plain(column.flatten()), (int(offsets[-1]),), offsets)
+
+
+def _check_missing(lists: NestedLists, name: str) -> None:
+    if lists.values.null_count:
+        raise _error(ColumnError, "no value", name, lists.place(lists.values.is_null().index(True).as_py()))
+
+
+def _length(lists: NestedLists, name: str) -> int:
+    """The common length of the lists in a column of lists."""
+    kind = lists.values.type
+    if pat.is_fixed_size_list(kind):
+        return int(kind.list_size)
+    lengths = pc.list_value_length(lists.values).to_numpy(zero_copy_only=False)
+    (odd,) = np.nonzero(lengths != lengths[:1])
+    if len(odd):
+        msg = f"{lengths[odd[0]]} values, the first list has {lengths[0]}"
+        raise _error(RowLengthError, msg, name, lists.place(int(odd[0])))
+    return int(lengths[0]) if len(lengths) else 0
+
+
+def _error(kind: type[ColumnError], msg: str, name: str, place: Place) -> ColumnError:
+    return kind(msg, place["row"], name, place["column"], place["element"])
