@@ -22,9 +22,10 @@
     - QueueConflictError            409 queue_conflict
   - RunDamagedError                 409 run_damaged             a file of the run cannot be read
   - BodyTooLargeError               413 body_too_large          more bytes than max_body_bytes
-  - TooManyElementsError            413 too_many_elements       the batch has more logits than max_elements
-  - TooManyExamplesError            413 too_many_examples       the request has more rows than max_examples
+  - TooManyElementsError            413 too_many_elements       a batch has more logits or targets than max_elements
+  - TooManyExamplesError            413 too_many_examples       the request has more examples than max_examples
   - TooManyBatchesError             413 too_many_batches        the request has too many batches
+  - TooManyRegionsError             413 too_many_regions        the reply would have more than 2^20 regions
   - TooManyAttributesError          413 too_many_attributes     an example has too many attributes
   - TooManyColumnsError             413 too_many_columns        a CSV file has more than 10 000 columns
   - TooManyValuesError              413 too_many_values         a JSON body has more than 2^20 values and names
@@ -39,6 +40,7 @@
     - InvalidTargetError            422 invalid_target          neither a class nor ignore_index
     - InvalidIdsError               422 invalid_ids             not unique, or not strings or integers
     - InvalidNameError              422 invalid_name            invalid name of a run, batch or queue
+    - LayoutNotStoredError          422 layout_not_stored       runs store batches of the layout `rows` only
   - QueueFullError                  429 queue_full              the queue of requests is full
   - HeadersTooLargeError            431 head_too_large          request line and headers over max_head_bytes
   - TransferEncodingError           501 transfer_encoding       Transfer-Encoding other than chunked
@@ -253,15 +255,21 @@ class BodyTooLargeError(LossServiceError):
 
 
 class TooManyElementsError(LossServiceError):
-    """A batch has more than `max_elements` logits."""
+    """A batch has more than `max_elements` logits or targets."""
 
     status, code, title = 413, "too_many_elements", "Too many elements"
 
 
 class TooManyExamplesError(LossServiceError):
-    """The request has more than `max_examples` rows."""
+    """The request has more than `max_examples` examples."""
 
     status, code, title = 413, "too_many_examples", "Too many examples"
+
+
+class TooManyRegionsError(LossServiceError):
+    """The reply would have more than 2^20 regions."""
+
+    status, code, title = 413, "too_many_regions", "Too many regions"
 
 
 class TooManyBatchesError(LossServiceError):
@@ -352,6 +360,12 @@ class InvalidNameError(InvalidRequestError):
     """Invalid name of a run, batch or queue."""
 
     code, title = "invalid_name", "Invalid name"
+
+
+class LayoutNotStoredError(InvalidRequestError):
+    """A batch for a run has another layout than `rows`."""
+
+    code, title = "layout_not_stored", "Layout not stored"
 
 
 class QueueFullError(LossServiceError):

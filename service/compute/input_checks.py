@@ -21,8 +21,11 @@ def look_like_probabilities(logits: Column) -> bool:
     """True if the first rows are probabilities of classes; one row, or rows of 0 and 1 only, are not enough to tell.
 
     Args:
-        logits: (N, C) of any floating dtype, in softmax mode.
+        logits: (R, C) or (R, C, S) of any floating dtype, in softmax mode.
     """
+    if logits.ndim == 3:
+        # The first places of the first row.
+        logits = logits[:1, :, :ROWS_CHECKED].transpose(0, 2, 1).reshape(-1, logits.shape[1])
     # The first value decides for almost every batch of logits, in a microsecond.
     if len(logits) < 2 or not 0 <= float(logits[0, 0]) <= 1:
         return False

@@ -106,6 +106,11 @@ class RequestOptions(BaseModel):
                 raise unknown_fault(UnknownOutputError, "element output", name, ELEMENT_OUTPUTS, "elements", position)
 
     @property
+    def with_regions(self) -> bool:
+        """True if the reply has regions."""
+        return REGIONS in self.outputs or self.top_regions is not None
+
+    @property
     def num_regions(self) -> int:
         """Largest number of regions of each example in the reply: `top_regions`, or 10 if only `outputs` asks."""
         if self.top_regions is None:

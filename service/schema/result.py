@@ -11,7 +11,7 @@ import numpy as np
 
 from service.schema.config import Reduction
 from service.schema.request import Column, Ids
-from service.schema.structure import Regions
+from service.schema.structure import DivisorName, Regions
 
 WarningCode = Literal["probabilities_as_logits"]
 # Excluded rows that a result lists; the counts include the others.
@@ -70,14 +70,15 @@ class BatchResult:
     """The loss of one batch and the contribution of each example.
 
     Args:
-        loss: The reduced loss; None with reduction `none` and for a mean over no example.
-        loss_sum: Sum of the unreduced losses, float64.
-        alpha_sum: Sum of alpha_t over the examples that are neither ignored nor excluded, float64.
-        num_examples: Rows in the batch, ignored and excluded ones included.
-        num_ignored: Rows whose target is `ignore_index`.
-        num_excluded: Invalid rows that `on_invalid: "exclude"` left out.
+        loss: The reduced loss; None with reduction `none` and for a mean over nothing.
+        loss_sum: Sum of the losses of the examples, float64: of each the sum of the losses of its elements, divided as
+            the divisor says (see `divided_by`).
+        alpha_sum: The same sum of alpha_t, float64.
+        num_examples: Examples in the batch, ignored and excluded ones included.
+        num_ignored: Examples without an element that counts: all targets are `ignore_index`, or there are none.
+        num_excluded: Invalid examples that `on_invalid: "exclude"` left out.
         per_example: (N,) float32 (float64 for float64 logits) for each output, NaN for null; `prediction` int64,
-            -1 for null, in sigmoid mode with L > 1 labels (N, L).
+            -1 for null, in sigmoid mode with L > 1 labels (N, L); `num_valid` int64.
         ids: Ids of the examples, or None.
         warnings: Signs that the input is not what it should be.
         num_elements: Elements that are neither ignored nor excluded.
@@ -108,14 +109,15 @@ class LossResult:
     Args:
         config_id: Id of the configuration.
         device: The device that computed it, e.g. `cpu` or `cuda:0`.
-        loss: Over all examples of all batches; None with reduction `none` and for a mean over no example.
-        num_examples: Rows, ignored and excluded ones included.
-        num_ignored: Rows whose target is `ignore_index`.
-        num_excluded: Invalid rows that `on_invalid: "exclude"` left out.
+        loss: Over all examples of all batches; None with reduction `none` and for a mean over nothing.
+        num_examples: Examples, ignored and excluded ones included.
+        num_ignored: Examples without an element that counts.
+        num_excluded: Invalid examples that `on_invalid: "exclude"` left out.
         batches: Results of the batches, in the order of the request; empty in the totals of a stream.
         hardest: The `top_k` largest losses, the largest first.
         excluded: The first 1 000 excluded rows.
         warnings: The first warning of each code.
+        num_elements: Elements that are neither ignored nor excluded.
     """
 
     config_id: str
@@ -128,6 +130,7 @@ class LossResult:
     hardest: tuple[HardExample, ...] = ()
     excluded: tuple[Excluded, ...] = ()
     warnings: tuple[LossWarning, ...] = ()
+    num_elements: int = 0
 
     @cached_property
     def per_example(self) -> dict[str, Column]:
@@ -147,16 +150,19 @@ class Totals:
         top_k: Number of hardest examples to keep.
         config_id: Id of the configuration.
         device: The device that computed the losses.
+        divisor: Divisor of the requests; see `service.schema.structure.divisor_of`.
     """
 
     reduction: Reduction
     top_k: int
     config_id: str = ""
     device: str = ""
+    divisor: DivisorName | float = "examples"
     num_batches: int = 0
     num_examples: int = 0
     num_ignored: int = 0
     num_excluded: int = 0
+    num_elements: int = 0
     loss_sum: float = 0.0
     alpha_sum: float = 0.0
     hardest: list[HardExample] = field(default_factory=list)
@@ -164,18 +170,18 @@ class Totals:
     warnings: dict[WarningCode, LossWarning] = field(default_factory=dict)
 
     @property
-    def divisor(self) -> float:
-        """Divisor of the sum of losses; 0 for a mean over no example."""
-        return divisor(self.reduction, self.alpha_sum, self._num_counted)
+    def denominator(self) -> float:
+        """The number that the sum of losses is divided by; 0 for a mean over nothing."""
+        return denominator(self.reduction, self.alpha_sum, self._count)
 
     @property
     def loss(self) -> float | None:
-        """The reduced loss of all examples; None with reduction `none` and for a mean over no example."""
-        return reduced(self.reduction, self.loss_sum, self.alpha_sum, self._num_counted)
+        """The reduced loss of all examples; None with reduction `none` and for a mean over nothing."""
+        return reduced(self.reduction, self.loss_sum, self.alpha_sum, self._count)
 
     @property
-    def _num_counted(self) -> int:
-        return self.num_examples - self.num_ignored - self.num_excluded
+    def _count(self) -> float:
+        return divided_by(self.divisor, self.num_examples - self.num_ignored - self.num_excluded, self.num_elements)
 
     def add(self, batch: BatchResult, hardest: Iterable[HardExample] = (), excluded: Iterable[Excluded] = ()) -> None:
         """Add the next batch, its hardest examples and its excluded rows, both numbered as batch `num_batches`."""
@@ -185,6 +191,7 @@ class Totals:
         self.num_examples += batch.num_examples
         self.num_ignored += batch.num_ignored
         self.num_excluded += batch.num_excluded
+        self.num_elements += batch.num_elements
         self.loss_sum += batch.loss_sum
         self.alpha_sum += batch.alpha_sum
         self._add_rows(hardest, excluded)
@@ -221,6 +228,7 @@ class Totals:
             hardest=tuple(self.hardest),
             excluded=tuple(self.excluded),
             warnings=tuple(self.warnings.values()),
+            num_elements=self.num_elements,
         )
 
 
@@ -229,12 +237,32 @@ def _renumbered(row: Excluded, batch: int) -> Excluded:
     return replace(row, batch=batch, msg=row.msg.replace(f"batch {row.batch},", f"batch {batch},", 1))
 
 
-def divisor(reduction: Reduction, alpha_sum: float, num_counted: int) -> float:
-    """The divisor of a sum of losses; 0 for a mean over no example."""
-    return {"mean": num_counted, "weighted_mean": alpha_sum}.get(reduction, 1)
+def divided_by(divisor: DivisorName | float, num_counted: int, num_elements: int) -> float:
+    """The number that `mean` divides the sum of losses by.
+
+    Args:
+        divisor: `examples` and `positives` (the loss of an example is already divided by its own elements), `elements`,
+            or the number itself.
+        num_counted: Number of examples that are neither ignored nor excluded.
+        num_elements: Number of elements that are neither.
+    """
+    if not isinstance(divisor, str):
+        return divisor
+    return num_elements if divisor == "elements" else num_counted
 
 
-def reduced(reduction: Reduction, loss_sum: float, alpha_sum: float, num_counted: int) -> float | None:
-    """The reduced loss; None with reduction `none` and for a mean over no example."""
-    by = divisor(reduction, alpha_sum, num_counted)
+def denominator(reduction: Reduction, alpha_sum: float, count: float) -> float:
+    """The number that a reduction divides the sum of losses by; 0 for a mean over nothing.
+
+    Args:
+        reduction: Reduction of the configuration.
+        alpha_sum: Sum of alpha_t.
+        count: See `divided_by`; without a divisor, the number of losses.
+    """
+    return {"mean": count, "weighted_mean": alpha_sum}.get(reduction, 1)
+
+
+def reduced(reduction: Reduction, loss_sum: float, alpha_sum: float, count: float) -> float | None:
+    """The reduced loss; None with reduction `none` and for a mean over nothing."""
+    by = denominator(reduction, alpha_sum, count)
     return None if reduction == "none" or by == 0 else loss_sum / by

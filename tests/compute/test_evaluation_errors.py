@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from service.compute.evaluation import ERRORS_NAMED, Limits
+from service.compute.evaluation import Limits
+from service.compute.invalid import ERRORS_NAMED
 from service.errors import (
     InvalidIdsError,
     InvalidLogitError,

@@ -72,7 +72,7 @@ def _output_table(part: pa.Table, options: ScoringOptions, summary: Summary) -> 
         source = "loss" if name == "contribution" else name
         values = part.column(source)
         if name == "contribution":
-            divisor = summary.divisor or 1.0
+            divisor = summary.denominator or 1.0
             values = pa.array(np.nan_to_num(values.to_numpy().astype(np.float64), nan=0.0) / divisor)
         elif pa.types.is_floating(values.type):
             floats = values.to_numpy()

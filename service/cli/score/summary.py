@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.cli.console import add_row, percent, table
-from service.schema.result import BatchResult, HardExample, Totals, divisor
+from service.schema.result import BatchResult, HardExample, Totals, denominator
 
 CLASSES_SHOWN = 10
 
@@ -44,7 +44,7 @@ class Summary(Totals):
             per_example={},
         )
         num_counted = batch.num_examples - batch.num_ignored - batch.num_excluded
-        by = divisor(self.reduction, batch.alpha_sum, num_counted) or 1
+        by = denominator(self.reduction, batch.alpha_sum, num_counted) or 1
         hardest = [
             HardExample(self.num_batches, int(row), identity, float(losses[row]), float(losses[row]) / by)
             for row, identity in zip(order, ids, strict=True)

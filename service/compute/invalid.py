@@ -1,0 +1,147 @@
+"""Errors of invalid elements, which name batch, example, element, class and value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from service.compute.elements import Elements, Part
+from service.compute.soft_labels import tolerance
+from service.errors import InvalidLogitError, InvalidTargetError, LossServiceError
+from service.formats.labels import NO_TARGET
+from service.loss.arrays import Array
+from service.loss.row_state import BAD_TARGET
+from service.schema.config import LossConfig
+from service.schema.faults import fault
+
+ERRORS_NAMED = 20
+
+
+class InvalidExamples(NamedTuple):
+    """Examples with an invalid element, in their order; all (K,).
+
+    Args:
+        example: Number of the example.
+        state: State of its first element with an invalid target, or else of its first with an invalid logit.
+        position: Position of that element in the example.
+    """
+
+    example: Array
+    state: Array
+    position: Array
+
+    @classmethod
+    def none(cls) -> InvalidExamples:
+        return cls(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.int64))
+
+    @classmethod
+    def of_part(cls, elements: Elements, part: Part, state: Array) -> InvalidExamples:
+        """The invalid examples of a part, from the states of its elements."""
+        positions = (state >= BAD_TARGET).nonzero()[0]
+        if not len(positions):
+            return cls.none()
+        example, position = part.owners(elements, positions)
+        return cls(example, state[positions], position).firsts()
+
+    def firsts(self) -> InvalidExamples:
+        """The first entry of each example, by state and position."""
+        order = np.lexsort((self.position, self.state, self.example))
+        example, first = np.unique(self.example[order], return_index=True)
+        return InvalidExamples(example, self.state[order][first], self.position[order][first])
+
+    @classmethod
+    def joined(cls, parts: Sequence[InvalidExamples]) -> InvalidExamples:
+        """The invalid examples of all parts of a batch."""
+        return cls(*map(np.concatenate, zip(*parts, strict=True))).firsts() if parts else cls.none()
+
+
+def invalid_examples_error(
+    config: LossConfig, number: int, elements: Elements, invalid: InvalidExamples
+) -> LossServiceError:
+    """The error of a batch with invalid examples: names the first 20 of them."""
+    named = zip(invalid.example[:ERRORS_NAMED].tolist(), invalid.position[:ERRORS_NAMED].tolist(), strict=True)
+    errors = [invalid_element_error(config, number, elements, *place) for place in named]
+    items = [item for error in errors for item in error.errors]
+    others, what = len(invalid.example) - 1, "rows" if elements.layout == "rows" else "examples"
+    detail = f"{errors[0].detail} (and {others} more {what})" if others else errors[0].detail
+    return type(errors[0])(detail, errors=items)
+
+
+def invalid_element_error(
+    config: LossConfig, number: int, elements: Elements, example: int, position: int
+) -> LossServiceError:
+    """The fault of an element that was marked invalid."""
+    logits, target = elements.values(example, position)
+    faults = _sigmoid_faults if elements.sigmoid else _soft_faults if elements.soft else _softmax_faults
+    index = elements.index(example, position)
+    for kind, part, column, msg in faults(config, logits, target):
+        if elements.sigmoid and elements.layout == "rows":
+            # An example of several labels is a row with columns.
+            return fault(kind, msg, part, batch=number, row=example, column=index[0] if index else 0)
+        return fault(kind, msg, part, batch=number, row=example, element=index, column=column)
+    raise AssertionError(f"element {index} of example {example}, batch {number}, has no fault")
+
+
+Fault = tuple[type[LossServiceError], str, int | None, str]
+
+
+def _softmax_faults(config: LossConfig, logits: Array, target: Array) -> Iterator[Fault]:
+    label, num_classes = int(target), len(logits)
+    if label == NO_TARGET:
+        yield InvalidTargetError, "targets", None, "no label, or a value that is none"
+    elif not 0 <= label < num_classes:
+        text = f"target {label} is outside [0, {num_classes}){_ignored(config)}"
+        yield InvalidTargetError, "targets", None, text
+    else:
+        elsewhere = "with label_smoothing" if config.label_smoothing else ""
+        yield from _logit_faults(logits, lambda column: "on the target" if column == label else elsewhere)
+        yield InvalidLogitError, "logits", label, "differs from the largest other logit by more than float64 holds"
+
+
+def _soft_faults(config: LossConfig, logits: Array, labels: Array) -> Iterator[Fault]:
+    shares = labels.astype(np.float64)
+    for column, share in enumerate(shares.tolist()):
+        if not 0 <= share < math.inf:
+            text = f"soft label {_number_text(share)} is not in [0, 1]{_ignored(config)}"
+            yield InvalidTargetError, "targets", column, text
+    if abs(shares.sum() - 1) > tolerance(labels):
+        yield (
+            InvalidTargetError,
+            "targets",
+            None,
+            f"the soft labels of the classes add up to {shares.sum():g}, not to 1",
+        )
+    yield from _logit_faults(logits, lambda column: "on a class with a positive label" if shares[column] > 0 else "")
+    column = int(shares.argmax())
+    yield InvalidLogitError, "logits", column, "differs from the largest other logit by more than float64 holds"
+
+
+def _logit_faults(logits: Array, reason: Callable[[int], str]) -> Iterator[Fault]:
+    """Faults of the logits of an element; `reason` says why -inf is one for a class, or is empty."""
+    for column, value in enumerate(logits.tolist()):
+        if math.isnan(value) or value == math.inf:
+            yield InvalidLogitError, "logits", column, f"logit {_number_text(value)}"
+        elif value == -math.inf and (text := reason(column)):
+            yield InvalidLogitError, "logits", column, f"logit -inf {text}: its loss is infinite"
+
+
+def _sigmoid_faults(config: LossConfig, logit: Array, target: Array) -> Iterator[Fault]:
+    value, label = float(logit), target.item()
+    if not 0 <= label <= 1:
+        text = f"target {_number_text(label)} is outside [0, 1]{_ignored(config)}"
+        yield InvalidTargetError, "targets", None, text
+    elif value == -math.inf:
+        yield InvalidLogitError, "logits", None, "logit -inf on a positive label: its loss is infinite"
+    else:
+        yield InvalidLogitError, "logits", None, f"logit {_number_text(value)}"
+
+
+def _ignored(config: LossConfig) -> str:
+    return "" if config.ignore_index is None else f" and is not ignore_index ({config.ignore_index})"
+
+
+def _number_text(value: float) -> str:
+    return "NaN" if math.isnan(value) else f"{value:+}" if math.isinf(value) else f"{value}"

@@ -1,0 +1,172 @@
+"""Checks of the shapes of a batch, by layout and mode; the result is an `Elements`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from service.compute.elements import Elements
+from service.errors import InvalidRequestError, InvalidTargetError, ShapeError
+from service.formats.labels import LabelError, class_labels, number_labels
+from service.formats.targets import numeric_targets
+from service.loss.arrays import Array
+from service.schema.config import LossConfig
+from service.schema.faults import fault
+from service.schema.request import Batch, RequestOptions
+from service.schema.structure import Layout
+
+SOFTMAX_LOGITS = {"rows": "(N, C)", "dense": "(N, C, d1, ...)", "ragged": "(T, C)"}
+SOFTMAX_TARGETS = {"rows": "(N,)", "dense": "(N, d1, ...)", "ragged": "(T,)"}
+SIGMOID = {"rows": "(N,) or (N, L)", "dense": "(N, L, d1, ...) or (N, d1)", "ragged": "(T,) or (T, L)"}
+
+
+def elements_of(config: LossConfig, options: RequestOptions, number: int, batch: Batch) -> Elements:
+    """Check and reshape a batch, and convert its targets to numbers.
+
+    Args:
+        config: Configuration of the loss.
+        options: Options of the request.
+        number: Number of the batch, for messages.
+        batch: The batch as received.
+
+    Raises:
+        ShapeError: Shapes or lengths do not match each other, the layout or the configuration.
+        InvalidTargetError: A target is no number.
+        InvalidRequestError: Soft labels together with `label_smoothing`.
+    """
+    layout = options.layout
+    offsets = _offsets(layout, number, batch)
+    if batch.ids is not None and len(batch.ids) != batch.num_examples:
+        what = "rows of logits" if layout == "rows" else "examples"
+        raise fault(ShapeError, f"{len(batch.ids)} ids for {batch.num_examples} {what}", "ids", batch=number)
+    logits, targets = batch.logits, batch.targets
+    if logits.ndim and targets.ndim and logits.shape[0] != targets.shape[0]:
+        raise fault(ShapeError, f"{len(targets)} targets for {len(logits)} rows of logits", "targets", batch=number)
+    reshape = _softmax if config.mode == "softmax" else _sigmoid
+    elements = reshape(config, layout, number, logits, targets, offsets)
+    if elements.soft and config.label_smoothing:
+        msg = "label_smoothing is for targets that are classes, and these are soft labels"
+        raise fault(InvalidRequestError, msg, "targets", batch=number)
+    return _with_numeric_targets(config, number, elements, exclude=options.on_invalid == "exclude")
+
+
+def _offsets(layout: Layout, number: int, batch: Batch) -> Array | None:
+    """The offsets of a batch as int64; None for a layout without."""
+    offsets = batch.offsets
+
+    def wrong(msg: str, *place: int) -> ShapeError:
+        return fault(ShapeError, msg, "offsets", *place, batch=number)
+
+    if layout != "ragged":
+        if offsets is not None:
+            raise wrong(f"offsets are for the layout ragged, and this request has the layout {layout}")
+        return None
+    if offsets is None:
+        raise wrong("the layout ragged needs offsets (N + 1,), the first element of each example")
+    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or not offsets.size:
+        raise wrong(f"offsets are integers (N + 1,), got {offsets.dtype.name} of shape {list(offsets.shape)}")
+    falls = offsets[1:] < offsets[:-1]
+    if falls.any():
+        place = int(falls.argmax()) + 1
+        raise wrong(f"offsets never fall, and {offsets[place]} follows {offsets[place - 1]}", place)
+    if offsets[0] != 0:
+        raise wrong(f"offsets begin with 0, got {offsets[0]}", 0)
+    total = len(batch.targets) if batch.targets.ndim else 0
+    if offsets[-1] != total:
+        msg = f"offsets end with the number of targets, {total}, got {offsets[-1]}"
+        raise wrong(msg, offsets.size - 1)
+    return np.ascontiguousarray(offsets, np.int64)
+
+
+def _softmax(
+    config: LossConfig, layout: Layout, number: int, logits: Array, targets: Array, offsets: Array | None
+) -> Elements:
+    if logits.shape == (0,) and targets.size == 0:
+        # JSON has one empty list for every shape.
+        logits, targets = logits.reshape(0, len(config.weights or (1, 1))), targets.reshape(0).astype(np.int64)
+        return Elements(logits, targets, False, False, offsets, (), (0,), layout)
+
+    def wrong(msg: str, part: str = "logits") -> ShapeError:
+        return fault(ShapeError, msg, part, batch=number)
+
+    if logits.ndim < 3 if layout == "dense" else logits.ndim != 2:
+        raise wrong(f"softmax mode takes logits {SOFTMAX_LOGITS[layout]}, got shape {list(logits.shape)}")
+    num_classes, shape = logits.shape[1], (logits.shape[0], *logits.shape[2:])
+    soft = targets.ndim == logits.ndim and targets.shape == logits.shape
+    if not soft and targets.ndim != len(shape):
+        raise wrong(f"softmax mode takes targets {SOFTMAX_TARGETS[layout]}, got shape {list(targets.shape)}", "targets")
+    if not soft and targets.shape != shape:
+        raise wrong(f"logits {list(logits.shape)} do not fit targets {list(targets.shape)}", "targets")
+    if num_classes < 2:
+        raise wrong(f"softmax mode needs at least 2 classes, the logits have {num_classes}")
+    if config.weights is not None and len(config.weights) != num_classes:
+        raise wrong(f"alpha has {len(config.weights)} weights, the logits {num_classes} classes")
+    if layout == "dense":
+        places = prod(shape[1:])
+        logits = logits.reshape(shape[0], num_classes, places)
+        targets = targets.reshape(logits.shape if soft else (shape[0], places))
+    return Elements(logits, targets, False, soft, offsets, shape[1:], shape, layout)
+
+
+def _sigmoid(
+    config: LossConfig, layout: Layout, number: int, logits: Array, targets: Array, offsets: Array | None
+) -> Elements:
+    def wrong(msg: str, part: str = "logits") -> ShapeError:
+        return fault(ShapeError, msg, part, batch=number)
+
+    empty = logits.shape == (0,) and targets.size == 0
+    for part, values in (("logits", logits), ("targets", targets)):
+        if (values.ndim < 2 and not empty) if layout == "dense" else values.ndim not in (1, 2):
+            raise wrong(f"sigmoid mode takes {part} {SIGMOID[layout]}, got shape {list(values.shape)}", part)
+    shape = targets.shape
+    if logits.ndim == 1:
+        # JSON has one empty list for every number of labels.
+        labels_of_empty = len(config.alpha) if isinstance(config.alpha, tuple) and empty else 1
+        logits = logits.reshape(len(logits), labels_of_empty)
+    elif layout == "dense" and logits.ndim == 2:
+        logits = logits[:, np.newaxis]
+    if logits.shape[1] == 1 or not len(targets):
+        # One label needs no axis of labels.
+        fits = targets.ndim == logits.ndim - 1 and targets.shape == (len(logits), *logits.shape[2:])
+        targets = targets.reshape(logits.shape) if fits or not (targets.size or logits.size) else targets
+    if logits.shape != targets.shape:
+        raise wrong(f"logits {list(logits.shape)} and targets {list(shape)} differ in sigmoid mode", "targets")
+    labels = logits.shape[1]
+    if labels < 1:
+        raise wrong("sigmoid mode needs at least one label, the logits have none")
+    if isinstance(config.alpha, tuple) and len(config.alpha) != labels:
+        raise wrong(f"alpha has {len(config.alpha)} values, the logits {labels} labels")
+    if layout == "dense":
+        flat = (len(logits), labels, prod(logits.shape[2:]))
+        logits, targets = logits.reshape(flat), targets.reshape(flat)
+    return Elements(logits, targets, True, False, offsets, shape[1:], shape, layout)
+
+
+def _with_numeric_targets(config: LossConfig, number: int, elements: Elements, *, exclude: bool) -> Elements:
+    targets = elements.targets
+    if elements.layout == "rows" and not elements.soft:
+        numbers = numeric_targets(targets, number, config.mode, exclude=exclude)
+    else:
+        convert = number_labels if elements.sigmoid or elements.soft else class_labels
+        try:
+            numbers = convert(targets.reshape(-1), exclude=exclude).reshape(targets.shape)
+        except LabelError as err:
+            raise _label_fault(err, number, elements) from err
+    return elements if numbers is targets else replace(elements, targets=numbers)
+
+
+def _label_fault(err: LabelError, number: int, elements: Elements) -> InvalidTargetError:
+    """The error that names the element of a target, whose place in the flat targets `err` has."""
+    column = None
+    row, *inner = map(int, np.unravel_index(err.row, elements.targets.shape))
+    if elements.soft:
+        column = inner.pop(0)
+    position = int(np.ravel_multi_index(inner, elements.targets.shape[2 if elements.soft else 1 :])) if inner else 0
+    example, start = row, 0
+    if elements.offsets is not None:
+        example = int(np.searchsorted(elements.offsets, row, "right")) - 1
+        start = row - int(elements.offsets[example])
+    index = elements.index(example, start * elements.per_row + position)
+    return fault(InvalidTargetError, err.msg, "targets", batch=number, row=example, element=index, column=column)
