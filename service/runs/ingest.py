@@ -89,6 +89,9 @@ def check_batches(
                 raise fault(ShapeError, msg, "attributes", name[:100], batch=number)
         if config.mode == "sigmoid":
             _check_binary(config, number, batch)
+        elif batch.targets.ndim != 1:
+            msg = f"a run stores one class of each example: targets (N,), got shape {list(batch.targets.shape)}"
+            raise fault(ShapeError, msg, "targets", batch=number)
     checked = tuple(RunBatch(batch, _texts(batch.ids or ()), _attributes(batch)) for batch in batches)
     _check_ids(batches, pa.chunked_array([batch.ids for batch in checked], pa.string()))
     return checked

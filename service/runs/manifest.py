@@ -45,10 +45,17 @@ class RunDescription(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> RunDescription:
-        if self.config.label_smoothing:
-            raise ValueError(
-                "a run cannot have label_smoothing: its losses are computed from the log-odds of the label alone"
-            )
+        config = self.config
+        not_kept = {
+            "label_smoothing": config.label_smoothing > 0,
+            "gamma_negative": config.gamma_negative not in (None, config.gamma),
+            "clip": config.clip > 0,
+        }
+        for name, is_set in not_kept.items():
+            if is_set:
+                raise ValueError(
+                    f"a run cannot have {name}: its losses are computed from alpha, gamma and the log-odds of the label"
+                )
         if self.config.mode == "sigmoid" and isinstance(self.config.alpha, tuple) and len(self.config.alpha) > 1:
             raise ValueError("a run stores one label per example, but alpha has several weights")
         names = self.class_names

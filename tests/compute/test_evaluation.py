@@ -151,8 +151,8 @@ class TestExcluded:
         for name in OUTPUTS:
             assert np.array_equal(part.per_example[name][:4], other.per_example[name], equal_nan=True)
             values = part.per_example[name][4:].tolist()
-            if name in ("contribution", "prediction"):
-                assert values == [{"contribution": 0, "prediction": -1}[name]] * 4
+            if name in ("contribution", "num_valid", "prediction"):
+                assert values == [{"prediction": -1}.get(name, 0)] * 4
             else:
                 assert all(math.isnan(value) for value in values), name
 

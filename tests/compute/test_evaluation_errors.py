@@ -210,7 +210,7 @@ class TestRefusals:
             ((2, 1), (2,), {}, "logits", "have 1"),
             ((2, 0), (2,), {}, "logits", "have 0"),
             ((2, 3), (2, 1), {}, "targets", "[2, 1]"),
-            ((2, 3), (2, 3), {}, "targets", "[2, 3]"),
+            ((2, 3), (2, 4), {}, "targets", "[2, 4]"),
             ((2, 3), (), {}, "targets", "[]"),
             ((2, 3), (2,), {"alpha": [1, 2]}, "logits", "2 weights, the logits 3 classes"),
             ((2, 3), (2,), {"alpha": 0.5}, "logits", "2 weights, the logits 3 classes"),

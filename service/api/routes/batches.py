@@ -22,6 +22,7 @@ from service.compute.evaluation import evaluate
 from service.errors import (
     BatchConflictError,
     InvalidRequestError,
+    LayoutNotStoredError,
     RunFullError,
     StorageFullError,
     UnknownBatchError,
@@ -135,6 +136,9 @@ def _compute_and_store(
         body, DecodeOptions(with_attributes=True, max_bytes=settings.max_body_bytes, max_rows=settings.max_examples)
     )
     options = negotiation.options(request.options)
+    if options.layout != "rows":
+        msg = f"a run keeps one label of each example: layout rows, not {options.layout}"
+        raise fault(LayoutNotStoredError, msg, "layout")
     config, names = snapshot.description.config, snapshot.description.class_names
     if options.config is not None or options.config_id not in (None, config.config_id):
         raise fault(

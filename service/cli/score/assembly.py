@@ -16,7 +16,9 @@ from service.schema.request import OUTPUTS
 
 # Columns of the output for files without rows.
 NO_ROWS = pa.schema(
-    {"row": pa.int64(), "target": pa.int64()} | dict.fromkeys(OUTPUTS, pa.float64()) | {"prediction": pa.int64()}
+    {"row": pa.int64(), "target": pa.int64()}
+    | dict.fromkeys(OUTPUTS, pa.float64())
+    | dict.fromkeys(("num_valid", "prediction"), pa.int64())
 )
 
 
@@ -73,7 +75,9 @@ def _output_table(part: pa.Table, options: ScoringOptions, summary: Summary) -> 
         values = part.column(source)
         if name == "contribution":
             divisor = summary.denominator or 1.0
-            values = pa.array(np.nan_to_num(values.to_numpy().astype(np.float64), nan=0.0) / divisor)
+            losses = np.nan_to_num(values.to_numpy().astype(np.float64), nan=0.0)
+            sums = losses * part.column("num_valid").to_numpy() if options.sums_labels else losses
+            values = pa.array(sums / divisor)
         elif pa.types.is_floating(values.type):
             floats = values.to_numpy()
             values = pa.array(floats, mask=np.isnan(floats))

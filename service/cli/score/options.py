@@ -61,4 +61,10 @@ class ScoringOptions:
     @property
     def scorer_outputs(self) -> tuple[str, ...]:
         """The outputs that a scorer computes; contributions are computed at the end from the losses."""
-        return tuple(dict.fromkeys(["loss", *(name for name in self.outputs if name != "contribution")]))
+        further = ["num_valid"] if self.sums_labels else []
+        return tuple(dict.fromkeys(["loss", *further, *(name for name in self.outputs if name != "contribution")]))
+
+    @property
+    def sums_labels(self) -> bool:
+        """True if a contribution is the sum of the losses of an example's labels, and its loss their mean."""
+        return self.config.mode == "sigmoid" and self.config.reduction in ("sum", "none")

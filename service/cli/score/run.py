@@ -80,7 +80,12 @@ def _run(
     scorer: Scorer,
     progress: Report,
 ) -> Summary:
-    summary = Summary(options.config.reduction, options.top_k, ignore_index=options.config.ignore_index)
+    summary = Summary(
+        options.config.reduction,
+        options.top_k,
+        ignore_index=options.config.ignore_index,
+        sums_labels=options.sums_labels,
+    )
     count = 0
     for number, chunk in enumerate(_chunks(sources, options)):
         if not store.has(number):

@@ -21,10 +21,12 @@ class Summary(Totals):
 
     Args:
         ignore_index: The target that is no class.
+        sums_labels: See `ScoringOptions.sums_labels`.
         of_class: Number of examples and sum of losses, by class.
     """
 
     ignore_index: int | None = None
+    sums_labels: bool = False
     of_class: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def add_part(self, part: pa.Table) -> None:
@@ -45,8 +47,9 @@ class Summary(Totals):
         )
         num_counted = batch.num_examples - batch.num_ignored - batch.num_excluded
         by = denominator(self.reduction, batch.alpha_sum, num_counted) or 1
+        labels = part.column("num_valid").to_numpy() if self.sums_labels else np.ones(len(losses))
         hardest = [
-            HardExample(self.num_batches, int(row), identity, float(losses[row]), float(losses[row]) / by)
+            HardExample(self.num_batches, int(row), identity, float(losses[row]), float(losses[row] * labels[row]) / by)
             for row, identity in zip(order, ids, strict=True)
         ]
         self.add(batch, hardest)
