@@ -12,7 +12,8 @@ from service.compute.elements import Segments
 from service.compute.invalid import InvalidExamples
 from service.loss.arrays import Array
 from service.loss.row_state import BAD_TARGET, COUNTED, IGNORED
-from service.loss.scores import Scores, confidence_weighted_entropy
+from service.loss.score_tensors import confidence_weighted_entropy
+from service.loss.scores import Scores
 from service.schema.structure import TopShare, WithinName
 
 # Of an example: the mean over its elements, the smallest of them, or a norm over them.

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from service.compute.elements import Elements, Part
-from service.compute.soft_labels import tolerance
 from service.errors import InvalidLogitError, InvalidTargetError, LossServiceError
 from service.formats.labels import NO_TARGET
-from service.loss.arrays import Array
+from service.loss.arrays import Array, as_tensor
 from service.loss.row_state import BAD_TARGET
+from service.loss.soft_labels import sum_tolerance
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 
@@ -107,7 +107,7 @@ def _soft_faults(config: LossConfig, logits: Array, labels: Array) -> Iterator[F
         if not 0 <= share < math.inf:
             text = f"soft label {_number_text(share)} is not in [0, 1]{_ignored(config)}"
             yield InvalidTargetError, "targets", column, text
-    if abs(shares.sum() - 1) > tolerance(labels):
+    if abs(shares.sum() - 1) > sum_tolerance(as_tensor(labels).dtype):
         yield (
             InvalidTargetError,
             "targets",

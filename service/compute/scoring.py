@@ -13,7 +13,6 @@ from service.compute.element_outputs import ElementOutputs
 from service.compute.elements import ALL, Elements, Part, Segments, split
 from service.compute.invalid import InvalidExamples
 from service.compute.regions import RegionFinder
-from service.compute.soft_labels import normalize
 from service.loss.arrays import Array
 from service.loss.focal import FocalLoss
 from service.loss.row_state import BAD_TARGET, COUNTED
@@ -23,8 +22,6 @@ from service.schema.structure import TopShare
 
 # Elements that are computed at once: few enough that their scores take little memory beside the logits.
 PART_ELEMENTS = {"cpu": 2**18, "cuda": 2**21}
-# Soft labels are copied to float64.
-PART_SOFT_LABELS = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +69,16 @@ def score_batch(
         aggregation = Aggregation(elements.num_examples, options.outputs, options.within, log_loss=log_loss)
     invalid = []
     for part in _parts(device, options, elements):
-        scores, classes = _score_part(device, module, elements, part, needed)
+        targets = part.of(elements.targets, by_class=elements.sigmoid or elements.soft)
+        scores = device.score(module, part.of(elements.logits, by_class=True), targets, needed)
+        classes = _classes(elements, targets) if count_positive or finder is not None else None
         invalid.append(InvalidExamples.of_part(elements, part, scores.state))
         if aggregation is not None:
-            aggregation.add(part.first, part.segments, scores, classes > 0 if count_positive else None)
+            positive = classes > 0 if classes is not None and count_positive else None
+            aggregation.add(part.first, part.segments, scores, positive)
         if outputs is not None:
             outputs.add(part, scores)
-        if finder is not None:
+        if finder is not None and classes is not None:
             finder.add(part, scores, classes, invalid[-1].example)
     all_invalid = InvalidExamples.joined(invalid)
     if aggregation is not None:
@@ -113,24 +113,14 @@ def _parts(device: Device, options: RequestOptions, elements: Elements) -> Itera
         count = elements.num_examples
         return [Part(slice(0, count), ALL, 0, Segments(count, 1))]
     num_elements = PART_ELEMENTS[device.name.partition(":")[0]]
-    if elements.soft:
-        num_elements = min(num_elements, max(1, PART_SOFT_LABELS // elements.logits.shape[1]))
     return split(elements, num_elements, whole=options.with_regions or isinstance(options.within, TopShare))
 
 
-def _score_part(
-    device: Device, module: FocalLoss, elements: Elements, part: Part, needed: list[str]
-) -> tuple[Scores, Array]:
-    """The scores of the elements of a part, and the classes of their targets; in sigmoid mode 0 or 1."""
-    logits = part.of(elements.logits, by_class=True)
-    targets = part.of(elements.targets, by_class=elements.sigmoid or elements.soft)
-    if not elements.soft:
-        scores = device.score(module, logits, targets, needed)
-        return scores, (targets > 0.5 if elements.sigmoid else targets).reshape(-1)
-    targets, invalid = normalize(targets, module.config.ignore_index)
-    scores = device.score(module, logits, targets, needed)
-    scores.state[invalid.reshape(-1)] = BAD_TARGET
-    return scores, targets.argmax(axis=1).reshape(-1)
+def _classes(elements: Elements, targets: Array) -> Array:
+    """The classes of the targets of a part, flat; in sigmoid mode 0 or 1."""
+    if elements.sigmoid:
+        return (targets > 0.5).reshape(-1)
+    return (targets.argmax(axis=1) if elements.soft else targets).reshape(-1)
 
 
 def _plain_examples(scores: Scores, outputs: Sequence[str]) -> ExampleScores:

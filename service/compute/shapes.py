@@ -154,6 +154,9 @@ def _with_numeric_targets(config: LossConfig, number: int, elements: Elements, *
             numbers = convert(targets.reshape(-1), exclude=exclude).reshape(targets.shape)
         except LabelError as err:
             raise _label_fault(err, number, elements) from err
+    if elements.soft and numbers.dtype.kind in "iu":
+        # One-hot labels.
+        numbers = numbers.astype(np.float32)
     return elements if numbers is targets else replace(elements, targets=numbers)
 
 
