@@ -50,7 +50,7 @@ router = APIRouter(prefix="/runs", tags=["runs"])
     status_code=201,
     responses={
         **RUN_BATCH_REPLY,
-        **problems(*LOSS, *RUN, BatchConflictError, RunFullError, StorageFullError),
+        **problems(*LOSS, *RUN, BatchConflictError, LayoutNotStoredError, RunFullError, StorageFullError),
     },
     openapi_extra=RUN_BATCH_BODY,
 )
