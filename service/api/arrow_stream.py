@@ -26,10 +26,12 @@ from service.api.http.negotiation import Negotiation
 from service.api.http.pace import Pace
 from service.api.state import Service
 from service.codecs.arrow.codec import ArrowCodec
+from service.codecs.arrow.columns import ReplyColumns
 from service.codecs.arrow.reader import ArrowStream
 from service.codecs.arrow.writer import ArrowResultWriter
 from service.compute.evaluation import Evaluation, check_ids
 from service.errors import BodyTimeoutError, LossServiceError
+from service.schema.config import Mode
 from service.schema.request import RequestOptions
 
 
@@ -69,17 +71,18 @@ def _process(service: Service, negotiation: Negotiation, connection: _Connection
     settings = service.settings
     stream = ArrowStream(source, settings.max_body_bytes, max_rows=settings.max_examples)
     options = negotiation.options(stream.options)
-    evaluation = Evaluation(service.device, service.module(options), options, service.limits)
+    module = service.module(options)
+    evaluation = Evaluation(service.device, module, options, service.limits)
     writer: ArrowResultWriter | None = None
     try:
         for number, batch in enumerate(stream):
             check_ids([batch], number)
             result = evaluation.add(batch)
             service.metrics.count(result)
-            writer = writer or _writer(stream, options)
+            writer = writer or _writer(stream, options, module.config.mode)
             connection.write(writer.batch(result))
             connection.release()
-        writer = writer or _writer(stream, options)
+        writer = writer or _writer(stream, options, module.config.mode)
         connection.write(writer.end(evaluation.result()))
     except LossServiceError as err:
         # The status is sent with the first batch: a later error goes into the stream, which then has no end mark.
@@ -88,13 +91,17 @@ def _process(service: Service, negotiation: Negotiation, connection: _Connection
         connection.write(writer.failure(err))
 
 
-def _writer(stream: ArrowStream, options: RequestOptions) -> ArrowResultWriter:
-    return ArrowResultWriter(
-        options.outputs,
+def _writer(stream: ArrowStream, options: RequestOptions, mode: Mode) -> ArrowResultWriter:
+    columns = ReplyColumns(
+        outputs=options.outputs,
         id_type=stream.id_type,
         float_type=pa.float64() if stream.is_double else pa.float32(),
-        many_labels=stream.has_many_labels,
+        many_labels=stream.has_many_labels(mode),
+        elements=options.elements,
+        element_levels=stream.element_levels(mode),
+        has_regions=options.num_regions > 0,
     )
+    return ArrowResultWriter(columns)
 
 
 class _Connection:

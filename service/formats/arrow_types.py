@@ -38,6 +38,14 @@ def innermost_type(kind: pa.DataType) -> pa.DataType:
     return innermost_type(kind.value_type) if is_list(kind) else kind
 
 
+def num_levels(kind: pa.DataType) -> int:
+    """The number of lists in each other in a row of a column; a tensor counts its dimensions."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return len(kind.shape)
+    kind = plain_type(kind)
+    return 1 + num_levels(kind.value_type) if is_list(kind) else 0
+
+
 def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Decode a column to one array of its `plain_type`, without a copy if it is one already.
 

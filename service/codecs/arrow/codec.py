@@ -10,6 +10,7 @@ import io
 import numpy as np
 import pyarrow as pa
 
+from service.codecs.arrow.columns import ReplyColumns, element_levels
 from service.codecs.arrow.reader import ArrowStream
 from service.codecs.arrow.writer import ArrowResultWriter
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_batches, inflated_bytes
@@ -41,12 +42,17 @@ class ArrowCodec:
         """See `Codec.encode`."""
         batches = result.batches
         ids = [identity for batch in batches for identity in batch.ids or ()]
-        columns = [column for batch in batches for column in batch.per_example.values()]
-        is_double = any(column.dtype == np.float64 for column in columns)
-        writer = ArrowResultWriter(
-            list(batches[0].per_example) if batches else [],
+        arrays = [array for batch in batches for array in (batch.per_example | batch.per_element).values()]
+        is_double = any(array.dtype == np.float64 for array in arrays)
+        levels = [element_levels(array, batch.offsets) for batch in batches for array in batch.per_element.values()]
+        columns = ReplyColumns(
+            outputs=list(batches[0].per_example) if batches else [],
             id_type=id_type(ids) if ids else None,
             float_type=pa.float64() if is_double else pa.float32(),
             many_labels=any(batch.per_example.get("prediction", np.empty(0)).ndim > 1 for batch in batches),
+            elements=list(batches[0].per_element) if batches else [],
+            element_levels=max(levels, default=0),
+            has_regions=any(batch.regions is not None for batch in batches),
         )
+        writer = ArrowResultWriter(columns)
         return b"".join([*map(writer.batch, batches), writer.end(result)])

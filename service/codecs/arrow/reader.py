@@ -12,8 +12,9 @@ from service.codecs.arrow.messages import CheckedMessages, StreamDecoding, repla
 from service.codecs.arrow.options import schema_options
 from service.codecs.tables.batch import BatchOptions, batch_of, check_types, resolve_columns
 from service.errors import BodyTooLargeError, DecodeError
-from service.formats.arrow_types import is_list, plain_type
+from service.formats.arrow_types import innermost_type, is_list, num_levels, plain_type
 from service.formats.chunk_files import chunk_file
+from service.schema.config import Mode
 from service.schema.request import Batch, RequestOptions
 
 
@@ -65,14 +66,20 @@ class ArrowStream:
     @property
     def is_double(self) -> bool:
         """True if the results are float64: those of float64, integer and decimal logits."""
-        values = _values(self._type(self._columns.logits[0]))
+        values = innermost_type(self._type(self._columns.logits[0]))
         return values not in (pa.float16(), pa.float32())
 
-    @property
-    def has_many_labels(self) -> bool:
+    def has_many_labels(self, mode: Mode) -> bool:
         """True if an example can have several labels: its targets are a list, not of fixed length 1."""
         kind = plain_type(self._type(self._columns.targets))
-        return is_list(kind) and not (pat.is_fixed_size_list(kind) and kind.list_size == 1)
+        return mode == "sigmoid" and is_list(kind) and not (pat.is_fixed_size_list(kind) and kind.list_size == 1)
+
+    def element_levels(self, mode: Mode) -> int:
+        """Lists in each other in the outputs of the elements of an example: 0 if it has one element."""
+        if mode == "sigmoid":
+            return num_levels(self._type(self._columns.targets))
+        logits = self._columns.logits
+        return 0 if len(logits) > 1 else max(0, num_levels(self._type(logits[0])) - 1)
 
     def _type(self, name: str) -> pa.DataType:
         return self.schema.field(name).type
@@ -96,11 +103,6 @@ class ArrowStream:
             replay = chunk_file(replayed(self._first, self._messages))
             return iter(pa.ipc.open_stream(pa.PythonFile(replay, mode="r")))
         return (pa.ipc.read_record_batch(message, self.schema) for message in self._messages)
-
-
-def _values(kind: pa.DataType) -> pa.DataType:
-    kind = plain_type(kind)
-    return plain_type(kind.value_type) if is_list(kind) else kind
 
 
 def _has_dictionaries(kinds: list[pa.DataType]) -> bool:

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from service.codecs.arrow.columns import ReplyColumns, nested_column, regions_column
+from service.codecs.element_outputs import PREFIX
 from service.codecs.json_reply import excluded_examples, hardest_examples, json_text, warnings_metadata
 from service.errors import LossServiceError
-from service.schema.request import Column
+from service.schema.request import REGIONS
 from service.schema.result import BatchResult, LossResult
 
 
@@ -18,28 +20,17 @@ class ArrowResultWriter:
     """Encodes results as the bytes of a stream, piece by piece.
 
     Args:
-        outputs: The columns after `id` or `index`.
-        id_type: Type of the `id` column; None: a column `index` with the position in the batch instead.
-        float_type: float32 or float64.
-        many_labels: A prediction is a list with one value per label.
+        columns: The columns of the stream.
     """
 
-    def __init__(
-        self, outputs: Sequence[str], *, id_type: pa.DataType | None, float_type: pa.DataType, many_labels: bool
-    ) -> None:
-        identity = pa.field("index", pa.int64()) if id_type is None else pa.field("id", id_type)
-        prediction = pa.list_(pa.int64()) if many_labels else pa.int64()
-        columns = [
-            pa.field(name, prediction if name == "prediction" else float_type) for name in dict.fromkeys(outputs)
-        ]
-        self._schema = pa.schema([identity, *columns])
+    def __init__(self, columns: ReplyColumns) -> None:
+        self._schema = columns.schema()
         self._buffer = io.BytesIO()
         self._writer = pa.ipc.new_stream(self._buffer, self._schema)
 
     def batch(self, result: BatchResult) -> bytes:
         """The next bytes: a record batch; its custom metadata has the loss and the counts."""
-        arrays = [self._identity(result)]
-        arrays += [_column(result.per_example[field.name], field.type) for field in list(self._schema)[1:]]
+        arrays = [self._identity(result), *(_column(result, field) for field in list(self._schema)[1:])]
         return self._write(pa.record_batch(arrays, schema=self._schema), _counts(result))
 
     def end(self, total: LossResult) -> bytes:
@@ -91,11 +82,10 @@ def _counts(result: BatchResult | LossResult) -> dict[str, str]:
     }
 
 
-def _column(values: Column, kind: pa.DataType) -> pa.Array:
-    """A column with null for NaN and for a prediction of -1; infinities stay."""
-    missing = values < 0 if values.dtype.kind == "i" else np.isnan(values)
-    if not pa.types.is_list(kind):
-        return pa.array(values, mask=missing).cast(kind)
-    rows, labels = len(values), values.shape[1] if values.ndim > 1 else 1
-    offsets = np.arange(rows + 1, dtype=np.int32) * labels
-    return pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), mask=missing.ravel()))
+def _column(result: BatchResult, field: pa.Field) -> pa.Array:
+    name = field.name
+    if name == REGIONS:
+        return regions_column(result)
+    if name.startswith(PREFIX):
+        return nested_column(result.per_element[name.removeprefix(PREFIX)], result.offsets, field.type)
+    return nested_column(result.per_example[name], None, field.type)
