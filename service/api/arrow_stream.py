@@ -99,7 +99,7 @@ def _writer(stream: ArrowStream, options: RequestOptions, mode: Mode) -> ArrowRe
         many_labels=stream.has_many_labels(mode),
         elements=options.elements,
         element_levels=stream.element_levels(mode),
-        has_regions=options.num_regions > 0,
+        has_regions=options.with_regions,
     )
     return ArrowResultWriter(columns)
 
