@@ -82,6 +82,12 @@ class ProbabilitySums:
         self._high += np.bincount(groups, high, size).astype(np.int64)
         self._low += np.bincount(groups, low, size).astype(np.int64)
 
+    def add_sums(self, sums: Integers) -> None:
+        """Add rows that are summed already: (3, groups) int64, their number, and the sums of the two halves."""
+        self.counts += sums[0]
+        self._high += sums[1]
+        self._low += sums[2]
+
     def means(self, empty: float) -> Floats:
         """(groups,) float64, the mean of each group, `empty` for a group without rows."""
         sums = zip(self._high.tolist(), self._low.tolist(), self.counts.tolist(), strict=True)

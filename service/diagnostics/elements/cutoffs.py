@@ -7,16 +7,24 @@ have few values, the last pass collects them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numba import njit
 
 from service.diagnostics.chunks import Booleans, Floats, Integers
+from service.loss.kernels.cpu_compile import compiled
+
+_njit: Any = njit
 
 ALL = -1
 """As the number of wanted values of a group: all of them."""
 
-# Values are in [-1, 1]. A bin is a range of keys in [0, 2^40), to which values are rounded monotonically.
-_KEY_BITS = 40
+# Values are in [-1, 1], and a bin is a range of keys. A key is the bits of a value's magnitude, less those of 2^-128,
+# with the value's sign: so there are as many bins between 2^-10 and 2^-9 as between 1/2 and 1.
+_TINY = 2.0**-128
+_TINY_BITS = int(np.float64(_TINY).view(np.int64))
+_MAX_KEY = int(np.float64(1).view(np.int64)) - _TINY_BITS
 _MAX_BINS, _MAX_BITS = 2**20, 12
 _MAX_COLLECTED, _MIN_COLLECTED = 2**18, 16
 
@@ -45,13 +53,13 @@ class CutoffSearch:
     """
 
     def __init__(self, num_groups: int, least: float = -1.0) -> None:
-        self.least: Floats = np.full(num_groups, least)
+        self.least: Floats = np.full(num_groups, float(least))
         """(G,) float64, smallest value that the next pass needs, inf for a group whose cutoff is known."""
         self._cutoffs: Floats = np.full(num_groups, np.nan)
         self._ties: Integers = np.zeros(num_groups, np.int64)
         # The cutoff of a group has a key in [start, stop), and `above` values have larger keys.
-        self._start: Integers = np.full(num_groups, _keys(np.array([least]))[0])
-        self._stop: Integers = np.full(num_groups, 2**_KEY_BITS)
+        self._start: Integers = np.full(num_groups, _key(float(least)))
+        self._stop: Integers = np.full(num_groups, _MAX_KEY + 1)
         self._above: Integers = np.zeros(num_groups, np.int64)
         self._collects: Booleans = np.zeros(num_groups, np.bool_)
         self._begin_pass()
@@ -66,16 +74,20 @@ class CutoffSearch:
         """The result of a finished search."""
         return Cutoffs(self._cutoffs, self._ties)
 
+    @property
+    def counts(self) -> Integers:
+        """(G,) int64, number of the values of the first pass from `least` on, before `narrow` ends it."""
+        counts: Integers = self._counts.reshape(len(self.least), -1).sum(axis=1)
+        return counts
+
     def add(self, groups: Integers, values: Floats) -> None:
         """Take note of values of this pass: `groups` (n,) in [0, G), `values` (n,) in [-1, 1]."""
-        keys = _keys(values)
-        inside = (keys >= self._start[groups]) & (keys < self._stop[groups]) & np.isnan(self._cutoffs[groups])
-        groups, values, keys = groups[inside], values[inside], keys[inside]
-        collects = self._collects[groups]
-        self._collected.add(groups[collects], values[collects])
-        groups, keys = groups[~collects], keys[~collects]
-        bins = (keys - self._start[groups]) >> self._shift[groups]
-        np.add.at(self._counts, (self._places[groups] << self._bits) + bins, 1)
+        if not len(groups):
+            return
+        collected: Booleans = np.zeros(len(groups), np.bool_)
+        _count(groups, values, self._start, self._stop, self._shift, self._places, self._bits, self._counts, collected)
+        if self._collects.any():
+            self._collected.add(groups[collected], values[collected])
 
     def narrow(self, wanted: Integers) -> None:
         """End a pass.
@@ -101,7 +113,7 @@ class CutoffSearch:
         self._places: Integers = np.full(len(self.least), -1)
         self._places[counted] = np.arange(len(counted))
         self._counts: Integers = np.zeros(len(counted) << self._bits, np.int64)
-        width = np.ceil(np.log2(self._stop - self._start)).astype(np.int64)
+        width = np.frexp(self._stop - self._start - 1)[1].astype(np.int64)
         self._shift: Integers = np.maximum(width - self._bits, 0)
         self._collected = _Collected()
 
@@ -111,7 +123,7 @@ class CutoffSearch:
         # For each bin, the values in it and in those after it.
         at_least = self._above[groups, None] + counts[:, ::-1].cumsum(axis=1)[:, ::-1]
         bins = np.count_nonzero(at_least >= wanted[:, None], axis=1) - 1
-        self._look_below(groups[bins < 0])
+        self._look_below(groups[bins < 0], at_least[bins < 0, 0])
 
         rows = np.flatnonzero(bins >= 0)
         groups, bins = groups[rows], bins[rows]
@@ -119,19 +131,21 @@ class CutoffSearch:
         self._above[groups] = at_least[rows, bins] - numbers
         self._start[groups] += bins << self._shift[groups]
         self._stop[groups] = np.minimum(self._start[groups] + (1 << self._shift[groups]), self._stop[groups])
-        # Less than the value of the first key, to which a value just below it may be rounded.
-        self.least[groups] = self._start[groups] * 2.0 ** (1 - _KEY_BITS) - 1 - 2.0**-50
+        self.least[groups] = _least_values(self._start[groups])
         most = max(_MAX_COLLECTED // max(len(groups), 1), _MIN_COLLECTED)
         self._collects[groups] = (numbers <= most) | (self._stop[groups] - self._start[groups] == 1)
 
-    def _look_below(self, groups: Integers) -> None:
-        """Begin again without a smallest value; groups that never had one have too few values."""
-        complete = self._start[groups] == 0
+    def _look_below(self, groups: Integers, above: Integers) -> None:
+        """Search below the smallest value of the first pass; groups without values there have too few."""
+        complete = self._start[groups] == -_MAX_KEY
         self._finish(groups[complete], -np.inf)
-        self._start[groups], self.least[groups[~complete]] = 0, -1.0
+        groups, above = groups[~complete], above[~complete]
+        self._stop[groups], self._above[groups] = self._start[groups], above
+        self._start[groups], self.least[groups] = -_MAX_KEY, -1.0
 
     def _finish(self, groups: Integers, cutoffs: Floats | float) -> None:
         self._cutoffs[groups], self.least[groups], self._collects[groups] = cutoffs, np.inf, False
+        self._stop[groups] = self._start[groups]
 
 
 class _Collected:
@@ -191,7 +205,36 @@ class Taker:
         return taken
 
 
-def _keys(values: Floats) -> Integers:
-    keys: Integers = ((values + 1) * 2.0 ** (_KEY_BITS - 1)).astype(np.int64)
-    np.minimum(keys, 2**_KEY_BITS - 1, out=keys)
-    return keys
+@_njit
+def _key(value: float) -> Any:
+    magnitude: Any = max(np.float64(abs(value)).view(np.int64) - _TINY_BITS, 0)
+    return magnitude if value >= 0 else -magnitude
+
+
+@compiled()
+def _count(
+    groups: Any,
+    values: Any,
+    start: Any,
+    stop: Any,
+    shift: Any,
+    places: Any,
+    bits: int,
+    counts: Any,
+    collected: Any,
+) -> None:
+    """Count the values of groups that have a row of bins, and mark those of groups that collect."""
+    for i in range(len(groups)):
+        group = groups[i]
+        key = _key(values[i])
+        if start[group] <= key < stop[group]:
+            if places[group] >= 0:
+                counts[(places[group] << bits) + ((key - start[group]) >> shift[group])] += 1
+            else:
+                collected[i] = True
+
+
+def _least_values(keys: Integers) -> Floats:
+    """Smallest values with these keys."""
+    magnitudes = (np.abs(keys) + _TINY_BITS).view(np.float64)
+    return np.where(keys > 0, magnitudes, -magnitudes)

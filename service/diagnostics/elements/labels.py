@@ -95,7 +95,8 @@ def find_label_issues(
     """
     thresholds, counts = _thresholds(chunks, num_labels)
     searches: dict[Ranking, CutoffSearch] = {
-        ranking: CutoffSearch(num_labels * _groups(ranking), least=-0.5) for ranking in RANKINGS[filter_by]
+        ranking: CutoffSearch(num_labels * _groups(ranking), least=-0.5 if ranking != "pair_margin" else 0)
+        for ranking in RANKINGS[filter_by]
     }
     labels, available = _estimates(chunks, thresholds, counts, searches)
     wanted = {ranking: _wanted(ranking, labels, available) for ranking in searches}

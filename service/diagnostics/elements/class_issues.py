@@ -1,0 +1,284 @@
+"""Label issues of elements that have one of C classes each: confident learning over tokens or pixels.
+
+The marks equal those of cleanlab 2.9.0, `filter.find_label_issues`, for the flat elements, if its sorts are stable:
+among equal values the first elements are marked. Memory grows with the square of the classes, not with the elements.
+Two passes estimate, and usually one more finds cutoffs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from service.diagnostics.chunks import Booleans, Floats, Integers, ProbabilitySums
+from service.diagnostics.elements import kernels
+from service.diagnostics.elements.cutoffs import ALL, Cutoffs, CutoffSearch, Taker
+from service.diagnostics.elements.element_chunks import ElementChunk, ElementChunks, Part
+from service.diagnostics.elements.filters import RANKINGS, REDUCED, FilterName, Ranking, num_wanted
+from service.diagnostics.label_errors import TOLERANCE, ConfidentLearning, thresholds_of
+from service.diagnostics.pair_counts import PairCounts
+
+# Pairs of an element and a class whose margins are kept at a time.
+_MAX_PAIRS = 2**17
+
+
+@dataclass(frozen=True, eq=False)
+class ClassIssues:
+    """Estimates for the elements of a data set, and the cutoffs of a filter.
+
+    Args:
+        learned: The estimates; its rows are the elements that are not ignored.
+        filter_by: The filter.
+        cutoffs: For each ranking of the filter, those of its groups.
+    """
+
+    learned: ConfidentLearning
+    filter_by: FilterName
+    cutoffs: dict[Ranking, Cutoffs]
+
+
+class Scores(NamedTuple):
+    """Probabilities of elements.
+
+    Args:
+        p_t: (n, S) float64, that of the target: cleanlab's score of a token or a pixel; NaN for an ignored element.
+        other: (n, S) float64, that of the most likely other class; NaN for an ignored element.
+    """
+
+    p_t: Floats
+    other: Floats
+
+
+def find_class_issues(
+    chunks: ElementChunks, num_classes: int, filter_by: FilterName = "prune_by_noise_rate"
+) -> ClassIssues:
+    """Estimate the wrong targets, and find what `ClassMarker` needs to mark them.
+
+    Args:
+        chunks: Starts a pass.
+        num_classes: C, 2 or more.
+        filter_by: The rule that marks.
+
+    Raises:
+        ValueError: A chunk has another number of classes.
+    """
+    sums = ProbabilitySums(num_classes)
+    for part in _parts(chunks(), num_classes):
+        table: Integers = np.zeros((3, num_classes), np.int64)
+        kernels.sum_confidences(part.logits, part.by_rows, part.targets, table, *_scratch(num_classes))
+        sums.add_sums(table)
+    thresholds = thresholds_of(sums)
+
+    pairs = _PairSearch(num_classes)
+    joint, suspects = (np.zeros((num_classes, num_classes), np.int64) for _ in range(2))
+    for part in _parts(chunks(), num_classes):
+        pairs.count(part, thresholds - TOLERANCE, joint, suspects)
+    learned = ConfidentLearning.of(
+        thresholds, sums.counts, PairCounts.from_matrix(joint), PairCounts.from_matrix(suspects)
+    )
+    cutoffs: dict[Ranking, Cutoffs] = {}
+    for ranking in RANKINGS[filter_by]:
+        wanted = num_wanted(ranking, learned)
+        if ranking == "pair_margin":
+            cutoffs[ranking] = pairs.finish(chunks, wanted)
+        else:
+            cutoffs[ranking] = _search_scores(chunks, ranking, wanted)
+    return ClassIssues(learned, filter_by, cutoffs)
+
+
+class ClassMarker:
+    """Marks the elements whose targets are probably wrong; chunks come in the order of the data set."""
+
+    def __init__(self, issues: ClassIssues) -> None:
+        self._issues = issues
+        self._takers = {ranking: Taker(cutoffs) for ranking, cutoffs in issues.cutoffs.items()}
+        num_classes = len(issues.learned.counts)
+        if "pair_margin" in issues.cutoffs:
+            self._least = issues.cutoffs["pair_margin"].values.reshape(num_classes, num_classes)
+        else:
+            # A class that is more likely than the target has a positive margin.
+            self._least = np.zeros((num_classes, num_classes))
+
+    def mark(self, chunk: ElementChunk) -> Booleans:
+        """(n, S) bool, the elements that the filter marks."""
+        marks: Booleans = np.ones(chunk.targets.shape, np.bool_)
+        for row, part in enumerate(_parts([chunk], len(self._issues.learned.counts))):
+            marks[row] = self._mark(part)
+        for ranking, taker in self._takers.items():
+            if ranking != "pair_margin":
+                places, groups, values = _ranked(chunk, ranking)
+                taken = np.zeros(chunk.targets.size, np.bool_)
+                taken[places] = taker.take(groups, values)
+                marks &= taken.reshape(marks.shape)
+        return marks
+
+    def _mark(self, part: Part) -> Booleans:
+        if self._issues.filter_by == "confident_learning":
+            return _suspected(part, self._issues.learned)
+        if self._issues.filter_by not in REDUCED:
+            return part.targets >= 0
+        differs: Booleans = np.zeros(len(part.targets), np.bool_)
+        taken: Booleans = np.zeros(len(part.targets), np.bool_)
+        taker = self._takers.get("pair_margin")
+        for places, groups, margins in _margins(part, self._least, differs):
+            taken[places if taker is None else places[taker.take(groups, margins)]] = True
+        return taken & differs
+
+
+def scores(chunk: ElementChunk) -> Scores:
+    """Probabilities of the targets, and of the most likely other classes."""
+    p_t, other = (np.full(chunk.targets.shape, np.nan) for _ in range(2))
+    for row, part in enumerate(chunk.parts()):
+        kernels.write_confidences(
+            part.logits, part.by_rows, part.targets, p_t[row], other[row], *_scratch(chunk.num_classes)
+        )
+    return Scores(p_t, other)
+
+
+def probabilities(chunk: ElementChunk) -> Floats:
+    """(n S, C) float64, the probabilities of all classes."""
+    num_classes = chunk.num_classes
+    p: Floats = np.zeros((*chunk.targets.shape, num_classes))
+    for row, part in enumerate(chunk.parts()):
+        kernels.write_probabilities(part.logits, part.by_rows, p[row], *_scratch(num_classes))
+    return p.reshape(-1, num_classes)
+
+
+class _PairSearch:
+    """Search for the cutoffs of the margins of each pair of a target and another class.
+
+    A target whose pairs all want at least as many margins as are positive needs no cutoffs: all of its elements that
+    are more likely another class are taken.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self._shape = num_classes, num_classes
+        self._search = CutoffSearch(num_classes**2, least=0)
+
+    def count(self, part: Part, reach: Floats, joint: Integers, suspects: Integers) -> None:
+        """Count suggestions, and margins for the first pass of the search."""
+        least: Floats = np.zeros(self._shape)
+        for groups, margins in _suggestions(part, reach, joint, suspects, least, np.zeros(len(part.targets), np.bool_)):
+            self._search.add(groups, margins)
+
+    def finish(self, chunks: ElementChunks, wanted: Integers) -> Cutoffs:
+        """The cutoffs, after further passes."""
+        available = self._search.counts.reshape(self._shape)
+        everything = np.broadcast_to((wanted >= available).all(axis=1, keepdims=True), self._shape)
+        numbers = np.where(everything, ALL, wanted).reshape(-1)
+        self._search.narrow(numbers)
+        while not self._search.finished:
+            least = self._search.least.reshape(self._shape)
+            for part in _parts(chunks(), self._shape[0]):
+                for _, groups, margins in _margins(part, least, np.zeros(len(part.targets), np.bool_)):
+                    self._search.add(groups, margins)
+            self._search.narrow(numbers)
+        found = self._search.cutoffs
+        return Cutoffs(np.where(everything.reshape(-1), 0.0, found.values), found.ties)
+
+
+def _parts(chunks: Iterable[ElementChunk], num_classes: int) -> Iterator[Part]:
+    for chunk in chunks:
+        if chunk.num_classes != num_classes:
+            raise ValueError(f"logits have {chunk.num_classes} classes, not {num_classes}")
+        yield from chunk.parts()
+
+
+def _scratch(num_classes: int) -> tuple[Floats, Floats]:
+    """The arguments `block` and `lanes` of the kernels."""
+    return np.empty((num_classes, kernels.LANES)), np.empty((kernels.NUM_LANES, kernels.LANES))
+
+
+def _room(num_classes: int) -> int:
+    return max(_MAX_PAIRS, kernels.LANES * num_classes)
+
+
+def _suggestions(
+    part: Part, reach: Floats, joint: Integers, suspects: Integers, least: Floats, suspected: Booleans
+) -> Iterator[tuple[Integers, Floats]]:
+    """Run `kernels.count_suggestions` over a part, and yield groups and margins."""
+    num_classes = len(reach)
+    groups, margins = np.empty(_room(num_classes), np.int64), np.empty(_room(num_classes))
+    block, lanes = _scratch(num_classes)
+    gate, start = least.min(axis=1), 0
+    while start < len(part.targets):
+        number, start = kernels.count_suggestions(
+            part.logits,
+            part.by_rows,
+            part.targets,
+            reach,
+            joint,
+            suspects,
+            least,
+            gate,
+            suspected,
+            groups,
+            margins,
+            block,
+            lanes,
+            start,
+        )
+        yield groups[:number], margins[:number]
+
+
+def _suspected(part: Part, learned: ConfidentLearning) -> Booleans:
+    shape = len(learned.counts), len(learned.counts)
+    joint, suspects, never = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, np.inf)
+    suspected: Booleans = np.zeros(len(part.targets), np.bool_)
+    for _ in _suggestions(part, learned.thresholds - TOLERANCE, joint, suspects, never, suspected):
+        pass
+    return suspected
+
+
+def _margins(part: Part, least: Floats, differs: Booleans) -> Iterator[tuple[Integers, Integers, Floats]]:
+    """Run `kernels.write_margins` over a part, and yield elements, groups and margins."""
+    num_classes = len(least)
+    room = _room(num_classes)
+    places, groups, margins = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
+    block, lanes = _scratch(num_classes)
+    lead, start = _least_leads(least), 0
+    while start < len(part.targets):
+        number, start = kernels.write_margins(
+            part.logits, part.by_rows, part.targets, least, lead, differs, places, groups, margins, block, lanes, start
+        )
+        yield places[:number], groups[:number], margins[:number]
+
+
+def _least_leads(least: Floats) -> Floats:
+    """(C,) float64, smallest lead of another logit over the target's for which a margin can reach its least value.
+
+    For a lead d, p_other - p_target is (e^d - 1) / (1 + e^d + r), where the other classes add r between 0 and
+    (C - 2) e^d: the least r gives the largest positive margin, tanh(d / 2), the largest r the largest negative one.
+    """
+    others = least.copy()
+    np.fill_diagonal(others, np.inf)
+    # Less by more than the rounding errors.
+    margin = others.min(axis=1) - 1e-9
+    leads: Floats = np.full(len(margin), np.inf)
+    above, below = (margin >= 0) & (margin < 1), (margin < 0) & (margin > -1)
+    leads[above] = 2 * np.arctanh(margin[above])
+    leads[below] = np.log((1 + margin[below]) / (1 - margin[below] * (len(least) - 1)))
+    leads[margin <= -1] = -np.inf
+    return leads
+
+
+def _search_scores(chunks: ElementChunks, ranking: Ranking, wanted: Integers) -> Cutoffs:
+    search = CutoffSearch(len(wanted))
+    while not search.finished:
+        for chunk in chunks():
+            _, groups, values = _ranked(chunk, ranking)
+            search.add(groups, values)
+        search.narrow(wanted)
+    return search.cutoffs
+
+
+def _ranked(chunk: ElementChunk, ranking: Ranking) -> tuple[Integers, Integers, Floats]:
+    """The elements that are not ignored, their groups, and the values of which the largest are taken."""
+    p_t, other = (values.reshape(-1) for values in scores(chunk))
+    places = np.flatnonzero(chunk.targets.reshape(-1) >= 0)
+    values = -p_t[places] if ranking != "margin" else -((p_t[places] - other[places] + 1) / 2)
+    targets = chunk.targets.reshape(-1)[places]
+    return places, targets if ranking == "class_confidence" else np.zeros_like(targets), values
