@@ -338,6 +338,12 @@ class ShapeError(InvalidRequestError):
     code, title = "invalid_shape", "Invalid shape"
 
 
+class NeedsLogitsError(InvalidRequestError):
+    """Something that does not follow from the statistics that a batch holds in place of its logits."""
+
+    code, title = "needs_logits", "Needs logits"
+
+
 class InvalidLogitError(InvalidRequestError):
     """A logit whose loss is undefined or infinite."""
 

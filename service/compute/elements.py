@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -32,6 +32,8 @@ class Elements:
         axes: Lengths of the axes of a row's targets.
         shape: Shape of an output of the elements.
         layout: Layout of the batch.
+        statistics: Scores of the elements that the client has reduced the logits to, in softmax mode, of the shape of
+            the targets; the logits are the log-odds then, as if of one class. None with logits.
     """
 
     logits: Array
@@ -42,6 +44,7 @@ class Elements:
     axes: tuple[int, ...]
     shape: tuple[int, ...]
     layout: Layout = "rows"
+    statistics: Mapping[str, Array] | None = None
 
     @cached_property
     def grid(self) -> tuple[int, int, int]:

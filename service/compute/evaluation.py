@@ -120,7 +120,7 @@ class Evaluation:
         if len(invalid.example) and options.on_invalid == "error":
             raise invalid_examples_error(config, number, elements, invalid)
         result, columns = reduce_batch(config.reduction, self._divisor, options, batch, elements, scores)
-        if not elements.sigmoid and look_like_probabilities(elements.logits):
+        if not elements.sigmoid and elements.statistics is None and look_like_probabilities(elements.logits):
             result = replace(result, warnings=(probabilities_warning(number),))
         hardest = _hardest(number, batch, scores.examples, columns, options.top_k)
         self._totals.add(result, hardest, self._excluded(batch, elements, invalid))

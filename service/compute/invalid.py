@@ -75,9 +75,8 @@ def invalid_element_error(
 ) -> LossServiceError:
     """The fault of an element that was marked invalid."""
     logits, target = elements.values(example, position)
-    faults = _sigmoid_faults if elements.sigmoid else _soft_faults if elements.soft else _softmax_faults
     index = elements.index(example, position)
-    for kind, part, column, msg in faults(config, logits, target):
+    for kind, part, column, msg in _faults(elements)(config, logits, target):
         if elements.sigmoid and elements.layout == "rows":
             # An example of several labels is a row with columns.
             return fault(kind, msg, part, batch=number, row=example, column=index[0] if index else 0)
@@ -86,6 +85,13 @@ def invalid_element_error(
 
 
 Fault = tuple[type[LossServiceError], str, int | None, str]
+
+
+def _faults(elements: Elements) -> Callable[[LossConfig, Array, Array], Iterator[Fault]]:
+    """The function that finds the faults of an element of this kind."""
+    if elements.statistics is not None:
+        return _log_odds_faults
+    return _sigmoid_faults if elements.sigmoid else _soft_faults if elements.soft else _softmax_faults
 
 
 def _softmax_faults(config: LossConfig, logits: Array, target: Array) -> Iterator[Fault]:
@@ -99,6 +105,18 @@ def _softmax_faults(config: LossConfig, logits: Array, target: Array) -> Iterato
         elsewhere = "with label_smoothing" if config.label_smoothing else ""
         yield from _logit_faults(logits, lambda column: "on the target" if column == label else elsewhere)
         yield InvalidLogitError, "logits", label, "differs from the largest other logit by more than float64 holds"
+
+
+def _log_odds_faults(config: LossConfig, log_odds: Array, target: Array) -> Iterator[Fault]:
+    label, num_classes = int(target), len(config.weights or ())
+    if label == NO_TARGET:
+        yield InvalidTargetError, "targets", None, "no label, or a value that is none"
+    elif label < 0 or (num_classes and label >= num_classes):
+        classes = f"outside [0, {num_classes})" if num_classes else "negative"
+        yield InvalidTargetError, "targets", None, f"target {label} is {classes}{_ignored(config)}"
+    else:
+        text = f"log-odds {_number_text(log_odds.item())}: the loss is undefined or infinite"
+        yield InvalidLogitError, "log_odds", None, text
 
 
 def _soft_faults(config: LossConfig, logits: Array, labels: Array) -> Iterator[Fault]:

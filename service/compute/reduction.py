@@ -43,7 +43,7 @@ def reduce_batch(
     loss_sum, alpha_sum = float(loss.sum()), float(alpha.sum())
     count = divided_by(divisor, elements.num_examples - num_ignored - len(excluded), num_elements)
     by = denominator(reduction, alpha_sum, count) or 1
-    dtype = np.float64 if batch.logits.dtype == np.float64 else np.float32
+    dtype = np.float64 if elements.logits.dtype == np.float64 else np.float32
     columns: dict[str, Column] = {
         "loss": examples.loss.astype(dtype),
         "contribution": (loss / by).astype(dtype),

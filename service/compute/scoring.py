@@ -17,6 +17,7 @@ from service.loss.arrays import Array
 from service.loss.focal import FocalLoss
 from service.loss.row_state import BAD_TARGET, COUNTED
 from service.loss.scores import Scores
+from service.loss.statistics_scores import statistics_scores
 from service.schema.request import ELEMENT_OUTPUTS, RequestOptions
 from service.schema.structure import TopShare
 
@@ -70,7 +71,7 @@ def score_batch(
     invalid = []
     for part in _parts(device, options, elements):
         targets = part.of(elements.targets, by_class=elements.sigmoid or elements.soft)
-        scores = device.score(module, part.of(elements.logits, by_class=True), targets, needed)
+        scores = _score(device, module, elements, part, targets, needed)
         classes = _classes(elements, targets) if count_positive or finder is not None else None
         invalid.append(InvalidExamples.of_part(elements, part, scores.state))
         if aggregation is not None:
@@ -88,6 +89,16 @@ def score_batch(
         assert scores is not None
         examples = _plain_examples(scores, options.outputs)
     return BatchScores(examples, all_invalid, outputs, finder)
+
+
+def _score(
+    device: Device, module: FocalLoss, elements: Elements, part: Part, targets: Array, outputs: Sequence[str]
+) -> Scores:
+    """The scores of the elements of a part: from its logits, or what the client has reduced them to."""
+    if elements.statistics is None:
+        return device.score(module, part.of(elements.logits, by_class=True), targets, outputs)
+    statistics = {name: part.of(values, by_class=False).reshape(-1) for name, values in elements.statistics.items()}
+    return statistics_scores(module, statistics, targets.reshape(-1), outputs)
 
 
 def _scores_needed(options: RequestOptions, elements: Elements) -> list[str]:

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from service.compute.elements import Elements
+from service.compute.statistics import checked_statistics, with_statistics
 from service.errors import InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.labels import LabelError, class_labels, number_labels
 from service.formats.targets import numeric_targets
@@ -34,13 +35,16 @@ def elements_of(config: LossConfig, options: RequestOptions, number: int, batch:
     Raises:
         ShapeError: Shapes or lengths do not match each other, the layout or the configuration.
         InvalidTargetError: A target is no number.
-        InvalidRequestError: Soft labels together with `label_smoothing`.
+        InvalidRequestError: Soft labels together with `label_smoothing`, or invalid statistics.
+        NeedsLogitsError: Something that is asked for does not follow from the statistics.
     """
     layout = options.layout
     offsets = _offsets(layout, number, batch)
     if batch.ids is not None and len(batch.ids) != batch.num_examples:
         what = "rows of logits" if layout == "rows" else "examples"
         raise fault(ShapeError, f"{len(batch.ids)} ids for {batch.num_examples} {what}", "ids", batch=number)
+    if batch.statistics is not None:
+        return _of_statistics(config, options, number, batch, offsets)
     logits, targets = batch.logits, batch.targets
     if logits.ndim and targets.ndim and logits.shape[0] != targets.shape[0]:
         raise fault(ShapeError, f"{len(targets)} targets for {len(logits)} rows of logits", "targets", batch=number)
@@ -50,6 +54,25 @@ def elements_of(config: LossConfig, options: RequestOptions, number: int, batch:
         msg = "label_smoothing is for targets that are classes, and these are soft labels"
         raise fault(InvalidRequestError, msg, "targets", batch=number)
     return _with_numeric_targets(config, number, elements, exclude=options.on_invalid == "exclude")
+
+
+def _of_statistics(
+    config: LossConfig, options: RequestOptions, number: int, batch: Batch, offsets: Array | None
+) -> Elements:
+    layout, statistics = options.layout, checked_statistics(config, options, number, batch)
+    log_odds, targets = statistics["log_odds"], batch.targets
+    if config.mode == "sigmoid":
+        elements = _sigmoid(config, layout, number, log_odds, targets, offsets)
+    else:
+        if targets.ndim < 2 if layout == "dense" else targets.ndim != 1:
+            msg = f"softmax mode takes log_odds and targets {SOFTMAX_TARGETS[layout]}, got shape {list(targets.shape)}"
+            raise fault(ShapeError, msg, "targets", batch=number)
+        rows, places = targets.shape[:1], (prod(targets.shape[1:]),) if layout == "dense" else ()
+        logits = log_odds.reshape(*rows, 1, *places)
+        axes = targets.shape[1:]
+        elements = Elements(logits, targets.reshape(*rows, *places), False, False, offsets, axes, targets.shape, layout)
+    exclude = options.on_invalid == "exclude"
+    return with_statistics(config, number, _with_numeric_targets(config, number, elements, exclude=exclude), statistics)
 
 
 def _offsets(layout: Layout, number: int, batch: Batch) -> Array | None:

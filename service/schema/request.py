@@ -33,6 +33,8 @@ OUTPUTS = (
 )
 # Lists of regions, not numbers.
 REGIONS = "regions"
+# Scores of each element that a batch may hold in place of its logits; the first is required.
+STATISTICS = ("log_odds", "prediction", "entropy", "logit_margin", "normalized_margin", "el2n")
 # Of each element; the others in OUTPUTS are numbers of an example.
 ELEMENT_OUTPUTS = tuple(name for name in OUTPUTS if name not in ("num_valid", "label_quality", "max_loss"))
 DEFAULT_OUTPUTS = ("loss", "contribution")
@@ -138,6 +140,8 @@ class Batch:
         ids: One string or integer per example, or None.
         attributes: Lists with one value per example, by name, for the batches of runs; None without attributes.
         offsets: (N + 1,) int64 as received, the first element of each example; of the layout `ragged` only.
+        statistics: Scores in place of the logits, which are (0,) then: `log_odds` and others of STATISTICS, each of the
+            shape of the targets; None with logits.
     """
 
     logits: Column
@@ -145,12 +149,14 @@ class Batch:
     ids: Ids | None = None
     attributes: Mapping[str, Sequence[Any]] | None = None
     offsets: Column | None = None
+    statistics: Mapping[str, Column] | None = None
 
     @property
     def num_examples(self) -> int:
         if self.offsets is not None:
             return max(0, int(self.offsets.size) - 1)
-        return int(self.logits.shape[0]) if self.logits.ndim else 0
+        values = self.logits if self.statistics is None else self.targets
+        return int(values.shape[0]) if values.ndim else 0
 
 
 @dataclass(frozen=True, eq=False)

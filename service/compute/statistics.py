@@ -1,0 +1,85 @@
+"""The elements of a batch that holds statistics in place of its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from service.compute.elements import Elements
+from service.errors import InvalidRequestError, NeedsLogitsError, ShapeError
+from service.loss.statistics_scores import FROM_LOG_ODDS
+from service.schema.config import LossConfig
+from service.schema.faults import fault
+from service.schema.request import STATISTICS, Batch, Column, RequestOptions
+
+# Outputs of examples that are made of the losses and p_t of their elements.
+OF_EXAMPLES = ("num_valid", "label_quality", "max_loss")
+
+
+def checked_statistics(config: LossConfig, options: RequestOptions, number: int, batch: Batch) -> Mapping[str, Column]:
+    """The statistics of a batch, after a check of their names, shapes and numbers.
+
+    Args:
+        config: Configuration of the loss.
+        options: Options of the request.
+        number: Number of the batch, for messages.
+        batch: A batch with statistics.
+
+    Raises:
+        InvalidRequestError: No `log_odds`, an unknown statistic, or logits as well.
+        ShapeError: A statistic does not have the shape of the targets.
+        NeedsLogitsError: An output, or the loss itself, does not follow from what was sent.
+    """
+    statistics = batch.statistics or {}
+    if batch.logits.size:
+        raise fault(InvalidRequestError, "give logits or log_odds, not both", "logits", batch=number)
+    if "log_odds" not in statistics:
+        msg = "statistics in place of logits need log_odds"
+        raise fault(InvalidRequestError, msg, next(iter(statistics), "log_odds"), batch=number)
+    for name, values in statistics.items():
+        if name not in STATISTICS:
+            raise fault(InvalidRequestError, f"unknown statistic {name[:100]!r}", name[:100], batch=number)
+        if values.shape != batch.targets.shape:
+            msg = f"{name} {list(values.shape)} does not have the shape of the targets {list(batch.targets.shape)}"
+            raise fault(ShapeError, msg, name, batch=number)
+        if values.dtype.kind not in "iuf" and values.dtype.name != "bfloat16":
+            raise fault(InvalidRequestError, f"{name} is not numbers but {values.dtype.name}", name, batch=number)
+    for name in _unavailable(config, options, statistics):
+        msg = f"{name} does not follow from {', '.join(statistics)}: send it as well, or the logits"
+        raise fault(NeedsLogitsError, msg, "batches", number, name, detail=f"batch {number}: {msg}")
+    return statistics
+
+
+def _unavailable(config: LossConfig, options: RequestOptions, statistics: Mapping[str, Column]) -> Iterator[str]:
+    """What the request asks for and the statistics do not give."""
+    if config.label_smoothing:
+        yield "a loss with label_smoothing"
+    if config.mode == "sigmoid":
+        return
+    regions = ["prediction"] if options.with_regions else []
+    for name in (*options.outputs, *options.elements, *regions):
+        if name not in FROM_LOG_ODDS and name not in OF_EXAMPLES and name not in statistics and name != "regions":
+            yield name
+
+
+def with_statistics(config: LossConfig, number: int, elements: Elements, statistics: Mapping[str, Column]) -> Elements:
+    """The elements of a batch with statistics, from those whose logits are its log-odds and whose targets are numbers.
+
+    In sigmoid mode z = (2 y - 1) x of a hard label gives the logit x, and so everything else.
+
+    Raises:
+        NeedsLogitsError: A soft label in sigmoid mode; names batch and element.
+    """
+    if not elements.sigmoid:
+        shape = elements.targets.shape
+        return replace(elements, statistics={name: values.reshape(shape) for name, values in statistics.items()})
+    log_odds, targets = elements.logits, elements.targets
+    ignored = np.zeros(targets.shape, bool) if config.ignore_index is None else targets == config.ignore_index
+    soft = ~ignored & (targets > 0) & (targets < 1)
+    if soft.any():
+        row, label, *place = map(int, np.unravel_index(int(soft.argmax()), soft.shape))
+        msg = "the loss of a soft label does not follow from log_odds"
+        raise fault(NeedsLogitsError, msg, "targets", batch=number, row=row, element=place, column=label)
+    return replace(elements, logits=np.where(targets > 0.5, log_odds, -log_odds))

@@ -1,0 +1,108 @@
+"""Batches with statistics in place of logits: the same results as from the logits, and clear errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import InvalidLogitError, InvalidRequestError, InvalidTargetError, NeedsLogitsError, ShapeError
+from service.schema.request import OUTPUTS, STATISTICS, Batch
+from tests.compute.sample_requests import REDUCTIONS, compute
+from tests.compute.structured import Structured, structured_batches
+
+# They follow from more than the statistics.
+NEED_LOGITS = ("confidence_weighted_entropy", "grad_norm")
+
+
+def reduced(case: Structured) -> Batch:
+    """The batch of a case with the statistics of its logits."""
+    options: dict[str, Any] = {"layout": case.layout, "elements": STATISTICS, "outputs": []}
+    (result,) = compute([case.batch], case.config, **options).batches
+    shape = case.batch.targets.shape
+    statistics = {name: values.reshape(shape) for name, values in result.per_element.items()}
+    return Batch(np.empty(0), case.batch.targets, offsets=case.batch.offsets, statistics=statistics)
+
+
+@given(case=structured_batches(), reduction=st.sampled_from(REDUCTIONS))
+def test_the_result_is_that_of_the_logits(case: Structured, reduction: str) -> None:
+    sigmoid = case.config["mode"] == "sigmoid"
+    outputs = [name for name in OUTPUTS if (sigmoid or name not in NEED_LOGITS) and name != "prediction"]
+    options: dict[str, Any] = {
+        "layout": case.layout,
+        "outputs": [*outputs, "regions"],
+        "elements": ["loss", "prediction"],
+    }
+    config = case.config | {"reduction": reduction}
+    expected, got = (compute([batch], config, **options) for batch in (case.batch, reduced(case)))
+    assert got.loss == (None if expected.loss is None else pytest.approx(expected.loss, rel=1e-12, abs=1e-300))
+    assert (got.num_elements, got.num_ignored) == (expected.num_elements, expected.num_ignored)
+    (batch,), (other,) = got.batches, expected.batches
+    for name in outputs:
+        np.testing.assert_allclose(
+            batch.per_example[name], other.per_example[name], rtol=1e-9, atol=1e-12, err_msg=name
+        )
+    np.testing.assert_array_equal(batch.per_element["prediction"], other.per_element["prediction"])
+    np.testing.assert_allclose(batch.per_element["loss"], other.per_element["loss"], rtol=1e-9)
+    assert batch.regions is not None
+    assert other.regions is not None
+    np.testing.assert_array_equal(batch.regions.start, other.regions.start)
+    np.testing.assert_allclose(batch.regions.loss_sum, other.regions.loss_sum, rtol=1e-9)
+
+
+def with_log_odds(log_odds: Any, targets: Any, **statistics: Any) -> Batch:
+    arrays = {name: np.array(values) for name, values in statistics.items()}
+    return Batch(np.empty(0), np.array(targets), statistics={"log_odds": np.array(log_odds, np.float32)} | arrays)
+
+
+@pytest.mark.parametrize(
+    ("batch", "config", "options", "error", "message"),
+    [
+        (with_log_odds([1.0, 2.0], [0, 1]), {}, {"outputs": ["entropy"]}, NeedsLogitsError, "entropy does not follow"),
+        (with_log_odds([1.0], [0]), {}, {"outputs": ["grad_norm"]}, NeedsLogitsError, "batch 0: grad_norm does not"),
+        (with_log_odds([1.0], [0]), {}, {"elements": ["prediction"]}, NeedsLogitsError, "prediction does not follow"),
+        (with_log_odds([1.0], [0]), {}, {"outputs": ["regions"]}, NeedsLogitsError, "prediction does not follow"),
+        (with_log_odds([1.0], [0]), {"label_smoothing": 0.1}, {}, NeedsLogitsError, "label_smoothing does not follow"),
+        (with_log_odds([1.0, 2.0], [1, 0.25]), {"mode": "sigmoid"}, {}, NeedsLogitsError, "row 1, column 0: .*soft"),
+        (with_log_odds([1.0, 2.0], [0]), {}, {}, ShapeError, r"log_odds \[2\] .*targets \[1\]"),
+        (with_log_odds([1.0], [0], entropy=[1.0, 2.0]), {}, {}, ShapeError, r"entropy \[2\]"),
+        (with_log_odds([1.0, np.nan], [0, 1]), {}, {}, InvalidLogitError, "batch 0, row 1: log-odds NaN"),
+        (with_log_odds([-np.inf], [0]), {}, {}, InvalidLogitError, "batch 0, row 0: log-odds -inf"),
+        (
+            with_log_odds([1.0, 2.0], [0, 3]),
+            {"alpha": [1.0, 2.0]},
+            {},
+            InvalidTargetError,
+            r"row 1: target 3 .*\[0, 2\)",
+        ),
+        (with_log_odds([1.0], [-1]), {}, {}, InvalidTargetError, "target -1 is negative"),
+        (with_log_odds([1.0], [0], logits=[1.0]), {}, {}, InvalidRequestError, "unknown statistic 'logits'"),
+        (
+            Batch(np.zeros((1, 2)), np.array([0]), statistics={"log_odds": np.ones(1)}),
+            {},
+            {},
+            InvalidRequestError,
+            "not both",
+        ),
+        (
+            Batch(np.empty(0), np.array([0]), statistics={"entropy": np.ones(1)}),
+            {},
+            {},
+            InvalidRequestError,
+            "need log_odds",
+        ),
+    ],
+)
+def test_errors(batch: Batch, config: Any, options: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        compute([batch], config, **options)
+
+
+def test_invalid_elements_are_excluded() -> None:
+    batch = with_log_odds([1.0, np.nan, 2.0], [0, 1, -100])
+    result = compute([batch], {}, on_invalid="exclude")
+    assert [(row.index, row.code) for row in result.excluded] == [(1, "invalid_logit")]
+    assert (result.num_elements, result.num_ignored, result.num_excluded) == (1, 1, 1)
