@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn.functional import logsigmoid
 from service.loss.checks import not_ignored
 from service.loss.focal import FocalLoss
 from service.loss.formula import (
+    Moments,
     SoftmaxStatistics,
     cross_entropy_from_log_odds,
     focal_from_log_odds,
@@ -116,24 +117,35 @@ def softmax_outputs(
 ) -> dict[str, Tensor]:
     """The requested outputs, from the statistics of elements that have one class."""
     z = row.log_odds
-    p_t, other_p = torch.sigmoid(z), torch.sigmoid(-z)
-    values: dict[str, Tensor] = {}
-    if row.moments is not None:
-        spread = (1 + row.moments.squared).sqrt()
-        # The entropy of "t or not t", plus the entropy of the other classes times their probability 1 - p_t. As z tends
-        # to infinity, (1 - p_t) z tends to 0 although z does not.
-        not_target = torch.where(other_p > 0, other_p * -logsigmoid(-z), 0)
-        entropy = torch.where(p_t > 0, p_t * -logsigmoid(z), 0) + not_target + other_p * row.moments.entropy
-        values["entropy"] = entropy
-        values["confidence_weighted_entropy"] = confidence_weighted_entropy(entropy, p_t, num_classes)
-        values["el2n"] = other_p * spread
-        values["grad_norm"] = alpha_t * focal_slope(z, gamma) * spread
-    values["cross_entropy"] = cross_entropy_from_log_odds(z)
-    values["p_t"] = p_t
-    values["log_odds"] = z
-    if row.prediction is not None:
-        values["prediction"] = row.prediction
-    values["logit_margin"] = row.logit_margin
-    # p_t minus the largest other probability (1 - p_t) / s, shifted to [0, 1] as in cleanlab.
-    values["normalized_margin"] = (p_t - other_p * torch.exp(-row.log_others) + 1) / 2
+    values = {} if row.moments is None else _moment_outputs(row.moments, z, alpha_t, gamma, num_classes)
+    # Computed on request: each is a pass over all elements.
+    formulas: dict[str, Callable[[], Tensor | None]] = {
+        "cross_entropy": lambda: cross_entropy_from_log_odds(z),
+        "p_t": lambda: torch.sigmoid(z),
+        "log_odds": lambda: z,
+        "prediction": lambda: row.prediction,
+        "logit_margin": lambda: row.logit_margin,
+        # p_t minus the largest other probability (1 - p_t) / s, shifted to [0, 1] as in cleanlab.
+        "normalized_margin": lambda: (torch.sigmoid(z) - torch.sigmoid(-z) * torch.exp(-row.log_others) + 1) / 2,
+    }
+    for name in names:
+        value = formulas[name]() if name in formulas else values[name]
+        assert value is not None
+        values[name] = value
     return {name: values[name] for name in names}
+
+
+def _moment_outputs(moments: Moments, z: Tensor, alpha_t: Tensor, gamma: float, num_classes: int) -> dict[str, Tensor]:
+    """The outputs that need the moments."""
+    p_t, other_p = torch.sigmoid(z), torch.sigmoid(-z)
+    spread = (1 + moments.squared).sqrt()
+    # The entropy of "t or not t", plus the entropy of the other classes times their probability 1 - p_t. As z tends to
+    # infinity, (1 - p_t) z tends to 0 although z does not.
+    not_target = torch.where(other_p > 0, other_p * -logsigmoid(-z), 0)
+    entropy = torch.where(p_t > 0, p_t * -logsigmoid(z), 0) + not_target + other_p * moments.entropy
+    return {
+        "entropy": entropy,
+        "confidence_weighted_entropy": confidence_weighted_entropy(entropy, p_t, num_classes),
+        "el2n": other_p * spread,
+        "grad_norm": alpha_t * focal_slope(z, gamma) * spread,
+    }
