@@ -44,6 +44,7 @@ def loss_reply(result: LossResult) -> LossReply:
         "num_examples": result.num_examples,
         "num_ignored": result.num_ignored,
         "num_excluded": result.num_excluded,
+        "num_elements": result.num_elements,
         "batches": [_batch_loss(batch) for batch in result.batches],
         "hardest": hardest_examples(result),
         "excluded": excluded_examples(result),
@@ -100,6 +101,7 @@ def _batch_loss(batch: BatchResult) -> BatchLoss:
         "num_examples": batch.num_examples,
         "num_ignored": batch.num_ignored,
         "num_excluded": batch.num_excluded,
+        "num_elements": batch.num_elements,
         "per_example": cast(dict[str, list[ExampleOutput]], columns),
     }
     if batch.per_element:

@@ -121,6 +121,7 @@ def encode_response(result: LossResult, request: InferRequest, model: str, versi
             "num_examples": result.num_examples,
             "num_ignored": result.num_ignored,
             "num_excluded": result.num_excluded,
+            "num_elements": result.num_elements,
             "hardest": json_text(hardest_examples(result)),
             "excluded": json_text(excluded_examples(result)),
         },

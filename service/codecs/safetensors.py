@@ -91,6 +91,7 @@ class SafetensorsCodec:
             "batch_num_examples": np.array([batch.num_examples for batch in batches], np.int64),
             "batch_num_ignored": np.array([batch.num_ignored for batch in batches], np.int64),
             "batch_num_excluded": np.array([batch.num_excluded for batch in batches], np.int64),
+            "batch_num_elements": np.array([batch.num_elements for batch in batches], np.int64),
         }
         for name in batches[0].per_example if batches else ():
             tensors[f"per_example.{name}"] = _concatenated(name, [batch.per_example[name] for batch in batches])

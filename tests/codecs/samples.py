@@ -26,6 +26,7 @@ def result(per_example: dict[str, np.ndarray[Any, Any]] | None = None) -> LossRe
             "p_t": np.array([0.75, np.nan, np.nan], np.float32),
             "prediction": np.array([1, -1, -1]),
         },
+        num_elements=1,
         ids=["a", "b", 7],
     )
     second = BatchResult(
@@ -40,6 +41,7 @@ def result(per_example: dict[str, np.ndarray[Any, Any]] | None = None) -> LossRe
             "p_t": np.array([0.125], np.float32),
             "prediction": np.array([0]),
         },
+        num_elements=1,
     )
     return LossResult(
         config_id="fl_0123456789abcdef",
@@ -54,4 +56,5 @@ def result(per_example: dict[str, np.ndarray[Any, Any]] | None = None) -> LossRe
             HardExample(1, 0, None, np.float32(0.25), np.float32(0.25), -1.4),
         ),
         excluded=(Excluded(0, 2, 7, "invalid_logit", "NaN"),),
+        num_elements=2,
     )

@@ -66,6 +66,7 @@ def test_reply_has_the_result() -> None:
         "num_examples": "3",
         "num_ignored": "1",
         "num_excluded": "1",
+        "num_elements": "1",
     }
 
 

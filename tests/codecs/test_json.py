@@ -154,10 +154,10 @@ class TestDecode:
 
 GOLDEN_REPLY = (
     b'{"config_id":"fl_0123456789abcdef","device":"cpu","loss":0.5,"num_examples":4,"num_ignored":1,"num_excluded":1,'
-    b'"batches":[{"loss":0.5,"loss_sum":0.5,"alpha_sum":1.0,"num_examples":3,"num_ignored":1,"num_excluded":1,'
-    b'"per_example":{"loss":[0.5,0.0,null],"p_t":[0.75,null,null],"prediction":[1,null,null]}},'
+    b'"num_elements":2,"batches":[{"loss":0.5,"loss_sum":0.5,"alpha_sum":1.0,"num_examples":3,"num_ignored":1,"num_excluded":1,'
+    b'"num_elements":1,"per_example":{"loss":[0.5,0.0,null],"p_t":[0.75,null,null],"prediction":[1,null,null]}},'
     b'{"loss":null,"loss_sum":0.25,"alpha_sum":0.0,"num_examples":1,"num_ignored":0,"num_excluded":0,'
-    b'"per_example":{"loss":[0.25],"p_t":[0.125],"prediction":[0]}}],'
+    b'"num_elements":1,"per_example":{"loss":[0.25],"p_t":[0.125],"prediction":[0]}}],'
     b'"hardest":[{"batch":0,"index":0,"id":"a","loss":0.5,"contribution":0.5},'
     b'{"batch":1,"index":0,"loss":0.25,"contribution":0.25}],'
     b'"excluded":[{"batch":0,"index":2,"id":7,"code":"invalid_logit","msg":"NaN"}]}'
@@ -202,6 +202,7 @@ class TestEncode:
             "num_examples": 0,
             "num_ignored": 0,
             "num_excluded": 0,
+            "num_elements": 0,
             "batches": [],
             "hardest": [],
             "excluded": [],

@@ -65,7 +65,7 @@ def test_golden_reply() -> None:
         b'{"name":"prediction","datatype":"INT64","shape":[2],"parameters":{"binary_data_size":16}},'
         b'{"name":"loss","datatype":"FP64","shape":[1],"data":[null]}],'
         b'"parameters":{"config_id":"' + module.config.config_id.encode() + b'","device":"cpu",'
-        b'"num_examples":2,"num_ignored":0,"num_excluded":0,"hardest":"[]","excluded":"[]"},"id":"7"}'
+        b'"num_examples":2,"num_ignored":0,"num_excluded":0,"num_elements":2,"hardest":"[]","excluded":"[]"},"id":"7"}'
     )
     assert body == header + bytes([0] * 8 + [2] + [0] * 7)
     assert length == len(header)

@@ -34,19 +34,21 @@ GOLDEN_REPLY_HEADER = (
     b'"batch_alpha_sum":{"dtype":"F64","shape":[2],"data_offsets":[0,16]},'
     b'"batch_loss":{"dtype":"F64","shape":[2],"data_offsets":[16,32]},'
     b'"batch_loss_sum":{"dtype":"F64","shape":[2],"data_offsets":[32,48]},'
-    b'"batch_num_examples":{"dtype":"I64","shape":[2],"data_offsets":[48,64]},'
-    b'"batch_num_excluded":{"dtype":"I64","shape":[2],"data_offsets":[64,80]},'
-    b'"batch_num_ignored":{"dtype":"I64","shape":[2],"data_offsets":[80,96]},'
-    b'"loss":{"dtype":"F64","shape":[],"data_offsets":[96,104]},'
-    b'"per_example.prediction":{"dtype":"I64","shape":[4],"data_offsets":[104,136]},'
-    b'"per_example.loss":{"dtype":"F32","shape":[4],"data_offsets":[136,152]},'
-    b'"per_example.p_t":{"dtype":"F32","shape":[4],"data_offsets":[152,168]}}'
+    b'"batch_num_elements":{"dtype":"I64","shape":[2],"data_offsets":[48,64]},'
+    b'"batch_num_examples":{"dtype":"I64","shape":[2],"data_offsets":[64,80]},'
+    b'"batch_num_excluded":{"dtype":"I64","shape":[2],"data_offsets":[80,96]},'
+    b'"batch_num_ignored":{"dtype":"I64","shape":[2],"data_offsets":[96,112]},'
+    b'"loss":{"dtype":"F64","shape":[],"data_offsets":[112,120]},'
+    b'"per_example.prediction":{"dtype":"I64","shape":[4],"data_offsets":[120,152]},'
+    b'"per_example.loss":{"dtype":"F32","shape":[4],"data_offsets":[152,168]},'
+    b'"per_example.p_t":{"dtype":"F32","shape":[4],"data_offsets":[168,184]}}'
 )
 GOLDEN_REPLY_DATA = b"".join(
     [
         struct.pack("<2d", 1.0, 0.0),
         struct.pack("<2d", 0.5, np.nan),
         struct.pack("<2d", 0.5, 0.25),
+        struct.pack("<2q", 1, 1),
         struct.pack("<2q", 3, 1),
         struct.pack("<2q", 1, 0),
         struct.pack("<2q", 1, 0),

@@ -62,6 +62,7 @@ EXAMPLE_REPLY = {
     "num_examples": 2,
     "num_ignored": 0,
     "num_excluded": 0,
+    "num_elements": 2,
     "batches": [
         {
             "loss": 0.8141823,
@@ -70,6 +71,7 @@ EXAMPLE_REPLY = {
             "num_examples": 2,
             "num_ignored": 0,
             "num_excluded": 0,
+            "num_elements": 2,
             "per_example": {
                 "loss": [0.0050225, 1.6233421],
                 "contribution": [0.0025112, 0.8116711],

@@ -79,6 +79,7 @@ def _counts(result: BatchResult | LossResult) -> dict[str, str]:
         "num_examples": str(result.num_examples),
         "num_ignored": str(result.num_ignored),
         "num_excluded": str(result.num_excluded),
+        "num_elements": str(result.num_elements),
     }
 
 

@@ -102,6 +102,7 @@ class InferParameters(TypedDict):
     num_examples: int
     num_ignored: int
     num_excluded: int
+    num_elements: int
     hardest: str
     excluded: str
     warnings: NotRequired[str]

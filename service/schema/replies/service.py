@@ -65,9 +65,9 @@ class ConfigList(TypedDict):
 class BatchLoss(TypedDict):
     """The loss of one batch.
 
-    `loss` is reduced, null for the reduction `none` and for a mean over no example. `alpha_sum` is the sum of alpha_t
-    over the examples that are neither ignored nor excluded. `per_example` has a list for each requested output, and
-    `per_element` one for each output of `elements`, nested like the targets of the request.
+    `loss` is reduced, null for the reduction `none` and for a mean over no example. `num_elements` counts the elements
+    that are neither ignored nor excluded, `alpha_sum` is the sum of their alpha_t. `per_example` has a list for each
+    requested output, `per_element` one for each output of `elements`, nested like the targets of the request.
     """
 
     loss: Number
@@ -76,6 +76,7 @@ class BatchLoss(TypedDict):
     num_examples: int
     num_ignored: int
     num_excluded: int
+    num_elements: int
     per_example: dict[str, list[ExampleOutput]]
     per_element: NotRequired[dict[str, list[JsonValue]]]
 
@@ -117,6 +118,7 @@ class LossReply(TypedDict):
     num_examples: int
     num_ignored: int
     num_excluded: int
+    num_elements: int
     batches: list[BatchLoss]
     hardest: list[HardestExample]
     excluded: list[ExcludedExample]
