@@ -138,6 +138,17 @@ def scores(chunk: ElementChunk) -> Scores:
     return Scores(p_t, other)
 
 
+def likely_classes(chunk: ElementChunk, marks: Booleans) -> Integers:
+    """(m,) int64, the most likely class of each marked element; `marks` is (n, S)."""
+    likely = []
+    for part, marked in zip(chunk.parts(), marks, strict=True):
+        logits = part.logits[marked] if part.by_rows else np.ascontiguousarray(part.logits[:, marked].T)
+        p: Floats = np.zeros(logits.shape)
+        kernels.write_probabilities(logits, True, p, *_scratch(chunk.num_classes))
+        likely.append(p.argmax(axis=1))
+    return np.concatenate([np.zeros(0, np.int64), *likely])
+
+
 def probabilities(chunk: ElementChunk) -> Floats:
     """(n S, C) float64, the probabilities of all classes."""
     num_classes = chunk.num_classes

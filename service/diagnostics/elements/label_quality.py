@@ -1,72 +1,61 @@
 """Label quality of an example from the scores of its elements: low values are probably wrong.
 
-A score is the probability of an element's target. The definitions are those of cleanlab 2.9.0
-(`internal/multilabel_scorer.py`, `token_classification/rank.py`, `segmentation/rank.py`).
+A score is the probability of an element's target, NaN for an element that does not count. The definitions are those of
+cleanlab 2.9.0: `internal/multilabel_scorer.py`, `token_classification/rank.py`, `segmentation/rank.py`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from service.diagnostics.chunks import Booleans, Floats, Integers
+from service.diagnostics.chunks import Floats, Integers
 
 IMAGE_TEMPERATURE = LABELS_TEMPERATURE = 0.1
 TOKENS_TEMPERATURE = 0.05
 EMA_ALPHA = 0.8
 
 
-def softmin(scores: Floats, counted: Booleans | None = None, temperature: float = LABELS_TEMPERATURE) -> Floats:
+def softmin(scores: Floats, temperature: float = LABELS_TEMPERATURE) -> Floats:
     """Soft minimum of each row: the mean of its scores with the weights softmax((1 - score) / temperature).
 
     Args:
-        scores: (n, L) in [0, 1].
-        counted: (n, L) bool, elements that count; None for all.
+        scores: (n, S) in [0, 1], NaN for elements that do not count.
         temperature: > 0; a small one approaches the minimum, a large one the mean.
 
     Returns:
         (n,) float64, NaN for a row without counted elements.
     """
-    if counted is None:
-        counted = np.ones(scores.shape, np.bool_)
-    scores = np.where(counted, scores, np.inf)
-    least = scores.min(axis=1, initial=np.inf, keepdims=True)
-    weights = np.exp((np.where(counted, least, 0) - np.where(counted, scores, np.inf)) / temperature)
-    return _weighted_means(np.where(counted, scores, 0), weights)
+    weights = np.exp((minimum(scores)[:, None] - scores) / temperature)
+    return _weighted_means(scores, weights)
 
 
-def exponential_moving_average(scores: Floats, counted: Booleans | None = None, alpha: float = EMA_ALPHA) -> Floats:
+def exponential_moving_average(scores: Floats, alpha: float = EMA_ALPHA) -> Floats:
     """Moving average of each row's scores in descending order, in which the smallest weighs most.
 
     Args:
-        scores: (n, L) in [0, 1].
-        counted: (n, L) bool, elements that count; None for all.
+        scores: (n, S) in [0, 1], NaN for elements that do not count.
         alpha: In [0, 1], weight of the next smaller score against the average so far.
 
     Returns:
         (n,) float64, NaN for a row without counted elements.
     """
-    descending = -np.sort(-(scores if counted is None else np.where(counted, scores, np.nan)), axis=1)
     average: Floats = np.full(len(scores), np.nan)
-    for column in descending.T:
-        # NaN, the elements that do not count, comes last.
+    # NaN comes last.
+    for column in -np.sort(-scores, axis=1).T:
         following = np.where(np.isnan(average), column, alpha * column + (1 - alpha) * average)
         average = np.where(np.isnan(column), average, following)
     return average
 
 
-def minimum(scores: Floats, counted: Booleans | None = None) -> Floats:
-    """(n,) float64, the smallest counted score of each row of (n, L); NaN without one."""
-    if counted is None:
-        counted = np.ones(scores.shape, np.bool_)
-    least = np.where(counted, scores, np.inf).min(axis=1, initial=np.inf)
-    return np.where(counted.any(axis=1), least, np.nan)
+def minimum(scores: Floats) -> Floats:
+    """(n,) float64, the smallest score of each row of (n, S); NaN if no element counts."""
+    least: Floats = np.fmin.reduce(scores, axis=1, initial=np.nan)
+    return least
 
 
-def mean(scores: Floats, counted: Booleans | None = None) -> Floats:
-    """(n,) float64, the mean of the counted scores of each row of (n, L); NaN without one."""
-    if counted is None:
-        counted = np.ones(scores.shape, np.bool_)
-    return _weighted_means(np.where(counted, scores, 0), counted.astype(np.float64))
+def mean(scores: Floats) -> Floats:
+    """(n,) float64, the mean of the scores of each row of (n, S) that are not NaN; NaN if there is none."""
+    return _weighted_means(scores, np.where(np.isnan(scores), np.nan, 1))
 
 
 def ragged_minimum(scores: Floats, offsets: Integers) -> Floats:
@@ -83,13 +72,11 @@ def ragged_minimum(scores: Floats, offsets: Integers) -> Floats:
 
 
 def ragged_softmin(scores: Floats, offsets: Integers, temperature: float = TOKENS_TEMPERATURE) -> Floats:
-    """Soft minimum of each example, see `softmin`; the arguments are those of `ragged_minimum`."""
+    """Soft minimum of each example, see `softmin`; the other arguments are those of `ragged_minimum`."""
     least = np.repeat(ragged_minimum(scores, offsets), np.diff(offsets))
-    counted = ~np.isnan(scores)
-    weights = np.where(counted, np.exp((least - scores) / temperature), 0)
-    total = _ragged(np.add, weights, offsets)
-    weighted = _ragged(np.add, np.where(counted, scores, 0) * weights, offsets)
-    return _ratio(weighted, np.nan_to_num(total))
+    weights = np.exp((least - scores) / temperature)
+    sums = (np.nan_to_num(_ragged(np.add, np.nan_to_num(values), offsets)) for values in (scores * weights, weights))
+    return _ratio(*sums)
 
 
 def _ragged(combine: np.ufunc, values: Floats, offsets: Integers) -> Floats:
@@ -102,7 +89,8 @@ def _ragged(combine: np.ufunc, values: Floats, offsets: Integers) -> Floats:
 
 
 def _weighted_means(scores: Floats, weights: Floats) -> Floats:
-    return _ratio(np.einsum("ij,ij->i", scores, weights), weights.sum(axis=1))
+    """Means of rows with weights > 0, which are NaN where the scores are."""
+    return _ratio(np.nansum(scores * weights, axis=1), np.nansum(weights, axis=1))
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

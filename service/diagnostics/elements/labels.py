@@ -173,6 +173,12 @@ def probabilities(logits: NDArray[np.floating[Any]]) -> Floats:
         return np.asarray(1 / (1 + np.exp(-np.array(logits, np.float64, order="C"))))
 
 
+def scores(chunk: LabelChunk) -> Floats:
+    """(n, L) float64 in [0, 1], the probability of each target, NaN for an ignored one."""
+    positive = probabilities(chunk.logits)
+    return np.where(chunk.targets < 0, np.nan, np.where(chunk.targets == 1, positive, 1 - positive))
+
+
 def _groups(ranking: Ranking) -> int:
     return 2 if ranking in {"pair_margin", "class_confidence"} else 1
 
