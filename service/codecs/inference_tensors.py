@@ -40,6 +40,7 @@ INPUT_DATATYPES = {
     "logits": (*FLOATS, *INTEGERS),
     "targets": tuple(DATATYPES),
     "ids": ("BYTES", *INTEGERS),
+    "offsets": tuple(INTEGERS),
 }
 UNSUPPORTED = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "classification")
 
@@ -61,7 +62,7 @@ def parameters_of(owner: JsonObject, owner_name: str) -> JsonObject:
 
 
 def read_tensors(entries: list[JsonObject], body: Body, offset: int) -> dict[str, Column]:
-    """Read the inputs of a request, by part: `logits`, `targets`, `ids`.
+    """Read the inputs of a request, by part: `logits`, `targets`, `ids`, `offsets`.
 
     Args:
         entries: The inputs in the JSON.
@@ -78,7 +79,7 @@ def read_tensors(entries: list[JsonObject], body: Body, offset: int) -> dict[str
     tensors: dict[str, Column] = {}
     for entry in entries:
         name = str(entry.get("name"))
-        part = PART_OF.get(name)
+        part = PART_OF.get(name, name if name == "offsets" else None)
         if part is None or part in tensors:
             problem = "is unknown" if part is None else f"appears twice: the {part} are given already"
             msg = f"input {name[:MAX_NAME]!r} {problem}; known are {', '.join(INPUT_DATATYPES)}"
@@ -185,9 +186,11 @@ def _numbers(values: list[Any], datatype: str, shape: tuple[int, ...], name: str
 
 
 def _place(position: int, shape: tuple[int, ...]) -> str:
-    """Row and column of a value in an array (N,) or (N, C)."""
-    row, column = divmod(position, math.prod(shape[1:]))
-    return f", row {row}" if len(shape) == 1 else f", row {row}, column {column}"
+    """Row and column of a value in an array (N,) or (N, C); of other arrays the index after the row."""
+    row, *rest = (int(index) for index in np.unravel_index(position, shape))
+    if not rest:
+        return f", row {row}"
+    return f", row {row}, column {rest[0]}" if len(rest) == 1 else f", row {row}, element {rest}"
 
 
 def _flattened(data: list[Any], shape: tuple[int, ...], name: str) -> list[Any]:

@@ -11,7 +11,9 @@ from typing import cast
 
 import numpy as np
 
+from service.codecs.element_outputs import PREFIX
 from service.codecs.inference_tensors import MAX_NAME, parameters_of, read_tensors
+from service.codecs.json_elements import regions_json
 from service.codecs.json_reply import excluded_examples, hardest_examples, json_bytes, json_text, warnings_of
 from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
 from service.formats.arrays import Body
@@ -20,18 +22,27 @@ from service.formats.strict_json import read_strict_json
 from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
 from service.schema.replies.inference import InferOutput, InferReply
-from service.schema.request import OUTPUTS, Batch, Column, LossRequest, RequestOptions
+from service.schema.request import ELEMENT_OUTPUTS, OUTPUTS, Batch, Column, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
 # `loss` is the scalar of the batch; the losses of the examples have a name of their own.
 LOSS, PER_EXAMPLE_LOSS = "loss", "per_example_loss"
+INTEGER_OUTPUTS = ("prediction", "num_valid", f"{PREFIX}prediction")
 OUTPUT_DATATYPES = {
     LOSS: "FP64",
-    PER_EXAMPLE_LOSS: "FP32",
-    **{name: "INT64" if name == "prediction" else "FP32" for name in OUTPUTS if name != "loss"},
+    **{
+        name: "INT64" if name in INTEGER_OUTPUTS else "FP32"
+        for name in (
+            PER_EXAMPLE_LOSS,
+            *(name for name in OUTPUTS if name != "loss"),
+            *(PREFIX + name for name in ELEMENT_OUTPUTS),
+        )
+    },
 }
 DEFAULT_OUTPUTS = (LOSS, PER_EXAMPLE_LOSS, "contribution")
-PARAMETERS = ("config", "config_id", "top_k", "on_invalid")
+PARAMETERS = ("config", "config_id", "top_k", "on_invalid", "layout", "divisor", "within", "top_regions")
+# A parameter has no members: objects are JSON texts.
+JSON_PARAMETERS = ("config", "within")
 RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
 
 
@@ -85,16 +96,20 @@ def decode_request(body: Body, header_length: int | None) -> InferRequest:
     identity = header.get("id")
     if identity is not None and not isinstance(identity, str):
         raise DecodeError("id is a string")
-    request = LossRequest(_options(parameters, outputs), (Batch(tensors["logits"], tensors["targets"], ids),))
+    request = LossRequest(_options(parameters, outputs), (_batch(tensors, ids),))
     return InferRequest(request, outputs, identity)
+
+
+def _batch(tensors: dict[str, Column], ids: list[str | int] | None) -> Batch:
+    return Batch(tensors["logits"], tensors["targets"], ids, offsets=tensors.get("offsets"))
 
 
 def encode_response(result: LossResult, request: InferRequest, model: str, version: str) -> tuple[bytes, int | None]:
     """Encode a reply, and return it with the length of its JSON (None without binary tensors).
 
     A missing or non-finite number is null in JSON. A missing prediction is -1 in both forms, because clients convert
-    it to an INT64 array. The parameters of the protocol are strings and numbers, so `hardest` and `excluded` are JSON
-    texts.
+    it to an INT64 array. The parameters of the protocol are strings and numbers, so `hardest`, `excluded` and `regions`
+    are JSON texts.
     """
     outputs: list[InferOutput] = []
     binary: list[bytes] = []
@@ -126,6 +141,8 @@ def encode_response(result: LossResult, request: InferRequest, model: str, versi
             "excluded": json_text(excluded_examples(result)),
         },
     }
+    if result.batches[0].regions is not None:
+        reply["parameters"]["regions"] = regions_json(result.batches[0].regions).decode()
     if result.warnings:
         reply["parameters"]["warnings"] = json_text(warnings_of(result))
     if request.id is not None:
@@ -137,8 +154,12 @@ def encode_response(result: LossResult, request: InferRequest, model: str, versi
 def _values(result: LossResult, name: str) -> Column:
     if name == LOSS:
         return np.array([np.nan if result.loss is None else result.loss])
-    values = result.batches[0].per_example["loss" if name == PER_EXAMPLE_LOSS else name]
-    return values if name == "prediction" else values.astype(np.float32)
+    (batch,) = result.batches
+    if name.startswith(PREFIX):
+        values = batch.per_element[name.removeprefix(PREFIX)]
+    else:
+        values = batch.per_example["loss" if name == PER_EXAMPLE_LOSS else name]
+    return values if name in INTEGER_OUTPUTS else values.astype(np.float32)
 
 
 def _json_object(text: memoryview) -> JsonObject:
@@ -168,14 +189,18 @@ def _options(parameters: JsonObject, outputs: tuple[RequestedOutput, ...]) -> Re
             detail = f"unknown parameter {name[:MAX_NAME]!r}; known are {', '.join(PARAMETERS)}"
             raise fault(InvalidRequestError, "unknown parameter", "parameters", name[:MAX_NAME], detail=detail)
     fields = {name: parameters[name] for name in PARAMETERS if name in parameters}
-    config = fields.get("config")
-    if isinstance(config, str):
-        try:
-            fields["config"] = read_strict_json(config.encode())
-        except ValueError as err:
-            raise DecodeError(f"parameter config is not JSON: {err}") from err
-    names = ["loss" if output.name == PER_EXAMPLE_LOSS else output.name for output in outputs if output.name != LOSS]
-    return RequestOptions.parse({**fields, "outputs": names})
+    for name in JSON_PARAMETERS:
+        text = fields.get(name)
+        # The names that `within` may have are no JSON.
+        if isinstance(text, str) and (name == "config" or text.lstrip().startswith("{")):
+            try:
+                fields[name] = read_strict_json(text.encode())
+            except ValueError as err:
+                raise DecodeError(f"parameter {name} is not JSON: {err}") from err
+    names = [output.name for output in outputs if output.name != LOSS]
+    elements = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+    examples = ["loss" if name == PER_EXAMPLE_LOSS else name for name in names if not name.startswith(PREFIX)]
+    return RequestOptions.parse({**fields, "outputs": examples, "elements": elements})
 
 
 def _outputs(entries: list[JsonObject], *, binary: bool) -> tuple[RequestedOutput, ...]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
-from service.schema.request import OUTPUTS
+from service.schema.request import ELEMENT_OUTPUTS, OUTPUTS
 from tests.live.server_process import ServerProcess
 
 ROWS, CLASSES = 12, 5
@@ -65,7 +66,7 @@ def test_health_and_metadata(model: triton.InferenceServerClient, client: httpx.
     assert metadata["versions"] == ["1"]
     assert {tensor["name"]: tensor["shape"] for tensor in metadata["inputs"]} == {"logits": [-1, -1], "targets": [-1]}
     outputs = {tensor["name"] for tensor in metadata["outputs"]}
-    assert outputs == {*OUTPUTS, "per_example_loss"}
+    assert outputs == {*OUTPUTS, "per_example_loss", *(f"per_element.{name}" for name in ELEMENT_OUTPUTS)}
     assert client.get("/v2/health/ready").json() == {"live": True, "ready": True}
     config_id = client.put("/configs", json={"gamma": 1.125}).json()["config_id"]
     assert model.is_model_ready(config_id)
@@ -94,7 +95,7 @@ def test_infer_gives_what_post_loss_gives(
     assert result.as_numpy("loss").tolist() == pytest.approx([answer["loss"]], rel=1e-6)
     for name, values in answer["batches"][0]["per_example"].items():
         got = result.as_numpy("per_example_loss" if name == "loss" else name)
-        assert got.dtype == (np.int64 if name == "prediction" else np.float32)
+        assert got.dtype == (np.int64 if name in ("prediction", "num_valid") else np.float32)
         assert got.tolist() == pytest.approx(values, rel=1e-4, abs=1e-7)
 
 
@@ -149,6 +150,60 @@ def test_an_empty_batch_is_valid(model: triton.InferenceServerClient) -> None:
     result = model.infer("focal_loss", empty)
     assert np.isnan(result.as_numpy("loss")[0])
     assert result.as_numpy("contribution").shape == (0,)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_mask(model: triton.InferenceServerClient, client: httpx.Client, binary: bool) -> None:
+    logits = RNG.standard_normal((2, 3, 4, 5)).astype(np.float32)
+    targets = RNG.integers(0, 3, (2, 4, 5))
+    targets[0, :2] = -100
+    options = {"layout": "dense", "divisor": 7.5, "within": {"top_share": 0.5}, "top_regions": 2}
+    elements, examples = ["loss", "prediction"], ["num_valid", "label_quality", "max_loss"]
+    result = model.infer(
+        "focal_loss",
+        inputs_of(logits, targets, binary=binary),
+        outputs=[
+            triton.InferRequestedOutput(name, binary_data=binary)
+            for name in ("loss", *examples, *(f"per_element.{name}" for name in elements))
+        ],
+        parameters=options | {"within": json.dumps(options["within"])},
+    )
+    body = options | {"outputs": [*examples, "regions"], "elements": elements}
+    answer = client.post("/loss", json=body | {"logits": logits.tolist(), "targets": targets.tolist()}).json()
+    (batch,) = answer["batches"]
+    assert result.as_numpy("loss").tolist() == pytest.approx([answer["loss"]], rel=1e-5)
+    for name in examples:
+        assert result.as_numpy(name).tolist() == pytest.approx(batch["per_example"][name], rel=1e-5)
+    for name in elements:
+        got = result.as_numpy(f"per_element.{name}")
+        assert got.shape == targets.shape
+        null = -1 if name == "prediction" else np.nan
+        expected_values = [null if value is None else value for value in np.ravel(batch["per_element"][name])]
+        assert got.ravel().tolist() == pytest.approx(expected_values, rel=1e-4, abs=1e-7, nan_ok=True)
+    parameters = result.get_response()["parameters"]
+    assert parameters["num_elements"] == answer["num_elements"] == 30
+    regions = [region for example in json.loads(parameters["regions"]) for region in example]
+    in_json = [region for example in batch["per_example"]["regions"] for region in example]
+    assert [region["box"] for region in regions] == [region["box"] for region in in_json]
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_sentence(model: triton.InferenceServerClient, client: httpx.Client, binary: bool) -> None:
+    offsets = np.array([0, 3, 3, 12])
+    sent = triton.InferInput("offsets", [4], "INT64")
+    sent.set_data_from_numpy(offsets, binary_data=binary)
+    result = model.infer(
+        "focal_loss", [*inputs_of(binary=binary), sent], parameters={"layout": "ragged", "within": "sum"}
+    )
+    lists = {
+        name: [values[start:stop].tolist() for start, stop in pairwise(offsets)]
+        for name, values in (("logits", LOGITS), ("targets", TARGETS))
+    }
+    answer = client.post("/loss", json={"layout": "ragged", "within": "sum", **lists}).json()
+    assert result.as_numpy("loss").tolist() == pytest.approx([answer["loss"]], rel=1e-5)
+    expected_losses = answer["batches"][0]["per_example"]["loss"]
+    assert expected_losses[1] == 0
+    assert result.as_numpy("per_example_loss").tolist() == pytest.approx(expected_losses, rel=1e-5)
 
 
 def test_sigmoid_and_ignored_rows(model: triton.InferenceServerClient) -> None:

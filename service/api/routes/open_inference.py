@@ -115,6 +115,7 @@ async def model_metadata(request: Request, model: ModelName) -> Response:
 
 
 def _tensor(name: str, datatype: str) -> TensorMetadata:
+    # Of the layout `rows`; others have more dimensions.
     shapes = {"loss": [1], "logits": [-1, -1]}
     return {"name": name, "datatype": datatype, "shape": shapes.get(name, [-1])}
 

@@ -86,7 +86,7 @@ class RequestedOutput(TypedDict):
 
 
 class InferRequestBody(TypedDict):
-    """An inference request; `parameters` has `config` (a JSON text) or `config_id`, `top_k` and `on_invalid`."""
+    """An inference request; `parameters` has `config` (a JSON text) or `config_id`, and further options."""
 
     id: NotRequired[str]
     parameters: NotRequired[JsonObject]
@@ -95,7 +95,7 @@ class InferRequestBody(TypedDict):
 
 
 class InferParameters(TypedDict):
-    """Details of the result; `hardest`, `excluded` and `warnings` are JSON texts, as the protocol has no lists here."""
+    """Details of the result; lists, such as `hardest` and `regions`, are JSON texts, as the protocol has none here."""
 
     config_id: str
     device: str
@@ -105,6 +105,7 @@ class InferParameters(TypedDict):
     num_elements: int
     hardest: str
     excluded: str
+    regions: NotRequired[str]
     warnings: NotRequired[str]
 
 
