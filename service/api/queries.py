@@ -34,7 +34,7 @@ from service.errors import InvalidRequestError
 from service.formats.name_lists import split_names
 from service.mining.listing import CLASSES, QueueFilter, VerdictFilter, parse_order
 from service.mining.listing import SORTABLE as QUEUE_SORTABLE
-from service.runs.examples import RANGES, SORTABLE, Filter
+from service.queries.examples import RANGES, SORTABLE, Filter
 from service.runs.names import NAME
 from service.runs.run_classes import RunClasses
 from service.schema.faults import fault

@@ -6,9 +6,9 @@ import math
 from typing import cast
 
 from service.errors import InvalidConfigError
-from service.runs.queries import View
-from service.runs.sql import literal
-from service.runs.weighting import Weighting
+from service.queries.sql import literal
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.faults import fault
 from service.schema.replies.comparison import ComparedExample, Comparison
 

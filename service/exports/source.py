@@ -11,10 +11,10 @@ import orjson
 from service.exports.rows import ExportRow
 from service.mining.reasons import reason
 from service.mining.strategies import SUGGESTED, SUGGESTED_P
-from service.runs.examples import attributes_of, last_attributes
-from service.runs.queries import SCORE_NAMES, View
+from service.queries.examples import attributes_of, last_attributes
+from service.queries.view import SCORE_NAMES, View
+from service.queries.weighting import Weighting
 from service.runs.review_files import Verdicts
-from service.runs.weighting import Weighting
 from service.schema.replies.queues import QueueRow
 
 ROWS_AT_ONCE = 10_000

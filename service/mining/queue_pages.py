@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from service.mining.listing import Listing, QueueFilter, page
 from service.mining.progress import expected_yield, progress
-from service.runs.queries import View
+from service.queries.view import View
 from service.runs.review_files import Verdicts
 from service.runs.store import RunStore
 from service.schema.replies.queues import Queue, QueuePage

@@ -15,14 +15,14 @@ from service.mining.reasons import reason
 from service.mining.requests import Only, QueueRequest
 from service.mining.selection import Candidate, Candidates, Part, Rule, apportion, interleave, select
 from service.mining.strategies import Ranking, ranking, suggest_over_epochs
+from service.queries.examples import Condition, attributes_of
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.runs.damage import damage
-from service.runs.examples import Condition, attributes_of
 from service.runs.names import check_name
-from service.runs.queries import View
 from service.runs.run_classes import RunClasses
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
-from service.runs.weighting import Weighting
 from service.schema.faults import fault
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueRow, QueueSettings, StoredQueue

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import InvalidRequestError
-from service.runs.examples import MAX_ATTRIBUTES, RANGES, Filter
+from service.queries.examples import MAX_ATTRIBUTES, RANGES, Filter
 from service.runs.run_classes import RunClasses
 from service.schema.faults import fault, validation_fault
 from service.schema.replies.fields import Strategy

@@ -17,9 +17,9 @@ from service.diagnostics.label_errors import confident_learning, suspected
 from service.diagnostics.rows import chunks_of, placed_chunks
 from service.errors import InvalidRequestError
 from service.mining.requests import QueueRequest
-from service.runs.queries import SCORE_NAMES, View
-from service.runs.sql import literal, quoted
-from service.runs.weighting import Weighting
+from service.queries.sql import literal, quoted
+from service.queries.view import SCORE_NAMES, View
+from service.queries.weighting import Weighting
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueRow
 

@@ -9,10 +9,10 @@ from typing import Any, Protocol, TypeVar, cast
 import orjson
 from pydantic import TypeAdapter
 
-from service.runs.cache import BoundedCache
 from service.runs.damage import named_damage
-from service.runs.files import Files
 from service.runs.snapshot import Snapshot
+from service.storage.cache import BoundedCache
+from service.storage.files import Files
 
 DOCUMENT_BYTES_CACHED = 64 * 1024 * 1024
 DERIVED_BYTES_CACHED = 64 * 1024 * 1024

@@ -13,10 +13,10 @@ from starlette.types import Message
 
 from service.api.app import create_app
 from service.api.current import CURRENT, CurrentRequest
-from service.runs.compaction import MERGED_AT_ONCE
+from service.queries.view import View
 from service.runs.manifest import RunDescription
-from service.runs.queries import View
 from service.settings import Settings
+from service.storage.compaction import MERGED_AT_ONCE
 
 
 @pytest.mark.parametrize("kind", ["batches", "reviews"])

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.api.queries import ExamplesQuery
-from service.runs.examples import RANGES
+from service.queries.examples import RANGES
 from service.settings import Settings
 
 BATCH = {

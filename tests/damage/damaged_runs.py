@@ -18,12 +18,12 @@ import httpx
 
 from service.api.app import create_app
 from service.mining.queues import FOLDER, STORED_QUEUE
-from service.runs import compaction
-from service.runs.compaction import compact
-from service.runs.files import open_files
 from service.runs.store import RunStore
 from service.runs.verify import verify
 from service.settings import Settings
+from service.storage import compaction
+from service.storage.compaction import compact
+from service.storage.files import open_files
 
 SOURCE, HEALTHY = "source", "healthy"
 REVIEW = [{"id": "e1", "verdict": "wrong", "label": 0}]

@@ -16,8 +16,8 @@ from scipy.stats import spearmanr
 
 from service.diagnostics.compare import MAX_MOVES, compare
 from service.errors import InvalidConfigError
-from service.runs.queries import View
-from service.runs.weighting import Weighting
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.replies.comparison import Comparison
 from tests.replies import assert_is
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs

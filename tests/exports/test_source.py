@@ -14,7 +14,7 @@ from service.exports.formats import FORMATS
 from service.exports.source import epoch_rows, queue_rows
 from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
-from service.runs.queries import View
+from service.queries.view import View
 from tests.exports.examples import options, whole
 from tests.runs.temp_runs import TempRuns, temp_runs
 

@@ -22,7 +22,7 @@ from service.mining.listing import listings
 from service.mining.progress import progress
 from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
-from service.runs.queries import View
+from service.queries.view import View
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 NAMES = ["cat", "dog", "emu"]

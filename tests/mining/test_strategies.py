@@ -18,7 +18,7 @@ from scipy.stats import chisquare
 from service.errors import InvalidRequestError
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
-from service.runs.weighting import Weighting
+from service.queries.weighting import Weighting
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most
 

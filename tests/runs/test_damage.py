@@ -17,14 +17,15 @@ import pytest
 import structlog
 
 from service.errors import RunDamagedError, StorageFullError, StorageUnavailableError
-from service.runs import compaction, damage
+from service.queries.view import View
+from service.runs import damage
 from service.runs.damage import log_damage, named_damage
 from service.runs.data_files import METADATA_KEY
-from service.runs.files import open_files
 from service.runs.manifest import RunDescription
-from service.runs.queries import View
-from service.runs.storage_errors import storage_errors
 from service.runs.store import RunStore
+from service.storage import compaction
+from service.storage.errors import storage_errors
+from service.storage.files import open_files
 from tests.runs.plain_rows import add, ids_in
 from tests.runs.temp_runs import temp_runs
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from service.errors import LossServiceError
-from service.runs.compaction import compact
-from service.runs.files import open_files
 from service.runs.manifest import RunDescription
 from service.runs.store import RunStore
 from service.runs.sweep import sweep
+from service.storage.compaction import compact
+from service.storage.files import open_files
 from tests.runs.plain_rows import add
 from tests.runs.writer import review_of
 

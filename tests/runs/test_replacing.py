@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import BatchConflictError, RunFullError, UnknownBatchError, UnknownEpochError, UnknownRunError
-from service.runs import compaction
-from service.runs.compaction import compact
 from service.runs.data_files import Footer
 from service.runs.epoch_writer import Stored
-from service.runs.files import open_files
 from service.runs.manifest import RunDescription
 from service.runs.store import RunStore
+from service.storage import compaction
+from service.storage.compaction import compact
+from service.storage.files import open_files
 from tests.runs.plain_rows import NUM_CLASSES, rows_of
 from tests.runs.temp_runs import TempRuns, temp_runs
 

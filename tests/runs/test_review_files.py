@@ -17,14 +17,14 @@ from service.mining.listing import QueueFilter, listing
 from service.mining.queue_pages import queue_page
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
-from service.runs import compaction
-from service.runs.compaction import MERGED_AT_ONCE, compact
-from service.runs.files import open_files
-from service.runs.local_files import LocalFiles
+from service.queries.run_queries import RunQueries
 from service.runs.manifest import RunDescription
-from service.runs.queries import RunQueries
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
+from service.storage import compaction
+from service.storage.compaction import MERGED_AT_ONCE, compact
+from service.storage.files import open_files
+from service.storage.local_files import LocalFiles
 from tests.runs.temp_runs import temp_runs
 from tests.runs.writer import review_of
 

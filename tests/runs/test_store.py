@@ -21,16 +21,14 @@ from service.errors import (
     UnknownEpochError,
     UnknownRunError,
 )
-from service.runs import compaction
-from service.runs.compaction import MERGED_AT_ONCE, compact
 from service.runs.data_files import Footer
 from service.runs.epoch_files import EpochFolder
-from service.runs.files import open_files
-from service.runs.local_files import WRITEBACK_BYTES, LocalFiles
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
-from service.runs.remote_files import RemoteFiles
 from service.runs.store import RunStore
+from service.storage import compaction
+from service.storage.compaction import MERGED_AT_ONCE, compact
+from service.storage.files import open_files
 from tests.runs.plain_rows import NUM_CLASSES, add, ids_in, rows_of
 
 PLAIN = RunDescription()
@@ -298,29 +296,6 @@ class TestFaults:
         monkeypatch.setattr(type(store.files), "create", lambda *_: (_ for _ in ()).throw(StorageFullError("full")))
         with pytest.raises(StorageFullError):
             store.check()
-
-
-def test_a_file_is_complete_before_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [
-        bytes([number]) * size
-        for number, size in enumerate((1, WRITEBACK_BYTES - 1, WRITEBACK_BYTES, 3 * WRITEBACK_BYTES, 5))
-    ]
-    synced: list[int] = []
-    sync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.fstat(file).st_size), sync(file)))
-    files = LocalFiles(tmp_path)
-    assert files.create("f", lambda file: [file.write(part) for part in parts])
-    with files.open("f") as file:
-        assert file.read() == b"".join(parts)
-    assert synced[0] == sum(map(len, parts))
-
-
-def test_a_data_directory_is_a_folder_or_a_url(tmp_path: Path) -> None:
-    assert isinstance(open_files(str(tmp_path)), LocalFiles)
-    assert isinstance(open_files(f"file://{tmp_path}"), LocalFiles)
-    assert isinstance(open_files("memory://x"), RemoteFiles)
-    with pytest.raises(StorageUnavailableError, match="nosuch"):
-        open_files("nosuch://x")
 
 
 def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

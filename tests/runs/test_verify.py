@@ -11,10 +11,10 @@ import pytest
 
 from service.errors import RunDamagedError
 from service.mining.queues import STORED_QUEUE
-from service.runs import compaction
-from service.runs.files import open_files
 from service.runs.store import RunStore
 from service.runs.verify import Finding, verify
+from service.storage import compaction
+from service.storage.files import open_files
 from tests.cli.command import run as run_command
 from tests.damage.damaged_runs import HEALTHY, DamagedRuns, damaged_runs
 from tests.runs.temp_runs import temp_runs

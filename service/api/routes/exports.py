@@ -24,10 +24,10 @@ from service.exports.preview import preview
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows, queue_rows
 from service.mining.queues import queue
-from service.runs.queries import View
-from service.runs.storage_errors import storage_errors
+from service.queries.view import View
 from service.runs.store import RunStore
 from service.schema.replies.exports import ExportPreview
+from service.storage.errors import storage_errors
 
 router = APIRouter(prefix="/runs/{run}/export", tags=["runs"], dependencies=[Depends(refuse_repeated_parameters)])
 

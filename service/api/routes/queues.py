@@ -26,7 +26,7 @@ from service.mining.queue_pages import queue_page, queue_reply
 from service.mining.queues import create_queue, delete_queue, preview, rename_queue
 from service.mining.requests import QueueRename, QueueRequest
 from service.mining.reviews import ReviewRequest, add_reviews
-from service.runs.queries import View
+from service.queries.view import View
 from service.runs.run_classes import RunClasses
 from service.schema.replies.queues import Queue, QueueList, QueuePage, StoredQueue
 from service.schema.replies.reviews import AddedReviews, Reviews

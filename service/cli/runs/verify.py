@@ -28,9 +28,9 @@ def verify(
     from service.cli.doctor.settings import examine_settings
     from service.errors import LossServiceError, NotFoundError
     from service.mining.queues import FOLDER, STORED_QUEUE
-    from service.runs.files import open_files
     from service.runs.store import RunStore
     from service.runs.verify import verify as find_damage
+    from service.storage.files import open_files
 
     if (run is None) == (not all_runs):
         fail("name a run, or use --all")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
 
-from service.runs.storage_errors import storage_errors
+from service.storage.errors import storage_errors
 
 # Beginnings of the names of temporary files and folders, and of folders that are being deleted.
 STAGED, DELETED = ".staged-", ".deleted-"

@@ -9,9 +9,10 @@ from threading import Event, Timer
 import pytest
 
 from service.errors import QueryTimeoutError
-from service.runs.interrupts import Cancellation, QueryCancelledError
-from service.runs.queries import RunQueries, View
-from service.runs.storage_errors import storage_errors
+from service.queries.interrupts import Cancellation, QueryCancelledError
+from service.queries.run_queries import RunQueries
+from service.queries.view import View
+from service.storage.errors import storage_errors
 from tests.runs.temp_runs import TempRuns, temp_runs
 
 # A minute of work of one core, which no optimiser shortens.

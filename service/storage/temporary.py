@@ -16,8 +16,8 @@ from threading import Lock
 from typing import BinaryIO
 from uuid import uuid4
 
-from service.runs.files import Files
-from service.runs.local_files import remove_tree
+from service.storage.files import Files
+from service.storage.local_files import remove_tree
 
 FOLDER = "temporary"
 LOCK = ".lock"

@@ -16,8 +16,8 @@ from operator import itemgetter
 import orjson
 
 from service.errors import LossServiceError
-from service.runs.files import Files, modified_times
 from service.schema.config import LossConfig, memory_bytes
+from service.storage.files import Files, modified_times
 
 FOLDER = "configs"
 CONFIG_ID = re.compile(r"fl_[0-9a-f]{16}")

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, Protocol
 import fsspec
 
 from service.errors import StorageUnavailableError
-from service.runs.local_files import LocalFiles
-from service.runs.remote_files import RemoteFiles
+from service.storage.local_files import LocalFiles
+from service.storage.remote_files import RemoteFiles
 
 
 class Files(Protocol):

@@ -14,11 +14,11 @@ import orjson
 import pyarrow.compute as pc
 
 from service.errors import InvalidRequestError, UnknownExampleError
+from service.queries.sql import literal
+from service.queries.view import SCORE_NAMES, View
+from service.queries.weighting import Weighting
 from service.runs.parquet import read_rows
-from service.runs.queries import SCORE_NAMES, View
 from service.runs.review_files import ReviewHistory, Verdicts
-from service.runs.sql import literal
-from service.runs.weighting import Weighting
 from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage, Percentiles, ScoredExample

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.runs.configs import ConfigFiles
-from service.runs.files import Files, open_files
 from service.schema.config import LossConfig, memory_bytes
 from service.settings import MIB
+from service.storage.config_files import ConfigFiles
+from service.storage.files import Files, open_files
 
 
 @pytest.fixture(params=["local", "memory"])

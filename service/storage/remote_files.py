@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
-from service.runs.storage_errors import storage_errors
+from service.storage.errors import storage_errors
 
 
 class RemoteFiles:

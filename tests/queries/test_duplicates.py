@@ -15,9 +15,9 @@ from service.diagnostics.summary import diagnostics
 from service.exports.source import epoch_rows
 from service.mining.queues import preview
 from service.mining.requests import QueueRequest
-from service.runs.duplicates import SCHEMA, LeftOut
-from service.runs.examples import Filter, Order, example, examples_page
-from service.runs.queries import View
+from service.queries.duplicates import SCHEMA, LeftOut
+from service.queries.examples import Filter, Order, example, examples_page
+from service.queries.view import View
 from service.runs.review_files import ReviewHistory
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
