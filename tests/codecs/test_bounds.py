@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from service.codecs import json_logits
 from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.base import MAX_BATCHES, DecodeOptions, Reader
 from service.codecs.json import JsonCodec
@@ -36,6 +37,12 @@ TABLES: list[tuple[Reader, Callable[[pa.Table], bytes]]] = [
     (PARQUET, parquet_file),
     (CSV, csv_file),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scanner() -> None:
+    """Compile the scanner of JSON before its time is measured, as the service does at its start."""
+    json_logits.warm_up()
 
 
 def refused(kind: type[LossServiceError], reader: Reader, body: bytes, **limits: Any) -> str:
