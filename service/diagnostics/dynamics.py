@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from service.queries.examples import LATEST, sort_keys
-from service.queries.sql import literal
+from service.queries.order import sort_keys
+from service.queries.sql import LATEST, literal
 from service.queries.view import View
 from service.queries.weighting import Weighting
 from service.schema.replies.dynamics import Dynamics, ExampleDynamics, Region, RegionCounts

@@ -11,7 +11,7 @@ import orjson
 from service.exports.rows import ExportRow
 from service.mining.reasons import reason
 from service.mining.strategies import SUGGESTED, SUGGESTED_P
-from service.queries.examples import attributes_of, last_attributes
+from service.queries.attributes import attributes_of, last_attributes
 from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
 from service.runs.review_files import Verdicts

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from service.errors import InvalidRequestError, UnknownQueueError
 from service.mining.queues import FOLDER, queue
-from service.queries.examples import attributes_of, json_pointer, last_attributes, sort_keys
+from service.queries.attributes import attributes_of, json_pointer, last_attributes
+from service.queries.order import sort_keys
 from service.queries.view import SCORE_NAMES, View
 from service.runs.review_files import Verdicts
 from service.runs.snapshot import Snapshot

@@ -15,7 +15,8 @@ from service.mining.reasons import reason
 from service.mining.requests import Only, QueueRequest
 from service.mining.selection import Candidate, Candidates, Part, Rule, apportion, interleave, select
 from service.mining.strategies import Ranking, ranking, suggest_over_epochs
-from service.queries.examples import Condition, attributes_of
+from service.queries.attributes import attributes_of
+from service.queries.sql import Condition
 from service.queries.view import View
 from service.queries.weighting import Weighting
 from service.runs.damage import damage

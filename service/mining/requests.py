@@ -7,7 +7,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import InvalidRequestError
-from service.queries.examples import MAX_ATTRIBUTES, RANGES, Filter
+from service.queries.filters import MAX_ATTRIBUTES, Filter
+from service.queries.view import SCORE_NAMES
 from service.runs.run_classes import RunClasses
 from service.schema.faults import fault, validation_fault
 from service.schema.replies.fields import Strategy
@@ -48,21 +49,22 @@ class Only(BaseModel):
     attributes: Annotated[dict[str, str], Field(max_length=MAX_ATTRIBUTES)] = {}
     # Not strict: JSON has lists, no tuples.
     ranges: Annotated[
-        dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]], Field(max_length=len(RANGES) + len(OVER_EPOCHS))
+        dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]],
+        Field(max_length=len(SCORE_NAMES) + len(OVER_EPOCHS)),
     ] = {}
 
     @model_validator(mode="after")
     def _known(self) -> Only:
         for name in self.ranges:
-            if name not in (*RANGES, *OVER_EPOCHS):
-                raise ValueError(f"no range of {name[:100]!r}; known are {', '.join((*RANGES, *OVER_EPOCHS))}")
+            if name not in (*SCORE_NAMES, *OVER_EPOCHS):
+                raise ValueError(f"no range of {name[:100]!r}; known are {', '.join((*SCORE_NAMES, *OVER_EPOCHS))}")
         return self
 
     @property
     def filter(self) -> Filter:
         """The conditions on the rows of an epoch; `QueueRequest.by_number` has replaced the names of classes."""
         classes = {"target": self.target, "prediction": self.prediction}
-        bounds = {name: pair for name, pair in self.ranges.items() if name in RANGES}
+        bounds = {name: pair for name, pair in self.ranges.items() if name in SCORE_NAMES}
         return Filter(
             classes={name: [label] for name, label in classes.items() if isinstance(label, int)},
             at_least={name: least for name, (least, _) in bounds.items() if least is not None},

@@ -16,6 +16,7 @@ from service.queries.interrupts import Cancellation
 from service.queries.sql import EMPTY, ROWS, quoted
 from service.queries.weighting import Weighting
 from service.runs.data_files import DataFile
+from service.runs.schema import SCORES
 from service.runs.snapshot import Snapshot
 from service.storage.cache import BoundedCache
 
@@ -27,16 +28,7 @@ ROWS_FETCHED = 10_000
 RESULT_BYTES_CACHED = 16 * 1024 * 1024
 ENTRY_BYTES = 500
 LEFT_OUT_BYTES_CACHED = 64 * 1024 * 1024
-SCORE_NAMES = (
-    "loss",
-    "cross_entropy",
-    "p_t",
-    "log_odds",
-    "logit_margin",
-    "normalized_margin",
-    "entropy",
-    "el2n",
-)
+SCORE_NAMES = ("loss", "cross_entropy", "p_t", *SCORES)
 
 
 class Caches:

@@ -16,7 +16,9 @@ from service.exports.source import epoch_rows
 from service.mining.queues import preview
 from service.mining.requests import QueueRequest
 from service.queries.duplicates import SCHEMA, LeftOut
-from service.queries.examples import Filter, Order, example, examples_page
+from service.queries.examples import example, examples_page
+from service.queries.filters import Filter
+from service.queries.order import Order
 from service.queries.view import View
 from service.runs.review_files import ReviewHistory
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs

@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError, UnknownExampleError
-from service.queries.examples import SHOWN, SORTABLE, Filter, Order, example, examples_page
+from service.queries.examples import SHOWN, example, examples_page
+from service.queries.filters import Filter
+from service.queries.order import SORTABLE, Order
 from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
 from service.runs.review_files import ReviewHistory
