@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from threading import Lock
 from typing import TypeVar
 
@@ -147,8 +147,7 @@ class RunQueries:
                 connection.execute("SET temp_directory = ?", [str(folder)])
                 connection.execute("SET enable_progress_bar = false")
                 connection.execute("SET parquet_metadata_cache = true")
-                with suppress(duckdb.Error):
-                    connection.execute("SET preserve_insertion_order = false")
+                connection.execute("SET preserve_insertion_order = false")
                 if self.store.files.filesystem is not None:
                     connection.register_filesystem(self.store.files.filesystem)
                 self._connection = connection

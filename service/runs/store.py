@@ -32,7 +32,6 @@ from service.errors import (
     RunConflictError,
     RunFullError,
     ShapeError,
-    StorageUnavailableError,
     UnknownRunError,
 )
 from service.runs.damage import damage, named_damage
@@ -48,7 +47,6 @@ from service.schema.faults import fault
 from service.schema.replies.reviews import Review
 from service.storage.cache import BoundedCache
 from service.storage.files import Files
-from service.storage.local_files import CHECKS
 
 MANIFEST = "run.json"
 UID = re.compile(r"[0-9a-f]{32}")
@@ -320,19 +318,3 @@ class RunStore:
         """
         with self._not_deleted(snapshot) as within:
             self.review_folder(snapshot).add(reviews, within=within)
-
-    def check(self) -> None:
-        """Check that a file can be written, read and deleted.
-
-        Raises:
-            StorageFullError, StorageUnavailableError: The check failed.
-        """
-        path = f"{CHECKS}/{uuid4().hex}"
-        self.files.create(path, lambda file: file.write(b"ok"))
-        try:
-            with self.files.open(path) as file:
-                content = file.read()
-        finally:
-            self.files.delete(path)
-        if content != b"ok":
-            raise StorageUnavailableError("a file in the data directory has other bytes than were written")

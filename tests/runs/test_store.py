@@ -290,13 +290,6 @@ class TestFaults:
         assert not old.exists()
         assert young.exists()
 
-    def test_the_check_raises_if_nothing_can_be_written(self, store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        store.check()
-        assert store.files.names("checks") == []
-        monkeypatch.setattr(type(store.files), "create", lambda *_: (_ for _ in ()).throw(StorageFullError("full")))
-        with pytest.raises(StorageFullError):
-            store.check()
-
 
 def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import StorageUnavailableError
-from service.storage.files import open_files
-from service.storage.local_files import WRITEBACK_BYTES, LocalFiles
+from service.errors import StorageFullError, StorageUnavailableError
+from service.storage.durable import WRITEBACK_BYTES
+from service.storage.files import check_files, open_files
+from service.storage.local_files import LocalFiles
 from service.storage.remote_files import RemoteFiles
 
 
@@ -32,3 +33,15 @@ def test_a_data_directory_is_a_folder_or_a_url(tmp_path: Path) -> None:
     assert isinstance(open_files("memory://x"), RemoteFiles)
     with pytest.raises(StorageUnavailableError, match="nosuch"):
         open_files("nosuch://x")
+
+
+@pytest.mark.parametrize("location", ["folder", "memory"])
+def test_the_check_raises_if_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    files = open_files(str(tmp_path) if location == "folder" else f"memory://{tmp_path.name}")
+    check_files(files)
+    assert files.names("checks") == []
+    monkeypatch.setattr(type(files), "create", lambda *_: (_ for _ in ()).throw(StorageFullError("full")))
+    with pytest.raises(StorageFullError):
+        check_files(files)
