@@ -8,9 +8,8 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
-WRITEBACK_BYTES = 512 * 1024
 # File for a lock of the names in a folder, on a file system without hard links.
 NAMES = ".names"
 # Errors of link(2) on a file system without hard links, such as exFAT.
@@ -20,7 +19,7 @@ WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 def write_synced(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Create a file with durable content; its name is not durable yet."""
     with open(path, "xb") as file:
-        write(cast(BinaryIO, _EarlyWriteback(file)))
+        write(file)
         file.flush()
         os.fsync(file.fileno())
 
@@ -70,29 +69,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class _EarlyWriteback:
-    """A file whose pages the kernel starts to write to disk early, so that the final fsync takes less time.
-
-    Args:
-        file: Empty file, open for writing.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._written = self._started = 0
-
-    def write(self, data: Any) -> int:
-        written = self._file.write(data)
-        self._written += written
-        # On POSIX_FADV_DONTNEED Linux starts to write dirty pages (mm/fadvise.c); macOS has no such call.
-        if self._written - self._started >= WRITEBACK_BYTES and hasattr(os, "posix_fadvise"):
-            self._file.flush()
-            length = self._written - self._started
-            os.posix_fadvise(self._file.fileno(), self._started, length, os.POSIX_FADV_DONTNEED)
-            self._started = self._written
-        return written
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)

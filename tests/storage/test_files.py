@@ -6,17 +6,13 @@ from pathlib import Path
 import pytest
 
 from service.errors import StorageFullError, StorageUnavailableError
-from service.storage.durable import WRITEBACK_BYTES
 from service.storage.files import check_files, open_files
 from service.storage.local_files import LocalFiles
 from service.storage.remote_files import RemoteFiles
 
 
 def test_a_file_is_complete_before_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [
-        bytes([number]) * size
-        for number, size in enumerate((1, WRITEBACK_BYTES - 1, WRITEBACK_BYTES, 3 * WRITEBACK_BYTES, 5))
-    ]
+    parts = [b"a", b"b" * 2**20, b"c" * 5]
     synced: list[int] = []
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.fstat(file).st_size), sync(file)))
