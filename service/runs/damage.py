@@ -51,13 +51,13 @@ def named_damage(path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as err:
-        cause = err.__cause__ if isinstance(err, StorageUnavailableError) else err
-        if isinstance(cause, LossServiceError):
+        cause = (isinstance(err, StorageUnavailableError) and err.__cause__) or err
+        if isinstance(err, LossServiceError) and not (isinstance(cause, OSError) and cause.errno in OF_ONE_FILE):
             raise
         # A parser raises OSError without a number.
         if isinstance(cause, OSError) and cause.errno is not None and cause.errno not in OF_ONE_FILE:
             raise StorageUnavailableError(f"a file of a run cannot be read now: {cause.strerror}") from err
-        raise damage(path, f"cannot be read: {short_text(cause or err)}") from err
+        raise damage(path, f"cannot be read: {short_text(cause)}") from err
 
 
 def damage(path: str, reason: str) -> RunDamagedError:

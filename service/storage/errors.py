@@ -12,11 +12,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def storage_errors(place: str = "the data directory") -> Iterator[None]:
+def storage_errors(place: str = "the data directory", of: type[Exception] = OSError) -> Iterator[None]:
     """Convert errors of the operating system to errors of the service, except FileNotFoundError.
 
     Args:
         place: The folder that is used, for the message.
+        of: Errors to convert: Exception for object stores, whose clients have errors of their own.
 
     Raises:
         StorageFullError: The disk or quota is full.
@@ -26,9 +27,10 @@ def storage_errors(place: str = "the data directory") -> Iterator[None]:
         yield
     except (FileNotFoundError, LossServiceError):
         raise
-    except OSError as err:
-        if err.errno in FULL:
-            raise StorageFullError(f"{place} is full: {err.strerror}") from err
+    except of as err:
+        reason = err.strerror if isinstance(err, OSError) else None
+        if isinstance(err, OSError) and err.errno in FULL:
+            raise StorageFullError(f"{place} is full: {reason}") from err
         # Neither the path nor the text of an unknown error belongs into a reply.
-        reason = err.strerror or type(err).__name__
+        reason = reason or type(err).__name__
         raise StorageUnavailableError(f"{place} cannot be used: {reason}", headers={"Retry-After": "30"}) from err

@@ -119,7 +119,8 @@ def open_files(location: str) -> Files:
     if location.startswith("file://"):
         return LocalFiles(Path(location.removeprefix("file://")))
     try:
-        filesystem, root = fsspec.core.url_to_fs(location)
+        # A cached listing lacks the files of other processes.
+        filesystem, root = fsspec.core.url_to_fs(location, use_listings_cache=False)
     except (ValueError, ImportError) as err:
         raise StorageUnavailableError(f"data_dir {location}: {err}") from err
     return RemoteFiles(filesystem, root)
