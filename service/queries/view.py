@@ -160,14 +160,10 @@ class View:
             for number in unknown:
                 found = NONE
                 if number in doubtful:
-                    found = find_left_out(self._every_row(self.snapshot.with_rows(number)), self._table)
+                    found = find_left_out(self._every_row(self.snapshot.with_rows(number)), self.table)
                 self._caches.left_out.put(self.snapshot.epoch_fingerprint(number), found)
                 self._left_out[number] = found
         return self._left_out
-
-    def _table(self, sql: str) -> pa.Table:
-        self.check()
-        return self.cursor.sql(sql).to_arrow_table()
 
     def _every_row(self, files: Sequence[DataFile]) -> str:
         whole = [self._url(file) for file in files if not file.hidden]
@@ -215,11 +211,18 @@ class View:
         (row,) = self.rows(sql, parameters)
         return row
 
+    def table(self, sql: str) -> pa.Table:
+        """Run a query and return its result as Arrow columns."""
+        self.check()
+        return self.cursor.sql(sql).to_arrow_table()
+
     def batches(self, sql: str, parameters: Sequence[object] = (), rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        """Run a query and return its result as Arrow record batches of at most `rows` rows."""
+        """Run a query and return its result as one or more Arrow record batches of at most `rows` rows."""
         self.check()
         try:
-            for batch in self.cursor.sql(sql, params=list(parameters)).to_arrow_reader(rows):
+            reader = self.cursor.sql(sql, params=list(parameters)).to_arrow_reader(rows)
+            yield pa.RecordBatch.from_pylist([], reader.schema)
+            for batch in reader:
                 yield batch
                 self.check()
         except OSError:

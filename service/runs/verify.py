@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import BinaryIO, Protocol
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import TypeAdapter
 
 from service.errors import RunDamagedError, UnknownRunError
 from service.runs.check_data import check_data
 from service.runs.data_files import DataFile
+from service.runs.documents import Document
 from service.runs.epoch_files import EpochFolder
 from service.runs.manifest import Manifest
 from service.runs.parquet import read_rows
@@ -45,20 +45,31 @@ class Finding:
     repair: Callable[[], object] | None = None
 
 
+class DocumentOfExamples(Document, Protocol):
+    """A document that names examples."""
+
+    @property
+    def ids(self) -> Iterable[str]:
+        """Ids of the examples."""
+
+
+DocumentReaders = Mapping[str, Callable[[BinaryIO], DocumentOfExamples]]
+
+
 class Verification:
     """Reads every file of a run.
 
     Args:
         store: The store.
         run: Name of the run.
-        document_types: Type of the documents in each folder for them.
+        documents: Reads the documents in each folder for them.
     """
 
-    def __init__(self, store: RunStore, run: str, document_types: dict[str, TypeAdapter[Any]]) -> None:
+    def __init__(self, store: RunStore, run: str, documents: DocumentReaders) -> None:
         self._store = store
         self._files = store.files
         self._run = run
-        self._types = document_types
+        self._readers = documents
         self._wanted: set[str] = set()
 
     def findings(self) -> Iterator[Finding]:
@@ -143,14 +154,14 @@ class Verification:
                 yield self._set_aside(f"runs/{self._run}/{name}", err, "nothing is lost")
 
     def _documents(self, snapshot: Snapshot) -> Iterator[Finding]:
-        for folder, adapter in self._types.items():
+        for folder, read in self._readers.items():
             for name in self._store.documents.names(snapshot, folder):
                 try:
-                    document = self._store.documents.get(snapshot, folder, name, adapter) or {}
+                    document = self._store.documents.get(snapshot, folder, name, read)
                 except RunDamagedError as err:
                     yield self._set_aside(f"{snapshot.root}/{folder}/{name}.json", err, "create it again")
                 else:
-                    self._wanted.update(row["id"] for row in document.get("rows", ()))
+                    self._wanted.update(() if document is None else document.ids)
 
     def _reviews(self, root: str) -> Iterator[Finding]:
         folder = ReviewFolder(self._files, root, ReviewCache())
@@ -215,7 +226,7 @@ class Verification:
             yield self._finding(f"runs/{self._run}/epochs", problem, "a batch is gone: push it again")
 
 
-def verify(store: RunStore, run: str | None, document_types: dict[str, TypeAdapter[Any]]) -> Iterator[Finding]:
+def verify(store: RunStore, run: str | None, documents: DocumentReaders) -> Iterator[Finding]:
     """Find the damaged files of a run, or of all runs.
 
     Files written by other processes meanwhile are not damaged: a file that disappears was merged or deleted.
@@ -223,14 +234,14 @@ def verify(store: RunStore, run: str | None, document_types: dict[str, TypeAdapt
     Args:
         store: The store.
         run: Name of the run; None for all runs.
-        document_types: Type of the documents in each folder for them.
+        documents: Reads the documents in each folder for them.
 
     Raises:
         UnknownRunError: No run has this name.
     """
     for name in store.names() if run is None else [run]:
         try:
-            yield from Verification(store, name, document_types).findings()
+            yield from Verification(store, name, documents).findings()
         except (FileNotFoundError, UnknownRunError):
             # Another process has deleted the run, unless it was asked for by its name.
             if run is not None:

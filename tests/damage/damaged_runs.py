@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 
 from service.api.app import create_app
-from service.mining.queues import FOLDER, STORED_QUEUE
+from service.mining.queue_file import read_queue
+from service.mining.queues import FOLDER
 from service.runs.store import RunStore
 from service.runs.verify import verify
 from service.settings import Settings
@@ -114,7 +115,7 @@ class DamagedRuns:
             if is_folder:
                 path.unlink()
                 path.mkdir()
-            if any(verify(RunStore(open_files(str(self.folder)), 1), copy.name, {FOLDER: STORED_QUEUE})):
+            if any(verify(RunStore(open_files(str(self.folder)), 1), copy.name, {FOLDER: read_queue})):
                 self.outcomes["verified"] += 1
             outcomes = {self._outcome(copy.name, kind, *reply) for reply in self._ask(copy.name)}
             self.outcomes.update(outcomes)

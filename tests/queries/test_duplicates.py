@@ -21,6 +21,7 @@ from service.queries.filters import Filter
 from service.queries.order import Order
 from service.queries.view import View
 from service.runs.review_files import ReviewHistory
+from tests.mining.queue_dicts import whole
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 CLASSES, EPOCHS = 4, (0, 1, 3)
@@ -122,9 +123,9 @@ def test_dynamics(runs: TempRuns) -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_queues(runs: TempRuns, strategy: str) -> None:
     request = QueueRequest.parse({"strategy": strategy, "budget": 30, "epoch": 3})
-    assert same(runs, lambda view: preview(view, request, view.weighting(), []))["rows"]
+    assert same(runs, lambda view: whole(preview(view, request, view.weighting(), [])))["rows"]
     quotas = QueueRequest.parse({"strategy": strategy, "budget": 30, "epoch": 3, "per_class": "proportional"})
-    same(runs, lambda view: preview(view, quotas, view.weighting(), []))
+    same(runs, lambda view: whole(preview(view, quotas, view.weighting(), [])))
 
 
 @pytest.mark.parametrize("epoch", EPOCHS)

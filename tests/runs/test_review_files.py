@@ -13,9 +13,9 @@ import numpy as np
 import orjson
 import pytest
 
-from service.mining.listing import QueueFilter, listing
+from service.mining.listing import QueueFilter
 from service.mining.queue_pages import queue_page
-from service.mining.queues import create_queue
+from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
 from service.queries.run_queries import RunQueries
 from service.runs.manifest import RunDescription
@@ -219,8 +219,8 @@ def test_after_ten_thousand_single_verdicts_a_page_of_a_queue_reads_a_few_files(
 
         def num_reads_of_a_page() -> int:
             reads.clear()
-            queue = listing(store, store.snapshot("r"), "q")
-            page = queries.ask("r", lambda view: queue_page(store, view, queue, QueueFilter()))
+            stored = queue(store, store.snapshot("r"), "q")
+            page = queries.ask("r", lambda view: queue_page(store, view, stored, QueueFilter()))
             assert page["num_wrong"] == 5
             return reads["reviews"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import RunDamagedError
-from service.mining.queues import STORED_QUEUE
+from service.mining.queue_file import read_queue
 from service.runs.store import RunStore
 from service.runs.verify import Finding, verify
 from service.storage import compaction
@@ -19,7 +19,7 @@ from tests.cli.command import run as run_command
 from tests.damage.damaged_runs import HEALTHY, DamagedRuns, damaged_runs
 from tests.runs.temp_runs import temp_runs
 
-TYPES = {"queues": STORED_QUEUE}
+READERS = {"queues": read_queue}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def runs() -> Iterator[DamagedRuns]:
 
 
 def findings(folder: Path, run: str | None) -> list[Finding]:
-    return list(verify(RunStore(open_files(str(folder)), 1), run, TYPES))
+    return list(verify(RunStore(open_files(str(folder)), 1), run, READERS))
 
 
 def flip(path: Path, place: int) -> None:
@@ -113,7 +113,7 @@ def test_files_that_a_damaged_one_has_replaced_count_again(monkeypatch: pytest.M
         store = RunStore(runs.store.files, 1)
         with pytest.raises(RunDamagedError, match="level1-"):
             store.snapshot("r")
-        (finding,) = verify(store, "r", TYPES)
+        (finding,) = verify(store, "r", READERS)
         assert finding.repair is not None
         finding.repair()
         assert sorted(name for file in store.snapshot("r").data for name in file.batches) == ["a", "b"]

@@ -103,8 +103,8 @@ def _export(store: RunStore, view: View, query: ExportQuery) -> tuple[ExportOpti
     verdicts = store.reviews(view.snapshot).verdicts
     if query.queue is not None:
         stored = queue(store, view.snapshot, query.queue)
-        options = export_options(view, query.queue, stored["epoch"], len(stored["rows"]), query.tool_names)
-        return options, queue_rows(view, stored["rows"], verdicts)
+        options = export_options(view, query.queue, stored.head["epoch"], len(stored), query.tool_names)
+        return options, queue_rows(view, stored, verdicts)
     epoch = view.snapshot.epoch(query.epoch)
     total = view.num_examples(epoch)
     weighting = view.weighting(query.weights, query.gamma)
