@@ -9,6 +9,17 @@ from contextlib import contextmanager
 from service.errors import LossServiceError, StorageFullError, StorageUnavailableError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Errors of opening or reading that one file causes; others, such as too many open files, are those of the machine.
+OF_ONE_FILE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.ENXIO,
+)
 
 
 @contextmanager
@@ -34,3 +45,12 @@ def storage_errors(place: str = "the data directory", of: type[Exception] = OSEr
         # Neither the path nor the text of an unknown error belongs into a reply.
         reason = reason or type(err).__name__
         raise StorageUnavailableError(f"{place} cannot be used: {reason}", headers={"Retry-After": "30"}) from err
+
+
+def is_of_machine(err: BaseException) -> bool:
+    """True if an error of reading a file says nothing about the file, and may be gone soon."""
+    cause = (isinstance(err, StorageUnavailableError) and err.__cause__) or err
+    if isinstance(cause, OSError):
+        # A parser raises OSError without a number.
+        return cause.errno is not None and cause.errno not in OF_ONE_FILE
+    return isinstance(err, StorageUnavailableError)
