@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from service.errors import RunDamagedError, UnknownRunError
 from service.runs.check_data import check_data
+from service.runs.damage import named_damage
 from service.runs.data_files import DataFile
 from service.runs.documents import Document
 from service.runs.epoch_files import EpochFolder
@@ -69,6 +70,7 @@ class Verification:
         self._store = store
         self._files = store.files
         self._run = run
+        self._folder = f"runs/{run}"
         self._readers = documents
         self._wanted: set[str] = set()
 
@@ -86,11 +88,11 @@ class Verification:
             if copy is None:
                 return
             manifest = copy
-        with self._files.reading(f"runs/{self._run}/{manifest.uid}"):
+        with self._files.reading(f"{self._folder}/{manifest.uid}"):
             yield from self._data(manifest)
 
     def _data(self, manifest: Manifest) -> Iterator[Finding]:
-        root = f"runs/{self._run}/{manifest.uid}"
+        root = f"{self._folder}/{manifest.uid}"
         yield from self._other_folders(manifest)
         yield from self._documents(Snapshot(self._run, manifest, None, (), self._files))
         yield from self._reviews(root)
@@ -102,7 +104,7 @@ class Verification:
         yield from self._missing_rows(live)
 
     def _finding(self, path: str, problem: str, remedy: str, repair: Callable[[], object] | None = None) -> Finding:
-        file = path.removeprefix(f"runs/{self._run}/")
+        file = path.removeprefix(f"{self._folder}/")
         return Finding(self._run, file, problem, remedy, repair)
 
     def _set_aside(self, path: str, err: RunDamagedError, remedy: str) -> Finding:
@@ -112,46 +114,43 @@ class Verification:
         return self._finding(path, err.fault, f"{remedy}; the file moves to {DAMAGED}/", repair)
 
     def _move(self, path: str) -> None:
-        rest = path.removeprefix(f"runs/{self._run}/")
-        target = f"runs/{self._run}/{DAMAGED}/{rest}"
+        rest = path.removeprefix(f"{self._folder}/")
+        target = f"{self._folder}/{DAMAGED}/{rest}"
         parent, name = PurePosixPath(target).parent, PurePosixPath(target).name
         taken = {*self._files.names(str(parent)), *self._files.folders(str(parent))}
         self._files.move(path, f"{target}-{uuid4().hex[:8]}" if name in taken else target)
 
     def _copy(self) -> Manifest | None:
         """The copy of the manifest in the folder of the data, if it can be read."""
-        for uid in self._files.folders(f"runs/{self._run}"):
-            path = f"runs/{self._run}/{uid}/{MANIFEST}"
-            if UID.fullmatch(uid) and self._files.exists(path):
-                with self._files.open(path) as file:
-                    content = file.read()
-                try:
-                    manifest = Manifest.read(path, content)
-                except Exception:
-                    continue
-                if manifest.uid == uid:
-                    return manifest
+        for uid in filter(UID.fullmatch, self._files.folders(self._folder)):
+            path = f"{self._folder}/{uid}/{MANIFEST}"
+            try:
+                with named_damage(path), self._files.open(path) as file:
+                    manifest = Manifest.read(path, file.read())
+            except (FileNotFoundError, RunDamagedError):
+                continue
+            if manifest.uid == uid:
+                return manifest
         return None
 
     def _damaged_manifest(self, err: RunDamagedError, copy: Manifest | None) -> Finding:
-        path = f"runs/{self._run}/{MANIFEST}"
+        path = f"{self._folder}/{MANIFEST}"
         if copy is None:
             remedy = "configuration and class names are lost: restore the file from a backup, or delete the run"
             return self._finding(path, err.fault, remedy)
 
         def repair() -> None:
-            folder = f"runs/{self._run}"
-            if MANIFEST in (*self._files.names(folder), *self._files.folders(folder)):
+            if MANIFEST in (*self._files.names(self._folder), *self._files.folders(self._folder)):
                 self._move(path)
             self._files.create(path, lambda file: file.write(copy.content))
 
         return self._finding(path, err.fault, "it is written again from its copy", repair)
 
     def _other_folders(self, manifest: Manifest) -> Iterator[Finding]:
-        for name in self._files.folders(f"runs/{self._run}"):
+        for name in self._files.folders(self._folder):
             if UID.fullmatch(name) and name != manifest.uid:
                 err = RunDamagedError.of(self._run, name, "does not belong to this run")
-                yield self._set_aside(f"runs/{self._run}/{name}", err, "nothing is lost")
+                yield self._set_aside(f"{self._folder}/{name}", err, "nothing is lost")
 
     def _documents(self, snapshot: Snapshot) -> Iterator[Finding]:
         for folder, read in self._readers.items():
@@ -223,7 +222,7 @@ class Verification:
                 missing.difference_update(rows["id"].filter(pc.is_in(rows["id"], wanted)).to_pylist())
         if missing:
             problem = f"lacks {len(missing)} examples of queues and reviews, such as {min(missing)[:100]!r}"
-            yield self._finding(f"runs/{self._run}/epochs", problem, "a batch is gone: push it again")
+            yield self._finding(f"{self._folder}/epochs", problem, "a batch is gone: push it again")
 
 
 def verify(store: RunStore, run: str | None, documents: DocumentReaders) -> Iterator[Finding]:

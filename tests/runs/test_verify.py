@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +90,23 @@ def test_a_lost_manifest_is_written_again_from_its_copy(runs: DamagedRuns) -> No
         assert finding.repair is not None
         finding.repair()
         assert (copy / "run.json").read_bytes() == before
+        assert findings(runs.folder, copy.name) == []
+
+
+def test_a_manifest_and_its_copy_that_cannot_be_read_are_a_finding(
+    runs: DamagedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path, mode: str) -> object:
+        if path.name == "run.json":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return os.fdopen(os.open(path, os.O_RDONLY), "rb")
+
+    with runs.copy() as copy:
+        with monkeypatch.context() as patch:
+            patch.setattr("builtins.open", denied)
+            (finding,) = findings(runs.folder, copy.name)
+        assert finding.file == "run.json"
+        assert finding.repair is None
         assert findings(runs.folder, copy.name) == []
 
 
