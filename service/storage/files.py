@@ -119,10 +119,11 @@ def open_files(location: str) -> Files:
     if location.startswith("file://"):
         return LocalFiles(Path(location.removeprefix("file://")))
     try:
-        # A cached listing lacks the files of other processes.
-        filesystem, root = fsspec.core.url_to_fs(location, use_listings_cache=False)
+        filesystem, root = fsspec.core.url_to_fs(location)
     except (ValueError, ImportError) as err:
         raise StorageUnavailableError(f"data_dir {location}: {err}") from err
+    # A cached listing lacks the files of other processes. No argument, since SFTP would pass it on to its client.
+    filesystem.dircache.use_listings_cache = False
     return RemoteFiles(filesystem, root)
 
 
