@@ -5,7 +5,7 @@ Of a mix, every prefix of the candidates has rows of each ranking by its share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -17,7 +17,8 @@ from service.queries.sql import LATEST, Condition, literal, quoted
 from service.queries.view import View
 from service.queries.weighting import Weighting
 
-TABLE = "candidates"
+# Tables: the candidates, the values of the capped attribute, and the candidates with them.
+RANKED, CAPPED, JOINED = "ranked_candidates", "capped_values", "capped_candidates"
 ROWS_AT_ONCE = 10_000
 # Order of the candidates: the n-th row of a ranking is in the middle of the n-th part of its share.
 _ORDER = "position, ranking"
@@ -28,14 +29,15 @@ class CandidateTable:
 
     Args:
         view: The run, with the temporary table.
+        name: Name of the table.
     """
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, view: View, name: str) -> None:
+        self._view, self._name = view, name
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Start a pass over the candidates, with the columns of `Candidates` and those of the order."""
-        sql = f"SELECT id, target, capped, {_ORDER} FROM {TABLE} ORDER BY {_ORDER}"
+        sql = f"SELECT id, target, capped, {_ORDER} FROM {self._name} ORDER BY {_ORDER}"
         return self._view.batches(sql, rows=ROWS_AT_ONCE)
 
     def all_columns(self, chosen: pa.Table) -> pa.Table:
@@ -48,7 +50,7 @@ class CandidateTable:
         self._view.cursor.register("chosen", chosen.select(["place", "position", "ranking"]))
         return self._view.table(
             f"""SELECT row_number() OVER (ORDER BY chosen.place) AS rank, id, batch, row, strategy, score, suggested,
-            suggested_p FROM {TABLE} JOIN chosen USING ({_ORDER}) ORDER BY rank"""
+            suggested_p FROM {self._name} JOIN chosen USING ({_ORDER}) ORDER BY rank"""
         )
 
     def random_ids(self, chosen: pa.Table) -> pa.Array:
@@ -59,8 +61,8 @@ class CandidateTable:
         """
         self._view.cursor.register("chosen", chosen.select(["place", "position", "ranking"]))
         last = f"SELECT {_ORDER} FROM chosen ORDER BY chosen.place DESC LIMIT 1"
-        sql = f"""SELECT id FROM {TABLE} JOIN ({last}) AS last
-            ON (candidates.position, candidates.ranking) <= (last.position, last.ranking) WHERE strategy = 'random'"""
+        sql = f"""SELECT id FROM {self._name} c JOIN ({last}) AS last
+            ON (c.position, c.ranking) <= (last.position, last.ranking) WHERE strategy = 'random'"""
         return self._view.table(sql)["id"].combine_chunks()
 
 
@@ -87,23 +89,33 @@ def candidate_table(
     for number, (strategy, share) in enumerate(request.parts.items()):
         rows = ranking(strategy, view, weighting, epoch, request).sql(condition, limit)
         position = f"(place - 0.5) * {literal(float(total))} / {literal(float(share))}"
-        parts.append(f"SELECT *, {position} AS position, {number} AS ranking, '{strategy}' AS strategy FROM ({rows})")
-    capped = _capped_values(view, request)
-    sql = f"SELECT * FROM ({' UNION ALL '.join(parts)}) LEFT JOIN {capped} USING (id)"
+        constants = f"{number} AS ranking, '{strategy}' AS strategy, NULL::VARCHAR AS capped"
+        parts.append(f"SELECT *, {position} AS position, {constants} FROM ({rows})")
     try:
-        view.execute(f"CREATE OR REPLACE TEMP TABLE {TABLE} AS {sql}", parameters * len(parts))
-        yield CandidateTable(view)
+        _create(view, RANKED, " UNION ALL ".join(parts), parameters * len(parts))
+        if request.at_most is None:
+            yield CandidateTable(view, RANKED)
+        else:
+            # A statement each, since the operators of one share the memory of queries.
+            _create(view, CAPPED, _capped_values(view, request.at_most.attribute))
+            _create(
+                view, JOINED, f"SELECT c.* REPLACE (v.capped AS capped) FROM {RANKED} c LEFT JOIN {CAPPED} v USING (id)"
+            )
+            yield CandidateTable(view, JOINED)
     finally:
-        view.cursor.execute(f"DROP TABLE IF EXISTS {TABLE}")
+        for name in (RANKED, CAPPED, JOINED):
+            view.cursor.execute(f"DROP TABLE IF EXISTS {name}")
 
 
-def _capped_values(view: View, request: QueueRequest) -> str:
-    """Subquery with the value of the capped attribute of each example, from the attributes that were sent last."""
-    if request.at_most is None:
-        return "(SELECT NULL::VARCHAR AS id, NULL::VARCHAR AS capped LIMIT 0)"
+def _create(view: View, name: str, sql: str, parameters: Sequence[object] = ()) -> None:
+    view.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}", parameters)
+
+
+def _capped_values(view: View, attribute: str) -> str:
+    """Query of the value of an attribute of each example, from the attributes that were sent last."""
     # arg_max ignores nulls, so that an example without the attribute has an empty text.
-    value = f"coalesce(json_extract(attributes, {quoted(json_pointer(request.at_most.attribute))})::VARCHAR, '')"
+    value = f"coalesce(json_extract(attributes, {quoted(json_pointer(attribute))})::VARCHAR, '')"
     return (
-        f"(SELECT id, arg_max({value}, {LATEST}) AS capped FROM {view.stored(with_attributes=True)} "
-        "WHERE attributes IS NOT NULL GROUP BY id)"
+        f"SELECT id, arg_max({value}, {LATEST}) AS capped FROM {view.stored(with_attributes=True)} "
+        "WHERE attributes IS NOT NULL GROUP BY id"
     )

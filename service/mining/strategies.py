@@ -54,11 +54,12 @@ class Ranking:
             condition: The condition.
             limit: Number of candidates; None for all.
         """
-        order = f"{self.order}, id, batch, row"
-        first = "" if limit is None else f"ORDER BY {order} LIMIT {literal(limit)}"
-        return f"""SELECT id, batch, row, target, ({self.score})::DOUBLE AS score, {self.suggested} AS suggested,
-            ({self.suggested_p})::DOUBLE AS suggested_p, row_number() OVER (ORDER BY {order}) AS place
-            FROM (SELECT * FROM {self.source} WHERE {self.where} AND {condition} {first})"""
+        first = "" if limit is None else f"LIMIT {literal(limit)}"
+        # Without an order of its own the window numbers the rows as they come; it would hold all of them otherwise.
+        return f"""SELECT *, row_number() OVER () AS place FROM (
+            SELECT id, batch, row, target, ({self.score})::DOUBLE AS score, {self.suggested} AS suggested,
+            ({self.suggested_p})::DOUBLE AS suggested_p FROM {self.source} WHERE {self.where} AND {condition}
+            ORDER BY {self.order}, id, batch, row {first})"""
 
 
 def ranking(strategy: Strategy, view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
