@@ -80,7 +80,7 @@ def review(store: RunStore, rng: random.Random) -> None:
 
 
 def keep_queue(store: RunStore, rng: random.Random) -> None:
-    store.documents.add(store.snapshot("r"), "queues", "q", {"rows": []})
+    store.documents.add(store.snapshot("r"), "queues", "q", [b'{"rows": []}'])
 
 
 def merge(store: RunStore, rng: random.Random) -> None:

@@ -3,12 +3,11 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
 from service.errors import (
     BatchConflictError,
@@ -32,7 +31,6 @@ from service.storage.files import open_files
 from tests.runs.plain_rows import NUM_CLASSES, add, ids_in, rows_of
 
 PLAIN = RunDescription()
-DOCUMENT = TypeAdapter(dict[str, list[int]])
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -146,13 +144,16 @@ def test_every_other_name_is_valid(name: str) -> None:
 
 
 def test_a_document_is_stored_once(store: RunStore) -> None:
+    def read(file: BinaryIO) -> memoryview:
+        return memoryview(file.read())
+
     snapshot, _ = store.create("r", PLAIN)
     assert store.documents.names(snapshot, "queues") == []
-    assert store.documents.get(snapshot, "queues", "q", DOCUMENT) is None
-    assert store.documents.add(snapshot, "queues", "q", {"rows": [1]})
-    assert not store.documents.add(snapshot, "queues", "q", {"rows": [2]})
-    assert store.documents.get(snapshot, "queues", "q", DOCUMENT) == {"rows": [1]}
-    assert RunStore(store.files, 1).documents.get(snapshot, "queues", "q", DOCUMENT) == {"rows": [1]}
+    assert store.documents.get(snapshot, "queues", "q", read) is None
+    assert store.documents.add(snapshot, "queues", "q", [b"fir", b"st"])
+    assert not store.documents.add(snapshot, "queues", "q", [b"second"])
+    assert store.documents.get(snapshot, "queues", "q", read) == b"first"
+    assert RunStore(store.files, 1).documents.get(snapshot, "queues", "q", read) == b"first"
     assert store.documents.names(snapshot, "queues") == ["q"]
 
 
