@@ -137,7 +137,7 @@ def random_query(generator: random.Random) -> dict[str, Any]:
 
 def test_filters_and_orders_equal_a_scan(runs: TempRuns, rows: list[dict[str, Any]]) -> None:
     generator, sizes = random.Random(5), set()
-    for _ in range(150):
+    for _ in range(80):
         query = random_query(generator)
         expected = in_order([row for row in rows if matches(row, query)], query["order"])
         offset, limit = generator.randrange(20), generator.choice([1, 7, 100_000])

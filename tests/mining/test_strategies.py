@@ -143,6 +143,7 @@ def test_random_sorts_by_a_digest_of_seed_and_id(runs: TempRuns, seed: int) -> N
     assert places(few) == places(result)[:20]
 
 
+@pytest.mark.slow
 def test_random_is_uniform() -> None:
     """Drawing 10 of 50 examples with each of 120 seeds draws all examples equally often."""
     with temp_runs() as runs:

@@ -58,7 +58,8 @@ def put_all(runs: TempRuns, seed: int) -> int:
     return left_out
 
 
-@pytest.fixture(params=[0, 1, 2], scope="module")
+# In run 2 the files of an epoch are merged.
+@pytest.fixture(params=[*(pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 1)), 2], scope="module")
 def runs(request: pytest.FixtureRequest) -> Iterator[TempRuns]:
     with temp_runs() as temp:
         assert put_all(temp, request.param) > 20

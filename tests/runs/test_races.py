@@ -25,6 +25,7 @@ DECLARED = {404, 409}
 
 
 @pytest.mark.parametrize("num_services", [1, 2])
+@pytest.mark.slow
 def test_create_write_and_delete_at_once(tmp_path: Path, num_services: int) -> None:
     stores = [RunStore(open_files(str(tmp_path)), 10**6) for _ in range(num_services)]
     outcomes: Counter[str] = Counter()

@@ -212,6 +212,7 @@ def _merge_without_counts(runs: TempRuns) -> None:
         assert runs.merge(0) == 3
 
 
+@pytest.mark.slow
 def test_writers_that_replace_and_merge_at_once_leave_one_version_of_each_batch(tmp_path: Path) -> None:
     """Threads with stores of their own stand for processes: they share only the folder."""
     location = str(tmp_path)
