@@ -14,7 +14,7 @@ from service.queries.view import SCORE_NAMES
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueHead, QueueRow
 
-ROWS_AT_ONCE = 10_000
+ROWS_AT_ONCE = 2_000
 # Members of every row, with the types of their columns, also for a queue without rows and for a column of nulls.
 TYPES = {
     **dict.fromkeys(("id", "batch"), pa.string()),
