@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from hashlib import blake2b
 from itertools import islice
 from typing import Annotated
 
@@ -54,21 +55,26 @@ async def get_export(request: Request, run: RunName, query: Annotated[ExportQuer
     service = service_of(request)
     written = FORMATS[query.format]
 
-    def work(view: View) -> str:
+    def work(view: View) -> tuple[str, str]:
         options, rows = _export(service.runs.store, view, query)
         # The file is complete before the reply begins, so that an error gets a reply of its own.
         with storage_errors("the folder for exports"):
             handle, path = tempfile.mkstemp(prefix="export-", dir=service.runs.queries.temporary.path())
+            digest = blake2b(digest_size=16)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.writelines(written.write(rows, options))
+                    for part in written.write(rows, options):
+                        file.write(part)
+                        digest.update(part)
             except BaseException:
                 os.unlink(path)
                 raise
-        return path
+        return path, digest.hexdigest()
 
-    path = await service.runs.ask(run, work)
-    return TemporaryFileResponse(path, media_type=written.media_type, filename=_file_name(query, run))
+    path, digest = await service.runs.ask(run, work)
+    # An interrupted download goes on where it ended if the file that is written for the next request is the same.
+    headers = {"ETag": f'"{digest}"'}
+    return TemporaryFileResponse(path, headers=headers, media_type=written.media_type, filename=_file_name(query, run))
 
 
 @router.get(
