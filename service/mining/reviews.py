@@ -13,9 +13,7 @@ from service.runs.run_classes import RunClasses
 from service.runs.store import RunStore
 from service.schema.faults import fault, validation_fault
 from service.schema.replies.fields import Verdict
-from service.schema.replies.reviews import Review
-
-MAX_REVIEWS = 10_000
+from service.schema.replies.reviews import MAX_REVIEWS, Review
 
 
 class ReviewRequest(BaseModel):
