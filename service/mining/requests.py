@@ -15,6 +15,9 @@ from service.schema.replies.fields import Strategy
 
 MAX_BUDGET = 100_000
 OVER_EPOCHS = ("confidence", "variability")
+# The time of a query grows with the length of a name and with the rows.
+MAX_ATTRIBUTE_NAME = 1000
+AttributeName = Annotated[str, Field(max_length=MAX_ATTRIBUTE_NAME)]
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
 
 
@@ -23,7 +26,7 @@ class AtMost(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    attribute: str
+    attribute: AttributeName
     count: Annotated[int, Field(ge=1)]
 
 
@@ -46,7 +49,7 @@ class Only(BaseModel):
     prediction: Annotated[int, Field(ge=0, lt=2**31)] | str | None = None
     correct: bool | None = None
     ids: Annotated[list[str], Field(min_length=1, max_length=MAX_BUDGET)] | None = None
-    attributes: Annotated[dict[str, str], Field(max_length=MAX_ATTRIBUTES)] = {}
+    attributes: Annotated[dict[AttributeName, str], Field(max_length=MAX_ATTRIBUTES)] = {}
     # Not strict: JSON has lists, no tuples.
     ranges: Annotated[
         dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -158,3 +160,28 @@ def test_page_header_of_megabytes_is_rejected() -> None:
     ):
         PARQUET.decode(lying, DecodeOptions(max_bytes=2**28))
     assert watch.seconds < 0.2
+
+
+def test_the_work_for_the_columns_of_a_parquet_file_is_linear() -> None:
+    def calls(columns: int) -> int:
+        table = pa.table(
+            {**{f"logit_{number}": np.zeros(3, np.float32) for number in range(columns)}, "target": [0] * 3}
+        )
+        body = parquet_file(table)
+        count = 0
+
+        def profile(frame: object, event: str, argument: object) -> None:
+            nonlocal count
+            count += 1
+
+        sys.setprofile(profile)
+        try:
+            request = PARQUET.decode(memoryview(body))
+        finally:
+            sys.setprofile(None)
+        assert request.batches[0].logits.shape == (3, columns)
+        return count
+
+    calls(10)
+    few, many = calls(100), calls(400)
+    assert many < 4.4 * few

@@ -169,6 +169,8 @@ def test_quotas_of_classes(runs: TempRuns) -> None:
         {"budget": 5, "share": math.nan},
         {"budget": 5, "seed": 2**63},
         {"budget": 5, "mix": {"random": 1.0}},
+        {"budget": 5, "at_most": {"attribute": "x" * 1001, "count": 1}},
+        {"budget": 5, "only": {"attributes": {"x" * 1001: "a"}}},
         {"strategy": "mix"},
         {"strategy": "mix", "mix": {}},
         {"strategy": "mix", "mix": {"mix": 1.0}},
