@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from os import unlink
 from typing import Any
 
 import orjson
@@ -11,17 +9,26 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from service.schema.row_parts import RowParts
+from service.storage.temporary import TemporaryFile
 
 
 class TemporaryFileResponse(FileResponse):
-    """A reply with the content of a file, which is deleted at its end, even if the client leaves before."""
+    """A reply with the content of a file, which is deleted at its end, even if the client leaves before.
+
+    Args:
+        file: The file.
+        others: Further arguments of `FileResponse`.
+    """
+
+    def __init__(self, file: TemporaryFile, **others: Any) -> None:
+        super().__init__(file.path, **others)
+        self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            with suppress(FileNotFoundError):
-                unlink(self.path)
+            self._file.delete()
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import islice
@@ -29,6 +27,7 @@ from service.queries.view import View
 from service.runs.store import RunStore
 from service.schema.replies.exports import ExportPreview
 from service.storage.errors import storage_errors
+from service.storage.temporary import TemporaryFile
 
 router = APIRouter(prefix="/runs/{run}/export", tags=["runs"], dependencies=[Depends(refuse_repeated_parameters)])
 
@@ -55,26 +54,26 @@ async def get_export(request: Request, run: RunName, query: Annotated[ExportQuer
     service = service_of(request)
     written = FORMATS[query.format]
 
-    def work(view: View) -> tuple[str, str]:
+    def work(view: View) -> tuple[TemporaryFile, str]:
         options, rows = _export(service.runs.store, view, query)
         # The file is complete before the reply begins, so that an error gets a reply of its own.
         with storage_errors("the folder for exports"):
-            handle, path = tempfile.mkstemp(prefix="export-", dir=service.runs.queries.temporary.path())
+            file = TemporaryFile(service.runs.queries.temporary.path(), "export-")
             digest = blake2b(digest_size=16)
             try:
-                with os.fdopen(handle, "wb") as file:
+                with file.path.open("wb") as opened:
                     for part in written.write(rows, options):
-                        file.write(part)
+                        opened.write(part)
                         digest.update(part)
             except BaseException:
-                os.unlink(path)
+                file.delete()
                 raise
-        return path, digest.hexdigest()
+        return file, digest.hexdigest()
 
-    path, digest = await service.runs.ask(run, work)
+    file, digest = await service.runs.ask(run, work)
     # An interrupted download goes on where it ended if the file that is written for the next request is the same.
     headers = {"ETag": f'"{digest}"'}
-    return TemporaryFileResponse(path, headers=headers, media_type=written.media_type, filename=_file_name(query, run))
+    return TemporaryFileResponse(file, headers=headers, media_type=written.media_type, filename=_file_name(query, run))
 
 
 @router.get(
