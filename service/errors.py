@@ -429,7 +429,7 @@ class QueryTimeoutError(LossServiceError):
 
 
 class HttpVersionError(LossServiceError):
-    """The version of the request line is newer than HTTP/1.1."""
+    """The request line names another version than HTTP/1.1 and HTTP/1.0."""
 
     status, code, title = 505, "http_version", "HTTP version not supported"
 

@@ -56,8 +56,8 @@ from service.codecs import json_logits, json_size
 from service.compute.device import Device, resolve_device
 from service.compute.registry import LossRegistry
 from service.compute.threads import Workers
-from service.runs.configs import ConfigFiles
 from service.settings import LEAST_QUERY_BYTES, Settings
+from service.storage.config_files import ConfigFiles
 
 RESOURCES = (
     loss,

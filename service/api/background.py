@@ -15,14 +15,15 @@ from service.api.admission import Admission
 from service.api.current import CURRENT, until_disconnect
 from service.api.http.responses import json_response
 from service.errors import LossServiceError, RunDamagedError
-from service.runs.compaction import MERGED_AT_ONCE, F, MergedFolder, compact
+from service.queries.interrupts import Cancellation
+from service.queries.run_queries import RunQueries
+from service.queries.view import View
 from service.runs.damage import log_damage
-from service.runs.files import open_files
-from service.runs.interrupts import Cancellation
-from service.runs.queries import RunQueries, View
 from service.runs.store import RunStore
 from service.runs.sweep import sweep
 from service.settings import Settings
+from service.storage.compaction import MERGED_AT_ONCE, F, MergedFolder, compact
+from service.storage.files import open_files
 
 T = TypeVar("T")
 THREADS = 2

@@ -11,9 +11,9 @@ import structlog
 from service.compute.registry import LossInstance, LossRegistry
 from service.errors import StorageFullError, StorageUnavailableError, UnknownConfigError
 from service.loss.focal import FocalLoss
-from service.runs.configs import ConfigFiles, StoredConfig
 from service.schema.config import LossConfig
 from service.schema.faults import fault
+from service.storage.config_files import ConfigFiles, StoredConfig
 
 # Seconds between checks that another process has not deleted a configuration. A request checks as well if the previous
 # request used another configuration.

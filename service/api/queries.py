@@ -34,7 +34,9 @@ from service.errors import InvalidRequestError
 from service.formats.name_lists import split_names
 from service.mining.listing import CLASSES, QueueFilter, VerdictFilter, parse_order
 from service.mining.listing import SORTABLE as QUEUE_SORTABLE
-from service.runs.examples import RANGES, SORTABLE, Filter
+from service.queries.filters import Filter
+from service.queries.order import SORTABLE
+from service.queries.view import SCORE_NAMES
 from service.runs.names import NAME
 from service.runs.run_classes import RunClasses
 from service.schema.faults import fault
@@ -107,8 +109,8 @@ class ExamplesQuery(EpochQuery, AttributeFilters):
         """
         return Filter(
             classes=_class_numbers(self, ("target", "prediction"), classes),
-            at_least=_present({name: getattr(self, f"min_{name}") for name in RANGES}),
-            at_most=_present({name: getattr(self, f"max_{name}") for name in RANGES}),
+            at_least=_present({name: getattr(self, f"min_{name}") for name in SCORE_NAMES}),
+            at_most=_present({name: getattr(self, f"max_{name}") for name in SCORE_NAMES}),
             correct=self.correct,
             attributes=self.attributes,
         )

@@ -26,6 +26,7 @@ from service.schema.config import LossConfig
 from service.schema.request import LossRequest, RequestOptions
 from service.schema.result import LossResult
 from service.settings import Settings
+from service.storage.files import check_files
 
 DEVICE_ANSWERS_WITHIN_S = 5.0
 # Requests for the readiness within this time share one result: a check writes a file.
@@ -117,7 +118,7 @@ class Service:
             raise DeviceUnavailableError(
                 f"{self.device.name} did not answer within {DEVICE_ANSWERS_WITHIN_S:g} s"
             ) from err
-        await asyncio.to_thread(self.runs.store.check)
+        await asyncio.to_thread(check_files, self.runs.store.files)
 
     def close(self) -> None:
         """Finish the current work and end all threads."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from service.runs.queries import View
-from service.runs.weighting import Weighting
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.config import ClassCounts
 from service.schema.replies.diagnostics import ClassCount, ClassStatistics, Confusion, ConfusionCell, SuggestedAlpha
 

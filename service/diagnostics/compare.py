@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import cast
 
+from service.diagnostics.classes import TABLE_CLASSES
 from service.errors import InvalidConfigError
-from service.runs.queries import View
-from service.runs.sql import literal
-from service.runs.weighting import Weighting
+from service.queries.sql import literal
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.faults import fault
 from service.schema.replies.comparison import ComparedExample, Comparison
 
@@ -48,7 +49,7 @@ def compare(
             "num_only_after": after - number,
             "top": top,
             **_totals(view, top),
-            "classes": view.rows(_CLASSES.format(limit=limit)),
+            "classes": view.rows(_CLASSES.format(limit=limit, classes=TABLE_CLASSES)),
             "newly_hard": _moved(view, f"rank_after <= {limit} AND rank_before > {limit}", "rank_after"),
             "resolved": _moved(view, f"rank_before <= {limit} AND rank_after > {limit}", "rank_before"),
             "moves": _moved(view, "rank_after != rank_before", "abs(rank_after - rank_before) DESC"),
@@ -92,11 +93,13 @@ def _totals(view: View, top: int) -> dict[str, object]:
     return {**row, "overlap": overlap, "rank_correlation": rho}
 
 
-_CLASSES = """SELECT target_after AS class, count(*) AS count, avg(loss_before) AS mean_loss_before,
-    avg(loss_after) AS mean_loss_after,
+# Of many classes those with the largest loss in the second run; the reply has them by number.
+_CLASSES = """SELECT * EXCLUDE (loss_sum) FROM (
+    SELECT target_after AS class, count(*) AS count,
+    avg(loss_before) AS mean_loss_before, avg(loss_after) AS mean_loss_after, sum(loss_after) AS loss_sum,
     count(*) FILTER (rank_before > {limit} AND rank_after <= {limit}) AS num_newly_hard,
     count(*) FILTER (rank_before <= {limit} AND rank_after > {limit}) AS num_resolved
-    FROM ranked GROUP BY class ORDER BY class"""
+    FROM ranked GROUP BY class ORDER BY loss_sum DESC, class LIMIT {classes}) ORDER BY class"""
 
 
 def _moved(view: View, condition: str, order: str) -> list[ComparedExample]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from service.runs.queries import View
-from service.runs.sql import literal
-from service.runs.weighting import Weighting
+from service.queries.sql import literal
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.replies.diagnostics import Concentration, Histogram
 
 LORENZ_STEPS = 100

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from service.runs.examples import LATEST, sort_keys
-from service.runs.queries import View
-from service.runs.sql import literal
-from service.runs.weighting import Weighting
+from service.queries.order import sort_keys
+from service.queries.sql import LATEST, literal
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.replies.dynamics import Dynamics, ExampleDynamics, Region, RegionCounts
 
 UNIT = 2**30

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from service.diagnostics.chunks import Chunk, Chunks
+from service.queries.view import View
 from service.runs.parquet import read_rows
-from service.runs.queries import View
 
 # The computations on a chunk need several times its memory, in float64.
 CHUNK_LOGITS = 2**21

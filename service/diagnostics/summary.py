@@ -13,8 +13,8 @@ from service.diagnostics.label_errors import ConfidentLearning, confident_learni
 from service.diagnostics.rows import chunks_of
 from service.diagnostics.warnings import warnings
 from service.errors import InvalidRequestError
-from service.runs.queries import View
-from service.runs.weighting import Weighting
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.faults import unknown_fault
 from service.schema.replies.diagnostics import (
     ClassPair,

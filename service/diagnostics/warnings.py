@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.diagnostics.classes import TABLE_CLASSES
-from service.runs.queries import View
+from service.queries.view import View
 from service.schema.replies.diagnostics import Diagnostics, DiagnosticsWarning, WarningCode
 
 SMALL_CLASS = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from service.exports.rows import ExportOptions
-from service.runs.queries import View
+from service.queries.view import View
 
 
 def export_options(

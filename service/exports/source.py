@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from service.exports.rows import ExportRow
+from service.mining.queue_table import QueueTable
 from service.mining.reasons import reason
 from service.mining.strategies import SUGGESTED, SUGGESTED_P
-from service.runs.examples import attributes_of, last_attributes
-from service.runs.queries import SCORE_NAMES, View
+from service.queries.attributes import attributes_of, last_attributes
+from service.queries.view import SCORE_NAMES, View
+from service.queries.weighting import Weighting
 from service.runs.review_files import Verdicts
-from service.runs.weighting import Weighting
-from service.schema.replies.queues import QueueRow
 
 ROWS_AT_ONCE = 10_000
 
@@ -35,10 +34,10 @@ _COLUMNS = (
 )
 
 
-def queue_rows(view: View, rows: Sequence[QueueRow], verdicts: Verdicts) -> Iterator[ExportRow]:
+def queue_rows(view: View, queue: QueueTable, verdicts: Verdicts) -> Iterator[ExportRow]:
     """Rows of a queue in their order, with the current attributes and verdicts."""
-    remaining = iter(rows)
-    while part := list(islice(remaining, ROWS_AT_ONCE)):
+    for first in range(0, len(queue), ROWS_AT_ONCE):
+        part = queue.dicts(first, ROWS_AT_ONCE)
         for row, attributes in zip(part, attributes_of(view, part), strict=True):
             yield _export_row(view, {**row, "attributes": attributes}, verdicts)
 

@@ -17,10 +17,13 @@ def has_values(tensor: Tensor) -> bool:
     return not (torch.compiler.is_compiling() or tensor.is_meta or isinstance(tensor, FakeTensor) or _is_in_vmap())
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def is_in_transform() -> bool:
     """True in a transform of torch.func. Compilers call this while they trace."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+# `torch.compiler.assume_constant_result` sets this too, but imports all of torch.compile for it: 140 MB and a second.
+is_in_transform._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _is_in_vmap() -> bool:

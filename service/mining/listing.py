@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 
-from service.errors import InvalidRequestError, UnknownQueueError
-from service.mining.queues import FOLDER, queue
-from service.runs.examples import attributes_of, json_pointer, last_attributes, sort_keys
-from service.runs.queries import SCORE_NAMES, View
+from service.errors import InvalidRequestError
+from service.mining.queue_table import QueueTable
+from service.queries.attributes import attributes_of, json_pointer, last_attributes
+from service.queries.order import sort_keys
+from service.queries.view import SCORE_NAMES, View
 from service.runs.review_files import Verdicts
-from service.runs.snapshot import Snapshot
-from service.runs.store import RunStore
 from service.schema.faults import unknown_fault
-from service.schema.replies.fields import Strategy
-from service.schema.replies.queues import QueueHead, QueueRow, RowsPage, StoredQueue
+from service.schema.replies.queues import QueueRow, RowsPage
 from service.schema.replies.reviews import Review
+from service.schema.row_parts import RowParts
 
 VerdictFilter = Literal["open", "reviewed", "ok", "wrong", "unsure"]
 
 SORTABLE = ("rank", "id", "target", "prediction", "suggested", "verdict", "score", "share", *SCORE_NAMES)
 CLASSES = ("target", "prediction", "suggested")
-# Members of every row, with the types of their columns, also for a queue without rows and for a column of nulls.
-_TYPES = {
-    **dict.fromkeys(("rank", "target", "prediction", "suggested"), pa.int64()),
-    **dict.fromkeys(("score", "share", "suggested_p", *SCORE_NAMES), pa.float64()),
-    **dict.fromkeys(("id", "strategy"), pa.string()),
-    "control": pa.bool_(),
-}
 # Members that are not stored in the queue, since they change.
 CURRENT = ("attributes", "verdict", "verdict_label")
 MAX_FACET_VALUES = 20
@@ -45,57 +36,6 @@ _VERDICTS: dict[VerdictFilter, str] = {
 }
 # Separates the texts of an example in a search; a control character, which no search contains.
 _SEPARATOR = "chr(31)"
-
-
-class ExpectedErrors(NamedTuple):
-    """Number of rows of a strategy, and of wrong labels among them as the model's own probabilities estimate it."""
-
-    num_rows: int
-    wrong_labels: float
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A queue with its rows as Arrow columns, which take a third of the memory of Python objects.
-
-    Args:
-        head: The queue without its rows.
-        rows: A column for each member of a row, sorted by rank.
-        expected_errors: Result of `expected_errors` for the rows.
-    """
-
-    head: QueueHead
-    rows: pa.Table
-    expected_errors: dict[Strategy, ExpectedErrors]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the rows."""
-        return int(self.rows.nbytes)
-
-    @classmethod
-    def of(cls, stored: StoredQueue) -> Listing:
-        """Convert a queue as `create_queue` and `queue` return it."""
-        rows = cast(list[dict[str, Any]], stored["rows"])
-        names = dict.fromkeys([*(name for row in rows for name in row), *_TYPES])
-        columns = {name: pa.array([row.get(name) for row in rows], _TYPES.get(name)) for name in names}
-        head = cast(QueueHead, {name: value for name, value in stored.items() if name != "rows"})
-        return cls(head, pa.table(columns), expected_errors(stored["rows"]))
-
-    def rows_at(self, indices: Sequence[int], names: Sequence[str]) -> list[QueueRow]:
-        """Selected members of selected rows.
-
-        Args:
-            indices: Ranks of the rows minus 1.
-            names: Names of the members; a row lacks a member that its strategy does not have.
-        """
-        columns = [name for name in names if name in self.rows.column_names]
-        rows = self.rows.select(columns).take(pa.array(indices, pa.int64())).to_pylist()
-        optional = [name for name in columns if name not in _TYPES and self.rows[name].null_count]
-        return [
-            cast(QueueRow, {name: value for name, value in row.items() if value is not None or name not in optional})
-            for row in rows
-        ]
 
 
 @dataclass(frozen=True)
@@ -169,26 +109,7 @@ def parse_order(text: str) -> tuple[tuple[str, bool], ...]:
     return sort_keys(text, SORTABLE)
 
 
-def listing(store: RunStore, snapshot: Snapshot, name: str) -> Listing:
-    """A stored queue.
-
-    Raises:
-        UnknownQueueError: The run has no queue of this name.
-    """
-    return store.documents.derived(snapshot, FOLDER, name, lambda: Listing.of(queue(store, snapshot, name)))
-
-
-def listings(store: RunStore, snapshot: Snapshot) -> list[Listing]:
-    """All queues of a run, by name."""
-    found = []
-    for name in store.documents.names(snapshot, FOLDER):
-        # Another request may delete the queue now.
-        with suppress(UnknownQueueError):
-            found.append(listing(store, snapshot, name))
-    return found
-
-
-def page(view: View, queue: Listing, verdicts: Verdicts, query: QueueFilter) -> RowsPage:
+def page(view: View, queue: QueueTable, verdicts: Verdicts, query: QueueFilter) -> RowsPage:
     """A page of the rows of a queue that match a filter.
 
     Args:
@@ -206,17 +127,33 @@ def page(view: View, queue: Listing, verdicts: Verdicts, query: QueueFilter) -> 
     if query.around is not None:
         position = np.flatnonzero(indices == query.around - 1)
         offset = int(position[0]) // query.limit * query.limit if len(position) else 0
-    rows = queue.rows_at(indices[offset : offset + query.limit].tolist(), list(dict.fromkeys([*names, "id"])))
-    attributes = attributes_of(view, rows) if "attributes" in names else [{}] * len(rows)
-    current = [
-        {**row, **_verdict(verdicts.get(row["id"])), "attributes": attributes[number]}
-        for number, row in enumerate(rows)
-    ]
-    shown = [{name: row[name] for name in names if name in row} for row in current]
-    result: RowsPage = {"num_matching": len(indices), "offset": offset, "rows": cast(list[QueueRow], shown)}
+    on_page = indices[offset : offset + query.limit]
+
+    def rows(first: int, end: int) -> list[QueueRow]:
+        return _current_rows(view, queue, verdicts, on_page[first:end].tolist(), names)
+
+    result: RowsPage = {
+        "num_matching": len(indices),
+        "offset": offset,
+        # In the reply it is a list; here the rows do not exist yet.
+        "rows": cast("list[QueueRow]", RowParts(len(on_page), rows)),
+    }
     if query.facets:
         result["attributes"] = _facets(view, queue)
     return result
+
+
+def _current_rows(
+    view: View, queue: QueueTable, verdicts: Verdicts, indices: Sequence[int], names: Sequence[str]
+) -> list[QueueRow]:
+    """Members of some rows, with the current attributes and verdicts."""
+    rows = queue.dicts_at(indices, list(dict.fromkeys([*names, "id"])))
+    attributes = attributes_of(view, rows) if "attributes" in names else [{}] * len(rows)
+    current = (
+        {**row, **_verdict(verdicts.get(row["id"])), "attributes": own}
+        for row, own in zip(rows, attributes, strict=True)
+    )
+    return [cast(QueueRow, {name: row[name] for name in names if name in row}) for row in current]
 
 
 def _verdict(review: Review | None) -> dict[str, object]:
@@ -225,7 +162,7 @@ def _verdict(review: Review | None) -> dict[str, object]:
     return {"verdict": review["verdict"], "verdict_label": review["label"]}
 
 
-def _members(queue: Listing, query: QueueFilter) -> list[str]:
+def _members(queue: QueueTable, query: QueueFilter) -> list[str]:
     known = [*queue.rows.column_names, *CURRENT]
     for name in query.fields or ():
         if name not in known:
@@ -233,7 +170,7 @@ def _members(queue: Listing, query: QueueFilter) -> list[str]:
     return known if query.fields is None else list(query.fields)
 
 
-def _matching(view: View, queue: Listing, verdicts: Verdicts, query: QueueFilter) -> np.ndarray:
+def _matching(view: View, queue: QueueTable, verdicts: Verdicts, query: QueueFilter) -> np.ndarray:
     """Ranks minus 1 of all rows that match the filter, in the order of the query."""
     condition, parameters = query.sql()
     if condition == "true" and not query.order:
@@ -252,7 +189,7 @@ def _matching(view: View, queue: Listing, verdicts: Verdicts, query: QueueFilter
     return np.array([row["index"] for row in view.rows(sql, parameters)], dtype=np.int64)
 
 
-def _facets(view: View, queue: Listing) -> dict[str, list[str]]:
+def _facets(view: View, queue: QueueTable) -> dict[str, list[str]]:
     """The values of each attribute of the queue's examples that has at most `MAX_FACET_VALUES` distinct values."""
     view.cursor.register("queue_rows", queue.rows)
     pointer = "'/' || replace(replace(name, '~', '~0'), '/', '~1')"
@@ -262,17 +199,3 @@ def _facets(view: View, queue: Listing) -> dict[str, list[str]]:
     sql = f"""SELECT name, list_sort(list(DISTINCT text)) AS texts FROM ({values})
         WHERE text IS NOT NULL GROUP BY name HAVING count(DISTINCT text) <= {MAX_FACET_VALUES} ORDER BY name"""
     return {row["name"]: row["texts"] for row in view.rows(sql)}
-
-
-def expected_errors(rows: Sequence[QueueRow]) -> dict[Strategy, ExpectedErrors]:
-    """Estimate the wrong labels among the rows of each strategy by the model's own probabilities.
-
-    The probability that a label is wrong is 1 - p_t; for `area_under_margin` it is the share of epochs that predicted
-    the suggested class.
-    """
-    result: dict[Strategy, ExpectedErrors] = {}
-    for row in rows:
-        number, total = result.get(row["strategy"], ExpectedErrors(0, 0.0))
-        p_wrong = row["suggested_epochs"] / row["num_epochs"] if "suggested_epochs" in row else 1 - row["p_t"]
-        result[row["strategy"]] = ExpectedErrors(number + 1, total + p_wrong)
-    return result

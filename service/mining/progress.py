@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.mining.listing import ExpectedErrors, listings
+from service.mining.queue_table import ExpectedErrors
+from service.mining.queues import outlines
 from service.runs.review_files import Verdicts
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
@@ -32,11 +33,11 @@ def progress(store: RunStore, snapshot: Snapshot, verdicts: Verdicts) -> Progres
     control: set[str] = set()
     has_control = False
     reviewed = pa.array(list(verdicts), pa.string())
-    for queue in listings(store, snapshot):
+    for queue in outlines(store, snapshot):
         for strategy in queue.expected_errors:
             ids.setdefault(strategy, set())
         has_control |= bool(pc.any(queue.rows["control"]).as_py())
-        rows = queue.rows.select(["id", "strategy", "control"]).filter(pc.is_in(queue.rows["id"], reviewed))
+        rows = queue.rows.filter(pc.is_in(queue.rows["id"], reviewed))
         for row in rows.to_pylist():
             ids[row["strategy"]].add(row["id"])
             if row["control"]:

@@ -7,15 +7,16 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.mining.listing import Listing, QueueFilter, page
+from service.mining.listing import QueueFilter, page
 from service.mining.progress import expected_yield, progress
-from service.runs.queries import View
+from service.mining.queue_table import QueueTable
+from service.queries.view import View
 from service.runs.review_files import Verdicts
 from service.runs.store import RunStore
 from service.schema.replies.queues import Queue, QueuePage
 
 
-def queue_reply(queue: Listing, verdicts: Verdicts) -> Queue:
+def queue_reply(queue: QueueTable, verdicts: Verdicts) -> Queue:
     """A queue without its rows, with counts of the current verdicts."""
     ids = queue.rows["id"]
     reviewed = ids.filter(pc.is_in(ids, pa.array(list(verdicts), pa.string()))).to_pylist()
@@ -32,7 +33,7 @@ def queue_reply(queue: Listing, verdicts: Verdicts) -> Queue:
     }
 
 
-def queue_page(store: RunStore, view: View, queue: Listing, query: QueueFilter) -> QueuePage:
+def queue_page(store: RunStore, view: View, queue: QueueTable, query: QueueFilter) -> QueuePage:
     """A queue with its expected yield and a page of the rows that match a filter (`service.mining.listing.page`)."""
     verdicts = store.reviews(view.snapshot).verdicts
     precisions = progress(store, view.snapshot, verdicts)["precision"]

@@ -7,13 +7,17 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import InvalidRequestError
-from service.runs.examples import MAX_ATTRIBUTES, RANGES, Filter
+from service.queries.filters import MAX_ATTRIBUTES, Filter
+from service.queries.view import SCORE_NAMES
 from service.runs.run_classes import RunClasses
 from service.schema.faults import fault, validation_fault
 from service.schema.replies.fields import Strategy
 
 MAX_BUDGET = 100_000
 OVER_EPOCHS = ("confidence", "variability")
+# The time of a query grows with the length of a name and with the rows.
+MAX_ATTRIBUTE_NAME = 1000
+AttributeName = Annotated[str, Field(max_length=MAX_ATTRIBUTE_NAME)]
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
 
 
@@ -22,7 +26,7 @@ class AtMost(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    attribute: str
+    attribute: AttributeName
     count: Annotated[int, Field(ge=1)]
 
 
@@ -45,24 +49,25 @@ class Only(BaseModel):
     prediction: Annotated[int, Field(ge=0, lt=2**31)] | str | None = None
     correct: bool | None = None
     ids: Annotated[list[str], Field(min_length=1, max_length=MAX_BUDGET)] | None = None
-    attributes: Annotated[dict[str, str], Field(max_length=MAX_ATTRIBUTES)] = {}
+    attributes: Annotated[dict[AttributeName, str], Field(max_length=MAX_ATTRIBUTES)] = {}
     # Not strict: JSON has lists, no tuples.
     ranges: Annotated[
-        dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]], Field(max_length=len(RANGES) + len(OVER_EPOCHS))
+        dict[str, Annotated[tuple[Bound, Bound], Field(strict=False)]],
+        Field(max_length=len(SCORE_NAMES) + len(OVER_EPOCHS)),
     ] = {}
 
     @model_validator(mode="after")
     def _known(self) -> Only:
         for name in self.ranges:
-            if name not in (*RANGES, *OVER_EPOCHS):
-                raise ValueError(f"no range of {name[:100]!r}; known are {', '.join((*RANGES, *OVER_EPOCHS))}")
+            if name not in (*SCORE_NAMES, *OVER_EPOCHS):
+                raise ValueError(f"no range of {name[:100]!r}; known are {', '.join((*SCORE_NAMES, *OVER_EPOCHS))}")
         return self
 
     @property
     def filter(self) -> Filter:
         """The conditions on the rows of an epoch; `QueueRequest.by_number` has replaced the names of classes."""
         classes = {"target": self.target, "prediction": self.prediction}
-        bounds = {name: pair for name, pair in self.ranges.items() if name in RANGES}
+        bounds = {name: pair for name, pair in self.ranges.items() if name in SCORE_NAMES}
         return Filter(
             classes={name: [label] for name, label in classes.items() if isinstance(label, int)},
             at_least={name: least for name, (least, _) in bounds.items() if least is not None},

@@ -8,14 +8,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.errors import InvalidRequestError, UnknownExampleError
-from service.runs.queries import View
+from service.queries.view import View
 from service.runs.run_classes import RunClasses
 from service.runs.store import RunStore
 from service.schema.faults import fault, validation_fault
 from service.schema.replies.fields import Verdict
-from service.schema.replies.reviews import Review
-
-MAX_REVIEWS = 10_000
+from service.schema.replies.reviews import MAX_REVIEWS, Review
 
 
 class ReviewRequest(BaseModel):

@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from operator import itemgetter
 
+import numpy as np
 import orjson
+import pyarrow as pa
 
-from service.mining.requests import AtMost
-from service.schema.replies.queues import QueueRow
+Candidates = Callable[[], Iterable[pa.RecordBatch]]
+"""Each call starts another pass over the same candidates, best first, in at least one batch.
 
-GROWTH = 16
-NO_END = (float("inf"), 0)
-
-
-class Candidate(QueueRow, total=False):
-    """A row that a queue may take, with its place in the ranking, from 1."""
-
-    place: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """The first rows of one ranking.
-
-    Args:
-        share: Share of the ranking in the queue.
-        rows: Rows in the order of the ranking.
-        ends: Last place with a row of the class, for each class that may have further rows; None stands for all
-            classes.
-    """
-
-    share: float
-    rows: Sequence[Candidate]
-    ends: Mapping[int | None, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The candidates that were fetched so far.
-
-    Args:
-        rows: The first rows of each class, in order.
-        num_complete: Length of the prefix of `rows` into which no row belongs that was not fetched.
-        incomplete: Classes that may have further rows; None stands for any class.
-    """
-
-    rows: Sequence[Candidate]
-    num_complete: int
-    incomplete: frozenset[int | None] = frozenset()
-
-
-Fetch = Callable[[int], Candidates]
+The columns are `id`, `target`, `capped`, the value of the capped attribute as a JSON text, and others.
+"""
 
 
 @dataclass(frozen=True)
@@ -65,63 +26,90 @@ class Rule:
         budget: Number of rows.
         reserved: Number of rows that are reserved for each class.
         refill: True to fill the rest of the budget with the first candidates of any class.
-        at_most: Cap on the rows with one value of an attribute.
+        at_most: Cap on the rows with one value of the capped attribute; None for no cap.
     """
 
     budget: int
     reserved: Mapping[int, int] = field(default_factory=dict)
     refill: bool = True
-    at_most: AtMost | None = None
+    at_most: int | None = None
 
-    def choose(self, candidates: Candidates) -> list[Candidate]:
-        """Choose rows; they keep the order of the candidates."""
-        indices: dict[str, int] = {}
-        classes: Counter[int] = Counter()
-        values: Counter[bytes] = Counter()
-
-        def take(index: int, row: Candidate) -> None:
-            value = self._capped_value(row)
-            capped = self.at_most is not None and value is not None and values[value] >= self.at_most.count
-            if row["id"] not in indices and len(indices) < self.budget and not capped:
-                indices[row["id"]] = index
-                classes[row["target"]] += 1
-                if value is not None:
-                    values[value] += 1
-
-        for index, row in enumerate(candidates.rows):
-            if classes[row["target"]] < self.reserved.get(row["target"], 0):
-                take(index, row)
-        if self.refill:
-            for index, row in enumerate(candidates.rows[: candidates.num_complete]):
-                take(index, row)
-        return [candidates.rows[index] for index in sorted(indices.values())]
-
-    def _capped_value(self, row: Candidate) -> bytes | None:
-        """The value of the capped attribute as JSON: lists are comparable then, and 1 and true differ."""
-        value = None if self.at_most is None else row["attributes"].get(self.at_most.attribute)
-        return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-
-    def is_met(self, chosen: Sequence[Candidate], candidates: Candidates) -> bool:
-        """True if further candidates would not change the chosen rows."""
-        classes = Counter(row["target"] for row in chosen)
-        unmet = {label for label, number in self.reserved.items() if classes[label] < number}
-        return unmet.isdisjoint(candidates.incomplete) and (not self.refill or len(chosen) == self.budget)
+    @property
+    def rows_of_a_ranking(self) -> int | None:
+        """Number of first rows of each ranking that the choice depends on; None for all."""
+        return None if self.reserved or self.at_most is not None else self.budget
 
 
-def select(rule: Rule, fetch: Fetch) -> tuple[list[Candidate], Candidates]:
-    """Choose the rows of a queue from few candidates, and return the rows and the candidates.
+def select(rule: Rule, candidates: Candidates) -> pa.Table:
+    """Choose the rows of a queue; memory grows with the budget and not with the candidates.
 
     Args:
         rule: Quotas and caps of the queue.
-        fetch: Returns the first n candidates: n of each class if the rule reserves rows, else n in all.
+        candidates: Starts a pass.
+
+    Returns:
+        The chosen candidates in their order, with all columns and `place`, their place among the candidates, from 0.
     """
-    number = 2 * max(rule.reserved.values(), default=rule.budget) + 64
-    while True:
-        candidates = fetch(number)
-        chosen = rule.choose(candidates)
-        if not candidates.incomplete or rule.is_met(chosen, candidates):
-            return chosen, candidates
-        number *= GROWTH
+    choice = _Choice(rule)
+    if rule.reserved or not rule.refill:
+        choice.take(candidates(), is_reserved=True)
+    if rule.refill:
+        choice.take(candidates(), is_reserved=False)
+    return choice.rows()
+
+
+class _Choice:
+    """The rows that were chosen so far."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._ids: set[str] = set()
+        self._classes: Counter[int] = Counter()
+        self._values: Counter[bytes] = Counter()
+        self._parts: list[pa.Table] = []
+
+    def take(self, batches: Iterable[pa.RecordBatch], *, is_reserved: bool) -> None:
+        """Take candidates for the reserved rows, or of any class."""
+        first = 0
+        for batch in batches:
+            chosen = np.fromiter(self._chosen(batch, is_reserved=is_reserved), np.int64)
+            places = pa.array(chosen + first)
+            self._parts.append(pa.table(batch.take(pa.array(chosen))).append_column("place", places))
+            first += len(batch)
+            if self._is_done(is_reserved=is_reserved):
+                return
+
+    def _chosen(self, batch: pa.RecordBatch, *, is_reserved: bool) -> Iterator[int]:
+        columns = (batch[name].to_pylist() for name in ("id", "target", "capped"))
+        for index, (identity, label, text) in enumerate(zip(*columns, strict=True)):
+            if len(self._ids) == self._rule.budget:
+                return
+            if is_reserved and self._classes[label] >= self._rule.reserved.get(label, 0):
+                continue
+            value = _capped_value(text)
+            is_full = value is not None and self._values[value] >= (self._rule.at_most or 0)
+            if identity in self._ids or is_full:
+                continue
+            self._ids.add(identity)
+            self._classes[label] += 1
+            if value is not None:
+                self._values[value] += 1
+            yield index
+
+    def _is_done(self, *, is_reserved: bool) -> bool:
+        is_full = len(self._ids) == self._rule.budget
+        unmet = (number > self._classes[label] for label, number in self._rule.reserved.items())
+        return is_full or (is_reserved and not any(unmet))
+
+    def rows(self) -> pa.Table:
+        """The chosen rows in the order of the candidates."""
+        return pa.concat_tables(self._parts).sort_by("place")
+
+
+def _capped_value(text: str | None) -> bytes | None:
+    """A value of the capped attribute as JSON with sorted names; None if the example has none."""
+    value = orjson.loads(text) if text else None
+    return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def apportion(budget: int, weights: Mapping[int, float], least: int = 0) -> dict[int, int]:
@@ -145,25 +133,3 @@ def apportion(budget: int, weights: Mapping[int, float], least: int = 0) -> dict
     for label in by_remainder[: rest - sum(rows.values())]:
         rows[label] += 1
     return {label: number + least for label, number in rows.items()}
-
-
-def interleave(parts: Sequence[Part]) -> Candidates:
-    """Interleave rankings so that every prefix of the list has rows of each ranking by its share.
-
-    If a ranking may have further rows of a class, the list leaves out rows of that class after its last fetched one:
-    the rows that were not fetched would come before them.
-    """
-    total = sum(part.share for part in parts)
-
-    def position(number: int, place: int) -> tuple[float, int]:
-        return (place - 0.5) * total / parts[number].share, number
-
-    ends: dict[int | None, tuple[float, int]] = {}
-    for number, part in enumerate(parts):
-        for label, place in part.ends.items():
-            ends[label] = min(ends.get(label, NO_END), position(number, place))
-    placed = [(position(number, row["place"]), row) for number, part in enumerate(parts) for row in part.rows]
-    complete = [(at, row) for at, row in sorted(placed, key=itemgetter(0)) if at <= ends.get(row["target"], NO_END)]
-    first_end = min(ends.values(), default=NO_END)
-    num_complete = sum(at <= first_end for at, _ in complete)
-    return Candidates([row for _, row in complete], num_complete, frozenset(ends))

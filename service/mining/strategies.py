@@ -5,7 +5,7 @@ Every order ends with id, batch and row, so it is total and reproducible.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,10 @@ from service.diagnostics.label_errors import confident_learning, suspected
 from service.diagnostics.rows import chunks_of, placed_chunks
 from service.errors import InvalidRequestError
 from service.mining.requests import QueueRequest
-from service.runs.queries import SCORE_NAMES, View
-from service.runs.sql import literal, quoted
-from service.runs.weighting import Weighting
+from service.queries.sql import literal, quoted
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.replies.fields import Strategy
-from service.schema.replies.queues import QueueRow
 
 SUGGESTED = "CASE WHEN prediction != target THEN prediction END"
 # normalized_margin is (p_t - p_other + 1) / 2; here p_other, the largest other probability, is that of the prediction.
@@ -48,24 +47,19 @@ class Ranking:
     suggested: str = SUGGESTED
     suggested_p: str = SUGGESTED_P
 
-    def sql(self, condition: str, limit: int, *, of_each_class: bool) -> str:
-        """A query of the first candidates that meet a further condition, in order.
+    def sql(self, condition: str, limit: int | None) -> str:
+        """A query of the candidates that meet a further condition, with their `place` in the ranking, from 1.
 
         Args:
             condition: The condition.
-            limit: Number of candidates.
-            of_each_class: True for `limit` candidates of each class, with their `place` in the whole ranking, from 1.
+            limit: Number of candidates; None for all.
         """
-        order = f"{self.order}, id, batch, row"
-        first, place = f"ORDER BY {order} LIMIT {literal(limit)}", ""
-        if of_each_class:
-            first = (
-                f"QUALIFY row_number() OVER (PARTITION BY target ORDER BY {order}) <= {literal(limit)} ORDER BY {order}"
-            )
-            place = f", row_number() OVER (ORDER BY {order}) AS place"
-        return f"""SELECT id, batch, row, epoch, target, prediction, {", ".join(SCORE_NAMES)}, attributes,
-            ({self.score})::DOUBLE AS score, {self.suggested} AS suggested, {self.suggested_p} AS suggested_p{place}
-            FROM {self.source} WHERE {self.where} AND {condition} {first}"""
+        first = "" if limit is None else f"LIMIT {literal(limit)}"
+        # Without an order of its own the window numbers the rows as they come; it would hold all of them otherwise.
+        return f"""SELECT *, row_number() OVER () AS place FROM (
+            SELECT id, batch, row, target, ({self.score})::DOUBLE AS score, {self.suggested} AS suggested,
+            ({self.suggested_p})::DOUBLE AS suggested_p FROM {self.source} WHERE {self.where} AND {condition}
+            ORDER BY {self.order}, id, batch, row {first})"""
 
 
 def ranking(strategy: Strategy, view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
@@ -93,34 +87,28 @@ def _area_under_margin(view: View, weighting: Weighting, epoch: int, request: Qu
     return Ranking(source, "area_under_margin", "area_under_margin ASC")
 
 
-def suggest_over_epochs(view: View, rows: Sequence[QueueRow], first: int | None) -> None:
-    """Set the suggested class of rows of `area_under_margin`: the wrong class that most epochs predicted.
+def suggestions_over_epochs(view: View, ids: str, first: int | None) -> str:
+    """Subquery with the class that a queue of `area_under_margin` suggests: the wrong one that most epochs predicted.
 
-    By the last epoch the model may have memorised the label. Sets `suggested`, `suggested_epochs` (epochs that
-    predicted it), `num_epochs`, and `suggested_p` to null unless the last epoch predicted the same class.
+    By the last epoch the model may have memorised the label. The columns are `id`, `suggested`, `suggested_epochs`
+    (epochs that predicted it) and `num_epochs`.
 
     Args:
         view: The run.
-        rows: Rows of a queue; they are changed.
+        ids: Query of the ids of the examples.
         first: Number of the run's first epochs to use; None for all.
     """
-    ids = [row["id"] for row in rows]
-    if not ids:
-        return
-    condition = f"epoch <= {literal(last_epoch(view, first))} AND id IN (SELECT unnest(?::VARCHAR[]))"
-    wrong_predictions = view.rows(
-        f"SELECT id, prediction, count(DISTINCT epoch) AS n FROM {view.stored()} "
-        f"WHERE {condition} AND prediction != target GROUP BY ALL ORDER BY n, prediction DESC",
-        [ids],
+    rows = f"(SELECT * FROM {view.stored()} WHERE epoch <= {literal(last_epoch(view, first))} AND id IN ({ids}))"
+    wrong = f"SELECT id, prediction, count(DISTINCT epoch) AS n FROM {rows} WHERE prediction != target GROUP BY ALL"
+    most_frequent = (
+        f"SELECT id, arg_max(prediction, (n, -prediction)) AS suggested, max(n) AS suggested_epochs FROM ({wrong}) "
+        "GROUP BY id"
     )
-    most_frequent = {row["id"]: (row["prediction"], row["n"]) for row in wrong_predictions}
-    sql = f"SELECT id, count(DISTINCT epoch) AS n FROM {view.stored()} WHERE {condition} GROUP BY id"
-    num_epochs = {row["id"]: row["n"] for row in view.rows(sql, [ids])}
-    for row in rows:
-        suggested, epochs = most_frequent.get(row["id"], (None, 0))
-        if suggested != row["suggested"]:
-            row["suggested"], row["suggested_p"] = suggested, None
-        row["suggested_epochs"], row["num_epochs"] = epochs, num_epochs[row["id"]]
+    return (
+        "(SELECT id, suggested, coalesce(suggested_epochs, 0) AS suggested_epochs, num_epochs "
+        f"FROM (SELECT id, count(DISTINCT epoch) AS num_epochs FROM {rows} GROUP BY id) "
+        f"LEFT JOIN ({most_frequent}) USING (id))"
+    )
 
 
 def _ambiguous(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
@@ -159,18 +147,17 @@ def _suspects(view: View, epoch: int) -> pa.Table:
     """The rows that confident learning marks: batch, row, the class that it suggests, and its probability."""
     num_classes = view.snapshot.num_classes or 2
     counts = confident_learning(chunks_of(view, epoch), num_classes)
-    columns: dict[str, list[object]] = {"batch": [], "row": [], "suspects_suggested": [], "suspects_suggested_p": []}
+    kinds = {"batch": pa.string(), "row": pa.int32(), "suspects_suggested": pa.int32()}
+    schema = pa.schema(kinds | {"suspects_suggested_p": pa.float64()})
+    parts = [schema.empty_table()]
     for places, chunk in placed_chunks(view, epoch):
         mask, suggested = suspected(chunk, counts)
         marked = np.flatnonzero(mask)
-        columns["batch"] += places["batch"].take(marked).to_pylist()
-        columns["row"] += places["row"].take(marked).to_pylist()
-        columns["suspects_suggested"] += suggested[marked].tolist()
-        columns["suspects_suggested_p"] += softmax(chunk.logits[marked])[
-            np.arange(len(marked)), suggested[marked]
-        ].tolist()
-    types = (pa.string(), pa.int32(), pa.int32(), pa.float64())
-    return pa.table({name: pa.array(values, kind) for (name, values), kind in zip(columns.items(), types, strict=True)})
+        labels = suggested[marked]
+        p = softmax(chunk.logits[marked])[np.arange(len(marked)), labels]
+        columns = [places["batch"].take(marked), places["row"].take(marked), labels.astype(np.int32), p]
+        parts.append(pa.table(columns, schema))
+    return pa.concat_tables(parts)
 
 
 _STRATEGIES: dict[Strategy, Callable[[View, Weighting, int, QueueRequest], Ranking]] = {

@@ -1,1 +1,1 @@
-"""Runs: batches stored as immutable Parquet files, and DuckDB queries over them."""
+"""Runs: batches stored as immutable Parquet files, with the queues and reviews of their examples."""

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from service.runs.damage import damage, named_damage
 from service.runs.data_files import DataFile
-from service.runs.files import Files
 from service.runs.parquet import read_parquet
 from service.runs.rows import ContentDigest
+from service.storage.files import Files
 
 MAGIC = b"PAR1"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -13,21 +12,11 @@ from pydantic import ValidationError
 
 from service.errors import LossServiceError, RunDamagedError, StorageUnavailableError
 from service.schema.faults import error_items, summary
+from service.storage.errors import is_of_machine
 
 # Newest format of `run.json` and of the footers of data files that this version reads; it writes this one.
 FORMAT = 1
 LOGGED_AGAIN_AFTER_S = 60.0
-# Errors of opening or reading that one file causes; others, such as too many open files, are those of the machine.
-OF_ONE_FILE = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.ELOOP,
-    errno.EINVAL,
-    errno.ENXIO,
-)
 
 log = structlog.get_logger("service.runs")
 _logged: TTLCache[str, None] = TTLCache(1000, LOGGED_AGAIN_AFTER_S)
@@ -51,13 +40,14 @@ def named_damage(path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as err:
-        cause = err.__cause__ if isinstance(err, StorageUnavailableError) else err
+        cause = (isinstance(err, StorageUnavailableError) and err.__cause__) or err
+        if is_of_machine(err):
+            if isinstance(err, StorageUnavailableError):
+                raise
+            raise StorageUnavailableError(f"a file of a run cannot be read now: {short_text(cause)}") from err
         if isinstance(cause, LossServiceError):
             raise
-        # A parser raises OSError without a number.
-        if isinstance(cause, OSError) and cause.errno is not None and cause.errno not in OF_ONE_FILE:
-            raise StorageUnavailableError(f"a file of a run cannot be read now: {cause.strerror}") from err
-        raise damage(path, f"cannot be read: {short_text(cause or err)}") from err
+        raise damage(path, f"cannot be read: {short_text(cause)}") from err
 
 
 def damage(path: str, reason: str) -> RunDamagedError:

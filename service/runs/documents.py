@@ -1,33 +1,28 @@
-"""JSON documents of a run, such as its queues."""
+"""Documents of a run, such as its queues."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, BinaryIO, Protocol, TypeVar
 
-import orjson
-from pydantic import TypeAdapter
-
-from service.runs.cache import BoundedCache
 from service.runs.damage import named_damage
-from service.runs.files import Files
 from service.runs.snapshot import Snapshot
+from service.storage.cache import BoundedCache
+from service.storage.files import Files
 
 DOCUMENT_BYTES_CACHED = 64 * 1024 * 1024
-DERIVED_BYTES_CACHED = 64 * 1024 * 1024
 
 
-class HasSize(Protocol):
-    """A value with a size in memory."""
+class Document(Protocol):
+    """A document, or a part of it, with a size in memory."""
 
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
 
 
-D = TypeVar("D", bound=HasSize)
-T = TypeVar("T")
+D = TypeVar("D", bound=Document)
 
 
 class Documents:
@@ -41,57 +36,35 @@ class Documents:
     def __init__(self, files: Files, not_deleted: Callable[[Snapshot], AbstractContextManager[str]]) -> None:
         self._files = files
         self._not_deleted = not_deleted
-        self._contents: BoundedCache[bytes] = BoundedCache(DOCUMENT_BYTES_CACHED, len)
-        self._derived: BoundedCache[Any] = BoundedCache(DERIVED_BYTES_CACHED, lambda value: int(value.nbytes))
+        self._documents: BoundedCache[Any] = BoundedCache(DOCUMENT_BYTES_CACHED, lambda value: int(value.nbytes))
 
-    def get(self, snapshot: Snapshot, folder: str, name: str, adapter: TypeAdapter[T]) -> T | None:
-        """The document of a kind and name; None if the run has none.
+    def get(
+        self, snapshot: Snapshot, folder: str, name: str, read: Callable[[BinaryIO], D], *, part: str = ""
+    ) -> D | None:
+        """The document of a kind and name, cached up to `DOCUMENT_BYTES_CACHED` in all; None if the run has none.
 
         Args:
             snapshot: The run.
             folder: Kind of the document.
             name: Name of the document.
-            adapter: Type of the document.
+            read: Reads the document, or a part of it, from its file.
+            part: Name of what `read` returns.
 
         Raises:
-            RunDamagedError: The file cannot be read, or has another type.
+            RunDamagedError: The file cannot be read, or `read` failed.
         """
         path = _path(snapshot, folder, name)
 
-        def read() -> bytes:
+        def read_file() -> D:
             with self._files.open(path) as file:
-                return file.read()
+                return read(file)
 
         try:
             with named_damage(path):
-                document = orjson.loads(self._contents.cached(self._version(path), read))
-                # The document itself, not the adapter's copy: it has the members of later versions too.
-                adapter.validate_python(document)
-                return cast(T, document)
+                document: D = self._documents.cached((*self._version(path), part), read_file)
+                return document
         except FileNotFoundError:
             return None
-
-    def derived(self, snapshot: Snapshot, folder: str, name: str, compute: Callable[[], D]) -> D:
-        """A value that `compute` derives from a document; cached, up to `DERIVED_BYTES_CACHED` in all.
-
-        Args:
-            snapshot: The run.
-            folder: Kind of the document.
-            name: Name of the document.
-            compute: Computes the value; its errors are not cached.
-
-        Raises:
-            RunDamagedError: `compute` failed, since the document has not the expected content.
-        """
-        path = _path(snapshot, folder, name)
-        with named_damage(path):
-            try:
-                version = self._version(path)
-            except FileNotFoundError:
-                # The error of `compute` says what is missing.
-                return compute()
-            value: D = self._derived.cached(version, compute)
-            return value
 
     def names(self, snapshot: Snapshot, folder: str) -> list[str]:
         """Names of the documents of a kind, sorted."""
@@ -99,16 +72,26 @@ class Documents:
             names = self._files.names(f"{snapshot.root}/{folder}")
         return [name.removesuffix(".json") for name in names]
 
-    def add(self, snapshot: Snapshot, folder: str, name: str, value: object) -> bool:
+    def add(self, snapshot: Snapshot, folder: str, name: str, content: Iterable[bytes]) -> bool:
         """Store a document durably; False if the name is taken.
+
+        Args:
+            snapshot: The run.
+            folder: Kind of the document.
+            name: Name of the document.
+            content: Parts of the file.
 
         Raises:
             UnknownRunError: The run was deleted in the meantime.
         """
-        content = orjson.dumps(value)
         path = _path(snapshot, folder, name)
+
+        def write(file: BinaryIO) -> None:
+            for part in content:
+                file.write(part)
+
         with self._not_deleted(snapshot) as within:
-            return self._files.create(path, lambda file: file.write(content), within=within)
+            return self._files.create(path, write, within=within)
 
     def delete(self, snapshot: Snapshot, folder: str, name: str) -> None:
         """Delete a document durably, if it exists."""

@@ -9,13 +9,13 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.runs.cache import BoundedCache
-from service.runs.compaction import MergedFolder
 from service.runs.damage import named_damage
 from service.runs.data_files import Counts, DataFile, Footer, latest_generations, merged_footer
-from service.runs.files import Files
 from service.runs.parquet import parquet_writer, read_rows
 from service.runs.schema import SCHEMA
+from service.storage.cache import BoundedCache
+from service.storage.compaction import MergedFolder
+from service.storage.files import Files
 
 
 class EpochFolder(MergedFolder[DataFile]):

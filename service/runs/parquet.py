@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from service.runs.damage import damage, named_damage
 from service.runs.data_files import DataFile, Footer
-from service.runs.files import Files
 from service.runs.schema import SCHEMA, SCORES
+from service.storage.files import Files
 
 ROW_GROUP_ROWS = 65_536
 # A row group is in memory while it is written, and one example is searched for in it.

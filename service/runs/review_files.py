@@ -19,11 +19,11 @@ import orjson
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from service.runs.cache import BoundedCache
-from service.runs.compaction import MergedFolder
 from service.runs.damage import damage, named_damage
-from service.runs.files import Files
 from service.schema.replies.reviews import Review
+from service.storage.cache import BoundedCache
+from service.storage.compaction import MergedFolder
+from service.storage.files import Files
 
 REVIEWS_CACHED = 100_000
 

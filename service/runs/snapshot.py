@@ -12,8 +12,8 @@ import orjson
 
 from service.errors import UnknownEpochError
 from service.runs.data_files import Counts, DataFile
-from service.runs.files import Files
 from service.runs.manifest import Manifest, RunDescription
+from service.storage.files import Files
 
 
 @dataclass(frozen=True, eq=False)

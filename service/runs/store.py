@@ -10,9 +10,9 @@ runs/<run>/<uid>/queues/<queue>.json                 a queue with its rows
 runs/<run>/<uid>/reviews/<time>-<id>.json            the reviews of one request; merged as batches are
 ```
 
-Files are created and deleted, never changed (`service.runs.files`), and a run that is deleted and created again has
+Files are created and deleted, never changed (`service.storage.files`), and a run that is deleted and created again has
 another uid: so the content of a file can be cached by its path. A file that another file replaces is ignored, even if
-it still exists (`service.runs.compaction`). Several processes may use one store.
+it still exists (`service.storage.compaction`). Several processes may use one store.
 """
 
 from __future__ import annotations
@@ -32,23 +32,21 @@ from service.errors import (
     RunConflictError,
     RunFullError,
     ShapeError,
-    StorageUnavailableError,
     UnknownRunError,
 )
-from service.runs.cache import BoundedCache
 from service.runs.damage import damage, named_damage
 from service.runs.data_files import Footer, digest_of
 from service.runs.documents import Documents
 from service.runs.epoch_files import EpochFolder
 from service.runs.epoch_writer import EpochWriter, Stored
-from service.runs.files import Files
-from service.runs.local_files import CHECKS
 from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import NAME, check_name
 from service.runs.review_files import ReviewCache, ReviewFolder, ReviewHistory
 from service.runs.snapshot import Snapshot
 from service.schema.faults import fault
 from service.schema.replies.reviews import Review
+from service.storage.cache import BoundedCache
+from service.storage.files import Files
 
 MANIFEST = "run.json"
 UID = re.compile(r"[0-9a-f]{32}")
@@ -320,19 +318,3 @@ class RunStore:
         """
         with self._not_deleted(snapshot) as within:
             self.review_folder(snapshot).add(reviews, within=within)
-
-    def check(self) -> None:
-        """Check that a file can be written, read and deleted.
-
-        Raises:
-            StorageFullError, StorageUnavailableError: The check failed.
-        """
-        path = f"{CHECKS}/{uuid4().hex}"
-        self.files.create(path, lambda file: file.write(b"ok"))
-        try:
-            with self.files.open(path) as file:
-                content = file.read()
-        finally:
-            self.files.delete(path)
-        if content != b"ok":
-            raise StorageUnavailableError("a file in the data directory has other bytes than were written")

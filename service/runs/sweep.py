@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from service.errors import LossServiceError
-from service.runs.compaction import delete_replaced
 from service.runs.store import RunStore
-from service.runs.temporary import sweep_temporary
+from service.storage.compaction import delete_replaced
+from service.storage.temporary import sweep_temporary
 
 
 def sweep(store: RunStore) -> None:

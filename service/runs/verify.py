@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import BinaryIO, Protocol
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import TypeAdapter
 
 from service.errors import RunDamagedError, UnknownRunError
 from service.runs.check_data import check_data
+from service.runs.damage import named_damage
 from service.runs.data_files import DataFile
+from service.runs.documents import Document
 from service.runs.epoch_files import EpochFolder
 from service.runs.manifest import Manifest
 from service.runs.parquet import read_rows
@@ -45,20 +46,32 @@ class Finding:
     repair: Callable[[], object] | None = None
 
 
+class DocumentOfExamples(Document, Protocol):
+    """A document that names examples."""
+
+    @property
+    def ids(self) -> Iterable[str]:
+        """Ids of the examples."""
+
+
+DocumentReaders = Mapping[str, Callable[[BinaryIO], DocumentOfExamples]]
+
+
 class Verification:
     """Reads every file of a run.
 
     Args:
         store: The store.
         run: Name of the run.
-        document_types: Type of the documents in each folder for them.
+        documents: Reads the documents in each folder for them.
     """
 
-    def __init__(self, store: RunStore, run: str, document_types: dict[str, TypeAdapter[Any]]) -> None:
+    def __init__(self, store: RunStore, run: str, documents: DocumentReaders) -> None:
         self._store = store
         self._files = store.files
         self._run = run
-        self._types = document_types
+        self._folder = f"runs/{run}"
+        self._readers = documents
         self._wanted: set[str] = set()
 
     def findings(self) -> Iterator[Finding]:
@@ -75,11 +88,11 @@ class Verification:
             if copy is None:
                 return
             manifest = copy
-        with self._files.reading(f"runs/{self._run}/{manifest.uid}"):
+        with self._files.reading(f"{self._folder}/{manifest.uid}"):
             yield from self._data(manifest)
 
     def _data(self, manifest: Manifest) -> Iterator[Finding]:
-        root = f"runs/{self._run}/{manifest.uid}"
+        root = f"{self._folder}/{manifest.uid}"
         yield from self._other_folders(manifest)
         yield from self._documents(Snapshot(self._run, manifest, None, (), self._files))
         yield from self._reviews(root)
@@ -91,7 +104,7 @@ class Verification:
         yield from self._missing_rows(live)
 
     def _finding(self, path: str, problem: str, remedy: str, repair: Callable[[], object] | None = None) -> Finding:
-        file = path.removeprefix(f"runs/{self._run}/")
+        file = path.removeprefix(f"{self._folder}/")
         return Finding(self._run, file, problem, remedy, repair)
 
     def _set_aside(self, path: str, err: RunDamagedError, remedy: str) -> Finding:
@@ -101,56 +114,53 @@ class Verification:
         return self._finding(path, err.fault, f"{remedy}; the file moves to {DAMAGED}/", repair)
 
     def _move(self, path: str) -> None:
-        rest = path.removeprefix(f"runs/{self._run}/")
-        target = f"runs/{self._run}/{DAMAGED}/{rest}"
+        rest = path.removeprefix(f"{self._folder}/")
+        target = f"{self._folder}/{DAMAGED}/{rest}"
         parent, name = PurePosixPath(target).parent, PurePosixPath(target).name
         taken = {*self._files.names(str(parent)), *self._files.folders(str(parent))}
         self._files.move(path, f"{target}-{uuid4().hex[:8]}" if name in taken else target)
 
     def _copy(self) -> Manifest | None:
         """The copy of the manifest in the folder of the data, if it can be read."""
-        for uid in self._files.folders(f"runs/{self._run}"):
-            path = f"runs/{self._run}/{uid}/{MANIFEST}"
-            if UID.fullmatch(uid) and self._files.exists(path):
-                with self._files.open(path) as file:
-                    content = file.read()
-                try:
-                    manifest = Manifest.read(path, content)
-                except Exception:
-                    continue
-                if manifest.uid == uid:
-                    return manifest
+        for uid in filter(UID.fullmatch, self._files.folders(self._folder)):
+            path = f"{self._folder}/{uid}/{MANIFEST}"
+            try:
+                with named_damage(path), self._files.open(path) as file:
+                    manifest = Manifest.read(path, file.read())
+            except (FileNotFoundError, RunDamagedError):
+                continue
+            if manifest.uid == uid:
+                return manifest
         return None
 
     def _damaged_manifest(self, err: RunDamagedError, copy: Manifest | None) -> Finding:
-        path = f"runs/{self._run}/{MANIFEST}"
+        path = f"{self._folder}/{MANIFEST}"
         if copy is None:
             remedy = "configuration and class names are lost: restore the file from a backup, or delete the run"
             return self._finding(path, err.fault, remedy)
 
         def repair() -> None:
-            folder = f"runs/{self._run}"
-            if MANIFEST in (*self._files.names(folder), *self._files.folders(folder)):
+            if MANIFEST in (*self._files.names(self._folder), *self._files.folders(self._folder)):
                 self._move(path)
             self._files.create(path, lambda file: file.write(copy.content))
 
         return self._finding(path, err.fault, "it is written again from its copy", repair)
 
     def _other_folders(self, manifest: Manifest) -> Iterator[Finding]:
-        for name in self._files.folders(f"runs/{self._run}"):
+        for name in self._files.folders(self._folder):
             if UID.fullmatch(name) and name != manifest.uid:
                 err = RunDamagedError.of(self._run, name, "does not belong to this run")
-                yield self._set_aside(f"runs/{self._run}/{name}", err, "nothing is lost")
+                yield self._set_aside(f"{self._folder}/{name}", err, "nothing is lost")
 
     def _documents(self, snapshot: Snapshot) -> Iterator[Finding]:
-        for folder, adapter in self._types.items():
+        for folder, read in self._readers.items():
             for name in self._store.documents.names(snapshot, folder):
                 try:
-                    document = self._store.documents.get(snapshot, folder, name, adapter) or {}
+                    document = self._store.documents.get(snapshot, folder, name, read)
                 except RunDamagedError as err:
                     yield self._set_aside(f"{snapshot.root}/{folder}/{name}.json", err, "create it again")
                 else:
-                    self._wanted.update(row["id"] for row in document.get("rows", ()))
+                    self._wanted.update(() if document is None else document.ids)
 
     def _reviews(self, root: str) -> Iterator[Finding]:
         folder = ReviewFolder(self._files, root, ReviewCache())
@@ -212,10 +222,10 @@ class Verification:
                 missing.difference_update(rows["id"].filter(pc.is_in(rows["id"], wanted)).to_pylist())
         if missing:
             problem = f"lacks {len(missing)} examples of queues and reviews, such as {min(missing)[:100]!r}"
-            yield self._finding(f"runs/{self._run}/epochs", problem, "a batch is gone: push it again")
+            yield self._finding(f"{self._folder}/epochs", problem, "a batch is gone: push it again")
 
 
-def verify(store: RunStore, run: str | None, document_types: dict[str, TypeAdapter[Any]]) -> Iterator[Finding]:
+def verify(store: RunStore, run: str | None, documents: DocumentReaders) -> Iterator[Finding]:
     """Find the damaged files of a run, or of all runs.
 
     Files written by other processes meanwhile are not damaged: a file that disappears was merged or deleted.
@@ -223,14 +233,14 @@ def verify(store: RunStore, run: str | None, document_types: dict[str, TypeAdapt
     Args:
         store: The store.
         run: Name of the run; None for all runs.
-        document_types: Type of the documents in each folder for them.
+        documents: Reads the documents in each folder for them.
 
     Raises:
         UnknownRunError: No run has this name.
     """
     for name in store.names() if run is None else [run]:
         try:
-            yield from Verification(store, name, document_types).findings()
+            yield from Verification(store, name, documents).findings()
         except (FileNotFoundError, UnknownRunError):
             # Another process has deleted the run, unless it was asked for by its name.
             if run is not None:

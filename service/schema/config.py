@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from functools import cached_property
 from typing import Annotated, Literal
@@ -25,6 +26,7 @@ from service.errors import InvalidConfigError
 from service.schema.faults import validation_fault
 
 MAX_CLASSES = 1_000_000
+WEIGHTS_AT_ONCE = 10_000
 # Adding 0 turns -0 into 0: both are one value, and SQL reads the sign of the other as a comment.
 WithoutSignOfZero = AfterValidator(lambda value: value + 0.0)
 
@@ -112,6 +114,18 @@ AlphaPerClass = Annotated[
 Alpha = Annotated[SingleAlpha | AlphaPerClass | Annotated[ClassCounts, Tag("class_counts")], Discriminator(_alpha_kind)]
 
 
+def _weights_as_json(weights: tuple[float, ...] | None) -> Iterator[bytes]:
+    """The weights as a JSON list of hexadecimal floats, in parts; `null` for None."""
+    if weights is None:
+        yield b"null"
+        return
+    yield b"["
+    for first in range(0, len(weights), WEIGHTS_AT_ONCE):
+        part = weights[first : first + WEIGHTS_AT_ONCE]
+        yield (b"," if first else b"") + ",".join(f'"{weight.hex()}"' for weight in part).encode()
+    yield b"]"
+
+
 def _complement(alpha: float) -> float:
     # In decimal, because 1 - 0.9 in binary is 0.09999999999999998, which would be another configuration than 0.1.
     return float(1 - Decimal(repr(alpha)))
@@ -180,22 +194,25 @@ class LossConfig(BaseModel):
     @cached_property
     def config_id(self) -> str:
         """`fl_` and 16 hex digits: a hash of the meaning, the same on every machine and in every version 1.x."""
-        meaning = {
-            "mode": self.mode,
-            "alpha": None if self.weights is None else [weight.hex() for weight in self.weights],
+        others = {
             "alpha_for_any_label": self.mode == "sigmoid" and isinstance(self.alpha, float),
             "gamma": self.gamma.hex(),
-            "reduction": self.reduction,
             "ignore_index": self.ignore_index,
             "label_smoothing": self.label_smoothing.hex(),
+            "mode": self.mode,
+            "reduction": self.reduction,
         }
         # Only where they change the meaning: a configuration without them keeps its id of version 1.0.
         if self.gamma_negative not in (None, self.gamma):
-            meaning["gamma_negative"] = self.gamma_negative.hex()
+            others["gamma_negative"] = self.gamma_negative.hex()
         if self.clip:
-            meaning["clip"] = self.clip.hex()
-        text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
-        return "fl_" + hashlib.sha256(text.encode()).hexdigest()[:16]
+            others["clip"] = self.clip.hex()
+        # JSON with sorted names, in parts: the text of a million weights takes more memory than the weights.
+        digest = hashlib.sha256(b'{"alpha":')
+        for part in _weights_as_json(self.weights):
+            digest.update(part)
+        digest.update(json.dumps(others, sort_keys=True, separators=(",", ":")).replace("{", ",", 1).encode())
+        return "fl_" + digest.hexdigest()[:16]
 
     @classmethod
     def parse(cls, value: object) -> LossConfig:

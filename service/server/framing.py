@@ -23,8 +23,7 @@ def framing_error(version: str, headers: Sequence[tuple[bytes, bytes]]) -> LossS
         elif name == b"transfer-encoding":
             coding = value if coding is None else coding + b", " + value
     if version not in VERSIONS:
-        kind = HttpVersionError if version > "1.1" else DecodeError
-        return kind(f"HTTP/{version} is not spoken here: send HTTP/1.1 or HTTP/1.0")
+        return HttpVersionError(f"HTTP/{version} is not spoken here: send HTTP/1.1 or HTTP/1.0")
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return DecodeError(f"a request has one header Host, this one has {hosts}")
     if coding is None:

@@ -21,9 +21,9 @@ from uvicorn.supervisors import Multiprocess
 
 from service.errors import LossServiceError
 from service.logs import configure_logs
-from service.runs.files import open_files
 from service.server.protocol import BodyConfig, BodyProtocol
 from service.settings import METRICS_FOLDER_VARIABLE, Settings
+from service.storage.files import open_files
 
 MAX_PROCESSES = 4
 MAX_OPEN_FILES = 8192

@@ -46,6 +46,7 @@ def read(batches: int, batch_bytes: int, *, rate: int, byte_s: float, pause_s: f
 
 
 @pytest.mark.parametrize(("rate", "is_slow"), [(1_000_000, True), (1, False), (0, False)])
+@pytest.mark.slow
 def test_a_batch_that_trickles(rate: int, is_slow: bool) -> None:
     if is_slow:
         with pytest.raises(BodyTimeoutError, match=r"1000000 bytes/s \(min_bytes_per_s\)"):
@@ -54,6 +55,7 @@ def test_a_batch_that_trickles(rate: int, is_slow: bool) -> None:
         read(1, 100, rate=rate, byte_s=GRACE_S / 20)
 
 
+@pytest.mark.slow
 def test_pauses_between_batches_do_not_count() -> None:
     # Without the pause, the bytes may take GRACE_S + 1 / rate; with it, GRACE_S + 2 / rate would be too little.
     read(2, 2, rate=5, byte_s=0.0, pause_s=GRACE_S + 0.45)

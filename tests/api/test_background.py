@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 
@@ -13,10 +14,12 @@ from starlette.types import Message
 
 from service.api.app import create_app
 from service.api.current import CURRENT, CurrentRequest
-from service.runs.compaction import MERGED_AT_ONCE
+from service.api.state import Service
+from service.queries.view import View
 from service.runs.manifest import RunDescription
-from service.runs.queries import View
 from service.settings import Settings
+from service.storage.compaction import MERGED_AT_ONCE
+from service.storage.temporary import TemporaryFile
 
 
 @pytest.mark.parametrize("kind", ["batches", "reviews"])
@@ -52,12 +55,33 @@ def test_files_are_merged_when_there_are_enough(tmp_path: Path, kind: str) -> No
         app.state.service.close()
 
 
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A service with an empty run."""
+    service: Service = create_app(Settings(device="cpu", data_dir=str(tmp_path))).state.service
+    service.runs.store.create("r", RunDescription.parse({}))
+    yield service
+    service.close()
+
+
+async def ask_and_end(service: Service, question: Callable[[View], object], started: Event, *, leaves: bool) -> None:
+    """Ask for a request whose client leaves, or whose task is cancelled, after the question has started."""
+    messages: asyncio.Queue[Message] = asyncio.Queue()
+    CURRENT.set(CurrentRequest(service.admission.place(), messages.get))
+    request = asyncio.create_task(service.runs.ask("r", question))
+    await messages.put({"type": "http.request", "body": b"", "more_body": False})
+    await asyncio.to_thread(started.wait)
+    if leaves:
+        await messages.put({"type": "http.disconnect"})
+    else:
+        request.cancel()
+    await asyncio.wait([request])
+    assert request.cancelled() or isinstance(request.exception(), ClientDisconnect)
+
+
 @pytest.mark.parametrize("leaves", [True, False])
-def test_the_query_of_a_request_that_has_ended_is_interrupted(tmp_path: Path, leaves: bool) -> None:
-    """The client leaves, or the server cancels the task of the request."""
-    app = create_app(Settings(device="cpu", data_dir=str(tmp_path)))
-    work, started, ended = app.state.service.runs, Event(), Event()
-    work.store.create("r", RunDescription.parse({}))
+def test_the_query_of_a_request_that_has_ended_is_interrupted(service: Service, leaves: bool) -> None:
+    started, ended = Event(), Event()
 
     def question(view: View) -> None:
         started.set()
@@ -66,22 +90,33 @@ def test_the_query_of_a_request_that_has_ended_is_interrupted(tmp_path: Path, le
         finally:
             ended.set()
 
-    async def leave() -> None:
-        messages: asyncio.Queue[Message] = asyncio.Queue()
-        CURRENT.set(CurrentRequest(app.state.service.admission.place(), messages.get))
-        request = asyncio.create_task(work.ask("r", question))
-        await messages.put({"type": "http.request", "body": b"", "more_body": False})
-        await asyncio.to_thread(started.wait)
-        if leaves:
-            await messages.put({"type": "http.disconnect"})
-        else:
-            request.cancel()
-        await asyncio.wait([request])
-        assert request.cancelled() or isinstance(request.exception(), ClientDisconnect)
+    async def check() -> None:
+        await ask_and_end(service, question, started, leaves=leaves)
         assert await asyncio.to_thread(ended.wait, 10)
         assert len(asyncio.all_tasks()) == 1
 
-    try:
-        asyncio.run(leave())
-    finally:
-        app.state.service.close()
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_the_file_of_a_request_that_has_ended_is_deleted(service: Service, tmp_path: Path, leaves: bool) -> None:
+    """Also if the file is complete when the request ends, so that the question has no query to interrupt."""
+    started, may_return = Event(), Event()
+    paths: list[Path] = []
+
+    def question(view: View) -> TemporaryFile:
+        file = TemporaryFile(tmp_path, "export-")
+        paths.append(file.path)
+        started.set()
+        assert may_return.wait(10)
+        return file
+
+    async def check() -> None:
+        await ask_and_end(service, question, started, leaves=leaves)
+        (path,) = paths
+        assert path.exists()
+        may_return.set()
+        while path.exists():
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(check(), 10))

@@ -11,10 +11,10 @@ from service.api import configurations as module
 from service.api.configurations import Configurations
 from service.compute.registry import LossRegistry
 from service.errors import StorageFullError, StorageUnavailableError, UnknownConfigError
-from service.runs.configs import ConfigFiles
-from service.runs.files import open_files
 from service.schema.config import LossConfig
 from service.settings import MIB
+from service.storage.config_files import ConfigFiles
+from service.storage.files import open_files
 
 ONE, TWO, THREE, FOUR = (LossConfig(gamma=gamma) for gamma in (1, 2, 3, 4))
 

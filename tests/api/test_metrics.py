@@ -76,6 +76,7 @@ def test_one_process() -> None:
     assert values(count(3).exposition()) == pytest.approx(expected(3, held=3, configs=3))
 
 
+@pytest.mark.slow
 def test_several_processes_are_summed_without_the_gauges_of_killed_ones(tmp_path: Path) -> None:
     environment = os.environ | {METRICS_FOLDER_VARIABLE: str(tmp_path)}
     processes = [

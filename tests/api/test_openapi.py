@@ -129,12 +129,9 @@ def check_replies(operation: APIOperation[Any], mode: GenerationMode) -> None:
 # The Label Studio SDK, which previews use, uses deprecated functions of pydantic.
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 @pytest.mark.parametrize(
-    "mode",
-    [
-        pytest.param(GenerationMode.POSITIVE, id="valid"),
-        pytest.param(GenerationMode.NEGATIVE, id="invalid", marks=pytest.mark.slow),
-    ],
+    "mode", [pytest.param(GenerationMode.POSITIVE, id="valid"), pytest.param(GenerationMode.NEGATIVE, id="invalid")]
 )
+@pytest.mark.slow
 def test_replies_are_as_documented(tmp_path: Path, document: dict[str, Any], mode: GenerationMode) -> None:
     load_all_checks()
     # schemathesis starts the app, and ends it after the test.

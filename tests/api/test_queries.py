@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.api.queries import ExamplesQuery
-from service.runs.examples import RANGES
+from service.queries.view import SCORE_NAMES
 from service.settings import Settings
 
 BATCH = {
@@ -106,10 +106,10 @@ def test_a_bad_top_k_of_a_loss_request_is_named(client: TestClient, text: str) -
 
 def test_every_score_has_bounds() -> None:
     bounds = {name for name in ExamplesQuery.model_fields if name.startswith(("min_", "max_"))}
-    assert bounds == {f"{side}_{name}" for side in ("min", "max") for name in RANGES}
+    assert bounds == {f"{side}_{name}" for side in ("min", "max") for name in SCORE_NAMES}
 
 
-@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("name", SCORE_NAMES)
 def test_bounds_filter_by_their_score(client: TestClient, name: str) -> None:
     values = sorted(row[name] for row in client.get("/runs/r/examples").json()["rows"])
     bounds = {f"min_{name}": values[1] - 1e-9, f"max_{name}": values[1] + 1e-9}

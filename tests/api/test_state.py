@@ -13,6 +13,7 @@ from service.api.app import create_app
 from service.api.state import Service
 from service.errors import DrainingError, StorageUnavailableError
 from service.settings import Settings
+from service.storage.files import Files
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +26,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 def checks(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """The checks of the store so far; the first fails, later ones succeed."""
+    """The checks of the data directory so far; the first fails, later ones succeed."""
     done: list[bool] = []
 
-    def check() -> None:
+    def check(_: Files) -> None:
         done.append(True)
         if len(done) == 1:
             raise StorageUnavailableError("broken")
 
-    monkeypatch.setattr(service.runs.store, "check", check)
+    monkeypatch.setattr(state, "check_files", check)
     service._ready_check = None
     return done
 

@@ -175,7 +175,7 @@ class TestDataDir:
 
     def test_remote_data_directory_that_does_not_reply(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(examined, "REMOTE_TIMEOUT_S", 0.0)
-        monkeypatch.setattr("service.runs.files.open_files", lambda location: SimpleNamespace(folders=lambda _: []))
+        monkeypatch.setattr("service.storage.files.open_files", lambda location: SimpleNamespace(folders=lambda _: []))
         monkeypatch.setattr(examined.Thread, "start", lambda thread: None)
         monkeypatch.setattr(examined.Thread, "join", lambda thread, timeout: None)
         (problem,) = problems(data_dir="s3://bucket/runs")

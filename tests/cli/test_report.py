@@ -28,7 +28,7 @@ def test_the_page_runs_and_loads_nothing() -> None:
 
 
 @given(st.just(HOSTILE) | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1))
-@pytest.mark.parametrize("classes", [2, 31])
+@pytest.mark.parametrize("classes", [2, pytest.param(31, marks=pytest.mark.slow)])
 def test_texts_of_the_data_stay_texts(classes: int, text: str) -> None:
     page = Page(render_report(findings(text, classes)))
     assert page.open == []

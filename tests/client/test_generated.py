@@ -26,6 +26,7 @@ def test_the_committed_files_are_those_that_the_source_generates(script: ModuleT
     assert script.main(["--check"]) == 0
 
 
+@pytest.mark.slow
 def test_check_reports_changed_missing_and_extra_files(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,6 +155,7 @@ def test_epochs_that_the_run_has_are_reported_before_training(
     assert "run trainer already has epochs 0, 1" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_service_that_is_down_delays_training_by_patience_s(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     started = time.monotonic()
     train(tmp_path, callback(LossClient("http://127.0.0.1:9").run("down"), DATA, patience_s=0.5))

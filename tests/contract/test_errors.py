@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from service.codecs.base import MAX_BATCHES
+from service.codecs.tables.csv import MAX_COLUMNS
+from service.formats.attributes import MAX_ATTRIBUTES
 from service.schema.request import OUTPUTS
 
 SAFETENSORS = {"Content-Type": "application/x-safetensors"}
@@ -244,3 +247,17 @@ def test_request_ids_are_kept_where_they_are_sane(client: httpx.Client) -> None:
         assert re.fullmatch(r"[0-9a-f]{32}", reply.headers["x-request-id"])
     replies = [client.get("/healthz").headers["x-request-id"] for _ in range(2)]
     assert replies[0] != replies[1]
+
+
+def test_requests_of_too_many_parts_are_413(client: httpx.Client) -> None:
+    batches = client.post("/loss", json={"batches": [ROWS] * (MAX_BATCHES + 1)})
+    assert str(MAX_BATCHES) in check_problem(batches, 413, "too_many_batches")["detail"]
+    header = ",".join(["label", *(f"logit_{number}" for number in range(MAX_COLUMNS))])
+    table = f"{header}\n0{',0' * MAX_COLUMNS}\n"
+    columns = client.post("/loss", content=table, headers={"Content-Type": "text/csv"})
+    assert str(MAX_COLUMNS) in check_problem(columns, 413, "too_many_columns")["detail"]
+    client.put("/runs/many", json={}).raise_for_status()
+    rows = ROWS | {"ids": ["a", "b"], "attributes": {f"x{number}": [1, 2] for number in range(MAX_ATTRIBUTES + 1)}}
+    attributes = client.put("/runs/many/epochs/0/batches/b", json=rows)
+    assert str(MAX_ATTRIBUTES) in check_problem(attributes, 413, "too_many_attributes")["detail"]
+    assert client.get("/runs/many").json()["num_rows"] == 0

@@ -54,6 +54,18 @@ def test_it_shows_the_first_rows_of_the_file(client: httpx.Client, run: str, nam
     assert (preview["validator"]["accepted"], preview["validator"]["refused"]) == (4, [])
 
 
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+def test_an_interrupted_download_goes_on_while_the_run_is_the_same(client: httpx.Client, run: str, name: str) -> None:
+    address = f"/runs/{run}/export?format={name}"
+    whole = client.get(address)
+    tail = {"Range": "bytes=100-", "If-Range": whole.headers["etag"]}
+    rest = client.get(address, headers=tail)
+    assert (rest.status_code, rest.content) == (206, whole.content[100:])
+    client.post(f"/runs/{run}/reviews", json=[{"id": "1-0", "verdict": "wrong", "label": 0}]).raise_for_status()
+    changed = client.get(address, headers=tail)
+    assert (changed.status_code, changed.headers["etag"] == whole.headers["etag"]) == (200, False)
+
+
 def test_without_a_word_it_is_three_rows_of_jsonl(client: httpx.Client, run: str) -> None:
     preview = client.get(f"/runs/{run}/export/preview").json()
     assert (preview["format"], len(preview["rows"]), preview["columns"][0]) == ("jsonl", 3, "rank")

@@ -1,4 +1,4 @@
-"""A service in process with one run of every kind of file, copies of it with one damaged file, and questions to all."""
+"""A service with one run of every kind of file, copies of it with one damaged file, and questions to all."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from typing import Any
 import httpx
 
 from service.api.app import create_app
-from service.mining.queues import FOLDER, STORED_QUEUE
-from service.runs import compaction
-from service.runs.compaction import compact
-from service.runs.files import open_files
+from service.mining.queue_file import read_queue
+from service.mining.queues import FOLDER
 from service.runs.store import RunStore
 from service.runs.verify import verify
 from service.settings import Settings
+from service.storage import compaction
+from service.storage.compaction import compact
+from service.storage.files import open_files
 
 SOURCE, HEALTHY = "source", "healthy"
 REVIEW = [{"id": "e1", "verdict": "wrong", "label": 0}]
@@ -97,15 +98,19 @@ class DamagedRuns:
         finally:
             shutil.rmtree(copy, ignore_errors=True)
 
-    def check(self, kind: str, content: bytes | None, *, is_folder: bool = False) -> set[str]:
+    def check(self, kind: str, content: bytes | None, *, is_folder: bool = False, in_use: bool = False) -> set[str]:
         """Ask everything about a run with one damaged file; returns the outcomes.
 
         Args:
             kind: Path of the file in the folder of the run.
             content: Content of the file; None for a missing file.
             is_folder: True for a folder in the place of the file.
+            in_use: True to ask everything before the damage too.
         """
         with self.copy() as copy:
+            for asked, reply, _ in self._ask(copy.name) if in_use else ():
+                # The queue exists.
+                assert reply.is_success or reply.status_code == 409, f"{asked}: {reply.text}"
             path = copy / kind
             if content is None:
                 path.unlink()
@@ -114,7 +119,7 @@ class DamagedRuns:
             if is_folder:
                 path.unlink()
                 path.mkdir()
-            if any(verify(RunStore(open_files(str(self.folder)), 1), copy.name, {FOLDER: STORED_QUEUE})):
+            if any(verify(RunStore(open_files(str(self.folder)), 1), copy.name, {FOLDER: read_queue})):
                 self.outcomes["verified"] += 1
             outcomes = {self._outcome(copy.name, kind, *reply) for reply in self._ask(copy.name)}
             self.outcomes.update(outcomes)
@@ -168,22 +173,31 @@ class DamagedRuns:
 
 @contextmanager
 def damaged_runs() -> Iterator[DamagedRuns]:
-    """A service with two healthy runs."""
+    """A service in this process with two healthy runs."""
     with TemporaryDirectory() as folder:
         app = create_app(Settings(device="cpu", data_dir=folder, log_level="error"))
         transport = httpx.ASGITransport(app=app)
         client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60)
-        runs = DamagedRuns(Path(folder), client)
         try:
-            for run in (SOURCE, HEALTHY):
-                _fill(runs, run, app.state.service.runs.store)
-            yield runs
+            with filled_runs(Path(folder), client) as runs:
+                yield runs
         finally:
-            runs.close()
             app.state.service.close()
 
 
-def _fill(runs: DamagedRuns, run: str, store: Any) -> None:
+@contextmanager
+def filled_runs(folder: Path, client: httpx.AsyncClient) -> Iterator[DamagedRuns]:
+    """Two healthy runs of the service with this data directory and client."""
+    runs = DamagedRuns(folder, client)
+    try:
+        for run in (SOURCE, HEALTHY):
+            _fill(runs, run)
+        yield runs
+    finally:
+        runs.close()
+
+
+def _fill(runs: DamagedRuns, run: str) -> None:
     """Store batches, merged and single ones, a queue, and reviews, merged and single ones."""
 
     def send(method: str, path: str, body: Any) -> None:
@@ -197,6 +211,7 @@ def _fill(runs: DamagedRuns, run: str, store: Any) -> None:
     send("POST", "/queues", QUEUE)
     for _ in range(2):
         send("POST", "/reviews", REVIEW)
+    store = RunStore(open_files(str(runs.folder)), 1)
     snapshot = store.snapshot(run)
     merged_at_once, compaction.MERGED_AT_ONCE = compaction.MERGED_AT_ONCE, 2
     try:

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, recall_score
 
 from service.diagnostics.classes import LARGEST_CONFUSIONS, class_table, confusion, suggested_alpha
-from service.runs.weighting import Weighting
+from service.queries.weighting import Weighting
 from service.schema.replies.diagnostics import ClassStatistics
 from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 

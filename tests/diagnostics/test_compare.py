@@ -16,8 +16,8 @@ from scipy.stats import spearmanr
 
 from service.diagnostics.compare import MAX_MOVES, compare
 from service.errors import InvalidConfigError
-from service.runs.queries import View
-from service.runs.weighting import Weighting
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.replies.comparison import Comparison
 from tests.replies import assert_is
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
@@ -209,3 +209,16 @@ def test_weights_that_do_not_fit_the_other_run_are_rejected(runs: TempRuns) -> N
         compare_runs(runs)
     result = compare_runs(runs, weighting=Weighting(None, 2.0))
     assert (result["num_common"], result["num_relabelled"]) == (1, 1)
+
+
+def test_of_many_classes_those_with_the_largest_loss_are_compared(
+    runs: TempRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, targets = noisy(200, 8, 3)
+    for run in ("a", "b"):
+        runs.put(logits, targets, run=run)
+    plain = Weighting(None, 2.0)
+    everything = compare_runs(runs, weighting=plain)["classes"]
+    monkeypatch.setattr("service.diagnostics.compare.TABLE_CLASSES", 3)
+    largest = sorted(everything, key=lambda row: row["count"] * row["mean_loss_after"])[-3:]
+    assert compare_runs(runs, weighting=plain)["classes"] == sorted(largest, key=lambda row: row["class"])

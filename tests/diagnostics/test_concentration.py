@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.diagnostics.concentration import concentration, histogram
-from service.runs.weighting import Weighting
+from service.queries.weighting import Weighting
 from service.schema.replies.diagnostics import Concentration, Histogram
 from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from service.diagnostics.dynamics import COLUMNS, REGIONS, area_under_margin, dynamics_page
 from service.errors import InvalidRequestError
-from service.runs.queries import View
-from service.runs.weighting import Weighting
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.replies.dynamics import Dynamics
 from tests.replies import assert_is
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs

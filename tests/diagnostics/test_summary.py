@@ -18,8 +18,8 @@ from service.diagnostics import classes, summary, warnings
 from service.diagnostics.concentration import histogram
 from service.diagnostics.summary import FIELDS, diagnostics
 from service.errors import InvalidRequestError
-from service.runs.queries import View
-from service.runs.weighting import Weighting
+from service.queries.view import View
+from service.queries.weighting import Weighting
 from service.schema.replies.diagnostics import Diagnostics, Histogram
 from tests.replies import assert_is
 from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs

@@ -18,7 +18,6 @@ from service.exports.tables import ROW_GROUP_ROWS
 from tests.exports.examples import INFINITE, ROWS, Supply, options, whole
 
 MANY = 200_000
-SLOW_PARQUET = pytest.param("parquet", marks=pytest.mark.slow)
 EVERY = pytest.mark.parametrize("name", FORMATS)
 
 
@@ -49,6 +48,7 @@ def test_the_first_bytes_come_before_the_last_row(name: str) -> None:
 
 
 @EVERY
+@pytest.mark.slow
 def test_all_rows_are_written_in_many_parts(name: str) -> None:
     total = ROW_GROUP_ROWS + 100
     parts = list(FORMATS[name].write(Supply(total), options(total)))
@@ -56,7 +56,8 @@ def test_all_rows_are_written_in_many_parts(name: str) -> None:
     assert count(name, whole(parts)) == total
 
 
-@pytest.mark.parametrize("name", [*(name for name in FORMATS if name != "parquet"), SLOW_PARQUET])
+@EVERY
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(name: str) -> None:
     def peak(total: int) -> int:
         tracemalloc.start()

@@ -14,7 +14,7 @@ from service.exports.formats import FORMATS
 from service.exports.source import epoch_rows, queue_rows
 from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
-from service.runs.queries import View
+from service.queries.view import View
 from tests.exports.examples import options, whole
 from tests.runs.temp_runs import TempRuns, temp_runs
 
@@ -52,7 +52,7 @@ def test_attributes_are_those_that_were_sent_last(runs: TempRuns) -> None:
 def test_every_format_writes_a_queue_with_infinite_scores(runs: TempRuns, name: str) -> None:
     def export(view: View) -> bytes:
         create_queue(runs.store, view, QueueRequest(name="q", strategy="random", budget=3), view.weighting(), [])
-        rows = queue(runs.store, view.snapshot, "q")["rows"]
+        rows = queue(runs.store, view.snapshot, "q")
         return whole(FORMATS[name].write(queue_rows(view, rows, {}), options(3)))
 
     content = runs.ask(export)

@@ -103,6 +103,13 @@ class Connection:
     def at_end(self) -> bool:
         return self._file.read(1) == b""
 
+    def is_ended(self) -> bool:
+        """`at_end`, also if the kernel of the service has reset the connection since it had unread bytes."""
+        try:
+            return self.at_end()
+        except ConnectionResetError:
+            return True
+
 
 def reply_to_http10(server: ServerProcess, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
     """Status, headers and body of a reply over HTTP/1.0, which ends when the connection is closed."""

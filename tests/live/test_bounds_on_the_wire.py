@@ -1,10 +1,11 @@
-"""Clients that do not read, do not send, or open many connections: others are served meanwhile and afterwards."""
+"""Clients that read or send too slowly, ask for too much, or open many connections: others are served meanwhile."""
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import httpx
 import numpy as np
@@ -14,11 +15,13 @@ from safetensors.numpy import save
 from tests.contract.test_errors import check_problem
 from tests.live.connection import request
 from tests.live.server_process import ServerProcess, running_server, wait_for
-from tests.live.test_operations import ROWS, begin, held_bytes, held_requests
+from tests.live.test_operations import ROWS, begin, held_bytes, held_requests, read_reply
 
 # State of a TCP connection in Linux.
 TCP_CLOSE = 7
 QUEUE_SIZE, CONNECTIONS = 4, 20
+# A body of this size at a few bytes for each poll of `wait_for` is slower than min_bytes_per_s, at 200 it is faster.
+SLOW_BODY, STEADY_BYTES = json.dumps(ROWS).encode().ljust(100_000), 200
 # Of these, 127.0.0.1 may hold three places.
 OTHER_CLIENT = "127.0.0.2"
 
@@ -26,6 +29,8 @@ OTHER_CLIENT = "127.0.0.2"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     settings = {"queue_size": str(QUEUE_SIZE), "max_connections": str(CONNECTIONS), "write_timeout_s": "3"}
+    # Less than any query takes.
+    settings["query_timeout_s"] = "0.0001"
     with running_server(tmp_path_factory.mktemp("wire"), processes="1", **settings) as running:
         yield running
 
@@ -57,13 +62,22 @@ def is_closed(connection: socket.socket) -> bool:
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == bytes([TCP_CLOSE])
 
 
-def test_files_that_nobody_reads(server: ServerProcess, client: httpx.Client, stack: ExitStack) -> None:
+def test_files_that_are_read_too_slowly(server: ServerProcess, client: httpx.Client, stack: ExitStack) -> None:
     connections = [connect(server, stack) for _ in range(CONNECTIONS)]
     for connection in connections:
         connection.sendall(b"GET /web/plotly.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
     assert httpx.get(f"{server.url}/healthz", timeout=60).status_code == 200
     check_problem(httpx.get(f"{server.url}/runs", timeout=60), 503, "too_many_connections")
-    wait_for(lambda: all(map(is_closed, connections)), "the connections are closed")
+    slow, steady, *_ = connections
+
+    def others_are_closed() -> bool:
+        with suppress(ConnectionResetError):
+            slow.recv(1)
+        assert steady.recv(4096)
+        return all(is_closed(connection) for connection in connections if connection is not steady)
+
+    wait_for(others_are_closed, "the connections are closed")
+    assert not is_closed(steady)
     assert client.get("/runs").status_code == 200
 
 
@@ -82,9 +96,9 @@ def test_replies_that_nobody_reads_count_until_they_are_closed(
 def test_slow_bodies_leave_places_for_other_clients_and_questions(
     server: ServerProcess, client: httpx.Client, stack: ExitStack
 ) -> None:
-    connections = [connect(server, stack) for _ in range(QUEUE_SIZE)]
-    for connection in connections:
-        begin(connection, 1000, b"{")
+    stalled, slow, steady = (connect(server, stack) for _ in range(3))
+    for connection in (stalled, slow, steady):
+        begin(connection, len(SLOW_BODY), SLOW_BODY[:1])
     wait_for(lambda: held_requests(client) == 3, "one client has its share")
     problem = check_problem(client.post("/loss", json=ROWS), 429, "queue_full")
     assert "for this client" in problem["detail"]
@@ -92,6 +106,32 @@ def test_slow_bodies_leave_places_for_other_clients_and_questions(
     with httpx.Client(base_url=server.url, transport=transport) as other:
         assert other.post("/loss", json=ROWS).status_code == 200
     assert client.get("/runs").status_code == 200
-    # The least rate ends them, long before body_timeout_s.
-    wait_for(lambda: held_requests(client) == 0, "their places are free")
-    assert connections[0].recv(12) == b"HTTP/1.1 408"
+    unsent = SLOW_BODY[1:]
+
+    def only_the_steady_one_is_held() -> bool:
+        nonlocal unsent
+        steady.sendall(unsent[:STEADY_BYTES])
+        unsent = unsent[STEADY_BYTES:]
+        with suppress(OSError):
+            slow.send(b" ")
+        return held_requests(client) == 1
+
+    # The least rate ends the others, long before body_timeout_s.
+    wait_for(only_the_steady_one_is_held, "their places are free")
+    for connection in (stalled, slow):
+        status, _, problem = read_reply(connection)
+        assert (status, problem["code"]) == (408, "body_timeout")
+    steady.sendall(unsent)
+    assert read_reply(steady)[0] == 200
+
+
+def test_a_query_over_its_time_gets_503(client: httpx.Client) -> None:
+    client.put("/runs/r", json={}).raise_for_status()
+    client.put("/runs/r/epochs/0/batches/b", json=ROWS | {"ids": ["a", "b"]}).raise_for_status()
+    for question in ("diagnostics", "examples", "examples/a", "dynamics", "export?format=csv"):
+        reply = client.get(f"/runs/r/{question}")
+        check_problem(reply, 503, "query_timeout")
+        assert int(reply.headers["retry-after"]) >= 1
+    # The time is that of queries only.
+    assert client.get("/runs/r").json()["num_rows"] == 2
+    assert client.post("/loss", json=ROWS).status_code == 200

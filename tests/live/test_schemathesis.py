@@ -1,4 +1,4 @@
-"""schemathesis with its own engine against a real service: with a key, without, and in sequences of requests.
+"""schemathesis with its own engine against a real service: with its key, without, and in sequences of requests.
 
 `tests/api/test_openapi.py` sends requests to stored data in process. Here the phases of the engine cover each part of
 the schemas, headers, methods and authentication, for a bounded time each.
@@ -47,7 +47,6 @@ STATEFUL = ("--phases", "stateful")
 @pytest.mark.parametrize(
     ("keys", "key", "phases"),
     [
-        pytest.param("", "", FUZZING, id="no keys"),
         pytest.param(KEY, KEY, FUZZING, id="with the key"),
         pytest.param(KEY, "", FUZZING, id="without the key"),
         pytest.param("", "", STATEFUL, id="stateful"),

@@ -58,6 +58,7 @@ def test_a_compiled_module_returns_the_same(module: FocalLoss, targets: Tensor, 
 
 
 @pytest.mark.parametrize(("mode", "target"), [("softmax", 3), ("softmax", -1), ("sigmoid", 2)])
+@pytest.mark.slow
 def test_a_compiled_module_refuses_a_bad_target(mode: Any, target: int, compiled: Callable[..., Any]) -> None:
     function = compiled(FocalLoss(device="cpu", mode=mode))
     targets = torch.zeros((4,) if mode == "softmax" else (4, 3), dtype=torch.long)
@@ -83,6 +84,7 @@ def test_vmap_computes_each_batch(module: FocalLoss, targets: Tensor) -> None:
     torch.testing.assert_close(torch.vmap(module)(batches, torch.stack([targets] * 2)), torch.stack(expected))
 
 
+@pytest.mark.slow
 def test_vmap_of_a_gradient_is_the_gradient_of_each_row(compiled: Callable[..., Any]) -> None:
     module = FocalLoss([1, 2, 3], device="cpu")
 

@@ -10,9 +10,9 @@ import pytest
 
 from service.diagnostics.dynamics import dynamics_page
 from service.errors import InvalidRequestError
-from service.mining.listing import listings
-from service.mining.queues import create_queue, preview
+from service.mining.queues import create_queue, outlines, preview
 from service.mining.requests import QueueRequest
+from tests.mining.queue_dicts import whole
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 ROWS, CLASSES = 240, 4
@@ -33,7 +33,9 @@ def runs() -> Iterator[TempRuns]:
 
 def rows_of(runs: TempRuns, **request: Any) -> list[dict[str, Any]]:
     queue_request = QueueRequest.parse({"strategy": "top_loss", "budget": ROWS} | request)
-    rows: list[dict[str, Any]] = runs.ask(lambda view: preview(view, queue_request, view.weighting(), []))["rows"]
+    rows: list[dict[str, Any]] = whole(runs.ask(lambda view: preview(view, queue_request, view.weighting(), [])))[
+        "rows"
+    ]
     return rows
 
 
@@ -77,7 +79,7 @@ def test_quotas_count_only_examples_that_meet_the_conditions(runs: TempRuns) -> 
 def test_random_rows_of_some_examples_are_no_control(runs: TempRuns) -> None:
     def control(**request: Any) -> bool:
         queue_request = QueueRequest.parse({"strategy": "random", "budget": 9} | request)
-        return bool(runs.ask(lambda view: preview(view, queue_request, view.weighting(), []))["is_control"])
+        return bool(runs.ask(lambda view: preview(view, queue_request, view.weighting(), [])).head["is_control"])
 
     assert control()
     assert not control(only={"target": 1})
@@ -85,10 +87,11 @@ def test_random_rows_of_some_examples_are_no_control(runs: TempRuns) -> None:
 
 def test_a_preview_equals_the_queue_and_stores_nothing(runs: TempRuns) -> None:
     queue_request = QueueRequest.parse({"strategy": "logit_margin", "budget": 7})
-    shown = runs.ask(lambda view: preview(view, queue_request, view.weighting(), []))
-    assert listings(runs.store, runs.store.snapshot("r")) == []
+    shown = whole(runs.ask(lambda view: preview(view, queue_request, view.weighting(), [])))
+    assert outlines(runs.store, runs.store.snapshot("r")) == []
     stored, _ = runs.ask(lambda view: create_queue(runs.store, view, queue_request, view.weighting(), []))
-    assert shown | {"name": stored["name"], "created_at": stored["created_at"]} == stored
+    new = {name: stored.head[name] for name in ("name", "created_at")}
+    assert shown | new == whole(stored)
 
 
 @pytest.mark.parametrize(

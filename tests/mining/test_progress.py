@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from service.mining.listing import expected_errors
 from service.mining.progress import expected_yield, precision, progress, wilson
+from service.mining.queue_table import expected_errors
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews
@@ -41,9 +42,9 @@ def test_precision_counts_the_rows_of_a_strategy_and_the_error_rate_those_of_the
     result = progress(runs.store, runs.store.snapshot("r"), runs.store.reviews(runs.store.snapshot("r")).verdicts)
     assert (result["num_reviewed"], result["num_ok"], result["num_wrong"], result["num_unsure"]) == (30, 10, 10, 10)
     assert list(result["precision"]) == ["logit_margin", "random", "top_loss"]
-    sets = {name: {row["id"] for row in queue["rows"]} for name, queue in queues.items()}
+    sets = {name: set(queue.ids) for name, queue in queues.items()}
     control = set(sets["random"])
-    sets["random"] |= {row["id"] for row in biased["rows"]}
+    sets["random"] |= set(biased.ids)
     assert sets["random"] > control
     for name, ids in [*sets.items(), ("control", control)]:
         share = result["error_rate"] if name == "control" else result["precision"][name]
@@ -82,7 +83,7 @@ def test_the_interval_equals_published_values() -> None:
 
 
 def test_the_yield_uses_the_precision_from_ten_verdicts_on_and_before_that_the_models_probabilities() -> None:
-    rows = [{"strategy": "top_loss", "p_t": 0.25}, {"strategy": "random", "p_t": 0.5}]
+    rows = pa.table({"strategy": ["top_loss", "random"], "p_t": [0.25, 0.5]})
 
     def so_far(wrong: int, ok: int, unsure: int) -> dict[str, Any]:
         words = ["wrong"] * wrong + ["ok"] * ok + ["unsure"] * unsure
@@ -93,10 +94,10 @@ def test_the_yield_uses_the_precision_from_ten_verdicts_on_and_before_that_the_m
     trusted = expected_yield(expected_errors(rows), {"top_loss": so_far(4, 6, 0)})
     assert (trusted["wrong_labels"], trusted["rows"]) == (0.4 + 0.5, 2)
     assert "calibrated" in trusted["caveat"]
-    over_epochs = [row | {"suggested_epochs": 3, "num_epochs": 4} for row in rows]
+    over_epochs = rows.append_column("suggested_epochs", [[3, 3]]).append_column("num_epochs", [[4, 4]])
     assert expected_yield(expected_errors(over_epochs), {})["wrong_labels"] == 1.5
     both = expected_yield(expected_errors(rows), {"top_loss": so_far(4, 6, 0), "random": so_far(0, 50, 0)})
     assert both["wrong_labels"] == 0.4
     assert "precision so far" in both["caveat"]
-    assert expected_yield(expected_errors([]), {})["wrong_labels"] == 0
+    assert expected_yield(expected_errors(rows[:0]), {})["wrong_labels"] == 0
     assert math.isfinite(expected_yield(expected_errors(rows), {"top_loss": so_far(0, 0, 30)})["wrong_labels"])

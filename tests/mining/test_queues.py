@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,11 +19,12 @@ from service.errors import (
     UnknownEpochError,
     UnknownQueueError,
 )
-from service.mining.listing import listings
+from service.mining import queue_file
 from service.mining.progress import progress
-from service.mining.queues import create_queue, queue
+from service.mining.queues import create_queue, outlines, queue
 from service.mining.requests import QueueRequest
-from service.runs.queries import View
+from service.queries.view import View
+from tests.mining.queue_dicts import whole
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 NAMES = ["cat", "dog", "emu"]
@@ -47,9 +49,10 @@ def create(
     gamma: float | None = None,
 ) -> tuple[dict[str, Any], bool]:
     queue_request = QueueRequest.parse({"strategy": "top_loss"} | request)
-    return runs.ask(
+    new_queue, new = runs.ask(
         lambda view: create_queue(runs.store, view, queue_request, view.weighting(None, gamma), reviewed), run
     )
+    return whole(new_queue), new
 
 
 def classes(new_queue: dict[str, Any]) -> dict[int, int]:
@@ -70,7 +73,7 @@ def test_a_queue_is_stored_with_ranks_shares_and_reasons(runs: TempRuns) -> None
         0,
         123,
     )
-    stored = queue(runs.store, runs.store.snapshot("r"), "top_loss-1")
+    stored = whole(queue(runs.store, runs.store.snapshot("r"), "top_loss-1"))
     assert orjson.dumps(stored) == orjson.dumps(new_queue)
     assert [row["rank"] for row in new_queue["rows"]] == list(range(1, 8))
     losses = runs.ask(lambda view: view.row(f"SELECT fsum(loss) AS l FROM {view.scored(view.weighting())}"))["l"]
@@ -99,7 +102,7 @@ def test_the_same_request_for_a_name_changes_nothing_and_another_one_is_a_confli
             create(runs, {"name": "mine"} | other)
     with pytest.raises(QueueConflictError, match="gamma"):
         create(runs, {"name": "mine", "budget": 5}, gamma=0.5)
-    assert [queue_listing.head["name"] for queue_listing in listings(runs.store, runs.store.snapshot("r"))] == ["mine"]
+    assert [outline.head["name"] for outline in outlines(runs.store, runs.store.snapshot("r"))] == ["mine"]
 
 
 def test_queues_without_a_name_are_numbered_and_invalid_names_are_errors(runs: TempRuns) -> None:
@@ -166,6 +169,8 @@ def test_quotas_of_classes(runs: TempRuns) -> None:
         {"budget": 5, "share": math.nan},
         {"budget": 5, "seed": 2**63},
         {"budget": 5, "mix": {"random": 1.0}},
+        {"budget": 5, "at_most": {"attribute": "x" * 1001, "count": 1}},
+        {"budget": 5, "only": {"attributes": {"x" * 1001: "a"}}},
         {"strategy": "mix"},
         {"strategy": "mix", "mix": {}},
         {"strategy": "mix", "mix": {"mix": 1.0}},
@@ -179,7 +184,7 @@ def test_invalid_requests_are_errors(runs: TempRuns, request_: dict[str, Any]) -
     with pytest.raises(InvalidRequestError) as caught:
         create(runs, request_)
     assert caught.value.errors
-    assert listings(runs.store, runs.store.snapshot("r")) == []
+    assert outlines(runs.store, runs.store.snapshot("r")) == []
 
 
 def test_the_rows_with_one_value_of_an_attribute_are_capped(runs: TempRuns) -> None:
@@ -291,3 +296,36 @@ def test_files_and_number_of_threads_do_not_change_a_queue() -> None:
 def _summary(new_queue: dict[str, Any]) -> list[tuple[Any, ...]]:
     names = ("rank", "id", "target", "strategy", "score", "suggested", "suggested_p", "control", "reason")
     return [tuple(row[name] for name in names) for row in new_queue["rows"]]
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.5), (0.9, 0.1), (3, 2, 1), (0.7, 0.2, 0.1)])
+def test_every_prefix_of_a_mix_has_each_strategy_by_its_share(runs: TempRuns, shares: tuple[float, ...]) -> None:
+    strategies = ("logit_margin", "ambiguous", "random")[: len(shares)]
+    parts = [create(runs, {"strategy": strategy, "budget": 123})[0]["rows"] for strategy in strategies]
+    total = sum(shares)
+    placed = [
+        (((place + 0.5) * total / share, number), row["id"])
+        for number, (share, rows) in enumerate(zip(shares, parts, strict=True))
+        for place, row in enumerate(rows)
+    ]
+    mix = dict(zip(strategies, shares, strict=True))
+    for budget in (1, 2, 40, 123):
+        new_queue, _ = create(runs, {"strategy": "mix", "mix": mix, "budget": budget})
+        expected = list(dict.fromkeys(identity for _, identity in sorted(placed)))
+        assert ids(new_queue) == expected[:budget]
+
+
+def test_a_queue_is_read_in_parts_and_as_earlier_versions_wrote_it(
+    runs: TempRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_file, "ROWS_AT_ONCE", 10)
+    request = {"strategy": "mix", "mix": {"area_under_margin": 0.5, "random": 0.5}, "name": "mine", "budget": 33}
+    new_queue, _ = create(runs, request)
+    content = b"".join(queue_file.queue_content(queue(runs.store, runs.store.snapshot("r"), "mine")))
+    assert orjson.loads(content) == new_queue
+    assert content.count(b"\n") == 1 + 33
+    for text in (content, orjson.dumps(new_queue)):
+        assert whole(queue_file.read_queue(io.BytesIO(text))) == new_queue
+    for end in (10, 1000, content.rindex(b"\n"), len(content) - 1):
+        with pytest.raises(ValueError, match=r"unexpected|ends within|JSON"):
+            queue_file.read_queue(io.BytesIO(content[:end]))

@@ -18,7 +18,8 @@ from scipy.stats import chisquare
 from service.errors import InvalidRequestError
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
-from service.runs.weighting import Weighting
+from service.queries.weighting import Weighting
+from tests.mining.queue_dicts import whole
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most
 
@@ -44,7 +45,7 @@ def runs() -> Iterator[TempRuns]:
 
 def mined(runs: TempRuns, strategy: str, run: str = "r", **request: Any) -> dict[str, Any]:
     queue_request = QueueRequest.parse({"strategy": strategy, "budget": EVERYTHING} | request)
-    return runs.ask(lambda view: create_queue(runs.store, view, queue_request, view.weighting(), [])[0], run)
+    return whole(runs.ask(lambda view: create_queue(runs.store, view, queue_request, view.weighting(), [])[0], run))
 
 
 def ranked(rows: Rows, key: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str, int]]:
@@ -142,6 +143,7 @@ def test_random_sorts_by_a_digest_of_seed_and_id(runs: TempRuns, seed: int) -> N
     assert places(few) == places(result)[:20]
 
 
+@pytest.mark.slow
 def test_random_is_uniform() -> None:
     """Drawing 10 of 50 examples with each of 120 seeds draws all examples equally often."""
     with temp_runs() as runs:
@@ -160,7 +162,7 @@ def _draw(view: Any, seed: int) -> str:
     from service.mining.strategies import ranking
 
     request = QueueRequest.parse({"strategy": "random", "seed": seed})
-    return ranking("random", view, Weighting(None, 2.0), 0, request).sql("true", 10, of_each_class=False)
+    return ranking("random", view, Weighting(None, 2.0), 0, request).sql("true", 10)
 
 
 @pytest.mark.parametrize(("classes", "seed"), [(2, 1), (3, 2), (7, 3), (20, 4)])

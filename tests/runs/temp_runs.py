@@ -17,17 +17,18 @@ import pyarrow.parquet as pq
 from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
 from service.loss.focal import FocalLoss
-from service.runs.compaction import compact
+from service.queries.run_queries import RunQueries
+from service.queries.view import View
 from service.runs.data_files import Footer
-from service.runs.files import open_files
 from service.runs.ingest import check_batches
 from service.runs.manifest import RunDescription
-from service.runs.queries import RunQueries, View
 from service.runs.rows import STORED_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.schema.request import Batch, LossRequest, RequestOptions
 from service.schema.result import LossResult
+from service.storage.compaction import compact
+from service.storage.files import open_files
 
 T = TypeVar("T")
 Rows = list[dict[str, Any]]

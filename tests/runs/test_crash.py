@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from service.runs.compaction import compact
-from service.runs.files import open_files
 from service.runs.manifest import RunDescription
 from service.runs.parquet import read_rows
 from service.runs.store import RunStore
+from service.storage.compaction import compact
+from service.storage.files import open_files
 from tests.runs.plain_rows import add, ids_in
 from tests.runs.writer import batch_of, deletes, ids_of
 

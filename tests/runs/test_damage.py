@@ -15,16 +15,18 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 import structlog
+from fsspec.implementations.memory import MemoryFile
 
-from service.errors import RunDamagedError, StorageFullError, StorageUnavailableError
-from service.runs import compaction, damage
+from service.errors import RunDamagedError, StorageUnavailableError
+from service.queries.view import View
+from service.runs import damage
 from service.runs.damage import log_damage, named_damage
 from service.runs.data_files import METADATA_KEY
-from service.runs.files import open_files
 from service.runs.manifest import RunDescription
-from service.runs.queries import View
-from service.runs.storage_errors import storage_errors
 from service.runs.store import RunStore
+from service.storage import compaction
+from service.storage.errors import storage_errors
+from service.storage.files import open_files
 from tests.runs.plain_rows import add, ids_in
 from tests.runs.temp_runs import temp_runs
 
@@ -187,21 +189,6 @@ def test_a_slow_reader_meets_no_error_while_files_are_merged(monkeypatch: pytest
         assert [path.name for path in Path(runs.store.files.url(merged.path)).parent.glob("*.parquet")] == [merged.name]
 
 
-@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EMLINK])
-def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "link", refuse)
-    store = RunStore(open_files(str(tmp_path)), 1_000_000)
-    store.create("r", RunDescription())
-    assert add(store, "r", 0, "b", ["x"])
-    assert not add(store, "r", 0, "b", ["x"])
-    assert not store.files.create(store.snapshot("r").data[0].path, lambda file: file.write(b"other"))
-    assert ids_in(store, "r", 0) == ["x"]
-    assert not list(tmp_path.rglob(".staged-*"))
-
-
 def test_a_batch_that_is_sent_again_is_durable_before_the_reply(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,9 +214,19 @@ def test_a_deletion_that_leaves_files_is_an_error(store: RunStore, monkeypatch: 
     assert list(Path(store.files.url("runs")).iterdir()) == []
 
 
-def test_the_message_names_the_folder_that_is_full() -> None:
+def test_an_object_store_that_goes_down_while_a_run_is_read_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = open_files("memory://goes-down")
+    files.create("runs/r/run.json", lambda file: file.write(b"{}"))
+    with files.open("runs/r/run.json") as file:
+        assert file.read() == b"{}"
+
+    def down(*_: object) -> None:
+        raise RuntimeError("the client of an object store has errors of its own")
+
+    monkeypatch.setattr(MemoryFile, "read", down, raising=False)
     with (
-        pytest.raises(StorageFullError, match=r"^the folder for exports is full"),
-        storage_errors("the folder for exports"),
+        pytest.raises(StorageUnavailableError),
+        named_damage("runs/r/run.json"),
+        files.open("runs/r/run.json") as file,
     ):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        file.read()

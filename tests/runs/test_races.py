@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from service.errors import LossServiceError
-from service.runs.compaction import compact
-from service.runs.files import open_files
 from service.runs.manifest import RunDescription
 from service.runs.store import RunStore
 from service.runs.sweep import sweep
+from service.storage.compaction import compact
+from service.storage.files import open_files
 from tests.runs.plain_rows import add
 from tests.runs.writer import review_of
 
@@ -25,6 +25,7 @@ DECLARED = {404, 409}
 
 
 @pytest.mark.parametrize("num_services", [1, 2])
+@pytest.mark.slow
 def test_create_write_and_delete_at_once(tmp_path: Path, num_services: int) -> None:
     stores = [RunStore(open_files(str(tmp_path)), 10**6) for _ in range(num_services)]
     outcomes: Counter[str] = Counter()
@@ -80,7 +81,7 @@ def review(store: RunStore, rng: random.Random) -> None:
 
 
 def keep_queue(store: RunStore, rng: random.Random) -> None:
-    store.documents.add(store.snapshot("r"), "queues", "q", {"rows": []})
+    store.documents.add(store.snapshot("r"), "queues", "q", [b'{"rows": []}'])
 
 
 def merge(store: RunStore, rng: random.Random) -> None:

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import BatchConflictError, RunFullError, UnknownBatchError, UnknownEpochError, UnknownRunError
-from service.runs import compaction
-from service.runs.compaction import compact
 from service.runs.data_files import Footer
 from service.runs.epoch_writer import Stored
-from service.runs.files import open_files
 from service.runs.manifest import RunDescription
 from service.runs.store import RunStore
+from service.storage import compaction
+from service.storage.compaction import compact
+from service.storage.files import open_files
 from tests.runs.plain_rows import NUM_CLASSES, rows_of
 from tests.runs.temp_runs import TempRuns, temp_runs
 
@@ -212,6 +212,7 @@ def _merge_without_counts(runs: TempRuns) -> None:
         assert runs.merge(0) == 3
 
 
+@pytest.mark.slow
 def test_writers_that_replace_and_merge_at_once_leave_one_version_of_each_batch(tmp_path: Path) -> None:
     """Threads with stores of their own stand for processes: they share only the folder."""
     location = str(tmp_path)

@@ -13,18 +13,18 @@ import numpy as np
 import orjson
 import pytest
 
-from service.mining.listing import QueueFilter, listing
+from service.mining.listing import QueueFilter
 from service.mining.queue_pages import queue_page
-from service.mining.queues import create_queue
+from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
-from service.runs import compaction
-from service.runs.compaction import MERGED_AT_ONCE, compact
-from service.runs.files import open_files
-from service.runs.local_files import LocalFiles
+from service.queries.run_queries import RunQueries
 from service.runs.manifest import RunDescription
-from service.runs.queries import RunQueries
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
+from service.storage import compaction
+from service.storage.compaction import MERGED_AT_ONCE, compact
+from service.storage.files import open_files
+from service.storage.local_files import LocalFiles
 from tests.runs.temp_runs import temp_runs
 from tests.runs.writer import review_of
 
@@ -219,8 +219,8 @@ def test_after_ten_thousand_single_verdicts_a_page_of_a_queue_reads_a_few_files(
 
         def num_reads_of_a_page() -> int:
             reads.clear()
-            queue = listing(store, store.snapshot("r"), "q")
-            page = queries.ask("r", lambda view: queue_page(store, view, queue, QueueFilter()))
+            stored = queue(store, store.snapshot("r"), "q")
+            page = queries.ask("r", lambda view: queue_page(store, view, stored, QueueFilter()))
             assert page["num_wrong"] == 5
             return reads["reviews"]
 

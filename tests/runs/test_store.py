@@ -3,12 +3,11 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
 from service.errors import (
     BatchConflictError,
@@ -21,20 +20,17 @@ from service.errors import (
     UnknownEpochError,
     UnknownRunError,
 )
-from service.runs import compaction
-from service.runs.compaction import MERGED_AT_ONCE, compact
 from service.runs.data_files import Footer
 from service.runs.epoch_files import EpochFolder
-from service.runs.files import open_files
-from service.runs.local_files import WRITEBACK_BYTES, LocalFiles
 from service.runs.manifest import RunDescription
 from service.runs.names import check_name
-from service.runs.remote_files import RemoteFiles
 from service.runs.store import RunStore
+from service.storage import compaction
+from service.storage.compaction import MERGED_AT_ONCE, compact
+from service.storage.files import open_files
 from tests.runs.plain_rows import NUM_CLASSES, add, ids_in, rows_of
 
 PLAIN = RunDescription()
-DOCUMENT = TypeAdapter(dict[str, list[int]])
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -148,13 +144,16 @@ def test_every_other_name_is_valid(name: str) -> None:
 
 
 def test_a_document_is_stored_once(store: RunStore) -> None:
+    def read(file: BinaryIO) -> memoryview:
+        return memoryview(file.read())
+
     snapshot, _ = store.create("r", PLAIN)
     assert store.documents.names(snapshot, "queues") == []
-    assert store.documents.get(snapshot, "queues", "q", DOCUMENT) is None
-    assert store.documents.add(snapshot, "queues", "q", {"rows": [1]})
-    assert not store.documents.add(snapshot, "queues", "q", {"rows": [2]})
-    assert store.documents.get(snapshot, "queues", "q", DOCUMENT) == {"rows": [1]}
-    assert RunStore(store.files, 1).documents.get(snapshot, "queues", "q", DOCUMENT) == {"rows": [1]}
+    assert store.documents.get(snapshot, "queues", "q", read) is None
+    assert store.documents.add(snapshot, "queues", "q", [b"fir", b"st"])
+    assert not store.documents.add(snapshot, "queues", "q", [b"second"])
+    assert store.documents.get(snapshot, "queues", "q", read) == b"first"
+    assert RunStore(store.files, 1).documents.get(snapshot, "queues", "q", read) == b"first"
     assert store.documents.names(snapshot, "queues") == ["q"]
 
 
@@ -291,36 +290,6 @@ class TestFaults:
         compact(local.epoch_folder(root, 0))
         assert not old.exists()
         assert young.exists()
-
-    def test_the_check_raises_if_nothing_can_be_written(self, store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        store.check()
-        assert store.files.names("checks") == []
-        monkeypatch.setattr(type(store.files), "create", lambda *_: (_ for _ in ()).throw(StorageFullError("full")))
-        with pytest.raises(StorageFullError):
-            store.check()
-
-
-def test_a_file_is_complete_before_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [
-        bytes([number]) * size
-        for number, size in enumerate((1, WRITEBACK_BYTES - 1, WRITEBACK_BYTES, 3 * WRITEBACK_BYTES, 5))
-    ]
-    synced: list[int] = []
-    sync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.fstat(file).st_size), sync(file)))
-    files = LocalFiles(tmp_path)
-    assert files.create("f", lambda file: [file.write(part) for part in parts])
-    with files.open("f") as file:
-        assert file.read() == b"".join(parts)
-    assert synced[0] == sum(map(len, parts))
-
-
-def test_a_data_directory_is_a_folder_or_a_url(tmp_path: Path) -> None:
-    assert isinstance(open_files(str(tmp_path)), LocalFiles)
-    assert isinstance(open_files(f"file://{tmp_path}"), LocalFiles)
-    assert isinstance(open_files("memory://x"), RemoteFiles)
-    with pytest.raises(StorageUnavailableError, match="nosuch"):
-        open_files("nosuch://x")
 
 
 def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from service.runs import compaction
-from service.runs.compaction import compact
-from service.runs.files import open_files
 from service.runs.manifest import RunDescription
 from service.runs.store import RunStore
 from service.runs.sweep import sweep
-from service.runs.temporary import TemporaryFolder
+from service.storage import compaction
+from service.storage.compaction import compact
+from service.storage.files import open_files
+from service.storage.temporary import TemporaryFolder
 from tests.runs.plain_rows import add
 
 OLD = (1.0, 1.0)
@@ -80,7 +80,9 @@ def test_files_that_were_replaced_while_they_were_read_are_deleted(
 
 def test_a_temporary_folder_lives_as_long_as_its_process(store: RunStore, tmp_path: Path) -> None:
     code = (
-        "import sys; from service.runs.files import open_files; from service.runs.temporary import TemporaryFolder\n"
+        "import sys\n"
+        "from service.storage.files import open_files\n"
+        "from service.storage.temporary import TemporaryFolder\n"
         "folder = TemporaryFolder(open_files(sys.argv[1])); print(folder.path(), flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

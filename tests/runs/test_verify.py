@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from service.errors import RunDamagedError
-from service.mining.queues import STORED_QUEUE
-from service.runs import compaction
-from service.runs.files import open_files
+from service.mining.queue_file import read_queue
 from service.runs.store import RunStore
 from service.runs.verify import Finding, verify
+from service.storage import compaction
+from service.storage.files import open_files
 from tests.cli.command import run as run_command
 from tests.damage.damaged_runs import HEALTHY, DamagedRuns, damaged_runs
 from tests.runs.temp_runs import temp_runs
 
-TYPES = {"queues": STORED_QUEUE}
+READERS = {"queues": read_queue}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def runs() -> Iterator[DamagedRuns]:
 
 
 def findings(folder: Path, run: str | None) -> list[Finding]:
-    return list(verify(RunStore(open_files(str(folder)), 1), run, TYPES))
+    return list(verify(RunStore(open_files(str(folder)), 1), run, READERS))
 
 
 def flip(path: Path, place: int) -> None:
@@ -91,6 +93,23 @@ def test_a_lost_manifest_is_written_again_from_its_copy(runs: DamagedRuns) -> No
         assert findings(runs.folder, copy.name) == []
 
 
+def test_a_manifest_and_its_copy_that_cannot_be_read_are_a_finding(
+    runs: DamagedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path, mode: str) -> object:
+        if path.name == "run.json":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return os.fdopen(os.open(path, os.O_RDONLY), "rb")
+
+    with runs.copy() as copy:
+        with monkeypatch.context() as patch:
+            patch.setattr("builtins.open", denied)
+            (finding,) = findings(runs.folder, copy.name)
+        assert finding.file == "run.json"
+        assert finding.repair is None
+        assert findings(runs.folder, copy.name) == []
+
+
 def test_a_batch_that_is_gone_is_noticed_by_the_queue_that_names_it(runs: DamagedRuns) -> None:
     with runs.copy() as copy:
         for path in copy.rglob("*.parquet"):
@@ -113,7 +132,7 @@ def test_files_that_a_damaged_one_has_replaced_count_again(monkeypatch: pytest.M
         store = RunStore(runs.store.files, 1)
         with pytest.raises(RunDamagedError, match="level1-"):
             store.snapshot("r")
-        (finding,) = verify(store, "r", TYPES)
+        (finding,) = verify(store, "r", READERS)
         assert finding.repair is not None
         finding.repair()
         assert sorted(name for file in store.snapshot("r").data for name in file.batches) == ["a", "b"]

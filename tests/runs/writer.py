@@ -12,12 +12,12 @@ from __future__ import annotations
 import sys
 from itertools import count
 
-from service.runs import compaction
-from service.runs.compaction import compact
 from service.runs.data_files import Footer, digest_of
-from service.runs.files import open_files
 from service.runs.store import RunStore
 from service.schema.replies.reviews import Review
+from service.storage import compaction
+from service.storage.compaction import compact
+from service.storage.files import open_files
 from tests.runs.plain_rows import NUM_CLASSES, add, rows_of
 
 ROWS = 5

@@ -52,6 +52,13 @@ class TestConfigId:
         """Clients store ids, so a change here breaks the wire contract."""
         assert id_of(value) == config_id
 
+    def test_of_many_weights_is_the_hash_of_their_json(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        alpha = [number / 7 for number in range(50)]
+        expected = id_of({"alpha": alpha})
+        for size in (1, 7, 49, 50):
+            monkeypatch.setattr("service.schema.config.WEIGHTS_AT_ONCE", size)
+            assert id_of({"alpha": alpha}) == expected
+
     @pytest.mark.parametrize(
         "spellings",
         [

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from uvicorn.config import STARTUP_FAILURE
 
 from service.api import app as app_module
@@ -78,3 +80,17 @@ def test_a_worker_whose_app_cannot_be_created_is_not_restarted(
         run.make_app(Settings())
     assert ended.value.code == STARTUP_FAILURE
     assert "cuda:0 is gone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("mode", "is_secret", "warns"), [(0o644, False, 1), (0o640, False, 0), (0o644, True, 0)])
+def test_a_file_of_keys_that_every_user_can_read_is_logged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, is_secret: bool, warns: int
+) -> None:
+    file = tmp_path / "keys"
+    file.touch(mode)
+    file.chmod(mode)
+    if is_secret:
+        monkeypatch.setattr(run, "SECRETS", str(tmp_path))
+    with capture_logs() as logs:
+        run._check_key_file(str(file))
+    assert len(logs) == warns

@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from service.api.http.encoding import reply_coding, request_coding
-from service.api.http.query_types import single_values
+from service.api.http.query_types import integer_of, single_values
 from service.api.http.timing import Timing
 from service.codecs.base import Codec, Reader
 from service.codecs.negotiation import reader, writer
@@ -20,8 +20,6 @@ from service.schema.faults import fault
 from service.schema.request import RequestOptions
 
 QUERY_PARAMETERS = ("config_id", "outputs", "top_k")
-# Python refuses to convert much longer texts to integers.
-MAX_DIGITS = 20
 HEADERS = (b"content-type", b"accept", b"content-encoding", b"accept-encoding")
 
 
@@ -97,8 +95,8 @@ def _overrides(query: QueryParams, own: Sequence[str]) -> dict[str, object]:
         overrides[name] = text
         if name == "outputs":
             overrides[name] = split_names(text)
-        elif name == "top_k" and text.isascii() and text.isdigit() and len(text) < MAX_DIGITS:
-            overrides[name] = int(text)
+        elif name == "top_k" and (number := integer_of(text)) is not None:
+            overrides[name] = number
     # An invalid option is an error before the body is received.
     RequestOptions.parse(overrides)
     return overrides

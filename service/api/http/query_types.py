@@ -26,7 +26,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from service.errors import InvalidRequestError
-from service.runs.examples import MAX_ATTRIBUTES
+from service.queries.filters import MAX_ATTRIBUTES
 from service.schema.faults import fault
 
 LARGEST = 2**31 - 1

@@ -16,7 +16,7 @@ from service.diagnostics.compare import compare
 from service.diagnostics.dynamics import dynamics_page
 from service.diagnostics.summary import diagnostics
 from service.errors import InvalidConfigError, UnknownEpochError
-from service.runs.queries import View
+from service.queries.view import View
 from service.schema.replies.comparison import Comparison
 from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics

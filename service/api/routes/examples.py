@@ -23,8 +23,9 @@ from service.api.state import service_of
 from service.codecs.negotiation import best_media_type
 from service.errors import InvalidConfigError, NotAcceptableError, UnknownEpochError, UnknownExampleError
 from service.formats.spreadsheets import guard_table
-from service.runs.examples import SHOWN, Order, example, examples_page
-from service.runs.queries import View
+from service.queries.examples import SHOWN, example, examples_page
+from service.queries.order import Order
+from service.queries.view import View
 from service.runs.run_classes import RunClasses
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
+from hashlib import blake2b
 from itertools import islice
 from typing import Annotated
 
@@ -24,10 +23,11 @@ from service.exports.preview import preview
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows, queue_rows
 from service.mining.queues import queue
-from service.runs.queries import View
-from service.runs.storage_errors import storage_errors
+from service.queries.view import View
 from service.runs.store import RunStore
 from service.schema.replies.exports import ExportPreview
+from service.storage.errors import storage_errors
+from service.storage.temporary import TemporaryFile
 
 router = APIRouter(prefix="/runs/{run}/export", tags=["runs"], dependencies=[Depends(refuse_repeated_parameters)])
 
@@ -54,21 +54,26 @@ async def get_export(request: Request, run: RunName, query: Annotated[ExportQuer
     service = service_of(request)
     written = FORMATS[query.format]
 
-    def work(view: View) -> str:
+    def work(view: View) -> tuple[TemporaryFile, str]:
         options, rows = _export(service.runs.store, view, query)
         # The file is complete before the reply begins, so that an error gets a reply of its own.
         with storage_errors("the folder for exports"):
-            handle, path = tempfile.mkstemp(prefix="export-", dir=service.runs.queries.temporary.path())
+            file = TemporaryFile(service.runs.queries.temporary.path(), "export-")
+            digest = blake2b(digest_size=16)
             try:
-                with os.fdopen(handle, "wb") as file:
-                    file.writelines(written.write(rows, options))
+                with file.path.open("wb") as opened:
+                    for part in written.write(rows, options):
+                        opened.write(part)
+                        digest.update(part)
             except BaseException:
-                os.unlink(path)
+                file.delete()
                 raise
-        return path
+        return file, digest.hexdigest()
 
-    path = await service.runs.ask(run, work)
-    return TemporaryFileResponse(path, media_type=written.media_type, filename=_file_name(query, run))
+    file, digest = await service.runs.ask(run, work)
+    # An interrupted download goes on where it ended if the file that is written for the next request is the same.
+    headers = {"ETag": f'"{digest}"'}
+    return TemporaryFileResponse(file, headers=headers, media_type=written.media_type, filename=_file_name(query, run))
 
 
 @router.get(
@@ -103,8 +108,8 @@ def _export(store: RunStore, view: View, query: ExportQuery) -> tuple[ExportOpti
     verdicts = store.reviews(view.snapshot).verdicts
     if query.queue is not None:
         stored = queue(store, view.snapshot, query.queue)
-        options = export_options(view, query.queue, stored["epoch"], len(stored["rows"]), query.tool_names)
-        return options, queue_rows(view, stored["rows"], verdicts)
+        options = export_options(view, query.queue, stored.head["epoch"], len(stored), query.tool_names)
+        return options, queue_rows(view, stored, verdicts)
     epoch = view.snapshot.epoch(query.epoch)
     total = view.num_examples(epoch)
     weighting = view.weighting(query.weights, query.gamma)

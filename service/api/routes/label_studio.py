@@ -31,7 +31,7 @@ from service.exports.label_studio_backend import (
 from service.exports.options import class_labels, export_options
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows
-from service.runs.queries import View
+from service.queries.view import View
 from service.schema.json_values import JsonObject
 from service.schema.replies.exports import HealthReply, PredictReply, SetupReply, WebhookReply
 

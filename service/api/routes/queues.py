@@ -20,15 +20,16 @@ from service.errors import (
     UnknownExampleError,
     UnknownQueueError,
 )
-from service.mining.listing import Listing, QueueFilter, listing, listings
+from service.mining.listing import QueueFilter
 from service.mining.progress import progress
 from service.mining.queue_pages import queue_page, queue_reply
-from service.mining.queues import create_queue, delete_queue, preview, rename_queue
+from service.mining.queue_table import QueueTable
+from service.mining.queues import create_queue, delete_queue, outlines, preview, queue, rename_queue
 from service.mining.requests import QueueRename, QueueRequest
 from service.mining.reviews import ReviewRequest, add_reviews
-from service.runs.queries import View
+from service.queries.view import View
 from service.runs.run_classes import RunClasses
-from service.schema.replies.queues import Queue, QueueList, QueuePage, StoredQueue
+from service.schema.replies.queues import Queue, QueueList, QueuePage
 from service.schema.replies.reviews import AddedReviews, Reviews
 
 QUEUE_EXAMPLES = {
@@ -68,17 +69,17 @@ async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQu
     store = service.runs.store
     queue_request = await read_json(request, QueueRequest.parse)
 
-    def work(view: View) -> tuple[StoredQueue, bool]:
+    def work(view: View) -> tuple[QueueTable, bool]:
         reviewed = list(store.reviews(view.snapshot).verdicts)
         weighting = view.weighting(query.weights, query.gamma)
         if query.preview:
             return preview(view, queue_request, weighting, reviewed), False
         return create_queue(store, view, queue_request, weighting, reviewed)
 
-    queue, new = await service.runs.ask(run, work)
+    created, new = await service.runs.ask(run, work)
     # A second call: `ask` may repeat its work, and must not create a second queue.
     return await service.runs.reply(
-        run, lambda view: queue_page(store, view, Listing.of(queue), QueueFilter()), 201 if new else 200
+        run, lambda view: queue_page(store, view, created, QueueFilter()), 201 if new else 200
     )
 
 
@@ -89,7 +90,7 @@ async def list_queues(request: Request, run: RunName) -> Response:
 
     def work(view: View) -> QueueList:
         verdicts = service.runs.store.reviews(view.snapshot).verdicts
-        return {"queues": [queue_reply(queue, verdicts) for queue in listings(service.runs.store, view.snapshot)]}
+        return {"queues": [queue_reply(one, verdicts) for one in outlines(service.runs.store, view.snapshot)]}
 
     return await service.runs.reply(run, work)
 
@@ -110,7 +111,7 @@ async def get_queue(
 
     def work(view: View) -> QueuePage:
         queue_filter = query.filter(RunClasses(view.snapshot))
-        return queue_page(store, view, listing(store, view.snapshot, queue_name), queue_filter)
+        return queue_page(store, view, queue(store, view.snapshot, queue_name), queue_filter)
 
     return await service_of(request).runs.reply(run, work)
 
@@ -142,7 +143,7 @@ async def patch_queue(request: Request, run: RunName, queue_name: QueueName) -> 
     rename = await read_json(request, QueueRename.parse)
 
     def reply(view: View) -> Queue:
-        return queue_reply(listing(store, view.snapshot, rename.name), store.reviews(view.snapshot).verdicts)
+        return queue_reply(queue(store, view.snapshot, rename.name), store.reviews(view.snapshot).verdicts)
 
     await work.do(lambda: rename_queue(store, store.snapshot(run), queue_name, rename.name))
     return await work.reply(run, reply)

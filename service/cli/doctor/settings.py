@@ -106,7 +106,7 @@ def _examine_remote(location: str) -> Finding[DataDirFacts]:
 
     def list_runs() -> None:
         try:
-            from service.runs.files import open_files
+            from service.storage.files import open_files
 
             open_files(location).folders("runs")
             errors.clear()

@@ -16,14 +16,13 @@ from service.exports.row_files import csv_rows, json_rows, parquet_rows
 from service.formats.columns import ColumnError
 from service.formats.name_lists import split_quoted_names
 from service.schema.replies.fields import Verdict
+from service.schema.replies.reviews import MAX_REVIEWS
 
 if TYPE_CHECKING:
     from service.client import RunClient
     from service.schema.replies.reviews import AddedReviews
     from service.schema.replies.runs import Run
 
-# The service accepts at most this number of reviews in a request.
-MAX_REVIEWS = 10_000
 CHANGED = "; spreadsheets change ids such as 007 and 1e5"
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 

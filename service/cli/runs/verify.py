@@ -27,17 +27,18 @@ def verify(
     """
     from service.cli.doctor.settings import examine_settings
     from service.errors import LossServiceError, NotFoundError
-    from service.mining.queues import FOLDER, STORED_QUEUE
-    from service.runs.files import open_files
+    from service.mining.queue_file import read_queue
+    from service.mining.queues import FOLDER
     from service.runs.store import RunStore
     from service.runs.verify import verify as find_damage
+    from service.storage.files import open_files
 
     if (run is None) == (not all_runs):
         fail("name a run, or use --all")
     values, _ = examine_settings(data_dir, None)
     rows: list[dict[str, str | bool]] = []
     try:
-        for finding in find_damage(RunStore(open_files(values.data_dir), 1), run, {FOLDER: STORED_QUEUE}):
+        for finding in find_damage(RunStore(open_files(values.data_dir), 1), run, {FOLDER: read_queue}):
             repaired = False
             if repair and finding.repair is not None:
                 finding.repair()

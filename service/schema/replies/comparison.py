@@ -65,7 +65,13 @@ class Comparison(TypedDict):
         Field(description="Share of the hardest examples of one run that are also among those of the other"),
     ]
     rank_correlation: Annotated[float | None, Field(description="Spearman's rho; null below two examples")]
-    classes: Annotated[list[ComparedClass], Field(description="Classes that have examples, ascending")]
+    classes: Annotated[
+        list[ComparedClass],
+        Field(
+            description="Classes that have examples, ascending; of more than 1000 those with the largest loss in the "
+            "second run"
+        ),
+    ]
     newly_hard: Annotated[
         list[ComparedExample], Field(description="Examples among the hardest of the second run only, at most 50")
     ]

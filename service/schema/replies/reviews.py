@@ -9,6 +9,9 @@ from typing_extensions import TypedDict
 
 from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Timestamp, Verdict
 
+# Largest number of reviews in a request.
+MAX_REVIEWS = 10_000
+
 
 class Review(TypedDict):
     """A reviewer's verdict on the label of an example."""

@@ -32,6 +32,7 @@ DTYPES = [str(dtype).removeprefix("torch.") for dtype in self_check.DTYPES]
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
+@pytest.mark.slow
 def test_every_kernel_passes_for_every_dtype() -> None:
     checks = check_triton(DEVICE)
     assert [(check.kernel, check.dtype) for check in checks] == [

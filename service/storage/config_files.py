@@ -15,9 +15,10 @@ from operator import itemgetter
 
 import orjson
 
-from service.errors import LossServiceError
-from service.runs.files import Files, modified_times
+from service.errors import LossServiceError, StorageUnavailableError
 from service.schema.config import LossConfig, memory_bytes
+from service.storage.errors import is_of_machine, storage_errors
+from service.storage.files import Files, modified_times
 
 FOLDER = "configs"
 CONFIG_ID = re.compile(r"fl_[0-9a-f]{16}")
@@ -101,14 +102,31 @@ class ConfigFiles:
         return [config for config in configs if config is not None]
 
     def _read(self, config_id: str, last_used: float) -> StoredConfig | None:
-        with suppress(FileNotFoundError, ValueError, KeyError, TypeError, LossServiceError):
-            with self._files.open(_path(config_id)) as file:
-                members = orjson.loads(file.read())
-            config = LossConfig.parse(members["config"])
-            created_at = datetime.fromisoformat(members["created_at"])
-            if config.config_id == config_id:
-                return StoredConfig(config, created_at, datetime.fromtimestamp(last_used, UTC))
+        content = self._content(_path(config_id))
+        if content is not None:
+            with suppress(ValueError, KeyError, TypeError, LossServiceError):
+                members = orjson.loads(content)
+                config = LossConfig.parse(members["config"])
+                created_at = datetime.fromisoformat(members["created_at"])
+                if config.config_id == config_id:
+                    return StoredConfig(config, created_at, datetime.fromtimestamp(last_used, UTC))
         return None
+
+    def _content(self, path: str) -> bytes | None:
+        """The bytes of a file; None if there is no such file or it is damaged.
+
+        Raises:
+            StorageUnavailableError: The machine cannot read files now.
+        """
+        try:
+            with storage_errors(), self._files.open(path) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except StorageUnavailableError as err:
+            if is_of_machine(err):
+                raise
+            return None
 
     def _newest_first(self) -> list[tuple[str, float]]:
         """Name and modification time of each file, the most recently used first."""
@@ -126,10 +144,8 @@ class ConfigFiles:
 
     def _measured(self, name: str) -> int:
         """The `memory_bytes` of a stored configuration."""
-        with suppress(FileNotFoundError), self._files.open(f"{FOLDER}/{name}") as file:
-            # A comma follows each weight but the last; the other members have a few.
-            return memory_bytes(file.read().count(b","))
-        return memory_bytes(0)
+        # A comma follows each weight but the last; the other members have a few.
+        return memory_bytes((self._content(f"{FOLDER}/{name}") or b"").count(b","))
 
 
 def _path(config_id: str) -> str:

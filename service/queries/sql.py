@@ -9,11 +9,23 @@ from __future__ import annotations
 
 import math
 
-STORED = "epoch, batch, row, id, target, prediction, log_odds, logit_margin, normalized_margin, entropy, el2n"
+import pyarrow as pa
+
+from service.runs.schema import SCHEMA
+
+# A condition and its parameters.
+Condition = tuple[str, list[object]]
+
+# Sort key of the rows of an example: the row with the largest value was sent last.
+LATEST = "(epoch, batch, row)"
+
+# Types in SQL of the columns of a stored row.
+SQL_TYPES = {pa.int32(): "INTEGER", pa.string(): "VARCHAR", pa.float32(): "FLOAT", pa.list_(pa.float32()): "FLOAT[]"}
+STORED = ", ".join(name for name in SCHEMA.names if name != "logits")
 
 # Columns from which `Weighting.sql` computes the losses.
 ROWS = f"""
-    {STORED}, attributes,
+    {STORED},
     greatest(least(log_odds::DOUBLE, 1e30), -1e30) AS z,
     exp(-abs(z)) AS e,
     2 * atanh(e / (2 + e)) AS log1p_e,
@@ -21,10 +33,8 @@ ROWS = f"""
     greatest(z, 0) + log1p_e AS softplus_z,
     CASE WHEN z >= 0 THEN 1 / (1 + e) ELSE e / (1 + e) END AS p_t"""
 
-EMPTY = """SELECT NULL::INTEGER AS epoch, NULL::VARCHAR AS batch, NULL::INTEGER AS row, NULL::VARCHAR AS id,
-    NULL::INTEGER AS target, NULL::INTEGER AS prediction, NULL::FLOAT AS log_odds, NULL::FLOAT AS logit_margin,
-    NULL::FLOAT AS normalized_margin, NULL::FLOAT AS entropy, NULL::FLOAT AS el2n, NULL::FLOAT[] AS logits,
-    NULL::VARCHAR AS attributes LIMIT 0"""
+# All columns of stored rows, and no row.
+EMPTY = f"SELECT {', '.join(f'NULL::{SQL_TYPES[field.type]} AS {field.name}' for field in SCHEMA)} LIMIT 0"
 
 
 def literal(number: float) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+from uuid import uuid4
 
 import fsspec
 
 from service.errors import StorageUnavailableError
-from service.runs.local_files import LocalFiles
-from service.runs.remote_files import RemoteFiles
+from service.storage.local_files import CHECKS, LocalFiles
+from service.storage.remote_files import RemoteFiles
 
 
 class Files(Protocol):
@@ -121,6 +122,8 @@ def open_files(location: str) -> Files:
         filesystem, root = fsspec.core.url_to_fs(location)
     except (ValueError, ImportError) as err:
         raise StorageUnavailableError(f"data_dir {location}: {err}") from err
+    # A cached listing lacks the files of other processes. No argument, since SFTP would pass it on to its client.
+    filesystem.dircache.use_listings_cache = False
     return RemoteFiles(filesystem, root)
 
 
@@ -128,3 +131,20 @@ def modified_times(files: Files, folder: str) -> dict[str, float]:
     """Names of the files in a folder with their modification times, in seconds since 1970."""
     times = {name: files.modified_at(f"{folder}/{name}") for name in files.names(folder)}
     return {name: time for name, time in times.items() if time is not None}
+
+
+def check_files(files: Files) -> None:
+    """Check that a file can be written, read and deleted.
+
+    Raises:
+        StorageFullError, StorageUnavailableError: The check failed.
+    """
+    path = f"{CHECKS}/{uuid4().hex}"
+    files.create(path, lambda file: file.write(b"ok"))
+    try:
+        with files.open(path) as file:
+            content = file.read()
+    finally:
+        files.delete(path)
+    if content != b"ok":
+        raise StorageUnavailableError("a file in the data directory has other bytes than were written")

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from operator import methodcaller
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 from uuid import uuid4
 
-from service.runs.storage_errors import storage_errors
+from service.storage.durable import link, make_folder, sync_folder, write_synced
+from service.storage.errors import storage_errors
 
 # Beginnings of the names of temporary files and folders, and of folders that are being deleted.
 STAGED, DELETED = ".staged-", ".deleted-"
@@ -26,11 +27,8 @@ STAGED, DELETED = ".staged-", ".deleted-"
 STAGED_MAX_AGE_S = 3600.0
 # Folder of files that are written, read and deleted to check the storage.
 CHECKS = "checks"
-WRITEBACK_BYTES = 512 * 1024
-# Files for locks: of the readers of a folder, and of its names on a file system without hard links.
-READERS, NAMES = ".readers", ".names"
-# Errors of link(2) on a file system without hard links, such as exFAT.
-WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+# Files for locks: of the process that merges a folder, and of the readers of a folder.
+MERGING, READERS = ".lock", ".readers"
 
 
 class LocalFiles:
@@ -44,28 +42,28 @@ class LocalFiles:
     def create(self, path: str, write: Callable[[BinaryIO], object], *, within: str | None = None) -> bool:
         with storage_errors():
             target = self._root / path
-            _make_folder(target.parent, None if within is None else self._root / within)
+            make_folder(target.parent, None if within is None else self._root / within)
             staged = target.parent / f"{STAGED}{uuid4().hex}"
             try:
-                _write_synced(staged, lambda file: write(cast(BinaryIO, _EarlyWriteback(file))))
-                new = _link(staged, target)
+                write_synced(staged, write)
+                new = link(staged, target)
             finally:
                 with suppress(FileNotFoundError):
                     staged.unlink()
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return new
 
     def create_folder(self, path: str, contents: Mapping[str, bytes]) -> bool:
         target = self._root / path
         with storage_errors():
-            _make_folder(target.parent)
+            make_folder(target.parent)
             staged = target.parent / f"{STAGED}{uuid4().hex}"
             try:
                 staged.mkdir()
                 for name, content in contents.items():
-                    _make_folder((staged / name).parent)
-                    _write_synced(staged / name, methodcaller("write", content))
-                    _sync_folder((staged / name).parent)
+                    make_folder((staged / name).parent)
+                    write_synced(staged / name, methodcaller("write", content))
+                    sync_folder((staged / name).parent)
                 # rename replaces an empty folder, and fails for any other.
                 os.rename(staged, target)
             except OSError as err:
@@ -74,14 +72,14 @@ class LocalFiles:
                 if err.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
                 return False
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return True
 
     def sync(self, path: str) -> None:
         with storage_errors():
             # The process that created the file, or a folder above it, may have died before it synced the name.
             for folder in (self._root / path).parents:
-                _sync_folder(folder)
+                sync_folder(folder)
                 if folder == self._root:
                     return
 
@@ -121,10 +119,10 @@ class LocalFiles:
     def move(self, path: str, to: str) -> None:
         source, target = self._root / path, self._root / to
         with storage_errors():
-            _make_folder(target.parent)
+            make_folder(target.parent)
             os.rename(source, target)
-            _sync_folder(target.parent)
-            _sync_folder(source.parent)
+            sync_folder(target.parent)
+            sync_folder(source.parent)
 
     def delete_folder(self, path: str) -> bool:
         target = self._root / path
@@ -132,7 +130,7 @@ class LocalFiles:
         try:
             with storage_errors():
                 os.rename(target, renamed)
-                _sync_folder(target.parent)
+                sync_folder(target.parent)
         except FileNotFoundError:
             return False
         with storage_errors("a deleted folder"):
@@ -164,7 +162,7 @@ class LocalFiles:
         The kernel releases the lock when the process ends.
         """
         folder = self._root / path
-        with storage_errors(), open(folder / ".lock", "wb") as file:
+        with storage_errors(), open(folder / MERGING, "wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -194,40 +192,6 @@ class LocalFiles:
             yield free
 
 
-class _EarlyWriteback:
-    """A file whose pages the kernel starts to write to disk early, so that the final fsync takes less time.
-
-    Args:
-        file: Empty file, open for writing.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._written = self._started = 0
-
-    def write(self, data: Any) -> int:
-        written = self._file.write(data)
-        self._written += written
-        # On POSIX_FADV_DONTNEED Linux starts to write dirty pages (mm/fadvise.c); macOS has no such call.
-        if self._written - self._started >= WRITEBACK_BYTES and hasattr(os, "posix_fadvise"):
-            self._file.flush()
-            length = self._written - self._started
-            os.posix_fadvise(self._file.fileno(), self._started, length, os.POSIX_FADV_DONTNEED)
-            self._started = self._written
-        return written
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-def _write_synced(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Create a file with durable content; its name is not durable yet."""
-    with open(path, "xb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _is_old(path: Path) -> bool:
     return time.time() - path.stat().st_mtime > STAGED_MAX_AGE_S
 
@@ -252,50 +216,3 @@ def remove_tree(folder: Path) -> None:
         # The other process has deleted a file between its listing and its deletion here.
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
-
-
-def _link(staged: Path, target: Path) -> bool:
-    """Give a file its name in one step; False if the name is taken."""
-    try:
-        # rename would replace a file of another process; link fails if the name is taken.
-        os.link(staged, target)
-    except FileExistsError:
-        return False
-    except OSError as err:
-        if err.errno not in WITHOUT_LINKS:
-            raise
-        with open(target.parent / NAMES, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if os.path.lexists(target):
-                return False
-            os.rename(staged, target)
-    return True
-
-
-def _make_folder(folder: Path, existing: Path | None = None) -> None:
-    """Create a folder and the folders above it durably.
-
-    Args:
-        folder: The folder.
-        existing: A folder above it that is not created.
-
-    Raises:
-        FileNotFoundError: `existing` does not exist.
-    """
-    if folder.is_dir():
-        return
-    if folder == existing:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
-    _make_folder(folder.parent, existing)
-    with suppress(FileExistsError):
-        folder.mkdir()
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; fsync of a file does not sync its name (fsync(2))."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,55 +1,34 @@
-"""DuckDB queries over the files of a run: rows with every score, for the loss of any configuration."""
+"""The state of a run as SQL: rows that count, with every score, for the loss of any configuration."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import closing, suppress
-from threading import Lock
 from typing import Any, TypeVar
 
 import duckdb
 import orjson
 import pyarrow as pa
 
-from service.errors import LossServiceError, StorageFullError, StorageUnavailableError
-from service.runs.cache import BoundedCache
-from service.runs.check_data import check_data
-from service.runs.damage import damage, short_text
+from service.queries.duplicates import NONE, LeftOut, epochs_with_duplicates, find_left_out
+from service.queries.interrupts import Cancellation
+from service.queries.sql import EMPTY, ROWS, quoted
+from service.queries.weighting import Weighting
 from service.runs.data_files import DataFile
-from service.runs.duplicates import NONE, LeftOut, epochs_with_duplicates, find_left_out
-from service.runs.interrupts import Cancellation, Interrupter, QueryCancelledError
+from service.runs.schema import SCORES
 from service.runs.snapshot import Snapshot
-from service.runs.sql import EMPTY, ROWS, quoted
-from service.runs.storage_errors import storage_errors
-from service.runs.store import RunStore
-from service.runs.temporary import TemporaryFolder
-from service.runs.weighting import Weighting
+from service.storage.cache import BoundedCache
 
 T = TypeVar("T")
 # A row of a result; its members depend on the query.
 SqlRow = dict[str, Any]
-MAX_ATTEMPTS = 5
-RETRY_SOON = {"Retry-After": "1"}
-# Errors of a statement, whatever the files have.
-OF_SQL = (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException, duckdb.ConversionException)
-TIMEOUT_S = 30.0
 ROWS_FETCHED = 10_000
 # Cached results, measured as JSON; Python objects take several times as much.
 RESULT_BYTES_CACHED = 16 * 1024 * 1024
 ENTRY_BYTES = 500
 LEFT_OUT_BYTES_CACHED = 64 * 1024 * 1024
-SCORE_NAMES = (
-    "loss",
-    "cross_entropy",
-    "p_t",
-    "log_odds",
-    "logit_margin",
-    "normalized_margin",
-    "entropy",
-    "el2n",
-)
+SCORE_NAMES = ("loss", "cross_entropy", "p_t", *SCORES)
 
 
 class Caches:
@@ -65,133 +44,6 @@ class Caches:
             RESULT_BYTES_CACHED, lambda result: ENTRY_BYTES + len(orjson.dumps(result))
         )
         self.left_out: BoundedCache[LeftOut] = BoundedCache(LEFT_OUT_BYTES_CACHED, lambda rows: rows.nbytes)
-
-
-class RunQueries:
-    """Runs queries on runs; safe for many threads.
-
-    Args:
-        store: The store of the runs.
-        memory_bytes: Memory for all queries together; larger intermediate results go to a temporary folder.
-        threads: Threads for one query; None for one per core.
-        timeout_s: Seconds for one question.
-    """
-
-    def __init__(
-        self, store: RunStore, memory_bytes: int, threads: int | None = None, timeout_s: float = TIMEOUT_S
-    ) -> None:
-        self.store = store
-        self._timeout_s = timeout_s
-        self._interrupter = Interrupter()
-        self._memory_bytes = memory_bytes
-        self._threads = threads
-        self._caches = Caches()
-        self._lock = Lock()
-        self._connection: duckdb.DuckDBPyConnection | None = None
-        self.temporary = TemporaryFolder(store.files)
-
-    def close(self) -> None:
-        """Close the database and delete the temporary folder."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-            self.temporary.close()
-
-    def ask(self, run: str, question: Callable[[View], T], cancellation: Cancellation | None = None) -> T:
-        """Call `question` with the current state of a run; retry if files of the run are merged and deleted meanwhile.
-
-        Args:
-            run: Name of the run.
-            question: Queries the run; long work outside of DuckDB has to call `View.check` now and then.
-            cancellation: Ends the question from another thread.
-
-        Raises:
-            UnknownRunError: No run has this name.
-            QueryTimeoutError: The question took longer than `timeout_s`.
-            QueryCancelledError: The question was cancelled.
-            StorageFullError: The query needs more memory and temporary disk space than is available.
-            RunDamagedError: A file of the run is damaged.
-            StorageUnavailableError: A file of the run cannot be read now.
-        """
-        cancellation = cancellation or Cancellation()
-        cancellation.start(self._timeout_s)
-        for _ in range(MAX_ATTEMPTS):
-            cancellation.check()
-            with self.store.reading(run) as snapshot, closing(self._cursor()) as cursor:
-                view = View(cursor, snapshot, self._caches, cancellation)
-                try:
-                    with self._interrupter.watch(cursor, cancellation):
-                        return question(view)
-                except duckdb.OutOfMemoryException as err:
-                    raise StorageFullError(f"the query needs more than query_memory_bytes: {err}") from err
-                except (LossServiceError, QueryCancelledError, MemoryError):
-                    raise
-                except Exception as err:
-                    # DuckDB verifies no checksums: rows of a damaged file may also fail in the code that uses them.
-                    cancellation.check()
-                    self._explain(err, view)
-        raise StorageUnavailableError(f"a file of run {run} cannot be read now", headers=RETRY_SOON)
-
-    def _explain(self, err: Exception, view: View) -> None:
-        """Raise the cause of an error of a query; return if a retry may help, since a file was merged and deleted."""
-        if isinstance(err, duckdb.InternalException | duckdb.FatalException):
-            # DuckDB refuses further queries after such an error; those that still run end by themselves.
-            with self._lock:
-                self._connection = None
-        if isinstance(err, duckdb.IOException) and "No space left" in str(err):
-            raise StorageFullError("the folder for intermediate results of queries is full") from err
-        for file in (file for snapshot in view.snapshots for file in snapshot.data):
-            view.check()
-            try:
-                check_data(self.store.files, file)
-                self._check_with_duckdb(file)
-            except FileNotFoundError:
-                return
-        if isinstance(err, duckdb.Error) and not isinstance(
-            err, (*OF_SQL, duckdb.IOException, duckdb.InterruptException)
-        ):
-            # Statistics in a page header, which no check reads, may be damaged.
-            raise damage(
-                f"{view.snapshot.root}/epochs", f"has a file that DuckDB cannot read: {short_text(err)}"
-            ) from err
-        if not isinstance(err, OSError | duckdb.IOException | duckdb.InterruptException):
-            raise err
-
-    def _check_with_duckdb(self, file: DataFile) -> None:
-        """Read a whole data file as queries do: DuckDB cannot read some files that pyarrow reads, and vice versa."""
-        with closing(self._cursor()) as cursor:
-            try:
-                rows = f"read_parquet({quoted(self.store.files.url(file.path))})"
-                # The conditions and the minimum read the statistics, the rows the pages.
-                cursor.execute(f"SELECT * FROM {rows} WHERE epoch >= 0 AND target >= 0")
-                while cursor.fetchmany(ROWS_FETCHED):
-                    pass
-                cursor.execute(f"SELECT count(*), min(COLUMNS(*)) FROM {rows} WHERE id <> ''")
-            # The binding raises RuntimeError if a message has bytes of the file.
-            except (duckdb.Error, RuntimeError) as err:
-                if not self.store.files.exists(file.path):
-                    raise FileNotFoundError(file.path) from err
-                raise damage(file.path, "cannot be read by DuckDB") from err
-
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
-        with self._lock:
-            if self._connection is None:
-                with storage_errors("the folder for intermediate results of queries"):
-                    folder = self.temporary.path()
-                connection = duckdb.connect()
-                connection.execute(f"SET memory_limit = '{self._memory_bytes} bytes'")
-                if self._threads is not None:
-                    connection.execute(f"SET threads = {self._threads}")
-                connection.execute("SET temp_directory = ?", [str(folder)])
-                connection.execute("SET enable_progress_bar = false")
-                connection.execute("SET parquet_metadata_cache = true")
-                with suppress(duckdb.Error):
-                    connection.execute("SET preserve_insertion_order = false")
-                if self.store.files.filesystem is not None:
-                    connection.register_filesystem(self.store.files.filesystem)
-                self._connection = connection
-            return self._connection.cursor()
 
 
 # Numbers of the tables that views register, which share a connection.
@@ -308,14 +160,10 @@ class View:
             for number in unknown:
                 found = NONE
                 if number in doubtful:
-                    found = find_left_out(self._every_row(self.snapshot.with_rows(number)), self._table)
+                    found = find_left_out(self._every_row(self.snapshot.with_rows(number)), self.table)
                 self._caches.left_out.put(self.snapshot.epoch_fingerprint(number), found)
                 self._left_out[number] = found
         return self._left_out
-
-    def _table(self, sql: str) -> pa.Table:
-        self.check()
-        return self.cursor.sql(sql).to_arrow_table()
 
     def _every_row(self, files: Sequence[DataFile]) -> str:
         whole = [self._url(file) for file in files if not file.hidden]
@@ -363,11 +211,18 @@ class View:
         (row,) = self.rows(sql, parameters)
         return row
 
+    def table(self, sql: str) -> pa.Table:
+        """Run a query and return its result as Arrow columns."""
+        self.check()
+        return self.cursor.sql(sql).to_arrow_table()
+
     def batches(self, sql: str, parameters: Sequence[object] = (), rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        """Run a query and return its result as Arrow record batches of at most `rows` rows."""
+        """Run a query and return its result as one or more Arrow record batches of at most `rows` rows."""
         self.check()
         try:
-            for batch in self.cursor.sql(sql, params=list(parameters)).to_arrow_reader(rows):
+            reader = self.cursor.sql(sql, params=list(parameters)).to_arrow_reader(rows)
+            yield pa.RecordBatch.from_pylist([], reader.schema)
+            for batch in reader:
                 yield batch
                 self.check()
         except OSError:

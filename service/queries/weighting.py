@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.errors import InvalidConfigError
-from service.runs.sql import literal
+from service.queries.sql import literal
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 
@@ -60,7 +60,7 @@ class Weighting:
 
     @property
     def sql(self) -> str:
-        """Column expressions of the losses; they use the columns of `service.runs.sql.ROWS`.
+        """Column expressions of the losses; they use the columns of `service.queries.sql.ROWS`.
 
         The weight of many classes is in a further column, `class_weight`.
         """

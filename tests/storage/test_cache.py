@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.runs.cache import BoundedCache
+from service.storage.cache import BoundedCache
 
 
 def test_a_value_is_computed_once() -> None:

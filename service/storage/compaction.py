@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
-from service.runs.files import Files
+from service.storage.files import Files
 
 MERGED_AT_ONCE = 32
 LEVEL = re.compile(r"level(\d+)-")

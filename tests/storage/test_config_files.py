@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 from pathlib import Path
 from uuid import uuid4
@@ -10,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.runs.configs import ConfigFiles
-from service.runs.files import Files, open_files
+from service.errors import StorageUnavailableError
 from service.schema.config import LossConfig, memory_bytes
 from service.settings import MIB
+from service.storage.config_files import ConfigFiles
+from service.storage.files import Files, open_files
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -145,3 +148,49 @@ def test_a_damaged_file_is_written_again(files: Files) -> None:
     assert stored is not None
     assert stored.config == config(1)
     assert not configs.add(config(1))
+
+
+def broken_reads(monkeypatch: pytest.MonkeyPatch, number: int, step: str) -> None:
+    """Let all files fail to open for reading, or to be read, with an error of the operating system."""
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def broken(path: Path, mode: str = "r") -> object:
+        if "x" in mode:
+            return os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb")
+        return fail() if step == "open" else Broken(os.open(path, os.O_RDONLY), mode)
+
+    class Broken(io.FileIO):
+        read = fail  # type: ignore[assignment]
+
+    monkeypatch.setattr("builtins.open", broken)
+
+
+@pytest.mark.parametrize("step", ["open", "read"])
+def test_a_machine_that_cannot_read_loses_no_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    configs = ConfigFiles(open_files(str(tmp_path)), 9, MIB)
+    configs.add(config(1))
+    with monkeypatch.context() as patch:
+        broken_reads(patch, errno.EMFILE, step)
+        for call in (lambda: configs.get(config(1).config_id), lambda: configs.add(config(1)), configs.all):
+            with pytest.raises(StorageUnavailableError):
+                call()
+    assert [stored.config for stored in configs.all()] == [config(1)]
+
+
+@pytest.mark.parametrize("step", ["open", "read"])
+def test_a_damaged_configuration_does_not_affect_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    files = open_files(str(tmp_path))
+    ConfigFiles(files, 9, MIB).add(config(1))
+    configs = ConfigFiles(files, 9, MIB)
+    with monkeypatch.context() as patch:
+        broken_reads(patch, errno.EIO, step)
+        assert configs.get(config(1).config_id) is None
+        assert configs.all() == []
+        assert configs.add(config(2))
+    assert len(configs.all()) == 2

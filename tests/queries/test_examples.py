@@ -17,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError, UnknownExampleError
-from service.runs.examples import SHOWN, SORTABLE, Filter, Order, example, examples_page
-from service.runs.queries import SCORE_NAMES, View
+from service.queries.examples import SHOWN, example, examples_page
+from service.queries.filters import Filter
+from service.queries.order import SORTABLE, Order
+from service.queries.view import SCORE_NAMES, View
+from service.queries.weighting import Weighting
 from service.runs.review_files import ReviewHistory
-from service.runs.weighting import Weighting
 from service.schema.replies.examples import ExamplesPage
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most

@@ -1,4 +1,4 @@
-"""Losses in SQL, compared with float64 numpy, 40-digit arithmetic and the service's replies; retries of queries."""
+"""Losses in SQL, compared with float64 numpy, 40-digit arithmetic and the service's replies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from service.errors import InvalidConfigError, StorageFullError, StorageUnavailableError, UnknownRunError
-from service.runs.queries import SCORE_NAMES, View
-from service.runs.sql import quoted
-from service.runs.weighting import Weighting
+from service.errors import InvalidConfigError, UnknownRunError
+from service.queries.view import SCORE_NAMES, View
+from service.queries.weighting import Weighting
 from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 
 INF = math.inf
@@ -174,81 +173,14 @@ def test_a_run_without_batches_has_the_same_columns(runs: TempRuns) -> None:
         runs.ask(lambda view: view.rows("SELECT 1"), "other")
 
 
-def test_a_query_runs_again_if_its_files_are_merged(runs: TempRuns) -> None:
-    runs.create()
-    for number in range(32):
-        logits, targets = noisy(5, 3, number)
-        runs.put(logits, targets, [f"{number}-{row}" for row in range(5)], batch=f"b{number}")
-    expected, merged = runs.raw(), []
-
-    def question(view: View) -> list[dict[str, Any]]:
-        if not merged:
-            merged.append(runs.merge(0))
-        return view.rows(f"SELECT * FROM {view.stored(0)} ORDER BY epoch, batch, row")
-
-    assert runs.ask(question) == expected
-    assert merged == [32]
-    assert len(runs.store.snapshot("r").data) == 1
-
-
-def test_a_query_runs_again_if_a_file_disappears_during_streaming(runs: TempRuns) -> None:
-    runs.create()
-    runs.put([[0.0, 1.0]], [1])
-    views = []
-
-    def question(view: View) -> list[dict[str, Any]]:
-        views.append(view)
-        if len(views) == 1:
-            raise OSError('IO Error: Cannot open file "..": No such file or directory')  # the message of Arrow's reader
-        return view.rows(f"SELECT id FROM {view.stored()}")
-
-    assert runs.ask(question) == [{"id": "e0000"}]
-    assert len(views) == 2
-
-
-def test_a_missing_file_is_a_storage_error_after_five_attempts(runs: TempRuns) -> None:
-    runs.create()
-    runs.put([[0.0, 1.0]], [1])
-    views = []
-
-    def question(view: View) -> object:
-        views.append(view)
-        return view.rows("SELECT * FROM read_parquet('/nowhere/at/all.parquet')")
-
-    with pytest.raises(StorageUnavailableError):
-        runs.ask(question)
-    assert len(views) == 5
-
-
-def test_queries_beyond_their_memory_use_the_disk_then_raise() -> None:
-    with temp_runs(memory_bytes=48 * 2**20) as runs:
-        runs.create()
-        runs.put([[0.0, 1.0]], [1])
-        numbers = "SELECT hash(range) AS h, 'a text of some length ' || range AS t FROM range(1000000)"
-        result = runs.ask(
-            lambda view: view.row(
-                f"SELECT max(n) AS n FROM (SELECT row_number() OVER (ORDER BY h, t) AS n FROM ({numbers}))"
-            )
-        )
-        assert result["n"] == 1_000_000
-        with pytest.raises(StorageFullError, match="query_memory_bytes"):
-            runs.ask(lambda view: view.row(f"SELECT length(string_agg(t, ',')) AS n FROM ({numbers})"))
-
-
 def test_weights_of_many_classes_are_those_of_few(runs: TempRuns, monkeypatch: pytest.MonkeyPatch) -> None:
     logits, targets = noisy(200, 5, seed=1)
     runs.create()
     runs.put(logits, targets)
     weighting = Weighting((1.0, 0.25, 3.0, 0.0, 1e-9), 0.5)
     few = table(runs, weighting, 0)
-    monkeypatch.setattr("service.runs.weighting.WEIGHTS_IN_SQL", 2)
+    monkeypatch.setattr("service.queries.weighting.WEIGHTS_IN_SQL", 2)
     assert weighting.has_many_classes
     many = table(runs, weighting, 0)
     assert many == few
     assert [*many[0]] == [*few[0]]
-
-
-def test_a_text_in_sql_is_quoted(runs: TempRuns) -> None:
-    runs.create()
-    for text in ("", "it's", "''", "\\'; DROP TABLE x; --", "ü\n"):
-        assert runs.ask(lambda view, text=text: view.row(f"SELECT {quoted(text)} AS t")) == {"t": text}

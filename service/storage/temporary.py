@@ -10,14 +10,15 @@ import fcntl
 import os
 import tempfile
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 from uuid import uuid4
 
-from service.runs.files import Files
-from service.runs.local_files import remove_tree
+from service.storage.files import Files
+from service.storage.local_files import remove_tree
 
 FOLDER = "temporary"
 LOCK = ".lock"
@@ -76,6 +77,26 @@ class TemporaryFolder:
                 with suppress(OSError):
                     remove_tree(self._path)
                 self._path = self._owner = None
+
+
+class TemporaryFile:
+    """A new file, which is deleted by `delete`, or when it is no longer referenced.
+
+    A request whose client leaves does not take the result of its thread, so nothing else would delete the file.
+
+    Args:
+        folder: Folder of the file.
+        prefix: Beginning of its name.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        handle, name = tempfile.mkstemp(prefix=prefix, dir=folder)
+        os.close(handle)
+        self.path = Path(name)
+        self.delete = weakref.finalize(self, self.path.unlink, missing_ok=True)
 
 
 def sweep_temporary(files: Files) -> None:

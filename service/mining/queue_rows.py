@@ -1,0 +1,78 @@
+"""The rows of a queue: the scores, the rank, the share of the loss and the reason of each chosen candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.mining.queue_table import EPOCH_TYPES, ROWS_AT_ONCE, TYPES
+from service.mining.reasons import reason
+from service.mining.requests import QueueRequest
+from service.mining.strategies import suggestions_over_epochs
+from service.queries.sql import literal
+from service.queries.view import SCORE_NAMES, View
+from service.queries.weighting import Weighting
+from service.schema.replies.queues import QueueRow
+
+_CHOSEN = "chosen_rows"
+# JSON has no infinity; so a stored queue is the same as a new one.
+_FINITE = "CASE WHEN isfinite({name}) THEN {name} END AS {name}"
+# For a row of `area_under_margin` the class that most epochs predicted takes the place of the last epoch's prediction.
+_OVER_EPOCHS = """
+    CASE WHEN strategy = 'area_under_margin' THEN over.suggested ELSE chosen.suggested END AS suggested,
+    CASE WHEN strategy != 'area_under_margin' OR over.suggested IS NOT DISTINCT FROM chosen.suggested
+        THEN suggested_p END AS suggested_p,
+    CASE WHEN strategy = 'area_under_margin' THEN suggested_epochs END AS suggested_epochs,
+    CASE WHEN strategy = 'area_under_margin' THEN num_epochs END AS num_epochs"""
+
+
+def queue_rows(
+    view: View, request: QueueRequest, weighting: Weighting, epoch: int, chosen: pa.Table, total_loss: float
+) -> pa.Table:
+    """The rows of the chosen candidates, with a column for each member except `control`.
+
+    Args:
+        view: The run.
+        request: Strategies of the queue.
+        weighting: Weighting of the losses.
+        epoch: Epoch of the rows.
+        chosen: Result of `CandidateTable.all_columns`.
+        total_loss: Sum of the losses of the epoch.
+    """
+    view.cursor.register(_CHOSEN, chosen)
+    over_epochs = "area_under_margin" in request.parts
+    source = f"{view.scored(weighting, epoch)} JOIN {_CHOSEN} chosen USING (batch, row, id)"
+    if over_epochs:
+        ids = f"SELECT id FROM {_CHOSEN} WHERE strategy = 'area_under_margin'"
+        source += f" LEFT JOIN {suggestions_over_epochs(view, ids, request.first)} over USING (id)"
+    suggested = _OVER_EPOCHS if over_epochs else "chosen.suggested AS suggested, suggested_p"
+    scores = ", ".join(_FINITE.format(name=name) for name in (*SCORE_NAMES, "score"))
+    share = f"loss / {literal(total_loss)}" if total_loss else "0.0"
+    rows = view.table(
+        f"""SELECT id, batch, row, epoch, target, prediction, {scores}, {suggested}, strategy,
+            rank, {share} AS share FROM {source} ORDER BY rank"""
+    )
+    types = {name: kind for name, kind in (TYPES | EPOCH_TYPES).items() if name in rows.column_names}
+    rows = rows.cast(pa.schema([(name, types[name]) for name in rows.column_names]))
+    return rows.append_column("reason", _reasons(rows, view.snapshot.description.class_names))
+
+
+def _reasons(rows: pa.Table, class_names: Sequence[str] | None) -> pa.ChunkedArray:
+    parts = []
+    for part in rows.to_batches(ROWS_AT_ONCE):
+        sentences = [reason(_without_epochs(row), class_names) for row in cast("list[QueueRow]", part.to_pylist())]
+        parts.append(pa.array(sentences, pa.string()))
+    return pa.chunked_array(parts, pa.string())
+
+
+def _without_epochs(row: QueueRow) -> QueueRow:
+    """The row without members that its strategy does not have."""
+    return cast(QueueRow, {name: value for name, value in row.items() if name not in EPOCH_TYPES or value is not None})
+
+
+def with_control(rows: pa.Table, ids: pa.Array | Sequence[str]) -> pa.Table:
+    """The rows with the column `control`, true for those with one of the ids."""
+    return rows.append_column("control", pc.is_in(rows["id"], pa.array(ids, pa.string())))

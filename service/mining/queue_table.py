@@ -1,0 +1,128 @@
+"""The rows of a queue as Arrow columns, which take a third of the memory of Python objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.queries.view import SCORE_NAMES
+from service.schema.replies.fields import Strategy
+from service.schema.replies.queues import QueueHead, QueueRow
+
+ROWS_AT_ONCE = 2_000
+# Members of every row, with the types of their columns, also for a queue without rows and for a column of nulls.
+TYPES = {
+    **dict.fromkeys(("id", "batch"), pa.string()),
+    **dict.fromkeys(("row", "epoch", "target", "prediction"), pa.int64()),
+    **dict.fromkeys((*SCORE_NAMES, "score"), pa.float64()),
+    "suggested": pa.int64(),
+    "suggested_p": pa.float64(),
+    "strategy": pa.string(),
+    "rank": pa.int64(),
+    "control": pa.bool_(),
+    "share": pa.float64(),
+    "reason": pa.string(),
+}
+# Members that statistics of all queues of a run need.
+OUTLINE = ("id", "target", "strategy", "control")
+# Members that only rows of some strategies have, both or neither.
+EPOCH_TYPES = {"suggested_epochs": pa.int64(), "num_epochs": pa.int64()}
+
+
+class ExpectedErrors(NamedTuple):
+    """Number of rows of a strategy, and of wrong labels among them as the model's own probabilities estimate it."""
+
+    num_rows: int
+    wrong_labels: float
+
+
+@dataclass(frozen=True)
+class QueueTable:
+    """A queue.
+
+    Args:
+        head: The queue without its rows.
+        rows: A column for each member of a row, sorted by rank.
+        expected_errors: Result of `expected_errors` for the rows.
+    """
+
+    head: QueueHead
+    rows: pa.Table
+    expected_errors: dict[Strategy, ExpectedErrors]
+
+    @classmethod
+    def of(cls, head: QueueHead, rows: pa.Table) -> QueueTable:
+        """The queue of a head and rows, whose columns may have any order."""
+        rows = rows.select([*TYPES, *(name for name in rows.column_names if name not in TYPES)])
+        return cls(head, rows, expected_errors(rows))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows."""
+        return int(self.rows.nbytes)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the rows."""
+        ids: list[str] = self.rows["id"].to_pylist()
+        return ids
+
+    def outline(self) -> QueueTable:
+        """The queue with the columns of `OUTLINE` only, which take a tenth of the memory."""
+        columns = {name: self.rows[name] for name in OUTLINE}
+        return replace(self, rows=pa.table(columns | {"strategy": self.rows["strategy"].dictionary_encode()}))
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def dicts(self, first: int = 0, number: int | None = None) -> list[QueueRow]:
+        """Some rows as Python objects: `number` of them, default all, from index `first` on."""
+        return _dicts(self.rows.slice(first, number))
+
+    def dicts_at(self, indices: Sequence[int], names: Sequence[str]) -> list[QueueRow]:
+        """Selected members of selected rows.
+
+        Args:
+            indices: Ranks of the rows minus 1.
+            names: Names of the members; a row lacks a member that its strategy does not have.
+        """
+        columns = [name for name in names if name in self.rows.column_names]
+        return _dicts(self.rows.select(columns).take(pa.array(indices, pa.int64())))
+
+
+def _dicts(rows: pa.Table) -> list[QueueRow]:
+    optional = [name for name in rows.column_names if name not in TYPES and rows[name].null_count]
+    return [
+        cast(QueueRow, {name: value for name, value in row.items() if value is not None or name not in optional})
+        for row in rows.to_pylist()
+    ]
+
+
+def table_of(rows: Sequence[QueueRow]) -> pa.Table:
+    """The columns of rows; members of later versions get the type that fits their values."""
+    objects = cast(Sequence[dict[str, Any]], rows)
+    names = dict.fromkeys([*TYPES, *(name for row in objects for name in row)])
+    known = TYPES | EPOCH_TYPES
+    return pa.table({name: pa.array([row.get(name) for row in objects], known.get(name)) for name in names})
+
+
+def expected_errors(rows: pa.Table) -> dict[Strategy, ExpectedErrors]:
+    """Estimate the wrong labels among the rows of each strategy by the model's own probabilities.
+
+    The probability that a label is wrong is 1 - p_t; for `area_under_margin` it is the share of epochs that predicted
+    the suggested class.
+    """
+    p_wrong = 1 - rows["p_t"].to_numpy()
+    if "suggested_epochs" in rows.column_names:
+        shares = pc.divide(rows["suggested_epochs"].cast(pa.float64()), rows["num_epochs"].cast(pa.float64()))
+        p_wrong = np.where(rows["suggested_epochs"].is_valid(), shares.to_numpy(), p_wrong)
+    result: dict[Strategy, ExpectedErrors] = {}
+    for strategy in rows["strategy"].unique().to_pylist():
+        of_strategy = pc.equal(rows["strategy"], strategy).to_numpy()
+        result[strategy] = ExpectedErrors(int(of_strategy.sum()), float(p_wrong[of_strategy].sum()))
+    return result

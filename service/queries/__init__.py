@@ -1,0 +1,1 @@
+"""DuckDB queries over the files of runs: scores of any configuration, and pages of examples."""

@@ -1,0 +1,158 @@
+"""Pages of the examples of an epoch, filtered and in a total order, and single examples."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import pyarrow.compute as pc
+
+from service.errors import UnknownExampleError
+from service.queries.attributes import attributes_of
+from service.queries.filters import Filter
+from service.queries.order import SORTABLE, Order, cursor_after, last_values
+from service.queries.sql import literal
+from service.queries.view import SCORE_NAMES, View
+from service.queries.weighting import Weighting
+from service.runs.parquet import read_rows
+from service.runs.review_files import ReviewHistory, Verdicts
+from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage, Percentiles, ScoredExample
+
+SHOWN = ("id", "target", "prediction", *SCORE_NAMES, "epoch", "batch", "row")
+# Logits that are searched for the row of an example.
+LOGITS_AT_ONCE = 2**20
+
+
+def examples_page(
+    view: View,
+    weighting: Weighting,
+    epoch: int,
+    *,
+    where: Filter,
+    order: Order,
+    limit: int,
+    cursor: str | None = None,
+    verdicts: Verdicts | None = None,
+) -> ExamplesPage:
+    """A page of the examples of an epoch.
+
+    Args:
+        view: The run.
+        weighting: Weighting of the losses.
+        epoch: Epoch of the rows.
+        where: Conditions on the rows.
+        order: Order of the rows.
+        limit: Maximum number of rows of the page.
+        cursor: `next_cursor` of the previous page; None for the first page.
+        verdicts: Current verdicts of the run; None for none.
+
+    Raises:
+        InvalidRequestError: The cursor is not from a page of this order, epoch and loss.
+    """
+    condition, parameters = where.sql(view)
+    matching = view.row(f"SELECT count(*) AS n FROM {view.scored(weighting, epoch)} WHERE {condition}", parameters)
+    # A cursor belongs to one list: with another epoch, loss or order it is an error.
+    listing = hashlib.sha256(f"{epoch} {weighting} {order.sql}".encode()).hexdigest()
+    if cursor is not None:
+        after, values = order.after(last_values(cursor, order, listing))
+        condition, parameters = f"{condition} AND {after}", parameters + values
+    rows = view.rows(
+        f"SELECT {', '.join(SHOWN)}, attributes, log_loss FROM {view.scored(weighting, epoch)} "
+        f"WHERE {condition} ORDER BY {order.sql} LIMIT {literal(limit + 1)}",
+        parameters,
+    )
+    next_cursor = cursor_after(rows[limit - 1], order, listing) if len(rows) > limit else None
+    return {
+        "run": view.snapshot.name,
+        "epoch": epoch,
+        "num_matching": int(matching["n"]),
+        "rows": _example_rows(view, rows[:limit], verdicts or {}),
+        "next_cursor": next_cursor,
+    }
+
+
+def _example_rows(view: View, rows: Sequence[Mapping[str, Any]], verdicts: Verdicts) -> list[ExampleRow]:
+    result: list[ExampleRow] = []
+    for row, attributes in zip(rows, attributes_of(view, rows), strict=True):
+        review = verdicts.get(row["id"])
+        verdict = None if review is None else review["verdict"]
+        result.append({**_scored_example(row), "attributes": attributes, "verdict": verdict})
+    return result
+
+
+def _scored_example(row: Mapping[str, Any]) -> ScoredExample:
+    return cast(ScoredExample, {name: row[name] for name in SHOWN})
+
+
+def example(view: View, weighting: Weighting, epoch: int, identity: str, history: ReviewHistory) -> ExampleDetail:
+    """An example: its scores in an epoch with their percentiles, its course over the epochs, and its reviews.
+
+    A percentile is the percentage of the epoch's rows with a smaller value, plus half the percentage of those with an
+    equal value. If the example has no row in the epoch, the scores are those of its last row.
+
+    Args:
+        view: The run.
+        weighting: Weighting of the losses.
+        epoch: Epoch of the scores and percentiles.
+        identity: Id of the example.
+        history: Reviews of the run.
+
+    Raises:
+        UnknownExampleError: The run has no row of this id in any epoch.
+    """
+    columns = ", ".join(SHOWN)
+    course = view.rows(
+        f"SELECT {columns}, attributes, log_loss FROM {view.scored(weighting)} WHERE id = ? ORDER BY epoch, batch, row",
+        [identity],
+    )
+    if not course:
+        raise UnknownExampleError(f"run {view.snapshot.name} has no example {identity[:100]!r}")
+    epoch_rows = [row for row in course if row["epoch"] == epoch]
+    row = (epoch_rows or course)[-1]
+    logits, probabilities = _probabilities(view, row)
+    return {
+        **_scored_example(row),
+        "attributes": attributes_of(view, [row])[0],
+        "logits": logits,
+        "probabilities": probabilities,
+        "percentiles": _percentiles(view, weighting, epoch, row),
+        "course": [_scored_example(row) for row in course],
+        "reviews": [review for review in history.reviews if review["id"] == identity],
+    }
+
+
+def _percentiles(view: View, weighting: Weighting, epoch: int, row: Mapping[str, Any]) -> Percentiles:
+    columns = {name: SORTABLE[name] for name in SCORE_NAMES}
+    parts = [
+        f"(count(*) FILTER ({column} < ?) + 0.5 * count(*) FILTER ({column} = ?)) / nullif(count(*), 0) * 100 AS {name}"
+        for name, column in columns.items()
+    ]
+    values = [row[column] for column in columns.values() for _ in range(2)]
+    percentiles = view.row(f"SELECT {', '.join(parts)} FROM {view.scored(weighting, epoch)}", values)
+    return cast(Percentiles, {name: None if value is None else float(value) for name, value in percentiles.items()})
+
+
+def _probabilities(view: View, row: Mapping[str, Any]) -> tuple[list[float | None] | None, list[float] | None]:
+    """Logits and probabilities of a row; (None, None) if the run stores no logits."""
+    logits = _stored_logits(view, row)
+    if logits is None:
+        return None, None
+    largest = max(logits)
+    weights = [math.exp(logit - largest) for logit in logits]
+    total = sum(weights)
+    return [*logits], [weight / total for weight in weights]
+
+
+def _stored_logits(view: View, row: Mapping[str, Any]) -> list[float] | None:
+    size = max(1, LOGITS_AT_ONCE // (view.snapshot.num_classes or 2))
+    for data in view.snapshot.data_of(row["epoch"]):
+        if row["batch"] in data.batches:
+            for rows in read_rows(view.snapshot.files, data, ["batch", "row", "logits"], size):
+                view.check()
+                is_row = pc.and_(pc.equal(rows["batch"], row["batch"]), pc.equal(rows["row"], row["row"]))
+                if (index := pc.index(is_row, True).as_py()) >= 0:
+                    logits: list[float] | None = rows["logits"][index].as_py()
+                    return logits
+    raise AssertionError("a query found the row")
