@@ -20,7 +20,7 @@ from service.schema.structure import Layout
 
 SOFTMAX_LOGITS = {"rows": "(N, C)", "dense": "(N, C, d1, ...)", "ragged": "(T, C)"}
 SOFTMAX_TARGETS = {"rows": "(N,)", "dense": "(N, d1, ...)", "ragged": "(T,)"}
-SIGMOID = {"rows": "(N,) or (N, L)", "dense": "(N, L, d1, ...) or (N, d1)", "ragged": "(T,) or (T, L)"}
+SIGMOID = {"rows": "(N,) or (N, L)", "dense": "(N, L, d1, ...), (N, H, W) or (N, d1)", "ragged": "(T,) or (T, L)"}
 
 
 def elements_of(config: LossConfig, options: RequestOptions, number: int, batch: Batch) -> Elements:
@@ -148,7 +148,7 @@ def _sigmoid(
         # JSON has one empty list for every number of labels.
         labels_of_empty = len(config.alpha) if isinstance(config.alpha, tuple) and empty else 1
         logits = logits.reshape(len(logits), labels_of_empty)
-    elif layout == "dense" and logits.ndim == 2:
+    elif layout == "dense" and _has_no_labels(config, logits, targets):
         logits = logits[:, np.newaxis]
     if logits.shape[1] == 1 or not len(targets):
         # One label needs no axis of labels.
@@ -165,6 +165,15 @@ def _sigmoid(
         flat = (len(logits), labels, prod(logits.shape[2:]))
         logits, targets = logits.reshape(flat), targets.reshape(flat)
     return Elements(logits, targets, True, False, offsets, shape[1:], shape, layout)
+
+
+def _has_no_labels(config: LossConfig, logits: Array, targets: Array) -> bool:
+    """True for dense logits without an axis of labels: (N, d1), and three axes, which are binary masks (N, H, W).
+
+    Three axes are (N, L, d1) only if there is one alpha a label; four or more always have labels on axis 1.
+    """
+    is_mask = logits.ndim == targets.ndim == 3 and not isinstance(config.alpha, tuple)
+    return logits.ndim == 2 or is_mask
 
 
 def _with_numeric_targets(config: LossConfig, number: int, elements: Elements, *, exclude: bool) -> Elements:

@@ -132,7 +132,7 @@ class Batch:
 
     Args:
         logits: float16, bfloat16 (of ml_dtypes), float32 or float64. Layout `rows`: softmax (N, C), sigmoid (N,),
-            (N, 1) or (N, L). `dense`: (N, C, d1, ...), sigmoid (N, L, d1, ...) or (N, d1, ...). `ragged`: (T, C),
+            (N, 1) or (N, L). `dense`: (N, C, d1, ...), sigmoid (N, L, d1, ...), (N, H, W) or (N, d1). `ragged`: (T, C),
             sigmoid (T,) or (T, L).
         targets: The shape of the logits without the classes; in sigmoid mode, and for soft labels, with them. Numbers,
             booleans, or objects (texts, numbers, booleans, None), as received; `service.formats.targets` converts them

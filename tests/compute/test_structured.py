@@ -151,3 +151,20 @@ def _columns(result: LossResult) -> list[float]:
     columns = [*batch.per_example.values(), *batch.per_element.values()]
     columns += [] if batch.regions is None else vars(batch.regions).values()
     return [float(value) for column in columns for value in column.reshape(-1)]
+
+
+def test_a_region_of_binary_masks_crosses_rows() -> None:
+    """Three axes without an alpha for each label are one mask (N, H, W), with an axis of one label or without."""
+    logits = np.full((1, 3, 4), -2.0)
+    targets = np.zeros((1, 3, 4), np.int64)
+    targets[0, :2, 1:3] = 1
+    config = {"mode": "sigmoid"}
+    for batch in (Batch(logits, targets), Batch(logits[:, np.newaxis], targets)):
+        (result,) = compute([batch], config, layout="dense", outputs=["regions"]).batches
+        assert result.regions is not None
+        assert (result.regions.start.tolist(), result.regions.stop.tolist()) == ([[0, 1]], [[2, 3]])
+    (rows,) = compute(
+        [Batch(logits, targets)], {**config, "alpha": [0.5] * 3}, layout="dense", outputs=["regions"]
+    ).batches
+    assert rows.regions is not None
+    assert rows.regions.start.tolist() == [[0, 1], [1, 1]]
