@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import simdjson
@@ -16,7 +17,7 @@ from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_batches, ch
 from service.codecs.json_arrays import count_brackets, describe
 from service.codecs.json_logits import Numbers, split_logits
 from service.codecs.json_reply import json_bytes, loss_reply
-from service.codecs.json_tensors import TensorReader
+from service.codecs.json_tensors import TENSOR_PARTS, TensorReader
 from service.errors import (
     DecodeError,
     InvalidIdsError,
@@ -25,7 +26,7 @@ from service.errors import (
 )
 from service.formats.arrays import Body
 from service.formats.attributes import check_attributes
-from service.formats.part_names import PART_NAMES, PART_OF, two_names
+from service.formats.part_names import PART_NAMES, PART_OF, required_parts, two_names
 from service.schema.faults import fault
 from service.schema.request import Batch, LossRequest, RequestOptions
 from service.schema.result import LossResult
@@ -164,14 +165,14 @@ class _Reader:
         return tuple(batches)
 
     def _batch(self, batch: Any, parts: dict[str, str], number: int, tensors: TensorReader, *, in_list: bool) -> Batch:
-        for name in ("logits", "targets"):
+        for name in required_parts(parts):
             if name not in parts:
                 loc = ("batches", number, name) if in_list else (name,)
                 raise fault(InvalidRequestError, "missing", *loc, detail=f"batch {number}: {name} missing")
-        logits, targets, offsets = tensors.read(batch[parts["logits"]], batch[parts["targets"]], number)
+        read = tensors.read({part: batch[name] for part, name in parts.items() if part in TENSOR_PARTS}, number)
         ids = self._ids(batch[parts["ids"]], number) if "ids" in parts else None
         attributes = self._attributes(batch["attributes"]) if "attributes" in parts else None
-        return Batch(logits, targets, ids, attributes, offsets)
+        return read if ids is None and attributes is None else replace(read, ids=ids, attributes=attributes)
 
     def _attributes(self, value: Any) -> dict[str, list[Any]] | None:
         if isinstance(value, simdjson.Object):

@@ -134,14 +134,14 @@ def _length(array: Any) -> int:
     return length
 
 
-def check_logits(array: Any, depth: int, layout: Layout, number: int, *, nulls: bool) -> None:
+def check_numbers(array: Any, depth: int, layout: Layout, number: int, part: str, *, nulls: bool) -> None:
     """Raise InvalidLogitError for the first value that is not a number, or not null either if `nulls` is set."""
     for index, value in cells(array, depth):
         if nulls and value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             msg = f"{describe(value)} is not a number"
-            raise fault(InvalidLogitError, msg, "logits", batch=number, **place_of(index, layout))
+            raise fault(InvalidLogitError, msg, part, batch=number, **place_of(index, layout))
 
 
 def check_labels(array: Any, depth: int, layout: Layout, number: int) -> None:

@@ -1,4 +1,4 @@
-"""The logits and targets of a JSON request as NumPy arrays, by layout: numbers without a Python object for each.
+"""The arrays of a JSON request as NumPy arrays, by layout: numbers without a Python object for each.
 
 `as_buffer` of simdjson flattens nested lists, so their lengths are checked list by list in `json_arrays`.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from service.codecs.json_arrays import (
     Extent,
     cells,
     check_labels,
-    check_logits,
+    check_numbers,
     has_missing_rows,
     ragged_extent,
     regular_extent,
@@ -26,14 +27,16 @@ from service.codecs.ragged import check_offsets
 from service.errors import DecodeError, ShapeError
 from service.formats.arrays import MAX_DIMENSIONS
 from service.schema.faults import fault
-from service.schema.request import Column, RequestOptions
+from service.schema.request import NO_LOGITS, STATISTICS, Batch, Column, RequestOptions
+
+TENSOR_PARTS = ("logits", "targets", *STATISTICS)
 
 # Types of simdjson's buffers, and of their numbers; integers first.
 TARGET_KINDS = (("i", np.int64), ("d", np.float64))
 
 
 class TensorReader:
-    """Reads the logits and targets of the batches of one document.
+    """Reads the logits or statistics, and the targets, of the batches of one document.
 
     Args:
         options: Options of the request.
@@ -51,39 +54,41 @@ class TensorReader:
         # Lists in the arrays so far, as deep as their layout allows.
         self.num_lists = 0
 
-    def read(self, logits: Any, targets: Any, number: int) -> tuple[Column, Column, Column | None]:
-        """The logits and targets of a batch, and of ragged ones the offsets."""
-        logit_array, logit_offsets = self._logit_array(logits, number)
-        target_array, target_offsets = self._target_array(targets, number)
-        if logit_offsets is not None and target_offsets is not None:
-            check_offsets(logit_offsets, target_offsets, number)
-        return logit_array, target_array, logit_offsets
+    def read(self, parts: Mapping[str, Any], number: int) -> Batch:
+        """The batch with these arrays of the document: targets, and logits or statistics."""
+        arrays = {part: self._number_array(array, number, part) for part, array in parts.items() if part != "targets"}
+        targets, offsets = self._target_array(parts["targets"], number)
+        for part, (_, own) in arrays.items():
+            if own is not None and offsets is not None:
+                check_offsets(part, own, offsets, number)
+        values = {part: array for part, (array, _) in arrays.items()}
+        return Batch(values.pop("logits", NO_LOGITS), targets, offsets=offsets, statistics=values or None)
 
     def check_all(self) -> None:
         """Check every value of the arrays so far; needed if there may be lists in the place of numbers."""
         for array, depth, number, part in self._read:
             self._check(array, depth, number, part)
 
-    def _logit_array(self, array: Any, number: int) -> tuple[Column, Column | None]:
+    def _number_array(self, array: Any, number: int, part: str) -> tuple[Column, Column | None]:
         """The array (N,), (N, C), ... of lists of numbers; ragged (T,) or (T, C) and offsets."""
-        if type(array) is int and array in self._logits:
+        if part == "logits" and type(array) is int and array in self._logits:
             return self._of_placeholder(self._logits.pop(array), number)
-        if self._layout == "rows" and self._null_is_nan and has_missing_rows(array):
+        if part == "logits" and self._layout == "rows" and self._null_is_nan and has_missing_rows(array):
             logits, lists = with_missing_rows(array, number)
             self.num_lists += 1 + lists
             return logits, None
-        extent = self._extent(array, number, "logits")
+        extent = self._extent(array, number, part)
         if 0 in extent.shape:
             return np.empty(extent.shape), extent.offsets
         try:
             flat = np.frombuffer(array.as_buffer(of_type="d"), np.float64)
         except (TypeError, ValueError) as err:
-            self._check(array, extent.depth, number, "logits")
-            if not self._null_is_nan:
-                raise DecodeError(f"batch {number}: logits has a number that float64 cannot hold: {err}") from err
+            self._check(array, extent.depth, number, part)
+            if not self._accepts_null(part):
+                raise DecodeError(f"batch {number}: {part} has a number that float64 cannot hold: {err}") from err
             values = (np.nan if value is None else value for _, value in cells(array, extent.depth))
             flat = np.fromiter(values, np.float64)
-        return self._reshaped(flat, extent, array, number, "logits"), extent.offsets
+        return self._reshaped(flat, extent, array, number, part), extent.offsets
 
     def _of_placeholder(self, logits: Numbers, number: int) -> tuple[Column, Column | None]:
         """The logits and offsets of an array that was read already; its rows have one length."""
@@ -128,4 +133,8 @@ class TensorReader:
         if part == "targets":
             check_labels(array, depth, self._layout, number)
         else:
-            check_logits(array, depth, self._layout, number, nulls=self._null_is_nan)
+            check_numbers(array, depth, self._layout, number, part, nulls=self._accepts_null(part))
+
+    def _accepts_null(self, part: str) -> bool:
+        """True if null becomes NaN: the reply of an ignored element has null, which may be sent back."""
+        return self._null_is_nan or part != "logits"

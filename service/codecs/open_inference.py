@@ -18,11 +18,21 @@ from service.codecs.json_reply import excluded_examples, hardest_examples, json_
 from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
 from service.formats.arrays import Body
 from service.formats.ids import ids_of_batch
+from service.formats.part_names import required_parts
 from service.formats.strict_json import read_strict_json
 from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
 from service.schema.replies.inference import InferOutput, InferReply
-from service.schema.request import ELEMENT_OUTPUTS, OUTPUTS, Batch, Column, LossRequest, RequestOptions
+from service.schema.request import (
+    ELEMENT_OUTPUTS,
+    NO_LOGITS,
+    OUTPUTS,
+    STATISTICS,
+    Batch,
+    Column,
+    LossRequest,
+    RequestOptions,
+)
 from service.schema.result import LossResult
 
 # `loss` is the scalar of the batch; the losses of the examples have a name of their own.
@@ -88,7 +98,7 @@ def decode_request(body: Body, header_length: int | None) -> InferRequest:
     header = _json_object(memoryview(body)[:length])
     parameters = parameters_of(header, "request")
     tensors = read_tensors(_objects(header, "inputs"), body, length)
-    for name in ("logits", "targets"):
+    for name in required_parts(tensors):
         if name not in tensors:
             raise fault(InvalidRequestError, "missing", "inputs", name, detail=f"input {name} missing")
     ids = None if "ids" not in tensors else ids_of_batch(tensors["ids"].tolist(), 0)
@@ -101,7 +111,9 @@ def decode_request(body: Body, header_length: int | None) -> InferRequest:
 
 
 def _batch(tensors: dict[str, Column], ids: list[str | int] | None) -> Batch:
-    return Batch(tensors["logits"], tensors["targets"], ids, offsets=tensors.get("offsets"))
+    statistics = {name: tensors[name] for name in STATISTICS if name in tensors}
+    logits, offsets = tensors.get("logits", NO_LOGITS), tensors.get("offsets")
+    return Batch(logits, tensors["targets"], ids, offsets=offsets, statistics=statistics or None)
 
 
 def encode_response(result: LossResult, request: InferRequest, model: str, version: str) -> tuple[bytes, int | None]:

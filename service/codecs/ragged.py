@@ -1,4 +1,4 @@
-"""Ragged batches: the examples of logits and of targets have the same numbers of elements."""
+"""Ragged batches: the examples of every part have the same numbers of elements."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from service.schema.faults import fault
 from service.schema.request import Column
 
 
-def check_offsets(logits: Column, targets: Column, number: int) -> None:
-    """Check that the lists of logits and of targets of a batch have the same lengths.
+def check_offsets(part: str, values: Column, targets: Column, number: int) -> None:
+    """Check that the lists of a part and of the targets of a batch have the same lengths.
 
     Args:
-        logits: (N + 1,) offsets of the lists of logits.
+        part: `logits`, or a statistic.
+        values: (N + 1,) offsets of its lists.
         targets: The same of the targets.
         number: Number of the batch, for messages.
 
     Raises:
         ShapeError: There are more lists of one kind, or two have different lengths; names the row.
     """
-    if len(logits) != len(targets):
-        msg = f"{len(targets) - 1} lists of targets for {len(logits) - 1} lists of logits"
+    if len(values) != len(targets):
+        msg = f"{len(targets) - 1} lists of targets for {len(values) - 1} lists of {part}"
         raise fault(ShapeError, msg, "targets", batch=number)
-    (differing,) = np.nonzero(np.diff(logits) != np.diff(targets))
+    (differing,) = np.nonzero(np.diff(values) != np.diff(targets))
     if len(differing):
         row = int(differing[0])
-        given, needed = (int(offsets[row + 1] - offsets[row]) for offsets in (targets, logits))
-        raise fault(ShapeError, f"{given} targets for {needed} elements of logits", "targets", batch=number, row=row)
+        given, needed = (int(offsets[row + 1] - offsets[row]) for offsets in (targets, values))
+        raise fault(ShapeError, f"{given} targets for {needed} elements of {part}", "targets", batch=number, row=row)

@@ -24,12 +24,12 @@ from service.errors import (
 from service.formats.arrays import Body
 from service.formats.attributes import check_attributes
 from service.formats.ids import described, ids_of_batch
-from service.formats.part_names import PART_NAMES, PART_OF, NamesError, find_name
+from service.formats.part_names import PART_NAMES, PART_OF, NamesError, find_name, required_parts
 from service.formats.safetensors import DTYPES as FILE_DTYPES
 from service.formats.safetensors import Header, parse_header, read_safetensors, write_safetensors
 from service.formats.strict_json import read_strict_json
 from service.schema.faults import fault
-from service.schema.request import Batch, Column, LossRequest, RequestOptions
+from service.schema.request import NO_LOGITS, STATISTICS, Batch, Column, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
 CACHED_HEADER_BYTES = 4096
@@ -219,7 +219,7 @@ def _batch(number: int, tensors: dict[str, Column], in_json: dict[str, Any]) -> 
             msg = f"{part} are both a tensor and in the metadata"
             raise fault(InvalidIdsError if part == "ids" else InvalidRequestError, msg, part, batch=number)
     parts: dict[str, Any] = tensors | in_json
-    for name in ("logits", "targets"):
+    for name in required_parts(parts):
         if name not in parts:
             raise fault(InvalidRequestError, "missing", name, batch=number, detail=f"{name} missing")
     ids = parts.get("ids")
@@ -227,10 +227,17 @@ def _batch(number: int, tensors: dict[str, Column], in_json: dict[str, Any]) -> 
         if ids.dtype.kind not in "iu" or ids.ndim != 1:
             raise fault(InvalidIdsError, "an ids tensor is one-dimensional and of integers", "ids", batch=number)
         ids = ids.tolist()
-    return Batch(_logits(parts["logits"], number), parts["targets"], ids, offsets=parts.get(OFFSETS))
+    logits = _logits(parts["logits"], number) if "logits" in parts else NO_LOGITS
+    statistics = {name: _numbers(name, parts[name], number) for name in STATISTICS if name in parts}
+    return Batch(logits, parts["targets"], ids, offsets=parts.get(OFFSETS), statistics=statistics or None)
+
+
+def _numbers(part: str, tensor: Column, number: int) -> Column:
+    if tensor.dtype.kind == "b":
+        raise fault(InvalidLogitError, "booleans are not numbers", part, batch=number, row=0)
+    return tensor
 
 
 def _logits(tensor: Column, number: int) -> Column:
-    if tensor.dtype.kind == "b":
-        raise fault(InvalidLogitError, "booleans are not numbers", "logits", batch=number, row=0)
+    tensor = _numbers("logits", tensor, number)
     return tensor.astype(np.float64) if tensor.dtype.kind in "iu" else tensor

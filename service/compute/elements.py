@@ -80,6 +80,12 @@ class Elements:
         at_target = at if self.sigmoid or self.soft else (row, *at[2:])
         return self.logits[at], self.targets[at_target]
 
+    def statistics_of(self, example: int, position: int) -> dict[str, float]:
+        """The statistics of an element."""
+        row = example if self.offsets is None else int(self.offsets[example])
+        place = row * self.per_row + position
+        return {name: values.reshape(-1)[place].item() for name, values in (self.statistics or {}).items()}
+
 
 @dataclass(frozen=True, eq=False)
 class Segments:

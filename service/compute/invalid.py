@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from service.formats.labels import NO_TARGET
 from service.loss.arrays import Array, as_tensor
 from service.loss.row_state import BAD_TARGET
 from service.loss.soft_labels import sum_tolerance
+from service.loss.statistics_scores import invalid_values
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 
@@ -76,7 +77,11 @@ def invalid_element_error(
     """The fault of an element that was marked invalid."""
     logits, target = elements.values(example, position)
     index = elements.index(example, position)
-    for kind, part, column, msg in _faults(elements)(config, logits, target):
+    if elements.statistics is None:
+        faults = _faults(elements)(config, logits, target)
+    else:
+        faults = _statistics_faults(config, elements.statistics_of(example, position), target)
+    for kind, part, column, msg in faults:
         if elements.sigmoid and elements.layout == "rows":
             # An example of several labels is a row with columns.
             return fault(kind, msg, part, batch=number, row=example, column=index[0] if index else 0)
@@ -84,13 +89,15 @@ def invalid_element_error(
     raise AssertionError(f"element {index} of example {example}, batch {number}, has no fault")
 
 
+_STATISTIC_HINTS = {
+    "log_odds": ": the loss is undefined or infinite",
+    "prediction": " is not the number of a class",
+}
 Fault = tuple[type[LossServiceError], str, int | None, str]
 
 
 def _faults(elements: Elements) -> Callable[[LossConfig, Array, Array], Iterator[Fault]]:
     """The function that finds the faults of an element of this kind."""
-    if elements.statistics is not None:
-        return _log_odds_faults
     return _sigmoid_faults if elements.sigmoid else _soft_faults if elements.soft else _softmax_faults
 
 
@@ -107,7 +114,7 @@ def _softmax_faults(config: LossConfig, logits: Array, target: Array) -> Iterato
         yield InvalidLogitError, "logits", label, "differs from the largest other logit by more than float64 holds"
 
 
-def _log_odds_faults(config: LossConfig, log_odds: Array, target: Array) -> Iterator[Fault]:
+def _statistics_faults(config: LossConfig, statistics: Mapping[str, float], target: Array) -> Iterator[Fault]:
     label, num_classes = int(target), len(config.weights or ())
     if label == NO_TARGET:
         yield InvalidTargetError, "targets", None, "no label, or a value that is none"
@@ -115,8 +122,9 @@ def _log_odds_faults(config: LossConfig, log_odds: Array, target: Array) -> Iter
         classes = f"outside [0, {num_classes})" if num_classes else "negative"
         yield InvalidTargetError, "targets", None, f"target {label} is {classes}{_ignored(config)}"
     else:
-        text = f"log-odds {_number_text(log_odds.item())}: the loss is undefined or infinite"
-        yield InvalidLogitError, "log_odds", None, text
+        for name, value in statistics.items():
+            if invalid_values(name, as_tensor(np.array([value], np.float64)), num_classes or None).item():
+                yield InvalidLogitError, name, None, f"{name} {_number_text(value)}{_STATISTIC_HINTS.get(name, '')}"
 
 
 def _soft_faults(config: LossConfig, logits: Array, labels: Array) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from service.compute.elements import Elements
 from service.errors import InvalidRequestError, NeedsLogitsError, ShapeError
-from service.loss.statistics_scores import FROM_LOG_ODDS
+from service.loss.statistics_scores import follows
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 from service.schema.request import STATISTICS, Batch, Column, RequestOptions
@@ -60,7 +60,7 @@ def _unavailable(config: LossConfig, options: RequestOptions, statistics: Mappin
         return
     regions = ["prediction"] if options.with_regions else []
     for name in (*options.outputs, *options.elements, *regions):
-        if name not in FROM_LOG_ODDS and name not in OF_EXAMPLES and name not in statistics and name != "regions":
+        if not follows(name, statistics) and name not in OF_EXAMPLES and name != "regions":
             yield name
 
 

@@ -20,6 +20,7 @@ from service.formats.ids import IdError, described, id_list
 from service.formats.labels import ClassNames, LabelError, class_labels, number_labels
 from service.formats.part_names import TARGET_NAMES, NamesError, find_name, two_names
 from service.schema.faults import element_text
+from service.schema.request import STATISTICS
 
 NUMBERED = re.compile(r"logits?[_.-]?(\d{1,9})")
 
@@ -73,26 +74,39 @@ class ResolvedColumns:
         targets: The column of targets.
         id: The column of ids, or None.
         attributes: Other columns to read.
+        statistics: Columns in place of the logits, named as in `service.schema.request.STATISTICS`.
     """
 
     logits: tuple[str, ...]
     targets: str
     id: str | None
     attributes: tuple[str, ...] = ()
+    statistics: tuple[str, ...] = ()
 
     @property
     def all(self) -> list[str]:
-        return [*self.logits, self.targets, *([self.id] if self.id else []), *self.attributes]
+        return [*self.numbers, self.targets, *([self.id] if self.id else []), *self.attributes]
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The columns of logits, or of statistics."""
+        return self.logits or self.statistics
 
 
 def find_columns(names: Sequence[str]) -> ResolvedColumns:
     """Find the columns of logits, labels and ids by their usual names; the others are not among the attributes.
 
+    Only a table without logits has statistics: in others such a column is an attribute.
+
     Raises:
         NamesError: Two columns for one part, or none for the logits or the labels; names the part.
     """
     known = set(names)
-    return ResolvedColumns(find_logits(names), find_targets(known), find_name("ids", known))
+    statistics = tuple(name for name in STATISTICS if name in known)
+    if "log_odds" not in known or "logits" in known or any(map(NUMBERED.fullmatch, names)):
+        statistics = ()
+    logits = () if statistics else find_logits(names)
+    return ResolvedColumns(logits, find_targets(known), find_name("ids", known), statistics=statistics)
 
 
 def find_targets(names: Collection[str]) -> str:

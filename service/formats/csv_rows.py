@@ -99,8 +99,8 @@ def _converted(
 ) -> pa.RecordBatch:
     """The batch with numbers in the columns of logits that were read as text, and with lists of labels."""
     arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
-    for name in columns.logits if not direct else ():
-        read = numbers.lists_or_numbers if len(columns.logits) == 1 else numbers.numbers
+    for name in columns.numbers if not direct else ():
+        read = numbers.numbers if len(columns.logits) > 1 else numbers.lists_or_numbers
         arrays[name] = read(arrays[name], name, first_row)
     lists = lists_of_texts(arrays[columns.targets])
     if lists is not None:

@@ -1,14 +1,22 @@
-"""The names of logits, labels and ids: one table for members of JSON, tensors, columns and inputs of every format."""
+"""The names of logits, labels, ids and statistics: one table for JSON, tensors, columns and inputs of every format."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from service.schema.request import STATISTICS
+
 LOGITS_NAMES = ("logits",)
 TARGET_NAMES = ("targets", "target", "labels", "label", "y")
 ID_NAMES = ("ids", "id")
 # The first name of each part is the one that the documentation uses.
-PART_NAMES: Mapping[str, tuple[str, ...]] = {"logits": LOGITS_NAMES, "targets": TARGET_NAMES, "ids": ID_NAMES}
+PART_NAMES: Mapping[str, tuple[str, ...]] = {
+    "logits": LOGITS_NAMES,
+    "targets": TARGET_NAMES,
+    "ids": ID_NAMES,
+    **{name: (name,) for name in STATISTICS},
+}
+_STATISTICS = frozenset(STATISTICS)
 PART_OF: Mapping[str, str] = {name: part for part, names in PART_NAMES.items() for name in names}
 
 
@@ -17,7 +25,7 @@ class NamesError(ValueError):
 
     Args:
         msg: Describes the error.
-        part: `logits`, `targets` or `ids`.
+        part: A key of PART_NAMES.
     """
 
     def __init__(self, msg: str, part: str) -> None:
@@ -30,7 +38,7 @@ def find_name(part: str, names: Collection[str]) -> str | None:
     """Find the name of a part among the names of members, tensors or columns; None if it is not there.
 
     Args:
-        part: `logits`, `targets` or `ids`.
+        part: A key of PART_NAMES.
         names: All names; a set or a dict, if there are many.
 
     Raises:
@@ -40,6 +48,11 @@ def find_name(part: str, names: Collection[str]) -> str | None:
     if len(found) > 1:
         raise two_names(part, found[0], found[1])
     return found[0] if found else None
+
+
+def required_parts(names: Collection[str]) -> tuple[str, ...]:
+    """The parts that a batch needs beside those that it has: logits, unless it has a statistic in their place."""
+    return ("logits", "targets") if _STATISTICS.isdisjoint(names) else ("targets",)
 
 
 def two_names(part: str, first: str, second: str) -> NamesError:

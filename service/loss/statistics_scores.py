@@ -5,21 +5,43 @@ In softmax mode the loss depends on the logits through the log-odds z of the tar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from service.loss.arrays import Array, as_tensor
 from service.loss.checks import not_ignored
 from service.loss.focal import FocalLoss
-from service.loss.formula import cross_entropy_from_log_odds, focal_from_log_odds, log_focal_from_log_odds
+from service.loss.formula import cross_entropy_from_log_odds, focal_from_log_odds, focal_slope, log_focal_from_log_odds
 from service.loss.row_state import COUNTED, RowState
 from service.loss.score_tensors import ScoreTensors
 from service.loss.scores import Scores, _masked
 
-# Outputs that follow from the log-odds; the others are statistics themselves.
+# Class numbers of runs are int32.
+MAX_CLASSES = 2**31 - 1
+# Outputs that follow from the log-odds.
 FROM_LOG_ODDS = ("loss", "contribution", "cross_entropy", "p_t", "log_odds")
+# Outputs that follow from the log-odds and one more statistic.
+FROM_STATISTIC = {"normalized_margin": "logit_margin", "grad_norm": "el2n"}
+
+
+def follows(output: str, statistics: Collection[str]) -> bool:
+    """True if an output of the elements follows from these statistics."""
+    return output in FROM_LOG_ODDS or output in statistics or FROM_STATISTIC.get(output) in statistics
+
+
+def invalid_values(name: str, values: Tensor, num_classes: int | None) -> Tensor:
+    """True where a statistic cannot be one of an element that counts; `num_classes` is None if unknown."""
+    if name == "log_odds":
+        return values.isnan() | values.isneginf()
+    if name == "prediction":
+        beyond = values >= (MAX_CLASSES if num_classes is None else num_classes)
+        return (values < 0) | beyond | (values != values.floor())
+    # Without a finite other logit the margin is infinite.
+    return values.isnan() if name == "logit_margin" else ~values.isfinite()
 
 
 @torch.no_grad()
@@ -30,31 +52,53 @@ def statistics_scores(
 
     Args:
         module: The configured loss, in softmax mode without `label_smoothing`.
-        statistics: `log_odds`, floats (E,), and those of the outputs that do not follow from them.
+        statistics: `log_odds` and others, numbers (E,).
         targets: (E,) integers.
-        outputs: Names from FROM_LOG_ODDS and from `statistics`.
+        outputs: Names that follow from the statistics; see `follows`.
     """
-    z, classes = as_tensor(statistics["log_odds"]).double(), as_tensor(targets).long()
+    classes = as_tensor(targets).long()
     alpha = None if module.alpha is None else module.alpha.to("cpu")
-    state = torch.zeros_like(classes, dtype=torch.int8)
-    state[z.isnan() | torch.isneginf(z)] = RowState.BAD_LOGIT
-    # Without weights the number of classes is unknown.
-    state[(classes < 0) | (classes >= (torch.iinfo(torch.int64).max if alpha is None else len(alpha)))] = (
-        RowState.BAD_TARGET
-    )
-    state[~not_ignored(classes, module.config.ignore_index)] = RowState.IGNORED
+    wanted = {"log_odds", *(name if name in statistics else FROM_STATISTIC.get(name, "log_odds") for name in outputs)}
+    sent = {name: as_tensor(statistics[name]).double() for name in wanted}
+    state = _states(module, sent, classes)
     counted = state == COUNTED
-    z = z.masked_fill(~counted, 0)
+    z = sent["log_odds"].masked_fill(~counted, 0)
     alpha_t = torch.ones_like(z) if alpha is None else alpha[classes.masked_fill(~counted, 0)]
-    values: dict[str, Tensor] = {
-        "cross_entropy": cross_entropy_from_log_odds(z),
-        "p_t": torch.sigmoid(z),
-        **{name: as_tensor(statistics[name]).double() for name in outputs if name not in FROM_LOG_ODDS},
-        "log_odds": z,
+    formulas: dict[str, Callable[[], Tensor]] = {
+        "cross_entropy": lambda: cross_entropy_from_log_odds(z),
+        "p_t": lambda: torch.sigmoid(z),
+        "log_odds": lambda: z,
+        "prediction": lambda: sent["prediction"].masked_fill(~counted, 0).long(),
+        "normalized_margin": lambda: _normalized_margin(z, sent["logit_margin"]),
+        "grad_norm": lambda: alpha_t * focal_slope(z, module.gamma) * _spread(z, sent["el2n"]),
     }
-    if "prediction" in values:
-        values["prediction"] = values["prediction"].long()
     loss = alpha_t * focal_from_log_odds(z, module.gamma)
     log_loss = alpha_t.log() + log_focal_from_log_odds(z, module.gamma)
-    named = {name: values[name] for name in outputs if name not in ("loss", "contribution")}
+    named = {
+        name: sent[name] if name in sent and name not in ("log_odds", "prediction") else formulas[name]()
+        for name in outputs
+        if name not in ("loss", "contribution")
+    }
     return _masked(ScoreTensors(state, loss, log_loss, alpha_t, named))
+
+
+def _states(module: FocalLoss, statistics: Mapping[str, Tensor], classes: Tensor) -> Tensor:
+    """The state of each element, int8 `RowState`."""
+    # Without weights the number of classes is unknown.
+    num_classes = None if module.alpha is None else len(module.alpha)
+    state = torch.zeros_like(classes, dtype=torch.int8)
+    for name, values in statistics.items():
+        state[invalid_values(name, values, num_classes)] = RowState.BAD_LOGIT
+    state[(classes < 0) | (classes >= (MAX_CLASSES if num_classes is None else num_classes))] = RowState.BAD_TARGET
+    state[~not_ignored(classes, module.config.ignore_index)] = RowState.IGNORED
+    return state
+
+
+def _normalized_margin(z: Tensor, logit_margin: Tensor) -> Tensor:
+    """(p_t - p + 1) / 2, where the largest other probability p is p_t exp(-logit_margin)."""
+    return (torch.sigmoid(z) - torch.exp(logsigmoid(z) - logit_margin) + 1) / 2
+
+
+def _spread(z: Tensor, el2n: Tensor) -> Tensor:
+    """The norm of the gradient of z: EL2N / (1 - p_t), in [1, sqrt(2)]; 1 where both are 0."""
+    return (el2n / torch.sigmoid(-z)).nan_to_num(1.0).clamp(1.0, math.sqrt(2))

@@ -124,6 +124,8 @@ DEFAULT_OPTIONS = RequestOptions()
 
 Ids = Sequence[str | int]
 Column = np.ndarray[Any, np.dtype[Any]]
+# The logits of a batch with statistics.
+NO_LOGITS: Column = np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from tests.compute.sample_requests import REDUCTIONS, compute
 from tests.compute.structured import Structured, structured_batches
 
 # They follow from more than the statistics.
-NEED_LOGITS = ("confidence_weighted_entropy", "grad_norm")
+NEED_LOGITS = ("confidence_weighted_entropy",)
 
 
 def reduced(case: Structured) -> Batch:
@@ -69,8 +69,8 @@ def with_log_odds(log_odds: Any, targets: Any, **statistics: Any) -> Batch:
         (with_log_odds([1.0, 2.0], [1, 0.25]), {"mode": "sigmoid"}, {}, NeedsLogitsError, "row 1, column 0: .*soft"),
         (with_log_odds([1.0, 2.0], [0]), {}, {}, ShapeError, r"log_odds \[2\] .*targets \[1\]"),
         (with_log_odds([1.0], [0], entropy=[1.0, 2.0]), {}, {}, ShapeError, r"entropy \[2\]"),
-        (with_log_odds([1.0, np.nan], [0, 1]), {}, {}, InvalidLogitError, "batch 0, row 1: log-odds NaN"),
-        (with_log_odds([-np.inf], [0]), {}, {}, InvalidLogitError, "batch 0, row 0: log-odds -inf"),
+        (with_log_odds([1.0, np.nan], [0, 1]), {}, {}, InvalidLogitError, "batch 0, row 1: log_odds NaN"),
+        (with_log_odds([-np.inf], [0]), {}, {}, InvalidLogitError, "batch 0, row 0: log_odds -inf"),
         (
             with_log_odds([1.0, 2.0], [0, 3]),
             {"alpha": [1.0, 2.0]},
@@ -99,6 +99,30 @@ def with_log_odds(log_odds: Any, targets: Any, **statistics: Any) -> Batch:
 def test_errors(batch: Batch, config: Any, options: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         compute([batch], config, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("prediction", 2), ("prediction", 0.5), ("prediction", -1), ("entropy", np.nan), ("el2n", np.inf)],
+)
+def test_invalid_statistic(name: str, value: float) -> None:
+    batch = with_log_odds([1.0, 2.0], [0, 1], **{name: [0, value]})
+    with pytest.raises(InvalidLogitError, match=f"batch 0, row 1: {name} "):
+        compute([batch], {"alpha": [1.0, 2.0]}, outputs=["loss", name])
+    # An output that does not need the statistic does not read it.
+    assert compute([batch], {"alpha": [1.0, 2.0]}).loss is not None
+
+
+def test_outputs_that_follow_from_a_statistic() -> None:
+    logits = np.array([[2.0, 0.5, -1.0], [0.3, 0.2, 0.9], [90.0, -5.0, 0.0], [-90.0, 5.0, 0.0]])
+    targets, config = np.array([0, 1, 0, 0]), {"gamma": 1.5, "alpha": [1.0, 2.0, 0.5]}
+    outputs = ["normalized_margin", "grad_norm"]
+    expected = compute([Batch(logits, targets)], config, outputs=["log_odds", "logit_margin", "el2n", *outputs])
+    sent = {name: expected.per_example[name].astype(np.float32) for name in ("log_odds", "logit_margin", "el2n")}
+    got = compute([Batch(np.empty(0), targets, statistics=sent)], config, outputs=outputs)
+    # The difference of two float32 near 100 errs by up to 1e-5.
+    for name, atol in (("normalized_margin", 1e-5), ("grad_norm", 1e-44)):
+        np.testing.assert_allclose(got.per_example[name], expected.per_example[name], rtol=1e-5, atol=atol)
 
 
 def test_invalid_elements_are_excluded() -> None:

@@ -104,6 +104,14 @@ EXAMPLE_INFER = {
 NUMBER, INTEGER = {"type": "number"}, {"type": "integer"}
 TENSOR = {"type": "array", "items": {"anyOf": [NUMBER, {"type": "array", "items": NUMBER}]}}
 LABEL = {"type": ["integer", "number", "boolean", "string", "null"]}
+STATISTIC_MEANINGS = {
+    "log_odds": "z = log(p_t / (1 - p_t)), from which the loss follows; required without logits",
+    "prediction": "the class with the largest logit",
+    "entropy": "of the probabilities",
+    "logit_margin": "the logit of the target minus the largest other one",
+    "normalized_margin": "the same of the probabilities, as (p_t - p + 1) / 2; follows from logit_margin",
+    "el2n": "the norm of probabilities minus one-hot label",
+}
 TENSORS: Operation = {
     "logits": {"description": "(N, C), in sigmoid mode (N,) or (N, L)", **TENSOR},
     "targets": {
@@ -117,6 +125,11 @@ TENSORS: Operation = {
         "items": {"type": ["string", "integer"]},
     },
 }
+# In place of the logits.
+STATISTICS: Operation = {
+    name: {"description": f"Of the shape of the targets: {meaning}", **TENSOR}
+    for name, meaning in STATISTIC_MEANINGS.items()
+}
 ATTRIBUTES: Operation = {
     "description": "(N,) values under each name, stored with the examples",
     "type": "object",
@@ -129,7 +142,7 @@ def _object(properties: Operation, *required: str) -> Operation:
 
 
 def _loss_request(tensors: Operation, *, required: tuple[str, ...]) -> Operation:
-    """The schema of a JSON body: options, and one batch or a list of them."""
+    """The schema of a JSON body: options, and one batch or a list of them, each with logits or with statistics."""
     options = schema(RequestOptions)
     definitions = options["$defs"]
     properties = definitions.pop("RequestOptions")["properties"]
@@ -138,9 +151,11 @@ def _loss_request(tensors: Operation, *, required: tuple[str, ...]) -> Operation
         "items": {"type": "string", "enum": list(OUTPUTS)},
         "default": list(DEFAULT_OUTPUTS),
     }
-    batches = {"type": "array", "items": _object(tensors, *required)}
-    one_batch, many = _object(properties | tensors, *required), _object(properties | {"batches": batches}, "batches")
-    return {"anyOf": [one_batch, many], "$defs": definitions}
+    others = {name: tensor for name, tensor in tensors.items() if name != "logits"}
+    kinds = [(tensors, ("logits", *required)), (others | STATISTICS, ("log_odds", *required))]
+    batches = {"type": "array", "items": {"anyOf": [_object(parts, *names) for parts, names in kinds]}}
+    one_batch = [_object(properties | parts, *names) for parts, names in kinds]
+    return {"anyOf": [*one_batch, _object(properties | {"batches": batches}, "batches")], "$defs": definitions}
 
 
 def _binary(summary: str, content: bytes) -> Operation:
@@ -210,14 +225,14 @@ def _tensor_body(json_schema: Operation, examples: Operation, *parameters: Opera
 
 
 LOSS_BODY = _tensor_body(
-    _loss_request(TENSORS, required=("logits", "targets")),
+    _loss_request(TENSORS, required=("targets",)),
     {
         "contract": {"summary": "Two examples, three classes", "value": EXAMPLE_REQUEST},
         "batches": {"summary": "Two batches of binary labels", "value": EXAMPLE_BATCHES},
     },
 )
 RUN_BATCH_BODY = _tensor_body(
-    _loss_request(TENSORS | {"attributes": ATTRIBUTES}, required=("logits", "targets", "ids")),
+    _loss_request(TENSORS | {"attributes": ATTRIBUTES}, required=("targets", "ids")),
     {"contract": {"summary": "Two examples with attributes", "value": EXAMPLE_RUN_BATCH}},
     {
         "name": "replace",

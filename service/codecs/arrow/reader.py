@@ -66,7 +66,7 @@ class ArrowStream:
     @property
     def is_double(self) -> bool:
         """True if the results are float64: those of float64, integer and decimal logits."""
-        values = innermost_type(self._type(self._columns.logits[0]))
+        values = innermost_type(self._type(self._columns.numbers[0]))
         return values not in (pa.float16(), pa.float32())
 
     def has_many_labels(self, mode: Mode) -> bool:
@@ -76,7 +76,7 @@ class ArrowStream:
 
     def element_levels(self, mode: Mode) -> int:
         """Lists in each other in the outputs of the elements of an example: 0 if it has one element."""
-        if mode == "sigmoid":
+        if mode == "sigmoid" or self._columns.statistics:
             return num_levels(self._type(self._columns.targets))
         logits = self._columns.logits
         return 0 if len(logits) > 1 else max(0, num_levels(self._type(logits[0])) - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ from service.formats.columns import (
 from service.formats.nested import nested_labels, nested_lists, nested_logits
 from service.formats.part_names import NamesError, first_duplicate
 from service.schema.faults import fault
-from service.schema.request import Batch, Column, RequestOptions
+from service.schema.request import NO_LOGITS, Batch, RequestOptions
 from service.schema.structure import Layout
 
 NAMES_SHOWN = 20
@@ -75,7 +76,7 @@ def resolve_columns(names: list[str], *, with_attributes: bool) -> ResolvedColum
     repeated = first_duplicate(name for name in names if name in read)
     if repeated is not None:
         raise fault(InvalidRequestError, f"column {repeated[:100]!r} appears twice", repeated[:100], batch=0)
-    return ResolvedColumns(columns.logits, columns.targets, columns.id, attributes)
+    return replace(columns, attributes=attributes)
 
 
 def check_types(schema: pa.Schema, columns: ResolvedColumns) -> None:
@@ -90,10 +91,10 @@ def check_types(schema: pa.Schema, columns: ResolvedColumns) -> None:
         if not is_attribute(kinds[name]):
             msg = f"column {name[:100]!r} is {str(kinds[name])[:100]}; attributes are text, numbers, booleans or times"
             raise fault(InvalidRequestError, f"{msg}: leave it out", name[:100], batch=0)
-    for name in (*columns.logits, columns.targets, *([columns.id] if columns.id else [])):
-        if pat.is_run_end_encoded(kinds[name]) and name in columns.logits:
+    for name in (*columns.numbers, columns.targets, *([columns.id] if columns.id else [])):
+        if pat.is_run_end_encoded(kinds[name]) and name in columns.numbers:
             msg = f"column {name[:100]!r} has runs instead of a value a row"
-            raise fault(InvalidLogitError, msg, "logits", batch=0)
+            raise fault(InvalidLogitError, msg, name if columns.statistics else "logits", batch=0)
         _check_type(name, kinds[name])
 
 
@@ -160,20 +161,17 @@ def batch_of(rows: pa.Table | pa.RecordBatch, columns: ResolvedColumns, number: 
     if not len(rows):
         # The number of classes is unknown.
         logits, targets = np.empty(0, np.float32), np.empty(0, np.int64)
+        statistics = {name: np.empty(0) for name in columns.statistics}
         ids: list[str | int] | None = [] if columns.id else None
         attributes: dict[str, list[object]] = {name: [] for name in columns.attributes}
         offsets = np.zeros(1, np.int64) if options.layout == "ragged" else None
-        return Batch(logits, targets, ids, attributes or None, offsets)
+        return Batch(logits, targets, ids, attributes or None, offsets, statistics or None)
     try:
         read = _rows if options.layout == "rows" else _nested
-        logits, targets, offsets = read(arrays, columns, number, options)
-        return Batch(
-            logits,
-            targets,
-            ids_of_column(arrays[columns.id], columns.id, 0) if columns.id else None,
-            {name: attribute_values(arrays[name], name) for name in columns.attributes} or None,
-            offsets,
-        )
+        batch = read(arrays, columns, number, options)
+        ids = ids_of_column(arrays[columns.id], columns.id, 0) if columns.id else None
+        attributes = {name: attribute_values(arrays[name], name) for name in columns.attributes}
+        return replace(batch, ids=ids, attributes=attributes or None)
     except ColumnError as err:
         raise column_fault(err, columns, number) from err
 
@@ -181,30 +179,32 @@ def batch_of(rows: pa.Table | pa.RecordBatch, columns: ResolvedColumns, number: 
 Arrays = Mapping[str, pa.Array | pa.ChunkedArray]
 
 
-def _rows(
-    arrays: Arrays, columns: ResolvedColumns, number: int, options: BatchOptions
-) -> tuple[Column, Column, Column | None]:
-    """The logits and targets of the layout `rows`."""
-    logits = matrix([arrays[name] for name in columns.logits], columns.logits, 0, keep_missing=options.keep_missing)
+def _rows(arrays: Arrays, columns: ResolvedColumns, number: int, options: BatchOptions) -> Batch:
+    """The batch of the layout `rows`."""
+    logits = NO_LOGITS
+    if columns.logits:
+        logits = matrix([arrays[name] for name in columns.logits], columns.logits, 0, keep_missing=options.keep_missing)
+    statistics = {name: matrix([arrays[name]], [name], 0, keep_missing=True) for name in columns.statistics}
     targets = one_array(arrays[columns.targets], columns.targets)
     check_rows(num_objects(targets), options.max_rows)
-    return logits, labels_as_sent(targets, columns.targets, 0), None
+    return Batch(logits, labels_as_sent(targets, columns.targets, 0), statistics=statistics or None)
 
 
-def _nested(
-    arrays: Arrays, columns: ResolvedColumns, number: int, options: BatchOptions
-) -> tuple[Column, Column, Column | None]:
-    """The logits and targets of the layout `dense`; of `ragged` with their offsets."""
+def _nested(arrays: Arrays, columns: ResolvedColumns, number: int, options: BatchOptions) -> Batch:
+    """The batch of the layout `dense` or `ragged`."""
     if len(columns.logits) > 1:
         msg = f"the layout {options.layout} needs a column logits of lists, not one column for each class"
         raise fault(InvalidRequestError, msg, "logits", batch=number)
-    (name,) = columns.logits
-    logits = nested_lists(arrays[name], name, options.layout)
+    lists = {name: nested_lists(arrays[name], name, options.layout) for name in columns.numbers}
     targets = nested_lists(arrays[columns.targets], columns.targets, options.layout)
-    if logits.offsets is not None and targets.offsets is not None:
-        check_offsets(logits.offsets, targets.offsets, number)
+    for name, values in lists.items():
+        if values.offsets is not None and targets.offsets is not None:
+            check_offsets(name, values.offsets, targets.offsets, number)
     check_rows(num_objects(targets.values), options.max_rows)
-    return nested_logits(logits, name, keep_missing=options.keep_missing), nested_labels(targets), logits.offsets
+    keep_missing = options.keep_missing or bool(columns.statistics)
+    parts = {name: nested_logits(values, name, keep_missing=keep_missing) for name, values in lists.items()}
+    logits = parts.pop("logits", NO_LOGITS)
+    return Batch(logits, nested_labels(targets), offsets=targets.offsets, statistics=parts or None)
 
 
 def column_fault(err: ColumnError, columns: ResolvedColumns, number: int) -> InvalidRequestError | DecodeError:
@@ -215,8 +215,8 @@ def column_fault(err: ColumnError, columns: ResolvedColumns, number: int) -> Inv
         kind, part = InvalidTargetError, "targets"
     elif err.column == columns.id and err.column is not None:
         kind, part = InvalidIdsError, "ids"
-    elif err.column in columns.logits:
-        kind, part = InvalidLogitError, "logits"
+    elif err.column in columns.numbers:
+        kind, part = InvalidLogitError, err.column if columns.statistics else "logits"
         if len(columns.logits) > 1 and err.row is not None:
             column = columns.logits.index(err.column)
     if isinstance(err, RowLengthError):
