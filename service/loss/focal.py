@@ -176,8 +176,8 @@ class FocalLoss(nn.Module):
         """`_softmax` by the fused CPU kernel; None if a target is out of range."""
         from service.loss.kernels import cpu as fused_cpu  # not installed without the `server` extra
 
-        rows = logits.movedim(1, -1).reshape(-1, logits.shape[1])
-        arguments = (rows, targets.reshape(-1), self.gamma, self.alpha, self.config.ignore_index)
+        elements = logits.flatten(2) if logits.dim() > 3 else logits
+        arguments = (elements, targets, self.gamma, self.alpha, self.config.ignore_index)
         result_dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         if self.config.reduction == "none":
             scores = fused_cpu.score_rows(*arguments)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.loss.arrays import Array, Rows, as_array, as_tensor
+from service.loss.arrays import Array, Rows, as_tensor
 from service.loss.checks import is_soft
 from service.loss.focal import FocalLoss
 from service.loss.kernels import cpu as fused_cpu
@@ -78,10 +78,6 @@ def is_fused(module: FocalLoss, logits: Rows, targets: Rows) -> bool:
 
 
 def _score_fused(module: FocalLoss, logits: Rows, targets: Rows, names: list[str]) -> Scores:
-    num_classes = logits.shape[1]
-    if logits.ndim == 3:
-        logits = as_array(logits).transpose(0, 2, 1).reshape(-1, num_classes)
-        targets = targets.reshape(-1)
     rows = fused_cpu.score_rows(
         logits,
         targets,
@@ -95,7 +91,7 @@ def _score_fused(module: FocalLoss, logits: Rows, targets: Rows, names: list[str
     )
     values = {}
     if rows.statistics is not None:
-        values = softmax_outputs(rows.statistics, torch.from_numpy(rows.alpha_t), module.gamma, num_classes, names)
+        values = softmax_outputs(rows.statistics, torch.from_numpy(rows.alpha_t), module.gamma, logits.shape[1], names)
     if not np.count_nonzero(rows.state != COUNTED):
         outputs = {name: value.numpy() for name, value in values.items()}
         return Scores(rows.state, rows.loss, rows.log_loss, rows.alpha_t, outputs)

@@ -1,4 +1,4 @@
-"""The fused softmax loss on the CPU: reads each row once, in blocks that stay in cache, with vectors and threads.
+"""The fused softmax loss on the CPU: reads the logits in blocks that stay in cache, with vectors and threads.
 
 It computes the same as `formula`, the plain implementation that it is tested against.
 """
@@ -22,19 +22,18 @@ from service.loss.arrays import Array, Rows, as_array
 from service.loss.formula import Moments, SoftmaxStatistics
 from service.loss.kernels import cpu_rows as cpu_kernel
 from service.loss.kernels.choose import CPU_DTYPES, fits_cpu_kernel
-from service.loss.kernels.cpu_rows import (
+from service.loss.kernels.cpu_blocks import LANES, STEPS
+from service.loss.kernels.cpu_losses import (
     ALPHA_T,
     ENTROPY,
-    LANES,
     LOG_LOSS,
     LOG_OTHERS,
     LOGIT_MARGIN,
     LOSS,
-    SHORT_ROW,
     SQUARED,
-    STEPS,
     SUMS,
 )
+from service.loss.kernels.cpu_rows import block_steps
 from service.loss.row_state import BAD_LOGIT
 
 # Minimum number of logits per thread: for fewer, starting the thread takes longer than computing them.
@@ -45,18 +44,21 @@ NUMPY_DTYPES = (np.float32, np.float64, bfloat16, np.float16)
 # Integer dtypes in which the kernel reads 16-bit floats; see `cpu_llvm.widened`.
 AS_STORED = {np.dtype(bfloat16): np.int16, np.dtype(np.float16): np.uint16}
 
+# Targets of another dtype are converted in parts of this size, so that there is no copy of all of them.
+CONVERTED_TARGETS = 2**13
+
 CACHE_LINE = 64
 NO_SUMS = np.empty((len(SUMS), 0))
 
 
 class FusedScores(NamedTuple):
-    """The result of `score_rows`.
+    """The result of `score_rows` for E elements, in the order of the targets.
 
     Args:
-        state: (N,) int8 `RowState`.
-        loss: (N,) float64, unreduced; this and the following are meaningless in rows that do not count.
-        alpha_t: (N,) float64.
-        log_loss: (N,) float64; the loss itself unless requested.
+        state: (E,) int8 `RowState`.
+        loss: (E,) float64, unreduced; this and the following are meaningless in elements that do not count.
+        alpha_t: (E,) float64.
+        log_loss: (E,) float64; the loss itself unless requested.
         statistics: None unless requested; tensors, since torch computes the scores from them.
     """
 
@@ -71,10 +73,10 @@ class FusedSums(NamedTuple):
     """The result of `sum_rows`.
 
     Args:
-        loss: Sum of the losses of the rows that are not ignored.
-        alpha_t: Sum of the alpha_t of these rows.
-        num_counted: Number of rows that are not ignored.
-        num_bad_targets: Number of rows whose target is out of range; if it is not 0, the sums are meaningless.
+        loss: Sum of the losses of the elements that are not ignored.
+        alpha_t: Sum of the alpha_t of these elements.
+        num_counted: Number of elements that are not ignored.
+        num_bad_targets: Number of elements whose target is out of range; if it is not 0, the sums are meaningless.
     """
 
     loss: float
@@ -102,20 +104,21 @@ def score_rows(
     prediction: bool = False,
     moments: bool = False,
 ) -> FusedScores:
-    """The softmax focal loss of each row, and the statistics from which other scores follow.
+    """The softmax focal loss of each element, and the statistics from which other scores follow.
 
     Args:
-        logits: (N, C), C >= 2; see `supports`.
-        targets: (N,) integers.
+        logits: (N, C) or (N, C, S), C >= 2; see `supports`. Copied only if neither they nor their transpose (N, S, C)
+            are contiguous.
+        targets: (N,) or (N, S) integers.
         gamma: >= 0.
         weights: (C,) float64, or None for all 1.
-        ignore_index: Target of a row that does not count, or None.
+        ignore_index: Target of an element that does not count, or None.
         log_loss: Also compute the logarithm of the loss.
         statistics: Also compute the statistics and the logarithm of the loss.
         prediction: Also find the predicted class, for the statistics.
         moments: Also compute the moments, for the statistics; implies `statistics`.
     """
-    count = logits.shape[0]
+    count = _count(targets)
     num_values = 7 if moments else 5 if statistics else 3 if log_loss else 2
     values, state = np.empty((num_values, count)), np.empty(count, np.int8)
     position = np.empty(count if prediction else 0, np.int64)
@@ -135,16 +138,20 @@ def score_rows(
 
 
 def sum_rows(logits: Rows, targets: Rows, gamma: float, weights: Tensor | None, ignore_index: int | None) -> FusedSums:
-    """The sums over all rows, without storing anything for each row.
+    """The sums over all elements, without storing anything for each element; arguments as in `score_rows`.
 
-    Each 64 rows give one float64 sum, and these are added pairwise, so the result does not depend on the number of
+    Each 64 elements give one float64 sum, and these are added pairwise, so the result does not depend on the number of
     threads.
     """
     values, state, position = np.empty((2, 0)), np.empty(0, np.int8), np.empty(0, np.int64)
-    sums = np.empty((len(SUMS), -(-logits.shape[0] // LANES)))
+    sums = np.empty((len(SUMS), -(-_count(targets) // LANES)))
     _run(logits, targets, gamma, weights, ignore_index, values, state, position, sums)
     loss, alpha_t, num_counted, num_bad_targets = sums.sum(1).tolist()
     return FusedSums(loss, alpha_t, int(num_counted), int(num_bad_targets))
+
+
+def _count(targets: Rows) -> int:
+    return targets.numel() if isinstance(targets, Tensor) else targets.size
 
 
 def _run(
@@ -156,37 +163,47 @@ def _run(
         alpha = as_array(weights).astype(np.float64)
         with np.errstate(divide="ignore"):
             alphas = np.stack((alpha, np.log(alpha)))
-    rows = as_array(logits)
-    arguments = (
-        _contiguous(rows.view(AS_STORED.get(rows.dtype, rows.dtype))),
-        _contiguous(as_array(targets).astype(np.int64, copy=False)),
-        float(gamma),
-        alphas,
-        ignore_index is not None,
-        ignore_index or 0,
-        *results,
-    )
-    count, num_classes = logits.shape
-    dtype = np.float64 if rows.dtype == np.float64 else np.float32
+    num_classes = logits.shape[1]
+    matrix, dense = _as_matrix(as_array(logits))
+    labels = as_array(targets).reshape(-1)
+    arguments = (float(gamma), alphas, ignore_index is not None, ignore_index or 0, *results)
+    dtype = np.float64 if matrix.dtype == np.float64 else np.float32
+    converted = labels.dtype != np.int64
 
     def work(start: int, stop: int) -> None:
-        cpu_kernel.score_rows(*arguments, *_scratch(num_classes, dtype, get_ident()), start, stop)
+        scratch = _scratch(num_classes, dense, dtype, get_ident())
+        step = CONVERTED_TARGETS if converted else max(1, stop - start)
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            part = _contiguous(labels[first:last].astype(np.int64, copy=False))
+            cpu_kernel.score_rows(matrix, num_classes, dense, part, *arguments, *scratch, first, last)
 
-    _over_threads(work, count, count * num_classes)
+    _over_threads(work, len(labels), len(labels) * num_classes)
+
+
+def _as_matrix(logits: Array) -> tuple[Array, bool]:
+    """Logits (N, C), or dense logits (N, C, S) as (N * C, S), and True for these; 16-bit floats as integers."""
+    logits = logits.view(AS_STORED.get(logits.dtype, logits.dtype))
+    num_classes = logits.shape[1]
+    if logits.ndim == 3 and logits.shape[2] > 1:
+        rows = logits.transpose(0, 2, 1)
+        if not rows.flags.c_contiguous:
+            return _contiguous(logits).reshape(-1, logits.shape[2]), True
+        logits = rows
+    return _contiguous(logits).reshape(-1, num_classes), False
 
 
 # Each thread reuses its own arrays: allocating them takes as long as scoring some rows.
 @lru_cache(maxsize=8)
-def _scratch(num_classes: int, dtype: type[np.floating[Any]], thread: int) -> tuple[Array, Array, Array]:
+def _scratch(num_classes: int, dense: bool, dtype: type[np.floating[Any]], thread: int) -> tuple[Array, Array, Array]:
     """Scratch arrays of a kernel call, aligned to cache lines: parts of one buffer with 8 bytes an element."""
-    steps = num_classes if num_classes <= SHORT_ROW else -(-num_classes // LANES)
-    rows, line = STEPS + steps + 4, 8 * LANES
-    buffer = np.empty((rows + 17 + 3) * line + CACHE_LINE, np.uint8)
+    rows, line = STEPS + block_steps(num_classes, dense) + 4, 8 * LANES
+    buffer = np.empty((rows + 17 + 4) * line + CACHE_LINE, np.uint8)
     offset = -buffer.ctypes.data % CACHE_LINE
     return (
         np.ndarray((rows, LANES), dtype, buffer, offset),
         np.ndarray((17, LANES), np.float64, buffer, offset + rows * line),
-        np.ndarray((3, LANES), np.int64, buffer, offset + (rows + 17) * line),
+        np.ndarray((4, LANES), np.int64, buffer, offset + (rows + 17) * line),
     )
 
 
@@ -199,7 +216,7 @@ def _contiguous(array: Array) -> Array:
 
 
 def _over_threads(work: Callable[[int, int], None], count: int, elements: int) -> None:
-    """Call `work(start, stop)` for parts of the rows, on up to as many threads as torch uses, this one included."""
+    """Call `work(start, stop)` for parts of the elements, on up to as many threads as torch uses, this one included."""
     parts = min(torch.get_num_threads(), elements // THREAD_ELEMENTS)
     if parts <= 1:
         work(0, count)

@@ -1,10 +1,12 @@
-"""The CPU kernel of the softmax loss: scores blocks of rows, compiled by numba for the machine's vector instructions.
+"""The CPU kernel of the softmax loss: scores blocks of elements, compiled by numba for the machine's vectors.
 
-A block has 64 lanes. A short row fills one lane; a long row is spread over all lanes, 64 logits in each step. In both
-cases the same few loops run over all classes in float32 (float64 for float64 logits), and add the sums of at most 32
-steps in float64. The formula then converts the sums of 64 rows to their losses at once, in float64.
+A block has 64 lanes. An element with few classes fills one lane: a row is transposed, dense logits, whose elements are
+contiguous, are loaded as they are. Of dense logits with many classes the block takes 32 classes at a time, and reads
+them twice: for the maximum, and for the sums. A long row is spread over all lanes, 64 logits in each step. In all cases
+the same few loops run over all classes in float32 (float64 for float64 logits), and add the sums of at most 32 steps in
+float64. The formula then converts the sums of 64 elements to their losses at once, in float64.
 
-No sum over the classes of a row is reassociated, so a row's result does not depend on the rows next to it.
+No sum over the classes of an element is reassociated, so its result does not depend on the elements next to it.
 """
 
 from __future__ import annotations
@@ -13,33 +15,48 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
 from service.loss import row_state
-from service.loss.kernels import cpu_compile, cpu_llvm, cpu_math
-from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, never_inline
-from service.loss.kernels.cpu_llvm import TILE_CLASSES, TILE_ROWS, prefetch, transpose_tile, widened
-from service.loss.kernels.cpu_math import LOWEST, exp, log, log1p
-from service.loss.row_state import BAD_LOGIT, BAD_TARGET, COUNTED, IGNORED
+from service.loss.kernels import cpu_blocks, cpu_compile, cpu_llvm, cpu_loads, cpu_losses, cpu_math
+from service.loss.kernels.cpu_blocks import (
+    LANES,
+    STEPS,
+    add_tile,
+    add_weights,
+    first_position,
+    lane_total,
+    largest_lane,
+    maxima,
+    positions,
+    unmask,
+)
+from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled
+from service.loss.kernels.cpu_loads import load_elements, load_row, load_rows
+from service.loss.kernels.cpu_losses import ALPHA_T, SQUARED, add_rows, finish, store_rows
+from service.loss.row_state import BAD_TARGET, COUNTED, IGNORED
 
-LANES = 64
-# Number of steps summed in float32: the rounding error of such a sum is below that of its exponentials.
-STEPS = 32
-# Largest number of classes of a row that fills one lane.
+# Largest number of classes of an element that fills one lane.
 SHORT_ROW = 128
 
-# The rows of `values`; a caller that needs fewer passes an array with fewer rows.
-LOSS, ALPHA_T, LOG_LOSS, LOGIT_MARGIN, LOG_OTHERS, SQUARED, ENTROPY = range(7)
-# The rows of `sums`.
-SUMS = LOSS_SUM, ALPHA_SUM, NUM_COUNTED, NUM_BAD_TARGETS = range(4)
-
 _vector: Any = njit(**VECTOR_OPTIONS)
-# For sums over 64 lanes: LLVM may reorder them, in the same way for all rows.
-_lanes_sum: Any = njit(**{**VECTOR_OPTIONS, "fastmath": {"contract", "reassoc"}})
+# For a function that Python calls too.
+_shared: Any = register_jitable(**VECTOR_OPTIONS)
 
 
-@compiled(cpu_compile, cpu_llvm, cpu_math, row_state, **VECTOR_OPTIONS)
+@_shared
+def block_steps(num_classes: int, dense: bool) -> int:
+    """Number of steps of a block: the classes of a lane, or the parts of a long row."""
+    if num_classes <= SHORT_ROW:
+        return num_classes
+    return STEPS if dense else -(-num_classes // LANES)
+
+
+@compiled(cpu_blocks, cpu_compile, cpu_llvm, cpu_loads, cpu_losses, cpu_math, row_state, **VECTOR_OPTIONS)
 def score_rows(
     logits: Any,
+    num_classes: int,
+    dense: bool,
     targets: Any,
     gamma: float,
     alphas: Any,
@@ -55,65 +72,61 @@ def score_rows(
     start: int,
     stop: int,
 ) -> None:
-    """Score the rows from `start` to `stop`.
+    """Score the elements from `start` to `stop`.
 
     Args:
-        logits: (N, C), contiguous; 16-bit floats as integers, see `cpu_llvm.widened`.
-        targets: (N,) int64.
+        logits: (N, C), or (N * C, S) of dense logits (N, C, S); contiguous; 16-bit floats as integers, see
+            `cpu_llvm.widened`.
+        num_classes: C.
+        dense: True for dense logits, whose elements are numbered n * S + s.
+        targets: (stop - start,) int64.
         gamma: >= 0.
         alphas: (2, C) float64, weights of the classes and their logarithms; (2, 0) for weights 1.
-        has_ignored: True if there is a target of rows that do not count.
+        has_ignored: True if there is a target of elements that do not count.
         ignored: That target.
-        values: Result (2 to 7, N) float64 in the order from `LOSS`; or (2, 0), to compute `sums`.
-        state: Result (N,) int8 `RowState`.
-        prediction: Result (N,) int64, or (0,) to leave it out.
-        sums: Result (4, N / 64 rounded up) float64, the sums of each 64 rows, if `values` is (2, 0).
-        space: Scratch (32 + steps + 4, 64), float32 or float64: the dtype of the computation.
+        values: Result (2 to 7, E) float64 of E elements, in the order from `LOSS`; or (2, 0), to compute `sums`.
+        state: Result (E,) int8 `RowState`.
+        prediction: Result (E,) int64, or (0,) to leave it out.
+        sums: Result (4, E / 64 rounded up) float64, the sums of each 64 elements, if `values` is (2, 0).
+        space: Scratch (32 + `block_steps` + 4, 64) or larger, float32 or float64: the dtype of the computation.
         lanes: Scratch (17, 64) float64.
-        integers: Scratch (3, 64) int64.
-        start: First row, a multiple of 64.
-        stop: End of the rows.
+        integers: Scratch (4, 64) int64.
+        start: First element, a multiple of 64.
+        stop: End of the elements.
     """
-    num_classes = logits.shape[1]
-    moments, positions = len(values) > SQUARED, len(prediction) > 0
-    short = num_classes <= SHORT_ROW
-    classes, states, position = integers[0], integers[1], integers[2]
-    # For 64 rows: the target's logit, the largest other one, and the sums of w, w^2 and w log w over the others.
+    moments, with_positions = len(values) > SQUARED, len(prediction) > 0
+    flags = (moments, with_positions)
+    steps = block_steps(num_classes, dense)
+    classes, states, position, tile_position = integers[0], integers[1], integers[2], integers[3]
+    # For 64 elements: the target's logit, the largest other one, and the sums of w, w^2 and w log w over the others.
     row, lane_sums, work = lanes[:5], lanes[5:8], lanes[8:]
     work[ALPHA_T] = 1
     # This order keeps loads from the block from waiting for stores to the weights at an address with the same low bits.
-    weights, block, partial, top = space[:STEPS], space[STEPS:-4], space[-4:-1], space[-1]
+    weights, block, partial, top = space[:STEPS], space[STEPS : STEPS + steps], space[-4:-1], space[-1]
     for first in range(start, stop, LANES):
         count = min(LANES, stop - first)
-        _look_up(targets[first : first + count], num_classes, has_ignored, ignored, classes, states)
-        if short:
-            _load_rows(logits[first : first + count], classes, block, row[0])
-            _maxima(block, top)
-            for lane in range(count):
-                row[1, lane] = top[lane]
-            if positions:
-                _positions(block, top, position)
-                for lane in range(count):
-                    prediction[first + lane] = position[lane]
-            _sums(block, top, weights, partial, row[2:], moments)
+        _look_up(targets[first - start : first - start + count], num_classes, has_ignored, ignored, classes, states)
+        if num_classes <= SHORT_ROW:
+            _reduce_lanes(
+                logits, num_classes, dense, first, count, classes, block, weights, partial, top, row, position, flags
+            )
+        elif dense:
+            tile = block[:STEPS]
+            _find_maxima(
+                logits, num_classes, first, count, classes, tile, partial[0], top, row, position, tile_position
+            )
+            _add_classes(logits, num_classes, first, count, classes, block, weights, partial, top, row, moments)
         else:
-            for lane in range(count):
-                row[0, lane] = _load_row(logits[first + lane], classes[lane], block)
-                _maxima(block, top)
-                row[1, lane] = _largest(top)
-                if positions:
-                    prediction[first + lane] = _first_position(block, row[1, lane])
-                top[:] = row[1, lane]
-                _sums(block, top, weights, partial, lane_sums, moments)
-                for k in range(3 if moments else 1):
-                    row[2 + k, lane] = _sum(lane_sums[k])
-        if positions:
-            _with_target(row, classes, prediction[first : first + count])
-        _finish(row, classes, states, gamma, alphas, work, len(values))
+            _reduce_long_rows(
+                logits, first, count, classes, block, weights, partial, top, row, lane_sums, position, flags
+            )
+        if with_positions:
+            _predict(row, classes, position, prediction[first : first + count])
+        finish(row, classes, states, gamma, alphas, work, len(values))
         if values.shape[1] > 0:
-            _store_rows(work, states, values[:, first : first + count], state[first : first + count])
+            store_rows(work, states, values[:, first : first + count], state[first : first + count])
         else:
-            _add_rows(work, states, sums[:, first // LANES])
+            add_rows(work, states, sums[:, first // LANES])
 
 
 @_vector
@@ -128,224 +141,120 @@ def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, cl
 
 
 @_vector
-def _load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None:
-    """Load short rows into lanes; store and mask the target's logit."""
-    never_inline()
-    _transpose(logits, block)
-    for lane in range(len(logits)):
-        # Unsigned numbers, so that numba generates no code for negative indices.
-        target = np.uintp(targets[lane])
-        target_logit[lane] = block[target, lane]
-        block[target, lane] = -np.inf
-
-
-@_vector
-def _transpose(logits: Any, block: Any) -> None:
-    """Transpose rows into lanes, tile by tile; the last tile overlaps with the one before it, to fit."""
-    count, num_classes = logits.shape
-    if count < TILE_ROWS or num_classes < TILE_CLASSES:
-        for k in range(num_classes):
-            for lane in range(count):
-                block[k, lane] = widened(logits[lane, k])
-        return
-    for lane in range(0, count, TILE_ROWS):
-        for k in range(0, num_classes, TILE_CLASSES):
-            transpose_tile(logits, min(lane, count - TILE_ROWS), min(k, num_classes - TILE_CLASSES), block)
-
-
-@_vector
-def _load_row(row: Any, target: int, block: Any) -> Any:
-    """Spread a long row over the lanes; mask the target's logit and return it."""
-    never_inline()
-    flat = block.reshape(block.size)
-    for j in range(len(row), 2 * len(row), 16):
-        prefetch(row, j)
-    for j in range(len(row)):
-        flat[j] = widened(row[j])
-    flat[len(row) :] = -np.inf
-    target_logit = flat[target]
-    flat[target] = -np.inf
-    return target_logit
-
-
-@_vector
-def _maxima(block: Any, top: Any) -> None:
-    """The largest value of each lane; NaNs may be skipped, they appear in the sums."""
-    never_inline()
-    top[:] = -np.inf
-    for k in range(len(block)):
-        for lane in range(LANES):
-            top[lane] = block[k, lane] if block[k, lane] > top[lane] else top[lane]
-
-
-@_vector
-def _largest(lanes: Any) -> Any:
-    """The largest of 64 values, which it overwrites; compares halves, so that comparisons run in parallel."""
-    for half in (32, 16, 8, 4, 2, 1):
-        for lane in range(half):
-            lanes[lane] = lanes[lane + half] if lanes[lane + half] > lanes[lane] else lanes[lane]
-    return lanes[0]
-
-
-@_lanes_sum
-def _sum(lanes: Any) -> Any:
-    """The sum of 64 values."""
-    total = 0.0
+def _reduce_lanes(
+    logits: Any,
+    num_classes: int,
+    dense: bool,
+    first: int,
+    count: int,
+    classes: Any,
+    block: Any,
+    weights: Any,
+    partial: Any,
+    top: Any,
+    row: Any,
+    position: Any,
+    flags: Any,
+) -> None:
+    """Reduce elements with few classes, each in its lane."""
+    moments, with_positions = flags
+    if dense:
+        load_elements(logits, num_classes, first, count, 0, classes, block, row[0])
+    else:
+        load_rows(logits[first : first + count], classes, block, row[0])
+    maxima(block, top)
     for lane in range(LANES):
-        total += lanes[lane]
-    return total
+        row[1, lane] = top[lane]
+    if with_positions:
+        positions(block, top, position)
+    add_weights(block, top, weights, partial, row[2:], moments)
 
 
 @_vector
-def _positions(block: Any, top: Any, position: Any) -> None:
-    """The first step at which each lane has its largest value."""
-    never_inline()
-    for k in range(len(block) - 1, -1, -1):
-        for lane in range(LANES):
-            position[lane] = k if block[k, lane] == top[lane] else position[lane]
-
-
-@_vector
-def _first_position(block: Any, largest: Any) -> int:
-    """The first position of a value in a row that is spread over the lanes."""
-    flat = block.reshape(block.size)
-    for j in range(len(flat)):
-        if flat[j] == largest:
-            return j
-    return 0
-
-
-@_vector
-def _with_target(row: Any, targets: Any, prediction: Any) -> None:
-    """Extend predictions over the other classes to all classes: the smallest index of the largest logit."""
-    for lane in range(len(prediction)):
-        target_logit, largest = row[0, lane], row[1, lane]
-        if target_logit > largest or (target_logit == largest and targets[lane] < prediction[lane]):
-            prediction[lane] = targets[lane]
-
-
-@_vector
-def _sums(block: Any, top: Any, weights: Any, partial: Any, sums: Any, moments: bool) -> None:
-    """The sums of w, w^2 and w log w of each lane, with w = exp(x - top); replaces the block by log w."""
-    sums[:] = 0
-    for lane in range(LANES):
-        # If all logits of a lane are masked, subtract 0.
-        top[lane] = 0.0 if top[lane] == -np.inf else top[lane]
-    for begin in range(0, len(block), STEPS):
-        log_weights = block[begin : begin + STEPS]
-        _exponentials(log_weights, top, weights)
-        _add_up(log_weights, weights, partial, moments)
+def _reduce_long_rows(
+    logits: Any,
+    first: int,
+    count: int,
+    classes: Any,
+    block: Any,
+    weights: Any,
+    partial: Any,
+    top: Any,
+    row: Any,
+    lane_sums: Any,
+    position: Any,
+    flags: Any,
+) -> None:
+    """Reduce rows of many classes, each in all lanes."""
+    moments, with_positions = flags
+    for lane in range(count):
+        row[0, lane] = load_row(logits[first + lane], classes[lane], block)
+        maxima(block, top)
+        row[1, lane] = largest_lane(top)
+        if with_positions:
+            position[lane] = first_position(block, row[1, lane])
+        top[:] = row[1, lane]
+        add_weights(block, top, weights, partial, lane_sums, moments)
         for k in range(3 if moments else 1):
-            for lane in range(LANES):
-                sums[k, lane] += partial[k, lane]
+            row[2 + k, lane] = lane_total(lane_sums[k])
 
 
 @_vector
-def _exponentials(log_weights: Any, shift: Any, weights: Any) -> None:
-    never_inline()
-    for k in range(len(log_weights)):
+def _find_maxima(
+    logits: Any,
+    num_classes: int,
+    first: int,
+    count: int,
+    classes: Any,
+    tile: Any,
+    tile_top: Any,
+    top: Any,
+    row: Any,
+    position: Any,
+    tile_position: Any,
+) -> None:
+    """Find the target's logit, and the largest other one and its position, over all classes of dense elements."""
+    top[:], position[:] = -np.inf, 0
+    for begin in range(0, num_classes, STEPS):
+        part = tile[: min(STEPS, num_classes - begin)]
+        load_elements(logits, num_classes, first, count, begin, classes, part, row[0])
+        maxima(part, tile_top)
+        positions(part, tile_top, tile_position)
         for lane in range(LANES):
-            below = log_weights[k, lane] - shift[lane]
-            # exp(-87) changes no sum of at least 1, and is not subnormal.
-            log_weights[k, lane] = -87.0 if below < -87.0 else below
-    flat, flat_weights = log_weights.reshape(log_weights.size), weights.reshape(weights.size)
-    for j in range(len(flat)):
-        flat_weights[j] = exp(flat[j])
-
-
-@_vector
-def _add_up(log_weights: Any, weights: Any, partial: Any, moments: bool) -> None:
-    never_inline()
-    partial[:] = 0
-    for k in range(len(log_weights)):
+            position[lane] = begin + tile_position[lane] if tile_top[lane] > top[lane] else position[lane]
         for lane in range(LANES):
-            partial[0, lane] += weights[k, lane]
-        if moments:
-            for lane in range(LANES):
-                partial[1, lane] += weights[k, lane] * weights[k, lane]
-            for lane in range(LANES):
-                partial[2, lane] += weights[k, lane] * log_weights[k, lane]
+            top[lane] = tile_top[lane] if tile_top[lane] > top[lane] else top[lane]
+    for lane in range(LANES):
+        row[1, lane] = top[lane]
 
 
 @_vector
-def _finish(row: Any, targets: Any, state: Any, gamma: float, alphas: Any, work: Any, requested: int) -> None:
-    """Compute the states and the requested values of 64 rows from their sums."""
-    z, cross_entropy = work[ENTROPY + 1], work[ENTROPY + 2]
-    _log_odds(row, work[LOGIT_MARGIN], work[LOG_OTHERS], z)
-    for lane in range(len(state)):
-        only_class = (row[1, lane] == -np.inf) & (abs(row[0, lane]) < np.inf) & (z[lane] == np.inf)
-        valid = only_class | (abs(z[lane]) < np.inf)
-        state[lane] = state[lane] if valid | (state[lane] != COUNTED) else BAD_LOGIT
-    _losses(z, gamma, cross_entropy, work[LOSS], work[LOG_LOSS], requested > LOG_LOSS)
-    if alphas.shape[1] > 0:
-        for lane in range(LANES):
-            work[ALPHA_T, lane] = alphas[0, targets[lane]]
-            work[LOSS, lane] *= work[ALPHA_T, lane]
-            work[LOG_LOSS, lane] += alphas[1, targets[lane]]
-    if requested > SQUARED:
-        _moments(row[2:], work[LOG_OTHERS], work[SQUARED], work[ENTROPY])
+def _add_classes(
+    logits: Any,
+    num_classes: int,
+    first: int,
+    count: int,
+    classes: Any,
+    tile: Any,
+    weights: Any,
+    partial: Any,
+    top: Any,
+    row: Any,
+    moments: bool,
+) -> None:
+    """Add up the weights over all classes of dense elements."""
+    row[2:] = 0
+    unmask(top)
+    for begin in range(0, num_classes, STEPS):
+        part = tile[: min(STEPS, num_classes - begin)]
+        load_elements(logits, num_classes, first, count, begin, classes, part, row[0])
+        add_tile(part, top, weights, partial, row[2:], moments)
 
 
 @_vector
-def _log_odds(row: Any, margin: Any, log_others: Any, z: Any) -> None:
-    never_inline()
-    target_logit, largest, total = row[0], row[1], row[2]
-    for lane in range(LANES):
-        margin[lane] = np.inf if largest[lane] == -np.inf else target_logit[lane] - largest[lane]
-    for lane in range(LANES):
-        # If all other classes are masked, the sum matters only if it is NaN.
-        log_others[lane] = log(1 + (total[lane] - total[lane]) if largest[lane] == -np.inf else total[lane])
-    for lane in range(LANES):
-        z[lane] = margin[lane] - log_others[lane]
-
-
-@_vector
-def _losses(z: Any, gamma: float, cross_entropy: Any, loss: Any, log_focus: Any, with_log: bool) -> None:
-    """`focal_from_log_odds` of 64 rows; if `with_log`, replace `log_focus` by `log_focal_from_log_odds`."""
-    never_inline()
-    for lane in range(LANES):
-        # log(1 + exp(-|z|)), the part that softplus(z) and softplus(-z) share.
-        below = -abs(z[lane])
-        cross_entropy[lane] = log1p(exp(LOWEST if below < LOWEST else below))
-    for lane in range(LANES):
-        log_focus[lane] = -gamma * (cross_entropy[lane] + (z[lane] if z[lane] > 0 else 0.0)) if gamma > 0 else 0.0
-    for lane in range(LANES):
-        cross_entropy[lane] -= z[lane] if z[lane] < 0 else 0.0
-    for lane in range(LANES):
-        loss[lane] = cross_entropy[lane] * exp(LOWEST if log_focus[lane] < LOWEST else log_focus[lane])
-    if with_log:
-        for lane in range(LANES):
-            # In float64 softplus(-z) equals exp(-z) for z > 37, and is 0 for z > 745.
-            log_focus[lane] += -z[lane] if z[lane] > 37 else log(cross_entropy[lane])
-
-
-@_vector
-def _moments(sums: Any, log_total: Any, squared: Any, entropy: Any) -> None:
-    for lane in range(LANES):
-        # Without other classes the sum is 0, and so is the entropy.
-        total = sums[0, lane] if sums[0, lane] >= 1 else 1.0
-        squared[lane] = sums[1, lane] / (total * total)
-        entropy[lane] = max(log_total[lane] - sums[2, lane] / total, 0.0)
-
-
-@_vector
-def _store_rows(work: Any, states: Any, values: Any, state: Any) -> None:
-    for k in range(len(values)):
-        for lane in range(len(state)):
-            values[k, lane] = work[k, lane]
-    for lane in range(len(state)):
-        state[lane] = states[lane]
-
-
-@_lanes_sum
-def _add_rows(work: Any, state: Any, sums: Any) -> None:
-    """Add the rows that are not ignored to the sums of these 64 rows."""
-    never_inline()
-    loss, alpha, counted, bad = 0.0, 0.0, 0, 0
-    for lane in range(len(state)):
-        counts = state[lane] != IGNORED
-        loss += work[LOSS, lane] if counts else 0.0
-        alpha += work[ALPHA_T, lane] if counts else 0.0
-        counted += counts
-        bad += state[lane] == BAD_TARGET
-    sums[LOSS_SUM], sums[ALPHA_SUM], sums[NUM_COUNTED], sums[NUM_BAD_TARGETS] = loss, alpha, counted, bad
+def _predict(row: Any, targets: Any, position: Any, prediction: Any) -> None:
+    """Extend the positions among the other classes to all classes: the smallest index of the largest logit."""
+    for lane in range(len(prediction)):
+        target_logit, largest, target = row[0, lane], row[1, lane], targets[lane]
+        at_target = target_logit > largest or (target_logit == largest and target < position[lane])
+        prediction[lane] = target if at_target else position[lane]

@@ -1,0 +1,119 @@
+"""Operations on a block of 64 lanes: maxima, positions, and sums of exponentials over its steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, never_inline
+from service.loss.kernels.cpu_math import exp
+
+LANES = 64
+# Number of steps summed in float32: the rounding error of such a sum is below that of its exponentials.
+STEPS = 32
+
+_vector: Any = njit(**VECTOR_OPTIONS)
+# For sums over 64 lanes: LLVM may reorder them, in the same way for all rows.
+_lanes_sum: Any = njit(**{**VECTOR_OPTIONS, "fastmath": {"contract", "reassoc"}})
+
+
+@_vector
+def maxima(block: Any, top: Any) -> None:
+    """The largest value of each lane; NaNs may be skipped, they appear in the sums."""
+    never_inline()
+    top[:] = -np.inf
+    for k in range(len(block)):
+        for lane in range(LANES):
+            top[lane] = block[k, lane] if block[k, lane] > top[lane] else top[lane]
+
+
+@_vector
+def largest_lane(lanes: Any) -> Any:
+    """The largest of 64 values, which it overwrites; compares halves, so that comparisons run in parallel."""
+    for half in (32, 16, 8, 4, 2, 1):
+        for lane in range(half):
+            lanes[lane] = lanes[lane + half] if lanes[lane + half] > lanes[lane] else lanes[lane]
+    return lanes[0]
+
+
+@_lanes_sum
+def lane_total(lanes: Any) -> Any:
+    """The sum of 64 values."""
+    total = 0.0
+    for lane in range(LANES):
+        total += lanes[lane]
+    return total
+
+
+@_vector
+def positions(block: Any, top: Any, position: Any) -> None:
+    """The first step at which each lane has its largest value."""
+    never_inline()
+    for k in range(len(block) - 1, -1, -1):
+        for lane in range(LANES):
+            position[lane] = k if block[k, lane] == top[lane] else position[lane]
+
+
+@_vector
+def first_position(block: Any, largest: Any) -> int:
+    """The first position of a value in a row that is spread over the lanes."""
+    flat = block.reshape(block.size)
+    for j in range(len(flat)):
+        if flat[j] == largest:
+            return j
+    return 0
+
+
+@_vector
+def add_weights(block: Any, top: Any, weights: Any, partial: Any, sums: Any, moments: bool) -> None:
+    """The sums of w, w^2 and w log w of each lane, with w = exp(x - top); replaces the block by log w."""
+    sums[:] = 0
+    unmask(top)
+    for begin in range(0, len(block), STEPS):
+        add_tile(block[begin : begin + STEPS], top, weights, partial, sums, moments)
+
+
+@_vector
+def unmask(top: Any) -> None:
+    """Subtract 0 from the logits of a lane if all of them are masked."""
+    for lane in range(LANES):
+        top[lane] = 0.0 if top[lane] == -np.inf else top[lane]
+
+
+@_vector
+def add_tile(log_weights: Any, top: Any, weights: Any, partial: Any, sums: Any, moments: bool) -> None:
+    """Add at most 32 steps to the sums of `add_weights`; `top` is finite or NaN."""
+    _exponentials(log_weights, top, weights)
+    _add_up(log_weights, weights, partial, moments)
+    for k in range(3 if moments else 1):
+        for lane in range(LANES):
+            sums[k, lane] += partial[k, lane]
+
+
+@_vector
+def _exponentials(log_weights: Any, shift: Any, weights: Any) -> None:
+    never_inline()
+    for k in range(len(log_weights)):
+        for lane in range(LANES):
+            below = log_weights[k, lane] - shift[lane]
+            # exp(-87) changes no sum of at least 1, and is not subnormal.
+            log_weights[k, lane] = -87.0 if below < -87.0 else below
+    flat, flat_weights = log_weights.reshape(log_weights.size), weights.reshape(weights.size)
+    for j in range(len(flat)):
+        flat_weights[j] = exp(flat[j])
+
+
+@_vector
+def _add_up(log_weights: Any, weights: Any, partial: Any, moments: bool) -> None:
+    never_inline()
+    partial[:] = 0
+    for k in range(len(log_weights)):
+        for lane in range(LANES):
+            partial[0, lane] += weights[k, lane]
+        if moments:
+            for lane in range(LANES):
+                partial[1, lane] += weights[k, lane] * weights[k, lane]
+            for lane in range(LANES):
+                partial[2, lane] += weights[k, lane] * log_weights[k, lane]

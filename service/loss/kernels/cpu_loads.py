@@ -1,0 +1,115 @@
+"""Loads of logits into a block of 64 lanes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from service.loss.kernels.cpu_blocks import LANES
+from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, never_inline
+from service.loss.kernels.cpu_llvm import TILE_CLASSES, TILE_ROWS, prefetch, transpose_tile, widened
+
+# The classes that are prefetched ahead of those that are loaded.
+AHEAD = 48
+
+_vector: Any = njit(**VECTOR_OPTIONS)
+
+
+@_vector
+def load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None:
+    """Load short rows into lanes; store and mask the target's logit."""
+    never_inline()
+    _transpose(logits, block)
+    _mask_targets(targets, len(logits), 0, block, target_logit)
+
+
+@_vector
+def load_elements(
+    logits: Any, num_classes: int, first: int, count: int, begin: int, targets: Any, block: Any, target_logit: Any
+) -> None:
+    """Load consecutive elements of dense logits into lanes; store and mask the target's logit.
+
+    Args:
+        logits: (N * C, S).
+        num_classes: C.
+        first: First element; they are numbered n * S + s.
+        count: Number of elements, at most 64.
+        begin: First class to load, as many as the block has steps.
+        targets: (64,), the class of each element.
+        block: Result.
+        target_logit: Result (64,); unchanged where the target is not among the loaded classes.
+    """
+    never_inline()
+    per_example = logits.shape[1]
+    lane = 0
+    while lane < count:
+        example, position = divmod(first + lane, per_example)
+        row, length = example * num_classes + begin, min(count - lane, per_example - position)
+        if length == LANES:
+            for k in range(len(block)):
+                _prefetch_ahead(logits, example * num_classes, num_classes, begin + k, position)
+                _load_lanes(logits[row + k, position : position + LANES], block[k])
+        else:
+            for k in range(len(block)):
+                for j in range(length):
+                    block[k, lane + j] = widened(logits[row + k, position + j])
+        lane += length
+    _mask_targets(targets, count, begin, block, target_logit)
+
+
+@_vector
+def _prefetch_ahead(logits: Any, first_row: int, num_classes: int, k: int, position: int) -> None:
+    """Prefetch the lanes that are loaded `AHEAD` classes later: after the last class comes the next block."""
+    ahead = k + AHEAD
+    later = ahead // num_classes
+    row, start = logits[first_row + ahead - later * num_classes], position + later * LANES
+    for j in range(start, start + LANES, 16):
+        prefetch(row, j)
+
+
+@_vector
+def _load_lanes(values: Any, lanes: Any) -> None:
+    for lane in range(LANES):
+        lanes[lane] = widened(values[lane])
+
+
+@_vector
+def _mask_targets(targets: Any, count: int, begin: int, block: Any, target_logit: Any) -> None:
+    """Store and mask the target's logit of each lane; the block has the classes from `begin` on."""
+    for lane in range(count):
+        # Unsigned, so that numba generates no code for negative indices; a target before the block is then large.
+        step = np.uintp(targets[lane] - begin)
+        if step < len(block):
+            target_logit[lane] = block[step, lane]
+            block[step, lane] = -np.inf
+
+
+@_vector
+def _transpose(logits: Any, block: Any) -> None:
+    """Transpose rows into lanes, tile by tile; the last tile overlaps with the one before it, to fit."""
+    count, num_classes = logits.shape
+    if count < TILE_ROWS or num_classes < TILE_CLASSES:
+        for k in range(num_classes):
+            for lane in range(count):
+                block[k, lane] = widened(logits[lane, k])
+        return
+    for lane in range(0, count, TILE_ROWS):
+        for k in range(0, num_classes, TILE_CLASSES):
+            transpose_tile(logits, min(lane, count - TILE_ROWS), min(k, num_classes - TILE_CLASSES), block)
+
+
+@_vector
+def load_row(row: Any, target: int, block: Any) -> Any:
+    """Spread a long row over the lanes; mask the target's logit and return it."""
+    never_inline()
+    flat = block.reshape(block.size)
+    for j in range(len(row), 2 * len(row), 16):
+        prefetch(row, j)
+    for j in range(len(row)):
+        flat[j] = widened(row[j])
+    flat[len(row) :] = -np.inf
+    target_logit = flat[target]
+    flat[target] = -np.inf
+    return target_logit
