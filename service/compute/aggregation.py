@@ -32,7 +32,7 @@ class ExampleScores:
 
     Args:
         state: int8 `RowState`.
-        num_valid: int64, number of elements that count; 0 in examples that do not count.
+        num_valid: Integers or bool, number of elements that count; 0 in examples that do not count.
         loss: Loss of the example, NaN if it is invalid and 0 if it is ignored.
         log_loss: Logarithm of the loss, which does not underflow; -inf in examples that do not count.
         loss_sum: Sum of the losses of the elements, 0 in examples that do not count.

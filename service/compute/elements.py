@@ -59,12 +59,12 @@ class Elements:
 
     @property
     def num_examples(self) -> int:
-        return self.grid[0] if self.offsets is None else len(self.offsets) - 1
+        return len(self.logits) if self.offsets is None else len(self.offsets) - 1
 
     @property
     def is_plain(self) -> bool:
         """True if each example has one element, whose scores are the example's: the layout `rows` with one label."""
-        return self.layout == "rows" and self.grid[1] == 1 and not self.soft
+        return self.layout == "rows" and not self.soft and (not self.sigmoid or self.logits.shape[1] == 1)
 
     def index(self, example: int, position: int) -> tuple[int, ...]:
         """Index of an element along the axes of its example's targets, from its position in the example."""

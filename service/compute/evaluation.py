@@ -123,7 +123,8 @@ class Evaluation:
         if not elements.sigmoid and elements.statistics is None and look_like_probabilities(elements.logits):
             result = replace(result, warnings=(probabilities_warning(number),))
         hardest = _hardest(number, batch, scores.examples, columns, options.top_k)
-        self._totals.add(result, hardest, self._excluded(batch, elements, invalid))
+        excluded = self._excluded(batch, elements, invalid) if len(invalid.example) else ()
+        self._totals.add(result, hardest, excluded)
         return result
 
     def _excluded(self, batch: Batch, elements: Elements, invalid: InvalidExamples) -> list[Excluded]:

@@ -35,15 +35,11 @@ class InvalidExamples(NamedTuple):
     position: Array
 
     @classmethod
-    def none(cls) -> InvalidExamples:
-        return cls(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.int64))
-
-    @classmethod
     def of_part(cls, elements: Elements, part: Part, state: Array) -> InvalidExamples:
         """The invalid examples of a part, from the states of its elements."""
         positions = (state >= BAD_TARGET).nonzero()[0]
         if not len(positions):
-            return cls.none()
+            return NO_EXAMPLES
         example, position = part.owners(elements, positions)
         return cls(example, state[positions], position).firsts()
 
@@ -56,7 +52,11 @@ class InvalidExamples(NamedTuple):
     @classmethod
     def joined(cls, parts: Sequence[InvalidExamples]) -> InvalidExamples:
         """The invalid examples of all parts of a batch."""
-        return cls(*map(np.concatenate, zip(*parts, strict=True))).firsts() if parts else cls.none()
+        found = [part for part in parts if part is not NO_EXAMPLES]
+        return cls(*map(np.concatenate, zip(*found, strict=True))).firsts() if found else NO_EXAMPLES
+
+
+NO_EXAMPLES = InvalidExamples(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.int64))
 
 
 def invalid_examples_error(

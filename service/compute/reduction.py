@@ -35,20 +35,22 @@ def reduce_batch(
     """
     examples, excluded = scores.examples, scores.invalid.example
     num_ignored = int(np.count_nonzero(examples.state == IGNORED))
-    num_elements = int(examples.num_valid.sum())
+    num_counted = elements.num_examples - num_ignored - len(excluded)
+    num_elements = num_counted if elements.is_plain else int(examples.num_valid.sum())
     own = _own_divisor(reduction, divisor, elements, scores)
     loss, alpha = examples.loss_sum, examples.alpha_sum
     if own is not None:
         loss, alpha = loss / own, alpha / own
     loss_sum, alpha_sum = float(loss.sum()), float(alpha.sum())
-    count = divided_by(divisor, elements.num_examples - num_ignored - len(excluded), num_elements)
+    count = divided_by(divisor, num_counted, num_elements)
     by = denominator(reduction, alpha_sum, count) or 1
     dtype = np.float64 if elements.logits.dtype == np.float64 else np.float32
     columns: dict[str, Column] = {
         "loss": examples.loss.astype(dtype),
         "contribution": (loss / by).astype(dtype),
-        "num_valid": examples.num_valid,
     }
+    if "num_valid" in options.outputs:
+        columns["num_valid"] = examples.num_valid.astype(np.int64)
     for name, values in examples.outputs.items():
         columns[name] = values if name == "prediction" else values.astype(dtype)
     per_element = {}

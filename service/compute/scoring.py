@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from service.compute.aggregation import Aggregation, ExampleScores, element_scor
 from service.compute.device import Device
 from service.compute.element_outputs import ElementOutputs
 from service.compute.elements import ALL, Elements, Part, Segments, split
-from service.compute.invalid import InvalidExamples
+from service.compute.invalid import NO_EXAMPLES, InvalidExamples
 from service.compute.regions import RegionFinder
 from service.loss.arrays import Array
 from service.loss.focal import FocalLoss
@@ -58,37 +59,64 @@ def score_batch(
         TooManyRegionsError: The batch has more regions than a reply can hold.
         DeviceOutOfMemoryError: Not even one element fits into memory.
     """
-    scores: Scores | None = None
-    needed = _scores_needed(options, elements)
-    stored = _stored_elements(options, elements)
-    dtype = np.dtype(np.float64 if elements.logits.dtype == np.float64 else np.float32)
-    outputs = ElementOutputs(elements, stored, dtype) if stored else None
-    finder = RegionFinder(elements, options.num_regions) if options.with_regions else None
-    aggregation = None
-    if not elements.is_plain:
-        log_loss = options.top_k > 0
-        aggregation = Aggregation(elements.num_examples, options.outputs, options.within, log_loss=log_loss)
+    if elements.is_plain:
+        return _score_plain(device, module, options, elements)
+    needed = _scores_needed(options.outputs, options.elements, regions=options.with_regions, plain=False)
+    details = _Details(options, elements)
+    log_loss = options.top_k > 0
+    aggregation = Aggregation(elements.num_examples, options.outputs, options.within, log_loss=log_loss)
     invalid = []
-    for part in _parts(device, options, elements):
+    whole = options.with_regions or isinstance(options.within, TopShare)
+    for part in split(elements, PART_ELEMENTS[device.name.partition(":")[0]], whole=whole):
         targets = part.of(elements.targets, by_class=elements.sigmoid or elements.soft)
         scores = _score(device, module, elements, part, targets, needed)
-        classes = _classes(elements, targets) if count_positive or finder is not None else None
         invalid.append(InvalidExamples.of_part(elements, part, scores.state))
-        if aggregation is not None:
-            positive = classes > 0 if classes is not None and count_positive else None
-            aggregation.add(part.first, part.segments, scores, positive)
-        if outputs is not None:
-            outputs.add(part, scores)
-        if finder is not None and classes is not None:
-            finder.add(part, scores, classes, invalid[-1].example)
+        positive = _classes(elements, targets) > 0 if count_positive else None
+        aggregation.add(part.first, part.segments, scores, positive)
+        details.add(part, scores, targets, invalid[-1])
     all_invalid = InvalidExamples.joined(invalid)
-    if aggregation is not None:
-        num_classes = 2 if elements.sigmoid else elements.logits.shape[1]
-        examples = aggregation.examples(all_invalid, num_classes)
-    else:
-        assert scores is not None
-        examples = _plain_examples(scores, options.outputs)
-    return BatchScores(examples, all_invalid, outputs, finder)
+    examples = aggregation.examples(all_invalid, 2 if elements.sigmoid else elements.logits.shape[1])
+    return BatchScores(examples, all_invalid, details.outputs, details.regions)
+
+
+def _score_plain(device: Device, module: FocalLoss, options: RequestOptions, elements: Elements) -> BatchScores:
+    """`score_batch` for examples with one element each, whose scores are those of the example."""
+    needed = _scores_needed(options.outputs, options.elements, regions=options.with_regions, plain=True)
+    whole = Part(slice(None), ALL, 0, Segments(elements.num_examples, 1))
+    scores = _score(device, module, elements, whole, elements.targets, needed)
+    invalid = InvalidExamples.of_part(elements, whole, scores.state)
+    examples = _plain_examples(scores, options.outputs, has_invalid=invalid is not NO_EXAMPLES)
+    if not options.elements and not options.with_regions:
+        return BatchScores(examples, invalid)
+    details = _Details(options, elements)
+    details.add(whole, scores, elements.targets, invalid)
+    return BatchScores(examples, invalid, details.outputs, details.regions)
+
+
+class _Details:
+    """The outputs of elements and the regions of a batch, where the request asks for them.
+
+    Args:
+        options: Options of the request.
+        elements: The batch.
+    """
+
+    def __init__(self, options: RequestOptions, elements: Elements) -> None:
+        self._elements = elements
+        stored = list(dict.fromkeys(options.elements))
+        if not elements.is_plain and "prediction" in options.outputs and "prediction" not in stored:
+            # The prediction of an example is that of each of its labels.
+            stored.append("prediction")
+        dtype = np.dtype(np.float64 if elements.logits.dtype == np.float64 else np.float32)
+        self.outputs = ElementOutputs(elements, stored, dtype) if stored else None
+        self.regions = RegionFinder(elements, options.num_regions) if options.with_regions else None
+
+    def add(self, part: Part, scores: Scores, targets: Array, invalid: InvalidExamples) -> None:
+        """Add the elements of a part."""
+        if self.outputs is not None:
+            self.outputs.add(part, scores)
+        if self.regions is not None:
+            self.regions.add(part, scores, _classes(self._elements, targets), invalid.example)
 
 
 def _score(
@@ -101,30 +129,15 @@ def _score(
     return statistics_scores(module, statistics, targets.reshape(-1), outputs)
 
 
-def _scores_needed(options: RequestOptions, elements: Elements) -> list[str]:
+@lru_cache(maxsize=256)
+def _scores_needed(outputs: tuple[str, ...], elements: tuple[str, ...], *, regions: bool, plain: bool) -> list[str]:
     """Outputs of the device, for those of the request."""
-    names = {*options.elements, *element_scores_for(options.outputs)}
-    if elements.is_plain or "prediction" in options.outputs:
-        names.update(options.outputs)
-    if options.with_regions:
+    names = {*elements, *element_scores_for(outputs)}
+    if plain or "prediction" in outputs:
+        names.update(outputs)
+    if regions:
         names |= {"prediction", "p_t"}
     return [name for name in ELEMENT_OUTPUTS if name in names]
-
-
-def _stored_elements(options: RequestOptions, elements: Elements) -> list[str]:
-    """Outputs of elements to keep; the prediction of several labels is an output of their example."""
-    names = list(dict.fromkeys(options.elements))
-    if not elements.is_plain and "prediction" in options.outputs and "prediction" not in names:
-        names.append("prediction")
-    return names
-
-
-def _parts(device: Device, options: RequestOptions, elements: Elements) -> Iterable[Part]:
-    if elements.is_plain:
-        count = elements.num_examples
-        return [Part(slice(0, count), ALL, 0, Segments(count, 1))]
-    num_elements = PART_ELEMENTS[device.name.partition(":")[0]]
-    return split(elements, num_elements, whole=options.with_regions or isinstance(options.within, TopShare))
 
 
 def _classes(elements: Elements, targets: Array) -> Array:
@@ -134,20 +147,19 @@ def _classes(elements: Elements, targets: Array) -> Array:
     return (targets.argmax(axis=1) if elements.soft else targets).reshape(-1)
 
 
-def _plain_examples(scores: Scores, outputs: Sequence[str]) -> ExampleScores:
+def _plain_examples(scores: Scores, outputs: Sequence[str], *, has_invalid: bool) -> ExampleScores:
     """The scores of examples with one element each."""
-    counted = scores.state == COUNTED
     values = {name: scores.outputs[name] for name in outputs if name in scores.outputs}
+    counted = scores.state == COUNTED
     if "label_quality" in outputs:
         values["label_quality"] = scores.outputs["p_t"]
     if "max_loss" in outputs:
         values["max_loss"] = np.where(counted, scores.loss, np.nan)
-    invalid = scores.state >= BAD_TARGET
     return ExampleScores(
         state=scores.state,
-        num_valid=counted.astype(np.int64),
+        num_valid=counted,
         # The loss of an excluded row is unknown and adds nothing to the sum.
-        loss=np.where(invalid, np.nan, scores.loss) if invalid.any() else scores.loss,
+        loss=np.where(scores.state >= BAD_TARGET, np.nan, scores.loss) if has_invalid else scores.loss,
         log_loss=scores.log_loss,
         loss_sum=scores.loss,
         alpha_sum=scores.alpha_t,
