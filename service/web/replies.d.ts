@@ -135,6 +135,8 @@ export interface Config {
   ignore_index: number | null;
   positive_class: number;
   label_smoothing: number;
+  gamma_negative: number | null;
+  clip: number;
 }
 
 export interface Confusion {

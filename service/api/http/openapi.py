@@ -96,6 +96,7 @@ LOSS: ErrorKinds = (
     UnknownOutputError,
     NeedsLogitsError,
     ShapeError,
+    NeedsLogitsError,
     InvalidLogitError,
     InvalidTargetError,
     InvalidIdsError,

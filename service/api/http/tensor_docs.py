@@ -3,106 +3,37 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from service.api.http.openapi import JSON, Operation, Responses, schema
+from service.api.http.openapi import JSON, SCHEMAS, Operation, Responses, schema
 from service.api.http.query_types import list_pattern, optional_pattern
+from service.api.http.tensor_examples import (
+    EXAMPLE_ARROW_TABLE,
+    EXAMPLE_BATCHES,
+    EXAMPLE_CSV,
+    EXAMPLE_INFER,
+    EXAMPLE_MASKS,
+    EXAMPLE_REPLY,
+    EXAMPLE_REQUEST,
+    EXAMPLE_RUN_BATCH,
+    EXAMPLE_SAFETENSORS,
+    EXAMPLE_SENTENCES,
+    arrow_bytes,
+    parquet_bytes,
+)
+from service.formats.arrays import MAX_DIMENSIONS
 from service.formats.part_names import TARGET_NAMES
-from service.formats.safetensors import write_safetensors
-from service.schema.config import LossConfig
 from service.schema.replies.inference import InferReply, InferRequestBody
 from service.schema.replies.service import LossReply
-from service.schema.request import DEFAULT_OUTPUTS, MAX_TOP_K, OUTPUTS, RequestOptions
+from service.schema.request import DEFAULT_OUTPUTS, ELEMENT_OUTPUTS, MAX_TOP_K, OUTPUTS, REGIONS, RequestOptions
 
 SAFETENSORS, ARROW = "application/x-safetensors", "application/vnd.apache.arrow.stream"
 ARROW_FILE, PARQUET = "application/vnd.apache.arrow.file", "application/vnd.apache.parquet"
 CSV, TSV = "text/csv", "text/tab-separated-values"
 OCTETS = "application/octet-stream"
 
-EXAMPLE_OPTIONS = {
-    "config": {"alpha": [1.0, 2.0, 4.0], "gamma": 2.0},
-    "outputs": ["loss", "contribution", "p_t", "prediction"],
-    "top_k": 1,
-}
-EXAMPLE_REQUEST = {
-    **EXAMPLE_OPTIONS,
-    "logits": [[2.0, 0.1, -1.0], [0.3, 0.2, 0.9]],
-    "targets": [0, 1],
-    "ids": ["a", "b"],
-}
-EXAMPLE_BATCHES = {
-    "config": {"mode": "sigmoid", "alpha": 0.25},
-    "batches": [{"logits": [2.0, -1.0, 0.5], "targets": [1, 0, 1]}, {"logits": [0.1, -3.0], "targets": [0, 1]}],
-}
-EXAMPLE_SAFETENSORS = write_safetensors(
-    {
-        "logits": np.array(EXAMPLE_REQUEST["logits"], np.float32),
-        "targets": np.array(EXAMPLE_REQUEST["targets"], np.int64),
-    },
-    {"request": json.dumps({**EXAMPLE_OPTIONS, "ids": EXAMPLE_REQUEST["ids"]})},
-)
-EXAMPLE_ARROW_TABLE = pa.table(
-    {
-        "logits": pa.array(EXAMPLE_REQUEST["logits"], pa.list_(pa.float32(), 3)),
-        "targets": EXAMPLE_REQUEST["targets"],
-        "id": EXAMPLE_REQUEST["ids"],
-    }
-).replace_schema_metadata({"request": json.dumps(EXAMPLE_OPTIONS)})
-EXAMPLE_CSV = "id,logit_0,logit_1,logit_2,label\na,2.0,0.1,-1.0,0\nb,0.3,0.2,0.9,1\n"
-EXAMPLE_REPLY = {
-    "config_id": LossConfig.parse(EXAMPLE_OPTIONS["config"]).config_id,
-    "device": "cpu",
-    "loss": 0.8141823,
-    "num_examples": 2,
-    "num_ignored": 0,
-    "num_excluded": 0,
-    "num_elements": 2,
-    "batches": [
-        {
-            "loss": 0.8141823,
-            "loss_sum": 1.6283646,
-            "alpha_sum": 3.0,
-            "num_examples": 2,
-            "num_ignored": 0,
-            "num_excluded": 0,
-            "num_elements": 2,
-            "per_example": {
-                "loss": [0.0050225, 1.6233421],
-                "contribution": [0.0025112, 0.8116711],
-                "p_t": [0.8337810, 0.2427819],
-                "prediction": [0, 2],
-            },
-        }
-    ],
-    "hardest": [{"batch": 0, "index": 1, "id": "b", "loss": 1.6233421, "contribution": 0.8116711}],
-    "excluded": [],
-}
-EXAMPLE_RUN_BATCH = {
-    "logits": [[2.0, 0.1, -1.0], [0.3, 0.2, 0.9]],
-    "targets": [0, 1],
-    "ids": ["a", "b"],
-    "attributes": {"text": ["a cat", "a dog, I think"], "annotator": ["kim", "lee"]},
-    "outputs": ["loss", "p_t"],
-}
-EXAMPLE_INFER = {
-    "summary": "The example of POST /loss",
-    "value": {
-        "parameters": {"config": json.dumps(EXAMPLE_OPTIONS["config"])},
-        "inputs": [
-            {"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": EXAMPLE_REQUEST["logits"]},
-            {"name": "targets", "datatype": "INT64", "shape": [2], "data": EXAMPLE_REQUEST["targets"]},
-        ],
-        "outputs": [{"name": "loss"}, {"name": "contribution"}],
-    },
-}
 NUMBER, INTEGER = {"type": "number"}, {"type": "integer"}
-TENSOR = {"type": "array", "items": {"anyOf": [NUMBER, {"type": "array", "items": NUMBER}]}}
 LABEL = {"type": ["integer", "number", "boolean", "string", "null"]}
 STATISTIC_MEANINGS = {
     "log_odds": "z = log(p_t / (1 - p_t)), from which the loss follows; required without logits",
@@ -112,12 +43,29 @@ STATISTIC_MEANINGS = {
     "normalized_margin": "the same of the probabilities, as (p_t - p + 1) / 2; follows from logit_margin",
     "el2n": "the norm of probabilities minus one-hot label",
 }
+
+
+def _nested(name: str, value: Operation) -> tuple[Operation, Operation]:
+    """The schema of a list of values or lists, and its definition by that name."""
+    items = {"$ref": SCHEMAS + name}
+    description = f"A value, or a list of values or lists, at most {MAX_DIMENSIONS} in each other."
+    definition = {"description": description, "anyOf": [value, {"type": "array", "items": items}]}
+    return {"type": "array", "items": items}, {name: definition}
+
+
+NUMBERS, NUMBERS_DEFINITION = _nested("NestedNumbers", NUMBER)
+LABELS, LABELS_DEFINITION = _nested("NestedLabels", LABEL)
 TENSORS: Operation = {
-    "logits": {"description": "(N, C), in sigmoid mode (N,) or (N, L)", **TENSOR},
+    "logits": {
+        "description": "Layout rows: (N, C), in sigmoid mode (N,) or (N, L). dense: (N, C, d1, ...), in sigmoid mode "
+        "(N, L, d1, ...) or (N, d1, ...). ragged: a list of elements for each example, each C numbers, in sigmoid mode "
+        "a number or L numbers.",
+        **NUMBERS,
+    },
     "targets": {
-        "description": f"(N,), in sigmoid mode (N,) or (N, L); may also be called {', '.join(TARGET_NAMES[1:])}",
-        "type": "array",
-        "items": {"anyOf": [LABEL, {"type": "array", "items": LABEL}]},
+        "description": "The logits' shape without the classes; with them for soft labels; in sigmoid mode the logits' "
+        f"shape. May also be called {', '.join(TARGET_NAMES[1:])}.",
+        **LABELS,
     },
     "ids": {
         "description": "(N,), unique in the request; may also be called id",
@@ -127,7 +75,7 @@ TENSORS: Operation = {
 }
 # In place of the logits.
 STATISTICS: Operation = {
-    name: {"description": f"Of the shape of the targets: {meaning}", **TENSOR}
+    name: {"description": f"Of the shape of the targets: {meaning}", **NUMBERS}
     for name, meaning in STATISTIC_MEANINGS.items()
 }
 ATTRIBUTES: Operation = {
@@ -146,16 +94,20 @@ def _loss_request(tensors: Operation, *, required: tuple[str, ...]) -> Operation
     options = schema(RequestOptions)
     definitions = options["$defs"]
     properties = definitions.pop("RequestOptions")["properties"]
-    properties["outputs"] = {
-        "type": "array",
-        "items": {"type": "string", "enum": list(OUTPUTS)},
-        "default": list(DEFAULT_OUTPUTS),
-    }
+    properties["outputs"] = _names(*OUTPUTS, REGIONS) | {"default": list(DEFAULT_OUTPUTS)}
+    properties["elements"] = _names(*ELEMENT_OUTPUTS) | {"default": []}
     others = {name: tensor for name, tensor in tensors.items() if name != "logits"}
     kinds = [(tensors, ("logits", *required)), (others | STATISTICS, ("log_odds", *required))]
     batches = {"type": "array", "items": {"anyOf": [_object(parts, *names) for parts, names in kinds]}}
     one_batch = [_object(properties | parts, *names) for parts, names in kinds]
-    return {"anyOf": [*one_batch, _object(properties | {"batches": batches}, "batches")], "$defs": definitions}
+    return {
+        "anyOf": [*one_batch, _object(properties | {"batches": batches}, "batches")],
+        "$defs": definitions | NUMBERS_DEFINITION | LABELS_DEFINITION,
+    }
+
+
+def _names(*names: str) -> Operation:
+    return {"type": "array", "items": {"type": "string", "enum": list(names)}}
 
 
 def _binary(summary: str, content: bytes) -> Operation:
@@ -176,29 +128,16 @@ def _text(content: str) -> Operation:
     return {"schema": {"type": "string"}, "examples": {"contract": example}}
 
 
-def _arrow(table: pa.Table, new_writer: Callable[[pa.BufferOutputStream, pa.Schema], Any]) -> bytes:
-    sink = pa.BufferOutputStream()
-    with new_writer(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return bytes(sink.getvalue())
-
-
 BINARY = {"type": "string", "format": "binary"}
 BINARY_BODIES: Operation = {
     SAFETENSORS: _binary("The same two examples; options and ids are in the metadata", EXAMPLE_SAFETENSORS),
-    ARROW: _binary("The same two examples as an Arrow stream", _arrow(EXAMPLE_ARROW_TABLE, pa.ipc.new_stream)),
-    ARROW_FILE: _binary("The same two examples as an Arrow file", _arrow(EXAMPLE_ARROW_TABLE, pa.ipc.new_file)),
-    PARQUET: _binary("The same two examples as a Parquet file", _parquet(EXAMPLE_ARROW_TABLE)),
+    ARROW: _binary("The same two examples as an Arrow stream", arrow_bytes(EXAMPLE_ARROW_TABLE, pa.ipc.new_stream)),
+    ARROW_FILE: _binary("The same two examples as an Arrow file", arrow_bytes(EXAMPLE_ARROW_TABLE, pa.ipc.new_file)),
+    PARQUET: _binary("The same two examples as a Parquet file", parquet_bytes(EXAMPLE_ARROW_TABLE)),
     CSV: _text(EXAMPLE_CSV),
     TSV: _text(EXAMPLE_CSV.replace(",", "\t")),
 }
-_OUTPUT = f"({'|'.join(OUTPUTS)})"
+_OUTPUT = f"({'|'.join((*OUTPUTS, REGIONS))})"
 OVERRIDES = [
     {
         "name": name,
@@ -229,6 +168,8 @@ LOSS_BODY = _tensor_body(
     {
         "contract": {"summary": "Two examples, three classes", "value": EXAMPLE_REQUEST},
         "batches": {"summary": "Two batches of binary labels", "value": EXAMPLE_BATCHES},
+        "masks": {"summary": "A mask of two by two pixels, one of them ignored", "value": EXAMPLE_MASKS},
+        "sentences": {"summary": "Two sentences of two tokens and one", "value": EXAMPLE_SENTENCES},
     },
 )
 RUN_BATCH_BODY = _tensor_body(

@@ -32,6 +32,10 @@ class Config(TypedDict):
     ignore_index: int | None
     positive_class: Annotated[int, Field(ge=0, le=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    gamma_negative: Annotated[
+        float | None, Field(ge=0, description="Gamma of negative labels in sigmoid mode; null: gamma")
+    ]
+    clip: Annotated[float, Field(ge=0, lt=1)]
 
 
 def config_reply(config: LossConfig) -> Config:
