@@ -66,6 +66,7 @@ class Codec(Reader, Protocol):
 
         Raises:
             ShapeError: The format cannot hold batches of such different shapes.
+            TooManyRegionsError: The format cannot hold so many regions.
         """
 
 

@@ -8,10 +8,14 @@ import numpy as np
 
 from service.codecs.json_elements import regions_json
 from service.codecs.json_reply import json_text
+from service.errors import TooManyRegionsError
+from service.formats.safetensors import MAX_HEADER_BYTES
 from service.schema.request import REGIONS, Column
 from service.schema.result import BatchResult, LossResult
 
 PREFIX = "per_element."
+# Readers refuse larger headers; in a header each quote takes two bytes.
+MAX_REGION_BYTES = MAX_HEADER_BYTES // 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,11 @@ class ElementOutputs:
 
     @classmethod
     def of(cls, result: LossResult) -> ElementOutputs:
-        """Collect the outputs of a result; those of one batch without a copy."""
+        """Collect the outputs of a result; those of one batch without a copy.
+
+        Raises:
+            TooManyRegionsError: The regions are larger than metadata may be.
+        """
         batches, metadata = result.batches, {}
         names = list(batches[0].per_element) if batches else []
         shapes = [batch.per_element[names[0]].shape for batch in batches] if names else []
@@ -63,4 +71,8 @@ def _offsets(batches: tuple[BatchResult, ...]) -> Column | None:
 
 def _regions(batches: tuple[BatchResult, ...]) -> str:
     texts = [regions_json(batch.regions)[1:-1] for batch in batches if batch.regions is not None]
-    return f"[{','.join(text.decode() for text in texts if text)}]"
+    text = b",".join(text for text in texts if text)
+    if len(text) > MAX_REGION_BYTES:
+        msg = f"the regions take {len(text)} bytes, the metadata of safetensors holds {MAX_REGION_BYTES}"
+        raise TooManyRegionsError(f"{msg}: ask for fewer of each example (top_regions), or for JSON or Arrow")
+    return f"[{text.decode()}]"

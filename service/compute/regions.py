@@ -82,7 +82,10 @@ class RegionFinder:
     def regions(self) -> Regions:
         """All regions found, by example."""
         num_axes = self._coordinates(np.empty(0, np.int64)).shape[1]
-        none = [np.empty((0, num_axes) if name in ("start", "stop") else 0, np.int64) for name in _Region._fields]
+        none = [
+            np.empty((0, num_axes) if name in ("start", "stop") else 0, float if name in ("loss_sum", "p_t") else int)
+            for name in _Region._fields
+        ]
         found = _Region(*map(np.concatenate, zip(none, *self._parts, strict=True)))
         counts = np.bincount(found.example, minlength=self._elements.num_examples)
         return Regions(np.concatenate(([0], np.cumsum(counts))), *found[1:])

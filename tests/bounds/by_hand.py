@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from service.exports.formats import FORMATS
 from service.mining.requests import MAX_BUDGET
 from service.mining.reviews import MAX_REVIEWS
 from tests.bounds.stored_runs import RUNS
+from tests.bounds.structured_bodies import structured_bodies, structured_infer_bodies
 from tests.bounds.tensor_bodies import infer_bodies, loss_bodies
 from tests.bounds.worst_request import JSON, NEW, Make, WorstRequest, json_request
 
 
 def _post_loss(size: int) -> Iterator[WorstRequest]:
     yield from loss_bodies("POST", "/loss", size, stored=False)
+    yield from structured_bodies("/loss", size)
 
 
 def _put_batch(size: int) -> Iterator[WorstRequest]:
@@ -117,7 +120,7 @@ def _post_predict(size: int) -> Iterator[WorstRequest]:
 
 
 def _infer(path: str) -> Make:
-    return lambda size: infer_bodies(path, size)
+    return lambda size: chain(infer_bodies(path, size), structured_infer_bodies(path, size))
 
 
 def _files(path: str) -> Make:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.codecs import element_outputs
 from service.codecs.json import JsonCodec
 from service.codecs.safetensors import SafetensorsCodec
+from service.errors import TooManyRegionsError
 from service.schema.result import LossResult
 from tests.codecs import samples
 from tests.codecs.test_json_elements import some_regions
@@ -58,6 +60,13 @@ def test_offsets_are_those_of_all_batches() -> None:
     assert tensors["offsets"].tolist() == [0, 1, 3, 3, 5]
     assert tensors["offsets"].dtype == np.int64
     assert tensors["per_element.loss"].tolist() == [0, 1, 2, 0, 1]
+
+
+def test_more_regions_than_metadata_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(element_outputs, "MAX_REGION_BYTES", 1000)
+    assert len(json.loads(reply({"regions": some_regions([3, 4])})[1]["regions"])) == 2
+    with pytest.raises(TooManyRegionsError, match="the metadata of safetensors holds 1000"):
+        reply({"regions": some_regions([30])})
 
 
 @pytest.mark.parametrize("counts", [[[1, 2]], [[1, 2], [0]], [[], [3]], [[], []]])

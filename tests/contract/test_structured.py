@@ -122,7 +122,7 @@ def read_arrow(content: bytes, sent: Structured) -> dict[str, Any]:
         ]
     counts = ("loss", "num_examples", "num_ignored", "num_excluded", "num_elements")
     for (record_batch, _), examples in zip(batches, sent.batches, strict=True):
-        assert record_batch.column("id").to_pylist() == examples.ids
+        assert record_batch.column(0).to_pylist() == examples.ids
     return {
         "loss": json.loads(total["loss"]),
         "hardest": json.loads(total["hardest"]),
@@ -196,3 +196,16 @@ def test_a_stream_of_masks_is_answered_with_their_lists(client: httpx.Client) ->
     with pa.ipc.open_stream(io.BytesIO(reply.content)) as stream:
         assert stream.schema.names == ["id", "loss", "num_valid", "regions"]
         assert [len(record_batch) for record_batch in stream] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("media_type", [JSON, SAFETENSORS, ARROW, ARROW_FILE, PARQUET])
+def test_examples_without_elements_and_regions(client: httpx.Client, media_type: str) -> None:
+    empty = Examples({"logits": np.empty((0, 3)), "targets": np.empty(0, np.int64)}, np.array([0, 0, 0]))
+    body = dict(bodies(Structured("ragged", [empty], OPTIONS)))[media_type]
+    for accept, read in READERS.items():
+        reply = client.post("/loss", content=body, headers={"Content-Type": media_type, "Accept": accept})
+        assert reply.status_code == 200, reply.text
+        (result,) = read(reply.content, Structured("ragged", [empty._replace(ids=[0, 1])]))["batches"]
+        assert (result["num_examples"], result["num_ignored"], result["loss"]) == (2, 2, None)
+        assert result["per_example"]["regions"] == [[], []]
+        assert result["per_element"] == {"loss": [[], []], "prediction": [[], []]}
