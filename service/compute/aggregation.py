@@ -92,21 +92,23 @@ class Aggregation:
         """
         counted = scores.state == COUNTED
         all_counted = bool(counted.all())
-        for name, ufunc, values in self._terms(scores, counted, positive):
+        num_valid = segments.reduce(np.add, counted, 0.0)
+        self._merge("num_valid", np.add, first, num_valid)
+        for name, ufunc, values in self._terms(scores, positive):
             known = values if all_counted else np.where(counted, values, _IDENTITY[ufunc])
             self._merge(name, ufunc, first, segments.reduce(ufunc, known, _IDENTITY[ufunc]))
         if isinstance(self._within, TopShare):
-            self._add_largest(self._within.top_share, first, segments, scores, counted)
+            sizes = np.minimum(np.maximum(1, np.ceil(self._within.top_share * num_valid)), num_valid)
+            self._add_largest(sizes.astype(np.int64), first, segments, scores)
         elif self._log_loss and self._within != "max":
             self._merge("log_loss", np.logaddexp, first, segments.log_sum_exp(scores.log_loss))
 
-    def _terms(self, scores: Scores, counted: Array, positive: Array | None) -> Iterator[tuple[str, np.ufunc, Array]]:
+    def _terms(self, scores: Scores, positive: Array | None) -> Iterator[tuple[str, np.ufunc, Array]]:
         """Names of values of examples, the function that reduces those of their elements, and these."""
-        yield "num_valid", np.add, counted.astype(np.float64)
         yield "loss", np.add, scores.loss
         yield "alpha_t", np.add, scores.alpha_t
         if positive is not None:
-            yield "num_positive", np.add, positive.astype(np.float64)
+            yield "num_positive", np.add, positive
         if self._within == "max" or "max_loss" in self._outputs:
             yield "max_loss", np.maximum, scores.loss
         if self._within == "max" and self._log_loss:
@@ -122,12 +124,11 @@ class Aggregation:
             yield "softmin_weights", np.add, weights
             yield "softmin", np.add, np.multiply(weights, scores.outputs["p_t"], out=weights)
 
-    def _add_largest(self, share: float, first: int, segments: Segments, scores: Scores, counted: Array) -> None:
-        """Add the largest losses of whole examples."""
-        num_valid = segments.reduce(np.add, counted.astype(np.float64), 0.0)
-        sizes = np.minimum(np.maximum(1, np.ceil(share * num_valid)), num_valid).astype(np.int64)
+    def _add_largest(self, sizes: Array, first: int, segments: Segments, scores: Scores) -> None:
+        """Add the largest losses of whole examples, so many of each."""
         self._merge("num_largest", np.add, first, sizes)
-        losses, largest = segments.largest(np.where(counted, scores.loss, -np.inf), sizes)
+        # A loss that does not count is 0, and not larger than any other.
+        losses, largest = segments.largest(scores.loss, sizes)
         self._merge("largest", np.add, first, largest.reduce(np.add, losses, 0.0))
         if self._log_loss:
             logs, largest = segments.largest(scores.log_loss, sizes)

@@ -107,14 +107,14 @@ class Segments:
         return np.full(self.count, self.size) if self.bounds is None else np.diff(self.bounds)
 
     def reduce(self, ufunc: np.ufunc, values: Array, identity: float) -> Array:
-        """Reduce each segment of `values` (n,) to one number; an empty one to the identity."""
+        """Reduce each segment of `values` (n,) to one float64; an empty one to the identity."""
         if self.bounds is None:
             rows = values.reshape(self.count, self.size)
-            return np.asarray(ufunc.reduce(rows, axis=1, initial=identity))
-        result = np.full(self.count, identity, values.dtype)
+            return np.asarray(ufunc.reduce(rows, axis=1, initial=identity, dtype=np.float64))
+        result = np.full(self.count, identity)
         filled = self.sizes > 0
         if filled.any():
-            result[filled] = ufunc.reduceat(values, self.bounds[:-1][filled])
+            result[filled] = ufunc.reduceat(values, self.bounds[:-1][filled], dtype=np.float64)
         return result
 
     def spread(self, values: Array) -> Array:

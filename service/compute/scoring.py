@@ -66,14 +66,19 @@ def score_batch(
     log_loss = options.top_k > 0
     aggregation = Aggregation(elements.num_examples, options.outputs, options.within, log_loss=log_loss)
     invalid = []
-    whole = options.with_regions or isinstance(options.within, TopShare)
-    for part in split(elements, PART_ELEMENTS[device.name.partition(":")[0]], whole=whole):
+
+    # A function, so that the scores of a part are freed before the next one is computed.
+    def add(part: Part) -> None:
         targets = part.of(elements.targets, by_class=elements.sigmoid or elements.soft)
         scores = _score(device, module, elements, part, targets, needed)
         invalid.append(InvalidExamples.of_part(elements, part, scores.state))
         positive = _classes(elements, targets) > 0 if count_positive else None
         aggregation.add(part.first, part.segments, scores, positive)
         details.add(part, scores, targets, invalid[-1])
+
+    whole = options.with_regions or isinstance(options.within, TopShare)
+    for part in split(elements, PART_ELEMENTS[device.name.partition(":")[0]], whole=whole):
+        add(part)
     all_invalid = InvalidExamples.joined(invalid)
     examples = aggregation.examples(all_invalid, 2 if elements.sigmoid else elements.logits.shape[1])
     return BatchScores(examples, all_invalid, details.outputs, details.regions)

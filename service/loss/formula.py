@@ -55,6 +55,12 @@ class SoftmaxStatistics(NamedTuple):
         """z = (x_t - M) - log s; never log-sum-exp minus x_t, which loses the gap under a shared offset."""
         return self.logit_margin - self.log_others
 
+    def part(self, rows: slice) -> SoftmaxStatistics:
+        """The statistics of some rows."""
+        moments = None if self.moments is None else Moments(*(values[rows] for values in self.moments))
+        prediction = None if self.prediction is None else self.prediction[rows]
+        return SoftmaxStatistics(self.logit_margin[rows], self.log_others[rows], self.valid[rows], prediction, moments)
+
 
 def compute_dtype(logits: Tensor) -> torch.dtype:
     """Dtype of the pass over all logits: float32, or float64 for float64 logits."""

@@ -16,11 +16,15 @@ from torch import Tensor
 from service.loss.arrays import Array, Rows, as_tensor
 from service.loss.checks import is_soft
 from service.loss.focal import FocalLoss
+from service.loss.formula import SoftmaxStatistics
 from service.loss.kernels import cpu as fused_cpu
 from service.loss.row_state import COUNTED
 from service.loss.score_tensors import ScoreTensors
 from service.loss.sigmoid_scores import sigmoid_scores
 from service.loss.softmax_scores import NEED_MOMENTS, soft_scores, softmax_outputs, softmax_scores
+
+# Elements of which torch computes outputs at once, on one thread.
+OUTPUT_ELEMENTS = 2**14
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +93,41 @@ def _score_fused(module: FocalLoss, logits: Rows, targets: Rows, names: list[str
         prediction="prediction" in names,
         moments=not NEED_MOMENTS.isdisjoint(names),
     )
-    values = {}
+    outputs = {}
     if rows.statistics is not None:
-        values = softmax_outputs(rows.statistics, torch.from_numpy(rows.alpha_t), module.gamma, logits.shape[1], names)
-    if not np.count_nonzero(rows.state != COUNTED):
-        outputs = {name: value.numpy() for name, value in values.items()}
-        return Scores(rows.state, rows.loss, rows.log_loss, rows.alpha_t, outputs)
-    state, loss, log_loss, alpha_t = map(torch.from_numpy, (rows.state, rows.loss, rows.log_loss, rows.alpha_t))
-    return _masked(ScoreTensors(state, loss, log_loss, alpha_t, values))
+        outputs = _fused_outputs(module, rows.statistics, torch.from_numpy(rows.alpha_t), logits.shape[1], names)
+    if np.count_nonzero(rows.state != COUNTED):
+        not_counted = rows.state != COUNTED
+        for values, null in ((rows.loss, 0), (rows.log_loss, -np.inf), (rows.alpha_t, 0)):
+            np.copyto(values, null, where=not_counted)
+        for name, values in outputs.items():
+            np.copyto(values, -1 if name == "prediction" else np.nan, where=not_counted)
+    return Scores(rows.state, rows.loss, rows.log_loss, rows.alpha_t, outputs)
+
+
+def _fused_outputs(
+    module: FocalLoss, statistics: SoftmaxStatistics, alpha_t: Tensor, num_classes: int, names: list[str]
+) -> dict[str, Array]:
+    """The further outputs of a chunk on the CPU.
+
+    In parts that stay in cache, on the kernel's threads: torch's threads would wait for each other after each
+    operation.
+    """
+    count = len(alpha_t)
+    if count <= OUTPUT_ELEMENTS:
+        values = softmax_outputs(statistics, alpha_t, module.gamma, num_classes, names)
+        return {name: value.numpy() for name, value in values.items()}
+    outputs = {name: np.empty(count, np.int64 if name == "prediction" else np.float64) for name in names}
+
+    def work(start: int, stop: int) -> None:
+        for first in range(start, stop, OUTPUT_ELEMENTS):
+            part = slice(first, min(stop, first + OUTPUT_ELEMENTS))
+            values = softmax_outputs(statistics.part(part), alpha_t[part], module.gamma, num_classes, names)
+            for name, value in values.items():
+                outputs[name][part] = value.numpy()
+
+    fused_cpu.over_threads(work, count, count * num_classes)
+    return outputs
 
 
 def _masked(scores: ScoreTensors) -> Scores:

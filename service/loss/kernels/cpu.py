@@ -178,7 +178,7 @@ def _run(
             part = _contiguous(labels[first:last].astype(np.int64, copy=False))
             cpu_kernel.score_rows(matrix, num_classes, dense, part, *arguments, *scratch, first, last)
 
-    _over_threads(work, len(labels), len(labels) * num_classes)
+    over_threads(work, len(labels), len(labels) * num_classes)
 
 
 def _as_matrix(logits: Array) -> tuple[Array, bool]:
@@ -215,7 +215,7 @@ def _contiguous(array: Array) -> Array:
     return np.require(array, requirements=("C", "A", "W"))
 
 
-def _over_threads(work: Callable[[int, int], None], count: int, elements: int) -> None:
+def over_threads(work: Callable[[int, int], None], count: int, elements: int) -> None:
     """Call `work(start, stop)` for parts of the elements, on up to as many threads as torch uses, this one included."""
     parts = min(torch.get_num_threads(), elements // THREAD_ELEMENTS)
     if parts <= 1:
