@@ -11,6 +11,7 @@ from service.client._async.streams import AsyncLossStream
 from service.client._sync.client import LossClient
 from service.client._sync.runs import RunClient
 from service.client._sync.streams import LossStream
+from service.client.calls import Structure
 from service.client.errors import ClientError, ConnectionFailedError, RequestTimeoutError, UnexpectedReplyError
 from service.client.results import HeldConfig, ServiceInfo
 from service.client.retry import RetryPolicy
@@ -40,5 +41,6 @@ __all__ = [
     "RunClient",
     "RunRecorder",
     "ServiceInfo",
+    "Structure",
     "UnexpectedReplyError",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,11 +22,9 @@ from service.formats.part_names import NamesError
 from service.schema.faults import fault
 from service.schema.request import Column, Ids
 
-Part: TypeAlias = Literal["logits", "targets", "ids"]
 
-
-def table_parts(table: Any, number: int) -> tuple[Any, Any, Ids | None]:
-    """Return the logits, labels and ids of a table, whose columns are named as in every format of the service.
+def table_parts(table: Any, number: int) -> dict[str, Any]:
+    """Return the logits or statistics, labels and ids of a table, whose columns are named as in every format.
 
     Args:
         table: Table or record batch of Arrow, or a data frame that can be converted to one.
@@ -36,9 +34,11 @@ def table_parts(table: Any, number: int) -> tuple[Any, Any, Ids | None]:
         InvalidRequestError: A column is missing, or its values are invalid. A subclass names the fault.
     """
     table, names = _named_columns(table, number)
-    logits = arrow_logits([table.column(name) for name in names.logits], number)
-    targets = arrow_labels(table.column(names.targets), number)
-    return logits, targets, None if names.id is None else arrow_ids(table.column(names.id), number)
+    parts: dict[str, Any] = {name: arrow_logits([table.column(name)], number, name) for name in names.statistics}
+    if names.logits:
+        parts["logits"] = arrow_logits([table.column(name) for name in names.logits], number)
+    parts["targets"] = arrow_labels(table.column(names.targets), number)
+    return parts if names.id is None else parts | {"ids": arrow_ids(table.column(names.id), number)}
 
 
 def table_labels(table: Any, number: int) -> Column:
@@ -59,12 +59,12 @@ def _named_columns(table: Any, number: int) -> tuple[pa.Table | pa.RecordBatch, 
         raise fault(InvalidRequestError, err.msg, err.part, batch=number) from err
 
 
-def arrow_logits(columns: Sequence[Any], number: int) -> Column:
-    """Convert a column of lists, or a column of numbers for each class, to logits (N, C)."""
+def arrow_logits(columns: Sequence[Any], number: int, part: str = "logits") -> Column:
+    """Convert a column of lists, or a column of numbers for each class, to logits (N, C) or a statistic."""
     try:
-        return matrix([plain(column) for column in columns], ["logits"] * len(columns), 0, keep_missing=False)
+        return matrix([plain(column) for column in columns], [part] * len(columns), 0, keep_missing=part != "logits")
     except ColumnError as err:
-        raise _fault(err, "logits", number) from err
+        raise _fault(err, part, number) from err
 
 
 def arrow_labels(column: Any, number: int) -> Column:
@@ -83,6 +83,7 @@ def arrow_ids(column: Any, number: int) -> Ids:
         raise _fault(err, "ids", number) from err
 
 
-def _fault(err: ColumnError, part: Part, number: int) -> InvalidRequestError:
-    kind = {"logits": InvalidRequestError, "targets": InvalidTargetError, "ids": InvalidIdsError}[part]
+def _fault(err: ColumnError, part: str, number: int) -> InvalidRequestError:
+    kinds: dict[str, type[InvalidRequestError]] = {"targets": InvalidTargetError, "ids": InvalidIdsError}
+    kind = kinds.get(part, InvalidRequestError)
     return fault(ShapeError if isinstance(err, RowLengthError) else kind, err.msg, part, batch=number, row=err.row)

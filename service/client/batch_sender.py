@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from service.client.arrays import SentBatch
+from service.client.batches import SentBatch
 from service.client.errors import ClientError
 
 MAX_ERRORS = 100

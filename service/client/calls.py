@@ -5,25 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 import orjson
 
-from service.client.arrays import SentBatch, as_plain
+from service.client.arrays import as_plain
+from service.client.batches import SentBatch
 from service.client.errors import UnexpectedReplyError, error_of
+from service.client.reduction import Reducer, needed_statistics
 from service.client.results import HeldConfig
 from service.client.wire import HEADERS, RequestBody, loss_body, read_reply
 from service.errors import InvalidConfigError
 from service.schema.config import LossConfig
 from service.schema.request import OnInvalid, RequestOptions
 from service.schema.result import LossResult
+from service.schema.structure import DivisorName, Layout, divisor_of
 from service.settings import ENV_PREFIX, is_loopback
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 API_KEY_VARIABLE = f"{ENV_PREFIX}API_KEY"
 CONNECT_TIMEOUT_S = 5.0
+CONFIG_FIELDS = ("config", "config_id")
 JSON_HEADERS = {"Content-Type": "application/json"}
 
 T = TypeVar("T")
@@ -78,6 +82,24 @@ class Call(Generic[T]):
             raise UnexpectedReplyError(detail, url=str(response.request.url)) from err
 
 
+class Structure(TypedDict, total=False):
+    """Options for examples of many elements: labels, tokens, pixels. They are those of the service.
+
+    Args:
+        layout: `rows` (default), `dense` or `ragged`; see `LossClient.loss`.
+        divisor: By what `mean` divides the sum of element losses: `elements`, `examples`, `positives`, or a number.
+        within: How the loss of an example is made of its elements': `mean`, `sum`, `max`, or `{"top_share": q}`.
+        elements: Outputs of each element, in `per_element`.
+        top_regions: Largest number of regions of each example, in `regions`.
+    """
+
+    layout: Layout
+    divisor: DivisorName | float
+    within: Literal["mean", "sum", "max"] | Mapping[str, float]
+    elements: Iterable[str]
+    top_regions: int
+
+
 class ConnectionArguments(TypedDict):
     """Arguments of `httpx.Client` and `httpx.AsyncClient`."""
 
@@ -113,40 +135,68 @@ def parse_config(config: ConfigFields | None) -> LossConfig:
 
 
 def loss_fields(
-    config: ConfigLike, outputs: Iterable[str] | str, top_k: int = 0, on_invalid: OnInvalid = "error"
+    config: ConfigLike,
+    outputs: Iterable[str] | str,
+    top_k: int = 0,
+    on_invalid: OnInvalid = "error",
+    **structure: Unpack[Structure],
 ) -> dict[str, object]:
     """Validate the members of a loss request other than its tensors, and return them as JSON values.
 
     Raises:
         InvalidRequestError: The request is invalid. A subclass names the fault, e.g. UnknownOutputError.
     """
-    fields = output_fields(outputs, top_k, on_invalid)
+    fields = output_fields(outputs, top_k, on_invalid, **structure)
     if isinstance(config, str):
         return fields | {"config_id": config}
     return fields | {"config": parse_config(config).model_dump(mode="json")}
 
 
-def output_fields(outputs: Iterable[str] | str, top_k: int, on_invalid: OnInvalid) -> dict[str, object]:
+def output_fields(
+    outputs: Iterable[str] | str, top_k: int, on_invalid: OnInvalid, **structure: Unpack[Structure]
+) -> dict[str, object]:
     """Validate the members of a request that select its outputs, and return them as JSON values.
 
     Args:
         outputs: Names of scores, as an iterable or as one comma-separated string.
         top_k: Number of hardest examples to return, >= 0.
         on_invalid: Treatment of rows with an invalid logit or target.
+        structure: See `Structure`.
 
     Raises:
         InvalidRequestError: The request is invalid. A subclass names the fault, e.g. UnknownOutputError.
     """
     if isinstance(outputs, str):
         outputs = [name.strip() for name in outputs.split(",")]
-    fields: dict[str, object] = {"outputs": list(outputs), "top_k": top_k, "on_invalid": on_invalid}
+    fields: dict[str, object] = {"outputs": list(outputs), "top_k": top_k, "on_invalid": on_invalid, **structure}
+    if "elements" in structure:
+        fields["elements"] = list(structure["elements"])
     RequestOptions.parse(fields)
     return fields
 
 
-def as_batch(logits: Any, targets: Any, ids: Any) -> Any:
+def as_batch(logits: Any, targets: Any, ids: Any, offsets: Any = None) -> Any:
     """Combine the arguments of `loss` into a batch. A table passed as `logits` contains its own targets and ids."""
+    if offsets is not None:
+        return {"logits": logits, "targets": targets, "ids": ids, "offsets": offsets}
     return logits if targets is None and ids is None else (logits, targets, ids)
+
+
+def divisor(fields: Mapping[str, Any]) -> DivisorName | float:
+    """The divisor of a request, by its members; see `service.schema.structure.divisor_of`."""
+    return divisor_of(fields.get("layout", "rows"), fields.get("divisor"))
+
+
+def reducer(config: LossConfig, fields: Mapping[str, Any]) -> Reducer:
+    """The reducer of the logits of a request, for the statistics that its outputs need.
+
+    Args:
+        config: Its configuration.
+        fields: Its members; see `loss_fields`.
+    """
+    options = RequestOptions.parse({name: value for name, value in fields.items() if name not in CONFIG_FIELDS})
+    outputs = {*options.outputs, *options.elements, *(["prediction"] if options.with_regions else [])}
+    return Reducer(config, options.layout, needed_statistics(config.mode, outputs), options.on_invalid)
 
 
 def loss_call(batches: Sequence[SentBatch], fields: Mapping[str, object]) -> Call[LossResult]:

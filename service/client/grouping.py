@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.client.arrays import SentBatch
+from service.client.batches import SentBatch
 
 # Large enough to make the overhead of a request negligible, small enough for many requests at a time in a service.
 GROUP_BYTES = 16 * 1024 * 1024
@@ -51,5 +51,9 @@ class Grouping:
         return batches
 
 
-def _layout(batch: SentBatch) -> tuple[str, tuple[int, ...]]:
-    return batch.logits.dtype, batch.logits.shape[1:]
+def _layout(batch: SentBatch) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [
+        (part, tensor.dtype, tensor.shape[1:])
+        for part, tensor in batch.tensors.items()
+        if part not in ("targets", "offsets")
+    ]

@@ -10,8 +10,9 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from service.client._sync.runs import RunClient
-from service.client.arrays import SentBatch, as_plain, has_text_labels, sent_batch
+from service.client.arrays import as_plain
 from service.client.batch_sender import BatchSender, NamedBatch, RecordingError
+from service.client.batches import SentBatch, has_text_labels, sent_batch
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.safetensors import Tensor
 from service.schema.request import OnInvalid
@@ -173,8 +174,10 @@ def _rank() -> int:
 
 def _can_join(first: SentBatch, second: SentBatch) -> bool:
     """Return True if the rows of both have the same widths and dtypes."""
-    pairs = (first.logits, second.logits), (first.targets, second.targets)
-    return all((a.dtype, a.shape[1:]) == (b.dtype, b.shape[1:]) for a, b in pairs)
+    kinds, others = (
+        {part: (tensor.dtype, tensor.shape[1:]) for part, tensor in batch.tensors.items()} for batch in (first, second)
+    )
+    return kinds == others
 
 
 def _join(parts: Sequence[SentBatch]) -> SentBatch:
@@ -182,7 +185,7 @@ def _join(parts: Sequence[SentBatch]) -> SentBatch:
     if len(parts) == 1:
         return parts[0]
     ids = [identity for part in parts for identity in part.ids or ()]
-    return SentBatch(_concatenate([part.logits for part in parts]), _concatenate([part.targets for part in parts]), ids)
+    return SentBatch({name: _concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}, ids)
 
 
 def _concatenate(tensors: Sequence[Tensor]) -> Tensor:

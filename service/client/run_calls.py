@@ -9,7 +9,8 @@ from urllib.parse import quote, urlencode
 import httpx
 import orjson
 
-from service.client.arrays import SentBatch, as_plain
+from service.client.arrays import as_plain
+from service.client.batches import SentBatch
 from service.client.calls import JSON_HEADERS, Call, ConfigFields, output_fields, parse_config, reply_reader
 from service.client.wire import HEADERS, loss_body
 from service.errors import InvalidIdsError, InvalidNameError, InvalidRequestError

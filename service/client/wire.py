@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.client.arrays import SentBatch
+from service.client.batches import SentBatch
+from service.client.element_results import element_results
 from service.formats.safetensors import Tensor, file_parts, read_safetensors
 from service.schema.request import Ids
 from service.schema.result import BatchResult, Excluded, HardExample, LossResult, LossWarning
@@ -58,7 +59,7 @@ def loss_body(batches: Sequence[SentBatch], fields: Mapping[str, object]) -> Req
     """
     tensors: dict[str, Tensor] = {}
     for number, batch in enumerate(batches):
-        tensors |= {f"logits.{number}": batch.logits, f"targets.{number}": batch.targets}
+        tensors |= {f"{part}.{number}": tensor for part, tensor in batch.tensors.items()}
     return RequestBody(file_parts(tensors, {"request": orjson.dumps(fields).decode()}))
 
 
@@ -75,11 +76,12 @@ def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
         TypeError: A member has the wrong type.
     """
     tensors, metadata = read_safetensors(content)
-    counts = [tensors[f"batch_{name}"] for name in ("num_examples", "num_ignored", "num_excluded")]
+    counts = [tensors[f"batch_{name}"] for name in ("num_examples", "num_ignored", "num_excluded", "num_elements")]
     columns = {
         name.removeprefix("per_example."): array for name, array in tensors.items() if name.startswith("per_example.")
     }
     ends = np.cumsum(counts[0]).tolist()
+    elements = element_results(tensors, metadata, counts[0].tolist())
     batches = tuple(
         BatchResult(
             loss=_number(tensors["batch_loss"][number]),
@@ -90,6 +92,10 @@ def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
             num_excluded=int(counts[2][number]),
             per_example={name: array[end - int(counts[0][number]) : end] for name, array in columns.items()},
             ids=ids[number],
+            num_elements=int(counts[3][number]),
+            per_element=elements[number].per_element,
+            offsets=elements[number].offsets,
+            regions=elements[number].regions,
         )
         for number, end in enumerate(ends)
     )
@@ -104,6 +110,7 @@ def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
         hardest=tuple(_hard_example(row, ids) for row in orjson.loads(metadata["hardest"])),
         excluded=tuple(_excluded(row, ids) for row in orjson.loads(metadata["excluded"])),
         warnings=tuple(LossWarning(**warning) for warning in orjson.loads(metadata.get("warnings", "[]"))),
+        num_elements=int(counts[3].sum()),
     )
 
 

@@ -19,13 +19,12 @@ from service.loss.formula import cross_entropy_from_log_odds, focal_from_log_odd
 from service.loss.row_state import COUNTED, RowState
 from service.loss.score_tensors import ScoreTensors
 from service.loss.scores import Scores, _masked
+from service.schema.request import FROM_STATISTIC
 
 # Class numbers of runs are int32.
 MAX_CLASSES = 2**31 - 1
 # Outputs that follow from the log-odds.
 FROM_LOG_ODDS = ("loss", "contribution", "cross_entropy", "p_t", "log_odds")
-# Outputs that follow from the log-odds and one more statistic.
-FROM_STATISTIC = {"normalized_margin": "logit_margin", "grad_norm": "el2n"}
 
 
 def follows(output: str, statistics: Collection[str]) -> bool:

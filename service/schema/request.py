@@ -35,6 +35,8 @@ OUTPUTS = (
 REGIONS = "regions"
 # Scores of each element that a batch may hold in place of its logits; the first is required.
 STATISTICS = ("log_odds", "prediction", "entropy", "logit_margin", "normalized_margin", "el2n")
+# Outputs that follow from the log-odds and one more statistic.
+FROM_STATISTIC = {"normalized_margin": "logit_margin", "grad_norm": "el2n"}
 # Of each element; the others in OUTPUTS are numbers of an example.
 ELEMENT_OUTPUTS = tuple(name for name in OUTPUTS if name not in ("num_valid", "label_quality", "max_loss"))
 DEFAULT_OUTPUTS = ("loss", "contribution")

@@ -21,7 +21,8 @@ from hypothesis.extra import numpy as hnp
 from safetensors.torch import load
 
 from service.client import AsyncLossClient, LossClient
-from service.client.arrays import sent_batch, tensor
+from service.client.arrays import tensor
+from service.client.batches import sent_batch
 from service.client.calls import loss_fields
 from service.client.errors import shift_batches
 from service.client.grouping import Grouping
@@ -171,12 +172,12 @@ def test_ids_have_64_bits(ids: Any) -> None:
 
 def test_what_is_no_label_is_sent_as_one_that_is_left_out() -> None:
     sent = sent_batch((LOGITS, [None, "1"]), on_invalid="exclude")
-    assert np.isnan(np.frombuffer(sent.targets.data, np.float64)).tolist() == [True, False]
+    assert np.isnan(np.frombuffer(sent.tensors["targets"].data, np.float64)).tolist() == [True, False]
 
 
 def test_texts_are_names_before_they_are_numbers() -> None:
     sent = sent_batch((LOGITS, ["2", "0"]), class_names=["2", "cat", "dog"])
-    assert np.frombuffer(sent.targets.data, np.float64).tolist() == [0, 0]
+    assert np.frombuffer(sent.tensors["targets"].data, np.float64).tolist() == [0, 0]
     with pytest.raises(InvalidTargetError, match="row 1: 'bird' is not the name of a class; the names are '2', 'cat'"):
         sent_batch((LOGITS, ["cat", "bird"]), class_names=["2", "cat"])
 
@@ -248,7 +249,7 @@ def test_a_group_has_one_width_and_dtype_and_copies_its_arrays() -> None:
     kinds = [array, array, array, array, array.astype(np.float64), np.zeros((2, 4)), np.zeros((9, 4)), np.zeros((1, 4))]
     groups = [group for logits in kinds if (group := grouping.add(sent_batch((logits, [0] * len(logits)))))]
     groups.append(grouping.take())
-    assert [[batch.logits.shape for batch in group] for group in groups] == [
+    assert [[batch.tensors["logits"].shape for batch in group] for group in groups] == [
         [(2, 3)] * 3,
         [(2, 3)],
         [(2, 3)],
@@ -257,7 +258,7 @@ def test_a_group_has_one_width_and_dtype_and_copies_its_arrays() -> None:
         [(1, 4)],
     ]
     array += 7
-    assert not any(groups[0][0].logits.data)
+    assert not any(groups[0][0].tensors["logits"].data)
     assert grouping.take() == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from service.client import run_calls
 from service.client._async.connection import AsyncConnection
-from service.client.arrays import SentBatch, has_text_labels, sent_batch
+from service.client.batches import SentBatch, has_text_labels, sent_batch
 from service.client.calls import as_batch
 from service.client.run_calls import QueryValue
 from service.schema.replies.comparison import Comparison

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
-from service.client.arrays import SentBatch, sent_batch
+from service.client.batches import SentBatch
 from service.client.concurrency import AsyncBackground, AsyncBatches, async_enumerate
 from service.client.errors import shift_batches
 from service.client.grouping import Grouping, Progress
 from service.errors import LossServiceError
-from service.schema.config import Reduction
-from service.schema.request import OnInvalid
 from service.schema.result import BatchResult, LossResult, Totals
+
+# Converts a batch in one of the forms that `sent_batch` takes, and its number.
+Converter = Callable[[Any, int], SentBatch]
 
 
 class AsyncLossStream(AsyncIterator[BatchResult]):
@@ -42,22 +44,20 @@ class AsyncLossStream(AsyncIterator[BatchResult]):
 async def stream_results(
     batches: AsyncBatches,
     send: Callable[[Sequence[SentBatch]], Awaitable[LossResult]],
-    get_reduction: Callable[[], Awaitable[Reduction]],
+    converter: Callable[[], Awaitable[Converter]],
     totals: Totals,
     progress: Progress | None,
-    on_invalid: OnInvalid = "error",
 ) -> AsyncGenerator[BatchResult, None]:
     """Yield the result of each batch.
 
     Args:
         batches: Batches in the forms that `sent_batch` takes.
         send: Function that sends one request with these batches.
-        get_reduction: Function that returns the reduction of the configuration.
+        converter: Function that returns the function that converts a batch and its number.
         totals: Totals to add the replies to.
         progress: Function called after each reply with the number of batches and of examples so far.
-        on_invalid: Treatment of rows with an invalid logit or target.
     """
-    totals.reduction = await get_reduction()
+    convert = await converter()
     request = AsyncBackground[LossResult]()
 
     async def receive() -> Sequence[BatchResult]:
@@ -74,7 +74,7 @@ async def stream_results(
         return reply.batches
 
     try:
-        async for group in _groups(batches, on_invalid):
+        async for group in _groups(batches, convert):
             results = await receive()
             request.start(send, group)
             for result in results:
@@ -85,10 +85,10 @@ async def stream_results(
         request.close()
 
 
-async def _groups(batches: AsyncBatches, on_invalid: OnInvalid) -> AsyncIterator[list[SentBatch]]:
+async def _groups(batches: AsyncBatches, convert: Converter) -> AsyncIterator[list[SentBatch]]:
     grouping = Grouping()
     async for number, batch in async_enumerate(batches):
-        if complete := grouping.add(sent_batch(batch, number, on_invalid=on_invalid)):
+        if complete := grouping.add(convert(batch, number)):
             yield complete
     if last := grouping.take():
         yield last

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
-from service.client.arrays import SentBatch, sent_batch
+from service.client.batches import SentBatch
 from service.client.concurrency import Background, Batches, sync_enumerate
 from service.client.errors import shift_batches
 from service.client.grouping import Grouping, Progress
 from service.errors import LossServiceError
-from service.schema.config import Reduction
-from service.schema.request import OnInvalid
 from service.schema.result import BatchResult, LossResult, Totals
+
+# Converts a batch in one of the forms that `sent_batch` takes, and its number.
+Converter = Callable[[Any, int], SentBatch]
 
 
 class LossStream(Iterator[BatchResult]):
@@ -43,22 +45,20 @@ class LossStream(Iterator[BatchResult]):
 def stream_results(
     batches: Batches,
     send: Callable[[Sequence[SentBatch]], LossResult],
-    get_reduction: Callable[[], Reduction],
+    converter: Callable[[], Converter],
     totals: Totals,
     progress: Progress | None,
-    on_invalid: OnInvalid = "error",
 ) -> Generator[BatchResult, None]:
     """Yield the result of each batch.
 
     Args:
         batches: Batches in the forms that `sent_batch` takes.
         send: Function that sends one request with these batches.
-        get_reduction: Function that returns the reduction of the configuration.
+        converter: Function that returns the function that converts a batch and its number.
         totals: Totals to add the replies to.
         progress: Function called after each reply with the number of batches and of examples so far.
-        on_invalid: Treatment of rows with an invalid logit or target.
     """
-    totals.reduction = get_reduction()
+    convert = converter()
     request = Background[LossResult]()
 
     def receive() -> Sequence[BatchResult]:
@@ -75,7 +75,7 @@ def stream_results(
         return reply.batches
 
     try:
-        for group in _groups(batches, on_invalid):
+        for group in _groups(batches, convert):
             results = receive()
             request.start(send, group)
             for result in results:
@@ -86,10 +86,10 @@ def stream_results(
         request.close()
 
 
-def _groups(batches: Batches, on_invalid: OnInvalid) -> Iterator[list[SentBatch]]:
+def _groups(batches: Batches, convert: Converter) -> Iterator[list[SentBatch]]:
     grouping = Grouping()
     for number, batch in sync_enumerate(batches):
-        if complete := grouping.add(sent_batch(batch, number, on_invalid=on_invalid)):
+        if complete := grouping.add(convert(batch, number)):
             yield complete
     if last := grouping.take():
         yield last
