@@ -34,6 +34,7 @@ from service.schema.request import ELEMENT_OUTPUTS, Batch, LossRequest, RequestO
 
 Array = np.ndarray[Any, Any]
 Columns = dict[str, Array]
+Compute = Callable[[LossConfig, Tensor, Tensor, Sequence[str]], Columns]
 
 # The scores beyond the loss that a request may ask for.
 FURTHER = tuple(name for name in ELEMENT_OUTPUTS if name not in ("loss", "contribution"))
@@ -57,12 +58,12 @@ class Implementation:
         error: Bound of the absolute error of z = log(p / (1 - p)), from sums in float32.
         widths: Numbers of classes, one for each path through its code.
         shapes: Numbers of rows and classes around which its blocks change.
-        slow_from: Smallest number of classes for which a test is marked slow.
+        slow_from: Smallest number of classes for which a test is marked slow; 0 for every test.
         unavailable: Reason why the implementation cannot run on this machine; empty if it can.
     """
 
     name: str
-    compute: Callable[[LossConfig, Tensor, Tensor, Sequence[str]], Columns]
+    compute: Compute
     lacks: Mapping[str, str] = field(default_factory=dict)
     rounds: bool = False
     error: float = 2e-6
@@ -123,6 +124,17 @@ def _triton(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequen
         return _by_score(config, logits, targets, outputs, "cuda" if torch.cuda.is_available() else "cpu")
 
 
+def _as_dense(compute: Compute) -> Compute:
+    """The same implementation for the rows as the elements of one example, with contiguous elements."""
+
+    def compute_dense(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequence[str]) -> Columns:
+        if config.mode == "sigmoid":
+            targets = targets.T.contiguous()
+        return compute(config, logits.T.contiguous().unsqueeze(0), targets.unsqueeze(0), outputs)
+
+    return compute_dense
+
+
 def _losses(config: LossConfig, logits: Tensor, targets: Tensor) -> Tensor:
     """The loss of each example by the module, which combines several labels to an example only in a reduction."""
     if config.mode == "softmax" or logits.shape[1] == 1:
@@ -175,6 +187,7 @@ def _evaluate(config: LossConfig, logits: Tensor, targets: Tensor, outputs: Sequ
 _NO_AUTOGRAD = {"gradient": "it reports the norm of the gradient only"}
 _ONE_LABEL = {"several_labels": "each label is an element; `evaluate` combines those of an example"}
 _NOT_OF_THE_MODULE = "the module gives losses only"
+_NOT_OF_THE_KERNEL = dict.fromkeys(("sigmoid", "label_smoothing"), "the kernel is for softmax without smoothing")
 _MODULE_LACKS = dict.fromkeys(("state", "log_loss", "alpha_t", *FURTHER), _NOT_OF_THE_MODULE) | {
     "bad_rows": "the module raises for a bad target and passes NaN on"
 }
@@ -186,8 +199,7 @@ IMPLEMENTATIONS = (
     Implementation(
         "cpu_kernel",
         _cpu_kernel,
-        lacks=_NO_AUTOGRAD
-        | dict.fromkeys(("sigmoid", "label_smoothing"), "the kernel is for softmax without smoothing"),
+        lacks=_NO_AUTOGRAD | _NOT_OF_THE_KERNEL,
         widths=(2, 6, 200, 5001),
         shapes=(
             *((rows, classes) for classes in (5, 300) for rows in _LANE_ROWS),
@@ -206,6 +218,27 @@ IMPLEMENTATIONS = (
             *((2, 4096), (2, 4097), (2, 8192), (2, 9001), (2, 40_000), (3, 131_072)),
         ),
         slow_from=math.inf if torch.cuda.is_available() else 4097,
+        unavailable="" if importlib.util.find_spec("triton") else "Triton is not installed",
+    ),
+    Implementation("plain_dense", _as_dense(_plain), lacks=_NO_AUTOGRAD | _ONE_LABEL, error=1e-6),
+    Implementation(
+        "cpu_kernel_dense",
+        _as_dense(_cpu_kernel),
+        lacks=_NO_AUTOGRAD | _NOT_OF_THE_KERNEL,
+        shapes=(
+            *((rows, classes) for classes in (5, 300) for rows in _LANE_ROWS),
+            *((70, classes) for classes in (2, 10, SHORT_ROW, SHORT_ROW + 1, 1000, 5001)),
+        ),
+    ),
+    Implementation(
+        "triton_dense",
+        _as_dense(_triton),
+        lacks=_NO_AUTOGRAD | {"sigmoid": "the kernel is for softmax"},
+        error=1e-6,
+        widths=(6,),
+        shapes=((0, 2), (1, 2), (33, 7), (128, 8), (129, 17), (1025, 3)),
+        # `tests/loss/kernels/test_cuda.py` has fast ones.
+        slow_from=0,
         unavailable="" if importlib.util.find_spec("triton") else "Triton is not installed",
     ),
     Implementation("module", _module, lacks=_MODULE_LACKS | {"gradient": "see module_autograd"}, rounds=True),
@@ -228,7 +261,8 @@ def _param(implementation: Implementation, *values: Any, slow: bool) -> Any:
 
 def every_implementation(slow: Collection[str] = ()) -> pytest.MarkDecorator:
     """Run a test for each implementation, as `implementation`; those named in `slow` are marked slow."""
-    return pytest.mark.parametrize("implementation", [_param(each, slow=each.name in slow) for each in IMPLEMENTATIONS])
+    params = [_param(each, slow=each.name in slow or each.slow_from == 0) for each in IMPLEMENTATIONS]
+    return pytest.mark.parametrize("implementation", params)
 
 
 def every_width() -> pytest.MarkDecorator:

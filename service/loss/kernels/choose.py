@@ -111,7 +111,7 @@ def _by_triton(logits: Tensor, targets: Tensor, *, prediction: bool, moments: bo
     try:
         from service.loss.kernels import cuda as fused_cuda
 
-        if _failed and _has_failed(logits, fused_cuda.kernel_for(logits.shape[1], logits.dtype)):
+        if _failed and _has_failed(logits, fused_cuda.kernel_for(logits)):
             return None
         return fused_cuda.softmax_statistics(logits, targets, prediction=prediction, moments=moments)
     except Exception as err:

@@ -52,17 +52,23 @@ class Case(NamedTuple):
         num_classes: C.
         everything: Also compute the prediction and the moments.
         shifted: Begin each row one element into a wider row: it is then not aligned to 16 bytes.
+        elements: Size of the examples that the rows are in dense logits (examples, C, elements); None: rows (N, C).
     """
 
     num_classes: int
     everything: bool = True
     shifted: bool = False
+    elements: int | None = None
+
+
+# Examples whose elements fill most lanes, aligned to 16 bytes or not, and examples of few elements.
+DENSE_CASES = (Case(21, elements=480), Case(7, everything=False, elements=477), Case(150, elements=9))
 
 
 def check_triton(device: str) -> tuple[KernelCheck, ...]:
     """Check every Triton kernel on a device: `cuda:N`, or `cpu` in Triton's interpreter.
 
-    The kernels are compiled for this (24 variants) unless Triton's cache has them.
+    The kernels are compiled for this (36 variants) unless Triton's cache has them.
 
     Returns:
         One result for each kernel and dtype. If Triton cannot be imported, one failure for all of them.
@@ -78,6 +84,7 @@ def check_triton(device: str) -> tuple[KernelCheck, ...]:
         wide = [Case(2 * block + 3), Case(5 * block, everything=False)]
         checks.append(check_kernel(cuda.NARROW, cuda.softmax_statistics, dtype, device, narrow))
         checks.append(check_kernel(cuda.WIDE, cuda.softmax_statistics, dtype, device, wide))
+        checks.append(check_kernel(cuda.DENSE, cuda.softmax_statistics, dtype, device, DENSE_CASES))
     return tuple(checks)
 
 
@@ -92,7 +99,7 @@ def check_cpu() -> tuple[KernelCheck, ...]:
         assert result is not None
         return result
 
-    cases = [Case(2), Case(7, shifted=True), Case(1000), Case(5001, everything=False)]
+    cases = [Case(2), Case(7, shifted=True), Case(1000), Case(5001, everything=False), *DENSE_CASES]
     return tuple(check_kernel("softmax", statistics, dtype, "cpu", cases) for dtype in DTYPES)
 
 
@@ -111,8 +118,8 @@ def check_kernel(name: str, kernel: Kernel, dtype: torch.dtype, device: str, cas
     largest, message = 0.0, ""
     try:
         for case in cases:
-            descriptions, logits, targets = batch(case, dtype)
-            result = _on_host(_run(kernel, case, _on_device(logits, case, device), targets.to(device)))
+            descriptions, logits, targets = _whole_examples(case, *batch(case, dtype))
+            result = _run(kernel, case, logits, targets, device)
             for error, row, statistic in _differences(result, logits, targets):
                 largest = max(largest, error)
                 if error > tolerance and not message:
@@ -165,26 +172,40 @@ def _set(row: Tensor, columns: int | slice, value: float | Tensor) -> None:
     row[columns] = value
 
 
-def _on_device(logits: Tensor, case: Case, device: str) -> Tensor:
+def _whole_examples(
+    case: Case, descriptions: list[str], logits: Tensor, targets: Tensor
+) -> tuple[list[str], Tensor, Tensor]:
+    """The rows of a batch, repeated until they fill the examples of a case with dense logits."""
+    repeats = 1 if case.elements is None else math.lcm(len(logits), case.elements) // len(logits)
+    return descriptions * repeats, logits.repeat(repeats, 1), targets.repeat(repeats)
+
+
+def _run(kernel: Kernel, case: Case, logits: Tensor, targets: Tensor, device: str) -> SoftmaxStatistics:
+    """The statistics of the rows, on the host."""
+    row = kernel(*_on_device(case, logits, targets, device), prediction=case.everything, moments=case.everything)
+
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.reshape(-1).cpu()
+
+    return SoftmaxStatistics(
+        rows(row.logit_margin),
+        rows(row.log_others),
+        rows(row.valid),
+        None if row.prediction is None else rows(row.prediction),
+        None if row.moments is None else Moments(*map(rows, row.moments)),
+    )
+
+
+def _on_device(case: Case, logits: Tensor, targets: Tensor, device: str) -> tuple[Tensor, Tensor]:
+    """The rows and targets in the layout of the case."""
+    if case.elements is not None:
+        dense = logits.reshape(-1, case.elements, case.num_classes).transpose(1, 2).contiguous()
+        return dense.to(device), targets.reshape(-1, case.elements).to(device)
     if not case.shifted:
-        return logits.to(device)
+        return logits.to(device), targets.to(device)
     wider = torch.zeros(len(logits), case.num_classes + 1, dtype=logits.dtype, device=device)
     wider[:, 1:] = logits.to(device)
-    return wider[:, 1:]
-
-
-def _run(kernel: Kernel, case: Case, logits: Tensor, targets: Tensor) -> SoftmaxStatistics:
-    return kernel(logits, targets, prediction=case.everything, moments=case.everything)
-
-
-def _on_host(row: SoftmaxStatistics) -> SoftmaxStatistics:
-    return SoftmaxStatistics(
-        row.logit_margin.cpu(),
-        row.log_others.cpu(),
-        row.valid.cpu(),
-        None if row.prediction is None else row.prediction.cpu(),
-        None if row.moments is None else Moments(row.moments.squared.cpu(), row.moments.entropy.cpu()),
-    )
+    return wider[:, 1:], targets.to(device)
 
 
 def _differences(result: SoftmaxStatistics, logits: Tensor, targets: Tensor) -> Iterator[tuple[float, int, str]]:

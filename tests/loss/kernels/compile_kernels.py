@@ -18,25 +18,32 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from service.loss.kernels import cuda as fused_cuda
+from service.loss.kernels.cuda_dense import reduce_dense
+from service.loss.kernels.cuda_rows import reduce_narrow, reduce_wide
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
 
 
 def compile_kernel(kind: str, dtype: str, capability: int) -> Any:
-    """Compile a kernel with every output, for rows that begin at a multiple of 16 bytes."""
+    """Compile a kernel with every output, for logits that are aligned to 16 bytes."""
     computed = "fp64" if dtype == "fp64" else "fp32"
-    tile_bytes = fused_cuda.TILE_BYTES_PER_WARP if kind == "narrow" else fused_cuda.WIDE_TILE_BYTES
-    constants: dict[str, Any] = {
-        "ALIGN": fused_cuda.VECTOR_BYTES // BYTES[dtype],
-        "BLOCK": tile_bytes // BYTES[computed],
-        "PREDICTION": True,
-        "MOMENTS": True,
-        "FAST": computed == "fp32",
-    }
-    kernel = fused_cuda._reduce_narrow if kind == "narrow" else fused_cuda._reduce_wide
-    constants |= {"ROWS": 1} if kind == "narrow" else {"STAGES": fused_cuda.STAGES}
+    align = fused_cuda.VECTOR_BYTES // BYTES[dtype]
+    constants: dict[str, Any] = {"ALIGN": align, "PREDICTION": True, "MOMENTS": True, "FAST": computed == "fp32"}
+    numbers = ["num_rows", "row_units", "class_units"]
+    warps = 1
+    if kind == "narrow":
+        kernel = reduce_narrow
+        constants |= {"BLOCK": fused_cuda.TILE_BYTES_PER_WARP // BYTES[computed], "ROWS": 1}
+    elif kind == "wide":
+        kernel, warps = reduce_wide, fused_cuda.WIDE_WARPS
+        constants |= {"BLOCK": fused_cuda.WIDE_TILE_BYTES // BYTES[computed], "STAGES": fused_cuda.STAGES}
+    else:
+        kernel = reduce_dense
+        constants |= {"ELEMENTS": fused_cuda.WARP_THREADS * align, "CLASSES": fused_cuda.DENSE_CLASSES}
+        constants["CROSSING"] = kind == "crossing"
+        numbers = ["num_examples", "element_units", "class_units", "example_units", "num_classes"]
     signature = {"logits": f"*{dtype}", "targets": "*i64", "sums": f"*{computed}", "positions": "*i32"}
-    signature |= dict.fromkeys(("num_rows", "row_units", "class_units"), "i32")
+    signature |= dict.fromkeys(numbers, "i32")
     signature |= dict.fromkeys(constants, "constexpr")
     places = {name: (kernel.arg_names.index(name),) for name in signature}
     source = ASTSource(
@@ -45,7 +52,6 @@ def compile_kernel(kind: str, dtype: str, capability: int) -> Any:
         constexprs={places[name]: value for name, value in constants.items()},
         attrs={places[name]: [["tt.divisibility", 16]] for name in ("logits", "targets", "sums", "positions")},
     )
-    warps = 1 if kind == "narrow" else fused_cuda.WIDE_WARPS
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
 
 
@@ -69,5 +75,5 @@ def describe(kernel: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    kernels = product(("narrow", "wide"), BYTES, (80, 90))
+    kernels = product(("narrow", "wide", "dense", "crossing"), BYTES, (80, 90))
     print(json.dumps({" ".join(map(str, kernel)): describe(compile_kernel(*kernel)) for kernel in kernels}))

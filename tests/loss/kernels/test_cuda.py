@@ -99,6 +99,41 @@ def test_each_logit_is_loaded_once_and_the_targets_from_the_cache(
     assert set(loaded) == {targets.data_ptr() + 8 * row for row in range(rows)}
 
 
+@pytest.mark.parametrize("elements", [1, 3, 100, 127, 128, 129, 300])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dense_logits_have_the_statistics_of_their_rows(dtype: torch.dtype, elements: int) -> None:
+    rows, targets = random_rows(4 * elements, 11, dtype)
+    rows[1::7, 3], rows[2::7], rows[3::7, 1:] = math.nan, 1, -math.inf
+    dense, labels = rows.reshape(4, elements, 11).transpose(1, 2), targets.reshape(4, elements)
+    expected = formula.softmax_statistics(rows, targets, prediction=True, moments=True)
+    wider = torch.zeros(4, 11, elements + 3, dtype=dtype)
+    wider[..., 3:] = dense
+    strided = dense.repeat_interleave(2, 2)[..., ::2]
+    for layout in (dense.contiguous(), wider[..., 3:], dense, strided, dense.contiguous().unsqueeze(3)):
+        shape = labels.shape if layout.dim() == 3 else (*labels.shape, 1)
+        ours = compute(layout, labels.reshape(shape))
+        for name in ("logit_margin", "log_others", "valid", "prediction"):
+            assert getattr(ours, name).shape == shape
+        valid = expected.valid
+        assert torch.equal(ours.valid.flatten(), valid)
+        assert ours.prediction is not None
+        assert ours.moments is not None
+        assert expected.prediction is not None
+        assert expected.moments is not None
+        assert torch.equal(ours.prediction.flatten()[valid], expected.prediction[valid])
+        pairs = [(ours.log_others, expected.log_others), (ours.logit_margin, expected.logit_margin)]
+        for mine, plain in (*pairs, *zip(ours.moments, expected.moments, strict=True)):
+            torch.testing.assert_close(mine.flatten()[valid], plain[valid], rtol=2e-6, atol=2e-6)
+
+
+def test_the_kernel_follows_from_the_layout() -> None:
+    dense = torch.zeros(2, 21, 8, 8)
+    assert fused_cuda.kernel_for(dense) == fused_cuda.DENSE
+    assert fused_cuda.kernel_for(dense.to(memory_format=torch.channels_last)) == fused_cuda.NARROW
+    assert fused_cuda.kernel_for(dense[..., 0, 0]) == fused_cuda.NARROW
+    assert fused_cuda.kernel_for(torch.zeros(1, 5000)) == fused_cuda.WIDE
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """The kernels as compiled for two generations of GPUs; this needs no GPU."""
@@ -115,12 +150,18 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
 @pytest.mark.parametrize(
     ("dtype", "itemsize", "computed"), [("bf16", 2, 4), ("fp16", 2, 4), ("fp32", 4, 4), ("fp64", 8, 8)]
 )
-@pytest.mark.parametrize("kind", ["narrow", "wide"])
+@pytest.mark.parametrize("kind", ["narrow", "wide", "dense", "crossing"])
 def test_it_compiles_to_16_byte_loads_of_each_logit_once(
     compiled: dict[str, dict[str, Any]], kind: str, dtype: str, itemsize: int, computed: int, capability: int
 ) -> None:
     kernel = compiled[f"{kind} {dtype} {capability}"]
     loads = Counter(kernel["loads"])
+    assert kernel["stack"] == 0
+    if kind in ("dense", "crossing"):
+        # A vector of elements for each class, their targets, and the logits at the targets.
+        elements = 16 // itemsize
+        assert loads == {16: fused_cuda.DENSE_CLASSES + elements * 8 // 16, itemsize: elements}
+        return
     if kind == "narrow":
         tiles, elements = 1, fused_cuda.TILE_BYTES_PER_WARP // computed
     else:
@@ -130,7 +171,6 @@ def test_it_compiles_to_16_byte_loads_of_each_logit_once(
     assert loads.pop(16) == tiles * elements * itemsize // 16 // 32
     # The target, in several layouts, and its logit.
     assert loads.total() <= 3
-    assert kernel["stack"] == 0
     assert kernel["wide_products"] == 2 + 3
 
 

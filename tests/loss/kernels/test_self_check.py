@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_every_kernel_passes_for_every_dtype() -> None:
     checks = check_triton(DEVICE)
     assert [(check.kernel, check.dtype) for check in checks] == [
-        (kernel, dtype) for dtype in DTYPES for kernel in (fused_cuda.NARROW, fused_cuda.WIDE)
+        (kernel, dtype) for dtype in DTYPES for kernel in (fused_cuda.NARROW, fused_cuda.WIDE, fused_cuda.DENSE)
     ]
     for check in checks:
         assert check.ok, check
@@ -180,12 +180,13 @@ class TestChoice:
             again = choose.check_kernels("cpu")
         assert again is checks
         failed = [f"{check.kernel} {check.dtype}" for check in checks if not check.ok]
-        assert failed == ["softmax narrow float16", "softmax wide float16", "softmax wide bfloat16"]
+        half = [f"softmax {kind} float16" for kind in ("narrow", "wide", "dense")]
+        assert failed == [*half, "softmax wide bfloat16"]
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         failures = arguments_of(caplog.records[0])[1]
         assert [line.partition(":")[0] for line in failures] == failed
         assert "the logit margin differs by 1 in a row with " in failures[0]
-        assert failures[2].endswith("RuntimeError: out of resource: shared memory")
+        assert failures[3].endswith("RuntimeError: out of resource: shared memory")
 
         calls.clear()
         caplog.clear()
