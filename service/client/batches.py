@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.client.arrays import check_ids, named_array, package_of, targets_tensor, tensor
@@ -24,10 +24,12 @@ class SentBatch:
     Args:
         tensors: By part: `logits` or statistics, `targets`, and `offsets` of ragged examples.
         ids: One string or integer per example, or None.
+        num_classes: Number of classes of logits that were reduced to statistics; None: see the logits.
     """
 
     tensors: Mapping[str, Tensor]
     ids: Ids | None
+    num_classes: int | None = None
 
     @property
     def num_examples(self) -> int:
@@ -43,7 +45,7 @@ class SentBatch:
             part: Tensor(tensor.dtype, tensor.shape, memoryview(bytes(tensor.data)))
             for part, tensor in self.tensors.items()
         }
-        return SentBatch(copies, self.ids)
+        return replace(self, tensors=copies)
 
 
 def sent_batch(
@@ -76,13 +78,15 @@ def sent_batch(
     logits, targets = parts.pop("logits", None), parts.pop("targets")
     ids = parts.pop("ids", None)
     others = {part: tensor(value, part, number) for part, value in parts.items()}
+    num_classes = None
     if logits is not None and reducer is not None:
         labels = targets_tensor(targets, number, class_names, on_invalid)
-        tensors = reducer.reduce(logits, labels, others.get(OFFSETS), number) | others
+        tensors, num_classes = reducer.reduce(logits, labels, others.get(OFFSETS), number)
+        tensors |= others
     else:
         first = {} if logits is None else {"logits": tensor(logits, "logits", number)}
         tensors = first | {"targets": targets_tensor(targets, number, class_names, on_invalid)} | others
-    return SentBatch(tensors, None if ids is None else check_ids(ids, _num_examples(tensors), number))
+    return SentBatch(tensors, None if ids is None else check_ids(ids, _num_examples(tensors), number), num_classes)
 
 
 def has_text_labels(batch: Any) -> bool:

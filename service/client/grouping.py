@@ -51,9 +51,10 @@ class Grouping:
         return batches
 
 
-def _layout(batch: SentBatch) -> list[tuple[str, str, tuple[int, ...]]]:
-    return [
+def _layout(batch: SentBatch) -> tuple[object, ...]:
+    tensors = [
         (part, tensor.dtype, tensor.shape[1:])
         for part, tensor in batch.tensors.items()
         if part not in ("targets", "offsets")
     ]
+    return batch.num_classes, *tensors

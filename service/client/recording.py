@@ -177,7 +177,7 @@ def _can_join(first: SentBatch, second: SentBatch) -> bool:
     kinds, others = (
         {part: (tensor.dtype, tensor.shape[1:]) for part, tensor in batch.tensors.items()} for batch in (first, second)
     )
-    return kinds == others
+    return kinds == others and first.num_classes == second.num_classes
 
 
 def _join(parts: Sequence[SentBatch]) -> SentBatch:
@@ -185,7 +185,8 @@ def _join(parts: Sequence[SentBatch]) -> SentBatch:
     if len(parts) == 1:
         return parts[0]
     ids = [identity for part in parts for identity in part.ids or ()]
-    return SentBatch({name: _concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}, ids)
+    tensors = {name: _concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+    return SentBatch(tensors, ids, parts[0].num_classes)
 
 
 def _concatenate(tensors: Sequence[Tensor]) -> Tensor:

@@ -49,8 +49,10 @@ class Reducer:
     statistics: tuple[str, ...]
     on_invalid: OnInvalid = "error"
 
-    def reduce(self, logits: Any, targets: Tensor, offsets: Tensor | None, number: int) -> dict[str, Tensor]:
-        """Return the statistics and the targets of a batch, by part.
+    def reduce(
+        self, logits: Any, targets: Tensor, offsets: Tensor | None, number: int
+    ) -> tuple[dict[str, Tensor], int | None]:
+        """Return the statistics and the targets of a batch, by part, and the number of classes in softmax mode.
 
         Args:
             logits: Array, tensor or nested list of numbers; softmax (N, C), (N, C, d1, ...) or (T, C); sigmoid the
@@ -68,7 +70,7 @@ class Reducer:
         _import_torch()
         source, labels = _Source(logits, number), _array(targets)
         if self.config.mode == "sigmoid":
-            return {"log_odds": tensor(_sigmoid_log_odds(source, labels, number), "log_odds"), "targets": targets}
+            return {"log_odds": tensor(_sigmoid_log_odds(source, labels, number), "log_odds"), "targets": targets}, None
         self._check_shapes(source.shape, labels.shape, number)
         classes, bad = self._classes(labels, source.shape[1])
         if bad.any():
@@ -76,7 +78,7 @@ class Reducer:
                 raise self._target_error(labels, int(bad.argmax()), source.shape[1], offsets, number)
             targets = tensor(np.where(bad, NO_TARGET, np.where(bad, 0, labels).astype(np.int64)), "targets")
         arrays = self._softmax(source, classes)
-        return {name: tensor(array, name) for name, array in arrays.items()} | {"targets": targets}
+        return {name: tensor(array, name) for name, array in arrays.items()} | {"targets": targets}, source.shape[1]
 
     def _check_shapes(self, logits: tuple[int, ...], targets: tuple[int, ...], number: int) -> None:
         def wrong(msg: str) -> ShapeError:

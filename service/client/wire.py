@@ -57,6 +57,9 @@ def loss_body(batches: Sequence[SentBatch], fields: Mapping[str, object]) -> Req
         batches: One batch or more.
         fields: The other members of the request: config or config_id, outputs, top_k, on_invalid.
     """
+    counts = {batch.num_classes for batch in batches}
+    if len(counts) == 1 and counts != {None}:
+        fields = {**fields, "num_classes": counts.pop()}
     tensors: dict[str, Tensor] = {}
     for number, batch in enumerate(batches):
         tensors |= {f"{part}.{number}": tensor for part, tensor in batch.tensors.items()}

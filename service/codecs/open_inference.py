@@ -50,7 +50,7 @@ OUTPUT_DATATYPES = {
     },
 }
 DEFAULT_OUTPUTS = (LOSS, PER_EXAMPLE_LOSS, "contribution")
-PARAMETERS = ("config", "config_id", "top_k", "on_invalid", "layout", "divisor", "within", "top_regions")
+PARAMETERS = ("config", "config_id", "top_k", "on_invalid", "layout", "divisor", "within", "top_regions", "num_classes")
 # A parameter has no members: objects are JSON texts.
 JSON_PARAMETERS = ("config", "within")
 RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")

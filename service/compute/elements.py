@@ -34,6 +34,7 @@ class Elements:
         layout: Layout of the batch.
         statistics: Scores of the elements that the client has reduced the logits to, in softmax mode, of the shape of
             the targets; the logits are the log-odds then, as if of one class. None with logits.
+        num_classes: Number of classes of elements with statistics; None if unknown, or see the logits.
     """
 
     logits: Array
@@ -45,6 +46,7 @@ class Elements:
     shape: tuple[int, ...]
     layout: Layout = "rows"
     statistics: Mapping[str, Array] | None = None
+    num_classes: int | None = None
 
     @cached_property
     def grid(self) -> tuple[int, int, int]:

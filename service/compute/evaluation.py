@@ -154,6 +154,8 @@ def _check_options(config: LossConfig, options: RequestOptions) -> None:
         place, detail = options.outputs.index("prediction"), 'ask for elements: ["prediction"]'
         msg = f"an example of the layout {options.layout} has no prediction"
         raise fault(InvalidRequestError, msg, "outputs", place, detail=f"{msg}; {detail}")
+    if config.mode == "sigmoid" and options.num_classes is not None:
+        raise fault(InvalidRequestError, "num_classes is for softmax mode", "num_classes")
     if config.reduction == "weighted_mean" and isinstance(options.divisor, float):
         msg = "weighted_mean divides by the sum of alpha_t, not by a number"
         raise fault(InvalidRequestError, msg, "divisor")

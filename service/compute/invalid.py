@@ -17,6 +17,7 @@ from service.loss.soft_labels import sum_tolerance
 from service.loss.statistics_scores import invalid_values
 from service.schema.config import LossConfig
 from service.schema.faults import fault
+from service.schema.request import MAX_CLASSES
 
 ERRORS_NAMED = 20
 
@@ -80,7 +81,7 @@ def invalid_element_error(
     if elements.statistics is None:
         faults = _faults(elements)(config, logits, target)
     else:
-        faults = _statistics_faults(config, elements.statistics_of(example, position), target)
+        faults = _statistics_faults(config, elements.num_classes, elements.statistics_of(example, position), target)
     for kind, part, column, msg in faults:
         if elements.sigmoid and elements.layout == "rows":
             # An example of several labels is a row with columns.
@@ -114,16 +115,18 @@ def _softmax_faults(config: LossConfig, logits: Array, target: Array) -> Iterato
         yield InvalidLogitError, "logits", label, "differs from the largest other logit by more than float64 holds"
 
 
-def _statistics_faults(config: LossConfig, statistics: Mapping[str, float], target: Array) -> Iterator[Fault]:
-    label, num_classes = int(target), len(config.weights or ())
+def _statistics_faults(
+    config: LossConfig, num_classes: int | None, statistics: Mapping[str, float], target: Array
+) -> Iterator[Fault]:
+    label = int(target)
     if label == NO_TARGET:
         yield InvalidTargetError, "targets", None, "no label, or a value that is none"
-    elif label < 0 or (num_classes and label >= num_classes):
-        classes = f"outside [0, {num_classes})" if num_classes else "negative"
+    elif not 0 <= label < (num_classes or MAX_CLASSES):
+        classes = f"outside [0, {num_classes})" if num_classes else f"outside [0, {MAX_CLASSES})"
         yield InvalidTargetError, "targets", None, f"target {label} is {classes}{_ignored(config)}"
     else:
         for name, value in statistics.items():
-            if invalid_values(name, as_tensor(np.array([value], np.float64)), num_classes or None).item():
+            if invalid_values(name, as_tensor(np.array([value], np.float64)), num_classes).item():
                 yield InvalidLogitError, name, None, f"{name} {_number_text(value)}{_STATISTIC_HINTS.get(name, '')}"
 
 

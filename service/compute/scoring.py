@@ -80,7 +80,9 @@ def score_batch(
     for part in split(elements, PART_ELEMENTS[device.name.partition(":")[0]], whole=whole):
         add(part)
     all_invalid = InvalidExamples.joined(invalid)
-    examples = aggregation.examples(all_invalid, 2 if elements.sigmoid else elements.logits.shape[1])
+    examples = aggregation.examples(
+        all_invalid, elements.num_classes or (2 if elements.sigmoid else elements.logits.shape[1])
+    )
     return BatchScores(examples, all_invalid, details.outputs, details.regions)
 
 
@@ -131,7 +133,7 @@ def _score(
     if elements.statistics is None:
         return device.score(module, part.of(elements.logits, by_class=True), targets, outputs)
     statistics = {name: part.of(values, by_class=False).reshape(-1) for name, values in elements.statistics.items()}
-    return statistics_scores(module, statistics, targets.reshape(-1), outputs)
+    return statistics_scores(module, statistics, targets.reshape(-1), outputs, elements.num_classes)
 
 
 @lru_cache(maxsize=256)

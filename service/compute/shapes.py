@@ -50,6 +50,9 @@ def elements_of(config: LossConfig, options: RequestOptions, number: int, batch:
         raise fault(ShapeError, f"{len(targets)} targets for {len(logits)} rows of logits", "targets", batch=number)
     reshape = _softmax if config.mode == "softmax" else _sigmoid
     elements = reshape(config, layout, number, logits, targets, offsets)
+    if options.num_classes is not None and not elements.sigmoid and elements.logits.shape[1] != options.num_classes:
+        msg = f"num_classes is {options.num_classes}, the logits have {elements.logits.shape[1]} classes"
+        raise fault(ShapeError, msg, "logits", batch=number)
     if elements.soft and config.label_smoothing:
         msg = "label_smoothing is for targets that are classes, and these are soft labels"
         raise fault(InvalidRequestError, msg, "targets", batch=number)
@@ -59,7 +62,11 @@ def elements_of(config: LossConfig, options: RequestOptions, number: int, batch:
 def _of_statistics(
     config: LossConfig, options: RequestOptions, number: int, batch: Batch, offsets: Array | None
 ) -> Elements:
-    layout, statistics = options.layout, checked_statistics(config, options, number, batch)
+    num_classes = options.num_classes if config.weights is None else len(config.weights)
+    if options.num_classes not in (None, num_classes):
+        msg = f"alpha has {num_classes} weights, num_classes is {options.num_classes}"
+        raise fault(ShapeError, msg, "num_classes", detail=msg)
+    layout, statistics = options.layout, checked_statistics(config, options, number, batch, num_classes)
     log_odds, targets = statistics["log_odds"], batch.targets
     if config.mode == "sigmoid":
         elements = _sigmoid(config, layout, number, log_odds, targets, offsets)
@@ -70,7 +77,17 @@ def _of_statistics(
         rows, places = targets.shape[:1], (prod(targets.shape[1:]),) if layout == "dense" else ()
         logits = log_odds.reshape(*rows, 1, *places)
         axes = targets.shape[1:]
-        elements = Elements(logits, targets.reshape(*rows, *places), False, False, offsets, axes, targets.shape, layout)
+        elements = Elements(
+            logits,
+            targets.reshape(*rows, *places),
+            False,
+            False,
+            offsets,
+            axes,
+            targets.shape,
+            layout,
+            num_classes=num_classes,
+        )
     exclude = options.on_invalid == "exclude"
     return with_statistics(config, number, _with_numeric_targets(config, number, elements, exclude=exclude), statistics)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,9 @@ from service.schema.request import STATISTICS, Batch, Column, RequestOptions
 OF_EXAMPLES = ("num_valid", "label_quality", "max_loss")
 
 
-def checked_statistics(config: LossConfig, options: RequestOptions, number: int, batch: Batch) -> Mapping[str, Column]:
+def checked_statistics(
+    config: LossConfig, options: RequestOptions, number: int, batch: Batch, num_classes: int | None
+) -> Mapping[str, Column]:
     """The statistics of a batch, after a check of their names, shapes and numbers.
 
     Args:
@@ -26,6 +28,7 @@ def checked_statistics(config: LossConfig, options: RequestOptions, number: int,
         options: Options of the request.
         number: Number of the batch, for messages.
         batch: A batch with statistics.
+        num_classes: Number of classes; None if unknown.
 
     Raises:
         InvalidRequestError: No `log_odds`, an unknown statistic, or logits as well.
@@ -46,13 +49,15 @@ def checked_statistics(config: LossConfig, options: RequestOptions, number: int,
             raise fault(ShapeError, msg, name, batch=number)
         if values.dtype.kind not in "iuf" and values.dtype.name != "bfloat16":
             raise fault(InvalidRequestError, f"{name} is not numbers but {values.dtype.name}", name, batch=number)
-    for name in _unavailable(config, options, statistics):
+    for name in _unavailable(config, options, statistics, num_classes):
         msg = f"{name} does not follow from {', '.join(statistics)}: send it as well, or the logits"
         raise fault(NeedsLogitsError, msg, "batches", number, name, detail=f"batch {number}: {msg}")
     return statistics
 
 
-def _unavailable(config: LossConfig, options: RequestOptions, statistics: Mapping[str, Column]) -> Iterator[str]:
+def _unavailable(
+    config: LossConfig, options: RequestOptions, statistics: Collection[str], num_classes: int | None
+) -> Iterator[str]:
     """What the request asks for and the statistics do not give."""
     if config.label_smoothing:
         yield "a loss with label_smoothing"
@@ -60,7 +65,7 @@ def _unavailable(config: LossConfig, options: RequestOptions, statistics: Mappin
         return
     regions = ["prediction"] if options.with_regions else []
     for name in (*options.outputs, *options.elements, *regions):
-        if not follows(name, statistics) and name not in OF_EXAMPLES and name != "regions":
+        if not follows(name, statistics, num_classes) and name not in OF_EXAMPLES and name != "regions":
             yield name
 
 

@@ -17,18 +17,18 @@ from service.loss.checks import not_ignored
 from service.loss.focal import FocalLoss
 from service.loss.formula import cross_entropy_from_log_odds, focal_from_log_odds, focal_slope, log_focal_from_log_odds
 from service.loss.row_state import COUNTED, RowState
-from service.loss.score_tensors import ScoreTensors
+from service.loss.score_tensors import ScoreTensors, confidence_weighted_entropy
 from service.loss.scores import Scores, _masked
-from service.schema.request import FROM_STATISTIC
+from service.schema.request import FROM_STATISTIC, MAX_CLASSES
 
-# Class numbers of runs are int32.
-MAX_CLASSES = 2**31 - 1
 # Outputs that follow from the log-odds.
 FROM_LOG_ODDS = ("loss", "contribution", "cross_entropy", "p_t", "log_odds")
 
 
-def follows(output: str, statistics: Collection[str]) -> bool:
-    """True if an output of the elements follows from these statistics."""
+def follows(output: str, statistics: Collection[str], num_classes: int | None) -> bool:
+    """True if an output of the elements follows from these statistics; `num_classes` is None if unknown."""
+    if output == "confidence_weighted_entropy" and num_classes is None:
+        return False
     return output in FROM_LOG_ODDS or output in statistics or FROM_STATISTIC.get(output) in statistics
 
 
@@ -45,7 +45,11 @@ def invalid_values(name: str, values: Tensor, num_classes: int | None) -> Tensor
 
 @torch.no_grad()
 def statistics_scores(
-    module: FocalLoss, statistics: Mapping[str, Array], targets: Array, outputs: Sequence[str]
+    module: FocalLoss,
+    statistics: Mapping[str, Array],
+    targets: Array,
+    outputs: Sequence[str],
+    num_classes: int | None = None,
 ) -> Scores:
     """The scores of elements with one class.
 
@@ -54,12 +58,13 @@ def statistics_scores(
         statistics: `log_odds` and others, numbers (E,).
         targets: (E,) integers.
         outputs: Names that follow from the statistics; see `follows`.
+        num_classes: Number of classes; None if unknown.
     """
     classes = as_tensor(targets).long()
     alpha = None if module.alpha is None else module.alpha.to("cpu")
     wanted = {"log_odds", *(name if name in statistics else FROM_STATISTIC.get(name, "log_odds") for name in outputs)}
     sent = {name: as_tensor(statistics[name]).double() for name in wanted}
-    state = _states(module, sent, classes)
+    state = _states(module, sent, classes, num_classes)
     counted = state == COUNTED
     z = sent["log_odds"].masked_fill(~counted, 0)
     alpha_t = torch.ones_like(z) if alpha is None else alpha[classes.masked_fill(~counted, 0)]
@@ -69,6 +74,9 @@ def statistics_scores(
         "log_odds": lambda: z,
         "prediction": lambda: sent["prediction"].masked_fill(~counted, 0).long(),
         "normalized_margin": lambda: _normalized_margin(z, sent["logit_margin"]),
+        "confidence_weighted_entropy": lambda: confidence_weighted_entropy(
+            sent["entropy"], torch.sigmoid(z), num_classes or 2
+        ),
         "grad_norm": lambda: alpha_t * focal_slope(z, module.gamma) * _spread(z, sent["el2n"]),
     }
     loss = alpha_t * focal_from_log_odds(z, module.gamma)
@@ -81,10 +89,8 @@ def statistics_scores(
     return _masked(ScoreTensors(state, loss, log_loss, alpha_t, named))
 
 
-def _states(module: FocalLoss, statistics: Mapping[str, Tensor], classes: Tensor) -> Tensor:
+def _states(module: FocalLoss, statistics: Mapping[str, Tensor], classes: Tensor, num_classes: int | None) -> Tensor:
     """The state of each element, int8 `RowState`."""
-    # Without weights the number of classes is unknown.
-    num_classes = None if module.alpha is None else len(module.alpha)
     state = torch.zeros_like(classes, dtype=torch.int8)
     for name, values in statistics.items():
         state[invalid_values(name, values, num_classes)] = RowState.BAD_LOGIT

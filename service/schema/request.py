@@ -35,12 +35,14 @@ OUTPUTS = (
 REGIONS = "regions"
 # Scores of each element that a batch may hold in place of its logits; the first is required.
 STATISTICS = ("log_odds", "prediction", "entropy", "logit_margin", "normalized_margin", "el2n")
-# Outputs that follow from the log-odds and one more statistic.
-FROM_STATISTIC = {"normalized_margin": "logit_margin", "grad_norm": "el2n"}
+# Outputs that follow from the log-odds and one more statistic; the last one also from the number of classes.
+FROM_STATISTIC = {"normalized_margin": "logit_margin", "grad_norm": "el2n", "confidence_weighted_entropy": "entropy"}
 # Of each element; the others in OUTPUTS are numbers of an example.
 ELEMENT_OUTPUTS = tuple(name for name in OUTPUTS if name not in ("num_valid", "label_quality", "max_loss"))
 DEFAULT_OUTPUTS = ("loss", "contribution")
 MAX_OUTPUTS = 64
+# Class numbers of runs are int32.
+MAX_CLASSES = 2**31 - 1
 MAX_TOP_K = 1_000_000
 
 
@@ -61,6 +63,7 @@ class RequestOptions(BaseModel):
         within: How the loss of an example is made of those of its valid elements.
         elements: Outputs of each element; see ELEMENT_OUTPUTS.
         top_regions: Largest number of regions of each example; None: 10 if `outputs` has `regions`.
+        num_classes: Number of classes in softmax mode, which logits tell and statistics do not; None: unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -77,6 +80,7 @@ class RequestOptions(BaseModel):
     within: Within = "mean"
     elements: Annotated[tuple[str, ...], Field(fail_fast=True, max_length=MAX_OUTPUTS), BeforeValidator(as_tuple)] = ()
     top_regions: Annotated[int, Field(ge=0, le=MAX_REGIONS)] | None = None
+    num_classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] | None = None
 
     @classmethod
     def parse(cls, value: object) -> RequestOptions:

@@ -24,8 +24,7 @@ from tests.compute.structured import Structured, structured_batches
 from tests.services import running_app
 from tests.strategies import at_most
 
-# It needs the number of classes.
-NEEDS_LOGITS = ("confidence_weighted_entropy",)
+LOGITS = np.array([[2.0, 0.1, -1.0], [0.3, 0.2, 0.9]], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +37,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LossClient]:
 
 
 def options_of(case: Structured) -> dict[str, Any]:
-    sigmoid = case.config["mode"] == "sigmoid"
-    outputs = [name for name in OUTPUTS if (sigmoid or name not in NEEDS_LOGITS) and name != "prediction"]
-    elements = ["loss", "prediction", "grad_norm", "normalized_margin", "contribution"]
+    outputs = [name for name in OUTPUTS if name != "prediction"]
+    elements = ["loss", "prediction", "confidence_weighted_entropy", "grad_norm", "normalized_margin", "contribution"]
     return {"layout": case.layout, "outputs": outputs, "elements": elements, "top_regions": 5, "top_k": 3}
 
 
@@ -107,6 +105,17 @@ def test_batches_and_streams(client: LossClient) -> None:
     ]
     sizes = client.loss_batches([(rng.normal(size=(1, 2, n)), np.zeros((1, n), int)) for n in (2, 3)], **options)
     assert [batch.per_element["p_t"].shape for batch in sizes.batches] == [(1, 2), (1, 3)]
+
+
+def test_the_number_of_classes_is_sent(client: LossClient) -> None:
+    outputs = ["confidence_weighted_entropy"]
+    expected = client.loss(LOGITS, [0, 1], outputs=outputs)
+    assert_same(client.loss(LOGITS, [0, 1], outputs=outputs, reduce=True), expected)
+    # Batches of several widths have no common number.
+    with pytest.raises(NeedsLogitsError):
+        client.loss_batches([(LOGITS, [0, 1]), (LOGITS[:, :2], [0, 1])], outputs=outputs, reduce=True)
+    stream = client.stream([(LOGITS, [0, 1]), (LOGITS[:, :2], [0, 1])], outputs=outputs, reduce=True)
+    assert len(list(stream)) == 2
 
 
 def test_async_client(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -14,9 +14,6 @@ from service.schema.request import OUTPUTS, STATISTICS, Batch
 from tests.compute.sample_requests import REDUCTIONS, compute
 from tests.compute.structured import Structured, structured_batches
 
-# They follow from more than the statistics.
-NEED_LOGITS = ("confidence_weighted_entropy",)
-
 
 def reduced(case: Structured) -> Batch:
     """The batch of a case with the statistics of its logits."""
@@ -29,8 +26,7 @@ def reduced(case: Structured) -> Batch:
 
 @given(case=structured_batches(), reduction=st.sampled_from(REDUCTIONS))
 def test_the_result_is_that_of_the_logits(case: Structured, reduction: str) -> None:
-    sigmoid = case.config["mode"] == "sigmoid"
-    outputs = [name for name in OUTPUTS if (sigmoid or name not in NEED_LOGITS) and name != "prediction"]
+    outputs = [name for name in OUTPUTS if name != "prediction"]
     options: dict[str, Any] = {
         "layout": case.layout,
         "outputs": [*outputs, "regions"],
@@ -78,7 +74,7 @@ def with_log_odds(log_odds: Any, targets: Any, **statistics: Any) -> Batch:
             InvalidTargetError,
             r"row 1: target 3 .*\[0, 2\)",
         ),
-        (with_log_odds([1.0], [-1]), {}, {}, InvalidTargetError, "target -1 is negative"),
+        (with_log_odds([1.0], [-1]), {}, {}, InvalidTargetError, r"target -1 is outside \[0, 2147483647\)"),
         (with_log_odds([1.0], [0], logits=[1.0]), {}, {}, InvalidRequestError, "unknown statistic 'logits'"),
         (
             Batch(np.zeros((1, 2)), np.array([0]), statistics={"log_odds": np.ones(1)}),
@@ -111,6 +107,24 @@ def test_invalid_statistic(name: str, value: float) -> None:
         compute([batch], {"alpha": [1.0, 2.0]}, outputs=["loss", name])
     # An output that does not need the statistic does not read it.
     assert compute([batch], {"alpha": [1.0, 2.0]}).loss is not None
+
+
+def test_number_of_classes() -> None:
+    batch = with_log_odds([1.0, 2.0], [0, 3], prediction=[4, 0], entropy=[0.5, 0.25])
+    outputs = ["confidence_weighted_entropy"]
+    with pytest.raises(NeedsLogitsError, match="confidence_weighted_entropy does not follow"):
+        compute([batch], outputs=outputs)
+    assert compute([batch], outputs=outputs, num_classes=5).num_examples == 2
+    with pytest.raises(InvalidTargetError, match=r"row 1: target 3 is outside \[0, 3\)"):
+        compute([batch], num_classes=3)
+    with pytest.raises(InvalidLogitError, match="row 0: prediction 4 is not the number of a class"):
+        compute([batch], elements=["prediction"], num_classes=4)
+    with pytest.raises(ShapeError, match="alpha has 2 weights, num_classes is 4"):
+        compute([batch], {"alpha": [1.0, 2.0]}, num_classes=4)
+    with pytest.raises(ShapeError, match="num_classes is 4, the logits have 3 classes"):
+        compute([Batch(np.zeros((1, 3)), np.array([0]))], num_classes=4)
+    with pytest.raises(InvalidRequestError, match="num_classes is for softmax mode"):
+        compute([batch], {"mode": "sigmoid"}, num_classes=4)
 
 
 def test_outputs_that_follow_from_a_statistic() -> None:
