@@ -130,6 +130,8 @@ def test_an_invalid_batch_is_an_error_and_stores_nothing(client: httpx.Client, n
     [
         ({"config": {"gamma": -1}}, "invalid_config"),
         ({"config": {"label_smoothing": 0.1}}, "invalid_request"),
+        ({"config": {"mode": "sigmoid", "gamma_negative": 0}}, "invalid_request"),
+        ({"config": {"mode": "sigmoid", "clip": 0.05}}, "invalid_request"),
         ({"class_names": ["a"]}, "invalid_request"),
         ({"class_names": ["a", "a"]}, "invalid_request"),
         ({"class_names": ["a", "b"], "config": {"alpha": [1, 2, 3]}}, "invalid_request"),
@@ -167,6 +169,14 @@ def test_a_run_of_binary_labels(client: httpx.Client, new_run: NewRun) -> None:
     assert "row 1" in detail
     two_labels = {"logits": [[1.0, 2.0]], "targets": [[0, 1]], "ids": ["x"]}
     problem(put(client, run, two_labels, "0/c"), 422, "invalid_shape")
+
+
+def test_a_run_keeps_one_class_of_each_example(client: httpx.Client, new_run: NewRun) -> None:
+    run, ids = new_run(), {"ids": ["a"]}
+    dense = {"layout": "dense", "logits": [[[0.0, 1.0], [2.0, 3.0]]], "targets": [[0, 1]]}
+    problem(put(client, run, dense | ids), 422, "layout_not_stored")
+    problem(put(client, run, {"logits": [[0.0, 1.0]], "targets": [[0.5, 0.5]]} | ids), 422, "invalid_shape")
+    assert client.get(f"/runs/{run}").json()["epochs"] == []
 
 
 def test_what_if_losses_equal_those_of_loss_with_that_configuration(client: httpx.Client, new_run: NewRun) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from service.schema.config import Reduction
 from service.schema.result import EXCLUDED_LISTED, BatchResult, Excluded, HardExample, LossResult, Totals
+from service.schema.structure import DivisorName
 
 
 def batch(loss_sum: float, num_examples: int = 4, *, alpha_sum: float = 2.0, num_excluded: int = 0) -> BatchResult:
@@ -18,6 +19,7 @@ def batch(loss_sum: float, num_examples: int = 4, *, alpha_sum: float = 2.0, num
         num_ignored=1,
         num_excluded=num_excluded,
         per_example={"loss": np.full(num_examples, loss_sum)},
+        num_elements=10,
     )
 
 
@@ -43,6 +45,17 @@ class TestTotals:
     def test_mean_over_no_example_is_none(self) -> None:
         assert Totals("mean", 0).loss is None
         assert Totals("sum", 0).loss == 0
+
+    @pytest.mark.parametrize(
+        ("divisor", "loss"), [("examples", 6 / 5), ("positives", 6 / 5), ("elements", 6 / 20), (2.5, 6 / 2.5)]
+    )
+    def test_the_divisor_of_a_mean(self, divisor: DivisorName | float, loss: float) -> None:
+        totals = Totals("mean", 0, divisor=divisor)
+        totals.add_result(result_of(batch(2.0), batch(4.0, num_excluded=1), hardest=[], excluded=[]))
+        assert totals.loss == pytest.approx(loss)
+        assert totals.result().num_elements == 20
+        assert Totals("sum", 0, divisor=divisor).denominator == 1
+        assert Totals("weighted_mean", 0, divisor="elements", alpha_sum=7.0, num_elements=3).denominator == 7
 
     def test_hardest_are_ordered_by_log_loss_if_known(self) -> None:
         totals = Totals("mean", 2)

@@ -324,6 +324,24 @@ def test_sigmoid_labels_are_scored(tmp_path: Path) -> None:
     assert summary.loss == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_a_sum_is_over_the_labels_of_an_example(tmp_path: Path, reduction: Any) -> None:
+    labels = (RNG.random((ROWS, CLASSES)) > 0.5).astype(np.float32)
+    labels[3, 1:] = -100
+    np.savez(tmp_path / "in.npz", logits=LOGITS, targets=labels)
+    config = LossConfig(mode="sigmoid", gamma=0.0, reduction=reduction)
+    summary = score(tmp_path / "in.npz", tmp_path / "out.parquet", config=config)
+    x, y, counted = torch.from_numpy(LOGITS), torch.from_numpy(labels).clamp(min=0), torch.from_numpy(labels >= 0)
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(x, y, reduction="none").double() * counted
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    np.testing.assert_allclose(table["contribution"], losses.sum(1), rtol=1e-5)
+    means = losses.sum(1) / counted.sum(1)
+    np.testing.assert_allclose(table["loss"], means, rtol=1e-5)
+    assert "num_valid" not in table.column_names
+    assert summary.loss_sum == pytest.approx(losses.sum().item(), rel=1e-6)
+    assert summary.hardest[0].contribution == pytest.approx(losses.sum(1)[means.argmax()].item(), rel=1e-6)
+
+
 def test_a_csv_file_of_scores_has_no_cell_that_a_spreadsheet_evaluates(tmp_path: Path) -> None:
     rows = pa.table({"logits": [[1.0, 2.0]] * 2, "y": [0, 1], "id": ["=1+1", "-5"]})
     pyarrow.parquet.write_table(rows, tmp_path / "in.parquet")
