@@ -45,7 +45,8 @@ def sum_confidences(logits: Any, by_rows: bool, targets: Any, sums: Any, block: 
         for lane in range(count):
             target = targets[first + lane]
             if target >= 0:
-                scaled = np.int64(np.rint(block[target, lane] * 2.0**52))
+                # Adding 2^52 rounds to an integer; rint is a call.
+                scaled = np.int64((block[target, lane] * 2.0**52 + 2.0**52) - 2.0**52)
                 sums[0, target] += 1
                 sums[1, target] += scaled >> 26
                 sums[2, target] += scaled & (2**26 - 1)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.diagnostics.chunks import Booleans, Floats, Integers, ProbabilitySums
+from service.diagnostics.elements import label_kernels
 from service.diagnostics.elements.cutoffs import Cutoffs, CutoffSearch, Taker
 from service.diagnostics.elements.filters import RANKINGS, FilterName, Ranking, all_if_enough, num_wanted
 from service.diagnostics.label_errors import TOLERANCE, ConfidentLearning, thresholds_of
 from service.diagnostics.pair_counts import PairCounts
 
-# Elements whose intermediate results stay in the processor's cache.
+# Targets whose intermediate results stay in the processor's cache.
 _BLOCK = 2**15
 
 
@@ -93,21 +94,29 @@ def find_label_issues(
     Raises:
         ValueError: A chunk has another number of labels.
     """
-    thresholds, counts = _thresholds(chunks, num_labels)
+    sums = ProbabilitySums(num_labels * 2)
+    for block in _blocks(chunks(), num_labels):
+        sums.add_sums(block.sums())
+    thresholds = thresholds_of(sums)
+
+    # Targets that are less likely than their opposite are the only ones that a filter marks.
     searches: dict[Ranking, CutoffSearch] = {
-        ranking: CutoffSearch(num_labels * _groups(ranking), least=-0.5 if ranking != "pair_margin" else 0)
+        ranking: CutoffSearch(num_labels * _groups(ranking), least=0 if ranking == "pair_margin" else -0.5)
         for ranking in RANKINGS[filter_by]
     }
-    labels, available = _estimates(chunks, thresholds, counts, searches)
-    wanted = {ranking: _wanted(ranking, labels, available) for ranking in searches}
+    joint, suspects = (np.zeros((num_labels * 2, 3), np.int64) for _ in range(2))
+    for block in _blocks(chunks(), num_labels):
+        _add(searches, block.suggestions(thresholds, joint, suspects)[0])
+    labels = _estimates(thresholds, sums.counts, joint, suspects)
+
+    wanted = {ranking: all_if_enough(_wanted(ranking, labels), search.counts) for ranking, search in searches.items()}
     while True:
         for ranking, search in searches.items():
             search.narrow(wanted[ranking])
         if all(search.finished for search in searches.values()):
             break
         for block in _blocks(chunks(), num_labels):
-            rows, _, _ = _differing(block)
-            _add(searches, rows)
+            _add(searches, block.differing())
     return LabelIssues(labels, filter_by, {ranking: search.cutoffs for ranking, search in searches.items()})
 
 
@@ -116,39 +125,60 @@ class LabelMarker:
 
     def __init__(self, issues: LabelIssues) -> None:
         self._issues = issues
-        self._thresholds = issues.thresholds
         self._takers = {ranking: Taker(cutoffs) for ranking, cutoffs in issues.cutoffs.items()}
 
     def mark(self, chunk: LabelChunk) -> Booleans:
         """(n, L) bool, the targets that the filter marks."""
-        blocks = _blocks([chunk], len(self._issues.labels))
-        marks = [self._mark(block).reshape(-1, chunk.num_labels) for block in blocks]
-        return np.concatenate([np.zeros((0, chunk.num_labels), np.bool_), *marks])
+        marks = [self._mark(block) for block in _blocks([chunk], len(self._issues.labels))]
+        return np.concatenate([np.zeros(0, np.bool_), *marks]).reshape(chunk.targets.shape)
 
     def _mark(self, block: _Block) -> Booleans:
-        rows, _, differs = _differing(block)
         if self._issues.filter_by == "confident_learning":
-            return _suggestions(block, self._thresholds)[1] & differs
-        taken: Booleans = np.ones(len(rows.labels), np.bool_)
+            joint, suspects = (np.zeros((block.num_labels * 2, 3), np.int64) for _ in range(2))
+            return block.suggestions(self._issues.thresholds.reshape(-1), joint, suspects)[1]
+        differing = block.differing()
+        taken: Booleans = np.ones(len(differing.places), np.bool_)
         for ranking, taker in self._takers.items():
-            taken &= taker.take(rows.groups(ranking), rows.values(ranking))
-        differs[rows.places] = taken
-        return differs
+            taken &= taker.take(differing.groups(ranking), differing.values(ranking))
+        marks: Booleans = np.zeros(len(block.targets), np.bool_)
+        marks[differing.places[taken]] = True
+        return marks
 
 
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Targets of some examples, flat: the label, the target (-1: ignored), p of the target and of its opposite."""
+class Scores(NamedTuple):
+    """Probabilities of targets.
 
-    labels: Integers
-    targets: NDArray[np.int8]
+    Args:
+        positive: (n, L) float64 in [0, 1], that of a positive target.
+        given: (n, L) float64 in [0, 1], that of the given target: cleanlab's score of a label; NaN for an ignored one.
+    """
+
+    positive: Floats
     given: Floats
-    other: Floats
+
+
+def scores(chunk: LabelChunk) -> Scores:
+    """Probabilities of the targets of a chunk."""
+    positive, given = np.zeros(chunk.targets.shape), np.zeros(chunk.targets.shape)
+    for block in _blocks([chunk], chunk.num_labels):
+        part = slice(block.start, block.start + len(block.targets))
+        label_kernels.write_probabilities(
+            block.logits, block.targets, positive.reshape(-1)[part], given.reshape(-1)[part], _lanes()
+        )
+    return Scores(positive, given)
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """Targets that are less likely than their opposite, and their places in a block."""
+class _Differing:
+    """Targets that are less likely than their opposite.
+
+    Args:
+        places: (m,) int64, places in a block.
+        labels: (m,) int64.
+        targets: (m,) int8, 0 or 1.
+        given: (m,) float64, probabilities of the targets.
+        other: (m,) float64, probabilities of their opposites.
+    """
 
     places: Integers
     labels: Integers
@@ -157,26 +187,72 @@ class _Rows:
     other: Floats
 
     def groups(self, ranking: Ranking) -> Integers:
-        """(m,) int64, the group of each target: label and target, or the label."""
+        """(m,) int64, label and target, or the label."""
         return self.labels * 2 + self.targets if _groups(ranking) == 2 else self.labels
 
     def values(self, ranking: Ranking) -> Floats:
-        """(m,) float64, the largest are taken."""
+        """(m,) float64, of which the largest are taken."""
         if ranking == "pair_margin":
             return self.other - self.given
         return -self.given if ranking != "margin" else -((self.given - self.other + 1) / 2)
 
 
-def probabilities(logits: NDArray[np.floating[Any]]) -> Floats:
-    """(n, L) float64 in [0, 1], the probabilities of positive targets."""
-    with np.errstate(over="ignore"):
-        return np.asarray(1 / (1 + np.exp(-np.array(logits, np.float64, order="C"))))
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Flat targets and logits of whole rows, from the target number `start` of a chunk on."""
+
+    start: int
+    num_labels: int
+    targets: NDArray[np.int8]
+    logits: NDArray[np.floating[Any]]
+
+    def sums(self) -> Integers:
+        """(3, 2 L) int64: see `ProbabilitySums.add_sums`."""
+        sums: Integers = np.zeros((self.num_labels * 2, 3), np.int64)
+        label_kernels.sum_confidences(self.logits, self.targets, self.num_labels, sums, _lanes())
+        return sums.T
+
+    def suggestions(self, thresholds: Floats, joint: Integers, suspects: Integers) -> tuple[_Differing, Booleans]:
+        """Count suggestions, and return the targets that differ and a mask of the suspects."""
+        suspected: Booleans = np.zeros(len(self.targets), np.bool_)
+        places, p = self._room()
+        reach = np.resize(thresholds.reshape(-1, 2) - TOLERANCE, (self.num_labels + label_kernels.LANES, 2)).T
+        number = label_kernels.count_suggestions(
+            self.logits,
+            self.targets,
+            self.num_labels,
+            np.ascontiguousarray(reach),
+            joint,
+            suspects,
+            suspected,
+            places,
+            p,
+            _lanes(),
+        )
+        return self._differing(places[:number], p[:number]), suspected
+
+    def differing(self) -> _Differing:
+        """The targets that are less likely than their opposite."""
+        places, p = self._room()
+        number = label_kernels.write_differing(self.logits, self.targets, places, p, _lanes())
+        return self._differing(places[:number], p[:number])
+
+    def _room(self) -> tuple[Integers, Floats]:
+        return np.empty(len(self.targets), np.int64), np.empty(len(self.targets))
+
+    def _differing(self, places: Integers, positive: Floats) -> _Differing:
+        targets, negative = self.targets[places], 1 - positive
+        given, other = np.where(targets == 1, (positive, negative), (negative, positive))
+        return _Differing(places, places % self.num_labels, targets, given, other)
 
 
-def scores(chunk: LabelChunk) -> Floats:
-    """(n, L) float64 in [0, 1], the probability of each target, NaN for an ignored one."""
-    positive = probabilities(chunk.logits)
-    return np.where(chunk.targets < 0, np.nan, np.where(chunk.targets == 1, positive, 1 - positive))
+def _lanes() -> Floats:
+    return np.empty((label_kernels.NUM_LANES, label_kernels.LANES))
+
+
+def _flat(logits: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    wide = logits if logits.dtype in {np.dtype(np.float32), np.dtype(np.float64)} else logits.astype(np.float32)
+    return np.ascontiguousarray(wide).reshape(-1)
 
 
 def _groups(ranking: Ranking) -> int:
@@ -185,94 +261,32 @@ def _groups(ranking: Ranking) -> int:
 
 def _blocks(chunks: Iterable[LabelChunk], num_labels: int) -> Iterator[_Block]:
     step = max(_BLOCK // max(num_labels, 1), 1)
-    labels = np.tile(np.arange(num_labels), step)
     for chunk in chunks:
         if chunk.num_labels != num_labels:
             raise ValueError(f"logits have {chunk.num_labels} labels, not {num_labels}")
         for start in range(0, len(chunk.logits), step):
-            targets = chunk.targets[start : start + step].reshape(-1)
-            positive = probabilities(chunk.logits[start : start + step]).reshape(-1)
-            negative = 1 - positive
-            is_positive = targets == 1
-            given, other = np.where(is_positive, positive, negative), np.where(is_positive, negative, positive)
-            yield _Block(labels[: len(targets)], targets, given, other)
+            targets = np.ascontiguousarray(chunk.targets[start : start + step]).reshape(-1)
+            yield _Block(start * num_labels, num_labels, targets, _flat(chunk.logits[start : start + step]))
 
 
-def _thresholds(chunks: LabelChunks, num_labels: int) -> tuple[Floats, Integers]:
-    """(L, 2) thresholds, and the number of negative and positive targets."""
-    sums = ProbabilitySums(num_labels * 2)
-    for block in _blocks(chunks(), num_labels):
-        counted = block.targets >= 0
-        groups, given = block.labels * 2 + block.targets, block.given
-        if counted.all():
-            sums.add(groups, given)
-        else:
-            sums.add(groups[counted], given[counted])
-    return thresholds_of(sums).reshape(-1, 2), sums.counts.reshape(-1, 2)
+def _add(searches: dict[Ranking, CutoffSearch], differing: _Differing) -> None:
+    for ranking, search in searches.items():
+        search.add(differing.groups(ranking), differing.values(ranking))
 
 
 def _estimates(
-    chunks: LabelChunks, thresholds: Floats, counts: Integers, searches: dict[Ranking, CutoffSearch]
-) -> tuple[tuple[ConfidentLearning, ...], Integers]:
-    """The estimates for each label, and (L, 2) targets that are less likely than their opposite."""
-    num_labels = len(thresholds)
-    joint: Integers = np.zeros(num_labels * 4, np.int64)
-    suspects: Integers = np.zeros(num_labels * 4, np.int64)
-    available: Integers = np.zeros(num_labels * 2, np.int64)
-    for block in _blocks(chunks(), num_labels):
-        suggests_given, suggests_other = _suggestions(block, thresholds)
-        rows, cells, differs = _differing(block)
-        same = np.flatnonzero(suggests_given)
-        joint += np.bincount((block.labels[same] * 2 + block.targets[same]) * 2 + block.targets[same], None, len(joint))
-        opposite = np.flatnonzero(suggests_other)
-        joint += np.bincount(_opposite_cells(block, opposite), None, len(joint))
-        suspects += np.bincount(_opposite_cells(block, opposite[differs[opposite]]), None, len(joint))
-        available += np.bincount(cells, None, len(available))
-        _add(searches, rows)
-    shape = num_labels, 2, 2
-    tables = zip(thresholds, counts, joint.reshape(shape), suspects.reshape(shape), strict=True)
-    labels = tuple(
-        ConfidentLearning.of(t, n, PairCounts.from_matrix(pairs), PairCounts.from_matrix(marked))
-        for t, n, pairs, marked in tables
+    thresholds: Floats, counts: Integers, joint: Integers, suspects: Integers
+) -> tuple[ConfidentLearning, ...]:
+    tables = (table[:, :2].reshape(-1, 2, 2) for table in (joint, suspects))
+    rows = zip(thresholds.reshape(-1, 2), counts.reshape(-1, 2), *tables, strict=True)
+    return tuple(
+        ConfidentLearning.of(least, number, PairCounts.from_matrix(pairs), PairCounts.from_matrix(marked))
+        for least, number, pairs, marked in rows
     )
-    return labels, available.reshape(-1, 2)
 
 
-def _opposite_cells(block: _Block, places: Integers) -> Integers:
-    """The cells [label, target, 1 - target] of targets."""
-    targets = block.targets[places]
-    return (block.labels[places] * 2 + targets) * 2 + (1 - targets)
-
-
-def _suggestions(block: _Block, thresholds: Floats) -> tuple[Booleans, Booleans]:
-    """The targets that are confidently right, and those that are confidently wrong: see `label_errors`."""
-    places = block.labels * 2 + block.targets
-    reach = (thresholds - TOLERANCE).reshape(-1)
-    counted = block.targets >= 0
-    by_given = (block.given >= reach[places]) & counted
-    by_other = (block.other >= reach[places ^ 1]) & counted
-    # If both are reached the more likely one counts, and the negative one of equal ones.
-    wrong = by_other & (~by_given | (block.other > block.given) | ((block.other == block.given) & (block.targets == 1)))
-    return (by_given | by_other) & ~wrong, wrong
-
-
-def _differing(block: _Block) -> tuple[_Rows, Integers, Booleans]:
-    """The targets that are less likely than their opposite, their groups of label and target, and a mask of them."""
-    raised = block.given + TOLERANCE
-    differs = (block.other > raised) & (block.targets >= 0) | ((block.other == raised) & (block.targets == 1))
-    places = np.flatnonzero(differs)
-    labels, targets = block.labels[places], block.targets[places]
-    return _Rows(places, labels, targets, block.given[places], block.other[places]), labels * 2 + targets, differs
-
-
-def _add(searches: dict[Ranking, CutoffSearch], rows: _Rows) -> None:
-    for ranking, search in searches.items():
-        search.add(rows.groups(ranking), rows.values(ranking))
-
-
-def _wanted(ranking: Ranking, labels: tuple[ConfidentLearning, ...], available: Integers) -> Integers:
+def _wanted(ranking: Ranking, labels: tuple[ConfidentLearning, ...]) -> Integers:
     wanted = [num_wanted(ranking, label) for label in labels]
     if ranking == "pair_margin":
         wanted = [pairs[[0, 1], [1, 0]] for pairs in wanted]
-    numbers = np.array(wanted, np.int64).reshape(-1)
-    return all_if_enough(numbers, (available if _groups(ranking) == 2 else available.sum(axis=1)).reshape(-1))
+    return np.array(wanted, np.int64).reshape(-1)

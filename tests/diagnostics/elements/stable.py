@@ -12,6 +12,10 @@ import numpy as np
 
 @contextmanager
 def stable_sorts() -> Iterator[None]:
-    """Replace numpy's `argsort` by a stable one: its AVX-512, AVX2 and plain sorts order ties differently."""
-    with mock.patch.object(np, "argsort", functools.partial(np.argsort, kind="stable")):
+    """Replace numpy's `argsort` by a stable one: its AVX-512, AVX2 and plain sorts order ties differently.
+
+    cleanlab works in this process, where the replacement is.
+    """
+    stable = functools.partial(np.argsort, kind="stable")
+    with mock.patch.object(np, "argsort", stable), mock.patch("psutil.cpu_count", return_value=1):
         yield

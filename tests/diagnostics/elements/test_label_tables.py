@@ -12,7 +12,7 @@ from cleanlab.multilabel_classification.rank import get_label_quality_scores
 
 from service.diagnostics.elements.label_quality import exponential_moving_average, mean, minimum, softmin
 from service.diagnostics.elements.label_tables import LabelIssueCounts
-from service.diagnostics.elements.labels import LabelChunk, LabelMarker, probabilities, scores
+from service.diagnostics.elements.labels import LabelChunk, LabelMarker, scores
 from service.diagnostics.elements.labels import find_label_issues as find
 from tests.diagnostics.elements.stable import stable_sorts
 from tests.diagnostics.elements.test_labels import noisy, split
@@ -29,7 +29,7 @@ def counted(chunk: LabelChunk, size: int | None = None) -> LabelIssueCounts:
 
 def test_equals_cleanlab() -> None:
     chunk = noisy(3, 2000, 5)
-    labels, p = [np.flatnonzero(row).tolist() for row in chunk.targets], probabilities(chunk.logits)
+    labels, p = [np.flatnonzero(row).tolist() for row in chunk.targets], scores(chunk).positive
     with stable_sorts(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "May not flag all label issues")
         common = reference.common_multilabel_issues(labels, p)
@@ -56,8 +56,8 @@ def test_equals_cleanlab() -> None:
 
 def test_scores_equal_cleanlab() -> None:
     chunk = noisy(4, 300, 7)
-    labels, p = [np.flatnonzero(row).tolist() for row in chunk.targets], probabilities(chunk.logits)
-    ours = scores(chunk)
+    labels, p = [np.flatnonzero(row).tolist() for row in chunk.targets], scores(chunk).positive
+    ours = scores(chunk).given
     for method, values in (
         ({"method": "exponential_moving_average", "alpha": 0.8}, exponential_moving_average(ours)),
         ({"method": "softmin", "temperature": 0.1}, softmin(ours)),
@@ -80,7 +80,7 @@ def test_ignored_targets_do_not_count() -> None:
     table = counts.label_quality()
     noise = dict(zip(table.labels.tolist(), table.label_noise.tolist(), strict=True))
     assert noise == {label: one.label_quality().label_noise[0] for label, one in enumerate(alone)}
-    assert np.isnan(scores(LabelChunk(targets, chunk.logits))).sum() == ignored.sum()
+    assert np.isnan(scores(LabelChunk(targets, chunk.logits)).given).sum() == ignored.sum()
 
 
 def test_no_examples() -> None:

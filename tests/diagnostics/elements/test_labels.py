@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.datasets import make_multilabel_classification
 
-from service.diagnostics.chunks import Booleans, Floats
+from service.diagnostics.chunks import Booleans
 from service.diagnostics.elements.filters import FilterName
 from service.diagnostics.elements.labels import (
     LabelChunk,
@@ -24,7 +24,7 @@ from service.diagnostics.elements.labels import (
     LabelIssues,
     LabelMarker,
     find_label_issues,
-    probabilities,
+    scores,
 )
 from tests.diagnostics.elements.stable import stable_sorts
 from tests.diagnostics.samples import dense
@@ -55,7 +55,7 @@ def learn(
 
 
 def assert_equals_cleanlab(chunk: LabelChunk, filter_by: FilterName, size: int | None = None) -> None:
-    p, targets = probabilities(chunk.logits), chunk.targets
+    p, targets = scores(chunk).positive, chunk.targets
     labels = [np.flatnonzero(row).tolist() for row in targets]
     with stable_sorts(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "May not flag all label issues")
@@ -139,10 +139,13 @@ def test_memory_does_not_grow_with_rows() -> None:
         tracemalloc.stop()
         return highest
 
+    find_label_issues(lambda: [block], 5)  # compiles
     few, many = (peak(lambda number=number: find_label_issues(lambda: [block] * number, 5)) for number in (4, 40))
     assert many < few + 50_000
 
 
 def test_probabilities_of_extreme_logits() -> None:
-    values: Floats = probabilities(np.array([[-np.inf, np.inf, 0, -800, 800]]))
-    assert values.tolist() == [[0, 1, 0.5, 0, 1]]
+    chunk = LabelChunk(np.array([[1, 0, 0, 0, -1]], np.int8), np.array([[-np.inf, np.inf, 0, -800, 800]]))
+    positive, given_targets = scores(chunk)
+    assert positive.tolist() == [[0, 1, 0.5, 0, 1]]
+    np.testing.assert_array_equal(given_targets, [[0, 0, 0.5, 1, np.nan]])
