@@ -331,8 +331,12 @@ def test_a_sum_is_over_the_labels_of_an_example(tmp_path: Path, reduction: Any) 
     np.savez(tmp_path / "in.npz", logits=LOGITS, targets=labels)
     config = LossConfig(mode="sigmoid", gamma=0.0, reduction=reduction)
     summary = score(tmp_path / "in.npz", tmp_path / "out.parquet", config=config)
-    x, y, counted = torch.from_numpy(LOGITS), torch.from_numpy(labels).clamp(min=0), torch.from_numpy(labels >= 0)
-    losses = torch.nn.functional.binary_cross_entropy_with_logits(x, y, reduction="none").double() * counted
+    x, y, counted = (
+        torch.from_numpy(LOGITS).double(),
+        torch.from_numpy(labels).clamp(min=0),
+        torch.from_numpy(labels >= 0),
+    )
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(x, y.double(), reduction="none") * counted
     table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
     np.testing.assert_allclose(table["contribution"], losses.sum(1), rtol=1e-5)
     means = losses.sum(1) / counted.sum(1)
