@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.api.admission import Admission
+from service.api.allocator import limit_arenas
 from service.api.background import RunWork
 from service.api.configurations import Configurations
 from service.api.http import openapi
@@ -89,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Raises:
         DeviceUnavailableError: The machine lacks the device of the settings.
     """
+    limit_arenas()
     service = _service(settings or Settings())
 
     @asynccontextmanager
