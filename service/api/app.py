@@ -17,7 +17,6 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.api.admission import Admission
-from service.api.allocator import limit_arenas
 from service.api.background import RunWork
 from service.api.configurations import Configurations
 from service.api.http import openapi
@@ -90,7 +89,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Raises:
         DeviceUnavailableError: The machine lacks the device of the settings.
     """
-    limit_arenas()
     service = _service(settings or Settings())
 
     @asynccontextmanager
