@@ -65,7 +65,7 @@ class _Choice:
         self._rule = rule
         self._ids: set[str] = set()
         self._classes: Counter[int] = Counter()
-        self._values: Counter[bytes] = Counter()
+        self._values: Counter[str] = Counter()
         self._parts: list[pa.Table] = []
 
     def take(self, batches: Iterable[pa.RecordBatch], *, is_reserved: bool) -> None:
@@ -106,10 +106,11 @@ class _Choice:
         return pa.concat_tables(self._parts).sort_by("place")
 
 
-def _capped_value(text: str | None) -> bytes | None:
+def _capped_value(text: str | None) -> str | None:
     """A value of the capped attribute as JSON with sorted names; None if the example has none."""
     value = orjson.loads(text) if text else None
-    return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    # A text of its own: orjson's result stays in a buffer of some KB.
+    return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def apportion(budget: int, weights: Mapping[int, float], least: int = 0) -> dict[int, int]:

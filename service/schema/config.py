@@ -25,7 +25,7 @@ from pydantic import (
 from service.errors import InvalidConfigError
 from service.schema.faults import validation_fault
 
-MAX_CLASSES = 1_000_000
+MAX_CLASSES = 2**19
 WEIGHTS_AT_ONCE = 10_000
 # Adding 0 turns -0 into 0: both are one value, and SQL reads the sign of the other as a comment.
 WithoutSignOfZero = AfterValidator(lambda value: value + 0.0)

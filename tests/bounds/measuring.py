@@ -17,7 +17,7 @@ import httpx
 from tests.bounds.worst_request import MB, NEW, WorstRequest
 from tests.live.server_process import ServerProcess
 
-# The bars: bytes for each byte of a body or a reply, and in addition; seconds for each MB.
+# The bars: bytes for each byte of a body, a reply or a stored file, and in addition; seconds for each MB.
 BYTES_PER_BYTE, FURTHER_BYTES = 4, 64 * MB
 SECONDS_PER_MB, LEAST_S = 2.0, 2.0
 LARGEST_ERROR_BYTES = MB // 4
@@ -39,6 +39,7 @@ class Measurement:
         status: Status of the reply; 0 if the service did not answer.
         code: Code of the error; empty for a reply without one.
         reply_bytes: Bytes of the reply's body.
+        stored_bytes: Growth of the data directory.
         grown_bytes: Growth of the peak of resident memory, over all processes.
         wall_s: Seconds until the end of the reply.
         cpu_s: Seconds of processor time of all processes meanwhile.
@@ -49,6 +50,7 @@ class Measurement:
     status: int
     code: str
     reply_bytes: int
+    stored_bytes: int
     grown_bytes: int
     wall_s: float
     cpu_s: float
@@ -56,8 +58,8 @@ class Measurement:
 
     @property
     def counted_bytes(self) -> int:
-        """Bytes of the body or of the reply."""
-        return max(self.request.size, self.reply_bytes)
+        """Bytes of the body, of the reply, or of what was stored."""
+        return max(self.request.size, self.reply_bytes, self.stored_bytes)
 
     @property
     def seconds(self) -> float:
@@ -197,6 +199,7 @@ def measure(server: ServerProcess, request: WorstRequest, new: str) -> Measureme
         for before in request.before:
             send(client, before, new)
         status, code, size = 0, "no answer", 0
+        stored = _bytes_below(server.data_dir)
         with Watch(server, give_up_after_s) as watch:
             start = time.perf_counter()
             with suppress(httpx.TransportError):
@@ -204,7 +207,13 @@ def measure(server: ServerProcess, request: WorstRequest, new: str) -> Measureme
                 status, size = reply.status_code, len(reply.content)
                 code = reply.json()["code"] if "problem" in reply.headers.get("content-type", "") else ""
             wall_s = time.perf_counter() - start
-    return Measurement(request, status, code, size, watch.grown_bytes, wall_s, watch.cpu_s, watch.longest_s)
+    stored = _bytes_below(server.data_dir) - stored
+    return Measurement(request, status, code, size, stored, watch.grown_bytes, wall_s, watch.cpu_s, watch.longest_s)
+
+
+def _bytes_below(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _chunks(body: bytes) -> Iterator[bytes]:

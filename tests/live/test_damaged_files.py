@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from itertools import count
 
 import httpx
 import pytest
@@ -68,20 +69,27 @@ def test_replaced_files_live_while_they_are_read(server: ServerProcess) -> None:
     with httpx.Client(base_url=server.url, timeout=60) as client:
         client.put("/runs/merging", json={}).raise_for_status()
         (folder,) = [path for path in (server.data_dir / "runs" / "merging").iterdir() if path.is_dir()]
-        epoch = folder / "epochs" / "0"
+        epoch, numbers = folder / "epochs" / "0", count()
 
-        def push(first: int) -> None:
-            for number in range(first, first + MERGED_AT_ONCE):
-                path = f"/runs/merging/epochs/0/batches/{number}"
-                client.put(path, json=batch(number, 0)).raise_for_status()
+        def push() -> None:
+            number = next(numbers)
+            path = f"/runs/merging/epochs/0/batches/{number}"
+            client.put(path, json=batch(number, 0)).raise_for_status()
 
         # Another process that reads the run.
         with open_files(str(server.data_dir)).reading(f"runs/merging/{folder.name}"):
             # The second merge begins with the files that the first one has replaced.
-            for number in (1, 2):
-                push((number - 1) * MERGED_AT_ONCE)
-                wait_for(lambda number=number: len(list(epoch.glob("level1-*"))) == number, "files are merged")
-            assert len(list(epoch.glob("batch-*"))) == 2 * MERGED_AT_ONCE
-        push(2 * MERGED_AT_ONCE)
-        wait_for(lambda: not list(epoch.glob("batch-*")), "replaced files are deleted")
-        assert client.get("/runs/merging").json()["num_rows"] == 3 * MERGED_AT_ONCE * len(batch(0, 0)["ids"])
+            for merge in (1, 2):
+                for _ in range(MERGED_AT_ONCE):
+                    push()
+                wait_for(lambda merge=merge: len(list(epoch.glob("level1-*"))) == merge, "files are merged")
+            replaced = set(epoch.glob("batch-*"))
+            assert len(replaced) == 2 * MERGED_AT_ONCE
+
+        def are_deleted() -> bool:
+            # A merge deletes them, unless a request reads the run at that moment.
+            push()
+            return replaced.isdisjoint(epoch.iterdir())
+
+        wait_for(are_deleted, "replaced files are deleted")
+        assert client.get("/runs/merging").json()["num_rows"] == next(numbers) * len(batch(0, 0)["ids"])

@@ -70,8 +70,7 @@ def test_replies_to_wrong_keys_are_delayed_and_those_to_right_keys_are_not(
         assert guess(count) >= delay_s(count)
     thread = Thread(target=guess, args=(FREE_GUESSES + 4,))
     thread.start()
-    for _ in range(5):
-        assert client.get("/runs", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+    assert client.get("/runs", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
     assert thread.is_alive()
     thread.join(60)
 

@@ -108,7 +108,7 @@ class RunClient:
         """
         data = as_batch(logits, targets, ids)
         if not isinstance(data, SentBatch):
-            # Only the service knows the names of the run's classes.
+            # Asked for each batch: a run that was created anew may have the same names in another order.
             class_names = (self.describe())["class_names"] if has_text_labels(data) else None
             data = sent_batch(data, class_names=class_names, on_invalid=on_invalid)
         call = run_calls.put_batch_call(
