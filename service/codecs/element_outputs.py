@@ -16,6 +16,8 @@ from service.schema.result import BatchResult, LossResult
 PREFIX = "per_element."
 # Readers refuse larger headers; in a header each quote takes two bytes.
 MAX_REGION_BYTES = MAX_HEADER_BYTES // 2
+# Of the JSON of a region whose numbers have one digit.
+LEAST_REGION_BYTES = 90
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +72,15 @@ def _offsets(batches: tuple[BatchResult, ...]) -> Column | None:
 
 
 def _regions(batches: tuple[BatchResult, ...]) -> str:
-    texts = [regions_json(batch.regions)[1:-1] for batch in batches if batch.regions is not None]
+    regions = [batch.regions for batch in batches if batch.regions is not None]
+    _check_size(LEAST_REGION_BYTES * sum(len(of_batch.number) for of_batch in regions))
+    texts = (regions_json(of_batch)[1:-1] for of_batch in regions)
     text = b",".join(text for text in texts if text)
-    if len(text) > MAX_REGION_BYTES:
-        msg = f"the regions take {len(text)} bytes, the metadata of safetensors holds {MAX_REGION_BYTES}"
-        raise TooManyRegionsError(f"{msg}: ask for fewer of each example (top_regions), or for JSON or Arrow")
+    _check_size(len(text))
     return f"[{text.decode()}]"
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_REGION_BYTES:
+        msg = f"the regions take {size} bytes or more, the metadata of safetensors holds {MAX_REGION_BYTES}"
+        raise TooManyRegionsError(f"{msg}: ask for fewer of each example (top_regions), or for JSON or Arrow")
