@@ -9,13 +9,13 @@ import numpy as np
 from service.codecs.json_elements import regions_json
 from service.codecs.json_reply import json_text
 from service.errors import TooManyRegionsError
-from service.formats.safetensors import MAX_HEADER_BYTES
+from service.formats.safetensors import LARGEST_HEADER_BYTES
 from service.schema.request import REGIONS, Column
 from service.schema.result import BatchResult, LossResult
 
 PREFIX = "per_element."
-# Readers refuse larger headers; in a header each quote takes two bytes.
-MAX_REGION_BYTES = MAX_HEADER_BYTES // 2
+# Of their JSON, in whose place in the header each quote takes two bytes.
+MAX_REGION_BYTES = LARGEST_HEADER_BYTES * 4 // 5
 # Of the JSON of a region whose numbers have one digit.
 LEAST_REGION_BYTES = 90
 
@@ -74,10 +74,11 @@ def _offsets(batches: tuple[BatchResult, ...]) -> Column | None:
 def _regions(batches: tuple[BatchResult, ...]) -> str:
     regions = [batch.regions for batch in batches if batch.regions is not None]
     _check_size(LEAST_REGION_BYTES * sum(len(of_batch.number) for of_batch in regions))
-    texts = (regions_json(of_batch)[1:-1] for of_batch in regions)
-    text = b",".join(text for text in texts if text)
-    _check_size(len(text))
-    return f"[{text.decode()}]"
+    texts = [regions_json(of_batch) for of_batch in regions]
+    _check_size(sum(map(len, texts)))
+    if len(texts) > 1:
+        texts = [b"[%b]" % b",".join(text[1:-1] for text in texts if len(text) > 2)]
+    return texts[0].decode()
 
 
 def _check_size(size: int) -> None:
