@@ -10,7 +10,7 @@ import orjson
 
 from service.client.batches import SentBatch
 from service.client.element_results import element_results
-from service.formats.safetensors import Tensor, file_parts, read_safetensors
+from service.formats.safetensors import LARGEST_HEADER_BYTES, Tensor, file_parts, read_safetensors
 from service.schema.request import Ids
 from service.schema.result import BatchResult, Excluded, HardExample, LossResult, LossWarning
 
@@ -78,7 +78,7 @@ def read_reply(content: bytes, ids: Sequence[Ids | None]) -> LossResult:
         KeyError: A tensor or a member is missing.
         TypeError: A member has the wrong type.
     """
-    tensors, metadata = read_safetensors(content)
+    tensors, metadata = read_safetensors(content, max_header_bytes=LARGEST_HEADER_BYTES)
     counts = [tensors[f"batch_{name}"] for name in ("num_examples", "num_ignored", "num_excluded", "num_elements")]
     columns = {
         name.removeprefix("per_example."): array for name, array in tensors.items() if name.startswith("per_example.")

@@ -9,13 +9,15 @@ import numpy as np
 from service.codecs.json_elements import regions_json
 from service.codecs.json_reply import json_text
 from service.errors import TooManyRegionsError
-from service.formats.safetensors import MAX_HEADER_BYTES
+from service.formats.safetensors import LARGEST_HEADER_BYTES
 from service.schema.request import REGIONS, Column
 from service.schema.result import BatchResult, LossResult
 
 PREFIX = "per_element."
-# Readers refuse larger headers; in a header each quote takes two bytes.
-MAX_REGION_BYTES = MAX_HEADER_BYTES // 2
+# Of their JSON, in whose place in the header each quote takes two bytes.
+MAX_REGION_BYTES = LARGEST_HEADER_BYTES * 4 // 5
+# Of the JSON of a region whose numbers have one digit.
+LEAST_REGION_BYTES = 90
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +72,16 @@ def _offsets(batches: tuple[BatchResult, ...]) -> Column | None:
 
 
 def _regions(batches: tuple[BatchResult, ...]) -> str:
-    texts = [regions_json(batch.regions)[1:-1] for batch in batches if batch.regions is not None]
-    text = b",".join(text for text in texts if text)
-    if len(text) > MAX_REGION_BYTES:
-        msg = f"the regions take {len(text)} bytes, the metadata of safetensors holds {MAX_REGION_BYTES}"
+    regions = [batch.regions for batch in batches if batch.regions is not None]
+    _check_size(LEAST_REGION_BYTES * sum(len(of_batch.number) for of_batch in regions))
+    texts = [regions_json(of_batch) for of_batch in regions]
+    _check_size(sum(map(len, texts)))
+    if len(texts) > 1:
+        texts = [b"[%b]" % b",".join(text[1:-1] for text in texts if len(text) > 2)]
+    return texts[0].decode()
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_REGION_BYTES:
+        msg = f"the regions take {size} bytes or more, the metadata of safetensors holds {MAX_REGION_BYTES}"
         raise TooManyRegionsError(f"{msg}: ask for fewer of each example (top_regions), or for JSON or Arrow")
-    return f"[{text.decode()}]"

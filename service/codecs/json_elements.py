@@ -13,6 +13,8 @@ from service.schema.replies.service import Region
 from service.schema.request import Column
 from service.schema.structure import Regions
 
+# orjson holds the GIL while it writes: larger arrays are written one by one.
+AT_ONCE = 2**16
 # Regions that are Python objects at a time.
 BLOCK = 1024
 
@@ -26,7 +28,7 @@ def output_json(values: Column, offsets: Column | None = None) -> Column | orjso
     """
     values = np.ascontiguousarray(values)
     missing = values.dtype.kind == "i" and bool((values < 0).any())
-    if not missing and offsets is None:
+    if not missing and offsets is None and values.size < AT_ONCE:
         return values
     text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
     if missing:

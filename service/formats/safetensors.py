@@ -19,6 +19,8 @@ from service.formats.arrays import Body, are_sizes, array_view, overflows
 from service.schema.request import Column
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
+# The limit of the safetensors library.
+LARGEST_HEADER_BYTES = 100_000_000
 MAX_TENSORS = 4096
 LENGTH_BYTES = 8
 # NumPy has no bfloat16: arrays of this dtype hold its bits, see `as_numbers`.
@@ -103,18 +105,19 @@ def write_safetensors(arrays: Mapping[str, Column], metadata: Mapping[str, str])
 
 
 def read_safetensors(
-    content: bytes | Body, parse: Callable[[bytes], Header] | None = None
+    content: bytes | Body, parse: Callable[[bytes], Header] | None = None, max_header_bytes: int = MAX_HEADER_BYTES
 ) -> tuple[dict[str, Column], Mapping[str, str]]:
     """Read the tensors and the metadata of a file in memory.
 
     Args:
         content: The whole file; the tensors are views into it, except for those whose offset does not fit their dtype.
         parse: Parses the header; `parse_header` by default.
+        max_header_bytes: Limit of the header, whose JSON takes several times as much memory.
 
     Raises:
         ValueError: The file breaks a rule of the format.
     """
-    text, start = _header_text(content)
+    text, start = _header_text(content, max_header_bytes)
     header = (parse or parse_header)(text)
     size = len(content) - start
     end = 0
@@ -128,13 +131,13 @@ def read_safetensors(
     return tensors, header.metadata
 
 
-def _header_text(content: bytes | Body) -> tuple[bytes, int]:
+def _header_text(content: bytes | Body, max_header_bytes: int) -> tuple[bytes, int]:
     """The text of the header, and where the data begins."""
     length = int.from_bytes(content[:LENGTH_BYTES], "little")
     if len(content) < LENGTH_BYTES or length > len(content) - LENGTH_BYTES:
         raise ValueError(f"a header of {length} bytes does not fit a body of {len(content)}")
-    if length > MAX_HEADER_BYTES:
-        raise ValueError(f"a header of {length} bytes, at most {MAX_HEADER_BYTES} are accepted")
+    if length > max_header_bytes:
+        raise ValueError(f"a header of {length} bytes, at most {max_header_bytes} are accepted")
     start = LENGTH_BYTES + length
     text = bytes(memoryview(content)[LENGTH_BYTES:start])
     if not text.startswith(b"{"):

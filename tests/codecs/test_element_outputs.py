@@ -11,6 +11,7 @@ import pytest
 
 from service.codecs import element_outputs
 from service.codecs.json import JsonCodec
+from service.codecs.json_elements import regions_json
 from service.codecs.safetensors import SafetensorsCodec
 from service.errors import TooManyRegionsError
 from service.schema.result import LossResult
@@ -65,8 +66,14 @@ def test_offsets_are_those_of_all_batches() -> None:
 def test_more_regions_than_metadata_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(element_outputs, "MAX_REGION_BYTES", 1000)
     assert len(json.loads(reply({"regions": some_regions([3, 4])})[1]["regions"])) == 2
-    with pytest.raises(TooManyRegionsError, match="the metadata of safetensors holds 1000"):
-        reply({"regions": some_regions([30])})
+    # By their text, and by their number before there is a text.
+    for count in (10, 30):
+        with pytest.raises(TooManyRegionsError, match="the metadata of safetensors holds 1000"):
+            reply({"regions": some_regions([count])})
+
+
+def test_least_bytes_of_a_region() -> None:
+    assert len(regions_json(some_regions([1]))[2:-2]) >= element_outputs.LEAST_REGION_BYTES
 
 
 @pytest.mark.parametrize("counts", [[[1, 2]], [[1, 2], [0]], [[], [3]], [[], []]])
