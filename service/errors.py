@@ -28,7 +28,7 @@
   - TooManyRegionsError             413 too_many_regions        the reply would have more than 2^20 regions
   - TooManyAttributesError          413 too_many_attributes     an example has too many attributes
   - TooManyColumnsError             413 too_many_columns        a CSV file has more than 10 000 columns
-  - TooManyValuesError              413 too_many_values         a JSON body has more than 2^20 values and names
+  - TooManyValuesError              413 too_many_values         a JSON body has too many values and names
   - RunFullError                    413 run_full                the run has more rows than max_run_rows
   - UnsupportedMediaTypeError       415 unsupported_media_type
   - UnsupportedEncodingError        415 unsupported_encoding    unknown Content-Encoding
@@ -291,7 +291,7 @@ class TooManyColumnsError(LossServiceError):
 
 
 class TooManyValuesError(LossServiceError):
-    """A JSON body has more than 2^20 values and names."""
+    """A JSON body has more values and names than its route reads: 2^20, or 2^21 beside plain numbers."""
 
     status, code, title = 413, "too_many_values", "Too many values"
 

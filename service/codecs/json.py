@@ -1,7 +1,7 @@
 """`application/json`: arrays become NumPy arrays without a Python object per number.
 
-simdjson parses the body, except for the logits of large bodies, which a compiled scanner reads (`json_logits`). Numbers
-are float64.
+simdjson parses the body, except for logits and targets of large bodies, which a compiled scanner reads (`json_logits`).
+Numbers are float64.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import simdjson
 
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_batches, check_rows
 from service.codecs.json_arrays import count_brackets, describe
-from service.codecs.json_logits import Numbers, split_logits
+from service.codecs.json_logits import Numbers, split_arrays
 from service.codecs.json_reply import json_bytes, loss_reply
+from service.codecs.json_size import MAX_TENSOR_VALUES, check_size
 from service.codecs.json_tensors import TENSOR_PARTS, TensorReader
 from service.errors import (
     DecodeError,
@@ -54,19 +55,21 @@ class JsonCodec:
 
     def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
-        split = split_logits(body) if len(body) >= MIN_SPLIT_BYTES else None
+        split = split_arrays(body) if len(body) >= MIN_SPLIT_BYTES else None
         if split is not None:
             # If this fails, the whole body is parsed for the error message.
             with suppress(LossServiceError):
-                return self._parse(split.rest, split.logits, options)
+                return self._parse(split.rest, split.arrays, options)
         return self._parse(body, {}, options)
 
-    def _parse(self, text: Body | bytes, logits: dict[int, Numbers], options: DecodeOptions) -> LossRequest:
+    def _parse(self, text: Body | bytes, arrays: dict[int, Numbers], options: DecodeOptions) -> LossRequest:
+        # simdjson takes 24 bytes for a value of two.
+        check_size(text, MAX_TENSOR_VALUES)
         try:
             parser = self._parsers.pop()
         except IndexError:
             parser = simdjson.Parser()
-        request = _decode(parser, text, logits, options)
+        request = _decode(parser, text, arrays, options)
         # After an error the parser is lost: the traceback refers to its document, so it cannot parse another one.
         if len(text) <= MAX_KEPT_BYTES:
             self._parsers.append(parser)
@@ -78,7 +81,7 @@ class JsonCodec:
 
 
 def _decode(
-    parser: simdjson.Parser, text: Body | bytes, logits: dict[int, Numbers], options: DecodeOptions
+    parser: simdjson.Parser, text: Body | bytes, arrays: dict[int, Numbers], options: DecodeOptions
 ) -> LossRequest:
     try:
         document = parser.parse(text)
@@ -86,13 +89,13 @@ def _decode(
         raise DecodeError(f"the body is not JSON: {err}") from err
     if not isinstance(document, simdjson.Object):
         raise InvalidRequestError("the body is a JSON object with logits and targets, or batches")
-    reader = _Reader(brackets=count_brackets(text), logits=logits, options=options)
+    reader = _Reader(brackets=count_brackets(text), arrays=arrays, options=options)
     try:
         request = reader.request(document)
     except RecursionError as err:
         raise DecodeError("the body is JSON nested too deep") from err
-    if logits:
-        raise DecodeError("arrays named logits are outside of the batches")
+    if arrays:
+        raise DecodeError("arrays named logits or targets are outside of the batches")
     return request
 
 
@@ -104,12 +107,12 @@ class _Reader:
 
     Args:
         brackets: Number of opening brackets in the document.
-        logits: Arrays that were read already, by their placeholders; the reader removes those that it finds.
+        arrays: Arrays that were read already, by their placeholders; the reader removes those that it finds.
         options: See `DecodeOptions`; the limit of the rows is that of a batch.
     """
 
-    def __init__(self, *, brackets: int, logits: dict[int, Numbers], options: DecodeOptions) -> None:
-        self._logits = logits
+    def __init__(self, *, brackets: int, arrays: dict[int, Numbers], options: DecodeOptions) -> None:
+        self._arrays = arrays
         self._with_attributes, self._max_rows = options.with_attributes, options.max_rows
         self._brackets_left = brackets
         self._option_values_left = MAX_OPTION_VALUES
@@ -132,7 +135,7 @@ class _Reader:
                 unknown.append(name)
         # The error lists the unknown fields; their values are not read, because they have no limit.
         options = RequestOptions.parse(members | dict.fromkeys(unknown[:UNKNOWN_LISTED]))
-        tensors = TensorReader(options, self._logits, self._max_rows)
+        tensors = TensorReader(options, self._arrays, self._max_rows)
         if "batches" in fields:
             for name in parts.values():
                 msg = "batches is given as well"

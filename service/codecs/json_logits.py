@@ -1,4 +1,4 @@
-"""Reads the logits of a large JSON body with the compiled scanner: faster than simdjson, and without the GIL.
+"""Reads logits and targets of a large JSON body with the compiled scanner: faster than simdjson, and without the GIL.
 
 This is the only module that imports the scanner. Without both, simdjson reads the whole body.
 """
@@ -12,24 +12,26 @@ import numpy as np
 
 from service.codecs.json_numbers import read_numbers
 from service.formats.arrays import Body
+from service.formats.part_names import LOGITS_NAMES, TARGET_NAMES
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
-LOGITS = re.compile(rb'"logits"[ \t\n\r]*:[ \t\n\r]*\[')
+TARGETS = frozenset(name.encode() for name in TARGET_NAMES)
+ARRAYS = re.compile(rb'"(%s)"[ \t\n\r]*:[ \t\n\r]*\[' % "|".join((*LOGITS_NAMES, *TARGET_NAMES)).encode())
 # The integers from here on are placeholders for the arrays, at most so many.
-PLACEHOLDER, MAX_ARRAYS = 7_024_319_152_861_340_000, 10_000
+PLACEHOLDER, MAX_ARRAYS = 7_024_319_152_861_340_000, 20_000
 
 
 class SplitBody(NamedTuple):
-    """A body without its arrays of logits.
+    """A body without its arrays of logits and targets.
 
     Args:
-        rest: The body with an integer as a placeholder for each array of logits that was read.
-        logits: The arrays by placeholder, float64, (N,) or (N, C).
+        rest: The body with an integer as a placeholder for each array that was read.
+        arrays: The arrays by placeholder, float64, (N,) or (N, C).
     """
 
     rest: bytes
-    logits: dict[int, Numbers]
+    arrays: dict[int, Numbers]
 
 
 def warm_up() -> None:
@@ -37,8 +39,8 @@ def warm_up() -> None:
     read_numbers(np.frombuffer(b"[0]}", np.uint8), 0)
 
 
-def split_logits(body: Body) -> SplitBody | None:
-    """Read every array that follows the name `logits`, and replace it with a placeholder.
+def split_arrays(body: Body) -> SplitBody | None:
+    """Read every array of numbers that follows a name of the logits or targets, and replace it with a placeholder.
 
     In valid JSON, a quote followed by a colon ends a name, so the array is that name's value, and the rest is JSON with
     an integer in the array's place. If the body is not valid, neither is the rest. Whether the name belongs to a batch
@@ -46,22 +48,26 @@ def split_logits(body: Body) -> SplitBody | None:
     sends such an integer itself gets an error.
 
     Returns:
-        None if there are no such arrays, if one is not of numbers alone, or if they are less than half of the body.
+        None if there are no such arrays, if one of logits is not of numbers alone, or if they are less than half of the
+        body.
     """
     text = np.frombuffer(memoryview(body).toreadonly(), np.uint8)
-    logits: dict[int, Numbers] = {}
+    arrays: dict[int, Numbers] = {}
     parts: list[Body | bytes] = []
-    place = left = 0
-    while found := LOGITS.search(body, place):
-        start = found.end() - 1
-        read = read_numbers(text, start) if len(logits) < MAX_ARRAYS else None
+    place = left = searched = 0
+    while found := ARRAYS.search(body, searched):
+        start = searched = found.end() - 1
+        read = read_numbers(text, start) if len(arrays) < MAX_ARRAYS else None
         if read is None:
+            if found[1] in TARGETS:
+                # Labels may be texts.
+                continue
             return None
-        placeholder = PLACEHOLDER + len(logits)
-        logits[placeholder], end = read
+        placeholder = PLACEHOLDER + len(arrays)
+        arrays[placeholder], end = read
         parts += [body[place:start], b"%d " % placeholder]
         left += start - place
-        place = end
+        place = searched = end
     if 2 * (left + len(text) - place) > len(text):
         return None
-    return SplitBody(b"".join((*parts, body[place:])), logits)
+    return SplitBody(b"".join((*parts, body[place:])), arrays)

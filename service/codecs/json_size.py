@@ -12,6 +12,8 @@ from service.loss.kernels.cpu_compile import compiled
 
 # As many as a configuration may have weights, and some more.
 MAX_VALUES = 2**20
+# Of a body with tensors, beside the arrays of plain numbers that the scanner of `json_logits` reads.
+MAX_TENSOR_VALUES = 2**21
 # The values of smaller texts take less than 2 MB.
 MIN_COUNTED_BYTES = 64 * 1024
 
@@ -23,14 +25,14 @@ def warm_up() -> None:
     count_values(b"[]")
 
 
-def check_size(text: Body | bytes) -> None:
+def check_size(text: Body | bytes, most: int = MAX_VALUES) -> None:
     """Refuse a text with too many values.
 
     Raises:
-        TooManyValuesError: The text has more than `MAX_VALUES` values and names.
+        TooManyValuesError: The text has more than `most` values and names.
     """
-    if len(text) > MIN_COUNTED_BYTES and (count := count_values(text)) > MAX_VALUES:
-        raise TooManyValuesError(f"the body has {count} values and names, the limit is {MAX_VALUES}")
+    if len(text) > MIN_COUNTED_BYTES and (count := count_values(text)) > most:
+        raise TooManyValuesError(f"the body has {count} values and names, the limit is {most}")
 
 
 def count_values(text: Body | bytes) -> int:

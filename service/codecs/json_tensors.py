@@ -40,15 +40,15 @@ class TensorReader:
 
     Args:
         options: Options of the request.
-        logits: Arrays that were read already, by their placeholders; the reader removes those that it finds.
+        arrays: Arrays that were read already, by their placeholders; the reader removes those that it finds.
         max_rows: Limit of the labels that are texts, booleans or null; None: no limit.
     """
 
-    def __init__(self, options: RequestOptions, logits: dict[int, Numbers], max_rows: int | None) -> None:
+    def __init__(self, options: RequestOptions, arrays: dict[int, Numbers], max_rows: int | None) -> None:
         self._layout = options.layout
         # With on_invalid "exclude", a null among the logits becomes NaN, and the loss excludes its row.
         self._null_is_nan = options.on_invalid == "exclude"
-        self._logits = logits
+        self._arrays = arrays
         self._max_rows = max_rows
         self._read: list[tuple[Any, int, int, str]] = []
         # Lists in the arrays so far, as deep as their layout allows.
@@ -71,8 +71,8 @@ class TensorReader:
 
     def _number_array(self, array: Any, number: int, part: str) -> tuple[Column, Column | None]:
         """The array (N,), (N, C), ... of lists of numbers; ragged (T,) or (T, C) and offsets."""
-        if part == "logits" and type(array) is int and array in self._logits:
-            return self._of_placeholder(self._logits.pop(array), number)
+        if part == "logits" and type(array) is int and array in self._arrays:
+            return self._of_placeholder(self._arrays.pop(array), number, part)
         if part == "logits" and self._layout == "rows" and self._null_is_nan and has_missing_rows(array):
             logits, lists = with_missing_rows(array, number)
             self.num_lists += 1 + lists
@@ -90,16 +90,19 @@ class TensorReader:
             flat = np.fromiter(values, np.float64)
         return self._reshaped(flat, extent, array, number, part), extent.offsets
 
-    def _of_placeholder(self, logits: Numbers, number: int) -> tuple[Column, Column | None]:
-        """The logits and offsets of an array that was read already; its rows have one length."""
+    def _of_placeholder(self, numbers: Numbers, number: int, part: str) -> tuple[Column, Column | None]:
+        """The numbers and offsets of an array that was read already; its rows have one length."""
         if self._layout != "ragged":
-            return logits, None
-        if logits.ndim == 1:
-            raise fault(ShapeError, "row 0 of logits is not a list", "logits", 0, batch=number)
-        return logits.ravel(), np.arange(len(logits) + 1) * logits.shape[1]
+            return numbers, None
+        if numbers.ndim == 1:
+            raise fault(ShapeError, f"row 0 of {part} is not a list", part, 0, batch=number)
+        return numbers.ravel(), np.arange(len(numbers) + 1) * numbers.shape[1]
 
     def _target_array(self, array: Any, number: int) -> tuple[Column, Column | None]:
         """The array of lists of targets, int64, else float64, else objects; ragged with offsets."""
+        if type(array) is int and array in self._arrays:
+            numbers, offsets = self._of_placeholder(self._arrays.pop(array), number, "targets")
+            return _whole(numbers), offsets
         extent = self._extent(array, number, "targets")
         if 0 in extent.shape:
             return np.empty(extent.shape, np.int64), extent.offsets
@@ -138,3 +141,10 @@ class TensorReader:
     def _accepts_null(self, part: str) -> bool:
         """True if null becomes NaN: the reply of an ignored element has null, which may be sent back."""
         return self._null_is_nan or part != "logits"
+
+
+def _whole(numbers: Numbers) -> Column:
+    """The numbers as integers, if all of them are integers."""
+    with np.errstate(invalid="ignore"):
+        integers = numbers.astype(np.int64)
+    return integers if np.array_equal(integers, numbers) else numbers

@@ -18,7 +18,7 @@ def error_of(codec: Reader, body: bytes) -> LossServiceError:
     with pytest.raises(LossServiceError) as caught:
         codec.decode(bytearray(body))
     error = caught.value
-    assert error.status in (400, 422)
+    assert error.status in (400, 413, 422)
     assert len(sent(error)) < 10_000
     return error
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.codecs.json import MAX_OPTION_VALUES, MIN_SPLIT_BYTES, JsonCodec
 from service.codecs.json_arrays import MAX_COUNTED
+from service.codecs.json_size import MAX_TENSOR_VALUES
 from service.errors import (
     DecodeError,
     InvalidConfigError,
@@ -22,6 +23,7 @@ from service.errors import (
     InvalidTargetError,
     LossServiceError,
     ShapeError,
+    TooManyValuesError,
     UnknownOutputError,
 )
 from tests.codecs.outcomes import Stopwatch, error_of, outcome
@@ -337,10 +339,17 @@ class TestBounds:
         assert watch.seconds < 10
 
     def test_too_many_option_values_are_rejected_early(self) -> None:
-        body = bytearray(b'{"batches": [], "config": {"alpha": [' + b"[]," * (2 * MAX_OPTION_VALUES) + b"[]]}}")
+        body = bytearray(b'{"batches": [], "config": {"alpha": [' + b"0," * MAX_OPTION_VALUES + b"0]}}")
         error = error_of(CODEC, bytes(body))
         assert type(error) is InvalidRequestError
         assert str(MAX_OPTION_VALUES) in error.detail
+
+    @pytest.mark.parametrize(("value", "count"), [(b"[]", MAX_TENSOR_VALUES // 2), (b"null", MAX_TENSOR_VALUES)])
+    def test_too_many_values_that_are_no_plain_numbers_are_rejected(self, value: bytes, count: int) -> None:
+        body = bytearray(b'{"logits": [[0, 1]], "targets": [' + b",".join([value] * count) + b"]}")
+        error = error_of(CODEC, bytes(body))
+        assert type(error) is TooManyValuesError
+        assert str(MAX_TENSOR_VALUES) in error.detail
 
     @pytest.mark.parametrize("place", ['"x": [%s]', '"ids": [%s]', '"x": {"a": [%s]}'])
     def test_rejected_value_allocates_little(self, place: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.codecs.base import MAX_BATCHES
 from service.codecs.json import JsonCodec
-from service.codecs.json_logits import MAX_ARRAYS, PLACEHOLDER, split_logits
+from service.codecs.json_logits import MAX_ARRAYS, PLACEHOLDER, split_arrays
 from service.codecs.json_numbers import LOOKAHEAD
 from service.errors import LossServiceError
 from service.schema.request import LossRequest
@@ -119,9 +119,9 @@ def test_each_byte_replaced_or_removed(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", BODIES)
 def test_bodies_that_are_split(body: bytes) -> None:
-    split = split_logits(bytearray(body + b'{"logits":' + b"[" + b"1," * 200 + b"1]}"))
+    split = split_arrays(bytearray(body + b'{"logits":' + b"[" + b"1," * 200 + b"1]}"))
     assert split is not None
-    assert len(split.logits) == 1 + body.count(b'"logits"')
+    assert len(split.arrays) == 1 + body.count(b'"logits"') + body.count(b'"targets"')
 
 
 @pytest.mark.parametrize(

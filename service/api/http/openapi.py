@@ -91,6 +91,7 @@ LOSS: ErrorKinds = (
     TooManyElementsError,
     TooManyExamplesError,
     TooManyRegionsError,
+    TooManyValuesError,
     UnknownConfigError,
     InvalidConfigError,
     UnknownOutputError,
