@@ -105,18 +105,27 @@ sbom: .venv-supply/ready   ## list the packages of the image as CycloneDX, in bu
 	@touch $@
 
 # FiftyOne needs other versions of the service's packages, and a database, which its own package downloads when it is built.
-tools: .venv-tools/ready .venv-fiftyone/ready   ## test with Argilla, FiftyOne, Lightning, datasets, kornia and ONNX, as installed from PyPI
+tools: .venv-tools/ready .venv-losses/ready .venv-fiftyone/ready   ## test with Argilla, FiftyOne, Lightning, datasets, ONNX and torch losses, as installed from PyPI
 	.venv-tools/bin/python -m pytest tests/tools tests/loss/test_tracing.py tests/client/test_transformers_callback.py
+	.venv-losses/bin/python -m pytest tests/tools/test_torch_losses.py
 
-# tools.pth adds the packages of .venv. A tool that cannot be installed is skipped by its tests. torchvision is not
-# installed: beside torch's CPU wheel neither it nor Lightning can be imported.
+# tools.pth adds the packages of .venv. A tool that cannot be installed is skipped by its tests. torchvision has its own
+# environment: beside torch's CPU wheel Lightning cannot be imported with it.
 .venv-tools/ready: .venv/ready
 	$(PYTHON) -m venv .venv-tools
 	$(BIN)/python -c 'import site; print(*site.getsitepackages(), sep="\n")' \
 	  > $$(.venv-tools/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tools.pth
 	-.venv-tools/bin/python -m pip install --disable-pip-version-check argilla requests
-	-.venv-tools/bin/python -m pip install --disable-pip-version-check datasets kornia lightning
+	-.venv-tools/bin/python -m pip install --disable-pip-version-check datasets lightning
 	-.venv-tools/bin/python -m pip install --disable-pip-version-check onnx onnxscript
+	@touch $@
+
+# Without dependencies: these packages require torch by its version on PyPI, which would replace the one of .venv.
+.venv-losses/ready: .venv/ready
+	$(PYTHON) -m venv .venv-losses
+	$(BIN)/python -c 'import site; print(*site.getsitepackages(), sep="\n")' \
+	  > $$(.venv-losses/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tools.pth
+	-.venv-losses/bin/python -m pip install --disable-pip-version-check --no-deps kornia kornia-rs monai timm torchvision
 	@touch $@
 
 .venv-fiftyone/ready:
@@ -146,4 +155,4 @@ gpu-check: .venv-gpu/ready   ## test and measure on this machine's GPU, in under
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-peers .venv-pytriton .venv-gpu .venv-supply .venv-tools .venv-fiftyone build dist *.egg-info
+	rm -rf .venv .venv-peers .venv-pytriton .venv-gpu .venv-supply .venv-tools .venv-losses .venv-fiftyone build dist *.egg-info

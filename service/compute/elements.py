@@ -175,9 +175,15 @@ class Part(NamedTuple):
         if self.places != ALL:
             label, place = np.divmod(position, self.places.stop - self.places.start)
             position = label * elements.grid[2] + self.places.start + place
-        elif elements.offsets is not None and self.segments.count == 1:
+        elif elements.offsets is not None and self.segments.bounds is None:
             position = position + (self.rows.start - elements.offsets[self.first]) * elements.per_row
         return owner + self.first, position
+
+    def is_whole(self, elements: Elements) -> bool:
+        """True if the part has all elements of its examples."""
+        if self.places != ALL:
+            return False
+        return elements.offsets is None or self.segments.bounds is not None
 
     def store(self, elements: Elements, values: Array, result: Array) -> None:
         """Store values of the part's elements (n,) into an array with all elements of the batch."""

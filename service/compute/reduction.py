@@ -71,7 +71,7 @@ def reduce_batch(
         num_elements=num_elements,
         per_element=per_element,
         offsets=elements.offsets,
-        regions=None if scores.regions is None else scores.regions.regions(),
+        regions=None if scores.regions is None else scores.regions.regions(excluded),
     )
     return result, columns
 

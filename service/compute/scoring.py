@@ -74,9 +74,9 @@ def score_batch(
         invalid.append(InvalidExamples.of_part(elements, part, scores.state))
         positive = _classes(elements, targets) > 0 if count_positive else None
         aggregation.add(part.first, part.segments, scores, positive)
-        details.add(part, scores, targets, invalid[-1])
+        details.add(part, scores, targets)
 
-    whole = options.with_regions or isinstance(options.within, TopShare)
+    whole = isinstance(options.within, TopShare)
     for part in split(elements, PART_ELEMENTS[device.name.partition(":")[0]], whole=whole):
         add(part)
     all_invalid = InvalidExamples.joined(invalid)
@@ -96,7 +96,7 @@ def _score_plain(device: Device, module: FocalLoss, options: RequestOptions, ele
     if not options.elements and not options.with_regions:
         return BatchScores(examples, invalid)
     details = _Details(options, elements)
-    details.add(whole, scores, elements.targets, invalid)
+    details.add(whole, scores, elements.targets)
     return BatchScores(examples, invalid, details.outputs, details.regions)
 
 
@@ -118,12 +118,12 @@ class _Details:
         self.outputs = ElementOutputs(elements, stored, dtype) if stored else None
         self.regions = RegionFinder(elements, options.num_regions) if options.with_regions else None
 
-    def add(self, part: Part, scores: Scores, targets: Array, invalid: InvalidExamples) -> None:
+    def add(self, part: Part, scores: Scores, targets: Array) -> None:
         """Add the elements of a part."""
         if self.outputs is not None:
             self.outputs.add(part, scores)
         if self.regions is not None:
-            self.regions.add(part, scores, _classes(self._elements, targets), invalid.example)
+            self.regions.add(part, scores, _classes(self._elements, targets))
 
 
 def _score(

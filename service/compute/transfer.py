@@ -110,5 +110,8 @@ def transfer_factory(device: str) -> Callable[[], Transfer]:
 
 
 def pinned(tensor: Tensor) -> Tensor:
-    """The tensor in pinned memory; copied unless it is pinned already."""
+    """The tensor in pinned memory, contiguous; copied unless it is both already."""
+    if not tensor.is_contiguous():
+        # A part of each class of dense logits. `pin_memory` would keep the strides, and copy what lies between.
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
     return tensor if tensor.is_pinned() else tensor.pin_memory()

@@ -228,6 +228,26 @@ def test_pinned_memory_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pinned(tensor) is copy
 
 
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_a_part_of_dense_logits_becomes_contiguous_in_pinned_memory(
+    monkeypatch: pytest.MonkeyPatch, is_pinned: bool
+) -> None:
+    asked: list[bool] = []
+    empty = torch.empty
+
+    def allocate(shape: Any, *, dtype: torch.dtype, pin_memory: bool) -> Tensor:
+        asked.append(pin_memory)
+        return empty(shape, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", allocate)
+    monkeypatch.setattr(Tensor, "is_pinned", lambda tensor: is_pinned)
+    part = torch.arange(24, dtype=torch.bfloat16).reshape(1, 4, 6)[:, :, 2:5]
+    result = pinned(part)
+    assert result.is_contiguous()
+    assert torch.equal(result, part)
+    assert asked == [True]
+
+
 def test_on_the_cpu_nothing_is_transferred() -> None:
     logits, targets = batch(3)
     transfer = transfer_factory("cpu")()
@@ -250,6 +270,14 @@ class TestCuda:
         device.chunk_elements = chunk_elements
         scores = device.score(FocalLoss(device="cuda:0"), logits, targets, ELEMENT_OUTPUTS)
         assert_same(scores, expected(1000))
+
+    @pytest.mark.parametrize("chunk_elements", [36, 400, 2**24])
+    def test_dense_scores_are_those_of_the_cpu(self, device: Device, chunk_elements: int) -> None:
+        logits = torch.randn(3, 5, 70, generator=torch.Generator().manual_seed(0))
+        targets = torch.arange(210).reshape(3, 70) % 5
+        on_host = Device("cpu").score(FocalLoss(device="cpu"), logits, targets, ELEMENT_OUTPUTS)
+        device.chunk_elements = chunk_elements
+        assert_same(device.score(FocalLoss(device="cuda:0"), logits, targets, ELEMENT_OUTPUTS), on_host)
 
     def test_a_large_body_needs_the_memory_of_a_few_chunks(self, device: Device) -> None:
         logits, targets = torch.zeros(2**18, 1000, dtype=torch.bfloat16), torch.zeros(2**18, dtype=torch.int64)

@@ -33,6 +33,21 @@ def value_and_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> tupl
     return value.detach(), gradient
 
 
+def test_dense_losses_that_torch_kornia_and_monai_agree_on() -> None:
+    """The fixture and values of shared/anchors/next.md, section 1.3."""
+    n, c, h, w = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in (2, 3, 2, 2)), indexing="ij")
+    logits = (3 * n + 2 * c - h + w / 2) * (-1.0) ** (c + h)
+    targets = torch.tensor([[[0, 1], [2, -100]], [[1, 1], [0, 2]]])
+    losses = [3.8775967, 7.0064910, 4.6173072, 0, 12.0180109, 13.0180944, 5.9728751, 11.0005610]
+    for x in (logits, logits.requires_grad_()):
+        assert focal_loss(x, targets, reduction="none").flatten().tolist() == pytest.approx(losses, abs=6e-8)
+        assert focal_loss(x, targets, reduction="sum").item() == pytest.approx(57.5109362, abs=6e-8)
+        assert focal_loss(x, targets).item() == pytest.approx(8.2158480, abs=6e-8)
+        # kornia's mean is over all 24 logits.
+        assert focal_loss(x, targets).item() * 7 / 24 == pytest.approx(2.3962890, abs=6e-8)
+        assert focal_loss(x, targets, gamma=0).item() == pytest.approx(8.2545210, abs=6e-8)
+
+
 class TestAgainstTorch:
     """At gamma 0 the focal loss and its gradient equal those of torch's cross-entropy."""
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from ml_dtypes import bfloat16
+from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 
 from service.loss.arrays import Array, Rows, as_array
@@ -107,8 +108,8 @@ def score_rows(
     """The softmax focal loss of each element, and the statistics from which other scores follow.
 
     Args:
-        logits: (N, C) or (N, C, S), C >= 2; see `supports`. Copied only if neither they nor their transpose (N, S, C)
-            are contiguous.
+        logits: (N, C) or (N, C, S), C >= 2; see `supports`. Dense logits are read in place if the elements of each
+            class, or the classes of each element, are contiguous.
         targets: (N,) or (N, S) integers.
         gamma: >= 0.
         weights: (C,) float64, or None for all 1.
@@ -164,33 +165,50 @@ def _run(
         with np.errstate(divide="ignore"):
             alphas = np.stack((alpha, np.log(alpha)))
     num_classes = logits.shape[1]
-    matrix, dense = _as_matrix(as_array(logits))
+    matrix, per_example = _as_matrix(as_array(logits))
     labels = as_array(targets).reshape(-1)
     arguments = (float(gamma), alphas, ignore_index is not None, ignore_index or 0, *results)
     dtype = np.float64 if matrix.dtype == np.float64 else np.float32
     converted = labels.dtype != np.int64
 
     def work(start: int, stop: int) -> None:
-        scratch = _scratch(num_classes, dense, dtype, get_ident())
+        scratch = _scratch(num_classes, per_example > 0, dtype, get_ident())
         step = CONVERTED_TARGETS if converted else max(1, stop - start)
         for first in range(start, stop, step):
             last = min(first + step, stop)
             part = _contiguous(labels[first:last].astype(np.int64, copy=False))
-            cpu_kernel.score_rows(matrix, num_classes, dense, part, *arguments, *scratch, first, last)
+            cpu_kernel.score_rows(matrix, num_classes, per_example, part, *arguments, *scratch, first, last)
 
     over_threads(work, len(labels), len(labels) * num_classes)
 
 
-def _as_matrix(logits: Array) -> tuple[Array, bool]:
-    """Logits (N, C), or dense logits (N, C, S) as (N * C, S), and True for these; 16-bit floats as integers."""
+def _as_matrix(logits: Array) -> tuple[Array, int]:
+    """Logits as the kernel reads them, and its `per_example`; 16-bit floats as integers."""
     logits = logits.view(AS_STORED.get(logits.dtype, logits.dtype))
-    num_classes = logits.shape[1]
-    if logits.ndim == 3 and logits.shape[2] > 1:
-        rows = logits.transpose(0, 2, 1)
-        if not rows.flags.c_contiguous:
-            return _contiguous(logits).reshape(-1, logits.shape[2]), True
-        logits = rows
-    return _contiguous(logits).reshape(-1, num_classes), False
+    if logits.ndim == 2 or logits.shape[2] == 1:
+        return _contiguous(logits).reshape(-1, logits.shape[1]), 0
+    rows = logits.transpose(0, 2, 1)
+    if rows.flags.c_contiguous:
+        return _contiguous(rows).reshape(-1, logits.shape[1]), 0
+    if not _is_readable(logits):
+        logits = np.require(logits, requirements=("C", "A", "W"))
+    num_examples, num_classes, per_example = logits.shape
+    # Of a part of each class the last row ends behind the memory of the array; the kernel does not read this.
+    step, size = logits.strides[1:]
+    return as_strided(logits, (num_examples * num_classes, max(per_example, step // size)), (step, size)), per_example
+
+
+def _is_readable(logits: Array) -> bool:
+    """True if the kernel can read dense logits in place: the elements of each class are contiguous."""
+    (num_examples, num_classes, per_example), (example, step, size) = logits.shape, logits.strides
+    return (
+        size == logits.itemsize
+        and step >= per_example * size
+        and step % size == 0
+        and (num_examples == 1 or example == num_classes * step)
+        and logits.flags.aligned
+        and logits.flags.writeable
+    )
 
 
 # Each thread reuses its own arrays: allocating them takes as long as scoring some rows.

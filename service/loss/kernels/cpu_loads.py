@@ -27,13 +27,22 @@ def load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None:
 
 @_vector
 def load_elements(
-    logits: Any, num_classes: int, first: int, count: int, begin: int, targets: Any, block: Any, target_logit: Any
+    logits: Any,
+    num_classes: int,
+    per_example: int,
+    first: int,
+    count: int,
+    begin: int,
+    targets: Any,
+    block: Any,
+    target_logit: Any,
 ) -> None:
     """Load consecutive elements of dense logits into lanes; store and mask the target's logit.
 
     Args:
-        logits: (N * C, S).
+        logits: (N * C, S) or with more columns.
         num_classes: C.
+        per_example: S.
         first: First element; they are numbered n * S + s.
         count: Number of elements, at most 64.
         begin: First class to load, as many as the block has steps.
@@ -42,7 +51,6 @@ def load_elements(
         target_logit: Result (64,); unchanged where the target is not among the loaded classes.
     """
     never_inline()
-    per_example = logits.shape[1]
     lane = 0
     while lane < count:
         example, position = divmod(first + lane, per_example)

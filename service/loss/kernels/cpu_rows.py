@@ -56,7 +56,7 @@ def block_steps(num_classes: int, dense: bool) -> int:
 def score_rows(
     logits: Any,
     num_classes: int,
-    dense: bool,
+    per_example: int,
     targets: Any,
     gamma: float,
     alphas: Any,
@@ -75,10 +75,10 @@ def score_rows(
     """Score the elements from `start` to `stop`.
 
     Args:
-        logits: (N, C), or (N * C, S) of dense logits (N, C, S); contiguous; 16-bit floats as integers, see
-            `cpu_llvm.widened`.
+        logits: (N, C); of dense logits (N, C, S) as (N * C, S), or with more columns, which are not read; contiguous;
+            16-bit floats as integers, see `cpu_llvm.widened`.
         num_classes: C.
-        dense: True for dense logits, whose elements are numbered n * S + s.
+        per_example: S of dense logits, whose elements are numbered n * S + s; 0 for rows.
         targets: (stop - start,) int64.
         gamma: >= 0.
         alphas: (2, C) float64, weights of the classes and their logarithms; (2, 0) for weights 1.
@@ -96,6 +96,7 @@ def score_rows(
     """
     moments, with_positions = len(values) > SQUARED, len(prediction) > 0
     flags = (moments, with_positions)
+    dense = per_example > 0
     steps = block_steps(num_classes, dense)
     classes, states, position, tile_position = integers[0], integers[1], integers[2], integers[3]
     # For 64 elements: the target's logit, the largest other one, and the sums of w, w^2 and w log w over the others.
@@ -108,14 +109,39 @@ def score_rows(
         _look_up(targets[first - start : first - start + count], num_classes, has_ignored, ignored, classes, states)
         if num_classes <= SHORT_ROW:
             _reduce_lanes(
-                logits, num_classes, dense, first, count, classes, block, weights, partial, top, row, position, flags
+                logits,
+                num_classes,
+                per_example,
+                first,
+                count,
+                classes,
+                block,
+                weights,
+                partial,
+                top,
+                row,
+                position,
+                flags,
             )
         elif dense:
             tile = block[:STEPS]
             _find_maxima(
-                logits, num_classes, first, count, classes, tile, partial[0], top, row, position, tile_position
+                logits,
+                num_classes,
+                per_example,
+                first,
+                count,
+                classes,
+                tile,
+                partial[0],
+                top,
+                row,
+                position,
+                tile_position,
             )
-            _add_classes(logits, num_classes, first, count, classes, block, weights, partial, top, row, moments)
+            _add_classes(
+                logits, num_classes, per_example, first, count, classes, block, weights, partial, top, row, moments
+            )
         else:
             _reduce_long_rows(
                 logits, first, count, classes, block, weights, partial, top, row, lane_sums, position, flags
@@ -144,7 +170,7 @@ def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, cl
 def _reduce_lanes(
     logits: Any,
     num_classes: int,
-    dense: bool,
+    per_example: int,
     first: int,
     count: int,
     classes: Any,
@@ -158,8 +184,8 @@ def _reduce_lanes(
 ) -> None:
     """Reduce elements with few classes, each in its lane."""
     moments, with_positions = flags
-    if dense:
-        load_elements(logits, num_classes, first, count, 0, classes, block, row[0])
+    if per_example > 0:
+        load_elements(logits, num_classes, per_example, first, count, 0, classes, block, row[0])
     else:
         load_rows(logits[first : first + count], classes, block, row[0])
     maxima(block, top)
@@ -203,6 +229,7 @@ def _reduce_long_rows(
 def _find_maxima(
     logits: Any,
     num_classes: int,
+    per_example: int,
     first: int,
     count: int,
     classes: Any,
@@ -217,7 +244,7 @@ def _find_maxima(
     top[:], position[:] = -np.inf, 0
     for begin in range(0, num_classes, STEPS):
         part = tile[: min(STEPS, num_classes - begin)]
-        load_elements(logits, num_classes, first, count, begin, classes, part, row[0])
+        load_elements(logits, num_classes, per_example, first, count, begin, classes, part, row[0])
         maxima(part, tile_top)
         positions(part, tile_top, tile_position)
         for lane in range(LANES):
@@ -232,6 +259,7 @@ def _find_maxima(
 def _add_classes(
     logits: Any,
     num_classes: int,
+    per_example: int,
     first: int,
     count: int,
     classes: Any,
@@ -247,7 +275,7 @@ def _add_classes(
     unmask(top)
     for begin in range(0, num_classes, STEPS):
         part = tile[: min(STEPS, num_classes - begin)]
-        load_elements(logits, num_classes, first, count, begin, classes, part, row[0])
+        load_elements(logits, num_classes, per_example, first, count, begin, classes, part, row[0])
         add_tile(part, top, weights, partial, row[2:], moments)
 
 

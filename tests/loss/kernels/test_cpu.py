@@ -201,26 +201,43 @@ class TestDense:
             assert sum_rows(dense, labels.to(narrow), 2.0, None, None) == alone
             assert np.array_equal(score_all(dense, labels.to(narrow)).loss, scores.loss)
 
+    @pytest.mark.parametrize("classes", [5, 150])
+    def test_a_part_of_each_class(self, classes: int) -> None:
+        rows, targets = random_rows(3 * 300, classes)
+        dense, labels = rows.reshape(3, 300, classes).transpose(1, 2).contiguous(), targets.reshape(3, 300)
+        whole = score_all(dense, labels).loss.reshape(3, 300)
+        for examples, elements in (
+            (slice(0, 3), slice(7, 300)),
+            (slice(2, 3), slice(0, 299)),
+            (slice(0, 3, 2), slice(1, 9)),
+            (slice(1, 3), slice(298, 300)),
+        ):
+            part = score_all(dense[examples, :, elements], labels[examples, elements])
+            assert np.array_equal(part.loss, whole[examples, elements].reshape(-1))
+
     @pytest.mark.parametrize("shape", [(0, 3, 5), (2, 3, 0)])
     def test_no_elements(self, shape: tuple[int, int, int]) -> None:
         logits, targets = torch.zeros(shape), torch.zeros(shape[0], shape[2], dtype=torch.int64)
         assert sum_rows(logits, targets, 2.0, None, None) == (0, 0, 0, 0)
         assert len(score_all(logits, targets).loss) == 0
 
-    def test_contiguous_logits_and_channels_last_ones_are_not_copied(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_logits_with_contiguous_elements_or_classes_are_not_copied(self, monkeypatch: pytest.MonkeyPatch) -> None:
         logits, targets = torch.randn(2, 5, 8, 16), torch.zeros(2, 8, 16, dtype=torch.int64)
-        read: list[tuple[int, bool]] = []
+        read: list[tuple[int, int]] = []
 
-        def kernel(matrix: Any, classes: int, dense: bool, *_: Any) -> None:
-            read.append((matrix.ctypes.data, dense))
+        def kernel(matrix: Any, classes: int, per_example: int, *_: Any) -> None:
+            read.append((matrix.ctypes.data, per_example))
 
         monkeypatch.setattr(fused_cpu.cpu_kernel, "score_rows", kernel)
         monkeypatch.setattr(fused_cpu, "FusedSums", lambda *_: FusedSums(0, 0, 0, 0))
         last = logits.to(memory_format=torch.channels_last)
         for x in (logits, last, logits.transpose(2, 3).contiguous().transpose(2, 3)):
             focal_loss(x, targets)
-        assert read[:2] == [(logits.data_ptr(), True), (last.data_ptr(), False)]
-        assert len(read) == 3
+        assert read[:2] == [(logits.data_ptr(), 128), (last.data_ptr(), 0)]
+        parts = [logits.flatten(2)[:, :, 3:70], logits.flatten(2)[1:, :, 64:], last.flatten(2)[1:, :, 5:]]
+        for x in parts:
+            sum_rows(x, torch.zeros(len(x), x.shape[2], dtype=torch.int64), 2.0, None, None)
+        assert read[3:] == [(parts[0].data_ptr(), 67), (parts[1].data_ptr(), 64), (parts[2].data_ptr(), 0)]
 
     @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean", "none"])
     @pytest.mark.parametrize("shape", [(2, 5, 8), (2, 5, 4, 6), (1, 3, 2, 3, 4)])
