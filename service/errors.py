@@ -40,6 +40,7 @@
     - InvalidTargetError            422 invalid_target          neither a class nor ignore_index
     - InvalidIdsError               422 invalid_ids             not unique, or not strings or integers
     - InvalidNameError              422 invalid_name            invalid name of a run, batch or queue
+    - NeedsLogitsError              422 needs_logits            it does not follow from statistics in place of logits
     - LayoutNotStoredError          422 layout_not_stored       runs store batches of the layout `rows` only
   - QueueFullError                  429 queue_full              the queue of requests is full
   - HeadersTooLargeError            431 head_too_large          request line and headers over max_head_bytes

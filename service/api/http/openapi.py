@@ -97,7 +97,6 @@ LOSS: ErrorKinds = (
     UnknownOutputError,
     NeedsLogitsError,
     ShapeError,
-    NeedsLogitsError,
     InvalidLogitError,
     InvalidTargetError,
     InvalidIdsError,
