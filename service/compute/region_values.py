@@ -70,7 +70,8 @@ def connected(elements: Elements, wrong: WrongElements) -> Array:
     flat = (wrong.example - first) * elements.per_row + wrong.position
     is_wrong[flat] = True
     numbers: Array = ndimage.label(is_wrong.reshape(count, labels, *places), structure)[0]
-    return numbers.reshape(-1)[flat] - 1
+    of_wrong: Array = numbers.reshape(-1)[flat] - 1
+    return of_wrong
 
 
 def coordinates(elements: Elements, position: Array) -> list[Array]:
