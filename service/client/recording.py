@@ -13,6 +13,7 @@ from service.client._sync.runs import RunClient
 from service.client.arrays import as_plain
 from service.client.batch_sender import BatchSender, NamedBatch, RecordingError
 from service.client.batches import SentBatch, has_text_labels, sent_batch
+from service.client.reduction import Reducer
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.safetensors import Tensor
 from service.schema.request import OnInvalid
@@ -34,6 +35,7 @@ class RecorderOptions:
     on_invalid: OnInvalid
     replace: bool
     strict: bool
+    reducer: Reducer | None
 
 
 @dataclass
@@ -74,7 +76,8 @@ class Recording:
             raise ValueError("the recorder is closed")
         if has_text_labels((logits, targets)):
             raise InvalidTargetError("the labels of a recorder are numbers; `RunClient.push` also takes class names")
-        rows = sent_batch((logits, targets, ids), on_invalid=self._options.on_invalid).copy()
+        on_invalid, reducer = self._options.on_invalid, self._options.reducer
+        rows = sent_batch((logits, targets, ids), on_invalid=on_invalid, reducer=reducer).copy()
         if rows.ids is None:
             raise InvalidIdsError("ids missing; a run identifies its examples by them")
         columns = self._columns(epoch, rows.num_examples, attributes or {})

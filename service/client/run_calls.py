@@ -12,8 +12,10 @@ import orjson
 from service.client.arrays import as_plain
 from service.client.batches import SentBatch
 from service.client.calls import JSON_HEADERS, Call, ConfigFields, output_fields, parse_config, reply_reader
+from service.client.reduction import Reducer, needed_statistics
 from service.client.wire import HEADERS, loss_body
 from service.errors import InvalidIdsError, InvalidNameError, InvalidRequestError
+from service.schema.config import LossConfig
 from service.schema.replies.comparison import Comparison
 from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics
@@ -21,7 +23,7 @@ from service.schema.replies.examples import ExampleDetail, ExamplesPage
 from service.schema.replies.queues import Queue, QueuePage
 from service.schema.replies.reviews import AddedReviews, Reviews
 from service.schema.replies.runs import CreatedRun, DamagedRun, Run
-from service.schema.request import OnInvalid
+from service.schema.request import STATISTICS, OnInvalid
 from service.schema.result import LossResult
 
 # Rows per request when all rows of a queue or an epoch are read.
@@ -83,6 +85,12 @@ def delete_batch_call(name: str, epoch: int, batch: str) -> Call[None]:
     """`DELETE /runs/{run}/epochs/{epoch}/batches/{batch}`. Not repeatable: the second request would be a 404."""
     path = run_path(name, "epochs", str(epoch), "batches", batch)
     return Call("DELETE", path, lambda response: None, repeatable=False)
+
+
+def run_reducer(run: Run, on_invalid: OnInvalid) -> Reducer:
+    """The reducer of the logits of a run, for all scores that it stores."""
+    config = LossConfig.parse(run["config"])
+    return Reducer(config, "rows", needed_statistics(config.mode, STATISTICS), on_invalid)
 
 
 def put_batch_call(

@@ -11,6 +11,7 @@ from service.client._sync.runs import RunClient
 from service.client.batch_sender import RecordingError
 from service.client.processes import PerProcess
 from service.client.recording import RecorderOptions, Recording
+from service.client.run_calls import run_reducer
 from service.schema.request import OnInvalid
 
 __all__ = ["RecordingError", "RunRecorder"]
@@ -51,6 +52,11 @@ class RunRecorder:
         replace: Replace batches of the same name that have other rows, e.g. in a resumed training. Further batches of
             the epoch stay: if `batch_rows` or the number of rows has changed, delete the epoch first.
         strict: Raise errors in `add` and `end_epoch`, too.
+        reduce: Send statistics in place of the logits; see `RunClient.push`. `add` computes them on the device of the
+            logits. The constructor asks the service for the configuration of the run.
+
+    Raises:
+        LossServiceError, ClientError: With `reduce`, the service does not answer, or does not have the run.
     """
 
     def __init__(
@@ -64,9 +70,11 @@ class RunRecorder:
         on_invalid: OnInvalid = "exclude",
         replace: bool = False,
         strict: bool = False,
+        reduce: bool = False,
     ) -> None:
         self.run = run
-        options = RecorderOptions(batch_rows, max_waiting, patience_s, prefix, on_invalid, replace, strict)
+        reducer = run_reducer(run.describe(), on_invalid) if reduce else None
+        options = RecorderOptions(batch_rows, max_waiting, patience_s, prefix, on_invalid, replace, strict, reducer)
         self._recording = PerProcess(partial(Recording, run, options))
 
     def __enter__(self) -> Self:

@@ -62,7 +62,7 @@ class _Epoch:
     def __init__(self, view: View, weighting: Weighting, epoch: int) -> None:
         self.view, self.weighting, self.epoch = view, weighting, epoch
         self.has_many_classes = (view.snapshot.num_classes or 0) > TABLE_CLASSES
-        self.has_logits = view.snapshot.description.store_logits and epoch in view.snapshot.epochs
+        self.has_logits = view.snapshot.has_logits(epoch) and epoch in view.snapshot.epochs
 
     def header(self) -> Diagnostics:
         """The members that are always present."""

@@ -142,11 +142,12 @@ def _duplicated(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | No
 
 
 def _without_logits(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
-    if view.snapshot.description.store_logits:
+    if view.snapshot.has_logits(diagnostics["epoch"]):
         return None
+    keeps = "epoch keeps not all" if view.snapshot.description.store_logits else "run keeps no"
     return _warning(
         "no_logits",
-        "The run keeps no logits: there is no estimate of label errors, no calibration and no suspected_errors queue.",
+        f"The {keeps} logits: there is no estimate of label errors, no calibration and no suspected_errors queue.",
     )
 
 

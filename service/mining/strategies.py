@@ -135,8 +135,9 @@ def _random(view: View, weighting: Weighting, epoch: int, request: QueueRequest)
 
 
 def _suspected_errors(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    if not view.snapshot.description.store_logits:
-        raise InvalidRequestError("suspected_errors needs the probabilities of all classes; the run stores no logits")
+    if not view.snapshot.has_logits(epoch):
+        msg = "suspected_errors needs the probabilities of all classes; the logits of this epoch are not stored"
+        raise InvalidRequestError(msg)
     name = f"suspects_{epoch}"
     view.cursor.register(name, _suspects(view, epoch))
     source = f"({view.scored(weighting, epoch)} JOIN {name} USING (batch, row))"

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from service.runs.damage import damage, named_damage
 from service.runs.data_files import DataFile
 from service.runs.parquet import read_parquet
-from service.runs.rows import ContentDigest
+from service.runs.rows import ContentDigest, stored_statistics
 from service.storage.files import Files
 
 MAGIC = b"PAR1"
@@ -19,8 +19,9 @@ MAGIC = b"PAR1"
 def check_data(files: Files, data: DataFile) -> None:
     """Read a whole data file and compare it with its footer.
 
-    The digest of a batch is compared too if the file has all of its rows and their logits; it covers ids, attributes,
-    targets and logits. Scores are covered by the checksums of the pages, which version 0.1.0 did not write.
+    The digest of a batch is compared too if the file has all of its rows and the logits or statistics that were sent;
+    it covers these, ids, attributes and targets. Other scores are covered by the checksums of the pages, which version
+    0.1.0 did not write.
 
     Raises:
         RunDamagedError: The file is damaged.
@@ -36,8 +37,11 @@ def check_data(files: Files, data: DataFile) -> None:
                 part.validate(full=True)
                 for batch, group in _by_batch(part):
                     rows[batch] += len(group)
-                    if not group["logits"].null_count:
-                        _add(digests.setdefault(batch, ContentDigest()), group)
+                    of_statistics = batch in data.footer.without_logits
+                    if of_statistics or not group["logits"].null_count:
+                        digest = digests.setdefault(batch, ContentDigest(of_statistics=of_statistics))
+                        numbers = stored_statistics(group) if of_statistics else group["logits"].flatten().to_numpy()
+                        digest.update(numbers, group["target"].to_numpy(), group["id"], group["attributes"])
             if pc.any(pc.not_equal(part["epoch"], data.epoch)).as_py():
                 raise damage(data.path, "has rows of another epoch")
     _compare(data, rows, digests)
@@ -48,10 +52,6 @@ def _by_batch(rows: pa.RecordBatch) -> list[tuple[str, pa.RecordBatch]]:
     if len(names) == 1:
         return [(names[0], rows)]
     return [(name, rows.filter(pc.equal(rows["batch"], name))) for name in names]
-
-
-def _add(digest: ContentDigest, rows: pa.RecordBatch) -> None:
-    digest.update(rows["logits"].flatten().to_numpy(), rows["target"].to_numpy(), rows["id"], rows["attributes"])
 
 
 def _compare(data: DataFile, rows: Counter[str], digests: dict[str, ContentDigest]) -> None:

@@ -44,6 +44,7 @@ class Footer:
         generations: Generation of each batch that is not of generation 1.
         deleted: Batches that are deleted, and the generation of the deletion.
         like_probabilities: Batches whose logits look like probabilities.
+        without_logits: Batches that were sent as statistics.
     """
 
     rows: int
@@ -56,6 +57,7 @@ class Footer:
     generations: dict[str, int] = field(default_factory=dict)
     deleted: dict[str, int] = field(default_factory=dict)
     like_probabilities: tuple[str, ...] = ()
+    without_logits: tuple[str, ...] = ()
 
     @property
     def metadata(self) -> dict[bytes, bytes]:
@@ -176,4 +178,5 @@ def merged_footer(group: Sequence[DataFile], replaces: tuple[str, ...]) -> Foote
         like_probabilities=tuple(
             name for file in group for name in file.footer.like_probabilities if name in file.batches
         ),
+        without_logits=tuple(name for file in group for name in file.footer.without_logits if name in file.batches),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.errors import InvalidIdsError, InvalidTargetError, ShapeError
+from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.labels import ClassNames
 from service.formats.targets import with_numeric_targets
 from service.schema.config import LossConfig
@@ -20,6 +20,8 @@ from service.schema.faults import fault
 from service.schema.request import Batch, Ids
 
 MAX_ID_CHARACTERS = 1000
+# Statistics of the content of a batch; normalized_margin follows from them.
+DIGESTED = ("log_odds", "prediction", "entropy", "logit_margin", "el2n")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +56,23 @@ class RunBatch:
         return np.ascontiguousarray(logits)
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes C of `logits`."""
+    def is_reduced(self) -> bool:
+        """True if the batch has statistics in place of logits."""
+        return self.source.statistics is not None
+
+    @property
+    def statistics(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """(N, 5) float64, contiguous: the statistics of DIGESTED as they are stored."""
+        statistics = self.source.statistics or {}
+        with np.errstate(over="ignore"):
+            columns = [statistics[name].astype(np.float64 if name == "prediction" else np.float32) for name in DIGESTED]
+        return np.stack(columns, axis=1, dtype=np.float64)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes C of the logits; None for a batch with statistics."""
+        if self.is_reduced:
+            return None
         return 2 if _is_one_logit(self.source) else int(self.source.logits.shape[1])
 
 
@@ -63,6 +80,8 @@ def check_batches(
     config: LossConfig, batches: Sequence[Batch], names: ClassNames | None = None, *, exclude: bool = False
 ) -> tuple[RunBatch, ...]:
     """Validate the batches of a request for a run, and convert their targets to numbers.
+
+    In sigmoid mode log-odds become logits, which follow from them.
 
     Args:
         config: Configuration of the run.
@@ -74,11 +93,16 @@ def check_batches(
         InvalidIdsError: A batch has no ids, an id is empty or too long, or two ids are equal as texts.
         ShapeError: An example has several labels, or the number of values of an attribute is not the number of rows.
         InvalidTargetError: A target is no label, or a sigmoid target lies between 0 and 1.
+        InvalidRequestError: Some batches have logits, others statistics.
     """
     batches = [
         with_numeric_targets(batch, number, config.mode, names=names, exclude=exclude)
         for number, batch in enumerate(batches)
     ]
+    if config.mode == "sigmoid":
+        batches = list(map(_with_logits, batches))
+    if len({batch.statistics is None for batch in batches}) > 1:
+        raise InvalidRequestError("a request for a run has either logits or statistics in all of its batches")
     for number, batch in enumerate(batches):
         if batch.ids is None:
             detail = "ids missing; a run identifies its examples by them"
@@ -95,6 +119,14 @@ def check_batches(
     checked = tuple(RunBatch(batch, _texts(batch.ids or ()), _attributes(batch)) for batch in batches)
     _check_ids(batches, pa.chunked_array([batch.ids for batch in checked], pa.string()))
     return checked
+
+
+def _with_logits(batch: Batch) -> Batch:
+    """The batch of binary labels with logits instead of log-odds z = (2 y - 1) x; unchanged if the loss rejects it."""
+    log_odds = (batch.statistics or {}).get("log_odds")
+    if log_odds is None or batch.logits.size or log_odds.shape != batch.targets.shape:
+        return batch
+    return replace(batch, logits=np.where(batch.targets > 0.5, log_odds, -log_odds), statistics=None)
 
 
 def _texts(ids: Ids) -> pa.StringArray:

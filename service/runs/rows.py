@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.runs.ingest import RunBatch
+from service.runs.ingest import DIGESTED, RunBatch
 from service.runs.schema import SCHEMA, SCORES
 from service.schema.result import BatchResult
 
@@ -19,24 +19,29 @@ STORED_OUTPUTS = (*SCORES, "prediction")
 
 
 class ContentDigest:
-    """SHA-256 of the content of a batch, independent of format and split: ids, attributes, targets and logits.
+    """SHA-256 of the content of a batch, independent of format and split: ids, attributes, targets and numbers.
 
-    Data files store it, so the bytes that it is computed from must never change.
+    The numbers are logits or statistics. Data files store the digest, so the bytes that it is computed from must never
+    change.
+
+    Args:
+        of_statistics: True for a batch with statistics, whose digest is never that of one with logits.
     """
 
-    def __init__(self) -> None:
-        self._logits, self._targets, self._texts = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    def __init__(self, *, of_statistics: bool = False) -> None:
+        self._numbers = hashlib.sha256(b"statistics" if of_statistics else b"")
+        self._targets, self._texts = hashlib.sha256(), hashlib.sha256()
 
     def update(
         self,
-        logits: np.ndarray[Any, np.dtype[np.float32]],
+        numbers: np.ndarray[Any, Any],
         targets: np.ndarray[Any, Any],
         ids: pa.StringArray,
         attributes: pa.StringArray | None,
     ) -> None:
-        """Add rows: logits (N, C) or flat, contiguous; targets (N,) of any dtype; ids and attributes as stored."""
+        """Add rows: numbers (N, C) or flat, contiguous; targets (N,) of any dtype; ids and attributes as stored."""
         if len(ids):
-            self._logits.update(logits.data)
+            self._numbers.update(numbers.data)
             # float64 represents every class index, and sigmoid targets of any dtype.
             self._targets.update(targets.astype(np.float64).data)
             for part in _pairs(ids, attributes):
@@ -44,15 +49,25 @@ class ContentDigest:
 
     def hexdigest(self) -> str:
         """64 hexadecimal digits."""
-        return hashlib.sha256(self._logits.digest() + self._targets.digest() + self._texts.digest()).hexdigest()
+        return hashlib.sha256(self._numbers.digest() + self._targets.digest() + self._texts.digest()).hexdigest()
 
 
 def content_digest(batches: Sequence[RunBatch]) -> str:
     """The digest of a request's batches."""
-    digest = ContentDigest()
+    digest = ContentDigest(of_statistics=any(batch.is_reduced for batch in batches))
     for batch in batches:
-        digest.update(batch.logits, batch.source.targets.ravel(), batch.ids, batch.attributes)
+        digest.update(
+            batch.statistics if batch.is_reduced else batch.logits,
+            batch.source.targets.ravel(),
+            batch.ids,
+            batch.attributes,
+        )
     return digest.hexdigest()
+
+
+def stored_statistics(rows: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """`RunBatch.statistics` of stored rows."""
+    return np.stack([rows[name].to_numpy().astype(np.float64) for name in DIGESTED], axis=1)
 
 
 def _pairs(ids: pa.StringArray, attributes: pa.StringArray | None) -> Iterator[bytes | pa.Buffer]:
@@ -85,7 +100,7 @@ def stored_rows(
 # A score beyond the range of float32 becomes infinite.
 @np.errstate(over="ignore")
 def _rows(epoch: int, name: str, first: int, batch: RunBatch, result: BatchResult, *, store_logits: bool) -> pa.Table:
-    columns = result.per_example
+    columns, has_logits = result.per_example, store_logits and not batch.is_reduced
     valid = np.flatnonzero(~np.isnan(columns["log_odds"]))
     number = len(valid)
     # In most batches every row is valid; then the columns are not copied.
@@ -98,7 +113,7 @@ def _rows(epoch: int, name: str, first: int, batch: RunBatch, result: BatchResul
         "target": pa.array(batch.source.targets.ravel()[rows].astype(np.int32)),
         "prediction": pa.array(columns["prediction"][rows].astype(np.int32)),
         **{score: pa.array(columns[score][rows].astype(np.float32, copy=False)) for score in SCORES},
-        "logits": _lists(batch.logits[rows]) if store_logits else pa.nulls(number, SCHEMA.field("logits").type),
+        "logits": _lists(batch.logits[rows]) if has_logits else pa.nulls(number, SCHEMA.field("logits").type),
         "attributes": pa.nulls(number, pa.string()) if batch.attributes is None else _select(batch.attributes, rows),
     }
     return pa.table(arrays, schema=SCHEMA)

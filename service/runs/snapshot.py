@@ -83,6 +83,11 @@ class Snapshot:
             file for file in self.data_of(epoch) if file.size and (file.footer.has_attributes or not with_attributes)
         ]
 
+    def has_logits(self, epoch: int) -> bool:
+        """True if the logits of all rows of an epoch are stored."""
+        reduced = any(name in file.batches for file in self.data_of(epoch) for name in file.footer.without_logits)
+        return self.description.store_logits and not reduced
+
     def counts(self, epoch: int | None = None) -> Counts:
         """Counts of the rows of an epoch or of all epochs."""
         counts = [file.counts for file in self.data_of(epoch)]

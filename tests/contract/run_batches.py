@@ -10,9 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save
 
+from service.schema.request import STATISTICS
+
 JSON, SAFETENSORS, ARROW = "application/json", "application/x-safetensors", "application/vnd.apache.arrow.stream"
 ARROW_FILE, PARQUET = "application/vnd.apache.arrow.file", "application/vnd.apache.parquet"
 KINDS = (JSON, SAFETENSORS, ARROW, ARROW_FILE, PARQUET)
+
+
+INTEGERS = ("targets", "prediction")
 
 
 def batch_of(number: int, seed: int = 0, num_classes: int = 3) -> dict[str, Any]:
@@ -28,18 +33,17 @@ def batch_of(number: int, seed: int = 0, num_classes: int = 3) -> dict[str, Any]
 
 def encoded(batch: dict[str, Any], media_type: str) -> bytes:
     """The batch in a format; options beside the tensors go where the format has them."""
-    tensors = ("logits", "targets")
+    tensors = [name for name in ("targets", "logits", *STATISTICS) if name in batch]
     rest = {name: value for name, value in batch.items() if name not in tensors}
     if media_type == JSON:
         return json.dumps(batch).encode()
     if media_type == SAFETENSORS:
-        arrays = {"logits": np.array(batch["logits"], np.float32), "targets": np.array(batch["targets"])}
+        arrays = {name: np.array(batch[name], None if name in INTEGERS else np.float32) for name in tensors}
         return bytes(save(arrays, {"request": json.dumps(rest)}))
     options = {name: value for name, value in rest.items() if name not in ("ids", "attributes")}
     table = pa.table(
         {
-            "logits": pa.array(batch["logits"], pa.list_(pa.float32())),
-            "targets": pa.array(batch["targets"], pa.int64()),
+            **{name: pa.array(batch[name], _arrow_type(name)) for name in tensors},
             "id": batch["ids"],
             **batch.get("attributes", {}),
         }
@@ -52,3 +56,9 @@ def encoded(batch: dict[str, Any], media_type: str) -> bytes:
     with opened(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=4)
     return bytes(sink.getvalue())
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    if name in INTEGERS:
+        return pa.int64()
+    return pa.list_(pa.float32()) if name == "logits" else pa.float32()

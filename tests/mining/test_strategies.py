@@ -221,7 +221,7 @@ def test_a_run_without_logits_has_no_suspected_errors() -> None:
     with temp_runs() as runs:
         runs.create(store_logits=False)
         runs.put([[0.0, 1.0]], [1])
-        with pytest.raises(InvalidRequestError, match="no logits"):
+        with pytest.raises(InvalidRequestError, match="logits of this epoch are not stored"):
             mined(runs, "suspected_errors")
         assert len(mined(runs, "top_loss")["rows"]) == 1
 

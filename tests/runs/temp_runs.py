@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from service.runs.manifest import RunDescription
 from service.runs.rows import STORED_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
-from service.schema.request import Batch, LossRequest, RequestOptions
+from service.schema.request import STATISTICS, Batch, LossRequest, RequestOptions
 from service.schema.result import LossResult
 from service.storage.compaction import compact
 from service.storage.files import open_files
@@ -60,15 +61,20 @@ class TempRuns:
         batch: str = "b",
         attributes: Mapping[str, Sequence[Any]] | None = None,
         on_invalid: str = "error",
+        reduce: bool = False,
     ) -> LossResult:
-        """Store a batch as the route does; the ids default to `e0000`, ..."""
+        """Store a batch as the route does, with `reduce` as statistics; the ids default to `e0000`, ..."""
         snapshot = self.store.snapshot(run)
         config, description = snapshot.description.config, snapshot.description
         names = [f"e{row:04d}" for row in range(len(logits))] if ids is None else list(ids)
         batches = (Batch(np.asarray(logits), np.asarray(targets), names, attributes),)
-        checked = check_batches(config, batches)
         options = RequestOptions.parse({"outputs": ["loss", *STORED_OUTPUTS], "on_invalid": on_invalid})
         module = FocalLoss.from_config(config, "cpu")
+        if reduce:
+            whole = evaluate(self._device, module, LossRequest(options, batches), LIMITS)
+            statistics = {name: whole.per_example[name] for name in STATISTICS}
+            batches = (replace(batches[0], logits=np.empty(0), statistics=statistics),)
+        checked = check_batches(config, batches)
         result = evaluate(self._device, module, LossRequest(options, batches), LIMITS, unique_ids=True)
         rows = stored_rows(epoch, batch, checked, result.batches, store_logits=description.store_logits)
         footer = Footer(
@@ -78,8 +84,9 @@ class TempRuns:
             num_excluded=result.num_excluded,
             has_attributes=bool(attributes),
             like_probabilities=(batch,) if result.warnings else (),
+            without_logits=(batch,) if reduce else (),
         )
-        num_classes = checked[0].num_classes if len(logits) else snapshot.num_classes
+        num_classes = np.shape(logits)[1] if reduce else checked[0].num_classes if len(logits) else snapshot.num_classes
         self.store.add(snapshot, epoch, batch, rows, lambda: footer, num_classes)
         return result
 

@@ -24,6 +24,7 @@ from service.errors import (
     InvalidRequestError,
     LayoutNotStoredError,
     RunFullError,
+    ShapeError,
     StorageFullError,
     UnknownBatchError,
     UnknownEpochError,
@@ -36,7 +37,7 @@ from service.runs.names import check_name
 from service.runs.rows import STORED_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Snapshot
 from service.schema.faults import fault
-from service.schema.request import LossRequest
+from service.schema.request import LossRequest, RequestOptions
 from service.schema.result import LossResult
 
 REPLACE = "replace"
@@ -150,7 +151,14 @@ def _compute_and_store(
     class_names, exclude = None if names is None else ClassNames(names), options.on_invalid == "exclude"
     batches = check_batches(config, request.batches, class_names, exclude=exclude)
     outputs = tuple(dict.fromkeys((*options.outputs, *STORED_OUTPUTS)))
-    all_options = options.model_copy(update={"config": config, "config_id": None, "outputs": outputs})
+    all_options = options.model_copy(
+        update={
+            "config": config,
+            "config_id": None,
+            "outputs": outputs,
+            "num_classes": _num_classes(snapshot, options, batches),
+        }
+    )
     negotiation.timing.end("decode")
     module, request = service.module(all_options), LossRequest(all_options, tuple(batch.source for batch in batches))
     result = evaluate(service.device, module, request, service.limits, unique_ids=True)
@@ -158,7 +166,7 @@ def _compute_and_store(
     # Other threads compute the digest and the reply while this one writes the rows.
     digest = service.runs.submit(partial(content_digest, batches))
     reply = service.runs.submit(partial(_encode, negotiation, result, options.outputs))
-    stored = _store(service, snapshot, target, batches, result, digest)
+    stored = _store(service, snapshot, target, batches, result, digest, all_options.num_classes)
     negotiation.timing.end("store")
     if stored:
         for batch_result in result.batches:
@@ -166,6 +174,25 @@ def _compute_and_store(
     content = reply.result()
     negotiation.timing.end("encode")
     return stored, content
+
+
+def _num_classes(snapshot: Snapshot, options: RequestOptions, batches: Sequence[RunBatch]) -> int | None:
+    """The number of classes of batches with statistics: that of the run, else of the request; as given for logits.
+
+    Raises:
+        ShapeError: The two are different.
+        InvalidRequestError: Neither is known.
+    """
+    known, given = snapshot.num_classes, options.num_classes
+    if not any(batch.is_reduced for batch in batches):
+        return given
+    if given is None and known is None:
+        msg = "the run does not know its number of classes yet: give num_classes, or send its first batch as logits"
+        raise fault(InvalidRequestError, msg, "num_classes")
+    if known is not None and given not in (None, known):
+        msg = f"num_classes is {given}, run {snapshot.name} has {known} classes"
+        raise fault(ShapeError, msg, "num_classes", detail=msg)
+    return known or given
 
 
 def _encode(negotiation: Negotiation, result: LossResult, outputs: Sequence[str]) -> bytes:
@@ -183,6 +210,7 @@ def _store(
     batches: Sequence[RunBatch],
     result: LossResult,
     digest: Future[str],
+    num_classes: int | None,
 ) -> Stored:
     """Store the rows of a batch."""
     epoch, name = target.epoch, target.batch
@@ -196,9 +224,11 @@ def _store(
             num_excluded=result.num_excluded,
             has_attributes=any(batch.source.attributes for batch in batches),
             like_probabilities=(name,) if result.warnings else (),
+            without_logits=(name,) if any(batch.is_reduced for batch in batches) else (),
         )
 
-    num_classes = max((batch.num_classes for batch in batches if len(batch.ids)), default=snapshot.num_classes)
+    counts = [batch.num_classes or num_classes or 0 for batch in batches if len(batch.ids)]
+    num_classes = max(counts, default=snapshot.num_classes)
     stored = service.runs.store.add(snapshot, epoch, name, rows, footer, num_classes, over=target.over)
     folder = service.runs.store.epoch_folder(snapshot.root, epoch)
     if stored is Stored.REPLACED:

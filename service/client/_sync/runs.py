@@ -79,6 +79,7 @@ class RunClient:
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
         replace: bool = False,
+        reduce: bool = False,
     ) -> LossResult:
         """Store a batch of an epoch. Returns after the service has written it to disk.
 
@@ -97,6 +98,9 @@ class RunClient:
             top_k: Number of hardest examples to return.
             on_invalid: `error`, or `exclude` to leave out rows with an invalid logit or target.
             replace: Replace a batch of this name that has other content, e.g. after training was resumed.
+            reduce: Send statistics in place of the logits, as `LossClient.loss` does: 17 to 20 bytes an example. The
+                run has no logits of the batch then, so for its epoch there are no label errors and no calibration. Of
+                binary labels the log-odds are sent, from which the service has the logits.
 
         Returns:
             The losses of the batch.
@@ -108,9 +112,11 @@ class RunClient:
         """
         data = as_batch(logits, targets, ids)
         if not isinstance(data, SentBatch):
-            # Asked for each batch: a run that was created anew may have the same names in another order.
-            class_names = (self.describe())["class_names"] if has_text_labels(data) else None
-            data = sent_batch(data, class_names=class_names, on_invalid=on_invalid)
+            # Asked for each batch: a run that was created anew may have other classes or another configuration.
+            run = self.describe() if reduce or has_text_labels(data) else None
+            class_names = None if run is None else run["class_names"]
+            reducer = run_calls.run_reducer(run, on_invalid) if run is not None and reduce else None
+            data = sent_batch(data, class_names=class_names, on_invalid=on_invalid, reducer=reducer)
         call = run_calls.put_batch_call(
             self.name, epoch, batch, data, attributes, outputs, top_k, on_invalid, replace=replace
         )
