@@ -126,7 +126,7 @@ class Reducer:
         import torch
 
         from service.loss.kernels.choose import softmax_statistics
-        from service.loss.softmax_scores import NEED_MOMENTS, softmax_outputs
+        from service.loss.softmax_outputs import NEED_MOMENTS, softmax_outputs
 
         num_classes = source.shape[1]
         dtypes = {"prediction": np.uint8 if num_classes <= 2**8 else np.min_scalar_type(-num_classes)}

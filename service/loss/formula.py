@@ -12,6 +12,7 @@ exponentials for every gamma.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -138,10 +139,40 @@ def log_focal_from_log_odds(log_odds: Tensor, gamma: float) -> Tensor:
     return log_cross_entropy if gamma == 0 else gamma * logsigmoid(-log_odds) + log_cross_entropy
 
 
-def focal_slope(log_odds: Tensor, gamma: float) -> Tensor:
+class Logistic:
+    """The logistic functions of log-odds z, each computed when it is first needed.
+
+    Attributes:
+        z: float64, any shape, as the others.
+        p: sigmoid(z).
+        q: sigmoid(-z), which is 1 - p.
+        log_p: Logarithm of p.
+        log_q: Logarithm of q.
+    """
+
+    def __init__(self, z: Tensor) -> None:
+        self.z = z
+
+    @cached_property
+    def p(self) -> Tensor:
+        return torch.sigmoid(self.z)
+
+    @cached_property
+    def q(self) -> Tensor:
+        return torch.sigmoid(-self.z)
+
+    @cached_property
+    def log_p(self) -> Tensor:
+        return logsigmoid(self.z)
+
+    @cached_property
+    def log_q(self) -> Tensor:
+        return logsigmoid(-self.z)
+
+
+def focal_slope(of: Logistic, gamma: float) -> Tensor:
     """-d(FL / alpha_t) / dz = exp(-gamma softplus(z)) (gamma sigmoid(z) softplus(-z) + sigmoid(-z)) >= 0."""
-    slope = torch.sigmoid(-log_odds)
     if gamma == 0:
-        return slope
-    focusing = gamma * torch.sigmoid(log_odds) * -logsigmoid(log_odds)
-    return torch.exp(gamma * logsigmoid(-log_odds)) * (focusing + slope)
+        return of.q
+    focusing = gamma * of.p * -of.log_p
+    return torch.exp(gamma * of.log_q) * (focusing + of.q)

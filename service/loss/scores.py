@@ -21,7 +21,8 @@ from service.loss.kernels import cpu as fused_cpu
 from service.loss.row_state import COUNTED
 from service.loss.score_tensors import ScoreTensors
 from service.loss.sigmoid_scores import sigmoid_scores
-from service.loss.softmax_scores import NEED_MOMENTS, soft_scores, softmax_outputs, softmax_scores
+from service.loss.softmax_outputs import NEED_MOMENTS, softmax_outputs
+from service.loss.softmax_scores import soft_scores, softmax_scores
 
 # Elements of which torch computes outputs at once, on one thread.
 OUTPUT_ELEMENTS = 2**14

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from service.loss.formula import focal_from_log_odds, focal_slope, log_focal_from_log_odds
+from service.loss.formula import Logistic, focal_from_log_odds, focal_slope, log_focal_from_log_odds
 from service.loss.tracing import has_values
 from service.schema.config import LossConfig
 
@@ -108,8 +108,8 @@ def sigmoid_slope(
     z = negative_log_odds(x, focus.clip)
     # dz/dx = -p (1 - p) / (p_m (1 - p_m)), which is -1 without a clip.
     log_step = logsigmoid(x) + logsigmoid(-x) - logsigmoid(z) - logsigmoid(-z) if focus.clip else torch.zeros_like(x)
-    rise = torch.where(torch.isposinf(z), 0, focal_slope(z, focus.gamma_negative) * log_step.exp())
-    return negative * rise - positive * focal_slope(x, focus.gamma)
+    rise = torch.where(torch.isposinf(z), 0, focal_slope(Logistic(z), focus.gamma_negative) * log_step.exp())
+    return negative * rise - positive * focal_slope(Logistic(x), focus.gamma)
 
 
 def _symmetric_slope(x: Tensor, y: Tensor, alpha_t: Tensor, z: Tensor, ce: Tensor, gamma: float) -> Tensor:

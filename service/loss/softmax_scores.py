@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from service.loss.checks import not_ignored
 from service.loss.focal import FocalLoss
-from service.loss.formula import (
-    Moments,
-    SoftmaxStatistics,
-    cross_entropy_from_log_odds,
-    focal_from_log_odds,
-    focal_slope,
-    log_focal_from_log_odds,
-)
+from service.loss.formula import focal_from_log_odds, log_focal_from_log_odds
 from service.loss.kernels.choose import softmax_statistics
 from service.loss.row_state import COUNTED, RowState
-from service.loss.score_tensors import ScoreTensors, confidence_weighted_entropy
+from service.loss.score_tensors import ScoreTensors
 from service.loss.soft_labels import (
     LogProbabilities,
     SoftLabels,
@@ -31,8 +23,7 @@ from service.loss.soft_labels import (
     soft_gradient_norm,
     soft_labels,
 )
-
-NEED_MOMENTS = frozenset({"entropy", "confidence_weighted_entropy", "el2n", "grad_norm"})
+from service.loss.softmax_outputs import NEED_MOMENTS, softmax_outputs
 
 
 @torch.no_grad()
@@ -110,42 +101,3 @@ def _soft_outputs(module: FocalLoss, classes: LogProbabilities, labels: SoftLabe
 
 def _counted_logits(logits: Tensor, state: Tensor) -> Tensor:
     return logits.masked_fill((state != COUNTED).unsqueeze(1), 0)
-
-
-def softmax_outputs(
-    row: SoftmaxStatistics, alpha_t: Tensor, gamma: float, num_classes: int, names: Sequence[str]
-) -> dict[str, Tensor]:
-    """The requested outputs, from the statistics of elements that have one class."""
-    z = row.log_odds
-    values = {} if row.moments is None else _moment_outputs(row.moments, z, alpha_t, gamma, num_classes)
-    # Computed on request: each is a pass over all elements.
-    formulas: dict[str, Callable[[], Tensor | None]] = {
-        "cross_entropy": lambda: cross_entropy_from_log_odds(z),
-        "p_t": lambda: torch.sigmoid(z),
-        "log_odds": lambda: z,
-        "prediction": lambda: row.prediction,
-        "logit_margin": lambda: row.logit_margin,
-        # p_t minus the largest other probability (1 - p_t) / s, shifted to [0, 1] as in cleanlab.
-        "normalized_margin": lambda: (torch.sigmoid(z) - torch.sigmoid(-z) * torch.exp(-row.log_others) + 1) / 2,
-    }
-    for name in names:
-        value = formulas[name]() if name in formulas else values[name]
-        assert value is not None
-        values[name] = value
-    return {name: values[name] for name in names}
-
-
-def _moment_outputs(moments: Moments, z: Tensor, alpha_t: Tensor, gamma: float, num_classes: int) -> dict[str, Tensor]:
-    """The outputs that need the moments."""
-    p_t, other_p = torch.sigmoid(z), torch.sigmoid(-z)
-    spread = (1 + moments.squared).sqrt()
-    # The entropy of "t or not t", plus the entropy of the other classes times their probability 1 - p_t. As z tends to
-    # infinity, (1 - p_t) z tends to 0 although z does not.
-    not_target = torch.where(other_p > 0, other_p * -logsigmoid(-z), 0)
-    entropy = torch.where(p_t > 0, p_t * -logsigmoid(z), 0) + not_target + other_p * moments.entropy
-    return {
-        "entropy": entropy,
-        "confidence_weighted_entropy": confidence_weighted_entropy(entropy, p_t, num_classes),
-        "el2n": other_p * spread,
-        "grad_norm": alpha_t * focal_slope(z, gamma) * spread,
-    }

@@ -15,7 +15,13 @@ from torch.nn.functional import logsigmoid
 from service.loss.arrays import Array, as_tensor
 from service.loss.checks import not_ignored
 from service.loss.focal import FocalLoss
-from service.loss.formula import cross_entropy_from_log_odds, focal_from_log_odds, focal_slope, log_focal_from_log_odds
+from service.loss.formula import (
+    Logistic,
+    cross_entropy_from_log_odds,
+    focal_from_log_odds,
+    focal_slope,
+    log_focal_from_log_odds,
+)
 from service.loss.row_state import COUNTED, RowState
 from service.loss.score_tensors import ScoreTensors, confidence_weighted_entropy
 from service.loss.scores import Scores, _masked
@@ -77,7 +83,7 @@ def statistics_scores(
         "confidence_weighted_entropy": lambda: confidence_weighted_entropy(
             sent["entropy"], torch.sigmoid(z), num_classes or 2
         ),
-        "grad_norm": lambda: alpha_t * focal_slope(z, module.gamma) * _spread(z, sent["el2n"]),
+        "grad_norm": lambda: alpha_t * focal_slope(Logistic(z), module.gamma) * _spread(z, sent["el2n"]),
     }
     loss = alpha_t * focal_from_log_odds(z, module.gamma)
     log_loss = alpha_t.log() + log_focal_from_log_odds(z, module.gamma)

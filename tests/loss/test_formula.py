@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from service.loss.formula import (
+    Logistic,
     compute_dtype,
     cross_entropy_from_log_odds,
     focal_from_log_odds,
@@ -178,7 +179,7 @@ class TestFocalFromLogOdds:
     def test_slope_is_the_derivative_of_the_loss(self, gamma: float) -> None:
         z = double(-2e4, -30, -1, 0, 0.1, 5, 36, 38, 80, 700, 800, INF).requires_grad_()
         (gradient,) = torch.autograd.grad(focal_from_log_odds(z, gamma).sum(), z)
-        slope = focal_slope(z.detach(), gamma)
+        slope = focal_slope(Logistic(z.detach()), gamma)
         assert torch.isfinite(slope).all()
         torch.testing.assert_close(slope, -gradient, rtol=1e-12, atol=1e-300)
         for ours, value in zip(slope.tolist()[:9], z.tolist()[:9], strict=True):
