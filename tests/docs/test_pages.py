@@ -14,7 +14,7 @@ import pytest
 from service import __version__
 from service.mining.requests import Strategy
 from service.schema.config import LossConfig
-from service.schema.request import OUTPUTS
+from service.schema.request import OUTPUTS, REGIONS
 from tests.docs.pages import PAGES, ROOT, TOP_LEVEL, first_cells, name_of, section, text_of
 
 README_LINES = 150
@@ -57,7 +57,7 @@ def test_an_outdated_part_is_replaced() -> None:
 
 def test_all_outputs_and_configuration_fields_are_described() -> None:
     page = text_of("docs/http-api.md")
-    assert first_cells(section(page, "Outputs")) == list(OUTPUTS)
+    assert first_cells(section(page, "Outputs")) == [*OUTPUTS, REGIONS]
     assert first_cells(section(page, "Configuration")) == list(LossConfig.model_fields)
 
 
