@@ -14,15 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from service.diagnostics.chunks import Booleans, Floats, Integers, ProbabilitySums
-from service.diagnostics.elements import kernels
 from service.diagnostics.elements.cutoffs import ALL, Cutoffs, CutoffSearch, Taker
 from service.diagnostics.elements.element_chunks import ElementChunk, ElementChunks, Part
 from service.diagnostics.elements.filters import RANKINGS, REDUCED, FilterName, Ranking, num_wanted
+from service.diagnostics.elements.kernel_runner import KernelRunner
 from service.diagnostics.label_errors import TOLERANCE, ConfidentLearning, thresholds_of
 from service.diagnostics.pair_counts import PairCounts
-
-# Pairs of an element and a class whose margins are kept at a time.
-_MAX_PAIRS = 2**17
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +62,12 @@ def find_class_issues(
     Raises:
         ValueError: A chunk has another number of classes.
     """
-    sums = ProbabilitySums(num_classes)
+    runner, sums = KernelRunner(num_classes), ProbabilitySums(num_classes)
     for part in _parts(chunks(), num_classes):
-        table: Integers = np.zeros((3, num_classes), np.int64)
-        kernels.sum_confidences(part.logits, part.by_rows, part.targets, table, *_scratch(num_classes))
-        sums.add_sums(table)
+        sums.add_sums(runner.sums(part))
     thresholds = thresholds_of(sums)
 
-    pairs = _PairSearch(num_classes)
+    pairs = _PairSearch(runner)
     joint, suspects = (np.zeros((num_classes, num_classes), np.int64) for _ in range(2))
     for part in _parts(chunks(), num_classes):
         pairs.count(part, thresholds - TOLERANCE, joint, suspects)
@@ -96,6 +91,7 @@ class ClassMarker:
         self._issues = issues
         self._takers = {ranking: Taker(cutoffs) for ranking, cutoffs in issues.cutoffs.items()}
         num_classes = len(issues.learned.counts)
+        self._runner = KernelRunner(num_classes)
         if "pair_margin" in issues.cutoffs:
             self._least = issues.cutoffs["pair_margin"].values.reshape(num_classes, num_classes)
         else:
@@ -105,7 +101,7 @@ class ClassMarker:
     def mark(self, chunk: ElementChunk) -> Booleans:
         """(n, S) bool, the elements that the filter marks."""
         marks: Booleans = np.ones(chunk.targets.shape, np.bool_)
-        for row, part in enumerate(_parts([chunk], len(self._issues.learned.counts))):
+        for row, part in enumerate(_parts([chunk], self._runner.num_classes)):
             marks[row] = self._mark(part)
         for ranking, taker in self._takers.items():
             if ranking != "pair_margin":
@@ -117,45 +113,49 @@ class ClassMarker:
 
     def _mark(self, part: Part) -> Booleans:
         if self._issues.filter_by == "confident_learning":
-            return _suspected(part, self._issues.learned)
+            return self._suspected(part)
         if self._issues.filter_by not in REDUCED:
             return part.targets >= 0
         differs: Booleans = np.zeros(len(part.targets), np.bool_)
         taken: Booleans = np.zeros(len(part.targets), np.bool_)
         taker = self._takers.get("pair_margin")
-        for places, groups, margins in _margins(part, self._least, differs):
+        for places, groups, margins in self._runner.margins(part, self._least, differs):
             taken[places if taker is None else places[taker.take(groups, margins)]] = True
         return taken & differs
+
+    def _suspected(self, part: Part) -> Booleans:
+        joint, suspects = (np.zeros(self._least.shape, np.int64) for _ in range(2))
+        suspected: Booleans = np.zeros(len(part.targets), np.bool_)
+        reach, never = self._issues.learned.thresholds - TOLERANCE, np.full(self._least.shape, np.inf)
+        for _ in self._runner.suggestions(part, reach, joint, suspects, never, suspected):
+            pass
+        return suspected
 
 
 def scores(chunk: ElementChunk) -> Scores:
     """Probabilities of the targets, and of the most likely other classes."""
+    runner = KernelRunner(chunk.num_classes)
     p_t, other = (np.full(chunk.targets.shape, np.nan) for _ in range(2))
     for row, part in enumerate(chunk.parts()):
-        kernels.write_confidences(
-            part.logits, part.by_rows, part.targets, p_t[row], other[row], *_scratch(chunk.num_classes)
-        )
+        runner.write_confidences(part, p_t[row], other[row])
     return Scores(p_t, other)
 
 
 def likely_classes(chunk: ElementChunk, marks: Booleans) -> Integers:
     """(m,) int64, the most likely class of each marked element; `marks` is (n, S)."""
-    likely = []
+    runner = KernelRunner(chunk.num_classes)
+    likely = [np.zeros(0, np.int64)]
     for part, marked in zip(chunk.parts(), marks, strict=True):
         logits = part.logits[marked] if part.by_rows else np.ascontiguousarray(part.logits[:, marked].T)
-        p: Floats = np.zeros(logits.shape)
-        kernels.write_probabilities(logits, True, p, *_scratch(chunk.num_classes))
-        likely.append(p.argmax(axis=1))
-    return np.concatenate([np.zeros(0, np.int64), *likely])
+        likely.append(runner.probabilities(logits, by_rows=True).argmax(axis=1))
+    return np.concatenate(likely)
 
 
 def probabilities(chunk: ElementChunk) -> Floats:
     """(n S, C) float64, the probabilities of all classes."""
-    num_classes = chunk.num_classes
-    p: Floats = np.zeros((*chunk.targets.shape, num_classes))
-    for row, part in enumerate(chunk.parts()):
-        kernels.write_probabilities(part.logits, part.by_rows, p[row], *_scratch(num_classes))
-    return p.reshape(-1, num_classes)
+    runner = KernelRunner(chunk.num_classes)
+    p = [runner.probabilities(part.logits, part.by_rows) for part in chunk.parts()]
+    return np.concatenate([np.zeros((0, chunk.num_classes)), *p])
 
 
 class _PairSearch:
@@ -165,14 +165,15 @@ class _PairSearch:
     are more likely another class are taken.
     """
 
-    def __init__(self, num_classes: int) -> None:
-        self._shape = num_classes, num_classes
-        self._search = CutoffSearch(num_classes**2, least=0)
+    def __init__(self, runner: KernelRunner) -> None:
+        self._runner = runner
+        self._shape = runner.num_classes, runner.num_classes
+        self._search = CutoffSearch(runner.num_classes**2, least=0)
 
     def count(self, part: Part, reach: Floats, joint: Integers, suspects: Integers) -> None:
         """Count suggestions, and margins for the first pass of the search."""
-        least: Floats = np.zeros(self._shape)
-        for groups, margins in _suggestions(part, reach, joint, suspects, least, np.zeros(len(part.targets), np.bool_)):
+        least, suspected = np.zeros(self._shape), np.zeros(len(part.targets), np.bool_)
+        for groups, margins in self._runner.suggestions(part, reach, joint, suspects, least, suspected):
             self._search.add(groups, margins)
 
     def finish(self, chunks: ElementChunks, wanted: Integers) -> Cutoffs:
@@ -183,8 +184,8 @@ class _PairSearch:
         self._search.narrow(numbers)
         while not self._search.finished:
             least = self._search.least.reshape(self._shape)
-            for part in _parts(chunks(), self._shape[0]):
-                for _, groups, margins in _margins(part, least, np.zeros(len(part.targets), np.bool_)):
+            for part in _parts(chunks(), self._runner.num_classes):
+                for _, groups, margins in self._runner.margins(part, least, np.zeros(len(part.targets), np.bool_)):
                     self._search.add(groups, margins)
             self._search.narrow(numbers)
         found = self._search.cutoffs
@@ -196,84 +197,6 @@ def _parts(chunks: Iterable[ElementChunk], num_classes: int) -> Iterator[Part]:
         if chunk.num_classes != num_classes:
             raise ValueError(f"logits have {chunk.num_classes} classes, not {num_classes}")
         yield from chunk.parts()
-
-
-def _scratch(num_classes: int) -> tuple[Floats, Floats]:
-    """The arguments `block` and `lanes` of the kernels."""
-    return np.empty((num_classes, kernels.LANES)), np.empty((kernels.NUM_LANES, kernels.LANES))
-
-
-def _room(num_classes: int) -> int:
-    return max(_MAX_PAIRS, kernels.LANES * num_classes)
-
-
-def _suggestions(
-    part: Part, reach: Floats, joint: Integers, suspects: Integers, least: Floats, suspected: Booleans
-) -> Iterator[tuple[Integers, Floats]]:
-    """Run `kernels.count_suggestions` over a part, and yield groups and margins."""
-    num_classes = len(reach)
-    groups, margins = np.empty(_room(num_classes), np.int64), np.empty(_room(num_classes))
-    block, lanes = _scratch(num_classes)
-    gate, start = least.min(axis=1), 0
-    while start < len(part.targets):
-        number, start = kernels.count_suggestions(
-            part.logits,
-            part.by_rows,
-            part.targets,
-            reach,
-            joint,
-            suspects,
-            least,
-            gate,
-            suspected,
-            groups,
-            margins,
-            block,
-            lanes,
-            start,
-        )
-        yield groups[:number], margins[:number]
-
-
-def _suspected(part: Part, learned: ConfidentLearning) -> Booleans:
-    shape = len(learned.counts), len(learned.counts)
-    joint, suspects, never = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, np.inf)
-    suspected: Booleans = np.zeros(len(part.targets), np.bool_)
-    for _ in _suggestions(part, learned.thresholds - TOLERANCE, joint, suspects, never, suspected):
-        pass
-    return suspected
-
-
-def _margins(part: Part, least: Floats, differs: Booleans) -> Iterator[tuple[Integers, Integers, Floats]]:
-    """Run `kernels.write_margins` over a part, and yield elements, groups and margins."""
-    num_classes = len(least)
-    room = _room(num_classes)
-    places, groups, margins = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
-    block, lanes = _scratch(num_classes)
-    lead, start = _least_leads(least), 0
-    while start < len(part.targets):
-        number, start = kernels.write_margins(
-            part.logits, part.by_rows, part.targets, least, lead, differs, places, groups, margins, block, lanes, start
-        )
-        yield places[:number], groups[:number], margins[:number]
-
-
-def _least_leads(least: Floats) -> Floats:
-    """(C,) float64, smallest lead of another logit over the target's for which a margin can reach its least value.
-
-    For a lead d, p_other - p_target is (e^d - 1) / (1 + e^d + r), where the other classes add r between 0 and
-    (C - 2) e^d: the least r gives the largest positive margin, tanh(d / 2), the largest r the largest negative one.
-    """
-    others = least.copy()
-    np.fill_diagonal(others, np.inf)
-    # Less by more than the rounding errors.
-    margin = others.min(axis=1) - 1e-9
-    leads: Floats = np.full(len(margin), np.inf)
-    above, below = (margin >= 0) & (margin < 1), (margin < 0) & (margin > -1)
-    leads[above] = 2 * np.arctanh(margin[above])
-    leads[below] = np.log((1 + margin[below]) / (1 - margin[below] * (len(least) - 1)))
-    leads[margin <= -1] = -np.inf
-    return leads
 
 
 def _search_scores(chunks: ElementChunks, ranking: Ranking, wanted: Integers) -> Cutoffs:

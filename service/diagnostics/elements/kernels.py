@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from service.loss.kernels import cpu_compile, cpu_math
+from service.loss.kernels import cpu_compile, cpu_llvm, cpu_math
 from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, never_inline
+from service.loss.kernels.cpu_llvm import prefetch
 from service.loss.kernels.cpu_math import LOWEST, exp
 
 LANES = 64
 NUM_LANES = 5
+# Elements between those that are read and those that are fetched into the cache, and elements of a cache line.
+AHEAD, LINE = 256, 16
 TOLERANCE = 1e-6  # cleanlab's, see `label_errors`
 
 _vector: Any = njit(**VECTOR_OPTIONS)
 
 
-@compiled(cpu_compile, cpu_math, **VECTOR_OPTIONS)
+@compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
 def write_probabilities(logits: Any, by_rows: bool, p: Any, block: Any, lanes: Any) -> None:
     """Write the probabilities of all classes to `p`, (S, C) float64."""
     for first in range(0, len(p), LANES):
@@ -35,7 +38,7 @@ def write_probabilities(logits: Any, by_rows: bool, p: Any, block: Any, lanes: A
                 p[first + lane, c] = block[c, lane]
 
 
-@compiled(cpu_compile, cpu_math, **VECTOR_OPTIONS)
+@compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
 def sum_confidences(logits: Any, by_rows: bool, targets: Any, sums: Any, block: Any, lanes: Any) -> None:
     """Add the probabilities of the targets to `sums`, (3, C) int64: see `ProbabilitySums.add_sums`."""
     for first in range(0, len(targets), LANES):
@@ -52,7 +55,7 @@ def sum_confidences(logits: Any, by_rows: bool, targets: Any, sums: Any, block: 
                 sums[2, target] += scaled & (2**26 - 1)
 
 
-@compiled(cpu_compile, cpu_math, **VECTOR_OPTIONS)
+@compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
 def write_confidences(logits: Any, by_rows: bool, targets: Any, p_t: Any, other: Any, block: Any, lanes: Any) -> None:
     """Write the probability of each element's target, and that of its most likely other class.
 
@@ -69,7 +72,7 @@ def write_confidences(logits: Any, by_rows: bool, targets: Any, p_t: Any, other:
             other[first + lane] = lanes[3, lane] if target >= 0 else np.nan
 
 
-@compiled(cpu_compile, cpu_math, **VECTOR_OPTIONS)
+@compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
 def count_suggestions(
     logits: Any,
     by_rows: bool,
@@ -144,7 +147,7 @@ def count_suggestions(
     return number, len(targets)
 
 
-@compiled(cpu_compile, cpu_math, **VECTOR_OPTIONS)
+@compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
 def write_margins(
     logits: Any,
     by_rows: bool,
@@ -155,6 +158,8 @@ def write_margins(
     places: Any,
     groups: Any,
     margins: Any,
+    queue: Any,
+    queued: Any,
     block: Any,
     lanes: Any,
     start: int,
@@ -171,8 +176,10 @@ def write_margins(
         differs: Result (S,) bool: true where a margin is written and some class is more likely than the target by more
             than 1e-6.
         places: Result like `groups`: the element of each pair.
-        groups: See `count_suggestions`.
-        margins: See `count_suggestions`.
+        groups: Result of 128 (C - 1) integers or more, see `count_suggestions`.
+        margins: Result like `groups`, see `count_suggestions`.
+        queue: Scratch like `block`.
+        queued: Scratch (64,) int64.
         block: See above.
         lanes: See above.
         start: First element, a multiple of 64.
@@ -180,36 +187,61 @@ def write_margins(
     Returns:
         Number of pairs, and the end of the elements, before S if the results are full.
     """
-    number = 0
-    for first in range(start, len(targets), LANES):
-        if number + LANES * (len(block) - 1) > len(groups):
-            return number, first
+    number, waiting, num_classes = 0, 0, len(block)
+    for first in range(start, len(targets) + LANES, LANES):
+        # Elements wait until they fill a block, so that few probabilities are computed in vain.
         count = min(LANES, len(targets) - first)
+        full = number + 2 * LANES * (num_classes - 1) > len(groups)
+        if waiting > 0 and (full or count <= 0):
+            number = _write(queue, queued, waiting, targets, least, differs, places, groups, margins, lanes, number)
+            waiting = 0
+        if full or count <= 0:
+            return number, max(min(first, len(targets)), start)
         _load(logits, by_rows, first, count, block)
         _largest_others(block, targets[first : first + count], lanes[2], lanes[3])
-        found = False
         for lane in range(count):
             target = targets[first + lane]
-            # A number below every lead: this element is passed over.
-            lanes[3, lane] = lanes[3, lane] - block[target, lane] if target >= 0 else np.nan
-            found = found or (target >= 0 and lanes[3, lane] >= lead[target])
-        if not found:
-            continue
-        _softmax(block, lanes)
-        for lane in range(count):
-            target = targets[first + lane]
-            if target < 0 or not lanes[3, lane] >= lead[target]:
-                continue
-            largest, likely, before = -1.0, 0, number
-            for c in range(len(block)):
-                if block[c, lane] > largest:
-                    largest, likely = block[c, lane], c
-                margin = block[c, lane] - block[target, lane]
-                if c != target and margin >= least[target, c]:
-                    places[number], groups[number], margins[number] = first + lane, target * len(block) + c, margin
-                    number += 1
-            differs[first + lane] = number > before and _differs(block[target, lane], largest, target, likely)
+            if target >= 0 and lanes[3, lane] - block[target, lane] >= lead[target]:
+                for c in range(num_classes):
+                    queue[c, waiting] = block[c, lane]
+                queued[waiting] = first + lane
+                waiting += 1
+                if waiting == LANES:
+                    number = _write(
+                        queue, queued, waiting, targets, least, differs, places, groups, margins, lanes, number
+                    )
+                    waiting = 0
     return number, len(targets)
+
+
+@_vector
+def _write(
+    queue: Any,
+    queued: Any,
+    count: int,
+    targets: Any,
+    least: Any,
+    differs: Any,
+    places: Any,
+    groups: Any,
+    margins: Any,
+    lanes: Any,
+    number: int,
+) -> int:
+    """Write the margins of the elements that wait, and return the number of pairs so far."""
+    _softmax(queue, lanes)
+    for lane in range(count):
+        place = queued[lane]
+        target, largest, likely, before = targets[place], -1.0, 0, number
+        for c in range(len(queue)):
+            if queue[c, lane] > largest:
+                largest, likely = queue[c, lane], c
+            margin = queue[c, lane] - queue[target, lane]
+            if c != target and margin >= least[target, c]:
+                places[number], groups[number], margins[number] = place, target * len(queue) + c, margin
+                number += 1
+        differs[place] = number > before and _differs(queue[target, lane], largest, target, likely)
+    return number
 
 
 @_vector
@@ -230,8 +262,11 @@ def _load(logits: Any, by_rows: bool, first: int, count: int, block: Any) -> Non
                 block[c, lane] = logits[first + lane, c]
     else:
         for c in range(len(block)):
+            row = logits[c]
+            for ahead in range(AHEAD, AHEAD + LANES, LINE):
+                prefetch(row, first + ahead)
             for lane in range(count):
-                block[c, lane] = logits[c, first + lane]
+                block[c, lane] = row[first + lane]
 
 
 @_vector
