@@ -159,9 +159,11 @@ class Settings(BaseSettings):
         1024 * MIB
     )
     max_elements: Annotated[
-        int, Field(ge=1, description="Logits (rows x classes) in one batch; larger batches get 413.")
+        int, Field(ge=1, description="Logits in one batch, and targets; larger batches get 413.")
     ] = 2**27
-    max_examples: Annotated[int, Field(ge=1, description="Rows in one request; larger requests get 413.")] = 10_000_000
+    max_examples: Annotated[int, Field(ge=1, description="Examples in one request; larger requests get 413.")] = (
+        10_000_000
+    )
     max_configs: Annotated[
         int,
         Field(
