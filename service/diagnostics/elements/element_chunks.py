@@ -75,12 +75,21 @@ class ElementChunk:
     def parts(self) -> Iterator[Part]:
         """Yield the elements in the order of the targets."""
         for targets, logits in zip(self.targets, self.logits, strict=True):
-            wide = logits if logits.dtype in {np.dtype(np.float32), np.dtype(np.float64)} else logits.astype(np.float32)
-            yield Part(np.ascontiguousarray(targets), np.ascontiguousarray(wide), self.by_rows)
+            yield Part(for_kernels(targets), for_kernels(wide(logits)), self.by_rows)
 
 
 ElementChunks = Callable[[], Iterable[ElementChunk]]
 """Each call starts another pass over the same elements in the same order."""
+
+
+def wide(logits: Logits) -> Logits:
+    """The logits as float32 or float64."""
+    return logits if logits.dtype in {np.dtype(np.float32), np.dtype(np.float64)} else logits.astype(np.float32)
+
+
+def for_kernels(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or a copy for which numba compiles no kernel again: contiguous, aligned and writable."""
+    return np.require(array, requirements=("C", "A", "W"))
 
 
 def _without_ignored(targets: NDArray[Any], ignore_index: int | None) -> Integers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.diagnostics.chunks import Floats, Integers
+from service.diagnostics.chunks import Booleans, Floats, Integers
 
 IMAGE_TEMPERATURE = LABELS_TEMPERATURE = 0.1
 TOKENS_TEMPERATURE = 0.05
@@ -56,6 +56,21 @@ def minimum(scores: Floats) -> Floats:
 def mean(scores: Floats) -> Floats:
     """(n,) float64, the mean of the scores of each row of (n, S) that are not NaN; NaN if there is none."""
     return _weighted_means(scores, np.where(np.isnan(scores), np.nan, 1))
+
+
+def lowest(quality: Floats, number: int) -> Booleans:
+    """Mark the examples with the lowest quality, the first ones of equal ones.
+
+    cleanlab's multi-label filters `low_self_confidence` and `low_normalized_margin` mark the examples with the lowest
+    moving average, as many as `confident_learning` marks.
+
+    Args:
+        quality: (N,) float64, NaN for an example without counted elements, which is never marked.
+        number: How many examples to mark.
+    """
+    marks: Booleans = np.zeros(len(quality), np.bool_)
+    marks[np.argsort(quality, kind="stable")[:number]] = True
+    return marks & ~np.isnan(quality)
 
 
 def ragged_minimum(scores: Floats, offsets: Integers) -> Floats:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from service.diagnostics.chunks import Booleans, Floats, Integers, ProbabilitySums
 from service.diagnostics.elements import label_kernels
 from service.diagnostics.elements.cutoffs import Cutoffs, CutoffSearch, Taker
+from service.diagnostics.elements.element_chunks import for_kernels, wide
 from service.diagnostics.elements.filters import RANKINGS, FilterName, Ranking, all_if_enough, num_wanted
 from service.diagnostics.label_errors import TOLERANCE, ConfidentLearning, thresholds_of
 from service.diagnostics.pair_counts import PairCounts
@@ -79,6 +80,14 @@ class LabelIssues:
     def thresholds(self) -> Floats:
         """(L, 2) float64, the least probabilities of confidently negative and positive examples."""
         return np.array([label.thresholds for label in self.labels]).reshape(-1, 2)
+
+    @property
+    def joints(self) -> Integers:
+        """(L, 2, 2) int64, estimated targets by label, given target and true target."""
+        joints: Integers = np.zeros((len(self.labels), 2, 2), np.int64)
+        for table, pairs in zip(joints, (label.calibrated_joint for label in self.labels), strict=True):
+            table[pairs.first, pairs.second] = pairs.counts
+        return joints
 
 
 def find_label_issues(
@@ -250,11 +259,6 @@ def _lanes() -> Floats:
     return np.empty((label_kernels.NUM_LANES, label_kernels.LANES))
 
 
-def _flat(logits: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    wide = logits if logits.dtype in {np.dtype(np.float32), np.dtype(np.float64)} else logits.astype(np.float32)
-    return np.ascontiguousarray(wide).reshape(-1)
-
-
 def _groups(ranking: Ranking) -> int:
     return 2 if ranking in {"pair_margin", "class_confidence"} else 1
 
@@ -265,8 +269,9 @@ def _blocks(chunks: Iterable[LabelChunk], num_labels: int) -> Iterator[_Block]:
         if chunk.num_labels != num_labels:
             raise ValueError(f"logits have {chunk.num_labels} labels, not {num_labels}")
         for start in range(0, len(chunk.logits), step):
-            targets = np.ascontiguousarray(chunk.targets[start : start + step]).reshape(-1)
-            yield _Block(start * num_labels, num_labels, targets, _flat(chunk.logits[start : start + step]))
+            rows = slice(start, start + step)
+            flat = (for_kernels(array[rows]).reshape(-1) for array in (chunk.targets, wide(chunk.logits)))
+            yield _Block(start * num_labels, num_labels, *flat)
 
 
 def _add(searches: dict[Ranking, CutoffSearch], differing: _Differing) -> None:

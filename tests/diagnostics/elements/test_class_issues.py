@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from service.diagnostics.chunks import Booleans
+from service.diagnostics.elements import kernels
 from service.diagnostics.elements.class_issues import (
     ClassIssues,
     ClassMarker,
@@ -117,6 +118,16 @@ def test_scores_and_layouts(data: DataSet, dtype: Any) -> None:
     np.testing.assert_array_equal(p_t[0], cleanlab.rank.get_self_confidence_for_each_label(data.targets, p))
     margin = cleanlab.rank.get_normalized_margin_for_each_label(data.targets, p)
     np.testing.assert_array_equal((p_t[0] - other[0] + 1) / 2, margin)
+
+
+def test_read_only_arrays_compile_nothing() -> None:
+    data = random_data_set(300, 4, 0)
+    _, marks = learn(tokens(data), 4)
+    compiled = len(kernels.count_suggestions.signatures)
+    for array in data.targets, data.logits:
+        array.flags.writeable = False
+    np.testing.assert_array_equal(learn(tokens(data), 4)[1], marks)
+    assert len(kernels.count_suggestions.signatures) == compiled
 
 
 def test_no_elements() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import get_args
 
 import cleanlab.multilabel_classification.dataset as reference
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from cleanlab.multilabel_classification.filter import find_label_issues
 from cleanlab.multilabel_classification.rank import get_label_quality_scores
 
-from service.diagnostics.elements.label_quality import exponential_moving_average, mean, minimum, softmin
+from service.diagnostics.elements.filters import FilterName
+from service.diagnostics.elements.label_quality import exponential_moving_average, lowest, mean, minimum, softmin
 from service.diagnostics.elements.label_tables import LabelIssueCounts
 from service.diagnostics.elements.labels import LabelChunk, LabelMarker, scores
 from service.diagnostics.elements.labels import find_label_issues as find
@@ -66,6 +68,22 @@ def test_scores_equal_cleanlab() -> None:
     ):
         arguments = {"aggregator_kwargs": method}
         np.testing.assert_allclose(values, get_label_quality_scores(labels, p, **arguments), atol=1e-15)
+
+
+@pytest.mark.parametrize("filter_by", get_args(FilterName))
+def test_marked_examples_equal_cleanlab(filter_by: FilterName) -> None:
+    chunk = noisy(6, 800, 4)
+    labels, p = [np.flatnonzero(row).tolist() for row in chunk.targets], scores(chunk).positive
+    with stable_sorts(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "May not flag all label issues")
+        warnings.filterwarnings("ignore", "The multi_label argument")
+        expected = find_label_issues(labels, p, filter_by=filter_by)
+    if filter_by.startswith("low_"):
+        number = LabelMarker(find(lambda: [chunk], 4, "confident_learning")).mark(chunk).any(axis=1).sum()
+        marks = lowest(exponential_moving_average(scores(chunk).given), number)
+    else:
+        marks = LabelMarker(find(lambda: [chunk], 4, filter_by)).mark(chunk).any(axis=1)
+    np.testing.assert_array_equal(marks, expected)
 
 
 def test_ignored_targets_do_not_count() -> None:

@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.datasets import make_multilabel_classification
 
 from service.diagnostics.chunks import Booleans
+from service.diagnostics.elements import label_kernels
 from service.diagnostics.elements.filters import FilterName
 from service.diagnostics.elements.labels import (
     LabelChunk,
@@ -27,7 +28,6 @@ from service.diagnostics.elements.labels import (
     scores,
 )
 from tests.diagnostics.elements.stable import stable_sorts
-from tests.diagnostics.samples import dense
 
 FILTERS: tuple[FilterName, ...] = get_args(FilterName)
 
@@ -64,7 +64,7 @@ def assert_equals_cleanlab(chunk: LabelChunk, filter_by: FilterName, size: int |
         marks = find_multilabel_issues_per_class(labels, p, filter_by=filter_by, n_jobs=1)
     issues, ours = learn(chunk, filter_by, size)
     np.testing.assert_allclose(issues.thresholds, thresholds, rtol=1e-13, atol=2**-52)
-    np.testing.assert_array_equal([dense(label.calibrated_joint) for label in issues.labels], joints)
+    np.testing.assert_array_equal(issues.joints, joints)
     np.testing.assert_array_equal(ours, marks)
 
 
@@ -114,6 +114,17 @@ def test_ignored_targets_change_nothing(chunk: LabelChunk, data: st.DataObject, 
 def test_soft_targets_are_positive_above_one_half() -> None:
     chunk = LabelChunk.of(np.array([[0.2, 0.5, 0.51, -1.0]]), np.zeros((1, 4), np.float32), ignore_index=-1)
     assert chunk.targets.tolist() == [[0, 0, 1, -1]]
+
+
+def test_read_only_arrays_compile_nothing() -> None:
+    chunk = noisy(2, 100, 3)
+    _, marks = learn(chunk)
+    compiled = len(label_kernels.count_suggestions.signatures)
+    for array in chunk.targets, chunk.logits:
+        array.flags.writeable = False
+    np.testing.assert_array_equal(learn(chunk)[1], marks)
+    np.testing.assert_array_equal(learn(LabelChunk(chunk.targets[::-1], chunk.logits[::-1]))[1], marks[::-1])
+    assert len(label_kernels.count_suggestions.signatures) == compiled
 
 
 def test_no_rows() -> None:
