@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ TEMPERATURE = 0.1
 _IDENTITY: dict[np.ufunc, float] = {np.add: 0.0, np.minimum: np.inf, np.maximum: -np.inf, np.logaddexp: -np.inf}
 
 
-@dataclass(frozen=True, eq=False)
-class ExampleScores:
+class ExampleScores(NamedTuple):
     """The scores of the examples of a batch; all arrays (N,), float64 unless noted.
 
     Args:

@@ -192,6 +192,10 @@ class Part(NamedTuple):
         target[...] = values.reshape(target.shape)
 
 
+# A batch whose examples have one element each.
+EVERY_ROW = Part(ALL, ALL, 0, Segments(1, 1))
+
+
 def split(elements: Elements, num_elements: int, *, whole: bool) -> Iterator[Part]:
     """Split a batch into parts, in their order.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from service.compute.aggregation import Aggregation, ExampleScores, element_scores_for
 from service.compute.device import Device
 from service.compute.element_outputs import ElementOutputs
-from service.compute.elements import ALL, Elements, Part, Segments, split
+from service.compute.elements import EVERY_ROW, Elements, Part, split
 from service.compute.invalid import NO_EXAMPLES, InvalidExamples
 from service.compute.regions import RegionFinder
 from service.loss.arrays import Array
@@ -26,8 +26,7 @@ from service.schema.structure import TopShare
 PART_ELEMENTS = {"cpu": 2**18, "cuda": 2**21}
 
 
-@dataclass(frozen=True, eq=False)
-class BatchScores:
+class BatchScores(NamedTuple):
     """The scores of a batch.
 
     Args:
@@ -89,14 +88,13 @@ def score_batch(
 def _score_plain(device: Device, module: FocalLoss, options: RequestOptions, elements: Elements) -> BatchScores:
     """`score_batch` for examples with one element each, whose scores are those of the example."""
     needed = _scores_needed(options.outputs, options.elements, regions=options.with_regions, plain=True)
-    whole = Part(slice(None), ALL, 0, Segments(elements.num_examples, 1))
-    scores = _score(device, module, elements, whole, elements.targets, needed)
-    invalid = InvalidExamples.of_part(elements, whole, scores.state)
+    scores = _score(device, module, elements, EVERY_ROW, elements.targets, needed)
+    invalid = InvalidExamples.of_part(elements, EVERY_ROW, scores.state)
     examples = _plain_examples(scores, options.outputs, has_invalid=invalid is not NO_EXAMPLES)
     if not options.elements and not options.with_regions:
         return BatchScores(examples, invalid)
     details = _Details(options, elements)
-    details.add(whole, scores, elements.targets)
+    details.add(EVERY_ROW, scores, elements.targets)
     return BatchScores(examples, invalid, details.outputs, details.regions)
 
 

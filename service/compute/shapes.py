@@ -95,14 +95,14 @@ def _of_statistics(
 def _offsets(layout: Layout, number: int, batch: Batch) -> Array | None:
     """The offsets of a batch as int64; None for a layout without."""
     offsets = batch.offsets
+    if offsets is None and layout != "ragged":
+        return None
 
     def wrong(msg: str, *place: int) -> ShapeError:
         return fault(ShapeError, msg, "offsets", *place, batch=number)
 
     if layout != "ragged":
-        if offsets is not None:
-            raise wrong(f"offsets are for the layout ragged, and this request has the layout {layout}")
-        return None
+        raise wrong(f"offsets are for the layout ragged, and this request has the layout {layout}")
     if offsets is None:
         raise wrong("the layout ragged needs offsets (N + 1,), the first element of each example")
     if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or not offsets.size:
