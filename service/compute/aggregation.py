@@ -11,7 +11,7 @@ import torch
 from service.compute.elements import Segments
 from service.compute.invalid import InvalidExamples
 from service.loss.arrays import Array
-from service.loss.row_state import BAD_TARGET, COUNTED, IGNORED
+from service.loss.row_state import COUNTED, IGNORED
 from service.loss.score_tensors import confidence_weighted_entropy
 from service.loss.scores import Scores
 from service.schema.structure import TopShare, WithinName
@@ -31,22 +31,23 @@ class ExampleScores(NamedTuple):
 
     Args:
         state: int8 `RowState`.
-        num_valid: Integers or bool, number of elements that count; 0 in examples that do not count.
+        num_valid: Number of elements that count, or bool of one element; 0 in examples that do not count.
         loss: Loss of the example, NaN if it is invalid and 0 if it is ignored.
-        log_loss: Logarithm of the loss, which does not underflow; -inf in examples that do not count.
+        log_loss: Logarithm of the loss, which does not underflow; -inf in examples that do not count. None unless
+            needed.
         loss_sum: Sum of the losses of the elements, 0 in examples that do not count.
         alpha_sum: The same sum of alpha_t.
-        num_positive: Number of positive elements that count.
+        num_positive: Number of positive elements that count; None unless needed.
         outputs: Further outputs, NaN in examples that do not count.
     """
 
     state: Array
     num_valid: Array
     loss: Array
-    log_loss: Array
+    log_loss: Array | None
     loss_sum: Array
     alpha_sum: Array
-    num_positive: Array
+    num_positive: Array | None
     outputs: dict[str, Array]
 
 
@@ -68,15 +69,23 @@ class Aggregation:
         outputs: Outputs of the examples.
         within: How the loss of an example is made of those of its elements.
         log_loss: True to compute the logarithm of the loss, too.
+        count_positive: True to count the positive elements, too.
     """
 
     def __init__(
-        self, num_examples: int, outputs: Sequence[str], within: WithinName | TopShare, *, log_loss: bool
+        self,
+        num_examples: int,
+        outputs: Sequence[str],
+        within: WithinName | TopShare,
+        *,
+        log_loss: bool,
+        count_positive: bool,
     ) -> None:
         self._num_examples = num_examples
         self._outputs = outputs
         self._within = within
         self._log_loss = log_loss
+        self._count_positive = count_positive
         self._needed = element_scores_for(outputs)
         self._values: dict[str, Array] = {}
 
@@ -148,40 +157,46 @@ class Aggregation:
             num_classes: Number of classes of an element; 2 in sigmoid mode.
         """
         num_valid = self._value("num_valid")
-        state = np.where(num_valid > 0, COUNTED, IGNORED).astype(np.int8)
+        state = np.where(num_valid > 0, np.int8(COUNTED), np.int8(IGNORED))
         state[invalid.example] = invalid.state
         counted = state == COUNTED
+        all_counted = bool(counted.all())
 
         def known(values: Array, other: float = np.nan) -> Array:
-            return np.where(counted, values, other)
+            return values if all_counted else np.where(counted, values, other)
 
-        loss, log_loss = self._losses()
-        outputs = {name: known(self._output(name, num_classes)) for name in self._outputs if name in COMBINED}
+        loss, log_loss = known(self._loss(), 0), known(self._log_of_loss(), -np.inf) if self._log_loss else None
+        if len(invalid.example):
+            loss[invalid.example] = np.nan
         return ExampleScores(
             state=state,
-            num_valid=known(num_valid, 0).astype(np.int64),
-            loss=np.where(state >= BAD_TARGET, np.nan, known(loss, 0)),
-            log_loss=known(log_loss, -np.inf),
+            num_valid=known(num_valid, 0),
+            loss=loss,
+            log_loss=log_loss,
             loss_sum=known(self._value("loss"), 0),
             alpha_sum=known(self._value("alpha_t"), 0),
-            num_positive=known(self._value("num_positive"), 0),
-            outputs=outputs,
+            num_positive=known(self._value("num_positive"), 0) if self._count_positive else None,
+            outputs={name: known(self._output(name, num_classes)) for name in self._outputs if name in COMBINED},
         )
 
     def _value(self, name: str) -> Array:
         """A value of each example; of no meaning if it was not asked for, or no example has an element."""
         return self._values.get(name, np.zeros(self._num_examples))
 
-    def _losses(self) -> tuple[Array, Array]:
-        """The losses of the examples and their logarithms."""
-        log_loss = self._value("log_loss")
+    def _loss(self) -> Array:
         if self._within == "max":
-            return self._value("max_loss"), log_loss
+            return self._value("max_loss")
         if self._within == "sum":
-            return self._value("loss"), log_loss
-        total, count = ("loss", "num_valid") if self._within == "mean" else ("largest", "num_largest")
-        by = np.maximum(self._value(count), 1)
-        return self._value(total) / by, log_loss - np.log(by)
+            return self._value("loss")
+        if self._within == "mean":
+            return self._value("loss") / np.maximum(self._value("num_valid"), 1)
+        return self._value("largest") / np.maximum(self._value("num_largest"), 1)
+
+    def _log_of_loss(self) -> Array:
+        log_loss = self._value("log_loss")
+        if self._within in ("max", "sum"):
+            return log_loss
+        return log_loss - np.log(np.maximum(self._value("num_valid" if self._within == "mean" else "num_largest"), 1))
 
     def _output(self, name: str, num_classes: int) -> Array:
         value, num_valid = self._value(name), np.maximum(self._value("num_valid"), 1)

@@ -187,9 +187,9 @@ def _hardest(
     number: int, batch: Batch, scores: ExampleScores, columns: dict[str, Column], top_k: int
 ) -> list[HardExample]:
     """The k hardest examples of a batch among those that count, by the logarithm of the loss, then by position."""
-    if not top_k:
-        return []
     log_loss = scores.log_loss
+    if not top_k or log_loss is None:
+        return []
     rows = (scores.state == COUNTED).nonzero()[0]
     if len(rows) > top_k:
         smallest = np.partition(log_loss[rows], -top_k)[-top_k]

@@ -82,7 +82,9 @@ def _own_divisor(
     """(N,) number that the losses of an example's elements are divided by; None where it is 1 for all."""
     if elements.is_plain or not counts_own(reduction, divisor):
         return None
-    return np.maximum(1, scores.examples.num_valid if divisor == "examples" else scores.examples.num_positive)
+    number = scores.examples.num_valid if divisor == "examples" else scores.examples.num_positive
+    assert number is not None
+    return np.maximum(1, number)
 
 
 def counts_own(reduction: Reduction, divisor: DivisorName | float) -> bool:

@@ -62,8 +62,13 @@ def score_batch(
         return _score_plain(device, module, options, elements)
     needed = _scores_needed(options.outputs, options.elements, regions=options.with_regions, plain=False)
     details = _Details(options, elements)
-    log_loss = options.top_k > 0
-    aggregation = Aggregation(elements.num_examples, options.outputs, options.within, log_loss=log_loss)
+    aggregation = Aggregation(
+        elements.num_examples,
+        options.outputs,
+        options.within,
+        log_loss=options.top_k > 0,
+        count_positive=count_positive,
+    )
     invalid = []
 
     # A function, so that the scores of a part are freed before the next one is computed.
@@ -168,6 +173,6 @@ def _plain_examples(scores: Scores, outputs: Sequence[str], *, has_invalid: bool
         log_loss=scores.log_loss,
         loss_sum=scores.loss,
         alpha_sum=scores.alpha_t,
-        num_positive=counted,
+        num_positive=None,
         outputs=values,
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service.compute import scoring
 from service.schema.request import ELEMENT_OUTPUTS, OUTPUTS, Batch
 from service.schema.result import BatchResult, LossResult
-from tests.compute.sample_requests import REDUCTIONS, compute
+from tests.compute.sample_requests import DEVICE, REDUCTIONS, compute
 from tests.compute.structured import Structured, divisors, losses_within, structured_batches
 
 DIVISORS = ("elements", "examples", "positives", 2.5)
@@ -131,6 +131,7 @@ class TestSplits:
             for size in (1, 3):
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setitem(scoring.PART_ELEMENTS, "cpu", size)
+                    patch.setattr(DEVICE, "chunk_elements", 2 * size)
                     parts = evaluated(case, **options)
                 assert _columns(parts) == pytest.approx(_columns(whole), rel=1e-9, nan_ok=True)
                 assert [hard.index for hard in parts.hardest] == [hard.index for hard in whole.hardest]
