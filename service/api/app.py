@@ -52,7 +52,7 @@ from service.api.routes import (
     session,
 )
 from service.api.state import Service
-from service.codecs import json_logits, json_size
+from service.codecs import json_size, json_split
 from service.compute.device import Device, resolve_device
 from service.compute.registry import LossRegistry
 from service.compute.threads import Workers
@@ -164,7 +164,7 @@ def _service(settings: Settings) -> Service:
     device_name = resolve_device(settings.device)
     metrics = Metrics(device_name)
     device = Device(device_name, metrics.count_retry)
-    json_logits.warm_up()
+    json_split.warm_up()
     json_size.warm_up()
     # The CPU kernel uses as many threads as torch.
     torch.set_num_threads(min(cores, torch.get_num_threads()))

@@ -1,7 +1,7 @@
 """`application/json`: arrays become NumPy arrays without a Python object per number.
 
-simdjson parses the body, except for logits and targets of large bodies, which a compiled scanner reads (`json_logits`).
-Numbers are float64.
+simdjson parses the body, except for the arrays of large bodies, which compiled scanners read (`json_split`). Logits are
+float64.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import simdjson
 
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_batches, check_rows
 from service.codecs.json_arrays import count_brackets, describe
-from service.codecs.json_logits import Numbers, split_arrays
+from service.codecs.json_nested import NestedNumbers
 from service.codecs.json_reply import json_bytes, loss_reply
 from service.codecs.json_size import MAX_TENSOR_VALUES, check_size
+from service.codecs.json_split import split_arrays
 from service.codecs.json_tensors import TENSOR_PARTS, TensorReader
 from service.errors import (
     DecodeError,
@@ -62,7 +63,7 @@ class JsonCodec:
                 return self._parse(split.rest, split.arrays, options)
         return self._parse(body, {}, options)
 
-    def _parse(self, text: Body | bytes, arrays: dict[int, Numbers], options: DecodeOptions) -> LossRequest:
+    def _parse(self, text: Body | bytes, arrays: dict[int, NestedNumbers], options: DecodeOptions) -> LossRequest:
         # simdjson takes 24 bytes for a value of two.
         check_size(text, MAX_TENSOR_VALUES)
         try:
@@ -81,7 +82,7 @@ class JsonCodec:
 
 
 def _decode(
-    parser: simdjson.Parser, text: Body | bytes, arrays: dict[int, Numbers], options: DecodeOptions
+    parser: simdjson.Parser, text: Body | bytes, arrays: dict[int, NestedNumbers], options: DecodeOptions
 ) -> LossRequest:
     try:
         document = parser.parse(text)
@@ -111,7 +112,7 @@ class _Reader:
         options: See `DecodeOptions`; the limit of the rows is that of a batch.
     """
 
-    def __init__(self, *, brackets: int, arrays: dict[int, Numbers], options: DecodeOptions) -> None:
+    def __init__(self, *, brackets: int, arrays: dict[int, NestedNumbers], options: DecodeOptions) -> None:
         self._arrays = arrays
         self._with_attributes, self._max_rows = options.with_attributes, options.max_rows
         self._brackets_left = brackets

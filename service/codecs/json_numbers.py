@@ -1,4 +1,4 @@
-"""Reads a JSON array of numbers into float64, compiled by numba; used by `json_logits`.
+"""Reads a JSON array of numbers into float64, compiled by numba; used by `json_split`.
 
 Every number becomes the float64 nearest to its text, as with Python's `float`. Anything unusual (more than 18
 significant digits, a huge exponent, a tie between two floats, a value that is not a number) makes `read_numbers` return
@@ -63,9 +63,8 @@ def read_numbers(
         (N,) or (N, C). None if anything is unusual or wrong, and if the text does not end with a closing brace, which
         up to 15 bytes of whitespace may follow.
     """
-    tail = text[-TAIL:].tobytes()
-    last = len(text) - len(tail) + len(tail.rstrip(b" \t\n\r")) - 1
-    if last <= start or text[last] != _OBJECT_END:
+    last = last_brace(text)
+    if last is None or last <= start:
         return None
     numbers = np.empty(_most_numbers(text, start))
     count, columns, end = _read_array(text, start, last, numbers)
@@ -73,6 +72,13 @@ def read_numbers(
         return None
     numbers.resize(count, refcheck=False)
     return (numbers.reshape(-1, columns) if columns else numbers), end
+
+
+def last_brace(text: np.ndarray[Any, np.dtype[np.uint8]]) -> int | None:
+    """Index of the closing brace at the end of a text, which up to 15 bytes of whitespace may follow; None without."""
+    tail = text[-TAIL:].tobytes()
+    last = len(text) - len(tail) + len(tail.rstrip(b" \t\n\r")) - 1
+    return last if last >= 0 and text[last] == _OBJECT_END else None
 
 
 @compiled(**_OPTIONS)

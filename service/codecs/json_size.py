@@ -12,7 +12,7 @@ from service.loss.kernels.cpu_compile import compiled
 
 # As many as a configuration may have weights, and some more.
 MAX_VALUES = 2**20
-# Of a body with tensors, beside the arrays of plain numbers that the scanner of `json_logits` reads.
+# Of a body with tensors, beside the arrays of plain numbers that the scanner of `json_split` reads.
 MAX_TENSOR_VALUES = 2**21
 # The values of smaller texts take less than 2 MB.
 MIN_COUNTED_BYTES = 64 * 1024

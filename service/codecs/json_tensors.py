@@ -22,7 +22,7 @@ from service.codecs.json_arrays import (
     regular_extent,
     with_missing_rows,
 )
-from service.codecs.json_logits import Numbers
+from service.codecs.json_nested import NestedNumbers
 from service.codecs.ragged import check_offsets
 from service.errors import DecodeError, ShapeError
 from service.formats.arrays import MAX_DIMENSIONS
@@ -44,7 +44,7 @@ class TensorReader:
         max_rows: Limit of the labels that are texts, booleans or null; None: no limit.
     """
 
-    def __init__(self, options: RequestOptions, arrays: dict[int, Numbers], max_rows: int | None) -> None:
+    def __init__(self, options: RequestOptions, arrays: dict[int, NestedNumbers], max_rows: int | None) -> None:
         self._layout = options.layout
         # With on_invalid "exclude", a null among the logits becomes NaN, and the loss excludes its row.
         self._null_is_nan = options.on_invalid == "exclude"
@@ -71,7 +71,7 @@ class TensorReader:
 
     def _number_array(self, array: Any, number: int, part: str) -> tuple[Column, Column | None]:
         """The array (N,), (N, C), ... of lists of numbers; ragged (T,) or (T, C) and offsets."""
-        if part == "logits" and type(array) is int and array in self._arrays:
+        if type(array) is int and array in self._arrays:
             return self._of_placeholder(self._arrays.pop(array), number, part)
         if part == "logits" and self._layout == "rows" and self._null_is_nan and has_missing_rows(array):
             logits, lists = with_missing_rows(array, number)
@@ -90,19 +90,24 @@ class TensorReader:
             flat = np.fromiter(values, np.float64)
         return self._reshaped(flat, extent, array, number, part), extent.offsets
 
-    def _of_placeholder(self, numbers: Numbers, number: int, part: str) -> tuple[Column, Column | None]:
-        """The numbers and offsets of an array that was read already; its rows have one length."""
-        if self._layout != "ragged":
-            return numbers, None
-        if numbers.ndim == 1:
-            raise fault(ShapeError, f"row 0 of {part} is not a list", part, 0, batch=number)
-        return numbers.ravel(), np.arange(len(numbers) + 1) * numbers.shape[1]
+    def _of_placeholder(self, read: NestedNumbers, number: int, part: str) -> tuple[Column, Column | None]:
+        """The array and offsets of lists that were read already.
+
+        Raises:
+            ShapeError: They do not fit the layout. The whole body is parsed then, for the place of the error.
+        """
+        values, offsets = read
+        if self._layout == "ragged" and offsets is None and values.ndim > 1:
+            offsets = np.arange(len(values) + 1) * values.shape[1]
+            values = values.reshape(-1, *values.shape[2:])
+        if (offsets is None) == (self._layout == "ragged") or (self._layout != "dense" and values.ndim > 2):
+            raise fault(ShapeError, f"the lists of {part} do not fit the layout {self._layout}", part, batch=number)
+        return values, offsets
 
     def _target_array(self, array: Any, number: int) -> tuple[Column, Column | None]:
         """The array of lists of targets, int64, else float64, else objects; ragged with offsets."""
         if type(array) is int and array in self._arrays:
-            numbers, offsets = self._of_placeholder(self._arrays.pop(array), number, "targets")
-            return _whole(numbers), offsets
+            return self._of_placeholder(self._arrays.pop(array), number, "targets")
         extent = self._extent(array, number, "targets")
         if 0 in extent.shape:
             return np.empty(extent.shape, np.int64), extent.offsets
@@ -141,10 +146,3 @@ class TensorReader:
     def _accepts_null(self, part: str) -> bool:
         """True if null becomes NaN: the reply of an ignored element has null, which may be sent back."""
         return self._null_is_nan or part != "logits"
-
-
-def _whole(numbers: Numbers) -> Column:
-    """The numbers as integers, if all of them are integers."""
-    with np.errstate(invalid="ignore"):
-        integers = numbers.astype(np.int64)
-    return integers if np.array_equal(integers, numbers) else numbers

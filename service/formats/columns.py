@@ -344,7 +344,7 @@ def _items(lists: pa.Array, name: str, rows: Sequence[int] | Array, width: int, 
 
 def floats(column: pa.Array, name: str, row: int) -> Array:
     """The numbers of a decoded column without lists as floats, NaN for a missing one; see `matrix`."""
-    if not is_number(column.type):
+    if not is_number(column.type) and not pat.is_null(column.type):
         raise NotANumberError(f"{column.type} is not a number", row, name)
     if not pat.is_floating(column.type):
         column = column.cast(pa.float64(), safe=False)

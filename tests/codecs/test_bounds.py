@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.codecs import json_logits
+from service.codecs import json_split
 from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.base import MAX_BATCHES, DecodeOptions, Reader
 from service.codecs.json import JsonCodec
@@ -45,7 +45,7 @@ TABLES: list[tuple[Reader, Callable[[pa.Table], bytes]]] = [
 @pytest.fixture(scope="module", autouse=True)
 def _scanner() -> None:
     """Compile the scanner of JSON before its time is measured, as the service does at its start."""
-    json_logits.warm_up()
+    json_split.warm_up()
 
 
 def refused(kind: type[LossServiceError], reader: Reader, body: bytes, **limits: Any) -> str:

@@ -34,7 +34,7 @@ CODEC = JsonCodec()
 
 
 @pytest.fixture(autouse=True, scope="module", params=[MIN_SPLIT_BYTES, 0], ids=["usual", "split"])
-def _split_logits(request: pytest.FixtureRequest) -> Iterator[None]:
+def _split_arrays(request: pytest.FixtureRequest) -> Iterator[None]:
     with bodies_split_from(request.param):
         yield
 

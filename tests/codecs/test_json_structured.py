@@ -25,7 +25,7 @@ CODEC = JsonCodec()
 
 
 @pytest.fixture(autouse=True, params=[0, NEVER], ids=["scanner", "simdjson"])
-def _split_logits(request: pytest.FixtureRequest) -> Iterator[None]:
+def _split_arrays(request: pytest.FixtureRequest) -> Iterator[None]:
     with bodies_split_from(request.param):
         yield
 

@@ -1,4 +1,4 @@
-"""A JSON body has the same request or the same error, with its logits read by the scanner or by simdjson."""
+"""A JSON body has the same request or the same error, with its arrays read by the scanners or by simdjson."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from service.codecs.base import MAX_BATCHES
 from service.codecs.json import JsonCodec
-from service.codecs.json_logits import MAX_ARRAYS, PLACEHOLDER, split_arrays
 from service.codecs.json_numbers import LOOKAHEAD
+from service.codecs.json_split import MAX_ARRAYS, PLACEHOLDER, split_arrays
 from service.errors import LossServiceError
 from service.schema.request import LossRequest
 from tests.codecs.outcomes import outcome
@@ -29,7 +29,14 @@ BATCHES = (
 ATTRIBUTES = (
     b'{"on_invalid": "exclude", "logits": [[1, 2],[3, 4]], "targets": [0, 1], "attributes": {"x": ["\xc3\xa9", 1]}}'
 )
-BODIES = [ONE, BATCHES, ATTRIBUTES]
+DENSE = b'{"layout": "dense", "logits": [[[1.5, -2], [0.1, 3e-5]]], "targets": [[0, -100]]}'
+RAGGED = (
+    b'{"layout": "ragged", "batches": [{"logits": [[[1.5, -2], [0, 1]], [], [[3, 4]]], "labels": [[0, 1], [], [1]]}, '
+    b'{"y" : [[1], [0, 1]], "logits" : [[0.25], [1, 2]]}]}'
+)
+LABELS = b'{"logits": [[1.5, -2], [0.1, 3e-5]], "label": [ [0, 1], [0.5, 1]], "config": {"mode": "sigmoid"}}'
+BODIES = [ONE, BATCHES, ATTRIBUTES, DENSE, RAGGED, LABELS]
+ARRAYS = {ONE: 2, BATCHES: 4, ATTRIBUTES: 2, DENSE: 2, RAGGED: 4, LABELS: 2}
 # What JSON's grammar and this reader look at.
 TOKENS = [bytes([byte]) for byte in b'[]{},:"\\0123456789.-+eE \t\n\r\0\f\x80\xff\xc3/nutf']
 TOKENS += [
@@ -43,6 +50,10 @@ TOKENS += [
     b"-0",
     b"\\u0073",
     b'"logits": [1, 2], ',
+    b'"targets": [[1, 2]], ',
+    b"[],",
+    b'"ragged"',
+    b'"dense"',
 ]
 TOKENS += [
     b"\xef\xbb\xbf",
@@ -60,11 +71,16 @@ def plain(got: LossRequest | LossServiceError) -> Any:
     if isinstance(got, LossServiceError):
         return type(got), got.problem(), got.headers
     batches = [
-        [(tensor.dtype, tensor.shape, tensor.tobytes()) for tensor in (batch.logits, batch.targets)]
-        + [repr(batch.ids), repr(batch.attributes)]
+        [(tensor.dtype, tensor.shape, content(tensor)) for tensor in (batch.logits, batch.targets)]
+        + [repr(batch.ids), repr(batch.attributes), None if batch.offsets is None else batch.offsets.tolist()]
         for batch in got.batches
     ]
     return got.options, batches
+
+
+def content(tensor: np.ndarray[Any, Any]) -> Any:
+    """The bits of numbers, or the values of objects."""
+    return repr(tensor.tolist()) if tensor.dtype == object else tensor.tobytes()
 
 
 def same(body: bytes) -> Any:
@@ -121,7 +137,7 @@ def test_each_byte_replaced_or_removed(body: bytes) -> None:
 def test_bodies_that_are_split(body: bytes) -> None:
     split = split_arrays(bytearray(body + b'{"logits":' + b"[" + b"1," * 200 + b"1]}"))
     assert split is not None
-    assert len(split.arrays) == 1 + body.count(b'"logits"') + body.count(b'"targets"')
+    assert len(split.arrays) == 1 + ARRAYS[body]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +187,23 @@ def test_bodies_that_are_split(body: bytes) -> None:
         b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}], "logits": [1, 2]}',
         b'{"batches": [{"logits": [1, 2], "targets": [0, 1]}, {"logits": [1, "2"], "targets": [0, 1]}]}',
         b'{"batches": [{"logits": [1, 2], "targets": [0, 1], "logits": [1, 2]}]}',
+        b'{"layout": "dense", "logits": [[1, 2]], "targets": [[0, 1]], "y": [[1, 2]]}',
+        b'{"layout": "dense", "logits": [[[1, 2]]], "targets": [[0, true]]}',
+        b'{"layout": "dense", "logits": [[[1, 2]]], "targets": [[0, 1.0]]}',
+        b'{"layout": "dense", "logits": [[[1, 2]]], "targets": [[0, 9007199254740993]]}',
+        b'{"layout": "dense", "logits": [[[1, 2]]], "targets": [[-0, -0]]}',
+        b'{"layout": "dense", "logits": [[[1, 2], [3]]], "targets": [[0, 1]]}',
+        b'{"layout": "dense", "logits": [[[1, 2]], [[3, 4], [5, 6]]], "targets": [[0, 1], [0, 1]]}',
+        b'{"layout": "dense", "logits": [[[1, 2], []]], "targets": [[0, 1]]}',
+        b'{"layout": "ragged", "logits": [[], []], "targets": [[], []]}',
+        b'{"layout": "ragged", "logits": [1, 2], "targets": [[1], [2]]}',
+        b'{"layout": "ragged", "logits": [[1, 2]], "targets": [[1], [2]]}',
+        b'{"layout": "ragged", "logits": [[[[1, 2]]]], "targets": [[[1, 2]]]}',
+        b'{"layout": "ragged", "logits": [[[1, 2], [3]]], "targets": [[1, 2]]}',
+        b'{"layout": "ragged", "logits": [[1, 2,], [3]], "targets": [[1, 2], [3]]}',
+        b'{"logits": [[[1, 2]], [[3, 4]]], "targets": [[0], [1]]}',
+        b'{"logits": [[1, 2], [3, 4]], "targets": [[0, 1], [1]]}',
+        b'{"logits": [[1, 2], [3, 4]], "targets": [0, 1], "attributes": {"label": [[1, 2], [3]]}}',
         b'{"logits": %d, "targets": [0, 1], "x": {"logits": [1, 2]}}' % PLACEHOLDER,
         b'{"logits": %d, "targets": [0, 1], "attributes": {"logits": [1, 2]}}' % PLACEHOLDER,
         b'{"logits": %d, "targets": [0, 1], "config": {"logits": [1, 2]}}' % PLACEHOLDER,
@@ -203,6 +236,20 @@ def test_as_many_batches_as_placeholders() -> None:
             batches = JsonCodec().decode(bytearray(body)).batches
         assert len(batches) == count
         assert all(batch.logits.tolist() == [[1.5, 2]] for batch in (*batches[:2], *batches[-2:]))
+
+
+@pytest.mark.parametrize("layout", [b"dense", b"ragged"])
+def test_memory_of_nested_lists_is_bounded_by_the_body(layout: bytes) -> None:
+    lists = b"[" + b"[[1,0],[0,1],[1,1]]," * 40_000 + b"[[1,0],[0,1],[1,1]]]"
+    body = bytearray(b'{"layout": "%s", "logits": %s, "targets": %s}' % (layout, lists, lists))
+    tracemalloc.start()
+    try:
+        with bodies_split_from(0):
+            JsonCodec().decode(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4.1 * len(body) + 100_000
 
 
 @pytest.mark.parametrize("array", [b"[" + b"1," * 400_000 + b"1]", b"[" + b"[1.25, -3.5]," * 80_000 + b"[1, 2]]"])

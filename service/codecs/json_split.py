@@ -1,42 +1,43 @@
-"""Reads logits and targets of a large JSON body with the compiled scanner: faster than simdjson, and without the GIL.
+"""Reads logits and targets of a large JSON body with compiled scanners: in less memory than simdjson, without the GIL.
 
-This is the only module that imports the scanner. Without both, simdjson reads the whole body.
+This is the only module that imports the scanners. Without both, simdjson reads the whole body.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from service.codecs.json_nested import NestedNumbers, read_nested
 from service.codecs.json_numbers import read_numbers
 from service.formats.arrays import Body
 from service.formats.part_names import LOGITS_NAMES, TARGET_NAMES
 
-Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
-
-TARGETS = frozenset(name.encode() for name in TARGET_NAMES)
 ARRAYS = re.compile(rb'"(%s)"[ \t\n\r]*:[ \t\n\r]*\[' % "|".join((*LOGITS_NAMES, *TARGET_NAMES)).encode())
+LOGITS = frozenset(name.encode() for name in LOGITS_NAMES)
+DEEPER = re.compile(rb"\[[ \t\n\r]*\[[ \t\n\r]*\[")
 # The integers from here on are placeholders for the arrays, at most so many.
 PLACEHOLDER, MAX_ARRAYS = 7_024_319_152_861_340_000, 20_000
 
 
 class SplitBody(NamedTuple):
-    """A body without its arrays of logits and targets.
+    """A body without its arrays.
 
     Args:
         rest: The body with an integer as a placeholder for each array that was read.
-        arrays: The arrays by placeholder, float64, (N,) or (N, C).
+        arrays: The arrays by placeholder.
     """
 
     rest: bytes
-    arrays: dict[int, Numbers]
+    arrays: dict[int, NestedNumbers]
 
 
 def warm_up() -> None:
-    """Compile the scanner, or load the machine code that an earlier process has cached."""
+    """Compile the scanners, or load the machine code that an earlier process has cached."""
     read_numbers(np.frombuffer(b"[0]}", np.uint8), 0)
+    read_nested(np.frombuffer(b"[[0]]}", np.uint8), 0, integers=False)
 
 
 def split_arrays(body: Body) -> SplitBody | None:
@@ -44,22 +45,23 @@ def split_arrays(body: Body) -> SplitBody | None:
 
     In valid JSON, a quote followed by a colon ends a name, so the array is that name's value, and the rest is JSON with
     an integer in the array's place. If the body is not valid, neither is the rest. Whether the name belongs to a batch
-    is for the caller to check: every batch must have one of the placeholders, each placeholder once. A client that
-    sends such an integer itself gets an error.
+    is for the caller to check: each placeholder must be a part of a batch, once. A client that sends such an integer
+    itself gets an error.
 
     Returns:
         None if there are no such arrays, if one of logits is not of numbers alone, or if they are less than half of the
         body.
     """
     text = np.frombuffer(memoryview(body).toreadonly(), np.uint8)
-    arrays: dict[int, Numbers] = {}
+    arrays: dict[int, NestedNumbers] = {}
     parts: list[Body | bytes] = []
     place = left = searched = 0
     while found := ARRAYS.search(body, searched):
         start = searched = found.end() - 1
-        read = read_numbers(text, start) if len(arrays) < MAX_ARRAYS else None
+        is_logits = found[1] in LOGITS
+        read = _read(body, text, start, is_logits=is_logits) if len(arrays) < MAX_ARRAYS else None
         if read is None:
-            if found[1] in TARGETS:
+            if not is_logits:
                 # Labels may be texts.
                 continue
             return None
@@ -71,3 +73,14 @@ def split_arrays(body: Body) -> SplitBody | None:
     if 2 * (left + len(text) - place) > len(text):
         return None
     return SplitBody(b"".join((*parts, body[place:])), arrays)
+
+
+def _read(
+    body: Body, text: np.ndarray[Any, np.dtype[np.uint8]], start: int, *, is_logits: bool
+) -> tuple[NestedNumbers, int] | None:
+    """The array that begins at an index, and the index behind it."""
+    if is_logits and DEEPER.match(body, start) is None:
+        numbers = read_numbers(text, start)
+        if numbers is not None:
+            return NestedNumbers(numbers[0], None), numbers[1]
+    return read_nested(text, start, integers=not is_logits)
