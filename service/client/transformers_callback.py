@@ -59,7 +59,7 @@ class TrainerRunCallback(TrainerCallback):
         batch_size: Rows per evaluation step. Default: the Trainer's `per_device_eval_batch_size`.
         every: Record only every n-th epoch, beginning with the first.
         strict: Raise an error if rows could not be stored. By default such errors are logged and added to `errors`.
-        recorder: Further arguments of `RunRecorder`.
+        recorder: Further arguments of `RunRecorder`, such as `reduce=True` to send statistics in place of the logits.
 
     Raises:
         TypeError: The data set has no length or no rows by number, e.g. an IterableDataset.
@@ -93,8 +93,8 @@ class TrainerRunCallback(TrainerCallback):
         Raises:
             ShapeError: The model's logits or the labels do not have the shape that a run stores.
             KeyError: A row has no column for the id or an attribute.
-            LossServiceError: With `strict`, the service does not have this run.
-            ClientError: With `strict`, the service cannot be reached.
+            LossServiceError: With `strict` or `reduce`, the service does not have this run.
+            ClientError: With `strict` or `reduce`, the service cannot be reached.
         """
         if len(self._dataset):
             self._evaluate_rows(kwargs["model"], kwargs["train_dataloader"], args, [0])

@@ -116,6 +116,15 @@ def test_training_gives_the_same_model_without_the_callback(run: RunClient, tmp_
     assert numbers == others
 
 
+def test_reduced_logits(run: RunClient, tmp_path: Path) -> None:
+    model = train(tmp_path, callback(run, DATA, ids="id", reduce=True), epochs=1)
+    stored = {row["id"]: row for row in run.all_examples()}
+    targets = torch.tensor([row["labels"] for row in DATA])
+    expected = torch.nn.functional.cross_entropy(logits_of(model), targets, reduction="none").tolist()
+    assert [stored[f"row-{row}"]["cross_entropy"] for row in range(ROWS)] == pytest.approx(expected, abs=1e-5)
+    assert run.example("row-0")["logits"] is None
+
+
 def test_a_held_out_set_is_recorded_every_second_epoch(run: RunClient, tmp_path: Path) -> None:
     train(tmp_path, callback(run, DATA[:5], every=2, prefix="held-out"), epochs=4)
     assert [(epoch["epoch"], epoch["num_examples"]) for epoch in run.describe()["epochs"]] == [(0, 5), (2, 5)]

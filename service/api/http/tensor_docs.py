@@ -19,6 +19,7 @@ from service.api.http.tensor_examples import (
     EXAMPLE_RUN_BATCH,
     EXAMPLE_SAFETENSORS,
     EXAMPLE_SENTENCES,
+    EXAMPLE_STATISTICS,
     arrow_bytes,
     parquet_bytes,
 )
@@ -170,6 +171,7 @@ LOSS_BODY = _tensor_body(
         "batches": {"summary": "Two batches of binary labels", "value": EXAMPLE_BATCHES},
         "masks": {"summary": "A mask of two by two pixels, one of them ignored", "value": EXAMPLE_MASKS},
         "sentences": {"summary": "Two sentences of two tokens and one", "value": EXAMPLE_SENTENCES},
+        "statistics": {"summary": "Scores in place of the logits of two examples", "value": EXAMPLE_STATISTICS},
     },
 )
 RUN_BATCH_BODY = _tensor_body(

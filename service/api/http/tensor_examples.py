@@ -89,6 +89,12 @@ EXAMPLE_INFER = {
         "outputs": [{"name": "loss"}, {"name": "contribution"}],
     },
 }
+EXAMPLE_STATISTICS = {
+    **EXAMPLE_OPTIONS,
+    "log_odds": [1.6129, -1.1375],
+    "prediction": [0, 2],
+    "targets": EXAMPLE_REQUEST["targets"],
+}
 EXAMPLE_MASKS = {
     "layout": "dense",
     "logits": [[[[2.0, 0.1], [0.3, -1.0]], [[0.0, 0.4], [1.5, 0.2]]]],
