@@ -181,7 +181,7 @@ class Aggregation:
 
     def _value(self, name: str) -> Array:
         """A value of each example; of no meaning if it was not asked for, or no example has an element."""
-        return self._values.get(name, np.zeros(self._num_examples))
+        return self._values[name] if name in self._values else np.zeros(self._num_examples)
 
     def _loss(self) -> Array:
         if self._within == "max":

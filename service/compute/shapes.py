@@ -80,12 +80,12 @@ def _of_statistics(
         elements = Elements(
             logits,
             targets.reshape(*rows, *places),
-            False,
-            False,
-            offsets,
-            axes,
-            targets.shape,
-            layout,
+            sigmoid=False,
+            soft=False,
+            offsets=offsets,
+            axes=axes,
+            shape=targets.shape,
+            layout=layout,
             num_classes=num_classes,
         )
     exclude = options.on_invalid == "exclude"
@@ -126,7 +126,7 @@ def _softmax(
     if logits.shape == (0,) and targets.size == 0:
         # JSON has one empty list for every shape.
         logits, targets = logits.reshape(0, len(config.weights or (1, 1))), targets.reshape(0).astype(np.int64)
-        return Elements(logits, targets, False, False, offsets, (), (0,), layout)
+        return Elements(logits, targets, sigmoid=False, soft=False, offsets=offsets, axes=(), shape=(0,), layout=layout)
 
     def wrong(msg: str, part: str = "logits") -> ShapeError:
         return fault(ShapeError, msg, part, batch=number)
@@ -147,7 +147,9 @@ def _softmax(
         places = prod(shape[1:])
         logits = logits.reshape(shape[0], num_classes, places)
         targets = targets.reshape(logits.shape if soft else (shape[0], places))
-    return Elements(logits, targets, False, soft, offsets, shape[1:], shape, layout)
+    return Elements(
+        logits, targets, sigmoid=False, soft=soft, offsets=offsets, axes=shape[1:], shape=shape, layout=layout
+    )
 
 
 def _sigmoid(
@@ -181,7 +183,9 @@ def _sigmoid(
     if layout == "dense":
         flat = (len(logits), labels, prod(logits.shape[2:]))
         logits, targets = logits.reshape(flat), targets.reshape(flat)
-    return Elements(logits, targets, True, False, offsets, shape[1:], shape, layout)
+    return Elements(
+        logits, targets, sigmoid=True, soft=False, offsets=offsets, axes=shape[1:], shape=shape, layout=layout
+    )
 
 
 def _has_no_labels(config: LossConfig, logits: Array, targets: Array) -> bool:
