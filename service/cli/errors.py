@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +22,9 @@ from service.errors import (
     MethodNotAllowedError,
     NotFoundError,
 )
+
+# The place of a value, with which the detail of an error begins; see `service.schema.faults.fault`.
+IN_A_BATCH = re.compile(r"batch \d+(, row (?P<row>\d+))?(?=[,:])")
 
 SERVICE_FAILED, USAGE_ERROR, BAD_DATA, UNEXPECTED, INTERRUPTED = 1, 2, 3, 70, 130
 
@@ -50,21 +54,17 @@ def exit_status(error: Exception) -> int:
 
 
 def place_in_file(error: LossServiceError, first_row: int) -> str:
-    """The row and column of an error, counted in the file, and its message.
+    """The row, element and column of an error, counted in the file, and its message.
 
     Args:
         error: Error about one batch.
         first_row: Row of the file with which the batch begins, from 0.
     """
-    if not error.errors:
+    place = IN_A_BATCH.match(error.detail)
+    if place is None:
         return f": {error.detail}"
-    loc, msg = error.errors[0]["loc"], error.errors[0]["msg"]
-    numbers = [part for part in loc[3:] if isinstance(part, int)]
-    if loc[:1] != ["batches"] or not numbers:
-        return f": {error.detail}"
-    numbers[0] += first_row
-    names = ("row", "column")
-    return "".join(f", {name} {number}" for name, number in zip(names, numbers, strict=False)) + f": {msg}"
+    row = "" if place["row"] is None else f", row {first_row + int(place['row'])}"
+    return row + error.detail[place.end() :]
 
 
 def place_in_code(error: BaseException) -> str:

@@ -50,6 +50,14 @@ Alpha = Annotated[
 ]
 Gamma = Annotated[float | None, typer.Option(help="Focusing parameter.", rich_help_panel=CONFIGURATION)]
 Mode = Annotated[str | None, typer.Option(help="softmax or sigmoid.", rich_help_panel=CONFIGURATION)]
+GammaNegative = Annotated[
+    float | None,
+    typer.Option(help="Sigmoid: focusing parameter of negative labels; default: gamma.", rich_help_panel=CONFIGURATION),
+]
+Clip = Annotated[
+    float | None,
+    typer.Option(help="Sigmoid: number that lowers the probability of negative labels.", rich_help_panel=CONFIGURATION),
+]
 
 ClassNames = Annotated[
     list[str] | None,
@@ -135,15 +143,18 @@ def parse_alpha(text: str | None) -> float | list[float] | tuple[()] | None:
     return () if text == "none" else parse_numbers(text)
 
 
-def config_fields(
-    config: str | None, *, alpha: str | None, gamma: float | None, mode: str | None, reduction: str | None = None
-) -> dict[str, object]:
+def config_fields(config: str | None, *, alpha: str | None, **members: float | str | None) -> dict[str, object]:
     """Merge the options of a configuration: `--config`, and the options of single members, which override it.
+
+    Args:
+        config: Value of `--config`.
+        alpha: Value of `--alpha`.
+        members: Values of other members by their names; None: not given.
 
     Ends the command if `--config` is neither a JSON object nor a file with one.
     """
-    members = {"alpha": parse_numbers(alpha), "gamma": gamma, "mode": mode, "reduction": reduction}
-    return _read_config(config) | {name: value for name, value in members.items() if value is not None}
+    given: dict[str, object] = {"alpha": parse_numbers(alpha), **members}
+    return _read_config(config) | {name: value for name, value in given.items() if value is not None}
 
 
 def _read_config(text: str | None) -> dict[str, object]:

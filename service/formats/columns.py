@@ -96,17 +96,26 @@ class ResolvedColumns:
 def find_columns(names: Sequence[str]) -> ResolvedColumns:
     """Find the columns of logits, labels and ids by their usual names; the others are not among the attributes.
 
-    Only a table without logits has statistics: in others such a column is an attribute.
-
     Raises:
         NamesError: Two columns for one part, or none for the logits or the labels; names the part.
     """
     known = set(names)
-    statistics = tuple(name for name in STATISTICS if name in known)
-    if "log_odds" not in known or "logits" in known or any(map(NUMBERED.fullmatch, names)):
-        statistics = ()
-    logits = () if statistics else find_logits(names)
+    logits, statistics = find_numbers(names)
     return ResolvedColumns(logits, find_targets(known), find_name("ids", known), statistics=statistics)
+
+
+def find_numbers(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Find the columns of logits, or else those of statistics.
+
+    Only a table without logits has statistics: in others such a column is an attribute.
+
+    Raises:
+        NamesError: See `find_logits`.
+    """
+    known = set(names)
+    if "log_odds" in known and "logits" not in known and not any(map(NUMBERED.fullmatch, names)):
+        return (), tuple(name for name in STATISTICS if name in known)
+    return find_logits(names), ()
 
 
 def find_targets(names: Collection[str]) -> str:

@@ -12,7 +12,7 @@ import pyarrow.types as pat
 from service.formats.arrays import MAX_DIMENSIONS
 from service.formats.arrow_types import is_list, plain
 from service.formats.columns import Array, ColumnError, RowLengthError, floats, objects_or_numbers
-from service.formats.places import Place, place_of
+from service.formats.places import Place, place_at
 from service.schema.structure import Layout
 
 
@@ -31,11 +31,7 @@ class NestedLists(NamedTuple):
 
     def place(self, position: int) -> Place:
         """The place of a value, or of a list, by its position among all of them."""
-        index = [int(number) for number in np.unravel_index(position, self.shape)]
-        if self.offsets is None:
-            return place_of(index, "dense")
-        row = int(np.searchsorted(self.offsets, index[0], side="right")) - 1
-        return place_of([row, index[0] - int(self.offsets[row]), *index[1:]], "ragged")
+        return place_at(position, self.shape, self.offsets)
 
 
 def nested_lists(column: pa.Array | pa.ChunkedArray, name: str, layout: Layout) -> NestedLists:

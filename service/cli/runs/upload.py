@@ -102,7 +102,7 @@ def named_chunks(
     for number, source in enumerate(sources):
         source_prefix = batch_prefix(source) if prefix is None else f"{prefix}-{number}"
         for part, chunk in enumerate(read_chunks(source, reading)):
-            rows = len(chunk.logits)
+            rows = chunk.num_rows
             ids: list[str | int] | None = [*range(first_row, first_row + rows)] if number_rows else chunk.ids
             if ids is None:
                 raise UsageError(f"{source.path}: no column id: name it with --id, or use --number-rows")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,10 @@ from service.cli.score.chunks import Chunk, Reading
 from service.cli.score.sources import Source
 from service.formats.columns import Array, ColumnError, ResolvedColumns, ids_of
 from service.formats.safetensors import as_numbers, read_safetensors
+from service.schema.request import NO_LOGITS
+
+OFFSETS = "offsets"
+Arrays = Mapping[str, Array]
 
 
 def array_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
@@ -23,29 +27,53 @@ def array_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
         DataError: The arrays have different numbers of rows.
     """
     arrays, columns = _read_arrays(source, reading)
-    rows = _num_rows(arrays, columns, source.path)
-    logits = [arrays[name] for name in columns.logits]
-    step = reading.rows_of(_width(logits), 8 if logits[0].dtype.kind != "f" else logits[0].itemsize)
-    for start in range(0, rows, step):
-        part = slice(start, start + step)
-        names = zip(logits, columns.logits, strict=True)
-        floats = [_floats(values[part], name, start) for values, name in names]
-        targets = _plain_numbers(arrays[columns.targets][part], columns.targets)
-        yield Chunk(
-            source,
-            start,
-            floats[0] if len(floats) == 1 else np.column_stack(floats),
-            reading.labels(targets, columns.targets, start),
-            ids_of(_listed(arrays[columns.id][part]), columns.id, start) if columns.id else None,
-            {name: _listed(arrays[name][part]) for name in columns.attributes},
-        )
+    rows = _num_elements(arrays, columns, source.path)
+    element_bytes = sum(_element_bytes(arrays[name]) for name in columns.numbers)
+    offsets = _offsets(arrays, rows) if reading.layout == "ragged" else None
+    sizes = np.broadcast_to(np.int64(1), rows) if offsets is None else np.diff(offsets)
+    _check_rows(arrays, columns, len(sizes), source.path)
+    start = 0
+    while start < len(sizes):
+        stop = start + reading.num_fitting(element_bytes * sizes[start : start + reading.rows])
+        yield _chunk(source, reading, arrays, columns, slice(start, stop), offsets)
+        start = stop
 
 
-def _read_arrays(source: Source, reading: Reading) -> tuple[Mapping[str, Array], ResolvedColumns]:
+def _chunk(
+    source: Source, reading: Reading, arrays: Arrays, columns: ResolvedColumns, rows: slice, offsets: Array | None
+) -> Chunk:
+    """The chunk of these rows; `offsets` are those of the file."""
+    start, part = rows.start, rows
+    if offsets is not None:
+        part = slice(int(offsets[rows.start]), int(offsets[rows.stop]))
+        offsets = offsets[rows.start : rows.stop + 1] - part.start
+    floats = {name: _floats(arrays[name][part], name, start) for name in columns.numbers}
+    logits = [floats[name] for name in columns.logits] or [NO_LOGITS]
+    targets = _plain_numbers(arrays[columns.targets][part], columns.targets)
+    if reading.layout == "rows":
+        labels = reading.labels(targets, columns.targets, start)
+    else:
+        soft = targets.ndim == logits[0].ndim
+        labels = reading.element_labels(targets, columns.targets, start, offsets, soft=soft)
+    return Chunk(
+        source,
+        start,
+        logits[0] if len(logits) == 1 else np.column_stack(logits),
+        labels,
+        ids_of(_listed(arrays[columns.id][rows]), columns.id, start) if columns.id else None,
+        {name: _listed(arrays[name][rows]) for name in columns.attributes},
+        offsets,
+        {name: floats[name] for name in columns.statistics} or None,
+    )
+
+
+def _read_arrays(source: Source, reading: Reading) -> tuple[Arrays, ResolvedColumns]:
+    further = (OFFSETS,) if reading.layout == "ragged" else ()
     if source.format == "npz":
         with source.open() as file, np.load(file, allow_pickle=False) as archive:
             columns = reading.names.resolve(archive.files, source.path)
-            return {name: archive[name] for name in dict.fromkeys(columns.all)}, columns
+            wanted = dict.fromkeys((*columns.all, *further))
+            return {name: archive[name] for name in wanted if name in archive.files}, columns
     with source.open() as file:
         if source.is_stream:
             content = memoryview(bytearray(file.read()))
@@ -56,22 +84,55 @@ def _read_arrays(source: Source, reading: Reading) -> tuple[Mapping[str, Array],
     return tensors, reading.names.resolve(list(tensors), source.path)
 
 
-def _num_rows(arrays: Mapping[str, Array], columns: ResolvedColumns, where: str) -> int:
-    names = list(dict.fromkeys(columns.all))
-    for name in names:
+def _num_elements(arrays: Arrays, columns: ResolvedColumns, where: str) -> int:
+    """The length of the logits or statistics and of the targets."""
+    for name in dict.fromkeys(columns.all):
         if not isinstance(arrays[name], np.ndarray) or not arrays[name].ndim:
             raise ColumnError("not an array with a row for each example", None, name)
-    counts = {name: len(arrays[name]) for name in names}
+    names = (*columns.numbers, columns.targets)
+    _check_counts({name: len(arrays[name]) for name in names}, where)
+    if len(columns.logits) > 1 and any(arrays[name].ndim > 1 for name in columns.logits):
+        raise ColumnError("an array for each class has one dimension", None, columns.logits[0])
+    return len(arrays[columns.targets])
+
+
+def _check_rows(arrays: Arrays, columns: ResolvedColumns, rows: int, where: str) -> None:
+    """Check the lengths of the arrays with one value for each row."""
+    names = (*([columns.id] if columns.id else []), *columns.attributes)
+    of_rows = columns.targets if rows == len(arrays[columns.targets]) else OFFSETS
+    _check_counts({of_rows: rows} | {name: len(arrays[name]) for name in names}, where)
+
+
+def _check_counts(counts: Mapping[str, int], where: str) -> None:
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{count} of {name!r}" for name, count in list(counts.items())[:20])
         raise DataError(f"{where}: the arrays have different numbers of rows: {listed}")
-    if len(columns.logits) > 1 and any(arrays[name].ndim > 1 for name in columns.logits):
-        raise ColumnError("an array for each class has one dimension", None, columns.logits[0])
-    return counts[names[0]]
 
 
-def _width(logits: Sequence[Array]) -> int:
-    return len(logits) * int(np.prod(logits[0].shape[1:]))
+def _offsets(arrays: Arrays, elements: int) -> Array:
+    """The offsets of a ragged file as int64."""
+    if OFFSETS not in arrays:
+        raise ColumnError(
+            "the layout ragged needs an array offsets (N + 1,), the first element of each row", None, None
+        )
+    offsets = _plain_numbers(arrays[OFFSETS], OFFSETS)
+    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or not offsets.size:
+        raise ColumnError("not integers (N + 1,), the first element of each row", None, OFFSETS)
+    offsets = offsets.astype(np.int64)
+    (falls,) = np.nonzero(np.diff(offsets) < 0)
+    if len(falls):
+        row = int(falls[0])
+        raise ColumnError(f"offsets never fall, and {offsets[row + 1]} follows {offsets[row]}", row, OFFSETS)
+    if offsets[0] != 0 or offsets[-1] != elements:
+        msg = f"offsets go from 0 to the number of elements, {elements}, and not from {offsets[0]} to {offsets[-1]}"
+        raise ColumnError(msg, None, OFFSETS)
+    return offsets
+
+
+def _element_bytes(values: Array) -> int:
+    """Bytes of the numbers of an element, as `_floats` converts them."""
+    itemsize = 8 if values.dtype.kind != "f" else values.itemsize
+    return itemsize * int(np.prod(values.shape[1:]))
 
 
 def _floats(values: Array, name: str, first_row: int) -> Array:

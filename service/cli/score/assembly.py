@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from service.cli.errors import CommandError, UsageError
 from service.cli.score.options import ScoringOptions
 from service.cli.score.outputs import table_writer
 from service.cli.score.store import PartStore
 from service.cli.score.summary import Summary
-from service.schema.request import OUTPUTS
+from service.codecs.arrow.columns import INTEGERS, REGION
+from service.codecs.element_outputs import PREFIX
+from service.formats.arrow_types import plain
+from service.schema.request import ELEMENT_OUTPUTS, OUTPUTS, REGIONS
 
 # Columns of the output for files without rows.
 NO_ROWS = pa.schema(
     {"row": pa.int64(), "target": pa.int64()}
     | dict.fromkeys(OUTPUTS, pa.float64())
-    | dict.fromkeys(("num_valid", "prediction"), pa.int64())
+    | dict.fromkeys(INTEGERS, pa.int64())
+    | {PREFIX + name: pa.list_(pa.int64() if name in INTEGERS else pa.float64()) for name in ELEMENT_OUTPUTS}
+    | {REGIONS: pa.list_(REGION)}
 )
 
 
@@ -67,22 +72,24 @@ def _common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
 
 
 def _output_table(part: pa.Table, options: ScoringOptions, summary: Summary) -> pa.Table:
-    """Select the columns of the output in the order of the options and add contributions; NaN and -1 become null."""
-    columns = [name for name in ("id", "row", "file", "target") if name in part.column_names]
-    table = part.select(columns)
-    for name in dict.fromkeys(["loss", *options.outputs]):
-        source = "loss" if name == "contribution" else name
-        values = part.column(source)
-        if name == "contribution":
-            divisor = summary.denominator or 1.0
-            losses = np.nan_to_num(values.to_numpy().astype(np.float64), nan=0.0)
-            sums = losses * part.column("num_valid").to_numpy() if options.sums_labels else losses
-            values = pa.array(sums / divisor)
-        elif pa.types.is_floating(values.type):
-            floats = values.to_numpy()
-            values = pa.array(floats, mask=np.isnan(floats))
-        elif pa.types.is_integer(values.type):
-            integers = values.to_numpy()
-            values = pa.array(integers, mask=integers < 0)
-        table = table.append_column(name, values)
-    return table.replace_schema_metadata(None)
+    """Select the columns of the output in the order of the options, and divide the contributions."""
+    structure = options.structure
+    outputs = dict.fromkeys(["loss", *(name for name in options.outputs if name != REGIONS)])
+    elements = [PREFIX + name for name in dict.fromkeys(structure.get("elements", ()))]
+    regions = [REGIONS] if REGIONS in options.outputs or "top_regions" in structure else []
+    names = [name for name in ("id", "row", "file", "target") if name in part.column_names]
+    table = part.select([*names, *outputs, *elements, *regions]).replace_schema_metadata(None)
+    divisor = summary.denominator or 1.0
+    for name in ("contribution", PREFIX + "contribution"):
+        position = table.schema.get_field_index(name)
+        if position >= 0:
+            divided = _divided(plain(table.column(position)), divisor)
+            table = table.set_column(position, name, divided)
+    return table
+
+
+def _divided(column: pa.Array, divisor: float) -> pa.Array:
+    """The numbers in a column, or in its nested lists, divided."""
+    if pa.types.is_list(column.type):
+        return pa.ListArray.from_arrays(column.offsets, _divided(column.values, divisor))
+    return pc.divide(column, pa.scalar(divisor, pa.float64()))

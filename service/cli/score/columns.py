@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.cli.errors import UsageError
-from service.formats.columns import ResolvedColumns, find_logits, find_targets
+from service.formats.columns import ResolvedColumns, find_numbers, find_targets
 from service.formats.part_names import NamesError, find_name
 
 NAMES_SHOWN = 20
@@ -17,7 +17,8 @@ class ColumnNames:
     """Names of the columns as the user gives them; None: found by their usual names.
 
     Args:
-        logits: A list column, or a column per class in the order of the classes.
+        logits: A list column, or a column per class in the order of the classes. None: found, or statistics in their
+            place.
         targets: The column of the labels.
         id: The column of the ids; None: a file without one is valid.
         attributes: Further columns to read; None: all other columns.
@@ -49,7 +50,7 @@ class ColumnNames:
             if name is not None and name not in names:
                 raise UsageError(f"{where}: no column {name!r}; the columns are {', '.join(map(repr, names))}")
         try:
-            logits = self.logits or find_logits(names)
+            logits, statistics = (self.logits, ()) if self.logits else find_numbers(names)
             targets = self.targets or find_targets(names)
             identity = self.id or find_name("ids", names)
         except NamesError as err:
@@ -58,6 +59,7 @@ class ColumnNames:
             raise UsageError(
                 f"{where}: name the {err.part} with --{option}: {err.msg}; the columns are {listed}"
             ) from err
-        used = {*logits, targets, identity}
+        used = {*logits, *statistics, targets, identity}
         attributes = names if self.attributes is None else self.attributes
-        return ResolvedColumns(logits, targets, identity, tuple(name for name in attributes if name not in used))
+        others = tuple(name for name in attributes if name not in used)
+        return ResolvedColumns(logits, targets, identity, others, statistics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from zipfile import BadZipFile
 
-from service.cli.errors import DataError
+from service.cli.errors import DataError, UsageError
 from service.cli.files import READ_ERRORS
 from service.cli.score.array_chunks import array_chunks
 from service.cli.score.chunks import Chunk, Reading
@@ -30,8 +30,11 @@ def read_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
 
     Raises:
         DataError: The file is not of its format, or a value is not a number; names file, row and column.
-        UsageError: The file lacks a column.
+        UsageError: The file lacks a column, or is CSV and the layout needs lists.
     """
+    if source.format == "csv" and reading.layout != "rows":
+        msg = f"CSV has no nested lists, which the layout {reading.layout} needs"
+        raise UsageError(f"{source.path}: {msg}: use Parquet, Arrow, JSONL, .npz or safetensors")
     try:
         yield from (
             array_chunks(source, reading) if source.format in ("npz", "safetensors") else table_chunks(source, reading)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
 from service.cli.errors import UsageError
 from service.cli.score.columns import ColumnNames
+from service.client.calls import Structure
 from service.errors import LossServiceError
 from service.schema.config import LossConfig
 from service.schema.request import OnInvalid, RequestOptions
+from service.schema.structure import DivisorName, Layout, divisor_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class ScoringOptions:
         columns: Columns of the inputs.
         batch_rows: Rows of a request and of a part.
         class_names: Names of the classes, which labels may be; None if they have none.
+        structure: Options for rows of many elements.
     """
 
     config: LossConfig
@@ -33,6 +37,7 @@ class ScoringOptions:
     columns: ColumnNames
     batch_rows: int
     class_names: tuple[str, ...] | None = None
+    structure: Structure = field(default_factory=Structure)
 
     @classmethod
     def parse(
@@ -45,26 +50,32 @@ class ScoringOptions:
         columns: ColumnNames,
         batch_rows: int,
         class_names: Sequence[str] | None = None,
+        structure: Mapping[str, object] | None = None,
     ) -> ScoringOptions:
-        """Check the configuration and the names of the outputs.
+        """Check the configuration, the names of the outputs and the options of `Structure`.
 
         Raises:
             UsageError: One of them is invalid.
         """
         try:
-            RequestOptions.parse({"outputs": list(outputs)})
+            checked = cast("Structure", dict(structure or {}))
+            RequestOptions.parse({"outputs": list(outputs), **checked})
             names = None if class_names is None else tuple(class_names)
-            return cls(LossConfig.parse(config), tuple(outputs), top_k, on_invalid, columns, batch_rows, names)
+            loss = LossConfig.parse(config)
+            return cls(loss, tuple(outputs), top_k, on_invalid, columns, batch_rows, names, checked)
         except LossServiceError as err:
             raise UsageError(err.detail) from err
 
     @property
     def scorer_outputs(self) -> tuple[str, ...]:
-        """The outputs that a scorer computes; contributions are computed at the end from the losses."""
-        further = ["num_valid"] if self.sums_labels else []
-        return tuple(dict.fromkeys(["loss", *further, *(name for name in self.outputs if name != "contribution")]))
+        """The outputs that a scorer computes: also those that the totals need."""
+        return tuple(dict.fromkeys(["loss", "contribution", *self.outputs]))
 
     @property
-    def sums_labels(self) -> bool:
-        """True if a contribution is the sum of the losses of an example's labels, and its loss their mean."""
-        return self.config.mode == "sigmoid" and self.config.reduction in ("sum", "none")
+    def layout(self) -> Layout:
+        return self.structure.get("layout", "rows")
+
+    @property
+    def divisor(self) -> DivisorName | float:
+        """The number that `mean` divides by."""
+        return divisor_of(self.layout, self.structure.get("divisor"))

@@ -56,14 +56,23 @@ def _format_writer(extension: str, file: BinaryIO, schema: pa.Schema) -> Iterato
             with pyarrow.parquet.ParquetWriter(file, schema) as writer:
                 yield writer.write_table
         case ".csv":
-            with pyarrow.csv.CSVWriter(file, schema) as writer:
-                yield lambda table: writer.write_table(guard_table(table))
+            with pyarrow.csv.CSVWriter(file, _cells(schema.empty_table()).schema) as writer:
+                yield lambda table: writer.write_table(guard_table(_cells(table)))
         case ".arrow" | ".arrows":
             new_writer = pa.ipc.new_file if extension == ".arrow" else pa.ipc.new_stream
             with new_writer(file, schema) as writer:
                 yield writer.write_table
         case _:
             yield _json_lines(file)
+
+
+def _cells(table: pa.Table) -> pa.Table:
+    """The table with lists as JSON texts."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            texts = [orjson.dumps(value).decode() for value in table.column(number).to_pylist()]
+            table = table.set_column(number, field.name, pa.array(texts, pa.string()))
+    return table
 
 
 def _printed_lines(table: pa.Table) -> None:

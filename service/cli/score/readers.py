@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
@@ -15,6 +15,8 @@ import pyarrow.parquet
 from service.cli.errors import DataError, UsageError
 from service.cli.score.columns import ColumnNames
 from service.cli.score.sources import Source
+from service.formats.arrays import MAX_DIMENSIONS
+from service.formats.arrow_types import num_levels
 from service.formats.columns import ColumnError, ResolvedColumns
 from service.formats.csv_dialect import DialectError
 from service.formats.csv_rows import csv_rows, open_csv
@@ -78,7 +80,7 @@ def read_csv(file: BinaryIO, names: ColumnNames, source: Source) -> tuple[Resolv
 
 
 def read_jsonl(file: BinaryIO, names: ColumnNames, source: Source) -> tuple[ResolvedColumns, Batches]:
-    """Read a JSONL file line by line; all columns but the logits hold JSON texts. A JSON list is read whole.
+    """Read a JSONL file line by line; all columns but logits and statistics hold JSON texts. A JSON list is read whole.
 
     pyarrow's reader would convert ids that look like dates, and its errors do not name the row of the file.
     """
@@ -87,7 +89,7 @@ def read_jsonl(file: BinaryIO, names: ColumnNames, source: Source) -> tuple[Reso
     if first is None:
         raise DataError(f"{source.path}: no rows")
     columns = names.resolve(list(first.value), source.path)
-    kinds = {name: _number_type(first.value[name]) for name in columns.logits}
+    kinds: dict[str, pa.DataType] = {}
 
     def batches() -> Batches:
         block, nbytes, start = [first], first.nbytes, 0
@@ -144,13 +146,29 @@ def _parse_json(text: bytes, where: str) -> Any:
             raise DataError(f"{where}: not JSON: {err}") from err
 
 
-def _number_type(value: Any) -> pa.DataType:
-    return pa.list_(pa.float64()) if isinstance(value, list) else pa.float64()
+def _number_type(values: Iterable[Any]) -> pa.DataType:
+    """float64, in as many lists as the first value that is not empty."""
+    levels = next((levels for levels in map(_levels, values) if levels is not None), 1)
+    kind = pa.float64()
+    for _ in range(min(levels, MAX_DIMENSIONS)):
+        kind = pa.list_(kind)
+    return kind
+
+
+def _levels(value: Any) -> int | None:
+    """The number of lists in each other around the first number; None without a number."""
+    if not isinstance(value, list):
+        return 0
+    inside = _levels(value[0]) if value else None
+    return None if inside is None else inside + 1
 
 
 def _json_batch(
     block: list[_JsonRow], columns: ResolvedColumns, kinds: dict[str, pa.DataType], start: int
 ) -> pa.RecordBatch:
+    for name in columns.numbers:
+        if name not in kinds:
+            kinds[name] = _number_type(row.value.get(name) for row in block)
     arrays = {}
     may_have_booleans = any(row.may_have_booleans for row in block)
     for name in dict.fromkeys(columns.all):
@@ -196,13 +214,36 @@ def array_of_rows(
     except (pa.ArrowException, OverflowError):
         pass
     row = next(row for row, value in enumerate(values) if not _is_number(value, kind))
-    expected = "a list of numbers" if pa.types.is_list(kind) else "a number"
+    expected = {0: "a number", 1: "a list of numbers"}.get(num_levels(kind), "nested lists of numbers like the others")
     raise ColumnError(f"{json.dumps(values[row])[:100]} is not {expected}", first_row + row, name)
+
+
+def nested_array(values: Sequence[Any], name: str, first_row: int) -> pa.Array:
+    """Labels in nested lists as an Arrow array; all numbers, all texts or all booleans.
+
+    Args:
+        values: Values as JSON has them.
+        name: Name of the column.
+        first_row: Row of the first value in the file.
+
+    Raises:
+        ColumnError: The values have several types; names the row if it has several.
+    """
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        pass
+    for row, value in enumerate(values, start=first_row):
+        try:
+            pa.array([value])
+        except (pa.ArrowException, OverflowError) as err:
+            raise ColumnError(f"labels of a file are all numbers, all texts or all booleans: {err}", row, name) from err
+    raise ColumnError("labels of a file are all numbers, all texts or all booleans", None, name)
 
 
 def _has_boolean(value: Any) -> bool:
     """True for booleans, which Arrow would convert to numbers."""
-    return any(item is True or item is False for item in value) if isinstance(value, list) else isinstance(value, bool)
+    return any(map(_has_boolean, value)) if isinstance(value, list) else isinstance(value, bool)
 
 
 def _is_number(value: Any, kind: pa.DataType) -> bool:

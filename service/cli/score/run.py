@@ -7,25 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import pyarrow as pa
-
 from service import __version__
-from service.cli.errors import CommandError, DataError, place_in_file
+from service.cli.errors import CommandError, DataError, UsageError, place_in_file
 from service.cli.progress import Report
 from service.cli.score.assembly import write_output
 from service.cli.score.chunks import Chunk, Reading
 from service.cli.score.inputs import read_chunks
 from service.cli.score.options import ScoringOptions
 from service.cli.score.outputs import STANDARD_OUTPUT, check_output
+from service.cli.score.parts import scored_part
 from service.cli.score.scorers import Scorer
 from service.cli.score.sources import STANDARD_INPUT, Source
 from service.cli.score.store import PartStore
 from service.cli.score.summary import Summary
 from service.client.errors import ClientError
-from service.errors import InvalidRequestError, LossServiceError
-from service.formats.arrow_types import id_type
-from service.formats.labels import NO_TARGET, ClassNames
+from service.errors import InvalidRequestError, LossServiceError, TooManyRegionsError
+from service.formats.labels import ClassNames
 from service.schema.result import BatchResult
 
 
@@ -80,19 +77,15 @@ def _run(
     scorer: Scorer,
     progress: Report,
 ) -> Summary:
-    summary = Summary(
-        options.config.reduction,
-        options.top_k,
-        ignore_index=options.config.ignore_index,
-        sums_labels=options.sums_labels,
-    )
+    config = options.config
+    summary = Summary(config.reduction, options.top_k, divisor=options.divisor, ignore_index=config.ignore_index)
     count = 0
     for number, chunk in enumerate(_chunks(sources, options)):
         if not store.has(number):
-            store.write(number, _part(chunk, _score(scorer, chunk), names_file=len(sources) > 1))
+            store.write(number, scored_part(chunk, _score(scorer, chunk), options, names_file=len(sources) > 1))
         summary.add_part(store.read(number))
         count += 1
-        progress(len(chunk.logits))
+        progress(chunk.num_rows)
     write_output(store, count, output, options, summary)
     store.remove()
     return summary
@@ -105,6 +98,7 @@ def _chunks(sources: Sequence[Source], options: ScoringOptions) -> Iterator[Chun
         whole_targets=options.config.mode == "softmax",
         keep_missing=options.on_invalid == "exclude",
         class_names=None if options.class_names is None else ClassNames(options.class_names),
+        layout=options.layout,
     )
     for source in sources:
         yield from read_chunks(source, reading)
@@ -113,31 +107,12 @@ def _chunks(sources: Sequence[Source], options: ScoringOptions) -> Iterator[Chun
 def _score(scorer: Scorer, chunk: Chunk) -> BatchResult:
     try:
         return scorer.score(chunk)
+    except TooManyRegionsError as err:
+        raise UsageError(f"{err}; or use a smaller --batch-rows") from err
     except InvalidRequestError as err:
+        if err.errors and err.errors[0]["loc"][0] != "batches":
+            # An option that does not fit the others or the configuration.
+            raise UsageError(err.detail) from err
         raise DataError(f"{chunk.source.path}{place_in_file(err, chunk.first_row)}") from err
     except (LossServiceError, ClientError) as err:
         raise CommandError(f"{err}; run the same command again to continue") from err
-
-
-def _part(chunk: Chunk, result: BatchResult, *, names_file: bool) -> pa.Table:
-    rows = len(chunk.logits)
-    columns = {}
-    if chunk.ids is None:
-        columns["row"] = pa.array(np.arange(chunk.first_row, chunk.first_row + rows))
-    else:
-        kind = id_type(chunk.ids)
-        columns["id"] = pa.array(map(str, chunk.ids) if kind == pa.string() else chunk.ids, kind)
-    if names_file:
-        columns["file"] = pa.array([chunk.source.path] * rows)
-    missing = chunk.targets == NO_TARGET if chunk.targets.dtype == np.int64 and chunk.targets.ndim == 1 else None
-    columns["target"] = _arrow(chunk.targets) if missing is None else pa.array(chunk.targets, mask=missing)
-    for name, values in result.per_example.items():
-        columns[name] = _arrow(values)
-    sums = ("num_examples", "num_ignored", "num_excluded", "loss_sum", "alpha_sum")
-    return pa.table(columns).replace_schema_metadata({name: repr(getattr(result, name)) for name in sums})
-
-
-def _arrow(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> pa.Array:
-    if values.ndim == 1:
-        return pa.array(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])

@@ -38,12 +38,14 @@ class RemoteScorer:
     def score(self, chunk: Chunk) -> BatchResult:
         """See `Scorer.score`."""
         options = self._options
-        reply = self._client.loss(
-            chunk.logits,
-            chunk.targets,
+        batch = chunk.batch
+        numbers = {"logits": batch.logits} if batch.statistics is None else batch.statistics
+        reply = self._client.loss_batches(
+            [{**numbers, "targets": batch.targets, "offsets": batch.offsets}],
             config=options.config,
             outputs=options.scorer_outputs,
             on_invalid=options.on_invalid,
+            **options.structure,
         )
         return reply.batches[0]
 
@@ -65,17 +67,17 @@ class LocalScorer:
         self._device = Device(name)
         self._module = FocalLoss.from_config(options.config, name)
         self._options = RequestOptions.parse(
-            {"outputs": list(options.scorer_outputs), "on_invalid": options.on_invalid}
+            {"outputs": list(options.scorer_outputs), "on_invalid": options.on_invalid, **options.structure}
         )
 
     def score(self, chunk: Chunk) -> BatchResult:
         """See `Scorer.score`."""
         from service.compute.evaluation import Limits, evaluate
-        from service.schema.request import Batch, LossRequest
+        from service.schema.request import LossRequest
 
-        batch = Batch(chunk.logits, chunk.targets)
-        request = LossRequest(self._options, (batch,))
-        return evaluate(self._device, self._module, request, Limits(batch.logits.size, len(chunk.logits))).batches[0]
+        batch = chunk.batch
+        limits = Limits(max(batch.logits.size, batch.targets.size), batch.num_examples)
+        return evaluate(self._device, self._module, LossRequest(self._options, (batch,)), limits).batches[0]
 
 
 @contextmanager

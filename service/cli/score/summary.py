@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.cli.console import add_row, percent, table
-from service.schema.result import BatchResult, HardExample, Totals, denominator
+from service.schema.result import BatchResult, HardExample, Totals
 
 CLASSES_SHOWN = 10
 
@@ -21,12 +21,10 @@ class Summary(Totals):
 
     Args:
         ignore_index: The target that is no class.
-        sums_labels: See `ScoringOptions.sums_labels`.
         of_class: Number of examples and sum of losses, by class.
     """
 
     ignore_index: int | None = None
-    sums_labels: bool = False
     of_class: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def add_part(self, part: pa.Table) -> None:
@@ -43,13 +41,12 @@ class Summary(Totals):
             num_examples=int(numbers["num_examples"]),
             num_ignored=int(numbers["num_ignored"]),
             num_excluded=int(numbers["num_excluded"]),
+            num_elements=int(numbers["num_elements"]),
             per_example={},
         )
-        num_counted = batch.num_examples - batch.num_ignored - batch.num_excluded
-        by = denominator(self.reduction, batch.alpha_sum, num_counted) or 1
-        labels = part.column("num_valid").to_numpy() if self.sums_labels else np.ones(len(losses))
+        contributions = part.column("contribution").to_numpy()
         hardest = [
-            HardExample(self.num_batches, int(row), identity, float(losses[row]), float(losses[row] * labels[row]) / by)
+            HardExample(self.num_batches, int(row), identity, float(losses[row]), float(contributions[row]))
             for row, identity in zip(order, ids, strict=True)
         ]
         self.add(batch, hardest)
@@ -70,8 +67,9 @@ class Summary(Totals):
     def show(self, console: Console) -> None:
         """Print the summary."""
         loss = "none" if self.loss is None else f"{self.loss:.6f}"
+        by = "" if self.reduction != "mean" or self.divisor == "examples" else f" by {self.divisor}"
         console.print(
-            f"loss {loss} ({self.reduction}), {self.num_examples} examples, {self.num_ignored} ignored, "
+            f"loss {loss} ({self.reduction}{by}), {self.num_examples} examples, {self.num_ignored} ignored, "
             f"{self.num_excluded} excluded",
             highlight=False,
         )

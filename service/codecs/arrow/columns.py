@@ -76,19 +76,21 @@ def element_levels(values: Column, offsets: Column | None) -> int:
     return values.ndim - (offsets is None)
 
 
-def nested_column(values: Column, offsets: Column | None, kind: pa.DataType) -> pa.Array:
-    """A column with null for NaN and for a prediction of -1; infinities stay.
+def nested_column(values: Column, offsets: Column | None, kind: pa.DataType, missing: Column | None = None) -> pa.Array:
+    """A column with null for missing values; infinities stay.
 
     Args:
         values: (N,), or (N, d1, ...) as lists in each other.
         offsets: (N + 1,) first element of each row of (T,) or (T, L) values; None: each row has one index of the first
             axis.
         kind: Type of the column.
+        missing: True for each missing value; None: they are NaN, or negative integers, as a prediction of -1.
     """
     num_axes = 1 + num_levels(kind) - (offsets is not None)
     # A batch of one label, or without values, may have fewer or more axes than others of the stream.
     values = values.reshape((*values.shape, *[1] * (num_axes - values.ndim))[:num_axes])
-    missing = values < 0 if values.dtype.kind == "i" else np.isnan(values)
+    if missing is None:
+        missing = values < 0 if values.dtype.kind == "i" else np.isnan(values)
     column = pa.array(values.ravel(), mask=missing.ravel())
     for axis in range(num_axes - 1, 0, -1):
         column = _lists(np.arange(math.prod(values.shape[:axis]) + 1) * values.shape[axis], column)
