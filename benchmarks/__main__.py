@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import arrow_stream, growth, label_issues, loss_alone, over_http, runs
+from benchmarks import arrow_stream, growth, label_issues, loss_alone, over_http, runs, structured
 from benchmarks.gpu import kernels
 from benchmarks.load import LoadError
 from benchmarks.over_http import Options
@@ -21,6 +21,7 @@ from benchmarks.row import Row
 Part = Callable[[Path, Options], Iterator[Row]]
 PARTS: dict[str, Part] = {
     "loss": lambda folder, options: loss_alone.run(),
+    "structured": lambda folder, options: structured.run(),
     "http": over_http.run,
     "growth": lambda folder, options: growth.run(folder),
     "stream": lambda folder, options: arrow_stream.run(folder),

@@ -25,7 +25,9 @@ ROUNDS = 5
 HALVES_ROUNDS, SHORT_HALVES_ROUNDS = 25, 151
 # Shapes with fewer logits take less than 10 ms.
 SHORT_ELEMENTS = 10**7
-SHAPES = {(65_536, 1_000): 3.0, (8_192, 32_000): 3.0, (65_536, 10): 2.0}
+SHAPES = {(65_536, 1_000): 3.0, (8_192, 32_000): 3.0, (65_536, 10): 2.0, (8, 21, 512, 512): 3.0}
+# A dense shape has so few elements along each axis when the process warms up.
+WARM_ROWS, WARM_AXIS = 64, 32
 HALVES = (torch.bfloat16, torch.float16)
 MAX_EXTRA_MEMORY = 0.05
 
@@ -40,10 +42,10 @@ def run() -> Iterator[Row]:
         yield _memory(shape)
 
 
-def example(shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Draw standard normal logits and uniform targets."""
+def example(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Draw standard normal logits (N, C) or (N, C, d1, ...) and uniform targets."""
     torch.manual_seed(0)
-    return torch.randn(shape).to(dtype), torch.randint(0, shape[1], shape[:1])
+    return torch.randn(shape).to(dtype), torch.randint(0, shape[1], shape[:1] + shape[2:])
 
 
 def ours(logits: Tensor, targets: Tensor) -> Tensor:
@@ -72,13 +74,15 @@ def timer(work: Callable[..., object], logits: Tensor, targets: Tensor) -> Calla
     return seconds
 
 
-def _against_eager(shape: tuple[int, int], bar: float) -> Iterator[Row]:
+def _against_eager(shape: tuple[int, ...], bar: float) -> Iterator[Row]:
     logits, targets = example(shape)
     torch.testing.assert_close(ours(logits, targets), eager(logits, targets), rtol=1e-4, atol=1e-5)
     device = Device("cpu")
     module = FocalLoss.from_config(LossConfig(), "cpu")
 
     def with_contributions(logits: Tensor, targets: Tensor) -> object:
+        if logits.dim() > 2:
+            logits, targets = logits.flatten(2), targets.flatten(1)
         return device.score(module, logits, targets, ("loss", "contribution"))
 
     alone, theirs, per_example = interleave(
@@ -89,7 +93,7 @@ def _against_eager(shape: tuple[int, int], bar: float) -> Iterator[Row]:
     yield Row(f"{what}, with contributions", _ms(per_example), _ms(theirs), divide(theirs, per_example))
 
 
-def _against_float32(shape: tuple[int, int]) -> Iterator[Row]:
+def _against_float32(shape: tuple[int, ...]) -> Iterator[Row]:
     logits, targets = example(shape)
     halves = [logits.to(dtype) for dtype in HALVES]
     rounds = SHORT_HALVES_ROUNDS if logits.numel() < SHORT_ELEMENTS else HALVES_ROUNDS
@@ -99,7 +103,7 @@ def _against_float32(shape: tuple[int, int]) -> Iterator[Row]:
         yield Row(what, _ms(half), _ms(full), divide(full, half), at_least=1.0)
 
 
-def _memory(shape: tuple[int, int]) -> Row:
+def _memory(shape: tuple[int, ...]) -> Row:
     shares = [_extra_memory(which, shape) for which in ("ours", "eager")]
     return Row(
         f"loss alone, {_size(shape)} float32, extra memory over the logits' bytes",
@@ -110,26 +114,26 @@ def _memory(shape: tuple[int, int]) -> Row:
     )
 
 
-def _extra_memory(which: str, shape: tuple[int, int]) -> float:
+def _extra_memory(which: str, shape: tuple[int, ...]) -> float:
     """Return the growth of the peak of a new process during one call, as a share of the logits' bytes."""
     command = [sys.executable, "-m", "benchmarks.loss_alone", which, *map(str, shape)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return float(json.loads(ended.stdout))
 
 
-def _measure_memory(which: str, rows: int, classes: int) -> float:
+def _measure_memory(which: str, shape: tuple[int, ...]) -> float:
     work = ours if which == "ours" else eager
     # The first call loads and compiles; only the second is measured.
-    work(*example((64, classes)))
-    logits, targets = example((rows, classes))
+    work(*example((min(shape[0], WARM_ROWS), shape[1], *(min(size, WARM_AXIS) for size in shape[2:]))))
+    logits, targets = example(shape)
     before = memory_of("self", "VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     work(logits, targets)
     return (memory_of("self", "VmHWM") - before) / (logits.numel() * logits.element_size())
 
 
-def _size(shape: tuple[int, int]) -> str:
-    return f"{shape[0]} x {shape[1]}"
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _ms(times: Sequence[float]) -> str:
@@ -137,4 +141,4 @@ def _ms(times: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure_memory(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(_measure_memory(sys.argv[1], tuple(map(int, sys.argv[2:])))))

@@ -20,6 +20,7 @@ from service.settings import Settings
 BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->"
 TITLES = {
     "loss": "the loss in one process",
+    "structured": "masks and tokens in one process",
     "http": "over HTTP",
     "growth": "under more clients and more load",
     "stream": "streams",

@@ -8,9 +8,9 @@ import numpy as np
 from numba import njit
 
 from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, never_inline
+from service.loss.kernels.cpu_llvm import LANES
 from service.loss.kernels.cpu_math import exp
 
-LANES = 64
 # Number of steps summed in float32: the rounding error of such a sum is below that of its exponentials.
 STEPS = 32
 

@@ -7,11 +7,19 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from service.loss.kernels.cpu_blocks import LANES
 from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, never_inline
-from service.loss.kernels.cpu_llvm import TILE_CLASSES, TILE_ROWS, prefetch, transpose_tile, widened
+from service.loss.kernels.cpu_llvm import (
+    LANES,
+    TILE_CLASSES,
+    TILE_ROWS,
+    load_lanes,
+    prefetch,
+    prefetch_lanes,
+    transpose_tile,
+    widened,
+)
 
-# The classes that are prefetched ahead of those that are loaded.
+# Lanes are prefetched so many classes before they are loaded.
 AHEAD = 48
 
 _vector: Any = njit(**VECTOR_OPTIONS)
@@ -54,33 +62,22 @@ def load_elements(
     lane = 0
     while lane < count:
         example, position = divmod(first + lane, per_example)
-        row, length = example * num_classes + begin, min(count - lane, per_example - position)
+        row, length = example * num_classes, min(count - lane, per_example - position)
         if length == LANES:
+            # After the last class come the next lanes.
+            blocks, ahead = divmod(begin + AHEAD, num_classes)
             for k in range(len(block)):
-                _prefetch_ahead(logits, example * num_classes, num_classes, begin + k, position)
-                _load_lanes(logits[row + k, position : position + LANES], block[k])
+                prefetch_lanes(logits, row + ahead, position + blocks * LANES)
+                load_lanes(logits, row + begin + k, position, block, k)
+                ahead += 1
+                if ahead == num_classes:
+                    ahead, blocks = 0, blocks + 1
         else:
             for k in range(len(block)):
                 for j in range(length):
-                    block[k, lane + j] = widened(logits[row + k, position + j])
+                    block[k, lane + j] = widened(logits[row + begin + k, position + j])
         lane += length
     _mask_targets(targets, count, begin, block, target_logit)
-
-
-@_vector
-def _prefetch_ahead(logits: Any, first_row: int, num_classes: int, k: int, position: int) -> None:
-    """Prefetch the lanes that are loaded `AHEAD` classes later: after the last class comes the next block."""
-    ahead = k + AHEAD
-    later = ahead // num_classes
-    row, start = logits[first_row + ahead - later * num_classes], position + later * LANES
-    for j in range(start, start + LANES, 16):
-        prefetch(row, j)
-
-
-@_vector
-def _load_lanes(values: Any, lanes: Any) -> None:
-    for lane in range(LANES):
-        lanes[lane] = widened(values[lane])
 
 
 @_vector
