@@ -26,7 +26,8 @@ from service.compute.evaluation import Limits, evaluate
 from service.loss import scores, softmax_scores
 from service.loss.arrays import as_array
 from service.loss.focal import FocalLoss
-from service.loss.kernels.cpu_blocks import LANES, STEPS
+from service.loss.kernels.cpu_blocks import STEPS
+from service.loss.kernels.cpu_llvm import LANES
 from service.loss.kernels.cpu_rows import SHORT_ROW
 from service.loss.row_state import BAD_LOGIT, BAD_TARGET, COUNTED, IGNORED
 from service.schema.config import LossConfig

@@ -23,7 +23,8 @@ from service.loss.arrays import Array, Rows, as_array
 from service.loss.formula import Moments, SoftmaxStatistics
 from service.loss.kernels import cpu_rows as cpu_kernel
 from service.loss.kernels.choose import CPU_DTYPES, fits_cpu_kernel
-from service.loss.kernels.cpu_blocks import LANES, STEPS
+from service.loss.kernels.cpu_blocks import STEPS
+from service.loss.kernels.cpu_llvm import LANES
 from service.loss.kernels.cpu_losses import (
     ALPHA_T,
     ENTROPY,

@@ -35,7 +35,8 @@ def prefetch_lanes(_typing: Any, rows: Any, row: Any, column: Any) -> Any:
     """Prefetch the cache lines that 64 elements of a row begin in; places past the end are harmless."""
 
     def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        (start,) = _addresses(context, builder, rows, *args, 1, LANES)
+        source, row, column = args
+        (start,) = _addresses(context, builder, rows, source, row, column, 1, LANES)
         first = builder.bitcast(start, ir.IntType(8).as_pointer())
         for line in range(0, LANES * rows.dtype.bitwidth, CACHE_LINE_BITS):
             _prefetch(builder, builder.gep(first, [ir.Constant(ir.IntType(64), line // 8)]))

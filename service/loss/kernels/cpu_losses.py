@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from service.loss.kernels.cpu_blocks import LANES
 from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, never_inline
+from service.loss.kernels.cpu_llvm import LANES
 from service.loss.kernels.cpu_math import LOWEST, exp, log, log1p
 from service.loss.row_state import BAD_LOGIT, BAD_TARGET, COUNTED, IGNORED
 

@@ -20,7 +20,6 @@ from numba.extending import register_jitable
 from service.loss import row_state
 from service.loss.kernels import cpu_blocks, cpu_compile, cpu_llvm, cpu_loads, cpu_losses, cpu_math
 from service.loss.kernels.cpu_blocks import (
-    LANES,
     STEPS,
     add_tile,
     add_weights,
@@ -32,6 +31,7 @@ from service.loss.kernels.cpu_blocks import (
     unmask,
 )
 from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled
+from service.loss.kernels.cpu_llvm import LANES
 from service.loss.kernels.cpu_loads import load_elements, load_row, load_rows
 from service.loss.kernels.cpu_losses import ALPHA_T, SQUARED, add_rows, finish, store_rows
 from service.loss.row_state import BAD_TARGET, COUNTED, IGNORED

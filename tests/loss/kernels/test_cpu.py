@@ -23,7 +23,7 @@ from service.loss.kernels import cpu as fused_cpu
 from service.loss.kernels import cpu_rows as cpu_kernel
 from service.loss.kernels.choose import can_use_cpu_kernel
 from service.loss.kernels.cpu import FusedScores, FusedSums, score_rows, sum_rows
-from service.loss.kernels.cpu_blocks import LANES
+from service.loss.kernels.cpu_llvm import LANES
 from service.loss.kernels.cpu_rows import SHORT_ROW
 from service.loss.row_state import RowState
 from tests.loss.samples import DTYPES, random_batch, random_rows
