@@ -49,6 +49,9 @@ def checked_statistics(
             raise fault(ShapeError, msg, name, batch=number)
         if values.dtype.kind not in "iuf" and values.dtype.name != "bfloat16":
             raise fault(InvalidRequestError, f"{name} is not numbers but {values.dtype.name}", name, batch=number)
+    if config.label_smoothing:
+        msg = "with label_smoothing the loss does not follow from log_odds: send the logits"
+        raise fault(NeedsLogitsError, msg, "log_odds", batch=number)
     for name in _unavailable(config, options, statistics, num_classes):
         msg = f"{name} does not follow from {', '.join(statistics)}: send it as well, or the logits"
         raise fault(NeedsLogitsError, msg, "batches", number, name, detail=f"batch {number}: {msg}")
@@ -59,8 +62,6 @@ def _unavailable(
     config: LossConfig, options: RequestOptions, statistics: Collection[str], num_classes: int | None
 ) -> Iterator[str]:
     """What the request asks for and the statistics do not give."""
-    if config.label_smoothing:
-        yield "a loss with label_smoothing"
     if config.mode == "sigmoid":
         return
     regions = ["prediction"] if options.with_regions else []
