@@ -219,7 +219,8 @@ def _places(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _sigmoid_log_odds(source: _Source, labels: Column, number: int) -> Column:
     """(2 y - 1) x, in the shape of the targets."""
-    if math.prod(source.shape) != labels.size or source.shape[:1] != labels.shape[:1]:
+    shapes = {shape[:1] + shape[2:] if shape[1:2] == (1,) else shape for shape in (source.shape, labels.shape)}
+    if len(shapes) > 1:
         msg = f"logits {list(source.shape)} and targets {list(labels.shape)} differ in sigmoid mode"
         raise fault(ShapeError, msg, "targets", batch=number)
     logits: Column = _float32(source.whole()).cpu().numpy().reshape(labels.shape)

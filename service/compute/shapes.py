@@ -50,7 +50,8 @@ def elements_of(config: LossConfig, options: RequestOptions, number: int, batch:
         raise fault(ShapeError, f"{len(targets)} targets for {len(logits)} rows of logits", "targets", batch=number)
     reshape = _softmax if config.mode == "softmax" else _sigmoid
     elements = reshape(config, layout, number, logits, targets, offsets)
-    if options.num_classes is not None and not elements.sigmoid and elements.logits.shape[1] != options.num_classes:
+    # The number of classes of an empty batch may be unknown.
+    if options.num_classes not in (None, elements.logits.shape[1]) and not elements.sigmoid and len(targets):
         msg = f"num_classes is {options.num_classes}, the logits have {elements.logits.shape[1]} classes"
         raise fault(ShapeError, msg, "logits", batch=number)
     if elements.soft and config.label_smoothing:

@@ -188,6 +188,29 @@ def test_errors(batch: Any, error: type[Exception], message: str) -> None:
         reduced(*batch)
 
 
+@pytest.mark.parametrize(
+    ("logits", "targets", "fit"),
+    [
+        ((4,), (4,), True),
+        ((4, 1), (4,), True),
+        ((4,), (4, 1), True),
+        ((2, 1, 3, 5), (2, 3, 5), True),
+        ((2, 3, 5), (2, 1, 3, 5), True),
+        ((2, 3, 5), (2, 5, 3), False),
+        ((6,), (2, 3), False),
+        ((4, 2), (4,), False),
+    ],
+)
+def test_shapes_of_binary_logits(logits: tuple[int, ...], targets: tuple[int, ...], fit: bool) -> None:
+    reducer = Reducer(LossConfig(mode="sigmoid"), "dense", ("log_odds",))
+    batch = np.ones(logits), np.zeros(targets)
+    if not fit:
+        with pytest.raises(ShapeError, match="differ in sigmoid mode"):
+            sent_batch(batch, reducer=reducer)
+        return
+    assert sent_batch(batch, reducer=reducer).tensors["log_odds"].shape == targets
+
+
 def test_error_of_a_ragged_element() -> None:
     with pytest.raises(InvalidTargetError, match="batch 4, row 1, element 1: target 7"):
         reduced(np.zeros((3, 3)), [0, 1, 7], "ragged", offsets=np.array([0, 1, 3]))

@@ -129,6 +129,7 @@ def test_number_of_classes() -> None:
         compute([batch], {"alpha": [1.0, 2.0]}, num_classes=4)
     with pytest.raises(ShapeError, match="num_classes is 4, the logits have 3 classes"):
         compute([Batch(np.zeros((1, 3)), np.array([0]))], num_classes=4)
+    assert compute([Batch(np.empty(0), np.empty(0, np.int64))], num_classes=4).num_examples == 0
     with pytest.raises(InvalidRequestError, match="num_classes is for softmax mode"):
         compute([batch], {"mode": "sigmoid"}, num_classes=4)
 
