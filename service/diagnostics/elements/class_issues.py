@@ -2,7 +2,7 @@
 
 The marks equal those of cleanlab 2.9.0, `filter.find_label_issues`, for the flat elements, if its sorts are stable:
 among equal values the first elements are marked. Two passes estimate, and usually one more finds cutoffs. Memory is
-about 20 MB and 200 bytes for each pair of classes, however many elements there are.
+about 30 MB, or 200 bytes for each pair of classes if that is more, however many elements there are.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class _PairSearch:
 
     def count(self, part: Part, reach: Floats, joint: Integers, suspects: Integers) -> None:
         """Count suggestions, and margins for the first pass of the search."""
-        least, suspected = np.zeros(self._shape), np.zeros(len(part.targets), np.bool_)
+        least, suspected = self._search.least.reshape(self._shape), np.zeros(len(part.targets), np.bool_)
         for groups, margins in self._runner.suggestions(part, reach, joint, suspects, least, suspected):
             self._search.add(groups, margins)
 

@@ -49,17 +49,17 @@ class CutoffSearch:
 
     Args:
         num_groups: G.
-        least: In [-1, 1], smallest value that the first pass needs. A cutoff below it costs a further pass.
+        least: In [-1, 1], about the smallest value that the first pass needs. A cutoff below it costs a further pass.
     """
 
     def __init__(self, num_groups: int, least: float = -1.0) -> None:
-        self.least: Floats = np.full(num_groups, float(least))
-        """(G,) float64, smallest value that the next pass needs, inf for a group whose cutoff is known."""
         self._cutoffs: Floats = np.full(num_groups, np.nan)
         self._ties: Integers = np.zeros(num_groups, np.int64)
         # The cutoff of a group has a key in [start, stop), and `above` values have larger keys.
         self._start: Integers = np.full(num_groups, _key(float(least)))
         self._stop: Integers = np.full(num_groups, _MAX_KEY + 1)
+        self.least: Floats = _least_values(self._start)
+        """(G,) float64, smallest value that the next pass needs, inf for a group whose cutoff is known."""
         self._above: Integers = np.zeros(num_groups, np.int64)
         self._collects: Booleans = np.zeros(num_groups, np.bool_)
         self._begin_pass()
@@ -76,7 +76,7 @@ class CutoffSearch:
 
     @property
     def counts(self) -> Integers:
-        """(G,) int64, number of the values of the first pass from `least` on, before `narrow` ends it."""
+        """(G,) int64, number of values of the first pass, before `narrow` ends it."""
         counts: Integers = self._counts.reshape(len(self.least), -1).sum(axis=1)
         return counts
 

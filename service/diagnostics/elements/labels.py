@@ -34,7 +34,7 @@ class LabelChunk:
         logits: (n, L) float32 or float64, no NaN where a target counts.
 
     Raises:
-        ValueError: The shapes differ.
+        ValueError: The shapes differ, or a target has another value.
     """
 
     targets: NDArray[np.int8]
@@ -43,6 +43,9 @@ class LabelChunk:
     def __post_init__(self) -> None:
         if self.logits.ndim != 2 or self.logits.shape != self.targets.shape:
             raise ValueError(f"targets of shape {self.targets.shape} and logits of shape {self.logits.shape} differ")
+        # The kernels check no index.
+        if self.targets.size and not -1 <= self.targets.min() <= self.targets.max() <= 1:
+            raise ValueError("targets must be 0, 1 or -1")
 
     @classmethod
     def of(

@@ -120,6 +120,16 @@ def test_scores_and_layouts(data: DataSet, dtype: Any) -> None:
     np.testing.assert_array_equal((p_t[0] - other[0] + 1) / 2, margin)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("filter_by", FILTERS)
+def test_bad_logits_do_not_crash(bad: float, filter_by: FilterName) -> None:
+    data = random_data_set(300, 4, 1)
+    data.logits[3:200:7] = bad
+    data.logits[4:200:9, 2] = bad
+    _, marks = learn(tokens(data), 4, filter_by)
+    assert marks.shape == (300,)
+
+
 def test_read_only_arrays_compile_nothing() -> None:
     data = random_data_set(300, 4, 0)
     _, marks = learn(tokens(data), 4)

@@ -116,6 +116,15 @@ def test_soft_targets_are_positive_above_one_half() -> None:
     assert chunk.targets.tolist() == [[0, 0, 1, -1]]
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_logits_do_not_spread_to_other_labels(bad: float) -> None:
+    chunk = noisy(7, 200, 3)
+    _, marks = learn(chunk)
+    chunk.logits[5:9, 0] = bad
+    _, ours = learn(chunk)
+    np.testing.assert_array_equal(ours[:, 1:], marks[:, 1:])
+
+
 def test_read_only_arrays_compile_nothing() -> None:
     chunk = noisy(2, 100, 3)
     _, marks = learn(chunk)
@@ -133,9 +142,11 @@ def test_no_rows() -> None:
     assert marks.shape == (0, 3)
 
 
-def test_wrong_shapes_are_rejected() -> None:
+def test_wrong_shapes_and_targets_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\)"):
         LabelChunk(np.zeros((2, 2), np.int8), np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="0, 1 or -1"):
+        LabelChunk(np.full((2, 2), 2, np.int8), np.zeros((2, 2)))
     with pytest.raises(ValueError, match="3 labels, not 4"):
         find_label_issues(lambda: [LabelChunk(np.zeros((2, 3), np.int8), np.zeros((2, 3)))], 4)
 
