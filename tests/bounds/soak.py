@@ -26,7 +26,7 @@ from tests.bounds.traffic import Counts, run_traffic, store_runs_again
 from tests.bounds.worst_request import KB, MB
 from tests.live.server_process import ServerProcess, running_server
 
-# Caches that are full after minutes. Those without a setting (results of queries, reviews, documents) need half an hour.
+# Caches that are full after minutes; those without a setting (results, reviews, documents) need half an hour.
 SETTINGS = {"processes": "2", "max_kept_bytes": str(64 * 2**20), "query_memory_bytes": str(128 * 2**20)}
 CYCLE_S = 240.0
 QUIET_SHARE = 0.25
