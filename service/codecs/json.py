@@ -96,7 +96,7 @@ def _decode(
     except RecursionError as err:
         raise DecodeError("the body is JSON nested too deep") from err
     if arrays:
-        raise DecodeError("arrays named logits or targets are outside of the batches")
+        raise DecodeError("arrays named logits, targets or log_odds are outside of the batches")
     return request
 
 

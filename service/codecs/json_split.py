@@ -1,4 +1,4 @@
-"""Reads logits and targets of a large JSON body with compiled scanners: in less memory than simdjson, without the GIL.
+"""Reads the arrays of a large JSON body with compiled scanners: in less memory than simdjson, without the GIL.
 
 This is the only module that imports the scanners. Without both, simdjson reads the whole body.
 """
@@ -14,9 +14,11 @@ from service.codecs.json_nested import NestedNumbers, read_nested
 from service.codecs.json_numbers import read_numbers
 from service.formats.arrays import Body
 from service.formats.part_names import LOGITS_NAMES, TARGET_NAMES
+from service.schema.request import STATISTICS
 
-ARRAYS = re.compile(rb'"(%s)"[ \t\n\r]*:[ \t\n\r]*\[' % "|".join((*LOGITS_NAMES, *TARGET_NAMES)).encode())
-LOGITS = frozenset(name.encode() for name in LOGITS_NAMES)
+NAMES = (*LOGITS_NAMES, *TARGET_NAMES, *STATISTICS)
+ARRAYS = re.compile(rb'"(%s)"[ \t\n\r]*:[ \t\n\r]*\[' % "|".join(NAMES).encode())
+LOGITS, TARGETS = (frozenset(name.encode() for name in names) for names in (LOGITS_NAMES, TARGET_NAMES))
 DEEPER = re.compile(rb"\[[ \t\n\r]*\[[ \t\n\r]*\[")
 # The integers from here on are placeholders for the arrays, at most so many.
 PLACEHOLDER, MAX_ARRAYS = 7_024_319_152_861_340_000, 20_000
@@ -41,7 +43,7 @@ def warm_up() -> None:
 
 
 def split_arrays(body: Body) -> SplitBody | None:
-    """Read every array of numbers that follows a name of the logits or targets, and replace it with a placeholder.
+    """Read each array of numbers that follows a name of logits, targets or statistics, and put a placeholder there.
 
     In valid JSON, a quote followed by a colon ends a name, so the array is that name's value, and the rest is JSON with
     an integer in the array's place. If the body is not valid, neither is the rest. Whether the name belongs to a batch
@@ -58,11 +60,10 @@ def split_arrays(body: Body) -> SplitBody | None:
     place = left = searched = 0
     while found := ARRAYS.search(body, searched):
         start = searched = found.end() - 1
-        is_logits = found[1] in LOGITS
-        read = _read(body, text, start, is_logits=is_logits) if len(arrays) < MAX_ARRAYS else None
+        read = _read(body, text, start, is_target=found[1] in TARGETS) if len(arrays) < MAX_ARRAYS else None
         if read is None:
-            if not is_logits:
-                # Labels may be texts.
+            if found[1] not in LOGITS:
+                # Labels may be texts, and statistics null.
                 continue
             return None
         placeholder = PLACEHOLDER + len(arrays)
@@ -76,11 +77,11 @@ def split_arrays(body: Body) -> SplitBody | None:
 
 
 def _read(
-    body: Body, text: np.ndarray[Any, np.dtype[np.uint8]], start: int, *, is_logits: bool
+    body: Body, text: np.ndarray[Any, np.dtype[np.uint8]], start: int, *, is_target: bool
 ) -> tuple[NestedNumbers, int] | None:
     """The array that begins at an index, and the index behind it."""
-    if is_logits and DEEPER.match(body, start) is None:
+    if not is_target and DEEPER.match(body, start) is None:
         numbers = read_numbers(text, start)
         if numbers is not None:
             return NestedNumbers(numbers[0], None), numbers[1]
-    return read_nested(text, start, integers=not is_logits)
+    return read_nested(text, start, integers=is_target)

@@ -55,7 +55,9 @@ def checked_statistics(
     for name in _unavailable(config, options, statistics, num_classes):
         msg = f"{name} does not follow from {', '.join(statistics)}: send it as well, or the logits"
         raise fault(NeedsLogitsError, msg, "batches", number, name, detail=f"batch {number}: {msg}")
-    return statistics
+    # Integers are log-odds as well; the logits of sigmoid mode are floats.
+    log_odds = statistics["log_odds"]
+    return {**statistics, "log_odds": log_odds.astype(np.float64) if log_odds.dtype.kind in "iu" else log_odds}
 
 
 def _unavailable(

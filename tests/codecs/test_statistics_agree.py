@@ -122,6 +122,34 @@ def test_a_table_with_logits_has_attributes_of_such_names(reader: Reader, write:
     assert read(reader, write(numbered)).batches[0].logits.tolist() == [[1.0, 2.0]]
 
 
+@pytest.mark.parametrize("layout", ["rows", "dense", "ragged"])
+def test_large_json_bodies(layout: str) -> None:
+    shape = (9000,) if layout == "rows" else (900, 10)
+    rng = np.random.default_rng(0)
+    values = {
+        "targets": rng.integers(0, 3, shape),
+        "prediction": rng.integers(0, 3, shape),
+        "log_odds": rng.normal(size=shape).round(3),
+        "entropy": rng.integers(0, 2, shape),
+    }
+    lists: dict[str, Any] = {name: array.tolist() for name, array in values.items()}
+    body = json.dumps({"layout": layout, **lists}).encode()
+    assert len(body) > 65_536
+    batch = read(JsonCodec(), body).batches[0]
+    lists["entropy"][0] = None if layout == "rows" else [None, *lists["entropy"][0][1:]]
+    (with_null,) = read(JsonCodec(), json.dumps({"layout": layout, **lists}).encode()).batches
+    assert batch.statistics is not None
+    assert with_null.statistics is not None
+    assert {array.dtype for array in batch.statistics.values()} == {np.dtype(np.float64)}
+    for name, array in batch.statistics.items():
+        assert np.array_equal(array.ravel(), values[name].ravel())
+        assert np.isnan(with_null.statistics[name]).sum() == (name == "entropy")
+    # Attributes may have such names.
+    for column in ({"entropy": [1.5] * 9000}, {"log_odds": [1] * 9000}):
+        plain = {"logits": [[1.25, 2.5]] * 9000, "targets": [0] * 9000, "attributes": column}
+        assert read(JsonCodec(), json.dumps(plain).encode(), with_attributes=True).batches[0].attributes == column
+
+
 def test_missing_statistics_are_nan() -> None:
     body = {"targets": [0, -100], "log_odds": [1.5, None], "prediction": [1, None]}
     table = pa.table({"targets": [0, -100], "log_odds": [1.5, None], "prediction": pa.array([1, None], pa.int32())})

@@ -146,6 +146,17 @@ def test_outputs_that_follow_from_a_statistic() -> None:
         np.testing.assert_allclose(got.per_example[name], expected.per_example[name], rtol=1e-5, atol=atol)
 
 
+@pytest.mark.parametrize("mode", ["softmax", "sigmoid"])
+def test_integers_are_log_odds(mode: str) -> None:
+    batches = [
+        Batch(np.empty(0), np.array([0, 1]), statistics={"log_odds": np.array([3, -1], dtype)})
+        for dtype in (np.int8, np.float64)
+    ]
+    whole, floats = (compute([batch], {"mode": mode}, outputs=["loss", "p_t"]) for batch in batches)
+    assert whole.per_example["p_t"].tolist() == floats.per_example["p_t"].tolist()
+    assert whole.loss == floats.loss
+
+
 def test_invalid_elements_are_excluded() -> None:
     batch = with_log_odds([1.0, np.nan, 2.0], [0, 1, -100])
     result = compute([batch], {}, on_invalid="exclude")
