@@ -89,9 +89,9 @@ def _without_tensors(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
 def _rows_joined(lists: NestedLists, name: str) -> NestedLists:
     """The elements of all rows in one list, and the offsets of the rows."""
     column = lists.values
+    _check_missing(lists, name)
     if not is_list(column.type):
         raise ColumnError("in the layout ragged a row is a list of elements", 0 if len(column) else None, name)
-    _check_missing(lists, name)
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])

@@ -51,6 +51,12 @@ class Chunk:
         return Batch(self.logits, self.targets, offsets=self.offsets, statistics=self.statistics)
 
     @property
+    def parts(self) -> dict[str, Any]:
+        """The same as the client takes it: logits or statistics, targets and offsets, by name."""
+        numbers = {"logits": self.logits} if self.statistics is None else self.statistics
+        return {**numbers, "targets": self.targets, "offsets": self.offsets}
+
+    @property
     def num_rows(self) -> int:
         return self.batch.num_examples
 

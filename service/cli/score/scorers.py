@@ -38,10 +38,8 @@ class RemoteScorer:
     def score(self, chunk: Chunk) -> BatchResult:
         """See `Scorer.score`."""
         options = self._options
-        batch = chunk.batch
-        numbers = {"logits": batch.logits} if batch.statistics is None else batch.statistics
         reply = self._client.loss_batches(
-            [{**numbers, "targets": batch.targets, "offsets": batch.offsets}],
+            [chunk.parts],
             config=options.config,
             outputs=options.scorer_outputs,
             on_invalid=options.on_invalid,

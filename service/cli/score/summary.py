@@ -52,9 +52,10 @@ class Summary(Totals):
         self.add(batch, hardest)
 
     def _add_classes(self, part: pa.Table, losses: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
-        targets = part.column("target")
-        if not pa.types.is_integer(targets.type):
+        # Rows of many elements have a list of targets, or none in the output.
+        if "target" not in part.column_names or not pa.types.is_integer(part.schema.field("target").type):
             return
+        targets = part.column("target")
         known = ~np.isnan(losses)
         if self.ignore_index is not None:
             known &= targets.to_numpy() != self.ignore_index

@@ -12,6 +12,7 @@ from service.cli.score.column_values import Values, one_array
 from service.cli.score.sources import Source
 from service.codecs.ragged import check_offsets
 from service.errors import ShapeError
+from service.formats.arrow_types import num_levels
 from service.formats.columns import Array, ColumnError, ResolvedColumns, matrix
 from service.formats.nested import NestedLists, nested_labels, nested_lists, nested_logits
 from service.schema.request import NO_LOGITS, Batch
@@ -91,9 +92,9 @@ class NestedRows:
     def batch(self, table: pa.Table, values: Values, first_row: int) -> Batch:
         """See `Rows.batch`."""
         columns, reading = self._columns, self._reading
+        targets = values.nested_targets(table.column(columns.targets), first_row)
         try:
             lists = {name: nested_lists(table.column(name), name, reading.layout) for name in columns.numbers}
-            targets = values.nested_targets(table.column(columns.targets), first_row)
             labels = nested_lists(targets, columns.targets, reading.layout)
             keep_missing = reading.keep_missing or bool(columns.statistics)
             numbers = {name: nested_logits(lists[name], name, keep_missing=keep_missing) for name in columns.numbers}
@@ -104,7 +105,12 @@ class NestedRows:
         self._check_offsets(lists, labels, first_row)
         numbers = {name: self._checked(array, name, first_row) for name, array in numbers.items()}
         logits = numbers[columns.logits[0]] if columns.logits else NO_LOGITS
-        sent = self._checked(nested_labels(labels), columns.targets, first_row)
+        sent = nested_labels(labels)
+        if not len(sent) and not reading.whole_targets and columns.targets not in self._shapes:
+            # Sigmoid labels have as many axes as the logits, of which the type of the column tells them.
+            axes = num_levels(table.column(columns.numbers[0]).type) - 1
+            sent = sent.reshape(0, *[1] * axes)
+        sent = self._checked(sent, columns.targets, first_row)
         soft = sent.ndim == logits.ndim > 1
         whole = reading.element_labels(sent, columns.targets, first_row, labels.offsets, soft=soft)
         statistics = {name: numbers[name] for name in columns.statistics}
