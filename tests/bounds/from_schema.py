@@ -25,10 +25,18 @@ class Values:
     def __init__(self, definitions: Mapping[str, Schema], size: int) -> None:
         self._definitions = definitions
         self._size = size
+        # Definitions whose values are being made.
+        self._inside: set[str] = set()
 
     def worst(self, schema: Schema) -> Iterator[tuple[str, Any]]:
-        """Each large value, with the place that makes it large."""
-        schema = self._resolved(schema)
+        """Each large value, with the place that makes it large; not of a definition in itself."""
+        if "$ref" in schema:
+            name = schema["$ref"].rpartition("/")[2]
+            if name not in self._inside:
+                self._inside.add(name)
+                yield from self.worst(self._definitions[name])
+                self._inside.remove(name)
+            return
         if "enum" in schema or "const" in schema:
             return
         for kind in _alternatives(schema):
