@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from service.client.arrays import named_array, package_of, tensor
 from service.errors import InvalidTargetError, NeedsLogitsError, ShapeError
+from service.formats.input_checks import PROBABILITIES, ROWS_CHECKED, look_like_probabilities
 from service.formats.labels import NO_TARGET
 from service.formats.places import Place, place_of
 from service.formats.safetensors import DTYPES, Tensor
@@ -66,12 +68,18 @@ class Reducer:
             ShapeError: The shapes do not fit each other, the layout or the configuration.
             InvalidTargetError: A target is no class; only the client knows their number.
             NeedsLogitsError: The targets are soft labels, whose loss needs the logits.
+
+        Warns:
+            UserWarning: The logits look like probabilities.
         """
         _import_torch()
         source, labels = _Source(logits, number), _array(targets)
         if self.config.mode == "sigmoid":
             return {"log_odds": tensor(_sigmoid_log_odds(source, labels, number), "log_odds"), "targets": targets}, None
         self._check_shapes(source.shape, labels.shape, number)
+        if look_like_probabilities(source.sample()):
+            # The service sees no logits, and cannot warn.
+            warnings.warn(f"batch {number}: {PROBABILITIES}", stacklevel=2)
         classes, bad = self._classes(labels, source.shape[1])
         if bad.any():
             if self.on_invalid == "error":
@@ -184,6 +192,14 @@ class _Source:
             for place in range(0, places, budget):
                 of_places = slice(place, place + budget)
                 yield (of_rows, of_places), self._tensor(values[of_rows, :, of_places])
+
+    def sample(self) -> Column:
+        """The logits of the first elements, (n, C) or (1, C, n) float64."""
+        first = self._values[: 1 if len(self.shape) > 2 else ROWS_CHECKED]
+        if len(self.shape) > 2:
+            first = first.reshape(*first.shape[:2], math.prod(first.shape[2:]))[:, :, :ROWS_CHECKED]
+        sample: Column = self._tensor(first).double().cpu().numpy()
+        return sample
 
     def whole(self) -> Any:
         """All logits as one torch tensor."""

@@ -10,13 +10,13 @@ import numpy as np
 from service.compute.aggregation import ExampleScores
 from service.compute.device import Device
 from service.compute.elements import Elements
-from service.compute.input_checks import look_like_probabilities, probabilities_warning
 from service.compute.invalid import InvalidExamples, invalid_element_error, invalid_examples_error
 from service.compute.reduction import counts_own, reduce_batch
 from service.compute.regions import check_regions
 from service.compute.scoring import score_batch
 from service.compute.shapes import elements_of
 from service.errors import InvalidIdsError, InvalidRequestError, TooManyElementsError, TooManyExamplesError
+from service.formats.input_checks import look_like_probabilities, probabilities_warning
 from service.loss.focal import FocalLoss
 from service.loss.row_state import COUNTED
 from service.schema.config import LossConfig

@@ -211,6 +211,15 @@ def test_shapes_of_binary_logits(logits: tuple[int, ...], targets: tuple[int, ..
     assert sent_batch(batch, reducer=reducer).tensors["log_odds"].shape == targets
 
 
+@pytest.mark.parametrize(("shape", "layout"), [((6, 3), "rows"), ((2, 3, 4, 5), "dense")])
+def test_probabilities_give_a_warning(shape: tuple[int, ...], layout: Any) -> None:
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    targets = np.zeros((shape[0], *shape[2:]), np.int64)
+    reduced(logits, targets, layout)
+    with pytest.warns(UserWarning, match="batch 4: The rows look like probabilities"):
+        reduced(logits.softmax(1), targets, layout)
+
+
 def test_error_of_a_ragged_element() -> None:
     with pytest.raises(InvalidTargetError, match="batch 4, row 1, element 1: target 7"):
         reduced(np.zeros((3, 3)), [0, 1, 7], "ragged", offsets=np.array([0, 1, 3]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.compute.input_checks import ROWS_CHECKED, look_like_probabilities
 from service.diagnostics.chunks import softmax
+from service.formats.input_checks import ROWS_CHECKED, look_like_probabilities
 
 LOGITS = np.random.default_rng(0).normal(size=(200, 10)) * 3
 P = softmax(LOGITS)
