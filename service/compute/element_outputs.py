@@ -37,9 +37,10 @@ class ElementOutputs:
                 part.store(self._elements, values, array)
 
     def prediction(self, excluded: Array) -> Array:
-        """Predictions (R, L) of a batch with one place each, -1 in these rows."""
+        """Predictions (R,), of several labels (R, L), of a batch of rows with one place each; -1 in these rows."""
         self._arrays["prediction"][excluded] = -1
-        return self._arrays["prediction"][:, :, 0]
+        labels = self._arrays["prediction"][:, :, 0]
+        return labels if self._elements.sigmoid else labels[:, 0]
 
     def columns(self, names: Sequence[str], excluded: Array, divisor: Array) -> dict[str, Array]:
         """The outputs in the shape of the targets; null in the examples that are excluded.

@@ -140,14 +140,16 @@ def _score(
 
 
 @lru_cache(maxsize=256)
-def _scores_needed(outputs: tuple[str, ...], elements: tuple[str, ...], *, regions: bool, plain: bool) -> list[str]:
+def _scores_needed(
+    outputs: tuple[str, ...], elements: tuple[str, ...], *, regions: bool, plain: bool
+) -> tuple[str, ...]:
     """Outputs of the device, for those of the request."""
     names = {*elements, *element_scores_for(outputs)}
     if plain or "prediction" in outputs:
         names.update(outputs)
     if regions:
         names |= {"prediction", "p_t"}
-    return [name for name in ELEMENT_OUTPUTS if name in names]
+    return tuple(name for name in ELEMENT_OUTPUTS if name in names)
 
 
 def _classes(elements: Elements, targets: Array) -> Array:

@@ -17,7 +17,7 @@ from service.errors import (
     TooManyElementsError,
     TooManyExamplesError,
 )
-from service.schema.request import Batch
+from service.schema.request import OUTPUTS, Batch
 from tests.compute.sample_requests import compute, locations, refused
 
 NAN, INF = math.nan, math.inf
@@ -232,6 +232,18 @@ class TestSoftLabels:
         one_hot = np.eye(3, dtype=np.int64)[[0, 2]]
         hard = compute([Batch(self.LOGITS, np.array([0, 2]))])
         assert compute([Batch(self.LOGITS, one_hot)]).loss == pytest.approx(hard.loss, rel=1e-12)
+
+    def test_outputs_of_rows(self) -> None:
+        """The class with the largest share stands for the label; a row has one prediction."""
+        outputs = [
+            name for name in OUTPUTS if name not in ("loss", "contribution", "cross_entropy", "el2n", "grad_norm")
+        ]
+        (soft,) = compute([Batch(self.LOGITS, self.Y)], outputs=outputs).batches
+        (hard,) = compute([Batch(self.LOGITS, self.Y.argmax(1))], outputs=outputs).batches
+        for name in outputs:
+            if name != "max_loss":
+                np.testing.assert_allclose(soft.per_example[name], hard.per_example[name], err_msg=name)
+        assert soft.per_example["prediction"].tolist() == [0, 2]
 
     def test_ignored(self) -> None:
         labels = np.stack([self.Y[0], np.full(3, -100.0)])
