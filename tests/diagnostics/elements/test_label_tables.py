@@ -30,7 +30,7 @@ def counted(chunk: LabelChunk, size: int | None = None) -> LabelIssueCounts:
 
 
 def test_equals_cleanlab() -> None:
-    chunk = noisy(3, 2000, 5)
+    chunk = noisy(0, 1500, 6)
     labels, p = [np.flatnonzero(row).tolist() for row in chunk.targets], scores(chunk).positive
     with stable_sorts(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "May not flag all label issues")
@@ -39,7 +39,7 @@ def test_equals_cleanlab() -> None:
         health = reference.overall_multilabel_health_score(labels, p)
         num_issues = find_label_issues(labels, p, n_jobs=1).sum()
     counts = counted(chunk, 300)
-    assert (counts.num_issues, counts.num_examples) == (num_issues, 2000)
+    assert (counts.num_issues, counts.num_examples) == (num_issues, 1500)
     assert counts.health == pytest.approx(health, abs=1e-15)
     issues = counts.common_issues()
     ours = zip(issues.labels, issues.given, ~issues.given, issues.counts, issues.shares, strict=True)
@@ -52,12 +52,12 @@ def test_equals_cleanlab() -> None:
     np.testing.assert_array_equal(table.inverse_label_noise, theirs["Inverse Label Noise"])
     # cleanlab truncates: (29 / 100) * 100 becomes 28.
     np.testing.assert_allclose(table.label_issues, theirs["Label Issues"], atol=1)
-    np.testing.assert_array_equal(table.label_issues, np.rint(table.label_noise * 2000))
-    np.testing.assert_array_equal(table.inverse_label_issues, np.rint(table.inverse_label_noise * 2000))
+    np.testing.assert_array_equal(table.label_issues, np.rint(table.label_noise * 1500))
+    np.testing.assert_array_equal(table.inverse_label_issues, np.rint(table.inverse_label_noise * 1500))
 
 
 def test_scores_equal_cleanlab() -> None:
-    chunk = noisy(4, 300, 7)
+    chunk = noisy(0, 1500, 6)
     labels, p = [np.flatnonzero(row).tolist() for row in chunk.targets], scores(chunk).positive
     ours = scores(chunk).given
     for method, values in (
@@ -72,22 +72,22 @@ def test_scores_equal_cleanlab() -> None:
 
 @pytest.mark.parametrize("filter_by", get_args(FilterName))
 def test_marked_examples_equal_cleanlab(filter_by: FilterName) -> None:
-    chunk = noisy(6, 800, 4)
+    chunk = noisy(0, 1500, 6)
     labels, p = [np.flatnonzero(row).tolist() for row in chunk.targets], scores(chunk).positive
     with stable_sorts(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "May not flag all label issues")
         warnings.filterwarnings("ignore", "The multi_label argument")
         expected = find_label_issues(labels, p, filter_by=filter_by)
     if filter_by.startswith("low_"):
-        number = LabelMarker(find(lambda: [chunk], 4, "confident_learning")).mark(chunk).any(axis=1).sum()
+        number = LabelMarker(find(lambda: [chunk], 6, "confident_learning")).mark(chunk).any(axis=1).sum()
         marks = lowest(exponential_moving_average(scores(chunk).given), number)
     else:
-        marks = LabelMarker(find(lambda: [chunk], 4, filter_by)).mark(chunk).any(axis=1)
+        marks = LabelMarker(find(lambda: [chunk], 6, filter_by)).mark(chunk).any(axis=1)
     np.testing.assert_array_equal(marks, expected)
 
 
 def test_ignored_targets_do_not_count() -> None:
-    chunk = noisy(5, 400, 3)
+    chunk = noisy(0, 1500, 6)
     ignored = np.random.default_rng(0).random(chunk.targets.shape) < 0.3
     targets = np.where(ignored, np.int8(-1), chunk.targets)
     counts = counted(LabelChunk(targets, chunk.logits))
