@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,28 +19,30 @@ from benchmarks.peers.seed_loss import FocalLoss as SeedLoss
 from benchmarks.row import Row, divide, interleave
 from service.loss.focal import FocalLoss
 
-# Minimum share of the copy bandwidth; None if a call is too short for it, or rows are not aligned to 16 bytes.
-SHAPES: dict[tuple[int, int], float | None] = {
+# Minimum share of the copy bandwidth; None if a call is too short for it, rows are not aligned to 16 bytes, or the few
+# numbers of an element are as many bytes as its logits.
+SHAPES: dict[tuple[int, ...], float | None] = {
     (65_536, 1_000): 0.8,
     (8_192, 128_000): 0.8,
     (4_096, 50_257): None,
     (32_768, 100): None,
+    (32, 21, 512, 512): None,
 }
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 MAX_EXTRA_MEMORY = 0.05
 ROUNDS, CALLS = 7, 10
-QUICK_SHAPES, QUICK_ROUNDS, QUICK_CALLS = ((512, 10), (64, 1_000)), 2, 1
+QUICK_SHAPES, QUICK_ROUNDS, QUICK_CALLS = ((512, 10), (64, 1_000), (2, 5, 16, 16)), 2, 1
 # The logits, their copy, and the intermediate tensors of eager torch.
 COPIES_IN_MEMORY = 4
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of one call, one value per round, for (N, C) logits of a dtype.
+    """Seconds of one call, one value per round, for logits of a shape and dtype.
 
     Args:
         size: Bytes of the logits.
-        kernel: Fused statistics of each row, without prediction and moments.
+        kernel: Fused statistics of each element, without prediction and moments.
         copy: Copy of the logits on the device, which reads and writes them.
         loss: Mean focal loss by `FocalLoss`, without a gradient.
         eager: The same in eager torch, by cross-entropy and `1 - exp(-ce)`.
@@ -69,15 +72,15 @@ class Timings:
 
 def run() -> Iterator[Row]:
     """Yield rows for `make bench`: bandwidth, memory and eager torch, or without figures if there is no GPU."""
-    for (rows, classes), bar in SHAPES.items():
+    for shape, bar in SHAPES.items():
         for dtype in DTYPES:
-            what = f"GPU, {rows} x {classes} {_name(dtype)}"
+            what = f"GPU, {_size(shape)} {_name(dtype)}"
             if not torch.cuda.is_available():
                 yield Row(f"{what}, bandwidth against a copy", "", "not measured: no GPU", at_least=bar)
-            elif missing := missing_memory((rows, classes), dtype):
+            elif missing := missing_memory(shape, dtype):
                 yield Row(f"{what}, bandwidth against a copy", "", f"not measured: {missing}", at_least=bar)
             else:
-                yield from _rows(what, measure((rows, classes), dtype, "cuda", ROUNDS, CALLS), bar)
+                yield from _rows(what, measure(shape, dtype, "cuda", ROUNDS, CALLS), bar)
 
 
 def figures(device: str, *, quick: bool = False) -> Iterator[dict[str, Any]]:
@@ -87,14 +90,14 @@ def figures(device: str, *, quick: bool = False) -> Iterator[dict[str, Any]]:
         device: `cuda` or `cpu`.
         quick: Use small shapes and few calls, to test the benchmark itself.
     """
-    for rows, classes in QUICK_SHAPES if quick else SHAPES:
+    for shape in QUICK_SHAPES if quick else SHAPES:
         for dtype in DTYPES:
-            labels: dict[str, Any] = {"rows": rows, "classes": classes, "dtype": _name(dtype)}
-            if missing := missing_memory((rows, classes), dtype) if device != "cpu" else "":
+            labels: dict[str, Any] = {"size": _size(shape), "dtype": _name(dtype)}
+            if missing := missing_memory(shape, dtype) if device != "cpu" else "":
                 yield labels | {"not_measured": missing}
                 continue
             rounds, calls = (QUICK_ROUNDS, QUICK_CALLS) if quick else (ROUNDS, CALLS)
-            timings = measure((rows, classes), dtype, device, rounds, calls)
+            timings = measure(shape, dtype, device, rounds, calls)
             yield labels | {
                 "kernel_gb_s": timings.kernel_gb_s,
                 "copy_gb_s": timings.copy_gb_s,
@@ -108,13 +111,14 @@ def figures(device: str, *, quick: bool = False) -> Iterator[dict[str, Any]]:
             }
 
 
-def measure(shape: tuple[int, int], dtype: torch.dtype, device: str, rounds: int, calls: int) -> Timings:
+def measure(shape: tuple[int, ...], dtype: torch.dtype, device: str, rounds: int, calls: int) -> Timings:
     """Time kernel, copy, loss and eager torch in turn.
 
     Raises:
         AssertionError: The loss differs from that of eager torch.
     """
-    logits, targets = torch.randn(shape, device=device).to(dtype), torch.randint(0, shape[1], shape[:1], device=device)
+    logits = torch.randn(shape, device=device).to(dtype)
+    targets = torch.randint(0, shape[1], shape[:1] + shape[2:], device=device)
     copied, module, eager = torch.empty_like(logits), FocalLoss(device=device), SeedLoss(device=device)
     kernel = _kernel(logits, targets)
     with torch.no_grad():
@@ -131,10 +135,10 @@ def measure(shape: tuple[int, int], dtype: torch.dtype, device: str, rounds: int
     return Timings(logits.numel() * logits.element_size(), kernel_s, copy_s, loss_s, eager_s, extra)
 
 
-def missing_memory(shape: tuple[int, int], dtype: torch.dtype) -> str:
+def missing_memory(shape: tuple[int, ...], dtype: torch.dtype) -> str:
     """Return a message if the CUDA device has too little free memory for the measurement, else an empty string."""
     # Eager torch and the comparison work in float32.
-    needed = COPIES_IN_MEMORY * shape[0] * shape[1] * max(4, dtype.itemsize)
+    needed = COPIES_IN_MEMORY * math.prod(shape) * max(4, dtype.itemsize)
     free, _ = torch.cuda.mem_get_info()
     return "" if needed <= free else f"{needed / 2**30:.0f} GiB of device memory needed, {free / 2**30:.0f} free"
 
@@ -154,7 +158,8 @@ def _kernel(logits: Tensor, targets: Tensor) -> Callable[[], object]:
     if logits.is_cpu:
         from service.loss.kernels.cpu import score_rows
 
-        return lambda: score_rows(logits, targets, 2.0, None, None)
+        elements = logits.flatten(2) if logits.dim() > 2 else logits
+        return lambda: score_rows(elements, targets, 2.0, None, None)
     from service.loss.kernels.cuda import softmax_statistics
 
     return lambda: softmax_statistics(logits, targets, prediction=False, moments=False)
@@ -189,6 +194,10 @@ def _extra_memory(work: Callable[[], object]) -> int:
     work()
     torch.cuda.synchronize()
     return int(torch.cuda.max_memory_allocated() - before)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _name(dtype: torch.dtype) -> str:

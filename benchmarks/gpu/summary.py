@@ -38,7 +38,7 @@ def _self_check_lines(result: Any) -> Iterator[str]:
 
 def _kernels_lines(result: Any) -> Iterator[str]:
     for row in result:
-        what = f"{row['rows']} x {row['classes']} {row['dtype']}"
+        what = f"{row['size']} {row['dtype']}"
         if "not_measured" in row:
             yield f"{what}: not measured, {row['not_measured']}"
             continue
