@@ -272,8 +272,8 @@ def _blocks(chunks: Iterable[LabelChunk], num_labels: int) -> Iterator[_Block]:
         if chunk.num_labels != num_labels:
             raise ValueError(f"logits have {chunk.num_labels} labels, not {num_labels}")
         for start in range(0, len(chunk.logits), step):
-            rows = slice(start, start + step)
-            flat = (for_kernels(array[rows]).reshape(-1) for array in (chunk.targets, wide(chunk.logits)))
+            targets, logits = chunk.targets[start : start + step], wide(chunk.logits[start : start + step])
+            flat = (for_kernels(array).reshape(-1) for array in (targets, logits))
             yield _Block(start * num_labels, num_labels, *flat)
 
 

@@ -132,6 +132,13 @@ def test_bad_logits_do_not_spread_to_other_labels(bad: float) -> None:
     np.testing.assert_array_equal(ours[:, 1:], marks[:, 1:])
 
 
+def test_half_precision() -> None:
+    chunk = noisy(0, 1500, 6)
+    half = chunk.logits.astype(np.float16)
+    _, marks = learn(LabelChunk(chunk.targets, half))
+    np.testing.assert_array_equal(marks, learn(LabelChunk(chunk.targets, half.astype(np.float64)))[1])
+
+
 def test_read_only_arrays_compile_nothing() -> None:
     chunk = noisy(0, 1500, 6)
     _, marks = learn(chunk)
