@@ -16,7 +16,7 @@ from service.loss.arrays import Array
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 from service.schema.request import Batch, RequestOptions
-from service.schema.structure import Layout
+from service.schema.structure import MAX_AXES, Layout
 
 SOFTMAX_LOGITS = {"rows": "(N, C)", "dense": "(N, C, d1, ...)", "ragged": "(T, C)"}
 SOFTMAX_TARGETS = {"rows": "(N,)", "dense": "(N, d1, ...)", "ragged": "(T,)"}
@@ -40,6 +40,9 @@ def elements_of(config: LossConfig, options: RequestOptions, number: int, batch:
     """
     layout = options.layout
     offsets = _offsets(layout, number, batch)
+    if batch.logits.ndim > MAX_AXES or batch.targets.ndim > MAX_AXES:
+        part, values = ("logits", batch.logits) if batch.logits.ndim > MAX_AXES else ("targets", batch.targets)
+        raise fault(ShapeError, f"{part} have at most {MAX_AXES} axes, got {values.ndim}", part, batch=number)
     if batch.ids is not None and len(batch.ids) != batch.num_examples:
         what = "rows of logits" if layout == "rows" else "examples"
         raise fault(ShapeError, f"{len(batch.ids)} ids for {batch.num_examples} {what}", "ids", batch=number)

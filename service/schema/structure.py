@@ -15,6 +15,8 @@ Layout = Literal["rows", "dense", "ragged"]
 DivisorName = Literal["elements", "examples", "positives"]
 WithinName = Literal["mean", "sum", "max"]
 
+# Axes of logits and targets; the search for regions takes 3 to the power of them.
+MAX_AXES = 8
 MAX_REGIONS = 1000
 DEFAULT_REGIONS = 10
 

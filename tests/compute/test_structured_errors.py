@@ -49,6 +49,7 @@ class TestShapes:
             ("dense", zeros((2, 0, 4, 4), (2, 0, 4, 4)), SIGMOID, "logits", "at least one label"),
             ("dense", zeros((2, 3, 4), (2, 3, 4)), SIGMOID | {"alpha": [0.1, 0.2]}, "logits", "the logits 3 labels"),
             ("dense", zeros((2, 3, 4), (2, 4), [0, 2]), {}, "offsets", "this request has the layout dense"),
+            ("dense", zeros((1, 2, *[1] * 20), (1, *[1] * 20)), {}, "logits", "at most 8 axes, got 22"),
             ("ragged", zeros((2, 3, 4), (2, 4), [0, 2]), {}, "logits", "takes logits (T, C), got shape [2, 3, 4]"),
             ("ragged", zeros((2, 3), (2,)), {}, "offsets", "needs offsets (N + 1,)"),
             ("ragged", zeros((2, 3), (2,), [0.0, 2.0]), {}, "offsets", "offsets are integers (N + 1,), got float64"),
@@ -65,6 +66,13 @@ class TestShapes:
         assert isinstance(error, ShapeError)
         assert locations(error)[0][:3] == ["batches", 0, part]
         assert text in error.detail
+
+    def test_as_many_axes_as_there_may_be(self) -> None:
+        batch = zeros((1, 2, 3, 1, 2, 1, 2, 1), (1, 3, 1, 2, 1, 2, 1))
+        batch.logits[:, 1] = 1
+        (result,) = compute([batch], layout="dense", outputs=["regions"]).batches
+        assert result.regions is not None
+        assert result.regions.stop.tolist() == [[3, 1, 2, 1, 2, 1]]
 
     def test_ids_are_those_of_examples(self) -> None:
         batch = zeros((5, 3), (5,), [0, 5])
