@@ -17,7 +17,7 @@ from service.diagnostics.elements.label_tables import LabelIssueCounts
 from service.diagnostics.elements.labels import LabelChunk, LabelMarker, scores
 from service.diagnostics.elements.labels import find_label_issues as find
 from tests.diagnostics.elements.stable import stable_sorts
-from tests.diagnostics.elements.test_labels import noisy, split
+from tests.diagnostics.elements.test_labels import noisy, split, whole
 
 
 def counted(chunk: LabelChunk, size: int | None = None) -> LabelIssueCounts:
@@ -54,6 +54,42 @@ def test_equals_cleanlab() -> None:
     np.testing.assert_allclose(table.label_issues, theirs["Label Issues"], atol=1)
     np.testing.assert_array_equal(table.label_issues, np.rint(table.label_noise * 1500))
     np.testing.assert_array_equal(table.inverse_label_issues, np.rint(table.inverse_label_noise * 1500))
+
+
+def test_seven_examples_with_a_label_that_no_example_has() -> None:
+    p = [
+        [0.9, 0.1, 0.0, 0.4, 0.1],
+        [0.7, 0.8, 0.2, 0.3, 0.1],
+        [0.9, 0.8, 0.4, 0.2, 0.1],
+        [0.1, 0.1, 0.8, 0.3, 0.1],
+        [0.4, 0.5, 0.1, 0.1, 0.1],
+        [0.1, 0.1, 0.2, 0.1, 0.1],
+        [0.8, 0.1, 0.2, 0.1, 0.1],
+    ]
+    targets = np.zeros((7, 5), np.int8)
+    for row, labels in enumerate([[0], [0, 1], [0, 1], [2], [0, 2, 3], [], []]):
+        targets[row, labels] = 1
+    counts = counted(whole(targets, p))
+    issues = counts.common_issues()
+    np.testing.assert_allclose(issues.shares, [1 / 7, 1 / 7, *8 * [0]])
+    # Label 0 is missing in the last example, and label 2 is wrong in the fifth.
+    assert issues.labels[:2].tolist() == [0, 2]
+    assert issues.given[:2].tolist() == [False, True]
+    quality = counts.label_quality()
+    np.testing.assert_allclose(quality.label_noise, [1 / 7, *4 * [0]])
+    np.testing.assert_allclose(quality.label_quality, [6 / 7, *4 * [1]])
+    assert quality.labels.tolist() == [2, 0, 1, 3, 4]
+    assert quality.inverse_label_issues.tolist() == [0, 1, 0, 0, 0]
+
+
+def test_a_hundred_examples_of_which_nine_are_shifted() -> None:
+    rows = np.arange(100)
+    targets, p = np.zeros((100, 5), np.int8), np.full((100, 5), 0.1)
+    targets[rows, rows % 5] = 1
+    p[rows, (rows + 2 * (rows > 90)) % 5] = 0.9
+    counts = counted(whole(targets, p))
+    assert counts.num_issues == 9
+    assert counts.health == 0.91
 
 
 def test_scores_equal_cleanlab() -> None:
