@@ -99,8 +99,10 @@ def test_each_logit_is_loaded_once_and_the_targets_from_the_cache(
     assert set(loaded) == {targets.data_ptr() + 8 * row for row in range(rows)}
 
 
-@pytest.mark.parametrize("elements", [1, 3, 100, 127, 128, 129, 300])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("dtype", "elements"),
+    [*((torch.float32, elements) for elements in (1, 3, 100, 128)), *((dtype, 129) for dtype in DTYPES)],
+)
 def test_dense_logits_have_the_statistics_of_their_rows(dtype: torch.dtype, elements: int) -> None:
     rows, targets = random_rows(4 * elements, 11, dtype)
     rows[1::7, 3], rows[2::7], rows[3::7, 1:] = math.nan, 1, -math.inf
