@@ -31,8 +31,14 @@ OPTIONS = {"outputs": OUTPUTS, "elements": ["loss", "prediction"], "top_regions"
 
 
 def batch(logits: tuple[int, ...], targets: Array, offsets: list[int] | None = None) -> Examples:
+    """Examples with an element that is ignored."""
     targets = targets.copy()
     targets.flat[0] = -100
+    return soft(logits, targets, offsets)
+
+
+def soft(logits: tuple[int, ...], targets: Array, offsets: list[int] | None = None) -> Examples:
+    """Examples with an id each."""
     examples = logits[0] if offsets is None else len(offsets) - 1
     return Examples(
         {"logits": RNG.normal(size=logits), "targets": targets},
@@ -49,6 +55,12 @@ def binary(*shape: int) -> Array:
     return RNG.integers(0, 2, shape)
 
 
+def shares(*shape: int) -> Array:
+    """Soft labels."""
+    numbers = RNG.random(shape)
+    return numbers / numbers.sum(axis=1, keepdims=True)
+
+
 SIGMOID = {"config": {"mode": "sigmoid", "alpha": 0.25, "gamma_negative": 1, "clip": 0.05}}
 CASES = {
     "masks": Structured("dense", [batch((2, 3, 4, 5), classes(2, 4, 5))]),
@@ -62,6 +74,9 @@ CASES = {
     "labels of masks": Structured("dense", [batch((2, 2, 3), binary(2, 2, 3))], SIGMOID),
     "labels of tokens": Structured("ragged", [batch((3, 2), binary(3, 2), [0, 2, 3])], SIGMOID),
     "labels": Structured("rows", [batch((4, 3), binary(4, 3))], SIGMOID),
+    "soft labels": Structured("rows", [soft((3, 4), shares(3, 4))]),
+    "soft labels of masks": Structured("dense", [soft((2, 3, 4), shares(2, 3, 4))]),
+    "soft labels of tokens": Structured("ragged", [soft((3, 4), shares(3, 4), [0, 1, 3])]),
 }
 
 
@@ -89,7 +104,10 @@ def read_safetensors(content: bytes, sent: Structured) -> dict[str, Any]:
     batches = []
     first_example = first_element = 0
     for number, examples in enumerate(sent.batches):
-        shape = examples.parts["targets"].shape
+        logits, targets = (examples.parts[part].shape for part in ("logits", "targets"))
+        # Outputs have no axis for the classes of soft labels.
+        is_soft = logits == targets and "config" not in sent.options
+        shape = (targets[0], *targets[2:]) if is_soft else targets
         count = int(tensors["batch_num_examples"][number])
         rows = slice(first_example, first_example + count)
         per_element = {}
