@@ -139,16 +139,11 @@ class TestAsymmetricLoss:
         assert negative_log_odds(double(-INF, 3, 1e4), 0).tolist() == [INF, -3, -1e4]
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-    def test_gradients_are_finite_in_every_dtype_and_compiled(self, dtype: torch.dtype) -> None:
+    def test_gradients_are_finite_in_every_dtype(self, dtype: torch.dtype) -> None:
         module = FocalLoss(0.25, 1, "cpu", mode="sigmoid", gamma_negative=4, clip=0.05)
         labels = torch.tensor([[1, 0, 0.5, -100]] * 6)
-        compiled = [torch.compile(module, backend="eager", fullgraph=True)] if dtype == torch.float32 else []
-        gradients = []
-        for loss in (module, *compiled):
-            x = torch.tensor([-300.0, -5, -2.9, 0, 20, 300], dtype=dtype)[:, None].expand(6, 4).clone().requires_grad_()
-            loss(x, labels).backward()
-            assert x.grad is not None
-            gradients.append(x.grad)
-        assert gradients[0].isfinite().all()
-        assert gradients[0].count_nonzero() > 0
-        torch.testing.assert_close(gradients[-1], gradients[0])
+        x = torch.tensor([-300.0, -5, -2.9, 0, 20, 300], dtype=dtype)[:, None].expand(6, 4).clone().requires_grad_()
+        module(x, labels).backward()
+        assert x.grad is not None
+        assert x.grad.isfinite().all()
+        assert x.grad.count_nonzero() > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import mpmath
 import numpy as np
@@ -205,18 +204,13 @@ class TestSoftLabels:
         assert x.grad[0].tolist() == [0, 0]
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-    def test_compiled_and_in_half_precision(self, dtype: torch.dtype) -> None:
+    def test_gradients_are_finite_in_every_dtype(self, dtype: torch.dtype) -> None:
         module = FocalLoss([0.5, 1, 2, 3, 4], device="cpu")
-        logits, shares = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)).to(dtype), random_shares(6, 5)
-        compiled = [torch.compile(module, backend="eager", fullgraph=True)] if dtype == torch.float32 else []
-        expected: Any = None
-        for loss in (module, *compiled):
-            x = logits.clone().requires_grad_()
-            loss(x, shares.float()).backward()
-            assert x.grad is not None
-            assert x.grad.isfinite().all()
-            expected = x.grad if expected is None else expected
-            torch.testing.assert_close(x.grad, expected)
+        x = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
+        module(x, random_shares(6, 5).float()).backward()
+        assert x.grad is not None
+        assert x.grad.isfinite().all()
+        assert x.grad.count_nonzero() > 0
 
     def test_logits_of_one_example(self) -> None:
         row, share = double(1, 2, 3), double(0.2, 0.3, 0.5)

@@ -29,6 +29,8 @@ MODULES = {
     "smoothing": (FocalLoss(device="cpu", label_smoothing=0.1), CLASSES),
     "sigmoid": (FocalLoss(0.25, device="cpu", mode="sigmoid"), LABELS),
     "soft labels": (FocalLoss(device="cpu", mode="sigmoid"), LABELS * 0.8 + 0.1),
+    "distributions": (FocalLoss([1, 2, 3], device="cpu"), LOGITS.softmax(1)),
+    "asymmetric": (FocalLoss(0.25, 1, "cpu", mode="sigmoid", gamma_negative=4, clip=0.05), LABELS),
 }
 each_module = pytest.mark.parametrize(("module", "targets"), MODULES.values(), ids=MODULES.keys())
 # The warnings of torch's compiler are not ours.
@@ -82,6 +84,19 @@ def test_vmap_computes_each_batch(module: FocalLoss, targets: Tensor) -> None:
     expected = [module(logits, targets) for logits in batches]
     torch.testing.assert_close(torch.vmap(module, in_dims=(0, None))(batches, targets), torch.stack(expected))
     torch.testing.assert_close(torch.vmap(module)(batches, torch.stack([targets] * 2)), torch.stack(expected))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_dense_logits(smoothing: float, compiled: Callable[..., Any]) -> None:
+    module = FocalLoss([1, 2, 3], device="cpu", label_smoothing=smoothing)
+    logits = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(2))
+    targets = torch.arange(40).reshape(2, 4, 5) % 3
+    expected = module(logits, targets)
+    torch.testing.assert_close(compiled(module)(logits, targets), expected)
+    torch.testing.assert_close(torch.export.export(module, (logits, targets)).module()(logits, targets), expected)
+    alone = torch.stack([module(logits[i : i + 1], targets[i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(torch.vmap(module)(logits.unsqueeze(1), targets.unsqueeze(1)), alone)
 
 
 @pytest.mark.slow
