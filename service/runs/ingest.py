@@ -66,7 +66,10 @@ class RunBatch:
         statistics = self.source.statistics or {}
         with np.errstate(over="ignore"):
             columns = [statistics[name].astype(np.float64 if name == "prediction" else np.float32) for name in DIGESTED]
-        return np.stack(columns, axis=1, dtype=np.float64)
+        values = np.stack(columns, axis=1, dtype=np.float64)
+        # Excluded rows may have NaN, of which there are many.
+        values[np.isnan(values)] = np.nan
+        return values
 
     @property
     def num_classes(self) -> int | None:

@@ -88,6 +88,18 @@ def test_reduced_batches_are_idempotent(run: RunClient) -> None:
             run.push(0, "b", **{"logits": LOGITS, "targets": TARGETS, "ids": IDS} | other)
 
 
+def test_invalid_rows_are_excluded(run: RunClient) -> None:
+    logits, targets = LOGITS.copy(), TARGETS.copy()
+    logits[3, 1], targets[5] = np.nan, 7
+    for _ in range(2):
+        reply = run.push(0, "b", logits, targets, IDS, on_invalid="exclude", reduce=True)
+        assert [(row.id, row.code) for row in reply.excluded] == [("e3", "invalid_logit"), ("e5", "invalid_target")]
+    run.push(1, "b", logits, targets, IDS, on_invalid="exclude")
+    thin, full = scores(run, 0), scores(run, 1)
+    assert len(thin["loss"]) == ROWS - 2
+    np.testing.assert_allclose(thin["loss"], full["loss"], rtol=1e-5, atol=1e-7)
+
+
 def test_binary_logits_follow_from_log_odds(client: LossClient) -> None:
     run = client.put_run("binary", config={"mode": "sigmoid"})
     targets = np.where(np.arange(ROWS) % 7 == 6, -100, TARGETS % 2)
