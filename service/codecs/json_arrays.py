@@ -13,7 +13,7 @@ import simdjson
 
 from service.errors import InvalidLogitError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.arrays import Body
-from service.formats.places import place_of
+from service.formats.places import NESTED_HINT, place_of
 from service.schema.faults import element_text, fault
 from service.schema.request import Column
 from service.schema.structure import Layout
@@ -140,7 +140,8 @@ def check_numbers(array: Any, depth: int, layout: Layout, number: int, part: str
         if nulls and value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            msg = f"{describe(value)} is not a number"
+            hint = f": {NESTED_HINT}" if layout == "rows" and isinstance(value, simdjson.Array) else ""
+            msg = f"{describe(value)} is not a number{hint}"
             raise fault(InvalidLogitError, msg, part, batch=number, **place_of(index, layout))
 
 

@@ -19,6 +19,7 @@ from service.formats.arrow_types import is_list, is_number, is_text, plain
 from service.formats.ids import IdError, described, id_list
 from service.formats.labels import ClassNames, LabelError, class_labels, number_labels
 from service.formats.part_names import TARGET_NAMES, NamesError, find_name, two_names
+from service.formats.places import NESTED_HINT
 from service.schema.faults import element_text
 from service.schema.request import STATISTICS
 
@@ -354,7 +355,8 @@ def _items(lists: pa.Array, name: str, rows: Sequence[int] | Array, width: int, 
 def floats(column: pa.Array, name: str, row: int) -> Array:
     """The numbers of a decoded column without lists as floats, NaN for a missing one; see `matrix`."""
     if not is_number(column.type) and not pat.is_null(column.type):
-        raise NotANumberError(f"{column.type} is not a number", row, name)
+        msg = f"a list is not a number: {NESTED_HINT}" if is_list(column.type) else f"{column.type} is not a number"
+        raise NotANumberError(msg, row, name)
     if not pat.is_floating(column.type):
         column = column.cast(pa.float64(), safe=False)
     values: Array = column.to_numpy(zero_copy_only=False)

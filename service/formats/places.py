@@ -10,6 +10,9 @@ from typing_extensions import TypedDict
 
 from service.schema.structure import Layout
 
+# For the errors of lists in the place of values.
+NESTED_HINT = "lists in each other have the layout dense or ragged"
+
 
 class Place(TypedDict):
     """The place of a value; see `service.schema.faults.fault`."""

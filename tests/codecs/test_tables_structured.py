@@ -12,6 +12,7 @@ import pytest
 
 from service.codecs.arrow.codec import ArrowCodec
 from service.codecs.base import Reader
+from service.codecs.json import JsonCodec
 from service.schema.request import Batch, Column
 from tests.codecs.file_bodies import ARROW, CSV, PARQUET, arrow_file, arrow_stream, parquet_file
 from tests.codecs.outcomes import error_of
@@ -172,6 +173,13 @@ def test_a_tensor_of_several_dimensions_is_no_row() -> None:
     for write, reader in ((arrow_file, ARROW), (parquet_file, PARQUET)):
         error = error_of(reader, body(write, "rows", tensors(MASKS), [0, 1]))
         assert "one dimension, got shape [3, 2, 4]" in error.detail
+
+
+@pytest.mark.parametrize(("reader", "write"), FORMATS)
+def test_lists_in_each_other_without_a_layout(reader: Reader, write: Write) -> None:
+    detail = "lists in each other have the layout dense or ragged"
+    assert detail in error_of(reader, body(write, "rows", [[[1.0, 2.0]]], [0])).detail
+    assert detail in error_of(JsonCodec(), b'{"logits": [[[1.0, 2.0]]], "targets": [0]}').detail
 
 
 def test_csv_holds_rows_only() -> None:
