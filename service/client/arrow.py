@@ -9,15 +9,8 @@ import pyarrow as pa
 
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.arrow_types import plain
-from service.formats.columns import (
-    ColumnError,
-    ResolvedColumns,
-    RowLengthError,
-    find_columns,
-    ids_of_column,
-    labels_as_sent,
-    matrix,
-)
+from service.formats.column_names import ResolvedColumns, find_columns
+from service.formats.columns import ColumnError, RowLengthError, ids_of_column, labels_as_sent, matrix
 from service.formats.part_names import NamesError
 from service.schema.faults import fault
 from service.schema.request import Column, Ids

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from service.formats.chunk_files import chunk_file
-from service.formats.columns import ColumnError, NotANumberError, ResolvedColumns
+from service.formats.column_names import ResolvedColumns
+from service.formats.columns import ColumnError, NotANumberError
 from service.formats.csv_dialect import ByteSource, Dialect, read_header, utf8_file
 from service.formats.csv_values import CsvNumbers, lists_of_texts
 

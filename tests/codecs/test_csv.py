@@ -11,7 +11,7 @@ import pytest
 from service.codecs.base import DecodeOptions
 from service.codecs.negotiation import reader
 from service.errors import LossServiceError, UnsupportedMediaTypeError
-from service.formats.columns import ResolvedColumns
+from service.formats.column_names import ResolvedColumns
 from service.formats.csv_rows import csv_rows, open_csv
 from service.formats.labels import number_labels
 from service.formats.targets import with_numeric_targets

@@ -11,7 +11,8 @@ import numpy as np
 from service.cli.errors import DataError
 from service.cli.score.chunks import Chunk, Reading
 from service.cli.score.sources import Source
-from service.formats.columns import Array, ColumnError, ResolvedColumns, ids_of
+from service.formats.column_names import ResolvedColumns
+from service.formats.columns import Array, ColumnError, ids_of
 from service.formats.safetensors import as_numbers, read_safetensors
 from service.schema.request import NO_LOGITS
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 from service.cli.score.chunks import Reading
 from service.cli.score.readers import array_of_rows, nested_array, values_of_texts
 from service.formats.arrow_types import plain
-from service.formats.columns import Array, ColumnError, ResolvedColumns, ids_of, ids_of_column, vector
+from service.formats.column_names import ResolvedColumns
+from service.formats.columns import Array, ColumnError, ids_of, ids_of_column, vector
 from service.formats.ids import described
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.cli.errors import UsageError
-from service.formats.columns import ResolvedColumns, find_numbers, find_targets
+from service.formats.column_names import ResolvedColumns, find_numbers, find_targets
 from service.formats.part_names import NamesError, find_name
 
 NAMES_SHOWN = 20

@@ -17,7 +17,8 @@ from service.cli.score.columns import ColumnNames
 from service.cli.score.sources import Source
 from service.formats.arrays import MAX_DIMENSIONS
 from service.formats.arrow_types import num_levels
-from service.formats.columns import ColumnError, ResolvedColumns
+from service.formats.column_names import ResolvedColumns
+from service.formats.columns import ColumnError
 from service.formats.csv_dialect import DialectError
 from service.formats.csv_rows import csv_rows, open_csv
 

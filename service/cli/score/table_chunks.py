@@ -14,7 +14,8 @@ from service.cli.score.readers import READERS
 from service.cli.score.sources import Source
 from service.cli.score.table_rows import NestedRows, PlainRows, Rows
 from service.formats.arrow_types import innermost_type, is_list, plain
-from service.formats.columns import Array, ResolvedColumns
+from service.formats.column_names import ResolvedColumns
+from service.formats.columns import Array
 from service.schema.structure import Layout
 
 

@@ -13,7 +13,8 @@ from service.cli.score.sources import Source
 from service.codecs.ragged import check_offsets
 from service.errors import ShapeError
 from service.formats.arrow_types import num_levels
-from service.formats.columns import Array, ColumnError, ResolvedColumns, matrix
+from service.formats.column_names import ResolvedColumns
+from service.formats.columns import Array, ColumnError, matrix
 from service.formats.nested import NestedLists, nested_labels, nested_lists, nested_logits
 from service.schema.request import NO_LOGITS, Batch
 

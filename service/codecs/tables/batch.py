@@ -24,11 +24,10 @@ from service.errors import (
 )
 from service.formats.arrow_types import is_list, plain_type
 from service.formats.attributes import attribute_values, check_attribute_count, is_attribute
+from service.formats.column_names import ResolvedColumns, find_columns
 from service.formats.columns import (
     ColumnError,
-    ResolvedColumns,
     RowLengthError,
-    find_columns,
     ids_of_column,
     labels_as_sent,
     matrix,

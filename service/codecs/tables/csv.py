@@ -15,7 +15,8 @@ from service.codecs.tables.batch import BatchOptions, batch_of, check_size, colu
 from service.codecs.tables.decoding import decoding
 from service.errors import TooManyColumnsError
 from service.formats.arrays import Body
-from service.formats.columns import ColumnError, find_columns
+from service.formats.column_names import find_columns
+from service.formats.columns import ColumnError
 from service.formats.csv_rows import csv_rows, open_csv
 from service.formats.part_names import NamesError
 from service.schema.request import LossRequest, RequestOptions
