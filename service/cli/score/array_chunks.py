@@ -27,7 +27,7 @@ def array_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
         ColumnError: A value is invalid, or an array has no rows.
         DataError: The arrays have different numbers of rows.
     """
-    arrays, columns = _read_arrays(source, reading)
+    arrays, columns, pages = _read_arrays(source, reading)
     rows = _num_elements(arrays, columns, source.path)
     element_bytes = sum(_element_bytes(arrays[name]) for name in columns.numbers)
     offsets = _offsets(arrays, rows) if reading.layout == "ragged" else None
@@ -37,6 +37,9 @@ def array_chunks(source: Source, reading: Reading) -> Iterator[Chunk]:
     while start < len(sizes):
         stop = start + reading.num_fitting(element_bytes * sizes[start : start + reading.rows])
         yield _chunk(source, reading, arrays, columns, slice(start, stop), offsets)
+        if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            # The process would grow with the file. Pages that are read again come from the cache of the kernel.
+            pages.madvise(mmap.MADV_DONTNEED)
         start = stop
 
 
@@ -68,21 +71,20 @@ def _chunk(
     )
 
 
-def _read_arrays(source: Source, reading: Reading) -> tuple[Arrays, ResolvedColumns]:
+def _read_arrays(source: Source, reading: Reading) -> tuple[Arrays, ResolvedColumns, mmap.mmap | None]:
+    """The arrays of a file, its columns, and the pages of a mapped file."""
     further = (OFFSETS,) if reading.layout == "ragged" else ()
     if source.format == "npz":
         with source.open() as file, np.load(file, allow_pickle=False) as archive:
             columns = reading.names.resolve(archive.files, source.path)
             wanted = dict.fromkeys((*columns.all, *further))
-            return {name: archive[name] for name in wanted if name in archive.files}, columns
+            return {name: archive[name] for name in wanted if name in archive.files}, columns, None
     with source.open() as file:
-        if source.is_stream:
-            content = memoryview(bytearray(file.read()))
-        else:
-            # The kernel reads pages when their rows are scored. Private pages: writes do not reach the file.
-            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        # The kernel reads pages when their rows are scored. Private pages: writes do not reach the file.
+        pages = None if source.is_stream else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        content = memoryview(bytearray(file.read()) if pages is None else pages)
     tensors, _ = read_safetensors(content)
-    return tensors, reading.names.resolve(list(tensors), source.path)
+    return tensors, reading.names.resolve(list(tensors), source.path), pages
 
 
 def _num_elements(arrays: Arrays, columns: ResolvedColumns, where: str) -> int:
