@@ -18,7 +18,7 @@ PREFIX = "per_element."
 
 @dataclass(frozen=True, eq=False)
 class ElementResults:
-    """What a batch's result has of its elements: see the members of `service.schema.result.BatchResult`."""
+    """Outputs of the elements of a batch, and its regions; see `service.schema.result.BatchResult`."""
 
     per_element: dict[str, Column] = field(default_factory=dict)
     offsets: Column | None = None

@@ -63,7 +63,7 @@ def checked_statistics(
 def _unavailable(
     config: LossConfig, options: RequestOptions, statistics: Collection[str], num_classes: int | None
 ) -> Iterator[str]:
-    """What the request asks for and the statistics do not give."""
+    """Yield each part of the request that does not follow from the statistics."""
     if config.mode == "sigmoid":
         return
     regions = ["prediction"] if options.with_regions else []

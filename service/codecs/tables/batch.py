@@ -121,7 +121,7 @@ def _check_type(name: str, kind: pa.DataType) -> None:
 
 
 class BatchOptions(NamedTuple):
-    """How the rows of a table become a batch.
+    """Options of reading the rows of a table as a batch.
 
     Args:
         layout: Layout of the examples.
