@@ -11,31 +11,59 @@ from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetEr
 from service.formats.arrow_types import plain
 from service.formats.column_names import ResolvedColumns, find_columns
 from service.formats.columns import ColumnError, RowLengthError, ids_of_column, labels_as_sent, matrix
+from service.formats.nested import nested_labels, nested_lists, nested_logits
 from service.formats.part_names import NamesError
+from service.formats.ragged import check_offsets
 from service.schema.faults import fault
 from service.schema.request import Column, Ids
+from service.schema.structure import Layout
 
 
-def table_parts(table: Any, number: int) -> dict[str, Any]:
-    """Return the logits or statistics, labels and ids of a table, whose columns are named as in every format.
+def table_parts(table: Any, number: int, layout: Layout) -> dict[str, Any]:
+    """Return the logits or statistics, labels, ids and offsets of a table, whose columns are named as in every format.
 
     Args:
         table: Table or record batch of Arrow, or a data frame that can be converted to one.
         number: Number of the batch, for error messages.
+        layout: Layout of the batch; rows of other layouts than `rows` are nested lists.
 
     Raises:
         InvalidRequestError: A column is missing, or its values are invalid. A subclass names the fault.
     """
     table, names = _named_columns(table, number)
+    ids = {} if names.id is None else {"ids": arrow_ids(table.column(names.id), number)}
+    if layout != "rows":
+        return _nested_parts(table, names, number, layout) | ids
     parts: dict[str, Any] = {name: arrow_logits([table.column(name)], number, name) for name in names.statistics}
     if names.logits:
         parts["logits"] = arrow_logits([table.column(name) for name in names.logits], number)
-    parts["targets"] = arrow_labels(table.column(names.targets), number)
-    return parts if names.id is None else parts | {"ids": arrow_ids(table.column(names.id), number)}
+    return parts | {"targets": arrow_labels(table.column(names.targets), number)} | ids
+
+
+def _nested_parts(table: Any, names: ResolvedColumns, number: int, layout: Layout) -> dict[str, Column]:
+    """The logits or statistics and the labels of nested lists, and the offsets of ragged ones."""
+    if len(names.logits) > 1:
+        msg = f"the layout {layout} needs a column logits of lists, not one column for each class"
+        raise fault(InvalidRequestError, msg, "logits", batch=number)
+    part = ""
+    try:
+        lists = {part: nested_lists(table.column(part), part, layout) for part in names.numbers}
+        parts = {part: nested_logits(values, part, keep_missing=part != "logits") for part, values in lists.items()}
+        part = "targets"
+        targets = nested_lists(table.column(names.targets), part, layout)
+    except ColumnError as err:
+        raise _fault(err, err.column or part, number) from err
+    parts["targets"] = nested_labels(targets)
+    if targets.offsets is None:
+        return parts
+    for part, values in lists.items():
+        if values.offsets is not None:
+            check_offsets(part, values.offsets, targets.offsets, number)
+    return parts | {"offsets": targets.offsets}
 
 
 def table_labels(table: Any, number: int) -> Column:
-    """Return the labels of a table only; arguments and errors are those of `table_parts`."""
+    """Return the labels of a table of the layout `rows`; arguments and errors are those of `table_parts`."""
     table, names = _named_columns(table, number)
     return arrow_labels(table.column(names.targets), number)
 
@@ -79,4 +107,5 @@ def arrow_ids(column: Any, number: int) -> Ids:
 def _fault(err: ColumnError, part: str, number: int) -> InvalidRequestError:
     kinds: dict[str, type[InvalidRequestError]] = {"targets": InvalidTargetError, "ids": InvalidIdsError}
     kind = kinds.get(part, InvalidRequestError)
-    return fault(ShapeError if isinstance(err, RowLengthError) else kind, err.msg, part, batch=number, row=err.row)
+    place: dict[str, Any] = {"row": err.row, "element": err.element, "column": err.item}
+    return fault(ShapeError if isinstance(err, RowLengthError) else kind, err.msg, part, batch=number, **place)

@@ -13,6 +13,7 @@ from service.formats.part_names import PART_NAMES, NamesError, find_name, requir
 from service.formats.safetensors import Tensor
 from service.schema.faults import fault
 from service.schema.request import STATISTICS, Ids, OnInvalid
+from service.schema.structure import Layout
 
 OFFSETS = "offsets"
 
@@ -54,6 +55,7 @@ def sent_batch(
     class_names: Sequence[str] | None = None,
     on_invalid: OnInvalid = "error",
     reducer: Reducer | None = None,
+    layout: Layout = "rows",
 ) -> SentBatch:
     """Convert a batch for sending.
 
@@ -66,6 +68,7 @@ def sent_batch(
         class_names: Names of the classes, for labels that are texts. Without them such a label is a number.
         on_invalid: `exclude` to send an invalid label as one that the service leaves out.
         reducer: Reduces logits to the statistics to send in their place; None: send the logits.
+        layout: Layout of the batch, for tables.
 
     Raises:
         InvalidRequestError: The batch has none of these forms, or contains logits that are not numbers.
@@ -74,7 +77,7 @@ def sent_batch(
         InvalidIdsError: An id is not unique, or neither a string nor an integer of 64 bits.
         NeedsLogitsError: The loss does not follow from the statistics that `reducer` sends.
     """
-    parts = _parts(batch, number)
+    parts = _parts(batch, number, layout)
     logits, targets = parts.pop("logits", None), parts.pop("targets")
     ids = parts.pop("ids", None)
     others = {part: tensor(value, part, number) for part, value in parts.items()}
@@ -109,12 +112,12 @@ def _is_table(batch: Any) -> bool:
     return hasattr(batch, "__arrow_c_stream__") or hasattr(batch, "__arrow_c_array__")
 
 
-def _parts(batch: Any, number: int) -> dict[str, Any]:
+def _parts(batch: Any, number: int, layout: Layout = "rows") -> dict[str, Any]:
     """Return the logits or statistics, labels, ids and offsets of a batch, as far as it has them."""
     if _is_table(batch):
         from service.client.arrow import table_parts
 
-        return table_parts(batch, number)
+        return table_parts(batch, number, layout)
     if isinstance(batch, Mapping):
         return _members(batch, number)
     if isinstance(batch, Sequence) and len(batch) in (2, 3):

@@ -23,9 +23,9 @@ from service.codecs.json_arrays import (
     with_missing_rows,
 )
 from service.codecs.json_nested import NestedNumbers
-from service.codecs.ragged import check_offsets
 from service.errors import DecodeError, ShapeError
 from service.formats.arrays import MAX_DIMENSIONS
+from service.formats.ragged import check_offsets
 from service.schema.faults import fault
 from service.schema.request import NO_LOGITS, STATISTICS, Batch, Column, RequestOptions
 

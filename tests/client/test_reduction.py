@@ -17,7 +17,7 @@ from ml_dtypes import bfloat16
 from service.client import AsyncLossClient, LossClient, LossResult
 from service.client.batches import sent_batch
 from service.client.reduction import CHUNK_LOGITS, FLOAT32_MAX, Reducer, needed_statistics
-from service.errors import InvalidTargetError, NeedsLogitsError, ShapeError
+from service.errors import InvalidRequestError, InvalidTargetError, NeedsLogitsError, ShapeError
 from service.schema.config import LossConfig
 from service.schema.request import OUTPUTS, STATISTICS
 from tests.compute.structured import Structured, structured_batches
@@ -145,6 +145,47 @@ def test_statistics_of_a_mapping_or_a_table(client: LossClient) -> None:
         (result,) = client.loss_batches([batch]).batches
         assert result.ids == ["a", "b"]
         np.testing.assert_allclose(result.per_example["loss"], expected.per_example["loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduce", [False, True])
+def test_tables_of_nested_lists(client: LossClient, reduce: bool) -> None:
+    import pyarrow as pa
+
+    logits, targets = [[[2.0, 0.5], [0.3, 0.2]], [], [[1.0, 0.0]]], [[0, 1], [], [-100]]
+    table = pa.table(
+        {"logits": pa.array(logits, pa.list_(pa.list_(pa.float32()))), "y": targets, "id": ["a", "b", "c"]}
+    )
+    flat = np.array([[2.0, 0.5], [0.3, 0.2], [1.0, 0.0]], np.float32)
+    expected = client.loss(flat, [0, 1, -100], offsets=[0, 2, 2, 3], layout="ragged", elements=["loss"], top_k=1)
+    got = client.loss(table, layout="ragged", elements=["loss"], top_k=1, reduce=reduce)
+    assert_same(got, expected)
+    assert [hard.id for hard in got.hardest] == ["a"]
+    masks = pa.table({"logits": np.swapaxes(flat[None], 1, 2).tolist(), "y": [[0, 1, -100]]})
+    dense = client.loss(np.swapaxes(flat[None], 1, 2), [[0, 1, -100]], layout="dense")
+    (result,) = client.stream([masks], layout="dense", reduce=reduce)
+    assert result.loss == pytest.approx(dense.loss)
+
+
+@pytest.mark.parametrize(
+    ("columns", "layout", "error", "message"),
+    [
+        ({"logits": [[[1.0, 2.0]]], "y": [[0, 1]]}, "ragged", ShapeError, "row 0: 2 targets for 1 elements of logits"),
+        ({"logits": [[[1.0], [2.0]], [[1.0]]], "y": [[0], [1]]}, "dense", ShapeError, "row 1: 1 values"),
+        (
+            {"logits": [[[1.0, None]]], "y": [[0]]},
+            "ragged",
+            InvalidRequestError,
+            "row 0, element 0, column 1: no value",
+        ),
+        ({"logit_0": [1.0], "logit_1": [1.0], "y": [0]}, "dense", InvalidRequestError, "not one column for each class"),
+        ({"log_odds": [[1.0, 2.0]], "y": [0]}, "ragged", InvalidTargetError, "a row is a list of elements"),
+    ],
+)
+def test_faults_of_nested_tables(columns: dict[str, Any], layout: Any, error: type[Exception], message: str) -> None:
+    import pyarrow as pa
+
+    with pytest.raises(error, match=message):
+        sent_batch(pa.table(columns), layout=layout)
 
 
 @pytest.mark.parametrize(

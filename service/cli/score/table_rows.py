@@ -10,12 +10,12 @@ from service.cli.errors import DataError, place_in_file
 from service.cli.score.chunks import Reading
 from service.cli.score.column_values import Values, one_array
 from service.cli.score.sources import Source
-from service.codecs.ragged import check_offsets
 from service.errors import ShapeError
 from service.formats.arrow_types import num_levels
 from service.formats.column_names import ResolvedColumns
 from service.formats.columns import Array, ColumnError, matrix
 from service.formats.nested import NestedLists, nested_labels, nested_lists, nested_logits
+from service.formats.ragged import check_offsets
 from service.schema.request import NO_LOGITS, Batch
 
 

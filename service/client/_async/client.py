@@ -67,8 +67,9 @@ class AsyncLossClient(AsyncConnection):
                 array, torch tensor, Arrow column, nested lists, or any object with `__array__` or `__dlpack__`. Or a
                 table of Arrow, polars, pandas or DuckDB with the columns `logits` (or `logit_0`, `logit_1`, ...),
                 `targets` and optionally `id`, or the other names that every format takes; then `targets` and `ids` must
-                be None. Layout `dense`: (N, C, d1, ...), in sigmoid mode (N, L, d1, ...) or (N, d1, ...). Layout
-                `ragged`: (T, C), in sigmoid mode (T,) or (T, L).
+                be None; rows of the layouts `dense` and `ragged` are nested lists in them. Layout `dense`:
+                (N, C, d1, ...), in sigmoid mode (N, L, d1, ...) or (N, d1, ...). Layout `ragged`: (T, C), in sigmoid
+                mode (T,) or (T, L).
             targets: (N,) classes: integers of any type, booleans, whole floats, or texts of these; in sigmoid mode the
                 shape of the logits, in [0, 1]. Layout `dense`: (N, d1, ...); `ragged`: (T,). Soft labels: floats of the
                 shape of the logits that sum to 1.
@@ -118,9 +119,8 @@ class AsyncLossClient(AsyncConnection):
         """
         fields = calls.loss_fields(config, outputs, top_k, on_invalid, **structure)
         reducer = calls.reducer(await self._config(config), fields) if reduce else None
-        sent = [
-            sent_batch(batch, number, on_invalid=on_invalid, reducer=reducer) for number, batch in enumerate(batches)
-        ]
+        convert = partial(sent_batch, on_invalid=on_invalid, reducer=reducer, layout=structure.get("layout", "rows"))
+        sent = [convert(batch, number) for number, batch in enumerate(batches)]
         return await self.send(calls.loss_call(sent, fields))
 
     async def _config(self, config: ConfigLike) -> LossConfig:
@@ -168,7 +168,8 @@ class AsyncLossClient(AsyncConnection):
             held = await self._config(config)
             totals.reduction = held.reduction
             reducer = calls.reducer(held, fields) if reduce else None
-            return partial(sent_batch, on_invalid=on_invalid, reducer=reducer)
+            layout = structure.get("layout", "rows")
+            return partial(sent_batch, on_invalid=on_invalid, reducer=reducer, layout=layout)
 
         return AsyncLossStream(totals, stream_results(batches, send, converter, totals, progress))
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from service.codecs.base import check_rows
-from service.codecs.ragged import check_offsets
 from service.codecs.tables.plain_size import plain_size
 from service.errors import (
     BodyTooLargeError,
@@ -36,6 +35,7 @@ from service.formats.columns import (
 )
 from service.formats.nested import nested_labels, nested_lists, nested_logits
 from service.formats.part_names import NamesError, first_duplicate
+from service.formats.ragged import check_offsets
 from service.schema.faults import fault
 from service.schema.request import NO_LOGITS, Batch, RequestOptions
 from service.schema.structure import Layout
