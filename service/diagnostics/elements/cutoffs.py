@@ -26,7 +26,7 @@ _TINY = 2.0**-128
 _TINY_BITS = int(np.float64(_TINY).view(np.int64))
 _MAX_KEY = int(np.float64(1).view(np.int64)) - _TINY_BITS
 _MAX_BINS, _MAX_BITS = 2**20, 12
-_MAX_COLLECTED, _MIN_COLLECTED = 2**18, 16
+_MAX_COLLECTED, _MIN_COLLECTED = 2**18, 4
 
 
 @dataclass(frozen=True, eq=False)
