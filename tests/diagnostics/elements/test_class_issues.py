@@ -80,6 +80,20 @@ def test_equals_cleanlab_on_random_data(classes: int, missing: int, signal: floa
     assert_equals_cleanlab(data, "prune_by_noise_rate", lambda: [chunk])
 
 
+def test_cutoffs_below_zero() -> None:
+    # The estimates want more elements of a pair than are more likely the other class, since classes are rare.
+    generator = np.random.default_rng(0)
+    shares = generator.dirichlet(np.full(8, 0.5))
+    true = generator.choice(8, 800, p=shares)
+    logits = generator.normal(0, 1, (800, 8)) + generator.normal(0, 2, 8)
+    logits[np.arange(800), true] += 2
+    data = DataSet(np.where(generator.random(800) < 0.4, generator.choice(8, 800), true), logits)
+    issues, _ = learn(tokens(data), 8)
+    cutoffs = issues.cutoffs["pair_margin"].values
+    assert (np.isfinite(cutoffs) & (cutoffs < 0)).any()
+    assert_equals_cleanlab(data, "prune_by_noise_rate", tokens(data, 300))
+
+
 @pytest.mark.parametrize("filter_by", FILTERS)
 def test_each_filter_equals_cleanlab(filter_by: FilterName) -> None:
     data = random_data_set(2000, 9, 0, missing=1)
