@@ -68,8 +68,8 @@ class ScoringOptions:
 
     @property
     def scorer_outputs(self) -> tuple[str, ...]:
-        """The outputs that a scorer computes: also those that the totals need."""
-        return tuple(dict.fromkeys(["loss", "contribution", *self.outputs]))
+        """The outputs that a scorer computes: also those that the summary needs."""
+        return tuple(dict.fromkeys(["loss", "contribution", "num_valid", *self.outputs]))
 
     @property
     def layout(self) -> Layout:

@@ -20,7 +20,7 @@ SUMS = ("num_examples", "num_ignored", "num_excluded", "num_elements", "loss_sum
 def scored_part(chunk: Chunk, result: BatchResult, options: ScoringOptions, *, names_file: bool) -> pa.Table:
     """The rows of a chunk with their scores, null where there is none, and the sums of the chunk as metadata.
 
-    Contributions are not yet divided by the divisor of all chunks.
+    Contributions are multiplied by the divisor of the chunk: later they are divided by that of all chunks.
 
     Args:
         chunk: The rows.
@@ -39,7 +39,8 @@ def scored_part(chunk: Chunk, result: BatchResult, options: ScoringOptions, *, n
         columns[PREFIX + name] = _column(scaled, result.offsets)
     if result.regions is not None:
         columns[REGIONS] = regions_column(result)
-    return pa.table(columns).replace_schema_metadata({name: repr(getattr(result, name)) for name in SUMS})
+    metadata = {name: repr(getattr(result, name)) for name in SUMS} | {"divisor": repr(float(divisor))}
+    return pa.table(columns).replace_schema_metadata(metadata)
 
 
 def _names(chunk: Chunk, *, names_file: bool) -> dict[str, pa.Array]:

@@ -77,8 +77,7 @@ def _run(
     scorer: Scorer,
     progress: Report,
 ) -> Summary:
-    config = options.config
-    summary = Summary(config.reduction, options.top_k, divisor=options.divisor, ignore_index=config.ignore_index)
+    summary = Summary(options.config.reduction, options.top_k, divisor=options.divisor)
     count = 0
     for number, chunk in enumerate(_chunks(sources, options)):
         if not store.has(number):

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.cli.console import add_row, percent, table
+from service.schema.request import Column
 from service.schema.result import BatchResult, HardExample, Totals
 
 CLASSES_SHOWN = 10
@@ -20,19 +21,18 @@ class Summary(Totals):
     """Totals of all parts, and sums per class.
 
     Args:
-        ignore_index: The target that is no class.
         of_class: Number of examples and sum of losses, by class.
     """
 
-    ignore_index: int | None = None
     of_class: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def add_part(self, part: pa.Table) -> None:
         """Add a part, which is the result of one batch: its metadata has the sums, its columns the losses."""
         numbers = {name.decode(): float(value) for name, value in part.schema.metadata.items()}
-        losses = part.column("loss").to_numpy()
+        counted = part.column("num_valid").to_numpy() > 0
+        losses = np.where(counted, part.column("loss").to_numpy(), np.nan)
         self._add_classes(part, losses)
-        order = np.argsort(-losses, kind="stable")[: min(self.top_k, len(losses) - int(np.isnan(losses).sum()))]
+        order = np.argsort(-losses, kind="stable")[: min(self.top_k, int(np.count_nonzero(counted)))]
         ids = part.column(0).take(pa.array(order)).to_pylist()
         batch = BatchResult(
             loss=None,
@@ -44,21 +44,20 @@ class Summary(Totals):
             num_elements=int(numbers["num_elements"]),
             per_example={},
         )
-        contributions = part.column("contribution").to_numpy()
+        contributions = part.column("contribution").to_numpy() / numbers["divisor"]
         hardest = [
             HardExample(self.num_batches, int(row), identity, float(losses[row]), float(contributions[row]))
             for row, identity in zip(order, ids, strict=True)
         ]
         self.add(batch, hardest)
 
-    def _add_classes(self, part: pa.Table, losses: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+    def _add_classes(self, part: pa.Table, losses: Column) -> None:
+        """Add the losses, NaN in rows that do not count, to the sums of their classes."""
         # Rows of many elements have a list of targets, or none in the output.
         if "target" not in part.column_names or not pa.types.is_integer(part.schema.field("target").type):
             return
         targets = part.column("target")
         known = ~np.isnan(losses)
-        if self.ignore_index is not None:
-            known &= targets.to_numpy() != self.ignore_index
         labels, inverse = np.unique(targets.to_numpy()[known].astype(np.int64), return_inverse=True)
         counts, sums = np.bincount(inverse), np.bincount(inverse, losses[known])
         for label, count, loss in zip(labels.tolist(), counts.tolist(), sums.tolist(), strict=True):

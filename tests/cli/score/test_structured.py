@@ -26,6 +26,7 @@ from service.client import LossClient
 from service.codecs.arrow.columns import regions_column
 from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
+from service.errors import TooManyRegionsError
 from service.loss.focal import FocalLoss
 from service.schema.config import LossConfig
 from service.schema.request import Batch, LossRequest, RequestOptions
@@ -94,6 +95,8 @@ def assert_scores(table: pa.Table, summary: Summary, expected: LossResult) -> No
         assert getattr(summary, name) == getattr(expected, name)
     if not batch.num_examples:
         return
+    hardest = sorted(batch.per_example["loss"][batch.per_example["num_valid"] > 0], reverse=True)[: summary.top_k]
+    assert [hard.loss for hard in summary.hardest] == approx(hardest)
     for name, values in batch.per_example.items():
         got = table[name].to_numpy().astype(np.float64)
         np.testing.assert_allclose(got, values, rtol=1e-6, atol=1e-9, err_msg=name)
@@ -113,7 +116,7 @@ def assert_scores(table: pa.Table, summary: Summary, expected: LossResult) -> No
                 }
 
 
-def approx(value: float) -> Any:
+def approx(value: Any) -> Any:
     return pytest.approx(value, rel=1e-6, abs=1e-9)
 
 
@@ -407,3 +410,12 @@ def test_names_of_classes_in_lists(tmp_path: Path) -> None:
     path = lines(tmp_path / "rows.jsonl", {**ROW, "targets": ["cat", "dog"]})
     assert command(path, "--layout", "ragged", "--class-names", "cat,dog", "--elements", "loss")[0] == 0
     assert json.loads((tmp_path / "scored.jsonl").read_text())["target"] == [0, 1]
+
+
+def test_too_many_regions_name_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise TooManyRegionsError("ask for fewer of each example (top_regions)")
+
+    monkeypatch.setattr("service.compute.evaluation.check_regions", refuse)
+    status, messages = command(write(tmp_path, "npz", MASKS), "--layout", "dense", "--top-regions", 9)
+    assert (status, "top_regions" in messages, "--batch-rows" in messages) == (2, True, True)
