@@ -51,7 +51,7 @@ class Chunk:
         return Batch(self.logits, self.targets, offsets=self.offsets, statistics=self.statistics)
 
     @property
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, object]:
         """The same as the client takes it: logits or statistics, targets and offsets, by name."""
         numbers = {"logits": self.logits} if self.statistics is None else self.statistics
         return {**numbers, "targets": self.targets, "offsets": self.offsets}
