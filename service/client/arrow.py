@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from service.schema.request import Column, Ids
 from service.schema.structure import Layout
 
 
-def table_parts(table: Any, number: int, layout: Layout) -> dict[str, Any]:
+def table_parts(table: Any, number: int, layout: Layout) -> Mapping[str, object]:
     """Return the logits or statistics, labels, ids and offsets of a table, whose columns are named as in every format.
 
     Args:
@@ -34,7 +34,7 @@ def table_parts(table: Any, number: int, layout: Layout) -> dict[str, Any]:
     ids = {} if names.id is None else {"ids": arrow_ids(table.column(names.id), number)}
     if layout != "rows":
         return _nested_parts(table, names, number, layout) | ids
-    parts: dict[str, Any] = {name: arrow_logits([table.column(name)], number, name) for name in names.statistics}
+    parts: dict[str, object] = {name: arrow_logits([table.column(name)], number, name) for name in names.statistics}
     if names.logits:
         parts["logits"] = arrow_logits([table.column(name) for name in names.logits], number)
     return parts | {"targets": arrow_labels(table.column(names.targets), number)} | ids

@@ -77,7 +77,7 @@ def sent_batch(
         InvalidIdsError: An id is not unique, or neither a string nor an integer of 64 bits.
         NeedsLogitsError: The loss does not follow from the statistics that `reducer` sends.
     """
-    parts = _parts(batch, number, layout)
+    parts = dict(_parts(batch, number, layout))
     logits, targets = parts.pop("logits", None), parts.pop("targets")
     ids = parts.pop("ids", None)
     others = {part: tensor(value, part, number) for part, value in parts.items()}
@@ -112,7 +112,7 @@ def _is_table(batch: Any) -> bool:
     return hasattr(batch, "__arrow_c_stream__") or hasattr(batch, "__arrow_c_array__")
 
 
-def _parts(batch: Any, number: int, layout: Layout = "rows") -> dict[str, Any]:
+def _parts(batch: Any, number: int, layout: Layout = "rows") -> Mapping[str, Any]:
     """Return the logits or statistics, labels, ids and offsets of a batch, as far as it has them."""
     if _is_table(batch):
         from service.client.arrow import table_parts

@@ -53,6 +53,15 @@ def replies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         app.state.service.close()
 
 
+def known(value: Any, earlier: Any) -> Any:
+    """The value without the members that objects did not have earlier; members are added, and never removed."""
+    if isinstance(value, dict) and isinstance(earlier, dict):
+        return {name: known(member, earlier[name]) for name, member in value.items() if name in earlier}
+    if isinstance(value, list) and isinstance(earlier, list) and len(value) == len(earlier):
+        return [known(*pair) for pair in zip(value, earlier, strict=True)]
+    return value
+
+
 @pytest.mark.parametrize("path", REPLIES)
 def test_a_reply_is_the_same_as_in_0_1_0(replies: dict[str, Any], path: str) -> None:
-    assert replies[path] == approximately(REPLIES[path])
+    assert known(replies[path], REPLIES[path]) == approximately(REPLIES[path])
