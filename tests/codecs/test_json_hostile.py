@@ -209,7 +209,7 @@ class TestArrays:
         assert isinstance(error, InvalidLogitError)
         assert locations(error) == [["batches", batch, "logits", row, column]]
         assert f"batch {batch}, row {row}, column {column}: " in error.detail
-        assert error.detail.endswith("is not a number")
+        assert "is not a number" in error.detail
 
     @pytest.mark.parametrize("value", ["{}", '{"a": 1}', "[]", "[1]", "[1, 0]"])
     @pytest.mark.parametrize("row", [1, 2])
