@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import simdjson
 
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_batches, check_rows
 from service.codecs.json_arrays import count_brackets, describe
-from service.codecs.json_nested import NestedNumbers
 from service.codecs.json_reply import json_bytes, loss_reply
 from service.codecs.json_size import MAX_TENSOR_VALUES, check_size
-from service.codecs.json_split import split_arrays
+from service.codecs.json_split import SplitBody, split_arrays
 from service.codecs.json_tensors import TENSOR_PARTS, TensorReader
 from service.errors import (
     DecodeError,
@@ -60,19 +60,19 @@ class JsonCodec:
         if split is not None:
             # If this fails, the whole body is parsed for the error message.
             with suppress(LossServiceError):
-                return self._parse(split.rest, split.arrays, options)
-        return self._parse(body, {}, options)
+                return self._parse(split, options)
+        return self._parse(SplitBody.whole(body), options)
 
-    def _parse(self, text: Body | bytes, arrays: dict[int, NestedNumbers], options: DecodeOptions) -> LossRequest:
+    def _parse(self, body: SplitBody, options: DecodeOptions) -> LossRequest:
         # simdjson takes 24 bytes for a value of two.
-        check_size(text, MAX_TENSOR_VALUES)
+        check_size(body.rest, MAX_TENSOR_VALUES)
         try:
             parser = self._parsers.pop()
         except IndexError:
             parser = simdjson.Parser()
-        request = _decode(parser, text, arrays, options)
+        request = _decode(parser, body, options)
         # After an error the parser is lost: the traceback refers to its document, so it cannot parse another one.
-        if len(text) <= MAX_KEPT_BYTES:
+        if len(body.rest) <= MAX_KEPT_BYTES:
             self._parsers.append(parser)
         return request
 
@@ -81,21 +81,19 @@ class JsonCodec:
         return json_bytes(loss_reply(result))
 
 
-def _decode(
-    parser: simdjson.Parser, text: Body | bytes, arrays: dict[int, NestedNumbers], options: DecodeOptions
-) -> LossRequest:
+def _decode(parser: simdjson.Parser, body: SplitBody, options: DecodeOptions) -> LossRequest:
     try:
-        document = parser.parse(text)
+        document = parser.parse(body.rest)
     except (ValueError, RuntimeError) as err:
         raise DecodeError(f"the body is not JSON: {err}") from err
     if not isinstance(document, simdjson.Object):
         raise InvalidRequestError("the body is a JSON object with logits and targets, or batches")
-    reader = _Reader(brackets=count_brackets(text), arrays=arrays, options=options)
+    reader = _Reader(body, options)
     try:
         request = reader.request(document)
     except RecursionError as err:
         raise DecodeError("the body is JSON nested too deep") from err
-    if arrays:
+    if body.arrays:
         raise DecodeError("arrays named logits, targets or log_odds are outside of the batches")
     return request
 
@@ -107,15 +105,14 @@ class _Reader:
     the reader has seen arrays. A bracket in a string makes the count too large; then every value is checked.
 
     Args:
-        brackets: Number of opening brackets in the document.
-        arrays: Arrays that were read already, by their placeholders; the reader removes those that it finds.
+        body: The body of the document; the reader removes the arrays that it finds.
         options: See `DecodeOptions`; the limit of the rows is that of a batch.
     """
 
-    def __init__(self, *, brackets: int, arrays: dict[int, NestedNumbers], options: DecodeOptions) -> None:
-        self._arrays = arrays
+    def __init__(self, body: SplitBody, options: DecodeOptions) -> None:
+        self._body = body
         self._with_attributes, self._max_rows = options.with_attributes, options.max_rows
-        self._brackets_left = brackets
+        self._brackets_left = count_brackets(body.rest)
         self._option_values_left = MAX_OPTION_VALUES
 
     def request(self, document: Any) -> LossRequest:
@@ -136,7 +133,7 @@ class _Reader:
                 unknown.append(name)
         # The error lists the unknown fields; their values are not read, because they have no limit.
         options = RequestOptions.parse(members | dict.fromkeys(unknown[:UNKNOWN_LISTED]))
-        tensors = TensorReader(options, self._arrays, self._max_rows)
+        tensors = TensorReader(options, self._body.arrays, self._max_rows)
         if "batches" in fields:
             for name in parts.values():
                 msg = "batches is given as well"
@@ -181,8 +178,14 @@ class _Reader:
     def _attributes(self, value: Any) -> dict[str, list[Any]] | None:
         if isinstance(value, simdjson.Object):
             self._brackets_left -= sum(isinstance(value[name], simdjson.Array) for name in _names(value))
-            value = value.as_dict()
+            value = {name: self._attribute(item) for name, item in value.as_dict().items()}
         return check_attributes(value)
+
+    def _attribute(self, value: Any) -> Any:
+        """The value, or the list that a placeholder stands for: an attribute may have the name of a part."""
+        if type(value) is not int or self._body.arrays.pop(value, None) is None:
+            return value
+        return orjson.loads(self._body.texts[value])
 
     def _ids(self, array: Any, number: int) -> list[str | int]:
         if not isinstance(array, simdjson.Array):

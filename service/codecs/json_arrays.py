@@ -140,7 +140,8 @@ def check_numbers(array: Any, depth: int, layout: Layout, number: int, part: str
         if nulls and value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            hint = f": {NESTED_HINT}" if layout == "rows" and isinstance(value, simdjson.Array) else ""
+            is_nested = layout == "rows" and isinstance(value, simdjson.Array) and not any(index)
+            hint = f": {NESTED_HINT}" if is_nested else ""
             msg = f"{describe(value)} is not a number{hint}"
             raise fault(InvalidLogitError, msg, part, batch=number, **place_of(index, layout))
 

@@ -30,10 +30,17 @@ class SplitBody(NamedTuple):
     Args:
         rest: The body with an integer as a placeholder for each array that was read.
         arrays: The arrays by placeholder.
+        texts: Their texts by placeholder.
     """
 
-    rest: bytes
+    rest: Body | bytes
     arrays: dict[int, NestedNumbers]
+    texts: dict[int, memoryview]
+
+    @classmethod
+    def whole(cls, body: Body) -> SplitBody:
+        """A body from which no array was read."""
+        return cls(body, {}, {})
 
 
 def warm_up() -> None:
@@ -47,8 +54,8 @@ def split_arrays(body: Body) -> SplitBody | None:
 
     In valid JSON, a quote followed by a colon ends a name, so the array is that name's value, and the rest is JSON with
     an integer in the array's place. If the body is not valid, neither is the rest. Whether the name belongs to a batch
-    is for the caller to check: each placeholder must be a part of a batch, once. A client that sends such an integer
-    itself gets an error.
+    is for the caller to check: each placeholder must be a part of a batch, once, or an attribute, whose text then
+    counts. A client that sends such an integer itself gets an error.
 
     Returns:
         None if there are no such arrays, if one of logits is not of numbers alone, or if they are less than half of the
@@ -56,6 +63,7 @@ def split_arrays(body: Body) -> SplitBody | None:
     """
     text = np.frombuffer(memoryview(body).toreadonly(), np.uint8)
     arrays: dict[int, NestedNumbers] = {}
+    texts: dict[int, memoryview] = {}
     parts: list[Body | bytes] = []
     place = left = searched = 0
     while found := ARRAYS.search(body, searched):
@@ -68,12 +76,13 @@ def split_arrays(body: Body) -> SplitBody | None:
             return None
         placeholder = PLACEHOLDER + len(arrays)
         arrays[placeholder], end = read
+        texts[placeholder] = memoryview(body)[start:end]
         parts += [body[place:start], b"%d " % placeholder]
         left += start - place
         place = searched = end
     if 2 * (left + len(text) - place) > len(text):
         return None
-    return SplitBody(b"".join((*parts, body[place:])), arrays)
+    return SplitBody(b"".join((*parts, body[place:])), arrays, texts)
 
 
 def _read(

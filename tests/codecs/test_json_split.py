@@ -35,8 +35,12 @@ RAGGED = (
     b'{"y" : [[1], [0, 1]], "logits" : [[0.25], [1, 2]]}]}'
 )
 LABELS = b'{"logits": [[1.5, -2], [0.1, 3e-5]], "label": [ [0, 1], [0.5, 1]], "config": {"mode": "sigmoid"}}'
-BODIES = [ONE, BATCHES, ATTRIBUTES, DENSE, RAGGED, LABELS]
-ARRAYS = {ONE: 2, BATCHES: 4, ATTRIBUTES: 2, DENSE: 2, RAGGED: 4, LABELS: 2}
+NAMED = (
+    b'{"logits": [[1, 2],[3, 4]], "attributes": {"label": [-0, 1.5], "z": ["a", "b"], "y": [7, -0.0]}, '
+    b'"targets": [0, 1]}'
+)
+BODIES = [NAMED, ONE, BATCHES, ATTRIBUTES, DENSE, RAGGED, LABELS]
+ARRAYS = {NAMED: 4, ONE: 2, BATCHES: 4, ATTRIBUTES: 2, DENSE: 2, RAGGED: 4, LABELS: 2}
 # What JSON's grammar and this reader look at.
 TOKENS = [bytes([byte]) for byte in b'[]{},:"\\0123456789.-+eE \t\n\r\0\f\x80\xff\xc3/nutf']
 TOKENS += [

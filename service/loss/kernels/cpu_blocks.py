@@ -51,18 +51,26 @@ def lane_total(lanes: Any) -> Any:
 def positions(block: Any, top: Any, position: Any) -> None:
     """The first step at which each lane has its largest value."""
     never_inline()
-    for k in range(len(block) - 1, -1, -1):
+    for later in range(len(block)):
+        # Not a range with a negative step: numba would expect negative indices, and the loop would have no vectors.
+        k = len(block) - 1 - later
+        values = block[k]
         for lane in range(LANES):
-            position[lane] = k if block[k, lane] == top[lane] else position[lane]
+            position[lane] = k if values[lane] == top[lane] else position[lane]
 
 
 @_vector
 def first_position(block: Any, largest: Any) -> int:
     """The first position of a value in a row that is spread over the lanes."""
-    flat = block.reshape(block.size)
-    for j in range(len(flat)):
-        if flat[j] == largest:
-            return j
+    for k in range(len(block)):
+        values = block[k]
+        matches = 0
+        for lane in range(LANES):
+            matches += values[lane] == largest
+        if matches > 0:
+            for lane in range(LANES):
+                if values[lane] == largest:
+                    return k * LANES + lane
     return 0
 
 

@@ -124,7 +124,6 @@ def score_rows(
                 flags,
             )
         elif dense:
-            tile = block[:STEPS]
             _find_maxima(
                 logits,
                 num_classes,
@@ -132,7 +131,7 @@ def score_rows(
                 first,
                 count,
                 classes,
-                tile,
+                block,
                 partial[0],
                 top,
                 row,
@@ -216,10 +215,11 @@ def _reduce_long_rows(
     for lane in range(count):
         row[0, lane] = load_row(logits[first + lane], classes[lane], block)
         maxima(block, top)
-        row[1, lane] = largest_lane(top)
+        largest = largest_lane(top)
+        row[1, lane] = largest
         if with_positions:
-            position[lane] = first_position(block, row[1, lane])
-        top[:] = row[1, lane]
+            position[lane] = first_position(block, largest)
+        top[:] = largest
         add_weights(block, top, weights, partial, lane_sums, moments)
         for k in range(3 if moments else 1):
             row[2 + k, lane] = lane_total(lane_sums[k])

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cli.errors import DataError
+from service.cli.runs.upload import named_chunks, push_chunks
+from service.cli.score.chunks import Reading
 from service.cli.score.columns import ColumnNames
 from service.cli.score.options import ScoringOptions
 from service.cli.score.run import score_files
@@ -26,10 +28,9 @@ from service.client import LossClient
 from service.codecs.arrow.columns import regions_column
 from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
-from service.errors import TooManyRegionsError
 from service.loss.focal import FocalLoss
 from service.schema.config import LossConfig
-from service.schema.request import Batch, LossRequest, RequestOptions
+from service.schema.request import STATISTICS, Batch, LossRequest, RequestOptions
 from service.schema.result import LossResult
 from tests.cli.command import run
 from tests.cli.score.structured_files import ENDINGS, names, rows_of, write
@@ -173,7 +174,7 @@ SOFT = {
 }
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", ["arrow", "jsonl", "safetensors"])
 @pytest.mark.parametrize("layout", SOFT)
 def test_soft_labels(tmp_path: Path, layout: str, ending: str) -> None:
     summary = score(write(tmp_path, ending, SOFT[layout]), tmp_path / "out.parquet", layout=layout, elements=["loss"])
@@ -272,150 +273,25 @@ def test_csv_has_lists_as_json(tmp_path: Path) -> None:
     assert np.array(rows[0]["per_element.loss"]).shape == (4, 6)
 
 
-def with_token(place: int, part: str, value: float) -> Batch:
-    parts = {"logits": TOKENS.logits.copy(), "targets": TOKENS.targets.copy()}
-    parts[part][place] = value
-    return Batch(parts["logits"], parts["targets"], offsets=TOKENS.offsets)
-
-
-def with_pixel(part: str, value: float) -> Batch:
-    parts = {"logits": MASKS.logits.copy(), "targets": MASKS.targets.copy()}
-    parts[part][(4, 2, 1, 3) if part == "logits" else (4, 1, 3)] = value
-    return Batch(parts["logits"], parts["targets"])
-
-
-@pytest.mark.parametrize("ending", ["arrow", "jsonl", "safetensors"])
-@pytest.mark.parametrize(
-    ("layout", "batch", "says"),
-    [
-        ("ragged", with_token(5, "targets", 9), "row 2, element 2: target 9 is outside [0, 4)"),
-        ("ragged", with_token(6, "logits", np.inf), "row 3, element 0, column 0: logit +inf"),
-        ("dense", with_pixel("targets", 7), "row 4, element [1, 3]: target 7 is outside [0, 3)"),
-        ("dense", with_pixel("logits", np.nan), "row 4, element [1, 3], column 2: logit NaN"),
-    ],
-)
-def test_an_error_names_row_and_element(tmp_path: Path, layout: str, batch: Batch, says: str, ending: str) -> None:
-    path = write(tmp_path, ending, batch)
-    with pytest.raises(DataError) as raised:
-        score(path, tmp_path / "out.parquet", layout=layout)
-    assert str(raised.value).startswith(f"{path}, {says}")
-    excluded = score(path, tmp_path / "out.parquet", layout=layout, on_invalid="exclude")
-    table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
-    assert_scores(table, excluded, evaluated(batch, layout=layout, on_invalid="exclude"))
-    assert excluded.num_excluded == 1
-
-
-@pytest.mark.parametrize(
-    ("offsets", "says"),
-    [
-        ([0, 4, 3, 7], "row 1, column 'offsets': offsets never fall, and 3 follows 4"),
-        ([0, 3, 6], "column 'offsets': offsets go from 0 to the number of elements, 7, and not from 0 to 6"),
-        ([1, 7], "column 'offsets': offsets go from 0"),
-        ([0.0, 7.0], "column 'offsets': not integers"),
-        (None, "the layout ragged needs an array offsets"),
-    ],
-)
-def test_offsets_that_do_not_fit(tmp_path: Path, offsets: Any, says: str) -> None:
-    parts = {"logits": TOKENS.logits, "targets": TOKENS.targets}
-    np.savez(tmp_path / "rows.npz", **parts, **({} if offsets is None else {"offsets": np.array(offsets)}))
-    status, messages = command(tmp_path / "rows.npz", "--layout", "ragged")
-    assert (status, says in messages) == (3, True), messages
-
-
-ROW: dict[str, Any] = {"logits": [[1, 2], [3, 4]], "targets": [0, 1]}
-REFUSED: dict[str, tuple[str, list[dict[str, Any]], int, str]] = {
-    "fewer targets": (
-        "ragged",
-        [ROW, ROW, ROW, {**ROW, "targets": [0]}],
-        3,
-        "row 3: 1 targets for 2 elements of logits",
-    ),
-    "classes that differ": (
-        "ragged",
-        [ROW, ROW, {**ROW, "logits": [[1, 2], [3, 4, 5]]}],
-        3,
-        "row 2, element 1, column",
-    ),
-    "classes that differ in a later chunk": (
-        "ragged",
-        [ROW, ROW, ROW, {**ROW, "logits": [[1], [2]]}],
-        3,
-        "column 'logits'",
-    ),
-    "a mask of another size": ("dense", [ROW | {"targets": [0]}] * 2 + [ROW | {"targets": [0, 1]}], 3, "rows.jsonl"),
-    "lists that are not as deep": (
-        "ragged",
-        [ROW, {**ROW, "logits": [1, 2]}],
-        3,
-        "row 1, column 'logits': [1, 2] is not",
-    ),
-    "text among numbers": (
-        "ragged",
-        [ROW, ROW, {**ROW, "targets": [0, "cat"]}],
-        3,
-        "row 2, column 'targets': labels of",
-    ),
-    "a text that is no class": ("ragged", [ROW, {**ROW, "targets": ["0", "owl"]}], 3, "labels of a file"),
-    "a missing label": (
-        "ragged",
-        [ROW, ROW, {**ROW, "targets": [0, None]}],
-        3,
-        "row 2, element 1, column 'targets': no",
-    ),
-    "a missing row": ("ragged", [ROW, ROW, {**ROW, "targets": None}], 3, "row 2, column 'targets': no value"),
-    "no lists": ("dense", [{"logits": [1, 2], "targets": 0}], 3, "softmax mode takes logits (N, C, d1, ...)"),
-    "a column for each class": ("dense", [{"logit_0": [1], "logit_1": [2], "targets": [0]}], 3, "one column of lists"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_rows_that_do_not_fit(tmp_path: Path, case: str) -> None:
-    layout, rows, expected, says = REFUSED[case]
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
+def test_statistics_of_plain_rows_are_scored_and_pushed(service: LossClient, tmp_path: Path, ending: str) -> None:
+    rows = [
+        {"id": f"row-{row}", "label": row % 3} | dict.fromkeys(STATISTICS, row / 4) | {"prediction": row % 2}
+        for row in range(9)
+    ]
     path = lines(tmp_path / "rows.jsonl", *rows)
-    status, messages = command(path, "--layout", layout, "--batch-rows", 2)
-    assert (status, "rows.jsonl" in messages, says in messages) == (expected, True, True), messages
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["--layout", "columns"], "columns"),
-        (["--divisor", "rows"], "divisor"),
-        (["--divisor", "1,5"], "--divisor: '1,5' is not a number"),
-        (["--divisor", "0"], "divisor"),
-        (["--within", "median"], "within"),
-        (["--within", "top_share=most"], "--within: 'most' is not a number"),
-        (["--within", "top_share=2"], "within"),
-        (["--elements", "regions"], "unknown element output 'regions'"),
-        (["--gamma-negative", "1"], "gamma_negative is for sigmoid mode"),
-        (["--outputs", "prediction"], "an example of the layout ragged has no prediction"),
-    ],
-)
-def test_options_that_do_not_fit_are_usage_errors(tmp_path: Path, words: list[str], says: str) -> None:
-    path = lines(tmp_path / "rows.jsonl", ROW)
-    status, messages = command(path, "--layout", "ragged", *words)
-    assert (status, says in messages) == (2, True), messages
-
-
-def test_csv_files_have_plain_rows(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("logit_0,logit_1,y\n1,2,0\n")
-    status, messages = command(tmp_path / "rows.csv", "--layout", "dense")
-    assert (status, "CSV has no nested lists, which the layout dense needs" in messages) == (2, True)
-
-
-def test_names_of_classes_in_lists(tmp_path: Path) -> None:
-    path = lines(tmp_path / "rows.jsonl", {**ROW, "targets": ["cat", "dog"]}, {**ROW, "targets": ["dog", "owl"]})
-    status, messages = command(path, "--layout", "ragged", "--class-names", "cat,dog")
-    assert (status, "row 1, element 1, column 'targets': 'owl' is not the name of a class" in messages) == (3, True)
-    path = lines(tmp_path / "rows.jsonl", {**ROW, "targets": ["cat", "dog"]})
-    assert command(path, "--layout", "ragged", "--class-names", "cat,dog", "--elements", "loss")[0] == 0
-    assert json.loads((tmp_path / "scored.jsonl").read_text())["target"] == [0, 1]
-
-
-def test_too_many_regions_name_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: Any) -> None:
-        raise TooManyRegionsError("ask for fewer of each example (top_regions)")
-
-    monkeypatch.setattr("service.compute.evaluation.check_regions", refuse)
-    status, messages = command(write(tmp_path, "npz", MASKS), "--layout", "dense", "--top-regions", 9)
-    assert (status, "top_regions" in messages, "--batch-rows" in messages) == (2, True, True)
+    if ending != "jsonl":
+        path, table = path.with_suffix(f".{ending}"), pa.Table.from_pylist(rows)
+        pyarrow.parquet.write_table(table, path) if ending == "parquet" else pyarrow.csv.write_csv(table, path)
+    summary = score(path, tmp_path / "out.parquet", outputs=["loss", "p_t", "entropy"])
+    log_odds = np.arange(9) / 4
+    p_t = 1 / (1 + np.exp(-log_odds))
+    assert summary.loss == approx(((1 - p_t) ** 2 * -np.log(p_t)).mean())
+    run_client = service.put_run(f"thin-{ending}", class_names=["a", "b", "c"])
+    chunks = named_chunks(find_sources([str(path)], None), Reading(ColumnNames(), 4), None, number_rows=False)
+    replies = list(push_chunks(run_client, 0, chunks, "error"))
+    assert sum(reply.num_examples for reply in replies) == 9
+    pushed = run_client.examples(sort="id")["rows"]
+    assert [row["loss"] for row in pushed] == approx(
+        pyarrow.parquet.read_table(tmp_path / "out.parquet")["loss"].to_pylist()
+    )
