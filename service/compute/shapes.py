@@ -195,9 +195,10 @@ def _sigmoid(
 def _has_no_labels(config: LossConfig, logits: Array, targets: Array) -> bool:
     """True for dense logits without an axis of labels: (N, d1), and three axes, which are binary masks (N, H, W).
 
-    Three axes are (N, L, d1) only if there is one alpha a label; four or more always have labels on axis 1.
+    Three axes are (N, L, d1) only if alpha is a list for several labels; four or more always have labels on axis 1.
     """
-    is_mask = logits.ndim == targets.ndim == 3 and not isinstance(config.alpha, tuple)
+    has_labels = isinstance(config.alpha, tuple) and len(config.alpha) > 1
+    is_mask = logits.ndim == targets.ndim == 3 and not has_labels
     return logits.ndim == 2 or is_mask
 
 

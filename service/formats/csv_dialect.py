@@ -19,6 +19,8 @@ SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "ascii", "iso8859-1", "cp1252")
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 BLOCK_BYTES = 1024 * 1024
+# Names of 10 000 columns with 200 bytes each.
+MAX_HEADER_BYTES = 2 * 1024 * 1024
 # csv limits a field to 128 KiB by default; a cell may hold the logits or all attributes of a row.
 csv.field_size_limit(2**31 - 1)
 # First line of files for Excel, which names the separator: sep=;
@@ -121,12 +123,12 @@ def read_header(
         separator: The declared separator; None: by the header line.
 
     Raises:
-        DialectError: The line is not UTF-8 or not CSV, or several separators fit.
+        DialectError: The line is not UTF-8 or not CSV or too long, or several separators fit.
     """
-    line = _text(lines.readline())
+    line = _header_line(lines)
     if separator is None and line.lower().startswith(SEPARATOR_LINE):
         separator = separator_of(line.rstrip("\r\n")[len(SEPARATOR_LINE) :])
-        line = _text(lines.readline())
+        line = _header_line(lines)
     occurring = [candidate for candidate in SEPARATORS.values() if candidate in line]
     candidates = [separator] if separator else occurring or [","]
     names = {candidate: _names(line, candidate) for candidate in candidates}
@@ -140,7 +142,10 @@ def read_header(
     return names[chosen], Dialect(chosen, spaces)
 
 
-def _text(line: bytes) -> str:
+def _header_line(lines: BinaryIO) -> str:
+    line = lines.readline(MAX_HEADER_BYTES + 1)
+    if len(line) > MAX_HEADER_BYTES:
+        raise DialectError(f"the first line has more than {MAX_HEADER_BYTES} bytes; it holds the names of the columns")
     try:
         text = line.decode()
     except UnicodeDecodeError as err:

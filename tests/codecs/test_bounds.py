@@ -28,6 +28,7 @@ from service.errors import (
     TooManyExamplesError,
 )
 from service.formats.attributes import MAX_ATTRIBUTES
+from service.formats.csv_dialect import MAX_HEADER_BYTES
 from service.formats.safetensors import write_safetensors
 from tests.codecs.file_bodies import ARROW, CSV, PARQUET, arrow_file, arrow_stream, csv_file, parquet_file
 from tests.codecs.outcomes import Stopwatch
@@ -164,6 +165,12 @@ def test_more_batches_than_a_request_may_have() -> None:
     refused(TooManyBatchesError, JsonCodec(), json.dumps({"batches": [batch] * (MAX_BATCHES + 1)}).encode())
     metadata = {"request": json.dumps({"batches": [{}] * (MAX_BATCHES + 1)})}
     refused(TooManyBatchesError, SafetensorsCodec(), write_safetensors({}, metadata))
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b""])
+def test_a_longer_first_line_than_a_csv_file_may_have(line_end: bytes) -> None:
+    refused(DecodeError, CSV, b"," * (MAX_HEADER_BYTES + 1) + line_end)
+    refused(TooManyColumnsError, CSV, b"logits,label" + b"," * (MAX_HEADER_BYTES - 13) + b"\n")
 
 
 @pytest.mark.parametrize("more", [0, 1])

@@ -160,8 +160,14 @@ def test_a_region_of_binary_masks_crosses_rows() -> None:
     targets = np.zeros((1, 3, 4), np.int64)
     targets[0, :2, 1:3] = 1
     config = {"mode": "sigmoid"}
-    for batch in (Batch(logits, targets), Batch(logits[:, np.newaxis], targets)):
-        (result,) = compute([batch], config, layout="dense", outputs=["regions"]).batches
+    statistics = Batch(np.empty(0), targets, statistics={"log_odds": np.where(targets, -2.0, 2.0)})
+    for batch, alpha in (
+        (Batch(logits, targets), None),
+        (Batch(logits[:, np.newaxis], targets), None),
+        (Batch(logits[:, np.newaxis], targets), [0.5]),
+        (statistics, [0.5]),
+    ):
+        (result,) = compute([batch], config | {"alpha": alpha}, layout="dense", outputs=["regions"]).batches
         assert result.regions is not None
         assert (result.regions.start.tolist(), result.regions.stop.tolist()) == ([[0, 1]], [[2, 3]])
     (rows,) = compute(
