@@ -48,7 +48,7 @@ EXTRA_HEADERS_S = 1.0
 # Bytes of chunk sizes, extensions and trailers that each byte of a chunked body allows.
 FRAMING_PER_BYTE = 16
 # Seconds between probes of a connection whose client has closed its sending side.
-PROBE_S = 1.0
+PROBE_S = 0.25
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 

@@ -63,6 +63,7 @@ async def get_export(request: Request, run: RunName, query: Annotated[ExportQuer
             try:
                 with file.path.open("wb") as opened:
                     for part in written.write(rows, options):
+                        view.check()
                         opened.write(part)
                         digest.update(part)
             except BaseException:
