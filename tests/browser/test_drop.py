@@ -179,7 +179,7 @@ def test_a_file_is_chosen_by_keyboard(page: Page, server: ServerProcess) -> None
     page.keyboard.press("Escape")
     expect(page.locator(".drop")).to_be_focused()
     # The same file can be chosen again.
-    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_label("Files with predictions").set_input_files(file)
     expect(page.get_by_label("Name of the run")).to_have_value("keys")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("keys")
