@@ -27,7 +27,7 @@ from service.errors import (
     LossServiceError,
 )
 from service.formats.arrays import Body
-from service.formats.attributes import check_attributes
+from service.formats.attributes import check_attribute_count, check_attributes
 from service.formats.part_names import PART_NAMES, PART_OF, required_parts, two_names
 from service.schema.faults import fault
 from service.schema.request import Batch, LossRequest, RequestOptions
@@ -177,7 +177,10 @@ class _Reader:
 
     def _attributes(self, value: Any) -> dict[str, list[Any]] | None:
         if isinstance(value, simdjson.Object):
-            self._brackets_left -= sum(isinstance(value[name], simdjson.Array) for name in _names(value))
+            names = _names(value)
+            # A lookup takes time for each member before it.
+            check_attribute_count(len(names))
+            self._brackets_left -= sum(isinstance(value[name], simdjson.Array) for name in names)
             value = {name: self._attribute(item) for name, item in value.as_dict().items()}
         return check_attributes(value)
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.codecs.base import DecodeOptions
 from service.codecs.json import MAX_OPTION_VALUES, MIN_SPLIT_BYTES, JsonCodec
 from service.codecs.json_arrays import MAX_COUNTED
 from service.codecs.json_size import MAX_TENSOR_VALUES
@@ -23,6 +24,7 @@ from service.errors import (
     InvalidTargetError,
     LossServiceError,
     ShapeError,
+    TooManyAttributesError,
     TooManyValuesError,
     UnknownOutputError,
 )
@@ -337,6 +339,14 @@ class TestBounds:
             error_of_text(where % f'{names}, "z": 1, "z": 2')
         # A lookup in the parsed object for each name takes minutes, counting each name in a list a quarter of an hour.
         assert watch.seconds < 10
+
+    def test_too_many_attributes_are_rejected_before_their_values_are_read(self) -> None:
+        members = ",".join(f'"a{number}": []' for number in range(200_000))
+        body = bytearray(f'{{"logits": [[0, 1]], "targets": [0], "attributes": {{{members}}}}}'.encode())
+        with Stopwatch() as watch, pytest.raises(TooManyAttributesError):
+            CODEC.decode(body, DecodeOptions(with_attributes=True))
+        # Each value by its name takes ten seconds.
+        assert watch.seconds < 2
 
     def test_too_many_option_values_are_rejected_early(self) -> None:
         body = bytearray(b'{"batches": [], "config": {"alpha": [' + b"0," * MAX_OPTION_VALUES + b"0]}}")
