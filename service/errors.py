@@ -25,7 +25,7 @@
   - TooManyElementsError            413 too_many_elements       a batch has more logits or targets than max_elements
   - TooManyExamplesError            413 too_many_examples       the request has more examples than max_examples
   - TooManyBatchesError             413 too_many_batches        the request has too many batches
-  - TooManyRegionsError             413 too_many_regions        the reply would have more than 2^20 regions
+  - TooManyRegionsError             413 too_many_regions        the reply would have more than 2^18 regions
   - TooManyAttributesError          413 too_many_attributes     an example has too many attributes
   - TooManyColumnsError             413 too_many_columns        a CSV file has more than 10 000 columns
   - TooManyValuesError              413 too_many_values         a JSON body has too many values and names
@@ -268,7 +268,7 @@ class TooManyExamplesError(LossServiceError):
 
 
 class TooManyRegionsError(LossServiceError):
-    """The reply would have more than 2^20 regions."""
+    """The reply would have more than 2^18 regions."""
 
     status, code, title = 413, "too_many_regions", "Too many regions"
 

@@ -15,7 +15,7 @@ from service.loss.scores import Scores
 from service.schema.result import BatchResult
 from service.schema.structure import Regions
 
-MAX_REGIONS = 2**20
+MAX_REGIONS = 2**18
 
 
 class RegionFinder:
