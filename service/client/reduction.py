@@ -14,8 +14,8 @@ from service.client.arrays import named_array, package_of, tensor
 from service.errors import InvalidTargetError, NeedsLogitsError, ShapeError
 from service.formats.input_checks import PROBABILITIES, ROWS_CHECKED, look_like_probabilities
 from service.formats.labels import NO_TARGET
-from service.formats.places import Place, place_of
-from service.formats.safetensors import DTYPES, Tensor
+from service.formats.places import place_at
+from service.formats.safetensors import DTYPES, Tensor, as_numbers
 from service.schema.config import LossConfig, Mode
 from service.schema.faults import fault
 from service.schema.request import FROM_STATISTIC, STATISTICS, Column, OnInvalid
@@ -117,17 +117,10 @@ class Reducer:
     def _target_error(
         self, labels: Column, position: int, num_classes: int, offsets: Tensor | None, number: int
     ) -> InvalidTargetError:
-        index = [int(axis) for axis in np.unravel_index(position, labels.shape)]
         ignored = "" if self.config.ignore_index is None else f" and is not ignore_index ({self.config.ignore_index})"
-        msg = f"target {labels[tuple(index)]} is outside [0, {num_classes}){ignored}"
-        return fault(InvalidTargetError, msg, "targets", batch=number, **self._place(index, offsets))
-
-    def _place(self, index: list[int], offsets: Tensor | None) -> Place:
-        if offsets is None:
-            return place_of(index, self.layout)
-        starts = _array(offsets)
-        example = int(np.searchsorted(starts, index[0], "right")) - 1
-        return place_of([example, index[0] - int(starts[example]), *index[1:]], "ragged")
+        msg = f"target {labels.flat[position]} is outside [0, {num_classes}){ignored}"
+        place = place_at(position, labels.shape, None if offsets is None else _array(offsets))
+        return fault(InvalidTargetError, msg, "targets", batch=number, **place)
 
     def _softmax(self, source: _Source, classes: Column) -> dict[str, Column]:
         """The statistics of the elements, of the shape of the targets."""
@@ -245,7 +238,4 @@ def _sigmoid_log_odds(source: _Source, labels: Column, number: int) -> Column:
 
 def _array(sent: Tensor) -> Column:
     """The numbers of a tensor to send."""
-    if sent.dtype == "BF16":
-        bits = np.frombuffer(sent.data, np.uint16).astype(np.uint32) << 16
-        return bits.view(np.float32).reshape(sent.shape)
-    return np.frombuffer(sent.data, DTYPES[sent.dtype]).reshape(sent.shape)
+    return as_numbers(np.frombuffer(sent.data, DTYPES[sent.dtype])).reshape(sent.shape)
