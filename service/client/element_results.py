@@ -41,9 +41,9 @@ def element_results(
     bounds = list(pairwise(accumulate(num_examples, initial=0)))
     offsets: list[Column | None] = [None] * len(bounds)
     if "offsets" in tensors:
-        offsets = [tensors["offsets"][start : stop + 1] for start, stop in bounds]
-        bounds = [(int(of_batch[0]), int(of_batch[-1])) for of_batch in offsets if of_batch is not None]
-        offsets = [of_batch - of_batch[:1] for of_batch in offsets if of_batch is not None]
+        parts = [tensors["offsets"][start : stop + 1] for start, stop in bounds]
+        bounds = [(int(part[0]), int(part[-1])) for part in parts]
+        offsets = [part - part[0] for part in parts]
     shapes = [tuple(shape) for shape in orjson.loads(metadata.get("element_shapes", "[]"))]
     if shapes:
         bounds = list(pairwise(accumulate((int(np.prod(shape)) for shape in shapes), initial=0)))
@@ -56,7 +56,7 @@ def element_results(
         for number, (start, stop) in enumerate(bounds)
     ]
     regions = _regions(metadata, num_examples)
-    return [ElementResults(*parts) for parts in zip(per_element, offsets, regions, strict=True)]
+    return [ElementResults(*batch) for batch in zip(per_element, offsets, regions, strict=True)]
 
 
 def _regions(metadata: Mapping[str, str], num_examples: Sequence[int]) -> Sequence[Regions | None]:
