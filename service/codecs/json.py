@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,7 +18,7 @@ from service.codecs.json_arrays import count_brackets, describe
 from service.codecs.json_reply import json_bytes, loss_reply
 from service.codecs.json_size import MAX_TENSOR_VALUES, check_size
 from service.codecs.json_split import SplitBody, split_arrays
-from service.codecs.json_tensors import TENSOR_PARTS, TensorReader
+from service.codecs.json_tensors import TensorReader
 from service.errors import (
     DecodeError,
     InvalidIdsError,
@@ -170,10 +169,10 @@ class _Reader:
             if name not in parts:
                 loc = ("batches", number, name) if in_list else (name,)
                 raise fault(InvalidRequestError, "missing", *loc, detail=f"batch {number}: {name} missing")
-        read = tensors.read({part: batch[name] for part, name in parts.items() if part in TENSOR_PARTS}, number)
+        logits, targets, offsets, statistics = tensors.read(batch, parts, number)
         ids = self._ids(batch[parts["ids"]], number) if "ids" in parts else None
         attributes = self._attributes(batch["attributes"]) if "attributes" in parts else None
-        return read if ids is None and attributes is None else replace(read, ids=ids, attributes=attributes)
+        return Batch(logits, targets, ids, attributes, offsets, statistics)
 
     def _attributes(self, value: Any) -> dict[str, list[Any]] | None:
         if isinstance(value, simdjson.Object):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,9 +27,11 @@ from service.errors import DecodeError, ShapeError
 from service.formats.arrays import MAX_DIMENSIONS
 from service.formats.ragged import check_offsets
 from service.schema.faults import fault
-from service.schema.request import NO_LOGITS, STATISTICS, Batch, Column, RequestOptions
+from service.schema.request import NO_LOGITS, STATISTICS, Column, RequestOptions
 
-TENSOR_PARTS = ("logits", "targets", *STATISTICS)
+NUMBER_PARTS = frozenset(("logits", *STATISTICS))
+# Logits, targets, offsets and statistics; see `Batch`.
+Tensors: TypeAlias = tuple[Column, Column, Column | None, dict[str, Column] | None]
 
 # Types of simdjson's buffers, and of their numbers; integers first.
 TARGET_KINDS = (("i", np.int64), ("d", np.float64))
@@ -54,15 +56,23 @@ class TensorReader:
         # Lists in the arrays so far, as deep as their layout allows.
         self.num_lists = 0
 
-    def read(self, parts: Mapping[str, Any], number: int) -> Batch:
-        """The batch with these arrays of the document: targets, and logits or statistics."""
-        arrays = {part: self._number_array(array, number, part) for part, array in parts.items() if part != "targets"}
-        targets, offsets = self._target_array(parts["targets"], number)
+    def read(self, batch: Any, parts: Mapping[str, str], number: int) -> Tensors:
+        """The logits, targets, offsets and statistics of a batch.
+
+        Args:
+            batch: An object of the document.
+            parts: The names of its members by part, targets among them.
+            number: Number of the batch, for messages.
+        """
+        arrays = {
+            part: self._number_array(batch[name], number, part) for part, name in parts.items() if part in NUMBER_PARTS
+        }
+        targets, offsets = self._target_array(batch[parts["targets"]], number)
         for part, (_, own) in arrays.items():
             if own is not None and offsets is not None:
                 check_offsets(part, own, offsets, number)
-        values = {part: array for part, (array, _) in arrays.items()}
-        return Batch(values.pop("logits", NO_LOGITS), targets, offsets=offsets, statistics=values or None)
+        logits, _ = arrays.pop("logits", (NO_LOGITS, None))
+        return logits, targets, offsets, {part: values for part, (values, _) in arrays.items()} or None
 
     def check_all(self) -> None:
         """Check every value of the arrays so far; needed if there may be lists in the place of numbers."""
