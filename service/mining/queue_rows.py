@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.mining.queue_table import EPOCH_TYPES, ROWS_AT_ONCE, TYPES
+from service.mining.queue_table import EPOCH_TYPES, ROWS_AT_ONCE, TYPES, dicts_of
 from service.mining.reasons import reason
 from service.mining.requests import QueueRequest
 from service.mining.strategies import suggestions_over_epochs
 from service.queries.sql import literal
 from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
-from service.schema.replies.queues import QueueRow
 
 _CHOSEN = "chosen_rows"
 # JSON has no infinity; so a stored queue is the same as a new one.
@@ -62,15 +60,10 @@ def queue_rows(
 
 def _reasons(rows: pa.Table, class_names: Sequence[str] | None) -> pa.ChunkedArray:
     parts = []
-    for part in rows.to_batches(ROWS_AT_ONCE):
-        sentences = [reason(_without_epochs(row), class_names) for row in cast("list[QueueRow]", part.to_pylist())]
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        sentences = [reason(row, class_names) for row in dicts_of(rows.slice(first, ROWS_AT_ONCE))]
         parts.append(pa.array(sentences, pa.string()))
     return pa.chunked_array(parts, pa.string())
-
-
-def _without_epochs(row: QueueRow) -> QueueRow:
-    """The row without members that its strategy does not have."""
-    return cast(QueueRow, {name: value for name, value in row.items() if name not in EPOCH_TYPES or value is not None})
 
 
 def with_control(rows: pa.Table, ids: pa.Array | Sequence[str]) -> pa.Table:

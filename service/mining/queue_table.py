@@ -82,7 +82,7 @@ class QueueTable:
 
     def dicts(self, first: int = 0, number: int | None = None) -> list[QueueRow]:
         """Some rows as Python objects: `number` of them, default all, from index `first` on."""
-        return _dicts(self.rows.slice(first, number))
+        return dicts_of(self.rows.slice(first, number))
 
     def dicts_at(self, indices: Sequence[int], names: Sequence[str]) -> list[QueueRow]:
         """Selected members of selected rows.
@@ -92,10 +92,11 @@ class QueueTable:
             names: Names of the members; a row lacks a member that its strategy does not have.
         """
         columns = [name for name in names if name in self.rows.column_names]
-        return _dicts(self.rows.select(columns).take(pa.array(indices, pa.int64())))
+        return dicts_of(self.rows.select(columns).take(pa.array(indices, pa.int64())))
 
 
-def _dicts(rows: pa.Table) -> list[QueueRow]:
+def dicts_of(rows: pa.Table) -> list[QueueRow]:
+    """The rows as Python objects, without members that their strategy does not have."""
     optional = [name for name in rows.column_names if name not in TYPES and rows[name].null_count]
     return [
         cast(QueueRow, {name: value for name, value in row.items() if value is not None or name not in optional})
