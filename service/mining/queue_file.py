@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated, BinaryIO, cast
+from typing import Annotated, BinaryIO
 
 import orjson
 import pyarrow as pa
@@ -46,26 +46,16 @@ def read_queue(file: BinaryIO) -> QueueTable:
         ValueError: The file is not one of a queue.
     """
     first = file.readline()
-    if first.endswith(BEFORE_ROWS):
-        head = orjson.loads(first.removesuffix(BEFORE_ROWS) + b"}")
-        parts = _parts_of_lines(file)
-    else:
-        document = orjson.loads(first + file.read())
-        head = {name: value for name, value in _object(document).items() if name != "rows"}
-        parts = iter([document["rows"]])
+    has_lines = first.endswith(BEFORE_ROWS)
+    head = orjson.loads(first.removesuffix(BEFORE_ROWS) + b"}" if has_lines else first + file.read())
     # The head itself, not the adapter's copy: it has the members of later versions too.
     _HEAD.validate_python(head)
+    parts = _parts_of_lines(file) if has_lines else [head.pop("rows")]
     tables = [table_of([])]
     for rows in parts:
         _ROWS.validate_python(rows)
         tables.append(table_of(rows))
-    return QueueTable.of(cast(QueueHead, head), pa.concat_tables(tables, promote_options="permissive"))
-
-
-def _object(document: object) -> dict[str, object]:
-    if not isinstance(document, dict):
-        raise TypeError("the file has no JSON object")
-    return document
+    return QueueTable.of(head, pa.concat_tables(tables, promote_options="permissive"))
 
 
 def _parts_of_lines(file: BinaryIO) -> Iterator[list[QueueRow]]:
