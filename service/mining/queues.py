@@ -52,14 +52,15 @@ def create_queue(
     request = request.by_number(RunClasses(view.snapshot))
     settings = _settings(request, weighting)
     if request.name is not None:
-        check_name("queue", request.name)
         stored = _stored(store, view.snapshot, request.name)
         if stored is not None:
             return _checked(stored, settings), False
     content = _choose(view, request, weighting, reviewed)
     if request.name is not None:
-        new = _add(store, view.snapshot, content, request.name) is not None
-        return _checked(queue(store, view.snapshot, request.name), settings), new
+        named = _add(store, view.snapshot, content, request.name)
+        if named is not None:
+            return named, True
+        return _checked(queue(store, view.snapshot, request.name), settings), False
     names = set(store.documents.names(view.snapshot, FOLDER))
     for number in range(1, NAMES_TRIED):
         name = f"{request.strategy}-{number}"
