@@ -27,9 +27,9 @@ _inlined: Any = njit(**_OPTIONS, forceinline=True)
 
 # 18 digits fit into an int64. Quotients by these powers of ten are far from the ends of float64's range.
 MAX_DIGITS, MAX_POWER = 18, 100
-# How far `_read_usual` may look ahead: a sign, two digits, a dot, three words of digits.
+# Bytes that `_read_usual` may look ahead: a sign, two digits, a dot, three words of digits.
 LOOKAHEAD = 32
-# Where the closing brace of the body is looked for; whitespace may follow it.
+# Bytes at the end of the body that are searched for its closing brace; whitespace may follow it.
 TAIL = 16
 # Bytes whose commas are counted between two checks for a string.
 BLOCK = 4096

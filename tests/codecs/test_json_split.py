@@ -41,7 +41,7 @@ NAMED = (
 )
 BODIES = [NAMED, ONE, BATCHES, ATTRIBUTES, DENSE, RAGGED, LABELS]
 ARRAYS = {NAMED: 4, ONE: 2, BATCHES: 4, ATTRIBUTES: 2, DENSE: 2, RAGGED: 4, LABELS: 2}
-# What JSON's grammar and this reader look at.
+# Bytes and words that mean something to JSON's grammar or to this reader.
 TOKENS = [bytes([byte]) for byte in b'[]{},:"\\0123456789.-+eE \t\n\r\0\f\x80\xff\xc3/nutf']
 TOKENS += [
     b"null",

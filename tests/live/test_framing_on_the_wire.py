@@ -50,7 +50,7 @@ def test_a_refused_request_ends_the_connection(server: ServerProcess, refused: b
     with Connection(server) as connection:
         connection.send(GET + HOST + b"\r\n")
         assert connection.reply()[0] == 200
-        # What follows may be read differently by a proxy, so it must not be answered.
+        # The request after the refused one gets no reply: a proxy may find another request in its bytes.
         connection.send(refused + request(SMALL.content))
         received, content = connection.reply()
         assert (received, json.loads(content)["code"]) == (status, code)
