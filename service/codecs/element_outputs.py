@@ -9,6 +9,7 @@ import numpy as np
 from service.codecs.json_elements import regions_json
 from service.codecs.json_reply import json_text
 from service.errors import TooManyRegionsError
+from service.formats.ragged import offsets_of
 from service.formats.safetensors import LARGEST_HEADER_BYTES
 from service.schema.request import REGIONS, Column
 from service.schema.result import BatchResult, LossResult
@@ -67,8 +68,7 @@ def _offsets(batches: tuple[BatchResult, ...]) -> Column | None:
     offsets = [batch.offsets for batch in batches if batch.offsets is not None]
     if not offsets:
         return None
-    lengths = np.concatenate([np.diff(of_batch) for of_batch in offsets])
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    return offsets_of(np.concatenate([np.diff(of_batch) for of_batch in offsets]))
 
 
 def _regions(batches: tuple[BatchResult, ...]) -> str:

@@ -14,6 +14,7 @@ import simdjson
 from service.errors import InvalidLogitError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.arrays import Body
 from service.formats.places import NESTED_HINT, place_of
+from service.formats.ragged import offsets_of
 from service.schema.faults import element_text, fault
 from service.schema.request import Column
 from service.schema.structure import Layout
@@ -85,9 +86,7 @@ def ragged_extent(array: Any, number: int, part: str) -> Extent:
             width = _length(elements[0]) if isinstance(elements[0], simdjson.Array) else -1
         if isinstance(elements[0], simdjson.Array) or width >= 0:
             _check_lists(elements, (lengths[-1], width), number, part, (row,))
-    total = sum(lengths)
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    total, offsets = sum(lengths), offsets_of(lengths)
     if width is None or width < 0:
         return Extent((total,), 2, 1 + len(lengths), offsets)
     return Extent((total, width), 3, 1 + len(lengths) + total, offsets)

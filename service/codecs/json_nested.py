@@ -24,6 +24,7 @@ from service.codecs.json_numbers import (
     last_brace,
 )
 from service.formats.arrays import MAX_DIMENSIONS
+from service.formats.ragged import offsets_of
 from service.loss.kernels import cpu_compile
 from service.loss.kernels.cpu_compile import compiled
 
@@ -74,8 +75,7 @@ def read_nested(
     lengths.resize(num_lists, refcheck=False)
     shape, offsets = [int(size) for size in sizes[:depth]], None
     if _DIFFERENT in shape:
-        shape[:2], offsets = [-1], np.zeros(num_lists + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        shape[:2], offsets = [-1], offsets_of(lengths)
     del lengths
     if integers and all_integers:
         if max(-numbers.min(), numbers.max()) >= EXACT_BELOW:

@@ -13,6 +13,7 @@ from service.formats.arrays import MAX_DIMENSIONS
 from service.formats.arrow_types import is_list, plain
 from service.formats.columns import Array, ColumnError, RowLengthError, floats, objects_or_numbers
 from service.formats.places import Place, place_at
+from service.formats.ragged import offsets_of
 from service.schema.structure import Layout
 
 
@@ -93,8 +94,7 @@ def _rows_joined(lists: NestedLists, name: str) -> NestedLists:
     if not is_list(column.type):
         raise ColumnError("in the layout ragged a row is a list of elements", 0 if len(column) else None, name)
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    offsets = offsets_of(lengths)
     return NestedLists(plain(column.flatten()), (int(offsets[-1]),), offsets)
 
 

@@ -1,12 +1,25 @@
-"""Ragged batches: the examples of every part have the same numbers of elements."""
+"""Ragged batches: offsets of the examples, and a check that every part has the same numbers of elements."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from service.errors import ShapeError
 from service.schema.faults import fault
 from service.schema.request import Column
+
+
+def offsets_of(lengths: Sequence[int] | Column) -> Column:
+    """The offsets (N + 1,) int64 of N lists in a row: the first item of each, and the end of the last one.
+
+    Args:
+        lengths: Length of each list.
+    """
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def check_offsets(part: str, values: Column, targets: Column, number: int) -> None:
