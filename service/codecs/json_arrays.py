@@ -28,15 +28,18 @@ class Extent(NamedTuple):
 
     Args:
         shape: Shape of the array that they become; (T,) or (T, C) of ragged ones, with all elements in a row.
-        depth: Number of lists in each other.
         num_lists: Number of lists, the outermost included.
         offsets: (N + 1,) int64, the first element of each example of ragged lists; None for regular ones.
     """
 
     shape: tuple[int, ...]
-    depth: int
     num_lists: int
     offsets: Column | None = None
+
+    @property
+    def depth(self) -> int:
+        """Number of lists in each other."""
+        return len(self.shape) + (self.offsets is not None)
 
 
 def count_brackets(body: Body | bytes) -> int:
@@ -65,7 +68,7 @@ def regular_extent(array: Any, number: int, part: str, max_depth: int) -> Extent
         shape.append(_length(first))
         first = first[0] if shape[-1] else None
     _check_lists(array, tuple(shape), number, part, ())
-    return Extent(tuple(shape), len(shape), 1 + sum(accumulate(shape[:-1], int.__mul__)))
+    return Extent(tuple(shape), 1 + sum(accumulate(shape[:-1], int.__mul__)))
 
 
 def ragged_extent(array: Any, number: int, part: str) -> Extent:
@@ -88,8 +91,8 @@ def ragged_extent(array: Any, number: int, part: str) -> Extent:
             _check_lists(elements, (lengths[-1], width), number, part, (row,))
     total, offsets = sum(lengths), offsets_of(lengths)
     if width is None or width < 0:
-        return Extent((total,), 2, 1 + len(lengths), offsets)
-    return Extent((total, width), 3, 1 + len(lengths) + total, offsets)
+        return Extent((total,), 1 + len(lengths), offsets)
+    return Extent((total, width), 1 + len(lengths) + total, offsets)
 
 
 def _check_list(array: Any, number: int, part: str) -> None:
