@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ import httpx
 import orjson
 
 from service.client.arrays import as_plain
-from service.client.batches import SentBatch
+from service.client.batches import SentBatch, sent_batch
 from service.client.errors import UnexpectedReplyError, error_of
 from service.client.reduction import Reducer, needed_statistics
 from service.client.results import HeldConfig
@@ -34,6 +35,8 @@ T = TypeVar("T")
 ConfigFields = LossConfig | Mapping[str, object]
 ConfigLike = ConfigFields | str | None
 """A configuration, its members, the `config_id` of one that the service holds, or None for all defaults."""
+Converter = Callable[[Any, int], SentBatch]
+"""Converts a batch in one of the forms that `sent_batch` takes, and its number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,13 +190,19 @@ def divisor(fields: Mapping[str, Any]) -> DivisorName | float:
     return divisor_of(fields.get("layout", "rows"), fields.get("divisor"))
 
 
-def reducer(config: LossConfig, fields: Mapping[str, Any]) -> Reducer:
-    """The reducer of the logits of a request, for the statistics that its outputs need.
+def converter(fields: Mapping[str, Any], config: LossConfig | None) -> Converter:
+    """The conversion of the batches of a request for sending.
 
     Args:
-        config: Its configuration.
-        fields: Its members; see `loss_fields`.
+        fields: Members of the request; see `loss_fields`.
+        config: Its configuration, to send the statistics that its outputs need in place of logits; None: send the
+            logits.
     """
+    reducer = None if config is None else _reducer(config, fields)
+    return partial(sent_batch, on_invalid=fields["on_invalid"], reducer=reducer, layout=fields.get("layout", "rows"))
+
+
+def _reducer(config: LossConfig, fields: Mapping[str, Any]) -> Reducer:
     options = RequestOptions.parse({name: value for name, value in fields.items() if name not in CONFIG_FIELDS})
     outputs = {*options.outputs, *options.elements, *(["prediction"] if options.with_regions else [])}
     return Reducer(config, options.layout, needed_statistics(config.mode, outputs), options.on_invalid)

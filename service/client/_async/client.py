@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Unpack
 
 from service.client import calls
 from service.client._async.connection import AsyncConnection
 from service.client._async.runs import AsyncRunClient
-from service.client._async.streams import AsyncLossStream, Converter, stream_results
-from service.client.batches import SentBatch, sent_batch
-from service.client.calls import ConfigFields, ConfigLike, Structure
+from service.client._async.streams import AsyncLossStream, stream_results
+from service.client.batches import SentBatch
+from service.client.calls import ConfigFields, ConfigLike, Converter, Structure
 from service.client.concurrency import AsyncBatches
 from service.client.errors import ConnectionFailedError
 from service.client.grouping import Progress
@@ -118,8 +117,7 @@ class AsyncLossClient(AsyncConnection):
             structure: As for `loss`.
         """
         fields = calls.loss_fields(config, outputs, top_k, on_invalid, **structure)
-        reducer = calls.reducer(await self._config(config), fields) if reduce else None
-        convert = partial(sent_batch, on_invalid=on_invalid, reducer=reducer, layout=structure.get("layout", "rows"))
+        convert = calls.converter(fields, await self._config(config) if reduce else None)
         sent = [convert(batch, number) for number, batch in enumerate(batches)]
         return await self.send(calls.loss_call(sent, fields))
 
@@ -167,9 +165,7 @@ class AsyncLossClient(AsyncConnection):
             """Sets the reduction of the totals, too."""
             held = await self._config(config)
             totals.reduction = held.reduction
-            reducer = calls.reducer(held, fields) if reduce else None
-            layout = structure.get("layout", "rows")
-            return partial(sent_batch, on_invalid=on_invalid, reducer=reducer, layout=layout)
+            return calls.converter(fields, held if reduce else None)
 
         return AsyncLossStream(totals, stream_results(batches, send, converter, totals, progress))
 

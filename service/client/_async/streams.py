@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
 
 from service.client.batches import SentBatch
+from service.client.calls import Converter
 from service.client.concurrency import AsyncBackground, AsyncBatches, async_enumerate
 from service.client.errors import shift_batches
 from service.client.grouping import Grouping, Progress
 from service.errors import LossServiceError
 from service.schema.result import BatchResult, LossResult, Totals
-
-# Converts a batch in one of the forms that `sent_batch` takes, and its number.
-Converter = Callable[[Any, int], SentBatch]
 
 
 class AsyncLossStream(AsyncIterator[BatchResult]):

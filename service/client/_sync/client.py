@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Unpack
 
 from service.client import calls
 from service.client._sync.connection import Connection
 from service.client._sync.runs import RunClient
-from service.client._sync.streams import Converter, LossStream, stream_results
-from service.client.batches import SentBatch, sent_batch
-from service.client.calls import ConfigFields, ConfigLike, Structure
+from service.client._sync.streams import LossStream, stream_results
+from service.client.batches import SentBatch
+from service.client.calls import ConfigFields, ConfigLike, Converter, Structure
 from service.client.concurrency import Batches
 from service.client.errors import ConnectionFailedError
 from service.client.grouping import Progress
@@ -119,8 +118,7 @@ class LossClient(Connection):
             structure: As for `loss`.
         """
         fields = calls.loss_fields(config, outputs, top_k, on_invalid, **structure)
-        reducer = calls.reducer(self._config(config), fields) if reduce else None
-        convert = partial(sent_batch, on_invalid=on_invalid, reducer=reducer, layout=structure.get("layout", "rows"))
+        convert = calls.converter(fields, self._config(config) if reduce else None)
         sent = [convert(batch, number) for number, batch in enumerate(batches)]
         return self.send(calls.loss_call(sent, fields))
 
@@ -168,9 +166,7 @@ class LossClient(Connection):
             """Sets the reduction of the totals, too."""
             held = self._config(config)
             totals.reduction = held.reduction
-            reducer = calls.reducer(held, fields) if reduce else None
-            layout = structure.get("layout", "rows")
-            return partial(sent_batch, on_invalid=on_invalid, reducer=reducer, layout=layout)
+            return calls.converter(fields, held if reduce else None)
 
         return LossStream(totals, stream_results(batches, send, converter, totals, progress))
 
