@@ -46,6 +46,13 @@ def num_levels(kind: pa.DataType) -> int:
     return 1 + num_levels(kind.value_type) if is_list(kind) else 0
 
 
+def in_lists(kind: pa.DataType, levels: int) -> pa.DataType:
+    """The type of values in so many lists in each other; `num_levels` counts them."""
+    for _ in range(levels):
+        kind = pa.list_(kind)
+    return kind
+
+
 def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Decode a column to one array of its `plain_type`, without a copy if it is one already.
 

@@ -9,7 +9,7 @@ from service.cli.score.chunks import Chunk
 from service.cli.score.options import ScoringOptions
 from service.codecs.arrow.columns import element_levels, nested_column, regions_column
 from service.codecs.element_outputs import PREFIX
-from service.formats.arrow_types import id_type
+from service.formats.arrow_types import id_type, in_lists
 from service.formats.labels import NO_TARGET
 from service.schema.request import REGIONS, Column
 from service.schema.result import BatchResult, denominator, divided_by
@@ -59,9 +59,7 @@ def _targets(targets: Column, offsets: Column | None) -> pa.Array:
 
 
 def _column(values: Column, offsets: Column | None = None, missing: Column | None = None) -> pa.Array:
-    kind = pa.from_numpy_dtype(values.dtype)
-    for _ in range(element_levels(values, offsets)):
-        kind = pa.list_(kind)
+    kind = in_lists(pa.from_numpy_dtype(values.dtype), element_levels(values, offsets))
     return nested_column(values, offsets, kind, missing)
 
 

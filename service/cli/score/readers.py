@@ -16,7 +16,7 @@ from service.cli.errors import DataError, UsageError
 from service.cli.score.columns import ColumnNames
 from service.cli.score.sources import Source
 from service.formats.arrays import MAX_DIMENSIONS
-from service.formats.arrow_types import num_levels
+from service.formats.arrow_types import in_lists, num_levels
 from service.formats.column_names import ResolvedColumns
 from service.formats.columns import ColumnError
 from service.formats.csv_dialect import DialectError
@@ -150,10 +150,7 @@ def _parse_json(text: bytes, where: str) -> Any:
 def _number_type(values: Iterable[Any]) -> pa.DataType:
     """float64, in as many lists as the first value that is not empty."""
     levels = next((levels for levels in map(_levels, values) if levels is not None), 1)
-    kind = pa.float64()
-    for _ in range(min(levels, MAX_DIMENSIONS)):
-        kind = pa.list_(kind)
-    return kind
+    return in_lists(pa.float64(), min(levels, MAX_DIMENSIONS))
 
 
 def _levels(value: Any) -> int | None:

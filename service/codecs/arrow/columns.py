@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from service.codecs.element_outputs import PREFIX
-from service.formats.arrow_types import num_levels
+from service.formats.arrow_types import in_lists, num_levels
 from service.schema.request import REGIONS, Column
 from service.schema.result import BatchResult
 
@@ -65,10 +65,7 @@ class ReplyColumns:
         return pa.schema([identity, *examples, *elements, *regions])
 
     def _type(self, name: str, levels: int) -> pa.DataType:
-        kind = pa.int64() if name in INTEGERS else self.float_type
-        for _ in range(levels):
-            kind = pa.list_(kind)
-        return kind
+        return in_lists(pa.int64() if name in INTEGERS else self.float_type, levels)
 
 
 def element_levels(values: Column, offsets: Column | None) -> int:
