@@ -77,6 +77,13 @@ def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return plain(column)
 
 
+def innermost(column: pa.Array) -> pa.Array:
+    """The values in the nested lists of a decoded column, or the column itself; see `plain`."""
+    while is_list(column.type):
+        column = plain(column.flatten())
+    return column
+
+
 def id_type(ids: Collection[str | int]) -> pa.DataType:
     """The type of a column of ids: integers of 64 bits, signed or else unsigned, if it can hold all; otherwise text.
 

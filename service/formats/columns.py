@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from service.formats.arrow_types import is_list, is_number, is_text, plain
+from service.formats.arrow_types import innermost, is_list, is_number, is_text, plain
 from service.formats.ids import IdError, described, id_list
 from service.formats.labels import ClassNames, LabelError, class_labels, number_labels
 from service.formats.places import NESTED_HINT
@@ -154,8 +154,7 @@ def one_array(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
 
 def num_objects(column: pa.Array) -> int:
     """The number of labels in a column, or in its lists, that become Python objects."""
-    while is_list(column.type):
-        column = plain(column.flatten())
+    column = innermost(column)
     return 0 if _is_numeric(column) else len(column)
 
 

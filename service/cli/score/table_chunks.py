@@ -13,7 +13,7 @@ from service.cli.score.column_values import ArrowValues, JsonValues, Values
 from service.cli.score.readers import READERS
 from service.cli.score.sources import Source
 from service.cli.score.table_rows import NestedRows, PlainRows, Rows
-from service.formats.arrow_types import innermost_type, is_list, plain
+from service.formats.arrow_types import innermost, innermost_type, is_list, plain
 from service.formats.column_names import ResolvedColumns
 from service.formats.columns import Array
 from service.schema.structure import Layout
@@ -81,14 +81,7 @@ def _row_values(column: pa.Array, layout: Layout) -> Array | int:
     if not is_list(column.type) or not len(present):
         return 1
     if layout != "ragged":
-        return _num_values(present.slice(0, 1))
+        return len(innermost(present.slice(0, 1)))
     lengths: Array = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    elements = plain(present.flatten())
-    lengths *= _num_values(elements.slice(0, 1)) if len(elements) else 0
+    lengths *= len(innermost(plain(present.flatten()).slice(0, 1)))
     return lengths
-
-
-def _num_values(column: pa.Array) -> int:
-    while is_list(column.type):
-        column = plain(column.flatten())
-    return len(column)
