@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from service.errors import LossServiceError, RunDamagedError, StorageUnavailableError
 from service.schema.faults import error_items, summary
-from service.storage.errors import is_of_machine
+from service.storage.errors import cause_of, is_of_machine
 
 # Newest format of `run.json` and of the footers of data files that this version reads; it writes this one.
 FORMAT = 1
@@ -40,7 +40,7 @@ def named_damage(path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as err:
-        cause = (isinstance(err, StorageUnavailableError) and err.__cause__) or err
+        cause = cause_of(err)
         if is_of_machine(err):
             if isinstance(err, StorageUnavailableError):
                 raise

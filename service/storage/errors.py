@@ -47,9 +47,14 @@ def storage_errors(place: str = "the data directory", of: type[Exception] = OSEr
         raise StorageUnavailableError(f"{place} cannot be used: {reason}", headers={"Retry-After": "30"}) from err
 
 
+def cause_of(err: BaseException) -> BaseException:
+    """The error that `storage_errors` has converted, or the error itself."""
+    return (isinstance(err, StorageUnavailableError) and err.__cause__) or err
+
+
 def is_of_machine(err: BaseException) -> bool:
     """True if an error of reading a file says nothing about the file, and may be gone soon."""
-    cause = (isinstance(err, StorageUnavailableError) and err.__cause__) or err
+    cause = cause_of(err)
     if isinstance(cause, OSError):
         # A parser raises OSError without a number.
         return cause.errno is not None and cause.errno not in OF_ONE_FILE
