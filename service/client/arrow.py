@@ -11,9 +11,8 @@ from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetEr
 from service.formats.arrow_types import plain
 from service.formats.column_names import ResolvedColumns, find_columns
 from service.formats.columns import ColumnError, RowLengthError, ids_of_column, labels_as_sent, matrix
-from service.formats.nested import nested_labels, nested_lists, nested_logits
+from service.formats.nested import nested_columns, nested_labels, nested_logits
 from service.formats.part_names import NamesError
-from service.formats.ragged import check_offsets
 from service.schema.faults import fault
 from service.schema.request import Column, Ids
 from service.schema.structure import Layout
@@ -42,24 +41,14 @@ def table_parts(table: Any, number: int, layout: Layout) -> Mapping[str, object]
 
 def _nested_parts(table: Any, names: ResolvedColumns, number: int, layout: Layout) -> dict[str, Column]:
     """The logits or statistics and the labels of nested lists, and the offsets of ragged ones."""
-    if len(names.logits) > 1:
-        msg = f"the layout {layout} needs a column logits of lists, not one column for each class"
-        raise fault(InvalidRequestError, msg, "logits", batch=number)
-    part = ""
+    columns = {name: table.column(name) for name in (*names.numbers, names.targets)}
     try:
-        lists = {part: nested_lists(table.column(part), part, layout) for part in names.numbers}
+        lists, targets = nested_columns(columns, names, layout, number)
         parts = {part: nested_logits(values, part, keep_missing=part != "logits") for part, values in lists.items()}
-        part = "targets"
-        targets = nested_lists(table.column(names.targets), part, layout)
     except ColumnError as err:
-        raise _fault(err, err.column or part, number) from err
-    parts["targets"] = nested_labels(targets)
-    if targets.offsets is None:
-        return parts
-    for part, values in lists.items():
-        if values.offsets is not None:
-            check_offsets(part, values.offsets, targets.offsets, number)
-    return parts | {"offsets": targets.offsets}
+        raise _fault(err, err.column if err.column in names.numbers else "targets", number) from err
+    offsets = {} if targets.offsets is None else {"offsets": targets.offsets}
+    return parts | {"targets": nested_labels(targets)} | offsets
 
 
 def table_labels(table: Any, number: int) -> Column:

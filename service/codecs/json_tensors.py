@@ -69,8 +69,7 @@ class TensorReader:
         }
         targets, offsets = self._target_array(batch[parts["targets"]], number)
         for part, (_, own) in arrays.items():
-            if own is not None and offsets is not None:
-                check_offsets(part, own, offsets, number)
+            check_offsets(part, own, offsets, number)
         logits, _ = arrays.pop("logits", (NO_LOGITS, None))
         return logits, targets, offsets, {part: values for part, (values, _) in arrays.items()} or None
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
+from service.errors import InvalidRequestError
 from service.formats.arrays import MAX_DIMENSIONS
 from service.formats.arrow_types import is_list, plain
+from service.formats.column_names import ResolvedColumns
 from service.formats.columns import Array, ColumnError, RowLengthError, floats, objects_or_numbers
 from service.formats.places import Place, place_at
-from service.formats.ragged import offsets_of
+from service.formats.ragged import check_offsets, offsets_of
+from service.schema.faults import fault
 from service.schema.structure import Layout
+
+Columns: TypeAlias = Mapping[str, pa.Array | pa.ChunkedArray]
 
 
 class NestedLists(NamedTuple):
@@ -33,6 +39,42 @@ class NestedLists(NamedTuple):
     def place(self, position: int) -> Place:
         """The place of a value, or of a list, by its position among all of them."""
         return place_at(position, self.shape, self.offsets)
+
+
+class NestedColumns(NamedTuple):
+    """The lists in the columns of dense or ragged examples.
+
+    Args:
+        numbers: Those of the logits or statistics, by the names of their columns.
+        targets: Those of the targets.
+    """
+
+    numbers: dict[str, NestedLists]
+    targets: NestedLists
+
+
+def nested_columns(columns: Columns, names: ResolvedColumns, layout: Layout, number: int) -> NestedColumns:
+    """Find the values in the columns of a batch; see `nested_lists`.
+
+    Args:
+        columns: At least those of logits or statistics, and of targets.
+        names: Their names.
+        layout: `dense` or `ragged`.
+        number: Number of the batch, for messages.
+
+    Raises:
+        InvalidRequestError: There is a column for each class.
+        ShapeError: An example has other numbers of logits and of targets.
+        ColumnError: See `nested_lists`.
+    """
+    if len(names.logits) > 1:
+        msg = f"the layout {layout} needs a column logits of lists, not one column for each class"
+        raise fault(InvalidRequestError, msg, "logits", batch=number)
+    numbers = {name: nested_lists(columns[name], name, layout) for name in names.numbers}
+    targets = nested_lists(columns[names.targets], names.targets, layout)
+    for name, lists in numbers.items():
+        check_offsets(name, lists.offsets, targets.offsets, number)
+    return NestedColumns(numbers, targets)
 
 
 def nested_lists(column: pa.Array | pa.ChunkedArray, name: str, layout: Layout) -> NestedLists:

@@ -22,18 +22,20 @@ def offsets_of(lengths: Sequence[int] | Column) -> Column:
     return offsets
 
 
-def check_offsets(part: str, values: Column, targets: Column, number: int) -> None:
+def check_offsets(part: str, values: Column | None, targets: Column | None, number: int) -> None:
     """Check that the lists of a part and of the targets of a batch have the same lengths.
 
     Args:
         part: `logits`, or a statistic.
-        values: (N + 1,) offsets of its lists.
+        values: (N + 1,) offsets of its lists; None if they are not ragged.
         targets: The same of the targets.
         number: Number of the batch, for messages.
 
     Raises:
         ShapeError: There are more lists of one kind, or two have different lengths; names the row.
     """
+    if values is None or targets is None:
+        return
     if len(values) != len(targets):
         msg = f"{len(targets) - 1} lists of targets for {len(values) - 1} lists of {part}"
         raise fault(ShapeError, msg, "targets", batch=number)

@@ -14,8 +14,7 @@ from service.errors import ShapeError
 from service.formats.arrow_types import num_levels
 from service.formats.column_names import ResolvedColumns
 from service.formats.columns import Array, ColumnError, matrix
-from service.formats.nested import NestedLists, nested_labels, nested_lists, nested_logits
-from service.formats.ragged import check_offsets
+from service.formats.nested import nested_columns, nested_labels, nested_logits
 from service.schema.request import NO_LOGITS, Batch
 
 
@@ -93,17 +92,18 @@ class NestedRows:
     def batch(self, table: pa.Table, values: Values, first_row: int) -> Batch:
         """See `Rows.batch`."""
         columns, reading = self._columns, self._reading
-        targets = values.nested_targets(table.column(columns.targets), first_row)
+        arrays = {name: table.column(name) for name in columns.numbers}
+        arrays[columns.targets] = values.nested_targets(table.column(columns.targets), first_row)
         try:
-            lists = {name: nested_lists(table.column(name), name, reading.layout) for name in columns.numbers}
-            labels = nested_lists(targets, columns.targets, reading.layout)
+            lists, labels = nested_columns(arrays, columns, reading.layout, 0)
             keep_missing = reading.keep_missing or bool(columns.statistics)
             numbers = {name: nested_logits(lists[name], name, keep_missing=keep_missing) for name in columns.numbers}
         except ColumnError as err:
             if err.row is not None:
                 err.row += first_row
             raise
-        self._check_offsets(lists, labels, first_row)
+        except ShapeError as err:
+            raise DataError(f"{self._source.path}{place_in_file(err, first_row)}") from err
         numbers = {name: self._checked(array, name, first_row) for name, array in numbers.items()}
         logits = numbers[columns.logits[0]] if columns.logits else NO_LOGITS
         sent = nested_labels(labels)
@@ -116,15 +116,6 @@ class NestedRows:
         whole = reading.element_labels(sent, columns.targets, first_row, labels.offsets, soft=soft)
         statistics = {name: numbers[name] for name in columns.statistics}
         return Batch(logits, whole, offsets=labels.offsets, statistics=statistics or None)
-
-    def _check_offsets(self, lists: dict[str, NestedLists], labels: NestedLists, first_row: int) -> None:
-        for name, own in lists.items():
-            if own.offsets is None or labels.offsets is None:
-                continue
-            try:
-                check_offsets(name, own.offsets, labels.offsets, 0)
-            except ShapeError as err:
-                raise DataError(f"{self._source.path}{place_in_file(err, first_row)}") from err
 
     def _checked(self, values: Array, name: str, first_row: int) -> Array:
         """The values, of which a row or element has the shape of those before it; no elements have any shape."""

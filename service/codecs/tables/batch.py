@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -33,9 +32,8 @@ from service.formats.columns import (
     num_objects,
     one_array,
 )
-from service.formats.nested import nested_labels, nested_lists, nested_logits
+from service.formats.nested import Columns, nested_columns, nested_labels, nested_logits
 from service.formats.part_names import NamesError, first_duplicate
-from service.formats.ragged import check_offsets
 from service.schema.faults import fault
 from service.schema.request import NO_LOGITS, Batch, RequestOptions
 from service.schema.structure import Layout
@@ -175,10 +173,7 @@ def batch_of(rows: pa.Table | pa.RecordBatch, columns: ResolvedColumns, number: 
         raise column_fault(err, columns, number) from err
 
 
-Arrays = Mapping[str, pa.Array | pa.ChunkedArray]
-
-
-def _rows(arrays: Arrays, columns: ResolvedColumns, number: int, options: BatchOptions) -> Batch:
+def _rows(arrays: Columns, columns: ResolvedColumns, number: int, options: BatchOptions) -> Batch:
     """The batch of the layout `rows`."""
     logits = NO_LOGITS
     if columns.logits:
@@ -189,16 +184,9 @@ def _rows(arrays: Arrays, columns: ResolvedColumns, number: int, options: BatchO
     return Batch(logits, labels_as_sent(targets, columns.targets, 0), statistics=statistics or None)
 
 
-def _nested(arrays: Arrays, columns: ResolvedColumns, number: int, options: BatchOptions) -> Batch:
+def _nested(arrays: Columns, columns: ResolvedColumns, number: int, options: BatchOptions) -> Batch:
     """The batch of the layout `dense` or `ragged`."""
-    if len(columns.logits) > 1:
-        msg = f"the layout {options.layout} needs a column logits of lists, not one column for each class"
-        raise fault(InvalidRequestError, msg, "logits", batch=number)
-    lists = {name: nested_lists(arrays[name], name, options.layout) for name in columns.numbers}
-    targets = nested_lists(arrays[columns.targets], columns.targets, options.layout)
-    for name, values in lists.items():
-        if values.offsets is not None and targets.offsets is not None:
-            check_offsets(name, values.offsets, targets.offsets, number)
+    lists, targets = nested_columns(arrays, columns, options.layout, number)
     check_rows(num_objects(targets.values), options.max_rows)
     keep_missing = options.keep_missing or bool(columns.statistics)
     parts = {name: nested_logits(values, name, keep_missing=keep_missing) for name, values in lists.items()}
