@@ -12,7 +12,7 @@ from service.formats.arrow_types import plain
 from service.formats.column_names import ResolvedColumns, find_columns
 from service.formats.columns import ColumnError, RowLengthError, ids_of_column, labels_as_sent, matrix
 from service.formats.nested import nested_columns, nested_labels, nested_logits
-from service.formats.part_names import NamesError
+from service.formats.part_names import OFFSETS, NamesError
 from service.schema.faults import fault
 from service.schema.request import Column, Ids
 from service.schema.structure import Layout
@@ -47,7 +47,7 @@ def _nested_parts(table: Any, names: ResolvedColumns, number: int, layout: Layou
         parts = {part: nested_logits(values, part, keep_missing=part != "logits") for part, values in lists.items()}
     except ColumnError as err:
         raise _fault(err, err.column if err.column in names.numbers else "targets", number) from err
-    offsets = {} if targets.offsets is None else {"offsets": targets.offsets}
+    offsets = {} if targets.offsets is None else {OFFSETS: targets.offsets}
     return parts | {"targets": nested_labels(targets)} | offsets
 
 

@@ -9,13 +9,11 @@ from typing import Any
 from service.client.arrays import check_ids, named_array, package_of, targets_tensor, tensor
 from service.client.reduction import Reducer
 from service.errors import InvalidRequestError
-from service.formats.part_names import PART_NAMES, NamesError, find_name, required_parts
+from service.formats.part_names import OFFSETS, PART_NAMES, NamesError, find_name, required_parts
 from service.formats.safetensors import Tensor
 from service.schema.faults import fault
 from service.schema.request import STATISTICS, Ids, OnInvalid
 from service.schema.structure import Layout
-
-OFFSETS = "offsets"
 
 
 @dataclass(frozen=True, eq=False)

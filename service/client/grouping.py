@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from service.client.batches import SentBatch
+from service.formats.part_names import OFFSETS
 
 # Large enough to make the overhead of a request negligible, small enough for many requests at a time in a service.
 GROUP_BYTES = 16 * 1024 * 1024
@@ -55,6 +56,6 @@ def _layout(batch: SentBatch) -> tuple[object, ...]:
     tensors = [
         (part, tensor.dtype, tensor.shape[1:])
         for part, tensor in batch.tensors.items()
-        if part not in ("targets", "offsets")
+        if part not in ("targets", OFFSETS)
     ]
     return batch.num_classes, *tensors

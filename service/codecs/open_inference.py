@@ -18,7 +18,7 @@ from service.codecs.json_reply import excluded_examples, hardest_examples, json_
 from service.errors import DecodeError, InvalidRequestError, UnknownOutputError
 from service.formats.arrays import Body
 from service.formats.ids import ids_of_batch
-from service.formats.part_names import required_parts
+from service.formats.part_names import OFFSETS, required_parts
 from service.formats.strict_json import read_strict_json
 from service.schema.faults import fault, unknown_fault
 from service.schema.json_values import JsonObject
@@ -112,7 +112,7 @@ def decode_request(body: Body, header_length: int | None) -> InferRequest:
 
 def _batch(tensors: dict[str, Column], ids: list[str | int] | None) -> Batch:
     statistics = {name: tensors[name] for name in STATISTICS if name in tensors}
-    logits, offsets = tensors.get("logits", NO_LOGITS), tensors.get("offsets")
+    logits, offsets = tensors.get("logits", NO_LOGITS), tensors.get(OFFSETS)
     return Batch(logits, tensors["targets"], ids, offsets=offsets, statistics=statistics or None)
 
 

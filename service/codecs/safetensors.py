@@ -24,7 +24,7 @@ from service.errors import (
 from service.formats.arrays import Body
 from service.formats.attributes import check_attributes
 from service.formats.ids import described, ids_of_batch
-from service.formats.part_names import PART_NAMES, PART_OF, NamesError, find_name, required_parts
+from service.formats.part_names import OFFSETS, PART_NAMES, PART_OF, NamesError, find_name, required_parts
 from service.formats.safetensors import DTYPES as FILE_DTYPES
 from service.formats.safetensors import Header, parse_header, read_safetensors, write_safetensors
 from service.formats.strict_json import read_strict_json
@@ -35,8 +35,6 @@ from service.schema.result import LossResult
 CACHED_HEADER_BYTES = 4096
 # The accepted dtypes of tensors.
 DTYPES = {name: dtype for name, dtype in FILE_DTYPES.items() if dtype.kind != "c"} | {"BF16": np.dtype(bfloat16)}
-# A tensor like the parts that every format has.
-OFFSETS = "offsets"
 TENSOR_OF = {**PART_OF, OFFSETS: OFFSETS}
 NAME = re.compile(rf"({'|'.join(TENSOR_OF)})(?:\.(0|[1-9][0-9]{{0,8}}))?")
 # Text cannot be in tensors: labels and ids may be in the metadata instead.

@@ -16,6 +16,8 @@ PART_NAMES: Mapping[str, tuple[str, ...]] = {
     "ids": ID_NAMES,
     **{name: (name,) for name in STATISTICS},
 }
+# Like a part, of ragged examples that are not in lists.
+OFFSETS = "offsets"
 _STATISTICS = frozenset(STATISTICS)
 PART_OF: Mapping[str, str] = {name: part for part, names in PART_NAMES.items() for name in names}
 

@@ -13,10 +13,10 @@ from service.cli.score.chunks import Chunk, Reading
 from service.cli.score.sources import Source
 from service.formats.column_names import ResolvedColumns
 from service.formats.columns import Array, ColumnError, ids_of
+from service.formats.part_names import OFFSETS
 from service.formats.safetensors import as_numbers, read_safetensors
 from service.schema.request import NO_LOGITS
 
-OFFSETS = "offsets"
 Arrays = Mapping[str, Array]
 
 
