@@ -184,7 +184,9 @@ def _reduce_lanes(
     """Reduce elements with few classes, each in its lane."""
     moments, with_positions = flags
     if per_example > 0:
-        load_elements(logits, num_classes, per_example, first, count, 0, classes, block, row[0])
+        # For a literal 0 numba would compile `load_elements` once more.
+        begin = np.int64(0)
+        load_elements(logits, num_classes, per_example, first, count, begin, classes, block, row[0])
     else:
         load_rows(logits[first : first + count], classes, block, row[0])
     maxima(block, top)
