@@ -50,6 +50,22 @@ class Scores:
     alpha_t: Array
     outputs: dict[str, Array]
 
+    @classmethod
+    def of(cls, tensors: ScoreTensors) -> Scores:
+        """The scores on the host, without those of elements that do not count."""
+        state, loss, log_loss, alpha_t, outputs = tensors
+        counted = state == COUNTED
+        return cls(
+            state=_on_host(state),
+            loss=_on_host(torch.where(counted, loss, 0)),
+            log_loss=_on_host(torch.where(counted, log_loss, -torch.inf)),
+            alpha_t=_on_host(torch.where(counted, alpha_t, 0)),
+            outputs={
+                name: _on_host(torch.where(counted, value, -1 if name == "prediction" else torch.nan))
+                for name, value in outputs.items()
+            },
+        )
+
 
 def score(module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]) -> Scores:
     """The scores of the elements of a chunk.
@@ -68,8 +84,8 @@ def score(module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]
         return _score_fused(module, logits, targets, names)
     x, y = as_tensor(logits), as_tensor(targets)
     if module.config.mode == "sigmoid":
-        return _masked(sigmoid_scores(module, x, y, names))
-    return _masked((soft_scores if is_soft(x, y) else softmax_scores)(module, x, y, names))
+        return Scores.of(sigmoid_scores(module, x, y, names))
+    return Scores.of((soft_scores if is_soft(x, y) else softmax_scores)(module, x, y, names))
 
 
 def is_fused(module: FocalLoss, logits: Rows, targets: Rows) -> bool:
@@ -129,22 +145,6 @@ def _fused_outputs(
 
     fused_cpu.over_threads(work, count, count * num_classes)
     return outputs
-
-
-def _masked(scores: ScoreTensors) -> Scores:
-    """The scores on the host, without those of elements that do not count."""
-    state, loss, log_loss, alpha_t, outputs = scores
-    counted = state == COUNTED
-    return Scores(
-        state=_on_host(state),
-        loss=_on_host(torch.where(counted, loss, 0)),
-        log_loss=_on_host(torch.where(counted, log_loss, -torch.inf)),
-        alpha_t=_on_host(torch.where(counted, alpha_t, 0)),
-        outputs={
-            name: _on_host(torch.where(counted, value, -1 if name == "prediction" else torch.nan))
-            for name, value in outputs.items()
-        },
-    )
 
 
 def _on_host(tensor: Tensor) -> Array:

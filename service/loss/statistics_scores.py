@@ -24,7 +24,7 @@ from service.loss.formula import (
 )
 from service.loss.row_state import COUNTED, RowState
 from service.loss.score_tensors import ScoreTensors, confidence_weighted_entropy
-from service.loss.scores import Scores, _masked
+from service.loss.scores import Scores
 from service.schema.request import FROM_STATISTIC, MAX_CLASSES
 
 # Outputs that follow from the log-odds.
@@ -92,7 +92,7 @@ def statistics_scores(
         for name in outputs
         if name not in ("loss", "contribution")
     }
-    return _masked(ScoreTensors(state, loss, log_loss, alpha_t, named))
+    return Scores.of(ScoreTensors(state, loss, log_loss, alpha_t, named))
 
 
 def _states(module: FocalLoss, statistics: Mapping[str, Tensor], classes: Tensor, num_classes: int | None) -> Tensor:
