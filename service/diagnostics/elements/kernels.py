@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from service.loss.kernels import cpu_compile, cpu_llvm, cpu_math
-from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, never_inline
+from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, never_inline, vector
 from service.loss.kernels.cpu_llvm import prefetch
 from service.loss.kernels.cpu_math import LOWEST, exp
 
@@ -22,8 +21,6 @@ NUM_LANES = 5
 # Elements between those that are read and those that are fetched into the cache, and elements of a cache line.
 AHEAD, LINE = 256, 16
 TOLERANCE = 1e-6  # cleanlab's, see `label_errors`
-
-_vector: Any = njit(**VECTOR_OPTIONS)
 
 
 @compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
@@ -214,7 +211,7 @@ def write_margins(
     return number, len(targets)
 
 
-@_vector
+@vector
 def _write(
     queue: Any,
     queued: Any,
@@ -244,14 +241,14 @@ def _write(
     return number
 
 
-@_vector
+@vector
 def _differs(p_t: float, largest: float, target: int, likely: int) -> bool:
     """True if the target is not the most likely class even with its probability raised by the tolerance."""
     raised = p_t + TOLERANCE
     return likely != target and (largest > raised or (largest == raised and likely < target))
 
 
-@_vector
+@vector
 def _load(logits: Any, by_rows: bool, first: int, count: int, block: Any) -> None:
     """Load elements into the first `count` lanes of a block; the other lanes get zeros."""
     if count < LANES:
@@ -269,7 +266,7 @@ def _load(logits: Any, by_rows: bool, first: int, count: int, block: Any) -> Non
                 block[c, lane] = row[first + lane]
 
 
-@_vector
+@vector
 def _softmax(block: Any, lanes: Any) -> None:
     """Replace logits by probabilities; `lanes[0]` gets the largest of each lane."""
     never_inline()
@@ -294,7 +291,7 @@ def _softmax(block: Any, lanes: Any) -> None:
             row[lane] *= top[lane]
 
 
-@_vector
+@vector
 def _suggest(block: Any, reach: Any, lanes: Any) -> None:
     """Write the first class that is reached, the number of those, and the most likely class to lanes[2:]."""
     never_inline()
@@ -311,7 +308,7 @@ def _suggest(block: Any, reach: Any, lanes: Any) -> None:
             likely[lane] = min(likely[lane], position if row[lane] == top[lane] else none)
 
 
-@_vector
+@vector
 def _largest_others(block: Any, targets: Any, wanted: Any, largest: Any) -> None:
     """Write the largest value of each lane, except that of the target; `wanted` is scratch."""
     for lane in range(LANES):
@@ -319,7 +316,7 @@ def _largest_others(block: Any, targets: Any, wanted: Any, largest: Any) -> None
     _largest_except(block, wanted, largest)
 
 
-@_vector
+@vector
 def _largest_except(block: Any, classes: Any, largest: Any) -> None:
     never_inline()
     for lane in range(LANES):

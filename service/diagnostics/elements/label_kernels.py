@@ -9,16 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from service.loss.kernels import cpu_compile, cpu_math
-from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, never_inline
+from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, never_inline, vector
 from service.loss.kernels.cpu_math import LOWEST, exp
 
 LANES = 64
 TOLERANCE = 1e-6  # cleanlab's, see `label_errors`
-
-_vector: Any = njit(**VECTOR_OPTIONS)
 
 
 # The rows of the scratch space `lanes`.
@@ -125,7 +122,7 @@ def write_differing(logits: Any, targets: Any, places: Any, positive: Any, lanes
     return number
 
 
-@_vector
+@vector
 def _load(logits: Any, targets: Any, first: int, count: int, lanes: Any) -> None:
     """Write probabilities of `count` targets; the other lanes hold ignored ones."""
     if count < LANES:
@@ -138,7 +135,7 @@ def _load(logits: Any, targets: Any, first: int, count: int, lanes: Any) -> None
     _evaluate(lanes)
 
 
-@_vector
+@vector
 def _evaluate(lanes: Any) -> None:
     """Turn logits into probabilities, and mark the targets that are less likely than their opposite."""
     never_inline()
@@ -159,7 +156,7 @@ def _evaluate(lanes: Any) -> None:
         differs[lane] = max(less, min(equal, target[lane])) if target[lane] >= 0 else 0.0
 
 
-@_vector
+@vector
 def _suggest(reach: Any, lanes: Any) -> None:
     """Write the target that each example confidently has, 2 for none."""
     never_inline()

@@ -5,21 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, never_inline
+from service.loss.kernels.cpu_compile import never_inline, vector, vector_sum
 from service.loss.kernels.cpu_llvm import LANES
 from service.loss.kernels.cpu_math import exp
 
 # Number of steps summed in float32: the rounding error of such a sum is below that of its exponentials.
 STEPS = 32
 
-_vector: Any = njit(**VECTOR_OPTIONS)
-# For sums over 64 lanes: LLVM may reorder them, in the same way for all rows.
-_lanes_sum: Any = njit(**{**VECTOR_OPTIONS, "fastmath": {"contract", "reassoc"}})
 
-
-@_vector
+@vector
 def maxima(block: Any, top: Any) -> None:
     """The largest value of each lane; NaNs may be skipped, they appear in the sums."""
     never_inline()
@@ -29,7 +24,7 @@ def maxima(block: Any, top: Any) -> None:
             top[lane] = block[k, lane] if block[k, lane] > top[lane] else top[lane]
 
 
-@_vector
+@vector
 def largest_lane(lanes: Any) -> Any:
     """The largest of 64 values, which it overwrites; compares halves, so that comparisons run in parallel."""
     for half in (32, 16, 8, 4, 2, 1):
@@ -38,7 +33,7 @@ def largest_lane(lanes: Any) -> Any:
     return lanes[0]
 
 
-@_lanes_sum
+@vector_sum
 def lane_total(lanes: Any) -> Any:
     """The sum of 64 values."""
     total = 0.0
@@ -47,7 +42,7 @@ def lane_total(lanes: Any) -> Any:
     return total
 
 
-@_vector
+@vector
 def positions(block: Any, top: Any, position: Any) -> None:
     """The first step at which each lane has its largest value."""
     never_inline()
@@ -59,7 +54,7 @@ def positions(block: Any, top: Any, position: Any) -> None:
             position[lane] = k if values[lane] == top[lane] else position[lane]
 
 
-@_vector
+@vector
 def first_position(block: Any, largest: Any) -> int:
     """The first position of a value in a row that is spread over the lanes."""
     for k in range(len(block)):
@@ -74,7 +69,7 @@ def first_position(block: Any, largest: Any) -> int:
     return 0
 
 
-@_vector
+@vector
 def add_weights(block: Any, top: Any, weights: Any, partial: Any, sums: Any, moments: bool) -> None:
     """The sums of w, w^2 and w log w of each lane, with w = exp(x - top); replaces the block by log w."""
     sums[:] = 0
@@ -83,14 +78,14 @@ def add_weights(block: Any, top: Any, weights: Any, partial: Any, sums: Any, mom
         add_tile(block[begin : begin + STEPS], top, weights, partial, sums, moments)
 
 
-@_vector
+@vector
 def unmask(top: Any) -> None:
     """Subtract 0 from the logits of a lane if all of them are masked."""
     for lane in range(LANES):
         top[lane] = 0.0 if top[lane] == -np.inf else top[lane]
 
 
-@_vector
+@vector
 def add_tile(log_weights: Any, top: Any, weights: Any, partial: Any, sums: Any, moments: bool) -> None:
     """Add at most 32 steps to the sums of `add_weights`; `top` is finite or NaN."""
     _exponentials(log_weights, top, weights)
@@ -100,7 +95,7 @@ def add_tile(log_weights: Any, top: Any, weights: Any, partial: Any, sums: Any, 
             sums[k, lane] += partial[k, lane]
 
 
-@_vector
+@vector
 def _exponentials(log_weights: Any, shift: Any, weights: Any) -> None:
     never_inline()
     for k in range(len(log_weights)):
@@ -113,7 +108,7 @@ def _exponentials(log_weights: Any, shift: Any, weights: Any) -> None:
         flat_weights[j] = exp(flat[j])
 
 
-@_vector
+@vector
 def _add_up(log_weights: Any, weights: Any, partial: Any, moments: bool) -> None:
     never_inline()
     partial[:] = 0

@@ -15,6 +15,10 @@ from numba.extending import intrinsic
 # vectorization. Nothing is allocated, so reference counting is off: it costs atomic instructions per array slice, a
 # tenth of the time of short rows.
 VECTOR_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "_nrt": False}
+# Decorators of functions that only compiled functions call.
+vector: Any = njit(**VECTOR_OPTIONS)
+# For sums over lanes: LLVM may reorder them, in the same way for all rows.
+vector_sum: Any = njit(**{**VECTOR_OPTIONS, "fastmath": {"contract", "reassoc"}})
 _intrinsic: Any = intrinsic
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, never_inline
+from service.loss.kernels.cpu_compile import never_inline, vector
 from service.loss.kernels.cpu_llvm import (
     LANES,
     TILE_CLASSES,
@@ -22,10 +21,8 @@ from service.loss.kernels.cpu_llvm import (
 # Lanes are prefetched so many classes before they are loaded.
 AHEAD = 48
 
-_vector: Any = njit(**VECTOR_OPTIONS)
 
-
-@_vector
+@vector
 def load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None:
     """Load short rows into lanes; store and mask the target's logit."""
     never_inline()
@@ -33,7 +30,7 @@ def load_rows(logits: Any, targets: Any, block: Any, target_logit: Any) -> None:
     _mask_targets(targets, len(logits), 0, block, target_logit)
 
 
-@_vector
+@vector
 def load_elements(
     logits: Any,
     num_classes: int,
@@ -80,7 +77,7 @@ def load_elements(
     _mask_targets(targets, count, begin, block, target_logit)
 
 
-@_vector
+@vector
 def _mask_targets(targets: Any, count: int, begin: int, block: Any, target_logit: Any) -> None:
     """Store and mask the target's logit of each lane; the block has the classes from `begin` on."""
     for lane in range(count):
@@ -91,7 +88,7 @@ def _mask_targets(targets: Any, count: int, begin: int, block: Any, target_logit
             block[step, lane] = -np.inf
 
 
-@_vector
+@vector
 def _transpose(logits: Any, block: Any) -> None:
     """Transpose rows into lanes, tile by tile; the last tile overlaps with the one before it, to fit."""
     count, num_classes = logits.shape
@@ -105,7 +102,7 @@ def _transpose(logits: Any, block: Any) -> None:
             transpose_tile(logits, min(lane, count - TILE_ROWS), min(k, num_classes - TILE_CLASSES), block)
 
 
-@_vector
+@vector
 def load_row(row: Any, target: int, block: Any) -> Any:
     """Spread a long row over the lanes; mask the target's logit and return it."""
     never_inline()

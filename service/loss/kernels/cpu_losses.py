@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, never_inline
+from service.loss.kernels.cpu_compile import never_inline, vector, vector_sum
 from service.loss.kernels.cpu_llvm import LANES
 from service.loss.kernels.cpu_math import LOWEST, exp, log, log1p
 from service.loss.row_state import BAD_LOGIT, BAD_TARGET, COUNTED, IGNORED
@@ -17,12 +16,8 @@ LOSS, ALPHA_T, LOG_LOSS, LOGIT_MARGIN, LOG_OTHERS, SQUARED, ENTROPY = range(7)
 # The rows of `sums`.
 SUMS = LOSS_SUM, ALPHA_SUM, NUM_COUNTED, NUM_BAD_TARGETS = range(4)
 
-_vector: Any = njit(**VECTOR_OPTIONS)
-# For sums over 64 lanes: LLVM may reorder them, in the same way for all rows.
-_lanes_sum: Any = njit(**{**VECTOR_OPTIONS, "fastmath": {"contract", "reassoc"}})
 
-
-@_vector
+@vector
 def finish(row: Any, targets: Any, state: Any, gamma: float, alphas: Any, work: Any, requested: int) -> None:
     """Compute the states and the requested values of 64 elements from their sums."""
     z, cross_entropy = work[ENTROPY + 1], work[ENTROPY + 2]
@@ -41,7 +36,7 @@ def finish(row: Any, targets: Any, state: Any, gamma: float, alphas: Any, work: 
         _moments(row[2:], work[LOG_OTHERS], work[SQUARED], work[ENTROPY])
 
 
-@_vector
+@vector
 def _log_odds(row: Any, margin: Any, log_others: Any, z: Any) -> None:
     never_inline()
     target_logit, largest, total = row[0], row[1], row[2]
@@ -54,7 +49,7 @@ def _log_odds(row: Any, margin: Any, log_others: Any, z: Any) -> None:
         z[lane] = margin[lane] - log_others[lane]
 
 
-@_vector
+@vector
 def _losses(z: Any, gamma: float, cross_entropy: Any, loss: Any, log_focus: Any, with_log: bool) -> None:
     """`focal_from_log_odds` of 64 elements; if `with_log`, replace `log_focus` by `log_focal_from_log_odds`."""
     never_inline()
@@ -74,7 +69,7 @@ def _losses(z: Any, gamma: float, cross_entropy: Any, loss: Any, log_focus: Any,
             log_focus[lane] += -z[lane] if z[lane] > 37 else log(cross_entropy[lane])
 
 
-@_vector
+@vector
 def _moments(sums: Any, log_total: Any, squared: Any, entropy: Any) -> None:
     for lane in range(LANES):
         # Without other classes the sum is 0, and so is the entropy.
@@ -83,7 +78,7 @@ def _moments(sums: Any, log_total: Any, squared: Any, entropy: Any) -> None:
         entropy[lane] = max(log_total[lane] - sums[2, lane] / total, 0.0)
 
 
-@_vector
+@vector
 def store_rows(work: Any, states: Any, values: Any, state: Any) -> None:
     """Store the requested values and the states of up to 64 elements."""
     for k in range(len(values)):
@@ -93,7 +88,7 @@ def store_rows(work: Any, states: Any, values: Any, state: Any) -> None:
         state[lane] = states[lane]
 
 
-@_lanes_sum
+@vector_sum
 def add_rows(work: Any, state: Any, sums: Any) -> None:
     """Add the elements that are not ignored to the sums of these 64 elements."""
     never_inline()

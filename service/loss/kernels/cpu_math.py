@@ -10,12 +10,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
-from service.loss.kernels.cpu_compile import VECTOR_OPTIONS
+from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, vector
 
-_vector: Any = njit(**VECTOR_OPTIONS)
 _overload: Any = overload
 
 # Adding and then subtracting one of these rounds to the nearest integer, which is then in the lowest bits of the sum.
@@ -32,7 +31,7 @@ _TWO_TO_52_BITS = 0x4330000000000000
 LOWEST = -750.0
 
 
-@_vector
+@vector
 def _exp_32(x: Any) -> Any:
     # 2^f on [-1/2, 1/2], fitted for the least relative error under p(0) = 1; in float32 it errs by 8e-8 at most.
     power = x * np.float32(_LOG2_E)
@@ -49,7 +48,7 @@ def _exp_32(x: Any) -> Any:
     return p * np.int32(np.float32(rounded).view(np.int32) << np.int32(23)).view(np.float32)
 
 
-@_vector
+@vector
 def _exp_64(x: Any) -> Any:
     n = (x * _LOG2_E + _ROUND_64) - _ROUND_64
     r = (x - n * _LN_2_HIGH) - n * _LN_2_LOW
@@ -71,7 +70,7 @@ def _exp_64(x: Any) -> Any:
     return p * _power_of_two(half) * _power_of_two(n - half)
 
 
-@_vector
+@vector
 def _power_of_two(n: Any) -> Any:
     return np.int64(np.float64(n + (_ROUND_64 + 1023)).view(np.int64) << 52).view(np.float64)
 
@@ -92,7 +91,7 @@ def _typed_exp(x: Any) -> Any:
     return single if x == types.float32 else double
 
 
-@_vector
+@vector
 def log(x: Any) -> Any:
     """ln x for a normal float64 x > 0, with an error of about 1 unit in the last place; NaN for NaN and infinity."""
     # fdlibm's reduction to m in [sqrt(1/2), sqrt(2)) and its polynomial (e_log.c); 1024 keeps the exponent positive.
@@ -103,7 +102,7 @@ def log(x: Any) -> Any:
     return k * _LN_2_HIGH + (_log_near_one(m - 1) + k * _LN_2_LOW) + (x - x)
 
 
-@_vector
+@vector
 def log1p(x: Any) -> Any:
     """ln(1 + x) for 0 <= x <= 1, float64, with the relative error of `log`; NaN stays NaN."""
     # For x above sqrt(2) - 1: ln 2 + ln((1 + x) / 2).
@@ -111,7 +110,7 @@ def log1p(x: Any) -> Any:
     return (0.0 if small else _LN_2) + _log_near_one(x if small else (x - 1) * 0.5)
 
 
-@_vector
+@vector
 def _log_near_one(f: Any) -> Any:
     """ln(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2): fdlibm's polynomial (e_log.c)."""
     s = f / (2 + f)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 
 from service.loss import row_state
@@ -30,7 +29,7 @@ from service.loss.kernels.cpu_blocks import (
     positions,
     unmask,
 )
-from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled
+from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, vector
 from service.loss.kernels.cpu_llvm import LANES
 from service.loss.kernels.cpu_loads import load_elements, load_row, load_rows
 from service.loss.kernels.cpu_losses import ALPHA_T, SQUARED, add_rows, finish, store_rows
@@ -39,7 +38,6 @@ from service.loss.row_state import BAD_TARGET, COUNTED, IGNORED
 # Largest number of classes of an element that fills one lane.
 SHORT_ROW = 128
 
-_vector: Any = njit(**VECTOR_OPTIONS)
 # For a function that Python calls too.
 _shared: Any = register_jitable(**VECTOR_OPTIONS)
 
@@ -154,7 +152,7 @@ def score_rows(
             add_rows(work, states, sums[:, first // LANES])
 
 
-@_vector
+@vector
 def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, classes: Any, state: Any) -> None:
     """Set the states of 64 rows and the classes to look up; lanes after the last row are ignored."""
     state[:], classes[:] = IGNORED, 0
@@ -165,7 +163,7 @@ def _look_up(targets: Any, num_classes: int, has_ignored: bool, ignored: int, cl
         state[lane] = IGNORED if has_ignored and target == ignored else COUNTED if counts else BAD_TARGET
 
 
-@_vector
+@vector
 def _reduce_lanes(
     logits: Any,
     num_classes: int,
@@ -197,7 +195,7 @@ def _reduce_lanes(
     add_weights(block, top, weights, partial, row[2:], moments)
 
 
-@_vector
+@vector
 def _reduce_long_rows(
     logits: Any,
     first: int,
@@ -227,7 +225,7 @@ def _reduce_long_rows(
             row[2 + k, lane] = lane_total(lane_sums[k])
 
 
-@_vector
+@vector
 def _find_maxima(
     logits: Any,
     num_classes: int,
@@ -257,7 +255,7 @@ def _find_maxima(
         row[1, lane] = top[lane]
 
 
-@_vector
+@vector
 def _add_classes(
     logits: Any,
     num_classes: int,
@@ -281,7 +279,7 @@ def _add_classes(
         add_tile(part, top, weights, partial, row[2:], moments)
 
 
-@_vector
+@vector
 def _predict(row: Any, targets: Any, position: Any, prediction: Any) -> None:
     """Extend the positions among the other classes to all classes: the smallest index of the largest logit."""
     for lane in range(len(prediction)):
