@@ -11,7 +11,7 @@ import torch
 from service.compute.elements import Segments
 from service.compute.invalid import InvalidExamples
 from service.loss.arrays import Array
-from service.loss.row_state import COUNTED, IGNORED
+from service.loss.row_state import COUNTED
 from service.loss.score_tensors import confidence_weighted_entropy
 from service.loss.scores import Scores
 from service.schema.structure import TopShare, WithinName
@@ -30,8 +30,7 @@ class ExampleScores(NamedTuple):
     """The scores of the examples of a batch; all arrays (N,), float64 unless noted.
 
     Args:
-        state: int8 `RowState`.
-        num_valid: Number of elements that count, or bool of one element; 0 in examples that do not count.
+        num_valid: Number of elements that count, or bool of one element; 0 in examples that do not count themselves.
         loss: Loss of the example, NaN if it is invalid and 0 if it is ignored.
         log_loss: Logarithm of the loss, which does not underflow; -inf in examples that do not count. None unless
             needed.
@@ -41,7 +40,6 @@ class ExampleScores(NamedTuple):
         outputs: Further outputs, NaN in examples that do not count.
     """
 
-    state: Array
     num_valid: Array
     loss: Array
     log_loss: Array | None
@@ -157,9 +155,8 @@ class Aggregation:
             num_classes: Number of classes of an element; 2 in sigmoid mode.
         """
         num_valid = self._value("num_valid")
-        state = np.where(num_valid > 0, np.int8(COUNTED), np.int8(IGNORED))
-        state[invalid.example] = invalid.state
-        counted = state == COUNTED
+        counted = num_valid > 0
+        counted[invalid.example] = False
         all_counted = bool(counted.all())
 
         def known(values: Array, other: float = np.nan) -> Array:
@@ -169,7 +166,6 @@ class Aggregation:
         if len(invalid.example):
             loss[invalid.example] = np.nan
         return ExampleScores(
-            state=state,
             num_valid=known(num_valid, 0),
             loss=loss,
             log_loss=log_loss,

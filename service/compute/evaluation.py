@@ -18,7 +18,6 @@ from service.compute.shapes import elements_of
 from service.errors import InvalidIdsError, InvalidRequestError, TooManyElementsError, TooManyExamplesError
 from service.formats.input_checks import look_like_probabilities, probabilities_warning
 from service.loss.focal import FocalLoss
-from service.loss.row_state import COUNTED
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 from service.schema.request import Batch, Column, LossRequest, RequestOptions
@@ -190,7 +189,7 @@ def _hardest(
     log_loss = scores.log_loss
     if not top_k or log_loss is None:
         return []
-    rows = (scores.state == COUNTED).nonzero()[0]
+    rows = scores.num_valid.nonzero()[0]
     if len(rows) > top_k:
         smallest = np.partition(log_loss[rows], -top_k)[-top_k]
         rows = rows[log_loss[rows] >= smallest]

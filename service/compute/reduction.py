@@ -6,7 +6,6 @@ import numpy as np
 
 from service.compute.elements import Elements
 from service.compute.scoring import BatchScores
-from service.loss.row_state import IGNORED
 from service.schema.config import Reduction
 from service.schema.request import REGIONS, Batch, Column, RequestOptions
 from service.schema.result import BatchResult, denominator, divided_by, reduced
@@ -34,8 +33,7 @@ def reduce_batch(
         scores: Their scores.
     """
     examples, excluded = scores.examples, scores.invalid.example
-    num_ignored = int(np.count_nonzero(examples.state == IGNORED))
-    num_counted = elements.num_examples - num_ignored - len(excluded)
+    num_counted = int(np.count_nonzero(examples.num_valid))
     num_elements = num_counted if elements.is_plain else int(examples.num_valid.sum())
     own = _own_divisor(reduction, divisor, elements, scores)
     loss, alpha = examples.loss_sum, examples.alpha_sum
@@ -64,7 +62,7 @@ def reduce_batch(
         loss_sum=loss_sum,
         alpha_sum=alpha_sum,
         num_examples=elements.num_examples,
-        num_ignored=num_ignored,
+        num_ignored=elements.num_examples - num_counted - len(excluded),
         num_excluded=len(excluded),
         per_example={name: columns[name] for name in options.outputs if name != REGIONS},
         ids=batch.ids,

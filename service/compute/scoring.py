@@ -168,7 +168,6 @@ def _plain_examples(scores: Scores, outputs: Sequence[str], *, has_invalid: bool
     if "max_loss" in outputs:
         values["max_loss"] = np.where(counted, scores.loss, np.nan)
     return ExampleScores(
-        state=scores.state,
         num_valid=counted,
         # The loss of an excluded row is unknown and adds nothing to the sum.
         loss=np.where(scores.state >= BAD_TARGET, np.nan, scores.loss) if has_invalid else scores.loss,
