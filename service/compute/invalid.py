@@ -98,36 +98,34 @@ Fault = tuple[type[LossServiceError], str, int | None, str]
 
 
 def _faults(elements: Elements) -> Callable[[LossConfig, Array, Array], Iterator[Fault]]:
-    """The function that finds the faults of an element of this kind."""
+    """The function that yields the faults of an element of this kind; the first one is reported."""
     return _sigmoid_faults if elements.sigmoid else _soft_faults if elements.soft else _softmax_faults
 
 
 def _softmax_faults(config: LossConfig, logits: Array, target: Array) -> Iterator[Fault]:
-    label, num_classes = int(target), len(logits)
-    if label == NO_TARGET:
-        yield InvalidTargetError, "targets", None, "no label, or a value that is none"
-    elif not 0 <= label < num_classes:
-        text = f"target {label} is outside [0, {num_classes}){_ignored(config)}"
-        yield InvalidTargetError, "targets", None, text
-    else:
-        elsewhere = "with label_smoothing" if config.label_smoothing else ""
-        yield from _logit_faults(logits, lambda column: "on the target" if column == label else elsewhere)
-        yield InvalidLogitError, "logits", label, "differs from the largest other logit by more than float64 holds"
+    label = int(target)
+    yield from _class_faults(config, label, len(logits))
+    elsewhere = "with label_smoothing" if config.label_smoothing else ""
+    yield from _logit_faults(logits, lambda column: "on the target" if column == label else elsewhere)
+    yield InvalidLogitError, "logits", label, "differs from the largest other logit by more than float64 holds"
 
 
 def _statistics_faults(
     config: LossConfig, num_classes: int | None, statistics: Mapping[str, float], target: Array
 ) -> Iterator[Fault]:
-    label = int(target)
+    yield from _class_faults(config, int(target), num_classes or MAX_CLASSES)
+    for name, value in statistics.items():
+        if invalid_values(name, as_tensor(np.array([value], np.float64)), num_classes).item():
+            yield InvalidLogitError, name, None, f"{name} {_number_text(value)}{_STATISTIC_HINTS.get(name, '')}"
+
+
+def _class_faults(config: LossConfig, label: int, num_classes: int) -> Iterator[Fault]:
+    """The fault of a target that is no class."""
     if label == NO_TARGET:
         yield InvalidTargetError, "targets", None, "no label, or a value that is none"
-    elif not 0 <= label < (num_classes or MAX_CLASSES):
-        classes = f"outside [0, {num_classes})" if num_classes else f"outside [0, {MAX_CLASSES})"
-        yield InvalidTargetError, "targets", None, f"target {label} is {classes}{_ignored(config)}"
-    else:
-        for name, value in statistics.items():
-            if invalid_values(name, as_tensor(np.array([value], np.float64)), num_classes).item():
-                yield InvalidLogitError, name, None, f"{name} {_number_text(value)}{_STATISTIC_HINTS.get(name, '')}"
+    elif not 0 <= label < num_classes:
+        text = f"target {label} is outside [0, {num_classes}){_ignored(config)}"
+        yield InvalidTargetError, "targets", None, text
 
 
 def _soft_faults(config: LossConfig, logits: Array, labels: Array) -> Iterator[Fault]:
