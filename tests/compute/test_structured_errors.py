@@ -229,7 +229,7 @@ class TestSoftLabels:
     LOGITS = np.array([[2, 0.1, -1], [0.3, 0.2, 0.9]])
 
     def test_fixture(self) -> None:
-        """Values of the definition (shared/anchors/next.md, 1.3), in every layout and as one-hot integers."""
+        """Values of the definition, in every layout and as one-hot integers."""
         for gamma, expected in ((0, [0.8617845, 1.0655919]), (2, [0.6148128, 0.4992992])):
             config = {"gamma": gamma}
             rows = compute([Batch(self.LOGITS, self.Y)], config, elements=["loss"])

@@ -15,7 +15,7 @@ from tests.compute.sample_requests import compute
 from tests.compute.structured import sigmoid_elements
 
 IGNORED = -100
-# torch, kornia and MONAI agree on these (shared/anchors/next.md, section 1.3).
+# torch, kornia and MONAI agree on these.
 ELEMENT_LOSSES = [
     [[3.8775967, 7.0064910], [4.6173072, 0]],
     [[12.0180109, 13.0180944], [5.9728751, 11.0005610]],

@@ -34,7 +34,7 @@ def value_and_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> tupl
 
 
 def test_dense_losses_that_torch_kornia_and_monai_agree_on() -> None:
-    """The fixture and values of shared/anchors/next.md, section 1.3."""
+    """The loss of each pixel; that of an ignored one is 0."""
     n, c, h, w = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in (2, 3, 2, 2)), indexing="ij")
     logits = (3 * n + 2 * c - h + w / 2) * (-1.0) ** (c + h)
     targets = torch.tensor([[[0, 1], [2, -100]], [[1, 1], [0, 2]]])

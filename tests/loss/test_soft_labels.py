@@ -88,7 +88,7 @@ class TestSmoothedFocal:
 
 
 class TestSoftLabels:
-    # shared/anchors/next.md, 1.3: the linear focal form.
+    # The focal loss of a soft label is linear in the label.
     LOGITS = ((2, 0.1, -1), (0.3, 0.2, 0.9))
     SHARES = ((0.7, 0.2, 0.1), (0, 0.5, 0.5))
 
