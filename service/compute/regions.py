@@ -15,7 +15,7 @@ from service.loss.scores import Scores
 from service.schema.result import BatchResult
 from service.schema.structure import Regions
 
-MAX_REGIONS = 2**18
+MAX_REPLY_REGIONS = 2**18
 
 
 class RegionFinder:
@@ -70,7 +70,7 @@ class RegionFinder:
         kept = order[np.arange(len(order)) - first < self._most]
         self._found.append(RegionColumns(*(column[kept] for column in found)))
         self._count += len(kept)
-        if self._count > MAX_REGIONS:
+        if self._count > MAX_REPLY_REGIONS:
             raise _too_many()
 
     def regions(self, invalid: Array) -> Regions:
@@ -100,11 +100,11 @@ def check_regions(results: Sequence[BatchResult]) -> None:
     Raises:
         TooManyRegionsError: All batches together have more regions than a reply can hold.
     """
-    if sum(len(result.regions.number) for result in results if result.regions is not None) > MAX_REGIONS:
+    if sum(len(result.regions.number) for result in results if result.regions is not None) > MAX_REPLY_REGIONS:
         raise _too_many()
 
 
 def _too_many() -> TooManyRegionsError:
     return TooManyRegionsError(
-        f"the reply would have more than {MAX_REGIONS} regions; ask for fewer of each example (top_regions)"
+        f"the reply would have more than {MAX_REPLY_REGIONS} regions; ask for fewer of each example (top_regions)"
     )

@@ -146,7 +146,7 @@ class TestMasks:
         assert "regions" not in compute([Batch(self.LOGITS, self.TARGETS)], layout="dense").batches[0].per_example
 
     def test_the_bound_of_a_reply(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(regions_module, "MAX_REGIONS", 3)
+        monkeypatch.setattr(regions_module, "MAX_REPLY_REGIONS", 3)
         logits, targets = np.tile([0.0, 1.0], (3, 1)), np.zeros(3, np.int64)
         assert compute([Batch(logits, targets)], outputs=["regions"]).batches[0].regions is not None
         for batches in ([Batch(logits, targets)] * 2, [Batch(np.tile(logits, (2, 1)), np.tile(targets, 2))]):
