@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from service.loss.arrays import Rows
 
 
-class Part(NamedTuple):
+class ChunkRange(NamedTuple):
     """A chunk of a batch of N examples with S elements each, numbered n * S + s.
 
     Args:
@@ -37,19 +37,19 @@ class Split:
         self._elements = logits.shape[2] if logits.ndim == 3 else 1
         self.total = logits.shape[0] * self._elements
 
-    def part(self, start: int, size: int) -> Part:
+    def part(self, start: int, size: int) -> ChunkRange:
         """The chunk of up to `size` elements that begins at `start`: whole examples, if one fits."""
         per_example = self._elements
         if not self.total:
-            return Part(0, 0, ...)
+            return ChunkRange(0, 0, ...)
         first, begin = divmod(start, per_example)
         if begin == 0 and size >= per_example:
             last = min(self._logits.shape[0], first + size // per_example)
-            return Part(start, last * per_example, slice(first, last))
+            return ChunkRange(start, last * per_example, slice(first, last))
         end = min(per_example, begin + size)
-        return Part(start, first * per_example + end, (slice(first, first + 1), ..., slice(begin, end)))
+        return ChunkRange(start, first * per_example + end, (slice(first, first + 1), ..., slice(begin, end)))
 
-    def arrays(self, part: Part) -> tuple[Rows, Rows]:
+    def arrays(self, part: ChunkRange) -> tuple[Rows, Rows]:
         """Logits and targets of a chunk."""
         if part.stop - part.start == self.total:
             return self._logits, self._targets

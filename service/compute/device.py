@@ -8,7 +8,7 @@ from threading import Lock
 import numpy as np
 import torch
 
-from service.compute.chunks import Part, Split
+from service.compute.chunks import ChunkRange, Split
 from service.compute.transfer import Chunk, Transfer, transfer_factory
 from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError
 from service.loss.arrays import Array, Rows
@@ -102,11 +102,11 @@ class Device:
 
     def _score_chunks(
         self, transfer: Transfer, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]
-    ) -> list[tuple[Part, Scores]]:
+    ) -> list[tuple[ChunkRange, Scores]]:
         one_chunk = self.name == "cpu" and is_fused(module, logits, targets)
         split = Split(logits, targets)
         size = split.total if one_chunk else max(1, self.chunk_elements // max(1, logits.shape[1]))
-        parts: list[tuple[Part, Scores]] = []
+        parts: list[tuple[ChunkRange, Scores]] = []
         start, next_chunk = 0, None
         while start < split.total or not parts:
             part = split.part(start, size)
@@ -152,7 +152,7 @@ def _is_out_of_memory(err: Exception) -> bool:
     )
 
 
-def _assembled(parts: list[tuple[Part, Scores]], shape: tuple[int, ...]) -> Scores:
+def _assembled(parts: list[tuple[ChunkRange, Scores]], shape: tuple[int, ...]) -> Scores:
     """The scores of all elements in the order of the targets, which have this shape."""
 
     def whole(columns: list[Array]) -> Array:
