@@ -109,13 +109,13 @@ def arrow_body(sent: Structured, *, fixed: bool) -> bytes:
 
 
 def _table(sent: Structured, batch: Examples, *, fixed: bool) -> pa.Table:
-    columns = {part: _column(values, batch.offsets, fixed=fixed) for part, values in batch.parts.items()}
+    columns = {part: nested_column(values, batch.offsets, fixed=fixed) for part, values in batch.parts.items()}
     if batch.ids is not None:
         columns["id"] = pa.array(batch.ids, pa.string())
     return pa.table(columns).replace_schema_metadata({"request": json.dumps(sent.members)})
 
 
-def _column(values: Array, offsets: Array | None, *, fixed: bool) -> pa.Array:
+def nested_column(values: Array, offsets: Array | None, *, fixed: bool) -> pa.Array:
     """Nested lists of any size, or of fixed sizes; NaN is null."""
     column = pa.array(values.ravel(), mask=np.isnan(values.ravel()))
     for axis in range(values.ndim - 1, 0, -1):

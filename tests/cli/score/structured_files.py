@@ -14,6 +14,7 @@ import pyarrow.parquet
 from safetensors.numpy import save_file
 
 from service.schema.request import Batch, Column
+from tests.codecs.structured_forms import nested_column
 
 ENDINGS = ("parquet", "arrow", "jsonl", "npz", "safetensors")
 
@@ -64,12 +65,4 @@ def column(values: Column, offsets: Column | None, *, fixed: bool) -> pa.Array:
     """A column of nested lists; `fixed`: of tensors, or ragged lists of lists of one size."""
     if fixed and offsets is None and values.ndim > 1 and len(values):
         return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
-    items = pa.array(values.ravel())
-    for axis in range(values.ndim - 1, 0, -1):
-        size = values.shape[axis]
-        if fixed:
-            items = pa.FixedSizeListArray.from_arrays(items, size)
-        else:
-            starts = np.arange(int(np.prod(values.shape[:axis])) + 1, dtype=np.int32) * size
-            items = pa.ListArray.from_arrays(pa.array(starts), items)
-    return items if offsets is None else pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
+    return nested_column(values, offsets, fixed=fixed)
