@@ -16,6 +16,8 @@ from tests.live.server_process import ServerProcess, running_server
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from service.client import LossClient
+
 # A service that accepts up to 1 MiB, or 1000 rows.
 SMALL_LIMITS = {"max_body_bytes": str(2**20), "max_queued_bytes": "20000000", "max_examples": "1000"}
 
@@ -148,3 +150,15 @@ def client(client_with: ClientWith) -> Iterator[httpx.Client]:
     client = client_with()
     yield client
     assert client.get("/readyz").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def loss_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LossClient]:
+    """A `LossClient` of an app in this process, with default settings; each test module has its own."""
+    from service.client import LossClient
+
+    with (
+        running_app(tmp_path_factory.mktemp("app")) as transport,
+        LossClient("http://localhost", transport=transport) as client,
+    ):
+        yield client

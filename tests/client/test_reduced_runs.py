@@ -10,7 +10,6 @@ import pytest
 
 from service.client import LossClient, RunClient, RunRecorder
 from service.errors import BatchConflictError, InvalidRequestError, InvalidTargetError, UnknownRunError
-from tests.services import running_app
 
 ROWS, CLASSES = 40, 4
 RNG = np.random.default_rng(7)
@@ -20,18 +19,9 @@ IDS = [f"e{row}" for row in range(ROWS)]
 SCORES = ("log_odds", "logit_margin", "normalized_margin", "entropy", "el2n", "loss", "p_t", "prediction")
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LossClient]:
-    with (
-        running_app(tmp_path_factory.mktemp("app")) as transport,
-        LossClient("http://localhost", transport=transport) as client,
-    ):
-        yield client
-
-
 @pytest.fixture
-def run(client: LossClient) -> Iterator[RunClient]:
-    run = client.put_run("reduced", config={"gamma": 1.5})
+def run(loss_client: LossClient) -> Iterator[RunClient]:
+    run = loss_client.put_run("reduced", config={"gamma": 1.5})
     yield run
     run.delete()
 
@@ -100,8 +90,8 @@ def test_invalid_rows_are_excluded(run: RunClient) -> None:
     np.testing.assert_allclose(thin["loss"], full["loss"], rtol=1e-5, atol=1e-7)
 
 
-def test_binary_logits_follow_from_log_odds(client: LossClient) -> None:
-    run = client.put_run("binary", config={"mode": "sigmoid"})
+def test_binary_logits_follow_from_log_odds(loss_client: LossClient) -> None:
+    run = loss_client.put_run("binary", config={"mode": "sigmoid"})
     targets = np.where(np.arange(ROWS) % 7 == 6, -100, TARGETS % 2)
     run.push(0, "b", LOGITS[:, 0], targets, IDS, reduce=True)
     # The same content.
@@ -114,20 +104,20 @@ def test_binary_logits_follow_from_log_odds(client: LossClient) -> None:
     run.delete()
 
 
-def test_number_of_classes(client: LossClient, run: RunClient) -> None:
+def test_number_of_classes(loss_client: LossClient, run: RunClient) -> None:
     run.push(0, "b", LOGITS, TARGETS, IDS, reduce=True)
     assert run.describe()["num_classes"] == CLASSES
     with pytest.raises(InvalidRequestError, match="num_classes is 3, run reduced has 4 classes"):
         run.push(0, "c", LOGITS[:, :3], TARGETS % 3, IDS, reduce=True)
     with pytest.raises(InvalidTargetError, match=r"target 4 is outside \[0, 4\)"):
         run.push(0, "c", LOGITS, TARGETS + 1, IDS, reduce=True)
-    named = client.put_run("named", class_names=["a", "b", "c", "d"])
+    named = loss_client.put_run("named", class_names=["a", "b", "c", "d"])
     named.push(0, "b", LOGITS, [named.describe()["class_names"][target] for target in TARGETS], IDS, reduce=True)
     np.testing.assert_allclose(scores(named, 0)["log_odds"], scores(run, 0)["log_odds"])
     named.delete()
 
 
-def test_recorder(client: LossClient, run: RunClient) -> None:
+def test_recorder(loss_client: LossClient, run: RunClient) -> None:
     with RunRecorder(run, batch_rows=16, reduce=True) as recorder:
         for start in range(0, ROWS, 8):
             part = slice(start, start + 8)
@@ -138,4 +128,4 @@ def test_recorder(client: LossClient, run: RunClient) -> None:
     np.testing.assert_allclose(got["log_odds"], expected["log_odds"], rtol=1e-5, atol=1e-6)
     assert run.example("e0", epoch=0)["logits"] is None
     with pytest.raises(UnknownRunError):
-        RunRecorder(client.run("missing"), reduce=True)
+        RunRecorder(loss_client.run("missing"), reduce=True)

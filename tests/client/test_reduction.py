@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,19 +20,9 @@ from service.errors import InvalidRequestError, InvalidTargetError, NeedsLogitsE
 from service.schema.config import LossConfig
 from service.schema.request import OUTPUTS, STATISTICS
 from tests.compute.structured import Structured, structured_batches
-from tests.services import running_app
 from tests.strategies import at_most
 
 LOGITS = np.array([[2.0, 0.1, -1.0], [0.3, 0.2, 0.9]], np.float32)
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LossClient]:
-    with (
-        running_app(tmp_path_factory.mktemp("app")) as transport,
-        LossClient("http://localhost", transport=transport) as client,
-    ):
-        yield client
 
 
 def options_of(case: Structured) -> dict[str, Any]:
@@ -75,50 +64,50 @@ DTYPES = [np.float16, np.float32, np.float64, bfloat16, torch.float16, torch.flo
     chunk=st.sampled_from([1, 7, 2**21]),
 )
 def test_same_results_as_with_the_logits(
-    client: LossClient, case: Structured, dtype: Any, reduction: str, divisor: str, within: Any, chunk: int
+    loss_client: LossClient, case: Structured, dtype: Any, reduction: str, divisor: str, within: Any, chunk: int
 ) -> None:
     logits: Any = case.batch.logits
     is_torch = isinstance(dtype, torch.dtype)
     logits = torch.from_numpy(logits).to(dtype).requires_grad_() if is_torch else logits.astype(dtype)
     options = options_of(case) | {"config": case.config | {"reduction": reduction}, "offsets": case.batch.offsets}
     options |= {"divisor": divisor, "within": within}
-    expected = client.loss(logits, case.batch.targets, **options)
+    expected = loss_client.loss(logits, case.batch.targets, **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(CHUNK_LOGITS, "cpu", chunk)
-        got = client.loss(logits, case.batch.targets, reduce=True, **options)
+        got = loss_client.loss(logits, case.batch.targets, reduce=True, **options)
     assert_same(got, expected)
 
 
-def test_batches_and_streams(client: LossClient) -> None:
+def test_batches_and_streams(loss_client: LossClient) -> None:
     rng = np.random.default_rng(0)
     batches = [(rng.normal(size=(size, 3, 4)).astype(np.float32), rng.integers(0, 3, (size, 4))) for size in (2, 1, 3)]
     options: dict[str, Any] = {"layout": "dense", "elements": ["p_t", "prediction"], "top_regions": 2, "top_k": 4}
-    expected = client.loss_batches(batches, **options)
-    assert_same(client.loss_batches(batches, reduce=True, **options), expected)
-    held = client.put_config({}).config_id
-    stream = client.stream(batches, config=held, reduce=True, **options)
+    expected = loss_client.loss_batches(batches, **options)
+    assert_same(loss_client.loss_batches(batches, reduce=True, **options), expected)
+    held = loss_client.put_config({}).config_id
+    stream = loss_client.stream(batches, config=held, reduce=True, **options)
     results = list(stream)
     assert [result.per_element["p_t"].shape for result in results] == [(2, 4), (1, 4), (3, 4)]
     assert stream.totals.loss == pytest.approx(expected.loss, rel=1e-5)
     assert [(hard.batch, hard.index) for hard in stream.totals.hardest] == [
         (hard.batch, hard.index) for hard in expected.hardest
     ]
-    sizes = client.loss_batches([(rng.normal(size=(1, 2, n)), np.zeros((1, n), int)) for n in (2, 3)], **options)
+    sizes = loss_client.loss_batches([(rng.normal(size=(1, 2, n)), np.zeros((1, n), int)) for n in (2, 3)], **options)
     assert [batch.per_element["p_t"].shape for batch in sizes.batches] == [(1, 2), (1, 3)]
 
 
-def test_the_number_of_classes_is_sent(client: LossClient) -> None:
+def test_the_number_of_classes_is_sent(loss_client: LossClient) -> None:
     outputs = ["confidence_weighted_entropy"]
-    expected = client.loss(LOGITS, [0, 1], outputs=outputs)
-    assert_same(client.loss(LOGITS, [0, 1], outputs=outputs, reduce=True), expected)
+    expected = loss_client.loss(LOGITS, [0, 1], outputs=outputs)
+    assert_same(loss_client.loss(LOGITS, [0, 1], outputs=outputs, reduce=True), expected)
     # Batches of several widths have no common number.
     with pytest.raises(NeedsLogitsError):
-        client.loss_batches([(LOGITS, [0, 1]), (LOGITS[:, :2], [0, 1])], outputs=outputs, reduce=True)
-    stream = client.stream([(LOGITS, [0, 1]), (LOGITS[:, :2], [0, 1])], outputs=outputs, reduce=True)
+        loss_client.loss_batches([(LOGITS, [0, 1]), (LOGITS[:, :2], [0, 1])], outputs=outputs, reduce=True)
+    stream = loss_client.stream([(LOGITS, [0, 1]), (LOGITS[:, :2], [0, 1])], outputs=outputs, reduce=True)
     assert len(list(stream)) == 2
 
 
-def test_async_client(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_async_client() -> None:
     import httpx
 
     sent: list[bytes] = []
@@ -136,19 +125,19 @@ def test_async_client(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert sent == []
 
 
-def test_statistics_of_a_mapping_or_a_table(client: LossClient) -> None:
+def test_statistics_of_a_mapping_or_a_table(loss_client: LossClient) -> None:
     import pyarrow as pa
 
-    expected = client.loss(np.array([[2.0, 0.5], [0.3, 0.2]]), [0, 1], outputs=["loss", "log_odds"])
+    expected = loss_client.loss(np.array([[2.0, 0.5], [0.3, 0.2]]), [0, 1], outputs=["loss", "log_odds"])
     statistics = {"log_odds": expected.per_example["log_odds"], "label": [0, 1], "id": ["a", "b"]}
     for batch in (statistics, pa.table(statistics)):
-        (result,) = client.loss_batches([batch]).batches
+        (result,) = loss_client.loss_batches([batch]).batches
         assert result.ids == ["a", "b"]
         np.testing.assert_allclose(result.per_example["loss"], expected.per_example["loss"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("reduce", [False, True])
-def test_tables_of_nested_lists(client: LossClient, reduce: bool) -> None:
+def test_tables_of_nested_lists(loss_client: LossClient, reduce: bool) -> None:
     import pyarrow as pa
 
     logits, targets = [[[2.0, 0.5], [0.3, 0.2]], [], [[1.0, 0.0]]], [[0, 1], [], [-100]]
@@ -156,13 +145,13 @@ def test_tables_of_nested_lists(client: LossClient, reduce: bool) -> None:
         {"logits": pa.array(logits, pa.list_(pa.list_(pa.float32()))), "y": targets, "id": ["a", "b", "c"]}
     )
     flat = np.array([[2.0, 0.5], [0.3, 0.2], [1.0, 0.0]], np.float32)
-    expected = client.loss(flat, [0, 1, -100], offsets=[0, 2, 2, 3], layout="ragged", elements=["loss"], top_k=1)
-    got = client.loss(table, layout="ragged", elements=["loss"], top_k=1, reduce=reduce)
+    expected = loss_client.loss(flat, [0, 1, -100], offsets=[0, 2, 2, 3], layout="ragged", elements=["loss"], top_k=1)
+    got = loss_client.loss(table, layout="ragged", elements=["loss"], top_k=1, reduce=reduce)
     assert_same(got, expected)
     assert [hard.id for hard in got.hardest] == ["a"]
     masks = pa.table({"logits": np.swapaxes(flat[None], 1, 2).tolist(), "y": [[0, 1, -100]]})
-    dense = client.loss(np.swapaxes(flat[None], 1, 2), [[0, 1, -100]], layout="dense")
-    (result,) = client.stream([masks], layout="dense", reduce=reduce)
+    dense = loss_client.loss(np.swapaxes(flat[None], 1, 2), [[0, 1, -100]], layout="dense")
+    (result,) = loss_client.stream([masks], layout="dense", reduce=reduce)
     assert result.loss == pytest.approx(dense.loss)
 
 
@@ -266,10 +255,10 @@ def test_error_of_a_ragged_element() -> None:
         reduced(np.zeros((3, 3)), [0, 1, 7], "ragged", offsets=np.array([0, 1, 3]))
 
 
-def test_invalid_rows_are_excluded(client: LossClient) -> None:
+def test_invalid_rows_are_excluded(loss_client: LossClient) -> None:
     logits = [[1.0, 2.0, 3.0], [np.nan, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     targets = [0, 1, 3, -100]
-    full, thin = (client.loss(logits, targets, on_invalid="exclude", reduce=reduce) for reduce in (False, True))
+    full, thin = (loss_client.loss(logits, targets, on_invalid="exclude", reduce=reduce) for reduce in (False, True))
     assert [(row.index, row.code) for row in thin.excluded] == [(row.index, row.code) for row in full.excluded]
     assert_same(thin, full)
 

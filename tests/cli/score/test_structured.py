@@ -35,7 +35,6 @@ from service.schema.result import LossResult
 from tests.cli.command import run
 from tests.cli.score.structured_files import ENDINGS, names, rows_of, write
 from tests.compute.structured import Structured, structured_batches
-from tests.services import running_app
 from tests.strategies import at_most
 
 OUTPUTS = ["loss", "contribution", "p_t", "entropy", "num_valid", "label_quality", "max_loss"]
@@ -47,15 +46,6 @@ TOKENS = Batch(
     np.array([0, 3, -100, 1, 2, -100, 0]),
     offsets=np.array([0, 3, 3, 6, 7]),
 )
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LossClient]:
-    with (
-        running_app(tmp_path_factory.mktemp("app")) as transport,
-        LossClient("http://localhost", transport=transport) as client,
-    ):
-        yield client
 
 
 def score(
@@ -139,7 +129,7 @@ def flattened(value: Any) -> Iterator[Any]:
     batch_rows=st.integers(1, 6),
 )
 def test_every_file_gives_the_scores_of_its_rows(
-    service: LossClient,
+    loss_client: LossClient,
     tmp_path_factory: pytest.TempPathFactory,
     case: Structured,
     ending: str,
@@ -158,7 +148,7 @@ def test_every_file_gives_the_scores_of_its_rows(
     path = write(folder, ending, batch)
     options: dict[str, Any] = {"config": config, "batch_rows": batch_rows, **structure}
     local = score(path, folder / "local.parquet", **options)
-    remote = score(path, folder / "remote.parquet", client=service, **options)
+    remote = score(path, folder / "remote.parquet", client=loss_client, **options)
     table = pyarrow.parquet.read_table(folder / "local.parquet")
     assert table.equals(pyarrow.parquet.read_table(folder / "remote.parquet"))
     assert_scores(table, local, evaluated(batch, config, **structure))
@@ -196,12 +186,12 @@ def reduced(batch: Batch) -> Batch:
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize(("layout", "batch"), [("dense", MASKS), ("ragged", TOKENS)])
 def test_statistics_in_place_of_logits(
-    service: LossClient, tmp_path: Path, layout: str, batch: Batch, ending: str
+    loss_client: LossClient, tmp_path: Path, layout: str, batch: Batch, ending: str
 ) -> None:
     outputs = [name for name in OUTPUTS if name != "entropy"]
     structure: dict[str, Any] = {"layout": layout, "elements": ["loss", "prediction"], "top_regions": 2}
     path = write(tmp_path, ending, reduced(batch))
-    for client in (None, service):
+    for client in (None, loss_client):
         summary = score(path, tmp_path / "out.parquet", client=client, outputs=outputs, **structure)
         table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
         expected = evaluated(reduced(batch), outputs=outputs, **structure)
@@ -210,13 +200,13 @@ def test_statistics_in_place_of_logits(
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_examples_without_elements_come_first(service: LossClient, tmp_path: Path, ending: str) -> None:
+def test_examples_without_elements_come_first(loss_client: LossClient, tmp_path: Path, ending: str) -> None:
     labels = (RNG.random((3, 2)) < 0.5).astype(np.float32)
     batch = Batch(RNG.normal(size=(3, 2)), labels, offsets=np.array([0, 0, 0, 2, 3]))
     options: dict[str, Any] = {"layout": "ragged", "elements": ["loss", "prediction"]}
     config = {"mode": "sigmoid", "alpha": [0.25, 0.5]}
     path = write(tmp_path, ending, batch)
-    for client in (None, service):
+    for client in (None, loss_client):
         summary = score(path, tmp_path / "out.parquet", client=client, config=config, batch_rows=1, **options)
         table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
         assert_scores(table, summary, evaluated(batch, config, **options))
@@ -274,7 +264,7 @@ def test_csv_has_lists_as_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
-def test_statistics_of_plain_rows_are_scored_and_pushed(service: LossClient, tmp_path: Path, ending: str) -> None:
+def test_statistics_of_plain_rows_are_scored_and_pushed(loss_client: LossClient, tmp_path: Path, ending: str) -> None:
     rows = [
         {"id": f"row-{row}", "label": row % 3} | dict.fromkeys(STATISTICS, row / 4) | {"prediction": row % 2}
         for row in range(9)
@@ -287,7 +277,7 @@ def test_statistics_of_plain_rows_are_scored_and_pushed(service: LossClient, tmp
     log_odds = np.arange(9) / 4
     p_t = 1 / (1 + np.exp(-log_odds))
     assert summary.loss == approx(((1 - p_t) ** 2 * -np.log(p_t)).mean())
-    run_client = service.put_run(f"thin-{ending}", class_names=["a", "b", "c"])
+    run_client = loss_client.put_run(f"thin-{ending}", class_names=["a", "b", "c"])
     chunks = named_chunks(find_sources([str(path)], None), Reading(ColumnNames(), 4), None, number_rows=False)
     replies = list(push_chunks(run_client, 0, chunks, "error"))
     assert sum(reply.num_examples for reply in replies) == 9
