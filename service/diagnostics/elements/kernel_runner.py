@@ -9,6 +9,7 @@ import numpy as np
 from service.diagnostics.chunks import Booleans, Floats, Integers
 from service.diagnostics.elements import kernels
 from service.diagnostics.elements.element_chunks import Logits, Part
+from service.loss.kernels.cpu_llvm import LANES
 
 # Pairs of an element and a class whose margins are kept at a time.
 _MAX_PAIRS = 2**17
@@ -24,10 +25,10 @@ class KernelRunner:
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         # For two blocks of elements with a margin of each other class.
-        room = max(_MAX_PAIRS, 2 * kernels.LANES * num_classes)
+        room = max(_MAX_PAIRS, 2 * LANES * num_classes)
         self._places, self._groups, self._margins = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
-        self._block, self._queue = (np.zeros((num_classes, kernels.LANES)) for _ in range(2))
-        self._queued, self._lanes = np.empty(kernels.LANES, np.int64), np.empty((kernels.NUM_LANES, kernels.LANES))
+        self._block, self._queue = (np.zeros((num_classes, LANES)) for _ in range(2))
+        self._queued, self._lanes = np.empty(LANES, np.int64), np.empty((kernels.NUM_LANES, LANES))
 
     def probabilities(self, logits: Logits, by_rows: bool) -> Floats:
         """(S, C) float64, of contiguous float32 or float64 logits (S, C), or (C, S) without `by_rows`."""

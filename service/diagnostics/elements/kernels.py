@@ -11,19 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from service.diagnostics import label_errors
+from service.diagnostics.label_errors import TOLERANCE
 from service.loss.kernels import cpu_compile, cpu_llvm, cpu_math
 from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, never_inline, vector
-from service.loss.kernels.cpu_llvm import prefetch
+from service.loss.kernels.cpu_llvm import LANES, prefetch
 from service.loss.kernels.cpu_math import LOWEST, exp
 
-LANES = 64
 NUM_LANES = 5
 # Elements between those that are read and those that are fetched into the cache, and elements of a cache line.
 AHEAD, LINE = 256, 16
-TOLERANCE = 1e-6  # cleanlab's, see `label_errors`
+
+_kernel: Any = compiled(cpu_compile, cpu_llvm, cpu_math, label_errors, **VECTOR_OPTIONS)
 
 
-@compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
+@_kernel
 def write_probabilities(logits: Any, by_rows: bool, p: Any, block: Any, lanes: Any) -> None:
     """Write the probabilities of all classes to `p`, (S, C) float64."""
     for first in range(0, len(p), LANES):
@@ -35,7 +37,7 @@ def write_probabilities(logits: Any, by_rows: bool, p: Any, block: Any, lanes: A
                 p[first + lane, c] = block[c, lane]
 
 
-@compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
+@_kernel
 def sum_confidences(logits: Any, by_rows: bool, targets: Any, sums: Any, block: Any, lanes: Any) -> None:
     """Add the probabilities of the targets to `sums`, (3, C) int64: see `ProbabilitySums.add_sums`."""
     for first in range(0, len(targets), LANES):
@@ -52,7 +54,7 @@ def sum_confidences(logits: Any, by_rows: bool, targets: Any, sums: Any, block: 
                 sums[2, target] += scaled & (2**26 - 1)
 
 
-@compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
+@_kernel
 def write_confidences(logits: Any, by_rows: bool, targets: Any, p_t: Any, other: Any, block: Any, lanes: Any) -> None:
     """Write the probability of each element's target, and that of its most likely other class.
 
@@ -69,7 +71,7 @@ def write_confidences(logits: Any, by_rows: bool, targets: Any, p_t: Any, other:
             other[first + lane] = lanes[3, lane] if target >= 0 else np.nan
 
 
-@compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
+@_kernel
 def count_suggestions(
     logits: Any,
     by_rows: bool,
@@ -144,7 +146,7 @@ def count_suggestions(
     return number, len(targets)
 
 
-@compiled(cpu_compile, cpu_llvm, cpu_math, **VECTOR_OPTIONS)
+@_kernel
 def write_margins(
     logits: Any,
     by_rows: bool,

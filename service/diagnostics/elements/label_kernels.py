@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from service.loss.kernels import cpu_compile, cpu_math
+from service.diagnostics import label_errors
+from service.diagnostics.label_errors import TOLERANCE
+from service.loss.kernels import cpu_compile, cpu_llvm, cpu_math
 from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, never_inline, vector
+from service.loss.kernels.cpu_llvm import LANES
 from service.loss.kernels.cpu_math import LOWEST, exp
-
-LANES = 64
-TOLERANCE = 1e-6  # cleanlab's, see `label_errors`
-
 
 # The rows of the scratch space `lanes`.
 POSITIVE, GIVEN, OTHER, DIFFERS, TARGET, SUGGESTED = range(6)
 NUM_LANES = 6
 
+_kernel: Any = compiled(cpu_compile, cpu_llvm, cpu_math, label_errors, **VECTOR_OPTIONS)
 
-@compiled(cpu_compile, cpu_math, **VECTOR_OPTIONS)
+
+@_kernel
 def write_probabilities(logits: Any, targets: Any, positive: Any, given: Any, lanes: Any) -> None:
     """Write the probabilities of positive targets, and of the given targets (NaN for ignored ones), float64."""
     for first in range(0, len(targets), LANES):
@@ -34,7 +35,7 @@ def write_probabilities(logits: Any, targets: Any, positive: Any, given: Any, la
             given[first + lane] = lanes[GIVEN, lane] if targets[first + lane] >= 0 else np.nan
 
 
-@compiled(cpu_compile, cpu_math, **VECTOR_OPTIONS)
+@_kernel
 def sum_confidences(logits: Any, targets: Any, num_labels: int, sums: Any, lanes: Any) -> None:
     """Add the probabilities of the targets to `sums`, (cells, 3) int64: see `ProbabilitySums.add_sums`."""
     label = 0
@@ -53,7 +54,7 @@ def sum_confidences(logits: Any, targets: Any, num_labels: int, sums: Any, lanes
             label = label + 1 if label + 1 < num_labels else 0
 
 
-@compiled(cpu_compile, cpu_math, **VECTOR_OPTIONS)
+@_kernel
 def count_suggestions(
     logits: Any,
     targets: Any,
@@ -106,7 +107,7 @@ def count_suggestions(
     return number
 
 
-@compiled(cpu_compile, cpu_math, **VECTOR_OPTIONS)
+@_kernel
 def write_differing(logits: Any, targets: Any, places: Any, positive: Any, lanes: Any) -> int:
     """Write the targets that are less likely than their opposite: see `count_suggestions`."""
     number = 0

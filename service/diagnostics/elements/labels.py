@@ -20,6 +20,7 @@ from service.diagnostics.elements.element_chunks import for_kernels, wide
 from service.diagnostics.elements.filters import RANKINGS, FilterName, Ranking, all_if_enough, num_wanted
 from service.diagnostics.label_errors import TOLERANCE, ConfidentLearning, thresholds_of
 from service.diagnostics.pair_counts import PairCounts
+from service.loss.kernels.cpu_llvm import LANES
 
 # Targets whose intermediate results stay in the processor's cache.
 _BLOCK = 2**15
@@ -228,7 +229,7 @@ class _Block:
         """Count suggestions, and return the targets that differ and a mask of the suspects."""
         suspected: Booleans = np.zeros(len(self.targets), np.bool_)
         places, p = self._room()
-        reach = np.resize(thresholds.reshape(-1, 2) - TOLERANCE, (self.num_labels + label_kernels.LANES, 2)).T
+        reach = np.resize(thresholds.reshape(-1, 2) - TOLERANCE, (self.num_labels + LANES, 2)).T
         number = label_kernels.count_suggestions(
             self.logits,
             self.targets,
@@ -259,7 +260,7 @@ class _Block:
 
 
 def _lanes() -> Floats:
-    return np.empty((label_kernels.NUM_LANES, label_kernels.LANES))
+    return np.empty((label_kernels.NUM_LANES, LANES))
 
 
 def _groups(ranking: Ranking) -> int:
