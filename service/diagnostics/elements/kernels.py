@@ -15,12 +15,12 @@ from service.diagnostics import label_errors
 from service.diagnostics.label_errors import TOLERANCE
 from service.loss.kernels import cpu_compile, cpu_llvm, cpu_math
 from service.loss.kernels.cpu_compile import VECTOR_OPTIONS, compiled, never_inline, vector
-from service.loss.kernels.cpu_llvm import LANES, prefetch
+from service.loss.kernels.cpu_llvm import LANES, prefetch_lanes
 from service.loss.kernels.cpu_math import LOWEST, exp
 
 NUM_LANES = 5
-# Elements between those that are read and those that are fetched into the cache, and elements of a cache line.
-AHEAD, LINE = 256, 16
+# Elements between those that are read and those that are fetched into the cache.
+AHEAD = 256
 
 _kernel: Any = compiled(cpu_compile, cpu_llvm, cpu_math, label_errors, **VECTOR_OPTIONS)
 
@@ -262,8 +262,7 @@ def _load(logits: Any, by_rows: bool, first: int, count: int, block: Any) -> Non
     else:
         for c in range(len(block)):
             row = logits[c]
-            for ahead in range(AHEAD, AHEAD + LANES, LINE):
-                prefetch(row, first + ahead)
+            prefetch_lanes(logits, c, first + AHEAD)
             for lane in range(count):
                 block[c, lane] = row[first + lane]
 
