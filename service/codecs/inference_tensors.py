@@ -16,7 +16,7 @@ from ml_dtypes import bfloat16
 
 from service.errors import DecodeError, InvalidRequestError
 from service.formats.arrays import Body, are_sizes, array_view, overflows
-from service.formats.part_names import OFFSETS, PART_OF
+from service.formats.part_names import OFFSETS, TENSOR_PART_OF
 from service.schema.faults import fault
 from service.schema.json_values import JsonObject
 from service.schema.request import STATISTICS, Column
@@ -80,7 +80,7 @@ def read_tensors(entries: list[JsonObject], body: Body, offset: int) -> dict[str
     tensors: dict[str, Column] = {}
     for entry in entries:
         name = str(entry.get("name"))
-        part = PART_OF.get(name, name if name == OFFSETS else None)
+        part = TENSOR_PART_OF.get(name)
         if part is None or part in tensors:
             problem = "is unknown" if part is None else f"appears twice: the {part} are given already"
             msg = f"input {name[:MAX_NAME]!r} {problem}; known are {', '.join(INPUT_DATATYPES)}"

@@ -24,7 +24,7 @@ from service.errors import (
 from service.formats.arrays import Body
 from service.formats.attributes import check_attributes
 from service.formats.ids import described, ids_of_batch
-from service.formats.part_names import OFFSETS, PART_NAMES, PART_OF, NamesError, find_name, required_parts
+from service.formats.part_names import OFFSETS, PART_NAMES, TENSOR_PART_OF, NamesError, find_name, required_parts
 from service.formats.safetensors import DTYPES as FILE_DTYPES
 from service.formats.safetensors import Header, parse_header, read_safetensors, write_safetensors
 from service.formats.strict_json import read_strict_json
@@ -35,8 +35,7 @@ from service.schema.result import LossResult
 CACHED_HEADER_BYTES = 4096
 # The accepted dtypes of tensors.
 DTYPES = {name: dtype for name, dtype in FILE_DTYPES.items() if dtype.kind != "c"} | {"BF16": np.dtype(bfloat16)}
-TENSOR_OF = {**PART_OF, OFFSETS: OFFSETS}
-NAME = re.compile(rf"({'|'.join(TENSOR_OF)})(?:\.(0|[1-9][0-9]{{0,8}}))?")
+NAME = re.compile(rf"({'|'.join(TENSOR_PART_OF)})(?:\.(0|[1-9][0-9]{{0,8}}))?")
 # Text cannot be in tensors: labels and ids may be in the metadata instead.
 PARTS_IN_JSON = ("targets", "ids")
 
@@ -196,7 +195,7 @@ def _batches(tensors: dict[str, Column], in_json: dict[int, dict[str, Any]]) -> 
             detail = f"unknown tensor {name[:100]!r}; known are {known}, each alone or with .0, .1, ..."
             raise fault(InvalidRequestError, "unknown tensor", name[:100], detail=detail)
         numbered.add(match[2] is not None)
-        number, part = int(match[2] or 0), TENSOR_OF[match[1]]
+        number, part = int(match[2] or 0), TENSOR_PART_OF[match[1]]
         if part in parts.setdefault(number, {}):
             raise fault(InvalidRequestError, f"two tensors are the {part}, one is {name!r}", part, batch=number)
         parts[number][part] = tensor

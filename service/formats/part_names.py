@@ -20,6 +20,7 @@ PART_NAMES: Mapping[str, tuple[str, ...]] = {
 OFFSETS = "offsets"
 _STATISTICS = frozenset(STATISTICS)
 PART_OF: Mapping[str, str] = {name: part for part, names in PART_NAMES.items() for name in names}
+TENSOR_PART_OF: Mapping[str, str] = {**PART_OF, OFFSETS: OFFSETS}
 
 
 class NamesError(ValueError):
