@@ -12,16 +12,16 @@ import numpy as np
 
 from service.codecs import json_numbers
 from service.codecs.json_numbers import (
-    _OPTIONS,
     LOOKAHEAD,
-    _divided,
-    _inlined,
-    _inner,
-    _most_numbers,
-    _past_spaces,
-    _read_any,
-    _read_usual,
+    SCANNER_OPTIONS,
+    divide,
+    inlined,
+    inner,
     last_brace,
+    most_numbers,
+    read_any,
+    read_usual,
+    skip_spaces,
 )
 from service.formats.arrays import MAX_DIMENSIONS
 from service.formats.ragged import offsets_of
@@ -65,7 +65,7 @@ def read_nested(
     last = last_brace(text)
     if last is None or last <= start:
         return None
-    most = _most_numbers(text, start)
+    most = most_numbers(text, start)
     numbers, lengths = np.empty(most), np.empty(most, np.int64)
     sizes, counts = np.full(MAX_DIMENSIONS, _UNKNOWN), np.zeros(MAX_DIMENSIONS, np.int64)
     count, depth, num_lists, all_integers, end = _read_lists(text, start, last, numbers, sizes, counts, lengths)
@@ -84,7 +84,7 @@ def read_nested(
     return NestedNumbers(numbers.reshape(shape), offsets), end
 
 
-@compiled(cpu_compile, json_numbers, **_OPTIONS)
+@compiled(cpu_compile, json_numbers, **SCANNER_OPTIONS)
 def _read_lists(text: Any, start: int, last: int, numbers: Any, sizes: Any, counts: Any, lengths: Any) -> Any:
     """Fill `numbers`, the length of the lists of each level in `sizes`, and the lengths of the second in `lengths`.
 
@@ -96,12 +96,12 @@ def _read_lists(text: Any, start: int, last: int, numbers: Any, sizes: Any, coun
     usual_until = np.uint64(max(last - LOOKAHEAD, 0))
     count, num_lists, depth, leaf = 0, 0, 1, 0
     all_exact, all_integers = True, True
-    place = _past_spaces(text, np.uint64(start) + _ONE)
+    place = skip_spaces(text, np.uint64(start) + _ONE)
     while count < len(numbers):
         while text[place] == _OPEN and depth < len(sizes):
             counts[depth] = 0
             depth += 1
-            place = _past_spaces(text, place + _ONE)
+            place = skip_spaces(text, place + _ONE)
         # Only an example may be without items.
         if text[place] != _CLOSE or depth != 2 or counts[1] > 0:
             leaf = leaf if leaf > 0 else depth
@@ -114,7 +114,7 @@ def _read_lists(text: Any, start: int, last: int, numbers: Any, sizes: Any, coun
             # No branch: the processor goes on to the next number before it knows this one.
             all_exact &= exact
             all_integers &= is_integer
-            place = _past_spaces(text, end)
+            place = skip_spaces(text, end)
         while text[place] == _CLOSE:
             if not _is_closed(depth, num_lists, sizes, counts, lengths):
                 return nothing
@@ -126,14 +126,14 @@ def _read_lists(text: Any, start: int, last: int, numbers: Any, sizes: Any, coun
                 is_usual = all_exact and (leaf > 1 or num_lists == 0)
                 return (count, leaf, num_lists, all_integers, np.int64(place)) if is_usual else nothing
             counts[depth - 1] += 1
-            place = _past_spaces(text, place)
+            place = skip_spaces(text, place)
         if text[place] != _COMMA:
             return nothing
-        place = _past_spaces(text, place + _ONE)
+        place = skip_spaces(text, place + _ONE)
     return nothing
 
 
-@_inlined
+@inlined
 def _read_number(text: Any, place: Any, usual_until: Any) -> Any:
     """A number, whether it is the nearest to its text, whether that is an integer, and the index behind it.
 
@@ -142,18 +142,18 @@ def _read_number(text: Any, place: Any, usual_until: Any) -> Any:
     negative = text[place] == _MINUS
     begin = place + np.uint64(negative)
     is_integer = False
-    significand, power, end = _read_usual(text, begin) if begin < usual_until else (0, -1, begin)
+    significand, power, end = read_usual(text, begin) if begin < usual_until else (0, -1, begin)
     if power < 0:
-        significand, power, end, is_integer = _read_any(text, begin)
+        significand, power, end, is_integer = read_any(text, begin)
         if power < 0:
             return 0.0, False, False, place
         # simdjson and Python have no integer -0.
         negative &= significand != 0 or not is_integer
-    number, exact = _divided(significand, power)
+    number, exact = divide(significand, power)
     return -number if negative else number, exact, is_integer, end
 
 
-@_inner
+@inner
 def _is_closed(depth: Any, num_lists: Any, sizes: Any, counts: Any, lengths: Any) -> Any:
     """Store the length of a list that ends; False if other lists of its level have another one."""
     size = counts[depth - 1]

@@ -20,14 +20,14 @@ from numba import njit
 from service.loss.kernels import cpu_compile
 from service.loss.kernels.cpu_compile import compiled
 
-# Never fused or reassociated: `_divided` relies on the rounding of every operation.
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "_nrt": False}
-_inner: Any = njit(**_OPTIONS)
-_inlined: Any = njit(**_OPTIONS, forceinline=True)
+# Never fused or reassociated: `divide` relies on the rounding of every operation.
+SCANNER_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "_nrt": False}
+inner: Any = njit(**SCANNER_OPTIONS)
+inlined: Any = njit(**SCANNER_OPTIONS, forceinline=True)
 
 # 18 digits fit into an int64. Quotients by these powers of ten are far from the ends of float64's range.
 MAX_DIGITS, MAX_POWER = 18, 100
-# Bytes that `_read_usual` may look ahead: a sign, two digits, a dot, three words of digits.
+# Bytes that `read_usual` may look ahead: a sign, two digits, a dot, three words of digits.
 LOOKAHEAD = 32
 # Bytes at the end of the body that are searched for its closing brace; whitespace may follow it.
 TAIL = 16
@@ -66,7 +66,7 @@ def read_numbers(
     last = last_brace(text)
     if last is None or last <= start:
         return None
-    numbers = np.empty(_most_numbers(text, start))
+    numbers = np.empty(most_numbers(text, start))
     count, columns, end = _read_array(text, start, last, numbers)
     if count == 0:
         return None
@@ -81,8 +81,8 @@ def last_brace(text: np.ndarray[Any, np.dtype[np.uint8]]) -> int | None:
     return last if last >= 0 and text[last] == _OBJECT_END else None
 
 
-@compiled(**_OPTIONS)
-def _most_numbers(text: Any, start: int) -> int:
+@compiled(**SCANNER_OPTIONS)
+def most_numbers(text: Any, start: int) -> int:
     """An upper bound for the number of values: one more than the commas up to the next string."""
     commas, place = 0, start
     while place < len(text):
@@ -95,7 +95,7 @@ def _most_numbers(text: Any, start: int) -> int:
     return commas + 1
 
 
-@compiled(cpu_compile, **_OPTIONS)
+@compiled(cpu_compile, **SCANNER_OPTIONS)
 def _read_array(text: Any, start: int, last: int, numbers: Any) -> tuple[int, Any, Any]:
     """Fill `numbers`; return their count, the length of a row (0 without rows), and the index behind the array.
 
@@ -106,47 +106,47 @@ def _read_array(text: Any, start: int, last: int, numbers: Any) -> tuple[int, An
     usual_until = np.uint64(max(last - LOOKAHEAD, 0))
     # `row` is the count at the end of the last row.
     count, row, columns, all_exact = 0, 0, 0, True
-    place = _past_spaces(text, np.uint64(start) + _ONE)
+    place = skip_spaces(text, np.uint64(start) + _ONE)
     nested = text[place] == _OPEN
     if nested:
-        place = _past_spaces(text, place + _ONE)
+        place = skip_spaces(text, place + _ONE)
     while count < len(numbers):
         negative = text[place] == _MINUS
         place += np.uint64(negative)
-        significand, power, end = _read_usual(text, place) if place < usual_until else (0, -1, place)
+        significand, power, end = read_usual(text, place) if place < usual_until else (0, -1, place)
         if power < 0:
-            significand, power, end, is_integer = _read_any(text, place)
+            significand, power, end, is_integer = read_any(text, place)
             if power < 0:
                 return nothing
             # simdjson and Python have no integer -0.
             negative &= significand != 0 or not is_integer
-        number, exact = _divided(significand, power)
+        number, exact = divide(significand, power)
         numbers[count] = -number if negative else number
         all_exact &= exact
         count += 1
-        place = _past_spaces(text, end)
+        place = skip_spaces(text, end)
         if text[place] == _CLOSE and nested:
             columns = columns if row else count
             if count - row != columns:
                 return nothing
             row = count
-            place = _past_spaces(text, place + _ONE)
+            place = skip_spaces(text, place + _ONE)
             if text[place] == _COMMA:
-                place = _past_spaces(text, place + _ONE)
+                place = skip_spaces(text, place + _ONE)
                 if text[place] != _OPEN:
                     return nothing
-                place = _past_spaces(text, place + _ONE)
+                place = skip_spaces(text, place + _ONE)
                 continue
         if text[place] == _CLOSE:
             return (count, columns, np.int64(place + _ONE)) if all_exact else nothing
         if text[place] != _COMMA or row == count:
             return nothing
-        place = _past_spaces(text, place + _ONE)
+        place = skip_spaces(text, place + _ONE)
     return nothing
 
 
-@_inlined
-def _read_usual(text: Any, place: Any) -> Any:
+@inlined
+def read_usual(text: Any, place: Any) -> Any:
     """Read one or two digits, a dot and 1 to 18 digits: the digits as an integer, how many follow the dot, the end.
 
     The power is -1 if the text at `place` is anything else.
@@ -177,7 +177,7 @@ def _read_usual(text: Any, place: Any) -> Any:
     return np.int64(significand), np.int64(decimals), place
 
 
-@_inlined
+@inlined
 def _eight_digits(text: Any, place: Any) -> Any:
     """The value of the digits at `place`, at most eight of them, and their count."""
     word = _word(text, place) ^ _ZEROS
@@ -193,7 +193,7 @@ def _eight_digits(text: Any, place: Any) -> Any:
     return (high + low) >> np.uint64(32), count
 
 
-@_inlined
+@inlined
 def _word(text: Any, place: Any) -> Any:
     """Eight bytes as an integer, the first one lowest; LLVM turns this into one load."""
     return (
@@ -208,8 +208,8 @@ def _word(text: Any, place: Any) -> Any:
     )
 
 
-@_inner
-def _read_any(text: Any, place: Any) -> Any:
+@inner
+def read_any(text: Any, place: Any) -> Any:
     """Read any JSON number byte by byte, from behind its sign.
 
     Returns:
@@ -247,8 +247,8 @@ def _read_any(text: Any, place: Any) -> Any:
     return (significand, decimals, place, is_integer) if digits <= MAX_DIGITS and decimals <= MAX_POWER else nothing
 
 
-@_inlined
-def _divided(significand: int, power: int) -> Any:
+@inlined
+def divide(significand: int, power: int) -> Any:
     """The float64 nearest to significand / 10^power, and whether it is known to be the nearest.
 
     `quotient` is the float64 division; `rest` is what it lacks. Both the significand and 10^power are given as a sum of
@@ -270,7 +270,7 @@ def _divided(significand: int, power: int) -> Any:
     return number, number == quotient + (rest - slack)
 
 
-@_inlined
+@inlined
 def _halves(x: float) -> Any:
     """Split a float64 into two of 26 bits, whose products are exact (Veltkamp)."""
     scaled = x * (2.0**27 + 1)
@@ -278,18 +278,18 @@ def _halves(x: float) -> Any:
     return high, x - high
 
 
-@_inlined
+@inlined
 def _is_digit(byte: Any) -> Any:
     return byte - np.uint8(_ZERO) <= 9
 
 
-@_inlined
+@inlined
 def _is_space(byte: Any) -> Any:
     return (byte == _SPACE) | (byte == _TAB) | (byte == _LINE_FEED) | (byte == _RETURN)
 
 
-@_inlined
-def _past_spaces(text: Any, place: Any) -> Any:
+@inlined
+def skip_spaces(text: Any, place: Any) -> Any:
     """The index of the next byte that is not a space; the usual cases, none and one space, come first."""
     if text[place] == _SPACE:
         place += _ONE

@@ -286,7 +286,7 @@ def test_text_must_end_with_a_brace(tail: str, is_read: bool) -> None:
 
 def test_warm_up_compiles_the_scanner() -> None:
     create_app(Settings(device="cpu")).state.service.close()
-    functions = json_numbers._most_numbers, json_numbers._read_array
+    functions = json_numbers.most_numbers, json_numbers._read_array
     assert [len(function.signatures) for function in functions] == [1, 1]
     result = read_numbers(np.frombuffer(b"[[1.5, 2], [3, 4]]}", np.uint8), 0)
     assert result is not None
