@@ -12,10 +12,7 @@ from service.errors import InvalidRequestError, NeedsLogitsError, ShapeError
 from service.loss.statistics_scores import follows
 from service.schema.config import LossConfig
 from service.schema.faults import fault
-from service.schema.request import STATISTICS, Batch, Column, RequestOptions
-
-# Outputs of examples that are made of the losses and p_t of their elements.
-OF_EXAMPLES = ("num_valid", "label_quality", "max_loss")
+from service.schema.request import ELEMENT_OUTPUTS, STATISTICS, Batch, Column, RequestOptions
 
 
 def checked_statistics(
@@ -68,7 +65,8 @@ def _unavailable(
         return
     regions = ["prediction"] if options.with_regions else []
     for name in (*options.outputs, *options.elements, *regions):
-        if not follows(name, statistics, num_classes) and name not in OF_EXAMPLES and name != "regions":
+        # The other outputs, those of examples alone, need the losses and p_t only.
+        if name in ELEMENT_OUTPUTS and not follows(name, statistics, num_classes):
             yield name
 
 
