@@ -17,7 +17,7 @@ from service.loss.soft_labels import sum_tolerance
 from service.loss.statistics_scores import invalid_values
 from service.schema.config import LossConfig
 from service.schema.faults import fault
-from service.schema.request import MAX_CLASSES
+from service.schema.request import MAX_NUM_CLASSES
 
 ERRORS_NAMED = 20
 
@@ -113,7 +113,7 @@ def _softmax_faults(config: LossConfig, logits: Array, target: Array) -> Iterato
 def _statistics_faults(
     config: LossConfig, num_classes: int | None, statistics: Mapping[str, float], target: Array
 ) -> Iterator[Fault]:
-    yield from _class_faults(config, int(target), num_classes or MAX_CLASSES)
+    yield from _class_faults(config, int(target), num_classes or MAX_NUM_CLASSES)
     for name, value in statistics.items():
         if invalid_values(name, as_tensor(np.array([value], np.float64)), num_classes).item():
             yield InvalidLogitError, name, None, f"{name} {_number_text(value)}{_STATISTIC_HINTS.get(name, '')}"

@@ -25,7 +25,7 @@ from service.loss.formula import (
 from service.loss.row_state import COUNTED, RowState
 from service.loss.score_tensors import ScoreTensors, confidence_weighted_entropy
 from service.loss.scores import Scores
-from service.schema.request import FROM_STATISTIC, MAX_CLASSES
+from service.schema.request import FROM_STATISTIC, MAX_NUM_CLASSES
 
 # Outputs that follow from the log-odds.
 FROM_LOG_ODDS = ("loss", "contribution", "cross_entropy", "p_t", "log_odds")
@@ -43,7 +43,7 @@ def invalid_values(name: str, values: Tensor, num_classes: int | None) -> Tensor
     if name == "log_odds":
         return values.isnan() | values.isneginf()
     if name == "prediction":
-        beyond = values >= (MAX_CLASSES if num_classes is None else num_classes)
+        beyond = values >= (MAX_NUM_CLASSES if num_classes is None else num_classes)
         return (values < 0) | beyond | (values != values.floor())
     # Without a finite other logit the margin is infinite.
     return values.isnan() if name == "logit_margin" else ~values.isfinite()
@@ -100,7 +100,7 @@ def _states(module: FocalLoss, statistics: Mapping[str, Tensor], classes: Tensor
     state = torch.zeros_like(classes, dtype=torch.int8)
     for name, values in statistics.items():
         state[invalid_values(name, values, num_classes)] = RowState.BAD_LOGIT
-    state[(classes < 0) | (classes >= (MAX_CLASSES if num_classes is None else num_classes))] = RowState.BAD_TARGET
+    state[(classes < 0) | (classes >= (MAX_NUM_CLASSES if num_classes is None else num_classes))] = RowState.BAD_TARGET
     state[~not_ignored(classes, module.config.ignore_index)] = RowState.IGNORED
     return state
 

@@ -42,7 +42,7 @@ ELEMENT_OUTPUTS = tuple(name for name in OUTPUTS if name not in ("num_valid", "l
 DEFAULT_OUTPUTS = ("loss", "contribution")
 MAX_OUTPUTS = 64
 # Class numbers of runs are int32.
-MAX_CLASSES = 2**31 - 1
+MAX_NUM_CLASSES = 2**31 - 1
 MAX_TOP_K = 1_000_000
 
 
@@ -80,7 +80,7 @@ class RequestOptions(BaseModel):
     within: Within = "mean"
     elements: Annotated[tuple[str, ...], Field(fail_fast=True, max_length=MAX_OUTPUTS), BeforeValidator(as_tuple)] = ()
     top_regions: Annotated[int, Field(ge=0, le=MAX_REGIONS)] | None = None
-    num_classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] | None = None
+    num_classes: Annotated[int, Field(ge=2, le=MAX_NUM_CLASSES)] | None = None
 
     @classmethod
     def parse(cls, value: object) -> RequestOptions:
