@@ -148,6 +148,7 @@ class Logistic:
         q: sigmoid(-z), which is 1 - p.
         log_p: Logarithm of p.
         log_q: Logarithm of q.
+        entropy: Entropy of p and q, in nats.
     """
 
     def __init__(self, z: Tensor) -> None:
@@ -168,6 +169,11 @@ class Logistic:
     @cached_property
     def log_q(self) -> Tensor:
         return logsigmoid(-self.z)
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        # As z tends to infinity, q log q tends to 0 although log q does not.
+        return torch.where(self.p > 0, self.p * -self.log_p, 0) + torch.where(self.q > 0, self.q * -self.log_q, 0)
 
 
 def focal_slope(of: Logistic, gamma: float) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from service.loss.checks import not_ignored
 from service.loss.focal import FocalLoss
+from service.loss.formula import Logistic
 from service.loss.row_state import COUNTED, RowState
 from service.loss.score_tensors import ScoreTensors, confidence_weighted_entropy
 from service.loss.sigmoid import (
@@ -49,20 +49,18 @@ def sigmoid_scores(module: FocalLoss, logits: Tensor, targets: Tensor, names: Se
     z, ce = sigmoid_log_odds(x, y), sigmoid_cross_entropy(x, y)
     loss, alpha_t = sigmoid_focal(x, y, focus, alpha, z, ce)
     log_loss = log_sigmoid_focal(x, y, focus, alpha, z, ce)
-    if not names:
-        return ScoreTensors(state, loss, log_loss, alpha_t, {})
-    p, q, p_t = torch.sigmoid(x), torch.sigmoid(-x), torch.sigmoid(z)
-    entropy = torch.where(p > 0, -p * logsigmoid(x), 0) + torch.where(q > 0, -q * logsigmoid(-x), 0)
-    values = {
-        "cross_entropy": ce,
-        "p_t": p_t,
-        "log_odds": z,
-        "prediction": (x > 0).long(),
-        "logit_margin": z,
-        "normalized_margin": p_t,
-        "entropy": entropy,
-        "confidence_weighted_entropy": confidence_weighted_entropy(entropy, p_t, 2),
-        "el2n": ((1 - y) * p - y * q).abs(),
-        "grad_norm": sigmoid_slope(x, y, focus, alpha, z, ce).abs(),
+    of, of_target = Logistic(x), Logistic(z)
+    # Each is a pass over all elements, so only those that are requested are computed.
+    formulas: dict[str, Callable[[], Tensor]] = {
+        "cross_entropy": lambda: ce,
+        "p_t": lambda: of_target.p,
+        "log_odds": lambda: z,
+        "prediction": lambda: (x > 0).to(torch.int64),
+        "logit_margin": lambda: z,
+        "normalized_margin": lambda: of_target.p,
+        "entropy": lambda: of.entropy,
+        "confidence_weighted_entropy": lambda: confidence_weighted_entropy(of.entropy, of_target.p, 2),
+        "el2n": lambda: torch.abs((1 - y) * of.p - y * of.q),
+        "grad_norm": lambda: torch.abs(sigmoid_slope(x, y, focus, alpha, z, ce)),
     }
-    return ScoreTensors(state, loss, log_loss, alpha_t, {name: values[name] for name in names})
+    return ScoreTensors(state, loss, log_loss, alpha_t, {name: formulas[name]() for name in names})

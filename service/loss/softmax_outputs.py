@@ -70,10 +70,7 @@ class _Outputs:
     @cached_property
     def entropy(self) -> Tensor:
         """The entropy of "t or not t", plus the entropy of the other classes times their probability 1 - p_t."""
-        of = self._of
-        # As z tends to infinity, (1 - p_t) z tends to 0 although z does not.
-        not_target = torch.where(of.q > 0, of.q * -of.log_q, 0)
-        return torch.where(of.p > 0, of.p * -of.log_p, 0) + not_target + of.q * self._moments.entropy
+        return self._of.entropy + self._of.q * self._moments.entropy
 
     @property
     def confidence_weighted_entropy(self) -> Tensor:
