@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from service.loss.arrays import Array, as_tensor
 from service.loss.checks import not_ignored
@@ -73,17 +72,16 @@ def statistics_scores(
     state = _states(module, sent, classes, num_classes)
     counted = state == COUNTED
     z = sent["log_odds"].masked_fill(~counted, 0)
+    of = Logistic(z)
     alpha_t = torch.ones_like(z) if alpha is None else alpha[classes.masked_fill(~counted, 0)]
     formulas: dict[str, Callable[[], Tensor]] = {
         "cross_entropy": lambda: cross_entropy_from_log_odds(z),
-        "p_t": lambda: torch.sigmoid(z),
+        "p_t": lambda: of.p,
         "log_odds": lambda: z,
         "prediction": lambda: sent["prediction"].masked_fill(~counted, 0).long(),
-        "normalized_margin": lambda: _normalized_margin(z, sent["logit_margin"]),
-        "confidence_weighted_entropy": lambda: confidence_weighted_entropy(
-            sent["entropy"], torch.sigmoid(z), num_classes or 2
-        ),
-        "grad_norm": lambda: alpha_t * focal_slope(Logistic(z), module.gamma) * _spread(z, sent["el2n"]),
+        "normalized_margin": lambda: _normalized_margin(of, sent["logit_margin"]),
+        "confidence_weighted_entropy": lambda: confidence_weighted_entropy(sent["entropy"], of.p, num_classes or 2),
+        "grad_norm": lambda: alpha_t * focal_slope(of, module.gamma) * _spread(of, sent["el2n"]),
     }
     loss = alpha_t * focal_from_log_odds(z, module.gamma)
     log_loss = alpha_t.log() + log_focal_from_log_odds(z, module.gamma)
@@ -105,11 +103,11 @@ def _states(module: FocalLoss, statistics: Mapping[str, Tensor], classes: Tensor
     return state
 
 
-def _normalized_margin(z: Tensor, logit_margin: Tensor) -> Tensor:
+def _normalized_margin(of: Logistic, logit_margin: Tensor) -> Tensor:
     """(p_t - p + 1) / 2, where the largest other probability p is p_t exp(-logit_margin)."""
-    return (torch.sigmoid(z) - torch.exp(logsigmoid(z) - logit_margin) + 1) / 2
+    return (of.p - torch.exp(of.log_p - logit_margin) + 1) / 2
 
 
-def _spread(z: Tensor, el2n: Tensor) -> Tensor:
+def _spread(of: Logistic, el2n: Tensor) -> Tensor:
     """The norm of the gradient of z: EL2N / (1 - p_t), in [1, sqrt(2)]; 1 where both are 0."""
-    return (el2n / torch.sigmoid(-z)).nan_to_num(1.0).clamp(1.0, math.sqrt(2))
+    return (el2n / of.q).nan_to_num(1.0).clamp(1.0, math.sqrt(2))
