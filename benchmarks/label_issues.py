@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.row import Row, divide, interleave
+from benchmarks.row import Row, divide, interleave, timer
 from service.diagnostics.elements import class_issues, labels
 from service.diagnostics.elements.class_issues import ClassMarker, find_class_issues
 from service.diagnostics.elements.element_chunks import ElementChunk
@@ -93,23 +93,12 @@ def _ours(chunk: ElementChunk) -> Callable[[], Any]:
 
 
 def _row(what: str, ours: Callable[[], Any], theirs: Callable[[], Any], size: int, bar: float) -> Row:
-    mine, other = interleave([_timer(ours, size), _timer(theirs, size)], ROUNDS)
-    return Row(what, _text(mine), f"{_text(other)} (cleanlab)", divide(other, mine), at_least=bar)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mine, other = interleave([timer(work, clock=time.process_time) for work in (ours, theirs)], ROUNDS)
+    return Row(what, _text(mine, size), f"{_text(other, size)} (cleanlab)", divide(other, mine), at_least=bar)
 
 
-def _timer(work: Callable[[], Any], size: int) -> Callable[[], float]:
-    """Return a function that times one call in microseconds of the processor for each of `size` parts."""
-
-    def microseconds() -> float:
-        started = time.process_time()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            work()
-        return (time.process_time() - started) / size * 1e6
-
-    microseconds()
-    return microseconds
-
-
-def _text(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.3g} us"
+def _text(times: Sequence[float], size: int) -> str:
+    """Microseconds of the processor for each of `size` parts."""
+    return f"{statistics.median(times) / size * 1e6:.3g} us"

@@ -6,7 +6,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.peers.seed_loss import FocalLoss as SeedLoss
 from benchmarks.process import ROOT, memory_of
-from benchmarks.row import Row, divide, interleave
+from benchmarks.row import Row, divide, interleave, timer
 from service.compute.device import Device
 from service.loss.focal import FocalLoss, focal_loss
 from service.schema.config import LossConfig
@@ -60,18 +59,8 @@ def eager(logits: Tensor, targets: Tensor) -> Tensor:
         return SeedLoss()(logits, targets)
 
 
-def timer(work: Callable[..., object], logits: Tensor, targets: Tensor) -> Callable[[], float]:
-    """Return a function that times one call, as the mean of ten for a short shape."""
-    calls = 10 if logits.numel() < SHORT_ELEMENTS else 1
-
-    def seconds() -> float:
-        started = time.perf_counter()
-        for _ in range(calls):
-            work(logits, targets)
-        return (time.perf_counter() - started) / calls
-
-    seconds()
-    return seconds
+def _timer(work: Callable[[Tensor, Tensor], object], logits: Tensor, targets: Tensor) -> Callable[[], float]:
+    return timer(lambda: work(logits, targets), calls=10 if logits.numel() < SHORT_ELEMENTS else 1)
 
 
 def _against_eager(shape: tuple[int, ...], bar: float) -> Iterator[Row]:
@@ -86,7 +75,7 @@ def _against_eager(shape: tuple[int, ...], bar: float) -> Iterator[Row]:
         return device.score(module, logits, targets, ("loss", "contribution"))
 
     alone, theirs, per_example = interleave(
-        [timer(work, logits, targets) for work in (ours, eager, with_contributions)], ROUNDS
+        [_timer(work, logits, targets) for work in (ours, eager, with_contributions)], ROUNDS
     )
     what = f"loss alone, {_size(shape)} float32, against eager torch"
     yield Row(what, _ms(alone), _ms(theirs), divide(theirs, alone), at_least=bar)
@@ -97,7 +86,7 @@ def _against_float32(shape: tuple[int, ...]) -> Iterator[Row]:
     logits, targets = example(shape)
     halves = [logits.to(dtype) for dtype in HALVES]
     rounds = SHORT_HALVES_ROUNDS if logits.numel() < SHORT_ELEMENTS else HALVES_ROUNDS
-    full, *times = interleave([timer(ours, values, targets) for values in (logits, *halves)], rounds)
+    full, *times = interleave([_timer(ours, values, targets) for values in (logits, *halves)], rounds)
     for dtype, half in zip(HALVES, times, strict=True):
         what = f"loss alone, {_size(shape)} {str(dtype).removeprefix('torch.')}, against float32"
         yield Row(what, _ms(half), _ms(full), divide(full, half), at_least=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -60,6 +61,21 @@ class Row:
 
 
 COLUMNS = ("what", "ours", "other", "ratio (smallest - largest)", "bar")
+
+
+def timer(
+    work: Callable[[], object], calls: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> Callable[[], float]:
+    """Call `work` once to warm up, and return a function that measures seconds, as the mean of some calls."""
+
+    def seconds() -> float:
+        started = clock()
+        for _ in range(calls):
+            work()
+        return (clock() - started) / calls
+
+    work()
+    return seconds
 
 
 def interleave(measurements: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:

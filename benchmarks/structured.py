@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -13,7 +12,7 @@ from cleanlab.segmentation.rank import get_label_quality_scores
 from cleanlab.token_classification.filter import find_label_issues
 from numpy.testing import assert_allclose
 
-from benchmarks.row import Row, divide, interleave
+from benchmarks.row import Row, divide, interleave, timer
 from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
 from service.loss.focal import FocalLoss
@@ -58,7 +57,7 @@ def _masks() -> Iterator[Row]:
 
     scores, _ = get_label_quality_scores(targets, ready, verbose=False)
     assert_allclose(all_scores().per_example["label_quality"], scores, rtol=1e-4)
-    works = [_timer(work) for work in (all_scores, quality, rank, softmax_and_rank)]
+    works = [timer(work) for work in (all_scores, quality, rank, softmax_and_rank)]
     every, one, ranked, both = interleave(works, ROUNDS)
     # Without bars: with ready probabilities cleanlab's rank reads one number of each pixel, and not 21.
     for name, own, other, theirs in (
@@ -87,7 +86,7 @@ def _tokens() -> Row:
         evaluator("ragged", Batch(logits, targets, offsets=offsets)),
         lambda: find_label_issues(tags, probabilities),
     )
-    own, theirs = interleave([_timer(work) for work in works], ROUNDS)
+    own, theirs = interleave([timer(work) for work in works], ROUNDS)
     return Row(
         f"{SENTENCES} sentences of {count} tokens, {TAGS} tags, all scores of sentences, against cleanlab's filter",
         _per_token(own, count),
@@ -101,16 +100,6 @@ def _softmax(
     logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return torch.from_numpy(logits).softmax(1).numpy()
-
-
-def _timer(work: Callable[[], object]) -> Callable[[], float]:
-    def seconds() -> float:
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
-
-    seconds()
-    return seconds
 
 
 def _per_token(times: Sequence[float], count: int) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers.seed_loss import FocalLoss as SeedLoss
-from benchmarks.row import Row, divide, interleave
+from benchmarks.row import Row, divide, interleave, timer
 from service.loss.focal import FocalLoss
 
 # Minimum share of the copy bandwidth; None if a call is too short for it, rows are not aligned to 16 bytes, or the few
@@ -167,7 +166,7 @@ def _kernel(logits: Tensor, targets: Tensor) -> Callable[[], object]:
 
 def _timer(work: Callable[[], object], device: str, calls: int) -> Callable[[], float]:
     """Return a function that measures the seconds of one call; on CUDA by the clock of the device."""
-    work()
+    on_cpu = timer(work, calls)
 
     def on_cuda() -> float:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -177,12 +176,6 @@ def _timer(work: Callable[[], object], device: str, calls: int) -> Callable[[], 
         end.record()
         torch.cuda.synchronize()
         return float(start.elapsed_time(end)) / 1000 / calls
-
-    def on_cpu() -> float:
-        started = time.perf_counter()
-        for _ in range(calls):
-            work()
-        return (time.perf_counter() - started) / calls
 
     return on_cpu if device == "cpu" else on_cuda
 
