@@ -84,7 +84,7 @@ def softmax_statistics(
     target_logit = logits.gather(1, index).squeeze(1).double()
     others = logits.scatter(1, index, -torch.inf)
     largest = others.detach().amax(1)
-    predicted = _predicted(others, largest, targets, target_logit) if prediction else None
+    predicted = predicted_class(others.argmax(1), largest, targets, target_logit) if prediction else None
     masked = largest == -torch.inf  # ONNX has no isneginf
     # M is a constant for the gradient, since it cancels from z.
     shift = largest.masked_fill(masked, 0).unsqueeze(1)
@@ -101,8 +101,8 @@ def softmax_statistics(
     )
 
 
-def _predicted(others: Tensor, largest: Tensor, targets: Tensor, target_logit: Tensor) -> Tensor:
-    position = others.argmax(1)
+def predicted_class(position: Tensor, largest: Tensor, targets: Tensor, target_logit: Tensor) -> Tensor:
+    """The smallest class with the largest logit, from the first `position` of the `largest` logit of the others."""
     first_of_ties = (target_logit == largest) & (targets < position)
     return torch.where((target_logit > largest) | first_of_ties, targets, position)
 

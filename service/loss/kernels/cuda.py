@@ -21,7 +21,7 @@ import torch
 import triton
 from torch import Tensor
 
-from service.loss.formula import Moments, SoftmaxStatistics, compute_dtype
+from service.loss.formula import Moments, SoftmaxStatistics, compute_dtype, predicted_class
 from service.loss.kernels.cuda_dense import reduce_dense
 from service.loss.kernels.cuda_rows import exp, reduce_narrow, reduce_wide
 
@@ -92,7 +92,7 @@ def softmax_statistics(
         logit_margin=margin.reshape(shape),
         log_others=total.log().reshape(shape),
         valid=valid.reshape(shape),
-        prediction=_predicted(positions, largest, targets, target_logit).reshape(shape) if prediction else None,
+        prediction=predicted_class(positions, largest, targets, target_logit).reshape(shape) if prediction else None,
         moments=_moments(sums, total, shape) if moments else None,
     )
 
@@ -158,12 +158,6 @@ def _launch_dense(logits: Tensor, *tensors: Tensor, **flags: bool) -> None:
         num_warps=1,
         **flags,
     )
-
-
-def _predicted(positions: Tensor, largest: Tensor, targets: Tensor, target_logit: Tensor) -> Tensor:
-    position = positions.long()
-    first_of_ties = (target_logit == largest) & (targets < position)
-    return torch.where((target_logit > largest) | first_of_ties, targets, position)
 
 
 def _moments(sums: Tensor, total: Tensor, shape: tuple[int, ...]) -> Moments:
