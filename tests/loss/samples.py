@@ -11,6 +11,11 @@ SCALES = (1.0, 10.0, 100.0, 1e3, 1e4)
 OFFSETS = (0.0, 1e4, -1e4)
 
 
+def double(*values: float) -> Tensor:
+    """A float64 tensor of one axis."""
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def difficult_rows(dtype: torch.dtype, scale: float, offset: float) -> tuple[Tensor, Tensor]:
     """(24, 5) logits in [-scale, scale] + offset as `dtype` stores them, and targets.
 

@@ -7,7 +7,6 @@ import math
 import mpmath
 import pytest
 import torch
-from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from service.loss.formula import (
@@ -20,13 +19,9 @@ from service.loss.formula import (
     softmax_statistics,
 )
 from tests.loss import reference
-from tests.loss.samples import DTYPES, GAMMAS, all_difficult_rows
+from tests.loss.samples import DTYPES, GAMMAS, all_difficult_rows, double
 
 INF = math.inf
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

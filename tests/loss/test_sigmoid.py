@@ -7,7 +7,6 @@ import math
 import mpmath
 import pytest
 import torch
-from torch import Tensor
 from torch.autograd import gradcheck
 
 from service.loss.focal import FocalLoss, focal_loss
@@ -22,7 +21,7 @@ from service.loss.sigmoid import (
     sigmoid_slope,
 )
 from tests.loss import reference
-from tests.loss.samples import GAMMAS
+from tests.loss.samples import GAMMAS, double
 
 INF = math.inf
 FOCUSES = (
@@ -34,10 +33,6 @@ FOCUSES = (
     Focus(0, 5, 0),
     Focus(5, 1, 0.99),
 )
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def test_log_odds_of_hard_labels_are_the_signed_logit() -> None:

@@ -25,13 +25,9 @@ from service.loss.soft_labels import (
 )
 from service.schema.request import ELEMENT_OUTPUTS
 from tests.loss import reference
-from tests.loss.samples import GAMMAS, difficult_rows, moderate_rows
+from tests.loss.samples import GAMMAS, difficult_rows, double, moderate_rows
 
 NAN, INF = math.nan, math.inf
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def smoothed(
