@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.schema.request import OUTPUTS, REGIONS
 from tests.contract.run_batches import JSON, KINDS, SAFETENSORS, batch_of, encoded
 from tests.live.server_process import ServerProcess, running_server
 from tests.live.test_operations import KEY
@@ -56,7 +57,8 @@ def test_the_reply_to_a_batch_equals_that_of_loss_and_its_rows_are_stored(
     client: httpx.Client, new_run: NewRun, kind: str
 ) -> None:
     config = {"alpha": [1.0, 2.0, 4.0], "gamma": 1.5}
-    run, batch = new_run(config=config), batch_of(10) | {"outputs": ["loss", "p_t"], "top_k": 2}
+    options = {"outputs": [*OUTPUTS, REGIONS], "elements": ["loss", "prediction"], "top_k": 2}
+    run, batch = new_run(config=config), batch_of(10) | options
     reply = put(client, run, batch, kind=kind)
     assert reply.status_code == 201
     plain = {name: value for name, value in batch.items() if name != "attributes"} | {"config": config}

@@ -198,7 +198,8 @@ def _num_classes(snapshot: Snapshot, options: RequestOptions, batches: Sequence[
 def _encode(negotiation: Negotiation, result: LossResult, outputs: Sequence[str]) -> bytes:
     """The body of the reply, with the requested outputs only."""
     batches = tuple(
-        replace(batch, per_example={name: batch.per_example[name] for name in outputs}) for batch in result.batches
+        replace(batch, per_example={name: column for name, column in batch.per_example.items() if name in outputs})
+        for batch in result.batches
     )
     return compressed(negotiation.writer.encode(replace(result, batches=batches)), negotiation.reply_coding)
 
