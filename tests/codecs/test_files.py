@@ -160,6 +160,7 @@ CASES: list[tuple[dict[str, Any], type[Exception], str, list[Any]]] = [
     ({"id": [0.5, 1.5]}, InvalidIdsError, "row 0, column 'id': an id is a string or an integer, got 0.5", ["ids", 0]),
     ({"id": ["a", None]}, InvalidIdsError, "row 1, column 'id': an id is a string or an integer, got null", ["ids", 1]),
     ({"vector": [[1], [2]]}, Exception, "column 'vector' is list<.*>; attributes are text, numbers", ["vector"]),
+    ({"spans": [[[0, 1]], [[1, 2, 3]]]}, Exception, "attribute 'spans', row 1: this list is no string", [1]),
     ({"blob": [b"1", b"2"]}, Exception, "column 'blob' is binary", ["blob"]),
     ({"day": pa.array([2**30, 1], pa.date32())}, Exception, "column 'day' has a value of date32", []),
 ]

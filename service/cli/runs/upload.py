@@ -32,6 +32,7 @@ from service.errors import (
     RunDamagedError,
     UnknownRunError,
 )
+from service.formats.attributes import is_list_value
 from service.schema.replies.runs import Run
 from service.schema.request import OnInvalid
 from service.schema.result import LossResult
@@ -176,5 +177,6 @@ def _push(run: RunClient, epoch: int, named: NamedChunk, on_invalid: OnInvalid, 
 
 
 def _attribute(value: object) -> object:
-    """Convert a list or a structure to JSON text: attributes are scalars."""
-    return orjson.dumps(value, default=str).decode() if isinstance(value, list | dict) else value
+    """Convert a list or a structure that no attribute can be to JSON text."""
+    as_text = isinstance(value, list | dict) and not is_list_value(value)
+    return orjson.dumps(value, default=str).decode() if as_text else value

@@ -86,7 +86,10 @@ def check_types(schema: pa.Schema, columns: ResolvedColumns) -> None:
     kinds = dict(zip(schema.names, schema.types, strict=True))
     for name in columns.attributes:
         if not is_attribute(kinds[name]):
-            msg = f"column {name[:100]!r} is {str(kinds[name])[:100]}; attributes are text, numbers, booleans or times"
+            msg = (
+                f"column {name[:100]!r} is {str(kinds[name])[:100]}; attributes are text, numbers, booleans, times, "
+                "lists of texts or lists of pairs of integers"
+            )
             raise fault(InvalidRequestError, f"{msg}: leave it out", name[:100], batch=0)
     for name in (*columns.numbers, columns.targets, *([columns.id] if columns.id else [])):
         if pat.is_run_end_encoded(kinds[name]) and name in columns.numbers:
