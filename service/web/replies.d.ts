@@ -71,6 +71,21 @@ export interface ClassStatistics {
   often_truly?: number | null;
 }
 
+export interface CommonIssue {
+  label?: number;
+  target: number;
+  suggested: number;
+  count: number;
+  share?: number;
+}
+
+export interface CommonWord {
+  word: string;
+  target: number;
+  suggested: number;
+  count: number;
+}
+
 export interface ComparedClass {
   class: number;
   count: number;
@@ -82,10 +97,12 @@ export interface ComparedClass {
 
 export interface ComparedExample {
   id: string;
-  target_before: number;
-  target_after: number;
-  prediction_before: number;
-  prediction_after: number;
+  target_before: number | null;
+  target_after: number | null;
+  prediction_before: number | null;
+  prediction_after: number | null;
+  num_wrong_before?: number;
+  num_wrong_after?: number;
   loss_before: number | null;
   loss_after: number | null;
   rank_before: number;
@@ -111,6 +128,8 @@ export interface Comparison {
   num_resolved: number;
   num_relabelled: number;
   num_predicted_otherwise: number;
+  num_wrong_before?: number;
+  num_wrong_after?: number;
   overlap: number | null;
   rank_correlation: number | null;
   classes: ComparedClass[];
@@ -174,6 +193,7 @@ export interface Diagnostics {
   gamma: number;
   num_duplicates?: number;
   loss?: LossStatistics;
+  elements?: ElementDiagnostics;
   classes?: ClassStatistics[];
   confusion?: Confusion;
   class_pairs?: ClassPair[] | null;
@@ -187,7 +207,7 @@ export interface Diagnostics {
 }
 
 export interface DiagnosticsWarning {
-  code: "no_examples" | "probabilities_as_logits" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights";
+  code: "no_examples" | "probabilities_as_logits" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights" | "inverse_frequency_alpha";
   message: string;
 }
 
@@ -208,6 +228,62 @@ export interface DynamicsSummary {
   mean_variability: number | null;
   mean_area_under_margin: number | null;
   regions: RegionCounts;
+}
+
+export interface ElementClass {
+  class: number;
+  name: string | null;
+  count: number;
+  num_positive?: number;
+  num_wrong: number;
+  error_rate: number | null;
+  num_units: number;
+  loss_sum: number | null;
+  loss_share: number | null;
+  mean_loss: number | null;
+  threshold?: number | null;
+  often_truly?: number | null;
+  thresholds?: (number | null)[];
+  joint?: number[][];
+  label_issues?: number;
+  inverse_label_issues?: number;
+  label_noise?: number;
+  inverse_label_noise?: number;
+  label_quality?: number;
+}
+
+export interface ElementConfusion {
+  label?: number;
+  target: number;
+  prediction: number;
+  count: number;
+  num_units: number;
+  loss_sum: number | null;
+}
+
+export interface ElementDiagnostics {
+  num_elements: number;
+  num_valid: number;
+  num_ignored: number;
+  num_wrong: number;
+  error_rate: number | null;
+  num_units: number;
+  num_examples_wrong: number;
+  loss_sum: number | null;
+  classes: ElementClass[];
+  confusions: ElementConfusion[];
+  label_issues: ElementIssues | null;
+}
+
+export interface ElementIssues {
+  estimated: number;
+  share: number | null;
+  num_issues: number;
+  num_examples: number;
+  health: number | null;
+  joint: number[][] | null;
+  common: CommonIssue[];
+  words?: CommonWord[];
 }
 
 export interface Epoch {
@@ -243,13 +319,13 @@ export interface ExampleDetail {
 
 export interface ExampleDynamics {
   id: string;
-  target: number;
+  target: number | null;
   epochs: number;
   confidence: number;
   variability: number;
   correctness: number;
   threshold_closeness: number;
-  area_under_margin: number;
+  area_under_margin: number | null;
   mean_loss: number;
   forgetting_events: number;
   never_learned: boolean;

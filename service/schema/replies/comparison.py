@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from service.schema.replies.diagnostics import ClassMember, LossValue
-from service.schema.replies.fields import ClassIndex, Count, Share
+from service.schema.replies.fields import ClassIndex, ClassMember, Count, LossValue, Share
 
+# An example of a structured run has no class of its own.
+ExampleClass = Annotated[ClassIndex | None, Field(description="null in structured runs")]
+WrongElements = Annotated[Count, Field(description="Elements whose prediction is not their target, in structured runs")]
 Rank = Annotated[int, Field(ge=1, description="Rank among the common examples; 1 is the largest loss")]
 
 
@@ -35,10 +37,12 @@ class ComparedExample(TypedDict):
     """An example in both runs."""
 
     id: str
-    target_before: ClassIndex
-    target_after: ClassIndex
-    prediction_before: ClassIndex
-    prediction_after: ClassIndex
+    target_before: ExampleClass
+    target_after: ExampleClass
+    prediction_before: ExampleClass
+    prediction_after: ExampleClass
+    num_wrong_before: NotRequired[WrongElements]
+    num_wrong_after: NotRequired[WrongElements]
     loss_before: LossValue
     loss_after: LossValue
     rank_before: Rank
@@ -58,8 +62,10 @@ class Comparison(TypedDict):
     mean_loss_after: LossValue
     num_newly_hard: Count
     num_resolved: Count
-    num_relabelled: Annotated[Count, Field(description="Examples whose target changed")]
-    num_predicted_otherwise: Annotated[Count, Field(description="Examples whose prediction changed")]
+    num_relabelled: Annotated[Count, Field(description="Examples whose targets changed")]
+    num_predicted_otherwise: Annotated[Count, Field(description="Examples whose predictions changed")]
+    num_wrong_before: NotRequired[WrongElements]
+    num_wrong_after: NotRequired[WrongElements]
     overlap: Annotated[
         Share | None,
         Field(description="Share of the hardest examples of one run that are also among those of the other"),
@@ -69,7 +75,7 @@ class Comparison(TypedDict):
         list[ComparedClass],
         Field(
             description="Classes that have examples, ascending; of more than 1000 those with the largest loss in the "
-            "second run"
+            "second run; none in structured runs"
         ),
     ]
     newly_hard: Annotated[

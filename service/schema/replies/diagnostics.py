@@ -8,7 +8,8 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from service.schema.config import Reduction
-from service.schema.replies.fields import ClassIndex, Count, Share
+from service.schema.replies.element_diagnostics import ElementDiagnostics
+from service.schema.replies.fields import ClassIndex, ClassMember, Count, LossValue, Share
 
 WarningCode = Literal[
     "no_examples",
@@ -21,13 +22,8 @@ WarningCode = Literal[
     "duplicated_ids",
     "no_logits",
     "class_weights",
+    "inverse_frequency_alpha",
 ]
-
-# JSON has no infinity: a loss that overflows float64 is null on the wire.
-LossValue = Annotated[float | None, Field(description="null without examples, and if it overflows float64")]
-
-# The class syntax cannot declare a member whose name is a keyword.
-ClassMember = TypedDict("ClassMember", {"class": ClassIndex})
 
 
 class DiagnosticsWarning(TypedDict):
@@ -38,7 +34,7 @@ class DiagnosticsWarning(TypedDict):
 
 
 class LossStatistics(TypedDict):
-    """Statistics of the losses of an epoch."""
+    """Statistics of the losses of the examples of an epoch."""
 
     value: Annotated[float | None, Field(description="The reduced loss; null for the reduction none")]
     reduction: Reduction
@@ -47,7 +43,9 @@ class LossStatistics(TypedDict):
     mean: LossValue
     median: LossValue
     max: LossValue
-    accuracy: Annotated[Share | None, Field(description="Share of examples whose prediction is their target")]
+    accuracy: Annotated[
+        Share | None, Field(description="Share of examples whose prediction is their target, in all elements")
+    ]
 
 
 class ClassCount(ClassMember):
@@ -191,7 +189,11 @@ class SuggestedAlpha(TypedDict):
 
 
 class Diagnostics(TypedDict):
-    """Diagnostics of one epoch of a run; `fields` in the query selects the members from `num_duplicates` on."""
+    """Diagnostics of one epoch of a run; `fields` in the query selects the members from `num_duplicates` on.
+
+    A run of multi_label, tokens or masks has `elements`, and none of the members about one class of an example:
+    `classes`, `confusion`, `class_pairs`, `calibration`, `label_errors` and `suggested_alpha`.
+    """
 
     run: str
     epoch: Annotated[int, Field(ge=0)]
@@ -204,6 +206,9 @@ class Diagnostics(TypedDict):
     gamma: Annotated[float, Field(description="Focusing parameter of the losses")]
     num_duplicates: NotRequired[Annotated[Count, Field(description="Rows left out, since a later row has their id")]]
     loss: NotRequired[LossStatistics]
+    elements: NotRequired[
+        Annotated[ElementDiagnostics, Field(description="Labels, tokens or pixels of the examples, in structured runs")]
+    ]
     classes: NotRequired[
         Annotated[
             list[ClassStatistics],

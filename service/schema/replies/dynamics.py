@@ -19,13 +19,17 @@ class ExampleDynamics(TypedDict):
     """Statistics of one example over the epochs."""
 
     id: str
-    target: Annotated[ClassIndex, Field(description="Target that was sent last for the example")]
+    target: Annotated[
+        ClassIndex | None, Field(description="Target that was sent last for the example; null in structured runs")
+    ]
     epochs: Annotated[Count, Field(description="Rows of the example")]
-    confidence: Annotated[Share, Field(description="Mean p_t")]
+    confidence: Annotated[Share, Field(description="Mean p_t, in structured runs of the worst element")]
     variability: Annotated[Variability, Field(description="Population standard deviation of p_t")]
-    correctness: Annotated[Count, Field(description="Rows whose prediction is their target")]
+    correctness: Annotated[Count, Field(description="Rows whose prediction is their target, in all elements")]
     threshold_closeness: Annotated[float, Field(description="confidence * (1 - confidence)")]
-    area_under_margin: Annotated[float, Field(description="Mean logit margin")]
+    area_under_margin: Annotated[
+        float | None, Field(description="Mean logit margin; null if a batch was sent as statistics without it")
+    ]
     mean_loss: Annotated[float, Field(description="Mean focal loss")]
     forgetting_events: Annotated[Count, Field(description="Changes from a right to a wrong prediction")]
     never_learned: bool

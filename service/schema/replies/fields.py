@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 Verdict = Literal["ok", "wrong", "unsure"]
 Strategy = Literal[
@@ -24,3 +25,8 @@ Timestamp = Annotated[str, Field(description="Time in UTC, ISO 8601", json_schem
 ClassIndex = Annotated[int, Field(description="Class, from 0", ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# JSON has no infinity: a loss that overflows float64 is null on the wire.
+LossValue = Annotated[float | None, Field(description="null without examples, and if it overflows float64")]
+
+# The class syntax cannot declare a member whose name is a keyword.
+ClassMember = TypedDict("ClassMember", {"class": ClassIndex})

@@ -129,7 +129,7 @@ function exampleList(run, { title, rows, count, linkRun, meaning, none }) {
  * @param {string} linkRun
  */
 function exampleTable(run, title, rows, linkRun) {
-  /** @type {(before: number, after: number) => Child} */
+  /** @type {(before: number | null, after: number | null) => Child} */
   const change = (before, after) =>
     before === after ? className(run, before) : arrow(className(run, before), className(run, after));
   return h(
