@@ -15,6 +15,7 @@ from service.queries.attributes import attributes_of, last_attributes
 from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
 from service.runs.review_files import Verdicts
+from service.runs.units import UnitKey
 
 ROWS_AT_ONCE = 10_000
 
@@ -76,7 +77,7 @@ def _export_row(view: View, row: Mapping[str, Any], verdicts: Verdicts) -> Expor
     def name_of(label: int | None) -> str | None:
         return None if label is None else str(label) if names is None else names[label]
 
-    review = verdicts.get(row["id"])
+    review = verdicts.get(UnitKey.of(row))
     return ExportRow(
         **{name: row[name] for name in _COLUMNS},
         given_label=name_of(row["target"]) or "",

@@ -15,6 +15,7 @@ from service.queries.attributes import attributes_of, json_pointer, last_attribu
 from service.queries.order import sort_keys
 from service.queries.view import SCORE_NAMES, View
 from service.runs.review_files import Verdicts
+from service.runs.units import UnitKey
 from service.schema.faults import unknown_fault
 from service.schema.replies.queues import QueueRow, RowsPage
 from service.schema.replies.reviews import Review
@@ -147,10 +148,10 @@ def _current_rows(
     view: View, queue: QueueTable, verdicts: Verdicts, indices: Sequence[int], names: Sequence[str]
 ) -> list[QueueRow]:
     """Members of some rows, with the current attributes and verdicts."""
-    rows = queue.dicts_at(indices, list(dict.fromkeys([*names, "id"])))
+    rows = queue.dicts_at(indices, list(dict.fromkeys([*names, *queue.key_names])))
     attributes = attributes_of(view, rows) if "attributes" in names else [{}] * len(rows)
     current = (
-        {**row, **_verdict(verdicts.get(row["id"])), "attributes": own}
+        {**row, **_verdict(verdicts.get(UnitKey.of(row))), "attributes": own}
         for row, own in zip(rows, attributes, strict=True)
     )
     return [cast(QueueRow, {name: row[name] for name in names if name in row}) for row in current]
@@ -178,10 +179,11 @@ def _matching(view: View, queue: QueueTable, verdicts: Verdicts, query: QueueFil
     view.cursor.register("queue_rows", queue.rows)
     source = "queue_rows"
     if query.needs_verdicts:
-        columns = {"id": list(verdicts), "verdict": [review["verdict"] for review in verdicts.values()]}
-        schema = pa.schema({"id": pa.string(), "verdict": pa.string()})
-        view.cursor.register("queue_verdicts", pa.table(columns, schema))
-        source += " LEFT JOIN queue_verdicts USING (id)"
+        words = [review["verdict"] for review in verdicts.values()]
+        columns = {"id": [key.id for key in verdicts], "unit": [key.unit for key in verdicts], "verdict": words}
+        table = pa.table(columns, pa.schema(dict.fromkeys(columns, pa.string())))
+        view.cursor.register("queue_verdicts", table.select([*queue.key_names, "verdict"]))
+        source += f" LEFT JOIN queue_verdicts USING ({', '.join(queue.key_names)})"
     if query.needs_attributes:
         source += f" LEFT JOIN {last_attributes(view, 'SELECT id FROM queue_rows')} USING (id)"
     keys = [f"{name} {'DESC' if descending else 'ASC'} NULLS LAST" for name, descending in query.order]

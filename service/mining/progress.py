@@ -13,6 +13,7 @@ from service.mining.queues import outlines
 from service.runs.review_files import Verdicts
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
+from service.runs.units import UnitKey
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import ExpectedYield
 from service.schema.replies.reviews import Precision, Progress
@@ -25,37 +26,40 @@ MIN_VERDICTS = 10
 def progress(store: RunStore, snapshot: Snapshot, verdicts: Verdicts) -> Progress:
     """Count the verdicts of a run, and estimate the precision of each strategy and the error rate of the run.
 
-    - precision: the share of wrong among the examples that a strategy put into queues and that have a verdict of ok or
-      wrong, with its 95 % Wilson interval;
-    - error_rate: the same for the examples drawn at random from all examples: an unbiased estimate for the run.
+    - precision: the share of wrong among the rows of a strategy, examples or units, that have a verdict of ok or wrong,
+      with its 95 % Wilson interval;
+    - error_rate: the same for the examples drawn at random from all examples: an unbiased estimate for the run. A
+      structured example is wrong if one of its elements is.
     """
-    ids: dict[Strategy, set[str]] = {}
-    control: set[str] = set()
+    keys: dict[Strategy, set[UnitKey]] = {}
+    control: set[UnitKey] = set()
     has_control = False
-    reviewed = pa.array(list(verdicts), pa.string())
+    reviewed = pa.array([key.id for key in verdicts], pa.string())
     for queue in outlines(store, snapshot):
         for strategy in queue.expected_errors:
-            ids.setdefault(strategy, set())
+            keys.setdefault(strategy, set())
         has_control |= bool(pc.any(queue.rows["control"]).as_py())
-        rows = queue.rows.filter(pc.is_in(queue.rows["id"], reviewed))
-        for row in rows.to_pylist():
-            ids[row["strategy"]].add(row["id"])
-            if row["control"]:
-                control.add(row["id"])
+        # Most rows have no verdict: Arrow leaves those of other examples out.
+        some = queue.of_ids(reviewed)
+        columns = (some.rows[name].to_pylist() for name in ("strategy", "control"))
+        for key, strategy, is_control in zip(some.unit_keys(), *columns, strict=True):
+            keys[strategy].add(key)
+            if is_control:
+                control.add(key)
     words = [review["verdict"] for review in verdicts.values()]
     return {
         "num_reviewed": len(words),
         "num_wrong": words.count("wrong"),
         "num_ok": words.count("ok"),
         "num_unsure": words.count("unsure"),
-        "precision": {strategy: precision(ids[strategy], verdicts) for strategy in sorted(ids)},
+        "precision": {strategy: precision(keys[strategy], verdicts) for strategy in sorted(keys)},
         "error_rate": precision(control, verdicts) if has_control else None,
     }
 
 
-def precision(ids: Iterable[str], verdicts: Verdicts) -> Precision:
-    """Share of wrong among the examples with a verdict of ok or wrong, with its 95 % interval."""
-    words = [verdicts[identity]["verdict"] for identity in ids if identity in verdicts]
+def precision(keys: Iterable[UnitKey], verdicts: Verdicts) -> Precision:
+    """Share of wrong among the examples and units with a verdict of ok or wrong, with its 95 % interval."""
+    words = [verdicts[key]["verdict"] for key in keys if key in verdicts]
     wrong, judged = words.count("wrong"), words.count("wrong") + words.count("ok")
     low, high = wilson(wrong, judged)
     return {

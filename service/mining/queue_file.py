@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 from pydantic import AfterValidator, TypeAdapter
 
-from service.mining.queue_table import EPOCH_TYPES, ROWS_AT_ONCE, TYPES, QueueTable, table_of
+from service.mining.queue_table import EPOCH_TYPES, ROWS_AT_ONCE, TYPES, UNIT_TYPES, QueueTable, table_of
 from service.schema.replies.queues import QueueHead, QueueRow
 
 BEFORE_ROWS, BETWEEN_ROWS, AFTER_ROWS = b',"rows":[\n', b",\n", b"\n]}"
@@ -24,6 +24,8 @@ def _check_members(row: QueueRow) -> QueueRow:
         raise ValueError(f"a row has no {min(missing)}")
     if len(EPOCH_TYPES.keys() & row.keys()) == 1:
         raise ValueError("a row has one of suggested_epochs and num_epochs")
+    if len(UNIT_TYPES.keys() & row.keys()) not in (0, len(UNIT_TYPES)):
+        raise ValueError("a row has some of unit, num_elements and box")
     return row
 
 

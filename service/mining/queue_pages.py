@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from service.mining.listing import QueueFilter, page
 from service.mining.progress import expected_yield, progress
@@ -18,9 +17,9 @@ from service.schema.replies.queues import Queue, QueuePage
 
 def queue_reply(queue: QueueTable, verdicts: Verdicts) -> Queue:
     """A queue without its rows, with counts of the current verdicts."""
-    ids = queue.rows["id"]
-    reviewed = ids.filter(pc.is_in(ids, pa.array(list(verdicts), pa.string()))).to_pylist()
-    counts = Counter(verdicts[identity]["verdict"] for identity in reviewed)
+    some = queue.of_ids(pa.array([key.id for key in verdicts], pa.string()))
+    reviewed = [verdicts[key] for key in some.unit_keys() if key in verdicts]
+    counts = Counter(review["verdict"] for review in reviewed)
     classes = queue.rows["target"].value_counts().to_pylist()
     return {
         **queue.head,

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.queries.view import SCORE_NAMES
+from service.runs.units import UnitKey, unit_json
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueHead, QueueRow
 
@@ -28,10 +30,13 @@ TYPES = {
     "share": pa.float64(),
     "reason": pa.string(),
 }
-# Members that statistics of all queues of a run need.
-OUTLINE = ("id", "target", "strategy", "control")
+# Members of every row of a structured run; units are compact JSON in the column.
+UNIT_TYPES = {"unit": pa.string(), "num_elements": pa.int64(), "box": pa.list_(pa.list_(pa.int64()))}
+# Members that statistics of all queues of a run need; `unit` if the rows have it.
+OUTLINE = ("id", "target", "strategy", "control", "unit")
 # Members that only rows of some strategies have, both or neither.
 EPOCH_TYPES = {"suggested_epochs": pa.int64(), "num_epochs": pa.int64()}
+ALL_TYPES = TYPES | UNIT_TYPES | EPOCH_TYPES
 
 
 class ExpectedErrors(NamedTuple):
@@ -72,9 +77,23 @@ class QueueTable:
         ids: list[str] = self.rows["id"].to_pylist()
         return ids
 
+    @property
+    def key_names(self) -> list[str]:
+        """Names of the columns that identify a row: `id`, and `unit` in a structured run."""
+        return [name for name in UnitKey._fields if name in self.rows.column_names]
+
+    def unit_keys(self) -> list[UnitKey]:
+        """Keys of the rows."""
+        columns = (self.rows[name].to_pylist() for name in self.key_names)
+        return [UnitKey(*values) for values in zip(*columns, strict=True)]
+
+    def of_ids(self, ids: pa.Array) -> QueueTable:
+        """The queue with the rows of these examples only."""
+        return replace(self, rows=self.rows.filter(pc.is_in(self.rows["id"], ids)))
+
     def outline(self) -> QueueTable:
         """The queue with the columns of `OUTLINE` only, which take a tenth of the memory."""
-        columns = {name: self.rows[name] for name in OUTLINE}
+        columns = {name: self.rows[name] for name in OUTLINE if name in self.rows.column_names}
         return replace(self, rows=pa.table(columns | {"strategy": self.rows["strategy"].dictionary_encode()}))
 
     def __len__(self) -> int:
@@ -97,19 +116,26 @@ class QueueTable:
 
 def dicts_of(rows: pa.Table) -> list[QueueRow]:
     """The rows as Python objects, without members that their strategy does not have."""
-    optional = [name for name in rows.column_names if name not in TYPES and rows[name].null_count]
-    return [
+    always = TYPES | UNIT_TYPES
+    optional = [name for name in rows.column_names if name not in always and rows[name].null_count]
+    objects = [
         cast(QueueRow, {name: value for name, value in row.items() if value is not None or name not in optional})
         for row in rows.to_pylist()
     ]
+    if "unit" in rows.column_names:
+        for row, text in zip(objects, rows["unit"].to_pylist(), strict=True):
+            row["unit"] = orjson.loads(text)
+    return objects
 
 
 def table_of(rows: Sequence[QueueRow]) -> pa.Table:
     """The columns of rows; members of later versions get the type that fits their values."""
     objects = cast(Sequence[dict[str, Any]], rows)
     names = dict.fromkeys([*TYPES, *(name for row in objects for name in row)])
-    known = TYPES | EPOCH_TYPES
-    return pa.table({name: pa.array([row.get(name) for row in objects], known.get(name)) for name in names})
+    columns = {name: [row.get(name) for row in objects] for name in names}
+    if "unit" in columns:
+        columns["unit"] = [unit_json(unit) for unit in columns["unit"]]
+    return pa.table({name: pa.array(values, ALL_TYPES.get(name)) for name, values in columns.items()})
 
 
 def expected_errors(rows: pa.Table) -> dict[Strategy, ExpectedErrors]:

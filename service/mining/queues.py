@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
@@ -25,6 +25,7 @@ from service.runs.names import check_name
 from service.runs.run_classes import RunClasses
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
+from service.runs.units import UnitKey
 from service.schema.faults import fault
 from service.schema.replies.queues import QueueHead, QueueSettings
 
@@ -34,7 +35,7 @@ LABEL_BLIND = "ambiguous ignores the label: it finds examples that are hard to c
 
 
 def create_queue(
-    store: RunStore, view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]
+    store: RunStore, view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]
 ) -> tuple[QueueTable, bool]:
     """Create and store a queue unless it exists; the second value is True if it is new.
 
@@ -43,7 +44,7 @@ def create_queue(
         view: The run.
         request: Strategy, budget and conditions.
         weighting: Weighting of the losses.
-        reviewed: Ids of the examples with a verdict.
+        reviewed: The examples and units with a verdict.
 
     Raises:
         InvalidRequestError: The quotas do not fit the run, or the strategy needs logits and the run stores none.
@@ -151,17 +152,17 @@ def rename_queue(store: RunStore, snapshot: Snapshot, name: str, new_name: str) 
     store.documents.delete(snapshot, FOLDER, name)
 
 
-def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]) -> QueueTable:
+def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]) -> QueueTable:
     """The queue that `create_queue` would create; it has no name and is not stored."""
     return _choose(view, request.by_number(RunClasses(view.snapshot)), weighting, reviewed)
 
 
-def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: Sequence[str]) -> QueueTable:
+def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]) -> QueueTable:
     epoch = view.snapshot.epoch(request.epoch)
     totals = view.row(f"SELECT count(*) AS n, coalesce(sum(loss), 0.0) AS loss FROM {view.scored(weighting, epoch)}")
     condition, parameters = _condition(view, request.only, weighting, request.first)
     rule = _rule(view, request, weighting, epoch, (condition, parameters))
-    excluded = list(reviewed) if request.leaves_out_reviewed else []
+    excluded = [key.id for key in reviewed] if request.leaves_out_reviewed else []
     if excluded:
         condition, parameters = f"{condition} AND id NOT IN (SELECT unnest(?::VARCHAR[]))", [*parameters, excluded]
     where = (condition, parameters)

@@ -23,8 +23,8 @@ def reason(row: QueueRow, class_names: Sequence[str] | None) -> str:
     return f"{_BY_STRATEGY[row['strategy']](row)}: {model}."
 
 
-def _name(label: int, class_names: Sequence[str] | None) -> str:
-    return f"class {label}" if class_names is None else class_names[label]
+def _name(label: int | None, class_names: Sequence[str] | None) -> str:
+    return f"class {label}" if class_names is None or label is None else class_names[label]
 
 
 def _percent(share: float | None) -> str:

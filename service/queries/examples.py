@@ -18,6 +18,7 @@ from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
 from service.runs.parquet import read_rows
 from service.runs.review_files import ReviewHistory, Verdicts
+from service.runs.units import UnitKey
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage, Percentiles, ScoredExample
 
 SHOWN = ("id", "target", "prediction", *SCORE_NAMES, "epoch", "batch", "row")
@@ -76,7 +77,7 @@ def examples_page(
 def _example_rows(view: View, rows: Sequence[Mapping[str, Any]], verdicts: Verdicts) -> list[ExampleRow]:
     result: list[ExampleRow] = []
     for row, attributes in zip(rows, attributes_of(view, rows), strict=True):
-        review = verdicts.get(row["id"])
+        review = verdicts.get(UnitKey(row["id"]))
         verdict = None if review is None else review["verdict"]
         result.append({**_scored_example(row), "attributes": attributes, "verdict": verdict})
     return result

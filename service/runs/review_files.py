@@ -20,6 +20,7 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from service.runs.damage import damage, named_damage
+from service.runs.units import UnitKey
 from service.schema.replies.reviews import Review
 from service.storage.cache import BoundedCache
 from service.storage.compaction import MergedFolder
@@ -36,8 +37,8 @@ class MergedReviews(TypedDict):
 
 
 FILE: TypeAdapter[list[Review] | MergedReviews] = TypeAdapter(list[Review] | MergedReviews)
-# The current review of each example, by its id.
-Verdicts = Mapping[str, Review]
+# The current review of each example and unit.
+Verdicts = Mapping[UnitKey, Review]
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class ReviewHistory:
 
     @cached_property
     def verdicts(self) -> Verdicts:
-        """The last review of each example, by its id, without examples whose last review withdraws the verdict."""
-        last = {review["id"]: review for review in self.reviews}
-        return {identity: review for identity, review in last.items() if review["verdict"] is not None}
+        """The last review of each example and unit, without those whose last review withdraws the verdict."""
+        last = {UnitKey.of(review): review for review in self.reviews}
+        return {key: review for key, review in last.items() if review["verdict"] is not None}
 
 
 class ReviewCache:

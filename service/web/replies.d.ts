@@ -12,7 +12,7 @@ export interface AddedReviews {
 }
 
 export interface AttributeCap {
-  attribute: string;
+  attribute: string | null;
   count: number;
 }
 
@@ -480,19 +480,22 @@ export interface QueuePage {
 
 export interface QueueRow {
   id?: string;
+  unit?: number | number[] | null;
+  num_elements?: number;
+  box?: number[][] | null;
   batch?: string;
   row?: number;
   epoch?: number;
-  target?: number;
-  prediction?: number;
+  target?: number | null;
+  prediction?: number | null;
   loss?: number;
   cross_entropy?: number;
   p_t?: number;
   log_odds?: number | null;
   logit_margin?: number | null;
-  normalized_margin?: number;
-  entropy?: number;
-  el2n?: number;
+  normalized_margin?: number | null;
+  entropy?: number | null;
+  el2n?: number | null;
   score?: number | null;
   suggested?: number | null;
   suggested_p?: number | null;
@@ -517,6 +520,7 @@ export interface QueueSettings {
   min_per_class: number;
   at_most: AttributeCap | null;
   only: RowConditions | null;
+  units?: boolean | null;
   exclude_reviewed: boolean | null;
   seed: number;
   epoch: number | null;
@@ -542,6 +546,7 @@ export interface RejectedRow {
 
 export interface Review {
   id: string;
+  unit?: number | number[] | null;
   verdict: "ok" | "wrong" | "unsure" | null;
   label: number | null;
   reviewer: string | null;

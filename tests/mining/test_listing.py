@@ -22,11 +22,16 @@ from service.mining.queue_table import QueueTable
 from service.mining.queues import create_queue, outlines, queue
 from service.mining.requests import QueueRequest
 from service.queries.view import View
+from service.runs.units import UnitKey
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 ROWS = 150
 VERDICTS = {
-    f"e{number:04d}": {"id": f"e{number:04d}", "verdict": ["ok", "wrong", "unsure"][number % 3], "label": number % 2}
+    UnitKey(f"e{number:04d}"): {
+        "id": f"e{number:04d}",
+        "verdict": ["ok", "wrong", "unsure"][number % 3],
+        "label": number % 2,
+    }
     for number in range(0, ROWS, 4)
 }
 
@@ -64,7 +69,7 @@ def rows(runs: TempRuns) -> list[dict[str, Any]]:
     """The stored rows, with the current attributes and verdicts."""
     stored = queue(runs.store, runs.store.snapshot("r"), "q").dicts()
     for row in stored:
-        review = VERDICTS.get(row["id"], {})
+        review = VERDICTS.get(UnitKey(row["id"]), {})
         row |= {"attributes": attributes_of(int(row["id"][1:]))}
         row |= {"verdict": review.get("verdict"), "verdict_label": review.get("label")}
     return list(stored)

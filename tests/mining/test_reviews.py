@@ -34,7 +34,7 @@ def stored_reviews(runs: TempRuns) -> list[dict[str, Any]]:
 
 def last(runs: TempRuns) -> dict[str, str]:
     verdicts = runs.store.reviews(runs.store.snapshot("r")).verdicts
-    return {identity: review["verdict"] for identity, review in verdicts.items()}
+    return {key.id: review["verdict"] for key, review in verdicts.items()}
 
 
 def test_reviews_are_stored_in_the_order_of_their_arrival(runs: TempRuns) -> None:

@@ -70,7 +70,7 @@ async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQu
     queue_request = await read_json(request, QueueRequest.parse)
 
     def work(view: View) -> tuple[QueueTable, bool]:
-        reviewed = list(store.reviews(view.snapshot).verdicts)
+        reviewed = store.reviews(view.snapshot).verdicts
         weighting = view.weighting(query.weights, query.gamma)
         if query.preview:
             return preview(view, queue_request, weighting, reviewed), False

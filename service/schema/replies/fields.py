@@ -24,6 +24,13 @@ Strategy = Literal[
 Timestamp = Annotated[str, Field(description="Time in UTC, ISO 8601", json_schema_extra={"format": "date-time"})]
 ClassIndex = Annotated[int, Field(description="Class, from 0", ge=0)]
 Count = Annotated[int, Field(ge=0)]
+Unit = Annotated[
+    int | Annotated[list[Count], Field(min_length=2, max_length=2)] | None,
+    Field(
+        description="Part of a structured example: a label, a span [start, stop) of tokens, or the number of a region "
+        "of a mask; null for the whole example"
+    ),
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 # JSON has no infinity: a loss that overflows float64 is null on the wire.
 LossValue = Annotated[float | None, Field(description="null without examples, and if it overflows float64")]

@@ -8,13 +8,13 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from service.schema.replies.examples import Attributes, LogitMargin, LogOdds
-from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Timestamp, Verdict
+from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Timestamp, Unit, Verdict
 
 
 class AttributeCap(TypedDict):
-    """Cap on the rows of a queue with the same value of an attribute."""
+    """Cap on the rows of a queue with the same value of an attribute, or on the units of an example."""
 
-    attribute: str
+    attribute: Annotated[str | None, Field(description="null: at most `count` units of each example")]
     count: int
 
 
@@ -43,6 +43,7 @@ class QueueSettings(TypedDict):
     min_per_class: int
     at_most: AttributeCap | None
     only: RowConditions | None
+    units: NotRequired[Annotated[bool | None, Field(description="null: by the strategy")]]
     exclude_reviewed: bool | None
     seed: int
     epoch: int | None
@@ -54,22 +55,36 @@ class QueueSettings(TypedDict):
 
 
 class QueueRow(TypedDict, total=False):
-    """A row of a queue; `fields` in the query selects its members."""
+    """A row of a queue; `fields` in the query selects its members.
+
+    A row of a structured run is a unit, or a whole example: its scores are those of the unit, or of the worst element.
+    """
 
     id: str
+    unit: Unit
+    num_elements: Annotated[
+        int, Field(ge=1, description="Elements of the unit, or of the example that count; only in structured runs")
+    ]
+    box: Annotated[
+        list[list[int]] | None,
+        Field(
+            description="First index of the unit along each axis of the targets, and last index plus 1; null for a "
+            "whole example; only in structured runs"
+        ),
+    ]
     batch: Annotated[str, Field(description="Name of the batch")]
     row: Annotated[int, Field(ge=0, description="Row in the batch, from 0")]
     epoch: Annotated[int, Field(ge=0)]
-    target: ClassIndex
-    prediction: ClassIndex
-    loss: Annotated[float, Field(description="Focal loss")]
+    target: Annotated[ClassIndex | None, Field(description="null for a whole structured example")]
+    prediction: Annotated[ClassIndex | None, Field(description="null for a whole structured example")]
+    loss: Annotated[float, Field(description="Focal loss; of a unit the sum of its elements' losses")]
     cross_entropy: float
-    p_t: Annotated[Share, Field(description="Probability of the target")]
+    p_t: Annotated[Share, Field(description="Probability of the target; of a unit the mean of its elements'")]
     log_odds: LogOdds
     logit_margin: LogitMargin
-    normalized_margin: float
-    entropy: float
-    el2n: float
+    normalized_margin: Annotated[float | None, Field(description="null for units")]
+    entropy: Annotated[float | None, Field(description="null for units")]
+    el2n: Annotated[float | None, Field(description="null for units")]
     score: Annotated[float | None, Field(description="The strategy's score; null if infinite")]
     suggested: Annotated[
         ClassIndex | None, Field(description="Class that the model suggests; null if it agrees with the target")
@@ -113,7 +128,9 @@ class Queue(QueueHead):
     """A queue without its rows, with counts of its current verdicts."""
 
     num_rows: Count
-    num_per_class: Annotated[dict[str, Count], Field(description="Number of rows by target class")]
+    num_per_class: Annotated[
+        dict[str, Count], Field(description="Number of rows by target class; in a multi_label run by label")
+    ]
     num_reviewed: Annotated[Count, Field(description="Rows with a verdict")]
     num_wrong: Count
     num_ok: Count

@@ -28,17 +28,17 @@ export function classOptions(run) {
 }
 
 /**
- * The given label of a row and the suggested label.
+ * The given label of a row and the suggested label; a whole structured example has no given one.
  *
  * @param {Classes} run
- * @param {{ target: number, suggested: number | null }} row
+ * @param {{ target: number | null, suggested: number | null }} row
  */
 export function labels(run, { target, suggested }) {
   return h(
     "span",
     { class: "labels" },
     h("span", { class: "hidden-text" }, "given "),
-    h("span", { class: "label given" }, className(run, target)),
+    h("span", { class: "label given" }, target === null ? "" : className(run, target)),
     h("span", { class: "hidden-text" }, ", suggested "),
     h("span", { class: "muted", "aria-hidden": "true" }, "→"),
     suggested === null
