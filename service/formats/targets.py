@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from service.errors import InvalidTargetError
 from service.formats.labels import ClassNames, LabelError, class_labels, number_labels
 from service.schema.config import Mode
@@ -43,3 +45,28 @@ def with_numeric_targets(
         return batch
     targets = numeric_targets(batch.targets, number, mode, names=names, exclude=exclude)
     return batch if targets is batch.targets else replace(batch, targets=targets)
+
+
+def with_classes(batch: Batch, number: int, names: ClassNames, *, exclude: bool = False) -> Batch:
+    """The batch of structured examples with numbers in place of names of classes; unchanged if it has none.
+
+    Args:
+        batch: A batch of the layout `dense` or `ragged`.
+        number: Number of the batch, for messages.
+        names: Names of the classes.
+        exclude: Convert what is no label to a value that the loss excludes, instead of raising.
+
+    Raises:
+        InvalidTargetError: A target is no label; names batch, example and element.
+    """
+    if batch.targets.dtype != object:
+        return batch
+    try:
+        targets = class_labels(batch.targets.reshape(-1), names, exclude=exclude)
+    except LabelError as err:
+        row, *element = map(int, np.unravel_index(err.row, batch.targets.shape))
+        if batch.offsets is not None:
+            example = int(np.searchsorted(batch.offsets, row, "right")) - 1
+            row, element = example, [row - int(batch.offsets[example]), *element]
+        raise fault(InvalidTargetError, err.msg, "targets", batch=number, row=row, element=element) from err
+    return replace(batch, targets=targets.reshape(batch.targets.shape))

@@ -45,7 +45,7 @@ class Filter:
                 conditions.append(f"{name} {sign} ?::DOUBLE")
                 parameters.append(bound)
         if self.correct is not None:
-            conditions.append(f"(prediction = target) = {str(self.correct).lower()}")
+            conditions.append(f"({view.correct}) = {str(self.correct).lower()}")
         if self.attributes:
             equal = " AND ".join(["json_extract_string(attributes, ?) = ?"] * len(self.attributes))
             conditions.append(f"id IN (SELECT id FROM {last_attributes(view)} WHERE {equal})")

@@ -46,10 +46,10 @@ class RunQueries:
         self._interrupter = Interrupter()
         self._memory_bytes = memory_bytes
         self._threads = threads
-        self._caches = Caches()
         self._lock = Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self.temporary = TemporaryFolder(store.files)
+        self._caches = Caches(self.temporary)
 
     def close(self) -> None:
         """Close the database and delete the temporary folder."""

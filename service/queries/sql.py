@@ -11,7 +11,8 @@ import math
 
 import pyarrow as pa
 
-from service.runs.schema import SCHEMA
+from service.runs.schema import SCHEMA, schema_of
+from service.schema.structure import Task
 
 # A condition and its parameters.
 Condition = tuple[str, list[object]]
@@ -20,7 +21,13 @@ Condition = tuple[str, list[object]]
 LATEST = "(epoch, batch, row)"
 
 # Types in SQL of the columns of a stored row.
-SQL_TYPES = {pa.int32(): "INTEGER", pa.string(): "VARCHAR", pa.float32(): "FLOAT", pa.list_(pa.float32()): "FLOAT[]"}
+SQL_TYPES = {
+    pa.int32(): "INTEGER",
+    pa.string(): "VARCHAR",
+    pa.float32(): "FLOAT",
+    pa.list_(pa.float32()): "FLOAT[]",
+    pa.list_(pa.int32()): "INTEGER[]",
+}
 STORED = ", ".join(name for name in SCHEMA.names if name != "logits")
 
 # Columns from which `Weighting.sql` computes the losses.
@@ -33,8 +40,11 @@ ROWS = f"""
     greatest(z, 0) + log1p_e AS softplus_z,
     CASE WHEN z >= 0 THEN 1 / (1 + e) ELSE e / (1 + e) END AS p_t"""
 
-# All columns of stored rows, and no row.
-EMPTY = f"SELECT {', '.join(f'NULL::{SQL_TYPES[field.type]} AS {field.name}' for field in SCHEMA)} LIMIT 0"
+
+def no_rows(task: Task) -> str:
+    """A query with all columns of the stored rows of a run with this task, and no row."""
+    columns = (f"NULL::{SQL_TYPES[field.type]} AS {field.name}" for field in schema_of(task))
+    return f"SELECT {', '.join(columns)} LIMIT 0"
 
 
 def literal(number: float) -> str:

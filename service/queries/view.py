@@ -12,18 +12,24 @@ import orjson
 import pyarrow as pa
 
 from service.queries.duplicates import NONE, LeftOut, epochs_with_duplicates, find_left_out
+from service.queries.element_losses import STORED_FOR_LOSSES, ElementLosses
 from service.queries.interrupts import Cancellation
-from service.queries.sql import EMPTY, ROWS, quoted
+from service.queries.loss_files import ElementFiles, LossFiles
+from service.queries.sql import ROWS, no_rows, quoted
 from service.queries.weighting import Weighting
 from service.runs.data_files import DataFile
+from service.runs.parquet import read_rows
 from service.runs.schema import SCORES
 from service.runs.snapshot import Snapshot
 from service.storage.cache import BoundedCache
+from service.storage.temporary import TemporaryFile, TemporaryFolder
 
 T = TypeVar("T")
 # A row of a result; its members depend on the query.
 SqlRow = dict[str, Any]
 ROWS_FETCHED = 10_000
+# Elements that are read at once; their losses take 100 bytes each.
+BATCH_VALUES = 2**20
 # Cached results, measured as JSON; Python objects take several times as much.
 RESULT_BYTES_CACHED = 16 * 1024 * 1024
 ENTRY_BYTES = 500
@@ -34,12 +40,17 @@ SCORE_NAMES = ("loss", "cross_entropy", "p_t", *SCORES)
 class Caches:
     """Results that all views share, by digests of the rows that they read.
 
+    Args:
+        temporary: Folder for files of losses.
+
     Attributes:
         results: Results of queries, which are JSON values.
         left_out: Rows of epochs that do not count.
+        losses: Losses of structured examples.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, temporary: TemporaryFolder) -> None:
+        self.losses = LossFiles(temporary)
         self.results: BoundedCache[Any] = BoundedCache(
             RESULT_BYTES_CACHED, lambda result: ENTRY_BYTES + len(orjson.dumps(result))
         )
@@ -74,6 +85,18 @@ class View:
         self._caches = caches
         self._left_out: dict[int, LeftOut] = {}
         self._weights: dict[Weighting, str] = {}
+        # Holds the files of losses that the queries of the view read.
+        self._loss_files: dict[tuple[Weighting, int], ElementFiles] = {}
+
+    @property
+    def is_structured(self) -> bool:
+        """True if an example of the run has many elements."""
+        return self.snapshot.description.is_structured
+
+    @property
+    def correct(self) -> str:
+        """The condition in SQL on a row of `scored`: the example is predicted as its label says, in all elements."""
+        return "num_wrong = 0" if self.is_structured else "prediction = target"
 
     def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, cached until the run's rows change; callers must not change it.
@@ -89,16 +112,56 @@ class View:
 
     def weighting(self, alpha: tuple[float, ...] | None = None, gamma: float | None = None) -> Weighting:
         """The weighting of the run's configuration, with another alpha or gamma if it is not None."""
-        own = Weighting.of(self.snapshot.description.config)
-        return own.override(alpha, gamma, self.snapshot.num_classes)
+        run = self.snapshot.description
+        own = Weighting.of(run.config, run.task)
+        return own.override(alpha, gamma, self.snapshot.num_classes, run.task)
 
     def scored(self, weighting: Weighting, epoch: int | None = None) -> str:
-        """A subquery: rows of an epoch or of all epochs, with every score of `SCORE_NAMES` and `log_loss`."""
+        """A subquery: rows of an epoch or of all epochs, with every score of `SCORE_NAMES` and `log_loss`.
+
+        Rows of structured examples have no target, prediction and attributes (null), and further columns of
+        `service.queries.element_losses.EXAMPLES`.
+        """
+        if self.is_structured:
+            epochs = self.snapshot.epochs if epoch is None else [epoch]
+            return _of_files([self._losses(weighting, number).examples for number in epochs or [0]])
         if not weighting.has_many_classes:
             return f"(SELECT *, {weighting.sql} FROM (SELECT {ROWS} FROM {self.stored(epoch)}))"
         weights = self._weights_table(weighting)
         rows = f"SELECT {ROWS}, class_weight FROM {self.stored(epoch)} JOIN {weights} USING (target)"
         return f"(SELECT * EXCLUDE (class_weight), {weighting.sql} FROM ({rows}))"
+
+    def units(self, weighting: Weighting, epoch: int) -> str:
+        """A subquery: the units of the structured examples of an epoch, with the columns of `scored` and those of
+        `service.queries.element_losses.UNITS`."""
+        return _of_files([self._losses(weighting, epoch).units])
+
+    def _losses(self, weighting: Weighting, epoch: int) -> ElementFiles:
+        """The losses of the examples and units of an epoch."""
+        if (weighting, epoch) not in self._loss_files:
+            key = (self.snapshot.epoch_fingerprint(epoch), weighting)
+            run = self.snapshot.description
+            losses = ElementLosses(run.config, run.task, run.within, weighting)
+            self._loss_files[weighting, epoch] = self._caches.losses.cached(
+                key, lambda: map(losses.of, self.stored_batches(epoch, STORED_FOR_LOSSES))
+            )
+        return self._loss_files[weighting, epoch]
+
+    def stored_batches(
+        self, epoch: int, columns: Sequence[str], values: int = BATCH_VALUES
+    ) -> Iterator[pa.RecordBatch]:
+        """Read the rows of an epoch that count, in bounded memory.
+
+        Args:
+            epoch: The epoch.
+            columns: Names of the columns, `batch` and `row` among them.
+            values: Maximum number of values of a column of a batch, if its lists have the same length.
+        """
+        left_out = self.left_out(epoch)
+        for data in self.snapshot.with_rows(epoch):
+            for rows in read_rows(self.snapshot.files, data, columns, values=values):
+                self.check()
+                yield left_out.remove_from(rows)
 
     def _weights_table(self, weighting: Weighting) -> str:
         """Name of a table of the classes and their weights."""
@@ -172,7 +235,7 @@ class View:
             if file.hidden:
                 batches = ", ".join(map(quoted, file.hidden))
                 parts.append(f"SELECT * FROM read_parquet({self._url(file)}) WHERE batch NOT IN ({batches})")
-        return f"({' UNION ALL '.join(parts) or EMPTY})"
+        return f"({' UNION ALL '.join(parts) or no_rows(self.snapshot.description.task)})"
 
     def _url(self, file: DataFile) -> str:
         return quoted(self.snapshot.files.url(file.path))
@@ -229,3 +292,8 @@ class View:
             # An interrupt of a reader is an OSError, which callers would take for a full disk.
             self.check()
             raise
+
+
+def _of_files(files: Sequence[TemporaryFile]) -> str:
+    names = ", ".join(quoted(str(file.path)) for file in files)
+    return f"(FROM read_parquet([{names}]))"

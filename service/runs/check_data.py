@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from service.runs.damage import damage, named_damage
 from service.runs.data_files import DataFile
+from service.runs.element_rows import ElementDigest
 from service.runs.parquet import read_parquet
 from service.runs.rows import ContentDigest, stored_statistics
 from service.storage.files import Files
@@ -28,7 +29,7 @@ def check_data(files: Files, data: DataFile) -> None:
         FileNotFoundError: The file was merged and deleted.
     """
     rows: Counter[str] = Counter()
-    digests: dict[str, ContentDigest] = {}
+    digests: dict[str, ContentDigest | ElementDigest] = {}
     with files.open(data.path) as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise damage(data.path, "is not a Parquet file")
@@ -37,14 +38,25 @@ def check_data(files: Files, data: DataFile) -> None:
                 part.validate(full=True)
                 for batch, group in _by_batch(part):
                     rows[batch] += len(group)
-                    of_statistics = batch in data.footer.without_logits
-                    if of_statistics or not group["logits"].null_count:
-                        digest = digests.setdefault(batch, ContentDigest(of_statistics=of_statistics))
-                        numbers = stored_statistics(group) if of_statistics else group["logits"].flatten().to_numpy()
-                        digest.update(numbers, group["target"].to_numpy(), group["id"], group["attributes"])
+                    _add(digests, batch, group, of_statistics=batch in data.footer.without_logits)
             if pc.any(pc.not_equal(part["epoch"], data.epoch)).as_py():
                 raise damage(data.path, "has rows of another epoch")
     _compare(data, rows, digests)
+
+
+def _add(
+    digests: dict[str, ContentDigest | ElementDigest], batch: str, rows: pa.RecordBatch, *, of_statistics: bool
+) -> None:
+    """Add rows of a batch to its digest."""
+    if "targets" in rows.schema.names:
+        digest = digests.setdefault(batch, ElementDigest())
+        assert isinstance(digest, ElementDigest)
+        digest.update(rows)
+    elif of_statistics or not rows["logits"].null_count:
+        digest = digests.setdefault(batch, ContentDigest(of_statistics=of_statistics))
+        assert isinstance(digest, ContentDigest)
+        numbers = stored_statistics(rows) if of_statistics else rows["logits"].flatten().to_numpy()
+        digest.update(numbers, rows["target"].to_numpy(), rows["id"], rows["attributes"])
 
 
 def _by_batch(rows: pa.RecordBatch) -> list[tuple[str, pa.RecordBatch]]:
@@ -54,7 +66,7 @@ def _by_batch(rows: pa.RecordBatch) -> list[tuple[str, pa.RecordBatch]]:
     return [(name, rows.filter(pc.equal(rows["batch"], name))) for name in names]
 
 
-def _compare(data: DataFile, rows: Counter[str], digests: dict[str, ContentDigest]) -> None:
+def _compare(data: DataFile, rows: Counter[str], digests: dict[str, ContentDigest | ElementDigest]) -> None:
     footer = data.footer
     for batch in rows:
         if batch not in footer.batches:
@@ -62,6 +74,8 @@ def _compare(data: DataFile, rows: Counter[str], digests: dict[str, ContentDiges
     for batch, counts in footer.known_counts.items():
         if rows[batch] != counts.rows:
             raise damage(data.path, f"has {rows[batch]} rows of batch {batch}; its footer says {counts.rows}")
-        is_complete = not counts.num_ignored and not counts.num_excluded
-        if is_complete and batch in digests and digests[batch].hexdigest() != footer.batches[batch]:
+        digest = digests.get(batch)
+        # The digest of structured examples covers only rows that are stored.
+        is_complete = isinstance(digest, ElementDigest) or (not counts.num_ignored and not counts.num_excluded)
+        if digest is not None and is_complete and digest.hexdigest() != footer.batches[batch]:
             raise damage(data.path, f"has other rows of batch {batch} than were stored")

@@ -14,8 +14,10 @@ from service.errors import LossServiceError, RunDamagedError, StorageUnavailable
 from service.schema.faults import error_items, summary
 from service.storage.errors import cause_of, is_of_machine
 
-# Newest format of `run.json` and of the footers of data files that this version reads; it writes this one.
+# Format of `run.json` and of the footers of data files; earlier versions do not read `run.json` of a run of structured
+# examples, which have other columns.
 FORMAT = 1
+STRUCTURED_FORMAT = 2
 LOGGED_AGAIN_AFTER_S = 60.0
 
 log = structlog.get_logger("service.runs")
@@ -62,20 +64,21 @@ def damage(path: str, reason: str) -> RunDamagedError:
     return RunDamagedError.of(run, "/".join(rest[1:] or rest), reason)
 
 
-def check_format(path: str, number: object) -> None:
+def check_format(path: str, number: object, newest: int = FORMAT) -> None:
     """Check the member `format` of a file.
 
     Args:
         path: Path of the file in the data directory.
         number: The member; 1 if the file has none.
+        newest: The newest format of such a file.
 
     Raises:
         RunDamagedError: Another version wrote the file, or the member is not an integer >= 1.
     """
     if type(number) is not int or number < 1:
         raise damage(path, "cannot be read: its format is not a number")
-    if number > FORMAT:
-        raise damage(path, f"was written by a newer version (format {number}); this one reads {FORMAT}")
+    if number > newest:
+        raise damage(path, f"was written by a newer version (format {number}); this one reads {newest}")
 
 
 def log_damage(error: RunDamagedError) -> None:

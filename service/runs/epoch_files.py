@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from service.runs.damage import named_damage
 from service.runs.data_files import Counts, DataFile, Footer, latest_generations, merged_footer
 from service.runs.parquet import parquet_writer, read_rows
-from service.runs.schema import SCHEMA
+from service.runs.schema import SCHEMA, SCHEMAS
 from service.storage.cache import BoundedCache
 from service.storage.compaction import MergedFolder
 from service.storage.files import Files
@@ -83,8 +84,10 @@ class EpochFolder(MergedFolder[DataFile]):
         return [*empty, *mostly_hidden] if mostly_hidden else []
 
     def write(self, file: BinaryIO, group: Sequence[DataFile], replaces: tuple[str, ...]) -> None:
-        with parquet_writer(file, SCHEMA, small=True) as writer:
-            for part in group:
-                for rows in read_rows(self.files, part):
-                    writer.write_batch(rows)
+        parts = (rows for part in group if part.size for rows in read_rows(self.files, part))
+        first = next(parts, SCHEMA.empty_table())
+        schema = next(schema for schema in SCHEMAS if first.schema.equals(schema))
+        with parquet_writer(file, schema, small=True) as writer:
+            for rows in chain([first], parts):
+                writer.write(rows)
             writer.add_key_value_metadata(merged_footer(group, replaces).metadata)

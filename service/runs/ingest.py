@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.labels import ClassNames
-from service.formats.targets import with_numeric_targets
+from service.formats.targets import with_classes, with_numeric_targets
 from service.schema.config import LossConfig
 from service.schema.faults import fault
 from service.schema.request import Batch, Ids
@@ -104,6 +104,42 @@ def check_batches(
     ]
     if config.mode == "sigmoid":
         batches = list(map(_with_logits, batches))
+    _check_columns(batches)
+    for number, batch in enumerate(batches):
+        if config.mode == "sigmoid":
+            _check_binary(config, number, batch)
+        elif batch.targets.ndim != 1:
+            msg = f"a run stores one class of each example: targets (N,), got shape {list(batch.targets.shape)}"
+            raise fault(ShapeError, msg, "targets", batch=number)
+    return _with_columns(batches)
+
+
+def check_structured_batches(
+    config: LossConfig, batches: Sequence[Batch], names: ClassNames | None = None, *, exclude: bool = False
+) -> tuple[RunBatch, ...]:
+    """Validate the ids and attributes of the batches of a request for a run of structured examples.
+
+    The names of classes become numbers; everything else about targets and logits is checked when they are computed.
+
+    Args:
+        config: Configuration of the run.
+        batches: The decoded batches.
+        names: Names of the classes of the run; None for numbers only.
+        exclude: Targets that are no labels become invalid numbers instead of errors.
+
+    Raises:
+        InvalidIdsError: A batch has no ids, an id is empty or too long, or two ids are equal as texts.
+        ShapeError: The number of values of an attribute is not the number of examples.
+        InvalidTargetError: A target is no label; names batch, example and element.
+        InvalidRequestError: Some batches have logits, others statistics.
+    """
+    if config.mode == "softmax" and names is not None:
+        batches = [with_classes(batch, number, names, exclude=exclude) for number, batch in enumerate(batches)]
+    _check_columns(batches)
+    return _with_columns(batches)
+
+
+def _check_columns(batches: Sequence[Batch]) -> None:
     if len({batch.statistics is None for batch in batches}) > 1:
         raise InvalidRequestError("a request for a run has either logits or statistics in all of its batches")
     for number, batch in enumerate(batches):
@@ -114,11 +150,9 @@ def check_batches(
             if len(values) != batch.num_examples:
                 msg = f"attribute {name[:100]!r} has {len(values)} values for {batch.num_examples} rows"
                 raise fault(ShapeError, msg, "attributes", name[:100], batch=number)
-        if config.mode == "sigmoid":
-            _check_binary(config, number, batch)
-        elif batch.targets.ndim != 1:
-            msg = f"a run stores one class of each example: targets (N,), got shape {list(batch.targets.shape)}"
-            raise fault(ShapeError, msg, "targets", batch=number)
+
+
+def _with_columns(batches: Sequence[Batch]) -> tuple[RunBatch, ...]:
     checked = tuple(RunBatch(batch, _texts(batch.ids or ()), _attributes(batch)) for batch in batches)
     _check_ids(batches, pa.chunked_array([batch.ids for batch in checked], pa.string()))
     return checked

@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from service.errors import InvalidRequestError
-from service.runs.damage import FORMAT, check_format
+from service.runs.damage import FORMAT, STRUCTURED_FORMAT, check_format
 from service.schema.config import MAX_CLASSES, LossConfig
 from service.schema.faults import fault, request_fault
+from service.schema.structure import Task, Within, WithinName
 
 MAX_CLASS_NAMES_BYTES = 4 * 1024 * 1024
 MAX_DISPLAY_BYTES = 64 * 1024
@@ -31,7 +32,10 @@ class RunDescription(BaseModel):
     Args:
         config: Configuration of the loss, without label smoothing: a run computes all losses of an example from its
             log-odds.
-        class_names: A name for each class, all different.
+        task: Kind of the labels: one class of each example (`classification`), several labels of each
+            (`multi_label`), or one class of each token or pixel (`tokens`, `masks`).
+        within: How the loss of an example is made of those of its elements, for all tasks but `classification`.
+        class_names: A name for each class, all different; of the task `multi_label` for each label.
         display: Any JSON object for the page or other tools, returned unchanged.
         store_logits: True to store the logits in float32: label errors, calibration and class probabilities need them.
     """
@@ -39,6 +43,8 @@ class RunDescription(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     config: LossConfig = LossConfig()
+    task: Task = "classification"
+    within: Within = "mean"
     class_names: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(max_length=MAX_CLASSES)] | None = None
     display: dict[str, JsonValue] = {}
     store_logits: bool = True
@@ -46,31 +52,47 @@ class RunDescription(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> RunDescription:
         config = self.config
-        not_kept = {
-            "label_smoothing": config.label_smoothing > 0,
-            "gamma_negative": config.gamma_negative not in (None, config.gamma),
-            "clip": config.clip > 0,
-        }
+        not_kept = {"label_smoothing": config.label_smoothing > 0}
+        if not self.is_structured:
+            not_kept["gamma_negative"] = config.gamma_negative not in (None, config.gamma)
+            not_kept["clip"] = config.clip > 0
+            if self.within != "mean":
+                raise ValueError("within is for examples with many elements, not for the task classification")
         for name, is_set in not_kept.items():
             if is_set:
                 raise ValueError(
                     f"a run cannot have {name}: its losses are computed from alpha, gamma and the log-odds of the label"
                 )
-        if self.config.mode == "sigmoid" and isinstance(self.config.alpha, tuple) and len(self.config.alpha) > 1:
-            raise ValueError("a run stores one label per example, but alpha has several weights")
-        names = self.class_names
-        if names is not None:
-            if len(set(names)) != len(names):
-                repeated, _ = Counter(names).most_common(1)[0]
-                raise ValueError(f"class name {repeated[:100]!r} occurs twice")
-            num_classes = self.num_classes_of_config
-            if len(names) < 2 or (num_classes is not None and num_classes != len(names)):
-                raise ValueError(f"{len(names)} class names for {num_classes or 'at least 2'} classes")
+        if self.task == "multi_label":
+            if config.mode != "sigmoid":
+                raise ValueError("the task multi_label needs a config with the mode sigmoid")
+        elif config.mode == "sigmoid" and isinstance(config.alpha, tuple) and len(config.alpha) > 1:
+            raise ValueError("alpha has several weights, which are those of several labels: task multi_label")
+        self._check_names()
         return self
+
+    def _check_names(self) -> None:
+        names = self.class_names
+        if names is None:
+            return
+        if len(set(names)) != len(names):
+            repeated, _ = Counter(names).most_common(1)[0]
+            raise ValueError(f"class name {repeated[:100]!r} occurs twice")
+        num_classes, least = self.num_classes_of_config, 1 if self.task == "multi_label" else 2
+        if len(names) < least or (num_classes is not None and num_classes != len(names)):
+            raise ValueError(f"{len(names)} class names for {num_classes or f'at least {least}'} classes")
+
+    @property
+    def is_structured(self) -> bool:
+        """True if an example has many elements."""
+        return self.task != "classification"
 
     @property
     def num_classes_of_config(self) -> int | None:
-        """Number of classes of the configuration; None if it fits any number."""
+        """Number of classes, of the task `multi_label` of labels, of the configuration; None if it fits any number."""
+        if self.task == "multi_label":
+            weights = self.config.weights or ()
+            return len(weights) if len(weights) > 1 else None
         if self.config.mode == "sigmoid":
             return 2
         return None if self.config.weights is None else len(self.config.weights)
@@ -104,6 +126,11 @@ class RunDescription(BaseModel):
         return cls.model_validate(known)
 
     @property
+    def within_json(self) -> WithinName | dict[Literal["top_share"], float]:
+        """`within` as JSON."""
+        return self.within if isinstance(self.within, str) else {"top_share": self.within.top_share}
+
+    @property
     def meaning(self) -> dict[str, object]:
         """The content of the description; equal if the configurations have the same `config_id`."""
         return {
@@ -111,6 +138,8 @@ class RunDescription(BaseModel):
             "class_names": self.class_names,
             "display": self.display,
             "store_logits": self.store_logits,
+            "task": self.task,
+            "within": self.within_json,
         }
 
 
@@ -141,7 +170,7 @@ class Manifest(BaseModel):
             RunDamagedError: A later version wrote the file in a newer format.
         """
         members = orjson.loads(content)
-        check_format(path, members.get("format", FORMAT))
+        check_format(path, members.get("format", FORMAT), STRUCTURED_FORMAT)
         description = RunDescription.read(members["description"])
         # Version 0.1.0 stored objects too deep to be written again.
         orjson.dumps(description.display)
@@ -150,7 +179,8 @@ class Manifest(BaseModel):
     @property
     def content(self) -> bytes:
         """The bytes of `run.json`."""
-        return orjson.dumps({"format": FORMAT, **self.model_dump(mode="json")}, option=orjson.OPT_INDENT_2)
+        number = STRUCTURED_FORMAT if self.description.is_structured else FORMAT
+        return orjson.dumps({"format": number, **self.model_dump(mode="json")}, option=orjson.OPT_INDENT_2)
 
 
 def _check_size(description: RunDescription) -> None:

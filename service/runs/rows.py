@@ -44,7 +44,7 @@ class ContentDigest:
             self._numbers.update(numbers.data)
             # float64 represents every class index, and sigmoid targets of any dtype.
             self._targets.update(targets.astype(np.float64).data)
-            for part in _pairs(ids, attributes):
+            for part in text_pairs(ids, attributes):
                 self._texts.update(part)
 
     def hexdigest(self) -> str:
@@ -70,8 +70,8 @@ def stored_statistics(rows: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.float
     return np.stack([rows[name].to_numpy().astype(np.float64) for name in DIGESTED], axis=1)
 
 
-def _pairs(ids: pa.StringArray, attributes: pa.StringArray | None) -> Iterator[bytes | pa.Buffer]:
-    """The JSON text `["id",attributes],` of each row, in pieces."""
+def text_pairs(ids: pa.StringArray, attributes: pa.StringArray | None) -> Iterator[bytes | pa.Buffer]:
+    """Yield the JSON text `["id",attributes],` of each row, in pieces."""
     if attributes is None and not _needs_escapes(ids):
         whole = pa.ListArray.from_arrays(pa.array([0, len(ids)], pa.int32()), ids)
         yield from (b'["', pc.binary_join(whole, '",null],["')[0].as_buffer(), b'",null],')

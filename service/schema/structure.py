@@ -6,7 +6,7 @@ An example has one element (its class), or many: labels, tokens, pixels, voxels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
@@ -14,6 +14,15 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 Layout = Literal["rows", "dense", "ragged"]
 DivisorName = Literal["elements", "examples", "positives"]
 WithinName = Literal["mean", "sum", "max"]
+Task = Literal["classification", "multi_label", "tokens", "masks"]
+
+# Layout of the batches of a run, by its task.
+LAYOUT_OF: dict[Task, Layout] = {
+    "classification": "rows",
+    "multi_label": "rows",
+    "tokens": "ragged",
+    "masks": "dense",
+}
 
 # Axes of logits and targets; the search for regions takes 3 to the power of them.
 MAX_AXES = 8
@@ -44,6 +53,18 @@ Divisor = Annotated[
     Annotated[DivisorName, Tag("name")] | Annotated[float, Field(gt=0, allow_inf_nan=False), Tag("number")],
     Discriminator(_divisor_kind),
 ]
+
+
+class Lists(NamedTuple):
+    """A list of numbers for each example of a batch.
+
+    Args:
+        values: (V,), those of all examples, one after the other.
+        offsets: (N + 1,) int64, the first value of each example, and V.
+    """
+
+    values: np.ndarray[Any, np.dtype[Any]]
+    offsets: np.ndarray[Any, np.dtype[Any]]
 
 
 def divisor_of(layout: Layout, divisor: DivisorName | float | None) -> DivisorName | float:

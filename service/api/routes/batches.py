@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
+import pyarrow as pa
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from service.api.element_batches import ElementBatches, check_layout, requested
 from service.api.http.encoding import compressed
 from service.api.http.negotiation import Negotiation
 from service.api.http.openapi import LOSS, RUN, problems
 from service.api.http.path_types import BatchName, EpochNumber, RunName, epoch_number
 from service.api.http.tensor_docs import RUN_BATCH_BODY, RUN_BATCH_REPLY
+from service.api.http.timing import Timing
 from service.api.receive import run_with_body
 from service.api.state import Service, service_of
 from service.codecs.base import DecodeOptions
@@ -31,13 +34,14 @@ from service.errors import (
 )
 from service.formats.labels import ClassNames
 from service.runs.data_files import Footer
+from service.runs.element_rows import element_digest
 from service.runs.epoch_writer import Stored
-from service.runs.ingest import RunBatch, check_batches
+from service.runs.ingest import RunBatch, check_batches, check_structured_batches
 from service.runs.names import check_name
 from service.runs.rows import STORED_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Snapshot
 from service.schema.faults import fault
-from service.schema.request import LossRequest, RequestOptions
+from service.schema.request import Batch, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
 REPLACE = "replace"
@@ -137,10 +141,8 @@ def _compute_and_store(
         body, DecodeOptions(with_attributes=True, max_bytes=settings.max_body_bytes, max_rows=settings.max_examples)
     )
     options = negotiation.options(request.options)
-    if options.layout != "rows":
-        msg = f"a run keeps one label of each example: layout rows, not {options.layout}"
-        raise fault(LayoutNotStoredError, msg, "layout")
-    config, names = snapshot.description.config, snapshot.description.class_names
+    check_layout(snapshot, options)
+    config = snapshot.description.config
     if options.config is not None or options.config_id not in (None, config.config_id):
         raise fault(
             InvalidRequestError,
@@ -148,32 +150,95 @@ def _compute_and_store(
             "config",
             detail=f"a batch of a run has the run's configuration, {config.config_id}",
         )
-    class_names, exclude = None if names is None else ClassNames(names), options.on_invalid == "exclude"
-    batches = check_batches(config, request.batches, class_names, exclude=exclude)
-    outputs = tuple(dict.fromkeys((*options.outputs, *STORED_OUTPUTS)))
-    all_options = options.model_copy(
-        update={
-            "config": config,
-            "config_id": None,
-            "outputs": outputs,
-            "num_classes": _num_classes(snapshot, options, batches),
-        }
-    )
-    negotiation.timing.end("decode")
-    module, request = service.module(all_options), LossRequest(all_options, tuple(batch.source for batch in batches))
-    result = evaluate(service.device, module, request, service.limits, unique_ids=True)
-    negotiation.timing.end("compute")
+    compute = _structured if snapshot.description.is_structured else _classified
+    computed = compute(service, snapshot, target, options, request.batches, negotiation.timing)
     # Other threads compute the digest and the reply while this one writes the rows.
-    digest = service.runs.submit(partial(content_digest, batches))
-    reply = service.runs.submit(partial(_encode, negotiation, result, options.outputs))
-    stored = _store(service, snapshot, target, batches, result, digest, all_options.num_classes)
+    reply = service.runs.submit(partial(_encode, negotiation, computed.result, options))
+    stored = _store(service, snapshot, target, computed)
     negotiation.timing.end("store")
     if stored:
-        for batch_result in result.batches:
+        for batch_result in computed.result.batches:
             service.metrics.count(batch_result)
     content = reply.result()
     negotiation.timing.end("encode")
     return stored, content
+
+
+@dataclass(frozen=True, eq=False)
+class _Computed:
+    """A computed request.
+
+    Args:
+        batches: Its batches.
+        result: Its result, with more outputs than it asks for.
+        rows: Returns the rows to store, and their digest, which another thread computes.
+        num_classes: Number of classes of the batches; None if they have no rows.
+    """
+
+    batches: Sequence[RunBatch]
+    result: LossResult
+    rows: Callable[[], tuple[pa.Table, Future[str]]]
+    num_classes: int | None
+
+
+def _classified(
+    service: Service,
+    snapshot: Snapshot,
+    target: _Target,
+    options: RequestOptions,
+    sources: Sequence[Batch],
+    timing: Timing,
+) -> _Computed:
+    """Compute batches with one class of each example."""
+    description = snapshot.description
+    class_names = None if description.class_names is None else ClassNames(description.class_names)
+    batches = check_batches(description.config, sources, class_names, exclude=options.on_invalid == "exclude")
+    num_classes = _num_classes(snapshot, options, batches)
+    all_options = options.model_copy(
+        update={
+            "config": description.config,
+            "config_id": None,
+            "outputs": tuple(dict.fromkeys((*options.outputs, *STORED_OUTPUTS))),
+            "num_classes": num_classes,
+        }
+    )
+    timing.end("decode")
+    request = LossRequest(all_options, tuple(batch.source for batch in batches))
+    result = evaluate(service.device, service.module(all_options), request, service.limits, unique_ids=True)
+    timing.end("compute")
+    digest = service.runs.submit(partial(content_digest, batches))
+
+    def rows() -> tuple[pa.Table, Future[str]]:
+        store_logits = description.store_logits
+        return stored_rows(target.epoch, target.batch, batches, result.batches, store_logits=store_logits), digest
+
+    counts = [batch.num_classes or num_classes or 0 for batch in batches if len(batch.ids)]
+    return _Computed(batches, result, rows, max(counts, default=None))
+
+
+def _structured(
+    service: Service,
+    snapshot: Snapshot,
+    target: _Target,
+    options: RequestOptions,
+    sources: Sequence[Batch],
+    timing: Timing,
+) -> _Computed:
+    """Compute batches of structured examples."""
+    description = snapshot.description
+    names = None if description.class_names is None else ClassNames(description.class_names)
+    batches = check_structured_batches(description.config, sources, names, exclude=options.on_invalid == "exclude")
+    num_classes = None if description.config.mode == "sigmoid" else _num_classes(snapshot, options, batches)
+    update = {"config": description.config, "config_id": None, "num_classes": num_classes}
+    timing.end("decode")
+    computed = ElementBatches(service, snapshot, options.model_copy(update=update), batches)
+    timing.end("compute")
+
+    def rows() -> tuple[pa.Table, Future[str]]:
+        table = computed.rows(target.epoch, target.batch)
+        return table, service.runs.submit(partial(element_digest, table.to_batches()))
+
+    return _Computed(batches, computed.result, rows, computed.num_classes)
 
 
 def _num_classes(snapshot: Snapshot, options: RequestOptions, batches: Sequence[RunBatch]) -> int | None:
@@ -195,27 +260,15 @@ def _num_classes(snapshot: Snapshot, options: RequestOptions, batches: Sequence[
     return known or given
 
 
-def _encode(negotiation: Negotiation, result: LossResult, outputs: Sequence[str]) -> bytes:
+def _encode(negotiation: Negotiation, result: LossResult, options: RequestOptions) -> bytes:
     """The body of the reply, with the requested outputs only."""
-    batches = tuple(
-        replace(batch, per_example={name: column for name, column in batch.per_example.items() if name in outputs})
-        for batch in result.batches
-    )
-    return compressed(negotiation.writer.encode(replace(result, batches=batches)), negotiation.reply_coding)
+    return compressed(negotiation.writer.encode(requested(result, options)), negotiation.reply_coding)
 
 
-def _store(
-    service: Service,
-    snapshot: Snapshot,
-    target: _Target,
-    batches: Sequence[RunBatch],
-    result: LossResult,
-    digest: Future[str],
-    num_classes: int | None,
-) -> Stored:
+def _store(service: Service, snapshot: Snapshot, target: _Target, computed: _Computed) -> Stored:
     """Store the rows of a batch."""
-    epoch, name = target.epoch, target.batch
-    rows = stored_rows(epoch, name, batches, result.batches, store_logits=snapshot.description.store_logits)
+    epoch, name, batches, result = target.epoch, target.batch, computed.batches, computed.result
+    rows, digest = computed.rows()
 
     def footer() -> Footer:
         return Footer(
@@ -228,8 +281,7 @@ def _store(
             without_logits=(name,) if any(batch.is_reduced for batch in batches) else (),
         )
 
-    counts = [batch.num_classes or num_classes or 0 for batch in batches if len(batch.ids)]
-    num_classes = max(counts, default=snapshot.num_classes)
+    num_classes = snapshot.num_classes if computed.num_classes is None else computed.num_classes
     stored = service.runs.store.add(snapshot, epoch, name, rows, footer, num_classes, over=target.over)
     folder = service.runs.store.epoch_folder(snapshot.root, epoch)
     if stored is Stored.REPLACED:

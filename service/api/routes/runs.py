@@ -126,6 +126,8 @@ def _created_run(snapshot: Snapshot) -> CreatedRun:
         "num_classes": snapshot.num_classes,
         "display": description.display,
         "store_logits": description.store_logits,
+        "task": description.task,
+        "within": description.within_json,
         "epochs": [_epoch(snapshot, epoch) for epoch in snapshot.epochs],
         "num_examples": snapshot.num_rows(snapshot.epochs[-1]) if snapshot.epochs else 0,
         "num_rows": snapshot.num_rows(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, final
+from typing import Annotated, Literal, final
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -11,6 +11,7 @@ from service.schema.json_values import JsonObject
 from service.schema.replies.config import Config
 from service.schema.replies.fields import Count, Timestamp
 from service.schema.replies.reviews import Progress
+from service.schema.structure import Task, WithinName
 
 
 class Epoch(TypedDict):
@@ -36,6 +37,11 @@ class CreatedRun(TypedDict):
     ]
     display: Annotated[JsonObject, Field(description="Display settings from the creation of the run, for the page")]
     store_logits: bool
+    task: Annotated[Task, Field(description="Kind of the labels")]
+    within: Annotated[
+        WithinName | dict[Literal["top_share"], float],
+        Field(description="How the loss of an example is made of those of its elements"),
+    ]
     epochs: Annotated[list[Epoch], Field(description="Ascending")]
     num_examples: Annotated[Count, Field(description="Stored rows of the last epoch")]
     num_rows: Annotated[Count, Field(description="Stored rows of all epochs")]
