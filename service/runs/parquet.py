@@ -78,7 +78,7 @@ def read_parquet(
     file: BinaryIO,
     columns: Sequence[str] | None = None,
     rows: int = ROW_GROUP_ROWS,
-    values: int = ROW_GROUP_LOGITS,
+    values: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read the rows of a data file in bounded memory, and verify the checksums of its pages; version 0.1.0 wrote none.
 
@@ -89,7 +89,8 @@ def read_parquet(
         file: The file.
         columns: Names of the columns to read; None for all.
         rows: Maximum number of rows of a batch.
-        values: Maximum number of values of a column of a batch, if its lists have the same length.
+        values: Maximum number of values of a column of a batch, if its lists have the same length; None for
+            `ROW_GROUP_LOGITS`.
 
     Raises:
         RunDamagedError: The file is damaged.
@@ -121,7 +122,7 @@ def read_rows(
     data: DataFile,
     columns: Sequence[str] | None = None,
     rows: int = ROW_GROUP_ROWS,
-    values: int = ROW_GROUP_LOGITS,
+    values: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read the rows of a data file that count; see `read_parquet`.
 
@@ -130,7 +131,8 @@ def read_rows(
         data: The file.
         columns: Names of the columns to read, `batch` among them; None for all.
         rows: Maximum number of rows of a batch.
-        values: Maximum number of values of a column of a batch, if its lists have the same length.
+        values: Maximum number of values of a column of a batch, if its lists have the same length; None for
+            `ROW_GROUP_LOGITS`.
 
     Raises:
         FileNotFoundError: The file was merged and deleted.
@@ -141,8 +143,9 @@ def read_rows(
             yield part.filter(pc.invert(pc.is_in(part["batch"], hidden))) if data.hidden else part
 
 
-def rows_at_once(num_rows: int, num_values: int, most: int = ROW_GROUP_LOGITS) -> int:
-    """Rows that have at most `most` values, of `num_rows` rows with `num_values` values in all."""
+def rows_at_once(num_rows: int, num_values: int, most: int | None = None) -> int:
+    """Rows that have at most `most` values, of `num_rows` rows with `num_values` values; None for `ROW_GROUP_LOGITS`."""
+    most = ROW_GROUP_LOGITS if most is None else most
     return max(1, min(ROW_GROUP_ROWS, most * num_rows // max(1, num_values)))
 
 
