@@ -95,10 +95,11 @@ def _is_hole(ring: list[Corner], columns: int) -> bool:
 
 def _left_end(mask: Mask, corner: Corner) -> Corner:
     """The first corner of a boundary to the left of the first corner of a hole."""
-    row, column = divmod(corner, mask.shape[1] + 1)
+    columns: int = mask.shape[1] + 1
+    row, column = divmod(corner, columns)
     between = mask[row - 1, :column] & mask[row, :column]
-    outside = np.flatnonzero(~between)
-    return row * (mask.shape[1] + 1) + (int(outside[-1]) + 1 if len(outside) else 0)
+    outside = [int(place) for place in np.flatnonzero(~between)]
+    return corner - column + (outside[-1] + 1 if outside else 0)
 
 
 def _turns(points: Points) -> Points:
