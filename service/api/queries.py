@@ -76,7 +76,8 @@ class ExamplesQuery(EpochQuery, AttributeFilters):
 
     sort: str = Field(
         "-loss",
-        description="Scores, target, prediction, id, batch or row, with commas; a minus for descending",
+        description="Scores, target, prediction, id, batch or row, with commas; a minus for descending. Examples with many elements have "
+        "no target and prediction, but label_quality, max_loss, loss_sum, num_valid, num_wrong and num_units",
         json_schema_extra={"pattern": keys_pattern(SORTABLE)},
     )
     limit: Limit = Field(100, description="Maximum number of rows")
@@ -114,6 +115,12 @@ class ExamplesQuery(EpochQuery, AttributeFilters):
             correct=self.correct,
             attributes=self.attributes,
         )
+
+
+class ExampleQuery(EpochQuery):
+    """An epoch, and the parts of an example."""
+
+    elements: Flag | None = Field(None, description="False to leave out the elements of an example with many")
 
 
 class DiagnosticsQuery(EpochQuery):

@@ -28,13 +28,15 @@ _CLASS = [pa.field("target", pa.int32()), pa.field("prediction", pa.int32())]
 _LOSSES = [pa.field(name, pa.float64()) for name in ("loss", "log_loss", "cross_entropy", "p_t")]
 _SCORES = [pa.field(name, pa.float32()) for name in SCORES]
 _ATTRIBUTES = pa.field("attributes", pa.string())
+# Scores that only structured examples have.
+ELEMENT_FLOATS = ("label_quality", "max_loss", "loss_sum")
+ELEMENT_COUNTS = ("num_valid", "num_wrong", "num_units")
 # An example: its loss by `within`, the mean cross-entropy, p_t of its worst element; `loss_sum` adds up its elements.
 EXAMPLES = pa.schema(
     [
         *(*_ROW, *_CLASS, *_LOSSES, *_SCORES, _ATTRIBUTES),
-        pa.field("label_quality", pa.float32()),
-        *(pa.field(name, pa.float64()) for name in ("max_loss", "loss_sum")),
-        *(pa.field(name, pa.int32()) for name in ("num_valid", "num_wrong", "num_units")),
+        *(pa.field(name, pa.float64()) for name in ELEMENT_FLOATS),
+        *(pa.field(name, pa.int32()) for name in ELEMENT_COUNTS),
     ]
 )
 # A unit: the class of its target and the suggested one, the sums of its losses, the mean p_t, the smallest log-odds.
@@ -195,7 +197,7 @@ def _examples(
         "log_loss": np.where(loss >= _TINY, np.log(np.maximum(loss, _TINY)), max_log),
         "cross_entropy": np.add.reduceat(values.cross_entropy, starts) / num_valid,
         "p_t": p_t,
-        "label_quality": rows["label_quality"],
+        "label_quality": rows["label_quality"].to_numpy(),
         "max_loss": max_loss,
         "loss_sum": loss_sum,
         "num_valid": rows["num_valid"],

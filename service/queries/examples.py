@@ -9,19 +9,22 @@ from typing import Any, cast
 
 import pyarrow.compute as pc
 
-from service.errors import UnknownExampleError
+from service.errors import InvalidRequestError, UnknownExampleError
 from service.queries.attributes import attributes_of
+from service.queries.example_elements import course_of, elements_of, stored_row, units_of
 from service.queries.filters import Filter
-from service.queries.order import SORTABLE, Order, cursor_after, last_values
+from service.queries.order import OF_ELEMENTS, SORTABLE, Order, cursor_after, last_values
 from service.queries.sql import literal
-from service.queries.view import SCORE_NAMES, View
+from service.queries.view import SCORE_NAMES, SqlRow, View
 from service.queries.weighting import Weighting
 from service.runs.parquet import read_rows
 from service.runs.review_files import ReviewHistory, Verdicts
 from service.runs.units import UnitKey
+from service.schema.faults import fault
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage, Percentiles, ScoredExample
 
 SHOWN = ("id", "target", "prediction", *SCORE_NAMES, "epoch", "batch", "row")
+SHOWN_OF_ELEMENTS = (*SHOWN, *OF_ELEMENTS)
 # Logits that are searched for the row of an example.
 LOGITS_AT_ONCE = 2**20
 
@@ -52,6 +55,11 @@ def examples_page(
     Raises:
         InvalidRequestError: The cursor is not from a page of this order, epoch and loss.
     """
+    order.check(view)
+    if view.is_structured and where.classes:
+        name = next(iter(where.classes))
+        msg = f"the examples of the task {view.snapshot.description.task} have many classes, and no {name} to filter by"
+        raise fault(InvalidRequestError, msg, "query", name)
     condition, parameters = where.sql(view)
     matching = view.row(f"SELECT count(*) AS n FROM {view.scored(weighting, epoch)} WHERE {condition}", parameters)
     # A cursor belongs to one list: with another epoch, loss or order it is an error.
@@ -60,7 +68,7 @@ def examples_page(
         after, values = order.after(last_values(cursor, order, listing))
         condition, parameters = f"{condition} AND {after}", parameters + values
     rows = view.rows(
-        f"SELECT {', '.join(SHOWN)}, attributes, log_loss FROM {view.scored(weighting, epoch)} "
+        f"SELECT {', '.join(shown(view))}, attributes, log_loss FROM {view.scored(weighting, epoch)} "
         f"WHERE {condition} ORDER BY {order.sql} LIMIT {literal(limit + 1)}",
         parameters,
     )
@@ -84,10 +92,18 @@ def _example_rows(view: View, rows: Sequence[Mapping[str, Any]], verdicts: Verdi
 
 
 def _scored_example(row: Mapping[str, Any]) -> ScoredExample:
-    return cast(ScoredExample, {name: row[name] for name in SHOWN})
+    scores = {name: row[name] for name in SHOWN_OF_ELEMENTS if name in row}
+    return cast(ScoredExample, scores)
 
 
-def example(view: View, weighting: Weighting, epoch: int, identity: str, history: ReviewHistory) -> ExampleDetail:
+def shown(view: View) -> Sequence[str]:
+    """The columns of `View.scored` that a page shows."""
+    return SHOWN_OF_ELEMENTS if view.is_structured else SHOWN
+
+
+def example(
+    view: View, weighting: Weighting, epoch: int, identity: str, history: ReviewHistory, *, with_elements: bool = True
+) -> ExampleDetail:
     """An example: its scores in an epoch with their percentiles, its course over the epochs, and its reviews.
 
     A percentile is the percentage of the epoch's rows with a smaller value, plus half the percentage of those with an
@@ -99,21 +115,18 @@ def example(view: View, weighting: Weighting, epoch: int, identity: str, history
         epoch: Epoch of the scores and percentiles.
         identity: Id of the example.
         history: Reviews of the run.
+        with_elements: False to leave out the elements of a structured example.
 
     Raises:
         UnknownExampleError: The run has no row of this id in any epoch.
     """
-    columns = ", ".join(SHOWN)
-    course = view.rows(
-        f"SELECT {columns}, attributes, log_loss FROM {view.scored(weighting)} WHERE id = ? ORDER BY epoch, batch, row",
-        [identity],
-    )
+    course = course_of(view, weighting, identity) if view.is_structured else _course(view, weighting, identity)
     if not course:
         raise UnknownExampleError(f"run {view.snapshot.name} has no example {identity[:100]!r}")
     epoch_rows = [row for row in course if row["epoch"] == epoch]
     row = (epoch_rows or course)[-1]
-    logits, probabilities = _probabilities(view, row)
-    return {
+    logits, probabilities = (None, None) if view.is_structured else _probabilities(view, row)
+    detail: ExampleDetail = {
         **_scored_example(row),
         "attributes": attributes_of(view, [row])[0],
         "logits": logits,
@@ -122,6 +135,20 @@ def example(view: View, weighting: Weighting, epoch: int, identity: str, history
         "course": [_scored_example(row) for row in course],
         "reviews": [review for review in history.reviews if review["id"] == identity],
     }
+    if view.is_structured:
+        stored = stored_row(view, row)
+        detail["elements"] = elements_of(stored) if with_elements else None
+        detail["units"] = units_of(view, view.element_losses(weighting), stored, history.verdicts)
+    return detail
+
+
+def _course(view: View, weighting: Weighting, identity: str) -> list[SqlRow]:
+    """The rows of an example with one class in all epochs."""
+    columns = ", ".join(SHOWN)
+    return view.rows(
+        f"SELECT {columns}, attributes, log_loss FROM {view.scored(weighting)} WHERE id = ? ORDER BY epoch, batch, row",
+        [identity],
+    )
 
 
 def _percentiles(view: View, weighting: Weighting, epoch: int, row: Mapping[str, Any]) -> Percentiles:

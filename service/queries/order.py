@@ -12,19 +12,23 @@ import orjson
 
 from service.errors import InvalidRequestError
 from service.queries.sql import Condition
-from service.queries.view import SCORE_NAMES
+from service.queries.element_losses import ELEMENT_COUNTS, ELEMENT_FLOATS
+from service.queries.view import SCORE_NAMES, View
 from service.schema.faults import fault, unknown_fault
 
 # Sort keys after those of the request; they make every order total.
 TIES = ("id", "batch", "row")
+# Sort keys of examples with one class, and of structured ones.
+OF_CLASS = ("target", "prediction")
+OF_ELEMENTS = (*ELEMENT_FLOATS, *ELEMENT_COUNTS)
 # Name of each sort key and the column to sort by; log_loss also orders losses that underflow.
 SORTABLE = {
     **{name: name for name in SCORE_NAMES},
     "loss": "log_loss",
-    **{name: name for name in ("target", "prediction", *TIES)},
+    **{name: name for name in (*OF_CLASS, *TIES, *OF_ELEMENTS)},
 }
 TEXTS = ("id", "batch")
-INTEGERS = ("target", "prediction", "row")
+INTEGERS = (*OF_CLASS, "row", *ELEMENT_COUNTS)
 # The time of a query grows with the square of its sort keys.
 MAX_SORT_KEYS = 8
 
@@ -47,6 +51,17 @@ class Order:
             InvalidRequestError: A name is unknown; the error lists the known names.
         """
         return cls(sort_keys(text, SORTABLE))
+
+    def check(self, view: View) -> None:
+        """Raise if a sort key is not one of the examples of the run.
+
+        Raises:
+            InvalidRequestError: The key is of examples with one class, and those of the run have many, or vice versa.
+        """
+        for name, _ in self.keys:
+            if name in (OF_CLASS if view.is_structured else OF_ELEMENTS):
+                msg = f"the examples of the task {view.snapshot.description.task} have no {name} to sort by"
+                raise fault(InvalidRequestError, msg, "query", "sort")
 
     @property
     def columns(self) -> list[tuple[str, bool]]:

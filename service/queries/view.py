@@ -140,12 +140,16 @@ class View:
         """The losses of the examples and units of an epoch."""
         if (weighting, epoch) not in self._loss_files:
             key = (self.snapshot.epoch_fingerprint(epoch), weighting)
-            run = self.snapshot.description
-            losses = ElementLosses(run.config, run.task, run.within, weighting)
+            losses = self.element_losses(weighting)
             self._loss_files[weighting, epoch] = self._caches.losses.cached(
                 key, lambda: map(losses.of, self.stored_batches(epoch, STORED_FOR_LOSSES))
             )
         return self._loss_files[weighting, epoch]
+
+    def element_losses(self, weighting: Weighting) -> ElementLosses:
+        """Computes the losses of stored structured examples."""
+        run = self.snapshot.description
+        return ElementLosses(run.config, run.task, run.within, weighting)
 
     def stored_batches(
         self, epoch: int, columns: Sequence[str], values: int = BATCH_VALUES

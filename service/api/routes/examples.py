@@ -18,13 +18,13 @@ from service.api.http.openapi import ROWS, problems
 from service.api.http.path_types import ExampleId, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
 from service.api.http.responses import json_bytes
-from service.api.queries import EpochQuery, ExamplesQuery
+from service.api.queries import ExampleQuery, ExamplesQuery
 from service.api.state import service_of
 from service.codecs.negotiation import best_media_type
 from service.errors import InvalidConfigError, NotAcceptableError, UnknownEpochError, UnknownExampleError
 from service.formats.spreadsheets import guard_table
-from service.queries.examples import SHOWN, example, examples_page
-from service.queries.order import Order
+from service.queries.examples import SHOWN, SHOWN_OF_ELEMENTS, example, examples_page
+from service.queries.order import INTEGERS, Order
 from service.queries.view import View
 from service.runs.run_classes import RunClasses
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage
@@ -37,8 +37,9 @@ router = APIRouter(prefix="/runs/{run}/examples", tags=["runs"], dependencies=[D
 def _table(rows: Sequence[ExampleRow]) -> pa.Table:
     """The rows as a table; attributes are JSON texts."""
     columns: Sequence[Mapping[str, Any]] = rows
-    integers, texts = ("target", "prediction", "epoch", "row"), ("id", "batch")
-    types = {name: pa.int32() if name in integers else pa.string() if name in texts else pa.float64() for name in SHOWN}
+    integers, texts = (*INTEGERS, "epoch"), ("id", "batch")
+    names = [name for name in SHOWN_OF_ELEMENTS if name in SHOWN or (columns and name in columns[0])]
+    types = {name: pa.int32() if name in integers else pa.string() if name in texts else pa.float64() for name in names}
     arrays = {name: pa.array([row[name] for row in columns], kind) for name, kind in types.items()}
     arrays["attributes"] = pa.array([orjson.dumps(row["attributes"]).decode() for row in rows], pa.string())
     arrays["verdict"] = pa.array([row["verdict"] for row in rows], pa.string())
@@ -129,13 +130,14 @@ async def get_examples(request: Request, run: RunName, query: Annotated[Examples
     responses=problems(*ROWS, UnknownEpochError, UnknownExampleError, InvalidConfigError),
 )
 async def get_example(
-    request: Request, run: RunName, example_id: ExampleId, query: Annotated[EpochQuery, Query()]
+    request: Request, run: RunName, example_id: ExampleId, query: Annotated[ExampleQuery, Query()]
 ) -> Response:
     """Each score with its percentile in the epoch, the probabilities, the course over the epochs, and the reviews."""
     service = service_of(request)
 
     def work(view: View) -> ExampleDetail:
         epoch, weighting = view.snapshot.epoch(query.epoch), view.weighting(query.weights, query.gamma)
-        return example(view, weighting, epoch, example_id, service.runs.store.reviews(view.snapshot))
+        history = service.runs.store.reviews(view.snapshot)
+        return example(view, weighting, epoch, example_id, history, with_elements=query.elements is not False)
 
     return await service.runs.reply(run, work)
