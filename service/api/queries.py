@@ -76,8 +76,9 @@ class ExamplesQuery(EpochQuery, AttributeFilters):
 
     sort: str = Field(
         "-loss",
-        description="Scores, target, prediction, id, batch or row, with commas; a minus for descending. Examples with many elements have "
-        "no target and prediction, but label_quality, max_loss, loss_sum, num_valid, num_wrong and num_units",
+        description="Scores, target, prediction, id, batch or row, with commas; a minus for descending. Structured "
+        "examples have no target and prediction, but label_quality, max_loss, loss_sum and num_valid, num_wrong, "
+        "num_units",
         json_schema_extra={"pattern": keys_pattern(SORTABLE)},
     )
     limit: Limit = Field(100, description="Maximum number of rows")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def elements_of(row: pa.RecordBatch) -> ExampleElements | None:
     }
 
 
-def units_of(view: View, losses: ElementLosses, row: pa.RecordBatch, verdicts: Verdicts) -> Sequence[ExampleUnit]:
+def units_of(view: View, losses: ElementLosses, row: pa.RecordBatch, verdicts: Verdicts) -> list[ExampleUnit]:
     """The units of a stored row with the largest losses, at most MAX_UNITS."""
     units = losses.of(row)[1]
     order = np.argsort(-units["log_loss"].to_numpy(), kind="stable")[:MAX_UNITS]

@@ -21,7 +21,14 @@ from service.runs.parquet import read_rows
 from service.runs.review_files import ReviewHistory, Verdicts
 from service.runs.units import UnitKey
 from service.schema.faults import fault
-from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage, Percentiles, ScoredExample
+from service.schema.replies.examples import (
+    ExampleDetail,
+    ExampleRow,
+    ExamplesPage,
+    Percentiles,
+    ScoredExample,
+    StructuredDetail,
+)
 
 SHOWN = ("id", "target", "prediction", *SCORE_NAMES, "epoch", "batch", "row")
 SHOWN_OF_ELEMENTS = (*SHOWN, *OF_ELEMENTS)
@@ -126,7 +133,7 @@ def example(
     epoch_rows = [row for row in course if row["epoch"] == epoch]
     row = (epoch_rows or course)[-1]
     logits, probabilities = (None, None) if view.is_structured else _probabilities(view, row)
-    detail: ExampleDetail = {
+    return {
         **_scored_example(row),
         "attributes": attributes_of(view, [row])[0],
         "logits": logits,
@@ -134,12 +141,20 @@ def example(
         "percentiles": _percentiles(view, weighting, epoch, row),
         "course": [_scored_example(row) for row in course],
         "reviews": [review for review in history.reviews if review["id"] == identity],
+        **_structured(view, weighting, row, history, with_elements=with_elements),
     }
-    if view.is_structured:
-        stored = stored_row(view, row)
-        detail["elements"] = elements_of(stored) if with_elements else None
-        detail["units"] = units_of(view, view.element_losses(weighting), stored, history.verdicts)
-    return detail
+
+
+def _structured(
+    view: View, weighting: Weighting, row: Mapping[str, Any], history: ReviewHistory, *, with_elements: bool
+) -> StructuredDetail:
+    if not view.is_structured:
+        return {}
+    stored = stored_row(view, row)
+    return {
+        "elements": elements_of(stored) if with_elements else None,
+        "units": units_of(view, view.element_losses(weighting), stored, history.verdicts),
+    }
 
 
 def _course(view: View, weighting: Weighting, identity: str) -> list[SqlRow]:

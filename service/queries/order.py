@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from service.errors import InvalidRequestError
-from service.queries.sql import Condition
 from service.queries.element_losses import ELEMENT_COUNTS, ELEMENT_FLOATS
+from service.queries.sql import Condition
 from service.queries.view import SCORE_NAMES, View
 from service.schema.faults import fault, unknown_fault
 

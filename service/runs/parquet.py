@@ -144,7 +144,7 @@ def read_rows(
 
 
 def rows_at_once(num_rows: int, num_values: int, most: int | None = None) -> int:
-    """Rows that have at most `most` values, of `num_rows` rows with `num_values` values; None for `ROW_GROUP_LOGITS`."""
+    """Rows with at most `most` values (None: `ROW_GROUP_LOGITS`), of `num_rows` rows with `num_values` values."""
     most = ROW_GROUP_LOGITS if most is None else most
     return max(1, min(ROW_GROUP_ROWS, most * num_rows // max(1, num_values)))
 

@@ -119,7 +119,21 @@ class ExampleUnit(TypedDict):
     verdict: Annotated[Verdict | None, Field(description="Current verdict on the unit")]
 
 
-class ExampleDetail(ScoredExample):
+class StructuredDetail(TypedDict):
+    """The elements and units of an example with many elements."""
+
+    elements: NotRequired[
+        Annotated[
+            ExampleElements | None,
+            Field(description="Only with many elements; null with elements=false, or if there are more than 262144"),
+        ]
+    ]
+    units: NotRequired[
+        Annotated[list[ExampleUnit], Field(description="Only with many elements: up to 1000, the largest loss first")]
+    ]
+
+
+class ExampleDetail(ScoredExample, StructuredDetail):
     """An example: its scores and percentiles in an epoch, its course over the epochs, and its reviews."""
 
     attributes: Attributes
@@ -131,12 +145,3 @@ class ExampleDetail(ScoredExample):
     percentiles: Percentiles
     course: Annotated[list[ScoredExample], Field(description="Rows of the example in all epochs, ascending")]
     reviews: Annotated[list[Review], Field(description="Reviews of the example in the order of arrival")]
-    elements: NotRequired[
-        Annotated[
-            ExampleElements | None,
-            Field(description="Only with many elements; null with elements=false, or if there are more than 262144"),
-        ]
-    ]
-    units: NotRequired[
-        Annotated[list[ExampleUnit], Field(description="Only with many elements: up to 1000, the largest loss first")]
-    ]
