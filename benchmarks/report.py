@@ -25,6 +25,7 @@ TITLES = {
     "growth": "under more clients and more load",
     "stream": "streams",
     "runs": "runs",
+    "structured-runs": "runs of masks and of several labels",
     "issues": "label issues of elements in one process",
     "gpu": "on a GPU",
 }

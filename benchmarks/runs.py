@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,10 @@ from safetensors.numpy import save
 from benchmarks.bodies import SAFETENSORS
 from benchmarks.contenders import OURS
 from benchmarks.row import Row, divide
-from service.settings import Settings
+from benchmarks.run_requests import memory_row, put_batch, request_row, seconds
 
 EXAMPLES, CLASSES, EPOCHS, ROWS_PER_BATCH, REPEATS = 1_000_000, 10, 5, 62_500, 5
-MIN_SHARE, MAX_GROWTH = 0.5, 1.5
+MIN_SHARE = 0.5
 
 
 def run(folder: Path) -> Iterator[Row]:
@@ -34,15 +32,7 @@ def run(folder: Path) -> Iterator[Row]:
         yield _ingest(client)
         yield from _requests(client)
         growth = process.peak_bytes() - before
-    stored = sum(path.stat().st_size for path in data.rglob("*.parquet"))
-    allowed = Settings.model_fields["query_memory_bytes"].default
-    yield Row(
-        f"growth of the server's memory over all of that ({stored / 1e6:.0f} MB of Parquet), over query_memory_bytes",
-        f"{growth / 1e6:.0f} MB",
-        f"{allowed / 1e6:.0f} MB",
-        [growth / allowed],
-        at_most=MAX_GROWTH,
-    )
+    yield memory_row("growth of the server's memory over all of that", growth, data)
 
 
 def _ingest(client: httpx.Client) -> Row:
@@ -55,8 +45,8 @@ def _ingest(client: httpx.Client) -> Row:
         for number in range(EXAMPLES // ROWS_PER_BATCH):
             rows = slice(number * ROWS_PER_BATCH, (number + 1) * ROWS_PER_BATCH)
             body = _body(rng, targets[rows], rows, epoch)
-            stored_s[epoch] += _seconds(lambda: _put(client, f"/runs/r/epochs/{epoch}/batches/{number}", body))  # noqa: B023
-            stateless_s[epoch] += _seconds(lambda: _post(client, body))  # noqa: B023
+            stored_s[epoch] += seconds(lambda: put_batch(client, f"/runs/r/epochs/{epoch}/batches/{number}", body))  # noqa: B023
+            stateless_s[epoch] += seconds(lambda: _post(client, body))  # noqa: B023
     return Row(
         f"{EXAMPLES * EPOCHS} rows x {CLASSES} into a run, durable, against the same on /loss",
         f"{EXAMPLES * EPOCHS / sum(stored_s) / 1e6:.2f} M rows/s",
@@ -73,10 +63,6 @@ def _body(rng: np.random.Generator, targets: np.ndarray[Any, Any], rows: slice, 
     labels = np.where(rng.random(len(targets)) < 0.05, (targets + 1) % CLASSES, targets)
     ids = [f"example-{row}" for row in range(rows.start, rows.stop)]
     return bytes(save({"logits": logits, "targets": labels}, {"request": json.dumps({"ids": ids})}))
-
-
-def _put(client: httpx.Client, path: str, body: bytes) -> None:
-    client.put(path, content=body, headers={"Content-Type": SAFETENSORS}).raise_for_status()
 
 
 def _post(client: httpx.Client, body: bytes) -> None:
@@ -107,23 +93,9 @@ def _requests(client: httpx.Client) -> list[Row]:
         ("diagnostics", diagnose),
         ("dynamics over five epochs", get("dynamics")),
     ]
-    return [_row(what, request) for what, request in requests]
+    size = f"{EXAMPLES} x {CLASSES} x {EPOCHS} epochs"
+    return [request_row(f"{size}: {what}", request, REPEATS) for what, request in requests]
 
 
 def _check(response: httpx.Response) -> None:
     response.raise_for_status()
-
-
-def _row(what: str, request: Callable[[], None]) -> Row:
-    seconds = [_seconds(request) for _ in range(REPEATS)]
-    median = statistics.median(seconds)
-    return Row(
-        f"{EXAMPLES} x {CLASSES} x {EPOCHS} epochs: {what}",
-        f"{median:.2f} s ({min(seconds):.2f} - {max(seconds):.2f})",
-    )
-
-
-def _seconds(request: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    request()
-    return time.perf_counter() - started
