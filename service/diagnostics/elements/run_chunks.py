@@ -1,11 +1,11 @@
-"""Chunks of the elements of stored examples.
+"""Chunks of the elements of a structured run, in bounded memory.
 
 The marks of a chunk, flat, are those of the column `targets` of its rows, flat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +13,52 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.diagnostics.elements.element_chunks import ElementChunk, Logits
-from service.diagnostics.elements.labels import LabelChunk
+from service.diagnostics.chunks import Integers
+from service.diagnostics.elements.element_chunks import ElementChunk, ElementChunks, Logits
+from service.diagnostics.elements.labels import LabelChunk, LabelChunks
+from service.queries.view import View
+
+_PLACE = ("batch", "row", "targets")
+
+
+def has_probabilities(view: View, epoch: int) -> bool:
+    """True if the probabilities of all classes of each element follow from what an epoch stores."""
+    return view.snapshot.description.config.mode == "sigmoid" or view.snapshot.has_logits(epoch)
+
+
+def label_chunks(view: View, epoch: int) -> LabelChunks:
+    """Targets and logits of the labels of an epoch of a multi_label run; each call starts another pass."""
+    return lambda: (chunk for _, chunk in placed_label_chunks(view, epoch))
+
+
+def class_chunks(view: View, epoch: int) -> ElementChunks:
+    """Targets and logits of the tokens or pixels of an epoch that has probabilities; each call starts another pass."""
+    return lambda: (chunk for _, chunk in placed_class_chunks(view, epoch))
+
+
+def placed_label_chunks(
+    view: View, epoch: int, columns: Sequence[str] = ()
+) -> Iterator[tuple[pa.RecordBatch, LabelChunk]]:
+    """Chunks of an epoch of a multi_label run, each with its stored rows: `batch`, `row`, `targets` and `columns`."""
+    for rows in view.stored_batches(epoch, [*_PLACE, "element_log_odds", *columns]):
+        if len(rows):
+            yield rows, stored_labels(rows)
+
+
+def placed_class_chunks(
+    view: View, epoch: int, columns: Sequence[str] = ()
+) -> Iterator[tuple[pa.RecordBatch, ElementChunk]]:
+    """Chunks of an epoch with probabilities of tokens or masks, each with its stored rows; see `placed_label_chunks`.
+
+    Softmax: the stored logits. Sigmoid: logits of the classes 0 and 1, from the log-odds.
+    """
+    run, num_classes = view.snapshot.description, view.snapshot.num_classes or 2
+    numbers = "element_log_odds" if run.config.mode == "sigmoid" else "element_logits"
+    for rows in view.stored_batches(epoch, [*_PLACE, numbers, *columns]):
+        if len(rows) and run.task == "tokens":
+            yield rows, stored_tokens(rows, num_classes)
+        elif len(rows):
+            yield from stored_masks(rows, num_classes)
 
 
 def stored_labels(rows: pa.RecordBatch) -> LabelChunk:
@@ -51,6 +95,12 @@ def stored_masks(rows: pa.RecordBatch, num_classes: int) -> Iterator[tuple[pa.Re
         else:
             logits = _two_classes(_positive_logits(part).reshape(shape), axis=1)
         yield part, ElementChunk(targets, logits)
+
+
+def examples_of(rows: pa.RecordBatch) -> Integers:
+    """(S,) int64, row of each element."""
+    lengths = rows["targets"].value_lengths().to_numpy(zero_copy_only=False)
+    return np.repeat(np.arange(len(rows)), lengths)
 
 
 def _positive_logits(rows: pa.RecordBatch) -> NDArray[np.float32]:
