@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -71,7 +72,7 @@ def _by_label(values: Any, of_labels: bool) -> Any:
     return values.reshape(-1, 2).sum(axis=1) if of_labels else values
 
 
-def _classes(table: _Table, names: list[str] | None, issues: RunIssues | None) -> list[ElementClass]:
+def _classes(table: _Table, names: Sequence[str] | None, issues: RunIssues | None) -> list[ElementClass]:
     numbers = np.arange(len(table.count))
     if len(numbers) > TABLE_CLASSES:
         numbers = np.sort(np.argsort(-table.loss, kind="stable")[:TABLE_CLASSES])

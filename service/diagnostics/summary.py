@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 from service.diagnostics.calibration import calibration
 from service.diagnostics.classes import TABLE_CLASSES, class_table, confusion, suggested_alpha
 from service.diagnostics.concentration import concentration, histogram
+from service.diagnostics.element_summary import element_diagnostics
 from service.diagnostics.label_errors import ConfidentLearning, confident_learning
 from service.diagnostics.rows import chunks_of
 from service.diagnostics.warnings import warnings
@@ -36,7 +37,8 @@ def diagnostics(view: View, weighting: Weighting, epoch: int, fields: Sequence[s
         view: The run.
         weighting: Weighting of the losses: the run's own, or another one (what if).
         epoch: Epoch of the rows.
-        fields: Members of `FIELDS` to compute, default all. The other members are always present.
+        fields: Members of `FIELDS` to compute, default all. The other members are always present. A structured run has
+            none of `ONE_CLASS`, another run no `elements`.
 
     Raises:
         InvalidRequestError: Unknown field; lists the known fields.
@@ -48,8 +50,10 @@ def diagnostics(view: View, weighting: Weighting, epoch: int, fields: Sequence[s
     rows = _Epoch(view, weighting, epoch)
     # The warnings depend on all other members.
     needed = FIELDS if "warnings" in selected else selected
+    without = ONE_CLASS if view.is_structured else {"elements"}
     reply = rows.header()
-    reply.update(cast("Diagnostics", {name: rows.member(name) for name in _MEMBERS if name in needed}))
+    names = [name for name in _MEMBERS if name in needed and name not in without]
+    reply.update(cast("Diagnostics", {name: rows.member(name) for name in names}))
     if "warnings" in selected:
         reply["warnings"] = warnings(view, reply)
     members = {name: value for name, value in reply.items() if name not in FIELDS or name in selected}
@@ -100,6 +104,8 @@ def _num_duplicates(rows: _Epoch) -> int:
 
 def _loss(rows: _Epoch) -> LossStatistics:
     view = rows.view
+    if view.is_structured:
+        return _loss_of_examples(rows)
     row = view.row(
         f"""SELECT coalesce(sum(loss), 0.0) AS sum, coalesce(sum(alpha_t), 0.0) AS alpha_sum, avg(loss) AS mean,
             median(loss) AS median, max(loss) AS max, avg((prediction = target)::INTEGER) AS accuracy
@@ -108,6 +114,22 @@ def _loss(rows: _Epoch) -> LossStatistics:
     reduction = view.snapshot.description.config.reduction
     value = reduced(reduction, row["sum"], row["alpha_sum"], view.num_examples(rows.epoch))
     return cast("LossStatistics", {"value": value, "reduction": reduction, **row})
+
+
+def _loss_of_examples(rows: _Epoch) -> LossStatistics:
+    """Statistics of the losses of structured examples; the reduced loss has the default divisor of `POST /loss`."""
+    view, config = rows.view, rows.view.snapshot.description.config
+    row = view.row(
+        f"""SELECT coalesce(sum(loss), 0.0) AS sum, NULL AS alpha_sum, avg(loss) AS mean, median(loss) AS median,
+            max(loss) AS max, avg(({view.correct})::INTEGER) AS accuracy, avg(loss_sum / num_valid) AS of_examples,
+            sum(loss_sum) AS of_elements, sum(num_valid) AS num_valid FROM {view.scored(rows.weighting, rows.epoch)}"""
+    )
+    of_examples, of_elements, num_valid = (row.pop(name) for name in ("of_examples", "of_elements", "num_valid"))
+    value = of_elements if config.reduction == "sum" else None
+    if config.reduction == "mean" and num_valid:
+        of_labels = view.snapshot.description.task == "multi_label"
+        value = of_examples if of_labels else of_elements / num_valid
+    return cast("LossStatistics", {"value": value, "reduction": config.reduction, **row})
 
 
 def _classes(rows: _Epoch) -> list[ClassStatistics]:
@@ -174,6 +196,7 @@ class _Member(NamedTuple):
 _MEMBERS = {
     "num_duplicates": _Member(_num_duplicates),
     "loss": _Member(_loss, uses_loss=True),
+    "elements": _Member(lambda rows: element_diagnostics(rows.view, rows.weighting, rows.epoch), uses_loss=True),
     "classes": _Member(_classes, uses_loss=True),
     "confusion": _Member(lambda rows: confusion(rows.view, rows.epoch)),
     "class_pairs": _Member(_class_pairs),
@@ -187,3 +210,5 @@ _MEMBERS = {
     "suggested_alpha": _Member(_suggested_alpha),
 }
 FIELDS = (*_MEMBERS, "warnings")
+# Members about the class of an example.
+ONE_CLASS = {"classes", "confusion", "class_pairs", "calibration", "label_errors", "suggested_alpha"}

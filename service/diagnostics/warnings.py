@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from service.diagnostics.classes import TABLE_CLASSES
+from service.diagnostics.element_warnings import (
+    NAMED_CLASSES,
+    SMALL_CLASS,
+    many_classes,
+    small_classes,
+    weighted,
+    without_probabilities,
+)
 from service.queries.view import View
 from service.schema.replies.diagnostics import Diagnostics, DiagnosticsWarning, WarningCode
 
-SMALL_CLASS = 10
 MEMORISED_ACCURACY = 0.995
 MIN_ROWS = 100
 OVER_CONFIDENT_BY, OVER_CONFIDENT_TEMPERATURE = 0.05, 1.5
-NAMED_CLASSES = 10
 
 
 def warnings(view: View, diagnostics: Diagnostics) -> list[DiagnosticsWarning]:
@@ -20,18 +28,13 @@ def warnings(view: View, diagnostics: Diagnostics) -> list[DiagnosticsWarning]:
         view: The run.
         diagnostics: Diagnostics with all members except `warnings`.
     """
-    checks = (
-        _empty,
-        _like_probabilities,
-        _partial,
-        _in_sample,
-        _over_confident,
-        _small_classes,
-        _many_classes,
-        _duplicated,
-        _without_logits,
-        _weighted,
-    )
+    checks: tuple[Callable[[View, Diagnostics], DiagnosticsWarning | None], ...]
+    if view.is_structured:
+        of_elements = (small_classes, many_classes, without_probabilities, weighted)
+        checks = (_empty, _like_probabilities, _partial, _in_sample, *of_elements, _duplicated)
+    else:
+        of_examples = (_over_confident, _small_classes, _many_classes, _duplicated, _without_logits, _weighted)
+        checks = (_empty, _like_probabilities, _partial, _in_sample, *of_examples)
     return [warning for check in checks if (warning := check(view, diagnostics)) is not None]
 
 
@@ -77,10 +80,11 @@ def _in_sample(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | Non
     accuracy = diagnostics["loss"]["accuracy"]
     if diagnostics["num_examples"] < MIN_ROWS or accuracy is None or accuracy < MEMORISED_ACCURACY:
         return None
+    of_examples = " (of all labels of an example)" if view.is_structured else ""
     return _warning(
         "in_sample",
-        f"The model agrees with {accuracy:.2%} of the labels. These look like logits of the data it was trained on, "
-        "and what a model has learned by heart hides wrong labels. Use logits of examples it has not seen "
+        f"The model agrees with {accuracy:.2%} of the labels{of_examples}. These look like logits of the data it was "
+        "trained on, and what a model has learned by heart hides wrong labels. Use logits of examples it has not seen "
         "(cross-validation), or the first epochs: area_under_margin.",
     )
 

@@ -76,6 +76,10 @@ class ElementLosses:
         values = self._values(elements)
         return _examples(rows, elements, values, self.within), _units(rows, elements, values)
 
+    def of_elements(self, rows: pa.RecordBatch) -> Floats:
+        """(E,) losses of all elements of stored rows, 0 for ignored ones."""
+        return self._values(_Elements.of(rows)).loss
+
     def _values(self, elements: _Elements) -> _Values:
         targets, counted = elements.targets, elements.targets >= 0
         z = np.clip(elements.log_odds.astype(np.float64), -1e30, 1e30)
@@ -151,9 +155,9 @@ class _Elements:
         starts = ends - sizes
         position = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(starts, sizes)
         return cls(
-            _flat(rows, "targets").astype(np.int64),
-            _flat(rows, "predictions"),
-            _flat(rows, "element_log_odds"),
+            flat(rows, "targets").astype(np.int64),
+            flat(rows, "predictions"),
+            flat(rows, "element_log_odds"),
             starts,
             position,
         )
@@ -170,7 +174,8 @@ class _Values:
     log_loss: Floats
 
 
-def _flat(rows: pa.RecordBatch, name: str) -> NDArray[Any]:
+def flat(rows: pa.RecordBatch, name: str) -> NDArray[Any]:
+    """The values of a column of lists, of all rows."""
     values: NDArray[Any] = rows[name].flatten().to_numpy(zero_copy_only=False)
     return values
 
@@ -202,7 +207,7 @@ def _examples(
         "loss_sum": loss_sum,
         "num_valid": rows["num_valid"],
         "num_wrong": np.add.reduceat(wrong.astype(np.int32), starts),
-        "num_units": _lengths(rows, "unit_given"),
+        "num_units": lengths(rows, "unit_given"),
     }
     return _batch(columns, len(rows), EXAMPLES)
 
@@ -220,7 +225,7 @@ def _top_share(loss: Floats, starts: Integers, num_valid: NDArray[Any], share: f
 
 
 def _units(rows: pa.RecordBatch, elements: _Elements, values: _Values) -> pa.RecordBatch:
-    counts = _lengths(rows, "unit_given").astype(np.int64)
+    counts = lengths(rows, "unit_given").astype(np.int64)
     example = np.repeat(np.arange(len(rows)), counts)
     if not len(example):
         return pa.RecordBatch.from_pylist([], UNITS)
@@ -228,11 +233,11 @@ def _units(rows: pa.RecordBatch, elements: _Elements, values: _Values) -> pa.Rec
     starts = np.cumsum(sizes) - sizes
     loss = np.add.reduceat(values.loss[places], starts)
     max_log = np.maximum.reduceat(values.log_loss[places], starts)
-    axes = len(_flat(rows, "unit_start")) // len(example)
+    axes = len(flat(rows, "unit_start")) // len(example)
     columns = {
         **{field.name: rows[field.name].take(pa.array(example)) for field in _ROW},
-        "target": _flat(rows, "unit_given"),
-        "prediction": _flat(rows, "unit_suggested"),
+        "target": flat(rows, "unit_given"),
+        "prediction": flat(rows, "unit_suggested"),
         "loss": loss,
         "log_loss": np.where(loss >= _TINY, np.log(np.maximum(loss, _TINY)), max_log),
         "cross_entropy": np.add.reduceat(values.cross_entropy[places], starts),
@@ -242,20 +247,20 @@ def _units(rows: pa.RecordBatch, elements: _Elements, values: _Values) -> pa.Rec
         "num_elements": sizes,
         "start": _boxes(rows, "unit_start", axes),
         "stop": _boxes(rows, "unit_stop", axes),
-        "suggested_p": _flat(rows, "unit_suggested_p"),
+        "suggested_p": flat(rows, "unit_suggested_p"),
     }
     return _batch(columns, len(example), UNITS)
 
 
 def _unit_elements(rows: pa.RecordBatch, elements: _Elements, counts: Integers) -> tuple[Integers, Integers]:
     """The number of elements of each unit, and the places of these among all elements, unit by unit."""
-    ends = _flat(rows, "unit_offsets").astype(np.int64)
+    ends = flat(rows, "unit_offsets").astype(np.int64)
     # Each example has one offset more than units; the first one of each is 0.
     is_first = np.zeros(len(ends), np.bool_)
     is_first[np.cumsum(counts + 1) - counts - 1] = True
     sizes = np.diff(ends, prepend=0)[~is_first]
-    in_example = _lengths(rows, "unit_elements")
-    return sizes, _flat(rows, "unit_elements") + np.repeat(elements.starts, in_example)
+    in_example = lengths(rows, "unit_elements")
+    return sizes, flat(rows, "unit_elements") + np.repeat(elements.starts, in_example)
 
 
 def _boxes(rows: pa.RecordBatch, name: str, axes: int) -> pa.ListArray:
@@ -264,9 +269,10 @@ def _boxes(rows: pa.RecordBatch, name: str, axes: int) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
-def _lengths(rows: pa.RecordBatch, name: str) -> NDArray[Any]:
-    lengths: NDArray[Any] = rows[name].value_lengths().to_numpy(zero_copy_only=False)
-    return lengths
+def lengths(rows: pa.RecordBatch, name: str) -> NDArray[Any]:
+    """(N,) lengths of the lists of a column."""
+    numbers: NDArray[Any] = rows[name].value_lengths().to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _batch(columns: dict[str, Any], number: int, schema: pa.Schema) -> pa.RecordBatch:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.diagnostics.chunks import Floats, Integers
 from service.diagnostics.pair_sums import PairSums
-from service.queries.element_losses import flat
+from service.queries.element_losses import flat, lengths
 from service.schema.structure import Task
 
 
@@ -39,7 +39,7 @@ class ElementCounts:
         cells = self._cells(rows, targets)
         self.num_elements += len(targets)
         self.num_valid += int(np.count_nonzero(counted))
-        self.num_examples_wrong += int(np.count_nonzero(_lengths(rows, "unit_given")))
+        self.num_examples_wrong += int(np.count_nonzero(lengths(rows, "unit_given")))
         self.count += np.bincount(cells[counted], minlength=self._num_cells)
         self.loss += np.bincount(cells[counted], loss[counted], self._num_cells)
         wrong = np.flatnonzero(counted & (targets != predictions))
@@ -54,10 +54,5 @@ class ElementCounts:
     def _cells(self, rows: pa.RecordBatch, targets: NDArray[Any]) -> Integers:
         if not self._of_labels:
             return targets.astype(np.int64)
-        labels = np.tile(np.arange(self._num_classes), len(rows))
-        return labels * 2 + np.maximum(targets, 0)
-
-
-def _lengths(rows: pa.RecordBatch, name: str) -> Integers:
-    lengths: Integers = rows[name].value_lengths().to_numpy(zero_copy_only=False)
-    return lengths
+        cells: Integers = 2 * np.tile(np.arange(self._num_classes), len(rows)) + np.maximum(targets, 0)
+        return cells

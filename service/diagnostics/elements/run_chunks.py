@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from service.diagnostics.chunks import Integers
 from service.diagnostics.elements.element_chunks import ElementChunk, ElementChunks, Logits
 from service.diagnostics.elements.labels import LabelChunk, LabelChunks
+from service.queries.element_losses import flat, lengths
 from service.queries.view import View
 
 _PLACE = ("batch", "row", "targets")
@@ -63,7 +63,7 @@ def placed_class_chunks(
 
 def stored_labels(rows: pa.RecordBatch) -> LabelChunk:
     """The chunk of multi-label examples: rows with the columns `targets` and `element_log_odds`, L elements each."""
-    targets = _flat(rows, "targets").astype(np.int8)
+    targets = flat(rows, "targets").astype(np.int8)
     shape = len(rows), len(targets) // max(len(rows), 1)
     return LabelChunk(targets.reshape(shape), _positive_logits(rows).reshape(shape))
 
@@ -75,9 +75,9 @@ def stored_tokens(rows: pa.RecordBatch, num_classes: int) -> ElementChunk:
         rows: Rows with the column `targets`, and `element_logits` (softmax) or `element_log_odds` (sigmoid).
         num_classes: C; 2 for sigmoid.
     """
-    targets = _flat(rows, "targets").astype(np.int64)
+    targets = flat(rows, "targets").astype(np.int64)
     if "element_logits" in rows.schema.names:
-        logits: Logits = _flat(rows, "element_logits").reshape(len(targets), num_classes)
+        logits: Logits = flat(rows, "element_logits").reshape(len(targets), num_classes)
     else:
         logits = _two_classes(_positive_logits(rows), axis=1)
     return ElementChunk(targets[None], logits[None], by_rows=True)
@@ -85,13 +85,13 @@ def stored_tokens(rows: pa.RecordBatch, num_classes: int) -> ElementChunk:
 
 def stored_masks(rows: pa.RecordBatch, num_classes: int) -> Iterator[tuple[pa.RecordBatch, ElementChunk]]:
     """Chunks of masks, each with its rows: neighbouring masks of as many elements; see `stored_tokens`."""
-    sizes = np.diff(rows["targets"].offsets.to_numpy())
+    sizes = lengths(rows, "targets")
     starts = np.flatnonzero(np.append(True, np.diff(sizes) != 0))[: len(rows)].tolist()
     for start, stop in pairwise([*starts, len(rows)]):
         part, shape = rows.slice(start, stop - start), (stop - start, int(sizes[start]))
-        targets = _flat(part, "targets").astype(np.int64).reshape(shape)
+        targets = flat(part, "targets").astype(np.int64).reshape(shape)
         if "element_logits" in rows.schema.names:
-            logits: Logits = _flat(part, "element_logits").reshape(shape[0], num_classes, shape[1])
+            logits: Logits = flat(part, "element_logits").reshape(shape[0], num_classes, shape[1])
         else:
             logits = _two_classes(_positive_logits(part).reshape(shape), axis=1)
         yield part, ElementChunk(targets, logits)
@@ -99,21 +99,15 @@ def stored_masks(rows: pa.RecordBatch, num_classes: int) -> Iterator[tuple[pa.Re
 
 def examples_of(rows: pa.RecordBatch) -> Integers:
     """(S,) int64, row of each element."""
-    lengths = rows["targets"].value_lengths().to_numpy(zero_copy_only=False)
-    return np.repeat(np.arange(len(rows)), lengths)
+    return np.repeat(np.arange(len(rows)), lengths(rows, "targets"))
 
 
 def _positive_logits(rows: pa.RecordBatch) -> NDArray[np.float32]:
     """(S,) logits of class 1: the log-odds where the target is 1, else minus them."""
-    log_odds: NDArray[np.float32] = _flat(rows, "element_log_odds")
-    return np.where(_flat(rows, "targets") == 1, log_odds, -log_odds)
+    log_odds: NDArray[np.float32] = flat(rows, "element_log_odds")
+    return np.where(flat(rows, "targets") == 1, log_odds, -log_odds)
 
 
 def _two_classes(logits: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     """Softmax logits of the classes 0 and 1 along a further axis, of sigmoid logits."""
     return np.stack([np.zeros_like(logits), logits], axis=axis)
-
-
-def _flat(rows: pa.RecordBatch, name: str) -> NDArray[Any]:
-    values: NDArray[Any] = rows[name].flatten().to_numpy(zero_copy_only=False)
-    return values

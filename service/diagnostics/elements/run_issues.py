@@ -113,7 +113,11 @@ def _class_columns(issues: ClassIssues) -> dict[str, list[Any]]:
 
 
 def _summary(
-    learned: Sequence[ConfidentLearning], num_issues: int, num_with_issue: int, num_examples: int, kinds: list[CommonIssue]
+    learned: Sequence[ConfidentLearning],
+    num_issues: int,
+    num_with_issue: int,
+    num_examples: int,
+    kinds: list[CommonIssue],
 ) -> ElementIssues:
     estimated = sum(part.num_label_issues_calibrated for part in learned)
     num_valid = sum(part.num_examples for part in learned)

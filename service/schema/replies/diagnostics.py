@@ -36,7 +36,10 @@ class DiagnosticsWarning(TypedDict):
 class LossStatistics(TypedDict):
     """Statistics of the losses of the examples of an epoch."""
 
-    value: Annotated[float | None, Field(description="The reduced loss; null for the reduction none")]
+    value: Annotated[
+        float | None,
+        Field(description="The reduced loss; null for the reduction none, and for weighted_mean in structured runs"),
+    ]
     reduction: Reduction
     sum: LossValue
     alpha_sum: Annotated[float | None, Field(description="Sum of the class weights of the examples")]
