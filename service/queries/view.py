@@ -136,11 +136,6 @@ class View:
         `service.queries.element_losses.UNITS`."""
         return _of_files([self._losses(weighting, epoch).units])
 
-    def element_losses(self, weighting: Weighting) -> ElementLosses:
-        """The computation of the losses of stored rows of a structured run."""
-        run = self.snapshot.description
-        return ElementLosses(run.config, run.task, run.within, weighting)
-
     def _losses(self, weighting: Weighting, epoch: int) -> ElementFiles:
         """The losses of the examples and units of an epoch."""
         if (weighting, epoch) not in self._loss_files:

@@ -296,19 +296,27 @@ export interface Epoch {
 
 export interface ExampleDetail {
   id: string;
-  target: number;
-  prediction: number;
+  target: number | null;
+  prediction: number | null;
   loss: number;
   cross_entropy: number;
   p_t: number;
   log_odds: number | null;
   logit_margin: number | null;
-  normalized_margin: number;
-  entropy: number;
-  el2n: number;
+  normalized_margin: number | null;
+  entropy: number | null;
+  el2n: number | null;
   epoch: number;
   batch: string;
   row: number;
+  label_quality?: number;
+  max_loss?: number;
+  loss_sum?: number;
+  num_valid?: number;
+  num_wrong?: number;
+  num_units?: number;
+  elements?: ExampleElements | null;
+  units?: ExampleUnit[];
   attributes: Record<string, JsonValue>;
   logits: (number | null)[] | null;
   probabilities: number[] | null;
@@ -333,22 +341,47 @@ export interface ExampleDynamics {
   region: "easy" | "ambiguous" | "hard_to_learn" | "between";
 }
 
+export interface ExampleElements {
+  shape: number[];
+  targets: (number | null)[];
+  predictions: number[];
+  log_odds: (number | null)[];
+}
+
 export interface ExampleRow {
   id: string;
-  target: number;
-  prediction: number;
+  target: number | null;
+  prediction: number | null;
   loss: number;
   cross_entropy: number;
   p_t: number;
   log_odds: number | null;
   logit_margin: number | null;
-  normalized_margin: number;
-  entropy: number;
-  el2n: number;
+  normalized_margin: number | null;
+  entropy: number | null;
+  el2n: number | null;
   epoch: number;
   batch: string;
   row: number;
+  label_quality?: number;
+  max_loss?: number;
+  loss_sum?: number;
+  num_valid?: number;
+  num_wrong?: number;
+  num_units?: number;
   attributes: Record<string, JsonValue>;
+  verdict: "ok" | "wrong" | "unsure" | null;
+}
+
+export interface ExampleUnit {
+  unit: number | number[] | null;
+  target: number;
+  suggested: number;
+  suggested_p: number | null;
+  num_elements: number;
+  box: number[][];
+  loss: number;
+  p_t: number;
   verdict: "ok" | "wrong" | "unsure" | null;
 }
 
@@ -573,6 +606,8 @@ export interface Run {
   num_classes: number | null;
   display: Record<string, JsonValue>;
   store_logits: boolean;
+  task: "classification" | "multi_label" | "tokens" | "masks";
+  within: "mean" | "sum" | "max" | Record<string, number>;
   epochs: Epoch[];
   num_examples: number;
   num_rows: number;
@@ -585,19 +620,25 @@ export interface RunList {
 
 export interface ScoredExample {
   id: string;
-  target: number;
-  prediction: number;
+  target: number | null;
+  prediction: number | null;
   loss: number;
   cross_entropy: number;
   p_t: number;
   log_odds: number | null;
   logit_margin: number | null;
-  normalized_margin: number;
-  entropy: number;
-  el2n: number;
+  normalized_margin: number | null;
+  entropy: number | null;
+  el2n: number | null;
   epoch: number;
   batch: string;
   row: number;
+  label_quality?: number;
+  max_loss?: number;
+  loss_sum?: number;
+  num_valid?: number;
+  num_wrong?: number;
+  num_units?: number;
 }
 
 export interface SuggestedAlpha {

@@ -302,7 +302,7 @@ def test_selected_fields_equal_those_of_all_fields(runs: TempRuns) -> None:
     runs.create()
     runs.put(*sound_data())
     whole = diagnose(runs)
-    for field in FIELDS:
+    for field in set(FIELDS) - {"elements"}:
         reply = runs.ask(lambda view, field=field: diagnostics(view, view.weighting(), 0, [field]))
         assert_is(Diagnostics, reply)
         assert set(reply) == set(KEYS) - set(FIELDS) | {field}
