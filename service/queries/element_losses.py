@@ -88,14 +88,13 @@ class ElementLosses:
         log1p_e = np.log1p(e)
         cross_entropy = np.maximum(-z, 0) + log1p_e
         p_t = np.where(z >= 0, 1, e) / (1 + e)
-        softplus = cross_entropy + z
+        softened, softplus = cross_entropy, np.maximum(z, 0) + log1p_e
         if self.config.clip:
-            cross_entropy, softplus = _clipped(self.config.clip, targets, p_t, cross_entropy, softplus)
-        # Where z is large, ln(cross_entropy) is -z and the difference of two large numbers is lost.
-        softplus = np.where(z > 30, z, softplus) if not self.config.clip else softplus
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            loss = alpha * np.exp(-gamma * softplus) * cross_entropy
-            log_loss = np.log(alpha) - gamma * softplus + np.log(cross_entropy)
+            softened, softplus = _clipped(self.config.clip, targets, p_t, cross_entropy, softplus)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            loss = np.where(softened > 0, alpha * np.exp(-gamma * softplus) * softened, 0)
+            log_softened = np.where(softened > 0, np.log(softened), -np.inf if self.config.clip else -z)
+            log_loss = np.log(alpha) - gamma * softplus + log_softened
         return _Values(
             z=z,
             p_t=p_t,

@@ -17,8 +17,10 @@ from service.schema.structure import Lists
 
 # Outputs of the examples that are stored, where they follow from what was sent.
 STORED_SCORES = (*SCORES, "label_quality")
-# Columns that the digest of a batch covers; the others follow from them, but for the scores of examples.
-_DIGESTED = ("shape", "targets", "predictions", "element_log_odds", "element_logits")
+# Columns that the digest of a batch covers; the others follow from them, but for the scores of examples. Log-odds are
+# not exactly the same if the same logits come in another dtype.
+_WITH_LOGITS = ("shape", "targets", "element_logits")
+_WITHOUT_LOGITS = ("shape", "targets", "predictions", "element_log_odds")
 
 
 def stored_element_rows(
@@ -75,18 +77,19 @@ def _list_array(name: str, lists: Lists) -> pa.ListArray:
 class ElementDigest:
     """SHA-256 of the stored rows of a batch, independent of the format and the split of the request.
 
-    It covers ids, attributes, targets, predictions, log-odds and, where they are stored, logits. Data files store the
-    digest, so the bytes that it is computed from must never change.
+    It covers ids, attributes, targets and logits, or predictions and log-odds where logits are not stored. Data files
+    store the digest, so the bytes that it is computed from must never change.
     """
 
     def __init__(self) -> None:
-        self._parts = {name: hashlib.sha256() for name in (*_DIGESTED, "axes", "texts")}
+        names = dict.fromkeys((*_WITH_LOGITS, *_WITHOUT_LOGITS, "axes", "texts"))
+        self._parts = {name: hashlib.sha256() for name in names}
 
     def update(self, rows: pa.RecordBatch) -> None:
         """Add stored rows."""
         if not len(rows):
             return
-        for name in _DIGESTED:
+        for name in _WITHOUT_LOGITS if rows["element_logits"].null_count else _WITH_LOGITS:
             self._parts[name].update(_values(rows[name]).data)
         self._parts["axes"].update(rows["shape"].value_lengths().to_numpy(zero_copy_only=False).astype(np.int32).data)
         for part in text_pairs(rows["id"], rows["attributes"] if rows["attributes"].null_count < len(rows) else None):
