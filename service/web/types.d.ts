@@ -9,14 +9,11 @@ export type {
   Concentration,
   DamagedRun,
   Dynamics,
-  ExampleDetail,
   ExampleRow,
   ExamplesPage,
   ExportPreview,
   Precision,
   Progress,
-  Review,
-  Run,
   ScoredExample,
 } from "./replies.d.ts";
 
@@ -25,8 +22,15 @@ export type Attributes = Record<string, unknown>;
 /** A lower and an upper bound; null where there is none. */
 export type Range = [number | null, number | null];
 export type Region = keyof replies.RegionCounts;
+export type Task = "classification" | "multi_label" | "tokens" | "masks";
+/** A label, a span of tokens or the number of a region; null for a whole example. */
+export type Unit = number | [start: number, stop: number] | null;
+/** First place along each axis, and the place after the last one. */
+export type Box = [starts: number[], stops: number[]];
 /** The part of a run that names its classes. */
-export type Classes = Pick<replies.Run, "class_names" | "num_classes">;
+export type NamedClasses = Pick<replies.Run, "class_names"> & { task?: Task };
+/** The classes of a run, or the labels of a multi-label run. */
+export type Classes = NamedClasses & Pick<replies.Run, "num_classes">;
 /** All diagnostics. A request with `fields` returns a part of them. */
 export type Diagnostics = Required<replies.Diagnostics>;
 
@@ -43,10 +47,12 @@ export interface QueuePage extends Omit<replies.QueuePage, "rows"> {
 export type QueuePreview = replies.QueuePage;
 
 /** A row of a queue. A request with `fields` returns a part of its members. */
-export type QueueRow = Pick<
-  Required<replies.QueueRow>,
-  "id" | "rank" | "target" | "suggested" | "loss" | "reason" | "attributes" | "verdict" | "verdict_label"
->;
+export type QueueRow =
+  & Pick<
+    Required<replies.QueueRow>,
+    "id" | "rank" | "suggested" | "loss" | "reason" | "attributes" | "verdict" | "verdict_label"
+  >
+  & UnitRow;
 
 /** A row of a queue with the verdicts that are being saved. */
 export interface ReviewedRow extends QueueRow {
@@ -74,6 +80,49 @@ export interface QueueRequest extends Partial<Omit<replies.QueueSettings, "strat
 }
 
 export type QueueFilter = Partial<replies.RowConditions>;
+
+/** The elements of an example, flat, and the axes of its targets. Null targets are ignored. */
+export interface Elements {
+  shape: number[];
+  targets: (number | null)[];
+  predictions: number[];
+}
+
+/** A structured example, or a unit of it. */
+export interface UnitRow {
+  id: string;
+  unit?: Unit;
+  target: number | null;
+  suggested: number | null;
+  num_elements?: number;
+  box?: Box | null;
+  attributes: Attributes;
+}
+
+/** A unit of an example, with its verdict. */
+export interface ExampleUnit extends Omit<UnitRow, "id" | "attributes"> {
+  unit: Exclude<Unit, null>;
+  number: number;
+  suggested_p: number | null;
+  num_elements: number;
+  loss: number;
+  p_t: number;
+  verdict: Verdict;
+}
+
+export interface Run extends replies.Run {
+  task?: Task;
+}
+
+export interface Review extends replies.Review {
+  unit?: Unit;
+}
+
+export interface ExampleDetail extends Omit<replies.ExampleDetail, "reviews"> {
+  reviews: Review[];
+  elements?: Elements | null;
+  units?: ExampleUnit[];
+}
 
 /** Scores of an example that the page explains. */
 export type Score = keyof replies.Percentiles;

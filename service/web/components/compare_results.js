@@ -1,6 +1,7 @@
 // The results of a comparison: a summary, lists of examples, a chart of moves, and the classes.
 
-import { chart, colour, plain } from "../lib/charts.js";
+import { chart, plain } from "../lib/charts.js";
+import { colour } from "../lib/colours.js";
 import { h, head, number, percent, sentence } from "../lib/dom.js";
 import { toExample } from "../lib/route.js";
 import { className } from "./labels.js";

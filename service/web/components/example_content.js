@@ -33,11 +33,14 @@ export function pictureOf(name, value) {
 export function exampleContent(row, { all = false } = {}) {
   const attributes = Object.entries(row.attributes || {}).filter(([, value]) => value !== null);
   const picture = attributes.find(([name, value]) => pictureOf(name, value));
-  const text = attributes.find(([name, value]) => name === "text" && typeof value === "string");
+  const text = attributes.find(([name, value]) => name === "text" && typeof value === "string") ||
+    attributes.find(([name, value]) => name === "tokens" && Array.isArray(value));
   /** @type {HTMLElement[]} */
   const content = [];
   if (picture) content.push(h("img", { src: picture[1], alt: `Example ${row.id}`, loading: "lazy", class: "picture" }));
-  if (text) content.push(h("p", { class: "text", dir: "auto" }, String(text[1])));
+  if (text) {
+    content.push(h("p", { class: "text", dir: "auto" }, Array.isArray(text[1]) ? text[1].join(" ") : String(text[1])));
+  }
   const others = attributes.filter((attribute) => attribute !== picture && attribute !== text);
   if (others.length && (all || !content.length)) {
     content.push(h(

@@ -1,18 +1,24 @@
 // Class names, labels and verdicts in words.
 
-import { h } from "../lib/dom.js";
+import { h, number } from "../lib/dom.js";
+import { unitText } from "../lib/units.js";
 
-/** @import { Classes, Verdict } from "../types.d.ts" */
+/** @import { Classes, NamedClasses, Unit, Verdict } from "../types.d.ts" */
 
 /**
- * The name of a class, "class 3" if the run has no class names, or a dash for null.
+ * The name of a class, "class 3" if the run has no class names, or a dash for null. The classes of a unit of a
+ * multi-label run are 0 and 1: "not red" and "red" for the label red.
  *
- * @param {Pick<Classes, "class_names">} run
+ * @param {NamedClasses} run
  * @param {number | null | undefined} label
+ * @param {Unit} [unit]
+ * @returns {string}
  */
-export function className(run, label) {
+export function className(run, label, unit = null) {
   if (label === null || label === undefined) return "–";
-  return run.class_names?.[label] ?? `class ${label}`;
+  if (run.task !== "multi_label") return run.class_names?.[label] ?? `class ${label}`;
+  if (typeof unit === "number") return label ? className(run, unit) : `not ${className(run, unit)}`;
+  return run.class_names?.[label] ?? `label ${label}`;
 }
 
 /**
@@ -28,45 +34,72 @@ export function classOptions(run) {
 }
 
 /**
- * The given label of a row and the suggested label; a whole structured example has no given one.
+ * The given label of a row and the suggested label.
  *
  * @param {Classes} run
- * @param {{ target: number | null, suggested: number | null }} row
+ * @param {{ target: number | null, suggested: number | null, unit?: Unit }} row
  */
-export function labels(run, { target, suggested }) {
+export function labels(run, { target, suggested, unit }) {
+  if (target === null) return h("span", { class: "muted" }, "whole example");
   return h(
     "span",
     { class: "labels" },
     h("span", { class: "hidden-text" }, "given "),
-    h("span", { class: "label given" }, target === null ? "" : className(run, target)),
+    h("span", { class: "label given" }, className(run, target, unit)),
     h("span", { class: "hidden-text" }, ", suggested "),
     h("span", { class: "muted", "aria-hidden": "true" }, "→"),
     suggested === null
       ? h("span", { class: "muted" }, "no other")
-      : h("span", { class: "label suggested" }, className(run, suggested)),
+      : h("span", { class: "label suggested" }, className(run, suggested, unit)),
   );
+}
+
+/**
+ * The span or region of a row; false for other rows. A label needs none: it is the given label of its row.
+ *
+ * @param {NamedClasses} run
+ * @param {{ unit?: Unit, num_elements?: number }} row
+ */
+export function unitBadge({ task }, { unit, num_elements: count = 0 }) {
+  const text = task !== "multi_label" && unitText(unit);
+  return text && h("small", { class: "unit" }, task === "masks" ? `${text}, ${number(count)} elements` : text);
+}
+
+/**
+ * A row in words, for screen readers.
+ *
+ * @param {NamedClasses} run
+ * @param {{ rank: number, id: string, unit?: Unit, target: number | null }} row
+ */
+export function rowText(run, { rank, id, unit, target }) {
+  const part = run.task === "multi_label" ? "" : unitText(unit);
+  const given = target === null ? "whole example" : `given ${className(run, target, unit)}`;
+  return `Row ${rank}: ${[id, part, given].filter(Boolean).join(", ")}.`;
 }
 
 /**
  * A verdict in words, with the right class if the verdict names it.
  *
- * @param {Pick<Classes, "class_names">} run
+ * @param {NamedClasses} run
  * @param {Verdict} verdict
  * @param {number | null} [label]
+ * @param {Unit} [unit]
  */
-export function verdictText(run, verdict, label) {
+export function verdictText(run, verdict, label, unit) {
   if (verdict === "ok") return "Kept";
   if (verdict === "unsure") return "Not sure";
-  if (verdict === "wrong") return label === null || label === undefined ? "Wrong" : `Wrong: ${className(run, label)}`;
+  if (verdict === "wrong") {
+    return label === null || label === undefined ? "Wrong" : `Wrong: ${className(run, label, unit)}`;
+  }
   return "Open";
 }
 
 /**
  * @param {Classes} run
- * @param {{ verdict: Verdict, verdict_label?: number | null, saving?: number }} row
+ * @param {{ verdict: Verdict, verdict_label?: number | null, unit?: Unit, saving?: number }} row
  */
 export function verdictBadge(run, row) {
   if (row.saving) return h("span", { class: "badge" }, "Saving …");
   const kind = row.verdict === null ? "" : { ok: "good", wrong: "bad", unsure: "warn" }[row.verdict];
-  return h("span", { class: `badge ${kind}` }, verdictText(run, row.verdict, row.verdict_label));
+  return h("span", { class: `badge ${kind}` }, verdictText(run, row.verdict, row.verdict_label, row.unit));
 }

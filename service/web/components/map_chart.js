@@ -1,6 +1,7 @@
 // The chart of the data map.
 
-import { chart, colour, plain } from "../lib/charts.js";
+import { chart, plain } from "../lib/charts.js";
+import { colour } from "../lib/colours.js";
 import { AMBIGUOUS_VARIABILITY, EASY_CONFIDENCE, HARD_CONFIDENCE, REGION_NAMES, REGIONS } from "../lib/data_map.js";
 import { h, number } from "../lib/dom.js";
 import { toExample } from "../lib/route.js";

@@ -1,6 +1,7 @@
 // The charts of a run: histogram of the losses, their concentration on few examples, and calibration.
 
-import { chart, colour } from "../lib/charts.js";
+import { chart } from "../lib/charts.js";
+import { colour } from "../lib/colours.js";
 import { h, head, number, percent } from "../lib/dom.js";
 import { toExamples } from "../lib/route.js";
 import { getDiagnostics } from "../lib/runs_api.js";

@@ -1,5 +1,6 @@
 // Charts drawn by plotly.js. The service serves the library from a Python package; the first chart loads it.
 
+import { colour } from "./colours.js";
 import { h } from "./dom.js";
 
 /** @import { Child } from "../types.d.ts" */
@@ -28,13 +29,6 @@ function loadPlotly() {
   });
   return library;
 }
-
-/**
- * A colour of the page's style sheet.
- *
- * @param {string} name
- */
-export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 /**
  * Escape the markup that Plotly reads in its texts.

@@ -1,14 +1,15 @@
 // Classes in requests.
 
-/** @import { Classes } from "../types.d.ts" */
+/** @import { NamedClasses } from "../types.d.ts" */
 
 /**
  * A class as the API takes it in a text: by its name if the run has class names, since one class may have the number of
- * another as its name.
+ * another as its name. The names of a multi-label run are those of its labels, whose classes are 0 and 1.
  *
- * @param {Pick<Classes, "class_names">} run
+ * @param {NamedClasses} run
  * @param {number | string} label The number of the class.
  */
 export function classText(run, label) {
-  return run.class_names?.[Number(label)] ?? String(label);
+  const names = run.task === "multi_label" ? null : run.class_names;
+  return names?.[Number(label)] ?? String(label);
 }

@@ -2,7 +2,7 @@
 
 import { classText } from "./class_text.js";
 
-/** @import { Classes, ReviewedRow } from "../types.d.ts" */
+/** @import { NamedClasses, ReviewedRow } from "../types.d.ts" */
 /** @typedef {keyof typeof FILTERS} Filter */
 
 /** Names of the filters in the address, with their names in the API. */
@@ -35,7 +35,7 @@ export class QueueQuery {
    * Ignores unknown filters, sort keys and tabs.
    *
    * @param {URLSearchParams} query The query of the address.
-   * @param {Pick<Classes, "class_names">} [run] The API takes its classes by name.
+   * @param {NamedClasses} [run] The API takes its classes by name.
    */
   constructor(query, run = { class_names: null }) {
     this.run = run;

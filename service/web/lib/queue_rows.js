@@ -1,5 +1,7 @@
 // The rows of a queue that are loaded: one page, filtered, sorted and counted by the service.
 
+import { isStructured, unitKey } from "./units.js";
+
 /** @import { QueuePage, QueueRow, ReviewedRow } from "../types.d.ts" */
 /** @import { QueueQuery } from "./queue_query.js" */
 /** @import { Reviews } from "./reviews.js" */
@@ -7,8 +9,8 @@
 /** @typedef {(query: string) => Promise<QueuePage>} LoadPage */
 
 export const PAGE_ROWS = 100;
-/** The fields of a row that a verdict needs. */
-const REVIEW_FIELDS = "id,rank,target,suggested,verdict,verdict_label";
+/** The fields of a row that a verdict needs; rows of structured runs have a unit too. */
+const REVIEW_FIELDS = "id,rank,target,suggested,verdict,verdict_label", UNIT_FIELDS = `${REVIEW_FIELDS},unit`;
 
 export class QueueRows {
   /**
@@ -32,7 +34,7 @@ export class QueueRows {
     this.matching = queue.num_rows;
     /** Number of rows that match the filters. */
     this.filtered = queue.num_rows;
-    /** @type {Map<string, ReviewedRow>} Every row that was loaded, by id. */
+    /** @type {Map<string, ReviewedRow>} Every row that was loaded, by `unitKey`. */
     this.known = new Map();
     this.numLoads = 0;
   }
@@ -95,7 +97,8 @@ export class QueueRows {
    * @param {number} limit
    */
   async loadMatching(limit) {
-    const page = await this.loadPage(this.query.apiQuery({ limit, fields: REVIEW_FIELDS }));
+    const fields = isStructured(this.query.run) ? UNIT_FIELDS : REVIEW_FIELDS;
+    const page = await this.loadPage(this.query.apiQuery({ limit, fields }));
     return { rows: page.rows.map((row) => this.#knownRow(row)), total: page.num_matching };
   }
 
@@ -106,8 +109,9 @@ export class QueueRows {
    * @returns {ReviewedRow}
    */
   #knownRow(row) {
-    const known = this.known.get(row.id);
-    if (!known) this.known.set(row.id, row);
+    const key = unitKey(row);
+    const known = this.known.get(key);
+    if (!known) this.known.set(key, row);
     else if (known.saving) Object.assign(known, { ...row, verdict: known.verdict, verdict_label: known.verdict_label });
     else Object.assign(known, row);
     return known || row;

@@ -73,6 +73,7 @@ export class Reviews {
     this.changed(rows);
     const reviews = step.map(({ row, verdict, label }) => ({
       id: row.id,
+      ...(row.unit !== undefined && { unit: row.unit }),
       verdict,
       label: verdict === "wrong" ? label : null,
       queue: this.queue,

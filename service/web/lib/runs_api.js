@@ -82,7 +82,7 @@ export const previewQueue = (run, request, signal) =>
  * Store verdicts. Returns the progress of the run's review.
  *
  * @param {string} run
- * @param {{ id: string, verdict: api.Verdict, label: number | null, queue: string }[]} reviews
+ * @param {{ id: string, unit?: api.Unit, verdict: api.Verdict, label: number | null, queue: string }[]} reviews
  * @returns {Promise<api.Progress>}
  */
 export const postReviews = (run, reviews) => call("POST", path("runs", run, "reviews"), reviews);
@@ -98,10 +98,11 @@ export const getExamples = (run, query, signal) => get(withQuery(path("runs", ru
 /**
  * @param {string} run
  * @param {string} id
+ * @param {Query} query
  * @param {AbortSignal} signal
  * @returns {Promise<api.ExampleDetail>}
  */
-export const getExample = (run, id, signal) => get(path("runs", run, "examples", id), signal);
+export const getExample = (run, id, query, signal) => get(withQuery(path("runs", run, "examples", id), query), signal);
 
 /**
  * @param {string} run

@@ -3,7 +3,8 @@
 import { exampleContent } from "../components/example_content.js";
 import { className, verdictText } from "../components/labels.js";
 import { card, crumbs } from "../components/layout.js";
-import { chart, colour } from "../lib/charts.js";
+import { chart } from "../lib/charts.js";
+import { colour } from "../lib/colours.js";
 import { bar, h, head, number, percent, when } from "../lib/dom.js";
 import { toQueue, toRun } from "../lib/route.js";
 import { getExample, getRun } from "../lib/runs_api.js";
@@ -105,7 +106,7 @@ function certainty(entropy, probabilities) {
 /** @param {View} view */
 export async function exampleView({ parts, query, signal }) {
   const [, name, , id] = parts;
-  const [run, example] = await Promise.all([getRun(name, signal), getExample(name, id, signal)]);
+  const [run, example] = await Promise.all([getRun(name, signal), getExample(name, id, {}, signal)]);
   const queue = query.get("queue");
   /** @type {[string, string][]} */
   const toItsQueue = queue ? [[queue, toQueue(name, queue, query.get("row"))]] : [];

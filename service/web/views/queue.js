@@ -4,19 +4,20 @@
 import { bulkBar, MAX_SELECTED, Selection } from "../components/queue/bulk_review.js";
 import { chooseClass } from "../components/class_dialog.js";
 import { FocusCard } from "../components/queue/focus_card.js";
-import { className, verdictText } from "../components/labels.js";
+import { rowText, verdictText } from "../components/labels.js";
 import { crumbs } from "../components/layout.js";
 import { describeQueue } from "../components/queue/queue_description.js";
 import { queueFilters } from "../components/queue/queue_filters.js";
-import { progressTiles } from "../components/queue/queue_progress.js";
+import { progressTiles, unsavedRows } from "../components/queue/queue_progress.js";
 import { QueueTable } from "../components/queue/queue_table.js";
+import { ElementsCache } from "../lib/elements_cache.js";
 import { announce, h, number, problem } from "../lib/dom.js";
 import { listen, showKeys } from "../lib/keys.js";
 import { QueueQuery } from "../lib/queue_query.js";
 import { PAGE_ROWS, QueueRows } from "../lib/queue_rows.js";
 import { Reviews } from "../lib/reviews.js";
 import { address, toQueue, toRun } from "../lib/route.js";
-import { getQueue, getRun } from "../lib/runs_api.js";
+import { getExample, getQueue, getRun } from "../lib/runs_api.js";
 
 /** @import * as api from "../types.d.ts" */
 /** @import { LoadPage, Place } from "../lib/queue_rows.js" */
@@ -37,7 +38,8 @@ export async function queueView({ parts, query, signal, refused }) {
   const apiQuery = queueQuery.apiQuery();
   const onlyOpen = queueQuery.filters.show ? "" : "verdict=open&";
   const open = wanted ? null : await loadPage(`${apiQuery}${apiQuery && "&"}${onlyOpen}limit=1&fields=rank`);
-  const page = new QueuePage(run, hardest, queueQuery, loadPage, refused);
+  const elements = new ElementsCache((id) => getExample(name, id, { epoch: hardest.epoch }, signal));
+  const page = new QueuePage(run, hardest, queueQuery, { loadPage, elements, refused });
   listen((action) => page.act(action), signal);
   globalThis.addEventListener("beforeunload", (event) => {
     if (page.reviews.unsaved) event.preventDefault();
@@ -54,10 +56,9 @@ class QueuePage {
    * @param {api.Run} run
    * @param {api.QueuePage} queue Its first row has the largest loss.
    * @param {QueueQuery} query
-   * @param {LoadPage} loadPage
-   * @param {api.Refused} refused
+   * @param {{ loadPage: LoadPage, elements: ElementsCache, refused: api.Refused }} options
    */
-  constructor(run, queue, query, loadPage, refused) {
+  constructor(run, queue, query, { loadPage, elements, refused }) {
     this.run = run;
     this.query = query;
     this.refused = refused;
@@ -94,7 +95,7 @@ class QueuePage {
         selectMatching: () => this.selectMatching(),
       },
     );
-    this.focus = new FocusCard(run, queue.name, (action) => this.act(action));
+    this.focus = new FocusCard(run, queue.name, { act: (action) => this.act(action), elements });
     const facets = queue.attributes || {};
     this.filters = queueFilters(run, facets, query, (change) => this.queryChanged(change), WIDE.matches);
     this.bulk = bulkBar(run, this.selection, {
@@ -151,7 +152,7 @@ class QueuePage {
     this.showFocus();
     this.#updateAddress();
     if (!row) return;
-    if (!quiet) announce(`${message}Row ${row.rank}: ${row.id}, given ${className(this.run, row.target)}.`);
+    if (!quiet) announce(`${message}${rowText(this.run, row)}`);
     if (WIDE.matches) this.table.elements.get(row)?.scrollIntoView({ block: "nearest" });
   }
 
@@ -187,7 +188,7 @@ class QueuePage {
     const visible = this.data.visible();
     const next = visible.slice(visible.indexOf(row) + 1).find((other) => other.verdict === null && !other.saving);
     this.reviews.set([{ row, verdict, label }]);
-    const message = `${verdictText(this.run, verdict, label)}. `;
+    const message = `${verdictText(this.run, verdict, label, row.unit)}. `;
     if (next) this.select(next, { message });
     else if (!this.table.next.disabled) this.turn(1, { message, open: true });
     else announce(`${message}No open row follows.`);
@@ -216,10 +217,15 @@ class QueuePage {
   chooseOther() {
     const row = this.current;
     if (!row) return;
-    chooseClass(this.run, row.target, (label) => {
-      this.select(row, { quiet: true });
-      this.review("wrong", label);
-    });
+    // A verdict on a whole example says only that one of its labels is wrong.
+    if (row.target === null) this.review("wrong");
+    else if (this.run.task === "multi_label") announce("A label is right or wrong: there is no other class.");
+    else {
+      chooseClass(this.run, row.target, (label) => {
+        this.select(row, { quiet: true });
+        this.review("wrong", label);
+      });
+    }
   }
 
   undo() {
@@ -382,11 +388,7 @@ class QueuePage {
    */
   #showFailure(rows, error) {
     for (const row of rows) this.failed.add(row);
-    const ranks = [...this.failed].map((row) => row.rank).sort((a, b) => a - b);
-    const list = ranks.length > 10
-      ? `${ranks.slice(0, 10).join(", ")} and ${ranks.length - 10} more`
-      : ranks.join(", ");
-    this.notice.replaceChildren(problem(error), h("p", { class: "muted" }, `Not kept: row ${list}.`));
+    this.notice.replaceChildren(problem(error), unsavedRows(this.failed));
     if (rows.length === 1) this.select(rows[0], { quiet: true });
   }
 

@@ -1,6 +1,7 @@
 // Sets a verdict of many rows: the selection, and the bar of buttons over the table.
 
 import { dialog, h, number } from "../../lib/dom.js";
+import { isStructured, unitKey } from "../../lib/units.js";
 import { className } from "../labels.js";
 
 /** @import { Classes, ReviewedRow, RowVerdict, Verdict } from "../../types.d.ts" */
@@ -14,23 +15,23 @@ const MAX_UNCONFIRMED = 20;
 export class Selection {
   /** @param {() => void} changed Called after each change. */
   constructor(changed) {
-    /** @type {Map<string, ReviewedRow>} */
-    this.byId = new Map();
+    /** @type {Map<string, ReviewedRow>} Selected rows by `unitKey`. */
+    this.byKey = new Map();
     this.changed = changed;
   }
 
   get size() {
-    return this.byId.size;
+    return this.byKey.size;
   }
 
   /** @param {ReviewedRow} row */
   has(row) {
-    return this.byId.has(row.id);
+    return this.byKey.has(unitKey(row));
   }
 
   /** The selected rows by rank. */
   get rows() {
-    return [...this.byId.values()].sort((a, b) => a.rank - b.rank);
+    return [...this.byKey.values()].sort((a, b) => a.rank - b.rank);
   }
 
   /**
@@ -41,14 +42,14 @@ export class Selection {
    */
   set(rows, selected) {
     for (const row of rows) {
-      if (!selected) this.byId.delete(row.id);
-      else if (this.byId.size < MAX_SELECTED || this.byId.has(row.id)) this.byId.set(row.id, row);
+      if (!selected) this.byKey.delete(unitKey(row));
+      else if (this.byKey.size < MAX_SELECTED || this.byKey.has(unitKey(row))) this.byKey.set(unitKey(row), row);
     }
     this.changed();
   }
 
   clear() {
-    this.byId.clear();
+    this.byKey.clear();
     this.changed();
   }
 }
@@ -78,13 +79,13 @@ export function bulkBar(run, selection, { review, chooseClass }) {
         "accepted",
         "without a suggestion",
       )),
-    button("Other label …", () =>
+    run.task !== "multi_label" && button("Other label …", () =>
       chooseClass((label) =>
         apply(
           `Set the label ${className(run, label)} for`,
-          (row) => row.target === label ? null : { verdict: "wrong", label },
+          (row) => row.target === null || row.target === label ? null : { verdict: "wrong", label },
           `labelled ${className(run, label)}`,
-          "with this label already",
+          isStructured(run) ? "that cannot have this label" : "with this label already",
         )
       )),
     button("Take back", () =>

@@ -1,12 +1,15 @@
 // The row under review: its content and the buttons for its verdict.
 
-import { h, number, sentence } from "../../lib/dom.js";
+import { h, number, problem, sentence } from "../../lib/dom.js";
 import { ACTIONS, keyLabel } from "../../lib/keys.js";
+import { isStructured, unitKey } from "../../lib/units.js";
+import { elementContent } from "../elements/element_content.js";
 import { exampleContent } from "../example_content.js";
-import { className, labels, verdictBadge } from "../labels.js";
+import { className, labels, unitBadge, verdictBadge } from "../labels.js";
 import { exampleLink } from "./queue_table.js";
 
 /** @import { ReviewedRow, Run } from "../../types.d.ts" */
+/** @import { ElementsCache } from "../../lib/elements_cache.js" */
 
 /** Actions that need a row. */
 const ROW_ACTIONS = ["keep", "accept", "other", "unsure", "skip"];
@@ -15,11 +18,16 @@ export class FocusCard {
   /**
    * @param {Run} run
    * @param {string} queue
-   * @param {(action: string) => void} act Called with the name of an action of `ACTIONS`.
+   * @param {object} options
+   * @param {(action: string) => void} options.act Called with the name of an action of `ACTIONS`.
+   * @param {ElementsCache} options.elements Asked in structured runs only.
    */
-  constructor(run, queue, act) {
+  constructor(run, queue, { act, elements }) {
     this.run = run;
     this.queue = queue;
+    this.elements = elements;
+    /** The content of the row that is shown, by its key: the row is shown again after each verdict. */
+    this.shown = { key: "", content: h("div", {}) };
     this.content = h("div", { class: "focus-content" });
     this.buttons = Object.fromEntries(ACTIONS.map(([name, keys, label, description]) => [
       name,
@@ -60,10 +68,14 @@ export class FocusCard {
    */
   show(row, numRows, numReviewed) {
     const { run, buttons } = this;
+    const { target, suggested, unit } = row;
     for (const name of ROW_ACTIONS) buttons[name].disabled = false;
-    buttons.accept.disabled = row.suggested === null;
-    setLabel(buttons.accept, row.suggested === null ? "No suggestion" : `Accept ${className(run, row.suggested)}`);
-    setLabel(buttons.keep, `Keep ${className(run, row.target)}`);
+    buttons.accept.disabled = suggested === null;
+    // A label is right or wrong: there is no third class to choose.
+    buttons.other.disabled = run.task === "multi_label" && target !== null;
+    setLabel(buttons.accept, suggested === null ? "No suggestion" : `Accept ${className(run, suggested, unit)}`);
+    setLabel(buttons.keep, target === null ? "Keep all labels" : `Keep ${className(run, target, unit)}`);
+    setLabel(buttons.other, target === null ? "Wrong" : "Other …");
     this.content.replaceChildren(
       h(
         "div",
@@ -71,11 +83,28 @@ export class FocusCard {
         h("span", { class: "muted" }, `Row ${number(row.rank)} of ${number(numRows)}, ${number(numReviewed)} reviewed`),
         verdictBadge(run, row),
       ),
-      h("p", { class: "big-labels" }, labels(run, row)),
-      exampleContent(row, { all: true }),
+      h("p", { class: "big-labels" }, labels(run, row), " ", unitBadge(run, row)),
+      isStructured(run) ? this.#elements(row) : exampleContent(row, { all: true }),
       h("p", { class: "reason" }, sentence(row.reason)),
       h("p", { class: "more" }, exampleLink(run.run, this.queue, row)),
     );
+  }
+
+  /**
+   * The content of a structured example, which is loaded.
+   *
+   * @param {ReviewedRow} row
+   */
+  #elements(row) {
+    const key = unitKey(row);
+    if (this.shown.key === key) return this.shown.content;
+    const content = h("div", { "aria-busy": "true" }, h("p", { class: "muted" }, "Loading …"));
+    this.shown = { key, content };
+    this.elements.get(row.id).then(
+      (elements) => content.replaceChildren(elementContent(this.run, row, elements)),
+      (error) => error.name !== "AbortError" && content.replaceChildren(problem(error)),
+    ).finally(() => content.removeAttribute("aria-busy"));
+    return content;
   }
 
   /**

@@ -4,12 +4,12 @@ import { number } from "../../lib/dom.js";
 import { className } from "../labels.js";
 import { strategyName } from "./strategies.js";
 
-/** @import { Classes, Queue } from "../../types.d.ts" */
+/** @import { NamedClasses, Queue } from "../../types.d.ts" */
 
 /**
  * The strategy, budget and quotas of a queue in words.
  *
- * @param {Pick<Classes, "class_names">} run
+ * @param {NamedClasses} run
  * @param {Pick<Queue, "request" | "strategy" | "epoch">} queue
  */
 export function describeQueue(run, { request, strategy, epoch }) {
@@ -29,7 +29,8 @@ export function describeQueue(run, { request, strategy, epoch }) {
       Object.entries(quota).map(([label, rows]) => `${number(rows)} ${className(run, Number(label))}`).join(", ")
     }`,
     minimum && minimum > 0 && `at least ${number(minimum)} of each class`,
-    limit && `at most ${number(limit.count)} with the same ${limit.attribute}`,
+    limit &&
+    `at most ${number(limit.count)} ${limit.attribute ? `with the same ${limit.attribute}` : "of each example"}`,
     `from epoch ${epoch}.`,
   ].filter(Boolean).join(", ");
 }

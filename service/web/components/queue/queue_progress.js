@@ -4,8 +4,10 @@ import { bar, h, number } from "../../lib/dom.js";
 import { tile } from "../layout.js";
 import { precisionText } from "./strategies.js";
 
-/** @import { Precision, QueuePage } from "../../types.d.ts" */
+/** @import { Precision, QueuePage, ReviewedRow } from "../../types.d.ts" */
 /** @typedef {{ wrong: number, judged: number, reviewed: number }} QueueCounts `judged`: kept or wrong. */
+
+const MAX_RANKS = 10;
 
 /**
  * Four tiles: reviewed rows, wrong labels, precision of the strategy, expected wrong labels.
@@ -27,4 +29,17 @@ export function progressTiles(queue, { wrong, judged, reviewed }, precision) {
       h("span", { class: "caveat" }, expected.caveat),
     ),
   ];
+}
+
+/**
+ * The ranks of rows whose verdicts are not stored.
+ *
+ * @param {Set<ReviewedRow>} rows
+ */
+export function unsavedRows(rows) {
+  const ranks = [...rows].map((row) => row.rank).sort((a, b) => a - b);
+  const list = ranks.length > MAX_RANKS
+    ? `${ranks.slice(0, MAX_RANKS).join(", ")} and ${ranks.length - MAX_RANKS} more`
+    : ranks.join(", ");
+  return h("p", { class: "muted" }, `Not kept: row ${list}.`);
 }

@@ -5,7 +5,7 @@ import { TABS } from "../../lib/queue_query.js";
 import { toExample, toQueue } from "../../lib/route.js";
 import { MAX_SELECTED } from "./bulk_review.js";
 import { exampleContent } from "../example_content.js";
-import { labels, verdictBadge } from "../labels.js";
+import { labels, unitBadge, verdictBadge } from "../labels.js";
 
 /** @import { ReviewedRow, Run } from "../../types.d.ts" */
 /** @import { QueueQuery } from "../../lib/queue_query.js" */
@@ -195,7 +195,7 @@ export class QueueTable {
         h("a", { class: "rank", href, "aria-label": `Row ${row.rank}` }, String(row.rank)),
       ),
       h("th", { scope: "row", class: "brief" }, exampleContent(row), exampleLink(run.run, queue, row)),
-      h("td", { "data-label": "Given → suggested" }, labels(run, row)),
+      h("td", { "data-label": "Given → suggested" }, labels(run, row), " ", unitBadge(run, row)),
       h("td", { class: "why" }, sentence(row.reason)),
       h(
         "td",

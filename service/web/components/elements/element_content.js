@@ -1,0 +1,57 @@
+// The content of a structured example: its labels, its tokens or its mask, then its other attributes.
+
+import { h, number } from "../../lib/dom.js";
+import { countElements } from "../../lib/units.js";
+import { exampleContent, pictureOf } from "../example_content.js";
+import { labelChips } from "./label_chips.js";
+import { maskView, regionText } from "./mask_view.js";
+import { tokenText } from "./token_text.js";
+
+/** @import { Attributes, Classes, Elements, UnitRow } from "../../types.d.ts" */
+
+/**
+ * @param {Classes} run
+ * @param {UnitRow} row An example, or a unit of it.
+ * @param {Elements | null} elements Null if the reply leaves them out because they are too many.
+ */
+export function elementContent(run, row, elements) {
+  const counts = row.unit === null && elements && countElements(elements);
+  const names = { multi_label: "labels", tokens: "tokens" }[String(run.task)] ?? "elements";
+  return h(
+    "div",
+    { class: "elements" },
+    mainContent(run, row, elements),
+    counts && h(
+      "p",
+      { class: "hint" },
+      `The model differs from ${number(counts.wrong)} of the ${number(counts.valid)} ${names}.`,
+    ),
+    !elements && h("p", { class: "muted" }, "The example has too many elements to show them."),
+    otherAttributes(run, row),
+  );
+}
+
+/**
+ * @param {Classes} run
+ * @param {UnitRow} row
+ * @param {Elements | null} elements
+ */
+function mainContent(run, row, elements) {
+  if (run.task === "tokens") return tokenText(run, row, elements);
+  if (!elements) return row.unit !== null && h("p", {}, regionText(run, row));
+  return run.task === "masks" ? maskView(run, row, elements) : labelChips(run, row, elements);
+}
+
+/**
+ * The attributes that the main content does not show; nothing if it shows all.
+ *
+ * @param {Classes} run
+ * @param {UnitRow} row
+ */
+function otherAttributes(run, { id, attributes }) {
+  const isShown = (/** @type {string} */ name, /** @type {unknown} */ value) =>
+    run.task === "tokens" ? ["text", "tokens"].includes(name) : run.task === "masks" && pictureOf(name, value);
+  /** @type {Attributes} */
+  const others = Object.fromEntries(Object.entries(attributes).filter(([name, value]) => !isShown(name, value)));
+  return Object.keys(others).length > 0 && exampleContent({ id, attributes: others }, { all: true });
+}

@@ -1,0 +1,63 @@
+// A plane of a mask as a canvas, over a picture if there is one, with the box of a region.
+
+import { h } from "../../lib/dom.js";
+import { pixelsOf } from "../../lib/masks.js";
+
+/** @import { Box } from "../../types.d.ts" */
+/** @import { Colour } from "../../lib/colours.js" */
+/** @import { Plane } from "../../lib/masks.js" */
+
+/** Largest height in rem; a mask is as wide as its container unless it would be higher. */
+const MAX_HEIGHT_REM = 13;
+/** Boxes that start above this share of the height have their label inside. */
+const LABEL_SHARE = 0.15;
+
+/**
+ * @param {Plane} plane
+ * @param {(place: number) => Colour} colourOf Returns the colour of an element.
+ * @param {object} options
+ * @param {string} options.name The content in words, for screen readers.
+ * @param {{ place: Box, label: string } | null} options.box
+ * @param {{ src: string, alt: string } | null} [options.picture]
+ */
+export function maskPicture(plane, colourOf, { name, box, picture = null }) {
+  const { height, width } = plane;
+  const canvas = h("canvas", { width, height, role: "img", "aria-label": name });
+  const pixels = new ImageData(pixelsOf(plane, colourOf), width, height);
+  canvas.getContext("2d")?.putImageData(pixels, 0, 0);
+  const stack = h(
+    "div",
+    { class: `mask-picture ${picture ? "pictured" : ""}` },
+    picture && h("img", picture),
+    canvas,
+    box && boxOutline(plane, box),
+  );
+  // The security policy forbids style attributes, but not styles that a script sets.
+  stack.style.aspectRatio = `${width} / ${height}`;
+  stack.style.maxWidth = `${(MAX_HEIGHT_REM * width) / height}rem`;
+  return stack;
+}
+
+/**
+ * The outline of a box, with its label.
+ *
+ * @param {Plane} plane
+ * @param {{ place: Box, label: string }} box
+ */
+function boxOutline({ height, width }, { place: [starts, stops], label }) {
+  const [left, right] = [starts.at(-1) ?? 0, stops.at(-1) ?? 1];
+  const [top, bottom] = [starts.at(-2) ?? 0, stops.at(-2) ?? 1];
+  const outline = h(
+    "span",
+    { class: `box ${top < LABEL_SHARE * height ? "label-inside" : ""} ${left > width / 2 ? "label-left" : ""}` },
+    h("span", { class: "box-label" }, label),
+  );
+  const share = (/** @type {number} */ part, /** @type {number} */ whole) => `${(100 * part) / whole}%`;
+  Object.assign(outline.style, {
+    left: share(left, width),
+    top: share(top, height),
+    width: share(right - left, width),
+    height: share(bottom - top, height),
+  });
+  return outline;
+}

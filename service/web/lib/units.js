@@ -1,0 +1,64 @@
+// Units of structured runs: a label, a span of tokens or a region of a mask. A whole example has the unit null.
+
+/** @import { Box, Elements, Task, Unit } from "../types.d.ts" */
+
+/**
+ * True if the examples of a run have many elements.
+ *
+ * @param {{ task?: Task }} run
+ */
+export const isStructured = (run) => (run.task ?? "classification") !== "classification";
+
+/**
+ * The key of a row: an example may have a row for each of its units.
+ *
+ * @param {{ id: string, unit?: Unit }} row
+ */
+export const unitKey = ({ id, unit = null }) => unit === null ? id : `${id}\n${JSON.stringify(unit)}`;
+
+/**
+ * A unit in words, such as "tokens 3 to 5". Empty for a whole example and for a label, which is known by its name.
+ *
+ * @param {Unit | undefined} unit
+ */
+export function unitText(unit) {
+  if (unit === null || unit === undefined) return "";
+  if (typeof unit === "number") return `region ${unit}`;
+  const [start, stop] = unit;
+  return stop - start === 1 ? `token ${start}` : `tokens ${start} to ${stop - 1}`;
+}
+
+/**
+ * A box in words, such as "rows 3 to 5, columns 0 to 9".
+ *
+ * @param {Box} box
+ */
+export function boxText([starts, stops]) {
+  const names = { 1: ["elements"], 2: ["rows", "columns"], 3: ["slices", "rows", "columns"] }[starts.length];
+  return starts.map((start, axis) => `${names?.[axis] ?? `axis ${axis}`} ${start} to ${stops[axis] - 1}`).join(", ");
+}
+
+/**
+ * True if the prediction of an element differs from its target. Ignored elements, whose target is null, never do.
+ *
+ * @param {Pick<Elements, "targets" | "predictions">} elements
+ * @param {number} place
+ */
+export const isWrong = ({ targets, predictions }, place) =>
+  targets[place] !== null && targets[place] !== predictions[place];
+
+/**
+ * Numbers of valid and of wrong elements.
+ *
+ * @param {Pick<Elements, "targets" | "predictions">} elements
+ */
+export function countElements(elements) {
+  let valid = 0;
+  let wrong = 0;
+  for (let place = 0; place < elements.targets.length; place += 1) {
+    if (elements.targets[place] === null) continue;
+    valid += 1;
+    if (isWrong(elements, place)) wrong += 1;
+  }
+  return { valid, wrong };
+}
