@@ -9,11 +9,15 @@ export type {
   Concentration,
   DamagedRun,
   Dynamics,
+  ExampleDetail,
   ExampleRow,
   ExamplesPage,
+  ExampleUnit,
   ExportPreview,
   Precision,
   Progress,
+  Review,
+  Run,
   ScoredExample,
 } from "./replies.d.ts";
 
@@ -22,11 +26,13 @@ export type Attributes = Record<string, unknown>;
 /** A lower and an upper bound; null where there is none. */
 export type Range = [number | null, number | null];
 export type Region = keyof replies.RegionCounts;
-export type Task = "classification" | "multi_label" | "tokens" | "masks";
-/** A label, a span of tokens or the number of a region; null for a whole example. */
-export type Unit = number | [start: number, stop: number] | null;
-/** First place along each axis, and the place after the last one. */
-export type Box = [starts: number[], stops: number[]];
+export type Task = replies.Run["task"];
+/** A label, a span [start, stop] of tokens or the number of a region; null for a whole example. */
+export type Unit = replies.ExampleUnit["unit"];
+/** The first place along each axis, and the last place plus 1. */
+export type Box = replies.ExampleUnit["box"];
+/** The elements of an example, flat, and the axes of its targets. */
+export type Elements = Pick<replies.ExampleElements, "shape" | "targets" | "predictions">;
 /** The part of a run that names its classes. */
 export type NamedClasses = Pick<replies.Run, "class_names"> & { task?: Task };
 /** The classes of a run, or the labels of a multi-label run. */
@@ -81,13 +87,6 @@ export interface QueueRequest extends Partial<Omit<replies.QueueSettings, "strat
 
 export type QueueFilter = Partial<replies.RowConditions>;
 
-/** The elements of an example, flat, and the axes of its targets. Null targets are ignored. */
-export interface Elements {
-  shape: number[];
-  targets: (number | null)[];
-  predictions: number[];
-}
-
 /** A structured example, or a unit of it. */
 export interface UnitRow {
   id: string;
@@ -97,31 +96,6 @@ export interface UnitRow {
   num_elements?: number;
   box?: Box | null;
   attributes: Attributes;
-}
-
-/** A unit of an example, with its verdict. */
-export interface ExampleUnit extends Omit<UnitRow, "id" | "attributes"> {
-  unit: Exclude<Unit, null>;
-  number: number;
-  suggested_p: number | null;
-  num_elements: number;
-  loss: number;
-  p_t: number;
-  verdict: Verdict;
-}
-
-export interface Run extends replies.Run {
-  task?: Task;
-}
-
-export interface Review extends replies.Review {
-  unit?: Unit;
-}
-
-export interface ExampleDetail extends Omit<replies.ExampleDetail, "reviews"> {
-  reviews: Review[];
-  elements?: Elements | null;
-  units?: ExampleUnit[];
 }
 
 /** Scores of an example that the page explains. */

@@ -25,8 +25,8 @@ const makeRow = (members) => /** @type {any} */ ({
   ...members,
 });
 
-/** @param {number[]} predictions @param {(number | null)[]} targets @returns {Elements} */
-const makeElements = (targets, predictions) => ({ shape: [targets.length], targets, predictions });
+/** @param {number[]} predictions @param {(number | null)[]} targets @returns {Elements & { log_odds: number[] }} */
+const makeElements = (targets, predictions) => ({ shape: [targets.length], targets, predictions, log_odds: [] });
 
 Deno.test("units of one example have different keys, and a whole example has its id", () => {
   const keys = [null, undefined, 0, 1, [0, 1], [0, 11]].map((unit) => unitKey(makeRow({ unit })));
@@ -68,7 +68,7 @@ Deno.test("the classes of a label are the label and its absence", () => {
 });
 
 Deno.test("ignored elements are neither valid nor wrong", () => {
-  assert.deepEqual(countElements(makeElements([0, null, 1, 2], [1, 1, 1, 0])), { valid: 3, wrong: 2 });
+  assert.deepEqual(countElements(makeElements([0, null, 1, 2], [1, 1, 1, 0])), { num_valid: 3, num_wrong: 2 });
 });
 
 Deno.test("the words of a text are its tokens if they are as many", () => {
@@ -132,7 +132,8 @@ Deno.test("elements are loaded once while they are among the last examples, and 
   const elements = makeElements([], []);
   const cache = new ElementsCache((id) => {
     loads.push(id);
-    return loads.length === 1 ? Promise.reject(new Error("busy")) : Promise.resolve({ elements });
+    if (loads.length === 1) return Promise.reject(new Error("busy"));
+    return Promise.resolve({ elements });
   });
   await assert.rejects(cache.get("a"));
   assert.equal(await cache.get("a"), elements);

@@ -55,6 +55,15 @@ export function labels(run, { target, suggested, unit }) {
 }
 
 /**
+ * A unit in words; empty for a whole example.
+ *
+ * @param {NamedClasses} run
+ * @param {Unit | undefined} unit
+ */
+export const unitName = (run, unit) =>
+  run.task === "multi_label" && typeof unit === "number" ? className(run, unit) : unitText(unit);
+
+/**
  * The span or region of a row; false for other rows. A label needs none: it is the given label of its row.
  *
  * @param {NamedClasses} run

@@ -1,5 +1,7 @@
 // Units of structured runs: a label, a span of tokens or a region of a mask. A whole example has the unit null.
 
+import { number } from "./dom.js";
+
 /** @import { Box, Elements, Task, Unit } from "../types.d.ts" */
 
 /**
@@ -29,6 +31,17 @@ export function unitText(unit) {
 }
 
 /**
+ * How many elements of an example differ, in words.
+ *
+ * @param {{ task?: Task }} run
+ * @param {{ num_wrong?: number, num_valid?: number }} counts
+ */
+export const differenceText = ({ task }, { num_wrong: wrong, num_valid: valid }) =>
+  `${number(wrong)} of ${number(valid)} ${
+    task === "multi_label" ? "labels" : task === "tokens" ? "tokens" : "elements"
+  }`;
+
+/**
  * A box in words, such as "rows 3 to 5, columns 0 to 9".
  *
  * @param {Box} box
@@ -53,12 +66,11 @@ export const isWrong = ({ targets, predictions }, place) =>
  * @param {Pick<Elements, "targets" | "predictions">} elements
  */
 export function countElements(elements) {
-  let valid = 0;
-  let wrong = 0;
+  const counts = { num_valid: 0, num_wrong: 0 };
   for (let place = 0; place < elements.targets.length; place += 1) {
     if (elements.targets[place] === null) continue;
-    valid += 1;
-    if (isWrong(elements, place)) wrong += 1;
+    counts.num_valid += 1;
+    if (isWrong(elements, place)) counts.num_wrong += 1;
   }
-  return { valid, wrong };
+  return counts;
 }

@@ -1,107 +1,19 @@
 // One example: its content, verdicts, probabilities, scores and their course over the epochs.
 
+import { unitCards } from "../components/elements/unit_cards.js";
 import { exampleContent } from "../components/example_content.js";
-import { className, verdictText } from "../components/labels.js";
+import { scoreTable } from "../components/example_scores.js";
+import { className, unitName, verdictText } from "../components/labels.js";
 import { card, crumbs } from "../components/layout.js";
 import { chart } from "../lib/charts.js";
 import { colour } from "../lib/colours.js";
 import { bar, h, head, number, percent, when } from "../lib/dom.js";
 import { toQueue, toRun } from "../lib/route.js";
 import { getExample, getRun } from "../lib/runs_api.js";
+import { differenceText, isStructured } from "../lib/units.js";
 
-/** @import { ExampleDetail, Review, Run, Score, ScoredExample, View } from "../types.d.ts" */
-/**
- * A row of the table of scores.
- *
- * @typedef {object} ScoreRow
- * @property {Score} key
- * @property {string} title
- * @property {(example: ExampleDetail) => string} meaning The value in words.
- * @property {boolean} largeIsBad True if a large value speaks against the label.
- */
-
+/** @import { ExampleDetail, Review, Run, ScoredExample, View } from "../types.d.ts" */
 const MAX_CLASSES = 15;
-
-/** @type {ScoreRow[]} */
-const SCORES = [
-  {
-    key: "loss",
-    title: "Focal loss",
-    meaning: ({ loss, cross_entropy }) => `What it adds to the loss: ${times(loss, cross_entropy)} its cross-entropy.`,
-    largeIsBad: true,
-  },
-  {
-    key: "cross_entropy",
-    title: "Cross-entropy",
-    meaning: () => "The loss before focusing: minus the logarithm of p(label).",
-    largeIsBad: true,
-  },
-  {
-    key: "p_t",
-    title: "p(label)",
-    meaning: ({ p_t }) => `The model gives the label ${percent(p_t)}.`,
-    largeIsBad: false,
-  },
-  {
-    key: "log_odds",
-    title: "Log odds",
-    // Infinite log odds are null; p(label) is then 0 or 1.
-    meaning: ({ log_odds, p_t }) =>
-      (log_odds ?? p_t - 0.5) < 0
-        ? "All other classes together win against the label."
-        : "The label wins against all other classes together.",
-    largeIsBad: false,
-  },
-  {
-    key: "logit_margin",
-    title: "Logit margin",
-    // The margin is null if all other classes are masked.
-    meaning: ({ logit_margin }) =>
-      (logit_margin ?? 0) < 0
-        ? "The best other class is ahead of the label."
-        : "The label is ahead of every other class.",
-    largeIsBad: false,
-  },
-  {
-    key: "normalized_margin",
-    title: "Normalised margin",
-    meaning: ({ normalized_margin: margin }) =>
-      `The label against the best other class: ${margin < 0.5 ? "behind" : "ahead"}, on a scale where 0.5 is a draw.`,
-    largeIsBad: false,
-  },
-  {
-    key: "entropy",
-    title: "Entropy",
-    meaning: ({ entropy, probabilities }) => `The model is ${certainty(entropy, probabilities)}, whatever the label.`,
-    largeIsBad: true,
-  },
-  {
-    key: "el2n",
-    title: "EL2N",
-    meaning: ({ el2n }) => {
-      const distance = el2n > 1 ? "far from" : el2n > 0.5 ? "off" : "close to";
-      return `Its probabilities lie ${distance} the label, on a scale from 0 to 1.41.`;
-    },
-    largeIsBad: true,
-  },
-];
-
-/**
- * @param {number} loss
- * @param {number} crossEntropy
- */
-function times(loss, crossEntropy) {
-  return crossEntropy > 0 ? `${number(loss / crossEntropy, 3)} times` : "nothing of";
-}
-
-/**
- * @param {number} entropy
- * @param {number[] | null} probabilities
- */
-function certainty(entropy, probabilities) {
-  const share = probabilities ? entropy / Math.log(probabilities.length) : entropy;
-  return share > 0.66 ? "undecided" : share > 0.33 ? "in some doubt" : "decided";
-}
 
 /** @param {View} view */
 export async function exampleView({ parts, query, signal }) {
@@ -110,7 +22,8 @@ export async function exampleView({ parts, query, signal }) {
   const queue = query.get("queue");
   /** @type {[string, string][]} */
   const toItsQueue = queue ? [[queue, toQueue(name, queue, query.get("row"))]] : [];
-  const { target, prediction } = example;
+  const structured = isStructured(run);
+  const { content, units } = structured ? unitCards(run, example) : classCards(run, example);
   return h(
     "section",
     {},
@@ -119,31 +32,40 @@ export async function exampleView({ parts, query, signal }) {
     h(
       "p",
       { class: "lead" },
-      "Given ",
-      h("span", { class: "label given" }, className(run, target)),
-      prediction === target
-        ? "; the model agrees."
-        : ["; the model says ", h("span", { class: "label suggested" }, className(run, prediction)), "."],
+      structured ? `The model differs from ${differenceText(run, example)}.` : agreement(run, example),
     ),
     h(
       "div",
       { class: "columns even" },
-      h(
-        "div",
-        {},
-        card("Example", exampleContent(example, { all: true })),
-        card("Verdicts", verdicts(run, example.reviews)),
-      ),
-      h(
-        "div",
-        {},
-        card("What the model believes", probabilityList(run, example)),
-        card("Over the epochs", course(run, example.course, signal)),
-      ),
+      h("div", {}, content, card("Verdicts", verdicts(run, example.reviews))),
+      h("div", {}, units, card("Over the epochs", course(run, example.course, signal))),
     ),
-    card("Scores", scoreTable(example)),
+    card("Scores", scoreTable(run, example)),
   );
 }
+
+/**
+ * @param {Run} run
+ * @param {ExampleDetail} example
+ */
+function agreement(run, { target, prediction }) {
+  return [
+    "Given ",
+    h("span", { class: "label given" }, className(run, target)),
+    prediction === target
+      ? "; the model agrees."
+      : ["; the model says ", h("span", { class: "label suggested" }, className(run, prediction)), "."],
+  ];
+}
+
+/**
+ * @param {Run} run
+ * @param {ExampleDetail} example
+ */
+const classCards = (run, example) => ({
+  content: card("Example", exampleContent(example, { all: true })),
+  units: card("What the model believes", probabilityList(run, example)),
+});
 
 /**
  * The classes by probability, the largest first.
@@ -182,41 +104,6 @@ function probabilityList(run, { probabilities, target, prediction }) {
   ];
 }
 
-/** @param {ExampleDetail} example */
-function scoreTable(example) {
-  return h(
-    "table",
-    { class: "stacked" },
-    h("caption", { class: "hidden-text" }, `Scores in epoch ${example.epoch}`),
-    head("Score", ["Value"], "Among all of the epoch", "In words"),
-    h(
-      "tbody",
-      {},
-      SCORES.filter(({ key }) => key in example).map(({ key, title, meaning, largeIsBad }) =>
-        h(
-          "tr",
-          {},
-          h("th", { scope: "row" }, title),
-          h("td", { class: "num", "data-label": "Value" }, number(example[key])),
-          h("td", { "data-label": "Among all" }, percentileBar(example.percentiles[key], largeIsBad)),
-          h("td", { class: "muted" }, meaning(example)),
-        )
-      ),
-    ),
-  );
-}
-
-/**
- * @param {number | null | undefined} percentile
- * @param {boolean} largeIsBad
- */
-function percentileBar(percentile, largeIsBad) {
-  if (percentile === null || percentile === undefined) return "–";
-  const isBad = largeIsBad ? percentile > 95 : percentile < 5;
-  const text = `higher than ${percentile.toFixed(1)} %`;
-  return h("span", { class: "progress" }, bar(percentile / 100, isBad ? "bad" : ""), text);
-}
-
 /**
  * The history of verdicts, the latest first.
  *
@@ -228,11 +115,13 @@ function verdicts(run, reviews) {
   return h(
     "ol",
     { class: "history" },
-    reviews.toReversed().map(({ verdict, label, at, reviewer, queue, comment }) =>
+    reviews.toReversed().map(({ verdict, label, unit, at, reviewer, queue, comment }) =>
       h(
         "li",
         {},
-        h("strong", {}, verdict === null ? "Taken back" : verdictText(run, verdict, label)),
+        h("strong", {}, verdict === null ? "Taken back" : verdictText(run, verdict, label, unit)),
+        " ",
+        unitName(run, unit),
         " ",
         h("span", { class: "muted" }, when(at), reviewer && ` by ${reviewer}`, queue && ` in ${queue}`),
         comment && h("p", {}, comment),
@@ -249,6 +138,7 @@ function verdicts(run, reviews) {
  * @param {AbortSignal} signal
  */
 function course(run, rows, signal) {
+  const structured = isStructured(run);
   const table = h(
     "details",
     {},
@@ -256,17 +146,17 @@ function course(run, rows, signal) {
     h(
       "table",
       {},
-      head("Epoch", "Prediction", ["p(label)"], ["Margin"], ["Loss"]),
+      head("Epoch", structured ? "Differs" : "Prediction", ["p(label)"], ["Margin"], ["Loss"]),
       h(
         "tbody",
         {},
-        rows.map(({ epoch, prediction, p_t, logit_margin, loss }) =>
+        rows.map((row) =>
           h(
             "tr",
             {},
-            h("th", { scope: "row" }, String(epoch)),
-            h("td", {}, className(run, prediction)),
-            [p_t, logit_margin, loss].map((value) => h("td", { class: "num" }, number(value, 3))),
+            h("th", { scope: "row" }, String(row.epoch)),
+            h("td", {}, structured ? differenceText(run, row) : className(run, row.prediction)),
+            [row.p_t, row.logit_margin, row.loss].map((value) => h("td", { class: "num" }, number(value, 3))),
           )
         ),
       ),
@@ -275,7 +165,7 @@ function course(run, rows, signal) {
   if (rows.length < 2) return [h("p", { class: "muted" }, "The run has only one epoch of this example."), table];
   return [
     epochChart(rows, "p_t", "p(label)", [0, 1.05], (value) => percent(value, 0), signal),
-    epochChart(
+    rows.some((row) => row.logit_margin !== null) && epochChart(
       rows,
       "logit_margin",
       "Logit margin: below the line the model prefers another class",

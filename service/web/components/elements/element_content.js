@@ -1,7 +1,7 @@
 // The content of a structured example: its labels, its tokens or its mask, then its other attributes.
 
-import { h, number } from "../../lib/dom.js";
-import { countElements } from "../../lib/units.js";
+import { h } from "../../lib/dom.js";
+import { countElements, differenceText } from "../../lib/units.js";
 import { exampleContent, pictureOf } from "../example_content.js";
 import { labelChips } from "./label_chips.js";
 import { maskView, regionText } from "./mask_view.js";
@@ -16,16 +16,11 @@ import { tokenText } from "./token_text.js";
  */
 export function elementContent(run, row, elements) {
   const counts = row.unit === null && elements && countElements(elements);
-  const names = { multi_label: "labels", tokens: "tokens" }[String(run.task)] ?? "elements";
   return h(
     "div",
     { class: "elements" },
     mainContent(run, row, elements),
-    counts && h(
-      "p",
-      { class: "hint" },
-      `The model differs from ${number(counts.wrong)} of the ${number(counts.valid)} ${names}.`,
-    ),
+    counts && h("p", { class: "hint" }, `The model differs from ${differenceText(run, counts)}.`),
     !elements && h("p", { class: "muted" }, "The example has too many elements to show them."),
     otherAttributes(run, row),
   );

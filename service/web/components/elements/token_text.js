@@ -61,7 +61,7 @@ function annotated([first, ...others], pair, underReview) {
  * The first and the last place that are shown, the last excluded.
  *
  * @param {number} count
- * @param {[number, number] | null} span
+ * @param {number[] | null} span
  */
 function shownRange(count, span) {
   const middle = span ? span[0] : 0;
