@@ -6,12 +6,12 @@ import math
 from typing import cast
 
 from service.diagnostics.classes import TABLE_CLASSES
-from service.errors import InvalidConfigError
+from service.errors import InvalidConfigError, InvalidRequestError
 from service.queries.sql import literal
 from service.queries.view import View
 from service.queries.weighting import Weighting
 from service.schema.faults import fault
-from service.schema.replies.comparison import ComparedExample, Comparison
+from service.schema.replies.comparison import ComparedClass, ComparedExample, Comparison
 
 MAX_MOVES = 50
 
@@ -33,8 +33,9 @@ def compare(
 
     Raises:
         InvalidConfigError: The number of classes of `other` is not the number of class weights.
+        InvalidRequestError: The runs have different tasks.
     """
-    _check_fits(weighting, other)
+    _check_fits(view, weighting, other)
     before, after = view.num_examples(epochs[0]), other.num_examples(epochs[1])
     view.execute(f"CREATE OR REPLACE TEMP TABLE ranked AS {_joined(view, other, weighting, epochs)}")
     try:
@@ -49,7 +50,8 @@ def compare(
             "num_only_after": after - number,
             "top": top,
             **_totals(view, top),
-            "classes": view.rows(_CLASSES.format(limit=limit, classes=TABLE_CLASSES)),
+            **(_element_changes(view, other, epochs) if view.is_structured else {}),
+            "classes": _classes(view, limit),
             "newly_hard": _moved(view, f"rank_after <= {limit} AND rank_before > {limit}", "rank_after"),
             "resolved": _moved(view, f"rank_before <= {limit} AND rank_after > {limit}", "rank_before"),
             "moves": _moved(view, "rank_after != rank_before", "abs(rank_after - rank_before) DESC"),
@@ -59,19 +61,44 @@ def compare(
         view.cursor.execute("DROP TABLE IF EXISTS ranked")
 
 
-def _check_fits(weighting: Weighting, other: View) -> None:
+def _check_fits(view: View, weighting: Weighting, other: View) -> None:
+    tasks = [of_run.snapshot.description.task for of_run in (view, other)]
+    if tasks[0] != tasks[1]:
+        msg = f"run {other.snapshot.name} has the task {tasks[1]}, run {view.snapshot.name} {tasks[0]}"
+        raise fault(InvalidRequestError, msg, "path", "other")
     weights, num_classes = weighting.alpha, other.snapshot.num_classes
-    if weights is not None and num_classes is not None and len(weights) != num_classes:
+    is_one = tasks[0] == "multi_label" and weights is not None and len(weights) == 1
+    if weights is not None and num_classes is not None and len(weights) != num_classes and not is_one:
         msg = f"alpha has {len(weights)} weights, run {other.snapshot.name} {num_classes} classes"
         raise fault(InvalidConfigError, msg, "query", "alpha")
 
 
 def _joined(view: View, other: View, weighting: Weighting, epochs: tuple[int, int]) -> str:
+    wrong = "a.num_wrong AS num_wrong_before, b.num_wrong AS num_wrong_after," if view.is_structured else ""
     return f"""SELECT id, a.target AS target_before, b.target AS target_after, a.prediction AS prediction_before,
-            b.prediction AS prediction_after, a.loss AS loss_before, b.loss AS loss_after,
+            b.prediction AS prediction_after, {wrong} a.loss AS loss_before, b.loss AS loss_after,
             row_number() OVER (ORDER BY a.log_loss DESC, id) AS rank_before,
             row_number() OVER (ORDER BY b.log_loss DESC, id) AS rank_after
         FROM {view.scored(weighting, epochs[0])} a JOIN {other.scored(weighting, epochs[1])} b USING (id)"""
+
+
+def _element_changes(view: View, other: View, epochs: tuple[int, int]) -> dict[str, object]:
+    """Changes of the elements of structured examples."""
+    # Digests, since a join would keep the lists of all examples in memory.
+    before, after = (
+        f"(SELECT id, hash(targets) AS targets, hash(predictions) AS predictions FROM {of_run.stored(epoch)})"
+        for of_run, epoch in zip((view, other), epochs, strict=True)
+    )
+    changes = view.row(
+        f"""SELECT count(*) FILTER (a.targets != b.targets) AS num_relabelled,
+            count(*) FILTER (a.predictions != b.predictions) AS num_predicted_otherwise
+            FROM {before} a JOIN {after} b USING (id)"""
+    )
+    wrong = view.row(
+        """SELECT coalesce(sum(num_wrong_before), 0)::BIGINT AS num_wrong_before,
+            coalesce(sum(num_wrong_after), 0)::BIGINT AS num_wrong_after FROM ranked"""
+    )
+    return changes | wrong
 
 
 def _totals(view: View, top: int) -> dict[str, object]:
@@ -91,6 +118,12 @@ def _totals(view: View, top: int) -> dict[str, object]:
     # Spearman's rho of ranks without ties.
     rho = 1 - 6 * squares / (number * (number**2 - 1)) if number > 1 else None
     return {**row, "overlap": overlap, "rank_correlation": rho}
+
+
+def _classes(view: View, limit: str) -> list[ComparedClass]:
+    if view.is_structured:
+        return []
+    return cast("list[ComparedClass]", view.rows(_CLASSES.format(limit=limit, classes=TABLE_CLASSES)))
 
 
 # Of many classes those with the largest loss in the second run; the reply has them by number.

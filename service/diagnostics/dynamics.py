@@ -30,6 +30,14 @@ def _total(column: str) -> str:
     return f"sum(CAST({column} * {UNIT} AS HUGEINT))"
 
 
+def _mean_margin(view: View) -> str:
+    """The mean margin of an example; null in a structured run if a row was sent as statistics without a margin."""
+    if not view.is_structured:
+        return f"({_total(MARGIN)} / {UNIT} / count(*))::DOUBLE"
+    known = f"CASE WHEN isnan(logit_margin) THEN 0 ELSE {MARGIN} END"
+    return f"(CASE WHEN NOT bool_or(isnan(logit_margin)) THEN {_total(known)} / {UNIT} / count(*) END)::DOUBLE"
+
+
 def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
     """Subquery with a row of `COLUMNS` for each example; see `ExampleDynamics`.
 
@@ -39,11 +47,11 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
         first: Number of first epochs of the run to read; None for all.
     """
     rows = f"(SELECT * FROM {view.scored(weighting)} WHERE epoch <= {literal(last_epoch(view, first))})"
-    with_previous = f"""SELECT *, prediction = target AS correct, CAST(p_t * {UNIT} AS HUGEINT) AS p,
-            lag(prediction = target) OVER (PARTITION BY id ORDER BY epoch, batch, row) AS was_correct FROM {rows}"""
+    with_previous = f"""SELECT *, {view.correct} AS correct, CAST(p_t * {UNIT} AS HUGEINT) AS p,
+            lag({view.correct}) OVER (PARTITION BY id ORDER BY epoch, batch, row) AS was_correct FROM {rows}"""
     sums = f"""SELECT id, arg_max(target, {LATEST}) AS target, count(*) AS epochs,
             sum(p) AS p_sum, sum(p * p) AS p_squares, count(*) FILTER (correct) AS correctness,
-            {_total(MARGIN)} / {UNIT} / count(*) AS area_under_margin,
+            {_mean_margin(view)} AS area_under_margin,
             {_total("least(loss, 1e15)")} / {UNIT} / count(*) AS mean_loss,
             count(*) FILTER (was_correct AND NOT correct) AS forgetting_events,
             min(epoch) FILTER (correct) AS first_learned
@@ -53,7 +61,7 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
             sqrt(greatest(epochs * p_squares - p_sum * p_sum, 0)::DOUBLE) / epochs / {UNIT} AS variability,
             correctness,
             confidence * (1 - confidence) AS threshold_closeness,
-            area_under_margin::DOUBLE AS area_under_margin, mean_loss::DOUBLE AS mean_loss,
+            area_under_margin, mean_loss::DOUBLE AS mean_loss,
             forgetting_events, first_learned IS NULL AS never_learned, first_learned,
             CASE WHEN variability >= {AMBIGUOUS_VARIABILITY} THEN 'ambiguous'
                  WHEN confidence >= {EASY_CONFIDENCE} THEN 'easy'
@@ -64,7 +72,7 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
 
 def area_under_margin(view: View, first: int | None = None) -> str:
     """Subquery with the `id` and `area_under_margin` of `dynamics`, several times as fast."""
-    return f"""(SELECT id, ({_total(MARGIN)} / {UNIT} / count(*))::DOUBLE AS area_under_margin
+    return f"""(SELECT id, {_mean_margin(view)} AS area_under_margin
         FROM {view.stored()} WHERE epoch <= {literal(last_epoch(view, first))} GROUP BY id)"""
 
 
@@ -80,7 +88,7 @@ REGIONS = tuple(RegionCounts.__annotations__)
 AVERAGED = ("confidence", "variability", "area_under_margin")
 _SUMMARY = f"""SELECT count(*) AS num_examples, count(*) FILTER (never_learned) AS never_learned,
     count(*) FILTER (forgetting_events > 0) AS forgotten,
-    {", ".join(f"({_total(name)} / {UNIT} / count(*))::DOUBLE AS mean_{name}" for name in AVERAGED)},
+    {", ".join(f"({_total(name)} / {UNIT} / count({name}))::DOUBLE AS mean_{name}" for name in AVERAGED)},
     {", ".join(f"count(*) FILTER (region = '{name}') AS {name}" for name in REGIONS)} FROM dynamics"""
 _MAP = """SELECT (least(floor(confidence * {bins}), {bins} - 1) + 0.5) / {bins} AS confidence,
     (least(floor(variability / {width}), {bins} - 1) + 0.5) * {width} AS variability,

@@ -32,7 +32,8 @@ router = APIRouter(prefix="/runs", tags=["runs"], dependencies=[Depends(refuse_r
 )
 async def get_diagnostics(request: Request, run: RunName, query: Annotated[DiagnosticsQuery, Query()]) -> Response:
     """Counts, loss, classes, confusions, histogram, concentration, calibration, label errors, suggested alpha, and
-    warnings in plain words. `alpha` and `gamma` show the effect of another loss without sending the batches again."""
+    warnings in plain words; of a structured run `elements` in place of what is about one class of an example. `alpha`
+    and `gamma` show the effect of another loss without sending the batches again."""
 
     def work(view: View) -> Diagnostics:
         weighting = view.weighting(query.weights, query.gamma)
