@@ -5,6 +5,7 @@ MARKDOWN ?= build/measured.md
 WHEELS ?= build/wheels
 GPU_CHECK ?=
 SOAK_S ?= 3600
+TASK ?= classification
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu/torch/
 BIN := .venv/bin
 # The variable silences the theme's notice of its end of life in 2027.
@@ -26,8 +27,8 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: setup            ## train a small model on real digits and find its mislabelled examples
-	$(BIN)/python examples/demo.py
+demo: setup            ## find mislabelled digits; TASK=multi-label, tokens or masks: planted errors in examples of that task
+	$(BIN)/python -m examples.$(if $(filter classification,$(TASK)),demo,structured_demo $(TASK))
 
 run: setup             ## serve on 127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)

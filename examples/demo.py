@@ -8,15 +8,7 @@ epoch by epoch and mines it. The runs are stored in the data directory of `make 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -29,41 +21,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from training_run import RUN, store_and_mine
+
+from examples.running_service import running_service
+from examples.training_run import RUN, store_and_mine
 
 FLIPPED_SHARE, BATCH_SIZE, FOLDS, SHOWN = 0.05, 300, 5, 20
 REQUEST = {"config": {"gamma": 2.0}, "outputs": ["loss", "contribution", "p_t", "prediction"], "top_k": SHOWN}
 
 console = Console()
-
-
-@contextmanager
-def running_service() -> Iterator[str]:
-    """Run a service process on a free port, with the default settings, until the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
-    with Path(os.devnull).open("w") as log:
-        process = subprocess.Popen(command, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 120
-        while not is_ready(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the service did not start (exit status {process.poll()})")
-            time.sleep(0.1)
-        yield url
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
-
-
-def is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def digits_with_flipped_labels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from pathlib import Path
 
 import httpx
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
+from examples.pictures import picture
 from service.client import LossClient, RunClient
 from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics
@@ -35,7 +33,7 @@ def store_and_mine(
     console.print(f"\nTraining a small network on all digits and storing its logits of {EPOCHS} epochs as a run ...")
     ids = np.arange(len(labels))
     with LossClient(url) as client:
-        pictures = {"image": [picture(image) for image in images]}
+        pictures = {"image": [picture((255 - image.reshape(8, 8) * 15.9).astype(np.uint8)) for image in images]}
         held_out_run = new_run(client, HELD_OUT)
         held_out_run.push(0, "all", held_out, labels, ids, attributes=pictures)
         held_out_run.create_queue("logit_margin", budget=BUDGET)
@@ -76,14 +74,6 @@ def logits_of_epochs(images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]
         hidden = np.maximum(scaled @ model.coefs_[0] + model.intercepts_[0], 0)
         epochs.append((hidden @ model.coefs_[1] + model.intercepts_[1]).astype(np.float32))
     return epochs
-
-
-def picture(image: np.ndarray) -> str:
-    """A digit as a data URL: the tasks of Label Studio then need no other file."""
-    sink = io.BytesIO()
-    grey = Image.fromarray((255 - image.reshape(8, 8) * 15.9).astype(np.uint8))
-    grey.resize((64, 64), Image.Resampling.NEAREST).save(sink, "PNG")
-    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode()
 
 
 def show_diagnostics(diagnostics: Diagnostics, dynamics: Dynamics) -> None:

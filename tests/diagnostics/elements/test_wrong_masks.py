@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from examples.canvases import Canvases, Damage, make_canvases
 from service.compute.device import Device
 from service.compute.evaluation import Limits, evaluate
 from service.diagnostics.chunks import Booleans, Floats
@@ -16,7 +17,6 @@ from service.loss.focal import FocalLoss
 from service.schema.config import LossConfig
 from service.schema.request import Batch, LossRequest, RequestOptions
 from service.schema.result import BatchResult
-from tests.diagnostics.elements.canvases import Canvases, Damage, make_canvases
 
 DEVICE = Device("cpu")
 

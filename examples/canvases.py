@@ -33,8 +33,9 @@ class Damage(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Canvases:
-    """Logits (n, 5, 24, 24) float32, true and given masks (n, 24, 24), and the damage (n,) of each mask."""
+    """Pictures (n, 24, 24), logits (n, 5, 24, 24) float32, true and given masks, and the damage (n,) of each mask."""
 
+    images: Floats
     logits: NDArray[np.float32]
     true: Integers
     given: Integers
@@ -56,7 +57,7 @@ def make_canvases(seed: int) -> Canvases:
             given[image][pixels] = (true[image][pixels] - 1 + generator.integers(1, 4)) % 4 + 1
         else:
             given[image] = np.roll(true[image], (2, 1), (0, 1))
-    return Canvases(_held_out_logits(generator, images, given, seed), true, given, damage)
+    return Canvases(images, _held_out_logits(generator, images, given, seed), true, given, damage)
 
 
 def _draw(generator: np.random.Generator) -> tuple[Floats, Integers, list[list[NDArray[np.bool_]]]]:

@@ -1,0 +1,1 @@
+"""The demos: `make demo`, and with a TASK."""
