@@ -39,7 +39,7 @@ class Data:
     """
 
     task: Task
-    config: dict[str, Any]
+    config: dict[str, float | str]
     what: str
     num_examples: int
     num_elements: int
