@@ -41,7 +41,7 @@
     - InvalidIdsError               422 invalid_ids             not unique, or not strings or integers
     - InvalidNameError              422 invalid_name            invalid name of a run, batch or queue
     - NeedsLogitsError              422 needs_logits            it does not follow from statistics in place of logits
-    - LayoutNotStoredError          422 layout_not_stored       runs store batches of the layout `rows` only
+    - LayoutNotStoredError          422 layout_not_stored       a run stores batches of the layout of its task only
   - QueueFullError                  429 queue_full              the queue of requests is full
   - HeadersTooLargeError            431 head_too_large          request line and headers over max_head_bytes
   - TransferEncodingError           501 transfer_encoding       Transfer-Encoding other than chunked
@@ -370,7 +370,7 @@ class InvalidNameError(InvalidRequestError):
 
 
 class LayoutNotStoredError(InvalidRequestError):
-    """A batch for a run has another layout than `rows`."""
+    """A batch for a run has another layout than that of the run's task."""
 
     code, title = "layout_not_stored", "Layout not stored"
 
