@@ -29,7 +29,7 @@ T = TypeVar("T")
 SqlRow = dict[str, Any]
 ROWS_FETCHED = 10_000
 # Elements that are read at once; their losses take 100 bytes each.
-BATCH_VALUES = 2**20
+BATCH_VALUES = 2**18
 # Cached results, measured as JSON; Python objects take several times as much.
 RESULT_BYTES_CACHED = 16 * 1024 * 1024
 ENTRY_BYTES = 500
