@@ -9,6 +9,8 @@ export type {
   Concentration,
   DamagedRun,
   Dynamics,
+  ElementClass,
+  ElementConfusion,
   ExampleDetail,
   ExampleRow,
   ExamplesPage,

@@ -4,6 +4,7 @@ import { chart, plain } from "../lib/charts.js";
 import { colour } from "../lib/colours.js";
 import { h, head, number, percent, sentence } from "../lib/dom.js";
 import { toExample } from "../lib/route.js";
+import { isStructured } from "../lib/units.js";
 import { className } from "./labels.js";
 import { tile } from "./layout.js";
 
@@ -56,7 +57,7 @@ export function compareResults(run, comparison, settings, signal) {
       }),
     ),
     movesCard(run, comparison, settings, signal),
-    classesCard(run, comparison),
+    comparison.classes.length ? classesCard(run, comparison) : null,
   ].filter((element) => element !== null);
 }
 
@@ -130,6 +131,7 @@ function exampleList(run, { title, rows, count, linkRun, meaning, none }) {
  * @param {string} linkRun
  */
 function exampleTable(run, title, rows, linkRun) {
+  const structured = isStructured(run);
   /** @type {(before: number | null, after: number | null) => Child} */
   const change = (before, after) =>
     before === after ? className(run, before) : arrow(className(run, before), className(run, after));
@@ -137,7 +139,7 @@ function exampleTable(run, title, rows, linkRun) {
     "table",
     { class: "stacked" },
     h("caption", { class: "hidden-text" }, title),
-    head("Example", "Given", "Prediction", ["Loss"], ["Rank"]),
+    head("Example", structured ? ["Wrong elements"] : "Given", !structured && "Prediction", ["Loss"], ["Rank"]),
     h(
       "tbody",
       {},
@@ -146,8 +148,16 @@ function exampleTable(run, title, rows, linkRun) {
           "tr",
           {},
           h("th", { scope: "row" }, h("a", { class: "wrap", href: toExample(linkRun, row.id) }, row.id)),
-          h("td", { "data-label": "Given" }, change(row.target_before, row.target_after)),
-          h("td", { "data-label": "Prediction" }, change(row.prediction_before, row.prediction_after)),
+          structured
+            ? h(
+              "td",
+              { class: "num", "data-label": "Wrong elements" },
+              arrow(number(row.num_wrong_before), number(row.num_wrong_after)),
+            )
+            : [
+              h("td", { "data-label": "Given" }, change(row.target_before, row.target_after)),
+              h("td", { "data-label": "Prediction" }, change(row.prediction_before, row.prediction_after)),
+            ],
           h(
             "td",
             { class: "num", "data-label": "Loss" },

@@ -3,6 +3,7 @@
 import { ATTRIBUTE, attributeFilters } from "../lib/example_filter.js";
 import { h } from "../lib/dom.js";
 import { address, parseAddress } from "../lib/route.js";
+import { isStructured } from "../lib/units.js";
 import { anyOption, choice, field } from "./form_inputs.js";
 import { classOptions } from "./labels.js";
 
@@ -16,10 +17,11 @@ const SORTS = [
   ["p_t", "smallest p(label)"],
   ["-entropy", "most undecided"],
   ["-el2n", "largest EL2N"],
-  ["target", "given class"],
-  ["prediction", "prediction"],
   ["id", "id"],
 ];
+/** Sort keys of examples with one class, and of structured ones. */
+const CLASS_SORTS = [["target", "given class"], ["prediction", "prediction"]];
+const ELEMENT_SORTS = [["label_quality", "smallest label quality"], ["-num_wrong", "most wrong elements"]];
 const DEFAULT_SORT = "-loss";
 /** Attributes with more values, or with longer ones, get no filter. */
 const MAX_VALUES = 20, MAX_VALUE_TEXT = 40;
@@ -55,8 +57,10 @@ export function exampleFilters(run, parameters, rows) {
   return h(
     "div",
     { class: "filters", role: "group", "aria-label": "Filter and sort the examples" },
-    filter("target", "Given", [anyOption("any class"), ...classOptions(run)]),
-    filter("prediction", "Prediction", [anyOption("any class"), ...classOptions(run)]),
+    !isStructured(run) && [
+      filter("target", "Given", [anyOption("any class"), ...classOptions(run)]),
+      filter("prediction", "Prediction", [anyOption("any class"), ...classOptions(run)]),
+    ],
     filter("correct", "The model", [
       anyOption("says anything"),
       h("option", { value: "true" }, "agrees"),
@@ -67,8 +71,8 @@ export function exampleFilters(run, parameters, rows) {
     offeredValues(rows, parameters).map(([name, values]) =>
       filter(ATTRIBUTE + name, name, [anyOption("any"), values.map((value) => h("option", { value }, value))])
     ),
-    choice("sort-first", "Sort by", first, sortOptions(), (key) => setSortKey(0, key)),
-    choice("sort-then", "then by", second || "", [anyOption("–"), ...sortOptions()], (key) => setSortKey(1, key)),
+    choice("sort-first", "Sort by", first, sortOptions(run), (key) => setSortKey(0, key)),
+    choice("sort-then", "then by", second || "", [anyOption("–"), ...sortOptions(run)], (key) => setSortKey(1, key)),
   );
 }
 
@@ -99,4 +103,6 @@ function offeredValues(rows, parameters) {
     .map(([name, texts]) => [name, [...texts].sort()]);
 }
 
-const sortOptions = () => SORTS.map(([value, text]) => h("option", { value }, text));
+/** @param {Run} run */
+const sortOptions = (run) =>
+  [...SORTS, ...(isStructured(run) ? ELEMENT_SORTS : CLASS_SORTS)].map(([value, text]) => h("option", { value }, text));

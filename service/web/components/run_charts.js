@@ -5,6 +5,7 @@ import { colour } from "../lib/colours.js";
 import { h, head, number, percent } from "../lib/dom.js";
 import { toExamples } from "../lib/route.js";
 import { getDiagnostics } from "../lib/runs_api.js";
+import { isStructured } from "../lib/units.js";
 import { card } from "./layout.js";
 
 /** @import { Concentration, Diagnostics, Run } from "../types.d.ts" */
@@ -185,16 +186,26 @@ export function concentrationCard(run, diagnostics, signal) {
     figure.redraw();
   });
   refresh(diagnostics.gamma);
-  const order = run.config.alpha
-    ? "Within a class the order of the examples stays the same"
-    : "The order of the examples stays the same";
   return card(
     "How few examples hold the loss",
     words,
     figure,
     h("div", { class: "slider" }, h("label", { for: "gamma" }, "What if γ were"), slider, shown),
-    h("p", { class: "muted" }, `${order}: γ changes how much the hard ones count, not which ones are hard.`),
+    h("p", { class: "muted" }, orderText(run)),
   );
+}
+
+/**
+ * The effect of gamma on the order of the examples.
+ *
+ * @param {Run} run
+ */
+function orderText(run) {
+  if (isStructured(run)) {
+    return "γ changes the order too: with a large γ one very wrong element outweighs many doubtful ones.";
+  }
+  const within = run.config.alpha ? "Within a class the" : "The";
+  return `${within} order of the examples stays the same: γ changes how much the hard ones count, not which ones are hard.`;
 }
 
 /**

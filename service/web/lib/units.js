@@ -2,7 +2,7 @@
 
 import { number } from "./dom.js";
 
-/** @import { Box, Elements, Task, Unit } from "../types.d.ts" */
+/** @import { Box, Diagnostics, Elements, Task, Unit } from "../types.d.ts" */
 
 /**
  * True if the examples of a run have many elements.
@@ -31,15 +31,45 @@ export function unitText(unit) {
 }
 
 /**
+ * The number of classes of a run and what they are of, such as "3 classes of tokens".
+ *
+ * @param {{ task?: Task, num_classes: number | null }} run
+ */
+export function classCount({ task = "classification", num_classes: count }) {
+  const names = {
+    classification: "classes",
+    multi_label: "labels",
+    tokens: "classes of tokens",
+    masks: "classes of masks",
+  };
+  return `${number(count)} ${names[task]}`;
+}
+
+/**
+ * The estimate of wrong labels: of examples, or of the elements of a structured run. Undefined without diagnostics.
+ *
+ * @param {Diagnostics | null} diagnostics
+ */
+export const estimatedErrors = (diagnostics) => diagnostics?.label_errors ?? diagnostics?.elements?.label_issues;
+
+/**
  * How many elements of an example differ, in words.
  *
  * @param {{ task?: Task }} run
  * @param {{ num_wrong?: number, num_valid?: number }} counts
  */
-export const differenceText = ({ task }, { num_wrong: wrong, num_valid: valid }) =>
-  `${number(wrong)} of ${number(valid)} ${
-    task === "multi_label" ? "labels" : task === "tokens" ? "tokens" : "elements"
-  }`;
+export const differenceText = (run, { num_wrong: wrong, num_valid: valid }) =>
+  `${number(wrong)} of ${number(valid)} ${elementsName(run)}`;
+
+/**
+ * The name of a run's elements.
+ *
+ * @param {{ task?: Task }} run
+ */
+export function elementsName({ task }) {
+  if (task === "multi_label") return "labels";
+  return task === "tokens" ? "tokens" : "elements";
+}
 
 /**
  * A box in words, such as "rows 3 to 5, columns 0 to 9".

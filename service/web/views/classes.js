@@ -1,11 +1,13 @@
 // The classes of a run: their losses, the quality of their labels, and the confusion matrix.
 
+import { elementClasses, elementConfusions } from "../components/elements/class_tables.js";
 import { confusionMatrix } from "../components/confusion_matrix.js";
 import { className } from "../components/labels.js";
 import { runHead } from "../components/layout.js";
 import { bar, h, number, percent } from "../lib/dom.js";
 import { address, toExamples } from "../lib/route.js";
 import { getDiagnostics, getRun } from "../lib/runs_api.js";
+import { isStructured } from "../lib/units.js";
 
 /** @import { ClassStatistics, Diagnostics, Run, View } from "../types.d.ts" */
 /** @typedef {"name" | "count" | "mean_loss" | "loss_share" | "recall" | "label_noise" | "inverse_label_noise" | "often_truly"} Column */
@@ -39,7 +41,9 @@ export async function classesView({ parts, query, signal, refused }) {
   if (!run.num_examples) {
     return h("section", {}, runHead(name, "classes"), h("p", { class: "card muted" }, "The run has no examples yet."));
   }
-  const diagnostics = await getDiagnostics(name, { fields: "classes,confusion" }, signal);
+  const structured = isStructured(run);
+  const fields = structured ? "elements" : "classes,confusion";
+  const diagnostics = await getDiagnostics(name, { fields }, signal);
   const notice = h("div", {});
   return h(
     "section",
@@ -51,12 +55,20 @@ export async function classesView({ parts, query, signal, refused }) {
       `Epoch ${diagnostics.epoch}. A class with many wrong labels is worth a queue of its own.`,
     ),
     notice,
-    h("div", { class: "card table-card" }, classTable(run, diagnostics, query.get("sort") || "-loss_share")),
+    h(
+      "div",
+      { class: "card table-card" },
+      structured
+        ? elementClasses(run, diagnostics.elements)
+        : classTable(run, diagnostics, query.get("sort") || "-loss_share"),
+    ),
     h(
       "section",
       { class: "card" },
       h("h2", {}, "Which is taken for which"),
-      confusionMatrix(run, diagnostics, notice, refused),
+      structured
+        ? elementConfusions(run, diagnostics, notice, refused)
+        : confusionMatrix(run, diagnostics, notice, refused),
     ),
   );
 }

@@ -10,9 +10,11 @@ import { bar, h, head, number, percent, problem } from "../lib/dom.js";
 import { apiParameters, exampleParameters, queueFilter } from "../lib/example_filter.js";
 import { toExample } from "../lib/route.js";
 import { getExamples, getRun } from "../lib/runs_api.js";
+import { differenceText, isStructured } from "../lib/units.js";
 
 /** @import { ExampleRow, ExamplesPage, Refused, Run, View } from "../types.d.ts" */
 
+const GIVEN = "Given → the model says";
 const PAGE_ROWS = 100;
 const MAX_BUDGET = 100_000;
 const QUEUE_STRATEGIES = ["logit_margin", "top_loss", "self_confidence", "ambiguous", "random"];
@@ -67,7 +69,14 @@ export async function examplesView({ parts, query, signal, refused }) {
         "table",
         { class: "stacked" },
         h("caption", { class: "hidden-text" }, "Examples"),
-        head("Example", "Given → the model says", "Loss", ["p(label)"], ["Margin"], "Verdict"),
+        head(
+          "Example",
+          isStructured(run) ? "The model differs from" : GIVEN,
+          "Loss",
+          ["p(label)"],
+          ["Margin"],
+          "Verdict",
+        ),
         body,
       ),
     ),
@@ -91,7 +100,9 @@ function exampleRow(run, row, largestLoss) {
       exampleContent(row),
       h("a", { class: "id", href: toExample(run.run, row.id) }, row.id),
     ),
-    h("td", { "data-label": "Given → the model says" }, labels(run, { target: row.target, suggested })),
+    isStructured(run)
+      ? h("td", { "data-label": "The model differs from" }, differenceText(run, row))
+      : h("td", { "data-label": GIVEN }, labels(run, { target: row.target, suggested })),
     h(
       "td",
       { class: "loss", "data-label": "Loss" },

@@ -7,6 +7,7 @@ import { precisionText, strategyName } from "../components/queue/strategies.js";
 import { bar, h, head, number, percent, problem, when } from "../lib/dom.js";
 import { toQueue } from "../lib/route.js";
 import { getDiagnostics, getQueues, getRun } from "../lib/runs_api.js";
+import { classCount, elementsName, estimatedErrors, isStructured } from "../lib/units.js";
 
 /** @import { Diagnostics, Queue, Run, View } from "../types.d.ts" */
 
@@ -25,7 +26,7 @@ export async function runView({ parts, signal, refused }) {
     h(
       "p",
       { class: "lead" },
-      `${number(run.num_classes)} classes, ${epochs} ${epochs === 1 ? "epoch" : "epochs"}, ` +
+      `${classCount(run)}, ${epochs} ${epochs === 1 ? "epoch" : "epochs"}, ` +
         `focal loss with γ = ${run.config.gamma}${run.config.alpha ? " and class weights" : ""}; made `,
       when(run.created_at),
       ".",
@@ -68,18 +69,27 @@ export async function runView({ parts, signal, refused }) {
  * @param {Diagnostics | null} diagnostics
  */
 function numbers(run, diagnostics) {
-  const estimate = diagnostics?.label_errors;
+  const estimate = estimatedErrors(diagnostics);
+  const structured = isStructured(run);
   const open = run.num_examples && !diagnostics ? "…" : "–";
   const rate = run.reviews.error_rate;
   const [share, details] = precisionText(rate);
   return h(
     "dl",
     { class: "tiles" },
-    tile("Examples", number(run.num_examples), diagnostics ? `accuracy ${percent(diagnostics.loss.accuracy)}` : open),
+    tile(
+      "Examples",
+      number(run.num_examples),
+      diagnostics ? accuracyText(structured, diagnostics.loss.accuracy) : open,
+    ),
     tile(
       "Wrong labels, estimated",
       diagnostics ? number(estimate?.estimated) : open,
-      estimate ? `${percent(estimate.share)} of the labels` : diagnostics ? "needs stored logits" : open,
+      estimate
+        ? `${percent(estimate.share)} of the ${structured ? elementsName(run) : "labels"}`
+        : diagnostics
+        ? "needs stored logits"
+        : open,
     ),
     tile(
       "Mean loss",
@@ -98,6 +108,13 @@ function numbers(run, diagnostics) {
     ),
   );
 }
+
+/**
+ * @param {boolean} structured
+ * @param {number | null} accuracy
+ */
+const accuracyText = (structured, accuracy) =>
+  structured ? `the model agrees with all of ${percent(accuracy)}` : `accuracy ${percent(accuracy)}`;
 
 /** @param {Diagnostics} diagnostics */
 function warnings(diagnostics) {

@@ -6,6 +6,7 @@ import { call, path } from "../lib/api.js";
 import { announce, dialog, find, h, head, number, percent, problem } from "../lib/dom.js";
 import { address, toRun } from "../lib/route.js";
 import { getDiagnostics, getListedRuns, isWhole } from "../lib/runs_api.js";
+import { estimatedErrors } from "../lib/units.js";
 
 /** @import { DamagedRun, Run, View } from "../types.d.ts" */
 /** @typedef {(signal: AbortSignal) => Promise<void>} Job */
@@ -108,7 +109,7 @@ function runRow(run, notice, whenSeen, view, box) {
     whenSeen(element, async (signal) => {
       const diagnostics = await getDiagnostics(run.run, {}, signal).catch(() => null);
       loss.textContent = number(diagnostics?.loss.mean, 3);
-      wrong.textContent = number(diagnostics?.label_errors?.estimated);
+      wrong.textContent = number(estimatedErrors(diagnostics)?.estimated);
     });
   }
   return element;
