@@ -11,9 +11,11 @@ import numpy as np
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.ids import ids_of_batch
 from service.formats.labels import ClassNames, LabelError, number_labels
-from service.formats.safetensors import Tensor
+from service.formats.places import place_at, place_of
+from service.formats.safetensors import DTYPES, Tensor, as_numbers
 from service.schema.faults import fault
 from service.schema.request import Column, Ids, OnInvalid
+from service.schema.structure import Layout
 
 WIRE_DTYPES = {
     "float16": "F16",
@@ -48,17 +50,40 @@ def tensor(value: Any, part: str, number: int = 0) -> Tensor:
     return _tensor(name, array, part, number)
 
 
-def targets_tensor(value: Any, number: int, class_names: Sequence[str] | None, on_invalid: OnInvalid) -> Tensor:
-    """Convert labels. Those that are not signed integers or floats are read by the rule of every format."""
+def targets_tensor(
+    value: Any,
+    number: int,
+    class_names: Sequence[str] | None,
+    on_invalid: OnInvalid,
+    layout: Layout = "rows",
+    offsets: Tensor | None = None,
+) -> Tensor:
+    """Convert labels. Those that are not signed integers or floats are read by the rule of every format.
+
+    Args:
+        value: Array, tensor or nested list of labels.
+        number: Number of the batch, for error messages.
+        class_names: Names of the classes; None: labels are numbers.
+        on_invalid: `exclude` to convert an invalid label to one that the service leaves out.
+        layout: Layout of the batch, for error messages.
+        offsets: First element of each ragged example, for error messages.
+
+    Raises:
+        InvalidTargetError: A label is neither a number nor the name of a class.
+    """
     name, array = named_array(value, "targets", number)
     if array.dtype.kind in "if" or name == "bfloat16":
         return _tensor(name, array, "targets", number)
     names = None if class_names is None else ClassNames(class_names)
     array = array if array.dtype.kind in "bu" else array.astype(object)
     try:
-        array = number_labels(array, names, exclude=on_invalid == "exclude")
+        array = number_labels(array.ravel(), names, exclude=on_invalid == "exclude").reshape(array.shape)
     except LabelError as err:
-        raise fault(InvalidTargetError, err.msg, "targets", batch=number, row=err.row, column=err.column) from err
+        if offsets is None:
+            place = place_of([int(index) for index in np.unravel_index(err.row, array.shape)], layout)
+        else:
+            place = place_at(err.row, array.shape, numbers_of(offsets))
+        raise fault(InvalidTargetError, err.msg, "targets", batch=number, **place) from err
     return _tensor(array.dtype.name, array, "targets", number)
 
 
@@ -116,6 +141,11 @@ def _torch_array(value: Any) -> tuple[str, Column]:
     if name == "bfloat16":
         return name, host.contiguous().view(torch.int16).numpy()
     return name, host.numpy()
+
+
+def numbers_of(sent: Tensor) -> Column:
+    """The numbers of a tensor to send, with its shape."""
+    return as_numbers(np.frombuffer(sent.data, DTYPES[sent.dtype])).reshape(sent.shape)
 
 
 def as_plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from service.client.arrays import check_ids, named_array, package_of, targets_tensor, tensor
+from service.client.example_lists import join_examples
 from service.client.reduction import Reducer
 from service.errors import InvalidRequestError
 from service.formats.part_names import OFFSETS, PART_NAMES, NamesError, find_name, required_parts
@@ -23,12 +24,14 @@ class SentBatch:
     Args:
         tensors: By part: `logits` or statistics, `targets`, and `offsets` of ragged examples.
         ids: One string or integer per example, or None.
-        num_classes: Number of classes of logits that were reduced to statistics; None: see the logits.
+        num_classes: Number of classes of statistics in softmax mode; None: unknown, or see the logits.
+        layout: Layout of the batch.
     """
 
     tensors: Mapping[str, Tensor]
     ids: Ids | None
     num_classes: int | None = None
+    layout: Layout = "rows"
 
     @property
     def num_examples(self) -> int:
@@ -54,19 +57,21 @@ def sent_batch(
     on_invalid: OnInvalid = "error",
     reducer: Reducer | None = None,
     layout: Layout = "rows",
+    num_classes: int | None = None,
 ) -> SentBatch:
     """Convert a batch for sending.
 
     Args:
         batch: `(logits, targets)`, `(logits, targets, ids)`, or a mapping or table with these columns, which may have
             the other names of `service.formats.part_names`. Tables are those of Arrow, polars, pandas and DuckDB. A
-            mapping may have `offsets`; without logits, it or a table has the statistics of
-            `service.schema.request.STATISTICS`.
+            mapping may have `offsets`, without which ragged examples are one list of elements for each; without
+            logits, it or a table has the statistics of `service.schema.request.STATISTICS`.
         number: Position in the request, for error messages.
         class_names: Names of the classes, for labels that are texts. Without them such a label is a number.
         on_invalid: `exclude` to send an invalid label as one that the service leaves out.
         reducer: Reduces logits to the statistics to send in their place; None: send the logits.
-        layout: Layout of the batch, for tables.
+        layout: Layout of the batch.
+        num_classes: Number of classes of a batch that has statistics in place of logits; None: unknown.
 
     Raises:
         InvalidRequestError: The batch has none of these forms, or contains logits that are not numbers.
@@ -79,25 +84,47 @@ def sent_batch(
     logits, targets = parts.pop("logits", None), parts.pop("targets")
     ids = parts.pop("ids", None)
     others = {part: tensor(value, part, number) for part, value in parts.items()}
-    num_classes = None
+    offsets = others.get(OFFSETS)
+    labels = targets_tensor(targets, number, class_names, on_invalid, layout, offsets)
     if logits is not None and reducer is not None:
-        labels = targets_tensor(targets, number, class_names, on_invalid)
-        tensors, num_classes = reducer.reduce(logits, labels, others.get(OFFSETS), number)
+        tensors, num_classes = reducer.reduce(logits, labels, offsets, number)
         tensors |= others
     else:
         first = {} if logits is None else {"logits": tensor(logits, "logits", number)}
-        tensors = first | {"targets": targets_tensor(targets, number, class_names, on_invalid)} | others
-    return SentBatch(tensors, None if ids is None else check_ids(ids, _num_examples(tensors), number), num_classes)
+        tensors = first | {"targets": labels} | others
+    checked = None if ids is None else check_ids(ids, _num_examples(tensors), number)
+    return SentBatch(tensors, checked, num_classes, layout)
 
 
-def has_text_labels(batch: Any) -> bool:
+def has_text_labels(batch: Any, layout: Layout = "rows") -> bool:
     """Return True if the labels of a batch are texts or other objects, which can be names of classes."""
-    if _is_table(batch):
+    has_texts, _ = _labels(batch, layout)
+    return has_texts
+
+
+def has_class_numbers(batch: Any) -> bool:
+    """Return True if a batch has the number of one class for each example, which every run of classification takes."""
+    try:
+        has_texts, num_axes = _labels(batch, "rows")
+    except InvalidRequestError:
+        # Lists of different lengths.
+        return False
+    has_offsets = isinstance(batch, Mapping) and batch.get(OFFSETS) is not None
+    return not has_texts and num_axes == 1 and not has_offsets
+
+
+def _labels(batch: Any, layout: Layout) -> tuple[bool, int]:
+    """True for labels that are no numbers, and the number of their axes."""
+    if _is_table(batch) and layout == "rows":
         from service.client.arrow import table_labels
 
-        return table_labels(batch, 0).dtype.kind not in "biuf"
-    targets = _parts(batch, 0)["targets"]
-    return package_of(targets) != "torch" and named_array(targets, "targets", 0)[1].dtype.kind not in "biuf"
+        labels = table_labels(batch, 0)
+    else:
+        targets = _parts(batch, 0, layout)["targets"]
+        if package_of(targets) == "torch":
+            return False, targets.dim()
+        _, labels = named_array(targets, "targets", 0)
+    return labels.dtype.kind not in "biuf", labels.ndim
 
 
 def _num_examples(tensors: Mapping[str, Tensor]) -> int:
@@ -117,13 +144,15 @@ def _parts(batch: Any, number: int, layout: Layout = "rows") -> Mapping[str, Any
 
         return table_parts(batch, number, layout)
     if isinstance(batch, Mapping):
-        return _members(batch, number)
-    if isinstance(batch, Sequence) and len(batch) in (2, 3):
-        return dict(zip(("logits", "targets", "ids"), batch, strict=False))
-    raise InvalidRequestError(
-        f"batch {number}: a batch is (logits, targets), (logits, targets, ids), a mapping or a table, "
-        f"got {type(batch).__name__}"
-    )
+        parts = _members(batch, number)
+    elif isinstance(batch, Sequence) and len(batch) in (2, 3):
+        parts = dict(zip(("logits", "targets", "ids"), batch, strict=False))
+    else:
+        raise InvalidRequestError(
+            f"batch {number}: a batch is (logits, targets), (logits, targets, ids), a mapping or a table, "
+            f"got {type(batch).__name__}"
+        )
+    return join_examples(parts, number) if layout == "ragged" and OFFSETS not in parts else parts
 
 
 def _members(batch: Mapping[str, Any], number: int) -> dict[str, Any]:

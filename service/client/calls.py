@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -22,7 +22,7 @@ from service.errors import InvalidConfigError
 from service.schema.config import LossConfig
 from service.schema.request import OnInvalid, RequestOptions
 from service.schema.result import LossResult
-from service.schema.structure import DivisorName, Layout, divisor_of
+from service.schema.structure import DivisorName, Layout, WithinName, divisor_of
 from service.settings import ENV_PREFIX, is_loopback
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -35,6 +35,8 @@ T = TypeVar("T")
 ConfigFields = LossConfig | Mapping[str, object]
 ConfigLike = ConfigFields | str | None
 """A configuration, its members, the `config_id` of one that the service holds, or None for all defaults."""
+WithinLike = WithinName | Mapping[str, float]
+"""How the loss of an example is made of its elements': `mean`, `sum`, `max`, or `{"top_share": q}`."""
 Converter = Callable[[Any, int], SentBatch]
 """Converts a batch in one of the forms that `sent_batch` takes, and its number."""
 
@@ -94,13 +96,15 @@ class Structure(TypedDict, total=False):
         within: How the loss of an example is made of its elements': `mean`, `sum`, `max`, or `{"top_share": q}`.
         elements: Outputs of each element, in `per_element`.
         top_regions: Largest number of regions of each example, in `regions`.
+        num_classes: Number of classes, for statistics in place of logits in softmax mode.
     """
 
     layout: Layout
     divisor: DivisorName | float
-    within: Literal["mean", "sum", "max"] | Mapping[str, float]
+    within: WithinLike
     elements: Iterable[str]
     top_regions: int
+    num_classes: int
 
 
 class ConnectionArguments(TypedDict):

@@ -5,18 +5,24 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.util import Finalize
 from typing import Any
 
+import numpy as np
+
 from service.client._sync.runs import RunClient
-from service.client.arrays import as_plain
+from service.client.arrays import as_plain, numbers_of, tensor
 from service.client.batch_sender import BatchSender, NamedBatch, RecordingError
 from service.client.batches import SentBatch, has_text_labels, sent_batch
+from service.client.calls import as_batch
 from service.client.reduction import Reducer
 from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError, ShapeError
+from service.formats.part_names import OFFSETS
+from service.formats.ragged import checked_offsets, offsets_of
 from service.formats.safetensors import Tensor
 from service.schema.request import OnInvalid
+from service.schema.structure import Layout
 
 # Maximum size of a batch. It bounds the rows of a batch with many classes, far below the service's `max_body_bytes`.
 BATCH_BYTES = 32 * 1024 * 1024
@@ -36,6 +42,7 @@ class RecorderOptions:
     replace: bool
     strict: bool
     reducer: Reducer | None
+    layout: Layout
 
 
 @dataclass
@@ -69,15 +76,18 @@ class Recording:
         self._closed = False
 
     def add(
-        self, epoch: int, ids: Any, logits: Any, targets: Any, attributes: Mapping[str, Iterable[object]] | None
+        self,
+        epoch: int,
+        ids: Any,
+        logits: Any,
+        targets: Any,
+        attributes: Mapping[str, Iterable[object]] | None,
+        offsets: Any = None,
     ) -> None:
         """Copy rows into the next batch, and queue that batch for sending if it is full."""
         if self._closed:
             raise ValueError("the recorder is closed")
-        if has_text_labels((logits, targets)):
-            raise InvalidTargetError("the labels of a recorder are numbers; `RunClient.push` also takes class names")
-        on_invalid, reducer = self._options.on_invalid, self._options.reducer
-        rows = sent_batch((logits, targets, ids), on_invalid=on_invalid, reducer=reducer).copy()
+        rows = self._rows(as_batch(logits, targets, ids, offsets))
         if rows.ids is None:
             raise InvalidIdsError("ids missing; a run identifies its examples by them")
         columns = self._columns(epoch, rows.num_examples, attributes or {})
@@ -137,6 +147,16 @@ class Recording:
         except RecordingError as err:
             log.warning("%s", err)
 
+    def _rows(self, batch: Any) -> SentBatch:
+        options = self._options
+        if has_text_labels(batch, options.layout):
+            raise InvalidTargetError("the labels of a recorder are numbers; `RunClient.push` also takes class names")
+        rows = sent_batch(batch, on_invalid=options.on_invalid, reducer=options.reducer, layout=options.layout)
+        if OFFSETS in rows.tensors:
+            # Batches with other offsets could become a valid one when they are joined.
+            checked_offsets(numbers_of(rows.tensors[OFFSETS]), rows.tensors["targets"].shape[0], 0)
+        return rows.copy()
+
     def _columns(
         self, epoch: int, num_rows: int, attributes: Mapping[str, Iterable[object]]
     ) -> dict[str, list[object]]:
@@ -178,7 +198,7 @@ def _rank() -> int:
 def _can_join(first: SentBatch, second: SentBatch) -> bool:
     """Return True if the rows of both have the same widths and dtypes."""
     kinds, others = (
-        {part: (tensor.dtype, tensor.shape[1:]) for part, tensor in batch.tensors.items()} for batch in (first, second)
+        {part: (sent.dtype, sent.shape[1:]) for part, sent in batch.tensors.items()} for batch in (first, second)
     )
     return kinds == others and first.num_classes == second.num_classes
 
@@ -188,11 +208,13 @@ def _join(parts: Sequence[SentBatch]) -> SentBatch:
     if len(parts) == 1:
         return parts[0]
     ids = [identity for part in parts for identity in part.ids or ()]
-    tensors = {name: _concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}
-    return SentBatch(tensors, ids, parts[0].num_classes)
+    tensors = {name: _concatenate(name, [part.tensors[name] for part in parts]) for name in parts[0].tensors}
+    return replace(parts[0], tensors=tensors, ids=ids)
 
 
-def _concatenate(tensors: Sequence[Tensor]) -> Tensor:
+def _concatenate(name: str, tensors: Sequence[Tensor]) -> Tensor:
+    if name == OFFSETS:
+        return tensor(offsets_of(np.concatenate([np.diff(numbers_of(offsets)) for offsets in tensors])), OFFSETS)
     rows = sum(tensor.shape[0] for tensor in tensors)
     data = memoryview(b"".join(tensor.data for tensor in tensors))
     return Tensor(tensors[0].dtype, (rows, *tensors[0].shape[1:]), data)

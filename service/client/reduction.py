@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from service.client.arrays import named_array, package_of, tensor
+from service.client.arrays import named_array, numbers_of, package_of, tensor
 from service.errors import InvalidTargetError, NeedsLogitsError, ShapeError
 from service.formats.input_checks import PROBABILITIES, ROWS_CHECKED, look_like_probabilities
 from service.formats.labels import NO_TARGET
 from service.formats.places import place_at
-from service.formats.safetensors import DTYPES, Tensor, as_numbers
+from service.formats.safetensors import Tensor
 from service.schema.config import LossConfig, Mode
 from service.schema.faults import fault
 from service.schema.request import FROM_STATISTIC, STATISTICS, Column, OnInvalid
@@ -73,7 +73,7 @@ class Reducer:
             UserWarning: The logits look like probabilities.
         """
         _import_torch()
-        source, labels = _Source(logits, number), _array(targets)
+        source, labels = _Source(logits, number), numbers_of(targets)
         if self.config.mode == "sigmoid":
             return {"log_odds": tensor(_sigmoid_log_odds(source, labels, number), "log_odds"), "targets": targets}, None
         self._check_shapes(source.shape, labels.shape, number)
@@ -119,7 +119,7 @@ class Reducer:
     ) -> InvalidTargetError:
         ignored = "" if self.config.ignore_index is None else f" and is not ignore_index ({self.config.ignore_index})"
         msg = f"target {labels.flat[position]} is outside [0, {num_classes}){ignored}"
-        place = place_at(position, labels.shape, None if offsets is None else _array(offsets))
+        place = place_at(position, labels.shape, None if offsets is None else numbers_of(offsets))
         return fault(InvalidTargetError, msg, "targets", batch=number, **place)
 
     def _softmax(self, source: _Source, classes: Column) -> dict[str, Column]:
@@ -234,8 +234,3 @@ def _sigmoid_log_odds(source: _Source, labels: Column, number: int) -> Column:
         raise fault(ShapeError, msg, "targets", batch=number)
     logits: Column = _float32(source.whole()).cpu().numpy().reshape(labels.shape)
     return np.where(labels > 0.5, logits, -logits)
-
-
-def _array(sent: Tensor) -> Column:
-    """The numbers of a tensor to send."""
-    return as_numbers(np.frombuffer(sent.data, DTYPES[sent.dtype])).reshape(sent.shape)

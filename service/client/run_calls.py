@@ -10,8 +10,17 @@ import httpx
 import orjson
 
 from service.client.arrays import as_plain
-from service.client.batches import SentBatch
-from service.client.calls import JSON_HEADERS, Call, ConfigFields, output_fields, parse_config, reply_reader
+from service.client.batches import SentBatch, sent_batch
+from service.client.calls import (
+    JSON_HEADERS,
+    Call,
+    ConfigFields,
+    Structure,
+    WithinLike,
+    output_fields,
+    parse_config,
+    reply_reader,
+)
 from service.client.reduction import Reducer, needed_statistics
 from service.client.wire import HEADERS, loss_body
 from service.errors import InvalidIdsError, InvalidNameError, InvalidRequestError
@@ -25,6 +34,7 @@ from service.schema.replies.reviews import AddedReviews, Reviews
 from service.schema.replies.runs import CreatedRun, DamagedRun, Run
 from service.schema.request import STATISTICS, OnInvalid
 from service.schema.result import LossResult
+from service.schema.structure import LAYOUT_OF, Task
 
 # Rows per request when all rows of a queue or an epoch are read.
 PAGE_ROWS = 5_000
@@ -51,6 +61,8 @@ def put_run_call(
     display: Mapping[str, object] | None,
     *,
     store_logits: bool,
+    task: Task,
+    within: WithinLike,
 ) -> Call[CreatedRun]:
     """`PUT /runs/{run}`. Repeatable: the same run again changes nothing."""
     body: dict[str, object] = {"config": parse_config(config).model_dump(mode="json"), "store_logits": store_logits}
@@ -58,6 +70,10 @@ def put_run_call(
         body["class_names"] = list(class_names)
     if display is not None:
         body["display"] = dict(display)
+    if task != "classification":
+        body["task"] = task
+    if within != "mean":
+        body["within"] = within if isinstance(within, str) else dict(within)
     return Call("PUT", run_path(name), _object, orjson.dumps(body), JSON_HEADERS)
 
 
@@ -87,10 +103,33 @@ def delete_batch_call(name: str, epoch: int, batch: str) -> Call[None]:
     return Call("DELETE", path, lambda response: None, repeatable=False)
 
 
+def run_batch(
+    batch: Any, run: Run | None, on_invalid: OnInvalid, num_classes: int | None, *, reduce: bool
+) -> SentBatch:
+    """Convert a batch for sending to a run.
+
+    Args:
+        batch: A batch as `sent_batch` takes it.
+        run: The run; None if it is not needed, since each example has the number of a class.
+        on_invalid: Treatment of examples with an invalid element.
+        num_classes: Number of classes, for statistics in place of logits; None: unknown.
+        reduce: Reduce logits to statistics; needs `run`.
+
+    Raises:
+        InvalidRequestError: The batch is invalid. A subclass names the fault.
+    """
+    if run is None:
+        return sent_batch(batch, on_invalid=on_invalid, num_classes=num_classes)
+    # The class names of a run with several labels are names of labels.
+    names = None if run["task"] == "multi_label" else run["class_names"]
+    reducer = run_reducer(run, on_invalid) if reduce else None
+    return sent_batch(batch, 0, names, on_invalid, reducer, LAYOUT_OF[run["task"]], num_classes)
+
+
 def run_reducer(run: Run, on_invalid: OnInvalid) -> Reducer:
     """The reducer of the logits of a run, for all scores that it stores."""
     config = LossConfig.parse(run["config"])
-    return Reducer(config, "rows", needed_statistics(config.mode, STATISTICS), on_invalid)
+    return Reducer(config, LAYOUT_OF[run["task"]], needed_statistics(config.mode, STATISTICS), on_invalid)
 
 
 def put_batch_call(
@@ -124,7 +163,8 @@ def put_batch_call(
     """
     if batch.ids is None:
         raise InvalidIdsError("batch 0: ids missing; a run identifies its examples by them")
-    fields = output_fields(outputs, top_k, on_invalid) | {"ids": batch.ids}
+    layout: Structure = {} if batch.layout == "rows" else {"layout": batch.layout}
+    fields = output_fields(outputs, top_k, on_invalid, **layout) | {"ids": batch.ids}
     if attributes:
         fields["attributes"] = _attributes_json(attributes)
     path = run_path(name, "epochs", str(epoch), "batches", batch_name) + ("?replace=true" if replace else "")

@@ -12,7 +12,9 @@ from service.client.batch_sender import RecordingError
 from service.client.processes import PerProcess
 from service.client.recording import RecorderOptions, Recording
 from service.client.run_calls import run_reducer
+from service.errors import LayoutNotStoredError
 from service.schema.request import OnInvalid
+from service.schema.structure import LAYOUT_OF, Task
 
 __all__ = ["RecordingError", "RunRecorder"]
 
@@ -54,8 +56,10 @@ class RunRecorder:
         strict: Raise errors in `add` and `end_epoch`, too.
         reduce: Send statistics in place of the logits; see `RunClient.push`. `add` computes them on the device of the
             logits. The constructor asks the service for the configuration of the run.
+        task: Task of the run: `classification`, `multi_label`, `tokens` or `masks`.
 
     Raises:
+        LayoutNotStoredError: With `reduce`, the run has another task.
         LossServiceError, ClientError: With `reduce`, the service does not answer, or does not have the run.
     """
 
@@ -71,10 +75,18 @@ class RunRecorder:
         replace: bool = False,
         strict: bool = False,
         reduce: bool = False,
+        task: Task = "classification",
     ) -> None:
         self.run = run
         reducer = run_reducer(run.describe(), on_invalid) if reduce else None
-        options = RecorderOptions(batch_rows, max_waiting, patience_s, prefix, on_invalid, replace, strict, reducer)
+        layout = LAYOUT_OF[task]
+        if reducer is not None and reducer.layout != layout:
+            raise LayoutNotStoredError(
+                f"run {run.name} takes batches of the layout {reducer.layout}, the task {task} {layout}"
+            )
+        options = RecorderOptions(
+            batch_rows, max_waiting, patience_s, prefix, on_invalid, replace, strict, reducer, layout
+        )
         self._recording = PerProcess(partial(Recording, run, options))
 
     def __enter__(self) -> Self:
@@ -112,22 +124,26 @@ class RunRecorder:
         logits: Any,
         targets: Any,
         attributes: Mapping[str, Iterable[object]] | None = None,
+        offsets: Any = None,
     ) -> None:
         """Copy rows into the next batch, and queue that batch for sending if it is full.
 
         Args:
             epoch: Number of the epoch, >= 0. A new number ends the previous epoch.
             ids: (N,), one string or integer per example. An example has the same id in every epoch.
-            logits: (N, C), or (N,) in sigmoid mode. A torch tensor may be on any device and require gradients.
-            targets: (N,).
+            logits: (N, C), or (N,) in sigmoid mode. A torch tensor may be on any device and require gradients. Of other
+                tasks: as for `RunClient.push`.
+            targets: (N,). Of other tasks: as for `RunClient.push`.
             attributes: One value per example under each name. The names are the same throughout an epoch.
+            offsets: (N + 1,) integers, the first element of each example of the task `tokens`. Without them logits and
+                targets are one array, tensor or list of elements for each example.
 
         Raises:
             InvalidRequestError: A shape, type or id is invalid. A subclass names the fault.
             RecordingError: With `strict`, rows added before were not stored.
             ValueError: The recorder is closed.
         """
-        self._recording.get().add(epoch, ids, logits, targets, attributes)
+        self._recording.get().add(epoch, ids, logits, targets, attributes, offsets)
 
     def end_epoch(self) -> None:
         """Queue the last rows of an epoch for sending, without waiting for them.

@@ -11,6 +11,7 @@ from service.compute.elements import Elements
 from service.compute.statistics import checked_statistics, with_statistics
 from service.errors import InvalidRequestError, InvalidTargetError, ShapeError
 from service.formats.labels import LabelError, class_labels, number_labels
+from service.formats.ragged import checked_offsets
 from service.formats.targets import numeric_targets
 from service.loss.arrays import Array
 from service.schema.config import LossConfig
@@ -102,26 +103,14 @@ def _offsets(layout: Layout, number: int, batch: Batch) -> Array | None:
     if offsets is None and layout != "ragged":
         return None
 
-    def wrong(msg: str, *place: int) -> ShapeError:
-        return fault(ShapeError, msg, "offsets", *place, batch=number)
+    def wrong(msg: str) -> ShapeError:
+        return fault(ShapeError, msg, "offsets", batch=number)
 
     if layout != "ragged":
         raise wrong(f"offsets are for the layout ragged, and this request has the layout {layout}")
     if offsets is None:
         raise wrong("the layout ragged needs offsets (N + 1,), the first element of each example")
-    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or not offsets.size:
-        raise wrong(f"offsets are integers (N + 1,), got {offsets.dtype.name} of shape {list(offsets.shape)}")
-    falls = offsets[1:] < offsets[:-1]
-    if falls.any():
-        place = int(falls.argmax()) + 1
-        raise wrong(f"offsets never fall, and {offsets[place]} follows {offsets[place - 1]}", place)
-    if offsets[0] != 0:
-        raise wrong(f"offsets begin with 0, got {offsets[0]}", 0)
-    total = len(batch.targets) if batch.targets.ndim else 0
-    if offsets[-1] != total:
-        msg = f"offsets end with the number of targets, {total}, got {offsets[-1]}"
-        raise wrong(msg, offsets.size - 1)
-    return np.ascontiguousarray(offsets, np.int64)
+    return checked_offsets(offsets, len(batch.targets) if batch.targets.ndim else 0, number)
 
 
 def _softmax(

@@ -22,6 +22,35 @@ def offsets_of(lengths: Sequence[int] | Column) -> Column:
     return offsets
 
 
+def checked_offsets(offsets: Column, num_elements: int, number: int) -> Column:
+    """The offsets of a batch as int64.
+
+    Args:
+        offsets: (N + 1,) as received.
+        num_elements: Number of targets.
+        number: Number of the batch, for messages.
+
+    Raises:
+        ShapeError: They are no integers, fall, or do not go from 0 to the number of targets; names the place.
+    """
+
+    def wrong(msg: str, *place: int) -> ShapeError:
+        return fault(ShapeError, msg, "offsets", *place, batch=number)
+
+    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or not offsets.size:
+        raise wrong(f"offsets are integers (N + 1,), got {offsets.dtype.name} of shape {list(offsets.shape)}")
+    falls = offsets[1:] < offsets[:-1]
+    if falls.any():
+        place = int(falls.argmax()) + 1
+        raise wrong(f"offsets never fall, and {offsets[place]} follows {offsets[place - 1]}", place)
+    if offsets[0] != 0:
+        raise wrong(f"offsets begin with 0, got {offsets[0]}", 0)
+    if offsets[-1] != num_elements:
+        msg = f"offsets end with the number of targets, {num_elements}, got {offsets[-1]}"
+        raise wrong(msg, offsets.size - 1)
+    return np.ascontiguousarray(offsets, np.int64)
+
+
 def check_offsets(part: str, values: Column | None, targets: Column | None, number: int) -> None:
     """Check that the lists of a part and of the targets of a batch have the same lengths.
 

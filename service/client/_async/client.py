@@ -10,7 +10,7 @@ from service.client._async.connection import AsyncConnection
 from service.client._async.runs import AsyncRunClient
 from service.client._async.streams import AsyncLossStream, stream_results
 from service.client.batches import SentBatch
-from service.client.calls import ConfigFields, ConfigLike, Converter, Structure
+from service.client.calls import ConfigFields, ConfigLike, Converter, Structure, WithinLike
 from service.client.concurrency import AsyncBatches
 from service.client.errors import ConnectionFailedError
 from service.client.grouping import Progress
@@ -22,6 +22,7 @@ from service.schema.config import LossConfig
 from service.schema.replies.runs import DamagedRun, Run
 from service.schema.request import DEFAULT_OUTPUTS, OnInvalid
 from service.schema.result import LossResult, Totals
+from service.schema.structure import Task
 
 
 class AsyncLossClient(AsyncConnection):
@@ -77,10 +78,12 @@ class AsyncLossClient(AsyncConnection):
             outputs: Names of the scores to return for each example: `service.schema.request.OUTPUTS`.
             top_k: Number of hardest examples to return.
             on_invalid: `error`, or `exclude` to leave rows with an invalid logit or target out of every sum.
-            offsets: (N + 1,) integers, the first element of each example; of the layout `ragged` only.
+            offsets: (N + 1,) integers, the first element of each example; of the layout `ragged` only. Without them
+                logits and targets are one array, tensor or list of elements for each example.
             reduce: Send the log-odds of the elements, and the other statistics that the outputs need, in place of the
                 logits: 4 to 17 bytes an element. torch computes them in this thread, on the device of the logits.
-            structure: `layout`, `divisor`, `within`, `elements`, `top_regions`; see `service.client.Structure`.
+            structure: `layout`, `divisor`, `within`, `elements`, `top_regions`, `num_classes`; see
+                `service.client.Structure`.
 
         Raises:
             InvalidRequestError: The batch or an option is invalid. The class is that of the fault; the message names
@@ -218,20 +221,27 @@ class AsyncLossClient(AsyncConnection):
         class_names: Sequence[str] | None = None,
         display: Mapping[str, object] | None = None,
         store_logits: bool = True,
+        task: Task = "classification",
+        within: WithinLike = "mean",
     ) -> AsyncRunClient:
         """Create a run. If it exists with the same description, nothing changes.
 
         Args:
             name: 1 to 100 of `A-Z a-z 0-9 . _ -`, not beginning with a dot.
             config: Configuration of the loss. Default: all defaults.
-            class_names: One name per class.
+            class_names: One name per class; of the task `multi_label` one per label.
             display: JSON values that a page or tool stores with the run.
             store_logits: Store the logits. Label errors and calibration need them.
+            task: `classification`; `multi_label` for several labels of each example; `tokens` or `masks` for a class of
+                each token or pixel.
+            within: How the loss of an example is made of those of its labels, tokens or pixels: `mean`, `sum`, `max`,
+                or `{"top_share": q}`.
 
         Raises:
             RunConflictError: The run exists with another description.
         """
-        await self.send(put_run_call(name, config, class_names, display, store_logits=store_logits))
+        call = put_run_call(name, config, class_names, display, store_logits=store_logits, task=task, within=within)
+        await self.send(call)
         return AsyncRunClient(self, name)
 
     def run(self, name: str) -> AsyncRunClient:

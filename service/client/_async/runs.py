@@ -8,7 +8,7 @@ from typing import Any
 
 from service.client import run_calls
 from service.client._async.connection import AsyncConnection
-from service.client.batches import SentBatch, has_text_labels, sent_batch
+from service.client.batches import SentBatch, has_class_numbers
 from service.client.calls import as_batch
 from service.client.run_calls import QueryValue
 from service.schema.replies.comparison import Comparison
@@ -79,6 +79,8 @@ class AsyncRunClient:
         on_invalid: OnInvalid = "error",
         replace: bool = False,
         reduce: bool = False,
+        offsets: Any = None,
+        num_classes: int | None = None,
     ) -> LossResult:
         """Store a batch of an epoch. Returns after the service has written it to disk.
 
@@ -87,8 +89,9 @@ class AsyncRunClient:
         Args:
             epoch: Number of the epoch, >= 0.
             batch: Name of the batch, unique in the epoch.
-            logits: As for `LossClient.loss`.
-            targets: As for `LossClient.loss`, and class names if the run has them.
+            logits: As for `LossClient.loss`, in the layout of the run's task: `rows` for `classification` and
+                `multi_label`, `ragged` for `tokens`, `dense` for `masks`.
+            targets: As for `LossClient.loss`, and class names if the run has them. Several labels are 0 or 1 each.
             ids: One string or integer per example. An example has the same id in every epoch and run.
             attributes: One value per example under each name, e.g. `{"text": [...], "annotator": [...]}`: strings,
                 numbers, booleans or None; dates and other objects become text. They are shown, can be filtered by, and
@@ -98,8 +101,11 @@ class AsyncRunClient:
             on_invalid: `error`, or `exclude` to leave out rows with an invalid logit or target.
             replace: Replace a batch of this name that has other content, e.g. after training was resumed.
             reduce: Send statistics in place of the logits, as `LossClient.loss` does: 17 to 20 bytes an example. The
-                run has no logits of the batch then, so for its epoch there are no label errors and no calibration. Of
-                binary labels the log-odds are sent, from which the service has the logits.
+                run has no logits of the batch then, so for its epoch there are no label errors and no calibration. In
+                sigmoid mode the log-odds are sent, from which the service has the logits.
+            offsets: As for `LossClient.loss`, of the task `tokens`.
+            num_classes: Number of classes, for statistics in place of logits in softmax mode, if the run does not know
+                it from its `class_names`, weights or earlier batches.
 
         Returns:
             The losses of the batch.
@@ -109,13 +115,11 @@ class AsyncRunClient:
             InvalidTargetError: A label is neither a class nor the name of one.
             BatchConflictError: The epoch has a batch of this name with other content, and `replace` is false.
         """
-        data = as_batch(logits, targets, ids)
+        data = as_batch(logits, targets, ids, offsets)
         if not isinstance(data, SentBatch):
-            # Asked for each batch: a run that was created anew may have other classes or another configuration.
-            run = await self.describe() if reduce or has_text_labels(data) else None
-            class_names = None if run is None else run["class_names"]
-            reducer = run_calls.run_reducer(run, on_invalid) if run is not None and reduce else None
-            data = sent_batch(data, class_names=class_names, on_invalid=on_invalid, reducer=reducer)
+            # Asked for each batch: a run that was created anew may have other classes or another task.
+            run = await self.describe() if reduce or not has_class_numbers(data) else None
+            data = run_calls.run_batch(data, run, on_invalid, num_classes, reduce=reduce)
         call = run_calls.put_batch_call(
             self.name, epoch, batch, data, attributes, outputs, top_k, on_invalid, replace=replace
         )
