@@ -169,8 +169,8 @@ def test_attributes_are_scalars_and_dates_become_text(client: LossClient) -> Non
     run.push(0, "b", LOGITS[:2], TARGETS[:2], ["a", "b"], attributes=attributes)
     stored = {row["id"]: row["attributes"] for row in run.all_examples()}
     assert stored == {"a": {"n": 0, "day": "2026-01-02", "new": True}, "b": {"n": 1, "new": False}}
-    with pytest.raises(InvalidRequestError, match="attribute 'tags', row 1: a list"):
-        run.push(0, "c", LOGITS[:2], TARGETS[:2], ["c", "d"], attributes={"tags": ["x", ["y"]]})
+    with pytest.raises(InvalidRequestError, match="attribute 'tags', row 1: an object"):
+        run.push(0, "c", LOGITS[:2], TARGETS[:2], ["c", "d"], attributes={"tags": ["x", {"y": 1}]})
 
 
 def test_examples_are_paged_filtered_and_sorted(run: RunClient) -> None:
