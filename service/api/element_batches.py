@@ -20,12 +20,9 @@ from service.runs.ingest import RunBatch
 from service.runs.snapshot import Snapshot
 from service.schema.config import LossConfig
 from service.schema.faults import fault
-from service.schema.request import ELEMENT_OUTPUTS, LossRequest, RequestOptions
+from service.schema.request import ELEMENT_COUNT, ELEMENT_OUTPUTS, Batch, LossRequest, RequestOptions
 from service.schema.result import LossResult
 from service.schema.structure import LAYOUT_OF, Lists, Task
-
-# Outputs of elements from which the stored columns follow; the last one if the batch gives it.
-STORED_ELEMENTS = ("prediction", "log_odds", "loss", "normalized_margin")
 
 
 class ElementBatches:
@@ -82,18 +79,29 @@ class ElementBatches:
         return stored_element_rows(epoch, name, self._batches, self.result.batches, self._lists)
 
 
-def check_layout(snapshot: Snapshot, options: RequestOptions) -> None:
-    """Check the layout of a batch for a run.
+def check_layout(snapshot: Snapshot, options: RequestOptions, batches: Sequence[Batch]) -> None:
+    """Check the layout of the batches for a run.
+
+    Masks whose elements stand for several, which have no place, have the layout `ragged`.
 
     Raises:
         LayoutNotStoredError: It is not that of the run's task.
+        InvalidRequestError: Elements that stand for several, for another task than `masks`.
     """
     task = snapshot.description.task
     layout = LAYOUT_OF[task]
-    if options.layout == layout:
+    if any(ELEMENT_COUNT in (batch.statistics or {}) for batch in batches) and task != "masks":
+        msg = f"{ELEMENT_COUNT} is for runs of the task masks, run {snapshot.name} has the task {task}"
+        raise fault(InvalidRequestError, msg, ELEMENT_COUNT)
+    if options.layout == ("ragged" if _have_counts(batches) else layout):
         return
     msg = f"run {snapshot.name} has the task {task}, whose batches have the layout {layout}, not {options.layout}"
     raise fault(LayoutNotStoredError, msg, "layout")
+
+
+def _have_counts(batches: Sequence[Batch]) -> bool:
+    """True if the elements of all batches stand for several, so that they have no place in a mask."""
+    return bool(batches) and all(ELEMENT_COUNT in (batch.statistics or {}) for batch in batches)
 
 
 def requested(result: LossResult, options: RequestOptions) -> LossResult:
@@ -121,7 +129,8 @@ def _stored_options(config: LossConfig, options: RequestOptions, batches: Sequen
         )
 
     outputs = (*options.outputs, "num_valid", *filter(known, STORED_SCORES))
-    elements = (*options.elements, "prediction", "log_odds", "loss", *filter(known, ("normalized_margin",)))
+    predictions = () if _have_counts([batch.source for batch in batches]) else ("prediction",)
+    elements = (*options.elements, "log_odds", "loss", *predictions, *filter(known, ("normalized_margin",)))
     return options.model_copy(
         update={"outputs": tuple(dict.fromkeys(outputs)), "elements": tuple(dict.fromkeys(elements))}
     )

@@ -19,7 +19,7 @@ from service.formats.arrays import Body, are_sizes, array_view, overflows
 from service.formats.part_names import OFFSETS, TENSOR_PART_OF
 from service.schema.faults import fault
 from service.schema.json_values import JsonObject
-from service.schema.request import STATISTICS, Column
+from service.schema.request import STATISTIC_PARTS, Column
 
 MAX_NAME = 100
 INTEGERS = {f"{sign}INT{bits}": np.dtype(f"{sign}int{bits}".lower()) for sign in ("", "U") for bits in (8, 16, 32, 64)}
@@ -41,7 +41,7 @@ INPUT_DATATYPES = {
     "targets": tuple(DATATYPES),
     "ids": ("BYTES", *INTEGERS),
     OFFSETS: tuple(INTEGERS),
-    **dict.fromkeys(STATISTICS, (*FLOATS, *INTEGERS)),
+    **dict.fromkeys(STATISTIC_PARTS, (*FLOATS, *INTEGERS)),
 }
 UNSUPPORTED = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "classification")
 

@@ -14,9 +14,9 @@ from service.codecs.json_nested import NestedNumbers, read_nested
 from service.codecs.json_numbers import read_numbers
 from service.formats.arrays import Body
 from service.formats.part_names import LOGITS_NAMES, TARGET_NAMES
-from service.schema.request import STATISTICS
+from service.schema.request import STATISTIC_PARTS
 
-NAMES = (*LOGITS_NAMES, *TARGET_NAMES, *STATISTICS)
+NAMES = (*LOGITS_NAMES, *TARGET_NAMES, *STATISTIC_PARTS)
 ARRAYS = re.compile(rb'"(%s)"[ \t\n\r]*:[ \t\n\r]*\[' % "|".join(NAMES).encode())
 LOGITS, TARGETS = (frozenset(name.encode() for name in names) for names in (LOGITS_NAMES, TARGET_NAMES))
 DEEPER = re.compile(rb"\[[ \t\n\r]*\[[ \t\n\r]*\[")

@@ -27,9 +27,9 @@ from service.errors import DecodeError, ShapeError
 from service.formats.arrays import MAX_DIMENSIONS
 from service.formats.ragged import check_offsets
 from service.schema.faults import fault
-from service.schema.request import NO_LOGITS, STATISTICS, Column, RequestOptions
+from service.schema.request import NO_LOGITS, STATISTIC_PARTS, Column, RequestOptions
 
-NUMBER_PARTS = frozenset(("logits", *STATISTICS))
+NUMBER_PARTS = frozenset(("logits", *STATISTIC_PARTS))
 # Logits, targets, offsets and statistics; see `Batch`.
 Tensors: TypeAlias = tuple[Column, Column, Column | None, dict[str, Column] | None]
 

@@ -27,7 +27,7 @@ from service.schema.request import (
     ELEMENT_OUTPUTS,
     NO_LOGITS,
     OUTPUTS,
-    STATISTICS,
+    STATISTIC_PARTS,
     Batch,
     Column,
     LossRequest,
@@ -111,7 +111,7 @@ def decode_request(body: Body, header_length: int | None) -> InferRequest:
 
 
 def _batch(tensors: dict[str, Column], ids: list[str | int] | None) -> Batch:
-    statistics = {name: tensors[name] for name in STATISTICS if name in tensors}
+    statistics = {name: tensors[name] for name in STATISTIC_PARTS if name in tensors}
     logits, offsets = tensors.get("logits", NO_LOGITS), tensors.get(OFFSETS)
     return Batch(logits, tensors["targets"], ids, offsets=offsets, statistics=statistics or None)
 

@@ -29,7 +29,7 @@ from service.formats.safetensors import DTYPES as FILE_DTYPES
 from service.formats.safetensors import Header, parse_header, read_safetensors, write_safetensors
 from service.formats.strict_json import read_strict_json
 from service.schema.faults import fault
-from service.schema.request import NO_LOGITS, STATISTICS, Batch, Column, LossRequest, RequestOptions
+from service.schema.request import NO_LOGITS, STATISTIC_PARTS, Batch, Column, LossRequest, RequestOptions
 from service.schema.result import LossResult
 
 CACHED_HEADER_BYTES = 4096
@@ -225,7 +225,7 @@ def _batch(number: int, tensors: dict[str, Column], in_json: dict[str, Any]) -> 
             raise fault(InvalidIdsError, "an ids tensor is one-dimensional and of integers", "ids", batch=number)
         ids = ids.tolist()
     logits = _logits(parts["logits"], number) if "logits" in parts else NO_LOGITS
-    statistics = {name: _numbers(name, parts[name], number) for name in STATISTICS if name in parts}
+    statistics = {name: _numbers(name, parts[name], number) for name in STATISTIC_PARTS if name in parts}
     return Batch(logits, parts["targets"], ids, offsets=parts.get(OFFSETS), statistics=statistics or None)
 
 

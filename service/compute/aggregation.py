@@ -87,7 +87,9 @@ class Aggregation:
         self._needed = element_scores_for(outputs)
         self._values: dict[str, Array] = {}
 
-    def add(self, first: int, segments: Segments, scores: Scores, positive: Array | None) -> None:
+    def add(
+        self, first: int, segments: Segments, scores: Scores, positive: Array | None, counts: Array | None = None
+    ) -> None:
         """Add the elements of consecutive examples; those of one example may come in several calls.
 
         Args:
@@ -95,19 +97,22 @@ class Aggregation:
             segments: The elements of each.
             scores: Scores of the elements.
             positive: Bool of each element, or None if their number is not needed.
+            counts: (n,) float64, the number of elements that each stands for; None for 1 each.
         """
         counted = scores.state == COUNTED
         all_counted = bool(counted.all())
-        num_valid = segments.reduce(np.add, counted, 0.0)
+        num_valid = segments.reduce(np.add, counted if counts is None else counted * counts, 0.0)
         self._merge("num_valid", np.add, first, num_valid)
-        for name, ufunc, values in self._terms(scores, positive):
+        for name, ufunc, terms in self._terms(scores, positive):
+            values = terms * counts if counts is not None and ufunc is np.add else terms
             known = values if all_counted else np.where(counted, values, _IDENTITY[ufunc])
             self._merge(name, ufunc, first, segments.reduce(ufunc, known, _IDENTITY[ufunc]))
         if isinstance(self._within, TopShare):
             sizes = np.minimum(np.maximum(1, np.ceil(self._within.top_share * num_valid)), num_valid)
             self._add_largest(sizes.astype(np.int64), first, segments, scores)
         elif self._log_loss and self._within != "max":
-            self._merge("log_loss", np.logaddexp, first, segments.log_sum_exp(scores.log_loss))
+            log_loss = scores.log_loss if counts is None else scores.log_loss + np.log(counts)
+            self._merge("log_loss", np.logaddexp, first, segments.log_sum_exp(log_loss))
 
     def _terms(self, scores: Scores, positive: Array | None) -> Iterator[tuple[str, np.ufunc, Array]]:
         """Names of values of examples, the function that reduces those of their elements, and these."""

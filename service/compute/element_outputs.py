@@ -61,6 +61,8 @@ class ElementOutputs:
         for name in dict.fromkeys(names):
             array = self._arrays[name]
             if name == "contribution":
+                if self._elements.counts is not None:
+                    array = array * self._elements.counts.reshape(array.shape)
                 with np.errstate(over="ignore"):
                     array = (array / by_row[:, np.newaxis, np.newaxis]).astype(self._dtype)
             array[rows] = {"prediction": -1, "contribution": 0}.get(name, np.nan)

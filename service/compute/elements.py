@@ -35,6 +35,7 @@ class Elements:
         statistics: Scores of the elements that the client has reduced the logits to, in softmax mode, of the shape of
             the targets; the logits are the log-odds then, as if of one class. None with logits.
         num_classes: Number of classes of elements with statistics; None if unknown, or see the logits.
+        counts: float64 of the shape of the targets, the number of elements that each stands for; None for 1 each.
     """
 
     logits: Array
@@ -47,6 +48,7 @@ class Elements:
     layout: Layout = "rows"
     statistics: Mapping[str, Array] | None = None
     num_classes: int | None = None
+    counts: Array | None = None
 
     @cached_property
     def grid(self) -> tuple[int, int, int]:

@@ -21,13 +21,16 @@ def element_columns(
 
     Args:
         elements: The batch, with hard labels.
-        outputs: Outputs of the elements: `prediction`, `log_odds`, `loss`, and perhaps `normalized_margin`.
+        outputs: Outputs of the elements: `log_odds`, `loss`, `prediction` of elements without counts, and perhaps
+            `normalized_margin`.
         ignore_index: Target of elements that do not count.
         with_logits: True to add `element_logits`; without statistics only.
     """
     bounds = element_bounds(elements)
     targets = class_numbers(elements, ignore_index).reshape(-1)
-    predictions = outputs["prediction"].reshape(-1)
+    # Elements that stand for several have a prediction each, and none together.
+    none = np.full(len(targets), IGNORED)
+    predictions = outputs["prediction"].reshape(-1) if elements.counts is None else none
     log_odds = np.where(targets == IGNORED, 0, outputs["log_odds"].reshape(-1))
     # A score beyond the range of float32 becomes infinite.
     with np.errstate(over="ignore"):
@@ -37,7 +40,9 @@ def element_columns(
             "element_log_odds": Lists(log_odds.astype(np.float32), bounds),
         }
     lists |= _shapes(elements)
-    lists |= _units(elements, outputs, targets, bounds)
+    lists |= _units(elements, outputs, targets, predictions, bounds)
+    if elements.counts is not None:
+        lists["element_counts"] = Lists(elements.counts.reshape(-1), bounds)
     if with_logits:
         lists["element_logits"] = _logits(elements)
     return lists
@@ -64,9 +69,10 @@ def _shapes(elements: Elements) -> dict[str, Lists]:
     return {"shape": Lists(np.tile(np.array(axes, np.int64), number), np.arange(number + 1) * len(axes))}
 
 
-def _units(elements: Elements, outputs: Mapping[str, Array], targets: Array, bounds: Array) -> dict[str, Lists]:
+def _units(
+    elements: Elements, outputs: Mapping[str, Array], targets: Array, predictions: Array, bounds: Array
+) -> dict[str, Lists]:
     """The units: connected elements whose prediction differs from their target."""
-    predictions = outputs["prediction"].reshape(-1)
     # Excluded examples have no prediction.
     places = ((targets != IGNORED) & (predictions != targets) & (predictions >= 0)).nonzero()[0]
     example = np.searchsorted(bounds, places, "right") - 1

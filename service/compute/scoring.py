@@ -77,7 +77,8 @@ def score_batch(
         scores = _score(device, module, elements, part, targets, needed)
         invalid.append(InvalidExamples.of_part(elements, part, scores.state))
         positive = _classes(elements, targets) > 0 if count_positive else None
-        aggregation.add(part.first, part.segments, scores, positive)
+        counts = None if elements.counts is None else part.of(elements.counts, by_class=elements.sigmoid).reshape(-1)
+        aggregation.add(part.first, part.segments, scores, positive, counts)
         details.add(part, scores, targets)
 
     whole = isinstance(options.within, TopShare)

@@ -12,7 +12,11 @@ from service.errors import InvalidRequestError, NeedsLogitsError, ShapeError
 from service.loss.statistics_scores import follows
 from service.schema.config import LossConfig
 from service.schema.faults import fault
-from service.schema.request import ELEMENT_OUTPUTS, STATISTICS, Batch, Column, RequestOptions
+from service.schema.request import ELEMENT_COUNT, ELEMENT_OUTPUTS, STATISTIC_PARTS, Batch, Column, RequestOptions
+from service.schema.structure import TopShare
+
+# Sums of counts are exact in float64.
+MAX_COUNT = 2**31 - 1
 
 
 def checked_statistics(
@@ -28,7 +32,7 @@ def checked_statistics(
         num_classes: Number of classes; None if unknown.
 
     Raises:
-        InvalidRequestError: No `log_odds`, an unknown statistic, or logits as well.
+        InvalidRequestError: No `log_odds`, an unknown statistic, a count that is none, or logits as well.
         ShapeError: A statistic does not have the shape of the targets.
         NeedsLogitsError: An output, or the loss itself, does not follow from what was sent.
     """
@@ -39,13 +43,15 @@ def checked_statistics(
         msg = "statistics in place of logits need log_odds"
         raise fault(InvalidRequestError, msg, next(iter(statistics), "log_odds"), batch=number)
     for name, values in statistics.items():
-        if name not in STATISTICS:
+        if name not in STATISTIC_PARTS:
             raise fault(InvalidRequestError, f"unknown statistic {name[:100]!r}", name[:100], batch=number)
         if values.shape != batch.targets.shape:
             msg = f"{name} {list(values.shape)} does not have the shape of the targets {list(batch.targets.shape)}"
             raise fault(ShapeError, msg, name, batch=number)
         if values.dtype.kind not in "iuf" and values.dtype.name != "bfloat16":
             raise fault(InvalidRequestError, f"{name} is not numbers but {values.dtype.name}", name, batch=number)
+    if ELEMENT_COUNT in statistics:
+        _check_counts(options, number, statistics[ELEMENT_COUNT])
     if config.label_smoothing:
         msg = "with label_smoothing the loss does not follow from log_odds: send the logits"
         raise fault(NeedsLogitsError, msg, "log_odds", batch=number)
@@ -55,6 +61,29 @@ def checked_statistics(
     # Integers are log-odds as well; the logits of sigmoid mode are floats.
     log_odds = statistics["log_odds"]
     return {**statistics, "log_odds": log_odds.astype(np.float64) if log_odds.dtype.kind in "iu" else log_odds}
+
+
+def _check_counts(options: RequestOptions, number: int, counts: Column) -> None:
+    """Check the numbers of elements that elements stand for.
+
+    Raises:
+        InvalidRequestError: A number is no integer from 1 to MAX_COUNT, or the layout is not `ragged`.
+        NeedsLogitsError: The request asks for what depends on the single elements.
+    """
+    if options.layout != "ragged":
+        msg = f"{ELEMENT_COUNT} is for the layout ragged, and this request has the layout {options.layout}"
+        raise fault(InvalidRequestError, msg, ELEMENT_COUNT, batch=number)
+    numbers = counts.astype(np.float64)
+    bad = ~((numbers >= 1) & (numbers <= MAX_COUNT) & (numbers == np.floor(numbers)))
+    if bad.any():
+        place = int(bad.reshape(-1).argmax())
+        value = numbers.reshape(-1)[place].item()
+        msg = f"{ELEMENT_COUNT} {value:g} of element {place} of the batch is no integer from 1 to {MAX_COUNT}"
+        raise fault(InvalidRequestError, msg, ELEMENT_COUNT, batch=number)
+    if options.with_regions or isinstance(options.within, TopShare):
+        name = "regions" if options.with_regions else "within"
+        msg = f"{name} needs the single elements, and with {ELEMENT_COUNT} an element stands for many"
+        raise fault(NeedsLogitsError, msg, name)
 
 
 def _unavailable(
@@ -78,9 +107,12 @@ def with_statistics(config: LossConfig, number: int, elements: Elements, statist
     Raises:
         NeedsLogitsError: A soft label in sigmoid mode; names batch and element.
     """
+    shape = elements.targets.shape
+    counts = statistics.get(ELEMENT_COUNT)
+    elements = replace(elements, counts=None if counts is None else counts.astype(np.float64).reshape(shape))
     if not elements.sigmoid:
-        shape = elements.targets.shape
-        return replace(elements, statistics={name: values.reshape(shape) for name, values in statistics.items()})
+        scores = {name: values.reshape(shape) for name, values in statistics.items() if name != ELEMENT_COUNT}
+        return replace(elements, statistics=scores)
     log_odds, targets = elements.logits, elements.targets
     ignored = np.zeros(targets.shape, bool) if config.ignore_index is None else targets == config.ignore_index
     soft = ~ignored & (targets > 0) & (targets < 1)

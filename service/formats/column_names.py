@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from service.formats.part_names import TARGET_NAMES, NamesError, find_name, two_names
-from service.schema.request import STATISTICS
+from service.schema.request import STATISTIC_PARTS
 
 NUMBERED = re.compile(r"logits?[_.-]?(\d{1,9})")
 
@@ -21,7 +21,7 @@ class ResolvedColumns:
         targets: The column of targets.
         id: The column of ids, or None.
         attributes: Other columns to read.
-        statistics: Columns in place of the logits, named as in `service.schema.request.STATISTICS`.
+        statistics: Columns in place of the logits, named as in `service.schema.request.STATISTIC_PARTS`.
     """
 
     logits: tuple[str, ...]
@@ -61,7 +61,7 @@ def find_numbers(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]
     """
     known = set(names)
     if "log_odds" in known and "logits" not in known and not any(map(NUMBERED.fullmatch, names)):
-        return (), tuple(name for name in STATISTICS if name in known)
+        return (), tuple(name for name in STATISTIC_PARTS if name in known)
     return find_logits(names), ()
 
 

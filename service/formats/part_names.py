@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from service.schema.request import STATISTICS
+from service.schema.request import STATISTIC_PARTS
 
 LOGITS_NAMES = ("logits",)
 TARGET_NAMES = ("targets", "target", "labels", "label", "y")
@@ -14,11 +14,11 @@ PART_NAMES: Mapping[str, tuple[str, ...]] = {
     "logits": LOGITS_NAMES,
     "targets": TARGET_NAMES,
     "ids": ID_NAMES,
-    **{name: (name,) for name in STATISTICS},
+    **{name: (name,) for name in STATISTIC_PARTS},
 }
 # Like a part, of ragged examples that are not in lists.
 OFFSETS = "offsets"
-_STATISTICS = frozenset(STATISTICS)
+_STATISTICS = frozenset(STATISTIC_PARTS)
 PART_OF: Mapping[str, str] = {name: part for part, names in PART_NAMES.items() for name in names}
 TENSOR_PART_OF: Mapping[str, str] = {**PART_OF, OFFSETS: OFFSETS}
 

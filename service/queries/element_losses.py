@@ -139,6 +139,8 @@ class _Elements:
     Args:
         starts: (N,) first element of each example; every example has one at least.
         position: (E,) position in the example.
+        counts: (E,) number of elements that each stands for.
+        has_counts: (N,) True for examples whose elements stand for several, and have no predictions.
     """
 
     targets: Integers
@@ -146,6 +148,8 @@ class _Elements:
     log_odds: NDArray[np.float32]
     starts: Integers
     position: Integers
+    counts: Integers
+    has_counts: NDArray[np.bool_]
 
     @classmethod
     def of(cls, rows: pa.RecordBatch) -> _Elements:
@@ -153,12 +157,17 @@ class _Elements:
         ends = np.cumsum(sizes)
         starts = ends - sizes
         position = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(starts, sizes)
+        has_counts: NDArray[np.bool_] = rows["element_counts"].is_valid().to_numpy(zero_copy_only=False)
+        counts = np.ones(len(position), np.int64)
+        counts[np.repeat(has_counts, sizes)] = flat(rows, "element_counts")
         return cls(
             flat(rows, "targets").astype(np.int64),
             flat(rows, "predictions"),
             flat(rows, "element_log_odds"),
             starts,
             position,
+            counts,
+            has_counts,
         )
 
 
@@ -185,7 +194,8 @@ def _examples(
     if not len(rows):
         return pa.RecordBatch.from_pylist([], EXAMPLES)
     starts, num_valid = elements.starts, rows["num_valid"].to_numpy()
-    loss_sum, max_loss = np.add.reduceat(values.loss, starts), np.maximum.reduceat(values.loss, starts)
+    losses, max_loss = values.loss * elements.counts, np.maximum.reduceat(values.loss, starts)
+    loss_sum = np.add.reduceat(losses, starts)
     max_log = np.maximum.reduceat(values.log_loss, starts)
     wrong = (elements.targets >= 0) & (elements.targets != elements.predictions)
     if isinstance(within, TopShare):
@@ -199,13 +209,13 @@ def _examples(
         **{field.name: rows[field.name] for field in (*_ROW, *_SCORES)},
         "loss": loss,
         "log_loss": np.where(loss >= _TINY, np.log(np.maximum(loss, _TINY)), max_log),
-        "cross_entropy": np.add.reduceat(values.cross_entropy, starts) / num_valid,
+        "cross_entropy": np.add.reduceat(values.cross_entropy * elements.counts, starts) / num_valid,
         "p_t": p_t,
         "label_quality": rows["label_quality"].to_numpy(),
         "max_loss": max_loss,
         "loss_sum": loss_sum,
         "num_valid": rows["num_valid"],
-        "num_wrong": np.add.reduceat(wrong.astype(np.int32), starts),
+        "num_wrong": pa.array(np.add.reduceat(wrong.astype(np.int32), starts), mask=elements.has_counts),
         "num_units": lengths(rows, "unit_given"),
     }
     return _batch(columns, len(rows), EXAMPLES)

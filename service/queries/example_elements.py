@@ -50,8 +50,8 @@ def course_of(view: View, weighting: Weighting, identity: str) -> list[dict[str,
 
 
 def elements_of(row: pa.RecordBatch) -> ExampleElements | None:
-    """The elements of a stored row; None if there are more than MAX_ELEMENTS."""
-    if row["targets"].value_lengths()[0].as_py() > MAX_ELEMENTS:
+    """The elements of a stored row; None if there are more than MAX_ELEMENTS, or they stand for several."""
+    if row["element_counts"][0].is_valid or row["targets"].value_lengths()[0].as_py() > MAX_ELEMENTS:
         return None
     targets = row["targets"].flatten().to_numpy()
     ignored = targets < 0

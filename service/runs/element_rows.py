@@ -20,7 +20,7 @@ STORED_SCORES = (*SCORES, "label_quality")
 # Columns that the digest of a batch covers; the others follow from them, but for the scores of examples. Log-odds are
 # not exactly the same if the same logits come in another dtype.
 _WITH_LOGITS = ("shape", "targets", "element_logits")
-_WITHOUT_LOGITS = ("shape", "targets", "predictions", "element_log_odds")
+_WITHOUT_LOGITS = ("shape", "targets", "predictions", "element_log_odds", "element_counts")
 
 
 def stored_element_rows(
@@ -64,8 +64,9 @@ def _rows(
         **{column: _list_array(column, values) for column, values in lists.items()},
         "attributes": pa.nulls(number, pa.string()) if batch.attributes is None else batch.attributes,
     }
-    if "element_logits" not in arrays:
-        arrays["element_logits"] = pa.nulls(number, ELEMENT_SCHEMA.field("element_logits").type)
+    for column in ("element_counts", "element_logits"):
+        if column not in arrays:
+            arrays[column] = pa.nulls(number, ELEMENT_SCHEMA.field(column).type)
     return pa.table(arrays, schema=ELEMENT_SCHEMA).filter(pa.array(num_valid > 0))
 
 

@@ -26,8 +26,9 @@ SCHEMA = pa.schema(
 
 _INTEGERS, _FLOATS = pa.list_(pa.int32()), pa.list_(pa.float32())
 # An example with many elements, whose targets have the axes `shape`; -1 is an ignored target. The unit number n is the
-# elements `unit_elements[unit_offsets[n] : unit_offsets[n + 1]]` of the flat targets. The logits of an example of
-# tokens are (T, C), those of a mask (C, d1, ...), both flat.
+# elements `unit_elements[unit_offsets[n] : unit_offsets[n + 1]]` of the flat targets. The elements of a mask that was
+# sent as a histogram stand for `element_counts` elements each, and have no predictions (-1) and units. The logits of an
+# example of tokens are (T, C), those of a mask (C, d1, ...), both flat.
 ELEMENT_SCHEMA = pa.schema(
     [
         *_PLACE,
@@ -37,6 +38,7 @@ ELEMENT_SCHEMA = pa.schema(
         pa.field("targets", _INTEGERS, nullable=False),
         pa.field("predictions", _INTEGERS, nullable=False),
         pa.field("element_log_odds", _FLOATS, nullable=False),
+        pa.field("element_counts", _INTEGERS),
         pa.field("unit_offsets", _INTEGERS, nullable=False),
         pa.field("unit_elements", _INTEGERS, nullable=False),
         pa.field("unit_given", _INTEGERS, nullable=False),

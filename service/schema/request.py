@@ -35,6 +35,9 @@ OUTPUTS = (
 REGIONS = "regions"
 # Scores of each element that a batch may hold in place of its logits; the first is required.
 STATISTICS = ("log_odds", "prediction", "entropy", "logit_margin", "normalized_margin", "el2n")
+# Beside them, the number of elements that an element stands for: those of the same class with nearly the same log-odds.
+ELEMENT_COUNT = "element_count"
+STATISTIC_PARTS = (*STATISTICS, ELEMENT_COUNT)
 # Outputs that follow from the log-odds and one more statistic; the last one also from the number of classes.
 FROM_STATISTIC = {"normalized_margin": "logit_margin", "grad_norm": "el2n", "confidence_weighted_entropy": "entropy"}
 # Of each element; the others in OUTPUTS are numbers of an example.

@@ -377,3 +377,35 @@ def test_pages_in_other_formats_and_by_cursor(client: httpx.Client, kind: str) -
         assert b"label_quality" in reply.content
     finally:
         client.delete("/runs/paged")
+
+
+def test_a_mask_as_a_histogram_has_the_losses_of_its_elements(client: httpx.Client) -> None:
+    """Elements with the same log-odds may be sent as one with a count; they have no place, so there are no units."""
+    z, targets = np.array([-2.0, 0.5, 3.0, 3.0], np.float32), np.array([1, 0, 2, 1])
+    counts = np.array([3, 2, 1, 4])
+    whole = np.repeat(z, counts).reshape(1, 2, 5)
+    parts = {"targets": np.repeat(targets, counts).reshape(1, 2, 5), "log_odds": whole}
+    dense = Structured("dense", [Examples({**parts, "prediction": np.zeros((1, 2, 5), np.int64)}, ids=["m"])])
+    statistics = {"targets": targets, "log_odds": z, "element_count": counts}
+    thin = Structured("ragged", [Examples(statistics, np.array([0, 4]), ["m"])])
+    description = {"task": "masks", "config": {"alpha": [1.0, 2.0, 0.5]}}
+    for name, sent in (("whole", dense), ("thin", thin)):
+        assert client.put(f"/runs/{name}", json=description).status_code == 201
+        for number, (kind, body) in enumerate(bodies(sent)):
+            reply = put(client, f"/runs/{name}", body, kind)
+            assert reply.status_code == (200 if number else 201), (kind, reply.text)
+    try:
+        for gamma in (0, 2, 5):
+            (expected,), (found,) = rows(client, "/runs/whole", gamma=gamma), rows(client, "/runs/thin", gamma=gamma)
+            for name in ("loss", "cross_entropy", "p_t", "max_loss", "loss_sum", "num_valid", "label_quality"):
+                assert found[name] == pytest.approx(expected[name], rel=1e-6), name
+        assert (found["num_wrong"], found["num_units"]) == (None, 0)
+        detail = client.get("/runs/thin/examples/m").json()
+        assert (detail["elements"], detail["units"]) == (None, [])
+        body = {"layout": "ragged", "ids": ["x"], "targets": [[1]], "log_odds": [[1.0]], "element_count": [[2]]}
+        client.put("/runs/of-tokens", json={"task": "tokens"})
+        reply = client.put("/runs/of-tokens/epochs/0/batches/b", json={**body, "prediction": [[1]], "num_classes": 2})
+        assert "element_count is for runs of the task masks" in reply.json()["detail"]
+    finally:
+        for name in ("whole", "thin", "of-tokens"):
+            client.delete(f"/runs/{name}")

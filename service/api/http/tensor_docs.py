@@ -43,6 +43,7 @@ STATISTIC_MEANINGS = {
     "logit_margin": "the logit of the target minus the largest other one",
     "normalized_margin": "the same of the probabilities, as (p_t - p + 1) / 2; follows from logit_margin",
     "el2n": "the norm of probabilities minus one-hot label",
+    "element_count": "elements that this one stands for, of the same class and nearly the same log-odds; layout ragged",
 }
 
 

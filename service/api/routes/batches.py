@@ -141,7 +141,7 @@ def _compute_and_store(
         body, DecodeOptions(with_attributes=True, max_bytes=settings.max_body_bytes, max_rows=settings.max_examples)
     )
     options = negotiation.options(request.options)
-    check_layout(snapshot, options)
+    check_layout(snapshot, options, request.batches)
     config = snapshot.description.config
     if options.config is not None or options.config_id not in (None, config.config_id):
         raise fault(

@@ -52,7 +52,9 @@ class ScoredExample(TypedDict):
     max_loss: NotRequired[Annotated[float, Field(description="Largest loss of an element")]]
     loss_sum: NotRequired[Annotated[float, Field(description="Sum of the losses of the elements")]]
     num_valid: NotRequired[Annotated[Count, Field(description="Elements that count")]]
-    num_wrong: NotRequired[Annotated[Count, Field(description="Elements whose prediction is not their target")]]
+    num_wrong: NotRequired[
+        Annotated[Count | None, Field(description="Elements with another prediction than target; null if unknown")]
+    ]
     num_units: NotRequired[Annotated[Count, Field(description="Units: connected wrong elements")]]
 
 
@@ -125,7 +127,10 @@ class StructuredDetail(TypedDict):
     elements: NotRequired[
         Annotated[
             ExampleElements | None,
-            Field(description="Only with many elements; null with elements=false, or if there are more than 262144"),
+            Field(
+                description="Only with many elements; null with elements=false, if there are more than 262144, "
+                "or if each stands for several"
+            ),
         ]
     ]
     units: NotRequired[
