@@ -313,7 +313,7 @@ export interface ExampleDetail {
   max_loss?: number;
   loss_sum?: number;
   num_valid?: number;
-  num_wrong?: number;
+  num_wrong?: number | null;
   num_units?: number;
   elements?: ExampleElements | null;
   units?: ExampleUnit[];
@@ -367,7 +367,7 @@ export interface ExampleRow {
   max_loss?: number;
   loss_sum?: number;
   num_valid?: number;
-  num_wrong?: number;
+  num_wrong?: number | null;
   num_units?: number;
   attributes: Record<string, JsonValue>;
   verdict: "ok" | "wrong" | "unsure" | null;
@@ -637,7 +637,7 @@ export interface ScoredExample {
   max_loss?: number;
   loss_sum?: number;
   num_valid?: number;
-  num_wrong?: number;
+  num_wrong?: number | null;
   num_units?: number;
 }
 
