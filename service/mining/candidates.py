@@ -5,7 +5,7 @@ Of a mix, every prefix of the candidates has rows of each ranking by its share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -37,20 +37,20 @@ class CandidateTable:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Start a pass over the candidates, with the columns of `Candidates` and those of the order."""
-        sql = f"SELECT id, target, capped, {_ORDER} FROM {self._name} ORDER BY {_ORDER}"
+        sql = f"SELECT id, unit, counted_class, capped, {_ORDER} FROM {self._name} ORDER BY {_ORDER}"
         return self._view.batches(sql, rows=ROWS_AT_ONCE)
 
     def all_columns(self, chosen: pa.Table) -> pa.Table:
-        """The chosen candidates in their order: `rank` from 1, `id`, `batch`, `row`, `strategy`, `score`, `suggested`
-        and `suggested_p`.
+        """The chosen candidates in their order: `rank` from 1, `id`, `batch`, `row`, `unit`, `strategy`, `score`,
+        `suggested` and `suggested_p`.
 
         Args:
             chosen: Result of `select`.
         """
         self._view.cursor.register("chosen", chosen.select(["place", "position", "ranking"]))
         return self._view.table(
-            f"""SELECT row_number() OVER (ORDER BY chosen.place) AS rank, id, batch, row, strategy, score, suggested,
-            suggested_p FROM {self._name} JOIN chosen USING ({_ORDER}) ORDER BY rank"""
+            f"""SELECT row_number() OVER (ORDER BY chosen.place) AS rank, id, batch, row, unit, strategy, score,
+            suggested, suggested_p FROM {self._name} JOIN chosen USING ({_ORDER}) ORDER BY rank"""
         )
 
     def random_ids(self, chosen: pa.Table) -> pa.Array:
@@ -68,7 +68,12 @@ class CandidateTable:
 
 @contextmanager
 def candidate_table(
-    view: View, request: QueueRequest, weighting: Weighting, epoch: int, where: Condition, limit: int | None
+    view: View,
+    request: QueueRequest,
+    weighting: Weighting,
+    epoch: int,
+    where: Callable[[bool], Condition],
+    limit: int | None,
 ) -> Iterator[CandidateTable]:
     """Create the candidates of a request, and delete them at the end.
 
@@ -77,27 +82,32 @@ def candidate_table(
         request: Strategies, with their shares, and the capped attribute.
         weighting: Weighting of the losses.
         epoch: Epoch of the rows.
-        where: Condition on the rows.
+        where: Condition on the rows; its argument is True if they are units.
         limit: Number of first rows of each ranking; None for all.
 
     Raises:
         InvalidRequestError: The strategy needs logits and the run stores none.
     """
-    condition, parameters = where
     total = sum(request.parts.values())
-    parts = []
+    attribute = None if request.at_most is None else request.at_most.attribute
+    has_unit_cap = request.at_most is not None and attribute is None
+    parts, parameters = list[str](), list[object]()
     for number, (strategy, share) in enumerate(request.parts.items()):
-        rows = ranking(strategy, view, weighting, epoch, request).sql(condition, limit)
+        ranked = ranking(strategy, view, weighting, epoch, request)
+        condition, values = where(ranked.of_units)
+        parameters += values
         position = f"(place - 0.5) * {literal(float(total))} / {literal(float(share))}"
-        constants = f"{number} AS ranking, '{strategy}' AS strategy, NULL::VARCHAR AS capped"
-        parts.append(f"SELECT *, {position} AS position, {constants} FROM ({rows})")
+        # Without an attribute the cap is on the units of an example.
+        capped = "to_json(id)::VARCHAR" if ranked.of_units and has_unit_cap else "NULL::VARCHAR"
+        constants = f"{number} AS ranking, '{strategy}' AS strategy, {capped} AS capped"
+        parts.append(f"SELECT *, {position} AS position, {constants} FROM ({ranked.sql(condition, limit)})")
     try:
-        _create(view, RANKED, " UNION ALL ".join(parts), parameters * len(parts))
-        if request.at_most is None:
+        _create(view, RANKED, " UNION ALL ".join(parts), parameters)
+        if attribute is None:
             yield CandidateTable(view, RANKED)
         else:
             # A statement each, since the operators of one share the memory of queries.
-            _create(view, CAPPED, _capped_values(view, request.at_most.attribute))
+            _create(view, CAPPED, _capped_values(view, attribute))
             _create(
                 view, JOINED, f"SELECT c.* REPLACE (v.capped AS capped) FROM {RANKED} c LEFT JOIN {CAPPED} v USING (id)"
             )

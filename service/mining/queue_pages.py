@@ -12,19 +12,22 @@ from service.mining.queue_table import QueueTable
 from service.queries.view import View
 from service.runs.review_files import Verdicts
 from service.runs.store import RunStore
+from service.runs.units import WHOLE
 from service.schema.replies.queues import Queue, QueuePage
+from service.schema.structure import Task
 
 
-def queue_reply(queue: QueueTable, verdicts: Verdicts) -> Queue:
-    """A queue without its rows, with counts of the current verdicts."""
+def queue_reply(queue: QueueTable, verdicts: Verdicts, task: Task) -> Queue:
+    """A queue without its rows, with counts of the current verdicts, and of the rows by class or label."""
     some = queue.of_ids(pa.array([key.id for key in verdicts], pa.string()))
     reviewed = [verdicts[key] for key in some.unit_keys() if key in verdicts]
     counts = Counter(review["verdict"] for review in reviewed)
-    classes = queue.rows["target"].value_counts().to_pylist()
+    classes = queue.rows["unit" if task == "multi_label" else "target"].value_counts().to_pylist()
     return {
         **queue.head,
         "num_rows": queue.rows.num_rows,
-        "num_per_class": {str(label["values"]): label["counts"] for label in classes},
+        # A whole structured example has no one class.
+        "num_per_class": {str(row["values"]): row["counts"] for row in classes if row["values"] not in (None, WHOLE)},
         "num_reviewed": len(reviewed),
         "num_wrong": counts["wrong"],
         "num_ok": counts["ok"],
@@ -37,7 +40,7 @@ def queue_page(store: RunStore, view: View, queue: QueueTable, query: QueueFilte
     verdicts = store.reviews(view.snapshot).verdicts
     precisions = progress(store, view.snapshot, verdicts)["precision"]
     return {
-        **queue_reply(queue, verdicts),
+        **queue_reply(queue, verdicts, view.snapshot.description.task),
         "expected_yield": expected_yield(queue.expected_errors, precisions),
         **page(view, queue, verdicts, query),
     }

@@ -14,6 +14,7 @@ from service.mining.strategies import suggestions_over_epochs
 from service.queries.sql import literal
 from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
+from service.runs.units import WHOLE
 
 _CHOSEN = "chosen_rows"
 # JSON has no infinity; so a stored queue is the same as a new one.
@@ -30,7 +31,8 @@ _OVER_EPOCHS = """
 def queue_rows(
     view: View, request: QueueRequest, weighting: Weighting, epoch: int, chosen: pa.Table, total_loss: float
 ) -> pa.Table:
-    """The rows of the chosen candidates, with a column for each member except `control`.
+    """The rows of the chosen candidates of a run with one class an example, with a column for each member except
+    `control`.
 
     Args:
         view: The run.
@@ -67,5 +69,8 @@ def _reasons(rows: pa.Table, class_names: Sequence[str] | None) -> pa.ChunkedArr
 
 
 def with_control(rows: pa.Table, ids: pa.Array | Sequence[str]) -> pa.Table:
-    """The rows with the column `control`, true for those with one of the ids."""
-    return rows.append_column("control", pc.is_in(rows["id"], pa.array(ids, pa.string())))
+    """The rows with the column `control`, true for whole examples with one of the ids."""
+    is_control = pc.is_in(rows["id"], pa.array(ids, pa.string()))
+    if "unit" in rows.column_names:
+        is_control = pc.and_(is_control, pc.equal(rows["unit"], WHOLE))
+    return rows.append_column("control", is_control)

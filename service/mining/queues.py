@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
@@ -17,7 +17,10 @@ from service.mining.queue_rows import queue_rows, with_control
 from service.mining.queue_table import QueueTable
 from service.mining.requests import Only, QueueRequest
 from service.mining.selection import Rule, apportion, select
+from service.mining.structured_rows import structured_rows
+from service.mining.units import check_task, counted_class
 from service.queries.sql import Condition
+from service.queries.unit_names import UNIT_JSON
 from service.queries.view import View
 from service.queries.weighting import Weighting
 from service.runs.damage import damage
@@ -25,7 +28,7 @@ from service.runs.names import check_name
 from service.runs.run_classes import RunClasses
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
-from service.runs.units import UnitKey
+from service.runs.units import WHOLE, UnitKey
 from service.schema.faults import fault
 from service.schema.replies.queues import QueueHead, QueueSettings
 
@@ -50,7 +53,7 @@ def create_queue(
         InvalidRequestError: The quotas do not fit the run, or the strategy needs logits and the run stores none.
         QueueConflictError: A queue of this name was created from another request.
     """
-    request = request.by_number(RunClasses(view.snapshot))
+    request = _checked_request(view.snapshot, request)
     settings = _settings(request, weighting)
     if request.name is not None:
         stored = _stored(store, view.snapshot, request.name)
@@ -105,8 +108,8 @@ def queue(store: RunStore, snapshot: Snapshot, name: str) -> QueueTable:
     if stored is None:
         raise UnknownQueueError(f"run {snapshot.name} has no queue {name}")
     largest = max(pc.max(stored.rows[column]).as_py() or 0 for column in ("target", "prediction", "suggested"))
-    if snapshot.num_classes is not None and largest >= snapshot.num_classes:
-        msg = f"has class {largest}; the run has {snapshot.num_classes} classes"
+    if snapshot.num_classes is not None and largest >= (number := RunClasses(snapshot).number):
+        msg = f"has class {largest}; the run has {number} classes"
         raise damage(f"{snapshot.root}/{FOLDER}/{name}.json", msg)
     return stored
 
@@ -154,20 +157,28 @@ def rename_queue(store: RunStore, snapshot: Snapshot, name: str, new_name: str) 
 
 def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]) -> QueueTable:
     """The queue that `create_queue` would create; it has no name and is not stored."""
-    return _choose(view, request.by_number(RunClasses(view.snapshot)), weighting, reviewed)
+    return _choose(view, _checked_request(view.snapshot, request), weighting, reviewed)
+
+
+def _checked_request(snapshot: Snapshot, request: QueueRequest) -> QueueRequest:
+    """The request with numbers of classes, if it fits the task of the run."""
+    check_task(request, snapshot.description.task)
+    return request.by_number(snapshot)
 
 
 def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]) -> QueueTable:
     epoch = view.snapshot.epoch(request.epoch)
     totals = view.row(f"SELECT count(*) AS n, coalesce(sum(loss), 0.0) AS loss FROM {view.scored(weighting, epoch)}")
-    condition, parameters = _condition(view, request.only, weighting, request.first)
-    rule = _rule(view, request, weighting, epoch, (condition, parameters))
-    excluded = [key.id for key in reviewed] if request.leaves_out_reviewed else []
-    if excluded:
-        condition, parameters = f"{condition} AND id NOT IN (SELECT unnest(?::VARCHAR[]))", [*parameters, excluded]
-    where = (condition, parameters)
+    condition = _condition(view, request.only, weighting, request.first)
+    rule = _rule(view, request, weighting, epoch, condition)
+    excluded = list(reviewed) if request.leaves_out_reviewed else []
+
+    def where(of_units: bool) -> Condition:
+        return _without(condition, excluded, UNIT_JSON[view.snapshot.description.task] if of_units else None)
+
     # Random rows estimate the error rate of the run only if they are a random sample of all examples.
-    is_control = "random" in request.parts and not excluded and not request.has_row_rules
+    is_sample = not request.has_row_rules and all(key.unit != WHOLE for key in excluded)
+    is_control = "random" in request.parts and is_sample
     with candidate_table(view, request, weighting, epoch, where, rule.rows_of_a_ranking) as candidates:
         chosen = select(rule, candidates.batches)
         control = candidates.random_ids(chosen) if is_control else ()
@@ -183,8 +194,30 @@ def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: C
         "is_control": is_control,
         "warnings": [LABEL_BLIND] if "ambiguous" in request.parts else [],
     }
-    rows = queue_rows(view, request, weighting, epoch, rows, totals["loss"])
+    if view.is_structured:
+        rows = structured_rows(view, weighting, epoch, rows)
+    else:
+        rows = queue_rows(view, request, weighting, epoch, rows, totals["loss"])
     return QueueTable.of(head, with_control(rows, control))
+
+
+def _without(where: Condition, excluded: Sequence[UnitKey], unit: str | None) -> Condition:
+    """A condition without the rows of some keys.
+
+    Args:
+        where: The condition.
+        excluded: Keys of examples and units.
+        unit: Expression of the unit as JSON; None if the rows are whole examples.
+    """
+    condition, parameters = where
+    keys = [key for key in excluded if (key.unit == WHOLE) == (unit is None)]
+    if not keys:
+        return where
+    ids = [key.id for key in keys]
+    if unit is None:
+        return f"{condition} AND id NOT IN (SELECT unnest(?::VARCHAR[]))", [*parameters, ids]
+    lists = "SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[])"
+    return f"{condition} AND (id, {unit}) NOT IN ({lists})", [*parameters, ids, [key.unit for key in keys]]
 
 
 def _condition(view: View, only: Only | None, weighting: Weighting, first: int | None) -> Condition:
@@ -211,9 +244,13 @@ def _rule(view: View, request: QueueRequest, weighting: Weighting, epoch: int, w
     if quotas is None and not least:
         return Rule(request.budget, at_most=cap)
     condition, parameters = where
-    source = view.stored(epoch) if request.only is None else view.scored(weighting, epoch)
-    sql = f"SELECT target, count(*) AS n FROM {source} WHERE {condition} GROUP BY target ORDER BY target"
-    counts = {row["target"]: row["n"] for row in view.rows(sql, parameters)}
+    if view.is_structured:
+        source = view.units(weighting, epoch)
+    else:
+        source = view.stored(epoch) if request.only is None else view.scored(weighting, epoch)
+    label = counted_class(view.snapshot.description.task)
+    sql = f"SELECT {label} AS label, count(*) AS n FROM {source} WHERE {condition} GROUP BY label ORDER BY label"
+    counts = {row["label"]: row["n"] for row in view.rows(sql, parameters)}
     if isinstance(quotas, dict):
         unknown = [label for label in quotas if int(label) >= (view.snapshot.num_classes or 0)]
         if unknown:

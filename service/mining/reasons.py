@@ -11,23 +11,25 @@ from service.schema.replies.queues import QueueRow
 
 def reason(row: QueueRow, class_names: Sequence[str] | None) -> str:
     """The sentence for a row of a queue; without class names it calls the classes by their numbers."""
-    label, p_t = _name(row["target"], class_names), _percent(row["p_t"])
-    suggested = None if row["suggested"] is None else _name(row["suggested"], class_names)
+    label, p_t = class_text(row["target"], class_names), percent(row["p_t"])
+    suggested = None if row["suggested"] is None else class_text(row["suggested"], class_names)
     if suggested is None:
         model = f"the model agrees with {label} ({p_t})"
     elif "suggested_epochs" in row:
         epochs = f"{row['suggested_epochs']} of {row['num_epochs']} epochs"
         model = f"the model called it {suggested} in {epochs}, and gives {label} {p_t} now"
     else:
-        model = f"the model gives {label} {p_t} and {suggested} {_percent(row['suggested_p'])}"
+        model = f"the model gives {label} {p_t} and {suggested} {percent(row['suggested_p'])}"
     return f"{_BY_STRATEGY[row['strategy']](row)}: {model}."
 
 
-def _name(label: int | None, class_names: Sequence[str] | None) -> str:
+def class_text(label: int | None, class_names: Sequence[str] | None) -> str:
+    """The name of a class, or its number."""
     return f"class {label}" if class_names is None or label is None else class_names[label]
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """A share in percent, never rounded to 0 or 100 %."""
     percent = 100 * (share or 0.0)
     if 0 < percent < 0.01:
         return "under 0.01 %"
@@ -37,7 +39,7 @@ def _percent(share: float | None) -> str:
 
 
 def _loss(row: QueueRow) -> str:
-    return f"Loss {row['loss']:.4g}, {_percent(row['share'])} of the epoch's whole loss"
+    return f"Loss {row['loss']:.4g}, {percent(row['share'])} of the epoch's whole loss"
 
 
 def _margin(row: QueueRow) -> str:
@@ -47,13 +49,14 @@ def _margin(row: QueueRow) -> str:
     return f"The label's logit lies {abs(margin):.4g} {side} the best other one"
 
 
+# The strategy `label_quality` is for structured examples, whose reasons are in `unit_reasons`.
 _BY_STRATEGY: dict[Strategy, Callable[[QueueRow], str]] = {
     "top_loss": _loss,
     "top_share": _loss,
     "logit_margin": _margin,
     "semi_hard": lambda row: f"Right, by a margin of only {row['logit_margin']:.4g}",
     "area_under_margin": lambda row: f"Over the epochs the label's logit margin was {row['score']:.4g} on average",
-    "self_confidence": lambda row: f"The label has a probability of only {_percent(row['p_t'])}",
+    "self_confidence": lambda row: f"The label has a probability of only {percent(row['p_t'])}",
     "normalized_margin": lambda row: f"Normalised margin {row['normalized_margin']:.4g} (0 worst, 1 best)",
     "ambiguous": lambda row: f"The model is undecided, entropy {row['entropy']:.4g} nats",
     "suspected_errors": lambda row: "Confident learning counts the label as an error",

@@ -10,6 +10,7 @@ from service.errors import InvalidRequestError
 from service.queries.filters import MAX_ATTRIBUTES, Filter
 from service.queries.view import SCORE_NAMES
 from service.runs.run_classes import RunClasses
+from service.runs.snapshot import Snapshot
 from service.schema.faults import fault, validation_fault
 from service.schema.replies.fields import Strategy
 
@@ -22,20 +23,23 @@ Bound = Annotated[float, Field(allow_inf_nan=False)] | None
 
 
 class AtMost(BaseModel):
-    """Cap on the rows of a queue with the same value of an attribute, such as an annotator or a group of duplicates."""
+    """Cap on the rows of a queue with the same value of an attribute, such as an annotator or a group of duplicates.
+
+    Without an attribute it is a cap on the units of an example.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    attribute: AttributeName
+    attribute: AttributeName | None = None
     count: Annotated[int, Field(ge=1)]
 
 
 class Only(BaseModel):
-    """Conditions on the examples of a queue; all of them must hold.
+    """Conditions on the rows of a queue, examples or units; all of them must hold.
 
     Args:
-        target: Required target class, by number or name.
-        prediction: Required predicted class, by number or name.
+        target: Required target class, by number or name; of a label of a `multi_label` run 0 or 1.
+        prediction: Required predicted class, likewise.
         correct: True for rows whose prediction is the target, False for the others.
         ids: Ids of the examples; null for all.
         attributes: Required text by attribute, compared with the attributes that were sent last for the example.
@@ -93,11 +97,14 @@ class QueueRequest(BaseModel):
         mix: Share of each strategy in a mix.
         budget: Maximum number of rows.
         per_class: `equal`, `proportional` (to the counts of the classes), or a number of rows for each class, by its
-            number or name.
+            number or name. The classes of a `multi_label` run are its labels.
         min_per_class: Minimum number of rows of each class, as far as it has them.
-        at_most: Cap on rows with the same value of an attribute.
-        only: Conditions on the examples.
-        exclude_reviewed: True to leave out examples with a verdict; default: true, but false for `random`, since a
+        at_most: Cap on rows with the same value of an attribute, or without `attribute` on the units of an example.
+        only: Conditions on the rows.
+        units: In a run of structured examples: true for rows that are wrong labels, spans or regions, false for whole
+            examples; default: units for `top_loss`, `self_confidence` and `suspected_errors`, which alone can have
+            them. Rows of `random` are always whole examples.
+        exclude_reviewed: True to leave out rows with a verdict; default: true, but false for `random`, since a
             control sample must be drawn from all examples.
         seed: Seed of `random`.
         epoch: Epoch of the scores; default: the last one.
@@ -126,6 +133,7 @@ class QueueRequest(BaseModel):
     min_per_class: Annotated[int, Field(ge=0)] = 0
     at_most: AtMost | None = None
     only: Only | None = None
+    units: bool | None = None
     exclude_reviewed: bool | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     epoch: Annotated[int, Field(ge=0)] | None = None
@@ -146,8 +154,8 @@ class QueueRequest(BaseModel):
                 raise ValueError("min_per_class cannot be combined with a number of rows for each class in per_class")
         return self
 
-    def by_number(self, classes: RunClasses) -> QueueRequest:
-        """The request with the numbers of its classes in place of their names.
+    def by_number(self, snapshot: Snapshot) -> QueueRequest:
+        """The request with the numbers of the classes of a run in place of their names.
 
         Raises:
             InvalidRequestError: The run has no class of a name, or `per_class` has a class twice.
@@ -155,15 +163,15 @@ class QueueRequest(BaseModel):
         changed: dict[str, object] = {}
         if self.only is not None:
             numbers = {
-                name: _class_number(classes, label, "only", name)
+                name: _class_number(RunClasses(snapshot), label, "only", name)
                 for name in ("target", "prediction")
                 if (label := getattr(self.only, name)) is not None
             }
             changed["only"] = self.only.model_copy(update=numbers)
         if isinstance(self.per_class, dict):
-            quotas: dict[str, int] = {}
+            quotas, labels = dict[str, int](), RunClasses(snapshot, labels=True)
             for label, rows in self.per_class.items():
-                number = str(_class_number(classes, label, "per_class", label))
+                number = str(_class_number(labels, label, "per_class", label))
                 if number in quotas:
                     raise fault(InvalidRequestError, f"per_class has class {number} twice", "per_class", label)
                 quotas[number] = rows
@@ -184,8 +192,9 @@ class QueueRequest(BaseModel):
 
     @property
     def has_row_rules(self) -> bool:
-        """True if the request has quotas, a cap or conditions in addition to the strategy."""
-        return bool(self.per_class or self.min_per_class or self.at_most or self.only)
+        """True if the request has quotas, conditions or a cap on whole examples in addition to the strategy."""
+        has_cap = self.at_most is not None and self.at_most.attribute is not None
+        return bool(self.per_class or self.min_per_class or has_cap or self.only)
 
     @classmethod
     def parse(cls, value: object) -> QueueRequest:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.errors import InvalidRequestError, UnknownExampleError
+from service.mining.review_units import NamedUnit, check_units, unit_of_run
 from service.queries.view import View
 from service.runs.run_classes import RunClasses
 from service.runs.store import RunStore
 from service.schema.faults import fault, validation_fault
-from service.schema.replies.fields import Verdict
+from service.schema.replies.fields import Count, Verdict
 from service.schema.replies.reviews import MAX_REVIEWS, Review
 
 
@@ -21,8 +23,11 @@ class ReviewRequest(BaseModel):
 
     Args:
         id: Id of the example; an integer stands for its decimal text.
+        unit: Part of a structured example: a label of a `multi_label` run by number or name, a span `[start, stop)` of
+            tokens, or the number of a region of a mask; null for the whole example.
         verdict: `ok`, `wrong`, `unsure`; null withdraws the previous verdict.
-        label: The right class, by number or name, if the reviewer knows it.
+        label: The right class, by number or name, if the reviewer knows it. Of a label of a `multi_label` run 0 or 1;
+            for `wrong` the default is the opposite of its target.
         reviewer: Name of the reviewer.
         queue: Queue that the reviewer worked through.
         comment: Any further text.
@@ -31,6 +36,7 @@ class ReviewRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     id: Annotated[str | int, Field(union_mode="left_to_right")]
+    unit: Annotated[int, Field(ge=0)] | str | Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
     verdict: Verdict | None
     label: Annotated[int, Field(ge=0)] | str | None = None
     reviewer: Annotated[str, Field(max_length=200)] | None = None
@@ -50,49 +56,86 @@ def add_reviews(store: RunStore, view: View, value: object) -> int:
         value: Decoded JSON: a list of `ReviewRequest`.
 
     Raises:
-        InvalidRequestError: An item is not a review, or its label is not a class of the run.
+        InvalidRequestError: An item is not a review, its label is not a class of the run, or its example does not have
+            its unit.
         UnknownExampleError: The run does not have an example; the error names the first of these.
     """
     try:
         requests = _REQUESTS.validate_python(value)
     except ValidationError as err:
         raise validation_fault(InvalidRequestError, err) from err
-    ids = sorted({str(request.id) for request in requests})
-    sql = f"SELECT DISTINCT id FROM {view.every_row()} WHERE id IN (SELECT unnest(?::VARCHAR[]))"
-    stored_ids = {row["id"] for row in view.rows(sql, [ids])}
-    now = datetime.now(UTC).isoformat()
-    reviews, classes = list[Review](), RunClasses(view.snapshot)
-    for number, request in enumerate(requests):
-        identity = str(request.id)
-        if identity not in stored_ids:
-            msg = f"run {view.snapshot.name} has no example {identity[:100]!r}"
-            raise fault(UnknownExampleError, msg, number, "id")
-        reviews.append(
-            {
-                "id": identity,
-                "verdict": request.verdict,
-                "label": _label(classes, view.snapshot.num_classes or 0, number, request.label),
-                "reviewer": request.reviewer,
-                "queue": request.queue,
-                "comment": request.comment,
-                "at": now,
-            }
-        )
+    epochs = _last_epochs(view, requests)
+    units = list(_named_units(view, requests))
+    # The target of each reviewed label; the keys are the numbers of the reviews with a unit.
+    targets = check_units(store, view, units, epochs) if units else {}
+    by_number = {unit.number: unit.unit for unit in units}
+    now, classes = datetime.now(UTC).isoformat(), RunClasses(view.snapshot)
+    reviews = [
+        _review(request, _label(classes, number, request, targets.get(number)), now)
+        for number, request in enumerate(requests)
+    ]
+    if view.is_structured:
+        reviews = [{**review, "unit": by_number.get(number)} for number, review in enumerate(reviews)]
     if reviews:
         store.add_reviews(view.snapshot, reviews)
     return len(reviews)
 
 
-def _label(classes: RunClasses, num_classes: int, number: int, label: int | str | None) -> int | None:
-    """The class of a label, which may be a class name."""
-    if label is None:
-        return None
+def _last_epochs(view: View, requests: Sequence[ReviewRequest]) -> dict[str, int]:
+    """Last epoch of each example that the requests name.
+
+    Raises:
+        UnknownExampleError: The run does not have an example.
+    """
+    ids = sorted({str(request.id) for request in requests})
+    sql = f"""SELECT id, max(epoch) AS epoch FROM {view.every_row()} WHERE id IN (SELECT unnest(?::VARCHAR[]))
+        GROUP BY id"""
+    epochs = {row["id"]: row["epoch"] for row in view.rows(sql, [ids])}
+    for number, request in enumerate(requests):
+        if str(request.id) not in epochs:
+            msg = f"run {view.snapshot.name} has no example {str(request.id)[:100]!r}"
+            raise fault(UnknownExampleError, msg, number, "id")
+    return epochs
+
+
+def _named_units(view: View, requests: Sequence[ReviewRequest]) -> Iterator[NamedUnit]:
+    for number, request in enumerate(requests):
+        if request.unit is not None:
+            unit = unit_of_run(view, number, request.unit)
+            yield NamedUnit(number, str(request.id), unit, request.queue)
+        elif request.label is not None and view.is_structured:
+            raise _label_fault(number, "a whole example of this run has no one class; name a unit")
+
+
+def _review(request: ReviewRequest, label: int | None, now: str) -> Review:
+    return {
+        "id": str(request.id),
+        "verdict": request.verdict,
+        "label": label,
+        "reviewer": request.reviewer,
+        "queue": request.queue,
+        "comment": request.comment,
+        "at": now,
+    }
+
+
+def _label(classes: RunClasses, number: int, request: ReviewRequest, target: int | None) -> int | None:
+    """The class of the label of a review, which may be a class name.
+
+    Args:
+        classes: Classes of the run.
+        number: Number of the review.
+        request: The review.
+        target: Target of a label of a multi_label run, 0 or 1, whose opposite is right if it is wrong; else None.
+    """
+    if request.label is None:
+        return 1 - target if target is not None and request.verdict == "wrong" else None
     try:
-        found = classes.find(label)
+        found = classes.find(request.label)
     except ValueError as err:
         raise _label_fault(number, str(err)) from err
-    if found >= num_classes:
-        raise _label_fault(number, f"class {found} is outside [0, {num_classes})")
+    if found >= classes.number:
+        raise _label_fault(number, f"class {found} is outside [0, {classes.number})")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Selection of the rows of a queue from ranked candidates: class quotas, caps on attributes, no example twice."""
+"""Selection of the rows of a queue from ranked candidates: class quotas, caps, no example or unit twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pyarrow as pa
 Candidates = Callable[[], Iterable[pa.RecordBatch]]
 """Each call starts another pass over the same candidates, best first, in at least one batch.
 
-The columns are `id`, `target`, `capped`, the value of the capped attribute as a JSON text, and others.
+The columns are `id`, `unit` (its number, null for a whole example), `counted_class` (the class that quotas count),
+`capped` (the value of the capped attribute as a JSON text), and others.
 """
 
 
@@ -63,7 +64,7 @@ class _Choice:
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
-        self._ids: set[str] = set()
+        self._keys: set[tuple[str, int | None]] = set()
         self._classes: Counter[int] = Counter()
         self._values: Counter[str] = Counter()
         self._parts: list[pa.Table] = []
@@ -80,24 +81,24 @@ class _Choice:
                 return
 
     def _chosen(self, batch: pa.RecordBatch, *, is_reserved: bool) -> Iterator[int]:
-        columns = (batch[name].to_pylist() for name in ("id", "target", "capped"))
-        for index, (identity, label, text) in enumerate(zip(*columns, strict=True)):
-            if len(self._ids) == self._rule.budget:
+        columns = (batch[name].to_pylist() for name in ("id", "unit", "counted_class", "capped"))
+        for index, (identity, unit, label, text) in enumerate(zip(*columns, strict=True)):
+            if len(self._keys) == self._rule.budget:
                 return
             if is_reserved and self._classes[label] >= self._rule.reserved.get(label, 0):
                 continue
-            value = _capped_value(text)
+            key, value = (identity, unit), _capped_value(text)
             is_full = value is not None and self._values[value] >= (self._rule.at_most or 0)
-            if identity in self._ids or is_full:
+            if key in self._keys or is_full:
                 continue
-            self._ids.add(identity)
+            self._keys.add(key)
             self._classes[label] += 1
             if value is not None:
                 self._values[value] += 1
             yield index
 
     def _is_done(self, *, is_reserved: bool) -> bool:
-        is_full = len(self._ids) == self._rule.budget
+        is_full = len(self._keys) == self._rule.budget
         unmet = (number > self._classes[label] for label, number in self._rule.reserved.items())
         return is_full or (is_reserved and not any(unmet))
 

@@ -1,12 +1,13 @@
 """The strategies of queues: the rows of each, their order, and the suggested class of each row.
 
-Every order ends with id, batch and row, so it is total and reproducible.
+Rows are examples, or units of structured examples; the queries of both have the same columns. Every order ends with id,
+batch, row and unit, so it is total and reproducible.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ from service.diagnostics.label_errors import confident_learning, suspected
 from service.diagnostics.rows import chunks_of, placed_chunks
 from service.errors import InvalidRequestError
 from service.mining.requests import QueueRequest
+from service.mining.unit_suspects import unit_suspects
+from service.mining.units import counted_class, ranks_units
 from service.queries.sql import literal, quoted
 from service.queries.view import View
 from service.queries.weighting import Weighting
@@ -38,6 +41,8 @@ class Ranking:
         where: Condition on the rows.
         suggested: Expression of the class that the model suggests, null if it agrees with the target.
         suggested_p: Expression of the probability of the suggested class.
+        of_units: True if the rows are units.
+        counted_class: Expression of the class that quotas count.
     """
 
     source: str
@@ -46,6 +51,8 @@ class Ranking:
     where: str = "true"
     suggested: str = SUGGESTED
     suggested_p: str = SUGGESTED_P
+    of_units: bool = False
+    counted_class: str = "target"
 
     def sql(self, condition: str, limit: int | None) -> str:
         """A query of the candidates that meet a further condition, with their `place` in the ranking, from 1.
@@ -55,11 +62,48 @@ class Ranking:
             limit: Number of candidates; None for all.
         """
         first = "" if limit is None else f"LIMIT {literal(limit)}"
+        unit, last = ("unit", ", unit") if self.of_units else ("NULL::INTEGER", "")
         # Without an order of its own the window numbers the rows as they come; it would hold all of them otherwise.
         return f"""SELECT *, row_number() OVER () AS place FROM (
-            SELECT id, batch, row, target, ({self.score})::DOUBLE AS score, {self.suggested} AS suggested,
+            SELECT id, batch, row, {unit} AS unit, {self.counted_class} AS counted_class,
+            ({self.score})::DOUBLE AS score, {self.suggested} AS suggested,
             ({self.suggested_p})::DOUBLE AS suggested_p FROM {self.source} WHERE {self.where} AND {condition}
-            ORDER BY {self.order}, id, batch, row {first})"""
+            ORDER BY {self.order}, id, batch, row{last} {first})"""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that a strategy ranks.
+
+    Args:
+        view: The run.
+        weighting: Weighting of the losses.
+        epoch: Epoch of the rows.
+        request: Parameters of the strategies.
+        of_units: True for the units of structured examples, False for examples.
+    """
+
+    view: View
+    weighting: Weighting
+    epoch: int
+    request: QueueRequest
+    of_units: bool
+
+    @property
+    def sql(self) -> str:
+        """Subquery of the rows and their scores."""
+        if self.of_units:
+            return self.view.units(self.weighting, self.epoch)
+        return self.view.scored(self.weighting, self.epoch)
+
+    @property
+    def p_t(self) -> str:
+        """Expression of the probability of the target; of a unit the smallest of its elements, and not their mean."""
+        return "1 / (1 + exp(-log_odds::DOUBLE))" if self.of_units else "p_t"
+
+    def known(self, score: str) -> str:
+        """Condition that a score is known: some statistics of structured examples give no margins and no entropy."""
+        return f"NOT isnan({score})" if self.view.is_structured else "true"
 
 
 def ranking(strategy: Strategy, view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
@@ -68,23 +112,29 @@ def ranking(strategy: Strategy, view: View, weighting: Weighting, epoch: int, re
     Raises:
         InvalidRequestError: The strategy is `suspected_errors`, but the run stores no logits.
     """
-    return _STRATEGIES[strategy](view, weighting, epoch, request)
+    task = view.snapshot.description.task
+    of_units = ranks_units(strategy, request, task)
+    ranked = _STRATEGIES[strategy](Rows(view, weighting, epoch, request, of_units))
+    if not of_units:
+        return ranked
+    return replace(ranked, suggested_p="suggested_p", of_units=True, counted_class=counted_class(task))
 
 
-def _top_loss(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    return Ranking(view.scored(weighting, epoch), "loss", "log_loss DESC")
+def _top_loss(rows: Rows) -> Ranking:
+    return Ranking(rows.sql, "loss", "log_loss DESC")
 
 
-def _lowest(score: str) -> Callable[[View, Weighting, int, QueueRequest], Ranking]:
-    def lowest(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-        return Ranking(view.scored(weighting, epoch), score, f"{'log_odds' if score == 'p_t' else score} ASC")
-
-    return lowest
+def _lowest(score: str) -> Callable[[Rows], Ranking]:
+    return lambda rows: Ranking(rows.sql, score, f"{score} ASC", rows.known(score))
 
 
-def _area_under_margin(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    source = f"({view.scored(weighting, epoch)} JOIN {area_under_margin(view, request.first)} USING (id))"
-    return Ranking(source, "area_under_margin", "area_under_margin ASC")
+def _self_confidence(rows: Rows) -> Ranking:
+    return Ranking(rows.sql, rows.p_t, "log_odds ASC")
+
+
+def _area_under_margin(rows: Rows) -> Ranking:
+    source = f"({rows.sql} JOIN {area_under_margin(rows.view, rows.request.first)} USING (id))"
+    return Ranking(source, "area_under_margin", "area_under_margin ASC", rows.known("area_under_margin"))
 
 
 def suggestions_over_epochs(view: View, ids: str, first: int | None) -> str:
@@ -111,36 +161,43 @@ def suggestions_over_epochs(view: View, ids: str, first: int | None) -> str:
     )
 
 
-def _ambiguous(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    return Ranking(view.scored(weighting, epoch), "entropy", "entropy DESC")
+def _ambiguous(rows: Rows) -> Ranking:
+    return Ranking(rows.sql, "entropy", "entropy DESC", rows.known("entropy"))
 
 
-def _semi_hard(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
-    where = f"logit_margin > 0 AND logit_margin <= {literal(request.margin)}"
-    return Ranking(view.scored(weighting, epoch), "logit_margin", "logit_margin ASC", where)
+def _semi_hard(rows: Rows) -> Ranking:
+    # NaN, an unknown margin, is larger than any number.
+    where = f"logit_margin > 0 AND logit_margin <= {literal(rows.request.margin)}"
+    return Ranking(rows.sql, "logit_margin", "logit_margin ASC", where)
 
 
-def _top_share(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
+def _top_share(rows: Rows) -> Ranking:
     # The total is summed in the same order; otherwise its last digits would differ from query to query.
     ordered = "ORDER BY log_loss DESC, id, batch, row ROWS BETWEEN UNBOUNDED PRECEDING AND"
     running = f"""(SELECT *, sum(loss) OVER ({ordered} UNBOUNDED FOLLOWING) AS all_loss,
-        coalesce(sum(loss) OVER ({ordered} 1 PRECEDING), 0) AS before FROM {view.scored(weighting, epoch)})"""
-    return Ranking(running, "loss", "log_loss DESC", f"before < {literal(request.share)} * all_loss")
+        coalesce(sum(loss) OVER ({ordered} 1 PRECEDING), 0) AS before FROM {rows.sql})"""
+    return Ranking(running, "loss", "log_loss DESC", f"before < {literal(rows.request.share)} * all_loss")
 
 
-def _random(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
+def _random(rows: Rows) -> Ranking:
     # By a digest, a seed draws the same rows even after further rows were stored.
-    drawn = f"md5({quoted(str(request.seed))} || ':' || id)"
-    return Ranking(f"(SELECT *, {drawn} AS drawn FROM {view.scored(weighting, epoch)})", "0.0", "drawn ASC")
+    drawn = f"md5({quoted(str(rows.request.seed))} || ':' || id)"
+    return Ranking(f"(SELECT *, {drawn} AS drawn FROM {rows.sql})", "0.0", "drawn ASC")
 
 
-def _suspected_errors(view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
+def _suspected_errors(rows: Rows) -> Ranking:
+    view, epoch = rows.view, rows.epoch
+    name = f"suspects_{epoch}"
+    if view.is_structured:
+        view.cursor.register(name, unit_suspects(view, epoch))
+        suspects = name if rows.of_units else f"(SELECT DISTINCT batch, row FROM {name})"
+        keys = "batch, row, unit" if rows.of_units else "batch, row"
+        return Ranking(f"({rows.sql} JOIN {suspects} USING ({keys}))", rows.p_t, "log_odds ASC")
     if not view.snapshot.has_logits(epoch):
         msg = "suspected_errors needs the probabilities of all classes; the logits of this epoch are not stored"
         raise InvalidRequestError(msg)
-    name = f"suspects_{epoch}"
     view.cursor.register(name, _suspects(view, epoch))
-    source = f"({view.scored(weighting, epoch)} JOIN {name} USING (batch, row))"
+    source = f"({rows.sql} JOIN {name} USING (batch, row))"
     return Ranking(source, "p_t", "log_odds ASC", suggested="suspects_suggested", suggested_p="suspects_suggested_p")
 
 
@@ -161,15 +218,16 @@ def _suspects(view: View, epoch: int) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-_STRATEGIES: dict[Strategy, Callable[[View, Weighting, int, QueueRequest], Ranking]] = {
+_STRATEGIES: dict[Strategy, Callable[[Rows], Ranking]] = {
     "top_loss": _top_loss,
     "logit_margin": _lowest("logit_margin"),
     "area_under_margin": _area_under_margin,
-    "self_confidence": _lowest("p_t"),
+    "self_confidence": _self_confidence,
     "normalized_margin": _lowest("normalized_margin"),
     "ambiguous": _ambiguous,
     "semi_hard": _semi_hard,
     "suspected_errors": _suspected_errors,
     "top_share": _top_share,
     "random": _random,
+    "label_quality": _lowest("label_quality"),
 }

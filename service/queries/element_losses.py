@@ -238,7 +238,7 @@ def _units(rows: pa.RecordBatch, elements: _Elements, values: _Values) -> pa.Rec
     example = np.repeat(np.arange(len(rows)), counts)
     if not len(example):
         return pa.RecordBatch.from_pylist([], UNITS)
-    sizes, places = _unit_elements(rows, elements, counts)
+    sizes, places = unit_places(rows)
     starts = np.cumsum(sizes) - sizes
     loss = np.add.reduceat(values.loss[places], starts)
     max_log = np.maximum.reduceat(values.log_loss[places], starts)
@@ -261,15 +261,20 @@ def _units(rows: pa.RecordBatch, elements: _Elements, values: _Values) -> pa.Rec
     return _batch(columns, len(example), UNITS)
 
 
-def _unit_elements(rows: pa.RecordBatch, elements: _Elements, counts: Integers) -> tuple[Integers, Integers]:
-    """The number of elements of each unit, and the places of these among all elements, unit by unit."""
-    ends = flat(rows, "unit_offsets").astype(np.int64)
+def unit_places(rows: pa.RecordBatch) -> tuple[Integers, Integers]:
+    """The units of stored rows as places in the flat targets.
+
+    Returns:
+        The number of elements of each unit; and the places of these among the elements of all rows, unit by unit.
+    """
+    ends, offsets = flat(rows, "unit_offsets").astype(np.int64), lengths(rows, "unit_offsets").astype(np.int64)
     # Each example has one offset more than units; the first one of each is 0.
     is_first = np.zeros(len(ends), np.bool_)
-    is_first[np.cumsum(counts + 1) - counts - 1] = True
+    is_first[np.cumsum(offsets) - offsets] = True
     sizes = np.diff(ends, prepend=0)[~is_first]
-    in_example = lengths(rows, "unit_elements")
-    return sizes, flat(rows, "unit_elements") + np.repeat(elements.starts, in_example)
+    elements = lengths(rows, "targets").astype(np.int64)
+    starts = np.cumsum(elements) - elements
+    return sizes, flat(rows, "unit_elements") + np.repeat(starts, lengths(rows, "unit_elements"))
 
 
 def _boxes(rows: pa.RecordBatch, name: str, axes: int) -> pa.ListArray:

@@ -6,6 +6,12 @@ from collections.abc import Sequence
 
 from service.schema.structure import Task
 
+# The name of a unit as compact JSON, of rows of `View.units`; `service.runs.units.unit_json` writes the same.
+UNIT_JSON: dict[Task, str] = {
+    "multi_label": "to_json(start[1])::VARCHAR",
+    "tokens": "to_json([start[1], stop[1]])::VARCHAR",
+    "masks": "to_json(unit)::VARCHAR",
+}
 # A label, a span of tokens, or the number of a region.
 UnitName = int | list[int]
 

@@ -308,7 +308,9 @@ class RunStore:
 
     def reviews(self, snapshot: Snapshot) -> ReviewHistory:
         """All reviews of a run."""
-        return self.review_folder(snapshot).history(snapshot.num_classes)
+        of_labels = snapshot.description.task == "multi_label"
+        # The classes of a label are absent and present.
+        return self.review_folder(snapshot).history(2 if of_labels else snapshot.num_classes)
 
     def add_reviews(self, snapshot: Snapshot, reviews: Sequence[Review]) -> None:
         """Store reviews durably.

@@ -28,7 +28,9 @@ def push_structured(url: str) -> None:
     """Push the runs `tags`, `words` and `scenes` with two epochs each, and a queue `units` of each."""
     rng = np.random.default_rng(5)
     for epoch in range(2):
-        _push(url, "tags", {"task": "multi_label", "config": {"mode": "sigmoid"}, "class_names": TAGS}, epoch, _tags(rng))
+        _push(
+            url, "tags", {"task": "multi_label", "config": {"mode": "sigmoid"}, "class_names": TAGS}, epoch, _tags(rng)
+        )
         _push(url, "words", {"task": "tokens", "class_names": ENTITIES}, epoch, _words(rng))
         _push(url, "scenes", {"task": "masks", "class_names": SURFACES}, epoch, _scenes(rng))
     for run in ("tags", "words", "scenes"):

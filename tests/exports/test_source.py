@@ -15,6 +15,7 @@ from service.exports.source import epoch_rows, queue_rows
 from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
 from service.queries.view import View
+from service.runs.units import UnitKey
 from tests.exports.examples import options, whole
 from tests.runs.temp_runs import TempRuns, temp_runs
 
@@ -31,7 +32,7 @@ def runs() -> Iterator[TempRuns]:
 
 
 def test_rows_of_an_epoch_are_in_descending_order_of_the_loss(runs: TempRuns) -> None:
-    reviews = {"wrong": {"verdict": "wrong", "label": 1}}
+    reviews = {UnitKey("wrong"): {"verdict": "wrong", "label": 1}}
     rows = runs.ask(lambda view: list(epoch_rows(view, view.weighting(), 0, reviews)))
     assert [(row.rank, row.id) for row in rows] == [(1, "wrong"), (2, "right"), (3, "masked")]
     assert (rows[0].given_label, rows[0].suggested_label) == ("cat", "dog")

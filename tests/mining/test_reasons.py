@@ -37,7 +37,11 @@ SENTENCES = {
 }
 
 
-@pytest.mark.parametrize("strategy", get_args(Strategy))
+def test_each_strategy_of_examples_with_one_class_has_a_sentence() -> None:
+    assert set(SENTENCES) == set(get_args(Strategy)) - {"label_quality"}
+
+
+@pytest.mark.parametrize("strategy", SENTENCES)
 def test_the_reason_of_each_strategy(strategy: str) -> None:
     text = reason(ROW | {"strategy": strategy}, ["cat", "dog"])
     assert text == f"{SENTENCES[strategy]}: {MODEL}"

@@ -16,16 +16,16 @@ from service.mining.selection import Candidates, Rule, apportion, select
 from tests.strategies import at_most
 
 VALUES = (None, "x", "y", 1, True, 1.0, [1, 2], {"k": 1})
-SCHEMA = pa.schema({"id": pa.string(), "target": pa.int32(), "capped": pa.string()})
+SCHEMA = pa.schema({"id": pa.string(), "unit": pa.int32(), "counted_class": pa.int32(), "capped": pa.string()})
 Row = dict[str, Any]
 
 
 def exhaustive(rule: Rule, candidates: list[Row]) -> list[Row]:
-    """First the reserved places of each class, with refill then any class; no example twice, no value over its cap."""
+    """First the reserved places of each class, with refill then any class; nothing twice, no value over its cap."""
     chosen: list[int] = []
 
     def may(place: int) -> bool:
-        if len(chosen) >= rule.budget or any(candidates[i]["id"] == candidates[place]["id"] for i in chosen):
+        if len(chosen) >= rule.budget or any(_key(candidates[i]) == _key(candidates[place]) for i in chosen):
             return False
         if rule.at_most is None:
             return True
@@ -43,6 +43,10 @@ def exhaustive(rule: Rule, candidates: list[Row]) -> list[Row]:
     return [candidates[place] for place in sorted(chosen)]
 
 
+def _key(row: Row) -> tuple[str, int | None]:
+    return row["id"], row.get("unit")
+
+
 def batches(rule: Rule, rows: list[Row], size: int = 10) -> Candidates:
     """The candidates in batches, as a run returns them: an example without the attribute has an empty text or none."""
     texts = [None if row["group"] is None else orjson.dumps(row["group"]).decode() for row in rows]
@@ -51,7 +55,8 @@ def batches(rule: Rule, rows: list[Row], size: int = 10) -> Candidates:
     ]
     columns = {
         "id": [row["id"] for row in rows],
-        "target": [row["target"] for row in rows],
+        "unit": [row.get("unit") for row in rows],
+        "counted_class": [row["target"] for row in rows],
         "capped": texts if rule.at_most is not None else [None] * len(rows),
     }
     table = pa.table(columns, SCHEMA)
@@ -71,13 +76,14 @@ def chosen_ids(rule: Rule, rows: list[Row], size: int = 10) -> list[str]:
 
 @st.composite
 def ranked_rows(draw: st.DrawFn) -> list[Row]:
-    """Candidates, many of one class or with one value of the attribute; a mix has an example more than once."""
+    """Candidates, many of one class or with one value of the attribute; a mix has an example or unit more than once."""
+    unit = st.sampled_from((None, 0, 1))
     examples = draw(
-        st.lists(st.tuples(st.integers(0, 3), st.sampled_from(VALUES), st.booleans()), min_size=0, max_size=60)
+        st.lists(st.tuples(st.integers(0, 3), st.sampled_from(VALUES), st.booleans(), unit), min_size=0, max_size=60)
     )
     rows = [
-        {"id": f"e{place // 2 if twin else place}", "target": label, "group": value}
-        for place, (label, value, twin) in enumerate(examples)
+        {"id": f"e{place // 2 if twin else place}", "unit": number, "target": label, "group": value}
+        for place, (label, value, twin, number) in enumerate(examples)
     ]
     head = draw(st.integers(0, 60))
     return [{"id": f"h{place}", "target": 0, "group": "h"} for place in range(head)] + rows

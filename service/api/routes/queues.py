@@ -90,7 +90,12 @@ async def list_queues(request: Request, run: RunName) -> Response:
 
     def work(view: View) -> QueueList:
         verdicts = service.runs.store.reviews(view.snapshot).verdicts
-        return {"queues": [queue_reply(one, verdicts) for one in outlines(service.runs.store, view.snapshot)]}
+        return {
+            "queues": [
+                queue_reply(one, verdicts, view.snapshot.description.task)
+                for one in outlines(service.runs.store, view.snapshot)
+            ]
+        }
 
     return await service.runs.reply(run, work)
 
@@ -143,7 +148,8 @@ async def patch_queue(request: Request, run: RunName, queue_name: QueueName) -> 
     rename = await read_json(request, QueueRename.parse)
 
     def reply(view: View) -> Queue:
-        return queue_reply(queue(store, view.snapshot, rename.name), store.reviews(view.snapshot).verdicts)
+        verdicts, task = store.reviews(view.snapshot).verdicts, view.snapshot.description.task
+        return queue_reply(queue(store, view.snapshot, rename.name), verdicts, task)
 
     await work.do(lambda: rename_queue(store, store.snapshot(run), queue_name, rename.name))
     return await work.reply(run, reply)

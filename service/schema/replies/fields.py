@@ -19,6 +19,7 @@ Strategy = Literal[
     "suspected_errors",
     "top_share",
     "random",
+    "label_quality",
 ]
 
 Timestamp = Annotated[str, Field(description="Time in UTC, ISO 8601", json_schema_extra={"format": "date-time"})]
