@@ -36,7 +36,7 @@ def element_diagnostics(view: View, weighting: Weighting, epoch: int) -> Element
         "num_valid": counts.num_valid,
         "num_ignored": counts.num_elements - counts.num_valid,
         "num_wrong": num_wrong,
-        "error_rate": num_wrong / counts.num_valid if counts.num_valid else None,
+        "error_rate": num_wrong / counts.num_valid if counts.num_valid and not view.has_counts(epoch) else None,
         "num_units": num_units,
         "num_examples_wrong": counts.num_examples_wrong,
         "loss_sum": loss,

@@ -158,15 +158,13 @@ class _Elements:
         starts = ends - sizes
         position = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(starts, sizes)
         has_counts: NDArray[np.bool_] = rows["element_counts"].is_valid().to_numpy(zero_copy_only=False)
-        counts = np.ones(len(position), np.int64)
-        counts[np.repeat(has_counts, sizes)] = flat(rows, "element_counts")
         return cls(
             flat(rows, "targets").astype(np.int64),
             flat(rows, "predictions"),
             flat(rows, "element_log_odds"),
             starts,
             position,
-            counts,
+            element_counts(rows),
             has_counts,
         )
 
@@ -281,6 +279,15 @@ def _boxes(rows: pa.RecordBatch, name: str, axes: int) -> pa.ListArray:
     values = rows[name].flatten()
     offsets = np.arange(0, len(values) + 1, axes, dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def element_counts(rows: pa.RecordBatch) -> Integers:
+    """(E,) the number of elements that each element of stored rows stands for."""
+    sizes = lengths(rows, "targets")
+    counts: Integers = np.ones(int(sizes.sum()), np.int64)
+    is_sent = rows["element_counts"].is_valid().to_numpy(zero_copy_only=False)
+    counts[np.repeat(is_sent, sizes)] = flat(rows, "element_counts")
+    return counts
 
 
 def lengths(rows: pa.RecordBatch, name: str) -> NDArray[Any]:

@@ -199,6 +199,11 @@ class View:
         others = self._every_row([file for file in files if file.epoch not in left_out])
         return f"({others} UNION ALL SELECT * FROM {self._every_row(some)} ANTI JOIN {name} USING (epoch, batch, row))"
 
+    def has_counts(self, epoch: int) -> bool:
+        """True if elements of an epoch stand for several each, so that their predictions are unknown."""
+        sql = f"SELECT count(element_counts) AS n FROM {self.stored(epoch)}"
+        return self.is_structured and self.cached(("has_counts", epoch), lambda: bool(self.row(sql)["n"]))
+
     def every_row(self) -> str:
         """A subquery: all rows of the run, also those that do not count."""
         return self._every_row(self.snapshot.with_rows())

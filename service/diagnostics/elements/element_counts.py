@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.diagnostics.chunks import Floats, Integers
 from service.diagnostics.pair_sums import PairSums
-from service.queries.element_losses import flat, lengths
+from service.queries.element_losses import element_counts, flat, lengths
 from service.schema.structure import Task
 
 
@@ -35,14 +35,15 @@ class ElementCounts:
     def add(self, rows: pa.RecordBatch, loss: Floats) -> None:
         """Add examples: stored rows, and the losses of all of their elements."""
         targets, predictions = flat(rows, "targets"), flat(rows, "predictions")
-        counted = targets >= 0
+        counted, counts = targets >= 0, element_counts(rows)
         cells = self._cells(rows, targets)
-        self.num_elements += len(targets)
-        self.num_valid += int(np.count_nonzero(counted))
+        self.num_elements += int(counts.sum())
+        self.num_valid += int(counts[counted].sum())
         self.num_examples_wrong += int(np.count_nonzero(lengths(rows, "unit_given")))
-        self.count += np.bincount(cells[counted], minlength=self._num_cells)
-        self.loss += np.bincount(cells[counted], loss[counted], self._num_cells)
-        wrong = np.flatnonzero(counted & (targets != predictions))
+        self.count += np.bincount(cells[counted], counts[counted], self._num_cells).astype(np.int64)
+        self.loss += np.bincount(cells[counted], loss[counted] * counts[counted], self._num_cells)
+        # Elements that stand for several have no predictions.
+        wrong = np.flatnonzero(counted & (targets != predictions) & (predictions >= 0))
         ones = np.ones(len(wrong))
         # The unit of a wrong label is the label; other units have several elements, and a main pair.
         units = ones if self._of_labels else np.zeros(len(wrong))

@@ -23,6 +23,8 @@ _PLACE = ("batch", "row", "targets")
 
 def has_probabilities(view: View, epoch: int) -> bool:
     """True if the probabilities of all classes of each element follow from what an epoch stores."""
+    if view.has_counts(epoch):
+        return False
     return view.snapshot.description.config.mode == "sigmoid" or view.snapshot.has_logits(epoch)
 
 
