@@ -91,7 +91,59 @@ def findings(text: str = "text", classes: int = 2) -> Findings:
     }
     run = {
         "class_names": [text] * classes,
+        "task": "classification",
         "config": {"gamma": 1.0},
         "reviews": {"num_reviewed": 2, "num_wrong": 1},
     }
     return Findings(run, diagnostics(text, classes), None, [example])
+
+
+def structured_findings(text: str = "text", task: str = "tokens") -> Findings:
+    """Findings about the elements of a structured run in which every text of a user is `text`."""
+    run = findings(text).run | {"task": task}
+    members = diagnostics(text, 2)
+    for name in ("classes", "confusion", "class_pairs", "calibration", "label_errors"):
+        del members[name]
+    label: dict[str, int] = {"label": 1} if task == "multi_label" else {}
+    element_class = {
+        "name": text,
+        "count": 8,
+        "num_positive": 3,
+        "num_wrong": 2,
+        "error_rate": 0.25,
+        "num_units": 1,
+        "loss_sum": 0.5,
+        "loss_share": 0.5,
+        "mean_loss": 0.0625,
+        "label_issues": 2,
+        "inverse_label_issues": 1,
+        "label_noise": 0.25,
+    }
+    members["elements"] = {
+        "num_valid": 16,
+        "num_ignored": 3,
+        "num_wrong": 4,
+        "error_rate": 0.25,
+        "num_units": 2,
+        "num_examples_wrong": 2,
+        "classes": [{"class": number, **element_class} for number in range(2)],
+        "confusions": [{**label, "target": 0, "prediction": 1, "count": 3, "num_units": 2, "loss_sum": 0.7}],
+        "label_issues": {
+            "estimated": 5,
+            "share": 0.3125,
+            "num_issues": 4,
+            "num_examples": 2,
+            "common": [{**label, "target": 0, "suggested": 1, "count": 3}],
+            "words": [{"word": text, "target": 0, "suggested": 1, "count": 2}] if task == "tokens" else [],
+        },
+    }
+    example = {
+        "id": text,
+        "num_wrong": 2,
+        "num_valid": 8,
+        "label_quality": 0.125,
+        "loss": 0.5,
+        "verdict": text,
+        "attributes": {text: text},
+    }
+    return Findings(run, members, None, [example])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cli.report.html import TEXT_CHARACTERS, render_report
-from tests.cli.findings import findings
+from tests.cli.findings import findings, structured_findings
 from tests.cli.html_page import Page
 
 HOSTILE = (
@@ -48,3 +48,25 @@ def test_a_value_that_the_template_misses_is_an_error() -> None:
     del incomplete.examples[0]["p_t"]
     with pytest.raises(jinja2.UndefinedError, match="p_t"):
         render_report(incomplete)
+
+
+@pytest.mark.parametrize(
+    ("task", "texts"),
+    [
+        ("multi_label", ["16 labels, 3 more ignored; 4 (25.0%) are predicted otherwise, in 2 examples", "absent"]),
+        ("tokens", ["16 tokens", "in 2 spans of 2 examples", "Words with the most label issues"]),
+        (
+            "masks",
+            ["16 pixels", "in 2 regions of 2 examples", "about 5 wrong pixels (31.2%); 4 individual ones flagged"],
+        ),
+    ],
+)
+def test_a_report_on_elements(task: str, texts: list[str]) -> None:
+    page = Page(render_report(structured_findings(HOSTILE, task)))
+    assert page.open == []
+    assert page.names <= TEMPLATE_TAGS
+    words = " ".join(page.text.split())
+    for text in [*texts, "2 of 8", "0.125", "gamma changes the order"]:
+        assert text in words
+    # A text for each class, of the example twice and of its verdict, of a warning, and in the title.
+    assert page.text.count(HOSTILE) >= 7

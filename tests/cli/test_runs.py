@@ -19,7 +19,7 @@ from service.exports.row_files import csv_rows
 from service.schema.config import LossConfig
 from service.schema.replies.queues import QueuePage, QueueRow
 from tests.cli.command import run
-from tests.cli.findings import findings
+from tests.cli.findings import findings, structured_findings
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,23 @@ def test_diagnose_prints_texts_of_the_data_without_interpreting_them() -> None:
     assert f"Warning: {text}" in shown
     assert f"{text} / {text}" in shown
     assert f"Run {text}, epoch 1 of 0, 1" in shown
+
+
+def test_diagnose_prints_the_elements() -> None:
+    text = "[bold]owl[/bold] [/]"
+    console = Console(file=io.StringIO(), width=200)
+    show_findings(structured_findings(text, "multi_label"), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in (
+        "16 labels, 3 more ignored",
+        "label issues",
+        "absent",
+        "present",
+        text,
+        "about 5 wrong labels (31.2%)",
+    ):
+        assert part in shown
+    assert "Words" not in shown
 
 
 @pytest.mark.parametrize(

@@ -23,22 +23,26 @@ TEXT_CHARACTERS = 300
 def render_report(findings: Findings) -> str:
     """Render the findings about a run as an HTML page; all texts of the data are escaped."""
     diagnostics = findings.diagnostics
-    matrix = diagnostics["confusion"]["matrix"]
-    classes = sorted(diagnostics["classes"], key=lambda row: (-(row["loss_sum"] or 0.0), row["class"]))
+    confusion = diagnostics.get("confusion")
+    matrix = None if confusion is None else confusion["matrix"]
+    classes = sorted(diagnostics.get("classes", []), key=lambda row: (-(row["loss_sum"] or 0.0), row["class"]))
     environment = _environment()
     environment.filters["class_name"] = findings.name
     return environment.get_template("report.html.j2").render(
         title=f"Run {diagnostics['run']}, epoch {diagnostics['epoch']}",
         run=findings.run,
         diagnostics=diagnostics,
-        label_errors=diagnostics["label_errors"],
-        calibration=diagnostics["calibration"],
+        elements=diagnostics.get("elements"),
+        element_lines=findings.element_lines,
+        element_tables=findings.element_tables,
+        label_errors=diagnostics.get("label_errors"),
+        calibration=diagnostics.get("calibration"),
         dynamics=None if findings.dynamics is None else describe_dynamics(findings.dynamics),
-        class_pairs=(diagnostics["class_pairs"] or [])[:PAIRS_SHOWN],
+        class_pairs=(diagnostics.get("class_pairs") or [])[:PAIRS_SHOWN],
         classes=classes[:CLASSES_SHOWN],
         num_classes=len(classes),
         confusion_rows=_confusion_rows(matrix) if matrix and len(matrix) <= MATRIX_CLASSES else None,
-        most_confused=diagnostics["confusion"]["largest"][:PAIRS_SHOWN],
+        most_confused=[] if confusion is None else confusion["largest"][:PAIRS_SHOWN],
         examples=findings.examples,
         charts=charts,
         version=__version__,

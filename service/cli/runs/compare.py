@@ -56,15 +56,21 @@ def compare(
 def show_comparison(comparison: Comparison, names: list[str] | None, console: Console) -> None:
     """Print totals, classes, and the examples with the largest changes."""
     _show_totals(comparison, console)
+    _show_classes(comparison, names, console)
+    _show_examples(comparison["newly_hard"], "Newly hard", names, console)
+    _show_examples(comparison["resolved"], "Resolved", names, console)
+    _show_examples(comparison["moves"], "Largest changes of rank", names, console)
+
+
+def _show_classes(comparison: Comparison, names: list[str] | None, console: Console) -> None:
+    if not comparison["classes"]:
+        return
     classes = table("class", ">examples", ">mean loss before", ">after", ">newly hard", ">resolved", title="Classes")
     for row in comparison["classes"]:
         losses = number(row["mean_loss_before"]), number(row["mean_loss_after"])
         counts = row["num_newly_hard"], row["num_resolved"]
         add_row(classes, class_name(row["class"], names), row["count"], *losses, *counts)
     console.print(classes)
-    _show_examples(comparison["newly_hard"], "Newly hard", names, console)
-    _show_examples(comparison["resolved"], "Resolved", names, console)
-    _show_examples(comparison["moves"], "Largest changes of rank", names, console)
 
 
 def _show_totals(comparison: Comparison, console: Console) -> None:
@@ -78,6 +84,8 @@ def _show_totals(comparison: Comparison, console: Console) -> None:
         f"{comparison['num_newly_hard']} newly hard, {comparison['num_resolved']} resolved; rank correlation of all "
         f"examples {number(comparison['rank_correlation'], 3)}",
     ]
+    if "num_wrong_before" in comparison:
+        lines.append(f"wrong   {comparison['num_wrong_before']} elements before, {comparison['num_wrong_after']} after")
     console.print("\n".join(lines), highlight=False, markup=False)
 
 
@@ -88,13 +96,25 @@ def _run_line(label: str, run: ComparedRun, mean_loss: float | None) -> str:
 def _show_examples(rows: list[ComparedExample], title: str, names: list[str] | None, console: Console) -> None:
     if not rows:
         return
-    shown = table("id", "label", "predicted", ">loss", ">rank", title=title)
+    of_elements = any("num_wrong_before" in row for row in rows)
+    columns = (">wrong elements",) if of_elements else ("label", "predicted")
+    shown = table("id", *columns, ">loss", ">rank", title=title)
     for row in rows[:MOVED_SHOWN]:
-        label = class_name(row["target_after"], names)
-        if row["target_before"] != row["target_after"]:
-            label = f"{class_name(row['target_before'], names)} -> {label}"
-        predicted = class_name(row["prediction_before"], names), class_name(row["prediction_after"], names)
+        cells = _wrong_elements(row) if of_elements else _classes_of(row, names)
         losses = number(row["loss_before"], 3), number(row["loss_after"], 3)
         ranks = str(row["rank_before"]), str(row["rank_after"])
-        add_row(shown, row["id"], label, *map(" -> ".join, (predicted, losses, ranks)))
+        add_row(shown, row["id"], *cells, *map(" -> ".join, (losses, ranks)))
     console.print(shown)
+
+
+def _wrong_elements(row: ComparedExample) -> list[str]:
+    return [f"{row['num_wrong_before']} -> {row['num_wrong_after']}"]
+
+
+def _classes_of(row: ComparedExample, names: list[str] | None) -> list[str]:
+    """The label, with the one before if it has changed, and both predictions."""
+    label = class_name(row["target_after"], names)
+    if row["target_before"] != row["target_after"]:
+        label = f"{class_name(row['target_before'], names)} -> {label}"
+    predicted = class_name(row["prediction_before"], names), class_name(row["prediction_after"], names)
+    return [label, " -> ".join(predicted)]

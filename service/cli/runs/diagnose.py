@@ -24,6 +24,7 @@ from service.cli.console import (
     write_file,
 )
 from service.cli.options import DEFAULT_URL, AsJson, Epoch, RunName, Url, WhatIfAlpha, WhatIfGamma, parse_alpha
+from service.cli.runs.element_tables import ElementTable, describe_elements, describe_issues, element_tables
 
 if TYPE_CHECKING:
     from service.client import RunClient
@@ -73,7 +74,8 @@ class Findings:
         run: The run.
         diagnostics: Diagnostics of one epoch.
         dynamics: Summary of the training dynamics over all epochs; None with fewer than two epochs.
-        examples: Examples of that epoch with the smallest logit margins.
+        examples: Examples of that epoch with the smallest logit margins, of a structured run with the lowest label
+            quality.
     """
 
     run: Run
@@ -91,13 +93,31 @@ class Findings:
         if len(diagnostics["epochs"]) > 1:
             dynamics = run.dynamics(limit=0, alpha=alpha, gamma=gamma)["summary"]
         if with_examples:
-            page = run.examples(sort="logit_margin", limit=EXAMPLES, epoch=epoch, alpha=alpha, gamma=gamma)
+            sort = "label_quality" if "elements" in diagnostics else "logit_margin"
+            page = run.examples(sort=sort, limit=EXAMPLES, epoch=epoch, alpha=alpha, gamma=gamma)
             examples = page["rows"]
         return cls(run.describe(), diagnostics, dynamics, examples)
 
     def name(self, label: int | None) -> str:
         """The name of a class; a dash for None."""
         return class_name(label, self.run["class_names"])
+
+    @property
+    def element_tables(self) -> list[ElementTable]:
+        """Tables about the elements of a structured run, else none."""
+        elements = self.diagnostics.get("elements")
+        return [] if elements is None else element_tables(elements, self.run["task"], self.name)
+
+    @property
+    def element_lines(self) -> list[tuple[str, str]]:
+        """Names and sentences about the elements of a structured run, else none."""
+        elements = self.diagnostics.get("elements")
+        if elements is None:
+            return []
+        lines = [("elements", describe_elements(elements, self.run["task"]))]
+        if elements["label_issues"] is not None:
+            lines.append(("label errors", describe_issues(elements["label_issues"], self.run["task"])))
+        return lines
 
 
 def show_findings(findings: Findings, console: Console) -> None:
@@ -108,24 +128,29 @@ def show_findings(findings: Findings, console: Console) -> None:
         f"{', '.join(map(str, diagnostics['epochs'])) or 'none'}",
         highlight=False,
     )
-    console.print("\n".join(f"{name:17}{text}" for name, text in _summary(diagnostics)), highlight=False, markup=False)
-    _show_classes(findings, console)
-    _show_pairs(findings, console)
+    console.print("\n".join(f"{name:17}{text}" for name, text in _summary(findings)), highlight=False, markup=False)
+    if "elements" in diagnostics:
+        _show_elements(findings, console)
+    else:
+        _show_classes(findings, console)
+        _show_pairs(findings, console)
     if findings.dynamics is not None:
         console.print("Over the epochs: " + describe_dynamics(findings.dynamics), highlight=False, markup=False)
     for warning in diagnostics["warnings"]:
         console.print(f"[bold yellow]Warning:[/bold yellow] {escape(warning['message'])}", highlight=False)
 
 
-def _summary(diagnostics: Diagnostics) -> list[tuple[str, str]]:
+def _summary(findings: Findings) -> list[tuple[str, str]]:
     """Lines of the summary: name and text."""
-    loss = diagnostics["loss"]
+    diagnostics = findings.diagnostics
+    loss, kind = diagnostics["loss"], "labels" if findings.run["task"] == "multi_label" else "classes"
+    right = "of the examples have no element that is predicted otherwise"
     focal, plain = diagnostics["concentration"], diagnostics["concentration_at_gamma_0"]
     alpha = "none" if diagnostics["alpha"] is None else ", ".join(map(number, diagnostics["alpha"][:8]))
     lines = [
         (
             "examples",
-            f"{diagnostics['num_examples']} of {diagnostics['num_classes'] or 0} classes; "
+            f"{diagnostics['num_examples']} of {diagnostics['num_classes'] or 0} {kind}; "
             f"{diagnostics['num_ignored']} ignored, {diagnostics['num_excluded']} excluded, "
             f"{diagnostics['num_duplicates']} with a repeated id",
         ),
@@ -134,7 +159,11 @@ def _summary(diagnostics: Diagnostics) -> list[tuple[str, str]]:
             f"{number(loss['value'])} ({loss['reduction']}; gamma {number(diagnostics['gamma'])}, alpha {alpha}); "
             f"median {number(loss['median'])}, largest {number(loss['max'])}",
         ),
-        ("accuracy", f"{percent(loss['accuracy'])} of the predictions equal the label"),
+        (
+            "accuracy",
+            f"{percent(loss['accuracy'])} "
+            f"{right if 'elements' in diagnostics else 'of the predictions equal the label'}",
+        ),
         (
             "concentration",
             f"the hardest 1 % of the examples have {percent(focal['top_1_percent'])} of the loss, 10 % have "
@@ -145,12 +174,12 @@ def _summary(diagnostics: Diagnostics) -> list[tuple[str, str]]:
             f"{percent(plain['top_1_percent'])}, {percent(plain['top_10_percent'])}; Gini {number(plain['gini'], 3)}",
         ),
     ]
-    return lines + _estimates(diagnostics)
+    return lines + findings.element_lines + _estimates(diagnostics)
 
 
 def _estimates(diagnostics: Diagnostics) -> list[tuple[str, str]]:
     """Lines of the summary that need stored logits."""
-    lines, errors, calibration = [], diagnostics["label_errors"], diagnostics["calibration"]
+    lines, errors, calibration = [], diagnostics.get("label_errors"), diagnostics.get("calibration")
     if errors is not None:
         estimated = f"about {errors['estimated']} wrong labels ({percent(errors['share'])})"
         lines.append(("label errors", f"{estimated}; {errors['off_diagonal']} individual labels flagged"))
@@ -161,6 +190,14 @@ def _estimates(diagnostics: Diagnostics) -> list[tuple[str, str]]:
         )
         lines.append(("calibration", text))
     return lines
+
+
+def _show_elements(findings: Findings, console: Console) -> None:
+    for title, columns, rows in findings.element_tables:
+        shown = table(*columns, title=title)
+        for row in rows:
+            add_row(shown, *row)
+        console.print(shown)
 
 
 def _show_classes(findings: Findings, console: Console) -> None:
