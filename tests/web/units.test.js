@@ -5,7 +5,7 @@ import { className, labels, rowText, verdictText } from "../../service/web/compo
 import { Selection } from "../../service/web/components/queue/bulk_review.js";
 import { ElementsCache } from "../../service/web/lib/elements_cache.js";
 import { tokensOf } from "../../service/web/lib/tokens.js";
-import { boxText, countElements, isStructured, unitKey, unitText } from "../../service/web/lib/units.js";
+import { boxText, isStructured, unitKey, unitText } from "../../service/web/lib/units.js";
 import { fake, installDocument } from "./fake_document.js";
 
 /** @import { Classes, Elements, ReviewedRow, Task } from "../../service/web/types.d.ts" */
@@ -65,10 +65,6 @@ Deno.test("the classes of a label are the label and its absence", () => {
   assert.equal(rowText(run, makeRow({ unit: 0 })), "Row 1: a, given not red.");
   assert.equal(rowText(makeRun("masks"), makeRow({ unit: 4 })), "Row 1: a, region 4, given class 0.");
   assert.equal(rowText(makeRun("tokens"), makeRow({ unit: null, target: null })), "Row 1: a, whole example.");
-});
-
-Deno.test("ignored elements are neither valid nor wrong", () => {
-  assert.deepEqual(countElements(makeElements([0, null, 1, 2], [1, 1, 1, 0])), { num_valid: 3, num_wrong: 2 });
 });
 
 Deno.test("the words of a text are its tokens if they are as many", () => {

@@ -73,6 +73,7 @@ function summary({ num_newly_hard: hard, num_resolved: resolved, overlap }) {
 /** @param {Comparison} comparison */
 function tiles(comparison) {
   const { before, after, num_only_before: onlyBefore, num_only_after: onlyAfter } = comparison;
+  const epochs = `epoch ${before.epoch}, then ${after.epoch}`;
   return h(
     "dl",
     { class: "tiles" },
@@ -92,12 +93,13 @@ function tiles(comparison) {
       `of the ${number(comparison.top)} hardest of each`,
     ),
     tile("Rank correlation", number(comparison.rank_correlation, 3), "1: the same order; 0: none in common"),
-    tile(
-      "Relabelled",
-      number(comparison.num_relabelled),
-      `${number(comparison.num_predicted_otherwise)} are predicted otherwise; ` +
-        `epoch ${before.epoch}, then ${after.epoch}`,
-    ),
+    comparison.num_wrong_before === undefined
+      ? tile(
+        "Relabelled",
+        number(comparison.num_relabelled),
+        `${number(comparison.num_predicted_otherwise)} are predicted otherwise; ${epochs}`,
+      )
+      : tile("Wrong elements", arrow(number(comparison.num_wrong_before), number(comparison.num_wrong_after)), epochs),
   );
 }
 

@@ -11,11 +11,17 @@ import { isStructured } from "../lib/units.js";
  * @property {Score} key
  * @property {string} title
  * @property {(example: ExampleDetail) => string} meaning The value in words.
- * @property {string} ofElements Its relation to the elements of a structured example.
+ * @property {(run: Run) => string} ofElements Its relation to the elements of a structured example.
  * @property {boolean} largeIsBad True if a large value speaks against the label.
  */
 
-const OF_WORST = "The one of its worst element.";
+const OF_WORST = () => "The one of its worst element.";
+/** @type {Record<string, string>} */
+const LOSS_WITHIN = {
+  mean: "The mean of its elements.",
+  sum: "The sum over its elements.",
+  max: "The one of its worst element.",
+};
 /** Scores that are null if they are infinite; the other ones are null if they are unknown. */
 const MAYBE_INFINITE = ["log_odds", "logit_margin"];
 
@@ -25,14 +31,14 @@ const SCORES = [
     key: "loss",
     title: "Focal loss",
     meaning: ({ loss, cross_entropy }) => `What it adds to the loss: ${times(loss, cross_entropy)} its cross-entropy.`,
-    ofElements: "It is made of the losses of its elements as the run's within says.",
+    ofElements: ({ within }) => LOSS_WITHIN[String(within)] ?? "The mean of its largest element losses.",
     largeIsBad: true,
   },
   {
     key: "cross_entropy",
     title: "Cross-entropy",
     meaning: () => "The loss before focusing: minus the logarithm of p(label).",
-    ofElements: "The mean of its elements.",
+    ofElements: () => "The mean of its elements.",
     largeIsBad: true,
   },
   {
@@ -79,7 +85,7 @@ const SCORES = [
     title: "Entropy",
     meaning: ({ entropy, probabilities }) =>
       `The model is ${certainty(Number(entropy), probabilities)}, whatever the label.`,
-    ofElements: "The mean of its elements.",
+    ofElements: () => "The mean of its elements.",
     largeIsBad: true,
   },
   {
@@ -89,7 +95,7 @@ const SCORES = [
       const distance = Number(el2n) > 1 ? "far from" : Number(el2n) > 0.5 ? "off" : "close to";
       return `Its probabilities lie ${distance} the label, on a scale from 0 to 1.41.`;
     },
-    ofElements: "The norm over all its elements.",
+    ofElements: () => "The norm over all its elements.",
     largeIsBad: true,
   },
 ];
@@ -134,7 +140,7 @@ export function scoreTable(run, example) {
           h("th", { scope: "row" }, title),
           h("td", { class: "num", "data-label": "Value" }, number(example[key])),
           h("td", { "data-label": "Among all" }, percentileBar(example.percentiles[key], largeIsBad)),
-          h("td", { class: "muted" }, isStructured(run) ? ofElements : meaning(example)),
+          h("td", { class: "muted" }, isStructured(run) ? ofElements(run) : meaning(example)),
         )
       ),
     ),

@@ -38,7 +38,7 @@ export function find(parent, selector) {
 }
 
 /**
- * The head of a table. A name in a list of its own heads a column of numbers.
+ * The head of a table. A name in a list of its own heads a column of numbers; false leaves a column out.
  *
  * @param {...Child} names
  */
@@ -46,7 +46,13 @@ export function head(...names) {
   return h(
     "thead",
     {},
-    h("tr", {}, names.map((name) => h("th", { scope: "col", class: Array.isArray(name) && "num" }, name))),
+    h(
+      "tr",
+      {},
+      names.filter((name) => name !== false).map((name) =>
+        h("th", { scope: "col", class: Array.isArray(name) && "num" }, name)
+      ),
+    ),
   );
 }
 

@@ -89,18 +89,3 @@ export function boxText([starts, stops]) {
  */
 export const isWrong = ({ targets, predictions }, place) =>
   targets[place] !== null && targets[place] !== predictions[place];
-
-/**
- * Numbers of valid and of wrong elements.
- *
- * @param {Pick<Elements, "targets" | "predictions">} elements
- */
-export function countElements(elements) {
-  const counts = { num_valid: 0, num_wrong: 0 };
-  for (let place = 0; place < elements.targets.length; place += 1) {
-    if (elements.targets[place] === null) continue;
-    counts.num_valid += 1;
-    if (isWrong(elements, place)) counts.num_wrong += 1;
-  }
-  return counts;
-}

@@ -199,7 +199,7 @@ function epochChart(rows, key, title, range, text, signal) {
       hovertemplate: rows.map((row) => `epoch ${row.epoch}: ${text(row[key])}<extra></extra>`),
     }],
     layout: {
-      xaxis: { title: { text: "epoch" }, showgrid: false, tickformat: "d", nticks: Math.min(rows.length + 1, 9) },
+      xaxis: { title: { text: "epoch" }, showgrid: false, tickformat: "d", tick0: 0, dtick: epochStep(rows) },
       yaxis: {
         rangemode: "tozero",
         zeroline: true,
@@ -210,3 +210,10 @@ function epochChart(rows, key, title, range, text, signal) {
   });
   return chart(title, description, draw, { height: 190, signal });
 }
+
+/**
+ * The distance of the ticks of an axis of epochs, so that at most nine fit.
+ *
+ * @param {ScoredExample[]} rows
+ */
+const epochStep = (rows) => Math.max(1, Math.ceil((rows[rows.length - 1].epoch - rows[0].epoch) / 8));

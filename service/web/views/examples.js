@@ -14,7 +14,6 @@ import { differenceText, isStructured } from "../lib/units.js";
 
 /** @import { ExampleRow, ExamplesPage, Refused, Run, View } from "../types.d.ts" */
 
-const GIVEN = "Given → the model says";
 const PAGE_ROWS = 100;
 const MAX_BUDGET = 100_000;
 const QUEUE_STRATEGIES = ["logit_margin", "top_loss", "self_confidence", "ambiguous", "random"];
@@ -27,6 +26,7 @@ export async function examplesView({ parts, query, signal, refused }) {
   const load = (/** @type {object} */ cursor) =>
     getExamples(name, { ...apiParameters(run, parameters), limit: PAGE_ROWS, ...cursor }, signal);
   const first = await load({});
+  const columns = columnNames(run);
   const notice = h("div", {});
   const body = h("tbody", {});
   const more = h("button", { type: "button" }, "Load more");
@@ -69,14 +69,7 @@ export async function examplesView({ parts, query, signal, refused }) {
         "table",
         { class: "stacked" },
         h("caption", { class: "hidden-text" }, "Examples"),
-        head(
-          "Example",
-          isStructured(run) ? "The model differs from" : GIVEN,
-          "Loss",
-          ["p(label)"],
-          ["Margin"],
-          "Verdict",
-        ),
+        head("Example", columns.labels, "Loss", [columns.probability], [columns.margin], "Verdict"),
         body,
       ),
     ),
@@ -91,6 +84,7 @@ export async function examplesView({ parts, query, signal, refused }) {
  */
 function exampleRow(run, row, largestLoss) {
   const suggested = row.prediction === row.target ? null : row.prediction;
+  const columns = columnNames(run);
   return h(
     "tr",
     {},
@@ -100,19 +94,31 @@ function exampleRow(run, row, largestLoss) {
       exampleContent(row),
       h("a", { class: "id", href: toExample(run.run, row.id) }, row.id),
     ),
-    isStructured(run)
-      ? h("td", { "data-label": "The model differs from" }, differenceText(run, row))
-      : h("td", { "data-label": GIVEN }, labels(run, { target: row.target, suggested })),
+    h(
+      "td",
+      { "data-label": columns.labels },
+      isStructured(run) ? differenceText(run, row) : labels(run, { target: row.target, suggested }),
+    ),
     h(
       "td",
       { class: "loss", "data-label": "Loss" },
       h("span", { class: "progress" }, bar(row.loss / (largestLoss || 1), "bad"), number(row.loss, 3)),
     ),
-    h("td", { class: "num", "data-label": "p(label)" }, percent(row.p_t)),
-    h("td", { class: "num", "data-label": "Margin" }, number(row.logit_margin, 3)),
+    h("td", { class: "num", "data-label": columns.probability }, percent(row.p_t)),
+    h("td", { class: "num", "data-label": columns.margin }, number(row.logit_margin, 3)),
     h("td", { "data-label": "Verdict" }, verdictBadge(run, row)),
   );
 }
+
+/**
+ * The names of the columns whose meaning depends on the kind of examples.
+ *
+ * @param {Run} run
+ */
+const columnNames = (run) =>
+  isStructured(run)
+    ? { labels: "The model differs from", probability: "Worst p(label)", margin: "Worst margin" }
+    : { labels: "Given → the model says", probability: "p(label)", margin: "Margin" };
 
 /**
  * A form that makes a queue of the examples that match.

@@ -1,7 +1,6 @@
 // The content of a structured example: its labels, its tokens or its mask, then its other attributes.
 
 import { h } from "../../lib/dom.js";
-import { countElements, differenceText } from "../../lib/units.js";
 import { exampleContent, pictureOf } from "../example_content.js";
 import { labelChips } from "./label_chips.js";
 import { maskView, regionText } from "./mask_view.js";
@@ -15,12 +14,10 @@ import { tokenText } from "./token_text.js";
  * @param {Elements | null} elements Null if the reply leaves them out because they are too many.
  */
 export function elementContent(run, row, elements) {
-  const counts = row.unit === null && elements && countElements(elements);
   return h(
     "div",
     { class: "elements" },
     mainContent(run, row, elements),
-    counts && h("p", { class: "hint" }, `The model differs from ${differenceText(run, counts)}.`),
     !elements && h("p", { class: "muted" }, "The example has too many elements to show them."),
     otherAttributes(run, row),
   );

@@ -35,7 +35,7 @@ function unitTable(run, units, show) {
   const buttons = units.slice(0, MAX_UNITS).map((unit) => {
     const button = h("button", {
       type: "button",
-      class: "quiet",
+      class: "unit-button",
       "aria-pressed": "false",
       onclick: () => {
         const marked = button.getAttribute("aria-pressed") === "false";
