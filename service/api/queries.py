@@ -41,7 +41,7 @@ from service.runs.names import NAME
 from service.runs.run_classes import RunClasses
 from service.schema.faults import fault
 from service.schema.replies.dynamics import Region
-from service.schema.replies.exports import ExportFormatName
+from service.schema.replies.exports import ExportFormatName, MaskTag
 
 MAX_LIMIT = 100_000
 BY_NAME = "by number or name; repeated: one of these"
@@ -219,9 +219,14 @@ class ToolQuery(QueryModel):
     """Names of a labelling tool's project."""
 
     from_name: str = Field("label", description="Label Studio: name of the control; Argilla: of the question")
-    to_name: str = Field("text", description="Label Studio: name of the object; Argilla: of the field")
+    to_name: str | None = Field(
+        None, description="Label Studio: name of the object; Argilla: of the field; default: text, for masks image"
+    )
     data_key: str | None = Field(None, description="Attribute to show; default: the one called `to_name`")
-    object_tag: str = Field("Text", description="Label Studio's tag: Text, Image, Audio or HyperText")
+    object_tag: str | None = Field(
+        None, description="Label Studio's tag: Text, Image, Audio or HyperText; default: Text, for masks Image"
+    )
+    mask_tag: MaskTag = Field("BrushLabels", description="Label Studio's tag for regions of masks")
     image_key: str = Field("image", description="FiftyOne: attribute with the path of the image")
     image_root: str = Field("", description="FiftyOne: start of each path")
 
@@ -235,6 +240,9 @@ class ExportQuery(EpochQuery, ToolQuery):
     """Rows and format of an export."""
 
     format: ExportFormatName = Field("jsonl", description="Format of the file")
+    units: Flag | None = Field(
+        None, description="Rows of an epoch of labels, tokens or masks: units (default of tables) or whole examples"
+    )
     queue: str | None = Field(
         None,
         description="Name of a queue; default: the epoch's examples, largest loss first",

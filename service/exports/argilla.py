@@ -11,6 +11,8 @@ it under its name in the settings of the data set, for example `rg.FloatMetadata
 `rg.IntegerMetadataProperty("rank")` and `rg.TermsMetadataProperty("given_label")`. The SDK ignores undeclared members
 and null.
 
+The question is of labels, of several labels (`rg.MultiLabelQuestion`) or of spans (`rg.SpanQuestion`), by the task.
+
 Source: argilla SDK records/_mapping/_mapper.py, server api/schemas/v1/{records,suggestions,metadata_properties}.py.
 """
 
@@ -19,16 +21,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from service.exports.json_stream import lines
+from service.exports.label_sets import predicted_labels
 from service.exports.rows import (
-    TOOL_NAMES,
     ExportOptions,
     ExportRow,
     probability,
     rename_reserved,
-    shown_data,
     tool_fields,
+    unit,
+    units_field,
 )
-from service.schema.json_values import JsonObject
+from service.exports.spans import shown_text, suggested_spans
+from service.schema.json_values import JsonObject, JsonValue
 
 
 def write_argilla(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
@@ -43,16 +47,36 @@ def record(row: ExportRow, options: ExportOptions) -> JsonObject:
     `attribute_<name>`.
     """
     attributes = {name: value for name, value in row.attributes.items() if name != options.shown_key}
-    value, score, agent = suggestion_mapping(options)
-    suggestion: JsonObject = {value: row.suggested_label, score: probability(row), agent: options.model_version}
-    reserved = (*TOOL_NAMES.values(), "id", options.from_name, options.to_name, *suggestion)
+    suggested, p = _suggestion(row, options)
+    names, fields = suggestion_mapping(options), tool_fields(row) | units_field(row, options)
+    reserved = (*fields, "id", options.from_name, options.to_name, *names)
+    suggestion: JsonObject = dict(zip(names, (suggested, p, options.model_version), strict=True))
     return {
         "id": row.id,
-        options.to_name: shown_data(row, options),
+        options.to_name: shown_text(row, options),
         **rename_reserved(attributes, reserved),
-        **tool_fields(row),
-        **(suggestion if row.suggested_label is not None else {}),
+        **fields,
+        **(suggestion if suggested else {}),
     }
+
+
+def _suggestion(row: ExportRow, options: ExportOptions) -> tuple[JsonValue, JsonValue]:
+    """Value and score of the suggestion: a label, all predicted labels, or spans; an empty value if there is none.
+
+    A list has a list of scores, or None if one of them is unknown.
+    """
+    if options.task == "classification":
+        return row.suggested_label, probability(row)
+    values: list[JsonValue]
+    if options.task == "multi_label":
+        labels = predicted_labels(row, options)
+        values, scores = [label for label, _ in labels], [p for _, p in labels]
+    else:
+        spans = list(suggested_spans(row, options))
+        values = [{"label": span.label, "start": span.start, "end": span.end} for span in spans]
+        scores = [span.p for span in spans]
+    known = [p for p in map(unit, scores) if p is not None]
+    return values, [*known] if len(known) == len(scores) else None
 
 
 def suggestion_mapping(options: ExportOptions) -> dict[str, str]:

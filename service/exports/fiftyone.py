@@ -1,4 +1,4 @@
-"""The `labels.json` of a FiftyOneImageClassificationDataset.
+"""Labels of images by path: the `labels.json` of a FiftyOneImageClassificationDataset.
 
     dataset.merge_dir(data_path="images/", labels_path="run.labels.json", label_field="focal",
                       dataset_type=fo.types.FiftyOneImageClassificationDataset)
@@ -14,20 +14,32 @@ The path is the attribute `options.image_key` (of a URL its path) without `optio
 it is the id, whose extension is removed only if it is that of an image. FiftyOne cannot tell two images of the data
 folder apart whose paths differ only in the extension, and it raises KeyError for an image that is not there.
 
-Source: fiftyone/utils/data/importers.py FiftyOneImageClassificationDatasetImporter (`setup`, `__next__`).
+Of several labels an image has a list of `classifications`, and of masks the predicted class of each pixel as `mask`;
+FiftyOne has no importer for them in one file, and the documentation has one.
+
+Source: fiftyone/utils/data/importers.py FiftyOneImageClassificationDatasetImporter (`setup`, `__next__`),
+fiftyone/core/utils.py `deserialize_numpy_array`.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import ntpath
 import posixpath
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+
+from service.exports.elements import Numbers, check_axes
 from service.exports.json_stream import dump, join_items
+from service.exports.label_sets import predicted_labels
 from service.exports.rows import ExportOptions, ExportRow, probability, rename_reserved, tool_fields, unit
 from service.schema.json_values import JsonObject
-from service.schema.replies.exports import Classification
+from service.schema.replies.exports import Classification, Classifications, ConfidentLabel, Segmentation
+from service.schema.structure import Task
 
 # Names that fiftyone.core.labels.Classification uses itself.
 OWN_NAMES = ("id", "label", "tags", "confidence", "logits", "attributes")
@@ -37,31 +49,73 @@ IMAGE_EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", "
 def write_fiftyone(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
     """JSON object with `classes`, if their names are known, and `labels` by image."""
     opening = b"{" if options.class_names is None else b'{"classes":' + dump(options.class_names) + b","
-    labels = (dump(image_key(row, options)) + b":" + dump(classification(row, options)) for row in rows)
+    labels = (dump(image_key(row, options)) + b":" + dump(_LABELS[options.task](row, options)) for row in rows)
     return join_items(opening + b'"labels":{', labels, b"\n}}\n")
 
 
 def classification(row: ExportRow, options: ExportOptions) -> Classification:
-    """The classification of an image; `label` is an index into the classes if their names are known.
-
-    It includes the attributes that FiftyOne can store with a label: texts, numbers and booleans whose names are Python
-    identifiers (FiftyOne stores them in MongoDB, whose names have neither `.` nor `$`).
-    """
+    """The classification of an image; `label` is an index into the classes if their names are known."""
     if row.suggested is None or row.suggested_label is None:
         index, name, p = row.target, row.given_label, unit(row.p_t)
     else:
         index, name, p = row.suggested, row.suggested_label, probability(row)
+    label = name if options.class_names is None else index
+    if label is None:
+        raise TypeError("a row of a run with one label an example has a target")
+    if p is None:
+        return {"label": label, "attributes": _attributes(row)}
+    return {"label": label, "confidence": p, "attributes": _attributes(row)}
+
+
+def classifications(row: ExportRow, options: ExportOptions) -> Classifications:
+    """The labels of an image that the model predicts, by name."""
+    labels: list[ConfidentLabel] = [{"label": name, "confidence": p} for name, p in predicted_labels(row, options)]
+    return {"classifications": labels, "attributes": _attributes(row)}
+
+
+def segmentation(row: ExportRow, options: ExportOptions) -> Segmentation:
+    """The predicted classes of the pixels of an image, of ignored ones the largest value; None without its elements.
+
+    Raises:
+        InvalidRequestError: The example does not have two axes.
+    """
+    mask = None
+    if row.elements is not None and row.elements.all is not None:
+        check_axes(row.id, row.elements)
+        mask = mask_text(row.elements.all.predictions.reshape(row.elements.shape))
+    return {"mask": mask, "attributes": _attributes(row)}
+
+
+def mask_text(classes: Numbers) -> str:
+    """Encode an array as `fiftyone.core.utils.deserialize_numpy_array(text, ascii=True)` decodes it.
+
+    Args:
+        classes: (H, W) integers; stored in the smallest unsigned type, whose largest value is that of -1 (ignored).
+    """
+    kind = np.min_scalar_type(int(classes.max(initial=0)) + 1)
+    with io.BytesIO() as file:
+        np.save(file, classes.astype(kind), allow_pickle=False)
+        return base64.b64encode(zlib.compress(file.getvalue())).decode()
+
+
+def _attributes(row: ExportRow) -> JsonObject:
+    """The scores, and the attributes that FiftyOne can store with a label: texts, numbers and booleans whose names are
+    Python identifiers (FiftyOne stores them in MongoDB, whose names have neither `.` nor `$`)."""
     fields = tool_fields(row)
     storable: JsonObject = {
         name: value
         for name, value in row.attributes.items()
         if name.isidentifier() and not name.startswith("_") and isinstance(value, str | int | float)
     }
-    attributes = rename_reserved(storable, (*fields, *OWN_NAMES)) | fields
-    label = name if options.class_names is None else index
-    if p is None:
-        return {"label": label, "attributes": attributes}
-    return {"label": label, "confidence": p, "attributes": attributes}
+    return rename_reserved(storable, (*fields, *OWN_NAMES)) | fields
+
+
+# There is no label of a text in FiftyOne.
+_LABELS: Mapping[Task, Callable[[ExportRow, ExportOptions], Classification | Classifications | Segmentation]] = {
+    "classification": classification,
+    "multi_label": classifications,
+    "masks": segmentation,
+}
 
 
 def image_key(row: ExportRow, options: ExportOptions) -> str:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
+from service.errors import InvalidRequestError
 from service.exports.argilla import write_argilla
 from service.exports.fiftyone import write_fiftyone
 from service.exports.label_studio import write_label_studio
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.tables import write_csv, write_jsonl, write_parquet
+from service.schema.faults import fault
 from service.schema.replies.exports import ExportFormatName
+from service.schema.structure import Task
 
+# Tasks of Argilla, which has no question for masks, and of FiftyOne, whose labels are of images.
+WITHOUT_MASKS: tuple[Task, ...] = ("classification", "multi_label", "tokens")
+WITHOUT_TEXTS: tuple[Task, ...] = ("classification", "multi_label", "masks")
 Write = Callable[[Iterable[ExportRow], ExportOptions], Iterator[bytes]]
 
 
@@ -23,17 +30,38 @@ class ExportFormat:
         write: Converts any number of rows to the bytes of a file; holds a bounded number of rows in memory.
         media_type: Media type of the file.
         ending: End of the file name, after the name of the run or queue.
+        tasks: Tasks of runs that the format can hold.
+        is_tool: True for a labelling tool, which gets each example once.
     """
 
     write: Write
     media_type: str
     ending: str
+    tasks: tuple[Task, ...] = get_args(Task)
+    is_tool: bool = False
+
+    def check(self, task: Task) -> None:
+        """Check that the format can hold a run.
+
+        Raises:
+            InvalidRequestError: It has no labels of this task.
+        """
+        if task not in self.tasks:
+            others = ", ".join(name for name, other in FORMATS.items() if task in other.tasks)
+            msg = f"the format has no labels of the task {task}; there are {others}"
+            raise fault(InvalidRequestError, msg, "query", "format")
 
 
 FORMATS: Mapping[ExportFormatName, ExportFormat] = {
-    "label-studio": ExportFormat(write_label_studio, "application/json", ".label-studio.json"),
-    "argilla": ExportFormat(write_argilla, "application/x-ndjson", ".argilla.jsonl"),
-    "fiftyone": ExportFormat(write_fiftyone, "application/json", ".labels.json"),
+    "label-studio": ExportFormat(write_label_studio, "application/json", ".label-studio.json", is_tool=True),
+    "argilla": ExportFormat(
+        write_argilla,
+        "application/x-ndjson",
+        ".argilla.jsonl",
+        ("classification", "multi_label", "tokens"),
+        is_tool=True,
+    ),
+    "fiftyone": ExportFormat(write_fiftyone, "application/json", ".labels.json", WITHOUT_TEXTS, is_tool=True),
     "csv": ExportFormat(write_csv, "text/csv; charset=utf-8; header=present", ".csv"),
     "jsonl": ExportFormat(write_jsonl, "application/x-ndjson", ".jsonl"),
     "parquet": ExportFormat(write_parquet, "application/vnd.apache.parquet", ".parquet"),

@@ -10,23 +10,24 @@ Source: label-studio tasks/serializers.py, tasks/validation.py; label-studio-sdk
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from xml.etree import ElementTree
 
 from service.errors import InvalidRequestError
 from service.exports.json_stream import dump, join_items
-from service.exports.rows import (
-    TOOL_NAMES,
-    ExportOptions,
-    ExportRow,
-    probability,
-    rename_reserved,
-    shown_data,
-    tool_fields,
-)
-from service.schema.replies.exports import ChoicesRegion, LabelStudioTask, Prediction
+from service.exports.label_studio_regions import control_labels, control_of, regions
+from service.exports.rows import ExportOptions, ExportRow, rename_reserved, tool_fields, units_field
+from service.exports.spans import shown_text
+from service.schema.replies.exports import LabelStudioTask, Prediction, ResultRegion
+from service.schema.structure import Task
 
 LAST_SCORE = 1.0  # of a task without a row: after all rows
+_HEADERS: Mapping[Task, str] = {
+    "classification": "Given label: $given_label",
+    "multi_label": "Given labels: $given_label",
+    "tokens": "$reason",
+    "masks": "$reason",
+}
 
 
 def write_label_studio(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
@@ -35,10 +36,11 @@ def write_label_studio(rows: Iterable[ExportRow], options: ExportOptions) -> Ite
 
 
 def task(row: ExportRow, options: ExportOptions) -> LabelStudioTask:
-    """The task of a row; an attribute whose name is in `TOOL_NAMES` is renamed to `attribute_<name>`."""
-    data = rename_reserved(row.attributes, TOOL_NAMES.values()) | tool_fields(row)
-    data[options.shown_key] = shown_data(row, options)
-    suggestion = choices_region(row, options.from_name, options.to_name, row.suggested_label)
+    """The task of a row; an attribute with the name of another member is renamed to `attribute_<name>`."""
+    fields = tool_fields(row) | units_field(row, options)
+    data = rename_reserved(row.attributes, fields) | fields
+    data[options.shown_key] = shown_text(row, options)
+    suggestion = regions(row, control_of(options), options)
     return {
         "data": data,
         "meta": {"run": options.run, "queue": options.queue, "epoch": options.epoch, "config_id": options.config_id},
@@ -46,7 +48,7 @@ def task(row: ExportRow, options: ExportOptions) -> LabelStudioTask:
     }
 
 
-def prediction(row: ExportRow, options: ExportOptions, result: list[ChoicesRegion]) -> Prediction:
+def prediction(row: ExportRow, options: ExportOptions, result: list[ResultRegion]) -> Prediction:
     """The prediction of a row, with the score that sorts it by rank."""
     return {"model_version": options.model_version, "score": review_score(row.rank, options.total), "result": result}
 
@@ -66,36 +68,22 @@ def review_score(rank: int, total: int) -> float:
     return (rank - 0.5) / total
 
 
-def choices_region(row: ExportRow, from_name: str, to_name: str, choice: str | None) -> list[ChoicesRegion]:
-    """A region with the choice and its probability; no region without a choice."""
-    if choice is None:
-        return []
-    region: ChoicesRegion = {
-        "id": f"p{row.rank}",
-        "from_name": from_name,
-        "to_name": to_name,
-        "type": "choices",
-        "value": {"choices": [choice]},
-    }
-    p = probability(row)
-    if p is not None:
-        region["score"] = p
-    return [region]
-
-
 def labelling_config(class_names: Sequence[str], options: ExportOptions) -> str:
-    """The labelling configuration for the tasks, as XML: the data, the given label and the classes to choose from.
+    """The labelling configuration for the tasks, as XML: the data, the given label and the labels to choose from.
 
     Raises:
         InvalidRequestError: XML cannot represent one of the names.
     """
-    view = ElementTree.Element("View")
+    view, control = ElementTree.Element("View"), control_of(options)
     ElementTree.SubElement(view, options.object_tag, name=options.to_name, value=f"${options.shown_key}")
-    ElementTree.SubElement(view, "Header", value="Given label: $given_label")
-    control = {"name": options.from_name, "toName": options.to_name, "choice": "single", "showInline": "true"}
-    choices = ElementTree.SubElement(view, "Choices", control)
-    for name in class_names:
-        ElementTree.SubElement(choices, "Choice", value=name)
+    ElementTree.SubElement(view, "Header", value=_HEADERS[options.task])
+    attributes = {"name": options.from_name, "toName": options.to_name}
+    if control.tag == "Choices":
+        choice = "multiple" if options.task == "multi_label" else "single"
+        attributes |= {"choice": choice, "showInline": "true"}
+    labels = ElementTree.SubElement(view, control.tag, attributes)
+    for name in control_labels(class_names, options):
+        ElementTree.SubElement(labels, "Choice" if control.tag == "Choices" else "Label", value=name)
     ElementTree.indent(view)
     try:
         config = ElementTree.tostring(view, encoding="unicode")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from service.errors import InvalidRequestError
-from service.exports.label_studio import LAST_SCORE, choices_region, prediction
+from service.exports.label_studio import LAST_SCORE, prediction
+from service.exports.label_studio_regions import Control, control_of, control_tags, regions
 from service.exports.rows import ExportOptions, ExportRow
 from service.schema.faults import fault
 from service.schema.replies.exports import HealthReply, Prediction, PredictReply, SetupReply, WebhookReply
@@ -63,21 +64,6 @@ class PredictRequest:
         return cls(tasks, config)
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
-    """The control that a suggestion fills in.
-
-    Args:
-        from_name: Name of the control.
-        to_name: Name of the object that it labels.
-        choices: Text in a result (the alias of a choice) by class name; None: all texts are allowed.
-    """
-
-    from_name: str
-    to_name: str
-    choices: Mapping[str, str] | None = None
-
-
 def predict_reply(request: PredictRequest, lookup: Lookup, options: ExportOptions) -> PredictReply:
     """The reply of `/predict`; see `predictions`."""
     results = predictions(request.tasks, lookup, options, request.label_config)
@@ -90,14 +76,14 @@ def predictions(
     """Predict each task, in their order.
 
     The row of a task is the row with the id `data.external_id`, else `data.id`. A task without a row gets an empty
-    result and the score 1, after all others. If the suggestion is not a choice of the configuration, the task gets an
-    empty result and the score of its row.
+    result and the score 1, after all others. A suggestion that is not a label of the configuration
+    is left out.
 
     Args:
         tasks: Tasks of a request of Label Studio.
         lookup: Finds rows by id, called once; the result lacks unknown ids.
         options: Export options of the run; `from_name` and `to_name` apply without `label_config`.
-        label_config: XML of the project; the suggestion fills in its first Choices control.
+        label_config: XML of the project; the suggestions fill in its first control that fits.
 
     Raises:
         InvalidRequestError: `label_config` is not XML, is too large, or declares a document type.
@@ -112,12 +98,14 @@ def predictions(
 
 
 def read_control(label_config: str | None, options: ExportOptions) -> Control | None:
-    """First Choices control of a configuration, None if it has none; without a configuration, that of the options."""
+    """First control of a configuration that fits the run's task (Choices, Labels, BrushLabels or PolygonLabels), None
+    if it has none; without a configuration, that of the options."""
     if label_config is None or not label_config.strip():
-        return Control(options.from_name, options.to_name)
-    tags = label_config.count("<")
-    if len(label_config) > MAX_CONFIG_CHARACTERS or tags > MAX_CONFIG_TAGS:
-        msg = f"{len(label_config)} characters, {tags} tags; the limits are {MAX_CONFIG_CHARACTERS}, {MAX_CONFIG_TAGS}"
+        return control_of(options)
+    num_tags = label_config.count("<")
+    if len(label_config) > MAX_CONFIG_CHARACTERS or num_tags > MAX_CONFIG_TAGS:
+        limits = f"{MAX_CONFIG_CHARACTERS}, {MAX_CONFIG_TAGS}"
+        msg = f"{len(label_config)} characters, {num_tags} tags; the limits are {limits}"
         raise fault(InvalidRequestError, msg, "label_config", detail=f"label_config: {msg}")
     if DECLARATION.search(label_config):
         raise InvalidRequestError("label_config: declares a document type or an entity, which are not allowed")
@@ -125,22 +113,23 @@ def read_control(label_config: str | None, options: ExportOptions) -> Control | 
         view = ElementTree.fromstring(label_config)
     except ElementTree.ParseError as error:
         raise InvalidRequestError(f"label_config: not XML: {error}") from error
-    for element in view.iter("Choices"):
-        to_names = element.get("toName", "").split(",")
-        if (name := element.get("name")) and to_names[0].strip():
-            return Control(name, to_names[0].strip(), _choices(element))
+    tags = control_tags(options)
+    for element in view.iter():
+        to_name = element.get("toName", "").split(",")[0].strip()
+        if element.tag in tags and (name := element.get("name")) and to_name:
+            return Control(element.tag, name, to_name, _labels(element))
     return None
 
 
-def _choices(element: ElementTree.Element) -> dict[str, str] | None:
-    if element.get("value", "").startswith("$"):  # the task's data lists the choices
+def _labels(element: ElementTree.Element) -> dict[str, str] | None:
+    if element.get("value", "").startswith("$"):  # the task's data lists the labels
         return None
-    choices: dict[str, str] = {}
-    for choice in element.iter("Choice"):
-        value = choice.get("value", "")
-        alias = choice.get("alias") or value
-        choices |= {value: alias, alias: alias}
-    return choices
+    labels: dict[str, str] = {}
+    for label in element.iter("Choice" if element.tag == "Choices" else "Label"):
+        value = label.get("value", "")
+        alias = label.get("alias") or value
+        labels |= {value: alias, alias: alias}
+    return labels
 
 
 def _ids(task: Mapping[str, object]) -> list[str]:
@@ -152,11 +141,7 @@ def _ids(task: Mapping[str, object]) -> list[str]:
 def _prediction(row: ExportRow | None, control: Control | None, options: ExportOptions) -> Prediction:
     if row is None:
         return {"model_version": options.model_version, "score": LAST_SCORE, "result": []}
-    if control is None or row.suggested_label is None:
-        return prediction(row, options, [])
-    label = row.suggested_label
-    choice = label if control.choices is None else control.choices.get(label)
-    return prediction(row, options, choices_region(row, control.from_name, control.to_name, choice))
+    return prediction(row, options, [] if control is None else regions(row, control, options))
 
 
 def setup_reply(options: ExportOptions) -> SetupReply:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from service.exports.rows import ExportOptions
 from service.queries.view import View
 
+# Defaults for masks, whose data are images.
+IMAGES = {"to_name": "image", "object_tag": "Image"}
+
 
 def export_options(
-    view: View, queue: str | None, epoch: int, total: int, tool_names: Mapping[str, str] | None = None
+    view: View, queue: str | None, epoch: int, total: int, tool_names: Mapping[str, Any] | None = None
 ) -> ExportOptions:
     """The options of an export of a run.
 
@@ -21,18 +25,20 @@ def export_options(
         tool_names: Options that name parts of a labelling tool's project; default: those of `ExportOptions`.
     """
     description = view.snapshot.description
+    names = (IMAGES if description.task == "masks" else {}) | dict(tool_names or {})
     return ExportOptions(
         run=view.snapshot.name,
         queue=queue,
         config_id=description.config.config_id,
         epoch=epoch,
         total=total,
+        task=description.task,
         class_names=description.class_names,
-        **(tool_names or {}),
+        **names,
     )
 
 
 def class_labels(view: View) -> tuple[str, ...]:
-    """The names of the run's classes, or their numbers if they have no names."""
+    """The names of the run's classes (of several labels, those of the labels), or numbers if they have no names."""
     names = view.snapshot.description.class_names
     return names or tuple(str(label) for label in range(view.snapshot.num_classes or 0))

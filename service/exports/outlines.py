@@ -28,6 +28,15 @@ def outlines(mask: Mask) -> list[Points]:
         (K, 2) int64 for each region, in the order of their first pixels: the corners (x, y) of a polygon, clockwise on
         the screen, in pixels from the upper left corner of the image. The last corner is connected with the first.
     """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return []
+    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    corner = np.array([columns[0], rows[0]])
+    return [polygon + corner for polygon in _outlines(box)]
+
+
+def _outlines(mask: Mask) -> list[Points]:
     columns = mask.shape[1] + 1
     polygons: list[list[Corner]] = []
     polygon_at: dict[Corner, int] = {}

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from service.exports.argilla import suggestion_mapping
 from service.exports.formats import FORMATS
 from service.exports.rows import ExportOptions, ExportRow
-from service.exports.tables import COLUMNS
+from service.exports.spans import sentence_of
+from service.exports.tables import columns_of
+from service.exports.token_texts import TOKENS
 from service.exports.validators import validate
 from service.schema.json_values import JsonObject
 from service.schema.replies.exports import ExportFormatName, PreviewRows
@@ -45,7 +47,7 @@ def preview(
         notes.insert(0, NOT_INSTALLED)
     reply: PreviewRows = {"rows": written, "validator": validation, "notes": notes}
     if format_name in FLAT:
-        reply["columns"] = list(COLUMNS)
+        reply["columns"] = list(columns_of(options.task))
     return reply
 
 
@@ -60,7 +62,7 @@ def read_back(format_name: ExportFormatName, rows: Sequence[ExportRow], options:
         case "argilla" | "jsonl":
             parsed = [orjson.loads(line) for line in content.splitlines()]
         case "csv":
-            parsed = _csv_rows(content)
+            parsed = _csv_rows(content, columns_of(options.task))
         case "parquet":
             parsed = pq.read_table(io.BytesIO(content)).to_pylist()
         case _:
@@ -72,13 +74,13 @@ def _file(format_name: ExportFormatName, rows: Sequence[ExportRow], options: Exp
     return b"".join(FORMATS[format_name].write(rows, options))
 
 
-def _csv_rows(content: bytes) -> list[JsonObject]:
+def _csv_rows(content: bytes, columns: Sequence[str]) -> list[JsonObject]:
     table = pyarrow.csv.read_csv(
         io.BytesIO(content),
         # One block, as a row must fit into a block.
         read_options=pyarrow.csv.ReadOptions(block_size=len(content) + 1),
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string())),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string())),
     )
     return cast("list[JsonObject]", table.to_pylist())
 
@@ -97,6 +99,9 @@ def _missing(format_name: ExportFormatName, rows: Sequence[ExportRow], options: 
     if format_name == "fiftyone":
         key, substitute = options.image_key, "stands for the path of the image"
         without = [row for row in rows if not isinstance(row.attributes.get(key), str) or not row.attributes[key]]
+    elif options.task == "tokens":
+        key, substitute = TOKENS, "is shown instead, without spans"
+        without = [row for row in rows if sentence_of(row) is None]
     else:
         key, substitute = options.shown_key, "is shown instead"
         without = [row for row in rows if row.attributes.get(key) is None]
@@ -125,6 +130,12 @@ def _argilla_notes(options: ExportOptions) -> list[str]:
 
 
 def _fiftyone_notes(options: ExportOptions) -> list[str]:
+    if options.task != "classification":
+        return [
+            OUR_CHECK.format("FiftyOne"),
+            "FiftyOne has no importer for this file: the documentation of the service has one of ten lines.",
+            'To see the first rows first: dataset.sort_by("focal.rank").',
+        ]
     return [
         OUR_CHECK.format("FiftyOne"),
         'Load it with dataset.merge_dir(data_path="images/", labels_path="<this file>", label_field="focal", '

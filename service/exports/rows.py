@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from service.errors import InvalidRequestError
+from service.exports.elements import RowElements, RowUnit
 from service.schema.json_values import JsonObject, JsonValue
+from service.schema.replies.exports import MaskTag
 from service.schema.replies.fields import Verdict
+from service.schema.structure import Task
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRow:
-    """One example, with its position in the order of review.
+    """One example, or one unit of a structured example, with its position in the order of review.
 
-    A score that is infinite, as with masked classes, is None in the rows of a queue, whose file is JSON.
+    A score that is infinite, as with masked classes, is None in the rows of a queue, whose file is JSON. A whole
+    structured example has no classes, and a unit no scores that are not sums or means over its elements: None.
 
     Args:
         rank: Position from 1, the example to review first.
@@ -42,14 +46,19 @@ class ExportRow:
         attributes: Attributes that the user sent with the example.
         verdict: Current verdict, None before the first review.
         verdict_label: Name of the class that the reviewer chose.
+        unit: The unit as in reviews: a label, a span [start, stop], the number of a region; None for a whole example.
+        unit_name: Name of the label of a unit of the task `multi_label`; None for other units.
+        num_elements: Number of wrong elements of a unit.
+        box: First index of a unit along each axis, and the last one plus 1.
+        elements: The elements of a structured example, for labelling tools; None if they were not read.
     """
 
     rank: int
     id: str
-    target: int
-    prediction: int
+    target: int | None
+    prediction: int | None
     suggested: int | None
-    given_label: str
+    given_label: str | None
     suggested_label: str | None
     suggested_p: float | None
     loss: float
@@ -58,15 +67,20 @@ class ExportRow:
     p_t: float
     log_odds: float | None
     logit_margin: float | None
-    normalized_margin: float
-    entropy: float
-    el2n: float
+    normalized_margin: float | None
+    entropy: float | None
+    el2n: float | None
     strategy: str
     score: float | None
     reason: str
     attributes: JsonObject
     verdict: Verdict | None
     verdict_label: str | None
+    unit: int | list[int] | None = None
+    unit_name: str | None = None
+    num_elements: int | None = None
+    box: list[list[int]] | None = None
+    elements: RowElements | None = None
 
 
 # Names of the columns in labelling tools, which use the names `id` and `score` themselves.
@@ -91,6 +105,8 @@ TOOL_NAMES: Mapping[str, str] = {
     "verdict": "verdict",
     "verdict_label": "verdict_label",
 }
+# Names of the classes 0 and 1 of each label of the task `multi_label`.
+LABEL_CLASSES = ("absent", "present")
 _tool_values = attrgetter(*TOOL_NAMES)
 
 
@@ -104,11 +120,13 @@ class ExportOptions:
         config_id: Id of the loss configuration.
         epoch: Epoch of the scores.
         total: Number of rows, the largest rank.
-        class_names: Names of the classes; None if unknown.
+        task: Task of the run.
+        class_names: Names of the classes, of the task `multi_label` of the labels; None if unknown.
         from_name: Name of Label Studio's control or Argilla's question.
         to_name: Name of Label Studio's object or Argilla's field.
         data_key: Attribute that `to_name` shows; None: the attribute named `to_name`.
         object_tag: Label Studio's tag for `to_name`: Text, Image, Audio, HyperText.
+        mask_tag: Label Studio's tag for the regions of masks.
         image_key: Attribute with the path or URL of an image, for FiftyOne.
         image_root: Prefix of image paths outside FiftyOne's data folder, which the export removes.
 
@@ -121,11 +139,13 @@ class ExportOptions:
     config_id: str
     epoch: int
     total: int
+    task: Task = "classification"
     class_names: tuple[str, ...] | None = None
     from_name: str = "label"
     to_name: str = "text"
     data_key: str | None = None
     object_tag: str = "Text"
+    mask_tag: MaskTag = "BrushLabels"
     image_key: str = "image"
     image_root: str = ""
 
@@ -141,6 +161,14 @@ class ExportOptions:
         """The attribute that `to_name` shows."""
         return self.data_key if self.data_key is not None else self.to_name
 
+    def name_of(self, label: int) -> str:
+        """The name of a class; of the task `multi_label` of a label, whose classes have names of their own."""
+        return str(label) if self.class_names is None else self.class_names[label]
+
+    def class_name(self, label: int) -> str:
+        """The name of a class that an element may have."""
+        return LABEL_CLASSES[label] if self.task == "multi_label" else self.name_of(label)
+
     @property
     def model_version(self) -> str:
         """Model name of all predictions of a run: 1-200 characters of `[a-zA-Z0-9-_:./ ]`, as Argilla requires."""
@@ -150,6 +178,26 @@ class ExportOptions:
 def tool_fields(row: ExportRow) -> JsonObject:
     """The columns of a row under their `TOOL_NAMES`."""
     return dict(zip(TOOL_NAMES.values(), _tool_values(row), strict=True))
+
+
+def units_field(row: ExportRow, options: ExportOptions) -> JsonObject:
+    """The units of a structured example as `units`; nothing for other examples."""
+    if row.elements is None:
+        return {}
+    return {"units": [_unit_fields(unit, options) for unit in row.elements.units]}
+
+
+def _unit_fields(unit: RowUnit, options: ExportOptions) -> JsonObject:
+    name: JsonValue = list(unit.name) if isinstance(unit.name, list) else unit.name
+    fields: JsonObject = {"unit": name}
+    if options.task == "multi_label" and isinstance(unit.name, int):
+        fields["unit_name"] = options.name_of(unit.name)
+    return fields | {
+        "given_label": options.class_name(unit.given),
+        "suggested_label": options.class_name(unit.suggested),
+        "suggested_p": unit.suggested_p,
+        "num_elements": len(unit.places),
+    }
 
 
 def probability(row: ExportRow) -> float | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from service.exports.rows import ExportRow
+from service.exports.rows import LABEL_CLASSES, ExportRow
+from service.exports.structured_source import structured_epoch
 from service.mining.queue_table import QueueTable
 from service.mining.reasons import reason
 from service.mining.strategies import SUGGESTED, SUGGESTED_P
@@ -44,9 +45,15 @@ def queue_rows(view: View, queue: QueueTable, verdicts: Verdicts) -> Iterator[Ex
 
 
 def epoch_rows(
-    view: View, weighting: Weighting, epoch: int, verdicts: Verdicts, ids: list[str] | None = None
+    view: View,
+    weighting: Weighting,
+    epoch: int,
+    verdicts: Verdicts,
+    ids: list[str] | None = None,
+    *,
+    units: bool = False,
 ) -> Iterator[ExportRow]:
-    """The examples of an epoch, largest loss first.
+    """The examples of an epoch, or the units of structured examples, largest loss first.
 
     Args:
         view: The run.
@@ -54,7 +61,12 @@ def epoch_rows(
         epoch: Epoch of the scores.
         verdicts: Current verdict of each example.
         ids: Examples to read, None for all.
+        units: True for units in place of examples.
     """
+    if view.is_structured:
+        for row in structured_epoch(view, weighting, epoch, ids, units=units):
+            yield _export_row(view, row, verdicts)
+        return
     ranked = f"""(SELECT *, loss / nullif(sum(loss) OVER (), 0) AS share,
             row_number() OVER (ORDER BY log_loss DESC, id) AS rank
         FROM {view.scored(weighting, epoch)})"""
@@ -72,16 +84,23 @@ def epoch_rows(
 
 
 def _export_row(view: View, row: Mapping[str, Any], verdicts: Verdicts) -> ExportRow:
-    names = view.snapshot.description.class_names
+    description = view.snapshot.description
+    names = LABEL_CLASSES if description.task == "multi_label" else description.class_names
 
     def name_of(label: int | None) -> str | None:
         return None if label is None else str(label) if names is None else names[label]
 
-    review = verdicts.get(UnitKey.of(row))
+    review, unit, unit_name = verdicts.get(UnitKey.of(row)), row.get("unit"), None
+    if unit is not None and description.task == "multi_label":
+        unit_name = str(unit) if description.class_names is None else description.class_names[unit]
     return ExportRow(
         **{name: row[name] for name in _COLUMNS},
-        given_label=name_of(row["target"]) or "",
+        given_label=name_of(row["target"]),
         suggested_label=name_of(row["suggested"]),
         verdict=review and review["verdict"],
         verdict_label=name_of(review and review["label"]),
+        unit=unit,
+        unit_name=unit_name,
+        num_elements=row.get("num_elements"),
+        box=row.get("box"),
     )

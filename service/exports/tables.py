@@ -1,14 +1,15 @@
-"""CSV, JSONL and Parquet, with every member of `ExportRow` as a column.
+"""CSV, JSONL and Parquet, with every member of `ExportRow` as a column but `elements`.
 
 Attributes differ from row to row, and rows are written one after another, so all attributes are in one column: a JSON
-text in CSV and Parquet, an object in JSONL. NaN and infinities are unchanged in CSV and Parquet, and null in JSONL.
+text in CSV and Parquet, an object in JSONL; so are the unit and its box. NaN and infinities are unchanged in CSV and
+Parquet, and null in JSONL.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import islice
 from operator import attrgetter
@@ -20,37 +21,49 @@ from typing_extensions import Buffer
 from service.exports.json_stream import blocks, dump, lines
 from service.exports.rows import ExportOptions, ExportRow
 from service.formats.spreadsheets import guard_cell
+from service.schema.structure import Task
 
-COLUMNS = tuple(field.name for field in fields(ExportRow))
-ATTRIBUTES = COLUMNS.index("attributes")
+# Columns of structured examples only, after the id.
+UNIT_COLUMNS = ("unit", "unit_name", "num_elements", "box")
+COLUMNS = tuple(field.name for field in fields(ExportRow) if field.name not in (*UNIT_COLUMNS, "elements"))
+STRUCTURED_COLUMNS = (*COLUMNS[:2], *UNIT_COLUMNS, *COLUMNS[2:])
 # Less than the usual 65 536, as all rows of a group with their attributes are in memory until it is written.
 ROW_GROUP_ROWS = 16_384
 METADATA_KEY = b"focal_loss"
 
-_INTEGERS = ("rank", "target", "prediction", "suggested")
-_TEXTS = ("id", "given_label", "suggested_label", "strategy", "reason", "attributes", "verdict", "verdict_label")
-_NULLABLE = ("suggested", "suggested_label", "verdict", "verdict_label")
-_values = attrgetter(*COLUMNS)
+_INTEGERS = ("rank", "target", "prediction", "suggested", "num_elements")
+_JSON_TEXTS = ("attributes", "unit", "box")
+_TEXTS = ("id", "given_label", "suggested_label", "strategy", "reason", "verdict", "verdict_label", "unit_name")
+_NULLABLE = ("suggested", "suggested_label", "verdict", "verdict_label", *UNIT_COLUMNS)
+# A whole structured example has no classes.
+_NULLABLE_IF_STRUCTURED = ("target", "prediction", "given_label")
+
+
+def columns_of(task: Task) -> tuple[str, ...]:
+    """Names of the columns of the tables of a run."""
+    return COLUMNS if task == "classification" else STRUCTURED_COLUMNS
 
 
 def _type(name: str) -> pa.DataType:
     if name in _INTEGERS:
         return pa.int64()
-    return pa.string() if name in _TEXTS else pa.float64()
+    return pa.string() if name in (*_TEXTS, *_JSON_TEXTS) else pa.float64()
 
 
-def _field(name: str) -> pa.Field:
+def _schema(task: Task) -> pa.Schema:
+    nullable = _NULLABLE if task == "classification" else (*_NULLABLE, *_NULLABLE_IF_STRUCTURED)
+    kinds = {name: _type(name) for name in columns_of(task)}
     # An infinite score of a queue is None.
-    kind = _type(name)
-    return pa.field(name, kind, nullable=name in _NULLABLE or pa.types.is_floating(kind))
-
-
-SCHEMA = pa.schema([_field(name) for name in COLUMNS])
+    return pa.schema(
+        [pa.field(name, kind, nullable=name in nullable or pa.types.is_floating(kind)) for name, kind in kinds.items()]
+    )
 
 
 def write_jsonl(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
     """One object per line."""
-    return lines(dict(zip(COLUMNS, _values(row), strict=True)) for row in rows)
+    columns = columns_of(options.task)
+    values = attrgetter(*columns)
+    return lines(dict(zip(columns, values(row), strict=True)) for row in rows)
 
 
 def write_csv(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
@@ -59,25 +72,26 @@ def write_csv(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[byt
     Texts that a spreadsheet would evaluate as a formula get a leading `'` (see `service.formats.spreadsheets`). JSONL
     and Parquet contain unchanged texts.
     """
-    return blocks(_csv_lines(rows))
+    return blocks(_csv_lines(rows, columns_of(options.task)))
 
 
-def _csv_lines(rows: Iterable[ExportRow]) -> Iterator[bytes]:
+def _csv_lines(rows: Iterable[ExportRow], columns: Sequence[str]) -> Iterator[bytes]:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
     yield text.getvalue().encode()
     for row in rows:
         text.seek(0)
         text.truncate()
-        writer.writerow(map(guard_cell, _with_attributes_text(row)))
+        writer.writerow(map(guard_cell, _cells(row, columns)))
         yield text.getvalue().encode()
 
 
-def _with_attributes_text(row: ExportRow) -> list[object]:
-    values = list(_values(row))
-    values[ATTRIBUTES] = dump(row.attributes).decode()
-    return values
+def _cells(row: ExportRow, columns: Sequence[str]) -> Iterator[object]:
+    """The values of a row, with JSON texts in place of objects and lists; the unit of a whole example is None."""
+    for name in columns:
+        value: object = getattr(row, name)
+        yield dump(value).decode() if name in _JSON_TEXTS and value is not None else value
 
 
 def write_parquet(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
@@ -89,12 +103,12 @@ def write_parquet(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator
         "epoch": options.epoch,
         "class_names": options.class_names,
     }
-    schema = SCHEMA.with_metadata({METADATA_KEY: dump(metadata)})
+    schema = _schema(options.task).with_metadata({METADATA_KEY: dump(metadata)})
     sink = _Sink()
     remaining = iter(rows)
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         while group := list(islice(remaining, ROW_GROUP_ROWS)):
-            columns = zip(*map(_with_attributes_text, group), strict=True)
+            columns = zip(*(_cells(row, schema.names) for row in group), strict=True)
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
             yield from sink.drain()

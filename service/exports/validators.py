@@ -5,13 +5,17 @@ Each validator gets the rows as parsed from the exported file, one object for ea
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -19,7 +23,8 @@ from service.exports.argilla import suggestion_mapping
 from service.exports.fiftyone import OWN_NAMES
 from service.exports.label_studio import labelling_config
 from service.exports.rows import ExportOptions, ExportRow
-from service.exports.tables import COLUMNS
+from service.exports.spans import span_labels
+from service.exports.tables import columns_of
 from service.schema.json_values import JsonObject
 from service.schema.replies.exports import ExportFormatName, RejectedRow, Validation
 
@@ -55,9 +60,9 @@ def validate(
         case "fiftyone":
             return _validation(DOCUMENTED, None, rows, _fiftyone_faults(written, labels, options))
         case "jsonl":
-            return _validation("orjson", orjson.__version__, rows, _column_faults(written, rows))
+            return _validation("orjson", orjson.__version__, rows, _column_faults(written, rows, options))
         case _:
-            return _validation("pyarrow", pa.__version__, rows, _column_faults(written, rows))
+            return _validation("pyarrow", pa.__version__, rows, _column_faults(written, rows, options))
 
 
 def _validation(
@@ -80,7 +85,7 @@ def _label_studio(
         return None
     faults: Iterator[list[str]]
     try:
-        interface = LabelInterface(labelling_config(_checked_labels(labels, rows), options))
+        interface = LabelInterface(labelling_config(_checked_labels(labels, tasks), options))
         interface.validate()
     except Exception as error:  # the SDK's errors have no common class
         faults = iter([[f"the labelling configuration: {error}"]] * len(tasks))
@@ -89,10 +94,16 @@ def _label_studio(
     return _validation("label_studio_sdk", version("label-studio-sdk"), rows, faults)
 
 
-def _checked_labels(labels: Sequence[str], rows: Sequence[ExportRow]) -> list[str]:
-    """The first labels and those of the rows: the SDK takes seconds for the configuration of 100 000 classes."""
-    suggested = {row.suggested_label for row in rows}
-    return [label for number, label in enumerate(labels) if number < MAX_LABELS_CHECKED or label in suggested]
+def _checked_labels(labels: Sequence[str], tasks: Sequence[_Parsed]) -> list[str]:
+    """The first labels and those of the tasks: the SDK takes seconds for the configuration of 100 000 classes."""
+    results = chain.from_iterable(prediction["result"] for task in tasks for prediction in task["predictions"])
+    used = set(chain.from_iterable(region["value"][region["type"]] for region in results))
+    # Of the classes B- and I- of an entity, the entity is used.
+    return [
+        label
+        for number, label in enumerate(labels)
+        if number < MAX_LABELS_CHECKED or label in used or label[2:] in used
+    ]
 
 
 def _task_faults(interface: Any, task: _Parsed, options: ExportOptions) -> list[str]:
@@ -122,36 +133,66 @@ def _argilla_faults(records: Sequence[_Parsed], options: ExportOptions, labels: 
         if not isinstance(record[options.to_name], str):
             faults.append(f"{options.to_name} is not a text")
         if value in record:
-            faults += _suggestion_faults(record[value], record[score], labels)
+            faults += _suggestion_faults(record[value], record[score], labels, record[options.to_name])
             if not 0 < len(record[agent]) <= MAX_NAME_LENGTH:
                 faults.append(f"the agent's name has 1 to {MAX_NAME_LENGTH} characters")
         yield faults
 
 
-def _suggestion_faults(label: str, score: object, labels: Sequence[str]) -> list[str]:
-    faults = [] if label in labels else [f"the suggestion {label!r} is not a label"]
-    if not 0 < len(label) <= MAX_NAME_LENGTH:
-        faults.append(f"a label has 1 to {MAX_NAME_LENGTH} characters, not {len(label)}")
-    return faults + _unit_faults("the suggestion's score", score)
+def _suggestion_faults(value: Any, score: object, labels: Sequence[str], text: object) -> list[str]:
+    """Faults of a suggestion: a label, a list of labels, or a list of spans of a text with a list of scores."""
+    values = value if isinstance(value, list) else [value]
+    scores = score if isinstance(score, list) else [score]
+    spans = [item for item in values if isinstance(item, dict)]
+    faults = [
+        f"the span {item['start']} to {item['end']} is not in the text"
+        for item in spans
+        if not 0 <= item["start"] < item["end"] <= len(str(text))
+    ]
+    allowed = span_labels(labels) if spans else labels
+    for label in (item["label"] if isinstance(item, dict) else item for item in values):
+        if label not in allowed:
+            faults.append(f"the suggestion {label!r} is not a label")
+        if not 0 < len(label) <= MAX_NAME_LENGTH:
+            faults.append(f"a label has 1 to {MAX_NAME_LENGTH} characters, not {len(label)}")
+    return faults + [fault for item in scores for fault in _unit_faults("the suggestion's score", item)]
 
 
 def _fiftyone_faults(samples: Sequence[_Parsed], labels: Sequence[str], options: ExportOptions) -> Iterator[list[str]]:
     """Faults of each sample. Source: fiftyone/utils/data/importers.py, fiftyone/core/labels.py."""
     images = Counter(chain.from_iterable(samples))
-    classes = labels if options.class_names is None else range(len(labels))
     for sample in samples:
-        ((image, classification),) = sample.items()
+        ((image, label),) = sample.items()
         faults = ["the path of its image is empty"] if not image else []
         if image.split("/")[0] == "..":
             faults.append(f"the path of its image, {image}, is outside of the data folder")
         if images[image] > 1:
             faults.append(f"another row has the same image, {image}")
-        if classification["label"] not in classes:
-            faults.append(f"the label {classification['label']!r} is not a class")
-        faults += _unit_faults("the confidence", classification.get("confidence"))
-        if reserved := sorted(set(classification["attributes"]) & set(OWN_NAMES)):
+        faults += _mask_faults(label, labels) if "mask" in label else _class_faults(label, labels, options)
+        if reserved := sorted(set(label["attributes"]) & set(OWN_NAMES)):
             faults.append(f"attributes have reserved names of FiftyOne: {', '.join(reserved)}")
         yield faults
+
+
+def _class_faults(label: _Parsed, labels: Sequence[str], options: ExportOptions) -> list[str]:
+    """Faults of one classification, whose label is an index if the classes have names, or of several ones."""
+    items: Sequence[_Parsed] = label.get("classifications", [label])
+    classes = labels if "label" not in label or options.class_names is None else range(len(labels))
+    faults = []
+    for item in items:
+        if item["label"] not in classes:
+            faults.append(f"the label {item['label']!r} is not a class")
+        faults += _unit_faults("the confidence", item.get("confidence"))
+    return faults
+
+
+def _mask_faults(label: _Parsed, labels: Sequence[str]) -> list[str]:
+    if label["mask"] is None:
+        return []
+    mask = np.load(io.BytesIO(zlib.decompress(base64.b64decode(label["mask"]))))
+    faults = [] if mask.ndim == 2 else [f"the mask has {mask.ndim} axes"]
+    unknown = np.unique(mask[(mask >= len(labels)) & (mask < np.iinfo(mask.dtype).max)])
+    return [*faults, *(f"the class {number} does not exist" for number in unknown)]
 
 
 def _unit_faults(what: str, value: object) -> list[str]:
@@ -160,7 +201,10 @@ def _unit_faults(what: str, value: object) -> list[str]:
     return [f"{what} is in [0, 1], not {value!r}"]
 
 
-def _column_faults(written: Sequence[_Parsed], rows: Sequence[ExportRow]) -> Iterator[list[str]]:
+def _column_faults(
+    written: Sequence[_Parsed], rows: Sequence[ExportRow], options: ExportOptions
+) -> Iterator[list[str]]:
     if len(written) != len(rows):
         return iter([[f"{len(rows)} rows were written, but {len(written)} were read back"]] * len(rows))
-    return ([] if tuple(row) == COLUMNS else [f"its columns are {', '.join(row)}"] for row in written)
+    columns = columns_of(options.task)
+    return ([] if tuple(row) == columns else [f"its columns are {', '.join(row)}"] for row in written)

@@ -123,7 +123,7 @@ def test_the_suggestion_fills_in_the_first_choices_of_the_configuration() -> Non
 def test_without_a_configuration_the_options_apply(config: str | None) -> None:
     control = read_control(config, options(from_name="f", to_name="t"))
     assert control is not None
-    assert (control.from_name, control.to_name, control.choices) == ("f", "t", None)
+    assert (control.tag, control.from_name, control.to_name, control.labels) == ("Choices", "f", "t", None)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -56,8 +56,12 @@ def parquet_rows(content: bytes) -> list[dict[str, Any]]:
     return list(pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist())
 
 
+def columns_of_row(row: ExportRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in COLUMNS}
+
+
 def with_text(row: ExportRow) -> dict[str, Any]:
-    return asdict(row) | {"attributes": orjson.dumps(row.attributes).decode()}
+    return columns_of_row(row) | {"attributes": orjson.dumps(row.attributes).decode()}
 
 
 @given(st.lists(rows, max_size=3))
@@ -66,14 +70,14 @@ def test_every_format_preserves_every_value(given: list[ExportRow]) -> None:
     assert parquet_rows(whole(write_parquet(given, options()))) == [with_text(row) for row in given]
     finite = [row if math.isfinite(row.loss) else replace(row, loss=0.0) for row in given]
     content = whole(write_jsonl(finite, options()))
-    assert [orjson.loads(line) for line in content.split(b"\n")[:-1]] == [asdict(row) for row in finite]
+    assert [orjson.loads(line) for line in content.split(b"\n")[:-1]] == [columns_of_row(row) for row in finite]
 
 
 def test_difficult_rows_can_be_read_back() -> None:
     assert_csv_holds(csv_cells(whole(write_csv(ROWS, options()))), ROWS)
     assert parquet_rows(whole(write_parquet(ROWS, options()))) == [with_text(row) for row in ROWS]
     assert [orjson.loads(line) for line in whole(write_jsonl(ROWS, options())).split(b"\n")[:-1]] == [
-        asdict(row) for row in ROWS
+        columns_of_row(row) for row in ROWS
     ]
 
 

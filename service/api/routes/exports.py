@@ -15,16 +15,18 @@ from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
 from service.api.http.responses import TemporaryFileResponse
 from service.api.queries import ExportQuery, PreviewQuery
-from service.api.state import service_of
-from service.errors import InvalidConfigError, UnknownEpochError, UnknownQueueError
+from service.api.state import Service, service_of
+from service.errors import InvalidConfigError, InvalidRequestError, UnknownEpochError, UnknownQueueError
 from service.exports.formats import FORMATS
 from service.exports.options import class_labels, export_options
 from service.exports.preview import preview
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows, queue_rows
+from service.exports.structured_source import num_units
+from service.exports.tool_rows import by_example, tool_rows
 from service.mining.queues import queue
 from service.queries.view import View
-from service.runs.store import RunStore
+from service.schema.faults import fault
 from service.schema.replies.exports import ExportPreview
 from service.storage.errors import storage_errors
 from service.storage.temporary import TemporaryFile
@@ -50,12 +52,12 @@ router = APIRouter(prefix="/runs/{run}/export", tags=["runs"], dependencies=[Dep
 )
 async def get_export(request: Request, run: RunName, query: Annotated[ExportQuery, Query()]) -> Response:
     """A file in the format of Label Studio, Argilla or FiftyOne, or CSV, JSONL or Parquet. Without `queue` it has all
-    examples of the epoch, the largest loss first."""
+    examples of the epoch, the largest loss first; tables of labels, tokens and masks have all units."""
     service = service_of(request)
     written = FORMATS[query.format]
 
     def work(view: View) -> tuple[TemporaryFile, str]:
-        options, rows = _export(service.runs.store, view, query)
+        options, rows = _export(service, view, query)
         # The file is complete before the reply begins, so that an error gets a reply of its own.
         with storage_errors("the folder for exports"):
             file = TemporaryFile(service.runs.queries.temporary.path(), "export-")
@@ -89,7 +91,7 @@ async def get_export_preview(request: Request, run: RunName, query: Annotated[Pr
     service = service_of(request)
 
     def work(view: View) -> ExportPreview:
-        options, rows = _export(service.runs.store, view, query)
+        options, rows = _export(service, view, query)
         return {
             "format": query.format,
             "file_name": _file_name(query, run),
@@ -105,13 +107,36 @@ def _file_name(query: ExportQuery, run: str) -> str:
     return f"{query.queue or run}{FORMATS[query.format].ending}"
 
 
-def _export(store: RunStore, view: View, query: ExportQuery) -> tuple[ExportOptions, Iterator[ExportRow]]:
-    verdicts = store.reviews(view.snapshot).verdicts
+def _export(service: Service, view: View, query: ExportQuery) -> tuple[ExportOptions, Iterator[ExportRow]]:
+    written, task = FORMATS[query.format], view.snapshot.description.task
+    written.check(task)
+    verdicts = service.runs.store.reviews(view.snapshot).verdicts
+    as_units = _as_units(view, query)
+    ids = None
     if query.queue is not None:
-        stored = queue(store, view.snapshot, query.queue)
+        stored = queue(service.runs.store, view.snapshot, query.queue)
         options = export_options(view, query.queue, stored.head["epoch"], len(stored), query.tool_names)
-        return options, queue_rows(view, stored, verdicts)
-    epoch = view.snapshot.epoch(query.epoch)
-    total = view.num_examples(epoch)
-    weighting = view.weighting(query.weights, query.gamma)
-    return export_options(view, None, epoch, total, query.tool_names), epoch_rows(view, weighting, epoch, verdicts)
+        ids = list(dict.fromkeys(stored.ids))
+        rows = queue_rows(view, by_example(stored) if view.is_structured and written.is_tool else stored, verdicts)
+    else:
+        epoch, weighting = view.snapshot.epoch(query.epoch), view.weighting(query.weights, query.gamma)
+        total = num_units(view, weighting, epoch) if as_units else view.num_examples(epoch)
+        options = export_options(view, None, epoch, total, query.tool_names)
+        rows = epoch_rows(view, weighting, epoch, verdicts, units=as_units)
+    if view.is_structured and written.is_tool:
+        with_all = task == "multi_label" or query.format == "fiftyone"
+        rows = tool_rows(view, service.runs.queries.temporary.path(), rows, options, ids, with_all=with_all)
+    return options, rows
+
+
+def _as_units(view: View, query: ExportQuery) -> bool:
+    """True if the rows of an epoch are units: by default in tables of structured examples.
+
+    Raises:
+        InvalidRequestError: The rows cannot be units.
+    """
+    if query.units and (not view.is_structured or FORMATS[query.format].is_tool or query.queue is not None):
+        msg = "units is for csv, jsonl and parquet of a whole epoch of a run of labels, tokens or masks"
+        raise fault(InvalidRequestError, msg, "query", "units")
+    is_table = view.is_structured and query.queue is None and not FORMATS[query.format].is_tool
+    return is_table if query.units is None else query.units

@@ -31,6 +31,7 @@ from service.exports.label_studio_backend import (
 from service.exports.options import class_labels, export_options
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows
+from service.exports.tool_rows import tool_rows
 from service.queries.view import View
 from service.schema.json_values import JsonObject
 from service.schema.replies.exports import HealthReply, PredictReply, SetupReply, WebhookReply
@@ -61,7 +62,7 @@ class PredictBody(TypedDict):
     dependencies=[Depends(refuse_repeated_parameters)],
 )
 async def get_config(request: Request, run: RunName, query: Annotated[ToolQuery, Query()]) -> Response:
-    """XML for a Label Studio project: the data, the given label, and the classes of the run to choose from."""
+    """XML for a Label Studio project: the data, the given label or the reason, and the labels to choose from."""
 
     def work(view: View) -> str:
         return labelling_config(
@@ -119,11 +120,17 @@ async def post_predict(request: Request, run: RunName) -> Response:
         predict_request = PredictRequest.parse(body)
         verdicts = service.runs.store.reviews(view.snapshot).verdicts
 
+        options = _options(view)
+
         def lookup(ids: Sequence[str]) -> Mapping[str, ExportRow]:
-            rows = epoch_rows(view, view.weighting(), view.snapshot.epoch(), verdicts, list(ids))
+            rows = epoch_rows(view, view.weighting(), options.epoch, verdicts, list(ids))
+            if view.is_structured:
+                with_all = options.task == "multi_label"
+                folder = service.runs.queries.temporary.path()
+                rows = tool_rows(view, folder, rows, options, ids, with_all=with_all)
             return {row.id: row for row in rows}
 
-        return predict_reply(predict_request, lookup, _options(view))
+        return predict_reply(predict_request, lookup, options)
 
     return await service.runs.reply(run, work)
 

@@ -10,6 +10,7 @@ import typer
 from service.cli.console import QUERY_TIMEOUT_S, call_service, fail, info
 from service.cli.errors import SERVICE_FAILED
 from service.cli.options import DEFAULT_URL, Epoch, RunName, Url, WhatIfAlpha, WhatIfGamma, parse_alpha
+from service.schema.replies.exports import MaskTag
 
 # Longer extensions first.
 EXTENSIONS = {
@@ -34,7 +35,7 @@ def export(
         ),
     ] = None,
     queue: Annotated[
-        str | None, typer.Option(help="Name of a queue; default: all examples, largest loss first.")
+        str | None, typer.Option(help="Name of a queue; default: all examples or units, largest loss first.")
     ] = None,
     epoch: Epoch = None,
     alpha: WhatIfAlpha = None,
@@ -47,6 +48,13 @@ def export(
     ] = None,
     data_key: Annotated[str | None, typer.Option(help="Attribute to show to the labeller.")] = None,
     object_tag: Annotated[str | None, typer.Option(help="Label Studio: Text, Image, Audio or HyperText.")] = None,
+    mask_tag: Annotated[
+        MaskTag | None, typer.Option(help="Label Studio: BrushLabels (default) or PolygonLabels, for regions of masks.")
+    ] = None,
+    units: Annotated[
+        bool | None,
+        typer.Option(help="Rows of an epoch of labels, tokens or masks: units (default of tables) or examples."),
+    ] = None,
     image_key: Annotated[str | None, typer.Option(help="FiftyOne: attribute with the path of the image.")] = None,
     image_root: Annotated[str | None, typer.Option(help="FiftyOne: folder of the images.")] = None,
     url: Url = DEFAULT_URL,
@@ -60,6 +68,8 @@ def export(
         "to_name": to_name,
         "data_key": data_key,
         "object_tag": object_tag,
+        "mask_tag": mask_tag,
+        "units": units,
         "image_key": image_key,
         "image_root": image_root,
     }

@@ -11,6 +11,7 @@ from service.schema.json_values import JsonObject
 from service.schema.replies.fields import Count, Share
 
 ExportFormatName = Literal["label-studio", "argilla", "fiftyone", "csv", "jsonl", "parquet"]
+MaskTag = Literal["BrushLabels", "PolygonLabels"]
 
 
 class RejectedRow(TypedDict):
@@ -65,12 +66,65 @@ class ChoicesRegion(TypedDict):
     score: NotRequired[Annotated[Share, Field(description="Probability of the choice")]]
 
 
+class LabelledSpan(TypedDict):
+    """Characters of a text, with their label."""
+
+    start: Count
+    end: Annotated[Count, Field(description="The character after the last one")]
+    text: str
+    labels: list[str]
+
+
+class SpanRegion(TypedDict):
+    """A Label Studio region of a text with the suggested label."""
+
+    id: str
+    from_name: Annotated[str, Field(description="Name of the control")]
+    to_name: Annotated[str, Field(description="Name of the object that the control labels")]
+    type: Literal["labels"]
+    value: LabelledSpan
+    score: NotRequired[Annotated[Share, Field(description="Probability of the label")]]
+
+
+class LabelledBrush(TypedDict):
+    """Pixels of an image, with their label."""
+
+    format: Literal["rle"]
+    rle: Annotated[list[int], Field(description="Bytes of Label Studio's run-length encoding")]
+    brushlabels: list[str]
+
+
+class LabelledPolygon(TypedDict):
+    """A polygon in an image, with its label."""
+
+    points: Annotated[list[list[float]], Field(description="Pairs [x, y] in percent of the width and height")]
+    closed: Literal[True]
+    polygonlabels: list[str]
+
+
+class MaskRegion(TypedDict):
+    """A Label Studio region of an image with the suggested label."""
+
+    id: str
+    from_name: Annotated[str, Field(description="Name of the control")]
+    to_name: Annotated[str, Field(description="Name of the object that the control labels")]
+    type: Literal["brushlabels", "polygonlabels"]
+    original_width: Count
+    original_height: Count
+    image_rotation: Literal[0]
+    value: LabelledBrush | LabelledPolygon
+    score: NotRequired[Annotated[Share, Field(description="Probability of the label")]]
+
+
+ResultRegion = ChoicesRegion | SpanRegion | MaskRegion
+
+
 class Prediction(TypedDict):
     """A Label Studio prediction."""
 
     model_version: str
     score: Annotated[Share, Field(description="Position in the order of review, ascending")]
-    result: Annotated[list[ChoicesRegion], Field(description="One region; empty without a suggestion")]
+    result: Annotated[list[ResultRegion], Field(description="A region for each suggestion; empty without one")]
 
 
 class ExportSource(TypedDict):
@@ -95,6 +149,27 @@ class Classification(TypedDict):
 
     label: str | int
     confidence: NotRequired[float]
+    attributes: JsonObject
+
+
+class ConfidentLabel(TypedDict):
+    """One of several labels of an image."""
+
+    label: str
+    confidence: float | None
+
+
+class Classifications(TypedDict):
+    """Several labels of an image, for FiftyOne."""
+
+    classifications: list[ConfidentLabel]
+    attributes: JsonObject
+
+
+class Segmentation(TypedDict):
+    """The classes of the pixels of an image, for FiftyOne."""
+
+    mask: Annotated[str | None, Field(description="Base64 of an array in NumPy's format, compressed by zlib")]
     attributes: JsonObject
 
 

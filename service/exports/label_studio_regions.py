@@ -1,0 +1,180 @@
+"""The suggestions of a row as regions of a Label Studio prediction, by the task of the run.
+
+| task | region |
+|---|---|
+| `classification` | the suggested class, none if the model agrees with the label |
+| `multi_label` | all labels that the model predicts, as one choice |
+| `tokens` | for each unit the characters with the suggested entity |
+| `masks` | for each unit and predicted class the pixels as run lengths, or for each part of them a polygon |
+
+Source: label-studio-sdk label_interface/control_tags.py, converter/brush.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.exports.brush import brush_rle
+from service.exports.elements import RowElements, RowUnit, check_axes
+from service.exports.label_sets import predicted_labels
+from service.exports.outlines import Mask, outlines
+from service.exports.rows import ExportOptions, ExportRow, probability, unit
+from service.exports.spans import sentence_of, span_labels, suggested_spans
+from service.schema.replies.exports import (
+    ChoicesRegion,
+    LabelledBrush,
+    LabelledPolygon,
+    MaskRegion,
+    ResultRegion,
+    SpanRegion,
+)
+
+TAGS = ("Choices", "Labels", "BrushLabels", "PolygonLabels")
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The control that a suggestion fills in.
+
+    Args:
+        tag: One of `TAGS`.
+        from_name: Name of the control.
+        to_name: Name of the object that it labels.
+        labels: Text in a result (the alias of a label) by its name; None: all texts are allowed.
+    """
+
+    tag: str
+    from_name: str
+    to_name: str
+    labels: Mapping[str, str] | None = None
+
+    def text(self, label: str | None) -> str | None:
+        """The text of a label in a result; None if the control does not have it."""
+        if label is None:
+            return None
+        return label if self.labels is None else self.labels.get(label)
+
+
+def control_tags(options: ExportOptions) -> tuple[str, ...]:
+    """The tags of controls that suggestions of a run can fill in, the preferred one first."""
+    if options.task == "masks":
+        return (options.mask_tag, *(tag for tag in ("BrushLabels", "PolygonLabels") if tag != options.mask_tag))
+    return ("Labels",) if options.task == "tokens" else ("Choices",)
+
+
+def control_of(options: ExportOptions) -> Control:
+    """The control of the labelling configuration of an export."""
+    return Control(control_tags(options)[0], options.from_name, options.to_name)
+
+
+def control_labels(class_names: Sequence[str], options: ExportOptions) -> Sequence[str]:
+    """The labels of the control."""
+    return span_labels(class_names) if options.task == "tokens" else class_names
+
+
+def regions(row: ExportRow, control: Control, options: ExportOptions) -> list[ResultRegion]:
+    """The regions of a row; none if the model suggests nothing, or no label of the control.
+
+    Raises:
+        InvalidRequestError: A mask does not have two axes, or the tokens do not fit; names the example.
+    """
+    match options.task:
+        case "classification":
+            return list(_choices(row, control, [row.suggested_label], probability(row)))
+        case "multi_label":
+            return list(_choices(row, control, [label for label, _ in predicted_labels(row, options)], None))
+        case "tokens":
+            return list(_spans(row, control, options))
+        case "masks":
+            return list(_masks(row, control, options))
+
+
+def _choices(
+    row: ExportRow, control: Control, labels: Sequence[str | None], p: float | None
+) -> Iterator[ChoicesRegion]:
+    choices = [text for text in map(control.text, labels) if text is not None]
+    if choices:
+        region: ChoicesRegion = {
+            "id": f"p{row.rank}",
+            "from_name": control.from_name,
+            "to_name": control.to_name,
+            "type": "choices",
+            "value": {"choices": choices},
+        }
+        if p is not None:
+            region["score"] = p
+        yield region
+
+
+def _spans(row: ExportRow, control: Control, options: ExportOptions) -> Iterator[SpanRegion]:
+    sentence = sentence_of(row)
+    text = sentence.text if sentence else ""
+    for number, span in enumerate(suggested_spans(row, options)):
+        label = control.text(span.label)
+        if label is None:
+            continue
+        region: SpanRegion = {
+            "id": f"p{row.rank}-{number}",
+            "from_name": control.from_name,
+            "to_name": control.to_name,
+            "type": "labels",
+            "value": {
+                "start": span.start,
+                "end": span.end,
+                "text": text[span.start : span.end],
+                "labels": [label],
+            },
+        }
+        if (p := unit(span.p)) is not None:
+            region["score"] = p
+        yield region
+
+
+def _masks(row: ExportRow, control: Control, options: ExportOptions) -> Iterator[MaskRegion]:
+    if row.elements is None:
+        return
+    check_axes(row.id, row.elements)
+    height, width = row.elements.shape
+    for number, (values, p) in enumerate(_mask_values(row.elements, control, options)):
+        region: MaskRegion = {
+            "id": f"p{row.rank}-{number}",
+            "from_name": control.from_name,
+            "to_name": control.to_name,
+            "type": "polygonlabels" if control.tag == "PolygonLabels" else "brushlabels",
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "value": values,
+        }
+        if p is not None:
+            region["score"] = p
+        yield region
+
+
+def _mask_values(
+    elements: RowElements, control: Control, options: ExportOptions
+) -> Iterator[tuple[LabelledBrush | LabelledPolygon, float | None]]:
+    """The values of the regions of an example, with their probabilities."""
+    for item in elements.units:
+        for predicted in np.unique(item.predictions).tolist():
+            label = control.text(options.name_of(predicted))
+            if label is None:
+                continue
+            p = unit(item.suggested_p) if predicted == item.suggested else None
+            mask = mask_of(elements, item, predicted)
+            if control.tag == "PolygonLabels":
+                for polygon in outlines(mask):
+                    points = (polygon * 100 / (mask.shape[1], mask.shape[0])).tolist()
+                    yield {"points": points, "closed": True, "polygonlabels": [label]}, p
+            else:
+                yield {"format": "rle", "rle": brush_rle(mask), "brushlabels": [label]}, p
+
+
+def mask_of(elements: RowElements, item: RowUnit, predicted: int) -> Mask:
+    """(H, W) bool: the elements of a unit with a predicted class."""
+    mask = np.zeros(elements.shape, bool)
+    mask.reshape(-1)[item.places[item.predictions == predicted]] = True
+    return mask

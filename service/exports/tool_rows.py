@@ -1,0 +1,68 @@
+"""Rows for labelling tools of a run of structured examples: one for each example, with its units.
+
+A tool shows an example once, however many of its units are in a queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby, islice
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from service.exports.element_file import ElementFile
+from service.exports.elements import RowElements
+from service.exports.label_sets import given_labels, predicted_labels
+from service.exports.rows import ExportOptions, ExportRow
+from service.mining.queue_table import QueueTable
+from service.queries.view import View
+from service.runs.units import unit_json
+
+EXAMPLES_AT_ONCE = 1_000
+
+
+def by_example(queue: QueueTable) -> QueueTable:
+    """The queue with all rows of an example at the place of its first one."""
+    codes = pc.dictionary_encode(queue.rows["id"]).combine_chunks().indices.to_numpy()
+    return replace(queue, rows=queue.rows.take(np.argsort(codes, kind="stable")))
+
+
+def tool_rows(
+    view: View,
+    folder: Path,
+    rows: Iterable[ExportRow],
+    options: ExportOptions,
+    ids: Sequence[str] | None = None,
+    *,
+    with_all: bool,
+) -> Iterator[ExportRow]:
+    """Yield the first row of each example, with the elements of the units of its rows; of a whole example all units.
+
+    Args:
+        view: The run.
+        folder: Folder for a temporary file.
+        rows: Rows in the order of review; those of an example follow each other. They are read after the elements.
+        options: Options of the export.
+        ids: Ids of the rows; None for all of the epoch.
+        with_all: True to read all elements of the examples, not only those of units.
+    """
+    file = ElementFile(view, folder, options.epoch, ids, with_all=with_all)
+    examples = (list(group) for _, group in groupby(rows, attrgetter("id")))
+    while some := list(islice(examples, EXAMPLES_AT_ONCE)):
+        for group, elements in zip(some, file.read([group[0].id for group in some]), strict=True):
+            yield _example(group, elements, options)
+
+
+def _example(group: Sequence[ExportRow], elements: RowElements | None, options: ExportOptions) -> ExportRow:
+    """The first row of an example; without elements if they were deleted since the queue was made."""
+    whole = any(row.unit is None for row in group)
+    units = None if whole else [unit_json(row.unit) for row in group]
+    row = replace(group[0], elements=elements and elements.only(units))
+    if options.task != "multi_label":
+        return row
+    predicted = ", ".join(label for label, _ in predicted_labels(row, options))
+    return replace(row, given_label=", ".join(given_labels(row, options)), suggested_label=predicted)
