@@ -15,7 +15,7 @@ from service.loss.arrays import Array, Rows
 from service.loss.focal import FocalLoss
 from service.loss.kernels import cpu
 from service.loss.kernels.choose import check_kernels
-from service.loss.scores import Scores, is_fused, score
+from service.loss.scores import Scores, is_bounded, score
 
 # Logits of one chunk. On the CPU their float32 copy and exponentials fit into the last-level cache. On CUDA a transfer
 # takes about a millisecond: long compared with starting a kernel, short enough that a large body has several.
@@ -103,7 +103,7 @@ class Device:
     def _score_chunks(
         self, transfer: Transfer, module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]
     ) -> list[tuple[ChunkRange, Scores]]:
-        one_chunk = self.name == "cpu" and is_fused(module, logits, targets)
+        one_chunk = self.name == "cpu" and is_bounded(module, logits, targets)
         split = Split(logits, targets)
         size = split.total if one_chunk else max(1, self.chunk_elements // max(1, logits.shape[1]))
         parts: list[tuple[ChunkRange, Scores]] = []

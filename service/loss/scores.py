@@ -6,7 +6,8 @@ so that the caller can name them or leave out their examples, and masks their sc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +25,10 @@ from service.loss.sigmoid_scores import sigmoid_scores
 from service.loss.softmax_outputs import NEED_MOMENTS, softmax_outputs
 from service.loss.softmax_scores import soft_scores, softmax_scores
 
-# Elements of which torch computes outputs at once, on one thread.
-OUTPUT_ELEMENTS = 2**14
+# Elements that torch computes at once, on one thread.
+ELEMENTS_AT_ONCE = 2**14
+# A label takes about as long as this many logits of the fused kernel.
+LOGITS_PER_LABEL = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,13 @@ class Scores:
             },
         )
 
+    def put(self, part: slice, scores: Scores) -> None:
+        """Store the scores of a part of the elements."""
+        for name in ("state", "loss", "log_loss", "alpha_t"):
+            getattr(self, name)[part] = getattr(scores, name)
+        for name, values in self.outputs.items():
+            values[part] = scores.outputs[name]
+
 
 def score(module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]) -> Scores:
     """The scores of the elements of a chunk.
@@ -82,9 +92,9 @@ def score(module: FocalLoss, logits: Rows, targets: Rows, outputs: Sequence[str]
     names = [name for name in outputs if name not in ("loss", "contribution")]
     if is_fused(module, logits, targets):
         return _score_fused(module, logits, targets, names)
-    x, y = as_tensor(logits), as_tensor(targets)
     if module.config.mode == "sigmoid":
-        return Scores.of(sigmoid_scores(module, x, y, names))
+        return _score_labels(module, logits, targets, names)
+    x, y = as_tensor(logits), as_tensor(targets)
     return Scores.of((soft_scores if is_soft(x, y) else softmax_scores)(module, x, y, names))
 
 
@@ -96,6 +106,11 @@ def is_fused(module: FocalLoss, logits: Rows, targets: Rows) -> bool:
         and targets.ndim < logits.ndim
         and fused_cpu.supports(logits)
     )
+
+
+def is_bounded(module: FocalLoss, logits: Rows, targets: Rows) -> bool:
+    """True if `score` needs little memory on the CPU beside its result, for any number of elements and classes."""
+    return module.config.mode == "sigmoid" or is_fused(module, logits, targets)
 
 
 def _score_fused(module: FocalLoss, logits: Rows, targets: Rows, names: list[str]) -> Scores:
@@ -131,20 +146,59 @@ def _fused_outputs(
     operation.
     """
     count = len(alpha_t)
-    if count <= OUTPUT_ELEMENTS:
+    if count <= ELEMENTS_AT_ONCE:
         values = softmax_outputs(statistics, alpha_t, module.gamma, num_classes, names)
         return {name: value.numpy() for name, value in values.items()}
-    outputs = {name: np.empty(count, np.int64 if name == "prediction" else np.float64) for name in names}
+    outputs = _empty_outputs(names, count)
 
-    def work(start: int, stop: int) -> None:
-        for first in range(start, stop, OUTPUT_ELEMENTS):
-            part = slice(first, min(stop, first + OUTPUT_ELEMENTS))
-            values = softmax_outputs(statistics.part(part), alpha_t[part], module.gamma, num_classes, names)
-            for name, value in values.items():
-                outputs[name][part] = value.numpy()
+    def work(part: slice) -> None:
+        values = softmax_outputs(statistics.part(part), alpha_t[part], module.gamma, num_classes, names)
+        for name, value in values.items():
+            outputs[name][part] = value.numpy()
 
-    fused_cpu.over_threads(work, count, count * num_classes)
+    _in_parts(work, count, count * num_classes)
     return outputs
+
+
+def _score_labels(module: FocalLoss, logits: Rows, targets: Rows, names: list[str]) -> Scores:
+    """The scores of independent labels; on the CPU in parts, since torch takes about 20 floats for each label."""
+    flat, count = (logits.reshape(-1), targets.reshape(-1)), math.prod(logits.shape)
+    labels, places = logits.shape[1], math.prod(logits.shape[2:])
+
+    def score_part(part: slice) -> Scores:
+        x, y = (as_tensor(values[part]) for values in flat)
+        alpha = module.alpha
+        if alpha is not None and len(alpha) > 1:
+            alpha = alpha[torch.arange(part.start, part.stop, device=alpha.device) // places % labels]
+        return Scores.of(sigmoid_scores(module, x, y, alpha, names))
+
+    if count <= ELEMENTS_AT_ONCE or module.device != "cpu":
+        return score_part(slice(0, count))
+    scores = Scores(
+        np.empty(count, np.int8), np.empty(count), np.empty(count), np.empty(count), _empty_outputs(names, count)
+    )
+    _in_parts(lambda part: scores.put(part, score_part(part)), count, count * LOGITS_PER_LABEL)
+    return scores
+
+
+def _empty_outputs(names: Sequence[str], count: int) -> dict[str, Array]:
+    return {name: np.empty(count, np.int64 if name == "prediction" else np.float64) for name in names}
+
+
+def _in_parts(work: Callable[[slice], None], count: int, num_logits: int) -> None:
+    """Call `work` for parts of the elements, over the threads of the kernel.
+
+    Args:
+        work: Computes a part.
+        count: Number of elements.
+        num_logits: Logits of the kernel that take as long as all elements.
+    """
+
+    def run(start: int, stop: int) -> None:
+        for first in range(start, stop, ELEMENTS_AT_ONCE):
+            work(slice(first, min(stop, first + ELEMENTS_AT_ONCE)))
+
+    fused_cpu.over_threads(run, count, num_logits)
 
 
 def _on_host(tensor: Tensor) -> Array:

@@ -23,15 +23,18 @@ from service.loss.sigmoid import (
 
 
 @torch.no_grad()
-def sigmoid_scores(module: FocalLoss, logits: Tensor, targets: Tensor, names: Sequence[str]) -> ScoreTensors:
+def sigmoid_scores(
+    module: FocalLoss, logits: Tensor, targets: Tensor, alpha: Tensor | None, names: Sequence[str]
+) -> ScoreTensors:
     """The scores by torch.
 
     `p_t`, `log_odds` and the margins are those of the logits, also if the loss lowers the probability of negatives.
 
     Args:
         module: The configured loss.
-        logits: (N, L) or (N, L, S).
+        logits: Any shape.
         targets: Numbers, the same shape.
+        alpha: Weights of positives, of one label or of the same shape; or None for all weights 1.
         names: Further outputs.
     """
     present = not_ignored(targets, module.config.ignore_index)
@@ -43,8 +46,6 @@ def sigmoid_scores(module: FocalLoss, logits: Tensor, targets: Tensor, names: Se
     state[bad_target] = RowState.BAD_TARGET
     state[~present] = RowState.IGNORED
     x = x.masked_fill(state != COUNTED, 0)
-    # The labels are axis 1.
-    alpha = None if module.alpha is None else module.alpha.reshape(-1, *[1] * (x.dim() - 2))
     focus = Focus.of(module.config)
     z, ce = sigmoid_log_odds(x, y), sigmoid_cross_entropy(x, y)
     loss, alpha_t = sigmoid_focal(x, y, focus, alpha, z, ce)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from service.loss import scores
 from service.loss.focal import FocalLoss
 from service.loss.scores import is_fused, score
+from service.loss.sigmoid_scores import sigmoid_scores
 from service.schema.request import ELEMENT_OUTPUTS
 from tests.loss.samples import DTYPES, moderate_rows
 
@@ -42,13 +46,30 @@ def test_an_alpha_per_label_belongs_to_axis_1() -> None:
     assert dense.alpha_t.tolist() == [weight for weight in (0.25, 0.5, 0.75) for _ in range(4)] * 2
 
 
+@pytest.mark.parametrize("shape", [(5, 7), (1, 35), (35, 1), (2, 3, 6)])
+def test_labels_on_the_cpu_are_computed_in_parts(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    count = math.prod(shape)
+    logits, labels = np.linspace(-5, 5, count).reshape(shape), (np.arange(count) % 3 - 1).reshape(shape)
+    module = module_of(np.linspace(0, 1, shape[1]).tolist(), mode="sigmoid", ignore_index=-1)
+    expected = score(module, logits, labels, ELEMENT_OUTPUTS)
+    parts = Mock(wraps=sigmoid_scores)
+    monkeypatch.setattr(scores, "sigmoid_scores", parts)
+    monkeypatch.setattr(scores, "ELEMENTS_AT_ONCE", 4)
+    result = score(module, logits, labels, ELEMENT_OUTPUTS)
+    assert [len(call.args[1]) for call in parts.call_args_list] == [4] * (count // 4) + [count % 4] * (count % 4 > 0)
+    for name in ("state", "loss", "log_loss", "alpha_t"):
+        np.testing.assert_allclose(getattr(result, name), getattr(expected, name), 1e-14)
+    for name, values in result.outputs.items():
+        np.testing.assert_allclose(values, expected.outputs[name], 1e-14, err_msg=name)
+
+
 def test_the_example_of_the_wire_contract() -> None:
     logits = torch.tensor([[2.0, 0.1, -1.0], [0.3, 0.2, 0.9]])
-    scores = score(module_of([1.0, 2.0, 4.0], 2.0), logits, torch.tensor([0, 1]), ELEMENT_OUTPUTS)
-    assert scores.loss.tolist() == pytest.approx([0.0050225, 1.6233421], abs=5e-8)
-    assert scores.outputs["p_t"].tolist() == pytest.approx([0.8337810, 0.2427819], abs=5e-8)
-    assert scores.outputs["prediction"].tolist() == [0, 2]
-    assert scores.alpha_t.tolist() == [1.0, 2.0]
+    found = score(module_of([1.0, 2.0, 4.0], 2.0), logits, torch.tensor([0, 1]), ELEMENT_OUTPUTS)
+    assert found.loss.tolist() == pytest.approx([0.0050225, 1.6233421], abs=5e-8)
+    assert found.outputs["p_t"].tolist() == pytest.approx([0.8337810, 0.2427819], abs=5e-8)
+    assert found.outputs["prediction"].tolist() == [0, 2]
+    assert found.alpha_t.tolist() == [1.0, 2.0]
 
 
 def test_loss_and_contribution_add_no_output() -> None:
@@ -61,10 +82,10 @@ def test_loss_and_contribution_add_no_output() -> None:
 @pytest.mark.parametrize("mode", ["softmax", "sigmoid"])
 def test_all_columns_but_state_and_prediction_are_float64(dtype: torch.dtype, mode: str) -> None:
     targets = torch.tensor([0, 1]) if mode == "softmax" else torch.tensor([[0, 1, 0], [1, 1, 0]])
-    scores = score(module_of(mode=mode), torch.zeros(2, 3, dtype=dtype), targets, ELEMENT_OUTPUTS)
-    assert scores.state.dtype == np.int8
-    assert {scores.loss.dtype, scores.log_loss.dtype, scores.alpha_t.dtype} == {np.dtype(np.float64)}
-    for name, values in scores.outputs.items():
+    found = score(module_of(mode=mode), torch.zeros(2, 3, dtype=dtype), targets, ELEMENT_OUTPUTS)
+    assert found.state.dtype == np.int8
+    assert {found.loss.dtype, found.log_loss.dtype, found.alpha_t.dtype} == {np.dtype(np.float64)}
+    for name, values in found.outputs.items():
         assert values.dtype == (np.int64 if name == "prediction" else np.float64), name
 
 
