@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,13 +64,25 @@ class RegionFinder:
             order = np.argsort(wrong.position, kind="stable")
             wrong = WrongElements(*(column[order] for column in wrong))
         self._waiting.clear()
+        region = connected(self._elements, wrong)
+        self._count_regions(region, wrong.example)
         axes = coordinates(self._elements, wrong.position)
-        found = region_columns(connected(self._elements, wrong), wrong, axes)
+        found = region_columns(region, wrong, axes)
         order = np.lexsort((found.number, -found.loss_sum, found.example))
         first = np.searchsorted(found.example, found.example)
         kept = order[np.arange(len(order)) - first < self._most]
         self._found.append(RegionColumns(*(column[kept] for column in found)))
-        self._count += len(kept)
+
+    def _count_regions(self, region: Array, example: Array) -> None:
+        """Count the regions that are kept, before their values take memory.
+
+        Args:
+            region: (P,) number of the region of each wrong element.
+            example: (P,) number of its example.
+        """
+        example_of = np.empty(int(region.max()) + 1, np.int64)
+        example_of[region] = example - example[0]
+        self._count += int(np.minimum(np.bincount(example_of), self._most).sum())
         if self._count > MAX_REPLY_REGIONS:
             raise _too_many()
 
@@ -92,6 +105,11 @@ class RegionFinder:
             found = RegionColumns(*(column[valid] for column in found))
         counts = np.bincount(found.example, minlength=self._elements.num_examples)
         return Regions(np.concatenate(([0], np.cumsum(counts))), *found[1:])
+
+
+def may_be_too_many(elements: Elements, most: int) -> bool:
+    """True if a batch can have more regions than a reply can hold, with up to `most` of each example."""
+    return min(elements.num_examples * most, math.prod(elements.grid)) > MAX_REPLY_REGIONS
 
 
 def check_regions(results: Sequence[BatchResult]) -> None:

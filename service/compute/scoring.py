@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from service.compute.device import Device
 from service.compute.element_outputs import ElementOutputs
 from service.compute.elements import EVERY_ROW, Elements, Part, split
 from service.compute.invalid import NO_EXAMPLES, InvalidExamples
-from service.compute.regions import RegionFinder
+from service.compute.regions import RegionFinder, may_be_too_many
 from service.loss.arrays import Array
 from service.loss.focal import FocalLoss
 from service.loss.row_state import BAD_TARGET, COUNTED
@@ -22,8 +22,13 @@ from service.loss.statistics_scores import statistics_scores
 from service.schema.request import ELEMENT_OUTPUTS, RequestOptions
 from service.schema.structure import TopShare
 
-# Elements that are computed at once: few enough that their scores take little memory beside the logits.
-PART_ELEMENTS = {"cpu": 2**18, "cuda": 2**21}
+# Scores of elements that are computed at once, of which each element has at least `MIN_SCORES`: few enough that they
+# take little memory beside the logits.
+PART_SCORES = {"cpu": 2**20, "cuda": 2**23}
+MIN_SCORES = 4
+SCORES_OF_REGIONS = ("prediction", "p_t")
+# Numbers that finding the regions takes for each wrong element.
+NUMBERS_OF_WRONG = 24
 
 
 class BatchScores(NamedTuple):
@@ -58,10 +63,12 @@ def score_batch(
         TooManyRegionsError: The batch has more regions than a reply can hold.
         DeviceOutOfMemoryError: Not even one element fits into memory.
     """
+    regions = _many_regions(device, module, options, elements)
+    with_regions = options.with_regions and regions is None
+    needed = _scores_needed(options.outputs, options.elements, regions=with_regions, plain=elements.is_plain)
+    details = _Details(options, elements, regions)
     if elements.is_plain:
-        return _score_plain(device, module, options, elements)
-    needed = _scores_needed(options.outputs, options.elements, regions=options.with_regions, plain=False)
-    details = _Details(options, elements)
+        return _score_plain(device, module, options, elements, needed, details)
     aggregation = Aggregation(
         elements.num_examples,
         options.outputs,
@@ -81,8 +88,8 @@ def score_batch(
         aggregation.add(part.first, part.segments, scores, positive, counts)
         details.add(part, scores, targets)
 
-    whole = isinstance(options.within, TopShare)
-    for part in split(elements, PART_ELEMENTS[device.name.partition(":")[0]], whole=whole):
+    scores = MIN_SCORES + len(needed)
+    for part in _split(device, elements, scores, whole=isinstance(options.within, TopShare)):
         add(part)
     all_invalid = InvalidExamples.joined(invalid)
     examples = aggregation.examples(
@@ -91,15 +98,45 @@ def score_batch(
     return BatchScores(examples, all_invalid, details.outputs, details.regions)
 
 
-def _score_plain(device: Device, module: FocalLoss, options: RequestOptions, elements: Elements) -> BatchScores:
+def _split(device: Device, elements: Elements, scores: int, *, whole: bool = False) -> Iterator[Part]:
+    """Split a batch into parts that take little memory, with so many scores of each element; see `elements.split`."""
+    size = PART_SCORES[device.name.partition(":")[0]] // scores
+    return split(elements, max(1, size), whole=whole)
+
+
+def _many_regions(
+    device: Device, module: FocalLoss, options: RequestOptions, elements: Elements
+) -> RegionFinder | None:
+    """The regions of a batch that may have too many; None for others.
+
+    They are found in a pass of their own, so that the error comes before the outputs of the batch take memory.
+    """
+    if not options.with_regions or not may_be_too_many(elements, options.num_regions):
+        return None
+    regions = RegionFinder(elements, options.num_regions)
+
+    def add(part: Part) -> None:
+        targets = part.of(elements.targets, by_class=elements.sigmoid or elements.soft)
+        scores = _score(device, module, elements, part, targets, SCORES_OF_REGIONS)
+        regions.add(part, scores, _classes(elements, targets))
+
+    for part in _split(device, elements, MIN_SCORES + NUMBERS_OF_WRONG):
+        add(part)
+    return regions
+
+
+def _score_plain(
+    device: Device,
+    module: FocalLoss,
+    options: RequestOptions,
+    elements: Elements,
+    needed: Sequence[str],
+    details: _Details,
+) -> BatchScores:
     """`score_batch` for examples with one element each, whose scores are those of the example."""
-    needed = _scores_needed(options.outputs, options.elements, regions=options.with_regions, plain=True)
     scores = _score(device, module, elements, EVERY_ROW, elements.targets, needed)
     invalid = InvalidExamples.of_part(elements, EVERY_ROW, scores.state)
     examples = _plain_examples(scores, options.outputs, has_invalid=invalid is not NO_EXAMPLES)
-    if not options.elements and not options.with_regions:
-        return BatchScores(examples, invalid)
-    details = _Details(options, elements)
     details.add(EVERY_ROW, scores, elements.targets)
     return BatchScores(examples, invalid, details.outputs, details.regions)
 
@@ -110,9 +147,10 @@ class _Details:
     Args:
         options: Options of the request.
         elements: The batch.
+        regions: The regions, if they were found already.
     """
 
-    def __init__(self, options: RequestOptions, elements: Elements) -> None:
+    def __init__(self, options: RequestOptions, elements: Elements, regions: RegionFinder | None) -> None:
         self._elements = elements
         stored = list(dict.fromkeys(options.elements))
         if not elements.is_plain and "prediction" in options.outputs and "prediction" not in stored:
@@ -120,13 +158,14 @@ class _Details:
             stored.append("prediction")
         dtype = np.dtype(np.float64 if elements.logits.dtype == np.float64 else np.float32)
         self.outputs = ElementOutputs(elements, stored, dtype) if stored else None
-        self.regions = RegionFinder(elements, options.num_regions) if options.with_regions else None
+        self._finds_regions = options.with_regions and regions is None
+        self.regions = RegionFinder(elements, options.num_regions) if self._finds_regions else regions
 
     def add(self, part: Part, scores: Scores, targets: Array) -> None:
         """Add the elements of a part."""
         if self.outputs is not None:
             self.outputs.add(part, scores)
-        if self.regions is not None:
+        if self._finds_regions and self.regions is not None:
             self.regions.add(part, scores, _classes(self._elements, targets))
 
 
@@ -149,7 +188,7 @@ def _scores_needed(
     if plain or "prediction" in outputs:
         names.update(outputs)
     if regions:
-        names |= {"prediction", "p_t"}
+        names.update(SCORES_OF_REGIONS)
     return tuple(name for name in ELEMENT_OUTPUTS if name in names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.compute import regions as regions_module
+from service.compute.evaluation import Limits
 from service.errors import TooManyRegionsError
-from service.schema.request import Batch
+from service.schema.request import ELEMENT_OUTPUTS, OUTPUTS, Batch
 from service.schema.structure import Regions
 from tests.compute.sample_requests import compute, refused
 from tests.compute.structured import Structured, structured_batches
@@ -151,3 +153,19 @@ class TestMasks:
         assert compute([Batch(logits, targets)], outputs=["regions"]).batches[0].regions is not None
         for batches in ([Batch(logits, targets)] * 2, [Batch(np.tile(logits, (2, 1)), np.tile(targets, 2))]):
             assert isinstance(refused(batches, outputs=["regions"]), TooManyRegionsError)
+
+    def test_too_many_are_noticed_before_outputs_take_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(regions_module, "MAX_REPLY_REGIONS", 1000)
+        masks = 200_000
+        logits, targets = np.tile(np.array([0, 1], np.float16), (masks, 1))[..., np.newaxis], np.zeros((masks, 1), int)
+        everything = {"outputs": [name for name in OUTPUTS if name != "prediction"], "elements": list(ELEMENT_OUTPUTS)}
+        limits = Limits(2**30, masks)
+        tracemalloc.start()
+        try:
+            error = refused([Batch(logits, targets)], layout="dense", top_regions=1, limits=limits, **everything)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert isinstance(error, TooManyRegionsError)
+        # The outputs would take 170 bytes a mask.
+        assert peak < 100 * masks

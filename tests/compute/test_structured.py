@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ class TestSplits:
                 np.testing.assert_allclose(joined, whole.batches[0].per_example[name], rtol=1e-12, err_msg=name)
 
     @given(case=structured_batches(), within=st.sampled_from(WITHIN))
-    def test_the_size_of_the_computed_parts_changes_no_result(self, case: Structured, within: Any) -> None:
+    def test_the_computed_parts_and_a_pass_for_regions_change_no_result(self, case: Structured, within: Any) -> None:
         options = {
             "outputs": [*OF_EXAMPLES, "regions"],
             "elements": list(ELEMENT_OUTPUTS),
@@ -130,8 +131,9 @@ class TestSplits:
             whole = evaluated(case, **options)
             for size in (1, 3):
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setitem(scoring.PART_ELEMENTS, "cpu", size)
+                    patch.setitem(scoring.PART_SCORES, "cpu", size * (scoring.MIN_SCORES + len(ELEMENT_OUTPUTS)))
                     patch.setattr(DEVICE, "chunk_elements", 2 * size)
+                    patch.setattr(scoring, "may_be_too_many", Mock(return_value=size == 3))
                     parts = evaluated(case, **options)
                 assert _columns(parts) == pytest.approx(_columns(whole), rel=1e-9, nan_ok=True)
                 assert [hard.index for hard in parts.hardest] == [hard.index for hard in whole.hardest]
