@@ -15,10 +15,12 @@ import numpy as np
 from service.client._sync.runs import RunClient
 from service.client.arrays import as_plain
 from service.client.errors import ClientError
+from service.client.model_outputs import batch_of_outputs
 from service.client.retry import NO_RETRIES
 from service.client.run_calls import get_run_call
 from service.client.training import RecordingError, RunRecorder
 from service.errors import LossServiceError, ShapeError
+from service.schema.structure import Task
 
 if TYPE_CHECKING:
     TrainerCallback = object  # so that mypy does not need transformers
@@ -53,12 +55,16 @@ class TrainerRunCallback(TrainerCallback):
     Args:
         run: Run that stores the epochs.
         dataset: Rows by number, with `__len__` and `__getitem__`. Each is a mapping that the Trainer's collator takes,
-            with one label. Columns that the model does not take are left out, as by the Trainer.
+            with its label or labels. Columns that the model does not take are left out, as by the Trainer.
         ids: One id per row, or the name of the column that contains them. Default: the number of the row.
         attributes: Names of columns to store with each row, e.g. its text.
         batch_size: Rows per evaluation step. Default: the Trainer's `per_device_eval_batch_size`.
         every: Record only every n-th epoch, beginning with the first.
         strict: Raise an error if rows could not be stored. By default such errors are logged and added to `errors`.
+        task: Task of the run. `multi_label`, `tokens` and `masks` are the outputs of models for several labels, token
+            classification and semantic segmentation. Tokens whose label is -100 do not count, and padding is left out;
+            pixels do not count whose label is the `ignore_index` of the run's configuration. Masks are interpolated to
+            the size of their labels.
         recorder: Further arguments of `RunRecorder`, such as `reduce=True` to send statistics in place of the logits.
 
     Raises:
@@ -76,6 +82,7 @@ class TrainerRunCallback(TrainerCallback):
         batch_size: int | None = None,
         every: int = 1,
         strict: bool = False,
+        task: Task = "classification",
         **recorder: Any,
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
@@ -83,7 +90,8 @@ class TrainerRunCallback(TrainerCallback):
         if ids is not None and not isinstance(ids, str) and len(ids) != len(dataset):
             raise ShapeError(f"{len(ids)} ids for {len(dataset)} rows")
         self._run, self._dataset, self._ids, self._attributes = run, dataset, ids, tuple(attributes)
-        self._batch_size, self._every, self._strict, self._options = batch_size, every, strict, recorder
+        self._batch_size, self._every, self._strict = batch_size, every, strict
+        self._task, self._options = task, recorder
         self._recorder: RunRecorder | None = None
         self.errors: list[Exception] = []
 
@@ -99,7 +107,9 @@ class TrainerRunCallback(TrainerCallback):
         if len(self._dataset):
             self._evaluate_rows(kwargs["model"], kwargs["train_dataloader"], args, [0])
         prefix = f"rank-{args.process_index}"
-        self._recorder = RunRecorder(self._run, strict=self._strict, **{"prefix": prefix} | self._options)
+        self._recorder = RunRecorder(
+            self._run, strict=self._strict, task=self._task, **{"prefix": prefix} | self._options
+        )
         self._report_stored_epochs(math.floor(state.epoch or 0))
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -147,13 +157,14 @@ class TrainerRunCallback(TrainerCallback):
 
     def _evaluate_rows(
         self, model: Any, loader: Any, args: Any, rows: Sequence[int]
-    ) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """Evaluate some rows. Returns their ids, logits, labels and attributes."""
+    ) -> tuple[Any, Any, Any, dict[str, Any], Any]:
+        """Evaluate some rows. Returns the arguments of `RunRecorder.add` after the epoch."""
         with _evaluation_mode(model):
             examples = [self._dataset[row] for row in rows]
-            logits, labels = _evaluate(model, loader.collate_fn, examples, args.device)
+            outputs = _evaluate(model, loader.collate_fn, examples, args.device)
+        logits, targets, offsets = batch_of_outputs(self._task, *outputs)
         attributes = {name: [as_plain(example[name]) for example in examples] for name in self._attributes}
-        return self._ids_of(rows, examples), logits, labels, attributes
+        return self._ids_of(rows, examples), logits, targets, attributes, offsets
 
     def _ids_of(self, rows: Sequence[int], examples: Sequence[Mapping[str, Any]]) -> list[str | int]:
         if isinstance(self._ids, str):
@@ -164,8 +175,8 @@ class TrainerRunCallback(TrainerCallback):
 
 def _evaluate(
     model: Any, collate: Callable[[list[dict[str, Any]]], Any], examples: Sequence[Mapping[str, Any]], device: Any
-) -> tuple[Any, Any]:
-    """Return the logits (N, C) and the labels (N,) of some rows."""
+) -> tuple[Any, Any, Any]:
+    """Return the logits and the labels of some rows, and their attention mask, as far as they have them."""
     import torch
 
     parameters = inspect.signature(model.forward).parameters
@@ -179,9 +190,7 @@ def _evaluate(
     with torch.no_grad():
         outputs = model(**inputs)
     logits = outputs["logits"] if isinstance(outputs, Mapping) else getattr(outputs, "logits", outputs)
-    if labels is None or not hasattr(logits, "dim") or logits.dim() > 2 or labels.dim() > 1:
-        raise ShapeError("a run stores logits (N, C) and one label per row; the model or the data has another shape")
-    return logits, labels
+    return logits, labels, inputs.get("attention_mask")
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def test_unsuitable_data_raise_an_error_before_training(run: RunClient, tmp_path
     with pytest.raises(ShapeError, match="2 ids for 30 rows"):
         callback(run, DATA, ids=["a", "b"])
     unlabelled = [{name: value for name, value in row.items() if name != "labels"} for row in DATA]
-    with pytest.raises(ShapeError, match="one label"):
+    with pytest.raises(ShapeError, match=r"one label per row; .* labels none"):
         train(tmp_path, callback(run, unlabelled))
     with pytest.raises(KeyError, match="name"):
         train(tmp_path, callback(run, DATA, ids="name"))
