@@ -15,6 +15,7 @@ import orjson
 from service.client.arrays import as_plain
 from service.client.batches import SentBatch, sent_batch
 from service.client.errors import UnexpectedReplyError, error_of
+from service.client.histograms import Reduce, as_histograms
 from service.client.reduction import Reducer, needed_statistics
 from service.client.results import HeldConfig
 from service.client.wire import HEADERS, RequestBody, loss_body, read_reply
@@ -194,16 +195,20 @@ def divisor(fields: Mapping[str, Any]) -> DivisorName | float:
     return divisor_of(fields.get("layout", "rows"), fields.get("divisor"))
 
 
-def converter(fields: Mapping[str, Any], config: LossConfig | None) -> Converter:
+def converter(fields: Mapping[str, Any], config: LossConfig | None, reduce: Reduce = True) -> Converter:
     """The conversion of the batches of a request for sending.
 
     Args:
         fields: Members of the request; see `loss_fields`.
         config: Its configuration, to send the statistics that its outputs need in place of logits; None: send the
             logits.
+        reduce: `histogram` to send elements that stand for several.
     """
     reducer = None if config is None else _reducer(config, fields)
-    return partial(sent_batch, on_invalid=fields["on_invalid"], reducer=reducer, layout=fields.get("layout", "rows"))
+    convert = partial(sent_batch, on_invalid=fields["on_invalid"], reducer=reducer, layout=fields.get("layout", "rows"))
+    if config is None or reduce != "histogram":
+        return convert
+    return lambda batch, number: as_histograms(convert(batch, number), config)
 
 
 def _reducer(config: LossConfig, fields: Mapping[str, Any]) -> Reducer:
@@ -214,7 +219,10 @@ def _reducer(config: LossConfig, fields: Mapping[str, Any]) -> Reducer:
 
 def loss_call(batches: Sequence[SentBatch], fields: Mapping[str, object]) -> Call[LossResult]:
     """`POST /loss`. Stateless, so it may be repeated."""
-    return Call("POST", "/loss", reply_reader(batches), loss_body(batches, fields), HEADERS)
+    # Histograms of masks have the layout ragged.
+    layouts = {batch.layout for batch in batches} - {"rows"}
+    content = loss_body(batches, {**fields, **({"layout": layouts.pop()} if layouts else {})})
+    return Call("POST", "/loss", reply_reader(batches), content, HEADERS)
 
 
 def reply_reader(batches: Sequence[SentBatch]) -> Callable[[httpx.Response], LossResult]:

@@ -21,6 +21,7 @@ from service.client.calls import (
     parse_config,
     reply_reader,
 )
+from service.client.histograms import Reduce, as_histograms
 from service.client.reduction import Reducer, needed_statistics
 from service.client.wire import HEADERS, loss_body
 from service.errors import InvalidIdsError, InvalidNameError, InvalidRequestError
@@ -104,7 +105,7 @@ def delete_batch_call(name: str, epoch: int, batch: str) -> Call[None]:
 
 
 def run_batch(
-    batch: Any, run: Run | None, on_invalid: OnInvalid, num_classes: int | None, *, reduce: bool
+    batch: Any, run: Run | None, on_invalid: OnInvalid, num_classes: int | None, *, reduce: Reduce
 ) -> SentBatch:
     """Convert a batch for sending to a run.
 
@@ -113,7 +114,7 @@ def run_batch(
         run: The run; None if it is not needed, since each example has the number of a class.
         on_invalid: Treatment of examples with an invalid element.
         num_classes: Number of classes, for statistics in place of logits; None: unknown.
-        reduce: Reduce logits to statistics; needs `run`.
+        reduce: Reduce logits to statistics, or masks to histograms; needs `run`.
 
     Raises:
         InvalidRequestError: The batch is invalid. A subclass names the fault.
@@ -123,7 +124,8 @@ def run_batch(
     # The class names of a run with several labels are names of labels.
     names = None if run["task"] == "multi_label" else run["class_names"]
     reducer = run_reducer(run, on_invalid) if reduce else None
-    return sent_batch(batch, 0, names, on_invalid, reducer, LAYOUT_OF[run["task"]], num_classes)
+    sent = sent_batch(batch, 0, names, on_invalid, reducer, LAYOUT_OF[run["task"]], num_classes)
+    return as_histograms(sent, LossConfig.parse(run["config"])) if reduce == "histogram" else sent
 
 
 def run_reducer(run: Run, on_invalid: OnInvalid) -> Reducer:

@@ -14,6 +14,7 @@ from service.client.calls import ConfigFields, ConfigLike, Converter, Structure,
 from service.client.concurrency import AsyncBatches
 from service.client.errors import ConnectionFailedError
 from service.client.grouping import Progress
+from service.client.histograms import Reduce
 from service.client.results import HeldConfig, ServiceInfo
 from service.client.retry import NO_RETRIES
 from service.client.run_calls import put_run_call, runs_call
@@ -57,7 +58,7 @@ class AsyncLossClient(AsyncConnection):
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
         offsets: Any = None,
-        reduce: bool = False,
+        reduce: Reduce = False,
         **structure: Unpack[Structure],
     ) -> LossResult:
         """Compute the loss of one batch and what each example adds to it. The arrays must not change during the call.
@@ -82,6 +83,7 @@ class AsyncLossClient(AsyncConnection):
                 logits and targets are one array, tensor or list of elements for each example.
             reduce: Send the log-odds of the elements, and the other statistics that the outputs need, in place of the
                 logits: 4 to 17 bytes an element. torch computes them in this thread, on the device of the logits.
+                `histogram`: send a few elements of each mask that stand for all; see `service.client.histograms`.
             structure: `layout`, `divisor`, `within`, `elements`, `top_regions`, `num_classes`; see
                 `service.client.Structure`.
 
@@ -104,7 +106,7 @@ class AsyncLossClient(AsyncConnection):
         outputs: Iterable[str] = DEFAULT_OUTPUTS,
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
-        reduce: bool = False,
+        reduce: Reduce = False,
         **structure: Unpack[Structure],
     ) -> LossResult:
         """Compute the loss of several batches in one request. `loss` is reduced over all of them.
@@ -120,7 +122,7 @@ class AsyncLossClient(AsyncConnection):
             structure: As for `loss`.
         """
         fields = calls.loss_fields(config, outputs, top_k, on_invalid, **structure)
-        convert = calls.converter(fields, await self._config(config) if reduce else None)
+        convert = calls.converter(fields, await self._config(config) if reduce else None, reduce)
         sent = [convert(batch, number) for number, batch in enumerate(batches)]
         return await self.send(calls.loss_call(sent, fields))
 
@@ -139,7 +141,7 @@ class AsyncLossClient(AsyncConnection):
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
         progress: Progress | None = None,
-        reduce: bool = False,
+        reduce: Reduce = False,
         **structure: Unpack[Structure],
     ) -> AsyncLossStream:
         """Compute the losses of any number of batches in constant memory. The results come in order.
@@ -168,7 +170,7 @@ class AsyncLossClient(AsyncConnection):
             """Sets the reduction of the totals, too."""
             held = await self._config(config)
             totals.reduction = held.reduction
-            return calls.converter(fields, held if reduce else None)
+            return calls.converter(fields, held if reduce else None, reduce)
 
         return AsyncLossStream(totals, stream_results(batches, send, converter, totals, progress))
 

@@ -10,6 +10,7 @@ from service.client import run_calls
 from service.client._async.connection import AsyncConnection
 from service.client.batches import SentBatch, has_class_numbers
 from service.client.calls import as_batch
+from service.client.histograms import Reduce
 from service.client.run_calls import QueryValue
 from service.schema.replies.comparison import Comparison
 from service.schema.replies.diagnostics import Diagnostics
@@ -78,7 +79,7 @@ class AsyncRunClient:
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
         replace: bool = False,
-        reduce: bool = False,
+        reduce: Reduce = False,
         offsets: Any = None,
         num_classes: int | None = None,
     ) -> LossResult:
@@ -102,7 +103,8 @@ class AsyncRunClient:
             replace: Replace a batch of this name that has other content, e.g. after training was resumed.
             reduce: Send statistics in place of the logits, as `LossClient.loss` does: 17 to 20 bytes an example. The
                 run has no logits of the batch then, so for its epoch there are no label errors and no calibration. In
-                sigmoid mode the log-odds are sent, from which the service has the logits.
+                sigmoid mode the log-odds are sent, from which the service has the logits. `histogram`: send a few
+                elements of each mask that stand for all; see `service.client.histograms`.
             offsets: As for `LossClient.loss`, of the task `tokens`.
             num_classes: Number of classes, for statistics in place of logits in softmax mode, if the run does not know
                 it from its `class_names`, weights or earlier batches.

@@ -15,6 +15,7 @@ from service.client.calls import ConfigFields, ConfigLike, Converter, Structure,
 from service.client.concurrency import Batches
 from service.client.errors import ConnectionFailedError
 from service.client.grouping import Progress
+from service.client.histograms import Reduce
 from service.client.results import HeldConfig, ServiceInfo
 from service.client.retry import NO_RETRIES
 from service.client.run_calls import put_run_call, runs_call
@@ -58,7 +59,7 @@ class LossClient(Connection):
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
         offsets: Any = None,
-        reduce: bool = False,
+        reduce: Reduce = False,
         **structure: Unpack[Structure],
     ) -> LossResult:
         """Compute the loss of one batch and what each example adds to it. The arrays must not change during the call.
@@ -83,6 +84,7 @@ class LossClient(Connection):
                 logits and targets are one array, tensor or list of elements for each example.
             reduce: Send the log-odds of the elements, and the other statistics that the outputs need, in place of the
                 logits: 4 to 17 bytes an element. torch computes them in this thread, on the device of the logits.
+                `histogram`: send a few elements of each mask that stand for all; see `service.client.histograms`.
             structure: `layout`, `divisor`, `within`, `elements`, `top_regions`, `num_classes`; see
                 `service.client.Structure`.
 
@@ -105,7 +107,7 @@ class LossClient(Connection):
         outputs: Iterable[str] = DEFAULT_OUTPUTS,
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
-        reduce: bool = False,
+        reduce: Reduce = False,
         **structure: Unpack[Structure],
     ) -> LossResult:
         """Compute the loss of several batches in one request. `loss` is reduced over all of them.
@@ -121,7 +123,7 @@ class LossClient(Connection):
             structure: As for `loss`.
         """
         fields = calls.loss_fields(config, outputs, top_k, on_invalid, **structure)
-        convert = calls.converter(fields, self._config(config) if reduce else None)
+        convert = calls.converter(fields, self._config(config) if reduce else None, reduce)
         sent = [convert(batch, number) for number, batch in enumerate(batches)]
         return self.send(calls.loss_call(sent, fields))
 
@@ -140,7 +142,7 @@ class LossClient(Connection):
         top_k: int = 0,
         on_invalid: OnInvalid = "error",
         progress: Progress | None = None,
-        reduce: bool = False,
+        reduce: Reduce = False,
         **structure: Unpack[Structure],
     ) -> LossStream:
         """Compute the losses of any number of batches in constant memory. The results come in order.
@@ -169,7 +171,7 @@ class LossClient(Connection):
             """Sets the reduction of the totals, too."""
             held = self._config(config)
             totals.reduction = held.reduction
-            return calls.converter(fields, held if reduce else None)
+            return calls.converter(fields, held if reduce else None, reduce)
 
         return LossStream(totals, stream_results(batches, send, converter, totals, progress))
 
