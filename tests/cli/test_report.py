@@ -53,11 +53,14 @@ def test_a_value_that_the_template_misses_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("task", "texts"),
     [
-        ("multi_label", ["16 labels, 3 more ignored; 4 (25.0%) are predicted otherwise, in 2 examples", "absent"]),
+        (
+            "multi_label",
+            ["16 labels (3 more are ignored); 4 (25.0%) differ from their predictions, in 2 examples", "absent"],
+        ),
         ("tokens", ["16 tokens", "in 2 spans of 2 examples", "Words with the most label issues"]),
         (
             "masks",
-            ["16 pixels", "in 2 regions of 2 examples", "about 5 wrong pixels (31.2%); 4 individual ones flagged"],
+            ["16 pixels", "in 2 regions of 2 examples", "about 5 pixels with a wrong label (31.2%); 4 individual ones"],
         ),
     ],
 )

@@ -107,7 +107,7 @@ def test_diagnose_prints_the_elements() -> None:
     show_findings(structured_findings(text, "multi_label"), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     for part in (
-        "16 labels, 3 more ignored",
+        "16 labels (3 more are ignored)",
         "label issues",
         "absent",
         "present",

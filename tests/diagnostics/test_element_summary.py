@@ -157,6 +157,9 @@ def test_tokens(client: httpx.Client) -> None:
         )
     ours = [(row["word"], row["target"], row["suggested"], row["count"]) for row in issues["words"]]
     assert sorted(ours) == sorted(common.itertuples(index=False, name=None))
+    # The words may have come with an earlier epoch.
+    put(client, "tokens", logits, targets, epoch=1)
+    assert diagnostics(client, "tokens", fields="elements")["elements"] == elements
 
 
 def test_masks(client: httpx.Client) -> None:

@@ -68,8 +68,13 @@ def _environment() -> Environment:
 
 
 def _attributes_text(attributes: Mapping[str, object]) -> str:
-    text = "; ".join(f"{name}: {value}" for name, value in attributes.items())
+    text = "; ".join(f"{name}: {_value_text(value)}" for name, value in attributes.items())
     return text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"
+
+
+def _value_text(value: object) -> str:
+    """A value as text; a list, such as the tokens of a sentence, as its values with spaces."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 @dataclass(frozen=True)

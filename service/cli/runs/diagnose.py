@@ -144,7 +144,7 @@ def _summary(findings: Findings) -> list[tuple[str, str]]:
     """Lines of the summary: name and text."""
     diagnostics = findings.diagnostics
     loss, kind = diagnostics["loss"], "labels" if findings.run["task"] == "multi_label" else "classes"
-    right = "of the examples have no element that is predicted otherwise"
+    right = "of the examples are predicted as labelled, in all elements"
     focal, plain = diagnostics["concentration"], diagnostics["concentration_at_gamma_0"]
     alpha = "none" if diagnostics["alpha"] is None else ", ".join(map(number, diagnostics["alpha"][:8]))
     lines = [

@@ -56,8 +56,8 @@ def element_tables(elements: ElementDiagnostics, task: Task, name: ClassNamer) -
 def describe_elements(elements: ElementDiagnostics, task: Task) -> str:
     """Describe the number of elements that are wrong."""
     counts = (
-        f"{elements['num_valid']} {ELEMENTS[task]}, {elements['num_ignored']} more ignored; "
-        f"{elements['num_wrong']} ({percent(elements['error_rate'])}) are predicted otherwise"
+        f"{elements['num_valid']} {ELEMENTS[task]} ({elements['num_ignored']} more are ignored); "
+        f"{elements['num_wrong']} ({percent(elements['error_rate'])}) differ from their predictions"
     )
     units = "" if task == "multi_label" else f"{elements['num_units']} {UNITS[task]} of "
     return f"{counts}, in {units}{elements['num_examples_wrong']} examples"
@@ -65,9 +65,10 @@ def describe_elements(elements: ElementDiagnostics, task: Task) -> str:
 
 def describe_issues(issues: ElementIssues, task: Task) -> str:
     """Describe the estimated number of wrong labels."""
+    wrong = "wrong labels" if task == "multi_label" else f"{ELEMENTS[task]} with a wrong label"
     return (
-        f"about {issues['estimated']} wrong {ELEMENTS[task]} ({percent(issues['share'])}); {issues['num_issues']} "
-        f"individual ones flagged, in {issues['num_examples']} examples"
+        f"about {issues['estimated']} {wrong} ({percent(issues['share'])}); {issues['num_issues']} individual ones "
+        f"flagged, in {issues['num_examples']} examples"
     )
 
 
@@ -79,11 +80,11 @@ def _classes(rows: list[ElementClass], task: Task, name: ClassNamer) -> ElementT
         "label" if of_labels else "class",
         f">{'examples' if of_labels else ELEMENTS[task]}",
         *([">present"] if of_labels else []),
-        ">predicted otherwise",
+        ">differ",
         *([] if of_labels else [f">{UNITS[task]}"]),
         ">mean loss",
-        ">share of loss",
-        *([">label issues", ">label noise"] if has_issues else []),
+        ">loss share",
+        *([">issues", ">noise"] if has_issues else []),
     ]
     cells = [
         (

@@ -76,9 +76,9 @@ def _label_columns(issues: LabelIssues, counts: LabelIssueCounts) -> dict[str, l
 def _of_classes(view: View, epoch: int, num_classes: int) -> RunIssues:
     issues = find_class_issues(class_chunks(view, epoch), num_classes)
     of_tokens = view.snapshot.description.task == "tokens"
-    marker, confusions, words = ClassMarker(issues), PixelConfusions(num_classes), WordsOfIssues()
+    marker, confusions, words = ClassMarker(issues), PixelConfusions(num_classes), WordsOfIssues(view)
     num_examples = num_with_issue = 0
-    for rows, chunk in placed_class_chunks(view, epoch, ["attributes"] if of_tokens else []):
+    for rows, chunk in placed_class_chunks(view, epoch, WordsOfIssues.columns if of_tokens else ()):
         marks = marker.mark(chunk)
         confusions.add(chunk, marks)
         num_examples += len(rows)
