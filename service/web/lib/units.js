@@ -56,7 +56,7 @@ export const estimatedErrors = (diagnostics) => diagnostics?.label_errors ?? dia
  * How many elements of an example differ, in words.
  *
  * @param {{ task?: Task }} run
- * @param {{ num_wrong?: number, num_valid?: number }} counts
+ * @param {{ num_wrong?: number | null, num_valid?: number }} counts
  */
 export const differenceText = (run, { num_wrong: wrong, num_valid: valid }) =>
   `${number(wrong)} of ${number(valid)} ${elementsName(run)}`;

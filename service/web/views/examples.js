@@ -150,6 +150,8 @@ function queueForm(run, parameters, { num_matching: matching, epoch }, notice, r
       budget: Number(budget.value),
       epoch,
       only: queueFilter(parameters),
+      // The examples of a structured run, not their units: the conditions are on whole examples.
+      ...(isStructured(run) && { units: false }),
     };
     openQueue(run.run, request, notice, refused);
   };

@@ -2,16 +2,22 @@
 
 import { h } from "../../lib/dom.js";
 import { showInputs } from "../form_inputs.js";
-import { STRATEGIES } from "./strategies.js";
+import { strategiesOf } from "./strategies.js";
+
+/** @import { Run } from "../../types.d.ts" */
 
 /** @typedef {{ line: HTMLElement, select: HTMLSelectElement, share: HTMLInputElement, remove: HTMLButtonElement }} Part */
 
-/** @type {[strategy: string, percent: number][]} */
-const DEFAULT_MIX = [["logit_margin", 80], ["random", 20]];
-const choices = Object.entries(STRATEGIES).filter(([name]) => name !== "mix");
+/** The shares of the default strategy and of the random sample, in %. */
+const DEFAULT_SHARE = 80, RANDOM_SHARE = 20;
 
-/** A line for each strategy of the mix, and a button to add one. Each strategy can be chosen once. */
-export function mixInputs() {
+/**
+ * A line for each strategy of the mix, and a button to add one. Each strategy can be chosen once.
+ *
+ * @param {Run} run
+ */
+export function mixInputs(run) {
+  const choices = strategiesOf(run).filter(({ name }) => name !== "mix");
   const rows = h("div", {});
   const add = h("button", { type: "button", class: "quiet" }, "Add a strategy");
   const element = h("fieldset", { class: "mix" }, h("legend", {}, "Share of each strategy, in %"), rows, add);
@@ -31,7 +37,7 @@ export function mixInputs() {
   const changed = () => element.dispatchEvent(new Event("input", { bubbles: true }));
   /** @type {(name: string, percent: number) => Part} */
   const append = (name, percent) => {
-    const part = mixPart(name, percent, () => {
+    const part = mixPart(choices, name, percent, () => {
       parts = parts.filter((other) => other !== part);
       part.line.remove();
       refresh();
@@ -43,14 +49,15 @@ export function mixInputs() {
     return part;
   };
   add.addEventListener("click", () => {
-    const free = choices.find(([name]) => !strategies().includes(name));
+    const free = choices.find(({ name }) => !strategies().includes(name));
     if (!free) return;
-    const part = append(free[0], 20);
+    const part = append(free.name, RANDOM_SHARE);
     refresh();
     part.select.focus();
     changed();
   });
-  for (const [name, percent] of DEFAULT_MIX) append(name, percent);
+  append(choices[0].name, DEFAULT_SHARE);
+  append("random", RANDOM_SHARE);
   rows.addEventListener("input", refresh);
   refresh();
   return Object.assign(element, {
@@ -63,16 +70,17 @@ export function mixInputs() {
 /**
  * A line of the mix.
  *
+ * @param {ReturnType<typeof strategiesOf>} choices
  * @param {string} name
  * @param {number} percent
  * @param {() => void} removed
  * @returns {Part}
  */
-function mixPart(name, percent, removed) {
+function mixPart(choices, name, percent, removed) {
   const select = h(
     "select",
     { "aria-label": "Part of the mix" },
-    choices.map(([value, [label]]) => h("option", { value }, label)),
+    choices.map(({ name: value, label }) => h("option", { value }, label)),
   );
   select.value = name;
   const share = h("input", {

@@ -1,14 +1,14 @@
 // The form that makes a queue of a run: three choices for the usual case, the others behind "More choices".
 
-import { classText } from "../../lib/class_text.js";
 import { h, number, problem } from "../../lib/dom.js";
 import { toQueue } from "../../lib/route.js";
 import { postQueue, previewQueue } from "../../lib/runs_api.js";
-import { numberInput, showInputs } from "../form_inputs.js";
+import { isStructured } from "../../lib/units.js";
+import { field, numberInput, showInputs } from "../form_inputs.js";
 import { className } from "../labels.js";
 import { mixInputs } from "./mix_inputs.js";
 import { queueOptions } from "./queue_options.js";
-import { STRATEGIES } from "./strategies.js";
+import { rankUnits, strategiesOf } from "./strategies.js";
 
 /** @import { QueuePreview, QueueRequest, Refused, Run } from "../../types.d.ts" */
 
@@ -23,14 +23,15 @@ const MAX_CLASSES_SHOWN = 6;
  * @param {Refused} refused
  */
 export function newQueue(run, refused) {
+  const strategies = strategiesOf(run);
   const notice = h("div", {});
   const meaning = h("p", { class: "muted", id: "meaning", "aria-live": "polite" });
   const strategy = h(
     "select",
     { id: "strategy", "aria-describedby": "meaning" },
-    Object.entries(STRATEGIES).map(([value, [label]]) => h("option", { value }, label)),
+    strategies.map(({ name: value, label }) => h("option", { value }, label)),
   );
-  const mix = mixInputs();
+  const mix = mixInputs(run);
   const budget = numberInput("budget", { min: 1, max: 100000, required: true, value: 50 });
   const quotas = h(
     "select",
@@ -40,6 +41,7 @@ export function newQueue(run, refused) {
     h("option", { value: "proportional" }, "In proportion to the classes"),
     Number(run.num_classes) <= MAX_QUOTAS && h("option", { value: "numbers" }, "A number for each class"),
   );
+  const classesField = field("quotas", run.task === "multi_label" ? "Labels" : "Classes", quotas);
   const classQuotas = quotaInputs(run);
   const options = queueOptions(run);
   const name = h("input", { id: "name", maxlength: 100, autocomplete: "off", placeholder: "optional" });
@@ -53,10 +55,9 @@ export function newQueue(run, refused) {
     strategy,
     meaning,
     mix,
-    h("label", { for: "budget" }, "How many examples"),
+    h("label", { for: "budget" }, isStructured(run) ? "How many rows" : "How many examples"),
     budget,
-    h("label", { for: "quotas" }, "Classes"),
-    quotas,
+    classesField,
     classQuotas,
     options.element,
     h("label", { for: "name" }, "Name"),
@@ -67,10 +68,14 @@ export function newQueue(run, refused) {
 
   const refresh = () => {
     const isMix = strategy.value === "mix";
-    meaning.textContent = STRATEGIES[strategy.value][1];
+    meaning.textContent = strategies[strategy.selectedIndex].description;
     mix.show(isMix);
-    showInputs(classQuotas, quotas.value === "numbers");
-    options.fit(strategy.value, { used: isMix ? mix.strategies() : [strategy.value], quotas: quotas.value });
+    const used = isMix ? mix.strategies() : [strategy.value];
+    // Whole examples with many elements have no class of their own.
+    const haveClasses = !isStructured(run) || (rankUnits(used) && !options.wholeExamples());
+    showInputs(classesField, haveClasses);
+    showInputs(classQuotas, haveClasses && quotas.value === "numbers");
+    options.fit(strategy.value, { used, quotas: quotas.value, haveClasses });
   };
   /** @returns {QueueRequest} */
   const request = () => ({
@@ -78,7 +83,8 @@ export function newQueue(run, refused) {
     budget: Number(budget.value),
     ...options.members(),
     ...(strategy.value === "mix" && { mix: mix.shares() }),
-    ...(quotas.value && { per_class: quotas.value === "numbers" ? quotaNumbers(classQuotas) : quotas.value }),
+    ...(quotas.value && !classesField.hidden &&
+      { per_class: quotas.value === "numbers" ? quotaNumbers(classQuotas) : quotas.value }),
   });
   const preview = new Preview(run, form, request, expected);
   form.addEventListener("input", (event) => {
@@ -175,7 +181,7 @@ function quotaInputs(run) {
           "label",
           {},
           h("span", {}, className(run, label)),
-          h("input", { type: "number", min: 0, value: 10, "data-class": classText(run, label) }),
+          h("input", { type: "number", min: 0, value: 10, "data-class": run.class_names?.[label] ?? label }),
         ),
     ),
   );

@@ -51,9 +51,9 @@ export function queueFilters(run, facets, query, changed, open) {
       "div",
       { class: "filters", role: "group", "aria-label": "Filter the rows" },
       searchField(query, changed),
-      filter("given", "Given", [anyOption("any class"), classOptions(run)]),
-      filter("prediction", "Prediction", [anyOption("any class"), classOptions(run)]),
-      filter("suggested", "Suggested", [anyOption("any class"), classOptions(run)]),
+      filter("given", "Given", rowClassOptions(run)),
+      filter("prediction", "Prediction", rowClassOptions(run)),
+      filter("suggested", "Suggested", rowClassOptions(run)),
       filter("show", "Show", [
         anyOption("all rows"),
         SHOW_VALUES.map((value) => h("option", { value }, VERDICTS[value])),
@@ -70,6 +70,18 @@ export function queueFilters(run, facets, query, changed, open) {
   refresh();
   return Object.assign(element, { refresh });
 }
+
+/**
+ * The classes of rows. A label of a multi-label run is absent or present.
+ *
+ * @param {Classes} run
+ */
+const rowClassOptions = (run) => [
+  anyOption(run.task === "multi_label" ? "any" : "any class"),
+  run.task === "multi_label"
+    ? ["absent", "present"].map((text, value) => h("option", { value }, text))
+    : classOptions(run),
+];
 
 /**
  * A choice for the first sort key, and one for the second if there is a first.

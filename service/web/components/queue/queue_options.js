@@ -2,10 +2,16 @@
 
 import { h } from "../../lib/dom.js";
 import { getExamples } from "../../lib/runs_api.js";
-import { numberInput, showInputs } from "../form_inputs.js";
+import { isStructured } from "../../lib/units.js";
+import { field, numberInput, showInputs } from "../form_inputs.js";
+import { rankUnits } from "./strategies.js";
 
 /** @import { QueueRequest, Run } from "../../types.d.ts" */
-/** @typedef {{ used: string[], quotas: string }} Chosen The strategies of the queue, and its kind of quotas. */
+/**
+ * The strategies of the queue, its kind of quotas, and true if its rows have one class each.
+ *
+ * @typedef {{ used: string[], quotas: string, haveClasses: boolean }} Chosen
+ */
 /**
  * @typedef {object} Option
  * @property {HTMLElement} element
@@ -30,19 +36,21 @@ function numberOption(key, label, attributes, fits) {
 }
 
 /**
- * A limit of rows with the same value of an attribute.
+ * A limit of rows with the same value of an attribute, or in a structured run of the same example.
  *
+ * @param {Run} run
  * @param {HTMLDataListElement} names
  * @returns {Option}
  */
-function attributeLimit(names) {
+function attributeLimit(run, names) {
+  const structured = isStructured(run);
   const attribute = h("input", {
     id: "at-most-attribute",
     list: names.id,
     autocomplete: "off",
-    placeholder: "an attribute",
+    placeholder: structured ? "example" : "an attribute",
   });
-  const count = numberInput("at-most-count", { min: 1, value: 1 });
+  const count = numberInput("at-most-count", structured ? { min: 1, placeholder: "any" } : { min: 1, value: 1 });
   return {
     element: h(
       "div",
@@ -58,17 +66,27 @@ function attributeLimit(names) {
       ),
     ),
     fits: () => true,
-    members: () => attribute.value ? { at_most: { attribute: attribute.value, count: Number(count.value) } } : {},
+    members: () => {
+      if (!count.value || (!attribute.value && !structured)) return {};
+      return { at_most: { attribute: attribute.value || null, count: Number(count.value) } };
+    },
   };
 }
 
 /**
- * The options. `members` are their members of the request; `fit` shows those that fit.
+ * The options. `members` are their members of the request; `fit` shows those that fit; `wholeExamples` is true if the
+ * rows of a structured run are to be whole examples.
  *
  * @param {Run} run
  */
 export function queueOptions(run) {
   const names = h("datalist", { id: "attribute-names" });
+  const units = h(
+    "select",
+    { id: "units" },
+    h("option", { value: "" }, "One for each part that is wrong"),
+    h("option", { value: "whole" }, "Whole examples"),
+  );
   const reviewed = h("input", { id: "exclude-reviewed", type: "checkbox" });
   /** @type {boolean | null} The service's default of `exclude_reviewed` for the strategy. */
   let excludesReviewed = null;
@@ -104,9 +122,14 @@ export function queueOptions(run) {
       "min_per_class",
       "At least of each class",
       { min: 0, placeholder: "0" },
-      ({ quotas }) => quotas !== "numbers",
+      ({ quotas, haveClasses }) => haveClasses && quotas !== "numbers",
     ),
-    attributeLimit(names),
+    attributeLimit(run, names),
+    {
+      element: field("units", "Rows", units),
+      fits: ({ used }) => isStructured(run) && rankUnits(used),
+      members: () => (units.value ? { units: false } : {}),
+    },
     {
       element: h(
         "div",
@@ -136,5 +159,5 @@ export function queueOptions(run) {
   };
   const members = () =>
     Object.assign({}, ...options.filter((option) => !option.element.hidden).map((option) => option.members()));
-  return { element, fit, members };
+  return { element, fit, members, wholeExamples: () => units.value !== "" };
 }

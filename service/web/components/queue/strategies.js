@@ -2,7 +2,7 @@
 
 import { number } from "../../lib/dom.js";
 
-/** @import { Precision } from "../../types.d.ts" */
+/** @import { Precision, Task } from "../../types.d.ts" */
 
 /**
  * Label and description of each strategy. `tests/web` checks that the service has the same strategies.
@@ -29,8 +29,49 @@ export const STRATEGIES = {
     "Random (control)",
     "A random sample: the only strategy that gives an unbiased error rate of the whole run.",
   ],
+  label_quality: ["Label quality", "Examples whose worst labels have the lowest probability."],
   mix: ["Mix", "Several strategies, each with its share."],
 };
+/** Names of units by task. */
+const UNITS = { multi_label: "Labels", tokens: "Spans", masks: "Regions" };
+/**
+ * The strategies that rank the units of structured examples, the default first, and their descriptions after the units.
+ *
+ * @type {Record<string, string>}
+ */
+const UNIT_STRATEGIES = {
+  top_loss: "with the largest focal loss, summed over their elements.",
+  self_confidence: "with the lowest probability.",
+  suspected_errors: "that confident learning counts as wrong.",
+};
+
+/**
+ * The strategies for a run, the default first: name, label and description.
+ *
+ * @param {{ task?: Task }} run
+ */
+export function strategiesOf({ task = "classification" }) {
+  const all = Object.entries(STRATEGIES).map(([name, [label, description]]) => ({ name, label, description }));
+  if (task === "classification") return all.filter(({ name }) => name !== "label_quality");
+  const ofUnits = Object.entries(UNIT_STRATEGIES).map(([name, description]) => ({
+    name,
+    label: strategyName(name),
+    description: `${UNITS[task]} ${description}`,
+  }));
+  const others = all.filter(({ name }) => !(name in UNIT_STRATEGIES)).map((strategy) =>
+    strategy.name === "mix"
+      ? strategy
+      : { ...strategy, description: `${strategy.description} Rows are whole examples.` }
+  );
+  return [...ofUnits, ...others];
+}
+
+/**
+ * True if all of these strategies rank units in structured runs.
+ *
+ * @param {string[]} strategies
+ */
+export const rankUnits = (strategies) => strategies.every((name) => name in UNIT_STRATEGIES);
 
 /** @param {string} name */
 export const strategyName = (name) => (STRATEGIES[name] || [name])[0];
