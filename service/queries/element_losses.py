@@ -1,9 +1,4 @@
-"""Losses of structured examples and of their units, from the stored log-odds of their elements.
-
-With z = log(p_t / (1 - p_t)), cross-entropy is softplus(-z) and log(1 - p_t) = -softplus(z), so the focal loss is
-alpha_t exp(-gamma softplus(z)) softplus(-z). An asymmetric loss (`gamma_negative`, `clip`) of a negative label follows
-from z as well, since p_t = 1 - p.
-"""
+"""Losses of structured examples and of their units, from the stored log-odds of their elements."""
 
 from __future__ import annotations
 
@@ -15,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from service.queries.element_formula import ElementFormula, Floats, Targets, p_of
 from service.queries.weighting import Weighting
 from service.runs.schema import ELEMENT_SCHEMA, SCORES
 from service.schema.config import LossConfig
 from service.schema.structure import Task, TopShare, WithinName
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _ROW = [ELEMENT_SCHEMA.field(name) for name in ("epoch", "batch", "row", "id")]
@@ -72,112 +67,66 @@ class ElementLosses:
 
     def of(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """The examples and the units of stored rows, with the columns of `EXAMPLES` and `UNITS`."""
-        elements = _Elements.of(rows)
-        values = self._values(elements)
-        return _examples(rows, elements, values, self.within), _units(rows, elements, values)
+        elements = _Elements.of(rows, ElementFormula(self.config, self.task, self.weighting))
+        return _examples(rows, elements, self.within), _units(rows, elements)
 
     def of_elements(self, rows: pa.RecordBatch) -> Floats:
         """(E,) losses of all elements of stored rows, 0 for ignored ones."""
-        return self._values(_Elements.of(rows)).loss
-
-    def _values(self, elements: _Elements) -> _Values:
-        targets, counted = elements.targets, elements.targets >= 0
-        z = np.clip(elements.log_odds.astype(np.float64), -1e30, 1e30)
-        alpha, gamma = self._alpha(elements), self._gamma(targets)
-        e = np.exp(-np.abs(z))
-        log1p_e = np.log1p(e)
-        cross_entropy = np.maximum(-z, 0) + log1p_e
-        p_t = np.where(z >= 0, 1, e) / (1 + e)
-        softened, softplus = cross_entropy, np.maximum(z, 0) + log1p_e
-        if self.config.clip:
-            softened, softplus = _clipped(self.config.clip, targets, p_t, cross_entropy, softplus)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            loss = np.where(softened > 0, alpha * np.exp(-gamma * softplus) * softened, 0)
-            log_softened = np.where(softened > 0, np.log(softened), -np.inf if self.config.clip else -z)
-            log_loss = np.log(alpha) - gamma * softplus + log_softened
-        return _Values(
-            z=z,
-            p_t=p_t,
-            cross_entropy=np.where(counted, cross_entropy, 0),
-            loss=np.where(counted, loss, 0),
-            log_loss=np.where(counted & ~np.isnan(log_loss), log_loss, -np.inf),
-        )
-
-    def _alpha(self, elements: _Elements) -> Floats:
-        """The weight of the target of each element."""
-        weights, targets = self.weighting.alpha, np.maximum(elements.targets, 0)
-        if weights is None:
-            return np.ones(len(targets))
-        table = np.array(weights)
-        if self.task != "multi_label":
-            return table[targets]
-        positive = table[elements.position] if len(table) > 1 else table[0]
-        return np.where(targets == 1, positive, 1 - positive)
-
-    def _gamma(self, targets: Integers) -> float | Floats:
-        other = self.config.gamma_negative
-        if self.config.mode == "softmax" or other is None:
-            return self.weighting.gamma
-        return np.where(targets == 1, self.weighting.gamma, other)
-
-
-def _clipped(
-    clip: float, targets: Integers, p_t: Floats, cross_entropy: Floats, softplus: Floats
-) -> tuple[Floats, Floats]:
-    """Cross-entropy and -log(1 - p_t) of negative labels whose p is lowered by `clip`, and of the others unchanged."""
-    p = np.maximum(1 - p_t - clip, 0)
-    with np.errstate(divide="ignore"):
-        lowered = -np.log1p(-p), -np.log(p)
-    negative = targets == 0
-    return np.where(negative, lowered[0], cross_entropy), np.where(negative, lowered[1], softplus)
+        return _Elements.of(rows, ElementFormula(self.config, self.task, self.weighting)).loss
 
 
 @dataclass(frozen=True, eq=False)
 class _Elements:
-    """The elements of stored rows, flat.
+    """The elements of stored rows, flat, with their losses; those of ignored elements are 0.
 
     Args:
-        starts: (N,) first element of each example; every example has one at least.
-        position: (E,) position in the example.
-        counts: (E,) number of elements that each stands for.
+        sizes: (N,) number of elements of each example, one at least.
+        starts: (N,) first element of each example.
+        counts: (E,) number of elements that each stands for; None if each stands for itself.
         has_counts: (N,) True for examples whose elements stand for several, and have no predictions.
     """
 
-    targets: Integers
-    predictions: Integers
+    formula: ElementFormula
+    targets: Targets
     log_odds: NDArray[np.float32]
+    sizes: Integers
     starts: Integers
-    position: Integers
-    counts: Integers
+    counts: Integers | None
     has_counts: NDArray[np.bool_]
+    loss: Floats
+    cross_entropy: Floats
 
     @classmethod
-    def of(cls, rows: pa.RecordBatch) -> _Elements:
-        sizes = rows["targets"].value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-        ends = np.cumsum(sizes)
-        starts = ends - sizes
-        position = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(starts, sizes)
+    def of(cls, rows: pa.RecordBatch, formula: ElementFormula) -> _Elements:
+        sizes = lengths(rows, "targets").astype(np.int64)
         has_counts: NDArray[np.bool_] = rows["element_counts"].is_valid().to_numpy(zero_copy_only=False)
-        return cls(
-            flat(rows, "targets").astype(np.int64),
-            flat(rows, "predictions"),
-            flat(rows, "element_log_odds"),
-            starts,
-            position,
-            element_counts(rows),
-            has_counts,
-        )
+        counts = element_counts(rows) if has_counts.any() else None
+        targets, log_odds = flat(rows, "targets"), flat(rows, "element_log_odds")
+        losses = formula.losses(targets, log_odds)
+        return cls(formula, targets, log_odds, sizes, np.cumsum(sizes) - sizes, counts, has_counts, *losses)
 
+    def sums(self, values: Floats) -> Floats:
+        """(N,) sums of values of the elements of each example."""
+        sums: Floats = np.add.reduceat(values if self.counts is None else values * self.counts, self.starts)
+        return sums
 
-@dataclass(frozen=True, eq=False)
-class _Values:
-    """Scores of elements; the losses of ignored ones are 0."""
+    def log_losses(self, losses: Floats, sizes: Integers, places: Integers | None = None) -> Floats:
+        """Logarithms of the losses of groups of elements; of a loss of almost 0 that of its largest element.
 
-    z: Floats
-    p_t: Floats
-    cross_entropy: Floats
-    loss: Floats
-    log_loss: Floats
+        Args:
+            losses: (G,) losses of the groups.
+            sizes: (G,) number of elements of each, one at least.
+            places: Elements of the groups, one after the other; None for all elements.
+        """
+        logs = np.log(np.maximum(losses, _TINY))
+        tiny = losses < _TINY
+        if tiny.any():
+            members = np.flatnonzero(np.repeat(tiny, sizes))
+            places = members if places is None else places[members]
+            starts = np.cumsum(sizes[tiny]) - sizes[tiny]
+            of_elements = self.formula.log_losses(self.targets, self.log_odds, places)
+            logs[tiny] = np.maximum.reduceat(of_elements, starts)
+        return logs
 
 
 def flat(rows: pa.RecordBatch, name: str) -> NDArray[Any]:
@@ -186,34 +135,27 @@ def flat(rows: pa.RecordBatch, name: str) -> NDArray[Any]:
     return values
 
 
-def _examples(
-    rows: pa.RecordBatch, elements: _Elements, values: _Values, within: WithinName | TopShare
-) -> pa.RecordBatch:
+def _examples(rows: pa.RecordBatch, elements: _Elements, within: WithinName | TopShare) -> pa.RecordBatch:
     if not len(rows):
         return pa.RecordBatch.from_pylist([], EXAMPLES)
     starts, num_valid = elements.starts, rows["num_valid"].to_numpy()
-    losses, max_loss = values.loss * elements.counts, np.maximum.reduceat(values.loss, starts)
-    loss_sum = np.add.reduceat(losses, starts)
-    max_log = np.maximum.reduceat(values.log_loss, starts)
-    wrong = (elements.targets >= 0) & (elements.targets != elements.predictions)
+    loss_sum, max_loss = elements.sums(elements.loss), np.maximum.reduceat(elements.loss, starts)
     if isinstance(within, TopShare):
-        loss = _top_share(values.loss, starts, num_valid, within.top_share)
+        loss = _top_share(elements.loss, starts, num_valid, within.top_share)
     else:
         loss = {"mean": loss_sum / num_valid, "sum": loss_sum, "max": max_loss}[within]
-    z = rows["log_odds"].to_numpy().astype(np.float64)
-    with np.errstate(over="ignore"):
-        p_t = 1 / (1 + np.exp(-z))
     columns = {
         **{field.name: rows[field.name] for field in (*_ROW, *_SCORES)},
         "loss": loss,
-        "log_loss": np.where(loss >= _TINY, np.log(np.maximum(loss, _TINY)), max_log),
-        "cross_entropy": np.add.reduceat(values.cross_entropy * elements.counts, starts) / num_valid,
-        "p_t": p_t,
+        "log_loss": elements.log_losses(loss, elements.sizes),
+        "cross_entropy": elements.sums(elements.cross_entropy) / num_valid,
+        "p_t": p_of(rows["log_odds"].to_numpy()),
         "label_quality": rows["label_quality"].to_numpy(),
         "max_loss": max_loss,
         "loss_sum": loss_sum,
         "num_valid": rows["num_valid"],
-        "num_wrong": pa.array(np.add.reduceat(wrong.astype(np.int32), starts), mask=elements.has_counts),
+        # Each wrong element is in one unit.
+        "num_wrong": pa.array(lengths(rows, "unit_elements"), mask=elements.has_counts),
         "num_units": lengths(rows, "unit_given"),
     }
     return _batch(columns, len(rows), EXAMPLES)
@@ -231,25 +173,24 @@ def _top_share(loss: Floats, starts: Integers, num_valid: NDArray[Any], share: f
     return means
 
 
-def _units(rows: pa.RecordBatch, elements: _Elements, values: _Values) -> pa.RecordBatch:
+def _units(rows: pa.RecordBatch, elements: _Elements) -> pa.RecordBatch:
     counts = lengths(rows, "unit_given").astype(np.int64)
     example = np.repeat(np.arange(len(rows)), counts)
     if not len(example):
         return pa.RecordBatch.from_pylist([], UNITS)
     sizes, places = unit_places(rows)
     starts = np.cumsum(sizes) - sizes
-    loss = np.add.reduceat(values.loss[places], starts)
-    max_log = np.maximum.reduceat(values.log_loss[places], starts)
+    loss, z = np.add.reduceat(elements.loss[places], starts), elements.log_odds[places]
     axes = len(flat(rows, "unit_start")) // len(example)
     columns = {
         **{field.name: rows[field.name].take(pa.array(example)) for field in _ROW},
         "target": flat(rows, "unit_given"),
         "prediction": flat(rows, "unit_suggested"),
         "loss": loss,
-        "log_loss": np.where(loss >= _TINY, np.log(np.maximum(loss, _TINY)), max_log),
-        "cross_entropy": np.add.reduceat(values.cross_entropy[places], starts),
-        "p_t": np.add.reduceat(values.p_t[places], starts) / sizes,
-        "log_odds": np.minimum.reduceat(values.z[places], starts).astype(np.float32),
+        "log_loss": elements.log_losses(loss, sizes, places),
+        "cross_entropy": np.add.reduceat(elements.cross_entropy[places], starts),
+        "p_t": np.add.reduceat(p_of(z), starts) / sizes,
+        "log_odds": np.minimum.reduceat(z, starts),
         "unit": np.arange(len(example)) - np.repeat(np.cumsum(counts) - counts, counts),
         "num_elements": sizes,
         "start": _boxes(rows, "unit_start", axes),
