@@ -273,3 +273,64 @@ def test_tables_of_whole_examples(client: httpx.Client, run: str) -> None:
     assert sum(row["share"] for row in rows) == pytest.approx(1)
     for query in ("format=argilla&units=true", "format=csv&units=true&queue=q"):
         assert client.get(f"{RUN}/export?{query}").status_code == 422
+
+
+def make_queue(client: httpx.Client, **request: Any) -> list[dict[str, Any]]:
+    """The rows of a new queue `q`."""
+    reply = client.post(f"{RUN}/queues", json={"name": "q"} | request)
+    assert reply.status_code == 201, reply.text
+    rows: list[dict[str, Any]] = client.get(f"{RUN}/queues/q", params={"limit": 100}).json()["rows"]
+    return rows
+
+
+@of("multi_label", "tokens", "masks")
+def test_tables_have_the_rows_of_a_queue_with_the_verdicts_of_units(client: httpx.Client, run: str) -> None:
+    expected = make_queue(client, strategy="top_loss", budget=6)
+    wrong = expected[1]
+    review = {"id": wrong["id"], "unit": wrong["unit"], "verdict": "wrong", "label": wrong["suggested"]}
+    assert client.post(f"{RUN}/reviews", json=[review]).status_code == 201
+    rows = [json.loads(line) for line in export(client, "jsonl", queue="q").text.splitlines()]
+    shared = ("rank", "id", "unit", "num_elements", "box", "suggested", "loss", "share", "score", "reason")
+    assert [[row[name] for name in shared] for row in rows] == [[row[name] for name in shared] for row in expected]
+    assert [row["verdict"] for row in rows] == [None, "wrong", *[None] * (len(rows) - 2)]
+    assert rows[1]["verdict_label"] == rows[1]["suggested_label"] != rows[1]["given_label"]
+
+
+@of("multi_label", "tokens", "masks")
+def test_a_tool_gets_each_example_of_a_queue_once_with_the_units_of_the_queue(client: httpx.Client, run: str) -> None:
+    rows = make_queue(client, strategy="top_loss", budget=4)
+    tasks = export(client, "label-studio", queue="q").json()
+    units = {task["data"]["external_id"]: [unit["unit"] for unit in task["data"]["units"]] for task in tasks}
+    assert list(units) == list(dict.fromkeys(row["id"] for row in rows))
+    assert [(name, unit) for name, found in units.items() for unit in found] == [
+        (name, row["unit"]) for name in units for row in rows if row["id"] == name
+    ]
+    scores = [task["predictions"][0]["score"] for task in tasks]
+    assert scores == sorted(set(scores))
+    if run == "tokens":
+        assert all(len(result) == len(units[name]) for name, result in results(tasks).items())
+
+
+@of("multi_label", "tokens", "masks")
+def test_a_whole_example_of_a_queue_has_all_of_its_units(client: httpx.Client, run: str) -> None:
+    rows = make_queue(client, strategy="random", budget=3)
+    tasks = {task["data"]["external_id"]: task for task in export(client, "label-studio", queue="q").json()}
+    assert list(tasks) == [row["id"] for row in rows]
+    expected = units(client)
+    for name, task in tasks.items():
+        found = [json.dumps(unit["unit"]) for unit in task["data"]["units"]]
+        assert sorted(found) == sorted(json.dumps(unit["unit"]) for unit in expected[name])
+    (cells,) = [
+        cells for cells in csv.DictReader(io.StringIO(export(client, "csv", queue="q").text)) if cells["rank"] == "1"
+    ]
+    assert [cells[name] for name in ("unit", "box", "target", "given_label")] == [""] * 4
+
+
+@of("masks")
+def test_an_example_that_was_deleted_since_has_no_region(client: httpx.Client, run: str) -> None:
+    make_queue(client, strategy="top_loss", budget=4)
+    client.delete(f"{RUN}/epochs/0/batches/b").raise_for_status()
+    for format in ("label-studio", "fiftyone", "csv"):
+        content = export(client, format, queue="q")
+        if format == "label-studio":
+            assert all(not result for result in results(content.json()).values())

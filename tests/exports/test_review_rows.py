@@ -195,3 +195,31 @@ def test_json_may_be_a_list_a_queue_or_lines() -> None:
     for document in (json.dumps(rows, indent=1), json.dumps({"name": "q", "rows": rows}), lines):
         assert list(json_rows(document.encode())) == rows
     assert list(json_rows(json.dumps(rows[0]).encode())) == rows[:1]
+
+
+@pytest.mark.parametrize("unit", [3, [2, 5], None])
+@pytest.mark.parametrize("name", FORMATS)
+def test_units_of_an_export_are_read_back(name: str, unit: Any) -> None:
+    write, read = FORMATS[name]
+    given = replace(PLAIN, unit=unit, num_elements=1, box=[[2], [5]], verdict="wrong", verdict_label="present")
+    content = whole(write([given, replace(given, unit=7, rank=2)], options(task="multi_label", class_names=None)))
+    expected: dict[str, object] = {"id": PLAIN.id, "verdict": "wrong", "label": 1}
+    found = [review for _, review in read_reviews(read(content), None, "multi_label")]
+    assert found == [expected if unit is None else expected | {"unit": unit}, expected | {"unit": 7}]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [("3", 3), ("3.0", 3), (3.0, 3), ("[2,5]", [2, 5]), ("[2, 5]", [2, 5]), ([2, 5], [2, 5]), ("beach", "beach")],
+)
+def test_a_unit_as_a_spreadsheet_leaves_it(value: object, unit: object) -> None:
+    rows = [{"id": "a", "verdict": "ok", "unit": value}]
+    assert [review.get("unit") for _, review in read_reviews(rows, None, "tokens")] == [unit]
+    assert ["unit" in review for _, review in read_reviews(rows, None)] == [False]
+
+
+@pytest.mark.parametrize("value", ["[1]", "[1,2,3]", "2.5", "{}", '["a", 1]', float("inf")])
+def test_other_values_are_no_unit(value: object) -> None:
+    rows = [{"id": "a", "verdict": "ok", "unit": value}]
+    with pytest.raises(ColumnError, match="no label, span"):
+        list(read_reviews(rows, None, "tokens"))

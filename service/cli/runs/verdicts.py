@@ -62,7 +62,7 @@ def read_file(path: Path, run: Run) -> list[Review]:
     try:
         with open_input(path) as file:
             rows = file_rows(file.read(), extension)
-        return list(read_reviews(rows, run["class_names"]))
+        return list(read_reviews(rows, run["class_names"], run["task"]))
     except ColumnError as err:
         fail(f"{path}{err.place and ', '}{err.place}: {err.msg}", BAD_DATA)
     except READ_ERRORS as err:
