@@ -110,7 +110,11 @@ def _unit(value: object, row: int) -> int | str | list[int] | None:
     except orjson.JSONDecodeError:
         return text
     numbers = unit if isinstance(unit, list) else [unit]
-    whole = [int(number) for number in numbers if type(number) in (int, float) and not number % 1]
+    whole = [
+        int(number)
+        for number in numbers
+        if isinstance(number, int | float) and not (isinstance(number, bool) or number % 1)
+    ]
     if len(whole) < len(numbers) or len(numbers) != (2 if isinstance(unit, list) else 1):
         msg = f"{text[:100]!r} is no label, span [start, stop] or number of a region"
         raise ColumnError(msg, row, "unit")
