@@ -10,20 +10,20 @@ import pyarrow.compute as pc
 
 from service.mining.queue_table import ExpectedErrors
 from service.mining.queues import outlines
-from service.runs.review_files import Verdicts
+from service.runs.review_files import ReviewHistory
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.runs.units import UnitKey
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import ExpectedYield
-from service.schema.replies.reviews import Precision, Progress
+from service.schema.replies.reviews import Precision, Progress, Review
 
 Z_95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 # Smallest number of verdicts of ok or wrong from which the precision of a strategy is used.
 MIN_VERDICTS = 10
 
 
-def progress(store: RunStore, snapshot: Snapshot, verdicts: Verdicts) -> Progress:
+def progress(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> Progress:
     """Count the verdicts of a run, and estimate the precision of each strategy and the error rate of the run.
 
     - precision: the share of wrong among the rows of a strategy, examples or units, that have a verdict of ok or wrong,
@@ -31,35 +31,37 @@ def progress(store: RunStore, snapshot: Snapshot, verdicts: Verdicts) -> Progres
     - error_rate: the same for the examples drawn at random from all examples: an unbiased estimate for the run. A
       structured example is wrong if one of its elements is.
     """
-    keys: dict[Strategy, set[UnitKey]] = {}
-    control: set[UnitKey] = set()
+    # A row may be in several queues.
+    found: dict[Strategy, dict[tuple[UnitKey, int | None], Review]] = {}
+    control: dict[UnitKey, Review] = {}
     has_control = False
-    reviewed = pa.array([key.id for key in verdicts], pa.string())
+    ids = pa.array([review["id"] for review in history.current], pa.string())
     for queue in outlines(store, snapshot):
         for strategy in queue.expected_errors:
-            keys.setdefault(strategy, set())
+            found.setdefault(strategy, {})
         has_control |= bool(pc.any(queue.rows["control"]).as_py())
         # Most rows have no verdict: Arrow leaves those of other examples out.
-        some = queue.of_ids(reviewed)
+        some, verdicts = queue.of_ids(ids), history.verdicts_of(queue.head["epoch"])
         columns = (some.rows[name].to_pylist() for name in ("strategy", "control"))
         for key, strategy, is_control in zip(some.unit_keys(), *columns, strict=True):
-            keys[strategy].add(key)
-            if is_control:
-                control.add(key)
-    words = [review["verdict"] for review in verdicts.values()]
+            if (review := verdicts.get(key)) is not None:
+                found[strategy][key, review.get("epoch")] = review
+                if is_control:
+                    control[key] = review
+    words = [review["verdict"] for review in history.current]
     return {
         "num_reviewed": len(words),
         "num_wrong": words.count("wrong"),
         "num_ok": words.count("ok"),
         "num_unsure": words.count("unsure"),
-        "precision": {strategy: precision(keys[strategy], verdicts) for strategy in sorted(keys)},
-        "error_rate": precision(control, verdicts) if has_control else None,
+        "precision": {strategy: precision(found[strategy].values()) for strategy in sorted(found)},
+        "error_rate": precision(control.values()) if has_control else None,
     }
 
 
-def precision(keys: Iterable[UnitKey], verdicts: Verdicts) -> Precision:
-    """Share of wrong among the examples and units with a verdict of ok or wrong, with its 95 % interval."""
-    words = [verdicts[key]["verdict"] for key in keys if key in verdicts]
+def precision(reviews: Iterable[Review]) -> Precision:
+    """Share of wrong among the current reviews with a verdict of ok or wrong, with its 95 % interval."""
+    words = [review["verdict"] for review in reviews]
     wrong, judged = words.count("wrong"), words.count("wrong") + words.count("ok")
     low, high = wilson(wrong, judged)
     return {

@@ -10,15 +10,16 @@ from service.mining.listing import QueueFilter, page
 from service.mining.progress import expected_yield, progress
 from service.mining.queue_table import QueueTable
 from service.queries.view import View
-from service.runs.review_files import Verdicts
+from service.runs.review_files import ReviewHistory
 from service.runs.store import RunStore
 from service.runs.units import WHOLE
 from service.schema.replies.queues import Queue, QueuePage
 from service.schema.structure import Task
 
 
-def queue_reply(queue: QueueTable, verdicts: Verdicts, task: Task) -> Queue:
+def queue_reply(queue: QueueTable, history: ReviewHistory, task: Task) -> Queue:
     """A queue without its rows, with counts of the current verdicts, and of the rows by class or label."""
+    verdicts = history.verdicts_of(queue.head["epoch"])
     some = queue.of_ids(pa.array([key.id for key in verdicts], pa.string()))
     reviewed = [verdicts[key] for key in some.unit_keys() if key in verdicts]
     counts = Counter(review["verdict"] for review in reviewed)
@@ -37,10 +38,10 @@ def queue_reply(queue: QueueTable, verdicts: Verdicts, task: Task) -> Queue:
 
 def queue_page(store: RunStore, view: View, queue: QueueTable, query: QueueFilter) -> QueuePage:
     """A queue with its expected yield and a page of the rows that match a filter (`service.mining.listing.page`)."""
-    verdicts = store.reviews(view.snapshot).verdicts
-    precisions = progress(store, view.snapshot, verdicts)["precision"]
+    history = store.reviews(view.snapshot)
+    precisions = progress(store, view.snapshot, history)["precision"]
     return {
-        **queue_reply(queue, verdicts, view.snapshot.description.task),
+        **queue_reply(queue, history, view.snapshot.description.task),
         "expected_yield": expected_yield(queue.expected_errors, precisions),
-        **page(view, queue, verdicts, query),
+        **page(view, queue, history.verdicts_of(queue.head["epoch"]), query),
     }

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 import pyarrow as pa
+from pydantic import Discriminator, Field, Tag
 
 from service.errors import InvalidNameError, InvalidRequestError, UnknownQueueError
 from service.mining.queues import queue
@@ -18,8 +20,20 @@ from service.runs.units import UnitKey
 from service.schema.faults import fault
 from service.schema.structure import Task
 
+
+def _unit_kind(value: object) -> str:
+    return "span" if isinstance(value, list) else "name" if isinstance(value, str) else "number"
+
+
+# An example has fewer elements than fit into int32.
+_Number = Annotated[int, Field(ge=0, lt=2**31)]
 # A unit as a client names it: also the name of a label.
-RequestedUnit = int | str | list[int]
+RequestedUnit = Annotated[
+    Annotated[_Number, Tag("number")]
+    | Annotated[str, Tag("name")]
+    | Annotated[list[_Number], Field(min_length=2, max_length=2), Tag("span")],
+    Discriminator(_unit_kind),
+]
 
 _KINDS: dict[Task, tuple[type, ...]] = {"multi_label": (int, str), "tokens": (list,), "masks": (int,)}
 _NAMED: dict[Task, str] = {
@@ -84,10 +98,23 @@ def unit_of_run(view: View, number: int, unit: RequestedUnit) -> UnitName:
     return found
 
 
-def check_units(
+class FoundUnit(NamedTuple):
+    """A unit that an example has.
+
+    Args:
+        target: Of a label its target, 0 or 1; else None.
+        epoch: Of a region the epoch whose predictions it follows from; else None.
+    """
+
+    target: int | None = None
+    epoch: int | None = None
+
+
+def find_units(
     store: RunStore, view: View, units: Sequence[NamedUnit], epochs: Mapping[str, int]
-) -> dict[int, int | None]:
-    """Check that examples have the units that reviews name, in their last epoch or in the queue of the review.
+) -> dict[int, FoundUnit]:
+    """Find the units that reviews name, by the number of the review: in the queue of the review, or in the last epoch
+    of the example.
 
     Args:
         store: Store of the queues.
@@ -95,34 +122,41 @@ def check_units(
         units: The units.
         epochs: Last epoch of each example, by its id.
 
-    Returns:
-        The target of each reviewed label, 0 or 1, by the number of the review; None for other units.
-
     Raises:
         InvalidRequestError: An example does not have a unit; the error names the first of these.
     """
-    task, found = view.snapshot.description.task, _found(view, units, epochs)
-    keys: dict[str, set[UnitKey]] = {}
-    targets: dict[int, int | None] = {}
+    task, values = view.snapshot.description.task, _found(view, units, epochs)
+    ids = pa.array(sorted({unit.id for unit in units}), pa.string())
+    queues = {name: _stored(store, view, name, ids) for name in {unit.queue for unit in units}}
+    result: dict[int, FoundUnit] = {}
     for unit in units:
-        reason = _missing(task, unit.unit, found[unit.number])
-        if reason is not None:
-            if unit.queue is not None and unit.queue not in keys:
-                keys[unit.queue] = _keys_of(store, view, unit.queue)
-            if UnitKey.of({"id": unit.id, "unit": unit.unit}) not in keys.get(unit.queue or "", ()):
-                raise unit.fault(reason)
-        targets[unit.number] = found[unit.number] if task == "multi_label" else None
-    return targets
+        rows, value = queues[unit.queue], values[unit.number]
+        in_queue = rows is not None and UnitKey.of({"id": unit.id, "unit": unit.unit}) in rows.keys
+        reason = _missing(task, unit.unit, value)
+        if reason is not None and not in_queue:
+            raise unit.fault(reason)
+        if task == "multi_label":
+            result[unit.number] = FoundUnit(target=value if value >= 0 else None)
+        elif task == "masks":
+            result[unit.number] = FoundUnit(epoch=rows.epoch if rows and in_queue else epochs[unit.id])
+        else:
+            result[unit.number] = FoundUnit()
+    return result
 
 
-def _missing(task: Task, unit: UnitName, found: int) -> str | None:
-    """The reason why an example does not have a unit; None if it has it."""
+def _missing(task: Task, unit: UnitName, value: int) -> str | None:
+    """The reason why an example does not have a unit in its last epoch; None if it has it."""
     if task == "multi_label":
-        return "the label is ignored" if found < 0 else None
+        return "the label is ignored" if value < 0 else None
     if isinstance(unit, list):
         start, stop = unit
-        return None if start < stop <= found else f"a span has a start below its stop, which is at most {found}"
-    return None if unit < found else f"it has {found} regions in its last epoch, from 0"
+        return None if start < stop <= value else f"a span has a start below its stop, which is at most {value}"
+    return None if unit < value else f"the mask has {value} regions in its last epoch, from 0"
+
+
+class _QueueUnits(NamedTuple):
+    keys: set[UnitKey]
+    epoch: int
 
 
 def _found(view: View, units: Sequence[NamedUnit], epochs: Mapping[str, int]) -> dict[int, int]:
@@ -148,9 +182,12 @@ def _table(units: Sequence[NamedUnit]) -> pa.Table:
     return pa.table(columns)
 
 
-def _keys_of(store: RunStore, view: View, name: str) -> set[UnitKey]:
-    """Keys of the rows of a queue; none if it was deleted."""
+def _stored(store: RunStore, view: View, name: str | None, ids: pa.Array) -> _QueueUnits | None:
+    """The rows of some examples in a queue; None without a name, or if the queue was deleted."""
+    if name is None:
+        return None
     try:
-        return set(queue(store, view.snapshot, name).unit_keys())
+        stored = queue(store, view.snapshot, name)
     except (InvalidNameError, UnknownQueueError):
-        return set()
+        return None
+    return _QueueUnits(set(stored.of_ids(ids).unit_keys()), stored.head["epoch"])

@@ -9,12 +9,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.errors import InvalidRequestError, UnknownExampleError
-from service.mining.review_units import NamedUnit, check_units, unit_of_run
+from service.mining.review_units import FoundUnit, NamedUnit, RequestedUnit, find_units, unit_of_run
 from service.queries.view import View
 from service.runs.run_classes import RunClasses
 from service.runs.store import RunStore
 from service.schema.faults import fault, validation_fault
-from service.schema.replies.fields import Count, Verdict
+from service.schema.replies.fields import Verdict
 from service.schema.replies.reviews import MAX_REVIEWS, Review
 
 
@@ -36,7 +36,7 @@ class ReviewRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     id: Annotated[str | int, Field(union_mode="left_to_right")]
-    unit: Annotated[int, Field(ge=0)] | str | Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
+    unit: RequestedUnit | None = None
     verdict: Verdict | None
     label: Annotated[int, Field(ge=0)] | str | None = None
     reviewer: Annotated[str, Field(max_length=200)] | None = None
@@ -66,16 +66,18 @@ def add_reviews(store: RunStore, view: View, value: object) -> int:
         raise validation_fault(InvalidRequestError, err) from err
     epochs = _last_epochs(view, requests)
     units = list(_named_units(view, requests))
-    # The target of each reviewed label; the keys are the numbers of the reviews with a unit.
-    targets = check_units(store, view, units, epochs) if units else {}
-    by_number = {unit.number: unit.unit for unit in units}
+    found = find_units(store, view, units, epochs) if units else {}
     now, classes = datetime.now(UTC).isoformat(), RunClasses(view.snapshot)
     reviews = [
-        _review(request, _label(classes, number, request, targets.get(number)), now)
+        _review(request, _label(classes, number, request, found.get(number)), now)
         for number, request in enumerate(requests)
     ]
     if view.is_structured:
-        reviews = [{**review, "unit": by_number.get(number)} for number, review in enumerate(reviews)]
+        by_number = {unit.number: unit.unit for unit in units}
+        for number, review in enumerate(reviews):
+            review["unit"] = by_number.get(number)
+            if number in found and (epoch := found[number].epoch) is not None:
+                review["epoch"] = epoch
     if reviews:
         store.add_reviews(view.snapshot, reviews)
     return len(reviews)
@@ -119,17 +121,18 @@ def _review(request: ReviewRequest, label: int | None, now: str) -> Review:
     }
 
 
-def _label(classes: RunClasses, number: int, request: ReviewRequest, target: int | None) -> int | None:
+def _label(classes: RunClasses, number: int, request: ReviewRequest, unit: FoundUnit | None) -> int | None:
     """The class of the label of a review, which may be a class name.
 
     Args:
         classes: Classes of the run.
         number: Number of the review.
         request: The review.
-        target: Target of a label of a multi_label run, 0 or 1, whose opposite is right if it is wrong; else None.
+        unit: The unit of the review; if a label of a multi_label run is wrong, the opposite of its target is right.
     """
     if request.label is None:
-        return 1 - target if target is not None and request.verdict == "wrong" else None
+        target = unit.target if unit is not None and request.verdict == "wrong" else None
+        return None if target is None else 1 - target
     try:
         found = classes.find(request.label)
     except ValueError as err:

@@ -153,7 +153,7 @@ def _structured(
     stored = stored_row(view, row)
     return {
         "elements": elements_of(stored) if with_elements else None,
-        "units": units_of(view, view.element_losses(weighting), stored, history.verdicts),
+        "units": units_of(view, view.element_losses(weighting), stored, history.verdicts_of(row["epoch"])),
     }
 
 

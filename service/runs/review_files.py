@@ -83,10 +83,28 @@ class ReviewHistory:
     reviews: list[Review]
 
     @cached_property
+    def current(self) -> list[Review]:
+        """The last review of each example and unit, without those whose last review withdraws the verdict.
+
+        The regions of a mask follow from the predictions of an epoch: each epoch has its own.
+        """
+        last = {(UnitKey.of(review), review.get("epoch")): review for review in self.reviews}
+        return [review for review in last.values() if review["verdict"] is not None]
+
+    @cached_property
     def verdicts(self) -> Verdicts:
-        """The last review of each example and unit, without those whose last review withdraws the verdict."""
-        last = {UnitKey.of(review): review for review in self.reviews}
-        return {key: review for key, review in last.items() if review["verdict"] is not None}
+        """The current reviews; of regions of several epochs with the same number only the last reviewed one."""
+        return {UnitKey.of(review): review for review in self.current}
+
+    def verdicts_of(self, epoch: int) -> Verdicts:
+        """The current reviews of examples and of units of an epoch."""
+        if not self._has_epochs:
+            return self.verdicts
+        return {UnitKey.of(review): review for review in self.current if review.get("epoch", epoch) == epoch}
+
+    @cached_property
+    def _has_epochs(self) -> bool:
+        return any("epoch" in review for review in self.current)
 
 
 class ReviewCache:

@@ -580,6 +580,7 @@ export interface RejectedRow {
 export interface Review {
   id: string;
   unit?: number | number[] | null;
+  epoch?: number;
   verdict: "ok" | "wrong" | "unsure" | null;
   label: number | null;
   reviewer: string | null;

@@ -17,7 +17,7 @@ from service.mining.queue_table import expected_errors
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews
-from service.runs.units import UnitKey
+from service.runs.review_files import ReviewHistory
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 
@@ -40,7 +40,7 @@ def test_precision_counts_the_rows_of_a_strategy_and_the_error_rate_those_of_the
     reviews = [{"id": f"e{row:04d}", "verdict": ("ok", "wrong", "unsure")[row % 3]} for row in range(0, 60, 2)]
     runs.ask(lambda view: add_reviews(runs.store, view, reviews))
     words = {review["id"]: review["verdict"] for review in reviews}
-    result = progress(runs.store, runs.store.snapshot("r"), runs.store.reviews(runs.store.snapshot("r")).verdicts)
+    result = progress(runs.store, runs.store.snapshot("r"), runs.store.reviews(runs.store.snapshot("r")))
     assert (result["num_reviewed"], result["num_ok"], result["num_wrong"], result["num_unsure"]) == (30, 10, 10, 10)
     assert list(result["precision"]) == ["logit_margin", "random", "top_loss"]
     sets = {name: set(queue.ids) for name, queue in queues.items()}
@@ -56,9 +56,9 @@ def test_precision_counts_the_rows_of_a_strategy_and_the_error_rate_those_of_the
 
 
 def test_without_reviews_or_control_the_shares_are_null(runs: TempRuns) -> None:
-    empty = progress(runs.store, runs.store.snapshot("r"), {})
+    empty = progress(runs.store, runs.store.snapshot("r"), ReviewHistory([]))
     assert (empty["num_reviewed"], empty["precision"], empty["error_rate"]) == (0, {}, None)
-    share = precision(map(UnitKey, "ab"), {UnitKey("a"): {"verdict": "unsure"}, UnitKey("c"): {"verdict": "wrong"}})
+    share = precision([{"verdict": "unsure"}])
     assert share == {"reviewed": 1, "wrong": 0, "unsure": 1, "share": None, "low": None, "high": None}
 
 
@@ -88,8 +88,7 @@ def test_the_yield_uses_the_precision_from_ten_verdicts_on_and_before_that_the_m
 
     def so_far(wrong: int, ok: int, unsure: int) -> dict[str, Any]:
         words = ["wrong"] * wrong + ["ok"] * ok + ["unsure"] * unsure
-        verdicts = {UnitKey(str(n)): {"verdict": word} for n, word in enumerate(words)}
-        return precision((UnitKey(str(n)) for n in range(99)), verdicts)
+        return precision({"verdict": word} for word in words)
 
     assert expected_yield(expected_errors(rows), {})["wrong_labels"] == 1.25
     assert expected_yield(expected_errors(rows), {"top_loss": so_far(4, 5, 20)})["wrong_labels"] == 1.25

@@ -18,23 +18,6 @@ from tests.mining.structured_runs import NAMES, TASKS, Data, Row
 EVERYTHING = 10_000
 
 
-@pytest.fixture(scope="module")
-def data() -> dict[Task, Data]:
-    return {task: Data.of(task) for task in TASKS}
-
-
-@pytest.fixture
-def runs(client: httpx.Client, data: dict[Task, Data]) -> httpx.Client:
-    """A client of a service with a run for each task, under its name, and one with one class an example."""
-    if not client.get("/runs").json()["runs"]:
-        for task, examples in data.items():
-            examples.put(client, task)
-        client.put("/runs/classification", json={})
-        batch = {"logits": [[0.0, 1.0], [1.0, 0.0]], "targets": [1, 1], "ids": ["a", "b"]}
-        client.put("/runs/classification/epochs/0/batches/b", json=batch).raise_for_status()
-    return client
-
-
 def mined(client: httpx.Client, run: str, query: str = "", **request: Any) -> dict[str, Any]:
     """A preview of a queue with up to 200 rows of the page."""
     body = {"strategy": "top_loss", "budget": EVERYTHING} | request
@@ -49,10 +32,10 @@ def names(rows: list[Row]) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_units_are_ranked_by_their_summed_loss(runs: httpx.Client, data: dict[Task, Data], task: Task) -> None:
+def test_units_are_ranked_by_their_summed_loss(task_runs: httpx.Client, data: dict[Task, Data], task: Task) -> None:
     expected = data[task].units()
     assert len(expected) > 40
-    result = mined(runs, task)
+    result = mined(task_runs, task)
     rows = result["rows"]
     assert result["num_rows"] == len(expected)
     assert names(rows) == names(expected)[: len(rows)]
@@ -62,15 +45,15 @@ def test_units_are_ranked_by_their_summed_loss(runs: httpx.Client, data: dict[Ta
         assert (row["target"], row["suggested"]) in unit["pairs"]
         assert row["prediction"] == row["suggested"]
         assert row["control"] is False
-    total = sum(row["share"] for row in mined(runs, task, "&gamma=2")["rows"])
+    total = sum(row["share"] for row in mined(task_runs, task, "&gamma=2")["rows"])
     assert 0 < total <= 1
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_another_gamma_changes_the_order_of_units(runs: httpx.Client, data: dict[Task, Data], task: Task) -> None:
+def test_another_gamma_changes_the_order_of_units(task_runs: httpx.Client, data: dict[Task, Data], task: Task) -> None:
     orders = []
     for gamma in (0.0, 5.0):
-        rows = mined(runs, task, f"&gamma={gamma}")["rows"]
+        rows = mined(task_runs, task, f"&gamma={gamma}")["rows"]
         assert names(rows) == names(data[task].units(gamma))[: len(rows)]
         orders.append(names(rows))
     # A label has one element: gamma changes no order.
@@ -79,9 +62,9 @@ def test_another_gamma_changes_the_order_of_units(runs: httpx.Client, data: dict
 
 @pytest.mark.parametrize("task", TASKS)
 def test_self_confidence_ranks_units_by_their_least_probable_element(
-    runs: httpx.Client, data: dict[Task, Data], task: Task
+    task_runs: httpx.Client, data: dict[Task, Data], task: Task
 ) -> None:
-    rows = mined(runs, task, strategy="self_confidence")["rows"]
+    rows = mined(task_runs, task, strategy="self_confidence")["rows"]
     lowest = {(unit["id"], str(unit["unit"])): unit["lowest"] for unit in data[task].units()}
     scores = [row["score"] for row in rows]
     assert scores == pytest.approx([lowest[row["id"], str(row["unit"])] for row in rows], rel=1e-5)
@@ -90,10 +73,10 @@ def test_self_confidence_ranks_units_by_their_least_probable_element(
 
 @pytest.mark.parametrize("task", TASKS)
 def test_no_unit_is_twice_in_a_queue_and_a_cap_counts_those_of_an_example(
-    runs: httpx.Client, data: dict[Task, Data], task: Task
+    task_runs: httpx.Client, data: dict[Task, Data], task: Task
 ) -> None:
     mix = {"top_loss": 0.4, "self_confidence": 0.4, "random": 0.2}
-    result = mined(runs, task, strategy="mix", mix=mix, at_most={"count": 2}, exclude_reviewed=False)
+    result = mined(task_runs, task, strategy="mix", mix=mix, at_most={"count": 2}, exclude_reviewed=False)
     keys = [(row["id"], str(row["unit"])) for row in result["rows"]]
     assert len(set(keys)) == len(keys)
     units, whole = ([row for row in result["rows"] if (row["unit"] is None) is kind] for kind in (False, True))
@@ -102,29 +85,29 @@ def test_no_unit_is_twice_in_a_queue_and_a_cap_counts_those_of_an_example(
     assert result["is_control"]
     assert whole
     assert [row["control"] for row in result["rows"]] == [row["unit"] is None for row in result["rows"]]
-    alone = mined(runs, task, at_most={"count": 1})
+    alone = mined(task_runs, task, at_most={"count": 1})
     first = {unit["id"]: unit["number"] for unit in reversed(data[task].units())}
     expected = [unit for unit in data[task].units() if first[unit["id"]] == unit["number"]]
     assert alone["num_rows"] == len(expected)
     assert names(alone["rows"]) == names(expected)[: len(alone["rows"])]
-    by_group = mined(runs, task, at_most={"attribute": "group", "count": 3})
+    by_group = mined(task_runs, task, at_most={"attribute": "group", "count": 3})
     assert max(Counter(int(row["id"][1:]) % 4 for row in by_group["rows"]).values()) == 3
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_other_strategies_rank_whole_examples(runs: httpx.Client, task: Task) -> None:
-    rows = mined(runs, task, strategy="label_quality")["rows"]
+def test_other_strategies_rank_whole_examples(task_runs: httpx.Client, task: Task) -> None:
+    rows = mined(task_runs, task, strategy="label_quality")["rows"]
     assert len(rows) == 40
-    qualities = [runs.get(f"/runs/{task}/examples/{row['id']}").json()["label_quality"] for row in rows]
+    qualities = [task_runs.get(f"/runs/{task}/examples/{row['id']}").json()["label_quality"] for row in rows]
     assert [row["score"] for row in rows] == pytest.approx(qualities, rel=1e-6)
     assert qualities == sorted(qualities)
     for strategy in ("logit_margin", "normalized_margin", "ambiguous", "area_under_margin", "top_share", "random"):
-        rows = mined(runs, task, strategy=strategy)["rows"]
+        rows = mined(task_runs, task, strategy=strategy)["rows"]
         assert rows, strategy
         for row in rows:
             assert row["unit"] is row["box"] is row["target"] is row["prediction"] is row["suggested"] is None
             assert row["num_elements"] >= 1
-    whole = mined(runs, task, units=False)["rows"]
+    whole = mined(task_runs, task, units=False)["rows"]
     losses = [row["loss"] for row in whole]
     assert losses == sorted(losses, reverse=True)
     assert len(whole) == len({row["id"] for row in whole}) == 40
@@ -143,10 +126,10 @@ REASONS: dict[Task, str] = {
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_reason_names_the_unit_the_classes_and_its_share(
-    runs: httpx.Client, data: dict[Task, Data], task: Task
+    task_runs: httpx.Client, data: dict[Task, Data], task: Task
 ) -> None:
     shares = {(unit["id"], str(unit["unit"])): unit["share"] for unit in data[task].units()}
-    rows = mined(runs, task)["rows"]
+    rows = mined(task_runs, task)["rows"]
     for row in rows:
         assert re.fullmatch(REASONS[task], row["reason"]), row["reason"]
         share = float(row["reason"].rpartition(", ")[2].partition(" %")[0].removeprefix("over "))
@@ -159,11 +142,11 @@ def test_the_reason_names_the_unit_the_classes_and_its_share(
         words = [f"given {NAMES[task][row['target']]},", f"the model says {NAMES[task][row['suggested']]} with"]
     assert all(word in row["reason"] for word in words)
     elements = {"multi_label": "labels", "tokens": "tokens", "masks": "elements"}[task]
-    for row in mined(runs, task, strategy="random")["rows"]:
+    for row in mined(task_runs, task, strategy="random")["rows"]:
         model = rf"the model (differs in \d+ of {row['num_elements']}|agrees in all) {elements}"
         assert re.fullmatch(rf"Drawn at random, as a control: {model}\.", row["reason"]), row["reason"]
     for strategy in get_args(Strategy):
-        for row in mined(runs, task, strategy=strategy, budget=3)["rows"]:
+        for row in mined(task_runs, task, strategy=strategy, budget=3)["rows"]:
             assert row["reason"].count(". ") == 0
             assert row["reason"].endswith(".")
 
@@ -197,12 +180,12 @@ def cleanlab_marks(data: Data) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_suspected_errors_are_the_units_with_an_element_that_cleanlab_marks(
-    runs: httpx.Client, data: dict[Task, Data], task: Task
+    task_runs: httpx.Client, data: dict[Task, Data], task: Task
 ) -> None:
     marks = cleanlab_marks(data[task])
     expected = [unit for unit in data[task].units() if marks[unit["id"]][unit["places"]].any()]
     assert 10 < len(expected) < len(data[task].units())
-    result = mined(runs, task, strategy="suspected_errors")
+    result = mined(task_runs, task, strategy="suspected_errors")
     assert result["num_rows"] == len(expected)
     rows = result["rows"]
     if len(rows) == len(expected):
@@ -210,21 +193,21 @@ def test_suspected_errors_are_the_units_with_an_element_that_cleanlab_marks(
     assert {str(name) for name in names(rows)} <= {str(name) for name in names(expected)}
     scores = [row["score"] for row in rows]
     assert scores == sorted(scores)
-    whole = mined(runs, task, strategy="suspected_errors", units=False)["rows"]
+    whole = mined(task_runs, task, strategy="suspected_errors", units=False)["rows"]
     assert {row["id"] for row in whole} == {unit["id"] for unit in expected}
 
 
 def test_quotas_count_the_labels_of_a_multi_label_run_and_the_given_classes_of_others(
-    runs: httpx.Client, data: dict[Task, Data]
+    task_runs: httpx.Client, data: dict[Task, Data]
 ) -> None:
-    result = mined(runs, "multi_label", per_class={"beach": 3, "snow": 2}, budget=5)
+    result = mined(task_runs, "multi_label", per_class={"beach": 3, "snow": 2}, budget=5)
     assert result["num_per_class"] == {"0": 3, "4": 2}
-    assert mined(runs, "tokens", per_class={"PER": 2, "O": 1})["num_per_class"] == {"1": 2, "0": 1}
-    assert min(mined(runs, "masks", min_per_class=2, budget=6)["num_per_class"].values()) == 2
-    absent = mined(runs, "multi_label", only={"target": 0})["rows"]
+    assert mined(task_runs, "tokens", per_class={"PER": 2, "O": 1})["num_per_class"] == {"1": 2, "0": 1}
+    assert min(mined(task_runs, "masks", min_per_class=2, budget=6)["num_per_class"].values()) == 2
+    absent = mined(task_runs, "multi_label", only={"target": 0})["rows"]
     assert {row["target"] for row in absent} == {0}
     roads = mined(
-        runs, "masks", only={"prediction": "road", "ids": ["e001", "e002", "e003"], "ranges": {"loss": [1, None]}}
+        task_runs, "masks", only={"prediction": "road", "ids": ["e001", "e002", "e003"], "ranges": {"loss": [1, None]}}
     )
     assert {row["suggested"] for row in roads["rows"]} == {1}
     assert min(row["loss"] for row in roads["rows"]) >= 1
@@ -252,12 +235,12 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("run", "request_", "place"), REFUSED)
 def test_a_request_that_does_not_fit_the_task_is_refused(
-    runs: httpx.Client, run: str, request_: dict[str, Any], place: list[str]
+    task_runs: httpx.Client, run: str, request_: dict[str, Any], place: list[str]
 ) -> None:
-    reply = runs.post(f"/runs/{run}/queues", json={"strategy": "top_loss"} | request_)
+    reply = task_runs.post(f"/runs/{run}/queues", json={"strategy": "top_loss"} | request_)
     assert reply.status_code == 422
     assert reply.json()["errors"][0]["loc"] == place
-    assert runs.get(f"/runs/{run}/queues").json()["queues"] == []
+    assert task_runs.get(f"/runs/{run}/queues").json()["queues"] == []
 
 
 def test_without_logits_tokens_have_no_suspected_errors_but_labels_have(client: httpx.Client) -> None:
@@ -269,6 +252,6 @@ def test_without_logits_tokens_have_no_suspected_errors_but_labels_have(client: 
         assert mined(client, f"bare-{task}")["rows"]
 
 
-def test_rows_of_one_class_have_no_members_of_units(runs: httpx.Client) -> None:
-    (row, *_) = mined(runs, "classification", at_most={"count": 1})["rows"]
+def test_rows_of_one_class_have_no_members_of_units(task_runs: httpx.Client) -> None:
+    (row, *_) = mined(task_runs, "classification", at_most={"count": 1})["rows"]
     assert not {"unit", "num_elements", "box"} & set(row)

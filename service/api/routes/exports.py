@@ -110,19 +110,20 @@ def _file_name(query: ExportQuery, run: str) -> str:
 def _export(service: Service, view: View, query: ExportQuery) -> tuple[ExportOptions, Iterator[ExportRow]]:
     written, task = FORMATS[query.format], view.snapshot.description.task
     written.check(task)
-    verdicts = service.runs.store.reviews(view.snapshot).verdicts
+    history = service.runs.store.reviews(view.snapshot)
     as_units = _as_units(view, query)
     ids = None
     if query.queue is not None:
         stored = queue(service.runs.store, view.snapshot, query.queue)
         options = export_options(view, query.queue, stored.head["epoch"], len(stored), query.tool_names)
         ids = list(dict.fromkeys(stored.ids))
-        rows = queue_rows(view, by_example(stored) if view.is_structured and written.is_tool else stored, verdicts)
+        in_order = by_example(stored) if view.is_structured and written.is_tool else stored
+        rows = queue_rows(view, in_order, history.verdicts_of(stored.head["epoch"]))
     else:
         epoch, weighting = view.snapshot.epoch(query.epoch), view.weighting(query.weights, query.gamma)
         total = num_units(view, weighting, epoch) if as_units else view.num_examples(epoch)
         options = export_options(view, None, epoch, total, query.tool_names)
-        rows = epoch_rows(view, weighting, epoch, verdicts, units=as_units)
+        rows = epoch_rows(view, weighting, epoch, history.verdicts_of(epoch), units=as_units)
     if view.is_structured and written.is_tool:
         with_all = task == "multi_label" or query.format == "fiftyone"
         rows = tool_rows(view, service.runs.queries.temporary.path(), rows, options, ids, with_all=with_all)

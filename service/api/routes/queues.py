@@ -70,7 +70,8 @@ async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQu
     queue_request = await read_json(request, QueueRequest.parse)
 
     def work(view: View) -> tuple[QueueTable, bool]:
-        reviewed = store.reviews(view.snapshot).verdicts
+        epoch = view.snapshot.epoch() if queue_request.epoch is None else queue_request.epoch
+        reviewed = store.reviews(view.snapshot).verdicts_of(epoch)
         weighting = view.weighting(query.weights, query.gamma)
         if query.preview:
             return preview(view, queue_request, weighting, reviewed), False
@@ -89,13 +90,8 @@ async def list_queues(request: Request, run: RunName) -> Response:
     service = service_of(request)
 
     def work(view: View) -> QueueList:
-        verdicts = service.runs.store.reviews(view.snapshot).verdicts
-        return {
-            "queues": [
-                queue_reply(one, verdicts, view.snapshot.description.task)
-                for one in outlines(service.runs.store, view.snapshot)
-            ]
-        }
+        history, task = service.runs.store.reviews(view.snapshot), view.snapshot.description.task
+        return {"queues": [queue_reply(one, history, task) for one in outlines(service.runs.store, view.snapshot)]}
 
     return await service.runs.reply(run, work)
 
@@ -148,8 +144,8 @@ async def patch_queue(request: Request, run: RunName, queue_name: QueueName) -> 
     rename = await read_json(request, QueueRename.parse)
 
     def reply(view: View) -> Queue:
-        verdicts, task = store.reviews(view.snapshot).verdicts, view.snapshot.description.task
-        return queue_reply(queue(store, view.snapshot, rename.name), verdicts, task)
+        history, task = store.reviews(view.snapshot), view.snapshot.description.task
+        return queue_reply(queue(store, view.snapshot, rename.name), history, task)
 
     await work.do(lambda: rename_queue(store, store.snapshot(run), queue_name, rename.name))
     return await work.reply(run, reply)
@@ -173,7 +169,7 @@ async def post_reviews(request: Request, run: RunName) -> Response:
         added = add_reviews(store, view, value)
         folder = store.review_folder(view.snapshot)
         service.runs.merge_later(folder, len(folder.live()))
-        return {"added": added, **progress(store, view.snapshot, folder.history().verdicts)}
+        return {"added": added, **progress(store, view.snapshot, folder.history())}
 
     return await service.runs.reply(run, work, 201)
 
@@ -185,6 +181,6 @@ async def get_reviews(request: Request, run: RunName) -> Response:
 
     def work(view: View) -> Reviews:
         history = store.reviews(view.snapshot)
-        return {"reviews": history.reviews, **progress(store, view.snapshot, history.verdicts)}
+        return {"reviews": history.reviews, **progress(store, view.snapshot, history)}
 
     return await service_of(request).runs.reply(run, work)

@@ -112,7 +112,7 @@ def _run_or_error(store: RunStore, name: str) -> Run | DamagedRun:
 
 def _run(store: RunStore, name: str) -> Run:
     snapshot = store.snapshot(name)
-    return {**_created_run(snapshot), "reviews": progress(store, snapshot, store.reviews(snapshot).verdicts)}
+    return {**_created_run(snapshot), "reviews": progress(store, snapshot, store.reviews(snapshot))}
 
 
 def _created_run(snapshot: Snapshot) -> CreatedRun:

@@ -18,6 +18,9 @@ class Review(TypedDict):
 
     id: Annotated[str, Field(description="Id of the example")]
     unit: NotRequired[Unit]
+    epoch: NotRequired[
+        Annotated[int, Field(ge=0, description="Epoch in which the mask has this region; only of regions")]
+    ]
     verdict: Annotated[Verdict | None, Field(description="null withdraws the previous verdict")]
     label: Annotated[
         ClassIndex | None,
