@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from typing import Annotated, Any, get_args, get_origin
 
@@ -50,6 +51,24 @@ def test_a_text_of_digits_is_read_whole(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "+1", "-1", "1.0", "1e3", " 1", "1_0", "\u0661", "\u00b2", "x"])
 def test_another_text_is_no_integer(text: str) -> None:
     assert integer_of(text) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        (queries.WhatIfQuery, {"alpha": "1," * 29_999 + "1"}),
+        (queries.WhatIfQuery, {"alpha": ",".join([" .5e1 "] * 8_000)}),
+        (queries.QueueQuery, {"ranks": ",".join(["1"] * 10_000)}),
+    ],
+)
+def test_a_long_list_takes_little_memory(query: type[QueryModel], text: dict[str, str]) -> None:
+    tracemalloc.start()
+    try:
+        query.model_validate(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
 
 
 @pytest.mark.parametrize("text", DIGITS, ids=lambda text: f"{text[:8]} and {len(text)} digits")

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+# Without a group for each segment: `re` takes over 1 KB for each repetition of a group.
+PREFIX = re.compile(r"/[A-Za-z0-9._~/-]+")
 FORWARDED = b"x-forwarded-"
 
 
@@ -48,7 +49,7 @@ class ForwardedHeaders:
 def _prefix(headers: list[tuple[bytes, bytes]]) -> str:
     values = [value for name, value in headers if name == b"x-forwarded-prefix"]
     prefix = values[-1].decode("latin-1").strip().rstrip("/") if values else ""
-    return prefix if PREFIX.fullmatch(prefix) else ""
+    return prefix if PREFIX.fullmatch(prefix) and "//" not in prefix else ""
 
 
 def _set_prefix(scope: Scope, prefix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from functools import partial
 
 import pytest
@@ -46,6 +47,17 @@ def test_other_clients_are_not_believed(client: tuple[str, int] | None) -> None:
 def test_an_invalid_prefix_is_ignored(prefix: str) -> None:
     scope = behind(http_scope(headers=[("X-Forwarded-Prefix", prefix)]), ["*"], root_path="/set")
     assert (scope["root_path"], scope["path"]) == ("/set", "/set/runs")
+
+
+def test_a_long_prefix_takes_little_memory() -> None:
+    scope = http_scope(headers=[("X-Forwarded-Prefix", "/a" * 30_000)])
+    tracemalloc.start()
+    try:
+        prefix = behind(scope, ["*"])["root_path"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (prefix, peak < 1_000_000) == ("/a" * 30_000, True)
 
 
 @pytest.mark.parametrize(
