@@ -265,8 +265,8 @@ class AsyncRunClient:
             budget: Maximum number of rows, in [1, 100 000].
             alpha: Alpha of the recomputed losses. Default: that of the run.
             gamma: Gamma of the recomputed losses. Default: that of the run.
-            members: `name` (the same request with the same name returns the same queue), `mix`, `per_class`,
-                `min_per_class`, `at_most`, `only`, `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`.
+            members: `name` (the same request with the same name returns the same queue), `mix`, `per_class`, `at_most`,
+                `min_per_class`, `only`, `units`, `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`.
 
         Raises:
             QueueConflictError: Another request has created a queue of this name.
@@ -343,7 +343,7 @@ class AsyncRunClient:
 
         Args:
             reviews: Mappings with `id` and `verdict` (`ok`, `wrong`, `unsure`, or None to withdraw the previous one),
-                and optionally `label` (class index or name), `reviewer`, `queue`, `comment`. At most 10 000.
+                optionally `unit`, `label` (class index or name), `reviewer`, `queue`, `comment`. At most 10 000.
 
         Returns:
             The number of reviews that were `added`, and the precision of each strategy so far.
