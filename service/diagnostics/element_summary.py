@@ -10,10 +10,9 @@ import numpy as np
 
 from service.diagnostics.chunks import Floats, Integers
 from service.diagnostics.classes import TABLE_CLASSES
-from service.diagnostics.elements.element_counts import ElementCounts
+from service.diagnostics.elements.element_counts import COLUMNS, ElementCounts
 from service.diagnostics.elements.run_chunks import has_probabilities
 from service.diagnostics.elements.run_issues import RunIssues, run_issues
-from service.queries.element_losses import STORED_FOR_LOSSES
 from service.queries.view import View
 from service.queries.weighting import Weighting
 from service.schema.replies.element_diagnostics import ElementClass, ElementConfusion, ElementDiagnostics
@@ -49,7 +48,7 @@ def element_diagnostics(view: View, weighting: Weighting, epoch: int) -> Element
 def _counts(view: View, weighting: Weighting, epoch: int) -> ElementCounts:
     counts = ElementCounts(view.snapshot.description.task, view.snapshot.num_classes or 0)
     losses = view.element_losses(weighting)
-    for rows in view.stored_batches(epoch, STORED_FOR_LOSSES):
+    for rows in view.stored_batches(epoch, COLUMNS):
         counts.add(rows, losses.of_elements(rows))
     return counts
 
