@@ -11,29 +11,28 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from examples.planted import Array, Planted
 
-SENTENCES, FOLDS, DAMAGED = 2500, 5, 0.14
+SENTENCES, FOLDS, DAMAGED, TYPOS = 2500, 5, 0.14, 0.3
 TAGS = ["other", "person", "company", "place", "event"]
-# Many names are in two or three lists, and `any` stands for a name of any list: its tag cannot be told from the words.
+# Most names are in several lists, and `any` stands for a name of any list: the words alone do not tell its tag.
 NAMES = {
-    "person": ["Ada Lovelace", "Jordan", "Emmy Noether", "Florence", "Ford", "Alan Turing", "Lin", "Victoria"],
-    "company": ["Amazon", "Ford", "North Sea Lines", "Phoenix", "Acme", "Kyoto Optics", "Lin", "Victoria"],
-    "place": ["Florence", "Jordan", "Amazon", "Kyoto", "North Bay", "Phoenix", "Victoria", "Lima"],
-    "event": ["Kyoto Summit", "World Cup", "Phoenix", "Expo", "Lima Summit", "Jazz Week", "Expo Florence", "Regatta"],
+    "person": ["Ada Lovelace", "Jordan", "Emmy Noether", "Florence", "Ford", "Phoenix", "Lin", "Victoria"],
+    "company": ["Amazon", "Ford", "North Sea Lines", "Phoenix", "Jordan", "Kyoto Optics", "Lin", "Victoria"],
+    "place": ["Florence", "Jordan", "Amazon", "Kyoto", "North Bay", "Phoenix", "Victoria", "Lin"],
+    "event": ["Kyoto Summit", "World Cup", "Phoenix", "Victoria", "Lima Summit", "Jazz Week", "Florence", "Amazon"],
 }
 TEMPLATES = [
     "{person} works for {company} in {place}",
     "{company} opens an office in {place} after the {event}",
     "the {event} takes place in {place} this year",
-    "{person} and {person} met at the {event}",
     "{company} sues {company} over a patent",
-    "{person} leaves {place} for {place}",
     "shares of {company} fell after {person} left",
     "{person} speaks at the {event} in {place}",
-    "{place} bids for the {event} with {company}",
     "rain in {place} delays {company} again",
     "{any} is in the news again",
-    "why everybody talks about {any} and {any}",
+    "everybody talks about {any} and {any}",
     "{any} , {any} and {any} in one day",
+    "first {any} , then {any}",
+    "more about {any} and {any} today",
 ]
 
 
@@ -69,7 +68,15 @@ def _words(rng: np.random.Generator) -> Iterator[tuple[str, int]]:
         if kind == "any":
             kind = str(rng.choice(TAGS[1:]))
         for part in NAMES[kind][rng.integers(len(NAMES[kind]))].split():
-            yield part, TAGS.index(kind)
+            yield _typed(rng, part), TAGS.index(kind)
+
+
+def _typed(rng: np.random.Generator, word: str) -> str:
+    """The word, sometimes with two letters swapped: one that the model has not seen."""
+    if rng.random() > TYPOS:
+        return word
+    place = rng.integers(len(word) - 1)
+    return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
 
 
 def _damage(rng: np.random.Generator, tags: Array) -> None:

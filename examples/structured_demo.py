@@ -23,7 +23,9 @@ from service.client import LossClient, RunClient
 from service.schema.replies.queues import QueuePage, QueueRow
 
 MAKERS = {"multi-label": make_topics, "tokens": make_sentences, "masks": make_masks}
-BUDGET, SHOWN, FIRST = 100, 5, (10, 25, 50, 100)
+SHOWN = 5
+# Rows of a queue that are counted, as shares of the number of examples with an error.
+SHARES = (0.05, 0.25, 0.5, 1.0)
 
 console = Console()
 
@@ -51,12 +53,15 @@ def shows_error(row: QueueRow, errors: list[Array]) -> bool:
 def show_found(queues: dict[str, QueuePage], errors: list[Array]) -> None:
     table = Table(title="Rows of a queue that show a planted error")
     table.add_column("queue")
-    for number in FIRST:
+    damaged = sum(bool(error.any()) for error in errors)
+    numbers = [round(share * damaged) for share in SHARES]
+    for number in numbers:
         table.add_column(f"first {number}", justify="right")
     for what, queue in queues.items():
         hits = np.cumsum([shows_error(row, errors) for row in queue["rows"]])
-        table.add_row(what, *(str(hits[number - 1]) for number in FIRST))
+        table.add_row(what, *(str(hits[number - 1]) for number in numbers))
     console.print(table)
+    console.print("A unit has to be in the place of the error; a whole example may have it anywhere.")
 
 
 def show_queue(queue: QueuePage, errors: list[Array]) -> None:
@@ -83,12 +88,12 @@ def main(task: str) -> None:
     with running_service() as url, LossClient(url) as client:
         run = new_run(client, name, planted)
         # A row for each example at most, so that all queues lead to as many examples.
-        units = run.create_queue("top_loss", budget=BUDGET, units=True, at_most={"count": 1})
+        units = run.create_queue("top_loss", budget=damaged, units=True, at_most={"count": 1})
         queues = {
-            "units by their summed focal loss": units,
-            "examples by label quality": run.create_queue("label_quality", budget=BUDGET),
-            "examples by their mean loss": run.create_queue("top_loss", budget=BUDGET, units=False),
-            "random examples": run.create_queue("random", budget=BUDGET),
+            "units by focal loss": units,
+            "examples by label quality": run.create_queue("label_quality", budget=damaged),
+            "examples by mean loss": run.create_queue("top_loss", budget=damaged, units=False),
+            "random examples": run.create_queue("random", budget=damaged),
         }
         show_queue(units, errors)
         show_found(queues, errors)
