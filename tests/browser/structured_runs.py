@@ -58,7 +58,7 @@ def _tags(rng: np.random.Generator) -> dict[str, Any]:
 def _words(rng: np.random.Generator) -> dict[str, Any]:
     """Three sentences. "Deutsche Bank" is labelled as a place, and "Lee" is not labelled."""
     logits, targets = [], []
-    for text, labels in SENTENCES:
+    for _, labels in SENTENCES:
         truth = np.array(labels.split(), dtype=int)
         sentence = rng.normal(size=(len(truth), len(ENTITIES)))
         sentence[np.arange(len(truth)), truth] += 6
