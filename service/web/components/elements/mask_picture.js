@@ -8,7 +8,7 @@ import { pixelsOf } from "../../lib/masks.js";
 /** @import { Plane } from "../../lib/masks.js" */
 
 /** Largest height in rem; a mask is as wide as its container unless it would be higher. */
-const MAX_HEIGHT_REM = 13;
+const MAX_HEIGHT_REM = 11;
 /** Boxes that start above this share of the height have their label inside. */
 const LABEL_SHARE = 0.15;
 
