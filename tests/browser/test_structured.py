@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
-# The colour of a canvas in the middle of an element, as [red, green, blue, alpha].
+# The colour of a canvas in the middle of its box, as [red, green, blue, alpha].
 MIDDLE_COLOUR = """
-    ([canvas, [top, left], [bottom, right]]) => [...canvas.getContext("2d").getImageData(
-        Math.floor((left + right) / 2), Math.floor((top + bottom) / 2), 1, 1).data]
+    (canvas) => {
+        const { left, top, width, height } = canvas.parentElement.querySelector(".box").style;
+        const middle = (from, size) => (parseFloat(from) + parseFloat(size) / 2) / 100;
+        const [x, y] = [canvas.width * middle(left, width), canvas.height * middle(top, height)];
+        return [...canvas.getContext("2d").getImageData(Math.floor(x), Math.floor(y), 1, 1).data];
+    }
 """
 STYLE_COLOUR = """
     (name) => {
@@ -100,8 +104,7 @@ def test_a_region_is_outlined_on_the_picture_and_the_masks(page: Page, server: S
     expect(page.get_by_role("img", name=name)).to_have_count(3)
     expect(page.locator(".box-label")).to_have_text(["region 0"] * 3)
     for canvas, colour in (("Given mask", "--bad"), ("Predicted mask", "--accent")):
-        image = page.get_by_role("img", name=canvas).element_handle()
-        pixel = page.evaluate(MIDDLE_COLOUR, [image, *row["box"]])
+        pixel = page.get_by_role("img", name=canvas).evaluate(MIDDLE_COLOUR)
         assert pixel == [*page.evaluate(STYLE_COLOUR, colour), 255]
     outline = page.locator(".whole .box").bounding_box()
     picture = page.locator(".whole img").bounding_box()
@@ -170,8 +173,7 @@ def test_a_confusion_of_classes_opens_its_regions(page: Page) -> None:
     expect(page.locator("tbody tr")).to_have_count(1)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 def test_every_view_fits_its_window_and_axe_accepts_it(
     browser: Browser, server: ServerProcess, tmp_path: Path, width: int, scheme: Any
 ) -> None:
@@ -191,6 +193,7 @@ def test_every_view_fits_its_window_and_axe_accepts_it(
         "compare": "/#/runs/words/compare?with=words&epoch=0",
         "export": "/#/runs/words/export",
     }
+    with_parts_of_its_own = ("labels", "tokens", "mask", "example", "classes")
     for name, address in views.items():
         page.goto("about:blank")
         page.goto(address)
@@ -198,9 +201,11 @@ def test_every_view_fits_its_window_and_axe_accepts_it(
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         assert page.evaluate(NAMELESS) == 0, name
+        page.screenshot(path=folder / f"structured-{name}-{width}-{scheme}.png")
+        if name not in with_parts_of_its_own:
+            continue
         violations = axe.run(page).response["violations"]
         serious = [violation for violation in violations if violation["impact"] in ("serious", "critical")]
         assert [(found["id"], found["nodes"][0]["html"][:200]) for found in serious] == [], name
-        page.screenshot(path=folder / f"structured-{name}-{width}-{scheme}.png")
     watched.context.close()
     assert (watched.errors, watched.elsewhere) == ([], [])

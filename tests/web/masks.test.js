@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 
 import { classColour, colourOfText } from "../../service/web/lib/colours.js";
-import { pixelsOf, planeOf, regionNumbers } from "../../service/web/lib/masks.js";
+import { partAround, pixelsOf, planeOf, regionNumbers } from "../../service/web/lib/masks.js";
 
 /** The elements of a mask with targets 0 and predictions of these digits; a dot is an ignored element. */
 function makeElements(/** @type {number[]} */ shape, /** @type {string} */ digits) {
@@ -40,8 +40,20 @@ Deno.test("a mask without errors and a mask of one axis have a plane", () => {
 });
 
 Deno.test("pixels are those of the plane", () => {
-  const pixels = pixelsOf({ height: 1, width: 2, index: 1, count: 2 }, (place) => [place, 0, 0, 255]);
+  const plane = { height: 1, width: 2, index: 1, count: 2 };
+  const pixels = pixelsOf(plane, partAround(plane, null), (place) => [place, 0, 0, 255]);
   assert.deepEqual([...pixels], [2, 0, 0, 255, 3, 0, 0, 255]);
+});
+
+Deno.test("a small region is enlarged with its surroundings, inside of the plane", () => {
+  const plane = { height: 100, width: 200, index: 1, count: 2 };
+  const whole = { top: 0, left: 0, height: 100, width: 200 };
+  assert.deepEqual(partAround(plane, null), whole);
+  assert.deepEqual(partAround(plane, [[0, 0], [30, 10]]), whole);
+  assert.deepEqual(partAround(plane, [[40, 100], [50, 104]]), { top: 30, left: 72, height: 30, width: 60 });
+  assert.deepEqual(partAround(plane, [[1, 99, 199], [2, 100, 200]]), { top: 85, left: 170, height: 15, width: 30 });
+  const pixels = pixelsOf(plane, { top: 99, left: 198, height: 1, width: 2 }, (place) => [place % 200, 1, 2, 3]);
+  assert.deepEqual([...pixels], [198, 1, 2, 3, 199, 1, 2, 3]);
 });
 
 Deno.test("colours are bytes, and differ between neighbouring classes in both schemes", () => {

@@ -132,8 +132,9 @@ Deno.test("elements are loaded once while they are among the last examples, and 
     return Promise.resolve({ elements });
   });
   await assert.rejects(cache.get("a"));
-  assert.equal(await cache.get("a"), elements);
-  assert.equal(await cache.get("a"), elements);
+  const { log_odds: _, ...shown } = elements;
+  assert.deepEqual(await cache.get("a"), shown);
+  assert.equal(await cache.get("a"), await cache.get("a"));
   assert.deepEqual(loads, ["a", "a"]);
   for (let place = 0; place < 15; place += 1) await cache.get(`b${place}`);
   await cache.get("a");

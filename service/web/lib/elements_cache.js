@@ -19,7 +19,8 @@ export class ElementsCache {
    */
   get(id) {
     const { examples } = this;
-    const elements = examples.get(id) ?? this.loadExample(id).then((example) => example.elements ?? null);
+    const elements = examples.get(id) ??
+      this.loadExample(id).then(({ elements: all }) => all ? withoutScores(all) : null);
     examples.delete(id);
     examples.set(id, elements);
     elements.catch(() => examples.delete(id));
@@ -28,3 +29,11 @@ export class ElementsCache {
     return elements;
   }
 }
+
+/**
+ * The elements without their log odds, which the page does not show.
+ *
+ * @param {Elements} elements
+ * @returns {Elements}
+ */
+const withoutScores = ({ shape, targets, predictions }) => ({ shape, targets, predictions });

@@ -2,7 +2,7 @@
 
 import { isWrong } from "./units.js";
 
-/** @import { Elements } from "../types.d.ts" */
+/** @import { Box, Elements } from "../types.d.ts" */
 /** @import { Colour } from "./colours.js" */
 /**
  * Two axes of a mask, of which the others are fixed.
@@ -13,6 +13,15 @@ import { isWrong } from "./units.js";
  * @property {number} index The place among all planes of the mask.
  * @property {number} count The number of planes.
  */
+
+/**
+ * A rectangle of a plane.
+ *
+ * @typedef {{ top: number, left: number, height: number, width: number }} Part
+ */
+
+/** The smallest share of each axis that is enlarged, and the largest one; above it the whole plane is shown. */
+const MIN_SHARE = 0.15, MAX_SHARE = 0.6;
 
 /**
  * The number of the region of each element; -1 outside of regions. As in the service, a region is made of wrong elements
@@ -71,15 +80,39 @@ export function planeOf(shape, numbers, region) {
 }
 
 /**
- * The pixels of a plane, four bytes each.
+ * The part of a plane around a box: three times the box, at least a part of the plane, and the shape of the plane. The
+ * whole plane if the box is large or null.
  *
  * @param {Plane} plane
+ * @param {Box | null} box
+ * @returns {Part}
+ */
+export function partAround({ height, width }, box) {
+  const [top, bottom] = [box?.[0].at(-2) ?? 0, box?.[1].at(-2) ?? 1];
+  const [left, right] = [box?.[0].at(-1) ?? 0, box?.[1].at(-1) ?? width];
+  const share = Math.max(MIN_SHARE, (3 * (bottom - top)) / height, (3 * (right - left)) / width);
+  if (!box || share > MAX_SHARE) return { top: 0, left: 0, height, width };
+  const part = { height: Math.ceil(share * height), width: Math.ceil(share * width) };
+  /** @type {(from: number, to: number, length: number, whole: number) => number} */
+  const start = (from, to, length, whole) =>
+    Math.max(0, Math.min(Math.round((from + to - length) / 2), whole - length));
+  return { ...part, top: start(top, bottom, part.height, height), left: start(left, right, part.width, width) };
+}
+
+/**
+ * The pixels of a part of a plane, four bytes each.
+ *
+ * @param {Plane} plane
+ * @param {Part} part
  * @param {(place: number) => Colour} colourOf Returns the colour of an element.
  */
-export function pixelsOf({ height, width, index }, colourOf) {
+export function pixelsOf(plane, { top, left, height, width }, colourOf) {
   const pixels = new Uint8ClampedArray(4 * height * width);
-  for (let place = 0; place < height * width; place += 1) {
-    pixels.set(colourOf(index * height * width + place), 4 * place);
+  const first = (plane.index * plane.height + top) * plane.width + left;
+  for (let row = 0; row < height; row += 1) {
+    for (let column = 0; column < width; column += 1) {
+      pixels.set(colourOf(first + row * plane.width + column), 4 * (row * width + column));
+    }
   }
   return pixels;
 }

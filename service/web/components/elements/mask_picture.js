@@ -1,11 +1,11 @@
 // A plane of a mask as a canvas, over a picture if there is one, with the box of a region.
 
 import { h } from "../../lib/dom.js";
-import { pixelsOf } from "../../lib/masks.js";
+import { partAround, pixelsOf } from "../../lib/masks.js";
 
 /** @import { Box } from "../../types.d.ts" */
 /** @import { Colour } from "../../lib/colours.js" */
-/** @import { Plane } from "../../lib/masks.js" */
+/** @import { Part, Plane } from "../../lib/masks.js" */
 
 /** Largest height in rem; a mask is as wide as its container unless it would be higher. */
 const MAX_HEIGHT_REM = 11;
@@ -18,19 +18,20 @@ const LABEL_SHARE = 0.15;
  * @param {object} options
  * @param {string} options.name The content in words, for screen readers.
  * @param {{ place: Box, label: string } | null} options.box
+ * @param {Part} [options.part] The part of the plane that is shown.
  * @param {{ src: string, alt: string } | null} [options.picture]
  */
-export function maskPicture(plane, colourOf, { name, box, picture = null }) {
-  const { height, width } = plane;
+export function maskPicture(plane, colourOf, { name, box, part = partAround(plane, null), picture = null }) {
+  const { height, width } = part;
   const canvas = h("canvas", { width, height, role: "img", "aria-label": name });
-  const pixels = new ImageData(pixelsOf(plane, colourOf), width, height);
+  const pixels = new ImageData(pixelsOf(plane, part, colourOf), width, height);
   canvas.getContext("2d")?.putImageData(pixels, 0, 0);
   const stack = h(
     "div",
     { class: `mask-picture ${picture ? "pictured" : ""}` },
     picture && h("img", picture),
     canvas,
-    box && boxOutline(plane, box),
+    box && boxOutline(part, box),
   );
   // The security policy forbids style attributes, but not styles that a script sets.
   stack.style.aspectRatio = `${width} / ${height}`;
@@ -41,12 +42,12 @@ export function maskPicture(plane, colourOf, { name, box, picture = null }) {
 /**
  * The outline of a box, with its label.
  *
- * @param {Plane} plane
+ * @param {Part} part
  * @param {{ place: Box, label: string }} box
  */
-function boxOutline({ height, width }, { place: [starts, stops], label }) {
-  const [left, right] = [starts.at(-1) ?? 0, stops.at(-1) ?? 1];
-  const [top, bottom] = [starts.at(-2) ?? 0, stops.at(-2) ?? 1];
+function boxOutline({ height, width, ...part }, { place: [starts, stops], label }) {
+  const [left, right] = [starts, stops].map((places) => (places.at(-1) ?? 0) - part.left);
+  const [top, bottom] = [starts.at(-2) ?? 0, stops.at(-2) ?? 1].map((place) => place - part.top);
   const outline = h(
     "span",
     { class: `box ${top < LABEL_SHARE * height ? "label-inside" : ""} ${left > width / 2 ? "label-left" : ""}` },

@@ -2,7 +2,7 @@
 
 import { classColour, colour, colourOfText } from "../../lib/colours.js";
 import { h, number } from "../../lib/dom.js";
-import { planeOf, regionNumbers } from "../../lib/masks.js";
+import { partAround, planeOf, regionNumbers } from "../../lib/masks.js";
 import { boxText, unitText } from "../../lib/units.js";
 import { pictureOf } from "../example_content.js";
 import { className } from "../labels.js";
@@ -30,6 +30,8 @@ export function maskView(run, row, elements) {
   const numbers = regionNumbers(elements);
   const plane = planeOf(shape, numbers, region);
   const box = row.box ? { place: row.box, label: unitText(row.unit) } : null;
+  const part = partAround(plane, row.box ?? null);
+  const enlarged = part.width < plane.width;
   const picture = pictureOfRow(row);
   const text = regionText(run, row);
   /** @type {(title: string, kind: Kind, labels: (number | null)[], label: number | null) => HTMLElement} */
@@ -37,16 +39,17 @@ export function maskView(run, row, elements) {
     h(
       "figure",
       { class: "mask" },
-      maskPicture(plane, classColours(labels, numbers, region, kind), { name: `${title} mask. ${text}`, box }),
+      maskPicture(plane, classColours(labels, numbers, region, kind), { name: `${title} mask. ${text}`, box, part }),
       h("figcaption", {}, title, " ", region !== null && h("span", { class: `label ${kind}` }, className(run, label))),
     );
   return h(
     "div",
     { class: "masks" },
-    (picture || region === null) &&
+    (picture || enlarged || region === null) &&
       h("div", { class: "whole" }, maskPicture(plane, wrongColours(numbers, region), { name: text, box, picture })),
     panel("Given", "given", targets, row.target),
     panel("Predicted", "suggested", predictions, row.suggested),
+    enlarged && h("p", { class: "hint" }, "The masks are enlarged."),
     plane.count > 1 &&
       h("p", { class: "hint" }, `Shown is slice ${number(plane.index)} of ${number(plane.count)}, from 0.`),
   );
