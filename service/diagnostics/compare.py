@@ -6,6 +6,7 @@ import math
 from typing import cast
 
 from service.diagnostics.classes import TABLE_CLASSES
+from service.diagnostics.element_changes import num_changed
 from service.errors import InvalidConfigError, InvalidRequestError
 from service.queries.sql import literal
 from service.queries.view import View
@@ -50,7 +51,7 @@ def compare(
             "num_only_after": after - number,
             "top": top,
             **_totals(view, top),
-            **(_element_changes(view, other, epochs) if view.is_structured else {}),
+            **(num_changed((view, other), epochs) | _num_wrong(view) if view.is_structured else {}),
             "classes": _classes(view, limit),
             "newly_hard": _moved(view, f"rank_after <= {limit} AND rank_before > {limit}", "rank_after"),
             "resolved": _moved(view, f"rank_before <= {limit} AND rank_after > {limit}", "rank_before"),
@@ -82,23 +83,11 @@ def _joined(view: View, other: View, weighting: Weighting, epochs: tuple[int, in
         FROM {view.scored(weighting, epochs[0])} a JOIN {other.scored(weighting, epochs[1])} b USING (id)"""
 
 
-def _element_changes(view: View, other: View, epochs: tuple[int, int]) -> dict[str, object]:
-    """Changes of the elements of structured examples."""
-    # Digests, since a join would keep the lists of all examples in memory.
-    before, after = (
-        f"(SELECT id, hash(targets) AS targets, hash(predictions) AS predictions FROM {of_run.stored(epoch)})"
-        for of_run, epoch in zip((view, other), epochs, strict=True)
-    )
-    changes = view.row(
-        f"""SELECT count(*) FILTER (a.targets != b.targets) AS num_relabelled,
-            count(*) FILTER (a.predictions != b.predictions) AS num_predicted_otherwise
-            FROM {before} a JOIN {after} b USING (id)"""
-    )
-    wrong = view.row(
+def _num_wrong(view: View) -> dict[str, object]:
+    return view.row(
         """SELECT coalesce(sum(num_wrong_before), 0)::BIGINT AS num_wrong_before,
             coalesce(sum(num_wrong_after), 0)::BIGINT AS num_wrong_after FROM ranked"""
     )
-    return changes | wrong
 
 
 def _totals(view: View, top: int) -> dict[str, object]:

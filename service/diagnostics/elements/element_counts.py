@@ -13,7 +13,6 @@ from service.diagnostics.pair_sums import PairSums
 from service.queries.element_losses import element_counts, flat, lengths, unit_places
 from service.schema.structure import Task
 
-
 COLUMNS = (
     "batch",
     "row",
