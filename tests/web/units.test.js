@@ -120,6 +120,8 @@ Deno.test("a mask with too many elements is described by its region", () => {
   const row = makeRow({ unit: 3, num_elements: 1, box: [[5, 6], [6, 7]], target: 0, suggested: 1 });
   const { textContent } = fake(elementContent(makeRun("masks", ["sky", "bird"]), row, null));
   assert.match(textContent, /region 3: 1 element, rows 5 to 5, columns 6 to 6; given sky, predicted bird\./);
+  const pictured = makeRow({ unit: null, target: null, attributes: { image: "data:image/png;base64," } });
+  assert.equal(fake(elementContent(makeRun("masks"), pictured, null)).all("img").length, 1);
 });
 
 Deno.test("elements are loaded once while they are among the last examples, and again after a failure", async () => {

@@ -124,7 +124,10 @@ function certainty(entropy, probabilities) {
  * @param {ExampleDetail} example
  */
 export function scoreTable(run, example) {
-  const shown = SCORES.filter(({ key }) => key in example && (example[key] !== null || MAYBE_INFINITE.includes(key)));
+  const structured = isStructured(run);
+  const shown = SCORES.filter(({ key }) =>
+    key in example && (example[key] !== null || (!structured && MAYBE_INFINITE.includes(key)))
+  );
   return h(
     "table",
     { class: "stacked" },
@@ -140,7 +143,7 @@ export function scoreTable(run, example) {
           h("th", { scope: "row" }, title),
           h("td", { class: "num", "data-label": "Value" }, number(example[key])),
           h("td", { "data-label": "Among all" }, percentileBar(example.percentiles[key], largeIsBad)),
-          h("td", { class: "muted" }, isStructured(run) ? ofElements(run) : meaning(example)),
+          h("td", { class: "muted" }, structured ? ofElements(run) : meaning(example)),
         )
       ),
     ),

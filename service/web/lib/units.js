@@ -53,13 +53,13 @@ export function classCount({ task = "classification", num_classes: count }) {
 export const estimatedErrors = (diagnostics) => diagnostics?.label_errors ?? diagnostics?.elements?.label_issues;
 
 /**
- * How many elements of an example differ, in words.
+ * How many elements of an example differ, in words. It is unknown of a mask that was sent as a histogram.
  *
  * @param {{ task?: Task }} run
  * @param {{ num_wrong?: number | null, num_valid?: number }} counts
  */
 export const differenceText = (run, { num_wrong: wrong, num_valid: valid }) =>
-  `${number(wrong)} of ${number(valid)} ${elementsName(run)}`;
+  `${wrong === null ? "an unknown number" : number(wrong)} of ${number(valid)} ${elementsName(run)}`;
 
 /**
  * The name of a run's elements.

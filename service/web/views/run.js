@@ -113,8 +113,10 @@ function numbers(run, diagnostics) {
  * @param {boolean} structured
  * @param {number | null} accuracy
  */
-const accuracyText = (structured, accuracy) =>
-  structured ? `the model agrees with all of ${percent(accuracy)}` : `accuracy ${percent(accuracy)}`;
+function accuracyText(structured, accuracy) {
+  if (!structured) return `accuracy ${percent(accuracy)}`;
+  return accuracy === null ? "predictions unknown" : `the model agrees with all of ${percent(accuracy)}`;
+}
 
 /** @param {Diagnostics} diagnostics */
 function warnings(diagnostics) {

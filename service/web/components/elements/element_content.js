@@ -18,8 +18,13 @@ export function elementContent(run, row, elements) {
     "div",
     { class: "elements" },
     mainContent(run, row, elements),
-    !elements && h("p", { class: "muted" }, "The example has too many elements to show them."),
-    otherAttributes(run, row),
+    !elements &&
+      h(
+        "p",
+        { class: "muted" },
+        "Its elements cannot be shown: they are too many, or the run has only their histogram.",
+      ),
+    otherAttributes(run, row, elements !== null),
   );
 }
 
@@ -39,10 +44,13 @@ function mainContent(run, row, elements) {
  *
  * @param {Classes} run
  * @param {UnitRow} row
+ * @param {boolean} isDrawn True if the main content is drawn from the elements.
  */
-function otherAttributes(run, { id, attributes }) {
+function otherAttributes(run, { id, attributes }, isDrawn) {
   const isShown = (/** @type {string} */ name, /** @type {unknown} */ value) =>
-    run.task === "tokens" ? ["text", "tokens"].includes(name) : run.task === "masks" && pictureOf(name, value);
+    run.task === "tokens"
+      ? ["text", "tokens"].includes(name)
+      : run.task === "masks" && isDrawn && pictureOf(name, value);
   /** @type {Attributes} */
   const others = Object.fromEntries(Object.entries(attributes).filter(([name, value]) => !isShown(name, value)));
   return Object.keys(others).length > 0 && exampleContent({ id, attributes: others }, { all: true });

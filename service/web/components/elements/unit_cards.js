@@ -20,7 +20,13 @@ export function unitCards(run, example) {
   const show = (/** @type {ExampleUnit | null} */ unit) =>
     content.replaceChildren(elementContent(run, { ...whole, ...unit }, elements));
   show(null);
-  return { content: card("Example", content), units: card("Where the model differs", unitTable(run, units, show)) };
+  const none = example.num_wrong === null
+    ? "The run has only the histogram of the elements, so the predictions are unknown."
+    : "The model agrees with every label.";
+  return {
+    content: card("Example", content),
+    units: card("Where the model differs", unitTable(run, units, show, none)),
+  };
 }
 
 /**
@@ -29,9 +35,10 @@ export function unitCards(run, example) {
  * @param {Run} run
  * @param {ExampleUnit[]} units
  * @param {(unit: ExampleUnit | null) => void} show
+ * @param {string} none The text if there are no units.
  */
-function unitTable(run, units, show) {
-  if (!units.length) return h("p", { class: "muted" }, "The model agrees with every label.");
+function unitTable(run, units, show, none) {
+  if (!units.length) return h("p", { class: "muted" }, none);
   const buttons = units.slice(0, MAX_UNITS).map((unit) => {
     const button = h("button", {
       type: "button",
