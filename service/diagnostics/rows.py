@@ -11,8 +11,8 @@ from service.diagnostics.chunks import Chunk, Chunks
 from service.queries.view import View
 from service.runs.parquet import read_rows
 
-# The computations on a chunk need several times its memory, in float64.
-CHUNK_LOGITS = 2**21
+# The computations on a chunk take up to ten times its memory, since they are in float64.
+CHUNK_LOGITS = 2**19
 COLUMNS = ["batch", "row", "target", "logits"]
 
 
