@@ -33,7 +33,7 @@ demo: setup            ## find mislabelled digits; TASK=multi-label, tokens or m
 run: setup             ## serve on 127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
 
-# For each change, under a minute on two cores: contract tests in process, 20 examples of each property.
+# For each change, under a minute on two cores: contract tests in process, 10 examples of each property.
 quick: setup           ## fast tests: no service process, no browser, nothing slow
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 --dist worksteal --in-process \
 		-m "not live and not browser and not slow"

@@ -14,6 +14,8 @@ from tests.live.server_process import ServerProcess
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request
 
+# How long the page may take on a busy machine.
+WITHIN_MS = 30_000
 NAMES = ["spam", "ham", "newsletter", "invoice", "support"]
 ROWS, QUEUED = 300, 60
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"
@@ -66,7 +68,7 @@ class Watched:
     def __init__(self, browser: Browser, server: ServerProcess, **options: Any) -> None:
         self.context = browser.new_context(base_url=server.url, **options)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(WITHIN_MS)
         self.errors: list[str] = []
         self.elsewhere: list[str] = []
         self.page.on("console", self._log)

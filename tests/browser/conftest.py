@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.browser import Watched, chromium
+from tests.browser.browser import WITHIN_MS, Watched, chromium
 from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def browser() -> Iterator[Browser]:
     The scope is this package: while Playwright runs, no other test of this thread can start an event loop.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    sync_api.expect.set_options(timeout=WITHIN_MS)
     executable = chromium()
     if executable is None:
         missing = pytest.fail if os.environ.get("FOCAL_LOSS_TEST_BROWSER") == "required" else pytest.skip

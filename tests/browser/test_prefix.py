@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.browser import push, tile
+from tests.browser.browser import WITHIN_MS, push, tile
 from tests.live.server_process import ServerProcess
 from tests.live.test_operations import KEY
 from tests.services import ServerWith
@@ -85,7 +85,7 @@ def test_page_and_docs_stay_under_the_prefix(browser: Browser, proxy: Proxy) -> 
     base = f"http://127.0.0.1:{proxy.server_port}{PREFIX}"
     context = browser.new_context()
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(WITHIN_MS)
     page.goto(f"{base}/")
     page.get_by_label("Key").fill(KEY)
     page.keyboard.press("Enter")

@@ -10,6 +10,7 @@ import pytest
 from service.cli import main
 from service.cli.console import last_errors
 from tests.cli.command import run
+from tests.lanes import mostly_slow
 
 BAD_ADDRESSES = [
     "",
@@ -24,7 +25,7 @@ BAD_ADDRESSES = [
 ]
 
 
-@pytest.mark.parametrize("url", BAD_ADDRESSES)
+@pytest.mark.parametrize("url", mostly_slow(BAD_ADDRESSES, quick=3))
 def test_an_address_that_is_none_is_a_usage_error(url: str, tmp_path: Path) -> None:
     for words in (
         ["info"],

@@ -20,6 +20,7 @@ from service.codecs.base import DecodeOptions
 from service.errors import BodyTooLargeError, DecodeError, LossServiceError
 from tests.codecs.outcomes import error_of, outcome
 from tests.codecs.samples import result
+from tests.lanes import mostly_slow
 from tests.strategies import at_most
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -195,7 +196,7 @@ def dictionary_stream(texts: list[list[str]], **options: Any) -> bytes:
 
 
 @pytest.mark.parametrize("deltas", [True, False])
-@pytest.mark.parametrize("compression", [None, "zstd"])
+@pytest.mark.parametrize("compression", mostly_slow(["zstd", None], quick=1))
 def test_dictionaries_that_are_replaced_or_grow(deltas: bool, compression: str | None) -> None:
     texts = [["a", "b"], ["a", "b"], ["a", "b", "c"], ["d", "e"]]
     body = dictionary_stream(texts, emit_dictionary_deltas=deltas, compression=compression)

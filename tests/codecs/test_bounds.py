@@ -32,6 +32,7 @@ from service.formats.csv_dialect import MAX_HEADER_BYTES
 from service.formats.safetensors import write_safetensors
 from tests.codecs.file_bodies import ARROW, CSV, PARQUET, arrow_file, arrow_stream, csv_file, parquet_file
 from tests.codecs.outcomes import Stopwatch
+from tests.lanes import mostly_slow
 
 STREAM = ArrowCodec()
 ROWS = 10**9
@@ -167,7 +168,7 @@ def test_more_batches_than_a_request_may_have() -> None:
     refused(TooManyBatchesError, SafetensorsCodec(), write_safetensors({}, metadata))
 
 
-@pytest.mark.parametrize("line_end", [b"\n", b""])
+@pytest.mark.parametrize("line_end", mostly_slow([b"\n", b""], quick=1))
 def test_a_longer_first_line_than_a_csv_file_may_have(line_end: bytes) -> None:
     refused(DecodeError, CSV, b"," * (MAX_HEADER_BYTES + 1) + line_end)
     refused(TooManyColumnsError, CSV, b"logits,label" + b"," * (MAX_HEADER_BYTES - 13) + b"\n")

@@ -21,6 +21,7 @@ from service.runs.rows import content_digest
 from service.schema.config import LossConfig
 from service.schema.request import LossRequest
 from tests.codecs.wire_forms import FLOATS, INTEGERS, PlainRows, Sent, forms
+from tests.lanes import mostly_slow
 from tests.strategies import at_most
 
 LIMITS = Limits(1000, 1000)
@@ -194,7 +195,9 @@ LISTS: list[tuple[str, list[list[Any]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("label_type", "labels"), LISTS, ids=[str(labels) for _, labels in LISTS])
+@pytest.mark.parametrize(
+    ("label_type", "labels"), mostly_slow(LISTS, quick=5), ids=[str(labels) for _, labels in LISTS]
+)
 @pytest.mark.parametrize("options", [{}, {"on_invalid": "exclude"}])
 def test_lists_of_labels(device: Device, label_type: str, labels: list[list[Any]], options: dict[str, Any]) -> None:
     rows = PlainRows([[0.5, 1.0], [2.0, -1.0]], labels, ["a", "b"])

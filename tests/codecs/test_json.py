@@ -22,7 +22,12 @@ from tests.codecs.splitting import bodies_split_from
 CODEC = JsonCodec()
 
 
-@pytest.fixture(autouse=True, scope="module", params=[MIN_SPLIT_BYTES, 0], ids=["usual", "split"])
+# `test_json_split.py` compares the two in the quick lane too.
+@pytest.fixture(
+    autouse=True,
+    scope="module",
+    params=[pytest.param(MIN_SPLIT_BYTES, id="usual"), pytest.param(0, id="split", marks=pytest.mark.slow)],
+)
 def _split_arrays(request: pytest.FixtureRequest) -> Iterator[None]:
     with bodies_split_from(request.param):
         yield

@@ -35,7 +35,12 @@ from tests.strategies import at_most, is_number, json_values
 CODEC = JsonCodec()
 
 
-@pytest.fixture(autouse=True, scope="module", params=[MIN_SPLIT_BYTES, 0], ids=["usual", "split"])
+# `test_json_split.py` compares the two in the quick lane too.
+@pytest.fixture(
+    autouse=True,
+    scope="module",
+    params=[pytest.param(MIN_SPLIT_BYTES, id="usual"), pytest.param(0, id="split", marks=pytest.mark.slow)],
+)
 def _split_arrays(request: pytest.FixtureRequest) -> Iterator[None]:
     with bodies_split_from(request.param):
         yield
@@ -199,19 +204,19 @@ class TestArrays:
     @pytest.mark.parametrize(
         "value", ["null", "true", "false", '"2"', '""', "[]", "[2]", "[[2]]", "{}", '{"a": 5}', '{"a": [5]}']
     )
-    @pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 1), (1, 0), (1, 1), (2, 1)])
     @pytest.mark.parametrize("batch", [0, 1])
-    def test_logits_must_be_numbers(self, value: str, row: int, column: int, batch: int) -> None:
-        cells = [["1", "2"], ["3", "4"], ["5", "6"]]
-        cells[row][column] = value
-        logits = "[" + ", ".join(f"[{', '.join(cells_of_row)}]" for cells_of_row in cells) + "]"
-        good = '{"logits": [[1, 2]], "targets": [0], "ids": ["["]}'
-        bad = f'{{"logits": {logits}, "targets": [0, 1, 0]}}'
-        error = error_of_text(f'{{"batches": [{", ".join([good] * batch + [bad])}]}}')
-        assert isinstance(error, InvalidLogitError)
-        assert locations(error) == [["batches", batch, "logits", row, column]]
-        assert f"batch {batch}, row {row}, column {column}: " in error.detail
-        assert "is not a number" in error.detail
+    def test_logits_must_be_numbers(self, value: str, batch: int) -> None:
+        for row, column in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 1)):
+            cells = [["1", "2"], ["3", "4"], ["5", "6"]]
+            cells[row][column] = value
+            logits = "[" + ", ".join(f"[{', '.join(cells_of_row)}]" for cells_of_row in cells) + "]"
+            good = '{"logits": [[1, 2]], "targets": [0], "ids": ["["]}'
+            bad = f'{{"logits": {logits}, "targets": [0, 1, 0]}}'
+            error = error_of_text(f'{{"batches": [{", ".join([good] * batch + [bad])}]}}')
+            assert isinstance(error, InvalidLogitError), (row, column)
+            assert locations(error) == [["batches", batch, "logits", row, column]]
+            assert f"batch {batch}, row {row}, column {column}: " in error.detail
+            assert "is not a number" in error.detail
 
     @pytest.mark.parametrize("value", ["{}", '{"a": 1}', "[]", "[1]", "[1, 0]"])
     @pytest.mark.parametrize("row", [1, 2])
@@ -318,14 +323,14 @@ class TestBounds:
 
     DEPTHS = (64, 400, 900, 1000, 1020, 2000, 100_000)
 
-    @pytest.mark.parametrize("depth", DEPTHS)
     @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
     @pytest.mark.parametrize("place", ["logits", "targets", "ids", "config", "outputs", "batches", "unknown"])
-    def test_nesting(self, place: str, opening: str, closing: str, depth: int) -> None:
-        deep = opening * depth + "1" + closing * depth
-        fields = {"logits": "[[1, 2]]", "targets": "[0]"} if place != "batches" else {}
-        fields[place] = f"[{deep}]" if place == "ids" else deep
-        error_of_text("{" + ", ".join(f'"{name}": {text}' for name, text in fields.items()) + "}")
+    def test_nesting(self, place: str, opening: str, closing: str) -> None:
+        for depth in self.DEPTHS:
+            deep = opening * depth + "1" + closing * depth
+            fields = {"logits": "[[1, 2]]", "targets": "[0]"} if place != "batches" else {}
+            fields[place] = f"[{deep}]" if place == "ids" else deep
+            error_of_text("{" + ", ".join(f'"{name}": {text}' for name, text in fields.items()) + "}")
 
     def test_unclosed_nesting(self) -> None:
         for opening in ("[", '{"a":', '{"logits":['):

@@ -19,6 +19,7 @@ from service.errors import LossServiceError
 from service.schema.request import LossRequest
 from tests.codecs.outcomes import outcome
 from tests.codecs.splitting import NEVER, bodies_split_from
+from tests.lanes import mostly_slow
 from tests.strategies import at_most
 
 ONE = b'{"logits": [[1.5, -2], [0.1, 3e-5]], "targets": [0, 1], "ids": ["a", "[\\""], "outputs": ["p_t"]}'
@@ -129,7 +130,7 @@ def test_random_changes(body: bytes, chance: random.Random, changes: int) -> Non
     same(with_room(changed))
 
 
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("body", mostly_slow(BODIES, quick=3))
 def test_each_byte_replaced_or_removed(body: bytes) -> None:
     for place in range(len(body)):
         for token in (b"", b'"', b"[", b"]", b",", b" ", b"1"):
@@ -231,15 +232,15 @@ def test_tensors_own_their_memory() -> None:
     body.extend(b"more")
 
 
-def test_as_many_batches_as_placeholders() -> None:
+@pytest.mark.parametrize("count", mostly_slow([MAX_BATCHES, MAX_BATCHES - 1], quick=1))
+def test_as_many_batches_as_placeholders(count: int) -> None:
     assert MAX_BATCHES <= MAX_ARRAYS
     batch = b'{"logits": [[1.5, 2]], "targets": [0]}'
-    for count in (MAX_BATCHES - 1, MAX_BATCHES):
-        body = b'{"batches": [%s]}' % b", ".join([batch] * count)
-        with bodies_split_from(0):
-            batches = JsonCodec().decode(bytearray(body)).batches
-        assert len(batches) == count
-        assert all(batch.logits.tolist() == [[1.5, 2]] for batch in (*batches[:2], *batches[-2:]))
+    body = b'{"batches": [%s]}' % b", ".join([batch] * count)
+    with bodies_split_from(0):
+        batches = JsonCodec().decode(bytearray(body)).batches
+    assert len(batches) == count
+    assert all(batch.logits.tolist() == [[1.5, 2]] for batch in (*batches[:2], *batches[-2:]))
 
 
 @pytest.mark.parametrize("layout", [b"dense", b"ragged"])

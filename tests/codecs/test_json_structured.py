@@ -24,7 +24,10 @@ from tests.strategies import at_most
 CODEC = JsonCodec()
 
 
-@pytest.fixture(autouse=True, params=[0, NEVER], ids=["scanner", "simdjson"])
+@pytest.fixture(
+    autouse=True,
+    params=[pytest.param(0, id="scanner"), pytest.param(NEVER, id="simdjson", marks=pytest.mark.slow)],
+)
 def _split_arrays(request: pytest.FixtureRequest) -> Iterator[None]:
     with bodies_split_from(request.param):
         yield

@@ -5,6 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from tests.lanes import mostly_slow
+
 # Names that are numbers of other classes, have commas and spaces, and are much like another.
 NAMES = ["1", "0", "great white, shark", "tabby cat", "tabby cap"]
 ROWS = [0, 1, 2, 3, 4, 2]
@@ -34,7 +36,7 @@ def run(client: httpx.Client) -> str:
         (["tabby cat", "tabby cap", "4"], {3, 4}),
     ],
 )
-@pytest.mark.parametrize("column", ["target", "prediction"])
+@pytest.mark.parametrize("column", mostly_slow(["prediction", "target"], quick=1))
 def test_filters_by_name_or_number(
     client: httpx.Client, run: str, column: str, labels: list[str], classes: set[int]
 ) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.contract.run_batches import batch_of
+from tests.lanes import mostly_slow
 
 # The SDK of Label Studio warns of its own use of pydantic when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
@@ -41,7 +42,7 @@ def rows_of(name: str, reply: httpx.Response) -> list[Any]:
     return [httpx.Response(200, text=line).json() for line in reply.text.splitlines()]
 
 
-@pytest.mark.parametrize("where", [{"queue": "five"}, {}, {"epoch": "0", "gamma": "0.5"}])
+@pytest.mark.parametrize("where", mostly_slow([{"queue": "five"}, {}, {"epoch": "0", "gamma": "0.5"}], quick=1))
 @pytest.mark.parametrize("name", ["label-studio", "argilla", "fiftyone", "csv", "jsonl"])
 def test_it_shows_the_first_rows_of_the_file(client: httpx.Client, run: str, name: str, where: dict[str, str]) -> None:
     query = {"format": name, "from_name": "topic", "data_key": "text"} | where

@@ -20,6 +20,7 @@ from service.errors import InvalidRequestError
 from service.queries.view import View
 from service.queries.weighting import Weighting
 from service.schema.replies.dynamics import Dynamics
+from tests.lanes import mostly_slow
 from tests.replies import assert_is
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most
@@ -214,7 +215,7 @@ def test_bits_depend_on_neither_files_nor_order_nor_threads() -> None:
     assert all(pages == seen[0] for pages in seen)
 
 
-@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("name", mostly_slow(COLUMNS, quick=4))
 @pytest.mark.parametrize("sign", ["", "-"])
 def test_pages_are_sorted_by_any_column_with_nulls_last_then_by_id(shared: TempRuns, name: str, sign: str) -> None:
     rows = page(shared, sort="id")["rows"]

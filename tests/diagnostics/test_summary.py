@@ -21,6 +21,7 @@ from service.errors import InvalidRequestError
 from service.queries.view import View
 from service.queries.weighting import Weighting
 from service.schema.replies.diagnostics import Diagnostics, Histogram
+from tests.lanes import mostly_slow
 from tests.replies import assert_is
 from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 
@@ -85,7 +86,7 @@ def sound_data(rows: int = 300, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return logits, targets
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean", "none"])
+@pytest.mark.parametrize("reduction", mostly_slow(["weighted_mean", "mean", "sum", "none"], quick=1))
 def test_counts_and_losses(runs: TempRuns, reduction: str) -> None:
     runs.create({"alpha": [1, 2, 0.5], "gamma": 1, "reduction": reduction})
     logits, targets = noisy(200, 3, 3)
@@ -270,7 +271,11 @@ CASES: list[Case] = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=[f"{number}-{code}" for number, (code, *_) in enumerate(CASES)])
+@pytest.mark.parametrize(
+    "case",
+    mostly_slow([(case,) for case in CASES], quick=3),
+    ids=[f"{number}-{code}" for number, (code, *_) in enumerate(CASES)],
+)
 def test_a_warning_is_present_exactly_when_it_applies(case: Case) -> None:
     code, due, not_due = case
     for make, expected in ((due, True), (not_due, False)):

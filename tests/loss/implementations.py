@@ -7,9 +7,8 @@ reason. Tests that need them are skipped with this reason.
 from __future__ import annotations
 
 import importlib.util
-import math
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -59,7 +58,7 @@ class Implementation:
         error: Bound of the absolute error of z = log(p / (1 - p)), from sums in float32.
         widths: Numbers of classes, one for each path through its code.
         shapes: Numbers of rows and classes around which its blocks change.
-        slow_from: Smallest number of classes for which a test is marked slow; 0 for every test.
+        slow: True if its tests are marked slow.
         unavailable: Reason why the implementation cannot run on this machine; empty if it can.
     """
 
@@ -70,7 +69,7 @@ class Implementation:
     error: float = 2e-6
     widths: Sequence[int] = (6, 200)
     shapes: Sequence[tuple[int, int]] = ((1, 2), (7, 3), (64, 10), (2, 5001))
-    slow_from: float = math.inf
+    slow: bool = False
     unavailable: str = ""
 
     def __repr__(self) -> str:
@@ -218,10 +217,11 @@ IMPLEMENTATIONS = (
             *((0, 2), (0, 5000), (1, 2), (7, 3), (33, 10), (1025, 2), (130, 17), (5, 1000), (3, 1024)),
             *((2, 4096), (2, 4097), (2, 8192), (2, 9001), (2, 40_000), (3, 131_072)),
         ),
-        slow_from=math.inf if torch.cuda.is_available() else 4097,
+        # In Triton's interpreter; `tests/loss/kernels/test_cuda.py` has fast tests.
+        slow=not torch.cuda.is_available(),
         unavailable="" if importlib.util.find_spec("triton") else "Triton is not installed",
     ),
-    Implementation("plain_dense", _as_dense(_plain), lacks=_NO_AUTOGRAD | _ONE_LABEL, error=1e-6),
+    Implementation("plain_dense", _as_dense(_plain), lacks=_NO_AUTOGRAD | _ONE_LABEL, error=1e-6, slow=True),
     Implementation(
         "cpu_kernel_dense",
         _as_dense(_cpu_kernel),
@@ -238,11 +238,16 @@ IMPLEMENTATIONS = (
         error=1e-6,
         widths=(6,),
         shapes=((0, 2), (1, 2), (33, 7), (128, 8), (129, 17), (1025, 3)),
-        # `tests/loss/kernels/test_cuda.py` has fast ones.
-        slow_from=0,
+        slow=True,
         unavailable="" if importlib.util.find_spec("triton") else "Triton is not installed",
     ),
-    Implementation("module", _module, lacks=_MODULE_LACKS | {"gradient": "see module_autograd"}, rounds=True),
+    Implementation(
+        "module",
+        _module,
+        lacks=_MODULE_LACKS | {"gradient": "see module_autograd"},
+        rounds=True,
+        slow=True,  # `module_autograd` has its losses too.
+    ),
     Implementation("module_autograd", _module_autograd, lacks=_MODULE_LACKS, rounds=True, error=1e-6),
     Implementation(
         "evaluate",
@@ -253,28 +258,26 @@ IMPLEMENTATIONS = (
 )
 
 
-def _param(implementation: Implementation, *values: Any, slow: bool) -> Any:
-    marks = [pytest.mark.slow] if slow else []
+def _param(implementation: Implementation, *values: Any) -> Any:
+    marks = [pytest.mark.slow] if implementation.slow else []
     if implementation.unavailable:
         marks.append(pytest.mark.skip(reason=implementation.unavailable))
     return pytest.param(implementation, *values, id="-".join(map(str, (implementation, *values))), marks=marks)
 
 
-def every_implementation(slow: Collection[str] = ()) -> pytest.MarkDecorator:
-    """Run a test for each implementation, as `implementation`; those named in `slow` are marked slow."""
-    params = [_param(each, slow=each.name in slow or each.slow_from == 0) for each in IMPLEMENTATIONS]
+def every_implementation() -> pytest.MarkDecorator:
+    """Run a test for each implementation, as `implementation`."""
+    params = [_param(each) for each in IMPLEMENTATIONS]
     return pytest.mark.parametrize("implementation", params)
 
 
 def every_width() -> pytest.MarkDecorator:
     """Run a test for each of the `widths` of each implementation, as `classes`."""
-    params = [_param(each, width, slow=width >= each.slow_from) for each in IMPLEMENTATIONS for width in each.widths]
+    params = [_param(each, width) for each in IMPLEMENTATIONS for width in each.widths]
     return pytest.mark.parametrize(("implementation", "classes"), params)
 
 
 def every_shape() -> pytest.MarkDecorator:
     """Run a test for each of the `shapes` of each implementation, as `rows` and `classes`."""
-    params = [
-        _param(each, *shape, slow=shape[1] >= each.slow_from) for each in IMPLEMENTATIONS for shape in each.shapes
-    ]
+    params = [_param(each, *shape) for each in IMPLEMENTATIONS for shape in each.shapes]
     return pytest.mark.parametrize(("implementation", "rows", "classes"), params)

@@ -12,6 +12,7 @@ from service.diagnostics.dynamics import dynamics_page
 from service.errors import InvalidRequestError
 from service.mining.queues import create_queue, outlines, preview
 from service.mining.requests import QueueRequest
+from tests.lanes import mostly_slow
 from tests.mining.queue_dicts import whole
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
@@ -39,7 +40,7 @@ def rows_of(runs: TempRuns, **request: Any) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", mostly_slow(STRATEGIES, quick=2))
 def test_a_queue_of_some_examples_is_the_ranking_without_the_others(runs: TempRuns, strategy: str) -> None:
     learned = runs.ask(lambda view: dynamics_page(view, view.weighting(), limit=ROWS))["rows"]
     over = {row["id"]: row for row in learned}

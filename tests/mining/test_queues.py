@@ -26,21 +26,33 @@ from service.mining.requests import QueueRequest
 from service.queries.view import View
 from service.runs.review_files import ReviewHistory
 from service.runs.units import UnitKey
+from tests.lanes import mostly_slow
 from tests.mining.queue_dicts import whole
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 NAMES = ["cat", "dog", "emu"]
 
 
+@pytest.fixture(scope="module")
+def unchanged() -> Iterator[TempRuns]:
+    """The same rows as `runs`, for tests that store nothing."""
+    with temp_runs() as temp:
+        yield _filled(temp)
+
+
 @pytest.fixture
 def runs() -> Iterator[TempRuns]:
-    """100 rows of class 0, 20 of class 1 and 3 of class 2, in groups of ten."""
     with temp_runs() as temp:
-        temp.create(class_names=NAMES)
-        logits, _ = noisy(123, 3, 5)
-        groups = [f"g{row // 10}" for row in range(123)]
-        temp.put(logits, [0] * 100 + [1] * 20 + [2] * 3, attributes={"group": groups})
-        yield temp
+        yield _filled(temp)
+
+
+def _filled(temp: TempRuns) -> TempRuns:
+    """100 rows of class 0, 20 of class 1 and 3 of class 2, in groups of ten."""
+    temp.create(class_names=NAMES)
+    logits, _ = noisy(123, 3, 5)
+    groups = [f"g{row // 10}" for row in range(123)]
+    temp.put(logits, [0] * 100 + [1] * 20 + [2] * 3, attributes={"group": groups})
+    return temp
 
 
 def create(
@@ -185,11 +197,11 @@ def test_quotas_of_classes(runs: TempRuns) -> None:
         {"queue": "x"},
     ],
 )
-def test_invalid_requests_are_errors(runs: TempRuns, request_: dict[str, Any]) -> None:
+def test_invalid_requests_are_errors(unchanged: TempRuns, request_: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        create(runs, request_)
+        create(unchanged, request_)
     assert caught.value.errors
-    assert outlines(runs.store, runs.store.snapshot("r")) == []
+    assert outlines(unchanged.store, unchanged.store.snapshot("r")) == []
 
 
 def test_the_rows_with_one_value_of_an_attribute_are_capped(runs: TempRuns) -> None:
@@ -303,7 +315,9 @@ def _summary(new_queue: dict[str, Any]) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in names) for row in new_queue["rows"]]
 
 
-@pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.5), (0.9, 0.1), (3, 2, 1), (0.7, 0.2, 0.1)])
+@pytest.mark.parametrize(
+    "shares", mostly_slow([((3, 2, 1),), ((1.0,),), ((0.5, 0.5),), ((0.9, 0.1),), ((0.7, 0.2, 0.1),)], quick=1)
+)
 def test_every_prefix_of_a_mix_has_each_strategy_by_its_share(runs: TempRuns, shares: tuple[float, ...]) -> None:
     strategies = ("logit_margin", "ambiguous", "random")[: len(shares)]
     parts = [create(runs, {"strategy": strategy, "budget": 123})[0]["rows"] for strategy in strategies]

@@ -19,6 +19,7 @@ from service.errors import InvalidRequestError
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.queries.weighting import Weighting
+from tests.lanes import mostly_slow
 from tests.mining.queue_dicts import whole
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most
@@ -71,7 +72,7 @@ SCORES = {"top_loss": "loss", "self_confidence": "p_t", "ambiguous": "entropy"}
 
 
 @pytest.mark.parametrize("strategy", KEYS)
-@pytest.mark.parametrize("epoch", [None, 1])
+@pytest.mark.parametrize("epoch", mostly_slow([None, 1], quick=1))
 def test_a_ranking_is_sorted_by_its_score(runs: TempRuns, strategy: str, epoch: int | None) -> None:
     column, sign = KEYS[strategy]
     rows = scored(runs.counted(epoch=2 if epoch is None else epoch), OWN.alpha, OWN.gamma)
@@ -226,6 +227,7 @@ def test_a_run_without_logits_has_no_suspected_errors() -> None:
         assert len(mined(runs, "top_loss")["rows"]) == 1
 
 
+@pytest.mark.slow
 @at_most(8, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(-40, 40), st.integers(0, 1)), min_size=1, max_size=30),

@@ -21,6 +21,7 @@ from service.queries.filters import Filter
 from service.queries.order import Order
 from service.queries.view import View
 from service.runs.review_files import ReviewHistory
+from tests.lanes import mostly_slow
 from tests.mining.queue_dicts import whole
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
@@ -85,7 +86,7 @@ def plain(value: Any) -> Any:
     return pytest.approx(value, rel=1e-9, abs=1e-12, nan_ok=True) if isinstance(value, float) else value
 
 
-@pytest.mark.parametrize("epoch", EPOCHS)
+@pytest.mark.parametrize("epoch", mostly_slow(EPOCHS, quick=1))
 def test_examples(runs: TempRuns, epoch: int) -> None:
     def page(view: View, where: Filter | None = None) -> Any:
         return examples_page(
@@ -99,7 +100,7 @@ def test_examples(runs: TempRuns, epoch: int) -> None:
         same(runs, lambda view, name=row["id"]: example(view, view.weighting(), epoch, name, ReviewHistory([])))
 
 
-@pytest.mark.parametrize("epoch", EPOCHS)
+@pytest.mark.parametrize("epoch", mostly_slow(EPOCHS, quick=1))
 def test_diagnostics(runs: TempRuns, epoch: int) -> None:
     full, counted = (
         runs.ask(lambda view: diagnostics(view, view.weighting(), epoch), run) for run in ("all", "counted")
@@ -121,7 +122,7 @@ def test_dynamics(runs: TempRuns) -> None:
     same(runs, lambda view: dynamics_page(view, view.weighting(), limit=1000, bins=10))
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", mostly_slow(STRATEGIES, quick=3))
 def test_queues(runs: TempRuns, strategy: str) -> None:
     request = QueueRequest.parse({"strategy": strategy, "budget": 30, "epoch": 3})
     assert same(runs, lambda view: whole(preview(view, request, view.weighting(), [])))["rows"]
@@ -129,7 +130,7 @@ def test_queues(runs: TempRuns, strategy: str) -> None:
     same(runs, lambda view: whole(preview(view, quotas, view.weighting(), [])))
 
 
-@pytest.mark.parametrize("epoch", EPOCHS)
+@pytest.mark.parametrize("epoch", mostly_slow(EPOCHS, quick=1))
 def test_exports(runs: TempRuns, epoch: int) -> None:
     def rows(view: View) -> list[Any]:
         exported = epoch_rows(view, view.weighting(), epoch, {})

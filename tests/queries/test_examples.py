@@ -24,6 +24,7 @@ from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
 from service.runs.review_files import ReviewHistory
 from service.schema.replies.examples import ExamplesPage
+from tests.lanes import mostly_slow
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs
 from tests.strategies import at_most
 
@@ -87,7 +88,7 @@ def by(text: str, rows: Rows) -> list[tuple[str, int]]:
     return [place(row) for row in sorted(rows, key=cmp_to_key(compare))]
 
 
-@pytest.mark.parametrize("name", SORTABLE)
+@pytest.mark.parametrize("name", mostly_slow(SORTABLE, quick=4))
 @pytest.mark.parametrize("sign", ["", "-"])
 def test_rows_are_sorted_by_each_key_then_by_id(runs: TempRuns, name: str, sign: str) -> None:
     rows = scored(runs.counted(epoch=3), OWN.alpha, OWN.gamma)
@@ -205,7 +206,7 @@ def test_filters_by_class_and_correctness(runs: TempRuns) -> None:
         assert matching(runs, Filter(correct=flag)) == wanted != []
 
 
-@pytest.mark.parametrize("name", SCORE_NAMES)
+@pytest.mark.parametrize("name", mostly_slow(SCORE_NAMES, quick=2))
 def test_filters_by_the_range_of_a_score(runs: TempRuns, name: str) -> None:
     values = sorted({row[name] for row in pages(runs, "id", 1000)[0]["rows"]})
     low, high = values[len(values) // 3], values[2 * len(values) // 3]

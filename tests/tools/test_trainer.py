@@ -14,6 +14,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
 
 
+@pytest.mark.slow
 def test_the_focal_loss_is_the_loss_of_a_trainer(tmp_path: Path) -> None:
     config = transformers.BertConfig(
         vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, num_labels=3

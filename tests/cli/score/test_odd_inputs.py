@@ -27,6 +27,7 @@ from service.cli.score.inputs import read_chunks
 from service.cli.score.sources import find_sources
 from service.formats.labels import ClassNames
 from tests.cli.command import run
+from tests.lanes import mostly_slow
 
 LOGITS = np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)
 LISTS = LOGITS.tolist()
@@ -138,7 +139,7 @@ TAKEN: dict[str, tuple[str, bytes, list[str | int]]] = {
 }
 
 
-@pytest.mark.parametrize("case", TAKEN)
+@pytest.mark.parametrize("case", mostly_slow(TAKEN, quick=6))
 def test_odd_data_are_taken(case: str, tmp_path: Path) -> None:
     name, content, ids = TAKEN[case]
     path = written(tmp_path, name, content)
@@ -245,7 +246,7 @@ REFUSED: dict[str, tuple[str, bytes, int, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", mostly_slow(REFUSED, quick=10))
 def test_an_error_names_the_file_and_the_place(case: str, tmp_path: Path) -> None:
     name, content, expected, says = REFUSED[case]
     status, messages = score(written(tmp_path, name, content))

@@ -35,6 +35,7 @@ from service.schema.result import LossResult
 from tests.cli.command import run
 from tests.cli.score.structured_files import ENDINGS, names, rows_of, write
 from tests.compute.structured import Structured, structured_batches
+from tests.lanes import mostly_slow
 from tests.strategies import at_most
 
 OUTPUTS = ["loss", "contribution", "p_t", "entropy", "num_valid", "label_quality", "max_loss"]
@@ -183,7 +184,7 @@ def reduced(batch: Batch) -> Batch:
     return Batch(np.empty(0), batch.targets, offsets=batch.offsets, statistics=statistics)
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", mostly_slow(ENDINGS, quick=2))
 @pytest.mark.parametrize(("layout", "batch"), [("dense", MASKS), ("ragged", TOKENS)])
 def test_statistics_in_place_of_logits(
     loss_client: LossClient, tmp_path: Path, layout: str, batch: Batch, ending: str
@@ -199,7 +200,7 @@ def test_statistics_in_place_of_logits(
         assert expected.loss == pytest.approx(evaluated(batch, layout=layout).loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", mostly_slow(ENDINGS, quick=2))
 def test_examples_without_elements_come_first(loss_client: LossClient, tmp_path: Path, ending: str) -> None:
     labels = (RNG.random((3, 2)) < 0.5).astype(np.float32)
     batch = Batch(RNG.normal(size=(3, 2)), labels, offsets=np.array([0, 0, 0, 2, 3]))

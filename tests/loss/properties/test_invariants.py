@@ -20,7 +20,6 @@ from tests.strategies import at_most
 
 NAN = math.nan
 SEEDS = st.integers(0, 2**32)
-SLOW = ["triton"]
 
 
 def generated_rows(seed: int, rows: int, classes: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -43,7 +42,7 @@ def assert_close(result: Columns, expected: Columns, rtol: float, atol: float) -
         assert_near(result[name], expected[name], rtol=rtol, atol=exact, name=name)
 
 
-@every_implementation(SLOW)
+@every_implementation()
 @at_most(40)
 @given(
     seed=SEEDS,
@@ -82,7 +81,7 @@ def test_neither_splitting_nor_permuting_rows_changes_a_row(
     assert_close(joined, {name: values[order.numpy()] for name, values in whole.items()}, rtol=2e-6, atol=1e-6)
 
 
-@every_implementation(SLOW)
+@every_implementation()
 @at_most(40)
 @given(
     seed=SEEDS,
@@ -114,7 +113,7 @@ def test_permuting_classes_with_their_weights_changes_no_row(
     assert_close(result, expected, rtol=4e-6, atol=4e-6)
 
 
-@every_implementation(SLOW)
+@every_implementation()
 @at_most(40)
 @given(seed=SEEDS, classes=st.integers(2, 20), gamma=st.floats(0, 8))
 def test_every_gamma_orders_rows_of_equal_weight_as_cross_entropy_does(
@@ -128,7 +127,7 @@ def test_every_gamma_orders_rows_of_equal_weight_as_cross_entropy_does(
     assert (np.diff(result["loss"][order]) >= 0).all()
 
 
-@every_implementation(SLOW)
+@every_implementation()
 @at_most(40)
 @given(seed=SEEDS, classes=st.integers(2, 10), gamma=st.floats(0, 5), factor=st.floats(0.1, 10))
 def test_the_loss_is_linear_in_alpha(
@@ -142,7 +141,7 @@ def test_the_loss_is_linear_in_alpha(
         assert_near(scaled[name], plain[name] * factor, rtol=1e-12, atol=1e-300, name=name)
 
 
-@every_implementation(SLOW)
+@every_implementation()
 @at_most(40)
 @given(seed=SEEDS, gamma=st.floats(0, 5), percent=st.integers(0, 100))
 def test_two_classes_equal_a_sigmoid_of_their_difference(

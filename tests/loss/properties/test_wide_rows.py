@@ -120,7 +120,7 @@ def test_a_nan_of_any_payload_is_detected(implementation: Implementation, classe
         assert_equals_oracle(implementation, torch.from_numpy(values), torch.tensor([0]))
 
 
-@every_implementation(slow=["triton"])
+@every_implementation()
 @at_most(40)
 @given(classes=st.sampled_from([2, 3, 9, 129, 140]), rows=st.integers(1, 5), seed=st.integers(0, 2**32))
 def test_ties_between_few_values(implementation: Implementation, classes: int, rows: int, seed: int) -> None:
@@ -130,7 +130,7 @@ def test_ties_between_few_values(implementation: Implementation, classes: int, r
     assert_equals_oracle(implementation, logits, torch.randint(0, classes, (rows,), generator=generator))
 
 
-@every_implementation(slow=["triton"])
+@every_implementation()
 @at_most(40)
 @given(
     rows=st.integers(1, 40),
