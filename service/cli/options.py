@@ -12,9 +12,11 @@ import typer
 from service.cli.console import fail
 from service.formats.name_lists import split_quoted_names
 from service.schema.request import OnInvalid
+from service.schema.structure import Task
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONFIGURATION, FILES = "Configuration of the loss", "Input files"
+TOP_SHARE = "top_share"
 
 
 def check_url(url: str) -> str:
@@ -59,11 +61,28 @@ Clip = Annotated[
     typer.Option(help="Sigmoid: number that lowers the probability of negative labels.", rich_help_panel=CONFIGURATION),
 ]
 
+TaskName = Annotated[
+    Task | None,
+    typer.Option(
+        "--task",
+        help="Kind of the labels: classification, multi_label, tokens or masks; default: classification.",
+        show_default=False,
+    ),
+]
+Within = Annotated[
+    str | None,
+    typer.Option(
+        help="How the loss of an example is made of those of its labels, tokens or pixels: mean, sum, max or "
+        "top_share=0.1; default: mean.",
+        show_default=False,
+    ),
+]
 ClassNames = Annotated[
     list[str] | None,
     typer.Option(
         "--class-names",
-        help='Names of the classes, separated by commas; "a, b" in quotes is one name. Can be repeated.',
+        help='Names of the classes, of the task multi_label of the labels, separated by commas; "a, b" in quotes is '
+        "one name. Can be repeated.",
         show_default=False,
     ),
 ]
@@ -141,6 +160,17 @@ def parse_numbers(text: str | None, option: str = "--alpha") -> float | list[flo
 def parse_alpha(text: str | None) -> float | list[float] | tuple[()] | None:
     """Parse a what-if alpha; the empty tuple means no class weights."""
     return () if text == "none" else parse_numbers(text)
+
+
+def parse_within(text: str) -> str | dict[str, float]:
+    """Parse `--within`: a name, or `top_share=` and a number; ends the command if that is no number."""
+    name, _, share = text.partition("=")
+    if name != TOP_SHARE:
+        return text
+    try:
+        return {TOP_SHARE: float(share)}
+    except ValueError:
+        fail(f"--within {text}: expected {TOP_SHARE}= and a number")
 
 
 def config_fields(config: str | None, *, alpha: str | None, **members: float | str | None) -> dict[str, object]:

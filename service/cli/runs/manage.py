@@ -13,18 +13,25 @@ from service.cli.options import (
     AsJson,
     ClassNames,
     ClassNamesFile,
+    Clip,
     Config,
     Gamma,
+    GammaNegative,
     Mode,
     RunName,
+    TaskName,
     Url,
+    Within,
     config_fields,
+    parse_within,
     read_class_names,
 )
+from service.cli.runs.new_run import NewRun
 
 if TYPE_CHECKING:
     from service.client import RunClient
     from service.schema.replies import config, reviews
+    from service.schema.replies.runs import CreatedRun
 
 app = typer.Typer(name="runs", help="List the runs of a service; show, create or delete a run.")
 
@@ -43,15 +50,17 @@ def list_runs(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     if as_json:
         show_json(descriptions)
         return
-    shown = table("run", ">classes", ">epochs", ">examples", "loss", ">reviewed", ">wrong", ">created")
+    shown = table("run", "task", ">classes", ">epochs", ">examples", "loss", ">reviewed", ">wrong", ">created")
     for run in descriptions:
         if "error" in run:
-            add_row(shown, run["run"], None, None, None, "damaged")
+            add_row(shown, run["run"], None, None, None, None, "damaged")
             continue
         progress = run["reviews"]
         counts = run["num_classes"], len(run["epochs"]), run["num_examples"]
         reviewed = progress["num_reviewed"], progress["num_wrong"]
-        add_row(shown, run["run"], *counts, describe_config(run["config"]), *reviewed, run["created_at"][:10])
+        add_row(
+            shown, run["run"], run["task"], *counts, describe_config(run["config"]), *reviewed, run["created_at"][:10]
+        )
     output.print(shown)
     for run in descriptions:
         if "error" in run:
@@ -70,6 +79,7 @@ def show(run: RunName, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     for name, value in {
         "run": description["run"],
         "created": description["created_at"],
+        "task": describe_task(description),
         "loss": f"{describe_config(description['config'])} ({description['config_id']})",
         "classes": classes or "set by the first batch",
         "logits": "stored" if description["store_logits"] else "not stored",
@@ -91,15 +101,24 @@ def create(
     alpha: Alpha = None,
     gamma: Gamma = None,
     mode: Mode = None,
+    gamma_negative: GammaNegative = None,
+    clip: Clip = None,
+    task: TaskName = None,
+    within: Within = None,
     no_logits: Annotated[
         bool, typer.Option("--no-logits", help="Do not store logits, which need three quarters of the space.")
     ] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Create a run. Nothing changes if it exists with the same description."""
-    fields = config_fields(config, alpha=alpha, gamma=gamma, mode=mode)
-    names = read_class_names(class_names, class_names_file)
-    call_service(url, lambda client: client.put_run(run, config=fields, class_names=names, store_logits=not no_logits))
+    new_run = NewRun(
+        config_fields(config, alpha=alpha, gamma=gamma, mode=mode, gamma_negative=gamma_negative, clip=clip),
+        read_class_names(class_names, class_names_file),
+        task,
+        within if within is None else parse_within(within),
+        store_logits=not no_logits,
+    )
+    call_service(url, lambda client: new_run.create(client, run))
     info(f"Created run {run}.")
 
 
@@ -162,6 +181,15 @@ def _interval(precision: reviews.Precision) -> str:
     if precision["low"] is None:
         return ""
     return f"{percent(precision['low'])} to {percent(precision['high'])}"
+
+
+def describe_task(run: CreatedRun) -> str:
+    """Describe the task of a run, and how the losses of its elements make that of an example."""
+    if run["task"] == "classification":
+        return run["task"]
+    within = run["within"]
+    share = "" if isinstance(within, str) else f" {number(within['top_share'])}"
+    return f"{run['task']}, {within if isinstance(within, str) else 'top share'}{share} of the losses of an example"
 
 
 def describe_config(config: config.Config) -> str:

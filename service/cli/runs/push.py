@@ -13,9 +13,11 @@ from service.cli.options import (
     Alpha,
     ClassNames,
     ClassNamesFile,
+    Clip,
     Config,
     Encoding,
     Gamma,
+    GammaNegative,
     IdColumn,
     InputFormat,
     Inputs,
@@ -25,11 +27,16 @@ from service.cli.options import (
     RunName,
     Separator,
     TargetsColumn,
+    TaskName,
     Url,
+    Within,
     config_fields,
+    parse_within,
     read_class_names,
 )
+from service.cli.runs.new_run import NewRun
 from service.formats.name_lists import split_names
+from service.schema.structure import LAYOUT_OF, divisor_of
 
 
 def push(
@@ -73,6 +80,10 @@ def push(
     alpha: Alpha = None,
     gamma: Gamma = None,
     mode: Mode = None,
+    gamma_negative: GammaNegative = None,
+    clip: Clip = None,
+    task: TaskName = None,
+    within: Within = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Push logits and targets from files into a run. After an interruption, run the same command again.
@@ -82,7 +93,7 @@ def push(
     Exit status: 0 success, 1 the service failed, 2 usage error, 3 invalid data.
     """
     from service.cli.progress import shown_progress
-    from service.cli.runs.upload import NewRun, describe_run, named_chunks, push_chunks
+    from service.cli.runs.upload import Target, describe_run, named_chunks, push_chunks
     from service.cli.score.chunks import Reading
     from service.cli.score.columns import ColumnNames
     from service.cli.score.sources import count_rows, find_sources
@@ -90,28 +101,35 @@ def push(
     from service.formats.labels import ClassNames as Names
     from service.schema.result import Totals
 
-    fields = config_fields(config, alpha=alpha, gamma=gamma, mode=mode)
-    names_of_classes = read_class_names(class_names, class_names_file)
-    if not create and (names_of_classes or config or fields):
-        fail("--class-names, --config, --alpha, --gamma and --mode describe a new run: add --create")
+    new_run = NewRun(
+        config_fields(config, alpha=alpha, gamma=gamma, mode=mode, gamma_negative=gamma_negative, clip=clip),
+        read_class_names(class_names, class_names_file),
+        task,
+        within if within is None else parse_within(within),
+    )
+    if not create and (new_run.class_names or config or new_run.config or task or within):
+        fail("--class-names, --config, --task, --within and the options of the loss describe a new run: add --create")
     names = None if attributes == "all" else tuple(split_names(attributes) or ())
     columns = ColumnNames.parse(logits, targets, id_column, names)
     with command_errors("Interrupted. Run the same command again to send the missing batches."):
         sources = find_sources(inputs, input_format, separator, encoding)
-        new_run = NewRun(fields, names_of_classes) if create else None
-        description = describe_run(url, run, new_run)
-        loss, known_names = description["config"], description["class_names"]
+        description = describe_run(url, run, new_run if create else None)
+        loss, run_task = description["config"], description["task"]
+        # The names of a run of several labels are those of its labels.
+        known_names = None if run_task == "multi_label" else description["class_names"]
         reading = Reading(
             columns,
             batch_rows,
             whole_targets=loss["mode"] == "softmax",
             keep_missing=on_invalid == "exclude",
             class_names=None if known_names is None else Names(known_names),
+            layout=LAYOUT_OF[run_task],
         )
         chunks = named_chunks(sources, reading, prefix, number_rows=number_rows)
-        totals = Totals(loss["reduction"], 0)
+        totals = Totals(loss["reduction"], 0, divisor=divisor_of(reading.layout, None))
         with LossClient(url) as client, shown_progress(errors, count_rows(sources), "pushing") as progress:
-            for reply in push_chunks(client.run(run), epoch, chunks, on_invalid, replace=replace):
+            target = Target(client.run(run), epoch, description)
+            for reply in push_chunks(target, chunks, on_invalid, replace=replace):
                 totals.add_result(reply)
                 progress(reply.num_examples)
     text = "none" if totals.loss is None else f"{totals.loss:.6f}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,14 @@ from pathlib import Path
 import orjson
 
 from service.cli.errors import CommandError, DataError, UsageError, place_in_file
+from service.cli.runs.new_run import NewRun
 from service.cli.score.chunks import Chunk, Reading
 from service.cli.score.inputs import read_chunks
 from service.cli.score.sources import STANDARD_INPUT, Source
 from service.client import LossClient, RunClient
 from service.client.errors import ClientError
 from service.client.retry import NO_RETRIES
+from service.client.run_calls import run_batch
 from service.errors import (
     BatchConflictError,
     ConflictError,
@@ -41,14 +43,6 @@ IN_FLIGHT = 2
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True)
-class NewRun:
-    """Configuration and class names of a run to create."""
-
-    config: Mapping[str, object]
-    class_names: list[str] | None
-
-
 @dataclass(frozen=True, eq=False)
 class NamedChunk:
     """A chunk with the name of its batch and one id per row."""
@@ -56,6 +50,15 @@ class NamedChunk:
     name: str
     chunk: Chunk
     ids: list[str | int]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The epoch of a run that gets the rows."""
+
+    run: RunClient
+    epoch: int
+    description: Run
 
 
 def describe_run(url: str, name: str, new_run: NewRun | None) -> Run:
@@ -78,7 +81,7 @@ def describe_run(url: str, name: str, new_run: NewRun | None) -> Run:
             except UnknownRunError as err:
                 if new_run is None:
                     raise UsageError(f"{err}; --create creates it") from err
-                return client.put_run(name, config=new_run.config, class_names=new_run.class_names).describe()
+                return new_run.create(client, name).describe()
         except (InvalidRequestError, ConflictError) as err:
             raise UsageError(str(err)) from err
         except (LossServiceError, ClientError) as err:
@@ -121,13 +124,12 @@ def batch_prefix(source: Source) -> str:
 
 
 def push_chunks(
-    run: RunClient, epoch: int, chunks: Iterable[NamedChunk], on_invalid: OnInvalid, *, replace: bool = False
+    target: Target, chunks: Iterable[NamedChunk], on_invalid: OnInvalid, *, replace: bool = False
 ) -> Iterator[LossResult]:
     """Push chunks and yield the replies in their order; reads the next chunk while earlier ones are in flight.
 
     Args:
-        run: The run.
-        epoch: Epoch of the rows.
+        target: Run and epoch of the rows.
         chunks: The chunks.
         on_invalid: Treatment of rows with an invalid logit or target.
         replace: Replace batches of the same names that have other content.
@@ -141,7 +143,7 @@ def push_chunks(
     pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="push")
     try:
         for chunk in chunks:
-            pending.append(pool.submit(_push, run, epoch, chunk, on_invalid, replace=replace))
+            pending.append(pool.submit(_push, target, chunk, on_invalid, replace=replace))
             if len(pending) > IN_FLIGHT:
                 yield pending.popleft().result()
         while pending:
@@ -150,14 +152,14 @@ def push_chunks(
         pool.shutdown(cancel_futures=True)
 
 
-def _push(run: RunClient, epoch: int, named: NamedChunk, on_invalid: OnInvalid, *, replace: bool) -> LossResult:
+def _push(target: Target, named: NamedChunk, on_invalid: OnInvalid, *, replace: bool) -> LossResult:
     chunk = named.chunk
     attributes = {name: [_attribute(value) for value in values] for name, values in chunk.attributes.items()}
     try:
-        return run.push(
-            epoch,
+        return target.run.push(
+            target.epoch,
             named.name,
-            chunk.parts | {"ids": named.ids},
+            run_batch(chunk.parts | {"ids": named.ids}, target.description, on_invalid, None, reduce=False),
             attributes=attributes,
             outputs=("loss",),
             on_invalid=on_invalid,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.cli.errors import UsageError
+from service.cli.options import parse_within
 from service.schema.structure import Layout
-
-TOP_SHARE = "top_share="
 
 
 def structure_of(
@@ -28,9 +27,7 @@ def structure_of(
     members: dict[str, object] = {
         "layout": layout,
         "divisor": divisor if divisor is None or divisor.isalpha() else _number(divisor, "--divisor"),
-        "within": {"top_share": _number(within.removeprefix(TOP_SHARE), "--within")}
-        if within.startswith(TOP_SHARE)
-        else within,
+        "within": parse_within(within),
         "elements": list(elements) if elements else None,
         "top_regions": top_regions,
     }
