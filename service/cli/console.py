@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -165,7 +165,7 @@ def percent(share: float | None, digits: int = 1) -> str:
     return f"<{smallest:.{digits}%}" if 0 < share < smallest else f"{share:.{digits}%}"
 
 
-def class_name(label: int | None, names: list[str] | None) -> str:
+def class_name(label: int | None, names: Sequence[str] | None) -> str:
     """The name of a class, or its number if it has none; a dash for None."""
     if label is None:
         return "-"

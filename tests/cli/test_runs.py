@@ -12,12 +12,13 @@ from rich.console import Console
 
 from service.cli.runs.diagnose import show_findings
 from service.cli.runs.manage import describe_config
-from service.cli.runs.mine import queue_bytes
+from service.cli.runs.queue_output import queue_bytes
 from service.errors import RunDamagedError
 from service.exports.review_rows import NEEDED, read_reviews
 from service.exports.row_files import csv_rows
 from service.schema.config import LossConfig
 from service.schema.replies.queues import QueuePage, QueueRow
+from service.schema.replies.runs import Run
 from tests.cli.command import run
 from tests.cli.findings import findings, structured_findings
 
@@ -79,7 +80,11 @@ def test_a_queue_as_csv_is_read_back_with_its_verdicts_and_attributes_hide_nothi
         queue_row("00017"),
         queue_row("-5", verdict="ok", attributes={"text": "\ttab"}),
     ]
-    content = queue_bytes(cast("QueuePage", {"rows": rows}), ["cat", "=dog"], ".csv")
+    content = queue_bytes(
+        cast("QueuePage", {"rows": rows}),
+        cast("Run", {"task": "classification", "class_names": ["cat", "=dog"]}),
+        ".csv",
+    )
     cells = list(csv.reader(io.StringIO(content.decode(), newline="")))
     assert not [cell for row in cells for cell in row if cell.startswith(("=", "\t", "@"))]
     (first, *_) = csv_rows(content, NEEDED)

@@ -20,7 +20,7 @@ def review(
     run: RunName,
     file: Annotated[
         Path | None,
-        typer.Argument(help="CSV, JSONL, JSON or Parquet file with id, verdict, and optionally label."),
+        typer.Argument(help="CSV, JSONL, JSON or Parquet file with id, verdict, and optionally unit and label."),
     ] = None,
     ok: Annotated[
         list[str] | None,
@@ -31,6 +31,13 @@ def review(
     ] = None,
     unsure: Annotated[list[str] | None, typer.Option(help="Ids to mark as unsure.")] = None,
     take_back: Annotated[list[str] | None, typer.Option(help="Ids whose verdict to withdraw.")] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="Part of the examples of the options above, in runs of labels, tokens or masks: a label by number or "
+            "name, a span [start, stop], or the number of a region."
+        ),
+    ] = None,
     reviewer: Annotated[str | None, typer.Option(help="Name of the reviewer.")] = None,
     queue: Annotated[str | None, typer.Option(help="Queue that the reviewer worked through.")] = None,
     url: Url = DEFAULT_URL,
@@ -39,7 +46,15 @@ def review(
 
     Exit status: 0 success, 1 the service failed, 2 usage error, 3 invalid data in the file.
     """
-    from service.cli.runs.verdicts import Review, add_in_parts, check_queue, read_file, reviews_of, wrong_reviews
+    from service.cli.runs.verdicts import (
+        Review,
+        add_in_parts,
+        check_queue,
+        read_file,
+        reviews_of,
+        with_unit,
+        wrong_reviews,
+    )
 
     if file is None and not (ok or wrong or unsure or take_back):
         fail("no reviews: name a file with verdicts, or use --ok, --wrong, --unsure or --take-back")
@@ -52,7 +67,7 @@ def review(
             *reviews_of(unsure, "unsure"),
             *reviews_of(take_back, None),
         )
-        reviews: list[Review] = [(None, review) for review in by_options]
+        reviews: list[Review] = [(None, review) for review in with_unit(by_options, unit, description)]
         if file is not None:
             reviews += read_file(file, description)
             if queue is not None:

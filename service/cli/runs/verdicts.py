@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,10 +11,12 @@ from service.cli.errors import BAD_DATA, USAGE_ERROR
 from service.cli.files import READ_ERRORS, extension_of, open_input
 from service.errors import InvalidRequestError, UnknownExampleError, UnknownQueueError
 from service.exports.class_texts import ClassTexts
-from service.exports.review_rows import COLUMNS, NEEDED, ReviewFields, Row, read_reviews
+from service.exports.review_rows import COLUMNS, NEEDED, UNIT_COLUMN, ReviewFields, Row, read_reviews
 from service.exports.row_files import csv_rows, json_rows, parquet_rows
+from service.exports.unit_texts import UnitTexts, review_classes
 from service.formats.columns import ColumnError
 from service.formats.name_lists import split_quoted_names
+from service.runs.units import UnitKey
 from service.schema.replies.fields import Verdict
 from service.schema.replies.reviews import MAX_REVIEWS
 
@@ -30,6 +32,22 @@ EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 Review = tuple[int | None, ReviewFields]
 
 
+def with_unit(reviews: Iterable[ReviewFields], text: str | None, run: Run) -> Iterator[ReviewFields]:
+    """Reviews of the unit in the value of `--unit`; ends the command if it is none of the run."""
+    if text is None:
+        yield from reviews
+        return
+    units = UnitTexts(run["task"], run["class_names"])
+    if not units.are_read:
+        fail(f"--unit {text}: the examples of run {run['run']} have one class, and no units")
+    try:
+        unit = units.find(text)
+    except ValueError as err:
+        fail(f"--unit: {err}")
+    for review in reviews:
+        yield {**review, "unit": unit}
+
+
 def reviews_of(ids: Sequence[str] | None, verdict: Verdict | None) -> list[ReviewFields]:
     """Reviews from the values of an option: ids separated by commas."""
     return [{"id": identity, "verdict": verdict} for identity in split_quoted_names(ids) or ()]
@@ -40,7 +58,8 @@ def wrong_reviews(ids: Sequence[str] | None, run: Run) -> Iterator[ReviewFields]
 
     Ids may hold `=` too: an id ends at the last `=` after which there is a class of the run.
     """
-    classes, num_classes = ClassTexts(run["class_names"]), run["num_classes"] or 0
+    classes = ClassTexts(review_classes(run["task"], run["class_names"]))
+    num_classes = 2 if run["task"] == "multi_label" else run["num_classes"] or 0
     for part in split_quoted_names(ids) or ():
         review: ReviewFields = {"id": part, "verdict": "wrong"}
         for end in (position for position in range(len(part) - 1, 0, -1) if part[position] == "="):
@@ -70,20 +89,22 @@ def read_file(path: Path, run: Run) -> list[Review]:
 
 
 def check_queue(run: RunClient, queue: str, reviews: Sequence[Review], file: Path) -> None:
-    """End the command at a row of the file whose id is not in the queue: it may be another example of the run.
+    """End the command at a row of the file that is not in the queue: it may be another example or unit of the run.
 
     A spreadsheet makes 7 of 007, and the run may have both.
     """
     try:
-        ids = {row["id"] for row in run.queue(queue, fields="id")["rows"]}
+        rows = run.queue(queue, fields=["id", "unit"])["rows"]
     except UnknownQueueError:
         return
-    for row, review in reviews:
-        if row is not None and "queue" not in review and review["id"] not in ids:
-            fail(
-                f"{file}, row {row}, column 'id': queue {queue} has no example {review['id'][:100]!r}{CHANGED}",
-                BAD_DATA,
-            )
+    keys, ids = {UnitKey.of(row) for row in rows}, {row["id"] for row in rows}
+    for number, review in reviews:
+        key = UnitKey.of(review)
+        if number is None or "queue" in review or key in keys:
+            continue
+        column, has = ("unit", f"no unit {key.unit} of example") if key.id in ids else ("id", "no example")
+        hint = "" if key.id in ids else CHANGED
+        fail(f"{file}, row {number}, column {column!r}: queue {queue} has {has} {key.id[:100]!r}{hint}", BAD_DATA)
 
 
 def file_rows(content: bytes, extension: str) -> Iterator[Row]:
@@ -92,7 +113,7 @@ def file_rows(content: bytes, extension: str) -> Iterator[Row]:
         case ".csv" | ".tsv":
             return csv_rows(content, NEEDED)
         case ".parquet":
-            return parquet_rows(content, COLUMNS)
+            return parquet_rows(content, (*COLUMNS, UNIT_COLUMN))
         case _:
             return json_rows(content)
 

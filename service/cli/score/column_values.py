@@ -12,6 +12,7 @@ from service.formats.arrow_types import plain
 from service.formats.column_names import ResolvedColumns
 from service.formats.columns import Array, ColumnError, ids_of, ids_of_column, vector
 from service.formats.ids import described
+from service.formats.labels import ClassNames, label_of_text
 
 
 class Values(Protocol):
@@ -71,7 +72,26 @@ class JsonValues:
         return self._reading.labels(values, self._name, first_row)
 
     def nested_targets(self, column: pa.ChunkedArray, first_row: int) -> pa.ChunkedArray | pa.Array:
-        return nested_array(self.attribute(column), self._name, first_row)
+        values, names = self.attribute(column), self._reading.class_names
+        try:
+            return nested_array(values, self._name, first_row)
+        except ColumnError:
+            if names is None:
+                raise
+        # Names of classes, and numbers such as the label of elements that do not count.
+        numbered = [self._numbered(value, names, row) for row, value in enumerate(values, start=first_row)]
+        return nested_array(numbered, self._name, first_row)
+
+    def _numbered(self, value: Any, names: ClassNames, row: int) -> Any:
+        """A label, or lists of labels, with numbers in place of texts."""
+        if isinstance(value, list):
+            return [self._numbered(item, names, row) for item in value]
+        if not isinstance(value, str):
+            return value
+        label = label_of_text(value, names)
+        if label is None:
+            raise ColumnError(names.unknown(value), row, self._name)
+        return label
 
     def ids(self, column: pa.ChunkedArray, name: str, first_row: int) -> list[str | int]:
         values = ids_of(self.attribute(column), name, first_row)

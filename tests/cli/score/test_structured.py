@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cli.runs.upload import named_chunks, push_chunks
+from service.cli.runs.upload import Target, named_chunks, push_chunks
 from service.cli.score.chunks import Reading
 from service.cli.score.columns import ColumnNames
 from service.cli.score.options import ScoringOptions
@@ -280,7 +280,7 @@ def test_statistics_of_plain_rows_are_scored_and_pushed(loss_client: LossClient,
     assert summary.loss == approx(((1 - p_t) ** 2 * -np.log(p_t)).mean())
     run_client = loss_client.put_run(f"thin-{ending}", class_names=["a", "b", "c"])
     chunks = named_chunks(find_sources([str(path)], None), Reading(ColumnNames(), 4), None, number_rows=False)
-    replies = list(push_chunks(run_client, 0, chunks, "error"))
+    replies = list(push_chunks(Target(run_client, 0, run_client.describe()), chunks, "error"))
     assert sum(reply.num_examples for reply in replies) == 9
     pushed = run_client.examples(sort="id")["rows"]
     assert [row["loss"] for row in pushed] == approx(

@@ -134,7 +134,7 @@ def test_rows_that_do_not_fit(tmp_path: Path, case: str) -> None:
         (["--divisor", "1,5"], "--divisor: '1,5' is not a number"),
         (["--divisor", "0"], "divisor"),
         (["--within", "median"], "within"),
-        (["--within", "top_share=most"], "--within: 'most' is not a number"),
+        (["--within", "top_share=most"], "--within top_share=most: expected"),
         (["--within", "top_share=2"], "within"),
         (["--elements", "regions"], "unknown element output 'regions'"),
         (["--gamma-negative", "1"], "gamma_negative is for sigmoid mode"),
