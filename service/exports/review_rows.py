@@ -14,8 +14,7 @@ from typing import cast, get_args
 import orjson
 from typing_extensions import TypedDict
 
-from service.exports.class_texts import ClassTexts
-from service.exports.rows import LABEL_CLASSES
+from service.exports.class_texts import ClassTexts, review_classes
 from service.formats.columns import ColumnError
 from service.formats.ids import IdError, id_list
 from service.formats.part_names import ID_NAMES
@@ -60,7 +59,7 @@ def read_reviews(
         ColumnError: A row without an id, an unknown verdict or class, a unit that is none, two rows of different rank
             with the same id and unit, or a table of Label Studio; names row, column and value.
     """
-    classes = ClassTexts(LABEL_CLASSES if task == "multi_label" else class_names)
+    classes = ClassTexts(review_classes(task, class_names))
     ranks = dict[UnitKey, object]()
     for number, row in enumerate(rows):
         if FOREIGN_COLUMN in row or _text(row.get(FOREIGN_ID, row.get("id"))) != _text(row.get("id")):
@@ -69,7 +68,7 @@ def read_reviews(
         review = _review(row, number, classes)
         if review is None:
             continue
-        if task != "classification" and (unit := _unit(row.get("unit"), number)) is not None:
+        if task != "classification" and (unit := read_unit(row.get("unit"), number)) is not None:
             review["unit"] = unit
         rank = ranks.setdefault(UnitKey.of(review), row.get("rank"))
         if rank != row.get("rank"):
@@ -100,8 +99,12 @@ def _review(row: Row, number: int, classes: ClassTexts) -> ReviewFields | None:
     return review | cast("ReviewFields", {name: text for name in TEXT_COLUMNS if (text := _text(row.get(name)))})
 
 
-def _unit(value: object, row: int) -> int | str | list[int] | None:
-    """The unit of a row as a review names it, or the name of a label; None for a whole example."""
+def read_unit(value: object, row: int | None) -> int | str | list[int] | None:
+    """The unit of a row as a review names it, or the name of a label; None for a whole example.
+
+    Raises:
+        ColumnError: The value is no unit of any task.
+    """
     text = _text(value).strip()
     if not text:
         return None

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from service.cli.console import add_row, class_name, number, percent, table
 from service.cli.runs.unit_places import unit_text
-from service.exports.unit_texts import review_classes
+from service.exports.class_texts import review_classes
 from service.schema.replies.queues import QueuePage, QueueRow
 from service.schema.replies.runs import Run
 
@@ -61,7 +61,9 @@ def _csv_text(rows: Sequence[QueueRow], run: Run) -> str:
     from service.formats.spreadsheets import guard_cell
 
     columns = COLUMNS if run["task"] == "classification" else (*COLUMNS[:2], *UNIT_COLUMNS, *COLUMNS[2:])
-    given = [rename_reserved(row["attributes"], (*columns, *REVIEW_COLUMNS, *READ_BY_REVIEW)) for row in rows]
+    # `review` reads the column of units of structured runs only.
+    reserved = {*columns, *REVIEW_COLUMNS, *READ_BY_REVIEW} - {*UNIT_COLUMNS} | {*columns}
+    given = [rename_reserved(row["attributes"], reserved) for row in rows]
     names = [*columns, *REVIEW_COLUMNS, *sorted({name for attributes in given for name in attributes})]
     text = io.StringIO(newline="")
     writer = csv.writer(text)

@@ -10,10 +10,9 @@ from service.cli.console import fail
 from service.cli.errors import BAD_DATA, USAGE_ERROR
 from service.cli.files import READ_ERRORS, extension_of, open_input
 from service.errors import InvalidRequestError, UnknownExampleError, UnknownQueueError
-from service.exports.class_texts import ClassTexts
-from service.exports.review_rows import COLUMNS, NEEDED, UNIT_COLUMN, ReviewFields, Row, read_reviews
+from service.exports.class_texts import ClassTexts, review_classes
+from service.exports.review_rows import COLUMNS, NEEDED, ReviewFields, Row, read_reviews, read_unit
 from service.exports.row_files import csv_rows, json_rows, parquet_rows
-from service.exports.unit_texts import UnitTexts, review_classes
 from service.formats.columns import ColumnError
 from service.formats.name_lists import split_quoted_names
 from service.runs.units import UnitKey
@@ -33,19 +32,15 @@ Review = tuple[int | None, ReviewFields]
 
 
 def with_unit(reviews: Iterable[ReviewFields], text: str | None, run: Run) -> Iterator[ReviewFields]:
-    """Reviews of the unit in the value of `--unit`; ends the command if it is none of the run."""
-    if text is None:
-        yield from reviews
-        return
-    units = UnitTexts(run["task"], run["class_names"])
-    if not units.are_read:
+    """Reviews of the unit in the value of `--unit`; ends the command if it cannot be one of the run."""
+    if text is not None and run["task"] == "classification":
         fail(f"--unit {text}: the examples of run {run['run']} have one class, and no units")
     try:
-        unit = units.find(text)
-    except ValueError as err:
-        fail(f"--unit: {err}")
+        unit = read_unit(text, None)
+    except ColumnError as err:
+        fail(f"--unit: {err.msg}")
     for review in reviews:
-        yield {**review, "unit": unit}
+        yield review if unit is None else {**review, "unit": unit}
 
 
 def reviews_of(ids: Sequence[str] | None, verdict: Verdict | None) -> list[ReviewFields]:
@@ -81,11 +76,24 @@ def read_file(path: Path, run: Run) -> list[Review]:
     try:
         with open_input(path) as file:
             rows = file_rows(file.read(), extension)
-        return list(read_reviews(rows, run["class_names"], run["task"]))
+        return list(_with_label_numbers(read_reviews(rows, run["class_names"], run["task"]), run))
     except ColumnError as err:
         fail(f"{path}{err.place and ', '}{err.place}: {err.msg}", BAD_DATA)
     except READ_ERRORS as err:
         fail(f"{path}: {err}", BAD_DATA if path.is_file() else USAGE_ERROR)
+
+
+def _with_label_numbers(reviews: Iterable[tuple[int, ReviewFields]], run: Run) -> Iterator[Review]:
+    """The reviews with the number of a label in place of its name, as queues have it."""
+    labels = ClassTexts(run["class_names"] if run["task"] == "multi_label" else None)
+    for row, review in reviews:
+        unit = review.get("unit")
+        if isinstance(unit, str):
+            try:
+                review["unit"] = labels.find(unit)
+            except ValueError as err:
+                raise ColumnError(str(err), row, "unit") from err
+        yield row, review
 
 
 def check_queue(run: RunClient, queue: str, reviews: Sequence[Review], file: Path) -> None:
@@ -113,7 +121,7 @@ def file_rows(content: bytes, extension: str) -> Iterator[Row]:
         case ".csv" | ".tsv":
             return csv_rows(content, NEEDED)
         case ".parquet":
-            return parquet_rows(content, (*COLUMNS, UNIT_COLUMN))
+            return parquet_rows(content, COLUMNS)
         case _:
             return json_rows(content)
 
