@@ -16,7 +16,7 @@ from service.schema.faults import fault
 from service.schema.request import Column
 
 
-def join_examples(parts: Mapping[str, Any], number: int) -> dict[str, Any]:
+def join_examples(parts: Mapping[str, Any], number: int) -> Mapping[str, Any]:
     """Join the elements of all examples, and add the offsets of the examples.
 
     Args:
