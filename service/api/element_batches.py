@@ -130,7 +130,9 @@ def _stored_options(config: LossConfig, options: RequestOptions, batches: Sequen
 
     outputs = (*options.outputs, "num_valid", *filter(known, STORED_SCORES))
     predictions = () if _have_counts([batch.source for batch in batches]) else ("prediction",)
-    elements = (*options.elements, "log_odds", "loss", *predictions, *filter(known, ("normalized_margin",)))
+    # In sigmoid mode the probability of the prediction follows from the log-odds.
+    margins = filter(known, () if config.mode == "sigmoid" else ("normalized_margin",))
+    elements = (*options.elements, "log_odds", "loss", *predictions, *margins)
     return options.model_copy(
         update={"outputs": tuple(dict.fromkeys(outputs)), "elements": tuple(dict.fromkeys(elements))}
     )

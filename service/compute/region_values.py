@@ -88,18 +88,18 @@ def region_columns(region: Array, wrong: WrongElements, axes: list[Array]) -> Re
     Args:
         region: (P,), see `connected`.
         wrong: The elements.
-        axes: Their indices, see `coordinates`.
+        axes: Their indices, see `coordinates`; boxes have their dtype.
     """
     count = int(region.max()) + 1
     first = np.empty(count, np.int64)
     # Of elements of the same region the last one assigned stays, which is the first in order.
     first[region[::-1]] = np.arange(len(region) - 1, -1, -1)
     order = np.argsort(first, kind="stable")
-    rank = np.empty(count, np.int64)
-    rank[order] = np.arange(count)
+    rank = np.empty(count, np.int32)
+    rank[order] = np.arange(count, dtype=np.int32)
     region, example = rank[region], wrong.example[first[order]]
     num_elements = np.bincount(region)
-    start, stop = np.empty((count, len(axes)), np.int64), np.zeros((count, len(axes)), np.int64)
+    start, stop = np.empty((count, len(axes)), axes[0].dtype), np.zeros((count, len(axes)), axes[0].dtype)
     for axis, index in enumerate(axes):
         start[:, axis] = index[first[order]]
         np.minimum.at(start[:, axis], region, index)

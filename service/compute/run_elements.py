@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from service.compute.elements import Elements
-from service.compute.region_values import RegionColumns, WrongElements, connected, coordinates, region_columns
+from service.compute.region_values import WrongElements, connected, coordinates, region_columns
 from service.loss.arrays import Array
 from service.schema.structure import Lists
 
 IGNORED = -1
+# Elements whose units are found at once.
+ELEMENTS_AT_ONCE = 2**18
 
 
 def element_columns(
@@ -29,8 +32,9 @@ def element_columns(
     bounds = element_bounds(elements)
     targets = class_numbers(elements, ignore_index).reshape(-1)
     # Elements that stand for several have a prediction each, and none together.
-    none = np.full(len(targets), IGNORED)
-    predictions = outputs["prediction"].reshape(-1) if elements.counts is None else none
+    has_predictions = elements.counts is None
+    predictions = np.full(len(targets), IGNORED) if not has_predictions else outputs["prediction"].reshape(-1)
+    predictions = predictions.astype(np.int32)
     log_odds = np.where(targets == IGNORED, 0, outputs["log_odds"].reshape(-1))
     # A score beyond the range of float32 becomes infinite.
     with np.errstate(over="ignore"):
@@ -55,10 +59,12 @@ def element_bounds(elements: Elements) -> Array:
 
 
 def class_numbers(elements: Elements, ignore_index: int | None) -> Array:
-    """The targets as int64 classes, of sigmoid mode 0 or 1, and `IGNORED`; of the shape of the elements' targets."""
+    """The targets as int32 classes, of sigmoid mode 0 or 1, and `IGNORED`; of the shape of the elements' targets."""
     targets = elements.targets
-    classes = (targets > 0.5).astype(np.int64) if elements.sigmoid else targets.astype(np.int64)
-    return classes if ignore_index is None else np.where(targets == ignore_index, IGNORED, classes)
+    classes: Array = (targets > 0.5).astype(np.int32) if elements.sigmoid else targets.astype(np.int32)
+    if ignore_index is not None:
+        classes[targets == ignore_index] = IGNORED
+    return classes
 
 
 def _shapes(elements: Elements) -> dict[str, Lists]:
@@ -74,31 +80,88 @@ def _units(
 ) -> dict[str, Lists]:
     """The units: connected elements whose prediction differs from their target."""
     # Excluded examples have no prediction.
-    places = ((targets != IGNORED) & (predictions != targets) & (predictions >= 0)).nonzero()[0]
+    is_wrong = (targets != IGNORED) & (predictions != targets) & (predictions >= 0)
+    parts = []
+    for start, stop in _ranges(elements, bounds):
+        places = is_wrong[start:stop].nonzero()[0] + start
+        if len(places):
+            parts.append(_units_of(elements, outputs, targets, predictions, bounds, places))
+    if not parts:
+        return _no_units(elements.num_examples)
+    return _unit_lists(elements.num_examples, _Units(*map(np.concatenate, zip(*parts, strict=True))))
+
+
+def _ranges(elements: Elements, bounds: Array) -> Iterator[tuple[int, int]]:
+    """Split the elements into ranges of at most ELEMENTS_AT_ONCE that cut no unit, or of one larger example."""
+    total = int(bounds[-1])
+    if elements.layout == "rows":
+        yield from ((start, min(start + ELEMENTS_AT_ONCE, total)) for start in range(0, total, ELEMENTS_AT_ONCE))
+        return
+    example = 0
+    while example < len(bounds) - 1:
+        last = max(example + 1, int(np.searchsorted(bounds, bounds[example] + ELEMENTS_AT_ONCE, "right")) - 1)
+        yield int(bounds[example]), int(bounds[last])
+        example = last
+
+
+class _Units(NamedTuple):
+    """Units of several examples, and the positions of all of their elements, unit by unit; with K axes.
+
+    Args:
+        example: (U,) example of each unit.
+        sizes: (U,) number of its elements.
+        start: (U, K) first index along each axis.
+        stop: (U, K) last index along each axis, plus 1.
+    """
+
+    example: Array
+    sizes: Array
+    given: Array
+    suggested: Array
+    suggested_p: Array
+    start: Array
+    stop: Array
+    positions: Array
+
+
+def _units_of(
+    elements: Elements,
+    outputs: Mapping[str, Array],
+    targets: Array,
+    predictions: Array,
+    bounds: Array,
+    places: Array,
+) -> _Units:
+    """The units of some examples, all of whose wrong elements have these places."""
     example = np.searchsorted(bounds, places, "right") - 1
+    position = (places - bounds[example]).astype(np.int32)
     with np.errstate(over="ignore"):
         p_t = 1 / (1 + np.exp(-outputs["log_odds"].reshape(-1)[places].astype(np.float64)))
-    wrong = WrongElements(
-        example,
-        places - bounds[example],
-        targets[places],
-        predictions[places],
-        outputs["loss"].reshape(-1)[places].astype(np.float64),
-        p_t,
-    )
-    axes = coordinates(elements, wrong.position)
-    if not len(places):
-        return _no_units(elements.num_examples)
+    p = _p_of_prediction(elements, outputs, places, p_t)
+    if elements.layout == "rows":
+        # Each label is a unit of its own.
+        one, index = np.ones(len(places), np.int32), position[:, np.newaxis]
+        classes = targets[places], predictions[places]
+        return _Units(example.astype(np.int32), one, *classes, p.astype(np.float32), index, index + 1, position)
+    loss = outputs["loss"].reshape(-1)[places].astype(np.float64)
+    wrong = WrongElements(example, position, targets[places], predictions[places], loss, p_t)
     region = connected(elements, wrong)
+    axes = [axis.astype(np.int32) for axis in coordinates(elements, position)]
     columns = region_columns(region, wrong, axes)
     # The number of a region in the order of the first elements, by which the columns are sorted.
-    first = np.full(int(region.max()) + 1, len(region))
-    np.minimum.at(first, region, np.arange(len(region)))
-    rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")[region]
-    of_region = np.argsort(rank, kind="stable")
-    p = _p_of_prediction(elements, outputs, places, p_t)
-    suggested_p = np.bincount(rank, weights=p) / columns.num_elements
-    return _unit_lists(elements.num_examples, wrong, columns, wrong.position[of_region], suggested_p)
+    first = np.full(len(columns.example), len(region), np.int32)
+    np.minimum.at(first, region, np.arange(len(region), dtype=np.int32))
+    rank = np.argsort(np.argsort(first, kind="stable"), kind="stable").astype(np.int32)[region]
+    return _Units(
+        columns.example.astype(np.int32),
+        columns.num_elements.astype(np.int32),
+        columns.given.astype(np.int32),
+        columns.suggested.astype(np.int32),
+        (np.bincount(rank, weights=p) / columns.num_elements).astype(np.float32),
+        columns.start,
+        columns.stop,
+        position[np.argsort(rank, kind="stable")],
+    )
 
 
 def _p_of_prediction(elements: Elements, outputs: Mapping[str, Array], places: Array, p_t: Array) -> Array:
@@ -112,24 +175,23 @@ def _p_of_prediction(elements: Elements, outputs: Mapping[str, Array], places: A
     return np.clip(p_t + 1 - 2 * margin, 0, 1)
 
 
-def _unit_lists(
-    num_examples: int, wrong: WrongElements, columns: RegionColumns, positions: Array, suggested_p: Array
-) -> dict[str, Lists]:
-    units = np.concatenate(([0], np.cumsum(np.bincount(columns.example, minlength=num_examples))))
-    elements = np.concatenate(([0], np.cumsum(np.bincount(wrong.example, minlength=num_examples))))
-    num_axes = columns.start.shape[1]
+def _unit_lists(num_examples: int, found: _Units) -> dict[str, Lists]:
+    counts = np.bincount(found.example, minlength=num_examples)
+    units = np.concatenate(([0], np.cumsum(counts)))
+    ends = np.cumsum(found.sizes)
+    elements = np.concatenate(([0], ends))[units]
+    num_axes = found.start.shape[1]
     # Of each example 0, and the end of each of its units.
-    ends = np.zeros(len(columns.example) + num_examples, np.int64)
-    place = np.arange(len(columns.example)) + columns.example + 1
-    ends[place] = np.cumsum(columns.num_elements) - elements[columns.example]
+    offsets = np.zeros(len(found.example) + num_examples, np.int32)
+    offsets[np.arange(len(found.example)) + found.example + 1] = ends - elements[found.example]
     return {
-        "unit_offsets": Lists(ends, units + np.arange(num_examples + 1)),
-        "unit_elements": Lists(positions, elements),
-        "unit_given": Lists(columns.given, units),
-        "unit_suggested": Lists(columns.suggested, units),
-        "unit_suggested_p": Lists(suggested_p.astype(np.float32), units),
-        "unit_start": Lists(columns.start.reshape(-1), units * num_axes),
-        "unit_stop": Lists(columns.stop.reshape(-1), units * num_axes),
+        "unit_offsets": Lists(offsets, units + np.arange(num_examples + 1)),
+        "unit_elements": Lists(found.positions, elements),
+        "unit_given": Lists(found.given, units),
+        "unit_suggested": Lists(found.suggested, units),
+        "unit_suggested_p": Lists(found.suggested_p, units),
+        "unit_start": Lists(found.start.reshape(-1), units * num_axes),
+        "unit_stop": Lists(found.stop.reshape(-1), units * num_axes),
     }
 
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from service.api.http.tensor_docs import SAFETENSORS
 from service.exports.formats import FORMATS
 from service.mining.requests import MAX_BUDGET
 from service.mining.reviews import MAX_REVIEWS
-from tests.bounds.stored_runs import RUNS
+from tests.bounds.stored_runs import RUNS, TASKS, structured_batches
 from tests.bounds.structured_bodies import structured_bodies, structured_infer_bodies
 from tests.bounds.tensor_bodies import infer_bodies, loss_bodies
 from tests.bounds.worst_request import JSON, NEW, Make, WorstRequest, json_request
@@ -25,6 +26,12 @@ def _put_batch(size: int) -> Iterator[WorstRequest]:
     run = json_request("PUT", "run", f"/runs/{NEW}", {})
     for request in loss_bodies("PUT", f"/runs/{NEW}/epochs/0/batches/b", size, stored=True):
         yield replace(request, before=(run,))
+    for name, description in TASKS.items():
+        run = json_request("PUT", "run", f"/runs/{NEW}", description)
+        for kind, body in structured_batches(name, size):
+            headers = {"Content-Type": SAFETENSORS}
+            path = f"/runs/{NEW}/epochs/0/batches/b"
+            yield WorstRequest("PUT", f"{name}: {kind}", path, body, headers, before=(run,))
 
 
 def _put_config(size: int) -> Iterator[WorstRequest]:

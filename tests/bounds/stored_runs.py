@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
 import numpy as np
+import orjson
 
 from service.api.http.tensor_docs import SAFETENSORS
 from service.formats.safetensors import write_safetensors
@@ -23,8 +24,14 @@ PATHS: Mapping[str, str] = {
     "version": "1",
     "config_id": "unknown",
 }
-RUNS = ("rows", "classes", "attributes", "texts", "batches")
 BATCHES, EPOCHS = 100, 20
+# Descriptions of runs of structured examples.
+TASKS: Mapping[str, Any] = {
+    "masks": {"task": "masks"},
+    "labels": {"task": "multi_label", "config": {"mode": "sigmoid"}},
+    "wide-labels": {"task": "multi_label", "config": {"mode": "sigmoid"}},
+}
+RUNS = ("rows", "classes", "attributes", "texts", "batches", *TASKS)
 
 
 def store_runs(client: httpx.Client, size: int) -> None:
@@ -48,8 +55,8 @@ def store_runs(client: httpx.Client, size: int) -> None:
         {"logits": rng.standard_normal((20, classes)).astype(np.float32), "targets": rng.integers(0, classes, 20)},
         {"request": '{"ids": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19]}'},
     )
-    kind = {"Content-Type": SAFETENSORS}
-    client.put("/runs/classes/epochs/0/batches/b", content=wide, headers=kind).raise_for_status()
+    headers = {"Content-Type": SAFETENSORS}
+    client.put("/runs/classes/epochs/0/batches/b", content=wide, headers=headers).raise_for_status()
 
     small = {"logits": [[0.5, 0.1], [0.2, 0.3]], "targets": [0, 1], "ids": [0, 1]}
     for name, attributes in (
@@ -61,6 +68,13 @@ def store_runs(client: httpx.Client, size: int) -> None:
         if not reply.is_success:  # a bound of the service
             put(client, name, 0, small)
 
+    for name, description in TASKS.items():
+        client.put(f"/runs/{name}", json=description).raise_for_status()
+        for kind, body in structured_batches(name, size):
+            client.put(
+                f"/runs/{name}/epochs/0/batches/{kind.split()[0]}", content=body, headers=headers
+            ).raise_for_status()
+
     client.put("/runs/batches", json={}).raise_for_status()
     for number in range(BATCHES):
         put(client, "batches", number % EPOCHS, small | {"ids": [2 * number, 2 * number + 1]}, f"b{number}")
@@ -68,3 +82,24 @@ def store_runs(client: httpx.Client, size: int) -> None:
 
 def put(client: httpx.Client, run: str, epoch: int, batch: Mapping[str, Any], name: str = "b") -> None:
     client.put(f"/runs/{run}/epochs/{epoch}/batches/{name}", json=batch).raise_for_status()
+
+
+def structured_batches(run: str, size: int) -> Iterator[tuple[str, bytes]]:
+    """Batches of about `size` bytes for a run of TASKS, by name: thin elements, of which many are wrong."""
+    options: dict[str, Any] = {"layout": "dense", "num_classes": 2} if run == "masks" else {}
+    for name, shape in _shapes(run, size).items():
+        rng = np.random.default_rng(0)
+        targets = (np.indices(shape)[1:].sum(axis=0) % 2).astype(np.uint8)
+        tensors: dict[str, Any] = {"targets": targets, "log_odds": rng.standard_normal(shape).astype(np.float32)}
+        if run == "masks":
+            # Every second pixel is a region of its own.
+            tensors["prediction"] = np.zeros(shape, np.uint8)
+        ids = [f"{name} {number}" for number in range(shape[0])]
+        yield name, write_safetensors(tensors, {"request": orjson.dumps(options | {"ids": ids}).decode()})
+
+
+def _shapes(run: str, size: int) -> dict[str, tuple[int, ...]]:
+    if run != "masks":
+        return {"rows": (max(1, size // 30), 2) if run == "labels" else (2, max(1, size // 10))}
+    side = max(2, int((size / 6) ** 0.5))
+    return {"one mask": (1, side, side), "small masks": (max(1, size // 60), 3, 3)}
