@@ -14,7 +14,7 @@ BINS_PER_DECADE, DECADES = 4, 8
 TOP_PERCENTS = (1, 5, 10)
 
 
-def concentration(view: View, weighting: Weighting, epoch: int) -> Concentration:
+def concentration(view: View, weighting: Weighting, epoch: int, column: str = "loss") -> Concentration:
     """Gini coefficient, Lorenz curve, and the share of the loss in the hardest 1, 5 and 10 % of the examples.
 
     - gini: sum_i (2i - n - 1) x_(i) / (n sum x) with losses x ascending; 0 if all are equal;
@@ -22,8 +22,14 @@ def concentration(view: View, weighting: Weighting, epoch: int) -> Concentration
     - top_1_percent, ...: share of the loss in the ceil(n / 100) hardest examples, ...
 
     All members are None if the sum of losses is 0 or infinite.
+
+    Args:
+        view: The run.
+        weighting: Weighting of the losses.
+        epoch: The epoch.
+        column: Column of `View.scored` with the losses.
     """
-    ranked = f"""SELECT loss, row_number() OVER (ORDER BY loss) AS i, count(*) OVER () AS n
+    ranked = f"""SELECT {column} AS loss, row_number() OVER (ORDER BY {column}) AS i, count(*) OVER () AS n
         FROM {view.scored(weighting, epoch)}"""
     top = ", ".join(f"sum(loss) FILTER (i > n - ceil(n * {p} / 100)) AS top_{p}" for p in TOP_PERCENTS)
     steps = view.rows(
@@ -45,6 +51,15 @@ def concentration(view: View, weighting: Weighting, epoch: int) -> Concentration
         "top_5_percent": top_5,
         "top_10_percent": top_10,
     }
+
+
+def concentration_at_gamma_0(view: View, weighting: Weighting, epoch: int) -> Concentration:
+    """Concentration of the weighted cross-entropy."""
+    run = view.snapshot.description
+    if view.is_structured and weighting.alpha is None and run.within == "mean":
+        # It is a column of any loss, and another loss of all elements takes seconds.
+        return concentration(view, weighting, epoch, "cross_entropy")
+    return concentration(view, Weighting(weighting.alpha, 0.0), epoch)
 
 
 def histogram(view: View, weighting: Weighting, epoch: int) -> Histogram:

@@ -50,19 +50,21 @@ def dynamics(view: View, weighting: Weighting, first: int | None = None) -> str:
     with_previous = f"""SELECT *, {view.correct} AS correct, CAST(p_t * {UNIT} AS HUGEINT) AS p,
             lag({view.correct}) OVER (PARTITION BY id ORDER BY epoch, batch, row) AS was_correct FROM {rows}"""
     sums = f"""SELECT id, arg_max(target, {LATEST}) AS target, count(*) AS epochs,
-            sum(p) AS p_sum, sum(p * p) AS p_squares, count(*) FILTER (correct) AS correctness,
+            sum(p) AS p_sum, sum(p * p) AS p_squares, count(correct) = count(*) AS is_known,
+            count(*) FILTER (correct) AS number_correct,
             {_mean_margin(view)} AS area_under_margin,
             {_total("least(loss, 1e15)")} / {UNIT} / count(*) AS mean_loss,
-            count(*) FILTER (was_correct AND NOT correct) AS forgetting_events,
+            count(*) FILTER (was_correct AND NOT correct) AS number_forgotten,
             min(epoch) FILTER (correct) AS first_learned
         FROM ({with_previous}) GROUP BY id"""
     return f"""(SELECT id, target, epochs,
             (p_sum / {UNIT} / epochs)::DOUBLE AS confidence,
             sqrt(greatest(epochs * p_squares - p_sum * p_sum, 0)::DOUBLE) / epochs / {UNIT} AS variability,
-            correctness,
+            CASE WHEN is_known THEN number_correct END AS correctness,
             confidence * (1 - confidence) AS threshold_closeness,
             area_under_margin, mean_loss::DOUBLE AS mean_loss,
-            forgetting_events, first_learned IS NULL AS never_learned, first_learned,
+            CASE WHEN is_known THEN number_forgotten END AS forgetting_events,
+            CASE WHEN is_known THEN first_learned IS NULL END AS never_learned, first_learned,
             CASE WHEN variability >= {AMBIGUOUS_VARIABILITY} THEN 'ambiguous'
                  WHEN confidence >= {EASY_CONFIDENCE} THEN 'easy'
                  WHEN confidence <= {HARD_CONFIDENCE} THEN 'hard_to_learn'

@@ -28,18 +28,18 @@ def element_diagnostics(view: View, weighting: Weighting, epoch: int) -> Element
     if counts.num_valid and has_probabilities(view, epoch):
         key = ("diagnostics", epoch, "label_issues")
         issues = view.cached(key, lambda: run_issues(view, epoch))
-    table = _Table(counts, of_labels=of_labels)
+    table, has_predictions = _Table(counts, of_labels=of_labels), not view.has_counts(epoch)
     num_wrong, num_units, loss = int(table.num_wrong.sum()), int(table.num_units.sum()), float(counts.loss.sum())
     return {
         "num_elements": counts.num_elements,
         "num_valid": counts.num_valid,
         "num_ignored": counts.num_elements - counts.num_valid,
         "num_wrong": num_wrong,
-        "error_rate": num_wrong / counts.num_valid if counts.num_valid and not view.has_counts(epoch) else None,
+        "error_rate": num_wrong / counts.num_valid if counts.num_valid and has_predictions else None,
         "num_units": num_units,
         "num_examples_wrong": counts.num_examples_wrong,
         "loss_sum": loss,
-        "classes": _classes(table, view.snapshot.description.class_names, issues),
+        "classes": _classes(table, view.snapshot.description.class_names, issues, has_predictions=has_predictions),
         "confusions": _confusions(counts, of_labels=of_labels),
         "label_issues": None if issues is None else issues["summary"],
     }
@@ -71,7 +71,9 @@ def _by_label(values: Any, of_labels: bool) -> Any:
     return values.reshape(-1, 2).sum(axis=1) if of_labels else values
 
 
-def _classes(table: _Table, names: Sequence[str] | None, issues: RunIssues | None) -> list[ElementClass]:
+def _classes(
+    table: _Table, names: Sequence[str] | None, issues: RunIssues | None, *, has_predictions: bool
+) -> list[ElementClass]:
     numbers = np.arange(len(table.count))
     if len(numbers) > TABLE_CLASSES:
         numbers = np.sort(np.argsort(-table.loss, kind="stable")[:TABLE_CLASSES])
@@ -84,7 +86,7 @@ def _classes(table: _Table, names: Sequence[str] | None, issues: RunIssues | Non
             row["num_positive"] = int(table.num_positive[label])
         row |= {
             "num_wrong": wrong,
-            "error_rate": wrong / count if count else None,
+            "error_rate": wrong / count if count and has_predictions else None,
             "num_units": int(table.num_units[label]),
             "loss_sum": loss,
             "loss_share": loss / total if total and math.isfinite(total) else None,

@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 from service.diagnostics.calibration import calibration
 from service.diagnostics.classes import TABLE_CLASSES, class_table, confusion, suggested_alpha
-from service.diagnostics.concentration import concentration, histogram
+from service.diagnostics.concentration import concentration, concentration_at_gamma_0, histogram
 from service.diagnostics.element_summary import element_diagnostics
 from service.diagnostics.label_errors import ConfidentLearning, confident_learning
 from service.diagnostics.rows import chunks_of
@@ -203,7 +203,7 @@ _MEMBERS = {
     "histogram": _Member(lambda rows: histogram(rows.view, rows.weighting, rows.epoch), uses_loss=True),
     "concentration": _Member(lambda rows: concentration(rows.view, rows.weighting, rows.epoch), uses_loss=True),
     "concentration_at_gamma_0": _Member(
-        lambda rows: concentration(rows.view, Weighting(rows.weighting.alpha, 0.0), rows.epoch), uses_loss=True
+        lambda rows: concentration_at_gamma_0(rows.view, rows.weighting, rows.epoch), uses_loss=True
     ),
     "calibration": _Member(lambda rows: calibration(chunks_of(rows.view, rows.epoch)) if rows.has_logits else None),
     "label_errors": _Member(_label_errors),

@@ -101,8 +101,8 @@ export interface ComparedExample {
   target_after: number | null;
   prediction_before: number | null;
   prediction_after: number | null;
-  num_wrong_before?: number;
-  num_wrong_after?: number;
+  num_wrong_before?: number | null;
+  num_wrong_after?: number | null;
   loss_before: number | null;
   loss_after: number | null;
   rank_before: number;
@@ -178,7 +178,7 @@ export interface DataMapCell {
   confidence: number;
   variability: number;
   count: number;
-  correctness: number;
+  correctness: number | null;
 }
 
 export interface Diagnostics {
@@ -331,12 +331,12 @@ export interface ExampleDynamics {
   epochs: number;
   confidence: number;
   variability: number;
-  correctness: number;
+  correctness: number | null;
   threshold_closeness: number;
   area_under_margin: number | null;
   mean_loss: number;
-  forgetting_events: number;
-  never_learned: boolean;
+  forgetting_events: number | null;
+  never_learned: boolean | null;
   first_learned: number | null;
   region: "easy" | "ambiguous" | "hard_to_learn" | "between";
 }

@@ -94,3 +94,30 @@ def test_runs_of_different_tasks_are_not_compared(client: httpx.Client) -> None:
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
     assert "run of-masks has the task masks, run of-tokens tokens" in reply.json()["detail"]
     assert client.get("/runs/of-tokens/compare/of-tokens").json()["num_wrong_before"] == 0
+
+
+def test_masks_sent_as_histograms_have_no_predictions(client: httpx.Client) -> None:
+    create(client, "histograms", "masks", {})
+    body = {
+        "layout": "ragged",
+        "log_odds": [[1.0, -2.0], [0.5]],
+        "element_count": [[3, 2], [4]],
+        "targets": [[0, 1], [1]],
+        "num_classes": 2,
+        "ids": ["a", "b"],
+    }
+    for epoch in range(2):
+        reply = client.put(f"/runs/histograms/epochs/{epoch}/batches/b", json=body)
+        assert reply.status_code == 201, reply.text
+    reply = get(client, "/runs/histograms/dynamics", bins=2)
+    assert_is(Dynamics, reply)
+    for name in ("correctness", "forgetting_events", "never_learned"):
+        assert [row[name] for row in reply["rows"]] == [None, None]
+    assert reply["summary"]["never_learned"] == 0
+    assert {cell["correctness"] for cell in reply["map"]} == {None}
+    elements = get(client, "/runs/histograms/diagnostics")["elements"]
+    assert (elements["num_valid"], elements["error_rate"], elements["label_issues"]) == (9, None, None)
+    assert [(row["count"], row["error_rate"]) for row in elements["classes"]] == [(3, None), (6, None)]
+    changes = get(client, "/runs/histograms/compare/histograms", epoch=0)
+    assert_is(Comparison, changes)
+    assert (changes["num_relabelled"], changes["num_predicted_otherwise"]) == (0, 0)

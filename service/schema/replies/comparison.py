@@ -11,7 +11,13 @@ from service.schema.replies.fields import ClassIndex, ClassMember, Count, LossVa
 
 # An example of a structured run has no class of its own.
 ExampleClass = Annotated[ClassIndex | None, Field(description="null in structured runs")]
-WrongElements = Annotated[Count, Field(description="Elements whose prediction is not their target, in structured runs")]
+WrongElements = Annotated[
+    Count | None,
+    Field(
+        description="Elements whose prediction is not their target, in structured runs; null if it was sent as a histogram"
+    ),
+]
+AllWrongElements = Annotated[Count, Field(description="Wrong elements of all common examples, in structured runs")]
 Rank = Annotated[int, Field(ge=1, description="Rank among the common examples; 1 is the largest loss")]
 
 
@@ -64,8 +70,8 @@ class Comparison(TypedDict):
     num_resolved: Count
     num_relabelled: Annotated[Count, Field(description="Examples whose targets changed")]
     num_predicted_otherwise: Annotated[Count, Field(description="Examples whose predictions changed")]
-    num_wrong_before: NotRequired[WrongElements]
-    num_wrong_after: NotRequired[WrongElements]
+    num_wrong_before: NotRequired[AllWrongElements]
+    num_wrong_after: NotRequired[AllWrongElements]
     overlap: Annotated[
         Share | None,
         Field(description="Share of the hardest examples of one run that are also among those of the other"),

@@ -12,6 +12,7 @@ from service.schema.replies.fields import ClassIndex, Count, Share
 Region = Annotated[
     Literal["easy", "ambiguous", "hard_to_learn", "between"], Field(description="Region of the data map")
 ]
+UNKNOWN = "null if a mask was sent as a histogram, without predictions"
 Variability = Annotated[float, Field(ge=0, le=0.5)]
 
 
@@ -25,14 +26,18 @@ class ExampleDynamics(TypedDict):
     epochs: Annotated[Count, Field(description="Rows of the example")]
     confidence: Annotated[Share, Field(description="Mean p_t, in structured runs of the worst element")]
     variability: Annotated[Variability, Field(description="Population standard deviation of p_t")]
-    correctness: Annotated[Count, Field(description="Rows whose prediction is their target, in all elements")]
+    correctness: Annotated[
+        Count | None, Field(description=f"Rows whose prediction is their target, in all elements; {UNKNOWN}")
+    ]
     threshold_closeness: Annotated[float, Field(description="confidence * (1 - confidence)")]
     area_under_margin: Annotated[
         float | None, Field(description="Mean logit margin; null if a batch was sent as statistics without it")
     ]
     mean_loss: Annotated[float, Field(description="Mean focal loss")]
-    forgetting_events: Annotated[Count, Field(description="Changes from a right to a wrong prediction")]
-    never_learned: bool
+    forgetting_events: Annotated[
+        Count | None, Field(description=f"Changes from a right to a wrong prediction; {UNKNOWN}")
+    ]
+    never_learned: Annotated[bool | None, Field(description=UNKNOWN)]
     first_learned: Annotated[int | None, Field(description="First epoch with a right prediction")]
     region: Region
 
@@ -64,7 +69,9 @@ class DataMapCell(TypedDict):
     confidence: Annotated[Share, Field(description="Centre of the cell")]
     variability: Annotated[Variability, Field(description="Centre of the cell")]
     count: Annotated[int, Field(ge=1, description="Examples in the cell")]
-    correctness: Annotated[Share, Field(description="Mean share of their rows whose prediction is the target")]
+    correctness: Annotated[
+        Share | None, Field(description="Mean share of their rows whose prediction is the target; null if unknown")
+    ]
 
 
 class Dynamics(TypedDict):

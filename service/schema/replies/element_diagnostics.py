@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from service.schema.replies.fields import ClassIndex, ClassMember, Count, LossValue, Share
 
+UNKNOWN = "null if masks were sent as histograms, whose elements have no predictions"
 LabelMember = Annotated[ClassIndex, Field(description="The label; in multi_label runs only")]
 
 
@@ -20,7 +21,7 @@ class ElementClass(ClassMember):
     count: Annotated[Count, Field(description="Elements that are not ignored")]
     num_positive: NotRequired[Annotated[Count, Field(description="Elements with the target 1, in multi_label runs")]]
     num_wrong: Annotated[Count, Field(description="Elements whose prediction is not their target")]
-    error_rate: Annotated[Share | None, Field(description="num_wrong as a share of count")]
+    error_rate: Annotated[Share | None, Field(description=f"num_wrong as a share of count; {UNKNOWN}")]
     num_units: Annotated[Count, Field(description="Units: wrong labels, spans or regions")]
     loss_sum: LossValue
     loss_share: Annotated[float | None, Field(description="Share of the loss of all elements; null if that is 0")]
@@ -122,7 +123,7 @@ class ElementDiagnostics(TypedDict):
     num_valid: Annotated[Count, Field(description="Elements that are not ignored")]
     num_ignored: Count
     num_wrong: Annotated[Count, Field(description="Elements whose prediction is not their target")]
-    error_rate: Annotated[Share | None, Field(description="num_wrong as a share of num_valid")]
+    error_rate: Annotated[Share | None, Field(description=f"num_wrong as a share of num_valid; {UNKNOWN}")]
     num_units: Annotated[Count, Field(description="Units: wrong labels, spans or regions")]
     num_examples_wrong: Annotated[Count, Field(description="Examples with a wrong element")]
     loss_sum: LossValue

@@ -9,7 +9,7 @@
  * @property {string} id Empty for a square.
  * @property {number} confidence
  * @property {number} variability
- * @property {number} correctness From 0 to 1.
+ * @property {number | null} correctness From 0 to 1; null if the predictions are unknown.
  * @property {number} count Number of examples.
  */
 
@@ -49,7 +49,7 @@ export function mapPoints({ map, rows }) {
     id,
     confidence,
     variability,
-    correctness: correctness / epochs,
+    correctness: correctness === null ? null : correctness / epochs,
     count: 1,
   }));
 }
@@ -63,12 +63,14 @@ export function mapPoints({ map, rows }) {
 export function countInside(points, box) {
   let count = 0;
   let correct = 0;
+  let known = true;
   for (const point of points) {
     if (!isInside(point.confidence, box.confidence) || !isInside(point.variability, box.variability)) continue;
     count += point.count;
-    correct += point.count * point.correctness;
+    if (point.correctness === null) known = false;
+    else correct += point.count * point.correctness;
   }
-  return { count, correctness: count ? correct / count : null };
+  return { count, correctness: count && known ? correct / count : null };
 }
 
 /**
