@@ -13,9 +13,7 @@ from service.schema.replies.fields import ClassIndex, ClassMember, Count, LossVa
 ExampleClass = Annotated[ClassIndex | None, Field(description="null in structured runs")]
 WrongElements = Annotated[
     Count | None,
-    Field(
-        description="Elements whose prediction is not their target, in structured runs; null if it was sent as a histogram"
-    ),
+    Field(description="Elements whose prediction is not their target, in structured runs; null if sent as a histogram"),
 ]
 AllWrongElements = Annotated[Count, Field(description="Wrong elements of all common examples, in structured runs")]
 Rank = Annotated[int, Field(ge=1, description="Rank among the common examples; 1 is the largest loss")]
