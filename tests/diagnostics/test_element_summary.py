@@ -220,41 +220,13 @@ def test_fields(client: httpx.Client) -> None:
     assert not {*reply} & {"classes", "loss", "warnings"}
 
 
-@pytest.mark.parametrize(
-    ("alpha", "code"),
-    [
-        (None, None),
-        ([1, 1, 1], None),
-        ([0.01, 1, 3], "inverse_frequency_alpha"),  # 1 / n
-        ([0.5, 0.9, 0.6], "inverse_frequency_alpha"),  # The smallest weight for the background.
-        ([1, 0.4, 0.5], "class_weights"),
-    ],
-)
-def test_weights_of_masks(client: httpx.Client, alpha: Any, code: str | None) -> None:
-    generator = np.random.default_rng(0)
-    targets = generator.choice(3, (30, 5, 5), p=[0.9, 0.07, 0.03])
-    logits = (3 * np.eye(3)[targets] + generator.normal(size=(30, 5, 5, 3))).transpose(0, 3, 1, 2).astype(np.float32)
-    run = f"weights-{'-'.join(map(str, alpha or []))}".replace(".", "_")
-    create(client, run, "masks", {"alpha": alpha})
+@pytest.mark.parametrize("within", ["mean", "max"])
+def test_concentration_at_gamma_0(client: httpx.Client, within: str) -> None:
+    logits, targets = noisy_labels(50, 3)
+    run = f"concentration-{within}"
+    create(client, run, "multi_label", {"mode": "sigmoid", "gamma": 2}, within=within)
     put(client, run, list(logits), list(targets))
-    found = {"inverse_frequency_alpha", "class_weights"} & {*codes(diagnostics(client, run))}
-    assert found == ({code} if code else set())
-    # What-if weights count, not those of the run.
-    assert not {"inverse_frequency_alpha", "class_weights"} & {*codes(diagnostics(client, run, alpha="none"))}
-
-
-def test_weights_of_labels(client: httpx.Client) -> None:
-    generator = np.random.default_rng(0)
-    targets = (generator.random((100, 3)) < 0.15).astype(np.int64)
-    logits = np.where(targets == 1, 2.0, -2.0) + generator.normal(size=targets.shape)
-    create(client, "weights-of-labels", "multi_label", {"mode": "sigmoid"})
-    put(client, "weights-of-labels", list(logits), list(targets))
-    for alpha, code in (
-        ("0.9", "inverse_frequency_alpha"),
-        ("0.9,0.9,0.8", "inverse_frequency_alpha"),
-        ("0.2", "class_weights"),
-    ):
-        assert code in codes(diagnostics(client, "weights-of-labels", alpha=alpha))
-    assert not {"inverse_frequency_alpha", "class_weights"} & {
-        *codes(diagnostics(client, "weights-of-labels", alpha="0.5"))
-    }
+    plain = diagnostics(client, run, fields="concentration", gamma=0)["concentration"]
+    also = diagnostics(client, run, fields="concentration_at_gamma_0")["concentration_at_gamma_0"]
+    assert also["gini"] == pytest.approx(plain["gini"], rel=1e-12)
+    np.testing.assert_allclose(also["lorenz"], plain["lorenz"])

@@ -108,7 +108,8 @@ def _show_examples(rows: list[ComparedExample], title: str, names: list[str] | N
 
 
 def _wrong_elements(row: ComparedExample) -> list[str]:
-    return [f"{row['num_wrong_before']} -> {row['num_wrong_after']}"]
+    numbers = row["num_wrong_before"], row["num_wrong_after"]
+    return [" -> ".join("-" if wrong is None else str(wrong) for wrong in numbers)]
 
 
 def _classes_of(row: ComparedExample, names: list[str] | None) -> list[str]:
