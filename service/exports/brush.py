@@ -9,6 +9,9 @@ Source: label-studio-sdk converter/brush.py; the frontend decodes with @thi.ng/r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -17,55 +20,48 @@ CHANNELS = 4
 PAINTED = 255
 VALUE_BITS = 8
 # Runs of up to 2**width values; longer ones are split.
-LENGTH_BITS = np.array([3, 4, 8, 16])
-LONGEST = 1 << 16
-
-Integers = np.ndarray[Any, np.dtype[np.int64]]
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
+LENGTH_BITS = (3, 4, 8, 16)
+LONGEST = 1 << LENGTH_BITS[-1]
 
 
-def brush_rle(mask: Mask) -> list[int]:
+def brush_rle(places: np.ndarray[Any, np.dtype[Any]], num_pixels: int) -> list[int]:
     """Encode a mask.
 
     Args:
-        mask: (H, W) bool, at least one pixel and less than 2**30.
+        places: (P,) positions of the painted pixels in the flat mask, ascending, all different; at least one.
+        num_pixels: Number of pixels of the mask, less than 2**30.
 
     Returns:
         Bytes as numbers, the member `rle` of a `brushlabels` value.
     """
-    lengths, painted = _runs(mask.ravel())
-    codes, widths = _tokens(lengths * CHANNELS, painted)
-    head = np.array([mask.size * CHANNELS, VALUE_BITS - 1, *(LENGTH_BITS - 1)])
-    head_widths = np.array([32, 5, *[4] * len(LENGTH_BITS)])
-    bits = _bits(np.concatenate([head, codes]), np.concatenate([head_widths, widths]))
+    bits = [f"{num_pixels * CHANNELS:032b}{VALUE_BITS - 1:05b}", *(f"{width - 1:04b}" for width in LENGTH_BITS)]
+    bits += (_run_bits(length, value) for length, value in _runs(places, num_pixels))
+    text = "".join(bits)
     # The original ends with at least one bit of padding, so a whole byte if none is needed.
-    padding = np.zeros(8 - len(bits) % 8, np.uint8)
-    encoded: list[int] = np.packbits(np.concatenate([bits, padding])).tolist()
-    return encoded
+    padding = 8 - len(text) % 8
+    return list((int(text, 2) << padding).to_bytes((len(text) + padding) // 8))
 
 
-def _runs(pixels: Mask) -> tuple[Integers, Mask]:
-    """Length and value of each run of equal pixels."""
-    last = np.append(np.flatnonzero(pixels[1:] != pixels[:-1]), len(pixels) - 1)
-    return np.diff(last, prepend=-1), pixels[last]
+def _runs(places: np.ndarray[Any, np.dtype[Any]], num_pixels: int) -> Iterator[tuple[int, int]]:
+    """Length and value of each run of equal values of channels."""
+    gaps = np.flatnonzero(np.diff(places) > 1)
+    first, end = places[np.append(0, gaps + 1)], places[np.append(gaps, -1)] + 1
+    bounds = np.column_stack([first, end]).ravel()
+    lengths = np.diff(bounds, prepend=0, append=num_pixels) * CHANNELS
+    for length, value in zip(lengths.tolist(), cycle((0, PAINTED)), strict=False):
+        if length:
+            yield length, value
 
 
-def _tokens(lengths: Integers, painted: Mask) -> tuple[Integers, Integers]:
-    """The code of each run and its number of bits; a run longer than `LONGEST` has several of the largest width."""
-    whole = (lengths - 1) // LONGEST
-    widths = np.where(whole > 0, len(LENGTH_BITS) - 1, np.searchsorted(1 << LENGTH_BITS, lengths))
-    parts = whole + 1
-    part_lengths = np.full(parts.sum(), LONGEST)
-    part_lengths[np.cumsum(parts) - 1] = lengths - whole * LONGEST
-    width, value = np.repeat(widths, parts), np.repeat(np.where(painted, PAINTED, 0), parts)
-    length_bits = LENGTH_BITS[width]
-    codes = (((4 | width) << length_bits | (part_lengths - 1)) << VALUE_BITS) | value
-    return codes, 3 + length_bits + VALUE_BITS
+# Masks have few different lengths.
+@lru_cache(4096)
+def _run_bits(length: int, value: int) -> str:
+    """The bits of a run; of a longer one than `LONGEST` all parts have the largest width."""
+    whole, rest = divmod(length - 1, LONGEST)
+    last = len(LENGTH_BITS) - 1
+    index = last if whole else next(index for index, width in enumerate(LENGTH_BITS) if rest < 1 << width)
+    return _part_bits(last, LONGEST, value) * whole + _part_bits(index, rest + 1, value)
 
 
-def _bits(codes: Integers, widths: Integers) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The lowest bits of each code, the highest of them first: as many as its width."""
-    ends = np.cumsum(widths)
-    shifts = np.repeat(ends, widths) - np.arange(1, ends[-1] + 1)
-    bits: np.ndarray[Any, np.dtype[np.uint8]] = (np.repeat(codes, widths) >> shifts & 1).astype(np.uint8)
-    return bits
+def _part_bits(index: int, length: int, value: int) -> str:
+    return f"1{index:02b}{length - 1:0{LENGTH_BITS[index]}b}{value:0{VALUE_BITS}b}"

@@ -7,10 +7,10 @@ from it when they are exported.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +28,12 @@ ELEMENTS_AT_ONCE = 2**20
 # With fewer ids, DuckDB skips groups of rows without one of them.
 MAX_IDS_IN_SQL = 1000
 
-_UNITS = """id, shape, unit_offsets, unit_elements, unit_start, unit_stop, unit_given, unit_suggested, unit_suggested_p,
-    list_select(predictions, list_transform(unit_elements, lambda place: place + 1)) AS unit_predictions"""
-_ALL = "targets, predictions, element_log_odds"
+ElementPart = Literal["units", "all"]
+_COLUMNS: Mapping[ElementPart, str] = {
+    "units": """unit_offsets, unit_elements, unit_start, unit_stop, unit_given, unit_suggested, unit_suggested_p,
+        list_select(predictions, list_transform(unit_elements, lambda place: place + 1)) AS unit_predictions""",
+    "all": "targets, predictions, element_log_odds",
+}
 
 
 class ElementFile:
@@ -41,17 +44,19 @@ class ElementFile:
         folder: Folder for the file.
         epoch: The epoch.
         ids: Ids of the examples; None for all of the epoch.
-        with_all: True to read all elements, not only those of units.
+        parts: The elements of units, all elements, or both.
 
     Raises:
         OSError: The folder has no space.
     """
 
-    def __init__(self, view: View, folder: Path, epoch: int, ids: Sequence[str] | None, *, with_all: bool) -> None:
+    def __init__(
+        self, view: View, folder: Path, epoch: int, ids: Sequence[str] | None, parts: Sequence[ElementPart]
+    ) -> None:
         self._task: Task = view.snapshot.description.task
-        self._with_all = with_all
+        self._parts = parts
         self._file = TemporaryFile(folder, "elements-")
-        batches = _batches(view, epoch, ids, with_all=with_all)
+        batches = _batches(view, epoch, ids, parts)
         first = next(batches)
         with pa.OSFile(str(self._file.path), "wb") as opened, pa.ipc.new_file(opened, first.schema) as writer:
             for batch in batches:
@@ -76,22 +81,22 @@ class ElementFile:
             return numbers
 
         shape = tuple(values("shape").tolist())
-        everything = (
-            AllElements(values("targets"), values("predictions"), values("element_log_odds"))
-            if self._with_all
-            else None
-        )
-        return RowElements(shape, tuple(_units(self._task, values, len(shape))), everything)
+        units = tuple(_units(self._task, values, len(shape))) if "units" in self._parts else ()
+        if "all" not in self._parts:
+            return RowElements(shape, units)
+        return RowElements(shape, units, AllElements(*map(values, ("targets", "predictions", "element_log_odds"))))
 
 
-def _batches(view: View, epoch: int, ids: Sequence[str] | None, *, with_all: bool) -> Iterator[pa.RecordBatch]:
+def _batches(
+    view: View, epoch: int, ids: Sequence[str] | None, parts: Sequence[ElementPart]
+) -> Iterator[pa.RecordBatch]:
     rows, parameters = view.stored(epoch), []
     if ids is not None and len(ids) <= MAX_IDS_IN_SQL:
         rows = f"(FROM {rows} WHERE id IN ({', '.join(map(quoted, ids)) or 'NULL'}))"
     elif ids is not None:
         rows, parameters = f"(FROM {rows} WHERE id IN (SELECT unnest(?::VARCHAR[])))", [list(ids)]
     largest = view.row(f"SELECT max(list_product(shape)) AS size FROM {rows}", parameters)["size"]
-    columns = f"{_UNITS}, {_ALL}" if with_all else _UNITS
+    columns = ", ".join(["id", "shape", *(_COLUMNS[part] for part in parts)])
     size = max(1, ELEMENTS_AT_ONCE // max(1, int(largest or 1)))
     yield from view.batches(f"SELECT {columns} FROM {rows}", parameters, size)
 

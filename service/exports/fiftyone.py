@@ -95,7 +95,7 @@ def mask_text(classes: Numbers) -> str:
     kind = np.min_scalar_type(int(classes.max(initial=0)) + 1)
     with io.BytesIO() as file:
         np.save(file, classes.astype(kind), allow_pickle=False)
-        return base64.b64encode(zlib.compress(file.getvalue())).decode()
+        return base64.b64encode(zlib.compress(file.getvalue(), 1)).decode()
 
 
 def _attributes(row: ExportRow) -> JsonObject:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.exports.brush import brush_rle
-from service.exports.elements import RowElements, RowUnit, check_axes
+from service.exports.elements import Numbers, RowElements, check_axes
 from service.exports.label_sets import predicted_labels
 from service.exports.outlines import Mask, outlines
 from service.exports.rows import ExportOptions, ExportRow, probability, unit
@@ -158,23 +158,24 @@ def _mask_values(
     elements: RowElements, control: Control, options: ExportOptions
 ) -> Iterator[tuple[LabelledBrush | LabelledPolygon, float | None]]:
     """The values of the regions of an example, with their probabilities."""
+    height, width = elements.shape
     for item in elements.units:
-        for predicted in np.unique(item.predictions).tolist():
+        for predicted in dict.fromkeys(item.predictions.tolist()):
             label = control.text(options.name_of(predicted))
             if label is None:
                 continue
             p = unit(item.suggested_p) if predicted == item.suggested else None
-            mask = mask_of(elements, item, predicted)
-            if control.tag == "PolygonLabels":
-                for polygon in outlines(mask):
-                    points = (polygon * 100 / (mask.shape[1], mask.shape[0])).tolist()
-                    yield {"points": points, "closed": True, "polygonlabels": [label]}, p
-            else:
-                yield {"format": "rle", "rle": brush_rle(mask), "brushlabels": [label]}, p
+            places = item.places[item.predictions == predicted]
+            if control.tag == "BrushLabels":
+                yield {"format": "rle", "rle": brush_rle(places, height * width), "brushlabels": [label]}, p
+                continue
+            for polygon in outlines(_mask(places, elements.shape)):
+                points = (polygon * 100 / (width, height)).tolist()
+                yield {"points": points, "closed": True, "polygonlabels": [label]}, p
 
 
-def mask_of(elements: RowElements, item: RowUnit, predicted: int) -> Mask:
-    """(H, W) bool: the elements of a unit with a predicted class."""
-    mask = np.zeros(elements.shape, bool)
-    mask.reshape(-1)[item.places[item.predictions == predicted]] = True
+def _mask(places: Numbers, shape: tuple[int, ...]) -> Mask:
+    """(H, W) bool: the elements at the places in the flat mask."""
+    mask = np.zeros(shape, bool)
+    mask.reshape(-1)[places] = True
     return mask

@@ -7,6 +7,7 @@ outline, as labelling tools know no holes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,44 +38,64 @@ def outlines(mask: Mask) -> list[Points]:
 
 
 def _outlines(mask: Mask) -> list[Points]:
-    columns = mask.shape[1] + 1
-    polygons: list[list[Corner]] = []
-    polygon_at: dict[Corner, int] = {}
+    width = mask.shape[1] + 1
+    # A polygon is a chain of nodes: `following` of each node, and its corner.
+    corners: list[Corner] = []
+    following: list[int] = []
+    node_at: dict[Corner, int] = {}
+    starts: list[int] = []
+
+    def add(ring: Sequence[Corner]) -> range:
+        """Add the nodes of a ring; the last one is followed by the first."""
+        nodes = range(len(corners), len(corners) + len(ring))
+        corners.extend(ring)
+        following.extend([*nodes[1:], nodes[0]])
+        return nodes
+
     # In reading order of their first corners: an outline comes before its holes, and a hole after those to its left.
     for ring in sorted(map(_from_first, _rings(mask))):
-        if _is_hole(ring, columns):
-            end = _left_end(mask, ring[0])
-            number = polygon_at[end]
-            place = polygons[number].index(end) + 1
-            polygons[number][place:place] = [*ring, ring[0], end]
+        if _is_hole(ring, width):
+            end = node_at[_left_end(mask, ring[0])]
+            # From the end to the hole, around it, back to its first corner and to the end, and on.
+            nodes = add([*ring, ring[0], corners[end]])
+            following[nodes[-1]], following[end] = following[end], nodes[0]
         else:
-            number = len(polygons)
-            polygons.append(ring)
-        polygon_at.update(dict.fromkeys(ring, number))
-    return [_turns(np.column_stack(np.divmod(polygon, columns)[::-1])) for polygon in polygons]
+            nodes = add(ring)
+            starts.append(nodes[0])
+        node_at.update(zip(ring, nodes, strict=False))
+    return [_turns(_points(start, following, corners, width)) for start in starts]
 
 
-def _rings(mask: Mask) -> list[list[Corner]]:
+def _points(start: int, following: Sequence[int], corners: Sequence[Corner], width: int) -> Points:
+    """(K, 2): the corners (x, y) of the chain from a node on."""
+    chain, node = [corners[start]], following[start]
+    while node != start:
+        chain.append(corners[node])
+        node = following[node]
+    y, x = np.divmod(chain, width)
+    return np.column_stack([x, y])
+
+
+def _rings(mask: Mask) -> Iterator[list[Corner]]:
     """All corners of each closed boundary, with its pixels on the right-hand side."""
     edges = _edges(mask)
-    steps = {RIGHT: 1, DOWN: mask.shape[1] + 1, LEFT: -1, UP: -mask.shape[1] - 1}
-    starts = np.flatnonzero(edges[RIGHT]).tolist()
-    open_edges = [row.tobytes() for row in edges]
-    remaining = [bytearray(row) for row in open_edges]
-    rings = []
-    for start in starts:
-        corner, direction, ring = start, RIGHT, []
-        while remaining[direction][corner]:
-            remaining[direction][corner] = 0
-            ring.append(corner)
-            corner += steps[direction]
-            # To the right first: where two pixels touch at a corner only, the ring stays with its own.
-            direction = next(
-                turned for turned in ((direction + turn) % 4 for turn in (1, 0, 3)) if open_edges[turned][corner]
-            )
+    number = edges.shape[1]
+    ids = np.flatnonzero(edges)
+    direction, corner = np.divmod(ids, number)
+    end = corner + np.array([1, mask.shape[1] + 1, -1, -mask.shape[1] - 1])[direction]
+    # To the right first: where two pixels touch at a corner only, the ring stays with its own.
+    right, left = (direction + 1) % 4, (direction + 3) % 4
+    turned = np.where(edges[right, end], right, np.where(edges[direction, end], direction, left))
+    successors = np.searchsorted(ids, turned * number + end).tolist()
+    corner_of, remaining = corner.tolist(), bytearray(b"\1") * len(ids)
+    for first in range(len(ids)):
+        ring, edge = [], first
+        while remaining[edge]:
+            remaining[edge] = 0
+            ring.append(corner_of[edge])
+            edge = successors[edge]
         if ring:
-            rings.append(ring)
-    return rings
+            yield ring
 
 
 def _from_first(ring: list[Corner]) -> list[Corner]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import islice
 from operator import attrgetter
@@ -79,19 +79,29 @@ def _csv_lines(rows: Iterable[ExportRow], columns: Sequence[str]) -> Iterator[by
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)
+    cells = _cells_of(columns)
     yield text.getvalue().encode()
     for row in rows:
         text.seek(0)
         text.truncate()
-        writer.writerow(map(guard_cell, _cells(row, columns)))
+        writer.writerow(map(guard_cell, cells(row)))
         yield text.getvalue().encode()
 
 
-def _cells(row: ExportRow, columns: Sequence[str]) -> Iterator[object]:
-    """The values of a row, with JSON texts in place of objects and lists; the unit of a whole example is None."""
-    for name in columns:
-        value: object = getattr(row, name)
-        yield dump(value).decode() if name in _JSON_TEXTS and value is not None else value
+def _cells_of(columns: Sequence[str]) -> Callable[[ExportRow], list[object]]:
+    """A function that returns the values of a row, with JSON texts in place of objects and lists."""
+    values = attrgetter(*columns)
+    places = [columns.index(name) for name in _JSON_TEXTS if name in columns]
+
+    def cells(row: ExportRow) -> list[object]:
+        found = list(values(row))
+        for place in places:
+            # The unit and the box of a whole example are None.
+            if found[place] is not None:
+                found[place] = dump(found[place]).decode()
+        return found
+
+    return cells
 
 
 def write_parquet(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
@@ -104,11 +114,12 @@ def write_parquet(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator
         "class_names": options.class_names,
     }
     schema = _schema(options.task).with_metadata({METADATA_KEY: dump(metadata)})
+    cells = _cells_of(schema.names)
     sink = _Sink()
     remaining = iter(rows)
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         while group := list(islice(remaining, ROW_GROUP_ROWS)):
-            columns = zip(*(_cells(row, schema.names) for row in group), strict=True)
+            columns = zip(*map(cells, group), strict=True)
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
             yield from sink.drain()

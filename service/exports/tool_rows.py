@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from service.exports.element_file import ElementFile
+from service.exports.element_file import ElementFile, ElementPart
 from service.exports.elements import RowElements
 from service.exports.label_sets import given_labels, predicted_labels
 from service.exports.rows import ExportOptions, ExportRow
 from service.mining.queue_table import QueueTable
 from service.queries.view import View
 from service.runs.units import unit_json
+from service.schema.replies.exports import ExportFormatName
+from service.schema.structure import Task
 
 EXAMPLES_AT_ONCE = 1_000
 
@@ -31,14 +33,20 @@ def by_example(queue: QueueTable) -> QueueTable:
     return replace(queue, rows=queue.rows.take(np.argsort(codes, kind="stable")))
 
 
+def element_parts(format_name: ExportFormatName, task: Task) -> list[ElementPart]:
+    """The elements that a format shows for a task: those of units in texts and masks, all labels, whole masks."""
+    if format_name == "fiftyone":
+        return ["all"]
+    return ["units", "all"] if task == "multi_label" else ["units"]
+
+
 def tool_rows(
     view: View,
     folder: Path,
     rows: Iterable[ExportRow],
     options: ExportOptions,
+    parts: Sequence[ElementPart],
     ids: Sequence[str] | None = None,
-    *,
-    with_all: bool,
 ) -> Iterator[ExportRow]:
     """Yield the first row of each example, with the elements of the units of its rows; of a whole example all units.
 
@@ -47,10 +55,10 @@ def tool_rows(
         folder: Folder for a temporary file.
         rows: Rows in the order of review; those of an example follow each other. They are read after the elements.
         options: Options of the export.
+        parts: The elements that the tool shows; see `element_parts`.
         ids: Ids of the rows; None for all of the epoch.
-        with_all: True to read all elements of the examples, not only those of units.
     """
-    file = ElementFile(view, folder, options.epoch, ids, with_all=with_all)
+    file = ElementFile(view, folder, options.epoch, ids, parts)
     examples = (list(group) for _, group in groupby(rows, attrgetter("id")))
     while some := list(islice(examples, EXAMPLES_AT_ONCE)):
         for group, elements in zip(some, file.read([group[0].id for group in some]), strict=True):

@@ -23,7 +23,7 @@ from service.exports.preview import preview
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows, queue_rows
 from service.exports.structured_source import num_units
-from service.exports.tool_rows import by_example, tool_rows
+from service.exports.tool_rows import by_example, element_parts, tool_rows
 from service.mining.queues import queue
 from service.queries.view import View
 from service.schema.faults import fault
@@ -125,8 +125,8 @@ def _export(service: Service, view: View, query: ExportQuery) -> tuple[ExportOpt
         options = export_options(view, None, epoch, total, query.tool_names)
         rows = epoch_rows(view, weighting, epoch, history.verdicts_of(epoch), units=as_units)
     if view.is_structured and written.is_tool:
-        with_all = task == "multi_label" or query.format == "fiftyone"
-        rows = tool_rows(view, service.runs.queries.temporary.path(), rows, options, ids, with_all=with_all)
+        parts = element_parts(query.format, task)
+        rows = tool_rows(view, service.runs.queries.temporary.path(), rows, options, parts, ids)
     return options, rows
 
 

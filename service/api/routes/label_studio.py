@@ -31,7 +31,7 @@ from service.exports.label_studio_backend import (
 from service.exports.options import class_labels, export_options
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows
-from service.exports.tool_rows import tool_rows
+from service.exports.tool_rows import element_parts, tool_rows
 from service.queries.view import View
 from service.schema.json_values import JsonObject
 from service.schema.replies.exports import HealthReply, PredictReply, SetupReply, WebhookReply
@@ -125,9 +125,8 @@ async def post_predict(request: Request, run: RunName) -> Response:
         def lookup(ids: Sequence[str]) -> Mapping[str, ExportRow]:
             rows = epoch_rows(view, view.weighting(), options.epoch, verdicts, list(ids))
             if view.is_structured:
-                with_all = options.task == "multi_label"
-                folder = service.runs.queries.temporary.path()
-                rows = tool_rows(view, folder, rows, options, ids, with_all=with_all)
+                parts = element_parts("label-studio", options.task)
+                rows = tool_rows(view, service.runs.queries.temporary.path(), rows, options, parts, ids)
             return {row.id: row for row in rows}
 
         return predict_reply(predict_request, lookup, options)
