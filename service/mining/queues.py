@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
 import pyarrow.compute as pc
 
-from service.diagnostics.dynamics import dynamics
-from service.errors import InvalidRequestError, QueueConflictError, UnknownQueueError
+from service.errors import QueueConflictError, UnknownQueueError
 from service.mining.candidates import candidate_table
 from service.mining.queue_file import queue_content, read_queue
 from service.mining.queue_rows import queue_rows, with_control
+from service.mining.queue_rules import row_condition, rule_of, without_keys
 from service.mining.queue_table import QueueTable
-from service.mining.requests import Only, QueueRequest
-from service.mining.selection import Rule, apportion, select
+from service.mining.requests import QueueRequest
+from service.mining.selection import select
 from service.mining.structured_rows import structured_rows
-from service.mining.units import check_task, counted_class
+from service.mining.units import check_task
 from service.queries.sql import Condition
 from service.queries.unit_names import UNIT_JSON
 from service.queries.view import View
@@ -29,11 +29,19 @@ from service.runs.run_classes import RunClasses
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.runs.units import WHOLE, UnitKey
-from service.schema.faults import fault
+from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueHead, QueueSettings
 
 FOLDER = "queues"
 NAMES_TRIED = 10_000
+# The score of an example by which a strategy ranks, if some statistics do not give it.
+SCORE_OF: dict[Strategy, str] = {
+    "logit_margin": "logit_margin",
+    "semi_hard": "logit_margin",
+    "area_under_margin": "logit_margin",
+    "normalized_margin": "normalized_margin",
+    "ambiguous": "entropy",
+}
 LABEL_BLIND = "ambiguous ignores the label: it finds examples that are hard to classify, not labels that are wrong"
 
 
@@ -107,11 +115,24 @@ def queue(store: RunStore, snapshot: Snapshot, name: str) -> QueueTable:
     stored = _stored(store, snapshot, name)
     if stored is None:
         raise UnknownQueueError(f"run {snapshot.name} has no queue {name}")
+    reason = _fault_of(stored, snapshot)
+    if reason is not None:
+        raise damage(f"{snapshot.root}/{FOLDER}/{name}.json", reason)
+    return stored
+
+
+def _fault_of(stored: QueueTable, snapshot: Snapshot) -> str | None:
+    """The fault of a queue whose rows cannot be of the run; None if it has none."""
     largest = max(pc.max(stored.rows[column]).as_py() or 0 for column in ("target", "prediction", "suggested"))
     if snapshot.num_classes is not None and largest >= (number := RunClasses(snapshot).number):
-        msg = f"has class {largest}; the run has {number} classes"
-        raise damage(f"{snapshot.root}/{FOLDER}/{name}.json", msg)
-    return stored
+        return f"has class {largest}; the run has {number} classes"
+    if len(stored) and ("unit" in stored.key_names) != snapshot.description.is_structured:
+        return f"has rows of another task than {snapshot.description.task}"
+    if len(stored) and snapshot.description.task == "multi_label":
+        known = {WHOLE, *map(str, range(snapshot.num_classes or 0))}
+        if unknown := set(stored.rows["unit"].unique().to_pylist()) - known:
+            return f"has label {min(unknown)[:100]}; the run has {snapshot.num_classes} labels"
+    return None
 
 
 def outlines(store: RunStore, snapshot: Snapshot) -> list[QueueTable]:
@@ -169,12 +190,12 @@ def _checked_request(snapshot: Snapshot, request: QueueRequest) -> QueueRequest:
 def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]) -> QueueTable:
     epoch = view.snapshot.epoch(request.epoch)
     totals = view.row(f"SELECT count(*) AS n, coalesce(sum(loss), 0.0) AS loss FROM {view.scored(weighting, epoch)}")
-    condition = _condition(view, request.only, weighting, request.first)
-    rule = _rule(view, request, weighting, epoch, condition)
+    condition = row_condition(view, request.only, weighting, request.first)
+    rule = rule_of(view, request, weighting, epoch, condition)
     excluded = list(reviewed) if request.leaves_out_reviewed else []
 
     def where(of_units: bool) -> Condition:
-        return _without(condition, excluded, UNIT_JSON[view.snapshot.description.task] if of_units else None)
+        return without_keys(condition, excluded, UNIT_JSON[view.snapshot.description.task] if of_units else None)
 
     # Random rows estimate the error rate of the run only if they are a random sample of all examples.
     is_sample = not request.has_row_rules and all(key.unit != WHOLE for key in excluded)
@@ -192,7 +213,7 @@ def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: C
         "num_examples": totals["n"],
         "request": _settings(request, weighting),
         "is_control": is_control,
-        "warnings": [LABEL_BLIND] if "ambiguous" in request.parts else [],
+        "warnings": _warnings(view, request, weighting, epoch),
     }
     if view.is_structured:
         rows = structured_rows(view, weighting, epoch, rows)
@@ -201,67 +222,13 @@ def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: C
     return QueueTable.of(head, with_control(rows, control))
 
 
-def _without(where: Condition, excluded: Sequence[UnitKey], unit: str | None) -> Condition:
-    """A condition without the rows of some keys.
-
-    Args:
-        where: The condition.
-        excluded: Keys of examples and units.
-        unit: Expression of the unit as JSON; None if the rows are whole examples.
-    """
-    condition, parameters = where
-    keys = [key for key in excluded if (key.unit == WHOLE) == (unit is None)]
-    if not keys:
-        return where
-    ids = [key.id for key in keys]
-    if unit is None:
-        return f"{condition} AND id NOT IN (SELECT unnest(?::VARCHAR[]))", [*parameters, ids]
-    lists = "SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[])"
-    return f"{condition} AND (id, {unit}) NOT IN ({lists})", [*parameters, ids, [key.unit for key in keys]]
-
-
-def _condition(view: View, only: Only | None, weighting: Weighting, first: int | None) -> Condition:
-    """The conditions of a request in SQL."""
-    if only is None:
-        return "true", []
-    condition, parameters = only.filter.sql(view)
-    if only.over_epochs:
-        bounds = []
-        for name, pair in only.over_epochs.items():
-            for sign, bound in zip((">=", "<="), pair, strict=True):
-                if bound is not None:
-                    bounds.append(f"{name} {sign} ?::DOUBLE")
-                    parameters.append(bound)
-        in_ranges = " AND ".join(bounds) or "true"
-        condition += f" AND id IN (SELECT id FROM {dynamics(view, weighting, first)} WHERE {in_ranges})"
-    return condition, parameters
-
-
-def _rule(view: View, request: QueueRequest, weighting: Weighting, epoch: int, where: Condition) -> Rule:
-    """The quotas and caps of a request, resolved for the classes of the run."""
-    quotas, least = request.per_class, request.min_per_class
-    cap = None if request.at_most is None else request.at_most.count
-    if quotas is None and not least:
-        return Rule(request.budget, at_most=cap)
-    condition, parameters = where
-    if view.is_structured:
-        source = view.units(weighting, epoch)
-    else:
-        source = view.stored(epoch) if request.only is None else view.scored(weighting, epoch)
-    label = counted_class(view.snapshot.description.task)
-    sql = f"SELECT {label} AS label, count(*) AS n FROM {source} WHERE {condition} GROUP BY label ORDER BY label"
-    counts = {row["label"]: row["n"] for row in view.rows(sql, parameters)}
-    if isinstance(quotas, dict):
-        unknown = [label for label in quotas if int(label) >= (view.snapshot.num_classes or 0)]
-        if unknown:
-            msg = f"per_class has class {str(unknown[0])[:100]}, the run has {view.snapshot.num_classes} classes"
-            raise fault(InvalidRequestError, msg, "per_class", unknown[0])
-        reserved = {int(label): number for label, number in quotas.items()}
-        return Rule(request.budget, reserved, refill=False, at_most=cap)
-    if least * len(counts) > request.budget:
-        msg = f"min_per_class {least} for {len(counts)} classes exceeds the budget {request.budget}"
-        raise fault(InvalidRequestError, msg, "min_per_class")
-    if quotas is None:
-        return Rule(request.budget, dict.fromkeys(counts, least), at_most=cap)
-    weights: dict[int, float] = {label: 1.0 if quotas == "equal" else float(n) for label, n in counts.items()}
-    return Rule(request.budget, apportion(request.budget, weights, least), at_most=cap)
+def _warnings(view: View, request: QueueRequest, weighting: Weighting, epoch: int) -> list[str]:
+    warnings = [LABEL_BLIND] if "ambiguous" in request.parts else []
+    # Only examples that were sent as statistics lack a score.
+    if view.is_structured and not view.snapshot.has_logits(epoch):
+        scores = {SCORE_OF[strategy] for strategy in request.parts if strategy in SCORE_OF}
+        for score in sorted(scores):
+            number = view.row(f"SELECT count(*) AS n FROM {view.scored(weighting, epoch)} WHERE isnan({score})")["n"]
+            if number:
+                warnings.append(f"{number} examples were sent without {score}, and are left out of its ranking")
+    return warnings

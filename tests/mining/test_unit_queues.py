@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import httpx
 import numpy as np
+import orjson
 import pytest
 from cleanlab.filter import find_label_issues
 
+from service.mining.queue_file import queue_content, read_queue
+from service.mining.queue_table import QueueTable, table_of
 from service.schema.replies.fields import Strategy
+from service.schema.replies.queues import QueueHead
 from service.schema.structure import Task
 from tests.mining.structured_runs import NAMES, TASKS, Data, Row
+from tests.services import running_app
 
 EVERYTHING = 10_000
 
@@ -252,6 +260,68 @@ def test_without_logits_tokens_have_no_suspected_errors_but_labels_have(client: 
         assert mined(client, f"bare-{task}")["rows"]
 
 
+def test_examples_without_the_score_of_a_strategy_are_left_out_with_a_warning(client: httpx.Client) -> None:
+    data = Data.of("tokens", 12)
+    data.put(client, "thin")
+    extra = [replace(example, id=f"x{example.id}") for example in data.examples[:5]]
+    batch = {
+        "layout": "ragged",
+        "num_classes": 4,
+        "log_odds": [data.log_odds(example).tolist() for example in extra],
+        "prediction": [data.predictions(example).tolist() for example in extra],
+        "targets": [example.targets.tolist() for example in extra],
+        "ids": [example.id for example in extra],
+    }
+    assert client.put("/runs/thin/epochs/0/batches/thin", json=batch).status_code == 201
+    for strategy, score in (("logit_margin", "logit_margin"), ("ambiguous", "entropy"), ("semi_hard", "logit_margin")):
+        result = mined(client, "thin", strategy=strategy, margin=1e6)
+        assert not {row["id"] for row in result["rows"]} & {example.id for example in extra}
+        assert result["warnings"][-1] == f"5 examples were sent without {score}, and are left out of its ranking"
+    assert mined(client, "thin", strategy="label_quality")["num_rows"] == 17
+    assert mined(client, "thin")["warnings"] == []
+
+
 def test_rows_of_one_class_have_no_members_of_units(task_runs: httpx.Client) -> None:
     (row, *_) = mined(task_runs, "classification", at_most={"count": 1})["rows"]
     assert not {"unit", "num_elements", "box"} & set(row)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_queue_of_units_is_read_as_it_was_written(task_runs: httpx.Client, task: Task) -> None:
+    mix = {"strategy": "mix", "mix": {"top_loss": 0.7, "random": 0.3}, "budget": 30}
+    reply = task_runs.post(f"/runs/{task}/queues?preview=true", json=mix).json()
+    current = ("attributes", "verdict", "verdict_label")
+    rows = [{name: value for name, value in row.items() if name not in current} for row in reply["rows"]]
+    head = {name: reply[name] for name in QueueHead.__annotations__}
+    content = b"".join(queue_content(QueueTable.of(head, table_of(rows))))
+    assert read_queue(io.BytesIO(content)).dicts() == rows
+    for name in ("unit", "num_elements", "box"):
+        less = [{key: value for key, value in row.items() if key != name} for row in rows]
+        lines = orjson.dumps({**head, "rows": less})
+        with pytest.raises(ValueError, match="some of unit, num_elements and box"):
+            read_queue(io.BytesIO(lines))
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "words"),
+    [
+        ("multi_label", {"unit": 5}, "has label 5; the run has 5 labels"),
+        ("multi_label", {"unit": [0, 1]}, "has label [0,1]; the run has 5 labels"),
+        ("multi_label", {"target": 2}, "has class 2; the run has 2 classes"),
+        ("masks", {"suggested": 3}, "has class 3; the run has 3 classes"),
+    ],
+)
+def test_a_stored_row_that_is_not_of_the_run_is_damage(
+    tmp_path: Path, data: dict[Task, Data], task: Task, change: Row, words: str
+) -> None:
+    with running_app(tmp_path) as transport, httpx.Client(base_url="http://localhost", transport=transport) as client:
+        data[task].put(client, "r")
+        client.post("/runs/r/queues", json={"strategy": "top_loss", "name": "q", "budget": 2}).raise_for_status()
+        (path,) = tmp_path.glob("data/runs/r/*/queues/q.json")
+        content = orjson.loads(path.read_bytes())
+        content["rows"][1] |= change
+        path.unlink()
+        path.write_bytes(orjson.dumps(content))
+        reply = client.get("/runs/r/queues/q")
+        assert (reply.status_code, reply.json()["code"]) == (409, "run_damaged")
+        assert words in reply.json()["detail"]
