@@ -11,7 +11,7 @@ import numpy as np
 from service.diagnostics.chunks import Floats, Integers
 from service.diagnostics.classes import TABLE_CLASSES
 from service.diagnostics.elements.element_counts import COLUMNS, ElementCounts
-from service.diagnostics.elements.run_chunks import has_probabilities
+from service.diagnostics.elements.run_chunks import reason_without_issues
 from service.diagnostics.elements.run_issues import RunIssues, run_issues
 from service.queries.view import View
 from service.queries.weighting import Weighting
@@ -25,7 +25,7 @@ def element_diagnostics(view: View, weighting: Weighting, epoch: int) -> Element
     of_labels = view.snapshot.description.task == "multi_label"
     counts = _counts(view, weighting, epoch)
     issues = None
-    if counts.num_valid and has_probabilities(view, epoch):
+    if counts.num_valid and reason_without_issues(view, epoch) is None:
         key = ("diagnostics", epoch, "label_issues")
         issues = view.cached(key, lambda: run_issues(view, epoch))
     table, has_predictions = _Table(counts, of_labels=of_labels), not view.has_counts(epoch)

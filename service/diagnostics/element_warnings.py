@@ -6,7 +6,7 @@ import numpy as np
 
 from service.diagnostics.chunks import Floats
 from service.diagnostics.classes import TABLE_CLASSES
-from service.diagnostics.elements.run_chunks import has_probabilities
+from service.diagnostics.elements.run_chunks import reason_without_issues
 from service.queries.view import View
 from service.schema.replies.diagnostics import Diagnostics, DiagnosticsWarning
 from service.schema.replies.element_diagnostics import ElementClass
@@ -38,12 +38,12 @@ def many_classes(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | N
     return {"code": "many_classes", "message": message}
 
 
-def without_probabilities(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
-    """Warn if the probabilities of the elements are unknown."""
-    if has_probabilities(view, diagnostics["epoch"]):
+def without_issues(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    """Warn if the label issues of the elements cannot be found."""
+    reason = reason_without_issues(view, diagnostics["epoch"])
+    if reason is None:
         return None
-    keeps = "epoch keeps not all" if view.snapshot.description.store_logits else "run keeps no"
-    message = f"The {keeps} logits: there are no label issues of elements and no suspected_errors queue."
+    message = f"There are no label issues of elements and no suspected_errors queue: {reason}."
     return {"code": "no_logits", "message": message}
 
 

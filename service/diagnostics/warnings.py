@@ -11,7 +11,7 @@ from service.diagnostics.element_warnings import (
     many_classes,
     small_classes,
     weighted,
-    without_probabilities,
+    without_issues,
 )
 from service.queries.view import View
 from service.schema.replies.diagnostics import Diagnostics, DiagnosticsWarning, WarningCode
@@ -30,7 +30,7 @@ def warnings(view: View, diagnostics: Diagnostics) -> list[DiagnosticsWarning]:
     """
     checks: tuple[Callable[[View, Diagnostics], DiagnosticsWarning | None], ...]
     if view.is_structured:
-        of_elements = (small_classes, many_classes, without_probabilities, weighted)
+        of_elements = (small_classes, many_classes, without_issues, weighted)
         checks = (_empty, _like_probabilities, _partial, _in_sample, *of_elements, _duplicated)
     else:
         of_examples = (_over_confident, _small_classes, _many_classes, _duplicated, _without_logits, _weighted)

@@ -12,10 +12,10 @@ from service.diagnostics.elements.class_issues import ClassMarker, find_class_is
 from service.diagnostics.elements.labels import LabelMarker, find_label_issues
 from service.diagnostics.elements.run_chunks import (
     class_chunks,
-    has_probabilities,
     label_chunks,
     placed_class_chunks,
     placed_label_chunks,
+    reason_without_issues,
 )
 from service.errors import InvalidRequestError
 from service.queries.element_losses import lengths, unit_places
@@ -29,11 +29,11 @@ def unit_suspects(view: View, epoch: int) -> pa.Table:
     """The units of an epoch with an element that confident learning marks, as `batch`, `row` and number of the `unit`.
 
     Raises:
-        InvalidRequestError: The epoch lacks logits that are needed.
+        InvalidRequestError: The epoch has no label issues of elements; says why.
     """
-    if not has_probabilities(view, epoch):
-        msg = "suspected_errors needs the probabilities of all classes; the logits of this epoch are not stored"
-        raise InvalidRequestError(msg)
+    reason = reason_without_issues(view, epoch)
+    if reason is not None:
+        raise InvalidRequestError(f"suspected_errors needs the probabilities of all classes; {reason}")
     tables = [_SCHEMA.empty_table()]
     if view.num_examples(epoch):
         tables += (_marked_units(rows, marks) for rows, marks in _marks(view, epoch))

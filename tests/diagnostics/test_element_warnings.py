@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from service.diagnostics import element_summary, element_warnings
 from service.diagnostics.element_warnings import rank_correlation
+from service.diagnostics.elements import run_chunks
 from tests.diagnostics.structured_runs import create, diagnostics, noisy_elements, noisy_labels, put
 
 WEIGHTS = {"inverse_frequency_alpha", "class_weights"}
@@ -97,12 +98,15 @@ def test_small_classes(client: httpx.Client) -> None:
 def test_many_classes(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (element_summary, element_warnings):
         monkeypatch.setattr(module, "TABLE_CLASSES", 2)
+    monkeypatch.setattr(run_chunks, "MAX_CLASSES", 2)
     logits, targets = noisy_elements([(10,)] * 6, 3)
     create(client, "many-classes", "tokens", {})
     put(client, "many-classes", logits, targets)
     reply = diagnostics(client, "many-classes")
     codes = {row["code"]: row["message"] for row in reply["warnings"]}
     assert codes["many_classes"] == "The run has 3 classes: the table has the 2 with the largest loss."
+    assert codes["no_logits"].endswith("the run has 3 classes, and a table of their pairs has at most 2.")
+    assert reply["elements"]["label_issues"] is None
     table = reply["elements"]["classes"]
     assert len(table) == 2
     flat = np.concatenate(targets)

@@ -18,14 +18,21 @@ from service.diagnostics.elements.labels import LabelChunk, LabelChunks
 from service.queries.element_losses import flat, lengths
 from service.queries.view import View
 
+# Label issues take about 200 bytes for each pair of classes.
+MAX_CLASSES = 1000
 _PLACE = ("batch", "row", "targets")
 
 
-def has_probabilities(view: View, epoch: int) -> bool:
-    """True if the probabilities of all classes of each element follow from what an epoch stores."""
+def reason_without_issues(view: View, epoch: int) -> str | None:
+    """The reason why an epoch has no label issues of elements, as a clause; None if it has them."""
+    run, num_classes = view.snapshot.description, view.snapshot.num_classes or 0
     if view.has_counts(epoch):
-        return False
-    return view.snapshot.description.config.mode == "sigmoid" or view.snapshot.has_logits(epoch)
+        return "masks were sent as histograms, whose elements have no places"
+    if run.config.mode == "softmax" and not view.snapshot.has_logits(epoch):
+        return "the logits of this epoch are not stored"
+    if run.task != "multi_label" and num_classes > MAX_CLASSES:
+        return f"the run has {num_classes} classes, and a table of their pairs has at most {MAX_CLASSES}"
+    return None
 
 
 def label_chunks(view: View, epoch: int) -> LabelChunks:
@@ -34,7 +41,7 @@ def label_chunks(view: View, epoch: int) -> LabelChunks:
 
 
 def class_chunks(view: View, epoch: int) -> ElementChunks:
-    """Targets and logits of the tokens or pixels of an epoch that has probabilities; each call starts another pass."""
+    """Targets and logits of the tokens or pixels of an epoch with label issues; each call starts another pass."""
     return lambda: (chunk for _, chunk in placed_class_chunks(view, epoch))
 
 
@@ -50,7 +57,7 @@ def placed_label_chunks(
 def placed_class_chunks(
     view: View, epoch: int, columns: Sequence[str] = ()
 ) -> Iterator[tuple[pa.RecordBatch, ElementChunk]]:
-    """Chunks of an epoch with probabilities of tokens or masks, each with its stored rows; see `placed_label_chunks`.
+    """Chunks of an epoch of tokens or masks with label issues, each with its stored rows; see `placed_label_chunks`.
 
     Softmax: the stored logits. Sigmoid: logits of the classes 0 and 1, from the log-odds.
     """

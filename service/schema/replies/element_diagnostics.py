@@ -136,5 +136,6 @@ class ElementDiagnostics(TypedDict):
     ]
     confusions: Annotated[list[ElementConfusion], Field(description="Largest count first, at most 100")]
     label_issues: Annotated[
-        ElementIssues | None, Field(description="null without probabilities: in softmax runs that store no logits")
+        ElementIssues | None,
+        Field(description="null without the probabilities of all classes, and above 1000 classes of tokens or masks"),
     ]
