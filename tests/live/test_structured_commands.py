@@ -134,7 +134,9 @@ def test_a_run_from_its_file_to_its_reviews(
         )
     stderr = focal_loss("review", name, table, "--queue", "monday", status=3).stderr
     assert "row 0, column 'unit': queue monday has no unit" in stderr
-    assert "common  2 examples" in focal_loss("compare", name, name).stdout
+    compared = focal_loss("compare", name, name).stdout
+    assert f"task    {task}, " in compared
+    assert "common  2 examples" in compared
     assert "examples" in focal_loss("diagnose", name).stdout
 
 

@@ -19,7 +19,9 @@ from service.cli.console import (
     table,
 )
 from service.cli.options import DEFAULT_URL, AsJson, Epoch, RunName, Url, WhatIfAlpha, WhatIfGamma, parse_alpha
+from service.cli.runs.manage import describe_task
 from service.schema.replies.comparison import ComparedExample, ComparedRun, Comparison
+from service.schema.replies.runs import Run
 
 MOVED_SHOWN = 10
 
@@ -39,22 +41,25 @@ def compare(
 ) -> None:
     """Compare a run with a later one, example by example."""
     weights = parse_alpha(alpha)
-    comparison, names = call_service(
+    comparison, before = call_service(
         url,
         lambda client: (
             client.run(run).compare(other, top=top, epoch=epoch, other_epoch=other_epoch, alpha=weights, gamma=gamma),
-            client.run(run).describe()["class_names"],
+            client.run(run).describe(),
         ),
         QUERY_TIMEOUT_S,
     )
     if as_json:
         show_json(comparison)
     else:
-        show_comparison(comparison, names, output)
+        show_comparison(comparison, before, output)
 
 
-def show_comparison(comparison: Comparison, names: list[str] | None, console: Console) -> None:
+def show_comparison(comparison: Comparison, before: Run, console: Console) -> None:
     """Print totals, classes, and the examples with the largest changes."""
+    names = before["class_names"]
+    if before["task"] != "classification":
+        console.print(f"task    {describe_task(before)}", highlight=False, markup=False)
     _show_totals(comparison, console)
     _show_classes(comparison, names, console)
     _show_examples(comparison["newly_hard"], "Newly hard", names, console)

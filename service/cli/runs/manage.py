@@ -188,8 +188,8 @@ def describe_task(run: CreatedRun) -> str:
     if run["task"] == "classification":
         return run["task"]
     within = run["within"]
-    share = "" if isinstance(within, str) else f" {number(within['top_share'])}"
-    return f"{run['task']}, {within if isinstance(within, str) else 'top share'}{share} of the losses of an example"
+    text = within if isinstance(within, str) else f"mean of the largest {percent(within['top_share'])}"
+    return f"{run['task']}, loss of an example: {text}"
 
 
 def describe_config(config: config.Config) -> str:
