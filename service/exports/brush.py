@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -44,13 +43,16 @@ def brush_rle(places: np.ndarray[Any, np.dtype[Any]], num_pixels: int) -> list[i
 
 def _runs(places: np.ndarray[Any, np.dtype[Any]], num_pixels: int) -> Iterator[tuple[int, int]]:
     """Length and value of each run of equal values of channels."""
-    gaps = np.flatnonzero(np.diff(places) > 1)
-    first, end = places[np.append(0, gaps + 1)], places[np.append(gaps, -1)] + 1
-    bounds = np.column_stack([first, end]).ravel()
-    lengths = np.diff(bounds, prepend=0, append=num_pixels) * CHANNELS
-    for length, value in zip(lengths.tolist(), cycle((0, PAINTED)), strict=False):
-        if length:
-            yield length, value
+    gaps = np.flatnonzero(places[1:] - places[:-1] > 1)
+    ends = [*(places[gaps] + 1).tolist(), int(places[-1]) + 1]
+    end_before = 0
+    for first, end in zip([int(places[0]), *places[gaps + 1].tolist()], ends, strict=True):
+        if first > end_before:
+            yield (first - end_before) * CHANNELS, 0
+        yield (end - first) * CHANNELS, PAINTED
+        end_before = end
+    if end_before < num_pixels:
+        yield (num_pixels - end_before) * CHANNELS, 0
 
 
 # Masks have few different lengths.
