@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { QueueQuery } from "../../service/web/lib/queue_query.js";
 import { QueueRows } from "../../service/web/lib/queue_rows.js";
 
-/** @import { QueuePage, ReviewedRow } from "../../service/web/types.d.ts" */
+/** @import { QueuePage, ReviewedRow, Task } from "../../service/web/types.d.ts" */
 
 /** @param {number} rank */
 const makeRow = (rank) => /** @type {ReviewedRow} */ ({ id: `row ${rank}`, rank, verdict: null, verdict_label: null });
@@ -71,6 +71,23 @@ Deno.test("a row stays the same object, and keeps its verdict while it is being 
   assert.equal(reloaded.rows[0], first);
   assert.equal(reloaded.rows[1], second);
   assert.deepEqual([first.verdict, second.verdict], ["ok", null]);
+});
+
+Deno.test("the units of an example are different rows", async () => {
+  const units = [0, 1, null].map((unit, place) => ({ ...makeRow(place + 1), id: "a", unit }));
+  const { rows } = makeRows("", { page: makePage({ rows: units }) });
+  await rows.load({});
+  rows.rows[1].verdict = "ok";
+  assert.deepEqual(rows.rows.map((row) => [row.unit, row.verdict]), [[0, null], [1, "ok"], [null, null]]);
+});
+
+Deno.test("units are among the fields of matching rows in structured runs only", async () => {
+  for (const [task, expected] of /** @type {[Task, boolean][]} */ ([["classification", false], ["tokens", true]])) {
+    const { rows, queries } = makeRows("");
+    rows.query.run = { class_names: null, task };
+    await rows.loadMatching(5);
+    assert.equal(new URLSearchParams(queries[0]).get("fields")?.split(",").includes("unit"), expected);
+  }
 });
 
 Deno.test("only the last of several loads counts", async () => {

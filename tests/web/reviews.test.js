@@ -62,6 +62,20 @@ Deno.test("steps are sent one after the other, and only a wrong verdict has a la
   assert.deepEqual(reviews.counts, { ok: -1, wrong: 0, unsure: 1 });
 });
 
+Deno.test("a verdict names its unit, and a row of one class has none", async () => {
+  /** @type {unknown[]} */
+  const units = [];
+  globalThis.fetch = (_, options) => {
+    for (const review of JSON.parse(String(options?.body))) units.push(review.unit);
+    return Promise.resolve(Response.json({ num_reviewed: 1 }));
+  };
+  const { reviews } = makeReviews();
+  for (const unit of [[2, 4], 0, null]) reviews.set([{ row: { ...makeRow("a"), unit }, verdict: "ok", label: null }]);
+  reviews.set([{ row: makeRow("b"), verdict: "ok", label: null }]);
+  await reviews.pending;
+  assert.deepEqual(units, [[2, 4], 0, null, undefined]);
+});
+
 Deno.test("undo returns to the verdict before, also while it is being saved", async () => {
   const requests = fakeService();
   const { reviews } = makeReviews();
