@@ -9,7 +9,7 @@ level<n>-<digest>.json  {"replaces": [names of files], "lists": {"<time>-<id>": 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, BinaryIO
@@ -83,28 +83,43 @@ class ReviewHistory:
     reviews: list[Review]
 
     @cached_property
-    def current(self) -> list[Review]:
+    def verdicts(self) -> Verdicts:
         """The last review of each example and unit, without those whose last review withdraws the verdict.
+
+        Of the regions of a mask with the same number in several epochs it has the last one: see `verdicts_of`.
+        """
+        return _current(self.reviews)
+
+    def verdicts_of(self, epoch: int) -> Verdicts:
+        """The current reviews of examples, and of units of an epoch.
 
         The regions of a mask follow from the predictions of an epoch: each epoch has its own.
         """
-        last = {(UnitKey.of(review), review.get("epoch")): review for review in self.reviews}
-        return [review for review in last.values() if review["verdict"] is not None]
-
-    @cached_property
-    def verdicts(self) -> Verdicts:
-        """The current reviews; of regions of several epochs with the same number only the last reviewed one."""
-        return {UnitKey.of(review): review for review in self.current}
-
-    def verdicts_of(self, epoch: int) -> Verdicts:
-        """The current reviews of examples and of units of an epoch."""
-        if not self._has_epochs:
+        if not self._epochs:
             return self.verdicts
-        return {UnitKey.of(review): review for review in self.current if review.get("epoch", epoch) == epoch}
+        return _current(review for review in self.reviews if review.get("epoch", epoch) == epoch)
 
     @cached_property
-    def _has_epochs(self) -> bool:
-        return any("epoch" in review for review in self.current)
+    def current(self) -> list[Review]:
+        """The current reviews of examples and of the units of all epochs."""
+        if not self._epochs:
+            return list(self.verdicts.values())
+        of_regions = (_current(review for review in self.reviews if review.get("epoch") == e) for e in self._epochs)
+        others = _current(review for review in self.reviews if "epoch" not in review)
+        return [review for part in (others, *of_regions) for review in part.values()]
+
+    @cached_property
+    def _epochs(self) -> list[int]:
+        """Epochs with reviewed regions."""
+        return sorted({review["epoch"] for review in self.reviews if "epoch" in review})
+
+
+def _current(reviews: Iterable[Review]) -> Verdicts:
+    last = {UnitKey.of(review): review for review in reviews}
+    withdrawn = [key for key, review in last.items() if review["verdict"] is None]
+    for key in withdrawn:
+        del last[key]
+    return last
 
 
 class ReviewCache:

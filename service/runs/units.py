@@ -25,7 +25,8 @@ class UnitKey(NamedTuple):
     @classmethod
     def of(cls, row: Mapping[str, object]) -> UnitKey:
         """The key of a review or a row of a queue: its members `id` and `unit`, which may be missing."""
-        return cls(str(row["id"]), unit_json(row.get("unit")))
+        unit = row.get("unit")
+        return cls(str(row["id"])) if unit is None else cls(str(row["id"]), unit_json(unit))
 
 
 def unit_json(unit: object) -> str:
