@@ -80,11 +80,11 @@ def _in_sample(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | Non
     accuracy = diagnostics["loss"]["accuracy"]
     if diagnostics["num_examples"] < MIN_ROWS or accuracy is None or accuracy < MEMORISED_ACCURACY:
         return None
-    of_examples = " (of all labels of an example)" if view.is_structured else ""
+    labels = "examples, in all of their elements" if view.is_structured else "labels"
     return _warning(
         "in_sample",
-        f"The model agrees with {accuracy:.2%} of the labels{of_examples}. These look like logits of the data it was "
-        "trained on, and what a model has learned by heart hides wrong labels. Use logits of examples it has not seen "
+        f"The model agrees with {accuracy:.2%} of the {labels}. These look like logits of the data it was trained "
+        "on, and what a model has learned by heart hides wrong labels. Use logits of examples it has not seen "
         "(cross-validation), or the first epochs: area_under_margin.",
     )
 

@@ -220,6 +220,29 @@ def test_fields(client: httpx.Client) -> None:
     assert not {*reply} & {"classes", "loss", "warnings"}
 
 
+def test_the_last_row_of_an_id_counts(client: httpx.Client) -> None:
+    create(client, "twice", "multi_label", {"mode": "sigmoid"})
+    for batch, logits in ("a", [[2, -2], [1, 1]]), ("b", [[-3, -3]]):
+        body = {"logits": logits, "targets": [[1, 0]] * len(logits), "ids": ["x", "y"][: len(logits)]}
+        assert client.put(f"/runs/twice/epochs/0/batches/{batch}", json=body).status_code == 201
+    reply = diagnostics(client, "twice")
+    assert (reply["num_examples"], reply["num_duplicates"]) == (2, 1)
+    elements = reply["elements"]
+    # Of x the logits (-3, -3), of y (1, 1): each has a wrong label.
+    assert (elements["num_valid"], elements["num_wrong"]) == (4, 2)
+    assert [row["num_wrong"] for row in elements["classes"]] == [1, 1]
+    joints = np.array([row["joint"] for row in elements["classes"]])
+    assert joints.sum(axis=(1, 2)).tolist() == [2, 2]
+
+
+def test_a_model_that_agrees_with_all_labels(client: httpx.Client) -> None:
+    logits, _ = noisy_labels(120, 2)
+    create(client, "learned", "multi_label", {"mode": "sigmoid"})
+    put(client, "learned", list(logits), list((logits > 0).astype(np.int64)))
+    messages = {row["code"]: row["message"] for row in diagnostics(client, "learned")["warnings"]}
+    assert messages["in_sample"].startswith("The model agrees with 100.00% of the examples, in all of their elements. ")
+
+
 @pytest.mark.parametrize("within", ["mean", "max"])
 def test_concentration_at_gamma_0(client: httpx.Client, within: str) -> None:
     logits, targets = noisy_labels(50, 3)

@@ -29,12 +29,15 @@ class WordsOfIssues:
 
     def __init__(self, view: View) -> None:
         self._view = view
+        self._has_attributes = bool(view.snapshot.with_rows(with_attributes=True))
         self._counts = CommonWords()
         self.found = False
         """True if an example with label issues has words."""
 
     def add(self, rows: pa.RecordBatch, chunk: ElementChunk, marks: Booleans) -> None:
         """Count the marks of a chunk of tokens, (1, T) bool; examples without as many words as tokens are left out."""
+        if not self._has_attributes:
+            return
         examples = examples_of(rows)
         starts = np.searchsorted(examples, np.arange(len(rows) + 1))
         places = np.flatnonzero(marks[0])
