@@ -183,20 +183,24 @@ class AsyncRunClient:
         epoch: int | None = None,
         alpha: QueryValue = None,
         gamma: float | None = None,
+        elements: bool | None = None,
     ) -> ExampleDetail:
         """Return one example: scores with percentiles, probabilities, course over the epochs, and reviews.
+
+        In a run of labels, tokens or masks it has `elements`, flat, and `units`: its wrong labels, spans or regions.
 
         Args:
             example_id: Id of the example.
             epoch: Epoch of the scores. Default: the last one.
             alpha: Alpha of the recomputed losses. Default: that of the run.
             gamma: Gamma of the recomputed losses. Default: that of the run.
+            elements: False to leave out the elements.
 
         Raises:
             UnknownExampleError: The epoch has no example with this id.
         """
         return await self._client.send(
-            run_calls.example_call(self.name, example_id, epoch=epoch, alpha=alpha, gamma=gamma)
+            run_calls.example_call(self.name, example_id, epoch=epoch, alpha=alpha, gamma=gamma, elements=elements)
         )
 
     async def diagnostics(
