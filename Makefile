@@ -16,7 +16,7 @@ export DENO_NO_UPDATE_CHECK := 1
 # pytest takes a third less time to collect the tests from bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo run quick test soak tools check format docs bench requirements sbom gpu-wheels gpu-check clean
+.PHONY: setup demo run quick test soak tools check check-code check-types check-page check-docs format docs bench requirements sbom gpu-wheels gpu-check clean
 
 setup: .venv/ready
 
@@ -48,16 +48,24 @@ soak: setup            ## worst requests of every route, then SOAK_S seconds of 
 	$(BIN)/python -m tests.bounds.worst --size 8000000
 	$(BIN)/python -m tests.bounds.soak --seconds $(SOAK_S)
 
-check: setup           ## format, lint, types, import layers, generated code, docs; changes nothing
+check: check-code check-types check-page check-docs   ## format, lint, types, import layers, generated code, docs; changes nothing
+
+check-code: setup
 	$(BIN)/python scripts/generate_sync_client.py --check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-types: setup
+	$(BIN)/mypy
+
+check-page: setup
 	$(BIN)/python scripts/generate_page_types.py --check
 	$(BIN)/deno fmt --check
 	$(BIN)/deno lint
 	$(BIN)/deno check --no-remote service/web tests/web
+
+check-docs: setup
 	$(MKDOCS)
 
 format: setup          ## format, fix lint, generate code

@@ -7,17 +7,19 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import settings
 
 # Examples of each property test: HYPOTHESIS_PROFILE is `quick` (of `make quick`), `full` (the default) or `fuzz`.
-for profile, examples in (("quick", 10), ("full", 100), ("fuzz", 5000)):
+for profile, examples in (("quick", 10), ("full", 50), ("fuzz", 5000)):
     settings.register_profile(profile, max_examples=examples, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 pytest_plugins = ["tests.services"]
 FOLDER = Path(__file__).parent
 MARKED_FOLDERS = ("live", "browser")
+REPLY_WITHIN_S = 60.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,7 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set the environment variables that torch and Triton read at import, before any test module is imported."""
+    """Set httpx's timeout, and the variables that torch and Triton read at import, before test modules are imported."""
+    # On a loaded machine a reply may take longer than the 5 s for which httpx waits.
+    default = httpx._config.DEFAULT_TIMEOUT_CONFIG
+    default.connect = default.read = default.write = default.pool = REPLY_WITHIN_S
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return  # The controller of pytest-xdist runs no test.
     # Two pytest processes share the cores: idle threads must not spin.

@@ -20,9 +20,10 @@ from service.runs.manifest import RunDescription
 from service.settings import Settings
 from service.storage.compaction import MERGED_AT_ONCE
 from service.storage.temporary import TemporaryFile
+from tests.lanes import mostly_slow
 
 
-@pytest.mark.parametrize("kind", ["batches", "reviews"])
+@pytest.mark.parametrize("kind", mostly_slow(["batches", "reviews"], quick=1))
 def test_files_are_merged_when_there_are_enough(tmp_path: Path, kind: str) -> None:
     app = create_app(Settings(device="cpu", data_dir=str(tmp_path)))
 

@@ -75,18 +75,21 @@ def test_a_long_list_takes_little_memory(query: type[QueryModel], text: dict[str
 @pytest.mark.parametrize("text", DIGITS, ids=lambda text: f"{text[:8]} and {len(text)} digits")
 @pytest.mark.parametrize(
     ("path", "most"),
-    [
-        ("examples?limit=", 100_000),
-        ("examples?epoch=", 0),
-        ("dynamics?first=", 2**31),
-        ("dynamics?offset=", 2**31),
-        ("dynamics?bins=", 200),
-        ("compare/r?top=", 2**31),
-        ("queues/q?offset=", 2**31),
-        ("queues/q?around=", 2**31),
-        ("queues/q?ranks=1,", 2**31),
-        ("export/preview?rows=", 20),
-    ],
+    mostly_slow(
+        [
+            ("examples?limit=", 100_000),
+            ("examples?epoch=", 0),
+            ("dynamics?first=", 2**31),
+            ("dynamics?offset=", 2**31),
+            ("dynamics?bins=", 200),
+            ("compare/r?top=", 2**31),
+            ("queues/q?offset=", 2**31),
+            ("queues/q?around=", 2**31),
+            ("queues/q?ranks=1,", 2**31),
+            ("export/preview?rows=", 20),
+        ],
+        quick=3,
+    ),
 )
 def test_a_number_in_a_query_is_used_whole_or_refused(client: TestClient, path: str, text: str, most: int) -> None:
     value = DIGITS[text]

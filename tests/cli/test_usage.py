@@ -25,7 +25,7 @@ BAD_ADDRESSES = [
 ]
 
 
-@pytest.mark.parametrize("url", mostly_slow(BAD_ADDRESSES, quick=3))
+@pytest.mark.parametrize("url", mostly_slow(BAD_ADDRESSES, quick=2))
 def test_an_address_that_is_none_is_a_usage_error(url: str, tmp_path: Path) -> None:
     for words in (
         ["info"],

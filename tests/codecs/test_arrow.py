@@ -195,7 +195,7 @@ def dictionary_stream(texts: list[list[str]], **options: Any) -> bytes:
     return bytes(sink.getvalue())
 
 
-@pytest.mark.parametrize("deltas", [True, False])
+@pytest.mark.parametrize("deltas", mostly_slow([True, False], quick=1))
 @pytest.mark.parametrize("compression", mostly_slow(["zstd", None], quick=1))
 def test_dictionaries_that_are_replaced_or_grow(deltas: bool, compression: str | None) -> None:
     texts = [["a", "b"], ["a", "b"], ["a", "b", "c"], ["d", "e"]]

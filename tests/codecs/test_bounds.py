@@ -196,7 +196,7 @@ def test_more_record_batches_than_a_request_may_have() -> None:
         STREAM.decode(bytearray(sink.getvalue()))
 
 
-@pytest.mark.parametrize(("reader", "write"), TABLES)
+@pytest.mark.parametrize(("reader", "write"), mostly_slow(TABLES, quick=2))
 def test_more_attributes_than_an_example_may_have(reader: Reader, write: Callable[[pa.Table], bytes]) -> None:
     columns = {"logits": [[1.0, 2.0]], "label": [0]}
     many = pa.table(columns | {f"x{number}": ["a"] for number in range(MAX_ATTRIBUTES + 1)})

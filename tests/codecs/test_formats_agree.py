@@ -198,7 +198,7 @@ LISTS: list[tuple[str, list[list[Any]]]] = [
 @pytest.mark.parametrize(
     ("label_type", "labels"), mostly_slow(LISTS, quick=5), ids=[str(labels) for _, labels in LISTS]
 )
-@pytest.mark.parametrize("options", [{}, {"on_invalid": "exclude"}])
+@pytest.mark.parametrize("options", mostly_slow([{}, {"on_invalid": "exclude"}], quick=1))
 def test_lists_of_labels(device: Device, label_type: str, labels: list[list[Any]], options: dict[str, Any]) -> None:
     rows = PlainRows([[0.5, 1.0], [2.0, -1.0]], labels, ["a", "b"])
     for lists in ("list", "fixed", "columns"):

@@ -30,6 +30,7 @@ from service.errors import (
 )
 from tests.codecs.outcomes import Stopwatch, error_of, outcome
 from tests.codecs.splitting import bodies_split_from
+from tests.lanes import mostly_slow
 from tests.strategies import at_most, is_number, json_values
 
 CODEC = JsonCodec()
@@ -336,7 +337,9 @@ class TestBounds:
         for opening in ("[", '{"a":', '{"logits":['):
             assert isinstance(error_of_text(opening * 100_000), DecodeError)
 
-    @pytest.mark.parametrize("where", ["{%s}", '{"config": {%s}, "batches": []}', '{"batches": [{%s}]}'])
+    @pytest.mark.parametrize(
+        "where", mostly_slow(["{%s}", '{"config": {%s}, "batches": []}', '{"batches": [{%s}]}'], quick=1)
+    )
     def test_time_is_linear_in_the_number_of_names(self, where: str) -> None:
         names = ", ".join(f'"k{number}": 0' for number in range(200_000))
         with Stopwatch() as watch:

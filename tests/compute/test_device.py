@@ -16,6 +16,7 @@ from service.errors import DeviceOutOfMemoryError, DeviceUnavailableError
 from service.loss.focal import FocalLoss
 from service.loss.scores import Scores
 from service.schema.request import ELEMENT_OUTPUTS
+from tests.lanes import mostly_slow
 
 MESSAGE_OF_THE_CPU_ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
@@ -84,7 +85,7 @@ class TestChunks:
         assert scores.outputs["prediction"].shape == (60,)
         assert_same(scores, expected)
 
-    @pytest.mark.parametrize("elements", [1, 4, 6, 7, 12, 13, 23, 24])
+    @pytest.mark.parametrize("elements", mostly_slow([1, 4, 6, 7, 12, 13, 23, 24], quick=3))
     @pytest.mark.parametrize("kind", ["classes", "smoothed", "soft", "labels"])
     def test_examples_of_several_elements(self, device: Device, kind: str, elements: int) -> None:
         generator = torch.Generator().manual_seed(1)

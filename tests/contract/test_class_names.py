@@ -26,15 +26,18 @@ def run(client: httpx.Client) -> str:
 
 @pytest.mark.parametrize(
     ("labels", "classes"),
-    [
-        (["1"], {0}),  # a name, not a number
-        (["0"], {1}),
-        (["2"], {2}),  # no name: a number
-        (["great white, shark"], {2}),
-        ([" tabby cat "], {3}),
-        (["great white, shark", "0"], {1, 2}),
-        (["tabby cat", "tabby cap", "4"], {3, 4}),
-    ],
+    mostly_slow(
+        [
+            (["1"], {0}),  # a name, not a number
+            (["0"], {1}),
+            (["2"], {2}),  # no name: a number
+            (["great white, shark"], {2}),
+            ([" tabby cat "], {3}),
+            (["great white, shark", "0"], {1, 2}),
+            (["tabby cat", "tabby cap", "4"], {3, 4}),
+        ],
+        quick=4,
+    ),
 )
 @pytest.mark.parametrize("column", mostly_slow(["prediction", "target"], quick=1))
 def test_filters_by_name_or_number(

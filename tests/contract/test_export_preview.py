@@ -43,7 +43,7 @@ def rows_of(name: str, reply: httpx.Response) -> list[Any]:
 
 
 @pytest.mark.parametrize("where", mostly_slow([{"queue": "five"}, {}, {"epoch": "0", "gamma": "0.5"}], quick=1))
-@pytest.mark.parametrize("name", ["label-studio", "argilla", "fiftyone", "csv", "jsonl"])
+@pytest.mark.parametrize("name", mostly_slow(["label-studio", "argilla", "fiftyone", "csv", "jsonl"], quick=3))
 def test_it_shows_the_first_rows_of_the_file(client: httpx.Client, run: str, name: str, where: dict[str, str]) -> None:
     query = {"format": name, "from_name": "topic", "data_key": "text"} | where
     file = client.get(f"/runs/{run}/export", params=query)
@@ -73,7 +73,9 @@ def test_without_a_word_it_is_three_rows_of_jsonl(client: httpx.Client, run: str
     assert client.get(f"/runs/{run}/export/preview?queue=five&rows=20&format=parquet").json()["num_rows"] == 5
 
 
-@pytest.mark.parametrize("query", ["rows=0", "rows=21", "rows=x", "format=nosuch", "data_key=rank", "nosuch=1"])
+@pytest.mark.parametrize(
+    "query", mostly_slow(["rows=0", "rows=21", "rows=x", "format=nosuch", "data_key=rank", "nosuch=1"], quick=2)
+)
 def test_what_makes_no_sense_is_refused(client: httpx.Client, run: str, query: str) -> None:
     reply = client.get(f"/runs/{run}/export/preview?{query}")
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from tests.lanes import mostly_slow
+
 QUEUE = {"strategy": "random", "budget": 2}
 
 
@@ -63,14 +65,17 @@ def test_a_taken_name_is_a_conflict_and_changes_nothing(client: httpx.Client, ru
 
 @pytest.mark.parametrize(
     ("body", "expected"),
-    [
-        ({"name": "a/b"}, (422, "invalid_name")),
-        ({"name": ""}, (422, "invalid_name")),
-        ({"name": 5}, (422, "invalid_request")),
-        ({}, (422, "invalid_request")),
-        ({"name": "x", "budget": 3}, (422, "invalid_request")),
-        ([], (422, "invalid_request")),
-    ],
+    mostly_slow(
+        [
+            ({"name": "a/b"}, (422, "invalid_name")),
+            ({"name": ""}, (422, "invalid_name")),
+            ({"name": 5}, (422, "invalid_request")),
+            ({}, (422, "invalid_request")),
+            ({"name": "x", "budget": 3}, (422, "invalid_request")),
+            ([], (422, "invalid_request")),
+        ],
+        quick=2,
+    ),
 )
 def test_a_bad_name_is_refused(client: httpx.Client, run: str, body: object, expected: tuple[int, str]) -> None:
     assert code(client.patch(f"{run}/queues/first", json=body)) == expected

@@ -10,6 +10,7 @@ import pytest
 
 from service.schema.request import STATISTICS
 from tests.contract.run_batches import JSON, KINDS, batch_of, encoded
+from tests.lanes import mostly_slow
 
 DERIVED = ("normalized_margin",)
 
@@ -63,7 +64,7 @@ def normalized(client: httpx.Client) -> list[float]:
     return values
 
 
-@pytest.mark.parametrize("missing", [name for name in STATISTICS if name not in DERIVED])
+@pytest.mark.parametrize("missing", mostly_slow([name for name in STATISTICS if name not in DERIVED], quick=2))
 @pytest.mark.parametrize("kind", [JSON, KINDS[-1]])
 def test_a_run_needs_all_statistics(client: httpx.Client, run: str, missing: str, kind: str) -> None:
     batch = reduced(client, batch_of(4))

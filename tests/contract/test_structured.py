@@ -24,6 +24,7 @@ from tests.codecs.structured_forms import (
     bodies,
 )
 from tests.codecs.test_safetensors_replies import read_by_the_library
+from tests.lanes import mostly_slow
 
 RNG = np.random.default_rng(1)
 OUTPUTS = ["loss", "contribution", "p_t", "num_valid", "label_quality", "max_loss"]
@@ -175,7 +176,7 @@ def assert_close(got: Any, expected: Any, place: str = "reply") -> None:
         assert got == expected, place
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", mostly_slow(CASES, quick=4))
 def test_same_reply_in_every_format(client: httpx.Client, name: str) -> None:
     sent = Structured(CASES[name].layout, CASES[name].batches, {**CASES[name].options, **OPTIONS})
     requests = dict(bodies(sent))

@@ -18,6 +18,7 @@ from service.diagnostics.calibration import MAX_PASSES, calibration
 from service.diagnostics.chunks import Chunk, Floats
 from service.schema.replies.diagnostics import Calibration
 from tests.diagnostics.samples import DataSet, data_set, data_sets, random_data_set
+from tests.lanes import mostly_slow
 
 
 def calibration_of(data: DataSet, size: int | None = None, bins: int = 15) -> Calibration:
@@ -114,7 +115,7 @@ def test_temperature_equals_that_of_lbfgs_on_torchs_cross_entropy() -> None:
     assert calibration_of(data)["temperature"] == pytest.approx(minimum.x.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", mostly_slow(range(5), quick=1))
 @pytest.mark.parametrize("scale", [1e-3, 0.2, 1, 5, 1e3])
 @pytest.mark.parametrize("signal", [1, 4])
 def test_temperature_equals_that_of_the_minimiser(signal: float, scale: float, seed: int) -> None:

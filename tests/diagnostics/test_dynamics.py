@@ -216,7 +216,7 @@ def test_bits_depend_on_neither_files_nor_order_nor_threads() -> None:
 
 
 @pytest.mark.parametrize("name", mostly_slow(COLUMNS, quick=4))
-@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("sign", mostly_slow(["-", ""], quick=1))
 def test_pages_are_sorted_by_any_column_with_nulls_last_then_by_id(shared: TempRuns, name: str, sign: str) -> None:
     rows = page(shared, sort="id")["rows"]
     assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)

@@ -16,6 +16,7 @@ from service.diagnostics.chunks import Chunk, Chunks
 from service.diagnostics.label_errors import ConfidentLearning, confident_learning, suspected
 from service.diagnostics.pair_counts import PairCounts
 from tests.diagnostics.samples import DataSet, data_set, data_sets, dense, random_data_set
+from tests.lanes import mostly_slow
 
 REMOVED_CLASS = (
     [0, 0, 0, 0, 1, 2, 2, 2],
@@ -211,7 +212,7 @@ def test_equals_cleanlab(data: DataSet, size: int | None) -> None:
     assert_equals_cleanlab(data, size)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", mostly_slow(range(3), quick=1))
 @pytest.mark.parametrize(("rows", "classes", "missing"), [(60, 2, 0), (500, 3, 1), (2000, 10, 3), (3000, 40, 5)])
 def test_equals_cleanlab_on_random_data(rows: int, classes: int, missing: int, seed: int) -> None:
     assert_equals_cleanlab(random_data_set(rows, classes, seed, missing=missing), 256)
@@ -226,6 +227,7 @@ def test_bits_depend_on_neither_chunks_nor_order_nor_memory_layout(data: DataSet
     assert all(identical(whole, learn(other, size)) for other in (data, shuffled) for size in (1, 7, None))
 
 
+@pytest.mark.slow
 def test_bits_of_a_larger_data_set_do_not_depend_on_chunks() -> None:
     data = random_data_set(5000, 12, 3)
     whole = learn(data)

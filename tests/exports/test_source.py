@@ -17,6 +17,7 @@ from service.mining.requests import QueueRequest
 from service.queries.view import View
 from service.runs.units import UnitKey
 from tests.exports.examples import options, whole
+from tests.lanes import mostly_slow
 from tests.runs.temp_runs import TempRuns, temp_runs
 
 TEXTS = {"text": ["a", "b", None]}
@@ -49,7 +50,7 @@ def test_attributes_are_those_that_were_sent_last(runs: TempRuns) -> None:
     assert attributes == {"wrong": {}, "right": {"text": "new"}, "masked": {"text": "a"}}
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", mostly_slow(FORMATS, quick=2))
 def test_every_format_writes_a_queue_with_infinite_scores(runs: TempRuns, name: str) -> None:
     def export(view: View) -> bytes:
         create_queue(runs.store, view, QueueRequest(name="q", strategy="random", budget=3), view.weighting(), [])

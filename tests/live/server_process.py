@@ -126,7 +126,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> str:
     raise AssertionError(f"the service did not start (exit status {process.poll()}):\n{log_path.read_text()}")
 
 
-def wait_for(condition: Any, what: str, within_s: float = 30.0) -> None:
+def wait_for(condition: Any, what: str, within_s: float = 90.0) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + within_s
     while not condition():

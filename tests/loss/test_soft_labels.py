@@ -24,6 +24,7 @@ from service.loss.soft_labels import (
     sum_tolerance,
 )
 from service.schema.request import ELEMENT_OUTPUTS
+from tests.lanes import mostly_slow
 from tests.loss import reference
 from tests.loss.samples import GAMMAS, difficult_rows, double, moderate_rows
 
@@ -47,7 +48,7 @@ def random_shares(*shape: int) -> Tensor:
 
 
 class TestSmoothedFocal:
-    @pytest.mark.parametrize("gamma", GAMMAS)
+    @pytest.mark.parametrize("gamma", mostly_slow(GAMMAS, quick=2))
     @pytest.mark.parametrize("weights", [None, (0.5, 1.0, 2.0, 0.0, 3.0)])
     def test_loss_and_gradient_norm_equal_the_reference(self, gamma: float, weights: tuple[float, ...] | None) -> None:
         alpha = None if weights is None else double(*weights)

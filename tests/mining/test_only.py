@@ -40,7 +40,7 @@ def rows_of(runs: TempRuns, **request: Any) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("strategy", mostly_slow(STRATEGIES, quick=2))
+@pytest.mark.parametrize("strategy", mostly_slow(STRATEGIES, quick=1))
 def test_a_queue_of_some_examples_is_the_ranking_without_the_others(runs: TempRuns, strategy: str) -> None:
     learned = runs.ask(lambda view: dynamics_page(view, view.weighting(), limit=ROWS))["rows"]
     over = {row["id"]: row for row in learned}

@@ -11,6 +11,7 @@ import pytest
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.mining.reviews import MAX_REVIEWS, add_reviews
+from tests.lanes import mostly_slow
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 
@@ -77,7 +78,7 @@ BAD: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("bad", mostly_slow(BAD, quick=4))
 def test_with_one_invalid_review_none_is_stored(runs: TempRuns, bad: Any) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         review(runs, {"id": "e0001", "verdict": "ok"}, bad, {"id": "e0003", "verdict": "ok"})

@@ -94,7 +94,7 @@ def test_semi_hard_rows_are_correct_by_a_small_margin(runs: TempRuns, margin: fl
     assert all(row["prediction"] == row["target"] and row["suggested"] is None for row in result["rows"])
 
 
-@pytest.mark.parametrize("first", [None, 1, 2, 9])
+@pytest.mark.parametrize("first", mostly_slow([None, 1, 2, 9], quick=2))
 def test_area_under_the_margin_ranks_by_the_mean_over_epochs(runs: TempRuns, first: int | None) -> None:
     margins: defaultdict[str, list[float]] = defaultdict(list)
     for row in runs.counted():
@@ -109,7 +109,7 @@ def test_area_under_the_margin_ranks_by_the_mean_over_epochs(runs: TempRuns, fir
     )
 
 
-@pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("share", mostly_slow([0.01, 0.3, 0.5, 0.9, 1.0], quick=2))
 def test_top_share_is_the_smallest_set_with_the_share(runs: TempRuns, share: float) -> None:
     rows = sorted(scored(runs.counted(epoch=1), OWN.alpha, OWN.gamma), key=lambda row: (-row["log_loss"], row["id"]))
     losses = [row["loss"] for row in rows]
@@ -134,7 +134,7 @@ def test_top_share_by_hand() -> None:
         assert [len(mined(runs, "top_share", "even", share=k / 4)["rows"]) for k in (1, 2, 3, 4)] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2**62])
+@pytest.mark.parametrize("seed", mostly_slow([0, 1, 2**62], quick=1))
 def test_random_sorts_by_a_digest_of_seed_and_id(runs: TempRuns, seed: int) -> None:
     result = mined(runs, "random", seed=seed)
     assert places(result) == ranked(
@@ -166,7 +166,7 @@ def _draw(view: Any, seed: int) -> str:
     return ranking("random", view, Weighting(None, 2.0), 0, request).sql("true", 10)
 
 
-@pytest.mark.parametrize(("classes", "seed"), [(2, 1), (3, 2), (7, 3), (20, 4)])
+@pytest.mark.parametrize(("classes", "seed"), mostly_slow([(2, 1), (3, 2), (7, 3), (20, 4)], quick=2))
 def test_suspected_errors_equal_cleanlabs(classes: int, seed: int) -> None:
     logits, targets = noisy(500, classes, seed, spread=1.5)
     with temp_runs() as runs:
@@ -244,7 +244,7 @@ def test_for_two_classes_all_strategies_have_one_order(pairs: list[tuple[int, in
     assert orders[0] == sorted(orders[0], key=lambda place: (z[place[0]], place[0])) == by_el2n
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+@pytest.mark.parametrize("gamma", mostly_slow([2.0, 0.0, 0.5, 5.0], quick=1))
 def test_without_class_weights_the_loss_ranks_as_self_confidence(gamma: float) -> None:
     with temp_runs() as runs:
         runs.create({"gamma": gamma})

@@ -13,6 +13,7 @@ from service.queries.interrupts import Cancellation, QueryCancelledError
 from service.queries.run_queries import RunQueries
 from service.queries.view import View
 from service.storage.errors import storage_errors
+from tests.lanes import mostly_slow
 from tests.runs.temp_runs import TempRuns, temp_runs
 
 # A minute of work of one core, which no optimiser shortens.
@@ -69,7 +70,7 @@ def runs() -> Iterator[TempRuns]:
         yield temp
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", mostly_slow(QUESTIONS, quick=2))
 def test_a_question_ends_when_its_time_is_over(runs: TempRuns, question: Callable[[View], object]) -> None:
     queries = RunQueries(runs.store, 2**28, threads=1, timeout_s=0.1)
     started = time.monotonic()
@@ -83,7 +84,7 @@ def test_a_question_ends_when_its_time_is_over(runs: TempRuns, question: Callabl
     queries.close()
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", mostly_slow(QUESTIONS, quick=2))
 def test_a_question_ends_when_it_is_cancelled(runs: TempRuns, question: Callable[[View], object]) -> None:
     cancellation = Cancellation()
     timer = Timer(0.1, cancellation.cancel)

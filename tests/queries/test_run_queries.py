@@ -92,6 +92,7 @@ def test_a_missing_file_is_a_storage_error_after_five_attempts(runs: TempRuns) -
     assert len(views) == 5
 
 
+@pytest.mark.slow
 def test_queries_beyond_their_memory_use_the_disk_then_raise() -> None:
     with temp_runs(memory_bytes=48 * 2**20) as runs:
         runs.create()

@@ -14,6 +14,7 @@ import pytest
 from service.errors import InvalidConfigError, UnknownRunError
 from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
+from tests.lanes import mostly_slow
 from tests.runs.temp_runs import TempRuns, noisy, scored, temp_runs
 
 INF = math.inf
@@ -101,7 +102,7 @@ CONFIGS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", mostly_slow(CONFIGS, quick=3))
 def test_losses_in_sql_equal_those_of_the_replies_also_under_another_configuration(
     runs: TempRuns, config: dict[str, Any]
 ) -> None:
@@ -128,7 +129,7 @@ def test_losses_in_sql_equal_those_of_the_replies_also_under_another_configurati
         ({"mode": "sigmoid", "alpha": 0.25, "positive_class": 0, "gamma": 0.5}, (0.25, 0.75)),
     ],
 )
-@pytest.mark.parametrize("column", [False, True])
+@pytest.mark.parametrize("column", mostly_slow([False, True], quick=1))
 def test_a_sigmoid_run_has_two_classes(
     runs: TempRuns, config: dict[str, Any], weights: tuple[float, ...] | None, column: bool
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.lanes import mostly_slow
 from tests.server.wire import (
     HEAD_TIMEOUT_S,
     LARGE,
@@ -95,7 +96,9 @@ class TestSize:
 
         asyncio.run(check())
 
-    @pytest.mark.parametrize("extension", [b";a=b", b";" + b"x" * 100, b";" + b"x" * MAX_HEAD_BYTES])
+    @pytest.mark.parametrize(
+        "extension", mostly_slow([b";a=b", b";" + b"x" * 100, b";" + b"x" * MAX_HEAD_BYTES], quick=1)
+    )
     def test_endless_chunk_extensions(self, extension: bytes) -> None:
         async def check() -> None:
             wire, _ = connected(echo)

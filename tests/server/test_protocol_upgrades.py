@@ -175,7 +175,9 @@ def test_an_offer_of_http_1_0() -> None:
     asyncio.run(check())
 
 
-@pytest.mark.parametrize("offer", [get(*OFFERS[0]), b"CONNECT /x HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["h2c", "connect"])
+@pytest.mark.parametrize(
+    "offer", mostly_slow([get(*OFFERS[0]), b"CONNECT /x HTTP/1.1\r\nHost: x\r\n\r\n"], quick=1), ids=["h2c", "connect"]
+)
 def test_as_many_offers_as_fit_into_one_read(offer: bytes) -> None:
     async def check() -> None:
         wire, protocol = connected(refuse_methods)

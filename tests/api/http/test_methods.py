@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.lanes import mostly_slow
 from tests.services import ClientWith
 
 ROUTES = [
@@ -57,7 +58,7 @@ def client(client_with: ClientWith) -> Iterator[httpx.Client]:
     return client
 
 
-@pytest.mark.parametrize("url", READABLE)
+@pytest.mark.parametrize("url", mostly_slow(READABLE, quick=7))
 def test_head_has_the_headers_of_get(client: httpx.Client, url: str) -> None:
     get, head = client.get(url), client.head(url)
     assert (head.status_code, head.content) == (get.status_code, b"")

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from service.api.app import create_app
 from service.settings import Settings
+from tests.lanes import mostly_slow
 
 
 @pytest.mark.parametrize(
@@ -65,13 +66,16 @@ class TestDirectRoute:
 
     @pytest.mark.parametrize(
         ("method", "path", "status", "route"),
-        [
-            ("POST", "/loss", 200, "/loss"),
-            ("POST", "/loss?top_k=1", 200, "/loss"),
-            ("GET", "/loss", 405, "/loss"),
-            ("POST", "/loss/x", 404, "unknown"),
-            ("POST", "/lossy", 404, "unknown"),
-        ],
+        mostly_slow(
+            [
+                ("POST", "/loss", 200, "/loss"),
+                ("POST", "/loss?top_k=1", 200, "/loss"),
+                ("GET", "/loss", 405, "/loss"),
+                ("POST", "/loss/x", 404, "unknown"),
+                ("POST", "/lossy", 404, "unknown"),
+            ],
+            quick=2,
+        ),
     )
     def test_status_and_metrics_of_requests_by_path(
         self, send: Callable[..., httpx.Response], method: str, path: str, status: int, route: str

@@ -8,6 +8,7 @@ import pytest
 
 from service.api.middleware.origins import OriginCheck
 from tests.api.middleware.apps import http_scope, refusal
+from tests.lanes import mostly_slow
 
 ALLOWED = ["focal.example"]
 NOTEBOOK = "http://localhost:8888"
@@ -138,7 +139,7 @@ class TestOrigins:
     def test_the_own_page_allowed_pages_and_programs_may_change_something(self, headers: dict[str, str]) -> None:
         assert code(HERE, *headers.items(), method="POST") == ""
 
-    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "QUERY"])
+    @pytest.mark.parametrize("method", mostly_slow(["POST", "PUT", "PATCH", "DELETE", "QUERY"], quick=2))
     @pytest.mark.parametrize("headers", FOREIGN)
     def test_other_pages_may_not(self, headers: dict[str, str], method: str) -> None:
         assert code(HERE, *headers.items(), method=method) == "cross_site"

@@ -270,7 +270,7 @@ def test_a_file_without_rows(name: str, tmp_path: Path) -> None:
     assert "0 examples" in messages or "no rows" in messages
 
 
-@pytest.mark.parametrize("mode", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("mode", mostly_slow(["softmax", "sigmoid"], quick=1))
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -313,7 +313,7 @@ def test_ids_of_different_types_become_texts(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@pytest.mark.parametrize("ending", [*FORMATS, "csv.gz", "parquet.zst"])
+@pytest.mark.parametrize("ending", mostly_slow([*FORMATS, "csv.gz", "parquet.zst"], quick=4))
 def test_damaged_files_are_errors_or_are_read(
     ending: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

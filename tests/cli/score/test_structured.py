@@ -165,7 +165,7 @@ SOFT = {
 }
 
 
-@pytest.mark.parametrize("ending", ["arrow", "jsonl", "safetensors"])
+@pytest.mark.parametrize("ending", mostly_slow(["arrow", "jsonl", "safetensors"], quick=1))
 @pytest.mark.parametrize("layout", SOFT)
 def test_soft_labels(tmp_path: Path, layout: str, ending: str) -> None:
     summary = score(write(tmp_path, ending, SOFT[layout]), tmp_path / "out.parquet", layout=layout, elements=["loss"])

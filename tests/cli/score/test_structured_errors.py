@@ -15,6 +15,7 @@ from service.errors import TooManyRegionsError
 from service.schema.request import Batch
 from tests.cli.score.structured_files import write
 from tests.cli.score.test_structured import MASKS, TOKENS, assert_scores, command, evaluated, lines, score
+from tests.lanes import mostly_slow
 
 
 def with_token(place: int, part: str, value: float) -> Batch:
@@ -29,7 +30,7 @@ def with_pixel(part: str, value: float) -> Batch:
     return Batch(parts["logits"], parts["targets"])
 
 
-@pytest.mark.parametrize("ending", ["arrow", "jsonl", "safetensors"])
+@pytest.mark.parametrize("ending", mostly_slow(["arrow", "jsonl", "safetensors"], quick=1))
 @pytest.mark.parametrize(
     ("layout", "batch", "says"),
     [
@@ -118,7 +119,7 @@ REFUSED: dict[str, tuple[str, list[dict[str, Any]], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", mostly_slow(REFUSED, quick=4))
 def test_rows_that_do_not_fit(tmp_path: Path, case: str) -> None:
     layout, rows, expected, says = REFUSED[case]
     path = lines(tmp_path / "rows.jsonl", *rows)
@@ -128,18 +129,21 @@ def test_rows_that_do_not_fit(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [
-        (["--layout", "columns"], "columns"),
-        (["--divisor", "rows"], "divisor"),
-        (["--divisor", "1,5"], "--divisor: '1,5' is not a number"),
-        (["--divisor", "0"], "divisor"),
-        (["--within", "median"], "within"),
-        (["--within", "top_share=most"], "--within top_share=most: expected"),
-        (["--within", "top_share=2"], "within"),
-        (["--elements", "regions"], "unknown element output 'regions'"),
-        (["--gamma-negative", "1"], "gamma_negative is for sigmoid mode"),
-        (["--outputs", "prediction"], "an example of the layout ragged has no prediction"),
-    ],
+    mostly_slow(
+        [
+            (["--layout", "columns"], "columns"),
+            (["--divisor", "rows"], "divisor"),
+            (["--divisor", "1,5"], "--divisor: '1,5' is not a number"),
+            (["--divisor", "0"], "divisor"),
+            (["--within", "median"], "within"),
+            (["--within", "top_share=most"], "--within top_share=most: expected"),
+            (["--within", "top_share=2"], "within"),
+            (["--elements", "regions"], "unknown element output 'regions'"),
+            (["--gamma-negative", "1"], "gamma_negative is for sigmoid mode"),
+            (["--outputs", "prediction"], "an example of the layout ragged has no prediction"),
+        ],
+        quick=4,
+    ),
 )
 def test_options_that_do_not_fit_are_usage_errors(tmp_path: Path, words: list[str], says: str) -> None:
     path = lines(tmp_path / "rows.jsonl", ROW)

@@ -29,6 +29,7 @@ from service.diagnostics.elements.labels import (
     scores,
 )
 from tests.diagnostics.elements.stable import stable_sorts
+from tests.lanes import mostly_slow
 
 FILTERS: tuple[FilterName, ...] = get_args(FilterName)
 
@@ -98,7 +99,7 @@ def test_equals_cleanlab(chunk: LabelChunk, filter_by: FilterName, size: int | N
     assert_equals_cleanlab(chunk, filter_by, size)
 
 
-@pytest.mark.parametrize("filter_by", FILTERS)
+@pytest.mark.parametrize("filter_by", mostly_slow(FILTERS, quick=2))
 def test_equals_cleanlab_on_a_larger_data_set(filter_by: FilterName) -> None:
     assert_equals_cleanlab(noisy(0, 1500, 6), filter_by, 400)
 

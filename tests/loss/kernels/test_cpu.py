@@ -25,6 +25,7 @@ from service.loss.kernels.choose import can_use_cpu_kernel
 from service.loss.kernels.cpu import FusedScores, FusedSums, score_rows, sum_rows
 from service.loss.kernels.cpu_llvm import LANES
 from service.loss.row_state import RowState
+from tests.lanes import mostly_slow
 from tests.loss.samples import DTYPES, random_rows
 
 INF, NAN = float("inf"), float("nan")
@@ -129,7 +130,7 @@ class TestSums:
             focal_loss(logits, targets, reduction=reduction)
 
     @pytest.mark.parametrize("value", [NAN, INF])
-    @pytest.mark.parametrize("reduction", ["mean", "sum", "weighted_mean"])
+    @pytest.mark.parametrize("reduction", mostly_slow(["mean", "sum", "weighted_mean"], quick=1))
     def test_bad_logits_make_the_sum_nan_unless_their_row_is_ignored(self, reduction: Any, value: float) -> None:
         logits, targets = random_rows(100, 4)
         expected = focal_loss(logits[1:], targets[1:], reduction=reduction)
@@ -176,6 +177,7 @@ class TestSupportedInputs:
         with torch.no_grad():
             assert can_use_cpu_kernel(logits.clone().requires_grad_())
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
     def test_autograd_functorch_and_tracing_are_not_supported(self) -> None:
         logits, targets = random_rows(3, 4)

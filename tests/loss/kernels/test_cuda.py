@@ -52,7 +52,7 @@ def compute(logits: Tensor, targets: Tensor, *, prediction: bool = True, moments
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", mostly_slow(DTYPES, quick=1))
 def test_rows_that_begin_at_any_address(dtype: torch.dtype) -> None:
     """A row is loaded in units that divide its length, its stride and 16 bytes."""
     triton = next(choice for choice in IMPLEMENTATIONS if choice.name == "triton")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from tests.lanes import mostly_slow
 from tests.loss import oracles, reference
 from tests.loss.comparison import FLOAT32_EPSILON, FLOAT32_TINY, assert_near, gradient_tolerance
 from tests.loss.implementations import FURTHER, Array, Implementation, every_implementation
@@ -45,7 +46,7 @@ def exact_scores(dtype: torch.dtype, gamma: float, y: float) -> tuple[Tensor, Ar
 
 @every_implementation()
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("y", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("y", mostly_slow([0.0, 0.3, 1.0], quick=2))
 def test_losses_and_gradients_at_every_scale(implementation: Implementation, dtype: torch.dtype, y: float) -> None:
     rounded = implementation.rounds and dtype != torch.float64
     rtol, atol = (FLOAT32_EPSILON, FLOAT32_TINY) if rounded else (1e-11, 1e-150)

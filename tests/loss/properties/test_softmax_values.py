@@ -21,7 +21,7 @@ from tests.loss.samples import DTYPES, GAMMAS, all_difficult_rows, moderate_rows
 
 INF = math.inf
 # Two of the six rows of each kind at each scale and offset.
-QUICK_STEP = 3 if settings().max_examples < 100 else 1
+QUICK_STEP = 3 if settings().max_examples < 50 else 1
 WEIGHTS = (0.5, 1.0, 2.0, 0.25, 3.0)
 
 
