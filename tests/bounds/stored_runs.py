@@ -34,50 +34,52 @@ TASKS: Mapping[str, Any] = {
 RUNS = ("rows", "classes", "attributes", "texts", "batches", *TASKS)
 
 
-def store_runs(client: httpx.Client, size: int) -> None:
-    """Store the runs of `RUNS`, each of up to about `size` bytes."""
+def store_runs(client: httpx.Client, size: int, prefix: str = "") -> None:
+    """Store the runs of `RUNS`, each of up to about `size` bytes, under their names with a prefix."""
     rng = np.random.default_rng(0)
     rows, classes = size // 60, size // 80
-    client.put("/runs/rows", json={"class_names": ["a", "b", "c"]}).raise_for_status()
+    client.put(f"/runs/{prefix}rows", json={"class_names": ["a", "b", "c"]}).raise_for_status()
     logits, targets = rng.standard_normal((rows, 3)).round(2).tolist(), rng.integers(0, 3, rows).tolist()
     texts = {"text": [f"text {row % 15}" for row in range(rows)], "group": list(range(rows))}
     for epoch in range(3):
         put(
-            client, "rows", epoch, {"logits": logits, "targets": targets, "ids": list(range(rows)), "attributes": texts}
+            client,
+            prefix + "rows",
+            epoch,
+            {"logits": logits, "targets": targets, "ids": list(range(rows)), "attributes": texts},
         )
     reviews = [{"id": str(row), "verdict": "wrong", "label": 1} for row in range(min(rows, 10_000))]
-    client.post("/runs/rows/reviews", json=reviews).raise_for_status()
+    client.post(f"/runs/{prefix}rows/reviews", json=reviews).raise_for_status()
     queue = {"strategy": "top_loss", "budget": min(rows, 100_000), "name": "queue", "exclude_reviewed": False}
-    client.post("/runs/rows/queues", json=queue).raise_for_status()
+    client.post(f"/runs/{prefix}rows/queues", json=queue).raise_for_status()
 
-    client.put("/runs/classes", json={}).raise_for_status()
+    client.put(f"/runs/{prefix}classes", json={}).raise_for_status()
     wide = write_safetensors(
         {"logits": rng.standard_normal((20, classes)).astype(np.float32), "targets": rng.integers(0, classes, 20)},
         {"request": '{"ids": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19]}'},
     )
     headers = {"Content-Type": SAFETENSORS}
-    client.put("/runs/classes/epochs/0/batches/b", content=wide, headers=headers).raise_for_status()
+    client.put(f"/runs/{prefix}classes/epochs/0/batches/b", content=wide, headers=headers).raise_for_status()
 
     small = {"logits": [[0.5, 0.1], [0.2, 0.3]], "targets": [0, 1], "ids": [0, 1]}
     for name, attributes in (
         ("attributes", {f"a{number}": ["x", "y"] for number in range(min(size // 20, 5_000))}),
         ("texts", {"text": ["x" * (size // 4), "\x1b" * (size // 24)]}),
     ):
-        client.put(f"/runs/{name}", json={}).raise_for_status()
-        reply = client.put(f"/runs/{name}/epochs/0/batches/b", json=small | {"attributes": attributes})
+        client.put(f"/runs/{prefix}{name}", json={}).raise_for_status()
+        reply = client.put(f"/runs/{prefix}{name}/epochs/0/batches/b", json=small | {"attributes": attributes})
         if not reply.is_success:  # a bound of the service
-            put(client, name, 0, small)
+            put(client, prefix + name, 0, small)
 
     for name, description in TASKS.items():
-        client.put(f"/runs/{name}", json=description).raise_for_status()
+        client.put(f"/runs/{prefix}{name}", json=description).raise_for_status()
         for kind, body in structured_batches(name, size):
-            client.put(
-                f"/runs/{name}/epochs/0/batches/{kind.split()[0]}", content=body, headers=headers
-            ).raise_for_status()
+            path = f"/runs/{prefix}{name}/epochs/0/batches/{kind.split()[0]}"
+            client.put(path, content=body, headers=headers).raise_for_status()
 
-    client.put("/runs/batches", json={}).raise_for_status()
+    client.put(f"/runs/{prefix}batches", json={}).raise_for_status()
     for number in range(BATCHES):
-        put(client, "batches", number % EPOCHS, small | {"ids": [2 * number, 2 * number + 1]}, f"b{number}")
+        put(client, prefix + "batches", number % EPOCHS, small | {"ids": [2 * number, 2 * number + 1]}, f"b{number}")
 
 
 def put(client: httpx.Client, run: str, epoch: int, batch: Mapping[str, Any], name: str = "b") -> None:
