@@ -23,8 +23,11 @@ def small_classes(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | 
         return None
     names = ", ".join(f"{_name(row)} ({_fewest(row)})" for row in small[:NAMED_CLASSES])
     more = "" if len(small) <= NAMED_CLASSES else f" and {len(small) - NAMED_CLASSES} more"
-    what = "Labels with fewer than 10 positive or negative" if _of_labels(view) else "Classes with fewer than 10"
-    message = f"{what} elements: {names}{more}. Their thresholds and noise rates mean little."
+    kind, of_both = ("Labels", "positive or negative ") if _of_labels(view) else ("Classes", "")
+    message = (
+        f"{kind} with fewer than {SMALL_CLASS} {of_both}elements: {names}{more}. Their thresholds and noise rates mean "
+        "little."
+    )
     return {"code": "small_classes", "message": message}
 
 

@@ -38,11 +38,16 @@ def codes(reply: dict[str, Any]) -> list[str]:
     return [warning["code"] for warning in reply["warnings"]]
 
 
-def test_multi_label(client: httpx.Client) -> None:
+def put_labels(client: httpx.Client) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], dict[str, Any]]:
+    """Logits and targets of several labels, and their diagnostics."""
     logits, targets = noisy_labels(400, 5)
     create(client, "labels", "multi_label", {"mode": "sigmoid", "gamma": 2}, class_names=["a", "b", "c", "d", "e"])
     put(client, "labels", list(logits), list(targets))
-    reply = diagnostics(client, "labels")
+    return logits, targets, diagnostics(client, "labels")
+
+
+def test_counts_of_labels(client: httpx.Client) -> None:
+    logits, targets, reply = put_labels(client)
     assert_is(Diagnostics, reply)
     assert set(reply) >= MEMBERS
     assert not set(reply) & ONE_CLASS
@@ -64,7 +69,13 @@ def test_multi_label(client: httpx.Client) -> None:
     largest = elements["confusions"][0]
     missed = wrong[:, largest["label"]] & (targets[:, largest["label"]] == largest["target"])
     assert largest["count"] == missed.sum()
+    client.delete("/runs/labels")
 
+
+def test_issues_of_labels(client: httpx.Client) -> None:
+    logits, targets, reply = put_labels(client)
+    p, elements = sigmoid(logits), reply["elements"]
+    table = elements["classes"]
     labels = [np.flatnonzero(row).tolist() for row in targets]
     with stable_sorts(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "May not flag all label issues")
@@ -98,12 +109,19 @@ def assert_equals_confident_learning(elements: dict[str, Any], targets: np.ndarr
         joint = cleanlab.count.compute_confident_joint(targets, p)
         thresholds = cleanlab.count.get_confident_thresholds(targets, p)
         marks = cleanlab.filter.find_label_issues(targets, p, n_jobs=1)
+        # The elements as the pixels of an image.
+        planes = p.T.reshape(1, -1, len(p), 1)
+        common = cleanlab.segmentation.summary.common_label_issues(
+            marks.reshape(1, -1, 1), targets.reshape(1, -1, 1), planes, verbose=False, top=100
+        )
     issues, table = elements["label_issues"], elements["classes"]
     np.testing.assert_array_equal(issues["joint"], joint)
     np.testing.assert_allclose([row["threshold"] for row in table], thresholds, rtol=1e-5)
     assert [row["label_issues"] for row in table] == (joint.sum(axis=1) - np.diag(joint)).tolist()
     assert issues["estimated"] == joint.sum() - np.trace(joint)
     assert issues["num_issues"] == marks.sum()
+    ours = [(row["target"], row["suggested"], row["count"]) for row in issues["common"]]
+    assert ours == [(int(a), int(b), n) for a, b, n in common.itertuples(index=False, name=None)]
     return marks
 
 
