@@ -37,6 +37,7 @@ def test_the_client_loads_neither_torch_nor_fastapi() -> None:
     assert loaded_packages(LIGHT_MODULES, {"torch", "fastapi", "uvicorn"}) == ""
 
 
+@pytest.mark.slow
 def test_the_command_starts_without_pyarrow() -> None:
     assert loaded_packages(("service.cli.main",), {"pyarrow"}) == ""
 

@@ -195,6 +195,7 @@ class TestMachine:
         assert "numba " in doctor("--device", "cpu")[1]
         assert "not installed" in doctor("--device", "cpu")[1]
 
+    @pytest.mark.slow
     def test_without_torch(self) -> None:
         code = """
 import sys

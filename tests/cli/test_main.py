@@ -56,6 +56,7 @@ libc.fflush(None)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc has a heap for each thread")
 @pytest.mark.parametrize(("how", "heaps"), [("shared", 1), ("as it is", 4)])
 def test_threads_share_one_heap(how: str, heaps: int) -> None:

@@ -188,6 +188,7 @@ def test_a_callback_can_be_copied_and_pickled(run: RunClient) -> None:
         assert (other._run.name, other._every, other._dataset) == ("trainer", 2, DATA)
 
 
+@pytest.mark.slow
 def test_the_import_error_names_the_missing_package() -> None:
     code = (
         "import sys; sys.modules['transformers'] = None\n"

@@ -101,6 +101,7 @@ def test_a_format_has_a_media_type_and_an_ending_of_its_own(name: str) -> None:
     assert [other for other in FORMATS if FORMATS[other].ending == export_format.ending] == [name]
 
 
+@pytest.mark.slow
 def test_exports_need_neither_torch_nor_fastapi() -> None:
     code = "import sys, service.exports.formats, service.exports.label_studio_backend; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -20,6 +20,7 @@ from service.mining.queue_table import QueueTable, table_of
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueHead
 from service.schema.structure import Task
+from tests.lanes import mostly_slow
 from tests.mining.structured_runs import NAMES, TASKS, Data, Row
 from tests.services import running_app
 
@@ -102,7 +103,7 @@ def test_no_unit_is_twice_in_a_queue_and_a_cap_counts_those_of_an_example(
     assert max(Counter(int(row["id"][1:]) % 4 for row in by_group["rows"]).values()) == 3
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", mostly_slow(TASKS, quick=1))
 def test_other_strategies_rank_whole_examples(task_runs: httpx.Client, task: Task) -> None:
     rows = mined(task_runs, task, strategy="label_quality")["rows"]
     assert len(rows) == 40

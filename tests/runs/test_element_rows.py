@@ -20,6 +20,7 @@ from service.runs.store import RunStore
 from service.runs.verify import verify
 from service.storage.compaction import compact
 from service.storage.files import open_files
+from tests.lanes import mostly_slow
 from tests.services import running_app
 
 RNG = np.random.default_rng(4)
@@ -73,7 +74,7 @@ def examples(client: httpx.Client, run: str) -> Any:
     return client.get(f"/runs/{run}/examples", params={"limit": 1000}).raise_for_status().json()
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", mostly_slow(RUNS, quick=1))
 def test_merging_keeps_every_row(stored: tuple[Path, httpx.Client], run: str) -> None:
     folder, client = stored
     before = examples(client, run)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.lanes import mostly_slow
 from tests.loss.comparison import assert_equals_oracle, assert_near
 from tests.loss.implementations import COLUMNS, FURTHER, Implementation, every_implementation
 from tests.loss.samples import DTYPES, moderate_rows, random_rows
@@ -51,7 +52,7 @@ class TestColumns:
 
     @every_implementation()
     @every_configuration
-    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("dtype", mostly_slow(DTYPES, quick=2))
     def test_dtypes_and_shapes(
         self, implementation: Implementation, config: dict[str, Any], dtype: torch.dtype
     ) -> None:
@@ -74,7 +75,7 @@ class TestColumns:
 class TestInputs:
     @every_implementation()
     @every_configuration
-    @pytest.mark.parametrize("classes", [5, 200])
+    @pytest.mark.parametrize("classes", mostly_slow([5, 200], quick=1))
     def test_logits_and_targets_are_not_changed(
         self, implementation: Implementation, config: dict[str, Any], classes: int
     ) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from service.loss.row_state import COUNTED
+from tests.lanes import mostly_slow
 from tests.loss import oracles, reference
 from tests.loss.comparison import assert_near, assert_scores
 from tests.loss.implementations import FURTHER, Array, Implementation, every_implementation
@@ -53,7 +54,7 @@ class TestAgainst40Digits:
     """Logits up to 1e4, ties, easy and hard rows, shared offsets up to 1e4."""
 
     @every_implementation()
-    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("dtype", mostly_slow(DTYPES, quick=2))
     def test_every_score_at_every_scale(self, implementation: Implementation, dtype: torch.dtype) -> None:
         for gamma in GAMMAS:
             logits, targets, exact = exact_scores(dtype, gamma)
