@@ -24,14 +24,14 @@ from service.exports.row_files import csv_rows, json_rows
 from service.formats.labels import ClassNames
 from service.schema.replies.queues import QueuePage, QueueRow
 from service.schema.replies.runs import Run
-from service.schema.request import Batch
+from service.schema.request import STATISTICS, Batch
 from service.schema.structure import LAYOUT_OF, Task
 from tests.cli.command import run as run_command
 from tests.cli.score.structured_files import ENDINGS, write
 from tests.client.test_structured_runs import CASES, created, examples, parts_of
 
 
-def push(run: RunClient, path: Path, epoch: int = 0) -> None:
+def push(run: RunClient, path: Path, epoch: int = 0, num_classes: int | None = None) -> None:
     """Push a file as `focal-loss push` does, in chunks of at most 4 rows."""
     description = run.describe()
     names, task = description["class_names"], description["task"]
@@ -43,7 +43,7 @@ def push(run: RunClient, path: Path, epoch: int = 0) -> None:
         layout=LAYOUT_OF[task],
     )
     chunks = named_chunks(find_sources([str(path)], None), reading, None, number_rows=path.suffix == ".safetensors")
-    for _ in push_chunks(Target(run, epoch, description), chunks, "error"):
+    for _ in push_chunks(Target(run, epoch, description, num_classes), chunks, "error"):
         pass
 
 
@@ -76,6 +76,16 @@ def test_names_of_classes_beside_the_number_of_ignored_tokens(loss_client: LossC
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match="row 1, column 'targets': 'LOC' is not the name of a class"):
         push(run, path, epoch=1)
+
+
+def test_scores_in_place_of_logits_need_the_number_of_classes(loss_client: LossClient, tmp_path: Path) -> None:
+    run, path = loss_client.put_run("thin", task="tokens"), tmp_path / "rows.jsonl"
+    scores = {name: [0.5, 0.25] for name in STATISTICS} | {"prediction": [0, 1]}
+    path.write_text(json.dumps({"id": "a", "targets": [0, 0], **scores}))
+    with pytest.raises(DataError, match="number of classes"):
+        push(run, path)
+    push(run, path, num_classes=3)
+    assert (run.describe()["num_classes"], run.example("a")["num_wrong"]) == (3, 1)
 
 
 def queue_row(task: Task, unit: Any, box: Any, **members: Any) -> QueueRow:

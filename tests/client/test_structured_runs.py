@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -103,6 +104,20 @@ def test_tokens_in_lists_are_those_with_offsets(loss_client: LossClient, mode: s
         run.push(0, "b", lists["logits"], lists["targets"], IDS)
     (epoch,) = run.describe()["epochs"]
     assert (epoch["num_examples"], epoch["num_batches"]) == (len(examples(run)), 1)
+
+
+@pytest.mark.parametrize("reduce", [False, True])
+@pytest.mark.parametrize(("task", "mode"), CASES)
+def test_tables_have_nested_lists(loss_client: LossClient, task: Task, mode: str, reduce: bool) -> None:
+    run, parts = created(loss_client, f"table-{task}-{mode}-{reduce}", task, mode), parts_of(task, mode, 4)
+    values = {name: parts[name] for name in ("logits", "targets")}
+    lists = as_lists(parts)[0] if task == "tokens" else {name: array.tolist() for name, array in values.items()}
+    run.push(0, "b", pa.table({"id": IDS, **lists}), reduce=reduce)
+    run.push(1, "b", parts | {"ids": IDS})
+    from_table, expected = (examples(run, epoch) for epoch in (0, 1))
+    assert from_table.keys() == expected.keys()
+    for identity, row in expected.items():
+        assert from_table[identity]["loss"] == pytest.approx(row["loss"], rel=1e-4, abs=1e-6)
 
 
 def test_padded_tokens_are_elements_that_do_not_count(loss_client: LossClient) -> None:

@@ -60,6 +60,15 @@ def push(
         typer.Option(help="Further columns to store, separated by commas, or all.", rich_help_panel=FILES),
     ] = None,
     on_invalid: InvalidRows = "error",
+    num_classes: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Number of classes of files with scores in place of logits, for a run that does not know it yet.",
+            rich_help_panel=FILES,
+            show_default=False,
+        ),
+    ] = None,
     replace: Annotated[
         bool,
         typer.Option(
@@ -128,7 +137,7 @@ def push(
         chunks = named_chunks(sources, reading, prefix, number_rows=number_rows)
         totals = Totals(loss["reduction"], 0, divisor=divisor_of(reading.layout, None))
         with LossClient(url) as client, shown_progress(errors, count_rows(sources), "pushing") as progress:
-            target = Target(client.run(run), epoch, description)
+            target = Target(client.run(run), epoch, description, num_classes)
             for reply in push_chunks(target, chunks, on_invalid, replace=replace):
                 totals.add_result(reply)
                 progress(reply.num_examples)

@@ -54,11 +54,19 @@ class NamedChunk:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The epoch of a run that gets the rows."""
+    """The epoch of a run that gets the rows.
+
+    Args:
+        run: The run.
+        epoch: The epoch.
+        description: Description of the run.
+        num_classes: Number of classes of scores in place of logits; None: that of the run.
+    """
 
     run: RunClient
     epoch: int
     description: Run
+    num_classes: int | None = None
 
 
 def describe_run(url: str, name: str, new_run: NewRun | None) -> Run:
@@ -154,12 +162,13 @@ def push_chunks(
 
 def _push(target: Target, named: NamedChunk, on_invalid: OnInvalid, *, replace: bool) -> LossResult:
     chunk = named.chunk
+    batch = chunk.parts | {"ids": named.ids}
     attributes = {name: [_attribute(value) for value in values] for name, values in chunk.attributes.items()}
     try:
         return target.run.push(
             target.epoch,
             named.name,
-            run_batch(chunk.parts | {"ids": named.ids}, target.description, on_invalid, None, reduce=False),
+            run_batch(batch, target.description, on_invalid, target.num_classes, reduce=False),
             attributes=attributes,
             outputs=("loss",),
             on_invalid=on_invalid,

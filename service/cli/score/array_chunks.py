@@ -11,9 +11,11 @@ import numpy as np
 from service.cli.errors import DataError
 from service.cli.score.chunks import Chunk, Reading
 from service.cli.score.sources import Source
+from service.errors import ShapeError
 from service.formats.column_names import ResolvedColumns
 from service.formats.columns import Array, ColumnError, ids_of
 from service.formats.part_names import OFFSETS
+from service.formats.ragged import checked_offsets
 from service.formats.safetensors import as_numbers, read_safetensors
 from service.schema.request import NO_LOGITS
 
@@ -118,18 +120,12 @@ def _offsets(arrays: Arrays, elements: int) -> Array:
         raise ColumnError(
             "the layout ragged needs an array offsets (N + 1,), the first element of each row", None, None
         )
-    offsets = _plain_numbers(arrays[OFFSETS], OFFSETS)
-    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or not offsets.size:
-        raise ColumnError("not integers (N + 1,), the first element of each row", None, OFFSETS)
-    offsets = offsets.astype(np.int64)
-    (falls,) = np.nonzero(np.diff(offsets) < 0)
-    if len(falls):
-        row = int(falls[0])
-        raise ColumnError(f"offsets never fall, and {offsets[row + 1]} follows {offsets[row]}", row, OFFSETS)
-    if offsets[0] != 0 or offsets[-1] != elements:
-        msg = f"offsets go from 0 to the number of elements, {elements}, and not from {offsets[0]} to {offsets[-1]}"
-        raise ColumnError(msg, None, OFFSETS)
-    return offsets
+    try:
+        return checked_offsets(_plain_numbers(arrays[OFFSETS], OFFSETS), elements, 0)
+    except ShapeError as err:
+        (item,) = err.errors
+        *_, place = item["loc"]
+        raise ColumnError(item["msg"], place if isinstance(place, int) else None, OFFSETS) from err
 
 
 def _element_bytes(values: Array) -> int:

@@ -54,10 +54,10 @@ def test_an_error_names_row_and_element(tmp_path: Path, layout: str, batch: Batc
 @pytest.mark.parametrize(
     ("offsets", "says"),
     [
-        ([0, 4, 3, 7], "row 1, column 'offsets': offsets never fall, and 3 follows 4"),
-        ([0, 3, 6], "column 'offsets': offsets go from 0 to the number of elements, 7, and not from 0 to 6"),
-        ([1, 7], "column 'offsets': offsets go from 0"),
-        ([0.0, 7.0], "column 'offsets': not integers"),
+        ([0, 4, 3, 7], "row 2, column 'offsets': offsets never fall, and 3 follows 4"),
+        ([0, 3, 6], "row 2, column 'offsets': offsets end with the number of targets, 7, got 6"),
+        ([1, 7], "row 0, column 'offsets': offsets begin with 0, got 1"),
+        ([0.0, 7.0], "column 'offsets': offsets are integers (N + 1,), got float64"),
         (None, "the layout ragged needs an array offsets"),
     ],
 )
