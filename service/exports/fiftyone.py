@@ -28,7 +28,7 @@ import io
 import ntpath
 import posixpath
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -43,6 +43,8 @@ from service.schema.structure import Task
 
 # Names that fiftyone.core.labels.Classification uses itself.
 OWN_NAMES = ("id", "label", "tags", "confidence", "logits", "attributes")
+# Names that its labels of structured examples use.
+STRUCTURED_NAMES = ("classifications", "mask", "mask_path")
 IMAGE_EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
@@ -70,7 +72,7 @@ def classification(row: ExportRow, options: ExportOptions) -> Classification:
 def classifications(row: ExportRow, options: ExportOptions) -> Classifications:
     """The labels of an image that the model predicts, by name."""
     labels: list[ConfidentLabel] = [{"label": name, "confidence": p} for name, p in predicted_labels(row, options)]
-    return {"classifications": labels, "attributes": _attributes(row)}
+    return {"classifications": labels, "attributes": _attributes(row, STRUCTURED_NAMES)}
 
 
 def segmentation(row: ExportRow, options: ExportOptions) -> Segmentation:
@@ -83,7 +85,7 @@ def segmentation(row: ExportRow, options: ExportOptions) -> Segmentation:
     if row.elements is not None and row.elements.all is not None:
         check_axes(row.id, row.elements)
         mask = mask_text(row.elements.all.predictions.reshape(row.elements.shape))
-    return {"mask": mask, "attributes": _attributes(row)}
+    return {"mask": mask, "attributes": _attributes(row, STRUCTURED_NAMES)}
 
 
 def mask_text(classes: Numbers) -> str:
@@ -98,7 +100,7 @@ def mask_text(classes: Numbers) -> str:
         return base64.b64encode(zlib.compress(file.getvalue(), 1)).decode()
 
 
-def _attributes(row: ExportRow) -> JsonObject:
+def _attributes(row: ExportRow, reserved: Sequence[str] = ()) -> JsonObject:
     """The scores, and the attributes that FiftyOne can store with a label: texts, numbers and booleans whose names are
     Python identifiers (FiftyOne stores them in MongoDB, whose names have neither `.` nor `$`)."""
     fields = tool_fields(row)
@@ -107,7 +109,7 @@ def _attributes(row: ExportRow) -> JsonObject:
         for name, value in row.attributes.items()
         if name.isidentifier() and not name.startswith("_") and isinstance(value, str | int | float)
     }
-    return rename_reserved(storable, (*fields, *OWN_NAMES)) | fields
+    return rename_reserved(storable, (*fields, *OWN_NAMES, *reserved)) | fields
 
 
 # There is no label of a text in FiftyOne.
