@@ -65,7 +65,7 @@ def show_found(queues: dict[str, QueuePage], errors: list[Array]) -> None:
 
 
 def show_queue(queue: QueuePage, errors: list[Array]) -> None:
-    table = Table(title=f"The first {SHOWN} units of queue {queue['name']}")
+    table = Table(title=f"The first {SHOWN} of queue {queue['name']}")
     for column in ("rank", "id", "unit", "reason", "planted by us"):
         table.add_column(column)
     for row in queue["rows"][:SHOWN]:
@@ -88,16 +88,16 @@ def main(task: str) -> None:
     with running_service() as url, LossClient(url) as client:
         run = new_run(client, name, planted)
         # A row for each example at most, so that all queues lead to as many examples.
-        units = run.create_queue("top_loss", budget=damaged, units=True, at_most={"count": 1})
+        units = run.create_queue("top_loss", damaged, name="units", units=True, at_most={"count": 1})
         queues = {
             "units by focal loss": units,
-            "examples by label quality": run.create_queue("label_quality", budget=damaged),
-            "examples by mean loss": run.create_queue("top_loss", budget=damaged, units=False),
-            "random examples": run.create_queue("random", budget=damaged),
+            "examples by label quality": run.create_queue("label_quality", damaged, name="label-quality"),
+            "examples by mean loss": run.create_queue("top_loss", damaged, name="mean-loss", units=False),
+            "random examples": run.create_queue("random", damaged, name="random"),
         }
         show_queue(units, errors)
         show_found(queues, errors)
-    console.print(f"\nTo review the units: make run, then http://127.0.0.1:8000/#/runs/{name}")
+    console.print(f"\nTo review the units: make run, then http://127.0.0.1:8000/#/runs/{name}/queues/units")
 
 
 if __name__ == "__main__":
