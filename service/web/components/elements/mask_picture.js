@@ -9,7 +9,9 @@ import { partAround, pixelsOf } from "../../lib/masks.js";
 
 /** Largest height in rem; a mask is as wide as its container unless it would be higher. */
 const MAX_HEIGHT_REM = 11;
-/** Boxes that start above this share of the height have their label inside. */
+/** Largest ratio of the sides; the pixels of longer masks are stretched. */
+const MAX_RATIO = 8;
+/** Share of the height that a label above or below a box takes. */
 const LABEL_SHARE = 0.15;
 
 /**
@@ -34,8 +36,9 @@ export function maskPicture(plane, colourOf, { name, box, part = partAround(plan
     box && boxOutline(part, box),
   );
   // The security policy forbids style attributes, but not styles that a script sets.
-  stack.style.aspectRatio = `${width} / ${height}`;
-  stack.style.maxWidth = `${(MAX_HEIGHT_REM * width) / height}rem`;
+  const ratio = Math.min(MAX_RATIO, Math.max(1 / MAX_RATIO, width / height));
+  stack.style.aspectRatio = String(ratio);
+  stack.style.maxWidth = `${MAX_HEIGHT_REM * ratio}rem`;
   return stack;
 }
 
@@ -48,9 +51,11 @@ export function maskPicture(plane, colourOf, { name, box, part = partAround(plan
 function boxOutline({ height, width, ...part }, { place: [starts, stops], label }) {
   const [left, right] = [starts, stops].map((places) => (places.at(-1) ?? 0) - part.left);
   const [top, bottom] = [starts.at(-2) ?? 0, stops.at(-2) ?? 1].map((place) => place - part.top);
+  const room = LABEL_SHARE * height;
+  const place = top >= room ? "label-above" : bottom <= height - room ? "label-below" : "label-inside";
   const outline = h(
     "span",
-    { class: `box ${top < LABEL_SHARE * height ? "label-inside" : ""} ${left > width / 2 ? "label-left" : ""}` },
+    { class: `box ${place} ${left > width / 2 ? "label-left" : ""}` },
     h("span", { class: "box-label" }, label),
   );
   const share = (/** @type {number} */ part, /** @type {number} */ whole) => `${(100 * part) / whole}%`;
