@@ -22,7 +22,7 @@
     - QueueConflictError            409 queue_conflict
   - RunDamagedError                 409 run_damaged             a file of the run cannot be read
   - BodyTooLargeError               413 body_too_large          more bytes than max_body_bytes
-  - TooManyElementsError            413 too_many_elements       a batch has more logits or targets than max_elements
+  - TooManyElementsError            413 too_many_elements       a batch has too many logits, targets or classes
   - TooManyExamplesError            413 too_many_examples       the request has more examples than max_examples
   - TooManyBatchesError             413 too_many_batches        the request has too many batches
   - TooManyRegionsError             413 too_many_regions        the reply would have more than 2^18 regions
@@ -256,7 +256,7 @@ class BodyTooLargeError(LossServiceError):
 
 
 class TooManyElementsError(LossServiceError):
-    """A batch has more than `max_elements` logits or targets."""
+    """A batch has more than `max_elements` logits or targets, or too many classes for soft labels."""
 
     status, code, title = 413, "too_many_elements", "Too many elements"
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from service.compute.elements import Elements
 from service.compute.statistics import checked_statistics, with_statistics
-from service.errors import InvalidRequestError, InvalidTargetError, ShapeError
+from service.errors import InvalidRequestError, InvalidTargetError, ShapeError, TooManyElementsError
 from service.formats.labels import LabelError, class_labels, number_labels
 from service.formats.ragged import checked_offsets
 from service.formats.targets import numeric_targets
 from service.loss.arrays import Array
-from service.schema.config import LossConfig
+from service.schema.config import MAX_CLASSES, LossConfig
 from service.schema.faults import fault
 from service.schema.request import Batch, RequestOptions
 from service.schema.structure import MAX_AXES, Layout
@@ -37,6 +37,7 @@ def elements_of(config: LossConfig, options: RequestOptions, number: int, batch:
         ShapeError: Shapes or lengths do not match each other, the layout or the configuration.
         InvalidTargetError: A target is no number.
         InvalidRequestError: Soft labels together with `label_smoothing`, or invalid statistics.
+        TooManyElementsError: Too many classes for soft labels or `label_smoothing`.
         NeedsLogitsError: Something that is asked for does not follow from the statistics.
     """
     layout = options.layout
@@ -58,10 +59,19 @@ def elements_of(config: LossConfig, options: RequestOptions, number: int, batch:
     if options.num_classes not in (None, elements.logits.shape[1]) and not elements.sigmoid and len(targets):
         msg = f"num_classes is {options.num_classes}, the logits have {elements.logits.shape[1]} classes"
         raise fault(ShapeError, msg, "logits", batch=number)
+    if elements.soft or config.label_smoothing:
+        _check_num_classes(number, elements.logits.shape[1])
     if elements.soft and config.label_smoothing:
         msg = "label_smoothing is for targets that are classes, and these are soft labels"
         raise fault(InvalidRequestError, msg, "targets", batch=number)
     return _with_numeric_targets(config, number, elements, exclude=options.on_invalid == "exclude")
+
+
+def _check_num_classes(number: int, num_classes: int) -> None:
+    """Check the number of classes of a loss that takes about a dozen float64 for each class of an element."""
+    if num_classes > MAX_CLASSES:
+        what = f"soft labels and label_smoothing are for at most {MAX_CLASSES} classes"
+        raise TooManyElementsError(f"batch {number}: {what}, the logits have {num_classes}")
 
 
 def _of_statistics(

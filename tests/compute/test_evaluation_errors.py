@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,8 @@ from service.errors import (
     TooManyElementsError,
     TooManyExamplesError,
 )
+from service.schema.config import MAX_CLASSES
+from service.schema.request import Batch
 from tests.compute.sample_requests import (
     INF,
     LOGITS,
@@ -65,6 +68,15 @@ class TestLimits:
         assert isinstance(error, TooManyElementsError)
         assert error.status == 413
         assert error.detail == "batch 1 has 12 logits, the limit is 11 (max_elements)"
+
+    @pytest.mark.parametrize(("smoothing", "soft"), [(0.1, False), (0.0, True)])
+    def test_classes_of_a_loss_whose_memory_grows_with_them(self, smoothing: float, soft: bool) -> None:
+        logits = np.zeros((1, MAX_CLASSES + 1), np.float16)
+        targets = np.full_like(logits, 1 / logits.size) if soft else np.zeros(1, np.int64)
+        error = refused([Batch(logits, targets)], {"label_smoothing": smoothing}, limits=Limits(2**20, 1))
+        assert isinstance(error, TooManyElementsError)
+        what = "soft labels and label_smoothing are for at most 524288 classes"
+        assert error.detail == f"batch 0: {what}, the logits have 524289"
 
     def test_rows_of_all_batches(self) -> None:
         assert compute([batch(LOGITS, TARGETS)] * 3, limits=Limits(1000, 12)).num_examples == 12
