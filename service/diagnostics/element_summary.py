@@ -30,7 +30,7 @@ def element_diagnostics(view: View, weighting: Weighting, epoch: int) -> Element
         issues = view.cached(key, lambda: run_issues(view, epoch))
     table, has_predictions = _Table(counts, of_labels=of_labels), not view.has_counts(epoch)
     num_wrong, num_units, loss = int(table.num_wrong.sum()), int(table.num_units.sum()), float(counts.loss.sum())
-    return {
+    reply: ElementDiagnostics = {
         "num_elements": counts.num_elements,
         "num_valid": counts.num_valid,
         "num_ignored": counts.num_elements - counts.num_valid,
@@ -43,6 +43,9 @@ def element_diagnostics(view: View, weighting: Weighting, epoch: int) -> Element
         "confusions": _confusions(counts, of_labels=of_labels),
         "label_issues": None if issues is None else issues["summary"],
     }
+    if issues is not None and "entities" in issues:
+        reply["entities"] = issues["entities"]
+    return reply
 
 
 def _counts(view: View, weighting: Weighting, epoch: int) -> ElementCounts:

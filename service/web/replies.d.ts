@@ -273,6 +273,7 @@ export interface ElementDiagnostics {
   classes: ElementClass[];
   confusions: ElementConfusion[];
   label_issues: ElementIssues | null;
+  entities?: EntityIssues;
 }
 
 export interface ElementIssues {
@@ -284,6 +285,18 @@ export interface ElementIssues {
   joint: number[][] | null;
   common: CommonIssue[];
   words?: CommonWord[];
+}
+
+export interface EntityIssues {
+  estimated: number;
+  share: number | null;
+  num_issues: number;
+  num_examples: number;
+  health: number | null;
+  joint: number[][] | null;
+  common: CommonIssue[];
+  words?: CommonWord[];
+  names: string[];
 }
 
 export interface Epoch {

@@ -137,6 +137,9 @@ def structured_findings(text: str = "text", task: str = "tokens") -> Findings:
             "words": [{"word": text, "target": 0, "suggested": 1, "count": 2}] if task == "tokens" else [],
         },
     }
+    if task == "tokens":
+        issues = members["elements"]["label_issues"]
+        members["elements"]["entities"] = issues | {"names": [text, f"{text} as an entity"]}
     example = {
         "id": text,
         "num_wrong": 2,

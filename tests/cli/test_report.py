@@ -57,7 +57,7 @@ def test_a_value_that_the_template_misses_is_an_error() -> None:
             "multi_label",
             ["16 labels (3 more are ignored); 4 (25.0%) differ from their predictions, in 2 examples", "absent"],
         ),
-        ("tokens", ["16 tokens", "in 2 spans of 2 examples", "Words with the most label issues"]),
+        ("tokens", ["16 tokens", "in 2 spans of 2 examples", "Words with the most label issues", "as an entity"]),
         (
             "masks",
             ["16 pixels", "in 2 regions of 2 examples", "about 5 pixels with a wrong label (31.2%); 4 individual ones"],

@@ -14,6 +14,7 @@ import cleanlab.token_classification.summary
 import httpx
 import numpy as np
 import pytest
+from cleanlab.internal.token_classification_utils import merge_probs
 from cleanlab.multilabel_classification.filter import find_label_issues, find_multilabel_issues_per_class
 
 from service.schema.replies.diagnostics import Diagnostics
@@ -102,22 +103,18 @@ def test_issues_of_labels(client: httpx.Client) -> None:
     np.testing.assert_allclose([ours[key] for key in theirs], list(theirs.values()))
 
 
-def assert_equals_confident_learning(elements: dict[str, Any], targets: np.ndarray, p: np.ndarray) -> np.ndarray:
+def assert_equals_confident_learning(issues: dict[str, Any], targets: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Compare the estimates with those of the flat elements, and return cleanlab's marks."""
     with stable_sorts(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "May not flag all label issues")
         joint = cleanlab.count.compute_confident_joint(targets, p)
-        thresholds = cleanlab.count.get_confident_thresholds(targets, p)
         marks = cleanlab.filter.find_label_issues(targets, p, n_jobs=1)
         # The elements as the pixels of an image.
         planes = p.T.reshape(1, -1, len(p), 1)
         common = cleanlab.segmentation.summary.common_label_issues(
             marks.reshape(1, -1, 1), targets.reshape(1, -1, 1), planes, verbose=False, top=100
         )
-    issues, table = elements["label_issues"], elements["classes"]
     np.testing.assert_array_equal(issues["joint"], joint)
-    np.testing.assert_allclose([row["threshold"] for row in table], thresholds, rtol=1e-5)
-    assert [row["label_issues"] for row in table] == (joint.sum(axis=1) - np.diag(joint)).tolist()
     assert issues["estimated"] == joint.sum() - np.trace(joint)
     assert issues["num_issues"] == marks.sum()
     ours = [(row["target"], row["suggested"], row["count"]) for row in issues["common"]]
@@ -156,8 +153,12 @@ def test_tokens(client: httpx.Client) -> None:
         assert row["loss_sum"] == pytest.approx(loss[chosen].sum(), rel=1e-5)
     assert sum(row["num_units"] for row in cells.values()) == elements["num_units"] <= elements["num_wrong"]
 
-    marks = assert_equals_confident_learning(elements, y, p)
     issues = elements["label_issues"]
+    marks = assert_equals_confident_learning(issues, y, p)
+    thresholds = cleanlab.count.get_confident_thresholds(y, p)
+    np.testing.assert_allclose([row["threshold"] for row in table], thresholds, rtol=1e-5)
+    joint = np.array(issues["joint"])
+    assert [row["label_issues"] for row in table] == (joint.sum(axis=1) - np.diag(joint)).tolist()
     owners = np.repeat(np.arange(120), lengths)[counted]
     assert issues["num_examples"] == len(np.unique(owners[marks]))
     nested = [part[part >= 0].tolist() for part in targets]
@@ -180,6 +181,20 @@ def test_tokens(client: httpx.Client) -> None:
     assert diagnostics(client, "tokens", fields="elements")["elements"] == elements
 
 
+def test_entities_of_tokens(client: httpx.Client) -> None:
+    names, maps = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], [0, 1, 1, 2, 2]
+    logits, targets = noisy_elements([(5,)] * 80, 5, ignored=-100)
+    create(client, "entities", "tokens", {}, class_names=names)
+    put(client, "entities", logits, targets)
+    elements = diagnostics(client, "entities", fields="elements")["elements"]
+    flat, x = np.concatenate(targets), np.concatenate(logits)
+    p, y = merge_probs(softmax(x)[flat >= 0], maps), np.array(maps)[flat[flat >= 0]]
+    issues = elements["entities"]
+    assert issues["names"] == ["O", "PER", "LOC"]
+    assert_equals_confident_learning(issues, y, p)
+    assert_equals_confident_learning(elements["label_issues"], flat[flat >= 0], softmax(x)[flat >= 0])
+
+
 def test_masks(client: httpx.Client) -> None:
     shapes = [(4, 6)] * 5 + [(3, 5), (4, 6), (6, 4)]
     images, targets = noisy_elements(shapes, 3, ignored=255)
@@ -191,7 +206,7 @@ def test_masks(client: httpx.Client) -> None:
     flat, x = (np.concatenate([part.reshape(-1, *part.shape[2:]) for part in parts]) for parts in (targets, images))
     p, y = softmax(x)[flat < 255], flat[flat < 255]
     assert (elements["num_valid"], elements["num_ignored"]) == (len(y), (flat == 255).sum())
-    assert_equals_confident_learning(elements, y, p)
+    assert_equals_confident_learning(elements["label_issues"], y, p)
     marks = [row["count"] for row in elements["label_issues"]["common"]]
     assert marks == sorted(marks, reverse=True)
 
@@ -206,7 +221,9 @@ def test_two_classes_without_logits(client: httpx.Client, task: Any) -> None:
     put(client, f"two-{task}", list(logits), list(targets))
     reply = diagnostics(client, f"two-{task}")
     p = sigmoid(logits).reshape(-1)
-    assert_equals_confident_learning(reply["elements"], targets.reshape(-1), np.stack([1 - p, p], axis=1))
+    assert_equals_confident_learning(
+        reply["elements"]["label_issues"], targets.reshape(-1), np.stack([1 - p, p], axis=1)
+    )
     assert "no_logits" not in codes(reply)
 
 

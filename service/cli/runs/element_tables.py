@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         ElementConfusion,
         ElementDiagnostics,
         ElementIssues,
+        EntityIssues,
     )
     from service.schema.structure import Task
 
@@ -50,6 +51,8 @@ def element_tables(elements: ElementDiagnostics, task: Task, name: ClassNamer) -
     tables = [_classes(elements["classes"], task, name), _confusions(elements["confusions"], task, name)]
     if issues is not None:
         tables += [_issues(issues["common"], task, name), _words(issues, name)]
+    if "entities" in elements:
+        tables.append(_entities(elements["entities"]))
     return [table for table in tables if table.rows]
 
 
@@ -147,6 +150,13 @@ def _words(issues: ElementIssues, name: ClassNamer) -> ElementTable:
         for row in issues.get("words", [])[:ISSUES_SHOWN]
     ]
     return ElementTable("Words with the most label issues", ("word", "given", "probably", ">tokens"), cells)
+
+
+def _entities(issues: EntityIssues) -> ElementTable:
+    def name(label: int | None) -> str:
+        return "-" if label is None else issues["names"][label]
+
+    return _issues(issues["common"], "tokens", name)._replace(title="Most frequent label issues of entities")
 
 
 def _value(target: int, task: Task, name: ClassNamer) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+import pyarrow as pa
 
 from service.diagnostics.chunks import Integers
 from service.diagnostics.classes import MATRIX_CLASSES
 from service.diagnostics.elements.class_issues import ClassIssues, ClassMarker, find_class_issues
+from service.diagnostics.elements.element_chunks import ElementChunk
 from service.diagnostics.elements.label_tables import LabelIssueCounts
 from service.diagnostics.elements.labels import LabelIssues, LabelMarker, find_label_issues
 from service.diagnostics.elements.masks import PixelConfusions
-from service.diagnostics.elements.run_chunks import class_chunks, examples_of, label_chunks, placed_class_chunks
+from service.diagnostics.elements.run_chunks import examples_of, label_chunks, placed_class_chunks
 from service.diagnostics.elements.run_words import WordsOfIssues
+from service.diagnostics.elements.tokens import entities, merged_tokens
 from service.diagnostics.label_errors import ConfidentLearning
 from service.queries.view import View
-from service.schema.replies.element_diagnostics import CommonIssue, ElementIssues
+from service.schema.replies.element_diagnostics import CommonIssue, ElementIssues, EntityIssues
 
 LARGEST_ISSUES = 100
 
@@ -28,10 +31,12 @@ class RunIssues(TypedDict):
     Attributes:
         summary: The member `label_issues` of the reply.
         by_class: Members of `ElementClass` with their values for all classes, or for all labels.
+        entities: The member `entities` of the reply.
     """
 
     summary: ElementIssues
     by_class: dict[str, list[Any]]
+    entities: NotRequired[EntityIssues]
 
 
 def run_issues(view: View, epoch: int) -> RunIssues:
@@ -74,16 +79,41 @@ def _label_columns(issues: LabelIssues, counts: LabelIssueCounts) -> dict[str, l
 
 
 def _of_classes(view: View, epoch: int, num_classes: int) -> RunIssues:
-    issues = find_class_issues(class_chunks(view, epoch), num_classes)
-    of_tokens = view.snapshot.description.task == "tokens"
-    marker, confusions, words = ClassMarker(issues), PixelConfusions(num_classes), WordsOfIssues(view)
+    run = view.snapshot.description
+    if run.task == "masks":
+        issues, summary = _class_issues(lambda: placed_class_chunks(view, epoch), num_classes)
+        return {"summary": summary, "by_class": _class_columns(issues)}
+    words = WordsOfIssues(view)
+    issues, summary = _class_issues(lambda: placed_class_chunks(view, epoch, words.columns), num_classes, words)
+    if words.found:
+        summary["words"] = words.most_common(LARGEST_ISSUES)
+    reply: RunIssues = {"summary": summary, "by_class": _class_columns(issues)}
+    names, merged = entities(run.class_names or ())
+    if 1 < len(names) < num_classes:
+        chunks = placed_class_chunks
+        _, of_entities = _class_issues(
+            lambda: ((rows, merged_tokens(chunk, merged)) for rows, chunk in chunks(view, epoch)), len(names)
+        )
+        reply["entities"] = {"names": names, **of_entities}
+    return reply
+
+
+PlacedChunks = Callable[[], Iterable[tuple[pa.RecordBatch, ElementChunk]]]
+
+
+def _class_issues(
+    chunks: PlacedChunks, num_classes: int, words: WordsOfIssues | None = None
+) -> tuple[ClassIssues, ElementIssues]:
+    """Find the label issues of chunks with their stored rows, and count those of each word."""
+    issues = find_class_issues(lambda: (chunk for _, chunk in chunks()), num_classes)
+    marker, confusions = ClassMarker(issues), PixelConfusions(num_classes)
     num_examples = num_with_issue = 0
-    for rows, chunk in placed_class_chunks(view, epoch, WordsOfIssues.columns if of_tokens else ()):
+    for rows, chunk in chunks():
         marks = marker.mark(chunk)
         confusions.add(chunk, marks)
         num_examples += len(rows)
         num_with_issue += len(np.unique(examples_of(rows)[marks.reshape(-1)]))
-        if of_tokens:
+        if words is not None:
             words.add(rows, chunk, marks)
     common = confusions.most_common()
     pairs = zip(common.first.tolist(), common.second.tolist(), common.counts.tolist(), strict=True)
@@ -93,9 +123,7 @@ def _of_classes(view: View, epoch: int, num_classes: int) -> RunIssues:
     ]
     summary = _summary([issues.learned], int(common.counts.sum()), num_with_issue, num_examples, kinds)
     summary["joint"] = _joint(issues.learned)
-    if words.found:
-        summary["words"] = words.most_common(LARGEST_ISSUES)
-    return {"summary": summary, "by_class": _class_columns(issues)}
+    return issues, summary
 
 
 def _class_columns(issues: ClassIssues) -> dict[str, list[Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.diagnostics.chunks import Booleans, Floats, Integers
+from service.diagnostics.elements.element_chunks import ElementChunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +104,12 @@ def merge_classes(
     starts = np.flatnonzero(np.append(True, np.diff(merged[order]) != 0))
     classes = np.where(targets < 0, -1, merged[np.maximum(targets, 0)])
     return classes, np.logaddexp.reduceat(logits[:, order], starts, axis=1)
+
+
+def merged_tokens(chunk: ElementChunk, merged: Integers) -> ElementChunk:
+    """The chunk of tokens with merged classes, in float64; see `merge_classes`."""
+    targets, logits = merge_classes(chunk.targets[0], chunk.logits[0].astype(np.float64), merged)
+    return ElementChunk(targets[None], logits[None], by_rows=True)
 
 
 class CommonWords:

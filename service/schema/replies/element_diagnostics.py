@@ -116,6 +116,12 @@ class ElementIssues(TypedDict):
     ]
 
 
+class EntityIssues(ElementIssues):
+    """Tokens with a wrong target, if classes such as B-PER and I-PER are one; classes are the entities of `names`."""
+
+    names: Annotated[list[str], Field(description="Names of the classes without B-, I-, E-, L-, S- and U-")]
+
+
 class ElementDiagnostics(TypedDict):
     """The elements of the examples of an epoch: labels, tokens or pixels."""
 
@@ -138,4 +144,7 @@ class ElementDiagnostics(TypedDict):
     label_issues: Annotated[
         ElementIssues | None,
         Field(description="null without the probabilities of all classes, and above 1000 classes of tokens or masks"),
+    ]
+    entities: NotRequired[
+        Annotated[EntityIssues, Field(description="Label issues of merged classes, if class names begin with B- or I-")]
     ]
