@@ -219,11 +219,12 @@ class TestShutdown:
                 held = [stack.enter_context(half_sent(server, len(CONTENT), CONTENT[:1]))]
             with httpx.Client(base_url=server.url) as client:
                 wait_for(lambda: held_requests(client) == len(held), "a request is held by each")
-            server.process.send_signal(signal.SIGTERM)
-            wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "/readyz is 503")
-            check_problem(httpx.get(f"{server.url}/readyz"), 503, "draining")
-            assert httpx.get(f"{server.url}/healthz").status_code == 200
-            assert httpx.post(f"{server.url}/loss", json=ROWS).status_code == 200
+                server.process.send_signal(signal.SIGTERM)
+                # All within drain_delay_s, so on one connection.
+                wait_for(lambda: client.get("/readyz").status_code == 503, "/readyz is 503")
+                check_problem(client.get("/readyz"), 503, "draining")
+                assert client.get("/healthz").status_code == 200
+                assert client.post("/loss", json=ROWS).status_code == 200
             wait_for(server.refuses_connections, "new connections are refused")
             assert server.process.poll() is None
             assert [finish(connection) for connection in held] == [200] * len(held)
