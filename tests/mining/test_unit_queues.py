@@ -303,26 +303,26 @@ def test_a_queue_of_units_is_read_as_it_was_written(task_runs: httpx.Client, tas
             read_queue(io.BytesIO(lines))
 
 
-@pytest.mark.parametrize(
-    ("task", "change", "words"),
-    [
-        ("multi_label", {"unit": 5}, "has label 5; the run has 5 labels"),
-        ("multi_label", {"unit": [0, 1]}, "has label [0,1]; the run has 5 labels"),
-        ("multi_label", {"target": 2}, "has class 2; the run has 2 classes"),
-        ("masks", {"suggested": 3}, "has class 3; the run has 3 classes"),
-    ],
-)
-def test_a_stored_row_that_is_not_of_the_run_is_damage(
-    tmp_path: Path, data: dict[Task, Data], task: Task, change: Row, words: str
-) -> None:
+DAMAGED: list[tuple[Task, Row, str]] = [
+    ("multi_label", {"unit": 5}, "has label 5; the run has 5 labels"),
+    ("multi_label", {"unit": [0, 1]}, "has label [0,1]; the run has 5 labels"),
+    ("multi_label", {"target": 2}, "has class 2; the run has 2 classes"),
+    ("masks", {"suggested": 3}, "has class 3; the run has 3 classes"),
+]
+
+
+def test_a_stored_row_that_is_not_of_the_run_is_damage(tmp_path: Path, data: dict[Task, Data]) -> None:
     with running_app(tmp_path) as transport, httpx.Client(base_url="http://localhost", transport=transport) as client:
-        data[task].put(client, "r")
-        client.post("/runs/r/queues", json={"strategy": "top_loss", "name": "q", "budget": 2}).raise_for_status()
-        (path,) = tmp_path.glob("data/runs/r/*/queues/q.json")
-        content = orjson.loads(path.read_bytes())
-        content["rows"][1] |= change
-        path.unlink()
-        path.write_bytes(orjson.dumps(content))
-        reply = client.get("/runs/r/queues/q")
-        assert (reply.status_code, reply.json()["code"]) == (409, "run_damaged")
-        assert words in reply.json()["detail"]
+        for task in ("multi_label", "masks"):
+            data[task].put(client, task)
+        for number, (task, change, words) in enumerate(DAMAGED):
+            name = f"q{number}"
+            client.post(f"/runs/{task}/queues", json={"strategy": "top_loss", "name": name}).raise_for_status()
+            (path,) = tmp_path.glob(f"data/runs/{task}/*/queues/{name}.json")
+            content = orjson.loads(path.read_bytes())
+            content["rows"][1] |= change
+            path.unlink()
+            path.write_bytes(orjson.dumps(content))
+            reply = client.get(f"/runs/{task}/queues/{name}")
+            assert (reply.status_code, reply.json()["code"]) == (409, "run_damaged"), change
+            assert words in reply.json()["detail"]
