@@ -64,7 +64,7 @@ _WHOLE: dict[Strategy, Callable[[Row, str], str]] = {
     "top_loss": _loss,
     "top_share": _loss,
     "logit_margin": lambda row, elements: f"The lowest logit margin of its {elements} is {row['score']:.4g}",
-    "semi_hard": lambda row, elements: f"Right, but the lowest logit margin of its {elements} is only {row['score']:.4g}",
+    "semi_hard": lambda row, elements: f"Right, but the lowest margin of its {elements} is only {row['score']:.4g}",
     "area_under_margin": lambda row, elements: (
         f"Over the epochs the lowest logit margin of its {elements} was {row['score']:.4g} on average"
     ),
