@@ -95,6 +95,18 @@ def test_small_classes(client: httpx.Client) -> None:
     assert message.startswith("Classes with fewer than 10 elements: 2 (0).")
 
 
+def test_many_labels(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_chunks, "MAX_LABELS", 2)
+    create(client, "many-labels", "multi_label", {"mode": "sigmoid"})
+    put(client, "many-labels", [np.zeros(3)] * 20, [np.ones(3, np.int64)] * 20)
+    reply = diagnostics(client, "many-labels")
+    codes = {row["code"]: row["message"] for row in reply["warnings"]}
+    assert codes["no_logits"].endswith("the run has 3 labels, and label issues are found for at most 2.")
+    assert reply["elements"]["label_issues"] is None
+    queue = client.post("/runs/many-labels/queues", json={"strategy": "suspected_errors"})
+    assert (queue.status_code, queue.json()["code"]) == (422, "invalid_request")
+
+
 def test_many_classes(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (element_summary, element_warnings):
         monkeypatch.setattr(module, "TABLE_CLASSES", 2)

@@ -20,6 +20,8 @@ from service.queries.view import View
 
 # Label issues take about 200 bytes for each pair of classes.
 MAX_CLASSES = 1000
+# Each label has estimates of its own, which take 0.4 ms.
+MAX_LABELS = 10_000
 _PLACE = ("batch", "row", "targets")
 
 
@@ -32,6 +34,8 @@ def reason_without_issues(view: View, epoch: int) -> str | None:
         return "the logits of this epoch are not stored"
     if run.task != "multi_label" and num_classes > MAX_CLASSES:
         return f"the run has {num_classes} classes, and a table of their pairs has at most {MAX_CLASSES}"
+    if run.task == "multi_label" and num_classes > MAX_LABELS:
+        return f"the run has {num_classes} labels, and label issues are found for at most {MAX_LABELS}"
     return None
 
 
