@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import pyarrow as pa
 from pydantic import Discriminator, Field, Tag
 
-from service.errors import InvalidNameError, InvalidRequestError, UnknownQueueError
-from service.mining.queues import queue
+from service.errors import InvalidRequestError, UnknownQueueError
+from service.mining.queues import FOLDER, queue
 from service.queries.unit_names import UnitName
 from service.queries.view import View
 from service.runs.run_classes import RunClasses
@@ -126,11 +127,10 @@ def find_units(
         InvalidRequestError: An example does not have a unit; the error names the first of these.
     """
     task, values = view.snapshot.description.task, _found(view, units, epochs)
-    ids = pa.array(sorted({unit.id for unit in units}), pa.string())
-    queues = {name: _stored(store, view, name, ids) for name in {unit.queue for unit in units}}
+    queues = _rows_of_queues(store, view, units)
     result: dict[int, FoundUnit] = {}
     for unit in units:
-        rows, value = queues[unit.queue], values[unit.number]
+        rows, value = queues.get(unit.queue), values[unit.number]
         in_queue = rows is not None and UnitKey.of({"id": unit.id, "unit": unit.unit}) in rows.keys
         reason = _missing(task, unit.unit, value)
         if reason is not None and not in_queue:
@@ -182,12 +182,17 @@ def _table(units: Sequence[NamedUnit]) -> pa.Table:
     return pa.table(columns)
 
 
-def _stored(store: RunStore, view: View, name: str | None, ids: pa.Array) -> _QueueUnits | None:
-    """The rows of some examples in a queue; None without a name, or if the queue was deleted."""
-    if name is None:
-        return None
-    try:
-        stored = queue(store, view.snapshot, name)
-    except (InvalidNameError, UnknownQueueError):
-        return None
-    return _QueueUnits(set(stored.of_ids(ids).unit_keys()), stored.head["epoch"])
+def _rows_of_queues(store: RunStore, view: View, units: Sequence[NamedUnit]) -> dict[str | None, _QueueUnits]:
+    """The rows of the examples of the units in the queues that the reviews name, by queue; without deleted queues."""
+    ids = pa.array(sorted({unit.id for unit in units}), pa.string())
+    names = {unit.queue for unit in units}
+    result: dict[str | None, _QueueUnits] = {}
+    # One listing: a request may name thousands of queues that do not exist.
+    for name in store.documents.names(view.snapshot, FOLDER) if names - {None} else ():
+        if name in names:
+            view.check()
+            # Another request may delete the queue now.
+            with suppress(UnknownQueueError):
+                stored = queue(store, view.snapshot, name)
+                result[name] = _QueueUnits(set(stored.of_ids(ids).unit_keys()), stored.head["epoch"])
+    return result
