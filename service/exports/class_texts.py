@@ -6,18 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 
-from service.exports.rows import LABEL_CLASSES
 from service.formats.labels import ClassNames
 from service.formats.spreadsheets import NUMBER
-from service.schema.structure import Task
 
 # A spreadsheet writes these in capitals.
 BOOLEANS = ("true", "false")
-
-
-def review_classes(task: Task, class_names: Sequence[str] | None) -> Sequence[str] | None:
-    """Names of the classes that a review may give: of a label of the task `multi_label` they say if it is there."""
-    return LABEL_CLASSES if task == "multi_label" else class_names
 
 
 class ClassTexts:

@@ -14,13 +14,13 @@ from typing import cast, get_args
 import orjson
 from typing_extensions import TypedDict
 
-from service.exports.class_texts import ClassTexts, review_classes
+from service.exports.class_texts import ClassTexts
 from service.formats.columns import ColumnError
 from service.formats.ids import IdError, id_list
 from service.formats.part_names import ID_NAMES
 from service.runs.units import UnitKey
 from service.schema.replies.fields import Verdict
-from service.schema.structure import Task
+from service.schema.structure import Task, review_classes
 
 Row = Mapping[str, object]
 

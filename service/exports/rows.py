@@ -12,7 +12,7 @@ from service.exports.elements import RowElements, RowUnit
 from service.schema.json_values import JsonObject, JsonValue
 from service.schema.replies.exports import MaskTag
 from service.schema.replies.fields import Verdict
-from service.schema.structure import Task
+from service.schema.structure import LABEL_CLASSES, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,6 @@ TOOL_NAMES: Mapping[str, str] = {
     "verdict": "verdict",
     "verdict_label": "verdict_label",
 }
-# Names of the classes 0 and 1 of each label of the task `multi_label`.
-LABEL_CLASSES = ("absent", "present")
 _tool_values = attrgetter(*TOOL_NAMES)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from service.exports.rows import LABEL_CLASSES, ExportRow
+from service.exports.rows import ExportRow
 from service.exports.structured_source import structured_epoch
 from service.mining.queue_table import QueueTable
 from service.mining.reasons import reason
@@ -17,6 +17,7 @@ from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
 from service.runs.review_files import Verdicts
 from service.runs.units import UnitKey
+from service.schema.structure import review_classes
 
 ROWS_AT_ONCE = 10_000
 
@@ -85,7 +86,7 @@ def epoch_rows(
 
 def _export_row(view: View, row: Mapping[str, Any], verdicts: Verdicts) -> ExportRow:
     description = view.snapshot.description
-    names = LABEL_CLASSES if description.task == "multi_label" else description.class_names
+    names = review_classes(description.task, description.class_names)
 
     def name_of(label: int | None) -> str | None:
         return None if label is None else str(label) if names is None else names[label]

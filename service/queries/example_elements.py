@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from service.queries.element_losses import STORED_FOR_LOSSES, ElementLosses
 from service.queries.unit_names import unit_name
-from service.queries.view import View
+from service.queries.view import SqlRow, View
 from service.queries.weighting import Weighting
 from service.runs.parquet import read_rows
 from service.runs.review_files import Verdicts
@@ -42,7 +42,7 @@ def stored_row(view: View, place: Mapping[str, Any]) -> pa.RecordBatch:
     raise AssertionError("a query found the row")
 
 
-def course_of(view: View, weighting: Weighting, identity: str) -> list[dict[str, Any]]:
+def course_of(view: View, weighting: Weighting, identity: str) -> list[SqlRow]:
     """The rows of an example in all epochs, with the columns of `View.scored`, by epoch, batch and row."""
     sql = f"SELECT epoch, batch, row FROM {view.stored()} WHERE id = ? ORDER BY ALL"
     losses = view.element_losses(weighting)

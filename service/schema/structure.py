@@ -5,6 +5,7 @@ An example has one element (its class), or many: labels, tokens, pixels, voxels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,6 +24,15 @@ LAYOUT_OF: dict[Task, Layout] = {
     "tokens": "ragged",
     "masks": "dense",
 }
+
+# Names of the classes 0 and 1 of each label of the task `multi_label`.
+LABEL_CLASSES = ("absent", "present")
+
+
+def review_classes(task: Task, class_names: Sequence[str] | None) -> Sequence[str] | None:
+    """Names of the classes that a review may give: of a label of the task `multi_label` they say if it is there."""
+    return LABEL_CLASSES if task == "multi_label" else class_names
+
 
 # Axes of logits and targets; the search for regions takes 3 to the power of them.
 MAX_AXES = 8

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from service.cli.console import number, percent
+from service.schema.structure import LABEL_CLASSES, Task
 
 if TYPE_CHECKING:
     from service.schema.replies.element_diagnostics import (
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
         ElementIssues,
         EntityIssues,
     )
-    from service.schema.structure import Task
 
 CLASSES_SHOWN, CONFUSIONS_SHOWN, ISSUES_SHOWN = 50, 15, 15
 ELEMENTS: dict[Task, str] = {"multi_label": "labels", "tokens": "tokens", "masks": "pixels"}
@@ -161,4 +161,4 @@ def _entities(issues: EntityIssues) -> ElementTable:
 
 def _value(target: int, task: Task, name: ClassNamer) -> str:
     """A class in words; of the task `multi_label` absent or present."""
-    return ("absent", "present")[target] if task == "multi_label" else name(target)
+    return LABEL_CLASSES[target] if task == "multi_label" else name(target)

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from service.cli.console import add_row, class_name, number, percent, table
 from service.cli.runs.unit_places import unit_text
-from service.exports.class_texts import review_classes
 from service.schema.replies.queues import QueuePage, QueueRow
 from service.schema.replies.runs import Run
+from service.schema.structure import review_classes
 
 COLUMNS = ("rank", "id", "target", "given", "suggested", "suggested_name", "strategy", "score", "loss", "p_t", "reason")
 # Only of structured runs, after the id.

@@ -10,7 +10,7 @@ from service.cli.console import fail
 from service.cli.errors import BAD_DATA, USAGE_ERROR
 from service.cli.files import READ_ERRORS, extension_of, open_input
 from service.errors import InvalidRequestError, UnknownExampleError, UnknownQueueError
-from service.exports.class_texts import ClassTexts, review_classes
+from service.exports.class_texts import ClassTexts
 from service.exports.review_rows import COLUMNS, NEEDED, ReviewFields, Row, read_reviews, read_unit
 from service.exports.row_files import csv_rows, json_rows, parquet_rows
 from service.formats.columns import ColumnError
@@ -18,6 +18,7 @@ from service.formats.name_lists import split_quoted_names
 from service.runs.units import UnitKey
 from service.schema.replies.fields import Verdict
 from service.schema.replies.reviews import MAX_REVIEWS
+from service.schema.structure import review_classes
 
 if TYPE_CHECKING:
     from service.client import RunClient
