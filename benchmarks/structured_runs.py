@@ -118,13 +118,13 @@ def _run(folder: Path, data: Data) -> Iterator[Row]:
         )
         yield memory_row(f"{name}: growth of the server's memory over that", process.peak_bytes() - before, stored)
         process.reset_peak()
-        for what, request, repeats in _requests(client):
+        for what, request, repeats in _requests(client, data.num_examples):
             yield request_row(f"{name}: {what}", request, repeats)
         growth = process.peak_bytes() - before
         yield memory_row(f"{name}: growth of the server's memory over the queries", growth, stored)
 
 
-def _requests(client: httpx.Client) -> Iterator[tuple[str, Callable[[], object], int]]:
+def _requests(client: httpx.Client, num_examples: int) -> Iterator[tuple[str, Callable[[], object], int]]:
     gammas = iter(range(100))
 
     def get(path: str) -> None:
@@ -140,6 +140,6 @@ def _requests(client: httpx.Client) -> Iterator[tuple[str, Callable[[], object],
     yield "a queue of 50 examples by label_quality", lambda: queue("label_quality"), REPEATS
     yield "a page of 100 examples, the largest loss first", lambda: get("examples"), REPEATS
     yield "that page under another gamma", lambda: get(f"examples?gamma={next(gammas) + 0.5}"), REPEATS
-    yield "one example with its units", lambda: get("examples/example-711"), REPEATS
+    yield "one example with its units", lambda: get(f"examples/example-{num_examples - 1}"), REPEATS
     yield "the first diagnostics", lambda: get("diagnostics"), 1
     yield "diagnostics under another gamma", lambda: get(f"diagnostics?gamma={next(gammas) + 0.25}"), REPEATS

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from service.queries.element_losses import STORED_FOR_LOSSES, ElementLosses
 from service.queries.unit_names import unit_name
 from service.queries.view import SqlRow, View
 from service.queries.weighting import Weighting
-from service.runs.parquet import read_rows
+from service.runs.parquet import read_row
 from service.runs.review_files import Verdicts
 from service.runs.units import UnitKey
 from service.schema.replies.examples import ExampleElements, ExampleUnit
@@ -33,12 +32,12 @@ def stored_row(view: View, place: Mapping[str, Any]) -> pa.RecordBatch:
         place: `epoch`, `batch` and `row` of the row.
     """
     for data in view.snapshot.data_of(place["epoch"]):
+        view.check()
         if place["batch"] in data.batches:
-            for rows in read_rows(view.snapshot.files, data, STORED_FOR_LOSSES, values=VALUES_AT_ONCE):
-                view.check()
-                is_row = pc.and_(pc.equal(rows["batch"], place["batch"]), pc.equal(rows["row"], place["row"]))
-                if (index := pc.index(is_row, True).as_py()) >= 0:
-                    return rows.slice(index, 1)
+            name = place["batch"], place["row"]
+            found = read_row(view.snapshot.files, data, STORED_FOR_LOSSES, name, VALUES_AT_ONCE)
+            if found is not None:
+                return found
     raise AssertionError("a query found the row")
 
 

@@ -96,13 +96,18 @@ def read_parquet(
         RunDamagedError: The file is damaged.
     """
     with named_damage(path):
-        parquet = pq.ParquetFile(file, buffer_size=READ_BYTES, page_checksum_verification=True)
-        if not any(parquet.schema_arrow.equals(schema) for schema in SCHEMAS):
-            raise damage(path, "has other columns than a batch")
+        parquet = _opened(path, file)
         most = _most_values(parquet, columns)
         yield from parquet.iter_batches(
             min(rows, rows_at_once(parquet.metadata.num_rows, most, values)), columns=columns
         )
+
+
+def _opened(path: str, file: BinaryIO) -> pq.ParquetFile:
+    parquet = pq.ParquetFile(file, buffer_size=READ_BYTES, page_checksum_verification=True)
+    if not any(parquet.schema_arrow.equals(schema) for schema in SCHEMAS):
+        raise damage(path, "has other columns than a batch")
+    return parquet
 
 
 def _most_values(parquet: pq.ParquetFile, columns: Sequence[str] | None) -> int:
@@ -141,6 +146,39 @@ def read_rows(
     with files.open(data.path) as file:
         for part in read_parquet(data.path, file, columns, rows, values):
             yield part.filter(pc.invert(pc.is_in(part["batch"], hidden))) if data.hidden else part
+
+
+def read_row(
+    files: Files, data: DataFile, columns: Sequence[str], place: tuple[str, int], values: int
+) -> pa.RecordBatch | None:
+    """Read one row of a data file, and of the other rows at most those of its row group; None if it is not there.
+
+    Args:
+        files: The data directory.
+        data: The file.
+        columns: Names of the columns to read.
+        place: The row's batch, and its number in it.
+        values: As for `read_parquet`.
+
+    Raises:
+        RunDamagedError: The file is damaged.
+        FileNotFoundError: The file was merged and deleted.
+    """
+    batch, number = place
+    with files.open(data.path) as file, named_damage(data.path):
+        parquet = _opened(data.path, file)
+        rows = rows_at_once(parquet.metadata.num_rows, _most_values(parquet, columns), values)
+        for group in range(parquet.num_row_groups):
+            places = parquet.read_row_group(group, ["batch", "row"])
+            is_row = pc.and_(pc.equal(places["batch"], batch), pc.equal(places["row"], number))
+            index = pc.index(is_row, True).as_py()
+            if index < 0:
+                continue
+            for part in parquet.iter_batches(rows, row_groups=[group], columns=columns):
+                if index < len(part):
+                    return part.slice(index, 1)
+                index -= len(part)
+    return None
 
 
 def rows_at_once(num_rows: int, num_values: int, most: int | None = None) -> int:

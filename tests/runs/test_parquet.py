@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.runs.data_files import Footer
-from service.runs.parquet import ROW_GROUP_LOGITS, parquet_writer, read_parquet, rows_at_once, write_parquet
+from service.runs import parquet
+from service.runs.data_files import DataFile, Footer
+from service.runs.parquet import ROW_GROUP_LOGITS, parquet_writer, read_parquet, read_row, rows_at_once, write_parquet
 from service.runs.schema import SCHEMA
+from service.storage.local_files import LocalFiles
 from tests.runs.plain_rows import rows_of
 
 FOOTER = Footer(2000, {"b": "d"})
@@ -77,3 +80,17 @@ def test_batches_of_wide_rows_are_bounded_by_their_logits(monkeypatch: pytest.Mo
 def test_a_row_group_has_a_bounded_number_of_logits(rows: int, classes: int, at_once: int) -> None:
     assert rows_at_once(rows, rows * classes) == at_once
     assert at_once * classes <= ROW_GROUP_LOGITS or at_once == 1
+
+
+@pytest.mark.parametrize("number", [0, 299, 300, 1999])
+def test_one_row_is_read_from_its_row_group(number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 300)
+    rows = rows_with(random_logits(np.float32))
+    (tmp_path / "f").write_bytes(write(rows).getvalue())
+    files, data = LocalFiles(tmp_path), DataFile(3, "f", "f", FOOTER)
+    assert pq.read_metadata(tmp_path / "f").num_row_groups == 7
+    found = read_row(files, data, ["batch", "row", "logits"], ("b", number), values=400)
+    assert found is not None
+    assert found.to_pylist() == rows.select(["batch", "row", "logits"]).slice(number, 1).to_pylist()
+    assert read_row(files, data, ["id"], ("b", 2000), values=400) is None
+    assert read_row(files, data, ["id"], ("c", number), values=400) is None
