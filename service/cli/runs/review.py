@@ -71,7 +71,7 @@ def review(
         if file is not None:
             reviews += read_file(file, description)
             if queue is not None:
-                check_queue(client.run(run), queue, reviews, file)
+                check_queue(client.run(run), description["task"], queue, reviews, file)
         if not reviews:
             fail("no reviews: the options have no ids" if file is None else f"{file}: no row has a verdict")
         return len(reviews), add_in_parts(client.run(run), reviews, file, reviewer=reviewer, queue=queue)

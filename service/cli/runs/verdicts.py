@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from service.client import RunClient
     from service.schema.replies.reviews import AddedReviews
     from service.schema.replies.runs import Run
+    from service.schema.structure import Task
 
 CHANGED = "; spreadsheets change ids such as 007 and 1e5"
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -97,13 +98,13 @@ def _with_label_numbers(reviews: Iterable[tuple[int, ReviewFields]], run: Run) -
         yield row, review
 
 
-def check_queue(run: RunClient, queue: str, reviews: Sequence[Review], file: Path) -> None:
+def check_queue(run: RunClient, task: Task, queue: str, reviews: Sequence[Review], file: Path) -> None:
     """End the command at a row of the file that is not in the queue: it may be another example or unit of the run.
 
     A spreadsheet makes 7 of 007, and the run may have both.
     """
     try:
-        rows = run.queue(queue, fields=["id", "unit"])["rows"]
+        rows = run.queue(queue, fields=["id"] if task == "classification" else ["id", "unit"])["rows"]
     except UnknownQueueError:
         return
     keys, ids = {UnitKey.of(row) for row in rows}, {row["id"] for row in rows}
