@@ -8,7 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.compute.elements import Elements, Part
-from service.compute.region_values import RegionColumns, WrongElements, connected, coordinates, region_columns
+from service.compute.region_values import (
+    RegionColumns,
+    WrongElements,
+    connected,
+    coordinates,
+    largest_regions,
+    region_columns,
+)
 from service.errors import TooManyRegionsError
 from service.loss.arrays import Array
 from service.loss.row_state import COUNTED
@@ -33,6 +40,12 @@ class RegionFinder:
         self._waiting: list[WrongElements] = []
         self._found: list[RegionColumns] = []
         self._count = 0
+        # Few bytes for each element: there may be millions in an example.
+        place = np.int32 if math.prod(elements.grid) < 2**31 else np.int64
+        num_classes = 2 if elements.sigmoid else elements.num_classes or elements.logits.shape[1]
+        of_class = np.int32 if elements.statistics is not None else np.min_scalar_type(num_classes)
+        p_t = np.float64 if elements.logits.dtype == np.float64 else np.float32
+        self._dtypes = (place, place, of_class, of_class, np.float64, p_t)
 
     def add(self, part: Part, scores: Scores, given: Array) -> None:
         """Add a part of the batch.
@@ -50,41 +63,49 @@ class RegionFinder:
         prediction = scores.outputs["prediction"]
         positions = ((scores.state == COUNTED) & (prediction != given)).nonzero()[0]
         if len(positions) and self._most:
-            example, position = part.owners(self._elements, positions)
-            values = prediction[positions], scores.loss[positions], scores.outputs["p_t"][positions]
-            self._waiting.append(WrongElements(example, position, given[positions].astype(np.int64), *values))
+            columns = (
+                *part.owners(self._elements, positions),
+                given[positions],
+                prediction[positions],
+                scores.loss[positions],
+                scores.outputs["p_t"][positions],
+            )
+            narrow = (column.astype(dtype, copy=False) for column, dtype in zip(columns, self._dtypes, strict=True))
+            self._waiting.append(WrongElements(*narrow))
         if self._waiting and part.is_whole(self._elements):
             self._find()
 
     def _find(self) -> None:
         """Find the regions of the waiting elements, which are all wrong ones of their examples."""
-        wrong = WrongElements(*map(np.concatenate, zip(*self._waiting, strict=True)))
-        if len(self._waiting) > 1:
-            # In parts of an example, the elements of several labels alternate.
-            order = np.argsort(wrong.position, kind="stable")
-            wrong = WrongElements(*(column[order] for column in wrong))
-        self._waiting.clear()
+        wrong = self._joined()
         region = connected(self._elements, wrong)
-        self._count_regions(region, wrong.example)
-        axes = coordinates(self._elements, wrong.position)
-        found = region_columns(region, wrong, axes)
-        order = np.lexsort((found.number, -found.loss_sum, found.example))
-        first = np.searchsorted(found.example, found.example)
-        kept = order[np.arange(len(order)) - first < self._most]
-        self._found.append(RegionColumns(*(column[kept] for column in found)))
-
-    def _count_regions(self, region: Array, example: Array) -> None:
-        """Count the regions that are kept, before their values take memory.
-
-        Args:
-            region: (P,) number of the region of each wrong element.
-            example: (P,) number of its example.
-        """
-        example_of = np.empty(int(region.max()) + 1, np.int64)
-        example_of[region] = example - example[0]
-        self._count += int(np.minimum(np.bincount(example_of), self._most).sum())
+        kept, number = largest_regions(region, wrong, self._most)
+        self._count += len(kept)
         if self._count > MAX_REPLY_REGIONS:
             raise _too_many()
+        # Only the regions that are kept get values.
+        place = np.full(int(region.max()) + 1, -1, np.int32)
+        place[kept] = np.arange(len(kept))
+        region = place[region]
+        chosen = region >= 0
+        if not chosen.all():
+            region, wrong = region[chosen], wrong.at(chosen)
+        self._found.append(region_columns(self._elements, region, number, wrong))
+
+    def _joined(self) -> WrongElements:
+        """All waiting elements; column by column, so that there are never two copies of all columns."""
+        is_split = len(self._waiting) > 1
+        parts = list(map(list, zip(*self._waiting, strict=True)))
+        self._waiting.clear()
+        joined = []
+        for column in parts:
+            joined.append(np.concatenate(column))
+            column.clear()
+        wrong = WrongElements(*joined)
+        if is_split and self._elements.grid[1] > 1:
+            # In parts of an example, the elements of several labels alternate.
+            wrong = wrong.at(np.argsort(wrong.position, kind="stable"))
+        return wrong
 
     def regions(self, invalid: Array) -> Regions:
         """All regions, by example, after all parts.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.compute.elements import Elements
-from service.compute.region_values import WrongElements, connected, coordinates, region_columns
+from service.compute.region_values import WrongElements, connected, region_columns
 from service.loss.arrays import Array
 from service.schema.structure import Lists
 
@@ -146,21 +146,16 @@ def _units_of(
     loss = outputs["loss"].reshape(-1)[places].astype(np.float64)
     wrong = WrongElements(example, position, targets[places], predictions[places], loss, p_t)
     region = connected(elements, wrong)
-    axes = [axis.astype(np.int32) for axis in coordinates(elements, position)]
-    columns = region_columns(region, wrong, axes)
-    # The number of a region in the order of the first elements, by which the columns are sorted.
-    first = np.full(len(columns.example), len(region), np.int32)
-    np.minimum.at(first, region, np.arange(len(region), dtype=np.int32))
-    rank = np.argsort(np.argsort(first, kind="stable"), kind="stable").astype(np.int32)[region]
+    columns = region_columns(elements, region, np.arange(int(region.max()) + 1), wrong)
     return _Units(
         columns.example.astype(np.int32),
         columns.num_elements.astype(np.int32),
         columns.given.astype(np.int32),
         columns.suggested.astype(np.int32),
-        (np.bincount(rank, weights=p) / columns.num_elements).astype(np.float32),
+        (np.bincount(region, weights=p) / columns.num_elements).astype(np.float32),
         columns.start,
         columns.stop,
-        position[np.argsort(rank, kind="stable")],
+        position[np.argsort(region, kind="stable")],
     )
 
 

@@ -169,3 +169,20 @@ class TestMasks:
         assert isinstance(error, TooManyRegionsError)
         # The outputs would take 170 bytes a mask.
         assert peak < 100 * masks
+
+    @pytest.mark.parametrize("is_wrong", [np.arange(2**19) % 2 == 1, np.ones(2**19, bool)])
+    def test_regions_of_a_large_mask_take_little_memory(self, is_wrong: np.ndarray[Any, Any]) -> None:
+        logits = np.zeros((1, 2, is_wrong.size), np.float16)
+        logits[:, 0] = 1
+        batch = Batch(logits, is_wrong[np.newaxis].astype(np.uint8))
+        limits = Limits(2**30, 1)
+        tracemalloc.start()
+        try:
+            (result,) = compute([batch], layout="dense", top_regions=3, limits=limits).batches
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert result.regions is not None
+        assert result.regions.num_elements.tolist() == ([2**19] if is_wrong.all() else [1, 1, 1])
+        # Each element has 5 bytes in the request.
+        assert peak < 60 * is_wrong.size
