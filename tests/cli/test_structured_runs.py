@@ -29,6 +29,7 @@ from service.schema.structure import LAYOUT_OF, Task
 from tests.cli.command import run as run_command
 from tests.cli.score.structured_files import ENDINGS, write
 from tests.client.test_structured_runs import CASES, created, examples, parts_of
+from tests.lanes import mostly_slow
 
 
 def push(run: RunClient, path: Path, epoch: int = 0, num_classes: int | None = None) -> None:
@@ -47,7 +48,7 @@ def push(run: RunClient, path: Path, epoch: int = 0, num_classes: int | None = N
         pass
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", mostly_slow(ENDINGS, quick=2))
 @pytest.mark.parametrize(("task", "mode"), CASES)
 def test_files_of_every_task_are_pushed(
     loss_client: LossClient, tmp_path: Path, task: Task, mode: str, ending: str

@@ -80,7 +80,7 @@ def test_self_confidence_ranks_units_by_their_least_probable_element(
     assert scores == sorted(scores)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", mostly_slow(TASKS, quick=1))
 def test_no_unit_is_twice_in_a_queue_and_a_cap_counts_those_of_an_example(
     task_runs: httpx.Client, data: dict[Task, Data], task: Task
 ) -> None:
@@ -133,7 +133,7 @@ REASONS: dict[Task, str] = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", mostly_slow(TASKS, quick=1))
 def test_the_reason_names_the_unit_the_classes_and_its_share(
     task_runs: httpx.Client, data: dict[Task, Data], task: Task
 ) -> None:
