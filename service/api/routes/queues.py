@@ -41,10 +41,12 @@ QUEUE_EXAMPLES = {
         "exclude_reviewed": False,
     },
     "of some": {"strategy": "top_loss", "only": {"target": 1, "ranges": {"loss": [1.0, None]}}},
+    "of labels, spans or regions": {"strategy": "top_loss", "units": True, "at_most": {"count": 3}},
     "by class": {"name": "monday", "strategy": "top_loss", "budget": 100, "per_class": "equal"},
 }
 REVIEW_EXAMPLES = {
-    "two": [{"id": "a", "verdict": "ok"}, {"id": "b", "verdict": "wrong", "label": 2, "reviewer": "kim"}]
+    "two": [{"id": "a", "verdict": "ok"}, {"id": "b", "verdict": "wrong", "label": 2, "reviewer": "kim"}],
+    "of a span": [{"id": "a", "unit": [3, 5], "verdict": "wrong", "label": 2, "queue": "monday"}],
 }
 
 router = APIRouter(prefix="/runs/{run}", tags=["runs"], dependencies=[Depends(refuse_repeated_parameters)])
@@ -161,7 +163,7 @@ async def patch_queue(request: Request, run: RunName, queue_name: QueueName) -> 
     openapi_extra=json_body(list[ReviewRequest], REVIEW_EXAMPLES),
 )
 async def post_reviews(request: Request, run: RunName) -> Response:
-    """Store all reviews of a list, or none. The last verdict on an example counts; null withdraws it."""
+    """Store all reviews of a list, or none. The last verdict on an example or a unit counts; null withdraws it."""
     service, value = service_of(request), await read_json(request, any_json)
     store = service.runs.store
 
