@@ -138,13 +138,16 @@ def region_columns(elements: Elements, region: Array, number: Array, wrong: Wron
         wrong: The elements.
     """
     first = _first_elements(region, len(number))
-    num_elements = np.bincount(region)
+    num_elements, loss_sum, p_t = np.zeros(len(number), np.int64), np.zeros(len(number)), np.zeros(len(number))
     start = np.stack(coordinates(elements, wrong.position[first]), axis=1)
     stop = start + 1
     for part in _parts(len(region)):
+        of_part = region[part]
+        for sums, values in ((num_elements, 1), (loss_sum, wrong.loss[part]), (p_t, wrong.p_t[part])):
+            np.add.at(sums, of_part, values)
         for axis, index in enumerate(coordinates(elements, wrong.position[part])):
-            np.minimum.at(start[:, axis], region[part], index)
-            np.maximum.at(stop[:, axis], region[part], index + 1)
+            np.minimum.at(start[:, axis], of_part, index)
+            np.maximum.at(stop[:, axis], of_part, index + 1)
     given, suggested = _main_pairs(region, wrong, first)
     return RegionColumns(
         example=wrong.example[first].astype(np.int64),
@@ -154,8 +157,8 @@ def region_columns(elements: Elements, region: Array, number: Array, wrong: Wron
         num_elements=num_elements,
         start=start,
         stop=stop,
-        loss_sum=np.bincount(region, weights=wrong.loss),
-        p_t=np.bincount(region, weights=wrong.p_t) / num_elements,
+        loss_sum=loss_sum,
+        p_t=p_t / num_elements,
     )
 
 
