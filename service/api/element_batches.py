@@ -140,7 +140,8 @@ def _stored_options(config: LossConfig, options: RequestOptions, batches: Sequen
 
 def _check(task: Task, config: LossConfig, number: int, elements: Elements) -> None:
     """Raise for elements that a run of this task does not store."""
-    if task == "multi_label" and len(elements.shape) != 2:
+    # An empty list in JSON has no second axis.
+    if task == "multi_label" and len(elements.shape) != 2 and elements.num_examples:
         msg = f"the task multi_label takes logits and targets (N, L), got shape {list(elements.shape)}"
         raise fault(ShapeError, msg, "targets", batch=number)
     if task != "multi_label" and elements.grid[1] > 1:

@@ -322,6 +322,18 @@ def test_ignored_and_excluded_examples_are_counted_and_not_stored(client: httpx.
         client.delete("/runs/some")
 
 
+@pytest.mark.parametrize(
+    ("task", "mode", "layout"),
+    [("multi_label", "sigmoid", "rows"), ("tokens", "softmax", "ragged"), ("masks", "softmax", "dense")],
+)
+def test_a_batch_may_be_empty(client: httpx.Client, task: str, mode: str, layout: str) -> None:
+    client.put(f"/runs/nothing-{task}", json={"task": task, "config": {"mode": mode}}).raise_for_status()
+    body = {"layout": layout, "logits": [], "targets": [], "ids": []}
+    reply = client.put(f"/runs/nothing-{task}/epochs/0/batches/a", json=body)
+    assert (reply.status_code, reply.json()["num_examples"]) == (201, 0)
+    assert client.get(f"/runs/nothing-{task}/diagnostics").json()["num_examples"] == 0
+
+
 def test_the_last_row_of_an_example_counts(client: httpx.Client) -> None:
     description, sent = TASKS["masks"]
     client.put("/runs/twice", json=description)
