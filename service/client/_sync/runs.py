@@ -96,8 +96,8 @@ class RunClient:
             targets: As for `LossClient.loss`, and class names if the run has them. Several labels are 0 or 1 each.
             ids: One string or integer per example. An example has the same id in every epoch and run.
             attributes: One value per example under each name, e.g. `{"text": [...], "annotator": [...]}`: strings,
-                numbers, booleans or None; dates and other objects become text. They are shown, can be filtered by, and
-                are exported as the task's data.
+                numbers, booleans or None, lists of strings (tokens) or of pairs of integers (their offsets); dates and
+                other objects become text. They are shown, can be filtered by, and are exported as the task's data.
             outputs: Names of the scores to return for each example.
             top_k: Number of hardest examples to return.
             on_invalid: `error`, or `exclude` to leave out rows with an invalid logit or target.
