@@ -90,6 +90,12 @@ def _binary_bodies(size: int) -> Iterator[tuple[str, str, bytes]]:
         SAFETENSORS,
         write_safetensors({"logits": half, "targets": checked}, {"request": dense}),
     )
+    only_regions = orjson.dumps(DENSE | {"outputs": [REGIONS]}).decode()
+    yield (
+        "safetensors regions of one mask",
+        SAFETENSORS,
+        write_safetensors({"logits": half, "targets": checked}, {"request": only_regions}),
+    )
     pictures = {"logits": half.reshape(-1, 2, 1), "targets": checked.reshape(-1, 1)}
     yield "safetensors masks of a pixel", SAFETENSORS, write_safetensors(pictures, {"request": dense})
     offsets = np.arange(tokens + 1)

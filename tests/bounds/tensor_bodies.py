@@ -125,6 +125,13 @@ def _binary_bodies(size: int, stored: bool) -> Iterator[tuple[str, str, bytes]]:
     metadata = {"request": orjson.dumps({"ids": list(range(rows))} if stored else {}).decode()}
     yield "safetensors rows", SAFETENSORS, write_safetensors({"logits": logits, "targets": targets}, metadata)
     yield "safetensors classes", SAFETENSORS, write_safetensors({"logits": wide, "targets": targets[:2]}, {})
+    soft = {"logits": wide[:1], "targets": np.full_like(wide[:1], 1 / wide.shape[1])}
+    yield "safetensors soft labels", SAFETENSORS, write_safetensors(soft, {})
+    smoothing = {"request": orjson.dumps({"config": {"label_smoothing": 0.1}}).decode()}
+    smoothed = {"logits": wide, "targets": targets[:2]}
+    yield "safetensors smoothed classes", SAFETENSORS, write_safetensors(smoothed, smoothing)
+    one_row = {"logits": np.zeros((1, size // 3), np.float16), "targets": np.zeros((1, size // 3), np.uint8)}
+    yield "safetensors labels", SAFETENSORS, write_safetensors(one_row, {"request": orjson.dumps(SIGMOID).decode()})
     empty = np.zeros((0, 2), np.float32)
     many = {f"{name}.{number}": empty for number in range(size // 200) for name in ("logits", "targets")}
     yield "safetensors tensors", SAFETENSORS, write_safetensors(many, {})
