@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Data:
     """
 
     task: Task
-    config: dict[str, float | str]
+    config: Mapping[str, object]
     what: str
     num_examples: int
     num_elements: int
