@@ -61,7 +61,7 @@ def create_queue(
         InvalidRequestError: The quotas do not fit the run, or the strategy needs logits and the run stores none.
         QueueConflictError: A queue of this name was created from another request.
     """
-    request = _checked_request(view.snapshot, request)
+    request = request.by_number(view.snapshot)
     settings = _settings(request, weighting)
     if request.name is not None:
         stored = _stored(store, view.snapshot, request.name)
@@ -178,17 +178,15 @@ def rename_queue(store: RunStore, snapshot: Snapshot, name: str, new_name: str) 
 
 def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]) -> QueueTable:
     """The queue that `create_queue` would create; it has no name and is not stored."""
-    return _choose(view, _checked_request(view.snapshot, request), weighting, reviewed)
-
-
-def _checked_request(snapshot: Snapshot, request: QueueRequest) -> QueueRequest:
-    """The request with numbers of classes, if it fits the task of the run."""
-    check_task(request, snapshot.description.task)
-    return request.by_number(snapshot)
+    return _choose(view, request.by_number(view.snapshot), weighting, reviewed)
 
 
 def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]) -> QueueTable:
-    epoch = view.snapshot.epoch(request.epoch)
+    epoch, settings = view.snapshot.epoch(request.epoch), _settings(request, weighting)
+    if request.units is None and view.has_counts(epoch):
+        # Masks that were sent as histograms have no units.
+        request = request.model_copy(update={"units": False})
+    check_task(request, view.snapshot.description.task)
     totals = view.row(f"SELECT count(*) AS n, coalesce(sum(loss), 0.0) AS loss FROM {view.scored(weighting, epoch)}")
     condition = row_condition(view, request.only, weighting, request.first)
     rule = rule_of(view, request, weighting, epoch, condition)
@@ -211,7 +209,7 @@ def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: C
         "strategy": request.strategy,
         "epoch": epoch,
         "num_examples": totals["n"],
-        "request": _settings(request, weighting),
+        "request": settings,
         "is_control": is_control,
         "warnings": _warnings(view, request, weighting, epoch),
     }
@@ -224,6 +222,9 @@ def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: C
 
 def _warnings(view: View, request: QueueRequest, weighting: Weighting, epoch: int) -> list[str]:
     warnings = [LABEL_BLIND] if "ambiguous" in request.parts else []
+    if request.units and view.has_counts(epoch):
+        number = view.row(f"SELECT count(*) AS n FROM {view.scored(weighting, epoch)} WHERE num_wrong IS NULL")["n"]
+        warnings.append(f"{number} masks were sent as histograms, which have no regions, and are left out")
     # Only examples that were sent as statistics lack a score.
     if view.is_structured and not view.snapshot.has_logits(epoch):
         scores = {SCORE_OF[strategy] for strategy in request.parts if strategy in SCORE_OF}

@@ -26,7 +26,12 @@ def unit_reason(row: Row, task: Task, class_names: Sequence[str] | None) -> str:
 def example_reason(row: Row, task: Task) -> str:
     """The sentence for a whole example."""
     number, wrong, elements = row["num_elements"], row["num_wrong"], ELEMENTS[task]
-    model = f"the model differs in {wrong} of {number} {elements}" if wrong else f"the model agrees in all {elements}"
+    if wrong is None:
+        model = "it was sent as a histogram, without predictions"
+    elif wrong:
+        model = f"the model differs in {wrong} of {number} {elements}"
+    else:
+        model = f"the model agrees in all {elements}"
     return f"{_WHOLE[row['strategy']](row, elements)}: {model}."
 
 

@@ -33,7 +33,7 @@ def unit_suspects(view: View, epoch: int) -> pa.Table:
     """
     reason = reason_without_issues(view, epoch)
     if reason is not None:
-        raise InvalidRequestError(f"suspected_errors needs the probabilities of all classes; {reason}")
+        raise InvalidRequestError(f"there are no suspected_errors: {reason}")
     tables = [_SCHEMA.empty_table()]
     if view.num_examples(epoch):
         tables += (_marked_units(rows, marks) for rows, marks in _marks(view, epoch))

@@ -282,6 +282,25 @@ def test_examples_without_the_score_of_a_strategy_are_left_out_with_a_warning(cl
     assert mined(client, "thin")["warnings"] == []
 
 
+def test_masks_as_histograms_are_whole_rows_by_default(client: httpx.Client) -> None:
+    Data.of("masks", 6).put(client, "histograms")
+    batch = {"layout": "ragged", "ids": ["h0", "h1"], "targets": [[1, 0], [2]], "log_odds": [[-9.0, 1.0], [2.0]]}
+    counts = {"element_count": [[40, 24], [64]], "num_classes": 3}
+    assert client.put("/runs/histograms/epochs/0/batches/h", json=batch | counts).status_code == 201
+    result = mined(client, "histograms")
+    assert {row["id"] for row in result["rows"]} == {"h0", "h1", *(f"e00{number}" for number in range(6))}
+    (row,) = (row for row in result["rows"] if row["id"] == "h0")
+    assert (row["unit"], row["num_elements"]) == (None, 64)
+    assert row["reason"].endswith(": it was sent as a histogram, without predictions.")
+    assert (result["warnings"], result["request"]["units"]) == ([], None)
+    units = mined(client, "histograms", units=True)
+    assert units["rows"]
+    assert all(row["unit"] is not None and row["id"].startswith("e") for row in units["rows"])
+    assert units["warnings"] == ["2 masks were sent as histograms, which have no regions, and are left out"]
+    reply = client.post("/runs/histograms/queues", json={"strategy": "suspected_errors"})
+    assert (reply.status_code, "histograms" in reply.json()["detail"]) == (422, True)
+
+
 def test_rows_of_one_class_have_no_members_of_units(task_runs: httpx.Client) -> None:
     (row, *_) = mined(task_runs, "classification", at_most={"count": 1})["rows"]
     assert not {"unit", "num_elements", "box"} & set(row)
