@@ -90,7 +90,8 @@ class ElementFile:
 def _batches(
     view: View, epoch: int, ids: Sequence[str] | None, parts: Sequence[ElementPart]
 ) -> Iterator[pa.RecordBatch]:
-    rows, parameters = view.stored(epoch), []
+    # A histogram of a mask does not say where its elements are.
+    rows, parameters = f"(FROM {view.stored(epoch)} WHERE element_counts IS NULL)", []
     if ids is not None and len(ids) <= MAX_IDS_IN_SQL:
         rows = f"(FROM {rows} WHERE id IN ({', '.join(map(quoted, ids)) or 'NULL'}))"
     elif ids is not None:

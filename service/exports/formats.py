@@ -40,17 +40,6 @@ class ExportFormat:
     tasks: tuple[Task, ...] = get_args(Task)
     is_tool: bool = False
 
-    def check(self, task: Task) -> None:
-        """Check that the format can hold a run.
-
-        Raises:
-            InvalidRequestError: It has no labels of this task.
-        """
-        if task not in self.tasks:
-            others = ", ".join(name for name, other in FORMATS.items() if task in other.tasks)
-            msg = f"the format has no labels of the task {task}; there are {others}"
-            raise fault(InvalidRequestError, msg, "query", "format")
-
 
 FORMATS: Mapping[ExportFormatName, ExportFormat] = {
     "label-studio": ExportFormat(write_label_studio, "application/json", ".label-studio.json", is_tool=True),
@@ -66,3 +55,16 @@ FORMATS: Mapping[ExportFormatName, ExportFormat] = {
     "jsonl": ExportFormat(write_jsonl, "application/x-ndjson", ".jsonl"),
     "parquet": ExportFormat(write_parquet, "application/vnd.apache.parquet", ".parquet"),
 }
+
+
+def format_for(name: ExportFormatName, task: Task) -> ExportFormat:
+    """The format of a name, for a run with a task.
+
+    Raises:
+        InvalidRequestError: The format has no labels of this task.
+    """
+    if task not in FORMATS[name].tasks:
+        others = ", ".join(other for other in FORMATS if task in FORMATS[other].tasks)
+        msg = f"{name} has no labels of the task {task}; there are {others}"
+        raise fault(InvalidRequestError, msg, "query", "format")
+    return FORMATS[name]

@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from service.client import LossClient
+
 # The SDK of Label Studio warns of its own use of pydantic when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 
@@ -237,7 +239,9 @@ def test_a_tool_without_such_labels_is_refused(client: httpx.Client, run: str) -
     for address in (f"{RUN}/export", f"{RUN}/export/preview"):
         reply = client.get(address, params={"format": name})
         assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
-        assert f"no labels of the task {run}; there are label-studio, {others}, csv" in reply.json()["detail"]
+        assert (
+            f"{name} has no labels of the task {run}; there are label-studio, {others}, csv" in reply.json()["detail"]
+        )
 
 
 @of("multi_label", "tokens", "masks")
@@ -334,3 +338,15 @@ def test_an_example_that_was_deleted_since_has_no_region(client: httpx.Client, r
         content = export(client, format, queue="q")
         if format == "label-studio":
             assert all(not result for result in results(content.json()).values())
+
+
+def test_a_mask_that_was_sent_as_a_histogram_has_no_suggestion(loss_client: LossClient) -> None:
+    run = loss_client.put_run("histograms", task="masks")
+    batch = {"logits": mask_logits.astype(np.float32), "targets": given_masks, "ids": list("abcd")}
+    run.push(0, "all", batch, reduce="histogram")
+    tasks = json.loads(run.export(format="label-studio"))
+    assert results(tasks) == {name: [] for name in "abcd"}
+    labels = json.loads(run.export(format="fiftyone"))["labels"]
+    assert [label["mask"] for label in labels.values()] == [None] * 4
+    assert len(run.export(format="jsonl", units=False).splitlines()) == 4
+    assert run.export(format="jsonl") == b""

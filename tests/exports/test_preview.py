@@ -9,9 +9,11 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 
+from service.exports.elements import AllElements, RowElements
 from service.exports.formats import FORMATS
 from service.exports.label_studio import labelling_config
 from service.exports.preview import FLAT, preview, read_back
@@ -20,6 +22,8 @@ from service.exports.tables import COLUMNS
 from service.exports.validators import DOCUMENTED
 from service.schema.replies.exports import PreviewRows, Validation
 from tests.exports.examples import CLASSES, INFINITE, PLAIN, ROWS, options, whole
+from tests.exports.structured_examples import CLASSES as STRUCTURED_CLASSES
+from tests.exports.structured_examples import WHOLE, labels_row, row, task_options, unit
 from tests.replies import assert_is
 
 pytestmark = [
@@ -181,3 +185,38 @@ def test_label_studio_checks_the_classes_of_the_rows_among_many(monkeypatch: pyt
     monkeypatch.setattr("service.exports.validators.labelling_config", record)
     assert rejections("label-studio", SOUND, many) == {}
     assert configured == [["class 0", "class 1", "dog"]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "reasons"),
+    [
+        (["O", "LOC"], ["the suggestion 'PER' is not a label"]),
+        (STRUCTURED_CLASSES, []),
+    ],
+)
+def test_argilla_rejects_spans_of_other_labels(labels: list[str], reasons: list[str]) -> None:
+    given = row((2,), unit([0, 1], [0], [1]), tokens=["Ada", "ran"])
+    validation = preview("argilla", [given], task_options("tokens"), labels)["validator"]
+    assert [item["reason"] for item in validation["refused"]] == reasons
+
+
+def test_argilla_rejects_several_labels_that_the_question_lacks() -> None:
+    given = labels_row([0, 0], [1, -1])
+    validation = preview("argilla", [given], task_options("multi_label"), ["LOC"])["validator"]
+    assert [item["reason"] for item in validation["refused"]] == ["the suggestion 'O' is not a label"]
+
+
+def test_fiftyone_rejects_masks_and_labels_of_unknown_classes() -> None:
+    everything = AllElements(np.array([0, -1]), np.array([3, -1]), np.zeros(2, np.float32))
+    given = replace(WHOLE, elements=RowElements((1, 2), (), everything))
+    for labels, reasons in ((STRUCTURED_CLASSES, []), (STRUCTURED_CLASSES[:3], ["the class 3 does not exist"])):
+        validation = preview("fiftyone", [given], task_options("masks"), labels)["validator"]
+        assert [item["reason"] for item in validation["refused"]] == reasons
+    validation = preview("fiftyone", [labels_row([0], [1])], task_options("multi_label"), ["LOC"])["validator"]
+    assert [item["reason"] for item in validation["refused"]] == ["the label 'O' is not a class"]
+
+
+def test_a_note_counts_the_rows_without_tokens() -> None:
+    rows = [row((2,), unit([0, 1], [0], [1]), tokens=["Ada", "ran"]), row((2,), unit([0, 1], [0], [1]), text="Ada ran")]
+    (note, *_) = preview("label-studio", rows, task_options("tokens"), STRUCTURED_CLASSES)["notes"]
+    assert note.startswith("1 of these 2 rows have no attribute 'tokens': the id is shown instead, without spans.")

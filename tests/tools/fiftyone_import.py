@@ -81,10 +81,10 @@ def import_structured(labels: str, data: str) -> dict[str, Any]:
     for sample in dataset.iter_samples(autosave=True):
         key = os.path.splitext(os.path.relpath(sample.filepath, data))[0]
         label = content["labels"].get(key) or content["labels"].get(sample.filepath)
-        if label and "mask" in label:
+        if label and label.get("mask"):
             mask = fou.deserialize_numpy_array(label["mask"], ascii=True)
             sample["focal"] = fo.Segmentation(mask=mask, **label["attributes"])
-        elif label:
+        elif label and "classifications" in label:
             several = [fo.Classification(**item) for item in label["classifications"]]
             sample["focal"] = fo.Classifications(classifications=several, **label["attributes"])
     dataset.add_dynamic_sample_fields()

@@ -17,7 +17,7 @@ from service.api.http.responses import TemporaryFileResponse
 from service.api.queries import ExportQuery, PreviewQuery
 from service.api.state import Service, service_of
 from service.errors import InvalidConfigError, InvalidRequestError, UnknownEpochError, UnknownQueueError
-from service.exports.formats import FORMATS
+from service.exports.formats import FORMATS, format_for
 from service.exports.options import class_labels, export_options
 from service.exports.preview import preview
 from service.exports.rows import ExportOptions, ExportRow
@@ -108,8 +108,8 @@ def _file_name(query: ExportQuery, run: str) -> str:
 
 
 def _export(service: Service, view: View, query: ExportQuery) -> tuple[ExportOptions, Iterator[ExportRow]]:
-    written, task = FORMATS[query.format], view.snapshot.description.task
-    written.check(task)
+    task = view.snapshot.description.task
+    written = format_for(query.format, task)
     history = service.runs.store.reviews(view.snapshot)
     as_units = _as_units(view, query)
     ids = None
