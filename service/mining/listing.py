@@ -179,10 +179,11 @@ def _matching(view: View, queue: QueueTable, verdicts: Verdicts, query: QueueFil
     view.cursor.register("queue_rows", queue.rows)
     source = "queue_rows"
     if query.needs_verdicts:
-        words = [review["verdict"] for review in verdicts.values()]
-        columns = {"id": [key.id for key in verdicts], "unit": [key.unit for key in verdicts], "verdict": words}
-        table = pa.table(columns, pa.schema(dict.fromkeys(columns, pa.string())))
-        view.cursor.register("queue_verdicts", table.select([*queue.key_names, "verdict"]))
+        columns: dict[str, list[str | None]] = {
+            name: [getattr(key, name) for key in verdicts] for name in queue.key_names
+        }
+        columns["verdict"] = [review["verdict"] for review in verdicts.values()]
+        view.cursor.register("queue_verdicts", pa.table(columns, pa.schema(dict.fromkeys(columns, pa.string()))))
         source += f" LEFT JOIN queue_verdicts USING ({', '.join(queue.key_names)})"
     if query.needs_attributes:
         source += f" LEFT JOIN {last_attributes(view, 'SELECT id FROM queue_rows')} USING (id)"
