@@ -8,7 +8,7 @@ from service.diagnostics.dynamics import dynamics
 from service.errors import InvalidRequestError
 from service.mining.requests import Only, QueueRequest
 from service.mining.selection import Rule, apportion
-from service.mining.units import counted_class
+from service.mining.unit_requests import counted_class
 from service.queries.sql import Condition
 from service.queries.view import View
 from service.queries.weighting import Weighting

@@ -18,7 +18,7 @@ from service.mining.queue_table import QueueTable
 from service.mining.requests import QueueRequest
 from service.mining.selection import select
 from service.mining.structured_rows import structured_rows
-from service.mining.units import check_task
+from service.mining.unit_requests import check_task
 from service.queries.sql import Condition
 from service.queries.unit_names import UNIT_JSON
 from service.queries.view import View

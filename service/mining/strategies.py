@@ -18,8 +18,8 @@ from service.diagnostics.label_errors import confident_learning, suspected
 from service.diagnostics.rows import chunks_of, placed_chunks
 from service.errors import InvalidRequestError
 from service.mining.requests import QueueRequest
+from service.mining.unit_requests import counted_class, ranks_units
 from service.mining.unit_suspects import unit_suspects
-from service.mining.units import counted_class, ranks_units
 from service.queries.sql import literal, quoted
 from service.queries.view import View
 from service.queries.weighting import Weighting
