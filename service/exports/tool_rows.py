@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import attrgetter
 from pathlib import Path
 
@@ -31,6 +31,12 @@ def by_example(queue: QueueTable) -> QueueTable:
     """The queue with all rows of an example at the place of its first one."""
     codes = pc.dictionary_encode(queue.rows["id"]).combine_chunks().indices.to_numpy()
     return replace(queue, rows=queue.rows.take(np.argsort(codes, kind="stable")))
+
+
+def first_examples(rows: Iterable[ExportRow], limit: int) -> list[ExportRow]:
+    """The rows of the first examples, at most `limit` of them; those of an example follow each other."""
+    examples = (list(group) for _, group in groupby(rows, attrgetter("id")))
+    return list(chain.from_iterable(islice(examples, limit)))
 
 
 def element_parts(format_name: ExportFormatName, task: Task) -> list[ElementPart]:

@@ -23,7 +23,7 @@ from service.exports.preview import preview
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows, queue_rows
 from service.exports.structured_source import num_units
-from service.exports.tool_rows import by_example, element_parts, tool_rows
+from service.exports.tool_rows import by_example, element_parts, first_examples, tool_rows
 from service.mining.queues import queue
 from service.queries.view import View
 from service.schema.faults import fault
@@ -91,7 +91,7 @@ async def get_export_preview(request: Request, run: RunName, query: Annotated[Pr
     service = service_of(request)
 
     def work(view: View) -> ExportPreview:
-        options, rows = _export(service, view, query)
+        options, rows = _export(service, view, query, query.rows)
         return {
             "format": query.format,
             "file_name": _file_name(query, run),
@@ -107,7 +107,10 @@ def _file_name(query: ExportQuery, run: str) -> str:
     return f"{query.queue or run}{FORMATS[query.format].ending}"
 
 
-def _export(service: Service, view: View, query: ExportQuery) -> tuple[ExportOptions, Iterator[ExportRow]]:
+def _export(
+    service: Service, view: View, query: ExportQuery, limit: int | None = None
+) -> tuple[ExportOptions, Iterator[ExportRow]]:
+    """The options of an export and its rows; with a limit the elements of that many structured examples are read."""
     task = view.snapshot.description.task
     written = format_for(query.format, task)
     history = service.runs.store.reviews(view.snapshot)
@@ -125,6 +128,9 @@ def _export(service: Service, view: View, query: ExportQuery) -> tuple[ExportOpt
         options = export_options(view, None, epoch, total, query.tool_names)
         rows = epoch_rows(view, weighting, epoch, history.verdicts_of(epoch), units=as_units)
     if view.is_structured and written.is_tool:
+        if limit is not None:
+            some = first_examples(rows, limit)
+            rows, ids = iter(some), [row.id for row in some]
         parts = element_parts(query.format, task)
         rows = tool_rows(view, service.runs.queries.temporary.path(), rows, options, parts, ids)
     return options, rows
