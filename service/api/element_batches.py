@@ -172,7 +172,7 @@ def _num_classes(task: Task, elements: Sequence[Elements]) -> int | None:
         ShapeError: The batches have different ones.
     """
     numbers = {
-        of_batch.grid[1] if task == "multi_label" else _classes(of_batch)
+        of_batch.per_row if task == "multi_label" else _classes(of_batch)
         for of_batch in elements
         if of_batch.num_examples
     }

@@ -39,7 +39,7 @@ class ElementOutputs:
     def prediction(self, excluded: Array) -> Array:
         """Predictions (R,), of several labels (R, L), of a batch of rows with one place each; -1 in these rows."""
         self._arrays["prediction"][excluded] = -1
-        labels = self._arrays["prediction"][:, :, 0]
+        labels = self._arrays["prediction"].reshape(len(self._arrays["prediction"]), self._elements.per_row)
         return labels if self._elements.sigmoid else labels[:, 0]
 
     def columns(self, names: Sequence[str], excluded: Array, divisor: Array) -> dict[str, Array]:

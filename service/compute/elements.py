@@ -24,7 +24,7 @@ class Elements:
     order of their targets, so that those of an example follow each other.
 
     Args:
-        logits: (R, C) or (R, C, S); sigmoid (R, L) or (R, L, S).
+        logits: (R, C) or (R, C, S); sigmoid (R, L) or (R, L, S), or the labels of rows as places, (R, 1, L).
         targets: (R,) or (R, S) integers; sigmoid and soft labels: numbers of the shape of the logits.
         sigmoid: True in sigmoid mode.
         soft: True if the targets are soft labels of softmax mode.
@@ -68,7 +68,7 @@ class Elements:
     @property
     def is_plain(self) -> bool:
         """True if each example has one element, whose scores are the example's: the layout `rows` with one label."""
-        return self.layout == "rows" and not self.soft and (not self.sigmoid or self.logits.shape[1] == 1)
+        return self.layout == "rows" and not self.soft and (not self.sigmoid or self.logits.shape[1:] == (1,))
 
     def index(self, example: int, position: int) -> tuple[int, ...]:
         """Index of an element along the axes of its example's targets, from its position in the example."""

@@ -49,7 +49,7 @@ def elements_of(config: LossConfig, options: RequestOptions, number: int, batch:
         what = "rows of logits" if layout == "rows" else "examples"
         raise fault(ShapeError, f"{len(batch.ids)} ids for {batch.num_examples} {what}", "ids", batch=number)
     if batch.statistics is not None:
-        return _of_statistics(config, options, number, batch, offsets)
+        return _labels_as_places(config, _of_statistics(config, options, number, batch, offsets))
     logits, targets = batch.logits, batch.targets
     if logits.ndim and targets.ndim and logits.shape[0] != targets.shape[0]:
         raise fault(ShapeError, f"{len(targets)} targets for {len(logits)} rows of logits", "targets", batch=number)
@@ -64,7 +64,16 @@ def elements_of(config: LossConfig, options: RequestOptions, number: int, batch:
     if elements.soft and config.label_smoothing:
         msg = "label_smoothing is for targets that are classes, and these are soft labels"
         raise fault(InvalidRequestError, msg, "targets", batch=number)
-    return _with_numeric_targets(config, number, elements, exclude=options.on_invalid == "exclude")
+    elements = _with_numeric_targets(config, number, elements, exclude=options.on_invalid == "exclude")
+    return _labels_as_places(config, elements)
+
+
+def _labels_as_places(config: LossConfig, elements: Elements) -> Elements:
+    """The labels of rows as places of one label, so that a row can be split; unless each label has its own alpha."""
+    if not elements.sigmoid or elements.layout != "rows" or elements.is_plain or isinstance(config.alpha, tuple):
+        return elements
+    shape = len(elements.logits), 1, -1 if elements.logits.size else elements.logits.shape[1]
+    return replace(elements, logits=elements.logits.reshape(shape), targets=elements.targets.reshape(shape))
 
 
 def _check_num_classes(number: int, num_classes: int) -> None:

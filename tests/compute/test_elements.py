@@ -83,3 +83,17 @@ def test_memory_does_not_grow_with_the_masks_of_a_batch() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 28 * 512 * 512
+
+
+def test_memory_does_not_grow_with_the_labels_of_a_row() -> None:
+    """Scores take 29 bytes a label; those of the next part of a row take their place."""
+    logits, targets = np.zeros((1, 2**20), np.float16), np.zeros((1, 2**20), np.uint8)
+    limits = Limits(2**30, 10)
+    compute([Batch(logits[:, :10], targets[:, :10])], {"mode": "sigmoid"}, limits=limits)
+    tracemalloc.start()
+    try:
+        (result,) = compute([Batch(logits, targets)], {"mode": "sigmoid"}, limits=limits).batches
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (result.num_elements, peak < 12 * 2**20) == (2**20, True), peak
