@@ -189,14 +189,15 @@ def _suspected_errors(rows: Rows) -> Ranking:
     view, epoch = rows.view, rows.epoch
     name = f"suspects_{epoch}"
     if view.is_structured:
-        view.cursor.register(name, unit_suspects(view, epoch))
+        # Previews of a queue repeat it, and it reads all elements several times.
+        view.cursor.register(name, view.cached_table("unit suspects", epoch, lambda: unit_suspects(view, epoch)))
         suspects = name if rows.of_units else f"(SELECT DISTINCT batch, row FROM {name})"
         keys = "batch, row, unit" if rows.of_units else "batch, row"
         return Ranking(f"({rows.sql} JOIN {suspects} USING ({keys}))", rows.p_t, "log_odds ASC")
     if not view.snapshot.has_logits(epoch):
         msg = "suspected_errors needs the probabilities of all classes; the logits of this epoch are not stored"
         raise InvalidRequestError(msg)
-    view.cursor.register(name, _suspects(view, epoch))
+    view.cursor.register(name, view.cached_table("suspects", epoch, lambda: _suspects(view, epoch)))
     source = f"({rows.sql} JOIN {name} USING (batch, row))"
     return Ranking(source, "p_t", "log_odds ASC", suggested="suspects_suggested", suggested_p="suspects_suggested_p")
 

@@ -34,6 +34,7 @@ BATCH_VALUES = 2**18
 RESULT_BYTES_CACHED = 16 * 1024 * 1024
 ENTRY_BYTES = 500
 LEFT_OUT_BYTES_CACHED = 64 * 1024 * 1024
+TABLE_BYTES_CACHED = 32 * 1024 * 1024
 SCORE_NAMES = ("loss", "cross_entropy", "p_t", *SCORES)
 
 
@@ -46,6 +47,7 @@ class Caches:
     Attributes:
         results: Results of queries, which are JSON values.
         left_out: Rows of epochs that do not count.
+        tables: Results that are columns.
         losses: Losses of structured examples.
     """
 
@@ -55,6 +57,7 @@ class Caches:
             RESULT_BYTES_CACHED, lambda result: ENTRY_BYTES + len(orjson.dumps(result))
         )
         self.left_out: BoundedCache[LeftOut] = BoundedCache(LEFT_OUT_BYTES_CACHED, lambda rows: rows.nbytes)
+        self.tables: BoundedCache[pa.Table] = BoundedCache(TABLE_BYTES_CACHED, lambda table: int(table.nbytes))
 
 
 # Numbers of the tables that views register, which share a connection.
@@ -109,6 +112,16 @@ class View:
         digest = hashlib.sha256(repr((self.snapshot.fingerprint, key)).encode()).digest()
         value: T = self._caches.results.cached(digest, compute)
         return value
+
+    def cached_table(self, name: str, epoch: int, compute: Callable[[], pa.Table]) -> pa.Table:
+        """The result of `compute`, cached until the rows of the epoch change.
+
+        Args:
+            name: Name of the result.
+            epoch: Epoch of the rows that it reads.
+            compute: Runs the query.
+        """
+        return self._caches.tables.cached((name, self.snapshot.epoch_fingerprint(epoch)), compute)
 
     def weighting(self, alpha: tuple[float, ...] | None = None, gamma: float | None = None) -> Weighting:
         """The weighting of the run's configuration, with another alpha or gamma if it is not None."""

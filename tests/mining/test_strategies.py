@@ -174,7 +174,9 @@ def test_suspected_errors_equal_cleanlabs(classes: int, seed: int) -> None:
         for start in range(0, 500, 200):
             part = slice(start, start + 200)
             runs.put(logits[part], targets[part], [f"e{row}" for row in range(500)][part], batch=f"b{start}")
-        result = mined(runs, "suspected_errors")
+            # The result is cached until the epoch has other rows.
+            result = mined(runs, "suspected_errors")
+        assert mined(runs, "suspected_errors", name="again")["rows"] == result["rows"]
     x = logits.astype(np.float64)
     p = np.exp(x - x.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)

@@ -202,6 +202,7 @@ def test_suspected_errors_are_the_units_with_an_element_that_cleanlab_marks(
     assert {str(name) for name in names(rows)} <= {str(name) for name in names(expected)}
     scores = [row["score"] for row in rows]
     assert scores == sorted(scores)
+    assert mined(task_runs, task, "&gamma=0", strategy="suspected_errors")["num_rows"] == len(expected)
     whole = mined(task_runs, task, strategy="suspected_errors", units=False)["rows"]
     assert {row["id"] for row in whole} == {unit["id"] for unit in expected}
 
