@@ -156,8 +156,8 @@ class ExportOptions:
 
     @property
     def shown_key(self) -> str:
-        """The attribute that `to_name` shows."""
-        return self.data_key if self.data_key is not None else self.to_name
+        """The attribute that `to_name` shows; of the task `tokens` it is made of the tokens, and has its name."""
+        return self.to_name if self.data_key is None or self.task == "tokens" else self.data_key
 
     def name_of(self, label: int) -> str:
         """The name of a class; of the task `multi_label` of a label, whose classes have names of their own."""

@@ -306,6 +306,8 @@ def test_a_tool_gets_each_example_of_a_queue_once_with_the_units_of_the_queue(cl
     tasks = export(client, "label-studio", queue="q").json()
     units = {task["data"]["external_id"]: [unit["unit"] for unit in task["data"]["units"]] for task in tasks}
     assert list(units) == list(dict.fromkeys(row["id"] for row in rows))
+    preview = client.get(f"{RUN}/export/preview", params={"format": "label-studio", "queue": "q", "rows": 2}).json()
+    assert (preview["rows"], preview["num_rows"]) == (tasks[:2], len(tasks))
     assert [(name, unit) for name, found in units.items() for unit in found] == [
         (name, row["unit"]) for name in units for row in rows if row["id"] == name
     ]

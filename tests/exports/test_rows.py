@@ -60,6 +60,10 @@ def test_the_shown_data_has_the_key_of_the_options() -> None:
     assert [shown_data(row, options()), shown_data(row, options(data_key="body"))] == ["a", "b"]
 
 
+def test_tokens_are_shown_under_the_name_of_the_field() -> None:
+    assert options(task="tokens", to_name="body", data_key="author").shown_key == "body"
+
+
 @pytest.mark.parametrize("p", [None, float("nan"), float("inf"), -0.1, 1.1])
 def test_an_invalid_probability_is_none(p: float | None) -> None:
     assert probability(replace(PLAIN, suggested_p=p)) is None

@@ -41,20 +41,39 @@ Deno.test("an attribute is a picture by its name, its ending or its data", () =>
 
 Deno.test("the fields of an export fit the run's attributes", () => {
   const texts = [{ attributes: { note: 3, subject: "Hello" } }];
-  assert.equal(defaultValues(texts, pictureOf).data_key, "subject");
+  assert.equal(defaultValues(texts, pictureOf, "classification").data_key, "subject");
   const pictures = [{ attributes: { text: "x", thumbnail: "https://host/a" } }];
-  const values = defaultValues(pictures, pictureOf);
+  const values = defaultValues(pictures, pictureOf, "classification");
   assert.deepEqual([values.object_tag, values.data_key, values.image_key], ["Image", "thumbnail", "thumbnail"]);
-  assert.equal(defaultValues([], pictureOf).data_key, "text");
+  assert.equal(defaultValues([], pictureOf, "classification").data_key, "text");
 });
 
 Deno.test("an export gets the fields of its format only, and a queue or an epoch", () => {
-  const values = { ...defaultValues([], pictureOf), queue: "monday", epoch: "2", gamma: "3", other: "x" };
-  assert.deepEqual(exportParameters({ ...values, format: "csv" }), { format: "csv", queue: "monday", gamma: "3" });
-  assert.deepEqual(exportParameters({ ...values, format: "fiftyone", queue: "" }), {
+  const values = {
+    ...defaultValues([], pictureOf, "classification"),
+    queue: "monday",
+    epoch: "2",
+    gamma: "3",
+    other: "x",
+  };
+  assert.deepEqual(exportParameters({ ...values, format: "csv" }, "masks"), {
+    format: "csv",
+    queue: "monday",
+    gamma: "3",
+  });
+  assert.deepEqual(exportParameters({ ...values, format: "fiftyone", queue: "" }, "masks"), {
     format: "fiftyone",
     epoch: "2",
     gamma: "3",
     image_key: "image",
   });
+});
+
+Deno.test("the fields of an export fit the task of the run", () => {
+  const rows = [{ attributes: { author: "kim", picture: "https://host/a.png" } }];
+  const masks = exportParameters({ ...defaultValues([], pictureOf, "masks"), format: "label-studio" }, "masks");
+  assert.deepEqual([masks.object_tag, masks.to_name, masks.mask_tag], ["Image", "image", "BrushLabels"]);
+  const values = { ...defaultValues(rows, pictureOf, "tokens"), format: "label-studio" };
+  const tokens = exportParameters(values, "tokens");
+  assert.deepEqual([tokens.object_tag, tokens.to_name, tokens.mask_tag], ["Text", "text", undefined]);
 });

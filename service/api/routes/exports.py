@@ -57,7 +57,7 @@ async def get_export(request: Request, run: RunName, query: Annotated[ExportQuer
     written = FORMATS[query.format]
 
     def work(view: View) -> tuple[TemporaryFile, str]:
-        options, rows = _export(service, view, query)
+        options, rows, _ = _export(service, view, query)
         # The file is complete before the reply begins, so that an error gets a reply of its own.
         with storage_errors("the folder for exports"):
             file = TemporaryFile(service.runs.queries.temporary.path(), "export-")
@@ -91,12 +91,12 @@ async def get_export_preview(request: Request, run: RunName, query: Annotated[Pr
     service = service_of(request)
 
     def work(view: View) -> ExportPreview:
-        options, rows = _export(service, view, query, query.rows)
+        options, rows, num_rows = _export(service, view, query, query.rows)
         return {
             "format": query.format,
             "file_name": _file_name(query, run),
             "media_type": FORMATS[query.format].media_type,
-            "num_rows": options.total,
+            "num_rows": num_rows,
             **preview(query.format, list(islice(rows, query.rows)), options, class_labels(view)),
         }
 
@@ -109,8 +109,9 @@ def _file_name(query: ExportQuery, run: str) -> str:
 
 def _export(
     service: Service, view: View, query: ExportQuery, limit: int | None = None
-) -> tuple[ExportOptions, Iterator[ExportRow]]:
-    """The options of an export and its rows; with a limit the elements of that many structured examples are read."""
+) -> tuple[ExportOptions, Iterator[ExportRow], int]:
+    """The options of an export, its rows and their number; with a limit the elements of that many structured examples
+    are read."""
     task = view.snapshot.description.task
     written = format_for(query.format, task)
     history = service.runs.store.reviews(view.snapshot)
@@ -127,13 +128,15 @@ def _export(
         total = num_units(view, weighting, epoch) if as_units else view.num_examples(epoch)
         options = export_options(view, None, epoch, total, query.tool_names)
         rows = epoch_rows(view, weighting, epoch, history.verdicts_of(epoch), units=as_units)
+    num_rows = options.total
     if view.is_structured and written.is_tool:
+        num_rows = num_rows if ids is None else len(ids)
         if limit is not None:
             some = first_examples(rows, limit)
             rows, ids = iter(some), [row.id for row in some]
         parts = element_parts(query.format, task)
         rows = tool_rows(view, service.runs.queries.temporary.path(), rows, options, parts, ids)
-    return options, rows
+    return options, rows, num_rows
 
 
 def _as_units(view: View, query: ExportQuery) -> bool:

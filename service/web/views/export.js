@@ -15,7 +15,7 @@ import { getExamples, getExportPreview, getQueues, getRun } from "../lib/runs_ap
 const TYPING_MS = 250;
 /** Number of examples whose attributes set the defaults of the fields. */
 const SAMPLE_ROWS = 20;
-const CONFIG_PARAMETERS = ["from_name", "to_name", "data_key", "object_tag"];
+const CONFIG_PARAMETERS = ["from_name", "to_name", "data_key", "object_tag", "mask_tag"];
 
 /** @param {View} view */
 export async function exportView(view) {
@@ -55,7 +55,7 @@ class ExportPage {
     this.opened = new Map();
     /** @type {Record<string, string>} */
     this.values = {
-      ...defaultValues(sample, pictureOf),
+      ...defaultValues(sample, pictureOf, run.task),
       format: DEFAULT_FORMAT,
       queue: "",
       epoch: "",
@@ -107,7 +107,9 @@ class ExportPage {
       "fieldset",
       { class: "targets" },
       h("legend", {}, "For"),
-      Object.entries(FORMATS).map(([format, { name, description }]) =>
+      Object.entries(FORMATS).filter(([, { without }]) => without !== this.run.task).map((
+        [format, { name, description }],
+      ) =>
         h(
           "label",
           {},
@@ -167,7 +169,7 @@ class ExportPage {
 
   #showFields() {
     this.fields.replaceChildren(
-      ...fieldsOf(this.values.format).flatMap((field) => this.#field(field)),
+      ...fieldsOf(this.values.format, this.run.task).flatMap((field) => this.#field(field)),
       h("datalist", { id: "export-attributes" }, this.attributeNames.map((value) => h("option", { value }))),
     );
   }
@@ -201,7 +203,7 @@ class ExportPage {
     this.loading.abort();
     this.loading = new AbortController();
     const { signal } = this.loading;
-    const parameters = exportParameters(this.values);
+    const parameters = exportParameters(this.values, this.run.task);
     const url = path("runs", this.run.run);
     const query = new URLSearchParams(parameters);
     // While the view is loading, the address already has these parameters.
