@@ -29,7 +29,6 @@ from service.exports.rows import (
     rename_reserved,
     tool_fields,
     unit,
-    units_field,
 )
 from service.exports.spans import shown_text, suggested_spans
 from service.schema.json_values import JsonObject, JsonValue
@@ -48,7 +47,7 @@ def record(row: ExportRow, options: ExportOptions) -> JsonObject:
     """
     attributes = {name: value for name, value in row.attributes.items() if name != options.shown_key}
     suggested, p = _suggestion(row, options)
-    names, fields = suggestion_mapping(options), tool_fields(row) | units_field(row, options)
+    names, fields = suggestion_mapping(options), tool_fields(row, options)
     reserved = (*fields, "id", options.from_name, options.to_name, *names)
     suggestion: JsonObject = dict(zip(names, (suggested, p, options.model_version), strict=True))
     return {

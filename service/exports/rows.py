@@ -173,16 +173,12 @@ class ExportOptions:
         return re.sub(r"[^a-zA-Z0-9\-_:./ ]", "-", f"focal-{self.run}")[:200]
 
 
-def tool_fields(row: ExportRow) -> JsonObject:
-    """The columns of a row under their `TOOL_NAMES`."""
-    return dict(zip(TOOL_NAMES.values(), _tool_values(row), strict=True))
-
-
-def units_field(row: ExportRow, options: ExportOptions) -> JsonObject:
-    """The units of a structured example as `units`; nothing for other examples."""
-    if row.elements is None:
-        return {}
-    return {"units": [_unit_fields(unit, options) for unit in row.elements.units]}
+def tool_fields(row: ExportRow, options: ExportOptions | None = None) -> JsonObject:
+    """The columns of a row under their `TOOL_NAMES`; with options also the units of a structured example as `units`."""
+    fields: JsonObject = dict(zip(TOOL_NAMES.values(), _tool_values(row), strict=True))
+    if options is not None and row.elements is not None:
+        fields["units"] = [_unit_fields(unit, options) for unit in row.elements.units]
+    return fields
 
 
 def _unit_fields(unit: RowUnit, options: ExportOptions) -> JsonObject:
