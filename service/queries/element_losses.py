@@ -43,7 +43,9 @@ UNITS = pa.schema(
         pa.field("suggested_p", pa.float32()),
     ]
 )
-STORED_FOR_LOSSES = [name for name in ELEMENT_SCHEMA.names if name not in ("element_logits", "attributes")]
+STORED_FOR_LOSSES = [
+    name for name in ELEMENT_SCHEMA.names if name not in ("shape", "predictions", "element_logits", "attributes")
+]
 # Below it, the logarithm of a loss is computed from those of the elements.
 _TINY = np.finfo(np.float64).tiny
 

@@ -20,6 +20,7 @@ from service.schema.replies.examples import ExampleElements, ExampleUnit
 # The elements of a larger example are left out of replies; a mask of 512 x 512 has so many.
 MAX_ELEMENTS = 2**18
 MAX_UNITS = 1000
+STORED = [*STORED_FOR_LOSSES, "shape", "predictions"]
 # Values that are searched for the row of an example.
 VALUES_AT_ONCE = 2**20
 
@@ -35,7 +36,7 @@ def stored_row(view: View, place: Mapping[str, Any]) -> pa.RecordBatch:
         view.check()
         if place["batch"] in data.batches:
             name = place["batch"], place["row"]
-            found = read_row(view.snapshot.files, data, STORED_FOR_LOSSES, name, VALUES_AT_ONCE)
+            found = read_row(view.snapshot.files, data, STORED, name, VALUES_AT_ONCE)
             if found is not None:
                 return found
     raise AssertionError("a query found the row")
