@@ -41,6 +41,8 @@ class ExportFormat:
     is_tool: bool = False
 
 
+# Labels among which a person chooses those of an example. Checks of an example with all of them take 0.2 s.
+MAX_CHOICES = 1000
 FORMATS: Mapping[ExportFormatName, ExportFormat] = {
     "label-studio": ExportFormat(write_label_studio, "application/json", ".label-studio.json", is_tool=True),
     "argilla": ExportFormat(
@@ -57,14 +59,17 @@ FORMATS: Mapping[ExportFormatName, ExportFormat] = {
 }
 
 
-def format_for(name: ExportFormatName, task: Task) -> ExportFormat:
-    """The format of a name, for a run with a task.
+def format_for(name: ExportFormatName, task: Task, num_classes: int | None) -> ExportFormat:
+    """The format of a name, for a run with a task and a number of classes or labels.
 
     Raises:
-        InvalidRequestError: The format has no labels of this task.
+        InvalidRequestError: The format has no labels of this task, or the run has more labels than a tool shows.
     """
     if task not in FORMATS[name].tasks:
         others = ", ".join(other for other in FORMATS if task in FORMATS[other].tasks)
         msg = f"{name} has no labels of the task {task}; there are {others}"
+        raise fault(InvalidRequestError, msg, "query", "format")
+    if FORMATS[name].is_tool and task == "multi_label" and (num_classes or 0) > MAX_CHOICES:
+        msg = f"the run has {num_classes} labels, and a labelling tool shows at most {MAX_CHOICES}: export a table"
         raise fault(InvalidRequestError, msg, "query", "format")
     return FORMATS[name]

@@ -149,7 +149,7 @@ def _suggestion_faults(value: Any, score: object, labels: Sequence[str], text: o
         for item in spans
         if not 0 <= item["start"] < item["end"] <= len(str(text))
     ]
-    allowed = span_labels(labels) if spans else labels
+    allowed = frozenset(span_labels(labels) if spans else labels)
     for label in (item["label"] if isinstance(item, dict) else item for item in values):
         if label not in allowed:
             faults.append(f"the suggestion {label!r} is not a label")
@@ -177,7 +177,8 @@ def _fiftyone_faults(samples: Sequence[_Parsed], labels: Sequence[str], options:
 def _class_faults(label: _Parsed, labels: Sequence[str], options: ExportOptions) -> list[str]:
     """Faults of one classification, whose label is an index if the classes have names, or of several ones."""
     items: Sequence[_Parsed] = label.get("classifications", [label])
-    classes = labels if "label" not in label or options.class_names is None else range(len(labels))
+    of_names = "label" not in label or options.class_names is None
+    classes = frozenset(labels) if of_names else range(len(labels))
     faults = []
     for item in items:
         if item["label"] not in classes:

@@ -362,11 +362,20 @@ def test_the_documented_bodies_are_valid(client: httpx.Client, new_run: NewRun) 
             path = batch.format(run=run, epoch=0, batch="b")
             assert client.put(path, json=body).status_code == 201
         for body in bodies("/runs/{run}/queues", "post"):
-            assert client.post(f"/runs/{run}/queues", json=body).status_code == 201
+            assert client.post(f"/runs/{run}/queues", json=body).status_code == (422 if "units" in body else 201)
         for body in bodies("/runs/{run}/reviews", "post"):
-            assert client.post(f"/runs/{run}/reviews", json=body).status_code == 201
+            of_units = any("unit" in review for review in body)
+            assert client.post(f"/runs/{run}/reviews", json=body).status_code == (422 if of_units else 201)
         for body in bodies("/runs/{run}/label-studio/predict", "post"):
             assert client.post(f"/runs/{run}/label-studio/predict", json=body).status_code == 200
+    run = new_run(task="tokens", class_names=["a", "b", "c"])
+    tokens = [[3, 0, 0], [3, 0, 0], [3, 0, 0], [0, 3, 0], [0, 3, 0], [3, 0, 0]]
+    body = {"layout": "ragged", "ids": ["a"], "logits": [tokens], "targets": [[0] * 6]}
+    assert client.put(batch.format(run=run, epoch=0, batch="b"), json=body).status_code == 201
+    (queue,) = (body for body in bodies("/runs/{run}/queues", "post") if "units" in body)
+    assert client.post(f"/runs/{run}/queues", json={**queue, "name": "monday"}).status_code == 201
+    (reviews,) = (body for body in bodies("/runs/{run}/reviews", "post") if "unit" in body[0])
+    assert client.post(f"/runs/{run}/reviews", json=reviews).status_code == 201
 
 
 @pytest.mark.live

@@ -352,3 +352,16 @@ def test_a_mask_that_was_sent_as_a_histogram_has_no_suggestion(loss_client: Loss
     assert [label["mask"] for label in labels.values()] == [None] * 4
     assert len(run.export(format="jsonl", units=False).splitlines()) == 4
     assert run.export(format="jsonl") == b""
+
+
+def test_a_tool_shows_a_thousand_labels(client: httpx.Client) -> None:
+    assert client.put(RUN, json={"task": "multi_label", "config": {"mode": "sigmoid"}}).status_code == 201
+    body = {"logits": [[1.0] * 1001], "targets": [[0] * 1001], "ids": ["a"]}
+    assert client.put(f"{RUN}/epochs/0/batches/b", json=body).status_code == 201
+    for name in ("label-studio", "argilla", "fiftyone"):
+        for path in ("export", "export/preview"):
+            reply = client.get(f"{RUN}/{path}", params={"format": name})
+            assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+            assert "1001 labels" in reply.json()["detail"]
+    assert client.get(f"{RUN}/export", params={"format": "csv"}).status_code == 200
+    client.delete(RUN)

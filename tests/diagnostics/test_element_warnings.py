@@ -15,6 +15,7 @@ from service.diagnostics import element_summary, element_warnings
 from service.diagnostics.element_warnings import rank_correlation
 from service.diagnostics.elements import run_chunks
 from tests.diagnostics.structured_runs import create, diagnostics, noisy_elements, noisy_labels, put
+from tests.services import Services
 
 WEIGHTS = {"inverse_frequency_alpha", "class_weights"}
 
@@ -43,6 +44,12 @@ WEIGHTS_OF_MASKS: list[tuple[list[float] | None, str | None]] = [
     ([0.5, 0.9, 0.6], "inverse_frequency_alpha"),
     ([1, 0.4, 0.5], "class_weights"),
 ]
+
+
+@pytest.fixture
+def client(services: Services) -> httpx.Client:
+    """A client of an app in this process, whose limits the tests change."""
+    return services.client(in_process=True)
 
 
 @pytest.fixture(scope="module")

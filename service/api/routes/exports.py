@@ -113,7 +113,7 @@ def _export(
     """The options of an export, its rows and their number; with a limit the elements of that many structured examples
     are read."""
     task = view.snapshot.description.task
-    written = format_for(query.format, task)
+    written = format_for(query.format, task, view.snapshot.num_classes)
     history = service.runs.store.reviews(view.snapshot)
     as_units = _as_units(view, query)
     ids = None
