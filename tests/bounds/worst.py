@@ -117,7 +117,6 @@ class Bench:
 def _of_small_runs(request: WorstRequest) -> WorstRequest:
     """The same request about the small runs."""
     path = request.path
-    # Diagnosing tens of thousands of labels takes 2 s and 130 MB, so that its result is cached for now.
     for run in RUNS:
         path = path.replace(f"/runs/{run}", f"/runs/{SMALL}{run}").replace(f"/compare/{run}", f"/compare/{SMALL}{run}")
     return replace(request, path=path)
