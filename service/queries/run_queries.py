@@ -16,7 +16,9 @@ from service.queries.view import ROWS_FETCHED, Caches, View
 from service.runs.check_data import check_data
 from service.runs.damage import damage, short_text
 from service.runs.data_files import DataFile
+from service.runs.schema import schema_of
 from service.runs.store import RunStore
+from service.schema.structure import Task
 from service.storage.errors import storage_errors
 from service.storage.temporary import TemporaryFolder
 
@@ -102,13 +104,14 @@ class RunQueries:
                 self._connection = None
         if isinstance(err, duckdb.IOException) and "No space left" in str(err):
             raise StorageFullError("the folder for intermediate results of queries is full") from err
-        for file in (file for snapshot in view.snapshots for file in snapshot.data):
-            view.check()
-            try:
-                check_data(self.store.files, file)
-                self._check_with_duckdb(file)
-            except FileNotFoundError:
-                return
+        for snapshot in view.snapshots:
+            for file in snapshot.data:
+                view.check()
+                try:
+                    check_data(self.store.files, file)
+                    self._check_with_duckdb(file, snapshot.description.task)
+                except FileNotFoundError:
+                    return
         if isinstance(err, duckdb.Error) and not isinstance(
             err, (*OF_SQL, duckdb.IOException, duckdb.InterruptException)
         ):
@@ -119,13 +122,14 @@ class RunQueries:
         if not isinstance(err, OSError | duckdb.IOException | duckdb.InterruptException):
             raise err
 
-    def _check_with_duckdb(self, file: DataFile) -> None:
+    def _check_with_duckdb(self, file: DataFile, task: Task) -> None:
         """Read a whole data file as queries do: DuckDB cannot read some files that pyarrow reads, and vice versa."""
         with closing(self._cursor()) as cursor:
             try:
                 rows = f"read_parquet({quoted(self.store.files.url(file.path))})"
                 # The conditions and the minimum read the statistics, the rows the pages.
-                cursor.execute(f"SELECT * FROM {rows} WHERE epoch >= 0 AND target >= 0")
+                counted = "target" if "target" in schema_of(task).names else "num_valid"
+                cursor.execute(f"SELECT * FROM {rows} WHERE epoch >= 0 AND {counted} >= 0")
                 while cursor.fetchmany(ROWS_FETCHED):
                     pass
                 cursor.execute(f"SELECT count(*), min(COLUMNS(*)) FROM {rows} WHERE id <> ''")
