@@ -104,4 +104,4 @@ def _shapes(run: str, size: int) -> dict[str, tuple[int, ...]]:
     if run != "masks":
         return {"rows": (max(1, size // 30), 2) if run == "labels" else (2, max(1, size // 10))}
     side = max(2, int((size / 6) ** 0.5))
-    return {"one mask": (1, side, side), "small masks": (max(1, size // 60), 3, 3)}
+    return {"one mask": (1, side, side), "small masks": (max(1, size // 200), 3, 3)}
