@@ -16,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from service.client import LossClient
+from tests.lanes import mostly_slow
 
 # The SDK of Label Studio warns of its own use of pydantic when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
@@ -79,7 +80,7 @@ def run(request: pytest.FixtureRequest, client: httpx.Client) -> Iterator[str]:
 
 
 def of(*tasks: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("run", tasks, indirect=True)
+    return pytest.mark.parametrize("run", mostly_slow(tasks, quick=1), indirect=True)
 
 
 def export(client: httpx.Client, format: str, **query: Any) -> httpx.Response:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.codecs.structured_forms import JSON, Array, Examples, Structured, bodies, json_body
+from tests.lanes import mostly_slow
 
 RNG = np.random.default_rng(2)
 SCORES = ("cross_entropy", "p_t", "log_odds", "logit_margin", "normalized_margin", "entropy", "el2n")
@@ -49,7 +50,7 @@ TASKS: dict[str, tuple[dict[str, Any], Structured]] = {
 }
 
 
-@pytest.fixture(params=TASKS)
+@pytest.fixture(params=mostly_slow(TASKS, quick=2))
 def case(request: pytest.FixtureRequest, client: httpx.Client) -> Iterator[tuple[str, dict[str, Any], Structured]]:
     """The address of a run, its description, and a batch for it."""
     description, sent = TASKS[request.param]

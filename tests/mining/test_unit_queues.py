@@ -40,7 +40,7 @@ def names(rows: list[Row]) -> list[tuple[str, Any]]:
     return [(row["id"], row["unit"]) for row in rows]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", mostly_slow(TASKS, quick=1))
 def test_units_are_ranked_by_their_summed_loss(task_runs: httpx.Client, data: dict[Task, Data], task: Task) -> None:
     expected = data[task].units()
     assert len(expected) > 40
@@ -58,7 +58,7 @@ def test_units_are_ranked_by_their_summed_loss(task_runs: httpx.Client, data: di
     assert 0 < total <= 1
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", mostly_slow(TASKS, quick=1))
 def test_another_gamma_changes_the_order_of_units(task_runs: httpx.Client, data: dict[Task, Data], task: Task) -> None:
     orders = []
     for gamma in (0.0, 5.0):
@@ -69,7 +69,7 @@ def test_another_gamma_changes_the_order_of_units(task_runs: httpx.Client, data:
     assert (orders[0] == orders[1]) is (task == "multi_label")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", mostly_slow(TASKS, quick=1))
 def test_self_confidence_ranks_units_by_their_least_probable_element(
     task_runs: httpx.Client, data: dict[Task, Data], task: Task
 ) -> None:
@@ -187,7 +187,7 @@ def cleanlab_marks(data: Data) -> dict[str, np.ndarray]:
     return {example.id: part for example, part in zip(examples, parts, strict=True)}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", mostly_slow(TASKS, quick=1))
 def test_suspected_errors_are_the_units_with_an_element_that_cleanlab_marks(
     task_runs: httpx.Client, data: dict[Task, Data], task: Task
 ) -> None:
@@ -307,7 +307,7 @@ def test_rows_of_one_class_have_no_members_of_units(task_runs: httpx.Client) -> 
     assert not {"unit", "num_elements", "box"} & set(row)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", mostly_slow(TASKS, quick=1))
 def test_a_queue_of_units_is_read_as_it_was_written(task_runs: httpx.Client, task: Task) -> None:
     mix = {"strategy": "mix", "mix": {"top_loss": 0.7, "random": 0.3}, "budget": 30}
     reply = task_runs.post(f"/runs/{task}/queues?preview=true", json=mix).json()

@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from service.schema.structure import Task
+from tests.lanes import mostly_slow
 from tests.mining.structured_runs import TASKS, Data, Row
 
 
-@pytest.fixture(params=TASKS)
+@pytest.fixture(params=mostly_slow(TASKS, quick=2))
 def task(request: pytest.FixtureRequest) -> Task:
     name: Task = request.param
     return name

@@ -23,6 +23,8 @@ from service.storage.files import open_files
 from tests.lanes import mostly_slow
 from tests.services import running_app
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(4)
 BATCHES = 40
 RUNS: dict[str, dict[str, Any]] = {
