@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
 
 from service.api.state import Service
 from service.compute.elements import Elements
-from service.compute.evaluation import evaluate
+from service.compute.evaluation import Evaluation
 from service.compute.run_elements import element_columns
-from service.compute.shapes import elements_of
 from service.errors import InvalidRequestError, InvalidTargetError, LayoutNotStoredError, ShapeError
 from service.loss.statistics_scores import follows
 from service.runs.element_rows import STORED_SCORES, stored_element_rows
@@ -20,7 +18,7 @@ from service.runs.ingest import RunBatch
 from service.runs.snapshot import Snapshot
 from service.schema.config import LossConfig
 from service.schema.faults import fault
-from service.schema.request import ELEMENT_COUNT, ELEMENT_OUTPUTS, Batch, LossRequest, RequestOptions
+from service.schema.request import ELEMENT_COUNT, ELEMENT_OUTPUTS, Batch, RequestOptions
 from service.schema.result import LossResult
 from service.schema.structure import LAYOUT_OF, Lists, Task
 
@@ -42,7 +40,7 @@ class ElementBatches:
         InvalidRequestError: `within` is not the run's.
         ShapeError: An element has several labels, or the batches have different numbers of labels.
         InvalidTargetError: A label is soft; names batch, example and element.
-        Also the errors of `evaluate`.
+        Also the errors of `Evaluation.add`.
     """
 
     def __init__(
@@ -55,15 +53,13 @@ class ElementBatches:
             msg = "the losses of a run's examples are made of those of their elements as its description says"
             raise fault(InvalidRequestError, msg, "within")
         options = options.model_copy(update={"within": description.within})
-        sources = tuple(batch.source for batch in batches)
-        module = service.module(options)
-        self.result: LossResult = evaluate(
-            service.device, module, LossRequest(options, sources), service.limits, unique_ids=True
-        )
-        elements = [elements_of(description.config, options, number, source) for number, source in enumerate(sources)]
+        sources = [batch.source for batch in batches]
+        evaluation = Evaluation(service.device, service.module(options), options, service.limits)
+        elements = evaluation.elements_of_all(sources)
         for number, of_batch in enumerate(elements):
             _check(description.task, description.config, number, of_batch)
         self.num_classes = _num_classes(description.task, elements)
+        self.result: LossResult = evaluation.result_of_all(sources, elements)
         self._lists: list[dict[str, Lists]] = [
             element_columns(
                 of_batch,
@@ -155,14 +151,10 @@ def _check(task: Task, config: LossConfig, number: int, elements: Elements) -> N
         if config.ignore_index is not None:
             soft &= targets != config.ignore_index
         if soft.any():
-            place = int(soft.reshape(-1).argmax())
-            row, position = divmod(place, max(1, elements.per_row))
-            if elements.offsets is not None:
-                start = int(np.searchsorted(elements.offsets, row, "right")) - 1
-                row, position = start, (row - int(elements.offsets[start])) * elements.per_row + position
-            msg = f"a run stores hard labels, but {targets.reshape(-1)[place].item()} is neither 0 nor 1"
-            element = elements.index(row, position)
-            raise fault(InvalidTargetError, msg, "targets", batch=number, row=row, element=element)
+            first = int(soft.argmax())
+            msg = f"a run stores hard labels, but {targets.reshape(-1)[first].item()} is neither 0 nor 1"
+            example, index = elements.place(first)
+            raise fault(InvalidTargetError, msg, "targets", batch=number, row=example, element=index)
 
 
 def _num_classes(task: Task, elements: Sequence[Elements]) -> int | None:

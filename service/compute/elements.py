@@ -76,6 +76,18 @@ class Elements:
         inner = tuple(map(int, np.unravel_index(place, self.axes))) if self.axes else ()
         return inner if self.offsets is None else (row, *inner)
 
+    def place(self, number: int) -> tuple[int, tuple[int, ...]]:
+        """The example of an element, and its index there; see `index`.
+
+        Args:
+            number: Number of the element among all of the batch, in the order of the targets.
+        """
+        row, position = divmod(number, max(1, self.per_row))
+        if self.offsets is None:
+            return row, self.index(row, position)
+        example = int(np.searchsorted(self.offsets, row, "right")) - 1
+        return example, self.index(example, (row - int(self.offsets[example])) * self.per_row + position)
+
     def values(self, example: int, position: int) -> tuple[Array, Array]:
         """The logits and the target of an element: softmax (C,) and () or soft (C,), sigmoid () and ()."""
         row, label, place = np.unravel_index(position, (position // max(1, self.per_row) + 1, *self.grid[1:]))

@@ -56,16 +56,10 @@ def evaluate(
         Also the errors of `Evaluation.add`.
     """
     evaluation = Evaluation(device, module, request.options, limits)
-    total = sum(batch.num_examples for batch in request.batches)
-    if total > limits.max_examples:
-        what = "rows" if request.options.layout == "rows" else "examples"
-        raise TooManyExamplesError(f"the request has {total} {what}, the limit is {limits.max_examples} (max_examples)")
-    checked = [evaluation.elements_of(number, batch) for number, batch in enumerate(request.batches)]
+    checked = evaluation.elements_of_all(request.batches)
     if not unique_ids:
         check_ids(request.batches)
-    results = tuple(map(evaluation.add_elements, request.batches, checked))
-    check_regions(results)
-    return evaluation.result(results)
+    return evaluation.result_of_all(request.batches, checked)
 
 
 class Evaluation:
@@ -87,6 +81,24 @@ class Evaluation:
         _check_options(module.config, options)
         config = module.config
         self._totals = Totals(config.reduction, options.top_k, config.config_id, device.name, self._divisor)
+
+    def elements_of_all(self, batches: Sequence[Batch]) -> list[Elements]:
+        """Check the sizes and the shapes of all batches of a request; see `add` for further errors.
+
+        Raises:
+            TooManyExamplesError: The request has more rows than the limit.
+        """
+        total, limit = sum(batch.num_examples for batch in batches), self._limits.max_examples
+        if total > limit:
+            what = "rows" if self._options.layout == "rows" else "examples"
+            raise TooManyExamplesError(f"the request has {total} {what}, the limit is {limit} (max_examples)")
+        return [self.elements_of(number, batch) for number, batch in enumerate(batches)]
+
+    def result_of_all(self, batches: Sequence[Batch], checked: Sequence[Elements]) -> LossResult:
+        """Compute all batches of a request, whose elements are checked; see `add` for the errors."""
+        results = tuple(map(self.add_elements, batches, checked))
+        check_regions(results)
+        return self.result(results)
 
     def add(self, batch: Batch) -> BatchResult:
         """Compute the next batch. `check_ids` checks that its ids are unique.

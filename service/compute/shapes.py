@@ -228,14 +228,10 @@ def _with_numeric_targets(config: LossConfig, number: int, elements: Elements, *
 
 def _label_fault(err: LabelError, number: int, elements: Elements) -> InvalidTargetError:
     """The error that names the element of a target, whose place in the flat targets `err` has."""
-    column = None
-    row, *inner = map(int, np.unravel_index(err.row, elements.targets.shape))
+    column, element = None, err.row
     if elements.soft:
-        column = inner.pop(0)
-    position = int(np.ravel_multi_index(inner, elements.targets.shape[2 if elements.soft else 1 :])) if inner else 0
-    example, start = row, 0
-    if elements.offsets is not None:
-        example = int(np.searchsorted(elements.offsets, row, "right")) - 1
-        start = row - int(elements.offsets[example])
-    index = elements.index(example, start * elements.per_row + position)
+        rows, columns, *_ = elements.targets.shape
+        row, column, place = map(int, np.unravel_index(err.row, (rows, columns, elements.per_row)))
+        element = row * elements.per_row + place
+    example, index = elements.place(element)
     return fault(InvalidTargetError, err.msg, "targets", batch=number, row=example, element=index, column=column)
