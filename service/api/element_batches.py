@@ -10,6 +10,7 @@ import pyarrow as pa
 from service.api.state import Service
 from service.compute.elements import Elements
 from service.compute.evaluation import Evaluation
+from service.compute.invalid import element_fault
 from service.compute.run_elements import element_columns
 from service.errors import InvalidRequestError, InvalidTargetError, LayoutNotStoredError, ShapeError
 from service.loss.statistics_scores import follows
@@ -153,8 +154,7 @@ def _check(task: Task, config: LossConfig, number: int, elements: Elements) -> N
         if soft.any():
             first = int(soft.argmax())
             msg = f"a run stores hard labels, but {targets.reshape(-1)[first].item()} is neither 0 nor 1"
-            example, index = elements.place(first)
-            raise fault(InvalidTargetError, msg, "targets", batch=number, row=example, element=index)
+            raise element_fault(elements, InvalidTargetError, msg, "targets", number, *elements.place(first))
 
 
 def _num_classes(task: Task, elements: Sequence[Elements]) -> int | None:

@@ -83,11 +83,36 @@ def invalid_element_error(
     else:
         faults = _statistics_faults(config, elements.num_classes, elements.statistics_of(example, position), target)
     for kind, part, column, msg in faults:
-        if elements.sigmoid and elements.layout == "rows":
-            # An example of several labels is a row with columns.
-            return fault(kind, msg, part, batch=number, row=example, column=index[0] if index else 0)
-        return fault(kind, msg, part, batch=number, row=example, element=index, column=column)
+        return element_fault(elements, kind, msg, part, number, example, index, column)
     raise AssertionError(f"element {index} of example {example}, batch {number}, has no fault")
+
+
+def element_fault(
+    elements: Elements,
+    kind: type[LossServiceError],
+    msg: str,
+    part: str,
+    number: int,
+    example: int,
+    index: tuple[int, ...],
+    column: int | None = None,
+) -> LossServiceError:
+    """The error of an element of a batch, which names its place as the layout has it.
+
+    Args:
+        elements: The elements of the batch.
+        kind: Class of the error.
+        msg: The fault.
+        part: Name of the part of the batch that has the fault.
+        number: Number of the batch.
+        example: Number of the example.
+        index: Index of the element; see `Elements.index`.
+        column: The class of a logit or of a soft label; None for the element.
+    """
+    if elements.sigmoid and elements.layout == "rows":
+        # An example of several labels is a row with columns.
+        return fault(kind, msg, part, batch=number, row=example, column=index[0] if index else 0)
+    return fault(kind, msg, part, batch=number, row=example, element=index, column=column)
 
 
 _STATISTIC_HINTS = {

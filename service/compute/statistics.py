@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from service.compute.elements import Elements
+from service.compute.invalid import element_fault
 from service.errors import InvalidRequestError, NeedsLogitsError, ShapeError
 from service.loss.statistics_scores import follows
 from service.schema.config import LossConfig
@@ -105,7 +106,7 @@ def with_statistics(config: LossConfig, number: int, elements: Elements, statist
     In sigmoid mode z = (2 y - 1) x of a hard label gives the logit x, and so everything else.
 
     Raises:
-        NeedsLogitsError: A soft label in sigmoid mode; names batch and element.
+        NeedsLogitsError: A soft label in sigmoid mode; names batch, example and element.
     """
     shape = elements.targets.shape
     counts = statistics.get(ELEMENT_COUNT)
@@ -117,7 +118,6 @@ def with_statistics(config: LossConfig, number: int, elements: Elements, statist
     ignored = np.zeros(targets.shape, bool) if config.ignore_index is None else targets == config.ignore_index
     soft = ~ignored & (targets > 0) & (targets < 1)
     if soft.any():
-        row, label, *place = map(int, np.unravel_index(int(soft.argmax()), soft.shape))
         msg = "the loss of a soft label does not follow from log_odds"
-        raise fault(NeedsLogitsError, msg, "targets", batch=number, row=row, element=place, column=label)
+        raise element_fault(elements, NeedsLogitsError, msg, "targets", number, *elements.place(int(soft.argmax())))
     return replace(elements, logits=np.where(targets > 0.5, log_odds, -log_odds))

@@ -69,6 +69,18 @@ def with_log_odds(log_odds: Any, targets: Any, **statistics: Any) -> Batch:
             "label_smoothing the loss does not follow",
         ),
         (with_log_odds([1.0, 2.0], [1, 0.25]), {"mode": "sigmoid"}, {}, NeedsLogitsError, "row 1, column 0: .*soft"),
+        (
+            Batch(
+                np.empty(0),
+                np.array([1, 0, 1, 0.25]),
+                offsets=np.array([0, 1, 4]),
+                statistics={"log_odds": np.ones(4)},
+            ),
+            {"mode": "sigmoid"},
+            {"layout": "ragged"},
+            NeedsLogitsError,
+            "row 1, element 2: .*soft",
+        ),
         (with_log_odds([1.0, 2.0], [0]), {}, {}, ShapeError, r"log_odds \[2\] .*targets \[1\]"),
         (with_log_odds([1.0], [0], entropy=[1.0, 2.0]), {}, {}, ShapeError, r"entropy \[2\]"),
         (with_log_odds([1.0, np.nan], [0, 1]), {}, {}, InvalidLogitError, "batch 0, row 1: log_odds NaN"),
