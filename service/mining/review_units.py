@@ -42,7 +42,7 @@ _NAMED: dict[Task, str] = {
     "tokens": "a span of tokens, [start, stop)",
     "masks": "the number of a region",
 }
-# What says that an example has a unit: the target of the label, the number of tokens, the number of regions.
+# The evidence that an example has a unit: the target of the label, the number of tokens, the number of regions.
 _CHECKED: dict[Task, str] = {
     "multi_label": "targets[label + 1]",
     "tokens": "shape[1]",
