@@ -92,7 +92,7 @@ def stored_tokens(rows: pa.RecordBatch, num_classes: int) -> ElementChunk:
     if "element_logits" in rows.schema.names:
         logits: Logits = flat(rows, "element_logits").reshape(len(targets), num_classes)
     else:
-        logits = _two_classes(_positive_logits(rows), axis=1)
+        logits = _two_classes(_positive_logits(rows))
     return ElementChunk(targets[None], logits[None], by_rows=True)
 
 
@@ -106,7 +106,7 @@ def stored_masks(rows: pa.RecordBatch, num_classes: int) -> Iterator[tuple[pa.Re
         if "element_logits" in rows.schema.names:
             logits: Logits = flat(part, "element_logits").reshape(shape[0], num_classes, shape[1])
         else:
-            logits = _two_classes(_positive_logits(part).reshape(shape), axis=1)
+            logits = _two_classes(_positive_logits(part).reshape(shape))
         yield part, ElementChunk(targets, logits)
 
 
@@ -121,6 +121,6 @@ def _positive_logits(rows: pa.RecordBatch) -> NDArray[np.float32]:
     return np.where(flat(rows, "targets") == 1, log_odds, -log_odds)
 
 
-def _two_classes(logits: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Softmax logits of the classes 0 and 1 along a further axis, of sigmoid logits."""
-    return np.stack([np.zeros_like(logits), logits], axis=axis)
+def _two_classes(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax logits of the classes 0 and 1 along a further axis, the second one, of sigmoid logits."""
+    return np.stack([np.zeros_like(logits), logits], axis=1)
