@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -79,36 +80,35 @@ def _label_columns(issues: LabelIssues, counts: LabelIssueCounts) -> dict[str, l
 
 
 def _of_classes(view: View, epoch: int, num_classes: int) -> RunIssues:
-    run = view.snapshot.description
-    if run.task == "masks":
-        issues, summary = _class_issues(lambda: placed_class_chunks(view, epoch), num_classes)
-        return {"summary": summary, "by_class": _class_columns(issues)}
-    words = WordsOfIssues(view)
-    issues, summary = _class_issues(lambda: placed_class_chunks(view, epoch, words.columns), num_classes, words)
+    run, chunks = view.snapshot.description, partial(placed_class_chunks, view, epoch)
+    words = WordsOfIssues(view) if run.task == "tokens" else None
+    issues, summary = _class_issues(chunks, num_classes, words)
+    reply: RunIssues = {"summary": summary, "by_class": _class_columns(issues)}
+    if words is None:
+        return reply
     if words.found:
         summary["words"] = words.most_common(LARGEST_ISSUES)
-    reply: RunIssues = {"summary": summary, "by_class": _class_columns(issues)}
     names, merged = entities(run.class_names or ())
     if 1 < len(names) < num_classes:
-        chunks = placed_class_chunks
         _, of_entities = _class_issues(
-            lambda: ((rows, merged_tokens(chunk, merged)) for rows, chunk in chunks(view, epoch)), len(names)
+            lambda columns: ((rows, merged_tokens(chunk, merged)) for rows, chunk in chunks(columns)), len(names)
         )
         reply["entities"] = {"names": names, **of_entities}
     return reply
 
 
-PlacedChunks = Callable[[], Iterable[tuple[pa.RecordBatch, ElementChunk]]]
+PlacedChunks = Callable[[Sequence[str]], Iterable[tuple[pa.RecordBatch, ElementChunk]]]
+"""Starts a pass over chunks with their stored rows, which have these columns beside their own."""
 
 
 def _class_issues(
     chunks: PlacedChunks, num_classes: int, words: WordsOfIssues | None = None
 ) -> tuple[ClassIssues, ElementIssues]:
-    """Find the label issues of chunks with their stored rows, and count those of each word."""
-    issues = find_class_issues(lambda: (chunk for _, chunk in chunks()), num_classes)
+    """Find the label issues of chunks, and count those of each word, which only the last pass reads."""
+    issues = find_class_issues(lambda: (chunk for _, chunk in chunks(())), num_classes)
     marker, confusions = ClassMarker(issues), PixelConfusions(num_classes)
     num_examples = num_with_issue = 0
-    for rows, chunk in chunks():
+    for rows, chunk in chunks(() if words is None else words.columns):
         marks = marker.mark(chunk)
         confusions.add(chunk, marks)
         num_examples += len(rows)
