@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from service.formats.ragged import offsets_of
 from service.schema.request import REGIONS, Column
 from service.schema.structure import Regions
 
@@ -75,7 +76,7 @@ def _batch_regions(lists: Sequence[Sequence[Mapping[str, Any]]]) -> Regions:
 
     boxes = np.array([row["box"] for row in rows], np.int64).reshape(len(rows), 2, -1 if rows else 1)
     return Regions(
-        offsets=np.cumsum([0, *map(len, lists)], dtype=np.int64),
+        offsets=offsets_of([len(regions) for regions in lists]),
         number=column("region", np.int64),
         given=column("given", np.int64),
         suggested=column("suggested", np.int64),

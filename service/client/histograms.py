@@ -17,6 +17,7 @@ from service.client.arrays import tensor
 from service.client.batches import SentBatch
 from service.errors import InvalidRequestError
 from service.formats.part_names import OFFSETS
+from service.formats.ragged import offsets_of
 from service.formats.safetensors import DTYPES, Tensor
 from service.schema.config import LossConfig
 from service.schema.request import ELEMENT_COUNT, Column
@@ -61,7 +62,7 @@ def as_histograms(batch: SentBatch, config: LossConfig) -> SentBatch:
         "targets": classes.astype(np.int32),
         "log_odds": means.astype(np.float32),
         ELEMENT_COUNT: counts.astype(np.int32),
-        OFFSETS: np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
+        OFFSETS: offsets_of(sizes),
     }
     return replace(batch, tensors={part: tensor(array, part) for part, array in arrays.items()}, layout="ragged")
 

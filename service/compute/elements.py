@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from service.formats.ragged import offsets_of
 from service.loss.arrays import Array
 from service.schema.structure import Layout
 
@@ -152,7 +153,7 @@ class Segments:
             ordered = values[np.lexsort((-values, self.spread(np.arange(self.count))))]
         starts = np.cumsum(self.sizes) - self.sizes
         is_largest = np.arange(len(values)) - self.spread(starts) < self.spread(counts)
-        return ordered[is_largest], Segments(self.count, bounds=np.concatenate(([0], np.cumsum(counts))))
+        return ordered[is_largest], Segments(self.count, bounds=offsets_of(counts))
 
     def owners(self, positions: Array) -> tuple[Array, Array]:
         """Convert positions in the array to numbers of segments and positions in these."""

@@ -17,6 +17,7 @@ from service.compute.region_values import (
     region_columns,
 )
 from service.errors import TooManyRegionsError
+from service.formats.ragged import offsets_of
 from service.loss.arrays import Array
 from service.loss.row_state import COUNTED
 from service.loss.scores import Scores
@@ -125,7 +126,7 @@ class RegionFinder:
             valid = ~np.isin(found.example, invalid)
             found = RegionColumns(*(column[valid] for column in found))
         counts = np.bincount(found.example, minlength=self._elements.num_examples)
-        return Regions(np.concatenate(([0], np.cumsum(counts))), *found[1:])
+        return Regions(offsets_of(counts), *found[1:])
 
 
 def may_be_too_many(elements: Elements, most: int) -> bool:

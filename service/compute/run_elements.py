@@ -9,6 +9,7 @@ import numpy as np
 
 from service.compute.elements import Elements
 from service.compute.region_values import WrongElements, connected, region_columns
+from service.formats.ragged import offsets_of
 from service.loss.arrays import Array
 from service.schema.structure import Lists
 
@@ -172,13 +173,12 @@ def _p_of_prediction(elements: Elements, outputs: Mapping[str, Array], places: A
 
 def _unit_lists(num_examples: int, found: _Units) -> dict[str, Lists]:
     counts = np.bincount(found.example, minlength=num_examples)
-    units = np.concatenate(([0], np.cumsum(counts)))
-    ends = np.cumsum(found.sizes)
-    elements = np.concatenate(([0], ends))[units]
+    units, bounds = offsets_of(counts), offsets_of(found.sizes)
+    elements = bounds[units]
     num_axes = found.start.shape[1]
     # Of each example 0, and the end of each of its units.
     offsets = np.zeros(len(found.example) + num_examples, np.int32)
-    offsets[np.arange(len(found.example)) + found.example + 1] = ends - elements[found.example]
+    offsets[np.arange(len(found.example)) + found.example + 1] = bounds[1:] - elements[found.example]
     return {
         "unit_offsets": Lists(offsets, units + np.arange(num_examples + 1)),
         "unit_elements": Lists(found.positions, elements),
