@@ -13,12 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from service.client.arrays import tensor
+from service.client.arrays import numbers_of, tensor
 from service.client.batches import SentBatch
 from service.errors import InvalidRequestError
 from service.formats.part_names import OFFSETS
 from service.formats.ragged import offsets_of
-from service.formats.safetensors import DTYPES, Tensor
 from service.schema.config import LossConfig
 from service.schema.request import ELEMENT_COUNT, Column
 
@@ -42,7 +41,7 @@ def as_histograms(batch: SentBatch, config: LossConfig) -> SentBatch:
     """
     if batch.layout != "dense":
         raise InvalidRequestError(f"histograms are for the layout dense, and this batch has the layout {batch.layout}")
-    log_odds, targets = (_array(batch.tensors[part]) for part in ("log_odds", "targets"))
+    log_odds, targets = (numbers_of(batch.tensors[part]) for part in ("log_odds", "targets"))
     if log_odds.shape != targets.shape:
         raise InvalidRequestError("histograms are for masks with one label of each element")
     number = len(targets)
@@ -86,8 +85,3 @@ def _histograms(log_odds: Column, labels: Column, counted: Column) -> tuple[Colu
     owner = filled // (num_classes * BINS)
     sizes = np.bincount(owner, minlength=len(labels))
     return sizes, filled // BINS % num_classes, means, counts[filled]
-
-
-def _array(values: Tensor) -> Column:
-    array: Column = np.frombuffer(values.data, DTYPES[values.dtype]).reshape(values.shape)
-    return array
