@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from service.errors import InvalidTargetError
 from service.formats.labels import ClassNames, LabelError, class_labels, number_labels
+from service.formats.places import place_at
 from service.schema.config import Mode
 from service.schema.faults import fault
 from service.schema.request import Batch, Column
@@ -64,9 +63,6 @@ def with_classes(batch: Batch, number: int, names: ClassNames, *, exclude: bool 
     try:
         targets = class_labels(batch.targets.reshape(-1), names, exclude=exclude)
     except LabelError as err:
-        row, *element = map(int, np.unravel_index(err.row, batch.targets.shape))
-        if batch.offsets is not None:
-            example = int(np.searchsorted(batch.offsets, row, "right")) - 1
-            row, element = example, [row - int(batch.offsets[example]), *element]
-        raise fault(InvalidTargetError, err.msg, "targets", batch=number, row=row, element=element) from err
+        place = place_at(err.row, batch.targets.shape, batch.offsets)
+        raise fault(InvalidTargetError, err.msg, "targets", batch=number, **place) from err
     return replace(batch, targets=targets.reshape(batch.targets.shape))
