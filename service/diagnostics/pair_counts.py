@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.diagnostics.chunks import Floats, Integers
+from service.diagnostics.pair_sums import PairSums
 
 # Part of a matrix that is made dense to sum it.
 SUMMED_AT_ONCE = 1024
@@ -85,23 +86,16 @@ class PairCounter:
 
     def __init__(self, num_classes: int) -> None:
         self._num_classes = num_classes
-        self._parts: list[PairCounts] = []
-        self._num_waiting = 0
+        self._sums = PairSums(num_classes, 1)
 
     def add(self, first: Integers, second: Integers) -> None:
         """Count the pairs (first[i], second[i])."""
-        part = PairCounts.of(self._num_classes, first, second, np.ones_like(first))
-        self._parts.append(part)
-        self._num_waiting += 1 + len(part.counts)
-        # Adding few pairs to many each time would take quadratic time in all.
-        if self._num_waiting > len(self._parts[0].counts):
-            self._parts, self._num_waiting = [self.total()], 0
+        self._sums.add(first, second, np.ones((1, len(first))))
 
     def total(self) -> PairCounts:
         """The counts so far."""
-        columns = ([getattr(part, name) for part in self._parts] for name in ("first", "second", "counts"))
-        first, second, counts = (np.concatenate([*column, np.zeros(0, np.int64)]) for column in columns)
-        return PairCounts.of(self._num_classes, first, second, counts)
+        first, second, (counts,) = self._sums.total()
+        return PairCounts(self._num_classes, first, second, counts.astype(np.int64))
 
 
 def calibrate(joint: PairCounts, counts: Integers) -> PairCounts:

@@ -17,11 +17,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(-9,
 def test_sums_of_chunks(chunks: list[list[tuple[int, int, int]]]) -> None:
     sums, expected = PairSums(3, 2), defaultdict[tuple[int, int], int](int)
     for chunk in chunks:
-        first, second, values = (
-            (np.array(column, np.int64) for column in zip(*chunk, strict=True))
-            if chunk
-            else [np.zeros(0, np.int64)] * 3
-        )
+        first, second, values = np.array(chunk, np.int64).reshape(-1, 3).T
         sums.add(first, second.astype(np.int32), np.stack([values * 1.0, np.ones(len(values))]))
         for a, b, value in chunk:
             expected[a, b] += value
