@@ -18,7 +18,7 @@ from service.diagnostics.elements.run_chunks import (
     reason_without_issues,
 )
 from service.errors import InvalidRequestError
-from service.queries.element_losses import lengths, unit_places
+from service.queries.element_losses import unit_numbers, unit_places
 from service.queries.view import View
 
 _UNIT_COLUMNS = ("unit_offsets", "unit_elements")
@@ -55,12 +55,10 @@ def _marks(view: View, epoch: int) -> Iterator[tuple[pa.RecordBatch, Booleans]]:
 
 def _marked_units(rows: pa.RecordBatch, marks: Booleans) -> pa.Table:
     """The units of stored rows with a marked element."""
-    counts = lengths(rows, "unit_offsets") - 1
     sizes, places = unit_places(rows)
     if not len(sizes):
         return _SCHEMA.empty_table()
     is_marked = np.logical_or.reduceat(marks[places], np.cumsum(sizes) - sizes)
-    example = np.repeat(np.arange(len(rows)), counts)[is_marked]
-    numbers = (np.arange(len(sizes)) - np.repeat(np.cumsum(counts) - counts, counts))[is_marked]
+    example, numbers = (values[is_marked] for values in unit_numbers(rows))
     columns = [rows["batch"].take(pa.array(example)), rows["row"].take(pa.array(example)), numbers.astype(np.int32)]
     return pa.table(columns, _SCHEMA)

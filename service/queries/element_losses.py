@@ -176,8 +176,7 @@ def _top_share(loss: Floats, starts: Integers, num_valid: NDArray[Any], share: f
 
 
 def _units(rows: pa.RecordBatch, elements: _Elements) -> pa.RecordBatch:
-    counts = lengths(rows, "unit_given").astype(np.int64)
-    example = np.repeat(np.arange(len(rows)), counts)
+    example, numbers = unit_numbers(rows)
     if not len(example):
         return pa.RecordBatch.from_pylist([], UNITS)
     sizes, places = unit_places(rows)
@@ -193,13 +192,21 @@ def _units(rows: pa.RecordBatch, elements: _Elements) -> pa.RecordBatch:
         "cross_entropy": np.add.reduceat(elements.cross_entropy[places], starts),
         "p_t": np.add.reduceat(p_of(z), starts) / sizes,
         "log_odds": np.minimum.reduceat(z, starts),
-        "unit": np.arange(len(example)) - np.repeat(np.cumsum(counts) - counts, counts),
+        "unit": numbers,
         "num_elements": sizes,
         "start": _boxes(rows, "unit_start", axes),
         "stop": _boxes(rows, "unit_stop", axes),
         "suggested_p": flat(rows, "unit_suggested_p"),
     }
     return _batch(columns, len(example), UNITS)
+
+
+def unit_numbers(rows: pa.RecordBatch) -> tuple[Integers, Integers]:
+    """The row of each unit of stored rows with `unit_offsets`, and its number in the example of the row, from 0."""
+    # Each example has one offset more than units.
+    counts = lengths(rows, "unit_offsets").astype(np.int64) - 1
+    example = np.repeat(np.arange(len(rows)), counts)
+    return example, np.arange(len(example)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def unit_places(rows: pa.RecordBatch) -> tuple[Integers, Integers]:
