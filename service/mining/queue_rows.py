@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.mining.queue_table import EPOCH_TYPES, ROWS_AT_ONCE, TYPES, dicts_of
+from service.mining.queue_table import ALL_TYPES, ROWS_AT_ONCE, dicts_of
 from service.mining.reasons import reason
 from service.mining.requests import QueueRequest
 from service.mining.strategies import suggestions_over_epochs
@@ -17,8 +17,6 @@ from service.queries.weighting import Weighting
 from service.runs.units import WHOLE
 
 _CHOSEN = "chosen_rows"
-# JSON has no infinity; so a stored queue is the same as a new one.
-_FINITE = "CASE WHEN isfinite({name}) THEN {name} END AS {name}"
 # For a row of `area_under_margin` the class that most epochs predicted takes the place of the last epoch's prediction.
 _OVER_EPOCHS = """
     CASE WHEN strategy = 'area_under_margin' THEN over.suggested ELSE chosen.suggested END AS suggested,
@@ -49,15 +47,28 @@ def queue_rows(
         ids = f"SELECT id FROM {_CHOSEN} WHERE strategy = 'area_under_margin'"
         source += f" LEFT JOIN {suggestions_over_epochs(view, ids, request.first)} over USING (id)"
     suggested = _OVER_EPOCHS if over_epochs else "chosen.suggested AS suggested, suggested_p"
-    scores = ", ".join(_FINITE.format(name=name) for name in (*SCORE_NAMES, "score"))
-    share = f"loss / {literal(total_loss)}" if total_loss else "0.0"
+    scores = ", ".join(finite(name) for name in (*SCORE_NAMES, "score"))
     rows = view.table(
         f"""SELECT id, batch, row, epoch, target, prediction, {scores}, {suggested}, strategy,
-            rank, {share} AS share FROM {source} ORDER BY rank"""
+            rank, {share("loss", total_loss)} AS share FROM {source} ORDER BY rank"""
     )
-    types = {name: kind for name, kind in (TYPES | EPOCH_TYPES).items() if name in rows.column_names}
-    rows = rows.cast(pa.schema([(name, types[name]) for name in rows.column_names]))
-    return rows.append_column("reason", _reasons(rows, view.snapshot.description.class_names))
+    return typed(rows).append_column("reason", _reasons(rows, view.snapshot.description.class_names))
+
+
+def finite(name: str, source: str | None = None) -> str:
+    """A column with null for infinity and NaN, which JSON lacks; so a stored queue is the same as a new one."""
+    column = name if source is None else f"{source}.{name}"
+    return f"CASE WHEN isfinite({column}) THEN {column} END AS {name}"
+
+
+def share(loss: str, total: float) -> str:
+    """Expression of the share of a loss in the loss of the epoch."""
+    return f"{loss} / {literal(total)}" if total else "0.0"
+
+
+def typed(rows: pa.Table) -> pa.Table:
+    """The rows with the types of the columns of a queue."""
+    return rows.cast(pa.schema([(name, ALL_TYPES[name]) for name in rows.column_names]))
 
 
 def _reasons(rows: pa.Table, class_names: Sequence[str] | None) -> pa.ChunkedArray:

@@ -187,7 +187,10 @@ def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: C
         # Masks that were sent as histograms have no units.
         request = request.model_copy(update={"units": False})
     check_task(request, view.snapshot.description.task)
-    totals = view.row(f"SELECT count(*) AS n, coalesce(sum(loss), 0.0) AS loss FROM {view.scored(weighting, epoch)}")
+    losses = "loss_sum" if view.is_structured else "loss"
+    totals = view.row(
+        f"SELECT count(*) AS n, coalesce(sum({losses}), 0.0) AS loss FROM {view.scored(weighting, epoch)}"
+    )
     condition = row_condition(view, request.only, weighting, request.first)
     rule = rule_of(view, request, weighting, epoch, condition)
     excluded = list(reviewed) if request.leaves_out_reviewed else []
@@ -214,7 +217,7 @@ def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: C
         "warnings": _warnings(view, request, weighting, epoch),
     }
     if view.is_structured:
-        rows = structured_rows(view, weighting, epoch, rows)
+        rows = structured_rows(view, weighting, epoch, rows, totals["loss"])
     else:
         rows = queue_rows(view, request, weighting, epoch, rows, totals["loss"])
     return QueueTable.of(head, with_control(rows, control))

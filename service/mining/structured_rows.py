@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from service.mining.queue_table import ALL_TYPES, ROWS_AT_ONCE
+from service.mining.queue_rows import finite, share, typed
+from service.mining.queue_table import ROWS_AT_ONCE
 from service.mining.unit_reasons import example_reason, unit_reason
-from service.queries.sql import literal
 from service.queries.unit_names import UNIT_JSON
 from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
@@ -21,7 +21,7 @@ _CHOSEN = "chosen_units"
 _OF_EXAMPLE = ("of_example", "num_wrong")
 
 
-def structured_rows(view: View, weighting: Weighting, epoch: int, chosen: pa.Table) -> pa.Table:
+def structured_rows(view: View, weighting: Weighting, epoch: int, chosen: pa.Table, total_loss: float) -> pa.Table:
     """The rows of the chosen candidates, with a column for each member except `control`.
 
     The share of a row is that of the losses of its elements in those of all elements of the epoch.
@@ -31,41 +31,32 @@ def structured_rows(view: View, weighting: Weighting, epoch: int, chosen: pa.Tab
         weighting: Weighting of the losses.
         epoch: Epoch of the rows.
         chosen: Result of `CandidateTable.all_columns`.
+        total_loss: Sum of the losses of all elements of the epoch.
     """
     view.cursor.register(_CHOSEN, chosen)
     task, examples = view.snapshot.description.task, view.scored(weighting, epoch)
-    total = view.row(f"SELECT coalesce(sum(loss_sum), 0.0) AS loss FROM {examples}")["loss"]
     units = (
-        f"SELECT {_columns('units', _part('units.loss', total))}, {UNIT_JSON[task]} AS unit, units.num_elements, "
+        f"SELECT {_columns('units', share('units.loss', total_loss))}, {UNIT_JSON[task]} AS unit, units.num_elements, "
         "[units.start, units.stop] AS box, coalesce(units.loss / nullif(examples.loss_sum, 0), 0) AS of_example, "
         f"num_wrong FROM {view.units(weighting, epoch)} units JOIN {_CHOSEN} chosen USING (batch, row, id, unit) "
         f"JOIN {examples} examples USING (batch, row, id)"
     )
     whole = (
-        f"SELECT {_columns('examples', _part('loss_sum', total))}, '{WHOLE}' AS unit, num_valid AS num_elements, "
+        f"SELECT {_columns('examples', share('loss_sum', total_loss))}, '{WHOLE}' AS unit, num_valid AS num_elements, "
         f"NULL::INTEGER[][] AS box, 1.0 AS of_example, num_wrong FROM {examples} examples "
         f"JOIN (FROM {_CHOSEN} WHERE unit IS NULL) chosen USING (batch, row, id)"
     )
     rows = view.table(f"SELECT * FROM ({units} UNION ALL BY NAME {whole}) ORDER BY rank")
     reasons = _reasons(rows, task, view.snapshot.description.class_names)
-    rows = rows.drop_columns(list(_OF_EXAMPLE))
-    return rows.cast(pa.schema([(name, ALL_TYPES[name]) for name in rows.column_names])).append_column(
-        "reason", reasons
-    )
+    return typed(rows.drop_columns(list(_OF_EXAMPLE))).append_column("reason", reasons)
 
 
-def _columns(source: str, share: str) -> str:
-    """The columns that units and whole examples share; JSON has neither infinity nor NaN."""
-    scores = (f"CASE WHEN isfinite({source}.{name}) THEN {source}.{name} END AS {name}" for name in SCORE_NAMES)
-    numbers = (
-        f"CASE WHEN isfinite(chosen.{name}) THEN chosen.{name} END AS {name}" for name in ("score", "suggested_p")
-    )
+def _columns(source: str, part: str) -> str:
+    """The columns that units and whole examples have in common; `part` is the expression of their share."""
+    scores = (finite(name, source) for name in SCORE_NAMES)
+    numbers = (finite(name, "chosen") for name in ("score", "suggested_p"))
     places = ", ".join(f"{source}.{name}" for name in ("batch", "row", "id", "epoch", "target", "prediction"))
-    return f"{places}, {', '.join((*scores, *numbers))}, chosen.suggested, strategy, rank, {share} AS share"
-
-
-def _part(loss: str, total: float) -> str:
-    return f"{loss} / {literal(total)}" if total else "0.0"
+    return f"{places}, {', '.join((*scores, *numbers))}, chosen.suggested, strategy, rank, {part} AS share"
 
 
 def _reasons(rows: pa.Table, task: Task, class_names: Sequence[str] | None) -> pa.ChunkedArray:
