@@ -45,13 +45,7 @@ class ExportFormat:
 MAX_CHOICES = 1000
 FORMATS: Mapping[ExportFormatName, ExportFormat] = {
     "label-studio": ExportFormat(write_label_studio, "application/json", ".label-studio.json", is_tool=True),
-    "argilla": ExportFormat(
-        write_argilla,
-        "application/x-ndjson",
-        ".argilla.jsonl",
-        ("classification", "multi_label", "tokens"),
-        is_tool=True,
-    ),
+    "argilla": ExportFormat(write_argilla, "application/x-ndjson", ".argilla.jsonl", WITHOUT_MASKS, is_tool=True),
     "fiftyone": ExportFormat(write_fiftyone, "application/json", ".labels.json", WITHOUT_TEXTS, is_tool=True),
     "csv": ExportFormat(write_csv, "text/csv; charset=utf-8; header=present", ".csv"),
     "jsonl": ExportFormat(write_jsonl, "application/x-ndjson", ".jsonl"),
