@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from service.errors import InvalidRequestError
 from service.exports.json_stream import dump, join_items
-from service.exports.label_studio_regions import Control, control_labels, control_of, regions
+from service.exports.label_studio_regions import control_labels, control_of, regions
 from service.exports.rows import ExportOptions, ExportRow, rename_reserved, tool_fields
 from service.exports.spans import shown_text
 from service.schema.replies.exports import LabelStudioTask, Prediction, ResultRegion
@@ -32,16 +32,15 @@ _HEADERS: Mapping[Task, str] = {
 
 def write_label_studio(rows: Iterable[ExportRow], options: ExportOptions) -> Iterator[bytes]:
     """JSON array of tasks, to import as a file."""
-    control = control_of(options)
-    return join_items(b"[", (dump(task(row, options, control)) for row in rows), b"\n]\n")
+    return join_items(b"[", (dump(task(row, options)) for row in rows), b"\n]\n")
 
 
-def task(row: ExportRow, options: ExportOptions, control: Control | None = None) -> LabelStudioTask:
+def task(row: ExportRow, options: ExportOptions) -> LabelStudioTask:
     """The task of a row; an attribute with the name of another member is renamed to `attribute_<name>`."""
     fields = tool_fields(row, options)
     data = rename_reserved(row.attributes, fields) | fields
     data[options.shown_key] = shown_text(row, options)
-    suggestion = regions(row, control or control_of(options), options)
+    suggestion = regions(row, control_of(options), options)
     return {
         "data": data,
         "meta": {"run": options.run, "queue": options.queue, "epoch": options.epoch, "config_id": options.config_id},

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -28,11 +29,10 @@ from service.schema.replies.exports import (
     LabelledBrush,
     LabelledPolygon,
     MaskRegion,
+    MaskTag,
     ResultRegion,
     SpanRegion,
 )
-
-TAGS = ("Choices", "Labels", "BrushLabels", "PolygonLabels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Control:
     """The control that a suggestion fills in.
 
     Args:
-        tag: One of `TAGS`.
+        tag: Choices, Labels, BrushLabels or PolygonLabels.
         from_name: Name of the control.
         to_name: Name of the object that it labels.
         labels: Text in a result (the alias of a label) by its name; None: all texts are allowed.
@@ -61,7 +61,7 @@ class Control:
 def control_tags(options: ExportOptions) -> tuple[str, ...]:
     """The tags of controls that suggestions of a run can fill in, the preferred one first."""
     if options.task == "masks":
-        return (options.mask_tag, *(tag for tag in ("BrushLabels", "PolygonLabels") if tag != options.mask_tag))
+        return tuple(sorted(get_args(MaskTag), key=lambda tag: tag != options.mask_tag))
     return ("Labels",) if options.task == "tokens" else ("Choices",)
 
 
