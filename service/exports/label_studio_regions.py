@@ -16,12 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-import numpy as np
-
 from service.exports.brush import brush_rle
-from service.exports.elements import Numbers, RowElements, check_axes
+from service.exports.elements import RowElements, check_axes
 from service.exports.label_sets import predicted_labels
-from service.exports.outlines import Mask, outlines
+from service.exports.outlines import outlines
 from service.exports.rows import ExportOptions, ExportRow, probability, unit
 from service.exports.spans import sentence_of, span_labels, suggested_spans
 from service.schema.replies.exports import (
@@ -169,13 +167,6 @@ def _mask_values(
             if control.tag == "BrushLabels":
                 yield {"format": "rle", "rle": brush_rle(places, height * width), "brushlabels": [label]}, p
                 continue
-            for polygon in outlines(_mask(places, elements.shape)):
+            for polygon in outlines(places, width):
                 points = (polygon * 100 / (width, height)).tolist()
                 yield {"points": points, "closed": True, "polygonlabels": [label]}, p
-
-
-def _mask(places: Numbers, shape: tuple[int, ...]) -> Mask:
-    """(H, W) bool: the elements at the places in the flat mask."""
-    mask = np.zeros(shape, bool)
-    mask.reshape(-1)[places] = True
-    return mask

@@ -19,21 +19,24 @@ Corner = int  # row * (W + 1) + column, of the grid between the pixels
 RIGHT, DOWN, LEFT, UP = range(4)
 
 
-def outlines(mask: Mask) -> list[Points]:
+def outlines(places: np.ndarray[Any, np.dtype[Any]], width: int) -> list[Points]:
     """The outline of each region of 4-connected pixels.
 
     Args:
-        mask: (H, W) bool.
+        places: (P,) positions of the pixels in a flat mask.
+        width: Pixels of a row of the mask.
 
     Returns:
         (K, 2) int64 for each region, in the order of their first pixels: the corners (x, y) of a polygon, clockwise on
         the screen, in pixels from the upper left corner of the image. The last corner is connected with the first.
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    if not len(places):
         return []
-    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    corner = np.array([columns[0], rows[0]])
+    y, x = np.divmod(places, width)
+    corner = np.array([x.min(), y.min()])
+    left, top = corner
+    box = np.zeros((y.max() - top + 1, x.max() - left + 1), bool)
+    box[y - top, x - left] = True
     return [polygon + corner for polygon in _outlines(box)]
 
 
