@@ -49,18 +49,23 @@ class ExportPreview(PreviewRows):
     num_rows: Annotated[Count, Field(description="Rows of the whole export")]
 
 
+class RegionNames(TypedDict):
+    """The members that name a Label Studio region, its control and its object."""
+
+    id: str
+    from_name: Annotated[str, Field(description="Name of the control")]
+    to_name: Annotated[str, Field(description="Name of the object that the control labels")]
+
+
 class SelectedChoices(TypedDict):
     """Choices that a Label Studio region selects."""
 
     choices: list[str]
 
 
-class ChoicesRegion(TypedDict):
+class ChoicesRegion(RegionNames):
     """A Label Studio region with the suggested choice."""
 
-    id: str
-    from_name: Annotated[str, Field(description="Name of the control")]
-    to_name: Annotated[str, Field(description="Name of the object that the control labels")]
     type: Literal["choices"]
     value: SelectedChoices
     score: NotRequired[Annotated[Share, Field(description="Probability of the choice")]]
@@ -75,12 +80,9 @@ class LabelledSpan(TypedDict):
     labels: list[str]
 
 
-class SpanRegion(TypedDict):
+class SpanRegion(RegionNames):
     """A Label Studio region of a text with the suggested label."""
 
-    id: str
-    from_name: Annotated[str, Field(description="Name of the control")]
-    to_name: Annotated[str, Field(description="Name of the object that the control labels")]
     type: Literal["labels"]
     value: LabelledSpan
     score: NotRequired[Annotated[Share, Field(description="Probability of the label")]]
@@ -102,12 +104,9 @@ class LabelledPolygon(TypedDict):
     polygonlabels: list[str]
 
 
-class MaskRegion(TypedDict):
+class MaskRegion(RegionNames):
     """A Label Studio region of an image with the suggested label."""
 
-    id: str
-    from_name: Annotated[str, Field(description="Name of the control")]
-    to_name: Annotated[str, Field(description="Name of the object that the control labels")]
     type: Literal["brushlabels", "polygonlabels"]
     original_width: Count
     original_height: Count
