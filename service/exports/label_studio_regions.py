@@ -21,7 +21,7 @@ from service.exports.elements import RowElements, check_axes
 from service.exports.label_sets import predicted_labels
 from service.exports.outlines import outlines
 from service.exports.rows import ExportOptions, ExportRow, probability, unit
-from service.exports.spans import sentence_of, span_labels, suggested_spans
+from service.exports.spans import span_labels, suggested_spans
 from service.schema.replies.exports import (
     ChoicesRegion,
     LabelledBrush,
@@ -108,8 +108,6 @@ def _choices(
 
 
 def _spans(row: ExportRow, control: Control, options: ExportOptions) -> Iterator[SpanRegion]:
-    sentence = sentence_of(row)
-    text = sentence.text if sentence else ""
     for number, span in enumerate(suggested_spans(row, options)):
         label = control.text(span.label)
         if label is None:
@@ -119,12 +117,7 @@ def _spans(row: ExportRow, control: Control, options: ExportOptions) -> Iterator
             "from_name": control.from_name,
             "to_name": control.to_name,
             "type": "labels",
-            "value": {
-                "start": span.start,
-                "end": span.end,
-                "text": text[span.start : span.end],
-                "labels": [label],
-            },
+            "value": {"start": span.start, "end": span.end, "text": span.text, "labels": [label]},
         }
         if (p := unit(span.p)) is not None:
             region["score"] = p

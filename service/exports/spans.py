@@ -24,12 +24,14 @@ class Span(NamedTuple):
     Args:
         start: First character.
         end: The character after the last one.
+        text: The characters.
         label: Entity, or class.
         p: Mean probability of the predictions of the unit; None if it has several labels, or if it is unknown.
     """
 
     start: int
     end: int
+    text: str
     label: str
     p: float | None
 
@@ -53,12 +55,15 @@ def span_labels(labels: Sequence[str]) -> list[str]:
 def suggested_spans(row: ExportRow, options: ExportOptions) -> Iterator[Span]:
     """The spans of the units of an example, one for each entity; none without a sentence."""
     sentence = sentence_of(row)
-    for unit in row.elements.units if row.elements and sentence else ():
+    if row.elements is None or sentence is None:
+        return
+    for unit in row.elements.units:
         parts = list(_parts(unit, options))
         for first, stop, label in parts:
-            characters = sentence.characters(first, stop) if sentence else None
+            characters = sentence.characters(first, stop)
             if characters is not None:
-                yield Span(*characters, label, unit.suggested_p if len(parts) == 1 else None)
+                text = sentence.text[slice(*characters)]
+                yield Span(*characters, text, label, unit.suggested_p if len(parts) == 1 else None)
 
 
 def _parts(unit: RowUnit, options: ExportOptions) -> Iterator[tuple[int, int, str]]:
