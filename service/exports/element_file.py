@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -61,10 +60,8 @@ class ElementFile:
         with pa.OSFile(str(self._file.path), "wb") as opened, pa.ipc.new_file(opened, first.schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-        table = pa.ipc.open_file(pa.memory_map(str(self._file.path))).read_all()
-        self._ids = table["id"].combine_chunks()
-        self._batches = table.to_batches()
-        self._starts = np.cumsum([0, *map(len, self._batches)])
+        self._table = pa.ipc.open_file(pa.memory_map(str(self._file.path))).read_all()
+        self._ids = self._table["id"].combine_chunks()
 
     def read(self, ids: Sequence[str]) -> Iterator[RowElements | None]:
         """Yield the elements of examples; None for an id that the file does not have."""
@@ -73,11 +70,8 @@ class ElementFile:
             yield None if row is None else self._read(row)
 
     def _read(self, row: int) -> RowElements:
-        number = int(np.searchsorted(self._starts, row, "right")) - 1
-        batch, place = self._batches[number], row - self._starts[number]
-
         def values(name: str) -> Numbers:
-            numbers: Numbers = batch[name][place].values.to_numpy(zero_copy_only=False)
+            numbers: Numbers = self._table[name][row].values.to_numpy(zero_copy_only=False)
             return numbers
 
         shape = tuple(values("shape").tolist())
