@@ -2,12 +2,11 @@
 
 import { h, number } from "../lib/dom.js";
 import { className } from "./labels.js";
-import { openQueue, queueName } from "./queue/open_queue.js";
+import { openPair } from "./queue/open_queue.js";
 
 /** @import { Diagnostics, Refused, Run } from "../types.d.ts" */
 
 const MAX_CLASSES = 20;
-const MAX_BUDGET = 100_000;
 
 /**
  * Given labels against predictions. A number off the diagonal opens a queue of its examples.
@@ -81,19 +80,7 @@ export function confusionMatrix(run, { confusion, epoch }, notice, refused) {
       type: "button",
       class: "cell",
       "aria-label": `${count} given ${given}, predicted ${predicted}: review them`,
-      onclick: () =>
-        openQueue(
-          run.run,
-          {
-            name: queueName(given, "taken-for", predicted, "epoch", epoch),
-            strategy: "logit_margin",
-            budget: Math.min(count, MAX_BUDGET),
-            epoch,
-            only: { target, prediction },
-          },
-          notice,
-          refused,
-        ),
+      onclick: () => openPair(run, { target, prediction, count }, { strategy: "logit_margin", epoch }, notice, refused),
     }, number(count));
     button.style.setProperty("--share", `${Math.round(15 + 70 * Math.sqrt(count / largest))}%`);
     return button;

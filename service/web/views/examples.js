@@ -4,7 +4,7 @@ import { exampleContent } from "../components/example_content.js";
 import { exampleFilters } from "../components/example_filters.js";
 import { labels, verdictBadge } from "../components/labels.js";
 import { runHead } from "../components/layout.js";
-import { openQueue } from "../components/queue/open_queue.js";
+import { MAX_BUDGET, openQueue } from "../components/queue/open_queue.js";
 import { strategyName } from "../components/queue/strategies.js";
 import { bar, h, head, number, percent, problem } from "../lib/dom.js";
 import { apiParameters, exampleParameters, queueFilter } from "../lib/example_filter.js";
@@ -15,7 +15,6 @@ import { differenceText, isStructured } from "../lib/units.js";
 /** @import { ExampleRow, ExamplesPage, Refused, Run, View } from "../types.d.ts" */
 
 const PAGE_ROWS = 100;
-const MAX_BUDGET = 100_000;
 const QUEUE_STRATEGIES = ["logit_margin", "top_loss", "self_confidence", "ambiguous", "random"];
 
 /** @param {View} view */

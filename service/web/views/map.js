@@ -2,7 +2,7 @@
 
 import { runHead } from "../components/layout.js";
 import { mapChart, mapLegend } from "../components/map_chart.js";
-import { openQueue } from "../components/queue/open_queue.js";
+import { MAX_BUDGET, openQueue } from "../components/queue/open_queue.js";
 import { countInside, mapPoints, REGION_NAMES, REGIONS } from "../lib/data_map.js";
 import { h, head, number, percent } from "../lib/dom.js";
 import { address } from "../lib/route.js";
@@ -15,7 +15,6 @@ import { getDynamics, getRun } from "../lib/runs_api.js";
 /** Above this number of examples the service returns a binned map. */
 const MAX_POINTS = 20_000;
 const BINS = 60;
-const MAX_BUDGET = 100_000;
 /** @type {Side[]} */
 const SIDES = [
   { axis: "confidence", side: 0, label: "Confidence from" },

@@ -2,11 +2,9 @@
 
 import { bar, h, head, number, percent } from "../../lib/dom.js";
 import { className } from "../labels.js";
-import { openQueue, queueName } from "../queue/open_queue.js";
+import { openPair } from "../queue/open_queue.js";
 
 /** @import { Diagnostics, ElementClass, ElementConfusion, Refused, Run } from "../../types.d.ts" */
-
-const MAX_BUDGET = 100_000;
 
 /**
  * The classes by their share of the loss.
@@ -82,19 +80,7 @@ export function elementConfusions(run, { elements: { confusions }, epoch }, noti
   const review = (/** @type {ElementConfusion} */ { target, prediction, num_units: count }) =>
     h("button", {
       type: "button",
-      onclick: () =>
-        openQueue(
-          run.run,
-          {
-            name: queueName(className(run, target), "taken-for", className(run, prediction), "epoch", epoch),
-            strategy: "top_loss",
-            budget: Math.min(count, MAX_BUDGET),
-            epoch,
-            only: { target, prediction },
-          },
-          notice,
-          refused,
-        ),
+      onclick: () => openPair(run, { target, prediction, count }, { strategy: "top_loss", epoch }, notice, refused),
     }, `Review ${number(count)}`);
   return h(
     "table",

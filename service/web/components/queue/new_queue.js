@@ -7,6 +7,7 @@ import { isStructured } from "../../lib/units.js";
 import { field, numberInput, showInputs } from "../form_inputs.js";
 import { className } from "../labels.js";
 import { mixInputs } from "./mix_inputs.js";
+import { MAX_BUDGET } from "./open_queue.js";
 import { queueOptions } from "./queue_options.js";
 import { rankUnits, strategiesOf } from "./strategies.js";
 
@@ -32,7 +33,7 @@ export function newQueue(run, refused) {
     strategies.map(({ name: value, label }) => h("option", { value }, label)),
   );
   const mix = mixInputs(run);
-  const budget = numberInput("budget", { min: 1, max: 100000, required: true, value: 50 });
+  const budget = numberInput("budget", { min: 1, max: MAX_BUDGET, required: true, value: 50 });
   const quotas = h(
     "select",
     { id: "quotas" },
