@@ -16,7 +16,7 @@ import { tokenText } from "./token_text.js";
 export function elementContent(run, row, elements) {
   return h(
     "div",
-    { class: "elements" },
+    {},
     mainContent(run, row, elements),
     !elements &&
       h(

@@ -30,7 +30,7 @@ export function maskPicture(plane, colourOf, { name, box, part = partAround(plan
   canvas.getContext("2d")?.putImageData(pixels, 0, 0);
   const stack = h(
     "div",
-    { class: `mask-picture ${picture ? "pictured" : ""}` },
+    { class: "mask-picture" },
     picture && h("img", picture),
     canvas,
     box && boxOutline(part, box),

@@ -55,7 +55,7 @@ function unitTable(run, units, show, none) {
   return [
     h(
       "table",
-      { class: "stacked units" },
+      { class: "stacked" },
       h("caption", { class: "hidden-text" }, "Units of this example, the largest loss first"),
       head("Mark", "Given → predicted", run.task === "masks" && ["Elements"], ["Loss"], ["p(label)"], "Verdict"),
       h("tbody", {}, buttons.map((button, place) => unitRow(run, units[place], button))),
