@@ -64,14 +64,22 @@ export const unitName = (run, unit) =>
   run.task === "multi_label" && typeof unit === "number" ? className(run, unit) : unitText(unit);
 
 /**
- * The span or region of a row; false for other rows. A label needs none: it is the given label of its row.
+ * The span or region of a row in words; empty for other rows. A label needs none: it is the given label of its row.
+ *
+ * @param {NamedClasses} run
+ * @param {Unit | undefined} unit
+ */
+const placeText = ({ task }, unit) => task === "multi_label" ? "" : unitText(unit);
+
+/**
+ * The span or region of a row as an element; empty for other rows.
  *
  * @param {NamedClasses} run
  * @param {{ unit?: Unit, num_elements?: number }} row
  */
-export function unitBadge({ task }, { unit, num_elements: count = 0 }) {
-  const text = task !== "multi_label" && unitText(unit);
-  return text && h("small", { class: "unit" }, task === "masks" ? `${text}, ${number(count)} elements` : text);
+export function unitBadge(run, { unit, num_elements: count = 0 }) {
+  const text = placeText(run, unit);
+  return text && h("small", { class: "unit" }, run.task === "masks" ? `${text}, ${number(count)} elements` : text);
 }
 
 /**
@@ -81,9 +89,8 @@ export function unitBadge({ task }, { unit, num_elements: count = 0 }) {
  * @param {{ rank: number, id: string, unit?: Unit, target: number | null }} row
  */
 export function rowText(run, { rank, id, unit, target }) {
-  const part = run.task === "multi_label" ? "" : unitText(unit);
   const given = target === null ? "whole example" : `given ${className(run, target, unit)}`;
-  return `Row ${rank}: ${[id, part, given].filter(Boolean).join(", ")}.`;
+  return `Row ${rank}: ${[id, placeText(run, unit), given].filter(Boolean).join(", ")}.`;
 }
 
 /**

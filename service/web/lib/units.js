@@ -19,7 +19,7 @@ export const isStructured = (run) => (run.task ?? "classification") !== "classif
 export const unitKey = ({ id, unit = null }) => unit === null ? id : `${id}\n${JSON.stringify(unit)}`;
 
 /**
- * A unit in words, such as "tokens 3 to 5". Empty for a whole example and for a label, which is known by its name.
+ * A span or a region in words, such as "tokens 3 to 5". Empty for a whole example. A label is known by its name.
  *
  * @param {Unit | undefined} unit
  */
