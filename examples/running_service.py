@@ -1,4 +1,4 @@
-"""A service process for the demos."""
+"""A service process for the demos, and their runs in it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
+
+from service.client import LossClient, RunClient
 
 
 @contextmanager
@@ -42,3 +45,10 @@ def is_ready(url: str) -> bool:
         return httpx.get(f"{url}/readyz").is_success
     except httpx.TransportError:
         return False
+
+
+def create_run(client: LossClient, name: str, **description: Any) -> RunClient:
+    """Create a run, after deleting that of an earlier demo with its verdicts."""
+    if name in [run["run"] for run in client.runs()]:
+        client.run(name).delete()
+    return client.put_run(name, **description)

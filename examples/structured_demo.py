@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from examples.masks import make_masks
 from examples.planted import Array, Planted
-from examples.running_service import running_service
+from examples.running_service import create_run, running_service
 from examples.sentences import make_sentences
 from examples.topics import make_topics
 from service.client import LossClient, RunClient
@@ -31,11 +31,10 @@ console = Console()
 
 
 def new_run(client: LossClient, name: str, planted: Planted) -> RunClient:
-    """Create the run, after deleting that of an earlier demo with its verdicts, and push the examples."""
-    if name in [run["run"] for run in client.runs()]:
-        client.run(name).delete()
+    """Create the run, and push the examples."""
     mode = "sigmoid" if planted.task == "multi_label" else "softmax"
-    run = client.put_run(name, config={"gamma": 2.0, "mode": mode}, class_names=planted.class_names, task=planted.task)
+    config = {"gamma": 2.0, "mode": mode}
+    run = create_run(client, name, config=config, class_names=planted.class_names, task=planted.task)
     ids = np.arange(len(planted.errors))
     run.push(0, "all", planted.logits, planted.targets, ids, offsets=planted.offsets, attributes=planted.attributes)
     return run
@@ -50,10 +49,9 @@ def shows_error(row: QueueRow, errors: list[Array]) -> bool:
     return bool(of_example[tuple(slice(start, stop) for start, stop in zip(*box, strict=True))].any())
 
 
-def show_found(queues: dict[str, QueuePage], errors: list[Array]) -> None:
+def show_found(queues: dict[str, QueuePage], errors: list[Array], damaged: int) -> None:
     table = Table(title="Rows of a queue that show a planted error")
     table.add_column("queue")
-    damaged = sum(bool(error.any()) for error in errors)
     numbers = [round(share * damaged) for share in SHARES]
     for number in numbers:
         table.add_column(f"first {number}", justify="right")
@@ -96,7 +94,7 @@ def main(task: str) -> None:
             "random examples": run.create_queue("random", damaged, name="random"),
         }
         show_queue(units, errors)
-        show_found(queues, errors)
+        show_found(queues, errors, damaged)
     console.print(f"\nTo review the units: make run, then http://127.0.0.1:8000/#/runs/{name}/queues/units")
 
 

@@ -13,6 +13,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from examples.pictures import picture
+from examples.running_service import create_run
 from service.client import LossClient, RunClient
 from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics
@@ -58,10 +59,7 @@ def store_and_mine(
 
 
 def new_run(client: LossClient, name: str) -> RunClient:
-    """Create a run, after deleting that of an earlier demo with its verdicts."""
-    if name in [run["run"] for run in client.runs()]:
-        client.run(name).delete()
-    return client.put_run(name, config={"gamma": 2.0}, class_names=DIGITS)
+    return create_run(client, name, config={"gamma": 2.0}, class_names=DIGITS)
 
 
 def logits_of_epochs(images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
