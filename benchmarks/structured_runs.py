@@ -82,19 +82,13 @@ def draw_labels(rng: np.random.Generator, count: int) -> Tensors:
     return {"log_odds": np.where(rng.random(targets.shape, np.float32) < WRONG, -size, size), "targets": targets}
 
 
-def run(folder: Path, masks: int = MASKS, rows: int = ROWS) -> Iterator[Row]:
-    """Yield the rows of both runs, each in a new service.
-
-    Args:
-        folder: Folder for the data.
-        masks: Number of images.
-        rows: Number of examples with several labels.
-    """
+def run(folder: Path) -> Iterator[Row]:
+    """Yield the rows of both runs, each in a new service."""
     softmax, sigmoid = {"gamma": 2.0}, {"gamma": 2.0, "mode": "sigmoid"}
-    yield from _run(
-        folder, Data("masks", softmax, f"masks {SIZE} x {SIZE}, {CLASSES} classes", masks, SIZE**2, draw_masks)
-    )
-    yield from _run(folder, Data("multi_label", sigmoid, f"rows x {LABELS} labels", rows, LABELS, draw_labels))
+    masks = Data("masks", softmax, f"masks {SIZE} x {SIZE}, {CLASSES} classes", MASKS, SIZE**2, draw_masks)
+    labels = Data("multi_label", sigmoid, f"rows x {LABELS} labels", ROWS, LABELS, draw_labels)
+    for data in (masks, labels):
+        yield from _run(folder, data)
 
 
 def _run(folder: Path, data: Data) -> Iterator[Row]:
