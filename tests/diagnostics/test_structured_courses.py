@@ -41,19 +41,17 @@ def test_dynamics_of_examples(client: httpx.Client) -> None:
     np.testing.assert_allclose([row["area_under_margin"] for row in rows], worst.mean(axis=0), rtol=1e-4)
 
 
+def put_statistics(client: httpx.Client, run: str, **parts: list[list[int]]) -> None:
+    """Put the log-odds of two examples and further parts in two epochs."""
+    body = {"layout": "ragged", "ids": ["a", "b"], "num_classes": 2, "log_odds": [[1.0, -2.0], [0.5]]}
+    for epoch in range(2):
+        reply = client.put(f"/runs/{run}/epochs/{epoch}/batches/b", json=body | parts)
+        assert reply.status_code == 201, reply.text
+
+
 def test_margins_that_were_not_sent_are_null(client: httpx.Client) -> None:
     create(client, "thin-course", "tokens", {})
-    body = {
-        "layout": "ragged",
-        "log_odds": [[1.0, -2.0], [0.5]],
-        "prediction": [[0, 1], [1]],
-        "targets": [[0, 0], [1]],
-        "num_classes": 2,
-        "ids": ["a", "b"],
-    }
-    for epoch in range(2):
-        reply = client.put(f"/runs/thin-course/epochs/{epoch}/batches/b", json=body)
-        assert reply.status_code == 201, reply.text
+    put_statistics(client, "thin-course", targets=[[0, 0], [1]], prediction=[[0, 1], [1]])
     reply = get(client, "/runs/thin-course/dynamics")
     assert_is(Dynamics, reply)
     assert [row["area_under_margin"] for row in reply["rows"]] == [None, None]
@@ -98,17 +96,7 @@ def test_runs_of_different_tasks_are_not_compared(client: httpx.Client) -> None:
 
 def test_masks_sent_as_histograms_have_no_predictions(client: httpx.Client) -> None:
     create(client, "histograms", "masks", {})
-    body = {
-        "layout": "ragged",
-        "log_odds": [[1.0, -2.0], [0.5]],
-        "element_count": [[3, 2], [4]],
-        "targets": [[0, 1], [1]],
-        "num_classes": 2,
-        "ids": ["a", "b"],
-    }
-    for epoch in range(2):
-        reply = client.put(f"/runs/histograms/epochs/{epoch}/batches/b", json=body)
-        assert reply.status_code == 201, reply.text
+    put_statistics(client, "histograms", targets=[[0, 1], [1]], element_count=[[3, 2], [4]])
     reply = get(client, "/runs/histograms/dynamics", bins=2)
     assert_is(Dynamics, reply)
     for name in ("correctness", "forgetting_events", "never_learned"):
