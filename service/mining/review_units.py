@@ -103,10 +103,12 @@ class FoundUnit(NamedTuple):
     """A unit that an example has.
 
     Args:
+        name: The unit.
         target: Of a label its target, 0 or 1; else None.
         epoch: Of a region the epoch whose predictions it follows from; else None.
     """
 
+    name: UnitName
     target: int | None = None
     epoch: int | None = None
 
@@ -136,11 +138,11 @@ def find_units(
         if reason is not None and not in_queue:
             raise unit.fault(reason)
         if task == "multi_label":
-            result[unit.number] = FoundUnit(target=value if value >= 0 else None)
+            result[unit.number] = FoundUnit(unit.unit, target=value if value >= 0 else None)
         elif task == "masks":
-            result[unit.number] = FoundUnit(epoch=rows.epoch if rows and in_queue else epochs[unit.id])
+            result[unit.number] = FoundUnit(unit.unit, epoch=rows.epoch if rows and in_queue else epochs[unit.id])
         else:
-            result[unit.number] = FoundUnit()
+            result[unit.number] = FoundUnit(unit.unit)
     return result
 
 

@@ -65,19 +65,18 @@ def add_reviews(store: RunStore, view: View, value: object) -> int:
     except ValidationError as err:
         raise validation_fault(InvalidRequestError, err) from err
     epochs = _last_epochs(view, requests)
-    units = list(_named_units(view, requests))
-    found = find_units(store, view, units, epochs) if units else {}
+    found = find_units(store, view, list(_named_units(view, requests)), epochs)
     now, classes = datetime.now(UTC).isoformat(), RunClasses(view.snapshot)
     reviews = [
         _review(request, _label(classes, number, request, found.get(number)), now)
         for number, request in enumerate(requests)
     ]
     if view.is_structured:
-        by_number = {unit.number: unit.unit for unit in units}
         for number, review in enumerate(reviews):
-            review["unit"] = by_number.get(number)
-            if number in found and (epoch := found[number].epoch) is not None:
-                review["epoch"] = epoch
+            unit = found.get(number)
+            review["unit"] = None if unit is None else unit.name
+            if unit is not None and unit.epoch is not None:
+                review["epoch"] = unit.epoch
     if reviews:
         store.add_reviews(view.snapshot, reviews)
     return len(reviews)
