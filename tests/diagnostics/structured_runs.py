@@ -38,11 +38,15 @@ def put(client: httpx.Client, run: str, logits: Arrays, targets: Arrays, epoch: 
         assert reply.status_code in {200, 201}, reply.text
 
 
-def diagnostics(client: httpx.Client, run: str, **query: Any) -> dict[str, Any]:
-    reply = client.get(f"/runs/{run}/diagnostics", params=query)
+def get(client: httpx.Client, path: str, **query: Any) -> dict[str, Any]:
+    reply = client.get(path, params=query)
     assert reply.status_code == 200, reply.text
     content: dict[str, Any] = reply.json()
     return content
+
+
+def diagnostics(client: httpx.Client, run: str, **query: Any) -> dict[str, Any]:
+    return get(client, f"/runs/{run}/diagnostics", **query)
 
 
 def noisy_labels(rows: int, labels: int, seed: int = 0) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx
 import numpy as np
 
 from service.schema.replies.comparison import Comparison
 from service.schema.replies.dynamics import Dynamics
-from tests.diagnostics.structured_runs import create, noisy_elements, noisy_labels, put
+from tests.diagnostics.structured_runs import create, diagnostics, get, noisy_elements, noisy_labels, put
 from tests.replies import assert_is
-
-
-def get(client: httpx.Client, path: str, **query: Any) -> dict[str, Any]:
-    reply = client.get(path, params=query)
-    assert reply.status_code == 200, reply.text
-    content: dict[str, Any] = reply.json()
-    return content
 
 
 def test_dynamics_of_examples(client: httpx.Client) -> None:
@@ -103,7 +94,7 @@ def test_masks_sent_as_histograms_have_no_predictions(client: httpx.Client) -> N
         assert [row[name] for row in reply["rows"]] == [None, None]
     assert reply["summary"]["never_learned"] == 0
     assert {cell["correctness"] for cell in reply["map"]} == {None}
-    elements = get(client, "/runs/histograms/diagnostics")["elements"]
+    elements = diagnostics(client, "histograms")["elements"]
     assert (elements["num_valid"], elements["error_rate"], elements["label_issues"]) == (9, None, None)
     assert [(row["count"], row["error_rate"]) for row in elements["classes"]] == [(3, None), (6, None)]
     changes = get(client, "/runs/histograms/compare/histograms", epoch=0)
