@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from service.diagnostics.chunks import Floats
@@ -21,14 +23,19 @@ def small_classes(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | 
     small = [row for row in diagnostics["elements"]["classes"] if _fewest(row) < SMALL_CLASS]
     if not small or not diagnostics["num_examples"]:
         return None
-    names = ", ".join(f"{_name(row)} ({_fewest(row)})" for row in small[:NAMED_CLASSES])
-    more = "" if len(small) <= NAMED_CLASSES else f" and {len(small) - NAMED_CLASSES} more"
+    names = first_classes([f"{_name(row)} ({_fewest(row)})" for row in small])
     kind, of_both = ("Labels", "positive or negative ") if _of_labels(view) else ("Classes", "")
     message = (
-        f"{kind} with fewer than {SMALL_CLASS} {of_both}elements: {names}{more}. Their thresholds and noise rates mean "
+        f"{kind} with fewer than {SMALL_CLASS} {of_both}elements: {names}. Their thresholds and noise rates mean "
         "little."
     )
     return {"code": "small_classes", "message": message}
+
+
+def first_classes(texts: Sequence[str]) -> str:
+    """The texts of the first classes, and the number of the others."""
+    more = len(texts) - NAMED_CLASSES
+    return ", ".join(texts[:NAMED_CLASSES]) + (f" and {more} more" if more > 0 else "")
 
 
 def many_classes(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:

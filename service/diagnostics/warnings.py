@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from service.diagnostics.classes import TABLE_CLASSES
 from service.diagnostics.element_warnings import (
-    NAMED_CLASSES,
     SMALL_CLASS,
+    first_classes,
     many_classes,
     small_classes,
     weighted,
@@ -116,11 +116,9 @@ def _small_classes(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning |
         number = num_classes - view.row(f"SELECT count(*) AS n FROM ({large})")["n"]
         text = f"{number} of {num_classes} classes have fewer than {SMALL_CLASS} examples."
     else:
-        small = [row for row in table if row["count"] < SMALL_CLASS]
+        small = [f"{row['name'] or row['class']} ({row['count']})" for row in table if row["count"] < SMALL_CLASS]
         number = len(small)
-        names = ", ".join(f"{row['name'] or row['class']} ({row['count']})" for row in small[:NAMED_CLASSES])
-        more = "" if number <= NAMED_CLASSES else f" and {number - NAMED_CLASSES} more"
-        text = f"Classes with fewer than {SMALL_CLASS} examples: {names}{more}."
+        text = f"Classes with fewer than {SMALL_CLASS} examples: {first_classes(small)}."
     return _warning("small_classes", f"{text} Their thresholds and noise rates mean little.") if number else None
 
 
