@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -62,6 +63,31 @@ NAMELESS = """
 """
 
 
+def check_layout(page: Page, view: str = "") -> None:
+    """Check that the view is not wider than its window, and that screen readers have names for its elements."""
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+    assert page.evaluate(NAMELESS) == 0, view
+
+
+def check_view(page: Page, address: str, picture: Path) -> None:
+    """Load a view, check its layout, and store a picture of it."""
+    page.goto("about:blank")
+    page.goto(address)
+    page.get_by_role("heading", level=1).wait_for()
+    page.wait_for_load_state("networkidle")
+    check_layout(page, picture.name)
+    page.screenshot(path=picture)
+
+
+def serious_violations(page: Page, axe: Any) -> list[tuple[str, str]]:
+    """The rules of axe that the view breaks seriously, each with its first element."""
+    return [
+        (violation["id"], violation["nodes"][0]["html"][:200])
+        for violation in axe.run(page).response["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+
+
 class Watched:
     """A window; `errors` are its logged errors and warnings, `elsewhere` its requests to other hosts."""
 
@@ -95,10 +121,11 @@ def queue_rows(server: ServerProcess, run: str = "mail", name: str = "monday") -
     return rows
 
 
-def withdraw_all(server: ServerProcess) -> None:
-    """Withdraw all verdicts of the queue monday."""
-    withdrawn = [{"id": row["id"], "verdict": None} for row in queue_rows(server)]
-    httpx.post(f"{server.url}/runs/mail/reviews", json=withdrawn).raise_for_status()
+def withdraw_all(server: ServerProcess, run: str = "mail", name: str = "monday") -> None:
+    """Withdraw all verdicts of a queue."""
+    rows = queue_rows(server, run, name)
+    withdrawn = [{"id": row["id"], "unit": row.get("unit"), "verdict": None} for row in rows]
+    httpx.post(f"{server.url}/runs/{run}/reviews", json=withdrawn).raise_for_status()
 
 
 def tile(page: Page, name: str) -> Locator:

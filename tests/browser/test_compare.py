@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.client import LossClient
-from tests.browser.browser import NAMELESS, Watched, tile
+from tests.browser.browser import Watched, check_layout, tile
 from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -127,7 +127,6 @@ def test_it_fits_its_window(browser: Browser, server: ServerProcess, width: int)
         watched.page.goto("about:blank")
         watched.page.goto(address)
         expect(watched.page.get_by_role("table").first).to_be_visible()
-        assert watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert watched.page.evaluate(NAMELESS) == 0
+        check_layout(watched.page)
     watched.context.close()
     assert (watched.errors, watched.elsewhere) == ([], [])

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
-from tests.browser.browser import HOSTILE, NAMELESS, Watched, push, queue_rows
+from tests.browser.browser import HOSTILE, Watched, check_layout, push, queue_rows
 from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -123,7 +123,6 @@ def test_it_fits_its_window(browser: Browser, server: ServerProcess, width: int)
         watched.page.goto("about:blank")
         watched.page.goto(address)
         expect(watched.page.locator(".notice")).to_be_visible()
-        assert watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert watched.page.evaluate(NAMELESS) == 0
+        check_layout(watched.page)
     watched.context.close()
     assert (watched.errors, watched.elsewhere) == ([], [])

@@ -11,9 +11,9 @@ import pytest
 
 from tests.browser.browser import (
     HOSTILE,
-    NAMELESS,
     NAMES,
     Watched,
+    check_view,
     push,
     queue_rows,
     reviews,
@@ -223,7 +223,6 @@ def test_every_view_fits_its_window(
 ) -> None:
     folder = Path(os.environ.get("FOCAL_LOSS_SCREENSHOTS", tmp_path))
     watched = Watched(browser, server, viewport={"width": width, "height": 844}, color_scheme=scheme)
-    page = watched.page
     row = queue_rows(server)[1]["id"].replace("/", "%2F")
     views = {
         "runs": "/#/",
@@ -233,12 +232,6 @@ def test_every_view_fits_its_window(
         "example": f"/#/runs/mail/examples/{row}",
     }
     for name, address in views.items():
-        page.goto("about:blank")
-        page.goto(address)
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-        page.wait_for_load_state("networkidle")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        assert page.evaluate(NAMELESS) == 0, name
-        page.screenshot(path=folder / f"{name}-{width}-{scheme}.png")
+        check_view(watched.page, address, folder / f"{name}-{width}-{scheme}.png")
     watched.context.close()
     assert (watched.errors, watched.elsewhere) == ([], [])

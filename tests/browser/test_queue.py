@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from service.client import LossClient
-from tests.browser.browser import NAMELESS, NAMES, Watched, push, queue_rows, reviews, tile, withdraw_all
+from tests.browser.browser import NAMES, WITHIN_MS, Watched, check_layout, push, queue_rows, reviews, tile, withdraw_all
 from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def test_reviews_by_keyboard_go_on_to_the_next_page(page: Page, server: ServerPr
         return [row["rank"] for row in httpx.get(everything, params=query).json()["rows"]]
 
     # The last verdicts may still be in flight.
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + WITHIN_MS / 1000
     while len(kept_ranks()) < 101 and time.monotonic() < deadline:
         page.wait_for_timeout(50)
     assert kept_ranks() == [*range(1, 99), 199, 200, 201]
@@ -251,8 +251,7 @@ def test_every_state_fits_its_window(
             page.get_by_label("Strategy", exact=True).select_option("mix")
             page.get_by_text("More choices").click()
         page.wait_for_load_state("networkidle")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        assert page.evaluate(NAMELESS) == 0, name
+        check_layout(page, name)
         page.screenshot(path=folder / f"queue-{name}-{width}-{scheme}.png", full_page=width == 390)
     watched.context.close()
     assert (watched.errors, watched.elsewhere) == ([], [])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.browser.browser import NAMELESS, Watched, queue_rows, reviews, tile
+from tests.browser.browser import Watched, check_view, queue_rows, reviews, serious_violations, tile, withdraw_all
 from tests.browser.structured_runs import push_structured
 from tests.live.server_process import ServerProcess
 
@@ -45,10 +45,7 @@ def server(server: ServerProcess) -> ServerProcess:
 def _no_verdicts(server: ServerProcess) -> None:
     """Withdraw the verdicts of the tests before."""
     for run in ("tags", "words", "scenes"):
-        given = [row for row in queue_rows(server, run, "units") if row["verdict"] is not None]
-        withdrawn = [{"id": row["id"], "unit": row["unit"], "verdict": None} for row in given]
-        if withdrawn:
-            httpx.post(f"{server.url}/runs/{run}/reviews", json=withdrawn).raise_for_status()
+        withdraw_all(server, run, "units")
 
 
 def last_review(server: ServerProcess, run: str) -> tuple[Any, ...]:
@@ -195,17 +192,8 @@ def test_every_view_fits_its_window_and_axe_accepts_it(
     }
     with_parts_of_its_own = ("labels", "tokens", "mask", "example", "classes")
     for name, address in views.items():
-        page.goto("about:blank")
-        page.goto(address)
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-        page.wait_for_load_state("networkidle")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        assert page.evaluate(NAMELESS) == 0, name
-        page.screenshot(path=folder / f"structured-{name}-{width}-{scheme}.png")
-        if name not in with_parts_of_its_own:
-            continue
-        violations = axe.run(page).response["violations"]
-        serious = [violation for violation in violations if violation["impact"] in ("serious", "critical")]
-        assert [(found["id"], found["nodes"][0]["html"][:200]) for found in serious] == [], name
+        check_view(page, address, folder / f"structured-{name}-{width}-{scheme}.png")
+        if name in with_parts_of_its_own:
+            assert serious_violations(page, axe) == [], name
     watched.context.close()
     assert (watched.errors, watched.elsewhere) == ([], [])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.browser.browser import NAMES, Watched, push, tile
+from tests.browser.browser import NAMES, Watched, push, serious_violations, tile
 from tests.live.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -231,13 +231,7 @@ def test_axe_reports_no_serious_violation(browser: Browser, server: ServerProces
         page.goto(f"/#/{view}")
         expect(page.locator("main h1")).to_be_visible()
         expect(page.locator("main[aria-busy]")).to_have_count(0)
-        violations = axe.run(page).response["violations"]
-        serious = [
-            (view, violation["id"], violation["nodes"][0]["html"][:200])
-            for violation in violations
-            if violation["impact"] in ("serious", "critical")
-        ]
-        assert serious == []
+        assert serious_violations(page, axe) == [], view
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
     watched.context.close()
     assert watched.errors == []
