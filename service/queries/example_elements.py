@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from service.queries.element_losses import STORED_FOR_LOSSES, ElementLosses
+from service.queries.stored_row import stored_row
 from service.queries.unit_names import unit_name
 from service.queries.view import SqlRow, View
 from service.queries.weighting import Weighting
-from service.runs.parquet import read_row
 from service.runs.review_files import Verdicts
 from service.runs.units import UnitKey
 from service.schema.replies.examples import ExampleElements, ExampleUnit
@@ -21,32 +21,13 @@ from service.schema.replies.examples import ExampleElements, ExampleUnit
 MAX_ELEMENTS = 2**18
 MAX_UNITS = 1000
 STORED = [*STORED_FOR_LOSSES, "shape", "predictions"]
-# Values that are searched for the row of an example.
-VALUES_AT_ONCE = 2**20
-
-
-def stored_row(view: View, place: Mapping[str, Any]) -> pa.RecordBatch:
-    """The stored columns of one row, but for its logits and attributes.
-
-    Args:
-        view: The run.
-        place: `epoch`, `batch` and `row` of the row.
-    """
-    for data in view.snapshot.data_of(place["epoch"]):
-        view.check()
-        if place["batch"] in data.batches:
-            name = place["batch"], place["row"]
-            found = read_row(view.snapshot.files, data, STORED, name, VALUES_AT_ONCE)
-            if found is not None:
-                return found
-    raise AssertionError("a query found the row")
 
 
 def course_of(view: View, weighting: Weighting, identity: str) -> list[SqlRow]:
     """The rows of an example in all epochs, with the columns of `View.scored`, by epoch, batch and row."""
     sql = f"SELECT epoch, batch, row FROM {view.stored()} WHERE id = ? ORDER BY ALL"
     losses = view.element_losses(weighting)
-    return [losses.of(stored_row(view, place))[0].to_pylist()[0] for place in view.rows(sql, [identity])]
+    return [losses.of(stored_row(view, place, STORED))[0].to_pylist()[0] for place in view.rows(sql, [identity])]
 
 
 def elements_of(row: pa.RecordBatch) -> ExampleElements | None:

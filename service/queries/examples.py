@@ -7,17 +7,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import pyarrow.compute as pc
-
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.queries.attributes import attributes_of
-from service.queries.example_elements import course_of, elements_of, stored_row, units_of
+from service.queries.example_elements import STORED, course_of, elements_of, units_of
 from service.queries.filters import Filter
 from service.queries.order import OF_ELEMENTS, SORTABLE, Order, cursor_after, last_values
 from service.queries.sql import literal
+from service.queries.stored_row import stored_row
 from service.queries.view import SCORE_NAMES, SqlRow, View
 from service.queries.weighting import Weighting
-from service.runs.parquet import read_rows
 from service.runs.review_files import ReviewHistory, Verdicts
 from service.runs.units import UnitKey
 from service.schema.faults import fault
@@ -32,8 +30,6 @@ from service.schema.replies.examples import (
 
 SHOWN = ("id", "target", "prediction", *SCORE_NAMES, "epoch", "batch", "row")
 SHOWN_OF_ELEMENTS = (*SHOWN, *OF_ELEMENTS)
-# Logits that are searched for the row of an example.
-LOGITS_AT_ONCE = 2**20
 
 
 def examples_page(
@@ -150,7 +146,7 @@ def _structured(
 ) -> StructuredDetail:
     if not view.is_structured:
         return {}
-    stored = stored_row(view, row)
+    stored = stored_row(view, row, STORED)
     return {
         "elements": elements_of(stored) if with_elements else None,
         "units": units_of(view, view.element_losses(weighting), stored, history.verdicts_of(row["epoch"])),
@@ -179,23 +175,10 @@ def _percentiles(view: View, weighting: Weighting, epoch: int, row: Mapping[str,
 
 def _probabilities(view: View, row: Mapping[str, Any]) -> tuple[list[float | None] | None, list[float] | None]:
     """Logits and probabilities of a row; (None, None) if the run stores no logits."""
-    logits = _stored_logits(view, row)
+    logits: list[float] | None = stored_row(view, row, ["logits"])["logits"][0].as_py()
     if logits is None:
         return None, None
     largest = max(logits)
     weights = [math.exp(logit - largest) for logit in logits]
     total = sum(weights)
     return [*logits], [weight / total for weight in weights]
-
-
-def _stored_logits(view: View, row: Mapping[str, Any]) -> list[float] | None:
-    size = max(1, LOGITS_AT_ONCE // (view.snapshot.num_classes or 2))
-    for data in view.snapshot.data_of(row["epoch"]):
-        if row["batch"] in data.batches:
-            for rows in read_rows(view.snapshot.files, data, ["batch", "row", "logits"], size):
-                view.check()
-                is_row = pc.and_(pc.equal(rows["batch"], row["batch"]), pc.equal(rows["row"], row["row"]))
-                if (index := pc.index(is_row, True).as_py()) >= 0:
-                    logits: list[float] | None = rows["logits"][index].as_py()
-                    return logits
-    raise AssertionError("a query found the row")
