@@ -8,6 +8,7 @@ from z as well, since p_t = 1 - p.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -100,11 +101,16 @@ class ElementFormula:
             np.where(negative, -np.log1p(-p), cross_entropy),
         )
 
+    @cached_property
+    def _table(self) -> Floats | None:
+        """The weights of `weighting`, of which there may be half a million; None for weights of 1."""
+        return None if self.weighting.alpha is None else np.array(self.weighting.alpha)
+
     def _alpha(self, targets: Targets, places: NDArray[np.int64]) -> Any:
         """The weights of the targets of elements at these places; None for weights of 1."""
-        if self.weighting.alpha is None:
+        table = self._table
+        if table is None:
             return None
-        table = np.array(self.weighting.alpha)
         if self.task != "multi_label":
             return table[np.maximum(targets, 0)]
         # All examples have the same number of labels.

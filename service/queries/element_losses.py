@@ -11,10 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from service.queries.element_formula import ElementFormula, Floats, Targets, p_of
-from service.queries.weighting import Weighting
 from service.runs.schema import ELEMENT_SCHEMA, SCORES
-from service.schema.config import LossConfig
-from service.schema.structure import Task, TopShare, WithinName
+from service.schema.structure import TopShare, WithinName
 
 Integers = NDArray[np.int64]
 
@@ -55,26 +53,21 @@ class ElementLosses:
     """Computes the losses of stored structured examples.
 
     Args:
-        config: Configuration of the run.
-        task: Task of the run.
+        formula: Computes those of their elements.
         within: How the loss of an example is made of those of its elements.
-        weighting: Class weights and gamma in place of those of the configuration; of the task `multi_label`, alpha has
-            one weight of positive labels, or one for each label.
     """
 
-    config: LossConfig
-    task: Task
+    formula: ElementFormula
     within: WithinName | TopShare
-    weighting: Weighting
 
     def of(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """The examples and the units of stored rows, with the columns of `EXAMPLES` and `UNITS`."""
-        elements = _Elements.of(rows, ElementFormula(self.config, self.task, self.weighting))
+        elements = _Elements.of(rows, self.formula)
         return _examples(rows, elements, self.within), _units(rows, elements)
 
     def of_elements(self, rows: pa.RecordBatch) -> Floats:
         """(E,) losses of all elements of stored rows, 0 for ignored ones."""
-        return _Elements.of(rows, ElementFormula(self.config, self.task, self.weighting)).loss
+        return _Elements.of(rows, self.formula).loss
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 
 from service.queries.duplicates import NONE, LeftOut, epochs_with_duplicates, find_left_out
+from service.queries.element_formula import ElementFormula
 from service.queries.element_losses import STORED_FOR_LOSSES, ElementLosses
 from service.queries.interrupts import Cancellation
 from service.queries.loss_files import ElementFiles, LossFiles
@@ -162,7 +163,7 @@ class View:
     def element_losses(self, weighting: Weighting) -> ElementLosses:
         """Computes the losses of stored structured examples."""
         run = self.snapshot.description
-        return ElementLosses(run.config, run.task, run.within, weighting)
+        return ElementLosses(ElementFormula(run.config, run.task, weighting), run.within)
 
     def stored_batches(
         self, epoch: int, columns: Sequence[str], values: int = BATCH_VALUES
