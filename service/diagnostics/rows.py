@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from service.diagnostics.chunks import Chunk, Chunks
 from service.queries.view import View
-from service.runs.parquet import read_rows
 
 # The computations on a chunk take up to ten times its memory, since they are in float64.
 CHUNK_LOGITS = 2**19
@@ -23,11 +22,7 @@ def chunks_of(view: View, epoch: int) -> Chunks:
 
 def placed_chunks(view: View, epoch: int) -> Iterator[tuple[pa.RecordBatch, Chunk]]:
     """Chunks of an epoch, each with the Arrow columns `batch` and `row`, which locate its rows in the epoch."""
-    size = max(1, CHUNK_LOGITS // (view.snapshot.num_classes or 2))
-    for data in view.snapshot.with_rows(epoch):
-        for part in read_rows(view.snapshot.files, data, COLUMNS, size):
-            view.check()
-            rows = view.left_out(epoch).remove_from(part)
-            if len(rows):
-                targets = rows.column("target").to_numpy().astype(np.int64)
-                yield rows, Chunk(targets, rows.column("logits").flatten().to_numpy().reshape(len(targets), -1))
+    for rows in view.stored_batches(epoch, COLUMNS, CHUNK_LOGITS):
+        if len(rows):
+            targets = rows.column("target").to_numpy().astype(np.int64)
+            yield rows, Chunk(targets, rows.column("logits").flatten().to_numpy().reshape(len(targets), -1))
