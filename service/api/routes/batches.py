@@ -17,7 +17,6 @@ from service.api.http.negotiation import Negotiation
 from service.api.http.openapi import LOSS, RUN, problems
 from service.api.http.path_types import BatchName, EpochNumber, RunName, epoch_number
 from service.api.http.tensor_docs import RUN_BATCH_BODY, RUN_BATCH_REPLY
-from service.api.http.timing import Timing
 from service.api.receive import run_with_body
 from service.api.state import Service, service_of
 from service.codecs.base import DecodeOptions
@@ -41,7 +40,7 @@ from service.runs.names import check_name
 from service.runs.rows import STORED_OUTPUTS, content_digest, stored_rows
 from service.runs.snapshot import Snapshot
 from service.schema.faults import fault
-from service.schema.request import Batch, LossRequest, RequestOptions
+from service.schema.request import LossRequest, RequestOptions
 from service.schema.result import LossResult
 
 REPLACE = "replace"
@@ -150,17 +149,28 @@ def _compute_and_store(
             "config",
             detail=f"a batch of a run has the run's configuration, {config.config_id}",
         )
-    compute = _structured if snapshot.description.is_structured else _classified
-    computed = compute(service, snapshot, target, options, request.batches, negotiation.timing)
+    description, timing = snapshot.description, negotiation.timing
+    check, compute = (
+        (check_structured_batches, _structured) if description.is_structured else (check_batches, _classified)
+    )
+    names = None if description.class_names is None else ClassNames(description.class_names)
+    batches = check(config, request.batches, names, exclude=options.on_invalid == "exclude")
+    # In sigmoid mode the number of classes follows from the labels.
+    of_labels = description.is_structured and config.mode == "sigmoid"
+    num_classes = None if of_labels else _num_classes(snapshot, options, batches)
+    options = options.model_copy(update={"config": config, "config_id": None, "num_classes": num_classes})
+    timing.end("decode")
+    computed = compute(service, snapshot, target, options, batches)
+    timing.end("compute")
     # Other threads compute the digest and the reply while this one writes the rows.
     reply = service.runs.submit(partial(_encode, negotiation, computed.result, options))
     stored = _store(service, snapshot, target, computed)
-    negotiation.timing.end("store")
+    timing.end("store")
     if stored:
         for batch_result in computed.result.batches:
             service.metrics.count(batch_result)
     content = reply.result()
-    negotiation.timing.end("encode")
+    timing.end("encode")
     return stored, content
 
 
@@ -182,57 +192,28 @@ class _Computed:
 
 
 def _classified(
-    service: Service,
-    snapshot: Snapshot,
-    target: _Target,
-    options: RequestOptions,
-    sources: Sequence[Batch],
-    timing: Timing,
+    service: Service, snapshot: Snapshot, target: _Target, options: RequestOptions, batches: Sequence[RunBatch]
 ) -> _Computed:
     """Compute batches with one class of each example."""
-    description = snapshot.description
-    class_names = None if description.class_names is None else ClassNames(description.class_names)
-    batches = check_batches(description.config, sources, class_names, exclude=options.on_invalid == "exclude")
-    num_classes = _num_classes(snapshot, options, batches)
-    all_options = options.model_copy(
-        update={
-            "config": description.config,
-            "config_id": None,
-            "outputs": tuple(dict.fromkeys((*options.outputs, *STORED_OUTPUTS))),
-            "num_classes": num_classes,
-        }
-    )
-    timing.end("decode")
-    request = LossRequest(all_options, tuple(batch.source for batch in batches))
-    result = evaluate(service.device, service.module(all_options), request, service.limits, unique_ids=True)
-    timing.end("compute")
+    outputs = tuple(dict.fromkeys((*options.outputs, *STORED_OUTPUTS)))
+    options = options.model_copy(update={"outputs": outputs})
+    request = LossRequest(options, tuple(batch.source for batch in batches))
+    result = evaluate(service.device, service.module(options), request, service.limits, unique_ids=True)
     digest = service.runs.submit(partial(content_digest, batches))
 
     def rows() -> tuple[pa.Table, Future[str]]:
-        store_logits = description.store_logits
+        store_logits = snapshot.description.store_logits
         return stored_rows(target.epoch, target.batch, batches, result.batches, store_logits=store_logits), digest
 
-    counts = [batch.num_classes or num_classes or 0 for batch in batches if len(batch.ids)]
+    counts = [batch.num_classes or options.num_classes or 0 for batch in batches if len(batch.ids)]
     return _Computed(batches, result, rows, max(counts, default=None))
 
 
 def _structured(
-    service: Service,
-    snapshot: Snapshot,
-    target: _Target,
-    options: RequestOptions,
-    sources: Sequence[Batch],
-    timing: Timing,
+    service: Service, snapshot: Snapshot, target: _Target, options: RequestOptions, batches: Sequence[RunBatch]
 ) -> _Computed:
     """Compute batches of structured examples."""
-    description = snapshot.description
-    names = None if description.class_names is None else ClassNames(description.class_names)
-    batches = check_structured_batches(description.config, sources, names, exclude=options.on_invalid == "exclude")
-    num_classes = None if description.config.mode == "sigmoid" else _num_classes(snapshot, options, batches)
-    update = {"config": description.config, "config_id": None, "num_classes": num_classes}
-    timing.end("decode")
-    computed = ElementBatches(service, snapshot, options.model_copy(update=update), batches)
-    timing.end("compute")
+    computed = ElementBatches(service, snapshot, options, batches)
 
     def rows() -> tuple[pa.Table, Future[str]]:
         table = computed.rows(target.epoch, target.batch)
