@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.compute.elements import Elements
+from service.compute.elements import Elements, Segments
 from service.compute.region_values import WrongElements, connected, region_columns
 from service.formats.ragged import offsets_of
 from service.loss.arrays import Array
@@ -49,7 +49,7 @@ def element_columns(
     if elements.counts is not None:
         lists["element_counts"] = Lists(elements.counts.reshape(-1), bounds)
     if with_logits:
-        lists["element_logits"] = _logits(elements)
+        lists["element_logits"] = Lists(_logits(elements).reshape(-1), bounds * elements.logits.shape[1])
     return lists
 
 
@@ -87,9 +87,8 @@ def _units(
         places = is_wrong[start:stop].nonzero()[0] + start
         if len(places):
             parts.append(_units_of(elements, outputs, targets, predictions, bounds, places))
-    if not parts:
-        return _no_units(elements.num_examples)
-    return _unit_lists(elements.num_examples, _Units(*map(np.concatenate, zip(*parts, strict=True))))
+    found = _Units(*map(np.concatenate, zip(*parts, strict=True))) if parts else _NO_UNITS
+    return _unit_lists(elements.num_examples, found)
 
 
 def _ranges(elements: Elements, bounds: Array) -> Iterator[tuple[int, int]]:
@@ -125,6 +124,20 @@ class _Units(NamedTuple):
     positions: Array
 
 
+_NOTHING = np.empty(0, np.int32)
+_NO_INDICES = _NOTHING.reshape(0, 1)
+_NO_UNITS = _Units(
+    example=_NOTHING,
+    sizes=_NOTHING,
+    given=_NOTHING,
+    suggested=_NOTHING,
+    suggested_p=_NOTHING.astype(np.float32),
+    start=_NO_INDICES,
+    stop=_NO_INDICES,
+    positions=_NOTHING,
+)
+
+
 def _units_of(
     elements: Elements,
     outputs: Mapping[str, Array],
@@ -134,8 +147,8 @@ def _units_of(
     places: Array,
 ) -> _Units:
     """The units of some examples, all of whose wrong elements have these places."""
-    example = np.searchsorted(bounds, places, "right") - 1
-    position = (places - bounds[example]).astype(np.int32)
+    example, position = Segments(len(bounds) - 1, bounds=bounds).owners(places)
+    position = position.astype(np.int32)
     with np.errstate(over="ignore"):
         p_t = 1 / (1 + np.exp(-outputs["log_odds"].reshape(-1)[places].astype(np.float64)))
     p = _p_of_prediction(elements, outputs, places, p_t)
@@ -190,17 +203,7 @@ def _unit_lists(num_examples: int, found: _Units) -> dict[str, Lists]:
     }
 
 
-def _no_units(num_examples: int) -> dict[str, Lists]:
-    nothing = Lists(np.empty(0, np.int64), np.zeros(num_examples + 1, np.int64))
-    names = ("unit_elements", "unit_given", "unit_suggested", "unit_start", "unit_stop")
-    return {
-        "unit_offsets": Lists(np.zeros(num_examples, np.int64), np.arange(num_examples + 1)),
-        **dict.fromkeys(names, nothing),
-        "unit_suggested_p": Lists(np.empty(0, np.float32), nothing.offsets),
-    }
-
-
-def _logits(elements: Elements) -> Lists:
+def _logits(elements: Elements) -> Array:
     """The logits in float32; a finite float64 beyond its range becomes its largest number."""
     original = elements.logits
     with np.errstate(over="ignore"):
@@ -208,5 +211,4 @@ def _logits(elements: Elements) -> Lists:
     if original.dtype == np.float64:
         largest = np.finfo(np.float32).max
         logits = np.where(np.isfinite(original), logits.clip(-largest, largest), logits)
-    rows = np.arange(elements.num_examples + 1) if elements.offsets is None else elements.offsets
-    return Lists(logits.reshape(-1), rows * (logits.shape[1] * (logits.shape[2] if logits.ndim == 3 else 1)))
+    return logits
