@@ -26,6 +26,7 @@ NAMES = {
     "AsyncConnection": "Connection",
     "AsyncLossClient": "LossClient",
     "AsyncLossStream": "LossStream",
+    "AsyncRunBatches": "RunBatches",
     "AsyncRunClient": "RunClient",
     "async_enumerate": "sync_enumerate",
     # asyncio.sleep is time.sleep.
