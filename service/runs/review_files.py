@@ -9,6 +9,7 @@ level<n>-<digest>.json  {"replaces": [names of files], "lists": {"<time>-<id>": 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,30 +89,29 @@ class ReviewHistory:
 
         Of the regions of a mask with the same number in several epochs it has the last one: see `verdicts_of`.
         """
-        return _current(self.reviews)
+        has_epochs = self._by_epoch.keys() - {None}
+        return _current(self.reviews) if has_epochs else self.verdicts_of(0)
 
     def verdicts_of(self, epoch: int) -> Verdicts:
         """The current reviews of examples, and of units of an epoch.
 
         The regions of a mask follow from the predictions of an epoch: each epoch has its own.
         """
-        if not self._epochs:
-            return self.verdicts
-        return _current(review for review in self.reviews if review.get("epoch", epoch) == epoch)
+        regions, others = self._by_epoch.get(epoch), self._by_epoch[None]
+        return others if regions is None else {**others, **regions}
 
     @cached_property
     def current(self) -> list[Review]:
         """The current reviews of examples and of the units of all epochs."""
-        if not self._epochs:
-            return list(self.verdicts.values())
-        of_regions = (_current(review for review in self.reviews if review.get("epoch") == e) for e in self._epochs)
-        others = _current(review for review in self.reviews if "epoch" not in review)
-        return [review for part in (others, *of_regions) for review in part.values()]
+        return [review for part in self._by_epoch.values() for review in part.values()]
 
     @cached_property
-    def _epochs(self) -> list[int]:
-        """Epochs with reviewed regions."""
-        return sorted({review["epoch"] for review in self.reviews if "epoch" in review})
+    def _by_epoch(self) -> dict[int | None, Verdicts]:
+        """The current reviews of the regions of each epoch, and at None those of examples and of other units."""
+        parts: defaultdict[int | None, list[Review]] = defaultdict(list, {None: []})
+        for review in self.reviews:
+            parts[review.get("epoch")].append(review)
+        return {epoch: _current(reviews) for epoch, reviews in parts.items()}
 
 
 def _current(reviews: Iterable[Review]) -> Verdicts:
