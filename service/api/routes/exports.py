@@ -17,12 +17,12 @@ from service.api.http.responses import TemporaryFileResponse
 from service.api.queries import ExportQuery, PreviewQuery
 from service.api.state import Service, service_of
 from service.errors import InvalidConfigError, InvalidRequestError, UnknownEpochError, UnknownQueueError
+from service.exports.epoch_source import num_units
 from service.exports.formats import FORMATS, format_for
 from service.exports.options import class_labels, export_options
 from service.exports.preview import preview
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows, queue_rows
-from service.exports.structured_source import num_units
 from service.exports.tool_rows import by_example, element_parts, first_examples, tool_rows
 from service.mining.queues import queue
 from service.queries.view import View
