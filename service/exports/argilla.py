@@ -22,14 +22,7 @@ from collections.abc import Iterable, Iterator
 
 from service.exports.json_stream import lines
 from service.exports.label_sets import predicted_labels
-from service.exports.rows import (
-    ExportOptions,
-    ExportRow,
-    probability,
-    rename_reserved,
-    tool_fields,
-    unit,
-)
+from service.exports.rows import ExportOptions, ExportRow, known_probability, probability, rename_reserved, tool_fields
 from service.exports.spans import shown_text, suggested_spans
 from service.schema.json_values import JsonObject, JsonValue
 
@@ -74,7 +67,7 @@ def _suggestion(row: ExportRow, options: ExportOptions) -> tuple[JsonValue, Json
         spans = list(suggested_spans(row, options))
         values = [{"label": span.label, "start": span.start, "end": span.end} for span in spans]
         scores = [span.p for span in spans]
-    known = [p for p in map(unit, scores) if p is not None]
+    known = [p for p in map(known_probability, scores) if p is not None]
     return values, [*known] if len(known) == len(scores) else None
 
 

@@ -36,7 +36,7 @@ import numpy as np
 from service.exports.elements import Numbers, check_axes
 from service.exports.json_stream import dump, join_items
 from service.exports.label_sets import predicted_labels
-from service.exports.rows import ExportOptions, ExportRow, probability, rename_reserved, tool_fields, unit
+from service.exports.rows import ExportOptions, ExportRow, known_probability, probability, rename_reserved, tool_fields
 from service.schema.json_values import JsonObject
 from service.schema.replies.exports import Classification, Classifications, ConfidentLabel, Segmentation
 from service.schema.structure import Task
@@ -58,7 +58,7 @@ def write_fiftyone(rows: Iterable[ExportRow], options: ExportOptions) -> Iterato
 def classification(row: ExportRow, options: ExportOptions) -> Classification:
     """The classification of an image; `label` is an index into the classes if their names are known."""
     if row.suggested is None or row.suggested_label is None:
-        index, name, p = row.target, row.given_label, unit(row.p_t)
+        index, name, p = row.target, row.given_label, known_probability(row.p_t)
     else:
         index, name, p = row.suggested, row.suggested_label, probability(row)
     label = name if options.class_names is None else index

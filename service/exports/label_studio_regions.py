@@ -20,7 +20,7 @@ from service.exports.brush import brush_rle
 from service.exports.elements import RowElements, check_axes
 from service.exports.label_sets import predicted_labels
 from service.exports.outlines import outlines
-from service.exports.rows import ExportOptions, ExportRow, probability, unit
+from service.exports.rows import ExportOptions, ExportRow, known_probability, probability
 from service.exports.spans import span_labels, suggested_spans
 from service.schema.replies.exports import (
     ChoicesRegion,
@@ -119,7 +119,7 @@ def _spans(row: ExportRow, control: Control, options: ExportOptions) -> Iterator
             "type": "labels",
             "value": {"start": span.start, "end": span.end, "text": span.text, "labels": [label]},
         }
-        if (p := unit(span.p)) is not None:
+        if (p := known_probability(span.p)) is not None:
             region["score"] = p
         yield region
 
@@ -155,7 +155,7 @@ def _mask_values(
             label = control.text(options.name_of(predicted))
             if label is None:
                 continue
-            p = unit(item.suggested_p) if predicted == item.suggested else None
+            p = known_probability(item.suggested_p) if predicted == item.suggested else None
             places = item.places[item.predictions == predicted]
             if control.tag == "BrushLabels":
                 yield {"format": "rle", "rle": brush_rle(places, height * width), "brushlabels": [label]}, p

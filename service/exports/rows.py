@@ -196,10 +196,10 @@ def _unit_fields(unit: RowUnit, options: ExportOptions) -> JsonObject:
 
 def probability(row: ExportRow) -> float | None:
     """Probability of the suggestion; None without a suggestion, or if it is not a number in [0, 1]."""
-    return None if row.suggested_label is None else unit(row.suggested_p)
+    return None if row.suggested_label is None else known_probability(row.suggested_p)
 
 
-def unit(p: float | None) -> float | None:
+def known_probability(p: float | None) -> float | None:
     """A number in [0, 1]; None for any other."""
     return p if p is not None and 0 <= p <= 1 else None
 
