@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from service.errors import InvalidRequestError
 from service.exports.json_stream import dump, join_items
-from service.exports.label_studio_regions import control_labels, control_of, regions
+from service.exports.label_studio_regions import control_labels, control_of, label_tag, regions
 from service.exports.rows import ExportOptions, ExportRow, rename_reserved, tool_fields
 from service.exports.spans import shown_text
 from service.schema.replies.exports import LabelStudioTask, Prediction, ResultRegion
@@ -83,7 +83,7 @@ def labelling_config(class_names: Sequence[str], options: ExportOptions) -> str:
         attributes |= {"choice": choice, "showInline": "true"}
     labels = ElementTree.SubElement(view, control.tag, attributes)
     for name in control_labels(class_names, options):
-        ElementTree.SubElement(labels, "Choice" if control.tag == "Choices" else "Label", value=name)
+        ElementTree.SubElement(labels, label_tag(control.tag), value=name)
     ElementTree.indent(view)
     try:
         config = ElementTree.tostring(view, encoding="unicode")

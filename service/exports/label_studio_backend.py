@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from service.errors import InvalidRequestError
 from service.exports.label_studio import LAST_SCORE, prediction
-from service.exports.label_studio_regions import Control, control_of, control_tags, regions
+from service.exports.label_studio_regions import Control, control_of, control_tags, label_tag, regions
 from service.exports.rows import ExportOptions, ExportRow
 from service.schema.faults import fault
 from service.schema.replies.exports import HealthReply, Prediction, PredictReply, SetupReply, WebhookReply
@@ -125,7 +125,7 @@ def _labels(element: ElementTree.Element) -> dict[str, str] | None:
     if element.get("value", "").startswith("$"):  # the task's data lists the labels
         return None
     labels: dict[str, str] = {}
-    for label in element.iter("Choice" if element.tag == "Choices" else "Label"):
+    for label in element.iter(label_tag(element.tag)):
         value = label.get("value", "")
         alias = label.get("alias") or value
         labels |= {value: alias, alias: alias}

@@ -63,6 +63,11 @@ def control_tags(options: ExportOptions) -> tuple[str, ...]:
     return ("Labels",) if options.task == "tokens" else ("Choices",)
 
 
+def label_tag(tag: str) -> str:
+    """The tag of a label in a control with this tag."""
+    return "Choice" if tag == "Choices" else "Label"
+
+
 def control_of(options: ExportOptions) -> Control:
     """The control of the labelling configuration of an export."""
     return Control(control_tags(options)[0], options.from_name, options.to_name)
