@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from service.client import LossClient
+from tests.exports.structured_examples import mask_of
 from tests.lanes import mostly_slow
 
 # The SDK of Label Studio warns of its own use of pydantic when it is imported.
@@ -217,7 +216,7 @@ def test_fiftyone_gets_the_predicted_classes_of_all_pixels(client: httpx.Client,
     assert content["classes"] == CLASSES
     for row in range(4):
         label = content["labels"][f"images/{row}"]
-        mask = np.load(io.BytesIO(zlib.decompress(base64.b64decode(label["mask"]))))
+        mask = mask_of(label["mask"])
         assert mask.dtype == np.uint8
         assert (mask == np.where(given_masks[row] < 0, 255, mask_classes[row])).all()
         assert label["attributes"]["external_id"] == f"e{row}"

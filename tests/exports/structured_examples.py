@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +33,11 @@ def labels_row(targets: list[int], logits: list[float]) -> ExportRow:
     given, x = np.array(targets), np.array(logits, np.float32)
     everything = AllElements(given, (x > 0).astype(np.int32), np.where(given == 1, x, -x))
     return replace(WHOLE, elements=RowElements((len(x),), (), everything))
+
+
+def mask_of(text: str) -> Any:
+    """The mask in a label of FiftyOne."""
+    return np.load(io.BytesIO(zlib.decompress(base64.b64decode(text))))
 
 
 def task_options(task: str, **changes: Any) -> ExportOptions:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 
 from service.client import LossClient, RunClient
+from tests.exports.structured_examples import mask_of
 
 RNG = np.random.default_rng(5)
 SHAPES = {"first": "ab", "second": "bcd"}
@@ -33,7 +31,7 @@ def run(loss_client: LossClient) -> Iterator[RunClient]:
 
 def masks_of(content: bytes) -> dict[str, Any]:
     labels = json.loads(content)["labels"].items()
-    return {name: np.load(io.BytesIO(zlib.decompress(base64.b64decode(label["mask"])))) for name, label in labels}
+    return {name: mask_of(label["mask"]) for name, label in labels}
 
 
 @pytest.mark.parametrize("limits", [{}, {"MAX_IDS_IN_SQL": 0}, {"ELEMENTS_AT_ONCE": 1}])
