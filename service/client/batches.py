@@ -80,7 +80,7 @@ def sent_batch(
         InvalidIdsError: An id is not unique, or neither a string nor an integer of 64 bits.
         NeedsLogitsError: The loss does not follow from the statistics that `reducer` sends.
     """
-    parts = dict(_parts(batch, number, layout))
+    parts = _joined(_parts(batch, number, layout), number, layout)
     logits, targets = parts.pop("logits", None), parts.pop("targets")
     ids = parts.pop("ids", None)
     others = {part: tensor(value, part, number) for part, value in parts.items()}
@@ -120,7 +120,9 @@ def _labels(batch: Any, layout: Layout) -> tuple[bool, int]:
 
         labels = table_labels(batch, 0)
     else:
-        targets = _parts(batch, 0, layout)["targets"]
+        parts = _parts(batch, 0, layout)
+        # To join the logits takes time and memory.
+        targets = _joined({part: parts[part] for part in ("targets", OFFSETS) if part in parts}, 0, layout)["targets"]
         if package_of(targets) == "torch":
             return False, targets.dim()
         _, labels = named_array(targets, "targets", 0)
@@ -144,15 +146,18 @@ def _parts(batch: Any, number: int, layout: Layout = "rows") -> Mapping[str, Any
 
         return table_parts(batch, number, layout)
     if isinstance(batch, Mapping):
-        parts = _members(batch, number)
-    elif isinstance(batch, Sequence) and len(batch) in (2, 3):
-        parts = dict(zip(("logits", "targets", "ids"), batch, strict=False))
-    else:
-        raise InvalidRequestError(
-            f"batch {number}: a batch is (logits, targets), (logits, targets, ids), a mapping or a table, "
-            f"got {type(batch).__name__}"
-        )
-    return join_examples(parts, number) if layout == "ragged" and OFFSETS not in parts else parts
+        return _members(batch, number)
+    if isinstance(batch, Sequence) and len(batch) in (2, 3):
+        return dict(zip(("logits", "targets", "ids"), batch, strict=False))
+    raise InvalidRequestError(
+        f"batch {number}: a batch is (logits, targets), (logits, targets, ids), a mapping or a table, "
+        f"got {type(batch).__name__}"
+    )
+
+
+def _joined(parts: Mapping[str, Any], number: int, layout: Layout) -> dict[str, Any]:
+    """Return the parts, of ragged examples without offsets as one list of all elements; see `join_examples`."""
+    return dict(join_examples(parts, number) if layout == "ragged" and OFFSETS not in parts else parts)
 
 
 def _members(batch: Mapping[str, Any], number: int) -> dict[str, Any]:
