@@ -195,7 +195,7 @@ def divisor(fields: Mapping[str, Any]) -> DivisorName | float:
     return divisor_of(fields.get("layout", "rows"), fields.get("divisor"))
 
 
-def converter(fields: Mapping[str, Any], config: LossConfig | None, reduce: Reduce = True) -> Converter:
+def converter(fields: Mapping[str, Any], config: LossConfig | None, reduce: Reduce) -> Converter:
     """The conversion of the batches of a request for sending.
 
     Args:
