@@ -15,6 +15,7 @@ from service.client import LossClient
 from service.client.model_outputs import batch_of_outputs
 from service.errors import ShapeError
 from service.schema.structure import Task
+from tests.client.small_bert import small_bert
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(2, 4, 3, generator=GENERATOR)
@@ -89,20 +90,6 @@ def padded(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     }
 
 
-def small_bert(transformers: Any, kind: str, **options: Any) -> Any:
-    config = transformers.BertConfig(
-        vocab_size=50,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=8,
-        max_position_embeddings=8,
-        num_labels=3,
-        **options,
-    )
-    return getattr(transformers, f"BertFor{kind}Classification")(config)
-
-
 def small_segformer(transformers: Any) -> Any:
     options = {name: [1, 1] for name in ("depths", "sr_ratios", "num_attention_heads", "mlp_ratios")}
     sizes = {"hidden_sizes": [8, 8], "patch_sizes": [3, 3], "strides": [4, 2], "decoder_hidden_size": 8}
@@ -113,14 +100,14 @@ def small_segformer(transformers: Any) -> Any:
 def task_of(transformers: Any, task: str) -> tuple[Any, list[dict[str, Any]], Any]:
     """A model, its data and its collator."""
     if task == "tokens":
-        return small_bert(transformers, "Token"), token_data(), padded
+        return small_bert("Token"), token_data(), padded
     if task == "masks":
         images = torch.rand(4, 3, 16, 16, generator=GENERATOR)
         labels = torch.randint(0, 3, (4, 16, 16), generator=GENERATOR)
         data = [{"pixel_values": image, "labels": label} for image, label in zip(images, labels, strict=True)]
         return small_segformer(transformers), data, None
     rows = [{"input_ids": [5 + row, 7], "labels": [float(row % 2), 1.0, 0.0]} for row in range(6)]
-    return small_bert(transformers, "Sequence", problem_type="multi_label_classification"), rows, None
+    return small_bert(problem_type="multi_label_classification"), rows, None
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ import torch
 
 from service.client import LossClient, RunClient
 from service.errors import ShapeError, UnknownRunError
+from tests.client.small_bert import CLASSES, small_bert
 from tests.live.server_process import ServerProcess
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -27,7 +28,7 @@ pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
 # The warnings of transformers and accelerate are not ours.
 pytestmark = pytest.mark.filterwarnings("default")
 
-ROWS, LENGTH, CLASSES = 30, 6, 3
+ROWS, LENGTH = 30, 6
 RNG = np.random.default_rng(0)
 DATA: list[dict[str, Any]] = [
     {
@@ -51,16 +52,7 @@ def run(server: ServerProcess) -> Iterator[RunClient]:
 
 def train(folder: Path, *callbacks: Any, epochs: int = 2, data: Any = DATA) -> Any:
     torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=LENGTH,
-        num_labels=CLASSES,
-    )
-    model = transformers.BertForSequenceClassification(config)
+    model = small_bert()
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
