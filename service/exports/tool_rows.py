@@ -35,8 +35,11 @@ def by_example(queue: QueueTable) -> QueueTable:
 
 def first_examples(rows: Iterable[ExportRow], limit: int) -> list[ExportRow]:
     """The rows of the first examples, at most `limit` of them; those of an example follow each other."""
-    examples = (list(group) for _, group in groupby(rows, attrgetter("id")))
-    return list(chain.from_iterable(islice(examples, limit)))
+    return list(chain.from_iterable(islice(_examples(rows), limit)))
+
+
+def _examples(rows: Iterable[ExportRow]) -> Iterator[list[ExportRow]]:
+    return (list(group) for _, group in groupby(rows, attrgetter("id")))
 
 
 def element_parts(format_name: ExportFormatName, task: Task) -> list[ElementPart]:
@@ -65,7 +68,7 @@ def tool_rows(
         ids: Ids of the rows; None for all of the epoch.
     """
     file = ElementFile(view, folder, options.epoch, ids, parts)
-    examples = (list(group) for _, group in groupby(rows, attrgetter("id")))
+    examples = _examples(rows)
     while some := list(islice(examples, EXAMPLES_AT_ONCE)):
         for group, elements in zip(some, file.read([group[0].id for group in some]), strict=True):
             yield _example(group, elements, options)
