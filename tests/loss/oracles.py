@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from service.loss.row_state import BAD_LOGIT, BAD_TARGET, COUNTED, IGNORED
+from tests.loss.samples import double
 
 Array = np.ndarray[Any, Any]
 
@@ -94,11 +95,6 @@ def softmax_scores(
 def _times_log(p: Array, log_p: Array) -> Array:
     """p log p, 0 at p = 0."""
     return np.where(p > 0, p * log_p, 0)
-
-
-def double(values: Any) -> Tensor:
-    """Numbers as a float64 tensor."""
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def sigmoid_outputs(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,8 +13,8 @@ SCALES = (1.0, 10.0, 100.0, 1e3, 1e4)
 OFFSETS = (0.0, 1e4, -1e4)
 
 
-def double(*values: float) -> Tensor:
-    """A float64 tensor of one axis."""
+def double(values: Any) -> Tensor:
+    """Numbers as a float64 tensor."""
     return torch.tensor(values, dtype=torch.float64)
 
 

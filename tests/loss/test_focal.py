@@ -20,8 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from service.loss.focal import FocalLoss, focal_loss
 from tests.lanes import mostly_slow
 from tests.loss import reference
-from tests.loss.oracles import double
-from tests.loss.samples import random_batch
+from tests.loss.samples import double, random_batch
 
 ORACLE = json.loads((Path(__file__).parents[1] / "golden" / "oracle_values.json").read_text())
 NAN, INF = math.nan, math.inf

@@ -14,8 +14,7 @@ from service.loss.focal import FocalLoss, focal_loss
 from service.loss.sigmoid import Focus, sigmoid_focal
 from service.schema.config import ClassCounts, LossConfig
 from tests.loss import reference
-from tests.loss.oracles import double
-from tests.loss.samples import DTYPES, all_difficult_rows, random_batch
+from tests.loss.samples import DTYPES, all_difficult_rows, double, random_batch
 
 
 class TestSeed:

@@ -58,7 +58,7 @@ class TestSoftmaxStatistics:
         assert torch.equal(plain.moments.squared, shifted.moments.squared)
 
     def test_margin_is_the_target_minus_the_largest_other_logit(self) -> None:
-        logits = double(3, 1, 2, -4, 7, 7).reshape(2, 3)
+        logits = double([3, 1, 2, -4, 7, 7]).reshape(2, 3)
         row = softmax_statistics(logits, torch.tensor([0, 2]))
         assert row.logit_margin.tolist() == [1.0, 0.0]
         assert row.log_others.tolist() == pytest.approx([math.log1p(math.exp(-1)), math.log1p(math.exp(-11))])
@@ -106,8 +106,8 @@ class TestSoftmaxStatistics:
         assert softmax_statistics(logits, torch.tensor([0, 1, 1])).valid.tolist() == [True, False, True]
 
     def test_a_masked_class_changes_nothing(self) -> None:
-        full = softmax_statistics(double(0.5, -INF, 1, -INF).reshape(1, 4), torch.tensor([0]), moments=True)
-        small = softmax_statistics(double(0.5, 1).reshape(1, 2), torch.tensor([0]), moments=True)
+        full = softmax_statistics(double([0.5, -INF, 1, -INF]).reshape(1, 4), torch.tensor([0]), moments=True)
+        small = softmax_statistics(double([0.5, 1]).reshape(1, 2), torch.tensor([0]), moments=True)
         assert torch.equal(full.log_odds, small.log_odds)
         assert full.moments == small.moments
 
@@ -141,24 +141,24 @@ class TestSoftmaxStatistics:
 class TestFocalFromLogOdds:
     @pytest.mark.parametrize("gamma", GAMMAS)
     def test_equals_the_paper_for_any_log_odds(self, gamma: float) -> None:
-        z = double(-2e4, -700, -40, -5, -1e-9, 0, 1e-9, 0.5, 8, 16, 37, 38, 80)
+        z = double([-2e4, -700, -40, -5, -1e-9, 0, 1e-9, 0.5, 8, 16, 37, 38, 80])
         for ours, value in zip(focal_from_log_odds(z, gamma).tolist(), z.tolist(), strict=True):
             assert reference.relative_error(ours, reference.sigmoid_focal(value, 1, gamma)) < 1e-13
 
     @pytest.mark.parametrize("gamma", GAMMAS)
     def test_the_loss_of_a_certain_example_is_zero_without_a_sign(self, gamma: float) -> None:
-        loss = focal_from_log_odds(double(800, 1e4, INF), gamma)
+        loss = focal_from_log_odds(double([800, 1e4, INF]), gamma)
         assert loss.tolist() == [0.0, 0.0, 0.0]
         assert not loss.signbit().any()
-        assert not cross_entropy_from_log_odds(double(800, INF)).signbit().any()
+        assert not cross_entropy_from_log_odds(double([800, INF])).signbit().any()
 
     @pytest.mark.parametrize("gamma", GAMMAS)
     def test_an_impossible_target_has_infinite_loss(self, gamma: float) -> None:
-        assert focal_from_log_odds(double(-INF), gamma).item() == INF
+        assert focal_from_log_odds(double([-INF]), gamma).item() == INF
 
     @pytest.mark.parametrize("gamma", GAMMAS)
     def test_logarithm_equals_the_paper_even_if_the_loss_underflows(self, gamma: float) -> None:
-        z = double(-2e4, -3, 0, 10, 36.9, 37.1, 300, 744, 746, 2e4)
+        z = double([-2e4, -3, 0, 10, 36.9, 37.1, 300, 744, 746, 2e4])
         for ours, value in zip(log_focal_from_log_odds(z, gamma).tolist(), z.tolist(), strict=True):
             exact = mpmath.log(reference.sigmoid_focal(value, 1, gamma))
             assert ours == pytest.approx(float(exact), rel=1e-13, abs=1e-13)
@@ -168,11 +168,11 @@ class TestFocalFromLogOdds:
         z = torch.linspace(800, 2e4, 500, dtype=torch.float64)
         assert (focal_from_log_odds(z, gamma) == 0).all()
         assert (log_focal_from_log_odds(z, gamma).diff() < 0).all()
-        assert log_focal_from_log_odds(double(INF), gamma).item() == -INF
+        assert log_focal_from_log_odds(double([INF]), gamma).item() == -INF
 
     @pytest.mark.parametrize("gamma", GAMMAS)
     def test_slope_is_the_derivative_of_the_loss(self, gamma: float) -> None:
-        z = double(-2e4, -30, -1, 0, 0.1, 5, 36, 38, 80, 700, 800, INF).requires_grad_()
+        z = double([-2e4, -30, -1, 0, 0.1, 5, 36, 38, 80, 700, 800, INF]).requires_grad_()
         (gradient,) = torch.autograd.grad(focal_from_log_odds(z, gamma).sum(), z)
         slope = focal_slope(Logistic(z.detach()), gamma)
         assert torch.isfinite(slope).all()
@@ -183,6 +183,6 @@ class TestFocalFromLogOdds:
 
     @pytest.mark.parametrize("gamma", GAMMAS)
     def test_first_and_second_derivatives_pass_gradcheck(self, gamma: float) -> None:
-        z = double(-6, -1, 0, 0.3, 4).requires_grad_()
+        z = double([-6, -1, 0, 0.3, 4]).requires_grad_()
         assert gradcheck(lambda value: focal_from_log_odds(value, gamma), z)
         assert gradgradcheck(lambda value: focal_from_log_odds(value, gamma), z)

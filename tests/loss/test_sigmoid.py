@@ -42,7 +42,7 @@ def test_log_odds_of_hard_labels_are_the_signed_logit() -> None:
 
 @pytest.mark.parametrize("y", [1e-9, 0.1, 0.3, 0.5, 0.75, 1 - 1e-9])
 def test_log_odds_of_soft_labels_are_those_of_p_t(y: float) -> None:
-    x = double(-1e4, -50, -2, 0, 1.2, 30, 1e4)
+    x = double([-1e4, -50, -2, 0, 1.2, 30, 1e4])
     for ours, value in zip(sigmoid_log_odds(x, torch.full_like(x, y)).tolist(), x.tolist(), strict=True):
         p, q = reference.logistic(value), reference.logistic(-value)
         exact = mpmath.log((y * p + (1 - mpmath.mpf(y)) * q) / (y * q + (1 - mpmath.mpf(y)) * p))
@@ -50,22 +50,22 @@ def test_log_odds_of_soft_labels_are_those_of_p_t(y: float) -> None:
 
 
 def test_hard_and_soft_labels_in_a_tensor() -> None:
-    x = double(2, 2, 2)
-    mixed = sigmoid_log_odds(x, double(1, 0.3, 0))
+    x = double([2, 2, 2])
+    mixed = sigmoid_log_odds(x, double([1, 0.3, 0]))
     assert mixed[[0, 2]].tolist() == [2.0, -2.0]
-    assert mixed[1] == sigmoid_log_odds(x[1:2], double(0.3))[0]
+    assert mixed[1] == sigmoid_log_odds(x[1:2], double([0.3]))[0]
 
 
 @pytest.mark.parametrize("y", [0.0, 0.3, 1.0])
 def test_cross_entropy_equals_torch(y: float) -> None:
-    x = double(-1e4, -40, -1, 0, 2, 40, 1e4)
+    x = double([-1e4, -40, -1, 0, 2, 40, 1e4])
     targets = torch.full_like(x, y)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(x, targets, reduction="none")
     torch.testing.assert_close(sigmoid_cross_entropy(x, targets), expected, rtol=1e-12, atol=1e-15)
 
 
 def test_a_label_that_is_certain_has_no_cross_entropy() -> None:
-    ours = sigmoid_cross_entropy(double(-INF, INF), double(0, 1))
+    ours = sigmoid_cross_entropy(double([-INF, INF]), double([0, 1]))
     assert ours.tolist() == [0.0, 0.0]
     assert not ours.signbit().any()
 
@@ -93,8 +93,8 @@ class TestAsymmetricLoss:
     @pytest.mark.parametrize("y", [0.0, 0.3, 1.0])
     @pytest.mark.parametrize("alpha", [None, 0.25])
     def test_loss_logarithm_and_slope_equal_the_formula(self, focus: Focus, y: float, alpha: float | None) -> None:
-        x = double(-800, -60, -20, -3, -2.94, -0.5, 0, 0.3, 1, 4.59, 4.6, 10, 37, 60, 800)
-        labels, weight = torch.full_like(x, y), None if alpha is None else double(alpha)
+        x = double([-800, -60, -20, -3, -2.94, -0.5, 0, 0.3, 1, 4.59, 4.6, 10, 37, 60, 800])
+        labels, weight = torch.full_like(x, y), None if alpha is None else double([alpha])
         z, ce = sigmoid_log_odds(x, labels), sigmoid_cross_entropy(x, labels)
         loss, _ = sigmoid_focal(x, labels, focus, weight)
         log_loss = log_sigmoid_focal(x, labels, focus, weight, z, ce)
@@ -112,26 +112,26 @@ class TestAsymmetricLoss:
 
     @pytest.mark.parametrize("focus", FOCUSES, ids=str)
     def test_passes_gradcheck(self, focus: Focus) -> None:
-        x, y = double(-2, -0.4, 0.1, 1.3, 5).requires_grad_(), double(0, 0.2, 1, 0, 0)
-        assert gradcheck(lambda x: sigmoid_focal(x, y, focus, double(0.3))[0], x)
+        x, y = double([-2, -0.4, 0.1, 1.3, 5]).requires_grad_(), double([0, 0.2, 1, 0, 0])
+        assert gradcheck(lambda x: sigmoid_focal(x, y, focus, double([0.3]))[0], x)
 
     @pytest.mark.parametrize("gamma", GAMMAS)
     def test_without_asymmetry_it_is_the_focal_loss(self, gamma: float) -> None:
-        x, y = double(-30, -2, 0, 1, 40), double(0, 1, 0, 1, 0)
-        ours, _ = sigmoid_focal(x, y, Focus(gamma, gamma), double(0.25))
+        x, y = double([-30, -2, 0, 1, 40]), double([0, 1, 0, 1, 0])
+        ours, _ = sigmoid_focal(x, y, Focus(gamma, gamma), double([0.25]))
         # A clip far below the rounding of p leaves the general formula.
-        general, _ = sigmoid_focal(x, y, Focus(gamma, gamma, 1e-300), double(0.25))
+        general, _ = sigmoid_focal(x, y, Focus(gamma, gamma, 1e-300), double([0.25]))
         torch.testing.assert_close(general, ours, rtol=1e-12, atol=1e-40)
 
     def test_negatives_below_the_clip_have_no_loss_and_no_gradient(self) -> None:
-        x = double(-INF, -1e4, -4, -3).requires_grad_()
+        x = double([-INF, -1e4, -4, -3]).requires_grad_()
         for gamma in GAMMAS:
             loss, _ = sigmoid_focal(x, torch.zeros(4), Focus(2, gamma, 0.05), None)
             (gradient,) = torch.autograd.grad(loss.sum(), x)
             assert loss.tolist() == gradient.tolist() == [0, 0, 0, 0]
 
     def test_the_negative_log_odds_without_a_clip_are_exact(self) -> None:
-        assert negative_log_odds(double(-INF, 3, 1e4), 0).tolist() == [INF, -3, -1e4]
+        assert negative_log_odds(double([-INF, 3, 1e4]), 0).tolist() == [INF, -3, -1e4]
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
     def test_gradients_are_finite_in_every_dtype(self, dtype: torch.dtype) -> None:

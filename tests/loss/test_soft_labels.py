@@ -51,7 +51,7 @@ class TestSmoothedFocal:
     @pytest.mark.parametrize("gamma", mostly_slow(GAMMAS, quick=2))
     @pytest.mark.parametrize("weights", [None, (0.5, 1.0, 2.0, 0.0, 3.0)])
     def test_loss_and_gradient_norm_equal_the_reference(self, gamma: float, weights: tuple[float, ...] | None) -> None:
-        alpha = None if weights is None else double(*weights)
+        alpha = None if weights is None else double(weights)
         for scale, offset in ((1.0, 0.0), (30.0, 1e4), (1e4, -1e4)):
             logits, targets = difficult_rows(torch.float32, scale, offset)
             loss, norm = smoothed(logits, targets, gamma, 0.1, alpha)
@@ -72,11 +72,11 @@ class TestSmoothedFocal:
     def test_passes_gradcheck(self, gamma: float) -> None:
         logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64).requires_grad_()
         targets = torch.tensor([0, 1, 2, 3, 0])
-        alpha = double(0.2, 1, 2, 3)
+        alpha = double([0.2, 1, 2, 3])
         assert gradcheck(lambda x: smoothed(x, targets, gamma, 0.15, alpha)[0], logits)
 
     def test_gradient_is_finite_at_a_tie_and_at_certainty(self) -> None:
-        logits = double(1, 1, 1, 1e4, -1e4, 0).reshape(2, 3).requires_grad_()
+        logits = double([1, 1, 1, 1e4, -1e4, 0]).reshape(2, 3).requires_grad_()
         smoothed(logits, torch.tensor([0, 0]), 0.1, 0.1, None)[0].sum().backward()
         assert logits.grad is not None
         for row, target, ours in zip(logits.tolist(), [0, 0], logits.grad.tolist(), strict=True):
@@ -117,7 +117,7 @@ class TestSoftLabels:
     def test_gamma_0_is_torchs_cross_entropy(self, shape: tuple[int, ...], weight: list[float] | None) -> None:
         logits = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
         shares = random_shares(*shape)
-        tensor = None if weight is None else double(*weight)
+        tensor = None if weight is None else double(weight)
         for reduction in ("mean", "sum", "none"):
             x, y = logits.clone().requires_grad_(), logits.clone().requires_grad_()
             ours = focal_loss(x, shares, alpha=weight, gamma=0, reduction=reduction)
@@ -162,7 +162,7 @@ class TestSoftLabels:
     )
     @pytest.mark.parametrize("gamma", [0, 2])
     def test_states(self, row: list[float], logits: list[float], state: int, gamma: float) -> None:
-        scores = score(FocalLoss(gamma=gamma, device="cpu"), double(*logits)[None], double(*row)[None], ELEMENT_OUTPUTS)
+        scores = score(FocalLoss(gamma=gamma, device="cpu"), double(logits)[None], double(row)[None], ELEMENT_OUTPUTS)
         assert scores.state.tolist() == [state]
         counted = state == COUNTED
         assert math.isfinite(scores.loss[0])
@@ -184,18 +184,18 @@ class TestSoftLabels:
 
     @pytest.mark.parametrize("gamma", GAMMAS)
     def test_gradients_are_finite_with_masked_classes(self, gamma: float) -> None:
-        x = double(1, 2, -INF, 5, -INF, -INF, 1e4, 0, -1e4).reshape(3, 3).requires_grad_()
-        shares = double(0.3, 0.7, 0, 1, 0, 0, 1, 0, 0).reshape(3, 3)
+        x = double([1, 2, -INF, 5, -INF, -INF, 1e4, 0, -1e4]).reshape(3, 3).requires_grad_()
+        shares = double([0.3, 0.7, 0, 1, 0, 0, 1, 0, 0]).reshape(3, 3)
         focal_loss(x, shares, gamma=gamma).backward()
         assert x.grad is not None
         assert x.grad.isfinite().all()
         assert x.grad[0, 0] != 0
 
     def test_an_ignored_row_passes_no_gradient(self) -> None:
-        x = double(1, NAN, 2, 3).reshape(2, 2).requires_grad_()
-        loss = focal_loss(x, double(-100, -100, 0.5, 0.5).reshape(2, 2))
+        x = double([1, NAN, 2, 3]).reshape(2, 2).requires_grad_()
+        loss = focal_loss(x, double([-100, -100, 0.5, 0.5]).reshape(2, 2))
         loss.backward()
-        alone = focal_loss(double(2, 3)[None], double(0.5, 0.5)[None])
+        alone = focal_loss(double([2, 3])[None], double([0.5, 0.5])[None])
         assert loss.item() == pytest.approx(alone.item(), rel=1e-12)
         assert x.grad is not None
         assert x.grad[0].tolist() == [0, 0]
@@ -210,7 +210,7 @@ class TestSoftLabels:
         assert x.grad.count_nonzero() > 0
 
     def test_logits_of_one_example(self) -> None:
-        row, share = double(1, 2, 3), double(0.2, 0.3, 0.5)
+        row, share = double([1, 2, 3]), double([0.2, 0.3, 0.5])
         alone = focal_loss(row, share, reduction="none")
         assert alone.shape == ()
         assert alone == focal_loss(row[None], share[None], reduction="none")[0]

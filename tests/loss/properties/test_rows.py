@@ -12,8 +12,7 @@ import torch
 from service.loss.row_state import RowState
 from tests.loss.comparison import assert_near
 from tests.loss.implementations import FURTHER, Columns, Implementation, every_implementation
-from tests.loss.oracles import double
-from tests.loss.samples import GAMMAS, moderate_rows
+from tests.loss.samples import GAMMAS, double, moderate_rows
 
 NAN, INF = math.nan, math.inf
 COUNTED, IGNORED, BAD_TARGET, BAD_LOGIT = RowState.COUNTED, RowState.IGNORED, RowState.BAD_TARGET, RowState.BAD_LOGIT

@@ -15,8 +15,7 @@ from tests.lanes import mostly_slow
 from tests.loss import oracles, reference
 from tests.loss.comparison import FLOAT32_EPSILON, FLOAT32_TINY, assert_near, gradient_tolerance
 from tests.loss.implementations import FURTHER, Array, Implementation, every_implementation
-from tests.loss.oracles import double
-from tests.loss.samples import DTYPES, GAMMAS
+from tests.loss.samples import DTYPES, GAMMAS, double
 
 ALPHA = (0.25, 0.5, 0.9, 0.0)
 

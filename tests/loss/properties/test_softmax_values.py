@@ -17,8 +17,7 @@ from tests.lanes import mostly_slow
 from tests.loss import oracles, reference
 from tests.loss.comparison import assert_near, assert_scores
 from tests.loss.implementations import FURTHER, Array, Implementation, every_implementation
-from tests.loss.oracles import double
-from tests.loss.samples import DTYPES, GAMMAS, all_difficult_rows, moderate_rows, random_rows
+from tests.loss.samples import DTYPES, GAMMAS, all_difficult_rows, double, moderate_rows, random_rows
 
 INF = math.inf
 # Two of the six rows of each kind at each scale and offset.
