@@ -4,6 +4,7 @@
   - DecodeError                     400 malformed_body          the body is not of its media type
   - UnauthorizedError               401 unauthorized            no key, or an unknown one
   - CrossSiteError                  403 cross_site              a change requested by a page of another origin
+  - ForbiddenError                  403 forbidden               the role of the key does not allow this
   - ForbiddenHostError              403 forbidden_host          the `Host` of the request is not allowed
   - NotFoundError                   404 not_found               unknown path
     - UnknownConfigError            404 unknown_config          the service does not hold this config_id
@@ -20,6 +21,7 @@
     - RunConflictError              409 run_conflict
     - BatchConflictError            409 batch_conflict
     - QueueConflictError            409 queue_conflict
+    - ReviewConflictError           409 review_conflict         someone has reviewed the example since
   - RunDamagedError                 409 run_damaged             a file of the run cannot be read
   - BodyTooLargeError               413 body_too_large          more bytes than max_body_bytes
   - TooManyElementsError            413 too_many_elements       a batch has too many logits, targets or classes
@@ -77,6 +79,7 @@ class ErrorItem(TypedDict):
 class Problem(TypedDict):
     """An error, in the format of RFC 9457; `code` is stable, `errors` locates each fault of invalid input.
 
+    `current`, of `review_conflict` only, is the last review of the example.
     Errors below `/v2` repeat `detail` as `error`, for clients of the Open Inference Protocol.
     """
 
@@ -86,6 +89,7 @@ class Problem(TypedDict):
     detail: str
     code: str
     errors: NotRequired[list[ErrorItem]]
+    current: NotRequired[object]
     error: NotRequired[str]
 
 
@@ -132,6 +136,12 @@ class CrossSiteError(LossServiceError):
     """A page of another origin requests a change from a browser."""
 
     status, code, title = 403, "cross_site", "Cross-site request refused"
+
+
+class ForbiddenError(LossServiceError):
+    """The role of the key does not allow this."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
 
 
 class ForbiddenHostError(LossServiceError):
@@ -228,6 +238,17 @@ class QueueConflictError(ConflictError):
     """A queue of this name exists, created by another request."""
 
     code, title = "queue_conflict", "Queue exists with another request"
+
+
+class ReviewConflictError(ConflictError):
+    """The last review of the example is another one than `expected`."""
+
+    code, title = "review_conflict", "Reviewed since"
+    current: object = None
+    """The last review of the example; null if it has none."""
+
+    def problem(self) -> Problem:
+        return {**super().problem(), "current": self.current}
 
 
 class RunDamagedError(LossServiceError):

@@ -9,12 +9,14 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.schema.api_keys import ApiKey
+from service.schema.people import Principal
+
 ENV_PREFIX = "FOCAL_LOSS_"
 # Read by prometheus_client: the folder in which worker processes share their metrics.
 METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 MIB = 1024 * 1024
 LEAST_QUERY_BYTES = 64 * MIB
-SHORTEST_KEY, FEWEST_CHARACTERS = 16, 6
 # A loopback name may have any port, so the names of allowed_hosts have none.
 HOST_NAME = r"^([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|[0-9a-f]*:[0-9a-f:.]+)$"
 ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/,*]+$"
@@ -45,18 +47,6 @@ def _keys_of_file(path: str) -> tuple[SecretStr, ...]:
     return keys
 
 
-def _fault_of_key(key: str) -> str:
-    """The reason why a text is no safe key, or an empty text."""
-    if len(key) < SHORTEST_KEY:
-        return f"has fewer than {SHORTEST_KEY} characters"
-    if len(set(key)) < FEWEST_CHARACTERS:
-        return f"has fewer than {FEWEST_CHARACTERS} different characters"
-    # Clients send other characters in different encodings, or not at all.
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        return "has a space, or a character that is not printable ASCII"
-    return ""
-
-
 def _split_lower(value: object) -> object:
     return _split(value.lower()) if isinstance(value, str) else value
 
@@ -80,7 +70,8 @@ class Settings(BaseSettings):
         BeforeValidator(_split_keys),
         Field(
             validate_default=True,
-            description="API keys, separated by commas, of at least 16 characters; none: no authentication. The list "
+            description="API keys, separated by commas, of at least 16 characters; none: no authentication. A key may "
+            "be name:key or name:role:key, with the role reader, reviewer or owner (the default). The list "
             "of processes shows the option to other users of the machine: use the variable or api_keys_file.",
         ),
     ] = ()
@@ -252,11 +243,21 @@ class Settings(BaseSettings):
         """The keys with those of `api_keys_file`; raises if one is easy to guess, or cannot be sent in a header."""
         file = info.data.get("api_keys_file")
         places = {"key": keys, f"{file}: key": _keys_of_file(file) if file else ()}
+        found: dict[str, Principal] = {}
         for place, of_place in places.items():
             for number, key in enumerate(of_place, start=1):
-                if fault := _fault_of_key(key.get_secret_value()):
-                    raise ValueError(f"{place} {number} {fault}")
+                try:
+                    parsed = ApiKey.parse(key.get_secret_value())
+                except ValueError as err:
+                    raise ValueError(f"{place} {number} {err}") from None
+                if found.setdefault(parsed.secret, parsed.principal) != parsed.principal:
+                    raise ValueError(f"{place} {number} is the same as another key with another name or role")
         return tuple(dict.fromkeys(key for of_place in places.values() for key in of_place))
+
+    @property
+    def named_keys(self) -> tuple[ApiKey, ...]:
+        """The keys, each with its name and role."""
+        return tuple(ApiKey.parse(key.get_secret_value()) for key in self.api_keys)
 
     @field_validator("forwarded_allow_ips")
     @classmethod

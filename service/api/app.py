@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import torch
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -35,6 +35,7 @@ from service.api.middleware.http10 import BufferedReplies
 from service.api.middleware.origins import OriginCheck
 from service.api.middleware.places import RequestPlaces
 from service.api.middleware.sessions import Sessions
+from service.api.principals import check_role
 from service.api.routes import (
     batches,
     configs,
@@ -110,6 +111,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # The service redirects without naming a host: see on_http_exception.
         redirect_slashes=False,
         lifespan=lifespan,
+        dependencies=[Depends(check_role)],
         middleware=_middleware(service),
         exception_handlers={HTTPException: on_http_exception, RequestValidationError: on_validation_error},
         # The service has its own metrics, and FastAPI's logs would hold texts of errors, which may hold data.
@@ -186,6 +188,6 @@ def _service(settings: Settings) -> Service:
         configurations=Configurations(registry, config_files),
         metrics=metrics,
         runs=run_work,
-        sessions=Sessions(settings.api_keys),
+        sessions=Sessions(settings.named_keys),
         wrong_keys=WrongKeys(),
     )

@@ -171,6 +171,14 @@ class NewQueueQuery(WhatIfQuery):
     preview: Flag = Field(False, description="Reply with the queue and store nothing")
 
 
+class ReviewsQuery(QueryModel):
+    """Query of `GET /runs/{run}/reviews`."""
+
+    history: Annotated[
+        bool, Field(description="true: also the reviews that a later one of the same reviewer replaces or withdraws.")
+    ] = False
+
+
 class QueueQuery(AttributeFilters):
     """Filters, order and page of the rows of a queue."""
 

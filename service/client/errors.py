@@ -80,6 +80,8 @@ def error_of(response: httpx.Response) -> LossServiceError:
     error = _error_classes().get(code, LossServiceError)(detail, errors=errors, headers=headers)
     # A later version of the service may use another status for a known code.
     vars(error).update(status=response.status_code, code=code)
+    if problem is not None and "current" in problem:
+        vars(error)["current"] = problem["current"]
     return error
 
 

@@ -11,7 +11,7 @@ from service.errors import InvalidRequestError
 from service.exports.elements import RowElements, RowUnit
 from service.schema.json_values import JsonObject, JsonValue
 from service.schema.replies.exports import MaskTag
-from service.schema.replies.fields import Verdict
+from service.schema.replies.fields import CurrentVerdict
 from service.schema.structure import LABEL_CLASSES, Task
 
 
@@ -74,7 +74,7 @@ class ExportRow:
     score: float | None
     reason: str
     attributes: JsonObject
-    verdict: Verdict | None
+    verdict: CurrentVerdict | None
     verdict_label: str | None
     unit: int | list[int] | None = None
     unit_name: str | None = None

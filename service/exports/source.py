@@ -11,7 +11,7 @@ from service.mining.queue_table import QueueTable
 from service.queries.attributes import attributes_of
 from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
-from service.runs.review_files import Verdicts
+from service.runs.review_history import Verdicts
 from service.runs.units import UnitKey
 from service.schema.structure import review_classes
 
@@ -64,13 +64,13 @@ def epoch_rows(
 
 def _export_row(view: View, row: Mapping[str, Any], verdicts: Verdicts) -> ExportRow:
     task, names = view.snapshot.description.task, view.snapshot.description.class_names
-    classes, review, unit = review_classes(task, names), verdicts.get(UnitKey.of(row)), row.get("unit")
+    classes, standing, unit = review_classes(task, names), verdicts.get(UnitKey.of(row)), row.get("unit")
     return ExportRow(
         **{name: row[name] for name in _COLUMNS},
         given_label=_name(row["target"], classes),
         suggested_label=_name(row["suggested"], classes),
-        verdict=review and review["verdict"],
-        verdict_label=_name(review and review["label"], classes),
+        verdict=None if standing is None else standing.verdict,
+        verdict_label=_name(None if standing is None else standing.label, classes),
         unit=unit,
         unit_name=_name(unit, names) if task == "multi_label" else None,
         num_elements=row.get("num_elements"),

@@ -14,14 +14,13 @@ from service.mining.queue_table import QueueTable
 from service.queries.attributes import attributes_of, json_pointer, last_attributes
 from service.queries.order import sort_keys
 from service.queries.view import SCORE_NAMES, View
-from service.runs.review_files import Verdicts
+from service.runs.review_history import Standing, Verdicts
 from service.runs.units import UnitKey
 from service.schema.faults import unknown_fault
 from service.schema.replies.queues import QueueRow, RowsPage
-from service.schema.replies.reviews import Review
 from service.schema.row_parts import RowParts
 
-VerdictFilter = Literal["open", "reviewed", "ok", "wrong", "unsure"]
+VerdictFilter = Literal["open", "reviewed", "ok", "wrong", "unsure", "exclude", "conflict"]
 
 SORTABLE = ("rank", "id", "target", "prediction", "suggested", "verdict", "score", "share", *SCORE_NAMES)
 CLASSES = ("target", "prediction", "suggested")
@@ -34,6 +33,8 @@ _VERDICTS: dict[VerdictFilter, str] = {
     "ok": "verdict = 'ok'",
     "wrong": "verdict = 'wrong'",
     "unsure": "verdict = 'unsure'",
+    "exclude": "verdict = 'exclude'",
+    "conflict": "verdict = 'conflict'",
 }
 # Separates the texts of an example in a search; a control character, which no search contains.
 _SEPARATOR = "chr(31)"
@@ -157,10 +158,10 @@ def _current_rows(
     return [cast(QueueRow, {name: row[name] for name in names if name in row}) for row in current]
 
 
-def _verdict(review: Review | None) -> dict[str, object]:
-    if review is None:
+def _verdict(standing: Standing | None) -> dict[str, object]:
+    if standing is None:
         return {"verdict": None, "verdict_label": None}
-    return {"verdict": review["verdict"], "verdict_label": review["label"]}
+    return {"verdict": standing.verdict, "verdict_label": standing.label}
 
 
 def _members(queue: QueueTable, query: QueueFilter) -> list[str]:
@@ -182,7 +183,7 @@ def _matching(view: View, queue: QueueTable, verdicts: Verdicts, query: QueueFil
         columns: dict[str, list[str | None]] = {
             name: [getattr(key, name) for key in verdicts] for name in queue.key_names
         }
-        columns["verdict"] = [review["verdict"] for review in verdicts.values()]
+        columns["verdict"] = [standing.verdict for standing in verdicts.values()]
         view.cursor.register("queue_verdicts", pa.table(columns, pa.schema(dict.fromkeys(columns, pa.string()))))
         source += f" LEFT JOIN queue_verdicts USING ({', '.join(queue.key_names)})"
     if query.needs_attributes:

@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 
 from service.mining.queue_table import ExpectedErrors
 from service.mining.queues import outlines
-from service.runs.review_files import ReviewHistory
+from service.runs.review_history import ReviewHistory, Standing
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.runs.units import UnitKey
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import ExpectedYield
-from service.schema.replies.reviews import Precision, Progress, Review
+from service.schema.replies.reviews import Precision, Progress
 
 Z_95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 # Smallest number of verdicts of ok or wrong from which the precision of a strategy is used.
@@ -32,10 +32,10 @@ def progress(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> Pro
       structured example is wrong if one of its elements is.
     """
     # A row may be in several queues.
-    found: dict[Strategy, dict[tuple[UnitKey, int | None], Review]] = {}
-    control: dict[UnitKey, Review] = {}
+    found: dict[Strategy, dict[tuple[UnitKey, int | None], Standing]] = {}
+    control: dict[UnitKey, Standing] = {}
     has_control = False
-    ids = pa.array([review["id"] for review in history.current], pa.string())
+    ids = pa.array([key.id for of_epoch in history.standings.values() for key in of_epoch], pa.string())
     for queue in outlines(store, snapshot):
         for strategy in queue.expected_errors:
             found.setdefault(strategy, {})
@@ -44,24 +44,26 @@ def progress(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> Pro
         some, verdicts = queue.of_ids(ids), history.verdicts_of(queue.head["epoch"])
         columns = (some.rows[name].to_pylist() for name in ("strategy", "control"))
         for key, strategy, is_control in zip(some.unit_keys(), *columns, strict=True):
-            if (review := verdicts.get(key)) is not None:
-                found[strategy][key, review.get("epoch")] = review
+            if (standing := verdicts.get(key)) is not None:
+                found[strategy][key, standing.epoch] = standing
                 if is_control:
-                    control[key] = review
-    words = [review["verdict"] for review in history.current]
+                    control[key] = standing
+    words = [standing.verdict for standing in history.current]
     return {
         "num_reviewed": len(words),
         "num_wrong": words.count("wrong"),
         "num_ok": words.count("ok"),
         "num_unsure": words.count("unsure"),
+        "num_exclude": words.count("exclude"),
+        "num_conflict": words.count("conflict"),
         "precision": {strategy: precision(found[strategy].values()) for strategy in sorted(found)},
         "error_rate": precision(control.values()) if has_control else None,
     }
 
 
-def precision(reviews: Iterable[Review]) -> Precision:
-    """Share of wrong among the current reviews with a verdict of ok or wrong, with its 95 % interval."""
-    words = [review["verdict"] for review in reviews]
+def precision(standings: Iterable[Standing]) -> Precision:
+    """Share of wrong among the examples and units with a verdict of ok or wrong, with its 95 % interval."""
+    words = [standing.verdict for standing in standings]
     wrong, judged = words.count("wrong"), words.count("wrong") + words.count("ok")
     low, high = wilson(wrong, judged)
     return {

@@ -10,7 +10,7 @@ from service.mining.listing import QueueFilter, page
 from service.mining.progress import expected_yield, progress
 from service.mining.queue_table import QueueTable
 from service.queries.view import View
-from service.runs.review_files import ReviewHistory
+from service.runs.review_history import ReviewHistory
 from service.runs.store import RunStore
 from service.runs.units import WHOLE
 from service.schema.replies.queues import Queue, QueuePage
@@ -22,7 +22,7 @@ def queue_reply(queue: QueueTable, history: ReviewHistory, task: Task) -> Queue:
     verdicts = history.verdicts_of(queue.head["epoch"])
     some = queue.of_ids(pa.array([key.id for key in verdicts], pa.string()))
     reviewed = [verdicts[key] for key in some.unit_keys() if key in verdicts]
-    counts = Counter(review["verdict"] for review in reviewed)
+    counts = Counter(standing.verdict for standing in reviewed)
     classes = queue.rows["unit" if task == "multi_label" else "target"].value_counts().to_pylist()
     return {
         **queue.head,
@@ -33,6 +33,8 @@ def queue_reply(queue: QueueTable, history: ReviewHistory, task: Task) -> Queue:
         "num_wrong": counts["wrong"],
         "num_ok": counts["ok"],
         "num_unsure": counts["unsure"],
+        "num_exclude": counts["exclude"],
+        "num_conflict": counts["conflict"],
     }
 
 

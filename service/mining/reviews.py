@@ -8,14 +8,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from service.errors import InvalidRequestError, UnknownExampleError
+from service.errors import ForbiddenError, InvalidRequestError, ReviewConflictError, UnknownExampleError
 from service.mining.review_units import FoundUnit, NamedUnit, RequestedUnit, find_units, unit_of_run
 from service.queries.view import View
+from service.runs.review_history import ReviewHistory
 from service.runs.run_classes import RunClasses
 from service.runs.store import RunStore
+from service.runs.units import UnitKey
 from service.schema.faults import fault, validation_fault
+from service.schema.people import Principal
 from service.schema.replies.fields import Verdict
-from service.schema.replies.reviews import MAX_REVIEWS, Review
+from service.schema.replies.reviews import MAX_REVIEWS, StoredReview
 
 
 class ReviewRequest(BaseModel):
@@ -25,12 +28,16 @@ class ReviewRequest(BaseModel):
         id: Id of the example; an integer stands for its decimal text.
         unit: Part of a structured example: a label of a `multi_label` run by number or name, a span `[start, stop)` of
             tokens, or the number of a region of a mask; null for the whole example.
-        verdict: `ok`, `wrong`, `unsure`; null withdraws the previous verdict.
+        verdict: `ok`, `wrong`, `unsure`, `exclude` (to leave the example out of the data set); null withdraws the
+            reviewer's previous verdict.
         label: The right class, by number or name, if the reviewer knows it. Of a label of a `multi_label` run 0 or 1;
             for `wrong` the default is the opposite of its target.
-        reviewer: Name of the reviewer.
+        reviewer: Name of the reviewer; the name of the key, if it has one, overrides it.
         queue: Queue that the reviewer worked through.
         comment: Any further text.
+        expected: Id of the last review of the example or unit that the client has seen, null for none; another one is
+            an error.
+        adjudicate: True to settle what reviewers disagree about; needs the role owner.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -42,33 +49,41 @@ class ReviewRequest(BaseModel):
     reviewer: Annotated[str, Field(max_length=200)] | None = None
     queue: Annotated[str, Field(max_length=100)] | None = None
     comment: Annotated[str, Field(max_length=10_000)] | None = None
+    expected: Annotated[str, Field(max_length=100)] | None = None
+    adjudicate: bool = False
 
 
 _REQUESTS = TypeAdapter(Annotated[list[ReviewRequest], Field(max_length=MAX_REVIEWS)])
 
 
-def add_reviews(store: RunStore, view: View, value: object) -> int:
+def add_reviews(store: RunStore, view: View, value: object, who: Principal) -> int:
     """Store reviews, all or none, and return their number.
 
     Args:
         store: Store of the reviews.
         view: The run.
         value: Decoded JSON: a list of `ReviewRequest`.
+        who: The caller.
 
     Raises:
         InvalidRequestError: An item is not a review, its label is not a class of the run, or its example does not have
             its unit.
         UnknownExampleError: The run does not have an example; the error names the first of these.
+        ReviewConflictError: The last review of an example is another one than `expected`.
+        ForbiddenError: A review adjudicates, and the caller is not an owner.
     """
     try:
         requests = _REQUESTS.validate_python(value)
     except ValidationError as err:
         raise validation_fault(InvalidRequestError, err) from err
+    for number, request in enumerate(requests):
+        if request.adjudicate and not who.has("owner"):
+            raise fault(ForbiddenError, "an adjudication needs a key of the role owner", number, "adjudicate")
     epochs = _last_epochs(view, requests)
     found = find_units(store, view, list(_named_units(view, requests)), epochs)
     now, classes = datetime.now(UTC).isoformat(), RunClasses(view.snapshot)
     reviews = [
-        _review(request, _label(classes, number, request, found.get(number)), now)
+        _review(request, _label(classes, number, request, found.get(number)), now, who)
         for number, request in enumerate(requests)
     ]
     if view.is_structured:
@@ -77,9 +92,30 @@ def add_reviews(store: RunStore, view: View, value: object) -> int:
             review["unit"] = None if unit is None else unit.name
             if unit is not None and unit.epoch is not None:
                 review["epoch"] = unit.epoch
-    if reviews:
-        store.add_reviews(view.snapshot, reviews)
+
+    def make(history: ReviewHistory) -> list[StoredReview]:
+        for number, (request, review) in enumerate(zip(requests, reviews, strict=True)):
+            if "expected" in request.model_fields_set:
+                _check_expected(history, number, request.expected, review)
+        return reviews
+
+    store.append_reviews(view.snapshot, make)
     return len(reviews)
+
+
+def _check_expected(history: ReviewHistory, number: int, expected: str | None, review: StoredReview) -> None:
+    last = history.last_review(UnitKey.of(review), review.get("epoch"))
+    if (None if last is None else last["review"]) != expected:
+        seen = "none" if expected is None else expected
+        now = "none" if last is None else f"{last['review']} by {last['reviewer'] or 'a reviewer without a name'}"
+        error = fault(
+            ReviewConflictError,
+            f"the last review of example {review['id'][:100]!r} is {now}, expected {seen}",
+            number,
+            "expected",
+        )
+        error.current = last
+        raise error
 
 
 def _last_epochs(view: View, requests: Sequence[ReviewRequest]) -> dict[str, int]:
@@ -108,16 +144,19 @@ def _named_units(view: View, requests: Sequence[ReviewRequest]) -> Iterator[Name
             raise _label_fault(number, "a whole example of this run has no one class; name a unit")
 
 
-def _review(request: ReviewRequest, label: int | None, now: str) -> Review:
-    return {
+def _review(request: ReviewRequest, label: int | None, now: str, who: Principal) -> StoredReview:
+    review: StoredReview = {
         "id": str(request.id),
         "verdict": request.verdict,
         "label": label,
-        "reviewer": request.reviewer,
+        "reviewer": who.name or request.reviewer,
         "queue": request.queue,
         "comment": request.comment,
         "at": now,
     }
+    if request.adjudicate:
+        review["adjudicated"] = True
+    return review
 
 
 def _label(classes: RunClasses, number: int, request: ReviewRequest, unit: FoundUnit | None) -> int | None:

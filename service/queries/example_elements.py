@@ -13,7 +13,7 @@ from service.queries.stored_row import stored_row
 from service.queries.unit_names import unit_name
 from service.queries.view import SqlRow, View
 from service.queries.weighting import Weighting
-from service.runs.review_files import Verdicts
+from service.runs.review_history import Verdicts
 from service.runs.units import UnitKey
 from service.schema.replies.examples import ExampleElements, ExampleUnit
 
@@ -53,7 +53,7 @@ def units_of(view: View, losses: ElementLosses, row: pa.RecordBatch, verdicts: V
 
 def _unit(view: View, unit: Mapping[str, Any], verdicts: Verdicts) -> ExampleUnit:
     value = unit_name(view.snapshot.description.task, unit["unit"], unit["start"], unit["stop"])
-    review = verdicts.get(UnitKey.of({"id": unit["id"], "unit": value}))
+    standing = verdicts.get(UnitKey.of({"id": unit["id"], "unit": value}))
     p = unit["suggested_p"]
     return {
         "unit": value,
@@ -64,5 +64,5 @@ def _unit(view: View, unit: Mapping[str, Any], verdicts: Verdicts) -> ExampleUni
         "box": [unit["start"], unit["stop"]],
         "loss": unit["loss"],
         "p_t": unit["p_t"],
-        "verdict": None if review is None else review["verdict"],
+        "verdict": None if standing is None else standing.verdict,
     }

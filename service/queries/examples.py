@@ -16,7 +16,7 @@ from service.queries.sql import literal
 from service.queries.stored_row import stored_row
 from service.queries.view import SCORE_NAMES, SqlRow, View
 from service.queries.weighting import Weighting
-from service.runs.review_files import ReviewHistory, Verdicts
+from service.runs.review_history import ReviewHistory, Verdicts
 from service.runs.units import UnitKey
 from service.schema.faults import fault
 from service.schema.replies.examples import (
@@ -88,8 +88,8 @@ def examples_page(
 def _example_rows(view: View, rows: Sequence[Mapping[str, Any]], verdicts: Verdicts) -> list[ExampleRow]:
     result: list[ExampleRow] = []
     for row, attributes in zip(rows, attributes_of(view, rows), strict=True):
-        review = verdicts.get(UnitKey(row["id"]))
-        verdict = None if review is None else review["verdict"]
+        standing = verdicts.get(UnitKey(row["id"]))
+        verdict = None if standing is None else standing.verdict
         result.append({**_scored_example(row), "attributes": attributes, "verdict": verdict})
     return result
 

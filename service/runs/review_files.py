@@ -9,11 +9,11 @@ level<n>-<digest>.json  {"replaces": [names of files], "lists": {"<time>-<id>": 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, BinaryIO
+from threading import Lock
+from typing import Annotated, BinaryIO, cast
 from uuid import uuid4
 
 import orjson
@@ -21,25 +21,26 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from service.runs.damage import damage, named_damage
-from service.runs.units import UnitKey
-from service.schema.replies.reviews import Review
+from service.runs.review_history import MAX_REVIEWERS, ReviewHistory
+from service.schema.replies.reviews import Review, StoredReview
 from service.storage.cache import BoundedCache
 from service.storage.compaction import MergedFolder
 from service.storage.files import Files
 
-REVIEWS_CACHED = 100_000
+# At about a kilobyte each.
+REVIEWS_CACHED = 250_000
 
 
 class MergedReviews(TypedDict):
     """The content of a merged file."""
 
     replaces: list[str]
-    lists: Annotated[dict[Annotated[str, Field(pattern=r"^\d{1,20}-")], list[Review]], Field(min_length=1)]
+    lists: Annotated[dict[Annotated[str, Field(pattern=r"^\d{1,20}-")], list[StoredReview]], Field(min_length=1)]
 
 
-FILE: TypeAdapter[list[Review] | MergedReviews] = TypeAdapter(list[Review] | MergedReviews)
-# The current review of each example and unit.
-Verdicts = Mapping[UnitKey, Review]
+FILE: TypeAdapter[list[StoredReview] | MergedReviews] = TypeAdapter(list[StoredReview] | MergedReviews)
+# Makes the reviews of a list from those before it.
+MakeReviews = Callable[[ReviewHistory], Sequence[StoredReview]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ReviewFile:
 
     name: str
     lists: dict[str, list[Review]]
-    replaces: tuple[str, ...] = ()
+    replaces: frozenset[str] = frozenset()
 
     @cached_property
     def size(self) -> int:
@@ -73,68 +74,19 @@ class ReviewFile:
         return max(self.lists)
 
 
-@dataclass(frozen=True)
-class ReviewHistory:
-    """All reviews of a run at one moment; it is cached, so callers must not change it.
-
-    Args:
-        reviews: Reviews in the order of arrival.
-    """
-
-    reviews: list[Review]
-
-    @cached_property
-    def verdicts(self) -> Verdicts:
-        """The last review of each example and unit, without those whose last review withdraws the verdict.
-
-        Of the regions of a mask with the same number in several epochs it has the last one: see `verdicts_of`.
-        """
-        has_epochs = self._by_epoch.keys() - {None}
-        return _current(self.reviews) if has_epochs else self.verdicts_of(0)
-
-    def verdicts_of(self, epoch: int) -> Verdicts:
-        """The current reviews of examples, and of units of an epoch.
-
-        The regions of a mask follow from the predictions of an epoch: each epoch has its own.
-        """
-        regions, others = self._by_epoch.get(epoch), self._by_epoch[None]
-        return others if regions is None else {**others, **regions}
-
-    @cached_property
-    def current(self) -> list[Review]:
-        """The current reviews of examples and of the units of all epochs."""
-        return [review for part in self._by_epoch.values() for review in part.values()]
-
-    @cached_property
-    def _by_epoch(self) -> dict[int | None, Verdicts]:
-        """The current reviews of the regions of each epoch, and at None those of examples and of other units."""
-        parts: defaultdict[int | None, list[Review]] = defaultdict(list, {None: []})
-        for review in self.reviews:
-            parts[review.get("epoch")].append(review)
-        return {epoch: _current(reviews) for epoch, reviews in parts.items()}
-
-
-def _current(reviews: Iterable[Review]) -> Verdicts:
-    last = {UnitKey.of(review): review for review in reviews}
-    withdrawn = [key for key, review in last.items() if review["verdict"] is None]
-    for key in withdrawn:
-        del last[key]
-    return last
-
-
 class ReviewCache:
-    """Reviews in memory: at most `REVIEWS_CACHED` in parsed files, and as many in whole histories.
+    """Reviews in memory: at most `REVIEWS_CACHED` in parsed files, and as many in histories.
 
     Attributes:
         files: Parsed files, by path.
-        histories: Whole histories, by folder and names of its files.
+        histories: The last history of each run, by folder.
+        lock: Held while a history is extended.
     """
 
     def __init__(self) -> None:
         self.files: BoundedCache[ReviewFile] = BoundedCache(REVIEWS_CACHED, lambda file: 1 + file.size)
-        self.histories: BoundedCache[ReviewHistory] = BoundedCache(
-            REVIEWS_CACHED, lambda history: 1 + len(history.reviews)
-        )
+        self.histories: BoundedCache[ReviewHistory] = BoundedCache(REVIEWS_CACHED, lambda history: 1 + history.size)
+        self.lock = Lock()
 
 
 class ReviewFolder(MergedFolder[ReviewFile]):
@@ -144,49 +96,82 @@ class ReviewFolder(MergedFolder[ReviewFile]):
         files: Files of the data directory.
         root: Data folder of the run.
         cache: Cache of reviews.
+        num_classes: Number of classes that labels of reviews may have; None if it is not known yet.
     """
 
     suffix = ".json"
     large = 10_000
 
-    def __init__(self, files: Files, root: str, cache: ReviewCache) -> None:
+    def __init__(self, files: Files, root: str, cache: ReviewCache, num_classes: int | None = None) -> None:
         super().__init__(files, f"{root}/reviews")
         self._cache = cache
+        self._num_classes = num_classes
 
-    def add(self, reviews: Sequence[Review], *, within: str | None = None) -> None:
-        """Store reviews durably.
+    def append(self, make: MakeReviews, *, within: str) -> ReviewHistory:
+        """Store further reviews durably, in one file.
+
+        Meanwhile no other thread or process of this machine appends reviews to the run; on an object store, no other
+        thread of this process.
 
         Args:
-            reviews: The reviews of a request.
+            make: Makes the reviews; nothing is stored if it raises, or makes none.
             within: A folder that must exist; see `Files.create`.
-        """
-        # Reviews are ordered by these times, so each must be later than the last one, even if the clock goes back.
-        last = max((file.last for file in self.live()), default="0-")
-        stamp = max(time.time_ns(), int(last.partition("-")[0]) + 1)
-        content = orjson.dumps(reviews)
-        path = f"{self.path}/{stamp:020d}-{uuid4().hex[:12]}{self.suffix}"
-        self.files.create(path, lambda file: file.write(content), within=within)
 
-    def history(self, num_classes: int | None = None) -> ReviewHistory:
+        Returns:
+            The history with the reviews.
+
+        Raises:
+            InvalidRequestError: An example would have more than `MAX_REVIEWERS` reviewers.
+        """
+        with self.files.appending(self.path, within=within):
+            history = self.history()
+            reviews = make(history)
+            if not reviews:
+                return history
+            # Reviews are ordered by these times, so each must be later than the last one, even if the clock goes back.
+            stamp = max(time.time_ns(), int(history.last.partition("-")[0] or 0) + 1)
+            name = f"{stamp:020d}-{uuid4().hex[:12]}"
+            with self._cache.lock:
+                extended = history.extended([(name, _named(name, reviews))], max_reviewers=MAX_REVIEWERS)
+            content = orjson.dumps(reviews)
+            path = f"{self.path}/{name}{self.suffix}"
+            self.files.create(path, lambda file: file.write(content), within=within)
+            return self._cache.histories.put(self.path, extended)
+
+    def history(self) -> ReviewHistory:
         """All reviews.
 
-        Args:
-            num_classes: Number of classes of the run; None if it is not known yet.
+        Raises:
+            RunDamagedError: A file cannot be read, or has a label that is no class.
+        """
+        live = self._checked()
+        with self._cache.lock:
+            known = self._cache.histories.get(self.path) or ReviewHistory([])
+            new = {name: reviews for file in live if file.last > known.last for name, reviews in file.lists.items()}
+            new = {name: reviews for name, reviews in new.items() if name > known.last}
+            if known.num_lists + len(new) != sum(len(file.lists) for file in live):
+                # Another thread has extended the history, or a list appeared before the last one: another machine may
+                # have another time.
+                live = self._checked()
+                new = {name: reviews for file in live for name, reviews in file.lists.items()}
+                known = ReviewHistory([]) if len(new) != known.num_lists else known
+                new = {name: reviews for name, reviews in new.items() if name > known.last}
+            if not new:
+                return known
+            return self._cache.histories.put(self.path, known.extended(sorted(new.items())))
+
+    def _checked(self) -> list[ReviewFile]:
+        """The files that count.
 
         Raises:
             RunDamagedError: A file cannot be read, or has a label that is no class.
         """
         live = self.live()
         for file in live:
-            if num_classes is not None and file.largest_label >= num_classes:
-                msg = f"has label {file.largest_label}; the run has {num_classes} classes"
+            if self._num_classes is not None and file.largest_label >= self._num_classes:
+                msg = f"has label {file.largest_label}; the run has {self._num_classes} classes"
                 raise damage(f"{self.path}/{file.name}", msg)
-
-        def read() -> ReviewHistory:
-            lists = _lists(live)
-            return ReviewHistory([review for name in lists for review in lists[name]])
-
-        return self._cache.histories.cached((self.path, *(file.name for file in live)), read)
+        return live
 
     def read(self, name: str) -> ReviewFile:
         path = f"{self.path}/{name}"
@@ -195,16 +180,22 @@ class ReviewFolder(MergedFolder[ReviewFile]):
             with named_damage(path), self.files.open(path) as file:
                 content = FILE.validate_json(file.read())
             if isinstance(content, list):
-                return ReviewFile(name, {name.removesuffix(self.suffix): content})
-            return ReviewFile(name, content["lists"], tuple(content["replaces"]))
+                content = {"replaces": [], "lists": {name.removesuffix(self.suffix): content}}
+            lists = {of: _named(of, reviews) for of, reviews in content["lists"].items()}
+            return ReviewFile(name, lists, frozenset(content["replaces"]))
 
         return self._cache.files.cached(path, read)
 
     def write(self, file: BinaryIO, group: Sequence[ReviewFile], replaces: tuple[str, ...]) -> None:
-        file.write(orjson.dumps({"replaces": replaces, "lists": _lists(group)}))
+        lists = {name: reviews for part in group for name, reviews in part.lists.items()}
+        stored = {name: [_without_id(review) for review in lists[name]] for name in sorted(lists)}
+        file.write(orjson.dumps({"replaces": replaces, "lists": stored}))
 
 
-def _lists(files: Sequence[ReviewFile]) -> dict[str, list[Review]]:
-    """The lists of several files, in the order of arrival."""
-    lists = {name: reviews for file in files for name, reviews in file.lists.items()}
-    return {name: lists[name] for name in sorted(lists)}
+def _named(name: str, reviews: Sequence[StoredReview]) -> list[Review]:
+    """The reviews of a list with their ids: the name of the list, and the number of the review in it."""
+    return [cast(Review, {**review, "review": f"{name}.{number}"}) for number, review in enumerate(reviews)]
+
+
+def _without_id(review: Review) -> StoredReview:
+    return cast(StoredReview, {name: value for name, value in review.items() if name != "review"})

@@ -41,10 +41,11 @@ from service.runs.epoch_files import EpochFolder
 from service.runs.epoch_writer import EpochWriter, Stored
 from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import NAME, check_name
-from service.runs.review_files import ReviewCache, ReviewFolder, ReviewHistory
+from service.runs.review_files import MakeReviews, ReviewCache, ReviewFolder
+from service.runs.review_history import ReviewHistory
 from service.runs.snapshot import Snapshot
 from service.schema.faults import fault
-from service.schema.replies.reviews import Review
+from service.schema.replies.reviews import StoredReview
 from service.storage.cache import BoundedCache
 from service.storage.files import Files
 
@@ -304,19 +305,23 @@ class RunStore:
 
     def review_folder(self, snapshot: Snapshot) -> ReviewFolder:
         """The files of the reviews of a run."""
-        return ReviewFolder(self.files, snapshot.root, self._reviews)
+        # The classes of a label are absent and present.
+        num_classes = 2 if snapshot.description.task == "multi_label" else snapshot.num_classes
+        return ReviewFolder(self.files, snapshot.root, self._reviews, num_classes)
 
     def reviews(self, snapshot: Snapshot) -> ReviewHistory:
-        """All reviews of a run."""
-        of_labels = snapshot.description.task == "multi_label"
-        # The classes of a label are absent and present.
-        return self.review_folder(snapshot).history(2 if of_labels else snapshot.num_classes)
+        """All reviews of a run; the files that were read before are not read again."""
+        return self.review_folder(snapshot).history()
 
-    def add_reviews(self, snapshot: Snapshot, reviews: Sequence[Review]) -> None:
-        """Store reviews durably.
+    def add_reviews(self, snapshot: Snapshot, reviews: Sequence[StoredReview]) -> ReviewHistory:
+        """Store reviews durably; see `append_reviews`."""
+        return self.append_reviews(snapshot, lambda history: reviews)
+
+    def append_reviews(self, snapshot: Snapshot, make: MakeReviews) -> ReviewHistory:
+        """Store further reviews durably, while no one else appends; see `ReviewFolder.append`.
 
         Raises:
             UnknownRunError: The run was deleted in the meantime.
         """
         with self._not_deleted(snapshot) as within:
-            self.review_folder(snapshot).add(reviews, within=within)
+            return self.review_folder(snapshot).append(make, within=within)

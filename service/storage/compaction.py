@@ -14,7 +14,7 @@ import hashlib
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
@@ -40,8 +40,8 @@ class MergeableFile(Protocol):
         """Number of rows or reviews."""
 
     @property
-    def replaces(self) -> tuple[str, ...]:
-        """Names of the files that were merged into this one."""
+    def replaces(self) -> Collection[str]:
+        """Names of the files that were merged into this one; a set, if there may be many."""
 
 
 F = TypeVar("F", bound=MergeableFile)
@@ -91,7 +91,8 @@ class MergedFolder(ABC, Generic[F]):
         except FileNotFoundError:
             # A listed file was merged and deleted; a new listing has the merged file.
             return self.live()
-        replaced = {name for file in files for name in file.replaces}
+        names = {file.name for file in files}
+        replaced = {name for file in files for name in names.intersection(file.replaces)}
         return [file for file in files if file.name not in replaced]
 
     def obsolete(self, live: Sequence[F]) -> list[F]:

@@ -101,6 +101,16 @@ class Files(Protocol):
     def lock(self, path: str) -> AbstractContextManager[bool]:
         """Context manager that locks a folder for merging; its value is False if the lock is not available."""
 
+    def appending(self, folder: str, *, within: str) -> AbstractContextManager[None]:
+        """Context manager in which no other thread or process of this machine appends to a folder.
+
+        On an object store, no other thread of this process.
+
+        Args:
+            folder: The folder, which is created.
+            within: A folder above it that must exist.
+        """
+
     def reading(self, folder: str) -> AbstractContextManager[None]:
         """Context manager that marks the files below a folder as read; see `unread`."""
 

@@ -27,8 +27,8 @@ STAGED, DELETED = ".staged-", ".deleted-"
 STAGED_MAX_AGE_S = 3600.0
 # Folder of files that are written, read and deleted to check the storage.
 CHECKS = "checks"
-# Files for locks: of the process that merges a folder, and of the readers of a folder.
-MERGING, READERS = ".lock", ".readers"
+# Files for locks: of the process that merges a folder, of the thread that appends to it, and of its readers.
+MERGING, APPENDING, READERS = ".lock", ".appending", ".readers"
 
 
 class LocalFiles:
@@ -171,6 +171,16 @@ class LocalFiles:
             for staged in folder.glob(f"{STAGED}*"):
                 _delete_old(staged)
             yield True
+
+    @contextmanager
+    def appending(self, folder: str, *, within: str) -> Iterator[None]:
+        """Hold a flock on a file of the folder, which the kernel releases when the process ends."""
+        with ExitStack() as stack:
+            with storage_errors():
+                make_folder(self._root / folder, self._root / within)
+                file = stack.enter_context(open(self._root / folder / APPENDING, "ab"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     @contextmanager
     def reading(self, folder: str) -> Iterator[None]:

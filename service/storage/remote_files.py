@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
+from threading import Lock
 from typing import Any, BinaryIO, cast
 
 from service.storage.errors import storage_errors
@@ -23,6 +24,7 @@ class RemoteFiles:
     def __init__(self, filesystem: Any, root: str) -> None:
         self.filesystem = filesystem
         self._root = root.rstrip("/")
+        self._appending = Lock()
 
     def _path(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -112,6 +114,11 @@ class RemoteFiles:
     @contextmanager
     def lock(self, path: str) -> Iterator[bool]:
         yield False
+
+    @contextmanager
+    def appending(self, folder: str, *, within: str) -> Iterator[None]:
+        with self._appending:
+            yield
 
     @contextmanager
     def reading(self, folder: str) -> Iterator[None]:

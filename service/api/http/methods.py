@@ -10,6 +10,8 @@ from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+# Methods that change nothing.
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 def allowed_methods(app: FastAPI, scope: Scope) -> list[str]:

@@ -24,6 +24,7 @@ from service.errors import (
     DeviceOutOfMemoryError,
     DeviceUnavailableError,
     DrainingError,
+    ForbiddenError,
     ForbiddenHostError,
     InvalidConfigError,
     InvalidIdsError,
@@ -188,7 +189,9 @@ def _middleware_errors(path: str, method: str, *, wants_key: bool) -> list[type[
     kinds: list[type[LossServiceError]] = []
     if path not in OPEN_PATHS:
         kinds += [ForbiddenHostError, UnauthorizedError] if wants_key else [ForbiddenHostError]
-    return kinds if method == "get" else [*kinds, CrossSiteError]
+    if method == "get":
+        return kinds
+    return [*kinds, CrossSiteError, ForbiddenError] if wants_key else [*kinds, CrossSiteError]
 
 
 def _from_routes(app: FastAPI) -> Operation:

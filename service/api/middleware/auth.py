@@ -8,11 +8,14 @@ import binascii
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.http.methods import SAFE_METHODS
 from service.api.http.paths import OPEN_PATHS, route_path
 from service.api.middleware.guesses import WrongKeys
-from service.api.middleware.origins import SAFE_METHODS, require_same_origin
+from service.api.middleware.origins import require_same_origin
 from service.api.middleware.sessions import Sessions
+from service.api.principals import PRINCIPAL
 from service.errors import UnauthorizedError
+from service.schema.people import NOBODY, Principal
 
 PAGE_PATHS, PAGE_FILES = frozenset({"/", "/session"}), "/web/"
 DETAIL = "this service requires 'Authorization: Bearer <key>' with one of its keys, or Basic with the key as password"
@@ -35,22 +38,30 @@ class KeyAuth:
         self._wrong_keys = wrong_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_open(route_path(scope)):
-            headers = Headers(scope=scope)
-            authorization = headers.get("authorization")
-            if authorization is None:
-                self._check_session(scope["method"], headers)
-            # A wrong key is refused even if the browser has a session.
-            elif self._sessions.key_index(key_of(authorization)) is None:
-                await self._wrong_keys.refuse(scope, DETAIL)
+        if scope["type"] == "http":
+            is_open = _is_open(route_path(scope))
+            scope[PRINCIPAL] = NOBODY if is_open else await self._principal(scope)
         await self.app(scope, receive, send)
 
-    def _check_session(self, method: str, headers: Headers) -> None:
-        if not self._sessions.signed_in(headers):
+    async def _principal(self, scope: Scope) -> Principal:
+        headers = Headers(scope=scope)
+        authorization = headers.get("authorization")
+        if authorization is None:
+            return self._of_session(scope["method"], headers)
+        # A wrong key is refused even if the browser has a session.
+        index = self._sessions.key_index(key_of(authorization))
+        if index is None:
+            await self._wrong_keys.refuse(scope, DETAIL)
+        return self._sessions.principals[index]
+
+    def _of_session(self, method: str, headers: Headers) -> Principal:
+        principal = self._sessions.signed_in(headers)
+        if principal is None:
             raise UnauthorizedError(DETAIL, headers={"WWW-Authenticate": "Bearer"})
         # SameSite=Strict keeps the cookie from other sites, but not from pages on other ports of this host.
         if method not in SAFE_METHODS:
             require_same_origin(headers)
+        return principal
 
 
 def key_of(authorization: str) -> str:

@@ -11,10 +11,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.http.media_types import is_from_browser
+from service.api.http.methods import SAFE_METHODS
 from service.api.http.paths import OPEN_PATHS, route_path
 from service.errors import CrossSiteError, ForbiddenHostError
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 LONGEST_HOST = 300
 

@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Sequence
 
 from itsdangerous import TimestampSigner
-from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
 from service.api.middleware.origins import hosts_of
+from service.schema.api_keys import ApiKey
+from service.schema.people import Principal
 
 COOKIE = "focal_loss_session"
 LIFETIME_S = 12 * 3600
@@ -27,11 +28,12 @@ class Sessions:
     copy of the token stays valid until it expires.
 
     Args:
-        keys: `api_keys` of the settings; without keys there are no sessions.
+        keys: `named_keys` of the settings; without keys there are no sessions.
     """
 
-    def __init__(self, keys: Sequence[SecretStr]) -> None:
-        texts = [key.get_secret_value() for key in keys]
+    def __init__(self, keys: Sequence[ApiKey]) -> None:
+        texts = [key.secret for key in keys]
+        self.principals = [key.principal for key in keys]
         # Digests have one length, so the time of a comparison tells nothing about a key.
         self._digests = [hashlib.sha256(text.encode()).digest() for text in texts]
         self._signers = [
@@ -48,14 +50,16 @@ class Sessions:
         """A new token, signed by the key at this position, valid for `LIFETIME_S` seconds."""
         return self._signers[key_index].sign(secrets.token_urlsafe(12)).decode()
 
-    def is_valid(self, token: str) -> bool:
-        """True if one of the keys has signed the token and it has not expired."""
-        return any(signer.validate(token, max_age=LIFETIME_S) for signer in self._signers)
+    def signer_index(self, token: str) -> int | None:
+        """Position of the key that has signed a token; None if none has, or the token has expired."""
+        valid = (index for index, signer in enumerate(self._signers) if signer.validate(token, max_age=LIFETIME_S))
+        return next(valid, None)
 
-    def signed_in(self, headers: Headers) -> bool:
-        """True if the request has the cookie of a valid session."""
+    def signed_in(self, headers: Headers) -> Principal | None:
+        """The person whose key signed the session of the request's cookie; None without a valid session."""
         token = cookie_parser(headers.get("cookie", "")).get(cookie_name(headers))
-        return token is not None and self.is_valid(token)
+        index = None if token is None else self.signer_index(token)
+        return None if index is None else self.principals[index]
 
 
 def cookie_name(headers: Headers) -> str:

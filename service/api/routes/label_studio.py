@@ -14,6 +14,7 @@ from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
 from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
 from service.api.http.responses import json_response
+from service.api.principals import least_role
 from service.api.queries import ToolQuery
 from service.api.receive import any_json, read_json
 from service.api.state import service_of
@@ -98,6 +99,7 @@ async def get_health(request: Request, run: RunName) -> Response:
     responses=problems(*BODY, *ROWS, UnknownEpochError),
     openapi_extra=json_body(JsonValue, {"project": {"project": "1", "schema": "<View/>"}}),
 )
+@least_role("reader")
 async def post_setup(request: Request, run: RunName) -> Response:
     """The version of the predictions. The body is not used."""
     await read_json(request, any_json)
@@ -111,6 +113,7 @@ async def post_setup(request: Request, run: RunName) -> Response:
     responses=problems(*BODY, *ROWS, UnknownEpochError),
     openapi_extra=json_body(PredictBody, TASKS_EXAMPLE),
 )
+@least_role("reader")
 async def post_predict(request: Request, run: RunName) -> Response:
     """Predictions from the run's last epoch, by the `external_id` in the data of each task."""
     service = service_of(request)
@@ -143,6 +146,7 @@ async def post_predict(request: Request, run: RunName) -> Response:
     responses={200: {"model": WebhookReply, "description": "Another event."}, **problems(*BODY, *RUN)},
     openapi_extra=json_body(JsonValue, EVENT_EXAMPLE),
 )
+@least_role("reviewer")
 async def post_webhook(request: Request, run: RunName) -> Response:
     """Events change nothing: this model is not trained."""
     service, body = service_of(request), await read_json(request, any_json)

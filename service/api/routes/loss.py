@@ -12,6 +12,7 @@ from service.api.http.encoding import compressed
 from service.api.http.negotiation import Negotiation
 from service.api.http.openapi import LOSS, problems
 from service.api.http.tensor_docs import LOSS_BODY, LOSS_REPLY
+from service.api.principals import least_role
 from service.api.receive import run_with_body
 from service.api.state import Service, service_of
 from service.codecs.base import DecodeOptions
@@ -26,6 +27,7 @@ router = APIRouter(tags=["loss"])
     responses={**LOSS_REPLY, **problems(*LOSS)},
     openapi_extra=LOSS_BODY,
 )
+@least_role("reader")
 async def post_loss(request: Request) -> Response:
     """Stateless and exact: the same input gives the same result in every format and every split into batches."""
     service, negotiation = service_of(request), Negotiation.of(request)

@@ -22,6 +22,7 @@ from service.api.http.problems import INFERENCE_PROTOCOL
 from service.api.http.responses import json_response
 from service.api.http.tensor_docs import INFER_BODY, INFER_REPLY
 from service.api.http.timing import Timing
+from service.api.principals import least_role
 from service.api.receive import run_with_body
 from service.api.state import service_of
 from service.codecs.open_inference import (
@@ -153,6 +154,7 @@ async def model_ready(request: Request, model: ModelName) -> Response:
     responses={**INFER_REPLY, **problems(*INFER_ERRORS)},
     openapi_extra=INFER_BODY | OF_VERSION,
 )
+@least_role("reader")
 async def infer(request: Request, model: ModelName) -> Response:
     """Compute the loss of one batch. Tensors are JSON, or binary data that follows it, in both directions."""
     service, headers, timing = service_of(request), request.headers, Timing()

@@ -10,12 +10,14 @@ from starlette.responses import Response
 from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
 from service.api.http.path_types import QueueName, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
-from service.api.queries import NewQueueQuery, QueueQuery
+from service.api.principals import least_role, principal_of, require_role
+from service.api.queries import NewQueueQuery, QueueQuery, ReviewsQuery
 from service.api.receive import any_json, read_json
 from service.api.state import service_of
 from service.errors import (
     InvalidConfigError,
     QueueConflictError,
+    ReviewConflictError,
     UnknownEpochError,
     UnknownExampleError,
     UnknownQueueError,
@@ -64,11 +66,14 @@ router = APIRouter(prefix="/runs/{run}", tags=["runs"], dependencies=[Depends(re
     },
     openapi_extra=json_body(QueueRequest, QUEUE_EXAMPLES),
 )
+@least_role("reader")
 async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQuery, Query()]) -> Response:
     """Choose and store the rows to review next. Another request for the name of a queue is a conflict. `alpha` and
     `gamma` rank by another loss; `preview=true` replies with the queue and stores nothing."""
     service = service_of(request)
     store = service.runs.store
+    if not query.preview:
+        require_role(request, "owner")
     queue_request = await read_json(request, QueueRequest.parse)
 
     def work(view: View) -> tuple[QueueTable, bool]:
@@ -159,16 +164,17 @@ async def patch_queue(request: Request, run: RunName, queue_name: QueueName) -> 
     status_code=201,
     response_model=AddedReviews,
     response_description="All reviews are stored.",
-    responses=problems(*BODY, *ROWS, UnknownExampleError),
+    responses=problems(*BODY, *ROWS, UnknownExampleError, ReviewConflictError),
     openapi_extra=json_body(list[ReviewRequest], REVIEW_EXAMPLES),
 )
+@least_role("reviewer")
 async def post_reviews(request: Request, run: RunName) -> Response:
     """Store all reviews of a list, or none. The last verdict on an example or a unit counts; null withdraws it."""
     service, value = service_of(request), await read_json(request, any_json)
-    store = service.runs.store
+    store, who = service.runs.store, principal_of(request)
 
     def work(view: View) -> AddedReviews:
-        added = add_reviews(store, view, value)
+        added = add_reviews(store, view, value, who)
         folder = store.review_folder(view.snapshot)
         service.runs.merge_later(folder, len(folder.live()))
         return {"added": added, **progress(store, view.snapshot, folder.history())}
@@ -177,12 +183,14 @@ async def post_reviews(request: Request, run: RunName) -> Response:
 
 
 @router.get("/reviews", summary="List the reviews of a run", response_model=Reviews, responses=problems(*ROWS))
-async def get_reviews(request: Request, run: RunName) -> Response:
-    """All reviews in the order of their arrival, the precision of each strategy, and the error rate of random rows."""
+async def get_reviews(request: Request, run: RunName, query: Annotated[ReviewsQuery, Query()]) -> Response:
+    """The reviews that count, in the order of their arrival, the precision of each strategy, and the error rate of
+    random rows. `history=true` also lists reviews that a later one of the same reviewer replaces or withdraws."""
     store = service_of(request).runs.store
 
     def work(view: View) -> Reviews:
         history = store.reviews(view.snapshot)
-        return {"reviews": history.reviews, **progress(store, view.snapshot, history)}
+        reviews = history.reviews if query.history else history.counting
+        return {"reviews": reviews, **progress(store, view.snapshot, history)}
 
     return await service_of(request).runs.reply(run, work)

@@ -9,8 +9,10 @@ from service.api.http.body import content_length, decoded_json, read_body
 from service.api.http.responses import json_response
 from service.api.middleware.origins import require_same_origin
 from service.api.middleware.sessions import LIFETIME_S, cookie_name
+from service.api.principals import least_role
 from service.api.state import service_of
 from service.errors import DecodeError
+from service.schema.people import ANYONE
 
 # Unauthenticated endpoint: the body is a key and a few braces.
 MAX_BODY_BYTES = 4096
@@ -20,14 +22,22 @@ router = APIRouter(prefix="/session", include_in_schema=False)
 
 @router.get("")
 async def get_session(request: Request) -> Response:
-    """`needs_key`: true if the service has keys; `signed_in`: true if this browser has a session."""
+    """`needs_key`: true if the service has keys; `signed_in`: true if this browser has a session; name and role of its
+    key, null without a session."""
     service = service_of(request)
     needs_key = bool(service.settings.api_keys)
-    signed_in = needs_key and service.sessions.signed_in(request.headers)
-    return json_response({"needs_key": needs_key, "signed_in": signed_in}, headers={"Cache-Control": "no-store"})
+    principal = service.sessions.signed_in(request.headers) if needs_key else ANYONE
+    session = {
+        "needs_key": needs_key,
+        "signed_in": needs_key and principal is not None,
+        "name": None if principal is None else principal.name,
+        "role": None if principal is None else principal.role,
+    }
+    return json_response(session, headers={"Cache-Control": "no-store"})
 
 
 @router.post("")
+@least_role("reader")
 async def post_session(request: Request) -> Response:
     """Sign in with a key: 204 and a cookie that scripts cannot read and other sites cannot send."""
     require_same_origin(request.headers)
@@ -41,6 +51,7 @@ async def post_session(request: Request) -> Response:
 
 
 @router.delete("")
+@least_role("reader")
 async def delete_session(request: Request) -> Response:
     """Sign out: the browser forgets the cookie."""
     require_same_origin(request.headers)

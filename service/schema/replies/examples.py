@@ -8,7 +8,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from service.schema.json_values import JsonObject
-from service.schema.replies.fields import ClassIndex, Count, Share, Unit, Verdict
+from service.schema.replies.fields import ClassIndex, Count, CurrentVerdict, Share, Unit
 from service.schema.replies.reviews import Review
 
 # JSON has no infinity: it is null on the wire.
@@ -62,7 +62,7 @@ class ExampleRow(ScoredExample):
     """A row of a page of examples."""
 
     attributes: Attributes
-    verdict: Annotated[Verdict | None, Field(description="Current verdict")]
+    verdict: Annotated[CurrentVerdict | None, Field(description="Current verdict")]
 
 
 class ExamplesPage(TypedDict):
@@ -118,7 +118,7 @@ class ExampleUnit(TypedDict):
     box: Annotated[list[list[int]], Field(description="First index along each axis, and last one plus 1")]
     loss: Annotated[float, Field(description="Sum of the losses of its elements")]
     p_t: Annotated[Share, Field(description="Mean p_t of its elements")]
-    verdict: Annotated[Verdict | None, Field(description="Current verdict on the unit")]
+    verdict: Annotated[CurrentVerdict | None, Field(description="Current verdict on the unit")]
 
 
 class StructuredDetail(TypedDict):

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-Verdict = Literal["ok", "wrong", "unsure"]
+Verdict = Literal["ok", "wrong", "unsure", "exclude"]
+# The verdict of all reviewers of an example or unit together.
+CurrentVerdict = Literal[Verdict, "conflict"]
 Strategy = Literal[
     "top_loss",
     "logit_margin",

@@ -8,7 +8,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from service.schema.replies.examples import Attributes, LogitMargin, LogOdds
-from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Timestamp, Unit, Verdict
+from service.schema.replies.fields import ClassIndex, Count, CurrentVerdict, Share, Strategy, Timestamp, Unit
 
 
 class AttributeCap(TypedDict):
@@ -100,7 +100,7 @@ class QueueRow(TypedDict, total=False):
     share: Annotated[Share, Field(description="Share of the epoch's total loss")]
     reason: Annotated[str, Field(description="Reason for the row, as a sentence")]
     attributes: Attributes
-    verdict: Annotated[Verdict | None, Field(description="Current verdict")]
+    verdict: Annotated[CurrentVerdict | None, Field(description="Verdict of all reviewers together")]
     verdict_label: Annotated[ClassIndex | None, Field(description="Right class according to the reviewer")]
 
 
@@ -135,6 +135,8 @@ class Queue(QueueHead):
     num_wrong: Count
     num_ok: Count
     num_unsure: Count
+    num_exclude: Count
+    num_conflict: Annotated[Count, Field(description="Rows about which reviewers disagree")]
 
 
 class ExpectedYield(TypedDict):

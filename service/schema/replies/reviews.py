@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NotRequired
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -13,15 +13,23 @@ from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Ti
 MAX_REVIEWS = 10_000
 
 
-class Review(TypedDict):
-    """A reviewer's verdict on the label of an example, or on a unit of a structured example."""
+class ReviewSource(TypedDict):
+    """The annotation of a labelling tool that a review follows from."""
+
+    tool: Literal["label-studio", "argilla"]
+    id: Annotated[str, Field(description="The annotation, unique among those of the tool")]
+    updated_at: Annotated[str, Field(description="Time of its last change in UTC, ISO 8601 with microseconds")]
+
+
+class StoredReview(TypedDict):
+    """A reviewer's verdict on the label of an example, or on a unit of a structured example, as stored in a file."""
 
     id: Annotated[str, Field(description="Id of the example")]
     unit: NotRequired[Unit]
     epoch: NotRequired[
         Annotated[int, Field(ge=0, description="Epoch in which the mask has this region; only of regions")]
     ]
-    verdict: Annotated[Verdict | None, Field(description="null withdraws the previous verdict")]
+    verdict: Annotated[Verdict | None, Field(description="null withdraws the reviewer's previous verdict")]
     label: Annotated[
         ClassIndex | None,
         Field(description="Right class according to the reviewer, if known; of a label of a multi_label run 0 or 1"),
@@ -30,6 +38,22 @@ class Review(TypedDict):
     queue: Annotated[str | None, Field(description="Queue that the reviewer worked through")]
     comment: str | None
     at: Timestamp
+    adjudicated: NotRequired[
+        Annotated[bool, Field(description="True if an owner settles what reviewers disagree about: it counts alone")]
+    ]
+    suggestion: NotRequired[
+        Annotated[
+            Literal["shown", "hidden"],
+            Field(description="Only where it is known: if the reviewer saw the class that the model suggests"),
+        ]
+    ]
+    source: NotRequired[ReviewSource]
+
+
+class Review(StoredReview):
+    """A reviewer's verdict on the label of an example, or on a unit of a structured example."""
+
+    review: Annotated[str, Field(description="Id of the review, unique in the run")]
 
 
 class Precision(TypedDict):
@@ -50,6 +74,8 @@ class Progress(TypedDict):
     num_wrong: Count
     num_ok: Count
     num_unsure: Count
+    num_exclude: Annotated[Count, Field(description="Examples or units to leave out of the data set")]
+    num_conflict: Annotated[Count, Field(description="Examples or units about which reviewers disagree")]
     precision: Annotated[
         dict[Strategy, Precision], Field(description="Precision by strategy, for strategies with rows in a queue")
     ]
@@ -63,7 +89,7 @@ class Progress(TypedDict):
 
 
 class Reviews(Progress):
-    """All reviews of a run in the order of arrival, and the progress."""
+    """Reviews of a run in the order of arrival, and the progress."""
 
     reviews: list[Review]
 
