@@ -12,7 +12,7 @@ import numpy as np
 
 from service.client.arrays import named_array, numbers_of, package_of, tensor
 from service.errors import InvalidTargetError, NeedsLogitsError, ShapeError
-from service.formats.input_checks import PROBABILITIES, ROWS_CHECKED, look_like_probabilities
+from service.formats.input_checks import ROWS_CHECKED, input_warning, unlikely_logits
 from service.formats.labels import NO_TARGET
 from service.formats.places import place_at
 from service.formats.safetensors import Tensor
@@ -70,16 +70,16 @@ class Reducer:
             NeedsLogitsError: The targets are soft labels, whose loss needs the logits.
 
         Warns:
-            UserWarning: The logits look like probabilities.
+            UserWarning: The logits of softmax mode look like probabilities or their negative logarithms.
         """
         _import_torch()
         source, labels = _Source(logits, number), numbers_of(targets)
         if self.config.mode == "sigmoid":
             return {"log_odds": tensor(_sigmoid_log_odds(source, labels, number), "log_odds"), "targets": targets}, None
         self._check_shapes(source.shape, labels.shape, number)
-        if look_like_probabilities(source.sample()):
+        if (code := unlikely_logits(source.sample(), "softmax")) is not None:
             # The service sees no logits, and cannot warn.
-            warnings.warn(f"batch {number}: {PROBABILITIES}", stacklevel=2)
+            warnings.warn(f"batch {number}: {input_warning(number, code, 'softmax').message}", stacklevel=2)
         classes, bad = self._classes(labels, source.shape[1])
         if bad.any():
             if self.on_invalid == "error":

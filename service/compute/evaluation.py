@@ -16,7 +16,7 @@ from service.compute.regions import check_regions
 from service.compute.scoring import score_batch
 from service.compute.shapes import elements_of
 from service.errors import InvalidIdsError, InvalidRequestError, TooManyElementsError, TooManyExamplesError
-from service.formats.input_checks import look_like_probabilities, probabilities_warning
+from service.formats.input_checks import input_warning, unlikely_logits
 from service.loss.focal import FocalLoss
 from service.schema.config import LossConfig
 from service.schema.faults import fault
@@ -131,8 +131,9 @@ class Evaluation:
         if len(invalid.example) and options.on_invalid == "error":
             raise invalid_examples_error(config, number, elements, invalid)
         result, columns = reduce_batch(config.reduction, self._divisor, options, batch, elements, scores)
-        if not elements.sigmoid and elements.statistics is None and look_like_probabilities(elements.logits):
-            result = replace(result, warnings=(probabilities_warning(number),))
+        code = None if elements.statistics is not None else unlikely_logits(elements.logits, config.mode)
+        if code is not None:
+            result = replace(result, warnings=(input_warning(number, code, config.mode),))
         hardest = _hardest(number, batch, scores.examples, columns, options.top_k)
         excluded = self._excluded(batch, elements, invalid) if len(invalid.example) else ()
         self._totals.add(result, hardest, excluded)

@@ -13,8 +13,11 @@ from service.diagnostics.element_warnings import (
     weighted,
     without_issues,
 )
+from service.formats.input_checks import REMEDIES, SIGNS
 from service.queries.view import View
+from service.runs.data_files import Footer, batches_of
 from service.schema.replies.diagnostics import Diagnostics, DiagnosticsWarning, WarningCode
+from service.schema.result import WarningCode as InputCode
 
 MEMORISED_ACCURACY = 0.995
 MIN_ROWS = 100
@@ -29,12 +32,13 @@ def warnings(view: View, diagnostics: Diagnostics) -> list[DiagnosticsWarning]:
         diagnostics: Diagnostics with all members except `warnings`.
     """
     checks: tuple[Callable[[View, Diagnostics], DiagnosticsWarning | None], ...]
+    of_all = (_empty, _like_probabilities, _like_log_probabilities, _partial, _in_sample)
     if view.is_structured:
         of_elements = (small_classes, many_classes, without_issues, weighted)
-        checks = (_empty, _like_probabilities, _partial, _in_sample, *of_elements, _duplicated)
+        checks = (*of_all, *of_elements, _duplicated)
     else:
         of_examples = (_over_confident, _small_classes, _many_classes, _duplicated, _without_logits, _weighted)
-        checks = (_empty, _like_probabilities, _partial, _in_sample, *of_examples)
+        checks = (*of_all, *of_examples)
     return [warning for check in checks if (warning := check(view, diagnostics)) is not None]
 
 
@@ -49,15 +53,25 @@ def _empty(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
 
 
 def _like_probabilities(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    return _unlikely_logits(view, diagnostics, "probabilities_as_logits", lambda footer: footer.like_probabilities)
+
+
+def _like_log_probabilities(view: View, diagnostics: Diagnostics) -> DiagnosticsWarning | None:
+    code: InputCode = "log_probabilities_as_logits"
+    return _unlikely_logits(view, diagnostics, code, lambda footer: footer.like_log_probabilities)
+
+
+def _unlikely_logits(
+    view: View, diagnostics: Diagnostics, code: InputCode, listed: Callable[[Footer], tuple[str, ...]]
+) -> DiagnosticsWarning | None:
     files = view.snapshot.data_of(diagnostics["epoch"])
-    number = sum(name in file.batches for file in files for name in file.footer.like_probabilities)
+    number, mode = len(batches_of(files, listed)), view.snapshot.description.config.mode
     if not number:
         return None
     return _warning(
-        "probabilities_as_logits",
-        f"The logits of {number} batches look like probabilities: all values lie in [0, 1], and each row adds up to 1. "
-        "The losses and everything that follows from them are wrong. Send the logits, or the logarithms of the "
-        "probabilities.",
+        code,
+        f"The logits of {number} batches {SIGNS[code, mode]}. The losses and everything that follows from them are "
+        f"wrong. {REMEDIES[mode]}",
     )
 
 

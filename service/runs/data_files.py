@@ -7,7 +7,7 @@ change happens in the moment when the new file appears. Merging drops the other 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import BinaryIO, NamedTuple
@@ -44,6 +44,7 @@ class Footer:
         generations: Generation of each batch that is not of generation 1.
         deleted: Batches that are deleted, and the generation of the deletion.
         like_probabilities: Batches whose logits look like probabilities.
+        like_log_probabilities: Batches whose logits look like their logarithms.
         without_logits: Batches that were sent as statistics.
     """
 
@@ -57,6 +58,7 @@ class Footer:
     generations: dict[str, int] = field(default_factory=dict)
     deleted: dict[str, int] = field(default_factory=dict)
     like_probabilities: tuple[str, ...] = ()
+    like_log_probabilities: tuple[str, ...] = ()
     without_logits: tuple[str, ...] = ()
 
     @property
@@ -175,8 +177,12 @@ def merged_footer(group: Sequence[DataFile], replaces: tuple[str, ...]) -> Foote
         generations={name: latest[name] for name in batches if name in latest},
         # A deletion is kept for ever: the name of the file of an older generation must not be used again.
         deleted={name: latest[name] for name in deleted if name not in batches},
-        like_probabilities=tuple(
-            name for file in group for name in file.footer.like_probabilities if name in file.batches
-        ),
-        without_logits=tuple(name for file in group for name in file.footer.without_logits if name in file.batches),
+        like_probabilities=batches_of(group, lambda footer: footer.like_probabilities),
+        like_log_probabilities=batches_of(group, lambda footer: footer.like_log_probabilities),
+        without_logits=batches_of(group, lambda footer: footer.without_logits),
     )
+
+
+def batches_of(group: Iterable[DataFile], listed: Callable[[Footer], tuple[str, ...]]) -> tuple[str, ...]:
+    """The batches in a list of the footers that count."""
+    return tuple(name for file in group for name in listed(file.footer) if name in file.batches)

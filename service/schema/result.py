@@ -13,7 +13,7 @@ from service.schema.config import Reduction
 from service.schema.request import Column, Ids
 from service.schema.structure import DivisorName, Regions
 
-WarningCode = Literal["probabilities_as_logits"]
+WarningCode = Literal["probabilities_as_logits", "log_probabilities_as_logits"]
 # Excluded rows that a result lists; the counts include the others.
 EXCLUDED_LISTED = 1000
 
@@ -139,6 +139,10 @@ class LossResult:
             return self.batches[0].per_example
         names = self.batches[0].per_example if self.batches else ()
         return {name: np.concatenate([batch.per_example[name] for batch in self.batches]) for name in names}
+
+    def warns(self, code: WarningCode) -> bool:
+        """True if there is a warning of this code."""
+        return any(warning.code == code for warning in self.warnings)
 
 
 @dataclass

@@ -209,7 +209,7 @@ export interface Diagnostics {
 }
 
 export interface DiagnosticsWarning {
-  code: "no_examples" | "probabilities_as_logits" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights" | "inverse_frequency_alpha";
+  code: "no_examples" | "probabilities_as_logits" | "log_probabilities_as_logits" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights" | "inverse_frequency_alpha";
   message: string;
 }
 

@@ -39,9 +39,29 @@ def test_a_reply_in_json(client: httpx.Client, parts: tuple[np.ndarray, ...], fi
     assert ("warnings" in reply) == (first is not None)
 
 
-def test_sigmoid_logits_may_lie_between_0_and_1(client: httpx.Client) -> None:
-    value = {"logits": P.tolist(), "targets": [[0.0, 1.0, 0.0, 1.0]] * 6, "config": {"mode": "sigmoid"}}
-    assert "warnings" not in client.post("/loss", json=value).json()
+OF_LABELS = 1 / (1 + np.exp(-np.random.default_rng(1).normal(size=200) * 3))
+
+
+@pytest.mark.parametrize(
+    ("logits", "code"),
+    [
+        (OF_LABELS[:20], None),
+        (np.log(OF_LABELS / (1 - OF_LABELS)), None),
+        (OF_LABELS, "probabilities_as_logits"),
+        (np.log(OF_LABELS), "log_probabilities_as_logits"),
+    ],
+)
+def test_labels(client: httpx.Client, logits: np.ndarray, code: str | None) -> None:
+    value = {"logits": logits.tolist(), "targets": [0, 1] * (len(logits) // 2), "config": {"mode": "sigmoid"}}
+    assert [item["code"] for item in client.post("/loss", json=value).json().get("warnings", [])] == (
+        [code] if code else []
+    )
+    # From the log-odds the service knows the logits.
+    z = np.where(np.arange(len(logits)) % 2, logits, -logits).tolist()
+    reduced = {"targets": value["targets"], "config": value["config"], "log_odds": z, "outputs": ["loss"]}
+    assert [item["code"] for item in client.post("/loss", json=reduced).json().get("warnings", [])] == (
+        [code] if code else []
+    )
 
 
 def test_a_reply_in_safetensors(client: httpx.Client) -> None:
@@ -75,9 +95,9 @@ def test_the_diagnostics_of_a_run(client: httpx.Client) -> None:
         value = {"logits": logits.tolist(), "targets": TARGETS, "ids": ids}
         return client.put(f"/runs/probabilities/epochs/0/batches/{batch}", json=value, params=query)
 
-    def message() -> str | None:
+    def message(code: str = "probabilities_as_logits") -> str | None:
         reply = client.get("/runs/probabilities/diagnostics").json()
-        return next((item["message"] for item in reply["warnings"] if item["code"] == "probabilities_as_logits"), None)
+        return next((item["message"] for item in reply["warnings"] if item["code"] == code), None)
 
     assert "warnings" not in send("a", LOGITS).json()
     assert message() is None
@@ -85,3 +105,7 @@ def test_the_diagnostics_of_a_run(client: httpx.Client) -> None:
     assert "The logits of 1 batches look like probabilities" in (message() or "")
     send("b", LOGITS, replace="true")
     assert message() is None
+    assert send("b", -np.log(P), replace="true").json()["warnings"][0]["code"] == "log_probabilities_as_logits"
+    assert "The logits of 1 batches look like negative log-probabilities" in (
+        message("log_probabilities_as_logits") or ""
+    )

@@ -83,7 +83,8 @@ class TempRuns:
             num_ignored=result.num_ignored,
             num_excluded=result.num_excluded,
             has_attributes=bool(attributes),
-            like_probabilities=(batch,) if result.warnings else (),
+            like_probabilities=(batch,) if result.warns("probabilities_as_logits") else (),
+            like_log_probabilities=(batch,) if result.warns("log_probabilities_as_logits") else (),
             without_logits=(batch,) if reduce else (),
         )
         num_classes = np.shape(logits)[1] if reduce else checked[0].num_classes if len(logits) else snapshot.num_classes

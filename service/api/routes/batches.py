@@ -258,7 +258,8 @@ def _store(service: Service, snapshot: Snapshot, target: _Target, computed: _Com
             num_ignored=result.num_ignored,
             num_excluded=result.num_excluded,
             has_attributes=any(batch.source.attributes for batch in batches),
-            like_probabilities=(name,) if result.warnings else (),
+            like_probabilities=(name,) if result.warns("probabilities_as_logits") else (),
+            like_log_probabilities=(name,) if result.warns("log_probabilities_as_logits") else (),
             without_logits=(name,) if any(batch.is_reduced for batch in batches) else (),
         )
 

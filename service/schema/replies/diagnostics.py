@@ -14,6 +14,7 @@ from service.schema.replies.fields import ClassIndex, ClassMember, Count, LossVa
 WarningCode = Literal[
     "no_examples",
     "probabilities_as_logits",
+    "log_probabilities_as_logits",
     "partial_epoch",
     "in_sample",
     "over_confident",
