@@ -49,6 +49,7 @@ from service.api.routes import (
     open_inference,
     page,
     queues,
+    reviews,
     runs,
     session,
 )
@@ -68,6 +69,7 @@ RESOURCES = (
     examples,
     diagnostics,
     queues,
+    reviews,
     exports,
     label_studio,
     open_inference,

@@ -1,4 +1,4 @@
-"""`/runs/{run}/queues` and `/runs/{run}/reviews`."""
+"""`/runs/{run}/queues`: rows to review."""
 
 from __future__ import annotations
 
@@ -10,29 +10,24 @@ from starlette.responses import Response
 from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
 from service.api.http.path_types import QueueName, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
-from service.api.principals import least_role, principal_of, require_role
-from service.api.queries import NewQueueQuery, QueueQuery, ReviewsQuery
-from service.api.receive import any_json, read_json
+from service.api.principals import least_role, require_role
+from service.api.queries import NewQueueQuery, QueueQuery
+from service.api.receive import read_json
 from service.api.state import service_of
 from service.errors import (
     InvalidConfigError,
     QueueConflictError,
-    ReviewConflictError,
     UnknownEpochError,
-    UnknownExampleError,
     UnknownQueueError,
 )
 from service.mining.listing import QueueFilter
-from service.mining.progress import progress
 from service.mining.queue_pages import queue_page, queue_reply
 from service.mining.queue_table import QueueTable
 from service.mining.queues import create_queue, delete_queue, outlines, preview, queue, rename_queue
 from service.mining.requests import QueueRename, QueueRequest
-from service.mining.reviews import ReviewRequest, add_reviews
 from service.queries.view import View
 from service.runs.run_classes import RunClasses
 from service.schema.replies.queues import Queue, QueueList, QueuePage
-from service.schema.replies.reviews import AddedReviews, Reviews
 
 QUEUE_EXAMPLES = {
     "margin": {"strategy": "logit_margin", "budget": 50},
@@ -46,11 +41,6 @@ QUEUE_EXAMPLES = {
     "of labels, spans or regions": {"strategy": "top_loss", "units": True, "at_most": {"count": 3}},
     "by class": {"name": "monday", "strategy": "top_loss", "budget": 100, "per_class": "equal"},
 }
-REVIEW_EXAMPLES = {
-    "two": [{"id": "a", "verdict": "ok"}, {"id": "b", "verdict": "wrong", "label": 2, "reviewer": "kim"}],
-    "of a span": [{"id": "a", "unit": [3, 5], "verdict": "wrong", "label": 2, "queue": "monday"}],
-}
-
 router = APIRouter(prefix="/runs/{run}", tags=["runs"], dependencies=[Depends(refuse_repeated_parameters)])
 
 
@@ -156,41 +146,3 @@ async def patch_queue(request: Request, run: RunName, queue_name: QueueName) -> 
 
     await work.do(lambda: rename_queue(store, store.snapshot(run), queue_name, rename.name))
     return await work.reply(run, reply)
-
-
-@router.post(
-    "/reviews",
-    summary="Add reviews",
-    status_code=201,
-    response_model=AddedReviews,
-    response_description="All reviews are stored.",
-    responses=problems(*BODY, *ROWS, UnknownExampleError, ReviewConflictError),
-    openapi_extra=json_body(list[ReviewRequest], REVIEW_EXAMPLES),
-)
-@least_role("reviewer")
-async def post_reviews(request: Request, run: RunName) -> Response:
-    """Store all reviews of a list, or none. The last verdict on an example or a unit counts; null withdraws it."""
-    service, value = service_of(request), await read_json(request, any_json)
-    store, who = service.runs.store, principal_of(request)
-
-    def work(view: View) -> AddedReviews:
-        added = add_reviews(store, view, value, who)
-        folder = store.review_folder(view.snapshot)
-        service.runs.merge_later(folder, len(folder.live()))
-        return {"added": added, **progress(store, view.snapshot, folder.history())}
-
-    return await service.runs.reply(run, work, 201)
-
-
-@router.get("/reviews", summary="List the reviews of a run", response_model=Reviews, responses=problems(*ROWS))
-async def get_reviews(request: Request, run: RunName, query: Annotated[ReviewsQuery, Query()]) -> Response:
-    """The reviews that count, in the order of their arrival, the precision of each strategy, and the error rate of
-    random rows. `history=true` also lists reviews that a later one of the same reviewer replaces or withdraws."""
-    store = service_of(request).runs.store
-
-    def work(view: View) -> Reviews:
-        history = store.reviews(view.snapshot)
-        reviews = history.reviews if query.history else history.counting
-        return {"reviews": reviews, **progress(store, view.snapshot, history)}
-
-    return await service_of(request).runs.reply(run, work)
