@@ -23,17 +23,17 @@ from service.mining.queues import create_queue, outlines, queue
 from service.mining.requests import QueueRequest
 from service.queries.view import View
 from service.runs.units import UnitKey
+from tests.runs.histories import history_of
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 ROWS = 150
-VERDICTS = {
-    UnitKey(f"e{number:04d}"): {
-        "id": f"e{number:04d}",
-        "verdict": ["ok", "wrong", "unsure"][number % 3],
-        "label": number % 2,
-    }
-    for number in range(0, ROWS, 4)
-}
+VERDICTS = history_of(
+    *(
+        {"id": f"e{number:04d}", "verdict": ["ok", "wrong", "unsure", "exclude"][number // 4 % 4], "label": number % 2}
+        for number in range(0, ROWS, 4)
+    ),
+    *({"id": f"e{number:04d}", "verdict": "ok", "label": 2, "reviewer": "kim"} for number in range(0, ROWS, 20)),
+).verdicts
 
 
 def attributes_of(row: int) -> dict[str, Any]:
@@ -69,9 +69,9 @@ def rows(runs: TempRuns) -> list[dict[str, Any]]:
     """The stored rows, with the current attributes and verdicts."""
     stored = queue(runs.store, runs.store.snapshot("r"), "q").dicts()
     for row in stored:
-        review = VERDICTS.get(UnitKey(row["id"]), {})
+        standing = VERDICTS.get(UnitKey(row["id"]))
         row |= {"attributes": attributes_of(int(row["id"][1:]))}
-        row |= {"verdict": review.get("verdict"), "verdict_label": review.get("label")}
+        row |= {"verdict": standing and standing.verdict, "verdict_label": standing and standing.label}
     return list(stored)
 
 

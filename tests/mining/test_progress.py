@@ -17,7 +17,8 @@ from service.mining.queue_table import expected_errors
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews
-from service.runs.review_files import ReviewHistory
+from service.runs.review_history import ReviewHistory
+from tests.runs.histories import history_of
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 
@@ -58,7 +59,7 @@ def test_precision_counts_the_rows_of_a_strategy_and_the_error_rate_those_of_the
 def test_without_reviews_or_control_the_shares_are_null(runs: TempRuns) -> None:
     empty = progress(runs.store, runs.store.snapshot("r"), ReviewHistory([]))
     assert (empty["num_reviewed"], empty["precision"], empty["error_rate"]) == (0, {}, None)
-    share = precision([{"verdict": "unsure"}])
+    share = precision(history_of({"id": "a", "verdict": "unsure"}).current)
     assert share == {"reviewed": 1, "wrong": 0, "unsure": 1, "share": None, "low": None, "high": None}
 
 
@@ -88,7 +89,7 @@ def test_the_yield_uses_the_precision_from_ten_verdicts_on_and_before_that_the_m
 
     def so_far(wrong: int, ok: int, unsure: int) -> dict[str, Any]:
         words = ["wrong"] * wrong + ["ok"] * ok + ["unsure"] * unsure
-        return precision({"verdict": word} for word in words)
+        return precision(history_of(*({"id": str(n), "verdict": word} for n, word in enumerate(words))).current)
 
     assert expected_yield(expected_errors(rows), {})["wrong_labels"] == 1.25
     assert expected_yield(expected_errors(rows), {"top_loss": so_far(4, 5, 20)})["wrong_labels"] == 1.25

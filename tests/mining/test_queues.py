@@ -24,10 +24,10 @@ from service.mining.progress import progress
 from service.mining.queues import create_queue, outlines, queue
 from service.mining.requests import QueueRequest
 from service.queries.view import View
-from service.runs.review_files import ReviewHistory
 from service.runs.units import UnitKey
 from tests.lanes import mostly_slow
 from tests.mining.queue_dicts import whole
+from tests.runs.histories import history_of
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 NAMES = ["cat", "dog", "emu"]
@@ -262,7 +262,7 @@ def test_the_control_of_a_mix_includes_random_rows_that_another_strategy_took_fi
     assert new_queue["is_control"]
     assert control == set(everything[: len(control)])
     assert {row["strategy"] for row in new_queue["rows"] if row["control"]} == {"random", "top_loss"}
-    last = ReviewHistory([{"id": identity, "verdict": "wrong"} for identity in ids(new_queue)])
+    last = history_of(*({"id": identity, "verdict": "wrong"} for identity in ids(new_queue)))
     result = progress(runs.store, runs.store.snapshot("r"), last)
     assert result["error_rate"]["reviewed"] == len(control)
 

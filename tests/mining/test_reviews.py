@@ -11,6 +11,7 @@ import pytest
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.mining.reviews import MAX_REVIEWS, add_reviews
+from service.schema.people import ANYONE
 from tests.lanes import mostly_slow
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
@@ -26,7 +27,7 @@ def runs() -> Iterator[TempRuns]:
 
 
 def review(runs: TempRuns, *reviews: Any) -> int:
-    return runs.ask(lambda view: add_reviews(runs.store, view, list(reviews)))
+    return runs.ask(lambda view: add_reviews(runs.store, view, list(reviews), ANYONE))
 
 
 def stored_reviews(runs: TempRuns) -> list[dict[str, Any]]:
@@ -35,7 +36,7 @@ def stored_reviews(runs: TempRuns) -> list[dict[str, Any]]:
 
 def last(runs: TempRuns) -> dict[str, str]:
     verdicts = runs.store.reviews(runs.store.snapshot("r")).verdicts
-    return {key.id: review["verdict"] for key, review in verdicts.items()}
+    return {key.id: standing.verdict for key, standing in verdicts.items()}
 
 
 def test_reviews_are_stored_in_the_order_of_their_arrival(runs: TempRuns) -> None:
@@ -49,7 +50,7 @@ def test_reviews_are_stored_in_the_order_of_their_arrival(runs: TempRuns) -> Non
         ("it's", "unsure", None),
     ]
     assert (result[0]["reviewer"], result[0]["comment"], result[2]["queue"]) == ("ann", "ü", "q")
-    assert list(result[0]) == ["id", "verdict", "label", "reviewer", "queue", "comment", "at"]
+    assert list(result[0]) == ["id", "verdict", "label", "reviewer", "queue", "comment", "at", "review"]
 
 
 def test_a_label_is_a_class_or_a_class_name(runs: TempRuns) -> None:

@@ -20,7 +20,7 @@ from service.queries.examples import example, examples_page
 from service.queries.filters import Filter
 from service.queries.order import Order
 from service.queries.view import View
-from service.runs.review_files import ReviewHistory
+from service.runs.review_history import ReviewHistory
 from tests.lanes import mostly_slow
 from tests.mining.queue_dicts import whole
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs

@@ -22,7 +22,7 @@ from service.queries.filters import Filter
 from service.queries.order import OF_ELEMENTS, SORTABLE, Order
 from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
-from service.runs.review_files import ReviewHistory
+from service.runs.review_history import ReviewHistory
 from service.schema.replies.examples import ExamplesPage
 from tests.lanes import mostly_slow
 from tests.runs.temp_runs import Rows, TempRuns, noisy, scored, temp_runs

@@ -189,9 +189,7 @@ def _middleware_errors(path: str, method: str, *, wants_key: bool) -> list[type[
     kinds: list[type[LossServiceError]] = []
     if path not in OPEN_PATHS:
         kinds += [ForbiddenHostError, UnauthorizedError] if wants_key else [ForbiddenHostError]
-    if method == "get":
-        return kinds
-    return [*kinds, CrossSiteError, ForbiddenError] if wants_key else [*kinds, CrossSiteError]
+    return kinds if method == "get" else [*kinds, CrossSiteError, ForbiddenError]
 
 
 def _from_routes(app: FastAPI) -> Operation:
