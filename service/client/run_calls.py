@@ -253,9 +253,9 @@ def add_reviews_call(name: str, reviews: Iterable[Mapping[str, object]]) -> Call
     return Call("POST", run_path(name, "reviews"), _object, body, JSON_HEADERS, repeatable=False)
 
 
-def reviews_call(name: str) -> Call[Reviews]:
+def reviews_call(name: str, *, history: bool) -> Call[Reviews]:
     """`GET /runs/{run}/reviews`."""
-    return Call("GET", run_path(name, "reviews"), _object)
+    return Call("GET", run_path(name, "reviews") + query_text(history=history or None), _object)
 
 
 def export_call(name: str, format_name: str, **query: QueryValue) -> Call[bytes]:

@@ -112,7 +112,7 @@ class Watched:
 
 
 def reviews(server: ServerProcess, run: str = "mail") -> dict[str, Any]:
-    reply: dict[str, Any] = httpx.get(f"{server.url}/runs/{run}/reviews").json()
+    reply: dict[str, Any] = httpx.get(f"{server.url}/runs/{run}/reviews", params={"history": "true"}).json()
     return reply
 
 

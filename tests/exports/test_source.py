@@ -15,9 +15,9 @@ from service.exports.source import epoch_rows, queue_rows
 from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
 from service.queries.view import View
-from service.runs.units import UnitKey
 from tests.exports.examples import options, whole
 from tests.lanes import mostly_slow
+from tests.runs.histories import history_of
 from tests.runs.temp_runs import TempRuns, temp_runs
 
 TEXTS = {"text": ["a", "b", None]}
@@ -33,8 +33,8 @@ def runs() -> Iterator[TempRuns]:
 
 
 def test_rows_of_an_epoch_are_in_descending_order_of_the_loss(runs: TempRuns) -> None:
-    reviews = {UnitKey("wrong"): {"verdict": "wrong", "label": 1}}
-    rows = runs.ask(lambda view: list(epoch_rows(view, view.weighting(), 0, reviews)))
+    verdicts = history_of({"id": "wrong", "verdict": "wrong", "label": 1}).verdicts
+    rows = runs.ask(lambda view: list(epoch_rows(view, view.weighting(), 0, verdicts)))
     assert [(row.rank, row.id) for row in rows] == [(1, "wrong"), (2, "right"), (3, "masked")]
     assert (rows[0].given_label, rows[0].suggested_label) == ("cat", "dog")
     assert (rows[0].verdict, rows[0].verdict_label, rows[1].verdict) == ("wrong", "dog", None)

@@ -18,6 +18,7 @@ from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews
 from service.runs.review_history import ReviewHistory
+from service.schema.people import ANYONE
 from tests.runs.histories import history_of
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
@@ -39,7 +40,7 @@ def test_precision_counts_the_rows_of_a_strategy_and_the_error_rate_those_of_the
     quota = QueueRequest.parse({"strategy": "random", "budget": 9, "epoch": 0, "per_class": "equal", "seed": 5})
     biased = runs.ask(lambda view: create_queue(runs.store, view, quota, view.weighting(), [])[0])
     reviews = [{"id": f"e{row:04d}", "verdict": ("ok", "wrong", "unsure")[row % 3]} for row in range(0, 60, 2)]
-    runs.ask(lambda view: add_reviews(runs.store, view, reviews))
+    runs.ask(lambda view: add_reviews(runs.store, view, reviews, ANYONE))
     words = {review["id"]: review["verdict"] for review in reviews}
     result = progress(runs.store, runs.store.snapshot("r"), runs.store.reviews(runs.store.snapshot("r")))
     assert (result["num_reviewed"], result["num_ok"], result["num_wrong"], result["num_unsure"]) == (30, 10, 10, 10)

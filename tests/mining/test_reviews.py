@@ -94,7 +94,7 @@ def test_with_one_unknown_example_no_review_is_stored(runs: TempRuns) -> None:
         assert caught.value.errors[0]["loc"] == [1, "id"]
     for value in ({}, {"id": "e0001", "verdict": "ok"}, None, "x"):
         with pytest.raises(InvalidRequestError):
-            runs.ask(lambda view, value=value: add_reviews(runs.store, view, value))
+            runs.ask(lambda view, value=value: add_reviews(runs.store, view, value, ANYONE))
     with pytest.raises(InvalidRequestError):
         review(runs, *[{"id": "e0001", "verdict": "ok"}] * (MAX_REVIEWS + 1))
     assert stored_reviews(runs) == []

@@ -76,7 +76,7 @@ def test_each_unit_has_its_own_verdict_in_every_state(client: httpx.Client, run:
     example = client.get(f"{run}/examples/{first[1]['id']}").json()
     verdicts = {str(unit["unit"]): unit["verdict"] for unit in example["units"]}
     assert verdicts[str(first[1]["unit"])] == "wrong"
-    assert [stored["unit"] for stored in client.get(f"{run}/reviews").json()["reviews"]] == [
+    assert [stored["unit"] for stored in client.get(f"{run}/reviews?history=true").json()["reviews"]] == [
         row["unit"] for row in (*first, first[3])
     ]
     open_rows = client.post(f"{run}/queues?preview=true", json={"strategy": "top_loss", "budget": 1000}).json()
@@ -107,7 +107,7 @@ def test_the_right_class_of_a_unit(client: httpx.Client, run: str, task: Task) -
     row = rows_of(client, run)[0]
     label = {"multi_label": 1 - row["target"], "tokens": "LOC", "masks": "car"}[task]
     review(client, run, of(row, "wrong", label=label), of(row, "wrong"), of(row, "ok"))
-    stored = [given["label"] for given in client.get(f"{run}/reviews").json()["reviews"]]
+    stored = [given["label"] for given in client.get(f"{run}/reviews?history=true").json()["reviews"]]
     if task == "multi_label":
         # A label is absent or present: the right class follows from the verdict.
         assert stored == [label, label, None]
@@ -157,7 +157,7 @@ def test_a_unit_or_label_that_is_not_there_is_named_and_nothing_is_stored(
         problem = reply.json()
         assert problem["errors"][0]["loc"][:2] == [1, member], bad
         assert words in problem["detail"], problem["detail"]
-    assert client.get(f"{run}/reviews").json()["reviews"] == []
+    assert client.get(f"{run}/reviews?history=true").json()["reviews"] == []
 
 
 def test_examples_with_one_class_have_no_units(task_runs: httpx.Client) -> None:
@@ -188,7 +188,7 @@ def test_a_verdict_on_a_region_is_of_its_epoch(client: httpx.Client) -> None:
     unit = next(row for row in later["rows"] if row["unit"] == 0)
     # Of the queue, then of the last epoch.
     review(client, "/runs/epochs", of(first, "wrong", queue="all"), of(unit, "ok"))
-    stored = client.get("/runs/epochs/reviews").json()["reviews"]
+    stored = client.get("/runs/epochs/reviews?history=true").json()["reviews"]
     assert [given["epoch"] for given in stored] == [0, 1]
     counts = {
         queue["name"]: (queue["num_wrong"], queue["num_ok"])

@@ -260,9 +260,13 @@ class AsyncRunClient(AsyncRunBatches):
         """
         return await self._client.send(run_calls.add_reviews_call(self.name, reviews))
 
-    async def reviews(self) -> Reviews:
-        """Return every review in order of arrival, and the precision of each strategy so far."""
-        return await self._client.send(run_calls.reviews_call(self.name))
+    async def reviews(self, *, history: bool = False) -> Reviews:
+        """Return the reviews that count in order of arrival, and the precision of each strategy so far.
+
+        Args:
+            history: True for all reviews, also those that a later one of the same reviewer replaces or withdraws.
+        """
+        return await self._client.send(run_calls.reviews_call(self.name, history=history))
 
     async def export(
         self, path: str | Path | None = None, *, format: str = "jsonl", queue: str | None = None, **options: QueryValue
