@@ -10,6 +10,7 @@ from service.codecs.base import Codec, Reader
 from service.codecs.json import JsonCodec
 from service.codecs.safetensors import SafetensorsCodec
 from service.codecs.tables.arrow_file import ArrowFileReader
+from service.codecs.tables.batch import TableReader
 from service.codecs.tables.csv import CsvReader
 from service.codecs.tables.parquet import ParquetReader
 from service.errors import NotAcceptableError, UnsupportedMediaTypeError
@@ -19,7 +20,8 @@ from service.formats.quality import qualities
 # The first is the default of replies to requests in a format without replies.
 CODECS: tuple[Codec, ...] = (JsonCodec(), SafetensorsCodec(), ArrowCodec())
 CSV, TSV = CsvReader(), CsvReader("text/tab-separated-values", separator="\t")
-READERS: tuple[Reader, ...] = (*CODECS, ArrowFileReader(), ParquetReader(), CSV, TSV)
+ARROW_FILE = ArrowFileReader()
+READERS: tuple[Reader, ...] = (*CODECS, ARROW_FILE, ParquetReader(), CSV, TSV)
 BY_MEDIA_TYPE = {name: known for known in READERS for name in (known.media_type, *known.aliases)}
 KNOWN = ", ".join(known.media_type for known in READERS)
 
@@ -36,6 +38,18 @@ def reader(content_type: str | None) -> Reader:
         raise UnsupportedMediaTypeError(f"{problem}; known are {KNOWN}", headers={"Accept": KNOWN})
     known = BY_MEDIA_TYPE[name]
     return known if known not in (CSV, TSV) or ";" not in str(content_type) else _csv_reader(name, str(content_type))
+
+
+def table_reader(content_type: str | None) -> TableReader | None:
+    """The reader of the rows of a table for a `Content-Type`, an Arrow stream included; None for another known type.
+
+    Raises:
+        UnsupportedMediaTypeError: See `reader`.
+    """
+    known = reader(content_type)
+    if isinstance(known, ArrowCodec):
+        return ARROW_FILE
+    return known if isinstance(known, ArrowFileReader | ParquetReader | CsvReader) else None
 
 
 def _csv_reader(name: str, content_type: str) -> CsvReader:

@@ -15,10 +15,19 @@ from service.codecs.arrow.declared_size import declared
 from service.codecs.arrow.flatbuffers import Flatbuffer
 from service.codecs.arrow.options import schema_options
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_rows, inflated_bytes
-from service.codecs.tables.batch import BatchOptions, batch_of, check_size, check_types, resolve_columns
+from service.codecs.tables.batch import (
+    BatchOptions,
+    FindColumns,
+    TableRows,
+    batch_of,
+    check_size,
+    check_types,
+    resolve_columns,
+)
 from service.codecs.tables.decoding import decoding
 from service.errors import DecodeError
 from service.formats.arrays import Body
+from service.formats.column_names import find_columns
 from service.schema.request import LossRequest
 
 MAGIC = b"ARROW1"
@@ -34,22 +43,28 @@ class ArrowFileReader:
 
     def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
-        max_bytes = inflated_bytes(body, options.max_bytes)
+        columns, table = self.rows(body, options, find_columns)
+        with decoding("arrow"):
+            request_options = schema_options(table.schema, "arrow")
+            max_bytes = inflated_bytes(body, options.max_bytes)
+            batch = batch_of(table, columns, 0, BatchOptions.of(request_options, max_bytes, options.max_rows))
+        return LossRequest(request_options, (batch,))
+
+    def rows(self, body: Body, options: DecodeOptions, find: FindColumns) -> TableRows:
+        """See `TableReader.rows`."""
         content = pa.py_buffer(body)
         is_file = bytes(body[: len(MAGIC)]) == MAGIC
         with decoding("arrow"):
             if is_file and bytes(body[-len(MAGIC) :]) != MAGIC:
                 raise DecodeError("arrow: the file ends before its footer")
             messages = _blocks(content, body) if is_file else pa.ipc.MessageReader.open_stream(content)
-            _check_declared(messages, max_bytes, options.max_rows)
+            _check_declared(messages, inflated_bytes(body, options.max_bytes), options.max_rows)
             reader = pa.ipc.open_file(content) if is_file else pa.ipc.open_stream(content)
-            columns = resolve_columns(reader.schema.names, with_attributes=options.with_attributes)
+            columns = resolve_columns(reader.schema.names, with_attributes=options.with_attributes, find=find)
             check_types(reader.schema, columns)
-            request_options = schema_options(reader.schema, "arrow")
             table = reader.read_all()
             table.validate(full=True)
-            batch = batch_of(table, columns, 0, BatchOptions.of(request_options, max_bytes, options.max_rows))
-        return LossRequest(request_options, (batch,))
+            return TableRows(columns, table.select(columns.all))
 
 
 def _check_declared(messages: Iterator[Any], max_bytes: int, max_rows: int | None) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from service.codecs.base import check_rows
+from service.codecs.base import DecodeOptions, check_rows
 from service.codecs.tables.plain_size import plain_size
 from service.errors import (
     BodyTooLargeError,
@@ -20,6 +21,7 @@ from service.errors import (
     InvalidTargetError,
     ShapeError,
 )
+from service.formats.arrays import Body
 from service.formats.arrow_types import is_list, plain_type
 from service.formats.attributes import attribute_values, check_attribute_count, is_attribute
 from service.formats.column_names import ResolvedColumns, find_columns
@@ -40,6 +42,36 @@ from service.schema.structure import Layout
 
 NAMES_SHOWN = 20
 
+FindColumns = Callable[[Sequence[str]], ResolvedColumns]
+"""Finds the needed columns among names; raises NamesError if one is missing."""
+
+
+class TableRows(NamedTuple):
+    """The rows of a table in a body.
+
+    Args:
+        columns: Names of its columns.
+        table: The columns, with the metadata of the file's schema.
+    """
+
+    columns: ResolvedColumns
+    table: pa.Table
+
+
+class TableReader(Protocol):
+    """A format of tables."""
+
+    def rows(self, body: Body, options: DecodeOptions, find: FindColumns) -> TableRows:
+        """Read the columns that `find` finds, and with `options.with_attributes` the others.
+
+        Raises:
+            DecodeError: The body is not of this format.
+            BodyTooLargeError: The columns are larger than `options.max_bytes`.
+            TooManyExamplesError: There are more rows than `options.max_rows`.
+            InvalidRequestError: A column is missing, has a type of no use, or occurs twice.
+            ColumnError: A value cannot be read.
+        """
+
 
 def check_size(count: int, max_bytes: int) -> None:
     """Check the inflated size of rows.
@@ -51,15 +83,15 @@ def check_size(count: int, max_bytes: int) -> None:
         raise BodyTooLargeError(f"the rows of the file take {count} bytes, the limit is {max_bytes} (max_body_bytes)")
 
 
-def resolve_columns(names: list[str], *, with_attributes: bool) -> ResolvedColumns:
+def resolve_columns(names: list[str], *, with_attributes: bool, find: FindColumns = find_columns) -> ResolvedColumns:
     """Find the columns by their names; the others are attributes, if the batch may have attributes.
 
     Raises:
-        InvalidRequestError: No logits or labels, two names for one of them, or a duplicate name.
+        InvalidRequestError: A needed column is missing, two names for one of them, or a duplicate name.
         TooManyAttributesError: More attributes than an example may have.
     """
     try:
-        columns = find_columns(names)
+        columns = find(names)
     except NamesError as err:
         listed = ", ".join(repr(name[:100]) for name in names[:NAMES_SHOWN])
         more = ", ..." if len(names) > NAMES_SHOWN else ""
@@ -73,7 +105,7 @@ def resolve_columns(names: list[str], *, with_attributes: bool) -> ResolvedColum
     repeated = first_duplicate(name for name in names if name in read)
     if repeated is not None:
         raise fault(InvalidRequestError, f"column {repeated[:100]!r} appears twice", repeated[:100], batch=0)
-    return replace(columns, attributes=attributes)
+    return replace(columns, attributes=(*columns.attributes, *attributes))
 
 
 def check_types(schema: pa.Schema, columns: ResolvedColumns) -> None:

@@ -11,13 +11,21 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from service.codecs.base import DEFAULT_DECODE, DecodeOptions, check_rows, inflated_bytes
-from service.codecs.tables.batch import BatchOptions, batch_of, check_size, column_fault, resolve_columns
+from service.codecs.tables.batch import (
+    BatchOptions,
+    FindColumns,
+    TableRows,
+    batch_of,
+    check_size,
+    column_fault,
+    resolve_columns,
+)
 from service.codecs.tables.decoding import decoding
 from service.errors import TooManyColumnsError
 from service.formats.arrays import Body
-from service.formats.column_names import find_columns
+from service.formats.column_names import ResolvedColumns, find_columns
 from service.formats.columns import ColumnError
-from service.formats.csv_rows import csv_rows, open_csv
+from service.formats.csv_rows import CsvFile, csv_rows, open_csv
 from service.formats.part_names import NamesError
 from service.schema.request import LossRequest, RequestOptions
 
@@ -45,37 +53,48 @@ class CsvReader:
 
     def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
-        max_bytes = inflated_bytes(body, options.max_bytes)
         with decoding("csv"):
-            file = open_csv(io.BytesIO(body), _fits, encoding=self._encoding, separator=self._separator)
-            if len(file.header) > MAX_COLUMNS:
-                raise TooManyColumnsError(
-                    f"{len(file.header)} columns, a CSV file may have {MAX_COLUMNS}: "
-                    "send the logits of a row as a list in one cell, or another format"
-                )
-            columns = resolve_columns(file.header, with_attributes=options.with_attributes)
-            rows: list[pa.RecordBatch] = []
-            count = size = 0
+            file, columns = self._open(body, options, find_columns)
             try:
-                for batch in csv_rows(file, columns):
-                    rows.append(batch)
-                    count, size = count + len(batch), size + batch.nbytes
-                    check_size(size, max_bytes)
-                    check_rows(count, options.max_rows)
+                table = _read(file, columns, inflated_bytes(body, options.max_bytes), options.max_rows)
             except ColumnError as err:
                 raise column_fault(err, columns, 0) from err
-            table = _table(rows, columns.all)
-            request_options = RequestOptions()
+            request_options, max_bytes = RequestOptions(), inflated_bytes(body, options.max_bytes)
             batch = batch_of(table, columns, 0, BatchOptions.of(request_options, max_bytes, options.max_rows))
             return LossRequest(request_options, (batch,))
 
+    def rows(self, body: Body, options: DecodeOptions, find: FindColumns) -> TableRows:
+        """See `TableReader.rows`."""
+        with decoding("csv"):
+            file, columns = self._open(body, options, find)
+            return TableRows(columns, _read(file, columns, inflated_bytes(body, options.max_bytes), options.max_rows))
 
-def _fits(names: Sequence[str]) -> bool:
-    try:
-        find_columns(names)
-    except NamesError:
-        return False
-    return True
+    def _open(self, body: Body, options: DecodeOptions, find: FindColumns) -> tuple[CsvFile, ResolvedColumns]:
+        def fits(names: Sequence[str]) -> bool:
+            try:
+                find(names)
+            except NamesError:
+                return False
+            return True
+
+        file = open_csv(io.BytesIO(body), fits, encoding=self._encoding, separator=self._separator)
+        if len(file.header) > MAX_COLUMNS:
+            raise TooManyColumnsError(
+                f"{len(file.header)} columns, a CSV file may have {MAX_COLUMNS}: "
+                "send the logits of a row as a list in one cell, or another format"
+            )
+        return file, resolve_columns(file.header, with_attributes=options.with_attributes, find=find)
+
+
+def _read(file: CsvFile, columns: ResolvedColumns, max_bytes: int, max_rows: int | None) -> pa.Table:
+    rows: list[pa.RecordBatch] = []
+    count = size = 0
+    for batch in csv_rows(file, columns):
+        rows.append(batch)
+        count, size = count + len(batch), size + batch.nbytes
+        check_size(size, max_bytes)
+        check_rows(count, max_rows)
+    return _table(rows, columns.all)
 
 
 def _table(rows: list[pa.RecordBatch], names: list[str]) -> pa.Table:
