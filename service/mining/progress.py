@@ -68,6 +68,7 @@ def precision(standings: Iterable[Standing]) -> Precision:
     low, high = wilson(wrong, judged)
     return {
         "reviewed": len(words),
+        "judged": judged,
         "wrong": wrong,
         "unsure": words.count("unsure"),
         "share": wrong / judged if judged else None,
@@ -103,7 +104,7 @@ def expected_yield(
     for strategy, estimate in errors.items():
         measured = precisions.get(strategy)
         rows += estimate.num_rows
-        if measured and measured["share"] is not None and measured["reviewed"] - measured["unsure"] >= MIN_VERDICTS:
+        if measured and measured["share"] is not None and measured["judged"] >= MIN_VERDICTS:
             total += estimate.num_rows * measured["share"]
             by_reviews += estimate.num_rows
         else:

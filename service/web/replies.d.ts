@@ -209,7 +209,7 @@ export interface Diagnostics {
 }
 
 export interface DiagnosticsWarning {
-  code: "no_examples" | "probabilities_as_logits" | "log_probabilities_as_logits" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights" | "inverse_frequency_alpha";
+  code: "no_examples" | "probabilities_as_logits" | "log_probabilities_as_logits" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights" | "inverse_frequency_alpha" | "one_sided_verdicts" | "no_better_than_random" | "far_from_expected";
   message: string;
 }
 
@@ -465,6 +465,7 @@ export interface Percentiles {
 
 export interface Precision {
   reviewed: number;
+  judged: number;
   wrong: number;
   unsure: number;
   share: number | null;

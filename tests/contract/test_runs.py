@@ -310,7 +310,7 @@ def test_a_queue_its_reviews_and_its_export(client: httpx.Client, new_run: NewRu
     ]
     progress = client.post(f"/runs/{run}/reviews", json=reviews).json()
     assert progress["precision"]["logit_margin"] | {"low": 0, "high": 0} == {
-        "reviewed": 2, "wrong": 1, "unsure": 0, "share": 0.5, "low": 0, "high": 0,
+        "reviewed": 2, "judged": 2, "wrong": 1, "unsure": 0, "share": 0.5, "low": 0, "high": 0,
     }  # fmt: skip
     problem(client.post(f"/runs/{run}/reviews", json=[{"id": "x", "verdict": "ok"}]), 404, "unknown_example")
     problem(client.post(f"/runs/{run}/reviews", json=[{"id": "x", "verdict": "great"}]), 422, "invalid_request")

@@ -61,7 +61,7 @@ def test_without_reviews_or_control_the_shares_are_null(runs: TempRuns) -> None:
     empty = progress(runs.store, runs.store.snapshot("r"), ReviewHistory([]))
     assert (empty["num_reviewed"], empty["precision"], empty["error_rate"]) == (0, {}, None)
     share = precision(history_of({"id": "a", "verdict": "unsure"}).current)
-    assert share == {"reviewed": 1, "wrong": 0, "unsure": 1, "share": None, "low": None, "high": None}
+    assert share == {"reviewed": 1, "judged": 0, "wrong": 0, "unsure": 1, "share": None, "low": None, "high": None}
 
 
 @given(st.integers(0, 400), st.integers(1, 400))

@@ -58,7 +58,7 @@ def test_each_unit_has_its_own_verdict_in_every_state(client: httpx.Client, run:
     assert (result["added"], result["num_reviewed"]) == (5, 3)
     assert (result["num_ok"], result["num_wrong"], result["num_unsure"]) == (1, 1, 1)
     assert result["precision"]["top_loss"] | {"low": 0, "high": 0} == {
-        "reviewed": 3, "wrong": 1, "unsure": 1, "share": 0.5, "low": 0, "high": 0,
+        "reviewed": 3, "judged": 2, "wrong": 1, "unsure": 1, "share": 0.5, "low": 0, "high": 0,
     }  # fmt: skip
     shown = {key: row["verdict"] for key, row in zip(keys(rows), rows_of(client, run), strict=True)}
     assert [shown[key] for key in keys(first)] == ["ok", "wrong", "unsure", None]

@@ -16,6 +16,7 @@ from service.diagnostics.compare import compare
 from service.diagnostics.dynamics import dynamics_page
 from service.diagnostics.summary import diagnostics
 from service.errors import InvalidConfigError, UnknownEpochError
+from service.mining.verdict_warnings import verdict_warnings
 from service.queries.view import View
 from service.schema.replies.comparison import Comparison
 from service.schema.replies.diagnostics import Diagnostics
@@ -34,10 +35,14 @@ async def get_diagnostics(request: Request, run: RunName, query: Annotated[Diagn
     """Counts, loss, classes, confusions, histogram, concentration, calibration, label errors, suggested alpha, and
     warnings in plain words; of a structured run `elements` in place of what is about one class of an example. `alpha`
     and `gamma` show the effect of another loss without sending the batches again."""
+    store = service_of(request).runs.store
 
     def work(view: View) -> Diagnostics:
         weighting = view.weighting(query.weights, query.gamma)
-        return diagnostics(view, weighting, view.snapshot.epoch(query.epoch), query.field_names)
+        reply = diagnostics(view, weighting, view.snapshot.epoch(query.epoch), query.field_names)
+        if "warnings" in reply:
+            reply["warnings"] += verdict_warnings(store, view.snapshot, store.reviews(view.snapshot))
+        return reply
 
     return await service_of(request).runs.reply(run, work)
 

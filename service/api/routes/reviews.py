@@ -17,6 +17,7 @@ from service.api.state import service_of
 from service.errors import ReviewConflictError, UnknownExampleError
 from service.mining.progress import progress
 from service.mining.reviews import ReviewRequest, add_reviews
+from service.mining.verdict_warnings import verdict_warnings
 from service.queries.view import View
 from service.schema.replies.reviews import AddedReviews, Reviews
 
@@ -54,13 +55,15 @@ async def post_reviews(request: Request, run: RunName) -> Response:
 
 @router.get("/reviews", summary="List the reviews of a run", response_model=Reviews, responses=problems(*ROWS))
 async def get_reviews(request: Request, run: RunName, query: Annotated[ReviewsQuery, Query()]) -> Response:
-    """The reviews that count, in the order of their arrival, the precision of each strategy, and the error rate of
-    random rows. `history=true` also lists reviews that a later one of the same reviewer replaces or withdraws."""
+    """The reviews that count, in the order of their arrival, the precision of each strategy, the error rate of random
+    rows, and warnings about the verdicts. `history=true` also lists reviews that a later one of the same reviewer
+    replaces or withdraws."""
     store = service_of(request).runs.store
 
     def work(view: View) -> Reviews:
         history = store.reviews(view.snapshot)
         reviews = history.reviews if query.history else history.counting
-        return {"reviews": reviews, **progress(store, view.snapshot, history)}
+        warnings = verdict_warnings(store, view.snapshot, history)
+        return {"reviews": reviews, "warnings": warnings, **progress(store, view.snapshot, history)}
 
     return await service_of(request).runs.reply(run, work)

@@ -24,11 +24,14 @@ WarningCode = Literal[
     "no_logits",
     "class_weights",
     "inverse_frequency_alpha",
+    "one_sided_verdicts",
+    "no_better_than_random",
+    "far_from_expected",
 ]
 
 
 class DiagnosticsWarning(TypedDict):
-    """A reason to read the diagnostics with care."""
+    """A reason to read diagnostics or verdicts with care."""
 
     code: WarningCode
     message: Annotated[str, Field(description="Explanation in sentences")]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from service.schema.replies.diagnostics import DiagnosticsWarning
 from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Timestamp, Unit, Verdict
 
 # Largest number of reviews in a request.
@@ -60,9 +61,10 @@ class Precision(TypedDict):
     """Share of wrong labels among reviewed examples or units, with its 95 % Wilson interval."""
 
     reviewed: Annotated[Count, Field(description="Examples or units with a verdict")]
+    judged: Annotated[Count, Field(description="Those with the verdict wrong or ok")]
     wrong: Count
     unsure: Count
-    share: Annotated[Share | None, Field(description="wrong / (wrong + ok); null without such verdicts")]
+    share: Annotated[Share | None, Field(description="wrong / judged; null if that is 0")]
     low: Annotated[Share | None, Field(description="Lower end of the interval")]
     high: Annotated[Share | None, Field(description="Upper end of the interval")]
 
@@ -89,9 +91,10 @@ class Progress(TypedDict):
 
 
 class Reviews(Progress):
-    """Reviews of a run in the order of arrival, and the progress."""
+    """Reviews of a run in the order of arrival, the progress, and warnings about the verdicts."""
 
     reviews: list[Review]
+    warnings: list[DiagnosticsWarning]
 
 
 class AddedReviews(Progress):

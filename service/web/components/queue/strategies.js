@@ -84,7 +84,7 @@ export const strategyName = (name) => (STRATEGIES[name] || [name])[0];
  */
 export function precisionText(precision) {
   if (!precision || precision.share === null) return ["–", "no verdicts yet"];
-  const { share, low, high, wrong, reviewed, unsure } = precision;
+  const { share, low, high, wrong, judged } = precision;
   const interval = `${Math.round(100 * Number(low))}–${Math.round(100 * Number(high))} % (95 %)`;
-  return [`${Math.round(100 * share)} %`, `${number(wrong)} of ${number(reviewed - unsure)} wrong; ${interval}`];
+  return [`${Math.round(100 * share)} %`, `${number(wrong)} of ${number(judged)} wrong; ${interval}`];
 }
