@@ -39,6 +39,7 @@ from service.api.principals import check_role
 from service.api.routes import (
     batches,
     configs,
+    corrected,
     diagnostics,
     docs,
     examples,
@@ -71,6 +72,7 @@ RESOURCES = (
     queues,
     reviews,
     exports,
+    corrected,
     label_studio,
     open_inference,
     health,
@@ -156,7 +158,15 @@ def _cors(origins: Sequence[str]) -> Middleware:
         allow_methods=[*METHODS, "HEAD"],
         # Keys, media types and headers of the Open Inference Protocol. Cookies are not allowed.
         allow_headers=["*"],
-        expose_headers=["X-Request-ID", "Link", "Retry-After", "Content-Disposition", "Server-Timing"],
+        expose_headers=[
+            "X-Request-ID",
+            "Link",
+            "Retry-After",
+            "Content-Disposition",
+            "ETag",
+            "Focal-Loss-Digest",
+            "Server-Timing",
+        ],
         # Chromium asks before a page of the internet may use a service of the local network.
         allow_private_network=True,
     )

@@ -31,6 +31,7 @@ from service.api.http.query_types import (
 from service.diagnostics.dynamics import COLUMNS, MAX_BINS
 from service.diagnostics.summary import FIELDS
 from service.errors import InvalidRequestError
+from service.exports.corrected.data_set import CorrectedOptions
 from service.formats.name_lists import split_names
 from service.mining.listing import CLASSES, QueueFilter, VerdictFilter, parse_order
 from service.mining.listing import SORTABLE as QUEUE_SORTABLE
@@ -40,6 +41,7 @@ from service.queries.view import SCORE_NAMES
 from service.runs.names import NAME
 from service.runs.run_classes import RunClasses
 from service.schema.faults import fault
+from service.schema.replies.corrected import CorrectedFormat, CorrectedPolicy
 from service.schema.replies.dynamics import Region
 from service.schema.replies.exports import ExportFormatName, MaskTag
 
@@ -262,6 +264,23 @@ class PreviewQuery(ExportQuery):
     """Rows and format of an export, and the number of rows to preview."""
 
     rows: Annotated[int, Digits(1, 20)] = Field(3, description="Maximum number of rows")
+
+
+class CorrectedQuery(QueryModel):
+    """Format and policy of the corrected data set."""
+
+    format: CorrectedFormat = Field("jsonl", description="Format of the file")
+    policy: CorrectedPolicy = Field("reviewed", description="Source of the labels to use: the reviews")
+    attributes: Flag = Field(True, description="False to leave out the attributes")
+    from_name: str = Field("label", description="Label Studio: name of the control")
+    to_name: str = Field("text", description="Label Studio: name of the object")
+    data_key: str | None = Field(None, description="Label Studio: attribute to show; default: the one called `to_name`")
+
+    @property
+    def options(self) -> CorrectedOptions:
+        """The options as the export takes them."""
+        names = _present({"from_name": self.from_name, "to_name": self.to_name, "data_key": self.data_key})
+        return CorrectedOptions(self.policy, self.attributes, names)
 
 
 def _class_numbers(query: QueryModel, names: Sequence[str], classes: RunClasses) -> dict[str, list[int]]:

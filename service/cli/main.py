@@ -9,6 +9,7 @@ from service.cli.console import add_row, call_service, last_errors, number, outp
 from service.cli.doctor.command import doctor
 from service.cli.options import DEFAULT_URL, AsJson, Url
 from service.cli.runs.compare import compare
+from service.cli.runs.corrected import corrected
 from service.cli.runs.diagnose import diagnose
 from service.cli.runs.export import export
 from service.cli.runs.manage import app as runs_app
@@ -62,7 +63,21 @@ def info(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
 
 app.add_typer(runs_app)
 app.command(context_settings=PASS_ARGUMENTS, add_help_option=False)(serve)
-for command in (version, score, configs, info, doctor, push, diagnose, mine, export, compare, review, verify):
+for command in (
+    version,
+    score,
+    configs,
+    info,
+    doctor,
+    push,
+    diagnose,
+    mine,
+    export,
+    corrected,
+    compare,
+    review,
+    verify,
+):
     app.command()(command)
 
 

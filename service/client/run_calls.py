@@ -264,6 +264,12 @@ def export_call(name: str, format_name: str, **query: QueryValue) -> Call[bytes]
     return Call("GET", path, lambda response: response.content)
 
 
+def corrected_call(name: str, format_name: str, **query: QueryValue) -> Call[bytes]:
+    """`GET /runs/{run}/corrected`: the bytes of a file."""
+    path = run_path(name, "corrected") + query_text(format=format_name, **query)
+    return Call("GET", path, lambda response: response.content)
+
+
 def run_path(*parts: str) -> str:
     """Return a path below `/runs` with each part escaped.
 

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from service.api.http.tensor_docs import SAFETENSORS
+from service.exports.corrected.files import FORMATS as CORRECTED_FORMATS
 from service.exports.formats import FORMATS
 from service.mining.requests import MAX_BUDGET
 from service.mining.reviews import MAX_REVIEWS
@@ -197,6 +198,7 @@ BY_HAND: Mapping[str, Make] = {
     "GET /runs/{run}/export/preview": _runs(
         "/runs/RUN/export/preview", *(f"?rows=20&format={name}" for name in FORMATS)
     ),
+    "GET /runs/{run}/corrected": _runs("/runs/RUN/corrected", *(f"?format={name}" for name in CORRECTED_FORMATS)),
     "POST /runs/{run}/label-studio/predict": _post_predict,
     "POST /v2/models/{model}/infer": _infer("/v2/models/focal_loss/infer"),
     "POST /v2/models/{model}/versions/{version}/infer": _infer("/v2/models/focal_loss/versions/1/infer"),

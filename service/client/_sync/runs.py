@@ -10,6 +10,7 @@ from service.client import run_calls
 from service.client._sync.run_batches import RunBatches
 from service.client.run_calls import QueryValue
 from service.schema.replies.comparison import Comparison
+from service.schema.replies.corrected import CorrectedPolicy
 from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage
@@ -287,6 +288,31 @@ class RunClient(RunBatches):
             UnknownQueueError: The run has no queue of this name.
         """
         call = run_calls.export_call(self.name, format, queue=queue, **options)
+        if path is None:
+            return self._client.send(call)
+        self._client.save(call, Path(path))
+        return b""
+
+    def corrected(
+        self,
+        path: str | Path | None = None,
+        *,
+        format: str = "jsonl",
+        policy: CorrectedPolicy = "reviewed",
+        **options: QueryValue,
+    ) -> bytes:
+        """Return the data set with the labels that its reviews settle: every example with the label to use.
+
+        Args:
+            path: File to write to, in pieces. Default: return the bytes.
+            format: `csv`, `jsonl`, `parquet`, `arrow` or `label-studio`.
+            policy: Source of the labels to use.
+            options: `attributes` (False to leave them out), and for Label Studio `from_name`, `to_name`, `data_key`.
+
+        Returns:
+            The bytes of the file, or `b""` if they were written to `path`.
+        """
+        call = run_calls.corrected_call(self.name, format, policy=policy, **options)
         if path is None:
             return self._client.send(call)
         self._client.save(call, Path(path))

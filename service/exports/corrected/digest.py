@@ -1,0 +1,27 @@
+"""Digests of a corrected data set, which are known before it is written."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import orjson
+
+from service import __version__
+from service.queries.view import View
+from service.runs.review_history import ReviewHistory
+
+
+def data_digest(view: View, history: ReviewHistory, policy: str) -> str:
+    """Digest of all that the labels and statuses follow from: the rows of the run, its class names and its reviews."""
+    # Reviews are only added, so the last list of them and their number tell all.
+    names = view.snapshot.description.class_names
+    return _digest([view.snapshot.fingerprint, names, history.size, history.last, policy])
+
+
+def file_digest(data: str, options: object) -> str:
+    """Digest of a file: of its data and its format, and of the version of the service that writes it."""
+    return _digest([data, options, __version__])
+
+
+def _digest(value: object) -> str:
+    return blake2b(orjson.dumps(value), digest_size=16).hexdigest()
