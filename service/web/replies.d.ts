@@ -6,6 +6,8 @@ export interface AddedReviews {
   num_wrong: number;
   num_ok: number;
   num_unsure: number;
+  num_exclude: number;
+  num_conflict: number;
   precision: Record<string, Precision>;
   error_rate: Precision | null;
   added: number;
@@ -383,7 +385,7 @@ export interface ExampleRow {
   num_wrong?: number | null;
   num_units?: number;
   attributes: Record<string, JsonValue>;
-  verdict: "ok" | "wrong" | "unsure" | null;
+  verdict: "ok" | "wrong" | "unsure" | "exclude" | "conflict" | null;
 }
 
 export interface ExampleUnit {
@@ -395,7 +397,7 @@ export interface ExampleUnit {
   box: number[][];
   loss: number;
   p_t: number;
-  verdict: "ok" | "wrong" | "unsure" | null;
+  verdict: "ok" | "wrong" | "unsure" | "exclude" | "conflict" | null;
 }
 
 export interface ExamplesPage {
@@ -476,6 +478,8 @@ export interface Progress {
   num_wrong: number;
   num_ok: number;
   num_unsure: number;
+  num_exclude: number;
+  num_conflict: number;
   precision: Record<string, Precision>;
   error_rate: Precision | null;
 }
@@ -496,6 +500,8 @@ export interface Queue {
   num_wrong: number;
   num_ok: number;
   num_unsure: number;
+  num_exclude: number;
+  num_conflict: number;
 }
 
 export interface QueueList {
@@ -518,6 +524,8 @@ export interface QueuePage {
   num_wrong: number;
   num_ok: number;
   num_unsure: number;
+  num_exclude: number;
+  num_conflict: number;
   num_matching: number;
   offset: number;
   rows: QueueRow[];
@@ -554,7 +562,7 @@ export interface QueueRow {
   share?: number;
   reason?: string;
   attributes?: Record<string, JsonValue>;
-  verdict?: "ok" | "wrong" | "unsure" | null;
+  verdict?: "ok" | "wrong" | "unsure" | "exclude" | "conflict" | null;
   verdict_label?: number | null;
 }
 
@@ -595,12 +603,22 @@ export interface Review {
   id: string;
   unit?: number | number[] | null;
   epoch?: number;
-  verdict: "ok" | "wrong" | "unsure" | null;
+  verdict: "ok" | "wrong" | "unsure" | "exclude" | null;
   label: number | null;
   reviewer: string | null;
   queue: string | null;
   comment: string | null;
   at: string;
+  adjudicated?: boolean;
+  suggestion?: "shown" | "hidden";
+  source?: ReviewSource;
+  review: string;
+}
+
+export interface ReviewSource {
+  tool: "label-studio" | "argilla";
+  id: string;
+  updated_at: string;
 }
 
 export interface RowConditions {
