@@ -90,7 +90,8 @@ class Services:
             settings = dict(key)
             with self.client(in_process=in_process, **settings) as client:
                 if "api_keys" in settings:
-                    client.headers["Authorization"] = f"Bearer {settings['api_keys']}"
+                    # The first one must be of an owner.
+                    client.headers["Authorization"] = f"Bearer {settings['api_keys'].split(',')[0].split(':')[-1]}"
                 for run in client.get("/runs").raise_for_status().json()["runs"]:
                     client.delete(f"/runs/{run['run']}").raise_for_status()
 

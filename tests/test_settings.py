@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from service.schema.api_keys import ApiKey
+from service.schema.people import Principal
 from service.settings import ENV_PREFIX, MIB, Settings, is_loopback
 
 KEY, OTHER_KEY = "key-of-16-chars.", "another-key-of-24-letters"
@@ -109,6 +111,12 @@ class TestKeys:
             ("schl\u00fcssel-mit-umlaut", "not printable ASCII"),
             ("a-key-with-a-control\x85", "not printable ASCII"),
             ("a-key-with-a-null\0-inside", "not printable ASCII"),
+            ("kim:short", "fewer than 16 characters"),
+            ("kim:chief:a-key-of-twenty-four-letters", "another role than reader, reviewer, owner"),
+            ("kim:owner:a:b-key-of-twenty-four-letters", "more than two colons"),
+            ("k\u00edm:a-key-of-twenty-four-letters", "has a name that is not"),
+            (":a-key-of-twenty-four-letters", "has a name that is not"),
+            (f"kim:{KEY}", "another name or role"),
         ],
     )
     def test_an_unsafe_key_is_named_by_its_number_only(self, tmp_path: Path, unsafe: str, fault: str) -> None:
@@ -117,9 +125,18 @@ class TestKeys:
         for settings in ({"api_keys": (SecretStr(KEY), SecretStr(unsafe))}, {"api_keys_file": str(file)}):
             with pytest.raises(ValidationError) as caught:
                 Settings(**settings)  # type: ignore[arg-type]
-            assert "key 2 has" in str(caught.value)
+            assert "key 2 " in str(caught.value)
             assert fault in str(caught.value)
             assert unsafe not in str(caught.value)
+
+    def test_a_key_may_have_a_name_and_a_role(self) -> None:
+        other = "another-key-of-thirty-letters"
+        settings = Settings(api_keys=f"{KEY},kim:{other},li@x.org:reviewer:{OTHER_KEY}")  # type: ignore[arg-type]
+        assert settings.named_keys == (
+            ApiKey(KEY, Principal(None, "owner")),
+            ApiKey(other, Principal("kim", "owner")),
+            ApiKey(OTHER_KEY, Principal("li@x.org", "reviewer")),
+        )
 
     def test_keys_of_a_file_are_added(self, tmp_path: Path) -> None:
         file = tmp_path / "keys"

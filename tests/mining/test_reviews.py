@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from service.errors import InvalidRequestError, UnknownExampleError
+from service.errors import ForbiddenError, InvalidRequestError, ReviewConflictError, UnknownExampleError
 from service.mining.reviews import MAX_REVIEWS, add_reviews
-from service.schema.people import ANYONE
+from service.runs.store import RunStore
+from service.schema.people import ANYONE, Principal
 from tests.lanes import mostly_slow
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
@@ -123,3 +125,50 @@ def test_the_last_verdict_counts_if_the_clock_stands_still_or_goes_back(
     for word in words:
         review(runs, {"id": "e0001", "verdict": word})
     assert [item["verdict"] for item in stored_reviews(runs)] == words
+
+
+def test_a_review_that_expects_another_last_review_is_a_conflict_and_stores_nothing(runs: TempRuns) -> None:
+    ann = {"id": "e0000", "verdict": "ok", "reviewer": "ann", "expected": None}
+    review(runs, ann)
+    (first,) = stored_reviews(runs)
+    for expected in (None, "another"):
+        bob = {"id": "e0000", "verdict": "wrong", "reviewer": "bob", "expected": expected}
+        with pytest.raises(ReviewConflictError, match=r"is .* by ann, expected") as refused:
+            review(runs, {"id": "e0001", "verdict": "ok"}, bob)
+        assert refused.value.current == first
+        assert refused.value.problem()["current"] == first
+        assert refused.value.errors[0]["loc"] == [1, "expected"]
+    assert len(stored_reviews(runs)) == 1
+    review(runs, {"id": "e0000", "verdict": None, "reviewer": "ann", "expected": first["review"]})
+    with pytest.raises(ReviewConflictError):
+        review(runs, ann)
+    review(runs, {**ann, "expected": stored_reviews(runs)[-1]["review"]})
+
+
+def test_of_many_reviews_that_expect_the_same_exactly_one_is_stored(runs: TempRuns) -> None:
+    def send(number: int) -> bool:
+        # Another store, as another process has it.
+        store = RunStore(runs.store.files, 1000)
+        value = [{"id": "e0002", "verdict": "ok", "reviewer": str(number), "expected": None}]
+        try:
+            runs.ask(lambda view: add_reviews(store, view, value, ANYONE))
+        except ReviewConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(send, range(16))) == 1
+    assert len(stored_reviews(runs)) == 1
+
+
+def test_an_adjudication_needs_an_owner_and_counts_alone(runs: TempRuns) -> None:
+    review(runs, *({"id": "e0003", "verdict": word, "reviewer": word} for word in ("ok", "wrong")))
+    assert last(runs) == {"e0003": "conflict"}
+    settled = {"id": "e0003", "verdict": "wrong", "label": "dog", "adjudicate": True}
+    with pytest.raises(ForbiddenError) as refused:
+        runs.ask(lambda view: add_reviews(runs.store, view, [settled], Principal("kim", "reviewer")))
+    assert refused.value.errors[0]["loc"] == [0, "adjudicate"]
+    runs.ask(lambda view: add_reviews(runs.store, view, [settled], Principal("kim", "owner")))
+    assert last(runs) == {"e0003": "wrong"}
+    assert stored_reviews(runs)[-1]["reviewer"] == "kim"
+    assert stored_reviews(runs)[-1]["adjudicated"]
