@@ -18,7 +18,7 @@ from service.runs.units import UnitKey
 from service.schema.faults import fault, validation_fault
 from service.schema.people import Principal
 from service.schema.replies.fields import Verdict
-from service.schema.replies.reviews import MAX_REVIEWS, StoredReview
+from service.schema.replies.reviews import MAX_REVIEWS, Review, StoredReview
 
 
 class ReviewRequest(BaseModel):
@@ -56,8 +56,8 @@ class ReviewRequest(BaseModel):
 _REQUESTS = TypeAdapter(Annotated[list[ReviewRequest], Field(max_length=MAX_REVIEWS)])
 
 
-def add_reviews(store: RunStore, view: View, value: object, who: Principal) -> int:
-    """Store reviews, all or none, and return their number.
+def add_reviews(store: RunStore, view: View, value: object, who: Principal) -> list[Review]:
+    """Store reviews, all or none, and return them with their ids.
 
     Args:
         store: Store of the reviews.
@@ -93,14 +93,17 @@ def add_reviews(store: RunStore, view: View, value: object, who: Principal) -> i
             if unit is not None and unit.epoch is not None:
                 review["epoch"] = unit.epoch
 
+    size = 0
+
     def make(history: ReviewHistory) -> list[StoredReview]:
+        nonlocal size
+        size = history.size
         for number, (request, review) in enumerate(zip(requests, reviews, strict=True)):
             if "expected" in request.model_fields_set:
                 _check_expected(history, number, request.expected, review)
         return reviews
 
-    store.append_reviews(view.snapshot, make)
-    return len(reviews)
+    return store.append_reviews(view.snapshot, make).since(size)[: len(reviews)]
 
 
 def _check_expected(history: ReviewHistory, number: int, expected: str | None, review: StoredReview) -> None:

@@ -11,6 +11,7 @@ export interface AddedReviews {
   precision: Record<string, Precision>;
   error_rate: Precision | null;
   added: number;
+  reviews: string[];
 }
 
 export interface AttributeCap {

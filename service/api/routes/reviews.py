@@ -48,7 +48,8 @@ async def post_reviews(request: Request, run: RunName) -> Response:
         added = add_reviews(store, view, value, who)
         folder = store.review_folder(view.snapshot)
         service.runs.merge_later(folder, len(folder.live()))
-        return {"added": added, **progress(store, view.snapshot, folder.history())}
+        ids = [review["review"] for review in added]
+        return {"added": len(added), "reviews": ids, **progress(store, view.snapshot, folder.history())}
 
     return await service.runs.reply(run, work, 201)
 

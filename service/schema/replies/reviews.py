@@ -98,6 +98,7 @@ class Reviews(Progress):
 
 
 class AddedReviews(Progress):
-    """Number of reviews that a request added, and the progress afterwards."""
+    """Reviews that a request added, and the progress afterwards."""
 
-    added: Count
+    added: Annotated[Count, Field(description="Number of reviews")]
+    reviews: Annotated[list[str], Field(description="Their ids, in the order of the request")]
