@@ -28,6 +28,7 @@ NAMES = {
     "AsyncLossStream": "LossStream",
     "AsyncRunBatches": "RunBatches",
     "AsyncRunClient": "RunClient",
+    "AsyncRunQuality": "RunQuality",
     "async_enumerate": "sync_enumerate",
     # asyncio.sleep is time.sleep.
     "asyncio": "time",

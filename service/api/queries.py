@@ -35,6 +35,7 @@ from service.exports.corrected.data_set import CorrectedOptions
 from service.formats.name_lists import split_names
 from service.mining.listing import CLASSES, QueueFilter, VerdictFilter, parse_order
 from service.mining.listing import SORTABLE as QUEUE_SORTABLE
+from service.mining.next_rows import MAX_NEXT_ROWS
 from service.queries.filters import Filter
 from service.queries.order import SORTABLE
 from service.queries.view import SCORE_NAMES
@@ -164,6 +165,25 @@ class CompareQuery(EpochQuery):
     other_epoch: Epoch = Field(None, description="Epoch of the other run: `last` (default), or a number")
     top: Annotated[int, Digits(1)] | None = Field(
         None, description="Number of examples that count as the hardest; default: 1 %, at least 10"
+    )
+
+
+class RemainingQuery(QueryModel):
+    """Random rows and next rows of an estimate of the wrong labels that are left."""
+
+    epoch: Epoch = Field(None, description="Epoch of the examples: `last` (default), or a number")
+    queue: str | None = Field(
+        None,
+        description="Queue of the prediction; default: the newest one with open rows",
+        json_schema_extra={"pattern": f"^{NAME.pattern}$"},
+    )
+    rows: Annotated[int, Digits(1, MAX_NEXT_ROWS)] | None = Field(
+        None, description="Number of next rows to predict; default: 10, 100, 1000 and all open rows"
+    )
+    control: str | None = Field(
+        None,
+        description="Name of the only queue whose random rows count; default: all queues",
+        json_schema_extra={"pattern": f"^{NAME.pattern}$"},
     )
 
 

@@ -273,3 +273,11 @@ def device_call() -> Call[str]:
 
 def _read_config(response: httpx.Response) -> HeldConfig:
     return HeldConfig.of(response.json())
+
+
+def json_object(response: httpx.Response) -> Any:
+    """Read a JSON object. Its members are those of the service's type; only the outermost value is checked."""
+    value = response.json()
+    if not isinstance(value, dict):
+        raise TypeError(f"a JSON object was expected, got {type(value).__name__}")
+    return value

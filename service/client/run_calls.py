@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
 
-import httpx
 import orjson
 
 from service.client.arrays import as_plain
@@ -20,6 +19,9 @@ from service.client.calls import (
     output_fields,
     parse_config,
     reply_reader,
+)
+from service.client.calls import (
+    json_object as _object,
 )
 from service.client.histograms import Reduce, as_histograms
 from service.client.reduction import Reducer, needed_statistics
@@ -309,11 +311,3 @@ def _json(body: object) -> bytes:
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     except TypeError as err:
         raise InvalidRequestError(f"JSON cannot express this value: {err}") from err
-
-
-def _object(response: httpx.Response) -> Any:
-    """Read a JSON object. Its members are those of the service's type; only the outermost value is checked."""
-    value = response.json()
-    if not isinstance(value, dict):
-        raise TypeError(f"a JSON object was expected, got {type(value).__name__}")
-    return value

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
 from service.client import run_calls
-from service.client._async.run_batches import AsyncRunBatches
+from service.client._async.run_quality import AsyncRunQuality
 from service.client.run_calls import QueryValue
 from service.schema.replies.comparison import Comparison
 from service.schema.replies.corrected import CorrectedPolicy
@@ -17,7 +17,7 @@ from service.schema.replies.queues import Queue, QueuePage
 from service.schema.replies.reviews import AddedReviews, Reviews
 
 
-class AsyncRunClient(AsyncRunBatches):
+class AsyncRunClient(AsyncRunQuality):
     """A run of the service, addressed by its name. `LossClient.run` and `LossClient.put_run` return it.
 
     The arguments `alpha` and `gamma` recompute the losses of the stored rows under another loss ("what if"), without

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from service.client import run_calls
-from service.client._sync.run_batches import RunBatches
+from service.client._sync.run_quality import RunQuality
 from service.client.run_calls import QueryValue
 from service.schema.replies.comparison import Comparison
 from service.schema.replies.corrected import CorrectedPolicy
@@ -18,7 +18,7 @@ from service.schema.replies.queues import Queue, QueuePage
 from service.schema.replies.reviews import AddedReviews, Reviews
 
 
-class RunClient(RunBatches):
+class RunClient(RunQuality):
     """A run of the service, addressed by its name. `LossClient.run` and `LossClient.put_run` return it.
 
     The arguments `alpha` and `gamma` recompute the losses of the stored rows under another loss ("what if"), without

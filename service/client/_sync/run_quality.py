@@ -1,0 +1,37 @@
+# Generated from service/client/_async by scripts/generate_sync_client.py: do not edit.
+"""`RunQuality`: the requests about the quality of the labels and reviews of a run."""
+
+from __future__ import annotations
+
+from service.client import quality_calls
+from service.client._sync.run_batches import RunBatches
+from service.schema.replies.remaining import Remaining
+
+
+class RunQuality(RunBatches):
+    """A run, and statements about its labels and reviews; `RunClient` adds the other requests."""
+
+    def remaining(
+        self,
+        *,
+        queue: str | None = None,
+        rows: int | None = None,
+        control: str | None = None,
+        epoch: int | None = None,
+    ) -> Remaining:
+        """Estimate the wrong labels that are left, and what the next rows of a queue will find.
+
+        Args:
+            queue: Queue of the prediction. Default: the newest one with open rows.
+            rows: Number of next rows to predict. Default: 10, 100, 1000 and all open rows.
+            control: The only queue whose random rows count. Default: all.
+            epoch: Epoch of the examples. Default: the last one.
+
+        Returns:
+            The estimate. `status` tells if there are enough verdicts on random rows; `upper` is the 95 % upper bound.
+
+        Raises:
+            UnknownQueueError: The run has no queue of a name.
+        """
+        call = quality_calls.remaining_call(self.name, queue=queue, rows=rows, control=control, epoch=epoch)
+        return self._client.send(call)
