@@ -38,7 +38,10 @@ class PredictedErrors(TypedDict):
 
 
 class NextRows(TypedDict):
-    """What the next rows of a queue will find, by a logistic regression on the verdicts of its reviewed rows."""
+    """Prediction of the wrong labels among the next rows of a queue.
+
+    A logistic regression on the verdicts of its reviewed rows gives it.
+    """
 
     queue: str
     status: NextStatus
