@@ -1,6 +1,6 @@
 """Replies of a Label Studio ML backend, which predicts from the stored rows of a run, without a model.
 
-`POST /predict` {tasks, label_config}, `POST /setup`, `GET /health` and `/`, `POST /webhook` {action}.
+`POST /predict` {tasks, label_config}, `POST /setup`, `GET /versions`, `GET /health` and `/`.
 Source: label-studio-ml-backend label_studio_ml/api.py, label-studio ml/api_connector.py.
 """
 
@@ -16,12 +16,11 @@ from service.exports.label_studio import LAST_SCORE, prediction
 from service.exports.label_studio_regions import Control, control_of, control_tags, label_tag, regions
 from service.exports.rows import ExportOptions, ExportRow
 from service.schema.faults import fault
-from service.schema.replies.exports import HealthReply, Prediction, PredictReply, SetupReply, WebhookReply
+from service.schema.replies.exports import HealthReply, Prediction, PredictReply, SetupReply, VersionsReply
 
 Lookup = Callable[[Sequence[str]], Mapping[str, ExportRow]]
 
 DATA_KEYS = ("external_id", "id")
-TRAINING_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING")
 # Entities come from a document type, and a labelling configuration needs neither.
 DECLARATION = re.compile(r"<!(?!--|\[CDATA\[)")
 MAX_TASKS = 10_000
@@ -89,7 +88,7 @@ def predictions(
         InvalidRequestError: `label_config` is not XML, is too large, or declares a document type.
     """
     control = read_control(label_config, options)
-    ids_of_tasks = [_ids(task) for task in tasks]
+    ids_of_tasks = [example_ids(task) for task in tasks]
     rows = lookup(list(dict.fromkeys(identity for ids in ids_of_tasks for identity in ids)))
     return [
         _prediction(next((rows[identity] for identity in ids if identity in rows), None), control, options)
@@ -132,7 +131,8 @@ def _labels(element: ElementTree.Element) -> dict[str, str] | None:
     return labels
 
 
-def _ids(task: Mapping[str, object]) -> list[str]:
+def example_ids(task: Mapping[str, object]) -> list[str]:
+    """The ids that the data of a task may name its example by, the likelier one first; never Label Studio's own id."""
     data = task.get("data")
     values = [data.get(key) for key in DATA_KEYS] if isinstance(data, dict) else []
     return [str(value) for value in values if isinstance(value, str | int) and not isinstance(value, bool)]
@@ -149,13 +149,11 @@ def setup_reply(options: ExportOptions) -> SetupReply:
     return {"model_version": options.model_version}
 
 
+def versions_reply(options: ExportOptions) -> VersionsReply:
+    """The reply of `/versions`."""
+    return {"versions": [options.model_version]}
+
+
 def health_reply() -> HealthReply:
     """The reply of `/health` and `/`."""
     return {"status": "UP", "model_class": "FocalLoss"}
-
-
-def webhook_reply(action: object) -> tuple[int, WebhookReply]:
-    """Status and body of the reply of `/webhook`; there is no model to train."""
-    if action in TRAINING_ACTIONS:
-        return 201, {"result": {}, "status": "ok"}
-    return 200, {"status": "Unknown event"}

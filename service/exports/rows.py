@@ -169,8 +169,11 @@ class ExportOptions:
 
     @property
     def model_version(self) -> str:
-        """Model name of all predictions of a run: 1-200 characters of `[a-zA-Z0-9-_:./ ]`, as Argilla requires."""
-        return re.sub(r"[^a-zA-Z0-9\-_:./ ]", "-", f"focal-{self.run}")[:200]
+        """Model name of the predictions of an epoch: 1-200 characters of `[a-zA-Z0-9-_:./ ]`, as Argilla requires.
+
+        Label Studio asks for no further predictions of a version, so each epoch has its own.
+        """
+        return f"{re.sub(r'[^a-zA-Z0-9_:./ -]', '-', f'focal-{self.run}')[:180]}/{self.epoch}"
 
 
 def tool_fields(row: ExportRow, options: ExportOptions | None = None) -> JsonObject:

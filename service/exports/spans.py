@@ -68,12 +68,24 @@ def suggested_spans(row: ExportRow, options: ExportOptions) -> Iterator[Span]:
 
 def _parts(unit: RowUnit, options: ExportOptions) -> Iterator[tuple[int, int, str]]:
     """Neighbouring tokens with the same predicted entity: the first token, the one after the last, and the entity."""
-    names = [options.name_of(label) for label in unit.predictions.tolist()]
+    start = int(unit.places[0])
+    for first, stop, label in entity_parts([options.name_of(label) for label in unit.predictions.tolist()]):
+        yield start + first, start + stop, label
+
+
+def entity_parts(names: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """Join neighbouring tokens of the same entity.
+
+    Args:
+        names: Name of the class of each token.
+
+    Yields:
+        The first token, the one after the last, and the entity.
+    """
     labels, label_of = entities(names)
     numbers = label_of.tolist()
     first = 0
     for place in range(1, len(names) + 1):
         if place == len(names) or numbers[place] != numbers[first] or names[place].startswith(FIRST):
-            start = int(unit.places[first])
-            yield start, start + place - first, labels[numbers[first]]
+            yield first, place, labels[numbers[first]]
             first = place

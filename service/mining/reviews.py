@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.errors import ForbiddenError, InvalidRequestError, ReviewConflictError, UnknownExampleError
 from service.mining.review_units import FoundUnit, NamedUnit, RequestedUnit, find_units, unit_of_run
+from service.queries.last_rows import last_rows
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory
 from service.runs.run_classes import RunClasses
@@ -127,10 +128,8 @@ def _last_epochs(view: View, requests: Sequence[ReviewRequest]) -> dict[str, int
     Raises:
         UnknownExampleError: The run does not have an example.
     """
-    ids = sorted({str(request.id) for request in requests})
-    sql = f"""SELECT id, max(epoch) AS epoch FROM {view.every_row()} WHERE id IN (SELECT unnest(?::VARCHAR[]))
-        GROUP BY id"""
-    epochs = {row["id"]: row["epoch"] for row in view.rows(sql, [ids])}
+    rows = last_rows(view, {str(request.id) for request in requests}, ())
+    epochs = {identity: int(row["epoch"]) for identity, row in rows.items()}
     for number, request in enumerate(requests):
         if str(request.id) not in epochs:
             msg = f"run {view.snapshot.name} has no example {str(request.id)[:100]!r}"

@@ -218,9 +218,9 @@ class View:
         sql = f"SELECT count(element_counts) AS n FROM {self.stored(epoch)}"
         return self.is_structured and self.cached(("has_counts", epoch), lambda: bool(self.row(sql)["n"]))
 
-    def every_row(self) -> str:
-        """A subquery: all rows of the run, also those that do not count."""
-        return self._every_row(self.snapshot.with_rows())
+    def every_row(self, epoch: int | None = None) -> str:
+        """A subquery: all rows of an epoch or of the run, also those that do not count."""
+        return self._every_row(self.snapshot.with_rows(epoch))
 
     def num_examples(self, epoch: int) -> int:
         """Number of rows of an epoch that count: those with different ids."""

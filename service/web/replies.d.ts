@@ -620,6 +620,8 @@ export interface ReviewSource {
   tool: "label-studio" | "argilla";
   id: string;
   updated_at: string;
+  project?: number;
+  annotation?: number;
 }
 
 export interface RowConditions {

@@ -344,8 +344,6 @@ def test_a_run_is_a_label_studio_backend(client: httpx.Client, new_run: NewRun) 
     assert reply["results"][1] == {"model_version": version, "score": 1.0, "result": []}
     for invalid in ({}, {"tasks": [], "label_config": 5}, {"tasks": [[]]}, {"tasks": [{}] * 10_001}):
         problem(client.post(f"{base}/predict", json=invalid), 422, "invalid_request")
-    assert client.post(f"{base}/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 201
-    assert client.post(f"{base}/webhook", json={"action": "x"}).json() == {"status": "Unknown event"}
 
 
 def test_the_documented_bodies_are_valid(client: httpx.Client, new_run: NewRun) -> None:

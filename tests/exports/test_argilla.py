@@ -31,7 +31,7 @@ def test_every_row_can_be_read_back() -> None:
 
 def test_the_suggestion_has_value_score_and_agent() -> None:
     result = record(PLAIN, options())
-    assert [result[name] for name in SUGGESTION] == ["dog", 0.93, "focal-r-1.a"]
+    assert [result[name] for name in SUGGESTION] == ["dog", 0.93, "focal-r-1.a/7"]
     assert record(INFINITE, options())["label.suggestion.score"] is None
 
 

@@ -96,7 +96,7 @@ def test_a_task_in_full() -> None:
         "meta": {"run": "r-1.a", "queue": "q1", "epoch": 7, "config_id": "fl_0123"},
         "predictions": [
             {
-                "model_version": "focal-r-1.a",
+                "model_version": "focal-r-1.a/7",
                 "score": 0.125,
                 "result": [
                     {
@@ -117,7 +117,7 @@ def test_every_task_has_a_prediction_of_the_same_version_and_no_annotation() -> 
     tasks = tasks_of(ROWS, options())
     assert [set(item) for item in tasks] == [{"data", "meta", "predictions"}] * len(ROWS)
     versions = [[prediction["model_version"] for prediction in item["predictions"]] for item in tasks]
-    assert versions == [["focal-r-1.a"]] * len(ROWS)
+    assert versions == [["focal-r-1.a/7"]] * len(ROWS)
     assert [item["data"]["given_label"] for item in tasks] == [row.given_label for row in ROWS]
     assert [item["data"]["text"] for item in tasks] == [row.attributes.get("text", row.id) for row in ROWS]
 

@@ -20,7 +20,7 @@ from service.exports.label_studio_backend import (
     predictions,
     read_control,
     setup_reply,
-    webhook_reply,
+    versions_reply,
 )
 from service.exports.rows import ExportRow
 from service.schema.replies.exports import LabelStudioTask, PredictReply
@@ -94,7 +94,7 @@ def test_an_unknown_task_comes_last_without_a_suggestion(unknown: Any) -> None:
     reply = predict_reply(PredictRequest([unknown, task_with(external_id="row-17")], None), Lookup(), options())
     assert_is(PredictReply, reply)
     last, first = reply["results"]
-    assert last == {"model_version": "focal-r-1.a", "score": 1.0, "result": []}
+    assert last == {"model_version": "focal-r-1.a/7", "score": 1.0, "result": []}
     assert first["score"] < 1.0
 
 
@@ -109,7 +109,7 @@ def test_the_rows_are_looked_up_once_and_each_id_once() -> None:
 def test_no_tasks_have_no_predictions() -> None:
     assert predict_reply(PredictRequest([], None), Lookup(), options()) == {
         "results": [],
-        "model_version": "focal-r-1.a",
+        "model_version": "focal-r-1.a/7",
     }
 
 
@@ -166,24 +166,15 @@ def test_entities_document_types_and_invalid_xml_are_rejected(config: str) -> No
         predictions([], Lookup(), options(), config)
 
 
-@pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING"])
-def test_a_training_action_gets_201(action: str) -> None:
-    assert webhook_reply(action) == (201, {"result": {}, "status": "ok"})
-
-
-@pytest.mark.parametrize("action", ["PROJECT_UPDATED", None, 7])
-def test_an_unknown_action_gets_200(action: Any) -> None:
-    assert webhook_reply(action) == (200, {"status": "Unknown event"})
-
-
 def test_setup_and_health() -> None:
-    assert setup_reply(options()) == {"model_version": "focal-r-1.a"}
+    assert setup_reply(options()) == {"model_version": "focal-r-1.a/7"}
+    assert versions_reply(options()) == {"versions": ["focal-r-1.a/7"]}
     assert health_reply() == {"status": "UP", "model_class": "FocalLoss"}
 
 
 def test_a_row_without_a_suggestion_keeps_its_score() -> None:
     (prediction,) = predictions([task_with(external_id="x")], Lookup([replace(ROWS[2], id="x")]), options())
-    assert prediction == {"model_version": "focal-r-1.a", "score": 0.5, "result": []}
+    assert prediction == {"model_version": "focal-r-1.a/7", "score": 0.5, "result": []}
 
 
 @pytest.mark.parametrize(

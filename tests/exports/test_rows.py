@@ -46,8 +46,8 @@ def test_argilla_accepts_the_model_version_as_agent(run: str) -> None:
     assert re.fullmatch(r"[a-zA-Z0-9\-_:./ ]{1,200}", options(run=run).model_version)
 
 
-def test_the_model_version_names_the_run() -> None:
-    assert options(run="r-1.a").model_version == "focal-r-1.a"
+def test_the_model_version_names_run_and_epoch() -> None:
+    assert options(run="r-1.a").model_version == "focal-r-1.a/7"
 
 
 @pytest.mark.parametrize("data", [{}, {"text": None}])

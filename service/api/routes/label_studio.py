@@ -1,8 +1,9 @@
-"""`/runs/{run}/label-studio`: a run as a Label Studio ML backend, and a labelling configuration."""
+"""`/runs/{run}/label-studio`: a run as a Label Studio ML backend, a labelling configuration, and the webhook."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, NotRequired
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -10,6 +11,7 @@ from pydantic import Field, JsonValue
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from service.api.annotations import store_annotations
 from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
 from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
@@ -18,7 +20,7 @@ from service.api.principals import least_role
 from service.api.queries import ToolQuery
 from service.api.receive import any_json, read_json
 from service.api.state import service_of
-from service.errors import UnknownEpochError
+from service.errors import UnknownEpochError, UnknownExampleError
 from service.exports.label_studio import labelling_config
 from service.exports.label_studio_backend import (
     MAX_CONFIG_CHARACTERS,
@@ -27,7 +29,7 @@ from service.exports.label_studio_backend import (
     health_reply,
     predict_reply,
     setup_reply,
-    webhook_reply,
+    versions_reply,
 )
 from service.exports.options import class_labels, export_options
 from service.exports.rows import ExportOptions, ExportRow
@@ -35,12 +37,24 @@ from service.exports.source import epoch_rows
 from service.exports.tool_rows import element_parts, tool_rows
 from service.queries.view import View
 from service.schema.json_values import JsonObject
-from service.schema.replies.exports import HealthReply, PredictReply, SetupReply, WebhookReply
+from service.schema.replies.exports import AnnotationsReply, HealthReply, PredictReply, SetupReply, VersionsReply
+from service.tool_reviews.label_studio import read_event
 
 # Label Studio sends whole tasks, with their annotations and predictions.
 MAX_TASKS_BYTES = 32 * 1024 * 1024
 TASKS_EXAMPLE = {"one": {"tasks": [{"id": 1, "data": {"external_id": "a", "text": "a cat"}}]}}
-EVENT_EXAMPLE = {"annotation": {"action": "ANNOTATION_CREATED"}}
+EVENT_EXAMPLE = {
+    "annotation": {
+        "action": "ANNOTATION_CREATED",
+        "task": {"id": 1, "data": {"external_id": "a"}},
+        "annotation": {
+            "id": 7,
+            "completed_by": 1,
+            "updated_at": "2026-11-30T00:25:09.720531Z",
+            "result": [{"from_name": "label", "type": "choices", "value": {"choices": ["cat"]}}],
+        },
+    }
+}
 
 router = APIRouter(prefix="/runs/{run}/label-studio", tags=["label studio"])
 
@@ -106,6 +120,18 @@ async def post_setup(request: Request, run: RunName) -> Response:
     return await service_of(request).runs.reply(run, lambda view: setup_reply(_options(view)))
 
 
+@router.get(
+    "/versions",
+    summary="List the versions of the predictions",
+    response_model=VersionsReply,
+    responses=problems(*ROWS, UnknownEpochError),
+)
+async def get_versions(request: Request, run: RunName) -> Response:
+    """The version of the predictions of the last epoch, `focal-RUN/EPOCH`; Label Studio orders tasks by it if it is the
+    title of the backend."""
+    return await service_of(request).runs.reply(run, lambda view: versions_reply(_options(view)))
+
+
 @router.post(
     "/predict",
     summary="Predict labels for tasks of Label Studio",
@@ -139,20 +165,23 @@ async def post_predict(request: Request, run: RunName) -> Response:
 
 @router.post(
     "/webhook",
-    summary="Receive an event of Label Studio",
+    summary="Store annotations of Label Studio as reviews",
     status_code=201,
-    response_model=WebhookReply,
-    response_description="A known event.",
-    responses={200: {"model": WebhookReply, "description": "Another event."}, **problems(*BODY, *RUN)},
+    response_model=AnnotationsReply,
+    response_description="Reviews are stored.",
+    responses={
+        200: {"model": AnnotationsReply, "description": "Another event, or annotations that are stored already."},
+        **problems(*BODY, *ROWS, UnknownExampleError),
+    },
     openapi_extra=json_body(JsonValue, EVENT_EXAMPLE),
 )
 @least_role("reviewer")
 async def post_webhook(request: Request, run: RunName) -> Response:
-    """Events change nothing: this model is not trained."""
-    service, body = service_of(request), await read_json(request, any_json)
-    await service.runs.do(lambda: service.runs.store.manifest(run))
-    status, reply = webhook_reply(body.get("action") if isinstance(body, dict) else None)
-    return json_response(reply, status)
+    """Annotations that are created, changed, skipped or deleted become reviews by `label-studio:<number of the user>`.
+    A choice that equals the given label is `ok`, another one `wrong`, a skipped task `unsure`. Delivering an event
+    again changes nothing."""
+    event = await read_json(request, partial(read_event, run=run), max_bytes=MAX_TASKS_BYTES)
+    return await store_annotations(service_of(request), run, event)
 
 
 def _options(view: View) -> ExportOptions:

@@ -185,6 +185,12 @@ class SetupReply(TypedDict):
     model_version: str
 
 
+class VersionsReply(TypedDict):
+    """The reply of `/versions`."""
+
+    versions: Annotated[list[str], Field(description="The version of the predictions of the last epoch")]
+
+
 class HealthReply(TypedDict):
     """The reply of `/health` and `/`."""
 
@@ -192,8 +198,21 @@ class HealthReply(TypedDict):
     model_class: str
 
 
-class WebhookReply(TypedDict):
-    """The reply of `/webhook`."""
+class RefusedAnnotation(TypedDict):
+    """An annotation that cannot become a review."""
 
-    result: NotRequired[Annotated[dict[str, str], Field(description="Empty; absent for an unknown event")]]
-    status: str
+    annotation: Annotated[str, Field(description="Its name in the tool")]
+    code: Annotated[str, Field(description="Code of the error")]
+    detail: str
+
+
+class AnnotationsReply(TypedDict):
+    """The reviews that follow from the annotations of a labelling tool."""
+
+    status: Annotated[
+        Literal["ok", "ignored"], Field(description="`ignored`: there are no annotations that the run could store")
+    ]
+    added: Annotated[Count, Field(description="Stored reviews; 0 if all annotations were known")]
+    num_refused: Count
+    refused: Annotated[list[RefusedAnnotation], Field(description="The first 100 annotations without reviews")]
+    hint: NotRequired[Annotated[str, Field(description="Sentence for the user")]]

@@ -20,6 +20,8 @@ class ReviewSource(TypedDict):
     tool: Literal["label-studio", "argilla"]
     id: Annotated[str, Field(description="The annotation, unique among those of the tool")]
     updated_at: Annotated[str, Field(description="Time of its last change in UTC, ISO 8601 with microseconds")]
+    project: NotRequired[Annotated[int, Field(description="Number of its project in Label Studio")]]
+    annotation: NotRequired[Annotated[int, Field(description="Its number in Label Studio")]]
 
 
 class StoredReview(TypedDict):

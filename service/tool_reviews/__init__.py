@@ -1,0 +1,1 @@
+"""Reviews from annotations that people make in labelling tools."""
