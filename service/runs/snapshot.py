@@ -11,6 +11,7 @@ from functools import cached_property
 import orjson
 
 from service.errors import UnknownEpochError
+from service.runs.annotation_files import AnnotationFolder
 from service.runs.data_files import Counts, DataFile
 from service.runs.manifest import Manifest, RunDescription
 from service.storage.files import Files
@@ -26,6 +27,7 @@ class Snapshot:
         num_classes: Number of classes; None before the first batch if the description does not define it.
         data: Live data files (no other file replaces them), sorted by epoch and name.
         files: The data directory.
+        annotations: Folder of the labels of several annotators.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Snapshot:
     num_classes: int | None
     data: tuple[DataFile, ...]
     files: Files
+    annotations: AnnotationFolder
 
     @property
     def description(self) -> RunDescription:

@@ -8,6 +8,7 @@ runs/<run>/<uid>/epochs/<epoch>/batch-<name>.parquet one batch
 runs/<run>/<uid>/epochs/<epoch>/level<n>-<digest>.parquet   merged batches and the names of the replaced files
 runs/<run>/<uid>/queues/<queue>.json                 a queue with its rows
 runs/<run>/<uid>/reviews/<time>-<id>.json            the reviews of one request; merged as batches are
+runs/<run>/<uid>/annotations/<time>-<id>.parquet     the annotations of one request; merged as batches are
 ```
 
 Files are created and deleted, never changed (`service.storage.files`), and a run that is deleted and created again has
@@ -34,8 +35,9 @@ from service.errors import (
     ShapeError,
     UnknownRunError,
 )
+from service.runs.annotation_files import AnnotationFolder, AnnotationFooter, MakeAnnotations
 from service.runs.damage import damage, named_damage
-from service.runs.data_files import Footer, digest_of
+from service.runs.data_files import DataFile, Footer, digest_of
 from service.runs.documents import Documents
 from service.runs.epoch_files import EpochFolder
 from service.runs.epoch_writer import EpochWriter, Stored
@@ -70,6 +72,7 @@ class RunStore:
         self._max_run_rows = max_run_rows
         self._footers: BoundedCache[Footer] = BoundedCache(FOOTERS_CACHED)
         self._reviews = ReviewCache()
+        self._annotations: BoundedCache[AnnotationFooter] = BoundedCache(FOOTERS_CACHED)
         self.documents = Documents(files, self._not_deleted)
 
     def create(self, name: str, description: RunDescription) -> tuple[Snapshot, bool]:
@@ -86,7 +89,7 @@ class RunStore:
             # deleted run back.
             contents = dict.fromkeys((MANIFEST, f"{manifest.uid}/{MANIFEST}"), manifest.content)
             if self.files.create_folder(f"runs/{name}", contents):
-                return Snapshot(name, manifest, description.num_classes, (), self.files), True
+                return self._of_files(name, manifest, description.num_classes, ()), True
             # Another request may delete the run now: then it is created again.
             with suppress(UnknownRunError):
                 snapshot = self.snapshot(name)
@@ -147,7 +150,11 @@ class RunStore:
         data = [file for epoch in numbers for file in self.epoch_folder(root, epoch).live()]
         if not data:
             self._check_uid(name, manifest)
-        return Snapshot(name, manifest, self.num_classes(root, manifest), tuple(data), self.files)
+        return self._of_files(name, manifest, self.num_classes(root, manifest), data)
+
+    def _of_files(self, name: str, manifest: Manifest, num_classes: int | None, data: Sequence[DataFile]) -> Snapshot:
+        annotations = self.annotation_folder(f"runs/{name}/{manifest.uid}")
+        return Snapshot(name, manifest, num_classes, tuple(data), self.files, annotations)
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Snapshot]:
@@ -325,3 +332,29 @@ class RunStore:
         """
         with self._not_deleted(snapshot) as within:
             return self.review_folder(snapshot).append(make, within=within)
+
+    def annotation_folder(self, root: str) -> AnnotationFolder:
+        """The files of the annotations of a run.
+
+        Args:
+            root: Data folder of the run.
+        """
+        return AnnotationFolder(self.files, root, self._annotations)
+
+    def append_annotations(self, snapshot: Snapshot, make: MakeAnnotations) -> None:
+        """Store further annotations durably, while no one else appends; see `AnnotationFolder.append`.
+
+        Raises:
+            UnknownRunError: The run was deleted in the meantime.
+        """
+        with self._not_deleted(snapshot) as within:
+            snapshot.annotations.append(make, within=within)
+
+    def delete_annotations(self, snapshot: Snapshot) -> None:
+        """Delete all annotations of a run durably.
+
+        Raises:
+            UnknownRunError: The run was deleted in the meantime.
+        """
+        with self._not_deleted(snapshot) as within:
+            snapshot.annotations.delete_all(within=within)

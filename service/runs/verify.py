@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.errors import RunDamagedError, UnknownRunError
+from service.runs.annotation_files import AnnotationFolder
 from service.runs.check_data import check_data
 from service.runs.damage import named_damage
 from service.runs.data_files import DataFile
@@ -94,8 +95,11 @@ class Verification:
     def _data(self, manifest: Manifest) -> Iterator[Finding]:
         root = f"{self._folder}/{manifest.uid}"
         yield from self._other_folders(manifest)
-        yield from self._documents(Snapshot(self._run, manifest, None, (), self._files))
+        yield from self._documents(
+            Snapshot(self._run, manifest, None, (), self._files, self._store.annotation_folder(root))
+        )
         yield from self._reviews(root)
+        yield from self._annotations(self._store.annotation_folder(root))
         yield from self._num_classes(root, manifest)
         live: list[DataFile] = []
         for epoch in self._files.folders(f"{root}/epochs"):
@@ -171,6 +175,16 @@ class Verification:
                 yield self._set_aside(f"{folder.path}/{name}", err, "its verdicts are lost, unless it was merged")
             else:
                 self._wanted.update(review["id"] for reviews in reviews.lists.values() for review in reviews)
+
+    def _annotations(self, folder: AnnotationFolder) -> Iterator[Finding]:
+        for name in self._files.names(folder.path):
+            try:
+                folder.check(folder.read(name))
+            except FileNotFoundError:
+                # The service has merged it since.
+                continue
+            except RunDamagedError as err:
+                yield self._set_aside(f"{folder.path}/{name}", err, "send its annotations again, unless it was merged")
 
     def _num_classes(self, root: str, manifest: Manifest) -> Iterator[Finding]:
         try:
