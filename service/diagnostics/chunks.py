@@ -60,6 +60,21 @@ def softmax(logits: NDArray[np.floating[Any]]) -> Floats:
     return p
 
 
+def log_softmax(logits: NDArray[np.floating[Any]]) -> Floats:
+    """Log-probabilities of each row, independent of the other rows; exact where probabilities underflow.
+
+    Args:
+        logits: (n, C) of any floating dtype, C >= 1; -inf stays -inf.
+
+    Returns:
+        (n, C) float64.
+    """
+    x = np.array(logits, dtype=np.float64, order="C")
+    x -= x.max(axis=1, keepdims=True)
+    x -= np.log(np.exp(x).sum(axis=1, keepdims=True))
+    return x
+
+
 class ProbabilitySums:
     """Sums of probabilities by group, independent of the order of the rows and of their chunks.
 
@@ -75,12 +90,15 @@ class ProbabilitySums:
     def add(self, groups: Integers, probabilities: Floats) -> None:
         """Add rows: `groups` (n,) in [0, number of groups), `probabilities` (n,) in [0, 1]."""
         size = len(self.counts)
-        scaled = probabilities * 2.0**26
-        high = np.floor(scaled)
-        low = np.rint((scaled - high) * 2.0**26)
+        high, low = _halves(probabilities)
         self.counts += np.bincount(groups, minlength=size)
         self._high += np.bincount(groups, high, size).astype(np.int64)
         self._low += np.bincount(groups, low, size).astype(np.int64)
+
+    def add_rows(self, probabilities: Floats) -> None:
+        """Add rows that have a probability for each group: (n, groups) in [0, 1]."""
+        high, low = (half.sum(axis=0).astype(np.int64) for half in _halves(probabilities))
+        self.add_sums(np.stack([np.full_like(high, len(probabilities)), high, low]))
 
     def add_sums(self, sums: Integers) -> None:
         """Add rows that are summed already: (3, groups) int64, their number, and the sums of the two halves."""
@@ -93,3 +111,10 @@ class ProbabilitySums:
         sums = zip(self._high.tolist(), self._low.tolist(), self.counts.tolist(), strict=True)
         # Python divides integers of any size with one rounding.
         return np.array([((high << 26) + low) / (n << 52) if n else empty for high, low, n in sums])
+
+
+def _halves(probabilities: Floats) -> tuple[Floats, Floats]:
+    """Integers up to 2^26, in units of 2^-26 and of 2^-52."""
+    scaled = probabilities * 2.0**26
+    high = np.floor(scaled)
+    return high, np.rint((scaled - high) * 2.0**26)

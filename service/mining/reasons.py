@@ -49,6 +49,14 @@ def _margin(row: QueueRow) -> str:
     return f"The label's logit lies {abs(margin):.4g} {side} the best other one"
 
 
+def _adjusted_margin(row: QueueRow) -> str:
+    margin = math.inf if row["score"] is None else row["score"]
+    side = "behind" if margin <= 0 else "before"
+    return (
+        f"Adjusted for the frequency of the classes, the label's logit lies {abs(margin):.4g} {side} the best other one"
+    )
+
+
 # The strategy `label_quality` is for structured examples, whose reasons are in `unit_reasons`.
 _BY_STRATEGY: dict[Strategy, Callable[[QueueRow], str]] = {
     "top_loss": _loss,
@@ -58,6 +66,10 @@ _BY_STRATEGY: dict[Strategy, Callable[[QueueRow], str]] = {
     "area_under_margin": lambda row: f"Over the epochs the label's logit margin was {row['score']:.4g} on average",
     "self_confidence": lambda row: f"The label has a probability of only {percent(row['p_t'])}",
     "normalized_margin": lambda row: f"Normalised margin {row['normalized_margin']:.4g} (0 worst, 1 best)",
+    "adjusted_margin": _adjusted_margin,
+    "adjusted_self_confidence": lambda row: (
+        f"Adjusted for the frequency of the classes, the label has a probability of only {percent(row['score'])}"
+    ),
     "ambiguous": lambda row: f"The model is undecided, entropy {row['entropy']:.4g} nats",
     "suspected_errors": lambda row: "Confident learning counts the label as an error",
     "random": lambda row: "Drawn at random, as a control",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from service.diagnostics.adjusted import adjusted_scores
 from service.diagnostics.chunks import softmax
 from service.diagnostics.dynamics import area_under_margin, last_epoch
 from service.diagnostics.label_errors import confident_learning, suspected
@@ -110,7 +111,7 @@ def ranking(strategy: Strategy, view: View, weighting: Weighting, epoch: int, re
     """The ranking of the rows of an epoch by a strategy.
 
     Raises:
-        InvalidRequestError: The strategy is `suspected_errors`, but the run stores no logits.
+        InvalidRequestError: The strategy needs the logits of all classes, but the epoch stores none.
     """
     task = view.snapshot.description.task
     of_units = ranks_units(strategy, request, task)
@@ -130,6 +131,27 @@ def _lowest(score: str) -> Callable[[Rows], Ranking]:
 
 def _self_confidence(rows: Rows) -> Ranking:
     return Ranking(rows.sql, rows.p_t, "log_odds ASC")
+
+
+def _adjusted(strategy: Strategy, score: str, order: str) -> Callable[[Rows], Ranking]:
+    def ranking_of(rows: Rows) -> Ranking:
+        _need_logits(rows, strategy)
+        return Ranking(
+            f"({rows.sql} JOIN {adjusted_scores(rows.view, rows.epoch)} USING (batch, row))",
+            score,
+            f"{order} ASC",
+            suggested="adjusted_suggested",
+            suggested_p="adjusted_suggested_p",
+        )
+
+    return ranking_of
+
+
+def _need_logits(rows: Rows, strategy: Strategy) -> None:
+    if not rows.view.snapshot.has_logits(rows.epoch):
+        run = rows.view.snapshot.name
+        msg = f"{strategy} needs the probabilities of all classes; the logits of this epoch are not stored in run {run}"
+        raise InvalidRequestError(msg)
 
 
 def _area_under_margin(rows: Rows) -> Ranking:
@@ -194,9 +216,7 @@ def _suspected_errors(rows: Rows) -> Ranking:
         suspects = name if rows.of_units else f"(SELECT DISTINCT batch, row FROM {name})"
         keys = "batch, row, unit" if rows.of_units else "batch, row"
         return Ranking(f"({rows.sql} JOIN {suspects} USING ({keys}))", rows.p_t, "log_odds ASC")
-    if not view.snapshot.has_logits(epoch):
-        msg = "suspected_errors needs the probabilities of all classes; the logits of this epoch are not stored"
-        raise InvalidRequestError(msg)
+    _need_logits(rows, "suspected_errors")
     view.cursor.register(name, view.cached_table("suspects", epoch, lambda: _suspects(view, epoch)))
     source = f"({rows.sql} JOIN {name} USING (batch, row))"
     return Ranking(source, "p_t", "log_odds ASC", suggested="suspects_suggested", suggested_p="suspects_suggested_p")
@@ -225,6 +245,11 @@ _STRATEGIES: dict[Strategy, Callable[[Rows], Ranking]] = {
     "area_under_margin": _area_under_margin,
     "self_confidence": _self_confidence,
     "normalized_margin": _lowest("normalized_margin"),
+    "adjusted_margin": _adjusted("adjusted_margin", "adjusted_margin", "adjusted_margin"),
+    # The log-odds order the examples as the probabilities do, also where these round to 0 or 1.
+    "adjusted_self_confidence": _adjusted(
+        "adjusted_self_confidence", "1 / (1 + exp(-adjusted_log_odds))", "adjusted_log_odds"
+    ),
     "ambiguous": _ambiguous,
     "semi_hard": _semi_hard,
     "suspected_errors": _suspected_errors,

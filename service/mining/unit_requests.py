@@ -14,6 +14,8 @@ from service.schema.structure import Task
 
 # The strategies that rank units unless the request says otherwise.
 OF_UNITS: tuple[Strategy, ...] = ("top_loss", "self_confidence", "suspected_errors")
+# The strategies of examples with one class.
+OF_CLASSES: tuple[Strategy, ...] = ("adjusted_margin", "adjusted_self_confidence")
 # Scores of examples that units lack.
 NOT_OF_UNITS = tuple(name for name in SCORE_NAMES if name not in ("loss", "cross_entropy", "p_t", "log_odds"))
 
@@ -42,6 +44,9 @@ def check_task(request: QueueRequest, task: Task) -> None:
             msg = "label_quality is for runs of the tasks multi_label, tokens and masks"
             raise fault(InvalidRequestError, msg, "strategy" if request.mix is None else "mix")
         return
+    if refused := [strategy for strategy in request.parts if strategy in OF_CLASSES]:
+        msg = f"{refused[0]} is for runs of the task classification; this run has the task {task}"
+        raise fault(InvalidRequestError, msg, "strategy" if request.mix is None else "mix")
     units = [strategy for strategy in request.parts if ranks_units(strategy, request, task)]
     others = [strategy for strategy in request.parts if strategy not in units]
     if request.units and (not units or set(others) - {"random"}):

@@ -16,6 +16,7 @@ from service.queries.element_formula import ElementFormula
 from service.queries.element_losses import STORED_FOR_LOSSES, ElementLosses
 from service.queries.interrupts import Cancellation
 from service.queries.loss_files import ElementFiles, LossFiles
+from service.queries.score_files import ScoreFiles
 from service.queries.sql import ROWS, no_rows, quoted
 from service.queries.weighting import Weighting
 from service.runs.data_files import DataFile
@@ -50,10 +51,12 @@ class Caches:
         left_out: Rows of epochs that do not count.
         tables: Results that are columns.
         losses: Losses of structured examples.
+        scores: Scores that take a pass over the logits.
     """
 
     def __init__(self, temporary: TemporaryFolder) -> None:
         self.losses = LossFiles(temporary)
+        self.scores = ScoreFiles(temporary)
         self.results: BoundedCache[Any] = BoundedCache(
             RESULT_BYTES_CACHED, lambda result: ENTRY_BYTES + len(orjson.dumps(result))
         )
@@ -89,8 +92,9 @@ class View:
         self._caches = caches
         self._left_out: dict[int, LeftOut] = {}
         self._weights: dict[Weighting, str] = {}
-        # Holds the files of losses that the queries of the view read.
+        # Hold the files that the queries of the view read.
         self._loss_files: dict[tuple[Weighting, int], ElementFiles] = {}
+        self._score_files: dict[tuple[str, int], TemporaryFile] = {}
 
     @property
     def is_structured(self) -> bool:
@@ -123,6 +127,22 @@ class View:
             compute: Runs the query.
         """
         return self._caches.tables.cached((name, self.snapshot.epoch_fingerprint(epoch)), compute)
+
+    def score_file(
+        self, name: str, epoch: int, schema: pa.Schema, batches: Callable[[], Iterator[pa.RecordBatch]]
+    ) -> str:
+        """A subquery: scores of the rows of an epoch, in a file that is cached until these change.
+
+        Args:
+            name: Name of the scores.
+            epoch: The epoch.
+            schema: Columns of the file.
+            batches: Computes the scores.
+        """
+        if (name, epoch) not in self._score_files:
+            key = (name, self.snapshot.epoch_fingerprint(epoch))
+            self._score_files[name, epoch] = self._caches.scores.cached(key, schema, batches)
+        return _of_files([self._score_files[name, epoch]])
 
     def weighting(self, alpha: tuple[float, ...] | None = None, gamma: float | None = None) -> Weighting:
         """The weighting of the run's configuration, with another alpha or gamma if it is not None."""

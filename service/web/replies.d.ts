@@ -489,7 +489,7 @@ export interface Queue {
   name: string | null;
   run: string;
   created_at: string;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
   epoch: number;
   num_examples: number;
   request: QueueSettings;
@@ -513,7 +513,7 @@ export interface QueuePage {
   name: string | null;
   run: string;
   created_at: string;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
   epoch: number;
   num_examples: number;
   request: QueueSettings;
@@ -555,7 +555,7 @@ export interface QueueRow {
   score?: number | null;
   suggested?: number | null;
   suggested_p?: number | null;
-  strategy?: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality";
+  strategy?: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality";
   suggested_epochs?: number;
   num_epochs?: number;
   rank?: number;
@@ -569,7 +569,7 @@ export interface QueueRow {
 
 export interface QueueSettings {
   name: string | null;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
   mix: Record<string, number> | null;
   budget: number;
   per_class: "equal" | "proportional" | Record<string, number> | null;

@@ -31,6 +31,12 @@ SENTENCES = {
     "area_under_margin": "Over the epochs the label's logit margin was -1.25 on average",
     "self_confidence": "The label has a probability of only 8.8 %",
     "normalized_margin": "Normalised margin 0.125 (0 worst, 1 best)",
+    "adjusted_margin": (
+        "Adjusted for the frequency of the classes, the label's logit lies 1.25 behind the best other one"
+    ),
+    "adjusted_self_confidence": (
+        "Adjusted for the frequency of the classes, the label has a probability of only -125.00 %"
+    ),
     "ambiguous": "The model is undecided, entropy 0.6931 nats",
     "suspected_errors": "Confident learning counts the label as an error",
     "random": "Drawn at random, as a control",

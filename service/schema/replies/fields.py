@@ -16,6 +16,8 @@ Strategy = Literal[
     "area_under_margin",
     "self_confidence",
     "normalized_margin",
+    "adjusted_margin",
+    "adjusted_self_confidence",
     "ambiguous",
     "semi_hard",
     "suspected_errors",

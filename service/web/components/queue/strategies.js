@@ -21,6 +21,14 @@ export const STRATEGIES = {
   suspected_errors: ["Suspected errors", "Labels that confident learning counts as wrong."],
   self_confidence: ["Self-confidence", "Labels with the lowest probability."],
   normalized_margin: ["Normalised margin", "Labels whose probability is farthest below the best other probability."],
+  adjusted_margin: [
+    "Adjusted margin",
+    "The margin, less how often the model predicts each class. Best if the labels of some classes are wrong more often.",
+  ],
+  adjusted_self_confidence: [
+    "Adjusted self-confidence",
+    "Labels with the lowest probability, less how often the model predicts each class.",
+  ],
   top_loss: ["Largest loss", "Examples with the largest focal loss."],
   top_share: ["Share of the loss", "The smallest number of examples that hold half of the loss."],
   semi_hard: ["Semi-hard", "Right by a small margin: for training, not for wrong labels."],
@@ -45,6 +53,9 @@ const UNIT_STRATEGIES = {
   suspected_errors: "that confident learning counts as wrong.",
 };
 
+/** The strategies that are only for examples with one class, and those that are only for the others. */
+const OF_CLASSES = ["adjusted_margin", "adjusted_self_confidence"], OF_ELEMENTS = ["label_quality"];
+
 /**
  * The strategies for a run, the default first: name, label and description.
  *
@@ -52,13 +63,13 @@ const UNIT_STRATEGIES = {
  */
 export function strategiesOf({ task = "classification" }) {
   const all = Object.entries(STRATEGIES).map(([name, [label, description]]) => ({ name, label, description }));
-  if (task === "classification") return all.filter(({ name }) => name !== "label_quality");
+  if (task === "classification") return all.filter(({ name }) => !OF_ELEMENTS.includes(name));
   const ofUnits = Object.entries(UNIT_STRATEGIES).map(([name, description]) => ({
     name,
     label: strategyName(name),
     description: `${UNITS[task]} ${description}`,
   }));
-  const others = all.filter(({ name }) => !(name in UNIT_STRATEGIES)).map((strategy) =>
+  const others = all.filter(({ name }) => !(name in UNIT_STRATEGIES || OF_CLASSES.includes(name))).map((strategy) =>
     strategy.name === "mix"
       ? strategy
       : { ...strategy, description: `${strategy.description} Rows are whole examples.` }
