@@ -47,6 +47,7 @@ from service.schema.replies.dynamics import Region
 from service.schema.replies.exports import ExportFormatName, MaskTag
 
 MAX_LIMIT = 100_000
+MAX_CONFLICTS = 1000
 BY_NAME = "by number or name; repeated: one of these"
 T = TypeVar("T")
 
@@ -185,6 +186,13 @@ class RemainingQuery(QueryModel):
         description="Name of the only queue whose random rows count; default: all queues",
         json_schema_extra={"pattern": f"^{NAME.pattern}$"},
     )
+
+
+class AgreementQuery(QueryModel):
+    """Page of the conflicts between reviewers."""
+
+    limit: Annotated[int, Digits(0, MAX_CONFLICTS)] = Field(50, description="Maximum number of conflicts")
+    offset: Annotated[int, Digits()] = Field(0, description="Number of conflicts before the page")
 
 
 class NewQueueQuery(WhatIfQuery):

@@ -32,8 +32,8 @@ TYPES = {
 }
 # Members of every row of a structured run; units are compact JSON in the column.
 UNIT_TYPES = {"unit": pa.string(), "num_elements": pa.int64(), "box": pa.list_(pa.list_(pa.int64()))}
-# Members that statistics of all queues of a run need; `unit` if the rows have it.
-OUTLINE = ("id", "target", "strategy", "control", "unit")
+# Members that statistics of all queues of a run need; `unit` and `gold` if the rows have them.
+OUTLINE = ("id", "target", "strategy", "control", "suggested", "unit", "gold")
 # Members that only rows of some strategies have, both or neither.
 EPOCH_TYPES = {"suggested_epochs": pa.int64(), "num_epochs": pa.int64()}
 ALL_TYPES = TYPES | UNIT_TYPES | EPOCH_TYPES

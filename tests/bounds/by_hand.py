@@ -188,6 +188,7 @@ BY_HAND: Mapping[str, Make] = {
     "GET /runs/{run}/diagnostics": _runs("/runs/RUN/diagnostics", "?gamma=3"),
     "GET /runs/{run}/dynamics": _runs("/runs/RUN/dynamics", "?limit=100000&bins=100", "?gamma=1"),
     "GET /runs/{run}/compare/{other}": _compare,
+    "GET /runs/{run}/agreement": _runs("/runs/RUN/agreement", "?limit=1000"),
     "GET /runs/{run}/remaining": _runs("/runs/RUN/remaining", "?rows=10000"),
     "POST /runs/{run}/queues": _post_queue,
     "PATCH /runs/{run}/queues/{queue_name}": _rename_queue,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from service.client import quality_calls
 from service.client._sync.run_batches import RunBatches
+from service.schema.replies.agreement import Agreement
 from service.schema.replies.remaining import Remaining
 
 
@@ -35,3 +36,16 @@ class RunQuality(RunBatches):
         """
         call = quality_calls.remaining_call(self.name, queue=queue, rows=rows, control=control, epoch=epoch)
         return self._client.send(call)
+
+    def agreement(self, *, limit: int | None = None, offset: int | None = None) -> Agreement:
+        """Measure the agreement of the reviewers, and list their conflicts.
+
+        Args:
+            limit: Maximum number of conflicts, at most 1000. Default: 50.
+            offset: Number of conflicts to skip.
+
+        Returns:
+            Cohen's kappa of each pair, Fleiss' kappa, and Krippendorff's alpha with its interval; of each reviewer the
+            hits on gold rows and the use of suggestions; the conflicts.
+        """
+        return self._client.send(quality_calls.agreement_call(self.name, limit=limit, offset=offset))

@@ -40,5 +40,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 # JSON has no infinity: a loss that overflows float64 is null on the wire.
 LossValue = Annotated[float | None, Field(description="null without examples, and if it overflows float64")]
 
+
+class Estimate(TypedDict):
+    """A value with its 95 % interval; null where it cannot be computed."""
+
+    value: float | None
+    low: Annotated[float | None, Field(description="Lower end of the interval")]
+    high: Annotated[float | None, Field(description="Upper end of the interval")]
+
+
 # The class syntax cannot declare a member whose name is a keyword.
 ClassMember = TypedDict("ClassMember", {"class": ClassIndex})
