@@ -1,0 +1,84 @@
+"""The corrected labels of a run on disk, to be found by id: the run may be larger than the memory."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from service.client import RunClient
+from service.schema.replies.corrected import CorrectedPolicy, CorrectedStatus
+
+
+class Correction(NamedTuple):
+    """The label of an example of the run.
+
+    Args:
+        label: Class to use; None if there is none.
+        given: Class that the run has.
+        status: Status of its review.
+        reviewers: Names of the reviewers, separated by commas.
+    """
+
+    label: int | None
+    given: int
+    status: CorrectedStatus
+    reviewers: str
+
+
+class Corrections:
+    """The labels of the examples of a run.
+
+    Args:
+        connection: Database with the table `corrections`.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def find(self, identity: str) -> Correction | None:
+        """The label of an example; None if the run does not have the example."""
+        try:
+            sql = "SELECT label, given, status, reviewers FROM corrections WHERE id = ?"
+            row = self._connection.execute(sql, (identity,)).fetchone()
+        except UnicodeEncodeError:  # bytes that are no text, and so no id of a run
+            return None
+        return None if row is None else Correction(*row)
+
+
+@contextmanager
+def downloaded(run: RunClient, policy: CorrectedPolicy) -> Iterator[Corrections]:
+    """Download the corrected labels of a run to a temporary folder, which is deleted at the end."""
+    with TemporaryDirectory(prefix="focal-loss-") as folder:
+        file = Path(folder) / "corrected.arrow"
+        run.corrected(file, format="arrow", policy=policy, attributes=False)
+        connection = sqlite3.connect(Path(folder) / "corrected.db", isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute(
+                "CREATE TABLE corrections (id TEXT PRIMARY KEY, label INTEGER, given INTEGER, status TEXT, "
+                "reviewers TEXT) WITHOUT ROWID"
+            )
+            with pa.memory_map(str(file)) as source:
+                _insert(connection, pa.ipc.open_file(source))
+            yield Corrections(connection)
+        finally:
+            connection.close()
+
+
+def _insert(connection: sqlite3.Connection, file: pa.RecordBatchFileReader) -> None:
+    connection.execute("BEGIN")
+    for number in range(file.num_record_batches):
+        batch = file.get_batch(number)
+        names = ("id", "label_index", "given_label_index", "status")
+        columns = [batch.column(name).to_pylist() for name in names]
+        reviewers = [", ".join(listed) for listed in batch.column("reviewers").to_pylist()]
+        rows = zip(*columns, reviewers, strict=True)
+        connection.executemany("INSERT INTO corrections VALUES (?, ?, ?, ?, ?)", rows)
+    connection.execute("COMMIT")
