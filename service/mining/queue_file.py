@@ -14,12 +14,12 @@ import pyarrow as pa
 from pydantic import AfterValidator, TypeAdapter
 
 from service.mining.queue_table import EPOCH_TYPES, ROWS_AT_ONCE, TYPES, UNIT_TYPES, QueueTable, table_of
-from service.schema.replies.queues import QueueHead, QueueRow
+from service.schema.replies.queues import QueueHead, StoredRow
 
 BEFORE_ROWS, BETWEEN_ROWS, AFTER_ROWS = b',"rows":[\n', b",\n", b"\n]}"
 
 
-def _check_members(row: QueueRow) -> QueueRow:
+def _check_members(row: StoredRow) -> StoredRow:
     if missing := TYPES.keys() - row.keys():
         raise ValueError(f"a row has no {min(missing)}")
     if len(EPOCH_TYPES.keys() & row.keys()) == 1:
@@ -30,7 +30,7 @@ def _check_members(row: QueueRow) -> QueueRow:
 
 
 _HEAD = TypeAdapter(QueueHead)
-_ROWS = TypeAdapter(list[Annotated[QueueRow, AfterValidator(_check_members)]])
+_ROWS = TypeAdapter(list[Annotated[StoredRow, AfterValidator(_check_members)]])
 
 
 def queue_content(queue: QueueTable) -> Iterator[bytes]:
@@ -60,7 +60,7 @@ def read_queue(file: BinaryIO) -> QueueTable:
     return QueueTable.of(head, pa.concat_tables(tables, promote_options="permissive"))
 
 
-def _parts_of_lines(file: BinaryIO) -> Iterator[list[QueueRow]]:
+def _parts_of_lines(file: BinaryIO) -> Iterator[list[StoredRow]]:
     """The rows of a file after its first line."""
     last = b""
     while lines := list(islice(file, ROWS_AT_ONCE)):

@@ -28,11 +28,31 @@ def without_keys(where: Condition, excluded: Sequence[UnitKey], unit: str | None
     keys = [key for key in excluded if (key.unit == WHOLE) == (unit is None)]
     if not keys:
         return where
+    among, values = _among(keys, unit)
+    return f"{condition} AND NOT ({among})", [*parameters, *values]
+
+
+def only_keys(where: Condition, keys: Sequence[UnitKey], unit: str | None) -> Condition:
+    """A condition with only the rows of some keys.
+
+    Args:
+        where: The condition.
+        keys: Keys of examples and units.
+        unit: Expression of the unit as JSON; None if the rows are whole examples.
+    """
+    condition, parameters = where
+    of_kind = [key for key in keys if (key.unit == WHOLE) == (unit is None)]
+    among, values = _among(of_kind, unit)
+    return f"{condition} AND {among}", [*parameters, *values]
+
+
+def _among(keys: Sequence[UnitKey], unit: str | None) -> Condition:
+    """The condition that a row has one of some keys."""
     ids = [key.id for key in keys]
     if unit is None:
-        return f"{condition} AND id NOT IN (SELECT unnest(?::VARCHAR[]))", [*parameters, ids]
+        return "id IN (SELECT unnest(?::VARCHAR[]))", [ids]
     lists = "SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[])"
-    return f"{condition} AND (id, {unit}) NOT IN ({lists})", [*parameters, ids, [key.unit for key in keys]]
+    return f"(id, {unit}) IN ({lists})", [ids, [key.unit for key in keys]]
 
 
 def row_condition(view: View, only: Only | None, weighting: Weighting, first: int | None) -> Condition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -32,11 +33,14 @@ TYPES = {
 }
 # Members of every row of a structured run; units are compact JSON in the column.
 UNIT_TYPES = {"unit": pa.string(), "num_elements": pa.int64(), "box": pa.list_(pa.list_(pa.int64()))}
-# Members that statistics of all queues of a run need; `unit` and `gold` if the rows have them.
-OUTLINE = ("id", "target", "strategy", "control", "suggested", "unit", "gold")
+# Members that statistics of all queues of a run need, if the rows have them.
+OUTLINE = ("id", "target", "strategy", "control", "suggested", "unit", "gold", "without_suggestion")
 # Members that only rows of some strategies have, both or neither.
 EPOCH_TYPES = {"suggested_epochs": pa.int64(), "num_epochs": pa.int64()}
-ALL_TYPES = TYPES | UNIT_TYPES | EPOCH_TYPES
+# Members of every row of a queue with gold rows, and with rows without a suggestion; replies do not have them.
+GOLD, WITHOUT_SUGGESTION = "gold", "without_suggestion"
+HIDDEN_TYPES = {GOLD: pa.bool_(), WITHOUT_SUGGESTION: pa.bool_()}
+ALL_TYPES = TYPES | UNIT_TYPES | EPOCH_TYPES | HIDDEN_TYPES
 
 
 class ExpectedErrors(NamedTuple):
@@ -64,12 +68,24 @@ class QueueTable:
     def of(cls, head: QueueHead, rows: pa.Table) -> QueueTable:
         """The queue of a head and rows, whose columns may have any order."""
         rows = rows.select([*TYPES, *(name for name in rows.column_names if name not in TYPES)])
-        return cls(head, rows, expected_errors(rows))
+        # Gold rows are not chosen as probable errors.
+        chosen = rows.filter(pc.invert(rows[GOLD])) if GOLD in rows.column_names else rows
+        return cls(head, rows, expected_errors(chosen))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the rows."""
         return int(self.rows.nbytes)
+
+    @property
+    def overlap(self) -> int:
+        """Number of reviewers of each row."""
+        return self.head["request"].get("overlap", 1)
+
+    @property
+    def is_blind(self) -> bool:
+        """True if the verdicts on a row are hidden from a reviewer who has not judged it."""
+        return self.head["request"].get("blind", False)
 
     @property
     def ids(self) -> list[str]:
@@ -120,7 +136,7 @@ class QueueTable:
 
 def dicts_of(rows: pa.Table) -> list[QueueRow]:
     """The rows as Python objects, without members that their strategy does not have."""
-    always = TYPES | UNIT_TYPES
+    always = TYPES | UNIT_TYPES | HIDDEN_TYPES
     optional = [name for name in rows.column_names if name not in always and rows[name].null_count]
     objects = [
         cast(QueueRow, {name: value for name, value in row.items() if value is not None or name not in optional})
@@ -152,6 +168,15 @@ def p_wrong(rows: pa.Table) -> np.ndarray:
         shares = pc.divide(rows["suggested_epochs"].cast(pa.float64()), rows["num_epochs"].cast(pa.float64()))
         result = np.where(rows["suggested_epochs"].is_valid(), shares.to_numpy(), result)
     return result
+
+
+def without_suggestion(rows: pa.Table, share: float, seed: int) -> pa.Table:
+    """The rows with the column `without_suggestion`; a digest of seed, id and unit decides."""
+    units = rows["unit"].to_pylist() if "unit" in rows.column_names else [""] * len(rows)
+    keys = zip(rows["id"].to_pylist(), units, strict=True)
+    digests = (blake2b(f"{seed}:{identity}:{unit}".encode(), digest_size=8).digest() for identity, unit in keys)
+    hidden = [int.from_bytes(digest) < share * 2**64 for digest in digests]
+    return rows.append_column(WITHOUT_SUGGESTION, pa.array(hidden, pa.bool_()))
 
 
 def expected_errors(rows: pa.Table) -> dict[Strategy, ExpectedErrors]:

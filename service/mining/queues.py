@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.errors import QueueConflictError, UnknownQueueError
 from service.mining.candidates import candidate_table
+from service.mining.gold import Gold, mark_gold
 from service.mining.queue_file import queue_content, read_queue
 from service.mining.queue_rows import queue_rows, with_control
 from service.mining.queue_rules import row_condition, rule_of, without_keys
-from service.mining.queue_table import QueueTable
+from service.mining.queue_table import QueueTable, without_suggestion
 from service.mining.requests import QueueRequest
 from service.mining.selection import select
 from service.mining.structured_rows import structured_rows
@@ -42,11 +44,19 @@ SCORE_OF: dict[Strategy, str] = {
     "normalized_margin": "normalized_margin",
     "ambiguous": "entropy",
 }
+_DEFAULTS: dict[str, object] = {
+    name: field.default for name, field in QueueRequest.model_fields.items() if not field.is_required()
+}
 LABEL_BLIND = "ambiguous ignores the label: it finds examples that are hard to classify, not labels that are wrong"
 
 
 def create_queue(
-    store: RunStore, view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]
+    store: RunStore,
+    view: View,
+    request: QueueRequest,
+    weighting: Weighting,
+    reviewed: Collection[UnitKey],
+    adjudicated: Sequence[UnitKey] = (),
 ) -> tuple[QueueTable, bool]:
     """Create and store a queue unless it exists; the second value is True if it is new.
 
@@ -56,6 +66,7 @@ def create_queue(
         request: Strategy, budget and conditions.
         weighting: Weighting of the losses.
         reviewed: The examples and units with a verdict.
+        adjudicated: Result of `gold_keys`, for gold rows.
 
     Raises:
         InvalidRequestError: The quotas do not fit the run, or the strategy needs logits and the run stores none.
@@ -67,7 +78,7 @@ def create_queue(
         stored = _stored(store, view.snapshot, request.name)
         if stored is not None:
             return _checked(stored, settings), False
-    content = _choose(view, request, weighting, reviewed)
+    content = _choose(view, request, weighting, reviewed, adjudicated)
     if request.name is not None:
         named = _add(store, view.snapshot, content, request.name)
         if named is not None:
@@ -95,7 +106,9 @@ def _settings(request: QueueRequest, weighting: Weighting) -> QueueSettings:
 
 def _checked(stored: QueueTable, settings: QueueSettings) -> QueueTable:
     """The stored queue if it was created with these settings."""
-    differing = [name for name, value in settings.items() if stored.head["request"].get(name) != value]
+    # Queues of earlier versions lack settings that were added since.
+    known = _DEFAULTS | stored.head["request"]
+    differing = [name for name, value in settings.items() if known.get(name) != value]
     if differing:
         raise QueueConflictError(f"queue {stored.head['name']} exists with another {', '.join(differing)}")
     return stored
@@ -176,12 +189,24 @@ def rename_queue(store: RunStore, snapshot: Snapshot, name: str, new_name: str) 
     store.documents.delete(snapshot, FOLDER, name)
 
 
-def preview(view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]) -> QueueTable:
+def preview(
+    view: View,
+    request: QueueRequest,
+    weighting: Weighting,
+    reviewed: Collection[UnitKey],
+    adjudicated: Sequence[UnitKey] = (),
+) -> QueueTable:
     """The queue that `create_queue` would create; it has no name and is not stored."""
-    return _choose(view, request.by_number(view.snapshot), weighting, reviewed)
+    return _choose(view, request.by_number(view.snapshot), weighting, reviewed, adjudicated)
 
 
-def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: Collection[UnitKey]) -> QueueTable:
+def _choose(
+    view: View,
+    request: QueueRequest,
+    weighting: Weighting,
+    reviewed: Collection[UnitKey],
+    adjudicated: Sequence[UnitKey],
+) -> QueueTable:
     epoch, settings = view.snapshot.epoch(request.epoch), _settings(request, weighting)
     if request.units is None and view.has_counts(epoch):
         # Masks that were sent as histograms have no units.
@@ -192,7 +217,9 @@ def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: C
         f"SELECT count(*) AS n, coalesce(sum({losses}), 0.0) AS loss FROM {view.scored(weighting, epoch)}"
     )
     condition = row_condition(view, request.only, weighting, request.first)
-    rule = rule_of(view, request, weighting, epoch, condition)
+    gold = Gold.find(view, request, weighting, epoch, condition, adjudicated)
+    ordinary = request.model_copy(update={"budget": request.budget - gold.number})
+    rule = rule_of(view, ordinary, weighting, epoch, condition)
     excluded = list(reviewed) if request.leaves_out_reviewed else []
 
     def where(of_units: bool) -> Condition:
@@ -205,6 +232,7 @@ def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: C
         chosen = select(rule, candidates.batches)
         control = candidates.random_ids(chosen) if is_control else ()
         rows = candidates.all_columns(chosen)
+    planted = gold.plant(rows, request.seed)
     head: QueueHead = {
         "name": None,
         "run": view.snapshot.name,
@@ -214,13 +242,20 @@ def _choose(view: View, request: QueueRequest, weighting: Weighting, reviewed: C
         "num_examples": totals["n"],
         "request": settings,
         "is_control": is_control,
-        "warnings": _warnings(view, request, weighting, epoch),
+        "warnings": [*_warnings(view, request, weighting, epoch), *gold.warnings(planted)],
     }
     if view.is_structured:
-        rows = structured_rows(view, weighting, epoch, rows, totals["loss"])
+        rows = structured_rows(view, weighting, epoch, planted, totals["loss"])
     else:
-        rows = queue_rows(view, request, weighting, epoch, rows, totals["loss"])
-    return QueueTable.of(head, with_control(rows, control))
+        rows = queue_rows(view, request, weighting, epoch, planted, totals["loss"])
+    return QueueTable.of(head, _marked(with_control(rows, control), planted, request))
+
+
+def _marked(rows: pa.Table, planted: pa.Table, request: QueueRequest) -> pa.Table:
+    """The rows of a queue with the marks of gold rows, and of rows without a suggestion, if it may have them."""
+    if request.gold:
+        rows = mark_gold(rows, planted)
+    return without_suggestion(rows, request.without_suggestion, request.seed) if request.without_suggestion else rows
 
 
 def _warnings(view: View, request: QueueRequest, weighting: Weighting, epoch: int) -> list[str]:

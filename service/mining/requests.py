@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from service.errors import InvalidRequestError
 from service.queries.filters import MAX_ATTRIBUTES, Filter
 from service.queries.view import SCORE_NAMES
+from service.runs.review_history import MAX_REVIEWERS
 from service.runs.run_classes import RunClasses
 from service.runs.snapshot import Snapshot
 from service.schema.faults import fault, validation_fault
@@ -16,6 +17,8 @@ from service.schema.replies.fields import Strategy
 
 MAX_BUDGET = 100_000
 OVER_EPOCHS = ("confidence", "variability")
+# Largest share of gold rows in a queue.
+MAX_GOLD = 0.5
 # The time of a query grows with the length of a name and with the rows.
 MAX_ATTRIBUTE_NAME = 1000
 AttributeName = Annotated[str, Field(max_length=MAX_ATTRIBUTE_NAME)]
@@ -111,6 +114,11 @@ class QueueRequest(BaseModel):
         first: For `area_under_margin`: number of the first epochs to use.
         margin: For `semi_hard`: largest logit margin.
         share: For `top_share`: share of the loss.
+        overlap: Number of reviewers of each row.
+        blind: True to hide the verdicts on a row from a reviewer who has not judged it.
+        without_suggestion: Share of the rows that are shown without the class that the model suggests.
+        gold: Share of the rows that are gold rows: examples with an adjudicated verdict, which are reviewed again to
+            measure the reviewers. Replies do not tell which these are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -140,6 +148,10 @@ class QueueRequest(BaseModel):
     first: Annotated[int, Field(ge=1)] | None = None
     margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    overlap: Annotated[int, Field(ge=1, le=MAX_REVIEWERS)] = 1
+    blind: bool = False
+    without_suggestion: Annotated[float, Field(ge=0, le=1)] = 0
+    gold: Annotated[float, Field(ge=0, le=MAX_GOLD)] = 0
 
     @model_validator(mode="after")
     def _fits(self) -> QueueRequest:

@@ -20,6 +20,7 @@ from service.errors import (
     UnknownEpochError,
     UnknownQueueError,
 )
+from service.mining.gold import gold_keys
 from service.mining.listing import QueueFilter
 from service.mining.queue_pages import queue_page, queue_reply
 from service.mining.queue_table import QueueTable
@@ -68,11 +69,12 @@ async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQu
 
     def work(view: View) -> tuple[QueueTable, bool]:
         epoch = view.snapshot.epoch() if queue_request.epoch is None else queue_request.epoch
-        reviewed = store.reviews(view.snapshot).verdicts_of(epoch)
+        verdicts = store.reviews(view.snapshot).verdicts_of(epoch)
+        gold = gold_keys(verdicts) if queue_request.gold else []
         weighting = view.weighting(query.weights, query.gamma)
         if query.preview:
-            return preview(view, queue_request, weighting, reviewed), False
-        return create_queue(store, view, queue_request, weighting, reviewed)
+            return preview(view, queue_request, weighting, verdicts, gold), False
+        return create_queue(store, view, queue_request, weighting, verdicts, gold)
 
     created, new = await service.runs.ask(run, work)
     # A second call: `ask` may repeat its work, and must not create a second queue.

@@ -50,6 +50,11 @@ class QueueSettings(TypedDict):
     first: int | None
     margin: float
     share: float
+    # Missing in queues of earlier versions.
+    overlap: NotRequired[Annotated[int, Field(description="Reviewers of each row", ge=1)]]
+    blind: NotRequired[Annotated[bool, Field(description="True if a verdict is hidden from those who have none yet")]]
+    without_suggestion: NotRequired[Annotated[Share, Field(description="Share of rows without a suggestion")]]
+    gold: NotRequired[Annotated[Share, Field(description="Share of rows whose right verdict is known")]]
     alpha: Annotated[list[float] | None, Field(description="A weight for each class; null for weights of 1")]
     gamma: float
 
@@ -104,6 +109,13 @@ class QueueRow(TypedDict, total=False):
     verdict_label: Annotated[ClassIndex | None, Field(description="Right class according to the reviewer")]
 
 
+class StoredRow(QueueRow, total=False):
+    """A row of a queue as stored in its file."""
+
+    gold: bool
+    without_suggestion: bool
+
+
 class QueueHead(TypedDict):
     """A queue without its rows, as it was created."""
 
@@ -121,7 +133,7 @@ class QueueHead(TypedDict):
 class StoredQueue(QueueHead):
     """A queue with its rows, as stored in its file."""
 
-    rows: list[QueueRow]
+    rows: list[StoredRow]
 
 
 class Queue(QueueHead):
