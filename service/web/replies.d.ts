@@ -583,6 +583,10 @@ export interface QueueSettings {
   first: number | null;
   margin: number;
   share: number;
+  overlap?: number;
+  blind?: boolean;
+  without_suggestion?: number;
+  gold?: number;
   alpha: number[] | null;
   gamma: number;
 }
