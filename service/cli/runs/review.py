@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.console import call_service, fail, output
+from service.cli.console import QUERY_TIMEOUT_S, call_service, fail, output, show_error
 from service.cli.options import DEFAULT_URL, RunName, Url
 from service.cli.runs.manage import show_reviews
 
 if TYPE_CHECKING:
     from service.client import LossClient
-    from service.schema.replies.reviews import AddedReviews
+    from service.schema.replies.exports import AnnotationsReply
+    from service.schema.replies.reviews import AddedReviews, Reviews
+
+SHOWN_REFUSALS = 10
 
 
 def review(
@@ -38,6 +41,15 @@ def review(
             "name, a span [start, stop], or the number of a region."
         ),
     ] = None,
+    label_studio: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Address of Label Studio, to add the annotations of a project; its access token is in "
+            "LABEL_STUDIO_API_KEY.",
+        ),
+    ] = None,
+    project: Annotated[int | None, typer.Option(help="Number of the project of Label Studio.")] = None,
     reviewer: Annotated[str | None, typer.Option(help="Name of the reviewer.")] = None,
     queue: Annotated[str | None, typer.Option(help="Queue that the reviewer worked through.")] = None,
     url: Url = DEFAULT_URL,
@@ -56,6 +68,10 @@ def review(
         wrong_reviews,
     )
 
+    if label_studio is not None or project is not None:
+        if label_studio is None or project is None or file is not None or ok or wrong or unsure or take_back:
+            fail("--label-studio URL and --project N go together, and with no other verdicts")
+        return _pull(run, label_studio, project, url)
     if file is None and not (ok or wrong or unsure or take_back):
         fail("no reviews: name a file with verdicts, or use --ok, --wrong, --unsure or --take-back")
 
@@ -78,4 +94,21 @@ def review(
 
     added, progress = call_service(url, add)
     output.print(f"Stored {added} review{'' if added == 1 else 's'}.", highlight=False)
+    show_reviews(progress)
+
+
+def _pull(run: str, label_studio: str, project: int, url: str) -> None:
+    """Add the annotations of a project of Label Studio."""
+    from service.cli.runs.label_studio import pull_annotations
+
+    def pull(client: LossClient) -> tuple[list[AnnotationsReply], Reviews]:
+        replies = list(pull_annotations(client.run(run), label_studio, project))
+        return replies, client.run(run).reviews()
+
+    replies, progress = call_service(url, pull, QUERY_TIMEOUT_S)
+    added, num_refused = (sum(reply[name] for reply in replies) for name in ("added", "num_refused"))
+    for refused in [one for reply in replies for one in reply["refused"]][:SHOWN_REFUSALS]:
+        show_error(f"annotation {refused['annotation']}: {refused['detail']}")
+    refusals = f", refused {num_refused} annotations" if num_refused else ""
+    output.print(f"Stored {added} review{'' if added == 1 else 's'}{refusals}.", highlight=False)
     show_reviews(progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
-from service.client import run_calls
+from service.client import run_calls, tool_calls
 from service.client._async.run_quality import AsyncRunQuality
 from service.client.run_calls import QueryValue
 from service.schema.replies.comparison import Comparison
@@ -13,6 +13,7 @@ from service.schema.replies.corrected import CorrectedPolicy
 from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage
+from service.schema.replies.exports import AnnotationsReply
 from service.schema.replies.queues import Queue, QueuePage
 from service.schema.replies.reviews import AddedReviews, Reviews
 
@@ -268,6 +269,20 @@ class AsyncRunClient(AsyncRunQuality):
             history: True for all reviews, also those that a later one of the same reviewer replaces or withdraws.
         """
         return await self._client.send(run_calls.reviews_call(self.name, history=history))
+
+    async def send_label_studio_event(self, event: Mapping[str, object]) -> AnnotationsReply:
+        """Store the annotations of an event of Label Studio as reviews, as its webhook does.
+
+        Args:
+            event: The event: `action`, `annotation`, `task`, and for deletions `annotations` and `project`.
+
+        Returns:
+            The number of reviews that were `added`, and the annotations that were `refused`.
+
+        Raises:
+            InvalidRequestError, UnknownExampleError: All annotations are refused, for this reason.
+        """
+        return await self._client.send(tool_calls.label_studio_event_call(self.name, event))
 
     async def export(
         self, path: str | Path | None = None, *, format: str = "jsonl", queue: str | None = None, **options: QueryValue
