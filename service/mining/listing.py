@@ -14,10 +14,10 @@ from service.mining.queue_table import QueueTable
 from service.queries.attributes import attributes_of, json_pointer, last_attributes
 from service.queries.order import sort_keys
 from service.queries.view import SCORE_NAMES, View
-from service.runs.review_history import Standing, Verdicts
+from service.runs.review_history import ReviewHistory, Standing, Verdicts
 from service.runs.units import UnitKey
 from service.schema.faults import unknown_fault
-from service.schema.replies.queues import QueueRow, RowsPage
+from service.schema.replies.queues import QueueRow, RowReview, RowsPage
 from service.schema.row_parts import RowParts
 
 VerdictFilter = Literal["open", "reviewed", "ok", "wrong", "unsure", "exclude", "conflict"]
@@ -25,7 +25,8 @@ VerdictFilter = Literal["open", "reviewed", "ok", "wrong", "unsure", "exclude", 
 SORTABLE = ("rank", "id", "target", "prediction", "suggested", "verdict", "score", "share", *SCORE_NAMES)
 CLASSES = ("target", "prediction", "suggested")
 # Members that are not stored in the queue, since they change.
-CURRENT = ("attributes", "verdict", "verdict_label")
+CURRENT = ("attributes", "verdict", "verdict_label", "review", "reviews")
+REVIEW_MEMBERS = tuple(RowReview.__annotations__)
 MAX_FACET_VALUES = 20
 _VERDICTS: dict[VerdictFilter, str] = {
     "open": "verdict IS NULL",
@@ -111,20 +112,20 @@ def parse_order(text: str) -> tuple[tuple[str, bool], ...]:
     return sort_keys(text, SORTABLE)
 
 
-def page(view: View, queue: QueueTable, verdicts: Verdicts, query: QueueFilter) -> RowsPage:
+def page(view: View, queue: QueueTable, history: ReviewHistory, query: QueueFilter) -> RowsPage:
     """A page of the rows of a queue that match a filter.
 
     Args:
         view: The run.
         queue: The queue.
-        verdicts: Current verdicts of the run.
+        history: Reviews of the run.
         query: Filter and order of the rows, and the page.
 
     Raises:
         InvalidRequestError: `query.fields` has a name that is not a member of a row.
     """
     names = _members(queue, query)
-    indices = _matching(view, queue, verdicts, query)
+    indices = _matching(view, queue, history.verdicts_of(queue.head["epoch"]), query)
     offset = query.offset
     if query.around is not None:
         position = np.flatnonzero(indices == query.around - 1)
@@ -132,7 +133,7 @@ def page(view: View, queue: QueueTable, verdicts: Verdicts, query: QueueFilter) 
     on_page = indices[offset : offset + query.limit]
 
     def rows(first: int, end: int) -> list[QueueRow]:
-        return _current_rows(view, queue, verdicts, on_page[first:end].tolist(), names)
+        return _current_rows(view, queue, history, on_page[first:end].tolist(), names)
 
     result: RowsPage = {
         "num_matching": len(indices),
@@ -146,22 +147,33 @@ def page(view: View, queue: QueueTable, verdicts: Verdicts, query: QueueFilter) 
 
 
 def _current_rows(
-    view: View, queue: QueueTable, verdicts: Verdicts, indices: Sequence[int], names: Sequence[str]
+    view: View, queue: QueueTable, history: ReviewHistory, indices: Sequence[int], names: Sequence[str]
 ) -> list[QueueRow]:
-    """Members of some rows, with the current attributes and verdicts."""
+    """Members of some rows, with the current attributes and reviews."""
     rows = queue.dicts_at(indices, list(dict.fromkeys([*names, *queue.key_names])))
     attributes = attributes_of(view, rows) if "attributes" in names else [{}] * len(rows)
+    epoch = queue.head["epoch"]
+    verdicts = history.verdicts_of(epoch)
+
+    def reviews(key: UnitKey) -> dict[str, object]:
+        last = history.last_review(key, epoch) or history.last_review(key)
+        return {**_verdict(verdicts.get(key)), "review": None if last is None else last["review"]}
+
     current = (
-        {**row, **_verdict(verdicts.get(UnitKey.of(row))), "attributes": own}
-        for row, own in zip(rows, attributes, strict=True)
+        {**row, **reviews(UnitKey.of(row)), "attributes": own} for row, own in zip(rows, attributes, strict=True)
     )
     return [cast(QueueRow, {name: row[name] for name in names if name in row}) for row in current]
 
 
 def _verdict(standing: Standing | None) -> dict[str, object]:
     if standing is None:
-        return {"verdict": None, "verdict_label": None}
-    return {"verdict": standing.verdict, "verdict_label": standing.label}
+        return {"verdict": None, "verdict_label": None, "reviews": []}
+    reviews = standing.reviews if standing.adjudicated is None else (*standing.reviews, standing.adjudicated)
+    return {
+        "verdict": standing.verdict,
+        "verdict_label": standing.label,
+        "reviews": [{name: review.get(name, False) for name in REVIEW_MEMBERS} for review in reviews],
+    }
 
 
 def _members(queue: QueueTable, query: QueueFilter) -> list[str]:

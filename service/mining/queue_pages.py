@@ -45,5 +45,5 @@ def queue_page(store: RunStore, view: View, queue: QueueTable, query: QueueFilte
     return {
         **queue_reply(queue, history, view.snapshot.description.task),
         "expected_yield": expected_yield(queue.expected_errors, precisions),
-        **page(view, queue, history.verdicts_of(queue.head["epoch"]), query),
+        **page(view, queue, history, query),
     }

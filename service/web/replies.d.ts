@@ -555,6 +555,8 @@ export interface QueueRow {
   attributes?: Record<string, JsonValue>;
   verdict?: "ok" | "wrong" | "unsure" | null;
   verdict_label?: number | null;
+  review?: string | null;
+  reviews?: RowReview[];
 }
 
 export interface QueueSettings {
@@ -613,6 +615,16 @@ export interface RowConditions {
   ids: string[] | null;
   attributes: Record<string, string>;
   ranges: Record<string, [number | null, number | null]>;
+}
+
+export interface RowReview {
+  review: string;
+  reviewer: string | null;
+  verdict: "ok" | "wrong" | "unsure" | "exclude";
+  label: number | null;
+  comment: string | null;
+  at: string;
+  adjudicated: boolean;
 }
 
 export interface Run {

@@ -27,13 +27,13 @@ from tests.runs.histories import history_of
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 ROWS = 150
-VERDICTS = history_of(
+HISTORY = history_of(
     *(
         {"id": f"e{number:04d}", "verdict": ["ok", "wrong", "unsure", "exclude"][number // 4 % 4], "label": number % 2}
         for number in range(0, ROWS, 4)
     ),
     *({"id": f"e{number:04d}", "verdict": "ok", "label": 2, "reviewer": "kim"} for number in range(0, ROWS, 20)),
-).verdicts
+)
 
 
 def attributes_of(row: int) -> dict[str, Any]:
@@ -69,20 +69,27 @@ def rows(runs: TempRuns) -> list[dict[str, Any]]:
     """The stored rows, with the current attributes and verdicts."""
     stored = queue(runs.store, runs.store.snapshot("r"), "q").dicts()
     for row in stored:
-        standing = VERDICTS.get(UnitKey(row["id"]))
+        key = UnitKey(row["id"])
+        standing, last = HISTORY.verdicts.get(key), HISTORY.last_review(key)
         row |= {"attributes": attributes_of(int(row["id"][1:]))}
         row |= {"verdict": standing and standing.verdict, "verdict_label": standing and standing.label}
+        row |= {"review": last and last["review"], "reviews": shown_reviews(standing.reviews if standing else ())}
     return list(stored)
+
+
+def shown_reviews(reviews: Any) -> list[dict[str, Any]]:
+    names = ("review", "reviewer", "verdict", "label", "comment", "at")
+    return [{name: review[name] for name in names} | {"adjudicated": False} for review in reviews]
 
 
 def page_of(runs: TempRuns, **query: Any) -> dict[str, Any]:
     stored = queue(runs.store, runs.store.snapshot("r"), "q")
-    return runs.ask(lambda view: whole_page(view, stored, VERDICTS, QueueFilter(**query)))
+    return runs.ask(lambda view: whole_page(view, stored, HISTORY, QueueFilter(**query)))
 
 
-def whole_page(view: View, stored: QueueTable, verdicts: Any, query: QueueFilter) -> dict[str, Any]:
+def whole_page(view: View, stored: QueueTable, history: Any, query: QueueFilter) -> dict[str, Any]:
     """A page with all of its rows, which are made while they are read."""
-    result = page(view, stored, verdicts, query)
+    result = page(view, stored, history, query)
     return {**result, "rows": [*result["rows"]]}
 
 
@@ -216,7 +223,7 @@ def test_filters_of_a_queue_without_rows_and_attributes() -> None:
             order=tuple((name, True) for name in SORTABLE), around=3,
         )  # fmt: skip
         for same in (stored, queue(runs.store, runs.store.snapshot("r"), "none")):
-            result = runs.ask(lambda view, same=same: whole_page(view, same, {}, everything))
+            result = runs.ask(lambda view, same=same: whole_page(view, same, history_of(), everything))
             assert result == {
                 "num_matching": 0,
                 "offset": 0,

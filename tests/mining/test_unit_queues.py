@@ -15,6 +15,7 @@ import orjson
 import pytest
 from cleanlab.filter import find_label_issues
 
+from service.mining.listing import CURRENT
 from service.mining.queue_file import queue_content, read_queue
 from service.mining.queue_table import QueueTable, table_of
 from service.mining.unit_requests import OF_CLASSES
@@ -314,8 +315,7 @@ def test_rows_of_one_class_have_no_members_of_units(task_runs: httpx.Client) -> 
 def test_a_queue_of_units_is_read_as_it_was_written(task_runs: httpx.Client, task: Task) -> None:
     mix = {"strategy": "mix", "mix": {"top_loss": 0.7, "random": 0.3}, "budget": 30}
     reply = task_runs.post(f"/runs/{task}/queues?preview=true", json=mix).json()
-    current = ("attributes", "verdict", "verdict_label")
-    rows = [{name: value for name, value in row.items() if name not in current} for row in reply["rows"]]
+    rows = [{name: value for name, value in row.items() if name not in CURRENT} for row in reply["rows"]]
     head = {name: reply[name] for name in QueueHead.__annotations__}
     content = b"".join(queue_content(QueueTable.of(head, table_of(rows))))
     assert read_queue(io.BytesIO(content)).dicts() == rows

@@ -8,7 +8,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from service.schema.replies.examples import Attributes, LogitMargin, LogOdds
-from service.schema.replies.fields import ClassIndex, Count, CurrentVerdict, Share, Strategy, Timestamp, Unit
+from service.schema.replies.fields import ClassIndex, Count, CurrentVerdict, Share, Strategy, Timestamp, Unit, Verdict
 
 
 class AttributeCap(TypedDict):
@@ -59,6 +59,18 @@ class QueueSettings(TypedDict):
     gamma: float
 
 
+class RowReview(TypedDict):
+    """A review of a row that counts: the last one of a reviewer, or the adjudication."""
+
+    review: Annotated[str, Field(description="Id of the review")]
+    reviewer: str | None
+    verdict: Verdict
+    label: ClassIndex | None
+    comment: str | None
+    at: Timestamp
+    adjudicated: Annotated[bool, Field(description="True if an owner settles what reviewers disagree about")]
+
+
 class QueueRow(TypedDict, total=False):
     """A row of a queue; `fields` in the query selects its members.
 
@@ -106,7 +118,11 @@ class QueueRow(TypedDict, total=False):
     reason: Annotated[str, Field(description="Reason for the row, as a sentence")]
     attributes: Attributes
     verdict: Annotated[CurrentVerdict | None, Field(description="Verdict of all reviewers together")]
-    verdict_label: Annotated[ClassIndex | None, Field(description="Right class according to the reviewer")]
+    verdict_label: Annotated[ClassIndex | None, Field(description="Right class according to the reviewers")]
+    review: Annotated[
+        str | None, Field(description="Id of the last review by anyone, for `expected`; null if there is none")
+    ]
+    reviews: Annotated[list[RowReview], Field(description="Reviews that count, in the order of arrival")]
 
 
 class StoredRow(QueueRow, total=False):
