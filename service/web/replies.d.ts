@@ -6,9 +6,12 @@ export interface AddedReviews {
   num_wrong: number;
   num_ok: number;
   num_unsure: number;
+  num_exclude: number;
+  num_conflict: number;
   precision: Record<string, Precision>;
   error_rate: Precision | null;
   added: number;
+  reviews: string[];
 }
 
 export interface AttributeCap {
@@ -207,7 +210,7 @@ export interface Diagnostics {
 }
 
 export interface DiagnosticsWarning {
-  code: "no_examples" | "probabilities_as_logits" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights" | "inverse_frequency_alpha";
+  code: "no_examples" | "probabilities_as_logits" | "log_probabilities_as_logits" | "partial_epoch" | "in_sample" | "over_confident" | "small_classes" | "many_classes" | "duplicated_ids" | "no_logits" | "class_weights" | "inverse_frequency_alpha" | "one_sided_verdicts" | "no_better_than_random" | "far_from_expected";
   message: string;
 }
 
@@ -383,7 +386,7 @@ export interface ExampleRow {
   num_wrong?: number | null;
   num_units?: number;
   attributes: Record<string, JsonValue>;
-  verdict: "ok" | "wrong" | "unsure" | null;
+  verdict: "ok" | "wrong" | "unsure" | "exclude" | "conflict" | null;
 }
 
 export interface ExampleUnit {
@@ -395,7 +398,7 @@ export interface ExampleUnit {
   box: number[][];
   loss: number;
   p_t: number;
-  verdict: "ok" | "wrong" | "unsure" | null;
+  verdict: "ok" | "wrong" | "unsure" | "exclude" | "conflict" | null;
 }
 
 export interface ExamplesPage {
@@ -463,6 +466,7 @@ export interface Percentiles {
 
 export interface Precision {
   reviewed: number;
+  judged: number;
   wrong: number;
   unsure: number;
   share: number | null;
@@ -475,6 +479,8 @@ export interface Progress {
   num_wrong: number;
   num_ok: number;
   num_unsure: number;
+  num_exclude: number;
+  num_conflict: number;
   precision: Record<string, Precision>;
   error_rate: Precision | null;
 }
@@ -483,7 +489,7 @@ export interface Queue {
   name: string | null;
   run: string;
   created_at: string;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
   epoch: number;
   num_examples: number;
   request: QueueSettings;
@@ -495,6 +501,8 @@ export interface Queue {
   num_wrong: number;
   num_ok: number;
   num_unsure: number;
+  num_exclude: number;
+  num_conflict: number;
 }
 
 export interface QueueList {
@@ -505,7 +513,7 @@ export interface QueuePage {
   name: string | null;
   run: string;
   created_at: string;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
   epoch: number;
   num_examples: number;
   request: QueueSettings;
@@ -517,6 +525,8 @@ export interface QueuePage {
   num_wrong: number;
   num_ok: number;
   num_unsure: number;
+  num_exclude: number;
+  num_conflict: number;
   num_matching: number;
   offset: number;
   rows: QueueRow[];
@@ -545,7 +555,7 @@ export interface QueueRow {
   score?: number | null;
   suggested?: number | null;
   suggested_p?: number | null;
-  strategy?: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality";
+  strategy?: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality";
   suggested_epochs?: number;
   num_epochs?: number;
   rank?: number;
@@ -553,7 +563,7 @@ export interface QueueRow {
   share?: number;
   reason?: string;
   attributes?: Record<string, JsonValue>;
-  verdict?: "ok" | "wrong" | "unsure" | null;
+  verdict?: "ok" | "wrong" | "unsure" | "exclude" | "conflict" | null;
   verdict_label?: number | null;
   review?: string | null;
   reviews?: RowReview[];
@@ -561,7 +571,7 @@ export interface QueueRow {
 
 export interface QueueSettings {
   name: string | null;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
   mix: Record<string, number> | null;
   budget: number;
   per_class: "equal" | "proportional" | Record<string, number> | null;
@@ -600,12 +610,24 @@ export interface Review {
   id: string;
   unit?: number | number[] | null;
   epoch?: number;
-  verdict: "ok" | "wrong" | "unsure" | null;
+  verdict: "ok" | "wrong" | "unsure" | "exclude" | null;
   label: number | null;
   reviewer: string | null;
   queue: string | null;
   comment: string | null;
   at: string;
+  adjudicated?: boolean;
+  suggestion?: "shown" | "hidden";
+  source?: ReviewSource;
+  review: string;
+}
+
+export interface ReviewSource {
+  tool: "label-studio" | "argilla";
+  id: string;
+  updated_at: string;
+  project?: number;
+  annotation?: number;
 }
 
 export interface RowConditions {
