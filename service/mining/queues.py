@@ -17,6 +17,7 @@ from service.mining.queue_file import queue_content, read_queue
 from service.mining.queue_rows import queue_rows, with_control
 from service.mining.queue_rules import row_condition, rule_of, without_keys
 from service.mining.queue_table import QueueTable, without_suggestion
+from service.mining.recommended import recommended
 from service.mining.requests import QueueRequest
 from service.mining.selection import select
 from service.mining.structured_rows import structured_rows
@@ -32,7 +33,7 @@ from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.runs.units import WHOLE, UnitKey
 from service.schema.replies.fields import Strategy
-from service.schema.replies.queues import QueueHead, QueueSettings
+from service.schema.replies.queues import ChosenStrategy, QueueHead, QueueSettings
 
 FOLDER = "queues"
 NAMES_TRIED = 10_000
@@ -78,7 +79,7 @@ def create_queue(
         stored = _stored(store, view.snapshot, request.name)
         if stored is not None:
             return _checked(stored, settings), False
-    content = _choose(view, request, weighting, reviewed, adjudicated)
+    content = _choose(store, view, request, weighting, reviewed, adjudicated)
     if request.name is not None:
         named = _add(store, view.snapshot, content, request.name)
         if named is not None:
@@ -190,6 +191,7 @@ def rename_queue(store: RunStore, snapshot: Snapshot, name: str, new_name: str) 
 
 
 def preview(
+    store: RunStore,
     view: View,
     request: QueueRequest,
     weighting: Weighting,
@@ -197,20 +199,19 @@ def preview(
     adjudicated: Sequence[UnitKey] = (),
 ) -> QueueTable:
     """The queue that `create_queue` would create; it has no name and is not stored."""
-    return _choose(view, request.by_number(view.snapshot), weighting, reviewed, adjudicated)
+    return _choose(store, view, request.by_number(view.snapshot), weighting, reviewed, adjudicated)
 
 
 def _choose(
+    store: RunStore,
     view: View,
     request: QueueRequest,
     weighting: Weighting,
     reviewed: Collection[UnitKey],
     adjudicated: Sequence[UnitKey],
 ) -> QueueTable:
-    epoch, settings = view.snapshot.epoch(request.epoch), _settings(request, weighting)
-    if request.units is None and view.has_counts(epoch):
-        # Masks that were sent as histograms have no units.
-        request = request.model_copy(update={"units": False})
+    epoch, settings, strategy = view.snapshot.epoch(request.epoch), _settings(request, weighting), request.strategy
+    request, choice = _with_choice(store, view, request, weighting, epoch)
     check_task(request, view.snapshot.description.task)
     losses = "loss_sum" if view.is_structured else "loss"
     totals = view.row(
@@ -237,7 +238,8 @@ def _choose(
         "name": None,
         "run": view.snapshot.name,
         "created_at": datetime.now(UTC).isoformat(),
-        "strategy": request.strategy,
+        "strategy": strategy,
+        **choice,
         "epoch": epoch,
         "num_examples": totals["n"],
         "request": settings,
@@ -256,6 +258,20 @@ def _marked(rows: pa.Table, planted: pa.Table, request: QueueRequest) -> pa.Tabl
     if request.gold:
         rows = mark_gold(rows, planted)
     return without_suggestion(rows, request.without_suggestion, request.seed) if request.without_suggestion else rows
+
+
+def _with_choice(
+    store: RunStore, view: View, request: QueueRequest, weighting: Weighting, epoch: int
+) -> tuple[QueueRequest, ChosenStrategy]:
+    """The request with what it leaves to the run: the kind of its rows, and the strategy, which is also returned."""
+    if request.units is None and view.has_counts(epoch):
+        # Masks that were sent as histograms have no units.
+        request = request.model_copy(update={"units": False})
+    if request.strategy != "recommended":
+        return request, {}
+    verdicts, queues = store.reviews(view.snapshot).verdicts_of(epoch), outlines(store, view.snapshot)
+    chosen = recommended(view, request, weighting, epoch, verdicts, queues)
+    return request.model_copy(update={"strategy": chosen["strategy"], "mix": chosen["mix"]}), {"chosen": chosen}
 
 
 def _warnings(view: View, request: QueueRequest, weighting: Weighting, epoch: int) -> list[str]:

@@ -13,7 +13,7 @@ from service.runs.review_history import MAX_REVIEWERS
 from service.runs.run_classes import RunClasses
 from service.runs.snapshot import Snapshot
 from service.schema.faults import fault, validation_fault
-from service.schema.replies.fields import Strategy
+from service.schema.replies.fields import QueueStrategy, Strategy
 
 MAX_BUDGET = 100_000
 OVER_EPOCHS = ("confidence", "variability")
@@ -96,7 +96,8 @@ class QueueRequest(BaseModel):
     Args:
         name: Name of the queue; default: the strategy and a number. Repeating the request with the same name changes
             nothing.
-        strategy: The ranking, or `mix`.
+        strategy: The ranking, `mix`, or `recommended`, which chooses one or a mix by the epochs and the verdicts of the
+            run.
         mix: Share of each strategy in a mix.
         budget: Maximum number of rows.
         per_class: `equal`, `proportional` (to the counts of the classes), or a number of rows for each class, by its
@@ -124,7 +125,7 @@ class QueueRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str | None = None
-    strategy: Strategy | Literal["mix"]
+    strategy: QueueStrategy = "recommended"
     mix: (
         Annotated[
             dict[Strategy, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
@@ -192,7 +193,8 @@ class QueueRequest(BaseModel):
 
     @property
     def parts(self) -> dict[Strategy, float]:
-        """Share of each strategy."""
+        """Share of each strategy; `recommended` must have been replaced by its choice."""
+        assert self.strategy != "recommended", "recommended is no ranking"
         if self.strategy == "mix":
             return dict(self.mix or {})
         return {self.strategy: 1.0}

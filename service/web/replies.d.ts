@@ -38,6 +38,12 @@ export interface CalibrationBin {
   confidence: number | null;
 }
 
+export interface Chosen {
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  mix: Record<string, number> | null;
+  why: string;
+}
+
 export interface ClassCount {
   class: number;
   count: number;
@@ -486,10 +492,11 @@ export interface Progress {
 }
 
 export interface Queue {
+  chosen?: Chosen;
   name: string | null;
   run: string;
   created_at: string;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix" | "recommended";
   epoch: number;
   num_examples: number;
   request: QueueSettings;
@@ -510,10 +517,11 @@ export interface QueueList {
 }
 
 export interface QueuePage {
+  chosen?: Chosen;
   name: string | null;
   run: string;
   created_at: string;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix" | "recommended";
   epoch: number;
   num_examples: number;
   request: QueueSettings;
@@ -571,7 +579,7 @@ export interface QueueRow {
 
 export interface QueueSettings {
   name: string | null;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix" | "recommended";
   mix: Record<string, number> | null;
   budget: number;
   per_class: "equal" | "proportional" | Record<string, number> | null;

@@ -34,9 +34,9 @@ def runs() -> Iterator[TempRuns]:
 
 def rows_of(runs: TempRuns, **request: Any) -> list[dict[str, Any]]:
     queue_request = QueueRequest.parse({"strategy": "top_loss", "budget": ROWS} | request)
-    rows: list[dict[str, Any]] = whole(runs.ask(lambda view: preview(view, queue_request, view.weighting(), [])))[
-        "rows"
-    ]
+    rows: list[dict[str, Any]] = whole(
+        runs.ask(lambda view: preview(runs.store, view, queue_request, view.weighting(), []))
+    )["rows"]
     return rows
 
 
@@ -80,7 +80,9 @@ def test_quotas_count_only_examples_that_meet_the_conditions(runs: TempRuns) -> 
 def test_random_rows_of_some_examples_are_no_control(runs: TempRuns) -> None:
     def control(**request: Any) -> bool:
         queue_request = QueueRequest.parse({"strategy": "random", "budget": 9} | request)
-        return bool(runs.ask(lambda view: preview(view, queue_request, view.weighting(), [])).head["is_control"])
+        return bool(
+            runs.ask(lambda view: preview(runs.store, view, queue_request, view.weighting(), [])).head["is_control"]
+        )
 
     assert control()
     assert not control(only={"target": 1})
@@ -88,7 +90,7 @@ def test_random_rows_of_some_examples_are_no_control(runs: TempRuns) -> None:
 
 def test_a_preview_equals_the_queue_and_stores_nothing(runs: TempRuns) -> None:
     queue_request = QueueRequest.parse({"strategy": "logit_margin", "budget": 7})
-    shown = whole(runs.ask(lambda view: preview(view, queue_request, view.weighting(), [])))
+    shown = whole(runs.ask(lambda view: preview(runs.store, view, queue_request, view.weighting(), [])))
     assert outlines(runs.store, runs.store.snapshot("r")) == []
     stored, _ = runs.ask(lambda view: create_queue(runs.store, view, queue_request, view.weighting(), []))
     new = {name: stored.head[name] for name in ("name", "created_at")}

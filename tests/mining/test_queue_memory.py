@@ -64,7 +64,9 @@ def test_memory_does_not_grow_with_the_rows_of_a_run(
     members, expected = REQUESTS[name]
     request = QueueRequest.parse({"strategy": "top_loss"} | members)
     sizes: list[int] = []
-    grown = grown_mb(lambda: sizes.append(len(runs.ask(lambda view: preview(view, request, view.weighting(), [])))))
+    grown = grown_mb(
+        lambda: sizes.append(len(runs.ask(lambda view: preview(runs.store, view, request, view.weighting(), []))))
+    )
     assert sizes == [expected]
     assert grown < QUERY_MB + FURTHER_MB, f"+{grown:.0f} MB"
     record_property("figures", f"+{grown:.0f} MB")

@@ -125,9 +125,9 @@ def test_dynamics(runs: TempRuns) -> None:
 @pytest.mark.parametrize("strategy", mostly_slow(STRATEGIES, quick=3))
 def test_queues(runs: TempRuns, strategy: str) -> None:
     request = QueueRequest.parse({"strategy": strategy, "budget": 30, "epoch": 3})
-    assert same(runs, lambda view: whole(preview(view, request, view.weighting(), [])))["rows"]
+    assert same(runs, lambda view: whole(preview(runs.store, view, request, view.weighting(), [])))["rows"]
     quotas = QueueRequest.parse({"strategy": strategy, "budget": 30, "epoch": 3, "per_class": "proportional"})
-    same(runs, lambda view: whole(preview(view, quotas, view.weighting(), [])))
+    same(runs, lambda view: whole(preview(runs.store, view, quotas, view.weighting(), [])))
 
 
 @pytest.mark.parametrize("epoch", mostly_slow(EPOCHS, quick=1))

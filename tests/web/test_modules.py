@@ -39,7 +39,7 @@ def test_the_unit_tests_pass(deno: str, tmp_path: Path) -> None:
 def test_the_page_describes_every_strategy() -> None:
     source = (WEB / "components/queue/strategies.js").read_text()
     names = re.findall(r"^  (\w+): \[", source, re.MULTILINE)
-    assert sorted(names) == sorted([*get_args(Strategy), "mix"])
+    assert sorted(names) == sorted([*get_args(Strategy), "mix", "recommended"])
 
 
 def test_the_page_has_the_regions_of_the_service() -> None:

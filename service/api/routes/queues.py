@@ -31,6 +31,7 @@ from service.runs.run_classes import RunClasses
 from service.schema.replies.queues import Queue, QueueList, QueuePage
 
 QUEUE_EXAMPLES = {
+    "recommended": {"budget": 50},
     "margin": {"strategy": "logit_margin", "budget": 50},
     "with a control": {
         "strategy": "mix",
@@ -73,7 +74,7 @@ async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQu
         gold = gold_keys(verdicts) if queue_request.gold else []
         weighting = view.weighting(query.weights, query.gamma)
         if query.preview:
-            return preview(view, queue_request, weighting, verdicts, gold), False
+            return preview(store, view, queue_request, weighting, verdicts, gold), False
         return create_queue(store, view, queue_request, weighting, verdicts, gold)
 
     created, new = await service.runs.ask(run, work)

@@ -31,13 +31,9 @@ N = TypeVar("N", int, float)
 def mine(
     run: RunName,
     strategy: Annotated[
-        str | None,
-        typer.Option(
-            help="logit_margin, top_loss, suspected_errors, random, mix, ...; default: logit_margin, in runs of "
-            "labels, tokens or masks top_loss.",
-            show_default=False,
-        ),
-    ] = None,
+        str,
+        typer.Option(help="recommended, logit_margin, top_loss, suspected_errors, random, mix, ..."),
+    ] = "recommended",
     budget: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 50,
     mix: Annotated[str | None, typer.Option(help="For mix: strategy=share, separated by commas.")] = None,
     per_class: Annotated[
@@ -102,8 +98,7 @@ def mine(
 
     def create(client: LossClient) -> tuple[QueuePage, Run]:
         description = client.run(run).describe()
-        default = "logit_margin" if description["task"] == "classification" else "top_loss"
-        queue = client.run(run).create_queue(strategy or default, budget, alpha=weights, gamma=gamma, **members)
+        queue = client.run(run).create_queue(strategy, budget, alpha=weights, gamma=gamma, **members)
         return queue, description
 
     queue, description = call_service(url, create, QUERY_TIMEOUT_S)

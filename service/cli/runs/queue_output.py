@@ -38,6 +38,7 @@ def show_queue(queue: QueuePage, run: Run, console: Console) -> None:
     console.print(shown)
     expected = queue["expected_yield"]
     lines = [
+        *([queue["chosen"]["why"]] if "chosen" in queue else []),
         f"{queue['num_rows']} {'rows from' if is_structured else 'of'} {queue['num_examples']} examples of epoch "
         f"{queue['epoch']}; about "
         f"{expected['wrong_labels']:.0f} wrong labels among them. {expected['caveat']}",

@@ -160,7 +160,7 @@ class AsyncRunClient(AsyncRunQuality):
 
     async def create_queue(
         self,
-        strategy: str,
+        strategy: str = "recommended",
         budget: int = 50,
         *,
         alpha: QueryValue = None,
@@ -170,7 +170,8 @@ class AsyncRunClient(AsyncRunQuality):
         """Select the rows to review next, store them as a queue, and return all of them.
 
         Args:
-            strategy: `top_loss`, `logit_margin`, `area_under_margin`, `suspected_errors`, `random`, `mix`, ...
+            strategy: `recommended`, `logit_margin`, `area_under_margin`, `top_loss`, `random`, `mix`, ...; the reply's
+                `chosen` has what `recommended` chose, and why.
             budget: Maximum number of rows, in [1, 100 000].
             alpha: Alpha of the recomputed losses. Default: that of the run.
             gamma: Gamma of the recomputed losses. Default: that of the run.

@@ -25,6 +25,8 @@ Strategy = Literal[
     "random",
     "label_quality",
 ]
+# A request may also name a mix of them, or leave the choice to the service.
+QueueStrategy = Strategy | Literal["mix", "recommended"]
 
 Timestamp = Annotated[str, Field(description="Time in UTC, ISO 8601", json_schema_extra={"format": "date-time"})]
 ClassIndex = Annotated[int, Field(description="Class, from 0", ge=0)]

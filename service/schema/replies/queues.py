@@ -8,7 +8,17 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from service.schema.replies.examples import Attributes, LogitMargin, LogOdds
-from service.schema.replies.fields import ClassIndex, Count, CurrentVerdict, Share, Strategy, Timestamp, Unit, Verdict
+from service.schema.replies.fields import (
+    ClassIndex,
+    Count,
+    CurrentVerdict,
+    QueueStrategy,
+    Share,
+    Strategy,
+    Timestamp,
+    Unit,
+    Verdict,
+)
 
 
 class AttributeCap(TypedDict):
@@ -36,7 +46,7 @@ class QueueSettings(TypedDict):
     """Settings of a queue, defaults included, and the weights of its loss."""
 
     name: str | None
-    strategy: Strategy | Literal["mix"]
+    strategy: QueueStrategy
     mix: dict[Strategy, float] | None
     budget: int
     per_class: Literal["equal", "proportional"] | dict[str, int] | None
@@ -132,13 +142,27 @@ class StoredRow(QueueRow, total=False):
     without_suggestion: bool
 
 
-class QueueHead(TypedDict):
+class Chosen(TypedDict):
+    """The choice of the strategy `recommended`."""
+
+    strategy: Strategy | Literal["mix"]
+    mix: Annotated[dict[Strategy, float] | None, Field(description="Share of each strategy; null without a mix")]
+    why: Annotated[str, Field(description="Reason for the choice, in sentences")]
+
+
+class ChosenStrategy(TypedDict, total=False):
+    """The choice, if the strategy of a queue is `recommended`."""
+
+    chosen: Annotated[Chosen, Field(description="Only with the strategy recommended")]
+
+
+class QueueHead(ChosenStrategy):
     """A queue without its rows, as it was created."""
 
     name: Annotated[str | None, Field(description="null for a preview")]
     run: str
     created_at: Timestamp
-    strategy: Strategy | Literal["mix"]
+    strategy: QueueStrategy
     epoch: Annotated[int, Field(ge=0)]
     num_examples: Annotated[Count, Field(description="Stored rows of the epoch")]
     request: QueueSettings

@@ -10,6 +10,7 @@ import { describeQueue } from "../components/queue/queue_description.js";
 import { queueFilters } from "../components/queue/queue_filters.js";
 import { progressTiles, unsavedRows } from "../components/queue/queue_progress.js";
 import { QueueTable } from "../components/queue/queue_table.js";
+import { rankedBy } from "../components/queue/strategies.js";
 import { ElementsCache } from "../lib/elements_cache.js";
 import { announce, h, number, problem } from "../lib/dom.js";
 import { listen, showKeys } from "../lib/keys.js";
@@ -118,6 +119,7 @@ class QueuePage {
         " ",
         h("a", { href: address(["runs", run.run, "export"], { queue: queue.name }) }, "Export it"),
       ),
+      queue.chosen && h("p", { class: "muted" }, queue.chosen.why),
       queue.warnings.length > 0 && h("ul", { class: "notice warn" }, queue.warnings.map((text) => h("li", {}, text))),
       h("div", { class: "review" }, this.focusSection, this.table.section(this.tiles, this.filters, this.bulk)),
     );
@@ -393,7 +395,7 @@ class QueuePage {
   }
 
   showProgress() {
-    const precision = this.progress.precision[this.data.queue.strategy];
+    const precision = this.progress.precision[rankedBy(this.data.queue)];
     this.tiles.replaceChildren(...progressTiles(this.data.queue, this.data.counts(), precision));
   }
 }

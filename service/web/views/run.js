@@ -3,7 +3,7 @@
 import { runHead, tile } from "../components/layout.js";
 import { newQueue } from "../components/queue/new_queue.js";
 import { calibrationCard, concentrationCard, histogramCard } from "../components/run_charts.js";
-import { precisionText, strategyName } from "../components/queue/strategies.js";
+import { precisionText, rankedBy, strategyName } from "../components/queue/strategies.js";
 import { bar, h, head, number, percent, problem, when } from "../lib/dom.js";
 import { toQueue } from "../lib/route.js";
 import { getDiagnostics, getQueues, getRun } from "../lib/runs_api.js";
@@ -176,7 +176,7 @@ function queueTable(run, queues) {
             h(
               "td",
               { "data-label": "Precision of the strategy" },
-              precisionText(run.reviews.precision[queue.strategy])[0],
+              precisionText(run.reviews.precision[rankedBy(queue)])[0],
             ),
             h("td", { "data-label": "Made" }, when(queue.created_at)),
             h(

@@ -17,7 +17,7 @@ const DEFAULT_SHARE = 80, RANDOM_SHARE = 20;
  * @param {Run} run
  */
 export function mixInputs(run) {
-  const choices = strategiesOf(run).filter(({ name }) => name !== "mix");
+  const choices = strategiesOf(run).filter(({ name }) => name !== "mix" && name !== "recommended");
   const rows = h("div", {});
   const add = h("button", { type: "button", class: "quiet" }, "Add a strategy");
   const element = h("fieldset", { class: "mix" }, h("legend", {}, "Share of each strategy, in %"), rows, add);

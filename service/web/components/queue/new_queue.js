@@ -157,7 +157,7 @@ class Preview {
  * @param {Run} run
  * @param {QueuePreview} preview
  */
-function expectation(run, { expected_yield: expected, num_rows: rows, num_per_class: classes }) {
+function expectation(run, { expected_yield: expected, num_rows: rows, num_per_class: classes, chosen }) {
   if (!rows) return "No example fits.";
   const wrong = Math.round(expected.wrong_labels);
   const counts = Object.entries(classes || {}).sort(([, a], [, b]) => b - a);
@@ -166,7 +166,7 @@ function expectation(run, { expected_yield: expected, num_rows: rows, num_per_cl
   const rest = counts.length > MAX_CLASSES_SHOWN ? ", …" : "";
   const byClass = shown.length ? `; by class: ${shown.join(", ")}${rest}` : "";
   return `About ${number(wrong)} wrong ${wrong === 1 ? "label" : "labels"} expected in ${number(rows)} ` +
-    `${rows === 1 ? "row" : "rows"}${byClass}.`;
+    `${rows === 1 ? "row" : "rows"}${byClass}.${chosen ? ` ${chosen.why}` : ""}`;
 }
 
 /** @param {Run} run */

@@ -10,17 +10,19 @@ import { strategyName } from "./strategies.js";
  * The strategy, budget and quotas of a queue in words.
  *
  * @param {NamedClasses} run
- * @param {Pick<Queue, "request" | "strategy" | "epoch">} queue
+ * @param {Pick<Queue, "request" | "strategy" | "chosen" | "epoch">} queue
  */
-export function describeQueue(run, { request, strategy, epoch }) {
-  const mix = Object.entries(request.mix || {});
+export function describeQueue(run, { request, strategy, chosen, epoch }) {
+  const mix = Object.entries(chosen?.mix || request.mix || {});
   const sum = mix.reduce((total, [, share]) => total + share, 0);
   const parts = mix.map(([name, share]) =>
     `${strategyName(name).toLowerCase()} ${Math.round((100 * share) / sum)}\u00a0%`
   );
   const { per_class: quota, min_per_class: minimum, at_most: limit } = request;
   return [
-    parts.length ? `${strategyName(strategy)} of ${parts.join(" and ")}` : strategyName(strategy),
+    `${strategyName(strategy)}${chosen && chosen.strategy !== "mix" ? `: ${strategyName(chosen.strategy)}` : ""}${
+      parts.length ? ` of ${parts.join(" and ")}` : ""
+    }`,
     `up to ${number(request.budget)} rows`,
     quota === "equal" && "the same number of each class",
     quota === "proportional" && "in proportion to the classes",

@@ -2,7 +2,7 @@
 
 import { number } from "../../lib/dom.js";
 
-/** @import { Precision, Task } from "../../types.d.ts" */
+/** @import { Precision, Queue, Task } from "../../types.d.ts" */
 
 /**
  * Label and description of each strategy. `tests/web` checks that the service has the same strategies.
@@ -10,6 +10,10 @@ import { number } from "../../lib/dom.js";
  * @type {Record<string, [label: string, description: string]>}
  */
 export const STRATEGIES = {
+  recommended: [
+    "Recommended",
+    "Chooses by the epochs of the run and by the verdicts so far, and says why. Review a queue of 50, then make the next.",
+  ],
   logit_margin: [
     "Logit margin",
     "Labels whose logit is farthest below the best other logit. Usually the best strategy for wrong labels.",
@@ -48,6 +52,7 @@ const UNITS = { multi_label: "Labels", tokens: "Spans", masks: "Regions" };
  * @type {Record<string, string>}
  */
 const UNIT_STRATEGIES = {
+  recommended: "that are most likely wrong. Chooses by the run, and says why.",
   top_loss: "with the largest focal loss, summed over their elements.",
   self_confidence: "with the lowest probability.",
   suspected_errors: "that confident learning counts as wrong.",
@@ -86,6 +91,13 @@ export const rankUnits = (strategies) => strategies.every((name) => name in UNIT
 
 /** @param {string} name */
 export const strategyName = (name) => (STRATEGIES[name] || [name])[0];
+
+/**
+ * The strategy that ranks the rows of a queue: the one that `recommended` chose, which may be a mix.
+ *
+ * @param {Pick<Queue, "strategy" | "chosen">} queue
+ */
+export const rankedBy = ({ strategy, chosen }) => chosen?.strategy || strategy;
 
 /**
  * The share of wrong labels among reviewed rows in words, and its 95 % interval.
