@@ -209,6 +209,23 @@ class ReviewsQuery(QueryModel):
     ] = False
 
 
+class NewReviewsQuery(QueryModel):
+    """Members of the reviews of a request that have none of their own."""
+
+    reviewer: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="Name of the reviewer; a named key overrides it"
+    )
+    queue: Annotated[str, Field(max_length=100)] | None = Field(
+        None, description="Queue that the reviewer worked through; a row of a file that it does not have is an error"
+    )
+    adjudicate: Flag = Field(False, description="True to settle what reviewers disagree about; for owners")
+
+    @property
+    def members(self) -> dict[str, object]:
+        """The parameters that are set."""
+        return {name: value for name, value in self.model_dump().items() if value}
+
+
 class QueueQuery(AttributeFilters):
     """Filters, order and page of the rows of a queue."""
 

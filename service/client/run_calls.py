@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -41,6 +42,19 @@ from service.schema.structure import LAYOUT_OF, Task
 
 # Rows per request when all rows of a queue or an epoch are read.
 PAGE_ROWS = 5_000
+
+# Media types of files of reviews, by extension. The rows of a JSON document are read as those of JSON lines.
+REVIEW_FILES = {
+    ".csv": "text/csv",
+    ".tsv": "text/tab-separated-values",
+    ".jsonl": "application/x-ndjson",
+    ".ndjson": "application/x-ndjson",
+    ".json": "application/x-ndjson",
+    ".parquet": "application/vnd.apache.parquet",
+    ".arrow": "application/vnd.apache.arrow.file",
+    ".feather": "application/vnd.apache.arrow.file",
+}
+FILE_CODINGS = {".gz": "gzip", ".zst": "zstd"}
 
 # Parameters that are classes, by number or name.
 CLASSES = ("target", "prediction", "suggested")
@@ -249,10 +263,43 @@ def rename_queue_call(name: str, queue: str, new_name: str) -> Call[Queue]:
     return Call("PATCH", path, _object, _json({"name": new_name}), JSON_HEADERS, repeatable=False)
 
 
-def add_reviews_call(name: str, reviews: Iterable[Mapping[str, object]]) -> Call[AddedReviews]:
-    """`POST /runs/{run}/reviews`. Not repeatable: the history would contain the reviews twice."""
+def add_reviews_call(
+    name: str, reviews: Iterable[Mapping[str, object]] | str | Path, **query: QueryValue
+) -> Call[AddedReviews]:
+    """`POST /runs/{run}/reviews` with reviews, or with the file of a path.
+
+    Reviews are not repeatable: the history would contain them twice.
+    """
+    if isinstance(reviews, str | Path):
+        path = Path(reviews)
+        coding = FILE_CODINGS.get(path.suffix.lower())
+        extension = path.suffix if coding is None else Path(path.stem).suffix
+        return review_file_call(name, path.read_bytes(), extension, coding=coding, **query)
     body = _json([dict(review) for review in reviews])
-    return Call("POST", run_path(name, "reviews"), _object, body, JSON_HEADERS, repeatable=False)
+    path_and_query = run_path(name, "reviews") + query_text(**query)
+    return Call("POST", path_and_query, _object, body, JSON_HEADERS, repeatable=False)
+
+
+def review_file_call(
+    name: str, content: bytes, extension: str, *, coding: str | None = None, **query: QueryValue
+) -> Call[AddedReviews]:
+    """`POST /runs/{run}/reviews` with a file. Repeatable: the same file again changes nothing.
+
+    Args:
+        name: Name of the run.
+        content: The file.
+        extension: Its extension, one of REVIEW_FILES.
+        coding: Its `Content-Encoding`, if it is compressed.
+        query: `reviewer`, `queue`, `adjudicate`.
+
+    Raises:
+        InvalidRequestError: Files with this extension have no reviews.
+    """
+    media_type = REVIEW_FILES.get(extension.lower())
+    if media_type is None:
+        raise InvalidRequestError(f"unknown extension {extension!r}: expected one of {', '.join(REVIEW_FILES)}")
+    headers = {"Content-Type": media_type} | ({} if coding is None else {"Content-Encoding": coding})
+    return Call("POST", run_path(name, "reviews") + query_text(**query), _object, content, headers)
 
 
 def reviews_call(name: str, *, history: bool) -> Call[Reviews]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from service.errors import InvalidRequestError
+from service.exports.row_verdicts import NO_VERDICT, RowVerdict
 from service.queries.unit_names import UnitName
 from service.runs.units import unit_json
 
@@ -26,6 +27,7 @@ class RowUnit:
         given: Target of the main pair (target, prediction) of the unit.
         suggested: Prediction of the main pair.
         suggested_p: Mean probability of the predictions, in [0, 1]; None if unknown.
+        review: The verdict on the unit.
     """
 
     name: UnitName
@@ -34,6 +36,7 @@ class RowUnit:
     given: int
     suggested: int
     suggested_p: float | None
+    review: RowVerdict = NO_VERDICT
 
 
 @dataclass(frozen=True, slots=True, eq=False)

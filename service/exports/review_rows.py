@@ -1,117 +1,160 @@
 """Reviews in the rows of a table: an exported queue or epoch with verdicts filled in, or a table of one's own.
 
-A row has an `id`, a `verdict` (`ok`, `wrong`, `unsure`) and optionally the correct class as `label`, or `verdict_label`
-as exports call it, `reviewer`, `queue` and `comment`. In a run of structured examples it may have a `unit`, and the
-classes of a label are `absent` and `present`. Other columns are ignored, and so are rows without a verdict.
+A row has an `id`, a `verdict` (`ok`, `wrong`, `unsure`, `exclude`) and optionally the correct class as `label`, or
+`verdict_label` as exports call it, `reviewer`, `queue` and `comment`. In a run of structured examples it may have a
+`unit`, and the classes of a label are `absent` and `present`. Exports write in `last_review` which reviews the verdict
+of a row follows from. Other columns are ignored, and so are rows without a verdict or with the verdict `conflict`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
-from typing import cast, get_args
+from typing import get_args
 
 import orjson
-from typing_extensions import TypedDict
+from pydantic import ValidationError
 
 from service.exports.class_texts import ClassTexts
+from service.exports.row_files import Columns, Row
+from service.exports.tool_review_rows import review_rows_of
 from service.formats.columns import ColumnError
 from service.formats.ids import IdError, id_list
 from service.formats.part_names import ID_NAMES
+from service.mining.file_reviews import FileReviews, RowReview
+from service.mining.reviews import ReviewRequest
 from service.runs.units import UnitKey
+from service.schema.faults import error_item
 from service.schema.replies.fields import Verdict
+from service.schema.replies.reviews import MAX_FILE_REVIEWS
 from service.schema.structure import Task, review_classes
 
-Row = Mapping[str, object]
-
 VERDICTS: tuple[str, ...] = get_args(Verdict)
+# Exports write it where reviewers disagree: no reviewer gives it.
+CONFLICT = "conflict"
 LABEL_COLUMNS, TEXT_COLUMNS = ("label", "verdict_label"), ("reviewer", "queue", "comment")
 # Label Studio's tables have ids of its own in `id`, and the verdicts of an earlier export beside the new annotations.
 FOREIGN_COLUMN, FOREIGN_ID = "annotation_id", "external_id"
-# Each table of reviews has a column of each group.
-NEEDED = (ID_NAMES, ("verdict",))
-COLUMNS = ("rank", *ID_NAMES, "unit", "verdict", *LABEL_COLUMNS, *TEXT_COLUMNS, FOREIGN_COLUMN, FOREIGN_ID)
-
-
-class ReviewFields(TypedDict, total=False):
-    """A review as a client sends it; a verdict of None withdraws the last one."""
-
-    id: str
-    unit: int | str | list[int]
-    verdict: Verdict | None
-    label: int
-    reviewer: str
-    queue: str
-    comment: str
+COLUMNS = Columns(
+    known=(
+        "rank",
+        *ID_NAMES,
+        "unit",
+        "verdict",
+        *LABEL_COLUMNS,
+        *TEXT_COLUMNS,
+        "last_review",
+        FOREIGN_COLUMN,
+        FOREIGN_ID,
+    ),
+    needed=(ID_NAMES, ("verdict",)),
+    decisive="verdict",
+)
 
 
 def read_reviews(
-    rows: Iterable[Row], class_names: Sequence[str] | None, task: Task = "classification"
-) -> Iterator[tuple[int, ReviewFields]]:
-    """Yield the reviews of a table, each with the number of its row.
+    rows: Iterable[Row],
+    class_names: Sequence[str] | None,
+    task: Task = "classification",
+    defaults: Mapping[str, object] | None = None,
+    most: int = MAX_FILE_REVIEWS,
+) -> FileReviews:
+    """Read the reviews of a table.
 
     Args:
         rows: Rows of a file, in order; a value that is None or an empty text is missing.
         class_names: Names of the classes of the run; None if they have none.
         task: Task of the run.
+        defaults: Members of `ReviewRequest` of the rows that have none of their own.
+        most: Largest number of reviews.
 
     Raises:
         ColumnError: A row without an id, an unknown verdict or class, a unit that is none, two rows of different rank
-            with the same id and unit, or a table of Label Studio; names row, column and value.
+            with the same id and unit, a text that is too long, a table of Label Studio, or too many reviews; names row,
+            column and value.
     """
     classes = ClassTexts(review_classes(task, class_names))
-    ranks = dict[UnitKey, object]()
+    labels = ClassTexts(class_names) if task == "multi_label" else None
+    reviews, ranks, number = list[RowReview](), dict[UnitKey, object](), -1
     for number, row in enumerate(rows):
-        if FOREIGN_COLUMN in row or _text(row.get(FOREIGN_ID, row.get("id"))) != _text(row.get("id")):
-            msg = "this is a table of Label Studio, whose ids and verdicts are not those of the run"
-            raise ColumnError(msg, number, FOREIGN_COLUMN if FOREIGN_COLUMN in row else FOREIGN_ID)
-        review = _review(row, number, classes)
-        if review is None:
-            continue
-        if task != "classification" and (unit := read_unit(row.get("unit"), number)) is not None:
-            review["unit"] = unit
-        rank = ranks.setdefault(UnitKey.of(review), row.get("rank"))
-        if rank != row.get("rank"):
-            msg = f"{review['id']!r} is also the id of rank {rank}: a spreadsheet may have changed it"
-            raise ColumnError(msg, number, _present(row, ID_NAMES))
-        yield number, review
+        for one in review_rows_of(row):
+            fields = _fields(one, number, classes)
+            if fields is None:
+                continue
+            if task != "classification" and (unit := read_unit(one.get("unit"), number, labels)) is not None:
+                fields["unit"] = unit
+            rank = ranks.setdefault(UnitKey.of(fields), one.get("rank"))
+            if rank != one.get("rank"):
+                msg = f"{fields['id']!r} is also the id of rank {rank}: a spreadsheet may have changed it"
+                raise ColumnError(msg, number, _present(one, ID_NAMES))
+            if len(reviews) == most:
+                raise ColumnError(f"more than {most} reviews in a file: send it in parts", number, "verdict")
+            reviews.append(RowReview(number, _request({**(defaults or {}), **fields}, number), _seen(one)))
+    return FileReviews(reviews, number + 1)
 
 
-def _review(row: Row, number: int, classes: ClassTexts) -> ReviewFields | None:
+def _request(fields: Mapping[str, object], row: int) -> ReviewRequest:
+    try:
+        return ReviewRequest.model_validate(fields)
+    except ValidationError as err:
+        item = error_item(err.errors(include_url=False)[0], ())
+        raise ColumnError(item["msg"], row, str(item["loc"][0])) from err
+
+
+def _seen(row: Row) -> str | None:
+    return _text(row.get("last_review")) or None
+
+
+def _fields(row: Row, number: int, classes: ClassTexts) -> dict[str, object] | None:
+    """The members of a review that a row has; None without a verdict."""
+    if not row:
+        return None
+    foreign = FOREIGN_COLUMN in row or _text(row.get(FOREIGN_ID, row.get("id"))) != _text(row.get("id"))
+    if foreign or isinstance(row.get("annotations"), list):
+        msg = "this is a table of Label Studio, whose ids and verdicts are not those of the run: export it as JSON"
+        raise ColumnError(msg, number, FOREIGN_COLUMN if FOREIGN_COLUMN in row else FOREIGN_ID)
     verdict = _text(row.get("verdict")).strip().lower()
-    if not verdict:
+    if verdict in ("", CONFLICT):
         return None
     id_column = _present(row, ID_NAMES)
     if id_column is None:
         raise ColumnError("a review needs an id and a verdict", number, None)
     if verdict not in VERDICTS:
         raise ColumnError(f"{verdict[:100]!r} is not one of {', '.join(VERDICTS)}", number, "verdict")
-    review: ReviewFields = {
-        "id": _identity(row[id_column], number, id_column),
-        "verdict": cast("Verdict", verdict),
-    }
+    fields: dict[str, object] = {"id": _identity(row[id_column], number, id_column), "verdict": verdict}
     label_column = _present(row, LABEL_COLUMNS)
     if label_column is not None:
-        try:
-            review["label"] = classes.find(row[label_column])
-        except ValueError as err:
-            raise ColumnError(str(err), number, label_column) from err
-    return review | cast("ReviewFields", {name: text for name in TEXT_COLUMNS if (text := _text(row.get(name)))})
+        fields["label"] = _found(classes, row[label_column], number, label_column)
+    return fields | {name: text for name in TEXT_COLUMNS if (text := _text(row.get(name)))}
 
 
-def read_unit(value: object, row: int | None) -> int | str | list[int] | None:
-    """The unit of a row as a review names it, or the name of a label; None for a whole example.
+def _found(classes: ClassTexts, value: object, row: int | None, column: str) -> int:
+    try:
+        return classes.find(value)
+    except ValueError as err:
+        raise ColumnError(str(err), row, column) from err
+
+
+def read_unit(value: object, row: int | None, labels: ClassTexts | None = None) -> int | str | list[int] | None:
+    """The unit of a row as a review names it; None for a whole example.
+
+    Args:
+        value: The value of the row.
+        row: Number of the row, for errors.
+        labels: Labels of the run; None to return the name of a label unchanged.
 
     Raises:
-        ColumnError: The value is no unit of any task.
+        ColumnError: The value is no unit of any task, or no label of the run.
     """
     text = _text(value).strip()
     if not text:
         return None
-    try:
-        unit = orjson.loads(text) if isinstance(value, str) else value
-    except orjson.JSONDecodeError:
-        return text
+    unit = _json(text) if isinstance(value, str) else value
+    if isinstance(value, str) and (isinstance(unit, bool) or not isinstance(unit, int | float | list)):
+        if labels is not None:
+            return _found(labels, text, row, "unit")
+        if unit is None:
+            return text
     numbers = unit if isinstance(unit, list) else [unit]
     whole = [
         int(number)
@@ -122,6 +165,14 @@ def read_unit(value: object, row: int | None) -> int | str | list[int] | None:
         msg = f"{text[:100]!r} is no label, span [start, stop] or number of a region"
         raise ColumnError(msg, row, "unit")
     return whole if isinstance(unit, list) else whole[0]
+
+
+def _json(text: str) -> object:
+    """The value of a JSON text; None if it is not JSON."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _present(row: Row, names: Sequence[str]) -> str | None:

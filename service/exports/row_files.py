@@ -1,16 +1,27 @@
-"""Rows of table files as objects: CSV as exports and spreadsheets write it, JSONL, JSON and Parquet."""
+"""Rows of table files as objects: CSV as exports and spreadsheets write it, JSONL, JSON, Parquet and Arrow."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
+from service.codecs.base import DecodeOptions, inflated_bytes
+from service.codecs.json_size import check_size
+from service.codecs.tables.batch import TableReader
+from service.codecs.tables.batch import check_size as check_bytes
+from service.codecs.tables.plain_size import plain_size
+from service.errors import InvalidRequestError
+from service.formats.arrays import Body
+from service.formats.arrow_types import is_text, plain
+from service.formats.column_names import ResolvedColumns
 from service.formats.columns import ColumnError
 from service.formats.csv_dialect import DialectError, read_header, utf8_file
 from service.formats.part_names import first_duplicate
@@ -18,82 +29,180 @@ from service.formats.spreadsheets import unguard
 
 Row = Mapping[str, object]
 
+# A row without a value in the decisive column; its other values are not read.
+EMPTY: Row = {}
+ROWS_AT_ONCE = 10_000
+NAMES_SHOWN = 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Members of the JSON files of the service that have their rows: a queue, and FiftyOne's labels by image.
+ROWS_MEMBERS = ("rows", "labels")
 
-def csv_rows(content: bytes, needed: Sequence[Collection[str]]) -> Iterator[Row]:
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that are read from a table.
+
+    Args:
+        known: Names of all of them.
+        needed: Groups of names, the first of ids; a table has a column of each group.
+        decisive: A column in which other rows than those that are read have no value.
+    """
+
+    known: tuple[str, ...]
+    needed: tuple[tuple[str, ...], ...]
+    decisive: str
+
+    def fit(self, names: Iterable[str]) -> bool:
+        """True if a table with these columns has all that are needed."""
+        found = {*names}
+        return all(found & {*group} for group in self.needed)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Check the names of the columns of a table.
+
+        Raises:
+            ColumnError: A needed column is missing, or two columns have a name that is read.
+        """
+        for group in self.needed:
+            if not {*group} & {*names}:
+                shown = ", ".join(repr(name[:100]) for name in names[:NAMES_SHOWN])
+                more = ", ..." if len(names) > NAMES_SHOWN else ""
+                raise ColumnError(f"there is no such column; the columns are {shown}{more}", None, group[-1])
+        doubled = first_duplicate(name for name in names if name in self.known)
+        if doubled is not None:
+            raise ColumnError("two columns have this name", None, doubled)
+
+
+def csv_rows(
+    content: Body | bytes, columns: Columns, *, encoding: str | None = None, separator: str | None = None
+) -> Iterator[Row]:
     """Rows of a CSV file of any dialect as texts; those that begin with the `'` of exports are restored.
 
     Args:
         content: The file, also as a spreadsheet leaves it, with empty lines and columns at the end.
-        needed: Groups of names; the separator is the one with which the first line has a name of each group.
+        columns: The columns to read; without a declared separator it is the one with which the first line fits them.
+        encoding: The declared encoding; None: by the byte order mark, else UTF-8.
+        separator: The declared separator; None: by the first line.
 
     Raises:
-        ColumnError: Not CSV, a name that two columns have, or a row with more values than the header.
+        ColumnError: Not CSV, a missing column, a name that two columns have, or a row with more values than the header.
     """
-    lines = utf8_file(io.BytesIO(content), None)
+    lines = utf8_file(io.BytesIO(content), encoding)
     try:
-        header, dialect = read_header(lines, lambda names: all(set(names) & {*group} for group in needed), None)
+        header, dialect = read_header(lines, columns.fit, separator)
+        names = [unguard(name) for name in header]
+        columns.check(names)
         texts = (line.decode() for line in lines)
-        yield from _rows(
-            csv.reader(texts, delimiter=dialect.separator, skipinitialspace=dialect.spaces, strict=True), header
-        )
+        reader = csv.reader(texts, delimiter=dialect.separator, skipinitialspace=dialect.spaces, strict=True)
+        yield from _csv_rows(reader, names, columns)
     except (DialectError, UnicodeDecodeError) as err:
         raise ColumnError(f"{err}: save the file as CSV UTF-8", None, None) from err
 
 
-def _rows(rows: Iterator[list[str]], header: Sequence[str]) -> Iterator[Row]:
-    names = [unguard(name) for name in header]
-    doubled = first_duplicate(name for name in names if name)
-    if doubled is not None:
-        raise ColumnError("two columns have this name", None, doubled)
-    number = -1
+def _csv_rows(reader: Iterator[list[str]], names: Sequence[str], columns: Columns) -> Iterator[Row]:
+    known = [(place, name) for place, name in enumerate(names) if name in columns.known]
+    decisive, width, number = names.index(columns.decisive), len(names), -1
     try:
-        for number, cells in enumerate(rows):
-            if any(cells[len(names) :]):
-                raise ColumnError(f"{len(cells)} values, the header has {len(names)} names", number, None)
-            yield {name: unguard(cell) for name, cell in zip(names, cells, strict=False) if name}
+        for number, cells in enumerate(reader):
+            if len(cells) > width and any(cells[width:]):
+                raise ColumnError(f"{len(cells)} values, the header has {width} names", number, None)
+            if len(cells) <= decisive or not cells[decisive]:
+                yield EMPTY
+            else:
+                yield {name: unguard(cells[place]) for place, name in known if place < len(cells)}
     except csv.Error as err:
         raise ColumnError(str(err), number + 1, None) from err
 
 
-def json_rows(content: bytes) -> Iterator[Row]:
-    """Rows of a JSON list, of the list `rows` of an object such as a queue, or of JSONL.
+def json_rows(content: Body | bytes, columns: Columns) -> Iterator[Row]:
+    """Rows of JSONL, of a JSON list, of one object, or of an object with a member of ROWS_MEMBERS.
 
     Raises:
         ColumnError: Not JSON, or a row that is not an object.
+        TooManyValuesError: A line or a JSON document has too many values.
     """
-    for number, row in enumerate(_json_values(content)):
+    file = io.BytesIO(content)
+    if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
+        file.seek(0)
+    return document_rows(_json_values(file, columns))
+
+
+def document_rows(values: Iterable[object]) -> Iterator[Row]:
+    """The rows of a decoded document; see `values_of_document`.
+
+    Raises:
+        ColumnError: A row is not an object.
+    """
+    for number, row in enumerate(values):
         if not isinstance(row, dict):
             raise ColumnError("not a JSON object", number, None)
         yield row
 
 
-def _json_values(content: bytes) -> Iterator[Any]:
-    content = content.removeprefix(b"\xef\xbb\xbf")
+def _json_values(file: io.BytesIO, columns: Columns) -> Iterator[object]:
+    lines = filter(bytes.strip, file)
+    first, second = next(lines, b""), next(lines, None)
+    if second is not None and _is_object(first):
+        yield from (_json_value(line, number) for number, line in enumerate(chain((first, second), lines)))
+    elif first:
+        yield from values_of_document(_json_value(b"".join((first, second or b"", *lines)), None), columns)
+
+
+def values_of_document(document: Any, columns: Columns) -> Sequence[object]:
+    """The rows of a JSON document: its items, those of a member of ROWS_MEMBERS, or the document itself."""
+    if isinstance(document, dict) and columns.decisive not in document:
+        for rows in map(document.get, ROWS_MEMBERS):
+            if isinstance(rows, dict | list):
+                return rows if isinstance(rows, list) else [*rows.values()]
+    return document if isinstance(document, list) else [document]
+
+
+def _is_object(line: bytes) -> bool:
+    check_size(line)
     try:
-        document = orjson.loads(content)
+        return isinstance(orjson.loads(line), dict)
     except orjson.JSONDecodeError:
-        pass
-    else:
-        rows = document.get("rows", [document]) if isinstance(document, dict) else document
-        yield from rows if isinstance(rows, list) else [rows]
-        return
-    for number, line in enumerate(line for line in content.splitlines() if line.strip()):
-        try:
-            yield orjson.loads(line)
-        except orjson.JSONDecodeError as err:
-            raise ColumnError(f"not JSON: {err}", number, None) from err
+        return False
 
 
-def parquet_rows(content: bytes, known: Sequence[str]) -> Iterator[Row]:
-    """Rows of a Parquet file, with the known columns.
+def _json_value(text: bytes, number: int | None) -> Any:
+    check_size(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as err:
+        raise ColumnError(f"not JSON: {err}", number, None) from err
+
+
+def table_rows(reader: TableReader, content: Body, columns: Columns, limits: DecodeOptions) -> Iterator[Row]:
+    """Rows of a Parquet or Arrow file.
 
     Raises:
-        ColumnError: Not a Parquet file.
+        ColumnError: A missing column, or one of a type that no table of rows has.
+        BodyTooLargeError, TooManyExamplesError: The file exceeds a limit.
+        DecodeError: The file is damaged, or of another format.
     """
+
+    def find(names: Sequence[str]) -> ResolvedColumns:
+        columns.check(names)
+        known = [name for name in names if name in columns.known]
+        (identity, *_) = (name for name in known if name in columns.needed[0])
+        return ResolvedColumns((), columns.decisive, identity, (*({*known} - {columns.decisive, identity}),))
+
     try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-        columns = [name for name in file.schema_arrow.names if name in known]
-        for batch in file.iter_batches(columns=columns):
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as err:
-        raise ColumnError(str(err), None, None) from err
+        _, table = reader.rows(content, limits, find)
+    except InvalidRequestError as err:
+        # The readers know batches only.
+        raise ColumnError(err.errors[0]["msg"], None, str(err.errors[0]["loc"][-1])) from err
+    check_bytes(sum(map(plain_size, table.columns)), inflated_bytes(content, limits.max_bytes))
+    for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
+        yield from _batch_rows(batch, columns.decisive)
+
+
+def _batch_rows(batch: pa.RecordBatch, decisive: str) -> Iterator[Row]:
+    arrays = dict(zip(batch.schema.names, map(plain, batch.columns), strict=True))
+    has_value = arrays[decisive].is_valid()
+    if is_text(arrays[decisive].type):
+        has_value = pc.and_(has_value, pc.not_equal(arrays[decisive], ""))
+    rows = iter(pa.record_batch(arrays).filter(has_value).to_pylist())
+    for is_read in has_value.to_pylist():
+        yield next(rows) if is_read else EMPTY

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.exports.epoch_source import ROWS_AT_ONCE, ranked_rows
+from service.exports.row_verdicts import RowVerdict, class_text
 from service.exports.rows import ExportRow
 from service.mining.queue_table import QueueTable
 from service.queries.attributes import attributes_of
@@ -67,17 +68,11 @@ def _export_row(view: View, row: Mapping[str, Any], verdicts: Verdicts) -> Expor
     classes, standing, unit = review_classes(task, names), verdicts.get(UnitKey.of(row)), row.get("unit")
     return ExportRow(
         **{name: row[name] for name in _COLUMNS},
-        given_label=_name(row["target"], classes),
-        suggested_label=_name(row["suggested"], classes),
-        verdict=None if standing is None else standing.verdict,
-        verdict_label=_name(None if standing is None else standing.label, classes),
+        **RowVerdict.of(standing, classes)._asdict(),
+        given_label=class_text(row["target"], classes),
+        suggested_label=class_text(row["suggested"], classes),
         unit=unit,
-        unit_name=_name(unit, names) if task == "multi_label" else None,
+        unit_name=class_text(unit, names) if task == "multi_label" else None,
         num_elements=row.get("num_elements"),
         box=row.get("box"),
     )
-
-
-def _name(label: int | None, names: Sequence[str] | None) -> str | None:
-    """The name of a class or label, or its number as text; None without one."""
-    return None if label is None else str(label) if names is None else names[label]

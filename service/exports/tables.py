@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from typing_extensions import Buffer
 
 from service.exports.json_stream import blocks, dump, lines
+from service.exports.row_verdicts import RowVerdict
 from service.exports.rows import ExportOptions, ExportRow
 from service.formats.spreadsheets import guard_cell
 from service.schema.structure import Task
@@ -33,8 +34,8 @@ METADATA_KEY = b"focal_loss"
 
 _INTEGERS = ("rank", "target", "prediction", "suggested", "num_elements")
 _JSON_TEXTS = ("attributes", "unit", "box")
-_TEXTS = ("id", "given_label", "suggested_label", "strategy", "reason", "verdict", "verdict_label", "unit_name")
-_NULLABLE = ("suggested", "suggested_label", "verdict", "verdict_label", *UNIT_COLUMNS)
+_TEXTS = ("id", "given_label", "suggested_label", "strategy", "reason", *RowVerdict._fields, "unit_name")
+_NULLABLE = ("suggested", "suggested_label", *RowVerdict._fields, *UNIT_COLUMNS)
 # A whole structured example has no classes.
 _NULLABLE_IF_STRUCTURED = ("target", "prediction", "given_label")
 

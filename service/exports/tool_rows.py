@@ -17,12 +17,14 @@ import pyarrow.compute as pc
 from service.exports.element_file import ElementFile, ElementPart
 from service.exports.elements import RowElements
 from service.exports.label_sets import given_labels, predicted_labels
+from service.exports.row_verdicts import RowVerdict
 from service.exports.rows import ExportOptions, ExportRow
 from service.mining.queue_table import QueueTable
 from service.queries.view import View
-from service.runs.units import unit_json
+from service.runs.review_history import Verdicts
+from service.runs.units import WHOLE, UnitKey, unit_json
 from service.schema.replies.exports import ExportFormatName
-from service.schema.structure import Task
+from service.schema.structure import Task, review_classes
 
 EXAMPLES_AT_ONCE = 1_000
 
@@ -53,16 +55,20 @@ def tool_rows(
     view: View,
     folder: Path,
     rows: Iterable[ExportRow],
+    verdicts: Verdicts,
     options: ExportOptions,
     parts: Sequence[ElementPart],
     ids: Sequence[str] | None = None,
 ) -> Iterator[ExportRow]:
     """Yield the first row of each example, with the elements of the units of its rows; of a whole example all units.
 
+    The verdict of such a row is that on the whole example, and each of its units has its own.
+
     Args:
         view: The run.
         folder: Folder for a temporary file.
         rows: Rows in the order of review; those of an example follow each other. They are read after the elements.
+        verdicts: Current verdicts on examples and units.
         options: Options of the export.
         parts: The elements that the tool shows; see `element_parts`.
         ids: Ids of the rows; None for all of the epoch.
@@ -71,14 +77,24 @@ def tool_rows(
     examples = _examples(rows)
     while some := list(islice(examples, EXAMPLES_AT_ONCE)):
         for group, elements in zip(some, file.read([group[0].id for group in some]), strict=True):
-            yield _example(group, elements, options)
+            yield _example(group, elements, verdicts, options)
 
 
-def _example(group: Sequence[ExportRow], elements: RowElements | None, options: ExportOptions) -> ExportRow:
+def _example(
+    group: Sequence[ExportRow], elements: RowElements | None, verdicts: Verdicts, options: ExportOptions
+) -> ExportRow:
     """The first row of an example; without elements if they were deleted since the queue was made."""
     whole = any(row.unit is None for row in group)
-    units = None if whole else [unit_json(row.unit) for row in group]
-    row = replace(group[0], elements=elements and elements.only(units))
+    identity, classes = group[0].id, review_classes(options.task, options.class_names)
+
+    def verdict_on(unit: str) -> RowVerdict:
+        return RowVerdict.of(verdicts.get(UnitKey(identity, unit)), classes)
+
+    if elements is not None:
+        some = elements.only(None if whole else [unit_json(row.unit) for row in group])
+        units = tuple(replace(unit, review=verdict_on(unit_json(unit.name))) for unit in some.units)
+        elements = replace(some, units=units)
+    row = replace(group[0], elements=elements, **verdict_on(WHOLE)._asdict())
     if options.task != "multi_label":
         return row
     predicted = ", ".join(label for label, _ in predicted_labels(row, options))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -77,6 +77,39 @@ def add_reviews(store: RunStore, view: View, value: object, who: Principal) -> l
         requests = _REQUESTS.validate_python(value)
     except ValidationError as err:
         raise validation_fault(InvalidRequestError, err) from err
+    reviews = resolved(store, view, requests, who)
+    size = 0
+
+    def make(history: ReviewHistory) -> list[StoredReview]:
+        nonlocal size
+        size = history.size
+        for number, (request, review) in enumerate(zip(requests, reviews, strict=True)):
+            if "expected" in request.model_fields_set:
+                _check_expected(history, number, request.expected, review)
+        return reviews
+
+    return store.append_reviews(view.snapshot, make).since(size)[: len(reviews)]
+
+
+def with_defaults(value: object, defaults: Mapping[str, object]) -> object:
+    """Decoded reviews that are not yet checked, with members for those that have none of their own."""
+    if not defaults or not isinstance(value, list):
+        return value
+    return [{**defaults, **item} if isinstance(item, dict) else item for item in value]
+
+
+def resolved(store: RunStore, view: View, requests: Sequence[ReviewRequest], who: Principal) -> list[StoredReview]:
+    """The reviews of requests as they are stored, with numbers of classes and units; nothing is stored.
+
+    Args:
+        store: Store of the queues that requests name.
+        view: The run.
+        requests: The requests.
+        who: The caller.
+
+    Raises:
+        InvalidRequestError, UnknownExampleError, ForbiddenError: As `add_reviews`.
+    """
     for number, request in enumerate(requests):
         if request.adjudicate and not who.has("owner"):
             raise fault(ForbiddenError, "an adjudication needs a key of the role owner", number, "adjudicate")
@@ -93,18 +126,7 @@ def add_reviews(store: RunStore, view: View, value: object, who: Principal) -> l
             review["unit"] = None if unit is None else unit.name
             if unit is not None and unit.epoch is not None:
                 review["epoch"] = unit.epoch
-
-    size = 0
-
-    def make(history: ReviewHistory) -> list[StoredReview]:
-        nonlocal size
-        size = history.size
-        for number, (request, review) in enumerate(zip(requests, reviews, strict=True)):
-            if "expected" in request.model_fields_set:
-                _check_expected(history, number, request.expected, review)
-        return reviews
-
-    return store.append_reviews(view.snapshot, make).since(size)[: len(reviews)]
+    return reviews
 
 
 def _check_expected(history: ReviewHistory, number: int, expected: str | None, review: StoredReview) -> None:

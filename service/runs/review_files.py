@@ -193,8 +193,8 @@ class ReviewFolder(MergedFolder[ReviewFile]):
 
 
 def _named(name: str, reviews: Sequence[StoredReview]) -> list[Review]:
-    """The reviews of a list with their ids: the name of the list, and the number of the review in it."""
-    return [cast(Review, {**review, "review": f"{name}.{number}"}) for number, review in enumerate(reviews)]
+    """The reviews of a list with their ids: the name of the list and the number of the review in it, in text order."""
+    return [cast(Review, {**review, "review": f"{name}.{number:06}"}) for number, review in enumerate(reviews)]
 
 
 def _without_id(review: Review) -> StoredReview:

@@ -13,7 +13,7 @@ from service.errors import InvalidRequestError
 from service.runs.units import UnitKey
 from service.schema.faults import fault
 from service.schema.replies.fields import CurrentVerdict
-from service.schema.replies.reviews import Review
+from service.schema.replies.reviews import Review, StoredReview
 
 # Largest number of reviewers with a verdict on one example or unit.
 MAX_REVIEWERS = 500
@@ -32,25 +32,27 @@ class Standing:
         adjudicated: The review that settles what they disagree about.
         verdict: The verdict that follows.
         label: The right class that follows, if it is known.
+        last: Id of the last review of all, also of one that withdraws a verdict.
     """
 
     reviews: tuple[Review, ...]
     adjudicated: Review | None
     verdict: CurrentVerdict
     label: int | None
+    last: str
 
     @classmethod
-    def of(cls, reviews: tuple[Review, ...], adjudicated: Review | None) -> Standing | None:
-        """The standing of some reviews; None if there are none."""
+    def of(cls, reviews: tuple[Review, ...], adjudicated: Review | None, last: str) -> Standing | None:
+        """The standing of the reviews that count; None if there are none."""
         if adjudicated is not None:
-            return cls(reviews, adjudicated, _verdict(adjudicated), adjudicated["label"])
+            return cls(reviews, adjudicated, _verdict(adjudicated), adjudicated["label"], last)
         if not reviews:
             return None
         verdicts = {_verdict(review) for review in reviews}
         labels = {label for review in reviews if (label := review["label"]) is not None}
         if len(verdicts) > 1 or len(labels) > 1:
-            return cls(reviews, None, "conflict", None)
-        return cls(reviews, None, verdicts.pop(), labels.pop() if labels else None)
+            return cls(reviews, None, "conflict", None, last)
+        return cls(reviews, None, verdicts.pop(), labels.pop() if labels else None, last)
 
     @property
     def epoch(self) -> int | None:
@@ -62,11 +64,18 @@ class Standing:
         """The reviews that the verdict follows from."""
         return self.reviews if self.adjudicated is None else (self.adjudicated,)
 
+    @property
+    def comment(self) -> str | None:
+        """The last comment on the verdict."""
+        return next((review["comment"] for review in reversed(self.counting) if review["comment"]), None)
+
     def of_reviewer(self, reviewer: str | None) -> Review | None:
         """The review of a reviewer that counts; None if he has no verdict."""
         return next((review for review in self.reviews if review["reviewer"] == reviewer), None)
 
 
+# An example or unit, and the epoch of a region of a mask; None for others.
+Place = tuple[UnitKey, int | None]
 # The standing of each example and unit with a verdict.
 Verdicts = Mapping[UnitKey, Standing]
 
@@ -151,6 +160,29 @@ class ReviewHistory:
         """
         return self.last_reviews.get(epoch, Map()).get(key)
 
+    def standing(self, key: UnitKey, epoch: int | None = None) -> Standing | None:
+        """The standing of an example or unit; None without a verdict. Arguments as of `last_review`."""
+        return self.standings.get(epoch, Map()).get(key)
+
+    def standings_after(self, last: Mapping[Place, str]) -> dict[Place, Standing]:
+        """The standings of examples and units at the time when a given review of each was its last one.
+
+        Args:
+            last: The id of the review. The result lacks those whose id is not of such a review, and those that had no
+                verdict then.
+        """
+        now = {place: standing for place in last if (standing := self.standing(*place)) is not None}
+        found = {place: standing for place, standing in now.items() if standing.last == last[place]}
+        earlier = {place: identity for place, identity in last.items() if place not in found}
+        standings = dict[Place, Standing | None]()
+        for review in self.reviews if earlier else ():
+            place = place_of(review)
+            if place in earlier:
+                standings[place] = _reviewed(standings.get(place), review)
+                if review["review"] == earlier[place] and (standing := standings[place]) is not None:
+                    found[place] = standing
+        return found
+
     def by_source(self, tool: str, identity: str) -> tuple[Review, ...]:
         """The reviews that follow from the last state of an annotation; empty if none does."""
         return self.sources.get((tool, identity), ())
@@ -204,6 +236,11 @@ class ReviewHistory:
         )
 
 
+def place_of(review: StoredReview) -> Place:
+    """The example or unit of a review."""
+    return UnitKey.of(review), review.get("epoch")
+
+
 def _chained(parts: Sequence[Map[UnitKey, Standing]]) -> Verdicts:
     # ChainMap is typed for mutable mappings, and reads others as well.
     return parts[0] if len(parts) == 1 else ChainMap(*parts)  # type: ignore[arg-type]
@@ -214,9 +251,9 @@ def _reviewed(standing: Standing | None, review: Review) -> Standing | None:
     reviews, adjudicated = ((), None) if standing is None else (standing.reviews, standing.adjudicated)
     counts = review["verdict"] is not None
     if review.get("adjudicated"):
-        return Standing.of(reviews, review if counts else None)
+        return Standing.of(reviews, review if counts else None, review["review"])
     others = tuple(other for other in reviews if other["reviewer"] != review["reviewer"])
-    return Standing.of((*others, review) if counts else others, adjudicated)
+    return Standing.of((*others, review) if counts else others, adjudicated, review["review"])
 
 
 def _of_annotation(known: tuple[Review, ...], review: Review, updated_at: str) -> tuple[Review, ...]:

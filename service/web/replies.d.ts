@@ -12,6 +12,8 @@ export interface AddedReviews {
   error_rate: Precision | null;
   added: number;
   reviews: string[];
+  unchanged: number;
+  left_out: number;
 }
 
 export interface AttributeCap {

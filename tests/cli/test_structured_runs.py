@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from service.cli.score.chunks import Reading
 from service.cli.score.columns import ColumnNames
 from service.cli.score.sources import find_sources
 from service.client import LossClient, RunClient
-from service.exports.review_rows import NEEDED, read_reviews
+from service.exports.review_rows import COLUMNS, read_reviews
 from service.exports.row_files import csv_rows, json_rows
 from service.formats.labels import ClassNames
 from service.schema.replies.queues import QueuePage, QueueRow
@@ -135,12 +136,13 @@ def test_a_queue_of_units_is_read_back(task: Task, units: list[Any], label: str,
     ]
     rows[1]["verdict_label"] = 1
     content = queue_bytes(cast("QueuePage", {"rows": rows}), run, extension)
-    read = csv_rows(content, NEEDED) if extension == ".csv" else json_rows(content)
-    reviews = [review for _, review in read_reviews(read, run["class_names"], task)]
-    assert [review.get("unit") for review in reviews] == units
-    assert [review.get("label") for review in reviews] == [None, 1, None]
+    read = csv_rows(content, COLUMNS) if extension == ".csv" else json_rows(content, COLUMNS)
+    reviews = [row.request for row in read_reviews(read, run["class_names"], task).reviews]
+    assert [review.unit for review in reviews] == units
+    assert [review.label for review in reviews] == [None, 1, None]
     if extension == ".csv":
-        (_, second, _) = csv_rows(content, NEEDED)
+        every = replace(COLUMNS, known=(*COLUMNS.known, "tokens"))
+        (_, second, _) = csv_rows(content, every)
         assert (second["label"], json.loads(str(second["tokens"]))) == (label, TOKENS["tokens"])
 
 

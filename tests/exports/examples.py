@@ -32,8 +32,10 @@ PLAIN = ExportRow(
     score=-3.1,
     reason="confidently another class",
     attributes={"text": "a barking animal", "group": 3},
+    last_review=None,
     verdict=None,
     verdict_label=None,
+    comment=None,
 )
 
 ROWS = [
@@ -45,8 +47,10 @@ ROWS = [
         suggested=2,
         suggested_label=CLASSES[2],
         attributes={"text": 'He said: "no",\r\n<b>&amp;</b>\t\u2028', "nested": {"a": [1, None, True]}},
+        last_review="00000000000000000001-0123456789ab.000000",
         verdict="wrong",
         verdict_label="line\nend",
+        comment='=1+1, "no";\nlook again',
     ),
     replace(PLAIN, rank=3, id="", suggested=None, suggested_label=None, suggested_p=None, reason="", attributes={}),
     replace(PLAIN, rank=4, id="=1+1", attributes={"text": "x" * 200_000}, reason="@SUM(A1)", verdict="ok"),

@@ -90,8 +90,10 @@ def test_a_task_in_full() -> None:
             "el2n": 1.3,
             "strategy": "logit_margin",
             "strategy_score": -3.1,
+            "last_review": None,
             "verdict": None,
             "verdict_label": None,
+            "verdict_comment": None,
         },
         "meta": {"run": "r-1.a", "queue": "q1", "epoch": 7, "config_id": "fl_0123"},
         "predictions": [

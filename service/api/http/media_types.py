@@ -7,6 +7,11 @@ from starlette.datastructures import Headers
 from service.errors import UnsupportedMediaTypeError
 
 
+def media_type(headers: Headers) -> str:
+    """The media type of a body in lower case, without parameters; empty if it is missing."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def require_media_type(headers: Headers, *allowed: str, may_be_absent: bool = False) -> None:
     """Refuse a body of another media type.
 
@@ -20,7 +25,7 @@ def require_media_type(headers: Headers, *allowed: str, may_be_absent: bool = Fa
     Raises:
         UnsupportedMediaTypeError: The media type is not allowed, or missing.
     """
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(headers)
     if kind not in allowed and (kind or is_from_browser(headers) or not may_be_absent):
         accept = ", ".join(allowed)
         raise UnsupportedMediaTypeError(f"the body here is {accept}, got {kind[:100]!r}", headers={"Accept": accept})

@@ -122,12 +122,14 @@ def _export(
         options = export_options(view, query.queue, stored.head["epoch"], len(stored), query.tool_names)
         ids = list(dict.fromkeys(stored.ids))
         in_order = by_example(stored) if view.is_structured and written.is_tool else stored
-        rows = queue_rows(view, in_order, history.verdicts_of(stored.head["epoch"]))
+        verdicts = history.verdicts_of(stored.head["epoch"])
+        rows = queue_rows(view, in_order, verdicts)
     else:
         epoch, weighting = view.snapshot.epoch(query.epoch), view.weighting(query.weights, query.gamma)
         total = num_units(view, weighting, epoch) if as_units else view.num_examples(epoch)
         options = export_options(view, None, epoch, total, query.tool_names)
-        rows = epoch_rows(view, weighting, epoch, history.verdicts_of(epoch), units=as_units)
+        verdicts = history.verdicts_of(epoch)
+        rows = epoch_rows(view, weighting, epoch, verdicts, units=as_units)
     num_rows = options.total
     if view.is_structured and written.is_tool:
         num_rows = num_rows if ids is None else len(ids)
@@ -135,7 +137,7 @@ def _export(
             some = first_examples(rows, limit)
             rows, ids = iter(some), [row.id for row in some]
         parts = element_parts(query.format, task)
-        rows = tool_rows(view, service.runs.queries.temporary.path(), rows, options, parts, ids)
+        rows = tool_rows(view, service.runs.queries.temporary.path(), rows, verdicts, options, parts, ids)
     return options, rows, num_rows
 
 

@@ -155,7 +155,7 @@ async def post_predict(request: Request, run: RunName) -> Response:
             rows = epoch_rows(view, view.weighting(), options.epoch, verdicts, list(ids))
             if view.is_structured:
                 parts = element_parts("label-studio", options.task)
-                rows = tool_rows(view, service.runs.queries.temporary.path(), rows, options, parts, ids)
+                rows = tool_rows(view, service.runs.queries.temporary.path(), rows, verdicts, options, parts, ids)
             return {row.id: row for row in rows}
 
         return predict_reply(predict_request, lookup, options)

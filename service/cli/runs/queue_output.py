@@ -64,7 +64,7 @@ def _csv_text(rows: Sequence[QueueRow], run: Run) -> str:
 
     columns = COLUMNS if run["task"] == "classification" else (*COLUMNS[:2], *UNIT_COLUMNS, *COLUMNS[2:])
     # `review` reads the column of units of structured runs only.
-    reserved = {*REVIEW_COLUMNS, *READ_BY_REVIEW} - {*UNIT_COLUMNS} | {*columns}
+    reserved = {*REVIEW_COLUMNS, *READ_BY_REVIEW.known} - {*UNIT_COLUMNS} | {*columns}
     given = [rename_reserved(row["attributes"], reserved) for row in rows]
     names = [*columns, *REVIEW_COLUMNS, *sorted({name for attributes in given for name in attributes})]
     text = io.StringIO(newline="")

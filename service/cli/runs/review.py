@@ -23,7 +23,9 @@ def review(
     run: RunName,
     file: Annotated[
         Path | None,
-        typer.Argument(help="CSV, JSONL, JSON or Parquet file with id, verdict, and optionally unit and label."),
+        typer.Argument(
+            help="CSV, TSV, JSONL, JSON, Parquet or Arrow file with id, verdict, and optionally unit, label, comment."
+        ),
     ] = None,
     ok: Annotated[
         list[str] | None,
@@ -33,6 +35,7 @@ def review(
         list[str] | None, typer.Option(help="Ids with a wrong label; id=class names the correct class.")
     ] = None,
     unsure: Annotated[list[str] | None, typer.Option(help="Ids to mark as unsure.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Ids to leave out of the data set.")] = None,
     take_back: Annotated[list[str] | None, typer.Option(help="Ids whose verdict to withdraw.")] = None,
     unit: Annotated[
         str | None,
@@ -41,6 +44,7 @@ def review(
             "name, a span [start, stop], or the number of a region."
         ),
     ] = None,
+    comment: Annotated[str | None, typer.Option(help="Comment on the ids of the options above.")] = None,
     label_studio: Annotated[
         str | None,
         typer.Option(
@@ -52,49 +56,48 @@ def review(
     project: Annotated[int | None, typer.Option(help="Number of the project of Label Studio.")] = None,
     reviewer: Annotated[str | None, typer.Option(help="Name of the reviewer.")] = None,
     queue: Annotated[str | None, typer.Option(help="Queue that the reviewer worked through.")] = None,
+    adjudicate: Annotated[
+        bool, typer.Option("--adjudicate", help="Settle what reviewers disagree about; for owners.")
+    ] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Add verdicts on the labels of examples. The last verdict on an example counts.
+    """Add verdicts on the labels of examples. The last verdict of a reviewer on an example counts.
 
     Exit status: 0 success, 1 the service failed, 2 usage error, 3 invalid data in the file.
     """
-    from service.cli.runs.verdicts import (
-        Review,
-        add_in_parts,
-        check_queue,
-        read_file,
-        reviews_of,
-        with_unit,
-        wrong_reviews,
-    )
+    from service.cli.runs.verdicts import Members, add_file, reviews_of, with_unit, wrong_reviews
 
     if label_studio is not None or project is not None:
-        if label_studio is None or project is None or file is not None or ok or wrong or unsure or take_back:
+        others = file is not None or ok or wrong or unsure or exclude or take_back
+        if label_studio is None or project is None or others:
             fail("--label-studio URL and --project N go together, and with no other verdicts")
         return _pull(run, label_studio, project, url)
-    if file is None and not (ok or wrong or unsure or take_back):
-        fail("no reviews: name a file with verdicts, or use --ok, --wrong, --unsure or --take-back")
+    if file is None and not (ok or wrong or unsure or exclude or take_back):
+        options = "--ok, --wrong, --unsure, --exclude or --take-back"
+        fail(f"no reviews: name a file with verdicts, or use {options}")
+    members: Members = {"reviewer": reviewer, "queue": queue, "adjudicate": adjudicate or None}
 
-    def add(client: LossClient) -> tuple[int, AddedReviews]:
+    def add(client: LossClient) -> list[AddedReviews]:
         description = client.run(run).describe()
         by_options = (
             *reviews_of(ok, "ok"),
             *wrong_reviews(wrong, description),
             *reviews_of(unsure, "unsure"),
+            *reviews_of(exclude, "exclude"),
             *reviews_of(take_back, None),
         )
-        reviews: list[Review] = [(None, review) for review in with_unit(by_options, unit, description)]
-        if file is not None:
-            reviews += read_file(file, description)
-            if queue is not None:
-                check_queue(client.run(run), description["task"], queue, reviews, file)
-        if not reviews:
-            fail("no reviews: the options have no ids" if file is None else f"{file}: no row has a verdict")
-        return len(reviews), add_in_parts(client.run(run), reviews, file, reviewer=reviewer, queue=queue)
+        reviews = list(with_unit(by_options, unit, comment, description))
+        if file is None and not reviews:
+            fail("no reviews: the options have no ids")
+        replies = [] if file is None else [add_file(client, run, file, members)]
+        return [*replies, *([client.run(run).review(reviews, **members)] if reviews else [])]
 
-    added, progress = call_service(url, add)
+    replies = call_service(url, add, QUERY_TIMEOUT_S)
+    added, unchanged, left_out = (sum(reply[name] for reply in replies) for name in ("added", "unchanged", "left_out"))
     output.print(f"Stored {added} review{'' if added == 1 else 's'}.", highlight=False)
-    show_reviews(progress)
+    if unchanged or left_out:
+        output.print(f"Rows that change nothing: {unchanged}; without a verdict: {left_out}.", highlight=False)
+    show_reviews(replies[-1])
 
 
 def _pull(run: str, label_studio: str, project: int, url: str) -> None:

@@ -248,20 +248,34 @@ class RunClient(RunQuality):
         """
         return self._client.send(run_calls.rename_queue_call(self.name, name, new_name))
 
-    def review(self, reviews: Iterable[Mapping[str, object]]) -> AddedReviews:
+    def review(
+        self,
+        reviews: Iterable[Mapping[str, object]] | str | Path,
+        *,
+        reviewer: str | None = None,
+        queue: str | None = None,
+        adjudicate: bool | None = None,
+    ) -> AddedReviews:
         """Add reviews. The service stores all of them or none.
 
         Args:
-            reviews: Mappings with `id` and `verdict` (`ok`, `wrong`, `unsure`, or None to withdraw the previous one),
-                optionally `unit`, `label` (class index or name), `reviewer`, `queue`, `comment`. At most 10 000.
+            reviews: Mappings with `id` and `verdict` (`ok`, `wrong`, `unsure`, `exclude`, or None to withdraw the
+                previous one), optionally `unit`, `label` (class index or name), `reviewer`, `queue`, `comment`. At most
+                10 000. Or the path of an exported file with verdicts filled in: CSV, TSV, JSONL, JSON, Parquet or
+                Arrow, also compressed (`.gz`, `.zst`), with at most 100 000 of them.
+            reviewer: Name of the reviewer of those that have none.
+            queue: Queue of those that have none; a row of a file that it does not have is an error.
+            adjudicate: True to settle what reviewers disagree about.
 
         Returns:
-            The number of reviews that were `added`, and the precision of each strategy so far.
+            The number of reviews that were `added`, of rows of a file that were `unchanged` or `left_out`, and the
+            precision of each strategy so far.
 
         Raises:
             UnknownExampleError: The run has no example with one of the ids.
         """
-        return self._client.send(run_calls.add_reviews_call(self.name, reviews))
+        call = run_calls.add_reviews_call(self.name, reviews, reviewer=reviewer, queue=queue, adjudicate=adjudicate)
+        return self._client.send(call)
 
     def reviews(self, *, history: bool = False) -> Reviews:
         """Return the reviews that count in order of arrival, and the precision of each strategy so far.

@@ -48,8 +48,8 @@ class CsvReader:
         self, media_type: str = "text/csv", *, encoding: str | None = None, separator: str | None = None
     ) -> None:
         self.media_type = media_type
-        self._encoding = encoding
-        self._separator = separator
+        self.encoding = encoding
+        self.separator = separator
 
     def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
@@ -77,7 +77,7 @@ class CsvReader:
                 return False
             return True
 
-        file = open_csv(io.BytesIO(body), fits, encoding=self._encoding, separator=self._separator)
+        file = open_csv(io.BytesIO(body), fits, encoding=self.encoding, separator=self.separator)
         if len(file.header) > MAX_COLUMNS:
             raise TooManyColumnsError(
                 f"{len(file.header)} columns, a CSV file may have {MAX_COLUMNS}: "

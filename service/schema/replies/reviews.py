@@ -10,8 +10,8 @@ from typing_extensions import TypedDict
 from service.schema.replies.diagnostics import DiagnosticsWarning
 from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Timestamp, Unit, Verdict
 
-# Largest number of reviews in a request.
-MAX_REVIEWS = 10_000
+# Largest number of reviews in a JSON request, and in a file: a whole queue.
+MAX_REVIEWS, MAX_FILE_REVIEWS = 10_000, 100_000
 
 
 class ReviewSource(TypedDict):
@@ -102,5 +102,9 @@ class Reviews(Progress):
 class AddedReviews(Progress):
     """Reviews that a request added, and the progress afterwards."""
 
-    added: Annotated[Count, Field(description="Number of reviews")]
-    reviews: Annotated[list[str], Field(description="Their ids, in the order of the request")]
+    added: Annotated[Count, Field(description="Number of reviews that were stored")]
+    reviews: Annotated[list[str], Field(description="Their ids, in the order of the request; empty for a file")]
+    unchanged: Annotated[
+        Count, Field(description="Rows of a file with the verdict that their reviewer gave last, or as exported")
+    ]
+    left_out: Annotated[Count, Field(description="Rows of a file without a verdict, or with the verdict `conflict`")]
