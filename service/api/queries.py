@@ -160,10 +160,15 @@ class DynamicsQuery(WhatIfQuery):
     )
 
 
-class CompareQuery(EpochQuery):
-    """Epochs of a comparison of two runs."""
+class GainQuery(EpochQuery):
+    """Epochs of two runs."""
 
     other_epoch: Epoch = Field(None, description="Epoch of the other run: `last` (default), or a number")
+
+
+class CompareQuery(GainQuery):
+    """Epochs and number of hardest examples of a comparison of two runs."""
+
     top: Annotated[int, Digits(1)] | None = Field(
         None, description="Number of examples that count as the hardest; default: 1 %, at least 10"
     )

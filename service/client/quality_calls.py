@@ -5,6 +5,7 @@ from __future__ import annotations
 from service.client.calls import Call, json_object
 from service.client.run_calls import QueryValue, query_text, run_path
 from service.schema.replies.agreement import Agreement
+from service.schema.replies.gain import Gain
 from service.schema.replies.remaining import Remaining
 
 
@@ -16,3 +17,8 @@ def remaining_call(name: str, **query: QueryValue) -> Call[Remaining]:
 def agreement_call(name: str, **query: QueryValue) -> Call[Agreement]:
     """`GET /runs/{run}/agreement`."""
     return Call("GET", run_path(name, "agreement") + query_text(**query), json_object)
+
+
+def gain_call(name: str, other: str, **query: QueryValue) -> Call[Gain]:
+    """`GET /runs/{run}/gain/{other}`."""
+    return Call("GET", run_path(name, "gain", other) + query_text(**query), json_object)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from service.diagnostics.bootstrap import Interval, Resampler, percentile_interval
+from service.diagnostics.bootstrap import Interval, Resampler, group_sums, percentile_interval, random_groups
 from service.diagnostics.chunks import Floats, Integers
 
 # A pair of raters, the number of items that both rated, the share of them with the same category, and Cohen's kappa.
@@ -97,14 +97,13 @@ class Ratings:
         pairs, sizes = counts.agreeing / (counts.per_item - 1), counts.per_item.astype(np.float64)
         totals = np.bincount(counts.categories, counts.numbers)
         value = _alpha(sizes.sum(), pairs.sum(), (totals**2.0).sum())
-        resampler = Resampler(counts.num_items, seed)
-        sums = np.hstack([resampler.sums(sizes), resampler.sums(pairs)])
-        shape = len(totals), resampler.num_groups
+        groups, num_groups = random_groups(counts.num_items, seed)
+        sums = np.hstack([group_sums(groups, num_groups, values) for values in (sizes, pairs)])
         of_groups = sparse.csr_array(
-            (counts.numbers.astype(np.float64), (counts.categories, resampler.group_of(counts.items))), shape
+            (counts.numbers.astype(np.float64), (counts.categories, groups[counts.items])), (len(totals), num_groups)
         )
         samples = []
-        for weights in resampler.weights():
+        for weights in Resampler(num_groups, seed).weights():
             resampled = weights @ sums
             squares = ((of_groups @ weights.T) ** 2).sum(axis=0)
             samples.append(_alpha(resampled[:, 0], resampled[:, 1], squares))

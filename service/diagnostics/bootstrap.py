@@ -19,39 +19,44 @@ LEVELS = (2.5, 97.5)  # percent; the ends of a 95 % interval
 Interval = tuple[float | None, float | None]
 
 
-class Resampler:
-    """Resamples of the rows of a data set; equal numbers of rows and seeds give equal resamples.
+def random_groups(num_rows: int, seed: int = 0) -> tuple[Integers, int]:
+    """Group of each row, and the number of groups: each row its own up to `GROUPS` rows, else random groups."""
+    if num_rows <= GROUPS:
+        return np.arange(num_rows), num_rows
+    return np.random.default_rng(seed).permutation(num_rows) % GROUPS, GROUPS
+
+
+def group_sums(
+    groups: Integers, num_groups: int, values: Floats | None = None, bins: Integers | None = None, num_bins: int = 1
+) -> Floats:
+    """Sum values by group and bin.
 
     Args:
-        num_rows: Number of rows.
-        seed: Seed of the groups and of the resamples.
+        groups: (n,) group of each row, in [0, num_groups).
+        num_groups: Number of groups.
+        values: (n,) values of the rows; None for 1, which counts the rows.
+        bins: (n,) bin of each row in [0, num_bins); None for bin 0.
+        num_bins: Number of bins.
+
+    Returns:
+        (num_groups, num_bins) float64.
+    """
+    cells = groups * num_bins + (0 if bins is None else bins)
+    sums = np.bincount(cells, values, minlength=num_groups * num_bins)
+    return sums.reshape(num_groups, num_bins).astype(np.float64)
+
+
+class Resampler:
+    """Resamples of the groups of a data set; equal numbers of groups and seeds give equal resamples.
+
+    Args:
+        num_groups: Number of groups.
+        seed: Seed of the resamples.
     """
 
-    def __init__(self, num_rows: int, seed: int = 0) -> None:
-        self.num_groups = min(num_rows, GROUPS)
+    def __init__(self, num_groups: int, seed: int = 0) -> None:
+        self.num_groups = num_groups
         self._seed = seed
-        self._groups: Integers = np.arange(num_rows)
-        if num_rows > GROUPS:
-            self._groups = np.random.default_rng(seed).permutation(num_rows) % GROUPS
-
-    def sums(self, values: Floats | None = None, bins: Integers | None = None, num_bins: int = 1) -> Floats:
-        """Sum values by group and bin.
-
-        Args:
-            values: (n,) values of the rows; None for 1, which counts the rows.
-            bins: (n,) bin of each row in [0, num_bins); None for bin 0.
-            num_bins: Number of bins.
-
-        Returns:
-            (groups, num_bins) float64.
-        """
-        cells = self._groups * num_bins + (0 if bins is None else bins)
-        sums = np.bincount(cells, values, minlength=self.num_groups * num_bins)
-        return sums.reshape(self.num_groups, num_bins).astype(np.float64)
-
-    def group_of(self, rows: Integers) -> Integers:
-        """Groups of rows that are given by index."""
-        return self._groups[rows]
 
     def weights(self) -> Iterator[Floats]:
         """The number of times that each resample has each group: `RESAMPLES` rows of (groups,), some at once."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from service.diagnostics.chunks import Floats, Integers
+
 CONFIDENCE = 0.95
 
 
@@ -34,14 +38,14 @@ def most_wrong(population: int, sample: int, wrong: int, known: int = 0, confide
     return low
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p-value of McNemar's exact test of equal accuracy of two models on the same examples.
+def mcnemar(only_first: Integers, only_second: Integers) -> Floats:
+    """Two-sided p-values of McNemar's exact test of equal accuracy of two models on the same examples.
 
     Args:
-        only_first: Number of examples that only the first model predicts right.
-        only_second: Number of examples that only the second model predicts right.
+        only_first: (n,) int64, numbers of examples that only the first model predicts right.
+        only_second: (n,) int64, numbers of examples that only the second model predicts right.
     """
-    from scipy.stats import binomtest
+    from scipy.stats import binom
 
-    number = only_first + only_second
-    return float(binomtest(only_first, number).pvalue) if number else 1.0
+    tail = binom.cdf(np.minimum(only_first, only_second), only_first + only_second, 0.5)
+    return np.minimum(1.0, 2 * np.asarray(tail, dtype=np.float64))

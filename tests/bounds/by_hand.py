@@ -72,9 +72,14 @@ def _runs(template: str, *queries: str) -> Make:
     return requests
 
 
-def _compare(size: int) -> Iterator[WorstRequest]:
-    for run in RUNS:
-        yield WorstRequest("GET", f"run of {run} with itself", f"/runs/{run}/compare/{run}")
+def _with_itself(what: str) -> Make:
+    """Each stored run and itself."""
+
+    def requests(size: int) -> Iterator[WorstRequest]:
+        for run in RUNS:
+            yield WorstRequest("GET", f"run of {run} with itself", f"/runs/{run}/{what}/{run}")
+
+    return requests
 
 
 def _post_queue(size: int) -> Iterator[WorstRequest]:
@@ -187,7 +192,8 @@ BY_HAND: Mapping[str, Make] = {
     "GET /runs/{run}/examples/{example_id}": _runs("/runs/RUN/examples/0", "?gamma=1"),
     "GET /runs/{run}/diagnostics": _runs("/runs/RUN/diagnostics", "?gamma=3"),
     "GET /runs/{run}/dynamics": _runs("/runs/RUN/dynamics", "?limit=100000&bins=100", "?gamma=1"),
-    "GET /runs/{run}/compare/{other}": _compare,
+    "GET /runs/{run}/compare/{other}": _with_itself("compare"),
+    "GET /runs/{run}/gain/{other}": _with_itself("gain"),
     "GET /runs/{run}/agreement": _runs("/runs/RUN/agreement", "?limit=1000"),
     "GET /runs/{run}/remaining": _runs("/runs/RUN/remaining", "?rows=10000"),
     "POST /runs/{run}/queues": _post_queue,

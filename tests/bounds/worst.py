@@ -118,7 +118,8 @@ def _of_small_runs(request: WorstRequest) -> WorstRequest:
     """The same request about the small runs."""
     path = request.path
     for run in RUNS:
-        path = path.replace(f"/runs/{run}", f"/runs/{SMALL}{run}").replace(f"/compare/{run}", f"/compare/{SMALL}{run}")
+        for before in ("runs", "compare", "gain"):
+            path = path.replace(f"/{before}/{run}", f"/{before}/{SMALL}{run}")
     return replace(request, path=path)
 
 

@@ -8,15 +8,17 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from service.api.http.openapi import ROWS, problems
-from service.api.http.path_types import RunName
+from service.api.http.path_types import OtherRunName, RunName
 from service.api.http.query_types import refuse_repeated_parameters
-from service.api.queries import AgreementQuery, RemainingQuery
+from service.api.queries import AgreementQuery, GainQuery, RemainingQuery
 from service.api.state import service_of
-from service.errors import UnknownEpochError, UnknownQueueError
+from service.diagnostics.gain import gain
+from service.errors import InvalidConfigError, UnknownEpochError, UnknownQueueError
 from service.mining.agreement import agreement
 from service.mining.remaining import remaining
 from service.queries.view import View
 from service.schema.replies.agreement import Agreement
+from service.schema.replies.gain import Gain
 from service.schema.replies.remaining import Remaining
 
 router = APIRouter(prefix="/runs/{run}", tags=["runs"], dependencies=[Depends(refuse_repeated_parameters)])
@@ -55,3 +57,31 @@ async def get_agreement(request: Request, run: RunName, query: Annotated[Agreeme
         return agreement(store, view, limit=query.limit, offset=query.offset)
 
     return await service_of(request).runs.reply(run, work)
+
+
+@router.get(
+    "/gain/{other}",
+    summary="Measure the gain between two runs",
+    response_model=Gain,
+    responses=problems(*ROWS, UnknownEpochError, InvalidConfigError),
+)
+async def get_gain(
+    request: Request, run: RunName, other: OtherRunName, query: Annotated[GainQuery, Query()]
+) -> Response:
+    """Accuracy, loss and calibration of both models on the examples that both runs have, under the given labels and
+    under those that the reviews of both runs correct, with bootstrap intervals, McNemar's test, and by class. A run and
+    itself: the effect of the corrected labels on one model."""
+    service = service_of(request)
+
+    def work(view: View) -> Gain:
+        store = service.runs.store
+        with store.reading(other) as snapshot:
+            after = view.of(snapshot)
+            epochs = view.snapshot.epoch(query.epoch), after.snapshot.epoch(query.other_epoch)
+            verdicts = (
+                store.reviews(view.snapshot).verdicts_of(epochs[0]),
+                store.reviews(after.snapshot).verdicts_of(epochs[1]),
+            )
+            return gain((view, after), view.weighting(query.weights, query.gamma), epochs, verdicts)
+
+    return await service.runs.reply(run, work)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from service.client import quality_calls
 from service.client._async.run_batches import AsyncRunBatches
+from service.client.run_calls import QueryValue
 from service.schema.replies.agreement import Agreement
+from service.schema.replies.gain import Gain
 from service.schema.replies.remaining import Remaining
 
 
@@ -48,3 +50,31 @@ class AsyncRunQuality(AsyncRunBatches):
             hits on gold rows and the use of suggestions; the conflicts.
         """
         return await self._client.send(quality_calls.agreement_call(self.name, limit=limit, offset=offset))
+
+    async def gain(
+        self,
+        other: str | AsyncRunQuality | None = None,
+        *,
+        epoch: int | None = None,
+        other_epoch: int | None = None,
+        alpha: QueryValue = None,
+        gamma: float | None = None,
+    ) -> Gain:
+        """Compare the model of this run with that of another run, under the given and under the corrected labels.
+
+        Args:
+            other: The later run, or its name. Default: this run; `change_before` is the effect of the corrected labels.
+            epoch: Epoch of this run. Default: the last one.
+            other_epoch: Epoch of the other run. Default: the last one.
+            alpha: Alpha of the recomputed losses. Default: that of the run.
+            gamma: Gamma of the recomputed losses. Default: that of the run.
+
+        Returns:
+            Accuracy, loss and calibration with bootstrap intervals, McNemar's test, and the classes.
+
+        Raises:
+            InvalidRequestError: The runs have different classes, or examples with many elements.
+        """
+        name = self.name if other is None else other if isinstance(other, str) else other.name
+        query = {"epoch": epoch, "other_epoch": other_epoch}
+        return await self._client.send(quality_calls.gain_call(self.name, name, **query, alpha=alpha, gamma=gamma))
