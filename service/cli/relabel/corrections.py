@@ -35,17 +35,17 @@ class Corrections:
     """The labels of the examples of a run.
 
     Args:
-        connection: Database with the table `corrections`.
+        cursor: Of a database with the table `corrections`.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor = cursor
 
     def find(self, identity: str) -> Correction | None:
         """The label of an example; None if the run does not have the example."""
         try:
             sql = "SELECT label, given, status, reviewers FROM corrections WHERE id = ?"
-            row = self._connection.execute(sql, (identity,)).fetchone()
+            row = self._cursor.execute(sql, (identity,)).fetchone()
         except UnicodeEncodeError:  # bytes that are no text, and so no id of a run
             return None
         return None if row is None else Correction(*row)
@@ -67,7 +67,7 @@ def downloaded(run: RunClient, policy: CorrectedPolicy) -> Iterator[Corrections]
             )
             with pa.memory_map(str(file)) as source:
                 _insert(connection, pa.ipc.open_file(source))
-            yield Corrections(connection)
+            yield Corrections(connection.cursor())
         finally:
             connection.close()
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cli.errors import CommandError, DataError, UsageError
+from service.cli.files import COMPRESSIONS, open_input
 from service.cli.relabel.csv_records import read_records
 from service.cli.relabel.relabel import relabel_file
 from service.cli.relabel.rows import ColumnOptions, Relabeller
@@ -150,6 +151,14 @@ def test_only_the_labels_of_parquet_change(tmp_path: Path, kind: pa.DataType) ->
     assert written["review_status"].to_pylist() == STATUSES
     assert (read.num_row_groups, written.schema.metadata[b"owner"]) == (2, b"ada")
     assert read.metadata.row_group(0).column(0).compression == "GZIP"
+
+
+@pytest.mark.parametrize("extension", COMPRESSIONS)
+def test_a_compressed_file_is_written_as_its_extension_says(tmp_path: Path, extension: str) -> None:
+    (tmp_path / "a.csv").write_text("id,label\n0,cat\n")
+    write(tmp_path / "a.csv", tmp_path / f"b.csv{extension}")
+    with open_input(tmp_path / f"b.csv{extension}") as file:
+        assert file.read().splitlines()[1:] == [b'0,dog,cat,corrected,"ada, bob"']
 
 
 def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> None:
