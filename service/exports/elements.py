@@ -27,7 +27,7 @@ class RowUnit:
         given: Target of the main pair (target, prediction) of the unit.
         suggested: Prediction of the main pair.
         suggested_p: Mean probability of the predictions, in [0, 1]; None if unknown.
-        review: The verdict on the unit.
+        verdict: The verdict on the unit.
     """
 
     name: UnitName
@@ -36,7 +36,7 @@ class RowUnit:
     given: int
     suggested: int
     suggested_p: float | None
-    review: RowVerdict = NO_VERDICT
+    verdict: RowVerdict = NO_VERDICT
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,8 +2,9 @@
 
 A row has an `id`, a `verdict` (`ok`, `wrong`, `unsure`, `exclude`) and optionally the correct class as `label`, or
 `verdict_label` as exports call it, `reviewer`, `queue` and `comment`. In a run of structured examples it may have a
-`unit`, and the classes of a label are `absent` and `present`. Exports write in `last_review` which reviews the verdict
-of a row follows from. Other columns are ignored, and so are rows without a verdict or with the verdict `conflict`.
+`unit`, and the classes of a label are `absent` and `present`. In `review` exports write the last review that the
+verdict of a row follows from. Other columns are ignored, and so are rows without a verdict or with the verdict
+`conflict`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ COLUMNS = Columns(
         "verdict",
         *LABEL_COLUMNS,
         *TEXT_COLUMNS,
-        "last_review",
+        "review",
         FOREIGN_COLUMN,
         FOREIGN_ID,
     ),
@@ -102,7 +103,7 @@ def _request(fields: Mapping[str, object], row: int) -> ReviewRequest:
 
 
 def _seen(row: Row) -> str | None:
-    return _text(row.get("last_review")) or None
+    return _text(row.get("review")) or None
 
 
 def _fields(row: Row, number: int, classes: ClassTexts) -> dict[str, object] | None:

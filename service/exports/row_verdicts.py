@@ -13,23 +13,23 @@ class RowVerdict(NamedTuple):
     """The verdict on an example or unit.
 
     Args:
-        last_review: Id of the last review that the verdict follows from; None without a verdict.
         verdict: The verdict; None before the first review.
         verdict_label: Name of the right class, if it is known.
         comment: The last comment on the verdict.
+        review: Id of the last review that the verdict follows from; None without a verdict.
     """
 
-    last_review: str | None = None
     verdict: CurrentVerdict | None = None
     verdict_label: str | None = None
     comment: str | None = None
+    review: str | None = None
 
     @classmethod
     def of(cls, standing: Standing | None, classes: Sequence[str] | None) -> RowVerdict:
         """The verdict of a standing, with a class by its name."""
         if standing is None:
             return NO_VERDICT
-        return cls(standing.last, standing.verdict, class_text(standing.label, classes), standing.comment)
+        return cls(standing.verdict, class_text(standing.label, classes), standing.comment, standing.last)
 
 
 NO_VERDICT = RowVerdict()

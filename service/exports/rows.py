@@ -44,10 +44,10 @@ class ExportRow:
         score: Score of the strategy.
         reason: Reason for the rank, one sentence for the reviewer.
         attributes: Attributes that the user sent with the example.
-        last_review: Id of the last review that the verdict follows from; None without a verdict.
         verdict: Current verdict, None before the first review.
         verdict_label: Name of the right class, if it is known.
         comment: The last comment on the verdict.
+        review: Id of the last review that the verdict follows from; None without a verdict.
         unit: The unit as in reviews: a label, a span [start, stop], the number of a region; None for a whole example.
         unit_name: Name of the label of a unit of the task `multi_label`; None for other units.
         num_elements: Number of wrong elements of a unit.
@@ -76,10 +76,10 @@ class ExportRow:
     score: float | None
     reason: str
     attributes: JsonObject
-    last_review: str | None
     verdict: CurrentVerdict | None
     verdict_label: str | None
     comment: str | None
+    review: str | None
     unit: int | list[int] | None = None
     unit_name: str | None = None
     num_elements: int | None = None
@@ -88,7 +88,7 @@ class ExportRow:
 
 
 # Names of the columns in labelling tools, which use the names `id` and `score` themselves; attributes are often called
-# `comment`.
+# `comment` or `review`.
 TOOL_NAMES: Mapping[str, str] = {
     "id": "external_id",
     "given_label": "given_label",
@@ -107,10 +107,10 @@ TOOL_NAMES: Mapping[str, str] = {
     "el2n": "el2n",
     "strategy": "strategy",
     "score": "strategy_score",
-    "last_review": "last_review",
     "verdict": "verdict",
     "verdict_label": "verdict_label",
     "comment": "verdict_comment",
+    "review": "last_review",
 }
 _tool_values = attrgetter(*TOOL_NAMES)
 
@@ -201,7 +201,7 @@ def _unit_fields(unit: RowUnit, options: ExportOptions) -> JsonObject:
         "suggested_label": options.class_name(unit.suggested),
         "suggested_p": unit.suggested_p,
         "num_elements": len(unit.places),
-        **{TOOL_NAMES[name]: value for name, value in unit.review._asdict().items()},
+        **{TOOL_NAMES[name]: value for name, value in unit.verdict._asdict().items()},
     }
 
 

@@ -92,7 +92,7 @@ def _example(
 
     if elements is not None:
         some = elements.only(None if whole else [unit_json(row.unit) for row in group])
-        units = tuple(replace(unit, review=verdict_on(unit_json(unit.name))) for unit in some.units)
+        units = tuple(replace(unit, verdict=verdict_on(unit_json(unit.name))) for unit in some.units)
         elements = replace(some, units=units)
     row = replace(group[0], elements=elements, **verdict_on(WHOLE)._asdict())
     if options.task != "multi_label":

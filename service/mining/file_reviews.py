@@ -30,13 +30,13 @@ class RowReview(NamedTuple):
     Args:
         row: Number of the row, from 0.
         request: The review.
-        last_review: Id of the last review that the exported verdict of the row follows from; None if the row was
+        review: Id of the last review that the exported verdict of the row follows from; None if the row was
             exported without a verdict, or not exported.
     """
 
     row: int
     request: ReviewRequest
-    last_review: str | None
+    review: str | None
 
 
 class FileReviews(NamedTuple):
@@ -116,7 +116,7 @@ def _seen(
     history: ReviewHistory, last: Mapping[ReviewedBy, int], rows: Sequence[RowReview]
 ) -> Mapping[Place, Standing]:
     """The standings whose verdicts the export has written, of rows that were exported with a verdict."""
-    ids = {place: seen for (place, _), number in last.items() if (seen := rows[number].last_review) is not None}
+    ids = {place: seen for (place, _), number in last.items() if (seen := rows[number].review) is not None}
     return history.standings_after(ids)
 
 

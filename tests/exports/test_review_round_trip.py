@@ -48,7 +48,7 @@ def verdicts(draw: st.DrawFn, labels: Sequence[str]) -> RowVerdict:
     if verdict is None:
         return RowVerdict()
     label = draw(st.none() | st.sampled_from(labels))
-    return RowVerdict(draw(texts), verdict, label, draw(st.none() | texts))
+    return RowVerdict(verdict, label, draw(st.none() | texts), draw(texts))
 
 
 def expected(row: ExportRow | Any, verdict: RowVerdict, labels: Sequence[str], name: Any = None) -> list[Any]:
@@ -62,7 +62,7 @@ def expected(row: ExportRow | Any, verdict: RowVerdict, labels: Sequence[str], n
         review["comment"] = verdict.comment
     if name is not None:
         review["unit"] = name
-    return [(review, verdict.last_review)]
+    return [(review, verdict.review)]
 
 
 def read(
@@ -77,7 +77,7 @@ def read(
     media_type = written.media_type if written.media_type != "application/json" else "application/x-ndjson"
     found = file_reviews(row_reader(media_type)(memoryview(content), LIMITS), description, {})
     assert found.num_rows == len(rows)
-    return [(review.request.model_dump(exclude_unset=True), review.last_review) for review in found.reviews]
+    return [(review.request.model_dump(exclude_unset=True), review.review) for review in found.reviews]
 
 
 @given(st.data(), names, st.lists(texts, min_size=1, max_size=4, unique_by=str.strip))
@@ -131,7 +131,8 @@ def test_units_in_tools_are_read_back(
     of_example = data.draw(verdicts(labels))._replace(verdict_label=None)
     of_units = [data.draw(verdicts(labels)) for _ in UNITS[task]]
     units = [
-        replace(unit(of_unit, [0], [1]), review=verdict) for of_unit, verdict in zip(UNITS[task], of_units, strict=True)
+        replace(unit(of_unit, [0], [1]), verdict=verdict)
+        for of_unit, verdict in zip(UNITS[task], of_units, strict=True)
     ]
     shape = (8, 8) if task == "masks" else (8,)
     given_attributes = data.draw(attributes.filter(lambda found: not {"tokens", "text"} & found.keys()))

@@ -18,8 +18,8 @@ from service.schema.structure import review_classes
 COLUMNS = ("rank", "id", "target", "given", "suggested", "suggested_name", "strategy", "score", "loss", "p_t", "reason")
 # Only of structured runs, after the id.
 UNIT_COLUMNS = ("unit", "unit_text", "num_elements", "box")
-# The reviewer fills these in.
-REVIEW_COLUMNS = ("verdict", "label", "comment")
+# The reviewer fills these in, except for the id of the last review that the verdict follows from.
+REVIEW_COLUMNS = ("verdict", "label", "comment", "review")
 EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".json")
 
 
