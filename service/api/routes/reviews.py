@@ -82,12 +82,14 @@ async def post_reviews(request: Request, run: RunName, query: Annotated[NewRevie
     store = service.runs.store
     reviews = await _received(request, run, query.members)
 
-    def work(view: View) -> AddedReviews:
-        ids, stored = list[str](), StoredFile(0, 0, 0)
+    def work(view: View) -> tuple[list[str], StoredFile]:
         if isinstance(reviews, FileReviews):
-            stored = add_file_reviews(store, view, reviews, who, query.queue)
-        else:
-            ids = [review["review"] for review in add_reviews(store, view, reviews, who)]
+            return [], add_file_reviews(store, view, reviews, who, query.queue)
+        return [review["review"] for review in add_reviews(store, view, reviews, who)], StoredFile(0, 0, 0)
+
+    ids, stored = await service.runs.ask(run, work)
+
+    def answer(view: View) -> AddedReviews:
         folder = store.review_folder(view.snapshot)
         service.runs.merge_later(folder, len(folder.live()))
         history = folder.history()
@@ -99,7 +101,8 @@ async def post_reviews(request: Request, run: RunName, query: Annotated[NewRevie
             **progress(store, view.snapshot, history),
         }
 
-    return await service.runs.reply(run, work, 201)
+    # A second call: `ask` may repeat its work, and must not store the reviews twice.
+    return await service.runs.reply(run, answer, 201)
 
 
 async def _received(request: Request, run: str, defaults: Mapping[str, object]) -> object:
