@@ -23,6 +23,17 @@ def principal_of(request: HTTPConnection) -> Principal:
     return principal
 
 
+def caller(request: HTTPConnection, reviewer: str | None = None) -> Principal:
+    """The caller of a request about reviews.
+
+    Args:
+        request: The request.
+        reviewer: Name of the reviewer; the name of the key, if it has one, overrides it.
+    """
+    principal = principal_of(request)
+    return principal._replace(name=principal.name or reviewer)
+
+
 def least_role(role: Role) -> Callable[[E], E]:
     """Decorator of an endpoint with an unsafe method that callers with a lower role than owner may use, too."""
 

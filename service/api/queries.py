@@ -44,6 +44,7 @@ from service.runs.run_classes import RunClasses
 from service.schema.faults import fault
 from service.schema.replies.corrected import CorrectedFormat, CorrectedPolicy
 from service.schema.replies.dynamics import Region
+from service.schema.people import MAX_REVIEWER_NAME
 from service.schema.replies.exports import ExportFormatName, MaskTag
 
 MAX_LIMIT = 100_000
@@ -217,7 +218,7 @@ class ReviewsQuery(QueryModel):
 class NewReviewsQuery(QueryModel):
     """Members of the reviews of a request that have none of their own."""
 
-    reviewer: Annotated[str, Field(max_length=200)] | None = Field(
+    reviewer: Annotated[str, Field(max_length=MAX_REVIEWER_NAME)] | None = Field(
         None, description="Name of the reviewer; a named key overrides it"
     )
     queue: Annotated[str, Field(max_length=100)] | None = Field(
@@ -231,7 +232,15 @@ class NewReviewsQuery(QueryModel):
         return {name: value for name, value in self.model_dump().items() if value}
 
 
-class QueueQuery(AttributeFilters):
+class ReviewerQuery(QueryModel):
+    """The caller of a request about reviews."""
+
+    reviewer: Annotated[str, Field(max_length=MAX_REVIEWER_NAME)] | None = Field(
+        None, description="Name of the reviewer who asks; the name of the key, if it has one, overrides it"
+    )
+
+
+class QueueQuery(ReviewerQuery, AttributeFilters):
     """Filters, order and page of the rows of a queue."""
 
     sort: str | None = Field(

@@ -8,16 +8,19 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from service.errors import InvalidRequestError
-from service.mining.queue_table import QueueTable
+from service.mining.key_index import Rows
+from service.mining.queue_table import HIDDEN_TYPES, QueueTable
+from service.mining.row_states import WORDS
+from service.mining.visibility import QueueOf, SeenRow
 from service.queries.attributes import attributes_of, json_pointer, last_attributes
 from service.queries.order import sort_keys
 from service.queries.view import SCORE_NAMES, View
-from service.runs.review_history import ReviewHistory, Standing, Verdicts
 from service.runs.units import UnitKey
 from service.schema.faults import unknown_fault
-from service.schema.replies.queues import QueueRow, RowReview, RowsPage
+from service.schema.replies.queues import QueueRow, RowsPage
 from service.schema.row_parts import RowParts
 
 VerdictFilter = Literal["open", "reviewed", "ok", "wrong", "unsure", "exclude", "conflict"]
@@ -25,8 +28,10 @@ VerdictFilter = Literal["open", "reviewed", "ok", "wrong", "unsure", "exclude", 
 SORTABLE = ("rank", "id", "target", "prediction", "suggested", "verdict", "score", "share", *SCORE_NAMES)
 CLASSES = ("target", "prediction", "suggested")
 # Members that are not stored in the queue, since they change.
-CURRENT = ("attributes", "verdict", "verdict_label", "review", "reviews")
-REVIEW_MEMBERS = tuple(RowReview.__annotations__)
+CURRENT = ("attributes", "verdict", "verdict_label", "review", "reviews", "done", "suggestion")
+# Members that tell the class that the model suggests.
+SUGGESTIONS = ("prediction", "suggested", "suggested_p", "suggested_epochs")
+SUGGESTION_HIDDEN = "The suggestion of the model is hidden until your verdict."
 MAX_FACET_VALUES = 20
 _VERDICTS: dict[VerdictFilter, str] = {
     "open": "verdict IS NULL",
@@ -76,11 +81,6 @@ class QueueFilter:
         """True if the filter reads the attributes of the examples."""
         return bool(self.attributes) or bool(self.text)
 
-    @property
-    def needs_verdicts(self) -> bool:
-        """True if the filter or the order reads the verdicts."""
-        return self.verdict is not None or any(name == "verdict" for name, _ in self.order)
-
     def sql(self) -> tuple[str, list[Any]]:
         """The condition and its parameters, over rows with their verdict and attributes."""
         conditions = ["true"]
@@ -112,20 +112,19 @@ def parse_order(text: str) -> tuple[tuple[str, bool], ...]:
     return sort_keys(text, SORTABLE)
 
 
-def page(view: View, queue: QueueTable, history: ReviewHistory, query: QueueFilter) -> RowsPage:
+def page(view: View, seen: QueueOf, query: QueueFilter) -> RowsPage:
     """A page of the rows of a queue that match a filter.
 
     Args:
         view: The run.
-        queue: The queue.
-        history: Reviews of the run.
+        seen: The queue as the caller sees it.
         query: Filter and order of the rows, and the page.
 
     Raises:
         InvalidRequestError: `query.fields` has a name that is not a member of a row.
     """
-    names = _members(queue, query)
-    indices = _matching(view, queue, history.verdicts_of(queue.head["epoch"]), query)
+    names = _members(seen.queue, query)
+    indices = _matching(view, seen, query)
     offset = query.offset
     if query.around is not None:
         position = np.flatnonzero(indices == query.around - 1)
@@ -133,7 +132,7 @@ def page(view: View, queue: QueueTable, history: ReviewHistory, query: QueueFilt
     on_page = indices[offset : offset + query.limit]
 
     def rows(first: int, end: int) -> list[QueueRow]:
-        return _current_rows(view, queue, history, on_page[first:end].tolist(), names)
+        return current_rows(view, seen, on_page[first:end].tolist(), names)
 
     result: RowsPage = {
         "num_matching": len(indices),
@@ -142,67 +141,91 @@ def page(view: View, queue: QueueTable, history: ReviewHistory, query: QueueFilt
         "rows": cast("list[QueueRow]", RowParts(len(on_page), rows)),
     }
     if query.facets:
-        result["attributes"] = _facets(view, queue)
+        result["attributes"] = _facets(view, seen.queue)
     return result
 
 
-def _current_rows(
-    view: View, queue: QueueTable, history: ReviewHistory, indices: Sequence[int], names: Sequence[str]
-) -> list[QueueRow]:
-    """Members of some rows, with the current attributes and reviews."""
-    rows = queue.dicts_at(indices, list(dict.fromkeys([*names, *queue.key_names])))
+def members(queue: QueueTable) -> list[str]:
+    """Names of all members of the rows in replies."""
+    return [*(name for name in queue.rows.column_names if name not in HIDDEN_TYPES), *CURRENT]
+
+
+def current_rows(view: View, seen: QueueOf, indices: Sequence[int], names: Sequence[str]) -> list[QueueRow]:
+    """Members of some rows, with the current attributes and the reviews that the caller may see.
+
+    Args:
+        view: The run.
+        seen: The queue as the caller sees it.
+        indices: Ranks of the rows minus 1.
+        names: Names of the members.
+    """
+    queue = seen.queue
+    rows = queue.dicts_at(indices, list(dict.fromkeys([*names, *queue.key_names, "epoch", "strategy"])))
     attributes = attributes_of(view, rows) if "attributes" in names else [{}] * len(rows)
-    epoch = queue.head["epoch"]
-    verdicts = history.verdicts_of(epoch)
-
-    def reviews(key: UnitKey) -> dict[str, object]:
-        last = history.last_review(key, epoch) or history.last_review(key)
-        return {**_verdict(verdicts.get(key)), "review": None if last is None else last["review"]}
-
+    keys = [UnitKey.of(row) for row in rows]
     current = (
-        {**row, **reviews(UnitKey.of(row)), "attributes": own} for row, own in zip(rows, attributes, strict=True)
+        {**row, **_shown(seen, index, row, of_row), **_reviewed(of_row), "attributes": own}
+        for index, row, of_row, own in zip(indices, rows, seen.rows(indices, keys), attributes, strict=True)
     )
     return [cast(QueueRow, {name: row[name] for name in names if name in row}) for row in current]
 
 
-def _verdict(standing: Standing | None) -> dict[str, object]:
-    if standing is None:
-        return {"verdict": None, "verdict_label": None, "reviews": []}
-    reviews = standing.reviews if standing.adjudicated is None else (*standing.reviews, standing.adjudicated)
+def _shown(seen: QueueOf, index: int, row: QueueRow, of_row: SeenRow) -> dict[str, object]:
+    """Members that differ from the stored ones: a gold row looks like any other, and a suggestion may be hidden."""
+    shown: dict[str, object] = {}
+    if seen.queue.tracker.is_gold(index):
+        is_whole = row.get("unit") is None
+        shown["control"] = seen.queue.head["is_control"] and row["strategy"] == "random" and is_whole
+    if of_row.suggestion == "hidden":
+        shown |= dict.fromkeys((name for name in SUGGESTIONS if name in row), None)
+        shown["reason"] = SUGGESTION_HIDDEN
+    return shown
+
+
+def _reviewed(of_row: SeenRow) -> dict[str, object]:
+    standing, last = of_row.standing, of_row.last
     return {
-        "verdict": standing.verdict,
-        "verdict_label": standing.label,
-        "reviews": [{name: review.get(name, False) for name in REVIEW_MEMBERS} for review in reviews],
+        "verdict": None if standing is None else standing.verdict,
+        "verdict_label": None if standing is None else standing.label,
+        "review": None if last is None else last["review"],
+        "reviews": of_row.reviews,
+        "done": of_row.done,
+        "suggestion": of_row.suggestion,
     }
 
 
 def _members(queue: QueueTable, query: QueueFilter) -> list[str]:
-    known = [*queue.rows.column_names, *CURRENT]
+    known = members(queue)
     for name in query.fields or ():
         if name not in known:
             raise unknown_fault(InvalidRequestError, "field", name, known, "query", "fields")
     return known if query.fields is None else list(query.fields)
 
 
-def _matching(view: View, queue: QueueTable, verdicts: Verdicts, query: QueueFilter) -> np.ndarray:
+def _matching(view: View, seen: QueueOf, query: QueueFilter) -> Rows:
     """Ranks minus 1 of all rows that match the filter, in the order of the query."""
     condition, parameters = query.sql()
     if condition == "true" and not query.order:
-        return np.arange(queue.rows.num_rows)
-    view.cursor.register("queue_rows", queue.rows)
+        return np.arange(len(seen.queue))
+    view.cursor.register("queue_rows", _as_seen(seen))
     source = "queue_rows"
-    if query.needs_verdicts:
-        columns: dict[str, list[str | None]] = {
-            name: [getattr(key, name) for key in verdicts] for name in queue.key_names
-        }
-        columns["verdict"] = [standing.verdict for standing in verdicts.values()]
-        view.cursor.register("queue_verdicts", pa.table(columns, pa.schema(dict.fromkeys(columns, pa.string()))))
-        source += f" LEFT JOIN queue_verdicts USING ({', '.join(queue.key_names)})"
     if query.needs_attributes:
         source += f" LEFT JOIN {last_attributes(view, 'SELECT id FROM queue_rows')} USING (id)"
     keys = [f"{name} {'DESC' if descending else 'ASC'} NULLS LAST" for name, descending in query.order]
     sql = f"SELECT rank - 1 AS index FROM {source} WHERE {condition} ORDER BY {', '.join([*keys, 'rank'])}"
-    return np.array([row["index"] for row in view.rows(sql, parameters)], dtype=np.int64)
+    found = pa.Table.from_batches(view.batches(sql, parameters))
+    return found["index"].to_numpy()
+
+
+def _as_seen(seen: QueueOf) -> pa.Table:
+    """The rows with the verdicts that the caller may see, and without hidden suggestions."""
+    rows = seen.queue.rows.append_column("verdict", pa.array(WORDS, pa.string()).take(pa.array(seen.codes)))
+    hidden = seen.without_suggestion
+    for name in SUGGESTIONS if hidden is not None else ():
+        if name in rows.column_names:
+            shown = pc.if_else(pa.array(hidden), None, rows[name])
+            rows = rows.set_column(rows.column_names.index(name), name, shown)
+    return rows
 
 
 def _facets(view: View, queue: QueueTable) -> dict[str, list[str]]:

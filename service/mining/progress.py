@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from service.mining.first_rows import first_rows
+from service.mining.key_index import Rows
 from service.mining.queue_table import ExpectedErrors
 from service.mining.queues import outlines
-from service.runs.review_history import ReviewHistory, Standing
+from service.runs.review_history import ReviewHistory
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
-from service.runs.units import UnitKey
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import ExpectedYield
 from service.schema.replies.reviews import Precision, Progress
@@ -31,46 +30,41 @@ def progress(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> Pro
     - error_rate: the same for the examples drawn at random from all examples: an unbiased estimate for the run. A
       structured example is wrong if one of its elements is.
     """
-    # A row may be in several queues.
-    found: dict[Strategy, dict[tuple[UnitKey, int | None], Standing]] = {}
-    control: dict[UnitKey, Standing] = {}
-    has_control = False
-    ids = pa.array([key.id for of_epoch in history.standings.values() for key in of_epoch], pa.string())
-    for queue in outlines(store, snapshot):
-        for strategy in queue.expected_errors:
-            found.setdefault(strategy, {})
-        has_control |= bool(pc.any(queue.rows["control"]).as_py())
-        # Most rows have no verdict: Arrow leaves those of other examples out.
-        some, verdicts = queue.of_ids(ids), history.verdicts_of(queue.head["epoch"])
-        columns = (some.rows[name].to_pylist() for name in ("strategy", "control"))
-        for key, strategy, is_control in zip(some.unit_keys(), *columns, strict=True):
-            if (standing := verdicts.get(key)) is not None:
-                found[strategy][key, standing.epoch] = standing
-                if is_control:
-                    control[key] = standing
-    words = [standing.verdict for standing in history.current]
+    queues = outlines(store, snapshot)
+    key = (snapshot.root, *(queue.identity for queue in queues))
+    rows = store.documents.derived(key, lambda: first_rows(queues, snapshot.description.task))
+    states = [queue.tracker.at(history) for queue in queues]
+
+    def share(parts: Sequence[Rows]) -> Precision:
+        counts = Counter[str]()
+        for one, part in zip(states, parts, strict=True):
+            counts.update(one.counts(part))
+        return precision(counts)
+
     return {
-        "num_reviewed": len(words),
-        "num_wrong": words.count("wrong"),
-        "num_ok": words.count("ok"),
-        "num_unsure": words.count("unsure"),
-        "num_exclude": words.count("exclude"),
-        "num_conflict": words.count("conflict"),
-        "precision": {strategy: precision(found[strategy].values()) for strategy in sorted(found)},
-        "error_rate": precision(control.values()) if has_control else None,
+        "num_reviewed": sum(history.counts.values()),
+        "num_wrong": history.counts.get("wrong", 0),
+        "num_ok": history.counts.get("ok", 0),
+        "num_unsure": history.counts.get("unsure", 0),
+        "num_exclude": history.counts.get("exclude", 0),
+        "num_conflict": history.counts.get("conflict", 0),
+        "precision": {strategy: share(rows.by_strategy[strategy]) for strategy in sorted(rows.by_strategy)},
+        "error_rate": share(rows.control) if any(map(len, rows.control)) else None,
     }
 
 
-def precision(standings: Iterable[Standing]) -> Precision:
-    """Share of wrong among the examples and units with a verdict of ok or wrong, with its 95 % interval."""
-    words = [standing.verdict for standing in standings]
-    wrong, judged = words.count("wrong"), words.count("wrong") + words.count("ok")
+def precision(counts: Mapping[str, int]) -> Precision:
+    """Share of wrong among the examples and units with a verdict of ok or wrong, with its 95 % interval.
+
+    Args:
+        counts: Number of examples and units with each verdict.
+    """
+    wrong, judged = counts.get("wrong", 0), counts.get("wrong", 0) + counts.get("ok", 0)
     low, high = wilson(wrong, judged)
     return {
-        "reviewed": len(words),
-        "judged": judged,
+        "reviewed": sum(counts.values()),
         "wrong": wrong,
-        "unsure": words.count("unsure"),
+        "unsure": counts.get("unsure", 0),
         "share": wrong / judged if judged else None,
         "low": low,
         "high": high,

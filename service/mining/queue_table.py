@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from functools import cached_property
+from hashlib import blake2b, sha256
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from service.mining.key_index import KeyIndex
+from service.mining.row_states import StateTracker
 from service.queries.view import SCORE_NAMES
-from service.runs.units import UnitKey, unit_json
+from service.runs.units import WHOLE, UnitKey, unit_json
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueHead, QueueRow
 
@@ -50,7 +54,7 @@ class ExpectedErrors(NamedTuple):
     wrong_labels: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QueueTable:
     """A queue.
 
@@ -74,8 +78,42 @@ class QueueTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows."""
-        return int(self.rows.nbytes)
+        """Bytes of the rows, and about those of their index and states."""
+        return int(self.rows.nbytes) + 48 * len(self)
+
+    @cached_property
+    def identity(self) -> str:
+        """Digest of the queue except its name, which may change."""
+        head = {name: value for name, value in self.head.items() if name != "name"}
+        return sha256(orjson.dumps(head, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+    @cached_property
+    def index(self) -> KeyIndex:
+        """Finds the rows of examples and units."""
+        return KeyIndex(self.unit_keys(), self.keys_at)
+
+    @cached_property
+    def tracker(self) -> StateTracker:
+        """Follows the verdicts on the rows."""
+        return StateTracker(self.index, self.head["epoch"], self.marks(GOLD), self.head["created_at"])
+
+    def marks(self, name: str) -> npt.NDArray[np.bool_] | None:
+        """The column `gold` or `without_suggestion`; None if no row is marked."""
+        if name not in self.rows.column_names:
+            return None
+        marks = self.rows[name].to_numpy()
+        return marks if marks.any() else None
+
+    def num_per(self, name: str) -> dict[str, int]:
+        """Number of rows with each class or label; a whole structured example has no one class."""
+        values, counts = pc.value_counts(self.rows[name]).flatten()
+        pairs = zip(values.to_pylist(), counts.to_pylist(), strict=True)
+        return {str(value): count for value, count in pairs if value not in (None, WHOLE)}
+
+    def keys_at(self, rows: npt.NDArray[np.int64]) -> list[UnitKey]:
+        """Keys of some rows."""
+        some = self.rows.select(self.key_names).take(pa.array(rows))
+        return [UnitKey(*values) for values in zip(*(column.to_pylist() for column in some.columns), strict=True)]
 
     @property
     def overlap(self) -> int:

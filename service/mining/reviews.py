@@ -17,7 +17,7 @@ from service.runs.run_classes import RunClasses
 from service.runs.store import RunStore
 from service.runs.units import UnitKey
 from service.schema.faults import fault, validation_fault
-from service.schema.people import Principal
+from service.schema.people import MAX_REVIEWER_NAME, Principal
 from service.schema.replies.fields import Verdict
 from service.schema.replies.reviews import MAX_REVIEWS, Review, StoredReview
 
@@ -47,7 +47,7 @@ class ReviewRequest(BaseModel):
     unit: RequestedUnit | None = None
     verdict: Verdict | None
     label: Annotated[int, Field(ge=0)] | str | None = None
-    reviewer: Annotated[str, Field(max_length=200)] | None = None
+    reviewer: Annotated[str, Field(max_length=MAX_REVIEWER_NAME)] | None = None
     queue: Annotated[str, Field(max_length=100)] | None = None
     comment: Annotated[str, Field(max_length=10_000)] | None = None
     expected: Annotated[str, Field(max_length=100)] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Protocol, TypeVar
 
@@ -65,6 +65,16 @@ class Documents:
                 return document
         except FileNotFoundError:
             return None
+
+    def derived(self, key: Hashable, compute: Callable[[], D]) -> D:
+        """The result of `compute`, cached with the documents.
+
+        Args:
+            key: The documents that it follows from.
+            compute: Computes the result.
+        """
+        result: D = self._documents.cached(("derived", key), compute)
+        return result
 
     def names(self, snapshot: Snapshot, folder: str) -> list[str]:
         """Names of the documents of a kind, sorted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -101,6 +101,7 @@ class ReviewHistory:
         standings: The standings of the regions of each epoch, and at None those of examples and of other units.
         last_reviews: The last review of each example and unit by anyone, by epoch too.
         sources: The last reviews that follow from an annotation of a labelling tool, by tool and id.
+        counts: Number of standings with each verdict.
     """
 
     log: list[Review]
@@ -110,6 +111,7 @@ class ReviewHistory:
     standings: Map[int | None, Map[UnitKey, Standing]] = field(default_factory=lambda: Map({None: Map()}))
     last_reviews: Map[int | None, Map[UnitKey, Review]] = field(default_factory=Map)
     sources: Map[tuple[str, str], tuple[Review, ...]] = field(default_factory=Map)
+    counts: Mapping[CurrentVerdict, int] = field(default_factory=Counter)
 
     @property
     def reviews(self) -> list[Review]:
@@ -203,7 +205,7 @@ class ReviewHistory:
         """
         standings = {epoch: of_epoch.mutate() for epoch, of_epoch in self.standings.items()}
         last_reviews = {epoch: of_epoch.mutate() for epoch, of_epoch in self.last_reviews.items()}
-        sources = self.sources.mutate()
+        sources, counts = self.sources.mutate(), Counter(self.counts)
         added: list[Review] = []
         last, num_lists = self.last, self.num_lists
         for name, reviews in lists:
@@ -211,8 +213,12 @@ class ReviewHistory:
             for number, review in enumerate(reviews):
                 key, epoch = UnitKey.of(review), review.get("epoch")
                 of_epoch = standings.setdefault(epoch, Map().mutate())
-                standing = _reviewed(of_epoch.get(key), review)
+                before = of_epoch.get(key)
+                standing = _reviewed(before, review)
+                if before is not None:
+                    counts[before.verdict] -= 1
                 if standing is not None:
+                    counts[standing.verdict] += 1
                     if max_reviewers is not None and len(standing.reviews) > max_reviewers:
                         msg = f"the example has {max_reviewers} reviewers; no more are allowed"
                         raise fault(InvalidRequestError, msg, number, "reviewer")
@@ -233,6 +239,7 @@ class ReviewHistory:
             standings=Map({epoch: of_epoch.finish() for epoch, of_epoch in standings.items()}),
             last_reviews=Map({epoch: of_epoch.finish() for epoch, of_epoch in last_reviews.items()}),
             sources=sources.finish(),
+            counts=counts,
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
+# Characters of the name of a reviewer.
+MAX_REVIEWER_NAME = 200
 # From the least rights to all: a reader changes nothing, a reviewer adds reviews and takes rows to review.
 Role = Literal["reader", "reviewer", "owner"]
 ROLES: tuple[Role, ...] = get_args(Role)

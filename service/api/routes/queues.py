@@ -11,6 +11,7 @@ from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
 from service.api.http.path_types import QueueName, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
 from service.api.principals import least_role, require_role
+from service.api.principals import caller
 from service.api.queries import NewQueueQuery, QueueQuery
 from service.api.receive import read_json
 from service.api.state import service_of
@@ -80,7 +81,7 @@ async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQu
     created, new = await service.runs.ask(run, work)
     # A second call: `ask` may repeat its work, and must not create a second queue.
     return await service.runs.reply(
-        run, lambda view: queue_page(store, view, created, QueueFilter()), 201 if new else 200
+        run, lambda view: queue_page(store, view, created, QueueFilter(), caller(request)), 201 if new else 200
     )
 
 
@@ -112,7 +113,8 @@ async def get_queue(
 
     def work(view: View) -> QueuePage:
         queue_filter = query.filter(RunClasses(view.snapshot))
-        return queue_page(store, view, queue(store, view.snapshot, queue_name), queue_filter)
+        who = caller(request, query.reviewer)
+        return queue_page(store, view, queue(store, view.snapshot, queue_name), queue_filter, who)
 
     return await service_of(request).runs.reply(run, work)
 

@@ -130,9 +130,15 @@ class QueueRow(TypedDict, total=False):
     verdict: Annotated[CurrentVerdict | None, Field(description="Verdict of all reviewers together")]
     verdict_label: Annotated[ClassIndex | None, Field(description="Right class according to the reviewers")]
     review: Annotated[
-        str | None, Field(description="Id of the last review by anyone, for `expected`; null if there is none")
+        str | None,
+        Field(description="Id of the last review that the caller may see, for `expected` of the next one; or null"),
     ]
-    reviews: Annotated[list[RowReview], Field(description="Reviews that count, in the order of arrival")]
+    reviews: Annotated[list[RowReview], Field(description="The reviews that count and that the caller may see")]
+    done: Annotated[bool, Field(description="True if the row needs no further reviewer")]
+    suggestion: Annotated[
+        Literal["shown", "hidden"],
+        Field(description="hidden: `suggested`, `suggested_p` and `prediction` are null until the caller has a verdict"),
+    ]
 
 
 class StoredRow(QueueRow, total=False):
@@ -189,6 +195,7 @@ class Queue(QueueHead):
     num_unsure: Count
     num_exclude: Count
     num_conflict: Annotated[Count, Field(description="Rows about which reviewers disagree")]
+    num_done: Annotated[Count, Field(description="Rows that need no further reviewer")]
 
 
 class ExpectedYield(TypedDict):
