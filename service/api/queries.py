@@ -42,9 +42,9 @@ from service.queries.view import SCORE_NAMES
 from service.runs.names import NAME
 from service.runs.run_classes import RunClasses
 from service.schema.faults import fault
+from service.schema.people import MAX_REVIEWER_NAME
 from service.schema.replies.corrected import CorrectedFormat, CorrectedPolicy
 from service.schema.replies.dynamics import Region
-from service.schema.people import MAX_REVIEWER_NAME
 from service.schema.replies.exports import ExportFormatName, MaskTag
 
 MAX_LIMIT = 100_000

@@ -44,7 +44,9 @@ def first_rows(queues: Sequence[QueueTable], task: Task) -> FirstRows:
     """
     hashes = [_hashes(queue, task) for queue in queues]
     strategies = sorted({strategy for queue in queues for strategy in queue.expected_errors})
-    by_strategy = {strategy: _first([_of_strategy(queue, strategy) for queue in queues], hashes) for strategy in strategies}
+    by_strategy = {
+        strategy: _first([_of_strategy(queue, strategy) for queue in queues], hashes) for strategy in strategies
+    }
     return FirstRows(by_strategy, _first([queue.rows["control"].to_numpy() for queue in queues], hashes))
 
 
@@ -58,7 +60,7 @@ def _hashes(queue: QueueTable, task: Task) -> Rows:
 
 
 def _of_strategy(queue: QueueTable, strategy: Strategy) -> Booleans:
-    of_strategy = pc.equal(queue.rows["strategy"], strategy).to_numpy()
+    of_strategy: Booleans = pc.equal(queue.rows["strategy"], strategy).to_numpy()
     gold = queue.marks(GOLD)
     return of_strategy if gold is None else of_strategy & ~gold
 
@@ -70,5 +72,5 @@ def _first(masks: Iterable[Booleans], hashes: Sequence[Rows]) -> list[Rows]:
     is_first = np.zeros(sum(map(len, parts)), np.bool_)
     if len(is_first):
         is_first[np.unique(np.concatenate(taken), return_index=True)[1]] = True
-    ends = np.cumsum([len(rows) for rows in parts])[:-1]
-    return [rows[first] for rows, first in zip(parts, np.split(is_first, ends), strict=True)]
+    ends = np.cumsum([0, *map(len, parts)])
+    return [rows[is_first[start:stop]] for rows, start, stop in zip(parts, ends, ends[1:], strict=False)]

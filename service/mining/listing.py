@@ -213,8 +213,8 @@ def _matching(view: View, seen: QueueOf, query: QueueFilter) -> Rows:
         source += f" LEFT JOIN {last_attributes(view, 'SELECT id FROM queue_rows')} USING (id)"
     keys = [f"{name} {'DESC' if descending else 'ASC'} NULLS LAST" for name, descending in query.order]
     sql = f"SELECT rank - 1 AS index FROM {source} WHERE {condition} ORDER BY {', '.join([*keys, 'rank'])}"
-    found = pa.Table.from_batches(view.batches(sql, parameters))
-    return found["index"].to_numpy()
+    found: Rows = pa.Table.from_batches(view.batches(sql, parameters))["index"].to_numpy()
+    return found
 
 
 def _as_seen(seen: QueueOf) -> pa.Table:

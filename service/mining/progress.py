@@ -63,6 +63,7 @@ def precision(counts: Mapping[str, int]) -> Precision:
     low, high = wilson(wrong, judged)
     return {
         "reviewed": sum(counts.values()),
+        "judged": judged,
         "wrong": wrong,
         "unsure": counts.get("unsure", 0),
         "share": wrong / judged if judged else None,

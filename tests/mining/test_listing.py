@@ -21,8 +21,10 @@ from service.mining.listing import (
 from service.mining.queue_table import QueueTable
 from service.mining.queues import create_queue, outlines, queue
 from service.mining.requests import QueueRequest
+from service.mining.visibility import QueueOf
 from service.queries.view import View
 from service.runs.units import UnitKey
+from service.schema.people import ANYONE
 from tests.runs.histories import history_of
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
@@ -74,6 +76,7 @@ def rows(runs: TempRuns) -> list[dict[str, Any]]:
         row |= {"attributes": attributes_of(int(row["id"][1:]))}
         row |= {"verdict": standing and standing.verdict, "verdict_label": standing and standing.label}
         row |= {"review": last and last["review"], "reviews": shown_reviews(standing.reviews if standing else ())}
+        row |= {"done": standing is not None, "suggestion": "shown"}
     return list(stored)
 
 
@@ -89,7 +92,7 @@ def page_of(runs: TempRuns, **query: Any) -> dict[str, Any]:
 
 def whole_page(view: View, stored: QueueTable, history: Any, query: QueueFilter) -> dict[str, Any]:
     """A page with all of its rows, which are made while they are read."""
-    result = page(view, stored, history, query)
+    result = page(view, QueueOf(stored, history, ANYONE), query)
     return {**result, "rows": [*result["rows"]]}
 
 
@@ -103,7 +106,7 @@ def matches(row: dict[str, Any], query: dict[str, Any]) -> bool:
     verdict = query.get("verdict")
     if (verdict == "open" and row["verdict"]) or (verdict == "reviewed" and not row["verdict"]):
         return False
-    if verdict in ("ok", "wrong", "unsure") and row["verdict"] != verdict:
+    if verdict not in (None, "open", "reviewed") and row["verdict"] != verdict:
         return False
     texts = {name: text_of(value) for name, value in row["attributes"].items() if value is not None}
     if any(texts.get(name) != text for name, text in query.get("attributes", {}).items()):
@@ -127,7 +130,7 @@ def random_query(generator: random.Random) -> dict[str, Any]:
         "classes": {
             generator.choice(["target", "prediction", "suggested"]): generator.sample(range(4), generator.randint(1, 2))
         },
-        "verdict": generator.choice(["open", "reviewed", "ok", "wrong", "unsure"]),
+        "verdict": generator.choice(["open", "reviewed", "ok", "wrong", "unsure", "exclude", "conflict"]),
         "attributes": generator.choice(
             [
                 {"a/b~c'd": "kim"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,6 @@ from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews
 from service.runs.review_history import ReviewHistory
 from service.schema.people import ANYONE
-from tests.runs.histories import history_of
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
 
 
@@ -60,7 +60,7 @@ def test_precision_counts_the_rows_of_a_strategy_and_the_error_rate_those_of_the
 def test_without_reviews_or_control_the_shares_are_null(runs: TempRuns) -> None:
     empty = progress(runs.store, runs.store.snapshot("r"), ReviewHistory([]))
     assert (empty["num_reviewed"], empty["precision"], empty["error_rate"]) == (0, {}, None)
-    share = precision(history_of({"id": "a", "verdict": "unsure"}).current)
+    share = precision({"unsure": 1})
     assert share == {"reviewed": 1, "judged": 0, "wrong": 0, "unsure": 1, "share": None, "low": None, "high": None}
 
 
@@ -90,7 +90,7 @@ def test_the_yield_uses_the_precision_from_ten_verdicts_on_and_before_that_the_m
 
     def so_far(wrong: int, ok: int, unsure: int) -> dict[str, Any]:
         words = ["wrong"] * wrong + ["ok"] * ok + ["unsure"] * unsure
-        return precision(history_of(*({"id": str(n), "verdict": word} for n, word in enumerate(words))).current)
+        return precision(Counter(words))
 
     assert expected_yield(expected_errors(rows), {})["wrong_labels"] == 1.25
     assert expected_yield(expected_errors(rows), {"top_loss": so_far(4, 5, 20)})["wrong_labels"] == 1.25

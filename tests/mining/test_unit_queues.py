@@ -316,7 +316,7 @@ def test_a_queue_of_units_is_read_as_it_was_written(task_runs: httpx.Client, tas
     mix = {"strategy": "mix", "mix": {"top_loss": 0.7, "random": 0.3}, "budget": 30}
     reply = task_runs.post(f"/runs/{task}/queues?preview=true", json=mix).json()
     rows = [{name: value for name, value in row.items() if name not in CURRENT} for row in reply["rows"]]
-    head = {name: reply[name] for name in QueueHead.__annotations__}
+    head = {name: reply[name] for name in QueueHead.__annotations__ if name in reply}
     content = b"".join(queue_content(QueueTable.of(head, table_of(rows))))
     assert read_queue(io.BytesIO(content)).dicts() == rows
     for name in ("unit", "num_elements", "box"):

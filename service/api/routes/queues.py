@@ -10,8 +10,7 @@ from starlette.responses import Response
 from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
 from service.api.http.path_types import QueueName, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
-from service.api.principals import least_role, require_role
-from service.api.principals import caller
+from service.api.principals import caller, least_role, require_role
 from service.api.queries import NewQueueQuery, QueueQuery
 from service.api.receive import read_json
 from service.api.state import service_of

@@ -137,7 +137,9 @@ class QueueRow(TypedDict, total=False):
     done: Annotated[bool, Field(description="True if the row needs no further reviewer")]
     suggestion: Annotated[
         Literal["shown", "hidden"],
-        Field(description="hidden: `suggested`, `suggested_p` and `prediction` are null until the caller has a verdict"),
+        Field(
+            description="hidden: `suggested`, `suggested_p` and `prediction` are null until the caller has a verdict"
+        ),
     ]
 
 
