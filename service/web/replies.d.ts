@@ -512,6 +512,7 @@ export interface Queue {
   num_unsure: number;
   num_exclude: number;
   num_conflict: number;
+  num_done: number;
 }
 
 export interface QueueList {
@@ -537,6 +538,7 @@ export interface QueuePage {
   num_unsure: number;
   num_exclude: number;
   num_conflict: number;
+  num_done: number;
   num_matching: number;
   offset: number;
   rows: QueueRow[];
@@ -577,6 +579,8 @@ export interface QueueRow {
   verdict_label?: number | null;
   review?: string | null;
   reviews?: RowReview[];
+  done?: boolean;
+  suggestion?: "shown" | "hidden";
 }
 
 export interface QueueSettings {
