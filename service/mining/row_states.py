@@ -105,7 +105,8 @@ class StateTracker:
         """The standing of a row in its queue: of a gold row it follows from the reviews since it was planted."""
         if standing is None or not self.is_gold(row):
             return standing
-        return Standing.of(tuple(review for review in standing.reviews if self.counts(row, review)), None)
+        reviews = tuple(review for review in standing.reviews if self.counts(row, review))
+        return Standing.of(reviews, None, standing.last)
 
     def _after(self, history: ReviewHistory, reviews: Sequence[Review]) -> RowStates:
         touched = self._touched(reviews)
