@@ -7,6 +7,8 @@
 | `crowdlab` | consensus, its quality, weights of the model and of the annotators |
 | `annotator_table` | quality and agreement of each annotator |
 | `temperature`, `active_lab` | calibration of the model to the annotators, and the score of examples to label next |
+| `run_labels`, `run_consensus` | the labels for the examples of an epoch of a run, and their consensus |
+| `consensus_page` | the reply of `GET /runs/{run}/consensus` |
 
 Memory grows with the annotations and the examples, never with examples times classes or examples times annotators.
 """
