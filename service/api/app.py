@@ -37,6 +37,7 @@ from service.api.middleware.places import RequestPlaces
 from service.api.middleware.sessions import Sessions
 from service.api.principals import check_role
 from service.api.routes import (
+    annotators,
     batches,
     configs,
     corrected,
@@ -73,6 +74,7 @@ RESOURCES = (
     queues,
     reviews,
     quality,
+    annotators,
     exports,
     corrected,
     label_studio,

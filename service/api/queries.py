@@ -28,6 +28,8 @@ from service.api.http.query_types import (
     optional_pattern,
     weights,
 )
+from service.diagnostics.annotators.consensus_page import COLUMNS as CONSENSUS_COLUMNS
+from service.diagnostics.annotators.consensus_page import SORT as CONSENSUS_SORT
 from service.diagnostics.dynamics import COLUMNS, MAX_BINS
 from service.diagnostics.summary import FIELDS
 from service.errors import InvalidRequestError
@@ -159,6 +161,25 @@ class DynamicsQuery(WhatIfQuery):
     bins: Annotated[int, Digits(1, MAX_BINS)] | None = Field(
         None, description="Adds the data map as a grid of bins by bins cells"
     )
+
+
+class ConsensusQuery(QueryModel):
+    """Annotators, filters, order and page of a consensus."""
+
+    epoch: Epoch = Field(None, description="`last` (default), or a number")
+    reviewers: Flag = Field(False, description="True to count the reviewers of the run as annotators too")
+    annotated: Flag | None = Field(None, description="True for examples with annotations, false for those without")
+    differing: Flag | None = Field(
+        None, description="True for examples whose consensus is not their given label, false for those whose it is"
+    )
+    sort: str = Field(
+        CONSENSUS_SORT,
+        description=f"{', '.join(CONSENSUS_COLUMNS)}, with commas; a minus for descending; examples without a value "
+        "come last",
+        json_schema_extra={"pattern": keys_pattern(CONSENSUS_COLUMNS)},
+    )
+    limit: Annotated[int, Digits(0, MAX_LIMIT)] = Field(100, description="Maximum number of rows")
+    offset: Annotated[int, Digits()] = Field(0, description="Number of rows before the page")
 
 
 class GainQuery(EpochQuery):

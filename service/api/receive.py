@@ -90,6 +90,29 @@ async def read_json(request: Request, parse: Callable[[Any], T], *, max_bytes: i
     return value
 
 
+async def read_on_thread(request: Request, parse: Callable[[memoryview], T]) -> T:
+    """The parsed body of a request of at most `max_body_bytes`. Its bytes are held until the reply is sent.
+
+    Args:
+        request: Its body must be unread.
+        parse: Called with the inflated body on a worker thread.
+
+    Raises:
+        QueueFullError: See `run_with_body`.
+        Also the errors of `read_body`, `inflated` and `parse`.
+    """
+    coding = request_coding(request.headers.get("content-encoding"))
+    service, place = service_of(request), current_request().place
+    max_bytes = service.settings.max_body_bytes
+
+    async def use(body: memoryview) -> T:
+        return await service.threads.run(lambda: parse(inflated(body, coding, max_bytes, place.hold)))
+
+    value = await _with_body(service, place, request, max_bytes, use)
+    place.free()
+    return value
+
+
 def any_json(value: Any) -> Any:
     """The value itself: `parse` of `read_json` for a body that is checked later."""
     return value

@@ -20,8 +20,13 @@ from service.formats.quality import qualities
 # The first is the default of replies to requests in a format without replies.
 CODECS: tuple[Codec, ...] = (JsonCodec(), SafetensorsCodec(), ArrowCodec())
 CSV, TSV = CsvReader(), CsvReader("text/tab-separated-values", separator="\t")
-ARROW_FILE = ArrowFileReader()
-READERS: tuple[Reader, ...] = (*CODECS, ARROW_FILE, ParquetReader(), CSV, TSV)
+PARQUET, ARROW_FILE = ParquetReader(), ArrowFileReader()
+READERS: tuple[Reader, ...] = (*CODECS, ARROW_FILE, PARQUET, CSV, TSV)
+# A reader of Arrow files reads streams too.
+TABLES: Mapping[str, TableReader] = {
+    **{known.media_type: known for known in (CSV, TSV, PARQUET, ARROW_FILE)},
+    ArrowCodec.media_type: ARROW_FILE,
+}
 BY_MEDIA_TYPE = {name: known for known in READERS for name in (known.media_type, *known.aliases)}
 KNOWN = ", ".join(known.media_type for known in READERS)
 
@@ -32,24 +37,38 @@ def reader(content_type: str | None) -> Reader:
     Raises:
         UnsupportedMediaTypeError: The type is unknown or missing, or a parameter is not supported; lists the known.
     """
-    name = (content_type or "").partition(";")[0].strip().lower()
+    name = _media_type(content_type)
     if name not in BY_MEDIA_TYPE:
-        problem = f"Content-Type {name[:100]!r} is not known" if name else "Content-Type is missing"
-        raise UnsupportedMediaTypeError(f"{problem}; known are {KNOWN}", headers={"Accept": KNOWN})
+        raise _unsupported(name, KNOWN)
     known = BY_MEDIA_TYPE[name]
     return known if known not in (CSV, TSV) or ";" not in str(content_type) else _csv_reader(name, str(content_type))
 
 
-def table_reader(content_type: str | None) -> TableReader | None:
-    """The reader of the rows of a table for a `Content-Type`, an Arrow stream included; None for another known type.
+def _media_type(content_type: str | None) -> str:
+    """The media type of a `Content-Type` in lower case, without its parameters."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def _unsupported(name: str, known: str) -> UnsupportedMediaTypeError:
+    problem = f"Content-Type {name[:100]!r} is not known" if name else "Content-Type is missing"
+    return UnsupportedMediaTypeError(f"{problem}; known are {known}", headers={"Accept": known})
+
+
+def table_reader(content_type: str | None, *others: str) -> TableReader:
+    """The reader of the rows of a table for a `Content-Type`, an Arrow stream included.
+
+    Args:
+        content_type: The header.
+        others: Further media types that the caller reads, for the message.
 
     Raises:
-        UnsupportedMediaTypeError: See `reader`.
+        UnsupportedMediaTypeError: It is no table, or a parameter is not supported; lists the tables and the others.
     """
-    known = reader(content_type)
-    if isinstance(known, ArrowCodec):
-        return ARROW_FILE
-    return known if isinstance(known, ArrowFileReader | ParquetReader | CsvReader) else None
+    name = _media_type(content_type)
+    if name not in TABLES:
+        raise _unsupported(name, ", ".join((*others, *TABLES)))
+    known = TABLES[name]
+    return known if known not in (CSV, TSV) or ";" not in str(content_type) else _csv_reader(name, str(content_type))
 
 
 def _csv_reader(name: str, content_type: str) -> CsvReader:

@@ -69,10 +69,8 @@ def _check_labels(view: View, rows: AnnotationRows) -> None:
     wrong = np.flatnonzero((rows.labels < 0) | (rows.labels >= number))
     if len(wrong):
         place = int(wrong[0])
-        msg = f"class {rows.labels[place]} is outside [0, {number})"
-        raise fault(
-            InvalidTargetError, msg, place, rows.names[2], detail=f"row {place}, column {rows.names[2]!r}: {msg}"
-        )
+        with errors_of_columns(rows.names):
+            raise ColumnError(f"class {rows.labels[place]} is outside [0, {number})", place, rows.names[2])
 
 
 def _distinct(rows: AnnotationRows) -> pa.Table:
@@ -141,4 +139,5 @@ def _check_number(view: View, known: pa.Table, changes: _Changes) -> None:
 
 
 def _codes(column: pa.DictionaryArray) -> Integers:
-    return column.indices.to_numpy().astype(np.int64)
+    codes: Integers = column.indices.to_numpy().astype(np.int64)
+    return codes
