@@ -12,18 +12,20 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from service.codecs.tables.batch import TableRows
+from service.codecs.base import DecodeOptions
+from service.codecs.tables.batch import TableReader, TableRows
 from service.diagnostics.chunks import Integers
-from service.errors import InvalidIdsError, InvalidRequestError, InvalidTargetError
+from service.errors import DecodeError, InvalidIdsError, InvalidRequestError, InvalidTargetError
+from service.formats.arrays import Body
 from service.formats.arrow_types import is_text, plain
 from service.formats.column_names import ResolvedColumns, find_targets
 from service.formats.columns import ColumnError, ids_of_column, labels_as_sent, numeric_labels
 from service.formats.labels import ClassNames
-from service.formats.part_names import ID_NAMES, NamesError, find_name
+from service.formats.part_names import ID_NAMES, NamesError, find_name, two_names
 from service.schema.faults import fault, validation_fault
 
-MAX_ROWS = 1_000_000
 MAX_ANNOTATOR_NAME = 200
+NAMES = ("id", "annotator", "label")
 ANNOTATOR_NAMES = ("annotator", "annotators", "annotator_id")
 
 
@@ -43,7 +45,7 @@ class AnnotationRequest(BaseModel):
     label: Annotated[int, Field(ge=0)] | str
 
 
-_REQUESTS = TypeAdapter(Annotated[list[AnnotationRequest], Field(max_length=MAX_ROWS)])
+_REQUESTS = TypeAdapter(list[AnnotationRequest])
 
 
 class AnnotationRows(NamedTuple):
@@ -59,7 +61,7 @@ class AnnotationRows(NamedTuple):
     ids: pa.Array
     annotators: pa.Array
     labels: Integers
-    names: tuple[str, str, str] = ("id", "annotator", "label")
+    names: tuple[str, str, str]
 
 
 def rows_of_json(value: object, class_names: ClassNames | None) -> AnnotationRows:
@@ -78,7 +80,7 @@ def rows_of_json(value: object, class_names: ClassNames | None) -> AnnotationRow
     }
     labels = np.empty(len(requests), object)
     labels[:] = [request.label for request in requests]
-    return _checked(columns["id"], columns["annotator"], labels, class_names, ("id", "annotator", "label"))
+    return _checked(columns["id"], columns["annotator"], labels, class_names, NAMES)
 
 
 def find_annotation_columns(names: Sequence[str]) -> ResolvedColumns:
@@ -91,14 +93,32 @@ def find_annotation_columns(names: Sequence[str]) -> ResolvedColumns:
     if identity is None:
         raise NamesError(f"ids missing: no column is named {', '.join(ID_NAMES)}", "ids")
     found = [name for name in ANNOTATOR_NAMES if name in names]
-    if len(found) != 1:
-        listed = " and ".join(map(repr, found)) or f"no column is named {', '.join(ANNOTATOR_NAMES)}"
-        raise NamesError(f"one column has the annotators: {listed}", "annotator")
+    if not found:
+        raise NamesError(f"annotators missing: no column is named {', '.join(ANNOTATOR_NAMES)}", "annotators")
+    if len(found) > 1:
+        raise two_names("annotators", *found[:2])
     return ResolvedColumns((), find_targets(names), identity, (found[0],))
 
 
+def read_table(reader: TableReader, body: Body, options: DecodeOptions) -> TableRows:
+    """Read a table with columns of ids, annotators and labels.
+
+    Args:
+        reader: Reader of the table's format.
+        body: The whole body.
+        options: Limits of bytes and rows.
+
+    Raises:
+        DecodeError: The body is not of the format.
+        InvalidRequestError: A column is missing or has a type of no use.
+        TooManyExamplesError: There are too many rows.
+    """
+    with errors_of_columns(NAMES):
+        return reader.rows(body, options, find_annotation_columns)
+
+
 def rows_of_table(rows: TableRows, class_names: ClassNames | None) -> AnnotationRows:
-    """Validate the rows of a table that was read with `find_annotation_columns`.
+    """Validate the rows of `read_table`.
 
     Raises:
         InvalidRequestError: A value is no id, name or label; names row and column.
@@ -124,7 +144,7 @@ def errors_of_columns(names: tuple[str, str, str]) -> Iterator[None]:
     except ColumnError as err:
         loc = [part for part in (err.row, err.column) if part is not None]
         detail = f"{err.place}: {err.msg}" if err.place else err.msg
-        raise fault(kinds.get(err.column or "", InvalidRequestError), err.msg, *loc, detail=detail) from err
+        raise fault(kinds.get(err.column or "", DecodeError), err.msg, *loc, detail=detail) from err
 
 
 def _texts(column: pa.ChunkedArray, name: str) -> pa.Array:

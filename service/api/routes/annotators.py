@@ -31,13 +31,7 @@ from service.errors import (
     UnknownExampleError,
 )
 from service.formats.labels import ClassNames
-from service.mining.annotation_rows import (
-    MAX_ROWS,
-    AnnotationRows,
-    find_annotation_columns,
-    rows_of_json,
-    rows_of_table,
-)
+from service.mining.annotation_rows import AnnotationRows, read_table, rows_of_json, rows_of_table
 from service.mining.annotations import add_annotations
 from service.queries.view import View
 from service.schema.replies.consensus import AddedAnnotations, Consensus
@@ -92,9 +86,9 @@ async def _read(request: Request) -> MakeRows:
     if (content_type or "").partition(";")[0].strip().lower() == JSON:
         value = await read_json(request, any_json)
         return lambda names: rows_of_json(value, names)
-    reader, max_bytes = table_reader(content_type, JSON), service_of(request).settings.max_body_bytes
-    options = DecodeOptions(max_bytes=max_bytes, max_rows=MAX_ROWS)
-    table = await read_on_thread(request, lambda body: reader.rows(body, options, find_annotation_columns))
+    reader, settings = table_reader(content_type, JSON), service_of(request).settings
+    options = DecodeOptions(max_bytes=settings.max_body_bytes, max_rows=settings.max_examples)
+    table = await read_on_thread(request, lambda body: read_table(reader, body, options))
     return lambda names: rows_of_table(table, names)
 
 

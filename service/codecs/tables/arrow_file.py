@@ -43,14 +43,14 @@ class ArrowFileReader:
 
     def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
-        columns, table = self.rows(body, options, find_columns)
+        columns, table = self.rows(body, options, find_columns, batch=0)
         with decoding("arrow"):
             request_options = schema_options(table.schema, "arrow")
             max_bytes = inflated_bytes(body, options.max_bytes)
             batch = batch_of(table, columns, 0, BatchOptions.of(request_options, max_bytes, options.max_rows))
         return LossRequest(request_options, (batch,))
 
-    def rows(self, body: Body, options: DecodeOptions, find: FindColumns) -> TableRows:
+    def rows(self, body: Body, options: DecodeOptions, find: FindColumns, *, batch: int | None = None) -> TableRows:
         """See `TableReader.rows`."""
         content = pa.py_buffer(body)
         is_file = bytes(body[: len(MAGIC)]) == MAGIC
@@ -60,8 +60,10 @@ class ArrowFileReader:
             messages = _blocks(content, body) if is_file else pa.ipc.MessageReader.open_stream(content)
             _check_declared(messages, inflated_bytes(body, options.max_bytes), options.max_rows)
             reader = pa.ipc.open_file(content) if is_file else pa.ipc.open_stream(content)
-            columns = resolve_columns(reader.schema.names, with_attributes=options.with_attributes, find=find)
-            check_types(reader.schema, columns)
+            columns = resolve_columns(
+                reader.schema.names, with_attributes=options.with_attributes, find=find, batch=batch
+            )
+            check_types(reader.schema, columns, batch)
             table = reader.read_all()
             table.validate(full=True)
             return TableRows(columns, table.select(columns.all))

@@ -61,8 +61,14 @@ class TableRows(NamedTuple):
 class TableReader(Protocol):
     """A format of tables."""
 
-    def rows(self, body: Body, options: DecodeOptions, find: FindColumns) -> TableRows:
-        """Read the columns that `find` finds, and with `options.with_attributes` the others.
+    def rows(self, body: Body, options: DecodeOptions, find: FindColumns, *, batch: int | None = None) -> TableRows:
+        """Read the columns of a table.
+
+        Args:
+            body: The whole body.
+            options: Limits; with `with_attributes` also columns are read that `find` does not find.
+            find: Finds the needed columns.
+            batch: Number of the batch that the table is, for messages; None if it is none.
 
         Raises:
             DecodeError: The body is not of this format.
@@ -83,8 +89,16 @@ def check_size(count: int, max_bytes: int) -> None:
         raise BodyTooLargeError(f"the rows of the file take {count} bytes, the limit is {max_bytes} (max_body_bytes)")
 
 
-def resolve_columns(names: list[str], *, with_attributes: bool, find: FindColumns = find_columns) -> ResolvedColumns:
+def resolve_columns(
+    names: list[str], *, with_attributes: bool, find: FindColumns = find_columns, batch: int | None = 0
+) -> ResolvedColumns:
     """Find the columns by their names; the others are attributes, if the batch may have attributes.
+
+    Args:
+        names: All names.
+        with_attributes: True if the batch may have attributes.
+        find: Finds the needed columns.
+        batch: Number of the batch, for messages; None: the table is no batch.
 
     Raises:
         InvalidRequestError: A needed column is missing, two names for one of them, or a duplicate name.
@@ -96,7 +110,7 @@ def resolve_columns(names: list[str], *, with_attributes: bool, find: FindColumn
         listed = ", ".join(repr(name[:100]) for name in names[:NAMES_SHOWN])
         more = ", ..." if len(names) > NAMES_SHOWN else ""
         msg = f"{err.msg}; the columns are {listed}{more}"
-        raise fault(InvalidRequestError, msg, err.part, batch=0) from err
+        raise fault(InvalidRequestError, msg, err.part, batch=batch) from err
     used = set(columns.all)
     # pandas writes its index without a name.
     attributes = tuple(name for name in names if name and name not in used) if with_attributes else ()
@@ -104,12 +118,17 @@ def resolve_columns(names: list[str], *, with_attributes: bool, find: FindColumn
     read = used.union(attributes)
     repeated = first_duplicate(name for name in names if name in read)
     if repeated is not None:
-        raise fault(InvalidRequestError, f"column {repeated[:100]!r} appears twice", repeated[:100], batch=0)
+        raise fault(InvalidRequestError, f"column {repeated[:100]!r} appears twice", repeated[:100], batch=batch)
     return replace(columns, attributes=(*columns.attributes, *attributes))
 
 
-def check_types(schema: pa.Schema, columns: ResolvedColumns) -> None:
+def check_types(schema: pa.Schema, columns: ResolvedColumns, batch: int | None = 0) -> None:
     """Check the types of columns before they are read.
+
+    Args:
+        schema: Schema of the table.
+        columns: Names of its columns.
+        batch: Number of the batch, for messages; None: the table is no batch.
 
     Raises:
         InvalidRequestError: A type that attributes cannot have, or one whose size is not known; names the column.
@@ -122,15 +141,15 @@ def check_types(schema: pa.Schema, columns: ResolvedColumns) -> None:
                 f"column {name[:100]!r} is {str(kinds[name])[:100]}; attributes are text, numbers, booleans, times, "
                 "lists of texts or lists of pairs of integers"
             )
-            raise fault(InvalidRequestError, f"{msg}: leave it out", name[:100], batch=0)
+            raise fault(InvalidRequestError, f"{msg}: leave it out", name[:100], batch=batch)
     for name in (*columns.numbers, columns.targets, *([columns.id] if columns.id else [])):
         if pat.is_run_end_encoded(kinds[name]) and name in columns.numbers:
             msg = f"column {name[:100]!r} has runs instead of a value a row"
-            raise fault(InvalidLogitError, msg, name if columns.statistics else "logits", batch=0)
-        _check_type(name, kinds[name])
+            raise fault(InvalidLogitError, msg, name if columns.statistics else "logits", batch=batch)
+        _check_type(name, kinds[name], batch)
 
 
-def _check_type(name: str, kind: pa.DataType) -> None:
+def _check_type(name: str, kind: pa.DataType, batch: int | None) -> None:
     """Check a type and those of the lists in it; the size of nested views is not known before they are read."""
     outer, inside = kind, 0
     while True:
@@ -145,9 +164,9 @@ def _check_type(name: str, kind: pa.DataType) -> None:
             or (is_view and (inside or is_list(plain_type(plain_kind.value_type))))
         ):
             msg = f"column {name[:100]!r} is {str(outer)[:100]}, which is neither numbers, texts nor lists"
-            raise fault(InvalidRequestError, msg, name[:100], batch=0)
+            raise fault(InvalidRequestError, msg, name[:100], batch=batch)
         if pat.is_fixed_size_list(plain_kind) and plain_kind.list_size == 0:
-            raise fault(ShapeError, f"column {name[:100]!r} has lists of length 0", name[:100], batch=0)
+            raise fault(ShapeError, f"column {name[:100]!r} has lists of length 0", name[:100], batch=batch)
         if not is_list(plain_kind):
             return
         kind, inside = plain_kind.value_type, inside + 1

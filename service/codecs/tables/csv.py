@@ -54,7 +54,7 @@ class CsvReader:
     def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
         with decoding("csv"):
-            file, columns = self._open(body, options, find_columns)
+            file, columns = self._open(body, options, find_columns, 0)
             try:
                 table = _read(file, columns, inflated_bytes(body, options.max_bytes), options.max_rows)
             except ColumnError as err:
@@ -63,13 +63,15 @@ class CsvReader:
             batch = batch_of(table, columns, 0, BatchOptions.of(request_options, max_bytes, options.max_rows))
             return LossRequest(request_options, (batch,))
 
-    def rows(self, body: Body, options: DecodeOptions, find: FindColumns) -> TableRows:
+    def rows(self, body: Body, options: DecodeOptions, find: FindColumns, *, batch: int | None = None) -> TableRows:
         """See `TableReader.rows`."""
         with decoding("csv"):
-            file, columns = self._open(body, options, find)
+            file, columns = self._open(body, options, find, batch)
             return TableRows(columns, _read(file, columns, inflated_bytes(body, options.max_bytes), options.max_rows))
 
-    def _open(self, body: Body, options: DecodeOptions, find: FindColumns) -> tuple[CsvFile, ResolvedColumns]:
+    def _open(
+        self, body: Body, options: DecodeOptions, find: FindColumns, batch: int | None
+    ) -> tuple[CsvFile, ResolvedColumns]:
         def fits(names: Sequence[str]) -> bool:
             try:
                 find(names)
@@ -83,7 +85,7 @@ class CsvReader:
                 f"{len(file.header)} columns, a CSV file may have {MAX_COLUMNS}: "
                 "send the logits of a row as a list in one cell, or another format"
             )
-        return file, resolve_columns(file.header, with_attributes=options.with_attributes, find=find)
+        return file, resolve_columns(file.header, with_attributes=options.with_attributes, find=find, batch=batch)
 
 
 def _read(file: CsvFile, columns: ResolvedColumns, max_bytes: int, max_rows: int | None) -> pa.Table:

@@ -36,21 +36,21 @@ class ParquetReader:
 
     def decode(self, body: Body, options: DecodeOptions = DEFAULT_DECODE) -> LossRequest:
         """See `Reader.decode`."""
-        columns, table = self.rows(body, options, find_columns)
+        columns, table = self.rows(body, options, find_columns, batch=0)
         with decoding("parquet"):
             request_options = schema_options(table.schema, "parquet")
             max_bytes = inflated_bytes(body, options.max_bytes)
             batch = batch_of(table, columns, 0, BatchOptions.of(request_options, max_bytes, options.max_rows))
         return LossRequest(request_options, (batch,))
 
-    def rows(self, body: Body, options: DecodeOptions, find: FindColumns) -> TableRows:
+    def rows(self, body: Body, options: DecodeOptions, find: FindColumns, *, batch: int | None = None) -> TableRows:
         """See `TableReader.rows`."""
         with decoding("parquet"):
             source = pa.BufferReader(body)
             file = pq.ParquetFile(source)
             schema = file.schema_arrow
-            columns = resolve_columns(schema.names, with_attributes=options.with_attributes, find=find)
-            check_types(schema, columns)
+            columns = resolve_columns(schema.names, with_attributes=options.with_attributes, find=find, batch=batch)
+            check_types(schema, columns, batch)
             texts = _text_leaves(schema, file.schema, columns.all)
             file = pq.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
             check_size(declared_size(body, file.schema, columns.all), inflated_bytes(body, options.max_bytes))
