@@ -13,7 +13,7 @@ import pyarrow.types as pat
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.codecs.base import DecodeOptions
-from service.codecs.tables.batch import TableReader, TableRows
+from service.codecs.tables.batch import TableReader, TableRows, read_rows
 from service.diagnostics.chunks import Integers
 from service.errors import DecodeError, InvalidIdsError, InvalidRequestError, InvalidTargetError
 from service.formats.arrays import Body
@@ -111,10 +111,10 @@ def read_table(reader: TableReader, body: Body, options: DecodeOptions) -> Table
     Raises:
         DecodeError: The body is not of the format.
         InvalidRequestError: A column is missing or has a type of no use.
-        TooManyExamplesError: There are too many rows.
+        BodyTooLargeError, TooManyExamplesError: The table is larger than a limit.
     """
     with errors_of_columns(NAMES):
-        return reader.rows(body, options, find_annotation_columns)
+        return read_rows(reader, body, options, find_annotation_columns)
 
 
 def rows_of_table(rows: TableRows, class_names: ClassNames | None) -> AnnotationRows:

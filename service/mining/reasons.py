@@ -13,7 +13,11 @@ def reason(row: QueueRow, class_names: Sequence[str] | None) -> str:
     """The sentence for a row of a queue; without class names it calls the classes by their numbers."""
     label, p_t = class_text(row["target"], class_names), percent(row["p_t"])
     suggested = None if row["suggested"] is None else class_text(row["suggested"], class_names)
-    if suggested is None:
+    if row["strategy"] in ("consensus_quality", "active_lab"):
+        # Annotators and model suggest a class together.
+        likely = f"{label} is likeliest" if suggested is None else f"{suggested} is likelier than {label}"
+        model = f"{likely}, to which the model gives {p_t}"
+    elif suggested is None:
         model = f"the model agrees with {label} ({p_t})"
     elif "suggested_epochs" in row:
         epochs = f"{row['suggested_epochs']} of {row['num_epochs']} epochs"
@@ -73,4 +77,8 @@ _BY_STRATEGY: dict[Strategy, Callable[[QueueRow], str]] = {
     "ambiguous": lambda row: f"The model is undecided, entropy {row['entropy']:.4g} nats",
     "suspected_errors": lambda row: "Confident learning counts the label as an error",
     "random": lambda row: "Drawn at random, as a control",
+    "consensus_quality": lambda row: (
+        f"The consensus of the annotators has a probability of only {percent(row['score'])}"
+    ),
+    "active_lab": lambda row: f"One more label tells much here, ActiveLab score {row['score']:.4g}",
 }

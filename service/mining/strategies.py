@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from service.diagnostics.adjusted import adjusted_scores
+from service.diagnostics.annotators.run_consensus import run_consensus
 from service.diagnostics.chunks import softmax
 from service.diagnostics.dynamics import area_under_margin, last_epoch
 from service.diagnostics.label_errors import confident_learning, suspected
@@ -239,6 +240,31 @@ def _suspects(view: View, epoch: int) -> pa.Table:
     return pa.concat_tables(parts)
 
 
+def _consensus(rows: Rows, score: str) -> tuple[str, Ranking]:
+    """Name of a table of the epoch's consensus, and the ranking of its examples by a score, lowest first."""
+    name = f"consensus_{rows.epoch}"
+    table = run_consensus(rows.view, rows.epoch).table
+    rows.view.cursor.register(name, table.select(["batch", "row", "consensus", "quality", "active_lab"]))
+    # The model suggests a class for examples without annotations.
+    suggested, suggested_p = (
+        f"CASE WHEN consensus IS NULL THEN {of_model} WHEN consensus != target THEN {of_consensus} END"
+        for of_model, of_consensus in ((SUGGESTED, "consensus"), (SUGGESTED_P, "quality"))
+    )
+    source = f"({rows.sql} JOIN {name} USING (batch, row))"
+    ranked = Ranking(source, score, f"{score} ASC", f"{score} IS NOT NULL", suggested, suggested_p)
+    return name, ranked
+
+
+def _consensus_quality(rows: Rows) -> Ranking:
+    name, ranked = _consensus(rows, "quality")
+    if not rows.view.row(f"SELECT count(quality) AS n FROM {name}")["n"]:
+        msg = (
+            "consensus_quality ranks examples that annotators labelled, and this epoch has none: send annotations first"
+        )
+        raise InvalidRequestError(msg)
+    return ranked
+
+
 _STRATEGIES: dict[Strategy, Callable[[Rows], Ranking]] = {
     "top_loss": _top_loss,
     "logit_margin": _lowest("logit_margin"),
@@ -256,4 +282,6 @@ _STRATEGIES: dict[Strategy, Callable[[Rows], Ranking]] = {
     "top_share": _top_share,
     "random": _random,
     "label_quality": _lowest("label_quality"),
+    "consensus_quality": _consensus_quality,
+    "active_lab": lambda rows: _consensus(rows, "active_lab")[1],
 }

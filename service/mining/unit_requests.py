@@ -15,7 +15,12 @@ from service.schema.structure import Task
 # The strategies that rank units unless the request says otherwise.
 OF_UNITS: tuple[Strategy, ...] = ("top_loss", "self_confidence", "suspected_errors")
 # The strategies of examples with one class.
-OF_CLASSES: tuple[Strategy, ...] = ("adjusted_margin", "adjusted_self_confidence")
+OF_CLASSES: tuple[Strategy, ...] = (
+    "adjusted_margin",
+    "adjusted_self_confidence",
+    "consensus_quality",
+    "active_lab",
+)
 # Scores of examples that units lack.
 NOT_OF_UNITS = tuple(name for name in SCORE_NAMES if name not in ("loss", "cross_entropy", "p_t", "log_odds"))
 

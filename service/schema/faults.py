@@ -13,7 +13,7 @@ from service.errors import ErrorItem, InvalidConfigError, InvalidRequestError, L
 
 ErrorT = TypeVar("ErrorT", bound=LossServiceError)
 # Members that are unions: pydantic puts the name of a branch, such as `constrained-int`, into the loc of their errors.
-UNIONS = {"alpha", "divisor", "id", "label", "per_class", "within"}
+UNIONS = {"alpha", "annotator", "divisor", "id", "label", "per_class", "within"}
 MAX_ITEMS, MAX_CHARACTERS = 100, 100
 BRANCHES = re.compile(
     r"single|per_class|class_counts|name|number|top_share|(constrained-)?(int|str)|(literal|dict)\[.*\]"

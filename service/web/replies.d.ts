@@ -41,7 +41,7 @@ export interface CalibrationBin {
 }
 
 export interface Chosen {
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "mix";
   mix: Record<string, number> | null;
   why: string;
 }
@@ -498,7 +498,7 @@ export interface Queue {
   name: string | null;
   run: string;
   created_at: string;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix" | "recommended";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "mix" | "recommended";
   epoch: number;
   num_examples: number;
   request: QueueSettings;
@@ -524,7 +524,7 @@ export interface QueuePage {
   name: string | null;
   run: string;
   created_at: string;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix" | "recommended";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "mix" | "recommended";
   epoch: number;
   num_examples: number;
   request: QueueSettings;
@@ -567,7 +567,7 @@ export interface QueueRow {
   score?: number | null;
   suggested?: number | null;
   suggested_p?: number | null;
-  strategy?: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality";
+  strategy?: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab";
   suggested_epochs?: number;
   num_epochs?: number;
   rank?: number;
@@ -585,7 +585,7 @@ export interface QueueRow {
 
 export interface QueueSettings {
   name: string | null;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "mix" | "recommended";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "mix" | "recommended";
   mix: Record<string, number> | null;
   budget: number;
   per_class: "equal" | "proportional" | Record<string, number> | null;

@@ -7,7 +7,11 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from service.api.http.tensor_docs import SAFETENSORS
+from service.api.http.tensor_examples import parquet_bytes
 from service.exports.corrected.files import FORMATS as CORRECTED_FORMATS
 from service.exports.formats import FORMATS
 from service.mining.requests import MAX_BUDGET
@@ -97,7 +101,7 @@ def _post_queue(size: int) -> Iterator[WorstRequest]:
     }.items():
         yield json_request("POST", name, path, everything | members)
     for run in RUNS:
-        for strategy in ("suspected_errors", "area_under_margin", "semi_hard", "random"):
+        for strategy in ("suspected_errors", "area_under_margin", "semi_hard", "random", "active_lab"):
             queue = everything | {"strategy": strategy}
             yield json_request("POST", f"{strategy} of the run of {run}", f"/runs/{run}/queues", queue)
 
@@ -116,6 +120,27 @@ def _post_reviews(size: int) -> Iterator[WorstRequest]:
         reviews = [{"id": str(number), "verdict": "wrong", **members} for number in range(rows)]
         yield json_request("POST", name, "/runs/rows/reviews", reviews)
     yield json_request("POST", "unknown ids", "/runs/rows/reviews", [{"id": "x", "verdict": "ok"}] * count)
+
+
+def _put_annotations(size: int) -> Iterator[WorstRequest]:
+    path, header, rows = "/runs/rows/annotations", "id,annotator,label\n", size // 60
+    bodies = {
+        "rows": "".join(f"{row % rows},b{row // rows},{'abc'[row % 3]}\n" for row in range(size // 8)),
+        "annotators": "".join(f"0,c{number},1\n" for number in range(size // 12)),
+        "the same row": "1,d,1\n" * (size // 6),
+        "unknown ids": "x,e,1\n" * (size // 6),
+        "unknown names": "".join(f"1,f,n{number}\n" for number in range(size // 12)),
+        "a long name": f"1,{'g' * size},1\n",
+        "empty rows": ",,\n" * (size // 3),
+    }
+    for name, body in bodies.items():
+        yield WorstRequest("PUT", name, path, (header + body).encode(), {"Content-Type": "text/csv"})
+    annotations = [{"id": str(number % rows), "annotator": number // rows, "label": 1} for number in range(size // 40)]
+    yield json_request("PUT", "JSON rows", path, annotations)
+    codes = pa.DictionaryArray.from_arrays(np.zeros(size, np.int32), pa.array(["0"]))
+    table = pa.table({"id": codes, "annotator": codes, "label": np.zeros(size, np.int8)})
+    headers = {"Content-Type": "application/vnd.apache.parquet"}
+    yield WorstRequest("PUT", "equal rows of Parquet", path, parquet_bytes(table), headers)
 
 
 def _post_predict(size: int) -> Iterator[WorstRequest]:
@@ -202,6 +227,8 @@ BY_HAND: Mapping[str, Make] = {
         [WorstRequest("GET", "all rows", "/runs/rows/queues/queue?limit=100000&facets=true")]
     ),
     "POST /runs/{run}/reviews": _post_reviews,
+    "PUT /runs/{run}/annotations": _put_annotations,
+    "GET /runs/{run}/consensus": _runs("/runs/RUN/consensus", "?limit=100000", "?limit=100000&reviewers=true"),
     "GET /runs/{run}/export": _runs("/runs/RUN/export", *(f"?format={name}" for name in FORMATS)),
     "GET /runs/{run}/export/preview": _runs(
         "/runs/RUN/export/preview", *(f"?rows=20&format={name}" for name in FORMATS)

@@ -50,6 +50,11 @@ def store_runs(client: httpx.Client, size: int, prefix: str = "") -> None:
         )
     reviews = [{"id": str(row), "verdict": "wrong", "label": 1} for row in range(min(rows, 10_000))]
     client.post(f"/runs/{prefix}rows/reviews", json=reviews).raise_for_status()
+    annotations = "id,annotator,label\n" + "".join(
+        f"{row % rows},a{row // rows},{row % 3}\n" for row in range(3 * rows)
+    )
+    headers = {"Content-Type": "text/csv"}
+    client.put(f"/runs/{prefix}rows/annotations", content=annotations, headers=headers).raise_for_status()
     queue = {"strategy": "top_loss", "budget": min(rows, 100_000), "name": "queue", "exclude_reviewed": False}
     client.post(f"/runs/{prefix}rows/queues", json=queue).raise_for_status()
 

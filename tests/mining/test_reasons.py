@@ -41,10 +41,15 @@ SENTENCES = {
     "suspected_errors": "Confident learning counts the label as an error",
     "random": "Drawn at random, as a control",
 }
+# Annotators and model suggest a class together.
+BY_CONSENSUS = {
+    "consensus_quality": "The consensus of the annotators has a probability of only 51.2 %",
+    "active_lab": "One more label tells much here, ActiveLab score 0.5123",
+}
 
 
 def test_each_strategy_of_examples_with_one_class_has_a_sentence() -> None:
-    assert set(SENTENCES) == set(get_args(Strategy)) - {"label_quality"}
+    assert {*SENTENCES, *BY_CONSENSUS} == set(get_args(Strategy)) - {"label_quality"}
 
 
 @pytest.mark.parametrize("strategy", SENTENCES)
@@ -53,6 +58,14 @@ def test_the_reason_of_each_strategy(strategy: str) -> None:
     assert text == f"{SENTENCES[strategy]}: {MODEL}"
     assert "\n" not in text
     assert text.count(". ") == 0
+
+
+@pytest.mark.parametrize("strategy", BY_CONSENSUS)
+def test_the_reason_of_a_consensus(strategy: str) -> None:
+    row = ROW | {"strategy": strategy, "score": 0.5123}
+    likely = "cat is likelier than dog, to which the model gives 8.8 %."
+    assert reason(row, ["cat", "dog"]) == f"{BY_CONSENSUS[strategy]}: {likely}"
+    assert reason(row | {"suggested": None}, None).endswith(": class 1 is likeliest, to which the model gives 8.8 %.")
 
 
 def test_reasons_without_class_names_and_with_an_agreeing_model() -> None:

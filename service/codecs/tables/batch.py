@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from service.codecs.base import DecodeOptions, check_rows
+from service.codecs.base import DecodeOptions, check_rows, inflated_bytes
 from service.codecs.tables.plain_size import plain_size
 from service.errors import (
     BodyTooLargeError,
@@ -87,6 +87,25 @@ def check_size(count: int, max_bytes: int) -> None:
     """
     if count > max_bytes:
         raise BodyTooLargeError(f"the rows of the file take {count} bytes, the limit is {max_bytes} (max_body_bytes)")
+
+
+def read_rows(reader: TableReader, body: Body, options: DecodeOptions, find: FindColumns) -> TableRows:
+    """Read a table that is no batch.
+
+    Args:
+        reader: Reader of its format.
+        body: The whole body.
+        options: Limits; with `with_attributes` also columns are read that `find` does not find.
+        find: Finds the needed columns.
+
+    Raises:
+        BodyTooLargeError: The columns with every value in full are larger than `options.max_bytes`.
+        Also the errors of `TableReader.rows`.
+    """
+    rows = reader.rows(body, options, find)
+    # A dictionary has a text once for many rows.
+    check_size(sum(map(plain_size, rows.table.columns)), inflated_bytes(body, options.max_bytes))
+    return rows
 
 
 def resolve_columns(

@@ -24,6 +24,8 @@ Strategy = Literal[
     "top_share",
     "random",
     "label_quality",
+    "consensus_quality",
+    "active_lab",
 ]
 # A request may also name a mix of them, or leave the choice to the service.
 QueueStrategy = Strategy | Literal["mix", "recommended"]

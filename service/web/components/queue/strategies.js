@@ -42,6 +42,11 @@ export const STRATEGIES = {
     "A random sample: the only strategy that gives an unbiased error rate of the whole run.",
   ],
   label_quality: ["Label quality", "Examples whose worst labels have the lowest probability."],
+  consensus_quality: [
+    "Consensus quality",
+    "Examples whose consensus of several annotators is least certain. Needs annotations.",
+  ],
+  active_lab: ["ActiveLab", "Examples where one more annotator's label tells most."],
   mix: ["Mix", "Several strategies, each with its share."],
 };
 /** Names of units by task. */
@@ -59,7 +64,8 @@ const UNIT_STRATEGIES = {
 };
 
 /** The strategies that are only for examples with one class, and those that are only for the others. */
-const OF_CLASSES = ["adjusted_margin", "adjusted_self_confidence"], OF_ELEMENTS = ["label_quality"];
+const OF_CLASSES = ["adjusted_margin", "adjusted_self_confidence", "consensus_quality", "active_lab"];
+const OF_ELEMENTS = ["label_quality"];
 
 /**
  * The strategies for a run, the default first: name, label and description.
