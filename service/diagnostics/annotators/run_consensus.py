@@ -31,7 +31,7 @@ SUMMARY = b"consensus"
 
 
 class ConsensusSummary(TypedDict):
-    """What a consensus says about all examples."""
+    """The members of a consensus that are about all examples."""
 
     num_unknown: int
     model_weight: float | None
@@ -51,7 +51,7 @@ class RunConsensus:
 
     @cached_property
     def summary(self) -> ConsensusSummary:
-        """What it says about all examples."""
+        """The members that are about all examples."""
         summary: ConsensusSummary = orjson.loads(self.table.schema.metadata[SUMMARY])
         return summary
 
