@@ -113,7 +113,8 @@ sbom: .venv-supply/ready   ## list the packages of the image as CycloneDX, in bu
 	.venv-supply/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
 	@touch $@
 
-# FiftyOne and Label Studio need other versions of the service's packages, and FiftyOne a database, which its own package downloads when it is built.
+# FiftyOne and Label Studio need other versions of the service's packages; FiftyOne also a database, which its package
+# downloads when it is built.
 tools: .venv-tools/ready .venv-losses/ready .venv-fiftyone/ready .venv-label-studio/ready   ## test with Label Studio, Argilla, FiftyOne, Lightning, datasets, ONNX and torch losses, as installed from PyPI
 	.venv-tools/bin/python -m pytest tests/tools tests/loss/test_tracing.py tests/client/test_transformers_callback.py
 	.venv-losses/bin/python -m pytest tests/tools/test_torch_losses.py

@@ -73,13 +73,20 @@ async def read_json(request: Request, parse: Callable[[Any], T], *, max_bytes: i
         QueueFullError: See `run_with_body`.
         Also the errors of `read_body`, `inflated` and `parse`.
     """
+    return await read_json_bytes(request, lambda body: parse(decoded_json(body)), max_bytes=max_bytes)
+
+
+async def read_json_bytes(
+    request: Request, parse: Callable[[memoryview], T], *, max_bytes: int = MAX_JSON_BYTES
+) -> T:
+    """The parsed body of a JSON request; see `read_json`, but for `parse`, which is called with the inflated bytes."""
     require_media_type(request.headers, "application/json")
     coding = request_coding(request.headers.get("content-encoding"))
     service, place = service_of(request), current_request().place
 
     async def use(body: memoryview) -> T:
         def inflate_and_parse() -> T:
-            return parse(decoded_json(inflated(body, coding, max_bytes, place.hold)))
+            return parse(inflated(body, coding, max_bytes, place.hold))
 
         if len(body) <= PARSED_AT_ONCE_BYTES and coding == "identity":
             return inflate_and_parse()

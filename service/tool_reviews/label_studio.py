@@ -8,7 +8,7 @@ Source: recorded events and exports of label-studio 1.23.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from service.errors import InvalidRequestError
 from service.exports.label_studio_backend import example_ids
@@ -25,6 +25,7 @@ from service.tool_reviews.annotation import (
     chosen_verdict,
     updated_at,
 )
+from service.tool_reviews.json_parts import Object, json_number, json_object, json_objects
 
 TOOL = "label-studio"
 WRITTEN = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED")
@@ -32,8 +33,6 @@ DELETED = "ANNOTATIONS_DELETED"
 VERDICT_CONTROL, COMMENT_CONTROL, LABEL_CONTROL = "verdict", "comment", "label"
 NO_PAYLOAD = "the event names no annotation: switch on 'Send payload' for the webhook in Label Studio"
 MASK_REGIONS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels", "bitmasklabels")
-
-Object = Mapping[str, object]
 
 
 def read_event(event: object, run: str) -> ToolEvent:
@@ -49,12 +48,12 @@ def read_event(event: object, run: str) -> ToolEvent:
     if not isinstance(event, dict) or not isinstance(action := event.get("action"), str):
         raise fault(InvalidRequestError, "the body is no object with an action", "action")
     if action == DELETED:
-        project, deleted = _number(_object(event.get("project")).get("id")), _objects(event.get("annotations"))
-        named = [DeletedAnnotation(TOOL, project=project, annotation=_number(one.get("id"))) for one in deleted]
+        project, deleted = json_number(json_object(event.get("project")).get("id")), json_objects(event.get("annotations"))
+        named = [DeletedAnnotation(TOOL, project=project, annotation=json_number(one.get("id"))) for one in deleted]
         return ToolEvent(deleted=tuple(named), hint=None if named else NO_PAYLOAD)
     if action not in WRITTEN:
         return ToolEvent(hint=f"the action {action[:100]!r} changes no annotation")
-    annotations, tasks = _objects(event.get("annotation")), _objects(event.get("task"))
+    annotations, tasks = json_objects(event.get("annotation")), json_objects(event.get("task"))
     if not annotations:
         return ToolEvent(hint=NO_PAYLOAD)
     # Of several annotations the tasks are in an order of their own.
@@ -75,7 +74,7 @@ def read_export(tasks: object, run: str) -> ToolEvent:
     """
     if not is_export(tasks):
         raise fault(InvalidRequestError, "the export is no list of tasks with annotations")
-    return _read(((task, one) for task in _objects(tasks) for one in _objects(task["annotations"])), run)
+    return _read(((task, one) for task in json_objects(tasks) for one in json_objects(task["annotations"])), run)
 
 
 def is_export(value: object) -> bool:
@@ -103,13 +102,13 @@ def _annotation(task: Object, annotation: Object, run: str) -> Annotation:
     Raises:
         InvalidRequestError: It is of another run, or has members of other types than Label Studio's.
     """
-    meta, data = _object(task.get("meta")), _object(task.get("data"))
+    meta, data = json_object(task.get("meta")), json_object(task.get("data"))
     if (other := meta.get("run")) is not None and other != run:
         raise fault(InvalidRequestError, f"the task is of run {str(other)[:100]!r}", "task", "meta", "run")
     ids = example_ids(task)
     if not ids:
         raise fault(InvalidRequestError, "the task has no external_id", "task", "data", "external_id")
-    regions = _objects(annotation.get("result"))
+    regions = json_objects(annotation.get("result"))
     labels = [region for region in regions if region.get("from_name") not in (VERDICT_CONTROL, COMMENT_CONTROL)]
     verdict = _texts(regions, VERDICT_CONTROL, "choices")
     return Annotation(
@@ -124,12 +123,12 @@ def _annotation(task: Object, annotation: Object, run: str) -> Annotation:
         labels=_choices(labels),
         spans=_spans(labels),
         num_regions=sum(region.get("type") in MASK_REGIONS for region in labels),
-        units=tuple(unit for one in _objects(data.get("units")) if (unit := _number(one.get("unit"))) is not None),
+        units=tuple(unit for one in json_objects(data.get("units")) if (unit := json_number(one.get("unit"))) is not None),
     )
 
 
 def _source(annotation: Object) -> ReviewSource:
-    number, project = _number(annotation.get("id")), _number(annotation.get("project"))
+    number, project = json_number(annotation.get("id")), json_number(annotation.get("project"))
     # Old versions have no unique ids.
     identity = annotation.get("unique_id") or f"{project}/{number}"
     source: ReviewSource = {
@@ -146,7 +145,7 @@ def _source(annotation: Object) -> ReviewSource:
 
 def _reviewer(user: object) -> str | None:
     """The name of a user, whom Label Studio names by number only."""
-    number = _number(_object(user).get("id") if isinstance(user, dict) else user)
+    number = json_number(json_object(user).get("id") if isinstance(user, dict) else user)
     return None if number is None else f"{TOOL}:{number}"
 
 
@@ -176,8 +175,8 @@ def _spans(regions: Sequence[Object]) -> frozenset[MarkedSpan] | None:
     """The labelled spans of characters; None without any."""
     spans = set()
     for region in regions:
-        value = _object(region.get("value"))
-        start, stop, labels = _number(value.get("start")), _number(value.get("end")), value.get("labels")
+        value = json_object(region.get("value"))
+        start, stop, labels = json_number(value.get("start")), json_number(value.get("end")), value.get("labels")
         if region.get("type") == "labels" and start is not None and stop is not None and isinstance(labels, list):
             spans |= {MarkedSpan(start, stop, str(label)) for label in labels}
     return frozenset(spans) or None
@@ -185,19 +184,5 @@ def _spans(regions: Sequence[Object]) -> frozenset[MarkedSpan] | None:
 
 def _texts(regions: Sequence[Object], name: str, member: str) -> list[str]:
     """The texts in the values of the regions of a control."""
-    values = [_object(region.get("value")).get(member) for region in regions if region.get("from_name") == name]
+    values = [json_object(region.get("value")).get(member) for region in regions if region.get("from_name") == name]
     return [str(text) for value in values for text in (value if isinstance(value, list) else [value]) if text]
-
-
-def _object(value: object) -> Object:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: object) -> list[Object]:
-    """The objects of a list, or a single object as a list."""
-    values = value if isinstance(value, list) else [value]
-    return [one for one in values if isinstance(one, dict)]
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
