@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +18,7 @@ ENV_PREFIX = "FOCAL_LOSS_"
 # Read by prometheus_client: the folder in which worker processes share their metrics.
 METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 MIB = 1024 * 1024
+LEAST_SECRET_BYTES = 16
 LEAST_QUERY_BYTES = 64 * MIB
 # A loopback name may have any port, so the names of allowed_hosts have none.
 HOST_NAME = r"^([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|[0-9a-f]*:[0-9a-f:.]+)$"
@@ -75,6 +78,13 @@ class Settings(BaseSettings):
             "of processes shows the option to other users of the machine: use the variable or api_keys_file.",
         ),
     ] = ()
+    argilla_webhook_secret: Annotated[
+        SecretStr,
+        Field(
+            description="Secret of the webhooks of Argilla, which signs its events with it; none: its events are "
+            "refused. Use the variable, as for api_keys."
+        ),
+    ] = SecretStr("")
     allowed_hosts: Annotated[
         tuple[Annotated[str, Field(pattern=HOST_NAME)], ...],
         NoDecode,
@@ -258,6 +268,18 @@ class Settings(BaseSettings):
     def named_keys(self) -> tuple[ApiKey, ...]:
         """The keys, each with its name and role."""
         return tuple(ApiKey.parse(key.get_secret_value()) for key in self.api_keys)
+
+    @field_validator("argilla_webhook_secret")
+    @classmethod
+    def _secret_is_base64(cls, secret: SecretStr) -> SecretStr:
+        text = secret.get_secret_value().removeprefix("whsec_")
+        try:
+            length = len(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
+        except binascii.Error as err:
+            raise ValueError("is not base64, with or without the prefix whsec_") from err
+        if text and length < LEAST_SECRET_BYTES:
+            raise ValueError(f"has {length} bytes, {LEAST_SECRET_BYTES} are the least")
+        return secret
 
     @field_validator("forwarded_allow_ips")
     @classmethod

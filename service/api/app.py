@@ -37,7 +37,11 @@ from service.api.middleware.places import RequestPlaces
 from service.api.middleware.sessions import Sessions
 from service.api.principals import check_role
 from service.api.routes import (
+<<<<<<< HEAD
     annotators,
+=======
+    argilla,
+>>>>>>> 3a25945 (Take signed events of Argilla)
     batches,
     configs,
     corrected,
@@ -78,6 +82,7 @@ RESOURCES = (
     exports,
     corrected,
     label_studio,
+    argilla,
     open_inference,
     health,
     docs,

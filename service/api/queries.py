@@ -228,6 +228,14 @@ class NewQueueQuery(WhatIfQuery):
     preview: Flag = Field(False, description="Reply with the queue and store nothing")
 
 
+class ArgillaQuery(QueryModel):
+    """The data set whose records are of the run."""
+
+    dataset: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="Name of the data set; needed if the metadata of its records have no `run`"
+    )
+
+
 class ReviewsQuery(QueryModel):
     """Query of `GET /runs/{run}/reviews`."""
 

@@ -76,9 +76,7 @@ async def read_json(request: Request, parse: Callable[[Any], T], *, max_bytes: i
     return await read_json_bytes(request, lambda body: parse(decoded_json(body)), max_bytes=max_bytes)
 
 
-async def read_json_bytes(
-    request: Request, parse: Callable[[memoryview], T], *, max_bytes: int = MAX_JSON_BYTES
-) -> T:
+async def read_json_bytes(request: Request, parse: Callable[[memoryview], T], *, max_bytes: int = MAX_JSON_BYTES) -> T:
     """The parsed body of a JSON request; see `read_json`, but for `parse`, which is called with the inflated bytes."""
     require_media_type(request.headers, "application/json")
     coding = request_coding(request.headers.get("content-encoding"))

@@ -40,7 +40,10 @@ def record(row: ExportRow, options: ExportOptions) -> JsonObject:
     """
     attributes = {name: value for name, value in row.attributes.items() if name != options.shown_key}
     suggested, p = _suggestion(row, options)
-    names, fields = suggestion_mapping(options), tool_fields(row, options)
+    names, fields = (
+        suggestion_mapping(options),
+        tool_fields(row, options) | {"run": options.run, "queue": options.queue},
+    )
     reserved = (*fields, "id", options.from_name, options.to_name, *names)
     suggestion: JsonObject = dict(zip(names, (suggested, p, options.model_version), strict=True))
     return {

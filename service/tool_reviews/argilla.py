@@ -85,9 +85,6 @@ def _annotation(response: Object, run: str, dataset: str | None) -> Annotation:
         comment=comment[:MAX_TEXT] or None if isinstance(comment, str) else None,
         labels=_labels(answer),
         spans=_spans(answer),
-        units=tuple(
-            unit for one in json_objects(metadata.get("units")) if (unit := json_number(one.get("unit"))) is not None
-        ),
     )
 
 
@@ -95,7 +92,8 @@ def _check_run(named: object, dataset: object, run: str, expected: str | None) -
     if named is not None and named != run:
         raise fault(InvalidRequestError, f"the record is of run {str(named)[:100]!r}", "data", "record", "metadata")
     if expected is not None and dataset != expected:
-        raise fault(InvalidRequestError, f"the record is of data set {str(dataset)[:100]!r}", "data", "record", "dataset")
+        msg = f"the record is of data set {str(dataset)[:100]!r}"
+        raise fault(InvalidRequestError, msg, "data", "record", "dataset")
     if named is None and expected is None:
         msg = "the record does not say of which run it is: keep the metadata property run, or add ?dataset=NAME"
         raise fault(InvalidRequestError, msg, "data", "record", "metadata")

@@ -48,7 +48,10 @@ def read_event(event: object, run: str) -> ToolEvent:
     if not isinstance(event, dict) or not isinstance(action := event.get("action"), str):
         raise fault(InvalidRequestError, "the body is no object with an action", "action")
     if action == DELETED:
-        project, deleted = json_number(json_object(event.get("project")).get("id")), json_objects(event.get("annotations"))
+        project, deleted = (
+            json_number(json_object(event.get("project")).get("id")),
+            json_objects(event.get("annotations")),
+        )
         named = [DeletedAnnotation(TOOL, project=project, annotation=json_number(one.get("id"))) for one in deleted]
         return ToolEvent(deleted=tuple(named), hint=None if named else NO_PAYLOAD)
     if action not in WRITTEN:
@@ -123,7 +126,9 @@ def _annotation(task: Object, annotation: Object, run: str) -> Annotation:
         labels=_choices(labels),
         spans=_spans(labels),
         num_regions=sum(region.get("type") in MASK_REGIONS for region in labels),
-        units=tuple(unit for one in json_objects(data.get("units")) if (unit := json_number(one.get("unit"))) is not None),
+        units=tuple(
+            unit for one in json_objects(data.get("units")) if (unit := json_number(one.get("unit"))) is not None
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,13 +19,15 @@ from service.errors import UnauthorizedError
 from service.schema.people import NOBODY, Principal
 
 PAGE_PATHS, PAGE_FILES = frozenset({"/", "/session"}), "/web/"
+# Their requests have signatures in place of keys.
+SIGNED_PATHS = re.compile(r"/runs/[^/]+/argilla/webhook")
 DETAIL = "this service requires 'Authorization: Bearer <key>' with one of its keys, or Basic with the key as password"
 
 
 class KeyAuth:
     """Requires a key, as a bearer token (RFC 6750) or as the password of Basic (RFC 7617), or a session of the page.
 
-    `/healthz`, `/readyz`, the page's own files and `/session` are open to all.
+    `/healthz`, `/readyz`, the page's own files, `/session` and requests with signatures of their own need none.
 
     Args:
         app: The wrapped ASGI app.
@@ -79,4 +82,9 @@ def key_of(authorization: str) -> str:
 
 
 def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path in PAGE_PATHS or path.startswith(PAGE_FILES)
+    return (
+        path in OPEN_PATHS
+        or path in PAGE_PATHS
+        or path.startswith(PAGE_FILES)
+        or SIGNED_PATHS.fullmatch(path) is not None
+    )
