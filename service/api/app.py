@@ -37,11 +37,8 @@ from service.api.middleware.places import RequestPlaces
 from service.api.middleware.sessions import Sessions
 from service.api.principals import check_role
 from service.api.routes import (
-<<<<<<< HEAD
     annotators,
-=======
     argilla,
->>>>>>> 3a25945 (Take signed events of Argilla)
     batches,
     configs,
     corrected,
