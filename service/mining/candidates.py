@@ -6,16 +6,18 @@ Of a mix, every prefix of the candidates has rows of each ranking by its share.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
 
 from service.mining.requests import QueueRequest
-from service.mining.strategies import ranking
+from service.mining.run_ranks import mean_ranks
+from service.mining.strategies import Ranking, ranking
 from service.queries.attributes import json_pointer
 from service.queries.sql import LATEST, Condition, literal, quoted
 from service.queries.view import View
 from service.queries.weighting import Weighting
+from service.schema.replies.fields import Strategy
 
 # Tables: the candidates, the values of the capped attribute, and the candidates with them.
 RANKED, CAPPED, JOINED = "ranked_candidates", "capped_values", "capped_candidates"
@@ -74,6 +76,7 @@ def candidate_table(
     epoch: int,
     where: Callable[[bool], Condition],
     limit: int | None,
+    others: Sequence[View] = (),
 ) -> Iterator[CandidateTable]:
     """Create the candidates of a request, and delete them at the end.
 
@@ -84,25 +87,25 @@ def candidate_table(
         epoch: Epoch of the rows.
         where: Condition on the rows; its argument is True if they are units.
         limit: Number of first rows of each ranking; None for all.
+        others: Further runs, over which the ranks are averaged.
 
     Raises:
         InvalidRequestError: The strategy needs logits and the run stores none.
     """
-    total = sum(request.parts.values())
     attribute = None if request.at_most is None else request.at_most.attribute
-    has_unit_cap = request.at_most is not None and attribute is None
-    parts, parameters = list[str](), list[object]()
-    for number, (strategy, share) in enumerate(request.parts.items()):
-        ranked = ranking(strategy, view, weighting, epoch, request)
-        condition, values = where(ranked.of_units)
-        parameters += values
-        position = f"(place - 0.5) * {literal(float(total))} / {literal(float(share))}"
-        # Without an attribute the cap is on the units of an example.
-        capped = "to_json(id)::VARCHAR" if ranked.of_units and has_unit_cap else "NULL::VARCHAR"
-        constants = f"{number} AS ranking, '{strategy}' AS strategy, {capped} AS capped"
-        parts.append(f"SELECT *, {position} AS position, {constants} FROM ({ranked.sql(condition, limit)})")
     try:
-        _create(view, RANKED, " UNION ALL ".join(parts), parameters)
+        with ExitStack() as stack:
+            parts, parameters = list[str](), list[object]()
+            for number, strategy in enumerate(request.parts):
+                ranked = ranking(strategy, view, weighting, epoch, request)
+                if others:
+                    views = [view, *others]
+                    means = mean_ranks(strategy, ranked, views, weighting, epoch, request)
+                    ranked = stack.enter_context(means)
+                condition, values = where(ranked.of_units)
+                parameters += values
+                parts.append(_part(request, number, strategy, ranked, condition, limit))
+            _create(view, RANKED, " UNION ALL ".join(parts), parameters)
         if attribute is None:
             yield CandidateTable(view, RANKED)
         else:
@@ -115,6 +118,19 @@ def candidate_table(
     finally:
         for name in (RANKED, CAPPED, JOINED):
             view.cursor.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+def _part(
+    request: QueueRequest, number: int, strategy: Strategy, ranked: Ranking, condition: str, limit: int | None
+) -> str:
+    """Query of the candidates of a ranking, with their position among those of all rankings."""
+    total, share = sum(request.parts.values()), request.parts[strategy]
+    position = f"(place - 0.5) * {literal(float(total))} / {literal(float(share))}"
+    has_unit_cap = request.at_most is not None and request.at_most.attribute is None
+    # Without an attribute the cap is on the units of an example.
+    capped = "to_json(id)::VARCHAR" if ranked.of_units and has_unit_cap else "NULL::VARCHAR"
+    constants = f"{number} AS ranking, '{strategy}' AS strategy, {capped} AS capped"
+    return f"SELECT *, {position} AS position, {constants} FROM ({ranked.sql(condition, limit)})"
 
 
 def _create(view: View, name: str, sql: str, parameters: Sequence[object] = ()) -> None:

@@ -27,7 +27,13 @@ _OVER_EPOCHS = """
 
 
 def queue_rows(
-    view: View, request: QueueRequest, weighting: Weighting, epoch: int, chosen: pa.Table, total_loss: float
+    view: View,
+    request: QueueRequest,
+    weighting: Weighting,
+    epoch: int,
+    chosen: pa.Table,
+    total_loss: float,
+    num_runs: int = 1,
 ) -> pa.Table:
     """The rows of the chosen candidates of a run with one class an example, with a column for each member except
     `control`.
@@ -39,6 +45,7 @@ def queue_rows(
         epoch: Epoch of the rows.
         chosen: Result of `CandidateTable.all_columns`.
         total_loss: Sum of the losses of the epoch.
+        num_runs: Number of runs whose ranks are averaged.
     """
     view.cursor.register(_CHOSEN, chosen)
     over_epochs = "area_under_margin" in request.parts
@@ -52,7 +59,7 @@ def queue_rows(
         f"""SELECT id, batch, row, epoch, target, prediction, {scores}, {suggested}, strategy,
             rank, {share("loss", total_loss)} AS share FROM {source} ORDER BY rank"""
     )
-    return typed(rows).append_column("reason", _reasons(rows, view.snapshot.description.class_names))
+    return typed(rows).append_column("reason", _reasons(rows, view.snapshot.description.class_names, num_runs))
 
 
 def finite(name: str, source: str | None = None) -> str:
@@ -71,10 +78,10 @@ def typed(rows: pa.Table) -> pa.Table:
     return rows.cast(pa.schema([(name, ALL_TYPES[name]) for name in rows.column_names]))
 
 
-def _reasons(rows: pa.Table, class_names: Sequence[str] | None) -> pa.ChunkedArray:
+def _reasons(rows: pa.Table, class_names: Sequence[str] | None, num_runs: int) -> pa.ChunkedArray:
     parts = []
     for first in range(0, len(rows), ROWS_AT_ONCE):
-        sentences = [reason(row, class_names) for row in dicts_of(rows.slice(first, ROWS_AT_ONCE))]
+        sentences = [reason(row, class_names, num_runs) for row in dicts_of(rows.slice(first, ROWS_AT_ONCE))]
         parts.append(pa.array(sentences, pa.string()))
     return pa.chunked_array(parts, pa.string())
 

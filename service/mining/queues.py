@@ -19,6 +19,7 @@ from service.mining.queue_rules import row_condition, rule_of, without_keys
 from service.mining.queue_table import QueueTable, without_suggestion
 from service.mining.recommended import recommended
 from service.mining.requests import QueueRequest
+from service.mining.run_ranks import other_runs
 from service.mining.selection import select
 from service.mining.structured_rows import structured_rows
 from service.mining.unit_requests import check_task
@@ -211,28 +212,30 @@ def _choose(
     adjudicated: Sequence[UnitKey],
 ) -> QueueTable:
     epoch, settings, strategy = view.snapshot.epoch(request.epoch), _settings(request, weighting), request.strategy
-    request, choice = _with_choice(store, view, request, weighting, epoch)
-    check_task(request, view.snapshot.description.task)
+    with other_runs(store, view, request.runs) as others:
+        request, choice = _with_choice(store, view, request, weighting, epoch, others)
+        check_task(request, view.snapshot.description.task)
+        condition = row_condition(view, request.only, weighting, request.first)
+        gold = Gold.find(view, request, weighting, epoch, condition, adjudicated)
+        ordinary = request.model_copy(update={"budget": request.budget - gold.number})
+        rule = rule_of(view, ordinary, weighting, epoch, condition)
+        excluded = list(reviewed) if request.leaves_out_reviewed else []
+
+        def where(of_units: bool) -> Condition:
+            return without_keys(condition, excluded, UNIT_JSON[view.snapshot.description.task] if of_units else None)
+
+        # Random rows estimate the error rate of the run only if they are a random sample of all examples.
+        is_sample = not request.has_row_rules and all(key.unit != WHOLE for key in excluded)
+        is_control = "random" in request.parts and is_sample
+        limit = rule.rows_of_a_ranking
+        with candidate_table(view, request, weighting, epoch, where, limit, others) as candidates:
+            chosen = select(rule, candidates.batches)
+            control = candidates.random_ids(chosen) if is_control else ()
+            rows = candidates.all_columns(chosen)
     losses = "loss_sum" if view.is_structured else "loss"
     totals = view.row(
         f"SELECT count(*) AS n, coalesce(sum({losses}), 0.0) AS loss FROM {view.scored(weighting, epoch)}"
     )
-    condition = row_condition(view, request.only, weighting, request.first)
-    gold = Gold.find(view, request, weighting, epoch, condition, adjudicated)
-    ordinary = request.model_copy(update={"budget": request.budget - gold.number})
-    rule = rule_of(view, ordinary, weighting, epoch, condition)
-    excluded = list(reviewed) if request.leaves_out_reviewed else []
-
-    def where(of_units: bool) -> Condition:
-        return without_keys(condition, excluded, UNIT_JSON[view.snapshot.description.task] if of_units else None)
-
-    # Random rows estimate the error rate of the run only if they are a random sample of all examples.
-    is_sample = not request.has_row_rules and all(key.unit != WHOLE for key in excluded)
-    is_control = "random" in request.parts and is_sample
-    with candidate_table(view, request, weighting, epoch, where, rule.rows_of_a_ranking) as candidates:
-        chosen = select(rule, candidates.batches)
-        control = candidates.random_ids(chosen) if is_control else ()
-        rows = candidates.all_columns(chosen)
     planted = gold.plant(rows, request.seed)
     head: QueueHead = {
         "name": None,
@@ -247,9 +250,9 @@ def _choose(
         "warnings": [*_warnings(view, request, weighting, epoch), *gold.warnings(planted)],
     }
     if view.is_structured:
-        rows = structured_rows(view, weighting, epoch, planted, totals["loss"])
+        rows = structured_rows(view, weighting, epoch, planted, totals["loss"], 1 + len(others))
     else:
-        rows = queue_rows(view, request, weighting, epoch, planted, totals["loss"])
+        rows = queue_rows(view, request, weighting, epoch, planted, totals["loss"], 1 + len(others))
     return QueueTable.of(head, _marked(with_control(rows, control), planted, request))
 
 
@@ -261,7 +264,7 @@ def _marked(rows: pa.Table, planted: pa.Table, request: QueueRequest) -> pa.Tabl
 
 
 def _with_choice(
-    store: RunStore, view: View, request: QueueRequest, weighting: Weighting, epoch: int
+    store: RunStore, view: View, request: QueueRequest, weighting: Weighting, epoch: int, others: Sequence[View]
 ) -> tuple[QueueRequest, ChosenStrategy]:
     """The request with what it leaves to the run: the kind of its rows, and the strategy, which is also returned."""
     if request.units is None and view.has_counts(epoch):
@@ -270,7 +273,7 @@ def _with_choice(
     if request.strategy != "recommended":
         return request, {}
     verdicts, queues = store.reviews(view.snapshot).verdicts_of(epoch), outlines(store, view.snapshot)
-    chosen = recommended(view, request, weighting, epoch, verdicts, queues)
+    chosen = recommended(view, request, weighting, epoch, verdicts, queues, others)
     return request.model_copy(update={"strategy": chosen["strategy"], "mix": chosen["mix"]}), {"chosen": chosen}
 
 

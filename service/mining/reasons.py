@@ -9,8 +9,14 @@ from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueRow
 
 
-def reason(row: QueueRow, class_names: Sequence[str] | None) -> str:
-    """The sentence for a row of a queue; without class names it calls the classes by their numbers."""
+def reason(row: QueueRow, class_names: Sequence[str] | None, num_runs: int = 1) -> str:
+    """The sentence for a row of a queue.
+
+    Args:
+        row: The row.
+        class_names: Names of the classes; None to call them by their numbers.
+        num_runs: Number of runs whose ranks are averaged.
+    """
     label, p_t = class_text(row["target"], class_names), percent(row["p_t"])
     suggested = None if row["suggested"] is None else class_text(row["suggested"], class_names)
     if row["strategy"] in ("consensus_quality", "active_lab"):
@@ -24,7 +30,12 @@ def reason(row: QueueRow, class_names: Sequence[str] | None) -> str:
         model = f"the model called it {suggested} in {epochs}, and gives {label} {p_t} now"
     else:
         model = f"the model gives {label} {p_t} and {suggested} {percent(row['suggested_p'])}"
-    return f"{_BY_STRATEGY[row['strategy']](row)}: {model}."
+    return f"{mean_rank(row['score'], num_runs) or _BY_STRATEGY[row['strategy']](row)}: {model}."
+
+
+def mean_rank(score: float | None, num_runs: int) -> str | None:
+    """The mean rank in words; None for a single run."""
+    return None if num_runs == 1 else f"Rank {score or 0:,.8g} on average over {num_runs} runs"
 
 
 def class_text(label: int | None, class_names: Sequence[str] | None) -> str:

@@ -6,7 +6,7 @@ The rules were chosen by `benchmarks/rankings`, whose results are in docs/rankin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -44,6 +44,7 @@ def recommended(
     epoch: int,
     verdicts: Verdicts,
     queues: Iterable[QueueTable],
+    others: Sequence[View] = (),
 ) -> Chosen:
     """Choose the strategy, or the mix of two that the verdicts have to decide between.
 
@@ -54,6 +55,7 @@ def recommended(
         epoch: Epoch of the rows.
         verdicts: Current verdicts of the run.
         queues: The queues of the run.
+        others: Further runs over which ranks are averaged.
     """
     if view.is_structured:
         return _of_elements(request, weighting)
@@ -66,8 +68,11 @@ def recommended(
         why = (
             "the logit margin of a single epoch finds more wrong labels than the loss, however the model is calibrated."
         )
-    if not view.snapshot.has_logits(epoch):
-        return _chosen(margin, f"{_start(why)} The epoch stores no logits, which adjusted_margin needs.")
+    epochs = [(view.snapshot, epoch), *((other.snapshot, other.snapshot.epoch()) for other in others)]
+    for snapshot, last in epochs:
+        if not snapshot.has_logits(last):
+            msg = f"Epoch {last} of run {snapshot.name} stores no logits, which adjusted_margin needs."
+            return _chosen(margin, f"{_start(why)} {msg}")
     pair: tuple[Strategy, Strategy] = (margin, "adjusted_margin")
     found = compare_verdicts(queues, verdicts, pair)
     better = better_of(found)

@@ -16,6 +16,8 @@ from service.schema.faults import fault, validation_fault
 from service.schema.replies.fields import QueueStrategy, Strategy
 
 MAX_BUDGET = 100_000
+# The time of a query grows with the runs over which ranks are averaged.
+MAX_RUNS = 16
 OVER_EPOCHS = ("confidence", "variability")
 # Largest share of gold rows in a queue.
 MAX_GOLD = 0.5
@@ -99,6 +101,8 @@ class QueueRequest(BaseModel):
         strategy: The ranking, `mix`, or `recommended`, which chooses one or a mix by the epochs and the verdicts of the
             run.
         mix: Share of each strategy in a mix.
+        runs: Names of further runs of the same examples, such as other models: the rows of this run are ranked by the
+            mean of their ranks in all of them.
         budget: Maximum number of rows.
         per_class: `equal`, `proportional` (to the counts of the classes), or a number of rows for each class, by its
             number or name. The classes of a `multi_label` run are its labels.
@@ -133,6 +137,7 @@ class QueueRequest(BaseModel):
         ]
         | None
     ) = None
+    runs: Annotated[list[Annotated[str, Field(max_length=100)]], Field(min_length=1, max_length=MAX_RUNS)] | None = None
     budget: Annotated[int, Field(ge=1, le=MAX_BUDGET)] = 50
     per_class: (
         Literal["equal", "proportional"]
@@ -156,6 +161,8 @@ class QueueRequest(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> QueueRequest:
+        if self.runs is not None and len(set(self.runs)) < len(self.runs):
+            raise ValueError("runs has a name twice")
         if (self.strategy == "mix") != bool(self.mix):
             raise ValueError(
                 "mix, the share of each strategy, is required with the strategy mix and allowed with no other"

@@ -210,15 +210,14 @@ def _random(rows: Rows) -> Ranking:
 
 def _suspected_errors(rows: Rows) -> Ranking:
     view, epoch = rows.view, rows.epoch
-    name = f"suspects_{epoch}"
     if view.is_structured:
         # Previews of a queue repeat it, and it reads all elements several times.
-        view.cursor.register(name, view.cached_table("unit suspects", epoch, lambda: unit_suspects(view, epoch)))
+        name = view.register("suspects", view.cached_table("unit suspects", epoch, lambda: unit_suspects(view, epoch)))
         suspects = name if rows.of_units else f"(SELECT DISTINCT batch, row FROM {name})"
         keys = "batch, row, unit" if rows.of_units else "batch, row"
         return Ranking(f"({rows.sql} JOIN {suspects} USING ({keys}))", rows.p_t, "log_odds ASC")
     _need_logits(rows, "suspected_errors")
-    view.cursor.register(name, view.cached_table("suspects", epoch, lambda: _suspects(view, epoch)))
+    name = view.register("suspects", view.cached_table("suspects", epoch, lambda: _suspects(view, epoch)))
     source = f"({rows.sql} JOIN {name} USING (batch, row))"
     return Ranking(source, "p_t", "log_odds ASC", suggested="suspects_suggested", suggested_p="suspects_suggested_p")
 

@@ -21,7 +21,9 @@ _CHOSEN = "chosen_units"
 _OF_EXAMPLE = ("of_example", "num_wrong")
 
 
-def structured_rows(view: View, weighting: Weighting, epoch: int, chosen: pa.Table, total_loss: float) -> pa.Table:
+def structured_rows(
+    view: View, weighting: Weighting, epoch: int, chosen: pa.Table, total_loss: float, num_runs: int = 1
+) -> pa.Table:
     """The rows of the chosen candidates, with a column for each member except `control`.
 
     The share of a row is that of the losses of its elements in those of all elements of the epoch.
@@ -32,6 +34,7 @@ def structured_rows(view: View, weighting: Weighting, epoch: int, chosen: pa.Tab
         epoch: Epoch of the rows.
         chosen: Result of `CandidateTable.all_columns`.
         total_loss: Sum of the losses of all elements of the epoch.
+        num_runs: Number of runs whose ranks are averaged.
     """
     view.cursor.register(_CHOSEN, chosen)
     task, examples = view.snapshot.description.task, view.scored(weighting, epoch)
@@ -47,7 +50,7 @@ def structured_rows(view: View, weighting: Weighting, epoch: int, chosen: pa.Tab
         f"JOIN (FROM {_CHOSEN} WHERE unit IS NULL) chosen USING (batch, row, id)"
     )
     rows = view.table(f"SELECT * FROM ({units} UNION ALL BY NAME {whole}) ORDER BY rank")
-    reasons = _reasons(rows, task, view.snapshot.description.class_names)
+    reasons = _reasons(rows, task, view.snapshot.description.class_names, num_runs)
     return typed(rows.drop_columns(list(_OF_EXAMPLE))).append_column("reason", reasons)
 
 
@@ -59,9 +62,9 @@ def _columns(source: str, part: str) -> str:
     return f"{places}, {', '.join((*scores, *numbers))}, chosen.suggested, strategy, rank, {part} AS share"
 
 
-def _reasons(rows: pa.Table, task: Task, class_names: Sequence[str] | None) -> pa.ChunkedArray:
+def _reasons(rows: pa.Table, task: Task, class_names: Sequence[str] | None, num_runs: int) -> pa.ChunkedArray:
     def sentence(row: Mapping[str, Any]) -> str:
-        return example_reason(row, task) if row["box"] is None else unit_reason(row, task, class_names)
+        return example_reason(row, task, num_runs) if row["box"] is None else unit_reason(row, task, class_names)
 
     parts = (rows.slice(first, ROWS_AT_ONCE).to_pylist() for first in range(0, len(rows), ROWS_AT_ONCE))
     return pa.chunked_array([pa.array(map(sentence, part), pa.string()) for part in parts], pa.string())

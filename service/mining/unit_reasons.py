@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from service.mining.reasons import class_text, percent
+from service.mining.reasons import class_text, mean_rank, percent
 from service.schema.replies.fields import Strategy
 from service.schema.structure import Task
 
@@ -23,8 +23,8 @@ def unit_reason(row: Row, task: Task, class_names: Sequence[str] | None) -> str:
     return f"{_place(row, task, class_names)}: given {given}, the model says {suggested}{p}; {_score(row, task)}."
 
 
-def example_reason(row: Row, task: Task) -> str:
-    """The sentence for a whole example."""
+def example_reason(row: Row, task: Task, num_runs: int = 1) -> str:
+    """The sentence for a whole example, by its ranks in `num_runs` runs."""
     number, wrong, elements = row["num_elements"], row["num_wrong"], ELEMENTS[task]
     if wrong is None:
         model = "it was sent as a histogram, without predictions"
@@ -32,7 +32,7 @@ def example_reason(row: Row, task: Task) -> str:
         model = f"the model differs in {wrong} of {number} {elements}"
     else:
         model = f"the model agrees in all {elements}"
-    return f"{_WHOLE[row['strategy']](row, elements)}: {model}."
+    return f"{mean_rank(row['score'], num_runs) or _WHOLE[row['strategy']](row, elements)}: {model}."
 
 
 def _class(label: int, task: Task, class_names: Sequence[str] | None) -> str:

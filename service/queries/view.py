@@ -209,8 +209,7 @@ class View:
                 "target": pa.array(range(len(weights)), pa.int32()),
                 "class_weight": pa.array(weights, pa.float64()),
             }
-            self._weights[weighting] = f"class_weights_{next(_numbers)}"
-            self.cursor.register(self._weights[weighting], pa.table(columns))
+            self._weights[weighting] = self.register("class_weights", pa.table(columns))
         return self._weights[weighting]
 
     def stored(self, epoch: int | None = None, *, with_attributes: bool = False) -> str:
@@ -226,8 +225,7 @@ class View:
         files = self.snapshot.with_rows(epoch, with_attributes=with_attributes)
         if not left_out:
             return self._every_row(files)
-        name = f"left_out_{next(_numbers)}"
-        self.cursor.register(name, pa.concat_tables([rows.places for rows in left_out.values()]))
+        name = self.register("left_out", pa.concat_tables([rows.places for rows in left_out.values()]))
         # The row that counts may be in a file without attributes.
         some = [file for number in left_out for file in self.snapshot.with_rows(number)]
         others = self._every_row([file for file in files if file.epoch not in left_out])
@@ -296,6 +294,17 @@ class View:
         other = View(self.cursor, snapshot, self._caches, self._cancellation)
         self.snapshots.append(snapshot)
         return other
+
+    def register(self, name: str, table: pa.Table) -> str:
+        """Make a table known to queries, and return its name, which no other table of the connection has.
+
+        Args:
+            name: Beginning of the name.
+            table: The table.
+        """
+        unique = f"{name}_{next(_numbers)}"
+        self.cursor.register(unique, table)
+        return unique
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """Run a statement."""

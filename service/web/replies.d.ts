@@ -587,6 +587,7 @@ export interface QueueSettings {
   name: string | null;
   strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "mix" | "recommended";
   mix: Record<string, number> | null;
+  runs?: string[] | null;
   budget: number;
   per_class: "equal" | "proportional" | Record<string, number> | null;
   min_per_class: number;

@@ -144,7 +144,7 @@ def test_units_of_one_example_have_their_own_verdicts(page: Page, server: Server
 
 def test_the_form_makes_queues_of_units_and_of_whole_examples(page: Page, server: ServerProcess) -> None:
     page.goto("/#/runs/scenes")
-    expect(page.get_by_label("Strategy", exact=True)).to_have_value("top_loss")
+    expect(page.get_by_label("Strategy", exact=True)).to_have_value("recommended")
     page.get_by_text("More choices").click()
     page.get_by_label("At most how many").fill("1")
     page.get_by_role("button", name="Make queue").click()

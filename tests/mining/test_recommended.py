@@ -103,7 +103,7 @@ def test_without_stored_logits_it_ranks_by_the_margin() -> None:
         runs.put(*noisy(30, 3, 0))
         found = mined(runs)
         assert (found["chosen"]["strategy"], found["chosen"]["mix"]) == ("logit_margin", None)
-        assert found["chosen"]["why"].endswith("The epoch stores no logits, which adjusted_margin needs.")
+        assert found["chosen"]["why"].endswith("Epoch 0 of run r stores no logits, which adjusted_margin needs.")
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,14 @@ def mine(
         str,
         typer.Option(help="recommended, logit_margin, top_loss, suspected_errors, random, mix, ..."),
     ] = "recommended",
+    runs: Annotated[
+        str | None,
+        typer.Option(
+            help="Further runs of the same examples, such as other models, separated by commas: rank by the mean of "
+            "the ranks in all runs.",
+            show_default=False,
+        ),
+    ] = None,
     budget: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 50,
     mix: Annotated[str | None, typer.Option(help="For mix: strategy=share, separated by commas.")] = None,
     per_class: Annotated[
@@ -85,6 +93,7 @@ def mine(
     members: dict[str, object] = {
         "name": name,
         "mix": parse_pairs(mix, "--mix", float),
+        "runs": None if runs is None else [name.strip() for name in runs.split(",")],
         "per_class": quotas,
         "min_per_class": min_per_class,
         "at_most": parse_cap(at_most),

@@ -175,8 +175,9 @@ class RunClient(RunQuality):
             budget: Maximum number of rows, in [1, 100 000].
             alpha: Alpha of the recomputed losses. Default: that of the run.
             gamma: Gamma of the recomputed losses. Default: that of the run.
-            members: `name` (the same request with the same name returns the same queue), `mix`, `per_class`, `at_most`,
-                `min_per_class`, `only`, `units`, `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`.
+            members: `name` (the same request with the same name returns the same queue), `mix`, `runs` (further runs of
+                which the ranks are averaged), `per_class`, `at_most`, `min_per_class`, `only`, `units`,
+                `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`.
 
         Raises:
             QueueConflictError: Another request has created a queue of this name.

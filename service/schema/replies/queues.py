@@ -48,6 +48,7 @@ class QueueSettings(TypedDict):
     name: str | None
     strategy: QueueStrategy
     mix: dict[Strategy, float] | None
+    runs: NotRequired[Annotated[list[str] | None, Field(description="Further runs of which the ranks are averaged")]]
     budget: int
     per_class: Literal["equal", "proportional"] | dict[str, int] | None
     min_per_class: int
@@ -112,7 +113,10 @@ class QueueRow(TypedDict, total=False):
     normalized_margin: Annotated[float | None, Field(description="null for units")]
     entropy: Annotated[float | None, Field(description="null for units")]
     el2n: Annotated[float | None, Field(description="null for units")]
-    score: Annotated[float | None, Field(description="The strategy's score; null if infinite")]
+    score: Annotated[
+        float | None,
+        Field(description="The strategy's score, or the mean rank over several `runs`; null if infinite"),
+    ]
     suggested: Annotated[
         ClassIndex | None, Field(description="Class that the model suggests; null if it agrees with the target")
     ]
