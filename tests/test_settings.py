@@ -156,9 +156,11 @@ class TestKeys:
             Settings(api_keys_file=str(file))
 
     def test_keys_are_not_printed(self) -> None:
-        settings = Settings(api_keys=(SecretStr(KEY),))
-        assert KEY not in repr(settings)
-        assert KEY not in str(settings.model_dump())
+        secret = "whsec_c2VjcmV0LW9mLXRlc3RzLTAx"
+        settings = Settings(api_keys=(SecretStr(KEY),), argilla_webhook_secret=SecretStr(secret))
+        for text in (repr(settings), str(settings.model_dump())):
+            assert KEY not in text
+            assert secret not in text
 
 
 class TestHost:
@@ -227,6 +229,8 @@ class TestBrowsersAndProxies:
             ("cors_origins", "lab.example"),
             ("cors_origins", "https://lab.example/"),
             ("cors_origins", "https://*.example"),
+            ("argilla_webhook_secret", "no base64"),
+            ("argilla_webhook_secret", "whsec_c2hvcnQ="),
             ("forwarded_allow_ips", "proxy"),
             ("forwarded_allow_ips", "10.0.0.1/8"),
             ("root_path", "focal"),

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import TypeForm, is_typeddict
 
-from service.api.http.paths import OPEN_PATHS
+from service.api.http.paths import OPEN_PATHS, needs_key
 from service.api.http.problems import MEDIA_TYPE as PROBLEM
 from service.errors import (
     BodyTimeoutError,
@@ -167,7 +167,7 @@ def document(app: FastAPI, *, wants_key: bool) -> None:
                 _complete(operation)
                 kinds = _middleware_errors(path, method, wants_key=wants_key)
                 operation["responses"] |= {str(status): reply for status, reply in problems(*kinds).items()}
-                if wants_key and path in OPEN_PATHS:
+                if wants_key and not needs_key(path):
                     operation["security"] = []
             schemas = built["components"]["schemas"]
             for unused in ("HTTPValidationError", "ValidationError"):
@@ -188,7 +188,9 @@ def _middleware_errors(path: str, method: str, *, wants_key: bool) -> list[type[
     """Errors of the middleware for keys, hosts and origins."""
     kinds: list[type[LossServiceError]] = []
     if path not in OPEN_PATHS:
-        kinds += [ForbiddenHostError, UnauthorizedError] if wants_key else [ForbiddenHostError]
+        kinds.append(ForbiddenHostError)
+    if wants_key and needs_key(path):
+        kinds.append(UnauthorizedError)
     return kinds if method == "get" else [*kinds, CrossSiteError, ForbiddenError]
 
 

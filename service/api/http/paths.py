@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.types import Scope
 
 # Health checks: they need no key, may use any host, and are answered beyond `max_connections`.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+# Their requests have a signature in place of a key.
+SIGNED_PATHS = re.compile(r"/runs/[^/]+/argilla/webhook")
+
+
+def needs_key(path: str) -> bool:
+    """True if the API needs a key on a path, which may be that of a route with names of parameters."""
+    return path not in OPEN_PATHS and SIGNED_PATHS.fullmatch(path) is None
 
 
 def route_path(scope: Scope) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.http.methods import SAFE_METHODS
-from service.api.http.paths import OPEN_PATHS, route_path
+from service.api.http.paths import needs_key, route_path
 from service.api.middleware.guesses import WrongKeys
 from service.api.middleware.origins import require_same_origin
 from service.api.middleware.sessions import Sessions
@@ -19,8 +18,6 @@ from service.errors import UnauthorizedError
 from service.schema.people import NOBODY, Principal
 
 PAGE_PATHS, PAGE_FILES = frozenset({"/", "/session"}), "/web/"
-# Their requests have signatures in place of keys.
-SIGNED_PATHS = re.compile(r"/runs/[^/]+/argilla/webhook")
 DETAIL = "this service requires 'Authorization: Bearer <key>' with one of its keys, or Basic with the key as password"
 
 
@@ -82,9 +79,4 @@ def key_of(authorization: str) -> str:
 
 
 def _is_open(path: str) -> bool:
-    return (
-        path in OPEN_PATHS
-        or path in PAGE_PATHS
-        or path.startswith(PAGE_FILES)
-        or SIGNED_PATHS.fullmatch(path) is not None
-    )
+    return path in PAGE_PATHS or path.startswith(PAGE_FILES) or not needs_key(path)
