@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from service.codecs.base import DecodeOptions
 from service.codecs.negotiation import table_reader
@@ -20,8 +21,9 @@ from service.exports.row_files import (
 )
 from service.formats.arrays import Body
 from service.formats.columns import ColumnError
-from service.mining.file_reviews import FileReviews, row_fault
+from service.mining.file_reviews import FileReviews
 from service.runs.manifest import RunDescription
+from service.schema.faults import fault
 
 JSON = "application/json"
 JSON_LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
@@ -73,20 +75,31 @@ def file_reviews(rows: Iterable[Row], description: RunDescription, defaults: Map
         InvalidRequestError: A row is no review; names row, column and value.
         DecodeError: The file is not of its format.
     """
-    try:
+    with column_errors():
         return read_reviews(rows, description.class_names, description.task, defaults)
+
+
+def document_rows_of(document: object) -> Iterator[Row]:
+    """The rows of an exported JSON document.
+
+    Raises:
+        ColumnError: A row is not an object.
+    """
+    return document_rows(values_of_document(document, COLUMNS))
+
+
+@contextmanager
+def column_errors() -> Iterator[None]:
+    """Raise an error in a file of rows as one of its request.
+
+    Raises:
+        InvalidRequestError: The error is about a row or a column.
+        DecodeError: The file is not of its format.
+    """
+    try:
+        yield
     except ColumnError as err:
-        if err.row is None and err.column is None:
+        loc: list[str | int] = [part for part in (err.row, err.column) if part is not None]
+        if not loc:
             raise DecodeError(err.msg) from err
-        if err.row is None or err.column is None:
-            raise InvalidRequestError(f"{err.place}: {err.msg}", errors=[{"loc": _loc(err), "msg": err.msg}]) from err
-        raise row_fault(InvalidRequestError, err.msg, err.row, err.column) from err
-
-
-def document_reviews(document: object, description: RunDescription, defaults: Mapping[str, object]) -> FileReviews:
-    """The reviews in an exported JSON document; see `file_reviews`."""
-    return file_reviews(document_rows(values_of_document(document, COLUMNS)), description, defaults)
-
-
-def _loc(err: ColumnError) -> list[str | int]:
-    return [part for part in (err.row, err.column) if part is not None]
+        raise fault(InvalidRequestError, err.msg, *loc, detail=f"{err.place}: {err.msg}") from err

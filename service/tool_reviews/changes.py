@@ -52,6 +52,11 @@ class AnnotationChanges:
         self._current: dict[Place, StoredReview] = {}
         self.reviews: list[StoredReview] = []
 
+    @property
+    def num_annotations(self) -> int:
+        """Number of annotations with a new state."""
+        return len(self._states)
+
     def write(self, source: ReviewSource, reviews: Sequence[StoredReview]) -> None:
         """Record a state of an annotation.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.queries.view import View
@@ -17,43 +18,67 @@ from service.tool_reviews.verdicts import GivenLabels
 MAX_REFUSED = 100
 
 
-def add_annotations(store: RunStore, view: View, event: ToolEvent) -> AnnotationsReply:
-    """Store the reviews that follow from annotations, in one file.
+class StoredEvent(NamedTuple):
+    """The result of storing annotations.
 
-    Annotations that cannot become reviews are refused; the others are stored.
+    Args:
+        num_reviews: Number of reviews that were stored.
+        num_unchanged: Number of annotations that were stored before.
+        refused: Annotations that cannot become reviews.
+        is_empty: True without annotations that could.
+    """
+
+    num_reviews: int
+    num_unchanged: int
+    refused: list[Refusal]
+    is_empty: bool
+
+
+def store_event(store: RunStore, view: View, event: ToolEvent, *, all_or_none: bool = False) -> StoredEvent:
+    """Store the reviews that follow from annotations, in one file.
 
     Args:
         store: Store of the reviews.
         view: The run.
         event: The annotations.
+        all_or_none: True to raise if an annotation cannot become a review; else the others are stored.
 
     Raises:
-        InvalidRequestError, UnknownExampleError: All annotations are refused, for this reason.
+        InvalidRequestError, UnknownExampleError: All annotations are refused, or one with `all_or_none`, for this
+            reason.
     """
     written, refused = _reviews(view, event.annotations)
     refused = [*event.refused, *refused]
-    if refused and not written and not event.deleted:
+    is_empty = not written and not event.deleted
+    if refused and (is_empty or all_or_none):
         raise refused[0].error
-    added: list[StoredReview] = []
+    num_reviews = num_changed = 0
 
     def make(history: ReviewHistory) -> list[StoredReview]:
+        nonlocal num_reviews, num_changed
         changes = AnnotationChanges(history)
         for source, reviews in written:
             changes.write(source, reviews)
         for deleted in event.deleted:
             changes.delete(deleted)
-        added.extend(changes.reviews)
+        num_reviews, num_changed = len(changes.reviews), changes.num_annotations
         return changes.reviews
 
-    if written or event.deleted:
+    if not is_empty:
         store.append_reviews(view.snapshot, make)
+    return StoredEvent(num_reviews, len(written) + len(event.deleted) - num_changed, refused, is_empty)
+
+
+def add_annotations(store: RunStore, view: View, event: ToolEvent) -> AnnotationsReply:
+    """Store the annotations of an event, except for those that cannot become reviews; raises as `store_event`."""
+    stored = store_event(store, view, event)
     reply: AnnotationsReply = {
-        "status": "ok" if written or event.deleted else "ignored",
-        "added": len(added),
-        "num_refused": len(refused),
+        "status": "ignored" if stored.is_empty else "ok",
+        "added": stored.num_reviews,
+        "num_refused": len(stored.refused),
         "refused": [
             {"annotation": one.annotation, "code": one.error.code, "detail": one.error.detail}
-            for one in refused[:MAX_REFUSED]
+            for one in stored.refused[:MAX_REFUSED]
         ],
     }
     if event.hint is not None:

@@ -197,3 +197,41 @@ def test_a_compressed_file_and_a_list_with_defaults(client: httpx.Client, run: s
     assert (counts(reply), len(reply["reviews"])) == ((2, 0, 0), 2)
     stored = client.get(f"{run}/reviews").json()["reviews"]
     assert {one["reviewer"] for one in stored if one["id"] in ("5", "007")} == {"max", "ann", "lee", None}
+
+
+def annotation(number: int, label: str | None, updated_at: str = "2026-11-30T12:00:00.000001Z") -> dict[str, Any]:
+    result = [] if label is None else [{"from_name": "label", "type": "choices", "value": {"choices": [label]}}]
+    times = {"created_at": updated_at, "updated_at": updated_at}
+    return {
+        "id": number,
+        "unique_id": f"u-{number}",
+        "completed_by": 7,
+        "was_cancelled": False,
+        "result": result,
+        **times,
+    }
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
+def test_an_export_of_label_studio_is_read_by_its_annotations(client: httpx.Client, run: str, media_type: str) -> None:
+    exported, _ = export(client, run, "label-studio")
+    tasks = json.loads(exported)
+    for number, task in enumerate(tasks):
+        task |= {"id": 400 + number, "annotations": []}
+    by_id = {task["data"]["external_id"]: task for task in tasks}
+    by_id["5"]["annotations"] = [annotation(1, "2")]
+    by_id["+x,y"]["annotations"] = [annotation(2, by_id["+x,y"]["data"]["given_label"])]
+    content, headers = json.dumps(tasks).encode(), {"Content-Type": media_type}
+    assert counts(post(client, run, content, headers)) == (2, 0, 5)
+    assert counts(post(client, run, content, headers)) == (0, 2, 5)
+    of_tool = [one for one in client.get(f"{run}/reviews").json()["reviews"] if "source" in one]
+    assert {(one["id"], one["verdict"], one["label"], one["reviewer"]) for one in of_tool} == {
+        ("5", "wrong", 1, "label-studio:7"),
+        ("+x,y", "ok", None, "label-studio:7"),
+    }
+    # All or none: one annotation is no class of the run.
+    by_id["007"]["annotations"] = [annotation(3, "owl")]
+    by_id["5"]["annotations"] = [annotation(1, "größe", "2026-11-30T13:00:00Z")]
+    reply = client.post(f"{run}/reviews", content=json.dumps(tasks).encode(), headers=headers)
+    assert (reply.status_code, "owl" in reply.json()["detail"]) == (422, True), reply.text
+    assert [one for one in client.get(f"{run}/reviews").json()["reviews"] if "source" in one] == of_tool

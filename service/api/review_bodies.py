@@ -1,0 +1,100 @@
+"""The body of `POST /runs/{run}/reviews`: a list of reviews, a file of rows, or an export of Label Studio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from starlette.requests import Request
+
+from service.api.http.encoding import request_coding
+from service.api.http.media_types import media_type
+from service.api.http.openapi import JSON
+from service.api.http.timing import Timing
+from service.api.receive import read_json, run_with_body
+from service.api.state import service_of
+from service.codecs.base import DecodeOptions
+from service.exports.review_files import column_errors, document_rows_of, file_reviews, is_file, row_reader
+from service.exports.row_files import Row
+from service.mining.file_reviews import FileReviews
+from service.mining.reviews import with_defaults
+from service.runs.manifest import RunDescription
+from service.tool_reviews.annotation import ToolEvent
+from service.tool_reviews.label_studio import is_export, read_export
+
+# A JSON document with all rows of an export or of a labelling tool; other formats have the limit of all bodies.
+MAX_DOCUMENT_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ReviewList:
+    """A list of reviews that is not yet checked."""
+
+    value: object
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """An export of Label Studio.
+
+    Args:
+        event: Its annotations.
+        left_out: Number of its tasks without annotations.
+    """
+
+    event: ToolEvent
+    left_out: int
+
+
+ReviewBody = ReviewList | FileReviews | AnnotationFile
+
+
+@dataclass(frozen=True)
+class _Parser:
+    """Reads the reviews of a body for a run; on a worker thread if the body is large."""
+
+    run: str
+    description: RunDescription
+    defaults: Mapping[str, object]
+
+    def document(self, value: object) -> ReviewBody:
+        if not is_file(value):
+            return ReviewList(with_defaults(value, self.defaults))
+        return self.rows(document_rows_of(value))
+
+    def rows(self, rows: Iterator[Row]) -> ReviewBody:
+        with column_errors():
+            first = list(islice(rows, 1))
+            if is_export(first) and first:
+                return _annotation_file([*first, *rows], self.run)
+        return file_reviews(chain(first, rows), self.description, self.defaults)
+
+
+def _annotation_file(tasks: Sequence[Mapping[str, object]], run: str) -> AnnotationFile:
+    return AnnotationFile(read_export(tasks, run), sum(not task["annotations"] for task in tasks))
+
+
+async def received_reviews(request: Request, run: str, defaults: Mapping[str, object]) -> ReviewBody:
+    """The reviews of a request.
+
+    Args:
+        request: Its body must be unread.
+        run: Name of the run.
+        defaults: Members of the reviews that have none of their own; an export of Label Studio has all of them.
+
+    Raises:
+        UnsupportedMediaTypeError: The body is neither JSON nor a file of rows.
+        UnknownRunError: No run has this name.
+        Also the errors of `read_json`, `run_with_body` and `file_reviews`.
+    """
+    service, headers = service_of(request), request.headers
+    is_json = media_type(headers) == JSON
+    read = None if is_json else row_reader(headers.get("content-type"))
+    manifest = await service.runs.do(lambda: service.runs.store.manifest(run), at_once=True)
+    parser = _Parser(run, manifest.description, defaults)
+    if read is None:
+        return await read_json(request, parser.document, max_bytes=MAX_DOCUMENT_BYTES)
+    limits = DecodeOptions(max_bytes=service.settings.max_body_bytes, max_rows=service.settings.max_examples)
+    coding = request_coding(headers.get("content-encoding"))
+    return await run_with_body(request, Timing(), coding, lambda body: parser.rows(read(body, limits)))
