@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from service.errors import InvalidRequestError
+from service.exports.corrected.class_table import class_table
+from service.exports.corrected.decisions import reviewed_decisions
 from service.exports.corrected.files import FORMATS
-from service.exports.corrected.table import Layout, corrected_table
+from service.exports.corrected.table import Layout
 from service.exports.options import export_options
 from service.queries.view import View
 from service.runs.store import RunStore
@@ -46,5 +48,5 @@ def write_corrected(
     written = FORMATS[format_name]
     epoch = view.snapshot.epoch()
     verdicts = store.reviews(view.snapshot).verdicts_of(epoch)
-    table = corrected_table(view, verdicts, Layout(options.attributes, written.flat))
+    table = class_table(view, reviewed_decisions(verdicts), Layout(options.attributes, written.flat))
     written.write(file, table, export_options(view, None, epoch, 0, options.tool_names))

@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from service.runs.review_history import Standing
+import pyarrow as pa
+
+from service.runs.review_history import Standing, Verdicts
+from service.runs.units import WHOLE
 from service.schema.replies.corrected import CorrectedStatus
 from service.schema.replies.reviews import Review
+
+# Decisions on whole examples; `decided` and `right_label` are those of a `Decision`.
+DECISIONS = pa.schema(
+    {
+        "id": pa.string(),
+        "decided": pa.string(),
+        "right_label": pa.int32(),
+        "reviewers": pa.list_(pa.string()),
+        "comment": pa.string(),
+    }
+)
 
 
 class Decision(NamedTuple):
@@ -51,3 +65,19 @@ def reviewers_of(reviews: Iterable[Review]) -> list[str]:
 def comments_of(reviews: Iterable[Review]) -> str | None:
     """The comments, each once, on lines of their own; None without one."""
     return "\n".join(dict.fromkeys(review["comment"] for review in reviews if review["comment"])) or None
+
+
+def reviewed_decisions(verdicts: Verdicts) -> pa.Table:
+    """The decisions that follow from the reviews of whole examples, with the columns of DECISIONS."""
+    rows = {key.id: standing for key, standing in verdicts.items() if key.unit == WHOLE}
+    decided = list(map(decide, rows.values()))
+    reviews = list(map(all_reviews, rows.values()))
+    columns = (
+        rows,
+        [decision.status for decision in decided],
+        [decision.label for decision in decided],
+        map(reviewers_of, reviews),
+        map(comments_of, reviews),
+    )
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, DECISIONS, strict=True)]
+    return pa.table(arrays, schema=DECISIONS)

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError
+from service.exports.corrected.class_table import class_table
+from service.exports.corrected.decisions import reviewed_decisions
 from service.exports.corrected.files import FORMATS
-from service.exports.corrected.table import Layout, corrected_table
+from service.exports.corrected.table import Layout
 from service.exports.options import export_options
 from service.queries.view import View
 from tests.exports.corrected.standings import review, verdicts
@@ -57,7 +59,7 @@ def put(runs: TempRuns, ids: list[str], attributes: dict[str, list[Any]] | None 
 def written(runs: TempRuns, name: str, reviews: Any = REVIEWS, *, attributes: bool = True) -> bytes:
     def write(view: View) -> bytes:
         file = io.BytesIO()
-        table = corrected_table(view, reviews, Layout(attributes, FORMATS[name].flat))
+        table = class_table(view, reviewed_decisions(reviews), Layout(attributes, FORMATS[name].flat))
         FORMATS[name].write(file, table, export_options(view, None, 0, 0))
         return file.getvalue()
 
