@@ -9,6 +9,7 @@ from typing import BinaryIO
 from service.errors import InvalidRequestError
 from service.exports.corrected.class_table import class_table
 from service.exports.corrected.decisions import reviewed_decisions
+from service.exports.corrected.element_table import element_table
 from service.exports.corrected.files import FORMATS
 from service.exports.corrected.table import Layout
 from service.exports.options import export_options
@@ -39,14 +40,16 @@ def write_corrected(
     """Write the corrected data set of a run to a file.
 
     Raises:
-        InvalidRequestError: The format cannot hold the labels of the run.
+        InvalidRequestError: The format cannot hold the labels of the run, or they are not known.
     """
     task = view.snapshot.description.task
-    if view.is_structured:
-        msg = f"the corrected data set of the task {task} is not available"
-        raise fault(InvalidRequestError, msg, "query", "format")
     written = FORMATS[format_name]
-    epoch = view.snapshot.epoch()
-    verdicts = store.reviews(view.snapshot).verdicts_of(epoch)
-    table = class_table(view, reviewed_decisions(verdicts), Layout(options.attributes, written.flat))
-    written.write(file, table, export_options(view, None, epoch, 0, options.tool_names))
+    if task not in written.tasks:
+        msg = f"{format_name} has no corrected labels of the task {task}; there are csv, jsonl, parquet and arrow"
+        raise fault(InvalidRequestError, msg, "query", "format")
+    history, layout = store.reviews(view.snapshot), Layout(options.attributes, written.flat)
+    if view.is_structured:
+        table = element_table(view, history, layout)
+    else:
+        table = class_table(view, reviewed_decisions(history.verdicts), layout)
+    written.write(file, table, export_options(view, None, view.snapshot.epoch(), 0, options.tool_names))

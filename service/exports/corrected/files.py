@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, get_args
 
 import orjson
 import pyarrow as pa
@@ -17,6 +17,7 @@ from service.exports.rows import ExportOptions
 from service.exports.tables import METADATA_KEY
 from service.schema.json_values import JsonObject
 from service.schema.replies.corrected import CorrectedFormat
+from service.schema.structure import Task
 
 Write = Callable[[BinaryIO, CorrectedTable, ExportOptions], None]
 
@@ -30,12 +31,14 @@ class CorrectedFile:
         media_type: Media type of the file.
         ending: End of the file name, after the name of the run.
         flat: True if its cells hold no lists.
+        tasks: Tasks of runs that the format can hold.
     """
 
     write: Write
     media_type: str
     ending: str
     flat: bool = False
+    tasks: tuple[Task, ...] = get_args(Task)
 
 
 def write_csv(file: BinaryIO, table: CorrectedTable, options: ExportOptions) -> None:
@@ -108,5 +111,7 @@ FORMATS: Mapping[CorrectedFormat, CorrectedFile] = {
     "jsonl": CorrectedFile(write_jsonl, "application/x-ndjson", ".jsonl"),
     "parquet": CorrectedFile(write_parquet, "application/vnd.apache.parquet", ".parquet"),
     "arrow": CorrectedFile(write_arrow, "application/vnd.apache.arrow.file", ".arrow"),
-    "label-studio": CorrectedFile(write_label_studio, "application/json", ".label-studio.json"),
+    "label-studio": CorrectedFile(
+        write_label_studio, "application/json", ".label-studio.json", tasks=("classification",)
+    ),
 }
