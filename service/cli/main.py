@@ -8,6 +8,7 @@ from service import __version__
 from service.cli.console import add_row, call_service, last_errors, number, output, show_json, show_text, table
 from service.cli.doctor.command import doctor
 from service.cli.options import DEFAULT_URL, AsJson, Url
+from service.cli.runs.annotators import annotate, consensus
 from service.cli.runs.compare import compare
 from service.cli.runs.corrected import corrected
 from service.cli.runs.diagnose import diagnose
@@ -76,9 +77,11 @@ for command in (
     corrected,
     compare,
     review,
+    consensus,
     verify,
 ):
     app.command()(command)
+app.command("annotations")(annotate)
 
 
 def main() -> None:

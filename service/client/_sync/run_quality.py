@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
 from service.client import quality_calls
 from service.client._sync.run_batches import RunBatches
 from service.client.run_calls import QueryValue
 from service.schema.replies.agreement import Agreement
+from service.schema.replies.consensus import AddedAnnotations, Consensus
 from service.schema.replies.gain import Gain
 from service.schema.replies.remaining import Remaining
 
@@ -79,3 +83,61 @@ class RunQuality(RunBatches):
         name = self.name if other is None else other if isinstance(other, str) else other.name
         query = {"epoch": epoch, "other_epoch": other_epoch}
         return self._client.send(quality_calls.gain_call(self.name, name, **query, alpha=alpha, gamma=gamma))
+
+    def annotate(self, annotations: Iterable[Mapping[str, object]] | str | Path) -> AddedAnnotations:
+        """Store labels that several annotators gave. The service stores all of them or none.
+
+        The same again changes nothing. Another label of the same annotator for an example replaces the first one.
+
+        Args:
+            annotations: Mappings with `id`, `annotator` and `label` (class index or name), at most 8 MiB of JSON; or
+                the path of a CSV, TSV, Parquet or Arrow file with these columns, also with `.gz` or `.zst`.
+
+        Returns:
+            The number of annotations that were `added`, `changed` and `unchanged`, and their `num_annotations` now.
+
+        Raises:
+            UnknownExampleError: The run does not have an example.
+            InvalidRequestError: A label is no class of the run, or two rows contradict each other.
+        """
+        return self._client.send(quality_calls.annotate_call(self.name, annotations))
+
+    def delete_annotations(self) -> None:
+        """Delete the labels of all annotators. Reviews stay."""
+        self._client.send(quality_calls.delete_annotations_call(self.name))
+
+    def consensus(
+        self,
+        *,
+        reviewers: bool = False,
+        annotated: bool | None = None,
+        differing: bool | None = None,
+        sort: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        epoch: int | None = None,
+    ) -> Consensus:
+        """Estimate the right class of each example from its annotators and the model, and whom to trust.
+
+        Args:
+            reviewers: True to count the reviewers of the run as annotators too.
+            annotated: True for the examples with annotations, False for those without.
+            differing: True for the examples whose consensus is not their given label, False for those whose it is.
+            sort: Names of members of the rows, separated by commas, with a minus for descending order. Default:
+                `quality`.
+            limit: Maximum number of rows, in [0, 100 000].
+            offset: Number of rows to skip.
+            epoch: Epoch of the model. Default: the last one.
+
+        Returns:
+            Totals, the weight of the model, the `annotators` with weight and quality, and `rows`: the consensus of an
+            example, its quality, and ActiveLab's score.
+
+        Raises:
+            InvalidRequestError: The run has another task than classification, or stores no logits.
+        """
+        query = {"annotated": annotated, "differing": differing, "sort": sort, "epoch": epoch}
+        call = quality_calls.consensus_call(
+            self.name, reviewers=reviewers or None, limit=limit, offset=offset or None, **query
+        )
+        return self._client.send(call)
