@@ -358,7 +358,11 @@ class CorrectedQuery(QueryModel):
     """Format and policy of the corrected data set."""
 
     format: CorrectedFormat = Field("jsonl", description="Format of the file")
-    policy: CorrectedPolicy = Field("reviewed", description="Source of the labels to use: the reviews")
+    policy: CorrectedPolicy = Field(
+        "reviewed",
+        description="Source of the labels to use: the reviews; where they settle nothing, the consensus of annotators "
+        "(`consensus`), or suggestions that reviews prove to be precise (`auto`)",
+    )
     attributes: Flag = Field(True, description="False to leave out the attributes")
     from_name: str = Field("label", description="Label Studio: name of the control")
     to_name: str = Field("text", description="Label Studio: name of the object")

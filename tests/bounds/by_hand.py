@@ -233,7 +233,9 @@ BY_HAND: Mapping[str, Make] = {
     "GET /runs/{run}/export/preview": _runs(
         "/runs/RUN/export/preview", *(f"?rows=20&format={name}" for name in FORMATS)
     ),
-    "GET /runs/{run}/corrected": _runs("/runs/RUN/corrected", *(f"?format={name}" for name in CORRECTED_FORMATS)),
+    "GET /runs/{run}/corrected": _runs(
+        "/runs/RUN/corrected", *(f"?format={name}" for name in CORRECTED_FORMATS), "?policy=consensus", "?policy=auto"
+    ),
     "POST /runs/{run}/label-studio/predict": _post_predict,
     "POST /v2/models/{model}/infer": _infer("/v2/models/focal_loss/infer"),
     "POST /v2/models/{model}/versions/{version}/infer": _infer("/v2/models/focal_loss/versions/1/infer"),

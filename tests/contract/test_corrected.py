@@ -95,3 +95,53 @@ def test_it_needs_a_run_and_a_known_format(client: httpx.Client, run: str) -> No
     assert client.get(PATH, params={"format": "fiftyone"}).json()["code"] == "invalid_request"
     named = client.get(PATH, params={"format": "parquet"}).headers["content-disposition"]
     assert named == f'attachment; filename="{run}-corrected.parquet"'
+
+
+def test_the_consensus_of_annotators_settles_what_no_review_does(client: httpx.Client) -> None:
+    run = "consensus"
+    client.put(f"/runs/{run}", json={"class_names": CLASSES}).raise_for_status()
+    batch = {"logits": [[0, 2, 0]] * 9, "targets": [0] * 9, "ids": [*range(9)]}
+    client.put(f"/runs/{run}/epochs/0/batches/b", json=batch).raise_for_status()
+
+    def annotate(identity: int, *labels: str) -> list[dict[str, Any]]:
+        return [{"id": identity, "annotator": f"a{number}", "label": label} for number, label in enumerate(labels)]
+
+    def rows() -> dict[str, dict[str, Any]]:
+        content = client.get(f"/runs/{run}/corrected", params={"policy": "consensus"}).content
+        return {row["id"]: row for row in rows_of("jsonl", content)}
+
+    def digests() -> list[str]:
+        policies = ("consensus", "reviewed")
+        found = [client.get(f"/runs/{run}/corrected", params={"policy": policy}) for policy in policies]
+        return [reply.headers["focal-loss-digest"] for reply in found]
+
+    given = [*annotate(1, "dog", "dog", "dog"), *annotate(2, "dog", "dog"), *annotate(3, "cat", "cat", "cat")]
+    given += [*annotate(4, "bird", "bird", "bird"), *annotate(5, "dog", "dog")]
+    client.put(f"/runs/{run}/annotations", json=given).raise_for_status()
+    reviews = [
+        {"id": "2", "verdict": "ok", "reviewer": "ada", "comment": "a cat"},
+        {"id": "4", "verdict": "unsure", "reviewer": "ada"},
+        {"id": "5", "verdict": "exclude"},
+        {"id": "6", "verdict": "ok", "reviewer": "ada"},
+        {"id": "6", "verdict": "wrong", "label": "dog", "reviewer": "bob"},
+        {"id": "7", "verdict": "unsure"},
+    ]
+    client.post(f"/runs/{run}/reviews", json=reviews).raise_for_status()
+    found = rows()
+    assert {identity: (row["label"], row["status"]) for identity, row in found.items()} == {
+        "0": ("cat", "unreviewed"),
+        "1": ("dog", "corrected"),
+        "2": ("cat", "kept"),
+        "3": ("cat", "kept"),
+        "4": ("bird", "corrected"),
+        "5": (None, "excluded"),
+        # Reviewers who disagree count as annotators, and the model decides between them.
+        "6": ("dog", "corrected"),
+        "7": (None, "unsure"),
+        "8": ("cat", "unreviewed"),
+    }
+    assert (found["6"]["reviewers"], found["1"]["reviewers"], found["2"]["comment"]) == (["ada", "bob"], [], "a cat")
+    before = digests()
+    client.put(f"/runs/{run}/annotations", json=annotate(8, "bird")).raise_for_status()
+    assert [new == old for new, old in zip(digests(), before, strict=True)] == [False, True]
+    assert (rows()["8"]["label"], rows()["8"]["status"]) == ("bird", "corrected")

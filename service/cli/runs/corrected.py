@@ -34,7 +34,13 @@ def corrected(
         CorrectedFormat | None,
         typer.Option("--format", help="Format of the file; default: by the file extension.", show_default=False),
     ] = None,
-    policy: Annotated[CorrectedPolicy, typer.Option(help="Source of the labels to use.")] = "reviewed",
+    policy: Annotated[
+        CorrectedPolicy,
+        typer.Option(
+            help="Source of the labels to use: the reviews; where they settle nothing, the consensus of annotators, or "
+            "suggestions that reviews prove to be precise."
+        ),
+    ] = "reviewed",
     like: Annotated[
         Path | None,
         typer.Option(

@@ -8,9 +8,9 @@ from typing import BinaryIO
 
 from service.errors import InvalidRequestError
 from service.exports.corrected.class_table import class_table
-from service.exports.corrected.decisions import reviewed_decisions
 from service.exports.corrected.element_table import element_table
 from service.exports.corrected.files import FORMATS
+from service.exports.corrected.policies import policy_decisions
 from service.exports.corrected.table import Layout
 from service.exports.options import export_options
 from service.queries.view import View
@@ -48,8 +48,11 @@ def write_corrected(
         msg = f"{format_name} has no corrected labels of the task {task}; there are csv, jsonl, parquet and arrow"
         raise fault(InvalidRequestError, msg, "query", "format")
     history, layout = store.reviews(view.snapshot), Layout(options.attributes, written.flat)
+    if view.is_structured and options.policy != "reviewed":
+        msg = f"policy {options.policy} is for runs of the task classification, not {task}"
+        raise fault(InvalidRequestError, msg, "query", "policy")
     if view.is_structured:
         table = element_table(view, history, layout)
     else:
-        table = class_table(view, reviewed_decisions(history.verdicts), layout)
+        table = class_table(view, policy_decisions(view, history, options.policy), layout)
     written.write(file, table, export_options(view, None, view.snapshot.epoch(), 0, options.tool_names))

@@ -12,10 +12,12 @@ from service.runs.review_history import ReviewHistory
 
 
 def data_digest(view: View, history: ReviewHistory, policy: str) -> str:
-    """Digest of all that the labels and statuses follow from: the rows of the run, its class names and its reviews."""
+    """Digest of the source of labels and statuses: rows, class names, reviews, and for a consensus annotations."""
     # Reviews are only added, so the last list of them and their number tell all.
     names = view.snapshot.description.class_names
-    return _digest([view.snapshot.fingerprint, names, history.size, history.last, policy])
+    annotations = view.snapshot.annotations.live() if policy == "consensus" else []
+    last_annotations = max((file.footer.last for file in annotations), default="")
+    return _digest([view.snapshot.fingerprint, names, history.size, history.last, last_annotations, policy])
 
 
 def file_digest(data: str, options: object) -> str:

@@ -6,4 +6,4 @@ from typing import Literal
 
 CorrectedFormat = Literal["csv", "jsonl", "parquet", "arrow", "label-studio"]
 CorrectedStatus = Literal["kept", "corrected", "excluded", "unsure", "conflict", "unreviewed"]
-CorrectedPolicy = Literal["reviewed"]
+CorrectedPolicy = Literal["reviewed", "consensus", "auto"]
