@@ -337,7 +337,8 @@ class RunClient(RunQuality):
         Args:
             path: File to write to, in pieces. Default: return the bytes.
             format: `csv`, `jsonl`, `parquet`, `arrow` or `label-studio`.
-            policy: Source of the labels to use.
+            policy: Source of the labels to use: `reviewed`; where no review settles them also the `consensus` of
+                annotators, or suggestions that reviews prove to be precise (`auto`).
             options: `attributes` (False to leave them out), and for Label Studio `from_name`, `to_name`, `data_key`.
 
         Returns:
