@@ -1,8 +1,10 @@
 // Shows the view of the address, and the sign-in form if the service needs a key.
 
-import { call, get } from "./lib/api.js";
+import { personBadge } from "./components/person.js";
+import { call } from "./lib/api.js";
 import { find, h, loading, problem } from "./lib/dom.js";
 import { parseAddress } from "./lib/route.js";
+import { forgetSession, getPerson, getSession } from "./lib/session.js";
 import { classesView } from "./views/classes.js";
 import { compareView } from "./views/compare.js";
 import { exampleView } from "./views/example.js";
@@ -18,6 +20,7 @@ import { signInView } from "./views/signin.js";
 /** @typedef {(view: View) => Promise<HTMLElement>} ShowView */
 
 const main = find(document, "#main");
+const person = find(document, "#person");
 const signOut = find(document, "#sign-out");
 /** Aborts when the user leaves the view. */
 let leave = new AbortController();
@@ -63,7 +66,7 @@ async function show({ focus = true } = {}) {
   const timer = setTimeout(() => main.replaceChildren(loading()), 200);
   let content;
   try {
-    content = view ? await view({ parts, query, signal, refused }) : notFound();
+    content = view ? await view({ parts, query, signal, refused, again }) : notFound();
   } catch (error) {
     content = error.status === 401 ? signInView(signedIn) : h("section", {}, problem(error), linkToRuns());
   }
@@ -85,6 +88,7 @@ function refused(error) {
   if (error.status !== 401) return false;
   leave.abort();
   signOut.hidden = true;
+  person.replaceChildren();
   main.replaceChildren(signInView(signedIn));
   find(main, "[data-focus]").focus();
   return true;
@@ -100,14 +104,22 @@ function linkToRuns() {
 
 /** Show the view again after the user has signed in or out. */
 async function signedIn() {
+  forgetSession();
   await showSession();
   await show();
 }
 
-/** Show the sign-out button if the user is signed in. */
+/** Show the view again after the person has another name. */
+async function again() {
+  await showSession();
+  await show();
+}
+
+/** Show the person, and the sign-out button if the user is signed in. */
 async function showSession() {
-  const session = await get("session").catch(() => ({ signed_in: false }));
+  const session = await getSession();
   signOut.hidden = !session.signed_in;
+  person.replaceChildren(session.role === null ? "" : personBadge(await getPerson(), again));
 }
 
 signOut.addEventListener("click", async () => {

@@ -3,6 +3,7 @@
 import type * as replies from "./replies.d.ts";
 
 export type {
+  AddedReviews,
   ClassStatistics,
   ComparedExample,
   Comparison,
@@ -19,11 +20,14 @@ export type {
   Precision,
   Progress,
   Review,
+  RowReview,
   Run,
   ScoredExample,
 } from "./replies.d.ts";
 
-export type Verdict = "ok" | "wrong" | "unsure" | null;
+export type Verdict = replies.Review["verdict"];
+/** The verdict of all reviewers together. */
+export type CurrentVerdict = Verdict | "conflict";
 export type Attributes = Record<string, unknown>;
 /** A lower and an upper bound; null where there is none. */
 export type Range = [number | null, number | null];
@@ -58,7 +62,16 @@ export type QueuePreview = replies.QueuePage;
 export type QueueRow =
   & Pick<
     Required<replies.QueueRow>,
-    "id" | "rank" | "suggested" | "loss" | "reason" | "attributes" | "verdict" | "verdict_label"
+    | "id"
+    | "rank"
+    | "suggested"
+    | "loss"
+    | "reason"
+    | "attributes"
+    | "verdict"
+    | "verdict_label"
+    | "review"
+    | "reviews"
   >
   & UnitRow;
 
@@ -73,6 +86,34 @@ export interface ReviewedRow extends QueueRow {
 export interface Judgement {
   verdict: Verdict;
   label: number | null;
+  comment?: string | null;
+  /** True if it settles what reviewers disagree about. */
+  adjudicate?: boolean;
+}
+
+/** An item of the body of `POST /runs/{run}/reviews`. */
+export interface ReviewRequest extends Judgement {
+  id: string;
+  unit?: Unit;
+  queue: string;
+  reviewer?: string;
+  expected?: string | null;
+}
+
+/** The reply of `GET /session`. */
+export interface Session {
+  needs_key: boolean;
+  signed_in: boolean;
+  name: string | null;
+  role: "reader" | "reviewer" | "owner" | null;
+}
+
+/** The person at the page. */
+export interface Person extends Pick<Session, "name" | "role"> {
+  /** True if the name is that of the key; otherwise the browser remembers it. */
+  fromKey: boolean;
+  canReview: boolean;
+  isOwner: boolean;
 }
 
 /** A verdict of one row of a step. */
@@ -109,6 +150,8 @@ export interface ProblemReply {
   detail?: string;
   code?: string;
   errors?: Fault[];
+  /** The last review of the example, of the code `review_conflict` only. */
+  current?: replies.Review | null;
 }
 
 /** A fault in a request; `loc` is its place, such as ["batches", 0, "targets", 3]. */
@@ -123,10 +166,12 @@ export interface View {
   query: URLSearchParams;
   signal: AbortSignal;
   refused: Refused;
+  /** Shows the view again. */
+  again: () => void;
 }
 
-/** An error, with the status of the reply if it comes from the service. */
-export type Failure = Error & { status?: number };
+/** An error, with the status and code of the reply if it comes from the service. */
+export type Failure = Error & { status?: number; code?: string; current?: replies.Review | null; errors?: Fault[] };
 
 /** Shows the sign-in form if an error is a 401. True if it did. */
 export type Refused = (error: Failure) => boolean;

@@ -122,9 +122,18 @@ def queue_rows(server: ServerProcess, run: str = "mail", name: str = "monday") -
 
 
 def withdraw_all(server: ServerProcess, run: str = "mail", name: str = "monday") -> None:
-    """Withdraw all verdicts of a queue."""
-    rows = queue_rows(server, run, name)
-    withdrawn = [{"id": row["id"], "unit": row.get("unit"), "verdict": None} for row in rows]
+    """Withdraw the verdicts of all reviewers on the rows of a queue."""
+    withdrawn = [
+        {
+            "id": row["id"],
+            "unit": row.get("unit"),
+            "verdict": None,
+            "reviewer": review["reviewer"],
+            "adjudicate": review["adjudicated"],
+        }
+        for row in queue_rows(server, run, name)
+        for review in row["reviews"]
+    ]
     httpx.post(f"{server.url}/runs/{run}/reviews", json=withdrawn).raise_for_status()
 
 

@@ -36,7 +36,7 @@ Deno.test("the size of a file is in kB or MB", () => {
 });
 
 Deno.test("the precision of a strategy has its interval, and leaves out rows that are not sure", () => {
-  const precision = { share: 0.75, low: 0.301, high: 0.954, wrong: 3, reviewed: 5, unsure: 1 };
+  const precision = { share: 0.75, low: 0.301, high: 0.954, wrong: 3, reviewed: 5, judged: 4, unsure: 1 };
   assert.deepEqual(precisionText(precision), ["75 %", "3 of 4 wrong; 30–95 % (95 %)"]);
   assert.deepEqual(precisionText({ ...precision, share: null }), ["–", "no verdicts yet"]);
   assert.deepEqual(precisionText(undefined), ["–", "no verdicts yet"]);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 
 import { QueueQuery } from "../../service/web/lib/queue_query.js";
 import { QueueRows } from "../../service/web/lib/queue_rows.js";
+import { noCounts } from "../../service/web/lib/reviews.js";
 
 /** @import { QueuePage, ReviewedRow, Task } from "../../service/web/types.d.ts" */
 
@@ -10,8 +11,8 @@ const makeRow = (rank) => /** @type {ReviewedRow} */ ({ id: `row ${rank}`, rank,
 
 /** @param {object} members @returns {QueuePage} */
 function makePage(members) {
-  const counts = { num_rows: 500, num_matching: 500, num_reviewed: 3, num_ok: 1, num_wrong: 2, offset: 0, rows: [] };
-  return /** @type {any} */ ({ ...counts, ...members });
+  const counts = { num_rows: 500, num_matching: 500, num_reviewed: 3, num_ok: 1, num_wrong: 2, num_conflict: 0 };
+  return /** @type {any} */ ({ ...counts, offset: 0, rows: [], ...members });
 }
 
 /**
@@ -23,7 +24,10 @@ function makePage(members) {
 function makeRows(address, { page = makePage({}), selected = [] } = {}) {
   /** @type {string[]} */
   const queries = [];
-  const reviews = /** @type {any} */ ({ pending: Promise.resolve(), counts: { ok: 1, wrong: 2, unsure: 4 } });
+  const reviews = /** @type {any} */ ({
+    pending: Promise.resolve(),
+    counts: { ok: 1, wrong: 2, unsure: 4, exclude: 1, conflict: 2 },
+  });
   const loadPage = (/** @type {string} */ query) => {
     queries.push(query);
     return Promise.resolve(structuredClone(page));
@@ -107,8 +111,8 @@ Deno.test("rows that no longer match are not visible, and reviewed rows are not 
 
 Deno.test("verdicts since the last load are added to the counts of the queue", async () => {
   const { rows, reviews } = makeRows("");
-  assert.deepEqual(rows.counts(), { wrong: 4, judged: 6, reviewed: 10 });
+  assert.deepEqual(rows.counts(), { wrong: 4, judged: 6, reviewed: 13, conflicts: 2 });
   await rows.load({});
-  assert.deepEqual(reviews.counts, { ok: 0, wrong: 0, unsure: 0 });
-  assert.deepEqual(rows.counts(), { wrong: 2, judged: 3, reviewed: 3 });
+  assert.deepEqual(reviews.counts, noCounts());
+  assert.deepEqual(rows.counts(), { wrong: 2, judged: 3, reviewed: 3, conflicts: 0 });
 });

@@ -1,16 +1,36 @@
 import assert from "node:assert/strict";
 
-import { Reviews } from "../../service/web/lib/reviews.js";
+import { noCounts, Reviews } from "../../service/web/lib/reviews.js";
 
-/** @import { ReviewedRow, Verdict } from "../../service/web/types.d.ts" */
+/** @import { Person, ReviewedRow, RowReview, Verdict } from "../../service/web/types.d.ts" */
+
+/** @import { FailedStep } from "../../service/web/lib/reviews.js" */
+
+/** @type {Person} */
+const KIM = { name: "kim", fromKey: false, role: "owner", canReview: true, isOwner: true };
 
 /**
+ * A row that Kim has reviewed, unless the verdict is null.
+ *
  * @param {string} id
  * @param {Verdict} verdict
  * @returns {ReviewedRow}
  */
 function makeRow(id, verdict = null) {
-  return { id, rank: 1, target: 0, suggested: 1, loss: 1, reason: "", attributes: {}, verdict, verdict_label: null };
+  const own = verdict && makeReview("kim", verdict);
+  const reviews = own ? { review: own.review, reviews: [own] } : { review: null, reviews: [] };
+  const given = { target: 0, suggested: 1, loss: 1, reason: "", attributes: {} };
+  return { id, rank: 1, ...given, verdict, verdict_label: null, ...reviews };
+}
+
+/**
+ * @param {string | null} reviewer
+ * @param {RowReview["verdict"]} verdict
+ * @param {number | null} label
+ * @returns {RowReview}
+ */
+function makeReview(reviewer, verdict, label = null) {
+  return { review: `by ${reviewer}`, reviewer, verdict, label, comment: null, at: "", adjudicated: false };
 }
 
 /** A service that records the verdicts of each request, and refuses the requests of these numbers, from 1. */
@@ -24,16 +44,31 @@ function fakeService(/** @type {number[]} */ ...refused) {
     assert.ok(body.every((/** @type {{ queue: string }} */ review) => review.queue === "monday"));
     requests.push(body.map((/** @type {any} */ { id, verdict, label }) => [id, verdict, label]));
     const status = refused.includes(requests.length) ? 503 : 200;
-    return Promise.resolve(Response.json({ num_reviewed: requests.length, detail: "full" }, { status }));
+    const reviews = body.map((/** @type {any} */ _, /** @type {number} */ place) => `${requests.length}.${place}`);
+    return Promise.resolve(Response.json({ num_reviewed: requests.length, reviews, detail: "full" }, { status }));
   };
   return requests;
 }
 
-function makeReviews() {
+function makeReviews({ person = KIM, checks = false } = {}) {
   /** @type {(string | undefined)[]} */
   const failures = [];
-  const reviews = new Reviews("mail", "monday", (_, error) => failures.push(error?.message));
-  return { reviews, failures };
+  const changed = (/** @type {ReviewedRow[]} */ _, /** @type {FailedStep | null | undefined} */ failed) =>
+    failures.push(failed?.error.message);
+  return { reviews: new Reviews("mail", "monday", { person, checks, changed }), failures };
+}
+
+/** The bodies of the requests that a service without reviews of its own gets. */
+function recordBodies() {
+  /** @type {any[][]} */
+  const bodies = [];
+  globalThis.fetch = (_, options) => {
+    const body = JSON.parse(String(options?.body));
+    bodies.push(body);
+    const reviews = body.map((/** @type {any} */ _, /** @type {number} */ place) => `${bodies.length}.${place}`);
+    return Promise.resolve(Response.json({ num_reviewed: 1, reviews }));
+  };
+  return bodies;
 }
 
 Deno.test("a verdict counts when the service has stored it", async () => {
@@ -46,7 +81,7 @@ Deno.test("a verdict counts when the service has stored it", async () => {
   assert.equal(reviews.unsaved, 1);
   await reviews.pending;
   assert.deepEqual([row.verdict, row.verdict_label, row.saving, reviews.unsaved], ["wrong", 3, 0, 0]);
-  assert.deepEqual(reviews.counts, { ok: 0, wrong: 1, unsure: 0 });
+  assert.deepEqual(reviews.counts, { ...noCounts(), wrong: 1 });
   assert.equal(reviews.progress?.num_reviewed, 1);
   assert.deepEqual(requests, [[["a", "wrong", 3]]]);
 });
@@ -59,21 +94,16 @@ Deno.test("steps are sent one after the other, and only a wrong verdict has a la
   reviews.set([{ row: first, verdict: "unsure", label: null }]);
   await reviews.pending;
   assert.deepEqual(requests, [[["a", "ok", null], ["b", null, null]], [["a", "unsure", null]]]);
-  assert.deepEqual(reviews.counts, { ok: -1, wrong: 0, unsure: 1 });
+  assert.deepEqual(reviews.counts, { ...noCounts(), ok: -1, unsure: 1 });
 });
 
 Deno.test("a verdict names its unit, and a row of one class has none", async () => {
-  /** @type {unknown[]} */
-  const units = [];
-  globalThis.fetch = (_, options) => {
-    for (const review of JSON.parse(String(options?.body))) units.push(review.unit);
-    return Promise.resolve(Response.json({ num_reviewed: 1 }));
-  };
+  const bodies = recordBodies();
   const { reviews } = makeReviews();
   for (const unit of [[2, 4], 0, null]) reviews.set([{ row: { ...makeRow("a"), unit }, verdict: "ok", label: null }]);
   reviews.set([{ row: makeRow("b"), verdict: "ok", label: null }]);
   await reviews.pending;
-  assert.deepEqual(units, [[2, 4], 0, null, undefined]);
+  assert.deepEqual(bodies.map(([{ unit }]) => unit), [[2, 4], 0, null, undefined]);
 });
 
 Deno.test("undo returns to the verdict before, also while it is being saved", async () => {
@@ -111,7 +141,7 @@ Deno.test("a step that the service refuses changes no row and cannot be undone",
   reviews.set([{ row, verdict: "ok", label: null }]);
   await reviews.pending;
   assert.equal(row.verdict, null);
-  assert.deepEqual(reviews.counts, { ok: 0, wrong: 0, unsure: 0 });
+  assert.deepEqual(reviews.counts, noCounts());
   assert.deepEqual(failures, [undefined, "full"]);
   assert.equal(reviews.undo(row), null);
 });
@@ -129,4 +159,61 @@ Deno.test("an undo that the service refuses can be repeated", async () => {
   await reviews.pending;
   assert.equal(row.verdict, null);
   assert.equal(requests.length, 3);
+});
+
+Deno.test("a verdict says who gives it, unless the key does", async () => {
+  const bodies = recordBodies();
+  for (const person of [KIM, { ...KIM, name: null }, { ...KIM, fromKey: true }]) {
+    const { reviews } = makeReviews({ person });
+    const row = makeRow("a");
+    reviews.set([{ row, verdict: "exclude", label: null, comment: "blurred" }]);
+    await reviews.pending;
+    assert.deepEqual([row.verdict, reviews.own(row)?.comment], ["exclude", "blurred"]);
+  }
+  assert.deepEqual(bodies.map(([{ reviewer }]) => reviewer), ["kim", undefined, undefined]);
+  assert.deepEqual(bodies.map(([{ comment, expected }]) => [comment, expected]), Array(3).fill(["blurred", undefined]));
+});
+
+Deno.test("each verdict expects the review before it, also one in flight", async () => {
+  const bodies = recordBodies();
+  const { reviews } = makeReviews({ checks: true });
+  const [row, other] = [makeRow("a"), { ...makeRow("b"), review: "x", reviews: [makeReview("lee", "ok")] }];
+  reviews.set([{ row, verdict: "ok", label: null }, { row: other, verdict: "ok", label: null }]);
+  reviews.set([{ row, verdict: "unsure", label: null }]);
+  reviews.undo(null);
+  await reviews.pending;
+  assert.deepEqual(bodies.flat().map(({ expected }) => expected), [null, "x", "1.0", "2.0"]);
+  reviews.set([{ row, verdict: "ok", label: null }], { checks: false });
+  await reviews.pending;
+  assert.equal("expected" in bodies[4 - 1][0], false);
+});
+
+Deno.test("undo withdraws the person's verdict, and leaves those of others", async () => {
+  const bodies = recordBodies();
+  const { reviews } = makeReviews();
+  /** @type {ReviewedRow} */
+  const row = { ...makeRow("a"), verdict: "ok", review: "by lee", reviews: [makeReview("lee", "ok")] };
+  assert.equal(reviews.undo(row), null);
+  reviews.set([{ row, verdict: "wrong", label: 1 }]);
+  await reviews.pending;
+  assert.deepEqual([row.verdict, reviews.counts], ["conflict", { ...noCounts(), ok: -1, conflict: 1 }]);
+  reviews.undo(row);
+  await reviews.pending;
+  assert.deepEqual([row.verdict, reviews.counts], ["ok", noCounts()]);
+  assert.equal(bodies[1][0].verdict, null);
+});
+
+Deno.test("an adjudication settles a conflict, and undo opens it again", async () => {
+  const bodies = recordBodies();
+  const { reviews } = makeReviews();
+  const sides = [makeReview("lee", "ok"), makeReview("kim", "wrong", 2)];
+  /** @type {ReviewedRow} */
+  const row = { ...makeRow("a"), verdict: "conflict", review: "x", reviews: sides };
+  reviews.set([{ row, verdict: "ok", label: null, adjudicate: true }]);
+  await reviews.pending;
+  assert.deepEqual([row.verdict, reviews.own(row)?.verdict], ["ok", "wrong"]);
+  reviews.undo(row);
+  await reviews.pending;
+  assert.equal(row.verdict, "conflict");
+  assert.deepEqual(bodies.flat().map(({ verdict, adjudicate }) => [verdict, adjudicate]), [["ok", true], [null, true]]);
 });

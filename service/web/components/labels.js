@@ -3,7 +3,9 @@
 import { h, number } from "../lib/dom.js";
 import { unitText } from "../lib/units.js";
 
-/** @import { Classes, NamedClasses, Unit, Verdict } from "../types.d.ts" */
+/** @import { Classes, CurrentVerdict, NamedClasses, Unit } from "../types.d.ts" */
+
+const KINDS = { ok: "good", wrong: "bad", unsure: "warn", exclude: "warn", conflict: "warn" };
 
 /**
  * The name of a class, "class 3" if the run has no class names, or a dash for null. The classes of a unit of a
@@ -97,13 +99,15 @@ export function rowText(run, { rank, id, unit, target }) {
  * A verdict in words, with the right class if the verdict names it.
  *
  * @param {NamedClasses} run
- * @param {Verdict} verdict
+ * @param {CurrentVerdict} verdict
  * @param {number | null} [label]
  * @param {Unit} [unit]
  */
 export function verdictText(run, verdict, label, unit) {
   if (verdict === "ok") return "Kept";
   if (verdict === "unsure") return "Not sure";
+  if (verdict === "exclude") return "Excluded";
+  if (verdict === "conflict") return "Conflict";
   if (verdict === "wrong") {
     return label === null || label === undefined ? "Wrong" : `Wrong: ${className(run, label, unit)}`;
   }
@@ -112,10 +116,10 @@ export function verdictText(run, verdict, label, unit) {
 
 /**
  * @param {Classes} run
- * @param {{ verdict: Verdict, verdict_label?: number | null, unit?: Unit, saving?: number }} row
+ * @param {{ verdict: CurrentVerdict, verdict_label?: number | null, unit?: Unit, saving?: number }} row
  */
 export function verdictBadge(run, row) {
   if (row.saving) return h("span", { class: "badge" }, "Saving …");
-  const kind = row.verdict === null ? "" : { ok: "good", wrong: "bad", unsure: "warn" }[row.verdict];
+  const kind = row.verdict === null ? "" : KINDS[row.verdict];
   return h("span", { class: `badge ${kind}` }, verdictText(run, row.verdict, row.verdict_label, row.unit));
 }

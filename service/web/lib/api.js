@@ -15,6 +15,7 @@ export class Problem extends Error {
     this.title = reply.title || "Something went wrong";
     /** @type {Fault[]} */
     this.errors = reply.errors || [];
+    this.current = reply.current;
   }
 }
 

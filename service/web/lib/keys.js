@@ -14,11 +14,13 @@ export const ACTIONS = [
   ["accept", ["2", "a"], "Accept", "Take the suggested label"],
   ["other", ["3", "o"], "Other …", "Choose another class"],
   ["unsure", ["4", "d"], "Not sure", "The right label cannot be determined"],
+  ["exclude", ["x"], "Exclude", "Leave the example out of the data set"],
+  ["comment", ["c"], "Comment", "Write a comment for the verdict"],
   ["skip", ["s"], "Skip", "Leave the row open and go on"],
   ["undo", ["u"], "Undo", "Take back the last verdict, or the last bulk step"],
   ["next", ["j", "ArrowDown"], "Next", "Go to the next row"],
   ["previous", ["ArrowUp"], "Previous", "Go to the row before"],
-  ["pick", ["x"], "Select", "Select or deselect the row"],
+  ["pick", ["m"], "Select", "Select or deselect the row"],
   ["help", ["?"], "Keys", "Show this list"],
 ];
 

@@ -8,7 +8,7 @@ import { classText } from "./class_text.js";
 /** Names of the filters in the address, with their names in the API. */
 const FILTERS = { given: "target", prediction: "prediction", suggested: "suggested", show: "verdict", text: "text" };
 /** Values of the filter `show`. */
-export const SHOW_VALUES = ["open", "reviewed", "ok", "wrong", "unsure"];
+export const SHOW_VALUES = ["open", "reviewed", "conflict", "ok", "wrong", "unsure", "exclude"];
 const ATTRIBUTE = "attribute.";
 export const TABS = ["all", "filtered", "selected"];
 

@@ -1,5 +1,6 @@
 // The rows of a queue that are loaded: one page, filtered, sorted and counted by the service.
 
+import { noCounts } from "./reviews.js";
 import { isStructured, unitKey } from "./units.js";
 
 /** @import { QueuePage, QueueRow, ReviewedRow } from "../types.d.ts" */
@@ -10,7 +11,8 @@ import { isStructured, unitKey } from "./units.js";
 
 export const PAGE_ROWS = 100;
 /** The fields of a row that a verdict needs; rows of structured runs have a unit too. */
-const REVIEW_FIELDS = "id,rank,target,suggested,verdict,verdict_label", UNIT_FIELDS = `${REVIEW_FIELDS},unit`;
+const REVIEW_FIELDS = "id,rank,target,suggested,verdict,verdict_label,review,reviews",
+  UNIT_FIELDS = `${REVIEW_FIELDS},unit`;
 
 export class QueueRows {
   /**
@@ -71,7 +73,7 @@ export class QueueRows {
     this.matching = page.num_matching;
     this.filtered = filtered ? filtered.num_matching : query.tab === "filtered" ? page.num_matching : page.num_rows;
     this.queue = { ...page, rows: [] };
-    this.reviews.counts = { ok: 0, wrong: 0, unsure: 0 };
+    this.reviews.counts = noCounts();
     return true;
   }
 
@@ -112,7 +114,7 @@ export class QueueRows {
     const key = unitKey(row);
     const known = this.known.get(key);
     if (!known) this.known.set(key, row);
-    else if (known.saving) Object.assign(known, { ...row, verdict: known.verdict, verdict_label: known.verdict_label });
+    else if (known.saving) Object.assign(known, { ...row, ...verdictsOf(known) });
     else Object.assign(known, row);
     return known || row;
   }
@@ -122,6 +124,10 @@ export class QueueRows {
     const { queue, reviews: { counts } } = this;
     const wrong = queue.num_wrong + counts.wrong;
     const judged = wrong + queue.num_ok + counts.ok;
-    return { wrong, judged, reviewed: queue.num_reviewed + counts.ok + counts.wrong + counts.unsure };
+    const reviewed = Object.values(counts).reduce((sum, count) => sum + count, queue.num_reviewed);
+    return { wrong, judged, reviewed, conflicts: queue.num_conflict + counts.conflict };
   }
 }
+
+/** @param {ReviewedRow} row */
+const verdictsOf = ({ verdict, verdict_label, review, reviews }) => ({ verdict, verdict_label, review, reviews });

@@ -79,11 +79,11 @@ export const previewQueue = (run, request, signal) =>
   call("POST", `${path("runs", run, "queues")}?preview=true`, request, signal);
 
 /**
- * Store verdicts. Returns the progress of the run's review.
+ * Store verdicts. Returns the ids of their reviews, and the progress of the run's review.
  *
  * @param {string} run
- * @param {{ id: string, unit?: api.Unit, verdict: api.Verdict, label: number | null, queue: string }[]} reviews
- * @returns {Promise<api.Progress>}
+ * @param {api.ReviewRequest[]} reviews
+ * @returns {Promise<api.AddedReviews>}
  */
 export const postReviews = (run, reviews) => call("POST", path("runs", run, "reviews"), reviews);
 

@@ -7,14 +7,15 @@ import { precisionText, rankedBy, strategyName } from "../components/queue/strat
 import { bar, h, head, number, percent, problem, when } from "../lib/dom.js";
 import { toQueue } from "../lib/route.js";
 import { getDiagnostics, getQueues, getRun } from "../lib/runs_api.js";
+import { getPerson } from "../lib/session.js";
 import { classCount, elementsName, estimatedErrors, isStructured } from "../lib/units.js";
 
-/** @import { Diagnostics, Queue, Run, View } from "../types.d.ts" */
+/** @import { Diagnostics, Person, Queue, Run, View } from "../types.d.ts" */
 
 /** @param {View} view */
 export async function runView({ parts, signal, refused }) {
   const name = parts[1];
-  const [run, queues] = await Promise.all([getRun(name, signal), getQueues(name, signal)]);
+  const [run, queues, person] = await Promise.all([getRun(name, signal), getQueues(name, signal), getPerson()]);
   const epochs = run.epochs.length;
   const notice = h("div", {});
   const charts = h("div", { class: "cards" });
@@ -35,9 +36,9 @@ export async function runView({ parts, signal, refused }) {
     notice,
     h(
       "div",
-      { class: "columns" },
-      h("div", {}, h("h2", {}, "Queues"), queueTable(run, queues)),
-      h("div", {}, h("h2", {}, "New queue"), newQueue(run, refused)),
+      { class: person.isOwner && "columns" },
+      h("div", {}, h("h2", {}, "Queues"), queueTable(run, queues, person)),
+      person.isOwner && h("div", {}, h("h2", {}, "New queue"), newQueue(run, refused)),
     ),
     charts,
   );
@@ -130,13 +131,15 @@ function warnings(diagnostics) {
 /**
  * @param {Run} run
  * @param {Queue[]} queues
+ * @param {Person} person
  */
-function queueTable(run, queues) {
+function queueTable(run, queues, person) {
   if (!queues.length) {
     return h(
       "p",
       { class: "card muted" },
-      "A queue is a list of examples worth a look, the most suspicious first. Make the first one with the form.",
+      "A queue is a list of examples worth a look, the most suspicious first. ",
+      person.isOwner ? "Make the first one with the form." : "An owner can make the first one.",
     );
   }
   return h(
@@ -185,7 +188,7 @@ function queueTable(run, queues) {
               h(
                 "a",
                 { class: "button", href: toQueue(run.run, queue.name), "aria-label": `Review ${queue.name}` },
-                queue.num_reviewed === queue.num_rows ? "Look" : "Review",
+                queue.num_reviewed === queue.num_rows || !person.canReview ? "Look" : "Review",
               ),
             ),
           )

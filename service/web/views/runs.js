@@ -6,6 +6,7 @@ import { call, path } from "../lib/api.js";
 import { announce, dialog, find, h, head, number, percent, problem } from "../lib/dom.js";
 import { address, toRun } from "../lib/route.js";
 import { getDiagnostics, getListedRuns, isWhole } from "../lib/runs_api.js";
+import { getPerson } from "../lib/session.js";
 import { estimatedErrors } from "../lib/units.js";
 
 /** @import { DamagedRun, Run, View } from "../types.d.ts" */
@@ -15,7 +16,7 @@ import { estimatedErrors } from "../lib/units.js";
 /** @param {View} view */
 export async function runsView(view) {
   const { signal } = view;
-  const runs = await getListedRuns(signal);
+  const [runs, { isOwner }] = await Promise.all([getListedRuns(signal), getPerson()]);
   if (runs.length === 0) return empty(view);
   const notice = h("div", {});
   const body = h("tbody", {});
@@ -31,7 +32,7 @@ export async function runsView(view) {
       "A run is a model's predictions for a data set. Open one to find labels that may be wrong.",
     ),
     notice,
-    dropZone(view),
+    isOwner && dropZone(view),
     comparison.bar,
     h(
       "div",
@@ -61,6 +62,7 @@ export async function runsView(view) {
       isWhole(run) ? runRow(run, notice, whenSeen, view, comparison.box(run)) : damagedRow(run, notice, view),
     );
   }
+  if (!isOwner) { for (const button of body.querySelectorAll("button.danger")) button.remove(); }
   return section;
 }
 

@@ -1,11 +1,11 @@
 // Sets a verdict of many rows: the selection, and the bar of buttons over the table.
 
 import { dialog, h, number } from "../../lib/dom.js";
+import { reviewOf } from "../../lib/standing.js";
 import { isStructured, unitKey } from "../../lib/units.js";
 import { className } from "../labels.js";
 
-/** @import { Classes, ReviewedRow, RowVerdict, Verdict } from "../../types.d.ts" */
-/** @typedef {{ verdict: Verdict, label: number | null }} Judgement */
+/** @import { Classes, Judgement, Person, ReviewedRow, RowVerdict } from "../../types.d.ts" */
 
 /** The largest number of verdicts that the service takes in one request. */
 export const MAX_SELECTED = 10_000;
@@ -59,11 +59,12 @@ export class Selection {
  *
  * @param {Classes} run
  * @param {Selection} selection
+ * @param {Person} person
  * @param {object} actions
  * @param {(step: RowVerdict[], message: string) => void} actions.review Sets the verdicts and shows the message.
  * @param {(act: (label: number) => void) => void} actions.chooseClass Asks for a class.
  */
-export function bulkBar(run, selection, { review, chooseClass }) {
+export function bulkBar(run, selection, person, { review, chooseClass }) {
   const count = h("strong", {});
   /** @type {(text: string, act: () => void, attributes?: object) => HTMLButtonElement} */
   const button = (text, act, attributes = {}) => h("button", { type: "button", onclick: act, ...attributes }, text);
@@ -88,17 +89,18 @@ export function bulkBar(run, selection, { review, chooseClass }) {
           isStructured(run) ? "that cannot have this label" : "with this label already",
         )
       )),
+    button("Exclude all", () => apply("Exclude", () => ({ verdict: "exclude", label: null }), "excluded")),
     button("Take back", () =>
       apply(
-        "Take back the verdicts of",
-        (row) => row.verdict === null ? null : { verdict: null, label: null },
+        "Take back your verdicts of",
+        (row) => reviewOf(row, person.name) ? { verdict: null, label: null } : null,
         "taken back",
-        "not reviewed",
+        "without a verdict of yours",
       )),
     button("Select none", () => selection.clear(), { class: "quiet" }),
   );
   const refresh = () => {
-    bar.hidden = selection.size === 0;
+    bar.hidden = selection.size === 0 || !person.canReview;
     count.textContent = `${number(selection.size)} selected`;
   };
   refresh();

@@ -6,13 +6,17 @@ import { isStructured, unitKey } from "../../lib/units.js";
 import { elementContent } from "../elements/element_content.js";
 import { exampleContent } from "../example_content.js";
 import { className, labels, unitBadge, verdictBadge } from "../labels.js";
+import { CommentBox } from "./comment_box.js";
 import { exampleLink } from "./queue_table.js";
+import { rowReviews } from "./row_reviews.js";
 
-/** @import { ReviewedRow, Run } from "../../types.d.ts" */
+/** @import { Judgement, Person, ReviewedRow, Run } from "../../types.d.ts" */
 /** @import { ElementsCache } from "../../lib/elements_cache.js" */
 
+/** Actions that set a verdict. */
+const VERDICTS = ["keep", "accept", "other", "unsure", "exclude", "undo"];
 /** Actions that need a row. */
-const ROW_ACTIONS = ["keep", "accept", "other", "unsure", "skip"];
+const ROW_ACTIONS = ["keep", "accept", "other", "unsure", "exclude", "skip"];
 
 export class FocusCard {
   /**
@@ -21,11 +25,18 @@ export class FocusCard {
    * @param {object} options
    * @param {(action: string) => void} options.act Called with the name of an action of `ACTIONS`.
    * @param {ElementsCache} options.elements Asked in structured runs only.
+   * @param {Person} options.person
+   * @param {(comment: string) => void} options.saveComment
+   * @param {(judgement: Judgement) => void} options.settle
+   * @param {() => void} options.settleOther
    */
-  constructor(run, queue, { act, elements }) {
+  constructor(run, queue, { act, elements, person, saveComment, settle, settleOther }) {
     this.run = run;
     this.queue = queue;
     this.elements = elements;
+    this.person = person;
+    this.settling = { person, settle, settleOther };
+    this.comment = new CommentBox(person.name, saveComment);
     /** The content of the row that is shown, by its key: the row is shown again after each verdict. */
     this.shown = { key: "", content: h("div", {}) };
     this.content = h("div", { class: "focus-content" });
@@ -44,11 +55,13 @@ export class FocusCard {
         h("kbd", { "aria-hidden": "true" }, keyLabel(keys[0])),
       ),
     ]));
-    const { keep, accept, other, unsure, skip, undo, next, previous, help } = this.buttons;
+    const { keep, accept, other, unsure, exclude, skip, undo, next, previous, help } = this.buttons;
+    for (const name of VERDICTS) if (!person.canReview) this.buttons[name].hidden = true;
     this.element = h(
       "div",
       { class: "card" },
       this.content,
+      person.canReview ? this.comment.element : h("p", { class: "hint" }, "Your key may read, but not review."),
       h(
         "div",
         { class: "actions", role: "group", "aria-label": "Verdict" },
@@ -56,6 +69,7 @@ export class FocusCard {
         accept,
         other,
         unsure,
+        exclude,
         h("div", { class: "small-actions" }, skip, undo, help, previous, next),
       ),
     );
@@ -70,6 +84,8 @@ export class FocusCard {
     const { run, buttons } = this;
     const { target, suggested, unit } = row;
     for (const name of ROW_ACTIONS) buttons[name].disabled = false;
+    this.comment.show(row);
+    this.comment.element.hidden = false;
     buttons.accept.disabled = suggested === null;
     // A label is right or wrong: there is no third class to choose.
     buttons.other.disabled = run.task === "multi_label" && target !== null;
@@ -86,6 +102,7 @@ export class FocusCard {
       h("p", { class: "big-labels" }, labels(run, row), " ", unitBadge(run, row)),
       isStructured(run) ? this.#elements(row) : exampleContent(row, { all: true }),
       h("p", { class: "reason" }, sentence(row.reason)),
+      rowReviews(run, row, this.settling) || "",
       h("p", { class: "more" }, exampleLink(run.run, this.queue, row)),
     );
   }
@@ -114,6 +131,7 @@ export class FocusCard {
    */
   clear(message) {
     for (const name of ROW_ACTIONS) this.buttons[name].disabled = true;
+    this.comment.element.hidden = true;
     this.content.replaceChildren(h("p", { class: "muted" }, message));
   }
 }

@@ -1,10 +1,30 @@
-// The request of a queue in one line.
+// The head of a queue's view, and the request of the queue in one line.
 
-import { number } from "../../lib/dom.js";
+import { h, number } from "../../lib/dom.js";
+import { address, toRun } from "../../lib/route.js";
+import { crumbs } from "../layout.js";
 import { className } from "../labels.js";
 import { strategyName } from "./strategies.js";
 
-/** @import { NamedClasses, Queue } from "../../types.d.ts" */
+/** @import { NamedClasses, Queue, QueuePage, Run } from "../../types.d.ts" */
+
+/**
+ * @param {Run} run
+ * @param {QueuePage} queue
+ */
+export const queueHead = (run, queue) => [
+  crumbs(["Runs", "#/"], [run.run, toRun(run.run)], [queue.name]),
+  h("h1", { class: "wrap" }, queue.name),
+  h(
+    "p",
+    { class: "lead" },
+    describeQueue(run, queue),
+    " ",
+    h("a", { href: address(["runs", run.run, "export"], { queue: queue.name }) }, "Export it"),
+  ),
+  queue.chosen && h("p", { class: "muted" }, queue.chosen.why),
+  queue.warnings.length > 0 && h("ul", { class: "notice warn" }, queue.warnings.map((text) => h("li", {}, text))),
+];
 
 /**
  * The strategy, budget and quotas of a queue in words.

@@ -10,7 +10,15 @@ import { classOptions } from "../labels.js";
 /** @typedef {(change: "filter" | "sort") => void} Changed */
 
 /** @type {Record<string, string>} */
-const VERDICTS = { open: "open", reviewed: "reviewed", ok: "kept", wrong: "wrong", unsure: "not sure" };
+const VERDICTS = {
+  open: "open",
+  reviewed: "reviewed",
+  conflict: "in conflict",
+  ok: "kept",
+  wrong: "wrong",
+  unsure: "not sure",
+  exclude: "excluded",
+};
 const TYPING_MS = 300;
 const MAX_OPTION_TEXT = 40;
 

@@ -1,11 +1,13 @@
 // The numbers above a queue: the progress of its review and the wrong labels.
 
 import { bar, h, number } from "../../lib/dom.js";
+import { toQueue } from "../../lib/route.js";
 import { tile } from "../layout.js";
 import { precisionText } from "./strategies.js";
 
 /** @import { Precision, QueuePage, ReviewedRow } from "../../types.d.ts" */
-/** @typedef {{ wrong: number, judged: number, reviewed: number }} QueueCounts `judged`: kept or wrong. */
+/** @import { QueueRows } from "../../lib/queue_rows.js" */
+/** @typedef {ReturnType<QueueRows["counts"]>} QueueCounts */
 
 const MAX_RANKS = 10;
 
@@ -16,11 +18,18 @@ const MAX_RANKS = 10;
  * @param {QueueCounts} counts
  * @param {Precision | undefined} precision
  */
-export function progressTiles(queue, { wrong, judged, reviewed }, precision) {
+export function progressTiles(queue, { wrong, judged, reviewed, conflicts }, precision) {
   const { num_rows: rows, expected_yield: expected } = queue;
   const [share, details] = precisionText(precision);
   return [
-    tile("Reviewed", h("span", {}, `${number(reviewed)} of ${number(rows)}`), bar(reviewed / (rows || 1), "good")),
+    tile("Reviewed", h("span", {}, `${number(reviewed)} of ${number(rows)}`), [
+      bar(reviewed / (rows || 1), "good"),
+      conflicts > 0 && h(
+        "a",
+        { href: toQueue(queue.run, queue.name, null, { show: "conflict" }) },
+        conflicts === 1 ? "1 conflict" : `${number(conflicts)} conflicts`,
+      ),
+    ]),
     tile("Wrong labels here", judged ? `${number(wrong)} of ${number(judged)}` : "–", "of the rows judged so far"),
     tile("Precision of the strategy", share, details),
     tile(
