@@ -8,6 +8,7 @@ from service import __version__
 from service.cli.console import add_row, call_service, last_errors, number, output, show_json, show_text, table
 from service.cli.doctor.command import doctor
 from service.cli.options import DEFAULT_URL, AsJson, Url
+from service.cli.runs.agreement import agreement
 from service.cli.runs.annotators import annotate, consensus
 from service.cli.runs.compare import compare
 from service.cli.runs.corrected import corrected
@@ -78,6 +79,7 @@ for command in (
     compare,
     review,
     consensus,
+    agreement,
     verify,
 ):
     app.command()(command)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 
-from service.diagnostics.remaining import Evidence
+from service.diagnostics.remaining import Evidence, num_set_apart
 from service.mining.queue_table import QueueTable
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory
@@ -15,6 +16,8 @@ from service.runs.units import WHOLE
 from service.schema.replies.remaining import RandomSlice
 
 JUDGED = ("ok", "wrong")
+# Smallest number of judged examples that are no random rows from which suspicious examples are set apart.
+LEAST_OTHERS = 10
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,7 @@ def control_queues(queues: Iterable[QueueTable], num_examples: int, name: str | 
 
 
 def random_slice(
-    drawn_queues: Sequence[QueueTable],
-    queues: Sequence[QueueTable],
-    history: ReviewHistory,
-    verdicts: Verdicts,
-    num_examples: int,
+    view: View, epoch: int, drawn_queues: Sequence[QueueTable], queues: Sequence[QueueTable], history: ReviewHistory
 ) -> tuple[Evidence, RandomSlice]:
     """The evidence of the random rows of some queues.
 
@@ -89,17 +88,17 @@ def random_slice(
     for the queue: later rows with a verdict were reviewed since another queue ranks them high.
 
     Args:
+        view: The run.
+        epoch: Epoch of the examples.
         drawn_queues: Result of `control_queues`.
         queues: All queues of the run.
         history: The reviews of the run.
-        verdicts: The verdicts on its examples.
-        num_examples: Number of examples of the epoch.
     """
+    verdicts = Verdicts.of(view, epoch, history)
     drawn_at = min((queue.head["created_at"] for queue in drawn_queues), default="")
     names = {str(queue.head["name"]) for queue in drawn_queues}
     others = {str(queue.head["name"]) for queue in queues} - names
     before, reviewed_for = _reviewed(history, drawn_at, names, others)
-    before &= verdicts.judged | verdicts.undecided
     rows, sample = set[str](), set[str]()
     for queue in drawn_queues:
         drawn: list[str] = queue.rows.filter(queue.rows["control"])["id"].to_pylist()
@@ -107,17 +106,20 @@ def random_slice(
         reviewed = reviewed_for[str(queue.head["name"])]
         last = max((place for place, identity in enumerate(drawn) if identity in reviewed), default=-1)
         sample.update(drawn[: last + 1])
-    judged_before = len(sample & before)
-    sample -= before
-    judged = sample & verdicts.judged
+    apart = before & (verdicts.judged | verdicts.undecided)
+    if len(verdicts.judged - rows) >= LEAST_OTHERS:
+        apart |= _most_suspicious(view, epoch, verdicts.judged)
+    num_drawn, judged = len(sample), (sample - apart) & verdicts.judged
     evidence = Evidence(
-        population=num_examples - len(before),
-        population_judged=len(verdicts.judged - before),
-        population_wrong=len(verdicts.wrong - before),
+        apart=len(apart),
+        apart_judged=len(apart & verdicts.judged),
+        apart_wrong=len(apart & verdicts.wrong),
+        population=view.num_examples(epoch) - len(apart),
+        population_judged=len(verdicts.judged - apart),
+        population_wrong=len(verdicts.wrong - apart),
         sample=len(judged),
         wrong=len(judged & verdicts.wrong),
-        undecided=len(sample & verdicts.undecided),
-        open_before=len(before - verdicts.judged),
+        undecided=len((sample - apart) & verdicts.undecided),
     )
     return evidence, {
         "queues": sorted(names),
@@ -125,8 +127,18 @@ def random_slice(
         "judged": evidence.sample,
         "wrong": evidence.wrong,
         "undecided": evidence.undecided,
-        "judged_before": judged_before,
+        "set_apart": num_drawn - len(sample - apart),
     }
+
+
+def _most_suspicious(view: View, epoch: int, judged: set[str]) -> set[str]:
+    """The most suspicious examples, by a fixed ranking, that are set apart (`num_set_apart`)."""
+    score = "label_quality" if view.is_structured else "logit_margin"
+    # At least half of these are not judged, unless they are all examples.
+    limit = 2 * len(judged) + 100
+    sql = f"SELECT id FROM {view.stored(epoch)} ORDER BY {score}, id LIMIT {limit}"
+    ranked: list[str] = view.table(sql)["id"].to_pylist()
+    return set(ranked[: num_set_apart(np.array([identity in judged for identity in ranked], dtype=bool))])
 
 
 def _reviewed(

@@ -11,7 +11,7 @@ from service.mining.next_rows import next_rows
 from service.mining.progress import MIN_VERDICTS
 from service.mining.queue_table import QueueTable
 from service.mining.queues import outlines, queue
-from service.mining.random_slice import Verdicts, control_queues, random_slice
+from service.mining.random_slice import control_queues, random_slice
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory
 from service.runs.store import RunStore
@@ -41,13 +41,13 @@ def remaining(
         UnknownQueueError: The run has no queue of a name, or the one of `control` has no random rows of all examples.
     """
     history, num_examples = store.reviews(view.snapshot), view.num_examples(epoch)
-    queues, verdicts = outlines(store, view.snapshot), Verdicts.of(view, epoch, history)
+    queues = outlines(store, view.snapshot)
     drawn = control_queues(queues, num_examples, control)
     if control is not None and not drawn:
         raise UnknownQueueError(
             f"run {view.snapshot.name} has no queue {control[:100]} with random rows of all examples of epoch {epoch}"
         )
-    evidence, slice_reply = random_slice(drawn, queues, history, verdicts, num_examples)
+    evidence, slice_reply = random_slice(view, epoch, drawn, queues, history)
     status = _status(drawn, evidence)
     return {
         "run": view.snapshot.name,
@@ -55,8 +55,8 @@ def remaining(
         "status": status,
         "message": _message(status, evidence),
         "num_examples": num_examples,
-        "num_judged": len(verdicts.judged),
-        "num_wrong": len(verdicts.wrong),
+        "num_judged": evidence.apart_judged + evidence.population_judged,
+        "num_wrong": evidence.apart_wrong + evidence.population_wrong,
         "num_left": evidence.num_left,
         "confidence": CONFIDENCE,
         "estimate": evidence.estimate(),

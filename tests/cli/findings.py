@@ -77,6 +77,23 @@ def diagnostics(text: str, classes: int) -> dict[str, Any]:
     }
 
 
+def remaining(text: str = "text") -> dict[str, Any]:
+    """The wrong labels that are left, and the prediction for a queue called `text`."""
+    return {
+        "status": "estimated",
+        "message": "At most 7 of the 90 labels without a verdict are wrong.",
+        "num_judged": 10,
+        "next": {
+            "queue": text,
+            "status": "estimated",
+            "num_open": 40,
+            "num_judged": 10,
+            "num_wrong": 3,
+            "predictions": [{"rows": 10, "expected": 2.75, "low": 1, "high": 6}],
+        },
+    }
+
+
 def findings(text: str = "text", classes: int = 2) -> Findings:
     """Findings in which every text of a user is `text`."""
     example = {
@@ -95,7 +112,7 @@ def findings(text: str = "text", classes: int = 2) -> Findings:
         "config": {"gamma": 1.0},
         "reviews": {"num_reviewed": 2, "num_wrong": 1},
     }
-    return Findings(run, diagnostics(text, classes), None, [example])
+    return Findings(run, diagnostics(text, classes), None, [example], remaining(text), None)
 
 
 def structured_findings(text: str = "text", task: str = "tokens") -> Findings:
@@ -149,4 +166,4 @@ def structured_findings(text: str = "text", task: str = "tokens") -> Findings:
         "verdict": text,
         "attributes": {text: text},
     }
-    return Findings(run, members, None, [example])
+    return Findings(run, members, None, [example], remaining(text), None)

@@ -35,6 +35,7 @@ def render_report(findings: Findings) -> str:
         elements=diagnostics.get("elements"),
         element_lines=findings.element_lines,
         element_tables=findings.element_tables,
+        review_lines=findings.review_lines,
         label_errors=diagnostics.get("label_errors"),
         calibration=diagnostics.get("calibration"),
         dynamics=None if findings.dynamics is None else describe_dynamics(findings.dynamics),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,8 +20,13 @@ from service.cli.console import (
 )
 from service.cli.options import DEFAULT_URL, AsJson, Epoch, RunName, Url, WhatIfAlpha, WhatIfGamma, parse_alpha
 from service.cli.runs.manage import describe_task
+from service.cli.runs.quality_lines import gain_lines
 from service.schema.replies.comparison import ComparedExample, ComparedRun, Comparison
+from service.schema.replies.gain import Gain
 from service.schema.replies.runs import Run
+
+if TYPE_CHECKING:
+    from service.client import LossClient
 
 MOVED_SHOWN = 10
 
@@ -40,27 +45,30 @@ def compare(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Compare a run with a later one, example by example."""
-    weights = parse_alpha(alpha)
-    comparison, before = call_service(
-        url,
-        lambda client: (
-            client.run(run).compare(other, top=top, epoch=epoch, other_epoch=other_epoch, alpha=weights, gamma=gamma),
-            client.run(run).describe(),
-        ),
-        QUERY_TIMEOUT_S,
-    )
+    query: dict[str, Any] = {"epoch": epoch, "other_epoch": other_epoch, "alpha": parse_alpha(alpha), "gamma": gamma}
+
+    def request(client: LossClient) -> tuple[Run, Comparison, Gain | None]:
+        asked = client.run(run)
+        before, comparison = asked.describe(), asked.compare(other, top=top, **query)
+        # The gain needs one class for each example.
+        return before, comparison, asked.gain(other, **query) if before["task"] == "classification" else None
+
+    before, comparison, gain = call_service(url, request, QUERY_TIMEOUT_S)
     if as_json:
-        show_json(comparison)
+        show_json({**comparison, "gain": gain})
     else:
-        show_comparison(comparison, before, output)
+        show_comparison(comparison, before, gain, output)
 
 
-def show_comparison(comparison: Comparison, before: Run, console: Console) -> None:
-    """Print totals, classes, and the examples with the largest changes."""
+def show_comparison(comparison: Comparison, before: Run, gain: Gain | None, console: Console) -> None:
+    """Print totals, the gain, classes, and the examples with the largest changes."""
     names = before["class_names"]
     if before["task"] != "classification":
         console.print(f"task    {describe_task(before)}", highlight=False, markup=False)
     _show_totals(comparison, console)
+    if gain is not None:
+        lines = [f"{name:9} {text}" for name, text in gain_lines(gain)]
+        console.print("\n".join(lines), highlight=False, markup=False)
     _show_classes(comparison, names, console)
     _show_examples(comparison["newly_hard"], "Newly hard", names, console)
     _show_examples(comparison["resolved"], "Resolved", names, console)

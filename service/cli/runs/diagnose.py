@@ -25,6 +25,7 @@ from service.cli.console import (
 )
 from service.cli.options import DEFAULT_URL, AsJson, Epoch, RunName, Url, WhatIfAlpha, WhatIfGamma, parse_alpha
 from service.cli.runs.element_tables import ElementTable, describe_elements, describe_issues, element_tables
+from service.cli.runs.quality_lines import change_lines, remaining_lines
 
 if TYPE_CHECKING:
     from service.client import RunClient
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from service.schema.replies.diagnostics import Diagnostics
     from service.schema.replies.dynamics import DynamicsSummary
     from service.schema.replies.examples import ExampleRow
+    from service.schema.replies.gain import Gain
+    from service.schema.replies.remaining import Remaining
     from service.schema.replies.runs import Run
 
 CLASSES_SHOWN, PAIRS_SHOWN, EXAMPLES = 20, 10, 50
@@ -61,7 +64,8 @@ def diagnose(
         write_file(html, render_report(findings).encode())
         info(f"Wrote {html}.")
     if as_json:
-        show_json({**findings.diagnostics, "dynamics": findings.dynamics})
+        further = {"dynamics": findings.dynamics, "remaining": findings.remaining, "gain": findings.gain}
+        show_json({**findings.diagnostics, **further})
     else:
         show_findings(findings, output)
 
@@ -76,12 +80,16 @@ class Findings:
         dynamics: Summary of the training dynamics over all epochs; None with fewer than two epochs.
         examples: Examples of that epoch with the smallest logit margins, of a structured run with the lowest label
             quality.
+        remaining: Wrong labels that are left.
+        gain: Effect of the corrected labels; None in a structured run, and without verdicts.
     """
 
     run: Run
     diagnostics: Diagnostics
     dynamics: DynamicsSummary | None
     examples: list[ExampleRow]
+    remaining: Remaining
+    gain: Gain | None
 
     @classmethod
     def fetch(
@@ -96,11 +104,21 @@ class Findings:
             sort = "label_quality" if "elements" in diagnostics else "logit_margin"
             page = run.examples(sort=sort, limit=EXAMPLES, epoch=epoch, alpha=alpha, gamma=gamma)
             examples = page["rows"]
-        return cls(run.describe(), diagnostics, dynamics, examples)
+        remaining = run.remaining(epoch=epoch)
+        gain = None
+        if remaining["num_judged"] and "elements" not in diagnostics:
+            gain = run.gain(epoch=epoch, other_epoch=epoch, alpha=alpha, gamma=gamma)
+        return cls(run.describe(), diagnostics, dynamics, examples, remaining, gain)
 
     def name(self, label: int | None) -> str:
         """The name of a class; a dash for None."""
         return class_name(label, self.run["class_names"])
+
+    @property
+    def review_lines(self) -> list[tuple[str, str]]:
+        """Names and sentences about the wrong labels that are left, and the effect of the corrected ones."""
+        changes = [] if self.gain is None else change_lines(self.gain)
+        return remaining_lines(self.remaining) + changes
 
     @property
     def element_tables(self) -> list[ElementTable]:
@@ -174,7 +192,7 @@ def _summary(findings: Findings) -> list[tuple[str, str]]:
             f"{percent(plain['top_1_percent'])}, {percent(plain['top_10_percent'])}; Gini {number(plain['gini'], 3)}",
         ),
     ]
-    return lines + findings.element_lines + _estimates(diagnostics)
+    return lines + findings.element_lines + _estimates(diagnostics) + findings.review_lines
 
 
 def _estimates(diagnostics: Diagnostics) -> list[tuple[str, str]]:

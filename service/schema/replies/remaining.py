@@ -23,8 +23,12 @@ class RandomSlice(TypedDict):
     undecided: Annotated[
         Count, Field(description="Rows of the sample whose reviews give no verdict: unsure, exclude, conflict")
     ]
-    judged_before: Annotated[
-        Count, Field(description="Random rows reviewed before their queue was created: known, not part of the sample")
+    set_apart: Annotated[
+        Count,
+        Field(
+            description="Further random rows, which are known and no part of the sample: reviewed before their queue "
+            "was created, or among the most suspicious examples that are nearly all judged"
+        ),
     ]
 
 
