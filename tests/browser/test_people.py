@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.browser.browser import Watched, check_layout, push, queue_rows, reviews, serious_violations, tile, withdraw_all
+from tests.browser.browser import (
+    Watched,
+    check_layout,
+    push,
+    queue_rows,
+    reviews,
+    serious_violations,
+    tile,
+    withdraw_all,
+)
 from tests.live.server_process import ServerProcess
 from tests.services import ServerWith
 
