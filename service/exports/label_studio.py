@@ -11,6 +11,7 @@ Source: label-studio tasks/serializers.py, tasks/validation.py; label-studio-sdk
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import get_args
 from xml.etree import ElementTree
 
 from service.errors import InvalidRequestError
@@ -19,8 +20,11 @@ from service.exports.label_studio_regions import control_labels, control_of, lab
 from service.exports.rows import ExportOptions, ExportRow, rename_reserved, tool_fields
 from service.exports.spans import shown_text
 from service.schema.replies.exports import LabelStudioTask, Prediction, ResultRegion
+from service.schema.replies.fields import Verdict
 from service.schema.structure import Task
 
+# A control whose choice is the verdict itself.
+VERDICT_CONTROL = "verdict"
 LAST_SCORE = 1.0  # of a task without a row: after all rows
 _HEADERS: Mapping[Task, str] = {
     "classification": "Given label: $given_label",
@@ -71,6 +75,8 @@ def review_score(rank: int, total: int) -> float:
 def labelling_config(class_names: Sequence[str], options: ExportOptions) -> str:
     """The labelling configuration for the tasks, as XML: the data, the given label and the labels to choose from.
 
+    Of tokens and masks, whose regions say little about the given ones, also the verdicts to choose from.
+
     Raises:
         InvalidRequestError: XML cannot represent one of the names.
     """
@@ -84,6 +90,11 @@ def labelling_config(class_names: Sequence[str], options: ExportOptions) -> str:
     labels = ElementTree.SubElement(view, control.tag, attributes)
     for name in control_labels(class_names, options):
         ElementTree.SubElement(labels, label_tag(control.tag), value=name)
+    if control.tag != "Choices":
+        verdicts = {"name": VERDICT_CONTROL, "toName": options.to_name, "choice": "single", "showInline": "true"}
+        choices = ElementTree.SubElement(view, "Choices", verdicts)
+        for verdict in get_args(Verdict):
+            ElementTree.SubElement(choices, "Choice", value=verdict)
     ElementTree.indent(view)
     try:
         config = ElementTree.tostring(view, encoding="unicode")

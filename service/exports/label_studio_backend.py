@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from service.errors import InvalidRequestError
-from service.exports.label_studio import LAST_SCORE, prediction
+from service.exports.label_studio import LAST_SCORE, VERDICT_CONTROL, prediction
 from service.exports.label_studio_regions import Control, control_of, control_tags, label_tag, regions
 from service.exports.rows import ExportOptions, ExportRow
 from service.schema.faults import fault
@@ -115,7 +115,7 @@ def read_control(label_config: str | None, options: ExportOptions) -> Control | 
     tags = control_tags(options)
     for element in view.iter():
         to_name = element.get("toName", "").split(",")[0].strip()
-        if element.tag in tags and (name := element.get("name")) and to_name:
+        if element.tag in tags and (name := element.get("name")) and to_name and name != VERDICT_CONTROL:
             return Control(element.tag, name, to_name, _labels(element))
     return None
 

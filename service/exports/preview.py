@@ -126,6 +126,8 @@ def _argilla_notes(options: ExportOptions) -> list[str]:
         f"Load it with dataset.records.log(records, mapping={{{mapping}}}): without the mapping suggestions get lost.",
         'To sort by rank, put rg.IntegerMetadataProperty("rank") into the settings of the data set before loading, '
         "and sort by it, ascending.",
+        'For a webhook that brings responses back, add rg.TermsMetadataProperty("run") and '
+        'rg.TermsMetadataProperty("queue").',
     ]
 
 

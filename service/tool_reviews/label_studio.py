@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from service.errors import InvalidRequestError
+from service.exports.label_studio import VERDICT_CONTROL
 from service.exports.label_studio_backend import example_ids
 from service.schema.faults import fault
 from service.schema.replies.reviews import ReviewSource
@@ -30,7 +31,7 @@ from service.tool_reviews.json_parts import Object, json_number, json_object, js
 TOOL = "label-studio"
 WRITTEN = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED")
 DELETED = "ANNOTATIONS_DELETED"
-VERDICT_CONTROL, COMMENT_CONTROL, LABEL_CONTROL = "verdict", "comment", "label"
+COMMENT_CONTROL, LABEL_CONTROL = "comment", "label"
 NO_PAYLOAD = "the event names no annotation: switch on 'Send payload' for the webhook in Label Studio"
 MASK_REGIONS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels", "bitmasklabels")
 

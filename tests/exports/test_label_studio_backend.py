@@ -132,6 +132,7 @@ def test_without_a_configuration_the_options_apply(config: str | None) -> None:
         '<View><Text name="text" value="$text"/></View>',
         '<View><Choices name="label"><Choice value="dog"/></Choices></View>',
         '<View><Choices name="label" toName="text"><Choice value="wolf"/></Choices></View>',
+        '<View><Choices name="verdict" toName="text"><Choice value="dog"/></Choices></View>',
     ],
 )
 def test_without_a_control_for_the_suggestion_the_score_remains(config: str) -> None:

@@ -125,7 +125,10 @@ def test_the_sdk_accepts_the_regions_of_its_configuration(changes: dict[str, Any
         ("multi_label", labels_row([1, 0, -1, 0], [2, -1, 1, 3])),
     ):
         given_options = task_options(task_name, total=1, **changes)
-        interface = sdk.LabelInterface(labelling_config(CLASSES, given_options))
+        config = labelling_config(CLASSES, given_options)
+        interface = sdk.LabelInterface(config)
+        # People choose the verdict where regions do not say it.
+        assert ("verdict" in interface._controls) == (task_name != "multi_label")
         (prediction,) = task(replace(given, rank=1), given_options)["predictions"]
         assert interface.validate_prediction(prediction, return_errors=True) == []
         wrong = {**prediction, "result": [{**prediction["result"][0], "from_name": "other"}]}
