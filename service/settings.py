@@ -196,6 +196,9 @@ class Settings(BaseSettings):
     query_timeout_s: Annotated[
         float, Field(gt=0, description="Seconds for the queries of one request over a run; longer ones get 503.")
     ] = 30.0
+    lease_s: Annotated[
+        float, Field(gt=0, description="Seconds for which the next rows of a queue are leased to a reviewer.")
+    ] = 600.0
     direct_body: Annotated[
         bool,
         Field(

@@ -35,6 +35,7 @@ from service.diagnostics.summary import FIELDS
 from service.errors import InvalidRequestError
 from service.exports.corrected.data_set import CorrectedOptions
 from service.formats.name_lists import split_names
+from service.mining.leases import MAX_LEASED_ROWS
 from service.mining.listing import CLASSES, QueueFilter, VerdictFilter, parse_order
 from service.mining.listing import SORTABLE as QUEUE_SORTABLE
 from service.mining.next_rows import MAX_NEXT_ROWS
@@ -267,6 +268,12 @@ class ReviewerQuery(QueryModel):
     reviewer: Annotated[str, Field(max_length=MAX_REVIEWER_NAME)] | None = Field(
         None, description="Name of the reviewer who asks; the name of the key, if it has one, overrides it"
     )
+
+
+class NextQuery(ReviewerQuery):
+    """Number of rows of a queue to lease."""
+
+    limit: Annotated[int, Digits(1, MAX_LEASED_ROWS)] = Field(10, description="Maximum number of rows")
 
 
 class QueueQuery(ReviewerQuery, AttributeFilters):

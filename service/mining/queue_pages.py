@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 
-from service.mining.listing import QueueFilter, page
+from service.mining.leases import lease_rows
+from service.mining.listing import QueueFilter, current_rows, members, page
 from service.mining.progress import expected_yield, progress
 from service.mining.queue_table import QueueTable
 from service.mining.visibility import QueueOf
@@ -12,7 +15,7 @@ from service.queries.view import View
 from service.runs.review_history import ReviewHistory
 from service.runs.store import RunStore
 from service.schema.people import Principal
-from service.schema.replies.queues import Queue, QueuePage
+from service.schema.replies.queues import LeasedRows, Queue, QueuePage
 from service.schema.structure import Task
 
 
@@ -42,4 +45,22 @@ def queue_page(store: RunStore, view: View, queue: QueueTable, query: QueueFilte
         **queue_reply(queue, history, view.snapshot.description.task),
         "expected_yield": expected_yield(queue.expected_errors, precisions),
         **page(view, QueueOf(queue, history, who), query),
+    }
+
+
+def next_page(
+    store: RunStore, view: View, queue: QueueTable, who: Principal, number: int, seconds: float
+) -> LeasedRows:
+    """Lease the next rows of a queue to the caller (`service.mining.leases`), and return them."""
+    leased = lease_rows(store, view.snapshot, queue, who.name, number, seconds)
+    seen = QueueOf(queue, store.reviews(view.snapshot), who)
+    until = datetime.fromtimestamp(leased.until, UTC).isoformat()
+    return {
+        "run": view.snapshot.name,
+        "queue": queue.head["name"] or "",
+        "reviewer": who.name,
+        "leased_until": until if leased.rows else None,
+        "num_free": leased.num_free,
+        "num_left": leased.num_left,
+        "rows": current_rows(view, seen, leased.rows, members(queue)),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
@@ -10,7 +11,7 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.errors import QueueConflictError, UnknownQueueError
+from service.errors import QueueConflictError, RunDamagedError, UnknownQueueError
 from service.mining.candidates import candidate_table
 from service.mining.gold import Gold, mark_gold
 from service.mining.queue_file import queue_content, read_queue
@@ -150,14 +151,24 @@ def _fault_of(stored: QueueTable, snapshot: Snapshot) -> str | None:
     return None
 
 
-def outlines(store: RunStore, snapshot: Snapshot) -> list[QueueTable]:
-    """All queues of a run, by name, with the columns of `OUTLINE` only."""
-    found = (
-        store.documents.get(snapshot, FOLDER, name, lambda file: read_queue(file).outline(), part="outline")
-        for name in store.documents.names(snapshot, FOLDER)
-    )
+def outline(store: RunStore, snapshot: Snapshot, name: str) -> QueueTable | None:
+    """A queue with the columns of `OUTLINE` only; None if the run has no queue of this name."""
+    return store.documents.get(snapshot, FOLDER, name, lambda file: read_queue(file).outline(), part="outline")
+
+
+def outlines(store: RunStore, snapshot: Snapshot, names: Collection[str | None] | None = None) -> list[QueueTable]:
+    """Outlines of the queues of a run, by name.
+
+    Args:
+        store: Store of the queues.
+        snapshot: The run.
+        names: Names of the queues, of which some may not exist; None for all.
+    """
+    # One listing: a request may name thousands of queues that do not exist.
+    known = store.documents.names(snapshot, FOLDER) if names is None or any(names) else []
+    found = [outline(store, snapshot, name) for name in known if names is None or name in names]
     # Another request may delete a queue now.
-    return [outline for outline in found if outline is not None]
+    return [one for one in found if one is not None]
 
 
 def delete_queue(store: RunStore, snapshot: Snapshot, name: str) -> None:
@@ -169,7 +180,13 @@ def delete_queue(store: RunStore, snapshot: Snapshot, name: str) -> None:
     check_name("queue", name)
     if name not in store.documents.names(snapshot, FOLDER):
         raise UnknownQueueError(f"run {snapshot.name} has no queue {name}")
+    stored = None
+    # A damaged queue can be deleted too; nobody can lease its rows.
+    with suppress(RunDamagedError):
+        stored = outline(store, snapshot, name)
     store.documents.delete(snapshot, FOLDER, name)
+    if stored is not None:
+        store.leases.delete(snapshot, stored.identity)
 
 
 def rename_queue(store: RunStore, snapshot: Snapshot, name: str, new_name: str) -> None:

@@ -8,6 +8,7 @@ runs/<run>/<uid>/epochs/<epoch>/batch-<name>.parquet one batch
 runs/<run>/<uid>/epochs/<epoch>/level<n>-<digest>.parquet   merged batches and the names of the replaced files
 runs/<run>/<uid>/queues/<queue>.json                 a queue with its rows
 runs/<run>/<uid>/reviews/<time>-<id>.json            the reviews of one request; merged as batches are
+runs/<run>/<uid>/leases/<queue>/<time>.json         the rows of a queue that reviewers have leased
 runs/<run>/<uid>/annotations/<time>-<id>.parquet     the annotations of one request; merged as batches are
 ```
 
@@ -41,6 +42,7 @@ from service.runs.data_files import DataFile, Footer, digest_of
 from service.runs.documents import Documents
 from service.runs.epoch_files import EpochFolder
 from service.runs.epoch_writer import EpochWriter, Stored
+from service.runs.lease_files import LeaseFiles
 from service.runs.manifest import Manifest, RunDescription
 from service.runs.names import NAME, check_name
 from service.runs.review_files import MakeReviews, ReviewCache, ReviewFolder
@@ -74,6 +76,7 @@ class RunStore:
         self._reviews = ReviewCache()
         self._annotations: BoundedCache[AnnotationFooter] = BoundedCache(FOOTERS_CACHED)
         self.documents = Documents(files, self._not_deleted)
+        self.leases = LeaseFiles(files, self._not_deleted)
 
     def create(self, name: str, description: RunDescription) -> tuple[Snapshot, bool]:
         """Create a run unless it exists; the second value is True if it is new.

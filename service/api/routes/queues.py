@@ -11,24 +11,26 @@ from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
 from service.api.http.path_types import QueueName, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
 from service.api.principals import caller, least_role, require_role
-from service.api.queries import NewQueueQuery, QueueQuery
+from service.api.queries import NewQueueQuery, NextQuery, QueueQuery, ReviewerQuery
 from service.api.receive import read_json
 from service.api.state import service_of
 from service.errors import (
     InvalidConfigError,
     QueueConflictError,
+    QueueFullError,
     UnknownEpochError,
     UnknownQueueError,
 )
 from service.mining.gold import gold_keys
+from service.mining.leases import give_back
 from service.mining.listing import QueueFilter
-from service.mining.queue_pages import queue_page, queue_reply
+from service.mining.queue_pages import next_page, queue_page, queue_reply
 from service.mining.queue_table import QueueTable
 from service.mining.queues import create_queue, delete_queue, outlines, preview, queue, rename_queue
 from service.mining.requests import QueueRename, QueueRequest
 from service.queries.view import View
 from service.runs.run_classes import RunClasses
-from service.schema.replies.queues import Queue, QueueList, QueuePage
+from service.schema.replies.queues import LeasedRows, Queue, QueueList, QueuePage
 
 QUEUE_EXAMPLES = {
     "recommended": {"budget": 50},
@@ -150,3 +152,48 @@ async def patch_queue(request: Request, run: RunName, queue_name: QueueName) -> 
 
     await work.do(lambda: rename_queue(store, store.snapshot(run), queue_name, rename.name))
     return await work.reply(run, reply)
+
+
+@router.post(
+    "/queues/{queue_name}/next",
+    summary="Lease the next rows of a queue",
+    response_model=LeasedRows,
+    responses=problems(*ROWS, UnknownQueueError, QueueFullError),
+)
+@least_role("reviewer")
+async def lease_next(
+    request: Request, run: RunName, queue_name: QueueName, query: Annotated[NextQuery, Query()]
+) -> Response:
+    """The next rows to review, for `lease_s` seconds: no other reviewer gets them meanwhile, except that a queue with an
+    overlap gives each row to as many. The rows that the caller holds come first, and their lease is renewed; a verdict
+    ends it."""
+    service, who = service_of(request), caller(request, query.reviewer)
+    store, seconds = service.runs.store, service.settings.lease_s
+
+    def work(view: View) -> LeasedRows:
+        stored = queue(store, view.snapshot, queue_name)
+        return next_page(store, view, stored, who, query.limit, seconds)
+
+    return await service.runs.reply(run, work)
+
+
+@router.delete(
+    "/queues/{queue_name}/next",
+    summary="Give leased rows back",
+    status_code=204,
+    response_description="The caller holds no rows of the queue.",
+    responses=problems(*RUN, UnknownQueueError),
+)
+@least_role("reviewer")
+async def give_rows_back(
+    request: Request, run: RunName, queue_name: QueueName, query: Annotated[ReviewerQuery, Query()]
+) -> Response:
+    """Other reviewers get the rows that the caller has leased and not judged."""
+    runs, who = service_of(request).runs, caller(request, query.reviewer)
+
+    def work() -> None:
+        snapshot = runs.store.snapshot(run)
+        give_back(runs.store, snapshot, queue(runs.store, snapshot, queue_name), who.name)
+
+    await runs.do(work)
+    return Response(status_code=204)

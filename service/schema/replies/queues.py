@@ -236,3 +236,15 @@ class QueueList(TypedDict):
     """All queues of a run, by name, without their rows."""
 
     queues: list[Queue]
+
+
+class LeasedRows(TypedDict):
+    """The next rows of a queue, leased to the caller."""
+
+    run: str
+    queue: Annotated[str, Field(description="Name of the queue")]
+    reviewer: Annotated[str | None, Field(description="The caller")]
+    leased_until: Annotated[Timestamp | None, Field(description="End of the lease; null without rows")]
+    num_free: Annotated[Count, Field(description="Further rows that the caller could lease now")]
+    num_left: Annotated[Count, Field(description="Rows that the caller may still judge; others may hold some of them")]
+    rows: Annotated[list[QueueRow], Field(description="Rows that the caller held before come first")]
