@@ -29,6 +29,7 @@ NAMES = {
     "AsyncRunBatches": "RunBatches",
     "AsyncRunClient": "RunClient",
     "AsyncRunQuality": "RunQuality",
+    "AsyncRunQueues": "RunQueues",
     "async_enumerate": "sync_enumerate",
     # asyncio.sleep is time.sleep.
     "asyncio": "time",

@@ -33,7 +33,7 @@ from service.schema.replies.comparison import Comparison
 from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics
 from service.schema.replies.examples import ExampleDetail, ExamplesPage
-from service.schema.replies.queues import Queue, QueuePage
+from service.schema.replies.queues import LeasedRows, Queue, QueuePage
 from service.schema.replies.reviews import AddedReviews, Reviews
 from service.schema.replies.runs import CreatedRun, DamagedRun, Run
 from service.schema.request import STATISTICS, OnInvalid
@@ -250,6 +250,19 @@ def queue_call(
     page = {"limit": PAGE_ROWS if limit is None else limit, "offset": offset}
     text = query_text(**query, **_attribute_query(attributes), **page)
     return Call("GET", run_path(name, "queues", queue) + text, _object)
+
+
+def next_call(name: str, queue: str, limit: int, reviewer: str | None) -> Call[LeasedRows]:
+    """`POST /runs/{run}/queues/{queue}/next`; repeating it returns the same rows."""
+    path = run_path(name, "queues", queue, "next") + query_text(limit=limit, reviewer=reviewer)
+    return Call("POST", path, _object)
+
+
+def give_back_call(name: str, queue: str, reviewer: str | None) -> Call[None]:
+    """`DELETE /runs/{run}/queues/{queue}/next`."""
+    return Call(
+        "DELETE", run_path(name, "queues", queue, "next") + query_text(reviewer=reviewer), lambda response: None
+    )
 
 
 def delete_queue_call(name: str, queue: str) -> Call[None]:

@@ -89,12 +89,8 @@ def give_back(store: RunStore, snapshot: Snapshot, queue: QueueTable, reviewer: 
 
 def _open(lease: Lease, states: RowStates) -> Lease:
     """A lease without the rows that its reviewer has judged, and without rows that the queue does not have."""
-    judged = states.judged.get(lease["reviewer"])
-    rows = [row for row in lease["rows"] if row < len(states.codes)]
-    if judged is not None and len(judged):
-        places = np.minimum(np.searchsorted(judged, rows), len(judged) - 1)
-        rows = [row for row, found in zip(rows, judged[places].tolist(), strict=True) if row != found]
-    return {**lease, "rows": rows}
+    judged = states.is_judged_by(lease["reviewer"])
+    return {**lease, "rows": [row for row in lease["rows"] if row < len(judged) and not judged[row]]}
 
 
 def _holders(leases: Sequence[Lease], number: int) -> Rows:

@@ -20,6 +20,7 @@ from service.schema.replies.reviews import Review
 WORDS: tuple[CurrentVerdict | None, ...] = (None, "ok", "wrong", "unsure", "exclude", "conflict")
 _CODES = {word: code for code, word in enumerate(WORDS)}
 Booleans = npt.NDArray[np.bool_]
+NO_ROWS: Rows = np.empty(0, np.int64)
 Counts = dict[CurrentVerdict, int]
 
 
@@ -47,7 +48,7 @@ class RowStates:
     def is_judged_by(self, reviewer: str | None) -> Booleans:
         """True for the rows on which a reviewer has a verdict."""
         mask = np.zeros(len(self.codes), np.bool_)
-        mask[self.judged.get(reviewer, ())] = True
+        mask[self.judged.get(reviewer, NO_ROWS)] = True
         return mask
 
     def is_done(self, overlap: int) -> Booleans:
@@ -127,7 +128,7 @@ class StateTracker:
                 (added if reviewer in judges else removed)[reviewer].append(row)
         judged = dict(states.judged)
         for reviewer in {*added, *removed}:
-            rows = np.union1d(judged.get(reviewer, np.empty(0, np.int64)), np.array(added[reviewer], np.int64))
+            rows = np.union1d(judged.get(reviewer, NO_ROWS), np.array(added[reviewer], np.int64))
             judged[reviewer] = np.setdiff1d(rows, removed[reviewer], assume_unique=True) if removed[reviewer] else rows
         return replace(states, codes=codes, num_reviewers=numbers, settled=settled, judged=judged)
 

@@ -164,9 +164,8 @@ async def patch_queue(request: Request, run: RunName, queue_name: QueueName) -> 
 async def lease_next(
     request: Request, run: RunName, queue_name: QueueName, query: Annotated[NextQuery, Query()]
 ) -> Response:
-    """The next rows to review, for `lease_s` seconds: no other reviewer gets them meanwhile, except that a queue with an
-    overlap gives each row to as many. The rows that the caller holds come first, and their lease is renewed; a verdict
-    ends it."""
+    """The next rows to review, for `lease_s` seconds: meanwhile no more reviewers get a row than the `overlap` of the
+    queue. The rows that the caller holds come first, and their lease is renewed; a verdict ends it."""
     service, who = service_of(request), caller(request, query.reviewer)
     store, seconds = service.runs.store, service.settings.lease_s
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from service.client import run_calls, tool_calls
 from service.client._sync.run_quality import RunQuality
+from service.client._sync.run_queues import RunQueues
 from service.client.run_calls import QueryValue
 from service.schema.replies.comparison import Comparison
 from service.schema.replies.corrected import CorrectedPolicy
@@ -15,11 +16,10 @@ from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics
 from service.schema.replies.examples import ExampleDetail, ExampleRow, ExamplesPage
 from service.schema.replies.exports import AnnotationsReply
-from service.schema.replies.queues import Queue, QueuePage
 from service.schema.replies.reviews import AddedReviews, Reviews
 
 
-class RunClient(RunQuality):
+class RunClient(RunQuality, RunQueues):
     """A run of the service, addressed by its name. `LossClient.run` and `LossClient.put_run` return it.
 
     The arguments `alpha` and `gamma` recompute the losses of the stored rows under another loss ("what if"), without
@@ -157,97 +157,6 @@ class RunClient(RunQuality):
         """
         page = {"first": first, "sort": sort, "region": region, "limit": limit, "offset": offset, "bins": bins}
         return self._client.send(run_calls.dynamics_call(self.name, **page, alpha=alpha, gamma=gamma))
-
-    def create_queue(
-        self,
-        strategy: str = "recommended",
-        budget: int = 50,
-        *,
-        alpha: QueryValue = None,
-        gamma: float | None = None,
-        **members: object,
-    ) -> QueuePage:
-        """Select the rows to review next, store them as a queue, and return all of them.
-
-        Args:
-            strategy: `recommended`, `logit_margin`, `area_under_margin`, `top_loss`, `random`, `mix`, ...; the reply's
-                `chosen` has what `recommended` chose, and why.
-            budget: Maximum number of rows, in [1, 100 000].
-            alpha: Alpha of the recomputed losses. Default: that of the run.
-            gamma: Gamma of the recomputed losses. Default: that of the run.
-            members: `name` (the same request with the same name returns the same queue), `mix`, `runs` (further runs of
-                which the ranks are averaged), `per_class`, `at_most`, `min_per_class`, `only`, `units`,
-                `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`.
-
-        Raises:
-            QueueConflictError: Another request has created a queue of this name.
-        """
-        body = {"strategy": strategy, "budget": budget, **members}
-        call = run_calls.create_queue_call(self.name, body, alpha=alpha, gamma=gamma)
-        return self._complete(self._client.send(call))
-
-    def queues(self) -> list[Queue]:
-        """Return all queues by name, without their rows."""
-        return self._client.send(run_calls.queues_call(self.name))
-
-    def queue(
-        self,
-        name: str,
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-        attributes: Mapping[str, str] | None = None,
-        **query: QueryValue,
-    ) -> QueuePage:
-        """Return the rows of a queue by rank, each with scores, `reason`, attributes and verdict.
-
-        Args:
-            name: Name of the queue.
-            limit: Maximum number of rows. Default: all, in as many requests as that needs.
-            offset: Number of rows to skip.
-            attributes: Text that each of these attributes must have.
-            query: `sort` (rank, id, target, prediction, suggested, verdict or scores, separated by commas, with a minus
-                for descending order), `target`, `prediction`, `suggested`, `verdict` (`open`, `reviewed`, `ok`,
-                `wrong`, `unsure`), `text`, `ranks`, `around`, `fields`, `facets`.
-
-        Returns:
-            The queue. `num_matching` is the number of rows that match the filters.
-
-        Raises:
-            UnknownQueueError: The run has no queue of this name.
-        """
-        page = self._client.send(run_calls.queue_call(self.name, name, offset, limit, attributes, **query))
-        return page if limit is not None else self._complete(page, offset, attributes, **query)
-
-    def _complete(
-        self, queue: QueuePage, offset: int = 0, attributes: Mapping[str, str] | None = None, **query: QueryValue
-    ) -> QueuePage:
-        """Add the remaining rows to a page of a stored queue."""
-        while queue["name"] is not None and offset + len(queue["rows"]) < queue["num_matching"]:
-            next_offset = offset + len(queue["rows"])
-            call = run_calls.queue_call(self.name, queue["name"], next_offset, None, attributes, **query)
-            page = self._client.send(call)
-            if not page["rows"]:
-                break
-            queue["rows"] += page["rows"]
-        return queue
-
-    def delete_queue(self, name: str) -> None:
-        """Delete a queue. The reviews of its rows stay.
-
-        Raises:
-            UnknownQueueError: The run has no queue of this name.
-        """
-        self._client.send(run_calls.delete_queue_call(self.name, name))
-
-    def rename_queue(self, name: str, new_name: str) -> Queue:
-        """Rename a queue, and return it without its rows.
-
-        Raises:
-            UnknownQueueError: The run has no queue of this name.
-            QueueConflictError: Another queue has the new name.
-        """
-        return self._client.send(run_calls.rename_queue_call(self.name, name, new_name))
 
     def review(
         self,
