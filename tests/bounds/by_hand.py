@@ -98,12 +98,20 @@ def _post_queue(size: int) -> Iterator[WorstRequest]:
         "ranges": {"only": {"ranges": {f"r{number}": [0, 1] for number in range(size // 20)}}},
         "quotas": {"per_class": {str(number): 0 for number in range(size // 12)}},
         "a cap": {"at_most": {"attribute": "group", "count": 1}},
+        "hidden parts": {"overlap": 500, "blind": True, "without_suggestion": 1, "gold": 0.5},
     }.items():
         yield json_request("POST", name, path, everything | members)
     for run in RUNS:
         for strategy in ("suspected_errors", "area_under_margin", "semi_hard", "random", "active_lab"):
             queue = everything | {"strategy": strategy}
             yield json_request("POST", f"{strategy} of the run of {run}", f"/runs/{run}/queues", queue)
+
+
+def _lease_rows(size: int) -> Iterator[WorstRequest]:
+    path = "/runs/rows/queues/queue/next?limit=100"
+    yield WorstRequest("POST", "no name", path)
+    others = [WorstRequest("POST", "others", f"{path}&reviewer={number}") for number in range(20)]
+    yield WorstRequest("POST", "after others", f"{path}&reviewer={'x' * 200}", before=tuple(others))
 
 
 def _rename_queue(size: int) -> Iterator[WorstRequest]:
@@ -226,6 +234,7 @@ BY_HAND: Mapping[str, Make] = {
     "GET /runs/{run}/queues/{queue_name}": lambda size: iter(
         [WorstRequest("GET", "all rows", "/runs/rows/queues/queue?limit=100000&facets=true")]
     ),
+    "POST /runs/{run}/queues/{queue_name}/next": _lease_rows,
     "POST /runs/{run}/reviews": _post_reviews,
     "PUT /runs/{run}/annotations": _put_annotations,
     "GET /runs/{run}/consensus": _runs("/runs/RUN/consensus", "?limit=100000", "?limit=100000&reviewers=true"),
