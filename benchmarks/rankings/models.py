@@ -10,7 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 
-FOLDS, EPOCHS = 5, 10
+FOLDS = 5
+# Epochs of a network that predicts other rows, and of one whose own rows are ranked.
+EPOCHS, TRAINING_EPOCHS = 10, 30
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -34,23 +36,23 @@ def linear_logits(features: Floats, labels: Labels, classes: int, seed: int) -> 
 
 
 def network_logits(features: Floats, labels: Labels, classes: int, seed: int) -> Floats:
-    """(epochs, n, C) logits of networks that were trained without the row's fold, after each epoch."""
-    logits = np.zeros((EPOCHS, len(labels), classes))
+    """(n, C) logits of networks that were trained without the row's fold."""
+    logits = np.zeros((len(labels), classes))
     for train, test in folds(labels, seed):
-        logits[:, test] = _course(features[train], labels[train], features[test], classes, seed)
+        logits[test] = _course(features[train], labels[train], features[test], classes, seed, EPOCHS)[-1]
     return logits
 
 
 def training_logits(features: Floats, labels: Labels, classes: int, seed: int) -> Floats:
     """(epochs, n, C) logits of one network of the rows that it is trained on, after each epoch."""
-    return _course(features, labels, features, classes, seed)
+    return _course(features, labels, features, classes, seed, TRAINING_EPOCHS)
 
 
-def _course(train: Floats, labels: Labels, test: Floats, classes: int, seed: int) -> Floats:
+def _course(train: Floats, labels: Labels, test: Floats, classes: int, seed: int, epochs: int) -> Floats:
     model = MLPClassifier(64, batch_size=min(64, len(train)), learning_rate_init=3e-3, random_state=seed)
     known = np.arange(classes)
-    logits = np.empty((EPOCHS, len(test), classes))
-    for epoch in range(EPOCHS):
+    logits = np.empty((epochs, len(test), classes))
+    for epoch in range(epochs):
         model.partial_fit(train, labels, classes=known)
         logits[epoch] = _log(model.predict_proba(test), known, classes)
     return logits

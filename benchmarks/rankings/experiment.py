@@ -1,0 +1,85 @@
+"""The experiment: planted wrong labels, logits of models, and what each ranking finds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from benchmarks.rankings.data_sets import DataSet
+from benchmarks.rankings.models import Floats, Labels, linear_logits, network_logits, training_logits
+from benchmarks.rankings.noise import KINDS
+from benchmarks.rankings.review import UNREVIEWED, Booleans, Review, fixed, recommended, reranked
+from benchmarks.rankings.scores import ranks, scores, scores_of_epochs
+
+LINEAR, NETWORK = "logistic regression, out of sample", "network, out of sample"
+TRAINING, BOTH = "network, 30 epochs of its training", "both models out of sample (`runs`)"
+RECOMMENDED = "recommended"
+RERANKED = "re-ranked by verdicts", "re-ranked by verdicts, rows without one as right"
+
+
+class Finding(NamedTuple):
+    """The result of a ranking for a data set.
+
+    Args:
+        data_set: Name of the data set.
+        noise: Kind of the planted labels.
+        model: The model.
+        ranking: The ranking.
+        found: Share of the planted labels among as many reviewed rows.
+        precision: Average precision; None if the order depends on verdicts.
+    """
+
+    data_set: str
+    noise: str
+    model: str
+    ranking: str
+    found: float
+    precision: float | None
+
+
+def findings(data: DataSet, seed: int) -> Iterator[Finding]:
+    """Plant wrong labels of each kind in a data set, and yield the result of each ranking."""
+    for noise, plant in KINDS.items():
+        labels = plant(data.labels, data.num_classes, np.random.default_rng(seed))
+        wrong = labels != data.labels
+        if not wrong.any():
+            continue
+        arguments = data.features, labels, data.num_classes, seed
+        # Logits are stored in float32.
+        linear = linear_logits(*arguments).astype(np.float32).astype(np.float64)
+        network = network_logits(*arguments).astype(np.float32).astype(np.float64)
+        training = training_logits(*arguments).astype(np.float32).astype(np.float64)
+        of_linear, of_network = scores(linear, labels), scores(network, labels)
+        of_both = {name: ranks(of_linear[name]) + ranks(of_network[name]) for name in of_linear}
+        models = {
+            LINEAR: (of_linear, linear),
+            NETWORK: (of_network, network),
+            TRAINING: (scores_of_epochs(training, labels), training[-1]),
+            BOTH: (of_both, network),
+        }
+        for model, (of_model, logits) in models.items():
+            for ranking, found, precision in _rankings(of_model, logits, labels, wrong):
+                yield Finding(data.name, noise, model, ranking, found, precision)
+
+
+def _rankings(
+    of_model: Mapping[str, Floats], logits: Floats, labels: Labels, wrong: Booleans
+) -> Iterator[tuple[str, float, float | None]]:
+    budget = int(wrong.sum())
+    for name, score in of_model.items():
+        yield name, _found(fixed(score), wrong, budget), float(average_precision_score(wrong, -ranks(score)))
+    first = next(iter(of_model))
+    reviews: dict[str, Review] = {RECOMMENDED: partial(recommended, of_model, (first, "adjusted_margin"))}
+    for name, weight in zip(RERANKED, (0.0, UNREVIEWED), strict=True):
+        reviews[name] = partial(reranked, of_model, first, logits, labels, unreviewed=weight)
+    for name, review in reviews.items():
+        yield name, _found(review, wrong, budget), None
+
+
+def _found(review: Review, wrong: Booleans, budget: int) -> float:
+    """Share of the wrong labels that a review finds."""
+    return float(wrong[review(wrong, budget)].sum() / wrong.sum())
