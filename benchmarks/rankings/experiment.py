@@ -17,6 +17,9 @@ from benchmarks.rankings.scores import ranks, scores, scores_of_epochs
 
 LINEAR, NETWORK = "logistic regression, out of sample", "network, out of sample"
 TRAINING, BOTH = "network, 30 epochs of its training", "both models out of sample (`runs`)"
+COOLED = "network, out of sample, its logits divided by 4"
+# Models for which `recommended` has to find as much as the best strategy.
+WITH_BAR = LINEAR, NETWORK, TRAINING
 RECOMMENDED = "recommended"
 RERANKED = "re-ranked by verdicts", "re-ranked by verdicts, rows without one as right"
 
@@ -59,6 +62,7 @@ def findings(data: DataSet, seed: int) -> Iterator[Finding]:
             LINEAR: (of_linear, linear),
             NETWORK: (of_network, network),
             TRAINING: (scores_of_epochs(training, labels), training[-1]),
+            COOLED: (scores(network / 4, labels), network / 4),
             BOTH: (of_both, network),
         }
         for model, (of_model, logits) in models.items():

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import mean
 
-from benchmarks.rankings.experiment import BOTH, RECOMMENDED, RERANKED, Finding
+from benchmarks.rankings.experiment import RECOMMENDED, RERANKED, WITH_BAR, Finding
 from benchmarks.rankings.noise import KINDS
 
 # The least share of what the best fixed strategy finds.
@@ -66,10 +66,10 @@ def _fixed(rows: dict[str, tuple[list[float], list[float | None]]], number: int)
 def missed_bars(findings: Sequence[Finding]) -> list[str]:
     """Sentences about the models and kinds of noise for which `recommended` finds less than the bar."""
     missed = []
-    for model in dict.fromkeys(finding.model for finding in findings):
+    for model in WITH_BAR:
         rows = _rows([one for one in findings if one.model == model])
         for number, kind in enumerate(KINDS):
             share, best = rows[RECOMMENDED][0][number], max(_fixed(rows, number))
-            if share < BAR * best and model != BOTH:
+            if share < BAR * best:
                 missed.append(f"{model}, {kind}: {share:.4f}, and the best fixed strategy {best:.4f}")
     return missed
