@@ -11,11 +11,13 @@ import pyarrow as pa
 from service.diagnostics.agreement import Ratings
 from service.mining.queues import outlines
 from service.mining.reviewer_quality import Observations, observe
+from service.mining.visibility import seen_history
 from service.queries.sql import LATEST
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory, Standing
 from service.runs.store import RunStore
 from service.runs.units import UnitKey
+from service.schema.people import Principal
 from service.schema.replies.agreement import (
     Agreement,
     AgreementMeasures,
@@ -31,12 +33,13 @@ REVIEWERS_SHOWN, PAIRS_SHOWN, CONFLICTING_SHOWN = 100, 500, 20
 OTHER, AS_GIVEN = -1, -2
 
 
-def agreement(store: RunStore, view: View, *, limit: int, offset: int) -> Agreement:
+def agreement(store: RunStore, view: View, who: Principal, *, limit: int, offset: int) -> Agreement:
     """The reply of `GET /runs/{run}/agreement`.
 
     Args:
         store: Store of the queues and reviews.
         view: The run.
+        who: The caller, who may not see all conflicts.
         limit: Maximum number of conflicts in the reply.
         offset: Number of conflicts before them.
     """
@@ -44,8 +47,9 @@ def agreement(store: RunStore, view: View, *, limit: int, offset: int) -> Agreem
     queues = [str(queue.head["name"]) for queue in outlines(store, view.snapshot)]
     key = ("agreement", history.last, history.size, queues)
     measures = view.cached(key, lambda: _measures(store, view, history))
+    seen = seen_history(store, view.snapshot, who)
     conflicts = sorted(
-        (one for one in history.current if one.verdict == "conflict"), key=lambda one: _place(one.reviews[0])
+        (one for one in seen.current if one.verdict == "conflict"), key=lambda one: _place(one.reviews[0])
     )
     return {
         "run": view.snapshot.name,

@@ -162,10 +162,10 @@ def current_rows(view: View, seen: QueueOf, indices: Sequence[int], names: Seque
     queue = seen.queue
     rows = queue.dicts_at(indices, list(dict.fromkeys([*names, *queue.key_names, "epoch", "strategy"])))
     attributes = attributes_of(view, rows) if "attributes" in names else [{}] * len(rows)
-    keys = [UnitKey.of(row) for row in rows]
+    seen_rows = [seen.row(index, UnitKey.of(row)) for index, row in zip(indices, rows, strict=True)]
     current = (
         {**row, **_shown(seen, index, row, of_row), **_reviewed(of_row), "attributes": own}
-        for index, row, of_row, own in zip(indices, rows, seen.rows(indices, keys), attributes, strict=True)
+        for index, row, of_row, own in zip(indices, rows, seen_rows, attributes, strict=True)
     )
     return [cast(QueueRow, {name: row[name] for name in names if name in row}) for row in current]
 

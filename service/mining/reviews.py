@@ -9,13 +9,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.errors import ForbiddenError, InvalidRequestError, ReviewConflictError, UnknownExampleError
+from service.mining.queues import outlines
 from service.mining.review_units import FoundUnit, NamedUnit, RequestedUnit, find_units, unit_of_run
+from service.mining.visibility import seen_rows
 from service.queries.last_rows import last_rows
 from service.queries.view import View
-from service.runs.review_history import ReviewHistory
+from service.runs.review_history import ReviewHistory, place_of
 from service.runs.run_classes import RunClasses
 from service.runs.store import RunStore
-from service.runs.units import UnitKey
 from service.schema.faults import fault, validation_fault
 from service.schema.people import MAX_REVIEWER_NAME, Principal
 from service.schema.replies.fields import Verdict
@@ -78,14 +79,20 @@ def add_reviews(store: RunStore, view: View, value: object, who: Principal) -> l
     except ValidationError as err:
         raise validation_fault(InvalidRequestError, err) from err
     reviews = resolved(store, view, requests, who)
+    queues = outlines(store, view.snapshot, {review["queue"] for review in reviews})
     size = 0
 
     def make(history: ReviewHistory) -> list[StoredReview]:
         nonlocal size
         size = history.size
+        rows = seen_rows(queues, history, reviews, who)
         for number, (request, review) in enumerate(zip(requests, reviews, strict=True)):
+            row = rows.get(number)
+            if row is not None and not request.adjudicate:
+                review["suggestion"] = row.suggestion
             if "expected" in request.model_fields_set:
-                _check_expected(history, number, request.expected, review)
+                last = history.last_review(*place_of(review)) if row is None else row.last
+                _check_expected(last, number, request.expected, review)
         return reviews
 
     return store.append_reviews(view.snapshot, make).since(size)[: len(reviews)]
@@ -129,8 +136,7 @@ def resolved(store: RunStore, view: View, requests: Sequence[ReviewRequest], who
     return reviews
 
 
-def _check_expected(history: ReviewHistory, number: int, expected: str | None, review: StoredReview) -> None:
-    last = history.last_review(UnitKey.of(review), review.get("epoch"))
+def _check_expected(last: Review | None, number: int, expected: str | None, review: StoredReview) -> None:
     if (None if last is None else last["review"]) != expected:
         seen = "none" if expected is None else expected
         now = "none" if last is None else f"{last['review']} by {last['reviewer'] or 'a reviewer without a name'}"

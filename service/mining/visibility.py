@@ -10,13 +10,17 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from service.mining.queue_table import WITHOUT_SUGGESTION, QueueTable
+from service.mining.key_index import ABSENT
+from service.mining.queue_table import GOLD, WITHOUT_SUGGESTION, QueueTable
+from service.mining.queues import outlines
 from service.mining.row_states import Booleans, RowStates
 from service.runs.review_history import ReviewHistory, Standing
+from service.runs.snapshot import Snapshot
+from service.runs.store import RunStore
 from service.runs.units import UnitKey
 from service.schema.people import Principal
 from service.schema.replies.queues import RowReview
-from service.schema.replies.reviews import Review
+from service.schema.replies.reviews import Review, StoredReview
 
 
 @dataclass(frozen=True)
@@ -79,30 +83,80 @@ class QueueOf:
     @cached_property
     def without_suggestion(self) -> Booleans | None:
         """True for the rows whose suggestion is hidden from the caller; None if there are none."""
-        marks = self.queue.marks(WITHOUT_SUGGESTION)
-        return None if marks is None else marks & ~self.states.is_judged_by(self.who.name)
+        return None if self._marks is None else self._marks & ~self.states.is_judged_by(self.who.name)
 
-    def rows(self, indices: Sequence[int], keys: Sequence[UnitKey]) -> list[SeenRow]:
-        """The reviews of some rows.
+    @cached_property
+    def _done(self) -> Booleans:
+        return self.states.is_done(self.queue.overlap)
+
+    @cached_property
+    def _marks(self) -> Booleans | None:
+        return self.queue.marks(WITHOUT_SUGGESTION)
+
+    def row(self, row: int, key: UnitKey, who: Principal | None = None) -> SeenRow:
+        """The reviews of a row.
 
         Args:
-            indices: Ranks of the rows minus 1.
-            keys: Key of each of the rows.
+            row: Rank of the row minus 1.
+            key: Key of the row.
+            who: Another caller.
         """
-        verdicts = self.history.verdicts_of(self.queue.head["epoch"])
-        done = self.states.is_done(self.queue.overlap)
-        return [
-            self._row(row, key, self.queue.tracker.standing(row, verdicts.get(key)), bool(done[row]))
-            for row, key in zip(indices, keys, strict=True)
-        ]
-
-    def _row(self, row: int, key: UnitKey, standing: Standing | None, done: bool) -> SeenRow:
-        hides = self.without_suggestion is not None and bool(self.without_suggestion[row])
-        suggestion: Literal["shown", "hidden"] = "hidden" if hides else "shown"
-        has_own = standing is not None and standing.of_reviewer(self.who.name) is not None
-        if self.queue.is_blind and not has_own and not (done and self.who.has("owner")):
+        who = who or self.who
+        standing = self.history.verdicts_of(self.queue.head["epoch"]).get(key)
+        standing = self.queue.tracker.standing(row, standing)
+        has_own = standing is not None and standing.of_reviewer(who.name) is not None
+        done = bool(self._done[row])
+        is_hidden = self._marks is not None and bool(self._marks[row]) and not has_own
+        suggestion: Literal["shown", "hidden"] = "hidden" if is_hidden else "shown"
+        if self.queue.is_blind and not has_own and not (done and who.has("owner")):
             return SeenRow(None, None, done, suggestion)
+        return SeenRow(standing, self._last(row, key), done, suggestion)
+
+    def _last(self, row: int, key: UnitKey) -> Review | None:
+        """The last review of a row by anyone."""
         epoch = self.queue.head["epoch"]
         last = self.history.last_review(key, epoch) or self.history.last_review(key)
-        counts = last is not None and self.queue.tracker.counts(row, last)
-        return SeenRow(standing, last if counts else None, done, suggestion)
+        return last if last is not None and self.queue.tracker.counts(row, last) else None
+
+
+def seen_rows(
+    queues: Sequence[QueueTable], history: ReviewHistory, reviews: Sequence[StoredReview], who: Principal
+) -> dict[int, SeenRow]:
+    """The rows that reviews name, as their reviewers see them; by the number of the review.
+
+    Args:
+        queues: Outlines of the queues that the reviews name; other reviews are left out.
+        history: The reviews of the run so far.
+        reviews: Further reviews.
+        who: The caller, who may name several reviewers.
+    """
+    found: dict[int, SeenRow] = {}
+    for queue in queues:
+        numbers = [number for number, review in enumerate(reviews) if review["queue"] == queue.head["name"]]
+        keys = [UnitKey.of(reviews[number]) for number in numbers]
+        seen = QueueOf(queue, history, who)
+        for number, key, row in zip(numbers, keys, queue.index.find(keys).tolist(), strict=True):
+            if row != ABSENT:
+                found[number] = seen.row(row, key, who._replace(name=reviews[number]["reviewer"]))
+    return found
+
+
+def seen_history(store: RunStore, snapshot: Snapshot, who: Principal) -> ReviewHistory:
+    """The reviews of a run that a caller may see outside of its queues: an owner all of them.
+
+    Others do not see the reviews of rows of blind queues, and of gold rows, before they have judged these rows.
+    """
+    history = store.reviews(snapshot)
+    if who.has("owner"):
+        return history
+    queues = [queue for queue in outlines(store, snapshot) if queue.is_blind or queue.marks(GOLD) is not None]
+    hidden = {key for queue in queues for key in _hidden_keys(queue, history, who)}
+    return history.without(hidden, who.name) if hidden else history
+
+
+def _hidden_keys(queue: QueueTable, history: ReviewHistory, who: Principal) -> list[UnitKey]:
+    hidden = ~queue.tracker.at(history).is_judged_by(who.name)
+    gold = queue.marks(GOLD)
+    if not queue.is_blind and gold is not None:
+        hidden &= gold
+    return queue.keys_at(np.flatnonzero(hidden))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 
 from immutables import Map
 
@@ -124,7 +123,7 @@ class ReviewHistory:
         reviews = [
             review for standing in self.current for review in (*standing.reviews, standing.adjudicated) if review
         ]
-        return sorted(reviews, key=itemgetter("review"))
+        return sorted(reviews, key=_arrival)
 
     def since(self, size: int) -> list[Review]:
         """The reviews after the first `size`."""
@@ -189,6 +188,13 @@ class ReviewHistory:
         """The reviews that follow from the last state of an annotation; empty if none does."""
         return self.sources.get((tool, identity), ())
 
+    def without(self, keys: Collection[UnitKey], reviewer: str | None) -> ReviewHistory:
+        """The history without the reviews of some examples and units by others than a reviewer."""
+        reviews = [
+            review for review in self.reviews if review["reviewer"] == reviewer or UnitKey.of(review) not in keys
+        ]
+        return ReviewHistory([]).extended([(self.last, reviews)])
+
     def extended(
         self, lists: Iterable[tuple[str, Sequence[Review]]], *, max_reviewers: int | None = None
     ) -> ReviewHistory:
@@ -246,6 +252,12 @@ class ReviewHistory:
 def place_of(review: StoredReview) -> Place:
     """The example or unit of a review."""
     return UnitKey.of(review), review.get("epoch")
+
+
+def _arrival(review: Review) -> tuple[str, int]:
+    """The list of a review, and its number there."""
+    name, _, number = review["review"].rpartition(".")
+    return name, int(number)
 
 
 def _chained(parts: Sequence[Map[UnitKey, Standing]]) -> Verdicts:

@@ -18,11 +18,13 @@ from service.api.http.openapi import ROWS, problems
 from service.api.http.path_types import ExampleId, RunName
 from service.api.http.query_types import ATTRIBUTE_PARAMETERS, refuse_repeated_parameters
 from service.api.http.responses import json_bytes
+from service.api.principals import principal_of
 from service.api.queries import ExampleQuery, ExamplesQuery
 from service.api.state import service_of
 from service.codecs.negotiation import best_media_type
 from service.errors import InvalidConfigError, NotAcceptableError, UnknownEpochError, UnknownExampleError
 from service.formats.spreadsheets import guard_table
+from service.mining.visibility import seen_history
 from service.queries.examples import SHOWN, SHOWN_OF_ELEMENTS, example, examples_page
 from service.queries.order import INTEGERS, Order
 from service.queries.view import View
@@ -107,7 +109,7 @@ async def get_examples(request: Request, run: RunName, query: Annotated[Examples
             order=order,
             limit=query.limit,
             cursor=query.cursor,
-            verdicts=service.runs.store.reviews(view.snapshot).verdicts,
+            verdicts=seen_history(service.runs.store, view.snapshot, principal_of(request)).verdicts,
         )
         content = json_bytes(page) if media_type == JSON else FORMATS[media_type](page["rows"])
         return page["epoch"], page["next_cursor"], content
@@ -137,7 +139,7 @@ async def get_example(
 
     def work(view: View) -> ExampleDetail:
         epoch, weighting = view.snapshot.epoch(query.epoch), view.weighting(query.weights, query.gamma)
-        history = service.runs.store.reviews(view.snapshot)
+        history = seen_history(service.runs.store, view.snapshot, principal_of(request))
         return example(view, weighting, epoch, example_id, history, with_elements=query.elements is not False)
 
     return await service.runs.reply(run, work)

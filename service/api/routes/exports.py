@@ -14,6 +14,7 @@ from service.api.http.openapi import JSON, ROWS, problems
 from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
 from service.api.http.responses import TemporaryFileResponse
+from service.api.principals import principal_of
 from service.api.queries import ExportQuery, PreviewQuery
 from service.api.state import Service, service_of
 from service.errors import InvalidConfigError, InvalidRequestError, UnknownEpochError, UnknownQueueError
@@ -25,8 +26,10 @@ from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows, queue_rows
 from service.exports.tool_rows import by_example, element_parts, first_examples, tool_rows
 from service.mining.queues import queue
+from service.mining.visibility import seen_history
 from service.queries.view import View
 from service.schema.faults import fault
+from service.schema.people import Principal
 from service.schema.replies.exports import ExportPreview
 from service.storage.errors import storage_errors
 from service.storage.temporary import TemporaryFile
@@ -57,7 +60,7 @@ async def get_export(request: Request, run: RunName, query: Annotated[ExportQuer
     written = FORMATS[query.format]
 
     def work(view: View) -> tuple[TemporaryFile, str]:
-        options, rows, _ = _export(service, view, query)
+        options, rows, _ = _export(service, view, query, principal_of(request))
         # The file is complete before the reply begins, so that an error gets a reply of its own.
         with storage_errors("the folder for exports"):
             file = TemporaryFile(service.runs.queries.temporary.path(), "export-")
@@ -91,7 +94,7 @@ async def get_export_preview(request: Request, run: RunName, query: Annotated[Pr
     service = service_of(request)
 
     def work(view: View) -> ExportPreview:
-        options, rows, num_rows = _export(service, view, query, query.rows)
+        options, rows, num_rows = _export(service, view, query, principal_of(request), query.rows)
         return {
             "format": query.format,
             "file_name": _file_name(query, run),
@@ -108,13 +111,13 @@ def _file_name(query: ExportQuery, run: str) -> str:
 
 
 def _export(
-    service: Service, view: View, query: ExportQuery, limit: int | None = None
+    service: Service, view: View, query: ExportQuery, who: Principal, limit: int | None = None
 ) -> tuple[ExportOptions, Iterator[ExportRow], int]:
     """The options of an export, its rows and their number; with a limit the elements of that many structured examples
     are read."""
     task = view.snapshot.description.task
     written = format_for(query.format, task, view.snapshot.num_classes)
-    history = service.runs.store.reviews(view.snapshot)
+    history = seen_history(service.runs.store, view.snapshot, who)
     as_units = _as_units(view, query)
     ids = None
     if query.queue is not None:

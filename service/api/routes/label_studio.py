@@ -16,7 +16,7 @@ from service.api.http.openapi import BODY, ROWS, RUN, json_body, problems
 from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
 from service.api.http.responses import json_response
-from service.api.principals import least_role
+from service.api.principals import least_role, principal_of
 from service.api.queries import ToolQuery
 from service.api.receive import any_json, read_json
 from service.api.state import service_of
@@ -35,6 +35,7 @@ from service.exports.options import class_labels, export_options
 from service.exports.rows import ExportOptions, ExportRow
 from service.exports.source import epoch_rows
 from service.exports.tool_rows import element_parts, tool_rows
+from service.mining.visibility import seen_history
 from service.queries.view import View
 from service.schema.json_values import JsonObject
 from service.schema.replies.exports import AnnotationsReply, HealthReply, PredictReply, SetupReply, VersionsReply
@@ -147,7 +148,7 @@ async def post_predict(request: Request, run: RunName) -> Response:
 
     def work(view: View) -> PredictReply:
         predict_request = PredictRequest.parse(body)
-        verdicts = service.runs.store.reviews(view.snapshot).verdicts
+        verdicts = seen_history(service.runs.store, view.snapshot, principal_of(request)).verdicts
 
         options = _options(view)
 

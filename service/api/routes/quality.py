@@ -10,6 +10,7 @@ from starlette.responses import Response
 from service.api.http.openapi import ROWS, problems
 from service.api.http.path_types import OtherRunName, RunName
 from service.api.http.query_types import refuse_repeated_parameters
+from service.api.principals import principal_of
 from service.api.queries import AgreementQuery, GainQuery, RemainingQuery
 from service.api.state import service_of
 from service.diagnostics.gain import gain
@@ -54,7 +55,7 @@ async def get_agreement(request: Request, run: RunName, query: Annotated[Agreeme
     store = service_of(request).runs.store
 
     def work(view: View) -> Agreement:
-        return agreement(store, view, limit=query.limit, offset=query.offset)
+        return agreement(store, view, principal_of(request), limit=query.limit, offset=query.offset)
 
     return await service_of(request).runs.reply(run, work)
 

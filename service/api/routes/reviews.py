@@ -26,6 +26,7 @@ from service.mining.file_reviews import FileReviews, StoredFile, add_file_review
 from service.mining.progress import progress
 from service.mining.reviews import ReviewRequest, add_reviews
 from service.mining.verdict_warnings import verdict_warnings
+from service.mining.visibility import seen_history
 from service.queries.view import View
 from service.schema.replies.reviews import AddedReviews, Reviews
 from service.tool_reviews.storing import store_event
@@ -114,7 +115,8 @@ async def get_reviews(request: Request, run: RunName, query: Annotated[ReviewsQu
 
     def work(view: View) -> Reviews:
         history = store.reviews(view.snapshot)
-        reviews = history.reviews if query.history else history.counting
+        seen = seen_history(store, view.snapshot, principal_of(request))
+        reviews = seen.reviews if query.history else seen.counting
         warnings = verdict_warnings(store, view.snapshot, history)
         return {"reviews": reviews, "warnings": warnings, **progress(store, view.snapshot, history)}
 
