@@ -348,7 +348,7 @@ def test_review_reads_options_and_files(server: ServerProcess, client: LossClien
     reviews = {review["id"]: review for review in run.reviews()["reviews"]}
     assert [reviews[f"row-{row}"]["label"] for row in (3, 4)] == [1, 2]
     assert {review["reviewer"] for review in reviews.values()} == {"kim"}
-    focal_loss(server, "review", "reviewed", "--take-back", "row-5")
+    focal_loss(server, "review", "reviewed", "--take-back", "row-5", "--reviewer", "kim")
     assert run.reviews()["num_unsure"] == 0
     export = tmp_path / "q.csv"
     run.export(export, format="csv", queue="q")
@@ -387,9 +387,18 @@ def test_review_reads_back_every_export_and_names_the_row_of_an_error(
     for format_name in ("csv", "jsonl", "parquet"):
         path = tmp_path / f"all.{format_name}.gz"
         path.write_bytes(gzip.compress(run.export(format=format_name)))
-        assert "Stored 5 reviews." in focal_loss(server, "review", "exact", path).stdout
-        last = {review["id"]: (review["verdict"], review["label"]) for review in run.reviews()["reviews"][-5:]}
+        shown = focal_loss(server, "review", "exact", path, "--reviewer", "lee").stdout
+        assert "Stored 0 reviews.\nRows that change nothing: 5; without a verdict: 1." in shown
+        again = client.put_run("exact-again", class_names=["1", "2", "tench, Tinca tinca"])
+        again.push(0, "b", data(6)["logits"][:, :3], [0] * 6, ids)
+        assert "Stored 5 reviews." in focal_loss(server, "review", "exact-again", path, "--reviewer", "lee").stdout
+        last = {review["id"]: (review["verdict"], review["label"]) for review in again.reviews()["reviews"]}
         assert last == verdicts
+        again.delete()
+    words = ("review", "exact", "--exclude", "-5", "--comment", "no animal", "--adjudicate", "--reviewer", "ada")
+    focal_loss(server, *words)
+    settled = run.reviews()["reviews"][-1]
+    assert (settled["verdict"], settled["comment"], settled["adjudicated"]) == ("exclude", "no animal", True)
     path = tmp_path / "changed.csv"
     path.write_text("id,verdict,label\n00017,,\n17,ok,\n")
     assert "changed.csv, row 1, column 'id': run exact has no example '17'; spreadsheets change ids" in (
