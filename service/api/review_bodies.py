@@ -19,7 +19,8 @@ from service.exports.review_files import column_errors, document_rows_of, file_r
 from service.exports.row_files import Row
 from service.mining.file_reviews import FileReviews
 from service.mining.reviews import with_defaults
-from service.runs.manifest import RunDescription
+from service.runs.snapshot import Snapshot
+from service.runs.store import RunStore
 from service.tool_reviews.annotation import ToolEvent
 from service.tool_reviews.label_studio import is_export, read_export
 
@@ -54,8 +55,8 @@ ReviewBody = ReviewList | FileReviews | AnnotationFile
 class _Parser:
     """Reads the reviews of a body for a run; on a worker thread if the body is large."""
 
-    run: str
-    description: RunDescription
+    store: RunStore
+    snapshot: Snapshot
     defaults: Mapping[str, object]
 
     def document(self, value: object) -> ReviewBody:
@@ -67,8 +68,9 @@ class _Parser:
         with column_errors():
             first = list(islice(rows, 1))
             if is_export(first) and first:
-                return _annotation_file([*first, *rows], self.run)
-        return file_reviews(chain(first, rows), self.description, self.defaults)
+                return _annotation_file([*first, *rows], self.snapshot.name)
+        history = self.store.reviews(self.snapshot)
+        return file_reviews(chain(first, rows), self.snapshot.description, self.defaults, history)
 
 
 def _annotation_file(tasks: Sequence[Mapping[str, object]], run: str) -> AnnotationFile:
@@ -91,8 +93,8 @@ async def received_reviews(request: Request, run: str, defaults: Mapping[str, ob
     service, headers = service_of(request), request.headers
     is_json = media_type(headers) == JSON
     read = None if is_json else row_reader(headers.get("content-type"))
-    manifest = await service.runs.do(lambda: service.runs.store.manifest(run), at_once=True)
-    parser = _Parser(run, manifest.description, defaults)
+    snapshot = await service.runs.do(lambda: service.runs.store.snapshot(run), at_once=True)
+    parser = _Parser(service.runs.store, snapshot, defaults)
     if read is None:
         return await read_json(request, parser.document, max_bytes=MAX_DOCUMENT_BYTES)
     limits = DecodeOptions(max_bytes=service.settings.max_body_bytes, max_rows=service.settings.max_examples)

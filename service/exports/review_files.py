@@ -23,6 +23,7 @@ from service.formats.arrays import Body
 from service.formats.columns import ColumnError
 from service.mining.file_reviews import FileReviews
 from service.runs.manifest import RunDescription
+from service.runs.review_history import ReviewHistory
 from service.schema.faults import fault
 
 JSON = "application/json"
@@ -63,20 +64,26 @@ def is_file(document: object) -> bool:
     return isinstance(document, list) and bool(document) and isinstance(document[0], dict) and "data" in document[0]
 
 
-def file_reviews(rows: Iterable[Row], description: RunDescription, defaults: Mapping[str, object]) -> FileReviews:
+def file_reviews(
+    rows: Iterable[Row],
+    description: RunDescription,
+    defaults: Mapping[str, object],
+    history: ReviewHistory | None = None,
+) -> FileReviews:
     """The reviews in the rows of a file.
 
     Args:
         rows: The rows.
         description: Description of the run.
-        defaults: Members of `ReviewRequest` of the rows that have none of their own.
+        defaults: Members of `RowReview` of the rows that have none of their own.
+        history: Reviews of the run, to leave out rows that have their exported verdict.
 
     Raises:
         InvalidRequestError: A row is no review; names row, column and value.
         DecodeError: The file is not of its format.
     """
     with column_errors():
-        return read_reviews(rows, description.class_names, description.task, defaults)
+        return read_reviews(rows, description.class_names, description.task, defaults, history)
 
 
 def document_rows_of(document: object) -> Iterator[Row]:

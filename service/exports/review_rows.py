@@ -9,9 +9,10 @@ verdict of a row follows from. Other columns are ignored, and so are rows withou
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
-from typing import get_args
+from typing import Any, get_args
 
 import orjson
 from pydantic import ValidationError
@@ -22,8 +23,8 @@ from service.exports.tool_review_rows import review_rows_of
 from service.formats.columns import ColumnError
 from service.formats.ids import IdError, id_list
 from service.formats.part_names import ID_NAMES
-from service.mining.file_reviews import FileReviews, RowReview
-from service.mining.reviews import ReviewRequest
+from service.mining.file_reviews import FileReviews, RowReview, is_untouched
+from service.runs.review_history import ReviewHistory
 from service.runs.units import UnitKey
 from service.schema.faults import error_item
 from service.schema.replies.fields import Verdict
@@ -58,6 +59,7 @@ def read_reviews(
     class_names: Sequence[str] | None,
     task: Task = "classification",
     defaults: Mapping[str, object] | None = None,
+    history: ReviewHistory | None = None,
     most: int = MAX_FILE_REVIEWS,
 ) -> FileReviews:
     """Read the reviews of a table.
@@ -66,7 +68,8 @@ def read_reviews(
         rows: Rows of a file, in order; a value that is None or an empty text is missing.
         class_names: Names of the classes of the run; None if they have none.
         task: Task of the run.
-        defaults: Members of `ReviewRequest` of the rows that have none of their own.
+        defaults: Members of `RowReview` of the rows that have none of their own.
+        history: Reviews of the run, to leave out rows that have their exported verdict.
         most: Largest number of reviews.
 
     Raises:
@@ -76,56 +79,77 @@ def read_reviews(
     """
     classes = ClassTexts(review_classes(task, class_names))
     labels = ClassTexts(class_names) if task == "multi_label" else None
-    reviews, ranks, number = list[RowReview](), dict[UnitKey, object](), -1
+    reviews, ranks = list[RowReview](), dict[UnitKey, object]()
+    num_untouched = left_out = 0
     for number, row in enumerate(rows):
-        for one in review_rows_of(row):
+        found = [one for one in review_rows_of(row) if has_verdict(one, number)]
+        left_out += not found
+        for one in found:
             fields = _fields(one, number, classes)
-            if fields is None:
-                continue
             if task != "classification" and (unit := read_unit(one.get("unit"), number, labels)) is not None:
                 fields["unit"] = unit
-            rank = ranks.setdefault(UnitKey.of(fields), one.get("rank"))
-            if rank != one.get("rank"):
-                msg = f"{fields['id']!r} is also the id of rank {rank}: a spreadsheet may have changed it"
-                raise ColumnError(msg, number, _present(one, ID_NAMES))
-            if len(reviews) == most:
+            _check_rank(one, number, ranks.setdefault(UnitKey.of(fields), one.get("rank")))
+            review = _row_review({**(defaults or {}), **fields}, number)
+            if history is not None and is_untouched(review, history):
+                num_untouched += 1
+            elif len(reviews) < most:
+                reviews.append(review)
+            else:
                 raise ColumnError(f"more than {most} reviews in a file: send it in parts", number, "verdict")
-            reviews.append(RowReview(number, _request({**(defaults or {}), **fields}, number), _seen(one)))
-    return FileReviews(reviews, number + 1)
+    return FileReviews(reviews, num_untouched, left_out)
 
 
-def _request(fields: Mapping[str, object], row: int) -> ReviewRequest:
+def _row_review(fields: dict[str, Any], row: int) -> RowReview:
     try:
-        return ReviewRequest.model_validate(fields)
+        return RowReview(row, **fields)
     except ValidationError as err:
         item = error_item(err.errors(include_url=False)[0], ())
         raise ColumnError(item["msg"], row, str(item["loc"][0])) from err
 
 
-def _seen(row: Row) -> str | None:
-    return _text(row.get("review")) or None
+def _check_rank(row: Row, number: int, rank: object) -> None:
+    """Check that a row has the rank of the first one about the same example or unit.
+
+    Raises:
+        ColumnError: It has another rank.
+    """
+    if rank != row.get("rank"):
+        msg = f"{_text(row.get('id'))!r} is also the id of rank {rank}: a spreadsheet may have changed it"
+        raise ColumnError(msg, number, _present(row, ID_NAMES))
 
 
-def _fields(row: Row, number: int, classes: ClassTexts) -> dict[str, object] | None:
-    """The members of a review that a row has; None without a verdict."""
+def has_verdict(row: Row, number: int) -> bool:
+    """True if a person has filled in the verdict of a row.
+
+    Raises:
+        ColumnError: Label Studio has written the row.
+    """
     if not row:
-        return None
+        return False
     foreign = FOREIGN_COLUMN in row or _text(row.get(FOREIGN_ID, row.get("id"))) != _text(row.get("id"))
     if foreign or isinstance(row.get("annotations"), list):
         msg = "this is a table of Label Studio, whose ids and verdicts are not those of the run: export it as JSON"
         raise ColumnError(msg, number, FOREIGN_COLUMN if FOREIGN_COLUMN in row else FOREIGN_ID)
-    verdict = _text(row.get("verdict")).strip().lower()
-    if verdict in ("", CONFLICT):
-        return None
-    id_column = _present(row, ID_NAMES)
+    return _verdict(row) not in ("", CONFLICT)
+
+
+def _verdict(row: Row) -> str:
+    return _text(row.get("verdict")).strip().lower()
+
+
+def _fields(row: Row, number: int, classes: ClassTexts) -> dict[str, object]:
+    """The members of a review that a row has."""
+    verdict, id_column = _verdict(row), _present(row, ID_NAMES)
     if id_column is None:
         raise ColumnError("a review needs an id and a verdict", number, None)
     if verdict not in VERDICTS:
         raise ColumnError(f"{verdict[:100]!r} is not one of {', '.join(VERDICTS)}", number, "verdict")
-    fields: dict[str, object] = {"id": _identity(row[id_column], number, id_column), "verdict": verdict}
+    fields: dict[str, object] = {"id": _identity(row[id_column], number, id_column), "verdict": sys.intern(verdict)}
     label_column = _present(row, LABEL_COLUMNS)
     if label_column is not None:
         fields["label"] = _found(classes, row[label_column], number, label_column)
+    if seen := _text(row.get("review")):
+        fields["seen"] = seen
     return fields | {name: text for name in TEXT_COLUMNS if (text := _text(row.get(name)))}
 
 

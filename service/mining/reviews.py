@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -21,6 +21,34 @@ from service.schema.faults import fault, validation_fault
 from service.schema.people import MAX_REVIEWER_NAME, Principal
 from service.schema.replies.fields import Verdict
 from service.schema.replies.reviews import MAX_REVIEWS, Review, StoredReview
+
+# Members of a review as clients send them.
+RequestedId = Annotated[str | int, Field(union_mode="left_to_right")]
+RequestedLabel = Annotated[int, Field(ge=0)] | str
+Reviewer = Annotated[str, Field(max_length=MAX_REVIEWER_NAME)]
+QueueText = Annotated[str, Field(max_length=100)]
+Comment = Annotated[str, Field(max_length=10_000)]
+
+
+class GivenReview(Protocol):
+    """A review of a request or of a row of a file; see `ReviewRequest`."""
+
+    @property
+    def id(self) -> str | int: ...
+    @property
+    def unit(self) -> RequestedUnit | None: ...
+    @property
+    def verdict(self) -> Verdict | None: ...
+    @property
+    def label(self) -> int | str | None: ...
+    @property
+    def reviewer(self) -> str | None: ...
+    @property
+    def queue(self) -> str | None: ...
+    @property
+    def comment(self) -> str | None: ...
+    @property
+    def adjudicate(self) -> bool: ...
 
 
 class ReviewRequest(BaseModel):
@@ -44,13 +72,13 @@ class ReviewRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    id: Annotated[str | int, Field(union_mode="left_to_right")]
+    id: RequestedId
     unit: RequestedUnit | None = None
     verdict: Verdict | None
-    label: Annotated[int, Field(ge=0)] | str | None = None
-    reviewer: Annotated[str, Field(max_length=MAX_REVIEWER_NAME)] | None = None
-    queue: Annotated[str, Field(max_length=100)] | None = None
-    comment: Annotated[str, Field(max_length=10_000)] | None = None
+    label: RequestedLabel | None = None
+    reviewer: Reviewer | None = None
+    queue: QueueText | None = None
+    comment: Comment | None = None
     expected: Annotated[str, Field(max_length=100)] | None = None
     adjudicate: bool = False
 
@@ -105,7 +133,7 @@ def with_defaults(value: object, defaults: Mapping[str, object]) -> object:
     return [{**defaults, **item} if isinstance(item, dict) else item for item in value]
 
 
-def resolved(store: RunStore, view: View, requests: Sequence[ReviewRequest], who: Principal) -> list[StoredReview]:
+def resolved(store: RunStore, view: View, requests: Sequence[GivenReview], who: Principal) -> list[StoredReview]:
     """The reviews of requests as they are stored, with numbers of classes and units; nothing is stored.
 
     Args:
@@ -150,7 +178,7 @@ def _check_expected(last: Review | None, number: int, expected: str | None, revi
         raise error
 
 
-def _last_epochs(view: View, requests: Sequence[ReviewRequest]) -> dict[str, int]:
+def _last_epochs(view: View, requests: Sequence[GivenReview]) -> dict[str, int]:
     """Last epoch of each example that the requests name.
 
     Raises:
@@ -165,7 +193,7 @@ def _last_epochs(view: View, requests: Sequence[ReviewRequest]) -> dict[str, int
     return epochs
 
 
-def _named_units(view: View, requests: Sequence[ReviewRequest]) -> Iterator[NamedUnit]:
+def _named_units(view: View, requests: Sequence[GivenReview]) -> Iterator[NamedUnit]:
     for number, request in enumerate(requests):
         if request.unit is not None:
             unit = unit_of_run(view, number, request.unit)
@@ -174,7 +202,7 @@ def _named_units(view: View, requests: Sequence[ReviewRequest]) -> Iterator[Name
             raise _label_fault(number, "a whole example of this run has no one class; name a unit")
 
 
-def _review(request: ReviewRequest, label: int | None, now: str, who: Principal) -> StoredReview:
+def _review(request: GivenReview, label: int | None, now: str, who: Principal) -> StoredReview:
     review: StoredReview = {
         "id": str(request.id),
         "verdict": request.verdict,
@@ -189,7 +217,7 @@ def _review(request: ReviewRequest, label: int | None, now: str, who: Principal)
     return review
 
 
-def _label(classes: RunClasses, number: int, request: ReviewRequest, unit: FoundUnit | None) -> int | None:
+def _label(classes: RunClasses, number: int, request: GivenReview, unit: FoundUnit | None) -> int | None:
     """The class of the label of a review, which may be a class name.
 
     Args:

@@ -137,7 +137,7 @@ def test_a_queue_of_units_is_read_back(task: Task, units: list[Any], label: str,
     rows[1]["verdict_label"] = 1
     content = queue_bytes(cast("QueuePage", {"rows": rows}), run, extension)
     read = csv_rows(content, COLUMNS) if extension == ".csv" else json_rows(content, COLUMNS)
-    reviews = [row.request for row in read_reviews(read, run["class_names"], task).reviews]
+    reviews = read_reviews(read, run["class_names"], task).reviews
     assert [review.unit for review in reviews] == units
     assert [review.label for review in reviews] == [None, 1, None]
     if extension == ".csv":

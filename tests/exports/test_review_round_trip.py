@@ -21,6 +21,7 @@ from service.runs.manifest import RunDescription
 from service.schema.replies.exports import ExportFormatName
 from service.schema.structure import LABEL_CLASSES, Task
 from tests.exports.examples import PLAIN, options, whole
+from tests.exports.read_rows import members_of
 from tests.exports.structured_examples import WHOLE, unit
 
 LIMITS = DecodeOptions(max_bytes=10_000_000, max_rows=1_000)
@@ -76,8 +77,8 @@ def read(
     )
     media_type = written.media_type if written.media_type != "application/json" else "application/x-ndjson"
     found = file_reviews(row_reader(media_type)(memoryview(content), LIMITS), description, {})
-    assert found.num_rows == len(rows)
-    return [(review.request.model_dump(exclude_unset=True), review.review) for review in found.reviews]
+    assert found.left_out == len(rows) - len({review.row for review in found.reviews})
+    return [(members_of(review), review.seen) for review in found.reviews]
 
 
 @given(st.data(), names, st.lists(texts, min_size=1, max_size=4, unique_by=str.strip))

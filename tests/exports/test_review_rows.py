@@ -13,13 +13,14 @@ from service.exports.review_rows import read_reviews
 from service.exports.row_files import Row
 from service.formats.columns import ColumnError
 from service.schema.structure import Task
+from tests.exports.read_rows import members_of
 
 
 def reviews(
     rows: Sequence[Row], class_names: Sequence[str] | None = None, task: Task = "classification"
 ) -> list[dict[str, object]]:
     found = read_reviews(rows, class_names, task).reviews
-    return [row.request.model_dump(exclude_unset=True) for row in found]
+    return [members_of(row) for row in found]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_values_of_a_row() -> None:
         {"id": "5", "verdict": "unsure", "comment": "7", "reviewer": "kim"},
         {"id": "f", "verdict": "exclude"},
     ]
-    assert (read_reviews(rows, None).num_rows, len(read_reviews(rows, None).reviews)) == (9, 5)
+    assert (read_reviews(rows, None).left_out, len(read_reviews(rows, None).reviews)) == (4, 5)
 
 
 @pytest.mark.parametrize(

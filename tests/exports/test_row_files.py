@@ -20,6 +20,7 @@ from service.exports.row_files import Row
 from service.exports.tables import write_csv
 from service.runs.manifest import RunDescription
 from tests.exports.examples import PLAIN, options, whole
+from tests.exports.read_rows import members_of
 
 LIMITS = DecodeOptions(max_bytes=1_000_000, max_rows=1_000)
 CSV, JSONL, PARQUET = "text/csv", "application/x-ndjson", "application/vnd.apache.parquet"
@@ -33,7 +34,7 @@ def rows(media_type: str, content: bytes, limits: DecodeOptions = LIMITS) -> lis
 def reviews(media_type: str, content: bytes, names: Sequence[str] | None = None) -> list[dict[str, object]]:
     description = RunDescription.parse({} if names is None else {"class_names": names})
     found = file_reviews(row_reader(media_type)(memoryview(content), LIMITS), description, {})
-    return [row.request.model_dump(exclude_unset=True) for row in found.reviews]
+    return [members_of(row) for row in found.reviews]
 
 
 def parquet_file(columns: Any) -> bytes:

@@ -10,8 +10,8 @@ from typing_extensions import TypedDict
 from service.schema.replies.diagnostics import DiagnosticsWarning
 from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Timestamp, Unit, Verdict
 
-# Largest number of reviews in a JSON request, and in a file: a whole queue.
-MAX_REVIEWS, MAX_FILE_REVIEWS = 10_000, 100_000
+# Largest number of reviews in a JSON request, and in a file.
+MAX_REVIEWS, MAX_FILE_REVIEWS = 10_000, 50_000
 
 
 class ReviewSource(TypedDict):
