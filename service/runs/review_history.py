@@ -277,8 +277,8 @@ def _reviewed(standing: Standing | None, review: Review) -> Standing | None:
 
 def _of_annotation(known: tuple[Review, ...], review: Review, updated_at: str) -> tuple[Review, ...]:
     """The reviews of the last state of an annotation; each state has a time, and may have reviews of several units."""
-    same = tuple(other for other in known if other.get("source", {}).get("updated_at") == updated_at)
-    return (*same, review)
+    is_same = bool(known) and known[-1].get("source", {}).get("updated_at") == updated_at
+    return (*known, review) if is_same else (review,)
 
 
 def _appended(log: list[Review], size: int, added: Sequence[Review]) -> list[Review]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, cast, get_args
 
-from service.errors import InvalidRequestError, LossServiceError
+from service.errors import ErrorItem, InvalidRequestError, UnknownExampleError
 from service.schema.faults import fault
 from service.schema.replies.fields import Verdict
 from service.schema.replies.reviews import ReviewSource
 
+# Annotations of a request, which take about 2 kB each in memory.
+MAX_ANNOTATIONS = 20_000
 Suggestion = Literal["shown", "hidden"]
 MAX_TEXT = 10_000
 MAX_NAME = 200
@@ -86,11 +88,25 @@ class Refusal:
 
     Args:
         annotation: Name of the annotation in the tool.
-        error: The reason.
+        kind: Class of the error.
+        detail: The reason.
+        errors: Places of the error in the request.
     """
 
     annotation: str
-    error: LossServiceError
+    kind: type[InvalidRequestError | UnknownExampleError]
+    detail: str
+    errors: tuple[ErrorItem, ...]
+
+    @classmethod
+    def of(cls, annotation: str, err: InvalidRequestError | UnknownExampleError) -> Refusal:
+        # Without the error itself, whose traceback holds the values of all its frames.
+        return cls(annotation[:MAX_NAME], type(err), err.detail, tuple(err.errors))
+
+    @property
+    def error(self) -> InvalidRequestError | UnknownExampleError:
+        """The error of a request with this annotation."""
+        return self.kind(f"annotation {self.annotation}: {self.detail}", errors=[*self.errors])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +124,16 @@ class ToolEvent:
     deleted: tuple[DeletedAnnotation, ...] = ()
     refused: tuple[Refusal, ...] = ()
     hint: str | None = None
+
+
+def check_number(number: int) -> None:
+    """Raise if a request has too many annotations.
+
+    Raises:
+        InvalidRequestError: There are more than `MAX_ANNOTATIONS`.
+    """
+    if number > MAX_ANNOTATIONS:
+        raise fault(InvalidRequestError, f"{number} annotations, the limit of a request is {MAX_ANNOTATIONS}")
 
 
 def utc_text(time: datetime) -> str:

@@ -51,7 +51,7 @@ def read_event(event: object, run: str, dataset: str | None = None) -> ToolEvent
     try:
         return ToolEvent((_annotation(response, run, dataset),))
     except InvalidRequestError as err:
-        return ToolEvent(refused=(Refusal(str(response.get("id"))[:MAX_NAME], err),))
+        return ToolEvent(refused=(Refusal.of(str(response.get("id")), err),))
 
 
 def _annotation(response: Object, run: str, dataset: str | None) -> Annotation:

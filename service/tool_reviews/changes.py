@@ -38,9 +38,6 @@ class AnnotationChanges:
 
     Args:
         history: The reviews of the run.
-
-    Attributes:
-        reviews: The reviews to add.
     """
 
     def __init__(self, history: ReviewHistory) -> None:
@@ -48,9 +45,19 @@ class AnnotationChanges:
         # The new states of annotations, and the annotations by the place of their new reviews.
         self._states: dict[SourceKey, Sequence[StoredReview]] = {}
         self._places: defaultdict[Place, list[SourceKey]] = defaultdict(list)
-        # The last added review of each place.
+        self._added: list[StoredReview] = []
+        # The last added review of each place, and the places where another annotation's verdict may count.
         self._current: dict[Place, StoredReview] = {}
-        self.reviews: list[StoredReview] = []
+        self._disputed: dict[Place, None] = {}
+
+    @property
+    def reviews(self) -> list[StoredReview]:
+        """The reviews to add."""
+        counting = (self._last_verdict(place) for place in self._disputed)
+        return [
+            *self._added,
+            *(_stored(last) for last in counting if last is not None and last is not self._current[Place.of(last)]),
+        ]
 
     @property
     def num_annotations(self) -> int:
@@ -97,22 +104,19 @@ class AnnotationChanges:
         self._states[key] = reviews
         for review in reviews:
             place = Place.of(review)
+            # A withdrawal is of this annotation only, and a late state does not replace that of another annotation.
+            if review["verdict"] is None or self._is_late(place, source):
+                self._disputed[place] = None
             self._places[place].append(key)
-            # A withdrawal is of this annotation only, and a late state does not replace another annotation's.
-            other = self._last_verdict(place) if review["verdict"] is None else self._later(place, source)
-            for added in (review, other):
-                if added is not None:
-                    self._current[place] = added
-                    self.reviews.append(added)
+            self._current[place] = review
+        self._added += reviews
 
-    def _later(self, place: Place, source: ReviewSource) -> StoredReview | None:
-        """The verdict at a place, if it follows from a later annotation."""
-        standing = self._history.verdicts.get(place.key)
-        stored = None if standing is None else standing.of_reviewer(place.reviewer)
-        current = self._current.get(place, stored)
-        if current is None or current["verdict"] is None or "source" not in current:
-            return None
-        return _stored(current) if current["source"]["updated_at"] > source["updated_at"] else None
+    def _is_late(self, place: Place, source: ReviewSource) -> bool:
+        """True if the verdict at a place follows from an annotation that was changed later."""
+        current: StoredReview | None = self._current.get(place)
+        if current is None and (standing := self._history.verdicts.get(place.key)) is not None:
+            current = standing.of_reviewer(place.reviewer)
+        return current is not None and "source" in current and current["source"]["updated_at"] > source["updated_at"]
 
     def _last_verdict(self, place: Place) -> StoredReview | None:
         """The last review with a verdict that an annotation has at a place."""
@@ -122,8 +126,7 @@ class AnnotationChanges:
             for review in self._state(key)
             if review["verdict"] is not None and Place.of(review) == place
         ]
-        last = max(found, key=lambda review: review["source"]["updated_at"], default=None)
-        return None if last is None else _stored(last)
+        return max(found, key=lambda review: review["source"]["updated_at"], default=None)
 
     @cached_property
     def _annotations(self) -> defaultdict[Place, list[SourceKey]]:

@@ -23,6 +23,7 @@ from service.tool_reviews.annotation import (
     MarkedSpan,
     Refusal,
     ToolEvent,
+    check_number,
     chosen_verdict,
     updated_at,
 )
@@ -44,7 +45,7 @@ def read_event(event: object, run: str) -> ToolEvent:
         run: Name of the run; annotations of tasks of other runs are refused.
 
     Raises:
-        InvalidRequestError: The body is no object with an action.
+        InvalidRequestError: The body is no object with an action, or has too many annotations.
     """
     if not isinstance(event, dict) or not isinstance(action := event.get("action"), str):
         raise fault(InvalidRequestError, "the body is no object with an action", "action")
@@ -53,6 +54,7 @@ def read_event(event: object, run: str) -> ToolEvent:
             json_number(json_object(event.get("project")).get("id")),
             json_objects(event.get("annotations")),
         )
+        check_number(len(deleted))
         named = [DeletedAnnotation(TOOL, project=project, annotation=json_number(one.get("id"))) for one in deleted]
         return ToolEvent(deleted=tuple(named), hint=None if named else NO_PAYLOAD)
     if action not in WRITTEN:
@@ -60,6 +62,7 @@ def read_event(event: object, run: str) -> ToolEvent:
     annotations, tasks = json_objects(event.get("annotation")), json_objects(event.get("task"))
     if not annotations:
         return ToolEvent(hint=NO_PAYLOAD)
+    check_number(len(annotations))
     # Of several annotations the tasks are in an order of their own.
     tasks_by_id = {task.get("id"): task for task in tasks}
     single = tasks[0] if len(tasks) == len(annotations) == 1 else {}
@@ -74,11 +77,13 @@ def read_export(tasks: object, run: str) -> ToolEvent:
         run: Name of the run; annotations of tasks of other runs are refused.
 
     Raises:
-        InvalidRequestError: The export is no list of tasks with annotations.
+        InvalidRequestError: The export is no list of tasks with annotations, or has too many.
     """
     if not is_export(tasks):
         raise fault(InvalidRequestError, "the export is no list of tasks with annotations")
-    return _read(((task, one) for task in json_objects(tasks) for one in json_objects(task["annotations"])), run)
+    pairs = [(task, one) for task in json_objects(tasks) for one in json_objects(task["annotations"])]
+    check_number(len(pairs))
+    return _read(pairs, run)
 
 
 def is_export(value: object) -> bool:
@@ -95,7 +100,7 @@ def _read(pairs: Iterable[tuple[Object, Object]], run: str) -> ToolEvent:
         try:
             read.append(_annotation(task, annotation, run))
         except InvalidRequestError as err:
-            refused.append(Refusal(str(annotation.get("id"))[:MAX_NAME], err))
+            refused.append(Refusal.of(str(annotation.get("id")), err))
     # One format of UTC, so that texts are in the order of the times.
     return ToolEvent(tuple(sorted(read, key=lambda one: one.source["updated_at"])), refused=tuple(refused))
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from service.errors import InvalidRequestError, UnknownExampleError
+from service.queries.last_rows import last_rows
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory
 from service.runs.store import RunStore
+from service.schema.faults import fault
 from service.schema.replies.exports import AnnotationsReply
-from service.schema.replies.reviews import ReviewSource, StoredReview
-from service.tool_reviews.annotation import Annotation, Refusal, ToolEvent
+from service.schema.replies.reviews import MAX_FILE_REVIEWS, ReviewSource, StoredReview
+from service.tool_reviews.annotation import MAX_ANNOTATIONS, Annotation, Refusal, ToolEvent
 from service.tool_reviews.changes import AnnotationChanges
 from service.tool_reviews.verdicts import GivenLabels
 
 MAX_REFUSED = 100
+# Given labels take about 40 bytes each.
+LABELS_AT_ONCE, SENTENCES_AT_ONCE = 2**18, 200
 
 
 class StoredEvent(NamedTuple):
@@ -61,8 +65,9 @@ def store_event(store: RunStore, view: View, event: ToolEvent, *, all_or_none: b
             changes.write(source, reviews)
         for deleted in event.deleted:
             changes.delete(deleted)
-        num_reviews, num_changed = len(changes.reviews), changes.num_annotations
-        return changes.reviews
+        added = changes.reviews
+        num_reviews, num_changed = len(added), changes.num_annotations
+        return added
 
     if not is_empty:
         store.append_reviews(view.snapshot, make)
@@ -77,7 +82,7 @@ def add_annotations(store: RunStore, view: View, event: ToolEvent) -> Annotation
         "added": stored.num_reviews,
         "num_refused": len(stored.refused),
         "refused": [
-            {"annotation": one.annotation, "code": one.error.code, "detail": one.error.detail}
+            {"annotation": one.annotation, "code": one.kind.code, "detail": one.detail}
             for one in stored.refused[:MAX_REFUSED]
         ],
     }
@@ -91,10 +96,47 @@ def _reviews(
 ) -> tuple[list[tuple[ReviewSource, list[StoredReview]]], list[Refusal]]:
     """The reviews of each annotation, and the annotations that have none for a reason."""
     written, refused = list[tuple[ReviewSource, list[StoredReview]]](), list[Refusal]()
-    given = GivenLabels(view, annotations)
-    for annotation in annotations:
-        try:
-            written.append((annotation.source, given.reviews(annotation)))
-        except (InvalidRequestError, UnknownExampleError) as err:
-            refused.append(Refusal(annotation.name, err))
+    num_reviews = 0
+    for part in _parts(view, annotations):
+        view.check()
+        given = GivenLabels(view, {annotation.id for annotation in part})
+        for annotation in part:
+            try:
+                if num_reviews >= MAX_FILE_REVIEWS:
+                    raise fault(InvalidRequestError, f"a request makes at most {MAX_FILE_REVIEWS} reviews")
+                reviews = given.reviews(annotation)
+            except (InvalidRequestError, UnknownExampleError) as err:
+                refused.append(Refusal.of(annotation.name, err))
+            else:
+                written.append((annotation.source, reviews))
+                num_reviews += len(reviews)
     return written, refused
+
+
+def _parts(view: View, annotations: Sequence[Annotation]) -> Iterator[Sequence[Annotation]]:
+    """The annotations in parts whose given labels fit into memory; those of unknown examples are in the first one."""
+    if not view.is_structured:
+        yield annotations
+        return
+    known, at_once = last_rows(view, {annotation.id for annotation in annotations}, ()), _examples_at_once(view)
+    part, ids = [annotation for annotation in annotations if annotation.id not in known], set[str]()
+    for annotation in annotations:
+        if annotation.id not in known:
+            continue
+        if annotation.id not in ids and len(ids) == at_once:
+            yield part
+            part, ids = [], set()
+        part.append(annotation)
+        ids.add(annotation.id)
+    yield part
+
+
+def _examples_at_once(view: View) -> int:
+    """Structured examples whose given labels are in memory at once."""
+    match view.snapshot.description.task:
+        case "multi_label":
+            return max(1, LABELS_AT_ONCE // max(1, view.snapshot.num_classes or 0))
+        case "tokens":
+            return SENTENCES_AT_ONCE
+        case _:
+            return MAX_ANNOTATIONS

@@ -13,8 +13,11 @@ replaces the comparison.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import InvalidRequestError, UnknownExampleError
 from service.exports.spans import entity_parts
@@ -36,24 +39,30 @@ GIVEN: Mapping[Task, Sequence[str]] = {
     "tokens": ("targets",),
     "masks": (),
 }
+Integers = NDArray[np.int32]
+# Labels of an example about which an annotation may say something.
+MAX_UNITS = 1000
 # Entity of tokens outside of all entities.
 OUTSIDE = "O"
 
 
 class GivenLabels:
-    """The given labels of the examples of annotations: those of the last row of each.
+    """The given labels of examples: those of the last row of each.
 
     Args:
         view: The run.
-        annotations: The annotations.
+        ids: Ids of the examples.
     """
 
-    def __init__(self, view: View, annotations: Sequence[Annotation]) -> None:
+    def __init__(self, view: View, ids: Collection[str]) -> None:
         self._run = view.snapshot.name
         self._task = view.snapshot.description.task
         self._names = view.snapshot.description.class_names
         self._classes = RunClasses(view.snapshot, labels=True)
-        self._rows = last_rows(view, {one.id for one in annotations}, GIVEN[self._task])
+        self._rows = last_rows(view, ids, GIVEN[self._task])
+        if self._task == "multi_label":
+            for row in self._rows.values():
+                row["targets"] = np.array(row["targets"], np.int32)
         if self._task == "tokens":
             rows = list(self._rows.values())
             for row, attributes in zip(rows, attributes_of(view, rows), strict=True):
@@ -93,19 +102,24 @@ class GivenLabels:
             return "wrong", None, f"regions: {annotation.num_regions}"
         return None, None, None
 
-    def _of_labels(self, annotation: Annotation, targets: Sequence[int]) -> list[StoredReview]:
+    def _of_labels(self, annotation: Annotation, targets: Integers) -> list[StoredReview]:
         """The reviews of the labels of a `multi_label` example."""
-        shown = [unit for unit in annotation.units if unit < len(targets) and targets[unit] >= 0]
+        shown = [unit for unit in annotation.units[:MAX_UNITS] if unit < len(targets) and targets[unit] >= 0]
         same = "unsure" if annotation.skipped else annotation.verdict
         if same is not None or annotation.labels is None:
-            right = {unit: 1 - targets[unit] for unit in shown} if same == "wrong" else {}
+            right = {unit: 1 - int(targets[unit]) for unit in shown} if same == "wrong" else {}
             return [self._review(annotation, same, right.get(unit), unit) for unit in shown] or [
                 self._review(annotation, same, None)
             ]
-        chosen = {self._class(text) for text in annotation.labels}
-        differing = {unit for unit, target in enumerate(targets) if target >= 0 and (unit in chosen) != (target == 1)}
+        chosen = np.zeros_like(targets)
+        chosen[[self._class(text) for text in annotation.labels]] = 1
+        is_other = (targets >= 0) & (chosen != targets)
+        if (number := np.count_nonzero(is_other)) > MAX_UNITS:
+            msg = f"{number} labels differ from the given ones, {MAX_UNITS} are the most"
+            raise fault(InvalidRequestError, msg, "annotation", "result")
+        differing = set(np.flatnonzero(is_other).tolist())
         reviews = [
-            self._review(annotation, "wrong", int(unit in chosen), unit)
+            self._review(annotation, "wrong", int(chosen[unit]), unit)
             if unit in differing
             else self._review(annotation, "ok", None, unit)
             for unit in sorted({*shown, *differing})

@@ -16,6 +16,7 @@ from service.exports.corrected.files import FORMATS as CORRECTED_FORMATS
 from service.exports.formats import FORMATS
 from service.mining.requests import MAX_BUDGET
 from service.mining.reviews import MAX_REVIEWS
+from service.tool_reviews.annotation import MAX_ANNOTATIONS
 from tests.bounds.stored_runs import RUNS, TASKS, structured_batches
 from tests.bounds.structured_bodies import structured_bodies, structured_infer_bodies
 from tests.bounds.tensor_bodies import infer_bodies, loss_bodies
@@ -165,6 +166,39 @@ def _post_predict(size: int) -> Iterator[WorstRequest]:
         yield json_request("POST", f"{name} XML", path, {"tasks": [task], "label_config": xml})
 
 
+def _label_studio_events(size: int) -> Iterator[WorstRequest]:
+    """Many annotations in one event: of many examples, of one, of none, with many labels each, and their deletions."""
+
+    def event(name: str, run: str, annotations: list[Any], tasks: list[Any]) -> WorstRequest:
+        body = {"action": "ANNOTATIONS_CREATED", "annotation": annotations, "task": tasks, "project": {"id": 1}}
+        return json_request("POST", name, f"/runs/{run}/label-studio/webhook", body)
+
+    def annotation(number: int, task: int, label: str, user: int = 1) -> dict[str, Any]:
+        result = [{"from_name": "label", "type": "choices", "value": {"choices": [label]}}] if label else []
+        return {"id": number, "task": task, "project": 1, "completed_by": user, "result": result}
+
+    count = min(MAX_ANNOTATIONS, size // 250)
+    tasks = [{"id": task, "data": {"external_id": str(task)}} for task in range(count)]
+    yield event("examples", "rows", [annotation(task, task, "b") for task in range(count)], tasks)
+    yield event("one example", "rows", [annotation(task, 0, "b") for task in range(count)], tasks[:1])
+    yield event("no choices", "rows", [annotation(task, 0, "") for task in range(count)], tasks[:1])
+    yield event("reviewers", "rows", [annotation(task, 0, "b", task) for task in range(count)], tasks[:1])
+    yield event("unknown examples", "rows", [{"id": number} for number in range(min(MAX_ANNOTATIONS, size // 10))], [])
+    yield event("too many", "rows", [{}] * (size // 3), [])
+    wide = [annotation(number, number % 100, "0") for number in range(count)]
+    for run in ("labels", "wide-labels"):
+        examples = [{"id": task, "data": {"external_id": f"rows {task}"}} for task in range(100)]
+        yield event("labels", run, wide, examples)
+    deletions = [{"id": number} for number in range(min(MAX_ANNOTATIONS, size // 12))]
+    body = {"action": "ANNOTATIONS_DELETED", "annotations": deletions, "project": {"id": 1}}
+    yield json_request("POST", "deletions", "/runs/rows/label-studio/webhook", body)
+
+
+def _argilla_events(size: int) -> Iterator[WorstRequest]:
+    """A service without the secret reads no body."""
+    yield json_request("POST", "unsigned", "/runs/rows/argilla/webhook", {"type": "x" * size})
+
+
 def _infer(path: str) -> Make:
     return lambda size: chain(infer_bodies(path, size), structured_infer_bodies(path, size))
 
@@ -246,6 +280,8 @@ BY_HAND: Mapping[str, Make] = {
         "/runs/RUN/corrected", *(f"?format={name}" for name in CORRECTED_FORMATS), "?policy=consensus", "?policy=auto"
     ),
     "POST /runs/{run}/label-studio/predict": _post_predict,
+    "POST /runs/{run}/label-studio/webhook": _label_studio_events,
+    "POST /runs/{run}/argilla/webhook": _argilla_events,
     "POST /v2/models/{model}/infer": _infer("/v2/models/focal_loss/infer"),
     "POST /v2/models/{model}/versions/{version}/infer": _infer("/v2/models/focal_loss/versions/1/infer"),
     "GET /": _get("/"),

@@ -37,7 +37,6 @@ def test_no_route_is_forgotten(tmp_path: Path) -> None:
         - set(BY_HAND)
         - {
             "POST /runs/{run}/label-studio/setup",
-            "POST /runs/{run}/label-studio/webhook",
         }
     )
 

@@ -90,7 +90,7 @@ def test_a_task_of_another_run_or_without_an_id_is_refused(changes: dict[str, An
     event["task"] |= changes
     read = read_event(event, "mail")
     assert read.annotations == ()
-    assert message in read.refused[0].error.detail
+    assert message in read.refused[0].detail
 
 
 def test_ids_of_tasks_are_never_ids_of_examples() -> None:
@@ -111,7 +111,7 @@ def test_a_verdict_and_a_comment_have_controls_of_their_own() -> None:
     assert (annotation.verdict, annotation.comment, annotation.labels) == ("exclude", "blurred\nand cut", ("ham",))
     result[0]["value"] = {"choices": ["perhaps"]}
     (refusal,) = read_event(event_of("a", result), "mail").refused
-    assert "'perhaps' is not one of ok, wrong, unsure, exclude" in refusal.error.detail
+    assert "'perhaps' is not one of ok, wrong, unsure, exclude" in refusal.detail
 
 
 def test_of_several_controls_the_one_of_the_label_counts() -> None:
@@ -121,7 +121,7 @@ def test_of_several_controls_the_one_of_the_label_counts() -> None:
     (annotation,) = read_event(event_of("a", result[:1]), "mail").annotations
     assert annotation.labels == ("red",)
     (refusal,) = read_event(event_of("a", [result[0], choice("big", from_name="size")]), "mail").refused
-    assert "there are choices of colour, size" in refusal.error.detail
+    assert "there are choices of colour, size" in refusal.detail
 
 
 @pytest.mark.parametrize("user", [{"id": 3, "email": "a@example.com"}, 3])
@@ -142,4 +142,4 @@ def test_times_are_compared_in_utc(value: str, text: str) -> None:
     (annotation,) = read_event(event_of("a", [], updated_at=value), "mail").annotations
     assert annotation.source["updated_at"] == text
     (refusal,) = read_event(event_of("a", [], updated_at="yesterday"), "mail").refused
-    assert "'yesterday' is not a time" in refusal.error.detail
+    assert "'yesterday' is not a time" in refusal.detail
