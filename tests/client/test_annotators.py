@@ -86,6 +86,8 @@ def test_the_commands(server: ServerProcess, tmp_path: Path) -> None:
         refused = command("annotations", "annotated", tmp_path / "bad.csv", "--url", server.url)
         assert (refused.returncode, "row 0, column 'label': 'cow'" in refused.stderr) == (3, True)
         assert command("annotations", "annotated", "--url", server.url).returncode == 2
+        missing = command("annotations", "annotated", "none.csv", "--url", server.url)
+        assert (missing.returncode, missing.stderr.strip()) == (2, "none.csv: No such file or directory")
         assert command("annotations", "annotated", "--delete", "--url", server.url).returncode == 0
         assert client.run("annotated").consensus()["num_annotations"] == 0
         client.run("annotated").delete()

@@ -65,10 +65,14 @@ def annotate(
 
 def _send(client: LossClient, run: str, file: Path) -> AddedAnnotations:
     """Send a file; ends the command at an error in the file, which names file, row and column."""
+    from service.client.quality_calls import annotate_call
+
     try:
-        return client.run(run).annotate(file)
+        call = annotate_call(run, file)
     except OSError as err:
         fail(f"{file}: {err.strerror}")
+    try:
+        return client.send(call)
     except DecodeError as err:
         fail(f"{file}: {err}", BAD_DATA)
     except (InvalidRequestError, UnknownExampleError) as err:

@@ -18,8 +18,8 @@ class AnnotatorTable:
     Args:
         num_labels: (M,) int64, annotations.
         num_shared: (M,) int64, those of examples that others annotated too.
-        quality: (M,) float64 in [0, 1], estimated share of right annotations; NaN without a shared one, except if no
-            annotator has one.
+        quality: (M,) float64 in [0, 1], weighted mean of the probabilities of the annotations and of their agreement
+            with the consensus; NaN without a shared one, except if no annotator has one.
         agreement: (M,) float64 in [0, 1], share of annotations that are the consensus.
         worst_class: (M,) int64, the given class that is least often the consensus: of equals the most frequent one,
             then that whose consensus has the better quality, then the smallest number.

@@ -30,7 +30,8 @@ class AnnotatorStatistics(TypedDict):
         Field(description="Trust by agreement with the others, up to 1; null if no example has two annotators", ge=0),
     ]
     quality: Annotated[
-        Share | None, Field(description="Estimated share of right labels; null if it cannot be estimated")
+        Share | None,
+        Field(description="Mean of the labels' probabilities and their agreement with the consensus; null if unknown"),
     ]
     agreement: Annotated[Share, Field(description="Share of labels that are the consensus")]
     worst_class: Annotated[ClassIndex, Field(description="Class of the labels that are least often the consensus")]
