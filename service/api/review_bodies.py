@@ -26,6 +26,8 @@ from service.tool_reviews.label_studio import is_export, read_export
 
 # A JSON document with all rows of an export or of a labelling tool; other formats have the limit of all bodies.
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024
+# A few bytes of Parquet or Arrow can declare any number of rows.
+MAX_TABLE_ROWS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,6 @@ async def received_reviews(request: Request, run: str, defaults: Mapping[str, ob
     parser = _Parser(service.runs.store, snapshot, defaults)
     if read is None:
         return await read_json(request, parser.document, max_bytes=MAX_DOCUMENT_BYTES)
-    limits = DecodeOptions(max_bytes=service.settings.max_body_bytes, max_rows=service.settings.max_examples)
+    limits = DecodeOptions(max_bytes=service.settings.max_body_bytes, max_rows=MAX_TABLE_ROWS)
     coding = request_coding(headers.get("content-encoding"))
     return await run_with_body(request, Timing(), coding, lambda body: parser.rows(read(body, limits)))

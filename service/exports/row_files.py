@@ -18,7 +18,7 @@ from service.codecs.json_size import check_size
 from service.codecs.tables.batch import TableReader
 from service.codecs.tables.batch import check_size as check_bytes
 from service.codecs.tables.plain_size import plain_size
-from service.errors import InvalidRequestError
+from service.errors import InvalidRequestError, TooManyExamplesError
 from service.formats.arrays import Body
 from service.formats.arrow_types import is_text, plain
 from service.formats.column_names import ResolvedColumns
@@ -142,9 +142,14 @@ def document_rows(values: Iterable[object]) -> Iterator[Row]:
 def _json_values(file: io.BytesIO, columns: Columns) -> Iterator[object]:
     lines = filter(bytes.strip, file)
     first, second = next(lines, b""), next(lines, None)
-    if second is not None and _is_object(first):
-        yield from (_json_value(line, number) for number, line in enumerate(chain((first, second), lines)))
+    value = _json_or_none(first)
+    if second is None and value is not None:
+        yield from values_of_document(value, columns)
+    elif isinstance(value, dict):
+        yield value
+        yield from (_json_value(line, number) for number, line in enumerate(chain((second or b"",), lines), start=1))
     elif first:
+        # A document of several lines.
         yield from values_of_document(_json_value(b"".join((first, second or b"", *lines)), None), columns)
 
 
@@ -157,12 +162,12 @@ def values_of_document(document: Any, columns: Columns) -> Sequence[object]:
     return document if isinstance(document, list) else [document]
 
 
-def _is_object(line: bytes) -> bool:
-    check_size(line)
+def _json_or_none(text: bytes) -> Any:
+    check_size(text)
     try:
-        return isinstance(orjson.loads(line), dict)
+        return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return False
+        return None
 
 
 def _json_value(text: bytes, number: int | None) -> Any:
@@ -190,6 +195,8 @@ def table_rows(reader: TableReader, content: Body, columns: Columns, limits: Dec
 
     try:
         _, table = reader.rows(content, limits, find)
+    except TooManyExamplesError as err:
+        raise TooManyExamplesError(f"the file has more than {limits.max_rows} rows") from err
     except InvalidRequestError as err:
         # The readers know batches only.
         raise ColumnError(err.errors[0]["msg"], None, str(err.errors[0]["loc"][-1])) from err

@@ -15,8 +15,8 @@ from service.api.http.tensor_examples import parquet_bytes
 from service.exports.corrected.files import FORMATS as CORRECTED_FORMATS
 from service.exports.formats import FORMATS
 from service.mining.requests import MAX_BUDGET
-from service.mining.reviews import MAX_REVIEWS
 from service.tool_reviews.annotation import MAX_ANNOTATIONS
+from tests.bounds.review_bodies import post_reviews
 from tests.bounds.stored_runs import RUNS, TASKS, structured_batches
 from tests.bounds.structured_bodies import structured_bodies, structured_infer_bodies
 from tests.bounds.tensor_bodies import infer_bodies, loss_bodies
@@ -120,15 +120,6 @@ def _rename_queue(size: int) -> Iterator[WorstRequest]:
     queue = json_request("POST", "queue", "/runs/rows/queues", everything)
     rename = json_request("PATCH", "all rows", f"/runs/rows/queues/{NEW}", {"name": f"{NEW}-renamed"})
     yield replace(rename, before=(queue,))
-
-
-def _post_reviews(size: int) -> Iterator[WorstRequest]:
-    count = min(MAX_REVIEWS, size // 60)
-    for name, members in (("numbers", {"label": 1}), ("names", {"label": "c"}), ("comments", {"comment": "x" * 9_000})):
-        rows = count if name != "comments" else size // 9_100
-        reviews = [{"id": str(number), "verdict": "wrong", **members} for number in range(rows)]
-        yield json_request("POST", name, "/runs/rows/reviews", reviews)
-    yield json_request("POST", "unknown ids", "/runs/rows/reviews", [{"id": "x", "verdict": "ok"}] * count)
 
 
 def _put_annotations(size: int) -> Iterator[WorstRequest]:
@@ -269,7 +260,7 @@ BY_HAND: Mapping[str, Make] = {
         [WorstRequest("GET", "all rows", "/runs/rows/queues/queue?limit=100000&facets=true")]
     ),
     "POST /runs/{run}/queues/{queue_name}/next": _lease_rows,
-    "POST /runs/{run}/reviews": _post_reviews,
+    "POST /runs/{run}/reviews": post_reviews,
     "PUT /runs/{run}/annotations": _put_annotations,
     "GET /runs/{run}/consensus": _runs("/runs/RUN/consensus", "?limit=100000", "?limit=100000&reviewers=true"),
     "GET /runs/{run}/export": _runs("/runs/RUN/export", *(f"?format={name}" for name in FORMATS)),

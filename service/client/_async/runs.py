@@ -172,7 +172,7 @@ class AsyncRunClient(AsyncRunQuality, AsyncRunQueues):
             reviews: Mappings with `id` and `verdict` (`ok`, `wrong`, `unsure`, `exclude`, or None to withdraw the
                 previous one), optionally `unit`, `label` (class index or name), `reviewer`, `queue`, `comment`. At most
                 10 000. Or the path of an exported file with verdicts filled in: CSV, TSV, JSONL, JSON, Parquet or
-                Arrow, also compressed (`.gz`, `.zst`), with at most 50 000 changed ones.
+                Arrow, also compressed (`.gz`, `.zst`), with at most 30 000 changed ones.
             reviewer: Name of the reviewer of those that have none.
             queue: Queue of those that have none; a row of a file that it does not have is an error.
             adjudicate: True to settle what reviewers disagree about.

@@ -11,7 +11,7 @@ from service.schema.replies.diagnostics import DiagnosticsWarning
 from service.schema.replies.fields import ClassIndex, Count, Share, Strategy, Timestamp, Unit, Verdict
 
 # Largest number of reviews in a JSON request, and in a file.
-MAX_REVIEWS, MAX_FILE_REVIEWS = 10_000, 50_000
+MAX_REVIEWS, MAX_FILE_REVIEWS = 10_000, 30_000
 
 
 class ReviewSource(TypedDict):
