@@ -12,12 +12,14 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from service.schema.replies.agreement import Agreement
 from service.schema.replies.comparison import Comparison
 from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics
 from service.schema.replies.examples import ExampleDetail, ExamplesPage
 from service.schema.replies.exports import ExportPreview
 from service.schema.replies.queues import QueueList, QueuePage
+from service.schema.replies.remaining import Remaining
 from service.schema.replies.reviews import AddedReviews
 from service.schema.replies.runs import RunList
 
@@ -27,6 +29,8 @@ REPLIES = (
     QueueList,
     QueuePage,
     AddedReviews,
+    Agreement,
+    Remaining,
     ExamplesPage,
     ExampleDetail,
     Diagnostics,

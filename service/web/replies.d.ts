@@ -16,6 +16,22 @@ export interface AddedReviews {
   left_out: number;
 }
 
+export interface Agreement {
+  num_items: number;
+  num_compared: number;
+  num_reviewers: number;
+  fleiss_kappa: number | null;
+  krippendorff_alpha: Estimate;
+  pairs: PairAgreement[];
+  reviewers: ReviewerSummary[];
+  suggestion_shown: Uptake;
+  suggestion_hidden: Uptake;
+  run: string;
+  num_conflicts: number;
+  offset: number;
+  conflicts: Conflict[];
+}
+
 export interface AttributeCap {
   attribute: string | null;
   count: number;
@@ -169,6 +185,23 @@ export interface Config {
   clip: number;
 }
 
+export interface Conflict {
+  id: string;
+  unit?: number | number[] | null;
+  epoch?: number;
+  num_reviews: number;
+  reviews: ConflictingReview[];
+}
+
+export interface ConflictingReview {
+  review: string;
+  reviewer: string | null;
+  verdict: "ok" | "wrong" | "unsure" | "exclude" | null;
+  label: number | null;
+  comment: string | null;
+  at: string;
+}
+
 export interface Confusion {
   matrix: number[][] | null;
   largest: ConfusionCell[];
@@ -318,6 +351,12 @@ export interface Epoch {
   num_excluded: number;
 }
 
+export interface Estimate {
+  value: number | null;
+  low: number | null;
+  high: number | null;
+}
+
 export interface ExampleDetail {
   id: string;
   target: number | null;
@@ -434,6 +473,12 @@ export interface ExportPreview {
   num_rows: number;
 }
 
+export interface GoldRows {
+  rows: number;
+  hits: number;
+  share: number | null;
+}
+
 export interface Histogram {
   edges: number[];
   counts: number[];
@@ -461,6 +506,23 @@ export interface LossStatistics {
   accuracy: number | null;
 }
 
+export interface NextRows {
+  queue: string;
+  status: "no_open_rows" | "too_few_verdicts" | "estimated";
+  num_open: number;
+  num_judged: number;
+  num_wrong: number;
+  predictions: PredictedErrors[];
+}
+
+export interface PairAgreement {
+  first: string | null;
+  second: string | null;
+  num_common: number;
+  agreement: number;
+  cohen_kappa: number | null;
+}
+
 export interface Percentiles {
   loss: number | null;
   cross_entropy: number | null;
@@ -480,6 +542,13 @@ export interface Precision {
   share: number | null;
   low: number | null;
   high: number | null;
+}
+
+export interface PredictedErrors {
+  rows: number;
+  expected: number;
+  low: number;
+  high: number;
 }
 
 export interface Progress {
@@ -608,6 +677,15 @@ export interface QueueSettings {
   gamma: number;
 }
 
+export interface RandomSlice {
+  queues: string[];
+  rows: number;
+  judged: number;
+  wrong: number;
+  undecided: number;
+  set_apart: number;
+}
+
 export interface RegionCounts {
   easy: number;
   ambiguous: number;
@@ -619,6 +697,23 @@ export interface RejectedRow {
   row: number;
   id: string;
   reason: string;
+}
+
+export interface Remaining {
+  run: string;
+  epoch: number;
+  status: "no_random_slice" | "too_few_verdicts" | "none_found" | "estimated";
+  message: string;
+  num_examples: number;
+  num_judged: number;
+  num_wrong: number;
+  num_left: number;
+  confidence: number;
+  estimate: number | null;
+  upper: number | null;
+  upper_if_undecided_wrong: number | null;
+  slice: RandomSlice;
+  next: NextRows | null;
 }
 
 export interface Review {
@@ -643,6 +738,18 @@ export interface ReviewSource {
   updated_at: string;
   project?: number;
   annotation?: number;
+}
+
+export interface ReviewerSummary {
+  reviewer: string | null;
+  num_reviewed: number;
+  num_ok: number;
+  num_wrong: number;
+  num_unsure: number;
+  num_exclude: number;
+  gold: GoldRows;
+  suggestion_shown: Uptake;
+  suggestion_hidden: Uptake;
 }
 
 export interface RowConditions {
@@ -711,6 +818,14 @@ export interface ScoredExample {
 export interface SuggestedAlpha {
   inverse: number[];
   effective: number[];
+}
+
+export interface Uptake {
+  rows: number;
+  taken: number;
+  share: number | null;
+  low: number | null;
+  high: number | null;
 }
 
 export interface Validation {

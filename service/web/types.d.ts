@@ -4,6 +4,7 @@ import type * as replies from "./replies.d.ts";
 
 export type {
   AddedReviews,
+  Agreement,
   ClassStatistics,
   ComparedExample,
   Comparison,
@@ -19,6 +20,7 @@ export type {
   ExportPreview,
   Precision,
   Progress,
+  Remaining,
   Review,
   RowReview,
   Run,
@@ -72,6 +74,8 @@ export type QueueRow =
     | "verdict_label"
     | "review"
     | "reviews"
+    | "done"
+    | "suggestion"
   >
   & UnitRow;
 

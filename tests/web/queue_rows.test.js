@@ -26,6 +26,7 @@ function makeRows(address, { page = makePage({}), selected = [] } = {}) {
   const queries = [];
   const reviews = /** @type {any} */ ({
     pending: Promise.resolve(),
+    isOpen: (/** @type {ReviewedRow} */ row) => row.verdict === null && !row.saving,
     counts: { ok: 1, wrong: 2, unsure: 4, exclude: 1, conflict: 2 },
   });
   const loadPage = (/** @type {string} */ query) => {
@@ -115,4 +116,21 @@ Deno.test("verdicts since the last load are added to the counts of the queue", a
   await rows.load({});
   assert.deepEqual(reviews.counts, noCounts());
   assert.deepEqual(rows.counts(), { wrong: 2, judged: 3, reviewed: 3, conflicts: 0 });
+});
+
+Deno.test("rows of the page are loaded again in place", async () => {
+  const { rows } = makeRows("", { page: makePage({ rows: [makeRow(1), makeRow(2)] }) });
+  await rows.load({});
+  const [first, second] = rows.rows;
+  /** @type {string[]} */
+  const queries = [];
+  rows.loadPage = (query) => {
+    queries.push(query);
+    return Promise.resolve(makePage({ rows: [{ ...makeRow(2), suggested: 3 }] }));
+  };
+  await rows.reload([second, makeRow(7)]);
+  await rows.reload([]);
+  assert.deepEqual(queries, ["ranks=2&limit=100"]);
+  assert.equal(second.suggested, 3);
+  assert.deepEqual(rows.rows, [first, second]);
 });

@@ -20,7 +20,7 @@ function makeRow(id, verdict = null) {
   const own = verdict && makeReview("kim", verdict);
   const reviews = own ? { review: own.review, reviews: [own] } : { review: null, reviews: [] };
   const given = { target: 0, suggested: 1, loss: 1, reason: "", attributes: {} };
-  return { id, rank: 1, ...given, verdict, verdict_label: null, ...reviews };
+  return { id, rank: 1, ...given, verdict, verdict_label: null, ...reviews, done: own !== null, suggestion: "shown" };
 }
 
 /**
@@ -50,12 +50,12 @@ function fakeService(/** @type {number[]} */ ...refused) {
   return requests;
 }
 
-function makeReviews({ person = KIM, checks = false } = {}) {
+function makeReviews({ person = KIM, overlap = 1, checks = false } = {}) {
   /** @type {(string | undefined)[]} */
   const failures = [];
   const changed = (/** @type {ReviewedRow[]} */ _, /** @type {FailedStep | null | undefined} */ failed) =>
     failures.push(failed?.error.message);
-  return { reviews: new Reviews("mail", "monday", { person, checks, changed }), failures };
+  return { reviews: new Reviews("mail", "monday", { person, overlap, checks, changed }), failures };
 }
 
 /** The bodies of the requests that a service without reviews of its own gets. */
@@ -216,4 +216,20 @@ Deno.test("an adjudication settles a conflict, and undo opens it again", async (
   await reviews.pending;
   assert.equal(row.verdict, "conflict");
   assert.deepEqual(bodies.flat().map(({ verdict, adjudicate }) => [verdict, adjudicate]), [["ok", true], [null, true]]);
+});
+
+Deno.test("a row of a queue for two reviewers is open until two have judged it, or it is settled", async () => {
+  recordBodies();
+  const { reviews } = makeReviews({ overlap: 2 });
+  /** @type {ReviewedRow} */
+  const row = { ...makeRow("a"), verdict: "ok", reviews: [makeReview("lee", "ok")] };
+  assert.equal(reviews.isOpen(row), true);
+  reviews.set([{ row, verdict: "ok", label: null }]);
+  assert.equal(reviews.isOpen(row), false);
+  await reviews.pending;
+  assert.deepEqual([row.done, reviews.isOpen(row)], [true, false]);
+  const settled = { ...makeRow("b"), done: true };
+  assert.equal(reviews.isOpen(settled), false);
+  assert.equal(makeReviews().reviews.isOpen(makeRow("c")), true);
+  assert.equal(makeReviews().reviews.isOpen({ ...makeRow("d"), verdict: "conflict" }), false);
 });

@@ -39,9 +39,9 @@ export function classOptions(run) {
  * The given label of a row and the suggested label.
  *
  * @param {Classes} run
- * @param {{ target: number | null, suggested: number | null, unit?: Unit }} row
+ * @param {{ target: number | null, suggested: number | null, unit?: Unit, suggestion?: "shown" | "hidden" }} row
  */
-export function labels(run, { target, suggested, unit }) {
+export function labels(run, { target, suggested, unit, suggestion }) {
   if (target === null) return h("span", { class: "muted" }, "whole example");
   return h(
     "span",
@@ -51,7 +51,7 @@ export function labels(run, { target, suggested, unit }) {
     h("span", { class: "hidden-text" }, ", suggested "),
     h("span", { class: "muted", "aria-hidden": "true" }, "→"),
     suggested === null
-      ? h("span", { class: "muted" }, "no other")
+      ? h("span", { class: "muted" }, suggestion === "hidden" ? "hidden" : "no other")
       : h("span", { class: "label suggested" }, className(run, suggested, unit)),
   );
 }

@@ -100,18 +100,18 @@ export const get = (url, signal) => call("GET", url, undefined, signal);
 export const getText = async (url, signal) => (await fetchReply("GET", url, undefined, signal)).text();
 
 /**
- * PUT a file. `progress` is called with the number of bytes sent, which only XMLHttpRequest reports.
+ * Send a file, by PUT or another method. `progress` is called with the number of bytes sent, which only XMLHttpRequest reports.
  *
  * @param {string} url
  * @param {File} file
  * @param {string} mediaType
- * @param {{ progress: (bytes: number) => void, signal: AbortSignal }} options
- * @returns {Promise<{ num_examples: number }>}
+ * @param {{ method?: string, progress: (bytes: number) => void, signal: AbortSignal }} options
+ * @returns {Promise<any>}
  */
-export function upload(url, file, mediaType, { progress, signal }) {
+export function upload(url, file, mediaType, { method = "PUT", progress, signal }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("PUT", url);
+    request.open(method, url);
     request.responseType = "json";
     request.setRequestHeader("Accept", "application/json");
     request.setRequestHeader("Content-Type", mediaType);

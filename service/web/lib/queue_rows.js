@@ -11,7 +11,7 @@ import { isStructured, unitKey } from "./units.js";
 
 export const PAGE_ROWS = 100;
 /** The fields of a row that a verdict needs; rows of structured runs have a unit too. */
-const REVIEW_FIELDS = "id,rank,target,suggested,verdict,verdict_label,review,reviews",
+const REVIEW_FIELDS = "id,rank,target,suggested,verdict,verdict_label,review,reviews,done,suggestion",
   UNIT_FIELDS = `${REVIEW_FIELDS},unit`;
 
 export class QueueRows {
@@ -46,9 +46,21 @@ export class QueueRows {
     return this.rows.filter((row) => this.query.matches(row));
   }
 
-  /** The first visible row without a verdict. */
+  /** The first visible row that waits for a verdict. */
   firstOpen() {
-    return this.visible().find((row) => row.verdict === null && !row.saving);
+    return this.visible().find((row) => this.reviews.isOpen(row));
+  }
+
+  /**
+   * Load rows of this page again: a verdict shows the person what was hidden before.
+   *
+   * @param {ReviewedRow[]} rows
+   */
+  async reload(rows) {
+    const ranks = rows.filter((row) => this.rows.includes(row)).map((row) => row.rank);
+    if (!ranks.length) return;
+    const page = await this.loadPage(`ranks=${ranks.join(",")}&limit=${PAGE_ROWS}`);
+    for (const row of page.rows) this.#knownRow(row);
   }
 
   /**
@@ -130,4 +142,10 @@ export class QueueRows {
 }
 
 /** @param {ReviewedRow} row */
-const verdictsOf = ({ verdict, verdict_label, review, reviews }) => ({ verdict, verdict_label, review, reviews });
+const verdictsOf = ({ verdict, verdict_label, review, reviews, done }) => ({
+  verdict,
+  verdict_label,
+  review,
+  reviews,
+  done,
+});

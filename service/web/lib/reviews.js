@@ -14,14 +14,16 @@ export class Reviews {
    * @param {string} queue
    * @param {object} options
    * @param {Person} options.person The reviewer.
+   * @param {number} options.overlap Number of reviewers that each row needs.
    * @param {boolean} options.checks True to store a verdict only if nobody else has reviewed the row in the meantime.
    * @param {Changed} options.changed Called with the rows of a step, which are changed in place, when the step is sent
    *   and when it is stored; with the step and an error if the service could not store it.
    */
-  constructor(run, queue, { person, checks, changed }) {
+  constructor(run, queue, { person, overlap, checks, changed }) {
     this.run = run;
     this.queue = queue;
     this.person = person;
+    this.overlap = overlap;
     this.checks = checks;
     this.changed = changed;
     /** @type {RowVerdict[][]} The verdicts before each step, for `undo`. */
@@ -37,6 +39,16 @@ export class Reviews {
   /** The person's own review of a row that counts; undefined if there is none. @param {ReviewedRow} row */
   own(row) {
     return reviewOf(row, this.person.name);
+  }
+
+  /**
+   * True if a row waits for the person's verdict.
+   *
+   * @param {ReviewedRow} row
+   */
+  isOpen(row) {
+    if (row.saving) return false;
+    return this.overlap > 1 ? !row.done && !this.own(row) : row.verdict === null;
   }
 
   /**
@@ -155,6 +167,7 @@ export class Reviews {
   add(row, review) {
     if (row.verdict !== null) this.counts[row.verdict] -= 1;
     addReview(row, review);
+    row.done = Boolean(adjudicationOf(row)) || row.reviews.length >= this.overlap;
     if (row.verdict !== null) this.counts[row.verdict] += 1;
   }
 }

@@ -20,12 +20,13 @@ export const MEDIA_TYPES = {
 };
 
 /**
- * The media type of a file, undefined if its ending is unknown.
+ * The media type of a file by the ending of its name, undefined if that is unknown.
  *
  * @param {string} name
+ * @param {Record<string, string>} types
  * @returns {string | undefined}
  */
-export const mediaTypeOf = (name) => MEDIA_TYPES[(name.split(".").pop() || "").toLowerCase()];
+export const mediaTypeOf = (name, types = MEDIA_TYPES) => types[(name.split(".").pop() || "").toLowerCase()];
 
 /**
  * A valid name of a run or batch for a file name.

@@ -88,6 +88,24 @@ export const previewQueue = (run, request, signal) =>
 export const postReviews = (run, reviews) => call("POST", path("runs", run, "reviews"), reviews);
 
 /**
+ * The agreement of the reviewers, with the first conflicts.
+ *
+ * @param {string} run
+ * @param {AbortSignal} signal
+ * @returns {Promise<api.Agreement>}
+ */
+export const getAgreement = (run, signal) => get(`${path("runs", run, "agreement")}?limit=5`, signal);
+
+/**
+ * The wrong labels that are left.
+ *
+ * @param {string} run
+ * @param {AbortSignal} signal
+ * @returns {Promise<api.Remaining>}
+ */
+export const getRemaining = (run, signal) => get(path("runs", run, "remaining"), signal);
+
+/**
  * @param {string} run
  * @param {Query} query
  * @param {AbortSignal} [signal]

@@ -41,6 +41,13 @@ export function personOf({ name, role }, remembered) {
 }
 
 /**
+ * The parameter of a request that tells who asks; empty if the key does, or the name is unknown.
+ *
+ * @param {Person} person
+ */
+export const callerParameter = ({ name, fromKey }) => fromKey || !name ? "" : `&reviewer=${encodeURIComponent(name)}`;
+
+/**
  * Remember a name; an empty one forgets it.
  *
  * @param {string} name

@@ -5,7 +5,7 @@ import { ElementsCache } from "../lib/elements_cache.js";
 import { listen } from "../lib/keys.js";
 import { QueueQuery } from "../lib/queue_query.js";
 import { getExample, getQueue, getRun } from "../lib/runs_api.js";
-import { getPerson } from "../lib/session.js";
+import { callerParameter, getPerson } from "../lib/session.js";
 
 /** @import * as api from "../types.d.ts" */
 /** @import { LoadPage } from "../lib/queue_rows.js" */
@@ -13,13 +13,13 @@ import { getPerson } from "../lib/session.js";
 /** @param {api.View} view */
 export async function queueView({ parts, query, signal, refused, again }) {
   const [, name, , queueName, rank] = parts;
+  const person = await getPerson();
   /** @type {LoadPage} */
-  const loadPage = (parameters) => getQueue(name, queueName, parameters, signal);
+  const loadPage = (parameters) => getQueue(name, queueName, `${parameters}${callerParameter(person)}`, signal);
   const wanted = Number(rank) || null;
-  const [run, hardest, person] = await Promise.all([
+  const [run, hardest] = await Promise.all([
     getRun(name, signal),
     loadPage("sort=-loss&limit=1&fields=loss&facets=true"),
-    getPerson(),
   ]);
   const queueQuery = new QueueQuery(query, run);
   const apiQuery = queueQuery.apiQuery();

@@ -1,67 +1,93 @@
 // The overview of a run: its numbers, warnings, queues, a form for a new queue, and charts.
 
+import { correctedCard } from "../components/corrected_card.js";
 import { runHead, tile } from "../components/layout.js";
+import { remainingCard, reviewersCard } from "../components/quality_cards.js";
 import { newQueue } from "../components/queue/new_queue.js";
 import { calibrationCard, concentrationCard, histogramCard } from "../components/run_charts.js";
 import { precisionText, rankedBy, strategyName } from "../components/queue/strategies.js";
 import { bar, h, head, number, percent, problem, when } from "../lib/dom.js";
 import { toQueue } from "../lib/route.js";
-import { getDiagnostics, getQueues, getRun } from "../lib/runs_api.js";
+import { getAgreement, getDiagnostics, getQueues, getRemaining, getRun } from "../lib/runs_api.js";
 import { getPerson } from "../lib/session.js";
 import { classCount, elementsName, estimatedErrors, isStructured } from "../lib/units.js";
 
 /** @import { Diagnostics, Person, Queue, Run, View } from "../types.d.ts" */
 
 /** @param {View} view */
-export async function runView({ parts, signal, refused }) {
+export async function runView(view) {
+  const { parts, signal, refused } = view;
   const name = parts[1];
   const [run, queues, person] = await Promise.all([getRun(name, signal), getQueues(name, signal), getPerson()]);
-  const epochs = run.epochs.length;
   const notice = h("div", {});
   const charts = h("div", { class: "cards" });
   const tiles = h("div", {}, numbers(run, null));
+  const table = h("div", {}, queueTable(run, queues, person));
+  const quality = h("div", { class: "columns even" });
+  const corrected = correctedCard(run, person, view, reviewed);
   const section = h(
     "section",
     {},
     runHead(name, ""),
-    h(
-      "p",
-      { class: "lead" },
-      `${classCount(run)}, ${epochs} ${epochs === 1 ? "epoch" : "epochs"}, ` +
-        `focal loss with γ = ${run.config.gamma}${run.config.alpha ? " and class weights" : ""}; made `,
-      when(run.created_at),
-      ".",
-    ),
+    h("p", { class: "lead" }, leadText(run), when(run.created_at), "."),
     tiles,
     notice,
     h(
       "div",
       { class: person.isOwner && "columns" },
-      h("div", {}, h("h2", {}, "Queues"), queueTable(run, queues, person)),
+      h("div", {}, h("h2", {}, "Queues"), table, run.num_examples > 0 && corrected),
       person.isOwner && h("div", {}, h("h2", {}, "New queue"), newQueue(run, refused)),
     ),
+    quality,
     charts,
   );
   // The first diagnostics of an epoch read all its rows, so the view is shown before them.
-  if (run.num_examples) showDiagnostics();
+  if (run.num_examples) {
+    attempt(showDiagnostics);
+    attempt(showQuality);
+  }
   return section;
 
-  async function showDiagnostics() {
+  /** @param {() => Promise<void>} work */
+  async function attempt(work) {
     try {
-      const diagnostics = await getDiagnostics(name, {}, signal);
-      tiles.replaceChildren(numbers(run, diagnostics));
-      if (diagnostics.warnings.length) notice.replaceChildren(warnings(diagnostics));
-      const cards = [
-        histogramCard(run, diagnostics, signal),
-        concentrationCard(run, diagnostics, signal),
-        calibrationCard(diagnostics, signal),
-      ];
-      charts.replaceChildren(...cards.filter((card) => card !== null));
+      await work();
     } catch (error) {
-      if (error.name !== "AbortError" && !refused(error)) notice.replaceChildren(problem(error));
+      if (error.name !== "AbortError" && !refused(error)) notice.append(problem(error));
     }
   }
+
+  async function showDiagnostics() {
+    const diagnostics = await getDiagnostics(name, {}, signal);
+    tiles.replaceChildren(numbers(run, diagnostics));
+    if (diagnostics.warnings.length) notice.replaceChildren(warnings(diagnostics));
+    const cards = [
+      histogramCard(run, diagnostics, signal),
+      concentrationCard(run, diagnostics, signal),
+      calibrationCard(diagnostics, signal),
+    ];
+    charts.replaceChildren(...cards.filter((card) => card !== null));
+  }
+
+  async function showQuality() {
+    if (!run.reviews.num_reviewed) return;
+    const [remaining, agreement] = await Promise.all([getRemaining(name, signal), getAgreement(name, signal)]);
+    const cards = [remainingCard(run, remaining), reviewersCard(run, agreement)];
+    quality.replaceChildren(...cards.filter((card) => card !== null));
+  }
+
+  /** Show what follows from new verdicts. */
+  async function reviewed() {
+    Object.assign(run, await getRun(name, signal));
+    table.replaceChildren(queueTable(run, await getQueues(name, signal), person));
+    await Promise.all([attempt(showDiagnostics), attempt(showQuality)]);
+  }
 }
+
+/** @param {Run} run */
+const leadText = (run) =>
+  `${classCount(run)}, ${run.epochs.length} ${run.epochs.length === 1 ? "epoch" : "epochs"}, ` +
+  `focal loss with γ = ${run.config.gamma}${run.config.alpha ? " and class weights" : ""}; made `;
 
 /**
  * The numbers of a run. Those that need diagnostics are placeholders while these are null.

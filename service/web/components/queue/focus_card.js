@@ -89,7 +89,8 @@ export class FocusCard {
     buttons.accept.disabled = suggested === null;
     // A label is right or wrong: there is no third class to choose.
     buttons.other.disabled = run.task === "multi_label" && target !== null;
-    setLabel(buttons.accept, suggested === null ? "No suggestion" : `Accept ${className(run, suggested, unit)}`);
+    const none = row.suggestion === "hidden" ? "Suggestion hidden until your verdict" : "No suggestion";
+    setLabel(buttons.accept, suggested === null ? none : `Accept ${className(run, suggested, unit)}`);
     setLabel(buttons.keep, target === null ? "Keep all labels" : `Keep ${className(run, target, unit)}`);
     setLabel(buttons.other, target === null ? "Wrong" : "Other …");
     this.content.replaceChildren(

@@ -65,7 +65,7 @@ export class QueuePage {
       pick: () => this.toggleSelected(),
       help: showKeys,
     };
-    this.verdicts = new QueueVerdicts(this, queue.name);
+    this.verdicts = new QueueVerdicts(this, queue);
     this.selection = new Selection(() => this.showSelection());
     this.data = new QueueRows(queue, query, {
       loadPage,

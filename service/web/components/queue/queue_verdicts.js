@@ -13,14 +13,17 @@ import { notStored, reviewedSince, rowReviewedSince } from "./failed_step.js";
 export class QueueVerdicts {
   /**
    * @param {QueuePage} page
-   * @param {string} queue
+   * @param {api.QueuePage} queue
    */
   constructor(page, queue) {
     this.page = page;
-    const { run, person } = page;
-    this.reviews = new Reviews(run.run, queue, {
+    const { run, person } = page, { overlap = 1, blind = false } = queue.request;
+    this.isBlind = blind;
+    this.reviews = new Reviews(run.run, queue.name, {
       person,
-      checks: true,
+      overlap,
+      // Several reviewers of a row are what such a queue is for.
+      checks: overlap === 1 && !blind,
       changed: (rows, failed) => this.#changed(rows, failed),
     });
     /** @type {Set<api.ReviewedRow>} Rows whose verdict the service could not store. */
@@ -37,7 +40,7 @@ export class QueueVerdicts {
     const row = this.page.current;
     if (!row) return;
     const visible = this.page.data.visible();
-    const next = visible.slice(visible.indexOf(row) + 1).find((other) => other.verdict === null && !other.saving);
+    const next = visible.slice(visible.indexOf(row) + 1).find((other) => this.reviews.isOpen(other));
     this.reviews.set([{ row, verdict, label, comment: this.page.focus.comment.take() }]);
     const message = `${verdictText(this.page.run, verdict, label, row.unit)}. `;
     if (next) this.page.select(next, { message });
@@ -140,8 +143,25 @@ export class QueueVerdicts {
       const failedBefore = this.failed.size;
       for (const row of rows) if (!row.saving) this.failed.delete(row);
       if (failedBefore && !this.failed.size) this.page.notice.replaceChildren();
+      this.#reveal(rows);
     }
     this.page.rowsChanged(rows);
+  }
+
+  /**
+   * Show what was hidden before the verdict: the verdicts of others, the suggestion.
+   *
+   * @param {api.ReviewedRow[]} rows
+   */
+  async #reveal(rows) {
+    const hidden = rows.filter((row) => !row.saving && (this.isBlind || row.suggestion === "hidden"));
+    if (!hidden.length) return;
+    try {
+      await this.page.data.reload(hidden);
+      this.page.rowsChanged(hidden);
+    } catch (error) {
+      if (error.name !== "AbortError") this.page.refused(error);
+    }
   }
 
   /**
