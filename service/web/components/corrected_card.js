@@ -26,12 +26,17 @@ const MAX_ERRORS = 5;
  * @param {Run} run
  * @param {Person} person
  * @param {View} view
- * @param {() => Promise<void>} changed Called after verdicts were stored.
+ * @param {() => Promise<void>} changed Called after verdicts were stored; brings the run up to date.
  */
-export const correctedCard = (run, person, view, changed) =>
-  card(
+export function correctedCard(run, person, view, changed) {
+  const text = h("p", {}, correctedText(run));
+  const stored = async () => {
+    await changed();
+    text.textContent = correctedText(run);
+  };
+  return card(
     "The corrected data set",
-    h("p", {}, correctedText(run)),
+    text,
     h(
       "p",
       { class: "formats" },
@@ -50,9 +55,10 @@ export const correctedCard = (run, person, view, changed) =>
       hint: "An exported CSV, JSONL, Parquet or Arrow file with the column verdict filled in, or Label Studio's JSON.",
       types: MEDIA_TYPES,
       multiple: false,
-      accept: ([file], notice) => sendFile(run, file, { person, view, notice, changed }),
+      accept: ([file], notice) => sendFile(run, file, { person, view, notice, stored }),
     }),
   );
+}
 
 /**
  * The labels of the corrected data set in words.
@@ -93,9 +99,9 @@ const counted = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "
 /**
  * @param {Run} run
  * @param {File} file
- * @param {{ person: Person, view: View, notice: HTMLElement, changed: () => Promise<void> }} options
+ * @param {{ person: Person, view: View, notice: HTMLElement, stored: () => Promise<void> }} options
  */
-async function sendFile(run, file, { person, view, notice, changed }) {
+async function sendFile(run, file, { person, view, notice, stored }) {
   const reading = h("p", { class: "muted", role: "status" }, `Reading ${file.name} …`);
   notice.replaceChildren(reading);
   const url = `${path("runs", run.run, "reviews")}?${callerParameter(person).slice(1)}`;
@@ -109,7 +115,7 @@ async function sendFile(run, file, { person, view, notice, changed }) {
     const text = `${file.name}: ${broughtText(reply)}`;
     notice.replaceChildren(h("p", { class: "notice done" }, text));
     announce(text);
-    await changed();
+    await stored();
   } catch (error) {
     if (error.name === "AbortError" || view.refused(error)) return;
     const others = (error.errors || []).slice(1, MAX_ERRORS);
