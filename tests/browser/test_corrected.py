@@ -1,4 +1,4 @@
-"""The overview of a reviewed run in a browser: what is left, the agreement, the corrected data set, a file of verdicts."""
+"""The overview of a reviewed run in a browser: wrong labels left, agreement, corrected data set, files of verdicts."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_file_with_verdicts_comes_back_by_drop(watched: Watched, server: Serve
     expect(done).to_have_text("verdicts.csv: 2 verdicts stored, 1 row without a verdict left out.")
     expect(tile(page, "Reviewed")).to_have_text("42")
     expect(heading_card(page, "The corrected data set")).to_contain_text("1 row to leave out")
-    stored = [row for row in queue_rows(server) if row["id"] == second["id"]][0]
+    stored = next(row for row in queue_rows(server) if row["id"] == second["id"])
     assert [(item["reviewer"], item["verdict"], item["comment"]) for item in stored["reviews"]] == [
         ("Max", "exclude", "not a mail")
     ]
