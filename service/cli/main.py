@@ -16,6 +16,7 @@ from service.cli.runs.diagnose import diagnose
 from service.cli.runs.export import export
 from service.cli.runs.manage import app as runs_app
 from service.cli.runs.mine import mine
+from service.cli.runs.next_rows import next_rows
 from service.cli.runs.push import push
 from service.cli.runs.review import review
 from service.cli.runs.verify import verify
@@ -84,6 +85,7 @@ for command in (
 ):
     app.command()(command)
 app.command("annotations")(annotate)
+app.command("next")(next_rows)
 
 
 def main() -> None:

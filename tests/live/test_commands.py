@@ -297,6 +297,30 @@ def test_mine_prints_stores_and_writes_a_queue(server: ServerProcess, run: RunCl
     assert "tuesday" not in [queue["name"] for queue in run.queues()]
 
 
+def test_next_leases_rows_to_a_reviewer(server: ServerProcess, run: RunClient, tmp_path: Path) -> None:
+    words = ("--name", "shared", "--budget", 12, "--overlap", 2, "--blind", "--without-suggestion", 1, "--gold", 0.1)
+    focal_loss(server, "mine", "animals", *words)
+    queue = run.queue("shared")
+    assert {name: queue["request"][name] for name in ("overlap", "blind", "without_suggestion", "gold")} == {
+        "overlap": 2,
+        "blind": True,
+        "without_suggestion": 1,
+        "gold": 0.1,
+    }
+    ids = [row["id"] for row in queue["rows"]]
+    lease = ("next", "animals", "shared", "--limit", 3, "--reviewer")
+    ended = focal_loss(server, *lease, "kim")
+    assert "Next rows of queue shared" in ended.stdout
+    assert f"{len(ids)} rows are left for this reviewer, {len(ids) - 3} of them free." in ended.stderr
+    assert [row["id"] for row in json.loads(focal_loss(server, *lease, "lee", "--json").stdout)["rows"]] == ids[:3]
+    focal_loss(server, *lease, "mia", "-o", tmp_path / "next.csv")
+    with (tmp_path / "next.csv").open(newline="") as file:
+        assert [(row["id"], row["suggested"]) for row in csv.DictReader(file)] == [(one, "") for one in ids[3:6]]
+    focal_loss(server, *lease, "kim", "--give-back")
+    assert [row["id"] for row in run.next("shared", 1, reviewer="zoe")["rows"]] == ids[:1]
+    assert "unknown extension" in focal_loss(server, *lease, "kim", "-o", tmp_path / "next.xlsx", status=2).stderr
+
+
 def test_export_chooses_the_format_by_the_extension(server: ServerProcess, run: RunClient, tmp_path: Path) -> None:
     run.create_queue("top_loss", 5, name="five")
     for ending, format_name in {

@@ -77,6 +77,17 @@ def mine(
     first: Annotated[
         int | None, typer.Option(min=1, help="For area_under_margin: use only this number of first epochs.")
     ] = None,
+    overlap: Annotated[int, typer.Option(min=1, help="Reviewers of each row.")] = 1,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Hide the verdicts on a row from reviewers who have not judged it.")
+    ] = False,
+    without_suggestion: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the rows that are shown without the model's suggestion.")
+    ] = 0.0,
+    gold: Annotated[
+        float,
+        typer.Option(min=0, max=0.5, help="Share of the rows that are adjudicated examples, to measure the reviewers."),
+    ] = 0.0,
     alpha: WhatIfAlpha = None,
     gamma: WhatIfGamma = None,
     path: Annotated[
@@ -102,6 +113,10 @@ def mine(
         "seed": seed,
         "epoch": epoch,
         "first": first,
+        "overlap": overlap,
+        "blind": blind,
+        "without_suggestion": without_suggestion,
+        "gold": gold,
     }
     weights = parse_alpha(alpha)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from service.cli.console import add_row, class_name, number, percent, table
 from service.cli.runs.unit_places import unit_text
-from service.schema.replies.queues import QueuePage, QueueRow
+from service.schema.replies.queues import LeasedRows, QueuePage, QueueRow
 from service.schema.replies.runs import Run
 from service.schema.structure import review_classes
 
@@ -23,19 +23,25 @@ REVIEW_COLUMNS = ("verdict", "label", "comment", "review")
 EXTENSIONS = (".csv", ".jsonl", ".ndjson", ".json")
 
 
-def show_queue(queue: QueuePage, run: Run, console: Console) -> None:
-    """Print the rows of a queue by rank, and its expected yield."""
+def show_rows(title: str, rows: Sequence[QueueRow], run: Run, console: Console) -> None:
+    """Print rows of a queue as a table."""
     task, names = run["task"], run["class_names"]
     classes = review_classes(task, names)
     is_structured = task != "classification"
     columns = (">rank", "id", *(["unit"] if is_structured else []), "label -> suggested", ">p_t", ">loss", "reason")
-    shown = table(*columns, title=f"Queue {queue['name']}")
-    for row in queue["rows"]:
+    shown = table(*columns, title=title)
+    for row in rows:
         suggested = "" if row["suggested"] is None else f" -> {class_name(row['suggested'], classes)}"
         place = [row["id"], *([unit_text(row, task, names)] if is_structured else [])]
         numbers = percent(row["p_t"]), number(row["loss"], 3)
         add_row(shown, row["rank"], *place, f"{class_name(row['target'], classes)}{suggested}", *numbers, row["reason"])
     console.print(shown)
+
+
+def show_queue(queue: QueuePage, run: Run, console: Console) -> None:
+    """Print the rows of a queue by rank, and its expected yield."""
+    show_rows(f"Queue {queue['name']}", queue["rows"], run, console)
+    is_structured = run["task"] != "classification"
     expected = queue["expected_yield"]
     lines = [
         *([queue["chosen"]["why"]] if "chosen" in queue else []),
@@ -47,8 +53,11 @@ def show_queue(queue: QueuePage, run: Run, console: Console) -> None:
     console.print("\n".join(lines), highlight=False, markup=False)
 
 
-def queue_bytes(queue: QueuePage, run: Run, extension: str) -> bytes:
-    """Format a queue for a file with one of the EXTENSIONS: `.json` has the whole queue, the others its rows."""
+def queue_bytes(queue: QueuePage | LeasedRows, run: Run, extension: str) -> bytes:
+    """Format a queue, or leased rows of one, for a file with one of the EXTENSIONS.
+
+    `.json` has the whole reply, the others its rows.
+    """
     if extension == ".json":
         return orjson.dumps(queue, option=orjson.OPT_INDENT_2)
     if extension == ".csv":
