@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from service.queries.sql import LATEST
+from service.queries.last_rows import last_values
 from service.queries.view import View
 from service.schema.json_values import JsonObject
 
@@ -37,11 +37,12 @@ def last_attributes(view: View, ids: str | None = None) -> str:
         view: The run.
         ids: Query of the ids of the examples; None for all.
     """
-    selected = "true" if ids is None else f"id IN ({ids})"
-    return (
-        f"(SELECT id, arg_max(attributes, {LATEST}) AS attributes FROM {view.stored(with_attributes=True)} "
-        f"WHERE attributes IS NOT NULL AND {selected} GROUP BY id)"
-    )
+    chosen = "" if ids is None else f"WITH chosen AS ({ids})"
+    where = f"attributes IS NOT NULL{'' if ids is None else ' AND id IN (FROM chosen)'}"
+    newest = max((file.epoch for file in view.snapshot.with_rows(with_attributes=True)), default=0)
+    last = f"(SELECT id, attributes FROM {view.stored(newest, with_attributes=True)} WHERE {where})"
+    earlier = f"(FROM {view.stored(with_attributes=True)} WHERE epoch < {newest} AND {where})"
+    return f"({chosen} {last_values(last, earlier, 'attributes')})"
 
 
 def json_pointer(name: str) -> str:

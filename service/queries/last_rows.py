@@ -30,3 +30,18 @@ def last_rows(view: View, ids: Collection[str], columns: Sequence[str]) -> dict[
         found |= {row["id"]: row for row in view.rows(sql, [sorted(missing)])}
         missing -= found.keys()
     return found
+
+
+def last_values(newest: str, earlier: str, column: str) -> str:
+    """A query of the last value of each example.
+
+    Most examples are in the newest epoch: the values of the others only are compared, as a comparison of all would have
+    to hold all values in memory.
+
+    Args:
+        newest: Subquery of `id` and the column in the newest epoch; its ids are unique.
+        earlier: Subquery of the rows of earlier epochs.
+        column: Name of the column.
+    """
+    return f"""FROM {newest} UNION ALL
+        SELECT id, arg_max({column}, {LATEST}) AS {column} FROM {earlier} ANTI JOIN {newest} USING (id) GROUP BY id"""

@@ -8,6 +8,7 @@ log(1 - p_t) = -(max(z, 0) + log(1 + e)), and FL = alpha_t exp(-gamma softplus(z
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -59,3 +60,8 @@ def literal(number: float) -> str:
 def quoted(text: str) -> str:
     """The SQL literal of a text."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def numbered(expressions: Sequence[str]) -> str:
+    """Expressions named `c0`, `c1`, ...: SQL does not tell a name `A` from `a`."""
+    return ", ".join(f"{expression} AS c{place}" for place, expression in enumerate(expressions))

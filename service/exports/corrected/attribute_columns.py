@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
-
-import orjson
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 from service.errors import InvalidRequestError
 from service.formats.attributes import MAX_ATTRIBUTES
 from service.queries.attributes import json_pointer, last_attributes
-from service.queries.sql import quoted
+from service.queries.sql import numbered, quoted
 from service.queries.view import View
 from service.schema.faults import fault
 
 # The values of a column: of one type, or JSON texts of several.
 Kind = Literal["text", "integer", "natural", "float", "boolean", "texts", "pairs", "json"]
-_TYPES: dict[str, Kind] = {
-    '"NULL"': "text",
-    '"VARCHAR"': "text",
-    '"UBIGINT"': "integer",
-    '"BIGINT"': "integer",
-    '"DOUBLE"': "float",
-    '"BOOLEAN"': "boolean",
-    '["NULL"]': "texts",
-    '["VARCHAR"]': "texts",
-    '[["UBIGINT"]]': "pairs",
-    '[["BIGINT"]]': "pairs",
-}
+# The kind of columns whose values have no other types than these, as DuckDB's json_structure writes them.
+_KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
+    ("text", frozenset({'"VARCHAR"'})),
+    ("integer", frozenset({'"UBIGINT"', '"BIGINT"'})),
+    ("float", frozenset({'"UBIGINT"', '"BIGINT"', '"DOUBLE"'})),
+    ("boolean", frozenset({'"BOOLEAN"'})),
+    ("texts", frozenset({'["NULL"]', '["VARCHAR"]'})),
+    ("pairs", frozenset({'["NULL"]', '[["UBIGINT"]]', '[["BIGINT"]]'})),
+)
 # The value of an attribute, `{}` in JSON, in the type of its column.
 _VALUES: dict[Kind, str] = {
     "text": "json_extract_string({}, '$')",
@@ -39,13 +34,13 @@ _VALUES: dict[Kind, str] = {
     "pairs": "CAST({} AS BIGINT[][])",
     "json": "CASE WHEN json_type({0}) <> 'NULL' THEN CAST({0} AS VARCHAR) END",
 }
-# True for a number that its type in `_TYPES` does not hold exactly.
-_TOO_LARGE: dict[str, str] = {
-    '"UBIGINT"': "CAST({} AS UBIGINT) > 9223372036854775807",
-    '"DOUBLE"': "json_type({0}) <> 'DOUBLE' AND abs(CAST({0} AS DOUBLE)) > 9007199254740992",
-    '[["UBIGINT"]]': "list_max(flatten(CAST({} AS UBIGINT[][]))) > 9223372036854775807",
+# True for a number that the kind does not hold exactly, and the kind that does.
+_TOO_LARGE: dict[Kind, tuple[str, Kind]] = {
+    "integer": ("TRY_CAST({} AS UBIGINT) > 9223372036854775807", "natural"),
+    "natural": ("json_type({}) = 'BIGINT'", "json"),
+    "float": ("json_type({0}) <> 'DOUBLE' AND abs(CAST({0} AS DOUBLE)) > 9007199254740992", "json"),
+    "pairs": ("list_max(flatten(TRY_CAST({} AS UBIGINT[][]))) > 9223372036854775807", "json"),
 }
-_IF_TOO_LARGE: dict[str, Kind] = {'"UBIGINT"': "natural", '"DOUBLE"': "json", '[["UBIGINT"]]': "json"}
 _JSON_OF_LISTS: tuple[Kind, ...] = ("texts", "pairs")
 
 
@@ -88,20 +83,27 @@ def _columns(view: View) -> Iterator[tuple[str, Kind]]:
     names = _names(view)
     if not names:
         return
-    source = last_attributes(view)
-    structure = view.row(f"SELECT CAST(json_group_structure(attributes::JSON) AS VARCHAR) AS types FROM {source}")
-    members = orjson.loads(structure["types"])
-    types = [orjson.dumps(members[name]).decode() for name in names]
-    too_large = [
-        f"coalesce(bool_or({_TOO_LARGE[kind].format(f'found[{place}]')}), false) AS c{place}"
-        for place, kind in enumerate(types, start=1)
-        if kind in _TOO_LARGE
-    ]
-    large: dict[str, Any] = {}
-    if too_large:
-        large = view.row(f"SELECT {', '.join(too_large)} FROM (SELECT {_extracted(names)} FROM {source})")
-    for place, (name, kind) in enumerate(zip(names, types, strict=True), start=1):
-        yield name, _IF_TOO_LARGE[kind] if large.get(f"c{place}") else _TYPES.get(kind, "json")
+    source = f"(SELECT {_extracted(names)} FROM {last_attributes(view)})"
+    types = [f"list(DISTINCT CAST(json_structure(found[{place + 1}]) AS VARCHAR))" for place in range(len(names))]
+    found = view.row(f"SELECT {numbered(types)} FROM {source}")
+    kinds = [_kind_of(found[f"c{place}"]) for place in range(len(names))]
+    # A natural number may be negative in another row, so there are up to two changes.
+    for _ in range(2):
+        tests = {place: _TOO_LARGE[kind][0] for place, kind in enumerate(kinds) if kind in _TOO_LARGE}
+        if tests:
+            exceeds = [
+                f"coalesce(bool_or({test.format(f'found[{place + 1}]')}), false)" for place, test in tests.items()
+            ]
+            row = view.row(f"SELECT {numbered(exceeds)} FROM {source}")
+            for place, too_large in zip(tests, row.values(), strict=True):
+                kinds[place] = _TOO_LARGE[kinds[place]][1] if too_large else kinds[place]
+    yield from zip(names, kinds, strict=True)
+
+
+def _kind_of(types: Collection[str] | None) -> Kind:
+    """The kind of a column with values of these types."""
+    known = set(types or ()) - {'"NULL"'}
+    return next((kind for kind, of_kind in _KINDS if known <= of_kind), "json")
 
 
 def _names(view: View) -> list[str]:

@@ -11,11 +11,11 @@ from service.exports.corrected.table import (
     Layout,
     attribute_sql,
     flat_texts,
-    numbered,
     registered,
     regrouped,
 )
-from service.queries.sql import LATEST
+from service.queries.last_rows import last_values
+from service.queries.sql import numbered
 from service.queries.view import View
 
 LABEL_COLUMNS = ("label", "label_index", "given_label", "given_label_index")
@@ -41,12 +41,15 @@ def class_table(view: View, decisions: pa.Table, layout: Layout) -> CorrectedTab
         decisions = decisions.append_column("comment", texts[1])
     labels, classes = _label_sql(view)
     reviewers = "reviewers" if layout.flat else "coalesce(reviewers, [])"
+    epoch = view.snapshot.epoch()
+    newest = f"(SELECT id, target FROM {view.stored(epoch)})"
+    earlier = f"(FROM {view.stored()} WHERE epoch < {epoch})"
     sql = f"""SELECT {numbered(["id", *attributes.values, *labels, "status", reviewers, "comment"])} FROM (
             SELECT *, CASE WHEN decided IS NULL THEN 'unreviewed' WHEN decided = 'corrected' AND right_label = target
                 THEN 'kept' ELSE decided END AS status,
                 CASE WHEN status = 'corrected' THEN right_label WHEN status IN ('kept', 'unreviewed') THEN target END
                 AS label_index
-            FROM (SELECT id, arg_max(target, {LATEST}) AS target FROM {view.stored()} GROUP BY id)
+            FROM ({last_values(newest, earlier, "target")})
             LEFT JOIN {attributes.source} USING (id)
             LEFT JOIN {registered(view, decisions)} USING (id)) {classes}
         ORDER BY {ID_ORDER}"""

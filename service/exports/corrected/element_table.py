@@ -19,12 +19,12 @@ from service.exports.corrected.table import (
     Layout,
     attribute_sql,
     flat_texts,
-    numbered,
     regrouped,
 )
 from service.exports.corrected.unit_decisions import ExampleDecisions, Labels, unit_decisions
 from service.exports.json_stream import dump
-from service.queries.sql import LATEST
+from service.queries.last_rows import last_values
+from service.queries.sql import numbered
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory
 from service.schema.structure import Task
@@ -57,7 +57,6 @@ def element_table(view: View, history: ReviewHistory, layout: Layout) -> Correct
     """
     task = view.snapshot.description.task
     attributes = attribute_sql(view, layout, ("id", *LABEL_COLUMNS[task], *REVIEW_COLUMNS))
-    last = f"(SELECT id, max({LATEST}) AS place FROM {view.stored()} GROUP BY id)"
     size = view.row(
         f"SELECT max(list_product(shape)) AS size, count(element_counts) AS histograms FROM {view.stored()}"
     )
@@ -65,9 +64,12 @@ def element_table(view: View, history: ReviewHistory, layout: Layout) -> Correct
         msg = "a mask of this run was sent as a histogram, which does not tell where its classes are"
         raise InvalidRequestError(msg)
     rows = max(1, min(MAX_ROWS_AT_ONCE, ELEMENTS_AT_ONCE // max(1, int(size["size"] or 1))))
-    sql = f"""SELECT {numbered(["id", "shape", "targets", *attributes.values])}
-        FROM {view.stored()} JOIN {last} USING (id) LEFT JOIN {attributes.source} USING (id)
-        WHERE {LATEST} = place ORDER BY {ID_ORDER}"""
+    epoch, packed = view.snapshot.epoch(), "{'shape': shape, 'targets': targets} AS elements"
+    newest = f"(SELECT id, {packed} FROM {view.stored(epoch)})"
+    earlier = f"(SELECT *, {packed} FROM {view.stored()} WHERE epoch < {epoch})"
+    sql = f"""SELECT {numbered(["id", "elements.shape", "elements.targets", *attributes.values])}
+        FROM ({last_values(newest, earlier, "elements")}) LEFT JOIN {attributes.source} USING (id)
+        ORDER BY {ID_ORDER}"""
     batches = regrouped(view.batches(sql, rows=rows), rows)
     rewritten = _Rewritten(view, unit_decisions(view, history), layout, attributes)
     return CorrectedTable.of(map(rewritten.batch, batches), attributes.json_columns)

@@ -84,7 +84,9 @@ def _metadata(options: ExportOptions) -> dict[bytes, bytes]:
 
 def _objects(table: CorrectedTable) -> Iterator[JsonObject]:
     for batch in table.batches:
-        for row in batch.to_pylist():
+        columns = [column.to_pylist() for column in batch.columns]
+        for values in zip(*columns, strict=True):
+            row = dict(zip(batch.schema.names, values, strict=True))
             for name in table.json_columns:
                 if row[name] is not None:
                     row[name] = orjson.Fragment(row[name])

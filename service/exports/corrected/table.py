@@ -93,11 +93,6 @@ def attribute_sql(view: View, layout: Layout, others: Collection[str]) -> Attrib
     return AttributeSql(source, values, names, frozenset() if layout.flat else texts)
 
 
-def numbered(values: Sequence[str]) -> str:
-    """Expressions under names of their own: SQL does not tell an attribute `A` from `a`."""
-    return ", ".join(f"{value} AS c{place}" for place, value in enumerate(values))
-
-
 def flat_texts(reviewers: Sequence[Sequence[str]], comments: Sequence[str | None]) -> tuple[pa.Array, pa.Array]:
     """Reviewers and comments as texts that a spreadsheet does not evaluate; null for none."""
     joined = [guard(SEPARATOR.join(listed)) or None for listed in reviewers]

@@ -146,6 +146,14 @@ def test_regions_of_masks_are_corrected_in_the_epoch_of_the_verdict(loss_client:
     assert "label_index" not in rows["a"]
 
 
+def test_a_sentence_of_several_epochs_has_the_labels_that_were_sent_last(tokens: RunClient) -> None:
+    for epoch, labels in ((1, [2, 2]), (2, [3, 3])):
+        tokens.push(epoch, "b", {"logits": np.zeros((2, 4)), "targets": labels, "offsets": [0, 2], "ids": ["s2"]})
+    rows = rows_of(tokens)
+    assert [row["given_label_index"] for row in rows.values()] == [[0, 0, 0, 3], [3, 3], [0, 0], [3, 3, 3]]
+    assert rows["s2"]["tokens"] == ["word0", "word1"]
+
+
 def test_a_histogram_has_no_corrected_mask(loss_client: LossClient) -> None:
     run = loss_client.put_run("histograms", task="masks")
     batch = {"logits": np.zeros((1, 2, 3, 3)), "targets": np.zeros((1, 3, 3), np.int64), "ids": ["a"]}
