@@ -11,7 +11,7 @@ from service.diagnostics.chunks import Booleans, Floats
 DRAWS = 1000
 ROWS_AT_ONCE = 1000
 # Standard deviations of the normal priors. They keep the coefficients finite where all verdicts are equal.
-INTERCEPT_SD, SLOPE_SD = 4.0, 2.5
+INTERCEPT_SD, SLOPE_SD = 4.0, 5.0
 STEPS = 50
 # Prediction of the first n rows: their number of wrong labels in the mean, and a 95 % interval.
 Prediction = tuple[float, int, int]

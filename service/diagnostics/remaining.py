@@ -46,6 +46,7 @@ class Evidence:
         sample: Number of judged examples of the sample, all of the population.
         wrong: Number of wrong ones among them.
         undecided: Number of examples of the sample whose reviews give no verdict of ok or wrong.
+        open_share: Share of wrong labels among the examples that are set apart and not judged, as an estimate.
     """
 
     apart: int
@@ -57,6 +58,7 @@ class Evidence:
     sample: int
     wrong: int
     undecided: int
+    open_share: float
 
     @property
     def apart_open(self) -> int:
@@ -95,5 +97,4 @@ class Evidence:
         if not self.sample:
             return None
         left = self.wrong / self.sample * self.population - self.population_wrong
-        apart_share = self.apart_wrong / self.apart_judged if self.apart_judged else 0.0
-        return min(max(left, 0.0), float(self.population_open)) + apart_share * self.apart_open
+        return min(max(left, 0.0), float(self.population_open)) + self.open_share * self.apart_open

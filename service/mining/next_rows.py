@@ -9,7 +9,7 @@ import numpy as np
 from service.diagnostics.chunks import Floats
 from service.diagnostics.expected_errors import WrongLabelModel
 from service.mining.progress import MIN_VERDICTS
-from service.mining.queue_table import QueueTable
+from service.mining.queue_table import GOLD, QueueTable
 from service.runs.review_history import Verdicts
 from service.schema.replies.remaining import NextRows, NextStatus, PredictedErrors
 
@@ -27,8 +27,11 @@ def next_rows(queue: QueueTable, verdicts: Verdicts, rows: int | None = None) ->
     """
     words = [None if (one := verdicts.get(key)) is None else one.verdict for key in queue.unit_keys()]
     is_open = np.array([word is None for word in words], dtype=bool)
-    wrong = np.array([word == "wrong" for word in words], dtype=bool)
-    judged = wrong | np.array([word == "ok" for word in words], dtype=bool)
+    # The right verdict of a gold row is known.
+    gold = queue.marks(GOLD)
+    counts = np.ones(len(queue), dtype=bool) if gold is None else ~gold
+    wrong = np.array([word == "wrong" for word in words], dtype=bool) & counts
+    judged = wrong | np.array([word == "ok" for word in words], dtype=bool) & counts
     num_open, num_judged = int(is_open.sum()), int(judged.sum())
     predictions: list[PredictedErrors] = []
     status: NextStatus = "no_open_rows" if not num_open else "too_few_verdicts"

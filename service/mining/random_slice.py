@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from service.diagnostics.remaining import Evidence, num_set_apart
+from service.diagnostics.remaining import WINDOW, Evidence, num_set_apart
 from service.mining.queue_table import QueueTable
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory
@@ -106,9 +106,12 @@ def random_slice(
         reviewed = reviewed_for[str(queue.head["name"])]
         last = max((place for place, identity in enumerate(drawn) if identity in reviewed), default=-1)
         sample.update(drawn[: last + 1])
-    apart = before & (verdicts.judged | verdicts.undecided)
+    early, suspicious = before & (verdicts.judged | verdicts.undecided), list[str]()
     if len(verdicts.judged - rows) >= LEAST_OTHERS:
-        apart |= _most_suspicious(view, epoch, verdicts.judged)
+        suspicious = _most_suspicious(view, epoch, verdicts.judged)
+    apart = early.union(suspicious)
+    # Open examples among the suspicious ones are the last of them.
+    like_open = (set(suspicious[-2 * WINDOW :]) or early) & verdicts.judged
     num_drawn, judged = len(sample), (sample - apart) & verdicts.judged
     evidence = Evidence(
         apart=len(apart),
@@ -120,6 +123,7 @@ def random_slice(
         sample=len(judged),
         wrong=len(judged & verdicts.wrong),
         undecided=len((sample - apart) & verdicts.undecided),
+        open_share=len(like_open & verdicts.wrong) / len(like_open) if like_open else 0.0,
     )
     return evidence, {
         "queues": sorted(names),
@@ -131,14 +135,14 @@ def random_slice(
     }
 
 
-def _most_suspicious(view: View, epoch: int, judged: set[str]) -> set[str]:
-    """The most suspicious examples, by a fixed ranking, that are set apart (`num_set_apart`)."""
+def _most_suspicious(view: View, epoch: int, judged: set[str]) -> list[str]:
+    """The most suspicious examples, by a fixed ranking, that are set apart (`num_set_apart`); in their order."""
     score = "label_quality" if view.is_structured else "logit_margin"
     # At least half of these are not judged, unless they are all examples.
     limit = 2 * len(judged) + 100
     sql = f"SELECT id FROM {view.stored(epoch)} ORDER BY {score}, id LIMIT {limit}"
     ranked: list[str] = view.table(sql)["id"].to_pylist()
-    return set(ranked[: num_set_apart(np.array([identity in judged for identity in ranked], dtype=bool))])
+    return ranked[: num_set_apart(np.array([identity in judged for identity in ranked], dtype=bool))]
 
 
 def _reviewed(

@@ -53,6 +53,7 @@ def simulate(rng, examples, share, *, drawn, before=0, after=0, unsure=0.0, othe
         sample=int((in_sample & judged).sum()),
         wrong=int((in_sample & judged & wrong).sum()),
         undecided=int((in_sample & undecided).sum()),
+        open_share=0.5,
     )
     return evidence, int((wrong & ~judged).sum())
 
@@ -123,11 +124,18 @@ def test_suspicious_examples_that_are_judged_give_a_smaller_bound():
     """Without them 6 of 100 random rows are wrong, with them none of 90, and few can be left."""
     whole = evidence_of(population_judged=190, population_wrong=60, wrong=6)
     parted = evidence_of(
-        apart=100, apart_judged=98, apart_wrong=60, population=900, population_judged=92, sample=92, wrong=0
+        apart=100,
+        apart_judged=98,
+        apart_wrong=60,
+        population=900,
+        population_judged=92,
+        sample=92,
+        wrong=0,
+        open_share=0.25,
     )
     assert parted.num_left == whole.num_left
     assert parted.upper() < 0.6 * whole.upper()
-    assert parted.estimate() == pytest.approx(60 / 98 * 2)
+    assert parted.estimate() == 0.25 * 2
 
 
 @pytest.mark.parametrize(
