@@ -284,13 +284,18 @@ def add_reviews_call(
     Reviews are not repeatable: the history would contain them twice.
     """
     if isinstance(reviews, str | Path):
-        path = Path(reviews)
-        coding = FILE_CODINGS.get(path.suffix.lower())
-        extension = path.suffix if coding is None else Path(path.stem).suffix
-        return review_file_call(name, path.read_bytes(), extension, coding=coding, **query)
+        return _review_path_call(name, Path(reviews), query)
     body = _json([dict(review) for review in reviews])
     path_and_query = run_path(name, "reviews") + query_text(**query)
     return Call("POST", path_and_query, _object, body, JSON_HEADERS, repeatable=False)
+
+
+def _review_path_call(name: str, path: Path, query: Mapping[str, QueryValue]) -> Call[AddedReviews]:
+    coding = FILE_CODINGS.get(path.suffix.lower())
+    extension = path.suffix if coding is None else Path(path.stem).suffix
+    # Before a large file is read.
+    media_type_of(extension)
+    return review_file_call(name, path.read_bytes(), extension, coding=coding, **query)
 
 
 def review_file_call(
@@ -308,11 +313,20 @@ def review_file_call(
     Raises:
         InvalidRequestError: Files with this extension have no reviews.
     """
+    headers = {"Content-Type": media_type_of(extension)} | ({} if coding is None else {"Content-Encoding": coding})
+    return Call("POST", run_path(name, "reviews") + query_text(**query), _object, content, headers)
+
+
+def media_type_of(extension: str) -> str:
+    """The media type of a file of reviews, by its extension.
+
+    Raises:
+        InvalidRequestError: Files with this extension have no reviews.
+    """
     media_type = REVIEW_FILES.get(extension.lower())
     if media_type is None:
         raise InvalidRequestError(f"unknown extension {extension!r}: expected one of {', '.join(REVIEW_FILES)}")
-    headers = {"Content-Type": media_type} | ({} if coding is None else {"Content-Encoding": coding})
-    return Call("POST", run_path(name, "reviews") + query_text(**query), _object, content, headers)
+    return media_type
 
 
 def reviews_call(name: str, *, history: bool) -> Call[Reviews]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gzip
 import inspect
 import io
 import json
@@ -258,6 +259,22 @@ def test_reviews_are_stored_and_counted(run: RunClient) -> None:
     run.review([{"id": IDS[1], "verdict": None}])
     history = run.reviews()
     assert (len(history["reviews"]), history["num_reviewed"], history["reviews"][0]["label"]) == (3, 1, 3)
+
+
+def test_a_file_of_reviews_is_stored_once(run: RunClient, tmp_path: Path) -> None:
+    path = tmp_path / "filled in.csv.gz"
+    path.write_bytes(gzip.compress(f"id,verdict,label\n{IDS[0]},wrong,elk\n{IDS[1]},,\n".encode()))
+    counts = [(reply["added"], reply["unchanged"], reply["left_out"]) for reply in (run.review(path), run.review(path))]
+    assert counts == [(1, 0, 1), (0, 1, 1)]
+    plain = tmp_path / "filled in.jsonl"
+    plain.write_text(json.dumps({"id": IDS[1], "verdict": "ok"}))
+    assert run.review(str(plain), reviewer="kim", queue="q", adjudicate=True)["added"] == 1
+    last = run.reviews()["reviews"][-1]
+    assert (last["id"], last["reviewer"], last["queue"], last["adjudicated"]) == (IDS[1], "kim", "q", True)
+    with pytest.raises(InvalidRequestError, match=r"unknown extension '.xlsx': expected one of .csv, .tsv"):
+        run.review(tmp_path / "filled in.xlsx")
+    with pytest.raises(FileNotFoundError):
+        run.review(tmp_path / "absent.csv")
 
 
 def test_an_export_is_returned_as_bytes_or_written_to_a_file(run: RunClient, tmp_path: Path) -> None:

@@ -141,3 +141,28 @@ def test_an_example_has_a_bounded_number_of_reviewers() -> None:
     with pytest.raises(InvalidRequestError, match="500 reviewers") as refused:
         full.extended([("2-x", [again, {**again, "reviewer": "one more"}])], max_reviewers=MAX_REVIEWERS)  # type: ignore[list-item]
     assert refused.value.errors[0]["loc"] == [1, "reviewer"]
+
+
+A = UnitKey("a")
+
+
+def test_the_standing_after_an_earlier_review() -> None:
+    lists = [[ANN | OK | {"comment": "x"}], [BOB | WRONG], [BOB | NONE], [ANN | WRONG_2]]
+    history, seen = ReviewHistory([]), []
+    for reviews in lists:
+        history = history_of(*({"id": "a", **review} for review in reviews), history=history)
+        standing = history.standing(A)
+        assert standing is not None
+        seen.append((standing.last, standing.verdict, standing.comment))
+    assert [verdict for _, verdict, _ in seen] == ["ok", "conflict", "ok", "wrong"]
+    for last, verdict, comment in seen:
+        after = history.standings_after({(A, None): last})[A, None]
+        assert (after.last, after.verdict, after.comment) == (last, verdict, comment)
+    # An id of another example, or of no review.
+    other = history_of(ANN | OK | {"id": "b"}, history=history)
+    of_other = other.verdicts[UnitKey("b")].last
+    assert other.standings_after({(A, None): of_other}) == other.standings_after({(A, None): "x"}) == {}
+    # Without a verdict there was none to export.
+    withdrawn = history_of(ANN | NONE | {"id": "a"}, history=history)
+    assert withdrawn.standing(A) is None
+    assert withdrawn.standings_after({(A, None): withdrawn.reviews[-1]["review"]}) == {}
