@@ -18,7 +18,7 @@ from service.schema.replies.diagnostics import Diagnostics
 from service.schema.replies.dynamics import Dynamics
 from service.schema.replies.examples import ExampleDetail, ExamplesPage
 from service.schema.replies.exports import ExportPreview
-from service.schema.replies.queues import QueueList, QueuePage
+from service.schema.replies.queues import LeasedRows, QueueList, QueuePage
 from service.schema.replies.remaining import Remaining
 from service.schema.replies.reviews import AddedReviews
 from service.schema.replies.runs import RunList
@@ -28,6 +28,7 @@ REPLIES = (
     RunList,
     QueueList,
     QueuePage,
+    LeasedRows,
     AddedReviews,
     Agreement,
     Remaining,

@@ -495,6 +495,16 @@ export interface LabelErrors {
   thresholds: (number | null)[] | null;
 }
 
+export interface LeasedRows {
+  run: string;
+  queue: string;
+  reviewer: string | null;
+  leased_until: string | null;
+  num_free: number;
+  num_left: number;
+  rows: QueueRow[];
+}
+
 export interface LossStatistics {
   value: number | null;
   reduction: "mean" | "sum" | "weighted_mean" | "none";

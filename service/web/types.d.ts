@@ -18,6 +18,7 @@ export type {
   ExamplesPage,
   ExampleUnit,
   ExportPreview,
+  LeasedRows,
   Precision,
   Progress,
   Remaining,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,63 @@ def test_of_a_step_with_a_row_reviewed_since_nothing_is_stored_without_a_questio
     assert [row["verdict"] for row in queue_rows(server)[:3]] == ["ok", "conflict", "ok"]
     assert all("409" in error for error in watched.errors)
     watched.errors.clear()
+
+
+def test_two_people_never_get_the_same_free_row(browser: Browser, server: ServerProcess) -> None:
+    request = {"strategy": "logit_margin", "budget": 3, "name": "shared", "exclude_reviewed": False}
+    httpx.post(f"{server.url}/runs/mail/queues", json=request).raise_for_status()
+    withdraw_all(server, name="shared")
+    windows = {name: Watched(browser, server) for name in ("Kim", "Lee")}
+    pages = {name: watched.page for name, watched in windows.items()}
+    free = "Give me rows that nobody else is reviewing"
+    for name, page in pages.items():
+        page.add_init_script(f"localStorage.setItem('focal-loss-name', '{name}')")
+        page.goto("/#/runs/mail/queues/shared")
+        page.get_by_label(free).check()
+    kim, lee = pages.values()
+    expect(current_rank(kim)).to_have_text("1")
+    expect(current_rank(lee)).to_have_text("2")
+    kim.keyboard.press("1")
+    expect(current_rank(kim)).to_have_text("3")
+    kim.keyboard.press("s")
+    expect(kim.locator(".free-rows")).to_contain_text("No row is free for you.")
+    # A row that is given back is free again.
+    lee.get_by_label(free).uncheck()
+    kim.get_by_label(free).uncheck()
+    lee.get_by_label(free).check()
+    expect(lee.locator(".free-rows")).to_contain_text("1 more")
+    lee.keyboard.press("1")
+    expect(current_rank(lee)).to_have_text("3")
+    for watched in windows.values():
+        watched.context.close()
+        assert watched.errors == []
+    assert [row["reviews"][0]["reviewer"] for row in queue_rows(server, name="shared")[:2]] == ["Kim", "Lee"]
+
+
+def test_a_blind_queue_for_two_shows_verdicts_and_suggestions_after_the_own(page: Page, server: ServerProcess) -> None:
+    request = {
+        "strategy": "logit_margin",
+        "budget": 4,
+        "name": "blind",
+        "exclude_reviewed": False,
+        "overlap": 2,
+        "blind": True,
+        "without_suggestion": 1.0,
+    }
+    queue = httpx.post(f"{server.url}/runs/mail/queues", json=request).raise_for_status().json()
+    withdraw_all(server)
+    review(server, queue["rows"][0], "wrong", reviewer="Max")
+    page.add_init_script("localStorage.setItem('focal-loss-name', 'Kim')")
+    page.goto("/#/runs/mail/queues/blind")
+    expect(current_rank(page)).to_have_text("1")
+    expect(page.get_by_role("button", name="Suggestion hidden until your verdict")).to_be_disabled()
+    expect(said(page)).to_have_count(0)
+    page.keyboard.press("1")
+    expect(current_rank(page)).to_have_text("2")
+    expect(page.get_by_role("row", name="Row 1", exact=False).first).to_contain_text("Conflict")
+    page.keyboard.press("ArrowUp")
+    expect(said(page)).to_contain_text("Max: Wrong")
+    expect(page.get_by_role("button", name=re.compile("^Accept "))).to_be_enabled()
 
 
 SECRETS = {name: f"a-long-enough-key-of-{name}" for name in ("ann", "rob", "eve")}

@@ -215,6 +215,9 @@ def test_the_form_makes_a_mix_and_previews_it(page: Page, server: ServerProcess)
     page.get_by_label("Seed of the draw").fill("7")
     page.get_by_label("At most so many with the same").fill("annotator")
     page.get_by_label("At most how many").fill("8")
+    page.get_by_label("Reviewers of each row").fill("2")
+    page.get_by_label("Rows without a suggestion, in %").fill("25")
+    page.get_by_label("Hide the verdicts of others").check()
     expect(page.locator(".expected")).to_contain_text("expected in 16 rows; by class: ")
     preview = page.locator(".expected").inner_text()
     page.get_by_label("Name", exact=True).fill("mixed")
@@ -222,10 +225,11 @@ def test_the_form_makes_a_mix_and_previews_it(page: Page, server: ServerProcess)
     expect(page.get_by_role("heading", level=1)).to_have_text("mixed")
     expect(page.locator(".lead")).to_contain_text(
         "Mix of area under the margin 50 % and random (control) 50 %, up to 20 rows, "
-        "at most 8 with the same annotator, from epoch 2."
+        "at most 8 with the same annotator, 2 reviewers for each row, without the verdicts of others, from epoch 2."
     )
     queue = httpx.get(f"{server.url}/runs/mail/queues/mixed").json()
     expected = {"mix": {"area_under_margin": 0.5, "random": 0.5}, "budget": 20, "first": 2, "seed": 7}
+    expected |= {"overlap": 2, "without_suggestion": 0.25, "blind": True}
     assert {name: queue["request"][name] for name in expected} == expected
     assert {row["strategy"] for row in queue["rows"]} == {"area_under_margin", "random"}
     assert preview.startswith(f"About {round(queue['expected_yield']['wrong_labels'])} wrong label")

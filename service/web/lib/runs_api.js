@@ -1,6 +1,7 @@
 // The calls of the API that read and write runs, with the types of their replies.
 
 import { call, get, path } from "./api.js";
+import { callerParameter } from "./session.js";
 
 /** @import * as api from "../types.d.ts" */
 /** @typedef {Record<string, any>} Query */
@@ -77,6 +78,28 @@ export const postQueue = (run, request) => call("POST", path("runs", run, "queue
  */
 export const previewQueue = (run, request, signal) =>
   call("POST", `${path("runs", run, "queues")}?preview=true`, request, signal);
+
+/**
+ * Take the next rows of a queue that are free for a person, and hold them for some minutes.
+ *
+ * @param {string} run
+ * @param {string} queue
+ * @param {api.Person} person
+ * @param {number} limit
+ * @returns {Promise<api.LeasedRows>}
+ */
+export const leaseRows = (run, queue, person, limit) =>
+  call("POST", `${path("runs", run, "queues", queue, "next")}?limit=${limit}${callerParameter(person)}`);
+
+/**
+ * Give the rows back that a person holds.
+ *
+ * @param {string} run
+ * @param {string} queue
+ * @param {api.Person} person
+ */
+export const giveRowsBack = (run, queue, person) =>
+  call("DELETE", `${path("runs", run, "queues", queue, "next")}?${callerParameter(person).slice(1)}`);
 
 /**
  * Store verdicts. Returns the ids of their reviews, and the progress of the run's review.

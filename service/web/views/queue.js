@@ -26,7 +26,7 @@ export async function queueView({ parts, query, signal, refused, again }) {
   const onlyOpen = queueQuery.filters.show ? "" : "verdict=open&";
   const open = wanted ? null : await loadPage(`${apiQuery}${apiQuery && "&"}${onlyOpen}limit=1&fields=rank`);
   const elements = new ElementsCache((id) => getExample(name, id, { epoch: hardest.epoch }, signal));
-  const page = new QueuePage(run, hardest, queueQuery, { loadPage, elements, person, refused, again });
+  const page = new QueuePage(run, hardest, queueQuery, { loadPage, elements, person, signal, refused, again });
   listen((action) => page.act(action), signal);
   globalThis.addEventListener("beforeunload", (event) => {
     if (page.verdicts.reviews.unsaved) event.preventDefault();
@@ -35,5 +35,6 @@ export async function queueView({ parts, query, signal, refused, again }) {
   await data.load({ around: wanted || open?.rows[0]?.rank || 0 });
   page.showRows();
   page.select(data.rows.find((row) => row.rank === wanted) || data.firstOpen() || data.visible()[0], { quiet: true });
+  if (page.free.isOn && !wanted) await page.during(() => page.free.take(""));
   return page.element;
 }

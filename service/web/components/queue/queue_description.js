@@ -53,6 +53,8 @@ export function describeQueue(run, { request, strategy, chosen, epoch }) {
     minimum && minimum > 0 && `at least ${number(minimum)} of each class`,
     limit &&
     `at most ${number(limit.count)} ${limit.attribute ? `with the same ${limit.attribute}` : "of each example"}`,
+    request.overlap && request.overlap > 1 && `${number(request.overlap)} reviewers for each row`,
+    request.blind && "without the verdicts of others",
     `from epoch ${epoch}.`,
   ].filter(Boolean).join(", ");
 }

@@ -36,6 +36,38 @@ function numberOption(key, label, attributes, fits) {
 }
 
 /**
+ * A share of the rows, in per cent.
+ *
+ * @param {"without_suggestion" | "gold"} key The member of the request.
+ * @param {string} label
+ * @returns {Option}
+ */
+function shareOption(key, label) {
+  const input = numberInput(key, { min: 0, max: 100, step: "any", placeholder: "0" });
+  return {
+    element: field(key, label, input),
+    fits: () => true,
+    members: () => (input.value === "" ? {} : { [key]: Number(input.value) / 100 }),
+  };
+}
+
+/**
+ * A box to tick.
+ *
+ * @param {"blind"} key The member of the request.
+ * @param {string} label
+ * @returns {Option}
+ */
+function boxOption(key, label) {
+  const box = h("input", { id: key, type: "checkbox" });
+  return {
+    element: h("div", {}, h("label", { class: "check", for: key }, box, label)),
+    fits: () => true,
+    members: () => (box.checked ? { [key]: true } : {}),
+  };
+}
+
+/**
  * A limit of rows with the same value of an attribute, or in a structured run of the same example.
  *
  * @param {Run} run
@@ -139,6 +171,10 @@ export function queueOptions(run) {
       fits: () => true,
       members: () => (reviewed.checked === excludesReviewed ? {} : { exclude_reviewed: reviewed.checked }),
     },
+    numberOption("overlap", "Reviewers of each row", { min: 1, placeholder: "1" }, () => true),
+    shareOption("without_suggestion", "Rows without a suggestion, in %"),
+    shareOption("gold", "Settled rows again, to check reviewers, in %"),
+    boxOption("blind", "Hide the verdicts of others until one's own"),
   ];
   const element = h(
     "details",

@@ -8,6 +8,7 @@ import { chooseClass } from "../class_dialog.js";
 import { rowText } from "../labels.js";
 import { askForName } from "../person.js";
 import { bulkBar, MAX_SELECTED, Selection } from "./bulk_review.js";
+import { FreeRows } from "./free_rows.js";
 import { FocusCard } from "./focus_card.js";
 import { queueHead } from "./queue_description.js";
 import { queueFilters } from "./queue_filters.js";
@@ -26,6 +27,7 @@ import { rankedBy } from "./strategies.js";
  * @property {LoadPage} loadPage
  * @property {ElementsCache} elements
  * @property {api.Person} person
+ * @property {AbortSignal} signal
  * @property {api.Refused} refused
  * @property {() => void} again Shows the view again, as the person has another name.
  */
@@ -41,7 +43,7 @@ export class QueuePage {
    * @param {QueueQuery} query
    * @param {PageOptions} options
    */
-  constructor(run, queue, query, { loadPage, elements, person, refused, again }) {
+  constructor(run, queue, query, { loadPage, elements, person, signal, refused, again }) {
     this.run = run;
     this.query = query;
     this.person = person;
@@ -58,7 +60,7 @@ export class QueuePage {
       unsure: () => this.verdicts.review("unsure"),
       exclude: () => this.verdicts.review("exclude"),
       comment: () => this.focus.comment.input.focus(),
-      skip: () => this.go(1, "Skipped. "),
+      skip: () => this.free.isOn ? this.during(() => this.free.skip()) : this.go(1, "Skipped. "),
       undo: () => this.verdicts.undo(),
       next: () => this.go(1),
       previous: () => this.go(-1),
@@ -66,6 +68,7 @@ export class QueuePage {
       help: showKeys,
     };
     this.verdicts = new QueueVerdicts(this, queue);
+    this.free = new FreeRows(this, queue.name, signal);
     this.selection = new Selection(() => this.showSelection());
     this.data = new QueueRows(queue, query, {
       loadPage,
@@ -99,7 +102,8 @@ export class QueuePage {
     this.tiles = h("dl", { class: "tiles" });
     this.notice = h("div", {});
     const label = { class: "focus", "aria-label": "Row under review" };
-    this.focusSection = h("section", label, askForName(person, again) || "", this.notice, this.focus.element);
+    const asked = askForName(person, again) || "";
+    this.focusSection = h("section", label, asked, this.free.element, this.notice, this.focus.element);
     this.element = h(
       "section",
       { class: "queue" },
@@ -196,31 +200,51 @@ export class QueuePage {
   }
 
   /**
-   * Load and show a page, then call `done`. Actions wait for it.
+   * Load and show a page, then call `done`.
    *
    * @param {Place} place
    * @param {() => void} done
    */
   #showPage(place, done) {
-    const loading = this.#loadPage(place, done).finally(() => {
+    return this.during(async () => {
+      if (!(await this.data.load(place))) return;
+      this.showRows();
+      done();
+    });
+  }
+
+  /**
+   * Do work that loads rows. Actions wait for it.
+   *
+   * @param {() => Promise<void>} work
+   */
+  during(work) {
+    const loading = work().catch((error) => {
+      if (error.name !== "AbortError" && !this.refused(error)) this.notice.replaceChildren(problem(error));
+    }).finally(() => {
       if (this.loading === loading) this.loading = null;
     });
     this.loading = loading;
     return loading;
   }
 
+  /** True if an error is shown. */
+  get hasFailure() {
+    return this.notice.querySelector("[role=alert]") !== null;
+  }
+
   /**
-   * @param {Place} place
-   * @param {() => void} done
+   * Put the row of a rank under review, from another page if need be.
+   *
+   * @param {number} rank
+   * @param {string} message Announced before the row.
    */
-  async #loadPage(place, done) {
-    try {
-      if (!(await this.data.load(place))) return;
-      this.showRows();
-      done();
-    } catch (error) {
-      if (error.name !== "AbortError" && !this.refused(error)) this.notice.replaceChildren(problem(error));
-    }
+  async show(rank, message) {
+    const row = this.data.visible().find((row) => row.rank === rank);
+    if (row) return this.select(row, { message });
+    // The filters may leave the row out.
+    this.query.tab = "all";
+    await this.turn(0, { message, around: rank });
   }
 
   /**

@@ -43,7 +43,8 @@ export class QueueVerdicts {
     const next = visible.slice(visible.indexOf(row) + 1).find((other) => this.reviews.isOpen(other));
     this.reviews.set([{ row, verdict, label, comment: this.page.focus.comment.take() }]);
     const message = `${verdictText(this.page.run, verdict, label, row.unit)}. `;
-    if (next) this.page.select(next, { message });
+    if (this.page.free.isOn) this.page.during(() => this.page.free.take(message));
+    else if (next) this.page.select(next, { message });
     else if (!this.page.table.next.disabled) this.page.turn(1, { message, open: true });
     else announce(`${message}No open row follows.`);
   }
