@@ -37,6 +37,7 @@ CONFLICT = "conflict"
 LABEL_COLUMNS, TEXT_COLUMNS = ("label", "verdict_label"), ("reviewer", "queue", "comment")
 # Label Studio's tables have ids of its own in `id`, and the verdicts of an earlier export beside the new annotations.
 FOREIGN_COLUMN, FOREIGN_ID = "annotation_id", "external_id"
+FOREIGN = "this is a table of Label Studio, whose ids and verdicts are not those of the run: export it as JSON"
 COLUMNS = Columns(
     known=(
         "rank",
@@ -51,6 +52,7 @@ COLUMNS = Columns(
     ),
     needed=(ID_NAMES, ("verdict",)),
     decisive="verdict",
+    foreign={FOREIGN_COLUMN: FOREIGN},
 )
 
 
@@ -128,8 +130,7 @@ def has_verdict(row: Row, number: int) -> bool:
         return False
     foreign = FOREIGN_COLUMN in row or _text(row.get(FOREIGN_ID, row.get("id"))) != _text(row.get("id"))
     if foreign or isinstance(row.get("annotations"), list):
-        msg = "this is a table of Label Studio, whose ids and verdicts are not those of the run: export it as JSON"
-        raise ColumnError(msg, number, FOREIGN_COLUMN if FOREIGN_COLUMN in row else FOREIGN_ID)
+        raise ColumnError(FOREIGN, number, FOREIGN_COLUMN if FOREIGN_COLUMN in row else FOREIGN_ID)
     return _verdict(row) not in ("", CONFLICT)
 
 

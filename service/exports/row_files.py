@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -46,11 +46,13 @@ class Columns:
         known: Names of all of them.
         needed: Groups of names, the first of ids; a table has a column of each group.
         decisive: A column in which other rows than those that are read have no value.
+        foreign: Columns of tables that look alike and are none of these, with the reason why they are not read.
     """
 
     known: tuple[str, ...]
     needed: tuple[tuple[str, ...], ...]
     decisive: str
+    foreign: Mapping[str, str] = field(default_factory=dict)
 
     def fit(self, names: Iterable[str]) -> bool:
         """True if a table with these columns has all that are needed."""
@@ -61,8 +63,11 @@ class Columns:
         """Check the names of the columns of a table.
 
         Raises:
-            ColumnError: A needed column is missing, or two columns have a name that is read.
+            ColumnError: A needed column is missing, two columns have a name that is read, or one is foreign.
         """
+        for name in names:
+            if name in self.foreign:
+                raise ColumnError(self.foreign[name], None, name)
         for group in self.needed:
             if not {*group} & {*names}:
                 shown = ", ".join(repr(name[:100]) for name in names[:NAMES_SHOWN])

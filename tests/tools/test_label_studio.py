@@ -74,7 +74,7 @@ def expect(run: RunClient, expected: dict[str, tuple[str, int | None]]) -> None:
     assert verdicts(run) == expected
 
 
-def test_annotations_are_verdicts_within_a_second(project: Project, texts: RunClient) -> None:
+def test_annotations_are_verdicts_within_a_second(project: Project, texts: RunClient, keyed: ServerProcess) -> None:
     rows = texts.queue("all")["rows"]
     tasks = project.tasks_in_order("tasks:predictions_score")
     assert [task["data"]["external_id"] for task in tasks] == [row["id"] for row in rows]
@@ -95,10 +95,13 @@ def test_annotations_are_verdicts_within_a_second(project: Project, texts: RunCl
     expect(texts, {ids[1]: ("ok", None)})
     (review,) = texts.reviews()["reviews"]
     assert (review["reviewer"], review["queue"]) == ("label-studio:1", "all")
+    # Events have the project's credentials.
+    kept = [keyed.log_path, *(path for path in keyed.data_dir.rglob("*") if path.is_file())]
+    assert not any(b"task_data_password" in path.read_bytes() for path in kept)
 
 
 def test_the_command_pulls_what_the_webhook_lost(
-    studio: httpx.Client, project: Project, texts: RunClient, keyed: ServerProcess, tmp_path: Path
+    studio: httpx.Client, project: Project, texts: RunClient, keyed: ServerProcess
 ) -> None:
     tasks = project.tasks_in_order("tasks:predictions_score")
     for webhook in sent(studio.get(f"/api/webhooks/?project={project.number}")):
@@ -126,6 +129,51 @@ def test_the_command_pulls_what_the_webhook_lost(
         options = ("--label-studio", str(studio.base_url), "--project", project.number, "--url", keyed.url)
         done = command.run("review", "texts", *options, api_key=REVIEWER)
         assert (done.returncode, "refuses LABEL_STUDIO_API_KEY" in done.stderr) == (1, True)
+
+
+def test_the_command_reads_the_json_export_and_refuses_the_others(
+    studio: httpx.Client, project: Project, texts: RunClient, keyed: ServerProcess, tmp_path: Path
+) -> None:
+    first = project.tasks_in_order("tasks:predictions_score")[0]
+    created = project.annotate(first["id"], CLASS_NAMES[0])
+    before = verdicts(texts)
+    project.delete(created)
+    expect(texts, {})
+    for webhook in sent(studio.get(f"/api/webhooks/?project={project.number}")):
+        studio.delete(f"/api/webhooks/{webhook['id']}/").raise_for_status()
+    project.annotate(first["id"], CLASS_NAMES[0])
+
+    def review(kind: str, ending: str) -> command.Ended:
+        file = tmp_path / f"{kind}.{ending}"
+        file.write_bytes(studio.get(f"/api/projects/{project.number}/export?exportType={kind}").content)
+        return command.run("review", "texts", file, "--url", keyed.url, api_key=REVIEWER)
+
+    for kind, ending in (("CSV", "csv"), ("JSON_MIN", "json")):
+        done = review(kind, ending)
+        assert (done.returncode, "Label Studio" in done.stderr) == (3, True), done.stderr
+    assert verdicts(texts) == {}
+    assert review("JSON", "json").stdout.startswith("Stored 1 review.")
+    assert verdicts(texts) == before
+
+
+def test_sentences_have_a_control_for_the_verdict(studio: httpx.Client, keyed: ServerProcess, texts: RunClient) -> None:
+    url, auth = f"{keyed.url}/runs/sentences/label-studio", ("owner", OWNER)
+    with LossClient(keyed.url, api_key=OWNER) as client:
+        run = client.put_run("sentences", task="tokens", class_names=["O", "B-PER", "I-PER"])
+        logits = [[[0, 4, 0], [0, 0, 4], [4, 0, 0]]]
+        batch = {"logits": logits * 3, "targets": [[0, 0, 0], [1, 2, 0], [0, 0, 0]], "ids": ["a", "b", "c"]}
+        run.push(0, "all", batch, attributes={"tokens": [["Ada", "King", "ran"]] * 3})
+        project = Project.create(studio, "sentences", httpx.get(f"{url}/config", auth=auth).text)
+        project.import_tasks(run.export(format="label-studio"))
+        project.add_webhook(f"{url}/webhook", {"Authorization": f"Bearer {REVIEWER}"})
+        tasks = {task["data"]["external_id"]: task for task in project.tasks_in_order("tasks:id")}
+        span = {"from_name": "label", "to_name": "text", "type": "labels", "id": "s1"}
+        name = {**span, "value": {"start": 0, "end": 8, "text": "Ada King", "labels": ["PER"]}}
+        verdict = {"from_name": "verdict", "to_name": "text", "type": "choices", "id": "v1"}
+        for identity, result in (("a", [name]), ("b", [name]), ("c", [{**verdict, "value": {"choices": ["exclude"]}}])):
+            sent(studio.post(f"/api/tasks/{tasks[identity]['id']}/annotations/", json={"result": result}))
+        expect(run, {"a": ("wrong", None), "b": ("ok", None), "c": ("exclude", None)})
+        run.delete()
 
 
 def test_a_backend_titled_like_its_version_orders_the_tasks(
