@@ -7,26 +7,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, cast
 
+import orjson
 import pyarrow as pa
 
 from service.client import RunClient
 from service.schema.replies.corrected import CorrectedPolicy, CorrectedStatus
+
+# A class, or the classes of the elements of an example.
+Classes: TypeAlias = "int | list[Classes] | None"
 
 
 class Correction(NamedTuple):
     """The label of an example of the run.
 
     Args:
-        label: Class to use; None if there is none.
-        given: Class that the run has.
+        label: Class to use; None if there is none. Of an example with many elements nested lists of them.
+        given: Class that the run has, or nested lists; None for an ignored element.
         status: Status of its review.
         reviewers: Names of the reviewers, separated by commas.
     """
 
-    label: int | None
-    given: int
+    label: Classes
+    given: Classes
     status: CorrectedStatus
     reviewers: str
 
@@ -48,7 +52,7 @@ class Corrections:
             row = self._cursor.execute(sql, (identity,)).fetchone()
         except UnicodeEncodeError:  # bytes that are no text, and so no id of a run
             return None
-        return None if row is None else Correction(*row)
+        return None if row is None else Correction(_read(row[0]), _read(row[1]), *row[2:])
 
 
 @contextmanager
@@ -76,9 +80,19 @@ def _insert(connection: sqlite3.Connection, file: pa.RecordBatchFileReader) -> N
     connection.execute("BEGIN")
     for number in range(file.num_record_batches):
         batch = file.get_batch(number)
-        names = ("id", "label_index", "given_label_index", "status")
-        columns = [batch.column(name).to_pylist() for name in names]
+        index = "_index" if "label_index" in batch.schema.names else ""
+        names = ("id", f"label{index}", f"given_label{index}", "status")
+        columns = [map(_stored, batch.column(name).to_pylist()) for name in names]
         reviewers = [", ".join(listed) for listed in batch.column("reviewers").to_pylist()]
         rows = zip(*columns, reviewers, strict=True)
         connection.executemany("INSERT INTO corrections VALUES (?, ?, ?, ?, ?)", rows)
     connection.execute("COMMIT")
+
+
+def _stored(value: object) -> object:
+    """A value as SQLite stores it: lists as JSON."""
+    return orjson.dumps(value) if isinstance(value, list) else value
+
+
+def _read(value: object) -> Classes:
+    return cast("Classes", orjson.loads(value) if isinstance(value, bytes) else value)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from service.cli.errors import UsageError
 from service.cli.relabel.corrections import Correction, Corrections
-from service.cli.relabel.labels import Label, class_of, label_like
+from service.cli.relabel.labels import Label, labels_to_use
 from service.formats.column_names import find_targets
 from service.formats.columns import ColumnError
 from service.formats.ids import IdError, id_list
@@ -91,6 +91,7 @@ class Relabeller:
     Args:
         corrections: The labels of the examples of the run.
         names: Names of the classes; None if they have none.
+        ignored: Label of elements without a class to use; None for no label.
         column: Name of the column of the labels, for errors.
         counts: Number of rows by status, of examples of the run.
         num_unknown: Number of rows that are no example of the run.
@@ -98,6 +99,7 @@ class Relabeller:
 
     corrections: Corrections
     names: ClassNames | None
+    ignored: int | None = None
     column: str = "label"
     counts: Counter[str] = field(default_factory=Counter)
     num_unknown: int = 0
@@ -123,16 +125,14 @@ class Relabeller:
         return Relabelled(value, found.status, found.reviewers)
 
     def _label(self, found: Correction, value: Label, row: int) -> Label:
-        label = class_of(value, self.names)
-        if label is None and found.label is None and value in (None, ""):
-            return None
-        if label is None or label not in (found.given, found.label):
-            named = str(found.given) if self.names is None else repr(self.names.names[found.given])
-            msg = f"{str(value)[:100]!r} is not the label of this example in the run, which is {named}"
-            raise ColumnError(msg, row, self.column)
-        if found.label is None or found.label == label:
-            return None if found.label is None else value
-        return label_like(value, found.label, self.names)
+        try:
+            return labels_to_use(value, found.given, found.label, self.names, self.ignored)
+        except ValueError as err:
+            named: object = found.given
+            if isinstance(found.given, int) and self.names is not None:
+                named = self.names.names[found.given]
+            msg = f"{str(value)[:100]!r} is not the label of this example in the run, which is {str(named)[:100]!r}"
+            raise ColumnError(msg, row, self.column) from err
 
 
 def _id_text(value: object, row: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.console import QUERY_TIMEOUT_S, call_service, command_errors, fail, info
-from service.cli.errors import SERVICE_FAILED
+from service.cli.errors import SERVICE_FAILED, UsageError
 from service.cli.options import DEFAULT_URL, FILES, Encoding, IdColumn, RunName, Separator, Url
 from service.schema.replies.corrected import CorrectedFormat, CorrectedPolicy
 
@@ -112,14 +112,21 @@ def _write_like(
     from service.formats.labels import ClassNames
 
     def write(client: LossClient) -> Relabeller:
-        names = client.run(run).describe()["class_names"]
+        description = client.run(run).describe()
+        is_structured = description["task"] != "classification"
+        if is_structured and kind == "csv":
+            raise UsageError(f"{like}: the labels of the task {description['task']} are lists: use JSONL or Parquet")
+        # The names of a run of several labels are those of its labels.
+        names = None if description["task"] == "multi_label" else description["class_names"]
         with downloaded(client.run(run), policy) as corrections:
-            relabeller = Relabeller(corrections, None if names is None else ClassNames(names))
+            # Elements without a label to use are ignored when the file is used again.
+            ignored = description["config"]["ignore_index"] if is_structured else None
+            relabeller = Relabeller(corrections, None if names is None else ClassNames(names), ignored)
             relabel_file(like, path, options, relabeller, separator=separator, encoding=encoding)
         return relabeller
 
     with command_errors("Interrupted."):
-        format_of(like, path)
+        kind = format_of(like, path)
         relabeller = call_service(url, write, QUERY_TIMEOUT_S)
     _show_counts(path, relabeller)
 

@@ -53,16 +53,20 @@ def element_table(view: View, history: ReviewHistory, layout: Layout) -> Correct
         layout: The form of the rows.
 
     Raises:
-        InvalidRequestError: A mask was sent as a histogram, which does not tell where its classes are.
+        InvalidRequestError: A mask was sent as a histogram, which does not tell where its classes are; or masks have
+            different numbers of axes.
     """
     task = view.snapshot.description.task
     attributes = attribute_sql(view, layout, ("id", *LABEL_COLUMNS[task], *REVIEW_COLUMNS))
     size = view.row(
-        f"SELECT max(list_product(shape)) AS size, count(element_counts) AS histograms FROM {view.stored()}"
+        f"""SELECT max(list_product(shape)) AS size, max(len(shape)) AS axes, min(len(shape)) AS least_axes,
+            count(element_counts) AS histograms FROM {view.stored()}"""
     )
     if size["histograms"]:
         msg = "a mask of this run was sent as a histogram, which does not tell where its classes are"
         raise InvalidRequestError(msg)
+    if size["axes"] != size["least_axes"]:
+        raise InvalidRequestError(f"masks of this run have {size['least_axes']} and {size['axes']} axes")
     rows = max(1, min(MAX_ROWS_AT_ONCE, ELEMENTS_AT_ONCE // max(1, int(size["size"] or 1))))
     epoch, packed = view.snapshot.epoch(), "{'shape': shape, 'targets': targets} AS elements"
     newest = f"(SELECT id, {packed} FROM {view.stored(epoch)})"
@@ -108,7 +112,7 @@ class _Rewritten:
             reviews.append([] if decisions is None else decisions.reviews)
             if labels is not None:
                 used[place] = labels
-        axes = np.array(shapes.to_pylist(), np.int64).reshape(len(rows), -1)
+        axes = np.array(shapes.to_pylist(), np.int64).reshape(len(rows), len(shapes[0]) if len(rows) else 1)
         has_label = np.array(whole, np.bool_)
         columns = [*self._labels(used, axes, has_label), *self._labels(given, axes, np.ones(len(rows), np.bool_))]
         reviewers, comments = list(map(reviewers_of, reviews)), list(map(comments_of, reviews))

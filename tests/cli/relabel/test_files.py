@@ -40,12 +40,19 @@ STATUSES = ["corrected", "corrected", "excluded", "kept", "unreviewed", "unrevie
 
 
 def write(
-    path: Path, output: Path, options: ColumnOptions | None = None, rows: Rows = RUN, **others: Any
+    path: Path,
+    output: Path,
+    options: ColumnOptions | None = None,
+    rows: Rows = RUN,
+    *,
+    names: list[str] | None = None,
+    ignored: int | None = None,
+    **others: Any,
 ) -> Relabeller:
     def relabel(relabeller: Relabeller) -> None:
         relabel_file(path, output, options or ColumnOptions(), relabeller, **others)
 
-    return relabelled(rows, others.pop("names", NAMES), relabel)
+    return relabelled(rows, names or NAMES, relabel, ignored)
 
 
 CELLS = st.text(st.sampled_from("ab ',;\"\t\n\r1="), max_size=6)
@@ -236,6 +243,44 @@ def test_an_error_names_the_place_and_leaves_no_file(
         write(tmp_path / name, output)
     assert output.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == (1 if content is None else 2)
+
+
+LISTS: Rows = {
+    "0": ([0, None, 1], [0, None, 2], "corrected", ["ada"]),
+    "1": ([1, 1], [1, None], "unsure", []),
+    "2": ([0], None, "excluded", []),
+    "3": ([0, 1], [0, 1], "unreviewed", []),
+}
+
+
+def test_lists_of_labels_keep_their_form_in_jsonl(tmp_path: Path) -> None:
+    path, output = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    labels = ['["cat", -100, 1]', '["dog", "dog"]', "[0]", '["cat",  "dog"]']
+    path.write_text("".join(f'{{"id": {row}, "labels": {text}}}\n' for row, text in enumerate(labels)))
+    write(path, output, rows=LISTS, ignored=-100)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["labels"] for row in rows] == [["cat", -100, 2], ["dog", "-100"], [-100], ["cat", "dog"]]
+    assert [row["given_label"] for row in rows] == [json.loads(text) for text in labels]
+    # What is corrected already is the same again.
+    write(output, path, rows=LISTS, ignored=-100)
+    assert [json.loads(line)["labels"] for line in path.read_text().splitlines()] == [row["labels"] for row in rows]
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.float32()], ids=str)
+def test_nested_labels_keep_their_type_in_parquet(tmp_path: Path, kind: pa.DataType) -> None:
+    masks = {str(row): ([[0, 1], [2, 0]], [[0, 1], [1, 0]], "corrected", []) for row in range(2)}
+    column = pa.array([masks["0"][0]] * 2, pa.list_(pa.list_(kind)))
+    pq.write_table(pa.table({"id": ["0", "1"], "label": column}), tmp_path / "a.parquet")
+    write(tmp_path / "a.parquet", tmp_path / "b.parquet", rows=masks)
+    written = pq.read_table(tmp_path / "b.parquet")["label"]
+    assert (written.type, written.to_pylist()) == (column.type, [masks["0"][1]] * 2)
+
+
+@pytest.mark.parametrize("label", ["[0, -100]", "[0, -100, 2, 1]", "0", "[1, -100, 1]"])
+def test_other_lists_than_in_the_run_are_errors(tmp_path: Path, label: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"id": 0, "labels": {label}}}\n')
+    with pytest.raises(DataError, match=r"row 0, column 'labels': .* is not the label of this example"):
+        write(tmp_path / "a.jsonl", tmp_path / "b.jsonl", rows=LISTS)
 
 
 def test_a_label_that_the_encoding_lacks_is_an_error(tmp_path: Path) -> None:

@@ -154,6 +154,26 @@ def test_a_sentence_of_several_epochs_has_the_labels_that_were_sent_last(tokens:
     assert rows["s2"]["tokens"] == ["word0", "word1"]
 
 
+@pytest.mark.parametrize("name", ["csv", "jsonl", "parquet", "arrow"])
+@pytest.mark.parametrize("task", ["multi_label", "tokens", "masks"])
+def test_a_run_without_examples_has_a_file_without_rows(loss_client: LossClient, task: str, name: str) -> None:
+    config = {"mode": "sigmoid"} if task == "multi_label" else {}
+    run = loss_client.put_run(f"no-{task}", task=task, config=config, class_names=["a", "b"])
+    content = run.corrected(format=name)
+    assert content.count(b"\n") == {"csv": 1, "jsonl": 0}.get(name, content.count(b"\n"))
+    if name == "parquet":
+        assert len(pq.read_table(io.BytesIO(content))) == 0
+
+
+def test_masks_of_different_axes_are_refused(loss_client: LossClient) -> None:
+    run = loss_client.put_run("axes", task="masks")
+    for batch, shape in enumerate([(2, 2), (2, 2, 2)]):
+        targets = np.zeros((1, *shape), np.int64)
+        run.push(0, f"b{batch}", {"logits": np.zeros((1, 2, *shape)), "targets": targets, "ids": [str(batch)]})
+    with pytest.raises(InvalidRequestError, match="2 and 3 axes"):
+        run.corrected()
+
+
 def test_a_histogram_has_no_corrected_mask(loss_client: LossClient) -> None:
     run = loss_client.put_run("histograms", task="masks")
     batch = {"logits": np.zeros((1, 2, 3, 3)), "targets": np.zeros((1, 3, 3), np.int64), "ids": ["a"]}
