@@ -73,9 +73,9 @@ def one_sided(reviewers: Mapping[str | None, Mapping[str | None, int]]) -> Itera
         least = 0.05 ** (1 / num_wrong)
         yield _warning(
             "one_sided_verdicts",
-            f"All {num_wrong} verdicts of {reviewer or 'reviewers without a name'} are `wrong`. Without a habit that "
-            f"has a chance of 5% only if {least:.1%} of these labels are wrong. Review some rows drawn at random, too: "
-            "most of their labels should be right.",
+            f"All {num_wrong} verdicts of {reviewer or 'reviewers without a name'} are `wrong`. If fewer than {least:.1%} of "
+            "these labels were wrong, that would have a chance below 5%: it may be a habit. Review some rows drawn at "
+            "random, too: most of their labels should be right.",
         )
 
 
