@@ -71,11 +71,12 @@ def one_sided(reviewers: Mapping[str | None, Mapping[str | None, int]]) -> Itera
             continue
         # The lower end of the one-sided 95 % interval of a share for which all trials are successes.
         least = 0.05 ** (1 / num_wrong)
+        who = reviewer or "reviewers without a name"
         yield _warning(
             "one_sided_verdicts",
-            f"All {num_wrong} verdicts of {reviewer or 'reviewers without a name'} are `wrong`. If fewer than {least:.1%} of "
-            "these labels were wrong, that would have a chance below 5%: it may be a habit. Review some rows drawn at "
-            "random, too: most of their labels should be right.",
+            f"All {num_wrong} verdicts of {who} are `wrong`. If fewer than {least:.1%} of these labels were wrong, "
+            "that would have a chance below 5%: it may be a habit. Review some rows drawn at random, too: most of "
+            "their labels should be right.",
         )
 
 
