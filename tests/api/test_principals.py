@@ -94,6 +94,17 @@ def test_the_reviewer_is_the_name_of_the_key_whatever_the_body_says(client: http
     assert [kept["reviewer"] for kept in client.get("/runs/roles/reviews").json()["reviews"]] == ["rob", "olga"]
 
 
+def test_the_reviewer_of_a_file_is_the_name_of_the_key(client: httpx.Client) -> None:
+    path, headers = "/runs/roles/reviews?reviewer=lee", {"Content-Type": "text/csv"}
+    file = "id,verdict,reviewer\nx,ok,kim\ny,wrong,\n"
+    for added in (2, 0):
+        reply = client.post(path, content=file, headers=headers, auth=("", REVIEWER))
+        assert (reply.status_code, reply.json()["added"]) == (201, added)
+    assert [kept["reviewer"] for kept in client.get("/runs/roles/reviews").json()["reviews"]] == ["rob", "rob"]
+    reply = client.post(f"{path}&adjudicate=true", content=file, headers=headers, auth=("", REVIEWER))
+    assert (reply.status_code, reply.json()["code"]) == (403, "forbidden")
+
+
 def test_a_session_of_the_page_has_the_name_and_the_role_of_its_key(client: httpx.Client) -> None:
     client.auth = None
     origin = {"Origin": str(client.base_url).rstrip("/")}

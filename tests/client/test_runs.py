@@ -257,8 +257,9 @@ def test_reviews_are_stored_and_counted(run: RunClient) -> None:
     reply = run.review([{"id": IDS[0], "verdict": "wrong", "label": "elk"}, {"id": IDS[1], "verdict": "ok"}])
     assert (reply["added"], reply["num_wrong"]) == (2, 1)
     run.review([{"id": IDS[1], "verdict": None}])
-    history = run.reviews()
+    history = run.reviews(history=True)
     assert (len(history["reviews"]), history["num_reviewed"], history["reviews"][0]["label"]) == (3, 1, 3)
+    assert [review["id"] for review in run.reviews()["reviews"]] == [IDS[0]]
 
 
 def test_a_file_of_reviews_is_stored_once(run: RunClient, tmp_path: Path) -> None:

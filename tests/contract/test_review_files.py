@@ -11,9 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from service.exports.formats import FORMATS
 from tests.contract.test_structured_exports import BATCHES, NUMBERS
+from tests.exports.test_review_round_trip import texts
 from tests.lanes import mostly_slow
 
 IDS = ["=1+1", "a\nb", "007", "aGVsbG8=", "'it's", "5", "+x,y"]
@@ -98,6 +101,45 @@ def test_an_export_comes_back_to_the_same_verdicts(client: httpx.Client, run: st
     assert verdicts(client, other) == expected
     assert {review["reviewer"] for review in client.get(f"{other}/reviews").json()["reviews"]} == {"max"}
     assert counts(post(client, other, content, headers, reviewer="max")) == (0, 5, 2)
+
+
+reviewed = st.fixed_dictionaries(
+    {"verdict": st.sampled_from(["ok", "wrong", "unsure", "exclude"])},
+    optional={
+        "label": st.integers(0, 1),
+        "comment": texts,
+        "reviewer": st.sampled_from(["kim", "lee"]) | texts,
+    },
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(texts, min_size=1, max_size=4, unique=True),
+    st.lists(texts, min_size=2, max_size=2, unique=True),
+    st.data(),
+)
+def test_any_reviews_come_back_in_every_format(
+    client: httpx.Client, ids: list[str], names: list[str], data: st.DataObject
+) -> None:
+    reviews = [
+        {"id": identity, **one} for identity in ids for one in data.draw(st.lists(reviewed, max_size=3), label=identity)
+    ]
+    for path in PATHS:
+        client.delete(path)
+        client.put(path, json={"class_names": names}).raise_for_status()
+        body = {"logits": [[1, 2]] * len(ids), "targets": [0] * len(ids), "ids": ids}
+        client.put(f"{path}/epochs/0/batches/b", json=body).raise_for_status()
+    post(client, PATHS[0], reviews)
+    expected = {row for row in verdicts(client, PATHS[0]) if row[2] != "conflict"}
+    for format in FORMATS:
+        content, headers = export(client, PATHS[0], format)
+        if format == "fiftyone" and len(json.loads(content)["labels"]) < len(ids):
+            continue  # it tells images apart by their paths without extensions
+        assert post(client, PATHS[0], content, headers, reviewer="max")["added"] == 0
+        assert post(client, PATHS[1], content, headers, reviewer=format)["added"] == len(expected)
+        assert verdicts(client, PATHS[1]) == expected
 
 
 @pytest.mark.parametrize(("task", "format"), mostly_slow(STRUCTURED, quick=2))
