@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from service.mining.first_rows import first_rows
+from service.mining.first_rows import FirstRows, first_rows
 from service.mining.key_index import Rows
-from service.mining.queue_table import ExpectedErrors
+from service.mining.queue_table import ExpectedErrors, QueueTable
 from service.mining.queues import outlines
+from service.mining.row_states import RowStates
 from service.runs.review_history import ReviewHistory
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
@@ -22,6 +24,28 @@ Z_95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 MIN_VERDICTS = 10
 
 
+class ReviewedQueues(NamedTuple):
+    """All queues of a run with the verdicts on their rows.
+
+    Args:
+        queues: Outlines of the queues.
+        rows: The rows of each queue, each example or unit once.
+        states: The verdicts on the rows of each queue.
+    """
+
+    queues: Sequence[QueueTable]
+    rows: FirstRows
+    states: Sequence[RowStates]
+
+
+def reviewed_queues(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> ReviewedQueues:
+    """All queues of a run with the verdicts of a history."""
+    queues = outlines(store, snapshot)
+    key = (snapshot.root, *(queue.identity for queue in queues))
+    rows = store.documents.derived(key, lambda: first_rows(queues, snapshot.description.task))
+    return ReviewedQueues(queues, rows, [queue.tracker.at(history) for queue in queues])
+
+
 def progress(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> Progress:
     """Count the verdicts of a run, and estimate the precision of each strategy and the error rate of the run.
 
@@ -30,14 +54,12 @@ def progress(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> Pro
     - error_rate: the same for the examples drawn at random from all examples: an unbiased estimate for the run. A
       structured example is wrong if one of its elements is.
     """
-    queues = outlines(store, snapshot)
-    key = (snapshot.root, *(queue.identity for queue in queues))
-    rows = store.documents.derived(key, lambda: first_rows(queues, snapshot.description.task))
-    states = [queue.tracker.at(history) for queue in queues]
+    queues = reviewed_queues(store, snapshot, history)
+    rows = queues.rows
 
     def share(parts: Sequence[Rows]) -> Precision:
         counts = Counter[str]()
-        for one, part in zip(states, parts, strict=True):
+        for one, part in zip(queues.states, parts, strict=True):
             counts.update(one.counts(part))
         return precision(counts)
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from statistics import fmean as mean
 
-import pyarrow as pa
+import numpy as np
 
-from service.mining.progress import progress
-from service.mining.queues import outlines
+from service.mining.progress import ReviewedQueues, progress, reviewed_queues
+from service.mining.row_states import WORDS
 from service.runs.review_history import ReviewHistory
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
-from service.runs.units import UnitKey
 from service.schema.replies.diagnostics import DiagnosticsWarning, WarningCode
 from service.schema.replies.fields import Strategy
 from service.schema.replies.reviews import Precision
@@ -23,6 +21,8 @@ from service.schema.replies.reviews import Precision
 MIN_JUDGED = 30
 # Smallest distance of the expected share of wrong labels from the measured one that is worth a warning.
 FAR = 0.2
+# Codes of the verdicts ok and wrong in `RowStates`.
+JUDGED = [WORDS.index("ok"), WORDS.index("wrong")]
 
 
 def verdict_warnings(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> list[DiagnosticsWarning]:
@@ -33,7 +33,7 @@ def verdict_warnings(store: RunStore, snapshot: Snapshot, history: ReviewHistory
     return [
         *one_sided(_counts_by_reviewer(history)),
         *no_better_than_random(known["precision"], comparable),
-        *far_from_expected(known["precision"], _expected_shares(store, snapshot, history)),
+        *far_from_expected(known["precision"], _expected_shares(reviewed_queues(store, snapshot, history))),
     ]
 
 
@@ -46,17 +46,17 @@ def _counts_by_reviewer(history: ReviewHistory) -> dict[str | None, Counter[str 
     return counts
 
 
-def _expected_shares(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> dict[Strategy, float]:
+def _expected_shares(queues: ReviewedQueues) -> dict[Strategy, float]:
     """Share of wrong labels that the model's own probabilities expect among the rows that are ok or wrong."""
-    expected: defaultdict[Strategy, dict[tuple[UnitKey, int | None], float]] = defaultdict(dict)
-    for queue in outlines(store, snapshot):
-        verdicts = history.verdicts_of(queue.head["epoch"])
-        some = queue.of_ids(pa.array([key.id for key in verdicts], pa.string()))
-        columns = (some.rows[name].to_pylist() for name in ("strategy", "p_wrong"))
-        for key, strategy, share in zip(some.unit_keys(), *columns, strict=True):
-            if (standing := verdicts.get(key)) is not None and standing.verdict in ("ok", "wrong"):
-                expected[strategy][key, standing.epoch] = share
-    return {strategy: mean(shares.values()) for strategy, shares in expected.items()}
+    shares = {}
+    for strategy, parts in queues.rows.by_strategy.items():
+        expected = [
+            queue.rows["p_wrong"].to_numpy()[rows[np.isin(states.codes[rows], JUDGED)]]
+            for queue, states, rows in zip(queues.queues, queues.states, parts, strict=True)
+        ]
+        if any(map(len, expected)):
+            shares[strategy] = float(np.concatenate(expected).mean())
+    return shares
 
 
 def one_sided(reviewers: Mapping[str | None, Mapping[str | None, int]]) -> Iterator[DiagnosticsWarning]:

@@ -115,7 +115,7 @@ function verdicts(run, reviews) {
   return h(
     "ol",
     { class: "history" },
-    reviews.toReversed().map(({ verdict, label, unit, at, reviewer, queue, comment }) =>
+    reviews.toReversed().map(({ verdict, label, unit, at, reviewer, queue, comment, adjudicated }) =>
       h(
         "li",
         {},
@@ -123,7 +123,14 @@ function verdicts(run, reviews) {
         " ",
         unitName(run, unit),
         " ",
-        h("span", { class: "muted" }, when(at), reviewer && ` by ${reviewer}`, queue && ` in ${queue}`),
+        h(
+          "span",
+          { class: "muted" },
+          adjudicated && "settled ",
+          when(at),
+          reviewer && ` by ${reviewer}`,
+          queue && ` in ${queue}`,
+        ),
         comment && h("p", {}, comment),
       )
     ),

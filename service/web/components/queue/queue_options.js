@@ -40,10 +40,11 @@ function numberOption(key, label, attributes, fits) {
  *
  * @param {"without_suggestion" | "gold"} key The member of the request.
  * @param {string} label
+ * @param {number} max
  * @returns {Option}
  */
-function shareOption(key, label) {
-  const input = numberInput(key, { min: 0, max: 100, step: "any", placeholder: "0" });
+function shareOption(key, label, max) {
+  const input = numberInput(key, { min: 0, max, step: "any", placeholder: "0" });
   return {
     element: field(key, label, input),
     fits: () => true,
@@ -172,8 +173,8 @@ export function queueOptions(run) {
       members: () => (reviewed.checked === excludesReviewed ? {} : { exclude_reviewed: reviewed.checked }),
     },
     numberOption("overlap", "Reviewers of each row", { min: 1, placeholder: "1" }, () => true),
-    shareOption("without_suggestion", "Rows without a suggestion, in %"),
-    shareOption("gold", "Settled rows again, to check reviewers, in %"),
+    shareOption("without_suggestion", "Rows without a suggestion, in %", 100),
+    shareOption("gold", "Settled rows again, to check reviewers, in %", 50),
     boxOption("blind", "Hide the verdicts of others until one's own"),
   ];
   const element = h(
