@@ -41,7 +41,7 @@ def test_one_sided_verdicts() -> None:
     assert "All 100 verdicts of reviewers without a name are `wrong`" in nameless["message"]
     least = binomtest(30, 30, alternative="greater").proportion_ci(0.95, method="exact").low
     assert "All 30 verdicts of kim are" in kim["message"]
-    assert f"only if {least:.1%} of these labels are wrong" in kim["message"]
+    assert f"fewer than {least:.1%} of these labels were wrong" in kim["message"]
 
 
 @pytest.mark.parametrize(
