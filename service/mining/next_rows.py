@@ -10,28 +10,28 @@ from service.diagnostics.chunks import Floats
 from service.diagnostics.expected_errors import WrongLabelModel
 from service.mining.progress import MIN_VERDICTS
 from service.mining.queue_table import GOLD, QueueTable
-from service.runs.review_history import Verdicts
+from service.mining.row_states import WORDS, RowStates
 from service.schema.replies.remaining import NextRows, NextStatus, PredictedErrors
 
 SIZES = (10, 100, 1000)
 MAX_NEXT_ROWS = 10_000
+OPEN, WRONG = WORDS.index(None), WORDS.index("wrong")
+JUDGED = (WORDS.index("ok"), WRONG)
 
 
-def next_rows(queue: QueueTable, verdicts: Verdicts, rows: int | None = None) -> NextRows:
+def next_rows(queue: QueueTable, states: RowStates, rows: int | None = None) -> NextRows:
     """Predict the wrong labels among the next rows of a queue: its first rows by rank without a verdict.
 
     Args:
         queue: The queue, with all columns.
-        verdicts: The standings of the queue's epoch.
+        states: The verdicts on its rows.
         rows: Number of next rows; default: `SIZES`, and all open rows up to `MAX_NEXT_ROWS`.
     """
-    words = [None if (one := verdicts.get(key)) is None else one.verdict for key in queue.unit_keys()]
-    is_open = np.array([word is None for word in words], dtype=bool)
-    # The right verdict of a gold row is known.
+    is_open, wrong, judged = (np.isin(states.codes, codes) for codes in (OPEN, WRONG, JUDGED))
     gold = queue.marks(GOLD)
-    counts = np.ones(len(queue), dtype=bool) if gold is None else ~gold
-    wrong = np.array([word == "wrong" for word in words], dtype=bool) & counts
-    judged = wrong | np.array([word == "ok" for word in words], dtype=bool) & counts
+    if gold is not None:
+        # The right verdict of a gold row is known.
+        is_open, wrong, judged = is_open & ~gold, wrong & ~gold, judged & ~gold
     num_open, num_judged = int(is_open.sum()), int(judged.sum())
     predictions: list[PredictedErrors] = []
     status: NextStatus = "no_open_rows" if not num_open else "too_few_verdicts"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from service.diagnostics.exact import CONFIDENCE
 from service.diagnostics.remaining import Evidence
 from service.errors import UnknownQueueError
-from service.mining.next_rows import next_rows
+from service.mining.next_rows import OPEN, next_rows
 from service.mining.progress import MIN_VERDICTS
 from service.mining.queue_table import QueueTable
 from service.mining.queues import outlines, queue
@@ -106,17 +108,14 @@ def _next(
     rows: int | None,
 ) -> NextRows | None:
     """The prediction for a queue, by default for the newest one with open rows, else for the newest one."""
+    states = {str(one.head["name"]): one.tracker.at(history) for one in queues}
     if name is None:
         newest = sorted(queues, key=lambda one: one.head["created_at"], reverse=True)
-        with_open = (one for one in newest if _has_open(one, history))
-        chosen = next(with_open, newest[0] if newest else None)
-        if chosen is None:
+        names = [str(one.head["name"]) for one in newest]
+        with_open = (one for one in names if np.any(states[one].codes == OPEN))
+        name = next(with_open, names[0] if names else None)
+        if name is None:
             return None
-        name = str(chosen.head["name"])
     whole = queue(store, view.snapshot, name)
-    return next_rows(whole, history.verdicts_of(whole.head["epoch"]), rows)
-
-
-def _has_open(one: QueueTable, history: ReviewHistory) -> bool:
-    verdicts = history.verdicts_of(one.head["epoch"])
-    return any(key not in verdicts for key in one.unit_keys())
+    known = states[name] if name in states else whole.tracker.at(history)
+    return next_rows(whole, known, rows)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import pyarrow.compute as pc
-
+from service.mining.key_index import ABSENT
 from service.mining.progress import wilson
-from service.mining.queue_table import QueueTable
+from service.mining.queue_table import GOLD, QueueTable
 from service.runs.review_history import ReviewHistory, Standing
 from service.runs.units import UnitKey
 from service.schema.replies.agreement import GoldRows, Uptake
@@ -59,50 +58,43 @@ def observe(queues: Sequence[QueueTable], history: ReviewHistory) -> Observation
         history: The reviews of the run.
     """
     observations = Observations()
-    by_queue = _by_queue(history)
+    marks = {str(queue.head["name"]): queue.marks(GOLD) for queue in queues}
+    by_queue = _by_queue(history, {name for name, gold in marks.items() if gold is not None})
     for queue in queues:
-        last = by_queue.get(str(queue.head["name"]))
-        if last is None:
-            continue
-        suggested, gold = _suggested(queue), _gold(queue)
+        name = str(queue.head["name"])
+        last, gold = by_queue.get(name, {}), marks[name]
+        places = queue.index.find([key for _, key in last]).tolist()
+        suggested = queue.rows["suggested"].combine_chunks()
         verdicts = history.verdicts_of(queue.head["epoch"])
-        for (reviewer, key), review in last.items():
-            shown = review.get("suggestion")
-            if shown is not None and review["verdict"] in ("ok", "wrong") and key in suggested:
-                is_taken = review["verdict"] == "wrong" and review["label"] == suggested[key]
+        for ((reviewer, key), review), row in zip(last.items(), places, strict=True):
+            if row == ABSENT:
+                continue
+            shown, label = review.get("suggestion"), suggested[row].as_py()
+            if shown is not None and label is not None and review["verdict"] in ("ok", "wrong"):
+                is_taken = review["verdict"] == "wrong" and review["label"] == label
                 observations.taken[reviewer, shown].append(is_taken)
-            if key in gold and review["verdict"] != "unsure":
+            if gold is not None and gold[row] and review["verdict"] != "unsure":
                 standing = verdicts.get(key)
                 if standing is not None and standing.adjudicated is not None:
                     observations.gold[reviewer].append(_is_hit(review, standing))
     return observations
 
 
-def _by_queue(history: ReviewHistory) -> dict[str, LastReviews]:
-    """The last reviews by queue; adjudications are left out."""
+def _by_queue(history: ReviewHistory, with_gold: Collection[str]) -> dict[str, LastReviews]:
+    """The last reviews by queue: those of queues with gold rows, and those whose reviewer saw the suggestion or did not
+    see it. Adjudications are left out."""
     found: defaultdict[str, LastReviews] = defaultdict(dict)
     for review in history.reviews:
-        if review["queue"] is not None and not review.get("adjudicated"):
-            place = review["reviewer"], UnitKey.of(review)
-            if review["verdict"] is None:
-                found[review["queue"]].pop(place, None)
-            else:
-                found[review["queue"]][place] = review
+        queue = review["queue"]
+        matters = "suggestion" in review or review["verdict"] is None or queue in with_gold
+        if queue is None or review.get("adjudicated") or not matters:
+            continue
+        place = review["reviewer"], UnitKey.of(review)
+        if review["verdict"] is None:
+            found[queue].pop(place, None)
+        else:
+            found[queue][place] = review
     return found
-
-
-def _suggested(queue: QueueTable) -> dict[UnitKey, int]:
-    """The suggested class of each row with a suggestion."""
-    labels: list[int | None] = queue.rows["suggested"].to_pylist()
-    return {key: label for key, label in zip(queue.unit_keys(), labels, strict=True) if label is not None}
-
-
-def _gold(queue: QueueTable) -> set[UnitKey]:
-    """The gold rows of a queue."""
-    if "gold" not in queue.rows.column_names or not pc.any(queue.rows["gold"]).as_py():
-        return set()
-    is_gold = queue.rows["gold"].to_pylist()
-    return {key for key, gold in zip(queue.unit_keys(), is_gold, strict=True) if gold}
 
 
 def _is_hit(review: Review, standing: Standing) -> bool:
