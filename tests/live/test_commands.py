@@ -278,6 +278,8 @@ def test_mine_prints_stores_and_writes_a_queue(server: ServerProcess, run: RunCl
     assert all(row["id"] in shown for row in queue["rows"])
     assert "Queue monday" in shown
     assert "wrong labels among them" in shown
+    # Lines are wrapped.
+    assert queue["chosen"]["why"] in " ".join(shown.split())
     for ending in (".csv", ".jsonl", ".json"):
         focal_loss(server, *words, "-o", tmp_path / f"queue{ending}")
     ids = [row["id"] for row in queue["rows"]]
@@ -289,6 +291,9 @@ def test_mine_prints_stores_and_writes_a_queue(server: ServerProcess, run: RunCl
     assert json.loads((tmp_path / "queue.json").read_text())["rows"] == queue["rows"]
     mixed = focal_loss(server, "mine", "animals", "--strategy", "mix", "--mix", "top_loss=0.5,random=0.5", "--json")
     assert {row["strategy"] for row in json.loads(mixed.stdout)["rows"]} == {"top_loss", "random"}
+    several = focal_loss(server, "mine", "animals", "--runs", "animals", "--json")
+    assert json.loads(several.stdout)["request"]["runs"] == ["animals"]
+    assert "a name twice" in focal_loss(server, "mine", "animals", "--runs", "a, a", status=2).stderr
     assert "another" in focal_loss(server, "mine", "animals", "--name", "monday", status=2).stderr
     assert "--at-most" in focal_loss(server, "mine", "animals", "--at-most", "group", status=2).stderr
     assert "magic" in focal_loss(server, "mine", "animals", "--strategy", "magic", status=2).stderr
