@@ -103,7 +103,8 @@ def _post_queue(size: int) -> Iterator[WorstRequest]:
     }.items():
         yield json_request("POST", name, path, everything | members)
     for run in RUNS:
-        for strategy in ("suspected_errors", "area_under_margin", "semi_hard", "random", "active_lab"):
+        ranked = ("suspected_errors", "adjusted_margin", "area_under_margin", "semi_hard", "random", "active_lab")
+        for strategy in ranked:
             queue = everything | {"strategy": strategy}
             yield json_request("POST", f"{strategy} of the run of {run}", f"/runs/{run}/queues", queue)
 
