@@ -41,8 +41,12 @@ def queue_content(queue: QueueTable) -> Iterator[bytes]:
     yield AFTER_ROWS
 
 
-def read_queue(file: BinaryIO) -> QueueTable:
+def read_queue(file: BinaryIO, *, is_structured: bool = False) -> QueueTable:
     """The queue in a file.
+
+    Args:
+        file: The file.
+        is_structured: True if the run is one of structured examples: then a queue without rows has their columns too.
 
     Raises:
         ValueError: The file is not one of a queue.
@@ -57,6 +61,8 @@ def read_queue(file: BinaryIO) -> QueueTable:
     for rows in parts:
         _ROWS.validate_python(rows)
         tables.append(table_of(rows))
+    if is_structured and not any(map(len, tables)):
+        tables.append(pa.schema(list(UNIT_TYPES.items())).empty_table())
     return QueueTable.of(head, pa.concat_tables(tables, promote_options="permissive"))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import cast
+from functools import partial
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -119,7 +120,11 @@ def _checked(stored: QueueTable, settings: QueueSettings) -> QueueTable:
 
 def _stored(store: RunStore, snapshot: Snapshot, name: str) -> QueueTable | None:
     check_name("queue", name)
-    return store.documents.get(snapshot, FOLDER, name, read_queue)
+    return store.documents.get(snapshot, FOLDER, name, _reader(snapshot))
+
+
+def _reader(snapshot: Snapshot) -> Callable[[BinaryIO], QueueTable]:
+    return partial(read_queue, is_structured=snapshot.description.is_structured)
 
 
 def queue(store: RunStore, snapshot: Snapshot, name: str) -> QueueTable:
@@ -153,7 +158,8 @@ def _fault_of(stored: QueueTable, snapshot: Snapshot) -> str | None:
 
 def outline(store: RunStore, snapshot: Snapshot, name: str) -> QueueTable | None:
     """A queue with the columns of `OUTLINE` only; None if the run has no queue of this name."""
-    return store.documents.get(snapshot, FOLDER, name, lambda file: read_queue(file).outline(), part="outline")
+    read = _reader(snapshot)
+    return store.documents.get(snapshot, FOLDER, name, lambda file: read(file).outline(), part="outline")
 
 
 def outlines(store: RunStore, snapshot: Snapshot, names: Collection[str | None] | None = None) -> list[QueueTable]:

@@ -257,6 +257,14 @@ def test_a_request_that_does_not_fit_the_task_is_refused(
     assert task_runs.get(f"/runs/{run}/queues").json()["queues"] == []
 
 
+def test_a_queue_without_rows_has_a_page(client: httpx.Client) -> None:
+    for task in TASKS:
+        Data.of(task, 6).put(client, f"few-{task}")
+        body = {"strategy": "semi_hard", "margin": 1e-9, "name": "none", "units": False}
+        assert client.post(f"/runs/few-{task}/queues", json=body).json()["num_rows"] == 0
+        assert client.get(f"/runs/few-{task}/queues/none").json()["rows"] == []
+
+
 def test_without_logits_tokens_have_no_suspected_errors_but_labels_have(client: httpx.Client) -> None:
     for task, status in (("tokens", 422), ("masks", 422), ("multi_label", 200)):
         Data.of(task, 12).put(client, f"bare-{task}", store_logits=False)
