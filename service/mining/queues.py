@@ -239,7 +239,7 @@ def _choose(
         request, choice = _with_choice(store, view, request, weighting, epoch, others)
         check_task(request, view.snapshot.description.task)
         condition = row_condition(view, request.only, weighting, request.first)
-        gold = Gold.find(view, request, weighting, epoch, condition, adjudicated)
+        gold = Gold.find(view, request, weighting, epoch, condition, adjudicated, others)
         ordinary = request.model_copy(update={"budget": request.budget - gold.number})
         rule = rule_of(view, ordinary, weighting, epoch, condition)
         excluded = list(reviewed) if request.leaves_out_reviewed else []

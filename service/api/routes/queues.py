@@ -16,6 +16,7 @@ from service.api.receive import read_json
 from service.api.state import service_of
 from service.errors import (
     InvalidConfigError,
+    InvalidRequestError,
     QueueConflictError,
     QueueFullError,
     UnknownEpochError,
@@ -181,7 +182,7 @@ async def lease_next(
     summary="Give leased rows back",
     status_code=204,
     response_description="The caller holds no rows of the queue.",
-    responses=problems(*RUN, UnknownQueueError),
+    responses=problems(*RUN, InvalidRequestError, UnknownQueueError),
 )
 @least_role("reviewer")
 async def give_rows_back(
