@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import arrow_stream, growth, label_issues, loss_alone, over_http, runs, structured, structured_runs
+from benchmarks import (
+    annotators,
+    arrow_stream,
+    growth,
+    label_issues,
+    loss_alone,
+    over_http,
+    runs,
+    structured,
+    structured_runs,
+)
 from benchmarks.gpu import kernels
 from benchmarks.load import LoadError
 from benchmarks.over_http import Options
@@ -28,6 +38,7 @@ PARTS: dict[str, Part] = {
     "runs": lambda folder, options: runs.run(folder),
     "structured-runs": lambda folder, options: structured_runs.run(folder),
     "issues": lambda folder, options: label_issues.run(),
+    "annotators": lambda folder, options: annotators.run(),
     "gpu": lambda folder, options: kernels.run(),
 }
 

@@ -27,6 +27,7 @@ TITLES = {
     "runs": "runs",
     "structured-runs": "runs of masks and of several labels",
     "issues": "label issues of elements in one process",
+    "annotators": "several annotators in one process",
     "gpu": "on a GPU",
 }
 

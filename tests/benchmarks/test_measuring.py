@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import __main__ as command
+from benchmarks import annotators
 from benchmarks.growth import lowest_share_of_peak
 from benchmarks.load import Load, LoadError, parse
 from benchmarks.over_http import Options, matches
@@ -117,3 +118,10 @@ def test_a_file_without_marks_contains_only_the_tables(tmp_path: Path) -> None:
     path = tmp_path / "build" / "measured.md"
     insert_tables(path, markdown(["One line."], {"gpu": []}))
     assert path.read_text().startswith("One line.\n\n| on a GPU | ours |")
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_annotators_runs() -> None:
+    rows = list(annotators.run(500))
+    assert [row.what.partition(",")[0] for row in rows] == ["consensus", "ActiveLab", "consensus"]
+    assert all(len(row.ratios) == annotators.ROUNDS for row in rows)

@@ -28,6 +28,7 @@ from service.storage.files import open_files
 
 SOURCE, HEALTHY = "source", "healthy"
 REVIEW = [{"id": "e1", "verdict": "wrong", "label": 0}]
+ANNOTATIONS = [{"id": "e1", "annotator": "kim", "label": 0}, {"id": "e2", "annotator": "lee", "label": 2}]
 QUEUE = {"strategy": "logit_margin", "budget": 3, "name": "q"}
 DESCRIPTION: dict[str, Any] = {"class_names": ["cat", "dog", "bird"], "display": {"x": [1, {"y": None}]}}
 QUESTIONS = (
@@ -39,6 +40,7 @@ QUESTIONS = (
     "/queues",
     "/queues/q",
     "/reviews",
+    "/consensus",
     "/export?format=jsonl",
     f"/compare/{HEALTHY}",
 )
@@ -138,6 +140,7 @@ class DamagedRuns:
             ("POST", f"/runs/{run}/queues?preview=true", QUEUE),
             ("POST", f"/runs/{run}/queues", QUEUE),
             ("POST", f"/runs/{run}/reviews", REVIEW),
+            ("PUT", f"/runs/{run}/annotations", ANNOTATIONS),
             ("GET", f"/runs/{HEALTHY}/compare/{run}", None),
         ]
         for method, path, body in asked:
@@ -198,7 +201,7 @@ def filled_runs(folder: Path, client: httpx.AsyncClient) -> Iterator[DamagedRuns
 
 
 def _fill(runs: DamagedRuns, run: str) -> None:
-    """Store batches, merged and single ones, a queue, and reviews, merged and single ones."""
+    """Store batches, merged and single ones, a queue, and reviews and annotations, merged and single ones."""
 
     def send(method: str, path: str, body: Any) -> None:
         reply = runs.request(method, f"/runs/{run}{path}", json=body)
@@ -209,14 +212,17 @@ def _fill(runs: DamagedRuns, run: str) -> None:
         for number in range(4):
             send("PUT", f"/epochs/{epoch}/batches/b{number}", batch(number, epoch))
     send("POST", "/queues", QUEUE)
-    for _ in range(2):
+    for number in range(2):
         send("POST", "/reviews", REVIEW)
+        send("PUT", "/annotations", [ANNOTATIONS[number]])
     store = RunStore(open_files(str(runs.folder)), 1)
     snapshot = store.snapshot(run)
     merged_at_once, compaction.MERGED_AT_ONCE = compaction.MERGED_AT_ONCE, 2
     try:
         compact(store.epoch_folder(snapshot.root, 0))
         compact(store.review_folder(snapshot))
+        compact(snapshot.annotations)
     finally:
         compaction.MERGED_AT_ONCE = merged_at_once
     send("POST", "/reviews", REVIEW)
+    send("PUT", "/annotations", [ANNOTATIONS[0] | {"label": 1}])

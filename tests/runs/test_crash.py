@@ -91,6 +91,20 @@ def test_acknowledged_reviews_survive_sigkill_of_processes_that_write_and_merge(
 
 
 @pytest.mark.slow
+def test_acknowledged_annotations_survive_sigkill_of_processes_that_write_and_merge(tmp_path: Path) -> None:
+    store = RunStore(open_files(str(tmp_path)), 1_000_000)
+    snapshot, _ = store.create("r", RunDescription())
+    rng, acknowledged, start = random.Random(3), set[int](), 0
+    for _ in range(ROUNDS):
+        acknowledged |= write_and_kill("annotations", tmp_path, start, rng, 30)
+        labels = snapshot.annotations.table()["label"].to_pylist()
+        assert len(labels) == len(set(labels)), "an annotation is stored twice"
+        assert acknowledged <= set(labels)
+        start = (max(labels) // WRITERS + 1) * WRITERS
+    assert any(file.replaces for file in snapshot.annotations.live()), "nothing was merged"
+
+
+@pytest.mark.slow
 def test_replaced_and_deleted_batches_are_the_old_or_the_new_ones_after_sigkill(tmp_path: Path) -> None:
     """After each kill, every batch has the rows of the last acknowledged change, or of the one that was cut off."""
     RunStore(open_files(str(tmp_path)), 1_000_000).create("r", RunDescription())

@@ -1,16 +1,19 @@
-"""A process that writes batches or reviews into a run until it is killed; started by test_crash.py.
+"""A process that writes batches, reviews or annotations into a run until it is killed; started by test_crash.py.
 
     python -m tests.runs.writer KIND FOLDER FIRST STEP
 
-Writes batches (KIND `batches`) or single reviews (`reviews`) FIRST, FIRST + STEP, ..., or changes its batch with each
-number (`changes`: see `deletes`), merges when there are enough files, and prints each number after the store has
-acknowledged it.
+Writes batches (KIND `batches`), single reviews (`reviews`) or single annotations (`annotations`) FIRST, FIRST + STEP,
+..., or changes its batch with each number (`changes`: see `deletes`), merges when there are enough files, and prints
+each number after the store has acknowledged it.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from itertools import count
+
+import pyarrow as pa
 
 from service.runs.data_files import Footer, digest_of
 from service.runs.store import RunStore
@@ -25,6 +28,10 @@ ROWS = 5
 
 def ids_of(batch: int) -> list[str]:
     return [f"{batch}-{row}" for row in range(ROWS)]
+
+
+def annotation_of(number: int, known: pa.Table) -> pa.Table:
+    return pa.Table.from_pylist([{"id": f"e{number}", "annotator": "k", "label": number}], known.schema)
 
 
 def review_of(number: int, identity: str = "e") -> Review:
@@ -72,6 +79,10 @@ def main(kind: str, folder: str, first: int, step: int) -> None:
             change(store, number, step)
             print(number, flush=True)
             compact(store.epoch_folder(snapshot.root, 0))
+        elif kind == "annotations":
+            store.append_annotations(snapshot, partial(annotation_of, number))
+            print(number, flush=True)
+            compact(snapshot.annotations)
         else:
             store.add_reviews(snapshot, [review_of(number)])
             print(number, flush=True)
