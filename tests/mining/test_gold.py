@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from service.errors import QueueConflictError
 from service.mining.gold import gold_keys
+from service.mining.queue_file import queue_content
 from service.mining.queue_table import QueueTable
 from service.mining.queues import create_queue, queue
 from service.mining.requests import QueueRequest
@@ -81,3 +83,22 @@ def test_gold_rows_are_not_part_of_the_random_sample(runs: TempRuns) -> None:
     rows = list(zip(mixed.rows["gold"].to_pylist(), mixed.rows["control"].to_pylist(), strict=True))
     assert set(rows) == {(True, False), (False, True)}
     assert mixed.expected_errors["random"].num_rows == 40 - rows.count((True, False))
+
+
+def test_a_queue_of_an_earlier_version_has_one_reviewer_for_each_row(runs: TempRuns) -> None:
+    stored = created(runs, name="old", budget=5)
+    snapshot = runs.store.snapshot("r")
+    lines = b"".join(queue_content(stored))
+    for name, value in (("overlap", b"1"), ("blind", b"false"), ("without_suggestion", b"0.0"), ("gold", b"0.0")):
+        member = b'"%s":%s,' % (name.encode(), value)
+        assert lines.count(member) == 1
+        lines = lines.replace(member, b"")
+    runs.store.documents.delete(snapshot, "queues", "old")
+    assert runs.store.documents.add(snapshot, "queues", "old", [lines])
+    found = queue(runs.store, snapshot, "old")
+    assert (found.overlap, found.is_blind, "overlap" in found.head["request"]) == (1, False, False)
+    assert found.rows.equals(stored.rows)
+    # The same request is no conflict; another one is.
+    assert created(runs, name="old", budget=5).ids == stored.ids
+    with pytest.raises(QueueConflictError, match="overlap"):
+        created(runs, name="old", budget=5, overlap=2)

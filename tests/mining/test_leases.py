@@ -19,6 +19,7 @@ from service.mining.queues import create_queue, delete_queue, queue, rename_queu
 from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews
 from service.runs.lease_files import Lease
+from service.runs.manifest import RunDescription
 from service.runs.store import RunStore
 from service.schema.people import ANYONE
 from service.storage.files import open_files
@@ -197,3 +198,15 @@ def test_a_few_hundred_reviewers_can_hold_rows(module_runs: TempRuns, monkeypatc
         assert leased(module_runs.store, name, 1).rows
     with pytest.raises(QueueFullError):
         leased(module_runs.store, "mia")
+
+
+def test_leases_in_an_object_store() -> None:
+    store = RunStore(open_files("memory://leases"), 10**7)
+    snapshot, _ = store.create("r", RunDescription.parse({"config": {}}))
+    found: list[Lease] = []
+    lease: Lease = {"reviewer": "kim", "until": 1.5, "rows": [0, 2]}
+    store.leases.change(snapshot, "queue", lambda leases: [*leases, lease])
+    store.leases.change(snapshot, "queue", lambda leases: found.extend(leases) or [])
+    assert found == [lease]
+    store.leases.delete(snapshot, "queue")
+    store.delete("r")
