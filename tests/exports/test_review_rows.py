@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.exports.class_texts import ClassTexts
-from service.exports.review_rows import read_reviews
+from service.exports.review_rows import COLUMNS, read_reviews
 from service.exports.row_files import Row
 from service.formats.columns import ColumnError
 from service.schema.structure import Task
@@ -144,3 +147,29 @@ def test_other_values_are_no_unit(value: object) -> None:
     rows = [{"id": "a", "verdict": "ok", "unit": value}]
     with pytest.raises(ColumnError, match="no label, span"):
         read_reviews(rows, None, "tokens")
+
+
+plain = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4)
+values = st.recursive(
+    plain | st.binary(max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(COLUMNS.known), inner, max_size=3),
+    max_leaves=6,
+)
+rows_of_values = st.dictionaries(
+    st.sampled_from([*COLUMNS.known, "data", "attributes", "annotations", "units", "focal_loss", "strategy_score"]),
+    values | st.sampled_from(["ok", "wrong", "a", "cat"]),
+)
+
+
+def rows_without_reviews(rows: list[Row], task: Task) -> list[int | None]:
+    """The rows that were left out, or the row of an error."""
+    try:
+        found = read_reviews(rows, ["cat", "1"], task)
+    except ColumnError as err:
+        return [err.row]
+    return [number for number in range(len(rows)) if number not in {review.row for review in found.reviews}]
+
+
+@given(st.lists(rows_of_values, max_size=3), st.sampled_from(get_args(Task)))
+def test_rows_of_any_values_are_reviews_or_an_error_that_names_the_row(rows: list[Row], task: Task) -> None:
+    assert set(rows_without_reviews(rows, task)) <= set(range(len(rows)))

@@ -157,9 +157,10 @@ def show_reviews(progress: reviews.Progress) -> None:
     """Print the number of wrong labels, and the precision of each strategy; nothing without reviews."""
     if not progress["num_reviewed"]:
         return
+    others = {"to exclude": progress["num_exclude"], "in conflict": progress["num_conflict"]}
     output.print(
         f"reviewed {progress['num_reviewed']}: {progress['num_wrong']} wrong, {progress['num_ok']} ok, "
-        f"{progress['num_unsure']} unsure",
+        f"{progress['num_unsure']} unsure" + "".join(f", {count} {name}" for name, count in others.items() if count),
         highlight=False,
     )
     shown = table("strategy", ">reviewed", ">wrong", ">precision", "95 %")
