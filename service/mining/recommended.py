@@ -59,41 +59,45 @@ def recommended(
     """
     if view.is_structured:
         return _of_elements(request, weighting)
-    number = len(view.snapshot.epochs[: request.first])
-    if number > 1:
-        margin: Strategy = "area_under_margin"
-        why = f"the run has {number} epochs, and margins averaged over them find more wrong labels than the last ones."
-    else:
-        margin = "logit_margin"
-        why = (
-            "the logit margin of a single epoch finds more wrong labels than the loss, however the model is calibrated."
-        )
+    margin, why = _margin(view, request)
     epochs = [(view.snapshot, epoch), *((other.snapshot, other.snapshot.epoch()) for other in others)]
     for snapshot, last in epochs:
         if not snapshot.has_logits(last):
             msg = f"Epoch {last} of run {snapshot.name} stores no logits, which adjusted_margin needs."
-            return _chosen(margin, f"{_start(why)} {msg}")
+            return _chosen(margin, f"{why} {msg}")
     pair: tuple[Strategy, Strategy] = (margin, "adjusted_margin")
     found = compare_verdicts(queues, verdicts, pair)
     better = better_of(found)
     if better is not None:
-        one, other = found[better], found[1 - better]
-        return _chosen(
-            pair[better],
-            f"In queues with both, {one.wrong} of {one.judged} reviewed rows of {pair[better]} are wrong, and "
-            f"{other.wrong} of {other.judged} of {pair[1 - better]}.",
-        )
+        return _chosen(pair[better], f"In queues with both, {_counts(pair, found)}.")
+    return _undecided(pair, why, found)
+
+
+def _margin(view: View, request: QueueRequest) -> tuple[Strategy, str]:
+    """The margin for the epochs of a run, and the reason."""
+    number = len(view.snapshot.epochs[: request.first])
+    if number > 1:
+        why = f"The run has {number} epochs, and margins averaged over them find more wrong labels than the last ones."
+        return "area_under_margin", why
+    return "logit_margin", "The logit margin of a single epoch does not depend on how sure the model is."
+
+
+def _undecided(pair: tuple[Strategy, Strategy], why: str, found: tuple[Found, Found]) -> Chosen:
+    so_far = f" So far {_counts(pair, found)}." if all(one.judged for one in found) else ""
     return {
         "strategy": "mix",
         "mix": dict.fromkeys(pair, 0.5),
-        "why": f"{_start(why)} If some classes have more wrong labels than others, adjusted_margin finds more. Only "
-        f"verdicts can tell: the two take turns in this queue, and once at least {MIN_VERDICTS} rows of each are "
-        "reviewed, the next queue takes the better one.",
+        "why": f"{why} If some classes have more wrong labels than others, adjusted_margin finds more. Only verdicts "
+        f"can tell: the two take turns in this queue, and once at least {MIN_VERDICTS} rows of each are reviewed and "
+        f"one is clearly better, the next queue takes that one.{so_far}",
     }
 
 
-def _start(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
+def _counts(pair: tuple[Strategy, Strategy], found: tuple[Found, Found]) -> str:
+    """The verdicts on the rows of two strategies in words."""
+    one, other = found
+    first = f"{one.wrong} of {one.judged} reviewed rows of {pair[0]} are wrong"
+    return f"{first}, and {other.wrong} of {other.judged} of {pair[1]}"
 
 
 def _of_elements(request: QueueRequest, weighting: Weighting) -> Chosen:
@@ -119,15 +123,15 @@ def compare_verdicts(
     """
     # A row may be in several queues.
     judged: dict[Strategy, dict[UnitKey, bool]] = {strategy: {} for strategy in pair}
-    ids = pa.array([key.id for key in verdicts], pa.string())
-    for queue in queues:
-        if set(pair) <= queue.expected_errors.keys():
-            # Most rows have no verdict: Arrow leaves those of other examples out.
-            some = queue.of_ids(ids)
-            for key, strategy in zip(some.unit_keys(), some.rows["strategy"].to_pylist(), strict=True):
-                standing = verdicts.get(key)
-                if strategy in judged and standing is not None and standing.verdict in ("ok", "wrong"):
-                    judged[strategy][key] = standing.verdict == "wrong"
+    with_both = [queue for queue in queues if set(pair) <= queue.expected_errors.keys()]
+    ids = pa.array([key.id for key in verdicts] if with_both else [], pa.string())
+    for queue in with_both:
+        # Most rows have no verdict: Arrow leaves those of other examples out.
+        some = queue.of_ids(ids)
+        for key, strategy in zip(some.unit_keys(), some.rows["strategy"].to_pylist(), strict=True):
+            standing = verdicts.get(key)
+            if strategy in judged and standing is not None and standing.verdict in ("ok", "wrong"):
+                judged[strategy][key] = standing.verdict == "wrong"
     first, second = (Found(sum(words.values()), len(words)) for words in judged.values())
     return first, second
 

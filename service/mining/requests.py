@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from service.errors import InvalidRequestError
 from service.queries.filters import MAX_ATTRIBUTES, Filter
 from service.queries.view import SCORE_NAMES
+from service.runs.names import NAME
 from service.runs.review_history import MAX_REVIEWERS
 from service.runs.run_classes import RunClasses
 from service.runs.snapshot import Snapshot
@@ -23,6 +24,7 @@ OVER_EPOCHS = ("confidence", "variability")
 MAX_GOLD = 0.5
 # The time of a query grows with the length of a name and with the rows.
 MAX_ATTRIBUTE_NAME = 1000
+OtherRun = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 AttributeName = Annotated[str, Field(max_length=MAX_ATTRIBUTE_NAME)]
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
 
@@ -137,7 +139,7 @@ class QueueRequest(BaseModel):
         ]
         | None
     ) = None
-    runs: Annotated[list[Annotated[str, Field(max_length=100)]], Field(min_length=1, max_length=MAX_RUNS)] | None = None
+    runs: Annotated[list[OtherRun], Field(min_length=1, max_length=MAX_RUNS)] | None = None
     budget: Annotated[int, Field(ge=1, le=MAX_BUDGET)] = 50
     per_class: (
         Literal["equal", "proportional"]

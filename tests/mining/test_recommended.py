@@ -65,13 +65,16 @@ def test_it_is_the_default_and_mixes_two_margins_until_verdicts_decide(runs: Tem
     assert "chosen" not in same
     assert whole(queue(runs.store, runs.store.snapshot("r"), "monday")) == first
 
+    review(runs, wrong=found["adjusted_margin"][:1], ok=found["logit_margin"][:2])
+    why = mined(runs)["chosen"]["why"]
+    assert why.endswith("So far 0 of 2 reviewed rows of logit_margin are wrong, and 1 of 1 of adjusted_margin.")
     review(runs, wrong=found["adjusted_margin"][:8], ok=[*found["adjusted_margin"][8:10], *found["logit_margin"][:9]])
     second = mined(runs, reviewed=[row["id"] for row in first["rows"]])
-    assert (second["name"], second["chosen"]["strategy"]) == ("recommended-1", "adjusted_margin")
+    assert (second["name"], second["chosen"]["strategy"]) == ("recommended-2", "adjusted_margin")
     assert second["chosen"]["mix"] is None
     # A row in two queues counts once.
     assert second["chosen"]["why"] == (
-        "In queues with both, 8 of 10 reviewed rows of adjusted_margin are wrong, and 0 of 9 of logit_margin."
+        "In queues with both, 0 of 9 reviewed rows of logit_margin are wrong, and 8 of 10 of adjusted_margin."
     )
     assert {row["strategy"] for row in second["rows"]} == {"adjusted_margin"}
     assert not {row["id"] for row in second["rows"]} & {row["id"] for row in first["rows"]}

@@ -123,7 +123,7 @@ def test_runs_that_do_not_fit_are_refused(
         mined(runs, **members)
 
 
-@pytest.mark.parametrize("names", [[], ["b", "b"], [f"r{number}" for number in range(MAX_RUNS + 1)], ["x" * 101]])
+@pytest.mark.parametrize("names", [[], ["b", "b"], [f"r{number}" for number in range(MAX_RUNS + 1)], ["../x"]])
 def test_names_are_few_and_different(names: list[str]) -> None:
     with pytest.raises(InvalidRequestError, match="runs"):
         QueueRequest.parse({"runs": names})
