@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import ChainMap, Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
+import orjson
 from immutables import Map
 
 from service.errors import InvalidRequestError
@@ -193,7 +195,9 @@ class ReviewHistory:
         reviews = [
             review for review in self.reviews if review["reviewer"] == reviewer or UnitKey.of(review) not in keys
         ]
-        return ReviewHistory([]).extended([(self.last, reviews)])
+        # A name of its own: what is cached for all reviews is not for those of this caller.
+        hidden = blake2b(orjson.dumps([reviewer, *map(list, sorted(keys))]), digest_size=16).hexdigest()
+        return ReviewHistory([]).extended([(f"{self.last}-without-{hidden}", reviews)])
 
     def extended(
         self, lists: Iterable[tuple[str, Sequence[Review]]], *, max_reviewers: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +30,9 @@ class Person:
         reply = self._client.request(method, f"{RUN}{path}", headers=self._headers, **options)
         assert reply.status_code == status, reply.text
         return reply.json() if reply.content else None
+
+    def get(self, path: str) -> httpx.Response:
+        return self._client.get(f"{RUN}{path}", headers=self._headers).raise_for_status()
 
     def queue(self, name: str = "q", **query: Any) -> dict[str, Any]:
         found = self.send("GET", f"/queues/{name}", params=query)
@@ -117,6 +121,28 @@ def test_a_reviewer_without_a_key_of_his_own_names_himself(client: httpx.Client)
         for name, query in {"nobody": {}, "kim": {"reviewer": "kim"}, "lee": {"reviewer": "lee"}}.items()
     }
     assert seen == {"nobody": [None, None], "kim": ["ok", None], "lee": [None, None]}
+
+
+@pytest.mark.parametrize("policy", ["reviewed", "consensus"])
+def test_corrected_data_follow_from_the_verdicts_that_the_caller_may_see(
+    people: dict[str, Person], policy: str
+) -> None:
+    first, second, *_ = new_queue(people, overlap=2, blind=True)
+    kim, lee, own, eve = (people[name] for name in ("kim", "lee", "own", "eve"))
+
+    def statuses(person: Person) -> list[str]:
+        reply = person.get(f"/corrected?policy={policy}")
+        rows = {row["id"]: row["status"] for row in map(json.loads, reply.text.splitlines())}
+        digests.append(reply.headers["focal-loss-digest"])
+        return [rows[first], rows[second]]
+
+    digests: list[str] = []
+    kim.judge(first, "exclude")
+    lee.judge(second, "exclude")
+    expected = (kim, ["excluded", "unreviewed"]), (lee, ["unreviewed", "excluded"]), (eve, ["unreviewed"] * 2)
+    for person, seen in (*expected, (own, ["excluded"] * 2)):
+        assert statuses(person) == seen
+    assert len(set(digests)) == 4
 
 
 def test_a_suggestion_is_hidden_until_the_own_verdict_and_the_review_says_so(people: dict[str, Person]) -> None:

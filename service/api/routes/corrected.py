@@ -11,12 +11,15 @@ from service.api.http.openapi import JSON, ROWS, problems
 from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
 from service.api.http.responses import TemporaryFileResponse
+from service.api.principals import principal_of
 from service.api.queries import CorrectedQuery
 from service.api.state import Service, service_of
 from service.exports.corrected.data_set import write_corrected
 from service.exports.corrected.digest import data_digest, file_digest
 from service.exports.corrected.files import FORMATS
+from service.mining.visibility import seen_history
 from service.queries.view import View
+from service.runs.review_history import ReviewHistory
 from service.storage.errors import storage_errors
 from service.storage.temporary import TemporaryFile
 
@@ -53,11 +56,11 @@ async def get_corrected(request: Request, run: RunName, query: Annotated[Correct
     service, known = service_of(request), request.headers.get("If-None-Match", "")
 
     def work(view: View) -> tuple[dict[str, str], TemporaryFile | None]:
-        history = service.runs.store.reviews(view.snapshot)
+        history = seen_history(service.runs.store, view.snapshot, principal_of(request))
         data = data_digest(view, history, query.policy)
         tag = f'"{file_digest(data, query.model_dump())}"'
         headers = {"ETag": tag, DIGEST_HEADER: data}
-        return headers, None if _has_tag(known, tag) else _write(service, view, query)
+        return headers, None if _has_tag(known, tag) else _write(service, view, history, query)
 
     headers, file = await service.runs.ask(run, work)
     if file is None:
@@ -67,13 +70,13 @@ async def get_corrected(request: Request, run: RunName, query: Annotated[Correct
     return TemporaryFileResponse(file, headers=headers, media_type=written.media_type, filename=name)
 
 
-def _write(service: Service, view: View, query: CorrectedQuery) -> TemporaryFile:
+def _write(service: Service, view: View, history: ReviewHistory, query: CorrectedQuery) -> TemporaryFile:
     """The complete file, so that an error gets a reply of its own."""
     with storage_errors("the folder for exports"):
         file = TemporaryFile(service.runs.queries.temporary.path(), "corrected-")
         try:
             with file.path.open("wb") as opened:
-                write_corrected(opened, service.runs.store, view, query.format, query.options)
+                write_corrected(opened, view, history, query.format, query.options)
         except BaseException:
             file.delete()
             raise

@@ -14,7 +14,7 @@ from service.exports.corrected.policies import policy_decisions
 from service.exports.corrected.table import Layout
 from service.exports.options import export_options
 from service.queries.view import View
-from service.runs.store import RunStore
+from service.runs.review_history import ReviewHistory
 from service.schema.faults import fault
 from service.schema.replies.corrected import CorrectedFormat, CorrectedPolicy
 
@@ -35,9 +35,16 @@ class CorrectedOptions:
 
 
 def write_corrected(
-    file: BinaryIO, store: RunStore, view: View, format_name: CorrectedFormat, options: CorrectedOptions
+    file: BinaryIO, view: View, history: ReviewHistory, format_name: CorrectedFormat, options: CorrectedOptions
 ) -> None:
     """Write the corrected data set of a run to a file.
+
+    Args:
+        file: File to write to.
+        view: The run.
+        history: The reviews that the caller may see.
+        format_name: Format of the file.
+        options: Further options.
 
     Raises:
         InvalidRequestError: The format cannot hold the labels of the run, or they are not known.
@@ -47,7 +54,7 @@ def write_corrected(
     if task not in written.tasks:
         msg = f"{format_name} has no corrected labels of the task {task}; there are csv, jsonl, parquet and arrow"
         raise fault(InvalidRequestError, msg, "query", "format")
-    history, layout = store.reviews(view.snapshot), Layout(options.attributes, written.flat)
+    layout = Layout(options.attributes, written.flat)
     if view.is_structured and options.policy != "reviewed":
         msg = f"policy {options.policy} is for runs of the task classification, not {task}"
         raise fault(InvalidRequestError, msg, "query", "policy")

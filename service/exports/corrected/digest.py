@@ -12,7 +12,13 @@ from service.runs.review_history import ReviewHistory
 
 
 def data_digest(view: View, history: ReviewHistory, policy: str) -> str:
-    """Digest of the source of labels and statuses: rows, class names, reviews, and for a consensus annotations."""
+    """Digest of the source of labels and statuses: rows, class names, reviews, and for a consensus annotations.
+
+    Args:
+        view: The run.
+        history: The reviews that the caller may see.
+        policy: Source of the labels to use.
+    """
     # Reviews are only added, so the last list of them and their number tell all.
     names = view.snapshot.description.class_names
     annotations = view.snapshot.annotations.live() if policy == "consensus" else []
