@@ -12,11 +12,13 @@ from service.diagnostics.agreement import Ratings
 from service.mining.queues import outlines
 from service.mining.reviewer_quality import Observations, observe
 from service.mining.visibility import seen_history
+from service.mining.visibility import seen_history
 from service.queries.sql import LATEST
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory, Standing
 from service.runs.store import RunStore
 from service.runs.units import UnitKey
+from service.schema.people import Principal
 from service.schema.people import Principal
 from service.schema.replies.agreement import (
     Agreement,

@@ -218,6 +218,28 @@ def test_diagnostics_dynamics_and_a_comparison(client: LossClient, run: RunClien
     assert run.compare("other", other_epoch=0)["num_common"] == ROWS
 
 
+def test_errors_left_gain_and_agreement(client: LossClient, run: RunClient) -> None:
+    queue = run.create_queue("random", 20, name="control")
+    ids = [row["id"] for row in queue["rows"]]
+    for reviewer in ("kim", "lee"):
+        verdicts = ["wrong" if number == 3 and reviewer == "kim" else "ok" for number in range(12)]
+        run.review(
+            {"id": id_, "verdict": verdict, "reviewer": reviewer} for id_, verdict in zip(ids, verdicts, strict=False)
+        )
+    left = run.remaining(queue="control", rows=5, control="control")
+    assert (left["status"], left["slice"]["judged"], left["slice"]["undecided"]) == ("none_found", 11, 1)
+    assert left["next"] is not None
+    assert [one["rows"] for one in left["next"]["predictions"]] == [5]
+    agreement = run.agreement(limit=1)
+    assert agreement["num_compared"] == 12
+    assert [conflict["id"] for conflict in agreement["conflicts"]] == [ids[3]]
+    assert run.agreement(offset=1)["conflicts"] == []
+    other = client.put_run("another")
+    other.push(0, "b", LOGITS, TARGETS, IDS)
+    assert run.gain(other, epoch=0, gamma=1)["num_common"] == ROWS
+    assert run.gain()["left_out"]["conflict"] == 1
+
+
 def test_a_limit_of_zero_rows_is_an_error_of_the_service(run: RunClient) -> None:
     run.create_queue("logit_margin", name="all")
     with pytest.raises(InvalidRequestError, match="limit"):
@@ -369,6 +391,9 @@ def test_the_asynchronous_client_returns_the_same(
             assert await same_run.diagnostics(gamma=1) == run.diagnostics(gamma=1)
             assert await same_run.dynamics(limit=3) == run.dynamics(limit=3)
             assert await same_run.compare(other, epoch=0) == run.compare("later", epoch=0)
+            assert await same_run.gain(other, epoch=0) == run.gain("later", epoch=0)
+            assert await same_run.remaining() == run.remaining()
+            assert await same_run.agreement() == run.agreement()
             created = await same_run.create_queue("top_loss", 30, name="q")
             assert [row["rank"] for row in created["rows"]] == list(range(1, 31))
             assert (await same_run.queue("q"))["rows"] == created["rows"]

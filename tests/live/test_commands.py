@@ -214,7 +214,8 @@ def test_diagnose_prints_the_diagnostics_of_the_service(server: ServerProcess, r
     for part in ("concentration", "at gamma 0", "calibration", "Most confused", "Over the epochs", *NAMES):
         assert part in shown
     what_if = json.loads(focal_loss(server, "diagnose", "animals", "--json", "--gamma", 0, "--epoch", 0).stdout)
-    assert {name: value for name, value in what_if.items() if name != "dynamics"} == run.diagnostics(epoch=0, gamma=0)
+    further = {"dynamics": what_if["dynamics"], "remaining": run.remaining(epoch=0), "gain": None}
+    assert what_if == {**run.diagnostics(epoch=0, gamma=0), **further}
     assert what_if["dynamics"]["num_examples"] == ROWS
     weighted = json.loads(focal_loss(server, "diagnose", "animals", "--json", "--alpha", "1,2,3,4").stdout)
     assert weighted["alpha"] == [1, 2, 3, 4]
@@ -362,8 +363,10 @@ def test_compare_prints_the_changes(server: ServerProcess, client: LossClient, r
         "Largest changes of rank",
     ):
         assert part in shown
+    assert "given     accuracy" in shown
     ended = focal_loss(server, "compare", "animals", "after", "--json", "--top", 7, "--epoch", 0, "--gamma", 0)
-    assert json.loads(ended.stdout) == run.compare("after", top=7, epoch=0, gamma=0)
+    gain = run.gain("after", epoch=0, gamma=0)
+    assert json.loads(ended.stdout) == {**run.compare("after", top=7, epoch=0, gamma=0), "gain": gain}
     assert "nothing" in focal_loss(server, "compare", "animals", "nothing", status=2).stderr
 
 
