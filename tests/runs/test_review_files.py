@@ -220,7 +220,7 @@ def test_after_ten_thousand_single_verdicts_a_page_of_a_queue_reads_a_few_files(
         def num_reads_of_a_page() -> int:
             reads.clear()
             stored = queue(store, store.snapshot("r"), "q")
-            page = queries.ask("r", lambda view: queue_page(store, view, stored, QueueFilter()))
+            page = queries.ask("r", lambda view: queue_page(store, view, stored, QueueFilter(), ANYONE))
             assert page["num_wrong"] == 5
             return reads["reviews"]
 
