@@ -12,13 +12,11 @@ from service.diagnostics.agreement import Ratings
 from service.mining.queues import outlines
 from service.mining.reviewer_quality import Observations, observe
 from service.mining.visibility import seen_history
-from service.mining.visibility import seen_history
 from service.queries.sql import LATEST
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory, Standing
 from service.runs.store import RunStore
 from service.runs.units import UnitKey
-from service.schema.people import Principal
 from service.schema.people import Principal
 from service.schema.replies.agreement import (
     Agreement,
@@ -49,6 +47,9 @@ def agreement(store: RunStore, view: View, who: Principal, *, limit: int, offset
     queues = [str(queue.head["name"]) for queue in outlines(store, view.snapshot)]
     key = ("agreement", history.last, history.size, queues)
     measures = view.cached(key, lambda: _measures(store, view, history))
+    reviewers = measures["reviewers"]
+    if not who.has("owner"):
+        reviewers = [{**one, "gold": None} for one in reviewers]
     seen = seen_history(store, view.snapshot, who)
     conflicts = sorted(
         (one for one in seen.current if one.verdict == "conflict"), key=lambda one: _place(one.reviews[0])
@@ -56,6 +57,7 @@ def agreement(store: RunStore, view: View, who: Principal, *, limit: int, offset
     return {
         "run": view.snapshot.name,
         **measures,
+        "reviewers": reviewers,
         "num_conflicts": len(conflicts),
         "offset": offset,
         "conflicts": [_conflict(standing) for standing in conflicts[offset : offset + limit]],

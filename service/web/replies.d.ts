@@ -757,7 +757,7 @@ export interface ReviewerSummary {
   num_wrong: number;
   num_unsure: number;
   num_exclude: number;
-  gold: GoldRows;
+  gold: GoldRows | null;
   suggestion_shown: Uptake;
   suggestion_hidden: Uptake;
 }

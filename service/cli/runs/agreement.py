@@ -73,13 +73,13 @@ def _of(number: int, total: int) -> str:
 
 
 def _show_reviewers(found: Agreement, console: Console) -> None:
-    with_gold = any(one["gold"]["rows"] for one in found["reviewers"])
+    with_gold = any(one["gold"] and one["gold"]["rows"] for one in found["reviewers"])
     with_suggestions = any(found[name]["rows"] for name in UPTAKES)
     further = [">gold right"] * with_gold + [">taken: shown", ">hidden"] * with_suggestions
     shown = table("reviewer", ">ok", ">wrong", ">unsure", ">exclude", *further, title="Reviewers")
     for one in found["reviewers"]:
         counts = one["num_ok"], one["num_wrong"], one["num_unsure"], one["num_exclude"]
-        gold = [f"{one['gold']['hits']}/{one['gold']['rows']}"] * with_gold
+        gold = [f"{one['gold']['hits']}/{one['gold']['rows']}" if one["gold"] else "-"] * with_gold
         taken = [f"{one[name]['taken']}/{one[name]['rows']}" for name in UPTAKES if with_suggestions]
         add_row(shown, _name(one["reviewer"]), *counts, *gold, *taken)
     if found["reviewers"]:

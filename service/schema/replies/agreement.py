@@ -50,7 +50,9 @@ class ReviewerSummary(TypedDict):
     num_wrong: Count
     num_unsure: Count
     num_exclude: Count
-    gold: GoldRows
+    gold: Annotated[
+        GoldRows | None, Field(description="null unless the caller is an owner: others must not recognise gold rows")
+    ]
     suggestion_shown: Uptake
     suggestion_hidden: Uptake
 
