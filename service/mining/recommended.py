@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from service.mining.queue_table import QueueTable
+from service.mining.queue_table import GOLD, QueueTable
 from service.mining.requests import QueueRequest
 from service.queries.view import View
 from service.queries.weighting import Weighting
@@ -128,6 +129,9 @@ def compare_verdicts(
     for queue in with_both:
         # Most rows have no verdict: Arrow leaves those of other examples out.
         some = queue.of_ids(ids)
+        # Gold rows were chosen for their verdicts.
+        if (gold := some.marks(GOLD)) is not None:
+            some = replace(some, rows=some.rows.filter(pa.array(~gold)))
         for key, strategy in zip(some.unit_keys(), some.rows["strategy"].to_pylist(), strict=True):
             standing = verdicts.get(key)
             if strategy in judged and standing is not None and standing.verdict in ("ok", "wrong"):

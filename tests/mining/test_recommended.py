@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.mining.queues import create_queue, preview, queue
-from service.mining.recommended import MIN_VERDICTS, Found, better_of
+from service.mining.gold import gold_keys
+from service.mining.queue_table import GOLD
+from service.mining.queues import create_queue, outlines, preview, queue
+from service.mining.recommended import MIN_VERDICTS, Found, better_of, compare_verdicts
 from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews
 from service.runs.units import UnitKey
 from service.schema.people import ANYONE
+from service.schema.replies.fields import Strategy
 from tests.mining.queue_dicts import whole
 from tests.mining.structured_runs import Data
 from tests.runs.temp_runs import TempRuns, noisy, temp_runs
@@ -87,6 +90,25 @@ def test_verdicts_on_other_queues_do_not_decide(runs: TempRuns) -> None:
         ids = [row["id"] for row in mined(runs, strategy=strategy, budget=10)["rows"]]
         review(runs, **{"wrong": [], "ok": []} | {word: ids})
     assert mined(runs)["chosen"]["strategy"] == "mix"
+
+
+def test_gold_rows_do_not_decide(runs: TempRuns) -> None:
+    found = by_strategy(mined(runs, name="first")["rows"])
+    reviews = [{"id": identity, "verdict": "wrong", "adjudicate": True} for identity in found["adjusted_margin"][:9]]
+    runs.ask(lambda view: add_reviews(runs.store, view, reviews, ANYONE))
+    verdicts = runs.store.reviews(runs.store.snapshot("r")).verdicts_of(0)
+    queues = runs.ask(lambda view: [*outlines(runs.store, view.snapshot)])
+    pair: tuple[Strategy, Strategy] = ("logit_margin", "adjusted_margin")
+    before = compare_verdicts(queues, verdicts, pair)
+    assert before == (Found(0, 0), Found(9, 9))
+    request = QueueRequest.parse({"strategy": "mix", "mix": dict.fromkeys(pair, 1), "budget": 20, "gold": 0.4})
+    gold = runs.ask(
+        lambda view: create_queue(runs.store, view, request, view.weighting(), verdicts, gold_keys(verdicts))[0]
+    )
+    marks = gold.marks(GOLD)
+    assert marks is not None
+    assert marks.sum() == 8
+    assert compare_verdicts([gold], verdicts, pair) == (Found(0, 0), Found(0, 0))
 
 
 def test_with_several_epochs_margins_are_averaged(runs: TempRuns) -> None:
