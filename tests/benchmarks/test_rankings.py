@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.rankings.experiment import WITH_BAR, Finding
+from benchmarks.rankings.data_sets import DataSet
+from benchmarks.rankings.experiment import WITH_BAR, Finding, findings
 from benchmarks.rankings.noise import KINDS, RATE
 from benchmarks.rankings.review import QUEUE, fixed, recommended, reranked
 from benchmarks.rankings.scores import scores, scores_of_epochs
@@ -80,6 +81,23 @@ def test_reviews_have_the_budget_and_begin_with_the_first_strategy(unreviewed: f
     assert done.sum() == 60
     assert done[fixed(of_strategies["logit_margin"])(wrong, QUEUE)].all()
     assert wrong[done].mean() > wrong.mean()
+
+
+@pytest.mark.slow
+def test_every_ranking_is_measured_by_every_model() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 150)
+    features = generator.normal(size=(150, 4)) + 3 * np.eye(3, 4)[labels]
+    found = list(findings(DataSet("blobs", features, labels), seed=0))
+    models = {(one.noise, one.model) for one in found}
+    assert len(models) == len(KINDS) * 5
+    for noise, model in models:
+        shares = {one.ranking: one.found for one in found if (one.noise, one.model) == (noise, model)}
+        assert {"logit_margin", "adjusted_margin", "recommended"} < shares.keys()
+        assert ("area_under_margin" in shares) is ("training" in model)
+        # The classes lie apart, so that most wrong labels are found, but not by a score that ignores the label.
+        assert shares["recommended"] > 0.6 > shares["ambiguous"]
+    assert all(0 <= one.found <= 1 for one in found)
 
 
 def test_tables_have_the_means_and_missed_bars_are_named() -> None:
